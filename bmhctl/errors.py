@@ -1,0 +1,165 @@
+"""What can go wrong, in words for the person who sees it, each with its exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitStatus(IntEnum):
+    """Published exit statuses of every command; an unknown number means failure."""
+
+    DONE = 0
+    DEFECT = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    REFUSED = 4
+    BUSY = 5
+    UNSATISFIABLE = 6
+    TIMED_OUT = 7
+    NOT_YOURS = 8
+    STEP_FAILED = 9
+    INVALID = 10
+    UNREACHABLE = 11
+    MIXED = 12
+
+
+class BmhctlError(Exception):
+    """A failure that a person can act on.
+
+    ``message`` says what happened, ``host`` to which host, ``hint`` what to do next; ``details`` holds
+    more for machines. ``code`` is a stable word and ``status`` the exit status of the class.
+    """
+
+    status: ClassVar[ExitStatus] = ExitStatus.DEFECT
+    code: ClassVar[str] = "defect"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        host: str | None = None,
+        hint: str | None = None,
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.host = host
+        self.hint = hint
+        self.details: dict[str, object] = dict(details or {})
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.message, self.host, self.hint, self.details))
+
+
+def _rebuild(
+    kind: type[BmhctlError], message: str, host: str | None, hint: str | None, details: dict[str, object]
+) -> BmhctlError:
+    return kind(message, host=host, hint=hint, details=details)
+
+
+class UsageError(BmhctlError):
+    """The command line or the call asks for something that makes no sense."""
+
+    status = ExitStatus.USAGE
+    code = "usage"
+
+
+class NotFoundError(BmhctlError):
+    """No such host or reservation."""
+
+    status = ExitStatus.NOT_FOUND
+    code = "not-found"
+
+
+class StateRefusedError(BmhctlError):
+    """The host's state, or a guard of the lifecycle, refuses the verb."""
+
+    status = ExitStatus.REFUSED
+    code = "state-refused"
+
+
+class BusyError(BmhctlError):
+    """Hosts match, but none is free now."""
+
+    status = ExitStatus.BUSY
+    code = "busy"
+
+
+class UnsatisfiableError(BmhctlError):
+    """No set of hosts of this inventory could ever fit the request."""
+
+    status = ExitStatus.UNSATISFIABLE
+    code = "unsatisfiable"
+
+
+class WaitTimeoutError(BmhctlError):
+    """The wait for hosts ended before they were free."""
+
+    status = ExitStatus.TIMED_OUT
+    code = "timed-out"
+
+
+class NotYoursError(BmhctlError):
+    """Somebody else holds the host, or the caller's lease is over."""
+
+    status = ExitStatus.NOT_YOURS
+    code = "not-yours"
+
+
+class StepFailedError(BmhctlError):
+    """A readiness check or a cleanup step failed."""
+
+    status = ExitStatus.STEP_FAILED
+    code = "step-failed"
+
+
+class InvalidError(BmhctlError):
+    """An inventory, a policy, or a file to import is not valid."""
+
+    status = ExitStatus.INVALID
+    code = "invalid"
+
+
+class UnreachableError(BmhctlError):
+    """The inventory can't be opened, read, written or locked."""
+
+    status = ExitStatus.UNREACHABLE
+    code = "unreachable"
+
+
+class MixedError(BmhctlError):
+    """Several hosts failed, each for a cause of its own."""
+
+    status = ExitStatus.MIXED
+    code = "mixed"
+
+
+def combine(errors: Iterable[BmhctlError]) -> BmhctlError | None:
+    """The one error that stands for several hosts' errors; None if there are none.
+
+    One error is itself; several of one status keep that status; several statuses are a :class:`MixedError`.
+    """
+    failed = list(errors)
+    if len(failed) <= 1:
+        return failed[0] if failed else None
+    kinds = {type(error) for error in failed}
+    kind = kinds.pop() if len({error.status for error in failed}) == 1 else MixedError
+    names = [error.host for error in failed if error.host]
+    return kind(
+        f"{len(failed)} hosts failed: {', '.join(names)}" if names else f"{len(failed)} failures",
+        hint=next((error.hint for error in failed if error.hint), None) if kind is not MixedError else None,
+        details={
+            "errors": [
+                {
+                    "host": e.host,
+                    "code": e.code,
+                    "status": int(e.status),
+                    "message": e.message,
+                    "hint": e.hint,
+                }
+                for e in failed
+            ]
+        },
+    )

@@ -1,0 +1,164 @@
+"""Drives a host through the table with one ``transitions`` machine; nothing else imports that library.
+
+One machine serves the whole process. A host is never bound to it (binding grows super-linearly): a
+:class:`Passage` carries its state and the facts that the guards ask for, and is triggered as a flyweight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from bmhctl.errors import StateRefusedError
+from bmhctl.lifecycle.table import EDGES, Guard, edges
+from bmhctl.model import State, Verb
+
+if TYPE_CHECKING:
+    from transitions import EventData, Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the guards ask for, found out before: a guard does no I/O.
+
+    A text says why its guard refuses; None means that nothing stands against it. ``checks`` and ``cleanup``
+    default to "has not run", which refuses. ``holder`` is None when the caller may act for the reservation.
+    """
+
+    undeclared: str | None = None
+    cordon: str | None = None
+    claim: str | None = None
+    earlier_ticket: str | None = None
+    holder: str | None = None
+    checks: str | None = "its readiness checks have not run"
+    cleanup: str | None = "its cleanup has not run"
+    reason: str | None = None
+    reservation_valid: bool = False
+    came_from: State | None = None
+    dirty: bool = False
+
+
+class Passage:
+    """One host's way through one verb: a state, the facts, and what the guards said."""
+
+    __slots__ = ("facts", "refusals", "state")
+
+    def __init__(self, state: State, facts: Facts) -> None:
+        self.state: str = state.value
+        self.facts = facts
+        self.refusals: list[tuple[Guard, str]] = []
+
+    def _refuse(self, guard: Guard, words: str | None) -> bool:
+        if words is None:
+            return True
+        self.refusals.append((guard, words))
+        return False
+
+    def checks_passed(self, _: EventData) -> bool:
+        """Guards ``ready`` and ``resume`` to available."""
+        return self._refuse(Guard.CHECKS_PASSED, self.facts.checks)
+
+    def not_undeclared(self, _: EventData) -> bool:
+        """Guards ``reserve``."""
+        return self._refuse(Guard.NOT_UNDECLARED, self.facts.undeclared)
+
+    def not_cordoned(self, _: EventData) -> bool:
+        """Guards ``reserve``."""
+        return self._refuse(Guard.NOT_CORDONED, self.facts.cordon)
+
+    def not_claimed(self, _: EventData) -> bool:
+        """Guards every verb that a running step would collide with."""
+        return self._refuse(Guard.NOT_CLAIMED, self.facts.claim)
+
+    def its_turn(self, _: EventData) -> bool:
+        """Guards ``reserve``."""
+        return self._refuse(Guard.ITS_TURN, self.facts.earlier_ticket)
+
+    def may_be_tainted(self, _: EventData) -> bool:
+        """Guards ``taint``."""
+        return self._refuse(Guard.MAY_BE_TAINTED, self.facts.holder)
+
+    def cleanup_succeeded(self, _: EventData) -> bool:
+        """Guards ``reset``."""
+        return self._refuse(Guard.CLEANUP_SUCCEEDED, self.facts.cleanup)
+
+    def reason_given(self, _: EventData) -> bool:
+        """Guards ``maintain``."""
+        given = bool(self.facts.reason and self.facts.reason.strip())
+        return self._refuse(Guard.REASON_GIVEN, None if given else "no reason is given")
+
+    def reservation_valid(self, _: EventData) -> bool:
+        """Guards ``resume`` to reserved."""
+        words = None if self.facts.reservation_valid else "it has no valid reservation"
+        return self._refuse(Guard.RESERVATION_VALID, words)
+
+    def came_from_available(self, _: EventData) -> bool:
+        """Guards ``resume`` to available."""
+        origin = self.facts.came_from
+        words = None if origin is State.AVAILABLE else f"it came from {origin or 'outside'}, not from available"
+        return self._refuse(Guard.CAME_FROM_AVAILABLE, words)
+
+    def clean(self, _: EventData) -> bool:
+        """Guards ``resume`` to available."""
+        return self._refuse(
+            Guard.CLEAN, "it is dirty: it was reserved since its last cleanup" if self.facts.dirty else None
+        )
+
+    def clean_or_cleaned(self, _: EventData) -> bool:
+        """Guards ``resume`` to initial."""
+        words = f"it is dirty, and {self.facts.cleanup}" if self.facts.dirty and self.facts.cleanup else None
+        return self._refuse(Guard.CLEAN_OR_CLEANED, words)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the machine said: the state it leads to, or None and which guards said no, in words."""
+
+    dest: State | None
+    refusals: tuple[tuple[Guard, str], ...]
+
+
+@cache
+def _machine() -> Machine:
+    from transitions import Machine
+
+    machine = Machine(
+        model=None,
+        states=[state.value for state in State],
+        initial=State.INITIAL.value,
+        auto_transitions=False,
+        send_event=True,
+    )
+    for edge in EDGES:
+        if edge.source is not None and edge.dest is not None:
+            conditions: list[str | Callable[..., bool | None]] = [guard.value for guard in edge.guards]
+            machine.add_transition(edge.verb.value, edge.source.value, edge.dest.value, conditions=conditions)
+    return machine
+
+
+def ask(verb: Verb, state: State, facts: Facts) -> Answer:
+    """Triggers ``verb`` for a host in ``state``; a refusal is an answer, with each guard's words.
+
+    Raises :class:`StateRefusedError` when the table has no edge for the verb from that state.
+    """
+    from transitions import MachineError
+
+    passage = Passage(state, facts)
+    try:
+        moved = _machine().events[verb.value].trigger(passage)
+    except MachineError as error:
+        raise StateRefusedError(f"is {state}: {verb} is only possible from {_sources(verb)}") from error
+    return Answer(State(passage.state) if moved else None, tuple(passage.refusals))
+
+
+def possible(state: State) -> tuple[Verb, ...]:
+    """The verbs that have an edge from ``state``, in the order of the table."""
+    return tuple(verb for verb in Verb if verb not in (Verb.ENTER, Verb.REMOVE) and edges(verb, state))
+
+
+def _sources(verb: Verb) -> str:
+    from bmhctl.lifecycle.table import sources
+
+    return ", ".join(sources(verb))

@@ -1,0 +1,178 @@
+"""The lifecycle as data: states, edges and guards, each with the words that explain it.
+
+The machine, the guards' explanations, the graphs and the README's diagram are all drawn from here. The source
+is the ``BareMetalHost`` machine lifecycle: initial, available, reserved, tainted, and maintenance from anywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bmhctl.model import State, Verb
+
+MEANING: dict[State, str] = {
+    State.INITIAL: "clean and known, not yet proven ready",
+    State.AVAILABLE: "clean, proven ready, free to be reserved",
+    State.RESERVED: "held by one reservation",
+    State.TAINTED: "used and given back, dirty until a cleanup succeeds",
+    State.MAINTENANCE: "set aside by a person, with a reason",
+}
+"""What holds for a host in each state, in one line for an operator."""
+
+
+class Guard(StrEnum):
+    """A condition on an edge, by the name of the method that the machine asks."""
+
+    CHECKS_PASSED = "checks_passed"
+    NOT_UNDECLARED = "not_undeclared"
+    NOT_CORDONED = "not_cordoned"
+    NOT_CLAIMED = "not_claimed"
+    ITS_TURN = "its_turn"
+    MAY_BE_TAINTED = "may_be_tainted"
+    CLEANUP_SUCCEEDED = "cleanup_succeeded"
+    REASON_GIVEN = "reason_given"
+    RESERVATION_VALID = "reservation_valid"
+    CAME_FROM_AVAILABLE = "came_from_available"
+    CLEAN = "clean"
+    CLEAN_OR_CLEANED = "clean_or_cleaned"
+
+
+ASKS: dict[Guard, str] = {
+    Guard.CHECKS_PASSED: "every readiness check that applies passed just now",
+    Guard.NOT_UNDECLARED: "it is declared in the inventory",
+    Guard.NOT_CORDONED: "it is not cordoned",
+    Guard.NOT_CLAIMED: "no check or cleanup is running on it",
+    Guard.ITS_TURN: "it is not due to an earlier ticket",
+    Guard.MAY_BE_TAINTED: "the caller holds the reservation, or it expired, or force is used with a reason",
+    Guard.CLEANUP_SUCCEEDED: "every cleanup step that applies succeeded just now",
+    Guard.REASON_GIVEN: "a reason is given",
+    Guard.RESERVATION_VALID: "its reservation is still valid",
+    Guard.CAME_FROM_AVAILABLE: "it came from available",
+    Guard.CLEAN: "it is clean",
+    Guard.CLEAN_OR_CLEANED: "it is clean, or its cleanup succeeded just now",
+}
+"""What each guard asks for, as the end of the sentence "only if …"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One way from one state to another; a ``source`` of None is outside the inventory (``[*]``).
+
+    ``label`` is what the diagram says, ``why`` the one sentence why the edge exists. Edges of one verb from one
+    state are tried in the table's order. ``drawn`` is False for edges that the diagram leaves out.
+    """
+
+    verb: Verb
+    source: State | None
+    dest: State | None
+    guards: tuple[Guard, ...]
+    label: str
+    why: str
+    drawn: bool = True
+
+
+_S, _V, _G = State, Verb, Guard
+
+_IMPORTED = "A host that is already in use elsewhere must not look free or clean here."
+_REMOVED = "A host that left the lab must not be counted on."
+
+EDGES: tuple[Edge, ...] = (
+    Edge(
+        _V.ENTER,
+        None,
+        _S.INITIAL,
+        (),
+        "Host enters",
+        "A new host is known before anything is known about it, so it is never free at once.",
+    ),
+    *(
+        Edge(_V.ENTER, None, state, (), "Host is imported", _IMPORTED, drawn=False)
+        for state in (_S.AVAILABLE, _S.RESERVED, _S.TAINTED, _S.MAINTENANCE)
+    ),
+    Edge(
+        _V.READY,
+        _S.INITIAL,
+        _S.AVAILABLE,
+        (_G.NOT_CLAIMED, _G.CHECKS_PASSED),
+        "Host is ready",
+        "Only a host that has just proven itself may be handed to anyone.",
+    ),
+    Edge(
+        _V.RESERVE,
+        _S.AVAILABLE,
+        _S.RESERVED,
+        (_G.NOT_UNDECLARED, _G.NOT_CORDONED, _G.NOT_CLAIMED, _G.ITS_TURN),
+        "Host is allocated",
+        "One holder at a time, in the order in which they asked.",
+    ),
+    Edge(
+        _V.TAINT,
+        _S.RESERVED,
+        _S.TAINTED,
+        (_G.MAY_BE_TAINTED,),
+        "Host is tainted",
+        "Whoever used a host leaves traces, whether the task succeeded or not.",
+    ),
+    Edge(
+        _V.RESET,
+        _S.TAINTED,
+        _S.INITIAL,
+        (_G.NOT_CLAIMED, _G.CLEANUP_SUCCEEDED),
+        "Host is reset/recycled",
+        "Only a cleanup that succeeded makes a used host clean.",
+    ),
+    *(
+        Edge(
+            _V.MAINTAIN,
+            state,
+            _S.MAINTENANCE,
+            (_G.NOT_CLAIMED, _G.REASON_GIVEN),
+            "Maintenance required",
+            "People need to take a host aside at any moment, and others need to know why.",
+        )
+        for state in (_S.INITIAL, _S.AVAILABLE, _S.RESERVED, _S.TAINTED)
+    ),
+    Edge(
+        _V.RESUME,
+        _S.MAINTENANCE,
+        _S.RESERVED,
+        (_G.NOT_CLAIMED, _G.RESERVATION_VALID),
+        "Maintenance complete",
+        "Who held the host before still holds it.",
+    ),
+    Edge(
+        _V.RESUME,
+        _S.MAINTENANCE,
+        _S.AVAILABLE,
+        (_G.NOT_CLAIMED, _G.CAME_FROM_AVAILABLE, _G.CLEAN, _G.CHECKS_PASSED),
+        "Maintenance complete",
+        "A free host is free again once it has proven that the repair did no harm.",
+    ),
+    Edge(
+        _V.RESUME,
+        _S.MAINTENANCE,
+        _S.INITIAL,
+        (_G.NOT_CLAIMED, _G.CLEAN_OR_CLEANED),
+        "Maintenance complete",
+        "A repaired host that is clean starts over; a dirty one is cleaned first or stays.",
+    ),
+    *(Edge(_V.REMOVE, state, None, (), "Host is removed", _REMOVED, drawn=False) for state in State),
+)
+"""Every edge of the lifecycle, in the order in which it is tried and drawn."""
+
+
+def edges(verb: Verb, source: State | None) -> tuple[Edge, ...]:
+    """The edges of one verb from one state, in order; empty when the state refuses the verb."""
+    return tuple(edge for edge in EDGES if edge.verb is verb and edge.source is source)
+
+
+def sources(verb: Verb) -> tuple[State, ...]:
+    """The states that a verb leaves from, in the order of :class:`State`."""
+    return tuple(s for s in State if edges(verb, s))
+
+
+def dests(verb: Verb) -> tuple[State, ...]:
+    """The states that a verb can lead to, in the table's order, each once."""
+    found = dict.fromkeys(edge.dest for edge in EDGES if edge.verb is verb and edge.dest)
+    return tuple(found)

@@ -1,0 +1,203 @@
+"""The nouns of bmhctl as frozen values: no I/O, no rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a host is in its life; ``lifecycle.table`` says what holds in each."""
+
+    INITIAL = "initial"
+    AVAILABLE = "available"
+    RESERVED = "reserved"
+    TAINTED = "tainted"
+    MAINTENANCE = "maintenance"
+
+
+class Verb(StrEnum):
+    """What moves a host, or lets it in and out of the inventory."""
+
+    ENTER = "enter"
+    READY = "ready"
+    RESERVE = "reserve"
+    TAINT = "taint"
+    RESET = "reset"
+    MAINTAIN = "maintain"
+    RESUME = "resume"
+    REMOVE = "remove"
+
+
+class Remark(StrEnum):
+    """What matters but moves no host: an event whose source is its destination."""
+
+    CORDON = "cordon"
+    UNCORDON = "uncordon"
+    SET = "set"
+    RENAME = "rename"
+    UNDECLARE = "undeclare"
+    DECLARE = "declare"
+    FAULT = "fault"
+    STEP_FAILED = "step-failed"
+    REASON_ADDED = "reason-added"
+    REASON_CLOSED = "reason-closed"
+    RESERVATION_LOST = "reservation-lost"
+
+
+Fact = str | int
+"""The value of a hardware fact: a text, a number, or a size such as ``256GiB``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bmc:
+    """How to reach a host's baseboard management controller.
+
+    ``credentials`` is a reference (``env:NAME``, ``file:PATH``, ``command:…``), never a secret itself.
+    """
+
+    address: str
+    type: str | None = None
+    system_id: str | None = None
+    credentials: str | None = None
+    verify_tls: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HostSpec:
+    """What a person declares about a host; the lifecycle never changes it."""
+
+    name: str
+    address: str | None = None
+    mac: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    bmc: Bmc | None = None
+    hardware: Mapping[str, Fact] = field(default_factory=dict)
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Who set something aside, when and why: a cordon, or one reason for a maintenance.
+
+    ``until`` is when it should be over (a note, not a timer). ``quarantine`` marks a reason that bmhctl gave
+    by itself, which anyone may close.
+    """
+
+    actor: str
+    reason: str
+    since: datetime
+    until: datetime | None = None
+    quarantine: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """One owner's right to some hosts; its id is the fencing token.
+
+    Open while ``ended_at`` is None; valid while open and before ``expires_at`` (None: it never expires).
+    """
+
+    id: str
+    owner: str
+    purpose: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    ttl: timedelta | None
+    ended_at: datetime | None = None
+    end_reason: str | None = None
+
+    def is_open(self) -> bool:
+        """Whether nobody and nothing has ended it."""
+        return self.ended_at is None
+
+    def is_valid(self, now: datetime) -> bool:
+        """Whether its holder may act on its hosts at ``now``."""
+        return self.ended_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One host: what is declared about it, and where it is in its life.
+
+    ``came_from`` is the state before maintenance; ``since`` is when the present state began; ``used_at`` is
+    when it was last reserved or given back. ``id`` and ``last_event`` are the store's.
+    """
+
+    spec: HostSpec
+    state: State
+    since: datetime
+    dirty: bool = False
+    undeclared: bool = False
+    came_from: State | None = None
+    cordon: Mark | None = None
+    maintenance: tuple[Mark, ...] = ()
+    fault: str | None = None
+    failed_cleanups: int = 0
+    reservation: Reservation | None = None
+    used_at: datetime | None = None
+    id: int = 0
+    last_event: int = 0
+
+    @property
+    def name(self) -> str:
+        """The host's name: a DNS label, unique in its inventory."""
+        return self.spec.name
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a host's history; ``source`` is the previous event's ``dest`` (None: outside the inventory)."""
+
+    host: str
+    at: datetime
+    actor: str
+    verb: Verb | Remark
+    source: State | None
+    dest: State | None
+    reason: str | None = None
+    reservation: str | None = None
+    id: int = 0
+
+
+class Verdict(StrEnum):
+    """How a step ended; unknown is never a pass."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check or cleanup step said of one host; ``seconds`` is how long it took."""
+
+    step: str
+    verdict: Verdict
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A host that a file brings, with the state it has there.
+
+    ``host.reservation`` with an empty id is a claim made elsewhere (its owner is the consumer there).
+    ``source_state`` is the file's own word for the state; ``origin`` says where it stands (file, document).
+    """
+
+    host: Host
+    source_state: str | None
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cargo:
+    """What the files of one import brought: hosts, what was passed over and why, what looks odd, a policy."""
+
+    arrivals: tuple[Arrival, ...]
+    skipped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    policy: str | None = None

@@ -1,0 +1,164 @@
+"""The policy of an inventory: defaults for leases, readiness checks, cleanup steps. Parse and validate only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from bmhctl.errors import InvalidError, UsageError
+from bmhctl.model import HostSpec
+from bmhctl.selector import EVERY_HOST, Selector, parse_selector
+from bmhctl.units import parse_duration
+
+POLICY_KEYS = ("defaults", "checks", "cleanup")
+"""The top-level tables of a policy."""
+
+
+class StepKind(StrEnum):
+    """How a step finds out: it runs a command, or it opens a TCP connection."""
+
+    COMMAND = "command"
+    TCP = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One readiness check or cleanup step.
+
+    ``command`` is an argument list (kind command), ``port`` a TCP port (kind tcp), ``timeout`` how long one try
+    may take.
+    """
+
+    name: str
+    kind: StepKind
+    command: tuple[str, ...] = ()
+    port: int = 0
+    timeout: timedelta = timedelta(minutes=1)
+    selector: Selector = EVERY_HOST
+
+    def applies_to(self, spec: HostSpec) -> bool:
+        """Whether the step is meant for this host."""
+        return self.selector.fits(spec)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What an inventory asks of its hosts and its users; a ``ttl`` or ``max_ttl`` of None is "no end"."""
+
+    ttl: timedelta | None = timedelta(hours=4)
+    max_ttl: timedelta | None = timedelta(days=3)
+    quarantine_after: int = 3
+    checks: tuple[Step, ...] = ()
+    cleanup: tuple[Step, ...] = ()
+
+
+def parse_policy(document: Mapping[str, object]) -> Policy:
+    """A policy from its parsed TOML text; other top-level tables are the caller's to judge.
+
+    Raises :class:`InvalidError` that names the key, and the nearest known key for an unknown one.
+    """
+    defaults = table(document.get("defaults", {}), "defaults")
+    known(defaults, ("ttl", "max_ttl", "quarantine_after"), "defaults")
+    quarantine_after = defaults.get("quarantine_after", 3)
+    if not isinstance(quarantine_after, int) or isinstance(quarantine_after, bool) or quarantine_after < 1:
+        raise wrong_type("defaults.quarantine_after", "a whole number from 1", quarantine_after)
+    policy = Policy(
+        ttl=_lease(defaults, "ttl", timedelta(hours=4)),
+        max_ttl=_lease(defaults, "max_ttl", timedelta(days=3)),
+        quarantine_after=quarantine_after,
+        checks=_steps(document, "checks"),
+        cleanup=_steps(document, "cleanup"),
+    )
+    if policy.max_ttl is not None and (policy.ttl is None or policy.ttl > policy.max_ttl):
+        raise InvalidError(
+            "defaults.ttl is longer than defaults.max_ttl",
+            hint='shorten ttl, or raise max_ttl ("none" lifts it)',
+        )
+    return policy
+
+
+def _lease(defaults: Mapping[str, object], key: str, fallback: timedelta) -> timedelta | None:
+    if defaults.get(key) == "none":
+        return None
+    value = _duration(defaults, key, "defaults", fallback)
+    if not value:
+        raise InvalidError(f"defaults.{key} is zero", hint='a lease needs a length, or "none" for no end')
+    return value
+
+
+def _steps(document: Mapping[str, object], group: str) -> tuple[Step, ...]:
+    return tuple(
+        _step(f"{group}.{name}", name, table(entry, f"{group}.{name}"))
+        for name, entry in table(document.get(group, {}), group).items()
+    )
+
+
+def _step(where: str, name: str, entry: Mapping[str, object]) -> Step:
+    known(entry, ("command", "tcp", "timeout", "selector"), where)
+    kinds = [kind for kind in StepKind if kind.value in entry]
+    if len(kinds) != 1:
+        said = " and ".join(kinds) if kinds else "neither"
+        raise InvalidError(f"{where} has {said} of command and tcp", hint="give each step exactly one of them")
+    timeout = _duration(entry, "timeout", where, timedelta(minutes=1))
+    if not timeout:
+        raise InvalidError(f"{where}.timeout is zero", hint="give the step some time, such as 30s")
+    selector = text(entry, "selector", where) or ""
+    try:
+        applies = parse_selector(selector)
+    except UsageError as error:
+        raise InvalidError(f"{where}.selector: {error.message}", hint=error.hint) from error
+    if kinds[0] is StepKind.TCP:
+        port = entry["tcp"]
+        if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
+            raise wrong_type(f"{where}.tcp", "a port from 1 to 65535", port)
+        return Step(name, StepKind.TCP, port=port, timeout=timeout, selector=applies)
+    command = entry["command"]
+    if not isinstance(command, list) or not command or not all(isinstance(part, str) for part in command):
+        raise wrong_type(f"{where}.command", 'a list of texts such as ["./wipe.sh", "{address}"]', command)
+    return Step(name, StepKind.COMMAND, command=tuple(command), timeout=timeout, selector=applies)
+
+
+def _duration(entry: Mapping[str, object], key: str, where: str, fallback: timedelta) -> timedelta:
+    value = text(entry, key, where)
+    if value is None:
+        return fallback
+    try:
+        return parse_duration(value)
+    except UsageError as error:
+        raise InvalidError(f"{where}.{key}: {error.message}", hint=error.hint) from error
+
+
+def table(value: object, where: str) -> Mapping[str, object]:
+    """``value`` if it is a TOML table, else :class:`InvalidError`."""
+    if not isinstance(value, Mapping):
+        raise wrong_type(where, "a table", value)
+    return value
+
+
+def text(entry: Mapping[str, object], key: str, where: str) -> str | None:
+    """The text under ``key``, None if there is none; :class:`InvalidError` if it is anything else."""
+    value = entry.get(key)
+    if value is not None and not isinstance(value, str):
+        raise wrong_type(f"{where}.{key}", "a text", value)
+    return value
+
+
+def known(entry: Mapping[str, object], keys: tuple[str, ...], where: str) -> None:
+    """Raises :class:`InvalidError` for a key that is not among ``keys``, naming the nearest known one."""
+    for key in entry:
+        if key not in keys:
+            from difflib import get_close_matches
+
+            near = get_close_matches(key, keys, n=1)
+            raise InvalidError(
+                f"{where}: unknown key {key!r}" if where else f"unknown key {key!r}",
+                hint=f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(keys)}",
+                details={"key": f"{where}.{key}" if where else key},
+            )
+
+
+def wrong_type(where: str, wanted: str, got: object) -> InvalidError:
+    """The error for a value of the wrong type."""
+    return InvalidError(f"{where} must be {wanted}, not {got!r:.60}", details={"key": where})

@@ -1,0 +1,199 @@
+"""What commands return; ``output`` is the one place that renders it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from bmhctl.errors import BmhctlError, ExitStatus, combine
+from bmhctl.model import CheckResult, Event, Host, Reservation, State, Verb
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one host under one command.
+
+    ``changed`` is False when there was nothing to do; ``source`` and ``state`` are where it was and is (None:
+    outside the inventory). A failure carries its ``error``, and the host is as it was.
+    """
+
+    host: str
+    changed: bool
+    message: str
+    source: State | None = None
+    state: State | None = None
+    reservation: str | None = None
+    steps: tuple[CheckResult, ...] = ()
+    error: BmhctlError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What became of every host that a command was asked to treat, in the order of the request."""
+
+    verb: str
+    items: tuple[Outcome, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def error(self) -> BmhctlError | None:
+        """The one error that stands for all failures; None when every host is where it was wanted."""
+        return combine(item.error for item in self.items if item.error)
+
+    @property
+    def status(self) -> ExitStatus:
+        """The command's exit status."""
+        error = self.error
+        return error.status if error else ExitStatus.DONE
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A reservation and the hosts it holds now, in the order of their names."""
+
+    reservation: Reservation
+    hosts: tuple[Host, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What ``reserve`` took."""
+
+    held: Held
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Hosts to show, with the time at which they were looked at."""
+
+    hosts: Iterable[Host]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HostDetail:
+    """One host with its latest events, oldest first."""
+
+    host: Host
+    events: tuple[Event, ...]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reservations:
+    """Reservations to show, and when they were looked at."""
+
+    items: tuple[Held, ...]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Events, oldest first; ``host`` is the host they are about, None for the whole inventory."""
+
+    events: Iterable[Event]
+    host: str | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Something that ends by itself or should: a lease, or a maintenance's ``until``."""
+
+    at: datetime
+    what: str
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The fleet at a glance.
+
+    ``free`` counts hosts that can be reserved now. ``expired`` are reservations whose lease is over but that
+    no command has reaped yet.
+    """
+
+    inventory: str
+    counts: Mapping[State, int]
+    free: int
+    cordoned: tuple[str, ...]
+    undeclared: tuple[str, ...]
+    faults: tuple[str, ...]
+    held: tuple[Held, ...]
+    expired: tuple[str, ...]
+    endings: tuple[Ending, ...]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class VerbAnswer:
+    """Whether one verb is open to a host now.
+
+    ``dest`` is where it would lead. ``open`` is None when it depends on steps that would run first. ``words``
+    say which guards refuse, or what would happen; ``command`` is what to type.
+    """
+
+    verb: Verb
+    open: bool | None
+    dest: State | None
+    words: tuple[str, ...]
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a host is where it is, and what is open to it now.
+
+    ``summary`` is one sentence, ``facts`` what matters beside the state, ``next`` the command that leads
+    towards available (None: it is there).
+    """
+
+    host: Host
+    summary: str
+    facts: tuple[str, ...]
+    answers: tuple[VerbAnswer, ...]
+    next: str | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The lifecycle to draw: with the count of hosts in each state, or where one host is (``why``).
+
+    ``events`` are the host's, oldest first: how it got there.
+    """
+
+    counts: Mapping[State, int]
+    why: Why | None = None
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a verb would do (``--dry-run``): one line a host, nothing was changed."""
+
+    verb: str
+    items: tuple[Outcome, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did, or with ``dry_run`` would do, to each host it brought; and what it passed over."""
+
+    items: tuple[Outcome, ...]
+    skipped: tuple[str, ...]
+    warnings: tuple[str, ...]
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that has one thing to say: ``init``, ``copy``, ``policy apply``."""
+
+    command: str
+    message: str
+    details: Mapping[str, object]
+    notes: tuple[str, ...] = ()

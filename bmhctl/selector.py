@@ -1,0 +1,185 @@
+"""Label selectors as in Kubernetes, with numbers: parse, match, explain, and to SQL.
+
+``arch=arm64,rack!=r3,gpu,!flaky,zone in (a,b),cpus>=32,memory>=64GiB``: every term must hold. Keys are labels,
+then hardware facts. ``!=`` and ``notin`` also hold for hosts without the key, as in Kubernetes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bmhctl.errors import UsageError
+from bmhctl.model import Fact, HostSpec
+from bmhctl.units import format_size, quantity
+
+LABEL_KEY = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+"""A label's key: an optional DNS prefix and a slash, then at most 63 letters, digits, ``-``, ``_``, ``.``."""
+
+LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+"""A label's value: empty, or at most 63 letters, digits, ``-``, ``_``, ``.``."""
+
+_HINT = "write it like arch=arm64,rack!=r3,gpu,!flaky,zone in (a,b),cpus>=32,memory>=64GiB"
+_TERM = re.compile(
+    r"\s*(?:"
+    r"(?P<absent>!)\s*(?P<absent_key>[^\s!=<>,()]+)"
+    r"|(?P<key>[^\s!=<>,()]+)\s*(?:"
+    r"(?P<compare>==|=|!=|>=|<=|>|<)\s*(?P<value>[^\s=<>!,()]*)"
+    r"|(?<=\s)(?P<set>in|notin)\s*\((?P<values>[^()]*)\)"
+    r")?"
+    r")\s*(?:,|$)"
+)
+_SIZE = re.compile(r"\d{1,15}(?:\.\d{1,9})?[KMGTPE]i?B?", re.ASCII)
+
+
+class Operator(StrEnum):
+    """How a term compares."""
+
+    EQUAL = "="
+    NOT_EQUAL = "!="
+    IN = "in"
+    NOT_IN = "notin"
+    PRESENT = "present"
+    ABSENT = "absent"
+    AT_LEAST = ">="
+    AT_MOST = "<="
+    MORE = ">"
+    LESS = "<"
+
+
+_NUMERIC = {Operator.AT_LEAST, Operator.AT_MOST, Operator.MORE, Operator.LESS}
+_NEGATIVE = {Operator.NOT_EQUAL, Operator.NOT_IN, Operator.ABSENT}
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One comparison of a selector."""
+
+    key: str
+    operator: Operator
+    values: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        match self.operator:
+            case Operator.PRESENT:
+                return self.key
+            case Operator.ABSENT:
+                return f"!{self.key}"
+            case Operator.IN | Operator.NOT_IN:
+                return f"{self.key} {self.operator} ({','.join(self.values)})"
+            case _:
+                return f"{self.key}{self.operator}{self.values[0]}"
+
+    def holds(self, facts: Mapping[str, str]) -> bool:
+        """Whether a host with these selectable facts (see :func:`selectable`) fits the term."""
+        value = facts.get(self.key)
+        if self.operator is Operator.ABSENT:
+            return value is None
+        if value is None:
+            return self.operator in _NEGATIVE
+        if self.operator in _NUMERIC:
+            number, limit = quantity(value), quantity(self.values[0])
+            if number is None or limit is None:
+                return False
+            match self.operator:
+                case Operator.AT_LEAST:
+                    return number >= limit
+                case Operator.AT_MOST:
+                    return number <= limit
+                case Operator.MORE:
+                    return number > limit
+                case _:
+                    return number < limit
+        if self.operator is Operator.PRESENT:
+            return True
+        return (value in {canonical(v) for v in self.values}) is (self.operator not in _NEGATIVE)
+
+    def to_sql(self) -> tuple[str, list[object]]:
+        """A condition on ``hosts`` and its parameters, with ``?`` as placeholder."""
+        parameters: list[object] = [self.key]
+        if self.operator in (Operator.PRESENT, Operator.ABSENT):
+            wanted = ""
+        elif self.operator in _NUMERIC:
+            wanted = f" AND f.number {self.operator} ?"
+            parameters.append(quantity(self.values[0]))
+        else:
+            wanted = f" AND f.value IN ({', '.join('?' * len(self.values))})"
+            parameters.extend(canonical(value) for value in self.values)
+        exists = f"EXISTS (SELECT 1 FROM facts f WHERE f.host_id = hosts.id AND f.key = ?{wanted})"
+        return (f"NOT {exists}" if self.operator in _NEGATIVE else exists), parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Terms that must all hold; without terms it fits every host."""
+
+    terms: tuple[Term, ...] = ()
+
+    def __str__(self) -> str:
+        return ",".join(str(term) for term in self.terms)
+
+    def fits(self, spec: HostSpec) -> bool:
+        """Whether every term holds for what is declared about a host."""
+        facts = selectable(spec)
+        return all(term.holds(facts) for term in self.terms)
+
+
+EVERY_HOST = Selector()
+"""The selector without terms."""
+
+
+def parse_selector(text: str) -> Selector:
+    """Reads a selector; the empty text is the selector that fits all. Raises :class:`UsageError`."""
+    terms: list[Term] = []
+    position, end = 0, len(text)
+    while text[position:].strip():
+        match = _TERM.match(text, position)
+        if not match:
+            raise UsageError(f"can't read the selector {text!r} at {text[position:].strip()!r}", hint=_HINT)
+        terms.append(_term(match, text))
+        position = match.end()
+        if position == end and text[position - 1] == ",":
+            raise UsageError(f"the selector {text!r} ends with a comma", hint=_HINT)
+    return Selector(tuple(terms))
+
+
+def _term(match: re.Match[str], text: str) -> Term:
+    key = match["absent_key"] or match["key"]
+    if not LABEL_KEY.fullmatch(key):
+        raise UsageError(f"{key!r} in the selector {text!r} is no label key", hint=_HINT)
+    if match["absent"]:
+        return Term(key, Operator.ABSENT)
+    if match["set"]:
+        values = tuple(value.strip() for value in match["values"].split(","))
+        return Term(key, Operator(match["set"]), tuple(_value(value, text) for value in values))
+    if not match["compare"]:
+        return Term(key, Operator.PRESENT)
+    operator = Operator("=" if match["compare"] == "==" else match["compare"])
+    value = match["value"]
+    if operator in _NUMERIC and quantity(value) is None:
+        raise UsageError(f"{key}{operator}{value} compares with {value!r}, which is no number", hint=_HINT)
+    return Term(key, operator, (_value(value, text),))
+
+
+def _value(value: str, text: str) -> str:
+    if not LABEL_VALUE.fullmatch(value):
+        raise UsageError(f"{value!r} in the selector {text!r} is no label value", hint=_HINT)
+    return value
+
+
+def canonical(value: Fact) -> str:
+    """One spelling for equal sizes, so that ``memory=262144MiB`` finds ``256GiB``; other values as they are."""
+    text = str(value)
+    if not _SIZE.fullmatch(text):
+        return text
+    number = quantity(text)
+    return text if number is None or number != int(number) else format_size(int(number))
+
+
+def selectable(spec: HostSpec) -> dict[str, str]:
+    """What a selector sees of a host: its labels, then its hardware facts under keys that no label uses."""
+    facts = {key: canonical(value) for key, value in spec.hardware.items()}
+    facts.update((key, canonical(value)) for key, value in spec.labels.items())
+    return facts
