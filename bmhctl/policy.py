@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +15,11 @@ from bmhctl.units import parse_duration
 
 POLICY_KEYS = ("defaults", "checks", "cleanup")
 """The top-level tables of a policy."""
+
+PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_./-]*)\}")
+"""What is substituted in a command's arguments: ``{name}``, ``{labels.rack}``; ``{{`` stands for a brace."""
+
+_PLACEHOLDERS = ("name", "address", "mac", "bmc.address", "bmc.type", "bmc.system_id", "labels.KEY", "hardware.KEY")
 
 
 class StepKind(StrEnum):
@@ -117,7 +123,19 @@ def _step(where: str, name: str, entry: Mapping[str, object]) -> Step:
     command = entry["command"]
     if not isinstance(command, list) or not command or not all(isinstance(part, str) for part in command):
         raise wrong_type(f"{where}.command", 'a list of texts such as ["./wipe.sh", "{address}"]', command)
+    for part in command:
+        _check_placeholders(part, f"{where}.command")
     return Step(name, StepKind.COMMAND, command=tuple(command), timeout=timeout, selector=applies)
+
+
+def _check_placeholders(part: str, where: str) -> None:
+    for match in PLACEHOLDER.finditer(part):
+        if match[1] and match[1] not in _PLACEHOLDERS and not re.match(r"(?:labels|hardware)\..", match[1]):
+            raise InvalidError(
+                f"{where}: unknown placeholder {match[0]}",
+                hint=f"known: {', '.join(f'{{{name}}}' for name in _PLACEHOLDERS)}; write {{{{ for a brace",
+                details={"key": where},
+            )
 
 
 def _duration(entry: Mapping[str, object], key: str, where: str, fallback: timedelta) -> timedelta:

@@ -66,10 +66,11 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """Hosts to show, with the time at which they were looked at."""
+    """Hosts to show, with the time at which they were looked at; ``missing`` for each name that found none."""
 
     hosts: Iterable[Host]
     now: datetime
+    missing: tuple[BmhctlError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,3 +198,10 @@ class Done:
     message: str
     details: Mapping[str, object]
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text that is ready to print as it is: an inventory or a policy as TOML."""
+
+    text: str

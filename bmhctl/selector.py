@@ -96,9 +96,9 @@ class Term:
             return True
         return (value in {canonical(v) for v in self.values}) is (self.operator not in _NEGATIVE)
 
-    def to_sql(self) -> tuple[str, list[object]]:
+    def to_sql(self) -> tuple[str, list[str | float | None]]:
         """A condition on ``hosts`` and its parameters, with ``?`` as placeholder."""
-        parameters: list[object] = [self.key]
+        parameters: list[str | float | None] = [self.key]
         if self.operator in (Operator.PRESENT, Operator.ABSENT):
             wanted = ""
         elif self.operator in _NUMERIC:

@@ -198,7 +198,7 @@ def _bmc(value: object, where: str) -> Bmc | None:
 
 def _bmc_address(address: str, where: str) -> str:
     match = _BMC_URL.fullmatch(address)
-    if match and "@" in match["authority"]:
+    if "@" in address:  # anywhere: a "/" in a password ends what looks like the authority
         raise InvalidError(
             f"{where} holds a user name or a password",
             hint='an inventory holds no secrets: use credentials = "env:NAME"',

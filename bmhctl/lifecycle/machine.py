@@ -18,6 +18,12 @@ from bmhctl.model import State, Verb
 if TYPE_CHECKING:
     from transitions import EventData, Machine
 
+NOT_CHECKED = "its readiness checks have not run"
+"""Why ``checks_passed`` refuses when nothing is known."""
+
+NOT_CLEANED = "its cleanup has not run"
+"""Why ``cleanup_succeeded`` refuses when nothing is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -32,8 +38,8 @@ class Facts:
     claim: str | None = None
     earlier_ticket: str | None = None
     holder: str | None = None
-    checks: str | None = "its readiness checks have not run"
-    cleanup: str | None = "its cleanup has not run"
+    checks: str | None = NOT_CHECKED
+    cleanup: str | None = NOT_CLEANED
     reason: str | None = None
     reservation_valid: bool = False
     came_from: State | None = None

@@ -1,0 +1,248 @@
+"""The table of commands, and the group that builds just the one that is called."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.main import get_command_from_info
+from typer.models import CommandInfo
+
+from bmhctl.cli.invocation import GLOBAL_OPTIONS, Invocation
+from bmhctl.errors import BmhctlError, ExitStatus, UnreachableError, UsageError
+
+PROGRAM = "bmhctl"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a command's function is, and its line in the root help."""
+
+    module: str
+    function: str
+    help: str
+
+
+COMMANDS: dict[str, dict[str, Entry]] = {
+    "Inventory": {
+        "init": Entry("inventory", "init", "Create an empty inventory"),
+        "add": Entry("inventory", "add", "Add hosts"),
+        "set": Entry("inventory", "set_", "Change what is declared about hosts"),
+        "rename": Entry("inventory", "rename", "Give a host another name"),
+        "remove": Entry("inventory", "remove", "Let hosts go"),
+        "import": Entry("inventory", "import_", "Take in BareMetalHost manifests or an export"),
+        "export": Entry("inventory", "export", "Write the whole inventory as TOML, JSON or CSV"),
+        "copy": Entry("inventory", "copy", "Copy the whole inventory into another home"),
+        "policy show": Entry("inventory", "policy_show", "Show the policy: leases, checks, cleanup"),
+        "policy apply": Entry("inventory", "policy_apply", "Replace the policy of a database"),
+    },
+    "Lifecycle": {
+        "ready": Entry("lifecycle", "ready", "Check hosts and make them available"),
+        "reserve": Entry("reserving", "reserve", "Take hosts, all or none"),
+        "taint": Entry("lifecycle", "taint", "Give hosts back as used, or as broken"),
+        "release": Entry("lifecycle", "release", "Give back all that a reservation holds"),
+        "reset": Entry("lifecycle", "reset", "Clean used hosts"),
+        "maintain": Entry("lifecycle", "maintain", "Set hosts aside, with a reason"),
+        "resume": Entry("lifecycle", "resume", "End a maintenance"),
+        "cordon": Entry("lifecycle", "cordon", "Keep hosts from being reserved"),
+        "uncordon": Entry("lifecycle", "uncordon", "Let hosts be reserved again"),
+    },
+    "Reservations": {
+        "reservations": Entry("reserving", "reservations", "List who holds what, until when"),
+        "reap": Entry("reserving", "reap", "End the leases that are over"),
+    },
+    "Understanding": {
+        "list": Entry("understanding", "list_", "List hosts"),
+        "show": Entry("understanding", "show", "Show all about one host"),
+        "status": Entry("understanding", "status", "See the fleet at a glance"),
+        "why": Entry("understanding", "why", "Say why a host is not free, and what is open to it"),
+        "history": Entry("understanding", "history", "Show what happened"),
+        "graph": Entry("understanding", "graph", "Draw the lifecycle, or where one host is in it"),
+    },
+    "Shell": {
+        "completion": Entry("shell", "completion", "Print the completion script for bash, zsh or fish"),
+    },
+}
+"""Every command, by the group in which the root help shows it."""
+
+_ENTRIES: dict[str, Entry] = {name: entry for group in COMMANDS.values() for name, entry in group.items()}
+
+_WELCOME = """\
+bmhctl: take turns on bare-metal hosts. Three things to try first:
+
+  bmhctl -i bmh.toml init                 create an inventory in this folder
+  bmhctl add 'node[01-03]' --label rack=r1    put hosts into it
+  bmhctl status                           see the fleet at a glance
+
+All commands: bmhctl --help. About one: bmhctl reserve --help.
+"""
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are built when they are called; ``prefix`` is what stands before their names."""
+
+    prefix = ""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # Typer's vendored Context
+        """The names of the commands, in the order of the table."""
+        names = (name.removeprefix(self.prefix) for name in _ENTRIES if name.startswith(self.prefix))
+        return list(dict.fromkeys(name.split(" ")[0] for name in names))
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # the same
+        """Builds one command, with the global options among its own."""
+        name = self.prefix + cmd_name
+        if name in _ENTRIES:
+            return _build(name, _ENTRIES[name])
+        if any(known.startswith(f"{name} ") for known in _ENTRIES):
+            group = LazyGroup(name=cmd_name, rich_markup_mode=None, help=_group_help(name), no_args_is_help=True)
+            group.prefix = f"{name} "
+            return group
+        return None
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Gives every invocation a record of its own for the global options."""
+        if parent is None:
+            extra.setdefault("obj", Invocation())
+        return super().make_context(info_name, args, parent, **extra)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Writes the static table: no command is built for it."""
+        for title, group in COMMANDS.items():
+            rows = [
+                (name.removeprefix(self.prefix), entry.help)
+                for name, entry in group.items()
+                if name.startswith(self.prefix)
+            ]
+            if rows:
+                with formatter.section(title if not self.prefix else "Commands"):
+                    formatter.write_dl(rows)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Completes command names from the table, options as Typer does."""
+        from typer._click.shell_completion import CompletionItem
+
+        helps = {name.removeprefix(self.prefix): entry.help for name, entry in _ENTRIES.items()}
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        found = [CompletionItem(name, help=helps.get(name)) for name in names]
+        return [*found, *super(TyperGroup, self).shell_complete(ctx, incomplete)]
+
+
+def run(args: list[str]) -> int:
+    """Runs one command line; returns its exit status. What it has to say is on stdout and stderr."""
+    invocation = Invocation()
+    root = application()
+    _complete(root)
+    if not args:
+        sys.stdout.write(_WELCOME)
+        return ExitStatus.DONE
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    try:
+        with root.make_context(PROGRAM, args, obj=invocation) as ctx:
+            root.invoke(ctx)
+        return ExitStatus.DONE
+    except BmhctlError as error:
+        return invocation.fail(error, args)
+    except typer.Exit as done:
+        return int(done.exit_code)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except _EndedError as ended:
+        return 128 + ended.number
+    except BrokenPipeError:
+        from bmhctl.output import hush
+
+        hush(sys.stdout)
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.filename is not None:
+            raise  # not our output: a defect, to be seen whole
+        return invocation.fail(UnreachableError(f"can't write the output: {error.strerror}"), args)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        return invocation.fail(_usage(error), args)
+
+
+def application() -> LazyGroup:
+    """The whole command line as one Typer group."""
+    root = LazyGroup(
+        name=PROGRAM,
+        help="Take turns on bare-metal hosts: lifecycle, reservations and history, without a server.",
+        rich_markup_mode=None,
+        subcommand_metavar="COMMAND …",
+        params=[*GLOBAL_OPTIONS, _version_option()],
+    )
+    root.context_settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    return root
+
+
+class _EndedError(BaseException):
+    """A signal asked the process to end: steps that run are ended with it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    raise _EndedError(number)
+
+
+def _build(name: str, entry: Entry) -> TyperCommand:
+    from importlib import import_module
+
+    function = getattr(import_module(f"bmhctl.cli.{entry.module}"), entry.function)
+    command = get_command_from_info(
+        CommandInfo(name=name.split(" ")[-1], callback=function, short_help=entry.help),
+        pretty_exceptions_short=False,
+        rich_markup_mode=None,
+    )
+    command.params.extend(GLOBAL_OPTIONS)
+    command.context_settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    return command  # type: ignore[return-value]  # the default class of a CommandInfo
+
+
+def _group_help(name: str) -> str:
+    return {"policy": "Show or replace an inventory's policy."}[name]
+
+
+def _version_option() -> TyperOption:
+    def show(ctx: typer.Context, _: object, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            from importlib.metadata import version
+
+            sys.stdout.write(f"bmhctl {version('bmhctl')}\n")
+            raise typer.Exit
+
+    return TyperOption(
+        param_decls=["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help="Show the version and exit.",
+    )
+
+
+def _usage(error: Exception) -> UsageError:
+    message = error.format_message()  # type: ignore[attr-defined]  # the caller has looked
+    context = getattr(error, "ctx", None)
+    hint = f"{context.command_path} --help" if context else f"{PROGRAM} --help"
+    return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
+
+
+def _complete(root: LazyGroup) -> None:
+    instruction = os.environ.get("_BMHCTL_COMPLETE")
+    if instruction:
+        from typer._completion_classes import completion_init
+        from typer.completion import shell_complete
+
+        completion_init()
+        sys.exit(shell_complete(root, {}, PROGRAM, "_BMHCTL_COMPLETE", instruction))

@@ -1,0 +1,182 @@
+"""One invocation: the global options, the inventory they mean, and how its result leaves the process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperOption
+
+from bmhctl.errors import BmhctlError, UsageError, combine
+from bmhctl.output import Display, Format, check, note, render, report
+from bmhctl.results import Hosts, Outcomes
+from bmhctl.usecases.context import Context
+
+
+@dataclass(slots=True)
+class Invocation:
+    """The global options of one call, wherever they stood on its command line; the later one wins."""
+
+    inventory: str | None = None
+    actor: str | None = None
+    output: str | None = None
+    quiet: bool = False
+    verbose: bool = False
+
+    def display(self) -> Display:
+        """Where output goes, and in which format; raises :class:`UsageError` for an unknown one."""
+        display = Display.from_environment(os.environ, sys.stdout, sys.stderr, quiet=self.quiet, verbose=self.verbose)
+        return display if self.output is None else replace(display, format=_format(self.output))
+
+    def fail(self, error: BmhctlError, args: list[str]) -> int:
+        """Reports an error; returns its exit status. In JSON mode also when the options were never parsed."""
+        if self.output is None:
+            self.output = _output_in(args)
+        try:
+            display = self.display()
+        except UsageError:
+            self.output = None
+            display = self.display()
+        report(error, display)
+        return int(error.status)
+
+    def default_actor(self) -> str:
+        """Who acts: ``--as``, ``$BMHCTL_ACTOR``, or user@hostname."""
+        given = self.actor or os.environ.get("BMHCTL_ACTOR")
+        if given:
+            return given
+        return f"{_user()}@{os.uname().nodename}"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An open inventory for one command, and where its result goes."""
+
+    context: Context
+    display: Display
+
+    def show(self, result: object, fields: tuple[str, ...] | None = None) -> None:
+        """Renders a result; then raises what failed in it, for the exit status."""
+        render(result, self.display, fields)
+        if isinstance(result, Outcomes) and result.error:
+            raise result.error
+        if isinstance(result, Hosts) and result.missing:
+            error = combine(result.missing)
+            if error:
+                raise error
+
+
+@contextmanager
+def session(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None) -> Iterator[Session]:
+    """Opens the inventory that the options mean, for a command whose result is of ``kind``.
+
+    A format that the result does not have is refused before anything is done.
+    """
+    from bmhctl.stores import open_store
+    from bmhctl.stores.discovery import find_inventory
+    from bmhctl.stores.engine import closing
+
+    invocation = invocation_of(ctx)
+    display = invocation.display()
+    check(kind, display, fields)
+
+    def tell(text: str) -> None:
+        note(text, display)
+
+    location = find_inventory(invocation.inventory, os.environ, Path.cwd(), tell)
+    with closing(open_store(location)) as store:
+        yield Session(
+            Context(store=store, actor=invocation.default_actor(), environ=dict(os.environ), tell=tell), display
+        )
+
+
+def invocation_of(ctx: typer.Context) -> Invocation:
+    """The record of the global options of this call."""
+    found = ctx.find_root().obj
+    return found if isinstance(found, Invocation) else Invocation()
+
+
+def _format(text: str) -> Format:
+    try:
+        return Format(text)
+    except ValueError:
+        raise UsageError(f"there is no output format {text!r}", hint=f"known: {', '.join(Format)}") from None
+
+
+def _output_in(args: list[str]) -> str | None:
+    """What ``-o`` says, for errors that come before the options are parsed."""
+    found = None
+    for position, arg in enumerate(args):
+        if arg == "--":
+            break
+        if arg in ("-o", "--output"):
+            found = args[position + 1] if position + 1 < len(args) else found
+        elif arg.startswith("--output="):
+            found = arg.removeprefix("--output=")
+        elif arg.startswith("-o") and not arg.startswith("--"):
+            found = arg[2:]
+    return found
+
+
+def _user() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a container's user without a name
+        return f"uid{os.geteuid()}"
+
+
+def _option(*names: str, field: str, help: str, metavar: str | None = None, complete: Any = None) -> TyperOption:
+    def keep(ctx: typer.Context, _: object, value: object) -> None:
+        if value:
+            setattr(invocation_of(ctx), field, value)
+
+    return TyperOption(
+        param_decls=list(names),
+        is_flag=metavar is None,
+        expose_value=False,
+        callback=keep,
+        help=help,
+        metavar=metavar,
+        autocompletion=complete,
+        rich_help_panel="Global options",
+    )
+
+
+def _formats(incomplete: str) -> list[str]:
+    return [name for name in Format if name.startswith(incomplete)]
+
+
+GLOBAL_OPTIONS: tuple[TyperOption, ...] = (
+    _option(
+        "-i",
+        "--inventory",
+        field="inventory",
+        metavar="FILE",
+        help="The inventory: a .toml or a .db file.  [default: $BMHCTL_INVENTORY, or bmh.toml or bmh.db nearby]",
+    ),
+    _option(
+        "--as",
+        field="actor",
+        metavar="ACTOR",
+        help="Who acts.  [default: $BMHCTL_ACTOR, or user@hostname]",
+    ),
+    _option(
+        "-o",
+        "--output",
+        field="output",
+        metavar="FORMAT",
+        complete=_formats,
+        help="table, plain, json, jsonl, csv, name; some commands also have toml, mermaid, dot, svg.",
+    ),
+    _option("-q", "--quiet", field="quiet", help="No notes on stderr, only errors."),
+    _option("-v", "--verbose", field="verbose", help="Say more."),
+)
+"""Accepted by every command, before or after its name."""

@@ -1,0 +1,132 @@
+"""The verbs of the lifecycle but ``reserve``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bmhctl.cli.invocation import session
+from bmhctl.cli.options import DryRun, Force, HostNames, Reason, Reservation, SelectorText, States, choice, moment
+from bmhctl.results import Outcomes, Plan
+from bmhctl.usecases import verbs
+
+
+def ready(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText = None, state: States = None) -> None:
+    """Check hosts that are initial, and make those that pass available.
+
+    Every readiness check of the policy that applies to a host must pass now.
+    """
+    with session(ctx, Outcomes) as lab:
+        lab.show(verbs.ready(lab.context, choice(hosts, selector, state)))
+
+
+def taint(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    state: States = None,
+    reason: Reason = None,
+    fault: Annotated[str | None, typer.Option("--fault", metavar="TEXT", help="What is broken.")] = None,
+    reservation: Reservation = None,
+    force: Force = False,
+) -> None:
+    """Give hosts back as used: out of their reservation, into tainted.
+
+    With --fault, the host is not recycled before somebody names it.
+    """
+    with session(ctx, Outcomes) as lab:
+        lab.show(
+            verbs.taint(
+                lab.context,
+                choice(hosts, selector, state),
+                reason=reason,
+                fault=fault,
+                reservation=reservation,
+                force=force,
+            )
+        )
+
+
+def release(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    state: States = None,
+    reservation: Reservation = None,
+    reason: Reason = None,
+    force: Force = False,
+) -> None:
+    """Give back all that a reservation holds, or just the named hosts; they become tainted."""
+    with session(ctx, Outcomes) as lab:
+        lab.show(
+            verbs.release(
+                lab.context, choice(hosts, selector, state), reservation=reservation, reason=reason, force=force
+            )
+        )
+
+
+def reset(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText = None, state: States = None) -> None:
+    """Clean hosts that are tainted; those whose cleanup succeeds become initial.
+
+    A host with a fault is cleaned only when it is named exactly.
+    """
+    with session(ctx, Outcomes) as lab:
+        lab.show(verbs.reset(lab.context, choice(hosts, selector, state)))
+
+
+def maintain(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    state: States = None,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why; shown to all.", show_default=False)
+    ] = "",
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="WHEN", help="When it should be back: 2h, 3d, 2026-12-24T18:00.")
+    ] = None,
+) -> None:
+    """Set hosts aside from wherever they are, with a reason; a reserved one keeps its reservation.
+
+    On a host in maintenance it adds a reason: each person closes their own with resume.
+    """
+    with session(ctx, Outcomes) as lab:
+        back = None if until is None else moment(until, lab.context.clock())
+        lab.show(verbs.maintain(lab.context, choice(hosts, selector, state), reason=reason, until=back))
+
+
+def resume(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    state: States = None,
+    everyones: Annotated[bool, typer.Option("--all", help="Close everybody's reasons, not only yours.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Close your reasons for a maintenance; a host without any left goes where its condition lets it.
+
+    Back to its reservation if that is valid; to available if it came from there and its checks pass; else to
+    initial, after a cleanup if it is dirty.
+    """
+    with session(ctx, Plan if dry_run else Outcomes) as lab:
+        act = verbs.plan_resume if dry_run else verbs.resume
+        lab.show(act(lab.context, choice(hosts, selector, state), everyones=everyones))
+
+
+def cordon(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    state: States = None,
+    reason: Reason = None,
+) -> None:
+    """Keep hosts from being reserved from now on; whoever holds one keeps it."""
+    with session(ctx, Outcomes) as lab:
+        lab.show(verbs.cordon(lab.context, choice(hosts, selector, state), reason=reason))
+
+
+def uncordon(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText = None, state: States = None) -> None:
+    """Let hosts be reserved again."""
+    with session(ctx, Outcomes) as lab:
+        lab.show(verbs.uncordon(lab.context, choice(hosts, selector, state)))

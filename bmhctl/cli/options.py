@@ -1,0 +1,135 @@
+"""Arguments and options that several commands share, and how their texts become values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bmhctl.cli.invocation import invocation_of
+from bmhctl.errors import BmhctlError, UsageError
+from bmhctl.model import State
+from bmhctl.selector import EVERY_HOST, parse_selector
+from bmhctl.stores.engine import Store
+from bmhctl.units import parse_duration
+from bmhctl.usecases.choosing import Choice
+
+
+def _complete_hosts(ctx: typer.Context, incomplete: str) -> list[str]:
+    with _quietly(ctx) as store:
+        return [name for name in store.names() if name.startswith(incomplete)] if store else []
+
+
+def _complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    with _quietly(ctx) as store:
+        held = store.open_reservations() if store else []
+        return [(r.id, f"{r.owner} {r.purpose or ''}".strip()) for r in held if r.id.startswith(incomplete)]
+
+
+@contextmanager
+def _quietly(ctx: typer.Context) -> Iterator[Store | None]:
+    """The inventory for a completion: what is wrong with it is no news at the touch of a key."""
+    from bmhctl.stores import open_store
+    from bmhctl.stores.discovery import find_inventory
+
+    try:
+        location = find_inventory(invocation_of(ctx).inventory, os.environ, Path.cwd(), lambda _: None)
+        store = open_store(location)
+    except BmhctlError:
+        yield None
+        return
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+HostNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[HOST…]",
+        help="Names, globs ('rack1-*') or folded ranges (node[01-20]).",
+        autocompletion=_complete_hosts,
+        show_default=False,
+    ),
+]
+HostName = Annotated[str, typer.Argument(metavar="HOST", help="A host's name.", autocompletion=_complete_hosts)]
+SelectorText = Annotated[
+    str | None,
+    typer.Option("-l", "--selector", metavar="SELECTOR", help="Hosts that fit: arch=arm64,rack!=r3,gpu,cpus>=32."),
+]
+States = Annotated[list[State] | None, typer.Option("--state", help="Hosts in this state; may be repeated.")]
+Reservation = Annotated[
+    str | None,
+    typer.Option(
+        "-R",
+        "--reservation",
+        metavar="ID",
+        envvar="BMH_RESERVATION",
+        help="The reservation on whose behalf this is done: the fencing token.",
+        autocompletion=_complete_reservations,
+    ),
+]
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; it is in the history.")]
+Force = Annotated[bool, typer.Option("--force", help="Override the holder; needs --reason.")]
+Fields = Annotated[str | None, typer.Option("--fields", metavar="A,B,C", help="Which columns or keys to show.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]
+
+
+def choice(
+    names: Sequence[str] | None,
+    selector: str | None = None,
+    states: Sequence[State] | None = None,
+) -> Choice:
+    """The hosts that the options mean."""
+    return Choice(
+        names=tuple(names or ()),
+        selector=parse_selector(selector) if selector is not None else EVERY_HOST,
+        states=frozenset(states or ()),
+    )
+
+
+def field_list(text: str | None) -> tuple[str, ...] | None:
+    """``a,b,c`` as a tuple; None stays None."""
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """A point in time: a duration from now (``2h``), or an ISO date or time (local time without a zone)."""
+    try:
+        return now + parse_duration(text)
+    except UsageError:
+        pass
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no time", hint="write a duration such as 2h or 3d, or a date such as 2026-12-24T18:00"
+        ) from None
+    return read.astimezone(UTC)
+
+
+def lease(text: str | None) -> tuple[timedelta | None, bool]:
+    """``--ttl``: how long, and whether "none" asks for no end at all."""
+    if text is None:
+        return None, False
+    return (None, True) if text == "none" else (parse_duration(text), False)
+
+
+def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:
+    """``key=value`` to set and ``key-`` to remove."""
+    found: dict[str, str | None] = {}
+    for item in items or ():
+        key, equals, value = item.partition("=")
+        if equals and key:
+            found[key] = value
+        elif item.endswith("-") and len(item) > 1:
+            found[item[:-1]] = None
+        else:
+            raise UsageError(f"can't read the {what} {item!r}", hint=f"--{what} key=value sets, --{what} key- removes")
+    return found

@@ -1,0 +1,140 @@
+"""Reading the fields of a manifest: each value of the type it must have, or an error that names its path."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from bmhctl.errors import InvalidError
+
+_MAX_LINE = 1000
+_NOT_IN_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class Fields:
+    """A mapping of a manifest, which knows its path for those who have to correct it; null is the same as absent."""
+
+    __slots__ = ("data", "path")
+
+    def __init__(self, data: Mapping[str, object], path: str = "") -> None:
+        self.data = data
+        self.path = path
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
+
+    def path_of(self, key: str) -> str:
+        """The path of a field of this mapping."""
+        return f"{self.path}.{key}" if self.path else key
+
+    def fields(self, key: str) -> Fields:
+        """The mapping under a key; an empty one if there is none."""
+        value = self.data.get(key)
+        if value is None:
+            return _NOTHING
+        if not isinstance(value, dict):
+            raise wrong_kind(self.path_of(key), "a mapping", value)
+        return Fields(value, self.path_of(key))
+
+    def rows(self, key: str) -> list[Fields]:
+        """The mappings of the list under a key."""
+        value = self.data.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise wrong_kind(self.path_of(key), "a list", value)
+        rows = []
+        for number, row in enumerate(value):
+            if not isinstance(row, dict):
+                raise wrong_kind(f"{self.path_of(key)}[{number}]", "a mapping", row)
+            rows.append(Fields(row, f"{self.path_of(key)}[{number}]"))
+        return rows
+
+    def line(self, key: str) -> str | None:
+        """The text under a key if it is one clean line; None for an empty one, which is how Go writes "unset"."""
+        value = self.data.get(key)
+        if value is None or value == "":
+            return None
+        if not isinstance(value, str):
+            raise wrong_kind(self.path_of(key), "a text", value)
+        if len(value) > _MAX_LINE or _NOT_IN_LINE.search(value):
+            raise bad_field(
+                self.path_of(key), f"must be one line of at most {_MAX_LINE} characters without control characters"
+            )
+        return value.strip() or None
+
+    def squeezed(self, key: str) -> str | None:
+        """The text under a key as one line, shortened where it is too long for one."""
+        value = self.data.get(key)
+        if value is not None and not isinstance(value, str):
+            raise wrong_kind(self.path_of(key), "a text", value)
+        line = " ".join(_NOT_IN_LINE.sub(" ", value or "").split())
+        return (line if len(line) <= _MAX_LINE else f"{line[: _MAX_LINE - 1]}…") or None
+
+    def whole(self, key: str) -> int | None:
+        """The whole number under a key, from 0 to where JSON numbers end being exact."""
+        value = self.data.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
+            raise bad_field(self.path_of(key), "must be a whole number from 0")
+        return value
+
+    def flag(self, key: str) -> bool:
+        """Whether the boolean under a key is true."""
+        value = self.data.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise wrong_kind(self.path_of(key), "true or false", value)
+        return bool(value)
+
+    def texts(self, key: str) -> dict[str, str]:
+        """The mapping under a key if all its values are texts."""
+        entry = self.fields(key)
+        texts = {}
+        for name, value in entry.data.items():
+            if not isinstance(value, str):
+                raise wrong_kind(entry.path_of(f"{name:.80}"), "a text", value)
+            texts[name] = value
+        return texts
+
+    def json(self, key: str) -> Fields:
+        """The mapping that the JSON text under a key stands for; an empty one if there is none."""
+        value = self.data.get(key)
+        if value is None or value == "":
+            return _NOTHING
+        if not isinstance(value, str):
+            raise wrong_kind(self.path_of(key), "a text", value)
+        try:
+            parsed = json.loads(value)
+        except ValueError as error:
+            raise bad_field(self.path_of(key), "is no valid JSON") from error
+        if not isinstance(parsed, dict):
+            raise wrong_kind(self.path_of(key), "a JSON object", parsed)
+        return Fields(parsed, self.path_of(key))
+
+
+_NOTHING = Fields({})
+
+
+def wrong_kind(path: str, wanted: str, got: object) -> InvalidError:
+    """The error for a value of the wrong type."""
+    # Never the value itself: it can be a password in the wrong place.
+    said, hint = "nothing", None
+    match got:
+        case bool():
+            said, hint = "a boolean", "YAML reads a bare yes, no, on or off as a boolean: a text needs quotes"
+        case int() | float():
+            said, hint = "a number", "YAML reads bare digits as a number: a text needs quotes"
+        case str():
+            said = "a text"
+        case list():
+            said = "a list"
+        case dict():
+            said = "a mapping"
+    return bad_field(path, f"must be {wanted}, not {said}", hint=hint if wanted == "a text" else None)
+
+
+def bad_field(path: str, said: str, hint: str | None = None) -> InvalidError:
+    """The error for one field, without the place of its document; ``field`` in its details is the path."""
+    return InvalidError(f"{path}: {said}" if path else said, hint=hint, details={"field": path})

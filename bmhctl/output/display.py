@@ -1,0 +1,111 @@
+"""Where output goes and what it may look like there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TextIO
+
+
+class Format(StrEnum):
+    """What ``-o`` takes."""
+
+    TABLE = "table"
+    PLAIN = "plain"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    NAME = "name"
+    TOML = "toml"
+    MERMAID = "mermaid"
+    DOT = "dot"
+    SVG = "svg"
+
+
+@dataclass(frozen=True)
+class Display:
+    """Two streams, what they can show, and what the person asked for.
+
+    ``format`` is None when nobody asked: then it is a table on a terminal and plain in a pipe. ``colour`` and
+    ``error_colour`` are for stdout and stderr; ``width`` is the terminal's.
+    """
+
+    stdout: TextIO
+    stderr: TextIO
+    stdout_tty: bool = False
+    stderr_tty: bool = False
+    width: int = 80
+    colour: bool = False
+    error_colour: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    format: Format | None = None
+
+    @classmethod
+    def from_environment(
+        cls,
+        environ: Mapping[str, str],
+        stdout: TextIO,
+        stderr: TextIO,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        format: Format | None = None,
+    ) -> Display:
+        """What these streams can show, by ``NO_COLOR``, ``FORCE_COLOR``, ``TERM`` and ``COLUMNS``.
+
+        ``NO_COLOR`` wins over ``FORCE_COLOR``, which wins over ``TERM=dumb`` and over not being a terminal.
+        """
+        ttys = stdout.isatty(), stderr.isatty()
+        if environ.get("NO_COLOR"):
+            colours = False, False
+        elif environ.get("FORCE_COLOR", "0") not in ("", "0"):
+            colours = True, True
+        elif environ.get("TERM") == "dumb":
+            colours = False, False
+        else:
+            colours = ttys
+        return cls(stdout, stderr, *ttys, _width(environ, stdout), *colours, quiet, verbose, format)
+
+    @property
+    def shown(self) -> Format:
+        """The format that holds: what was asked for, else a table on a terminal and plain in a pipe."""
+        return self.format or (Format.TABLE if self.stdout_tty else Format.PLAIN)
+
+    @property
+    def machine(self) -> bool:
+        """Whether failures, too, are wanted as JSON."""
+        return self.format in (Format.JSON, Format.JSONL)
+
+    @property
+    def unicode(self) -> bool:
+        """Whether stdout can write lines, arrows and glyphs."""
+        return unicode_capable(self.stdout)
+
+    def write(self, text: str) -> None:
+        """Writes to stdout; what its encoding can't hold becomes an escape."""
+        self.stdout.write(encodable(text, self.stdout))
+
+
+def unicode_capable(stream: TextIO) -> bool:
+    """Whether a stream's encoding holds box drawings and glyphs."""
+    return (stream.encoding or "utf-8").lower().replace("-", "").startswith("utf")
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """The text with what the stream's encoding can't hold as escapes, so that writing never fails for it."""
+    if text.isascii() or unicode_capable(stream):
+        return text
+    return text.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
+
+
+def _width(environ: Mapping[str, str], stream: TextIO) -> int:
+    columns = environ.get("COLUMNS", "")
+    if columns.isascii() and columns.isdigit() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError, AttributeError):
+        return 80

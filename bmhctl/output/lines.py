@@ -1,0 +1,228 @@
+"""Lines of styled text, and columns of them: laid out here once, painted with colours or without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from bmhctl.model import State
+from bmhctl.output.display import Display, Format, encodable
+from bmhctl.output.text import cell_width, clean, pad, shorten
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Span = tuple[str, str]
+"""A text and its style, in Rich's words (``bold green``); no style is empty."""
+
+Line = Sequence[Span]
+
+COLOUR = {
+    State.INITIAL: "blue",
+    State.AVAILABLE: "green",
+    State.RESERVED: "yellow",
+    State.TAINTED: "red",
+    State.MAINTENANCE: "magenta",
+}
+
+GLYPH = {
+    State.INITIAL: "○",
+    State.AVAILABLE: "●",
+    State.RESERVED: "◆",
+    State.TAINTED: "✗",
+    State.MAINTENANCE: "■",
+}
+"""The sign of a state: one cell wide and different from every other, with or without colour."""
+
+# One for one, so that what is aligned stays aligned where the encoding holds no more than ASCII.
+_ASCII = (
+    str.maketrans("○●◆✗■✓→·…–█", "o*#x%+>-~-#")
+    | str.maketrans("─│━┃═║▶▼▲▷▽△", "-|=!=|>v^)un")
+    | dict.fromkeys(map(ord, "╭╮╰╯╔╗╚╝┏┓┗┛├┬┴╟╤╧"), "+")
+)
+
+_CHUNK = 1000
+"""So many rows are looked at together to find the columns' widths: a fleet of any size streams."""
+
+_GAP = 2
+
+
+def state_span(state: State) -> Span:
+    """A state's glyph and word in its colour."""
+    return f"{GLYPH[state]} {state}", COLOUR[state]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column and what may happen to it where room is short.
+
+    ``rank`` 0 is never dropped, the highest goes first; ``least`` is the width down to which it may be cut
+    (None: never cut).
+    """
+
+    title: str
+    rank: int = 0
+    least: int | None = None
+
+
+def columns(
+    heads: Sequence[Column],
+    rows: Iterable[Sequence[Line]],
+    width: int | None,
+    *,
+    header: bool = True,
+) -> Iterator[Line]:
+    """Rows under their heads, in lines no wider than ``width`` if dropping and cutting can do it.
+
+    A ``width`` of None shows everything whole, with ``-`` where nothing is; with a width, columns that are
+    empty are left out. Widths are found in chunks of rows and only ever grow, so a generator is streamed.
+    """
+    stream = iter(rows)
+    kept: list[int] = []
+    widths = [0] * len(heads)
+    first = True
+    while chunk := list(islice(stream, _CHUNK)):
+        naturals = [
+            max(widths[i], max(sum(cell_width(clean(text)) for text, _ in row[i]) for row in chunk))
+            for i in range(len(heads))
+        ]
+        if first:
+            kept, widths = _fit(heads, naturals, width)
+            if header:
+                yield _row([[(heads[i].title, "dim" if width else "")] for i in kept], [widths[i] for i in kept])
+        else:
+            widths = [
+                natural if heads[i].least is None or width is None else widths[i] for i, natural in enumerate(naturals)
+            ]
+        for row in chunk:
+            cells = [row[i] if width or (row[i] and row[i][0][0]) else [("-", "")] for i in kept]
+            yield _row(cells, [widths[i] for i in kept])
+        first = False
+    if first and header and width is None:
+        yield _row([[(head.title, "")] for head in heads], [len(head.title) for head in heads])
+
+
+def _fit(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -> tuple[list[int], list[int]]:
+    """Which columns to show and how wide: the least important go first, then what is left over is handed out."""
+    if width is None:
+        return list(range(len(heads))), [max(len(h.title), n) for h, n in zip(heads, naturals, strict=True)]
+    wanted = [max(len(h.title), n) for h, n in zip(heads, naturals, strict=True)]
+    floors = [w if h.least is None else min(w, h.least) for h, w in zip(heads, wanted, strict=True)]
+    kept = [i for i, n in enumerate(naturals) if n or not heads[i].rank]
+
+    def spare() -> int:
+        return width - sum(floors[i] for i in kept) - _GAP * (len(kept) - 1)
+
+    while spare() < 0 and (rank := max(heads[i].rank for i in kept)):
+        kept = [i for i in kept if heads[i].rank != rank]
+    for i in sorted(kept, key=lambda i: heads[i].rank):
+        floors[i] += max(0, min(wanted[i] - floors[i], spare()))
+    return kept, floors
+
+
+def _row(cells: Sequence[Line], widths: Sequence[int]) -> Line:
+    line: list[Span] = []
+    for cell, width in zip(cells, widths, strict=True):
+        room = width
+        for text, style in cell:
+            shown = shorten(clean(text), room)
+            room -= cell_width(shown)
+            line.append((shown, style))
+        line.append((" " * (room + _GAP), ""))
+    return line
+
+
+def table(pairs: Iterable[tuple[str, Line]], indent: str = "") -> Iterator[Line]:
+    """Two columns: a word each, and what it stands for, never cut."""
+    known = [(clean(word), value) for word, value in pairs]
+    width = max((cell_width(word) for word, _ in known), default=0)
+    for word, value in known:
+        yield [(f"{indent}{pad(word, width)}  ", "dim"), *value]
+
+
+def paint(lines: Iterable[Line], display: Display) -> int:
+    """Writes lines to stdout: with Rich for a table, as they are elsewhere; harmless in either case.
+
+    Returns how many there were.
+    """
+    printer = _rich(display) if display.shown is Format.TABLE else _bare(display)
+    count = 0
+    for line in lines:
+        printer(line)
+        count += 1
+    return count
+
+
+def _shown(text: str, display: Display) -> str:
+    text = clean(text)
+    return text if text.isascii() or display.unicode else encodable(text.translate(_ASCII), display.stdout)
+
+
+def _bare(display: Display) -> Callable[[Line], None]:
+    def write(line: Line) -> None:
+        display.write("".join(_shown(text, display) for text, _ in line).rstrip() + "\n")
+
+    return write
+
+
+def _rich(display: Display) -> Callable[[Line], None]:
+    from rich.color import ColorSystem
+    from rich.style import Style
+
+    colours = ColorSystem.STANDARD if display.colour else None
+
+    def write(line: Line) -> None:
+        parts = [(_shown(text, display), style) for text, style in line]
+        while parts and not parts[-1][0].strip():
+            parts.pop()
+        if parts:
+            parts[-1] = (parts[-1][0].rstrip(), parts[-1][1])
+        if sum(cell_width(text) for text, _ in parts) > display.width:
+            _wrapped(parts, display)
+            return
+        # Lines that fit need no console: a table of thousands would take seconds in it.
+        display.write("".join(Style.parse(style).render(text, color_system=colours) for text, style in parts) + "\n")
+
+    return write
+
+
+def _wrapped(line: Line, display: Display) -> None:
+    """Writes a long line in several, those after the first below the start of its last column."""
+    import re
+
+    from rich.text import Text
+
+    console = _console(display)
+    text = Text.assemble(*line)
+    gaps = re.finditer(r" {2,}(?=\S)", text.plain[: display.width // 2])
+    indent = max((gap.end() for gap in gaps), default=min(4, display.width // 2))
+    first = text.wrap(console, display.width)[0]
+    rest = text[len(first.plain) :]
+    rest = rest[len(rest.plain) - len(rest.plain.lstrip()) :]
+    first.rstrip()
+    console.print(first)
+    for part in rest.wrap(console, display.width - indent):
+        part.pad_left(indent)
+        part.rstrip()
+        console.print(part)
+
+
+def _console(display: Display) -> Console:
+    """Rich's console for stdout, told everything: it guesses nothing from the environment."""
+    from rich.console import Console
+
+    return Console(
+        file=display.stdout,
+        width=display.width,
+        color_system="standard" if display.colour else None,
+        no_color=not display.colour,
+        force_terminal=display.colour,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=False,
+        legacy_windows=False,
+        _environ={},
+    )

@@ -1,0 +1,64 @@
+"""Where an inventory lives: a TOML file with its state file, or a SQLite file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bmhctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from bmhctl.stores.declaration import DeclarationFile
+    from bmhctl.stores.engine import Store
+
+SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
+
+
+def open_store(location: str) -> Store:
+    """Opens the inventory at a path, by what its name ends in; nothing that it does not need is imported.
+
+    A TOML file's state file is created when it is missing. Raises :class:`UsageError` for a name that is no
+    inventory's, else what the home raises.
+    """
+    from bmhctl.stores.claims import Claims
+    from bmhctl.stores.engine import Store
+    from bmhctl.stores.sqlite import open_database
+
+    path, is_declared = resolve(location)
+    if not is_declared:
+        return Store(open_database(path), claims=Claims(_beside(path, ".claims")), folder=str(path.parent))
+    from bmhctl.stores.declaration import DeclarationFile
+
+    declaration = DeclarationFile(path)
+    return Store(
+        open_database(_state_file(declaration)),
+        claims=Claims(_beside(declaration.state_path, ".claims")),
+        folder=str(declaration.path.parent),
+        declaration=declaration,
+    )
+
+
+def resolve(location: str) -> tuple[Path, bool]:
+    """An inventory's real path, and whether it is a TOML file; raises :class:`UsageError` for anything else."""
+    if location.startswith(("postgresql://", "postgres://")):
+        raise UsageError("PostgreSQL inventories are not supported by this version")
+    path = Path(location).expanduser()
+    if path.suffix != ".toml" and path.suffix not in SQLITE_SUFFIXES:
+        raise UsageError(f"{location!r} is no inventory", hint="its name must end in .toml, .db, .sqlite or .sqlite3")
+    return path.resolve(), path.suffix == ".toml"
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _state_file(declaration: DeclarationFile) -> Path:
+    from contextlib import suppress
+
+    from bmhctl.stores.sqlite import create_database
+
+    if not declaration.state_path.exists():
+        declaration.read()  # a missing or broken declaration must not leave a state file behind
+        with suppress(FileExistsError):  # another command was faster
+            create_database(declaration.state_path)
+    return declaration.state_path

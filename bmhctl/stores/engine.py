@@ -1,0 +1,406 @@
+"""The engine: an inventory as rows in a database. It saves, finds and compares; it does not judge.
+
+The SQL is written once, with ``?`` for parameters, in what SQLite and PostgreSQL share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from bmhctl.model import Event, Host, HostSpec, Reservation, State
+from bmhctl.selector import EVERY_HOST, Selector, selectable
+from bmhctl.stores.rows import (
+    EVENT_COLUMNS,
+    HOST_SELECT,
+    LIFECYCLE_COLUMNS,
+    RESERVATION_COLUMNS,
+    SPEC_COLUMNS,
+    Row,
+    Value,
+    from_event,
+    from_lifecycle,
+    from_reservation,
+    from_spec,
+    from_time,
+    to_event,
+    to_host,
+    to_reservation,
+)
+from bmhctl.stores.schema import TABLES
+from bmhctl.units import quantity
+
+if TYPE_CHECKING:
+    from bmhctl.stores.claims import Claims
+    from bmhctl.stores.declaration import DeclarationFile
+
+
+_T = TypeVar("_T")
+
+
+class Database(Protocol):
+    """What the engine needs of a connection; errors come out as :class:`bmhctl.errors.BmhctlError`."""
+
+    @property
+    def location(self) -> str:
+        """How a person names this database; holds no password."""
+
+    def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
+        """Runs one statement and returns its rows, read as they are asked for."""
+
+    def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+        """Runs one statement for each row of parameters."""
+
+    def transaction(self, *, write: bool) -> AbstractContextManager[None]:
+        """A transaction: durable when the block ends, gone when it raises. Reading ones are one snapshot."""
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """A part of a transaction that is undone on its own when the block raises."""
+
+    def start_ids_after(self, table: str, last: int) -> None:
+        """Makes the next id that the table gives larger than ``last``."""
+
+    def close(self) -> None:
+        """Closes the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostQuery:
+    """Which hosts: those that bear one of ``names`` or fit one of ``patterns`` (``*`` and ``?``), and fit the rest.
+
+    Without names and patterns, every name counts. ``states`` empty means every state. ``by_turn`` orders by who was
+    used least recently, else hosts come by name.
+    ``reservable`` leaves out cordoned and undeclared hosts, ``declared`` just the undeclared ones;
+    ``marked`` keeps those that are cordoned, undeclared, or have a fault.
+    """
+
+    names: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    selector: Selector = EVERY_HOST
+    states: frozenset[State] = frozenset()
+    reservation: str | None = None
+    mac: str | None = None
+    address: str | None = None
+    reservable: bool = False
+    declared: bool = False
+    marked: bool = False
+    by_turn: bool = False
+    limit: int | None = None
+
+
+_SAVE_LIFECYCLE = f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in LIFECYCLE_COLUMNS)}, last_event = ? WHERE id = ?"
+_SAVE_SPEC = f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in SPEC_COLUMNS)} WHERE id = ?"
+_ADD_HOST = (
+    f"INSERT INTO hosts ({', '.join(SPEC_COLUMNS + LIFECYCLE_COLUMNS)}, last_event) "
+    f"VALUES ({', '.join('?' * (len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS)))}, 0) RETURNING id"
+)
+_ADD_EVENT = (
+    f"INSERT INTO events (host_id, {', '.join(EVENT_COLUMNS[1:])}) "
+    f"VALUES ({', '.join('?' * len(EVENT_COLUMNS))}) RETURNING id"
+)
+_ADD_RESERVATION = (
+    f"INSERT INTO reservations ({', '.join(RESERVATION_COLUMNS)}) VALUES ({', '.join('?' * len(RESERVATION_COLUMNS))})"
+)
+_SAVE_RESERVATION = f"UPDATE reservations SET {', '.join(f'{c} = ?' for c in RESERVATION_COLUMNS[1:])} WHERE id = ?"
+_EVENT_SELECT = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events"
+_RESERVATION_SELECT = f"SELECT {', '.join(RESERVATION_COLUMNS)} FROM reservations"
+_NAMES_AT_ONCE = 500
+
+
+class Store:
+    """An open inventory. Use it from one thread; close it when done.
+
+    ``declaration`` is the TOML file that declares the hosts, None where the database itself does.
+    ``folder`` is what a policy's relative paths start from.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        claims: Claims,
+        folder: str,
+        declaration: DeclarationFile | None = None,
+    ) -> None:
+        self.database = database
+        self.claims = claims
+        self.folder = folder
+        self.declaration = declaration
+
+    @property
+    def location(self) -> str:
+        """How a person names this inventory."""
+        return str(self.declaration.path) if self.declaration else self.database.location
+
+    def close(self) -> None:
+        """Closes the inventory."""
+        self.database.close()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """A writing transaction: durable when the block ends, wholly gone when it raises."""
+        return self.database.transaction(write=True)
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """A reading transaction: everything read in the block is of one moment."""
+        return self.database.transaction(write=False)
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """A part of a writing transaction that is undone on its own when the block raises."""
+        return self.database.savepoint()
+
+    # hosts
+
+    def host(self, name: str) -> Host | None:
+        """The host that bears this very name."""
+        return self._one(f"{HOST_SELECT} WHERE hosts.name = ?", [name], to_host)
+
+    def host_with_id(self, host_id: int) -> Host | None:
+        """The host with this id, whatever its name is now."""
+        return self._one(f"{HOST_SELECT} WHERE hosts.id = ?", [host_id], to_host)
+
+    def host_with_mac(self, mac: str) -> Host | None:
+        """A host that bears this MAC address, the longest known one first."""
+        return self._one(f"{HOST_SELECT} WHERE hosts.mac = ? ORDER BY hosts.id LIMIT 1", [mac], to_host)
+
+    def hosts(self, query: HostQuery) -> Iterator[Host]:
+        """The hosts of a query, in its order, read as they are asked for."""
+        if len(query.names) > _NAMES_AT_ONCE:  # databases limit the parameters of a statement
+            found = {
+                host.id: host
+                for start in range(0, len(query.names), _NAMES_AT_ONCE)
+                for host in self.hosts(
+                    replace(query, names=query.names[start : start + _NAMES_AT_ONCE], patterns=query.patterns)
+                )
+            }
+            return iter(sorted(found.values(), key=lambda host: host.name))
+        where, parameters = _where(query)
+        order = "COALESCE(hosts.used_at, 0), hosts.id" if query.by_turn else "hosts.name"
+        limit = "" if query.limit is None else f" LIMIT {int(query.limit)}"
+        rows = self.database.execute(f"{HOST_SELECT}{where} ORDER BY {order}{limit}", parameters)
+        return map(to_host, rows)
+
+    def count(self, query: HostQuery) -> int:
+        """How many hosts a query finds, whatever its limit."""
+        where, parameters = _where(query)
+        return int(self._value(f"SELECT COUNT(*) FROM hosts{where}", parameters) or 0)
+
+    def counts(self) -> dict[State, int]:
+        """How many hosts are in each state; every state is there."""
+        counts = dict.fromkeys(State, 0)
+        for state, number in self.database.execute("SELECT state, COUNT(*) FROM hosts GROUP BY state"):
+            counts[State(str(state))] = int(number or 0)
+        return counts
+
+    def names(self) -> Iterator[str]:
+        """Every host's name, in order."""
+        return (str(row[0]) for row in self.database.execute("SELECT name FROM hosts ORDER BY name"))
+
+    def add_host(self, host: Host, event: Event) -> Host:
+        """Saves a new host with the event that lets it in; the result has its id."""
+        host_id = int(self._value(_ADD_HOST, [*from_spec(host.spec), *from_lifecycle(host)]) or 0)
+        last_event = self._add_event(host_id, event)
+        self._run("UPDATE hosts SET last_event = ? WHERE id = ?", [last_event, host_id])
+        self._add_facts(host_id, host.spec)
+        return replace(host, id=host_id, last_event=last_event)
+
+    def save_host(self, host: Host, event: Event) -> Host:
+        """Saves where a host is in its life, with the event that says why; its spec is left alone."""
+        last_event = self._add_event(host.id, event)
+        self._run(_SAVE_LIFECYCLE, [*from_lifecycle(host), last_event, host.id])
+        return replace(host, last_event=last_event)
+
+    def save_spec(self, host: Host, event: Event) -> Host:
+        """Saves a host wholly, its spec too, with the event that says why."""
+        self._run(_SAVE_SPEC, [*from_spec(host.spec), host.id])
+        self._run("DELETE FROM facts WHERE host_id = ?", [host.id])
+        self._add_facts(host.id, host.spec)
+        return self.save_host(host, event)
+
+    def drop_host(self, host: Host, event: Event) -> None:
+        """Removes a host, with its last event; its history stays."""
+        self._add_event(host.id, event)
+        self._run("DELETE FROM hosts WHERE id = ?", [host.id])
+
+    def _add_facts(self, host_id: int, spec: HostSpec) -> None:
+        facts = selectable(spec)
+        if facts:
+            self.database.execute_many(
+                "INSERT INTO facts (host_id, key, value, number) VALUES (?, ?, ?, ?)",
+                [(host_id, key, value, quantity(value)) for key, value in facts.items()],
+            )
+
+    # hosts that left while dirty
+
+    def departed(self, spec: HostSpec) -> str | None:
+        """Why a host with this name or MAC must not be taken for clean: it was removed while dirty."""
+        reason = self._value(
+            "SELECT reason FROM departed WHERE name = ? OR (mac IS NOT NULL AND mac = ?)", [spec.name, spec.mac]
+        )
+        return None if reason is None else str(reason)
+
+    def add_departed(self, spec: HostSpec, at: datetime, reason: str) -> None:
+        """Remembers a host that is removed while dirty."""
+        self.drop_departed(spec)
+        self._run(
+            "INSERT INTO departed (name, mac, at, reason) VALUES (?, ?, ?, ?)",
+            [spec.name, spec.mac, from_time(at), reason],
+        )
+
+    def drop_departed(self, spec: HostSpec) -> None:
+        """Forgets it: the host is back."""
+        self._run("DELETE FROM departed WHERE name = ? OR (mac IS NOT NULL AND mac = ?)", [spec.name, spec.mac])
+
+    # reservations
+
+    def reservation(self, reservation_id: str) -> Reservation | None:
+        """The reservation with this id, open or ended."""
+        return self._one(f"{_RESERVATION_SELECT} WHERE id = ?", [reservation_id], to_reservation)
+
+    def open_reservations(self) -> list[Reservation]:
+        """Every reservation that nobody ended, the oldest first."""
+        rows = self.database.execute(f"{_RESERVATION_SELECT} WHERE ended_at IS NULL ORDER BY created_at, id")
+        return [to_reservation(row) for row in rows]
+
+    def all_reservations(self) -> Iterator[Reservation]:
+        """Every reservation that ever was, the oldest first."""
+        return map(to_reservation, self.database.execute(f"{_RESERVATION_SELECT} ORDER BY created_at, id"))
+
+    def expired_reservations(self, now: datetime) -> list[Reservation]:
+        """Open reservations whose lease is over at ``now``."""
+        rows = self.database.execute(
+            f"{_RESERVATION_SELECT} WHERE ended_at IS NULL AND expires_at <= ? ORDER BY expires_at, id",
+            [from_time(now)],
+        )
+        return [to_reservation(row) for row in rows]
+
+    def add_reservation(self, reservation: Reservation) -> None:
+        """Saves a new reservation."""
+        self._run(_ADD_RESERVATION, from_reservation(reservation))
+
+    def save_reservation(self, reservation: Reservation) -> None:
+        """Saves a changed reservation."""
+        values = from_reservation(reservation)
+        self._run(_SAVE_RESERVATION, [*values[1:], values[0]])
+
+    # events
+
+    def events(self, host: Host | str | None = None, last: int | None = None) -> Iterator[Event]:
+        """Events, oldest first: of one host under all its names, of a removed name, or of the whole inventory.
+
+        ``last`` keeps only the newest so many.
+        """
+        where, parameters = "", list[Value]()
+        if isinstance(host, Host):
+            where, parameters = " WHERE host_id = ?", [host.id]
+        elif host is not None:
+            where = " WHERE host_id = (SELECT host_id FROM events WHERE host = ? ORDER BY id DESC LIMIT 1)"
+            parameters = [host]
+        if last is None:
+            return map(to_event, self.database.execute(f"{_EVENT_SELECT}{where} ORDER BY id", parameters))
+        newest = self.database.execute(f"{_EVENT_SELECT}{where} ORDER BY id DESC LIMIT {int(last)}", parameters)
+        return iter([to_event(row) for row in newest][::-1])
+
+    def last_reservation(self, host: Host) -> str | None:
+        """The id of the reservation that held a host last, or holds it now."""
+        found = self._value(
+            "SELECT reservation FROM events WHERE host_id = ? AND reservation IS NOT NULL ORDER BY id DESC LIMIT 1",
+            [host.id],
+        )
+        return None if found is None else str(found)
+
+    def _add_event(self, host_id: int, event: Event) -> int:
+        return int(self._value(_ADD_EVENT, [host_id, *from_event(event)]) or 0)
+
+    # what the inventory knows about itself
+
+    def get(self, key: str) -> str | None:
+        """A value that :meth:`put` kept under a key."""
+        value = self._value("SELECT value FROM meta WHERE key = ?", [key])
+        return None if value is None else str(value)
+
+    def put(self, key: str, value: str | None) -> None:
+        """Keeps a text under a key; None forgets it."""
+        if value is None:
+            self._run("DELETE FROM meta WHERE key = ?", [key])
+        else:
+            self._run(
+                "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                [key, value],
+            )
+
+    # the whole inventory, for copies
+
+    def dump(self, table: str) -> Iterator[Row]:
+        """Every row of one of :data:`TABLES`, as it is stored."""
+        return self.database.execute(f"SELECT {', '.join(TABLES[table])} FROM {table}")
+
+    def load(self, table: str, rows: Iterable[Row]) -> None:
+        """Adds rows that :meth:`dump` returned; call :meth:`loaded` after the last table."""
+        columns = TABLES[table]
+        self.database.execute_many(
+            f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", rows
+        )
+
+    def loaded(self) -> dict[str, int]:
+        """Ends a load: no id that was ever given is given again. Returns how many rows each table has."""
+        last_host = self._value("SELECT MAX(id) FROM (SELECT id FROM hosts UNION ALL SELECT host_id FROM events) ids")
+        self.database.start_ids_after("hosts", int(last_host or 0))
+        self.database.start_ids_after("events", int(self._value("SELECT MAX(id) FROM events") or 0))
+        return {table: int(self._value(f"SELECT COUNT(*) FROM {table}") or 0) for table in TABLES}
+
+    def _run(self, sql: str, parameters: Sequence[Value]) -> None:
+        for _ in self.database.execute(sql, parameters):
+            pass
+
+    def _value(self, sql: str, parameters: Sequence[Value] = ()) -> Value:
+        rows = list(self.database.execute(sql, parameters))
+        return rows[0][0] if rows else None
+
+    def _one(self, sql: str, parameters: Sequence[Value], make: Callable[[Row], _T]) -> _T | None:
+        rows = list(self.database.execute(sql, parameters))
+        return make(rows[0]) if rows else None
+
+
+def _where(query: HostQuery) -> tuple[str, list[Value]]:
+    terms: list[str] = []
+    parameters: list[Value] = []
+    if query.names or query.patterns:
+        named = []
+        if query.names:
+            named.append(f"hosts.name IN ({', '.join('?' * len(query.names))})")
+            parameters.extend(query.names)
+        for pattern in query.patterns:
+            # Names hold no upper-case letter, no '%' and no '_': LIKE is exact for them.
+            named.append("hosts.name LIKE ?")
+            parameters.append(pattern.replace("*", "%").replace("?", "_"))
+        terms.append(f"({' OR '.join(named)})")
+    for term in query.selector.terms:
+        sql, values = term.to_sql()
+        terms.append(sql)
+        parameters.extend(values)
+    if query.states:
+        terms.append(f"hosts.state IN ({', '.join('?' * len(query.states))})")
+        parameters.extend(sorted(state.value for state in query.states))
+    for column, value in (("reservation", query.reservation), ("mac", query.mac), ("address", query.address)):
+        if value is not None:
+            terms.append(f"hosts.{column} = ?")
+            parameters.append(value)
+    if query.reservable:
+        terms.append("hosts.cordon IS NULL")
+    if query.marked:
+        terms.append("(hosts.cordon IS NOT NULL OR hosts.undeclared = 1 OR hosts.fault IS NOT NULL)")
+    if query.reservable or query.declared:
+        terms.append("hosts.undeclared = 0")
+    return (f" WHERE {' AND '.join(terms)}" if terms else ""), parameters
+
+
+@contextmanager
+def closing(store: Store) -> Iterator[Store]:
+    """Closes the store when the block ends."""
+    try:
+        yield store
+    finally:
+        store.close()

@@ -1,0 +1,229 @@
+"""The model as rows and back: times as microseconds since 1970 in UTC, marks and facts as JSON text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from bmhctl.model import Bmc, Event, Host, HostSpec, Mark, Remark, Reservation, State, Verb
+
+Value = str | int | float | None
+"""What a column holds."""
+
+Row = Sequence[Value]
+"""What a database returns for one row."""
+
+SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
+LIFECYCLE_COLUMNS = (
+    "state",
+    "since",
+    "dirty",
+    "undeclared",
+    "came_from",
+    "cordon",
+    "maintenance",
+    "fault",
+    "failed_cleanups",
+    "reservation",
+    "used_at",
+)
+RESERVATION_COLUMNS = ("id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason")
+EVENT_COLUMNS = ("id", "host", "at", "actor", "verb", "source", "dest", "reason", "reservation")
+
+HOST_SELECT = (
+    f"SELECT hosts.id, hosts.last_event, {', '.join(f'hosts.{c}' for c in SPEC_COLUMNS + LIFECYCLE_COLUMNS)}, "
+    f"{', '.join(f'r.{c}' for c in RESERVATION_COLUMNS)} "
+    "FROM hosts LEFT JOIN reservations r ON r.id = hosts.reservation"
+)
+"""Reads hosts with their reservations, as :func:`to_host` wants them."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def from_time(moment: datetime | None) -> int | None:
+    """Microseconds since 1970 in UTC, exactly."""
+    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
+
+
+def to_time(value: Value) -> datetime | None:
+    """The moment that :func:`from_time` wrote."""
+    return None if value is None else _EPOCH + timedelta(microseconds=int(value))
+
+
+def from_spec(spec: HostSpec) -> list[Value]:
+    """The values of :data:`SPEC_COLUMNS`."""
+    bmc = spec.bmc
+    return [
+        spec.name,
+        spec.address,
+        spec.mac,
+        _json(dict(spec.labels)),
+        None if bmc is None else _json([bmc.address, bmc.type, bmc.system_id, bmc.credentials, bmc.verify_tls]),
+        _json(dict(spec.hardware)),
+        spec.note,
+    ]
+
+
+def from_lifecycle(host: Host) -> list[Value]:
+    """The values of :data:`LIFECYCLE_COLUMNS`."""
+    return [
+        host.state.value,
+        from_time(host.since),
+        int(host.dirty),
+        int(host.undeclared),
+        None if host.came_from is None else host.came_from.value,
+        None if host.cordon is None else _json(_from_mark(host.cordon)),
+        _json([_from_mark(mark) for mark in host.maintenance]) if host.maintenance else None,
+        host.fault,
+        host.failed_cleanups,
+        None if host.reservation is None else host.reservation.id,
+        from_time(host.used_at),
+    ]
+
+
+def from_reservation(reservation: Reservation) -> list[Value]:
+    """The values of :data:`RESERVATION_COLUMNS`."""
+    return [
+        reservation.id,
+        reservation.owner,
+        reservation.purpose,
+        from_time(reservation.created_at),
+        from_time(reservation.expires_at),
+        None if reservation.ttl is None else reservation.ttl // _MICROSECOND,
+        from_time(reservation.ended_at),
+        reservation.end_reason,
+    ]
+
+
+def from_event(event: Event) -> list[Value]:
+    """The values of :data:`EVENT_COLUMNS`, without the id."""
+    return [
+        event.host,
+        from_time(event.at),
+        event.actor,
+        event.verb.value,
+        None if event.source is None else event.source.value,
+        None if event.dest is None else event.dest.value,
+        event.reason,
+        event.reservation,
+    ]
+
+
+def to_host(row: Row) -> Host:
+    """A host from a row of :data:`HOST_SELECT`."""
+    # One tuple assignment: this runs once for each host of a listing.
+    (
+        host_id,
+        last_event,
+        name,
+        address,
+        mac,
+        labels,
+        bmc,
+        hardware,
+        note,
+        state,
+        since,
+        dirty,
+        undeclared,
+        came_from,
+        cordon,
+        maintenance,
+        fault,
+        failed_cleanups,
+        _,
+        used_at,
+        *reservation,
+    ) = row
+    return Host(
+        spec=HostSpec(
+            name=str(name),
+            address=_text(address),
+            mac=_text(mac),
+            labels={} if labels == "{}" else json.loads(str(labels)),
+            bmc=None if bmc is None else Bmc(*json.loads(str(bmc))),
+            hardware={} if hardware == "{}" else json.loads(str(hardware)),
+            note=_text(note),
+        ),
+        state=State(str(state)),
+        since=_moment(since),
+        dirty=bool(dirty),
+        undeclared=bool(undeclared),
+        came_from=None if came_from is None else State(str(came_from)),
+        cordon=None if cordon is None else _to_mark(json.loads(str(cordon))),
+        maintenance=() if maintenance is None else tuple(_to_mark(m) for m in json.loads(str(maintenance))),
+        fault=_text(fault),
+        failed_cleanups=int(failed_cleanups or 0),
+        reservation=None if reservation[0] is None else to_reservation(reservation),
+        used_at=to_time(used_at),
+        id=int(host_id or 0),
+        last_event=int(last_event or 0),
+    )
+
+
+def to_reservation(row: Row) -> Reservation:
+    """A reservation from the values of :data:`RESERVATION_COLUMNS`."""
+    identifier, owner, purpose, created_at, expires_at, ttl, ended_at, end_reason = row
+    return Reservation(
+        id=str(identifier),
+        owner=str(owner),
+        purpose=_text(purpose),
+        created_at=_moment(created_at),
+        expires_at=to_time(expires_at),
+        ttl=None if ttl is None else timedelta(microseconds=int(ttl)),
+        ended_at=to_time(ended_at),
+        end_reason=_text(end_reason),
+    )
+
+
+def to_event(row: Row) -> Event:
+    """An event from the values of :data:`EVENT_COLUMNS`."""
+    identifier, host, at, actor, verb, source, dest, reason, reservation = row
+    return Event(
+        id=int(identifier or 0),
+        host=str(host),
+        at=_moment(at),
+        actor=str(actor),
+        verb=_VERBS[str(verb)],
+        source=None if source is None else State(str(source)),
+        dest=None if dest is None else State(str(dest)),
+        reason=_text(reason),
+        reservation=_text(reservation),
+    )
+
+
+_VERBS: dict[str, Verb | Remark] = {member.value: member for kind in (Verb, Remark) for member in kind}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _text(value: Value) -> str | None:
+    return None if value is None else str(value)
+
+
+def _moment(value: Value) -> datetime:
+    return _EPOCH + timedelta(microseconds=int(value or 0))
+
+
+def _from_mark(mark: Mark) -> list[object]:
+    return [mark.actor, mark.reason, from_time(mark.since), from_time(mark.until), mark.quarantine]
+
+
+def _to_mark(value: Sequence[Value]) -> Mark:
+    actor, reason, since, until, quarantine = value
+    return Mark(str(actor), str(reason), _moment(since), to_time(until), bool(quarantine))
+
+
+def host_to_rows(host: Host) -> tuple[list[Value], list[Value] | None]:
+    """A host and its reservation as plain values, for keeping a host that is not in the tables yet."""
+    reservation = None if host.reservation is None else from_reservation(host.reservation)
+    return [0, 0, *from_spec(host.spec), *from_lifecycle(host)], reservation
+
+
+def rows_to_host(host: Row, reservation: Row | None) -> Host:
+    """The host that :func:`host_to_rows` wrote."""
+    return to_host([*host, *(reservation or [None] * len(RESERVATION_COLUMNS))])

@@ -1,0 +1,149 @@
+"""The tables, and the ordered migrations that make them; the same for every database."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Migration(NamedTuple):
+    """One step of the schema: its name, and the statements that take it, applied in one transaction."""
+
+    name: str
+    statements: tuple[str, ...]
+
+
+_CORE = Migration(
+    "core",
+    (
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+        """CREATE TABLE reservations (
+            id TEXT PRIMARY KEY,
+            owner TEXT NOT NULL,
+            purpose TEXT,
+            created_at BIGINT NOT NULL,
+            expires_at BIGINT,
+            ttl BIGINT,
+            ended_at BIGINT,
+            end_reason TEXT
+        )""",
+        "CREATE INDEX reservations_open ON reservations (expires_at) WHERE ended_at IS NULL",
+        """CREATE TABLE hosts (
+            id {serial},
+            name TEXT NOT NULL UNIQUE,
+            state TEXT NOT NULL
+                CHECK (state IN ('initial', 'available', 'reserved', 'tainted', 'maintenance')),
+            since BIGINT NOT NULL,
+            dirty SMALLINT NOT NULL,
+            undeclared SMALLINT NOT NULL,
+            came_from TEXT,
+            cordon TEXT,
+            maintenance TEXT,
+            fault TEXT,
+            failed_cleanups INTEGER NOT NULL,
+            reservation TEXT REFERENCES reservations (id),
+            used_at BIGINT,
+            last_event BIGINT NOT NULL,
+            address TEXT,
+            mac TEXT,
+            labels TEXT NOT NULL,
+            bmc TEXT,
+            hardware TEXT NOT NULL,
+            note TEXT,
+            CHECK (state <> 'reserved' OR reservation IS NOT NULL),
+            CHECK (reservation IS NULL OR state IN ('reserved', 'maintenance')),
+            CHECK (dirty = 0 OR state NOT IN ('initial', 'available')),
+            CHECK (dirty = 1 OR state NOT IN ('reserved', 'tainted'))
+        )""",
+        "CREATE INDEX hosts_turn ON hosts (state, COALESCE(used_at, 0), id)",
+        "CREATE INDEX hosts_mac ON hosts (mac) WHERE mac IS NOT NULL",
+        "CREATE INDEX hosts_address ON hosts (address) WHERE address IS NOT NULL",
+        "CREATE INDEX hosts_reservation ON hosts (reservation) WHERE reservation IS NOT NULL",
+        """CREATE TABLE facts (
+            host_id BIGINT NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
+            key TEXT NOT NULL,
+            value TEXT NOT NULL,
+            number DOUBLE PRECISION,
+            PRIMARY KEY (host_id, key)
+        )""",
+        "CREATE INDEX facts_value ON facts (key, value, host_id)",
+        """CREATE TABLE events (
+            id {serial},
+            host_id BIGINT NOT NULL,
+            host TEXT NOT NULL,
+            at BIGINT NOT NULL,
+            actor TEXT NOT NULL,
+            verb TEXT NOT NULL,
+            source TEXT,
+            dest TEXT,
+            reason TEXT,
+            reservation TEXT
+        )""",
+        "CREATE INDEX events_host ON events (host_id, id)",
+        "CREATE INDEX events_name ON events (host, id)",
+        # Hosts that were removed while dirty: they come back tainted, or removing would launder them.
+        """CREATE TABLE departed (
+            name TEXT PRIMARY KEY,
+            mac TEXT,
+            at BIGINT NOT NULL,
+            reason TEXT NOT NULL
+        )""",
+        "CREATE TABLE migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL)",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_CORE,)
+"""In the order in which they are applied; a released one never changes."""
+
+VERSION = len(MIGRATIONS)
+"""The schema's version: how many migrations an inventory has seen."""
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "meta": ("key", "value"),
+    "reservations": (
+        "id",
+        "owner",
+        "purpose",
+        "created_at",
+        "expires_at",
+        "ttl",
+        "ended_at",
+        "end_reason",
+    ),
+    "hosts": (
+        "id",
+        "name",
+        "state",
+        "since",
+        "dirty",
+        "undeclared",
+        "came_from",
+        "cordon",
+        "maintenance",
+        "fault",
+        "failed_cleanups",
+        "reservation",
+        "used_at",
+        "last_event",
+        "address",
+        "mac",
+        "labels",
+        "bmc",
+        "hardware",
+        "note",
+    ),
+    "facts": ("host_id", "key", "value", "number"),
+    "events": (
+        "id",
+        "host_id",
+        "host",
+        "at",
+        "actor",
+        "verb",
+        "source",
+        "dest",
+        "reason",
+        "reservation",
+    ),
+    "departed": ("name", "mac", "at", "reason"),
+}
+"""Every table that holds an inventory, with its columns, in an order that satisfies the foreign keys."""

@@ -1,0 +1,282 @@
+"""An inventory in one SQLite file: WAL, synchronous=FULL, one writer at a time, for one machine."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
+from bmhctl.stores.rows import Row, Value
+from bmhctl.stores.schema import MIGRATIONS, VERSION
+
+APPLICATION_ID = 0x424D4843
+"""Marks a SQLite file as an inventory of bmhctl (``BMHC``)."""
+
+LOCK_PATIENCE = 15.0
+"""How long a command waits for another one's transaction, in seconds."""
+
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "fuse.sshfs", "fuse.glusterfs"}
+_HEADER = b"SQLite format 3\x00"
+
+
+class SqliteDatabase:
+    """A connection to one file; use :func:`open_database` or :func:`create_database`."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._connection = connection
+
+    @property
+    def location(self) -> str:
+        """The file's path."""
+        return str(self._path)
+
+    def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
+        """Runs one statement; its rows are read as they are asked for."""
+        try:
+            cursor = self._connection.execute(sql, parameters)
+            if cursor.description is None:
+                return iter(())
+            if sql.startswith("INSERT"):  # RETURNING: the statement ends only when its row is read
+                return iter(cursor.fetchall())
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from error
+        return self._rows(cursor)
+
+    def _rows(self, cursor: sqlite3.Cursor) -> Iterator[Row]:
+        try:
+            yield from cursor
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from error
+
+    def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+        """Runs one statement for each row of parameters."""
+        try:
+            self._connection.executemany(sql, rows)
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from error
+
+    @contextmanager
+    def transaction(self, *, write: bool) -> Iterator[None]:
+        """``BEGIN IMMEDIATE`` for writers, so that two never both read first and then race to write."""
+        self.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            self._undo("ROLLBACK")
+            raise
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undone on its own when the block raises."""
+        self.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            self._undo("ROLLBACK TO part")
+            self._undo("RELEASE part")
+            raise
+        self.execute("RELEASE part")
+
+    def _undo(self, sql: str) -> None:
+        # SQLite may have rolled back by itself (disk full, I/O error); the first error is the one to report.
+        with suppress(BmhctlError):
+            self.execute(sql)
+
+    def start_ids_after(self, table: str, last: int) -> None:
+        """Makes the next id that the table gives larger than ``last``."""
+        self.execute("DELETE FROM sqlite_sequence WHERE name = ?", [table])
+        self.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [table, last])
+
+    def close(self) -> None:
+        """Closes the connection."""
+        with suppress(sqlite3.Error):
+            self._connection.close()
+
+
+def open_database(path: Path) -> SqliteDatabase:
+    """Opens an existing inventory file and brings its schema up to date.
+
+    Raises :class:`UnreachableError` when it is missing or can't be used here, :class:`InvalidError` when it is
+    not an inventory, is damaged, or was written by a newer bmhctl.
+    """
+    _check_file(path)
+    database = SqliteDatabase(path, _connect(path))
+    try:
+        _check_schema(database, path)
+        _configure(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def create_database(path: Path, *, mode: int | None = None, group: int | None = None) -> None:
+    """Creates an empty inventory file in one step: it is there whole, or not at all.
+
+    ``mode`` and ``group`` (an id) are set before the file appears. Raises :class:`FileExistsError` when
+    something is there already.
+    """
+    if path.exists():
+        raise FileExistsError(path)
+    with building(path) as partial:
+        new_database(partial).close()
+        try:
+            if group is not None:
+                os.chown(partial, -1, group)
+            if mode is not None:
+                partial.chmod(mode)
+        except OSError as error:
+            raise UnreachableError(f"can't give {path} to the group: {error.strerror}") from error
+
+
+def new_database(partial: Path) -> SqliteDatabase:
+    """Makes an empty inventory in a file that is being built, and opens it; close it before it gets its name."""
+    database = SqliteDatabase(partial, _connect(partial))
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        _migrate(database)
+        _configure(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+@contextmanager
+def building(path: Path) -> Iterator[Path]:
+    """A name to build a file under; it gets its own name, durably, when the block ends, unless one is there."""
+    import tempfile
+
+    refuse_network(path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise UnreachableError(f"can't write in {path.parent}: {error.strerror}", hint=_writable(path)) from error
+    partial = Path(name)
+    mask = os.umask(0)
+    os.umask(mask)
+    try:
+        partial.chmod(0o666 & ~mask)
+        yield partial
+        sync(partial)
+        os.link(partial, path)  # unlike rename, never takes the place of a file that appeared meanwhile
+        sync(path.parent)
+    finally:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            Path(name + suffix).unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Makes a file's bytes, or a folder's names, durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    uri = f"file:{quote(str(path))}?mode=rw"
+    try:
+        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_PATIENCE)
+    except sqlite3.Error as error:
+        raise translate(error, path) from error
+
+
+def _configure(database: SqliteDatabase) -> None:
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA foreign_keys = ON")
+
+
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except FileNotFoundError:
+        raise UnreachableError(f"there is no inventory at {path}", hint=f"create one: bmhctl -i {path} init") from None
+    except OSError as error:
+        raise UnreachableError(f"can't read {path}: {error.strerror}") from error
+    if not header:
+        raise InvalidError(f"{path} is empty: no inventory", hint=f"remove it, then: bmhctl -i {path} init")
+    if not header.startswith(_HEADER) or len(header) < 100:
+        raise InvalidError(f"{path} is no SQLite file", hint="an inventory ends in .toml, .db, .sqlite or .sqlite3")
+    if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
+        raise InvalidError(f"{path} is a SQLite file of another program", hint="choose another file with -i")
+    refuse_network(path.parent)
+
+
+def _check_schema(database: SqliteDatabase, path: Path) -> None:
+    version = _version(database)
+    if version > VERSION:
+        raise InvalidError(
+            f"{path} was written by a newer bmhctl (schema {version}; this one knows {VERSION})",
+            hint="update bmhctl on this machine",
+        )
+    if version < VERSION:
+        _migrate(database)
+
+
+def _version(database: SqliteDatabase) -> int:
+    return int(next(iter(database.execute("PRAGMA user_version")))[0] or 0)
+
+
+def _migrate(database: SqliteDatabase) -> None:
+    with database.transaction(write=True):
+        for number, migration in enumerate(MIGRATIONS, 1):
+            if number <= _version(database):
+                continue
+            for statement in migration.statements:
+                database.execute(statement.format(serial="INTEGER PRIMARY KEY AUTOINCREMENT"))
+            database.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, migration.name])
+            database.execute(f"PRAGMA user_version = {number}")
+
+
+def refuse_network(folder: Path) -> None:
+    """Raises :class:`UnreachableError` for a folder on a network filesystem: SQLite's locks don't hold there."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return  # not Linux: SQLite's own errors have to do
+    kinds = {fields[1]: fields[2] for line in mounts.splitlines() if len(fields := line.split(" ")) > 2}
+    for place in (folder.resolve(), *folder.resolve().parents):
+        kind = kinds.get(str(place).replace(" ", "\\040"))
+        if kind is not None:
+            if kind in _NETWORK:
+                raise UnreachableError(
+                    f"{folder} is on a network filesystem ({kind}): files there can't be shared safely",
+                    hint="several machines share an inventory through PostgreSQL; keep a file on a local disk",
+                )
+            return
+
+
+def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
+    """SQLite's error in words for a person."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
+        return UnreachableError(
+            f"{path} is locked: another command has been writing for over {LOCK_PATIENCE:.0f} s",
+            hint="try again; if it stays locked, look for a process that hangs: fuser " + str(path),
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return UnreachableError(f"the disk of {path} is full: nothing was changed", hint="free some space")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
+        return UnreachableError(f"{path} or its folder can't be written ({error})", hint=_writable(path))
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
+    if code == sqlite3.SQLITE_IOERR:
+        return UnreachableError(f"{path} can't be read or written ({error})", hint="look at the disk and its mount")
+    if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
+        return InvalidError(f"{path} is not whole ({error})", hint="restore it from a backup")
+    raise error  # a defect of ours: let its traceback be seen
+
+
+def _writable(path: Path) -> str:
+    return f"bmhctl writes {path.name} and files beside it: make {path.parent or '.'} writable for this user"

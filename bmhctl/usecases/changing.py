@@ -1,0 +1,217 @@
+"""What may be done to an inventory's hosts as entries: let one in, change its facts, rename it, let it go.
+
+Each function works in the caller's transaction; both kinds of homes go through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from bmhctl.errors import InvalidError, StateRefusedError
+from bmhctl.model import Event, Host, HostSpec, Remark, State, Verb
+from bmhctl.results import Outcome
+from bmhctl.stores.engine import HostQuery
+from bmhctl.usecases.choosing import one_host
+from bmhctl.usecases.context import Context
+from bmhctl.usecases.leases import describe, give_back
+from bmhctl.usecases.moving import remark, remark_event
+from bmhctl.usecases.naming import new_reservation_id
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A host to let go; a reserved or dirty one only with ``force``."""
+
+    name: str
+    reason: str | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A host to let in, in the state that it brings (its ``since`` is set then), and why."""
+
+    host: Host
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What shall become of an inventory's entries; renames come first, newcomers last.
+
+    ``specs`` is what is declared anew about hosts that are there, and ``reason`` why.
+    """
+
+    renames: tuple[tuple[str, str], ...] = ()
+    removals: tuple[Removal, ...] = ()
+    specs: tuple[HostSpec, ...] = ()
+    newcomers: tuple[Newcomer, ...] = ()
+    reason: str | None = None
+
+
+def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
+    """Makes all the changes, in the caller's transaction; raises for the first that may not be."""
+    outcomes = [rename(ctx, old, new, now) for old, new in changes.renames]
+    outcomes += [remove(ctx, removal, now) for removal in changes.removals]
+    outcomes += [respec(ctx, one_host(ctx, spec.name), spec, now, changes.reason) for spec in changes.specs]
+    refuse_known_macs(ctx, (newcomer.host.spec for newcomer in changes.newcomers))
+    outcomes += [enter(ctx, newcomer, now) for newcomer in changes.newcomers]
+    return outcomes
+
+
+def enter(ctx: Context, newcomer: Newcomer, now: datetime) -> Outcome:
+    """Lets a host in, in the state that it brings; an undeclared one of that name is declared again.
+
+    A host that was removed while dirty comes back tainted: leaving and coming back cleans nothing.
+    """
+    host, reason = newcomer.host, newcomer.reason
+    known = ctx.store.host(host.name)
+    if known is not None:
+        if not known.undeclared:
+            raise StateRefusedError("is in the inventory already", host=host.name, hint="bmhctl set changes it")
+        return respec(ctx, known, host.spec, now, reason)
+    for twin in _twins(ctx, host.spec):
+        ctx.tell(twin)
+    departed = ctx.store.departed(host.spec)
+    if departed is not None:
+        clean = host.state in (State.INITIAL, State.AVAILABLE)
+        host = replace(host, state=State.TAINTED if clean else host.state, dirty=True)
+        reason = f"it was removed while dirty: {departed}"
+    ctx.store.drop_departed(host.spec)
+    if host.reservation is not None:
+        held = host.reservation
+        if not held.id:
+            held = replace(held, id=new_reservation_id(ctx.store))
+        if ctx.store.reservation(held.id) is None:
+            ctx.store.add_reservation(held)
+        host = replace(host, reservation=held)
+    entered = ctx.store.add_host(
+        replace(host, since=now),
+        Event(
+            host=host.name,
+            at=now,
+            actor=ctx.actor,
+            verb=Verb.ENTER,
+            source=None,
+            dest=host.state,
+            reason=reason,
+            reservation=host.reservation.id if host.reservation else None,
+        ),
+    )
+    words = "added" if host.state is State.INITIAL else f"added as {host.state}"
+    return Outcome(host.name, True, words if departed is None else f"{words}: {reason}", None, entered.state)
+
+
+def respec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str | None = None) -> Outcome:
+    """Saves what is declared anew about a host; says which facts differ."""
+    changed = differences(host.spec, spec)
+    if not changed and not host.undeclared:
+        return Outcome(host.name, False, "nothing to change", host.state, host.state)
+    if spec.mac is not None and spec.mac != host.spec.mac:
+        for twin in _twins(ctx, spec):
+            ctx.tell(twin)
+    fresh = replace(host, spec=spec, undeclared=False)
+    words = f"changed: {', '.join(changed)}" if changed else ""
+    if host.undeclared:
+        words = f"declared again{'; ' + words if words else ''}"
+    kind = Remark.DECLARE if host.undeclared else Remark.SET
+    ctx.store.save_spec(fresh, remark_event(ctx, fresh, kind, now, reason or words))
+    return Outcome(host.name, True, words, host.state, host.state)
+
+
+def rename(ctx: Context, old: str, new: str, now: datetime) -> Outcome:
+    """Gives a host another name; everything else about it stays."""
+    host = one_host(ctx, old)
+    if ctx.store.host(new) is not None:
+        raise StateRefusedError(f"can't be renamed: there is a host {new} already", host=old)
+    renamed = replace(host, spec=replace(host.spec, name=new))
+    ctx.store.save_spec(renamed, remark_event(ctx, renamed, Remark.RENAME, now, f"was {old}"))
+    return Outcome(new, True, f"was {old}", host.state, host.state)
+
+
+def remove(ctx: Context, removal: Removal, now: datetime) -> Outcome:
+    """Lets a host go; its history stays. A reserved or dirty one needs force, and is remembered as dirty."""
+    host = one_host(ctx, removal.name)
+    check_removable(host, removal.force)
+    source = host.state
+    if host.reservation is not None:
+        host = give_back(ctx, host, now, reason=f"removed: {removal.reason}")
+    if host.dirty:
+        ctx.store.add_departed(host.spec, now, removal.reason or f"{host.state}")
+    event = Event(
+        host=host.name,
+        at=now,
+        actor=ctx.actor,
+        verb=Verb.REMOVE,
+        source=host.state,
+        dest=None,
+        reason=removal.reason,
+    )
+    ctx.store.drop_host(host, event)
+    return Outcome(host.name, True, "removed", source, None)
+
+
+def check_removable(host: Host, force: bool) -> None:
+    """Raises :class:`StateRefusedError` for a host that only force may remove: a reserved or a dirty one."""
+    if (host.reservation is not None or host.dirty) and not force:
+        why = f"is held by {describe(host.reservation)}" if host.reservation else f"is {host.state} and dirty"
+        raise StateRefusedError(
+            f"{why}: not removed",
+            host=host.name,
+            hint="give it back and reset it first, or use --force --reason WHY",
+            details={"state": host.state.value},
+        )
+
+
+def undeclare(ctx: Context, host: Host, now: datetime, reason: str) -> None:
+    """Notes that a host is no longer declared; it keeps its whole state and can't be reserved."""
+    remark(ctx, replace(host, undeclared=True), Remark.UNDECLARE, now, reason=reason)
+
+
+def refuse_known_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
+    """Raises :class:`InvalidError` for a new name that bears the MAC of a known host: it may be that host, renamed."""
+    for spec in specs:
+        known = None if spec.mac is None else ctx.store.host_with_mac(spec.mac)
+        if known is None or ctx.store.host(spec.name) is not None:
+            continue
+        raise InvalidError(
+            f"has the MAC {spec.mac} of {known.name}: is it the same machine?",
+            host=spec.name,
+            hint=f"bmhctl rename {known.name} {spec.name}, or correct the MAC of one of them",
+            details={"mac": spec.mac, "known": known.name},
+        )
+
+
+def differences(old: HostSpec, new: HostSpec) -> list[str]:
+    """What differs between two declarations, as ``labels.rack r1 → r2``; values are shown, secrets are references."""
+    return [f"{key} {_shown(a)} → {_shown(b)}" for key, a, b in _pairs(old, new) if a != b]
+
+
+def _pairs(old: HostSpec, new: HostSpec) -> Iterator[tuple[str, object, object]]:
+    for key in ("address", "mac", "note"):
+        yield key, getattr(old, key), getattr(new, key)
+    for key in ("address", "type", "system_id", "credentials", "verify_tls"):
+        yield f"bmc.{key}", getattr(old.bmc, key, None), getattr(new.bmc, key, None)
+    for group in ("labels", "hardware"):
+        before, after = getattr(old, group), getattr(new, group)
+        for key in dict.fromkeys((*before, *after)):
+            yield f"{group}.{key}", before.get(key), after.get(key)
+
+
+def _shown(value: object) -> str:
+    return "(none)" if value is None else str(value) or '""'
+
+
+def _twins(ctx: Context, spec: HostSpec) -> list[str]:
+    twins = []
+    for kind, value, query in (
+        ("MAC", spec.mac, HostQuery(mac=spec.mac)),
+        ("address", spec.address, HostQuery(address=spec.address)),
+    ):
+        if value is not None:
+            others = [host.name for host in ctx.store.hosts(query) if host.name != spec.name]
+            if others:
+                twins.append(f"{' and '.join((*others, spec.name))} have the same {kind} {value}")
+    return twins

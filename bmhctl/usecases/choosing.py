@@ -1,0 +1,125 @@
+"""Which hosts a command means: exact names, globs, folded ranges, a selector, states."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from bmhctl.errors import NotFoundError, UsageError
+from bmhctl.model import Host, State
+from bmhctl.selector import EVERY_HOST, Selector
+from bmhctl.stores.engine import HostQuery
+from bmhctl.usecases.context import Context
+
+MOST_NAMES = 100_000
+"""How many names the folded ranges of one call may stand for."""
+
+_FOLDED = re.compile(r"[a-z0-9-]*(?:\[[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*\][a-z0-9-]*)+")
+_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+_PATTERN = re.compile(r"[a-z0-9*?-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Hosts as a person names them; without ``names``, every host that fits the selector and the states.
+
+    ``everything`` says that no names, no selector and no states is meant as "all hosts".
+    """
+
+    names: tuple[str, ...] = ()
+    selector: Selector = EVERY_HOST
+    states: frozenset[State] = frozenset()
+    everything: bool = False
+
+
+def unfold(names: Sequence[str]) -> list[str]:
+    """Replaces each folded range by its names, in order, each name once; the rest is left as it is.
+
+    ``node[01-03]`` is node01, node02, node03. Raises :class:`UsageError` for a broken or a huge range.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        if "[" not in name and "]" not in name:
+            found[name] = None
+            continue
+        if not _FOLDED.fullmatch(name):
+            raise UsageError(
+                f"{name!r} is no range of hosts", hint="write it like node[01-20] or rack[1-2]-node[1,3,5]"
+            )
+        if _size(name) > MOST_NAMES:
+            raise UsageError(f"{name!r} stands for more than {MOST_NAMES} hosts")
+        from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetParseError
+
+        try:
+            found.update(dict.fromkeys(NodeSet(name, resolver=RESOLVER_NOGROUP)))
+        except NodeSetParseError as error:
+            raise UsageError(f"{name!r} is no range of hosts: {error}") from error
+    return list(found)
+
+
+def _size(name: str) -> int:
+    size = 1
+    for group in re.findall(r"\[([^\]]*)\]", name):
+        spans = [(int(first), int(last or first)) for first, last in _RANGE.findall(group)]
+        size *= max(1, sum(abs(last - first) + 1 for first, last in spans))
+    return size
+
+
+def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError]]:
+    """The hosts that are meant, each once, and an error for every name or glob that matches nothing.
+
+    Named hosts come in the order in which they were named, others by name. A selector that matches nothing is
+    no error. Raises :class:`UsageError` when nothing is named at all.
+    """
+    if not (choice.names or choice.selector.terms or choice.states or choice.everything):
+        raise UsageError(
+            "no host is named", hint="name hosts (node01, 'rack1-*', node[01-20]), or choose with -l or --state"
+        )
+    query = HostQuery(selector=choice.selector, states=choice.states)
+    if not choice.names:
+        return list(ctx.store.hosts(query)), []
+    names = unfold(choice.names)
+    exact = [name for name in names if "*" not in name and "?" not in name]
+    hosts: dict[str, Host] = {}
+    known = {host.name: host for host in ctx.store.hosts(HostQuery(names=tuple(exact)))} if exact else {}
+    missing = []
+    narrow = bool(choice.selector.terms or choice.states)
+    for name in names:
+        if name in known:
+            hosts[name] = known[name]
+        elif name in exact:
+            missing.append(not_found(ctx, name))
+        else:
+            found = list(_matching(ctx, name))
+            hosts.update((host.name, host) for host in found)
+            if not found:
+                missing.append(NotFoundError(f"no host matches {name!r}", host=name, hint="bmhctl list shows all"))
+    if narrow:
+        fitting = ctx.store.hosts(replace(query, names=tuple(hosts))) if hosts else iter(())
+        keep = {host.name for host in fitting}
+        hosts = {name: host for name, host in hosts.items() if name in keep}
+    return list(hosts.values()), missing
+
+
+def _matching(ctx: Context, pattern: str) -> Iterator[Host]:
+    if not _PATTERN.fullmatch(pattern):
+        return iter(())
+    return ctx.store.hosts(HostQuery(patterns=(pattern,)))
+
+
+def not_found(ctx: Context, name: str) -> NotFoundError:
+    """The error for a name that no host bears, with the nearest name there is."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, ctx.store.names(), n=1)
+    hint = f"did you mean {near[0]}?" if near else "bmhctl list shows all hosts"
+    return NotFoundError("there is no such host", host=name, hint=hint)
+
+
+def one_host(ctx: Context, name: str) -> Host:
+    """The host with this very name; :class:`NotFoundError` if there is none."""
+    host = ctx.store.host(name)
+    if host is None:
+        raise not_found(ctx, name)
+    return host

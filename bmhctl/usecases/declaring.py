@@ -1,0 +1,218 @@
+"""A TOML inventory: its file declares, its state file remembers. Taking over what changed, and editing the file.
+
+An edit of ours is kept in the state file as an intent before the TOML file is replaced; replacing is the commit.
+Whoever next looks at the file finds the intent by the file's hash and carries it out: a rename stays a rename, a
+removal a removal, whoever was killed in between. A change by hand has no intent: a name that is gone is undeclared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.model import Host, HostSpec, State
+from bmhctl.results import Outcome
+from bmhctl.stores.declaration import Declaration, DeclarationFile, Fingerprint, parse_declaration
+from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.rows import Row, host_to_rows, rows_to_host
+from bmhctl.usecases.changing import Changes, Newcomer, Removal, apply, undeclare
+from bmhctl.usecases.context import Context
+
+FINGERPRINT = "declaration"
+"""Where the state file keeps what the TOML file looked like when it was last taken over."""
+
+OWNER = "declared_by"
+"""Where the state file keeps which TOML file it belongs to."""
+
+INTENT = "intent"
+"""Where the state file keeps an edit that is about to be made."""
+
+_TRIES = 10
+
+
+def take_over(ctx: Context) -> None:
+    """Applies what changed in the TOML file since it was last looked at, in one commit; else only stats it.
+
+    Raises :class:`InvalidError` for a broken file, one that renames a host by hand, or a state file that belongs
+    to another TOML file; then nothing was changed.
+    """
+    file = _file(ctx)
+    _check_owner(ctx, file)
+    known = _known(ctx)
+    if file.same(known):
+        return
+    for _ in range(_TRIES):
+        declaration = file.read()
+        with ctx.store.transaction():
+            if not file.same(declaration.fingerprint):
+                continue  # somebody wrote it while it was read: what was read is not what is declared
+            if _known(ctx) != declaration.fingerprint:
+                _check_kinship(ctx, file, declaration)
+                intent = _intent(ctx, declaration.fingerprint)
+                _reconcile(ctx, declaration, intent, ctx.clock())
+                _remember(ctx, file, declaration)
+        for warning in declaration.warnings:
+            ctx.tell(f"{file.path.name}: {warning}")
+        return
+    raise UnreachableError(f"{file.path} keeps changing", hint="try again when whoever writes it is done")
+
+
+def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
+    """Makes the changes in the TOML file, and then in the state; refusals come before the file is touched."""
+    from bmhctl.stores.edit import Add, Change, Remove, Rename, Replace, edit_file, edited
+
+    file = _file(ctx)
+    edits: Sequence[Change] = (
+        *(Rename(old, new) for old, new in changes.renames),
+        *(Replace(spec) for spec in changes.specs),
+        *(Add(newcomer.host.spec) for newcomer in changes.newcomers),
+    )
+    outcomes: list[Outcome] = []
+
+    def make(old: bytes) -> bytes:
+        declared = {spec.name for spec in parse_declaration(old, file.path.name).hosts}
+        # An undeclared host stands no longer in the file: it only has to leave the state.
+        gone = [Remove(removal.name) for removal in changes.removals if removal.name in declared]
+        return edited(old, [*edits, *gone], file.path.name)
+
+    def rehearse(new: bytes) -> None:
+        declaration = parse_declaration(new, file.path.name, Fingerprint.of(new))
+        with ctx.store.transaction():
+            try:
+                with ctx.store.savepoint():
+                    outcomes[:] = _reconcile(replace(ctx, tell=_nobody), declaration, (ctx.actor, changes), ctx.clock())
+                    raise _RehearsedError
+            except _RehearsedError:
+                ctx.store.put(INTENT, _write_intent(declaration.fingerprint, ctx.actor, changes))
+
+    edit_file(file.path, make, rehearse)
+    if not outcomes:  # the file needs no change: only undeclared hosts are concerned, or nothing is
+        with ctx.store.transaction():
+            return apply(ctx, changes, ctx.clock())
+    take_over(ctx)
+    return outcomes
+
+
+def adopt(ctx: Context) -> None:
+    """Makes the state file this TOML file's, whichever it belonged to."""
+    with ctx.store.transaction():
+        ctx.store.put(OWNER, str(_file(ctx).path))
+        ctx.store.put(FINGERPRINT, None)
+
+
+class _RehearsedError(Exception):
+    """Ends a rehearsal: what it did is undone."""
+
+
+def _nobody(_: str) -> None:
+    """Tells nobody: the same is told when it is done in earnest."""
+
+
+def _reconcile(
+    ctx: Context, declaration: Declaration, intent: tuple[str, Changes] | None, now: datetime
+) -> list[Outcome]:
+    """Makes the state agree with the declaration: the intent first, then what was changed by hand."""
+    outcomes: list[Outcome] = []
+    if intent is not None:
+        actor, changes = intent
+        outcomes = apply(replace(ctx, actor=actor), changes, now)
+    name = _file(ctx).path.name
+    known = {host.name: host for host in ctx.store.hosts(HostQuery())}
+    new: list[HostSpec] = []
+    changed: list[HostSpec] = []
+    for spec in declaration.hosts:
+        host = known.pop(spec.name, None)
+        if host is None:
+            new.append(spec)
+        elif host.undeclared or host.spec != spec:
+            changed.append(spec)
+    by_hand = Changes(
+        specs=tuple(changed),
+        newcomers=tuple(Newcomer(Host(spec, State.INITIAL, now), f"declared in {name}") for spec in new),
+    )
+    apply(ctx, by_hand, now)
+    for host in known.values():
+        if not host.undeclared:
+            undeclare(ctx, host, now, f"no longer in {name}")
+    return outcomes
+
+
+def _remember(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
+    from bmhctl.usecases.policies import keep_policy
+
+    keep_policy(ctx, declaration.policy_text)
+    ctx.store.put(FINGERPRINT, declaration.fingerprint.to_text())
+    ctx.store.put(OWNER, str(file.path))
+    ctx.store.put(INTENT, None)
+
+
+def _file(ctx: Context) -> DeclarationFile:
+    if ctx.store.declaration is None:
+        raise AssertionError("only a TOML inventory has a declaration")
+    return ctx.store.declaration
+
+
+def _known(ctx: Context) -> Fingerprint | None:
+    text = ctx.store.get(FINGERPRINT)
+    return None if text is None else Fingerprint.from_text(text)
+
+
+def _check_owner(ctx: Context, file: DeclarationFile) -> None:
+    owner = ctx.store.get(OWNER)
+    # A file that was moved with its state file is still its owner; a copy beside the original is not.
+    if owner is None or owner == str(file.path):
+        return
+    if Path(owner).exists() and not Path(owner).samefile(file.path):
+        raise _foreign(file, owner)
+
+
+def _check_kinship(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
+    owner = ctx.store.get(OWNER)
+    if owner is None or owner == str(file.path):
+        return
+    hosts = list(ctx.store.hosts(HostQuery()))
+    names = {host.name for host in hosts} & {spec.name for spec in declaration.hosts}
+    if hosts and declaration.hosts and not names:
+        raise _foreign(file, owner)
+
+
+def _foreign(file: DeclarationFile, owner: str) -> InvalidError:
+    return InvalidError(
+        f"{file.state_path} belongs to {owner}, not to {file.path}",
+        hint=f"move it away to start afresh, or take it over: bmhctl -i {file.path} init --adopt",
+        details={"state_file": str(file.state_path), "owner": owner},
+    )
+
+
+# intents as text
+
+
+def _write_intent(fingerprint: Fingerprint, actor: str, changes: Changes) -> str:
+    return json.dumps(
+        {
+            "sha256": fingerprint.sha256,
+            "actor": actor,
+            "renames": changes.renames,
+            "removals": [[r.name, r.reason, r.force] for r in changes.removals],
+            "newcomers": [(*host_to_rows(n.host), n.reason) for n in changes.newcomers],
+            "reason": changes.reason,
+        }
+    )
+
+
+def _intent(ctx: Context, fingerprint: Fingerprint) -> tuple[str, Changes] | None:
+    text = ctx.store.get(INTENT)
+    kept = json.loads(text) if text else None
+    if kept is None or kept["sha256"] != fingerprint.sha256:
+        return None
+    newcomers: list[tuple[Row, Row | None, str | None]] = kept["newcomers"]
+    return str(kept["actor"]), Changes(
+        renames=tuple((old, new) for old, new in kept["renames"]),
+        removals=tuple(Removal(*removal) for removal in kept["removals"]),
+        newcomers=tuple(Newcomer(rows_to_host(host, held), reason) for host, held, reason in newcomers),
+        reason=kept["reason"],
+    )

@@ -1,0 +1,266 @@
+"""The hosts of an inventory as entries: add, set, rename, remove, list, show, import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from bmhctl.errors import BmhctlError, InvalidError, NotFoundError, UsageError
+from bmhctl.model import Arrival, Cargo, Host, HostSpec, State
+from bmhctl.results import HostDetail, Hosts, Imported, Outcome, Outcomes
+from bmhctl.spec import dump_spec, duplicates, parse_spec
+from bmhctl.stores.engine import HostQuery
+from bmhctl.usecases.changing import Changes, Newcomer, Removal, apply, check_removable, differences, refuse_known_macs
+from bmhctl.usecases.choosing import Choice, choose, one_host, unfold
+from bmhctl.usecases.context import Context, begin, look
+from bmhctl.usecases.leases import forced_reason
+
+SHOWN_EVENTS = 5
+"""How many of its latest events ``show`` shows of a host."""
+
+SORT_KEYS = ("name", "state", "since", "owner", "until", "used")
+"""What hosts can be sorted by."""
+
+
+@dataclass(frozen=True, slots=True)
+class FactChanges:
+    """What to declare about hosts: None leaves a fact alone, an empty text takes it away.
+
+    ``{name}`` in ``address``, ``bmc`` and ``note`` stands for the host's name. A label or hardware fact of None
+    is taken away.
+    """
+
+    address: str | None = None
+    mac: str | None = None
+    note: str | None = None
+    bmc: str | None = None
+    bmc_type: str | None = None
+    bmc_system_id: str | None = None
+    credentials: str | None = None
+    verify_tls: bool | None = None
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    hardware: Mapping[str, str | int | None] = field(default_factory=dict)
+
+
+def add(ctx: Context, names: Sequence[str], facts: FactChanges) -> Outcomes:
+    """Lets new hosts in, all or none; they enter at initial. Folded ranges stand for many names.
+
+    Raises :class:`UsageError` for facts that can't be, :class:`bmhctl.errors.StateRefusedError` for a name that is
+    taken, :class:`InvalidError` for a MAC that a known host bears.
+    """
+    unfolded = unfold(names)
+    if not unfolded:
+        raise UsageError("no host is named", hint="bmhctl add node01, or bmhctl add 'node[01-20]'")
+    if len(unfolded) > 1 and (facts.mac or (facts.address and "{name}" not in facts.address)):
+        raise UsageError("several hosts can't share a MAC or an address", hint="--address '{name}.lab' names each")
+    now = begin(ctx)
+    specs = [_with_facts(ctx, HostSpec(name), facts) for name in unfolded]
+    changes = Changes(newcomers=tuple(Newcomer(Host(spec, State.INITIAL, now)) for spec in specs))
+    return Outcomes("add", tuple(_change(ctx, changes)))
+
+
+def set_facts(ctx: Context, choice: Choice, facts: FactChanges) -> Outcomes:
+    """Changes what is declared about hosts; a changed BMC address drops its credentials unless new ones are given."""
+    if facts == FactChanges():
+        raise UsageError("nothing to set", hint="bmhctl set node01 --label rack=r1 --note 'left slot'")
+    begin(ctx)
+    hosts, missing = choose(ctx, choice)
+    if len(hosts) > 1 and facts.mac:
+        raise UsageError("several hosts can't share a MAC")
+    specs = {host.name: _with_facts(ctx, host.spec, facts) for host in hosts}
+    changed = tuple(specs[host.name] for host in hosts if specs[host.name] != host.spec)
+    done = {outcome.host: outcome for outcome in _change(ctx, Changes(specs=changed))} if changed else {}
+    same = {h.name: Outcome(h.name, False, "nothing to change", h.state, h.state) for h in hosts}
+    return Outcomes("set", (*({**same, **done}.values()), *_failures(missing)))
+
+
+def rename(ctx: Context, old: str, new: str) -> Outcomes:
+    """Gives a host another name; its state, reservation and history go with it."""
+    begin(ctx)
+    one_host(ctx, old)
+    with_usage(lambda: parse_spec(new, {}))
+    return Outcomes("rename", tuple(_change(ctx, Changes(renames=((old, new),)))))
+
+
+def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | None = None) -> Outcomes:
+    """Lets hosts go; their history stays. A reserved or dirty one goes only by ``force`` with a reason.
+
+    A host removed while dirty is remembered as such: added again, it enters tainted.
+    """
+    forced_reason(force, reason)
+    begin(ctx)
+    hosts, missing = choose(ctx, choice)
+    errors: list[BmhctlError] = list(missing)
+    removals = []
+    for host in hosts:
+        try:
+            check_removable(host, force)
+            removals.append(Removal(host.name, reason, force))
+        except BmhctlError as error:
+            errors.append(error)
+    done = _change(ctx, Changes(removals=tuple(removals))) if removals else []
+    return Outcomes("remove", (*done, *_failures(errors)))
+
+
+def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
+    """The hosts that are meant, all if nothing is named, by name or as :data:`SORT_KEYS`; ``-key`` turns it round."""
+    now = look(ctx)
+    key = (sort or "").removeprefix("-")
+    if sort is not None and key not in SORT_KEYS:
+        raise UsageError(f"can't sort by {sort!r}", hint=f"by {', '.join(SORT_KEYS)}, or '-since' for the reverse")
+    missing: list[NotFoundError] = []
+    if choice.names:
+        hosts: Iterable[Host]
+        hosts, missing = choose(ctx, choice)
+    else:
+        hosts = ctx.store.hosts(HostQuery(selector=choice.selector, states=choice.states))
+    if sort is not None:
+        hosts = sorted(hosts, key=lambda host: _sort_value(host, key), reverse=sort.startswith("-"))
+    return Hosts(hosts, now, missing=tuple(missing))
+
+
+def show(ctx: Context, name: str) -> HostDetail:
+    """One host with its latest events."""
+    now = look(ctx)
+    with ctx.store.snapshot():
+        host = one_host(ctx, name)
+        return HostDetail(host, tuple(ctx.store.events(host, last=SHOWN_EVENTS)), now)
+
+
+def import_hosts(ctx: Context, cargo: Cargo, *, dry_run: bool = False) -> Imported:
+    """Takes in what files brought, all or nothing: new hosts enter in their state, known ones get their facts.
+
+    The state of a known host is never changed, its credentials never replaced; importing again changes nothing.
+    With ``dry_run`` nothing is written.
+    """
+    if dry_run:
+        look(ctx)
+    else:
+        begin(ctx)
+    newcomers: list[Newcomer] = []
+    specs: list[HostSpec] = []
+    items: list[Outcome] = []
+    for arrival in cargo.arrivals:
+        host = arrival.host
+        known = ctx.store.host(host.name)
+        if known is None:
+            newcomers.append(Newcomer(host, _origin(arrival)))
+            items.append(Outcome(host.name, True, f"new, {_origin(arrival)}", None, host.state))
+            continue
+        merged = _merged(ctx, known.spec, host.spec)
+        changed = differences(known.spec, merged)
+        if changed or known.undeclared:
+            specs.append(merged)
+        words = f"changed: {', '.join(changed)}" if changed else "nothing to change"
+        items.append(Outcome(known.name, bool(changed or known.undeclared), words, known.state, known.state))
+    refuse_known_macs(ctx, (newcomer.host.spec for newcomer in newcomers))
+    if not dry_run and (specs or newcomers):
+        _change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers)))
+    return Imported(tuple(items), cargo.skipped, cargo.warnings, dry_run)
+
+
+def _origin(arrival: Arrival) -> str:
+    word = f" ({arrival.source_state})" if arrival.source_state else ""
+    return f"imported from {arrival.origin}{word}"
+
+
+def _merged(ctx: Context, known: HostSpec, brought: HostSpec) -> HostSpec:
+    """What is known of a host, with what a file says of it on top; what only bmhctl knows stays.
+
+    Credentials are never taken from a file for a host that is known, and dropped when its BMC moved: else who
+    writes manifests could have them sent anywhere.
+    """
+    bmc = brought.bmc or known.bmc
+    if bmc is not None and known.bmc is not None:
+        moved = bmc.address != known.bmc.address
+        if moved and known.bmc.credentials:
+            ctx.tell(f"{known.name}: the BMC address changed: its credentials are dropped, set them anew")
+        bmc = replace(
+            bmc,
+            credentials=None if moved else known.bmc.credentials,
+            type=bmc.type or known.bmc.type,
+            system_id=bmc.system_id or known.bmc.system_id,
+        )
+    return replace(
+        known,
+        address=brought.address or known.address,
+        mac=brought.mac or known.mac,
+        note=brought.note or known.note,
+        labels={**known.labels, **brought.labels},
+        hardware={**known.hardware, **brought.hardware},
+        bmc=bmc,
+    )
+
+
+def _sort_value(host: Host, key: str) -> tuple[object, ...]:
+    held = host.reservation
+    match key:
+        case "state":
+            return (list(State).index(host.state), host.name)
+        case "since":
+            return (host.since, host.name)
+        case "owner":
+            return (held is None, held.owner if held else "", host.name)
+        case "until":
+            end = held.expires_at if held else None
+            return (end is None, end or host.since, host.name)
+        case "used":
+            return (host.used_at is not None, host.used_at or host.since, host.name)
+        case _:
+            return (host.name,)
+
+
+def _change(ctx: Context, changes: Changes) -> list[Outcome]:
+    for warning in duplicates(newcomer.host.spec for newcomer in changes.newcomers):
+        ctx.tell(warning)
+    if ctx.store.declaration is not None:
+        from bmhctl.usecases.declaring import change_declaration
+
+        return change_declaration(ctx, changes)
+    with ctx.store.transaction():
+        return apply(ctx, changes, ctx.clock())
+
+
+def _with_facts(ctx: Context, spec: HostSpec, facts: FactChanges) -> HostSpec:
+    entry = dump_spec(spec)
+
+    def put(table: dict[str, object], key: str, value: str | None) -> None:
+        if value is not None:
+            table[key] = value.replace("{name}", spec.name)
+        if value == "":
+            del table[key]
+
+    put(entry, "address", facts.address)
+    put(entry, "mac", facts.mac)
+    put(entry, "note", facts.note)
+    for group, given in (("labels", facts.labels), ("hardware", facts.hardware)):
+        merged = {**getattr(spec, group), **given}
+        entry[group] = {key: value for key, value in merged.items() if value is not None}
+    bmc: dict[str, object] = dict(entry.get("bmc", {}))  # type: ignore[call-overload]  # dump_spec wrote a dict
+    before = bmc.get("address")
+    put(bmc, "address", facts.bmc)
+    put(bmc, "type", facts.bmc_type)
+    put(bmc, "system_id", facts.bmc_system_id)
+    if before is not None and bmc.get("address") != before and "credentials" in bmc:
+        del bmc["credentials"]
+        if facts.bmc and facts.credentials is None:
+            ctx.tell(f"{spec.name}: the BMC address changed: its credentials are dropped, set them anew")
+    put(bmc, "credentials", facts.credentials)
+    if facts.verify_tls is not None:
+        bmc["verify_tls"] = facts.verify_tls
+    if facts.bmc == "":
+        bmc = {}
+    entry["bmc"] = bmc or None
+    return with_usage(lambda: parse_spec(spec.name, {key: value for key, value in entry.items() if value is not None}))
+
+
+def with_usage(make: Callable[[], HostSpec]) -> HostSpec:
+    """What ``make`` returns; a value that can't be is the command line's mistake here, not the inventory's."""
+    try:
+        return make()
+    except InvalidError as error:
+        raise UsageError(error.message, hint=error.hint, details=error.details) from error
+
+
+def _failures(errors: Iterable[BmhctlError]) -> list[Outcome]:
+    return [Outcome(error.host or "", False, error.message, error=error) for error in errors]

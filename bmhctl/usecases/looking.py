@@ -1,0 +1,185 @@
+"""Understanding an inventory: status, why, history, graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from bmhctl.errors import BmhctlError
+from bmhctl.lifecycle.machine import ask, possible
+from bmhctl.lifecycle.table import ASKS, MEANING, Guard
+from bmhctl.model import Event, Host, State, Verb
+from bmhctl.results import Ending, Graph, Held, History, Status, VerbAnswer, Why
+from bmhctl.stores.engine import HostQuery
+from bmhctl.usecases.choosing import not_found, one_host
+from bmhctl.usecases.context import Context, look
+from bmhctl.usecases.leases import check_token, describe, hosts_of
+from bmhctl.usecases.moving import facts_of
+from bmhctl.usecases.verbs import where_resume_leads
+
+_DEPENDS = {Guard.CHECKS_PASSED, Guard.CLEANUP_SUCCEEDED}
+"""Guards whose answer is found out by running steps."""
+
+
+def status(ctx: Context) -> Status:
+    """The fleet at a glance: counts a state, who holds what, what ends next, what needs a person."""
+    now = look(ctx)
+    with ctx.store.snapshot():
+        held = [Held(r, tuple(hosts_of(ctx, r))) for r in ctx.store.open_reservations()]
+        free = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
+        aside = list(ctx.store.hosts(HostQuery(states=frozenset({State.MAINTENANCE}))))
+        marked = list(ctx.store.hosts(HostQuery(marked=True)))
+        return Status(
+            inventory=ctx.store.location,
+            counts=ctx.store.counts(),
+            free=ctx.store.count(free),
+            cordoned=tuple(host.name for host in marked if host.cordon),
+            undeclared=tuple(host.name for host in marked if host.undeclared),
+            faults=tuple(host.name for host in marked if host.fault),
+            held=tuple(held),
+            expired=tuple(h.reservation.id for h in held if not h.reservation.is_valid(now)),
+            endings=tuple(sorted(_endings(held, aside, now), key=lambda ending: ending.at)),
+            now=now,
+        )
+
+
+def _endings(held: Iterable[Held], aside: Iterable[Host], now: datetime) -> Iterable[Ending]:
+    for item in held:
+        end = item.reservation.expires_at
+        if end is not None and end > now:
+            names = tuple(host.name for host in item.hosts)
+            yield Ending(end, f"lease {item.reservation.id} of {item.reservation.owner}", names)
+    for host in aside:
+        ends = [mark.until for mark in host.maintenance if mark.until]
+        if ends:
+            yield Ending(max(ends), f"maintenance: {host.maintenance[-1].reason}", (host.name,))
+
+
+def history(ctx: Context, name: str | None = None, last: int | None = None) -> History:
+    """What happened to one host under all its names, also one that was removed, or to the whole inventory."""
+    now = look(ctx)
+    if name is None:
+        return History(ctx.store.events(last=last), None, now)
+    host = ctx.store.host(name)
+    events = list(ctx.store.events(host or name, last=last))
+    if not events:
+        raise not_found(ctx, name)
+    return History(events, name, now)
+
+
+def why(ctx: Context, name: str) -> Why:
+    """Why a host is where it is, which verbs are open to it now, and which guards say no, in words."""
+    now = look(ctx)
+    with ctx.store.snapshot():
+        return _why(ctx, one_host(ctx, name), now)
+
+
+def graph(ctx: Context, name: str | None = None) -> Graph:
+    """The lifecycle with the count of hosts in each state; with a name, where that host is and how it got there."""
+    now = look(ctx)
+    with ctx.store.snapshot():
+        if name is None:
+            return Graph(ctx.store.counts())
+        host = one_host(ctx, name)
+        events: tuple[Event, ...] = tuple(ctx.store.events(host))
+        return Graph(ctx.store.counts(), _why(ctx, host, now), events)
+
+
+def _why(ctx: Context, host: Host, now: datetime) -> Why:
+    verbs = [*possible(host.state)]
+    answers = tuple(_answer(ctx, host, verb, now) for verb in verbs)
+    return Why(host, _summary(host, now), tuple(_facts(ctx, host, now)), answers, _next(host, now), now)
+
+
+def _summary(host: Host, now: datetime) -> str:
+    held = host.reservation
+    match host.state:
+        case State.RESERVED if held is not None and not held.is_valid(now):
+            return f"{host.name} is reserved, but the lease is over: {describe(held)}; the next command taints it"
+        case State.RESERVED if held is not None:
+            return f"{host.name} is reserved: held by {describe(held)}"
+        case State.MAINTENANCE:
+            reasons = "; ".join(f"{mark.reason} ({mark.actor})" for mark in host.maintenance) or "no reason is left"
+            return f"{host.name} is in maintenance: {reasons}"
+        case State.AVAILABLE if host.cordon or host.undeclared:
+            return f"{host.name} is available, but can't be reserved: " + (
+                f"cordoned by {host.cordon.actor}" if host.cordon else "it is not declared any more"
+            )
+        case State.AVAILABLE:
+            return f"{host.name} is free: available to whoever reserves it"
+        case _:
+            return f"{host.name} is {host.state}: {MEANING[host.state]}"
+
+
+def _facts(ctx: Context, host: Host, now: datetime) -> Iterable[str]:
+    if host.dirty:
+        yield "dirty: it was used since its last cleanup"
+    if host.cordon:
+        yield f"cordoned by {host.cordon.actor}" + (f": {host.cordon.reason}" if host.cordon.reason else "")
+    if host.undeclared:
+        yield "undeclared: no longer in the TOML file, only remove ends it"
+    if host.fault:
+        yield f"fault: {host.fault}"
+    if host.failed_cleanups:
+        yield f"its cleanup failed {host.failed_cleanups} time{'s' if host.failed_cleanups > 1 else ''} in a row"
+    if host.state is State.MAINTENANCE:
+        for mark in host.maintenance:
+            until = f", until {mark.until:%Y-%m-%d %H:%M} UTC" if mark.until else ""
+            yield f"maintenance since {mark.since:%Y-%m-%d %H:%M} UTC by {mark.actor}{until}: {mark.reason}"
+        if host.reservation:
+            yield f"keeps the reservation of {describe(host.reservation)}"
+    last = list(ctx.store.events(host, last=1))
+    if last and last[0].reason and host.state in (State.TAINTED, State.INITIAL):
+        yield f"last: {last[0].verb} by {last[0].actor}: {last[0].reason}"
+
+
+def _answer(ctx: Context, host: Host, verb: Verb, now: datetime) -> VerbAnswer:
+    holder = None
+    if verb is Verb.TAINT:
+        try:
+            check_token(ctx, host, None, now)
+        except BmhctlError as error:
+            holder = error.message
+    facts = facts_of(ctx, host, now, holder=holder, reason="(asked)")
+    answer = ask(verb, host.state, facts)
+    command = _COMMANDS.get(verb, f"bmhctl {verb} {{}}").format(host.name)
+    if verb is Verb.RESUME and not facts.claim:
+        dest, words = where_resume_leads(ctx, host, now)
+        return VerbAnswer(verb, None if "if its" in words else True, dest, (words,), command)
+    if answer.dest is not None:
+        return VerbAnswer(verb, True, answer.dest, (), command)
+    guards = {guard for guard, _ in answer.refusals}
+    if guards <= _DEPENDS:
+        dest = State.AVAILABLE if verb is Verb.READY else State.INITIAL
+        return VerbAnswer(verb, None, dest, (f"if {_steps(ctx, host, verb)}",), command)
+    return VerbAnswer(verb, False, None, tuple(words for _, words in answer.refusals), command)
+
+
+def _steps(ctx: Context, host: Host, verb: Verb) -> str:
+    policy = ctx.policy()
+    steps = policy.checks if verb is Verb.READY else policy.cleanup
+    names = ", ".join(step.name for step in steps if step.applies_to(host.spec))
+    guard = Guard.CHECKS_PASSED if verb is Verb.READY else Guard.CLEANUP_SUCCEEDED
+    return f"{ASKS[guard].removesuffix(' just now')}: {names}" if names else "asked: no step applies to it"
+
+
+_COMMANDS = {
+    Verb.MAINTAIN: "bmhctl maintain {} --reason WHY",
+    Verb.RESERVE: "bmhctl reserve {} --for WHY",
+}
+
+
+def _next(host: Host, now: datetime) -> str | None:
+    match host.state:
+        case State.INITIAL:
+            return f"bmhctl ready {host.name}"
+        case State.AVAILABLE:
+            return f"bmhctl uncordon {host.name}" if host.cordon else None
+        case State.RESERVED if host.reservation is not None and not host.reservation.is_valid(now):
+            return "bmhctl reap"
+        case State.RESERVED:
+            return f"bmhctl release -R {host.reservation.id}" if host.reservation else None
+        case State.TAINTED:
+            return f"bmhctl reset {host.name}"
+        case State.MAINTENANCE:
+            return f"bmhctl resume {host.name}"

@@ -1,0 +1,61 @@
+"""The policy of an inventory: kept as the text that a person wrote, beside its parsed form for quick reading."""
+
+from __future__ import annotations
+
+import json
+
+from bmhctl.errors import InvalidError, UsageError
+from bmhctl.policy import POLICY_KEYS, known, parse_policy
+from bmhctl.results import Document, Done
+from bmhctl.usecases.context import Context, begin, look
+
+TEXT = "policy"
+PARSED = "policy_parsed"
+
+
+def keep_policy(ctx: Context, text: str) -> None:
+    """Keeps a valid policy's text in the caller's transaction."""
+    if text == (ctx.store.get(TEXT) or ""):
+        return
+    import tomllib
+
+    ctx.store.put(TEXT, text or None)
+    ctx.store.put(PARSED, json.dumps(tomllib.loads(text)) if text else None)
+
+
+def policy_text(ctx: Context) -> str | None:
+    """The policy as the text that a person wrote; None if there is none."""
+    return ctx.store.get(TEXT)
+
+
+def show_policy(ctx: Context) -> Document:
+    """The policy as TOML."""
+    look(ctx)
+    return Document(policy_text(ctx) or "# no policy: 4h leases, at most 3d, no checks, no cleanup\n")
+
+
+def apply_policy(ctx: Context, text: str, name: str) -> Done:
+    """Replaces the policy of a database by a text; ``name`` is its file's, for messages.
+
+    A TOML inventory holds its policy itself: :class:`UsageError`. An invalid text is :class:`InvalidError`.
+    """
+    import tomllib
+
+    begin(ctx)
+    if ctx.store.declaration is not None:
+        raise UsageError(
+            f"{ctx.store.location} holds its policy itself", hint="edit [defaults], [checks] and [cleanup] there"
+        )
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidError(f"{name}: {error}") from error
+    try:
+        known(document, POLICY_KEYS, "")
+        policy = parse_policy(document)
+    except InvalidError as error:
+        raise InvalidError(f"{name}: {error.message}", hint=error.hint, details=error.details) from error
+    with ctx.store.transaction():
+        keep_policy(ctx, text)
+    counts = f"{len(policy.checks)} checks, {len(policy.cleanup)} cleanup steps"
+    return Done("policy apply", f"policy of {ctx.store.location}: {counts}", {"inventory": ctx.store.location})

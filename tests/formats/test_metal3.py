@@ -1,0 +1,630 @@
+"""What manifests bring: hosts, what is passed over, and errors that say where to correct what."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bmhctl.errors import BmhctlError, InvalidError, UsageError
+from bmhctl.formats.files import read_paths
+from bmhctl.formats.metal3 import read_manifests
+from bmhctl.model import Arrival, Bmc, Cargo, Host, HostSpec, Mark, Reservation, State
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+METAL3 = """\
+apiVersion: metal3.io/v1alpha1
+kind: BareMetalHost
+metadata:
+  name: node-0
+  namespace: metal3
+  labels: {rack: r1}
+spec:
+  online: true
+  bootMACAddress: 00:5C:52:31:3A:9C
+  description: |
+    left slot,
+    top
+  hardwareProfile: libvirt
+  bmc:
+    address: redfish-virtualmedia+https://10.0.1.11/redfish/v1/Systems/1
+    credentialsName: node-0.bmc-secret
+    disableCertificateVerification: true
+status:
+  operationalStatus: OK
+  errorMessage: ""
+  provisioning: {ID: 0b1e, state: available}
+  hardware:
+    cpu: {arch: x86_64, count: 64, model: Xeon, clockMegahertz: 2399.8}
+    ramMebibytes: 262144
+    nics:
+    - {name: eth1, mac: "00:5c:52:31:3a:9d", ip: 10.9.9.9, pxe: false}
+    - {name: eth0, mac: "00:5c:52:31:3a:9c", ip: "fd00::5", pxe: true}
+    - {name: eth0, mac: "00:5c:52:31:3a:9c", ip: 10.0.0.11, pxe: true}
+    storage:
+    - {name: /dev/sda, sizeBytes: 1073741824}
+    - {name: /dev/sdb, sizeBytes: 2147483648}
+    systemVendor: {manufacturer: Dell Inc., productName: R640, serialNumber: ""}
+"""
+
+LIFECYCLE = """\
+apiVersion: metal.afritzler.github.io/v1alpha1
+kind: BareMetalHost
+metadata: {name: compute-1}
+spec:
+  systemId: System-1
+  power: "Off"
+  bootMACAddress: 10:20:30:40:50:60
+  bmc:
+    address: http://127.0.0.1:8000
+    type: RedfishLocal
+    secretRef: {name: foo}
+"""
+
+
+def manifest(name: str = "n1", **parts: object) -> dict[str, object]:
+    metadata = {"name": name, **parts.pop("metadata", {})}  # type: ignore[dict-item]
+    return {"apiVersion": "metal3.io/v1alpha1", "kind": "BareMetalHost", "metadata": metadata, **parts}
+
+
+def status(word: str, **more: object) -> dict[str, object]:
+    return {"provisioning": {"state": word}, **more}
+
+
+def read(*documents: object) -> Cargo:
+    return read_manifests(yaml.safe_dump_all(documents), "lab.yaml", NOW)
+
+
+def arrive(document: object) -> Arrival:
+    (arrival,) = read(document).arrivals
+    return arrival
+
+
+def life(document: object) -> Host:
+    return arrive(document).host
+
+
+def refusal(text: str | bytes | dict[str, object], origin: str = "lab.yaml") -> InvalidError:
+    content = yaml.safe_dump(text) if isinstance(text, dict) else text
+    with pytest.raises(InvalidError) as caught:
+        read_manifests(content, origin, NOW)
+    return caught.value
+
+
+def claim(owner: str) -> Reservation:
+    return Reservation("", owner, "in use elsewhere", NOW, None, None)
+
+
+def test_a_metal3_manifest_becomes_a_host_with_its_hardware() -> None:
+    spec = HostSpec(
+        name="node-0",
+        address="10.0.0.11",
+        mac="00:5c:52:31:3a:9c",
+        labels={"rack": "r1", "namespace": "metal3"},
+        bmc=Bmc(
+            address="redfish-virtualmedia+https://10.0.1.11/redfish/v1/Systems/1",
+            credentials="env:BMC_NODE_0_BMC_SECRET",
+            verify_tls=False,
+        ),
+        hardware={
+            "cpus": 64,
+            "arch": "x86_64",
+            "memory": "256GiB",
+            "disks": 2,
+            "storage": "3GiB",
+            "nics": 2,
+            "vendor": "Dell Inc.",
+            "model": "R640",
+            "profile": "libvirt",
+        },
+        note="left slot, top",
+    )
+    arrival = Arrival(Host(spec, State.AVAILABLE, since=NOW), "available", "lab.yaml, document 1")
+    assert read_manifests(METAL3, "lab.yaml", NOW) == Cargo((arrival,))
+
+
+def test_a_manifest_of_the_lifecycles_own_project_becomes_a_host() -> None:
+    spec = HostSpec(
+        name="compute-1",
+        mac="10:20:30:40:50:60",
+        bmc=Bmc("http://127.0.0.1:8000", type="RedfishLocal", system_id="System-1", credentials="env:BMC_FOO"),
+    )
+    assert read_manifests(LIFECYCLE.encode(), "c.yaml", NOW) == Cargo(
+        (Arrival(Host(spec, State.INITIAL, since=NOW), None, "c.yaml, document 1"),)
+    )
+
+
+def test_the_other_dialects_status_brings_hardware_and_a_claim() -> None:
+    document = yaml.safe_load(LIFECYCLE)
+    document["spec"]["claimRef"] = {"kind": "BareMetalHostClaim", "name": "job"}
+    document["status"] = {
+        "state": "Reserved",
+        "manufacturer": "Contoso",
+        "processors": [{"id": "1", "cores": 8, "threads": 16, "instructionSet": "x86-64"}, {"id": "2", "cores": 4}],
+        "networkInterfaces": [{"id": "1", "macAddress": "00:00:00:00:00:01"}],
+    }
+    host = life(document)
+    assert host.spec.hardware == {"cpus": 20, "arch": "x86_64", "nics": 1, "vendor": "Contoso"}
+    assert (host.state, host.dirty, host.reservation) == (State.RESERVED, True, claim("BareMetalHostClaim/job"))
+
+
+@pytest.mark.parametrize(
+    ("word", "state"),
+    [
+        ("", State.INITIAL),
+        ("unmanaged", State.INITIAL),
+        ("registering", State.INITIAL),
+        ("inspecting", State.INITIAL),
+        ("match profile", State.INITIAL),
+        ("preparing", State.INITIAL),
+        ("available", State.AVAILABLE),
+        ("ready", State.AVAILABLE),
+        ("provisioning", State.RESERVED),
+        ("provisioned", State.RESERVED),
+        ("externally provisioned", State.RESERVED),
+        ("deprovisioning", State.TAINTED),
+    ],
+)
+def test_each_word_of_metal3_has_its_state_and_is_kept(word: str, state: State) -> None:
+    arrival = arrive(manifest(status=status(word)))
+    used = state in (State.RESERVED, State.TAINTED)
+    assert arrival.source_state == (word or None)
+    assert arrival.host == Host(
+        HostSpec("n1"),
+        state,
+        since=NOW,
+        dirty=used,
+        reservation=claim(f"unknown ({word})") if state is State.RESERVED else None,
+    )
+
+
+@pytest.mark.parametrize("word", ["Initial", "Available", "Reserved", "Tainted", "Maintenance"])
+def test_each_word_of_the_lifecycle_is_its_state(word: str) -> None:
+    document = yaml.safe_load(LIFECYCLE) | {"status": {"state": word}}
+    arrival = arrive(document)
+    assert (arrival.host.state, arrival.source_state) == (State(word.lower()), word)
+    assert arrival.host.dirty is (word not in ("Initial", "Available"))
+
+
+def test_a_consumer_makes_a_host_reserved_whatever_its_word() -> None:
+    consumer = {"kind": "Metal3Machine", "namespace": "ci", "name": "m-1"}
+    host = life(manifest(spec={"consumerRef": consumer}, status=status("available")))
+    assert host == Host(
+        HostSpec("n1"), State.RESERVED, since=NOW, dirty=True, reservation=claim("Metal3Machine/ci/m-1")
+    )
+
+
+def test_externally_provisioned_is_in_use_by_somebody_unknown() -> None:
+    host = life(manifest(spec={"externallyProvisioned": True}))
+    assert (host.state, host.reservation) == (State.RESERVED, claim("unknown (externally provisioned)"))
+
+
+def test_an_error_taints_and_keeps_its_message_as_the_fault() -> None:
+    document = manifest(status=status("available", errorType="registration error", errorMessage="no\n route"))
+    assert life(document) == Host(HostSpec("n1"), State.TAINTED, since=NOW, dirty=True, fault="no route")
+
+
+def test_a_host_in_use_with_an_error_stays_reserved_with_its_fault() -> None:
+    host = life(manifest(status=status("provisioned", errorType="power management error")))
+    assert (host.state, host.fault) == (State.RESERVED, "power management error")
+
+
+@pytest.mark.parametrize("mark", ["detached", "paused"])
+def test_maintenance_beats_the_rest_and_keeps_the_consumer(mark: str) -> None:
+    key = f"baremetalhost.metal3.io/{mark}"
+    document = manifest(
+        metadata={"annotations": {key: ""}}, spec={"consumerRef": {"name": "m-1"}}, status=status("provisioned")
+    )
+    assert life(document) == Host(
+        HostSpec("n1"),
+        State.MAINTENANCE,
+        since=NOW,
+        dirty=True,
+        came_from=State.RESERVED,
+        maintenance=(Mark("import", f"{mark} there (annotation {key})", NOW),),
+        reservation=claim("m-1"),
+    )
+
+
+def test_a_free_host_in_maintenance_is_clean_and_came_from_available() -> None:
+    document = manifest(metadata={"annotations": {"baremetalhost.metal3.io/paused": "x"}}, status=status("ready"))
+    host = life(document)
+    assert (host.state, host.came_from, host.dirty) == (State.MAINTENANCE, State.AVAILABLE, False)
+
+
+def test_the_status_is_read_from_its_annotation_when_there_is_no_other() -> None:
+    kept = json.dumps(status("provisioned", hardware={"cpu": {"count": 8}}))
+    annotations = {"baremetalhost.metal3.io/status": kept}
+    empty = {"provisioning": {"state": "", "ID": ""}, "errorMessage": ""}
+    for document in (manifest(metadata={"annotations": annotations}),) * 2:
+        arrival = arrive(document | {"status": empty})
+        assert (arrival.source_state, arrival.host.state) == ("provisioned", State.RESERVED)
+        assert arrival.host.spec.hardware == {"cpus": 8}
+    arrival = arrive(manifest(metadata={"annotations": annotations}, status=status("available")))
+    assert (arrival.source_state, arrival.host.spec.hardware) == ("available", {})
+
+
+def test_a_host_that_is_being_deleted_is_refused_and_named() -> None:
+    cargo = read(
+        manifest("a", status=status("deleting")),
+        manifest("b", status=status("powering off before delete")),
+        manifest("c", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}),
+    )
+    assert cargo == Cargo(
+        (),
+        (
+            "lab.yaml, document 1: BareMetalHost 'a' skipped: it is being deleted there",
+            "lab.yaml, document 2: BareMetalHost 'b' skipped: it is being deleted there",
+            "lab.yaml, document 3: BareMetalHost 'c' skipped: it is being deleted there",
+        ),
+    )
+
+
+def test_a_secret_and_what_is_no_known_host_are_skipped_and_named_without_their_content() -> None:
+    cargo = read(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "foo"}, "data": {"password": "aHVudGVyMg=="}},
+        {"kind": "Namespace", "metadata": {"name": "metal3"}},
+        None,
+        manifest("other") | {"apiVersion": "example.org/v1"},
+        {"password": "aHVudGVyMg=="},
+        {"kind": "\x1b[31m", "metadata": {"name": "\x1b[0m"}},
+    )
+    assert cargo == Cargo(
+        (),
+        (
+            "lab.yaml, document 1: Secret 'foo' skipped: secrets are never stored",
+            "lab.yaml, document 2: Namespace 'metal3' skipped: not a BareMetalHost",
+            "lab.yaml, document 4: BareMetalHost 'other' skipped: its apiVersion is 'example.org/v1', "
+            "not metal3.io/v1alpha1 or metal.afritzler.github.io/v1alpha1",
+            "lab.yaml, document 5: skipped: it has no kind, so it is no manifest",
+            "lab.yaml, document 6: '\\x1b[31m' '\\x1b[0m' skipped: not a BareMetalHost",
+        ),
+    )
+
+
+def test_lists_are_unrolled_and_the_items_of_a_typed_list_inherit_its_kind() -> None:
+    bare = {"metadata": {"name": "c"}}
+    cargo = read(
+        {"apiVersion": "v1", "kind": "List", "items": [manifest("a"), {"kind": "Secret"}]},
+        [manifest("b")],
+        {"apiVersion": "metal3.io/v1alpha1", "kind": "BareMetalHostList", "items": [bare]},
+        {"kind": "List", "items": None},
+    )
+    assert [(arrival.host.name, arrival.origin) for arrival in cargo.arrivals] == [
+        ("a", "lab.yaml, document 1, item 1"),
+        ("b", "lab.yaml, document 2, item 1"),
+        ("c", "lab.yaml, document 3, item 1"),
+    ]
+    assert cargo.skipped == ("lab.yaml, document 1, item 2: Secret skipped: secrets are never stored",)
+
+
+def test_json_is_read_one_document_or_many() -> None:
+    text = f"{json.dumps(manifest('a'))}\n{json.dumps([manifest('b')])}"
+    assert [arrival.host.name for arrival in read_manifests(text, "x.json", NOW).arrivals] == ["a", "b"]
+
+
+def test_flow_style_yaml_is_not_taken_for_broken_json() -> None:
+    text = "{apiVersion: metal3.io/v1alpha1, kind: BareMetalHost, metadata: {name: a}}"
+    assert [arrival.host.name for arrival in read_manifests(text, "stdin", NOW).arrivals] == ["a"]
+
+
+def test_utf16_from_a_windows_redirection_is_read() -> None:
+    assert len(read_manifests(METAL3.encode("utf-16"), "lab.yaml", NOW).arrivals) == 1
+
+
+def test_a_host_without_spec_or_status_is_fine() -> None:
+    expected = Arrival(Host(HostSpec("n1"), State.INITIAL, since=NOW), None, "lab.yaml, document 1")
+    assert arrive(manifest(spec=None)) == expected
+    assert arrive(manifest()) == expected
+
+
+def test_dates_and_macs_of_digits_are_texts_as_in_kubernetes() -> None:
+    text = f"{LIFECYCLE}".replace("{name: compute-1}", "{name: 2026-01-02, labels: {since: 2026-01-02}}")
+    (arrival,) = read_manifests(text, "lab.yaml", NOW).arrivals
+    assert arrival.host.spec.labels == {"since": "2026-01-02"}
+
+
+def test_aliases_and_merge_keys_work_within_reason() -> None:
+    text = (
+        METAL3.replace("labels: {rack: r1}", "labels: &l {rack: r1}")
+        + "---\n"
+        + (
+            "x: &base {rack: r1, role: a}\n"
+            "apiVersion: metal3.io/v1alpha1\nkind: BareMetalHost\n"
+            "metadata: {name: m, labels: {<<: *base, role: b}}\n"
+        )
+    )
+    assert read_manifests(text, "lab.yaml", NOW).arrivals[1].host.spec.labels == {"rack": "r1", "role": "b"}
+
+
+def test_the_same_mac_on_two_hosts_is_a_warning() -> None:
+    spec = {"bootMACAddress": "00:5c:52:31:3a:9c"}
+    assert read(manifest("a", spec=spec), manifest("b", spec=spec)).warnings == (
+        "a and b have the same MAC 00:5c:52:31:3a:9c: one machine under two names can be given out twice",
+    )
+
+
+def test_an_image_on_a_host_that_looks_free_is_a_warning() -> None:
+    cargo = read(manifest("a", spec={"image": {"url": "http://x/y"}}))
+    assert cargo.warnings == ("lab.yaml, document 1: a has a spec.image: Metal3 may be about to install it",)
+
+
+def test_the_same_name_twice_names_both_places() -> None:
+    with pytest.raises(InvalidError) as caught:
+        read(manifest("a", metadata={"namespace": "x"}), manifest("a", metadata={"namespace": "y"}))
+    assert caught.value.message == "lab.yaml, document 2: host 'a' is already in lab.yaml, document 1"
+
+
+@pytest.mark.parametrize(
+    ("document", "field", "said"),
+    [
+        ({"metadata": {"name": 123}}, "metadata.name", "must be a text, not a number"),
+        ({"metadata": {"name": False}}, "metadata.name", "must be a text, not a boolean"),
+        ({"metadata": {"name": None}}, "metadata.name", "is missing"),
+        ({"metadata": {"name": "a.b"}}, "metadata.name", "'a.b' is no host name"),
+        ({"metadata": ["n"]}, "metadata", "must be a mapping, not a list"),
+        ({"metadata": {"name": "n", "labels": {"rack": 1}}}, "metadata.labels.rack", "must be a text, not a number"),
+        (
+            {"metadata": {"name": "n", "labels": {"rack": "a b"}}},
+            "metadata.labels.rack",
+            "must be a text of at most 63 letters, digits, '-', '_' and '.', not 'a b'",
+        ),
+        ({"metadata": {"name": "n", "labels": {"a b": "x"}}}, "metadata.labels", "'a b' is no label key"),
+        (
+            {"metadata": {"name": "n", "namespace": "a b"}},
+            "metadata.namespace",
+            "must be a text of at most 63 letters, digits, '-', '_' and '.', not 'a b'",
+        ),
+        (
+            {"spec": {"bootMACAddress": "zz"}},
+            "spec.bootMACAddress",
+            "must be a MAC address such as bc:55:85:92:de:b7, not 'zz'",
+        ),
+        ({"spec": {"bmc": "http://u:pw@h"}}, "spec.bmc", "must be a mapping, not a text"),
+        (
+            {"spec": {"bmc": {"address": "ipmi://user:p/w@10.0.0.1"}}},
+            "spec.bmc.address",
+            "holds a user name or a password",
+        ),
+        (
+            {"spec": {"bmc": {"address": "10.0.0.1", "credentialsName": {"password": "x"}}}},
+            "spec.bmc.credentialsName",
+            "must be a text, not a mapping",
+        ),
+        ({"spec": {"externallyProvisioned": "yes"}}, "spec.externallyProvisioned", "must be true or false, not a text"),
+        ({"status": status("paused")}, "status.provisioning.state", "'paused' is no state known here"),
+        (
+            {"status": {"hardware": {"ramMebibytes": -1}}},
+            "status.hardware.ramMebibytes",
+            "must be a whole number from 0",
+        ),
+        (
+            {"status": {"hardware": {"nics": [{"ip": "10.0.0.999"}]}}},
+            "status.hardware.nics[0].ip",
+            "must be an IP address, not '10.0.0.999'",
+        ),
+        ({"status": {"hardware": {"nics": {"ip": "x"}}}}, "status.hardware.nics", "must be a list, not a mapping"),
+        (
+            {"metadata": {"name": "n", "annotations": {"baremetalhost.metal3.io/status": "{"}}},
+            "metadata.annotations.baremetalhost.metal3.io/status",
+            "is no valid JSON",
+        ),
+    ],
+)
+def test_an_error_names_file_document_and_field(document: dict[str, object], field: str, said: str) -> None:
+    error = refusal(manifest() | document)
+    assert error.message == f"lab.yaml, document 1: {field}: {said}"
+    assert error.details == {"file": "lab.yaml", "document": 1, "field": field}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: [", "line 2, column 1: did not find expected node content"),
+        ("a: b\n---\n\na: b\na: c\n", "document 2: line 4: the key 'a' stands twice in one mapping"),
+        ("a: *x", "line 1: the alias *x has no anchor before it"),
+        ("a: &x [*x]", "line 1: the alias *x has no anchor before it"),
+        ("[" * 100_000, "nested too deep"),
+        ("- " * 10_000, "line 1: nested deeper than 100 levels"),
+        ("? [a]\n: b", "line 1: a key of a mapping must be a text"),
+        ("a: !!python/object:os.system x", "the tag 'tag:yaml.org,2002:python/object:os.system' is not known here"),
+        ("<<: 1", "<< merges mappings only"),
+        ("just words", "must be a manifest, not a text"),
+        (b"\xff\xff", "not UTF-8 text (at byte 0)"),
+        ("a: \x00", "control characters are not allowed"),
+        ('{"a": 1, "a": 2}', "the key 'a' stands twice in one mapping"),
+        ('{"kind": ]', "line 1, column 10: Expecting value"),
+    ],
+)
+def test_text_that_is_broken_or_dangerous_is_refused_with_its_place(text: str | bytes, said: str) -> None:
+    error = refusal(text)
+    assert error.message.startswith("lab.yaml")
+    assert said in error.message
+
+
+def test_aliases_that_multiply_a_text_are_refused() -> None:
+    layers = "\n".join(f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 10)}]" for n in range(1, 9))
+    assert "aliases multiply" in refusal(f"x0: &x0 [1]\n{layers}").message
+    merges = "\n".join(f"x{n}: &x{n} {{<<: [{', '.join([f'*x{n - 1}'] * 10)}]}}" for n in range(1, 9))
+    assert "aliases multiply" in refusal(f"x0: &x0 {{a: 1}}\n{merges}").message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{a: b}", "line 1, column 2: Expecting property name enclosed in double quotes"),
+        ('{"kind": }', "line 1, column 10: Expecting value"),
+        ('{"a": ' + "1" * 5000 + "}", "Exceeds the limit"),
+        ('{} {"a": 1, "a": 2}', "the key 'a' stands twice in one mapping"),
+        ("[" * 100_000, "nested too deep"),
+    ],
+)
+def test_broken_json_in_a_json_file_is_told_as_json(text: str, said: str) -> None:
+    error = refusal(text, "x.json")
+    assert error.message.startswith("x.json, document ")
+    assert said in error.message
+
+
+FIELDS = st.sampled_from(
+    [
+        "apiVersion",
+        "kind",
+        "metadata",
+        "name",
+        "namespace",
+        "labels",
+        "annotations",
+        "spec",
+        "bmc",
+        "address",
+        "credentialsName",
+        "consumerRef",
+        "status",
+        "provisioning",
+        "state",
+        "hardware",
+        "nics",
+        "ip",
+        "mac",
+        "cpu",
+        "count",
+        "items",
+        "deletionTimestamp",
+        "externallyProvisioned",
+        "ramMebibytes",
+        "baremetalhost.metal3.io/status",
+    ]
+)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["metal3.io/v1alpha1", "BareMetalHost", "List", "available", "{}", "10.0.0.1", "a"]),
+)
+TREES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner, max_size=5), max_leaves=20
+)
+PARTS = st.dictionaries(st.sampled_from(["spec", "status", "metadata", "apiVersion", "kind"]), TREES, max_size=4).map(
+    lambda parts: manifest() | parts
+)
+
+
+def said_of(text: str | bytes) -> str:
+    try:
+        read_manifests(text, "x", NOW)
+    except BmhctlError as error:
+        return error.message
+    return "x"
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200))
+def test_no_text_raises_anything_but_an_error_for_people(text: str | bytes) -> None:
+    assert said_of(text).startswith("x")
+
+
+@given(TREES | PARTS, st.booleans())
+def test_no_structure_raises_anything_but_an_error_for_people(tree: object, as_json: bool) -> None:
+    text = json.dumps(tree) if as_json else yaml.safe_dump(tree, allow_unicode=True)
+    assert said_of(text).startswith("x")
+
+
+YAML_TEXT = st.lists(
+    st.sampled_from(
+        [
+            "a",
+            ": ",
+            "\n",
+            "- ",
+            "  ",
+            "&x ",
+            "*x",
+            "<<",
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            "'",
+            '"',
+            "!!str ",
+            "!t ",
+            "---\n",
+            "? ",
+            "|",
+            "\t",
+            "#",
+            "1",
+            "kind",
+            "%",
+            "\x85",
+            "é",
+        ]
+    ),
+    max_size=25,
+).map("".join)
+
+
+@given(YAML_TEXT)
+def test_what_pyyaml_reads_is_read_alike(text: str) -> None:
+    from bmhctl.formats.documents import parse_documents
+
+    try:
+        ours = [document for _, document in parse_documents(text, "x")]
+        theirs = list(yaml.load_all(text, Loader=yaml.CSafeLoader))
+    except (InvalidError, yaml.YAMLError):
+        return  # ours is stricter on purpose, and theirs has no reader for a lone << or =
+    assert ours == theirs
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_a_folder_is_read_in_order_without_what_is_hidden(tmp_path: Path) -> None:
+    write(tmp_path, "b.yml", json.dumps(manifest("b")))
+    write(tmp_path, "a.yaml", json.dumps(manifest("a")))
+    write(tmp_path, "sub/c.json", json.dumps(manifest("c")))
+    write(tmp_path, "d.toml", "[hosts.d]")
+    write(tmp_path, ".git/e.yaml", json.dumps(manifest("e")))
+    write(tmp_path, ".f.yaml", json.dumps(manifest("f")))
+    write(tmp_path, "notes.txt", "- [")
+    cargo = read_paths([tmp_path, "-"], io.BytesIO(b"[export]\nversion = 1\n[hosts.z]\n"), NOW)
+    assert [(arrival.host.name, arrival.origin) for arrival in cargo.arrivals] == [
+        ("a", f"{tmp_path}/a.yaml, document 1"),
+        ("b", f"{tmp_path}/b.yml, document 1"),
+        ("d", f"{tmp_path}/d.toml, hosts.d"),
+        ("c", f"{tmp_path}/sub/c.json, document 1"),
+        ("z", "standard input, hosts.z"),
+    ]
+
+
+def test_standard_input_may_be_a_manifest(tmp_path: Path) -> None:
+    cargo = read_paths(["-"], io.BytesIO(b"# mine\n" + METAL3.encode()), NOW)
+    assert [arrival.origin for arrival in cargo.arrivals] == ["standard input, document 1"]
+
+
+def test_names_and_macs_are_compared_across_files(tmp_path: Path) -> None:
+    spec = {"bootMACAddress": "00:5c:52:31:3a:9c"}
+    write(tmp_path, "a.yaml", json.dumps(manifest("a", spec=spec)))
+    write(tmp_path, "b.yaml", json.dumps(manifest("b", spec=spec)))
+    assert len(read_paths([tmp_path], io.BytesIO(), NOW).warnings) == 1
+    write(tmp_path, "b.yaml", json.dumps(manifest("a")))
+    with pytest.raises(InvalidError, match=r"b\.yaml, document 1: host 'a' is already in .*a\.yaml, document 1"):
+        read_paths([tmp_path], io.BytesIO(), NOW)
+
+
+def test_what_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(UsageError, match=str(path)):
+            read_paths([path], io.BytesIO(), NOW)

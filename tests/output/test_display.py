@@ -1,0 +1,51 @@
+import io
+
+import pytest
+
+from bmhctl.output import Display, Format
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environ", "tty", "colour"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"TERM": "dumb"}, True, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"NO_COLOR": ""}, True, True),
+        ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": "0"}, False, False),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
+        ({"FORCE_COLOR": "1", "TERM": "dumb"}, False, True),
+    ],
+)
+def test_the_environment_decides_about_colour(environ: dict[str, str], tty: bool, colour: bool) -> None:
+    stream = Terminal() if tty else io.StringIO()
+    display = Display.from_environment(environ, stream, stream)
+    assert (display.colour, display.error_colour) == (colour, colour)
+
+
+def test_a_table_is_for_a_terminal_and_plain_for_a_pipe() -> None:
+    assert Display.from_environment({}, Terminal(), io.StringIO()).shown is Format.TABLE
+    assert Display.from_environment({}, io.StringIO(), Terminal()).shown is Format.PLAIN
+    assert Display.from_environment({}, Terminal(), Terminal(), format=Format.CSV).shown is Format.CSV
+
+
+def test_the_width_is_the_terminals_or_80() -> None:
+    assert Display.from_environment({"COLUMNS": "133"}, Terminal(), Terminal()).width == 133
+    for odd in ("", "0", "wide", "-3", "²"):
+        assert Display.from_environment({"COLUMNS": odd}, Terminal(), Terminal()).width == 80
+
+
+def test_what_an_encoding_does_not_hold_is_written_as_an_escape() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    display = Display(stream, stream)
+    display.write("große → Kiste\n")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"gro\\xdfe \\u2192 Kiste\n"  # type: ignore[attr-defined]
+    assert not display.unicode

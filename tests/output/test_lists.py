@@ -1,0 +1,177 @@
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from bmhctl.errors import UsageError
+from bmhctl.model import Host, State
+from bmhctl.output import Format, render
+from bmhctl.output.lines import GLYPH
+from bmhctl.output.records import FIELDS
+from bmhctl.output.text import cell_width
+from bmhctl.results import Hosts, Reservations
+
+from .samples import FLEET, LONG, NOW, RESERVATIONS, display, fleet, host, hosts, spec, wide_fleet
+
+
+def shown(result: object, fields: tuple[str, ...] | None = None, **options: object) -> str:
+    where = display(**options)  # type: ignore[arg-type]
+    render(result, where, fields)
+    return where.stdout.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_terminal_of_80_columns_shows_what_matters_most() -> None:
+    assert shown(hosts(), tty=True, width=80) == (
+        "HOST    STATE          SINCE  HOLDER        UNTIL   FLAGS       NOTE\n"
+        "node01  ◆ reserved     2h     alice night…  in 35m\n"
+        "node02  ◆ reserved     12m    alice night…  in 35m\n"
+        "node03  ● available    2h                           cordoned    kernel upgrade…\n"
+        "node04  ○ initial      8s                                       große Kiste, li…\n"
+        "node05  ✗ tainted      3d4h                         fault       fan 3 stopped\n"
+        "node06  ■ maintenance  2h                   in 6h               replace the PSU…\n"
+        "node07  ● available    2h                           undeclared\n"
+    )
+
+
+def test_a_terminal_of_200_columns_shows_everything() -> None:
+    assert shown(hosts(FLEET[:2]), tty=True, width=200) == (
+        "HOST    STATE       SINCE  HOLDER               UNTIL   ADDRESS    LABELS\n"
+        "node01  ◆ reserved  2h     alice nightly tests  in 35m  10.0.0.11  arch=arm64,rack=r1,zone=b\n"
+        "node02  ◆ reserved  12m    alice nightly tests  in 35m  10.0.0.11  arch=arm64,rack=r1,zone=b\n"
+    )
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+@pytest.mark.parametrize("colour", [False, True])
+def test_no_line_is_wider_than_the_terminal_and_no_name_is_cut(width: int, colour: bool) -> None:
+    for items in (FLEET, wide_fleet(), fleet(40), fleet(2000)):
+        text = shown(hosts(items), tty=True, width=width, colour=colour)
+        if not colour:
+            assert max(cell_width(line) for line in text.splitlines()) <= width
+        assert len(text.splitlines()) == len(items) + 1
+        for each in items:
+            assert each.name in text
+
+
+def test_in_a_terminal_that_is_too_narrow_the_longest_name_is_still_whole() -> None:
+    text = shown(hosts((host(LONG),)), tty=True, width=66)
+    assert LONG in text
+    assert text.split() == ["HOST", "STATE", LONG, "●", "available"]
+
+
+def test_every_state_is_told_without_colour() -> None:
+    text = shown(hosts(tuple(host(f"n{state}", state) for state in State)), tty=True)
+    for state in State:
+        assert f"{GLYPH[state]} {state}" in text
+    assert len(set(GLYPH.values())) == len(State)
+    assert {cell_width(sign) for sign in GLYPH.values()} == {1}
+
+
+def test_colours_are_only_added_to_what_is_there() -> None:
+    import re
+
+    coloured = shown(hosts(), tty=True, colour=True, width=120)
+    assert "\x1b[33m◆ reserved\x1b[0m" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == shown(hosts(), tty=True, width=120)
+
+
+def test_a_pipe_gets_aligned_columns_with_nothing_cut() -> None:
+    assert shown(hosts((*FLEET[:1], FLEET[3], host(LONG)))) == (
+        f"NAME{' ' * 59}  STATE      FLAGS  SINCE                 OWNER  UNTIL                 ADDRESS    LABELS"
+        "                     NOTE\n"
+        f"node01{' ' * 57}  reserved   -      2026-11-23T06:00:00Z  alice  2026-11-23T08:35:00Z  10.0.0.11"
+        "  arch=arm64,rack=r1,zone=b  -\n"
+        f"node04{' ' * 57}  initial    -      2026-11-23T07:59:52Z  -      -                     -          -"
+        "                          große Kiste, linkes Fach\n"
+        f"{LONG}  available  -      2026-11-23T06:00:00Z  -      -                     10.0.0.11"
+        "  arch=arm64,rack=r1,zone=b  -\n"
+    )
+
+
+def test_wide_characters_keep_the_columns_aligned() -> None:
+    items = (host("a", spec=spec("a", address="サ")), host("b", spec=spec("b", address="xx")))
+    assert (
+        shown(Hosts(items, NOW), ("address", "name"), format=Format.PLAIN) == "ADDRESS  NAME\nサ       a\nxx       b\n"
+    )
+
+
+def test_fields_choose_the_columns_in_their_order() -> None:
+    fields = ("state", "name", "until")
+    expected = "STATE     NAME    UNTIL\nreserved  node01  2026-11-23T08:35:00Z\navailable  node03  -\n"
+    assert shown(hosts((FLEET[0], FLEET[2])), fields, format=Format.PLAIN).split() == expected.split()
+    assert shown(hosts(FLEET[:1]), fields, format=Format.CSV) == (
+        "state,name,until\nreserved,node01,2026-11-23T08:35:00Z\n"
+    )
+    assert shown(hosts(FLEET[:1]), fields, format=Format.JSONL) == (
+        '{"state": "reserved", "name": "node01", "until": "2026-11-23T08:35:00Z"}\n'
+    )
+    assert shown(hosts(FLEET[:1]), fields, tty=True).splitlines()[0].split() == ["STATE", "NAME", "UNTIL"]
+
+
+def test_every_field_can_be_shown_in_every_way() -> None:
+    for name in FIELDS:
+        for format in (Format.TABLE, Format.PLAIN, Format.CSV, Format.JSON, Format.JSONL):
+            assert shown(hosts(), (name,), format=format)
+
+
+def test_an_unknown_field_names_the_nearest_and_all() -> None:
+    where = display(Format.PLAIN)
+    with pytest.raises(UsageError) as caught:
+        render(hosts(), where, ("name", "labls"))
+    assert caught.value.message == "there is no field 'labls'"
+    assert caught.value.hint == f"did you mean labels? known: {', '.join(FIELDS)}"
+    assert where.stdout.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_names_are_one_a_line() -> None:
+    assert shown(hosts(FLEET[:3]), format=Format.NAME) == "node01\nnode02\nnode03\n"
+    assert shown(RESERVATIONS, format=Format.NAME) == "r-7k3m\nr-2xq9\nr-9ab1\n"
+
+
+def test_an_empty_list_says_so_on_stderr_of_a_terminal_only() -> None:
+    terminal, pipe = display(tty=True), display()
+    for where in (terminal, pipe):
+        render(Hosts((), NOW), where)
+    assert terminal.stdout.getvalue() == ""  # type: ignore[attr-defined]
+    assert terminal.stderr.getvalue() == "no hosts\n"  # type: ignore[attr-defined]
+    assert pipe.stdout.getvalue() == "NAME  STATE  FLAGS  SINCE  OWNER  UNTIL  ADDRESS  LABELS  NOTE\n"  # type: ignore[attr-defined]
+    assert pipe.stderr.getvalue() == ""  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("format", [f for f in Format if f in ("table", "plain", "json", "jsonl", "csv", "name")])
+def test_a_generator_of_hosts_is_streamed(format: Format) -> None:
+    where = display(format, width=120)
+    ahead: list[int] = []
+
+    def generator() -> Iterator[Host]:
+        for i in range(5000):
+            if i % 500 == 499:
+                ahead.append(i - where.stdout.getvalue().count("\n"))  # type: ignore[attr-defined]
+            yield replace(FLEET[0], spec=replace(FLEET[0].spec, name="n" * (1 + i // 1000) + str(i)))
+
+    render(Hosts(generator(), NOW), where)
+    assert max(ahead) <= 1000
+    assert len(where.stdout.getvalue().splitlines()) >= 5000  # type: ignore[attr-defined]
+    assert "nnnnn4999" in where.stdout.getvalue()  # type: ignore[attr-defined]
+
+
+def test_reservations_show_who_holds_what_until_when() -> None:
+    assert shown(RESERVATIONS, tty=True) == (
+        "ID      OWNER   UNTIL   HOSTS          SINCE   PURPOSE        ENDED\n"
+        "r-7k3m  alice   in 35m  node01 node02  2h ago  nightly tests\n"
+        "r-2xq9  bob     no end  node06         3d ago\n"
+        "r-9ab1  ci-bot  ended                  5h ago  job 4711       1m ago expired\n"
+    )
+    assert shown(RESERVATIONS) == (
+        "ID      OWNER   HOSTS          EXPIRES_AT            PURPOSE\n"
+        "r-7k3m  alice   node01,node02  2026-11-23T08:35:00Z  nightly tests\n"
+        "r-2xq9  bob     node06         -                     -\n"
+        "r-9ab1  ci-bot  -              2026-11-23T07:55:00Z  job 4711\n"
+    )
+    assert "no reservations\n" in _stderr(Reservations((), NOW))
+
+
+def _stderr(result: object) -> str:
+    where = display(tty=True)
+    render(result, where)
+    return where.stderr.getvalue()  # type: ignore[attr-defined, no-any-return]

@@ -1,0 +1,143 @@
+import json
+
+from bmhctl.errors import NotYoursError, StateRefusedError, combine
+from bmhctl.output import Format, note, render, report
+from bmhctl.results import Outcome, Outcomes
+
+from .samples import BUSY, DONE, GRANT, IMPORTED, OUTCOMES, PLAN, READY, display
+
+
+def both(result: object, **options: object) -> tuple[str, str]:
+    where = display(**options)  # type: ignore[arg-type]
+    render(result, where)
+    return where.stdout.getvalue(), where.stderr.getvalue()  # type: ignore[attr-defined]
+
+
+def told(error: object, **options: object) -> str:
+    where = display(**options)  # type: ignore[arg-type]
+    report(error, where)  # type: ignore[arg-type]
+    assert where.stdout.getvalue() == ""  # type: ignore[attr-defined]
+    return where.stderr.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_verb_says_one_line_a_host_and_leaves_failures_to_stderr() -> None:
+    expected = "node01  reserved → tainted  task completed\nnode05  tainted             already tainted\n"
+    notes = "2 reservations had expired and were reaped\n"
+    assert both(OUTCOMES, tty=True) == (expected, notes)
+    assert both(OUTCOMES) == (expected, notes)
+    assert both(OUTCOMES, quiet=True) == ("", "")
+
+
+def test_a_failure_of_several_hosts_is_a_line_each() -> None:
+    assert OUTCOMES.error
+    assert told(OUTCOMES.error) == (
+        "bmhctl: node02: is reserved by alice (r-7k3m)\n"
+        "bmhctl: node04: is initial: taint is only possible from reserved\n"
+        "hint: give -R ID\n"
+    )
+
+
+def test_one_error_says_what_happened_to_which_host_and_what_to_do() -> None:
+    error = NotYoursError("is reserved by alice (r-7k3m) until 14:05", host="node01", hint="wait: bmhctl why node01")
+    assert told(error) == "bmhctl: node01: is reserved by alice (r-7k3m) until 14:05\nhint: wait: bmhctl why node01\n"
+    assert told(BUSY) == "bmhctl: 3 hosts match and none is free\nhint: wait for one with --wait 30m\n"
+    assert told(BUSY, colour=True) == (
+        "\x1b[1;31mbmhctl:\x1b[0m 3 hosts match and none is free\n\x1b[1;36mhint:\x1b[0m wait for one with --wait 30m\n"
+    )
+
+
+def test_an_error_of_several_lines_is_set_in_so_that_no_line_looks_like_another_error() -> None:
+    error = StateRefusedError("two lines\nbmhctl: forged", hint="edit these:\n  a = 1")
+    assert told(error) == "bmhctl: two lines\n  bmhctl: forged\nhint: edit these:\n    a = 1\n"
+
+
+def test_in_json_mode_an_error_is_one_object() -> None:
+    for format in (Format.JSON, Format.JSONL):
+        text = told(BUSY, format=format, colour=True)
+        assert text.count("\n") == 1
+        assert json.loads(text) == {
+            "version": 1,
+            "error": {
+                "code": "busy",
+                "status": 5,
+                "message": "3 hosts match and none is free",
+                "host": None,
+                "hint": "wait for one with --wait 30m",
+                "details": {"matching": 3},
+            },
+        }
+    assert OUTCOMES.error
+    document = json.loads(told(OUTCOMES.error, format=Format.JSON))
+    assert [each["code"] for each in document["error"]["details"]["errors"]] == ["not-yours", "state-refused"]
+    assert document["error"]["code"] == "mixed"
+
+
+def test_hints_that_several_errors_share_are_given_once() -> None:
+    errors = [NotYoursError("is not yours", host=name, hint="give -R ID") for name in ("a", "b")]
+    error = combine(errors)
+    assert error
+    assert told(error) == "bmhctl: a: is not yours\nbmhctl: b: is not yours\nhint: give -R ID\n"
+
+
+def test_verbose_shows_what_each_step_said() -> None:
+    expected = "node04  initial → available  all checks passed\n"
+    assert both(READY)[0] == expected
+    assert both(READY, verbose=True)[0] == (
+        expected + "  ✓ ssh 0.2s 10.0.0.11:22 answers\n  ? bmc 1.5s no health reported\n"
+    )
+
+
+def test_a_plan_is_shown_even_when_quiet() -> None:
+    assert both(PLAN, quiet=True)[0] == "node04  initial → available  would run ssh, bmc\n"
+
+
+def test_a_grant_says_what_was_taken_and_on_a_terminal_how_to_give_it_back() -> None:
+    assert both(GRANT, tty=True) == (
+        "RESERVATION  HOST    ADDRESS    UNTIL\n"
+        "r-7k3m       node01  10.0.0.11  2026-11-23 08:35:00Z\n"
+        "r-7k3m       node02  10.0.0.11  2026-11-23 08:35:00Z\n"
+        "\n"
+        "give back  bmhctl release -R r-7k3m\n"
+        "keep       bmhctl extend -R r-7k3m\n",
+        "the ttl was cut to 3d by the policy\n",
+    )
+    assert both(GRANT)[0] == (
+        "RESERVATION  NAME    ADDRESS    UNTIL\n"
+        "r-7k3m       node01  10.0.0.11  2026-11-23T08:35:00Z\n"
+        "r-7k3m       node02  10.0.0.11  2026-11-23T08:35:00Z\n"
+    )
+    assert both(GRANT, format=Format.NAME)[0] == "node01\nnode02\n"
+
+
+def test_names_of_a_verb_are_the_hosts_that_are_where_they_were_wanted() -> None:
+    assert both(OUTCOMES, format=Format.NAME)[0] == "node01\nnode05\n"
+
+
+def test_an_import_tells_what_it_passed_over_and_what_looks_odd() -> None:
+    assert both(IMPORTED) == (
+        "node08  [*] → reserved  provisioned there\nnode09  initial         known already\n",
+        "node08 and node09 have the same MAC\npassed over Secret bmc-1: secrets are never stored\n",
+    )
+
+
+def test_one_thing_to_say_is_said() -> None:
+    assert both(DONE) == ("lab.toml is a new inventory\n", "add a host with: bmhctl add NAME\n")
+    assert both(DONE, quiet=True) == ("", "")
+
+
+def test_notes_are_in_the_document_of_json_and_objects_beside_json_lines() -> None:
+    stdout, stderr = both(OUTCOMES, format=Format.JSON)
+    assert json.loads(stdout)["notes"] == ["2 reservations had expired and were reaped"]
+    assert stderr == ""
+    assert json.loads(both(OUTCOMES, format=Format.JSONL)[1]) == {
+        "version": 1,
+        "note": "2 reservations had expired and were reaped",
+    }
+    where = display(quiet=True)
+    note("never mind", where)
+    assert where.stderr.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_a_verb_on_no_host_says_nothing() -> None:
+    assert both(Outcomes("taint", ())) == ("", "")
+    assert both(Outcomes("taint", (Outcome("a", False, "", error=BUSY),))) == ("", "")

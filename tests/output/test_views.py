@@ -1,0 +1,213 @@
+from dataclasses import replace
+
+import pytest
+
+from bmhctl.lifecycle.table import EDGES
+from bmhctl.model import State
+from bmhctl.output import render
+from bmhctl.output.text import cell_width
+from bmhctl.results import Ending, Graph, Held, History, Status
+
+from .samples import (
+    COUNTS,
+    DETAIL,
+    EVENTS,
+    FLEET,
+    GRAPH,
+    HISTORY,
+    HOST_GRAPH,
+    NIGHTLY,
+    NOW,
+    STATUS,
+    WHY,
+    display,
+)
+
+
+def shown(result: object, **options: object) -> str:
+    where = display(**options)  # type: ignore[arg-type]
+    render(result, where)
+    return where.stdout.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_the_status_shows_the_fleet_at_a_glance() -> None:
+    assert shown(STATUS, tty=True, width=60) == (
+        "lab.toml  40 hosts · 11 free · 2026-11-23 08:00:00Z\n"
+        "\n"
+        "○○○○○○●●●●●●●●●●●●●●●●●●◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆✗✗✗■■■\n"
+        "\n"
+        "○ 4 initial   ● 12 available   ◆ 20 reserved   ✗ 2 tainted\n"
+        "■ 2 maintenance\n"
+        "\n"
+        "Held\n"
+        "  alice  r-7k3m  in 35m  node01 node02  nightly tests\n"
+        "  bob    r-2xq9  no end  node12\n"
+        "\n"
+        "Ends next\n"
+        "  in 35m  alice's lease r-7k3m  node01 node02\n"
+        "  in 6h   maintenance: replace the PSU  node06\n"
+        "\n"
+        "Look at\n"
+        "  cordoned    node03\n"
+        "  undeclared  node07\n"
+        "  fault       node05\n"
+        "  expired     r-9ab1\n"
+        "  an expired lease ends with the next writing command, or\n"
+        "  now with: bmhctl reap\n"
+    )
+
+
+def test_an_empty_inventory_has_a_status_too() -> None:
+    empty = Status("lab.db", {}, 0, (), (), (), (), (), (), NOW)
+    assert shown(empty, tty=True) == (
+        "lab.db  0 hosts · 0 free · 2026-11-23 08:00:00Z\n\n"
+        "○ 0 initial   ● 0 available   ◆ 0 reserved   ✗ 0 tainted   ■ 0 maintenance\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "counts", [(1, 0, 0, 0, 999), (1, 1, 1, 1, 1), (3, 0, 0, 0, 0), (1, 1, 1, 1, 10**6), (7, 5, 3, 2, 1)]
+)
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_bar_is_exactly_as_wide_as_it_should_be_and_shows_every_state(counts: tuple[int, ...], width: int) -> None:
+    status = replace(STATUS, counts=dict(zip(State, counts, strict=True)))
+    bar = shown(status, tty=True, width=width).split("\n\n")[1]
+    assert cell_width(bar) == min(width, 100)
+    assert len(set(bar)) == sum(count > 0 for count in counts)
+
+
+def test_a_large_fleet_is_still_one_glance() -> None:
+    names = tuple(f"node{i:04}" for i in range(900))
+    large = replace(
+        STATUS,
+        cordoned=names,
+        held=tuple(Held(NIGHTLY, FLEET[:2]) for _ in names),
+        endings=tuple(Ending(NOW, "a lease", names) for _ in names),
+    )
+    lines = shown(large, tty=True, width=100).splitlines()
+    assert len(lines) < 45
+    assert "  and 892 more: bmhctl reservations" in lines
+    assert "node0899" in shown(large)
+
+
+def test_why_tells_what_is_open_before_what_is_not() -> None:
+    assert shown(WHY, tty=True) == (
+        "node01  ◆ reserved  2h ago\n"
+        "\n"
+        "  It is reserved by alice (r-7k3m) for nightly tests, for another 35m.\n"
+        "  · it was last clean 2h ago\n"
+        "  · 2 tickets wait for a host like this\n"
+        "\n"
+        "  ✓ taint    → tainted      bmhctl taint node01 -R r-7k3m\n"
+        "  ✓ maintain → maintenance  bmhctl maintain node01 --reason …\n"
+        "             the reservation is kept\n"
+        "  ✗ ready    is reserved: ready is only possible from initial\n"
+        "  ✗ reserve  is held by alice (r-7k3m) until 08:35\n"
+        "  ✗ reset    is reserved: reset is only possible from tainted\n"
+        "  ✗ resume   is reserved: resume is only possible from maintenance\n"
+        "\n"
+        "next  bmhctl taint node01 -R r-7k3m\n"
+    )
+
+
+def test_history_is_a_timeline() -> None:
+    assert shown(HISTORY, tty=True) == (
+        "○ 2026-11-20 08:00:00Z  enter  [*] → initial  ops@lab  3d ago\n"
+        "● 2026-11-20 08:09:00Z  ready  initial → available  ops@lab  2d23h ago\n"
+        "│ 2026-11-23 00:00:00Z  cordon  carol  8h ago\n"
+        "│   kernel upgrade\n"
+        "│ 2026-11-23 01:00:00Z  uncordon  carol  7h ago\n"
+        "◆ 2026-11-23 06:00:00Z  reserve  available → reserved  alice  2h ago\n"
+        "│   nightly tests · r-7k3m\n"
+    )
+    assert "  node01  ready  " in shown(History(EVENTS, None, NOW), tty=True)
+
+
+def test_history_in_a_pipe_is_a_table() -> None:
+    assert shown(History(EVENTS[-1:], "node01", NOW)) == (
+        "AT                    HOST    ACTOR  VERB     SOURCE     DEST      REASON\n"
+        "2026-11-23T06:00:00Z  node01  alice  reserve  available  reserved  nightly tests\n"
+    )
+
+
+def test_a_host_is_shown_with_all_that_is_known() -> None:
+    assert shown(DETAIL, tty=True).startswith(
+        "node01  ◆ reserved  2h ago\n"
+        "\n"
+        "  held by    alice · r-7k3m · nightly tests\n"
+        "  until      in 35m · 2026-11-23 08:35:00Z\n"
+        "  address    10.0.0.11\n"
+        "  mac        bc:55:85:92:de:b7\n"
+        "  labels     arch=arm64,rack=r1,zone=b\n"
+        "  hardware   cpus=64,memory=256GiB\n"
+        "  bmc        redfish+https://10.0.1.11/redfish/v1/Systems/1 · env:LAB_BMC\n"
+        "  note       left slot, top\n"
+        "  last used  2h ago\n"
+        "\n"
+        "○ 2026-11-20"
+    )
+    assert "\nuntil            2026-11-23T08:35:00Z\n" in shown(DETAIL)
+
+
+def test_the_lifecycle_is_drawn_with_its_counts() -> None:
+    assert shown(GRAPH, tty=True) == (
+        "   [*]      ╭────────────────────────── reset ──────────────────────────╮\n"
+        "  enter     │                                                           │\n"
+        "    ▼       ▼                                                           │\n"
+        "  ╭───────────╮        ╭───────────╮         ╭───────────╮        ╭─────┴─────╮\n"
+        "  │  initial  │  ready │ available │ reserve │ reserved  │  taint │  tainted  │\n"
+        "  │    ○ 4    ├───────▶│   ● 12    ├────────▶│   ◆ 20    ├───────▶│    ✗ 2    │\n"
+        "  ╰─┬─────────╯        ╰─┬─────────╯         ╰─┬─────────╯        ╰─────┬─────╯\n"
+        "    │       ▲            │       ▲             │       ▲                │\n"
+        "maintain resume      maintain resume       maintain resume          maintain\n"
+        "    │       │            │       │             │       │                │\n"
+        "    ▼       │            ▼       │             ▼       │                ▼\n"
+        "  ╭─────────┴────────────────────┴─────────────────────┴──────────────────────╮\n"
+        "  │                             maintenance  ■ 2                              │\n"
+        "  ╰───────────────────────────────────────────────────────────────────────────╯\n"
+    )
+
+
+def test_a_host_is_marked_in_the_drawing_with_the_ways_it_came_and_may_go() -> None:
+    assert shown(HOST_GRAPH, tty=True).startswith(
+        "node01  ◆ reserved  2h ago\n"
+        "\n"
+        "   [*]      ╭────────────────────────── reset ──────────────────────────╮\n"
+        "  enter     │                                                           │\n"
+        "    ▽       ▽                                                           │\n"
+        "  ╭───────────╮        ╭───────────╮         ╔═══════════╗        ╭─────┴─────╮\n"
+        "  │  initial  │  ready │ available │ reserve ║ reserved  ║  taint │  tainted  │\n"
+        "  │     ○     ├━━━━━━━▷│     ●     ├━━━━━━━━▷║  ◆ here   ╟───────▶│     ✗     │\n"
+        "  ╰─┬─────────╯        ╰─┬─────────╯         ╚═╤═════════╝        ╰─────┬─────╯\n"
+        "    │       △            │       △             │       △                │\n"
+        "maintain resume      maintain resume       maintain resume          maintain\n"
+        "    │       │            │       │             │       │                │\n"
+        "    ▽       │            ▽       │             ▼       │                ▽\n"
+        "  ╭─────────┴────────────────────┴─────────────────────┴──────────────────────╮\n"
+        "  │                              maintenance  ■                               │\n"
+        "  ╰───────────────────────────────────────────────────────────────────────────╯\n"
+        "\n"
+        "  ━━ came this way   ▶ open now   ▷ not now\n"
+        "\n"
+        "  It is reserved by alice (r-7k3m) for nightly tests, for another 35m.\n"
+        "\n"
+        "  [*] → initial → available → reserved\n"
+        "\n"
+        "  ✓ taint    → tainted      bmhctl taint node01 -R r-7k3m\n"
+    )
+
+
+def test_a_terminal_too_narrow_for_the_drawing_lists_the_ways() -> None:
+    text = shown(Graph(COUNTS), tty=True, width=60)
+    assert "◆ reserved  20\n" in text
+    for edge in EDGES:
+        if edge.drawn:
+            assert f"  {edge.verb:<9}{edge.source or '[*]'} → {edge.dest}\n" in text
+    assert "━▷ reserve  available → reserved\n" in shown(HOST_GRAPH, tty=True, width=60)
+    assert " ▶ taint    reserved → tainted\n" in shown(HOST_GRAPH, tty=True, width=60)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 110, 200])
+def test_no_view_is_wider_than_the_terminal(width: int) -> None:
+    for result in (STATUS, WHY, DETAIL, HISTORY, GRAPH, HOST_GRAPH):
+        assert max(map(cell_width, shown(result, tty=True, width=width).splitlines())) <= width
