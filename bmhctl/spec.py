@@ -24,7 +24,7 @@ _BMC_URL = re.compile(
     r"(?:(?P<scheme>[a-z][-a-z0-9+.]*)://)?(?P<authority>[^/?#\s]+)(?P<path>/[^\s?#]*)?(?:\?[^\s#]*)?", re.I
 )
 _CREDENTIALS = re.compile(r"(?:env:[A-Za-z_][A-Za-z0-9_]*|file:.+|command:.+)", re.S)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def check_name(name: object) -> str:
@@ -89,10 +89,15 @@ def duplicates(specs: Iterable[HostSpec]) -> list[str]:
             if value is not None:
                 bearers.setdefault((kind, value), []).append(spec.name)
     return [
-        f"{' and '.join(names)} have the same {kind} {value}: one machine under two names can be given out twice"
+        f"{_and(names)} have the same {kind} {value}: one machine under two names can be given out twice"
         for (kind, value), names in bearers.items()
         if len(names) > 1
     ]
+
+
+def _and(names: list[str]) -> str:
+    shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} others"]
+    return f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def _line(value: str | None, where: str) -> str | None:

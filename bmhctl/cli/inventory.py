@@ -157,6 +157,9 @@ def import_(
     ctx: typer.Context,
     files: Annotated[list[str], typer.Argument(metavar="FILE…|DIR|-", help="Manifests, folders of them, or stdin.")],
     dry_run: DryRun = False,
+    policy: Annotated[
+        bool, typer.Option("--policy", help="Also take over the policy of an export: it names commands to run.")
+    ] = False,
 ) -> None:
     """Take in BareMetalHost manifests (YAML or JSON), or what export -o toml wrote; all or nothing.
 
@@ -168,7 +171,7 @@ def import_(
 
     with session(ctx, Imported) as lab:
         cargo = read_paths(files, sys.stdin.buffer, lab.context.clock())
-        lab.show(usecases.import_hosts(lab.context, cargo, dry_run=dry_run))
+        lab.show(usecases.import_hosts(lab.context, cargo, dry_run=dry_run, with_policy=policy))
 
 
 def export(ctx: typer.Context) -> None:

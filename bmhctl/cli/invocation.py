@@ -48,10 +48,11 @@ class Invocation:
 
     def default_actor(self) -> str:
         """Who acts: ``--as``, ``$BMHCTL_ACTOR``, or user@hostname."""
-        given = self.actor or os.environ.get("BMHCTL_ACTOR")
-        if given:
-            return given
-        return f"{_user()}@{os.uname().nodename}"
+        if self.actor:
+            return self.actor
+        from bmhctl.actors import default_actor
+
+        return default_actor(os.environ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +123,6 @@ def _output_in(args: list[str]) -> str | None:
         elif arg.startswith("-o") and not arg.startswith("--"):
             found = arg[2:]
     return found
-
-
-def _user() -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # a container's user without a name
-        return f"uid{os.geteuid()}"
 
 
 def _option(*names: str, field: str, help: str, metavar: str | None = None, complete: Any = None) -> TyperOption:

@@ -1,1 +1,5 @@
-"""Other people's files in and out: Metal3 manifests, and a whole inventory as TOML."""
+"""Other people's files in and out: BareMetalHost manifests, and a whole inventory as TOML."""
+
+from bmhctl.formats.files import read_paths
+
+__all__ = ["read_paths"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -60,8 +61,9 @@ def _mermaid_state(state: State | None) -> str:
 
 
 def _mermaid_text(text: str) -> str:
-    """What Mermaid could read as its own, or as HTML, as an entity."""
-    return "".join(c if c.isalnum() or c in " .,-_/" else f"#{ord(c)};" for c in clean(text))
+    """A text for a note: what Mermaid could read as its own, as HTML, or as the note's end, as entities."""
+    safe = "".join(c if c.isalnum() or c in " .,-_/" else f"#{ord(c)};" for c in clean(text))
+    return re.sub("(end) (note)", r"\1#32;\2", safe, flags=re.IGNORECASE)
 
 
 def dot(graph: Graph) -> str:

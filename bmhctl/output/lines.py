@@ -80,46 +80,56 @@ def columns(
     empty are left out. Widths are found in chunks of rows and only ever grow, so a generator is streamed.
     """
     stream = iter(rows)
+    naturals = [0] * len(heads)
     kept: list[int] = []
-    widths = [0] * len(heads)
     first = True
     while chunk := list(islice(stream, _CHUNK)):
         naturals = [
-            max(widths[i], max(sum(cell_width(clean(text)) for text, _ in row[i]) for row in chunk))
-            for i in range(len(heads))
+            max(natural, max(sum(cell_width(clean(text)) for text, _ in row[i]) for row in chunk))
+            for i, natural in enumerate(naturals)
         ]
         if first:
-            kept, widths = _fit(heads, naturals, width)
-            if header:
-                yield _row([[(heads[i].title, "dim" if width else "")] for i in kept], [widths[i] for i in kept])
-        else:
-            widths = [
-                natural if heads[i].least is None or width is None else widths[i] for i, natural in enumerate(naturals)
-            ]
-        for row in chunk:
-            cells = [row[i] if width or (row[i] and row[i][0][0]) else [("-", "")] for i in kept]
-            yield _row(cells, [widths[i] for i in kept])
+            kept = _kept(heads, naturals, width)
+        widths = _widths(heads, naturals, kept, width)
+        if first and header:
+            yield _row([[(heads[i].title, "dim" if width else "")] for i in kept], widths)
         first = False
+        for row in chunk:
+            yield _row([row[i] if width or (row[i] and row[i][0][0]) else [("-", "")] for i in kept], widths)
     if first and header and width is None:
         yield _row([[(head.title, "")] for head in heads], [len(head.title) for head in heads])
 
 
-def _fit(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -> tuple[list[int], list[int]]:
-    """Which columns to show and how wide: the least important go first, then what is left over is handed out."""
+def _kept(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -> list[int]:
+    """Which columns to show: all without a width, else those that hold something, the least important going first."""
     if width is None:
-        return list(range(len(heads))), [max(len(h.title), n) for h, n in zip(heads, naturals, strict=True)]
-    wanted = [max(len(h.title), n) for h, n in zip(heads, naturals, strict=True)]
-    floors = [w if h.least is None else min(w, h.least) for h, w in zip(heads, wanted, strict=True)]
-    kept = [i for i, n in enumerate(naturals) if n or not heads[i].rank]
-
-    def spare() -> int:
-        return width - sum(floors[i] for i in kept) - _GAP * (len(kept) - 1)
-
-    while spare() < 0 and (rank := max(heads[i].rank for i in kept)):
+        return list(range(len(heads)))
+    kept = [i for i, natural in enumerate(naturals) if natural or not heads[i].rank]
+    while sum(_floor(heads[i], naturals[i]) + _GAP for i in kept) - _GAP > width:
+        rank = max(heads[i].rank for i in kept)
+        if not rank:
+            break
         kept = [i for i in kept if heads[i].rank != rank]
+    return kept
+
+
+def _widths(heads: Sequence[Column], naturals: Sequence[int], kept: Sequence[int], width: int | None) -> list[int]:
+    """How wide each column is: what is left over after all floors is handed out in the order of importance."""
+    wanted = {i: max(len(heads[i].title), naturals[i]) for i in kept}
+    if width is None:
+        return list(wanted.values())
+    widths = {i: _floor(heads[i], naturals[i]) for i in kept}
+    spare = width - sum(widths.values()) - _GAP * (len(kept) - 1)
     for i in sorted(kept, key=lambda i: heads[i].rank):
-        floors[i] += max(0, min(wanted[i] - floors[i], spare()))
-    return kept, floors
+        more = max(0, min(wanted[i] - widths[i], spare))
+        widths[i] += more
+        spare -= more
+    return list(widths.values())
+
+
+def _floor(head: Column, natural: int) -> int:
+    wanted = max(len(head.title), natural)
+    return wanted if head.least is None else min(wanted, head.least)
 
 
 def _row(cells: Sequence[Line], widths: Sequence[int]) -> Line:

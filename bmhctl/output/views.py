@@ -22,6 +22,7 @@ from bmhctl.units import format_age
 
 _SOON = timedelta(minutes=15)
 _MOST = 8  # of a kind, at a glance on a terminal
+_FEW = 4  # hosts of one reservation, in a line on a terminal
 _ENDLESS = 10**6  # the width where nothing is to be cut, but empty columns are left out
 
 HOST_COLUMNS = (
@@ -119,15 +120,17 @@ def reservation_rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line
             [(r.id, "bold")],
             [(r.owner, "")],
             _until(r.expires_at, now) if r.is_open() else [("ended", "dim")],
-            _hosts(held.hosts),
+            _hosts(held.hosts, _FEW),
             [(ago(r.created_at, now), "")],
             [(r.purpose or "", "")],
             [(" ".join(filter(None, (ago(r.ended_at, now), r.end_reason))), "")] if r.ended_at else [],
         ]
 
 
-def _hosts(hosts: Iterable[Host]) -> Line:
-    return _joined(((host.name, COLOUR[host.state]) for host in hosts), " ")
+def _hosts(hosts: Sequence[Host], limit: int | None) -> Line:
+    """The first few by name, in the colour of their states."""
+    names = _joined([(host.name, COLOUR[host.state]) for host in hosts[:limit]], " ")
+    return names if limit is None or len(hosts) <= limit else [*names, (f" +{len(hosts) - limit}", "dim")]
 
 
 def grant_lines(grant: Grant, width: int) -> Iterator[Line]:
@@ -263,16 +266,12 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
     if total:
         yield _bar(status, min(width or 72, 100), colour)
         yield []
-    yield _joined(
-        [
-            (
-                f"{GLYPH[state]} {status.counts.get(state, 0)} {state}",
-                COLOUR[state] if status.counts.get(state) else "dim",
-            )
-            for state in State
-        ],
-        "   ",
-    )
+    counts = [(state, status.counts.get(state, 0)) for state in State]
+    legend = [(f"{GLYPH[state]} {count} {state}", COLOUR[state] if count else "dim") for state, count in counts]
+    if width and len("   ".join(text for text, _ in legend)) > width:
+        yield from ([each] for each in legend)
+    else:
+        yield _joined(legend, "   ")
     limit = _MOST if width else None
     if status.held:
         yield from _section("Held")
@@ -282,7 +281,7 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
                 [("  ", ""), (held.reservation.owner, "bold")],
                 [(held.reservation.id, "")],
                 _until(held.reservation.expires_at, status.now),
-                _hosts(held.hosts),
+                _hosts(held.hosts, _FEW if width else None),
                 [(held.reservation.purpose or "", "dim")],
             ]
             for held in status.held[:limit]

@@ -26,6 +26,9 @@ LOCK_PATIENCE = 15.0
 _TRIES = 10
 
 _BLANK_LINE = re.compile(r"\r?\n")
+_STRING_OR_COMMENT = re.compile(
+    r'''"""(?:[^\\]|\\.)*?"{3,5}|\'{3}.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|(#[^\r\n]*)''', re.S
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,8 @@ def _by_hand(changes: Iterable[Change], hosts: Iterable[HostSpec]) -> list[str]:
 
 
 def _comments(text: str) -> Counter[str]:
-    return Counter(text[start:end] for start, end in scan(text).comments)
+    """The comments of a valid TOML text, found in another way than the edit found them."""
+    return Counter(comment for comment in _STRING_OR_COMMENT.findall(text) if comment)
 
 
 def _rewritten(text: str, changes: Sequence[Change], hosts: Iterable[HostSpec]) -> str:

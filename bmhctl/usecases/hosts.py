@@ -14,6 +14,7 @@ from bmhctl.usecases.changing import Changes, Newcomer, Removal, apply, check_re
 from bmhctl.usecases.choosing import Choice, choose, one_host, unfold
 from bmhctl.usecases.context import Context, begin, look
 from bmhctl.usecases.leases import forced_reason
+from bmhctl.usecases.policies import apply_policy
 
 SHOWN_EVENTS = 5
 """How many of its latest events ``show`` shows of a host."""
@@ -127,10 +128,11 @@ def show(ctx: Context, name: str) -> HostDetail:
         return HostDetail(host, tuple(ctx.store.events(host, last=SHOWN_EVENTS)), now)
 
 
-def import_hosts(ctx: Context, cargo: Cargo, *, dry_run: bool = False) -> Imported:
+def import_hosts(ctx: Context, cargo: Cargo, *, dry_run: bool = False, with_policy: bool = False) -> Imported:
     """Takes in what files brought, all or nothing: new hosts enter in their state, known ones get their facts.
 
     The state of a known host is never changed, its credentials never replaced; importing again changes nothing.
+    A policy in the files names commands to run, so it is taken over only ``with_policy``, and only by a database.
     With ``dry_run`` nothing is written.
     """
     if dry_run:
@@ -141,7 +143,7 @@ def import_hosts(ctx: Context, cargo: Cargo, *, dry_run: bool = False) -> Import
     specs: list[HostSpec] = []
     items: list[Outcome] = []
     for arrival in cargo.arrivals:
-        host = arrival.host
+        host = _harmless(ctx, arrival.host)
         known = ctx.store.host(host.name)
         if known is None:
             newcomers.append(Newcomer(host, _origin(arrival)))
@@ -154,9 +156,22 @@ def import_hosts(ctx: Context, cargo: Cargo, *, dry_run: bool = False) -> Import
         words = f"changed: {', '.join(changed)}" if changed else "nothing to change"
         items.append(Outcome(known.name, bool(changed or known.undeclared), words, known.state, known.state))
     refuse_known_macs(ctx, (newcomer.host.spec for newcomer in newcomers))
+    if cargo.policy and not with_policy:
+        ctx.tell("the files hold a policy, which was not taken over: --policy does that")
+    if cargo.policy and with_policy and not dry_run:
+        apply_policy(ctx, cargo.policy, "the imported policy")
     if not dry_run and (specs or newcomers):
         _change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers)))
     return Imported(tuple(items), cargo.skipped, cargo.warnings, dry_run)
+
+
+def _harmless(ctx: Context, host: Host) -> Host:
+    """A host without references that would have a file's author read files or run commands here."""
+    bmc = host.spec.bmc
+    if bmc is None or bmc.credentials is None or bmc.credentials.startswith("env:"):
+        return host
+    ctx.tell(f"{host.name}: its credentials are not taken over from a file: bmhctl set {host.name} --credentials …")
+    return replace(host, spec=replace(host.spec, bmc=replace(bmc, credentials=None)))
 
 
 def _origin(arrival: Arrival) -> str:

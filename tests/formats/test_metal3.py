@@ -449,6 +449,13 @@ def test_text_that_is_broken_or_dangerous_is_refused_with_its_place(text: str | 
     assert said in error.message
 
 
+def test_manifests_are_read_without_the_c_library_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = read_manifests(METAL3, "lab.yaml", NOW)
+    monkeypatch.setattr(yaml, "__with_libyaml__", False)
+    assert read_manifests(METAL3, "lab.yaml", NOW) == expected
+    assert refusal("- " * 200).message == "lab.yaml, document 1: line 1: nested deeper than 100 levels"
+
+
 def test_aliases_that_multiply_a_text_are_refused() -> None:
     layers = "\n".join(f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 10)}]" for n in range(1, 9))
     assert "aliases multiply" in refusal(f"x0: &x0 [1]\n{layers}").message
@@ -573,13 +580,19 @@ YAML_TEXT = st.lists(
 ).map("".join)
 
 
+def with_texts_as_keys(tree: object) -> object:
+    if isinstance(tree, dict):
+        return {"" if key is None else str(key): with_texts_as_keys(value) for key, value in tree.items()}
+    return [with_texts_as_keys(item) for item in tree] if isinstance(tree, list) else tree
+
+
 @given(YAML_TEXT)
 def test_what_pyyaml_reads_is_read_alike(text: str) -> None:
     from bmhctl.formats.documents import parse_documents
 
     try:
         ours = [document for _, document in parse_documents(text, "x")]
-        theirs = list(yaml.load_all(text, Loader=yaml.CSafeLoader))
+        theirs = [with_texts_as_keys(tree) for tree in yaml.load_all(text, Loader=yaml.CSafeLoader)]
     except (InvalidError, yaml.YAMLError):
         return  # ours is stricter on purpose, and theirs has no reader for a lone << or =
     assert ours == theirs

@@ -9,9 +9,9 @@ from bmhctl.output import Format, render
 from bmhctl.output.lines import GLYPH
 from bmhctl.output.records import FIELDS
 from bmhctl.output.text import cell_width
-from bmhctl.results import Hosts, Reservations
+from bmhctl.results import Held, Hosts, Reservations
 
-from .samples import FLEET, LONG, NOW, RESERVATIONS, display, fleet, host, hosts, spec, wide_fleet
+from .samples import FLEET, LONG, NIGHTLY, NOW, RESERVATIONS, display, fleet, host, hosts, spec, wide_fleet
 
 
 def shown(result: object, fields: tuple[str, ...] | None = None, **options: object) -> str:
@@ -168,6 +168,9 @@ def test_reservations_show_who_holds_what_until_when() -> None:
         "r-2xq9  bob     node06         -                     -\n"
         "r-9ab1  ci-bot  -              2026-11-23T07:55:00Z  job 4711\n"
     )
+    many = Reservations((Held(NIGHTLY, fleet(30)),), NOW)
+    assert "rack00-node0003 +26" in shown(many, tty=True, width=120)
+    assert "rack01-node0029" in shown(many)
     assert "no reservations\n" in _stderr(Reservations((), NOW))
 
 

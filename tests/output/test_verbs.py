@@ -133,9 +133,12 @@ def test_notes_are_in_the_document_of_json_and_objects_beside_json_lines() -> No
         "version": 1,
         "note": "2 reservations had expired and were reaped",
     }
-    where = display(quiet=True)
-    note("never mind", where)
-    assert where.stderr.getvalue() == ""  # type: ignore[attr-defined]
+    for where in (display(quiet=True), display(Format.JSON)):
+        note("never mind", where)
+        assert where.stderr.getvalue() == ""  # type: ignore[attr-defined]
+    where = display()
+    note("mind \x1b[31m", where)
+    assert where.stderr.getvalue() == "mind \\x1b[31m\n"  # type: ignore[attr-defined]
 
 
 def test_a_verb_on_no_host_says_nothing() -> None:

@@ -1,0 +1,288 @@
+"""The Python API: an inventory as an object whose methods are the commands.
+
+Methods raise the errors of :mod:`bmhctl.errors` that the commands report, and return the results of
+:mod:`bmhctl.results`. Durations are :class:`~datetime.timedelta` or text such as ``"20m"``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from bmhctl.actors import default_actor
+from bmhctl.model import Event, Host, State
+from bmhctl.results import Held, Outcomes, Status, Why
+from bmhctl.selector import EVERY_HOST, Selector, parse_selector
+from bmhctl.units import parse_duration
+from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases.context import Context, utc_now
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+def open_inventory(
+    location: str | Path,
+    *,
+    actor: str | None = None,
+    clock: Callable[[], datetime] = utc_now,
+    tell: Callable[[str], None] | None = None,
+    create: bool = False,
+) -> Inventory:
+    """Opens an inventory: a ``.toml`` or a ``.db`` file. Use it as a context manager, from one thread.
+
+    ``actor`` acts (default: ``$BMHCTL_ACTOR``, or user@hostname), ``tell`` is given warnings as they come up,
+    and ``create`` makes an empty inventory when there is none. Raises
+    :class:`~bmhctl.errors.UnreachableError` and :class:`~bmhctl.errors.InvalidError`.
+
+    >>> import tempfile
+    >>> from bmhctl import open_inventory
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with open_inventory(f"{folder.name}/lab.db", actor="ci", create=True) as lab:
+    ...     added = lab.add("node01", "node02", labels={"arch": "arm64"})
+    ...     checked = lab.ready("node01", "node02")
+    ...     with lab.reserved(selector="arch=arm64", count=2, purpose="nightly", ttl="20m") as held:
+    ...         names = [host.name for host in held.hosts]
+    ...     print(names, [str(host.state) for host in lab.hosts()])
+    ['node01', 'node02'] ['tainted', 'tainted']
+    >>> folder.cleanup()
+    """
+    from bmhctl.stores import open_store
+
+    if create and not Path(location).exists():
+        from bmhctl.usecases.homes import init
+
+        init(str(location))
+    context = Context(
+        store=open_store(str(location)),
+        actor=actor or default_actor(os.environ),
+        clock=clock,
+        environ=dict(os.environ),
+        tell=tell or (lambda _: None),
+    )
+    return Inventory(context)
+
+
+class Inventory:
+    """An open inventory; see :func:`open_inventory`.
+
+    Methods that take ``names`` and ``selector`` mean hosts as the command line does: exact names, globs, folded
+    ranges, narrowed by the selector. Where one host fails, the others are treated all the same, and then the
+    error is raised.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the inventory."""
+        self._context.store.close()
+
+    # looking
+
+    def hosts(self, *names: str, selector: str | None = None, states: Iterable[State] = ()) -> list[Host]:
+        """The hosts that are meant, all if nothing is named; raises ``NotFoundError`` for a name that is not there."""
+        from bmhctl.errors import combine
+        from bmhctl.usecases.hosts import list_hosts
+
+        found = list_hosts(self._context, _choice(names, selector, states))
+        error = combine(found.missing)
+        if error is not None:
+            raise error
+        return list(found.hosts)
+
+    def host(self, name: str) -> Host:
+        """One host; raises ``NotFoundError``."""
+        from bmhctl.usecases.hosts import show
+
+        return show(self._context, name).host
+
+    def reservations(self) -> tuple[Held, ...]:
+        """The open reservations with their hosts, the oldest first."""
+        from bmhctl.usecases.reservations import reservations
+
+        return reservations(self._context).items
+
+    def status(self) -> Status:
+        """The fleet at a glance."""
+        from bmhctl.usecases.looking import status
+
+        return status(self._context)
+
+    def why(self, name: str) -> Why:
+        """Why a host is where it is, and what is open to it."""
+        from bmhctl.usecases.looking import why
+
+        return why(self._context, name)
+
+    def history(self, name: str | None = None, last: int | None = None) -> list[Event]:
+        """What happened to a host, or to all; ``last`` keeps the newest so many."""
+        from bmhctl.usecases.looking import history
+
+        return list(history(self._context, name, last).events)
+
+    # hosts as entries
+
+    def add(
+        self,
+        *names: str,
+        address: str | None = None,
+        mac: str | None = None,
+        labels: dict[str, str] | None = None,
+        hardware: dict[str, str | int] | None = None,
+        bmc: str | None = None,
+        credentials: str | None = None,
+        note: str | None = None,
+    ) -> Outcomes:
+        """Lets new hosts in, all or none; they enter at initial."""
+        from bmhctl.usecases.hosts import FactChanges, add
+
+        facts = FactChanges(
+            address=address,
+            mac=mac,
+            note=note,
+            bmc=bmc,
+            credentials=credentials,
+            labels=labels or {},
+            hardware=hardware or {},
+        )
+        return _done(add(self._context, names, facts))
+
+    def remove(
+        self, *names: str, selector: str | None = None, force: bool = False, reason: str | None = None
+    ) -> Outcomes:
+        """Lets hosts go; reserved or dirty ones only by ``force`` with a ``reason``."""
+        from bmhctl.usecases.hosts import remove
+
+        return _done(remove(self._context, _choice(names, selector), force=force, reason=reason))
+
+    # the lifecycle
+
+    def ready(self, *names: str, selector: str | None = None) -> Outcomes:
+        """Runs the readiness checks, and makes hosts that pass available."""
+        from bmhctl.usecases.verbs import ready
+
+        return _done(ready(self._context, _choice(names, selector)))
+
+    def reserve(
+        self,
+        *names: str,
+        selector: str | None = None,
+        count: int | None = None,
+        purpose: str | None = None,
+        ttl: timedelta | str | None = None,
+    ) -> Held:
+        """Takes hosts, all or none; ``ttl="none"`` asks for a lease without end.
+
+        Raises ``BusyError``, ``UnsatisfiableError`` or ``NotFoundError``.
+        """
+        from bmhctl.usecases.reservations import Wish, reserve
+
+        length = parse_duration(ttl) if isinstance(ttl, str) and ttl != "none" else None
+        wish = Wish(
+            names=names,
+            selector=_selector(selector),
+            count=count,
+            purpose=purpose,
+            ttl=ttl if isinstance(ttl, timedelta) else length,
+            endless=ttl == "none",
+        )
+        return reserve(self._context, wish).held
+
+    @contextmanager
+    def reserved(
+        self,
+        *names: str,
+        selector: str | None = None,
+        count: int | None = None,
+        purpose: str | None = None,
+        ttl: timedelta | str | None = None,
+    ) -> Iterator[Held]:
+        """Holds hosts for the block, and gives them back whatever happens in it."""
+        held = self.reserve(*names, selector=selector, count=count, purpose=purpose, ttl=ttl)
+        try:
+            yield held
+        except BaseException as error:
+            self.release(held.reservation.id, reason=f"task failed: {type(error).__name__}")
+            raise
+        self.release(held.reservation.id, reason="task completed")
+
+    def taint(
+        self,
+        *names: str,
+        selector: str | None = None,
+        reason: str | None = None,
+        fault: str | None = None,
+        reservation: str | None = None,
+        force: bool = False,
+    ) -> Outcomes:
+        """Gives hosts back as used; ``reservation`` is the fencing token. Raises ``NotYoursError``."""
+        from bmhctl.usecases.verbs import taint
+
+        choice = _choice(names, selector)
+        return _done(taint(self._context, choice, reason=reason, fault=fault, reservation=reservation, force=force))
+
+    def release(self, reservation: str, *, reason: str | None = None) -> Outcomes:
+        """Gives back all that a reservation still holds. Raises ``NotYoursError`` when its lease was lost."""
+        from bmhctl.usecases.verbs import release
+
+        return _done(release(self._context, Choice(), reservation=reservation, reason=reason))
+
+    def reset(self, *names: str, selector: str | None = None) -> Outcomes:
+        """Runs the cleanup, and makes hosts that it cleaned initial."""
+        from bmhctl.usecases.verbs import reset
+
+        return _done(reset(self._context, _choice(names, selector)))
+
+    def maintain(
+        self, *names: str, reason: str, selector: str | None = None, until: datetime | None = None
+    ) -> Outcomes:
+        """Sets hosts aside with a reason."""
+        from bmhctl.usecases.verbs import maintain
+
+        return _done(maintain(self._context, _choice(names, selector), reason=reason, until=until))
+
+    def resume(self, *names: str, selector: str | None = None, everyones: bool = False) -> Outcomes:
+        """Closes the actor's reasons, or everybody's, and moves hosts that have none left."""
+        from bmhctl.usecases.verbs import resume
+
+        return _done(resume(self._context, _choice(names, selector), everyones=everyones))
+
+    def cordon(self, *names: str, selector: str | None = None, reason: str | None = None) -> Outcomes:
+        """Keeps hosts from being reserved."""
+        from bmhctl.usecases.verbs import cordon
+
+        return _done(cordon(self._context, _choice(names, selector), reason=reason))
+
+    def uncordon(self, *names: str, selector: str | None = None) -> Outcomes:
+        """Lets hosts be reserved again."""
+        from bmhctl.usecases.verbs import uncordon
+
+        return _done(uncordon(self._context, _choice(names, selector)))
+
+
+def _selector(text: str | None) -> Selector:
+    return EVERY_HOST if text is None else parse_selector(text)
+
+
+def _choice(names: Sequence[str], selector: str | None, states: Iterable[State] = ()) -> Choice:
+    return Choice(tuple(names), _selector(selector), frozenset(states))
+
+
+def _done(outcomes: Outcomes) -> Outcomes:
+    if outcomes.error is not None:
+        raise outcomes.error
+    return outcomes

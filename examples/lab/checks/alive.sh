@@ -1,0 +1,11 @@
+#!/bin/sh
+# Does the host answer? This one pretends: hosts listed in lab/broken do not. A real one would ping, or log in.
+# The last lines that a check prints are shown to whoever ran it, and its exit status decides: 0 passes.
+
+address=$1
+
+if grep -qsx "$BMH_HOST" "${0%/*}/../broken"; then
+    echo "no answer from $address"
+    exit 1
+fi
+echo "$address answers"

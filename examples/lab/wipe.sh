@@ -1,0 +1,11 @@
+#!/bin/sh
+# Makes a used host clean. This one pretends; a real one would boot a wiping image over the network and wait for it.
+# When it fails, the host stays tainted: nobody gets a host with somebody else's data on it.
+
+host=$1
+
+if grep -qsx "$host" "${0%/*}/broken"; then
+    echo "$host does not boot the wiping image" >&2
+    exit 1
+fi
+echo "$host: disks wiped"

@@ -1,0 +1,144 @@
+"""What the tests share: inventories in every home, several actors, a clock that moves when it is told to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from bmhctl.stores import open_store
+from bmhctl.stores.engine import Store
+from bmhctl.usecases import homes
+from bmhctl.usecases.context import Context
+
+settings.register_profile(
+    "default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.register_profile("long", parent=settings.get_profile("default"), max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+HOMES = ("toml", "sqlite")
+"""Every home of an inventory."""
+
+SUFFIX = {"toml": "lab.toml", "sqlite": "lab.db"}
+
+
+class Clock:
+    """A clock that moves when it is told to, and a microsecond at each look."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(microseconds=1)
+        return self.now
+
+    def move(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+@dataclass
+class Lab:
+    """An inventory in a folder of its own."""
+
+    path: Path
+    clock: Clock = field(default_factory=Clock)
+    said: list[str] = field(default_factory=list)
+    opened: list[Store] = field(default_factory=list)
+
+    @property
+    def is_toml(self) -> bool:
+        return self.path.suffix == ".toml"
+
+    def context(self, actor: str = "alice") -> Context:
+        """A connection of its own, as another process has it."""
+        store = open_store(str(self.path))
+        self.opened.append(store)
+        return Context(store=store, actor=actor, clock=self.clock, environ=dict(os.environ), tell=self.said.append)
+
+    def close(self) -> None:
+        for store in self.opened:
+            store.close()
+        self.opened.clear()
+
+    def policy(self, text: str) -> None:
+        """Gives the inventory a policy; a TOML file keeps its hosts."""
+        from bmhctl.usecases.policies import apply_policy
+
+        if self.is_toml:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("\n" + text)
+        else:
+            apply_policy(self.context(), text, "policy.toml")
+
+
+@dataclass(frozen=True)
+class Run:
+    """How one command ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+Bmhctl = Callable[..., Run]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment of a command under test: nothing of the caller's that would change its behaviour."""
+    kept = {
+        key: os.environ[key]
+        for key in ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
+        if key in os.environ
+    }
+    return {**kept, "LC_ALL": "C.UTF-8", "BMHCTL_ACTOR": "alice", **extra}
+
+
+def run_bmhctl(*args: str, cwd: Path, stdin: str | bytes | None = None, **extra: str) -> Run:
+    """Runs the real command in a pipe."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "bmhctl", *args],
+        cwd=cwd,
+        env=environment(**extra),
+        input=stdin.encode() if isinstance(stdin, str) else stdin or b"",
+        capture_output=True,
+        timeout=60,
+    )
+    return Run(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.fixture(params=HOMES)
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """An empty inventory, once in each home."""
+    path = tmp_path / SUFFIX[request.param]
+    homes.init(str(path))
+    made = Lab(path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def toml_lab(tmp_path: Path) -> Iterator[Lab]:
+    """An empty TOML inventory."""
+    path = tmp_path / "lab.toml"
+    homes.init(str(path))
+    made = Lab(path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bmhctl(tmp_path: Path) -> Bmhctl:
+    """The real command, run in the test's folder."""
+
+    def call(*args: str, stdin: str | bytes | None = None, cwd: Path | None = None, **extra: str) -> Run:
+        return run_bmhctl(*args, cwd=cwd or tmp_path, stdin=stdin, **extra)
+
+    return call

@@ -1,0 +1,296 @@
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+
+from bmhctl.errors import UsageError
+from bmhctl.output import Format, check, render
+from bmhctl.output.plain import csv_cell
+from bmhctl.output.records import FIELDS, LISTINGS
+from bmhctl.output.render import FORMATS
+from bmhctl.results import Document, Hosts, Reservations
+
+from .samples import (
+    DETAIL,
+    DONE,
+    FLEET,
+    GRANT,
+    GRAPH,
+    HISTORY,
+    HOST_GRAPH,
+    HOSTILE,
+    IMPORTED,
+    NOW,
+    OUTCOMES,
+    PLAN,
+    RESERVATIONS,
+    STATUS,
+    WHY,
+    display,
+    host,
+    hosts,
+    spec,
+)
+
+HOST_KEYS = [
+    "name", "state", "flags", "since", "owner", "purpose", "reservation", "until", "address", "mac", "labels",
+    "hardware", "bmc", "note", "dirty", "cordoned", "cordon", "undeclared", "fault", "maintenance", "came_from",
+    "failed_cleanups", "used_at",
+]  # fmt: skip
+RESERVATION_KEYS = [
+    "id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "hosts",
+]  # fmt: skip
+EVENT_KEYS = ["id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation"]
+RESULT_KEYS = [
+    "host", "ok", "changed", "code", "status", "message", "hint", "source", "state", "reservation", "steps",
+]  # fmt: skip
+ANSWER_KEYS = ["verb", "open", "dest", "words", "command"]
+SHAPES = {
+    "hosts": (hosts(), ["now", "hosts"], HOST_KEYS),
+    "host": (DETAIL, ["now", "host", "events"], EVENT_KEYS),
+    "outcomes": (OUTCOMES, ["verb", "notes", "results"], RESULT_KEYS),
+    "plan": (PLAN, ["verb", "notes", "results"], RESULT_KEYS),
+    "imported": (IMPORTED, ["dry_run", "skipped", "warnings", "results"], RESULT_KEYS),
+    "grant": (GRANT, ["reservation", "notes", "hosts"], HOST_KEYS),
+    "reservations": (RESERVATIONS, ["now", "reservations"], RESERVATION_KEYS),
+    "history": (HISTORY, ["now", "host", "events"], EVENT_KEYS),
+    "status": (
+        STATUS,
+        [
+            "now", "inventory", "total", "counts", "free", "cordoned", "undeclared", "faults", "expired", "endings",
+            "reservations",
+        ],
+        RESERVATION_KEYS,
+    ),
+    "why": (WHY, ["now", "host", "summary", "facts", "verbs", "next"], None),
+    "graph": (HOST_GRAPH, ["host", "state", "states", "edges", "events", "verbs"], ANSWER_KEYS),
+    "done": (DONE, ["command", "message", "details", "notes"], None),
+}  # fmt: skip
+
+
+def shown(result: object, format: Format, fields: tuple[str, ...] | None = None) -> str:
+    where = display(format)
+    render(result, where, fields)
+    return where.stdout.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_each_document_has_exactly_its_documented_keys(kind: str) -> None:
+    result, keys, record_keys = SHAPES[kind]
+    document = json.loads(shown(result, Format.JSON))
+    assert document["version"] == 1
+    assert document["kind"] == kind
+    assert list(document) == ["version", "kind", *keys]
+    if record_keys:
+        assert [list(record) for record in document[keys[-1]]] == [record_keys] * len(document[keys[-1]])
+        assert document[keys[-1]]
+
+
+@pytest.mark.parametrize("kind", ["hosts", "outcomes", "plan", "imported", "grant", "reservations", "history"])
+def test_json_lines_are_the_records_of_the_document(kind: str) -> None:
+    result, keys, _ = SHAPES[kind]
+    lines = shown(result, Format.JSONL).splitlines()
+    assert [json.loads(line) for line in lines] == json.loads(shown(result, Format.JSON))[keys[-1]]
+
+
+def test_json_lines_of_what_has_no_list_are_its_document() -> None:
+    for result in (STATUS, WHY, DONE, GRAPH, DETAIL):
+        text = shown(result, Format.JSONL)
+        assert text.count("\n") == 1
+        assert json.loads(text) == json.loads(shown(result, Format.JSON))
+
+
+def test_a_list_without_records_is_still_a_document() -> None:
+    assert shown(Hosts((), NOW), Format.JSON) == (
+        '{\n  "version": 1,\n  "kind": "hosts",\n  "now": "2026-11-23T08:00:00Z",\n  "hosts": []\n}\n'
+    )
+    assert shown(Reservations((), NOW), Format.JSONL) == ""
+
+
+def test_a_record_a_line_makes_documents_easy_to_compare() -> None:
+    assert shown(hosts(FLEET[:2]), Format.JSON, ("name", "state")) == (
+        '{\n  "version": 1,\n  "kind": "hosts",\n  "now": "2026-11-23T08:00:00Z",\n  "hosts": [\n'
+        '    {"name": "node01", "state": "reserved"},\n'
+        '    {"name": "node02", "state": "reserved"}\n'
+        "  ]\n}\n"
+    )
+
+
+def test_a_failed_host_is_in_json_with_its_code() -> None:
+    results = json.loads(shown(OUTCOMES, Format.JSON))["results"]
+    assert [(r["host"], r["ok"], r["changed"], r["code"], r["status"]) for r in results] == [
+        ("node01", True, True, "done", 0),
+        ("node05", True, False, "done", 0),
+        ("node02", False, False, "not-yours", 8),
+        ("node04", False, False, "state-refused", 4),
+    ]
+
+
+def test_a_marks_reason_and_a_bmcs_reference_are_in_the_record() -> None:
+    records = [json.loads(line) for line in shown(hosts(), Format.JSONL).splitlines()]
+    assert records[2]["cordon"] == {
+        "actor": "carol",
+        "reason": "kernel upgrade next",
+        "since": "2026-11-23T07:00:00Z",
+        "until": None,
+        "quarantine": False,
+    }
+    assert [mark["reason"] for mark in records[5]["maintenance"]] == ["replace the PSU", "firmware 2.1"]
+    assert json.loads(shown(DETAIL, Format.JSON))["host"]["bmc"]["credentials"] == "env:LAB_BMC"
+
+
+def test_structured_output_holds_the_exact_text_and_not_one_control_character() -> None:
+    hostile = hosts((host(HOSTILE, spec=spec(HOSTILE, note=HOSTILE, labels={"k": HOSTILE})),))
+    text = shown(hostile, Format.JSON)
+    assert "".join(text.split("\n")).isprintable()
+    assert json.loads(text)["hosts"][0]["note"] == HOSTILE
+    assert len(shown(hostile, Format.JSONL).splitlines()) == 1
+
+
+@pytest.mark.parametrize("format", [Format.TABLE, Format.PLAIN, Format.CSV, Format.NAME])
+@pytest.mark.parametrize("colour", [False, True])
+def test_untrusted_text_never_steers_a_terminal(format: Format, colour: bool) -> None:
+    hostile = hosts((host(HOSTILE, spec=spec(HOSTILE, note=HOSTILE), fault=HOSTILE),))
+    where = display(format, tty=True, width=1000, colour=colour)
+    render(hostile, where)
+    lines = where.stdout.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(lines) == (1 if format is Format.NAME else 2)
+    shown_name = r"[red]x[/red]\x1b[31m\u202eevil\u2066\n\x9b1m\t\udc80</text>"
+    assert shown_name in lines[-1]
+    if not colour:
+        assert lines[-1].isprintable()
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "＝1", "－1"])
+def test_a_cell_never_begins_a_formula(text: str) -> None:
+    assert csv_cell(text).startswith("'")
+    table = shown(hosts((host("a", spec=spec("a", note=text)),)), Format.CSV, ("name", "note"))
+    assert next(csv.reader(io.StringIO(table.splitlines()[1])))[1].startswith("'")
+
+
+def test_csv_is_one_line_a_row_and_reads_back() -> None:
+    table = shown(hosts(FLEET), Format.CSV)
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert len(table.splitlines()) == len(FLEET) + 1
+    assert list(rows[0]) == list(FIELDS)
+    assert rows[0]["labels"] == "arch=arm64,rack=r1,zone=b"
+    assert rows[3]["note"] == "große Kiste, linkes Fach"
+    assert csv_cell("plain, text") == "plain, text"
+    assert csv_cell("") == ""
+
+
+def test_csv_of_a_verb_and_of_history_have_a_row_a_host_and_a_row_an_event() -> None:
+    assert shown(OUTCOMES, Format.CSV).splitlines()[:2] == [
+        "host,ok,changed,code,status,message,source,state,reservation",
+        "node01,yes,yes,done,0,task completed,reserved,tainted,r-7k3m",
+    ]
+    assert len(shown(HISTORY, Format.CSV).splitlines()) == 6
+
+
+def test_a_format_that_a_result_does_not_have_is_a_usage_error_that_names_those_it_has() -> None:
+    for kind, formats in FORMATS.items():
+        for format in Format:
+            if format in formats:
+                check(kind, display(format))
+                continue
+            with pytest.raises(UsageError) as caught:
+                check(kind, display(format))
+            assert caught.value.message == f"this command has no output format {format}"
+            assert caught.value.hint == f"it has: {', '.join(formats)}"
+
+
+def test_every_result_can_be_rendered_in_every_format_it_has() -> None:
+    results = [result for result, _, _ in SHAPES.values()] + [GRAPH, Document("[hosts]\n")]
+    for result in results:
+        for format in FORMATS[type(result)]:
+            assert shown(result, format)
+    assert {type(result) for result in results} == set(FORMATS)
+
+
+def test_the_listings_know_exactly_the_keys_of_their_records() -> None:
+    for result, keys, record_keys in SHAPES.values():
+        if type(result) in LISTINGS and keys[-1] != "events":
+            assert list(LISTINGS[type(result)].known) == record_keys
+
+
+def test_fields_are_for_lists_only() -> None:
+    with pytest.raises(UsageError, match="shows no list"):
+        render(STATUS, display(Format.PLAIN), ("name",))
+    with pytest.raises(UsageError, match="names only"):
+        render(hosts(), display(Format.NAME), ("name",))
+
+
+def test_a_ready_text_is_printed_as_it_is() -> None:
+    text = '[hosts.node01]\nnote = "große Kiste"\n'
+    for format in (None, Format.TOML):
+        where = display(format, tty=True)
+        render(Document(text), where)
+        assert where.stdout.getvalue() == text  # type: ignore[attr-defined]
+
+
+ALONE = """
+import sys
+sys.path.insert(0, {root!r})
+from tests_output import samples as s
+from bmhctl.output import Format, render, report
+for result in (s.hosts(), s.OUTCOMES, s.GRANT, s.RESERVATIONS, s.{result}):
+    where = s.display(Format({format!r}))
+    render(result, where)
+    report(s.BUSY, where)
+for name in ("rich", "typer", "transitions", "yaml"):
+    assert name not in sys.modules, name
+for name in {lazy!r}:
+    assert name not in sys.modules, name
+"""
+
+
+@pytest.mark.parametrize(
+    ("format", "result", "lazy"),
+    [
+        ("name", "hosts()", ["csv", "json"]),
+        ("plain", "GRAPH", ["csv", "json"]),
+        ("csv", "HISTORY", ["json"]),
+        ("json", "STATUS", ["csv"]),
+        ("jsonl", "WHY", ["csv"]),
+    ],
+)
+def test_only_a_table_ever_loads_rich(format: str, result: str, lazy: list[str], tmp_path: object) -> None:
+    from pathlib import Path
+
+    package = Path(str(tmp_path)) / "tests_output"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "samples.py").symlink_to(Path(__file__).with_name("samples.py"))
+    script = ALONE.format(root=str(tmp_path), format=format, result=result, lazy=lazy)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("format", ["table", "plain", "json", "jsonl", "csv", "name"])
+def test_a_reader_that_goes_away_ends_it_quietly(format: str) -> None:
+    script = f"""
+import sys
+from datetime import UTC, datetime
+from bmhctl.model import Host, HostSpec, State
+from bmhctl.output import Display, Format, hush, render
+from bmhctl.results import Hosts
+now = datetime.now(UTC)
+hosts = (Host(HostSpec(f"node{{i}}"), State.INITIAL, now) for i in range(100_000))
+try:
+    render(Hosts(hosts, now), Display(sys.stdout, sys.stderr, format=Format({format!r})))
+except BrokenPipeError:
+    hush(sys.stdout)
+    sys.exit(9)
+"""
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.readline()
+    child.stdout.close()
+    assert child.stderr.read() == ""
+    child.stderr.close()
+    assert child.wait(30) == 9

@@ -1,0 +1,359 @@
+"""The five invariants of the lifecycle, after every step of random lives by several actors in every home."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import tomli_w
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from bmhctl import probes
+from bmhctl.errors import BmhctlError, InvalidError
+from bmhctl.formats.inventory import dump_inventory, read_inventory
+from bmhctl.lifecycle.table import EDGES
+from bmhctl.model import CheckResult, Event, Host, HostSpec, Remark, State, Verb, Verdict
+from bmhctl.policy import Step
+from bmhctl.spec import dump_spec
+from bmhctl.stores.engine import HostQuery
+from bmhctl.usecases import homes, hosts, leases, reservations, verbs
+from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases.context import Context
+from tests.conftest import HOMES, SUFFIX, Lab
+
+POLICY = """
+[defaults]
+ttl = "1h"
+max_ttl = "5h"
+quarantine_after = 2
+
+[checks.ping]
+command = ["true"]
+
+[cleanup.wipe]
+command = ["true"]
+"""
+
+MACHINES = {f"52:54:00:00:00:0{number}": number for number in range(1, 6)}
+NAMES = [f"node{number}" for number in range(1, 6)]
+ACTORS = ["alice", "bob"]
+
+names = st.sampled_from(NAMES)
+actors = st.sampled_from(ACTORS)
+
+
+class Lives(RuleBasedStateMachine):
+    """Random verbs; ``used`` is the truth about each machine, by its MAC: used since its last cleanup."""
+
+    kind = "sqlite"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.lab = Lab(self.folder / SUFFIX[self.kind])
+        self.used: dict[str, bool] = {}
+        self.seen = 0
+        self.steps_pass = True
+        self.copies = 0
+        self.tokens = ["r-unknown"]
+
+    def teardown(self) -> None:
+        self.lab.close()
+        shutil.rmtree(self.folder)
+
+    @initialize(kind_of_start=st.sampled_from(["two", "five"]))
+    def start(self, kind_of_start: str) -> None:
+        homes.init(str(self.lab.path))
+        self.lab.policy(POLICY)
+        count = 2 if kind_of_start == "two" else 5
+        for mac, number in list(MACHINES.items())[:count]:
+            hosts.add(self.ctx("alice"), [f"node{number}"], hosts.FactChanges(mac=mac, labels={"arch": "arm64"}))
+        if count == 5:
+            verbs.ready(self.ctx("alice"), Choice(states=frozenset({State.INITIAL})))
+
+    # the world
+
+    def ctx(self, actor: str) -> Context:
+        self.lab.close()
+        return self.lab.context(actor)
+
+    @contextmanager
+    def attempt(self, actor: str) -> Iterator[Context]:
+        """One command by one actor; whether it is refused or not, the invariants must hold after it."""
+
+        def step(step: Step, spec: HostSpec, setting: probes.Setting) -> CheckResult:
+            return CheckResult(step.name, Verdict.PASS if self.steps_pass else Verdict.FAIL, "said so", 0.0)
+
+        try:
+            with mock.patch.object(probes, "run", step):
+                yield self.ctx(actor)
+        except BmhctlError:
+            pass
+
+    # verbs
+
+    @rule(name=names, actor=actors)
+    def ready(self, name: str, actor: str) -> None:
+        with self.attempt(actor) as ctx:
+            verbs.ready(ctx, Choice((name,)))
+
+    @rule(count=st.integers(1, 3), actor=actors, minutes=st.integers(1, 400))
+    def reserve_some(self, count: int, actor: str, minutes: int) -> None:
+        with self.attempt(actor) as ctx:
+            wish = reservations.Wish(count=count, ttl=timedelta(minutes=minutes))
+            self.tokens.append(reservations.reserve(ctx, wish).held.reservation.id)
+
+    @rule(name=names, actor=actors)
+    def reserve_named(self, name: str, actor: str) -> None:
+        with self.attempt(actor) as ctx:
+            self.tokens.append(reservations.reserve(ctx, reservations.Wish((name,))).held.reservation.id)
+
+    @rule(name=names, actor=actors, fault=st.sampled_from([None, "fan"]), force=st.booleans())
+    def taint(self, name: str, actor: str, fault: str | None, force: bool) -> None:
+        with self.attempt(actor) as ctx:
+            verbs.taint(ctx, Choice((name,)), fault=fault, force=force, reason="because" if force else None)
+
+    @rule(name=names, actor=actors, pick=st.integers(0, 9))
+    def taint_with_token(self, name: str, actor: str, pick: int) -> None:
+        with self.attempt(actor) as ctx:
+            verbs.taint(ctx, Choice((name,)), reservation=self.tokens[pick % len(self.tokens)])
+
+    @rule(actor=actors, pick=st.integers(0, 9))
+    def release(self, actor: str, pick: int) -> None:
+        with self.attempt(actor) as ctx:
+            verbs.release(ctx, Choice(), reservation=self.tokens[pick % len(self.tokens)])
+
+    @rule(name=names, actor=actors, passes=st.booleans())
+    def reset(self, name: str, actor: str, passes: bool) -> None:
+        self.steps_pass = passes
+        with self.attempt(actor) as ctx:
+            verbs.reset(ctx, Choice((name,)))
+        self.steps_pass = True
+
+    @rule(name=names, actor=actors, reason=st.sampled_from(["disk", "fan"]))
+    def maintain(self, name: str, actor: str, reason: str) -> None:
+        with self.attempt(actor) as ctx:
+            verbs.maintain(ctx, Choice((name,)), reason=reason)
+
+    @rule(name=names, actor=actors, everyones=st.booleans(), passes=st.booleans())
+    def resume(self, name: str, actor: str, everyones: bool, passes: bool) -> None:
+        self.steps_pass = passes
+        with self.attempt(actor) as ctx:
+            verbs.resume(ctx, Choice((name,)), everyones=everyones)
+        self.steps_pass = True
+
+    @rule(name=names, actor=actors, on=st.booleans())
+    def cordon(self, name: str, actor: str, on: bool) -> None:
+        with self.attempt(actor) as ctx:
+            (verbs.cordon if on else verbs.uncordon)(ctx, Choice((name,)))
+
+    @rule(minutes=st.sampled_from([1, 59, 61, 600]))
+    def time_goes_by(self, minutes: int) -> None:
+        self.lab.clock.move(minutes=minutes)
+
+    @rule(actor=actors)
+    def reap(self, actor: str) -> None:
+        with self.attempt(actor) as ctx:
+            leases.reap(ctx)
+
+    # entries
+
+    @rule(mac=st.sampled_from(list(MACHINES)), name=names)
+    def add(self, mac: str, name: str) -> None:
+        with self.attempt("alice") as ctx:
+            hosts.add(ctx, [name], hosts.FactChanges(mac=mac))
+
+    @rule(old=names, new=names)
+    def rename(self, old: str, new: str) -> None:
+        with self.attempt("bob") as ctx:
+            hosts.rename(ctx, old, new)
+
+    @rule(name=names, force=st.booleans())
+    def remove(self, name: str, force: bool) -> None:
+        with self.attempt("bob") as ctx:
+            hosts.remove(ctx, Choice((name,)), force=force, reason="scrapped")
+
+    @rule(name=names, rack=st.sampled_from(["r1", "r2"]))
+    def set_label(self, name: str, rack: str) -> None:
+        with self.attempt("bob") as ctx:
+            hosts.set_facts(ctx, Choice((name,)), hosts.FactChanges(labels={"rack": rack}))
+
+    # the TOML file under somebody's editor
+
+    def is_toml(self) -> bool:
+        return self.lab.is_toml
+
+    def edit(self, change: Callable[[dict[str, dict[str, object]]], None]) -> None:
+        import tomllib
+
+        document = tomllib.loads(self.lab.path.read_text(encoding="utf-8"))
+        declared = document.setdefault("hosts", {})
+        change(declared)
+        self.lab.path.write_text(tomli_w.dumps(document), encoding="utf-8")
+
+    @precondition(is_toml)
+    @rule(name=names)
+    def undeclare_by_hand(self, name: str) -> None:
+        self.edit(lambda declared: declared.pop(name, None) and None)
+
+    @precondition(is_toml)
+    @rule(name=names)
+    def declare_again_by_hand(self, name: str) -> None:
+        known = self.ctx("alice").store.host(name)
+        if known is not None:
+            self.edit(lambda declared: declared.setdefault(name, dump_spec(known.spec)) and None)
+
+    @precondition(is_toml)
+    @rule(old=names, new=names)
+    def rename_by_hand(self, old: str, new: str) -> None:
+        before = self.lab.path.read_bytes()
+
+        def change(declared: dict[str, dict[str, object]]) -> None:
+            if old in declared and new not in declared:
+                declared[new] = declared.pop(old)
+
+        self.edit(change)
+        try:
+            hosts.list_hosts(self.ctx("alice"), Choice(everything=True))
+        except InvalidError:  # the person reads the hint, and takes it back
+            self.lab.path.write_bytes(before)
+
+    @precondition(is_toml)
+    @rule()
+    def break_and_mend_by_hand(self) -> None:
+        before = self.lab.path.read_bytes()
+        self.lab.path.write_bytes(before + b"\n[hosts.node1\n")
+        with pytest.raises(InvalidError):
+            hosts.list_hosts(self.ctx("alice"), Choice(everything=True))
+        self.lab.path.write_bytes(before)
+
+    # whole inventories
+
+    @rule(kind=st.sampled_from(HOMES))
+    def move_to_another_home(self, kind: str) -> None:
+        self.copies += 1
+        folder = self.folder / f"copy{self.copies}"
+        folder.mkdir()
+        before = self.everything()
+        homes.copy(self.ctx("alice"), str(folder / SUFFIX[kind]))
+        self.lab.close()
+        self.lab.path = folder / SUFFIX[kind]
+        assert self.everything() == before
+
+    @rule()
+    def import_an_export_again(self) -> None:
+        with self.attempt("alice") as ctx:
+            found = hosts.list_hosts(ctx, Choice(everything=True))
+            before = self.states(ctx)
+            text = dump_inventory(found.hosts, None, found.now)
+            hosts.import_hosts(ctx, read_inventory(text, "export.toml", found.now))
+            assert self.states(ctx) == before
+
+    # the invariants
+
+    def states(self, ctx: Context) -> dict[str, tuple[State, bool]]:
+        return {host.name: (host.state, host.dirty) for host in ctx.store.hosts(HostQuery())}
+
+    def everything(self) -> tuple[list[Host], list[Event], list[object]]:
+        ctx = self.ctx("alice")
+        found = [replace(h, last_event=0) for h in ctx.store.hosts(HostQuery())]
+        return found, list(ctx.store.events()), list(ctx.store.all_reservations())
+
+    @invariant()
+    def all_five_hold(self) -> None:
+        store = self.ctx("alice").store
+        known = list(store.hosts(HostQuery()))
+        edges = {(edge.verb, edge.source, edge.dest) for edge in EDGES}
+        held: dict[str, list[str]] = {}
+        for host in known:
+            chain = list(store.events(host))
+            # 1: each change of state is an edge; what changes no state says so
+            for event in chain:
+                if isinstance(event.verb, Verb):
+                    assert (event.verb, event.source, event.dest) in edges, event
+                else:
+                    assert isinstance(event.verb, Remark)
+                    assert event.source == event.dest, event
+            # 4: a gapless chain from outside to where the host is
+            assert [chain[0].source, *(e.dest for e in chain)] == [None, *(e.source for e in chain[1:]), host.state]
+            assert chain[-1].id == host.last_event
+            # 3: reserved has exactly one reservation, maintenance may keep one, the others none
+            if host.state is State.RESERVED:
+                assert host.reservation is not None
+            if host.reservation is not None:
+                assert host.state in (State.RESERVED, State.MAINTENANCE)
+                assert host.reservation.is_open()
+                held.setdefault(host.reservation.id, []).append(host.name)
+            if host.state in (State.INITIAL, State.AVAILABLE):
+                assert not host.dirty
+            assert bool(host.maintenance) == (host.state is State.MAINTENANCE)
+        assert sorted(held) == sorted(r.id for r in store.open_reservations())
+        self.no_laundering()
+
+    def no_laundering(self) -> None:
+        """2: by the whole history, machine by machine: whoever was reserved is clean only after a cleanup."""
+        store = self.ctx("alice").store
+        mac_of = {host.name: host.spec.mac for host in store.hosts(HostQuery())}
+        used = {name: False for name in mac_of}
+        for host in store.hosts(HostQuery()):
+            dirty = False
+            for event in store.events(host):
+                if event.verb is Verb.RESERVE:
+                    assert not dirty, f"{host.name} was handed on before a cleanup"
+                    dirty = True
+                elif event.verb is Verb.ENTER:
+                    dirty = event.dest in (State.RESERVED, State.TAINTED)
+                elif event.dest is State.INITIAL and event.source in (State.TAINTED, State.MAINTENANCE):
+                    # Only a cleanup leads here from tainted; from maintenance, only if it was clean or just cleaned.
+                    assert not dirty or "cleanup step passed: wipe" in (event.reason or ""), event
+                    dirty = False
+            used[host.name] = dirty
+            if host.state in (State.INITIAL, State.AVAILABLE):
+                assert not dirty, f"{host.name} is {host.state} and was not cleaned"
+        # Machines, not names: removing and adding again must not clean one either.
+        truth: dict[str, bool] = {}
+        names_of: dict[str, str] = {}
+        for host in store.hosts(HostQuery()):
+            if host.spec.mac:
+                names_of[host.spec.mac] = host.name
+        for mac, was_used in self.used.items():
+            name = names_of.get(mac)
+            if name is not None:
+                host = store.host(name)
+                assert host is not None
+                cleaned = any(
+                    "cleanup step passed: wipe" in (e.reason or "") for e in store.events(host) if e.id > self.seen
+                )
+                if was_used and not cleaned:
+                    assert host.dirty, f"{name} ({mac}) was used, never cleaned, and counts as clean"
+                truth[mac] = host.dirty
+            else:
+                truth[mac] = was_used
+        for mac, name in names_of.items():
+            truth.setdefault(mac, used[name])
+        self.used = truth
+        self.seen = max((event.id for event in store.events(last=1)), default=0)
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_the_invariants_hold_after_every_step(home: str) -> None:
+    machine = type(f"{home.title()}Lives", (Lives,), {"kind": home})
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=settings().max_examples // 4, stateful_step_count=40)
+    )
