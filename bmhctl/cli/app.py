@@ -19,6 +19,8 @@ from bmhctl.errors import BmhctlError, ExitStatus, UnreachableError, UsageError
 
 PROGRAM = "bmhctl"
 
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -100,9 +102,7 @@ class LazyGroup(TyperGroup):
         if name in _ENTRIES:
             return _build(name, _ENTRIES[name])
         if any(known.startswith(f"{name} ") for known in _ENTRIES):
-            group = LazyGroup(name=cmd_name, rich_markup_mode=None, help=_group_help(name), no_args_is_help=True)
-            group.prefix = f"{name} "
-            return group
+            return _group(cmd_name, f"{name} ", _group_help(name))
         return None
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
@@ -137,13 +137,16 @@ def run(args: list[str]) -> int:
     """Runs one command line; returns its exit status. What it has to say is on stdout and stderr."""
     invocation = Invocation()
     root = application()
+    if not _open_streams():
+        return invocation.fail(UnreachableError("stdout is closed: nothing was done", hint="use > /dev/null"), args)
     _complete(root)
-    if not args:
-        sys.stdout.write(_WELCOME)
-        return ExitStatus.DONE
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:
+        if not args:
+            sys.stdout.write(_WELCOME)
+            sys.stdout.flush()
+            return ExitStatus.DONE
         with root.make_context(PROGRAM, args, obj=invocation) as ctx:
             root.invoke(ctx)
         return ExitStatus.DONE
@@ -170,17 +173,39 @@ def run(args: list[str]) -> int:
         return invocation.fail(_usage(error), args)
 
 
+def _open_streams() -> bool:
+    """Whether stdout is open; what the caller closed leads nowhere now, or a file of ours would get its number."""
+    is_open = sys.__stdout__ is not None
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+    if sys.__stdout__ is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if sys.__stderr__ is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+    return is_open
+
+
 def application() -> LazyGroup:
     """The whole command line as one Typer group."""
-    root = LazyGroup(
-        name=PROGRAM,
-        help="Take turns on bare-metal hosts: lifecycle, reservations and history, without a server.",
+    root = _group(PROGRAM, "", "Take turns on bare-metal hosts: lifecycle, reservations and history, without a server.")
+    root.params.append(_version_option())
+    return root
+
+
+def _group(name: str, prefix: str, help: str) -> LazyGroup:
+    group = LazyGroup(
+        name=name,
+        help=help,
         rich_markup_mode=None,
         subcommand_metavar="COMMAND …",
-        params=[*GLOBAL_OPTIONS, _version_option()],
+        params=[*GLOBAL_OPTIONS],
+        context_settings=_SETTINGS,
     )
-    root.context_settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    return root
+    group.prefix = prefix
+    return group
 
 
 class _EndedError(BaseException):
@@ -205,7 +230,7 @@ def _build(name: str, entry: Entry) -> TyperCommand:
         rich_markup_mode=None,
     )
     command.params.extend(GLOBAL_OPTIONS)
-    command.context_settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    command.context_settings = _SETTINGS
     return command  # type: ignore[return-value]  # the default class of a CommandInfo
 
 

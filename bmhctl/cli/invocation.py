@@ -127,6 +127,8 @@ def _output_in(args: list[str]) -> str | None:
 
 def _option(*names: str, field: str, help: str, metavar: str | None = None, complete: Any = None) -> TyperOption:
     def keep(ctx: typer.Context, _: object, value: object) -> None:
+        if value == "":
+            raise UsageError(f"{names[-1]} is given, but empty", hint=f"give it a value: {names[-1]} {metavar}")
         if value:
             setattr(invocation_of(ctx), field, value)
 
@@ -142,7 +144,7 @@ def _option(*names: str, field: str, help: str, metavar: str | None = None, comp
     )
 
 
-def _formats(incomplete: str) -> list[str]:
+def _formats(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:
     return [name for name in Format if name.startswith(incomplete)]
 
 

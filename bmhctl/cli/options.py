@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -19,34 +18,31 @@ from bmhctl.stores.engine import Store
 from bmhctl.units import parse_duration
 from bmhctl.usecases.choosing import Choice
 
+T = TypeVar("T")
 
-def _complete_hosts(ctx: typer.Context, incomplete: str) -> list[str]:
-    with _quietly(ctx) as store:
-        return [name for name in store.names() if name.startswith(incomplete)] if store else []
+
+def complete_hosts(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The host names that begin so."""
+    return [name for name in _read(ctx, Store.names) if name.startswith(incomplete)]
 
 
 def _complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    with _quietly(ctx) as store:
-        held = store.open_reservations() if store else []
-        return [(r.id, f"{r.owner} {r.purpose or ''}".strip()) for r in held if r.id.startswith(incomplete)]
+    held = _read(ctx, Store.open_reservations)
+    return [(r.id, f"{r.owner} {r.purpose or ''}".strip()) for r in held if r.id.startswith(incomplete)]
 
 
-@contextmanager
-def _quietly(ctx: typer.Context) -> Iterator[Store | None]:
-    """The inventory for a completion: what is wrong with it is no news at the touch of a key."""
+def _read(ctx: typer.Context, read: Callable[[Store], Iterable[T]]) -> list[T]:
+    """What a completion needs from the inventory: what is wrong with that is no news at the touch of a key."""
     from bmhctl.stores import open_store
     from bmhctl.stores.discovery import find_inventory
+    from bmhctl.stores.engine import closing
 
     try:
         location = find_inventory(invocation_of(ctx).inventory, os.environ, Path.cwd(), lambda _: None)
-        store = open_store(location)
+        with closing(open_store(location)) as store:
+            return list(read(store))
     except BmhctlError:
-        yield None
-        return
-    try:
-        yield store
-    finally:
-        store.close()
+        return []
 
 
 HostNames = Annotated[
@@ -54,11 +50,11 @@ HostNames = Annotated[
     typer.Argument(
         metavar="[HOST…]",
         help="Names, globs ('rack1-*') or folded ranges (node[01-20]).",
-        autocompletion=_complete_hosts,
+        autocompletion=complete_hosts,
         show_default=False,
     ),
 ]
-HostName = Annotated[str, typer.Argument(metavar="HOST", help="A host's name.", autocompletion=_complete_hosts)]
+HostName = Annotated[str, typer.Argument(metavar="HOST", help="A host's name.", autocompletion=complete_hosts)]
 SelectorText = Annotated[
     str | None,
     typer.Option("-l", "--selector", metavar="SELECTOR", help="Hosts that fit: arch=arm64,rack!=r3,gpu,cpus>=32."),

@@ -7,10 +7,13 @@ from typing import Annotated
 import typer
 
 from bmhctl.cli.invocation import session
-from bmhctl.cli.options import Fields, HostName, HostNames, SelectorText, States, choice, field_list
+from bmhctl.cli.options import Fields, HostName, HostNames, SelectorText, States, choice, complete_hosts, field_list
 from bmhctl.results import Graph, History, HostDetail, Hosts, Status, Why
 
-_OptionalHost = Annotated[str | None, typer.Argument(metavar="[HOST]", help="A host's name.", show_default=False)]
+_OptionalHost = Annotated[
+    str | None,
+    typer.Argument(metavar="[HOST]", help="A host's name.", autocompletion=complete_hosts, show_default=False),
+]
 
 
 def list_(

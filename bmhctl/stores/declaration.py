@@ -6,13 +6,11 @@ Nothing here writes: the file is a person's. ``stores.edit`` changes it when ask
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import stat
 import time
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +47,7 @@ class Fingerprint:
     @classmethod
     def of(cls, data: bytes) -> Fingerprint:
         """The fingerprint of a content that is in no file yet: files are compared with it by their content."""
-        return cls(0, len(data), 0, 0, hashlib.sha256(data).hexdigest(), settled=False)
+        return cls(0, len(data), 0, 0, _sha256(data), settled=False)
 
     def to_text(self) -> str:
         """One line that :meth:`from_text` reads back."""
@@ -106,7 +104,7 @@ class DeclarationFile:
         status = _status(self._path)
         if fingerprint.settled and _stamp(status) == _stamp(fingerprint):
             return True
-        return status.st_size == fingerprint.size and hashlib.sha256(self._bytes()).hexdigest() == fingerprint.sha256
+        return status.st_size == fingerprint.size and _sha256(self._bytes()) == fingerprint.sha256
 
     def read(self) -> Declaration:
         """What the file says now; waits up to 25 ms for one that was written just now.
@@ -129,8 +127,7 @@ class DeclarationFile:
                 continue
             data = self._bytes()
             if _stamp(_status(self._path)) == _stamp(before):
-                sha256 = hashlib.sha256(data).hexdigest()
-                return data, Fingerprint(*_stamp(before), sha256, settled=_is_settled(before, now))
+                return data, Fingerprint(*_stamp(before), _sha256(data), settled=_is_settled(before, now))
         raise UnreachableError(
             f"{shown(self._path)} keeps changing while it is read", hint="try again when whoever writes it is done"
         )
@@ -190,6 +187,12 @@ def _stamp(seen: os.stat_result | Fingerprint) -> tuple[int, int, int, int]:
     if isinstance(seen, Fingerprint):
         return seen.inode, seen.size, seen.mtime_ns, seen.ctime_ns
     return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
 
 
 def _is_settled(status: os.stat_result, now: int) -> bool:
@@ -311,6 +314,8 @@ def _located(error: InvalidError, text: str, name: str) -> InvalidError:
 
 def _line_of(text: str, key: object, message: str) -> int | None:
     """The line of the key, or of the one that the message begins with; None unless it is certain."""
+    from bmhctl.stores.source import scan, walk
+
     try:
         nodes = list(walk(scan(text).nodes))
     except (ValueError, RecursionError):
@@ -323,153 +328,3 @@ def _line_of(text: str, key: object, message: str) -> int | None:
     meant = paths.get(key, set())
     starts = [node.parts[-1][0] for node in nodes if node.path in meant]
     return _position(text, starts[0])[0] if starts and len(meant) == 1 else None
-
-
-# Where everything stands in the source. The text is known to be valid TOML: tomllib has read it.
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Node:
-    """A header or a key with its value, and where in the text it stands.
-
-    ``path`` is its whole dotted name; ``parts`` are the spans of the last parts of it, those written here.
-    ``value`` is where the value begins (None: a header), ``inside`` the keys of a value that is an inline table.
-    ``header`` is the header that the key stands under.
-    """
-
-    path: tuple[str, ...]
-    parts: tuple[tuple[int, int], ...]
-    start: int
-    end: int
-    value: int | None = None
-    inside: tuple[Node, ...] | None = None
-    header: Node | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The headers and keys of a TOML text in their order, and the spans of its comments."""
-
-    text: str
-    nodes: tuple[Node, ...]
-    comments: tuple[tuple[int, int], ...]
-
-    def comments_within(self, start: int, end: int) -> list[str]:
-        """The comments that begin at or behind ``start`` and before ``end``."""
-        first = bisect_right(self.comments, (start, -1))
-        last = bisect_right(self.comments, (end, -1))
-        return [self.text[begin:stop] for begin, stop in self.comments[first:last]]
-
-
-def scan(text: str) -> Source:
-    """Finds every header, key and comment of a valid TOML text; raises ValueError where it can't follow one."""
-    return _Scanner(text).source()
-
-
-def walk(nodes: Iterable[Node]) -> Iterator[Node]:
-    """These nodes and all inside them, in the order of the text."""
-    for node in nodes:
-        yield node
-        if node.inside:
-            yield from walk(node.inside)
-
-
-class _Scanner:
-    _BLANK = re.compile(r"[ \t\r\n]*(#[^\r\n]*)?")
-    _KEY_PART = re.compile(r"""[ \t]*([A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*(\.?)""")
-    _EQUALS = re.compile(r"=[ \t]*")
-    _CLOSE = re.compile(r"\]\]?")
-    _SCALAR = re.compile(
-        r'"""(?:[^\\]|\\.)*?"{3,5}'
-        r"|'''.*?'{3,5}"
-        r'|"(?:[^"\\\n]|\\.)*"'
-        r"|'[^'\n]*'"
-        r"|\d{4}-\d\d-\d\d [^\s,\]}#]+"  # a date and a time may have a space between them
-        r"|[^\s,\]}#]+",
-        re.S,
-    )
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._offset = 0
-        self._comments: list[tuple[int, int]] = []
-
-    def source(self) -> Source:
-        nodes: list[Node] = []
-        header: Node | None = None
-        while self._skip():
-            if self._next() == "[":
-                nodes.append(header := self._header())
-            else:
-                nodes.append(self._pair(header.path if header else (), header))
-        return Source(self._text, tuple(nodes), tuple(self._comments))
-
-    def _header(self) -> Node:
-        start = self._offset
-        self._offset += 2 if self._text.startswith("[[", start) else 1
-        path, parts = self._key()
-        self._match(self._CLOSE)
-        return Node(path, parts, start, self._offset)
-
-    def _pair(self, above: tuple[str, ...], header: Node | None) -> Node:
-        path, parts = self._key()
-        self._match(self._EQUALS)
-        value = self._offset
-        inside = self._value((*above, *path))
-        return Node((*above, *path), parts, parts[0][0], self._offset, value, inside, header)
-
-    def _key(self) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
-        path: list[str] = []
-        parts: list[tuple[int, int]] = []
-        dot = "."
-        while dot:
-            match = self._match(self._KEY_PART)
-            path.append(_unquoted(match[1]))
-            parts.append(match.span(1))
-            dot = match[2]
-        return tuple(path), tuple(parts)
-
-    def _value(self, path: tuple[str, ...]) -> tuple[Node, ...] | None:
-        opening = self._next()
-        if opening not in ("[", "{"):
-            self._match(self._SCALAR)
-            return None
-        inside: list[Node] = []
-        self._offset += 1
-        while self._skip() and self._next() not in ("]", "}"):
-            if self._next() == ",":
-                self._offset += 1
-            elif opening == "{":
-                inside.append(self._pair(path, None))
-            else:
-                self._value(path)
-        self._offset += 1
-        return tuple(inside) if opening == "{" else None
-
-    def _skip(self) -> bool:
-        """Goes to what comes next; False at the end."""
-        while True:
-            match = self._match(self._BLANK)
-            if match[1] is None:
-                return self._offset < len(self._text)
-            self._comments.append(match.span(1))
-
-    def _next(self) -> str:
-        return self._text[self._offset : self._offset + 1]
-
-    def _match(self, pattern: re.Pattern[str]) -> re.Match[str]:
-        match = pattern.match(self._text, self._offset)
-        if not match:
-            raise ValueError(f"can't follow the text at offset {self._offset}")
-        self._offset = match.end()
-        return match
-
-
-def _unquoted(key: str) -> str:
-    if key[0] not in "\"'":
-        return key
-    if "\\" not in key or key[0] == "'":
-        return key[1:-1]
-    import tomllib
-
-    return next(iter(tomllib.loads(f"{key} = 0")))

@@ -63,7 +63,8 @@ def take_over(ctx: Context) -> None:
 
 def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
     """Makes the changes in the TOML file, and then in the state; refusals come before the file is touched."""
-    from bmhctl.stores.edit import Add, Change, Remove, Rename, Replace, edit_file, edited
+    from bmhctl.stores.edit import Add, Change, Remove, Rename, Replace, edited
+    from bmhctl.stores.replacing import edit_file
 
     file = _file(ctx)
     edits: Sequence[Change] = (

@@ -233,7 +233,7 @@ def test_an_unchanged_file_is_neither_read_nor_parsed(lab: Path, monkeypatch: py
     file = DeclarationFile(lab)
     fingerprint = file.read().fingerprint
     monkeypatch.setattr(declaration, "read_file", lambda _: pytest.fail("read"))
-    monkeypatch.setattr(declaration.hashlib, "sha256", lambda _: pytest.fail("hashed"))
+    monkeypatch.setattr(declaration, "_sha256", lambda _: pytest.fail("hashed"))
     monkeypatch.setattr(tomllib, "loads", lambda _: pytest.fail("parsed"))
     assert file.same(fingerprint) is True
 

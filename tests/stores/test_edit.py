@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 
 from bmhctl.errors import InvalidError, NotFoundError, UnreachableError
 from bmhctl.model import Bmc, HostSpec
-from bmhctl.stores import edit
-from bmhctl.stores.declaration import parse_declaration, scan
-from bmhctl.stores.edit import Add, Change, Remove, Rename, Replace, edit_file, edited
+from bmhctl.stores import edit, replacing
+from bmhctl.stores.declaration import parse_declaration
+from bmhctl.stores.edit import Add, Change, Remove, Rename, Replace, edited
+from bmhctl.stores.replacing import edit_file
+from bmhctl.stores.source import scan
 
 LAB = """\
 # the lab
@@ -563,7 +565,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(lab: Path, monkeypatch: pytest.Mo
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(edit.os, "fsync", full)
+    monkeypatch.setattr(replacing.os, "fsync", full)
     with pytest.raises(UnreachableError, match=r"can't replace .*lab\.toml: No space left on device"):
         edit_file(lab, adding("a"))
     assert (lab.read_text(), os.listdir(lab.parent)) == (LAB, ["lab.toml"])
@@ -585,7 +587,7 @@ def test_what_a_killed_edit_left_behind_is_cleared_away(lab: Path) -> None:
 def test_an_edit_waits_for_another_one_and_says_so_when_that_takes_too_long(
     lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edit, "LOCK_PATIENCE", 0.1)
+    monkeypatch.setattr(replacing, "LOCK_PATIENCE", 0.1)
 
     def edit_within(text: bytes) -> bytes:
         edit_file(lab, adding("b"))
@@ -606,7 +608,8 @@ EDITOR = """
 import sys
 from pathlib import Path
 from bmhctl.model import HostSpec
-from bmhctl.stores.edit import Add, edit_file, edited
+from bmhctl.stores.edit import Add, edited
+from bmhctl.stores.replacing import edit_file
 for n in range(5):
     edit_file(Path(sys.argv[1]), lambda text: edited(text, [Add(HostSpec(f"p{sys.argv[2]}-{n}"))], "lab.toml"))
 """

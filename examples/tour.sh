@@ -1,0 +1,136 @@
+#!/bin/sh
+# One host's whole life on the example lab: each command is shown with what it prints.
+#
+#   examples/tour.sh [FOLDER]
+#
+# Needs Python 3.11 or newer and nothing else; PYTHON=… names one. It installs bmhctl into a virtual environment
+# in FOLDER, which must be new or empty and is kept to play on; without it, in a temporary folder that is removed at
+# the end. The checkout stays as it is. BMHCTL_TOUR_BIN=… names a bmhctl that is installed already.
+set -eu
+
+checkout=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+keep=${1:+yes}
+case ${1:-} in -*) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;; esac
+
+fail() {
+    echo "tour: $*" >&2
+    exit 1
+}
+
+if [ "$keep" ]; then
+    mkdir -p -- "$1"
+    folder=$(CDPATH='' cd -- "$1" && pwd)
+    [ -z "$(ls -A "$folder")" ] || fail "$folder is not empty"
+else
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+fi
+
+# A terminal gets some weight; a pipe, and whoever wants no colour, gets plain text.
+bold='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then
+    bold=$(printf '\033[1m') plain=$(printf '\033[0m')
+fi
+
+say() {
+    printf '\n# %s\n' "$1"
+}
+
+show() {
+    printf '\n%s$ %s%s\n' "$bold" "$1" "$plain"
+}
+
+play() {
+    show "$1"
+    eval "$1" 2>&1 || fail "this should have succeeded"
+}
+
+play_refused() { # the exit status that is expected, and the command
+    show "$2"
+    status=0
+    eval "$2" 2>&1 || status=$?
+    echo "(exit status $status)"
+    [ "$status" = "$1" ] || fail "this should have ended with status $1"
+}
+
+find_python() {
+    for candidate in "${PYTHON:-}" python3.13 python3.12 python3.11 python3 python; do
+        if [ "$candidate" ] && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            python=$candidate
+            return
+        fi
+    done
+    fail "bmhctl needs Python 3.11 or newer; name one: PYTHON=/path/to/python $0"
+}
+
+install_bmhctl() {
+    find_python
+    say "Installing bmhctl with $("$python" --version) into $folder/venv"
+    "$python" -m venv "$folder/venv" || fail "$python can't make virtual environments (on Debian: python3-venv)"
+    # From a copy: building leaves files beside the sources.
+    mkdir "$folder/source"
+    for part in pyproject.toml README.md LICENSE bmhctl; do
+        cp -R "$checkout/$part" "$folder/source/"
+    done
+    "$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$folder/source"
+    rm -rf "$folder/source"
+    PATH=$folder/venv/bin:$PATH
+}
+
+if [ "${BMHCTL_TOUR_BIN:-}" ]; then
+    PATH=$(dirname -- "$BMHCTL_TOUR_BIN"):$PATH
+else
+    install_bmhctl
+fi
+
+mkdir "$folder/lab"
+cp -R "$checkout/examples/lab.toml" "$checkout/examples/lab" "$checkout/examples/baremetalhosts.yaml" "$folder/lab/"
+cd "$folder/lab"
+unset BMH_RESERVATION
+export BMHCTL_INVENTORY=lab.toml
+
+say "A lab of seven hosts, declared in lab.toml. Nothing is known of them yet: all are initial."
+play "bmhctl list"
+
+say "A host that passes its readiness checks is available."
+play "bmhctl ready node01 --verbose"
+play "bmhctl ready --state initial --quiet"
+
+say "Whoever needs hosts reserves them: by name, or any that fit; all or none, and for a limited time."
+play "bmhctl reserve node01 --for nightly --ttl 2h"
+play "bmhctl reserve -l arch=arm64 -n 2 --as bob@lab"
+
+say "What is taken is taken. The exit status tells why there is none: 5 is busy, 6 is never."
+play_refused 5 "bmhctl reserve -l arch=arm64"
+play_refused 6 "bmhctl reserve -l arch=riscv64"
+play_refused 8 "bmhctl taint arm01 --reason 'I want it'"
+play "bmhctl status"
+
+say "A used host is tainted: nobody gets it before a cleanup succeeded."
+play "bmhctl taint node01 --reason 'nightly is done'"
+play_refused 5 "bmhctl reserve node01"
+play "bmhctl why node01"
+play "bmhctl reset node01"
+play "bmhctl ready node01"
+
+say "A host can be set aside at any time. Two people have two reasons; it is back when both are done."
+play "bmhctl maintain node01 --reason 'new disk' --until 3d"
+play "bmhctl maintain node01 --reason 'new firmware' --as bob@lab"
+play "bmhctl resume node01"
+play "bmhctl resume node01 --as bob@lab --dry-run"
+play "bmhctl resume node01 --as bob@lab"
+
+say "BareMetalHost manifests come in as they are, those that are in use elsewhere as reserved."
+play "bmhctl import baremetalhosts.yaml --dry-run"
+
+say "All that happened to node01, and where it is in its life."
+play "bmhctl history node01"
+play "bmhctl graph node01"
+play "bmhctl status"
+
+if [ "$keep" ]; then
+    say "All of this is kept. To go on:"
+    printf '\n    cd %s\n    export BMHCTL_INVENTORY=lab.toml PATH=%s:$PATH\n' "$PWD" "$(dirname "$(command -v bmhctl)")"
+fi

@@ -1,0 +1,142 @@
+"""What the tests of the command line share: fast calls in this process, and real terminals."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+
+from bmhctl.cli.app import run
+from tests.conftest import Bmhctl, Run, environment
+
+Cli = Callable[..., Run]
+Terminal = Callable[..., "Screen"]
+
+INVENTORY = """\
+[defaults]
+quarantine_after = 2
+
+[hosts.node01]
+address = "10.0.0.11"
+mac = "bc:55:85:92:de:01"
+labels = { arch = "x86_64", rack = "r1" }
+hardware = { cpus = 64, memory = "256GiB" }
+bmc = { address = "redfish+https://10.0.1.11/redfish/v1/Systems/1", credentials = "env:LAB_BMC" }
+note = "left slot, top"
+
+[hosts.node02]
+address = "10.0.0.12"
+labels = { arch = "x86_64", rack = "r2" }
+
+[hosts.node03]
+labels = { arch = "arm64", rack = "r2" }
+"""
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """The command line in this process: a tenth of the time of a real one, with the same streams and status."""
+    monkeypatch.chdir(tmp_path)
+    wanted = environment()
+    for name in set(os.environ) - {*wanted, "PYTEST_CURRENT_TEST"}:
+        monkeypatch.delenv(name)
+    for name, value in wanted.items():
+        monkeypatch.setenv(name, value)
+
+    def call(*args: str, **env: str) -> Run:
+        with monkeypatch.context() as patch:
+            for name, value in env.items():
+                patch.setenv(name, value)
+            capfd.readouterr()
+            status = run(list(args))
+        sys.stdout.flush()
+        return Run(int(status), *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def lab(tmp_path: Path, cli: Cli) -> Path:
+    """Three hosts that are initial, in bmh.toml of this folder."""
+    path = tmp_path / "bmh.toml"
+    path.write_text(INVENTORY)
+    assert cli("list", "-o", "name").status == 0
+    return path
+
+
+@pytest.fixture
+def fleet(lab: Path, cli: Cli) -> str:
+    """The same hosts: node01 reserved by alice, node02 available, node03 initial. The reservation's id."""
+    cli("ready", "node01", "node02")
+    return json_of(cli("reserve", "node01", "--for", "nightly", "-o", "json"))["reservation"]["id"]
+
+
+def json_of(done: Run) -> Any:
+    """What a command that succeeded said in JSON."""
+    assert (done.status, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+def error_of(done: Run) -> Any:
+    """The one JSON object on stderr of a command that failed."""
+    document = json.loads(done.stderr)
+    assert document["version"] == 1
+    assert document["error"]["status"] == done.status
+    return document["error"]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder with its bytes; what SQLite keeps beside an open database is not counted."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.endswith(("-shm", "-wal"))
+    }
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What a terminal got, and how the command ended."""
+
+    status: int
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+
+def spawn(*args: str, cwd: Path, width: int = 80, **env: str) -> Any:
+    """The real command on a terminal of its own."""
+    return pexpect.spawn(
+        sys.executable,
+        ["-W", "error", "-m", "bmhctl", *args],
+        cwd=str(cwd),
+        env=environment(TERM="xterm-256color", **env),
+        dimensions=(50, width),
+        encoding="utf-8",
+        timeout=20,
+    )
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Terminal:
+    """Runs the real command on a terminal."""
+
+    def call(*args: str, width: int = 80, **env: str) -> Screen:
+        child = spawn(*args, cwd=tmp_path, width=width, **env)
+        text = child.read().replace("\r\n", "\n")
+        child.close()
+        return Screen(child.exitstatus if child.signalstatus is None else 128 + child.signalstatus, text)
+
+    return call
+
+
+__all__ = ["Bmhctl", "Cli", "Run", "Screen", "Terminal"]

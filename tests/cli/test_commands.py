@@ -1,0 +1,180 @@
+"""Every command of the table: its help, the global options, unknown options; and the program itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from bmhctl.cli.app import COMMANDS
+from tests.cli.conftest import Cli, error_of
+from tests.conftest import Bmhctl, Run, environment
+
+NAMES = [name for group in COMMANDS.values() for name in group]
+HELPS = {name: entry.help for group in COMMANDS.values() for name, entry in group.items()}
+
+ARGUMENTS: dict[str, list[str]] = {
+    "init": [],
+    "add": ["node09"],
+    "set": ["node01", "--note", "new"],
+    "rename": ["node01", "node09"],
+    "remove": ["node01"],
+    "import": ["/dev/null"],
+    "export": [],
+    "copy": ["bmh.toml", "copy.db"],
+    "policy show": [],
+    "policy apply": ["/dev/null"],
+    "ready": ["node03"],
+    "reserve": ["node02"],
+    "taint": ["node01"],
+    "release": ["node01"],
+    "reset": ["node01"],
+    "maintain": ["node01", "--reason", "disk"],
+    "resume": ["node01"],
+    "cordon": ["node01"],
+    "uncordon": ["node01"],
+    "reservations": [],
+    "reap": [],
+    "list": [],
+    "show": ["node01"],
+    "status": [],
+    "why": ["node01"],
+    "history": [],
+    "graph": [],
+    "completion": ["bash"],
+}
+"""What each command needs to do something; a new command has to be added here."""
+
+
+def test_the_table_above_knows_every_command() -> None:
+    assert list(ARGUMENTS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_help_in_plain_text(name: str, cli: Cli) -> None:
+    for option in ("--help", "-h"):
+        done = cli(*name.split(), option, FORCE_COLOR="1", CI="1")
+        assert (done.status, done.stderr) == (0, "")
+        assert done.stdout.startswith(f"Usage: bmhctl {name} ")
+        assert "\x1b" not in done.stdout
+        assert not any(box in done.stdout for box in "─│╭")
+        for given in ("--inventory", "--as", "--output", "--quiet", "--verbose", "--help"):
+            assert given in done.stdout
+        assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_refuses_an_unknown_option(name: str, cli: Cli, lab: Path) -> None:
+    words = name.split()
+    before = lab.read_bytes()
+    done = cli(*words, *ARGUMENTS[name], "--bogus")
+    assert (done.status, done.stdout) == (2, "")
+    assert done.stderr.startswith("bmhctl: no such option: --bogus")
+    assert done.stderr.endswith(f"hint: bmhctl {name} --help\n")
+    error = error_of(cli(*words, *ARGUMENTS[name], "-o", "json", "--bogus"))
+    assert (error["code"], error["status"], error["hint"]) == ("usage", 2, f"bmhctl {name} --help")
+    assert lab.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("init", "copy", "completion")])
+def test_every_command_takes_the_global_options_before_and_after_its_name(name: str, cli: Cli) -> None:
+    words = name.split()
+    given = ["-i", "nowhere.db", "--as", "carol", "-q", "-v"]
+    expected = "bmhctl: there is no inventory at {}/nowhere.db\nhint: create one: bmhctl -i {}/nowhere.db init\n"
+    missing = expected.format(Path.cwd(), Path.cwd())
+    between = [words[0], *given, *words[1:]]
+    for line in ([*given, *words], between, [*words, *given]):
+        assert cli(*line, *ARGUMENTS[name]) == Run(11, "", missing)
+
+
+REFUSED = {"init": 4, "remove": 4, "reset": 4, "policy apply": 2}
+"""What the commands above that can't do their work here end with."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_is_quiet_when_asked_and_errors_are_said_all_the_same(name: str, cli: Cli, fleet: str) -> None:
+    done = cli(*name.split(), *ARGUMENTS[name], "-q")
+    assert done.status == REFUSED.get(name, 0)
+    assert done.stderr.startswith("bmhctl: ") if done.status else done.stderr == ""
+
+
+def test_the_later_global_option_wins(cli: Cli, lab: Path) -> None:
+    assert cli("-i", "nowhere.db", "list", "-i", "bmh.toml", "-o", "name").status == 0
+    assert cli("-i", "bmh.toml", "list", "-i", "nowhere.db", "-o", "name").status == 11
+
+
+@pytest.mark.parametrize(
+    ("args", "option"),
+    [
+        (["-i", "", "list"], "--inventory FILE"),
+        (["list", "-i", ""], "--inventory FILE"),
+        (["--as", "", "list"], "--as ACTOR"),
+        (["list", "-o", ""], "--output FORMAT"),
+    ],
+)
+def test_a_global_option_that_is_empty_is_a_mistake_in_a_script(
+    args: list[str], option: str, cli: Cli, lab: Path
+) -> None:
+    word = option.split(" ")[0]
+    assert cli(*args) == Run(2, "", f"bmhctl: {word} is given, but empty\nhint: give it a value: {option}\n")
+
+
+def test_without_arguments_it_says_the_three_things_to_try_first(bmhctl: Bmhctl) -> None:
+    assert bmhctl() == Run(
+        0,
+        """\
+bmhctl: take turns on bare-metal hosts. Three things to try first:
+
+  bmhctl -i bmh.toml init                 create an inventory in this folder
+  bmhctl add 'node[01-03]' --label rack=r1    put hosts into it
+  bmhctl status                           see the fleet at a glance
+
+All commands: bmhctl --help. About one: bmhctl reserve --help.
+""",
+        "",
+    )
+
+
+def test_the_three_things_to_try_first_work(cli: Cli) -> None:
+    assert cli("-i", "bmh.toml", "init").status == 0
+    assert cli("add", "node[01-03]", "--label", "rack=r1").status == 0
+    assert cli("status").status == 0
+
+
+def test_the_root_help_shows_every_command_with_its_help(cli: Cli) -> None:
+    done = cli("--help")
+    assert (done.status, done.stderr) == (0, "")
+    for title, group in COMMANDS.items():
+        assert f"\n{title}:\n" in done.stdout
+        for name, entry in group.items():
+            assert f"  {name} " in done.stdout
+            assert entry.help in done.stdout
+
+
+def test_a_group_without_a_command_says_that_one_is_missing(cli: Cli) -> None:
+    assert cli("policy") == Run(2, "", "bmhctl: missing command\nhint: bmhctl policy --help\n")
+    assert cli("-q") == Run(2, "", "bmhctl: missing command\nhint: bmhctl --help\n")
+    assert error_of(cli("policy", "-o", "json"))["code"] == "usage"
+
+
+def test_an_unknown_command_is_a_usage_error(cli: Cli) -> None:
+    assert cli("lst") == Run(2, "", "bmhctl: no such command 'lst'\nhint: bmhctl --help\n")
+    assert cli("policy", "lst") == Run(2, "", "bmhctl: no such command 'lst'\nhint: bmhctl policy --help\n")
+    assert error_of(cli("-o", "json", "lst"))["code"] == "usage"
+    assert error_of(cli("lst", "--output=jsonl"))["code"] == "usage"
+    assert error_of(cli("lst", "-ojson"))["code"] == "usage"
+
+
+def test_it_says_its_version(bmhctl: Bmhctl) -> None:
+    assert bmhctl("--version") == Run(0, f"bmhctl {version('bmhctl')}\n", "")
+
+
+def test_the_module_and_the_installed_command_are_the_same(tmp_path: Path) -> None:
+    ends = [
+        subprocess.run([*program, "--version"], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+        for program in ([sys.executable, "-m", "bmhctl"], [str(Path(sys.executable).with_name("bmhctl"))])
+    ]
+    assert [(end.returncode, end.stdout, end.stderr) for end in ends] == [(0, f"bmhctl {version('bmhctl')}\n", "")] * 2

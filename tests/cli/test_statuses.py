@@ -1,0 +1,171 @@
+"""Every published exit status, reached by a command, in words and as one JSON object."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bmhctl.errors import BmhctlError, ExitStatus
+from tests.cli.conftest import Cli, error_of, json_of
+from tests.conftest import Bmhctl
+
+CASES: dict[str, tuple[int, list[str], dict[str, str], str]] = {
+    "usage: an unknown option": (2, ["list", "--bogus"], {}, "no such option: --bogus"),
+    "usage: an unknown command": (2, ["lst"], {}, "no such command 'lst'"),
+    "usage: a missing argument": (2, ["show"], {}, "missing argument 'HOST'"),
+    "usage: a surplus argument": (2, ["show", "node01", "node02"], {}, "got unexpected extra argument(s) (node02)"),
+    "usage: no number": (2, ["reserve", "-n", "x"], {}, "invalid value for '-n' / '--count'"),
+    "usage: no state": (2, ["list", "--state", "x"], {}, "invalid value for '--state'"),
+    "usage: no selector": (2, ["list", "-l", "="], {}, "can't read the selector '=' at '='"),
+    "usage: nothing named": (2, ["ready"], {}, "no host is named"),
+    "usage: no reason": (2, ["maintain", "node02"], {}, "maintain needs a reason"),
+    "usage: force without a reason": (2, ["taint", "node01", "--force"], {}, "--force needs --reason"),
+    "usage: no time": (2, ["maintain", "node02", "--reason", "x", "--until", "x"], {}, "'x' is no time"),
+    "usage: no field": (2, ["list", "--fields", "nam"], {}, "there is no field 'nam'"),
+    "usage: no such order": (2, ["list", "--sort", "x"], {}, "can't sort by 'x'"),
+    "not found: a host": (3, ["show", "node09"], {}, "node09: there is no such host"),
+    "not found: a glob": (3, ["ready", "rack*"], {}, "rack*: no host matches 'rack*'"),
+    "not found: a reservation": (3, ["release", "-R", "r-none"], {}, "there is no reservation r-none"),
+    "refused: by the table": (4, ["taint", "node02"], {}, "node02: is available: taint is only possible from reserved"),
+    "refused: to be removed": (4, ["remove", "node01"], {}, "node01: "),
+    "busy: a named host": (5, ["reserve", "node01"], {}, "node01: is reserved by alice"),
+    "busy: as many": (5, ["reserve", "-n", "2"], {}, "1 of 2 hosts are free now, nothing was reserved"),
+    "unsatisfiable": (6, ["reserve", "-l", "arch=riscv"], {}, "no 1 host with arch=riscv will ever be here: 0 of 3"),
+    "not yours: by name": (8, ["taint", "node01", "--as", "bob"], {}, "node01: is held by alice"),
+    "not yours: by token": (8, ["taint", "node01", "-R", "r-0"], {}, "node01: is held by alice"),
+    "not yours: by variable": (8, ["taint", "node01"], {"BMH_RESERVATION": "r-0"}, "node01: is held by alice"),
+    "unreachable": (11, ["-i", "nowhere.db", "list"], {}, "there is no inventory at"),
+    "mixed": (12, ["taint", "node02", "node09"], {}, "node02: is available"),
+}
+
+
+@pytest.mark.parametrize(("status", "args", "env", "words"), CASES.values(), ids=CASES)
+def test_a_failure_has_its_status_and_is_said_on_stderr(
+    status: int, args: list[str], env: dict[str, str], words: str, cli: Cli, fleet: str
+) -> None:
+    done = cli(*args, **env)
+    assert (done.status, done.stdout) == (status, "")
+    assert done.stderr.startswith(f"bmhctl: {words}")
+    assert done.stderr.endswith("\n")
+
+
+@pytest.mark.parametrize(("status", "args", "env", "words"), CASES.values(), ids=CASES)
+def test_a_failure_in_json_mode_is_one_object_with_a_stable_code(
+    status: int, args: list[str], env: dict[str, str], words: str, cli: Cli, fleet: str
+) -> None:
+    codes = {int(kind.status): kind.code for kind in BmhctlError.__subclasses__()}
+    for mode in ("json", "jsonl"):
+        done = cli(*args, "-o", mode, **env)
+        assert done.status == status
+        assert len(done.stderr.splitlines()) == 1
+        error = error_of(done)
+        assert set(error) == {"code", "status", "message", "host", "hint", "details"}
+        assert error["code"] == codes[status]
+        said = f"{error['host']}: {error['message']}" if error["host"] else error["message"]
+        assert status == 12 or said.startswith(words)
+
+
+def test_every_code_is_one_word_of_its_own() -> None:
+    kinds = BmhctlError.__subclasses__()
+    assert len({kind.code for kind in kinds}) == len({kind.status for kind in kinds}) == len(kinds)
+    assert {int(kind.status) for kind in kinds} == {int(status) for status in ExitStatus} - {0, 1}
+
+
+def test_a_broken_inventory_is_10(cli: Cli, lab: Path) -> None:
+    lab.write_text("[hosts")
+    done = cli("list")
+    assert (done.status, done.stdout) == (10, "")
+    assert error_of(cli("list", "-o", "json"))["code"] == "invalid"
+
+
+def test_a_step_that_fails_is_9(cli: Cli, lab: Path) -> None:
+    lab.write_text('[checks.disk]\ncommand = ["sh", "-c", "echo sick; exit 3"]\n' + lab.read_text())
+    done = cli("ready", "node01")
+    assert (done.status, done.stdout, done.stderr) == (
+        9,
+        "",
+        "bmhctl: node01: readiness check failed: disk: exit 3: sick\nhint: mend it and try again; bmhctl why node01\n",
+    )
+    error = error_of(cli("ready", "node01", "-o", "json"))
+    assert (error["code"], error["host"]) == ("step-failed", "node01")
+    assert error["details"] == {"steps": [{"step": "disk", "verdict": "fail", "detail": "exit 3: sick"}]}
+
+
+def test_a_defect_is_1_with_a_traceback(bmhctl: Bmhctl, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import bmhctl.usecases.hosts as hosts\n"
+        "def broken(*_):\n    raise RuntimeError('a defect')\n"
+        "hosts.list_hosts = broken\n"
+    )
+    assert bmhctl("-i", "lab.db", "init").status == 0
+    done = bmhctl("-i", "lab.db", "list", PYTHONPATH=str(tmp_path))
+    assert (done.status, done.stdout) == (1, "")
+    assert done.stderr.endswith("RuntimeError: a defect\n")
+
+
+@pytest.mark.parametrize(
+    ("verb", "host"), [("ready", "node02"), ("reset", "node03"), ("resume", "node02"), ("uncordon", "node02")]
+)
+def test_a_verb_whose_end_is_reached_already_succeeds_and_says_so(verb: str, host: str, cli: Cli, fleet: str) -> None:
+    done = cli(verb, host)
+    assert (done.status, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{host}  ")
+    assert json_of(cli(verb, host, "-o", "json"))["results"][0]["changed"] is False
+
+
+def test_tainting_a_tainted_host_succeeds(cli: Cli, fleet: str) -> None:
+    assert cli("taint", "node01").stdout == "node01  reserved → tainted  task completed\n"
+    assert cli("taint", "node01").stdout == "node01  tainted  already tainted\n"
+    assert cli("release", "-R", fleet).status == 0
+
+
+def test_many_hosts_are_all_tried_and_every_one_is_named(cli: Cli, fleet: str) -> None:
+    done = cli("taint", "node02", "node01", "node09", "node03")
+    assert (done.status, done.stdout, done.stderr) == (
+        12,
+        "node01  reserved → tainted  task completed\n",
+        "bmhctl: node02: is available: taint is only possible from reserved\n"
+        "bmhctl: node03: is initial: taint is only possible from reserved\n"
+        "bmhctl: node09: there is no such host\n"
+        "hint: bmhctl why node02\n"
+        "hint: bmhctl why node03\n"
+        "hint: did you mean node03?\n",
+    )
+
+
+def test_many_hosts_that_fail_for_one_cause_keep_its_status(cli: Cli, fleet: str) -> None:
+    done = cli("taint", "node02", "node03")
+    assert (done.status, done.stdout) == (4, "")
+    assert [line.split(": ")[1] for line in done.stderr.splitlines() if line.startswith("bmhctl")] == [
+        "node02",
+        "node03",
+    ]
+
+
+def test_the_json_of_many_hosts_has_a_result_for_every_one(cli: Cli, fleet: str) -> None:
+    done = cli("taint", "node02", "node01", "node09", "-o", "json")
+    results = json.loads(done.stdout)["results"]
+    assert [(each["host"], each["ok"], each["code"], each["status"]) for each in results] == [
+        ("node02", False, "state-refused", 4),
+        ("node01", True, "done", 0),
+        ("node09", False, "not-found", 3),
+    ]
+    error = error_of(done)
+    assert (error["code"], error["message"]) == ("mixed", "2 hosts failed: node02, node09")
+    assert [each["host"] for each in error["details"]["errors"]] == ["node02", "node09"]
+    done = cli("ready", "node03", "node01", "-o", "jsonl")
+    assert [json.loads(line)["ok"] for line in done.stdout.splitlines()] == [True, False]
+    done = cli("ready", "node03", "node01", "-o", "name")
+    assert (done.status, done.stdout) == (4, "node03\n")
+
+
+def test_a_list_shows_what_it_finds_and_fails_for_what_is_missing(cli: Cli, fleet: str) -> None:
+    done = cli("list", "node01", "node09", "-o", "name")
+    assert (done.status, done.stdout, done.stderr) == (
+        3,
+        "node01\n",
+        "bmhctl: node09: there is no such host\nhint: did you mean node03?\n",
+    )
+    assert cli("list", "-l", "arch=riscv", "-o", "name").status == 0

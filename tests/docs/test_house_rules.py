@@ -1,0 +1,95 @@
+"""Rules of the house that no other tool checks."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from readme_parts import ROOT
+
+PACKAGE = ROOT / "bmhctl"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+ENTRANCES = ("__main__.py", "actors.py", "api.py", "cli")
+"""Where the environment may be read: what is below is given what it needs."""
+
+
+def is_below(path: Path, *places: str) -> bool:
+    return path.relative_to(PACKAGE).parts[0] in places
+
+
+def uses(path: Path) -> Iterator[tuple[str, str]]:
+    """What a module uses of others, as dotted names, and where."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        where = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+        match node:
+            case ast.Attribute(value=ast.Name(id=module), attr=name):
+                yield f"{module}.{name}", where
+            case ast.ImportFrom(module=str(module), names=names):
+                yield from ((f"{module}.{alias.name}", where) for alias in names)
+            case ast.Call(func=ast.Name(id=name)):
+                yield name, where
+
+
+def test_the_environment_is_read_at_the_entrances_only() -> None:
+    read = {"os.environ", "os.environb", "os.getenv", "os.putenv"}
+    found = [where for path in MODULES if not is_below(path, *ENTRANCES) for name, where in uses(path) if name in read]
+    assert found == []
+
+
+def test_only_output_prints() -> None:
+    written = {"print", "sys.stdout", "sys.stderr"}
+    allowed = ("output", "cli")  # cli hands the streams to output, and writes what is no result: help, completion
+    found = [where for path in MODULES if not is_below(path, *allowed) for name, where in uses(path) if name in written]
+    assert found == []
+    assert [
+        where for path in MODULES if not is_below(path, "output") for name, where in uses(path) if name == "print"
+    ] == []
+
+
+def test_nothing_waits_to_be_finished() -> None:
+    words = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in MODULES
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if words.search(line)
+    ]
+    assert found == []
+
+
+def test_no_error_is_caught_unseen() -> None:
+    found = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ExceptHandler) and (
+                node.type is None
+                or (
+                    all(isinstance(statement, ast.Pass) for statement in node.body)
+                    and isinstance(node.type, ast.Name)
+                    and node.type.id in ("Exception", "BaseException")
+                )
+            ):
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert found == []
+
+
+def test_no_module_is_asserted_into_shape() -> None:
+    # An assert is gone under python -O: what must hold raises.
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Assert)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("examples/**/*.sh"), ROOT / "tests" / "run", ROOT / ".ci" / "run"], ids=str
+)
+def test_scripts_can_be_run(path: Path) -> None:
+    assert path.stat().st_mode & 0o111 == 0o111
+    assert path.read_text(encoding="utf-8").startswith("#!/")

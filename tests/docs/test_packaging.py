@@ -1,0 +1,53 @@
+"""What is installed: the command, the module, the metadata, and the types."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from importlib.metadata import distribution, entry_points
+from pathlib import Path
+
+import pytest
+from readme_parts import ROOT
+
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.mark.parametrize(
+    "command", [[sys.executable, "-m", "bmhctl"], [str(Path(sysconfig.get_path("scripts"), "bmhctl"))]]
+)
+def test_the_module_and_the_command_are_the_same(command: list[str], tmp_path: Path) -> None:
+    done = subprocess.run([*command, "--version"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (f"bmhctl {DECLARED['version']}\n", "")
+
+
+def test_the_metadata_is_what_is_declared() -> None:
+    metadata = distribution("bmhctl").metadata
+    assert metadata["Version"] == DECLARED["version"]
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["License-Expression"] == "Apache-2.0"
+    [command] = entry_points(group="console_scripts", name="bmhctl")
+    assert command.value == "bmhctl.__main__:main"
+
+
+def test_what_is_declared_is_there() -> None:
+    assert (ROOT / DECLARED["readme"]).is_file()
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert (ROOT / "bmhctl" / "py.typed").is_file()
+
+
+def test_every_package_is_found_by_the_build() -> None:
+    # A folder without __init__.py would be missing from the wheel, and nobody would see it in an editable install.
+    folders = {path.parent for path in (ROOT / "bmhctl").rglob("*.py")}
+    assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_every_dependency_is_used_and_every_library_declared() -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "bmhctl").rglob("*.py"))
+    modules = {"PyYAML": "yaml", "tomli-w": "tomli_w"}
+    for requirement in DECLARED["dependencies"]:
+        name = requirement.split(">")[0]
+        module = modules.get(name, name)
+        assert f"import {module}" in code or f"from {module}" in code, f"{name} is declared and not used"

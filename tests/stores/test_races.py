@@ -1,0 +1,309 @@
+"""Processes that race for hosts, and processes that are killed: nothing is shared and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bmhctl.model import State
+from bmhctl.stores.engine import HostQuery
+from bmhctl.usecases import hosts, verbs
+from bmhctl.usecases.choosing import Choice
+from tests.conftest import Lab, environment
+
+
+@pytest.fixture(autouse=True)
+def _real_time(request: pytest.FixtureRequest) -> None:
+    """The other processes have a clock of their own: ours must agree with it."""
+    for name in {"lab", "toml_lab"} & set(request.fixturenames):
+        request.getfixturevalue(name).clock.now = datetime.now(UTC)
+
+
+RACER = """
+import os, sys
+from bmhctl import BmhctlError, open_inventory
+from bmhctl.errors import BusyError
+
+inventory, actor, marks, rounds = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+got = 0
+with open_inventory(inventory, actor=actor) as lab:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    while got < rounds:
+        try:
+            held = lab.reserve(count=1)
+        except BusyError:
+            continue
+        mark = os.path.join(marks, held.hosts[0].name)
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))  # fails if anybody else holds this host
+        os.unlink(mark)
+        lab.release(held.reservation.id)
+        lab.reset(held.hosts[0].name)
+        lab.ready(held.hosts[0].name)
+        got += 1
+print(got)
+"""
+
+
+def spawn(code: str, *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code, *args],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_processes_that_reserve_at_once_never_share_a_host(lab: Lab, tmp_path: Path) -> None:
+    hosts.add(lab.context(), ["node[1-2]"], hosts.FactChanges())
+    verbs.ready(lab.context(), Choice(everything=True))
+    lab.close()
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    racers = [spawn(RACER, str(lab.path), f"actor{n}", str(marks), "25") for n in range(4)]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    ends = []
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    for racer in racers:
+        out, err = racer.communicate(timeout=120)
+        ends.append((racer.returncode, out.strip(), err))
+
+    assert ends == [(0, "25", "")] * 4
+    store = lab.context().store
+    assert [host.state for host in store.hosts(HostQuery())] == [State.AVAILABLE] * 2
+    reserves = [event for event in store.events() if event.verb == "reserve"]
+    assert len(reserves) == 100
+
+
+VICTIM = """
+import os, signal, sys
+from bmhctl import open_inventory
+from bmhctl.stores import sqlite
+
+inventory, kill_at = sys.argv[1], int(sys.argv[2])
+statements = 0
+execute = sqlite.SqliteDatabase.execute
+
+def counted(self, sql, parameters=()):
+    global statements
+    if statements == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    rows = execute(self, sql, parameters)
+    if sql.startswith(("BEGIN", "INSERT", "UPDATE", "DELETE", "COMMIT", "SAVEPOINT", "RELEASE")):
+        statements += 1
+    return rows
+
+with open_inventory(inventory, actor="victim") as lab:
+    sqlite.SqliteDatabase.execute = counted
+    held = lab.reserve(count=2)
+    print(held.reservation.id, flush=True)
+    lab.release(held.reservation.id)
+    print("released", flush=True)
+os._exit(0)
+"""
+
+
+def test_a_kill_at_any_statement_leaves_each_commit_whole_or_absent(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node[1-3]"], hosts.FactChanges())
+    verbs.ready(lab.context(), Choice(everything=True))
+    tries = 0
+    for kill_at in range(200):
+        lab.close()
+        done = subprocess.run(
+            [sys.executable, "-c", VICTIM, str(lab.path), str(kill_at)],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        said = done.stdout.split()
+        store = lab.context().store
+        held = store.open_reservations()
+        reserved = list(store.hosts(HostQuery(states=frozenset({State.RESERVED}))))
+        # whole or absent: a reservation has both of its hosts, or there is none
+        assert (len(held), len(reserved)) in ((0, 0), (1, 2)), kill_at
+        if "released" in said:
+            assert held == []
+        elif said:  # acknowledged, and never given back by anyone
+            assert store.reservation(said[0]) is not None
+        for host in store.hosts(HostQuery()):
+            chain = list(store.events(host))
+            assert chain[-1].dest == host.state
+            assert chain[-1].id == host.last_event
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        tries += 1
+        if held:
+            verbs.release(lab.context("victim"), Choice(), reservation=held[0].id)
+        verbs.reset(lab.context(), Choice(states=frozenset({State.TAINTED})))
+        verbs.ready(lab.context(), Choice(states=frozenset({State.INITIAL})))
+    else:
+        pytest.fail("the victim never came to its end")
+    assert tries >= 14, "it was killed before every statement that writes"
+
+
+WORKER = """
+import sys
+from bmhctl import open_inventory
+
+with open_inventory(sys.argv[1], actor="worker") as lab:
+    while True:
+        held = lab.reserve("node1")
+        print("reserved", held.reservation.id, flush=True)
+        lab.release(held.reservation.id)
+        print("released", held.reservation.id, flush=True)
+        lab.reset("node1")
+        lab.ready("node1")
+"""
+
+
+def test_what_was_acknowledged_is_there_whenever_the_process_is_killed(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node1"], hosts.FactChanges())
+    verbs.ready(lab.context(), Choice(everything=True))
+    for acknowledgements in range(1, 16):
+        lab.close()
+        worker = spawn(WORKER, str(lab.path))
+        assert worker.stdout is not None
+        said = [worker.stdout.readline().split() for _ in range(acknowledgements)]
+        worker.kill()  # somewhere in the next commit
+        said += [line.split() for line in worker.stdout.read().splitlines()]
+        worker.communicate()
+        store = lab.context().store
+        for word, reservation_id in said:
+            known = store.reservation(reservation_id)
+            assert known is not None
+            assert word == "reserved" or known.ended_at is not None
+        for held in store.open_reservations():
+            verbs.release(lab.context("worker"), Choice(), reservation=held.id)
+        verbs.reset(lab.context(), Choice(states=frozenset({State.TAINTED})))
+        verbs.ready(lab.context(), Choice(states=frozenset({State.INITIAL})))
+
+
+EDITOR = """
+import os, signal, sys
+from bmhctl.stores import replacing, sqlite
+from bmhctl.usecases import hosts
+from bmhctl import open_inventory
+
+inventory, kill_at, verb = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+steps = 0
+
+def killing(function):
+    def wrapped(*args, **kwargs):
+        global steps
+        if steps == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        steps += 1
+        return function(*args, **kwargs)
+    return wrapped
+
+with open_inventory(inventory, actor="editor") as lab:
+    for name in ("fsync", "replace", "unlink"):
+        setattr(os, name, killing(getattr(os, name)))
+    sqlite.SqliteDatabase.execute = killing(sqlite.SqliteDatabase.execute)
+    context = lab._context
+    if verb == "rename":
+        hosts.rename(context, "node1", "renamed")
+    elif verb == "remove":
+        hosts.remove(context, hosts.Choice(("node2",)), force=True, reason="scrapped")
+    else:
+        hosts.add(context, ["added"], hosts.FactChanges(mac="52:54:00:00:00:09"))
+    print("done", flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("verb", ["add", "rename", "remove"])
+def test_a_kill_in_the_middle_of_an_edit_leaves_file_and_state_agreeing(toml_lab: Lab, verb: str) -> None:
+    hosts.add(toml_lab.context(), ["node1"], hosts.FactChanges(mac="52:54:00:00:00:01"))
+    hosts.add(toml_lab.context(), ["node2"], hosts.FactChanges(mac="52:54:00:00:00:02"))
+    verbs.ready(toml_lab.context(), Choice(everything=True))
+    from bmhctl.usecases import reservations
+
+    reservations.reserve(toml_lab.context("editor"), reservations.Wish(("node1", "node2")))
+    before = {"node1": State.RESERVED, "node2": State.RESERVED}
+    after = {
+        "add": {**before, "added": State.INITIAL},
+        "rename": {"renamed": State.RESERVED, "node2": State.RESERVED},
+        "remove": {"node1": State.RESERVED},
+    }[verb]
+    toml_lab.close()
+    saved = {path.name: path.read_bytes() for path in toml_lab.path.parent.iterdir() if path.is_file()}
+    seen = set()
+    for kill_at in range(300):
+        for path in toml_lab.path.parent.iterdir():
+            path.unlink()
+        for name, content in saved.items():
+            (toml_lab.path.parent / name).write_bytes(content)
+        done = subprocess.run(
+            [sys.executable, "-c", EDITOR, str(toml_lab.path), str(kill_at), verb],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        found = {h.name: h.state for h in hosts.list_hosts(toml_lab.context(), Choice(everything=True)).hosts}
+        undeclared = [h.name for h in toml_lab.context().store.hosts(HostQuery(marked=True)) if h.undeclared]
+        toml_lab.close()
+        assert found in (before, after), (kill_at, found)
+        assert undeclared == [], kill_at
+        if "done" in done.stdout:
+            assert found == after
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        seen.add(json.dumps(found))
+    else:
+        pytest.fail("the editor never came to its end")
+    assert len(seen) == 2, "kills before and after the commit were both seen"
+
+
+def test_a_runner_that_is_killed_leaves_its_host_claimed_until_the_step_ends(lab: Lab, tmp_path: Path) -> None:
+    fifo = tmp_path / "go"
+    os.mkfifo(fifo)
+    lab.policy(f'[checks.slow]\ncommand = ["sh", "-c", "read line < {fifo}"]\n')
+    hosts.add(lab.context(), ["node1"], hosts.FactChanges())
+    host = lab.context().store.host("node1")
+    assert host is not None
+    claims = lab.context().store.claims
+    runner = spawn(
+        "import sys\nfrom bmhctl import open_inventory\nopen_inventory(sys.argv[1]).ready('node1')", str(lab.path)
+    )
+    pipe = os.open(fifo, os.O_WRONLY)  # opens when the step is there to read
+
+    runner.send_signal(signal.SIGKILL)
+    runner.communicate()
+    assert claims.is_claimed(host.id)
+    refused = verbs.ready(lab.context(), Choice(("node1",)))
+    assert [str(item.error) for item in refused.items] == ["a check or cleanup is running on it"]
+
+    os.write(pipe, b"go\n")
+    os.close(pipe)
+    wait_until(lambda: not claims.is_claimed(host.id))
+    done = subprocess.run([sys.executable, "-c", "pass"], check=True)
+    assert done.returncode == 0
+
+
+def wait_until(condition) -> None:  # type: ignore[no-untyped-def]  # any callable
+    """Awaits a condition that another process makes true; a test that waits too long has failed."""
+    import time
+
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.01)

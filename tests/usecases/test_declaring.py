@@ -1,0 +1,202 @@
+"""A TOML file under a person's hands while its state file remembers: nothing is laundered, nothing is lost."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.model import State
+from bmhctl.stores import declaration
+from bmhctl.usecases import homes, hosts, reservations, verbs
+from bmhctl.usecases.choosing import Choice
+from tests.conftest import Lab
+
+LAB = """\
+# the lab in the cellar
+[hosts.node1]  # left
+mac = "52:54:00:00:00:01"
+
+[hosts.node2]
+mac = "52:54:00:00:00:02"
+"""
+
+
+@pytest.fixture
+def cellar(toml_lab: Lab) -> Lab:
+    """Two hosts: node1 is reserved by alice, node2 is available."""
+    toml_lab.path.write_text(LAB)
+    verbs.ready(toml_lab.context(), Choice(everything=True))
+    reservations.reserve(toml_lab.context(), reservations.Wish(("node1",)))
+    toml_lab.close()
+    return toml_lab
+
+
+def seen(lab: Lab) -> dict[str, str]:
+    found = hosts.list_hosts(lab.context(), Choice(everything=True)).hosts
+    return {h.name: f"{h.state}{' undeclared' if h.undeclared else ''}" for h in found}
+
+
+def test_no_verb_touches_a_byte_of_the_file(cellar: Lab) -> None:
+    before = (cellar.path.read_bytes(), cellar.path.stat().st_mtime_ns, cellar.path.stat().st_ino)
+
+    verbs.taint(cellar.context(), Choice(("node1",)))
+    verbs.reset(cellar.context(), Choice(("node1",)))
+    verbs.maintain(cellar.context(), Choice(("node2",)), reason="fan")
+    verbs.resume(cellar.context(), Choice(("node2",)))
+    verbs.cordon(cellar.context(), Choice(("node2",)))
+
+    assert (cellar.path.read_bytes(), cellar.path.stat().st_mtime_ns, cellar.path.stat().st_ino) == before
+
+
+def test_an_unchanged_file_is_not_read_again(cellar: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen(cellar)
+    monkeypatch.setattr(declaration, "read_file", lambda _: pytest.fail("it was read"))
+
+    assert seen(cellar) == {"node1": "reserved", "node2": "available"}
+
+
+def test_a_host_that_is_no_longer_declared_keeps_its_state_and_can_not_be_reserved(cellar: Lab) -> None:
+    cellar.path.write_text("# empty\n")
+
+    assert seen(cellar) == {"node1": "reserved undeclared", "node2": "available undeclared"}
+    with pytest.raises(Exception, match="it is not declared any more"):
+        reservations.reserve(cellar.context("bob"), reservations.Wish(("node2",)))
+
+
+def test_declared_again_it_is_what_it_was(cellar: Lab) -> None:
+    cellar.path.write_text("# empty\n")
+    seen(cellar)
+    cellar.path.write_text(LAB)
+
+    assert seen(cellar) == {"node1": "reserved", "node2": "available"}
+
+
+def test_a_tainted_host_is_not_laundered_by_declaring_it_anew(cellar: Lab) -> None:
+    verbs.taint(cellar.context(), Choice(("node1",)))
+    for text in ("", LAB.replace("00:01", "00:07"), LAB):
+        cellar.path.write_text(text)
+        assert seen(cellar)["node1"].startswith("tainted")
+
+
+def test_a_rename_by_hand_is_refused_with_the_command_that_does_it(cellar: Lab) -> None:
+    cellar.path.write_text(LAB.replace("hosts.node1]", "hosts.db1]"))
+
+    with pytest.raises(InvalidError) as refused:
+        seen(cellar)
+    assert refused.value.host == "db1"
+    assert "bmhctl rename node1 db1" in str(refused.value.hint)
+
+    cellar.path.write_text(LAB)
+    hosts.rename(cellar.context(), "node1", "db1")
+    assert cellar.path.read_text() == LAB.replace("hosts.node1]", "hosts.db1]")
+    assert seen(cellar) == {"db1": "reserved", "node2": "available"}
+
+
+def test_a_broken_file_stops_commands_and_harms_nothing(cellar: Lab) -> None:
+    cellar.path.write_text(LAB + "\n[hosts.node3\n")
+
+    for act in (lambda ctx: verbs.ready(ctx, Choice(("node2",))), lambda ctx: hosts.show(ctx, "node1")):
+        with pytest.raises(InvalidError, match=r"lab\.toml:8:13: "):
+            act(cellar.context())
+
+    cellar.path.write_text(LAB)
+    assert seen(cellar) == {"node1": "reserved", "node2": "available"}
+
+
+def test_an_edit_while_the_store_is_open_is_seen_by_the_next_use(cellar: Lab) -> None:
+    ctx = cellar.context()
+    hosts.list_hosts(ctx, Choice(everything=True))
+    cellar.path.write_text(LAB + "\n[hosts.node3]\n")
+
+    assert [h.name for h in hosts.list_hosts(ctx, Choice(everything=True)).hosts] == ["node1", "node2", "node3"]
+
+
+def test_without_its_state_file_every_host_is_initial_never_free(cellar: Lab) -> None:
+    for path in cellar.path.parent.glob("lab.state.db*"):
+        if path.is_file():
+            path.unlink()
+
+    assert seen(cellar) == {"node1": "initial", "node2": "initial"}
+
+
+def test_a_state_file_of_another_toml_file_is_refused_until_it_is_adopted(cellar: Lab) -> None:
+    other = Lab(cellar.path.with_name("other.toml"), clock=cellar.clock)
+    other.path.write_text(LAB)
+    shutil.copy(cellar.path.with_name("lab.state.db"), cellar.path.with_name("other.state.db"))
+    before = cellar.path.with_name("other.state.db").read_bytes()
+
+    with pytest.raises(InvalidError, match="belongs to"):
+        seen(other)
+    assert cellar.path.with_name("other.state.db").read_bytes() == before
+
+    homes.adopt(other.context())
+    assert seen(other) == {"node1": "reserved", "node2": "available"}
+    other.close()
+
+
+def test_files_that_were_moved_together_still_belong_together(cellar: Lab, tmp_path: Path) -> None:
+    cellar.close()
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("lab.toml", "lab.state.db"):
+        shutil.move(cellar.path.with_name(name), moved / name)
+    lab = Lab(moved / "lab.toml", clock=cellar.clock)
+
+    assert seen(lab) == {"node1": "reserved", "node2": "available"}
+    lab.close()
+
+
+def test_two_links_to_a_file_share_its_state(cellar: Lab, tmp_path: Path) -> None:
+    link = tmp_path / "link.toml"
+    link.symlink_to(cellar.path)
+    linked = Lab(link, clock=cellar.clock)
+
+    assert seen(linked) == {"node1": "reserved", "node2": "available"}
+    assert not link.with_name("link.state.db").exists()
+    linked.close()
+
+
+def test_a_missing_file_is_not_an_empty_one(cellar: Lab) -> None:
+    cellar.path.unlink()
+
+    with pytest.raises(UnreachableError, match="there is no"):
+        seen(cellar)
+
+
+def test_an_undeclared_host_is_removed_without_touching_the_file(cellar: Lab) -> None:
+    cellar.path.write_text(LAB.replace('[hosts.node2]\nmac = "52:54:00:00:00:02"\n', ""))
+    assert seen(cellar)["node2"] == "available undeclared"
+    before = cellar.path.read_bytes()
+
+    hosts.remove(cellar.context(), Choice(("node2",)))
+
+    assert (seen(cellar), cellar.path.read_bytes()) == ({"node1": "reserved"}, before)
+
+
+def test_a_policy_in_the_file_is_the_inventorys(cellar: Lab) -> None:
+    cellar.path.write_text(LAB + '\n[defaults]\nttl = "10m"\n\n[checks.ping]\ncommand = ["true"]\n')
+
+    ctx = cellar.context()
+    seen(cellar)
+    assert [step.name for step in ctx.policy().checks] == ["ping"]
+
+
+def test_comments_and_order_survive_every_edit_of_ours(cellar: Lab) -> None:
+    hosts.add(cellar.context(), ["node3"], hosts.FactChanges(labels={"rack": "r1"}))
+    hosts.set_facts(cellar.context(), Choice(("node1",)), hosts.FactChanges(note="left slot"))
+    hosts.rename(cellar.context(), "node2", "db2")
+    hosts.remove(cellar.context(), Choice(("node3",)))
+
+    assert cellar.path.read_text() == (
+        "# the lab in the cellar\n"
+        "[hosts.node1]  # left\n"
+        'mac = "52:54:00:00:00:01"\n'
+        'note = "left slot"\n'
+        "\n"
+        "[hosts.db2]\n"
+        'mac = "52:54:00:00:00:02"\n'
+    )
+    assert seen(cellar) == {"node1": str(State.RESERVED), "db2": str(State.AVAILABLE)}

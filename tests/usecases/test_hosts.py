@@ -1,0 +1,364 @@
+"""Hosts as entries, in every home: add, set, rename, remove, import; what is refused and what is remembered."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bmhctl.errors import ExitStatus, InvalidError, NotFoundError, StateRefusedError, UsageError
+from bmhctl.formats.inventory import dump_inventory, read_inventory
+from bmhctl.formats.metal3 import read_manifests
+from bmhctl.model import Bmc, HostSpec, State
+from bmhctl.selector import parse_selector
+from bmhctl.usecases import homes, hosts, reservations, verbs
+from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases.hosts import FactChanges
+from tests.conftest import SUFFIX, Lab
+
+ALL = Choice(everything=True)
+
+
+def specs(lab: Lab) -> dict[str, HostSpec]:
+    return {host.name: host.spec for host in hosts.list_hosts(lab.context(), ALL).hosts}
+
+
+def states(lab: Lab) -> dict[str, str]:
+    return {host.name: str(host.state) for host in hosts.list_hosts(lab.context(), ALL).hosts}
+
+
+def use(lab: Lab, *names: str, actor: str = "alice") -> None:
+    verbs.ready(lab.context(), Choice(names))
+    reservations.reserve(lab.context(actor), reservations.Wish(names))
+
+
+def test_added_hosts_enter_at_initial_with_what_is_declared(lab: Lab) -> None:
+    done = hosts.add(
+        lab.context(),
+        ["node[01-02]"],
+        FactChanges(
+            address="{name}.lab",
+            labels={"rack": "r1"},
+            hardware={"cpus": 64, "memory": "256GiB"},
+            bmc="redfish+https://{name}-bmc.lab/redfish/v1/Systems/1",
+            credentials="env:LAB_BMC",
+            note="left",
+        ),
+    )
+
+    assert [(item.host, str(item.state), item.message) for item in done.items] == [
+        ("node01", "initial", "added"),
+        ("node02", "initial", "added"),
+    ]
+    assert specs(lab)["node02"] == HostSpec(
+        name="node02",
+        address="node02.lab",
+        labels={"rack": "r1"},
+        hardware={"cpus": 64, "memory": "256GiB"},
+        bmc=Bmc("redfish+https://node02-bmc.lab/redfish/v1/Systems/1", credentials="env:LAB_BMC"),
+        note="left",
+    )
+
+
+def test_adding_is_all_or_nothing(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node2"], FactChanges())
+
+    with pytest.raises((StateRefusedError, InvalidError)):
+        hosts.add(lab.context(), ["node1", "node2"], FactChanges())
+
+    assert states(lab) == {"node2": "initial"}
+
+
+@pytest.mark.parametrize(
+    ("names", "facts"),
+    [
+        (["Node1"], FactChanges()),
+        (["node1.lab"], FactChanges()),
+        (["-node"], FactChanges()),
+        (["n" * 64], FactChanges()),
+        (["node1"], FactChanges(mac="no mac")),
+        (["node1"], FactChanges(address="not an address")),
+        (["node1"], FactChanges(labels={"bad key!": "x"})),
+        (["node1"], FactChanges(labels={"key": "bad value!"})),
+        (["node1"], FactChanges(bmc="https://user:secret@10.0.0.1")),
+        (["node1"], FactChanges(bmc="https://10.0.0.1", credentials="hunter2")),
+        (["node1"], FactChanges(note="two\nlines")),
+        (["node[1-2]"], FactChanges(mac="52:54:00:00:00:01")),
+        (["node[1-2]"], FactChanges(address="10.0.0.1")),
+        (["node[1-"], FactChanges()),
+        (["node[1-99999999]"], FactChanges()),
+        ([], FactChanges()),
+    ],
+)
+def test_what_can_not_be_is_refused_and_nothing_is_added(lab: Lab, names: list[str], facts: FactChanges) -> None:
+    with pytest.raises(UsageError) as refused:
+        hosts.add(lab.context(), names, facts)
+
+    assert "hunter2" not in f"{refused.value.message}{refused.value.hint}{refused.value.details}"
+    assert states(lab) == {}
+
+
+def test_a_mac_of_a_known_host_is_refused_with_the_hint_to_rename(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node1"], FactChanges(mac="52:54:00:00:00:01"))
+
+    with pytest.raises(InvalidError) as refused:
+        hosts.add(lab.context(), ["node9"], FactChanges(mac="52-54-00-00-00-01"))
+
+    assert refused.value.message == "has the MAC 52:54:00:00:00:01 of node1: is it the same machine?"
+    assert refused.value.hint is not None
+    assert "bmhctl rename node1 node9" in refused.value.hint
+    assert states(lab) == {"node1": "initial"}
+
+
+def test_the_same_address_is_a_warning_that_names_both(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node1"], FactChanges(address="10.0.0.1"))
+    hosts.add(lab.context(), ["node2"], FactChanges(address="10.0.0.1"))
+
+    assert any("node1 and node2 have the same address 10.0.0.1" in line for line in lab.said)
+
+
+def test_setting_changes_just_what_is_named(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node1"], FactChanges(labels={"rack": "r1", "gpu": ""}, note="old"))
+
+    done = hosts.set_facts(
+        lab.context(),
+        Choice(("node1",)),
+        FactChanges(labels={"rack": "r2", "gpu": None}, note="", hardware={"cpus": 8}),
+    )
+
+    assert specs(lab)["node1"] == HostSpec("node1", labels={"rack": "r2"}, hardware={"cpus": 8})
+    assert [(item.changed, item.message) for item in done.items] == [
+        (True, 'changed: note old → (none), labels.rack r1 → r2, labels.gpu "" → (none), hardware.cpus (none) → 8')
+    ]
+
+
+def test_selectors_see_what_was_set(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node[1-2]"], FactChanges(hardware={"memory": "64GiB"}))
+    hosts.set_facts(lab.context(), Choice(("node2",)), FactChanges(labels={"rack": "r2"}, hardware={"memory": "1TiB"}))
+
+    def found(text: str) -> list[str]:
+        return [h.name for h in hosts.list_hosts(lab.context(), Choice(selector=parse_selector(text))).hosts]
+
+    assert found("rack") == ["node2"]
+    assert found("memory>=65GiB") == ["node2"]
+    assert found("memory=65536MiB") == ["node1"]
+    assert found("rack!=r2") == ["node1"]
+
+
+def test_a_moved_bmc_loses_its_credentials(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node1"], FactChanges(bmc="https://10.0.0.1", credentials="env:LAB"))
+
+    hosts.set_facts(lab.context(), Choice(("node1",)), FactChanges(bmc="https://10.6.6.6"))
+
+    assert specs(lab)["node1"].bmc == Bmc("https://10.6.6.6")
+    assert any("its credentials are dropped" in line for line in lab.said)
+
+
+def test_a_renamed_host_keeps_its_state_reservation_and_history(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node1"], FactChanges(mac="52:54:00:00:00:01"))
+    use(lab, "node1")
+
+    hosts.rename(lab.context(), "node1", "db1")
+
+    host = lab.context().store.host("db1")
+    assert host is not None
+    assert (host.state, host.reservation and host.reservation.owner) == (State.RESERVED, "alice")
+    assert [str(e.verb) for e in lab.context().store.events(host)] == ["enter", "ready", "reserve", "rename"]
+    assert states(lab) == {"db1": "reserved"}
+
+
+def test_renaming_to_a_taken_or_bad_name_is_refused(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node[1-2]"], FactChanges())
+
+    with pytest.raises((StateRefusedError, InvalidError)):
+        hosts.rename(lab.context(), "node1", "node2")
+    with pytest.raises(UsageError):
+        hosts.rename(lab.context(), "node1", "Node3")
+    with pytest.raises(NotFoundError):
+        hosts.rename(lab.context(), "nope", "node3")
+    assert states(lab) == {"node1": "initial", "node2": "initial"}
+
+
+def test_a_used_host_is_removed_only_by_force(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node[1-3]"], FactChanges())
+    use(lab, "node1", "node2")
+    verbs.taint(lab.context(), Choice(("node2",)))
+
+    done = hosts.remove(lab.context(), Choice(("node[1-3]",)))
+
+    assert [(item.host, item.error is None) for item in done.items] == [
+        ("node3", True),
+        ("node1", False),
+        ("node2", False),
+    ]
+    assert done.status is ExitStatus.REFUSED
+    assert states(lab) == {"node1": "reserved", "node2": "tainted"}
+    with pytest.raises(UsageError):
+        hosts.remove(lab.context(), Choice(("node1",)), force=True)
+    hosts.remove(lab.context(), Choice(("node1",)), force=True, reason="scrapped")
+    assert states(lab) == {"node2": "tainted"}
+    assert lab.context().store.open_reservations() == []
+
+
+def test_a_host_removed_while_dirty_comes_back_tainted(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node1"], FactChanges(mac="52:54:00:00:00:01"))
+    use(lab, "node1")
+    hosts.remove(lab.context(), Choice(("node1",)), force=True, reason="scrapped")
+
+    hosts.add(lab.context(), ["newname"], FactChanges(mac="52:54:00:00:00:01"))
+
+    assert states(lab) == {"newname": "tainted"}
+
+
+def test_the_history_of_a_removed_host_can_be_read(lab: Lab) -> None:
+    from bmhctl.usecases.looking import history
+
+    hosts.add(lab.context(), ["node1"], FactChanges())
+    hosts.remove(lab.context(), Choice(("node1",)))
+
+    assert [str(e.verb) for e in history(lab.context(), "node1").events] == ["enter", "remove"]
+    with pytest.raises(NotFoundError):
+        history(lab.context(), "nope")
+
+
+def test_globs_ranges_states_and_selectors_choose_hosts(lab: Lab) -> None:
+    hosts.add(lab.context(), ["rack1-node[1-3]", "rack2-node[1-2]"], FactChanges())
+    verbs.ready(lab.context(), Choice(("rack1-node1", "rack2-node1")))
+
+    def listed(*names: str, **more: object) -> tuple[list[str], list[str | None]]:
+        found = hosts.list_hosts(lab.context(), Choice(names, **more))  # type: ignore[arg-type]  # a shorthand
+        return [host.name for host in found.hosts], [error.host for error in found.missing]
+
+    assert listed("rack1-*") == (["rack1-node1", "rack1-node2", "rack1-node3"], [])
+    assert listed("rack[1-2]-node1") == (["rack1-node1", "rack2-node1"], [])
+    assert listed("*-node?", states=frozenset({State.AVAILABLE})) == (["rack1-node1", "rack2-node1"], [])
+    assert listed("node1", "nope*", "rack2-node2") == (["rack2-node2"], ["node1", "nope*"])
+
+
+def test_an_import_brings_hosts_in_their_states_and_again_changes_nothing(lab: Lab) -> None:
+    manifest = """
+apiVersion: metal3.io/v1alpha1
+kind: BareMetalHost
+metadata: {name: free, labels: {rack: r1}}
+spec: {bootMACAddress: "52:54:00:00:00:01", bmc: {address: "redfish://10.0.0.1/redfish/v1", credentialsName: "pw"}}
+status: {provisioning: {state: available}}
+---
+apiVersion: metal3.io/v1alpha1
+kind: BareMetalHost
+metadata: {name: busy}
+spec: {consumerRef: {kind: Machine, name: worker-0, namespace: prod}}
+status: {provisioning: {state: provisioned}}
+---
+apiVersion: metal.afritzler.github.io/v1alpha1
+kind: BareMetalHost
+metadata: {name: fresh}
+spec:
+  systemId: "System-1"
+  bootMACAddress: "52:54:00:00:00:03"
+  bmc: {address: "http://127.0.0.1:8000", type: RedfishLocal, secretRef: {name: foo}}
+"""
+    cargo = read_manifests(manifest, "fleet.yaml", datetime(2026, 1, 1, tzinfo=UTC))
+
+    plan = hosts.import_hosts(lab.context(), cargo, dry_run=True)
+    assert (plan.dry_run, states(lab)) == (True, {})
+    hosts.import_hosts(lab.context(), cargo)
+    assert states(lab) == {"busy": "reserved", "free": "available", "fresh": "initial"}
+    busy = lab.context().store.host("busy")
+    assert busy is not None
+    assert busy.reservation is not None
+    assert (busy.reservation.owner, busy.reservation.expires_at) == ("Machine/prod/worker-0", None)
+    before = list(lab.context().store.events())
+
+    again = hosts.import_hosts(lab.context(), cargo)
+
+    assert [(item.host, item.changed) for item in again.items] == [("free", False), ("busy", False), ("fresh", False)]
+    assert list(lab.context().store.events()) == before
+
+
+def test_an_import_updates_facts_but_never_a_state_and_never_credentials(lab: Lab) -> None:
+    hosts.add(
+        lab.context(), ["node1"], FactChanges(bmc="http://10.0.0.1", credentials="file:/etc/bmc", labels={"a": "b"})
+    )
+    use(lab, "node1")
+    manifest = """
+apiVersion: metal3.io/v1alpha1
+kind: BareMetalHost
+metadata: {name: node1, labels: {rack: r9}}
+spec: {bmc: {address: "http://10.0.0.1", credentialsName: stolen}}
+status: {provisioning: {state: available}}
+"""
+
+    hosts.import_hosts(lab.context(), read_manifests(manifest, "x.yaml", datetime(2026, 1, 1, tzinfo=UTC)))
+
+    assert states(lab) == {"node1": "reserved"}
+    assert specs(lab)["node1"].labels == {"a": "b", "rack": "r9"}
+    assert specs(lab)["node1"].bmc == Bmc("http://10.0.0.1", credentials="file:/etc/bmc")
+    moved = manifest.replace("10.0.0.1", "10.6.6.6")
+    hosts.import_hosts(lab.context(), read_manifests(moved, "x.yaml", datetime(2026, 1, 1, tzinfo=UTC)))
+    assert specs(lab)["node1"].bmc == Bmc("http://10.6.6.6")
+
+
+def test_an_import_makes_no_reference_to_files_or_commands(lab: Lab) -> None:
+    text = '[hosts.node1.bmc]\naddress = "http://10.0.0.1"\ncredentials = "command:cat /etc/shadow"\n'
+
+    hosts.import_hosts(lab.context(), read_inventory(text, "x.toml", datetime(2026, 1, 1, tzinfo=UTC)))
+
+    assert specs(lab)["node1"].bmc == Bmc("http://10.0.0.1")
+
+
+def test_an_export_is_taken_back_with_its_states(lab: Lab, tmp_path: Path) -> None:
+    hosts.add(lab.context(), ["node[1-3]"], FactChanges(labels={"rack": "r1"}))
+    use(lab, "node1", "node2")
+    verbs.taint(lab.context(), Choice(("node2",)))
+    verbs.maintain(lab.context("bob"), Choice(("node3",)), reason="fan")
+    found = hosts.list_hosts(lab.context(), ALL)
+    text = dump_inventory(found.hosts, None, found.now)
+
+    for suffix in SUFFIX.values():
+        other = Lab(tmp_path / f"other-{suffix}", clock=lab.clock)
+        homes.init(str(other.path))
+        hosts.import_hosts(other.context(), read_inventory(text, "export.toml", lab.clock()))
+        assert states(other) == {"node1": "reserved", "node2": "tainted", "node3": "maintenance"}
+        assert verbs.taint(other.context("alice"), Choice(("node1",))).status is ExitStatus.DONE
+        other.close()
+
+
+@pytest.mark.parametrize("kind", list(SUFFIX))
+def test_a_copy_in_any_home_has_every_host_state_reservation_event_and_the_policy(
+    lab: Lab, tmp_path: Path, kind: str
+) -> None:
+    lab.policy('[defaults]\nttl = "2h"\n[checks.ping]\ncommand = ["true"]\n')
+    hosts.add(lab.context(), ["node[1-4]"], FactChanges(labels={"rack": "r1"}, hardware={"cpus": 4}))
+    use(lab, "node1", "node2")
+    verbs.taint(lab.context(), Choice(("node2",)), fault="fan")
+    verbs.maintain(lab.context("bob"), Choice(("node3",)), reason="disk", until=lab.clock() + timedelta(days=1))
+    verbs.cordon(lab.context("bob"), Choice(("node4",)), reason="audit")
+    hosts.remove(lab.context("bob"), Choice(("node4",)))
+    destination = tmp_path / f"copy-{SUFFIX[kind]}"
+
+    homes.copy(lab.context(), str(destination))
+
+    copied = Lab(destination, clock=lab.clock)
+    try:
+        assert specs(copied) == specs(lab)
+        ours, theirs = lab.context().store, copied.context().store
+        for table in ("hosts", "reservations", "events", "facts", "departed"):
+            assert list(theirs.dump(table)) == list(ours.dump(table))
+        assert copied.context().policy() == lab.context().policy()
+        hosts.add(copied.context(), ["node9"], FactChanges())
+        new = theirs.host("node9")
+        assert new is not None
+        assert [str(e.verb) for e in theirs.events(new)] == ["enter"], "an id of the past is not given again"
+    finally:
+        copied.close()
+
+
+def test_a_copy_never_takes_the_place_of_what_is_there(lab: Lab, tmp_path: Path) -> None:
+    there = tmp_path / "there.db"
+    there.write_bytes(b"precious")
+
+    with pytest.raises(StateRefusedError):
+        homes.copy(lab.context(), str(there))
+    assert there.read_bytes() == b"precious"
+    assert not [path for path in tmp_path.iterdir() if "partial" in path.name]

@@ -1,0 +1,165 @@
+"""Reserving hosts in every home: all or none, in turn, and why not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from bmhctl.errors import BmhctlError, BusyError, NotFoundError, UnsatisfiableError, UsageError
+from bmhctl.selector import parse_selector
+from bmhctl.usecases import hosts, reservations, verbs
+from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases.reservations import Wish
+from tests.conftest import Lab
+
+
+@pytest.fixture
+def fleet(lab: Lab) -> Lab:
+    """Four hosts in two racks, made available."""
+    hosts.add(lab.context(), ["node[1-2]"], hosts.FactChanges(labels={"rack": "r1"}, hardware={"memory": "64GiB"}))
+    hosts.add(lab.context(), ["node[3-4]"], hosts.FactChanges(labels={"rack": "r2"}, hardware={"memory": "256GiB"}))
+    verbs.ready(lab.context(), Choice(everything=True))
+    return lab
+
+
+def take(lab: Lab, *names: str, actor: str = "alice", **wish: object) -> list[str]:
+    if isinstance(wish.get("selector"), str):
+        wish["selector"] = parse_selector(str(wish["selector"]))
+    held = reservations.reserve(lab.context(actor), Wish(names, **wish)).held  # type: ignore[arg-type]  # a test's shorthand
+    return [host.name for host in held.hosts]
+
+
+def free(lab: Lab) -> int:
+    return sum(h.state == "available" for h in hosts.list_hosts(lab.context(), Choice(everything=True)).hosts)
+
+
+def test_four_reservations_on_a_pool_of_four_get_four_hosts(fleet: Lab) -> None:
+    taken = [take(fleet, count=1, actor=f"actor{n}")[0] for n in range(4)]
+
+    assert sorted(taken) == ["node1", "node2", "node3", "node4"]
+    with pytest.raises(BusyError):
+        take(fleet, count=1)
+
+
+def test_a_selector_finds_hosts_by_label_and_by_number(fleet: Lab) -> None:
+    assert take(fleet, selector="memory>=128GiB,rack!=r1", count=2) == ["node3", "node4"]
+
+
+def test_without_a_count_a_selector_takes_one(fleet: Lab) -> None:
+    assert take(fleet, selector="rack=r1") == ["node1"]
+
+
+def test_one_busy_host_among_the_named_means_none_is_taken(fleet: Lab) -> None:
+    take(fleet, "node2", actor="bob", purpose="soak")
+
+    with pytest.raises(BusyError) as refused:
+        take(fleet, "node1", "node2", "node3")
+
+    assert refused.value.host == "node2"
+    assert "is reserved by bob (r-" in refused.value.message
+    assert "soak" in refused.value.message
+    assert free(fleet) == 3
+
+
+def test_too_few_free_hosts_is_busy_and_takes_none(fleet: Lab) -> None:
+    take(fleet, "node1", actor="bob")
+
+    with pytest.raises(BusyError) as refused:
+        take(fleet, selector="rack=r1", count=2)
+
+    assert refused.value.message.startswith("1 of 2 hosts with rack=r1 are free now, nothing was reserved: ")
+    assert "the first lease ends at 2026-01-01 16:00 UTC" in refused.value.message
+    assert free(fleet) == 3
+
+
+def test_more_than_there_are_is_unsatisfiable_with_what_each_term_excludes(fleet: Lab) -> None:
+    with pytest.raises(UnsatisfiableError) as refused:
+        take(fleet, selector="rack=r1,memory>=128GiB", count=1)
+
+    assert refused.value.details == {
+        "fitting": 0,
+        "hosts": 4,
+        "excluded": {"rack=r1": 2, "memory>=128GiB": 2},
+    }
+
+
+def test_hosts_in_maintenance_make_a_wish_busy_not_unsatisfiable(fleet: Lab) -> None:
+    verbs.maintain(fleet.context(), Choice(("node*",)), reason="power cut")
+
+    with pytest.raises(BusyError):
+        take(fleet, count=4)
+
+
+def test_unknown_names_are_not_found_with_the_nearest_name(fleet: Lab) -> None:
+    with pytest.raises(NotFoundError) as refused:
+        take(fleet, "node1", "nod2")
+
+    assert (refused.value.host, refused.value.hint) == ("nod2", "did you mean node2?")
+    assert free(fleet) == 4
+
+
+def test_names_are_exact_never_substrings(fleet: Lab) -> None:
+    with pytest.raises(NotFoundError):
+        take(fleet, "node")
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [{}, {"count": 0}, {"names": ("node1",), "count": 2}, {"count": 1, "ttl": timedelta(0)}, {"names": ("no*",)}],
+)
+def test_a_senseless_wish_is_a_usage_error(fleet: Lab, wish: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        reservations.reserve(fleet.context(), Wish(**wish))  # type: ignore[arg-type]  # a table of shorthands
+
+
+def test_the_least_recently_used_come_first(fleet: Lab) -> None:
+    for _ in range(2):
+        names = take(fleet, count=2)
+        verbs.taint(fleet.context(), Choice(tuple(names)))
+        verbs.reset(fleet.context(), Choice(tuple(names)))
+        verbs.ready(fleet.context(), Choice(tuple(names)))
+
+    assert take(fleet, count=4) == ["node1", "node2", "node3", "node4"]
+
+
+def test_the_lease_is_the_policys_unless_asked_and_never_longer_than_allowed(fleet: Lab) -> None:
+    fleet.policy('[defaults]\nttl = "1h"\nmax_ttl = "2h"\n')
+
+    def length(ttl: timedelta | None) -> timedelta | None:
+        grant = reservations.reserve(fleet.context(), Wish(count=1, ttl=ttl))
+        held = grant.held.reservation
+        assert held.expires_at == held.created_at + (held.ttl or timedelta())
+        return held.ttl
+
+    assert length(None) == timedelta(hours=1)
+    assert length(timedelta(minutes=5)) == timedelta(minutes=5)
+    assert length(timedelta(hours=9)) == timedelta(hours=2)
+
+
+def test_a_lease_without_end_needs_a_policy_that_allows_it(fleet: Lab) -> None:
+    with pytest.raises(UsageError):
+        reservations.reserve(fleet.context(), Wish(count=1, endless=True))
+
+    fleet.policy('[defaults]\nmax_ttl = "none"\n')
+    held = reservations.reserve(fleet.context(), Wish(count=1, endless=True)).held
+    assert held.reservation.expires_at is None
+
+
+def test_reservations_are_listed_with_their_hosts_and_ended_ones_on_request(fleet: Lab) -> None:
+    take(fleet, "node1", "node2", purpose="nightly")
+    take(fleet, "node3", actor="bob")
+    verbs.taint(fleet.context("bob"), Choice(("node3",)))
+
+    now = [(h.reservation.owner, [x.name for x in h.hosts]) for h in reservations.reservations(fleet.context()).items]
+    ever = [h.reservation.end_reason for h in reservations.reservations(fleet.context(), ended=True).items]
+
+    assert now == [("alice", ["node1", "node2"])]
+    assert ever == [None, "task completed"]
+
+
+def test_nothing_is_left_of_a_reservation_that_failed(fleet: Lab) -> None:
+    with pytest.raises(BmhctlError):
+        take(fleet, "node1", "nope")
+
+    assert list(fleet.context().store.all_reservations()) == []
