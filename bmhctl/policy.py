@@ -105,8 +105,8 @@ def _step(where: str, name: str, entry: Mapping[str, object]) -> Step:
     known(entry, ("command", "tcp", "timeout", "selector"), where)
     kinds = [kind for kind in StepKind if kind.value in entry]
     if len(kinds) != 1:
-        said = " and ".join(kinds) if kinds else "neither"
-        raise InvalidError(f"{where} has {said} of command and tcp", hint="give each step exactly one of them")
+        said = "both command and tcp" if kinds else "neither command nor tcp"
+        raise InvalidError(f"{where} has {said}", hint="give each step exactly one of them")
     timeout = _duration(entry, "timeout", where, timedelta(minutes=1))
     if not timeout:
         raise InvalidError(f"{where}.timeout is zero", hint="give the step some time, such as 30s")

@@ -315,7 +315,7 @@ class Lives(RuleBasedStateMachine):
         """2: by the whole history, machine by machine: whoever was reserved is clean only after a cleanup."""
         store = self.ctx("alice").store
         mac_of = {host.name: host.spec.mac for host in store.hosts(HostQuery())}
-        used = {name: False for name in mac_of}
+        used = dict.fromkeys(mac_of, False)
         for host in store.hosts(HostQuery()):
             dirty = False
             for event in store.events(host):

@@ -1,0 +1,110 @@
+"""Which inventory a command means, and who acts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli, error_of, json_of
+from tests.conftest import Run
+
+NONE = "bmhctl: no inventory is named, and there is no bmh.toml or bmh.db in this folder or above it\n"
+HOW = "hint: create one: bmhctl -i bmh.toml init, or name one with -i or $BMHCTL_INVENTORY\n"
+NAMES = Run(0, "node01\nnode02\nnode03\n", "")
+
+
+def test_without_an_inventory_it_says_how_to_make_one(cli: Cli) -> None:
+    assert cli("list") == Run(2, "", NONE + HOW)
+
+
+def test_an_inventory_is_found_in_a_parent_folder(cli: Cli, lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = lab.parent / "a" / "b"
+    deep.mkdir(parents=True)
+    monkeypatch.chdir(deep)
+    assert cli("list", "-o", "name") == NAMES
+    (deep.parent / "bmh.toml").write_text("[hosts.near]\n")
+    assert cli("list", "-o", "name") == Run(0, "near\n", "")
+
+
+def test_two_inventories_in_one_folder_are_both_named(cli: Cli, lab: Path) -> None:
+    assert cli("-i", "bmh.db", "init", "-q").status == 0
+    here = lab.parent
+    assert cli("list") == Run(
+        2, "", f"bmhctl: there are two inventories here: {here}/bmh.toml and {here}/bmh.db\nhint: choose one with -i\n"
+    )
+    assert cli("list", "-i", "bmh.toml", "-o", "name") == NAMES
+
+
+def test_in_ci_none_is_searched_for(cli: Cli, lab: Path) -> None:
+    assert cli("list", CI="true") == Run(
+        2,
+        "",
+        "bmhctl: no inventory is named, and with $CI set none is searched for\n"
+        "hint: name it: bmhctl -i lab.db …, or export BMHCTL_INVENTORY=…\n",
+    )
+    assert cli("list", "-i", "bmh.toml", "-o", "name", CI="true") == NAMES
+    assert cli("list", "-o", "name", CI="true", BMHCTL_INVENTORY="bmh.toml") == NAMES
+
+
+def test_a_file_that_everybody_may_write_is_ignored_and_that_is_said(cli: Cli, lab: Path) -> None:
+    lab.chmod(0o666)
+    ignored = f"ignored {lab}: everybody may write {lab}; name it with -i to use it\n"
+    assert cli("list") == Run(2, "", ignored + NONE + HOW)
+    assert cli("list", "-i", str(lab), "-o", "name") == NAMES
+
+
+def test_a_file_in_a_folder_that_everybody_may_write_is_ignored(cli: Cli, lab: Path) -> None:
+    lab.parent.chmod(0o777)
+    done = cli("list")
+    assert (done.status, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"ignored {lab}: everybody may write {lab.parent};")
+    lab.parent.chmod(0o1777)
+    assert cli("list", "-o", "name") == NAMES
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_of_another_user_is_ignored(cli: Cli, lab: Path) -> None:
+    os.chown(lab, 65534, 65534)
+    done = cli("list")
+    assert (done.status, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"ignored {lab}: {lab} belongs to another user;")
+
+
+def test_the_variable_names_an_inventory_and_the_option_wins_over_it(cli: Cli, lab: Path) -> None:
+    nowhere = lab.parent / "nowhere.db"
+    missing = f"bmhctl: there is no inventory at {nowhere}\nhint: create one: bmhctl -i {nowhere} init\n"
+    assert cli("list", BMHCTL_INVENTORY="nowhere.db") == Run(11, "", missing)
+    assert cli("list", "-o", "name", "-i", "bmh.toml", BMHCTL_INVENTORY="nowhere.db") == NAMES
+    assert cli("list", "-o", "name", BMHCTL_INVENTORY="") == NAMES
+
+
+@pytest.mark.parametrize("name", ["hosts.txt", "hosts", "."])
+def test_a_name_that_is_no_inventorys_is_refused(name: str, cli: Cli) -> None:
+    assert cli("-i", name, "list") == Run(
+        2,
+        "",
+        f"bmhctl: {name!r} is no inventory\nhint: its name must end in .toml, .db, .sqlite or .sqlite3\n",
+    )
+
+
+def test_who_acts_is_the_option_then_the_variable_then_the_user(
+    cli: Cli, lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("cordon", "node01", "--as", "carol", BMHCTL_ACTOR="dave")
+    cli("--as", "carol", "uncordon", "node01", "--as", "erin")
+    cli("cordon", "node01", BMHCTL_ACTOR="dave")
+    monkeypatch.delenv("BMHCTL_ACTOR")
+    cli("uncordon", "node01")
+    events = json_of(cli("history", "node01", "-n", "4", "-o", "json"))["events"]
+    actors = [event["actor"] for event in events]
+    assert actors[:3] == ["carol", "erin", "dave"]
+    user, _, host = actors[3].partition("@")
+    assert user
+    assert host
+
+
+def test_errors_about_finding_are_json_when_asked(cli: Cli) -> None:
+    assert error_of(cli("list", "-o", "json"))["code"] == "usage"
+    assert error_of(cli("-i", "nowhere.toml", "-o", "json", "list"))["code"] == "unreachable"

@@ -1,0 +1,75 @@
+"""Policies: what they may say, and where a mistake in one stands."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from bmhctl.errors import InvalidError
+from bmhctl.policy import Policy, Step, StepKind, parse_policy
+from bmhctl.selector import parse_selector
+
+
+def test_an_empty_policy_has_the_defaults() -> None:
+    assert parse_policy({}) == Policy(timedelta(hours=4), timedelta(days=3), 3, (), ())
+
+
+def test_a_whole_policy_is_read() -> None:
+    document = {
+        "defaults": {"ttl": "1h", "max_ttl": "none", "quarantine_after": 5},
+        "checks": {"ssh": {"tcp": 22, "timeout": "5s", "selector": "!offline"}},
+        "cleanup": {"wipe": {"command": ["./wipe.sh", "{address}", "{labels.rack}", "{{x}}"], "timeout": "2h"}},
+    }
+
+    assert parse_policy(document) == Policy(
+        ttl=timedelta(hours=1),
+        max_ttl=None,
+        quarantine_after=5,
+        checks=(Step("ssh", StepKind.TCP, port=22, timeout=timedelta(seconds=5), selector=parse_selector("!offline")),),
+        cleanup=(
+            Step(
+                "wipe",
+                StepKind.COMMAND,
+                command=("./wipe.sh", "{address}", "{labels.rack}", "{{x}}"),
+                timeout=timedelta(hours=2),
+            ),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "message", "hint"),
+    [
+        ({"defaults": {"tll": "1h"}}, "defaults: unknown key 'tll'", "did you mean 'ttl'?"),
+        ({"defaults": {"ttl": 5}}, "defaults.ttl must be a text, not 5", None),
+        ({"defaults": {"ttl": "5"}}, "defaults.ttl: '5' is not a duration", "write it like 90s, 20m, 4h, 3d or 1h30m"),
+        ({"defaults": {"ttl": "0s"}}, "defaults.ttl is zero", 'a lease needs a length, or "none" for no end'),
+        ({"defaults": []}, "defaults must be a table, not []", None),
+        ({"defaults": {"quarantine_after": True}}, "defaults.quarantine_after must be a whole number from 1", None),
+        ({"checks": {"x": {}}}, "checks.x has neither command nor tcp", "give each step exactly one of them"),
+        ({"checks": {"x": {"tcp": 22, "command": ["a"]}}}, "checks.x has both command and tcp", None),
+        ({"checks": {"x": {"tcp": 70000}}}, "checks.x.tcp must be a port from 1 to 65535, not 70000", None),
+        ({"checks": {"x": {"command": "ls"}}}, "checks.x.command must be a list of texts", None),
+        ({"checks": {"x": {"command": []}}}, "checks.x.command must be a list of texts", None),
+        ({"checks": {"x": {"command": ["{adress}"]}}}, "checks.x.command: unknown placeholder {adress}", None),
+        ({"checks": {"x": {"tcp": 22, "selector": "a="}}}, None, None),
+        ({"checks": {"x": {"tcp": 22, "selector": "a["}}}, "checks.x.selector: 'a['", None),
+        ({"cleanup": {"x": {"tcp": 22, "timeout": "0s"}}}, "cleanup.x.timeout is zero", None),
+        ({"cleanup": {"x": {"redfish": {}}}}, "cleanup.x: unknown key 'redfish'", None),
+    ],
+)
+def test_each_mistake_is_named_with_its_key(document: dict[str, object], message: str | None, hint: str | None) -> None:
+    if message is None:
+        parse_policy(document)
+        return
+    with pytest.raises(InvalidError) as refused:
+        parse_policy(document)
+
+    assert refused.value.message.startswith(message)
+    assert hint is None or refused.value.hint == hint
+
+
+def test_a_default_lease_longer_than_the_longest_is_refused() -> None:
+    with pytest.raises(InvalidError, match=r"defaults\.ttl is longer than defaults\.max_ttl"):
+        parse_policy({"defaults": {"ttl": "2d", "max_ttl": "1d"}})
