@@ -7,6 +7,7 @@ Methods raise the errors of :mod:`bmhctl.errors` that the commands report, and r
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -182,25 +183,61 @@ class Inventory:
         *names: str,
         selector: str | None = None,
         count: int | None = None,
+        wants: Sequence[str] = (),
         purpose: str | None = None,
         ttl: timedelta | str | None = None,
+        wait: timedelta | str | bool | None = None,
+        request_id: str | None = None,
+        check: bool = False,
     ) -> Held:
-        """Takes hosts, all or none; ``ttl="none"`` asks for a lease without end.
+        """Takes hosts, all or none: these, or ``count`` that fit, or several ``wants`` such as ``"arch=arm64*2"``.
 
-        Raises ``BusyError``, ``UnsatisfiableError`` or ``NotFoundError``.
+        ``ttl="none"`` asks for a lease without end; ``wait`` is how long to wait for what is busy (True: for ever);
+        ``request_id`` makes asking again safe; ``check`` runs the readiness checks first. Raises ``BusyError``,
+        ``UnsatisfiableError``, ``WaitTimeoutError`` or ``NotFoundError``.
         """
-        from bmhctl.usecases.reservations import Wish, reserve
+        from bmhctl.usecases.queue import Patience, reserve_or_wait
+        from bmhctl.usecases.reservations import wish_for
+        from bmhctl.wants import parse_want
 
-        length = parse_duration(ttl) if isinstance(ttl, str) and ttl != "none" else None
-        wish = Wish(
-            names=names,
-            selector=_selector(selector),
-            count=count,
+        wish = wish_for(
+            names,
+            None if selector is None else parse_selector(selector),
+            count,
+            [parse_want(text) for text in wants],
             purpose=purpose,
-            ttl=ttl if isinstance(ttl, timedelta) else length,
+            ttl=None if ttl == "none" else _length(ttl),
             endless=ttl == "none",
+            request_id=request_id,
         )
-        return reserve(self._context, wish).held
+        patience = None
+        if wait is not None and wait is not False:
+            patience = Patience(time.sleep, None if wait is True else _length(wait))
+        return reserve_or_wait(self._context, wish, patience, check=check).held
+
+    def extend(self, reservation: str, ttl: timedelta | str | None = None) -> Held:
+        """Makes a lease last so long from now. Raises ``NotYoursError`` when it is over."""
+        from bmhctl.usecases.reservations import extend
+
+        return extend(self._context, reservation, _length(ttl)).held
+
+    def handover(self, reservation: str, to: str) -> Held:
+        """Gives a reservation to another owner, under a new id."""
+        from bmhctl.usecases.reservations import handover
+
+        return handover(self._context, reservation, to).held
+
+    def replace(self, name: str, reservation: str, *, reason: str) -> Held:
+        """Swaps a bad host of a reservation for another that fits. Raises ``BusyError`` when there is none."""
+        from bmhctl.usecases.reservations import replace_host
+
+        return replace_host(self._context, name, reservation, reason).held
+
+    def reap(self) -> tuple[Held, ...]:
+        """Ends the leases that are over; returns them with the hosts that they held."""
+        from bmhctl.usecases.reservations import reap_expired
+
+        return reap_expired(self._context).items
 
     @contextmanager
     def reserved(
@@ -208,11 +245,13 @@ class Inventory:
         *names: str,
         selector: str | None = None,
         count: int | None = None,
+        wants: Sequence[str] = (),
         purpose: str | None = None,
         ttl: timedelta | str | None = None,
+        wait: timedelta | str | bool | None = None,
     ) -> Iterator[Held]:
-        """Holds hosts for the block, and gives them back whatever happens in it."""
-        held = self.reserve(*names, selector=selector, count=count, purpose=purpose, ttl=ttl)
+        """Holds hosts for the block, and gives them back whatever happens in it. The lease is not renewed."""
+        held = self.reserve(*names, selector=selector, count=count, wants=wants, purpose=purpose, ttl=ttl, wait=wait)
         try:
             yield held
         except BaseException as error:
@@ -272,6 +311,10 @@ class Inventory:
         from bmhctl.usecases.verbs import uncordon
 
         return _done(uncordon(self._context, _choice(names, selector)))
+
+
+def _length(value: timedelta | str | bool | None) -> timedelta | None:
+    return parse_duration(value) if isinstance(value, str) else value or None if not isinstance(value, bool) else None
 
 
 def _selector(text: str | None) -> Selector:

@@ -45,6 +45,8 @@ class Remark(StrEnum):
     REASON_ADDED = "reason-added"
     REASON_CLOSED = "reason-closed"
     RESERVATION_LOST = "reservation-lost"
+    EXTEND = "extend"
+    HANDOVER = "handover"
 
 
 Fact = str | int
@@ -98,6 +100,7 @@ class Reservation:
     """One owner's right to some hosts; its id is the fencing token.
 
     Open while ``ended_at`` is None; valid while open and before ``expires_at`` (None: it never expires).
+    ``wants`` is what was asked for, ``request_id`` the caller's own name for the request, unique for an owner.
     """
 
     id: str
@@ -108,6 +111,8 @@ class Reservation:
     ttl: timedelta | None
     ended_at: datetime | None = None
     end_reason: str | None = None
+    wants: str | None = None
+    request_id: str | None = None
 
     def is_open(self) -> bool:
         """Whether nobody and nothing has ended it."""
@@ -116,6 +121,26 @@ class Reservation:
     def is_valid(self, now: datetime) -> bool:
         """Whether its holder may act on its hosts at ``now``."""
         return self.ended_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A place in the queue for hosts; a smaller ``id`` is older and goes first.
+
+    ``wants`` is what is asked for. ``deadline`` is when its owner stops waiting (None: never), ``refreshed_at``
+    when the waiting process last said that it lives. ``ttl`` and ``endless`` are the lease that is asked for.
+    """
+
+    owner: str
+    wants: str
+    created_at: datetime
+    refreshed_at: datetime
+    purpose: str | None = None
+    ttl: timedelta | None = None
+    endless: bool = False
+    deadline: datetime | None = None
+    request_id: str | None = None
+    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

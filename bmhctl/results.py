@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bmhctl.errors import BmhctlError, ExitStatus, combine
-from bmhctl.model import CheckResult, Event, Host, Reservation, State, Verb
+from bmhctl.model import CheckResult, Event, Host, Reservation, State, Ticket, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,3 +205,21 @@ class Document:
     """A text that is ready to print as it is: an inventory or a policy as TOML."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """One ticket: its place, what it asks for, and what it still misses, in words."""
+
+    ticket: Ticket
+    position: int
+    wants: str
+    missing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Who waits, the oldest first."""
+
+    items: tuple[Queued, ...]
+    now: datetime

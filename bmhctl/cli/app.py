@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from io import TextIOWrapper
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -16,6 +17,7 @@ from typer.models import CommandInfo
 
 from bmhctl.cli.invocation import GLOBAL_OPTIONS, Invocation
 from bmhctl.errors import BmhctlError, ExitStatus, UnreachableError, UsageError
+from bmhctl.output import hush
 
 PROGRAM = "bmhctl"
 
@@ -57,6 +59,12 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     },
     "Reservations": {
         "reservations": Entry("reserving", "reservations", "List who holds what, until when"),
+        "run": Entry("reserving", "run", "Reserve, run a command, give back"),
+        "extend": Entry("reserving", "extend", "Make a lease last longer"),
+        "handover": Entry("reserving", "handover", "Give a reservation to another owner"),
+        "replace": Entry("reserving", "replace", "Swap a bad host for another that fits"),
+        "queue": Entry("reserving", "queue", "List who waits for hosts"),
+        "queue cancel": Entry("reserving", "queue_cancel", "Take a ticket out of the queue"),
         "reap": Entry("reserving", "reap", "End the leases that are over"),
     },
     "Understanding": {
@@ -75,12 +83,18 @@ COMMANDS: dict[str, dict[str, Entry]] = {
 
 _ENTRIES: dict[str, Entry] = {name: entry for group in COMMANDS.values() for name, entry in group.items()}
 
+_GROUPS = {"policy": "Show or replace an inventory's policy."}
+"""The help of groups that are no command themselves."""
+
+_OWN_FAILURES = {"run": 125}
+"""Commands that pass on another program's statuses, and so have one of their own for their usage errors."""
+
 _WELCOME = """\
 bmhctl: take turns on bare-metal hosts. Three things to try first:
 
-  bmhctl -i bmh.toml init                 create an inventory in this folder
+  bmhctl -i bmh.toml init                     create an inventory in this folder
   bmhctl add 'node[01-03]' --label rack=r1    put hosts into it
-  bmhctl status                           see the fleet at a glance
+  bmhctl status                               see the fleet at a glance
 
 All commands: bmhctl --help. About one: bmhctl reserve --help.
 """
@@ -99,11 +113,13 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # the same
         """Builds one command, with the global options among its own."""
         name = self.prefix + cmd_name
-        if name in _ENTRIES:
-            return _build(name, _ENTRIES[name])
-        if any(known.startswith(f"{name} ") for known in _ENTRIES):
-            return _group(cmd_name, f"{name} ", _group_help(name))
-        return None
+        command = _build(name, _ENTRIES[name]) if name in _ENTRIES else None
+        if not any(known.startswith(f"{name} ") for known in _ENTRIES):
+            return command
+        group = _group(cmd_name, f"{name} ", command.help if command else _GROUPS[name])
+        if command is not None:  # a command of its own that has others below it
+            group.callback, group.params, group.invoke_without_command = command.callback, command.params, True
+        return group
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Gives every invocation a record of its own for the global options."""
@@ -136,16 +152,34 @@ class LazyGroup(TyperGroup):
 def run(args: list[str]) -> int:
     """Runs one command line; returns its exit status. What it has to say is on stdout and stderr."""
     invocation = Invocation()
-    root = application()
     if not _open_streams():
         return invocation.fail(UnreachableError("stdout is closed: nothing was done", hint="use > /dev/null"), args)
+    try:
+        status = _run(args, invocation)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.filename is not None:
+            raise  # not our output: a defect, to be seen whole
+        status = invocation.fail(UnreachableError(f"can't write the output: {error.strerror}"), args)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            hush(stream)  # or the interpreter would try once more, and end with a status of its own
+    return status
+
+
+def _run(args: list[str], invocation: Invocation) -> int:
+    root = application()
     _complete(root)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:
+        _check_text(args)
         if not args:
             sys.stdout.write(_WELCOME)
-            sys.stdout.flush()
             return ExitStatus.DONE
         with root.make_context(PROGRAM, args, obj=invocation) as ctx:
             root.invoke(ctx)
@@ -158,19 +192,27 @@ def run(args: list[str]) -> int:
         return 128 + signal.SIGINT
     except _EndedError as ended:
         return 128 + ended.number
-    except BrokenPipeError:
-        from bmhctl.output import hush
-
-        hush(sys.stdout)
-        return 128 + signal.SIGPIPE
-    except OSError as error:
+    except FileNotFoundError as error:
         if error.filename is not None:
-            raise  # not our output: a defect, to be seen whole
-        return invocation.fail(UnreachableError(f"can't write the output: {error.strerror}"), args)
+            raise
+        gone = UnreachableError("the folder that this was called in is gone", hint="cd to one that is there")
+        return invocation.fail(gone, args)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        return invocation.fail(_usage(error), args)
+        status = invocation.fail(_usage(error), args)
+        context = getattr(error, "ctx", None)
+        return _OWN_FAILURES.get(context.info_name, status) if context else status
+
+
+def _check_text(args: list[str]) -> None:
+    """Refuses what is no text: no inventory could hold it."""
+    ours = [(f"${name}", text) for name, text in os.environ.items() if name.startswith("BMH")]
+    for what, text in (*(("the argument", arg) for arg in args), *ours):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{what} {text!r} is not UTF-8", hint="write it in UTF-8") from None
 
 
 def _open_streams() -> bool:
@@ -185,6 +227,9 @@ def _open_streams() -> bool:
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     if sys.__stderr__ is None:
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # help is Typer's to write, and ends no command
     return is_open
 
 
@@ -195,7 +240,7 @@ def application() -> LazyGroup:
     return root
 
 
-def _group(name: str, prefix: str, help: str) -> LazyGroup:
+def _group(name: str, prefix: str, help: str | None) -> LazyGroup:
     group = LazyGroup(
         name=name,
         help=help,
@@ -231,11 +276,9 @@ def _build(name: str, entry: Entry) -> TyperCommand:
     )
     command.params.extend(GLOBAL_OPTIONS)
     command.context_settings = _SETTINGS
+    if name in _OWN_FAILURES:
+        command.allow_interspersed_args = False  # what follows the command's name is the command's
     return command  # type: ignore[return-value]  # the default class of a CommandInfo
-
-
-def _group_help(name: str) -> str:
-    return {"policy": "Show or replace an inventory's policy."}[name]
 
 
 def _version_option() -> TyperOption:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,12 +117,9 @@ def _output_in(args: list[str]) -> str | None:
     for position, arg in enumerate(args):
         if arg == "--":
             break
-        if arg in ("-o", "--output"):
-            found = args[position + 1] if position + 1 < len(args) else found
-        elif arg.startswith("--output="):
-            found = arg.removeprefix("--output=")
-        elif arg.startswith("-o") and not arg.startswith("--"):
-            found = arg[2:]
+        option = re.fullmatch(r"(?:-[qv]*o|--output(?:=|$))(.*)", arg, re.S)
+        if option:
+            found = option[1] or next(iter(args[position + 1 :]), found)
     return found
 
 

@@ -20,6 +20,9 @@ from bmhctl.usecases.choosing import Choice
 
 T = TypeVar("T")
 
+MOST = 1_000_000_000
+"""The largest count that an option takes: more than any inventory holds."""
+
 
 def complete_hosts(ctx: typer.Context, incomplete: str) -> list[str]:
     """The host names that begin so."""
@@ -71,6 +74,10 @@ Reservation = Annotated[
         autocompletion=_complete_reservations,
     ),
 ]
+ReservationId = Annotated[
+    str,
+    typer.Argument(metavar="RESERVATION", help="A reservation's id.", autocompletion=_complete_reservations),
+]
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; it is in the history.")]
 Force = Annotated[bool, typer.Option("--force", help="Override the holder; needs --reason.")]
 Fields = Annotated[str | None, typer.Option("--fields", metavar="A,B,C", help="Which columns or keys to show.")]
@@ -92,22 +99,29 @@ def choice(
 
 def field_list(text: str | None) -> tuple[str, ...] | None:
     """``a,b,c`` as a tuple; None stays None."""
-    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+    if text is None:
+        return None
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise UsageError("--fields names no field", hint="such as --fields name,state")
+    return names
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """A point in time: a duration from now (``2h``), or an ISO date or time (local time without a zone)."""
+    """A point in time to come: a duration from now (``2h``), or an ISO date or time (local time without a zone)."""
     try:
         return now + parse_duration(text)
     except UsageError:
         pass
     try:
-        read = datetime.fromisoformat(text)
-    except ValueError:
+        at = datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise UsageError(
             f"{text!r} is no time", hint="write a duration such as 2h or 3d, or a date such as 2026-12-24T18:00"
         ) from None
-    return read.astimezone(UTC)
+    if at <= now:
+        raise UsageError(f"{text} is in the past", hint="write a duration such as 2h or 3d, or a time to come")
+    return at
 
 
 def lease(text: str | None) -> tuple[timedelta | None, bool]:

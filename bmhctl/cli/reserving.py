@@ -1,57 +1,158 @@
-"""Reserving hosts, and who holds what."""
+"""Reserving hosts, waiting for them, and what holders do with what they have."""
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
-from bmhctl.cli.invocation import session
-from bmhctl.cli.options import Fields, HostNames, SelectorText, field_list, lease
-from bmhctl.errors import UnreachableError
+from bmhctl.cli.invocation import Session, session
+from bmhctl.cli.options import (
+    DryRun,
+    Fields,
+    Force,
+    HostName,
+    HostNames,
+    Reason,
+    Reservation,
+    ReservationId,
+    SelectorText,
+    field_list,
+    lease,
+)
+from bmhctl.errors import BmhctlError, UnreachableError
 from bmhctl.output import hush
-from bmhctl.results import Grant, Reservations
-from bmhctl.selector import EVERY_HOST, parse_selector
+from bmhctl.results import Done, Grant, Plan, Queue, Reservations
+from bmhctl.selector import parse_selector
+from bmhctl.units import parse_duration
 from bmhctl.usecases import reservations as usecases
+from bmhctl.wants import parse_want
+
+Count = Annotated[
+    int | None, typer.Option("-n", "--count", metavar="N", help="How many hosts.  [default: 1]", show_default=False)
+]
+WantTexts = Annotated[
+    list[str] | None,
+    typer.Option("--want", metavar="SELECTOR*N", help="One of several wants, all or none; may be repeated."),
+]
+Purpose = Annotated[str | None, typer.Option("--for", metavar="PURPOSE", help="What for.")]
+Ttl = Annotated[str | None, typer.Option("--ttl", metavar="DURATION", help="How long the lease lasts: 20m, 4h, none.")]
+Wait = Annotated[
+    str | None,
+    typer.Option(
+        "--wait",
+        metavar="[DURATION]",
+        flag_value="forever",
+        is_flag=False,
+        help="Wait in the queue for what is busy: so long, or for ever.",
+    ),
+]
+RequestId = Annotated[
+    str | None,
+    typer.Option("--request-id", metavar="ID", help="Asking again with the same id gives the same reservation."),
+]
+Check = Annotated[bool, typer.Option("--check", help="Run the readiness checks first; a host that fails is set aside.")]
 
 
 def reserve(
     ctx: typer.Context,
     hosts: HostNames = None,
     selector: SelectorText = None,
-    count: Annotated[
-        int | None, typer.Option("-n", "--count", metavar="N", help="How many hosts.  [default: 1]")
-    ] = None,
-    purpose: Annotated[str | None, typer.Option("--for", metavar="PURPOSE", help="What for.")] = None,
-    ttl: Annotated[
-        str | None, typer.Option("--ttl", metavar="DURATION", help="How long the lease lasts: 20m, 4h, none.")
-    ] = None,
+    count: Count = None,
+    want: WantTexts = None,
+    purpose: Purpose = None,
+    ttl: Ttl = None,
+    wait: Wait = None,
+    request_id: RequestId = None,
+    check: Check = False,
+    shell: Annotated[bool, typer.Option("--shell", help="Print lines for eval, also on failure.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Take these hosts, or any that fit: all of them or none. Prints the reservation and its hosts.
 
-    Of the hosts that fit, those come first that were used least recently.
+    Of the hosts that fit, those come first that were used least recently. What earlier tickets wait for is not
+    taken. A topology: --want 'arch=arm64*2' --want role=switch
     """
-    length, endless = lease(ttl)
-    wish = usecases.Wish(
-        names=tuple(hosts or ()),
-        selector=EVERY_HOST if selector is None else parse_selector(selector),
-        count=count,
-        purpose=purpose,
-        ttl=length,
-        endless=endless,
-    )
-    with session(ctx, Grant) as lab:
-        grant = usecases.reserve(lab.context, wish)
-        try:
+    from bmhctl.cli.waiting import patience_of
+    from bmhctl.usecases.queue import reserve_or_wait
+
+    try:
+        wish = _wish(hosts, selector, count, want, purpose, ttl, request_id)
+        patience = patience_of(ctx, wait)
+        with session(ctx, Plan if dry_run else Grant) as lab:
+            if dry_run:
+                lab.show(usecases.plan_reserve(lab.context, wish))
+                return
+            grant = reserve_or_wait(lab.context, wish, patience, check=check)
+            _answer(lab, grant, shell, is_safe=request_id is not None)
+    except BmhctlError as error:
+        if shell:
+            from bmhctl.runner.environment import unset_line
+
+            sys.stdout.write(unset_line(int(error.status)) + "\n")
+        raise
+
+
+def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
+    """Writes what was granted; when nobody can be told, and nobody can ask again, it is given back."""
+    try:
+        if not shell:
             lab.show(grant)
-        except OSError as error:
-            # Nobody knows of this reservation: its hosts would be lost until the lease is over.
-            usecases.give_up(lab.context, grant)
-            hush(lab.display.stdout)
-            raise UnreachableError(
-                f"can't write the answer ({error.strerror}): what was reserved is given back",
-                details={"reservation": grant.held.reservation.id},
-            ) from error
+            return
+        from bmhctl.runner.environment import export_line
+
+        sys.stdout.write(export_line(grant.held.reservation.id, grant.held.hosts) + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        hush(lab.display.stdout)
+        if is_safe:
+            raise
+        usecases.give_up(lab.context, grant.held.reservation.id, "the answer could not be written")
+        raise UnreachableError(
+            f"can't write the answer ({error.strerror}): what was reserved is given back",
+            details={"reservation": grant.held.reservation.id},
+        ) from error
+
+
+def run(
+    ctx: typer.Context,
+    command: Annotated[list[str], typer.Argument(metavar="[--] COMMAND…", help="What to run, with its own options.")],
+    hosts: Annotated[
+        list[str] | None, typer.Option("--host", metavar="HOST", help="This very host; may be repeated.")
+    ] = None,
+    selector: SelectorText = None,
+    count: Count = None,
+    want: WantTexts = None,
+    purpose: Purpose = None,
+    ttl: Ttl = None,
+    wait: Wait = None,
+    request_id: RequestId = None,
+    check: Check = False,
+    keep_on_fail: Annotated[
+        str | None,
+        typer.Option("--keep-on-fail", metavar="DURATION", help="When it fails, leave the hosts reserved so long."),
+    ] = None,
+    on_exit: Annotated[
+        str, typer.Option("--on-exit", metavar="taint|recycle", help="What becomes of the hosts afterwards.")
+    ] = "taint",
+) -> None:
+    """Reserve, run a command, give back: the whole turn, whatever happens in between.
+
+    The lease is renewed while the command runs; its exit status is passed through. 124: timed out waiting; 125:
+    bmhctl itself failed, or the lease was lost; 126, 127: the command is not executable, not found.
+    """
+    from bmhctl.cli.running import run_command
+
+    run_command(
+        ctx,
+        command,
+        lambda: _wish(hosts, selector, count, want, purpose, ttl, request_id),
+        wait=wait,
+        check=check,
+        keep_on_fail=keep_on_fail,
+        on_exit=on_exit,
+    )
 
 
 def reservations(
@@ -64,7 +165,97 @@ def reservations(
         lab.show(usecases.reservations(lab.context, ended=ended), field_list(fields))
 
 
-def reap(ctx: typer.Context) -> None:
+def extend(
+    ctx: typer.Context,
+    reservation: Reservation = None,
+    ttl: Annotated[
+        str | None, typer.Option("--ttl", metavar="DURATION", help="Until so long from now.  [default: its own length]")
+    ] = None,
+) -> None:
+    """Make a lease last longer, counted from now; never shorter, never longer than the policy allows."""
+    from bmhctl.errors import UsageError
+
+    if reservation is None:
+        raise UsageError("which reservation?", hint="give -R ID, or set BMH_RESERVATION")
+    with session(ctx, Grant) as lab:
+        length = None if ttl is None else parse_duration(ttl)
+        lab.show(usecases.extend(lab.context, reservation, length))
+
+
+def handover(
+    ctx: typer.Context,
+    which: ReservationId,
+    to: Annotated[str, typer.Option("--to", metavar="OWNER", help="Who shall have it.")],
+    reservation: Reservation = None,
+    force: Force = False,
+    reason: Reason = None,
+) -> None:
+    """Give a reservation to another owner: under a new id, which is printed; the old id is dead."""
+    with session(ctx, Grant) as lab:
+        lab.show(usecases.handover(lab.context, which, to, token=reservation, force=force, reason=reason))
+
+
+def replace(
+    ctx: typer.Context,
+    host: HostName,
+    reservation: Reservation = None,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="What is wrong with it.")] = "",
+) -> None:
+    """Swap a bad host of a reservation for another that fits; the bad one is tainted with a fault."""
+    from bmhctl.errors import UsageError
+
+    if reservation is None:
+        raise UsageError("of which reservation?", hint="give -R ID, or set BMH_RESERVATION")
+    with session(ctx, Grant) as lab:
+        lab.show(usecases.replace_host(lab.context, host, reservation, reason))
+
+
+def queue(ctx: typer.Context, fields: Fields = None) -> None:
+    """List who waits: position, age, what for, and what is missing."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from bmhctl.usecases.queue import queue as look_at_queue
+
+    with session(ctx, Queue, field_list(fields)) as lab:
+        lab.show(look_at_queue(lab.context), field_list(fields))
+
+
+def queue_cancel(
+    ctx: typer.Context,
+    ticket: Annotated[int, typer.Argument(metavar="TICKET", help="A ticket's number.")],
+    force: Annotated[bool, typer.Option("--force", help="Also somebody else's; needs --reason.")] = False,
+    reason: Reason = None,
+) -> None:
+    """Take a ticket out of the queue; whoever waits with it is told, and ends."""
+    from bmhctl.usecases.queue import cancel
+
+    with session(ctx, Done) as lab:
+        lab.show(cancel(lab.context, ticket, force=force, reason=reason))
+
+
+def reap(ctx: typer.Context, dry_run: DryRun = False) -> None:
     """End the leases that are over: their hosts become tainted. Every writing command does this first."""
     with session(ctx, Reservations) as lab:
-        lab.show(usecases.reap_expired(lab.context))
+        lab.show(usecases.reap_expired(lab.context, dry_run=dry_run))
+
+
+def _wish(
+    hosts: list[str] | None,
+    selector: str | None,
+    count: int | None,
+    want: list[str] | None,
+    purpose: str | None,
+    ttl: str | None,
+    request_id: str | None,
+) -> usecases.Wish:
+    length, endless = lease(ttl)
+    return usecases.wish_for(
+        tuple(hosts or ()),
+        None if selector is None else parse_selector(selector),
+        count,
+        [parse_want(text) for text in want or ()],
+        purpose=purpose,
+        ttl=length,
+        endless=endless,
+        request_id=request_id,
+    )

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from bmhctl.cli.invocation import session
-from bmhctl.cli.options import Fields, HostName, HostNames, SelectorText, States, choice, complete_hosts, field_list
+from bmhctl.cli.options import (
+    MOST,
+    Fields,
+    HostName,
+    HostNames,
+    SelectorText,
+    States,
+    choice,
+    complete_hosts,
+    field_list,
+)
 from bmhctl.results import Graph, History, HostDetail, Hosts, Status, Why
 
 _OptionalHost = Annotated[
@@ -63,7 +73,7 @@ def history(
     ctx: typer.Context,
     host: _OptionalHost = None,
     last: Annotated[
-        int | None, typer.Option("-n", "--last", min=1, metavar="N", help="Only the newest N events.")
+        int | None, typer.Option("-n", "--last", min=1, max=MOST, metavar="N", help="Only the newest N events.")
     ] = None,
     fields: Fields = None,
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.lifecycle.table import EDGES, MEANING
@@ -25,6 +26,8 @@ from bmhctl.results import (
     Outcome,
     Outcomes,
     Plan,
+    Queue,
+    Queued,
     Reservations,
     Status,
     VerbAnswer,
@@ -141,6 +144,19 @@ _RESULTS = Listing(
 _RESERVATION = ("id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "hosts")
 _EVENT = ("id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation")
 
+_TICKET = (
+    "ticket",
+    "position",
+    "owner",
+    "purpose",
+    "wants",
+    "missing",
+    "age",
+    "created_at",
+    "deadline",
+    "request_id",
+)
+
 LISTINGS: dict[type, Listing] = {
     Hosts: _HOSTS,
     HostDetail: Listing(tuple(FIELDS), (), tuple(FIELDS)),
@@ -149,6 +165,7 @@ LISTINGS: dict[type, Listing] = {
     Plan: _RESULTS,
     Imported: _RESULTS,
     Reservations: Listing(_RESERVATION, ("id", "owner", "hosts", "expires_at", "purpose"), _RESERVATION),
+    Queue: Listing(_TICKET, ("position", "ticket", "owner", "age", "wants", "missing"), _TICKET),
     History: Listing(_EVENT, ("at", "host", "actor", "verb", "source", "dest", "reason"), _EVENT),
 }
 """The results that hold a list, and what its records hold."""
@@ -187,6 +204,23 @@ def reservation_record(reservation: Reservation, hosts: Iterable[str]) -> Record
         "ended_at": iso(r.ended_at) if r.ended_at else None,
         "end_reason": r.end_reason,
         "hosts": [*hosts],
+    }
+
+
+def queued_record(item: Queued, now: datetime) -> Record:
+    """One ticket of the queue; ``age`` is in whole seconds."""
+    ticket = item.ticket
+    return {
+        "ticket": ticket.id,
+        "position": item.position,
+        "owner": ticket.owner,
+        "purpose": ticket.purpose,
+        "wants": item.wants,
+        "missing": item.missing,
+        "age": max(0, int((now - ticket.created_at).total_seconds())),
+        "created_at": iso(ticket.created_at),
+        "deadline": iso(ticket.deadline) if ticket.deadline else None,
+        "request_id": ticket.request_id,
     }
 
 
@@ -294,6 +328,9 @@ def document(result: object, fields: tuple[str, ...] | None = None) -> Envelope:
             return _listing(
                 "reservations", {"now": iso(result.now)}, "reservations", _picked(map(_held, result.items), fields)
             )
+        case Queue():
+            tickets = (queued_record(item, result.now) for item in result.items)
+            return _listing("queue", {"now": iso(result.now)}, "tickets", _picked(tickets, fields))
         case History():
             head = {"now": iso(result.now), "host": result.host}
             return _listing("history", head, "events", _picked(map(event_record, result.events), fields))

@@ -21,6 +21,7 @@ from bmhctl.results import (
     Imported,
     Outcomes,
     Plan,
+    Queue,
     Reservations,
     Status,
     Why,
@@ -43,6 +44,7 @@ FORMATS: dict[type, tuple[Format, ...]] = {
     Imported: _NAMED,
     Grant: _NAMED,
     Reservations: _NAMED,
+    Queue: _NAMED,
     History: _LISTED,
     Status: _STRUCTURED,
     Why: _STRUCTURED,
@@ -191,6 +193,8 @@ def _names(result: object) -> Iterable[str]:
             return (host.name for host in result.held.hosts)
         case Reservations():
             return (held.reservation.id for held in result.items)
+        case Queue():
+            return (str(item.ticket.id) for item in result.items)
         case Outcomes() | Plan() | Imported():
             return (item.host for item in result.items if item.error is None)
     raise TypeError(f"no names in {type(result).__name__}")
@@ -222,7 +226,9 @@ def _text(result: object, display: Display, fields: tuple[str, ...] | None) -> N
 
     lines = _chosen(result, display, fields) or _lines(result, display)
     if not paint(lines, display) and display.shown is Format.TABLE:
-        empty = {Hosts: "no hosts", Reservations: "no reservations", History: "no events"}.get(type(result))
+        empty = {Hosts: "no hosts", Reservations: "no reservations", Queue: "nobody waits", History: "no events"}.get(
+            type(result)
+        )
         if empty:
             note(empty, display)
 
@@ -256,6 +262,8 @@ def _lines(result: object, display: Display) -> Iterable[Line]:
             return views.detail_lines(result) if table else views.plain_detail(result)
         case Reservations():
             return columns(views.RESERVATION_COLUMNS, views.reservation_rows(result.items, result.now), display.width)
+        case Queue():
+            return columns(views.QUEUE_COLUMNS, views.queue_rows(result.items, result.now), display.width)
         case Grant():
             return views.grant_lines(result, display.width)
         case History():

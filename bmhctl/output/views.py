@@ -14,6 +14,7 @@ from bmhctl.results import (
     Held,
     HostDetail,
     Outcome,
+    Queued,
     Status,
     VerbAnswer,
     Why,
@@ -124,6 +125,34 @@ def reservation_rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line
             [(ago(r.created_at, now), "")],
             [(r.purpose or "", "")],
             [(" ".join(filter(None, (ago(r.ended_at, now), r.end_reason))), "")] if r.ended_at else [],
+        ]
+
+
+QUEUE_COLUMNS = (
+    Column("POS"),
+    Column("TICKET"),
+    Column("OWNER", 1),
+    Column("WAITS", 2),
+    Column("UNTIL", 4),
+    Column("FOR", 0, 12),
+    Column("MISSING", 3, 12),
+    Column("PURPOSE", 5, 12),
+)
+
+
+def queue_rows(items: Iterable[Queued], now: datetime) -> Iterator[list[Line]]:
+    """Tickets as rows of :data:`QUEUE_COLUMNS`."""
+    for item in items:
+        ticket = item.ticket
+        yield [
+            [(str(item.position), "bold")],
+            [(str(ticket.id), "")],
+            [(ticket.owner, "")],
+            [(format_age(now - ticket.created_at), "")],
+            _until(ticket.deadline, now) if ticket.deadline else [],
+            [(item.wants, "")],
+            [(item.missing, "yellow")],
+            [(ticket.purpose or "", "")],
         ]
 
 

@@ -26,13 +26,13 @@ def open_store(location: str) -> Store:
 
     path, is_declared = resolve(location)
     if not is_declared:
-        return Store(open_database(path), claims=Claims(_beside(path, ".claims")), folder=str(path.parent))
+        return Store(open_database(path), claims=Claims(path), folder=str(path.parent))
     from bmhctl.stores.declaration import DeclarationFile
 
     declaration = DeclarationFile(path)
     return Store(
         open_database(_state_file(declaration)),
-        claims=Claims(_beside(declaration.state_path, ".claims")),
+        claims=Claims(declaration.state_path),
         folder=str(declaration.path.parent),
         declaration=declaration,
     )
@@ -46,10 +46,6 @@ def resolve(location: str) -> tuple[Path, bool]:
     if path.suffix != ".toml" and path.suffix not in SQLITE_SUFFIXES:
         raise UsageError(f"{location!r} is no inventory", hint="its name must end in .toml, .db, .sqlite or .sqlite3")
     return path.resolve(), path.suffix == ".toml"
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
 
 
 def _state_file(declaration: DeclarationFile) -> Path:

@@ -1,43 +1,73 @@
-"""Claims on hosts: a file lock that a step's process inherits, so that it lives exactly as long as the step."""
+"""Claims: file locks that live exactly as long as the processes that hold them, however these end.
+
+A claim on a host is inherited by the process of a step, so that it outlives a runner that is killed. A claim on a
+ticket is shared by all processes that wait with it.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bmhctl.errors import UnreachableError
 
+_TRIES = 5
+_PAUSE = 0.002  # seconds: whoever only asks whether something is claimed holds the lock for microseconds
+
+
+def of_host(host_id: int) -> str:
+    """The name of the claim on a host."""
+    return f"host-{host_id}"
+
+
+def of_ticket(ticket_id: int) -> str:
+    """The name of the claim that the processes waiting with a ticket share."""
+    return f"ticket-{ticket_id}"
+
 
 class Claims:
-    """The claims on the hosts of one inventory on this machine; one file in ``folder`` for each claimed host."""
+    """The claims of one inventory on this machine; one file for each, in a folder beside the inventory's file."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, inventory: Path) -> None:
+        self._inventory = inventory
+        self._folder = inventory.with_name(inventory.name + ".claims")
 
     @contextmanager
-    def claim(self, host_id: int) -> Iterator[int | None]:
-        """Claims a host; yields a descriptor for the step's process to inherit, None when it is claimed already.
+    def share(self, name: str) -> Iterator[None]:
+        """Holds a claim together with others until the block ends."""
+        handle = self._acquire(name, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
+            self._tidy(name)
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[int | None]:
+        """Claims alone; yields a descriptor for the step's process to inherit, None when it is claimed already.
 
         The claim ends with the block, or later: with the last process that inherited the descriptor.
         """
-        handle = self._acquire(host_id)
+        handle = self._acquire(name)
         if handle is None:
             yield None
             return
         try:
             yield handle
         finally:
-            # A step that outlived its runner would keep the lock on an unlinked file: then the file stays.
+            # A step that outlived its runner keeps the lock: then its file stays.
             os.close(handle)
-            self._tidy(host_id)
+            self._tidy(name)
 
-    def is_claimed(self, host_id: int) -> bool:
-        """Whether a step is running on the host."""
+    def is_claimed(self, name: str) -> bool:
+        """Whether a process holds it."""
         try:
-            handle = os.open(self._path(host_id), os.O_RDWR | os.O_CLOEXEC)
+            handle = os.open(self._path(name), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -47,25 +77,25 @@ class Claims:
         finally:
             os.close(handle)
 
-    def _acquire(self, host_id: int) -> int | None:
-        path = self._path(host_id)
+    def _acquire(self, name: str, kind: int = fcntl.LOCK_EX) -> int | None:
+        path = self._path(name)
         while True:
             try:
-                self._folder.mkdir(exist_ok=True)
+                self._make_folder()
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except FileNotFoundError:
                 continue  # the folder was tidied away in between
             except OSError as error:
                 raise self._unreachable(error) from error
-            if not _lock(handle):
+            if not any(_lock(handle, kind) for _ in _patiently()):
                 os.close(handle)
                 return None
             if _is_file(handle, path):
                 return handle
             os.close(handle)  # it was tidied away in between: lock the one that is there now
 
-    def _tidy(self, host_id: int) -> None:
-        path = self._path(host_id)
+    def _tidy(self, name: str) -> None:
+        path = self._path(name)
         try:
             handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
@@ -79,18 +109,34 @@ class Claims:
         finally:
             os.close(handle)
 
-    def _path(self, host_id: int) -> Path:
-        return self._folder / str(host_id)
+    def _make_folder(self) -> None:
+        if self._folder.is_dir():
+            return
+        self._folder.mkdir(exist_ok=True)
+        with suppress(OSError):  # whoever may write the inventory may claim its hosts: the group, too
+            there = self._inventory.stat()
+            os.chown(self._folder, -1, there.st_gid)
+            self._folder.chmod(there.st_mode & 0o777 | (there.st_mode & 0o444) >> 2)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / name
 
     def _unreachable(self, error: OSError) -> UnreachableError:
         return UnreachableError(
-            f"can't claim a host in {self._folder}: {error.strerror}", hint=f"make {self._folder.parent} writable"
+            f"can't claim anything in {self._folder}: {error.strerror}", hint=f"make {self._folder.parent} writable"
         )
 
 
-def _lock(handle: int) -> bool:
+def _patiently() -> Iterator[None]:
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(_PAUSE)
+        yield
+
+
+def _lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

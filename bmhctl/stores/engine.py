@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from bmhctl.model import Event, Host, HostSpec, Reservation, State
+from bmhctl.model import Event, Host, HostSpec, Reservation, State, Ticket
 from bmhctl.selector import EVERY_HOST, Selector, selectable
 from bmhctl.stores.rows import (
     EVENT_COLUMNS,
@@ -19,16 +19,19 @@ from bmhctl.stores.rows import (
     LIFECYCLE_COLUMNS,
     RESERVATION_COLUMNS,
     SPEC_COLUMNS,
+    TICKET_COLUMNS,
     Row,
     Value,
     from_event,
     from_lifecycle,
     from_reservation,
     from_spec,
+    from_ticket,
     from_time,
     to_event,
     to_host,
     to_reservation,
+    to_ticket,
 )
 from bmhctl.stores.schema import TABLES
 from bmhctl.units import quantity
@@ -60,6 +63,9 @@ class Database(Protocol):
     def savepoint(self) -> AbstractContextManager[None]:
         """A part of a transaction that is undone on its own when the block raises."""
 
+    def version(self) -> int:
+        """Differs from an earlier one when another connection committed since."""
+
     def start_ids_after(self, table: str, last: int) -> None:
         """Makes the next id that the table gives larger than ``last``."""
 
@@ -74,7 +80,8 @@ class HostQuery:
     Without names and patterns, every name counts. ``states`` empty means every state. ``by_turn`` orders by who was
     used least recently, else hosts come by name.
     ``reservable`` leaves out cordoned and undeclared hosts, ``declared`` just the undeclared ones;
-    ``marked`` keeps those that are cordoned, undeclared, or have a fault.
+    ``marked`` keeps those that are cordoned, undeclared, or have a fault; ``comes_back`` those that are free now or
+    will be without an operator.
     """
 
     names: tuple[str, ...] = ()
@@ -87,6 +94,7 @@ class HostQuery:
     reservable: bool = False
     declared: bool = False
     marked: bool = False
+    comes_back: bool = False
     by_turn: bool = False
     limit: int | None = None
 
@@ -107,6 +115,11 @@ _ADD_RESERVATION = (
 _SAVE_RESERVATION = f"UPDATE reservations SET {', '.join(f'{c} = ?' for c in RESERVATION_COLUMNS[1:])} WHERE id = ?"
 _EVENT_SELECT = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events"
 _RESERVATION_SELECT = f"SELECT {', '.join(RESERVATION_COLUMNS)} FROM reservations"
+_TICKET_SELECT = f"SELECT {', '.join(TICKET_COLUMNS)} FROM tickets"
+_ADD_TICKET = (
+    f"INSERT INTO tickets ({', '.join(TICKET_COLUMNS[1:])}) "
+    f"VALUES ({', '.join('?' * (len(TICKET_COLUMNS) - 1))}) RETURNING id"
+)
 _NAMES_AT_ONCE = 500
 
 
@@ -285,6 +298,49 @@ class Store:
         values = from_reservation(reservation)
         self._run(_SAVE_RESERVATION, [*values[1:], values[0]])
 
+    def reservation_of_request(self, owner: str, request_id: str) -> Reservation | None:
+        """What an owner's request was granted, open or ended."""
+        return self._one(
+            f"{_RESERVATION_SELECT} WHERE owner = ? AND request_id = ?", [owner, request_id], to_reservation
+        )
+
+    # tickets
+
+    def tickets(self) -> list[Ticket]:
+        """Every ticket, the oldest first, also of processes that are gone."""
+        return [to_ticket(row) for row in self.database.execute(f"{_TICKET_SELECT} ORDER BY id")]
+
+    def ticket(self, ticket_id: int) -> Ticket | None:
+        """The ticket with this id."""
+        return self._one(f"{_TICKET_SELECT} WHERE id = ?", [ticket_id], to_ticket)
+
+    def add_ticket(self, ticket: Ticket) -> Ticket:
+        """Saves a new ticket at the end of the queue; the result has its id."""
+        return replace(ticket, id=int(self._value(_ADD_TICKET, from_ticket(ticket)) or 0))
+
+    def refresh_ticket(self, ticket_id: int, now: datetime) -> None:
+        """Notes that somebody still waits."""
+        self._run("UPDATE tickets SET refreshed_at = ? WHERE id = ?", [from_time(now), ticket_id])
+
+    def drop_ticket(self, ticket_id: int) -> None:
+        """Takes a ticket out of the queue; nothing happens if it is not there."""
+        self._run("DELETE FROM tickets WHERE id = ?", [ticket_id])
+
+    def generation(self) -> tuple[int, int, int]:
+        """Differs from an earlier one when a host or the queue changed since."""
+        row = next(
+            iter(
+                self.database.execute(
+                    "SELECT (SELECT COALESCE(MAX(id), 0) FROM events), COUNT(*), COALESCE(SUM(id), 0) FROM tickets"
+                )
+            )
+        )
+        return int(row[0] or 0), int(row[1] or 0), int(row[2] or 0)
+
+    def version(self) -> int:
+        """Differs from an earlier one when another connection committed anything since; costs microseconds."""
+        return self.database.version()
+
     # events
 
     def events(self, host: Host | str | None = None, last: int | None = None) -> Iterator[Event]:
@@ -392,7 +448,9 @@ def _where(query: HostQuery) -> tuple[str, list[Value]]:
         terms.append("hosts.cordon IS NULL")
     if query.marked:
         terms.append("(hosts.cordon IS NOT NULL OR hosts.undeclared = 1 OR hosts.fault IS NOT NULL)")
-    if query.reservable or query.declared:
+    if query.comes_back:
+        terms.append("hosts.cordon IS NULL AND hosts.fault IS NULL AND hosts.state <> 'maintenance'")
+    if query.reservable or query.declared or query.comes_back:
         terms.append("hosts.undeclared = 0")
     return (f" WHERE {' AND '.join(terms)}" if terms else ""), parameters
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from bmhctl.model import Bmc, Event, Host, HostSpec, Mark, Remark, Reservation, State, Verb
+from bmhctl.model import Bmc, Event, Host, HostSpec, Mark, Remark, Reservation, State, Ticket, Verb
 
 Value = str | int | float | None
 """What a column holds."""
@@ -28,7 +28,30 @@ LIFECYCLE_COLUMNS = (
     "reservation",
     "used_at",
 )
-RESERVATION_COLUMNS = ("id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason")
+RESERVATION_COLUMNS = (
+    "id",
+    "owner",
+    "purpose",
+    "created_at",
+    "expires_at",
+    "ttl",
+    "ended_at",
+    "end_reason",
+    "wants",
+    "request_id",
+)
+TICKET_COLUMNS = (
+    "id",
+    "owner",
+    "wants",
+    "created_at",
+    "refreshed_at",
+    "purpose",
+    "ttl",
+    "endless",
+    "deadline",
+    "request_id",
+)
 EVENT_COLUMNS = ("id", "host", "at", "actor", "verb", "source", "dest", "reason", "reservation")
 
 HOST_SELECT = (
@@ -94,6 +117,23 @@ def from_reservation(reservation: Reservation) -> list[Value]:
         None if reservation.ttl is None else reservation.ttl // _MICROSECOND,
         from_time(reservation.ended_at),
         reservation.end_reason,
+        reservation.wants,
+        reservation.request_id,
+    ]
+
+
+def from_ticket(ticket: Ticket) -> list[Value]:
+    """The values of :data:`TICKET_COLUMNS`, without the id."""
+    return [
+        ticket.owner,
+        ticket.wants,
+        from_time(ticket.created_at),
+        from_time(ticket.refreshed_at),
+        ticket.purpose,
+        None if ticket.ttl is None else ticket.ttl // _MICROSECOND,
+        int(ticket.endless),
+        from_time(ticket.deadline),
+        ticket.request_id,
     ]
 
 
@@ -165,7 +205,7 @@ def to_host(row: Row) -> Host:
 
 def to_reservation(row: Row) -> Reservation:
     """A reservation from the values of :data:`RESERVATION_COLUMNS`."""
-    identifier, owner, purpose, created_at, expires_at, ttl, ended_at, end_reason = row
+    identifier, owner, purpose, created_at, expires_at, ttl, ended_at, end_reason, wants, request_id = row
     return Reservation(
         id=str(identifier),
         owner=str(owner),
@@ -175,6 +215,25 @@ def to_reservation(row: Row) -> Reservation:
         ttl=None if ttl is None else timedelta(microseconds=int(ttl)),
         ended_at=to_time(ended_at),
         end_reason=_text(end_reason),
+        wants=_text(wants),
+        request_id=_text(request_id),
+    )
+
+
+def to_ticket(row: Row) -> Ticket:
+    """A ticket from the values of :data:`TICKET_COLUMNS`."""
+    identifier, owner, wants, created_at, refreshed_at, purpose, ttl, endless, deadline, request_id = row
+    return Ticket(
+        id=int(identifier or 0),
+        owner=str(owner),
+        wants=str(wants),
+        created_at=_moment(created_at),
+        refreshed_at=_moment(refreshed_at),
+        purpose=_text(purpose),
+        ttl=None if ttl is None else timedelta(microseconds=int(ttl)),
+        endless=bool(endless),
+        deadline=to_time(deadline),
+        request_id=_text(request_id),
     )
 
 

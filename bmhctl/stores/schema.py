@@ -91,7 +91,29 @@ _CORE = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_CORE,)
+_QUEUE = Migration(
+    "queue",
+    (
+        "ALTER TABLE reservations ADD COLUMN wants TEXT",
+        "ALTER TABLE reservations ADD COLUMN request_id TEXT",
+        "CREATE UNIQUE INDEX reservations_request ON reservations (owner, request_id) WHERE request_id IS NOT NULL",
+        """CREATE TABLE tickets (
+            id {serial},
+            owner TEXT NOT NULL,
+            wants TEXT NOT NULL,
+            created_at BIGINT NOT NULL,
+            refreshed_at BIGINT NOT NULL,
+            purpose TEXT,
+            ttl BIGINT,
+            endless SMALLINT NOT NULL,
+            deadline BIGINT,
+            request_id TEXT
+        )""",
+        "CREATE UNIQUE INDEX tickets_request ON tickets (owner, request_id) WHERE request_id IS NOT NULL",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE)
 """In the order in which they are applied; a released one never changes."""
 
 VERSION = len(MIGRATIONS)
@@ -108,6 +130,8 @@ TABLES: dict[str, tuple[str, ...]] = {
         "ttl",
         "ended_at",
         "end_reason",
+        "wants",
+        "request_id",
     ),
     "hosts": (
         "id",

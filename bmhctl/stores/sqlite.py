@@ -88,6 +88,10 @@ class SqliteDatabase:
         with suppress(BmhctlError):
             self.execute(sql)
 
+    def version(self) -> int:
+        """SQLite's ``data_version``."""
+        return int(next(iter(self.execute("PRAGMA data_version")))[0] or 0)
+
     def start_ids_after(self, table: str, last: int) -> None:
         """Makes the next id that the table gives larger than ``last``."""
         self.execute("DELETE FROM sqlite_sequence WHERE name = ?", [table])

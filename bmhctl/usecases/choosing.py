@@ -94,7 +94,7 @@ def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError
             found = list(_matching(ctx, name))
             hosts.update((host.name, host) for host in found)
             if not found:
-                missing.append(NotFoundError(f"no host matches {name!r}", host=name, hint="bmhctl list shows all"))
+                missing.append(NotFoundError("matches no host", host=name, hint="bmhctl list shows all"))
     if narrow:
         fitting = ctx.store.hosts(replace(query, names=tuple(hosts))) if hosts else iter(())
         keep = {host.name for host in fitting}
@@ -112,6 +112,10 @@ def not_found(ctx: Context, name: str) -> NotFoundError:
     """The error for a name that no host bears, with the nearest name there is."""
     from difflib import get_close_matches
 
+    if "*" in name or "?" in name or "[" in name:
+        return NotFoundError(
+            "names no host", host=name, hint="this command takes one exact name; bmhctl list shows all"
+        )
     near = get_close_matches(name, ctx.store.names(), n=1)
     hint = f"did you mean {near[0]}?" if near else "bmhctl list shows all hosts"
     return NotFoundError("there is no such host", host=name, hint=hint)

@@ -88,7 +88,7 @@ def graph(ctx: Context, name: str | None = None) -> Graph:
 def _why(ctx: Context, host: Host, now: datetime) -> Why:
     verbs = [*possible(host.state)]
     answers = tuple(_answer(ctx, host, verb, now) for verb in verbs)
-    return Why(host, _summary(host, now), tuple(_facts(ctx, host, now)), answers, _next(host, now), now)
+    return Why(host, _summary(host, now), tuple(_facts(ctx, host, now)), answers, _next(ctx, host, now), now)
 
 
 def _summary(host: Host, now: datetime) -> str:
@@ -169,16 +169,19 @@ _COMMANDS = {
 }
 
 
-def _next(host: Host, now: datetime) -> str | None:
+def _next(ctx: Context, host: Host, now: datetime) -> str | None:
     match host.state:
         case State.INITIAL:
             return f"bmhctl ready {host.name}"
+        case _ if host.undeclared:
+            return f"bmhctl remove {host.name}" if not host.dirty else None
         case State.AVAILABLE:
             return f"bmhctl uncordon {host.name}" if host.cordon else None
         case State.RESERVED if host.reservation is not None and not host.reservation.is_valid(now):
             return "bmhctl reap"
         case State.RESERVED:
-            return f"bmhctl release -R {host.reservation.id}" if host.reservation else None
+            mine = host.reservation is not None and host.reservation.owner == ctx.actor
+            return f"bmhctl taint {host.name}" if mine else None
         case State.TAINTED:
             return f"bmhctl reset {host.name}"
         case State.MAINTENANCE:

@@ -1,4 +1,4 @@
-"""Reserving hosts, all or none, and looking at who holds what."""
+"""Reserving hosts, all or none, in the order of the tickets; and what holders do with what they have."""
 
 from __future__ import annotations
 
@@ -6,62 +6,287 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from bmhctl.errors import BusyError, UnsatisfiableError, UsageError
-from bmhctl.model import Host, Reservation, State, Verb
+from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UnsatisfiableError, UsageError
+from bmhctl.model import Host, Remark, Reservation, State, Verb
 from bmhctl.policy import Policy
-from bmhctl.results import Grant, Held, Reservations
-from bmhctl.selector import EVERY_HOST, Selector
+from bmhctl.results import Grant, Held, Outcome, Plan, Reservations
+from bmhctl.selector import Selector
 from bmhctl.stores.engine import HostQuery
 from bmhctl.units import format_duration
 from bmhctl.usecases.choosing import not_found, unfold
 from bmhctl.usecases.context import Context, begin, look
-from bmhctl.usecases.leases import describe, give_back, hosts_of, reap
-from bmhctl.usecases.moving import decide, facts_of, move
+from bmhctl.usecases.leases import (
+    check_token,
+    describe,
+    forced_reason,
+    give_back,
+    held_reservation,
+    hosts_of,
+    reap,
+)
+from bmhctl.usecases.matching import Match, match
+from bmhctl.usecases.moving import decide, facts_of, move, remark
 from bmhctl.usecases.naming import new_reservation_id
+from bmhctl.usecases.turns import candidates, due_before, free_for, query_for
+from bmhctl.wants import MOST_HOSTS, Want, Wants, dump_wants, load_wants, total
+from bmhctl.wants import describe as in_words
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a reservation is asked for: these very hosts, or ``count`` hosts that fit the selector.
+    """What a reservation is asked for.
 
-    ``ttl`` is how long the lease shall last (None: as the policy says); ``endless`` asks for a lease without
-    end, where the policy allows it.
+    ``ttl`` is how long the lease shall last (None: as the policy says); ``endless`` asks for a lease without end,
+    where the policy allows it. ``request_id`` makes asking again safe: the same id gives the same reservation.
+    ``token`` is the id that the reservation shall have, if the caller needs to know it before.
     """
 
-    names: tuple[str, ...] = ()
-    selector: Selector = EVERY_HOST
-    count: int | None = None
+    wants: Wants
     purpose: str | None = None
     ttl: timedelta | None = None
     endless: bool = False
+    request_id: str | None = None
+    token: str | None = None
+
+
+def wish_for(
+    names: Sequence[str] = (),
+    selector: Selector | None = None,
+    count: int | None = None,
+    wants: Sequence[Want] = (),
+    *,
+    purpose: str | None = None,
+    ttl: timedelta | None = None,
+    endless: bool = False,
+    request_id: str | None = None,
+) -> Wish:
+    """A wish from what a person says: these very hosts; or ``count`` that fit a selector; or several wants.
+
+    Raises :class:`UsageError` for one that makes no sense.
+    """
+    ways = [bool(names), selector is not None or count is not None, bool(wants)]
+    if sum(ways) > 1:
+        raise UsageError("name hosts, or choose them with -l and -n, or with --want: not several of these")
+    if not any(ways):
+        raise UsageError(
+            "what shall be reserved?", hint="name hosts, or say how many: -n 1; or what they must be: -l arch=arm64"
+        )
+    if count is not None and count < 1:
+        raise UsageError(f"can't reserve {count} hosts", hint="-n takes a number from 1")
+    if ttl is not None and not ttl:
+        raise UsageError("a lease of no length makes no sense", hint="such as --ttl 20m")
+    if request_id == "":
+        raise UsageError("the request id is empty", hint='such as --request-id "$CI_JOB_ID"')
+    found: Wants
+    if names:
+        for name in (unfolded := unfold(names)):
+            if "*" in name or "?" in name:
+                raise UsageError(f"{name!r} names no host", hint="reserve takes exact names, or -l SELECTOR -n N")
+        found = tuple(Want(name=name) for name in unfolded)
+    elif wants:
+        found = tuple(wants)
+    else:
+        found = (Want(selector or Selector(), count or 1),)
+    if total(found) > MOST_HOSTS:
+        raise UsageError(f"{total(found)} hosts are too many for one reservation", hint=f"at most {MOST_HOSTS}")
+    return Wish(found, purpose, ttl, endless, request_id)
 
 
 def reserve(ctx: Context, wish: Wish) -> Grant:
-    """Takes all the hosts of a wish in one commit, or none of them.
+    """Takes all the hosts of a wish in one commit, or none of them; hosts due to an earlier ticket are not free.
 
-    Raises :class:`bmhctl.errors.NotFoundError` for unknown names, :class:`BusyError` when hosts fit but are not free,
-    :class:`UnsatisfiableError` when no set of hosts could ever fit, :class:`UsageError` for a senseless wish.
+    Raises :class:`bmhctl.errors.NotFoundError` for unknown names, :class:`BusyError` when hosts fit but are not
+    free, :class:`UnsatisfiableError` when no set of hosts could ever fit, :class:`NotYoursError` when the request
+    id's reservation is over, :class:`UsageError` when it was for something else.
     """
-    _check(wish)
     begin(ctx)
-    ttl, notes = _ttl(ctx.policy(), wish)
+    terms = lease_of(ctx.policy(), wish)
     with ctx.store.transaction():
-        now = ctx.clock()
-        wanted = _named(ctx, wish) if wish.names else _fitting(ctx, wish)
-        reservation = Reservation(
-            id=new_reservation_id(ctx.store),
-            owner=ctx.actor,
-            purpose=wish.purpose,
-            created_at=now,
-            expires_at=None if ttl is None else now + ttl,
-            ttl=ttl,
+        return granted_before(ctx, wish) or grant(ctx, wish, terms, choose_hosts(ctx, wish))
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The lease that a wish gets under the policy: None is without end; ``notes`` say where it differs."""
+
+    ttl: timedelta | None
+    notes: tuple[str, ...] = ()
+
+
+def plan_reserve(ctx: Context, wish: Wish) -> Plan:
+    """What ``reserve`` would take now; raises what it would raise. Nothing changes."""
+    look(ctx)
+    terms = lease_of(ctx.policy(), wish)
+    with ctx.store.snapshot():
+        hosts = choose_hosts(ctx, wish)
+    items = [Outcome(host.name, True, "would be taken", host.state, State.RESERVED) for host in hosts]
+    return Plan("reserve", tuple(items), terms.notes)
+
+
+def lease_of(policy: Policy, wish: Wish) -> Terms:
+    """How long the lease will be; raises :class:`UsageError` for one without end where there is a maximum."""
+    if wish.endless:
+        if policy.max_ttl is not None:
+            raise UsageError(
+                "this inventory allows no lease without end",
+                hint=f'its max_ttl is {format_duration(policy.max_ttl)}; max_ttl = "none" in its policy lifts it',
+            )
+        return Terms(None)
+    ttl = wish.ttl or policy.ttl
+    if policy.max_ttl is not None and (ttl is None or ttl > policy.max_ttl):
+        most = format_duration(policy.max_ttl)
+        return Terms(policy.max_ttl, (f"the lease is {most}, the longest that this inventory allows",))
+    return Terms(ttl)
+
+
+def granted_before(ctx: Context, wish: Wish) -> Grant | None:
+    """What the wish's request id was granted before, if it was; see :func:`reserve` for what is raised."""
+    if wish.request_id is None:
+        return None
+    known = ctx.store.reservation_of_request(ctx.actor, wish.request_id)
+    if known is None:
+        return None
+    check_same(wish, known.wants)
+    held_reservation(ctx, known.id, ctx.clock())
+    return Grant(Held(known, tuple(hosts_of(ctx, known))), (f"request {wish.request_id} was granted before",))
+
+
+def check_same(wish: Wish, wants: str | None) -> None:
+    """Raises :class:`UsageError` when the wish's request id was used for other wants."""
+    if wants is not None and wants != dump_wants(wish.wants):
+        raise UsageError(
+            f"request id {wish.request_id!r} was used for {in_words(load_wants(wants))}, not {in_words(wish.wants)}",
+            hint="use another request id for another wish",
         )
-        ctx.store.add_reservation(reservation)
-        hosts = [
-            move(ctx, host, Verb.RESERVE, facts_of(ctx, host, now), now, reason=wish.purpose, reservation=reservation)
-            for host in wanted
-        ]
-    return Grant(Held(reservation, tuple(hosts)), notes)
+
+
+def grant(ctx: Context, wish: Wish, terms: Terms, hosts: Sequence[Host], *, claims_are_mine: bool = False) -> Grant:
+    """Reserves the chosen hosts in the caller's transaction."""
+    now = ctx.clock()
+    reservation = Reservation(
+        id=wish.token or new_reservation_id(ctx.store),
+        owner=ctx.actor,
+        purpose=wish.purpose,
+        created_at=now,
+        expires_at=None if terms.ttl is None else now + terms.ttl,
+        ttl=terms.ttl,
+        wants=dump_wants(wish.wants),
+        request_id=wish.request_id,
+    )
+    ctx.store.add_reservation(reservation)
+    taken = []
+    for host in hosts:
+        facts = facts_of(ctx, host, now, claim_is_mine=claims_are_mine)
+        taken.append(move(ctx, host, Verb.RESERVE, facts, now, reason=wish.purpose, reservation=reservation))
+    return Grant(Held(reservation, tuple(taken)), terms.notes)
+
+
+def choose_hosts(ctx: Context, wish: Wish, before: int | None = None) -> tuple[Host, ...]:
+    """The hosts that a wish gets now, in the caller's transaction; raises why it gets none.
+
+    ``before`` is the ticket it waits with: only older ones go first.
+    """
+    _check_names(ctx, wish.wants)
+    free = free_for(ctx, wish.wants, before)
+    found = match(wish.wants, free)
+    if not found.missing:
+        return found.hosts
+    check_satisfiable(ctx, wish.wants)
+    raise _busy(ctx, wish.wants, found, before)
+
+
+def check_satisfiable(ctx: Context, wants: Wants) -> None:
+    """Raises :class:`UnsatisfiableError` when no set of the declared hosts could ever fit, whatever their states.
+
+    Says how many hosts each term of a selector excludes, and the nearest wish that could be met.
+    """
+    possible = match(wants, candidates(ctx, [wants], HostQuery(declared=True)))
+    if not possible.missing:
+        return
+    everyone = ctx.store.count(HostQuery(declared=True))
+    excluded: dict[str, int] = {}
+    for want in wants:
+        for term in want.selector.terms:
+            fitting = ctx.store.count(HostQuery(selector=Selector((term,)), declared=True))
+            excluded[str(term)] = everyone - fitting
+    words = [f"{term} excludes {number}" for term, number in excluded.items()]
+    nearest = len(possible.hosts)
+    raise UnsatisfiableError(
+        f"{in_words(wants)} can never be had here: of {everyone} declared hosts {nearest or 'none'} would fit"
+        + (f" ({'; '.join(words)})" if words else ""),
+        hint=_alternative(ctx, wants, nearest),
+        details={"fitting": nearest, "hosts": everyone, "excluded": excluded},
+    )
+
+
+def _alternative(ctx: Context, wants: Wants, nearest: int) -> str:
+    if nearest:
+        return f"{nearest} at once would be possible; bmhctl list -l SELECTOR shows what fits"
+    terms = [(want, term) for want in wants for term in want.selector.terms]
+    for want, term in terms:
+        rest = Selector(tuple(t for t in want.selector.terms if t is not term))
+        number = ctx.store.count(HostQuery(selector=rest, declared=True))
+        if number >= want.count:
+            return f"without {term} there are {number}" + (f": -l '{rest}'" if rest.terms else "")
+    return "bmhctl list shows all hosts and their labels"
+
+
+def _check_names(ctx: Context, wants: Wants) -> None:
+    for want in wants:
+        if want.name is not None and ctx.store.host(want.name) is None:
+            raise not_found(ctx, want.name)
+
+
+def _busy(ctx: Context, wants: Wants, found: Match, before: int | None) -> BmhctlError:
+    now = ctx.clock()
+    named = [ctx.store.host(want.name) for want in wants if want.name is not None]
+    for host in named:
+        if host is not None and host.state is not State.AVAILABLE:
+            held = f" by {describe(host.reservation)}" if host.reservation else ""
+            return BusyError(
+                f"is {host.state}{held}: nothing was reserved", host=host.name, hint=f"bmhctl why {host.name}"
+            )
+        if host is not None:
+            due = due_before(ctx, before)
+            facts = replace(facts_of(ctx, host, now), earlier_ticket=due)
+            try:
+                decide(Verb.RESERVE, host, facts)
+            except BmhctlError as error:
+                return error
+    spread, first_end, holders = _what_they_do(ctx, wants)
+    ends = f"; the first lease ends at {first_end:%Y-%m-%d %H:%M} UTC" if first_end else ""
+    held_by = f", held by {', '.join(holders[:3])}" + (" …" if len(holders) > 3 else "") if holders else ""
+    queued = due_before(ctx, before)
+    return BusyError(
+        f"{in_words(wants)}: {len(found.hosts) or 'none'} free now, nothing was reserved: "
+        + ", ".join(f"{number} {word}" for word, number in sorted(spread.items()))
+        + held_by
+        + ends
+        + (f"; {queued}" if queued else ""),
+        hint="wait for them with --wait 30m; bmhctl reservations shows who holds what",
+        details={"free": len(found.hosts), "wanted": total(wants), "states": spread, "holders": holders},
+    )
+
+
+def _what_they_do(ctx: Context, wants: Wants) -> tuple[dict[str, int], datetime | None, list[str]]:
+    states: dict[str, int] = {}
+    holders: dict[str, None] = {}
+    first_end: datetime | None = None
+    seen: set[int] = set()
+    for want in wants:
+        for host in ctx.store.hosts(query_for(want, HostQuery(declared=True))):
+            if host.id in seen:
+                continue
+            seen.add(host.id)
+            word = "cordoned" if host.cordon and host.state is State.AVAILABLE else str(host.state)
+            states[word] = states.get(word, 0) + 1
+            if host.reservation is not None:
+                holders[f"{host.reservation.owner} ({host.reservation.id})"] = None
+                first_end = min(filter(None, (first_end, host.reservation.expires_at)), default=None)
+    return states, first_end, list(holders)
+
+
+# looking
 
 
 def reservations(ctx: Context, *, ended: bool = False) -> Reservations:
@@ -72,114 +297,136 @@ def reservations(ctx: Context, *, ended: bool = False) -> Reservations:
         return Reservations(tuple(Held(r, tuple(hosts_of(ctx, r)) if r.is_open() else ()) for r in known), now)
 
 
-def give_up(ctx: Context, grant: Grant) -> None:
-    """Gives back a grant whose answer never reached anyone."""
-    with ctx.store.transaction():
-        now = ctx.clock()
-        for host in hosts_of(ctx, grant.held.reservation):
-            give_back(ctx, host, now, reason="the answer could not be written")
-
-
-def reap_expired(ctx: Context) -> Reservations:
-    """Ends every reservation whose lease is over, with the hosts it held."""
+def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:
+    """Ends every reservation whose lease is over, with the hosts it held; with ``dry_run`` only says which."""
     now = look(ctx)
     held = [Held(r, tuple(hosts_of(ctx, r))) for r in ctx.store.expired_reservations(now)]
+    if dry_run:
+        return Reservations(tuple(held), now)
     ended = {reservation.id for reservation in reap(ctx)}
     return Reservations(tuple(item for item in held if item.reservation.id in ended), now)
 
 
-def _check(wish: Wish) -> None:
-    if wish.names and (wish.selector.terms or wish.count is not None):
-        raise UsageError("name hosts, or choose them with -l and -n: not both")
-    if not wish.names and not wish.selector.terms and wish.count is None:
+# what a holder does
+
+
+def give_up(ctx: Context, reservation_id: str, reason: str) -> None:
+    """Gives back a grant whose answer reached nobody; nothing happens if there is none."""
+    with ctx.store.transaction():
+        now = ctx.clock()
+        known = ctx.store.reservation(reservation_id)
+        for host in hosts_of(ctx, known) if known is not None and known.is_open() else ():
+            give_back(ctx, host, now, reason=reason)
+
+
+def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, silent: bool = False) -> Grant:
+    """Makes a lease end ``ttl`` from now (None: its own length), never sooner than it would, capped by the policy.
+
+    Raises :class:`NotYoursError` when the lease is over, :class:`bmhctl.errors.NotFoundError` when it never was.
+    ``silent`` writes no event: for renewals by the clock.
+    """
+    begin(ctx)
+    policy = ctx.policy()
+    notes: tuple[str, ...] = ()
+    with ctx.store.transaction():
+        now = ctx.clock()
+        held = held_reservation(ctx, reservation, now)
+        hosts = hosts_of(ctx, held)
+        length = ttl or held.ttl or policy.ttl
+        if held.expires_at is None or length is None:
+            return Grant(Held(held, tuple(hosts)), ("the lease has no end: there is nothing to extend",))
+        if policy.max_ttl is not None and length > policy.max_ttl:
+            length = policy.max_ttl
+            notes = (f"capped at {format_duration(length)} from now, the longest that this inventory allows",)
+        if now + length <= held.expires_at:
+            return Grant(Held(held, tuple(hosts)), ("the lease lasts longer already",))
+        longer = replace(held, expires_at=now + length)
+        ctx.store.save_reservation(longer)
+        if not silent:
+            words = f"until {longer.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+            hosts = [remark(ctx, replace(h, reservation=longer), Remark.EXTEND, now, reason=words) for h in hosts]
+    return Grant(Held(longer, tuple(replace(h, reservation=longer) for h in hosts)), notes)
+
+
+def handover(
+    ctx: Context, reservation: str, to: str, *, token: str | None = None, force: bool = False, reason: str | None = None
+) -> Grant:
+    """Gives a reservation to another owner under a new id; the old id is dead, the lease ends when it would have.
+
+    The caller must be the owner or give the reservation's id as ``token``; ``force`` with a ``reason`` overrides.
+    """
+    forced_reason(force, reason)
+    if not to.strip():
+        raise UsageError("to whom?", hint="bmhctl handover RESERVATION --to OWNER")
+    begin(ctx)
+    with ctx.store.transaction():
+        now = ctx.clock()
+        old = held_reservation(ctx, reservation, now)
+        _check_holder(ctx, old, token, force)
+        new = replace(old, id=new_reservation_id(ctx.store), owner=to, created_at=now, request_id=None)
+        ctx.store.add_reservation(new)
+        words = f"from {old.owner} to {to}" + (f", forced: {reason}" if force else "")
+        hosts = [
+            remark(ctx, replace(host, reservation=new), Remark.HANDOVER, now, reason=words)
+            for host in hosts_of(ctx, old)
+        ]
+        ctx.store.save_reservation(replace(old, ended_at=now, end_reason=f"handed over to {to}"))
+    return Grant(Held(new, tuple(hosts)), (f"{old.id} is over; {to} acts with {new.id}",))
+
+
+def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Grant:
+    """Swaps a bad host of a reservation for another that fits what was asked for, in one commit.
+
+    The bad one is tainted with a fault. Raises :class:`BusyError` when none that fits is free; then nothing changed.
+    """
+    if not reason.strip():
         raise UsageError(
-            "what shall be reserved?", hint="name hosts, or say how many: -n 1; or what they must be: -l arch=arm64"
+            "replace needs a reason: it is the bad host's fault in the history", hint="--reason 'dead fan'"
         )
-    if wish.count is not None and wish.count < 1:
-        raise UsageError(f"can't reserve {wish.count} hosts", hint="-n takes a number from 1")
-    if wish.ttl is not None and not wish.ttl:
-        raise UsageError("a lease of no length makes no sense", hint="such as --ttl 20m")
-
-
-def _ttl(policy: Policy, wish: Wish) -> tuple[timedelta | None, tuple[str, ...]]:
-    if wish.endless:
-        if policy.max_ttl is not None:
-            raise UsageError(
-                "this inventory allows no lease without end",
-                hint=f'its max_ttl is {format_duration(policy.max_ttl)}; max_ttl = "none" in its policy lifts it',
+    begin(ctx)
+    with ctx.store.transaction():
+        now = ctx.clock()
+        held = held_reservation(ctx, reservation, now)
+        hosts = hosts_of(ctx, held)
+        bad = next((host for host in hosts if host.name == name), None)
+        if bad is None:
+            known = ctx.store.host(name)
+            if known is None:
+                raise not_found(ctx, name)
+            check_token(ctx, known, reservation, now)
+            raise NotYoursError(f"is not held by {reservation}", host=name)
+        kept = [host for host in hosts if host.name != name]
+        wants = load_wants(held.wants) if held.wants else (Want(),)
+        spare = _spare(ctx, wants, kept)
+        if spare is None:
+            raise BusyError(
+                f"no host that fits {in_words(wants)} is free to take its place: nothing was changed",
+                host=name,
+                hint="bmhctl status; or give it back: bmhctl taint " + name + f" --fault WHY -R {reservation}",
             )
-        return None, ()
-    ttl = wish.ttl or policy.ttl
-    if policy.max_ttl is not None and (ttl is None or ttl > policy.max_ttl):
-        most = format_duration(policy.max_ttl)
-        return policy.max_ttl, (f"the lease is {most}, the longest that this inventory allows",)
-    return ttl, ()
-
-
-def _named(ctx: Context, wish: Wish) -> Sequence[Host]:
-    names = unfold(wish.names)
-    for name in names:
-        if "*" in name or "?" in name:
-            raise UsageError(f"{name!r} names no host", hint="reserve takes exact names, or -l SELECTOR -n N")
-    found = {host.name: host for host in ctx.store.hosts(HostQuery(names=tuple(names)))}
-    for name in names:
-        if name not in found:
-            raise not_found(ctx, name)
-    now = ctx.clock()
-    for host in found.values():
-        if host.state is not State.AVAILABLE:
-            raise _not_free(host)
-        decide(Verb.RESERVE, host, facts_of(ctx, host, now))
-    return [found[name] for name in names]
-
-
-def _not_free(host: Host) -> BusyError:
-    held = f" by {describe(host.reservation)}" if host.reservation else ""
-    return BusyError(f"is {host.state}{held}: nothing was reserved", host=host.name, hint=f"bmhctl why {host.name}")
-
-
-def _fitting(ctx: Context, wish: Wish) -> Sequence[Host]:
-    count = wish.count or 1
-    free = HostQuery(
-        selector=wish.selector, states=frozenset({State.AVAILABLE}), reservable=True, by_turn=True, limit=count
-    )
-    hosts = [host for host in ctx.store.hosts(free) if not ctx.store.claims.is_claimed(host.id)]
-    if len(hosts) < count:
-        # A claimed one among the first few hides a free one behind it: look at all.
-        everyone = ctx.store.hosts(replace(free, limit=None))
-        hosts = [host for host in everyone if not ctx.store.claims.is_claimed(host.id)][:count]
-    if len(hosts) < count:
-        raise _too_few(ctx, wish, count, len(hosts))
-    return hosts
-
-
-def _too_few(ctx: Context, wish: Wish, count: int, free: int) -> BusyError | UnsatisfiableError:
-    every = HostQuery(selector=wish.selector)
-    fitting = ctx.store.count(replace(every, declared=True))
-    what = f"{count} host{'s' if count > 1 else ''}" + (f" with {wish.selector}" if wish.selector.terms else "")
-    if fitting < count:
-        total = ctx.store.count(HostQuery(declared=True))
-        excluded = {
-            str(term): total - ctx.store.count(HostQuery(selector=Selector((term,)), declared=True))
-            for term in wish.selector.terms
-        }
-        why = "; ".join(f"{term} excludes {number}" for term, number in excluded.items())
-        return UnsatisfiableError(
-            f"no {what} will ever be here: {fitting} of {total} fit" + (f" ({why})" if why else ""),
-            hint="ask for fewer or for others; bmhctl list -l SELECTOR shows what fits",
-            details={"fitting": fitting, "hosts": total, "excluded": excluded},
+        taken = move(
+            ctx, spare, Verb.RESERVE, facts_of(ctx, spare, now), now, reason=f"replaces {name}", reservation=held
         )
-    states: dict[str, int] = {}
-    first_end: datetime | None = None
-    for host in ctx.store.hosts(every):
-        word = "cordoned" if host.cordon and host.state is State.AVAILABLE else str(host.state)
-        states[word] = states.get(word, 0) + 1
-        end = host.reservation.expires_at if host.reservation else None
-        first_end = min(filter(None, (first_end, end)), default=None)
-    spread = ", ".join(f"{number} {word}" for word, number in sorted(states.items()))
-    ends = f"; the first lease ends at {first_end:%Y-%m-%d %H:%M} UTC" if first_end else ""
-    return BusyError(
-        f"{free} of {what} are free now, nothing was reserved: {spread}{ends}",
-        hint="bmhctl reservations shows who holds what",
-        details={"fitting": fitting, "free": free, "states": states},
+        left = give_back(ctx, bad, now, reason=f"replaced by {spare.name}: {reason}")
+        remark(ctx, replace(left, fault=reason), Remark.FAULT, now, reason=reason)
+    everyone = tuple(sorted((*kept, taken), key=lambda host: host.name))
+    return Grant(Held(held, everyone), (f"{name} is replaced by {spare.name}",))
+
+
+def _spare(ctx: Context, wants: Wants, kept: Sequence[Host]) -> Host | None:
+    """A free host that, with those that are kept, meets the wants as well as the bad one did."""
+    before = match(wants, kept).missing
+    for host in free_for(ctx, wants, None):
+        if host.id not in {h.id for h in kept} and match(wants, [*kept, host]).missing < before:
+            return host
+    return None
+
+
+def _check_holder(ctx: Context, held: Reservation, token: str | None, force: bool) -> None:
+    if force or token == held.id or (token is None and held.owner == ctx.actor):
+        return
+    raise NotYoursError(
+        f"reservation {held.id} is {held.owner}'s, not {ctx.actor}'s",
+        hint=f"its holder gives -R {held.id}; --force --reason WHY overrides and is recorded",
+        details={"holder": held.owner, "reservation": held.id},
     )

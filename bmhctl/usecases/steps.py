@@ -10,6 +10,7 @@ from bmhctl import probes
 from bmhctl.errors import StateRefusedError
 from bmhctl.model import CheckResult, Host, Verdict
 from bmhctl.policy import Policy, Step
+from bmhctl.stores.claims import of_host
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.moving import CLAIMED
 
@@ -76,7 +77,7 @@ class Claimed:
 @contextmanager
 def claimed(ctx: Context, host: Host) -> Iterator[Claimed]:
     """Claims a host for the block, and reads it anew; raises :class:`StateRefusedError` when a step runs on it."""
-    with ctx.store.claims.claim(host.id) as handle:
+    with ctx.store.claims.claim(of_host(host.id)) as handle:
         if handle is None:
             raise StateRefusedError(CLAIMED, host=host.name, hint="wait until it ends")
         fresh = ctx.store.host_with_id(host.id)

@@ -119,7 +119,7 @@ def spawn(*args: str, cwd: Path, width: int = 80, **env: str) -> Any:
         sys.executable,
         ["-W", "error", "-m", "bmhctl", *args],
         cwd=str(cwd),
-        env=environment(TERM="xterm-256color", **env),
+        env=environment(**{"TERM": "xterm-256color", **env}),
         dimensions=(50, width),
         encoding="utf-8",
         timeout=20,

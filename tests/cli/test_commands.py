@@ -128,9 +128,9 @@ def test_without_arguments_it_says_the_three_things_to_try_first(bmhctl: Bmhctl)
         """\
 bmhctl: take turns on bare-metal hosts. Three things to try first:
 
-  bmhctl -i bmh.toml init                 create an inventory in this folder
+  bmhctl -i bmh.toml init                     create an inventory in this folder
   bmhctl add 'node[01-03]' --label rack=r1    put hosts into it
-  bmhctl status                           see the fleet at a glance
+  bmhctl status                               see the fleet at a glance
 
 All commands: bmhctl --help. About one: bmhctl reserve --help.
 """,
@@ -166,6 +166,8 @@ def test_an_unknown_command_is_a_usage_error(cli: Cli) -> None:
     assert error_of(cli("-o", "json", "lst"))["code"] == "usage"
     assert error_of(cli("lst", "--output=jsonl"))["code"] == "usage"
     assert error_of(cli("lst", "-ojson"))["code"] == "usage"
+    assert error_of(cli("lst", "-qvo", "json"))["code"] == "usage"
+    assert error_of(cli("lst", "-qojson"))["code"] == "usage"
 
 
 def test_it_says_its_version(bmhctl: Bmhctl) -> None:

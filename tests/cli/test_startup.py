@@ -15,7 +15,10 @@ SLOW = {"rich", "pydantic", "tomlkit", "tomllib", "yaml", "ClusterShell", "tomli
 
 def loaded_by(*args: str, cwd: Path) -> set[str]:
     """The modules that are there when a command has ended well."""
-    code = "import sys; from bmhctl.cli.app import run; assert run(sys.argv[1:]) == 0; sys.stderr.write(repr({*sys.modules}))"
+    code = (
+        "import sys; from bmhctl.cli.app import run\n"
+        "assert run(sys.argv[1:]) == 0; sys.stderr.write(repr({*sys.modules}))"
+    )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *args], cwd=cwd, env=environment(), capture_output=True, text=True
     )

@@ -23,6 +23,27 @@ CASES: dict[str, tuple[int, list[str], dict[str, str], str]] = {
     "usage: no reason": (2, ["maintain", "node02"], {}, "maintain needs a reason"),
     "usage: force without a reason": (2, ["taint", "node01", "--force"], {}, "--force needs --reason"),
     "usage: no time": (2, ["maintain", "node02", "--reason", "x", "--until", "x"], {}, "'x' is no time"),
+    "usage: a time that is over": (
+        2,
+        ["maintain", "node02", "--reason", "x", "--until", "2020-01-01"],
+        {},
+        "2020-01-01 is in the past",
+    ),
+    "usage: a time out of range": (
+        2,
+        ["maintain", "node02", "--reason", "x", "--until", "0001-01-01"],
+        {},
+        "'0001-01-01' is no time",
+    ),
+    "usage: a count out of range": (2, ["reserve", "-n", "9" * 30], {}, "invalid value for '-n' / '--count'"),
+    "usage: a length out of range": (2, ["history", "-n", "9" * 30], {}, "invalid value for '-n' / '--last'"),
+    "usage: no text": (2, ["cordon", "node02", "--reason", "\udcff"], {}, "the argument '\\udcff' is not UTF-8"),
+    "usage: no text in the environment": (
+        2,
+        ["cordon", "node02"],
+        {"BMHCTL_ACTOR": "\udcff"},
+        "$BMHCTL_ACTOR '\\udcff' is not UTF-8",
+    ),
     "usage: no field": (2, ["list", "--fields", "nam"], {}, "there is no field 'nam'"),
     "usage: no such order": (2, ["list", "--sort", "x"], {}, "can't sort by 'x'"),
     "not found: a host": (3, ["show", "node09"], {}, "node09: there is no such host"),
@@ -91,6 +112,20 @@ def test_a_step_that_fails_is_9(cli: Cli, lab: Path) -> None:
     error = error_of(cli("ready", "node01", "-o", "json"))
     assert (error["code"], error["host"]) == ("step-failed", "node01")
     assert error["details"] == {"steps": [{"step": "disk", "verdict": "fail", "detail": "exit 3: sick"}]}
+
+
+def test_a_working_folder_that_is_gone_is_11(cli: Cli, lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = lab.parent / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    done = cli("list", "-i", str(lab))
+    monkeypatch.chdir("/")
+    assert (done.status, done.stdout, done.stderr) == (
+        11,
+        "",
+        "bmhctl: the folder that this was called in is gone\nhint: cd to one that is there\n",
+    )
 
 
 def test_a_defect_is_1_with_a_traceback(bmhctl: Bmhctl, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from bmhctl.model import State
 from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.claims import of_host
 from bmhctl.usecases import hosts, verbs
 from bmhctl.usecases.choosing import Choice
 from tests.conftest import Lab, environment
@@ -288,13 +289,13 @@ def test_a_runner_that_is_killed_leaves_its_host_claimed_until_the_step_ends(lab
 
     runner.send_signal(signal.SIGKILL)
     runner.communicate()
-    assert claims.is_claimed(host.id)
+    assert claims.is_claimed(of_host(host.id))
     refused = verbs.ready(lab.context(), Choice(("node1",)))
     assert [str(item.error) for item in refused.items] == ["a check or cleanup is running on it"]
 
     os.write(pipe, b"go\n")
     os.close(pipe)
-    wait_until(lambda: not claims.is_claimed(host.id))
+    wait_until(lambda: not claims.is_claimed(of_host(host.id)))
     done = subprocess.run([sys.executable, "-c", "pass"], check=True)
     assert done.returncode == 0
 

@@ -9,6 +9,7 @@ import pytest
 from bmhctl.errors import BmhctlError, ExitStatus, NotFoundError, NotYoursError, UsageError
 from bmhctl.model import State
 from bmhctl.results import Outcomes
+from bmhctl.stores.claims import of_host
 from bmhctl.usecases import hosts, leases, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from tests.conftest import Lab
@@ -379,7 +380,7 @@ def test_a_host_whose_step_runs_refuses_what_would_collide(fleet: Lab) -> None:
     ctx = fleet.context()
     host = ctx.store.host("node1")
     assert host is not None
-    with ctx.store.claims.claim(host.id):
+    with ctx.store.claims.claim(of_host(host.id)):
         maintained = verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
         with pytest.raises(BmhctlError) as named_one:
             reserve(fleet, "node1")

@@ -1,0 +1,69 @@
+"""``run``: one turn on some hosts, from the reservation to giving them back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import typer
+
+from bmhctl.cli.invocation import invocation_of, session
+from bmhctl.cli.waiting import patience_of
+from bmhctl.errors import BmhctlError, UsageError, WaitTimeoutError
+from bmhctl.results import Outcomes
+from bmhctl.runner.environment import task_environment
+from bmhctl.runner.task import FAILED, TIMED_OUT, NotRunnableError, OnExit, Task, find_command, run_task
+from bmhctl.units import parse_duration
+from bmhctl.usecases.queue import reserve_or_wait
+from bmhctl.usecases.reservations import Wish
+
+
+def run_command(
+    ctx: typer.Context,
+    command: list[str],
+    make_wish: Callable[[], Wish],
+    *,
+    wait: str | None,
+    check: bool,
+    keep_on_fail: str | None,
+    on_exit: str,
+) -> None:
+    """Runs the command under a lease and exits with its status; failures of its own exit 124 to 127."""
+    try:
+        status = _run(ctx, command, make_wish, wait, check, keep_on_fail, on_exit)
+    except BmhctlError as error:
+        invocation_of(ctx).fail(error, [])
+        raise typer.Exit(_status_of(error)) from error
+    raise typer.Exit(status)
+
+
+def _run(
+    ctx: typer.Context,
+    command: list[str],
+    make_wish: Callable[[], Wish],
+    wait: str | None,
+    check: bool,
+    keep_on_fail: str | None,
+    on_exit: str,
+) -> int:
+    wish = make_wish()
+    if on_exit not in list(OnExit):
+        raise UsageError(f"--on-exit can't be {on_exit!r}", hint=f"one of {', '.join(OnExit)}")
+    kept = None if keep_on_fail is None else parse_duration(keep_on_fail)
+    find_command(command, os.environ)
+    patience = patience_of(ctx, wait)
+    with session(ctx, Outcomes) as lab:
+        held = reserve_or_wait(lab.context, wish, patience, check=check).held
+        added = task_environment(held, lab.context.store.location, lab.context.actor)
+        task = Task(tuple(command), {**os.environ, **added}, kept, OnExit(on_exit))
+        return run_task(lab.context, held, task)
+
+
+def _status_of(error: BmhctlError) -> int:
+    match error:
+        case NotRunnableError():
+            return error.run_status
+        case WaitTimeoutError():
+            return TIMED_OUT
+        case _:
+            return FAILED

@@ -1,0 +1,83 @@
+"""Whose turn it is: which free hosts are due to earlier tickets, and which are left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from bmhctl.model import Host, State, Ticket
+from bmhctl.stores.claims import of_host, of_ticket
+from bmhctl.stores.engine import HostQuery
+from bmhctl.units import format_age
+from bmhctl.usecases.context import Context
+from bmhctl.usecases.matching import left_over, match
+from bmhctl.wants import Want, Wants, load_wants, total
+
+REFRESH = timedelta(seconds=5)
+"""How often a waiting process says that it lives."""
+
+LAPSE = timedelta(seconds=15)
+"""After how long without a word a ticket counts no more, though its process lives: it may be stopped."""
+
+_FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
+
+
+def is_live(ctx: Context, ticket: Ticket) -> bool:
+    """Whether somebody waits with a ticket: its process lives and said so lately, and its deadline is not over."""
+    now = ctx.clock()
+    return (
+        (ticket.deadline is None or now < ticket.deadline)
+        and now - ticket.refreshed_at < LAPSE
+        and ctx.store.claims.is_claimed(of_ticket(ticket.id))
+    )
+
+
+def live_tickets(ctx: Context, before: int | None = None) -> list[Ticket]:
+    """The tickets with which somebody waits, the oldest first; only those older than ``before``, if given."""
+    return [t for t in ctx.store.tickets() if (before is None or t.id < before) and is_live(ctx, t)]
+
+
+def free_for(ctx: Context, wants: Wants, before: int | None) -> list[Host]:
+    """The free hosts that fit any of the wants and are not due to an earlier ticket, least recently used first."""
+    earlier = [load_wants(ticket.wants) for ticket in live_tickets(ctx, before)]
+    free = candidates(ctx, [wants, *earlier], _FREE)
+    unclaimed = [host for host in free if not ctx.store.claims.is_claimed(of_host(host.id))]
+    if len(unclaimed) < len(free):  # a claimed host may hide a free one that is past the limit of the query
+        free = candidates(ctx, [wants, *earlier], _FREE, more=len(free) - len(unclaimed))
+        unclaimed = [host for host in free if not ctx.store.claims.is_claimed(of_host(host.id))]
+    return left_over(earlier, unclaimed, lambda other: comes_back(ctx, other))
+
+
+def comes_back(ctx: Context, wants: Wants) -> bool:
+    """Whether wants can be met without an operator: by hosts that are not set aside, cordoned or broken."""
+    return not match(wants, candidates(ctx, [wants], HostQuery(comes_back=True))).missing
+
+
+def candidates(ctx: Context, everyone: Sequence[Wants], query: HostQuery, more: int = 0) -> list[Host]:
+    """The hosts of a query that fit any of the wants, least recently used first.
+
+    No more for each want than all wants ask for together, and ``more``: no match can need others.
+    """
+    most = sum(total(wants) for wants in everyone) + more
+    found: dict[int, Host] = {}
+    for want in dict.fromkeys(want for wants in everyone for want in wants):
+        for host in ctx.store.hosts(replace(query_for(want, query), limit=most)):
+            found[host.id] = host
+    return sorted(found.values(), key=lambda host: (host.used_at is not None, host.used_at or host.since, host.id))
+
+
+def query_for(want: Want, query: HostQuery) -> HostQuery:
+    """The hosts of a query that may meet a want, least recently used first."""
+    return replace(query, names=() if want.name is None else (want.name,), selector=want.selector, by_turn=True)
+
+
+def due_before(ctx: Context, before: int | None) -> str | None:
+    """Who goes first, in words; None when nobody does."""
+    earlier = live_tickets(ctx, before)
+    if not earlier:
+        return None
+    first = earlier[0]
+    age = format_age(ctx.clock() - first.created_at)
+    others = f" and {len(earlier) - 1} more" if len(earlier) > 1 else ""
+    return f"due to the earlier ticket of {first.owner} ({age} old){others}"

@@ -1,0 +1,204 @@
+"""Pipes that break, disks that are full, and signals: nothing is held that nobody knows of."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.cli.conftest import Cli, json_of, spawn
+from tests.cli.test_steps import ended
+from tests.conftest import environment
+
+BMHCTL = [sys.executable, "-W", "error", "-m", "bmhctl"]
+FULL = Path("/dev/full")
+
+
+def run_into(stdout: int | IO[str] | None, *args: str, cwd: Path, stderr: int = subprocess.PIPE) -> tuple[int, str]:
+    done = subprocess.run(
+        [*BMHCTL, *args], cwd=cwd, env=environment(), stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True
+    )
+    return done.returncode, done.stderr
+
+
+@contextmanager
+def full() -> Iterator[IO[str]]:
+    with FULL.open("w") as file:
+        yield file
+
+
+@contextmanager
+def broken_pipe() -> Iterator[int]:
+    """The writing end of a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+LOUD = [[], ["--help"], ["--version"], ["list"], ["list", "-o", "json"], ["status"], ["graph"], ["completion", "bash"]]
+
+
+@pytest.mark.parametrize("args", LOUD, ids=" ".join)
+def test_a_broken_pipe_ends_a_command_in_silence(args: list[str], lab: Path) -> None:
+    with broken_pipe() as pipe:
+        assert run_into(pipe, *args, cwd=lab.parent) == (128 + signal.SIGPIPE, "")
+
+
+def test_head_ends_a_list_of_many_hosts_in_silence(cli: Cli, lab: Path) -> None:
+    assert cli("add", "many[0001-3000]", "-q").status == 0
+    for args in (["list"], ["list", "-o", "json"], ["history"], ["list", "-o", "csv"]):
+        with subprocess.Popen(
+            [*BMHCTL, *args], cwd=lab.parent, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as command:
+            assert command.stdout
+            assert command.stderr
+            assert command.stdout.readline()
+            command.stdout.close()
+            assert (command.stderr.read(), command.wait()) == (b"", 128 + signal.SIGPIPE)
+
+
+@pytest.mark.parametrize("args", LOUD, ids=" ".join)
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
+def test_a_full_disk_is_an_error_with_its_status(args: list[str], lab: Path) -> None:
+    with full() as file:
+        status, said = run_into(file, *args, cwd=lab.parent)
+    assert status == 11
+    assert "can't write the output: No space left on device" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("output", ["plain", "json", "name"])
+def test_a_reserve_that_cannot_say_what_it_took_gives_it_back(output: str, cli: Cli, lab: Path) -> None:
+    cli("ready", "node01", "node02")
+    with full() as file:
+        status, said = run_into(file, "reserve", "-n", "2", "-o", output, cwd=lab.parent)
+    assert status == 11
+    assert "can't write the answer (No space left on device): what was reserved is given back" in said
+    assert cli("ready", "node03").status == 0
+    with broken_pipe() as pipe:
+        status, said = run_into(pipe, "reserve", "node03", "-o", output, cwd=lab.parent)
+    assert (status, "can't write the answer (Broken pipe)" in said) == (11, True)
+    assert cli("reservations", "-o", "name").stdout == ""
+    events = json_of(cli("history", "node01", "-o", "json"))["events"]
+    assert (events[-1]["verb"], events[-1]["dest"], events[-1]["reason"]) == (
+        "taint",
+        "tainted",
+        "the answer could not be written",
+    )
+
+
+def test_with_a_closed_stdout_nothing_is_done(cli: Cli, lab: Path) -> None:
+    cli("ready", "node01")
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *BMHCTL, "reserve", "node01"],
+        cwd=lab.parent,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (
+        11,
+        "bmhctl: stdout is closed: nothing was done\nhint: use > /dev/null\n",
+    )
+    assert cli("reserve", "node01").status == 0
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&-", "<&- 2>&-"])
+def test_a_command_needs_neither_stdin_nor_stderr(closed: str, lab: Path) -> None:
+    for args, status in ((["list", "-o", "name"], 0), (["show", "nowhere"], 3), (["ready", "node01"], 0)):
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closed}', "sh", *BMHCTL, *args], cwd=lab.parent, env=environment(), text=True
+        )
+        assert done.returncode == status
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
+def test_a_stderr_that_is_full_changes_no_status(lab: Path) -> None:
+    with full() as file:
+        assert run_into(subprocess.DEVNULL, "show", "nowhere", cwd=lab.parent, stderr=file.fileno())[0] == 3
+
+
+@pytest.fixture
+def slow(lab: Path) -> Path:
+    """The inventory with a check that says who it is through a FIFO, and then takes its time."""
+    os.mkfifo(lab.parent / "begun")
+    step = '[checks.slow]\ncommand = ["sh", "-c", "sleep 60 & echo $$ $! > begun; wait"]\n'
+    lab.write_text(step + lab.read_text())
+    return lab
+
+
+def wait_for_step(lab: Path) -> list[int]:
+    handle = os.open(lab.parent / "begun", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        assert select.select([handle], [], [], 20)[0], "the step never began"
+        return [int(pid) for pid in os.read(handle, 100).split()]
+    finally:
+        os.close(handle)
+
+
+def is_untouched(cli: Cli) -> bool:
+    """Whether node01 is initial as ever, nobody's claim is on it, and nothing was written down."""
+    events = json_of(cli("history", "node01", "-o", "json"))["events"]
+    why = json_of(cli("why", "node01", "-o", "json"))
+    return (
+        [event["verb"] for event in events] == ["enter", "set"][: len(events)]
+        and why["host"]["state"] == "initial"
+        and all(answer["open"] is not False for answer in why["verbs"])
+        and cli("maintain", "node01", "--reason", "free to be claimed").status == 0
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_during_a_check_ends_the_check_and_leaves_no_trace(
+    number: signal.Signals, cli: Cli, slow: Path
+) -> None:
+    command = subprocess.Popen(
+        [*BMHCTL, "ready", "node01"],
+        cwd=slow.parent,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    pids = wait_for_step(slow)
+    claimed = cli("maintain", "node01", "--reason", "x")
+    command.send_signal(number)
+    assert (command.communicate(timeout=20), command.returncode) == (("", ""), 128 + number)
+    assert (claimed.status, claimed.stdout) == (4, "")
+    assert all(ended(pid) for pid in pids)
+    assert is_untouched(cli)
+
+
+def test_ctrl_c_on_a_terminal_does_the_same(cli: Cli, slow: Path) -> None:
+    child = spawn("ready", "node01", cwd=slow.parent)
+    pids = wait_for_step(slow)
+    child.sendintr()
+    text = child.read()
+    child.close()
+    assert (child.exitstatus, text.replace("^C", "").strip()) == (130, "")
+    assert all(ended(pid) for pid in pids)
+    assert is_untouched(cli)
+
+
+def test_a_runner_that_is_killed_leaves_its_claim_to_the_step(cli: Cli, slow: Path) -> None:
+    command = subprocess.Popen([*BMHCTL, "ready", "node01"], cwd=slow.parent, env=environment())
+    pids = wait_for_step(slow)
+    command.kill()
+    assert command.wait() == -signal.SIGKILL
+    done = cli("ready", "node01")
+    assert (done.status, done.stdout) == (4, "")
+    assert done.stderr == "bmhctl: node01: a check or cleanup is running on it\nhint: wait until it ends\n"
+    assert cli("maintain", "node01", "--reason", "x").status == 4
+    os.killpg(pids[0], signal.SIGKILL)
+    assert all(ended(pid) for pid in pids)
+    assert is_untouched(cli)

@@ -1,0 +1,195 @@
+"""Data on stdout and everything else on stderr, in every format, on a terminal and in a pipe."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Bmhctl, Cli, Terminal, error_of, json_of
+from tests.conftest import Run
+
+ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+
+LOOKS: dict[str, tuple[list[str], set[str], str]] = {
+    "list": (["list"], {"table", "plain", "json", "jsonl", "csv", "name"}, "hosts"),
+    "show": (["show", "node01"], {"table", "plain", "json", "jsonl", "csv", "name"}, "host"),
+    "reservations": (["reservations"], {"table", "plain", "json", "jsonl", "csv", "name"}, "reservations"),
+    "history": (["history"], {"table", "plain", "json", "jsonl", "csv"}, "history"),
+    "status": (["status"], {"table", "plain", "json", "jsonl"}, "status"),
+    "why": (["why", "node01"], {"table", "plain", "json", "jsonl"}, "why"),
+    "graph": (["graph"], {"table", "plain", "json", "jsonl", "mermaid", "dot", "svg"}, "graph"),
+    "graph of a host": (["graph", "node01"], {"table", "plain", "json", "jsonl", "mermaid", "dot", "svg"}, "graph"),
+    "ready": (["ready", "node03"], {"table", "plain", "json", "jsonl", "csv", "name"}, "outcomes"),
+    "reserve": (["reserve", "node02"], {"table", "plain", "json", "jsonl", "csv", "name"}, "grant"),
+    "resume": (["resume", "node01", "--dry-run"], {"table", "plain", "json", "jsonl", "csv", "name"}, "plan"),
+    "reap": (["reap"], {"table", "plain", "json", "jsonl", "csv", "name"}, "reservations"),
+    "export": (["export"], {"json", "jsonl", "csv", "toml"}, "hosts"),
+    "policy show": (["policy", "show"], {"table", "plain", "toml"}, ""),
+    "copy": (["copy", "bmh.toml", "copy.db"], {"table", "plain", "json", "jsonl"}, "done"),
+}
+FORMATS = ["table", "plain", "json", "jsonl", "csv", "name", "toml", "mermaid", "dot", "svg"]
+
+
+@pytest.mark.parametrize(("args", "formats", "kind"), LOOKS.values(), ids=LOOKS)
+def test_each_command_has_its_formats_and_refuses_the_others_before_it_does_anything(
+    args: list[str], formats: set[str], kind: str, cli: Cli, fleet: str
+) -> None:
+    before = cli("history", "-o", "json").stdout.count("actor")
+    for name in [each for each in FORMATS if each not in formats]:
+        done = cli(*args, "-o", name)
+        assert (done.status, done.stdout) == (2, "")
+        assert f"{name}" in (error_of(done)["message"] if name in ("json", "jsonl") else done.stderr)
+    assert cli("history", "-o", "json").stdout.count("actor") == before
+    for name in [each for each in FORMATS if each in formats]:
+        done = cli(*args, "-o", name)
+        if done.status in (4, 5):
+            continue  # the format before this one has done it already
+        assert (done.status, done.stderr) in ((0, ""), (0, "no reservations\n"))
+        assert "\x1b" not in done.stdout
+        if name == "json":
+            document = json.loads(done.stdout)
+            assert (document["version"], document["kind"]) == (1, kind)
+        if name == "jsonl":
+            assert all(isinstance(json.loads(line), dict) for line in done.stdout.splitlines())
+        if name == "csv":
+            rows = list(csv.reader(io.StringIO(done.stdout)))
+            assert len({len(row) for row in rows}) == 1
+        if name == "name":
+            assert all(re.fullmatch(r"[a-z0-9-]+", line) for line in done.stdout.splitlines())
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones(cli: Cli, lab: Path) -> None:
+    assert cli("list", "-o", "yaml") == Run(
+        2,
+        "",
+        "bmhctl: there is no output format 'yaml'\n"
+        "hint: known: table, plain, json, jsonl, csv, name, toml, mermaid, dot, svg\n",
+    )
+
+
+def test_fields_choose_columns_and_keys_in_the_order_given(cli: Cli, lab: Path) -> None:
+    chosen = ["list", "node01", "node02", "--fields", "state,name"]
+    assert cli(*chosen) == Run(0, "STATE    NAME\ninitial  node01\ninitial  node02\n", "")
+    assert cli(*chosen, "-o", "csv") == Run(0, "state,name\ninitial,node01\ninitial,node02\n", "")
+    hosts = [{"state": "initial", "name": name} for name in ("node01", "node02")]
+    assert json_of(cli(*chosen, "-o", "json"))["hosts"] == hosts
+    done = cli(*chosen, "-o", "jsonl")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == hosts
+
+
+def test_an_unknown_field_is_refused_with_the_nearest_and_all(cli: Cli, lab: Path) -> None:
+    done = cli("list", "--fields", "name,adress")
+    assert (done.status, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        "bmhctl: there is no field 'adress'\nhint: did you mean address? known: name, state, flags,"
+    )
+    assert cli("list", "-o", "name", "--fields", "name").status == 2
+
+
+def test_fields_that_name_no_field_are_a_mistake_in_a_script(cli: Cli, lab: Path) -> None:
+    for empty in ("", ",", " "):
+        done = cli("list", "--fields", empty)
+        assert done == Run(2, "", "bmhctl: --fields names no field\nhint: such as --fields name,state\n")
+
+
+def test_in_a_pipe_a_list_is_plain_and_on_a_terminal_a_table(bmhctl: Bmhctl, terminal: Terminal, fleet: str) -> None:
+    piped = bmhctl("list")
+    assert piped.stderr == ""
+    assert piped.stdout.splitlines()[0].split() == [
+        "NAME",
+        "STATE",
+        "FLAGS",
+        "SINCE",
+        "OWNER",
+        "UNTIL",
+        "ADDRESS",
+        "LABELS",
+        "NOTE",
+    ]
+    assert "\x1b" not in piped.stdout
+    shown = terminal("list")
+    assert shown.status == 0
+    assert "\x1b[" in shown.text
+    assert ESCAPE.sub("", shown.lines[0]).split()[:3] == ["HOST", "STATE", "SINCE"]
+    assert "◆ reserved" in ESCAPE.sub("", shown.text)
+
+
+@pytest.mark.parametrize(
+    ("env", "coloured"),
+    [
+        ({}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"NO_COLOR": ""}, True),
+        ({"TERM": "dumb"}, False),
+        ({"TERM": "dumb", "FORCE_COLOR": "1"}, True),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_colour_on_a_terminal_follows_the_environment(
+    env: dict[str, str], coloured: bool, terminal: Terminal, lab: Path
+) -> None:
+    assert ("\x1b[" in terminal("list", **env).text) is coloured
+    failed = terminal("show", "nowhere", **env)
+    assert (failed.status, "\x1b[" in failed.text) == (3, coloured)
+    assert ESCAPE.sub("", failed.text).startswith("bmhctl: nowhere: there is no such host\n")
+
+
+@pytest.mark.parametrize(
+    ("env", "coloured"),
+    [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "0"}, False), ({"CI": "1"}, False)],
+)
+def test_colour_in_a_pipe_follows_the_environment(env: dict[str, str], coloured: bool, cli: Cli, lab: Path) -> None:
+    done = cli("-i", "bmh.toml", "list", "-o", "table", **env)
+    assert ("\x1b[" in done.stdout, done.stderr) == (coloured, "")
+    assert ("\x1b[" in cli("-i", "bmh.toml", "show", "nowhere", **env).stderr) is coloured
+    for machine in ("json", "csv", "name", "jsonl"):
+        assert "\x1b" not in cli("-i", "bmh.toml", "list", "-o", machine, **env).stdout
+
+
+@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("args", [["list"], ["status"], ["graph"], ["reservations"]], ids=" ".join)
+def test_a_terminal_of_any_width_shows_every_name_whole_and_no_line_wraps(
+    args: list[str], width: int, terminal: Terminal, cli: Cli, lab: Path
+) -> None:
+    long = "rack1-unit02-blade-07-left"
+    cli("add", long, "--address", "a-long-dns-name.of-the-host.lab.example.com", "--label", "arch=x86_64")
+    cli("set", long, "--note", "the machine whose left fan makes a noise when it is cold, in the corner")
+    cli("ready", long)
+    cli("reserve", long, "--for", "a purpose that takes quite some words to be explained to others, really")
+    shown = terminal(*args, width=width, NO_COLOR="1")
+    assert shown.status == 0
+    assert max(map(len, shown.lines)) <= width
+    if args != ["graph"]:
+        assert any(long in line for line in shown.lines)
+
+
+def test_quiet_says_errors_only_and_data_all_the_same(cli: Cli) -> None:
+    assert cli("-i", "bmh.toml", "init", "-q") == Run(0, "", "")
+    assert cli("add", "node01", "-q") == Run(0, "", "")
+    assert cli("ready", "node01", "-q") == Run(0, "", "")
+    assert cli("list", "-q", "-o", "name") == Run(0, "node01\n", "")
+    assert cli("reserve", "node01", "-q", "-o", "name") == Run(0, "node01\n", "")
+    done = cli("reserve", "node01", "-q")
+    assert (done.status, done.stdout) == (5, "")
+    assert done.stderr.startswith("bmhctl: node01: is reserved by alice")
+
+
+def test_notes_are_on_stderr_and_in_json_in_the_document(cli: Cli) -> None:
+    done = cli("-i", "lab.toml", "init")
+    assert done.stderr == "next: bmhctl -i lab.toml add node01\n"
+    assert "next:" not in done.stdout
+    document: Any = json_of(cli("-i", "lab2.toml", "init", "-o", "json"))
+    assert document["notes"] == ["next: bmhctl -i lab2.toml add node01"]
+
+
+def test_where_an_encoding_holds_less_there_are_escapes_and_no_traceback(bmhctl: Bmhctl, fleet: str) -> None:
+    for args in (["list", "-o", "table"], ["graph", "node01"], ["status"], ["ready", "node03"], ["ready", "--help"]):
+        done = bmhctl(*args, PYTHONIOENCODING="latin-1", LC_ALL="C")
+        assert (done.status, done.stderr) == (0, "")
+        assert done.stdout.isascii()
