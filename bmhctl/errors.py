@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from bmhctl.model import CheckResult
 
 
 class ExitStatus(IntEnum):
@@ -109,10 +112,11 @@ class NotYoursError(BmhctlError):
 
 
 class StepFailedError(BmhctlError):
-    """A readiness check or a cleanup step failed."""
+    """A readiness check or a cleanup step failed; ``results`` is what each step said."""
 
     status = ExitStatus.STEP_FAILED
     code = "step-failed"
+    results: tuple[CheckResult, ...] = ()
 
 
 class InvalidError(BmhctlError):

@@ -88,16 +88,14 @@ def duplicates(specs: Iterable[HostSpec]) -> list[str]:
         for kind, value in (("MAC", spec.mac), ("address", spec.address)):
             if value is not None:
                 bearers.setdefault((kind, value), []).append(spec.name)
-    return [
-        f"{_and(names)} have the same {kind} {value}: one machine under two names can be given out twice"
-        for (kind, value), names in bearers.items()
-        if len(names) > 1
-    ]
+    return [same(kind, value, names) for (kind, value), names in bearers.items() if len(names) > 1]
 
 
-def _and(names: list[str]) -> str:
+def same(kind: str, value: str, names: list[str]) -> str:
+    """The warning that several hosts bear the same MAC or address."""
     shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} others"]
-    return f"{', '.join(shown[:-1])} and {shown[-1]}"
+    who = f"{', '.join(shown[:-1])} and {shown[-1]}"
+    return f"{who} have the same {kind} {value}: one machine under two names can be given out twice"
 
 
 def _line(value: str | None, where: str) -> str | None:

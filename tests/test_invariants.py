@@ -116,13 +116,13 @@ class Lives(RuleBasedStateMachine):
     @rule(count=st.integers(1, 3), actor=actors, minutes=st.integers(1, 400))
     def reserve_some(self, count: int, actor: str, minutes: int) -> None:
         with self.attempt(actor) as ctx:
-            wish = reservations.Wish(count=count, ttl=timedelta(minutes=minutes))
+            wish = reservations.wish_for(count=count, ttl=timedelta(minutes=minutes))
             self.tokens.append(reservations.reserve(ctx, wish).held.reservation.id)
 
     @rule(name=names, actor=actors)
     def reserve_named(self, name: str, actor: str) -> None:
         with self.attempt(actor) as ctx:
-            self.tokens.append(reservations.reserve(ctx, reservations.Wish((name,))).held.reservation.id)
+            self.tokens.append(reservations.reserve(ctx, reservations.wish_for((name,))).held.reservation.id)
 
     @rule(name=names, actor=actors, fault=st.sampled_from([None, "fan"]), force=st.booleans())
     def taint(self, name: str, actor: str, fault: str | None, force: bool) -> None:

@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
+from bmhctl.cli.bare import BareCommand
 from bmhctl.cli.invocation import GLOBAL_OPTIONS, Invocation
 from bmhctl.errors import BmhctlError, ExitStatus, UnreachableError, UsageError
 from bmhctl.output import hush
@@ -270,7 +271,7 @@ def _build(name: str, entry: Entry) -> TyperCommand:
 
     function = getattr(import_module(f"bmhctl.cli.{entry.module}"), entry.function)
     command = get_command_from_info(
-        CommandInfo(name=name.split(" ")[-1], callback=function, short_help=entry.help),
+        CommandInfo(name=name.split(" ")[-1], cls=BareCommand, callback=function, short_help=entry.help),
         pretty_exceptions_short=False,
         rich_markup_mode=None,
     )

@@ -9,6 +9,7 @@ import typer
 
 from bmhctl.cli.invocation import Session, session
 from bmhctl.cli.options import (
+    MOST,
     DryRun,
     Fields,
     Force,
@@ -30,7 +31,8 @@ from bmhctl.usecases import reservations as usecases
 from bmhctl.wants import parse_want
 
 Count = Annotated[
-    int | None, typer.Option("-n", "--count", metavar="N", help="How many hosts.  [default: 1]", show_default=False)
+    int | None,
+    typer.Option("-n", "--count", max=MOST, metavar="N", help="How many hosts.  [default: 1]", show_default=False),
 ]
 WantTexts = Annotated[
     list[str] | None,
@@ -43,8 +45,6 @@ Wait = Annotated[
     typer.Option(
         "--wait",
         metavar="[DURATION]",
-        flag_value="forever",
-        is_flag=False,
         help="Wait in the queue for what is busy: so long, or for ever.",
     ),
 ]

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from bmhctl.errors import StateRefusedError
-from bmhctl.lifecycle.table import EDGES, Guard, edges
+from bmhctl.lifecycle.table import EDGES, Guard, edges, sources, where
 from bmhctl.model import State, Verb
 
 if TYPE_CHECKING:
@@ -155,16 +155,11 @@ def ask(verb: Verb, state: State, facts: Facts) -> Answer:
     try:
         moved = _machine().events[verb.value].trigger(passage)
     except MachineError as error:
-        raise StateRefusedError(f"is {state}: {verb} is only possible from {_sources(verb)}") from error
+        possible_from = ", ".join(sources(verb))
+        raise StateRefusedError(f"is {where(state)}: {verb} is only possible from {possible_from}") from error
     return Answer(State(passage.state) if moved else None, tuple(passage.refusals))
 
 
 def possible(state: State) -> tuple[Verb, ...]:
     """The verbs that have an edge from ``state``, in the order of the table."""
     return tuple(verb for verb in Verb if verb not in (Verb.ENTER, Verb.REMOVE) and edges(verb, state))
-
-
-def _sources(verb: Verb) -> str:
-    from bmhctl.lifecycle.table import sources
-
-    return ", ".join(sources(verb))

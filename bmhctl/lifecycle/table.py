@@ -162,6 +162,11 @@ EDGES: tuple[Edge, ...] = (
 """Every edge of the lifecycle, in the order in which it is tried and drawn."""
 
 
+def where(state: State) -> str:
+    """The state as the end of "it is …": ``available``, ``in maintenance``."""
+    return f"in {state}" if state is State.MAINTENANCE else str(state)
+
+
 def edges(verb: Verb, source: State | None) -> tuple[Edge, ...]:
     """The edges of one verb from one state, in order; empty when the state refuses the verb."""
     return tuple(edge for edge in EDGES if edge.verb is verb and edge.source is source)

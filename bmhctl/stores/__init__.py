@@ -42,7 +42,10 @@ def resolve(location: str) -> tuple[Path, bool]:
     """An inventory's real path, and whether it is a TOML file; raises :class:`UsageError` for anything else."""
     if location.startswith(("postgresql://", "postgres://")):
         raise UsageError("PostgreSQL inventories are not supported by this version")
-    path = Path(location).expanduser()
+    try:
+        path = Path(location).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{location!r}: {error}") from error
     if path.suffix != ".toml" and path.suffix not in SQLITE_SUFFIXES:
         raise UsageError(f"{location!r} is no inventory", hint="its name must end in .toml, .db, .sqlite or .sqlite3")
     return path.resolve(), path.suffix == ".toml"

@@ -49,7 +49,8 @@ class SqliteDatabase:
 
     def _rows(self, cursor: sqlite3.Cursor) -> Iterator[Row]:
         try:
-            yield from cursor
+            for row in cursor:  # noqa: UP028 - "yield from" would close the cursor, also on a closed connection
+                yield row
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
 
@@ -188,7 +189,7 @@ def sync(path: Path) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    uri = f"file:{quote(str(path))}?mode=rw"
+    uri = f"file:{quote(os.fsencode(path))}?mode=rw"
     try:
         return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_PATIENCE)
     except sqlite3.Error as error:

@@ -12,6 +12,7 @@ from datetime import datetime
 from bmhctl.errors import InvalidError, StateRefusedError
 from bmhctl.model import Event, Host, HostSpec, Remark, State, Verb
 from bmhctl.results import Outcome
+from bmhctl.spec import duplicates, same
 from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases.choosing import one_host
 from bmhctl.usecases.context import Context
@@ -56,7 +57,10 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     outcomes = [rename(ctx, old, new, now) for old, new in changes.renames]
     outcomes += [remove(ctx, removal, now) for removal in changes.removals]
     outcomes += [respec(ctx, one_host(ctx, spec.name), spec, now, changes.reason) for spec in changes.specs]
-    refuse_known_macs(ctx, (newcomer.host.spec for newcomer in changes.newcomers))
+    arriving = [newcomer.host.spec for newcomer in changes.newcomers]
+    refuse_known_macs(ctx, arriving)
+    for warning in (*duplicates(arriving), *(twin for spec in arriving for twin in _twins(ctx, spec))):
+        ctx.tell(warning)
     outcomes += [enter(ctx, newcomer, now) for newcomer in changes.newcomers]
     return outcomes
 
@@ -70,10 +74,8 @@ def enter(ctx: Context, newcomer: Newcomer, now: datetime) -> Outcome:
     known = ctx.store.host(host.name)
     if known is not None:
         if not known.undeclared:
-            raise StateRefusedError("is in the inventory already", host=host.name, hint="bmhctl set changes it")
+            refuse_taken(ctx, host.name, "is in the inventory already", host.name)
         return respec(ctx, known, host.spec, now, reason)
-    for twin in _twins(ctx, host.spec):
-        ctx.tell(twin)
     departed = ctx.store.departed(host.spec)
     if departed is not None:
         clean = host.state in (State.INITIAL, State.AVAILABLE)
@@ -124,8 +126,7 @@ def respec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str 
 def rename(ctx: Context, old: str, new: str, now: datetime) -> Outcome:
     """Gives a host another name; everything else about it stays."""
     host = one_host(ctx, old)
-    if ctx.store.host(new) is not None:
-        raise StateRefusedError(f"can't be renamed: there is a host {new} already", host=old)
+    refuse_taken(ctx, new, f"can't be renamed: there is a host {new} already", old)
     renamed = replace(host, spec=replace(host.spec, name=new))
     ctx.store.save_spec(renamed, remark_event(ctx, renamed, Remark.RENAME, now, f"was {old}"))
     return Outcome(new, True, f"was {old}", host.state, host.state)
@@ -151,6 +152,12 @@ def remove(ctx: Context, removal: Removal, now: datetime) -> Outcome:
     )
     ctx.store.drop_host(host, event)
     return Outcome(host.name, True, "removed", source, None)
+
+
+def refuse_taken(ctx: Context, name: str, words: str, host: str) -> None:
+    """Raises :class:`StateRefusedError` in these words about ``host`` when there is a host of that name."""
+    if ctx.store.host(name) is not None:
+        raise StateRefusedError(words, host=host, hint=f"look at it: bmhctl show {name}")
 
 
 def check_removable(host: Host, force: bool) -> None:
@@ -213,5 +220,5 @@ def _twins(ctx: Context, spec: HostSpec) -> list[str]:
         if value is not None:
             others = [host.name for host in ctx.store.hosts(query) if host.name != spec.name]
             if others:
-                twins.append(f"{' and '.join((*others, spec.name))} have the same {kind} {value}")
+                twins.append(same(kind, value, [*others, spec.name]))
     return twins

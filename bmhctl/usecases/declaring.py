@@ -19,7 +19,7 @@ from bmhctl.results import Outcome
 from bmhctl.stores.declaration import Declaration, DeclarationFile, Fingerprint, parse_declaration
 from bmhctl.stores.engine import HostQuery
 from bmhctl.stores.rows import Row, host_to_rows, rows_to_host
-from bmhctl.usecases.changing import Changes, Newcomer, Removal, apply, undeclare
+from bmhctl.usecases.changing import Changes, Newcomer, Removal, apply, refuse_taken, undeclare
 from bmhctl.usecases.context import Context
 
 FINGERPRINT = "declaration"
@@ -55,8 +55,6 @@ def take_over(ctx: Context) -> None:
                 intent = _intent(ctx, declaration.fingerprint)
                 _reconcile(ctx, declaration, intent, ctx.clock())
                 _remember(ctx, file, declaration)
-        for warning in declaration.warnings:
-            ctx.tell(f"{file.path.name}: {warning}")
         return
     raise UnreachableError(f"{file.path} keeps changing", hint="try again when whoever writes it is done")
 
@@ -75,6 +73,7 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
     outcomes: list[Outcome] = []
 
     def make(old: bytes) -> bytes:
+        _check_taken(ctx, changes)
         declared = {spec.name for spec in parse_declaration(old, file.path.name).hosts}
         # An undeclared host stands no longer in the file: it only has to leave the state.
         gone = [Remove(removal.name) for removal in changes.removals if removal.name in declared]
@@ -96,6 +95,18 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
             return apply(ctx, changes, ctx.clock())
     take_over(ctx)
     return outcomes
+
+
+def _check_taken(ctx: Context, changes: Changes) -> None:
+    """Refuses a name that is taken in the words of every home, before the file's editor does in its own."""
+    leaving = {old for old, _ in changes.renames} | {removal.name for removal in changes.removals}
+    for old, new in changes.renames:
+        if new not in leaving:
+            refuse_taken(ctx, new, f"can't be renamed: there is a host {new} already", old)
+    for newcomer in changes.newcomers:
+        known = ctx.store.host(newcomer.host.name)
+        if known is not None and not known.undeclared and known.name not in leaving:
+            refuse_taken(ctx, known.name, "is in the inventory already", known.name)
 
 
 def adopt(ctx: Context) -> None:

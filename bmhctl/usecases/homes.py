@@ -11,6 +11,7 @@ from bmhctl.stores import resolve
 from bmhctl.stores.engine import HostQuery, Store, closing
 from bmhctl.stores.schema import TABLES
 from bmhctl.stores.sqlite import building, create_database, new_database
+from bmhctl.units import plural
 from bmhctl.usecases.context import Context, look
 
 TEMPLATE = """\
@@ -47,6 +48,12 @@ def init(location: str, *, group: str | None = None) -> Done:
     if not path.parent.is_dir():
         raise UnreachableError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
     mode = None if group_id is None else 0o660
+    state = path.with_name(path.name.removesuffix(".toml") + ".state.db") if is_declared else path
+    for there in (path, state):
+        if there.exists():
+            raise StateRefusedError(
+                f"there is {there} already: nothing was changed", hint=f"look at it: bmhctl -i {path} status"
+            )
     try:
         if is_declared:
             with building(path) as partial:
@@ -54,15 +61,12 @@ def init(location: str, *, group: str | None = None) -> Done:
                 if group_id is not None:
                     os.chown(partial, -1, group_id)
                     partial.chmod(0o660)
-            from bmhctl.stores.declaration import DeclarationFile
-
-            create_database(DeclarationFile(path).state_path, mode=mode, group=group_id)
+            create_database(state, mode=mode, group=group_id)
         else:
             create_database(path, mode=mode, group=group_id)
     except FileExistsError as error:
         raise StateRefusedError(
-            f"there is {error.args[0] if isinstance(error.args[0], Path) else path} already: nothing was changed",
-            hint=f"look at it: bmhctl -i {path} status",
+            f"{path} appeared in this very moment", hint=f"look at it: bmhctl -i {path} status"
         ) from error
     return Done("init", f"created {path}", {"inventory": str(path)}, (f"next: bmhctl -i {location} add node01",))
 
@@ -108,8 +112,8 @@ def copy(ctx: Context, destination: str) -> Done:
             partial.write_bytes(_declaration(ctx))
     return Done(
         "copy",
-        f"copied {ctx.store.location} to {path}: {counts['hosts']} hosts, {counts['reservations']} reservations, "
-        f"{counts['events']} events",
+        f"copied {ctx.store.location} to {path}: {plural(counts['hosts'], 'host')}, "
+        f"{plural(counts['reservations'], 'reservation')}, {plural(counts['events'], 'event')}",
         {"source": ctx.store.location, "destination": str(path), "rows": counts},
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from bmhctl.errors import BmhctlError, InvalidError, NotFoundError, UsageError
 from bmhctl.model import Arrival, Cargo, Host, HostSpec, State
 from bmhctl.results import HostDetail, Hosts, Imported, Outcome, Outcomes
-from bmhctl.spec import dump_spec, duplicates, parse_spec
+from bmhctl.spec import dump_spec, parse_spec
 from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases.changing import Changes, Newcomer, Removal, apply, check_removable, differences, refuse_known_macs
 from bmhctl.usecases.choosing import Choice, choose, one_host, unfold
@@ -226,8 +226,6 @@ def _sort_value(host: Host, key: str) -> tuple[object, ...]:
 
 
 def _change(ctx: Context, changes: Changes) -> list[Outcome]:
-    for warning in duplicates(newcomer.host.spec for newcomer in changes.newcomers):
-        ctx.tell(warning)
     if ctx.store.declaration is not None:
         from bmhctl.usecases.declaring import change_declaration
 

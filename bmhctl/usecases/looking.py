@@ -151,16 +151,18 @@ def _answer(ctx: Context, host: Host, verb: Verb, now: datetime) -> VerbAnswer:
     guards = {guard for guard, _ in answer.refusals}
     if guards <= _DEPENDS:
         dest = State.AVAILABLE if verb is Verb.READY else State.INITIAL
-        return VerbAnswer(verb, None, dest, (f"if {_steps(ctx, host, verb)}",), command)
+        steps = _steps(ctx, host, verb)
+        if not steps:
+            return VerbAnswer(verb, True, dest, ("no step applies to it",), command)
+        asked = ASKS[Guard.CHECKS_PASSED if verb is Verb.READY else Guard.CLEANUP_SUCCEEDED]
+        return VerbAnswer(verb, None, dest, (f"if {asked.removesuffix(' just now')}: {steps}",), command)
     return VerbAnswer(verb, False, None, tuple(words for _, words in answer.refusals), command)
 
 
 def _steps(ctx: Context, host: Host, verb: Verb) -> str:
     policy = ctx.policy()
     steps = policy.checks if verb is Verb.READY else policy.cleanup
-    names = ", ".join(step.name for step in steps if step.applies_to(host.spec))
-    guard = Guard.CHECKS_PASSED if verb is Verb.READY else Guard.CLEANUP_SUCCEEDED
-    return f"{ASKS[guard].removesuffix(' just now')}: {names}" if names else "asked: no step applies to it"
+    return ", ".join(step.name for step in steps if step.applies_to(host.spec))
 
 
 _COMMANDS = {

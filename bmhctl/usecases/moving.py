@@ -76,7 +76,9 @@ def decide(verb: Verb, host: Host, facts: Facts) -> State:
         return answer.dest
     # Of several ways out, the last one asks for least: its guard is what stands in the way.
     guard, words = answer.refusals[-1]
-    raise _ERRORS.get(guard, StateRefusedError)(f"can't {verb}: {words}", host=host.name)
+    raise _ERRORS.get(guard, StateRefusedError)(
+        f"can't {verb}: {words}", host=host.name, hint=f"bmhctl why {host.name}"
+    )
 
 
 def move(

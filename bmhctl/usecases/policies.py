@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.policy import POLICY_KEYS, known, parse_policy
 from bmhctl.results import Document, Done
+from bmhctl.units import plural
 from bmhctl.usecases.context import Context, begin, look
 
 TEXT = "policy"
@@ -49,7 +51,9 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InvalidError(f"{name}: {error}") from error
+        said = re.sub(r" \(at line (\d+), column (\d+)\)$", "", str(error))
+        at = re.search(r"at line (\d+), column (\d+)", str(error))
+        raise InvalidError(f"{name}:{f'{at[1]}:{at[2]}:' if at else ''} {said}") from error
     try:
         known(document, POLICY_KEYS, "")
         policy = parse_policy(document)
@@ -57,5 +61,5 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
         raise InvalidError(f"{name}: {error.message}", hint=error.hint, details=error.details) from error
     with ctx.store.transaction():
         keep_policy(ctx, text)
-    counts = f"{len(policy.checks)} checks, {len(policy.cleanup)} cleanup steps"
+    counts = f"{plural(len(policy.checks), 'check')}, {plural(len(policy.cleanup), 'cleanup step')}"
     return Done("policy apply", f"policy of {ctx.store.location}: {counts}", {"inventory": ctx.store.location})

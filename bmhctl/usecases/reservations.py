@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UnsatisfiableError, UsageError
+from bmhctl.lifecycle.table import where
 from bmhctl.model import Host, Remark, Reservation, State, Verb
 from bmhctl.policy import Policy
 from bmhctl.results import Grant, Held, Outcome, Plan, Reservations
@@ -244,7 +245,7 @@ def _busy(ctx: Context, wants: Wants, found: Match, before: int | None) -> Bmhct
         if host is not None and host.state is not State.AVAILABLE:
             held = f" by {describe(host.reservation)}" if host.reservation else ""
             return BusyError(
-                f"is {host.state}{held}: nothing was reserved", host=host.name, hint=f"bmhctl why {host.name}"
+                f"is {where(host.state)}{held}: nothing was reserved", host=host.name, hint=f"bmhctl why {host.name}"
             )
         if host is not None:
             due = due_before(ctx, before)
@@ -263,7 +264,7 @@ def _busy(ctx: Context, wants: Wants, found: Match, before: int | None) -> Bmhct
         + held_by
         + ends
         + (f"; {queued}" if queued else ""),
-        hint="wait for them with --wait 30m; bmhctl reservations shows who holds what",
+        hint="wait for them with --wait 30m" + ("; bmhctl reservations shows who holds what" if holders else ""),
         details={"free": len(found.hosts), "wanted": total(wants), "states": spread, "holders": holders},
     )
 

@@ -69,7 +69,9 @@ def candidates(ctx: Context, everyone: Sequence[Wants], query: HostQuery, more: 
 
 def query_for(want: Want, query: HostQuery) -> HostQuery:
     """The hosts of a query that may meet a want, least recently used first."""
-    return replace(query, names=() if want.name is None else (want.name,), selector=want.selector, by_turn=True)
+    if want.name is not None:  # who names a host means it, declared or not: then it says why it is not to be had
+        return replace(query, names=(want.name,), declared=False, by_turn=True)
+    return replace(query, selector=want.selector, by_turn=True)
 
 
 def due_before(ctx: Context, before: int | None) -> str | None:

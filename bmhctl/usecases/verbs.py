@@ -16,7 +16,7 @@ from bmhctl.errors import (
     UsageError,
 )
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED
-from bmhctl.lifecycle.table import edges, sources
+from bmhctl.lifecycle.table import edges, sources, where
 from bmhctl.model import Host, Mark, Remark, State, Verb
 from bmhctl.results import Outcome, Outcomes, Plan
 from bmhctl.usecases.choosing import Choice, choose
@@ -78,11 +78,12 @@ def taint(
     fault: str | None = None,
     reservation: str | None = None,
     force: bool = False,
+    word: str = "taint",
 ) -> Outcomes:
     """Takes each host out of its reservation into tainted; ``fault`` also records what is broken.
 
     ``reservation`` is the fencing token; without it the actor's name must be the owner's. ``force`` needs a
-    reason. Raises as :func:`_each` does.
+    reason. ``word`` is what the caller calls it.
     """
     forced_reason(force, reason or fault)
 
@@ -92,14 +93,14 @@ def taint(
         if reservation is not None or (host.reservation is not None and not force):
             check_token(ctx, host, reservation, now)
         if host.reservation is None:
-            _refuse_early(Verb.TAINT, host)
+            _refuse_early(Verb.TAINT, host, word)
         words = reason or (f"fault: {fault}" if fault else "task completed")
         left = give_back(ctx, host, now, reason=f"forced: {words}" if force else words)
         if fault:
             left = remark(ctx, replace(left, fault=fault), Remark.FAULT, now, reason=fault)
         return _moved(host, left, words)
 
-    return _each_in_one_commit(ctx, "taint", choice, one)
+    return _each_in_one_commit(ctx, word, choice, one)
 
 
 def _taint_again(ctx: Context, host: Host, now: datetime, fault: str | None, token: str | None) -> Outcome:
@@ -133,7 +134,7 @@ def release(
     forced_reason(force, reason)
     words = reason or "released"
     if choice.names or choice.selector.terms or choice.states:
-        return replace(taint(ctx, choice, reason=words, reservation=reservation, force=force), verb="release")
+        return taint(ctx, choice, reason=words, reservation=reservation, force=force, word="release")
     if reservation is None:
         raise UsageError(
             "what shall be released?", hint="name hosts, or give -R RESERVATION; bmhctl reservations lists them"
@@ -273,7 +274,8 @@ def _tried(host: Host, one: Callable[[Host], Outcome]) -> Outcome:
 
 def _failed(error: BmhctlError, host: Host | None = None) -> Outcome:
     state = host.state if host else None
-    return Outcome(error.host or "", False, error.message, state, state, error=error)
+    steps = error.results if isinstance(error, StepFailedError) else ()
+    return Outcome(error.host or "", False, error.message, state, state, steps=steps, error=error)
 
 
 def _already(host: Host, words: str | None = None) -> Outcome:
@@ -293,11 +295,11 @@ def _moved(before: Host, after: Host, words: str, steps: StepsRun | None = None)
     )
 
 
-def _refuse_early(verb: Verb, host: Host) -> None:
+def _refuse_early(verb: Verb, host: Host, word: str | None = None) -> None:
     """Refuses, before any step runs, what the table refuses anyway."""
     if not edges(verb, host.state):
         raise StateRefusedError(
-            f"is {host.state}: {verb} is only possible from {', '.join(sources(verb))}",
+            f"is {where(host.state)}: {word or verb} is only possible from {', '.join(sources(verb))}",
             host=host.name,
             hint=f"bmhctl why {host.name}",
         )
@@ -351,7 +353,9 @@ def _note_failure(ctx: Context, held: Claimed, run: StepsRun, *, counted: bool =
             words = f"{words}; {reason}"
             hint = f"mend it, then: bmhctl resume {host.name}"
     details = {"steps": [{"step": r.step, "verdict": r.verdict, "detail": r.detail} for r in run.results]}
-    return StepFailedError(words, host=held.host.name, hint=hint, details=details)
+    error = StepFailedError(words, host=held.host.name, hint=hint, details=details)
+    error.results = run.results
+    return error
 
 
 def _steps_to_resume(held: Claimed) -> _Runs:

@@ -100,7 +100,7 @@ def test_a_verb_without_a_row_is_refused_and_names_both(verb: Verb, state: State
         assert verb in possible(state)
         return
 
-    with pytest.raises(StateRefusedError, match=f"is {state}: {verb} is only possible from "):
+    with pytest.raises(StateRefusedError, match=f"is {table.where(state)}: {verb} is only possible from "):
         ask(verb, state, OPEN)
     assert verb not in possible(state)
 

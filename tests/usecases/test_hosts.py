@@ -30,7 +30,7 @@ def states(lab: Lab) -> dict[str, str]:
 
 def use(lab: Lab, *names: str, actor: str = "alice") -> None:
     verbs.ready(lab.context(), Choice(names))
-    reservations.reserve(lab.context(actor), reservations.Wish(names))
+    reservations.reserve(lab.context(actor), reservations.wish_for(names))
 
 
 def test_added_hosts_enter_at_initial_with_what_is_declared(lab: Lab) -> None:

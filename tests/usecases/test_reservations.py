@@ -10,7 +10,7 @@ from bmhctl.errors import BmhctlError, BusyError, NotFoundError, UnsatisfiableEr
 from bmhctl.selector import parse_selector
 from bmhctl.usecases import hosts, reservations, verbs
 from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.reservations import Wish
+from bmhctl.usecases.reservations import wish_for
 from tests.conftest import Lab
 
 
@@ -26,7 +26,7 @@ def fleet(lab: Lab) -> Lab:
 def take(lab: Lab, *names: str, actor: str = "alice", **wish: object) -> list[str]:
     if isinstance(wish.get("selector"), str):
         wish["selector"] = parse_selector(str(wish["selector"]))
-    held = reservations.reserve(lab.context(actor), Wish(names, **wish)).held  # type: ignore[arg-type]  # a test's shorthand
+    held = reservations.reserve(lab.context(actor), wish_for(names, **wish)).held  # type: ignore[arg-type]  # a test's shorthand
     return [host.name for host in held.hosts]
 
 
@@ -68,7 +68,7 @@ def test_too_few_free_hosts_is_busy_and_takes_none(fleet: Lab) -> None:
     with pytest.raises(BusyError) as refused:
         take(fleet, selector="rack=r1", count=2)
 
-    assert refused.value.message.startswith("1 of 2 hosts with rack=r1 are free now, nothing was reserved: ")
+    assert refused.value.message.startswith("2 hosts with rack=r1: 1 free now, nothing was reserved: ")
     assert "the first lease ends at 2026-01-01 16:00 UTC" in refused.value.message
     assert free(fleet) == 3
 
@@ -110,7 +110,7 @@ def test_names_are_exact_never_substrings(fleet: Lab) -> None:
 )
 def test_a_senseless_wish_is_a_usage_error(fleet: Lab, wish: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        reservations.reserve(fleet.context(), Wish(**wish))  # type: ignore[arg-type]  # a table of shorthands
+        reservations.reserve(fleet.context(), wish_for(**wish))  # type: ignore[arg-type]  # a table of shorthands
 
 
 def test_the_least_recently_used_come_first(fleet: Lab) -> None:
@@ -127,7 +127,7 @@ def test_the_lease_is_the_policys_unless_asked_and_never_longer_than_allowed(fle
     fleet.policy('[defaults]\nttl = "1h"\nmax_ttl = "2h"\n')
 
     def length(ttl: timedelta | None) -> timedelta | None:
-        grant = reservations.reserve(fleet.context(), Wish(count=1, ttl=ttl))
+        grant = reservations.reserve(fleet.context(), wish_for(count=1, ttl=ttl))
         held = grant.held.reservation
         assert held.expires_at == held.created_at + (held.ttl or timedelta())
         return held.ttl
@@ -139,10 +139,10 @@ def test_the_lease_is_the_policys_unless_asked_and_never_longer_than_allowed(fle
 
 def test_a_lease_without_end_needs_a_policy_that_allows_it(fleet: Lab) -> None:
     with pytest.raises(UsageError):
-        reservations.reserve(fleet.context(), Wish(count=1, endless=True))
+        reservations.reserve(fleet.context(), wish_for(count=1, endless=True))
 
     fleet.policy('[defaults]\nmax_ttl = "none"\n')
-    held = reservations.reserve(fleet.context(), Wish(count=1, endless=True)).held
+    held = reservations.reserve(fleet.context(), wish_for(count=1, endless=True)).held
     assert held.reservation.expires_at is None
 
 

@@ -45,7 +45,7 @@ def fleet(lab: Lab) -> Lab:
 
 
 def reserve(lab: Lab, *names: str, actor: str = "alice", minutes: int = 60) -> str:
-    wish = reservations.Wish(names, ttl=timedelta(minutes=minutes))
+    wish = reservations.wish_for(names, ttl=timedelta(minutes=minutes))
     return reservations.reserve(lab.context(actor), wish).held.reservation.id
 
 
@@ -384,7 +384,7 @@ def test_a_host_whose_step_runs_refuses_what_would_collide(fleet: Lab) -> None:
         maintained = verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
         with pytest.raises(BmhctlError) as named_one:
             reserve(fleet, "node1")
-        others = reservations.reserve(fleet.context(), reservations.Wish(count=3)).held
+        others = reservations.reserve(fleet.context(), reservations.wish_for(count=3)).held
 
     assert maintained.status is ExitStatus.REFUSED
     assert named_one.value.message == "can't reserve: a check or cleanup is running on it"
