@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,9 +31,11 @@ from bmhctl.formats.inventory import dump_inventory, read_inventory
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.model import CheckResult, Event, Host, HostSpec, Remark, State, Verb, Verdict
 from bmhctl.policy import Step
+from bmhctl.results import Held
 from bmhctl.spec import dump_spec
+from bmhctl.stores import open_store
 from bmhctl.stores.engine import HostQuery
-from bmhctl.usecases import homes, hosts, leases, reservations, verbs
+from bmhctl.usecases import homes, hosts, leases, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context
 from tests.conftest import HOMES, SUFFIX, Lab
@@ -58,6 +61,52 @@ names = st.sampled_from(NAMES)
 actors = st.sampled_from(ACTORS)
 
 
+class Waiter:
+    """Somebody who waits for hosts in a thread of its own, and looks just when it is told to."""
+
+    def __init__(self, lab: Lab, actor: str, wish: reservations.Wish, timeout: timedelta | None) -> None:
+        self.actor = actor
+        self.ended = False
+        self.granted: Held | None = None
+        self.failed: BaseException | None = None
+        self._go, self._paused = threading.Semaphore(0), threading.Semaphore(0)
+        self._stop = False
+        self._thread = threading.Thread(target=self._wait, args=(lab, wish, timeout), daemon=True)
+        self._thread.start()
+        self._paused.acquire()
+
+    def _wait(self, lab: Lab, wish: reservations.Wish, timeout: timedelta | None) -> None:
+        store = open_store(str(lab.path))
+        ctx = Context(store=store, actor=self.actor, clock=lab.clock)
+        try:
+            self.granted = queue.reserve_or_wait(ctx, wish, queue.Patience(self._pause, timeout)).held
+        except BaseException as error:  # noqa: BLE001 - to be looked at by the test's own thread
+            self.failed = error
+        finally:
+            store.close()
+            self.ended = True
+            self._paused.release()
+
+    def _pause(self, _: float) -> None:
+        self._paused.release()
+        self._go.acquire()
+        if self._stop:
+            raise KeyboardInterrupt
+
+    def look(self) -> None:
+        """Lets it look once; it has paused again, or come to its end, when this returns."""
+        if not self.ended:
+            self._go.release()
+            self._paused.acquire()
+
+    def stop(self) -> None:
+        """Ends the wait as a signal would."""
+        self._stop = True
+        while not self.ended:
+            self.look()
+        self._thread.join()
+
+
 class Lives(RuleBasedStateMachine):
     """Random verbs; ``used`` is the truth about each machine, by its MAC: used since its last cleanup."""
 
@@ -72,8 +121,14 @@ class Lives(RuleBasedStateMachine):
         self.steps_pass = True
         self.copies = 0
         self.tokens = ["r-unknown"]
+        self.waiters: list[Waiter] = []
 
     def teardown(self) -> None:
+        for waiter in self.waiters:
+            waiter.stop()
+        if self.lab.path.exists():
+            tickets = self.ctx("alice").store.tickets()
+            assert tickets == [], "who does not wait any more leaves no ticket"
         self.lab.close()
         shutil.rmtree(self.folder)
 
@@ -172,6 +227,63 @@ class Lives(RuleBasedStateMachine):
         with self.attempt(actor) as ctx:
             leases.reap(ctx)
 
+    @rule(actor=actors, pick=st.integers(0, 9), minutes=st.integers(1, 600))
+    def extend(self, actor: str, pick: int, minutes: int) -> None:
+        with self.attempt(actor) as ctx:
+            reservations.extend(ctx, self.tokens[pick % len(self.tokens)], timedelta(minutes=minutes))
+
+    @rule(actor=actors, pick=st.integers(0, 9), to=actors)
+    def handover(self, actor: str, pick: int, to: str) -> None:
+        with self.attempt(actor) as ctx:
+            grant = reservations.handover(ctx, self.tokens[pick % len(self.tokens)], to)
+            self.tokens.append(grant.held.reservation.id)
+
+    @rule(name=names, pick=st.integers(0, 9))
+    def replace_a_bad_host(self, name: str, pick: int) -> None:
+        with self.attempt("alice") as ctx:
+            reservations.replace_host(ctx, name, self.tokens[pick % len(self.tokens)], "smells burnt")
+
+    @rule(actor=actors, count=st.integers(1, 3), request=st.sampled_from(["a", "b"]))
+    def reserve_by_request(self, actor: str, count: int, request: str) -> None:
+        with self.attempt(actor) as ctx:
+            wish = reservations.wish_for(count=count, request_id=request)
+            held = queue.reserve_or_wait(ctx, wish, None).held
+            again = queue.reserve_or_wait(ctx, wish, None).held
+            assert again.reservation == held.reservation
+            self.tokens.append(held.reservation.id)
+
+    # waiting
+
+    @precondition(lambda self: len(self.waiters) < 4)
+    @rule(actor=actors, count=st.integers(1, 3), minutes=st.sampled_from([None, 30, 90]))
+    def wait(self, actor: str, count: int, minutes: int | None) -> None:
+        timeout = None if minutes is None else timedelta(minutes=minutes)
+        self.waiters.append(Waiter(self.lab, actor, reservations.wish_for(count=count), timeout))
+        self.settle()
+
+    @precondition(lambda self: self.waiters)
+    @rule(order=st.permutations(range(4)))
+    def everyone_looks(self, order: list[int]) -> None:
+        for place in order:
+            if place < len(self.waiters):
+                self.waiters[place].look()
+        self.settle()
+
+    @precondition(lambda self: self.waiters)
+    @rule(pick=st.integers(0, 3))
+    def a_waiter_gives_up(self, pick: int) -> None:
+        self.waiters[pick % len(self.waiters)].stop()
+        self.settle()
+
+    def settle(self) -> None:
+        """Whoever has ended has hosts, or a reason why not."""
+        for waiter in self.waiters:
+            if waiter.granted is not None:
+                self.tokens.append(waiter.granted.reservation.id)
+            elif waiter.ended:
+                assert isinstance(waiter.failed, BmhctlError | KeyboardInterrupt), waiter.failed
+        self.waiters = [waiter for waiter in self.waiters if not waiter.ended]
+
     # entries
 
     @rule(mac=st.sampled_from(list(MACHINES)), name=names)
@@ -250,6 +362,9 @@ class Lives(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from(HOMES))
     def move_to_another_home(self, kind: str) -> None:
+        for waiter in self.waiters:  # a queue stays where it is
+            waiter.stop()
+        self.settle()
         self.copies += 1
         folder = self.folder / f"copy{self.copies}"
         folder.mkdir()
@@ -309,6 +424,7 @@ class Lives(RuleBasedStateMachine):
                 assert not host.dirty
             assert bool(host.maintenance) == (host.state is State.MAINTENANCE)
         assert sorted(held) == sorted(r.id for r in store.open_reservations())
+        assert len(store.tickets()) == len(self.waiters)
         self.no_laundering()
 
     def no_laundering(self) -> None:

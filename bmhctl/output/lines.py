@@ -206,8 +206,11 @@ def _wrapped(line: Line, display: Display) -> None:
 
     console = _console(display)
     text = Text.assemble(*line)
-    gaps = re.finditer(r" {2,}(?=\S)", text.plain[: display.width // 2])
-    indent = max((gap.end() for gap in gaps), default=min(4, display.width // 2))
+    gaps = [gap.end() for gap in re.finditer(r" {2,}(?=\S)", text.plain[: display.width // 2])]
+    longest = max(map(cell_width, text.plain.split()))
+    indent = max((gap for gap in gaps if gap + longest <= display.width), default=min(4, display.width // 2))
+    if indent + longest > display.width:
+        indent = 0  # a name is whole wherever that is possible
     first = text.wrap(console, display.width)[0]
     rest = text[len(first.plain) :]
     rest = rest[len(rest.plain) - len(rest.plain.lstrip()) :]

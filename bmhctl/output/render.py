@@ -263,7 +263,7 @@ def _lines(result: object, display: Display) -> Iterable[Line]:
         case Reservations():
             return columns(views.RESERVATION_COLUMNS, views.reservation_rows(result.items, result.now), display.width)
         case Queue():
-            return columns(views.QUEUE_COLUMNS, views.queue_rows(result.items, result.now), display.width)
+            return views.queue_lines(result, display.width)
         case Grant():
             return views.grant_lines(result, display.width)
         case History():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 
 from bmhctl.model import Event, Host, Reservation, State, Verdict
 from bmhctl.output.lines import COLOUR, GLYPH, Column, Line, Span, columns, state_span, table
@@ -14,6 +15,7 @@ from bmhctl.results import (
     Held,
     HostDetail,
     Outcome,
+    Queue,
     Queued,
     Status,
     VerbAnswer,
@@ -128,32 +130,35 @@ def reservation_rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line
         ]
 
 
-QUEUE_COLUMNS = (
+_QUEUE_COLUMNS = (
     Column("POS"),
     Column("TICKET"),
-    Column("OWNER", 1),
+    Column("OWNER", 1, 12),
     Column("WAITS", 2),
     Column("UNTIL", 4),
-    Column("FOR", 0, 12),
-    Column("MISSING", 3, 12),
-    Column("PURPOSE", 5, 12),
+    Column("PURPOSE", 3, 12),
 )
 
 
-def queue_rows(items: Iterable[Queued], now: datetime) -> Iterator[list[Line]]:
-    """Tickets as rows of :data:`QUEUE_COLUMNS`."""
-    for item in items:
-        ticket = item.ticket
-        yield [
-            [(str(item.position), "bold")],
-            [(str(ticket.id), "")],
-            [(ticket.owner, "")],
-            [(format_age(now - ticket.created_at), "")],
-            _until(ticket.deadline, now) if ticket.deadline else [],
-            [(item.wants, "")],
-            [(item.missing, "yellow")],
-            [(ticket.purpose or "", "")],
-        ]
+def queue_lines(queue: Queue, width: int) -> Iterator[Line]:
+    """A row a ticket, the oldest first, and below each in whole what it waits for and still misses."""
+    lines = iter(columns(_QUEUE_COLUMNS, (_queue_row(item, queue.now) for item in queue.items), width))
+    yield from islice(lines, 1)
+    for item, line in zip(queue.items, lines, strict=True):
+        yield line
+        yield [("     ", ""), (item.wants, "cyan"), (" · missing: ", "dim"), (item.missing, "yellow")]
+
+
+def _queue_row(item: Queued, now: datetime) -> list[Line]:
+    ticket = item.ticket
+    return [
+        [(str(item.position), "bold")],
+        [(str(ticket.id), "")],
+        [(ticket.owner, "bold")],
+        [(format_age(now - ticket.created_at), "")],
+        _until(ticket.deadline, now) if ticket.deadline else [],
+        [(ticket.purpose or "", "")],
+    ]
 
 
 def _hosts(hosts: Sequence[Host], limit: int | None) -> Line:

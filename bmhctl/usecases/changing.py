@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bmhctl.errors import InvalidError, StateRefusedError
+from bmhctl.lifecycle.table import where
 from bmhctl.model import Event, Host, HostSpec, Remark, State, Verb
 from bmhctl.results import Outcome
 from bmhctl.spec import duplicates, same
@@ -56,6 +57,7 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     """Makes all the changes, in the caller's transaction; raises for the first that may not be."""
     outcomes = [rename(ctx, old, new, now) for old, new in changes.renames]
     outcomes += [remove(ctx, removal, now) for removal in changes.removals]
+    refuse_used_macs(ctx, changes.specs)
     outcomes += [respec(ctx, one_host(ctx, spec.name), spec, now, changes.reason) for spec in changes.specs]
     arriving = [newcomer.host.spec for newcomer in changes.newcomers]
     refuse_known_macs(ctx, arriving)
@@ -114,6 +116,9 @@ def respec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str 
     if spec.mac is not None and spec.mac != host.spec.mac:
         for twin in _twins(ctx, spec):
             ctx.tell(twin)
+    if host.dirty and host.spec.mac is not None and spec.mac != host.spec.mac:
+        # The machine that bore the old MAC was used; should it come back under another name, it is not clean.
+        ctx.store.add_departed(HostSpec(host.spec.mac, mac=host.spec.mac), now, f"{host.name} bore this MAC")
     fresh = replace(host, spec=spec, undeclared=False)
     words = f"changed: {', '.join(changed)}" if changed else ""
     if host.undeclared:
@@ -158,6 +163,25 @@ def refuse_taken(ctx: Context, name: str, words: str, host: str) -> None:
     """Raises :class:`StateRefusedError` in these words about ``host`` when there is a host of that name."""
     if ctx.store.host(name) is not None:
         raise StateRefusedError(words, host=host, hint=f"look at it: bmhctl show {name}")
+
+
+def refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
+    """Raises :class:`InvalidError` for a clean host that takes over the MAC of one that is dirty.
+
+    It would be the used machine under a name that counts as clean.
+    """
+    for spec in specs:
+        host = one_host(ctx, spec.name)
+        if spec.mac is None or host.dirty or host.spec.mac == spec.mac:
+            continue
+        for other in ctx.store.hosts(HostQuery(mac=spec.mac)):
+            if other.dirty:
+                raise InvalidError(
+                    f"has the MAC {spec.mac} of {other.name}, which is {where(other.state)} and dirty",
+                    host=spec.name,
+                    hint=f"correct the MAC, or have {other.name} reset first",
+                    details={"mac": spec.mac, "known": other.name},
+                )
 
 
 def check_removable(host: Host, force: bool) -> None:

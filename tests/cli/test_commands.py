@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib.metadata import version
@@ -37,6 +38,12 @@ ARGUMENTS: dict[str, list[str]] = {
     "cordon": ["node01"],
     "uncordon": ["node01"],
     "reservations": [],
+    "run": ["--host", "node02", "true"],
+    "extend": ["-R", "{held}"],
+    "handover": ["{held}", "--to", "bob"],
+    "replace": ["node01", "-R", "{held}", "--reason", "dead fan"],
+    "queue": [],
+    "queue cancel": ["1"],
     "reap": [],
     "list": [],
     "show": ["node01"],
@@ -46,7 +53,18 @@ ARGUMENTS: dict[str, list[str]] = {
     "graph": [],
     "completion": ["bash"],
 }
-"""What each command needs to do something; a new command has to be added here."""
+"""What each command needs to do something, ``{held}`` the reservation of ``fleet``; a new command has to be added here."""
+
+
+def words_of(name: str, held: str = "r-none", *added: str) -> list[str]:
+    """A command with its arguments; options that are added stand before what ``run`` passes on."""
+    arguments = [argument.format(held=held) for argument in ARGUMENTS[name]]
+    passed_on = arguments.pop() if name == "run" else None
+    return [*name.split(), *arguments, *added, *([passed_on] if passed_on else [])]
+
+
+OWN = {"run": 125}
+"""Commands that pass on another's statuses, and the one that all their own failures end with."""
 
 
 def test_the_table_above_knows_every_command() -> None:
@@ -68,13 +86,13 @@ def test_every_command_has_help_in_plain_text(name: str, cli: Cli) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_refuses_an_unknown_option(name: str, cli: Cli, lab: Path) -> None:
-    words = name.split()
     before = lab.read_bytes()
-    done = cli(*words, *ARGUMENTS[name], "--bogus")
-    assert (done.status, done.stdout) == (2, "")
+    done = cli(*words_of(name, "r-none", "--bogus"))
+    assert (done.status, done.stdout) == (OWN.get(name, 2), "")
     assert done.stderr.startswith("bmhctl: no such option: --bogus")
     assert done.stderr.endswith(f"hint: bmhctl {name} --help\n")
-    error = error_of(cli(*words, *ARGUMENTS[name], "-o", "json", "--bogus"))
+    done = cli(*words_of(name, "r-none", "-o", "json", "--bogus"))
+    error = json.loads(done.stderr)["error"]
     assert (error["code"], error["status"], error["hint"]) == ("usage", 2, f"bmhctl {name} --help")
     assert lab.read_bytes() == before
 
@@ -86,17 +104,18 @@ def test_every_command_takes_the_global_options_before_and_after_its_name(name: 
     expected = "bmhctl: there is no inventory at {}/nowhere.db\nhint: create one: bmhctl -i {}/nowhere.db init\n"
     missing = expected.format(Path.cwd(), Path.cwd())
     between = [words[0], *given, *words[1:]]
+    arguments = words_of(name)[len(words) :]
     for line in ([*given, *words], between, [*words, *given]):
-        assert cli(*line, *ARGUMENTS[name]) == Run(11, "", missing)
+        assert cli(*line, *arguments) == Run(OWN.get(name, 11), "", missing)
 
 
-REFUSED = {"init": 4, "remove": 4, "reset": 4, "policy apply": 2}
+REFUSED = {"init": 4, "remove": 4, "reset": 4, "policy apply": 2, "replace": 5, "queue cancel": 3}
 """What the commands above that can't do their work here end with."""
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_is_quiet_when_asked_and_errors_are_said_all_the_same(name: str, cli: Cli, fleet: str) -> None:
-    done = cli(*name.split(), *ARGUMENTS[name], "-q")
+    done = cli(*words_of(name, fleet, "-q"))
     assert done.status == REFUSED.get(name, 0)
     assert done.stderr.startswith("bmhctl: ") if done.status else done.stderr == ""
 

@@ -76,7 +76,11 @@ def asked(cli: Cli, line: str, shell: str = "bash") -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("bmhctl re", ["rename", "remove", "ready", "reserve", "release", "reset", "resume", "reservations", "reap"]),
+        (
+            "bmhctl re",
+            ["rename", "remove", "ready", "reserve", "release", "reset", "resume", "reservations", "replace", "reap"],
+        ),
+        ("bmhctl queue c", ["cancel"]),
         ("bmhctl policy ", ["show", "apply"]),
         ("bmhctl show node0", HOSTS),
         ("bmhctl why node0", HOSTS),

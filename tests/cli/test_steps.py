@@ -208,7 +208,7 @@ def test_of_many_hosts_all_are_tried_and_each_has_its_own_result(cli: Cli, polic
     assert (done.status, done.stdout) == (12, "node01  initial → available  readiness checks passed: even, net\n")
     assert [line for line in done.stderr.splitlines() if line.startswith("bmhctl: ")] == [
         "bmhctl: node02: readiness check failed: even: exit 1",
-        "bmhctl: node03: is maintenance: ready is only possible from initial",
+        "bmhctl: node03: is in maintenance: ready is only possible from initial",
         "bmhctl: node09: there is no such host",
     ]
     done = cli("ready", "node02", "node01", "-o", "json")

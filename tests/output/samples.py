@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from bmhctl.errors import BusyError, NotYoursError, StateRefusedError
-from bmhctl.model import Bmc, CheckResult, Event, Host, HostSpec, Mark, Remark, Reservation, State, Verb, Verdict
+from bmhctl.model import Bmc, CheckResult, Event, Host, HostSpec, Mark, Remark, Reservation, State, Ticket, Verb, Verdict
 from bmhctl.output import Display, Format
 from bmhctl.results import (
     Done,
@@ -22,6 +22,8 @@ from bmhctl.results import (
     Outcome,
     Outcomes,
     Plan,
+    Queue,
+    Queued,
     Reservations,
     Status,
     VerbAnswer,
@@ -245,6 +247,32 @@ RESERVATIONS = Reservations(
         Held(NIGHTLY, FLEET[:2]),
         Held(DEBUG, (FLEET[5],)),
         Held(replace(OVER, ended_at=NOW - timedelta(minutes=1), end_reason="expired"), ()),
+    ),
+    NOW,
+)
+QUEUE = Queue(
+    (
+        Queued(
+            Ticket(
+                "ci-bot",
+                '[["arch=arm64",4]]',
+                NOW - timedelta(minutes=3, seconds=20),
+                NOW,
+                purpose="nightly tests of the release branch",
+                deadline=NOW + timedelta(minutes=26, seconds=40),
+                request_id="job-4711-1",
+                id=12,
+            ),
+            1,
+            "4 hosts with arch=arm64",
+            "2 more hosts",
+        ),
+        Queued(
+            Ticket("bob@lab", '[["arch=arm64",2],["role=switch",1]]', NOW - timedelta(seconds=8), NOW, id=13),
+            2,
+            "2 hosts with arch=arm64 and 1 with role=switch",
+            "1 more host: that needs an operator; switch01 is in maintenance, node06 is cordoned",
+        ),
     ),
     NOW,
 )

@@ -26,6 +26,7 @@ from .samples import (
     NOW,
     OUTCOMES,
     PLAN,
+    QUEUE,
     RESERVATIONS,
     STATUS,
     WHY,
@@ -43,6 +44,9 @@ HOST_KEYS = [
 RESERVATION_KEYS = [
     "id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "hosts",
 ]  # fmt: skip
+TICKET_KEYS = [
+    "ticket", "position", "owner", "purpose", "wants", "missing", "age", "created_at", "deadline", "request_id",
+]  # fmt: skip
 EVENT_KEYS = ["id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation"]
 RESULT_KEYS = [
     "host", "ok", "changed", "code", "status", "message", "hint", "source", "state", "reservation", "steps",
@@ -56,6 +60,7 @@ SHAPES = {
     "imported": (IMPORTED, ["dry_run", "skipped", "warnings", "results"], RESULT_KEYS),
     "grant": (GRANT, ["reservation", "notes", "hosts"], HOST_KEYS),
     "reservations": (RESERVATIONS, ["now", "reservations"], RESERVATION_KEYS),
+    "queue": (QUEUE, ["now", "tickets"], TICKET_KEYS),
     "history": (HISTORY, ["now", "host", "events"], EVENT_KEYS),
     "status": (
         STATUS,
@@ -89,7 +94,7 @@ def test_each_document_has_exactly_its_documented_keys(kind: str) -> None:
         assert document[keys[-1]]
 
 
-@pytest.mark.parametrize("kind", ["hosts", "outcomes", "plan", "imported", "grant", "reservations", "history"])
+@pytest.mark.parametrize("kind", ["hosts", "outcomes", "plan", "imported", "grant", "reservations", "queue", "history"])
 def test_json_lines_are_the_records_of_the_document(kind: str) -> None:
     result, keys, _ = SHAPES[kind]
     lines = shown(result, Format.JSONL).splitlines()

@@ -200,3 +200,24 @@ def test_comments_and_order_survive_every_edit_of_ours(cellar: Lab) -> None:
         'mac = "52:54:00:00:00:02"\n'
     )
     assert seen(cellar) == {"node1": str(State.RESERVED), "db2": str(State.AVAILABLE)}
+
+
+def test_a_used_machine_can_not_hide_behind_the_name_of_another_host(cellar: Lab) -> None:
+    without_2 = LAB.split("[hosts.node2]")[0]
+    cellar.path.write_text(without_2)
+    assert seen(cellar)["node2"] == "available undeclared"
+    cellar.path.write_text(without_2.replace("hosts.node1]", "hosts.node2]"))
+
+    with pytest.raises(InvalidError, match="has the MAC 52:54:00:00:00:01 of node1, which is reserved and dirty"):
+        seen(cellar)
+    cellar.path.write_text(LAB.replace("00:02", "00:03").replace("00:01", "00:02").replace("00:03", "00:01"))
+    with pytest.raises(InvalidError, match="has the MAC 52:54:00:00:00:01 of node1"):
+        seen(cellar)
+
+
+def test_a_used_machine_whose_mac_was_changed_comes_back_tainted(cellar: Lab) -> None:
+    cellar.path.write_text(LAB.replace("00:01", "00:07"))
+    seen(cellar)
+    cellar.path.write_text(LAB.replace("00:01", "00:07") + '\n[hosts.node9]\nmac = "52:54:00:00:00:01"\n')
+
+    assert seen(cellar) == {"node1": "reserved", "node2": "available", "node9": "tainted"}
