@@ -190,9 +190,8 @@ def export(ctx: typer.Context) -> None:
             lab.show(hosts)
             return
         from bmhctl.formats.inventory import dump_inventory
-        from bmhctl.usecases.policies import policy_text
 
-        lab.show(Document(dump_inventory(hosts.hosts, policy_text(lab.context), hosts.now)))
+        lab.show(Document(dump_inventory(hosts.hosts, lab.context.store.policy_text(), hosts.now)))
 
 
 def copy(

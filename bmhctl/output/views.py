@@ -9,7 +9,7 @@ from itertools import islice
 from bmhctl.model import Event, Host, Reservation, State, Verdict
 from bmhctl.output.lines import COLOUR, GLYPH, Column, Line, Span, columns, state_span, table
 from bmhctl.output.records import flags, host_record
-from bmhctl.output.text import ago, clean, flatten, plural, stamp, until
+from bmhctl.output.text import ago, cell_width, clean, flatten, plural, stamp, until
 from bmhctl.results import (
     Grant,
     Held,
@@ -72,7 +72,9 @@ def _host_until(host: Host, now: datetime) -> Line:
 def _until(at: datetime | None, now: datetime) -> Line:
     if at is None:
         return [("no end", "dim")]
-    return [(until(at, now), "red" if at <= now else "yellow" if at - now < _SOON else "")]
+    if at <= now:
+        return [(f"over {format_age(now - at)}", "red")]
+    return [(until(at, now), "yellow" if at - now < _SOON else "")]
 
 
 _FLAG_STYLE = {"cordoned": "magenta", "undeclared": "magenta", "dirty": "yellow", "fault": "red"}
@@ -309,7 +311,8 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
     limit = _MOST if width else None
     if status.held:
         yield from _section("Held")
-        heads = (Column(""), Column(""), Column(""), Column("", 0, 10), Column("", 1, 10))
+        longest = max((cell_width(host.name) for held in status.held[:limit] for host in held.hosts), default=0)
+        heads = (Column(""), Column(""), Column(""), Column("", 0, max(10, longest)), Column("", 1, 10))
         rows = (
             [
                 [("  ", ""), (held.reservation.owner, "bold")],

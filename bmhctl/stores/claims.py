@@ -2,6 +2,10 @@
 
 A claim on a host is inherited by the process of a step, so that it outlives a runner that is killed. A claim on a
 ticket is shared by all processes that wait with it.
+
+To ask whether something is claimed, its file is locked for a moment in the way that its holders exclude. Whoever
+finds a lock taken tells a holder from somebody who only asks by the other kind of lock, which just one of them lets
+through.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -37,14 +41,18 @@ class Claims:
         self._folder = inventory.with_name(inventory.name + ".claims")
 
     @contextmanager
-    def share(self, name: str) -> Iterator[None]:
-        """Holds a claim together with others until the block ends."""
-        handle = self._acquire(name, fcntl.LOCK_SH)
+    def share(self, name: str) -> Iterator[Callable[[], bool]]:
+        """Holds a claim together with others until the block ends; yields what tells whether no other holds it.
+
+        Ask that when about to leave, and where nobody can join: from then on the claim may count as given up.
+        """
+        handle = self._open(name, _wait_to_share)
+        if handle is None:  # only who asks for a moment excludes who shares
+            raise UnreachableError(f"{self._path(name)} is locked by another program")
         try:
-            yield
+            yield lambda: any(_lock(handle, fcntl.LOCK_EX) for _ in _patiently())
         finally:
-            if handle is not None:
-                os.close(handle)
+            os.close(handle)
             self._tidy(name)
 
     @contextmanager
@@ -53,7 +61,7 @@ class Claims:
 
         The claim ends with the block, or later: with the last process that inherited the descriptor.
         """
-        handle = self._acquire(name)
+        handle = self._open(name, _lock_alone)
         if handle is None:
             yield None
             return
@@ -65,31 +73,44 @@ class Claims:
             self._tidy(name)
 
     def is_claimed(self, name: str) -> bool:
-        """Whether a process holds it."""
+        """Whether a process holds it alone."""
+        return self._ask(name, lambda handle: not _lock(handle, fcntl.LOCK_SH))
+
+    def is_shared(self, name: str) -> bool:
+        """Whether a process shares it. May say so of one that several ask for at once; never misses one that is."""
+        return self._ask(name, _is_shared)
+
+    def _ask(self, name: str, question: Callable[[int], bool]) -> bool:
         try:
-            handle = os.open(self._path(name), os.O_RDWR | os.O_CLOEXEC)
+            handle = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         except OSError as error:
             raise self._unreachable(error) from error
         try:
-            return not _lock(handle)
+            return question(handle)
         finally:
             os.close(handle)
 
-    def _acquire(self, name: str, kind: int = fcntl.LOCK_EX) -> int | None:
+    def _open(self, name: str, lock: Callable[[int], bool]) -> int | None:
+        """A descriptor of the claim's file, locked; None when it can't be locked."""
         path = self._path(name)
         while True:
+            self._make_folder()
             try:
-                self._make_folder()
-                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                # Read-only, so that a file which another member of the group left behind can be locked, too.
+                handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except FileNotFoundError:
                 continue  # the folder was tidied away in between
             except OSError as error:
                 raise self._unreachable(error) from error
-            if not any(_lock(handle, kind) for _ in _patiently()):
+            try:
+                if not lock(handle):
+                    os.close(handle)
+                    return None
+            except BaseException:
                 os.close(handle)
-                return None
+                raise
             if _is_file(handle, path):
                 return handle
             os.close(handle)  # it was tidied away in between: lock the one that is there now
@@ -97,11 +118,11 @@ class Claims:
     def _tidy(self, name: str) -> None:
         path = self._path(name)
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return
         try:
-            if _lock(handle) and _is_file(handle, path):
+            if _lock(handle, fcntl.LOCK_EX) and _is_file(handle, path):
                 path.unlink(missing_ok=True)
                 self._folder.rmdir()
         except OSError:
@@ -112,7 +133,10 @@ class Claims:
     def _make_folder(self) -> None:
         if self._folder.is_dir():
             return
-        self._folder.mkdir(exist_ok=True)
+        try:
+            self._folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise self._unreachable(error) from error
         with suppress(OSError):  # whoever may write the inventory may claim its hosts: the group, too
             there = self._inventory.stat()
             os.chown(self._folder, -1, there.st_gid)
@@ -134,7 +158,32 @@ def _patiently() -> Iterator[None]:
         yield
 
 
-def _lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
+def _lock_alone(handle: int) -> bool:
+    """Locks for a holder; False when there is another. Who only asks shares the lock, and is waited for."""
+    tries = 0
+    while not _lock(handle, fcntl.LOCK_EX):
+        if _lock(handle, fcntl.LOCK_SH):
+            fcntl.flock(handle, fcntl.LOCK_UN)
+        elif (tries := tries + 1) == _TRIES:
+            return False
+        time.sleep(_PAUSE)
+    return True
+
+
+def _wait_to_share(handle: int) -> bool:
+    fcntl.flock(handle, fcntl.LOCK_SH)  # only who asks is in the way, for microseconds
+    return True
+
+
+def _is_shared(handle: int) -> bool:
+    while not _lock(handle, fcntl.LOCK_EX):
+        if _lock(handle, fcntl.LOCK_SH):
+            return True
+        # Neither: somebody else asks just now.
+    return False
+
+
+def _lock(handle: int, kind: int) -> bool:
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -5,6 +5,7 @@ The SQL is written once, with ``?`` for parameters, in what SQLite and PostgreSQ
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -120,6 +121,7 @@ _ADD_TICKET = (
     f"INSERT INTO tickets ({', '.join(TICKET_COLUMNS[1:])}) "
     f"VALUES ({', '.join('?' * (len(TICKET_COLUMNS) - 1))}) RETURNING id"
 )
+_POLICY, _PARSED_POLICY = "policy", "policy_parsed"
 _NAMES_AT_ONCE = 500
 
 
@@ -386,6 +388,24 @@ class Store:
                 "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
                 [key, value],
             )
+
+    def policy_text(self) -> str | None:
+        """The policy as the text that a person wrote; None if there is none."""
+        return self.get(_POLICY)
+
+    def parsed_policy(self) -> dict[str, object]:
+        """The policy's tables, empty if there is none; kept beside the text, for it is read often."""
+        text = self.get(_PARSED_POLICY)
+        return {} if text is None else dict(json.loads(text))
+
+    def keep_policy(self, text: str) -> None:
+        """Keeps the text of a valid policy; an empty one forgets it."""
+        if text == (self.policy_text() or ""):
+            return
+        import tomllib
+
+        self.put(_POLICY, text or None)
+        self.put(_PARSED_POLICY, json.dumps(tomllib.loads(text)) if text else None)
 
     # the whole inventory, for copies
 

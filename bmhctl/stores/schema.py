@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from bmhctl.stores.rows import EVENT_COLUMNS, LIFECYCLE_COLUMNS, RESERVATION_COLUMNS, SPEC_COLUMNS
+
 
 class Migration(NamedTuple):
     """One step of the schema: its name, and the statements that take it, applied in one transaction."""
@@ -121,53 +123,10 @@ VERSION = len(MIGRATIONS)
 
 TABLES: dict[str, tuple[str, ...]] = {
     "meta": ("key", "value"),
-    "reservations": (
-        "id",
-        "owner",
-        "purpose",
-        "created_at",
-        "expires_at",
-        "ttl",
-        "ended_at",
-        "end_reason",
-        "wants",
-        "request_id",
-    ),
-    "hosts": (
-        "id",
-        "name",
-        "state",
-        "since",
-        "dirty",
-        "undeclared",
-        "came_from",
-        "cordon",
-        "maintenance",
-        "fault",
-        "failed_cleanups",
-        "reservation",
-        "used_at",
-        "last_event",
-        "address",
-        "mac",
-        "labels",
-        "bmc",
-        "hardware",
-        "note",
-    ),
+    "reservations": RESERVATION_COLUMNS,
+    "hosts": ("id", "last_event", *SPEC_COLUMNS, *LIFECYCLE_COLUMNS),
     "facts": ("host_id", "key", "value", "number"),
-    "events": (
-        "id",
-        "host_id",
-        "host",
-        "at",
-        "actor",
-        "verb",
-        "source",
-        "dest",
-        "reason",
-        "reservation",
-    ),
+    "events": ("host_id", *EVENT_COLUMNS),
     "departed": ("name", "mac", "at", "reason"),
 }
 """Every table that holds an inventory, with its columns, in an order that satisfies the foreign keys."""

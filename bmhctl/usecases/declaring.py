@@ -154,9 +154,7 @@ def _reconcile(
 
 
 def _remember(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
-    from bmhctl.usecases.policies import keep_policy
-
-    keep_policy(ctx, declaration.policy_text)
+    ctx.store.keep_policy(declaration.policy_text)
     ctx.store.put(FINGERPRINT, declaration.fingerprint.to_text())
     ctx.store.put(OWNER, str(file.path))
     ctx.store.put(INTENT, None)

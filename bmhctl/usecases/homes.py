@@ -12,7 +12,8 @@ from bmhctl.stores.engine import HostQuery, Store, closing
 from bmhctl.stores.schema import TABLES
 from bmhctl.stores.sqlite import building, create_database, new_database
 from bmhctl.units import plural
-from bmhctl.usecases.context import Context, look
+from bmhctl.usecases.context import Context
+from bmhctl.usecases.entry import look
 
 TEMPLATE = """\
 # An inventory of bmhctl. This file declares; what happens to the hosts is remembered beside it.
@@ -134,8 +135,7 @@ def _fill(ctx: Context, partial: Path, declared_by: Path | None) -> dict[str, in
 
 def _declaration(ctx: Context) -> bytes:
     from bmhctl.stores.edit import Add, edited
-    from bmhctl.usecases.policies import policy_text
 
     hosts = [host for host in ctx.store.hosts(HostQuery()) if not host.undeclared]
-    policy = (policy_text(ctx) or "").encode()
+    policy = (ctx.store.policy_text() or "").encode()
     return edited(policy, [Add(host.spec) for host in hosts], "the copy")

@@ -12,7 +12,8 @@ from bmhctl.spec import dump_spec, parse_spec
 from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases.changing import Changes, Newcomer, Removal, apply, check_removable, differences, refuse_known_macs
 from bmhctl.usecases.choosing import Choice, choose, one_host, unfold
-from bmhctl.usecases.context import Context, begin, look
+from bmhctl.usecases.context import Context
+from bmhctl.usecases.entry import begin, look
 from bmhctl.usecases.leases import forced_reason
 from bmhctl.usecases.policies import apply_policy
 

@@ -12,7 +12,8 @@ from bmhctl.model import Event, Host, State, Verb
 from bmhctl.results import Ending, Graph, Held, History, Status, VerbAnswer, Why
 from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases.choosing import not_found, one_host
-from bmhctl.usecases.context import Context, look
+from bmhctl.usecases.context import Context
+from bmhctl.usecases.entry import look
 from bmhctl.usecases.leases import check_token, describe, hosts_of
 from bmhctl.usecases.moving import facts_of
 from bmhctl.usecases.verbs import where_resume_leads

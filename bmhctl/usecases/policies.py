@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.policy import POLICY_KEYS, known, parse_policy
 from bmhctl.results import Document, Done
 from bmhctl.units import plural
-from bmhctl.usecases.context import Context, begin, look
-
-TEXT = "policy"
-PARSED = "policy_parsed"
-
-
-def keep_policy(ctx: Context, text: str) -> None:
-    """Keeps a valid policy's text in the caller's transaction."""
-    if text == (ctx.store.get(TEXT) or ""):
-        return
-    import tomllib
-
-    ctx.store.put(TEXT, text or None)
-    ctx.store.put(PARSED, json.dumps(tomllib.loads(text)) if text else None)
-
-
-def policy_text(ctx: Context) -> str | None:
-    """The policy as the text that a person wrote; None if there is none."""
-    return ctx.store.get(TEXT)
+from bmhctl.usecases.context import Context
+from bmhctl.usecases.entry import begin, look
 
 
 def show_policy(ctx: Context) -> Document:
     """The policy as TOML."""
     look(ctx)
-    return Document(policy_text(ctx) or "# no policy: 4h leases, at most 3d, no checks, no cleanup\n")
+    return Document(ctx.store.policy_text() or "# no policy: 4h leases, at most 3d, no checks, no cleanup\n")
 
 
 def apply_policy(ctx: Context, text: str, name: str) -> Done:
@@ -60,6 +42,6 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
     except InvalidError as error:
         raise InvalidError(f"{name}: {error.message}", hint=error.hint, details=error.details) from error
     with ctx.store.transaction():
-        keep_policy(ctx, text)
+        ctx.store.keep_policy(text)
     counts = f"{plural(len(policy.checks), 'check')}, {plural(len(policy.cleanup), 'cleanup step')}"
     return Done("policy apply", f"policy of {ctx.store.location}: {counts}", {"inventory": ctx.store.location})

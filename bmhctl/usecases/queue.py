@@ -20,7 +20,8 @@ from bmhctl.results import Done, Grant, Queue, Queued
 from bmhctl.stores.claims import of_ticket
 from bmhctl.stores.engine import HostQuery
 from bmhctl.units import format_age, format_duration
-from bmhctl.usecases.context import Context, begin, look
+from bmhctl.usecases.context import Context
+from bmhctl.usecases.entry import begin, look
 from bmhctl.usecases.leases import forced_reason, reap
 from bmhctl.usecases.matching import match
 from bmhctl.usecases.moving import SELF, facts_of, move

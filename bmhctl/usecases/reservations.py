@@ -15,7 +15,8 @@ from bmhctl.selector import Selector
 from bmhctl.stores.engine import HostQuery
 from bmhctl.units import format_duration
 from bmhctl.usecases.choosing import not_found, unfold
-from bmhctl.usecases.context import Context, begin, look
+from bmhctl.usecases.context import Context
+from bmhctl.usecases.entry import begin, look
 from bmhctl.usecases.leases import (
     check_token,
     describe,

@@ -20,7 +20,8 @@ from bmhctl.lifecycle.table import edges, sources, where
 from bmhctl.model import Host, Mark, Remark, State, Verb
 from bmhctl.results import Outcome, Outcomes, Plan
 from bmhctl.usecases.choosing import Choice, choose
-from bmhctl.usecases.context import Context, begin, look
+from bmhctl.usecases.context import Context
+from bmhctl.usecases.entry import begin, look
 from bmhctl.usecases.leases import EXPIRED, check_token, describe, forced_reason, give_back, held_reservation, hosts_of
 from bmhctl.usecases.moving import SELF, decide, facts_of, move, remark
 from bmhctl.usecases.steps import Claimed, StepsRun, claimed
@@ -244,7 +245,16 @@ def _each(ctx: Context, verb: str, choice: Choice, one: Callable[[Host], Outcome
     """Treats each host on its own, in commits of its own: for verbs that run steps."""
     begin(ctx)
     hosts, missing = choose(ctx, choice)
-    return Outcomes(verb, (*(_tried(host, one) for host in hosts), *(_failed(error) for error in missing)))
+    done: list[Outcome] = []
+    try:
+        for number, host in enumerate(hosts, 1):
+            ctx.progress(f"{verb} {host.name} ({number} of {len(hosts)})")
+            done.append(_tried(host, one))
+    except BaseException:
+        for outcome in done:  # each was committed on its own: whoever interrupts wants to know how far it went
+            ctx.tell(f"{outcome.host}: {outcome.message}")
+        raise
+    return Outcomes(verb, (*done, *(_failed(error) for error in missing)))
 
 
 def _each_in_one_commit(ctx: Context, verb: str, choice: Choice, one: Callable[[Host, datetime], Outcome]) -> Outcomes:

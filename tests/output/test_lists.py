@@ -9,9 +9,9 @@ from bmhctl.output import Format, render
 from bmhctl.output.lines import GLYPH
 from bmhctl.output.records import FIELDS
 from bmhctl.output.text import cell_width
-from bmhctl.results import Held, Hosts, Reservations
+from bmhctl.results import Held, Hosts, Queue, Reservations
 
-from .samples import FLEET, LONG, NIGHTLY, NOW, RESERVATIONS, display, fleet, host, hosts, spec, wide_fleet
+from .samples import FLEET, LONG, NIGHTLY, NOW, OVER, QUEUE, RESERVATIONS, display, fleet, host, hosts, spec, wide_fleet
 
 
 def shown(result: object, fields: tuple[str, ...] | None = None, **options: object) -> str:
@@ -172,6 +172,34 @@ def test_reservations_show_who_holds_what_until_when() -> None:
     assert "rack00-node0003 +26" in shown(many, tty=True, width=120)
     assert "rack01-node0029" in shown(many)
     assert "no reservations\n" in _stderr(Reservations((), NOW))
+
+
+def test_a_lease_that_is_over_but_not_reaped_shows_it() -> None:
+    left = host("node01", State.RESERVED, reservation=OVER)
+    assert shown(hosts((left,)), tty=True).splitlines()[1].split() == [
+        "node01", "◆", "reserved", "2h", "ci-bot", "job", "4711", "over", "5m", "10.0.0.11", "arch=arm64,rack=…",
+    ]  # fmt: skip
+    assert "r-9ab1  ci-bot  over 5m  node01  5h ago  job 4711\n" in shown(
+        Reservations((Held(OVER, (left,)),), NOW), tty=True
+    )
+
+
+def test_the_queue_shows_who_waits_for_what_and_what_is_missing() -> None:
+    assert shown(QUEUE, tty=True) == (
+        "POS  TICKET  OWNER    WAITS  UNTIL   PURPOSE\n"
+        "1    12      ci-bot   3m20s  in 26m  nightly tests of the release branch\n"
+        "     4 hosts with arch=arm64 · missing: 2 more hosts\n"
+        "2    13      bob@lab  8s\n"
+        "     2 hosts with arch=arm64 and 1 with role=switch · missing: 1 more host: that\n"
+        "     needs an operator; switch01 is in maintenance, node06 is cordoned\n"
+    )
+    assert shown(Queue(QUEUE.items[:1], NOW)) == (
+        "POSITION  TICKET  OWNER   AGE  WANTS                    MISSING\n"
+        "1         12      ci-bot  200  4 hosts with arch=arm64  2 more hosts\n"
+    )
+    assert shown(QUEUE, format=Format.NAME) == "12\n13\n"
+    assert shown(QUEUE, ("ticket", "request_id"), format=Format.CSV) == "ticket,request_id\n12,job-4711-1\n13,\n"
+    assert _stderr(Queue((), NOW)) == "nobody waits\n"
 
 
 def _stderr(result: object) -> str:

@@ -212,5 +212,5 @@ def test_a_terminal_too_narrow_for_the_drawing_lists_the_ways() -> None:
 
 @pytest.mark.parametrize("width", [40, 60, 80, 110, 200])
 def test_no_view_is_wider_than_the_terminal(width: int) -> None:
-    for result in (STATUS, WHY, DETAIL, HISTORY, GRAPH, HOST_GRAPH):
+    for result in (STATUS, WHY, DETAIL, HISTORY, GRAPH, HOST_GRAPH, QUEUE):
         assert max(map(cell_width, shown(result, tty=True, width=width).splitlines())) <= width

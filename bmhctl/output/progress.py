@@ -1,0 +1,90 @@
+"""One line on stderr that says what is going on, once it takes long enough for somebody to wonder."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from bmhctl.output.display import Display, encodable, unicode_capable
+from bmhctl.output.text import cell_width, clean, shorten
+from bmhctl.units import format_age
+
+if TYPE_CHECKING:
+    from threading import Event, Thread
+
+PATIENCE = 1.0
+"""Seconds of work before anything is shown."""
+
+_TICK = 0.25
+
+
+class Progress:
+    """A line such as ``checking node01 … 12s (3 of 7)`` that keeps time by itself and is erased when it is over.
+
+    Nothing is ever shown where stderr is no terminal, with ``--quiet`` or in JSON mode. Call :meth:`clear` before
+    anything else is written to the terminal, or a child gets it; as a context manager it does so at its end.
+    """
+
+    def __init__(self, display: Display) -> None:
+        self._stream = display.stderr
+        self._width = display.width
+        self._wanted = display.stderr_tty and not display.quiet and not display.machine
+        self._now: tuple[str, str, float] = ("", "", 0.0)
+        self._drawn = 0
+        self._over: Event | None = None
+        self._thread: Thread | None = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.clear()
+
+    def progress(self, text: str, place: str = "") -> None:
+        """Says what is done from now on, and at which place of how many (``3 of 7``)."""
+        if not self._wanted:
+            return
+        self._now = (text, place, time.monotonic())
+        if self._thread is None:
+            from threading import Event, Thread
+
+            self._over = Event()
+            self._thread = Thread(target=self._keep_time, args=(self._over,), daemon=True)
+            self._thread.start()
+
+    def clear(self) -> None:
+        """Erases the line, and says nothing until the next :meth:`progress`."""
+        if self._thread is None or self._over is None:
+            return
+        self._over.set()
+        self._thread.join()
+        self._thread = None
+        if self._drawn:
+            self._write("")
+
+    def _keep_time(self, over: Event) -> None:
+        dots = "…" if unicode_capable(self._stream) else "..."
+        wait = PATIENCE
+        while not over.wait(wait):
+            wait = _TICK
+            text, place, since = self._now
+            age = format_age(timedelta(seconds=time.monotonic() - since))
+            self._write(shorten(f"{clean(text)} {dots} {age}" + (f" ({place})" if place else ""), self._room(), dots))
+
+    def _write(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(encodable(f"\r{' ' * self._drawn}\r{line}", self._stream))
+            self._stream.flush()
+        self._drawn = cell_width(line)
+
+    def _room(self) -> int:
+        try:
+            return (os.get_terminal_size(self._stream.fileno()).columns or self._width) - 1
+        except (OSError, ValueError, AttributeError):
+            return self._width - 1

@@ -1,0 +1,108 @@
+"""The line that says what is going on: on terminals only, after a while, and gone when it is over."""
+
+import time
+
+import pytest
+
+from bmhctl.output import Format, Progress
+from bmhctl.output import progress as module
+
+from .samples import HOSTILE, display
+
+
+@pytest.fixture(autouse=True)
+def _short_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.02)
+    monkeypatch.setattr(module, "_TICK", 0.01)
+
+
+def told(where: object) -> str:
+    return where.stderr.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def screen(text: str) -> str:
+    """What a terminal shows in its one line after all this."""
+    cells: list[str] = []
+    at = 0
+    for character in text:
+        if character == "\r":
+            at = 0
+            continue
+        cells[at : at + 1] = [character]
+        at += 1
+    return "".join(cells).rstrip()
+
+
+def wait_for(words: str, where: object) -> None:
+    deadline = time.monotonic() + 5
+    while words not in screen(told(where)):
+        assert time.monotonic() < deadline, told(where)
+        time.sleep(0.005)
+
+
+def test_it_shows_what_is_done_where_and_for_how_long_and_is_erased() -> None:
+    where = display(tty=True)
+    with Progress(where) as shown:
+        shown.progress("checking node01", "1 of 7")
+        wait_for("checking node01 … 0s (1 of 7)", where)
+        shown.progress("checking n2", "2 of 7")
+        wait_for("checking n2 … 0s (2 of 7)", where)
+        assert screen(told(where)).endswith("(2 of 7)")
+    assert screen(told(where)) == ""
+    assert "\n" not in told(where)
+    assert where.stdout.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_after_it_was_cleared_it_may_go_on() -> None:
+    where = display(tty=True)
+    shown = Progress(where)
+    shown.clear()
+    shown.progress("one")
+    wait_for("one", where)
+    shown.clear()
+    shown.clear()
+    quiet = told(where)
+    time.sleep(0.05)
+    assert told(where) == quiet
+    shown.progress("two")
+    wait_for("two", where)
+    shown.clear()
+    assert screen(told(where)) == ""
+
+
+def test_what_is_over_at_once_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 30.0)
+    where = display(tty=True)
+    with Progress(where) as shown:
+        shown.progress("checking node01")
+    assert told(where) == ""
+
+
+@pytest.mark.parametrize(
+    "where",
+    [display(), display(tty=True, quiet=True), display(Format.JSON, tty=True), display(Format.JSONL, tty=True)],
+    ids=["pipe", "quiet", "json", "jsonl"],
+)
+def test_only_a_person_at_a_terminal_sees_it(where: object) -> None:
+    with Progress(where) as shown:  # type: ignore[arg-type]
+        shown.progress("checking node01")
+        time.sleep(0.05)
+    assert told(where) == ""
+
+
+def test_it_is_one_harmless_line_however_narrow_the_terminal() -> None:
+    where = display(tty=True, width=20)
+    with Progress(where) as shown:
+        shown.progress(f"checking {HOSTILE}")
+        wait_for("checking [red]x[/", where)
+        lines = told(where).split("\r")
+        assert all(line.isprintable() and len(line) < 20 for line in lines)
+
+
+def test_a_terminal_that_goes_away_ends_nothing() -> None:
+    where = display(tty=True)
+    with Progress(where) as shown:
+        shown.progress("checking node01")
+        wait_for("checking node01", where)
+        where.stderr.close()
+        time.sleep(0.05)
