@@ -1,0 +1,104 @@
+"""The Python API: an inventory as an object, in every home."""
+
+from __future__ import annotations
+
+import doctest
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import bmhctl
+from bmhctl import BmhctlError, ExitStatus, State, api, open_inventory
+from tests.conftest import HOMES, SUFFIX
+
+
+@pytest.fixture(params=HOMES)
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where an inventory shall be, once for each home."""
+    return tmp_path / SUFFIX[request.param]
+
+
+def test_the_example_in_the_docstring_runs() -> None:
+    assert doctest.testmod(api) == doctest.TestResults(failed=0, attempted=5)
+
+
+def test_a_hosts_whole_life(path: Path) -> None:
+    with open_inventory(path, actor="alice", create=True) as lab:
+        lab.add("node1", address="10.0.0.1", labels={"arch": "arm64"})
+        lab.ready("node1")
+        held = lab.reserve(selector="arch=arm64", purpose="demo", ttl="20m")
+        assert (held.reservation.ttl, [host.name for host in held.hosts]) == (timedelta(minutes=20), ["node1"])
+        assert lab.extend(held.reservation.id, "2h").reservation.expires_at != held.reservation.expires_at
+        bobs = lab.handover(held.reservation.id, "bob")
+        lab.taint("node1", reservation=bobs.reservation.id)
+        lab.reset("node1")
+        lab.maintain("node1", reason="fan")
+        lab.cordon("node1", reason="audit")
+        lab.resume("node1")
+        lab.uncordon("node1")
+        lab.remove("node1")
+        verbs = [str(event.verb) for event in lab.history("node1")]
+
+    assert verbs == [
+        *("enter", "ready", "reserve", "extend", "handover", "taint", "reset"),
+        *("maintain", "cordon", "resume", "uncordon", "remove"),
+    ]
+
+
+def test_a_failure_is_the_error_that_the_command_reports(path: Path) -> None:
+    with open_inventory(path, actor="alice", create=True) as lab:
+        lab.add("node1", "node2")
+        lab.ready("node1")
+        with pytest.raises(BmhctlError) as refused:
+            lab.reset("node1", "nope", "node2")
+        assert refused.value.status is ExitStatus.MIXED
+        with pytest.raises(BmhctlError) as missing:
+            lab.host("nope")
+        assert missing.value.status is ExitStatus.NOT_FOUND
+
+
+def test_hosts_are_given_back_whatever_happens_in_the_block(path: Path) -> None:
+    with open_inventory(path, actor="alice", create=True) as lab:
+        lab.add("node1")
+        lab.ready("node1")
+
+        def work() -> None:
+            with lab.reserved("node1") as held:
+                assert [host.state for host in held.hosts] == [State.RESERVED]
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            work()
+        assert lab.host("node1").state is State.TAINTED
+        assert lab.history("node1", last=1)[0].reason == "task failed: ZeroDivisionError"
+        assert lab.reservations() == ()
+
+
+def test_the_same_request_id_gives_the_same_reservation(path: Path) -> None:
+    with open_inventory(path, actor="alice", create=True) as lab:
+        lab.add("node1", "node2")
+        lab.ready("node*")
+        first = lab.reserve(count=1, request_id="job-1")
+        assert lab.reserve(count=1, request_id="job-1").reservation == first.reservation
+        assert lab.reserve(count=1, request_id="job-2").reservation != first.reservation
+
+
+def test_waiting_ends_in_time(path: Path) -> None:
+    with open_inventory(path, actor="alice", create=True) as lab:
+        lab.add("node1")
+        with pytest.raises(BmhctlError) as refused:
+            lab.reserve("node1", wait=timedelta(milliseconds=50))
+        assert refused.value.status is ExitStatus.TIMED_OUT
+
+
+def test_the_package_offers_its_names_and_imports_nothing_before_they_are_used() -> None:
+    code = "import bmhctl, sys; print(sorted(m for m in sys.modules if m.startswith('bmhctl')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "['bmhctl']\n"
+    assert all(getattr(bmhctl, name) is not None for name in bmhctl.__all__)
+    with pytest.raises(AttributeError):
+        _ = bmhctl.nothing  # type: ignore[attr-defined]  # that is the point
