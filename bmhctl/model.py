@@ -197,12 +197,13 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check or cleanup step said of one host; ``seconds`` is how long it took."""
+    """What one check or cleanup step said of one host; ``seconds`` is how long it took, ``at`` when it ended."""
 
     step: str
     verdict: Verdict
     detail: str
     seconds: float
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
@@ -23,25 +23,37 @@ _PLACEHOLDERS = ("name", "address", "mac", "bmc.address", "bmc.type", "bmc.syste
 
 
 class StepKind(StrEnum):
-    """How a step finds out: it runs a command, or it opens a TCP connection."""
+    """How a step finds out: it runs a command, opens a TCP connection, or asks for a web page."""
 
     COMMAND = "command"
     TCP = "tcp"
+    HTTP = "http"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What an ``http`` step asks for: a URL that answers with this status, and holds the text if one is given."""
+
+    url: str
+    status: int = 200
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One readiness check or cleanup step.
 
-    ``command`` is an argument list (kind command), ``port`` a TCP port (kind tcp), ``timeout`` how long one try
-    may take.
+    ``command`` is an argument list (kind command), ``port`` a TCP port (kind tcp), ``page`` what is asked for (kind
+    http). ``timeout`` is how long one try may take, ``retries`` how many more tries a failure gets.
     """
 
     name: str
     kind: StepKind
     command: tuple[str, ...] = ()
     port: int = 0
+    page: Page | None = None
     timeout: timedelta = timedelta(minutes=1)
+    retries: int = 0
     selector: Selector = EVERY_HOST
 
     def applies_to(self, spec: HostSpec) -> bool:
@@ -67,9 +79,7 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
     """
     defaults = table(document.get("defaults", {}), "defaults")
     known(defaults, ("ttl", "max_ttl", "quarantine_after"), "defaults")
-    quarantine_after = defaults.get("quarantine_after", 3)
-    if not isinstance(quarantine_after, int) or isinstance(quarantine_after, bool) or quarantine_after < 1:
-        raise wrong_type("defaults.quarantine_after", "a whole number from 1", quarantine_after)
+    quarantine_after = whole_number(defaults.get("quarantine_after", 3), 1, 1000, "defaults.quarantine_after")
     policy = Policy(
         ttl=_lease(defaults, "ttl", timedelta(hours=4)),
         max_ttl=_lease(defaults, "max_ttl", timedelta(days=3)),
@@ -102,10 +112,10 @@ def _steps(document: Mapping[str, object], group: str) -> tuple[Step, ...]:
 
 
 def _step(where: str, name: str, entry: Mapping[str, object]) -> Step:
-    known(entry, ("command", "tcp", "timeout", "selector"), where)
+    known(entry, (*StepKind, "timeout", "retries", "selector"), where)
     kinds = [kind for kind in StepKind if kind.value in entry]
     if len(kinds) != 1:
-        said = "both command and tcp" if kinds else "neither command nor tcp"
+        said = " and ".join(kinds) if kinds else f"none of {', '.join(StepKind)}"
         raise InvalidError(f"{where} has {said}", hint="give each step exactly one of them")
     timeout = _duration(entry, "timeout", where, timedelta(minutes=1))
     if not timeout:
@@ -115,17 +125,40 @@ def _step(where: str, name: str, entry: Mapping[str, object]) -> Step:
         applies = parse_selector(selector)
     except UsageError as error:
         raise InvalidError(f"{where}.selector: {error.message}", hint=error.hint) from error
-    if kinds[0] is StepKind.TCP:
-        port = entry["tcp"]
-        if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
-            raise wrong_type(f"{where}.tcp", "a port from 1 to 65535", port)
-        return Step(name, StepKind.TCP, port=port, timeout=timeout, selector=applies)
-    command = entry["command"]
-    if not isinstance(command, list) or not command or not all(isinstance(part, str) for part in command):
-        raise wrong_type(f"{where}.command", 'a list of texts such as ["./wipe.sh", "{address}"]', command)
-    for part in command:
-        _check_placeholders(part, f"{where}.command")
-    return Step(name, StepKind.COMMAND, command=tuple(command), timeout=timeout, selector=applies)
+    retries = whole_number(entry.get("retries", 0), 0, 100, f"{where}.retries")
+    step = Step(name, kinds[0], timeout=timeout, retries=retries, selector=applies)
+    match kinds[0]:
+        case StepKind.TCP:
+            return replace(step, port=whole_number(entry["tcp"], 1, 65535, f"{where}.tcp"))
+        case StepKind.HTTP:
+            return replace(step, page=_page(entry["http"], f"{where}.http"))
+        case StepKind.COMMAND:
+            return replace(step, command=_command(entry["command"], f"{where}.command"))
+
+
+def _command(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(part, str) for part in value):
+        raise wrong_type(where, 'a list of texts such as ["./wipe.sh", "{address}"]', value)
+    for part in value:
+        _check_placeholders(part, where)
+    return tuple(value)
+
+
+def _page(value: object, where: str) -> Page:
+    entry: Mapping[str, object] = {"url": value} if isinstance(value, str) else table(value, where)
+    known(entry, ("url", "status", "text"), where)
+    url = text(entry, "url", where)
+    if url is None or not re.match(r"https?://[^/\s@]+(/\S*)?$", url):
+        raise wrong_type(f"{where}.url", "a URL such as http://{address}:8080/health, without a password", url)
+    _check_placeholders(url, f"{where}.url")
+    return Page(url, whole_number(entry.get("status", 200), 100, 599, f"{where}.status"), text(entry, "text", where))
+
+
+def whole_number(value: object, least: int, most: int, where: str) -> int:
+    """``value`` if it is a whole number in these bounds, else :class:`InvalidError`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise wrong_type(where, f"a whole number from {least} to {most}", value)
+    return value
 
 
 def _check_placeholders(part: str, where: str) -> None:

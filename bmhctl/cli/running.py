@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import typer
 
@@ -12,10 +13,12 @@ from bmhctl.cli.waiting import patience_of
 from bmhctl.errors import BmhctlError, UsageError, WaitTimeoutError
 from bmhctl.results import Outcomes
 from bmhctl.runner.environment import task_environment
+from bmhctl.runner.signals import Signals
 from bmhctl.runner.task import FAILED, TIMED_OUT, NotRunnableError, OnExit, Task, find_command, run_task
 from bmhctl.units import parse_duration
+from bmhctl.usecases.naming import new_reservation_id
 from bmhctl.usecases.queue import reserve_or_wait
-from bmhctl.usecases.reservations import Wish
+from bmhctl.usecases.reservations import Wish, give_up
 
 
 def run_command(
@@ -52,11 +55,18 @@ def _run(
     kept = None if keep_on_fail is None else parse_duration(keep_on_fail)
     find_command(command, os.environ)
     patience = patience_of(ctx, wait)
-    with session(ctx, Outcomes) as lab:
-        held = reserve_or_wait(lab.context, wish, patience, check=check).held
-        added = task_environment(held, lab.context.store.location, lab.context.actor)
-        task = Task(tuple(command), {**os.environ, **added}, kept, OnExit(on_exit))
-        return run_task(lab.context, held, task)
+    with session(ctx, Outcomes) as lab, Signals() as signals:
+        wish = replace(wish, token=new_reservation_id(lab.context.store))
+        try:
+            grant = reserve_or_wait(lab.context, wish, patience, check=check)
+            signals.hold()
+        except BaseException:  # a signal between the grant and the task: nobody would give the hosts back
+            give_up(lab.context, str(wish.token), "interrupted before the task")
+            raise
+        for text in grant.notes:
+            lab.context.tell(text)
+        environ = task_environment(os.environ, grant.held, lab.context.store.location, lab.context.actor)
+        return run_task(lab.context, grant.held, Task(tuple(command), environ, kept, OnExit(on_exit)), signals)
 
 
 def _status_of(error: BmhctlError) -> int:

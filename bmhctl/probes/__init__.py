@@ -2,33 +2,96 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Event
 
-from bmhctl.model import CheckResult, HostSpec
-from bmhctl.policy import Step, StepKind
+from bmhctl.model import CheckResult, HostSpec, Verdict
+from bmhctl.policy import PLACEHOLDER, Step, StepKind
+
+RETRY_PAUSE = 1.0
+"""Seconds between two tries of a step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where a step runs: its environment, its working folder, and a descriptor that its process inherits."""
+    """Where a step runs: its environment, its working folder, and a descriptor that its process inherits.
+
+    When ``cancelled`` is set, a step that runs ends as soon as it can.
+    """
 
     environ: Mapping[str, str]
     folder: str
     inherit: int | None = None
+    cancelled: Event = field(default_factory=Event)
+
+
+class UnfillableError(Exception):
+    """A placeholder without a value, or with one that a program could take for an option."""
 
 
 def run(step: Step, spec: HostSpec, setting: Setting) -> CheckResult:
-    """Runs a step and waits for its end, at most for its ``timeout``; a step that can't run is a failure."""
+    """Runs a step, and again as often as it has retries while it fails; waits for its end, at most its timeout a try.
+
+    A step that can't run is a failure.
+    """
     started = time.monotonic()
-    match step.kind:
-        case StepKind.COMMAND:
-            from bmhctl.probes.command import run_command
-
-            verdict, detail = run_command(step, spec, setting)
-        case StepKind.TCP:
-            from bmhctl.probes.tcp import connect
-
-            verdict, detail = connect(step, spec)
+    for attempt in range(step.retries + 1):
+        verdict, detail = _try(step, spec, setting)
+        if verdict is Verdict.PASS or attempt == step.retries or setting.cancelled.wait(RETRY_PAUSE):
+            break
+    if step.retries and verdict is not Verdict.PASS:
+        detail = f"{detail} (tried {attempt + 1} times)"
     return CheckResult(step.name, verdict, detail, time.monotonic() - started)
+
+
+def _try(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, str]:
+    try:
+        match step.kind:
+            case StepKind.COMMAND:
+                from bmhctl.probes.command import run_command
+
+                return run_command(step, spec, setting)
+            case StepKind.TCP:
+                from bmhctl.probes.tcp import connect
+
+                return connect(step, spec)
+            case StepKind.HTTP:
+                from bmhctl.probes.http import fetch
+
+                return fetch(step, spec)
+    except UnfillableError as error:
+        return Verdict.FAIL, str(error)
+
+
+def fill(part: str, spec: HostSpec) -> str:
+    """A text with its placeholders replaced by what is declared about a host; :class:`UnfillableError` if it is not."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[0] in ("{{", "}}"):
+            return match[0][0]
+        found = _value(match[1], spec)
+        if found is None:
+            raise UnfillableError(f"it has no {match[1]} to put into {part!r}")
+        if found.startswith("-"):
+            raise UnfillableError(f"its {match[1]} {found!r} begins with '-': a program could take it for an option")
+        return found
+
+    return PLACEHOLDER.sub(value, part)
+
+
+def _value(name: str, spec: HostSpec) -> str | None:
+    group, _, key = name.partition(".")
+    match group:
+        case "labels":
+            return spec.labels.get(key)
+        case "hardware":
+            fact = spec.hardware.get(key)
+            return None if fact is None else str(fact)
+        case "bmc":
+            known = ("address", "type", "system_id")
+            return str(getattr(spec.bmc, key)) if key in known and getattr(spec.bmc, key, None) is not None else None
+        case _:
+            return {"name": spec.name, "address": spec.address, "mac": spec.mac}.get(name)

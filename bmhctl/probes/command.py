@@ -9,11 +9,12 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
+from threading import Event
 from typing import IO, cast
 
 from bmhctl.model import HostSpec, Verdict
-from bmhctl.policy import PLACEHOLDER, Step
-from bmhctl.probes import Setting
+from bmhctl.policy import Step
+from bmhctl.probes import Setting, fill
 
 GRACE = 2.0
 """Seconds between the request to end (TERM) and the end (KILL) of a step that ran out of time."""
@@ -28,10 +29,7 @@ def run_command(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, 
     The command's group is ended when the time is up, when bmhctl is interrupted, and when the command itself
     ends: nothing of a step outlives it.
     """
-    try:
-        arguments = [_fill(part, spec) for part in step.command]
-    except _UnfillableError as error:
-        return Verdict.FAIL, str(error)
+    arguments = [fill(part, spec) for part in step.command]
     try:
         process = subprocess.Popen(
             arguments,
@@ -46,7 +44,7 @@ def run_command(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, 
     except OSError as error:
         return Verdict.FAIL, f"{arguments[0]}: {error.strerror}"
     try:
-        output, in_time = _watch(process, step.timeout.total_seconds())
+        output, in_time = _watch(process, step.timeout.total_seconds(), setting.cancelled)
     except BaseException:
         _end(process, 0)
         raise
@@ -78,44 +76,7 @@ def host_environment(spec: HostSpec) -> dict[str, str]:
     return environment
 
 
-class _UnfillableError(Exception):
-    """A placeholder without a value, or with one that a program could take for an option."""
-
-
-def _fill(part: str, spec: HostSpec) -> str:
-    def value(match: re.Match[str]) -> str:
-        if match[0] in ("{{", "}}"):
-            return match[0][0]
-        found = _value(match[1], spec)
-        if found is None:
-            raise _UnfillableError(f"it has no {match[1]} to put into {part!r}")
-        if found.startswith("-"):
-            raise _UnfillableError(f"its {match[1]} {found!r} begins with '-': a program could take it for an option")
-        return found
-
-    return PLACEHOLDER.sub(value, part)
-
-
-def _value(name: str, spec: HostSpec) -> str | None:
-    group, _, key = name.partition(".")
-    match group:
-        case "labels":
-            return spec.labels.get(key)
-        case "hardware":
-            fact = spec.hardware.get(key)
-            return None if fact is None else str(fact)
-        case "bmc":
-            values = (
-                {"address": spec.bmc.address, "type": spec.bmc.type, "system_id": spec.bmc.system_id}
-                if spec.bmc
-                else {}
-            )
-            return values.get(key)
-        case _:
-            return {"name": spec.name, "address": spec.address, "mac": spec.mac}.get(name)
-
-
-def _watch(process: subprocess.Popen[bytes], timeout: float) -> tuple[bytes, bool]:
+def _watch(process: subprocess.Popen[bytes], timeout: float, cancelled: Event) -> tuple[bytes, bool]:
     """The end of what a process prints, and whether it ended in time; its children may keep the pipe open."""
     deadline = time.monotonic() + timeout
     kept = b""
@@ -123,10 +84,10 @@ def _watch(process: subprocess.Popen[bytes], timeout: float) -> tuple[bytes, boo
         os.set_blocking(pipe.fileno(), False)
         selector.register(pipe, selectors.EVENT_READ)
         open_pipe = True
-        while process.poll() is None and (left := deadline - time.monotonic()) > 0:
+        while process.poll() is None and (left := deadline - time.monotonic()) > 0 and not cancelled.is_set():
             if not open_pipe:
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(left)
+                    process.wait(min(left, 0.05))
             elif selector.select(min(left, 0.05)):
                 chunk = pipe.read(65536)
                 if chunk == b"":

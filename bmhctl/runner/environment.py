@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bmhctl.model import Host, HostSpec
 from bmhctl.results import Held
@@ -25,10 +25,17 @@ VARIABLES: dict[str, str] = {
 }
 """Every variable that ``run`` sets; those of a fact that is not declared are not set."""
 
+_SHELL = ("BMH_RESERVATION", "BMH_HOSTS", "BMH_HOST", "BMH_ADDRESS")  # those that --shell sets
 
-def task_environment(held: Held, inventory: str, actor: str) -> dict[str, str]:
-    """The variables of :data:`VARIABLES` for a reservation."""
-    environment = {
+_OURS = re.compile(
+    r"BMH_(RESERVATION|HOSTS|COUNT|(\d+_)?(HOST|ADDRESS|MAC|BMC_(ADDRESS|TYPE|SYSTEM_ID)|(LABEL|HARDWARE)_.*))", re.S
+)
+
+
+def task_environment(outer: Mapping[str, str], held: Held, inventory: str, actor: str) -> dict[str, str]:
+    """The outer environment with the variables of :data:`VARIABLES` for a reservation; an outer one's are gone."""
+    environment = {name: value for name, value in outer.items() if not _OURS.fullmatch(name)}
+    environment |= {
         "BMH_RESERVATION": held.reservation.id,
         "BMH_HOSTS": " ".join(host.name for host in held.hosts),
         "BMH_COUNT": str(len(held.hosts)),
@@ -44,20 +51,18 @@ def task_environment(held: Held, inventory: str, actor: str) -> dict[str, str]:
 
 
 def export_line(reservation: str, hosts: Sequence[Host]) -> str:
-    """What ``eval`` turns into variables, in any POSIX shell."""
-    names = " ".join(host.name for host in hosts)
-    first = hosts[0] if hosts else None
-    words = [f"BMH_RESERVATION={shlex.quote(reservation)}", f"BMH_HOSTS={shlex.quote(names)}"]
-    if first is not None:
-        words.append(f"BMH_HOST={shlex.quote(first.name)}")
-        if first.spec.address is not None:
-            words.append(f"BMH_ADDRESS={shlex.quote(first.spec.address)}")
-    return f"export {' '.join(words)}"
+    """What ``eval`` turns into variables, in any POSIX shell; none is left of an earlier reservation."""
+    values = {"BMH_RESERVATION": reservation, "BMH_HOSTS": " ".join(host.name for host in hosts)}
+    for host in hosts[:1]:
+        values |= {"BMH_HOST": host.name, "BMH_ADDRESS": host.spec.address or ""}
+    stale = [name for name in _SHELL if not values.get(name)]
+    exports = " ".join(f"{name}={shlex.quote(values[name])}" for name in _SHELL if name not in stale)
+    return (f"unset {' '.join(stale)}; " if stale else "") + f"export {exports}"
 
 
 def unset_line(status: int) -> str:
     """What ``eval`` turns into a failure with this status, and no stale variables."""
-    return f"unset BMH_RESERVATION BMH_HOSTS BMH_HOST BMH_ADDRESS; (exit {status})"
+    return f"unset {' '.join(_SHELL)}; (exit {status})"
 
 
 def _facts(spec: HostSpec) -> Iterator[tuple[str, str]]:

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from bmhctl.errors import UnreachableError
 
-_TRIES = 5
+_TRIES = 5  # for what is held: who asks with the same kind of lock looks like a holder
 _PAUSE = 0.002  # seconds: whoever only asks whether something is claimed holds the lock for microseconds
+_MOST_TRIES = 500
 
 
 def of_host(host_id: int) -> str:
@@ -31,6 +32,10 @@ def of_host(host_id: int) -> str:
 def of_ticket(ticket_id: int) -> str:
     """The name of the claim that the processes waiting with a ticket share."""
     return f"ticket-{ticket_id}"
+
+
+class _HeldError(Exception):
+    """Another process has the claim."""
 
 
 class Claims:
@@ -46,11 +51,9 @@ class Claims:
 
         Ask that when about to leave, and where nobody can join: from then on the claim may count as given up.
         """
-        handle = self._open(name, _wait_to_share)
-        if handle is None:  # only who asks for a moment excludes who shares
-            raise UnreachableError(f"{self._path(name)} is locked by another program")
+        handle = self._open(name, _join)
         try:
-            yield lambda: any(_lock(handle, fcntl.LOCK_EX) for _ in _patiently())
+            yield lambda: _take(handle, sharers=True, tries=_TRIES)
         finally:
             os.close(handle)
             self._tidy(name)
@@ -61,8 +64,9 @@ class Claims:
 
         The claim ends with the block, or later: with the last process that inherited the descriptor.
         """
-        handle = self._open(name, _lock_alone)
-        if handle is None:
+        try:
+            handle = self._open(name, _take_alone)
+        except _HeldError:
             yield None
             return
         try:
@@ -78,7 +82,7 @@ class Claims:
 
     def is_shared(self, name: str) -> bool:
         """Whether a process shares it. May say so of one that several ask for at once; never misses one that is."""
-        return self._ask(name, _is_shared)
+        return self._ask(name, lambda handle: not _take(handle, sharers=True, tries=1))
 
     def _ask(self, name: str, question: Callable[[int], bool]) -> bool:
         try:
@@ -92,8 +96,8 @@ class Claims:
         finally:
             os.close(handle)
 
-    def _open(self, name: str, lock: Callable[[int], bool]) -> int | None:
-        """A descriptor of the claim's file, locked; None when it can't be locked."""
+    def _open(self, name: str, lock: Callable[[int], None]) -> int:
+        """A descriptor of the claim's file, locked; raises what ``lock`` raises when it can't be."""
         path = self._path(name)
         while True:
             self._make_folder()
@@ -105,9 +109,7 @@ class Claims:
             except OSError as error:
                 raise self._unreachable(error) from error
             try:
-                if not lock(handle):
-                    os.close(handle)
-                    return None
+                lock(handle)
             except BaseException:
                 os.close(handle)
                 raise
@@ -151,36 +153,32 @@ class Claims:
         )
 
 
-def _patiently() -> Iterator[None]:
-    for attempt in range(_TRIES):
-        if attempt:
-            time.sleep(_PAUSE)
-        yield
+def _take(handle: int, *, sharers: bool, tries: int) -> bool:
+    """Locks a file alone; False when ``tries`` times it was held: by ``sharers``, else by one who has it alone.
 
-
-def _lock_alone(handle: int) -> bool:
-    """Locks for a holder; False when there is another. Who only asks shares the lock, and is waited for."""
-    tries = 0
-    while not _lock(handle, fcntl.LOCK_EX):
-        if _lock(handle, fcntl.LOCK_SH):
-            fcntl.flock(handle, fcntl.LOCK_UN)
-        elif (tries := tries + 1) == _TRIES:
-            return False
-        time.sleep(_PAUSE)
-    return True
-
-
-def _wait_to_share(handle: int) -> bool:
-    fcntl.flock(handle, fcntl.LOCK_SH)  # only who asks is in the way, for microseconds
-    return True
-
-
-def _is_shared(handle: int) -> bool:
-    while not _lock(handle, fcntl.LOCK_EX):
-        if _lock(handle, fcntl.LOCK_SH):
+    Whoever locks it in the other way only asks, and is waited for; one who is stopped while asking, not for ever.
+    """
+    for _ in range(_MOST_TRIES):
+        if _lock(handle, fcntl.LOCK_EX):
             return True
-        # Neither: somebody else asks just now.
+        is_shared = _lock(handle, fcntl.LOCK_SH)
+        if is_shared:
+            fcntl.flock(handle, fcntl.LOCK_UN)
+        if is_shared is sharers:
+            tries -= 1
+            if not tries:
+                return False
+        time.sleep(_PAUSE)
     return False
+
+
+def _take_alone(handle: int) -> None:
+    if not _take(handle, sharers=False, tries=_TRIES):
+        raise _HeldError
+
+
+def _join(handle: int) -> None:
+    fcntl.flock(handle, fcntl.LOCK_SH)  # only who asks is in the way
 
 
 def _lock(handle: int, kind: int) -> bool:

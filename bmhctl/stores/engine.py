@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from bmhctl.model import Event, Host, HostSpec, Reservation, State, Ticket
+from bmhctl.model import CheckResult, Event, Host, HostSpec, Reservation, State, Ticket, Verdict
 from bmhctl.selector import EVERY_HOST, Selector, selectable
 from bmhctl.stores.rows import (
     EVENT_COLUMNS,
@@ -33,6 +33,7 @@ from bmhctl.stores.rows import (
     to_host,
     to_reservation,
     to_ticket,
+    to_time,
 )
 from bmhctl.stores.schema import TABLES
 from bmhctl.units import quantity
@@ -246,6 +247,27 @@ class Store:
                 "INSERT INTO facts (host_id, key, value, number) VALUES (?, ?, ?, ?)",
                 [(host_id, key, value, quantity(value)) for key, value in facts.items()],
             )
+
+    # what checks and cleanup steps said last
+
+    def save_results(self, host: Host, results: Iterable[CheckResult], now: datetime) -> None:
+        """Keeps the last result of each step for a host."""
+        self.database.execute_many(
+            "INSERT INTO results (host_id, step, verdict, detail, seconds, at) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (host_id, step) DO UPDATE SET verdict = excluded.verdict, detail = excluded.detail, "
+            "seconds = excluded.seconds, at = excluded.at",
+            [(host.id, r.step, r.verdict.value, r.detail, r.seconds, from_time(r.at or now)) for r in results],
+        )
+
+    def results(self, host: Host) -> tuple[CheckResult, ...]:
+        """The last result of each step for a host, the oldest first."""
+        rows = self.database.execute(
+            "SELECT step, verdict, detail, seconds, at FROM results WHERE host_id = ? ORDER BY at, step", [host.id]
+        )
+        return tuple(
+            CheckResult(str(step), Verdict(str(verdict)), str(detail), float(seconds or 0), to_time(at))
+            for step, verdict, detail, seconds, at in rows
+        )
 
     # hosts that left while dirty
 

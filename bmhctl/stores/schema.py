@@ -115,7 +115,22 @@ _QUEUE = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE)
+_RESULTS = Migration(
+    "results",
+    (
+        """CREATE TABLE results (
+            host_id BIGINT NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
+            step TEXT NOT NULL,
+            verdict TEXT NOT NULL,
+            detail TEXT NOT NULL,
+            seconds DOUBLE PRECISION NOT NULL,
+            at BIGINT NOT NULL,
+            PRIMARY KEY (host_id, step)
+        )""",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE, _RESULTS)
 """In the order in which they are applied; a released one never changes."""
 
 VERSION = len(MIGRATIONS)
@@ -127,6 +142,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "hosts": ("id", "last_event", *SPEC_COLUMNS, *LIFECYCLE_COLUMNS),
     "facts": ("host_id", "key", "value", "number"),
     "events": ("host_id", *EVENT_COLUMNS),
+    "results": ("host_id", "step", "verdict", "detail", "seconds", "at"),
     "departed": ("name", "mac", "at", "reason"),
 }
 """Every table that holds an inventory, with its columns, in an order that satisfies the foreign keys."""

@@ -19,12 +19,17 @@ def _silent(_: str) -> None:
     """Tells nobody."""
 
 
+def _no_progress(_: str, __: str) -> None:
+    """Shows nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """An open inventory, a clock, and on whose behalf.
 
     ``environ`` is the environment that checks and cleanup steps start from; ``tell`` takes one line for the
-    person at work (a warning, what was taken over), ``progress`` what is being done just now, for one who waits;
+    person at work (a warning, what was taken over), ``progress`` what is being done and at which place of how
+    many, for one who waits;
     neither may fail.
     """
 
@@ -33,7 +38,7 @@ class Context:
     clock: Callable[[], datetime] = utc_now
     environ: Mapping[str, str] = field(default_factory=dict)
     tell: Callable[[str], None] = _silent
-    progress: Callable[[str], None] = _silent
+    progress: Callable[[str, str], None] = _no_progress
 
     def policy(self) -> Policy:
         """The inventory's policy."""

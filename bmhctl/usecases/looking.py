@@ -16,7 +16,7 @@ from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import look
 from bmhctl.usecases.leases import check_token, describe, hosts_of
 from bmhctl.usecases.moving import facts_of
-from bmhctl.usecases.verbs import where_resume_leads
+from bmhctl.usecases.stepped import where_resume_leads
 
 _DEPENDS = {Guard.CHECKS_PASSED, Guard.CLEANUP_SUCCEEDED}
 """Guards whose answer is found out by running steps."""

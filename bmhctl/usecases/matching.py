@@ -1,7 +1,7 @@
 """Who gets which hosts: wants matched to free hosts in the order of the tickets. No I/O, no judgement of states.
 
-Wants overlap (one host fits several), so hosts are assigned along augmenting paths, as in bipartite matching: a
-host that an earlier want could do without moves on when a later want needs just that one.
+Wants overlap (one host fits several), so hosts are assigned along augmenting paths, as in bipartite matching: each
+host in its turn finds room with a want, or makes one of that want's hosts move on to another that it fits, too.
 """
 
 from __future__ import annotations
@@ -22,53 +22,40 @@ class Match:
 
 
 def match(wants: Wants, free: Sequence[Host]) -> Match:
-    """As many hosts for the wants as there can be; of those that fit, the first in ``free`` are preferred.
+    """As many hosts for the wants as there can be; of the ways to do so, the one that uses the first in ``free``.
 
     The hosts come in the order of the wants.
     """
-    slots = [want for want in wants for _ in range(want.count)]
-    fits: dict[int, list[int]] = {}
-    for want in wants:
-        fits[id(want)] = [number for number, host in enumerate(free) if want.fits(host.spec)]
-    holder: dict[int, int] = {}  # host number -> slot number
+    fits = [[number for number, want in enumerate(wants) if want.fits(host.spec)] for host in free]
+    room = [want.count for want in wants]
+    got: list[set[int]] = [set() for _ in wants]  # the places in ``free`` of each want's hosts
 
-    def place(slot: int, tried: set[int]) -> bool:
-        # Depth is bounded by the number of slots; wants are few hosts in practice, MOST_HOSTS at the worst.
-        stack: list[tuple[int, int]] = [(slot, 0)]
-        path: list[int] = []
-        while stack:
-            at, position = stack[-1]
-            candidates = fits[id(slots[at])]
-            while position < len(candidates) and candidates[position] in tried:
-                position += 1
-            if position == len(candidates):
-                stack.pop()
-                if path:
-                    path.pop()
-                continue
-            number = candidates[position]
-            tried.add(number)
-            stack[-1] = (at, position + 1)
-            path.append(number)
-            if number not in holder:
-                for (owner, _), taken in zip(stack, path, strict=True):
-                    holder[taken] = owner
-                return True
-            stack.append((holder[number], 0))
-        return False
+    def find_room(host: int) -> None:
+        """Gives a host to a want that it fits; when these are full, one of theirs moves on to another, and so on."""
+        ways: dict[int, tuple[int, int | None]] = dict.fromkeys(fits[host], (host, None))
+        for want in (reached := list(ways)):
+            if room[want]:
+                room[want] -= 1
+                at: int | None = want
+                while at is not None:
+                    moved, before = ways[at]
+                    got[at].add(moved)
+                    if before is not None:
+                        got[before].remove(moved)
+                    at = before
+                return
+            for held in got[want]:
+                for other in fits[held]:
+                    if other not in ways:
+                        ways[other] = held, want
+                        reached.append(other)
 
-    untried = {key: iter(numbers) for key, numbers in fits.items()}
-
-    def take(slot: int) -> bool:
-        for number in untried[id(slots[slot])]:  # a host that is held stays held: none has to be looked at twice
-            if number not in holder:
-                holder[number] = slot
-                return True
-        return place(slot, set())
-
-    placed = sum(take(slot) for slot in range(len(slots)))
-    by_slot = sorted((slot, number) for number, slot in holder.items())
-    return Match(tuple(free[number] for _, number in by_slot), len(slots) - placed)
+    for host in range(len(free)):
+        if not any(room):
+            break
+        find_room(host)
+    hosts = tuple(free[host] for places in got for host in sorted(places))
+    return Match(hosts, sum(room))
 
 
 def left_over(earlier: Iterable[Wants], free: Sequence[Host], comes_back: Callable[[Wants], bool]) -> list[Host]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bmhctl.errors import (
+    BmhctlError,
     BusyError,
     InvalidError,
     NotFoundError,
     NotYoursError,
     StateRefusedError,
+    UnreachableError,
     WaitTimeoutError,
 )
 from bmhctl.model import Host, Mark, State, Ticket, Verb
@@ -36,18 +38,28 @@ from bmhctl.usecases.reservations import (
     lease_of,
 )
 from bmhctl.usecases.steps import claimed
-from bmhctl.usecases.turns import REFRESH, candidates, comes_back, is_live, live_tickets
+from bmhctl.usecases.turns import (
+    LAPSE,
+    REFRESH,
+    candidates,
+    comes_back,
+    free_for,
+    is_live,
+    is_waiting,
+    live_tickets,
+    waiting_tickets,
+)
 from bmhctl.wants import Wants, describe, dump_wants, load_wants
 
 POLL = 0.1
 """Seconds between two looks of a waiter; each costs microseconds unless something was committed."""
 
-_LOOK_AT_FILE = 0.5  # seconds between two looks at a TOML file that a person may be editing
+_LOOK_AT_FILE = timedelta(seconds=0.5)  # between two looks at a TOML file that a person may be editing
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Where a waiter stands: its place, who is ahead, what it waits for, and for how long it will."""
+    """Where a waiter stands: its place, what it waits for and why, and until when at most."""
 
     position: int
     wants: str
@@ -74,10 +86,14 @@ def reserve_or_wait(ctx: Context, wish: Wish, patience: Patience | None, *, chec
     maintenance, and the next is tried. Raises :class:`WaitTimeoutError` when the time is over; a grant that would
     come after it is undone. However the wait ends, its ticket is gone then.
     """
-    begin(ctx)
+    now = begin(ctx)
     wish = replace(wish, token=new_reservation_id(ctx.store))
+    timeout = patience.timeout if patience else None
+    attempt = _Attempt(ctx, wish, check, timeout, None if timeout is None else now + timeout)
     try:
-        return _reserve_or_wait(ctx, wish, patience, check)
+        return _reserve_or_wait(attempt, patience)
+    except BmhctlError:
+        raise  # where one is raised, nothing was committed
     except BaseException:
         # A signal may come between the commit and the return: then nobody would know of what was granted.
         if wish.request_id is None and wish.token is not None:
@@ -85,114 +101,177 @@ def reserve_or_wait(ctx: Context, wish: Wish, patience: Patience | None, *, chec
         raise
 
 
-def _reserve_or_wait(ctx: Context, wish: Wish, patience: Patience | None, check: bool) -> Grant:
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One process's attempt to get what it wishes, in so much time."""
+
+    ctx: Context
+    wish: Wish
+    check: bool
+    timeout: timedelta | None
+    deadline: datetime | None
+
+    def check_time(self) -> None:
+        """Raises :class:`WaitTimeoutError` when the time is over."""
+        if self.deadline is not None and self.ctx.clock() >= self.deadline:
+            raise WaitTimeoutError(
+                f"waited in vain for {describe(self.wish.wants)} for {format_duration(self.timeout or timedelta())}",
+                hint="bmhctl reservations shows who holds what",
+            )
+
+
+def _reserve_or_wait(attempt: _Attempt, patience: Patience | None) -> Grant:
+    ctx, wish = attempt.ctx, attempt.wish
     lease_of(ctx.policy(), wish)
-    ticket: Ticket | None = None
-    with ctx.store.transaction():
+    with ctx.store.snapshot():
         before = granted_before(ctx, wish)
         if before is not None:
             return before
-        ticket = _ticket_of_request(ctx, wish)
+        ticket = _ticket_of_request(ctx, wish, waiting_tickets(ctx))
     if ticket is None:
         try:
-            return _grant(ctx, wish, None, None, check)
+            return _grant(attempt, None)
         except BusyError:
             if patience is None:
                 raise
     if patience is None:
         raise BusyError(f"request {wish.request_id} is waiting already", hint="wait with it: --wait")
-    return _wait(ctx, wish, patience, check)
+    return _wait(attempt, patience)
 
 
-def _wait(ctx: Context, wish: Wish, patience: Patience, check: bool) -> Grant:
-    now = ctx.clock()
-    deadline = None if patience.timeout is None else now + patience.timeout
-    with _queued(ctx, wish, deadline) as ticket:
-        seen: object = None
-        said: tuple[int, str] | None = None
-        version = -1
-        next_refresh = next_look = now
+def _wait(attempt: _Attempt, patience: Patience) -> Grant:
+    with _queued(attempt) as ticket:
+        watch = _Watch(attempt.ctx, ticket.id)
+        told: Waiting | None = None
         while True:
-            now = ctx.clock()
-            if now >= next_look:
-                next_look = now + timedelta(seconds=_LOOK_AT_FILE)
-                _look(ctx)
-            if now >= next_refresh:
-                next_refresh = now + REFRESH
-                with ctx.store.transaction():
-                    ctx.store.refresh_ticket(ticket.id, now)
-                if ctx.store.expired_reservations(now):
-                    reap(ctx)
-            looked, version = version, ctx.store.version()
-            generation = ctx.store.generation() if version != looked or next_refresh == now + REFRESH else seen
-            if generation != seen or next_refresh == now + REFRESH:
-                seen = generation
-                granted, why = _try(ctx, wish, ticket, deadline, check)
-                if granted is not None:
-                    return granted
-                position = len(live_tickets(ctx, ticket.id)) + 1
-                if said != (position, why):
-                    said = (position, why)
-                    patience.progress(Waiting(position, describe(wish.wants), why, deadline))
-            if deadline is not None and ctx.clock() >= deadline:
-                raise _timed_out(wish, patience.timeout)
+            if watch.stirs():
+                found = watch.trouble or _try(attempt, ticket)
+                if isinstance(found, Grant):
+                    return found
+                waiting = Waiting(len(watch.ahead) + 1, describe(attempt.wish.wants), found, attempt.deadline)
+                if waiting != told:
+                    patience.progress(waiting)
+                    told = waiting
+            attempt.check_time()
             patience.pause(POLL)
 
 
-def _try(ctx: Context, wish: Wish, ticket: Ticket, deadline: datetime | None, check: bool) -> tuple[Grant | None, str]:
-    """A grant if it is this ticket's turn, else why not."""
-    with ctx.store.snapshot():
-        before = granted_before(ctx, wish)
-        if before is not None:
-            return before, ""
-        if ctx.store.ticket(ticket.id) is None:
-            raise StateRefusedError("the ticket was cancelled", details={"ticket": ticket.id})
+class _Watch:
+    """Tells a waiter when to try again, and all the others that it lives.
+
+    It is time when a host or the queue changed, when the TOML file did, when the process just ahead is gone, and
+    every few seconds for what nobody tells: a lease that is over, a process that was stopped.
+    """
+
+    def __init__(self, ctx: Context, ticket: int) -> None:
+        self.ahead: list[Ticket] = []
+        self.trouble: str | None = None  # why the TOML file can't be used: then nothing is granted
+        self._ctx = ctx
+        self._ticket = ticket
+        self._refreshed: datetime | None = None
+        self._looked: datetime | None = None
+        self._version: int | None = None
+        self._generation: object = None
+
+    def stirs(self) -> bool:
+        """Whether to try now."""
+        now = self._ctx.clock()
+        is_due = self._is_over(REFRESH, self._refreshed, now)
+        if is_due:
+            self._refreshed = now
+            self._refresh(now)
+        trouble = self.trouble
+        if self._is_over(_LOOK_AT_FILE, self._looked, now):
+            self._looked, self._version = now, None  # what is taken over here changes no version: it is ours
+            self.trouble = self._look()
+        stirs = any((is_due, trouble != self.trouble, self._is_changed(), self._is_next_gone()))
+        if stirs:
+            self.ahead = live_tickets(self._ctx, self._ticket)
+        return stirs
+
+    @staticmethod
+    def _is_over(interval: timedelta, last: datetime | None, now: datetime) -> bool:
+        return last is None or abs(now - last) >= interval  # abs: a clock may be set back
+
+    def _refresh(self, now: datetime) -> None:
+        with self._ctx.store.transaction():
+            self._ctx.store.refresh_ticket(self._ticket, now)
+        if self._ctx.store.expired_reservations(now):
+            reap(self._ctx)
+
+    def _look(self) -> str | None:
         try:
-            choose_hosts(ctx, wish, ticket.id)
-        except BusyError as error:
-            return None, error.message
+            look(self._ctx)
+        except (InvalidError, UnreachableError) as error:  # somebody is editing it
+            return f"{error.message}; nothing is granted until that is mended"
+        return None
+
+    def _is_changed(self) -> bool:
+        version = self._ctx.store.version()
+        if version == self._version:
+            return False
+        generation = self._ctx.store.generation()
+        is_changed = generation != self._generation
+        self._version, self._generation = version, generation
+        return is_changed
+
+    def _is_next_gone(self) -> bool:
+        """Whether who waits just ahead was killed; then its ticket is dropped, which wakes everybody behind it."""
+        if not self.ahead or is_waiting(self._ctx, self.ahead[-1]):
+            return False
+        if self._ctx.store.ticket(self.ahead[-1].id) is not None:
+            with self._ctx.store.transaction():
+                _drop_dead(self._ctx)
+        return True
+
+
+def _try(attempt: _Attempt, ticket: Ticket) -> Grant | str:
+    """A grant if it is this ticket's turn, else why not."""
     try:
-        return _grant(ctx, wish, ticket, deadline, check), ""
+        with attempt.ctx.store.snapshot():  # most tries end here, in nobody's way
+            before = granted_before(attempt.ctx, attempt.wish)
+            if before is not None:
+                return before
+            _check_ticket(attempt.ctx, ticket)
+            choose_hosts(attempt.ctx, attempt.wish, ticket.id)
+        return _grant(attempt, ticket)
     except BusyError as error:
-        return None, error.message
+        return f"{error.host} {error.message}" if error.host else error.message
 
 
-def _grant(ctx: Context, wish: Wish, ticket: Ticket | None, deadline: datetime | None, check: bool) -> Grant:
-    if check:
-        return _grant_checked(ctx, wish, ticket, deadline)
+def _grant(attempt: _Attempt, ticket: Ticket | None) -> Grant:
+    if attempt.check:
+        return _grant_checked(attempt, ticket)
+    ctx, wish = attempt.ctx, attempt.wish
     with ctx.store.transaction():
         before = granted_before(ctx, wish)
         if before is not None:
             return before
-        hosts = choose_hosts(ctx, wish, ticket.id if ticket else None)
-        return _settle(ctx, wish, ticket, deadline, hosts)
+        return _settle(attempt, ticket, choose_hosts(ctx, wish, ticket.id if ticket else None))
 
 
-def _settle(
-    ctx: Context,
-    wish: Wish,
-    ticket: Ticket | None,
-    deadline: datetime | None,
-    hosts: tuple[Host, ...],
-    *,
-    claims_are_mine: bool = False,
-) -> Grant:
+def _settle(attempt: _Attempt, ticket: Ticket | None, hosts: Sequence[Host], *, claims_are_mine: bool = False) -> Grant:
     """Takes the hosts and leaves the queue, in the caller's transaction; past the deadline, neither happens."""
+    ctx, wish = attempt.ctx, attempt.wish
     if ticket is not None:
-        if ctx.store.ticket(ticket.id) is None:
-            raise StateRefusedError("the ticket was cancelled", details={"ticket": ticket.id})
+        _check_ticket(ctx, ticket)
         ctx.store.drop_ticket(ticket.id)
     granted = grant(ctx, wish, lease_of(ctx.policy(), wish), hosts, claims_are_mine=claims_are_mine)
-    if deadline is not None and ctx.clock() >= deadline:
-        raise _timed_out(wish, None)
+    attempt.check_time()
     return granted
 
 
-def _grant_checked(ctx: Context, wish: Wish, ticket: Ticket | None, deadline: datetime | None) -> Grant:
-    """Proves each host before it is granted; each round that fails takes a host out, so it ends."""
-    from contextlib import ExitStack
+def _check_ticket(ctx: Context, ticket: Ticket) -> None:
+    if ctx.store.ticket(ticket.id) is None:
+        raise StateRefusedError("the ticket was cancelled", details={"ticket": ticket.id})
 
+
+def _grant_checked(attempt: _Attempt, ticket: Ticket | None) -> Grant:
+    """Proves each host before it is granted; each round that fails takes a host out, so it ends."""
+    ctx, wish = attempt.ctx, attempt.wish
     while True:
+        attempt.check_time()
+        _step_aside(ctx, ticket, timedelta())
         with ctx.store.snapshot():
             hosts = choose_hosts(ctx, wish, ticket.id if ticket else None)
         with ExitStack() as stack:
@@ -202,43 +281,48 @@ def _grant_checked(ctx: Context, wish: Wish, ticket: Ticket | None, deadline: da
                 continue  # somebody else's step was faster
             if any(one.host.last_event != host.last_event for one, host in zip(held, hosts, strict=True)):
                 continue
-            bad = [(one, run) for one in held if (run := one.run_checks()).refusal is not None]
+            _step_aside(ctx, ticket, LAPSE)
+            refusals = [(one.host, refusal) for one in held if (refusal := one.run_checks().refusal) is not None]
             with ctx.store.transaction():
-                now = ctx.clock()
-                if not bad:
-                    proven = tuple(one.unchanged() for one in held)
-                    return _settle(ctx, wish, ticket, deadline, proven, claims_are_mine=True)
-                for one, run in bad:
-                    host = one.unchanged()
-                    reason = f"failed when it was to be reserved: {run.refusal}"
-                    mark = Mark(SELF, reason, now, quarantine=True)
-                    facts = facts_of(ctx, host, now, reason=reason, claim_is_mine=True)
-                    move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
-                    ctx.tell(f"{host.name}: {reason}; it is in maintenance now, the next is tried")
+                before = granted_before(ctx, wish)
+                if before is not None:
+                    return before
+                if any(_is_changed(ctx, one.host) for one in held):
+                    continue  # it may have been cordoned meanwhile
+                if not refusals:
+                    return _settle(attempt, ticket, hosts, claims_are_mine=True)
+                for host, refusal in refusals:
+                    _set_aside(ctx, host, f"failed when it was to be reserved: {refusal}")
 
 
-def _timed_out(wish: Wish, timeout: timedelta | None) -> WaitTimeoutError:
-    waited = f" after {format_duration(timeout)}" if timeout is not None else ""
-    return WaitTimeoutError(
-        f"waited in vain for {describe(wish.wants)}{waited}", hint="bmhctl reservations shows who holds what"
-    )
+def _step_aside(ctx: Context, ticket: Ticket | None, lapse: timedelta) -> None:
+    """While a ticket's hosts are checked, which may take hours, it does not keep others from the rest."""
+    if ticket is not None:
+        with ctx.store.transaction():
+            ctx.store.refresh_ticket(ticket.id, ctx.clock() - lapse)
 
 
-def _look(ctx: Context) -> None:
-    try:
-        look(ctx)
-    except InvalidError as error:  # somebody is editing: what is known goes on to hold
-        ctx.tell(f"{error.message}; waiting goes on with what was declared before")
+def _is_changed(ctx: Context, host: Host) -> bool:
+    now = ctx.store.host_with_id(host.id)
+    return now is None or now.last_event != host.last_event
+
+
+def _set_aside(ctx: Context, host: Host, reason: str) -> None:
+    """Moves a host that failed its checks to maintenance, in the caller's transaction."""
+    now = ctx.clock()
+    mark = Mark(SELF, reason, now, quarantine=True)
+    facts = facts_of(ctx, host, now, reason=reason, claim_is_mine=True)
+    move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
+    ctx.tell(f"{host.name}: {reason}; it is in maintenance now, the next is tried")
 
 
 @contextmanager
-def _queued(ctx: Context, wish: Wish, deadline: datetime | None) -> Iterator[Ticket]:
+def _queued(attempt: _Attempt) -> Iterator[Ticket]:
     """A ticket for the block: that of the same request, if it waits already, else a new one at the end."""
-    ticket: Ticket | None = None
-    try:
+    ctx, wish = attempt.ctx, attempt.wish
+    with ExitStack() as stack:
         with ctx.store.transaction():
-            _drop_dead(ctx)
-            ticket = _ticket_of_request(ctx, wish)
+            ticket = _ticket_of_request(ctx, wish, _drop_dead(ctx))
             if ticket is None:
                 now = ctx.clock()
                 ticket = ctx.store.add_ticket(
@@ -250,39 +334,41 @@ def _queued(ctx: Context, wish: Wish, deadline: datetime | None) -> Iterator[Tic
                         purpose=wish.purpose,
                         ttl=wish.ttl,
                         endless=wish.endless,
-                        deadline=deadline,
+                        deadline=attempt.deadline,
                         request_id=wish.request_id,
                     )
                 )
             # Before the commit, or others would take it for a dead process's.
-            share = ctx.store.claims.share(of_ticket(ticket.id))
-            share.__enter__()
-        try:
-            yield ticket
-        finally:
-            share.__exit__(None, None, None)
-    finally:
-        if ticket is not None and not ctx.store.claims.is_claimed(of_ticket(ticket.id)):
-            with ctx.store.transaction():
-                ctx.store.drop_ticket(ticket.id)
+            is_last = stack.enter_context(ctx.store.claims.share(of_ticket(ticket.id)))
+            stack.callback(_leave, ctx, ticket.id, is_last)
+        yield ticket
 
 
-def _ticket_of_request(ctx: Context, wish: Wish) -> Ticket | None:
-    if wish.request_id is None:
-        return None
-    for ticket in ctx.store.tickets():
-        if (ticket.owner, ticket.request_id) == (ctx.actor, wish.request_id):
+def _leave(ctx: Context, ticket_id: int, is_last: Callable[[], bool]) -> None:
+    """Takes a ticket out of the queue, unless others wait with it; a grant has done so already."""
+    with suppress(BmhctlError):  # if the store can't be written now: a ticket whose process is gone does not count
+        if ctx.store.ticket(ticket_id) is not None:
+            with ctx.store.transaction():  # nobody joins meanwhile
+                if is_last():
+                    ctx.store.drop_ticket(ticket_id)
+
+
+def _ticket_of_request(ctx: Context, wish: Wish, waiting: Sequence[Ticket]) -> Ticket | None:
+    """The ticket with which the same request waits."""
+    for ticket in waiting:
+        if wish.request_id is not None and (ticket.owner, ticket.request_id) == (ctx.actor, wish.request_id):
             check_same(wish, ticket.wants)
-            if is_live(ctx, ticket):
-                return ticket
-            ctx.store.drop_ticket(ticket.id)
+            return ticket
     return None
 
 
-def _drop_dead(ctx: Context) -> None:
+def _drop_dead(ctx: Context) -> list[Ticket]:
+    """Drops the tickets of processes that were killed, in the caller's transaction; returns the others."""
+    waiting = waiting_tickets(ctx)
     for ticket in ctx.store.tickets():
-        if not ctx.store.claims.is_claimed(of_ticket(ticket.id)):
+        if ticket not in waiting:
             ctx.store.drop_ticket(ticket.id)
+    return waiting
 
 
 # looking at the queue, and leaving it
@@ -292,18 +378,17 @@ def queue(ctx: Context) -> Queue:
     """Who waits, in which order, for what, and what each one still misses."""
     now = look(ctx)
     with ctx.store.snapshot():
-        tickets = live_tickets(ctx)
         items = []
-        for position, ticket in enumerate(tickets, 1):
+        for position, ticket in enumerate(waiting_tickets(ctx), 1):
             wants = load_wants(ticket.wants)
-            items.append(Queued(ticket, position, describe(wants), _missing(ctx, wants, ticket.id)))
+            items.append(Queued(ticket, position, describe(wants), _missing(ctx, wants, ticket)))
     return Queue(tuple(items), now)
 
 
-def _missing(ctx: Context, wants: Wants, ticket_id: int) -> str:
-    from bmhctl.usecases.turns import free_for
-
-    found = match(wants, free_for(ctx, wants, ticket_id))
+def _missing(ctx: Context, wants: Wants, ticket: Ticket) -> str:
+    if not is_live(ctx, ticket):
+        return "its process checks hosts, or is stopped: others may go first"
+    found = match(wants, free_for(ctx, wants, ticket.id))
     if not found.missing:
         return "nothing: it is about to be granted"
     words = f"{found.missing} more host{'s' if found.missing > 1 else ''}"
@@ -313,22 +398,25 @@ def _missing(ctx: Context, wants: Wants, ticket_id: int) -> str:
 
 
 def _who_needs_help(ctx: Context, wants: Wants) -> str:
-    words = []
-    for host in candidates(ctx, [wants], HostQuery(declared=True), more=20):
-        if host.state is State.MAINTENANCE:
-            words.append(f"{host.name} is in maintenance")
-        elif host.cordon is not None:
-            words.append(f"{host.name} is cordoned")
-        elif host.fault is not None:
-            words.append(f"{host.name} has a fault")
+    words = [f"{host.name} {what}" for host in candidates(ctx, [wants], HostQuery(), more=20) if (what := _ails(host))]
     shown = ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
-    return shown or "too few hosts are in use"
+    return shown or "too few hosts fit"
+
+
+def _ails(host: Host) -> str | None:
+    if host.undeclared:
+        return "is not declared any more"
+    if host.state is State.MAINTENANCE:
+        return "is in maintenance"
+    if host.cordon is not None:
+        return "is cordoned"
+    return None if host.fault is None else "has a fault"
 
 
 def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | None = None) -> Done:
     """Takes a ticket out of the queue; whoever waits with it is told. Another's only by force with a reason."""
     forced_reason(force, reason)
-    look(ctx)
+    begin(ctx)
     with ctx.store.transaction():
         ticket = ctx.store.ticket(ticket_id)
         if ticket is None:

@@ -1,10 +1,11 @@
-"""Runs an inventory's checks and cleanup steps on a host, under a claim and outside every transaction."""
+"""Runs an inventory's checks and cleanup steps on hosts, under claims and outside every transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from threading import Event
 
 from bmhctl import probes
 from bmhctl.errors import StateRefusedError
@@ -24,6 +25,51 @@ class StepsRun:
     summary: str
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Which steps to run on one host, and how; needs no inventory, so it runs in any thread.
+
+    ``overridden`` names steps that count as passed for a reason that a person gave.
+    """
+
+    host: Host
+    steps: tuple[Step, ...]
+    kind: str
+    setting: probes.Setting
+    declared: bool
+    stop_at_failure: bool
+    overridden: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, cancelled: Event | None = None) -> StepsRun:
+        """Runs the steps in their order; a cleanup up to the first that fails."""
+        if not self.steps:
+            return StepsRun(
+                (), None, f"no {self.kind} applies to it" if self.declared else f"no {self.kind}s are declared"
+            )
+        setting = self.setting if cancelled is None else replace(self.setting, cancelled=cancelled)
+        results: list[CheckResult] = []
+        for step in self.steps:
+            if step.name in self.overridden:
+                continue
+            results.append(probes.run(step, self.host.spec, setting))
+            if self.stop_at_failure and results[-1].verdict is not Verdict.PASS:
+                break
+        return self._judged(results)
+
+    def _judged(self, results: list[CheckResult]) -> StepsRun:
+        bad = [result for result in results if result.verdict is not Verdict.PASS]
+        if bad:
+            words = "; ".join(f"{r.step}: {r.detail or r.verdict}" for r in bad)
+            summary = f"{len(bad)} of {len(self.steps)} {self.kind}s failed"
+            return StepsRun(tuple(results), f"{self.kind} failed: {words}", summary)
+        said = []
+        if results:
+            names = ", ".join(result.step for result in results)
+            said.append(f"{self.kind}{'s' if len(results) > 1 else ''} passed: {names}")
+        said += [f"{name} overridden: {reason}" for name, reason in self.overridden.items()]
+        return StepsRun(tuple(results), None, "; ".join(said))
+
+
 class Claimed:
     """A host under the caller's claim: its steps may run; nobody else's can meanwhile."""
 
@@ -33,32 +79,29 @@ class Claimed:
         self._policy = policy
         self._handle = handle
 
+    def checks(self, overridden: Mapping[str, str] | None = None) -> Program:
+        """The readiness checks that apply; all of them run."""
+        return self._program(self._policy.checks, "readiness check", overridden or {}, stop_at_failure=False)
+
+    def cleanup(self) -> Program:
+        """The cleanup steps that apply; they run up to the first that fails."""
+        return self._program(self._policy.cleanup, "cleanup step", {}, stop_at_failure=True)
+
     def run_checks(self) -> StepsRun:
-        """Runs the readiness checks that apply, all of them."""
-        return self._run(self._policy.checks, "readiness check", stop_at_failure=False)
+        """Runs the readiness checks that apply, here and now."""
+        return self.checks().run()
 
-    def run_cleanup(self) -> StepsRun:
-        """Runs the cleanup steps that apply, in order, up to the first that fails."""
-        return self._run(self._policy.cleanup, "cleanup step", stop_at_failure=True)
-
-    def _run(self, steps: tuple[Step, ...], kind: str, *, stop_at_failure: bool) -> StepsRun:
-        if not steps:
-            return StepsRun((), None, f"no {kind}s are declared")
-        mine = [step for step in steps if step.applies_to(self.host.spec)]
-        if not mine:
-            return StepsRun((), None, f"no {kind} applies to it")
+    def _program(
+        self, declared: tuple[Step, ...], kind: str, overridden: Mapping[str, str], *, stop_at_failure: bool
+    ) -> Program:
         setting = probes.Setting(self._ctx.environ, self._ctx.store.folder, self._handle)
-        results: list[CheckResult] = []
-        for step in mine:
-            results.append(probes.run(step, self.host.spec, setting))
-            if stop_at_failure and results[-1].verdict is not Verdict.PASS:
-                break
-        bad = [result for result in results if result.verdict is not Verdict.PASS]
-        if bad:
-            words = "; ".join(f"{r.step}: {r.detail or r.verdict}" for r in bad)
-            return StepsRun(tuple(results), f"{kind} failed: {words}", f"{len(bad)} of {len(mine)} {kind}s failed")
-        names = ", ".join(result.step for result in results)
-        return StepsRun(tuple(results), None, f"{kind}{'s' if len(mine) > 1 else ''} passed: {names}")
+        mine = tuple(step for step in declared if step.applies_to(self.host.spec))
+        skipped = {name: reason for name, reason in overridden.items() if name in {step.name for step in mine}}
+        return Program(self.host, mine, kind, setting, bool(declared), stop_at_failure, skipped)
+
+    def refresh(self) -> None:
+        """Takes the host as it is now for the one to go on from: after a move of the caller's own."""
+        self.host = self._ctx.store.host_with_id(self.host.id) or self.host
 
     def unchanged(self) -> Host:
         """The host as it is now, in the caller's transaction; refuses if anything happened to it since the claim."""

@@ -9,7 +9,6 @@ from datetime import timedelta
 from bmhctl.model import Host, State, Ticket
 from bmhctl.stores.claims import of_host, of_ticket
 from bmhctl.stores.engine import HostQuery
-from bmhctl.units import format_age
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.matching import left_over, match
 from bmhctl.wants import Want, Wants, load_wants, total
@@ -23,18 +22,23 @@ LAPSE = timedelta(seconds=15)
 _FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
 
 
+def is_waiting(ctx: Context, ticket: Ticket) -> bool:
+    """Whether a process that lives has the ticket; it may be stopped, though."""
+    return ctx.store.claims.is_shared(of_ticket(ticket.id))
+
+
+def waiting_tickets(ctx: Context) -> list[Ticket]:
+    """The tickets of all processes that live, the oldest first."""
+    return [ticket for ticket in ctx.store.tickets() if is_waiting(ctx, ticket)]
+
+
 def is_live(ctx: Context, ticket: Ticket) -> bool:
-    """Whether somebody waits with a ticket: its process lives and said so lately, and its deadline is not over."""
-    now = ctx.clock()
-    return (
-        (ticket.deadline is None or now < ticket.deadline)
-        and now - ticket.refreshed_at < LAPSE
-        and ctx.store.claims.is_claimed(of_ticket(ticket.id))
-    )
+    """Whether a ticket counts: its process lives, and said so lately."""
+    return ctx.clock() - ticket.refreshed_at < LAPSE and is_waiting(ctx, ticket)
 
 
 def live_tickets(ctx: Context, before: int | None = None) -> list[Ticket]:
-    """The tickets with which somebody waits, the oldest first; only those older than ``before``, if given."""
+    """The tickets that count, the oldest first; only those older than ``before``, if given."""
     return [t for t in ctx.store.tickets() if (before is None or t.id < before) and is_live(ctx, t)]
 
 
@@ -75,11 +79,9 @@ def query_for(want: Want, query: HostQuery) -> HostQuery:
 
 
 def due_before(ctx: Context, before: int | None) -> str | None:
-    """Who goes first, in words; None when nobody does."""
+    """Who goes first, in words that stay the same while they wait; None when nobody does."""
     earlier = live_tickets(ctx, before)
     if not earlier:
         return None
-    first = earlier[0]
-    age = format_age(ctx.clock() - first.created_at)
     others = f" and {len(earlier) - 1} more" if len(earlier) > 1 else ""
-    return f"due to the earlier ticket of {first.owner} ({age} old){others}"
+    return f"due to the earlier ticket of {earlier[0].owner}, from {earlier[0].created_at:%H:%M:%S} UTC{others}"

@@ -53,7 +53,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "graph": [],
     "completion": ["bash"],
 }
-"""What each command needs to do something, ``{held}`` the reservation of ``fleet``; a new command has to be added here."""
+"""What each command needs to do something; a new command has to be added here. ``{held}`` is what ``fleet`` holds."""
 
 
 def words_of(name: str, held: str = "r-none", *added: str) -> list[str]:

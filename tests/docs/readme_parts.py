@@ -27,7 +27,7 @@ HOME = "/home/alice"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 _WIDTH = 96
-_PATIENCE = 60.0
+_PATIENCE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +113,15 @@ class Terminal:
             f"{{ {script}\n}} </dev/null\n_status=$?; printf '{mark} %s\\n' $_status; (exit $_status)\n".encode()
         )
         self.shell.stdin.flush()
-        seen = self._read_up_to(f"{mark} ")
+        seen = self._read_up_to(f"{mark} ", script)
         output, _, rest = seen.partition(mark)
         return int(rest.split()[0]), output.replace(str(self.home), HOME)
 
-    def _read_up_to(self, mark: str) -> str:
+    def _read_up_to(self, mark: str, script: str) -> str:
         seen, deadline = b"", time.monotonic() + _PATIENCE
         while not re.search(mark.encode() + rb"\d+\n", seen):
             ready, _, _ = select.select([self.screen], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"no end in {_PATIENCE:g} s: {seen.decode()}"
+            assert ready, f"no end of {script} in {_PATIENCE:g} s: {seen.decode()}"
             seen += os.read(self.screen, 65536)
         return seen.decode()
 
@@ -230,7 +230,14 @@ def comparable(output: str) -> str:
 
 def generated() -> dict[str, str]:
     """The parts of the README that are made from the code, by name."""
-    return {"fields": _fields(), "commands": _commands()}
+    return {"variables": _variables(), "fields": _fields(), "commands": _commands()}
+
+
+def _variables() -> str:
+    from bmhctl.runner.environment import VARIABLES
+
+    rows = (f"| `{name}` | {words} |\n" for name, words in VARIABLES.items())
+    return f"| variable | what it says |\n|---|---|\n{''.join(rows)}"
 
 
 def _fields() -> str:

@@ -55,7 +55,7 @@ def test_every_session_runs_as_it_is_shown() -> None:
     assert [(step.line, step.command.typed, step.status) for step in silent] == []
 
 
-@pytest.mark.parametrize("name", ["fields", "commands"])
+@pytest.mark.parametrize("name", ["variables", "fields", "commands"])
 def test_what_is_made_from_the_code_is_up_to_date(name: str) -> None:
     assert marked(name) == generated()[name], "run python tests/docs/update.py"
 
@@ -95,9 +95,16 @@ def test_the_table_of_exit_statuses_is_the_enum() -> None:
     def family(kind: type[BmhctlError]) -> list[type[BmhctlError]]:
         return [kind, *(each for child in kind.__subclasses__() for each in family(child))]
 
-    codes = {str(int(kind.status)): kind.code for kind in family(BmhctlError)}
+    codes = {str(int(kind.status)): kind.code for kind in family(BmhctlError) if kind.__module__ == "bmhctl.errors"}
     assert rows == {"0": "done", **codes}
     assert {int(status) for status in rows} == {int(status) for status in ExitStatus}
+
+
+def test_the_statuses_of_run_are_those_of_the_code() -> None:
+    from bmhctl.runner.task import FAILED, NOT_FOUND, NOT_RUNNABLE, TIMED_OUT
+
+    rows = re.findall(r"(?m)^\| (\d+(?:, \d+)*) \| [^`|]*(?:`--wait`[^|]*)?\|$", readme().partition("| `run` |")[2])
+    assert ", ".join(rows[:3]) == f"{TIMED_OUT}, {FAILED}, {NOT_RUNNABLE}, {NOT_FOUND}"
 
 
 def test_the_tables_of_json_name_the_keys_of_every_document(lab: Path) -> None:
@@ -109,12 +116,13 @@ def test_the_tables_of_json_name_the_keys_of_every_document(lab: Path) -> None:
     named = {word for commands, _, _ in rows for word in _words(commands)}
     known = {name for group in COMMANDS.values() for name in group}
     unlisted = known - named - {"taint", "release", "ready", "reset", "maintain", "resume", "cordon", "uncordon"}
-    assert unlisted == {"policy show", "completion"}, "only these print no document"
+    assert unlisted == {"policy show", "completion", "run"}, "only these print no document"
 
     records = {
         "result": documents["outcomes"]["results"][0],
         "step": documents["outcomes"]["results"][0]["steps"][0],
         "reservation": documents["grant"]["reservation"],
+        "ticket": documents["queue"]["tickets"][0],
         "event": documents["history"]["events"][0],
         "verb": documents["why"]["verbs"][0],
         "error": json.loads(bmhctl(lab, "show", "nobody", "-o", "json", status=3))["error"],
@@ -141,6 +149,23 @@ def _documents(lab: Path) -> Iterator[tuple[str, Any]]:
         document = json.loads(bmhctl(lab, *command.split(), "-o", "json"))
         assert document["version"] == 1
         yield document["kind"], document
+    yield "queue", _queue(lab)
+
+
+def _queue(lab: Path) -> Any:
+    """What ``queue`` prints while somebody waits."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "bmhctl", "-i", "lab.toml", "reserve", "node01", "--wait"],
+        cwd=lab,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(lab),
+    ) as waiter:
+        assert waiter.stderr
+        waiter.stderr.readline()
+        document = json.loads(bmhctl(lab, "queue", "-o", "json"))
+        waiter.terminate()
+    return document
 
 
 def _words(text: str) -> list[str]:

@@ -7,7 +7,20 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from bmhctl.errors import BusyError, NotYoursError, StateRefusedError
-from bmhctl.model import Bmc, CheckResult, Event, Host, HostSpec, Mark, Remark, Reservation, State, Ticket, Verb, Verdict
+from bmhctl.model import (
+    Bmc,
+    CheckResult,
+    Event,
+    Host,
+    HostSpec,
+    Mark,
+    Remark,
+    Reservation,
+    State,
+    Ticket,
+    Verb,
+    Verdict,
+)
 from bmhctl.output import Display, Format
 from bmhctl.results import (
     Done,

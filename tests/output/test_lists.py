@@ -176,9 +176,7 @@ def test_reservations_show_who_holds_what_until_when() -> None:
 
 def test_a_lease_that_is_over_but_not_reaped_shows_it() -> None:
     left = host("node01", State.RESERVED, reservation=OVER)
-    assert shown(hosts((left,)), tty=True).splitlines()[1].split() == [
-        "node01", "◆", "reserved", "2h", "ci-bot", "job", "4711", "over", "5m", "10.0.0.11", "arch=arm64,rack=…",
-    ]  # fmt: skip
+    assert "node01  ◆ reserved  2h     ci-bot job 4711  over 5m  " in shown(hosts((left,)), tty=True)
     assert "r-9ab1  ci-bot  over 5m  node01  5h ago  job 4711\n" in shown(
         Reservations((Held(OVER, (left,)),), NOW), tty=True
     )

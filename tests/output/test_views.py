@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -16,8 +17,10 @@ from .samples import (
     GRAPH,
     HISTORY,
     HOST_GRAPH,
+    LONG,
     NIGHTLY,
     NOW,
+    QUEUE,
     STATUS,
     WHY,
     display,
@@ -58,6 +61,19 @@ def test_the_status_shows_the_fleet_at_a_glance() -> None:
         "  an expired lease ends with the next writing command, or\n"
         "  now with: bmhctl reap\n"
     )
+
+
+@pytest.mark.parametrize("width", [66, 70, 80, 100])
+@pytest.mark.parametrize("name", [LONG, "rack-17-a-long-name-of-a-machine-in-the-lab-0042"])
+def test_what_ends_next_is_wrapped_between_names_and_never_within_one(name: str, width: int) -> None:
+    endings = (
+        Ending(NOW + timedelta(hours=3), "lease r-89z3bz0y of bob@lab", (name,)),
+        Ending(NOW + timedelta(hours=6), "maintenance: replace the PSU of it", (name, "node02")),
+    )
+    held = (Held(NIGHTLY, (replace(FLEET[0], spec=replace(FLEET[0].spec, name=name)),)),)
+    text = shown(replace(STATUS, endings=endings, held=held), tty=True, width=width)
+    assert text.count(name) == 3
+    assert max(map(cell_width, text.splitlines())) <= width
 
 
 def test_an_empty_inventory_has_a_status_too() -> None:

@@ -1,0 +1,126 @@
+"""The task's process: its group, its signals, its end, and the watchdog that ends it when ``run`` is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from bmhctl.runner import watchdog
+from bmhctl.runner.signals import FROM_TERMINAL, PASSED_ON
+
+GRACE = 10.0
+"""Seconds between TERM and KILL for a task whose lease is lost."""
+
+_LEFTOVER_GRACE = 2.0  # the same for what a task that ended by itself has left in its group
+_PATIENCE = 5.0  # seconds to wait for the watchdog's end
+
+
+class Child:
+    """A running task. In the foreground of a terminal it shares our group, to read from there; else it has its own.
+
+    What we inherited, it inherits: descriptors, working directory, umask, signals that are ignored. Descriptors of
+    our own are all closed. Raises :class:`OSError` when it can't be started; then nothing is left of it.
+    """
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
+        self.shares_group = _in_foreground()
+        self._watchdog = subprocess.Popen(
+            [sys.executable, "-I", "-S", watchdog.__file__, "shared" if self.shares_group else "group"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            bufsize=0,
+        )
+        assert self._watchdog.stdin is not None  # noqa: S101 - it is a pipe
+        pipe = self._watchdog.stdin.fileno()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+
+        def introduce() -> None:
+            # In the new process. No moment is without watchdog, and no signal finds a handler of ours.
+            for number in PASSED_ON:
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.write(pipe, b"%d\n" % os.getpid())
+
+        try:
+            self._process = subprocess.Popen(
+                command,
+                env=dict(environ),
+                process_group=None if self.shares_group else 0,
+                close_fds=False,
+                preexec_fn=introduce,  # there is no other thread yet
+            )
+        except BaseException:
+            self._dismiss()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        self._group = 0 if self.shares_group else self._process.pid
+
+    def has_ended(self) -> bool:
+        """Whether the task's process is gone."""
+        return self._process.poll() is not None
+
+    @property
+    def status(self) -> int:
+        """How it ended, as a shell has it: 128+n for signal n."""
+        code = self._process.returncode
+        return code if code >= 0 else 128 - code
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, in words: ``exit 3``, ``SIGKILL``."""
+        code = self._process.returncode
+        if code >= 0:
+            return f"exit {code}"
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
+
+    def pass_on(self, number: int) -> None:
+        """Passes a signal on: to the task's whole group, or to its process where the group is ours too."""
+        if self.shares_group and number in FROM_TERMINAL:
+            return  # it has it already
+        with suppress(ProcessLookupError, PermissionError):
+            if self._group:
+                os.killpg(self._group, number)
+            else:
+                self._process.send_signal(number)
+
+    def end(self) -> None:
+        """Ends the task and all that descends from it: TERM, and after the grace KILL."""
+        watchdog.end_task(self._group, self._process.pid, GRACE)
+        self._process.wait()
+
+    def close(self) -> None:
+        """Ends what the task has left in its group, and sends the watchdog home."""
+        if self._group:
+            watchdog.end_task(self._group, self._group, _LEFTOVER_GRACE)
+        self._dismiss()
+
+    def _dismiss(self) -> None:
+        with suppress(OSError):  # it may have been killed
+            os.write(self._watchdog.stdin.fileno(), watchdog.DONE)  # type: ignore[union-attr]  # it is a pipe
+        with suppress(subprocess.TimeoutExpired):
+            self._watchdog.communicate(timeout=_PATIENCE)
+
+
+def _in_foreground() -> bool:
+    """Whether this process is in the foreground of a terminal."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)

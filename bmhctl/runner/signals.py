@@ -1,0 +1,79 @@
+"""Signals to ``run``: before there is a task they end it as they end any command, then they are the task's."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from contextlib import suppress
+from types import FrameType, TracebackType
+
+PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+"""What the task gets when ``run`` gets it."""
+
+FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+"""What a task in the terminal's foreground gets from there, as ``run`` itself does."""
+
+
+class Signals:
+    """Takes the process's signals for a block; what was ignored before stays ignored, for the task as well.
+
+    A signal raises :class:`SystemExit` with 128+n, once: cleaning up is not interrupted. After :meth:`hold` none
+    does: they are kept until :meth:`wait` asks for them.
+    """
+
+    def __init__(self) -> None:
+        self.held = False
+        self._before: dict[int, object] = {}
+        self._reader, self._writer = os.pipe()
+        for end in (self._reader, self._writer):
+            os.set_blocking(end, False)
+
+    def __enter__(self) -> Signals:
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, *PASSED_ON):
+            before = signal.getsignal(number)
+            if before != signal.SIG_IGN or number == signal.SIGCHLD:
+                self._before[number] = before
+                signal.signal(number, self._take)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.held = True
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.getsignal itself returned
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def hold(self) -> None:
+        """From now on signals are kept; those that came before have had their effect."""
+        self._drain()
+        self.held = True
+
+    def let_go(self) -> None:
+        """From now on a signal ends the process again."""
+        self.held = False
+
+    def wait(self, seconds: float) -> list[int]:
+        """The signals that came, the oldest first; waits for one so long, or until :meth:`wake`."""
+        select.select([self._reader], [], [], max(0.0, seconds))
+        return [number for number in self._drain() if number in PASSED_ON]
+
+    def wake(self) -> None:
+        """Ends a :meth:`wait`; from any thread."""
+        with suppress(OSError):
+            os.write(self._writer, b"\0")
+
+    def _drain(self) -> bytes:
+        with suppress(BlockingIOError):
+            return os.read(self._reader, 65536)
+        return b""
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        """The number is in the pipe already. A handler of ours, so that the task starts with the default one."""
+        if not self.held and number != signal.SIGCHLD:
+            self.held = True
+            raise SystemExit(128 + number)

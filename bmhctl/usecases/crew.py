@@ -1,0 +1,66 @@
+"""Runs the steps of many hosts at once, in threads that never touch the inventory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
+
+PATIENCE = 5.0
+"""Seconds that cancelled work gets to end before it is left behind."""
+
+
+class Crew(Generic[_Task, _Result]):
+    """At most ``size`` pieces of work at a time; results come in the order in which they are done.
+
+    Work is given an event that is set when it shall end as soon as it can.
+
+    The threads are daemons: what can't be cancelled (a connection that nobody answers) does not keep the process.
+    """
+
+    def __init__(self, work: Callable[[_Task, threading.Event], _Result], size: int) -> None:
+        self._cancelled = threading.Event()
+        self._work = work
+        self._size = size
+        self._done: SimpleQueue[tuple[_Task, _Result | None, BaseException | None]] = SimpleQueue()
+        self._threads: dict[int, threading.Thread] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another piece of work would have to wait."""
+        return len(self._threads) >= self._size
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being done."""
+        return not self._threads
+
+    def start(self, task: _Task) -> None:
+        """Begins a piece of work."""
+        thread = threading.Thread(target=self._run, args=(task,), daemon=True)
+        self._threads[id(task)] = thread
+        thread.start()
+
+    def next(self) -> tuple[_Task, _Result]:
+        """Waits for the next piece of work that is done; raises what it raised."""
+        task, result, error = self._done.get()
+        del self._threads[id(task)]
+        if error is not None or result is None:
+            raise error or AssertionError("work returned nothing")
+        return task, result
+
+    def cancel(self) -> None:
+        """Asks all work to end, and waits a little for it."""
+        self._cancelled.set()
+        for thread in self._threads.values():
+            thread.join(PATIENCE)
+
+    def _run(self, task: _Task) -> None:
+        try:
+            self._done.put((task, self._work(task, self._cancelled), None))
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is awaited
+            self._done.put((task, None, error))

@@ -1,0 +1,404 @@
+"""The verbs that run steps: ready, reset, resume; and check and recycle, which are made of them.
+
+A host is claimed, its steps run in a thread, and what they said is taken into account in a transaction that makes
+sure that nothing happened to the host meanwhile. The threads never touch the inventory.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from threading import Event
+
+from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, StepFailedError, UsageError
+from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED
+from bmhctl.model import Host, Mark, Remark, State, Verb
+from bmhctl.results import Outcome, Outcomes, Plan
+from bmhctl.usecases.choosing import Choice, choose
+from bmhctl.usecases.context import Context
+from bmhctl.usecases.crew import Crew
+from bmhctl.usecases.entry import begin, look
+from bmhctl.usecases.leases import check_token, describe
+from bmhctl.usecases.many import already, failed, moved, refuse_early, tried
+from bmhctl.usecases.moving import SELF, facts_of, move, remark
+from bmhctl.usecases.steps import Claimed, Program, StepsRun, claimed
+
+JOBS = 16
+"""How many hosts are treated at once when nobody says."""
+
+
+def ready(
+    ctx: Context, choice: Choice, *, jobs: int = JOBS, override: Sequence[str] = (), reason: str | None = None
+) -> Outcomes:
+    """Runs the readiness checks of each host that is initial, and makes those that pass available.
+
+    Checks in ``override`` count as passed without running; that needs a ``reason``, which is in the history.
+    """
+    overridden = _overridden(ctx, override, reason)
+
+    def early(host: Host) -> Outcome | None:
+        if host.state is State.AVAILABLE:
+            return already(host)
+        refuse_early(Verb.READY, host)
+        return None
+
+    def prepare(held: Claimed) -> _Job:
+        refuse_early(Verb.READY, held.host)
+        return _Job(held, held.checks(overridden), lambda run: _proven(ctx, held, run))
+
+    begin(ctx)
+    return _each(ctx, "ready", *choose(ctx, choice), early, prepare, jobs)
+
+
+def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
+    """Runs the cleanup of each host that is tainted, and makes those that it cleaned initial.
+
+    A host with a fault is cleaned only when it is named exactly. A cleanup that fails is counted; after the
+    policy's ``quarantine_after`` in a row the host goes to maintenance by itself.
+    """
+
+    def early(host: Host) -> Outcome | None:
+        if host.state is State.INITIAL:
+            return already(host)
+        refuse_early(Verb.RESET, host)
+        if host.fault is not None and host.name not in choice.names:
+            raise StateRefusedError(
+                f"has a fault: {host.fault}",
+                host=host.name,
+                hint=f"once it is repaired, name it: bmhctl reset {host.name}",
+            )
+        return None
+
+    def prepare(held: Claimed) -> _Job:
+        refuse_early(Verb.RESET, held.host)
+        return _Job(held, held.cleanup(), lambda run: _cleaned(ctx, held, run))
+
+    begin(ctx)
+    return _each(ctx, "reset", *choose(ctx, choice), early, prepare, jobs)
+
+
+def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
+    """Brings used hosts back to available: reset, then ready; all that are tainted, or those that are named.
+
+    A host with a fault is left alone unless it is named exactly. Safe to run any number of times at once.
+    """
+    named = bool(choice.names)
+    wanted = choice if named or choice.selector.terms else replace(choice, states=frozenset({State.TAINTED}))
+
+    def early(host: Host) -> Outcome | None:
+        if host.state is State.AVAILABLE:
+            return already(host)
+        if host.state is not State.INITIAL:
+            refuse_early(Verb.RESET, host)
+        if host.fault is not None and host.name not in choice.names:
+            return already(host, f"left alone for its fault: {host.fault}")
+        return None
+
+    def prepare(held: Claimed) -> _Job | Outcome:
+        if held.host.state is State.TAINTED:
+            return _Job(held, held.cleanup(), lambda run: then(held, _cleaned(ctx, held, run)))
+        if held.host.state is State.INITIAL:
+            return _Job(held, held.checks(), lambda run: _proven(ctx, held, run))
+        return already(held.host, f"somebody else was faster: it is {held.host.state}")
+
+    def then(held: Claimed, reset_outcome: Outcome) -> _Job:
+        held.refresh()
+
+        def both(run: StepsRun) -> Outcome:
+            outcome = _proven(ctx, held, run)
+            words = f"{reset_outcome.message}; {outcome.message}"
+            steps = (*reset_outcome.steps, *outcome.steps)
+            return replace(outcome, source=reset_outcome.source, message=words, steps=steps)
+
+        return _Job(held, held.checks(), both)
+
+    begin(ctx)
+    hosts, missing = choose(ctx, wanted)
+    if not named:
+        hosts = [host for host in hosts if host.state is State.TAINTED]
+    return _each(ctx, "recycle", hosts, missing, early, prepare, jobs)
+
+
+def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int = JOBS, force: bool = False) -> Outcomes:
+    """Runs readiness checks without moving a host, and records what they say.
+
+    ``only`` names the checks to run. A host that somebody else has reserved is checked only with ``force``.
+    """
+    _known_checks(ctx, only)
+
+    def early(host: Host) -> Outcome | None:
+        if host.state is State.RESERVED and not force:
+            try:
+                check_token(ctx, host, None, ctx.clock())
+            except NotYoursError as error:
+                error.hint = "--force checks it all the same: tell its holder"
+                raise
+        return None
+
+    def prepare(held: Claimed) -> _Job:
+        program = held.checks()
+        if only:
+            program = replace(program, steps=tuple(step for step in program.steps if step.name in only))
+        return _Job(held, program, lambda run: _looked_at(ctx, held, run))
+
+    begin(ctx)
+    return _each(ctx, "check", *choose(ctx, choice), early, prepare, jobs)
+
+
+def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int = JOBS) -> Outcomes:
+    """Closes the actor's reasons (``everyones``: all), and moves each host that has none left.
+
+    It goes back to its valid reservation; or to available, if it came from there and its checks pass; else to
+    initial, after a cleanup if it is dirty. A cleanup that fails leaves it where it is.
+    """
+
+    def early(host: Host) -> Outcome | None:
+        if host.state is not State.MAINTENANCE:
+            return already(host, f"is not in maintenance: already {host.state}")
+        return _close_reasons(ctx, host, everyones) if _rest(ctx, host, everyones) else None
+
+    def prepare(held: Claimed) -> _Job:
+        host = held.host
+        if host.state is not State.MAINTENANCE or _rest(ctx, host, everyones):
+            raise StateRefusedError("changed meanwhile", host=host.name, hint="look again, then try again")
+        if host.reservation is None and host.dirty:
+            return _Job(held, held.cleanup(), lambda run: _cleaned(ctx, held, run, Verb.RESUME))
+        if host.reservation is None and host.came_from is State.AVAILABLE:
+            return _Job(held, held.checks(), lambda run: _finish(ctx, held, Verb.RESUME, checks=run))
+        return _Job(held, None, lambda _: _finish(ctx, held, Verb.RESUME))
+
+    begin(ctx)
+    return _each(ctx, "resume", *choose(ctx, choice), early, prepare, jobs)
+
+
+def plan_resume(ctx: Context, choice: Choice, *, everyones: bool = False) -> Plan:
+    """Where ``resume`` would bring each host and why; nothing runs and nothing changes."""
+    now = look(ctx)
+    hosts, missing = choose(ctx, choice)
+    items = [_resume_words(ctx, host, everyones, now) for host in hosts]
+    return Plan("resume", (*items, *(failed(error) for error in missing)))
+
+
+# many hosts at once
+
+
+_NOTHING = StepsRun((), None, "maintenance complete")
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """A claimed host, the steps to run on it (None: none), and what follows from what they say."""
+
+    held: Claimed
+    program: Program | None
+    finish: Callable[[StepsRun], Outcome | _Job]
+
+    @property
+    def takes_time(self) -> bool:
+        """Whether any step runs at all."""
+        return self.program is not None and bool(self.program.steps)
+
+    def run(self, cancelled: Event | None) -> StepsRun:
+        """Runs the steps; in any thread."""
+        return _NOTHING if self.program is None else self.program.run(cancelled)
+
+
+def _each(
+    ctx: Context,
+    verb: str,
+    hosts: Sequence[Host],
+    missing: Iterable[BmhctlError],
+    early: Callable[[Host], Outcome | None],
+    prepare: Callable[[Claimed], _Job | Outcome],
+    jobs: int,
+) -> Outcomes:
+    """Treats each host on its own, in commits of its own, so many at once; steps run in threads, all else here."""
+    outcomes: dict[int, Outcome] = {}
+    claims: dict[int, ExitStack] = {}
+    crew: Crew[_Job, StepsRun] = Crew(lambda job, cancelled: job.run(cancelled), max(1, jobs))
+
+    def start(host: Host) -> Outcome | _Job:
+        claims[host.id] = ExitStack()
+        outcome = early(host)
+        return outcome if outcome is not None else prepare(claims[host.id].enter_context(claimed(ctx, host)))
+
+    def advance(host: Host, act: Callable[[], Outcome | _Job]) -> None:
+        """Goes on with a host until its steps have to be waited for, or its outcome is known."""
+
+        def one(_: Host) -> Outcome | None:
+            found = act()
+            while isinstance(found, _Job):
+                if found.takes_time:
+                    crew.start(found)
+                    return None
+                found = found.finish(found.run(None))
+            return found
+
+        outcome = tried(host, one)
+        if outcome is not None:
+            outcomes[host.id] = outcome
+            claims.pop(host.id).close()
+
+    waiting = deque(hosts)
+    try:
+        while waiting or not crew.is_idle:
+            while waiting and not crew.is_full:
+                host = waiting.popleft()
+                ctx.progress(f"{verb} {host.name}", f"{len(hosts) - len(waiting)} of {len(hosts)}")
+                advance(host, partial(start, host))
+            if not crew.is_idle:
+                job, run = crew.next()
+                advance(job.held.host, partial(job.finish, run))
+    except BaseException:
+        crew.cancel()
+        for outcome in outcomes.values():  # each is committed: whoever interrupts wants to know how far it went
+            ctx.tell(f"{outcome.host}: {outcome.message}")
+        raise
+    finally:
+        for stack in claims.values():
+            stack.close()
+    return Outcomes(verb, (*(outcomes[host.id] for host in hosts), *(failed(error) for error in missing)))
+
+
+# what follows from what the steps said
+
+
+def _proven(ctx: Context, held: Claimed, run: StepsRun) -> Outcome:
+    if run.refusal is not None:
+        raise _note_failure(ctx, held, run)
+    return _finish(ctx, held, Verb.READY, checks=run)
+
+
+def _cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET) -> Outcome:
+    if run.refusal is not None:
+        raise _note_failure(ctx, held, run, counted=True)
+    return _finish(ctx, held, verb, cleanup=run)
+
+
+def _looked_at(ctx: Context, held: Claimed, run: StepsRun) -> Outcome:
+    if run.refusal is not None:
+        raise _note_failure(ctx, held, run)
+    with ctx.store.transaction():
+        ctx.store.save_results(held.host, run.results, ctx.clock())
+    return Outcome(held.host.name, False, run.summary, held.host.state, held.host.state, steps=run.results)
+
+
+def _finish(
+    ctx: Context, held: Claimed, verb: Verb, *, checks: StepsRun | None = None, cleanup: StepsRun | None = None
+) -> Outcome:
+    run = checks or cleanup or _NOTHING
+    with ctx.store.transaction():
+        now = ctx.clock()
+        host = held.unchanged()
+        facts = facts_of(
+            ctx,
+            host,
+            now,
+            checks=checks.refusal if checks else NOT_CHECKED,
+            cleanup=cleanup.refusal if cleanup else NOT_CLEANED,
+            claim_is_mine=True,
+        )
+        words = run.refusal or run.summary
+        left = move(ctx, host, verb, facts, now, reason=words)
+        ctx.store.save_results(host, run.results, now)
+    return moved(host, left, words, run.results)
+
+
+def _note_failure(ctx: Context, held: Claimed, run: StepsRun, *, counted: bool = False) -> StepFailedError:
+    """Records that a step failed, counts failed cleanups and quarantines after too many; returns what to raise."""
+    words = run.refusal or run.summary
+    hint = f"mend it and try again; bmhctl why {held.host.name}"
+    with ctx.store.transaction():
+        now = ctx.clock()
+        host = held.unchanged()
+        failures = host.failed_cleanups + 1 if counted else host.failed_cleanups
+        host = remark(ctx, replace(host, failed_cleanups=failures), Remark.STEP_FAILED, now, reason=words)
+        ctx.store.save_results(host, run.results, now)
+        limit = ctx.policy().quarantine_after
+        if counted and failures >= limit and host.state is State.TAINTED:
+            reason = f"quarantined after {failures} failed cleanups in a row"
+            mark = Mark(SELF, reason, now, quarantine=True)
+            facts = facts_of(ctx, host, now, reason=reason, claim_is_mine=True)
+            move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
+            words = f"{words}; {reason}"
+            hint = f"mend it, then: bmhctl resume {host.name}"
+    details = {"steps": [{"step": r.step, "verdict": r.verdict, "detail": r.detail} for r in run.results]}
+    error = StepFailedError(words, host=held.host.name, hint=hint, details=details)
+    error.results = run.results
+    return error
+
+
+def _overridden(ctx: Context, override: Sequence[str], reason: str | None) -> Mapping[str, str]:
+    if override and not (reason and reason.strip()):
+        raise UsageError("--override needs --reason: it is in the history")
+    _known_checks(ctx, override)
+    return dict.fromkeys(override, reason or "")
+
+
+def _known_checks(ctx: Context, names: Sequence[str]) -> None:
+    if not names:
+        return
+    look(ctx)
+    known = [step.name for step in ctx.policy().checks]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"there is no check {name!r}", hint=f"declared: {', '.join(known) or 'none'}")
+
+
+# what a resume closes, and where it leads
+
+
+def _rest(ctx: Context, host: Host, everyones: bool) -> tuple[Mark, ...]:
+    """The reasons that stay open after the actor's are closed; a quarantine's is anyone's to close."""
+    return tuple(m for m in host.maintenance if not (everyones or m.quarantine or m.actor == ctx.actor))
+
+
+def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome:
+    with ctx.store.transaction():
+        now = ctx.clock()
+        fresh = ctx.store.host_with_id(host.id)
+        if fresh is None or fresh.state is not State.MAINTENANCE:
+            raise StateRefusedError("changed meanwhile", host=host.name, hint="look again, then try again")
+        rest = _rest(ctx, fresh, everyones)
+        whose = "; ".join(f"{mark.actor}: {mark.reason}" for mark in rest)
+        closed = [mark for mark in fresh.maintenance if mark not in rest]
+        if not closed:
+            raise NotYoursError(
+                f"stays in maintenance, and no reason there is yours: {whose}",
+                host=host.name,
+                hint=f"bmhctl resume {host.name} --all closes everybody's reasons",
+            )
+        reasons = "; ".join(mark.reason for mark in closed)
+        remark(ctx, replace(fresh, maintenance=rest), Remark.REASON_CLOSED, now, reason=reasons)
+    return Outcome(host.name, True, f"closed: {reasons}; stays for {whose}", host.state, host.state)
+
+
+def _resume_words(ctx: Context, host: Host, everyones: bool, now: datetime) -> Outcome:
+    if host.state is not State.MAINTENANCE:
+        return already(host, f"is not in maintenance: already {host.state}")
+    rest = _rest(ctx, host, everyones)
+    if rest:
+        whose = "; ".join(f"{mark.actor}: {mark.reason}" for mark in rest)
+        return Outcome(host.name, False, f"stays in maintenance for {whose}", host.state, host.state)
+    state, words = where_resume_leads(ctx, host, now)
+    return Outcome(host.name, True, words, host.state, state)
+
+
+def where_resume_leads(ctx: Context, host: Host, now: datetime) -> tuple[State, str]:
+    """Where a host in maintenance would go if its reasons were closed now, and why, supposing that steps pass."""
+    policy = ctx.policy()
+    if host.reservation is not None and host.reservation.is_valid(now):
+        return State.RESERVED, f"its reservation is valid: {describe(host.reservation)}"
+    if host.dirty:
+        steps = [step.name for step in policy.cleanup if step.applies_to(host.spec)]
+        run = f"if its cleanup succeeds ({', '.join(steps)}), else it stays" if steps else "no cleanup step applies"
+        return State.INITIAL, f"it is dirty: {run}"
+    if host.came_from is State.AVAILABLE:
+        steps = [step.name for step in policy.checks if step.applies_to(host.spec)]
+        run = f"if its checks pass ({', '.join(steps)}), else initial" if steps else "no readiness check applies"
+        return State.AVAILABLE, f"it came from available and is clean: {run}"
+    return State.INITIAL, f"it came from {host.came_from or 'elsewhere'} and is clean"

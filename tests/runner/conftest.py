@@ -1,0 +1,187 @@
+"""What the tests of ``run`` share: hosts that are available, tasks that are under way, and what became of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from bmhctl.runner.watchdog import _processes as processes
+from bmhctl.stores.engine import HostQuery
+from bmhctl.usecases import hosts, verbs
+from bmhctl.usecases.choosing import Choice
+from tests.conftest import Lab, Run, environment, run_bmhctl
+
+BMHCTL = [sys.executable, "-W", "error", "-m", "bmhctl"]
+
+PATCHED = """
+import os, signal, sys, time
+import bmhctl.cli.running as running
+import bmhctl.runner.child as child
+import bmhctl.runner.task as task
+from bmhctl.cli.app import run
+
+def killed_by_itself(function, number, *, before=False, after=False):
+    def wrapped(*args, **kwargs):
+        if before:
+            os.kill(os.getpid(), number)
+        result = function(*args, **kwargs)
+        if after:
+            os.kill(os.getpid(), number)
+        return result
+    return wrapped
+
+{patch}
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@dataclass
+class Turn:
+    """A ``bmhctl run`` that is under way, in a pipe."""
+
+    process: subprocess.Popen[str]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def line(self) -> str:
+        """The next line that the task prints."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+    def send(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> Run:
+        stdout, stderr = self.process.communicate(timeout=30)
+        status = self.process.returncode
+        return Run(status if status >= 0 else 128 - status, stdout, stderr)
+
+
+@dataclass
+class Fleet:
+    """An inventory with hosts that are available, and the commands of one who uses them."""
+
+    lab: Lab
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        return self.lab.path.parent
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"BMHCTL_INVENTORY": str(self.lab.path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def bmhctl(self, *args: str, stdin: str | bytes | None = None, **env: str) -> Run:
+        return run_bmhctl(*args, cwd=self.folder, stdin=stdin, **{**self.environ, **env})
+
+    def start(self, *args: str, patch: str | None = None, pipe_in: bool = False, **env: str) -> Turn:
+        """Starts ``bmhctl ARGS``; ``patch`` is code that runs before it in its process."""
+        command = BMHCTL if patch is None else [sys.executable, "-W", "error", "-c", PATCHED.format(patch=patch)]
+        process = subprocess.Popen(
+            [*command, *args],
+            cwd=self.folder,
+            env=environment(**{**self.environ, **env}),
+            stdin=subprocess.PIPE if pipe_in else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return Turn(process)
+
+    def states(self) -> dict[str, str]:
+        """Each host's state."""
+        return {host.name: str(host.state) for host in self.lab.context().store.hosts(HostQuery())}
+
+    def history(self) -> list[tuple[str, str, str | None]]:
+        """What happened to the hosts since they were available: host, verb, reason."""
+        events = [(e.host, str(e.verb), e.reason) for e in self.lab.context().store.events()]
+        start = max(place for place, event in enumerate(events) if event[1] == "ready")
+        return events[start + 1 :]
+
+    def open_reservations(self) -> list[str]:
+        return [reservation.id for reservation in self.lab.context().store.open_reservations()]
+
+    def recycle(self) -> None:
+        """Makes every host available again."""
+        self.lab.clock.now = datetime.now(UTC)
+        verbs.reset(self.lab.context(), Choice(states=frozenset({_state("tainted")})))
+        verbs.ready(self.lab.context(), Choice(states=frozenset({_state("initial")})))
+        self.lab.close()
+
+
+def _state(name: str) -> Any:
+    from bmhctl.model import State
+
+    return State(name)
+
+
+def make_fleet(lab: Lab, names: str = "node[1-3]") -> Fleet:
+    lab.clock.now = datetime.now(UTC)
+    facts = hosts.FactChanges(labels={"arch": "arm64"})
+    hosts.add(lab.context(), [names], facts)
+    verbs.ready(lab.context(), Choice(everything=True))
+    lab.close()
+    return Fleet(lab)
+
+
+def _ended(fleet: Fleet) -> None:
+    for process in fleet.started:
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture
+def fleet(lab: Lab) -> Iterator[Fleet]:
+    """node1 to node3, available; once in each home."""
+    made = make_fleet(lab)
+    yield made
+    _ended(made)
+
+
+@pytest.fixture
+def toml_fleet(toml_lab: Lab) -> Iterator[Fleet]:
+    """The same, in a TOML inventory, where the home does not matter."""
+    made = make_fleet(toml_lab)
+    yield made
+    _ended(made)
+
+
+def wait_until(condition: Callable[[], object], what: str = "it never came to pass") -> None:
+    """Awaits a condition that another process makes true; a test that waits too long has failed."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    return pid in (processes() or {})
+
+
+def children(pid: int) -> list[int]:
+    """The living children of a process."""
+    return sorted(child for child, (parent, _, _) in (processes() or {}).items() if parent == pid)
+
+
+def read(stream: IO[str] | None) -> str:
+    assert stream is not None
+    return stream.read()

@@ -1,0 +1,252 @@
+"""Signals to ``run`` are the task's, in a pipe and on a terminal; whenever they come, nothing is leaked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+
+from tests.conftest import Run, environment
+from tests.runner.conftest import Fleet, children, lives, processes, wait_until
+
+FORWARDED = ["TERM", "HUP", "INT", "QUIT", "USR1", "USR2"]
+
+
+@pytest.mark.parametrize("name", FORWARDED)
+def test_a_signal_to_run_is_the_tasks_and_its_status_is_runs(name: str, toml_fleet: Fleet) -> None:
+    number = signal.Signals[f"SIG{name}"]
+    turn = toml_fleet.start("run", "--host", "node1", "--", "sh", "-c", "ulimit -c 0; echo ready; sleep 1000; exit 1")
+    assert turn.line() == "ready"
+    turn.send(number)
+    assert turn.end() == Run(128 + number, "", "")
+    assert toml_fleet.history() == [("node1", "reserve", None), ("node1", "taint", f"task failed: SIG{name}")]
+
+
+def test_a_task_that_traps_a_signal_ends_as_it_likes(fleet: Fleet) -> None:
+    script = "trap 'echo cleaning; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+    turn = fleet.start("run", "--host", "node1", "--", "sh", "-c", script)
+    assert turn.line() == "ready"
+    turn.send(signal.SIGTERM)
+    done = turn.end()
+    assert (done.status, done.stdout) == (7, "cleaning\n")
+    assert fleet.history()[-1] == ("node1", "taint", "task failed: exit 7")
+
+
+def test_a_task_may_pass_over_a_signal(toml_fleet: Fleet) -> None:
+    script = "trap 'echo got it' USR1; echo ready; read line; read line; exit 0"
+    turn = toml_fleet.start("run", "-n", "1", "--", "bash", "-c", script, pipe_in=True)
+    assert turn.line() == "ready"
+    for _ in range(2):
+        turn.send(signal.SIGUSR1)
+    assert turn.line() == "got it"
+    assert turn.process.stdin is not None
+    turn.process.stdin.write("\n\n")
+    assert turn.end().status == 0
+
+
+def test_what_a_task_leaves_in_its_group_is_ended_with_it(fleet: Fleet) -> None:
+    script = "sleep 1000 & echo $!; (trap '' TERM; while :; do sleep 0.1; done) & echo $!; exit 4"
+    turn = fleet.start("run", "--host", "node1", "--", "sh", "-c", script)
+    left = [int(turn.line()), int(turn.line())]
+    assert turn.end() == Run(4, "", "")
+    assert [lives(pid) for pid in left] == [False, False]
+    assert fleet.history()[-1] == ("node1", "taint", "task failed: exit 4")
+
+
+WHEN = {
+    "granted": "running.reserve_or_wait = killed_by_itself(running.reserve_or_wait, {}, after=True)",
+    "before the task": "running.task_environment = killed_by_itself(running.task_environment, {}, before=True)",
+    "as it starts": "task.Child = killed_by_itself(task.Child, {}, before=True)",
+    "in its process": "child._in_foreground = killed_by_itself(child._in_foreground, {}, before=True)",
+    "started": "task.Child = killed_by_itself(task.Child, {}, after=True)",
+}
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "USR1"])
+@pytest.mark.parametrize("when", WHEN)
+def test_a_signal_between_the_grant_and_the_task_leaks_nothing(when: str, name: str, toml_fleet: Fleet) -> None:
+    number = signal.Signals[f"SIG{name}"]
+    patch = WHEN[when].format(int(number))
+    turn = toml_fleet.start("run", "-n", "3", "--request-id", "7", "--", "sleep", "1000", patch=patch)
+    assert turn.end() == Run(128 + number, "", "")
+    assert toml_fleet.open_reservations() == []
+    assert set(toml_fleet.states().values()) == {"tainted"}
+    reason = "interrupted before the task" if when == "granted" else f"task failed: SIG{name}"
+    assert toml_fleet.history()[-1] == ("node3", "taint", reason)
+
+
+def test_a_signal_while_run_waits_for_hosts_ends_it_and_leaves_no_ticket(fleet: Fleet) -> None:
+    held = fleet.bmhctl("reserve", "node1", "--as", "bob", "-o", "name")
+    assert held.status == 0
+    for name in ("TERM", "INT", "HUP", "USR2"):
+        turn = fleet.start("run", "--host", "node1", "--wait", "--", "true")
+        assert turn.process.stderr is not None
+        assert turn.process.stderr.readline().startswith("waiting for node1, first in the queue")
+        turn.send(signal.Signals[f"SIG{name}"])
+        assert turn.end() == Run(128 + signal.Signals[f"SIG{name}"], "", "")
+        assert fleet.lab.context().store.tickets() == []
+    assert len(fleet.open_reservations()) == 1
+
+
+def test_a_signal_while_the_hosts_are_given_back_does_not_keep_them(fleet: Fleet) -> None:
+    patch = "task.verbs.release = killed_by_itself(task.verbs.release, 15, before=True)"
+    turn = fleet.start("run", "-n", "3", "--", "sh", "-c", "exit 3", patch=patch)
+    assert turn.end() == Run(3, "", "")
+    assert set(fleet.states().values()) == {"tainted"}
+
+
+def test_a_signal_reaches_the_task_while_the_inventory_is_locked(fleet: Fleet) -> None:
+    """The renewal is due after a second, and then waits for the lock; the task must not wait with it."""
+    script = "trap 'echo cleaning; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+    turn = fleet.start("run", "--host", "node1", "--ttl", "3s", "--", "sh", "-c", script)
+    assert turn.line() == "ready"
+    lock = sqlite3.connect(fleet.lab.context().store.database.location, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    due = time.monotonic() + 1.2
+    wait_until(lambda: time.monotonic() > due)
+    turn.send(signal.SIGTERM)
+    assert turn.line() == "cleaning"  # the lock is still held
+    lock.execute("ROLLBACK")
+    lock.close()
+    assert turn.end().status == 7
+    assert fleet.history()[-1] == ("node1", "taint", "task failed: exit 7")
+
+
+# on a terminal
+
+
+def on_terminal(fleet: Fleet, *command: str, **env: str) -> Any:
+    return pexpect.spawn(
+        command[0],
+        list(command[1:]),
+        cwd=str(fleet.folder),
+        env=environment(TERM="dumb", PS1="prompt> ", **fleet.environ, **env),
+        encoding="utf-8",
+        timeout=20,
+    )
+
+
+def ended(terminal: Any) -> int:
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    status: int = terminal.exitstatus if terminal.signalstatus is None else 128 + terminal.signalstatus
+    return status
+
+
+RUN = (sys.executable, "-W", "error", "-m", "bmhctl", "run", "--host", "node1", "--")
+
+
+def test_ctrl_c_reaches_the_task_once_and_run_ends_with_it(toml_fleet: Fleet) -> None:
+    script = "n=0; trap 'n=$((n+1)); echo interrupted $n' INT; trap 'exit 5' TERM; echo ready; while :; do sleep .1; done"
+    terminal = on_terminal(toml_fleet, *RUN, "bash", "-c", script)
+    terminal.expect("ready")
+    terminal.sendintr()
+    terminal.expect("interrupted 1")
+    terminal.sendintr()
+    terminal.expect("interrupted 2")
+    terminal.kill(signal.SIGTERM)  # run's: passed on
+    assert ended(terminal) == 5
+    assert "interrupted" not in terminal.before
+    assert toml_fleet.history()[-1] == ("node1", "taint", "task failed: exit 5")
+
+
+def test_ctrl_c_ends_a_task_that_lets_it(toml_fleet: Fleet) -> None:
+    terminal = on_terminal(toml_fleet, *RUN, "sh", "-c", "echo ready; exec sleep 1000")
+    terminal.expect("ready")
+    terminal.sendintr()
+    assert ended(terminal) == 130
+    assert toml_fleet.history()[-1] == ("node1", "taint", "task failed: SIGINT")
+
+
+def test_a_terminal_that_is_closed_ends_the_task(toml_fleet: Fleet) -> None:
+    terminal = on_terminal(toml_fleet, *RUN, "sh", "-c", "echo ready; exec sleep 1000")
+    terminal.expect("ready")
+    terminal.close(force=False)
+    wait_until(lambda: toml_fleet.history()[-1] == ("node1", "taint", "task failed: SIGHUP"))
+
+
+@pytest.mark.parametrize("shell", [["bash", "--norc", "-i"], ["sh", "-i"]], ids=lambda shell: shell[0])
+def test_an_interactive_shell_works_under_run(shell: list[str], toml_fleet: Fleet) -> None:
+    terminal = on_terminal(toml_fleet, *RUN, *shell)
+    terminal.expect("prompt> ")
+    terminal.sendline("echo on $BMH_HOST")
+    terminal.expect("on node1\r\n.*prompt> ")
+    terminal.sendintr()  # at its prompt
+    terminal.expect("prompt> ")
+    terminal.sendline("sleep 1001")
+    wait_until(lambda: running(1001))
+    terminal.sendintr()
+    terminal.expect("prompt> ")
+    wait_until(lambda: not running(1001))
+    terminal.sendline("sleep 1002")
+    wait_until(lambda: running(1002))
+    terminal.send("\x1a")
+    terminal.expect("[Ss]topped.*prompt> ")
+    terminal.sendline("bg; jobs")
+    terminal.expect("[Rr]unning.*prompt> ")
+    terminal.sendline("fg")
+    terminal.expect("sleep 1002")
+    terminal.sendintr()
+    terminal.expect("prompt> ")
+    terminal.sendline("exit 4")
+    assert ended(terminal) == 4
+    assert toml_fleet.history()[-1] == ("node1", "taint", "task failed: exit 4")
+
+
+def test_ctrl_z_stops_run_and_task_and_fg_continues_both(toml_fleet: Fleet) -> None:
+    terminal = on_terminal(toml_fleet, "bash", "--norc", "-i")
+    terminal.expect("prompt> ")
+    terminal.sendline(f"'{sys.executable}' -W error -m bmhctl run --host node1 -- sh -c 'cat; exit 6'")
+    wait_until(lambda: running_name("cat", terminal.pid))
+    terminal.sendline("one")
+    terminal.expect("one\r\none")
+    terminal.send("\x1a")
+    terminal.expect("Stopped.*prompt> ")
+    stopped = descendants(terminal.pid)
+    assert {state(pid) for pid in stopped if group(pid) == group(stopped[0])} == {"T"}
+    terminal.sendline("fg")
+    terminal.expect("exit 6'\r\n")
+    terminal.sendline("two")
+    terminal.expect("two\r\ntwo")
+    terminal.sendeof()
+    terminal.expect("prompt> ")
+    terminal.sendline("exit $?")
+    assert ended(terminal) == 6
+    assert toml_fleet.history()[-1] == ("node1", "taint", "task failed: exit 6")
+
+
+def running(seconds: int) -> bool:
+    return any(command(pid) == ["sleep", str(seconds)] for pid in processes() or ())
+
+
+def running_name(name: str, root: int) -> bool:
+    return any(command(pid)[:1] == [name] for pid in descendants(root))
+
+
+def command(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def descendants(root: int) -> list[int]:
+    found = []
+    for child in children(root):
+        found += [child, *descendants(child)]
+    return found
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+def group(pid: int) -> int:
+    return os.getpgid(pid)

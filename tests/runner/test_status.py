@@ -1,0 +1,162 @@
+"""``run`` ends as its command ended, and the history says how; its own failures have statuses of their own."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+from tests.runner.conftest import Fleet
+
+ENDS = {
+    "exit 0": (0, "task completed"),
+    "exit 3": (3, "task failed: exit 3"),
+    "exit 137": (137, "task failed: exit 137"),
+    "kill -KILL $$": (137, "task failed: SIGKILL"),
+    "kill -TERM $$": (143, "task failed: SIGTERM"),
+    "kill -SEGV $$": (139, "task failed: SIGSEGV"),
+}
+
+
+def test_the_status_of_the_command_passes_through_and_the_history_says_it(fleet: Fleet) -> None:
+    for script, (status, reason) in ENDS.items():
+        assert fleet.bmhctl("run", "--host", "node1", "--", "sh", "-c", script) == Run(status, "", "")
+        assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", reason)]
+        assert fleet.states() == {"node1": "tainted", "node2": "available", "node3": "available"}
+        assert fleet.open_reservations() == []
+        fleet.recycle()
+
+
+def test_a_task_on_three_hosts_gives_all_of_them_back(fleet: Fleet) -> None:
+    assert fleet.bmhctl("run", "-l", "arch=arm64", "-n", "3", "--for", "nightly", "true") == Run(0, "", "")
+    names = ("node1", "node2", "node3")
+    assert fleet.history() == [
+        *((name, "reserve", "nightly") for name in names),
+        *((name, "taint", "task completed") for name in names),
+    ]
+
+
+def test_on_exit_recycle_brings_the_hosts_back_to_available(fleet: Fleet) -> None:
+    done = fleet.bmhctl("run", "-n", "3", "--on-exit", "recycle", "sh", "-c", "exit 3")
+    assert done == Run(3, "", "")
+    assert fleet.states() == dict.fromkeys(("node1", "node2", "node3"), "available")
+    store = fleet.lab.context().store
+    verbs = [(event.verb, event.reason) for event in store.events() if event.host == "node2"][-4:]
+    assert [verb for verb, _ in verbs] == ["reserve", "taint", "reset", "ready"]
+    assert verbs[1][1] == "task failed: exit 3"
+
+
+def test_a_cleanup_that_fails_is_said_and_leaves_the_status_alone(fleet: Fleet) -> None:
+    fleet.lab.policy('[cleanup.wipe]\ncommand = ["false"]\n')
+    done = fleet.bmhctl("run", "--host", "node1", "--on-exit", "recycle", "true")
+    assert done == Run(0, "", "node1: cleanup step failed: wipe: exit 1\n")
+    assert fleet.states()["node1"] == "tainted"
+
+
+def test_keep_on_fail_leaves_the_hosts_reserved_and_says_how_to_give_them_back(fleet: Fleet) -> None:
+    options = ["run", "-n", "2", "--ttl", "1m", "--keep-on-fail", "6h", "--on-exit", "recycle"]
+    done = fleet.bmhctl(*options, "sh", "-c", "exit 3")
+
+    (kept,) = fleet.lab.context().store.open_reservations()
+    until = kept.expires_at
+    assert until is not None
+    assert timedelta(hours=5, minutes=59) < until - datetime.now(UTC) <= timedelta(hours=6)
+    assert done == Run(
+        3,
+        "",
+        f"task failed: exit 3: kept for debugging, asked for 6h, until {until:%Y-%m-%d %H:%M} UTC: node1, node2; "
+        f"give back: bmhctl release -R {kept.id}\n",
+    )
+    assert fleet.states() == {"node1": "reserved", "node2": "reserved", "node3": "available"}
+
+    assert fleet.bmhctl("release", "-R", kept.id).status == 0
+    assert fleet.states() == {"node1": "tainted", "node2": "tainted", "node3": "available"}
+
+
+def test_keep_on_fail_gives_back_what_a_task_that_succeeded_used(fleet: Fleet) -> None:
+    assert fleet.bmhctl("run", "--host", "node1", "--keep-on-fail", "6h", "true") == Run(0, "", "")
+    assert fleet.history()[-1] == ("node1", "taint", "task completed")
+    assert fleet.open_reservations() == []
+
+
+OWN = {
+    "timed out": (["--host", "node1", "--wait", "1s", "true"], 124, "timed-out"),
+    "busy": (["--host", "node1", "true"], 125, "busy"),
+    "unsatisfiable": (["-l", "arch=vax", "true"], 125, "unsatisfiable"),
+    "no such host": (["--host", "nobody", "true"], 125, "not-found"),
+    "no inventory": (["-i", "gone.db", "-n", "1", "true"], 125, "unreachable"),
+    "no selection": (["true"], 125, "usage"),
+    "bad ttl": (["-n", "1", "--ttl", "soon", "true"], 125, "usage"),
+    "bad on-exit": (["-n", "1", "--on-exit", "burn", "true"], 125, "usage"),
+    "bad option": (["-n", "1", "--bogus", "--", "true"], 125, "usage"),
+    "no command": (["-n", "1"], 125, "usage"),
+    "not found": (["-n", "1", "no-such-command"], 127, "not-runnable"),
+    "no such file": (["-n", "1", "./no-such-file"], 127, "not-runnable"),
+    "no interpreter": (["-n", "1", "./lost.sh"], 127, "not-runnable"),
+    "not executable": (["-n", "1", "./plain.sh"], 126, "not-runnable"),
+    "a folder": (["-n", "1", "./folder"], 126, "not-runnable"),
+    "no #! line": (["-n", "1", "./naked.sh"], 126, "not-runnable"),
+}
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    """node1 is held by bob."""
+    from bmhctl.usecases import homes
+    from tests.conftest import Lab
+    from tests.runner.conftest import make_fleet
+
+    folder = tmp_path_factory.mktemp("used")
+    homes.init(str(folder / "lab.db"))
+    fleet = make_fleet(Lab(folder / "lab.db"))
+    assert fleet.bmhctl("reserve", "node1", "--as", "bob").status == 0
+    (folder / "folder").mkdir()
+    for name, text, mode in (
+        ("plain.sh", "#!/bin/sh\n", 0o644),
+        ("lost.sh", "#!/no/such/shell -e\n", 0o755),
+        ("naked.sh", "echo hello\n", 0o755),
+    ):
+        (folder / name).write_text(text)
+        (folder / name).chmod(mode)
+    return fleet
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_failures_of_its_own_have_their_status_and_nothing_is_reserved(case: str, used: Fleet) -> None:
+    args, status, code = OWN[case]
+    before = used.history()
+    done = used.bmhctl("run", "-o", "json", *args)
+    assert (done.status, done.stdout) == (status, "")
+    assert json.loads(done.stderr)["error"]["code"] == code
+    assert used.history() == before
+    assert used.lab.context().store.tickets() == []
+
+
+def test_a_failure_of_its_own_is_told_to_a_person_in_words(used: Fleet) -> None:
+    assert used.bmhctl("run", "-n", "1", "./naked.sh") == Run(
+        126,
+        "",
+        "bmhctl: ./naked.sh: neither a program nor a script that begins with #!\n"
+        "hint: check the command after --; nothing was reserved\n",
+    )
+
+
+@pytest.mark.parametrize("separator", [[], ["--"]], ids=["plain", "separated"])
+def test_options_behind_the_name_of_the_command_are_the_commands(
+    separator: list[str], toml_fleet: Fleet, tmp_path: Path
+) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text('#!/bin/sh\nprintf "<%s>" "$@"\n')
+    tool.chmod(0o755)
+    given = ["-v", "-o", "json", "--wait", "--ttl", "x", "-n", "9", "--help", "--", "-h"]
+    done = toml_fleet.bmhctl("run", "-n", "1", "--wait", *separator, "./tool", *given)
+    assert done == Run(0, "".join(f"<{arg}>" for arg in given), "")
+
+
+def test_a_lease_that_the_policy_caps_is_told(toml_fleet: Fleet) -> None:
+    toml_fleet.lab.policy('[defaults]\nttl = "30m"\nmax_ttl = "1h"\n')
+    done = toml_fleet.bmhctl("run", "-n", "1", "--ttl", "4h", "true")
+    assert done == Run(0, "", "the lease is 1h, the longest that this inventory allows\n")
