@@ -45,6 +45,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "export": Entry("inventory", "export", "Write the whole inventory as TOML, JSON or CSV"),
         "copy": Entry("inventory", "copy", "Copy the whole inventory into another home"),
         "policy show": Entry("inventory", "policy_show", "Show the policy: leases, checks, cleanup"),
+        "policy check": Entry("inventory", "policy_check", "Say which steps apply to which host"),
         "policy apply": Entry("inventory", "policy_apply", "Replace the policy of a database"),
     },
     "Lifecycle": {
@@ -67,6 +68,10 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "queue": Entry("reserving", "queue", "List who waits for hosts"),
         "queue cancel": Entry("reserving", "queue_cancel", "Take a ticket out of the queue"),
         "reap": Entry("reserving", "reap", "End the leases that are over"),
+    },
+    "Recycling": {
+        "check": Entry("lifecycle", "check", "Run readiness checks without moving a host"),
+        "recycle": Entry("lifecycle", "recycle", "Bring used hosts back to available"),
     },
     "Understanding": {
         "list": Entry("understanding", "list_", "List hosts"),

@@ -215,6 +215,23 @@ def policy_show(ctx: typer.Context) -> None:
         lab.show(show_policy(lab.context))
 
 
+def policy_check(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    file: Annotated[
+        str | None, typer.Option("--file", metavar="FILE|-", help="Judge this policy, not the inventory's own.")
+    ] = None,
+) -> None:
+    """Validate the policy, and say for each host which checks and cleanup steps apply to it."""
+    from bmhctl.results import Plan
+    from bmhctl.usecases.policies import check_policy
+
+    text = None if file is None else _read(file)
+    with session(ctx, Plan) as lab:
+        lab.show(check_policy(lab.context, choice(hosts, selector), text, file or ""))
+
+
 def policy_apply(
     ctx: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="A TOML file with [defaults], [checks], [cleanup].")],
@@ -222,12 +239,16 @@ def policy_apply(
     """Replace the policy of a database; a TOML inventory holds its policy itself."""
     from bmhctl.usecases.policies import apply_policy
 
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"can't read {file}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
+    text = _read(file)
     with session(ctx, Done) as lab:
         lab.show(apply_policy(lab.context, text, file))
+
+
+def _read(file: str) -> str:
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"can't read {file}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
 
 
 def _numbers(facts: dict[str, str | None]) -> dict[str, str | int | None]:

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperOption
 
 from bmhctl.errors import BmhctlError, UsageError, combine
-from bmhctl.output import Display, Format, check, note, render, report
+from bmhctl.output import Display, Format, Progress, check, note, render, report
 from bmhctl.results import Hosts, Outcomes
 from bmhctl.usecases.context import Context
 
@@ -62,9 +62,11 @@ class Session:
 
     context: Context
     display: Display
+    line: Progress
 
     def show(self, result: object, fields: tuple[str, ...] | None = None) -> None:
         """Renders a result; then raises what failed in it, for the exit status."""
+        self.line.clear()
         render(result, self.display, fields)
         if isinstance(result, Outcomes) and result.error:
             raise result.error
@@ -88,14 +90,22 @@ def session(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = Non
     display = invocation.display()
     check(kind, display, fields)
 
-    def tell(text: str) -> None:
-        note(text, display)
+    with Progress(display) as line:
 
-    location = find_inventory(invocation.inventory, os.environ, Path.cwd(), tell)
-    with closing(open_store(location)) as store:
-        yield Session(
-            Context(store=store, actor=invocation.default_actor(), environ=dict(os.environ), tell=tell), display
-        )
+        def tell(text: str) -> None:
+            line.clear()
+            note(text, display)
+
+        location = find_inventory(invocation.inventory, os.environ, Path.cwd(), tell)
+        with closing(open_store(location)) as store:
+            context = Context(
+                store=store,
+                actor=invocation.default_actor(),
+                environ=dict(os.environ),
+                tell=tell,
+                progress=line.progress,
+            )
+            yield Session(context, display, line)
 
 
 def invocation_of(ctx: typer.Context) -> Invocation:

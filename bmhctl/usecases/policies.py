@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 
 from bmhctl.errors import InvalidError, UsageError
-from bmhctl.policy import POLICY_KEYS, known, parse_policy
-from bmhctl.results import Document, Done
+from bmhctl.model import HostSpec
+from bmhctl.policy import POLICY_KEYS, Policy, known, parse_policy
+from bmhctl.results import Document, Done, Outcome, Plan
 from bmhctl.units import plural
+from bmhctl.usecases.choosing import Choice, choose
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import begin, look
+from bmhctl.usecases.many import failed
 
 
 def show_policy(ctx: Context) -> Document:
@@ -18,18 +21,35 @@ def show_policy(ctx: Context) -> Document:
     return Document(ctx.store.policy_text() or "# no policy: 4h leases, at most 3d, no checks, no cleanup\n")
 
 
+def check_policy(ctx: Context, choice: Choice, text: str | None, name: str) -> Plan:
+    """Which steps apply to which host, under the inventory's policy or under the one in a text; nothing changes."""
+    look(ctx)
+    policy = ctx.policy() if text is None else _parsed(text, name)
+    hosts, missing = choose(ctx, choice if choice.names or choice.selector.terms else Choice(everything=True))
+    items = [Outcome(h.name, False, _applying(policy, h.spec), h.state, h.state) for h in hosts]
+    return Plan("policy check", (*items, *(failed(error) for error in missing)), (_counts(policy),))
+
+
 def apply_policy(ctx: Context, text: str, name: str) -> Done:
     """Replaces the policy of a database by a text; ``name`` is its file's, for messages.
 
     A TOML inventory holds its policy itself: :class:`UsageError`. An invalid text is :class:`InvalidError`.
     """
-    import tomllib
-
     begin(ctx)
     if ctx.store.declaration is not None:
         raise UsageError(
             f"{ctx.store.location} holds its policy itself", hint="edit [defaults], [checks] and [cleanup] there"
         )
+    policy = _parsed(text, name)
+    with ctx.store.transaction():
+        ctx.store.keep_policy(text)
+    words = f"policy of {ctx.store.location}: {_counts(policy)}"
+    return Done("policy apply", words, {"inventory": ctx.store.location})
+
+
+def _parsed(text: str, name: str) -> Policy:
+    import tomllib
+
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -38,10 +58,18 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
         raise InvalidError(f"{name}:{f'{at[1]}:{at[2]}:' if at else ''} {said}") from error
     try:
         known(document, POLICY_KEYS, "")
-        policy = parse_policy(document)
+        return parse_policy(document)
     except InvalidError as error:
         raise InvalidError(f"{name}: {error.message}", hint=error.hint, details=error.details) from error
-    with ctx.store.transaction():
-        ctx.store.keep_policy(text)
-    counts = f"{plural(len(policy.checks), 'check')}, {plural(len(policy.cleanup), 'cleanup step')}"
-    return Done("policy apply", f"policy of {ctx.store.location}: {counts}", {"inventory": ctx.store.location})
+
+
+def _applying(policy: Policy, spec: HostSpec) -> str:
+    words = []
+    for noun, steps in (("checks", policy.checks), ("cleanup", policy.cleanup)):
+        names = ", ".join(step.name for step in steps if step.applies_to(spec))
+        words.append(f"{noun}: {names or 'none'}")
+    return "; ".join(words)
+
+
+def _counts(policy: Policy) -> str:
+    return f"{plural(len(policy.checks), 'check')}, {plural(len(policy.cleanup), 'cleanup step')}"

@@ -87,7 +87,7 @@ def reserve_or_wait(ctx: Context, wish: Wish, patience: Patience | None, *, chec
     come after it is undone. However the wait ends, its ticket is gone then.
     """
     now = begin(ctx)
-    wish = replace(wish, token=new_reservation_id(ctx.store))
+    wish = replace(wish, token=wish.token or new_reservation_id(ctx.store))
     timeout = patience.timeout if patience else None
     attempt = _Attempt(ctx, wish, check, timeout, None if timeout is None else now + timeout)
     try:
