@@ -23,11 +23,12 @@ _PLACEHOLDERS = ("name", "address", "mac", "bmc.address", "bmc.type", "bmc.syste
 
 
 class StepKind(StrEnum):
-    """How a step finds out: it runs a command, opens a TCP connection, or asks for a web page."""
+    """How a step finds out: it runs a command, opens a TCP connection, asks for a web page, or asks the BMC."""
 
     COMMAND = "command"
     TCP = "tcp"
     HTTP = "http"
+    REDFISH = "redfish"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,25 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Demand:
+    """What a ``redfish`` step asks of a BMC: a health and a power state; as a cleanup (``acts``) it brings them about.
+
+    ``reset`` is a reset of Redfish's own name, such as ``ForceRestart``.
+    """
+
+    health: str | None = None
+    power: str | None = None
+    reset: str | None = None
+    acts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One readiness check or cleanup step.
 
     ``command`` is an argument list (kind command), ``port`` a TCP port (kind tcp), ``page`` what is asked for (kind
-    http). ``timeout`` is how long one try may take, ``retries`` how many more tries a failure gets.
+    http), ``demand`` what is asked of the BMC (kind redfish). ``timeout`` is how long one try may take, ``retries``
+    how many more tries a failure gets.
     """
 
     name: str
@@ -52,6 +67,7 @@ class Step:
     command: tuple[str, ...] = ()
     port: int = 0
     page: Page | None = None
+    demand: Demand | None = None
     timeout: timedelta = timedelta(minutes=1)
     retries: int = 0
     selector: Selector = EVERY_HOST
@@ -132,6 +148,8 @@ def _step(where: str, name: str, entry: Mapping[str, object]) -> Step:
             return replace(step, port=whole_number(entry["tcp"], 1, 65535, f"{where}.tcp"))
         case StepKind.HTTP:
             return replace(step, page=_page(entry["http"], f"{where}.http"))
+        case StepKind.REDFISH:
+            return replace(step, demand=_demand(entry["redfish"], f"{where}.redfish"))
         case StepKind.COMMAND:
             return replace(step, command=_command(entry["command"], f"{where}.command"))
 
@@ -152,6 +170,26 @@ def _page(value: object, where: str) -> Page:
         raise wrong_type(f"{where}.url", "a URL such as http://{address}:8080/health, without a password", url)
     _check_placeholders(url, f"{where}.url")
     return Page(url, whole_number(entry.get("status", 200), 100, 599, f"{where}.status"), text(entry, "text", where))
+
+
+_RESETS = ("On", "ForceOff", "ForceOn", "ForceRestart", "GracefulRestart", "GracefulShutdown", "Nmi", "PowerCycle")
+
+
+def _demand(value: object, where: str) -> Demand:
+    entry = table(value, where)
+    acts = where.startswith("cleanup.")
+    known(entry, ("power", "reset") if acts else ("health", "power"), where)
+    choices = {
+        "health": ("OK", "Warning", "Critical"),
+        "power": ("on", "off", "cycle") if acts else ("on", "off"),
+        "reset": _RESETS,
+    }
+    for key in entry:
+        if entry[key] not in choices[key]:
+            raise wrong_type(f"{where}.{key}", f"one of {', '.join(choices[key])}", entry[key])
+    if not entry:
+        raise InvalidError(f"{where} asks for nothing", hint=f"it takes {' and '.join(choices)}")
+    return Demand(text(entry, "health", where), text(entry, "power", where), text(entry, "reset", where), acts)
 
 
 def whole_number(value: object, least: int, most: int, where: str) -> int:

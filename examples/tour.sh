@@ -115,6 +115,10 @@ play "bmhctl why node01"
 play "bmhctl reset node01"
 play "bmhctl ready node01"
 
+say "A CI job is one command: it reserves, runs, and gives the host back, whatever happens."
+play "bmhctl run -l gpu --for 'job 4711' --wait 5m -- sh -c 'echo \"testing on \$BMH_HOST at \$BMH_ADDRESS\"'"
+play "bmhctl history gpu01 -n 2"
+
 say "A host can be set aside at any time. Two people have two reasons; it is back when both are done."
 play "bmhctl maintain node01 --reason 'new disk' --until 3d"
 play "bmhctl maintain node01 --reason 'new firmware' --as bob@lab"

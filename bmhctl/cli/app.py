@@ -71,6 +71,8 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     },
     "Recycling": {
         "check": Entry("lifecycle", "check", "Run readiness checks without moving a host"),
+        "power": Entry("hardware", "power", "Switch or tell the power of hosts"),
+        "inspect": Entry("hardware", "inspect", "Ask BMCs what hardware hosts are"),
         "recycle": Entry("lifecycle", "recycle", "Bring used hosts back to available"),
     },
     "Understanding": {

@@ -118,7 +118,8 @@ def report(error: BmhctlError, display: Display) -> None:
             display.stderr.write(json.dumps(error_document(error)) + "\n")
         else:
             text = _coloured if display.error_colour else _bare
-            display.stderr.write(encodable("".join(_error_lines(error, text)), display.stderr))
+            lines = _error_lines(error, text, display.width if display.stderr_tty else None)
+            display.stderr.write(encodable("".join(lines), display.stderr))
         display.stderr.flush()
 
 
@@ -135,7 +136,8 @@ def note(text: str, display: Display) -> None:
 
             display.stderr.write(json.dumps({"version": 1, "note": text}) + "\n")
         else:
-            display.stderr.write(encodable(clean(text) + "\n", display.stderr))
+            lines = _folded(clean(text), display.width if display.stderr_tty else None)
+            display.stderr.write(encodable("\n".join(lines) + "\n", display.stderr))
         display.stderr.flush()
 
 
@@ -158,7 +160,24 @@ def _coloured(text: str, code: str) -> str:
     return f"\x1b[{code}m{text}\x1b[0m"
 
 
-def _error_lines(error: BmhctlError, paint: Painter) -> Iterable[str]:
+def _folded(text: str, width: int | None, used: int = 0) -> list[str]:
+    """A text in lines for a terminal, the later ones set in; no word is broken. ``used`` cells are taken already."""
+    if width is None or used + len(text) <= width:
+        return [text]
+    from textwrap import wrap
+
+    lines = wrap(
+        text,
+        max(width, 20),
+        initial_indent=" " * used,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [lines[0][used:], *lines[1:]]
+
+
+def _error_lines(error: BmhctlError, paint: Painter, width: int | None) -> Iterable[str]:
     each = error.details.get("errors")
     if not isinstance(each, list):
         each = [{"host": error.host, "message": error.message, "hint": error.hint}]
@@ -166,7 +185,9 @@ def _error_lines(error: BmhctlError, paint: Painter) -> Iterable[str]:
     for one in each:
         host = f"{clean(str(one['host']))}: " if one.get("host") else ""
         first, *rest = clean_lines(str(one["message"]))
+        first, *more = _folded(first, width, len("bmhctl: ") + len(host))
         yield f"{paint('bmhctl:', '1;31')} {paint(host, '1') if host else ''}{first}\n"
+        yield from (f"{line}\n" for line in more)
         yield from (f"  {line}\n" for line in rest)
     for hint in hints:
         first, *rest = clean_lines(hint)

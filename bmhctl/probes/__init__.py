@@ -62,6 +62,10 @@ def _try(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, str]:
                 from bmhctl.probes.http import fetch
 
                 return fetch(step, spec)
+            case StepKind.REDFISH:
+                from bmhctl.probes.redfish import consult
+
+                return consult(step, spec, setting)
     except UnfillableError as error:
         return Verdict.FAIL, str(error)
 

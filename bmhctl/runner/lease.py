@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from dataclasses import replace
 from datetime import datetime
 
 from bmhctl.errors import BmhctlError, NotFoundError, NotYoursError
@@ -20,20 +18,17 @@ from bmhctl.usecases.verbs import was_lost
 _LOOK = 1.0  # seconds between two looks at whether the reservation is still there
 _RETRY = 1.0  # seconds between two tries to reach an inventory
 _SHORTEST = 0.05  # seconds between two renewals of a lease that the policy lets grow no more
-_PATIENCE = 1.0  # seconds to wait for the thread's end: a store that hangs must not hold us up
 
 
 class Lease:
-    """Renews a lease whenever a third of what is left of it has passed, as long as it may.
+    """A lease that is renewed whenever a third of what is left of it has passed, as long as that is possible.
 
-    It has a thread and a connection of its own, so that a store that hangs delays no signal; the connection is to
-    the database alone, so that nothing is renewed the less while somebody edits what declares the hosts.
-    ``wake`` is called when there is something to see.
+    An inventory may keep :meth:`keep` waiting, as when another command writes for long: then another thread still
+    learns from :meth:`lost` when the lease is over. ``wake`` is called when there is something to learn.
     """
 
     def __init__(self, ctx: Context, held: Held, wake: Callable[[], None]) -> None:
         self._ctx = ctx
-        self._location = ctx.store.database.location
         self._id = held.reservation.id
         self._names = {host.name for host in held.hosts}
         self._ends: datetime | None = held.reservation.expires_at
@@ -42,16 +37,6 @@ class Lease:
         self._lost: str | None = None
         self._trouble: str | None = None
         self._wake = wake
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
-
-    def __enter__(self) -> Lease:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join(_PATIENCE)
 
     def lost(self) -> str | None:
         """Why the lease is lost; None while it holds, and when its holder gave it back."""
@@ -60,52 +45,46 @@ class Lease:
             return f"it ended at {self._ends:%Y-%m-%d %H:%M:%S} UTC and was not renewed in time{trouble}"
         return self._lost
 
-    # in the thread
-
-    def _keep(self) -> None:
-        from bmhctl.stores import open_store
-        from bmhctl.stores.engine import closing
-
-        with ExitStack() as stack:
-            ctx: Context | None = None
-            next_look = 0.0
-            while not self._over.wait(min(next_look, self._next_renewal) - time.monotonic()):
-                try:
-                    if ctx is None:
-                        ctx = replace(self._ctx, store=stack.enter_context(closing(open_store(self._location))))
-                    self._look(ctx)
-                    self._trouble = None
-                except (NotYoursError, NotFoundError) as error:
-                    self._lost = error.message
-                    self._wake()
+    def keep(self, over: threading.Event) -> None:
+        """Keeps the lease until somebody says that it is over, or there is none to keep."""
+        next_look = 0.0
+        while not over.wait(min(next_look, self._next_renewal) - time.monotonic()):
+            try:
+                if not self._look():
                     return
-                except BmhctlError as error:  # until the lease is over there is hope
-                    self._trouble = error.message
-                    self._next_renewal = min(self._plan(), time.monotonic() + _RETRY)
-                next_look = time.monotonic() + _LOOK
+                self._trouble = None
+            except (NotYoursError, NotFoundError) as error:
+                self._lost = error.message
+                self._wake()
+                return
+            except BmhctlError as error:  # until the lease is over there is hope
+                self._trouble = error.message
+                self._next_renewal = min(self._plan(), time.monotonic() + _RETRY)
+            next_look = time.monotonic() + _LOOK
 
-    def _look(self, ctx: Context) -> None:
+    def _look(self) -> bool:
+        """Does what is due; whether there is a lease to keep any more."""
         if time.monotonic() >= self._next_renewal:
-            held = extend(ctx, self._id, silent=True).held
+            held = extend(self._ctx, self._id, silent=True).held
             self._ends = held.reservation.expires_at
             self._next_renewal = self._plan()
             self._warn(host.name for host in held.hosts)
-            return
-        version = ctx.store.version()
+            return True
+        version = self._ctx.store.version()
         if version == self._version:
-            return
-        known = ctx.store.reservation(self._id)
+            return True
+        known = self._ctx.store.reservation(self._id)
         if known is not None and known.ended_at is not None and not was_lost(known.end_reason):
             self._ends = None
-            self._over.set()
-            ctx.tell(f"reservation {self._id} was given back; the task goes on without hosts")
-            return
-        if known is None or not known.is_valid(ctx.clock()):
+            self._ctx.tell(f"reservation {self._id} was given back; the task goes on without hosts")
+            return False
+        if known is None or not known.is_valid(self._ctx.clock()):
             why = known.end_reason if known is not None else None
             raise NotYoursError(f"reservation {self._id} is over: {why or 'lease expired'}")
         self._ends = known.expires_at
-        self._warn(host.name for host in hosts_of(ctx, known))
+        self._warn(host.name for host in hosts_of(self._ctx, known))
         self._version = version
+        return True
 
     def _warn(self, names: Iterable[str]) -> None:
         here = set(names)

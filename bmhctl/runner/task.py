@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -99,8 +100,10 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals) -> int:
     That is the command's own: 128+n when signal n ended it. 125 when the lease was lost, or when the hosts of a
     command that succeeded could not be given back; 126 or 127 when it could not be started. ``signals`` are held.
     """
-    token = held.reservation.id
-    returning = _Returning(ctx, token, signals)
+    store = ctx.store
+    # A lease lives on, and ends, while somebody edits or breaks the file that declares the hosts.
+    undeclared = replace(ctx, store=Store(store.database, claims=store.claims, folder=store.folder))
+    returning = _Returning(undeclared, held.reservation.id, signals)
     try:
         child = Child(task.command, task.environ)
     except OSError as error:
@@ -108,42 +111,77 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals) -> int:
         status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
         return returning.give_back(f"task not started: {error.strerror}", status)
     try:
-        with Lease(ctx, held, signals.wake) as lease:
-            lost = _attend(child, lease, signals)
-            child.close()
+        lost = _attend(child, Lease(undeclared, held, signals.wake), signals)
     except BaseException:
         child.end()
-        child.close()
         returning.give_back("task interrupted", FAILED)
         raise
+    finally:
+        child.close()
     if lost is not None:
         ctx.tell(f"the lease is lost: {lost}; the task was ended")
         return FAILED
     reason = "task completed" if child.status == 0 else f"task failed: {child.outcome}"
     if child.status and task.keep_on_fail is not None and returning.keep(task.keep_on_fail, reason):
         return child.status
-    return returning.give_back(reason, child.status, task.on_exit)
+    status = returning.give_back(reason, child.status)
+    if task.on_exit is OnExit.RECYCLE:
+        signals.let_go()
+        _recycle(ctx, returning.tainted)
+    return status
 
 
 def _attend(child: Child, lease: Lease, signals: Signals) -> str | None:
-    """Passes signals on until the task ends; or ends it when the lease is lost, and returns why."""
-    while not child.has_ended():
-        lost = lease.lost()
-        if lost is not None:
-            child.end()
-            return lost
-        for number in signals.wait(_LOOK):
-            child.pass_on(number)
-    return None
+    """Passes signals on and keeps the lease until the task ends, or ends it when the lease is lost; returns why.
+
+    The signals have a thread of their own: an inventory that keeps us waiting delays none.
+    """
+    lost: list[str] = []
+    over = threading.Event()
+
+    def look_after() -> None:
+        try:
+            while not child.has_ended():
+                why = lease.lost()
+                if why is not None:
+                    lost.append(why)
+                    child.end()
+                    return
+                for number in signals.wait(_LOOK):
+                    child.pass_on(number)
+        finally:
+            over.set()
+
+    thread = threading.Thread(target=look_after, name="signals")
+    thread.start()
+    try:
+        lease.keep(over)
+    except BaseException:
+        child.end()  # which ends the thread
+        raise
+    finally:
+        thread.join()
+    return lost[0] if lost else None
+
+
+def _recycle(ctx: Context, names: Sequence[str]) -> None:
+    try:
+        for verb in (verbs.reset, verbs.ready):
+            items = verb(ctx, Choice(tuple(names))).items if names else ()
+            names = [item.host for item in items if item.error is None]
+            for item in items:
+                if item.error is not None:
+                    ctx.tell(f"{item.host}: {item.error.message}")
+    except BmhctlError as error:
+        ctx.tell(f"not recycled: {error.message}")
 
 
 class _Returning:
-    """What becomes of the hosts. Whatever declares them may be edited or broken meanwhile: that does not matter."""
+    """What becomes of the hosts of a reservation; ``tainted`` are those that were given back."""
 
     def __init__(self, ctx: Context, token: str, signals: Signals) -> None:
-        store = ctx.store
-        self._whole = ctx
-        self._ctx = replace(ctx, store=Store(store.database, claims=store.claims, folder=store.folder))
+        self.tainted: list[str] = []
+        self._ctx = ctx
         self._token = token
         self._signals = signals
 
@@ -161,35 +199,22 @@ class _Returning:
         )
         return True
 
-    def give_back(self, reason: str, status: int, on_exit: OnExit = OnExit.TAINT) -> int:
+    def give_back(self, reason: str, status: int) -> int:
         """Gives the hosts back; returns the status to exit with: this one, 125 when the lease was lost before.
 
         A success is none, and so 125, when the hosts can't be given back.
         """
         release = verbs.release
         try:
-            outcomes = self._insist(lambda: release(self._ctx, Choice(), reservation=self._token, reason=reason))
+            done = self._insist(lambda: release(self._ctx, Choice(), reservation=self._token, reason=reason))
         except (NotYoursError, NotFoundError) as error:
             self._ctx.tell(f"the lease was lost while the task ran: {error.message}")
             return FAILED
         except BmhctlError as error:
             self._ctx.tell(f"the hosts could not be given back: {error.message}; their lease ends by itself")
             return status or FAILED
-        if on_exit is OnExit.RECYCLE:
-            self._signals.let_go()
-            self._recycle([item.host for item in outcomes.items if item.state is State.TAINTED])
+        self.tainted = [item.host for item in done.items if item.state is State.TAINTED]
         return status
-
-    def _recycle(self, names: list[str]) -> None:
-        try:
-            for verb in (verbs.reset, verbs.ready):
-                items = verb(self._whole, Choice(tuple(names))).items if names else ()
-                names = [item.host for item in items if item.error is None]
-                for item in items:
-                    if item.error is not None:
-                        self._ctx.tell(f"{item.host}: {item.error.message}")
-        except BmhctlError as error:
-            self._ctx.tell(f"not recycled: {error.message}")
 
     def _insist(self, act: Callable[[], _T]) -> _T:
         """Goes on trying for a while when the inventory can't be reached, until a signal says that it is enough."""

@@ -58,7 +58,7 @@ def add(ctx: Context, names: Sequence[str], facts: FactChanges) -> Outcomes:
     now = begin(ctx)
     specs = [_with_facts(ctx, HostSpec(name), facts) for name in unfolded]
     changes = Changes(newcomers=tuple(Newcomer(Host(spec, State.INITIAL, now)) for spec in specs))
-    return Outcomes("add", tuple(_change(ctx, changes)))
+    return Outcomes("add", tuple(change(ctx, changes)))
 
 
 def set_facts(ctx: Context, choice: Choice, facts: FactChanges) -> Outcomes:
@@ -71,7 +71,7 @@ def set_facts(ctx: Context, choice: Choice, facts: FactChanges) -> Outcomes:
         raise UsageError("several hosts can't share a MAC")
     specs = {host.name: _with_facts(ctx, host.spec, facts) for host in hosts}
     changed = tuple(specs[host.name] for host in hosts if specs[host.name] != host.spec)
-    done = {outcome.host: outcome for outcome in _change(ctx, Changes(specs=changed))} if changed else {}
+    done = {outcome.host: outcome for outcome in change(ctx, Changes(specs=changed))} if changed else {}
     same = {h.name: Outcome(h.name, False, "nothing to change", h.state, h.state) for h in hosts}
     return Outcomes("set", (*({**same, **done}.values()), *_failures(missing)))
 
@@ -81,7 +81,7 @@ def rename(ctx: Context, old: str, new: str) -> Outcomes:
     begin(ctx)
     one_host(ctx, old)
     with_usage(lambda: parse_spec(new, {}))
-    return Outcomes("rename", tuple(_change(ctx, Changes(renames=((old, new),)))))
+    return Outcomes("rename", tuple(change(ctx, Changes(renames=((old, new),)))))
 
 
 def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | None = None) -> Outcomes:
@@ -100,7 +100,7 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
             removals.append(Removal(host.name, reason, force))
         except BmhctlError as error:
             errors.append(error)
-    done = _change(ctx, Changes(removals=tuple(removals))) if removals else []
+    done = change(ctx, Changes(removals=tuple(removals))) if removals else []
     return Outcomes("remove", (*done, *_failures(errors)))
 
 
@@ -162,7 +162,7 @@ def import_hosts(ctx: Context, cargo: Cargo, *, dry_run: bool = False, with_poli
     if cargo.policy and with_policy and not dry_run:
         apply_policy(ctx, cargo.policy, "the imported policy")
     if not dry_run and (specs or newcomers):
-        _change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers)))
+        change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers)))
     return Imported(tuple(items), cargo.skipped, cargo.warnings, dry_run)
 
 
@@ -226,7 +226,8 @@ def _sort_value(host: Host, key: str) -> tuple[object, ...]:
             return (host.name,)
 
 
-def _change(ctx: Context, changes: Changes) -> list[Outcome]:
+def change(ctx: Context, changes: Changes) -> list[Outcome]:
+    """Makes changes in the inventory's home, all or none."""
     if ctx.store.declaration is not None:
         from bmhctl.usecases.declaring import change_declaration
 

@@ -142,16 +142,14 @@ def _reserve_or_wait(attempt: _Attempt, patience: Patience | None) -> Grant:
 def _wait(attempt: _Attempt, patience: Patience) -> Grant:
     with _queued(attempt) as ticket:
         watch = _Watch(attempt.ctx, ticket.id)
-        told: Waiting | None = None
+        teller = _Teller(attempt, ticket, patience.progress)
         while True:
             if watch.stirs():
-                found = watch.trouble or _try(attempt, ticket)
-                if isinstance(found, Grant):
-                    return found
-                waiting = Waiting(len(watch.ahead) + 1, describe(attempt.wish.wants), found, attempt.deadline)
-                if waiting != told:
-                    patience.progress(waiting)
-                    told = waiting
+                granted = _try(attempt, ticket)
+                if granted is not None:
+                    return granted
+            if watch.has_news and teller.tells(watch.trouble):
+                watch.has_news = False
             attempt.check_time()
             patience.pause(POLL)
 
@@ -159,39 +157,37 @@ def _wait(attempt: _Attempt, patience: Patience) -> Grant:
 class _Watch:
     """Tells a waiter when to try again, and all the others that it lives.
 
-    It is time when a host or the queue changed, when the TOML file did, when the process just ahead is gone, and
-    every few seconds for what nobody tells: a lease that is over, a process that was stopped.
+    It is time when a host changed, when the TOML file did, when somebody ahead left the queue or was killed, and
+    every few seconds for what nobody tells: a lease that is over, a process that was stopped, a step that ended.
     """
 
     def __init__(self, ctx: Context, ticket: int) -> None:
-        self.ahead: list[Ticket] = []
+        self.has_news = True
         self.trouble: str | None = None  # why the TOML file can't be used: then nothing is granted
         self._ctx = ctx
         self._ticket = ticket
+        self._ahead: list[Ticket] = []
         self._refreshed: datetime | None = None
         self._looked: datetime | None = None
         self._version: int | None = None
-        self._generation: object = None
+        self._generation: tuple[int, ...] | None = None
+        self._state: object = None
 
     def stirs(self) -> bool:
         """Whether to try now."""
         now = self._ctx.clock()
-        is_due = self._is_over(REFRESH, self._refreshed, now)
+        is_due = _is_over(REFRESH, self._refreshed, now)
         if is_due:
             self._refreshed = now
             self._refresh(now)
-        trouble = self.trouble
-        if self._is_over(_LOOK_AT_FILE, self._looked, now):
-            self._looked, self._version = now, None  # what is taken over here changes no version: it is ours
-            self.trouble = self._look()
-        stirs = any((is_due, trouble != self.trouble, self._is_changed(), self._is_next_gone()))
-        if stirs:
-            self.ahead = live_tickets(self._ctx, self._ticket)
-        return stirs
-
-    @staticmethod
-    def _is_over(interval: timedelta, last: datetime | None, now: datetime) -> bool:
-        return last is None or abs(now - last) >= interval  # abs: a clock may be set back
+        if _is_over(_LOOK_AT_FILE, self._looked, now):
+            self._looked = now
+            self._look_at_file()
+        if self._ahead and not is_waiting(self._ctx, self._ahead[-1]):
+            self._drop_dead()
+        is_changed = self._is_changed()
+        self.has_news |= is_changed
+        return (is_due or is_changed) and self.trouble is None
 
     def _refresh(self, now: datetime) -> None:
         with self._ctx.store.transaction():
@@ -199,44 +195,90 @@ class _Watch:
         if self._ctx.store.expired_reservations(now):
             reap(self._ctx)
 
-    def _look(self) -> str | None:
+    def _look_at_file(self) -> None:
+        trouble = None
         try:
             look(self._ctx)
         except (InvalidError, UnreachableError) as error:  # somebody is editing it
-            return f"{error.message}; nothing is granted until that is mended"
-        return None
+            trouble = f"{error.message}; nothing is granted until that is mended"
+        if trouble != self.trouble:
+            self.trouble, self._generation, self._state = trouble, None, None
+        self._version = None  # what was taken over just now is of our own making, and changed no version
+
+    def _drop_dead(self) -> None:
+        """Whoever waits just ahead was killed, or has left: the first wakes nobody, unless its ticket is dropped."""
+        with self._ctx.store.transaction():
+            _drop_dead(self._ctx)
+        self._version = None
 
     def _is_changed(self) -> bool:
+        """Whether a host changed, or who is ahead; whoever came behind us is no matter."""
         version = self._ctx.store.version()
         if version == self._version:
             return False
+        self._version = version
         generation = self._ctx.store.generation()
-        is_changed = generation != self._generation
-        self._version, self._generation = version, generation
-        return is_changed
-
-    def _is_next_gone(self) -> bool:
-        """Whether who waits just ahead was killed; then its ticket is dropped, which wakes everybody behind it."""
-        if not self.ahead or is_waiting(self._ctx, self.ahead[-1]):
+        if generation == self._generation:
             return False
-        if self._ctx.store.ticket(self.ahead[-1].id) is not None:
-            with self._ctx.store.transaction():
-                _drop_dead(self._ctx)
+        self._generation = generation
+        self._ahead = [ticket for ticket in self._ctx.store.tickets() if ticket.id < self._ticket]
+        before, self._state = self._state, (generation[0], [ticket.id for ticket in self._ahead])
+        return self._state != before
+
+
+class _Teller:
+    """Tells where a waiter stands when that changed; no more than a hundredth of the time goes into finding out."""
+
+    def __init__(self, attempt: _Attempt, ticket: Ticket, progress: Callable[[Waiting], None]) -> None:
+        self._attempt = attempt
+        self._ticket = ticket
+        self._progress = progress
+        self._told: Waiting | None = None
+        self._silent_until: datetime | None = None
+
+    def tells(self, trouble: str | None) -> bool:
+        """Tells it, or finds that it is as before; False when it is too early. Raises what makes waiting vain."""
+        ctx, wants = self._attempt.ctx, self._attempt.wish.wants
+        began = ctx.clock()
+        if self._silent_until is not None and began < self._silent_until:
+            return False
+        with ctx.store.snapshot():
+            why = trouble or _why_not(self._attempt, self._ticket)
+            waiting = Waiting(len(live_tickets(ctx, self._ticket.id)) + 1, describe(wants), why, self._attempt.deadline)
+        if waiting != self._told:
+            self._told = waiting
+            self._progress(waiting)
+        now = ctx.clock()
+        self._silent_until = now + max(timedelta(seconds=1), 100 * (now - began))
         return True
 
 
-def _try(attempt: _Attempt, ticket: Ticket) -> Grant | str:
-    """A grant if it is this ticket's turn, else why not."""
+def _is_over(interval: timedelta, last: datetime | None, now: datetime) -> bool:
+    return last is None or abs(now - last) >= interval  # abs: a clock may be set back
+
+
+def _try(attempt: _Attempt, ticket: Ticket) -> Grant | None:
+    """A grant if it is this ticket's turn."""
+    ctx, wish = attempt.ctx, attempt.wish
+    with ctx.store.snapshot():  # most tries end here, soon and in nobody's way
+        before = granted_before(ctx, wish)
+        if before is not None:
+            return before
+        _check_ticket(ctx, ticket)
+        if match(wish.wants, free_for(ctx, wish.wants, ticket.id)).missing:
+            return None
     try:
-        with attempt.ctx.store.snapshot():  # most tries end here, in nobody's way
-            before = granted_before(attempt.ctx, attempt.wish)
-            if before is not None:
-                return before
-            _check_ticket(attempt.ctx, ticket)
-            choose_hosts(attempt.ctx, attempt.wish, ticket.id)
         return _grant(attempt, ticket)
+    except BusyError:
+        return None
+
+
+def _why_not(attempt: _Attempt, ticket: Ticket) -> str:
+    try:
+        choose_hosts(attempt.ctx, attempt.wish, ticket.id)
     except BusyError as error:
         return f"{error.host} {error.message}" if error.host else error.message
+    return "it is its turn"
 
 
 def _grant(attempt: _Attempt, ticket: Ticket | None) -> Grant:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import lru_cache
 
 from bmhctl.model import Host, State, Ticket
 from bmhctl.stores.claims import of_host, of_ticket
@@ -19,6 +20,7 @@ REFRESH = timedelta(seconds=5)
 LAPSE = timedelta(seconds=15)
 """After how long without a word a ticket counts no more, though its process lives: it may be stopped."""
 
+_wants_of = lru_cache(maxsize=1000)(load_wants)
 _FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
 
 
@@ -44,13 +46,21 @@ def live_tickets(ctx: Context, before: int | None = None) -> list[Ticket]:
 
 def free_for(ctx: Context, wants: Wants, before: int | None) -> list[Host]:
     """The free hosts that fit any of the wants and are not due to an earlier ticket, least recently used first."""
-    earlier = [load_wants(ticket.wants) for ticket in live_tickets(ctx, before)]
-    free = candidates(ctx, [wants, *earlier], _FREE)
+    if not _unclaimed(ctx, [wants]):
+        return []
+    tickets = [ticket for ticket in ctx.store.tickets() if before is None or ticket.id < before]
+    free = _unclaimed(ctx, [wants, *(_wants_of(ticket.wants) for ticket in tickets)])
+    earlier = (_wants_of(ticket.wants) for ticket in tickets if is_live(ctx, ticket))  # asked only while some are left
+    return left_over(earlier, free, lambda other: comes_back(ctx, other))
+
+
+def _unclaimed(ctx: Context, everyone: Sequence[Wants]) -> list[Host]:
+    free = candidates(ctx, everyone, _FREE)
     unclaimed = [host for host in free if not ctx.store.claims.is_claimed(of_host(host.id))]
     if len(unclaimed) < len(free):  # a claimed host may hide a free one that is past the limit of the query
-        free = candidates(ctx, [wants, *earlier], _FREE, more=len(free) - len(unclaimed))
+        free = candidates(ctx, everyone, _FREE, more=len(free) - len(unclaimed))
         unclaimed = [host for host in free if not ctx.store.claims.is_claimed(of_host(host.id))]
-    return left_over(earlier, unclaimed, lambda other: comes_back(ctx, other))
+    return unclaimed
 
 
 def comes_back(ctx: Context, wants: Wants) -> bool:

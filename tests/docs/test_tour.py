@@ -34,7 +34,19 @@ def test_the_tour_plays_one_hosts_whole_life(tmp_path: Path, setting: dict[str, 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    for verb in ("ready", "reserve", "taint", "reset", "maintain", "resume", "history", "graph", "status", "import"):
+    for verb in (
+        "ready",
+        "reserve",
+        "taint",
+        "reset",
+        "run",
+        "maintain",
+        "resume",
+        "history",
+        "graph",
+        "status",
+        "import",
+    ):
         assert f"\n$ bmhctl {verb} " in done.stdout or f"\n$ bmhctl {verb}\n" in done.stdout
     assert "\x1b" not in done.stdout
     assert checkout() == before

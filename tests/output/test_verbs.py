@@ -51,6 +51,21 @@ def test_an_error_of_several_lines_is_set_in_so_that_no_line_looks_like_another_
     assert told(error) == "bmhctl: two lines\n  bmhctl: forged\nhint: edit these:\n    a = 1\n"
 
 
+def test_on_a_terminal_a_long_message_is_folded_between_words_and_its_hint_stays_to_be_copied() -> None:
+    hint = "its holder gives -R r-7k3m; --force --reason WHY overrides and is recorded in the history"
+    message = "is held by alice (r-7k3m, nightly tests of the release branch) until 2026-11-23 08:35 UTC, not by bob"
+    error = NotYoursError(message, host="node01", hint=hint)
+    assert told(error, tty=True) == (
+        "bmhctl: node01: is held by alice (r-7k3m, nightly tests of the release branch)\n"
+        "  until 2026-11-23 08:35 UTC, not by bob\n"
+        f"hint: {hint}\n"
+    )
+    assert told(error) == f"bmhctl: node01: {message}\nhint: {hint}\n"
+    where = display(tty=True)
+    note(message, where)
+    assert where.stderr.getvalue().splitlines() == [message[:75], f"  {message[76:]}"]  # type: ignore[attr-defined]
+
+
 def test_in_json_mode_an_error_is_one_object() -> None:
     for format in (Format.JSON, Format.JSONL):
         text = told(BUSY, format=format, colour=True)

@@ -17,7 +17,7 @@ HOSTS = """
 [hosts.big]
 address = "10.0.0.11"
 mac = "bc:55:85:92:de:01"
-labels = { arch = "x86_64", "kernel.org/page-size" = "64 KiB" }
+labels = { arch = "x86_64", "kernel.org/page-size" = "64KiB" }
 hardware = { cpus = 64, memory = "256GiB" }
 bmc = { type = "redfish", address = "redfish+https://10.0.1.11/redfish/v1/Systems/1", system_id = "1" }
 
@@ -50,7 +50,7 @@ def test_the_documented_variables_are_set_and_nothing_else(two: Path, bmhctl: Bm
         "BMC_TYPE": "redfish",
         "BMC_SYSTEM_ID": "1",
         "LABEL_ARCH": "x86_64",
-        "LABEL_KERNEL_ORG_PAGE_SIZE": "64 KiB",
+        "LABEL_KERNEL_ORG_PAGE_SIZE": "64KiB",
         "HARDWARE_CPUS": "64",
         "HARDWARE_MEMORY": "256GiB",
     }
@@ -98,7 +98,6 @@ def test_bmhctl_inside_the_task_means_the_same_inventory_and_reservation(fleet: 
         bmhctl taint node2 --fault 'dead fan' -q &&
         bmhctl list --state reserved -o name
     """
-    del fleet.environ["BMHCTL_INVENTORY"]
     done = fleet.bmhctl("-i", fleet.lab.path.name, "run", "-n", "3", "--as", "carol", "--", "sh", "-c", script)
     assert done.status == 0
     reservation, *names = done.stdout.split()
@@ -139,7 +138,7 @@ PROCESS = """
 import json, os, re
 status = open("/proc/self/status").read()
 print(json.dumps({
-    "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd"))[:-1],
+    "descriptors": [n for n in range(300) if os.path.exists(f"/proc/self/fd/{n}")],
     "signals": re.findall(r"^(?:SigBlk|SigIgn):.*", status, re.M),
     "umask": re.findall(r"^Umask:.*", status, re.M),
     "folder": os.getcwd(),

@@ -146,7 +146,9 @@ RUN = (sys.executable, "-W", "error", "-m", "bmhctl", "run", "--host", "node1", 
 
 
 def test_ctrl_c_reaches_the_task_once_and_run_ends_with_it(toml_fleet: Fleet) -> None:
-    script = "n=0; trap 'n=$((n+1)); echo interrupted $n' INT; trap 'exit 5' TERM; echo ready; while :; do sleep .1; done"
+    script = (
+        "n=0; trap 'n=$((n+1)); echo interrupted $n' INT; trap 'exit 5' TERM; echo ready; while :; do sleep .1; done"
+    )
     terminal = on_terminal(toml_fleet, *RUN, "bash", "-c", script)
     terminal.expect("ready")
     terminal.sendintr()

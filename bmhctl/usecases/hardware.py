@@ -1,0 +1,132 @@
+"""What BMCs do for hosts: switch and tell their power, and tell what hardware they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import TypeVar
+
+from bmhctl.errors import BmhctlError
+from bmhctl.model import Fact, Host, State
+from bmhctl.probes.bmc import BmcError, Controller, Power
+from bmhctl.results import Outcome, Outcomes
+from bmhctl.usecases.changing import Changes, differences
+from bmhctl.usecases.choosing import Choice, choose
+from bmhctl.usecases.context import Context
+from bmhctl.usecases.crew import Crew
+from bmhctl.usecases.entry import begin, look
+from bmhctl.usecases.hosts import change
+from bmhctl.usecases.leases import check_token, forced_reason
+from bmhctl.usecases.many import failed
+from bmhctl.usecases.stepped import JOBS
+
+_T = TypeVar("_T")
+
+PATIENCE = timedelta(seconds=60)
+"""How long a BMC gets when nobody says."""
+
+
+def power(
+    ctx: Context,
+    choice: Choice,
+    action: Power,
+    *,
+    timeout: timedelta = PATIENCE,
+    jobs: int = JOBS,
+    reservation: str | None = None,
+    force: bool = False,
+    reason: str | None = None,
+) -> Outcomes:
+    """Switches the power of hosts and waits until it is so, or just tells it (``status``).
+
+    A host that somebody else has reserved is switched only by ``force`` with a ``reason``.
+    """
+    forced_reason(force, reason)
+    if action is Power.STATUS:
+        look(ctx)
+    else:
+        begin(ctx)
+    hosts, missing = choose(ctx, choice)
+    refused: dict[str, BmhctlError] = {}
+    for host in hosts:
+        if action is not Power.STATUS and host.state is State.RESERVED and not force:
+            try:
+                check_token(ctx, host, reservation, ctx.clock())
+            except BmhctlError as error:
+                refused[host.name] = error
+
+    def ask(host: Host) -> str:
+        controller = Controller(host.spec.bmc, ctx.environ, timeout)
+        return controller.power() if action is Power.STATUS else controller.set_power(action)
+
+    def outcome(host: Host, state: str) -> Outcome:
+        changed = action is not Power.STATUS
+        return Outcome(host.name, changed, f"power {state}", host.state, host.state)
+
+    return _each(ctx, f"power {action}", hosts, missing, refused, ask, outcome, jobs)
+
+
+def inspect(
+    ctx: Context, choice: Choice, *, timeout: timedelta = PATIENCE, jobs: int = JOBS, dry_run: bool = False
+) -> Outcomes:
+    """Asks BMCs for vendor, model, serial number, CPUs, memory and health, and keeps them as hardware facts.
+
+    Facts that a BMC does not report stay as they are. With ``dry_run`` only says what differs.
+    """
+    begin(ctx)
+    hosts, missing = choose(ctx, choice)
+
+    def ask(host: Host) -> dict[str, Fact]:
+        return Controller(host.spec.bmc, ctx.environ, timeout).inventory()
+
+    def outcome(host: Host, found: dict[str, Fact]) -> Outcome:
+        spec = replace(host.spec, hardware={**host.spec.hardware, **found})
+        changed = differences(host.spec, spec)
+        if not changed:
+            return Outcome(host.name, False, "nothing differs", host.state, host.state)
+        if not dry_run:
+            change(ctx, Changes(specs=(spec,), reason="inspected"))
+        return Outcome(host.name, True, f"changed: {', '.join(changed)}", host.state, host.state)
+
+    return _each(ctx, "inspect", hosts, missing, {}, ask, outcome, jobs)
+
+
+def _each(
+    ctx: Context,
+    verb: str,
+    hosts: Sequence[Host],
+    missing: Iterable[BmhctlError],
+    refused: dict[str, BmhctlError],
+    ask: Callable[[Host], _T],
+    outcome: Callable[[Host, _T], Outcome],
+    jobs: int,
+) -> Outcomes:
+    """Asks the BMCs of many hosts at once, in threads; what they say is taken into account here."""
+
+    def work(host: Host, _: object) -> _T | BmhctlError:
+        try:
+            return ask(host)
+        except BmcError as error:
+            return error
+
+    crew: Crew[Host, _T | BmhctlError] = Crew(work, jobs)
+    outcomes: dict[str, Outcome] = {}
+    waiting = list(reversed(hosts))
+    while waiting or not crew.is_idle:
+        while waiting and not crew.is_full:
+            host = waiting.pop()
+            ctx.progress(f"{verb} {host.name}", f"{len(hosts) - len(waiting)} of {len(hosts)}")
+            if host.name in refused:
+                outcomes[host.name] = failed(refused[host.name], host)
+            else:
+                crew.start(host)
+        if not crew.is_idle:
+            host, said = crew.next()
+            if isinstance(said, BmhctlError):
+                said.host = host.name
+                outcomes[host.name] = failed(said, host)
+            else:
+                outcomes[host.name] = outcome(host, said)
+    done = (outcomes[host.name] for host in hosts)
+    return Outcomes(verb, (*done, *(failed(error) for error in missing)))
