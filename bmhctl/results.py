@@ -75,11 +75,12 @@ class Hosts:
 
 @dataclass(frozen=True, slots=True)
 class HostDetail:
-    """One host with its latest events, oldest first."""
+    """One host with its latest events, oldest first, and what each step said of it last."""
 
     host: Host
     events: tuple[Event, ...]
     now: datetime
+    results: tuple[CheckResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,8 @@ class VerbAnswer:
 class Why:
     """Why a host is where it is, and what is open to it now.
 
-    ``summary`` is one sentence, ``facts`` what matters beside the state, ``next`` the command that leads
-    towards available (None: it is there).
+    ``summary`` is one sentence, ``facts`` what matters beside the state, ``results`` what each step said last,
+    ``next`` the command that leads towards available (None: it is there).
     """
 
     host: Host
@@ -157,6 +158,7 @@ class Why:
     answers: tuple[VerbAnswer, ...]
     next: str | None
     now: datetime
+    results: tuple[CheckResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

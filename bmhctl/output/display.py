@@ -29,7 +29,7 @@ class Display:
     """Two streams, what they can show, and what the person asked for.
 
     ``format`` is None when nobody asked: then it is a table on a terminal and plain in a pipe. ``colour`` and
-    ``error_colour`` are for stdout and stderr; ``width`` is the terminal's.
+    ``error_colour`` are for stdout and stderr, and so are ``width`` and ``error_width``.
     """
 
     stdout: TextIO
@@ -42,6 +42,7 @@ class Display:
     quiet: bool = False
     verbose: bool = False
     format: Format | None = None
+    error_width: int = 80
 
     @classmethod
     def from_environment(
@@ -67,7 +68,8 @@ class Display:
             colours = False, False
         else:
             colours = ttys
-        return cls(stdout, stderr, *ttys, _width(environ, stdout), *colours, quiet, verbose, format)
+        widths = _width(environ, stdout), _width(environ, stderr)
+        return cls(stdout, stderr, *ttys, widths[0], *colours, quiet, verbose, format, widths[1])
 
     @property
     def shown(self) -> Format:

@@ -6,15 +6,12 @@ import os
 import time
 from contextlib import suppress
 from datetime import timedelta
+from threading import Event, RLock, Thread
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from bmhctl.output.display import Display, encodable, unicode_capable
 from bmhctl.output.text import cell_width, clean, shorten
 from bmhctl.units import format_age
-
-if TYPE_CHECKING:
-    from threading import Event, Thread
 
 PATIENCE = 1.0
 """Seconds of work before anything is shown."""
@@ -26,17 +23,19 @@ class Progress:
     """A line such as ``checking node01 … 12s (3 of 7)`` that keeps time by itself and is erased when it is over.
 
     Nothing is ever shown where stderr is no terminal, with ``--quiet`` or in JSON mode. Call :meth:`clear` before
-    anything else is written to the terminal, or a child gets it; as a context manager it does so at its end.
+    anything else is written to the terminal, or a child gets it; as a context manager it does so at its end. Any
+    thread may call any of this.
     """
 
     def __init__(self, display: Display) -> None:
         self._stream = display.stderr
-        self._width = display.width
+        self._width = display.error_width
         self._wanted = display.stderr_tty and not display.quiet and not display.machine
         self._now: tuple[str, str, float] = ("", "", 0.0)
         self._drawn = 0
         self._over: Event | None = None
         self._thread: Thread | None = None
+        self._lock = RLock()
 
     def __enter__(self) -> Progress:
         return self
@@ -50,23 +49,23 @@ class Progress:
         """Says what is done from now on, and at which place of how many (``3 of 7``)."""
         if not self._wanted:
             return
-        self._now = (text, place, time.monotonic())
-        if self._thread is None:
-            from threading import Event, Thread
-
-            self._over = Event()
-            self._thread = Thread(target=self._keep_time, args=(self._over,), daemon=True)
-            self._thread.start()
+        with self._lock:
+            self._now = (text, place, time.monotonic())
+            if self._thread is None:
+                self._over = Event()
+                self._thread = Thread(target=self._keep_time, args=(self._over,), daemon=True)
+                self._thread.start()
 
     def clear(self) -> None:
         """Erases the line, and says nothing until the next :meth:`progress`."""
-        if self._thread is None or self._over is None:
-            return
-        self._over.set()
-        self._thread.join()
-        self._thread = None
-        if self._drawn:
-            self._write("")
+        with self._lock:
+            if self._thread is None or self._over is None:
+                return
+            self._over.set()
+            self._thread.join()
+            self._thread = None
+            if self._drawn:
+                self._write("")
 
     def _keep_time(self, over: Event) -> None:
         dots = "…" if unicode_capable(self._stream) else "..."

@@ -246,6 +246,7 @@ def step_record(step: CheckResult) -> Record:
         "verdict": step.verdict.value,
         "detail": step.detail,
         "seconds": round(step.seconds, 3),
+        "at": iso(step.at) if step.at else None,
     }
 
 
@@ -311,7 +312,13 @@ def document(result: object, fields: tuple[str, ...] | None = None) -> Envelope:
         case HostDetail():
             events: list[Json] = [event_record(event) for event in result.events]
             return _single(
-                "host", {"now": iso(result.now), "host": {**host_record(result.host, fields)}, "events": events}
+                "host",
+                {
+                    "now": iso(result.now),
+                    "host": {**host_record(result.host, fields)},
+                    "events": events,
+                    "results": [step_record(step) for step in result.results],
+                },
             )
         case Outcomes() | Plan():
             kind = "plan" if isinstance(result, Plan) else "outcomes"
@@ -395,6 +402,7 @@ def _why(why: Why) -> Record:
         "facts": [*why.facts],
         "verbs": [answer_record(answer) for answer in why.answers],
         "next": why.next,
+        "results": [step_record(step) for step in why.results],
     }
 
 

@@ -118,7 +118,7 @@ def report(error: BmhctlError, display: Display) -> None:
             display.stderr.write(json.dumps(error_document(error)) + "\n")
         else:
             text = _coloured if display.error_colour else _bare
-            lines = _error_lines(error, text, display.width if display.stderr_tty else None)
+            lines = _error_lines(error, text, display.error_width if display.stderr_tty else None)
             display.stderr.write(encodable("".join(lines), display.stderr))
         display.stderr.flush()
 
@@ -136,7 +136,7 @@ def note(text: str, display: Display) -> None:
 
             display.stderr.write(json.dumps({"version": 1, "note": text}) + "\n")
         else:
-            lines = _folded(clean(text), display.width if display.stderr_tty else None)
+            lines = _folded(clean(text), display.error_width if display.stderr_tty else None)
             display.stderr.write(encodable("\n".join(lines) + "\n", display.stderr))
         display.stderr.flush()
 

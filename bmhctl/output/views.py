@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 
-from bmhctl.model import Event, Host, Reservation, State, Verdict
+from bmhctl.model import CheckResult, Event, Host, Reservation, State, Verdict
 from bmhctl.output.lines import COLOUR, GLYPH, Column, Line, Span, columns, state_span, table
 from bmhctl.output.records import flags, host_record
-from bmhctl.output.text import ago, cell_width, clean, flatten, plural, stamp, until
+from bmhctl.output.text import ago, cell_width, clean, flatten, pad, plural, stamp, until
 from bmhctl.results import (
     Grant,
     Held,
@@ -241,6 +241,7 @@ def detail_lines(detail: HostDetail) -> Iterator[Line]:
     yield from heading(host, now)
     yield []
     yield from table(_facts(host, now), "  ")
+    yield from result_lines(detail.results, now)
     if detail.events:
         yield []
         yield from history_lines(detail.events, now, True)
@@ -381,12 +382,38 @@ def why_lines(why: Why) -> Iterator[Line]:
     yield [(f"  {clean(why.summary)}", "")]
     for fact in why.facts:
         yield [("  · ", "dim"), (fact, "")]
+    yield from result_lines(why.results, why.now)
     if why.answers:
         yield []
         yield from answer_lines(why.answers)
     if why.next:
         yield []
         yield [("next  ", "bold"), (why.next, "bold cyan")]
+
+
+_VERDICT: dict[Verdict, Span] = {
+    Verdict.PASS: ("✓", "green"),
+    Verdict.FAIL: ("✗", "red"),
+    Verdict.UNKNOWN: ("?", "yellow"),
+}
+
+
+def result_lines(results: Sequence[CheckResult], now: datetime) -> Iterator[Line]:
+    """What each check and cleanup step said last, and how long ago."""
+    if results:
+        yield []
+    width = max((cell_width(result.step) for result in results), default=0)
+    for result in results:
+        glyph, style = _VERDICT[result.verdict]
+        age = f"  {ago(result.at, now)}" if result.at else ""
+        took = f", took {result.seconds:.1f} s" if result.seconds >= 1 else ""
+        yield [
+            ("  ", ""),
+            (glyph, style),
+            (f" {pad(clean(result.step), width)}  ", ""),
+            (clean(result.detail), ""),
+            (f"{age}{took}", "dim"),
+        ]
 
 
 _ANSWER: dict[bool | None, Span] = {True: ("✓", "green"), None: ("?", "yellow"), False: ("✗", "dim")}

@@ -126,7 +126,7 @@ def show(ctx: Context, name: str) -> HostDetail:
     now = look(ctx)
     with ctx.store.snapshot():
         host = one_host(ctx, name)
-        return HostDetail(host, tuple(ctx.store.events(host, last=SHOWN_EVENTS)), now)
+        return HostDetail(host, tuple(ctx.store.events(host, last=SHOWN_EVENTS)), now, ctx.store.results(host))
 
 
 def import_hosts(ctx: Context, cargo: Cargo, *, dry_run: bool = False, with_policy: bool = False) -> Imported:

@@ -51,10 +51,10 @@ from bmhctl.usecases.turns import (
 )
 from bmhctl.wants import Wants, describe, dump_wants, load_wants
 
-POLL = 0.1
+POLL = 0.15
 """Seconds between two looks of a waiter; each costs microseconds unless something was committed."""
 
-_LOOK_AT_FILE = timedelta(seconds=0.5)  # between two looks at a TOML file that a person may be editing
+_LOOK_AROUND = timedelta(seconds=0.5)  # between two looks at what no commit tells: a TOML file, who is just ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +180,11 @@ class _Watch:
         if is_due:
             self._refreshed = now
             self._refresh(now)
-        if _is_over(_LOOK_AT_FILE, self._looked, now):
+        if _is_over(_LOOK_AROUND, self._looked, now):
             self._looked = now
             self._look_at_file()
-        if self._ahead and not is_waiting(self._ctx, self._ahead[-1]):
-            self._drop_dead()
+            if self._ahead and not is_waiting(self._ctx, self._ahead[-1]):
+                self._drop_dead()
         is_changed = self._is_changed()
         self.has_news |= is_changed
         return (is_due or is_changed) and self.trouble is None
@@ -196,6 +196,8 @@ class _Watch:
             reap(self._ctx)
 
     def _look_at_file(self) -> None:
+        if self._ctx.store.declaration is None:
+            return
         trouble = None
         try:
             look(self._ctx)

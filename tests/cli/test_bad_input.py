@@ -44,7 +44,7 @@ BROKEN: dict[str, tuple[str, str, str | None]] = {
     ),
     "a text for a port": (
         '[checks.ssh]\ntcp = "22"\n',
-        "bmh.toml:2: checks.ssh.tcp must be a port from 1 to 65535, not '22'",
+        "bmh.toml:2: checks.ssh.tcp must be a whole number from 1 to 65535, not '22'",
         None,
     ),
     "a MAC that is none": (

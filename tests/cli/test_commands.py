@@ -27,6 +27,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "export": [],
     "copy": ["bmh.toml", "copy.db"],
     "policy show": [],
+    "policy check": [],
     "policy apply": ["/dev/null"],
     "ready": ["node03"],
     "reserve": ["node02"],
@@ -45,6 +46,10 @@ ARGUMENTS: dict[str, list[str]] = {
     "queue": [],
     "queue cancel": ["1"],
     "reap": [],
+    "check": ["node03"],
+    "power": ["node01", "status"],
+    "inspect": ["node01"],
+    "recycle": [],
     "list": [],
     "show": ["node01"],
     "status": [],
@@ -109,7 +114,16 @@ def test_every_command_takes_the_global_options_before_and_after_its_name(name: 
         assert cli(*line, *arguments) == Run(OWN.get(name, 11), "", missing)
 
 
-REFUSED = {"init": 4, "remove": 4, "reset": 4, "policy apply": 2, "replace": 5, "queue cancel": 3}
+REFUSED = {
+    "init": 4,
+    "remove": 4,
+    "reset": 4,
+    "policy apply": 2,
+    "replace": 5,
+    "queue cancel": 3,
+    "power": 9,
+    "inspect": 9,
+}
 """What the commands above that can't do their work here end with."""
 
 

@@ -78,10 +78,13 @@ def asked(cli: Cli, line: str, shell: str = "bash") -> list[str]:
     [
         (
             "bmhctl re",
-            ["rename", "remove", "ready", "reserve", "release", "reset", "resume", "reservations", "replace", "reap"],
+            [
+                *("rename", "remove", "ready", "reserve", "release", "reset", "resume"),
+                *("reservations", "replace", "reap", "recycle"),
+            ],
         ),
         ("bmhctl queue c", ["cancel"]),
-        ("bmhctl policy ", ["show", "apply"]),
+        ("bmhctl policy ", ["show", "check", "apply"]),
         ("bmhctl show node0", HOSTS),
         ("bmhctl why node0", HOSTS),
         ("bmhctl graph node0", HOSTS),

@@ -18,6 +18,7 @@ from readme_parts import ROOT, blocks, comparable, environment, generated, marke
 from bmhctl.cli.app import COMMANDS
 from bmhctl.errors import BmhctlError, ExitStatus
 from bmhctl.model import State
+from bmhctl.policy import StepKind
 from bmhctl.spec import SPEC_KEYS
 
 
@@ -179,7 +180,8 @@ def test_the_keys_of_the_inventory_are_those_of_the_code() -> None:
         f"defaults.{key}" for key in ("ttl", "max_ttl", "quarantine_after")
     ]
     steps, hosts = keys.index("checks.NAME"), keys.index("hosts.NAME")
-    assert keys[steps:hosts] == ["checks.NAME", "cleanup.NAME", ".command", ".tcp", ".timeout", ".selector"]
+    of_steps = [*StepKind, "timeout", "retries", "selector"]
+    assert keys[steps:hosts] == ["checks.NAME", "cleanup.NAME", *(f".{key}" for key in of_steps)]
     assert keys[hosts + 1 :] == [f".{key}" for key in SPEC_KEYS]
     for key in ("address", "type", "system_id", "credentials", "verify_tls"):
         assert f"`{key}`" in table

@@ -328,7 +328,9 @@ HOSTILE = "[red]x[/red]\x1b[31m\u202eevil\u2066\n\x9b1m\t\udc80</text>\"'&;\\-->
 def display(
     format: Format | None = None, *, width: int = 80, tty: bool = False, colour: bool = False, **options: bool
 ) -> Display:
-    return Display(io.StringIO(), io.StringIO(), tty, tty, width, colour, colour, format=format, **options)
+    return Display(
+        io.StringIO(), io.StringIO(), tty, tty, width, colour, colour, format=format, error_width=width, **options
+    )
 
 
 def hosts(items: tuple[Host, ...] = FLEET) -> Hosts:

@@ -1,6 +1,7 @@
 """The line that says what is going on: on terminals only, after a while, and gone when it is over."""
 
 import time
+from threading import Thread
 
 import pytest
 
@@ -106,3 +107,23 @@ def test_a_terminal_that_goes_away_ends_nothing() -> None:
         wait_for("checking node01", where)
         where.stderr.close()
         time.sleep(0.05)
+
+
+def test_many_threads_may_tell_and_clear_at_once() -> None:
+    where = display(tty=True)
+    shown = Progress(where)
+
+    def work(name: str) -> None:
+        for _ in range(20):
+            shown.progress(f"checking {name}")
+            time.sleep(0.001)
+            shown.clear()
+
+    threads = [Thread(target=work, args=(f"node{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+    shown.clear()
+    assert screen(told(where)) == ""

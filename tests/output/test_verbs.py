@@ -63,7 +63,9 @@ def test_on_a_terminal_a_long_message_is_folded_between_words_and_its_hint_stays
     assert told(error) == f"bmhctl: node01: {message}\nhint: {hint}\n"
     where = display(tty=True)
     note(message, where)
-    assert where.stderr.getvalue().splitlines() == [message[:75], f"  {message[76:]}"]  # type: ignore[attr-defined]
+    assert where.stderr.getvalue() == (  # type: ignore[attr-defined]
+        "is held by alice (r-7k3m, nightly tests of the release branch) until 2026-11-23\n  08:35 UTC, not by bob\n"
+    )
 
 
 def test_in_json_mode_an_error_is_one_object() -> None:

@@ -181,9 +181,9 @@ def test_a_task_whose_reader_is_gone_ends_by_sigpipe(toml_fleet: Fleet) -> None:
 
 
 def test_a_signal_that_was_ignored_stays_ignored(toml_fleet: Fleet) -> None:
+    task = ["sh", "-c", "kill -INT $PPID; kill -USR1 $$ $PPID; echo alive"]
     done = subprocess.run(
-        ["sh", "-c", "trap '' INT USR1; exec \"$@\"", "-", *BMHCTL, "run", "-n", "1", "--"]
-        + ["sh", "-c", "kill -INT $PPID; kill -USR1 $$ $PPID; echo alive"],
+        ["sh", "-c", "trap '' INT USR1; exec \"$@\"", "-", *BMHCTL, "run", "-n", "1", "--", *task],
         cwd=toml_fleet.folder,
         env=environment(**toml_fleet.environ),
         capture_output=True,

@@ -1,0 +1,116 @@
+"""``reserve --shell`` in the shells that evaluate it: on success, on failure, and when asked again."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Bmhctl, environment
+from tests.runner.conftest import Fleet
+
+SHELLS = [["bash"], ["bash", "--posix"], ["dash"], ["zsh"], ["busybox", "sh"], ["ksh"]]
+
+SHOW = """
+for name in BMH_RESERVATION BMH_HOSTS BMH_HOST BMH_ADDRESS; do
+    eval "printf '%s=<%s>\\n' $name \\"\\${$name-unset}\\""
+done
+"""
+
+HOSTS = """
+[hosts.node1]
+address = "10.0.0.11"
+
+[hosts.node2]
+"""
+
+
+@pytest.fixture(params=SHELLS, ids=" ".join)
+def shell(request: pytest.FixtureRequest) -> list[str]:
+    words: list[str] = request.param
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"there is no {words[0]} here")
+    return words
+
+
+@pytest.fixture
+def two(tmp_path: Path, bmhctl: Bmhctl) -> Path:
+    """node1 with an address, node2 without."""
+    path = tmp_path / "lab.toml"
+    path.write_text(HOSTS)
+    assert bmhctl("-i", "lab.toml", "ready", "*", "-q").status == 0
+    return path
+
+
+def evaluated(shell: list[str], script: str, inventory: Path) -> tuple[int, list[str], str]:
+    name = inventory.parent / "bmhctl"
+    name.write_text(f'#!/bin/sh\nexec "{sys.executable}" -W error -m bmhctl "$@"\n')
+    name.chmod(0o755)
+    inner = environment(BMHCTL_INVENTORY=str(inventory))
+    done = subprocess.run(
+        [*shell, "-c", script],
+        env={**inner, "PATH": f"{inventory.parent}:{inner['PATH']}", "BMH_ADDRESS": "stale", "BMH_HOST": "stale"},
+        capture_output=True,
+        text=True,
+        cwd=inventory.parent,
+    )
+    return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+FORMS = {
+    "evaluated": 'eval "$(bmhctl reserve --shell {args})"',
+    "kept first": 'out=$(bmhctl reserve --shell {args}); status=$?; eval "$out"; [ $? = $status ] && (exit $status)',
+    "both": 'out=$(bmhctl reserve --shell {args}) && eval "$out"',
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_success_sets_the_variables_and_leaves_none_of_before(form: str, shell: list[str], two: Path) -> None:
+    script = FORMS[form].format(args="node1 node2") + " || exit\n" + SHOW
+    status, lines, said = evaluated(shell, script, two)
+    assert (status, said) == (0, "")
+    assert lines[0].startswith("BMH_RESERVATION=<r-")
+    assert lines[1:] == ["BMH_HOSTS=<node1 node2>", "BMH_HOST=<node1>", "BMH_ADDRESS=<10.0.0.11>"]
+
+
+def test_a_host_without_an_address_leaves_no_address_of_before(shell: list[str], two: Path) -> None:
+    status, lines, said = evaluated(shell, FORMS["evaluated"].format(args="node2") + "\n" + SHOW, two)
+    assert (status, said) == (0, "")
+    assert lines[1:] == ["BMH_HOSTS=<node2>", "BMH_HOST=<node2>", "BMH_ADDRESS=<unset>"]
+
+
+@pytest.mark.parametrize(("args", "wanted"), [("nobody", 3), ("-n 3", 6), ("-n 0", 2), ("node1 --ttl soon", 2)])
+def test_failure_is_the_status_of_eval_and_no_variable_is_left(
+    args: str, wanted: int, shell: list[str], two: Path
+) -> None:
+    script = FORMS["evaluated"].format(args=args) + "\nstatus=$?\n" + SHOW + "\nexit $status"
+    status, lines, said = evaluated(shell, script, two)
+    assert status == wanted
+    assert said.startswith("bmhctl: ")
+    assert [line.split("=")[1] for line in lines] == ["<unset>"] * 4
+
+
+def test_set_e_ends_a_script_whose_reservation_failed(shell: list[str], two: Path) -> None:
+    status, lines, _ = evaluated(shell, "set -e\n" + FORMS["evaluated"].format(args="nobody") + "\necho lost", two)
+    assert (status, lines) == (3, [])
+
+
+def test_asking_again_after_a_kill_before_the_first_byte_gives_the_same_reservation(fleet: Fleet) -> None:
+    """The first answer was lost: the process ended after its commit and before it wrote anything."""
+    patch = """
+import bmhctl.cli.reserving as reserving
+reserving._answer = lambda *args, **kwargs: os._exit(9)
+"""
+    args = ["reserve", "-n", "2", "--request-id", "job-7-1", "--shell"]
+    lost = fleet.start(*args, patch=patch).end()
+    assert (lost.status, lost.stdout) == (9, "")
+    (held,) = fleet.open_reservations()
+    again = fleet.bmhctl(*args)
+    assert (again.status, again.stdout) == (
+        0,
+        f"export BMH_RESERVATION={held} BMH_HOSTS='node1 node2' BMH_HOST=node1\n",
+    )
+    assert fleet.open_reservations() == [held]

@@ -1,0 +1,218 @@
+"""The lease lives as long as the task, and the task no longer than the lease."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bmhctl.model import Reservation
+from bmhctl.usecases import reservations, verbs
+from bmhctl.usecases.choosing import Choice
+from tests.conftest import Run
+from tests.runner.conftest import Fleet, Turn, lives, wait_until
+
+WAITS = ["sh", "-c", "echo ready; read line; exit 3"]
+"""A task that ends when it is told to."""
+
+
+def waiting(fleet: Fleet, *options: str) -> Turn:
+    turn = fleet.start("run", *options, "--", *WAITS, pipe_in=True)
+    assert turn.line() == "ready"
+    return turn
+
+
+def go(turn: Turn) -> Run:
+    assert turn.process.stdin is not None
+    turn.process.stdin.write("go\n")
+    return turn.end()
+
+
+def lease(fleet: Fleet) -> Reservation:
+    (held,) = fleet.lab.context().store.open_reservations()
+    fleet.lab.close()
+    return held
+
+
+def past(moment: datetime | None) -> None:
+    assert moment is not None
+    wait_until(lambda: datetime.now(UTC) > moment)
+
+
+def now_in(fleet: Fleet) -> None:
+    fleet.lab.clock.now = datetime.now(UTC)
+
+
+def test_a_lease_is_renewed_as_long_as_the_task_runs(fleet: Fleet) -> None:
+    turn = waiting(fleet, "--host", "node1", "--ttl", "2s")
+    past(lease(fleet).created_at + timedelta(seconds=4.5))
+    assert fleet.bmhctl("reap", "-o", "name") == Run(0, "", "")
+    assert go(turn) == Run(3, "", "")
+    assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", "task failed: exit 3")]
+
+
+def test_a_lock_that_ends_before_the_lease_costs_nothing(fleet: Fleet) -> None:
+    turn = waiting(fleet, "--host", "node1", "--ttl", "3s")
+    held = lease(fleet)
+    store = fleet.lab.context().store
+    lock = sqlite3.connect(store.database.location, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    past(held.created_at + timedelta(seconds=2.2))  # the first renewal was due after one
+    lock.execute("ROLLBACK")
+    lock.close()
+    past(held.expires_at)
+    assert go(turn) == Run(3, "", "")
+    assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", "task failed: exit 3")]
+
+
+def test_an_inventory_that_is_moved_away_and_back_costs_nothing(fleet: Fleet, tmp_path: Path) -> None:
+    turn = waiting(fleet, "--host", "node1", "--ttl", "2s")
+    held = lease(fleet)
+    files = [path for path in tmp_path.iterdir() if path.is_file()]
+    away = tmp_path / "away"
+    away.mkdir()
+    for path in files:
+        path.rename(away / path.name)
+    past(held.created_at + timedelta(seconds=1.5))
+    for path in files:
+        (away / path.name).rename(path)
+    past(held.expires_at)
+    assert go(turn) == Run(3, "", "")
+    assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", "task failed: exit 3")]
+
+
+def test_a_declaration_that_is_being_edited_costs_nothing(toml_fleet: Fleet) -> None:
+    turn = waiting(toml_fleet, "--host", "node1", "--ttl", "1s")
+    held = lease(toml_fleet)
+    whole = toml_fleet.lab.path.read_text()
+    toml_fleet.lab.path.write_text(whole + "[hosts.node")
+    past(held.created_at + timedelta(seconds=2))
+    assert go(turn) == Run(3, "", "")  # given back, too
+    toml_fleet.lab.path.write_text(whole)
+    assert toml_fleet.history() == [("node1", "reserve", None), ("node1", "taint", "task failed: exit 3")]
+
+
+STUBBORN = "trap '' TERM HUP INT; echo ready; while :; do sleep 0.1; done"
+
+
+def test_a_lease_that_is_taken_away_ends_the_task_even_one_that_will_not(fleet: Fleet) -> None:
+    turn = fleet.start("run", "--host", "node1", "--", "sh", "-c", f"echo $$; {STUBBORN}", patch="child.GRACE = 0.5")
+    task = int(turn.line())
+    assert turn.line() == "ready"
+    held = lease(fleet)
+    now_in(fleet)
+    verbs.taint(fleet.lab.context("olivia"), Choice(("node1",)), reason="fire", force=True)
+    fleet.recycle()
+    reservations.reserve(fleet.lab.context("bob"), reservations.wish_for(("node1",)))
+
+    done = turn.end()
+    reason = f"the lease is lost: reservation {held.id} is over: forced: fire; the task was ended\n"
+    assert done == Run(125, "", reason)
+    assert not lives(task)
+    assert fleet.history() == [("node1", "reserve", None)]  # bob's
+    assert lease(fleet).owner == "bob"
+
+
+def test_a_run_that_was_stopped_for_too_long_ends_its_task(fleet: Fleet) -> None:
+    turn = waiting(fleet, "--host", "node1", "--ttl", "1s")
+    held = lease(fleet)
+    turn.send(signal.SIGSTOP)
+    past(held.created_at + timedelta(seconds=3))
+    assert fleet.bmhctl("reap", "-o", "name") == Run(0, f"{held.id}\n", "")
+    turn.send(signal.SIGCONT)
+    done = turn.end()
+    assert (done.status, done.stdout) == (125, "")
+    assert done.stderr.startswith("the lease is lost: ")
+    assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", "lease expired")]
+
+
+def test_a_store_that_is_locked_for_longer_than_the_lease_loses_it(toml_fleet: Fleet) -> None:
+    turn = waiting(toml_fleet, "--host", "node1", "--ttl", "1s")
+    store = toml_fleet.lab.context().store
+    lock = sqlite3.connect(store.database.location, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    pid = turn.pid
+    wait_until(lambda: len(tasks_of(pid)) == 0)  # ended while the lock is still held
+    lock.execute("ROLLBACK")
+    lock.close()
+    done = turn.end()
+    assert done.status == 125
+    assert "was not renewed in time" in done.stderr
+    assert toml_fleet.bmhctl("reap").status == 0
+    assert toml_fleet.history() == [("node1", "reserve", None), ("node1", "taint", "lease expired")]
+
+
+def tasks_of(pid: int) -> list[int]:
+    from tests.runner.conftest import children
+    from tests.runner.test_signals import command
+
+    return [child for child in children(pid) if command(child)[:1] == ["sh"]]
+
+
+def test_a_lease_that_was_over_before_the_task_ended_is_no_success(toml_fleet: Fleet) -> None:
+    """The task goes on by itself while ``run`` is stopped; what it did on a host of others is worth nothing."""
+    turn = toml_fleet.start(
+        "run", "--host", "node1", "--ttl", "1s", "--", "sh", "-c", "echo $$; read line", pipe_in=True
+    )
+    task = int(turn.line())
+    held = lease(toml_fleet)
+    turn.send(signal.SIGSTOP)
+    assert turn.process.stdin is not None
+    turn.process.stdin.write("go\n")
+    turn.process.stdin.flush()
+    wait_until(lambda: not lives(task))
+    past(held.created_at + timedelta(seconds=2.5))
+    assert toml_fleet.bmhctl("reap").status == 0
+    turn.send(signal.SIGCONT)
+    done = turn.end()
+    assert (done.status, done.stderr) == (
+        125,
+        f"the lease was lost while the task ran: {over(toml_fleet, held)}\n",
+    )
+
+
+def over(fleet: Fleet, held: Reservation) -> str:
+    ended = fleet.lab.context().store.reservation(held.id)
+    assert ended is not None
+    assert ended.ended_at is not None
+    return f"reservation {held.id} is over: lease expired at {ended.ended_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def test_a_host_that_leaves_the_reservation_is_told_and_the_task_goes_on(fleet: Fleet) -> None:
+    turn = waiting(fleet, "-n", "3")
+    held = lease(fleet)
+    now_in(fleet)
+    verbs.taint(fleet.lab.context("olivia"), Choice(("node2",)), reason="fire", force=True)
+    fleet.lab.close()
+    assert turn.process.stderr is not None
+    said = turn.process.stderr.readline()
+    assert said == f"node2 is no longer in reservation {held.id}; the task goes on with 2 hosts\n"
+    assert go(turn) == Run(3, "", "")
+    assert fleet.history()[3:] == [
+        ("node2", "taint", "forced: fire"),
+        ("node1", "taint", "task failed: exit 3"),
+        ("node3", "taint", "task failed: exit 3"),
+    ]
+
+
+@pytest.mark.parametrize("options", [[], ["--keep-on-fail", "6h"]], ids=["plain", "kept"])
+def test_hosts_that_cannot_be_given_back_are_told_and_a_signal_ends_the_tries(
+    options: list[str], toml_fleet: Fleet
+) -> None:
+    patch = """
+from bmhctl.errors import UnreachableError
+
+def unreachable(*args, **kwargs):
+    raise UnreachableError("the disk is gone")
+
+task.verbs.release = task.extend = unreachable
+"""
+    turn = toml_fleet.start("run", "--host", "node1", *options, "--", "true", patch=patch)
+    assert turn.process.stderr is not None
+    assert turn.process.stderr.readline() == "the disk is gone; trying again\n"
+    turn.send(signal.SIGTERM)
+    said = "the hosts could not be given back: the disk is gone; their lease ends by itself\n"
+    assert turn.end() == Run(125, "", said)

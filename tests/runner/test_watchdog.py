@@ -1,0 +1,92 @@
+"""kill -9 of ``run`` ends all that it started; kill -9 of its watchdog ends nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.conftest import Run
+from tests.runner.conftest import Fleet, children, lives, wait_until
+from tests.runner.test_signals import command, descendants, ended, on_terminal
+
+FAMILY = """
+sh -c 'sleep 1000 & echo $!; wait' &
+setsid sh -c 'sleep 1000 & echo $!; wait' &
+(sleep 1000 & echo $!)
+trap '' TERM
+echo ready
+while :; do sleep 0.1; done
+"""
+"""A task with a grandchild, one in a session of its own, an orphan in its group, and that ignores TERM."""
+
+
+def watchdog_of(pid: int) -> int:
+    (found,) = [child for child in children(pid) if any("watchdog" in word for word in command(child))]
+    return found
+
+
+def test_kill_9_of_run_ends_the_whole_family_and_the_lease_ends_in_tainted(fleet: Fleet) -> None:
+    turn = fleet.start("run", "-n", "3", "--ttl", "2s", "--", "sh", "-c", FAMILY)
+    printed = []
+    while (line := turn.line()) != "ready" or len(printed) < 3:
+        printed += [int(line)] if line != "ready" else []
+        if len(printed) == 3 and line != "ready":
+            continue
+    watchdog = watchdog_of(turn.pid)
+    family = {*printed, *descendants(turn.pid)}
+    assert len(family) >= 7
+    (held,) = fleet.lab.context().store.open_reservations()
+    fleet.lab.close()
+
+    turn.send(signal.SIGKILL)
+    wait_until(lambda: not any(lives(pid) for pid in family), "somebody of the family survived")
+    assert not lives(watchdog)
+    assert turn.end().status == 137
+    wait_until(lambda: datetime.now(UTC) > (held.expires_at or held.created_at) and reaped(fleet))
+    names = ("node1", "node2", "node3")
+    assert fleet.history()[3:] == [(name, "taint", "lease expired") for name in names]
+    assert fleet.states() == dict.fromkeys(names, "tainted")
+
+
+def reaped(fleet: Fleet) -> bool:
+    return fleet.bmhctl("reap", "-o", "name").stdout != ""
+
+
+def test_kill_9_of_run_on_a_terminal_ends_the_task(toml_fleet: Fleet) -> None:
+    task = "echo ready; sh -c 'sleep 1000; true'; true"
+    program = (os.sys.executable, "-m", "bmhctl", "run", "--host", "node1", "--", "sh", "-c", task)  # type: ignore[attr-defined]
+    terminal = on_terminal(toml_fleet, *program)
+    terminal.expect("ready")
+    wait_until(lambda: any(command(pid)[:1] == ["sleep"] for pid in descendants(terminal.pid)))
+    family = descendants(terminal.pid)
+    terminal.kill(signal.SIGKILL)
+    assert ended(terminal) == 137
+    wait_until(lambda: not any(lives(pid) for pid in family))
+
+
+def test_kill_9_of_the_watchdog_leaves_run_and_task_alone(fleet: Fleet) -> None:
+    turn = fleet.start("run", "--host", "node1", "--", "sh", "-c", "echo ready; read line; exit 3", pipe_in=True)
+    assert turn.line() == "ready"
+    watchdog = watchdog_of(turn.pid)
+    os.kill(watchdog, signal.SIGKILL)
+    wait_until(lambda: not lives(watchdog))
+    assert turn.process.stdin is not None
+    turn.process.stdin.write("go\n")
+    assert turn.end() == Run(3, "", "")
+    assert fleet.history()[-1] == ("node1", "taint", "task failed: exit 3")
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        "task.Child = killed_by_itself(task.Child, 9, after=True)",
+        "child.signal.pthread_sigmask = killed_by_itself(signal.pthread_sigmask, 9, before=True)",
+    ],
+    ids=["just started", "just before"],
+)
+def test_kill_9_as_the_task_starts_leaves_nothing_running(patch: str, toml_fleet: Fleet) -> None:
+    turn = toml_fleet.start("run", "--host", "node1", "--", "sh", "-c", "exec sleep 1003", patch=patch)
+    assert turn.end().status == 137  # its streams are at their end: all who had them are gone

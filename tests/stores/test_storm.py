@@ -1,0 +1,205 @@
+"""Many processes that wait for few hosts, and many that are killed: nothing is shared, overtaken, starved or lost.
+
+``BMHCTL_TEST_SCALE=1`` runs the race in full: 32 processes, 8 hosts, 1,000 grants; the default is a fifth of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bmhctl.model import State
+from bmhctl.stores.engine import HostQuery
+from bmhctl.usecases import hosts, queue, reservations, verbs
+from bmhctl.usecases.choosing import Choice
+from tests.conftest import Lab, environment
+
+SCALE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.2"))
+PROCESSES = 32 if SCALE >= 1 else 16
+HOSTS = 8
+PATIENCE = 60 + 300 * SCALE
+"""Seconds after which a race that goes on is given up."""
+
+
+@pytest.fixture
+def fleet(lab: Lab) -> Lab:
+    """Eight hosts that are available, and the clock that the other processes have."""
+    lab.clock.now = datetime.now(UTC)
+    hosts.add(lab.context(), [f"node[1-{HOSTS}]"], hosts.FactChanges())
+    verbs.ready(lab.context(), Choice(everything=True))
+    lab.close()
+    return lab
+
+
+def spawn(code: str, *args: object, actor: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code, *map(str, args)],
+        env=environment(BMHCTL_ACTOR=actor),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+RACER = """
+import json, os, sys, time
+from bmhctl import open_inventory
+from bmhctl.model import State
+from bmhctl.stores.engine import HostQuery
+from bmhctl.usecases import queue
+from bmhctl.wants import load_wants, total
+
+inventory, marks, size, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+overtaken, waits, settle = [], [], queue._settle
+
+def settled(attempt, ticket, hosts, **options):
+    # in the granting transaction: all who came before must find enough left
+    store = attempt.ctx.store
+    left = store.count(HostQuery(states=frozenset({State.AVAILABLE}))) - len(hosts)
+    for other in store.tickets():
+        if ticket is None or other.id < ticket.id:
+            left -= total(load_wants(other.wants))
+            if left < 0:
+                overtaken.append((ticket and ticket.id, other.id))
+    return settle(attempt, ticket, hosts, **options)
+
+queue._settle = settled
+with open_inventory(inventory) as lab:
+    for _ in range(rounds):
+        began = time.monotonic()
+        held = lab.reserve(count=size, wait=True)
+        waits.append(time.monotonic() - began)
+        names = [host.name for host in held.hosts]
+        for name in names:
+            os.close(os.open(os.path.join(marks, name), os.O_CREAT | os.O_EXCL))  # fails if another holds it
+        assert len(set(names)) == size
+        for name in names:
+            os.unlink(os.path.join(marks, name))
+        lab.release(held.reservation.id)
+        lab.reset(*names)
+        lab.ready(*names)
+json.dump({"overtaken": overtaken, "longest": max(waits)}, sys.stdout)
+"""
+
+
+def test_who_waits_is_served_in_turn_and_alone_gangs_among_ones(fleet: Lab, tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    rounds = max(1, round(1000 * SCALE / PROCESSES))
+    sizes = [4 if number % 8 == 0 else 1 for number in range(PROCESSES)]
+    began = time.monotonic()
+    racers = [
+        spawn(RACER, fleet.path, marks, size, rounds, actor=f"racer{number}") for number, size in enumerate(sizes)
+    ]
+
+    ends = []
+    for racer in racers:
+        out, err = racer.communicate(timeout=PATIENCE)
+        ends.append((racer.returncode, err, json.loads(out)["overtaken"] if out else None))
+        print(racer.pid, out)
+
+    print(f"{PROCESSES * rounds} grants by {PROCESSES} processes in {time.monotonic() - began:.1f} s")
+    assert ends == [(0, "", [])] * PROCESSES
+    ctx = fleet.context()
+    reserves = [event for event in ctx.store.events() if event.verb == "reserve"]
+    assert len(reserves) == rounds * sum(sizes)
+    assert {event.actor for event in reserves} == {f"racer{number}" for number in range(PROCESSES)}
+    assert [host.state for host in ctx.store.hosts(HostQuery())] == [State.AVAILABLE] * HOSTS
+    assert (ctx.store.open_reservations(), ctx.store.tickets(), list(marks.iterdir())) == ([], [], [])
+    assert not list(tmp_path.glob("*.claims")), "no claim is left, nor the folder they were in"
+
+
+VICTIM = """
+import sys
+from bmhctl import open_inventory
+
+with open_inventory(sys.argv[1]) as lab:
+    while True:
+        held = lab.reserve(count=int(sys.argv[2]), wait=True, ttl="1s")
+        print("held", flush=True)
+        names = [host.name for host in held.hosts]
+        lab.release(held.reservation.id)
+        lab.reset(*names)
+        lab.ready(*names)
+"""
+
+
+def test_after_a_storm_of_kills_time_brings_every_host_back(fleet: Lab) -> None:
+    dice = random.Random(8)
+    victims: list[subprocess.Popen[str]] = []
+    kills = round(40 * SCALE)
+    for number in range(kills):
+        while len(victims) < 12:
+            victims.append(spawn(VICTIM, fleet.path, dice.choice([1, 1, 1, 4]), actor=f"victim{number}"))
+        beaten = victims.pop(dice.randrange(len(victims)))
+        time.sleep(dice.uniform(0, 0.5))  # the kill comes whenever it comes: starting, waiting, holding, giving back
+        beaten.kill()
+        beaten.communicate()
+    for victim in victims:
+        victim.kill()
+        victim.communicate()
+
+    lab = fleet.context("operator")
+    fleet.clock.now = datetime.now(UTC)
+    held = {host.name for host in lab.store.hosts(HostQuery(states=frozenset({State.RESERVED})))}
+    fleet.clock.move(seconds=2)
+    reaped = reservations.reap_expired(lab)
+
+    assert {host.name for one in reaped.items for host in one.hosts} == held
+    assert lab.store.open_reservations() == []
+    assert {h.name for h in lab.store.hosts(HostQuery(states=frozenset({State.TAINTED})))} >= held
+    assert queue.queue(lab).items == ()
+    verbs.reset(lab, Choice(states=frozenset({State.TAINTED})))
+    verbs.ready(lab, Choice(states=frozenset({State.INITIAL})))
+    everything = reservations.reserve(lab, reservations.wish_for(count=HOSTS))
+    assert len(everything.held.hosts) == HOSTS, "nothing that the dead left behind keeps a host"
+
+
+def test_when_all_who_hold_and_all_who_wait_are_killed_every_host_is_tainted_in_time(fleet: Lab) -> None:
+    holders = [spawn(HOLDER, fleet.path, actor=f"holder{number}") for number in range(4)]
+    for holder in holders:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+    waiters = [spawn(HOLDER, fleet.path, actor=f"waiter{number}") for number in range(4)]
+    lab = fleet.context("operator")
+    until(lambda: len(queue.queue(lab).items) == len(waiters))
+
+    for process in (*holders, *waiters):
+        process.kill()
+        process.communicate()
+
+    fleet.clock.now = datetime.now(UTC)
+    assert queue.queue(lab).items == ()
+    fleet.clock.move(minutes=2)
+    assert len(reservations.reap_expired(lab).items) == len(holders)
+    assert [host.state for host in lab.store.hosts(HostQuery())] == [State.TAINTED] * HOSTS
+
+
+HOLDER = """
+import sys
+from bmhctl import open_inventory
+
+with open_inventory(sys.argv[1]) as lab:
+    lab.reserve(count=2, wait=True, ttl="1m")
+    print("held", flush=True)
+    sys.stdin.close()
+    while True:
+        __import__("time").sleep(60)
+"""
+
+
+def until(condition) -> None:  # type: ignore[no-untyped-def]  # any callable
+    """Awaits what other processes make true; a test that waits too long has failed."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.02)

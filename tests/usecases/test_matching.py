@@ -1,0 +1,146 @@
+"""Who gets which hosts: against a search through all the ways there are, and what each ticket holds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import combinations, permutations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bmhctl.model import Host, HostSpec, State
+from bmhctl.usecases.matching import Match, left_over, match
+from bmhctl.wants import Wants, parse_want, total
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def host(number: int, labels: str = "") -> Host:
+    """A free host; ``labels`` is one label for each letter."""
+    return Host(HostSpec(f"node{number}", labels=dict.fromkeys(labels, "")), State.AVAILABLE, NOW, id=number)
+
+
+def wants(*texts: str) -> Wants:
+    return tuple(parse_want(text) for text in texts)
+
+
+def names(hosts: tuple[Host, ...] | list[Host]) -> list[str]:
+    return [one.name for one in hosts]
+
+
+fleets = st.lists(st.text("abc", max_size=3), max_size=5).map(
+    lambda labels: [host(number, text) for number, text in enumerate(labels, 1)]
+)
+requests = st.lists(
+    st.tuples(st.sampled_from(["", "a", "b", "c", "a,b", "!a", "!b,c"]), st.integers(1, 2)), min_size=1, max_size=3
+).map(lambda rows: wants(*(f"{selector}*{count}" for selector, count in rows)))
+
+
+def can_serve(request: Wants, chosen: tuple[Host, ...]) -> bool:
+    """Whether each of the hosts can be given to a want of its own."""
+    slots = [want for want in request for _ in range(want.count)]
+    return any(
+        all(want.fits(one.spec) for want, one in zip(order, chosen, strict=True))
+        for order in permutations(slots, len(chosen))
+    )
+
+
+def best(request: Wants, free: list[Host]) -> tuple[Host, ...]:
+    """As many hosts as can be served at once, the first of them; ``combinations`` come in the order of ``free``."""
+    for size in range(min(total(request), len(free)), 0, -1):
+        for chosen in combinations(free, size):
+            if can_serve(request, chosen):
+                return chosen
+    return ()
+
+
+@given(requests, fleets)
+def test_a_match_is_the_best_of_all_there_are(request: Wants, free: list[Host]) -> None:
+    found = match(request, free)
+
+    assert sorted(names(found.hosts)) == sorted(names(best(request, free)))
+    assert found.missing == total(request) - len(found.hosts)
+
+
+@given(requests, fleets)
+def test_the_hosts_come_in_the_order_of_the_wants_that_they_meet(request: Wants, free: list[Host]) -> None:
+    found = match(request, free)
+
+    if not found.missing:
+        slots = [want for want in request for _ in range(want.count)]
+        assert all(want.fits(one.spec) for want, one in zip(slots, found.hosts, strict=True))
+
+
+def test_a_host_that_two_wants_fit_goes_to_the_one_that_has_no_other() -> None:
+    both, plain = host(1, "ab"), host(2, "a")
+
+    assert match(wants("a", "b"), [both, plain]) == Match((plain, both), 0)
+
+
+def test_the_first_hosts_are_used_though_the_wants_come_in_another_order() -> None:
+    hosts = [host(1, "ab"), host(2, "a"), host(3, "b")]
+
+    assert match(wants("a", "b"), hosts) == Match((hosts[1], hosts[0]), 0)
+
+
+def test_a_long_chain_of_hosts_moves_on_for_the_last_want() -> None:
+    chain = [host(n) for n in range(300)]
+    request = tuple(
+        parse_want(f"k{n}") for n in range(300)
+    )  # want n fits host n and host n + 1, so that each may have to move
+    hosts = [
+        Host(HostSpec(one.name, labels={f"k{n}": "", f"k{n - 1}": ""}), State.AVAILABLE, NOW, id=n)
+        for n, one in enumerate(chain)
+    ]
+
+    assert match(request, hosts[1:] + hosts[:1]).missing == 0
+
+
+def test_ten_thousand_hosts_are_matched_in_one_pass() -> None:
+    hosts = [host(n, "a") for n in range(10_000)]
+
+    assert match(wants("a*9999", "b"), hosts) == Match(tuple(hosts[:9999]), 1)
+
+
+def everything_comes_back(_: Wants) -> bool:
+    return True
+
+
+def needs_an_operator(_: Wants) -> bool:
+    return False
+
+
+FREE = [host(1, "a"), host(2, "a"), host(3, "b")]
+
+
+def test_what_an_earlier_ticket_can_take_whole_is_set_aside_for_it() -> None:
+    assert names(left_over([wants("a*2")], FREE, needs_an_operator)) == ["node3"]
+
+
+def test_an_earlier_ticket_that_misses_some_holds_just_those_that_match() -> None:
+    assert names(left_over([wants("a*4")], FREE, everything_comes_back)) == ["node3"]
+
+
+def test_an_earlier_ticket_that_needs_an_operator_holds_nothing() -> None:
+    assert names(left_over([wants("a*4")], FREE, needs_an_operator)) == ["node1", "node2", "node3"]
+
+
+def test_earlier_tickets_choose_in_the_order_of_their_age() -> None:
+    assert names(left_over([wants("a"), wants("a", "b")], [*FREE, host(4, "b")], everything_comes_back)) == ["node4"]
+    assert names(left_over([wants("a*2"), wants("a")], FREE, everything_comes_back)) == ["node3"]
+
+
+@given(st.lists(requests, max_size=3), fleets, st.booleans())
+def test_who_comes_later_never_takes_what_the_earlier_ones_match(
+    earlier: list[Wants], free: list[Host], comes_back: bool
+) -> None:
+    left = left_over(earlier, free, lambda _: comes_back)
+
+    held = [one for one in free if one not in left]
+    assert left == [one for one in free if one not in held]
+    for request in earlier[:1]:
+        whole = not match(request, free).missing
+        first = match(request, free).hosts if whole or comes_back else ()
+        assert set(names(first)) <= set(names(held))
+    if not earlier:
+        assert left == free
