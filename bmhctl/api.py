@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from bmhctl.actors import default_actor
+from bmhctl.errors import BmhctlError
 from bmhctl.model import Event, Host, State
 from bmhctl.results import Held, Outcomes, Status, Why
 from bmhctl.selector import EVERY_HOST, Selector, parse_selector
@@ -255,7 +256,10 @@ class Inventory:
         try:
             yield held
         except BaseException as error:
-            self.release(held.reservation.id, reason=f"task failed: {type(error).__name__}")
+            try:
+                self.release(held.reservation.id, reason=f"task failed: {type(error).__name__}")
+            except BmhctlError as lost:
+                error.add_note(f"and its hosts could not be given back: {lost.message}")
             raise
         self.release(held.reservation.id, reason="task completed")
 
@@ -314,7 +318,9 @@ class Inventory:
 
 
 def _length(value: timedelta | str | bool | None) -> timedelta | None:
-    return parse_duration(value) if isinstance(value, str) else value or None if not isinstance(value, bool) else None
+    if isinstance(value, bool):
+        return None
+    return parse_duration(value) if isinstance(value, str) else value
 
 
 def _selector(text: str | None) -> Selector:

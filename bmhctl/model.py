@@ -195,6 +195,15 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Power(StrEnum):
+    """What can be asked of a host's power."""
+
+    ON = "on"
+    OFF = "off"
+    CYCLE = "cycle"
+    STATUS = "status"
+
+
 @dataclass(frozen=True, slots=True)
 class CheckResult:
     """What one check or cleanup step said of one host; ``seconds`` is how long it took, ``at`` when it ended."""

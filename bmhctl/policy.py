@@ -96,9 +96,13 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
     defaults = table(document.get("defaults", {}), "defaults")
     known(defaults, ("ttl", "max_ttl", "quarantine_after"), "defaults")
     quarantine_after = whole_number(defaults.get("quarantine_after", 3), 1, 1000, "defaults.quarantine_after")
+    max_ttl = _lease(defaults, "max_ttl", timedelta(days=3))
+    ttl = _lease(defaults, "ttl", timedelta(hours=4))
+    if "ttl" not in defaults and max_ttl is not None and ttl is not None:
+        ttl = min(ttl, max_ttl)
     policy = Policy(
-        ttl=_lease(defaults, "ttl", timedelta(hours=4)),
-        max_ttl=_lease(defaults, "max_ttl", timedelta(days=3)),
+        ttl=ttl,
+        max_ttl=max_ttl,
         quarantine_after=quarantine_after,
         checks=_steps(document, "checks"),
         cleanup=_steps(document, "cleanup"),

@@ -50,7 +50,7 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A reservation and the hosts it holds now, in the order of their names."""
+    """A reservation and the hosts it holds now: a grant's in the order of what was asked for, else by name."""
 
     reservation: Reservation
     hosts: tuple[Host, ...]

@@ -68,7 +68,10 @@ def describe(wants: Sequence[Want]) -> str:
 
 def dump_wants(wants: Sequence[Want]) -> str:
     """The wants as a text that :func:`load_wants` reads back; equal wants give equal texts."""
-    rows = [[str(want.selector), want.count] if want.name is None else [want.name] for want in wants]
+    rows = [
+        [",".join(sorted(map(str, want.selector.terms))), want.count] if want.name is None else [want.name]
+        for want in wants
+    ]
     return json.dumps(sorted(rows, key=str), separators=(",", ":"))
 
 

@@ -94,6 +94,14 @@ def test_waiting_ends_in_time(path: Path) -> None:
         assert refused.value.status is ExitStatus.TIMED_OUT
 
 
+def test_no_time_to_wait_is_no_wait(path: Path) -> None:
+    with open_inventory(path, actor="alice", create=True) as lab:
+        lab.add("node1")
+        with pytest.raises(BmhctlError) as refused:
+            lab.reserve("node1", wait=timedelta(0))
+        assert refused.value.status is ExitStatus.TIMED_OUT
+
+
 def test_the_package_offers_its_names_and_imports_nothing_before_they_are_used() -> None:
     code = "import bmhctl, sys; print(sorted(m for m in sys.modules if m.startswith('bmhctl')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

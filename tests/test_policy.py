@@ -46,7 +46,11 @@ def test_a_whole_policy_is_read() -> None:
         ({"defaults": {"ttl": "5"}}, "defaults.ttl: '5' is not a duration", "write it like 90s, 20m, 4h, 3d or 1h30m"),
         ({"defaults": {"ttl": "0s"}}, "defaults.ttl is zero", 'a lease needs a length, or "none" for no end'),
         ({"defaults": []}, "defaults must be a table, not []", None),
-        ({"defaults": {"quarantine_after": True}}, "defaults.quarantine_after must be a whole number from 1 to 1000", None),
+        (
+            {"defaults": {"quarantine_after": True}},
+            "defaults.quarantine_after must be a whole number from 1 to 1000",
+            None,
+        ),
         ({"checks": {"x": {}}}, "checks.x has none of command, tcp, http", "give each step exactly one of them"),
         ({"checks": {"x": {"tcp": 22, "command": ["a"]}}}, "checks.x has command and tcp", None),
         ({"checks": {"x": {"tcp": 70000}}}, "checks.x.tcp must be a whole number from 1 to 65535, not 70000", None),
@@ -77,3 +81,7 @@ def test_each_mistake_is_named_with_its_key(document: dict[str, object], message
 def test_a_default_lease_longer_than_the_longest_is_refused() -> None:
     with pytest.raises(InvalidError, match=r"defaults\.ttl is longer than defaults\.max_ttl"):
         parse_policy({"defaults": {"ttl": "2d", "max_ttl": "1d"}})
+
+
+def test_a_longest_lease_alone_shortens_the_usual_one() -> None:
+    assert parse_policy({"defaults": {"max_ttl": "2h"}}).ttl == timedelta(hours=2)

@@ -164,6 +164,10 @@ def run(args: list[str]) -> int:
         return invocation.fail(UnreachableError("stdout is closed: nothing was done", hint="use > /dev/null"), args)
     try:
         status = _run(args, invocation)
+        if status and "--shell" in args and _command_in(args) == "reserve":
+            from bmhctl.runner.environment import unset_line
+
+            sys.stdout.write(unset_line(status) + "\n")  # however it failed: eval must fail with it
         sys.stdout.flush()
     except BrokenPipeError:
         status = 128 + signal.SIGPIPE
@@ -193,7 +197,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
             root.invoke(ctx)
         return ExitStatus.DONE
     except BmhctlError as error:
-        return invocation.fail(error, args)
+        return _own(invocation.fail(error, args), args)
     except typer.Exit as done:
         return int(done.exit_code)
     except KeyboardInterrupt:
@@ -208,9 +212,20 @@ def _run(args: list[str], invocation: Invocation) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        status = invocation.fail(_usage(error), args)
-        context = getattr(error, "ctx", None)
-        return _OWN_FAILURES.get(context.info_name, status) if context else status
+        return _own(invocation.fail(_usage(error), args), args)
+
+
+def _own(status: int, args: list[str]) -> int:
+    return _OWN_FAILURES.get(_command_in(args) or "", status)
+
+
+def _command_in(args: list[str]) -> str | None:
+    """The command that is called, for failures that come before it is known."""
+    takes_value = {name for option in GLOBAL_OPTIONS if not option.is_flag for name in option.opts}
+    position = 0
+    while position < len(args) and args[position].startswith("-"):
+        position += 2 if args[position] in takes_value else 1
+    return args[position] if position < len(args) else None
 
 
 def _check_text(args: list[str]) -> None:

@@ -9,7 +9,7 @@ import typer
 from bmhctl.cli.invocation import session
 from bmhctl.cli.options import DryRun, Force, HostNames, Jobs, Reason, Reservation, SelectorText, States, choice
 from bmhctl.errors import UsageError
-from bmhctl.probes.bmc import Power
+from bmhctl.model import Power
 from bmhctl.results import Outcomes
 from bmhctl.units import parse_duration
 from bmhctl.usecases import hardware

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from bmhctl.cli.options import DryRun, HostName, HostNames, Reason, SelectorText
 from bmhctl.errors import UsageError
 from bmhctl.output import Format, check, render
 from bmhctl.results import Document, Done, Hosts, Imported, Outcomes
+from bmhctl.stores.discovery import VARIABLE
 
 _Address = Annotated[
     str | None, typer.Option("--address", metavar="ADDRESS", help="IP address or DNS name; {name} is the host's name.")
@@ -45,7 +47,7 @@ def init(
     from bmhctl.usecases import homes
 
     invocation = invocation_of(ctx)
-    invocation.inventory = invocation.inventory or "bmh.toml"
+    invocation.inventory = invocation.inventory or os.environ.get(VARIABLE) or "bmh.toml"
     check(Done, invocation.display())
     if adopt:
         with session(ctx, Done) as lab:

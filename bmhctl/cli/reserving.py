@@ -22,7 +22,7 @@ from bmhctl.cli.options import (
     field_list,
     lease,
 )
-from bmhctl.errors import BmhctlError, UnreachableError
+from bmhctl.errors import UnreachableError
 from bmhctl.output import hush
 from bmhctl.results import Done, Grant, Plan, Queue, Reservations
 from bmhctl.selector import parse_selector
@@ -77,21 +77,14 @@ def reserve(
     from bmhctl.cli.waiting import patience_of
     from bmhctl.usecases.queue import reserve_or_wait
 
-    try:
-        wish = _wish(hosts, selector, count, want, purpose, ttl, request_id)
-        patience = patience_of(ctx, wait)
-        with session(ctx, Plan if dry_run else Grant) as lab:
-            if dry_run:
-                lab.show(usecases.plan_reserve(lab.context, wish))
-                return
-            grant = reserve_or_wait(lab.context, wish, patience, check=check)
-            _answer(lab, grant, shell, is_safe=request_id is not None)
-    except BmhctlError as error:
-        if shell:
-            from bmhctl.runner.environment import unset_line
-
-            sys.stdout.write(unset_line(int(error.status)) + "\n")
-        raise
+    wish = _wish(hosts, selector, count, want, purpose, ttl, request_id)
+    patience = patience_of(ctx, wait)
+    with session(ctx, Plan if dry_run else Grant) as lab:
+        if dry_run:
+            lab.show(usecases.plan_reserve(lab.context, wish))
+            return
+        grant = reserve_or_wait(lab.context, wish, patience, check=check)
+        _answer(lab, grant, shell, is_safe=request_id is not None)
 
 
 def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
@@ -104,11 +97,13 @@ def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
 
         sys.stdout.write(export_line(grant.held.reservation.id, grant.held.hosts) + "\n")
         sys.stdout.flush()
-    except OSError as error:
-        hush(lab.display.stdout)
+    except BaseException as error:
         if is_safe:
             raise
         usecases.give_up(lab.context, grant.held.reservation.id, "the answer could not be written")
+        if not isinstance(error, OSError):
+            raise
+        hush(lab.display.stdout)
         raise UnreachableError(
             f"can't write the answer ({error.strerror}): what was reserved is given back",
             details={"reservation": grant.held.reservation.id},

@@ -175,9 +175,3 @@ def edges(verb: Verb, source: State | None) -> tuple[Edge, ...]:
 def sources(verb: Verb) -> tuple[State, ...]:
     """The states that a verb leaves from, in the order of :class:`State`."""
     return tuple(s for s in State if edges(verb, s))
-
-
-def dests(verb: Verb) -> tuple[State, ...]:
-    """The states that a verb can lead to, in the table's order, each once."""
-    found = dict.fromkeys(edge.dest for edge in EDGES if edge.verb is verb and edge.dest)
-    return tuple(found)

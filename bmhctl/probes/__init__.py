@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from threading import Event
+from threading import Event, Thread
+from typing import Generic, TypeVar
 
 from bmhctl.model import CheckResult, HostSpec, Verdict
 from bmhctl.policy import PLACEHOLDER, Step, StepKind
 
 RETRY_PAUSE = 1.0
 """Seconds between two tries of a step."""
+
+_TICK = 0.1  # seconds between two looks whether what is waited for is still wanted
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,46 @@ class UnfillableError(Exception):
     """A placeholder without a value, or with one that a program could take for an option."""
 
 
+class InterruptedStepError(Exception):
+    """Nobody wants to know any more."""
+
+
+def within(seconds: float, cancelled: Event, work: Callable[[], _T]) -> _T:
+    """What ``work`` returns or raises; :class:`TimeoutError` when it takes longer than it may.
+
+    Raises :class:`InterruptedStepError` when it is cancelled. Work that can't be ended from outside (a name that is
+    resolved, a server that sends a byte now and then) is left behind: it must not change anything by then.
+    """
+    answer = _Answer(work)
+    Thread(target=answer.find, daemon=True).start()
+    deadline = time.monotonic() + seconds
+    while not answer.found.wait(max(0.0, min(_TICK, deadline - time.monotonic()))):
+        if cancelled.is_set():
+            raise InterruptedStepError
+        if time.monotonic() >= deadline:
+            raise TimeoutError
+    if answer.error is not None:
+        raise answer.error
+    return answer.values[0]
+
+
+class _Answer(Generic[_T]):
+    """What a piece of work came to, once it is found."""
+
+    def __init__(self, work: Callable[[], _T]) -> None:
+        self.found = Event()
+        self.values: list[_T] = []
+        self.error: BaseException | None = None
+        self._work = work
+
+    def find(self) -> None:
+        try:
+            self.values.append(self._work())
+        except BaseException as error:  # noqa: BLE001 - raised again where the answer is awaited
+            self.error = error
+        self.found.set()
+
+
 def run(step: Step, spec: HostSpec, setting: Setting) -> CheckResult:
     """Runs a step, and again as often as it has retries while it fails; waits for its end, at most its timeout a try.
 
@@ -42,7 +86,7 @@ def run(step: Step, spec: HostSpec, setting: Setting) -> CheckResult:
         verdict, detail = _try(step, spec, setting)
         if verdict is Verdict.PASS or attempt == step.retries or setting.cancelled.wait(RETRY_PAUSE):
             break
-    if step.retries and verdict is not Verdict.PASS:
+    if attempt and verdict is not Verdict.PASS:
         detail = f"{detail} (tried {attempt + 1} times)"
     return CheckResult(step.name, verdict, detail, time.monotonic() - started)
 
@@ -57,17 +101,19 @@ def _try(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, str]:
             case StepKind.TCP:
                 from bmhctl.probes.tcp import connect
 
-                return connect(step, spec)
+                return connect(step, spec, setting)
             case StepKind.HTTP:
                 from bmhctl.probes.http import fetch
 
-                return fetch(step, spec)
+                return fetch(step, spec, setting)
             case StepKind.REDFISH:
                 from bmhctl.probes.redfish import consult
 
                 return consult(step, spec, setting)
     except UnfillableError as error:
         return Verdict.FAIL, str(error)
+    except InterruptedStepError:
+        return Verdict.UNKNOWN, "interrupted"
 
 
 def fill(part: str, spec: HostSpec) -> str:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from bmhctl.errors import BmhctlError, ExitStatus
-from bmhctl.model import Bmc, Fact
-
-if TYPE_CHECKING:
-    from threading import Event
-
-    from sushy.resources.system.system import System
+from bmhctl.model import Bmc, Fact, Power
+from bmhctl.probes import InterruptedStepError, Setting, within
 
 _T = TypeVar("_T")
 _SYSTEMS = "/redfish/v1/Systems"
-_REDFISH = re.compile(
-    r"(?:redfish|redfish-virtualmedia|redfish-uefihttp|idrac-redfish|idrac-virtualmedia|ilo5-redfish)"
+_REDFISH = (
+    "redfish",
+    "redfish-virtualmedia",
+    "redfish-uefihttp",
+    "idrac-redfish",
+    "idrac-virtualmedia",
+    "ilo5-redfish",
 )
 _POLL = 0.5  # seconds between two looks at a power state, which lags a command
 
@@ -32,15 +33,6 @@ class BmcError(BmhctlError):
 
     status = ExitStatus.STEP_FAILED
     code = "bmc"
-
-
-class Power(StrEnum):
-    """What can be asked of a host's power."""
-
-    ON = "on"
-    OFF = "off"
-    CYCLE = "cycle"
-    STATUS = "status"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +53,7 @@ def endpoint(bmc: Bmc) -> Endpoint:
     kind, _, transport = parts.scheme.partition("+")
     if kind in ("http", "https"):
         transport = kind
-    elif _REDFISH.fullmatch(kind):
+    elif kind in _REDFISH:
         transport = transport or "https"
     else:
         raise BmcError(
@@ -75,20 +67,45 @@ def endpoint(bmc: Bmc) -> Endpoint:
     return Endpoint(f"{transport}://{parts.netloc}", system)
 
 
-def credentials(reference: str | None, environ: Mapping[str, str]) -> tuple[str, str] | None:
+def ask(bmc: Bmc | None, setting: Setting, timeout: timedelta, question: Callable[[Controller], _T]) -> _T:
+    """What a BMC answers, or does; raises :class:`BmcError` when it does not within ``timeout``."""
+    if bmc is None:
+        raise BmcError("it has no BMC declared", hint="bmhctl set HOST --bmc redfish+https://…")
+    where, seconds = endpoint(bmc), timeout.total_seconds()
+    deadline = time.monotonic() + seconds
+    login = credentials(bmc.credentials, setting, seconds)
+    try:
+        return within(
+            deadline - time.monotonic(),
+            setting.cancelled,
+            lambda: question(Controller(bmc, where, login, setting, seconds, deadline)),
+        )
+    except TimeoutError:
+        raise _silent(where, seconds) from None
+
+
+def _silent(where: Endpoint, seconds: float) -> BmcError:
+    return BmcError(f"its BMC at {where.url} did not answer in {seconds:g} s")
+
+
+# where a BMC's user and password come from
+
+
+def credentials(reference: str | None, setting: Setting, seconds: float) -> tuple[str, str] | None:
     """User and password from a reference (``env:``, ``file:``, ``command:``): one line, ``user:password``.
 
-    Raises :class:`BmcError` when there is none; neither is ever shown.
+    Files and commands are looked for from the setting's folder. Raises :class:`BmcError` when there is none; neither
+    is ever shown.
     """
     if reference is None:
         return None
     kind, _, what = reference.partition(":")
     try:
-        line = _SOURCES[kind](what, environ)
-    except (OSError, ValueError, KeyError) as error:
+        line = _SOURCES[kind](what, setting, seconds)
+    except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or type(error).__name__
         raise BmcError(f"its credentials {kind}:{what} can't be read: {said}", hint=_CREDENTIALS_HINT) from None
-    user, colon, password = line.partition(":")
+    user, colon, password = line.split("\n", 1)[0].strip().partition(":")
     if not colon:
         raise BmcError(f"its credentials {kind}:{what} hold no user:password", hint=_CREDENTIALS_HINT)
     return user, password
@@ -97,48 +114,89 @@ def credentials(reference: str | None, environ: Mapping[str, str]) -> tuple[str,
 _CREDENTIALS_HINT = "they are one line: user:password"
 
 
-def _from_environment(name: str, environ: Mapping[str, str]) -> str:
-    if name not in environ:
+def _from_environment(name: str, setting: Setting, _: float) -> str:
+    if name not in setting.environ:
         raise BmcError(f"its credentials are in ${name}, which is not set", hint=f"export {name}=user:password")
-    return environ[name].strip()
+    return setting.environ[name]
 
 
-def _from_file(path: str, _: Mapping[str, str]) -> str:
-    from pathlib import Path
-
-    return Path(path).expanduser().read_text(encoding="utf-8").split("\n", 1)[0].strip()
+def _from_file(path: str, setting: Setting, _: float) -> str:
+    return (Path(setting.folder) / Path(path).expanduser()).read_text(encoding="utf-8")
 
 
-def _from_command(command: str, environ: Mapping[str, str]) -> str:
+def _from_command(command: str, setting: Setting, seconds: float) -> str:
     import shlex
     import subprocess
 
-    done = subprocess.run(
-        shlex.split(command), env=dict(environ), stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False
-    )
-    if done.returncode:
-        raise BmcError(f"the command that gives its credentials ended with {done.returncode}", hint=_CREDENTIALS_HINT)
-    return done.stdout.decode("utf-8", "replace").split("\n", 1)[0].strip()
+    from bmhctl.probes.command import call
+
+    ended = call(shlex.split(command), setting, seconds, stderr=subprocess.DEVNULL)
+    if setting.cancelled.is_set():
+        raise InterruptedStepError
+    if ended.status != 0:
+        raise BmcError(f"the command that gives its credentials: {ended.words(seconds)}", hint=_CREDENTIALS_HINT)
+    return ended.output.decode("utf-8")
 
 
-_SOURCES: dict[str, Callable[[str, Mapping[str, str]], str]] = {
+_SOURCES: dict[str, Callable[[str, Setting, float], str]] = {
     "env": _from_environment,
     "file": _from_file,
     "command": _from_command,
 }
 
 
-class Controller:
-    """One host's system at its BMC. Every method takes at most ``timeout`` and raises :class:`BmcError`."""
+# talking with it
 
-    def __init__(self, bmc: Bmc | None, environ: Mapping[str, str], timeout: timedelta) -> None:
-        if bmc is None:
-            raise BmcError("it has no BMC declared", hint="bmhctl set HOST --bmc redfish+https://…")
-        self._where = endpoint(bmc)
-        self._deadline = time.monotonic() + timeout.total_seconds()
-        self._seconds = timeout.total_seconds()
-        login = credentials(bmc.credentials, environ)
-        self._system: System = self._asked(lambda: self._open(bmc, login))
+
+@cache
+def _sushy() -> Any:
+    """The library, which says what it has to say by its exceptions only."""
+    try:
+        import sushy
+    except ImportError:
+        raise BmcError("sushy is not installed", hint="pip install 'bmhctl[redfish]'") from None
+    import logging
+
+    log = logging.getLogger("sushy")
+    log.addHandler(logging.NullHandler())
+    log.propagate = False
+    return sushy
+
+
+class _NoLogin:
+    """For a BMC that lets anyone in; without it sushy would try to log in as nobody."""
+
+    def set_context(self, root: object, connector: object) -> None:
+        """Needs nothing."""
+
+    def authenticate(self) -> None:
+        """Does nothing."""
+
+
+class Controller:
+    """One host's system at its BMC, until a deadline: then nothing is asked of it any more.
+
+    Every method raises :class:`BmcError`.
+    """
+
+    def __init__(
+        self,
+        bmc: Bmc,
+        where: Endpoint,
+        login: tuple[str, str] | None,
+        setting: Setting,
+        seconds: float,
+        deadline: float,
+    ) -> None:
+        self._where = where
+        self._login = login
+        self._seconds = seconds
+        self._deadline = deadline
+        self._cancelled = setting.cancelled
+        root = self._asked(lambda: self._root(bmc), "is no Redfish service")
+        if where.system is None:
+            where = Endpoint(where.url, self._only_system(root))
+        self._system = self._asked(lambda: root.get_system(where.system), f"has no system {where.system}")
 
     def power(self) -> str:
         """``on``, ``off``, or ``unknown``."""
@@ -146,31 +204,25 @@ class Controller:
         state = self._asked(lambda: self._system.power_state)
         return {"On": "on", "Off": "off"}.get(getattr(state, "value", ""), "unknown")
 
-    def set_power(self, wanted: Power, cancelled: Event | None = None) -> str:
+    def set_power(self, wanted: Power) -> str:
         """Switches, and waits until the state is there; a state lags its command by seconds."""
-        import sushy
-
         before = self.power()
         goal = "off" if wanted is Power.OFF else "on"
         if before == goal and wanted is not Power.CYCLE:
             return before
-        restart = wanted is Power.CYCLE and before != "off"
-        reset = sushy.ResetType.ON if goal == "on" else sushy.ResetType.FORCE_OFF
-        self._asked(lambda: self._system.reset_system(sushy.ResetType.FORCE_RESTART if restart else reset))
+        if wanted is Power.CYCLE and before != "off":
+            self.reset("ForceRestart")
+        else:
+            self.reset("On" if goal == "on" else "ForceOff")
         while (state := self.power()) != goal:
             if time.monotonic() + _POLL > self._deadline:
                 raise BmcError(f"is still {state}, not {goal}, after {self._seconds:g} s")
-            if cancelled is not None and cancelled.wait(_POLL):
-                raise BmcError("was interrupted")
-            if cancelled is None:
-                time.sleep(_POLL)
+            self._cancelled.wait(_POLL)
         return state
 
     def reset(self, kind: str) -> None:
         """Sends a reset of Redfish's own name, such as ``ForceRestart`` or ``Nmi``."""
-        import sushy
-
-        self._asked(lambda: self._system.reset_system(sushy.ResetType(kind)))
+        self._asked(lambda: self._system.reset_system(_sushy().ResetType(kind)))
 
     def health(self) -> str:
         """``OK``, ``Warning``, ``Critical``, or ``unknown`` when the BMC reports none."""
@@ -180,87 +232,94 @@ class Controller:
 
     def inventory(self) -> dict[str, Fact]:
         """What the BMC knows of the hardware, as facts that selectors see; only what it reports."""
-        system = self._system
+        report = self._asked(lambda: self._system.json)
         found: dict[str, Fact] = {}
-        for key, name in (("vendor", "manufacturer"), ("model", "model"), ("serial", "serial_number")):
-            value = self._asked(lambda name=name: getattr(system, name, None))  # type: ignore[misc]  # the loop's own name
-            if isinstance(value, str) and value.strip():
-                found[key] = value.strip()
-        memory = self._asked(lambda: system.memory_summary)
-        if memory is not None and memory.size_gib:
-            found["memory"] = f"{int(memory.size_gib)}GiB"
-        summary = self._asked(lambda: system.json.get("ProcessorSummary") or {})
-        if isinstance(summary.get("Count"), int):
-            found["cpus"] = summary["Count"]
+        for key, name in (("vendor", "Manufacturer"), ("model", "Model"), ("serial", "SerialNumber")):
+            value = report.get(name)
+            if isinstance(value, str) and (line := "".join(filter(str.isprintable, value)).strip()):
+                found[key] = line[:200]
+        memory = _part(report, "MemorySummary").get("TotalSystemMemoryGiB")
+        if isinstance(memory, int | float) and memory >= 1:
+            found["memory"] = f"{int(memory)}GiB"
+        processors = _part(report, "ProcessorSummary")
+        counts = (processors.get(name) for name in ("LogicalProcessorCount", "CoreCount", "Count"))
+        cpus = next((count for count in counts if isinstance(count, int) and count > 0), None)
+        if cpus is not None:
+            found["cpus"] = cpus
         found["health"] = self.health()
         return found
 
-    def _open(self, bmc: Bmc, login: tuple[str, str] | None) -> System:
-        import logging
-        import warnings
-
-        try:
-            import sushy
-            import urllib3
-        except ImportError as error:
-            raise BmcError("sushy is not installed", hint="pip install 'bmhctl[redfish]'") from error
-        logging.getLogger("sushy").addHandler(logging.NullHandler())
-        logging.getLogger("sushy").propagate = False  # its warnings are told as errors, where they are any
-        if not bmc.verify_tls:
-            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
-        root = sushy.Sushy(
+    def _root(self, bmc: Bmc) -> Any:
+        sushy = _sushy()
+        return sushy.Sushy(
             self._where.url,
             verify=bmc.verify_tls,
-            auth=None if login is None else sushy.auth.BasicAuth(*login),
-            server_side_retries=0,
-            server_side_retries_delay=0,
+            auth=_NoLogin() if self._login is None else sushy.auth.BasicAuth(*self._login),
+            server_side_retries=1,  # 0 is sushy's own choice, of three
             read_timeout=self._seconds,
             connect_timeout=self._seconds,
         )
-        if self._where.system is not None:
-            return root.get_system(self._where.system)
-        members = root.get_system_collection().members_identities
-        if len(members) != 1:
-            raise BmcError(
-                f"its BMC at {self._where.url} has {len(members)} systems: which one is it?",
-                hint="bmhctl set HOST --bmc-system ID; they are "
-                + ", ".join(m.rsplit("/", 1)[-1] for m in members[:5]),
-            )
-        return root.get_system(members[0])
 
-    def _asked(self, question: Callable[[], _T]) -> _T:
-        import json
+    def _only_system(self, root: Any) -> str:
+        members: tuple[str, ...] = self._asked(lambda: root.get_system_collection().members_identities)
+        if len(members) == 1:
+            return members[0]
+        known = ", ".join(member.rsplit("/", 1)[-1] for member in members[:5])
+        more = ", …" if len(members) > 5 else ""
+        raise BmcError(
+            f"its BMC at {self._where.url} has {len(members)} systems: which one is it?",
+            hint=f"bmhctl set HOST --bmc-system ID; they are {known}{more}" if members else None,
+        )
 
-        try:
-            import requests
-            from sushy import exceptions
-        except ImportError:
-            raise BmcError("sushy is not installed", hint="pip install 'bmhctl[redfish]'") from None
-        where = self._where.url
+    def _asked(self, question: Callable[[], _T], missing: str = "has lost its system") -> _T:
+        from json import JSONDecodeError
+
+        where, sushy = self._where.url, _sushy()
+        if self._cancelled.is_set():
+            raise InterruptedStepError
+        if time.monotonic() > self._deadline:
+            raise _silent(self._where, self._seconds)
         try:
             return question()
-        except exceptions.AccessError:
+        except sushy.exceptions.AccessError:
+            if self._login is None:
+                raise BmcError(
+                    f"its BMC at {where} wants credentials, and it has none",
+                    hint="bmhctl set HOST --credentials env:NAME, file:PATH or command:…",
+                ) from None
             raise BmcError(
-                f"its BMC at {where} rejects the credentials", hint="look at its credentials' reference"
+                f"its BMC at {where} rejects the credentials", hint="look at what their reference leads to"
             ) from None
-        except (exceptions.ConnectionError, requests.RequestException) as error:
-            raise BmcError(f"its BMC at {where} {_reason(str(error), self._seconds)}") from None
-        except exceptions.ResourceNotFoundError:
-            raise BmcError(f"its BMC at {where} has no system {self._where.system}") from None
-        except exceptions.SushyError as error:
-            raise BmcError(f"its BMC at {where} refuses: {str(error)[:200]}") from None
-        except (json.JSONDecodeError, AttributeError, TypeError, KeyError, ValueError) as error:
+        except sushy.exceptions.ConnectionError as error:
+            raise self._unreachable(str(error)) from None
+        except sushy.exceptions.ResourceNotFoundError:
+            raise BmcError(f"its BMC at {where} {missing}") from None
+        except (JSONDecodeError, AttributeError, TypeError, KeyError) as error:
             raise BmcError(f"what answers at {where} is no Redfish service ({type(error).__name__})") from None
+        except (sushy.exceptions.SushyError, OSError, ValueError) as error:
+            raise BmcError(f"its BMC at {where} refuses: {' '.join(str(error).split())[:200]}") from None
+
+    def _unreachable(self, said: str) -> BmcError:
+        """The error for what sushy says of a connection."""
+        low = said.lower()
+        if "timed out" in low or "timeout" in low:
+            return _silent(self._where, self._seconds)
+        where = f"its BMC at {self._where.url}"
+        if "certificate_verify_failed" in low:
+            return BmcError(
+                f"{where} has a TLS certificate that can't be verified",
+                hint="bmhctl set HOST --no-verify-tls goes without (verify_tls = false)",
+            )
+        for sign, words in (
+            ("refused", "refuses connections"),
+            ("resolve", "can't be found: its name does not resolve"),
+            ("ssl", "does not speak TLS as it should"),
+        ):
+            if sign in low:
+                return BmcError(f"{where} {words}")
+        return BmcError(f"{where} can't be reached: {' '.join(said.split())[:160]}")
 
 
-def _reason(said: str, seconds: float) -> str:
-    low = said.lower()
-    if "certificate" in low or "ssl" in low:
-        return "has a TLS certificate that can't be verified; verify_tls = false skips that"
-    if "timed out" in low or "timeout" in low:
-        return f"did not answer in {seconds:g} s"
-    if "refused" in low:
-        return "refuses connections"
-    if "resolve" in low or "name or service" in low:
-        return "can't be found: its name does not resolve"
-    return f"can't be reached: {said[:160]}"
+def _part(report: dict[str, Any], name: str) -> dict[str, Any]:
+    found = report.get(name)
+    return found if isinstance(found, dict) else {}

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from threading import Event
 from typing import IO, cast
 
@@ -19,44 +20,72 @@ from bmhctl.probes import Setting, fill
 GRACE = 2.0
 """Seconds between the request to end (TERM) and the end (KILL) of a step that ran out of time."""
 
+_TICK = 0.05  # seconds between two looks whether a program with a quiet pipe has ended, or shall
+_CHUNK = 1 << 16
+_MOST_IN_PIPE = 1 << 20
 _KEPT = 4000
 _DETAIL_LINES = 3
 
 
 def run_command(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, str]:
-    """Passes on exit 0; the last lines of what it printed are the detail.
-
-    The command's group is ended when the time is up, when bmhctl is interrupted, and when the command itself
-    ends: nothing of a step outlives it.
-    """
+    """Passes on exit 0; the last lines of what it printed are the detail."""
     arguments = [fill(part, spec) for part in step.command]
+    seconds = step.timeout.total_seconds()
+    own = {name: value for name, value in setting.environ.items() if not name.startswith("BMH_")}
     try:
-        process = subprocess.Popen(
-            arguments,
-            cwd=setting.folder,
-            env={**setting.environ, **host_environment(spec)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=() if setting.inherit is None else (setting.inherit,),
-        )
-    except OSError as error:
-        return Verdict.FAIL, f"{arguments[0]}: {error.strerror}"
-    try:
-        output, in_time = _watch(process, step.timeout.total_seconds(), setting.cancelled)
-    except BaseException:
-        _end(process, 0)
-        raise
-    _end(process, 0 if in_time else GRACE)
-    said = _last_lines(output)
-    if not in_time:
-        return Verdict.FAIL, f"took longer than {step.timeout.total_seconds():g} s" + (f": {said}" if said else "")
-    status = process.returncode
-    if status == 0:
+        ended = call(arguments, replace(setting, environ={**own, **host_environment(spec)}), seconds)
+    except (OSError, ValueError) as error:
+        return Verdict.FAIL, f"{arguments[0]}: {getattr(error, 'strerror', None) or error}"
+    said = _last_lines(ended.output)
+    if ended.status == 0:
         return Verdict.PASS, said
-    ended = f"exit {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
-    return Verdict.FAIL, ended + (f": {said}" if said else "")
+    return Verdict.FAIL, ended.words(seconds) + (f": {said}" if said else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program ended (``status`` as :mod:`subprocess` has it; None: its time was up), and what it printed last."""
+
+    status: int | None
+    output: bytes
+
+    def words(self, seconds: float) -> str:
+        """How it ended, for a person; ``seconds`` is what it had."""
+        if self.status is None:
+            return f"took longer than {seconds:g} s"
+        if self.status >= 0:
+            return f"exit {self.status}"
+        try:
+            return f"ended by {signal.Signals(-self.status).name}"
+        except ValueError:
+            return f"ended by signal {-self.status}"
+
+
+def call(arguments: list[str], setting: Setting, seconds: float, stderr: int = subprocess.STDOUT) -> Ended:
+    """Runs a program; raises :class:`OSError` or :class:`ValueError` when that can't be.
+
+    Its group is ended when the time is up, when it is cancelled, and when the program itself ends: nothing of it
+    outlives it.
+    """
+    process = subprocess.Popen(
+        arguments,
+        cwd=setting.folder,
+        env=dict(setting.environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,
+        pass_fds=() if setting.inherit is None else (setting.inherit,),
+    )
+    with cast(IO[bytes], process.stdout) as pipe:
+        try:
+            kept, in_time = _watch(process, pipe, seconds, setting.cancelled)
+        except BaseException:
+            _end(process, 0)
+            raise
+        _end(process, 0 if in_time else GRACE)
+        kept += _rest(pipe)
+    return Ended(process.returncode if in_time else None, kept[-_KEPT:])
 
 
 def host_environment(spec: HostSpec) -> dict[str, str]:
@@ -76,26 +105,33 @@ def host_environment(spec: HostSpec) -> dict[str, str]:
     return environment
 
 
-def _watch(process: subprocess.Popen[bytes], timeout: float, cancelled: Event) -> tuple[bytes, bool]:
+def _watch(process: subprocess.Popen[bytes], pipe: IO[bytes], seconds: float, cancelled: Event) -> tuple[bytes, bool]:
     """The end of what a process prints, and whether it ended in time; its children may keep the pipe open."""
-    deadline = time.monotonic() + timeout
-    kept = b""
-    with selectors.DefaultSelector() as selector, cast(IO[bytes], process.stdout) as pipe:
+    deadline = time.monotonic() + seconds
+    kept, is_open = b"", True
+    with selectors.DefaultSelector() as selector:
         os.set_blocking(pipe.fileno(), False)
         selector.register(pipe, selectors.EVENT_READ)
-        open_pipe = True
         while process.poll() is None and (left := deadline - time.monotonic()) > 0 and not cancelled.is_set():
-            if not open_pipe:
+            if not is_open:
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(min(left, 0.05))
-            elif selector.select(min(left, 0.05)):
-                chunk = pipe.read(65536)
-                if chunk == b"":
-                    open_pipe = False
+                    process.wait(min(left, _TICK))
+            elif selector.select(min(left, _TICK)):
+                chunk = pipe.read(_CHUNK)
+                is_open = chunk != b""
                 kept = (kept + (chunk or b""))[-_KEPT:]
-        while open_pipe and (chunk := pipe.read(65536)) and time.monotonic() < deadline:
-            kept = (kept + chunk)[-_KEPT:]
     return kept, process.returncode is not None
+
+
+def _rest(pipe: IO[bytes]) -> bytes:
+    """What is still in the pipe; no more of it than a pipe holds, should something go on and on."""
+    kept = b""
+    for _ in range(_MOST_IN_PIPE // _CHUNK):
+        chunk = pipe.read(_CHUNK)
+        if not chunk:
+            break
+        kept = (kept + chunk)[-_KEPT:]
+    return kept
 
 
 def _end(process: subprocess.Popen[bytes], grace: float) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bmhctl.model import HostSpec, Verdict
+from bmhctl.model import HostSpec, Power, Verdict
 from bmhctl.policy import Demand, Step
 from bmhctl.probes import Setting
-from bmhctl.probes.bmc import BmcError, Controller, Power
+from bmhctl.probes.bmc import BmcError, Controller, ask
 
 
 def consult(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, str]:
@@ -15,30 +15,28 @@ def consult(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, str]
     """
     demand = step.demand or Demand()
     try:
-        controller = Controller(spec.bmc, setting.environ, step.timeout)
-        if demand.acts:
-            return Verdict.PASS, _act(controller, demand, setting)
-        return _look(controller, demand)
+        answer = _act if demand.acts else _look
+        return ask(spec.bmc, setting, step.timeout, lambda controller: answer(controller, demand))
     except BmcError as error:
-        return Verdict.FAIL, error.message
+        return Verdict.FAIL, error.message + (f" ({error.hint})" if error.hint else "")
 
 
-def _act(controller: Controller, demand: Demand, setting: Setting) -> str:
+def _act(controller: Controller, demand: Demand) -> tuple[Verdict, str]:
     done = []
     if demand.reset is not None:
         controller.reset(demand.reset)
         done.append(f"reset {demand.reset}")
     if demand.power is not None:
-        done.append(f"power {controller.set_power(Power(demand.power), setting.cancelled)}")
-    return ", ".join(done)
+        done.append(f"power {controller.set_power(Power(demand.power))}")
+    return Verdict.PASS, ", ".join(done)
 
 
 def _look(controller: Controller, demand: Demand) -> tuple[Verdict, str]:
     verdict, said = Verdict.PASS, []
-    for name, wanted, ask in (("health", demand.health, controller.health), ("power", demand.power, controller.power)):
+    for name, wanted, tell in (("health", demand.health, controller.health), ("power", demand.power, controller.power)):
         if wanted is None:
             continue
-        found = ask()
+        found = tell()
         said.append(f"{name} {found}")
         if found.lower() != wanted.lower():
             verdict = Verdict.UNKNOWN if found == "unknown" and verdict is not Verdict.FAIL else Verdict.FAIL

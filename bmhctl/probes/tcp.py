@@ -6,17 +6,19 @@ import socket
 
 from bmhctl.model import HostSpec, Verdict
 from bmhctl.policy import Step
+from bmhctl.probes import Setting, within
 
 
-def connect(step: Step, spec: HostSpec) -> tuple[Verdict, str]:
+def connect(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, str]:
     """Passes when the host's address accepts a connection on the step's port in time."""
     if spec.address is None:
         return Verdict.FAIL, f"it has no address to reach port {step.port} at"
+    there, seconds = (spec.address, step.port), step.timeout.total_seconds()
     where = f"{spec.address} port {step.port}"
     try:
-        socket.create_connection((spec.address, step.port), timeout=step.timeout.total_seconds()).close()
+        within(seconds, setting.cancelled, lambda: socket.create_connection(there, timeout=seconds).close())
     except TimeoutError:
-        return Verdict.FAIL, f"{where}: no answer in {step.timeout.total_seconds():g} s"
-    except OSError as error:
-        return Verdict.FAIL, f"{where}: {error.strerror or error}"
+        return Verdict.FAIL, f"{where}: no answer in {seconds:g} s"
+    except (OSError, UnicodeError) as error:
+        return Verdict.FAIL, f"{where}: {getattr(error, 'strerror', None) or error}"
     return Verdict.PASS, f"{where} is open"

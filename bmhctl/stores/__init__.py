@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 
+STATE_SUFFIX = ".state.db"
+
 
 def open_store(location: str) -> Store:
     """Opens the inventory at a path, by what its name ends in; nothing that it does not need is imported.
@@ -26,6 +28,9 @@ def open_store(location: str) -> Store:
 
     path, is_declared = resolve(location)
     if not is_declared:
+        owner = path.with_name(path.name.removesuffix(STATE_SUFFIX) + ".toml")
+        if path.name.endswith(STATE_SUFFIX) and owner.exists():
+            raise UsageError(f"{path} is what {owner.name} remembers, no inventory of its own", hint=f"-i {owner}")
         return Store(open_database(path), claims=Claims(path), folder=str(path.parent))
     from bmhctl.stores.declaration import DeclarationFile
 
@@ -36,6 +41,11 @@ def open_store(location: str) -> Store:
         folder=str(declaration.path.parent),
         declaration=declaration,
     )
+
+
+def state_file(declaration: Path) -> Path:
+    """Where the states of a TOML inventory's hosts are kept: ``lab.state.db`` beside ``lab.toml``."""
+    return declaration.with_name(declaration.name.removesuffix(".toml") + STATE_SUFFIX)
 
 
 def resolve(location: str) -> tuple[Path, bool]:

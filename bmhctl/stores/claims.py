@@ -55,8 +55,10 @@ class Claims:
         try:
             yield lambda: _take(handle, sharers=True, tries=_TRIES)
         finally:
-            os.close(handle)
-            self._tidy(name)
+            try:
+                self._tidy(handle, name, sharers=True)
+            finally:
+                os.close(handle)
 
     @contextmanager
     def claim(self, name: str) -> Iterator[int | None]:
@@ -74,7 +76,7 @@ class Claims:
         finally:
             # A step that outlived its runner keeps the lock: then its file stays.
             os.close(handle)
-            self._tidy(name)
+            self.forget(name)
 
     def is_claimed(self, name: str) -> bool:
         """Whether a process holds it alone."""
@@ -117,20 +119,23 @@ class Claims:
                 return handle
             os.close(handle)  # it was tidied away in between: lock the one that is there now
 
-    def _tidy(self, name: str) -> None:
-        path = self._path(name)
+    def forget(self, name: str, *, shared: bool = False) -> None:
+        """Removes what is left of a claim when nobody holds it: a process that was killed leaves its file."""
         try:
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            handle = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return
         try:
-            if _lock(handle, fcntl.LOCK_EX) and _is_file(handle, path):
-                path.unlink(missing_ok=True)
-                self._folder.rmdir()
-        except OSError:
-            return  # other claims are there
+            self._tidy(handle, name, sharers=shared)
         finally:
             os.close(handle)
+
+    def _tidy(self, handle: int, name: str, *, sharers: bool) -> None:
+        path = self._path(name)
+        with suppress(OSError):  # other claims are there
+            if _take(handle, sharers=sharers, tries=_TRIES) and _is_file(handle, path):
+                path.unlink(missing_ok=True)
+                self._folder.rmdir()
 
     def _make_folder(self) -> None:
         if self._folder.is_dir():

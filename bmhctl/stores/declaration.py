@@ -18,6 +18,7 @@ from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.model import HostSpec
 from bmhctl.policy import POLICY_KEYS, Policy, known, parse_policy, table
 from bmhctl.spec import check_name, duplicates, parse_spec
+from bmhctl.stores import state_file
 
 SIZE_LIMIT = 256 * 2**20
 """No declaration is larger than this, in bytes."""
@@ -92,7 +93,7 @@ class DeclarationFile:
     @property
     def state_path(self) -> Path:
         """Where the states of its hosts are kept: ``lab.state.db`` beside ``lab.toml``."""
-        return self._path.with_name(self._path.name.removesuffix(".toml") + ".state.db")
+        return state_file(self._path)
 
     def same(self, fingerprint: Fingerprint | None) -> bool:
         """Whether the file is as it was at the fingerprint: one ``stat`` as a rule, at most a hash, never a parse.

@@ -122,6 +122,7 @@ _ADD_TICKET = (
     f"INSERT INTO tickets ({', '.join(TICKET_COLUMNS[1:])}) "
     f"VALUES ({', '.join('?' * (len(TICKET_COLUMNS) - 1))}) RETURNING id"
 )
+_DEPARTED = "key = ? OR (key = ? AND (mac IS NULL OR CAST(? AS TEXT) IS NULL OR mac = ?))"
 _POLICY, _PARSED_POLICY = "policy", "policy_parsed"
 _NAMES_AT_ONCE = 500
 
@@ -269,26 +270,27 @@ class Store:
             for step, verdict, detail, seconds, at in rows
         )
 
-    # hosts that left while dirty
+    # used machines that left
 
-    def departed(self, spec: HostSpec) -> str | None:
-        """Why a host with this name or MAC must not be taken for clean: it was removed while dirty."""
-        reason = self._value(
-            "SELECT reason FROM departed WHERE name = ? OR (mac IS NOT NULL AND mac = ?)", [spec.name, spec.mac]
-        )
+    def departed(self, name: str, mac: str | None) -> str | None:
+        """Why a machine with this name or MAC must not be taken for clean: it left while it was dirty.
+
+        A name counts only while no two MACs tell the machines apart.
+        """
+        reason = self._value(f"SELECT reason FROM departed WHERE {_DEPARTED}", [mac, name, mac, mac])
         return None if reason is None else str(reason)
 
-    def add_departed(self, spec: HostSpec, at: datetime, reason: str) -> None:
-        """Remembers a host that is removed while dirty."""
-        self.drop_departed(spec)
-        self._run(
-            "INSERT INTO departed (name, mac, at, reason) VALUES (?, ?, ?, ?)",
-            [spec.name, spec.mac, from_time(at), reason],
-        )
+    def add_departed(self, name: str | None, mac: str | None, at: datetime, reason: str) -> None:
+        """Remembers a used machine that leaves, by its name and its MAC."""
+        for key in filter(None, (name, mac)):
+            self._run("DELETE FROM departed WHERE key = ?", [key])
+            self._run(
+                "INSERT INTO departed (key, mac, at, reason) VALUES (?, ?, ?, ?)", [key, mac, from_time(at), reason]
+            )
 
-    def drop_departed(self, spec: HostSpec) -> None:
-        """Forgets it: the host is back."""
-        self._run("DELETE FROM departed WHERE name = ? OR (mac IS NOT NULL AND mac = ?)", [spec.name, spec.mac])
+    def drop_departed(self, name: str, mac: str | None) -> None:
+        """Forgets it: the machine is back, and known to be dirty."""
+        self._run(f"DELETE FROM departed WHERE {_DEPARTED}", [mac, name, mac, mac])
 
     # reservations
 

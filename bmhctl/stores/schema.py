@@ -82,9 +82,9 @@ _CORE = Migration(
         )""",
         "CREATE INDEX events_host ON events (host_id, id)",
         "CREATE INDEX events_name ON events (host, id)",
-        # Hosts that were removed while dirty: they come back tainted, or removing would launder them.
+        # Used machines that left, each under its name and its MAC: they come back tainted, or leaving would launder.
         """CREATE TABLE departed (
-            name TEXT PRIMARY KEY,
+            key TEXT PRIMARY KEY,
             mac TEXT,
             at BIGINT NOT NULL,
             reason TEXT NOT NULL
@@ -143,6 +143,6 @@ TABLES: dict[str, tuple[str, ...]] = {
     "facts": ("host_id", "key", "value", "number"),
     "events": ("host_id", *EVENT_COLUMNS),
     "results": ("host_id", "step", "verdict", "detail", "seconds", "at"),
-    "departed": ("name", "mac", "at", "reason"),
+    "departed": ("key", "mac", "at", "reason"),
 }
 """Every table that holds an inventory, with its columns, in an order that satisfies the foreign keys."""

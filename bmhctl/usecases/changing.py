@@ -5,13 +5,13 @@ Each function works in the caller's transaction; both kinds of homes go through 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bmhctl.errors import InvalidError, StateRefusedError
 from bmhctl.lifecycle.table import where
-from bmhctl.model import Event, Host, HostSpec, Remark, State, Verb
+from bmhctl.model import Event, Host, HostSpec, Remark, Reservation, State, Verb
 from bmhctl.results import Outcome
 from bmhctl.spec import duplicates, same
 from bmhctl.stores.engine import HostQuery
@@ -40,37 +40,52 @@ class Newcomer:
 
 
 @dataclass(frozen=True, slots=True)
+class Respec:
+    """What to declare anew about a host: worked out from what is declared at the very moment of the change."""
+
+    name: str
+    edit: Callable[[Context, HostSpec], HostSpec]
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """What shall become of an inventory's entries; renames come first, newcomers last.
 
-    ``specs`` is what is declared anew about hosts that are there, and ``reason`` why.
+    ``specs`` is what is declared anew about hosts that are there, and ``reason`` why. ``policy`` is a valid policy's
+    text to keep, for a database.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
     removals: tuple[Removal, ...] = ()
-    specs: tuple[HostSpec, ...] = ()
+    specs: tuple[Respec, ...] = ()
     newcomers: tuple[Newcomer, ...] = ()
     reason: str | None = None
+    policy: str | None = None
 
 
 def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     """Makes all the changes, in the caller's transaction; raises for the first that may not be."""
+    if changes.policy is not None:
+        ctx.store.keep_policy(changes.policy)
     outcomes = [rename(ctx, old, new, now) for old, new in changes.renames]
     outcomes += [remove(ctx, removal, now) for removal in changes.removals]
-    refuse_used_macs(ctx, changes.specs)
-    outcomes += [respec(ctx, one_host(ctx, spec.name), spec, now, changes.reason) for spec in changes.specs]
+    specs = [each.edit(ctx, one_host(ctx, each.name).spec) for each in changes.specs]
+    refuse_used_macs(ctx, specs)
+    outcomes += [respec(ctx, one_host(ctx, spec.name), spec, now, changes.reason) for spec in specs]
     arriving = [newcomer.host.spec for newcomer in changes.newcomers]
     refuse_known_macs(ctx, arriving)
     for warning in (*duplicates(arriving), *(twin for spec in arriving for twin in _twins(ctx, spec))):
         ctx.tell(warning)
-    outcomes += [enter(ctx, newcomer, now) for newcomer in changes.newcomers]
+    granted: dict[str, Reservation] = {}
+    outcomes += [enter(ctx, newcomer, now, granted) for newcomer in changes.newcomers]
     return outcomes
 
 
-def enter(ctx: Context, newcomer: Newcomer, now: datetime) -> Outcome:
+def enter(ctx: Context, newcomer: Newcomer, now: datetime, granted: dict[str, Reservation]) -> Outcome:
     """Lets a host in, in the state that it brings; an undeclared one of that name is declared again.
 
-    A host that was removed while dirty comes back tainted: leaving and coming back cleans nothing.
+    A reservation that it brings is made anew, once for all newcomers that bring it (``granted``): it never joins one
+    that is here already. A host that was removed while dirty comes back tainted: leaving cleans nothing.
     """
     host, reason = newcomer.host, newcomer.reason
     known = ctx.store.host(host.name)
@@ -78,19 +93,14 @@ def enter(ctx: Context, newcomer: Newcomer, now: datetime) -> Outcome:
         if not known.undeclared:
             refuse_taken(ctx, host.name, "is in the inventory already", host.name)
         return respec(ctx, known, host.spec, now, reason)
-    departed = ctx.store.departed(host.spec)
+    departed = ctx.store.departed(host.name, host.spec.mac)
     if departed is not None:
         clean = host.state in (State.INITIAL, State.AVAILABLE)
         host = replace(host, state=State.TAINTED if clean else host.state, dirty=True)
         reason = f"it was removed while dirty: {departed}"
-    ctx.store.drop_departed(host.spec)
+        ctx.store.drop_departed(host.name, host.spec.mac)
     if host.reservation is not None:
-        held = host.reservation
-        if not held.id:
-            held = replace(held, id=new_reservation_id(ctx.store))
-        if ctx.store.reservation(held.id) is None:
-            ctx.store.add_reservation(held)
-        host = replace(host, reservation=held)
+        host = replace(host, reservation=_granted(ctx, host.reservation, granted))
     entered = ctx.store.add_host(
         replace(host, since=now),
         Event(
@@ -108,6 +118,16 @@ def enter(ctx: Context, newcomer: Newcomer, now: datetime) -> Outcome:
     return Outcome(host.name, True, words if departed is None else f"{words}: {reason}", None, entered.state)
 
 
+def _granted(ctx: Context, brought: Reservation, granted: dict[str, Reservation]) -> Reservation:
+    if brought.id and brought.id in granted:
+        return granted[brought.id]
+    is_free = brought.id and ctx.store.reservation(brought.id) is None
+    made = brought if is_free else replace(brought, id=new_reservation_id(ctx.store))
+    ctx.store.add_reservation(made)
+    granted[brought.id or made.id] = made
+    return made
+
+
 def respec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str | None = None) -> Outcome:
     """Saves what is declared anew about a host; says which facts differ."""
     changed = differences(host.spec, spec)
@@ -118,7 +138,7 @@ def respec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str 
             ctx.tell(twin)
     if host.dirty and host.spec.mac is not None and spec.mac != host.spec.mac:
         # The machine that bore the old MAC was used; should it come back under another name, it is not clean.
-        ctx.store.add_departed(HostSpec(host.spec.mac, mac=host.spec.mac), now, f"{host.name} bore this MAC")
+        ctx.store.add_departed(None, host.spec.mac, now, f"{host.name} bore this MAC")
     fresh = replace(host, spec=spec, undeclared=False)
     words = f"changed: {', '.join(changed)}" if changed else ""
     if host.undeclared:
@@ -132,6 +152,13 @@ def rename(ctx: Context, old: str, new: str, now: datetime) -> Outcome:
     """Gives a host another name; everything else about it stays."""
     host = one_host(ctx, old)
     refuse_taken(ctx, new, f"can't be renamed: there is a host {new} already", old)
+    departed = None if host.dirty else ctx.store.departed(new, host.spec.mac)
+    if departed is not None:
+        raise InvalidError(
+            f"can't be renamed: a used machine of the name {new} was removed ({departed})",
+            host=old,
+            hint=f"bmhctl add {new}, which enters tainted, and reset it",
+        )
     renamed = replace(host, spec=replace(host.spec, name=new))
     ctx.store.save_spec(renamed, remark_event(ctx, renamed, Remark.RENAME, now, f"was {old}"))
     return Outcome(new, True, f"was {old}", host.state, host.state)
@@ -145,7 +172,7 @@ def remove(ctx: Context, removal: Removal, now: datetime) -> Outcome:
     if host.reservation is not None:
         host = give_back(ctx, host, now, reason=f"removed: {removal.reason}")
     if host.dirty:
-        ctx.store.add_departed(host.spec, now, removal.reason or f"{host.state}")
+        ctx.store.add_departed(host.name, host.spec.mac, now, removal.reason or f"{host.state}")
     event = Event(
         host=host.name,
         at=now,
@@ -174,6 +201,14 @@ def refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
         host = one_host(ctx, spec.name)
         if spec.mac is None or host.dirty or host.spec.mac == spec.mac:
             continue
+        departed = ctx.store.departed("", spec.mac)
+        if departed is not None:
+            raise InvalidError(
+                f"has the MAC {spec.mac} of a used machine that left ({departed})",
+                host=spec.name,
+                hint=f"correct the MAC, or bmhctl remove {spec.name} and add it again: it enters tainted",
+                details={"mac": spec.mac},
+            )
         for other in ctx.store.hosts(HostQuery(mac=spec.mac)):
             if other.dirty:
                 raise InvalidError(

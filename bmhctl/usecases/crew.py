@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 _Task = TypeVar("_Task")
@@ -53,14 +54,31 @@ class Crew(Generic[_Task, _Result]):
             raise error or AssertionError("work returned nothing")
         return task, result
 
-    def cancel(self) -> None:
-        """Asks all work to end, and waits a little for it."""
+    def cancel(self) -> list[tuple[_Task, _Result]]:
+        """Asks all work to end, and waits a little for it; returns what was done before, and not yet asked for."""
         self._cancelled.set()
+        until = time.monotonic() + PATIENCE
+        try:
+            self._join(until)
+        finally:
+            self._join(until)  # somebody impatient may interrupt the first: nothing is left behind for that
+        done = []
+        while True:
+            try:
+                task, result, error = self._done.get_nowait()
+            except Empty:
+                return done
+            if error is None and result is not None:
+                done.append((task, result))
+
+    def _join(self, until: float) -> None:
         for thread in self._threads.values():
-            thread.join(PATIENCE)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self, task: _Task) -> None:
         try:
-            self._done.put((task, self._work(task, self._cancelled), None))
+            done: tuple[_Task, _Result | None, BaseException | None] = (task, self._work(task, self._cancelled), None)
         except BaseException as error:  # noqa: BLE001 - raised again where the result is awaited
-            self._done.put((task, None, error))
+            done = (task, None, error)
+        if not self._cancelled.is_set():  # else it may have ended for that
+            self._done.put(done)

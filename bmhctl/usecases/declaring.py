@@ -8,9 +8,9 @@ removal a removal, whoever was killed in between. A change by hand has no intent
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, UnreachableError
@@ -19,7 +19,8 @@ from bmhctl.results import Outcome
 from bmhctl.stores.declaration import Declaration, DeclarationFile, Fingerprint, parse_declaration
 from bmhctl.stores.engine import HostQuery
 from bmhctl.stores.rows import Row, host_to_rows, rows_to_host
-from bmhctl.usecases.changing import Changes, Newcomer, Removal, apply, refuse_taken, undeclare
+from bmhctl.usecases.changing import Changes, Newcomer, Removal, Respec, apply, refuse_taken, undeclare
+from bmhctl.usecases.choosing import one_host
 from bmhctl.usecases.context import Context
 
 FINGERPRINT = "declaration"
@@ -65,19 +66,19 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
     from bmhctl.stores.replacing import edit_file
 
     file = _file(ctx)
-    edits: Sequence[Change] = (
-        *(Rename(old, new) for old, new in changes.renames),
-        *(Replace(spec) for spec in changes.specs),
-        *(Add(newcomer.host.spec) for newcomer in changes.newcomers),
-    )
+    renames = [Rename(old, new) for old, new in changes.renames]
+    arrivals = [Add(newcomer.host.spec) for newcomer in changes.newcomers]
     outcomes: list[Outcome] = []
 
     def make(old: bytes) -> bytes:
+        take_over(ctx)  # under the lock on edits: what was edited before is in the state before this is worked out
         _check_taken(ctx, changes)
+        specs = [Replace(each.edit(ctx, one_host(ctx, each.name).spec)) for each in changes.specs]
         declared = {spec.name for spec in parse_declaration(old, file.path.name).hosts}
         # An undeclared host stands no longer in the file: it only has to leave the state.
         gone = [Remove(removal.name) for removal in changes.removals if removal.name in declared]
-        return edited(old, [*edits, *gone], file.path.name)
+        edits: list[Change] = [*renames, *specs, *arrivals, *gone]
+        return edited(old, edits, file.path.name)
 
     def rehearse(new: bytes) -> None:
         declaration = parse_declaration(new, file.path.name, Fingerprint.of(new))
@@ -143,7 +144,7 @@ def _reconcile(
         elif host.undeclared or host.spec != spec:
             changed.append(spec)
     by_hand = Changes(
-        specs=tuple(changed),
+        specs=tuple(Respec(spec.name, partial(_as_declared, spec)) for spec in changed),
         newcomers=tuple(Newcomer(Host(spec, State.INITIAL, now), f"declared in {name}") for spec in new),
     )
     apply(ctx, by_hand, now)
@@ -151,6 +152,10 @@ def _reconcile(
         if not host.undeclared:
             undeclare(ctx, host, now, f"no longer in {name}")
     return outcomes
+
+
+def _as_declared(spec: HostSpec, _: Context, __: HostSpec) -> HostSpec:
+    return spec
 
 
 def _remember(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:

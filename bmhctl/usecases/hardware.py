@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 from bmhctl.errors import BmhctlError
-from bmhctl.model import Fact, Host, State
-from bmhctl.probes.bmc import BmcError, Controller, Power
+from bmhctl.model import Fact, Host, HostSpec, Power, State
+from bmhctl.probes.bmc import BmcError, Controller
 from bmhctl.results import Outcome, Outcomes
-from bmhctl.usecases.changing import Changes, differences
+from bmhctl.usecases.changing import Changes, Respec, differences
 from bmhctl.usecases.choosing import Choice, choose
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.crew import Crew
@@ -86,10 +87,14 @@ def inspect(
         if not changed:
             return Outcome(host.name, False, "nothing differs", host.state, host.state)
         if not dry_run:
-            change(ctx, Changes(specs=(spec,), reason="inspected"))
+            change(ctx, Changes(specs=(Respec(host.name, partial(_found, found)),), reason="inspected"))
         return Outcome(host.name, True, f"changed: {', '.join(changed)}", host.state, host.state)
 
     return _each(ctx, "inspect", hosts, missing, {}, ask, outcome, jobs)
+
+
+def _found(facts: dict[str, Fact], _: Context, spec: HostSpec) -> HostSpec:
+    return replace(spec, hardware={**spec.hardware, **facts})
 
 
 def _each(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
-from bmhctl.stores import resolve
+from bmhctl.stores import resolve, state_file
 from bmhctl.stores.engine import HostQuery, Store, closing
 from bmhctl.stores.schema import TABLES
 from bmhctl.stores.sqlite import building, create_database, new_database
@@ -49,7 +49,7 @@ def init(location: str, *, group: str | None = None) -> Done:
     if not path.parent.is_dir():
         raise UnreachableError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
     mode = None if group_id is None else 0o660
-    state = path.with_name(path.name.removesuffix(".toml") + ".state.db") if is_declared else path
+    state = state_file(path) if is_declared else path
     for there in (path, state):
         if there.exists():
             raise StateRefusedError(
@@ -99,18 +99,18 @@ def copy(ctx: Context, destination: str) -> Done:
     """
     look(ctx)
     path, is_declared = resolve(destination)
-    target = path.with_name(path.name.removesuffix(".toml") + ".state.db") if is_declared else path
+    target = state_file(path) if is_declared else path
     for place in dict.fromkeys((path, target)):
         if place.exists():
             raise StateRefusedError(f"there is {place} already: nothing was copied", hint="choose another name")
     if not path.parent.is_dir():
         raise UnreachableError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
     with building(target) as partial:
-        counts = _fill(ctx, partial, path if is_declared else None)
+        counts, declaration = _fill(ctx, partial, path if is_declared else None)
     # The state comes first: a TOML file without its state would make every host initial, used ones too.
     if is_declared:
         with building(path) as partial:
-            partial.write_bytes(_declaration(ctx))
+            partial.write_bytes(declaration)
     return Done(
         "copy",
         f"copied {ctx.store.location} to {path}: {plural(counts['hosts'], 'host')}, "
@@ -119,7 +119,7 @@ def copy(ctx: Context, destination: str) -> Done:
     )
 
 
-def _fill(ctx: Context, partial: Path, declared_by: Path | None) -> dict[str, int]:
+def _fill(ctx: Context, partial: Path, declared_by: Path | None) -> tuple[dict[str, int], bytes]:
     from bmhctl.usecases.declaring import FINGERPRINT, INTENT, OWNER
 
     database = new_database(partial)
@@ -130,7 +130,7 @@ def _fill(ctx: Context, partial: Path, declared_by: Path | None) -> dict[str, in
         for key in (FINGERPRINT, INTENT):
             target.put(key, None)
         target.put(OWNER, str(declared_by) if declared_by else None)
-        return target.loaded()
+        return target.loaded(), _declaration(ctx) if declared_by else b""
 
 
 def _declaration(ctx: Context) -> bytes:

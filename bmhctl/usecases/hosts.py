@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from bmhctl.errors import BmhctlError, InvalidError, NotFoundError, UsageError
+from bmhctl.errors import BmhctlError, InvalidError, NotFoundError, StateRefusedError, UsageError
 from bmhctl.model import Arrival, Cargo, Host, HostSpec, State
 from bmhctl.results import HostDetail, Hosts, Imported, Outcome, Outcomes
 from bmhctl.spec import dump_spec, parse_spec
 from bmhctl.stores.engine import HostQuery
-from bmhctl.usecases.changing import Changes, Newcomer, Removal, apply, check_removable, differences, refuse_known_macs
+from bmhctl.usecases.changing import (
+    Changes,
+    Newcomer,
+    Removal,
+    Respec,
+    apply,
+    check_removable,
+    differences,
+    refuse_known_macs,
+)
 from bmhctl.usecases.choosing import Choice, choose, one_host, unfold
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import begin, look
 from bmhctl.usecases.leases import forced_reason
-from bmhctl.usecases.policies import apply_policy
 
 SHOWN_EVENTS = 5
 """How many of its latest events ``show`` shows of a host."""
@@ -69,11 +78,16 @@ def set_facts(ctx: Context, choice: Choice, facts: FactChanges) -> Outcomes:
     hosts, missing = choose(ctx, choice)
     if len(hosts) > 1 and facts.mac:
         raise UsageError("several hosts can't share a MAC")
-    specs = {host.name: _with_facts(ctx, host.spec, facts) for host in hosts}
-    changed = tuple(specs[host.name] for host in hosts if specs[host.name] != host.spec)
-    done = {outcome.host: outcome for outcome in change(ctx, Changes(specs=changed))} if changed else {}
-    same = {h.name: Outcome(h.name, False, "nothing to change", h.state, h.state) for h in hosts}
-    return Outcomes("set", (*({**same, **done}.values()), *_failures(missing)))
+    gone = [host for host in hosts if host.undeclared and ctx.store.declaration is not None]
+    errors: list[BmhctlError] = [
+        StateRefusedError("is not declared any more", host=host.name, hint=f"bmhctl add {host.name} declares it again")
+        for host in gone
+    ]
+    specs = tuple(
+        Respec(host.name, lambda ctx, spec: _with_facts(ctx, spec, facts)) for host in hosts if host not in gone
+    )
+    done = change(ctx, Changes(specs=specs)) if specs else []
+    return Outcomes("set", (*done, *_failures([*errors, *missing])))
 
 
 def rename(ctx: Context, old: str, new: str) -> Outcomes:
@@ -141,7 +155,7 @@ def import_hosts(ctx: Context, cargo: Cargo, *, dry_run: bool = False, with_poli
     else:
         begin(ctx)
     newcomers: list[Newcomer] = []
-    specs: list[HostSpec] = []
+    specs: list[Respec] = []
     items: list[Outcome] = []
     for arrival in cargo.arrivals:
         host = _harmless(ctx, arrival.host)
@@ -153,16 +167,19 @@ def import_hosts(ctx: Context, cargo: Cargo, *, dry_run: bool = False, with_poli
         merged = _merged(ctx, known.spec, host.spec)
         changed = differences(known.spec, merged)
         if changed or known.undeclared:
-            specs.append(merged)
+            specs.append(Respec(known.name, partial(_merged_with, host.spec)))
         words = f"changed: {', '.join(changed)}" if changed else "nothing to change"
         items.append(Outcome(known.name, bool(changed or known.undeclared), words, known.state, known.state))
     refuse_known_macs(ctx, (newcomer.host.spec for newcomer in newcomers))
     if cargo.policy and not with_policy:
         ctx.tell("the files hold a policy, which was not taken over: --policy does that")
-    if cargo.policy and with_policy and not dry_run:
-        apply_policy(ctx, cargo.policy, "the imported policy")
-    if not dry_run and (specs or newcomers):
-        change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers)))
+    policy = cargo.policy if with_policy else None
+    if policy is not None and ctx.store.declaration is not None:
+        raise UsageError(
+            "a TOML inventory holds its policy itself: it takes none from a file", hint="leave out --policy"
+        )
+    if not dry_run and (specs or newcomers or policy):
+        change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers), policy=policy))
     return Imported(tuple(items), cargo.skipped, cargo.warnings, dry_run)
 
 
@@ -178,6 +195,10 @@ def _harmless(ctx: Context, host: Host) -> Host:
 def _origin(arrival: Arrival) -> str:
     word = f" ({arrival.source_state})" if arrival.source_state else ""
     return f"imported from {arrival.origin}{word}"
+
+
+def _merged_with(brought: HostSpec, ctx: Context, known: HostSpec) -> HostSpec:
+    return _merged(ctx, known, brought)
 
 
 def _merged(ctx: Context, known: HostSpec, brought: HostSpec) -> HostSpec:

@@ -89,7 +89,15 @@ def graph(ctx: Context, name: str | None = None) -> Graph:
 def _why(ctx: Context, host: Host, now: datetime) -> Why:
     verbs = [*possible(host.state)]
     answers = tuple(_answer(ctx, host, verb, now) for verb in verbs)
-    return Why(host, _summary(host, now), tuple(_facts(ctx, host, now)), answers, _next(ctx, host, now), now, ctx.store.results(host))
+    return Why(
+        host,
+        _summary(host, now),
+        tuple(_facts(ctx, host, now)),
+        answers,
+        _next(ctx, host, now),
+        now,
+        ctx.store.results(host),
+    )
 
 
 def _summary(host: Host, now: datetime) -> str:

@@ -412,6 +412,7 @@ def _drop_dead(ctx: Context) -> list[Ticket]:
     for ticket in ctx.store.tickets():
         if ticket not in waiting:
             ctx.store.drop_ticket(ticket.id)
+            ctx.store.claims.forget(of_ticket(ticket.id), shared=True)
     return waiting
 
 

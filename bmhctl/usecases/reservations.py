@@ -150,7 +150,10 @@ def granted_before(ctx: Context, wish: Wish) -> Grant | None:
         return None
     check_same(wish, known.wants)
     held_reservation(ctx, known.id, ctx.clock())
-    return Grant(Held(known, tuple(hosts_of(ctx, known))), (f"request {wish.request_id} was granted before",))
+    hosts = hosts_of(ctx, known)
+    as_asked = match(wish.wants, hosts).hosts  # in the order of the wants, as the first answer had them
+    rest = [host for host in hosts if host.id not in {other.id for other in as_asked}]
+    return Grant(Held(known, (*as_asked, *rest)), (f"request {wish.request_id} was granted before",))
 
 
 def check_same(wish: Wish, wants: str | None) -> None:

@@ -55,7 +55,7 @@ def taint(
     def one(host: Host, now: datetime) -> Outcome:
         if host.state is State.TAINTED:
             return _taint_again(ctx, host, now, fault, reservation)
-        if reservation is not None or (host.reservation is not None and not force):
+        if not force and (reservation is not None or host.reservation is not None):
             check_token(ctx, host, reservation, now)
         if host.reservation is None:
             refuse_early(Verb.TAINT, host, word)

@@ -187,7 +187,7 @@ LEASE = '[reservations.r-1]\nowner = "ada"\ncreated_at = 2026-05-01T14:00:00Z\nt
         ("[hosts.Big]", "'Big' is no host name"),
         ('[hosts.n1]\nmac = "x"', "hosts.n1.mac must be a MAC address such as bc:55:85:92:de:b7, not 'x'"),
         ('[hosts.n1]\nowner = "x"', "hosts.n1: unknown key 'owner'"),
-        ("[checks.ssh]\ntcp = 0", "checks.ssh.tcp must be a port from 1 to 65535, not 0"),
+        ("[checks.ssh]\ntcp = 0", "checks.ssh.tcp must be a whole number from 1 to 65535, not 0"),
         (
             f'{LIFE}"free"',
             "hosts.n1.lifecycle.state must be one of initial, available, reserved, tainted, maintenance, not 'free'",

@@ -3,6 +3,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -29,6 +30,7 @@ from .samples import (
     QUEUE,
     RESERVATIONS,
     STATUS,
+    STEPS,
     WHY,
     display,
     host,
@@ -51,10 +53,11 @@ EVENT_KEYS = ["id", "at", "host", "actor", "verb", "source", "dest", "reason", "
 RESULT_KEYS = [
     "host", "ok", "changed", "code", "status", "message", "hint", "source", "state", "reservation", "steps",
 ]  # fmt: skip
+STEP_KEYS = ["step", "verdict", "detail", "seconds", "at"]
 ANSWER_KEYS = ["verb", "open", "dest", "words", "command"]
 SHAPES = {
     "hosts": (hosts(), ["now", "hosts"], HOST_KEYS),
-    "host": (DETAIL, ["now", "host", "events"], EVENT_KEYS),
+    "host": (replace(DETAIL, results=STEPS), ["now", "host", "events", "results"], STEP_KEYS),
     "outcomes": (OUTCOMES, ["verb", "notes", "results"], RESULT_KEYS),
     "plan": (PLAN, ["verb", "notes", "results"], RESULT_KEYS),
     "imported": (IMPORTED, ["dry_run", "skipped", "warnings", "results"], RESULT_KEYS),
@@ -70,7 +73,7 @@ SHAPES = {
         ],
         RESERVATION_KEYS,
     ),
-    "why": (WHY, ["now", "host", "summary", "facts", "verbs", "next"], None),
+    "why": (WHY, ["now", "host", "summary", "facts", "verbs", "next", "results"], None),
     "graph": (HOST_GRAPH, ["host", "state", "states", "edges", "events", "verbs"], ANSWER_KEYS),
     "done": (DONE, ["command", "message", "details", "notes"], None),
 }  # fmt: skip
@@ -216,8 +219,8 @@ def test_every_result_can_be_rendered_in_every_format_it_has() -> None:
 
 
 def test_the_listings_know_exactly_the_keys_of_their_records() -> None:
-    for result, keys, record_keys in SHAPES.values():
-        if type(result) in LISTINGS and keys[-1] != "events":
+    for kind, (result, _, record_keys) in SHAPES.items():
+        if type(result) in LISTINGS and kind not in ("host", "history"):
             assert list(LISTINGS[type(result)].known) == record_keys
 
 

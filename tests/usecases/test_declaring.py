@@ -9,7 +9,7 @@ import pytest
 
 from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.model import State
-from bmhctl.stores import declaration
+from bmhctl.stores import declaration, replacing
 from bmhctl.usecases import homes, hosts, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from tests.conftest import Lab
@@ -22,6 +22,8 @@ mac = "52:54:00:00:00:01"
 [hosts.node2]
 mac = "52:54:00:00:00:02"
 """
+
+LABEL = hosts.FactChanges(labels={"rack": "r9"})
 
 
 @pytest.fixture
@@ -221,3 +223,39 @@ def test_a_used_machine_whose_mac_was_changed_comes_back_tainted(cellar: Lab) ->
     cellar.path.write_text(LAB.replace("00:01", "00:07") + '\n[hosts.node9]\nmac = "52:54:00:00:00:01"\n')
 
     assert seen(cellar) == {"node1": "reserved", "node2": "available", "node9": "tainted"}
+
+
+def test_an_edit_that_comes_before_another_one_is_taken_over_keeps_its_meaning(
+    cellar: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit_file = replacing.edit_file
+    others = iter([lambda: hosts.add(cellar.context("bob"), ["new1"], hosts.FactChanges())])
+
+    def overtaken(*args: object) -> bytes:
+        """The file is replaced, and before its editor goes on, somebody else's edit comes and goes."""
+        done = edit_file(*args)  # type: ignore[arg-type]  # passed on as they are
+        for other in others:
+            other()
+        return done
+
+    monkeypatch.setattr(replacing, "edit_file", overtaken)
+    hosts.rename(cellar.context(), "node1", "db1")
+
+    assert seen(cellar) == {"db1": "reserved", "new1": "initial", "node2": "available"}
+
+
+def test_two_edits_of_one_host_lose_nothing_of_each_other(cellar: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit_file = replacing.edit_file
+    others = iter([lambda: hosts.set_facts(cellar.context("bob"), Choice(("node1",)), LABEL)])
+
+    def delayed(*args: object) -> bytes:
+        for other in others:
+            other()
+        return edit_file(*args)  # type: ignore[arg-type]  # passed on as they are
+
+    monkeypatch.setattr(replacing, "edit_file", delayed)
+    hosts.set_facts(cellar.context(), Choice(("node1",)), hosts.FactChanges(note="hello"))
+
+    host = cellar.context().store.host("node1")
+    assert host is not None
+    assert (host.spec.note, host.spec.labels) == ("hello", {"rack": "r9"})

@@ -362,3 +362,72 @@ def test_a_copy_never_takes_the_place_of_what_is_there(lab: Lab, tmp_path: Path)
         homes.copy(lab.context(), str(there))
     assert there.read_bytes() == b"precious"
     assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
+
+
+def test_a_used_machine_that_left_is_known_by_its_mac_whatever_became_of_its_name(lab: Lab) -> None:
+    hosts.add(lab.context(), ["b"], FactChanges(mac="52:54:00:00:00:02"))
+    use(lab, "b")
+    hosts.remove(lab.context(), Choice(("b",)), force=True, reason="scrapped")
+
+    hosts.add(lab.context(), ["b"], FactChanges(mac="52:54:00:00:00:03"))  # another machine: the MACs say so
+    hosts.add(lab.context(), ["c"], FactChanges(mac="52:54:00:00:00:02"))
+
+    assert states(lab) == {"b": "initial", "c": "tainted"}
+
+
+def test_a_used_machine_can_not_come_back_clean_by_changing_macs_or_names(lab: Lab) -> None:
+    hosts.add(lab.context(), ["a"], FactChanges(mac="52:54:00:00:00:01"))
+    hosts.add(lab.context(), ["b", "x"], FactChanges())
+    use(lab, "a")
+    hosts.set_facts(lab.context(), Choice(("a",)), FactChanges(mac=""))
+
+    with pytest.raises(InvalidError, match="of a used machine that left"):
+        hosts.set_facts(lab.context(), Choice(("b",)), FactChanges(mac="52:54:00:00:00:01"))
+    use(lab, "b")
+    hosts.remove(lab.context(), Choice(("b",)), force=True, reason="scrapped")
+    with pytest.raises(InvalidError, match="a used machine of the name b was removed"):
+        hosts.rename(lab.context(), "x", "b")
+    assert states(lab) == {"a": "reserved", "x": "initial"}
+
+
+def test_an_imported_host_never_joins_a_reservation_that_is_here(lab: Lab) -> None:
+    hosts.add(lab.context(), ["n1"], FactChanges())
+    use(lab, "n1")
+    found = hosts.list_hosts(lab.context(), ALL)
+    text = dump_inventory(found.hosts, None, found.now)
+    verbs.taint(lab.context(), Choice(("n1",)))
+    verbs.reset(lab.context(), Choice(("n1",)))
+    hosts.remove(lab.context(), Choice(("n1",)))
+
+    hosts.import_hosts(lab.context(), read_inventory(text, "x.toml", lab.clock()))
+    other = text.replace("[hosts.n1", "[hosts.n2").replace("alice", "mallory")
+    hosts.import_hosts(lab.context(), read_inventory(other, "y.toml", lab.clock()))
+
+    held = {h.reservation.owner: [x.name for x in h.hosts] for h in reservations.reservations(lab.context()).items}
+    assert held == {"alice": ["n1"], "mallory": ["n2"]}
+    assert verbs.taint(lab.context(), Choice(("n1",))).status is ExitStatus.DONE
+
+
+def test_a_policy_that_comes_with_hosts_that_may_not_come_is_not_kept(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab.db")
+    homes.init(str(lab.path))
+    hosts.add(lab.context(), ["n1"], FactChanges(mac="52:54:00:00:00:01"))
+    text = '[checks.evil]\ncommand = ["true"]\n[hosts.n2]\nmac = "52:54:00:00:00:01"\n'
+
+    with pytest.raises(InvalidError):
+        hosts.import_hosts(lab.context(), read_inventory(text, "x.toml", lab.clock()), with_policy=True)
+
+    assert lab.context().store.policy_text() is None
+    lab.close()
+
+
+def test_facts_of_a_host_that_is_not_declared_any_more_can_not_be_set(toml_lab: Lab) -> None:
+    hosts.add(toml_lab.context(), ["n1", "n2"], FactChanges())
+    toml_lab.path.write_text("[hosts.n2]\n")
+
+    done = hosts.set_facts(toml_lab.context(), Choice(("n1", "n2")), FactChanges(note="x"))
+
+    assert [(item.host, item.changed, item.error is None) for item in done.items] == [
+        ("n2", True, True),
+        ("n1", False, False),
+    ]

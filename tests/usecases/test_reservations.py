@@ -8,9 +8,10 @@ import pytest
 
 from bmhctl.errors import BmhctlError, BusyError, NotFoundError, UnsatisfiableError, UsageError
 from bmhctl.selector import parse_selector
-from bmhctl.usecases import hosts, reservations, verbs
+from bmhctl.usecases import hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.reservations import wish_for
+from bmhctl.wants import parse_want
 from tests.conftest import Lab
 
 
@@ -163,3 +164,24 @@ def test_nothing_is_left_of_a_reservation_that_failed(fleet: Lab) -> None:
         take(fleet, "node1", "nope")
 
     assert list(fleet.context().store.all_reservations()) == []
+
+
+def test_a_retry_answers_the_hosts_in_the_order_of_what_was_asked_for(fleet: Lab) -> None:
+    wants = [parse_want("rack=r2"), parse_want("rack=r1")]
+    wish = reservations.wish_for(wants=wants, request_id="job-1")
+
+    first = queue.reserve_or_wait(fleet.context(), wish, None).held
+    again = queue.reserve_or_wait(fleet.context(), wish, None).held
+
+    assert [host.name for host in first.hosts] == ["node3", "node1"]
+    assert [host.name for host in again.hosts] == ["node3", "node1"]
+
+
+def test_the_order_of_terms_makes_no_other_wish(fleet: Lab) -> None:
+    def ask(selector: str) -> str:
+        wish = reservations.wish_for(selector=parse_selector(selector), request_id="job-1")
+        return queue.reserve_or_wait(fleet.context(), wish, None).held.reservation.id
+
+    assert ask("rack=r2,memory>=1GiB") == ask("memory>=1GiB,rack=r2")
+    with pytest.raises(UsageError, match="request id 'job-1' was used for"):
+        ask("rack=r1")
