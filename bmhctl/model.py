@@ -95,6 +95,16 @@ class Mark:
     quarantine: bool = False
 
 
+class End(StrEnum):
+    """How a reservation ended: its holder gave it back, or it was lost in one of the other ways."""
+
+    RETURNED = "returned"
+    EXPIRED = "expired"
+    FORCED = "forced"
+    REMOVED = "removed"
+    HANDED_OVER = "handed-over"
+
+
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """One owner's right to some hosts; its id is the fencing token.
@@ -111,12 +121,17 @@ class Reservation:
     ttl: timedelta | None
     ended_at: datetime | None = None
     end_reason: str | None = None
+    end: End | None = None
     wants: str | None = None
     request_id: str | None = None
 
     def is_open(self) -> bool:
         """Whether nobody and nothing has ended it."""
         return self.ended_at is None
+
+    def was_lost(self) -> bool:
+        """Whether it ended otherwise than by its holder, who did not give it back."""
+        return self.ended_at is not None and self.end is not End.RETURNED
 
     def is_valid(self, now: datetime) -> bool:
         """Whether its holder may act on its hosts at ``now``."""

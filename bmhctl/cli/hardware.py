@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ from bmhctl.units import parse_duration
 from bmhctl.usecases import hardware
 from bmhctl.usecases.stepped import JOBS
 
-Timeout = Annotated[str, typer.Option("--timeout", metavar="DURATION", help="How long each BMC gets.")]
+_Timeout = Annotated[str, typer.Option("--timeout", metavar="DURATION", help="How long each BMC gets.")]
 
 
 def power(
@@ -26,7 +27,7 @@ def power(
     ] = "",
     selector: SelectorText = None,
     state: States = None,
-    timeout: Timeout = "60s",
+    timeout: _Timeout = "60s",
     jobs: Jobs = JOBS,
     reservation: Reservation = None,
     force: Force = False,
@@ -49,7 +50,7 @@ def power(
                 lab.context,
                 choice(names, selector, state),
                 Power(action),
-                timeout=parse_duration(timeout),
+                timeout=_patience(timeout),
                 jobs=jobs,
                 reservation=reservation,
                 force=force,
@@ -63,11 +64,18 @@ def inspect(
     hosts: HostNames = None,
     selector: SelectorText = None,
     state: States = None,
-    timeout: Timeout = "60s",
+    timeout: _Timeout = "60s",
     jobs: Jobs = JOBS,
     dry_run: DryRun = False,
 ) -> None:
     """Ask BMCs what hardware hosts are: vendor, model, serial, CPUs, memory, health; kept as facts for selectors."""
     with session(ctx, Outcomes) as lab:
         chosen = choice(hosts, selector, state)
-        lab.show(hardware.inspect(lab.context, chosen, timeout=parse_duration(timeout), jobs=jobs, dry_run=dry_run))
+        lab.show(hardware.inspect(lab.context, chosen, timeout=_patience(timeout), jobs=jobs, dry_run=dry_run))
+
+
+def _patience(timeout: str) -> timedelta:
+    found = parse_duration(timeout)
+    if not found:
+        raise UsageError("--timeout is zero", hint="give the BMC some time, such as 30s")
+    return found

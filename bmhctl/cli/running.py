@@ -10,11 +10,12 @@ import typer
 
 from bmhctl.cli.invocation import invocation_of, session
 from bmhctl.cli.waiting import patience_of
-from bmhctl.errors import BmhctlError, UsageError, WaitTimeoutError
+from bmhctl.errors import BmhctlError, BusyError, UsageError, WaitTimeoutError
 from bmhctl.results import Outcomes
 from bmhctl.runner.environment import task_environment
 from bmhctl.runner.signals import Signals
 from bmhctl.runner.task import FAILED, TIMED_OUT, NotRunnableError, OnExit, Task, find_command, run_task
+from bmhctl.stores.claims import of_run
 from bmhctl.units import parse_duration
 from bmhctl.usecases.naming import new_reservation_id
 from bmhctl.usecases.queue import reserve_or_wait
@@ -66,7 +67,14 @@ def _run(
         for text in grant.notes:
             lab.context.tell(text)
         environ = task_environment(os.environ, grant.held, lab.context.store.location, lab.context.actor)
-        return run_task(lab.context, grant.held, Task(tuple(command), environ, kept, OnExit(on_exit)), signals)
+        task = Task(tuple(command), environ, kept, OnExit(on_exit))
+        with lab.context.store.claims.claim(of_run(grant.held.reservation.id)) as mine:
+            if mine is None:  # the same request id, asked for twice: one task at a time on a host
+                raise BusyError(
+                    f"request {wish.request_id} is being run already: nothing was started",
+                    hint="wait until it ends, or use another request id",
+                )
+            return run_task(lab.context, grant.held, task, signals)
 
 
 def _status_of(error: BmhctlError) -> int:

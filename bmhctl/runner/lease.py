@@ -13,7 +13,6 @@ from bmhctl.units import plural
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.leases import hosts_of
 from bmhctl.usecases.reservations import extend
-from bmhctl.usecases.verbs import was_lost
 
 _LOOK = 1.0  # seconds between two looks at whether the reservation is still there
 _RETRY = 1.0  # seconds between two tries to reach an inventory
@@ -74,7 +73,7 @@ class Lease:
         if version == self._version:
             return True
         known = self._ctx.store.reservation(self._id)
-        if known is not None and known.ended_at is not None and not was_lost(known.end_reason):
+        if known is not None and known.ended_at is not None and not known.was_lost():
             self._ends = None
             self._ctx.tell(f"reservation {self._id} was given back; the task goes on without hosts")
             return False

@@ -184,6 +184,7 @@ class _Returning:
         self._ctx = ctx
         self._token = token
         self._signals = signals
+        self._deadline = float("inf")
 
     def keep(self, length: timedelta, reason: str) -> bool:
         """Leaves the hosts reserved for debugging; False when the lease is gone, and the hosts with it."""
@@ -218,13 +219,16 @@ class _Returning:
 
     def _insist(self, act: Callable[[], _T]) -> _T:
         """Goes on trying for a while when the inventory can't be reached, until a signal says that it is enough."""
-        deadline = time.monotonic() + _LAST_TRIES
+        said = False
         while True:
             try:
                 return act()
             except UnreachableError as error:
-                if time.monotonic() > deadline:
+                if time.monotonic() > self._deadline:
                     raise
-                self._ctx.tell(f"{error.message}; trying again")
+                if not said:
+                    self._ctx.tell(f"{error.message}; trying again")
+                    said = True
                 if self._signals.wait(_RETRY):
+                    self._deadline = 0.0
                     raise

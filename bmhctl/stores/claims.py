@@ -29,6 +29,11 @@ def of_host(host_id: int) -> str:
     return f"host-{host_id}"
 
 
+def of_run(reservation_id: str) -> str:
+    """The name of the claim of the one ``run`` that works under a reservation."""
+    return f"run-{reservation_id}"
+
+
 def of_ticket(ticket_id: int) -> str:
     """The name of the claim that the processes waiting with a ticket share."""
     return f"ticket-{ticket_id}"

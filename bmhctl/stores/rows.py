@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from bmhctl.model import Bmc, Event, Host, HostSpec, Mark, Remark, Reservation, State, Ticket, Verb
+from bmhctl.model import Bmc, End, Event, Host, HostSpec, Mark, Remark, Reservation, State, Ticket, Verb
 
 Value = str | int | float | None
 """What a column holds."""
@@ -37,6 +37,7 @@ RESERVATION_COLUMNS = (
     "ttl",
     "ended_at",
     "end_reason",
+    "ended_how",
     "wants",
     "request_id",
 )
@@ -117,6 +118,7 @@ def from_reservation(reservation: Reservation) -> list[Value]:
         None if reservation.ttl is None else reservation.ttl // _MICROSECOND,
         from_time(reservation.ended_at),
         reservation.end_reason,
+        None if reservation.end is None else reservation.end.value,
         reservation.wants,
         reservation.request_id,
     ]
@@ -205,7 +207,7 @@ def to_host(row: Row) -> Host:
 
 def to_reservation(row: Row) -> Reservation:
     """A reservation from the values of :data:`RESERVATION_COLUMNS`."""
-    identifier, owner, purpose, created_at, expires_at, ttl, ended_at, end_reason, wants, request_id = row
+    identifier, owner, purpose, created_at, expires_at, ttl, ended_at, end_reason, end, wants, request_id = row
     return Reservation(
         id=str(identifier),
         owner=str(owner),
@@ -215,6 +217,7 @@ def to_reservation(row: Row) -> Reservation:
         ttl=None if ttl is None else timedelta(microseconds=int(ttl)),
         ended_at=to_time(ended_at),
         end_reason=_text(end_reason),
+        end=None if end is None else End(str(end)),
         wants=_text(wants),
         request_id=_text(request_id),
     )

@@ -97,6 +97,7 @@ _QUEUE = Migration(
     "queue",
     (
         "ALTER TABLE reservations ADD COLUMN wants TEXT",
+        "ALTER TABLE reservations ADD COLUMN ended_how TEXT",
         "ALTER TABLE reservations ADD COLUMN request_id TEXT",
         "CREATE UNIQUE INDEX reservations_request ON reservations (owner, request_id) WHERE request_id IS NOT NULL",
         """CREATE TABLE tickets (

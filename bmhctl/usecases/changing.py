@@ -11,7 +11,7 @@ from datetime import datetime
 
 from bmhctl.errors import InvalidError, StateRefusedError
 from bmhctl.lifecycle.table import where
-from bmhctl.model import Event, Host, HostSpec, Remark, Reservation, State, Verb
+from bmhctl.model import End, Event, Host, HostSpec, Remark, Reservation, State, Verb
 from bmhctl.results import Outcome
 from bmhctl.spec import duplicates, same
 from bmhctl.stores.engine import HostQuery
@@ -170,7 +170,7 @@ def remove(ctx: Context, removal: Removal, now: datetime) -> Outcome:
     check_removable(host, removal.force)
     source = host.state
     if host.reservation is not None:
-        host = give_back(ctx, host, now, reason=f"removed: {removal.reason}")
+        host = give_back(ctx, host, now, reason=f"removed: {removal.reason}", end=End.REMOVED)
     if host.dirty:
         ctx.store.add_departed(host.name, host.spec.mac, now, removal.reason or f"{host.state}")
     event = Event(

@@ -36,6 +36,11 @@ class Crew(Generic[_Task, _Result]):
         return len(self._threads) >= self._size
 
     @property
+    def is_cancelled(self) -> bool:
+        """Whether no more shall be done."""
+        return self._cancelled.is_set()
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing is being done."""
         return not self._threads
@@ -62,7 +67,7 @@ class Crew(Generic[_Task, _Result]):
             self._join(until)
         finally:
             self._join(until)  # somebody impatient may interrupt the first: nothing is left behind for that
-        done = []
+        done: list[tuple[_Task, _Result]] = []
         while True:
             try:
                 task, result, error = self._done.get_nowait()

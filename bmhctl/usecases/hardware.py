@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from threading import Event
 from typing import TypeVar
 
 from bmhctl.errors import BmhctlError
-from bmhctl.model import Fact, Host, HostSpec, Power, State
-from bmhctl.probes.bmc import BmcError, Controller
+from bmhctl.model import Fact, Host, HostSpec, Power, Remark, State
+from bmhctl.probes import Setting, bmc
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.usecases.changing import Changes, Respec, differences
 from bmhctl.usecases.choosing import Choice, choose
@@ -19,7 +21,8 @@ from bmhctl.usecases.crew import Crew
 from bmhctl.usecases.entry import begin, look
 from bmhctl.usecases.hosts import change
 from bmhctl.usecases.leases import check_token, forced_reason
-from bmhctl.usecases.many import failed
+from bmhctl.usecases.many import failed, tried
+from bmhctl.usecases.moving import remark
 from bmhctl.usecases.stepped import JOBS
 
 _T = TypeVar("_T")
@@ -41,7 +44,7 @@ def power(
 ) -> Outcomes:
     """Switches the power of hosts and waits until it is so, or just tells it (``status``).
 
-    A host that somebody else has reserved is switched only by ``force`` with a ``reason``.
+    A host that somebody else has reserved is switched only by ``force`` with a ``reason``, which is in the history.
     """
     forced_reason(force, reason)
     if action is Power.STATUS:
@@ -51,21 +54,28 @@ def power(
     hosts, missing = choose(ctx, choice)
     refused: dict[str, BmhctlError] = {}
     for host in hosts:
-        if action is not Power.STATUS and host.state is State.RESERVED and not force:
+        if action is not Power.STATUS and host.state is State.RESERVED:
             try:
                 check_token(ctx, host, reservation, ctx.clock())
             except BmhctlError as error:
-                refused[host.name] = error
+                if force:
+                    _record(ctx, host, f"forced power {action}: {reason}")
+                else:
+                    refused[host.name] = error
 
-    def ask(host: Host) -> str:
-        controller = Controller(host.spec.bmc, ctx.environ, timeout)
+    def question(controller: bmc.Controller) -> str:
         return controller.power() if action is Power.STATUS else controller.set_power(action)
 
     def outcome(host: Host, state: str) -> Outcome:
         changed = action is not Power.STATUS
         return Outcome(host.name, changed, f"power {state}", host.state, host.state)
 
-    return _each(ctx, f"power {action}", hosts, missing, refused, ask, outcome, jobs)
+    return _each(ctx, f"power {action}", hosts, missing, refused, question, outcome, timeout, jobs)
+
+
+def _record(ctx: Context, host: Host, reason: str) -> None:
+    with ctx.store.transaction():
+        remark(ctx, ctx.store.host_with_id(host.id) or host, Remark.SET, ctx.clock(), reason=reason)
 
 
 def inspect(
@@ -78,9 +88,6 @@ def inspect(
     begin(ctx)
     hosts, missing = choose(ctx, choice)
 
-    def ask(host: Host) -> dict[str, Fact]:
-        return Controller(host.spec.bmc, ctx.environ, timeout).inventory()
-
     def outcome(host: Host, found: dict[str, Fact]) -> Outcome:
         spec = replace(host.spec, hardware={**host.spec.hardware, **found})
         changed = differences(host.spec, spec)
@@ -90,7 +97,7 @@ def inspect(
             change(ctx, Changes(specs=(Respec(host.name, partial(_found, found)),), reason="inspected"))
         return Outcome(host.name, True, f"changed: {', '.join(changed)}", host.state, host.state)
 
-    return _each(ctx, "inspect", hosts, missing, {}, ask, outcome, jobs)
+    return _each(ctx, "inspect", hosts, missing, {}, bmc.Controller.inventory, outcome, timeout, jobs)
 
 
 def _found(facts: dict[str, Fact], _: Context, spec: HostSpec) -> HostSpec:
@@ -103,35 +110,46 @@ def _each(
     hosts: Sequence[Host],
     missing: Iterable[BmhctlError],
     refused: dict[str, BmhctlError],
-    ask: Callable[[Host], _T],
+    question: Callable[[bmc.Controller], _T],
     outcome: Callable[[Host, _T], Outcome],
+    timeout: timedelta,
     jobs: int,
 ) -> Outcomes:
     """Asks the BMCs of many hosts at once, in threads; what they say is taken into account here."""
 
-    def work(host: Host, _: object) -> _T | BmhctlError:
+    def work(host: Host, cancelled: Event) -> _T | BmhctlError:
+        setting = Setting(ctx.environ, ctx.store.folder, cancelled=cancelled)
         try:
-            return ask(host)
-        except BmcError as error:
+            return bmc.ask(host.spec.bmc, setting, timeout, question)
+        except bmc.BmcError as error:
             return error
 
-    crew: Crew[Host, _T | BmhctlError] = Crew(work, jobs)
-    outcomes: dict[str, Outcome] = {}
-    waiting = list(reversed(hosts))
-    while waiting or not crew.is_idle:
-        while waiting and not crew.is_full:
-            host = waiting.pop()
-            ctx.progress(f"{verb} {host.name}", f"{len(hosts) - len(waiting)} of {len(hosts)}")
-            if host.name in refused:
-                outcomes[host.name] = failed(refused[host.name], host)
-            else:
-                crew.start(host)
-        if not crew.is_idle:
-            host, said = crew.next()
+    def take(host: Host, said: _T | BmhctlError) -> None:
+        def one(_: Host) -> Outcome:
             if isinstance(said, BmhctlError):
-                said.host = host.name
-                outcomes[host.name] = failed(said, host)
-            else:
-                outcomes[host.name] = outcome(host, said)
-    done = (outcomes[host.name] for host in hosts)
-    return Outcomes(verb, (*done, *(failed(error) for error in missing)))
+                raise said
+            return outcome(host, said)
+
+        outcomes[host.id] = tried(host, one)
+
+    crew: Crew[Host, _T | BmhctlError] = Crew(work, max(1, jobs))
+    outcomes: dict[int, Outcome] = {}
+    waiting = deque(hosts)
+    try:
+        while waiting or not crew.is_idle:
+            while waiting and not crew.is_full:
+                host = waiting.popleft()
+                ctx.progress(f"{verb} {host.name}", f"{len(hosts) - len(waiting)} of {len(hosts)}")
+                if host.name in refused:
+                    take(host, refused[host.name])
+                else:
+                    crew.start(host)
+            if not crew.is_idle:
+                take(*crew.next())
+    except BaseException:
+        for host, said in crew.cancel():
+            take(host, said)
+        for told in outcomes.values():  # whoever interrupts wants to know how far it went
+            ctx.tell(f"{told.host}: {told.message}")
+        raise
+    return Outcomes(verb, (*(outcomes[host.id] for host in hosts), *(failed(error) for error in missing)))

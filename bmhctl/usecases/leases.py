@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from bmhctl.errors import NotFoundError, NotYoursError, UsageError
-from bmhctl.model import Host, Remark, Reservation, State, Verb
+from bmhctl.model import End, Host, Remark, Reservation, State, Verb
 from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.moving import SELF, facts_of, move, remark
@@ -27,12 +27,14 @@ def reap(ctx: Context) -> list[Reservation]:
         expired = ctx.store.expired_reservations(now)
         for reservation in expired:
             for host in hosts_of(ctx, reservation):
-                give_back(ctx, host, now, reason=EXPIRED, actor=SELF)
+                give_back(ctx, host, now, reason=EXPIRED, end=End.EXPIRED, actor=SELF)
     return expired
 
 
-def give_back(ctx: Context, host: Host, now: datetime, *, reason: str, actor: str | None = None) -> Host:
-    """Takes a host out of its reservation; the reservation ends with its last host.
+def give_back(
+    ctx: Context, host: Host, now: datetime, *, reason: str, end: End = End.RETURNED, actor: str | None = None
+) -> Host:
+    """Takes a host out of its reservation; the reservation ends with its last host, in the way of ``end``.
 
     From reserved the host is tainted; in maintenance it stays, dirty, without the reservation. The caller has
     found out that this may be done.
@@ -53,7 +55,7 @@ def give_back(ctx: Context, host: Host, now: datetime, *, reason: str, actor: st
             reservation=reservation.id,
         )
     if not ctx.store.count(HostQuery(reservation=reservation.id)):
-        ctx.store.save_reservation(replace(reservation, ended_at=now, end_reason=reason))
+        ctx.store.save_reservation(replace(reservation, ended_at=now, end_reason=reason, end=end))
     return left
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from bmhctl.errors import BmhctlError
@@ -17,6 +18,8 @@ from bmhctl.usecases.entry import look
 from bmhctl.usecases.leases import check_token, describe, hosts_of
 from bmhctl.usecases.moving import facts_of
 from bmhctl.usecases.stepped import where_resume_leads
+from bmhctl.usecases.turns import due_before, free_for, live_tickets
+from bmhctl.wants import Want
 
 _DEPENDS = {Guard.CHECKS_PASSED, Guard.CLEANUP_SUCCEEDED}
 """Guards whose answer is found out by running steps."""
@@ -27,13 +30,15 @@ def status(ctx: Context) -> Status:
     now = look(ctx)
     with ctx.store.snapshot():
         held = [Held(r, tuple(hosts_of(ctx, r))) for r in ctx.store.open_reservations()]
-        free = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
+        available = ctx.store.count(HostQuery(states=frozenset({State.AVAILABLE}), reservable=True))
+        # Hosts that wait to be fetched by an older ticket are nobody else's.
+        free = len(free_for(ctx, (Want(count=available),), None)) if available and live_tickets(ctx) else available
         aside = list(ctx.store.hosts(HostQuery(states=frozenset({State.MAINTENANCE}))))
         marked = list(ctx.store.hosts(HostQuery(marked=True)))
         return Status(
             inventory=ctx.store.location,
             counts=ctx.store.counts(),
-            free=ctx.store.count(free),
+            free=free,
             cordoned=tuple(host.name for host in marked if host.cordon),
             undeclared=tuple(host.name for host in marked if host.undeclared),
             faults=tuple(host.name for host in marked if host.fault),
@@ -91,7 +96,7 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
     answers = tuple(_answer(ctx, host, verb, now) for verb in verbs)
     return Why(
         host,
-        _summary(host, now),
+        _summary(ctx, host, now),
         tuple(_facts(ctx, host, now)),
         answers,
         _next(ctx, host, now),
@@ -100,7 +105,7 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
     )
 
 
-def _summary(host: Host, now: datetime) -> str:
+def _summary(ctx: Context, host: Host, now: datetime) -> str:
     held = host.reservation
     match host.state:
         case State.RESERVED if held is not None and not held.is_valid(now):
@@ -114,6 +119,8 @@ def _summary(host: Host, now: datetime) -> str:
             return f"{host.name} is available, but can't be reserved: " + (
                 f"cordoned by {host.cordon.actor}" if host.cordon else "it is not declared any more"
             )
+        case State.AVAILABLE if not free_for(ctx, (Want(name=host.name),), None):
+            return f"{host.name} is available, but {due_before(ctx, None) or 'a check or cleanup is running on it'}"
         case State.AVAILABLE:
             return f"{host.name} is free: available to whoever reserves it"
         case _:
@@ -150,6 +157,8 @@ def _answer(ctx: Context, host: Host, verb: Verb, now: datetime) -> VerbAnswer:
         except BmhctlError as error:
             holder = error.message
     facts = facts_of(ctx, host, now, holder=holder, reason="(asked)")
+    if verb is Verb.RESERVE and not free_for(ctx, (Want(name=host.name),), None):
+        facts = replace(facts, earlier_ticket=due_before(ctx, None))
     answer = ask(verb, host.state, facts)
     command = _COMMANDS.get(verb, f"bmhctl {verb} {{}}").format(host.name)
     if verb is Verb.RESUME and not facts.claim:

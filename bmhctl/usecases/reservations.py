@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UnsatisfiableError, UsageError
 from bmhctl.lifecycle.table import where
-from bmhctl.model import Host, Remark, Reservation, State, Verb
+from bmhctl.model import End, Host, Remark, Reservation, State, Verb
 from bmhctl.policy import Policy
 from bmhctl.results import Grant, Held, Outcome, Plan, Reservations
 from bmhctl.selector import Selector
@@ -375,7 +375,7 @@ def handover(
             remark(ctx, replace(host, reservation=new), Remark.HANDOVER, now, reason=words)
             for host in hosts_of(ctx, old)
         ]
-        ctx.store.save_reservation(replace(old, ended_at=now, end_reason=f"handed over to {to}"))
+        ctx.store.save_reservation(replace(old, ended_at=now, end_reason=f"handed over to {to}", end=End.HANDED_OVER))
     return Grant(Held(new, tuple(hosts)), (f"{old.id} is over; {to} acts with {new.id}",))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -18,14 +18,14 @@ from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, StepFai
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED
 from bmhctl.model import Host, Mark, Remark, State, Verb
 from bmhctl.results import Outcome, Outcomes, Plan
-from bmhctl.usecases.choosing import Choice, choose
+from bmhctl.usecases.choosing import Choice, choose, unfold
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.crew import Crew
 from bmhctl.usecases.entry import begin, look
 from bmhctl.usecases.leases import check_token, describe
 from bmhctl.usecases.many import already, failed, moved, refuse_early, tried
 from bmhctl.usecases.moving import SELF, facts_of, move, remark
-from bmhctl.usecases.steps import Claimed, Program, StepsRun, claimed
+from bmhctl.usecases.steps import Claimed, ClaimedError, Program, StepsRun, claimed
 
 JOBS = 16
 """How many hosts are treated at once when nobody says."""
@@ -47,7 +47,6 @@ def ready(
         return None
 
     def prepare(held: Claimed) -> _Job:
-        refuse_early(Verb.READY, held.host)
         return _Job(held, held.checks(overridden), lambda run: _proven(ctx, held, run))
 
     begin(ctx)
@@ -74,7 +73,6 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
         return None
 
     def prepare(held: Claimed) -> _Job:
-        refuse_early(Verb.RESET, held.host)
         return _Job(held, held.cleanup(), lambda run: _cleaned(ctx, held, run))
 
     begin(ctx)
@@ -84,26 +82,28 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     """Brings used hosts back to available: reset, then ready; all that are tainted, or those that are named.
 
-    A host with a fault is left alone unless it is named exactly. Safe to run any number of times at once.
+    A pattern or a selector means the tainted ones among its hosts. A host with a fault is left alone unless it is
+    named exactly, and one on which somebody's step runs unless it is named. Safe to run any number of times at once.
     """
-    named = bool(choice.names)
-    wanted = choice if named or choice.selector.terms else replace(choice, states=frozenset({State.TAINTED}))
+    named = set(unfold(choice.names))
+    narrow = choice.names or choice.selector.terms
+    wanted = choice if narrow else replace(choice, states=frozenset({State.TAINTED}))
 
     def early(host: Host) -> Outcome | None:
         if host.state is State.AVAILABLE:
             return already(host)
         if host.state is not State.INITIAL:
-            refuse_early(Verb.RESET, host)
+            if host.name not in named and host.state is not State.TAINTED:
+                return already(host, f"somebody else was faster: it is {host.state}")
+            refuse_early(Verb.RESET, host, "recycle")
         if host.fault is not None and host.name not in choice.names:
             return already(host, f"left alone for its fault: {host.fault}")
         return None
 
-    def prepare(held: Claimed) -> _Job | Outcome:
-        if held.host.state is State.TAINTED:
-            return _Job(held, held.cleanup(), lambda run: then(held, _cleaned(ctx, held, run)))
+    def prepare(held: Claimed) -> _Job:
         if held.host.state is State.INITIAL:
             return _Job(held, held.checks(), lambda run: _proven(ctx, held, run))
-        return already(held.host, f"somebody else was faster: it is {held.host.state}")
+        return _Job(held, held.cleanup(), lambda run: then(held, _cleaned(ctx, held, run)))
 
     def then(held: Claimed, reset_outcome: Outcome) -> _Job:
         held.refresh()
@@ -114,13 +114,17 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
             steps = (*reset_outcome.steps, *outcome.steps)
             return replace(outcome, source=reset_outcome.source, message=words, steps=steps)
 
-        return _Job(held, held.checks(), both)
+        return _Job(held, held.checks(), both, reset_outcome)
+
+    def unless_named(item: Outcome) -> Outcome:
+        busy = isinstance(item.error, ClaimedError) and item.host not in named
+        return replace(item, message=f"left alone: {item.message}", error=None) if busy else item
 
     begin(ctx)
     hosts, missing = choose(ctx, wanted)
-    if not named:
-        hosts = [host for host in hosts if host.state is State.TAINTED]
-    return _each(ctx, "recycle", hosts, missing, early, prepare, jobs)
+    hosts = [host for host in hosts if host.state is State.TAINTED or host.name in named]
+    outcomes = _each(ctx, "recycle", hosts, missing, early, prepare, jobs)
+    return replace(outcomes, items=tuple(map(unless_named, outcomes.items)))
 
 
 def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int = JOBS, force: bool = False) -> Outcomes:
@@ -163,8 +167,6 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
 
     def prepare(held: Claimed) -> _Job:
         host = held.host
-        if host.state is not State.MAINTENANCE or _rest(ctx, host, everyones):
-            raise StateRefusedError("changed meanwhile", host=host.name, hint="look again, then try again")
         if host.reservation is None and host.dirty:
             return _Job(held, held.cleanup(), lambda run: _cleaned(ctx, held, run, Verb.RESUME))
         if host.reservation is None and host.came_from is State.AVAILABLE:
@@ -191,11 +193,15 @@ _NOTHING = StepsRun((), None, "maintenance complete")
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """A claimed host, the steps to run on it (None: none), and what follows from what they say."""
+    """A claimed host, the steps to run on it (None: none), and what follows from what they say.
+
+    ``so_far`` is what became of the host already, should it end here.
+    """
 
     held: Claimed
     program: Program | None
     finish: Callable[[StepsRun], Outcome | _Job]
+    so_far: Outcome | None = None
 
     @property
     def takes_time(self) -> bool:
@@ -213,18 +219,25 @@ def _each(
     hosts: Sequence[Host],
     missing: Iterable[BmhctlError],
     early: Callable[[Host], Outcome | None],
-    prepare: Callable[[Claimed], _Job | Outcome],
+    prepare: Callable[[Claimed], _Job],
     jobs: int,
 ) -> Outcomes:
-    """Treats each host on its own, in commits of its own, so many at once; steps run in threads, all else here."""
+    """Treats each host on its own, in commits of its own, so many at once; steps run in threads, all else here.
+
+    Whatever interrupts it, steps that have ended have their effect, and are told.
+    """
     outcomes: dict[int, Outcome] = {}
     claims: dict[int, ExitStack] = {}
+    running: dict[int, _Job] = {}
     crew: Crew[_Job, StepsRun] = Crew(lambda job, cancelled: job.run(cancelled), max(1, jobs))
 
     def start(host: Host) -> Outcome | _Job:
         claims[host.id] = ExitStack()
         outcome = early(host)
-        return outcome if outcome is not None else prepare(claims[host.id].enter_context(claimed(ctx, host)))
+        if outcome is not None:
+            return outcome
+        held = claims[host.id].enter_context(claimed(ctx, host))
+        return early(held.host) or prepare(held)  # it may have changed since it was chosen
 
     def advance(host: Host, act: Callable[[], Outcome | _Job]) -> None:
         """Goes on with a host until its steps have to be waited for, or its outcome is known."""
@@ -233,7 +246,9 @@ def _each(
             found = act()
             while isinstance(found, _Job):
                 if found.takes_time:
-                    crew.start(found)
+                    running[host.id] = found
+                    if not crew.is_cancelled:
+                        crew.start(found)
                     return None
                 found = found.finish(found.run(None))
             return found
@@ -241,9 +256,11 @@ def _each(
         outcome = tried(host, one)
         if outcome is not None:
             outcomes[host.id] = outcome
+            running.pop(host.id, None)
             claims.pop(host.id).close()
 
     waiting = deque(hosts)
+    ended: list[tuple[_Job, StepsRun]] = []
     try:
         while waiting or not crew.is_idle:
             while waiting and not crew.is_full:
@@ -251,11 +268,16 @@ def _each(
                 ctx.progress(f"{verb} {host.name}", f"{len(hosts) - len(waiting)} of {len(hosts)}")
                 advance(host, partial(start, host))
             if not crew.is_idle:
-                job, run = crew.next()
-                advance(job.held.host, partial(job.finish, run))
+                ended[:] = [crew.next()]
+                for job, run in ended:
+                    advance(job.held.host, partial(job.finish, run))
     except BaseException:
-        crew.cancel()
-        for outcome in outcomes.values():  # each is committed: whoever interrupts wants to know how far it went
+        ended += crew.cancel()
+        with suppress(BmhctlError):  # the inventory is in trouble: that is told already
+            for job, run in ended:
+                if running.get(job.held.host.id) is job:
+                    advance(job.held.host, partial(job.finish, run))
+        for outcome in (*outcomes.values(), *(job.so_far for job in running.values() if job.so_far)):
             ctx.tell(f"{outcome.host}: {outcome.message}")
         raise
     finally:
@@ -280,11 +302,16 @@ def _cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET
 
 
 def _looked_at(ctx: Context, held: Claimed, run: StepsRun) -> Outcome:
-    if run.refusal is not None:
-        raise _note_failure(ctx, held, run)
+    """What a look found is true whatever happened to the host meanwhile."""
     with ctx.store.transaction():
-        ctx.store.save_results(held.host, run.results, ctx.clock())
-    return Outcome(held.host.name, False, run.summary, held.host.state, held.host.state, steps=run.results)
+        now = ctx.clock()
+        host = held.current()
+        if run.refusal is not None:
+            remark(ctx, host, Remark.STEP_FAILED, now, reason=run.refusal)
+        ctx.store.save_results(host, run.results, now)
+    if run.refusal is not None:
+        raise _failure(host, run, run.refusal, f"mend it and try again; bmhctl why {host.name}")
+    return Outcome(host.name, False, run.summary, host.state, host.state, steps=run.results)
 
 
 def _finish(
@@ -326,8 +353,12 @@ def _note_failure(ctx: Context, held: Claimed, run: StepsRun, *, counted: bool =
             move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
             words = f"{words}; {reason}"
             hint = f"mend it, then: bmhctl resume {host.name}"
+    return _failure(host, run, words, hint)
+
+
+def _failure(host: Host, run: StepsRun, words: str, hint: str) -> StepFailedError:
     details = {"steps": [{"step": r.step, "verdict": r.verdict, "detail": r.detail} for r in run.results]}
-    error = StepFailedError(words, host=held.host.name, hint=hint, details=details)
+    error = StepFailedError(words, host=host.name, hint=hint, details=details)
     error.results = run.results
     return error
 

@@ -51,6 +51,8 @@ class Program:
         for step in self.steps:
             if step.name in self.overridden:
                 continue
+            if setting.cancelled.is_set():
+                break
             results.append(probes.run(step, self.host.spec, setting))
             if self.stop_at_failure and results[-1].verdict is not Verdict.PASS:
                 break
@@ -103,11 +105,16 @@ class Claimed:
         """Takes the host as it is now for the one to go on from: after a move of the caller's own."""
         self.host = self._ctx.store.host_with_id(self.host.id) or self.host
 
-    def unchanged(self) -> Host:
-        """The host as it is now, in the caller's transaction; refuses if anything happened to it since the claim."""
+    def current(self) -> Host:
+        """The host as it is now, in the caller's transaction; refuses if it was removed since the claim."""
         now = self._ctx.store.host_with_id(self.host.id)
         if now is None:
             raise StateRefusedError("was removed while its steps ran", host=self.host.name)
+        return now
+
+    def unchanged(self) -> Host:
+        """The same, but refuses if anything happened to it since the claim."""
+        now = self.current()
         if now.last_event != self.host.last_event:
             raise StateRefusedError(
                 f"changed while its steps ran: it is {now.state} now",
@@ -117,12 +124,16 @@ class Claimed:
         return now
 
 
+class ClaimedError(StateRefusedError):
+    """Somebody's step runs on the host."""
+
+
 @contextmanager
 def claimed(ctx: Context, host: Host) -> Iterator[Claimed]:
-    """Claims a host for the block, and reads it anew; raises :class:`StateRefusedError` when a step runs on it."""
+    """Claims a host for the block, and reads it anew; raises :class:`ClaimedError` when a step runs on it."""
     with ctx.store.claims.claim(of_host(host.id)) as handle:
         if handle is None:
-            raise StateRefusedError(CLAIMED, host=host.name, hint="wait until it ends")
+            raise ClaimedError(CLAIMED, host=host.name, hint="wait until it ends")
         fresh = ctx.store.host_with_id(host.id)
         if fresh is None:
             raise StateRefusedError("was removed meanwhile", host=host.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from bmhctl.model import Host, State, Ticket
@@ -20,6 +20,7 @@ REFRESH = timedelta(seconds=5)
 LAPSE = timedelta(seconds=15)
 """After how long without a word a ticket counts no more, though its process lives: it may be stopped."""
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _wants_of = lru_cache(maxsize=1000)(load_wants)
 _FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
 
@@ -78,7 +79,7 @@ def candidates(ctx: Context, everyone: Sequence[Wants], query: HostQuery, more: 
     for want in dict.fromkeys(want for wants in everyone for want in wants):
         for host in ctx.store.hosts(replace(query_for(want, query), limit=most)):
             found[host.id] = host
-    return sorted(found.values(), key=lambda host: (host.used_at is not None, host.used_at or host.since, host.id))
+    return sorted(found.values(), key=lambda host: (host.used_at or _NEVER, host.id))
 
 
 def query_for(want: Want, query: HostQuery) -> HostQuery:

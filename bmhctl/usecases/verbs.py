@@ -9,12 +9,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from bmhctl.errors import NotYoursError, UsageError
-from bmhctl.model import Host, Mark, Remark, State, Verb
+from bmhctl.model import End, Host, Mark, Remark, State, Verb
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import begin
-from bmhctl.usecases.leases import EXPIRED, check_token, forced_reason, give_back, held_reservation, hosts_of
+from bmhctl.usecases.leases import check_token, forced_reason, give_back, held_reservation, hosts_of
 from bmhctl.usecases.many import already, each_in_one_commit, moved, refuse_early
 from bmhctl.usecases.moving import decide, facts_of, move, remark
 from bmhctl.usecases.stepped import check, plan_resume, ready, recycle, reset, resume
@@ -31,7 +31,6 @@ __all__ = [
     "resume",
     "taint",
     "uncordon",
-    "was_lost",
 ]
 
 
@@ -60,7 +59,7 @@ def taint(
         if host.reservation is None:
             refuse_early(Verb.TAINT, host, word)
         words = reason or (f"fault: {fault}" if fault else "task completed")
-        left = give_back(ctx, host, now, reason=f"forced: {words}" if force else words)
+        left = _give_back(ctx, host, now, words, force)
         if fault:
             left = remark(ctx, replace(left, fault=fault), Remark.FAULT, now, reason=fault)
         return moved(host, left, words)
@@ -71,7 +70,7 @@ def taint(
 def _taint_again(ctx: Context, host: Host, now: datetime, fault: str | None, token: str | None) -> Outcome:
     if token is not None:
         last = ctx.store.reservation(token)
-        if last is None or last.is_open() or ctx.store.last_reservation(host) != token or was_lost(last.end_reason):
+        if last is None or last.is_open() or ctx.store.last_reservation(host) != token or last.was_lost():
             held_reservation(ctx, token, now)  # over, or unknown: says which
             raise NotYoursError(f"is tainted: reservation {token} does not hold it", host=host.name)
     if fault and fault != host.fault:
@@ -80,9 +79,10 @@ def _taint_again(ctx: Context, host: Host, now: datetime, fault: str | None, tok
     return already(host)
 
 
-def was_lost(end_reason: str | None) -> bool:
-    """Whether a reservation that ended for this reason was not given back by its holder, but taken from it."""
-    return end_reason is None or end_reason == EXPIRED or end_reason.startswith(("forced: ", "handed over to "))
+def _give_back(ctx: Context, host: Host, now: datetime, words: str, force: bool) -> Host:
+    if not force:
+        return give_back(ctx, host, now, reason=words)
+    return give_back(ctx, host, now, reason=f"forced: {words}", end=End.FORCED)
 
 
 def release(
@@ -109,12 +109,12 @@ def release(
     with ctx.store.transaction():
         now = ctx.clock()
         known = ctx.store.reservation(reservation)
-        if known is not None and not known.is_open() and not was_lost(known.end_reason):
+        if known is not None and not known.is_open() and not known.was_lost():
             return Outcomes("release", (), (f"reservation {reservation} was given back already",))
         held = held_reservation(ctx, reservation, now)
         outcomes = []
         for host in hosts_of(ctx, held):
-            left = give_back(ctx, host, now, reason=f"forced: {words}" if force else words)
+            left = _give_back(ctx, host, now, words, force)
             outcomes.append(moved(host, left, words))
     return Outcomes("release", tuple(outcomes))
 

@@ -117,7 +117,8 @@ def test_a_lease_that_is_taken_away_ends_the_task_even_one_that_will_not(fleet: 
 
 
 def test_a_run_that_was_stopped_for_too_long_ends_its_task(fleet: Fleet) -> None:
-    turn = waiting(fleet, "--host", "node1", "--ttl", "1s")
+    turn = fleet.start("run", "--host", "node1", "--ttl", "1s", "--", "sh", "-c", "echo ready; exec sleep 1000")
+    assert turn.line() == "ready"
     held = lease(fleet)
     turn.send(signal.SIGSTOP)
     past(held.created_at + timedelta(seconds=3))
@@ -198,9 +199,13 @@ def test_a_host_that_leaves_the_reservation_is_told_and_the_task_goes_on(fleet: 
     ]
 
 
-@pytest.mark.parametrize("options", [[], ["--keep-on-fail", "6h"]], ids=["plain", "kept"])
+@pytest.mark.parametrize(
+    ("options", "command", "said"),
+    [([], "true", ""), (["--keep-on-fail", "6h"], "false", "the hosts can't be kept: the disk is gone\n")],
+    ids=["given back", "kept"],
+)
 def test_hosts_that_cannot_be_given_back_are_told_and_a_signal_ends_the_tries(
-    options: list[str], toml_fleet: Fleet
+    options: list[str], command: str, said: str, toml_fleet: Fleet
 ) -> None:
     patch = """
 from bmhctl.errors import UnreachableError
@@ -210,9 +215,9 @@ def unreachable(*args, **kwargs):
 
 task.verbs.release = task.extend = unreachable
 """
-    turn = toml_fleet.start("run", "--host", "node1", *options, "--", "true", patch=patch)
+    turn = toml_fleet.start("run", "--host", "node1", *options, "--", command, patch=patch)
     assert turn.process.stderr is not None
     assert turn.process.stderr.readline() == "the disk is gone; trying again\n"
     turn.send(signal.SIGTERM)
-    said = "the hosts could not be given back: the disk is gone; their lease ends by itself\n"
-    assert turn.end() == Run(125, "", said)
+    said += "the hosts could not be given back: the disk is gone; their lease ends by itself\n"
+    assert turn.end() == Run(125 if command == "true" else 1, "", said)

@@ -1,0 +1,650 @@
+"""The queue in every home, with a clock that moves when told to: whose turn it is, and what ends a wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bmhctl.errors import (
+    BusyError,
+    NotFoundError,
+    NotYoursError,
+    StateRefusedError,
+    UnsatisfiableError,
+    UsageError,
+    WaitTimeoutError,
+)
+from bmhctl.model import Host, State
+from bmhctl.results import Grant
+from bmhctl.selector import parse_selector
+from bmhctl.stores.engine import HostQuery
+from bmhctl.usecases import hosts, queue, reservations, verbs
+from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases.queue import Patience, Waiting
+from bmhctl.usecases.reservations import wish_for
+from bmhctl.wants import parse_want
+from tests.conftest import Lab
+
+Step = Callable[[], object]
+
+
+@pytest.fixture
+def fleet(lab: Lab) -> Lab:
+    """Two hosts in each of two racks, available."""
+    hosts.add(lab.context(), ["node[1-2]"], hosts.FactChanges(labels={"rack": "r1"}))
+    hosts.add(lab.context(), ["node[3-4]"], hosts.FactChanges(labels={"rack": "r2"}))
+    verbs.ready(lab.context(), Choice(everything=True))
+    return lab
+
+
+def wait(lab: Lab, *steps: Step, actor: str = "alice", timeout: float | None = 600, **wish: Any) -> Grant:
+    """Waits; in each pause the next step happens, and then the time of the pause passes."""
+    coming: Iterator[Step] = iter(steps)
+
+    def pause(seconds: float) -> None:
+        next(coming, lambda: None)()
+        lab.clock.move(seconds=seconds)
+
+    wish = wish or {"count": 1}
+    patience = Patience(pause, None if timeout is None else timedelta(seconds=timeout), told.append)
+    told.clear()
+    return queue.reserve_or_wait(
+        lab.context(actor),
+        wish_for(**wish),
+        patience,
+        check=bool(checks),  # type: ignore[arg-type]  # shorthands
+    )
+
+
+told: list[Waiting] = []
+checks: list[bool] = []
+
+
+def take(lab: Lab, *names: str, actor: str = "holder", count: int | None = None, selector: str | None = None) -> Grant:
+    wish = wish_for(names, None if selector is None else parse_selector(selector), count)
+    return reservations.reserve(lab.context(actor), wish)
+
+
+def give_back(lab: Lab, *names: str) -> None:
+    verbs.taint(lab.context("holder"), Choice(names))
+    verbs.reset(lab.context("holder"), Choice(names))
+    verbs.ready(lab.context("holder"), Choice(names))
+
+
+def names(grant: Grant) -> list[str]:
+    return [host.name for host in grant.held.hosts]
+
+
+def states(lab: Lab) -> list[State]:
+    return [host.state for host in hosts.list_hosts(lab.context(), Choice(everything=True)).hosts]
+
+
+def tickets(lab: Lab) -> list[str]:
+    return [ticket.owner for ticket in lab.context().store.tickets()]
+
+
+def missing(lab: Lab) -> list[str]:
+    return [item.missing for item in queue.queue(lab.context()).items]
+
+
+def busy(act: Step) -> Step:
+    """A step that finds nothing free: it is due to somebody who came before."""
+
+    def step() -> None:
+        with pytest.raises(BusyError):
+            act()
+
+    return step
+
+
+# whose turn it is
+
+
+def test_what_is_free_is_had_at_once_and_without_a_ticket(fleet: Lab) -> None:
+    assert names(wait(fleet)) == ["node1"]
+    assert told == []
+
+
+def test_a_waiter_gets_the_host_that_comes_back_and_nobody_else_does(fleet: Lab) -> None:
+    take(fleet, count=4)
+
+    def back() -> None:
+        give_back(fleet, "node3")
+        with pytest.raises(BusyError) as refused:
+            take(fleet, "node3")
+        assert "due to the earlier ticket of alice, from 12:00:00 UTC" in refused.value.message
+
+    assert names(wait(fleet, back)) == ["node3"]
+    assert tickets(fleet) == []
+
+
+def test_a_request_for_two_is_not_starved_by_those_for_one(fleet: Lab) -> None:
+    take(fleet, count=4)
+
+    def one_back(name: str) -> Step:
+        def step() -> None:
+            give_back(fleet, name)
+            if name == "node1":
+                busy(lambda: take(fleet, count=1))()  # it is held for the pair, which takes none before it has both
+                assert states(fleet)[0] == "available"
+                assert missing(fleet) == ["1 more host"]
+
+        return step
+
+    assert names(wait(fleet, one_back("node1"), one_back("node4"), count=2)) == ["node1", "node4"]
+
+
+def test_others_take_what_an_earlier_ticket_does_not_need(fleet: Lab) -> None:
+    take(fleet, count=4)
+
+    def step() -> None:
+        give_back(fleet, "node3")
+        assert names(take(fleet, "node3")) == ["node3"]
+
+    with pytest.raises(WaitTimeoutError):
+        wait(fleet, step, timeout=5, selector=parse_selector("rack=r1"))
+
+
+def test_a_ticket_that_needs_an_operator_holds_nothing_and_says_so(fleet: Lab) -> None:
+    verbs.maintain(fleet.context(), Choice(("node1",)), reason="dead fan")
+    verbs.cordon(fleet.context(), Choice(("node2",)))
+    seen: list[str] = []
+
+    def step() -> None:
+        seen.extend(missing(fleet))
+        take(fleet, count=2)
+
+    with pytest.raises(WaitTimeoutError):
+        wait(fleet, step, timeout=5, count=4)
+    assert seen == ["2 more hosts: that needs an operator; node1 is in maintenance, node2 is cordoned"]
+    assert "1 cordoned, 1 maintenance, 2 reserved" in told[-1].why
+
+
+def test_the_queue_lists_who_waits_for_what_and_what_is_missing(fleet: Lab) -> None:
+    take(fleet, count=4)
+    wishes: dict[str, Any] = {"count": 2, "selector": parse_selector("rack=r1"), "purpose": "nightly"}
+    seen = []
+
+    def step() -> None:
+        with pytest.raises(WaitTimeoutError):
+            wait(fleet, lambda: seen.append(queue.queue(fleet.context()).items), actor="bob", timeout=1)
+
+    with pytest.raises(WaitTimeoutError):
+        wait(fleet, step, timeout=60, **wishes)
+    (first, second) = seen[0]
+    assert [
+        (one.position, one.ticket.owner, one.ticket.purpose, one.wants, one.missing) for one in (first, second)
+    ] == [
+        (1, "alice", "nightly", "2 hosts with rack=r1", "2 more hosts"),
+        (2, "bob", None, "1 host", "1 more host"),
+    ]
+    assert first.ticket.deadline is not None
+    assert timedelta(seconds=59) < first.ticket.deadline - first.ticket.created_at <= timedelta(seconds=60)
+    assert queue.queue(fleet.context()).items == ()
+
+
+def test_a_waiter_hears_where_it_stands_and_again_only_when_that_changes(fleet: Lab) -> None:
+    held = take(fleet, count=4).held.reservation.id
+
+    with pytest.raises(WaitTimeoutError):
+        wait(fleet, timeout=120)
+
+    assert [(one.position, one.wants, one.why) for one in told] == [
+        (
+            1,
+            "1 host",
+            f"1 host: none free now, nothing was reserved: 4 reserved, held by holder ({held}); "
+            "the first lease ends at 2026-01-01 16:00 UTC",
+        )
+    ]
+
+
+def test_overlapping_wants_find_the_hosts_that_fit_them_all(fleet: Lab) -> None:
+    hosts.add(fleet.context(), ["switch"], hosts.FactChanges(labels={"rack": "r1", "role": "switch"}))
+    verbs.ready(fleet.context(), Choice(("switch",)))
+    take(fleet, "node2", "switch")
+    wants = [parse_want("rack=r1*2"), parse_want("role=switch")]
+
+    def unfit() -> None:
+        assert missing(fleet) == ["2 more hosts"]
+        give_back(fleet, "switch")  # could be one of the two in the rack: then there would be no switch
+
+    granted = wait(fleet, unfit, lambda: give_back(fleet, "node2"), wants=wants)
+
+    assert names(granted) == ["node1", "node2", "switch"]
+
+
+# who stops waiting
+
+
+def test_a_waiter_that_says_nothing_for_15_seconds_is_passed_over_and_keeps_its_place(fleet: Lab) -> None:
+    take(fleet, count=4)
+
+    def stopped() -> None:
+        give_back(fleet, "node1")
+        fleet.clock.move(seconds=14)
+        busy(lambda: take(fleet, count=1))()
+        fleet.clock.move(seconds=2)
+        assert missing(fleet) == ["its process checks hosts, or is stopped: others may go first"]
+        assert names(take(fleet, count=1)) == ["node1"]
+
+    def awake() -> None:
+        give_back(fleet, "node2")
+        busy(lambda: take(fleet, count=1))()
+
+    assert names(wait(fleet, stopped, lambda: None, awake)) == ["node2"]
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_a_clock_that_is_set_anew_changes_nothing_for_who_waits_for_ever(fleet: Lab, hours: int) -> None:
+    held = reservations.reserve(fleet.context("holder"), wish_for(count=4, ttl=timedelta(days=2))).held.hosts
+
+    def back() -> None:
+        give_back(fleet, held[0].name)
+        busy(lambda: take(fleet, count=1))()
+
+    assert names(wait(fleet, lambda: fleet.clock.move(hours=hours), lambda: None, back, timeout=None)) == ["node1"]
+
+
+def test_the_time_is_over_when_it_is_over_and_the_ticket_with_it(fleet: Lab) -> None:
+    take(fleet, count=4)
+    begun = fleet.clock.now
+
+    with pytest.raises(WaitTimeoutError) as refused:
+        wait(fleet, timeout=30)
+
+    assert refused.value.message == "waited in vain for 1 host for 30s"
+    assert timedelta(seconds=30) <= fleet.clock.now - begun < timedelta(seconds=31)
+    assert tickets(fleet) == []
+
+
+def late(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every grant take an hour."""
+    granting = queue.grant
+
+    def slowly(*args: object, **options: object) -> Grant:
+        lab.clock.move(hours=1)
+        return granting(*args, **options)  # type: ignore[arg-type]  # passed on as they came
+
+    monkeypatch.setattr(queue, "grant", slowly)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_grant_that_comes_after_the_deadline_is_undone(
+    fleet: Lab, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    if not at_once:
+        take(fleet, count=4)
+    late(fleet, monkeypatch)
+    before = len(list(fleet.context().store.all_reservations()))
+
+    with pytest.raises(WaitTimeoutError):
+        wait(fleet, lambda: give_back(fleet, "node1"), timeout=60)
+
+    assert states(fleet)[0] == "available"
+    assert len(list(fleet.context().store.all_reservations())) == before
+    assert tickets(fleet) == []
+
+
+class Interruption(BaseException):
+    """As a signal ends a command."""
+
+
+def test_what_was_granted_to_a_process_that_is_interrupted_before_it_knows_is_given_back(
+    fleet: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granting = queue._grant
+
+    def interrupted(*args: object) -> Grant:
+        granting(*args)  # type: ignore[arg-type]  # passed on as they came
+        raise Interruption
+
+    monkeypatch.setattr(queue, "_grant", interrupted)
+    with pytest.raises(Interruption):
+        wait(fleet)
+    assert states(fleet)[0] == "tainted"
+    assert fleet.context().store.open_reservations() == []
+
+    with pytest.raises(Interruption):  # with a request id, who asks again gets it
+        wait(fleet, count=1, request_id="job-1")
+    monkeypatch.undo()
+    assert names(wait(fleet, count=1, request_id="job-1")) == ["node2"]
+
+
+def test_a_wait_that_is_interrupted_leaves_no_ticket(fleet: Lab) -> None:
+    take(fleet, count=4)
+
+    def interrupt() -> None:
+        assert tickets(fleet) == ["alice"]
+        raise Interruption
+
+    with pytest.raises(Interruption):
+        wait(fleet, interrupt)
+    assert tickets(fleet) == []
+
+
+# what changes meanwhile
+
+
+def test_a_host_that_is_added_wakes_whom_it_fits(fleet: Lab) -> None:
+    take(fleet, count=4)
+
+    def add() -> None:
+        hosts.add(fleet.context(), ["node5"], hosts.FactChanges(labels={"rack": "r9"}))
+        verbs.ready(fleet.context(), Choice(("node5",)))
+
+    assert names(wait(fleet, add)) == ["node5"]
+
+
+def test_labels_that_change_wake_whom_they_fit(fleet: Lab) -> None:
+    take(fleet, "node1", "node2")
+    relabel = hosts.FactChanges(labels={"rack": "r1"})
+
+    def step() -> None:
+        hosts.set_facts(fleet.context(), Choice(("node3",)), relabel)
+
+    assert names(wait(fleet, step, selector=parse_selector("rack=r1"))) == ["node3"]
+
+
+def test_an_edit_by_hand_wakes_a_waiter_that_is_the_first_to_see_it(toml_lab: Lab) -> None:
+    hosts.add(toml_lab.context(), ["node[1-2]"], hosts.FactChanges(labels={"rack": "r1"}))
+    verbs.ready(toml_lab.context(), Choice(everything=True))
+    take(toml_lab, "node1")
+    hosts.set_facts(toml_lab.context(), Choice(("node2",)), hosts.FactChanges(labels={"rack": "r2"}))
+    begun = toml_lab.clock.now
+
+    def edit() -> None:
+        toml_lab.path.write_text(toml_lab.path.read_text().replace("r2", "r1"))
+
+    assert names(wait(toml_lab, edit, selector=parse_selector("rack=r1"))) == ["node2"]
+    assert toml_lab.clock.now - begun < timedelta(seconds=1.5)
+
+
+def test_wishes_that_no_host_can_meet_any_more_end_the_wait(fleet: Lab) -> None:
+    take(fleet, "node1")
+
+    def relabel() -> None:
+        hosts.set_facts(fleet.context(), Choice(("node2",)), hosts.FactChanges(labels={"rack": "r2"}))
+
+    with pytest.raises(UnsatisfiableError):
+        wait(fleet, relabel, count=2, selector=parse_selector("rack=r1"))
+    assert tickets(fleet) == []
+
+
+def test_a_named_host_that_is_removed_ends_the_wait(fleet: Lab) -> None:
+    verbs.maintain(fleet.context(), Choice(("node1",)), reason="dead fan")
+
+    def remove() -> None:
+        hosts.remove(fleet.context(), Choice(("node1",)), force=True, reason="scrapped")
+
+    with pytest.raises(NotFoundError):
+        wait(fleet, remove, names=("node1",))
+    assert tickets(fleet) == []
+
+
+def spoil(path: Path) -> None:
+    path.write_text(path.read_text() + "\n[hosts.node1\n")
+
+
+def move_away(path: Path) -> None:
+    path.rename(path.with_suffix(".bak"))
+
+
+@pytest.mark.parametrize("change", [spoil, move_away])
+def test_while_the_file_is_no_use_nothing_is_granted_which_is_said_once_and_then_it_goes_on(
+    toml_lab: Lab, change: Callable[[Path], None]
+) -> None:
+    hosts.add(toml_lab.context(), ["node1"], hosts.FactChanges())
+    verbs.ready(toml_lab.context(), Choice(everything=True))
+    take(toml_lab, "node1")
+    whole = toml_lab.path.read_bytes()
+
+    def free_and_broken() -> None:
+        give_back(toml_lab, "node1")
+        change(toml_lab.path)
+        toml_lab.clock.move(seconds=1)
+
+    def mend() -> None:
+        assert [host.state for host in toml_lab.context().store.hosts(HostQuery())] == ["available"]
+        toml_lab.path.write_bytes(whole)
+
+    assert names(wait(toml_lab, free_and_broken, *[lambda: None] * 50, mend)) == ["node1"]
+    assert len(told) == 2, "once where it stands, once that the file is no use"
+    assert "lab.toml" in told[1].why
+    assert told[1].why.endswith("; nothing is granted until that is mended")
+
+
+def test_the_policy_of_the_moment_of_the_grant_limits_the_lease_and_that_is_said(fleet: Lab) -> None:
+    take(fleet, count=4)
+
+    def step() -> None:
+        fleet.policy('[defaults]\nttl = "1h"\nmax_ttl = "2h"\n')
+        give_back(fleet, "node1")
+
+    granted = wait(fleet, step, count=1, ttl=timedelta(hours=9))
+
+    assert granted.held.reservation.ttl == timedelta(hours=2)
+    assert granted.notes == ("the lease is 2h, the longest that this inventory allows",)
+
+
+def test_a_waiter_ends_leases_that_are_over(fleet: Lab) -> None:
+    reservations.reserve(fleet.context("holder"), wish_for(count=4, ttl=timedelta(seconds=20)))
+
+    def recycle() -> None:
+        if "tainted" in states(fleet):
+            verbs.reset(fleet.context(), Choice(("node1",)))
+            verbs.ready(fleet.context(), Choice(("node1",)))
+
+    assert names(wait(fleet, *[recycle] * 300, timeout=40)) == ["node1"]
+    assert states(fleet)[1:] == ["tainted"] * 3
+
+
+# asking again
+
+
+def test_who_asks_again_while_waiting_waits_with_the_same_ticket_and_gets_the_same(fleet: Lab) -> None:
+    take(fleet, count=4)
+    again: list[Grant] = []
+    wish: dict[str, Any] = {"count": 1, "request_id": "job-1"}
+
+    def second() -> None:
+        def back() -> None:
+            assert tickets(fleet) == ["alice"]
+            give_back(fleet, "node2")
+
+        again.append(wait(fleet, back, **wish))
+
+    first = wait(fleet, second, **wish)
+
+    assert first.held == again[0].held
+    assert first.notes == ("request job-1 was granted before",)
+
+
+def test_the_ticket_stays_for_who_attached_when_the_first_gives_up(fleet: Lab) -> None:
+    take(fleet, count=4)
+    wish: dict[str, Any] = {"count": 1, "request_id": "job-1"}
+
+    def second() -> None:
+        with pytest.raises(WaitTimeoutError):
+            wait(fleet, timeout=1, **wish)
+        assert tickets(fleet) == ["alice"]
+        give_back(fleet, "node1")
+        busy(lambda: take(fleet, count=1))()
+
+    assert names(wait(fleet, second, **wish)) == ["node1"]
+    assert tickets(fleet) == []
+
+
+def test_who_attached_is_protected_beyond_the_first_ones_deadline(fleet: Lab) -> None:
+    take(fleet, count=4)
+    wish: dict[str, Any] = {"count": 1, "request_id": "job-1"}
+
+    def second() -> None:
+        def later() -> None:
+            fleet.clock.move(seconds=8)  # the first one's time is over
+            give_back(fleet, "node1")
+            busy(lambda: take(fleet, count=1))()
+
+        assert names(wait(fleet, later, timeout=100, **wish)) == ["node1"]
+
+    assert names(wait(fleet, second, timeout=5, **wish)) == ["node1"]
+
+
+def test_the_same_request_id_with_other_wants_is_refused_while_waiting_and_later(fleet: Lab) -> None:
+    take(fleet, count=4)
+
+    def other() -> None:
+        with pytest.raises(UsageError) as refused:
+            wait(fleet, count=2, request_id="job-1")
+        assert refused.value.message == "request id 'job-1' was used for 1 host, not 2 hosts"
+        with pytest.raises(BusyError) as waiting:
+            reservations_of("job-1")
+        assert waiting.value.message == "request job-1 is waiting already"
+        give_back(fleet, "node1")
+
+    def reservations_of(request_id: str) -> Grant:
+        return queue.reserve_or_wait(fleet.context(), wish_for(count=1, request_id=request_id), None)
+
+    granted = wait(fleet, other, count=1, request_id="job-1")
+    assert reservations_of("job-1").held == granted.held
+    with pytest.raises(UsageError):
+        wait(fleet, count=2, request_id="job-1")
+    verbs.release(fleet.context(), Choice(), reservation=granted.held.reservation.id)
+    with pytest.raises(NotYoursError):
+        reservations_of("job-1")
+    assert names(wait(fleet, lambda: give_back(fleet, "node2"), actor="bob", count=1, request_id="job-1")) == ["node2"]
+
+
+# cancelling
+
+
+def test_a_ticket_that_is_cancelled_ends_the_wait(fleet: Lab) -> None:
+    take(fleet, count=4)
+    said: list[str] = []
+
+    def cancel() -> None:
+        (ticket,) = fleet.context().store.tickets()
+        with pytest.raises(NotYoursError):
+            queue.cancel(fleet.context("bob"), ticket.id)
+        with pytest.raises(UsageError):
+            queue.cancel(fleet.context("bob"), ticket.id, force=True)
+        with pytest.raises(NotFoundError):
+            queue.cancel(fleet.context("bob"), ticket.id + 1)
+        said.append(queue.cancel(fleet.context("bob"), ticket.id, force=True, reason="shutdown").message)
+        assert tickets(fleet) == []
+
+    with pytest.raises(StateRefusedError) as refused:
+        wait(fleet, cancel)
+    assert refused.value.message == "the ticket was cancelled"
+    assert said == ["cancelled ticket 1 of alice, 0s old, for 1 host"]
+
+
+# checks before the grant
+
+CHECK = '[checks.ping]\ncommand = ["test", "{name}", "!=", "node1"]\n'
+
+
+@pytest.fixture
+def checked() -> Iterator[None]:
+    checks.append(True)
+    yield
+    checks.clear()
+
+
+def of(lab: Lab, name: str) -> Host:
+    host = lab.context().store.host(name)
+    assert host is not None
+    return host
+
+
+@pytest.mark.usefixtures("checked")
+def test_a_host_that_fails_its_checks_is_set_aside_and_the_next_is_taken(fleet: Lab) -> None:
+    fleet.policy(CHECK)
+
+    assert names(wait(fleet)) == ["node2"]
+
+    aside = of(fleet, "node1")
+    assert (aside.state, [(mark.actor, mark.quarantine) for mark in aside.maintenance]) == (
+        "maintenance",
+        [("bmhctl", True)],
+    )
+    assert aside.maintenance[0].reason.startswith("failed when it was to be reserved: readiness check failed: ping: ")
+    assert any(line.startswith("node1: failed when it was to be reserved") for line in fleet.said)
+
+
+@pytest.mark.usefixtures("checked")
+def test_hosts_that_pass_are_free_again_when_another_of_the_same_wish_fails(fleet: Lab) -> None:
+    fleet.policy(CHECK)
+    take(fleet, "node3", "node4")
+
+    with pytest.raises(WaitTimeoutError):
+        wait(fleet, timeout=5, count=2)
+
+    assert states(fleet) == ["maintenance", "available", "reserved", "reserved"]
+
+
+@pytest.mark.usefixtures("checked")
+def test_a_host_that_is_cordoned_while_it_is_checked_is_not_taken(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bmhctl.usecases.steps import Claimed
+
+    run_checks = Claimed.run_checks
+
+    def cordoned(self: Claimed) -> object:
+        if self.host.name == "node1":
+            verbs.cordon(fleet.context("operator"), Choice(("node1",)))
+        return run_checks(self)
+
+    monkeypatch.setattr(Claimed, "run_checks", cordoned)
+    assert names(wait(fleet)) == ["node2"]
+    assert states(fleet) == ["available", "reserved", "available", "available"]
+
+
+@pytest.mark.usefixtures("checked")
+def test_while_the_hosts_of_a_ticket_are_checked_it_holds_no_others(
+    fleet: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bmhctl.usecases.steps import Claimed
+
+    take(fleet, count=4)
+    run_checks = Claimed.run_checks
+
+    def meanwhile(self: Claimed) -> object:
+        monkeypatch.setattr(Claimed, "run_checks", run_checks)
+        give_back(fleet, "node2")
+        assert names(take(fleet, count=1)) == ["node2"]
+        return run_checks(self)
+
+    def back() -> None:
+        give_back(fleet, "node1")
+        monkeypatch.setattr(Claimed, "run_checks", meanwhile)
+
+    assert names(wait(fleet, back)) == ["node1"]
+
+
+@pytest.mark.usefixtures("checked")
+def test_checks_that_take_longer_than_there_is_time_reserve_nothing(
+    fleet: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bmhctl.usecases.steps import Claimed
+
+    run_checks = Claimed.run_checks
+
+    def slow(self: Claimed) -> object:
+        fleet.clock.move(minutes=30)
+        return run_checks(self)
+
+    monkeypatch.setattr(Claimed, "run_checks", slow)
+    with pytest.raises(WaitTimeoutError):
+        wait(fleet, timeout=60)
+    assert states(fleet) == ["available"] * 4
+
+
+def test_a_lease_without_end_is_refused_before_anybody_waits(fleet: Lab) -> None:
+    take(fleet, count=4)
+
+    with pytest.raises(UsageError):
+        wait(fleet, lambda: pytest.fail("it waited"), count=1, endless=True)
