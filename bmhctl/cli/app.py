@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperGroup, TyperOption
 from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
@@ -161,7 +161,8 @@ def run(args: list[str]) -> int:
     """Runs one command line; returns its exit status. What it has to say is on stdout and stderr."""
     invocation = Invocation()
     if not _open_streams():
-        return invocation.fail(UnreachableError("stdout is closed: nothing was done", hint="use > /dev/null"), args)
+        closed = UnreachableError("stdout is closed: nothing was done", hint="use > /dev/null")
+        return _own(invocation.fail(closed, _ours(args)), args)
     try:
         status = _run(args, invocation)
         if status and "--shell" in args and _command_in(args) == "reserve":
@@ -187,7 +188,8 @@ def _run(args: list[str], invocation: Invocation) -> int:
     root = application()
     _complete(root)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup means it
+            signal.signal(number, _end)
     try:
         _check_text(args)
         if not args:
@@ -197,7 +199,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
             root.invoke(ctx)
         return ExitStatus.DONE
     except BmhctlError as error:
-        return _own(invocation.fail(error, args), args)
+        return _own(invocation.fail(error, _ours(args)), args)
     except typer.Exit as done:
         return int(done.exit_code)
     except KeyboardInterrupt:
@@ -212,7 +214,16 @@ def _run(args: list[str], invocation: Invocation) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        return _own(invocation.fail(_usage(error), args), args)
+        return _own(invocation.fail(_usage(error), _ours(args)), args)
+
+
+def _ours(args: list[str]) -> list[str]:
+    """The arguments that are ours to read, not those of a program that is to be run."""
+    name = _command_in(args)
+    if name not in _OWN_FAILURES:
+        return args
+    start = args.index(name) + 1
+    return [*args[:start], *_build(name, _ENTRIES[name]).own(args[start:])]
 
 
 def _own(status: int, args: list[str]) -> int:
@@ -230,6 +241,8 @@ def _command_in(args: list[str]) -> str | None:
 
 def _check_text(args: list[str]) -> None:
     """Refuses what is no text: no inventory could hold it."""
+    if _command_in(args) in _OWN_FAILURES:
+        args = []  # what follows is another program's, which may well want other bytes
     ours = [(f"${name}", text) for name, text in os.environ.items() if name.startswith("BMH")]
     for what, text in (*(("the argument", arg) for arg in args), *ours):
         try:
@@ -288,7 +301,7 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
     raise _EndedError(number)
 
 
-def _build(name: str, entry: Entry) -> TyperCommand:
+def _build(name: str, entry: Entry) -> BareCommand:
     from importlib import import_module
 
     function = getattr(import_module(f"bmhctl.cli.{entry.module}"), entry.function)

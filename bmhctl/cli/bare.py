@@ -24,6 +24,25 @@ class BareCommand(TyperCommand):
         """Parses as Typer does; arguments behind ``--``, or behind a passed-on command's name, are left alone."""
         return super().parse_args(ctx, list(self._completed(args)))
 
+    def own(self, args: Sequence[str]) -> list[str]:
+        """The arguments up to what is passed on to another program."""
+        if self.allow_interspersed_args:
+            return list(args)
+        position = len(args)
+        for position, arg in enumerate(args):
+            if arg == "--" or (not arg.startswith("-") and not self._is_value(args, position)):
+                break
+        else:
+            position = len(args)
+        return list(args[:position])
+
+    def _is_value(self, args: Sequence[str], position: int) -> bool:
+        if position == 0:
+            return False
+        takes_value = {n: not getattr(param, "is_flag", False) for param in self.params for n in param.opts}
+        before = args[position - 1]
+        return _is_duration(args[position]) if before in BARE else _wants_next(before, takes_value)
+
     def _completed(self, args: Sequence[str]) -> Iterator[str]:
         takes_value = {name: not getattr(param, "is_flag", False) for param in self.params for name in param.opts}
         position = 0

@@ -172,6 +172,9 @@ class _NoLogin:
     def authenticate(self) -> None:
         """Does nothing."""
 
+    def close(self) -> None:
+        """Does nothing."""
+
 
 class Controller:
     """One host's system at its BMC, until a deadline: then nothing is asked of it any more.
@@ -256,6 +259,7 @@ class Controller:
             verify=bmc.verify_tls,
             auth=_NoLogin() if self._login is None else sushy.auth.BasicAuth(*self._login),
             server_side_retries=1,  # 0 is sushy's own choice, of three
+            server_side_retries_delay=0,
             read_timeout=self._seconds,
             connect_timeout=self._seconds,
         )

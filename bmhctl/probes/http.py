@@ -31,7 +31,8 @@ def fetch(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, str]:
     except SSLCertVerificationError as error:
         return Verdict.FAIL, f"{url}: its TLS certificate can't be verified: {error.verify_message}"
     except (OSError, HTTPException, ValueError) as error:
-        return Verdict.FAIL, f"{url}: {getattr(error, 'strerror', None) or str(error) or type(error).__name__}"
+        said = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        return Verdict.FAIL, f"{url}: {said[:200]}"
     said = f"{url}: status {answer.status}"
     if answer.status != page.status:
         elsewhere = answer.getheader("Location")

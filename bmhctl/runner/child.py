@@ -28,16 +28,15 @@ class Child:
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
         self.shares_group = _in_foreground()
+        end, self._pipe = os.pipe()
         self._watchdog = subprocess.Popen(
             [sys.executable, "-I", "-S", watchdog.__file__, "shared" if self.shares_group else "group"],
-            stdin=subprocess.PIPE,
+            stdin=end,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            bufsize=0,
         )
-        assert self._watchdog.stdin is not None  # noqa: S101 - it is a pipe
-        pipe = self._watchdog.stdin.fileno()
+        os.close(end)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
 
         def introduce() -> None:
@@ -46,7 +45,7 @@ class Child:
                 if signal.getsignal(number) != signal.SIG_IGN:
                     signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            os.write(pipe, b"%d\n" % os.getpid())
+            os.write(self._pipe, b"%d\n" % os.getpid())
 
         try:
             self._process = subprocess.Popen(
@@ -106,10 +105,11 @@ class Child:
         self._dismiss()
 
     def _dismiss(self) -> None:
-        with suppress(OSError):  # it may have been killed
-            os.write(self._watchdog.stdin.fileno(), watchdog.DONE)  # type: ignore[union-attr]  # it is a pipe
+        with suppress(BrokenPipeError):  # it may have been killed
+            os.write(self._pipe, watchdog.DONE)
+        os.close(self._pipe)
         with suppress(subprocess.TimeoutExpired):
-            self._watchdog.communicate(timeout=_PATIENCE)
+            self._watchdog.wait(_PATIENCE)
 
 
 def _in_foreground() -> bool:

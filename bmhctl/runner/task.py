@@ -184,7 +184,7 @@ class _Returning:
         self._ctx = ctx
         self._token = token
         self._signals = signals
-        self._deadline = float("inf")
+        self._deadline: float | None = None
 
     def keep(self, length: timedelta, reason: str) -> bool:
         """Leaves the hosts reserved for debugging; False when the lease is gone, and the hosts with it."""
@@ -219,16 +219,15 @@ class _Returning:
 
     def _insist(self, act: Callable[[], _T]) -> _T:
         """Goes on trying for a while when the inventory can't be reached, until a signal says that it is enough."""
-        said = False
         while True:
             try:
                 return act()
             except UnreachableError as error:
+                if self._deadline is None:
+                    self._deadline = time.monotonic() + _LAST_TRIES
+                    self._ctx.tell(f"{error.message}; trying again")
                 if time.monotonic() > self._deadline:
                     raise
-                if not said:
-                    self._ctx.tell(f"{error.message}; trying again")
-                    said = True
                 if self._signals.wait(_RETRY):
                     self._deadline = 0.0
                     raise

@@ -203,8 +203,7 @@ def _configure(database: SqliteDatabase) -> None:
 
 def _check_file(path: Path) -> None:
     try:
-        with path.open("rb") as file:
-            header = file.read(100)
+        header = _header(path)
     except FileNotFoundError:
         raise UnreachableError(f"there is no inventory at {path}", hint=f"create one: bmhctl -i {path} init") from None
     except OSError as error:
@@ -216,6 +215,22 @@ def _check_file(path: Path) -> None:
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise InvalidError(f"{path} is a SQLite file of another program", hint="choose another file with -i")
     refuse_network(path.parent)
+
+
+_looked_at: dict[tuple[int, int], int] = {}
+
+
+def _header(path: Path) -> bytes:
+    """The first bytes of a file, through a descriptor that is kept as long as the process lives.
+
+    Closing any descriptor of a file drops all locks that this process has on it, those of an open inventory too; then
+    another process would take itself for the only one. See "How To Corrupt An SQLite Database File", section 2.2.
+    """
+    status = path.stat()
+    key = (status.st_dev, status.st_ino)
+    if key not in _looked_at:
+        _looked_at[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return os.pread(_looked_at[key], 100, 0)
 
 
 def _check_schema(database: SqliteDatabase, path: Path) -> None:

@@ -65,8 +65,8 @@ class Crew(Generic[_Task, _Result]):
         until = time.monotonic() + PATIENCE
         try:
             self._join(until)
-        finally:
-            self._join(until)  # somebody impatient may interrupt the first: nothing is left behind for that
+        except BaseException:  # noqa: BLE001 - somebody impatient: nothing is left behind, or untold, for that
+            self._join(until)
         done: list[tuple[_Task, _Result]] = []
         while True:
             try:

@@ -92,9 +92,9 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     def early(host: Host) -> Outcome | None:
         if host.state is State.AVAILABLE:
             return already(host)
+        if host.state is not State.TAINTED and host.name not in named:
+            return already(host, f"somebody else was faster: it is {host.state}")
         if host.state is not State.INITIAL:
-            if host.name not in named and host.state is not State.TAINTED:
-                return already(host, f"somebody else was faster: it is {host.state}")
             refuse_early(Verb.RESET, host, "recycle")
         if host.fault is not None and host.name not in choice.names:
             return already(host, f"left alone for its fault: {host.fault}")

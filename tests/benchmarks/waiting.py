@@ -39,13 +39,15 @@ def main() -> None:
             lab.ready("node*")
             held = lab.reserve(count=options.hosts, ttl="1h")
             for number in (1, options.waiters):
-                report(str(number), idle(path, number, options.seconds))
-            report("floor", measured([[sys.executable, "-c", SLEEPER]], options.seconds, path))
+                report(f"{number} waiting", idle(path, number, options.seconds))
+                report(
+                    f"{number} that sleep", measured([[sys.executable, "-c", SLEEPER]] * number, options.seconds, path)
+                )
             print(f"from giving back to the grant: {handover(path, lab, held.reservation.id):.3f} s")
 
 
 def report(name: str, percent: float) -> None:
-    print(f"idle waiters: {name:>5}  {percent:6.2f} % of a core", flush=True)
+    print(f"{name:>15}: {percent:6.2f} % of a core", flush=True)
 
 
 def waiter(path: Path, number: int) -> list[str]:

@@ -209,6 +209,13 @@ def test_links_and_files_that_are_named_exist() -> None:
         assert anchor in headings, anchor
 
 
+def test_the_examples_for_ci_are_all_named() -> None:
+    section = readme().partition("### In your CI system")[2].partition("\n## ")[0]
+    named = set(re.findall(r"(?m)^- `([\w.-]+)`: ", section))
+    assert named <= {path.name for path in (ROOT / "examples" / "ci").iterdir()}
+    assert named >= {path.name for path in (ROOT / "examples" / "ci").glob("*.sh")}
+
+
 def test_replacing_a_part_keeps_the_rest() -> None:
     text = "a\n<!-- begin x -->\nold\n<!-- end x -->\nb\n"
     assert replaced(text, "x", r"new \1" + "\n") == "a\n<!-- begin x -->\nnew \\1\n<!-- end x -->\nb\n"

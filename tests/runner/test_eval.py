@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import Bmhctl, environment
 from tests.runner.conftest import Fleet
 
-SHELLS = [["bash"], ["bash", "--posix"], ["dash"], ["zsh"], ["busybox", "sh"], ["ksh"]]
+SHELLS = [["bash"], ["bash", "--posix"], ["dash"], ["zsh"]]
 
 SHOW = """
 for name in BMH_RESERVATION BMH_HOSTS BMH_HOST BMH_ADDRESS; do

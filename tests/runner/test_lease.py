@@ -48,7 +48,7 @@ def now_in(fleet: Fleet) -> None:
 
 def test_a_lease_is_renewed_as_long_as_the_task_runs(fleet: Fleet) -> None:
     turn = waiting(fleet, "--host", "node1", "--ttl", "2s")
-    past(lease(fleet).created_at + timedelta(seconds=4.5))
+    past(lease(fleet).created_at + timedelta(seconds=3.5))
     assert fleet.bmhctl("reap", "-o", "name") == Run(0, "", "")
     assert go(turn) == Run(3, "", "")
     assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", "task failed: exit 3")]

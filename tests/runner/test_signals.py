@@ -53,13 +53,13 @@ def test_a_task_may_pass_over_a_signal(toml_fleet: Fleet) -> None:
     assert turn.end().status == 0
 
 
-def test_what_a_task_leaves_in_its_group_is_ended_with_it(fleet: Fleet) -> None:
+def test_what_a_task_leaves_in_its_group_is_ended_with_it(toml_fleet: Fleet) -> None:
     script = "sleep 1000 & echo $!; (trap '' TERM; while :; do sleep 0.1; done) & echo $!; exit 4"
-    turn = fleet.start("run", "--host", "node1", "--", "bash", "-c", script)
+    turn = toml_fleet.start("run", "--host", "node1", "--", "bash", "-c", script)
     left = [int(turn.line()), int(turn.line())]
     assert turn.end() == Run(4, "", "")
     assert [lives(pid) for pid in left] == [False, False]
-    assert fleet.history()[-1] == ("node1", "taint", "task failed: exit 4")
+    assert toml_fleet.history()[-1] == ("node1", "taint", "task failed: exit 4")
 
 
 WHEN = {

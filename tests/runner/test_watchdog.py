@@ -29,23 +29,23 @@ def watchdog_of(pid: int) -> int:
     return found
 
 
-def test_kill_9_of_run_ends_the_whole_family_and_the_lease_ends_in_tainted(fleet: Fleet) -> None:
-    turn = fleet.start("run", "-n", "3", "--ttl", "2s", "--", "sh", "-c", FAMILY)
+def test_kill_9_of_run_ends_the_whole_family_and_the_lease_ends_in_tainted(toml_fleet: Fleet) -> None:
+    turn = toml_fleet.start("run", "-n", "3", "--ttl", "2s", "--", "sh", "-c", FAMILY)
     printed = {int(line) for line in (turn.line() for _ in range(4)) if line != "ready"}
     watchdog = watchdog_of(turn.pid)
     family = {*printed, *descendants(turn.pid)} - {watchdog}
     assert len(family) >= 7
-    (held,) = fleet.lab.context().store.open_reservations()
-    fleet.lab.close()
+    (held,) = toml_fleet.lab.context().store.open_reservations()
+    toml_fleet.lab.close()
 
     turn.send(signal.SIGKILL)
     wait_until(lambda: not any(lives(pid) for pid in family), "somebody of the family survived")
-    assert not lives(watchdog)
+    wait_until(lambda: not lives(watchdog))
     assert turn.end().status == 137
-    wait_until(lambda: datetime.now(UTC) > (held.expires_at or held.created_at) and reaped(fleet))
+    wait_until(lambda: datetime.now(UTC) > (held.expires_at or held.created_at) and reaped(toml_fleet))
     names = ("node1", "node2", "node3")
-    assert fleet.history()[3:] == [(name, "taint", "lease expired") for name in names]
-    assert fleet.states() == dict.fromkeys(names, "tainted")
+    assert toml_fleet.history()[3:] == [(name, "taint", "lease expired") for name in names]
+    assert toml_fleet.states() == dict.fromkeys(names, "tainted")
 
 
 def reaped(fleet: Fleet) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bmhctl import open_inventory
 from bmhctl.model import State
 from bmhctl.stores.claims import of_host
 from bmhctl.stores.engine import HostQuery
@@ -308,3 +309,26 @@ def wait_until(condition) -> None:  # type: ignore[no-untyped-def]  # any callab
     while not condition():
         assert time.monotonic() < deadline, "it never came to pass"
         time.sleep(0.01)
+
+
+def test_a_second_inventory_opened_and_closed_in_one_process_costs_no_commit(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node[1-2]"], hosts.FactChanges())
+    verbs.ready(lab.context(), Choice(everything=True))
+    lab.close()
+    kept = lab.context()
+    hosts.list_hosts(kept, Choice(everything=True))
+    with open_inventory(lab.path):  # SQLite's locks are the process's: closing the file anywhere would drop them
+        pass
+    cordon = "import sys\nfrom bmhctl import open_inventory\nopen_inventory(sys.argv[1]).cordon('node1')"
+    subprocess.run([sys.executable, "-c", cordon, str(lab.path)], env=environment(), check=True)
+
+    verbs.cordon(kept, Choice(("node2",)))
+
+    look = (
+        "import sys\nfrom bmhctl import open_inventory\n"
+        "print([h.cordon is not None for h in open_inventory(sys.argv[1]).hosts()])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", look, str(lab.path)], env=environment(), check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "[True, True]\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -41,27 +41,23 @@ def fleet(lab: Lab) -> Lab:
     return lab
 
 
-def wait(lab: Lab, *steps: Step, actor: str = "alice", timeout: float | None = 600, **wish: Any) -> Grant:
-    """Waits; in each pause the next step happens, and then the time of the pause passes."""
-    coming: Iterator[Step] = iter(steps)
+told: list[Waiting] = []
+"""Where the last one that began to wait was told to stand."""
+
+
+def wait(
+    lab: Lab, *steps: Step, actor: str = "alice", timeout: float | None = 600, check: bool = False, **wish: Any
+) -> Grant:
+    """Waits for what is wished, one host if nothing is said; in each pause the next step happens, and time passes."""
+    coming = iter(steps)
 
     def pause(seconds: float) -> None:
         next(coming, lambda: None)()
         lab.clock.move(seconds=seconds)
 
-    wish = wish or {"count": 1}
-    patience = Patience(pause, None if timeout is None else timedelta(seconds=timeout), told.append)
     told.clear()
-    return queue.reserve_or_wait(
-        lab.context(actor),
-        wish_for(**wish),
-        patience,
-        check=bool(checks),  # type: ignore[arg-type]  # shorthands
-    )
-
-
-told: list[Waiting] = []
-checks: list[bool] = []
+    patience = Patience(pause, None if timeout is None else timedelta(seconds=timeout), told.append)
+    return queue.reserve_or_wait(lab.context(actor), wish_for(**wish or {"count": 1}), patience, check=check)
 
 
 def take(lab: Lab, *names: str, actor: str = "holder", count: int | None = None, selector: str | None = None) -> Grant:
@@ -264,7 +260,7 @@ def test_the_time_is_over_when_it_is_over_and_the_ticket_with_it(fleet: Lab) -> 
 
 def late(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes every grant take an hour."""
-    granting = queue.grant
+    granting = reservations.grant
 
     def slowly(*args: object, **options: object) -> Grant:
         lab.clock.move(hours=1)
@@ -548,24 +544,16 @@ def test_a_ticket_that_is_cancelled_ends_the_wait(fleet: Lab) -> None:
 CHECK = '[checks.ping]\ncommand = ["test", "{name}", "!=", "node1"]\n'
 
 
-@pytest.fixture
-def checked() -> Iterator[None]:
-    checks.append(True)
-    yield
-    checks.clear()
-
-
 def of(lab: Lab, name: str) -> Host:
     host = lab.context().store.host(name)
     assert host is not None
     return host
 
 
-@pytest.mark.usefixtures("checked")
 def test_a_host_that_fails_its_checks_is_set_aside_and_the_next_is_taken(fleet: Lab) -> None:
     fleet.policy(CHECK)
 
-    assert names(wait(fleet)) == ["node2"]
+    assert names(wait(fleet, check=True)) == ["node2"]
 
     aside = of(fleet, "node1")
     assert (aside.state, [(mark.actor, mark.quarantine) for mark in aside.maintenance]) == (
@@ -576,18 +564,16 @@ def test_a_host_that_fails_its_checks_is_set_aside_and_the_next_is_taken(fleet: 
     assert any(line.startswith("node1: failed when it was to be reserved") for line in fleet.said)
 
 
-@pytest.mark.usefixtures("checked")
 def test_hosts_that_pass_are_free_again_when_another_of_the_same_wish_fails(fleet: Lab) -> None:
     fleet.policy(CHECK)
     take(fleet, "node3", "node4")
 
     with pytest.raises(WaitTimeoutError):
-        wait(fleet, timeout=5, count=2)
+        wait(fleet, timeout=5, count=2, check=True)
 
     assert states(fleet) == ["maintenance", "available", "reserved", "reserved"]
 
 
-@pytest.mark.usefixtures("checked")
 def test_a_host_that_is_cordoned_while_it_is_checked_is_not_taken(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     from bmhctl.usecases.steps import Claimed
 
@@ -599,11 +585,10 @@ def test_a_host_that_is_cordoned_while_it_is_checked_is_not_taken(fleet: Lab, mo
         return run_checks(self)
 
     monkeypatch.setattr(Claimed, "run_checks", cordoned)
-    assert names(wait(fleet)) == ["node2"]
+    assert names(wait(fleet, check=True)) == ["node2"]
     assert states(fleet) == ["available", "reserved", "available", "available"]
 
 
-@pytest.mark.usefixtures("checked")
 def test_while_the_hosts_of_a_ticket_are_checked_it_holds_no_others(
     fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -622,10 +607,9 @@ def test_while_the_hosts_of_a_ticket_are_checked_it_holds_no_others(
         give_back(fleet, "node1")
         monkeypatch.setattr(Claimed, "run_checks", meanwhile)
 
-    assert names(wait(fleet, back)) == ["node1"]
+    assert names(wait(fleet, back, check=True)) == ["node1"]
 
 
-@pytest.mark.usefixtures("checked")
 def test_checks_that_take_longer_than_there_is_time_reserve_nothing(
     fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -639,7 +623,7 @@ def test_checks_that_take_longer_than_there_is_time_reserve_nothing(
 
     monkeypatch.setattr(Claimed, "run_checks", slow)
     with pytest.raises(WaitTimeoutError):
-        wait(fleet, timeout=60)
+        wait(fleet, timeout=60, check=True)
     assert states(fleet) == ["available"] * 4
 
 

@@ -1,0 +1,29 @@
+#!/bin/sh
+# What used to be   flock [-n | -w SECONDS] /var/lock/board1 COMMAND…
+#
+#   examples/ci/flock-replacement.sh [-n | -w SECONDS] HOST COMMAND…
+#
+# Without an option it waits for ever, in a queue that is fair; -n does not wait, -w waits so long. The status is the
+# command's own; 125: somebody else has the host (stderr says who, and until when), 124: nor did it come free in time.
+# Unlike a lock, the next user gets the host clean: it is recycled at the end.
+set -eu
+
+usage() {
+    sed -n '4s/^#  *//p' "$0" >&2
+    exit 2
+}
+
+wait=--wait
+while getopts nw: option; do
+    case $option in
+        n) wait='' ;;
+        w) wait="--wait=${OPTARG}s" ;;
+        *) usage ;;
+    esac
+done
+shift $((OPTIND - 1))
+[ $# -ge 2 ] || usage
+host=$1
+shift
+
+exec bmhctl run --host "$host" ${wait:+"$wait"} --on-exit recycle -- "$@"

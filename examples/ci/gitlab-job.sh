@@ -1,0 +1,25 @@
+#!/bin/sh
+# A GitLab job that runs a command on hosts of the lab, on a shell runner beside the inventory.
+#
+#   hardware-test:
+#     tags: [lab]
+#     variables:
+#       BMHCTL_INVENTORY: /srv/lab/lab.toml
+#       KEEP_ON_FAIL: 2h             # leave the hosts to whoever debugs a failure; not set: give them back
+#     script:
+#       - examples/ci/gitlab-job.sh make hardware-test
+#     retry:
+#       max: 2
+#       exit_codes: [124]            # no host was free in time
+#
+# A failure that is kept says in the job's log how to give the hosts back. A retry is a job with an id of its own.
+set -eu
+
+exec bmhctl run \
+    --as "gitlab/$CI_PROJECT_PATH" \
+    --for "$CI_JOB_NAME, $CI_JOB_URL" \
+    --request-id "$CI_JOB_ID" \
+    -l "${LAB_SELECTOR:-arch=arm64}" -n "${LAB_COUNT:-1}" \
+    --wait "${LAB_WAIT:-30m}" --ttl 20m \
+    ${KEEP_ON_FAIL:+--keep-on-fail "$KEEP_ON_FAIL"} \
+    -- "$@"

@@ -1,0 +1,360 @@
+"""Waiting with the real command in every home: processes that queue, and what ends their wait."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bmhctl import open_inventory
+from bmhctl.api import Inventory
+from bmhctl.usecases import hosts
+from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases.homes import init
+from bmhctl.usecases.policies import apply_policy
+from tests.conftest import HOMES, SUFFIX, Bmhctl, Lab, Run, environment
+
+
+@pytest.fixture(params=HOMES)
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Lab:
+    """An empty inventory, once in each home."""
+    path = tmp_path / SUFFIX[request.param]
+    init(str(path))
+    return Lab(path)
+
+
+@pytest.fixture
+def fleet(lab: Lab) -> Iterator[Inventory]:
+    """Two hosts that the operator holds, in two racks."""
+    with open_inventory(lab.path, actor="operator") as inventory:
+        inventory.add("node1", labels={"rack": "r1"})
+        inventory.add("node2", labels={"rack": "r2"})
+        inventory.ready("node*")
+        inventory.reserve("node1", "node2", purpose="set-up")
+        yield inventory
+
+
+class Waiter:
+    """``bmhctl reserve … --wait`` as a process of its own, once it stands in the queue."""
+
+    def __init__(self, lab: Lab, actor: str, *args: str) -> None:
+        self.actor = actor
+        self._stderr = lab.path.with_name(f"{actor}.{time.monotonic_ns()}.err")
+        with self._stderr.open("w") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-m", "bmhctl", "-i", str(lab.path), "reserve", "-o", "name", *args],
+                env=environment(BMHCTL_ACTOR=actor),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
+
+    def ended(self) -> Run:
+        """How it ended, in a little while."""
+        out, _ = self.process.communicate(timeout=30)
+        return Run(self.process.returncode, out, self.said)
+
+    @property
+    def said(self) -> str:
+        return self._stderr.read_text()
+
+
+Queue = Callable[..., Waiter]
+
+
+@pytest.fixture
+def waiting(lab: Lab, fleet: Inventory) -> Iterator[Queue]:
+    """Starts a waiter and returns when it has its ticket and said where it stands."""
+    started: list[Waiter] = []
+
+    def start(actor: str, *args: str) -> Waiter:
+        waiter = Waiter(lab, actor, *args)
+        started.append(waiter)
+        until(lambda: "waiting for" in waiter.said or waiter.process.poll() is not None)
+        assert waiter.process.poll() is None, waiter.said
+        return waiter
+
+    yield start
+    for waiter in started:
+        with waiter.process:
+            waiter.process.kill()
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Awaits what another process makes true; a test that waits too long has failed."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.01)
+
+
+def queue_of(inventory: Inventory) -> list[str]:
+    """Who has a ticket, the oldest first."""
+    return [ticket.owner for ticket in inventory._context.store.tickets()]
+
+
+def give_back(inventory: Inventory, *names: str) -> None:
+    inventory.taint(*names)
+    inventory.reset(*names)
+    inventory.ready(*names)
+
+
+def of(lab: Lab, bmhctl: Bmhctl) -> Callable[..., Run]:
+    """The command on this inventory."""
+    return lambda *args, **env: bmhctl("-i", str(lab.path), *args, **env)
+
+
+# whose turn it is
+
+
+def test_the_first_in_the_queue_gets_what_comes_back_and_when_it_is_dead_the_next_one(
+    lab: Lab, fleet: Inventory, waiting: Queue, bmhctl: Bmhctl
+) -> None:
+    first, second = waiting("first", "-n1", "--wait"), waiting("second", "-n1", "--wait")
+    first.process.send_signal(signal.SIGSTOP)
+    give_back(fleet, "node1")
+
+    done = of(lab, bmhctl)("reserve", "-n1")
+    assert (done.status, "due to the earlier ticket of first" in done.stderr) == (5, True)
+    assert (second.process.poll(), queue_of(fleet)) == (None, ["first", "second"])
+    first.process.kill()
+    done = second.ended()
+    assert (done.status, done.stdout) == (0, "node1\n")
+    assert of(lab, bmhctl)("queue", "-o", "name").stdout == ""
+
+
+def test_who_times_out_in_the_middle_leaves_the_order_of_the_others(fleet: Inventory, waiting: Queue) -> None:
+    first = waiting("first", "-n1", "--wait")
+    middle = waiting("middle", "-n1", "--wait", "1s")
+    last = waiting("last", "-n1", "--wait", "10m")
+
+    done = middle.ended()
+    assert (done.status, done.stdout) == (7, "")
+    assert "waited in vain for 1 host for 1s" in done.stderr
+    assert queue_of(fleet) == ["first", "last"]
+    give_back(fleet, "node2")
+    assert first.ended().stdout == "node2\n"
+    assert queue_of(fleet) == ["last"]
+    give_back(fleet, "node1")
+    assert last.ended().stdout == "node1\n"
+
+
+def test_two_hosts_are_taken_together_or_not_at_all(fleet: Inventory, waiting: Queue) -> None:
+    pair = waiting("pair", "-n2", "--wait")
+
+    give_back(fleet, "node1")
+    until(lambda: "1 free now" in pair.said)
+    assert fleet.host("node1").state == "available"
+    give_back(fleet, "node2")
+
+    assert pair.ended().stdout == "node1\nnode2\n"
+
+
+def test_a_new_host_and_a_new_label_wake_whom_they_fit(fleet: Inventory, waiting: Queue) -> None:
+    any_host, in_rack = waiting("any", "-n1", "--wait"), waiting("rack", "-l", "rack=r1", "--wait")
+
+    fleet.add("node3")
+    fleet.ready("node3")
+    assert any_host.ended().stdout == "node3\n"
+    fleet.add("node4")
+    fleet.ready("node4")
+    hosts.set_facts(fleet._context, Choice(("node4",)), hosts.FactChanges(labels={"rack": "r1"}))
+    assert in_rack.ended().stdout == "node4\n"
+
+
+def test_what_can_never_be_had_is_refused_at_once_however_long_one_would_wait(
+    lab: Lab, fleet: Inventory, bmhctl: Bmhctl
+) -> None:
+    run = of(lab, bmhctl)
+    many = run("reserve", "-n3", "--wait")
+    assert (many.status, many.stdout) == (6, "")
+    assert "3 hosts can never be had here: of 2 declared hosts 2 would fit" in many.stderr
+    none = run("reserve", "-l", "rack=r9", "--wait", "-o", "json")
+    error = json.loads(none.stderr)["error"]
+    assert (none.status, error["details"]["excluded"]) == (6, {"rack=r9": 2})
+    assert error["hint"] == "without rack=r9 there are 2"
+    assert queue_of(fleet) == []
+
+
+# what ends a wait
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_ends_the_wait_and_leaves_no_ticket(
+    number: signal.Signals, fleet: Inventory, waiting: Queue, lab: Lab
+) -> None:
+    waiter = waiting("first", "-n1", "--wait")
+    waiter.process.send_signal(number)
+    done = waiter.ended()
+
+    assert (done.status, done.stdout, len(done.stderr.splitlines())) == (128 + number, "", 1)
+    assert queue_of(fleet) == []
+    assert not list(lab.path.parent.glob("*.claims"))
+
+
+def test_who_closes_the_pipe_ends_the_wait(fleet: Inventory, waiting: Queue) -> None:
+    waiter = waiting("first", "-n1", "--wait")
+    assert waiter.process.stdout is not None
+    waiter.process.stdout.close()
+
+    assert waiter.process.wait(30) == 128 + signal.SIGPIPE
+    assert (queue_of(fleet), len(waiter.said.splitlines())) == ([], 1)
+
+
+def test_a_ticket_is_cancelled_by_its_owner_or_by_force(
+    lab: Lab, fleet: Inventory, waiting: Queue, bmhctl: Bmhctl
+) -> None:
+    run = of(lab, bmhctl)
+    first, second = waiting("first", "-n1", "--wait"), waiting("second", "-n1", "--wait")
+
+    assert run("queue", "cancel", "1", BMHCTL_ACTOR="other").status == 8
+    assert run("queue", "cancel", "9").status == 3
+    mine = run("queue", "cancel", "1", BMHCTL_ACTOR="first")
+    theirs = run("queue", "cancel", "2", "--force", "--reason", "shutdown")
+
+    assert (mine.status, theirs.status) == (0, 0)
+    assert re.fullmatch(r"cancelled ticket 1 of first, \d+s old, for 1 host\n", mine.stdout)
+    for done in (first.ended(), second.ended()):
+        assert (done.status, done.stdout, "the ticket was cancelled" in done.stderr) == (4, "", True)
+    assert queue_of(fleet) == []
+
+
+def test_a_lease_that_is_clamped_at_the_grant_is_said(fleet: Inventory, waiting: Queue, lab: Lab) -> None:
+    waiter = waiting("first", "-n1", "--ttl", "9h", "--wait")
+    policy = '[defaults]\nttl = "1h"\nmax_ttl = "2h"\n'
+    if lab.is_toml:
+        with lab.path.open("a") as file:
+            file.write(policy)
+    else:
+        apply_policy(fleet._context, policy, "policy.toml")
+    give_back(fleet, "node1")
+
+    done = waiter.ended()
+    assert (done.status, done.stdout) == (0, "node1\n")
+    assert "the lease is 2h, the longest that this inventory allows" in done.stderr
+
+
+# asking again
+
+
+def test_who_asks_again_gets_the_same_whether_the_first_still_waits_was_killed_or_is_done(
+    lab: Lab, fleet: Inventory, waiting: Queue, bmhctl: Bmhctl
+) -> None:
+    wish = ("-n1", "--request-id", "job-1")
+    first, again = waiting("ci", *wish, "--wait"), waiting("ci", *wish, "--wait")
+    assert queue_of(fleet) == ["ci"]
+    first.process.kill()
+    behind = waiting("behind", "-n1", "--wait")
+    assert "number 2 in the queue" in behind.said
+    give_back(fleet, "node1")
+    assert again.ended().stdout == "node1\n"
+
+    def ask(*args: str) -> Run:
+        return of(lab, bmhctl)("reserve", *args, "--request-id", "job-1", "-o", "json", BMHCTL_ACTOR="ci")
+
+    once, twice = (json.loads(ask("-n1").stdout)["reservation"]["id"] for _ in range(2))
+    assert once == twice
+    assert ask("-n2").status == 2
+    fleet.taint("node1", force=True, reason="shutdown")
+    assert ask("-n1").status == 8
+
+
+# looking at the queue
+
+
+def test_the_queue_shows_place_wish_and_what_is_missing(
+    lab: Lab, fleet: Inventory, waiting: Queue, bmhctl: Bmhctl
+) -> None:
+    run = of(lab, bmhctl)
+    waiting("first", "-n2", "--for", "nightly", "--wait")
+    waiting("second", "-l", "rack=r2", "--request-id", "job-2", "--wait", "10m")
+    fleet.maintain("node1", reason="dead fan")
+
+    listed = json.loads(run("queue", "-o", "json").stdout)["tickets"]
+    assert [
+        {key: one[key] for key in ("ticket", "position", "owner", "purpose", "wants", "missing", "request_id")}
+        for one in listed
+    ] == [
+        {
+            "ticket": 1,
+            "position": 1,
+            "owner": "first",
+            "purpose": "nightly",
+            "wants": "2 hosts",
+            "missing": "2 more hosts: that needs an operator; node1 is in maintenance",
+            "request_id": None,
+        },
+        {
+            "ticket": 2,
+            "position": 2,
+            "owner": "second",
+            "purpose": None,
+            "wants": "1 host with rack=r2",
+            "missing": "1 more host",
+            "request_id": "job-2",
+        },
+    ]
+    assert [one["deadline"] is None for one in listed] == [True, False]
+    give_back(fleet, "node2")  # not held for a pair that an operator must help first
+    until(lambda: queue_of(fleet) == ["first"])
+    assert run("queue", "-o", "name").stdout == "1\n"
+
+
+def test_in_a_pipe_a_waiter_says_a_line_when_its_place_changes(fleet: Inventory, waiting: Queue) -> None:
+    first = waiting("first", "-n1", "--wait")
+    second = waiting("second", "-n1", "--wait", "10m")
+    first.process.terminate()
+    until(lambda: len(second.said.splitlines()) == 2)
+    second.process.terminate()
+
+    before, after = second.ended().stderr.splitlines()
+    assert re.fullmatch(
+        r"waiting for 1 host, number 2 in the queue, until \d\d:\d\d:\d\d UTC: 1 host: none free now, nothing was "
+        r"reserved: 2 reserved, held by operator \(r-\w+\); the first lease ends at .{16} UTC; due to the earlier "
+        r"ticket of first, from \d\d:\d\d:\d\d UTC",
+        before,
+    )
+    assert after == re.sub(r"; due to .*", "", before).replace("number 2", "first")
+
+
+# what it costs: bounds that a busy machine keeps; tests/benchmarks/waiting.py measures
+
+
+def test_an_idle_waiter_uses_next_to_nothing(waiting: Queue) -> None:
+    waiter = waiting("first", "-n1", "--wait")
+    before, began = cpu_seconds(waiter.process.pid), time.monotonic()
+    time.sleep(3)
+    share = (cpu_seconds(waiter.process.pid) - before) / (time.monotonic() - began)
+
+    print(f"an idle waiter uses {share:.2%} of a core")
+    assert share < 0.03
+
+
+def test_a_host_that_comes_free_is_handed_over_soon(fleet: Inventory, waiting: Queue) -> None:
+    waiter = waiting("first", "-n1", "--wait")
+    fleet.taint("node1")
+    fleet.reset("node1")
+    fleet.ready("node1")
+    freed = fleet.history("node1")[-1].at
+    assert waiter.ended().stdout == "node1\n"
+    granted = fleet.history("node1")[-1]
+
+    took = (granted.at - freed).total_seconds()
+    print(f"handed over in {took:.3f} s")
+    assert (granted.verb, granted.actor) == ("reserve", "first")
+    assert took < 3
+
+
+def cpu_seconds(pid: int) -> float:
+    """The processor time that a process has used, by its own account."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

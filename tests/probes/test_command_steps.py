@@ -1,0 +1,164 @@
+"""Steps of kind command, of every temper."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from bmhctl.model import Bmc, HostSpec
+from tests.probes.conftest import Probe
+
+SPEC = HostSpec(
+    "node01",
+    "10.0.0.11",
+    "bc:55:85:92:de:01",
+    labels={"rack": "r1", "my/key": "x"},
+    bmc=Bmc("redfish+https://10.0.1.11", "redfish", "1"),
+    hardware={"cpus": 64, "flag": "--rm"},
+)
+
+
+def ended(pid: int) -> bool:
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], 10)[0])
+    finally:
+        os.close(handle)
+
+
+def sh(script: str, **more: object) -> dict[str, object]:
+    return {"command": ["sh", "-c", script], **more}
+
+
+def test_exit_0_passes_and_the_last_lines_are_the_detail(probe: Probe) -> None:
+    assert probe({"command": ["true"]}) == ("pass", "")
+    assert probe(sh("for n in 1 2 3 4 5; do echo line $n; done")) == ("pass", "line 3 / line 4 / line 5")
+    assert probe(sh("echo out; echo err >&2; exit 3")) == ("fail", "exit 3: out / err")
+
+
+@pytest.mark.parametrize(
+    ("part", "becomes"),
+    [
+        ("{name}", "node01"),
+        ("{address}", "10.0.0.11"),
+        ("{mac}", "bc:55:85:92:de:01"),
+        ("{labels.rack}", "r1"),
+        ("{labels.my/key}", "x"),
+        ("{hardware.cpus}", "64"),
+        ("{bmc.address}", "redfish+https://10.0.1.11"),
+        ("{bmc.type}/{bmc.system_id}", "redfish/1"),
+        ("{{name}} {name}.{labels.rack}", "{name} node01.r1"),
+        ("$(id) `id` ; rm -rf *", "$(id) `id` ; rm -rf *"),
+    ],
+)
+def test_placeholders_are_filled_in_and_no_shell_reads_them(part: str, becomes: str, probe: Probe) -> None:
+    assert probe({"command": ["echo", part]}, SPEC) == ("pass", becomes)
+
+
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [
+        ("{labels.zone}", "it has no labels.zone to put into '{labels.zone}'"),
+        ("x{hardware.flag}", "its hardware.flag '--rm' begins with '-': a program could take it for an option"),
+    ],
+)
+def test_what_cannot_be_filled_in_safely_fails(part: str, why: str, probe: Probe) -> None:
+    assert probe({"command": ["echo", part]}, SPEC) == ("fail", why)
+    assert probe({"command": ["echo", "{address}"]}, HostSpec("node02")) == (
+        "fail",
+        "it has no address to put into '{address}'",
+    )
+
+
+def test_the_environment_tells_of_this_host_and_of_no_other(probe: Probe) -> None:
+    # A task of `run` has the variables of its own hosts: a step on a host without an address must not get theirs.
+    others = {"BMH_HOST": "other", "BMH_ADDRESS": "10.9.9.9", "BMH_RESERVATION": "r-1", "BMH_LABEL_X": "y"}
+    told = sh("env | grep ^BMH_ | sort | tr '\\n' ' '; echo $KEPT")
+    assert probe(told, HostSpec("node02"), KEPT="kept", **others) == ("pass", "BMH_HOST=node02 kept")
+    assert probe(told, SPEC, **others) == (
+        "pass",
+        "BMH_ADDRESS=10.0.0.11 BMH_BMC_ADDRESS=redfish+https://10.0.1.11 BMH_BMC_SYSTEM_ID=1 BMH_BMC_TYPE=redfish "
+        "BMH_HARDWARE_CPUS=64 BMH_HARDWARE_FLAG=--rm BMH_HOST=node01 BMH_LABEL_MY_KEY=x BMH_LABEL_RACK=r1 "
+        "BMH_MAC=bc:55:85:92:de:01",
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        (["./nowhere.sh"], "./nowhere.sh: No such file or directory"),
+        (["nowhere-to-be-found"], "nowhere-to-be-found: No such file or directory"),
+        (["/"], "/: Permission denied"),
+        (["echo", "\0"], "echo: embedded null byte"),
+        (["sh", "-c", "kill -9 $$"], "ended by SIGKILL"),
+        (["python3", "-c", "import os; os.kill(os.getpid(), 40)"], "ended by signal 40"),
+    ],
+)
+def test_a_command_that_cannot_run_or_is_killed_fails_in_words(command: list[str], why: str, probe: Probe) -> None:
+    assert probe({"command": command}) == ("fail", why)
+
+
+def test_a_command_out_of_time_is_asked_to_end_and_may_say_a_last_word(probe: Probe, tmp_path: Path) -> None:
+    script = "trap 'echo gave up; exit 0' TERM; echo $$ > pid; echo begun; read x < fifo"
+    os.mkfifo(tmp_path / "fifo")
+    assert probe(sh(script, timeout="1s")) == ("fail", "took longer than 1 s: begun / gave up")
+    assert ended(int((tmp_path / "pid").read_text()))
+
+
+def test_a_command_that_ignores_that_is_killed_with_its_children(probe: Probe, tmp_path: Path) -> None:
+    script = "trap '' TERM; sleep 60 & echo $$ $! > pids; echo begun; wait; sleep 60"
+    assert probe(sh(script, timeout="1s"), most=4) == ("fail", "took longer than 1 s: begun")
+    assert all(ended(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+
+
+def test_a_child_left_in_the_background_is_ended_and_not_waited_for(probe: Probe, tmp_path: Path) -> None:
+    started = time.monotonic()
+    assert probe(sh("sleep 60 & echo $! > pid; echo done")) == ("pass", "done")
+    assert probe(sh("yes & echo $! > pid2; sleep 0.1"))[0] == "pass"  # it goes on and on into the pipe
+    assert time.monotonic() - started < 5
+    assert ended(int((tmp_path / "pid").read_text()))
+    assert ended(int((tmp_path / "pid2").read_text()))
+
+
+def test_100_megabytes_take_bounded_memory_and_time(probe: Probe) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    verdict, said = probe(sh("head -c 100000000 /dev/zero | tr '\\0' x; echo; echo end; exit 3", timeout="30s"))
+    more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(f"100 MB in {time.monotonic() - started:.2f} s with {more} KiB more")
+    assert (verdict, said.endswith("x / end"), len(said) < 500, more < 20_000) == ("fail", True, True, True)
+
+
+def test_bytes_that_are_no_text_do_no_harm(probe: Probe) -> None:
+    assert probe(sh(r"printf '\033[31mred\377\r\n\0end'; exit 1")) == ("fail", "exit 1: \x1b[31mred\ufffd / \0end")
+
+
+def test_retries_try_again_until_it_passes_or_none_is_left(probe: Probe, tmp_path: Path) -> None:
+    assert probe(sh("echo x >> tries; test $(wc -l < tries) -ge 2", retries=3)) == ("pass", "")
+    assert (tmp_path / "tries").read_text() == "x\n" * 2
+    assert probe(sh("exit 4", retries=1)) == ("fail", "exit 4 (tried 2 times)")
+
+
+def test_a_step_that_is_cancelled_ends_at_once(probe: Probe, tmp_path: Path) -> None:
+    cancelled = threading.Event()
+    os.mkfifo(tmp_path / "begun")
+
+    def cancel() -> None:
+        (tmp_path / "begun").read_text()
+        cancelled.set()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    started = time.monotonic()
+    assert probe(sh("echo > begun; sleep 60", timeout="50s", retries=3), cancelled=cancelled)[0] != "pass"
+    thread.join()
+    assert time.monotonic() - started < 5

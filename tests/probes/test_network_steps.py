@@ -1,0 +1,171 @@
+"""Steps of kind tcp and http."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from bmhctl.model import HostSpec
+from tests.probes.conftest import Probe
+from tests.probes.servers import closed_port, filtered, saying, serving, silence
+
+
+@pytest.fixture
+def stuck_resolver(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """A name server that never answers: whoever resolves a name hangs until the event."""
+    answered = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        answered.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    return answered
+
+
+def test_an_open_port_passes_and_a_closed_one_fails(probe: Probe) -> None:
+    with silence() as port:
+        assert probe({"tcp": port}) == ("pass", f"127.0.0.1 port {port} is open")
+    port = closed_port()
+    assert probe({"tcp": port, "retries": 1}) == ("fail", f"127.0.0.1 port {port}: Connection refused (tried 2 times)")
+
+
+def test_a_filtered_port_fails_in_time(probe: Probe) -> None:
+    with filtered() as port:
+        assert probe({"tcp": port, "timeout": "1s"}) == ("fail", f"127.0.0.1 port {port}: no answer in 1 s")
+
+
+def test_a_host_without_an_address_or_with_one_that_does_not_resolve_fails(probe: Probe) -> None:
+    assert probe({"tcp": 22}, HostSpec("node01")) == ("fail", "it has no address to reach port 22 at")
+    verdict, said = probe({"tcp": 22}, HostSpec("node01", "no-such-host.invalid"))
+    assert (verdict, said.startswith("no-such-host.invalid port 22: ")) == ("fail", True)
+    verdict, said = probe({"tcp": 22}, HostSpec("node01", "x" * 80 + ".invalid"))
+    assert (verdict, said.startswith("xxx")) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"tcp": 22}, "slow.example port 22: no answer in 1 s"),
+        ({"http": "http://{address}/x"}, "http://slow.example/x: no answer in 1 s"),
+    ],
+)
+def test_a_name_server_that_hangs_does_not_hang_the_step(
+    entry: dict[str, object], said: str, probe: Probe, stuck_resolver: threading.Event
+) -> None:
+    try:
+        assert probe({**entry, "timeout": "1s"}, HostSpec("node01", "slow.example")) == ("fail", said)
+    finally:
+        stuck_resolver.set()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "http", "redfish"])
+def test_a_step_that_hangs_is_left_when_it_is_cancelled(kind: str, probe: Probe) -> None:
+    from bmhctl.model import Bmc
+
+    cancelled = threading.Event()
+    with filtered() as port:
+        entries: dict[str, dict[str, object]] = {
+            "tcp": {"tcp": port},
+            "http": {"http": f"http://127.0.0.1:{port}"},
+            "redfish": {"redfish": {"power": "on"}},
+        }
+        spec = HostSpec("node01", "127.0.0.1", bmc=Bmc(f"http://127.0.0.1:{port}", system_id="1"))
+        timer = threading.Timer(0.5, cancelled.set)
+        timer.start()
+        started = time.monotonic()
+        said = probe({**entries[kind], "timeout": "3s", "retries": 5}, spec, cancelled=cancelled)
+        assert (said, time.monotonic() - started < 2) == (("unknown", "interrupted"), True)
+        timer.join()
+
+
+def test_a_page_passes_by_its_status_and_its_text(probe: Probe) -> None:
+    with serving(saying("all is well", 203)) as port:
+        url = f"http://127.0.0.1:{port}/health?full=1"
+        assert probe({"http": {"url": f"http://{{address}}:{port}/health?full=1", "status": 203}}) == (
+            "pass",
+            f"{url}: status 203",
+        )
+        assert probe({"http": {"url": url, "status": 203, "text": "is well"}}) == ("pass", f"{url}: status 203")
+        assert probe({"http": {"url": url, "status": 203, "text": "ready"}}) == (
+            "fail",
+            f"{url}: status 203, but without the text 'ready'",
+        )
+        assert probe({"http": url}) == ("fail", f"{url}: status 203, not 200")
+
+
+def test_html_is_a_page_like_any_other(probe: Probe) -> None:
+    with serving(saying("<html><body>Log in</body></html>")) as port:
+        url = f"http://127.0.0.1:{port}"
+        assert probe({"http": url}) == ("pass", f"{url}: status 200")
+        assert probe({"http": {"url": url, "text": '"healthy"'}})[0] == "fail"
+
+
+def test_a_redirect_is_not_followed(probe: Probe) -> None:
+    with serving(saying("", 302, headers={"Location": "http://elsewhere/"})) as port:
+        url = f"http://127.0.0.1:{port}/"
+        assert probe({"http": url}) == ("fail", f"{url}: status 302 (leads to http://elsewhere/), not 200")
+        assert probe({"http": {"url": url, "status": 302}}) == ("pass", f"{url}: status 302")
+
+
+def test_a_page_over_tls_needs_a_known_certificate(
+    probe: Probe, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(saying("ok"), certificate) as port:
+        url = f"https://127.0.0.1:{port}/"
+        said = f"{url}: its TLS certificate can't be verified: self-signed certificate"
+        assert probe({"http": url}) == ("fail", said)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert probe({"http": url}) == ("pass", f"{url}: status 200")
+
+
+def drip(request: BaseHTTPRequestHandler) -> None:
+    """Sends a byte now and then, for ever: each read is answered in time, the page never."""
+    request.send_response(200)
+    request.end_headers()
+    for _ in range(300):
+        request.wfile.write(b"x")
+        request.wfile.flush()
+        time.sleep(0.05)
+
+
+def test_servers_that_are_slow_or_silent_fail_in_time(probe: Probe) -> None:
+    with silence() as port:
+        url = f"http://127.0.0.1:{port}/"
+        assert probe({"http": url, "timeout": "1s"}) == ("fail", f"{url}: no answer in 1 s")
+    with serving(drip) as port:
+        url = f"http://127.0.0.1:{port}/"
+        assert probe({"http": url, "timeout": "1s"}) == ("fail", f"{url}: no answer in 1 s")
+
+
+def test_a_server_that_is_not_there_or_speaks_something_else_fails(probe: Probe) -> None:
+    port = closed_port()
+    assert probe({"http": f"http://127.0.0.1:{port}"}) == (
+        "fail",
+        f"http://127.0.0.1:{port}: Connection refused",
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def greet() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-x\r\n")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        verdict, said = probe({"http": f"http://127.0.0.1:{port}"})
+        thread.join()
+        assert (verdict, said) == ("fail", f"http://127.0.0.1:{port}: SSH-2.0-x")
+
+
+def test_an_ipv6_address_stands_in_brackets_in_a_url(probe: Probe) -> None:
+    port = closed_port()
+    verdict, said = probe({"http": f"http://{{address}}:{port}/"}, HostSpec("node01", "::1"))
+    assert (verdict, said.startswith(f"http://[::1]:{port}/: ")) == ("fail", True)
+    assert "Invalid" not in said

@@ -1,0 +1,270 @@
+"""Power, inspection and whole lives through Redfish, against sushy-tools' emulator: nothing is mocked."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import bcrypt
+import pytest
+
+from bmhctl.errors import ExitStatus, NotYoursError, UsageError
+from bmhctl.formats import read_paths
+from bmhctl.model import Power, Remark, State
+from bmhctl.results import Outcomes
+from bmhctl.selector import parse_selector
+from bmhctl.stores.engine import HostQuery
+from bmhctl.usecases import hardware, hosts, reservations, verbs
+from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases.context import Context
+from tests.conftest import Lab, environment
+from tests.probes.servers import silence
+
+PASSWORD = "s3cret"
+LOGIN = {"BMC_FOO": f"admin:{PASSWORD}", "LAB_BMC": f"admin:{PASSWORD}"}
+
+MANIFEST = """\
+apiVersion: metal.afritzler.github.io/v1alpha1
+kind: BareMetalHost
+metadata:
+  name: compute-{number}
+spec:
+  systemId: "System-{number}"
+  power: "Off"
+  bootMACAddress: "52:54:00:00:00:0{number}"
+  bmc:
+    address: {url}
+    type: RedfishLocal
+    secretRef:
+      name: foo
+"""
+METAL3 = """\
+apiVersion: metal3.io/v1alpha1
+kind: BareMetalHost
+metadata:
+  name: compute-{number}
+spec:
+  online: true
+  bootMACAddress: "52:54:00:00:00:0{number}"
+  bmc:
+    address: redfish-virtualmedia+{url}/redfish/v1/Systems/System-{number}
+    credentialsName: foo
+"""
+POLICY = """
+[checks.bmc]
+redfish = { health = "OK", power = "on" }
+timeout = "20s"
+[cleanup.restart]
+redfish = { reset = "ForceRestart", power = "on" }
+timeout = "30s"
+"""
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """Where it answers; seven systems, of which the odd ones are on."""
+
+    url: str
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    folder = tmp_path_factory.mktemp("emulator")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4, b"2a")).decode()
+    (folder / "auth").write_text(f"admin:{hashed.replace('$2a$', '$2y$')}\n")
+    systems = [
+        {"uuid": f"System-{n}", "name": f"compute-{n}", "power_state": "On" if n % 2 else "Off", "nics": []}
+        for n in range(1, 8)
+    ]
+    (folder / "emulator.conf").write_text(
+        f"SUSHY_EMULATOR_LISTEN_IP = '127.0.0.1'\nSUSHY_EMULATOR_LISTEN_PORT = {port}\n"
+        f"SUSHY_EMULATOR_AUTH_FILE = {str(folder / 'auth')!r}\nSUSHY_EMULATOR_STATE_DIR = {str(folder)!r}\n"
+        f"SUSHY_EMULATOR_FAKE_DRIVER = True\nSUSHY_EMULATOR_FAKE_SYSTEMS = {systems!r}\n"
+    )
+    script = Path(sys.executable).with_name("sushy-emulator")
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [script, "--config", folder / "emulator.conf"], cwd=folder, stdout=log, stderr=log, env=dict(os.environ)
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    with urllib.request.urlopen(f"{url}/redfish/v1/", timeout=5):
+                        break
+                except OSError:
+                    assert process.poll() is None, (folder / "log").read_text()
+                    assert time.monotonic() < deadline, "the emulator does not answer"
+                    time.sleep(0.05)
+            yield Emulator(url)
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def context(lab: Lab, actor: str = "alice", **env: str) -> Context:
+    ctx = lab.context(actor)
+    return Context(ctx.store, actor, ctx.clock, {"PATH": os.environ["PATH"], **LOGIN, **env}, ctx.tell)
+
+
+@pytest.fixture
+def fleet(lab: Lab, emulator: Emulator, tmp_path: Path) -> Lab:
+    """Seven hosts from manifests of both dialects."""
+    for number in range(1, 8):
+        text = (MANIFEST if number < 5 else METAL3).format(number=number, url=emulator.url)
+        (tmp_path / f"compute-{number}.yaml").write_text(text)
+    files = [str(path) for path in sorted(tmp_path.glob("compute-*.yaml"))]
+    cargo = read_paths(files, sys.stdin.buffer, lab.clock())
+    assert len(hosts.import_hosts(context(lab), cargo).items) == 7
+    hosts.set_facts(context(lab), Choice(("compute-[1-7]",)), hosts.FactChanges(credentials="env:LAB_BMC"))
+    return lab
+
+
+def said(outcomes: Outcomes) -> dict[str, str]:
+    return {item.host: item.message for item in outcomes.items}
+
+
+def power(lab: Lab, names: str, action: Power, **more: object) -> dict[str, str]:
+    return said(hardware.power(context(lab), Choice((names,)), action, **more))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("lab", ["toml"], indirect=True)
+def test_a_whole_life_through_redfish(fleet: Lab) -> None:
+    fleet.policy(POLICY)
+    seven = [f"compute-{n}" for n in range(1, 8)]
+    before = power(fleet, "compute-*", Power.STATUS)
+    assert before == {name: f"power {'on' if int(name[-1]) % 2 else 'off'}" for name in seven}
+    started = time.monotonic()
+    assert power(fleet, "compute-*", Power.ON) == dict.fromkeys(seven, "power on")
+    print(f"seven at once on: {time.monotonic() - started:.1f} s")
+    assert power(fleet, "compute-[2-7]", Power.STATUS) == dict.fromkeys(seven[1:], "power on")
+
+    first = hardware.inspect(context(fleet), Choice(("compute-1",)), dry_run=True)
+    assert said(first) == {"compute-1": "changed: hardware.vendor (none) → Sushy Emulator, hardware.health (none) → OK"}
+    found = hardware.inspect(context(fleet), Choice(("compute-*",)))
+    assert [item.changed for item in found.items] == [True] * 7
+    again = hardware.inspect(context(fleet), Choice(("compute-*",)))
+    assert said(again) == dict.fromkeys(seven, "nothing differs")
+    healthy = HostQuery(selector=parse_selector("health=OK"))
+    assert [host.name for host in context(fleet).store.hosts(healthy)] == seven
+
+    assert said(verbs.ready(context(fleet), Choice(("compute-*",)))) == dict.fromkeys(
+        seven, "readiness check passed: bmc"
+    )
+    wish = reservations.wish_for(count=2, selector=parse_selector("health=OK"))
+    held = reservations.reserve(context(fleet), wish).held
+    names = [host.name for host in held.hosts]
+    assert names == seven[:2]
+    verbs.taint(context(fleet), Choice(tuple(names)))
+    started = time.monotonic()
+    outcomes = verbs.recycle(context(fleet), Choice())
+    print(f"two recycled: {time.monotonic() - started:.1f} s")
+    assert said(outcomes) == dict.fromkeys(names, "cleanup step passed: restart; readiness check passed: bmc")
+    assert {host.state for host in context(fleet).store.hosts(HostQuery())} == {State.AVAILABLE}
+    host = context(fleet).store.host("compute-1")
+    assert host is not None
+    assert {(r.step, r.verdict.value, r.detail) for r in context(fleet).store.results(host)} == {
+        ("restart", "pass", "reset ForceRestart, power on"),
+        ("bmc", "pass", "health OK, power on"),
+    }
+
+
+def test_switching_waits_until_it_is_so_or_the_time_is_up(fleet: Lab) -> None:
+    # The emulator takes 1 to 11 s for what it is told, as real BMCs do.
+    assert power(fleet, "compute-4", Power.ON, timeout=timedelta(seconds=30)) == {"compute-4": "power on"}
+    assert power(fleet, "compute-4", Power.STATUS) == {"compute-4": "power on"}
+    started = time.monotonic()
+    outcomes = hardware.power(context(fleet), Choice(("compute-4",)), Power.OFF, timeout=timedelta(seconds=0.3))
+    assert time.monotonic() - started < 3
+    (item,) = outcomes.items
+    assert item.error is not None
+    assert item.error.status is ExitStatus.STEP_FAILED
+    assert "after 0.3 s" in item.message or "in 0.3 s" in item.message
+    assert power(fleet, "compute-4", Power.OFF, timeout=timedelta(seconds=30)) == {"compute-4": "power off"}
+
+
+def test_power_of_what_somebody_else_holds_needs_force_and_is_in_the_history(fleet: Lab) -> None:
+    verbs.ready(context(fleet), Choice(("compute-1",)))
+    reservation = reservations.reserve(context(fleet), reservations.wish_for(("compute-1",))).held.reservation
+    choice = Choice(("compute-1",))
+    (item,) = hardware.power(context(fleet, "bob"), choice, Power.ON).items
+    assert isinstance(item.error, NotYoursError)
+    with pytest.raises(UsageError):
+        hardware.power(context(fleet, "bob"), choice, Power.ON, force=True)
+    for who, more in (
+        ("alice", {}),
+        ("bob", {"reservation": reservation.id}),
+        ("bob", {"force": True, "reason": "fire"}),
+    ):
+        done = hardware.power(context(fleet, who), choice, Power.ON, **more)  # type: ignore[arg-type]
+        assert said(done) == {"compute-1": "power on"}
+    assert said(hardware.power(context(fleet, "bob"), choice, Power.STATUS)) == {"compute-1": "power on"}
+    host = context(fleet).store.host("compute-1")
+    assert host is not None
+    last = list(context(fleet).store.events(host))[-1]
+    assert (last.verb, last.actor, last.reason) == (Remark.SET, "bob", "forced power on: fire")
+
+
+def test_every_host_has_its_own_answer_and_the_bad_ones_stop_nobody(fleet: Lab, emulator: Emulator) -> None:
+    def change(number: int, **facts: str) -> None:
+        hosts.set_facts(context(fleet), Choice((f"compute-{number}",)), hosts.FactChanges(**facts))  # type: ignore[arg-type]
+
+    (fleet.path.parent / "login").write_text(f"admin:{PASSWORD}\n")
+    with silence() as port:
+        change(1, credentials="file:login")
+        change(2, credentials="command:cat login")
+        change(3, credentials="env:WRONG")
+        change(4, bmc_system_id="nope")
+        change(5, bmc=f"http://127.0.0.1:{port}", bmc_system_id="1", credentials="env:LAB_BMC")
+        change(6, bmc=emulator.url, credentials="env:LAB_BMC")
+        change(7, bmc="ipmi://127.0.0.1")
+        ctx = context(fleet, WRONG="admin:wr0ng")
+        started = time.monotonic()
+        outcomes = hardware.power(ctx, Choice(("compute-*",)), Power.STATUS, timeout=timedelta(seconds=2))
+        assert time.monotonic() - started < 6
+    assert said(outcomes) == {
+        "compute-1": "power on",
+        "compute-2": "power " + said(outcomes)["compute-2"].split()[-1],
+        "compute-3": f"its BMC at {emulator.url} rejects the credentials",
+        "compute-4": f"its BMC at {emulator.url} has no system /redfish/v1/Systems/nope",
+        "compute-5": f"its BMC at http://127.0.0.1:{port} did not answer in 2 s",
+        "compute-6": f"its BMC at {emulator.url} has 7 systems: which one is it?",
+        "compute-7": "its BMC address ipmi://127.0.0.1 speaks no Redfish",
+    }
+    assert outcomes.status is ExitStatus.STEP_FAILED
+    words = " ".join(f"{item.message} {item.error and item.error.hint}" for item in outcomes.items)
+    assert "ipmitool" in words
+    assert not any(secret in words for secret in (PASSWORD, "wr0ng"))
+
+
+def test_listing_names_never_loads_what_talks_to_bmcs(fleet: Lab) -> None:
+    code = (
+        "import sys; from bmhctl.cli.app import run\n"
+        "assert run(['list', '-o', 'name']) == 0\n"
+        "assert not {'sushy', 'requests', 'urllib3', 'http.client', 'ssl'} & {*sys.modules}, sorted(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=fleet.path.parent,
+        env=environment(BMHCTL_INVENTORY=str(fleet.path)),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr, len(done.stdout.split())) == (0, "", 7)
+
+
+def test_the_example_for_ipmi_is_a_shell_script() -> None:
+    script = Path(__file__).parents[2] / "examples" / "lab" / "ipmi-power.sh"
+    assert subprocess.run(["sh", "-n", script], capture_output=True, text=True).stderr == ""
+    assert script.stat().st_mode & 0o111 == 0o111

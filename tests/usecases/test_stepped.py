@@ -1,0 +1,415 @@
+"""Steps of many hosts at once: what is recorded, what moves, and what never does."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bmhctl import probes
+from bmhctl.errors import NotYoursError, StateRefusedError, StepFailedError, UsageError
+from bmhctl.model import CheckResult, Host, HostSpec, Remark, State, Verb, Verdict
+from bmhctl.policy import Step
+from bmhctl.results import Outcomes
+from bmhctl.stores.engine import HostQuery
+from bmhctl.usecases import homes, hosts, reservations, verbs
+from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases.crew import Crew
+from bmhctl.usecases.steps import claimed
+from tests.conftest import HOMES, SUFFIX, Lab
+
+ALL = Choice(everything=True)
+PASS, FAIL, UNKNOWN = Verdict.PASS, Verdict.FAIL, Verdict.UNKNOWN
+POLICY = """
+[defaults]
+quarantine_after = 2
+[checks.a]
+command = ["true"]
+[checks.b]
+command = ["true"]
+[cleanup.wipe]
+command = ["true"]
+[cleanup.verify]
+command = ["true"]
+"""
+
+Says = Callable[[Step, HostSpec], Verdict]
+
+
+def saying(says: Says) -> mock._patch[object]:
+    """Steps that say what they are told to."""
+
+    def run(step: Step, spec: HostSpec, setting: probes.Setting) -> CheckResult:
+        verdict = says(step, spec)
+        return CheckResult(step.name, verdict, f"said {verdict}", 1.5)
+
+    return mock.patch.object(probes, "run", run)
+
+
+@pytest.fixture
+def fleet(lab: Lab) -> Lab:
+    """Three hosts that are initial."""
+    lab.policy(POLICY)
+    hosts.add(lab.context(), ["node[1-3]"], hosts.FactChanges())
+    return lab
+
+
+def states(lab: Lab) -> dict[str, str]:
+    return {host.name: host.state.value for host in lab.context().store.hosts(HostQuery())}
+
+
+def host(lab: Lab, name: str = "node1") -> Host:
+    found = lab.context().store.host(name)
+    assert found is not None
+    return found
+
+
+def results(lab: Lab, name: str = "node1") -> list[tuple[str, str, str, float]]:
+    return [(r.step, r.verdict.value, r.detail, r.seconds) for r in lab.context().store.results(host(lab, name))]
+
+
+def said(outcomes: Outcomes) -> dict[str, tuple[bool, str]]:
+    return {item.host: (item.error is None, item.message) for item in outcomes.items}
+
+
+def taint(lab: Lab, *names: str, fault: str | None = None) -> None:
+    for name in names:
+        if host(lab, name).state is State.INITIAL:
+            with saying(lambda *_: PASS):
+                verbs.ready(lab.context(), Choice((name,)))
+        reservations.reserve(lab.context(), reservations.wish_for((name,)))
+        verbs.taint(lab.context(), Choice((name,)), fault=fault)
+
+
+def test_the_last_result_of_each_step_is_recorded_with_its_time(fleet: Lab) -> None:
+    with saying(lambda step, _: FAIL if step.name == "a" else UNKNOWN):
+        outcomes = verbs.ready(fleet.context(), Choice(("node1",)))
+    assert said(outcomes) == {"node1": (False, "readiness check failed: a: said fail; b: said unknown")}
+    assert results(fleet) == [("a", "fail", "said fail", 1.5), ("b", "unknown", "said unknown", 1.5)]
+    before = fleet.clock.now
+    fleet.clock.move(hours=1)
+    with saying(lambda *_: PASS):
+        verbs.check(fleet.context(), Choice(("node1",)), only=("b",))
+    found = fleet.context().store.results(host(fleet))
+    assert [(r.step, r.verdict, r.at is not None and r.at > before) for r in found] == [
+        ("a", FAIL, False),
+        ("b", PASS, True),
+    ]
+
+
+@pytest.mark.parametrize("verdict", [FAIL, UNKNOWN])
+def test_only_a_pass_is_a_pass(verdict: Verdict, fleet: Lab) -> None:
+    with saying(lambda step, _: verdict if step.name in ("a", "verify") else PASS):
+        verbs.ready(fleet.context(), Choice(("node1",)))
+        assert states(fleet)["node1"] == "initial"
+        taint(fleet, "node1")
+        verbs.reset(fleet.context(), Choice(("node1",)))
+        assert states(fleet)["node1"] == "tainted"
+
+
+def test_a_check_moves_nothing(fleet: Lab) -> None:
+    taint(fleet, "node2")
+    verbs.maintain(fleet.context(), Choice(("node3",)), reason="fan")
+    before = states(fleet)
+    for verdict in (PASS, FAIL):
+        with saying(lambda *_, verdict=verdict: verdict):
+            outcomes = verbs.check(fleet.context(), ALL)
+        assert [item.error is None for item in outcomes.items] == [verdict is PASS] * 3
+        assert states(fleet) == before
+    assert [event.verb for event in fleet.context().store.events(host(fleet))] == [Verb.ENTER, Remark.STEP_FAILED]
+
+
+def test_a_check_of_what_somebody_else_holds_needs_force(fleet: Lab) -> None:
+    with saying(lambda *_: PASS):
+        verbs.ready(fleet.context(), Choice(("node1",)))
+        reservations.reserve(fleet.context("alice"), reservations.wish_for(("node1",)))
+        (item,) = verbs.check(fleet.context("bob"), Choice(("node1",))).items
+        assert isinstance(item.error, NotYoursError)
+        for who, force in (("alice", False), ("bob", True)):
+            assert said(verbs.check(fleet.context(who), Choice(("node1",)), force=force)) == {
+                "node1": (True, "readiness checks passed: a, b")
+            }
+
+
+def test_what_a_check_found_is_recorded_even_when_its_host_moved_meanwhile(fleet: Lab) -> None:
+    with saying(lambda *_: PASS):
+        verbs.ready(fleet.context(), Choice(("node1",)))
+        reservations.reserve(fleet.context(), reservations.wish_for(("node1",)))
+
+    def meanwhile(step: Step, _: HostSpec) -> Verdict:
+        if step.name == "a":
+            verbs.taint(fleet.context(), Choice(("node1",)))
+        return FAIL
+
+    with saying(meanwhile):
+        (item,) = verbs.check(fleet.context(), Choice(("node1",))).items
+    assert isinstance(item.error, StepFailedError)
+    assert results(fleet) == [("a", "fail", "said fail", 1.5), ("b", "fail", "said fail", 1.5)]
+    assert states(fleet)["node1"] == "tainted"
+
+
+def test_a_transition_happens_only_if_nothing_happened_to_the_host(fleet: Lab) -> None:
+    def meanwhile(step: Step, _: HostSpec) -> Verdict:
+        if step.name == "a":
+            verbs.cordon(fleet.context(), Choice(("node1",)), reason="look")
+        return PASS
+
+    with saying(meanwhile):
+        (item,) = verbs.ready(fleet.context(), Choice(("node1",))).items
+    assert isinstance(item.error, StateRefusedError)
+    assert item.message == "changed while its steps ran: it is initial now"
+    assert states(fleet)["node1"] == "initial"
+
+
+def test_check_and_override_know_the_checks(fleet: Lab) -> None:
+    for call in (
+        lambda: verbs.check(fleet.context(), ALL, only=("c",)),
+        lambda: verbs.ready(fleet.context(), ALL, override=("c",), reason="x"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            call()
+        assert (caught.value.message, caught.value.hint) == ("there is no check 'c'", "declared: a, b")
+
+
+def test_an_override_needs_a_reason_and_is_in_the_history(fleet: Lab) -> None:
+    for reason in (None, " "):
+        with pytest.raises(UsageError):
+            verbs.ready(fleet.context(), ALL, override=("a",), reason=reason)
+    ran: list[str] = []
+    with saying(lambda step, _: ran.append(step.name) or (FAIL if step.name == "a" else PASS)):  # type: ignore[func-returns-value]
+        verbs.ready(fleet.context(), Choice(("node1",)), override=("a",), reason="sensor is broken")
+    assert ran == ["b"]
+    last = list(fleet.context().store.events(host(fleet)))[-1]
+    assert (last.verb, last.dest, last.reason) == (
+        Verb.READY,
+        State.AVAILABLE,
+        "readiness check passed: b; a overridden: sensor is broken",
+    )
+
+
+def test_failed_cleanups_in_a_row_are_counted_and_end_in_quarantine(fleet: Lab) -> None:
+    taint(fleet, "node1")
+    choice = Choice(("node1",))
+    wipes = iter([FAIL, PASS, FAIL, FAIL])
+
+    def says(step: Step, _: HostSpec) -> Verdict:
+        return next(wipes) if step.name == "wipe" else PASS
+
+    with saying(says):
+        assert said(verbs.recycle(fleet.context(), choice))["node1"] == (False, "cleanup step failed: wipe: said fail")
+        assert host(fleet).failed_cleanups == 1
+        assert said(verbs.recycle(fleet.context(), choice))["node1"] == (
+            True,
+            "cleanup steps passed: wipe, verify; readiness checks passed: a, b",
+        )
+        assert host(fleet).failed_cleanups == 0
+        taint(fleet, "node1")
+        verbs.recycle(fleet.context(), choice)
+        assert states(fleet)["node1"] == "tainted"
+        (item,) = verbs.recycle(fleet.context(), choice).items
+    assert item.message == "cleanup step failed: wipe: said fail; quarantined after 2 failed cleanups in a row"
+    found = host(fleet)
+    assert (found.state, found.dirty, found.maintenance[0].quarantine) == (State.MAINTENANCE, True, True)
+    with saying(lambda *_: PASS):
+        assert said(verbs.recycle(fleet.context(), Choice())) == {}
+        verbs.resume(fleet.context("bob"), choice)
+    assert (host(fleet).state, host(fleet).failed_cleanups) == (State.INITIAL, 0)
+
+
+def test_a_fault_is_never_recycled_without_being_named(fleet: Lab) -> None:
+    taint(fleet, "node1", fault="fan")
+    ran: list[str] = []
+    with saying(lambda step, spec: ran.append(spec.name) or PASS):  # type: ignore[func-returns-value]
+        for choice in (Choice(), Choice(("node*",)), Choice(("node[1-3]",)), Choice(states=frozenset({State.TAINTED}))):
+            assert said(verbs.recycle(fleet.context(), choice)).get("node1") == (True, "left alone for its fault: fan")
+        assert (ran.count("node1"), states(fleet)["node1"]) == (0, "tainted")
+        assert said(verbs.recycle(fleet.context(), Choice(("node1",))))["node1"][0]
+    assert (host(fleet).state, host(fleet).fault) == (State.AVAILABLE, None)
+
+
+def test_a_fault_that_is_found_while_a_host_waits_for_its_turn_counts_too(fleet: Lab) -> None:
+    taint(fleet, "node1", "node2")
+    ran: list[str] = []
+
+    def says(_: Step, spec: HostSpec) -> Verdict:
+        ran.append(spec.name)
+        verbs.taint(fleet.context(), Choice(("node2",)), fault="fan")
+        return PASS
+
+    with saying(says):
+        outcomes = verbs.recycle(fleet.context(), Choice(), jobs=1)
+    assert said(outcomes)["node2"] == (True, "left alone for its fault: fan")
+    assert set(ran) == {"node1"}
+
+
+def test_recycle_reaps_first(fleet: Lab) -> None:
+    with saying(lambda *_: PASS):
+        verbs.ready(fleet.context(), Choice(("node1",)))
+        reservations.reserve(fleet.context(), reservations.wish_for(("node1",), ttl=timedelta(minutes=1)))
+        assert said(verbs.recycle(fleet.context(), Choice())) == {}
+        fleet.clock.move(minutes=2)
+        assert said(verbs.recycle(fleet.context(), Choice())) == {
+            "node1": (True, "cleanup steps passed: wipe, verify; readiness checks passed: a, b")
+        }
+
+
+def test_a_pattern_means_the_tainted_ones_and_a_name_means_the_host(fleet: Lab) -> None:
+    taint(fleet, "node1")
+    with saying(lambda *_: PASS):
+        verbs.ready(fleet.context(), Choice(("node2",)))
+        reservations.reserve(fleet.context(), reservations.wish_for(("node2",)))
+        assert list(said(verbs.recycle(fleet.context(), Choice(("node*",))))) == ["node1"]
+        assert states(fleet) == {"node1": "available", "node2": "reserved", "node3": "initial"}
+        outcomes = verbs.recycle(fleet.context(), Choice(("node[1-3]",)))
+    assert [(item.host, item.error and item.error.status) for item in outcomes.items] == [
+        ("node1", None),
+        ("node2", 4),
+        ("node3", None),
+    ]
+    assert said(outcomes)["node2"][1] == "is reserved: recycle is only possible from tainted"
+    assert states(fleet)["node3"] == "available"
+
+
+def test_a_host_on_which_a_step_runs_is_left_alone_unless_it_is_named(fleet: Lab) -> None:
+    taint(fleet, "node1")
+    with claimed(fleet.context(), host(fleet)), saying(lambda *_: PASS):
+        words = "a check or cleanup is running on it"
+        assert said(verbs.recycle(fleet.context(), Choice())) == {"node1": (True, f"left alone: {words}")}
+        assert said(verbs.recycle(fleet.context(), Choice(("node1",)))) == {"node1": (False, words)}
+
+
+def test_at_most_so_many_hosts_are_treated_at_once(fleet: Lab) -> None:
+    hosts.add(fleet.context(), ["node[4-9]"], hosts.FactChanges())
+    lock, now, most = threading.Lock(), 0, 0
+
+    def says(*_: object) -> Verdict:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.02)
+        with lock:
+            now -= 1
+        return PASS
+
+    with saying(says):
+        verbs.ready(fleet.context(), ALL, jobs=3)
+    assert (most, set(states(fleet).values())) == (3, {"available"})
+
+
+def test_what_has_ended_is_recorded_and_told_when_the_rest_is_interrupted(
+    fleet: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def run(step: Step, spec: HostSpec, setting: probes.Setting) -> CheckResult:
+        if spec.name == "node3":
+            setting.cancelled.wait(20)
+        elif step.name == "b":
+            ended.set()
+        return CheckResult(step.name, PASS, "", 0.1)
+
+    real = Crew.next
+
+    def interrupted(crew: Crew[object, object]) -> tuple[object, object]:
+        assert ended.wait(10)
+        while crew._done.qsize() < 2:  # both have ended, nobody has asked yet
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(probes, "run", run)
+    monkeypatch.setattr(Crew, "next", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        verbs.ready(fleet.context(), ALL)
+    monkeypatch.setattr(Crew, "next", real)
+    assert states(fleet) == {"node1": "available", "node2": "available", "node3": "initial"}
+    assert sorted(fleet.said) == [f"node{n}: readiness checks passed: a, b" for n in (1, 2)]
+    assert results(fleet, "node3") == []
+    assert not fleet.context().store.claims.is_claimed(f"host-{host(fleet, 'node3').id}")
+
+
+def test_a_recycling_that_is_interrupted_tells_how_far_it_came(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    taint(fleet, "node1")
+
+    def run(step: Step, spec: HostSpec, setting: probes.Setting) -> CheckResult:
+        if step.name == "a":
+            raise KeyboardInterrupt  # as if it came while the checks ran
+        return CheckResult(step.name, PASS, "", 0.1)
+
+    monkeypatch.setattr(probes, "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        verbs.recycle(fleet.context(), Choice())
+    assert states(fleet)["node1"] == "initial"
+    assert fleet.said == ["node1: cleanup steps passed: wipe, verify"]
+
+
+@pytest.mark.parametrize("home", HOMES)
+@settings(max_examples=15)
+@given(
+    lives=st.lists(
+        st.tuples(
+            st.sampled_from(["ready", "reserve", "taint", "reset", "recycle", "maintain", "resume", "check", "reap"]),
+            st.sampled_from([("node1",), ("node2",), ("node1", "node2")]),
+            st.lists(st.sampled_from(list(Verdict)), min_size=1, max_size=5),
+        ),
+        max_size=30,
+    )
+)
+def test_no_used_host_is_handed_on_before_its_whole_cleanup_succeeded(
+    home: str, lives: list[tuple[str, tuple[str, ...], list[Verdict]]]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Lab(Path(folder) / SUFFIX[home])
+        homes.init(str(lab.path))
+        lab.policy(POLICY)
+        ctx = lab.context()
+        hosts.add(ctx, ["node[1-2]"], hosts.FactChanges())
+        wiped: dict[str, set[str]] = {"node1": set(), "node2": set()}
+        used: dict[str, bool] = dict.fromkeys(wiped, False)
+        for verb, names, verdicts in lives:
+            turns = iter(verdicts * 20)
+
+            def says(step: Step, spec: HostSpec, turns: object = turns) -> Verdict:
+                verdict = next(turns)  # type: ignore[call-overload]
+                steps = wiped[spec.name]
+                if verdict is PASS:
+                    steps.add(step.name)
+                else:
+                    steps.discard(step.name)
+                return Verdict(verdict)
+
+            for steps in wiped.values():
+                steps.clear()
+            choice = Choice(names)
+            with saying(says):
+                if verb == "reserve":
+                    for name in names:
+                        if host(lab, name).state is State.AVAILABLE:
+                            assert not used[name]
+                            reservations.reserve(ctx, reservations.wish_for((name,)))
+                            used[name] = True
+                elif verb == "maintain":
+                    verbs.maintain(ctx, choice, reason="x")
+                elif verb == "reap":
+                    lab.clock.move(hours=5)
+                    verbs.recycle(ctx, Choice())
+                elif verb == "taint":
+                    verbs.taint(ctx, choice)
+                else:
+                    getattr(verbs, verb)(ctx, choice)
+            for name, steps in wiped.items():
+                found = host(lab, name)
+                if found.state in (State.INITIAL, State.AVAILABLE) and used[name]:
+                    assert {"wipe", "verify"} <= steps, (verb, name)
+                    used[name] = False
+                if found.state is not State.MAINTENANCE:
+                    assert found.dirty is used[name]
+        lab.close()
