@@ -28,12 +28,12 @@ class Crew(Generic[_Task, _Result]):
         self._work = work
         self._size = size
         self._done: SimpleQueue[tuple[_Task, _Result | None, BaseException | None]] = SimpleQueue()
-        self._threads: dict[int, threading.Thread] = {}
+        self._working: dict[int, threading.Event] = {}  # set at the end: a join that is interrupted forgets its thread
 
     @property
     def is_full(self) -> bool:
         """Whether another piece of work would have to wait."""
-        return len(self._threads) >= self._size
+        return len(self._working) >= self._size
 
     @property
     def is_cancelled(self) -> bool:
@@ -43,18 +43,17 @@ class Crew(Generic[_Task, _Result]):
     @property
     def is_idle(self) -> bool:
         """Whether nothing is being done."""
-        return not self._threads
+        return not self._working
 
     def start(self, task: _Task) -> None:
         """Begins a piece of work."""
-        thread = threading.Thread(target=self._run, args=(task,), daemon=True)
-        self._threads[id(task)] = thread
-        thread.start()
+        ended = self._working[id(task)] = threading.Event()
+        threading.Thread(target=self._run, args=(task, ended), daemon=True).start()
 
     def next(self) -> tuple[_Task, _Result]:
         """Waits for the next piece of work that is done; raises what it raised."""
         task, result, error = self._done.get()
-        del self._threads[id(task)]
+        del self._working[id(task)]
         if error is not None or result is None:
             raise error or AssertionError("work returned nothing")
         return task, result
@@ -77,13 +76,14 @@ class Crew(Generic[_Task, _Result]):
                 done.append((task, result))
 
     def _join(self, until: float) -> None:
-        for thread in self._threads.values():
-            thread.join(max(0.0, until - time.monotonic()))
+        for ended in self._working.values():
+            ended.wait(max(0.0, until - time.monotonic()))
 
-    def _run(self, task: _Task) -> None:
+    def _run(self, task: _Task, ended: threading.Event) -> None:
         try:
             done: tuple[_Task, _Result | None, BaseException | None] = (task, self._work(task, self._cancelled), None)
         except BaseException as error:  # noqa: BLE001 - raised again where the result is awaited
             done = (task, None, error)
         if not self._cancelled.is_set():  # else it may have ended for that
             self._done.put(done)
+        ended.set()

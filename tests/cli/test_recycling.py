@@ -89,14 +89,15 @@ def use(cli: Cli, count: int) -> None:
 
 
 def test_200_hosts_with_a_one_second_check_are_ready_in_a_small_multiple_of_the_ideal_time(
-    fleet: Callable[[int, str], None], start: Start, cli: Cli
+    fleet: Callable[[int, str], None], start: Start, cli: Cli, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fleet(200, '[checks.slow]\ncommand = ["sleep", "1"]\n')
     begun = time.monotonic()
     process = start("ready", "node*", "-j", "64")
     out, err = process.communicate(timeout=60)
     took, ideal = time.monotonic() - begun, 200 / 64
-    print(f"200 hosts at 64 at once: {took:.1f} s, ideal {ideal:.1f} s, {took / ideal:.1f} times as long")
+    with capfd.disabled():
+        print(f"200 hosts at 64 at once: {took:.1f} s, ideal {ideal:.1f} s, {took / ideal:.1f} times as long")
     assert (process.returncode, err, len(out.splitlines())) == (0, "", 200)
     assert out.splitlines()[0] == "node001  initial → available  readiness check passed: slow"
     assert took < 6 * ideal
@@ -124,7 +125,7 @@ selector = "redfish"
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)])
 def test_a_signal_during_many_steps_ends_all_of_them_and_keeps_what_is_done(
-    number: signal.Signals, times: int, tmp_path: Path, start: Start, cli: Cli
+    number: signal.Signals, times: int, tmp_path: Path, start: Start, cli: Cli, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with filtered() as dead, silence() as silent:
         kinds = ["quick", "command", "tcp", "http", "redfish"]
@@ -146,7 +147,8 @@ def test_a_signal_during_many_steps_ends_all_of_them_and_keeps_what_is_done(
         out, err = process.communicate(timeout=20)
         took = time.monotonic() - begun
     assert (process.returncode, out) == (128 + number, "")
-    print(f"{times} {number.name}: ended after {took:.1f} s")
+    with capfd.disabled():
+        print(f"{times} {number.name}: ended after {took:.1f} s")
     assert took < 6
     assert sorted(err.splitlines()) == [f"quick{n}: readiness check passed: quick" for n in (1, 2, 3)]
     for path in tmp_path.glob("pid-command[123]"):

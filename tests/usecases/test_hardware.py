@@ -180,6 +180,7 @@ def test_a_whole_life_through_redfish(fleet: Lab) -> None:
     }
 
 
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
 def test_switching_waits_until_it_is_so_or_the_time_is_up(fleet: Lab) -> None:
     # The emulator takes 1 to 11 s for what it is told, as real BMCs do.
     assert power(fleet, "compute-4", Power.ON, timeout=timedelta(seconds=30)) == {"compute-4": "power on"}
