@@ -74,6 +74,7 @@ def _run(
                     f"request {wish.request_id} is being run already: nothing was started",
                     hint="wait until it ends, or use another request id",
                 )
+            lab.line.clear()  # the terminal is the task's from now on
             return run_task(lab.context, grant.held, task, signals)
 
 

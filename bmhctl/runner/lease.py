@@ -72,7 +72,9 @@ class Lease:
         version = self._ctx.store.version()
         if version == self._version:
             return True
-        known = self._ctx.store.reservation(self._id)
+        with self._ctx.store.snapshot():  # the reservation and its hosts as they are at one moment
+            known = self._ctx.store.reservation(self._id)
+            hosts = [] if known is None else hosts_of(self._ctx, known)
         if known is not None and known.ended_at is not None and not known.was_lost():
             self._ends = None
             self._ctx.tell(f"reservation {self._id} was given back; the task goes on without hosts")
@@ -81,7 +83,7 @@ class Lease:
             why = known.end_reason if known is not None else None
             raise NotYoursError(f"reservation {self._id} is over: {why or 'lease expired'}")
         self._ends = known.expires_at
-        self._warn(host.name for host in hosts_of(self._ctx, known))
+        self._warn(host.name for host in hosts)
         self._version = version
         return True
 

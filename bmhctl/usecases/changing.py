@@ -13,7 +13,7 @@ from bmhctl.errors import InvalidError, StateRefusedError
 from bmhctl.lifecycle.table import where
 from bmhctl.model import End, Event, Host, HostSpec, Remark, Reservation, State, Verb
 from bmhctl.results import Outcome
-from bmhctl.spec import duplicates, same
+from bmhctl.spec import duplicates
 from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases.choosing import one_host
 from bmhctl.usecases.context import Context
@@ -74,7 +74,7 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     outcomes += [respec(ctx, one_host(ctx, spec.name), spec, now, changes.reason) for spec in specs]
     arriving = [newcomer.host.spec for newcomer in changes.newcomers]
     refuse_known_macs(ctx, arriving)
-    for warning in (*duplicates(arriving), *(twin for spec in arriving for twin in _twins(ctx, spec))):
+    for warning in duplicates({s.name: s for spec in arriving for s in (*_bearers(ctx, spec), spec)}.values()):
         ctx.tell(warning)
     granted: dict[str, Reservation] = {}
     outcomes += [enter(ctx, newcomer, now, granted) for newcomer in changes.newcomers]
@@ -134,8 +134,8 @@ def respec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str 
     if not changed and not host.undeclared:
         return Outcome(host.name, False, "nothing to change", host.state, host.state)
     if spec.mac is not None and spec.mac != host.spec.mac:
-        for twin in _twins(ctx, spec):
-            ctx.tell(twin)
+        for warning in duplicates([*_bearers(ctx, spec), spec]):
+            ctx.tell(warning)
     if host.dirty and host.spec.mac is not None and spec.mac != host.spec.mac:
         # The machine that bore the old MAC was used; should it come back under another name, it is not clean.
         ctx.store.add_departed(None, host.spec.mac, now, f"{host.name} bore this MAC")
@@ -270,14 +270,12 @@ def _shown(value: object) -> str:
     return "(none)" if value is None else str(value) or '""'
 
 
-def _twins(ctx: Context, spec: HostSpec) -> list[str]:
-    twins = []
-    for kind, value, query in (
-        ("MAC", spec.mac, HostQuery(mac=spec.mac)),
-        ("address", spec.address, HostQuery(address=spec.address)),
-    ):
-        if value is not None:
-            others = [host.name for host in ctx.store.hosts(query) if host.name != spec.name]
-            if others:
-                twins.append(same(kind, value, [*others, spec.name]))
-    return twins
+def _bearers(ctx: Context, spec: HostSpec) -> Iterator[HostSpec]:
+    """The other hosts that bear a host's MAC or address."""
+    queries = []
+    if spec.mac is not None:
+        queries.append(HostQuery(mac=spec.mac))
+    if spec.address is not None:
+        queries.append(HostQuery(address=spec.address))
+    for query in queries:
+        yield from (host.spec for host in ctx.store.hosts(query) if host.name != spec.name)

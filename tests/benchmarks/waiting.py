@@ -39,10 +39,9 @@ def main() -> None:
             lab.ready("node*")
             held = lab.reserve(count=options.hosts, ttl="1h")
             for number in (1, options.waiters):
-                report(f"{number} waiting", idle(path, number, options.seconds))
-                report(
-                    f"{number} that sleep", measured([[sys.executable, "-c", SLEEPER]] * number, options.seconds, path)
-                )
+                report(f"{number} waiting", idle(lab, path, number, options.seconds))
+                asleep = [[sys.executable, "-c", SLEEPER]] * number
+                report(f"{number} asleep", measured(asleep, options.seconds, lab))
             print(f"from giving back to the grant: {handover(path, lab, held.reservation.id):.3f} s")
 
 
@@ -54,18 +53,18 @@ def waiter(path: Path, number: int) -> list[str]:
     return [sys.executable, "-m", "bmhctl", "-i", str(path), "--as", f"waiter{number}", "reserve", "-n1", "--wait"]
 
 
-def idle(path: Path, number: int, seconds: float) -> float:
+def idle(lab: Inventory, path: Path, number: int, seconds: float) -> float:
     """Percent of a core that so many waiters use together, once they all wait."""
-    return measured([waiter(path, count) for count in range(number)], seconds, path, number)
+    return measured([waiter(path, count) for count in range(number)], seconds, lab, number)
 
 
-def measured(commands: list[list[str]], seconds: float, path: Path, tickets: int = 0) -> float:
+def measured(commands: list[list[str]], seconds: float, lab: Inventory, tickets: int = 0) -> float:
     children = [
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
         for command in commands
     ]
     try:
-        await_tickets(path, tickets, children)
+        await_tickets(lab, tickets, children)
         time.sleep(2)  # the last one's arrival has woken all others
         before, began = sum(used(child.pid) for child in children), time.monotonic()
         time.sleep(seconds)
@@ -83,17 +82,16 @@ def used(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def await_tickets(path: Path, number: int, children: Sequence[subprocess.Popen[str]]) -> None:
-    with open_inventory(path) as lab:
-        while len(queue(lab._context).items) < number:
-            assert all(child.poll() is None for child in children), "a waiter has failed"
-            time.sleep(0.2)
+def await_tickets(lab: Inventory, number: int, children: Sequence[subprocess.Popen[str]]) -> None:
+    while len(queue(lab._context).items) < number:
+        assert all(child.poll() is None for child in children), "a waiter has failed"
+        time.sleep(0.2)
 
 
 def handover(path: Path, lab: Inventory, reservation: str) -> float:
     """Seconds from the end of ``ready`` to the answer of a waiter that is a process of its own."""
     with subprocess.Popen([*waiter(path, 0), "-o", "name"], stdout=subprocess.PIPE, text=True) as child:
-        await_tickets(path, 1, [child])
+        await_tickets(lab, 1, [child])
         lab.release(reservation)
         lab.reset("node00000")
         lab.ready("node00000")

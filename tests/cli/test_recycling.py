@@ -184,6 +184,7 @@ def test_two_recyclers_at_once_run_no_step_twice_for_one_taint(
         assert cli("taint", "node*").status == 0
         until(lambda: set(states(cli).values()) == {"available"})
         assert wiped(tmp_path) == [taints] * 12
+    time.sleep(0.5)  # the last one is told right after it is recorded
     outputs = []
     for process in two:
         process.terminate()
@@ -236,7 +237,9 @@ def test_a_watch_goes_on_over_a_broken_inventory_and_tells_of_it_once(
     assert select.select([watch.stderr], [], [], 20)[0]
     time.sleep(2.5)  # several looks at what is still broken
     (tmp_path / "bmh.toml").write_text(good)
-    until(lambda: states(cli) == {"node001": "available"})
+    assert watch.stdout is not None
+    assert select.select([watch.stdout], [], [], 20)[0], "what became of a host is told at once"
+    assert states(cli) == {"node001": "available"}
     watch.terminate()
     out, err = watch.communicate(timeout=10)
     assert out == ("node001  tainted → available  no cleanup steps are declared; no readiness checks are declared\n")

@@ -150,10 +150,10 @@ def test_a_file_that_is_no_toml_is_refused_with_line_and_column(
         ("[hosts.a]\n\nbmc = {}\n", "lab.toml:3: hosts.a.bmc has no address", None),
         ("[defaults]\nttl = 'soon'\n", "lab.toml:2: defaults.ttl: 'soon' is not a duration", None),
         ("[defaults]\nquarantine_after = 0\n", "lab.toml:2: defaults.quarantine_after must be", None),
-        ("[defaults]\nmax_ttl = '1h'\n", "lab.toml: defaults.ttl is longer than defaults.max_ttl", None),
+        ("[defaults]\nttl = '2h'\nmax_ttl = '1h'\n", "lab.toml:2: defaults.ttl is longer than defaults.max_ttl", None),
         ("\n[checks.'burn in']\n", "lab.toml:2: checks.burn in has none of command, tcp, http", None),
-        ("[checks.burn]\ntcp = 1\n[checks.'burn in']\n", "lab.toml:3: checks.burn in has neither", None),
-        ("checks.burn.tcp = 1\nchecks.'burn in'.timeout = '1s'\n", "lab.toml: checks.burn in has neither", None),
+        ("[checks.burn]\ntcp = 1\n[checks.'burn in']\n", "lab.toml:3: checks.burn in has none of", None),
+        ("checks.burn.tcp = 1\nchecks.'burn in'.timeout = '1s'\n", "lab.toml: checks.burn in has none of", None),
         ("[cleanup.wipe]\ncommand = 'rm'\n", "lab.toml:2: cleanup.wipe.command must be a list", None),
         ("[cleanup.wipe]\ntcp = 1\nselector = '='\n", "lab.toml:3: cleanup.wipe.selector: ", None),
         (
