@@ -388,13 +388,16 @@ def _rest(ctx: Context, host: Host, everyones: bool) -> tuple[Mark, ...]:
     return tuple(m for m in host.maintenance if not (everyones or m.quarantine or m.actor == ctx.actor))
 
 
-def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome:
+def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
+    """Closes the actor's reasons while others stay; None when none would: then the host has to be moved as well."""
     with ctx.store.transaction():
         now = ctx.clock()
         fresh = ctx.store.host_with_id(host.id)
         if fresh is None or fresh.state is not State.MAINTENANCE:
             raise StateRefusedError("changed meanwhile", host=host.name, hint="look again, then try again")
         rest = _rest(ctx, fresh, everyones)
+        if not rest:
+            return None
         whose = "; ".join(f"{mark.actor}: {mark.reason}" for mark in rest)
         closed = [mark for mark in fresh.maintenance if mark not in rest]
         if not closed:

@@ -134,7 +134,9 @@ def claimed(ctx: Context, host: Host) -> Iterator[Claimed]:
     with ctx.store.claims.claim(of_host(host.id)) as handle:
         if handle is None:
             raise ClaimedError(CLAIMED, host=host.name, hint="wait until it ends")
-        fresh = ctx.store.host_with_id(host.id)
+        # In a writer's turn: whoever asked for claims before this one was there has committed when it is read.
+        with ctx.store.transaction():
+            fresh = ctx.store.host_with_id(host.id)
         if fresh is None:
             raise StateRefusedError("was removed meanwhile", host=host.name)
         yield Claimed(ctx, fresh, ctx.policy(), handle)

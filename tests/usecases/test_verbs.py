@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from datetime import timedelta
 
 import pytest
 
 from bmhctl.errors import BmhctlError, ExitStatus, NotFoundError, NotYoursError, UsageError
-from bmhctl.model import State
-from bmhctl.results import Outcomes
+from bmhctl.model import Host, State
+from bmhctl.results import Outcome, Outcomes
 from bmhctl.stores.claims import of_host
-from bmhctl.usecases import hosts, leases, reservations, verbs
+from bmhctl.usecases import hosts, leases, reservations, stepped, verbs
 from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases.context import Context
 from tests.conftest import Lab
 
 
@@ -389,3 +392,62 @@ def test_a_host_whose_step_runs_refuses_what_would_collide(fleet: Lab) -> None:
     assert maintained.status is ExitStatus.REFUSED
     assert named_one.value.message == "can't reserve: a check or cleanup is running on it"
     assert [h.name for h in others.hosts] == ["node2", "node3", "node4"]
+
+
+def test_two_who_resume_at_once_leave_no_host_in_maintenance_without_a_reason(
+    fleet: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verbs.maintain(fleet.context("ann"), named("node1"), reason="disk")
+    verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
+    close, others = stepped._close_reasons, iter([lambda: verbs.resume(fleet.context("bob"), named("node1"))])
+
+    def overtaken(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
+        """Whoever looked first finds that the other was faster."""
+        for other in others:
+            other()
+        return close(ctx, host, everyones)
+
+    monkeypatch.setattr(stepped, "_close_reasons", overtaken)
+
+    done = verbs.resume(fleet.context("ann"), named("node1"))
+
+    assert [(item.host, item.state) for item in done.items] == [("node1", State.AVAILABLE)]
+
+
+def test_a_claim_and_a_maintenance_never_meet(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx = fleet.context("bob")
+    hosts.add(ctx, ["node9"], hosts.FactChanges())
+    is_claimed, others = (
+        ctx.store.claims.is_claimed,
+        iter([lambda: threading.Thread(target=ready_in_its_own_time).start()]),
+    )
+    refused: list[Outcomes] = []
+    ended = threading.Event()
+
+    def ready_in_its_own_time() -> None:
+        refused.append(verbs.ready(fleet.context("ann"), named("node9")))
+        ended.set()
+
+    def overtaken(name: str) -> bool:
+        """Somebody claims the host just after it was found free, while maintain is on its way to commit."""
+        answer = is_claimed(name)
+        for other in others:
+            other()
+            wait_for_claim(fleet, name)
+        return answer
+
+    monkeypatch.setattr(ctx.store.claims, "is_claimed", overtaken)
+    verbs.maintain(ctx, named("node9"), reason="hands inside")
+
+    assert ended.wait(30)
+    assert [str(item.error) for item in refused[0].items] == ["is in maintenance: ready is only possible from initial"]
+    assert states(fleet)["node9"] == "maintenance"
+
+
+def wait_for_claim(lab: Lab, name: str) -> None:
+    """Awaits that another thread holds a claim."""
+    claims = lab.context().store.claims
+    deadline = time.monotonic() + 30
+    while not claims.is_claimed(name):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
