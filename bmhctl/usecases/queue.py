@@ -214,7 +214,7 @@ class _Watch:
         self._version = None
 
     def _is_changed(self) -> bool:
-        """Whether a host changed, or who is ahead; whoever came behind us is no matter."""
+        """Whether a host changed, or who is ahead, or our ticket was cancelled; who came behind us is no matter."""
         version = self._ctx.store.version()
         if version == self._version:
             return False
@@ -223,8 +223,9 @@ class _Watch:
         if generation == self._generation:
             return False
         self._generation = generation
-        self._ahead = [ticket for ticket in self._ctx.store.tickets() if ticket.id < self._ticket]
-        before, self._state = self._state, (generation[0], [ticket.id for ticket in self._ahead])
+        tickets = [ticket for ticket in self._ctx.store.tickets() if ticket.id <= self._ticket]
+        self._ahead = [ticket for ticket in tickets if ticket.id < self._ticket]
+        before, self._state = self._state, (generation[0], [ticket.id for ticket in tickets])
         return self._state != before
 
 

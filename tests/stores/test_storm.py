@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from bmhctl.model import State
+from bmhctl.stores.claims import Claims, of_host, of_ticket
 from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases import hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
@@ -195,6 +196,40 @@ with open_inventory(sys.argv[1]) as lab:
     while True:
         __import__("time").sleep(60)
 """
+
+
+ASKER = """
+import sys
+from pathlib import Path
+from bmhctl.stores.claims import Claims, of_host, of_ticket
+
+claims = Claims(Path(sys.argv[1]))
+print("asking", flush=True)
+while True:
+    claims.is_claimed(of_host(1))
+    claims.is_shared(of_ticket(1))
+"""
+
+
+def test_who_only_asks_keeps_nobody_from_claiming_nor_from_leaving(tmp_path: Path) -> None:
+    claims = Claims(tmp_path / "lab.db")
+    askers = [spawn(ASKER, tmp_path / "lab.db", actor="asker") for _ in range(3)]
+    for asker in askers:
+        assert asker.stdout is not None
+        assert asker.stdout.readline() == "asking\n"
+
+    for _ in range(100):
+        with claims.claim(of_host(1)) as handle, claims.share(of_ticket(1)) as is_last:
+            assert handle is not None
+            assert claims.is_claimed(of_host(1))
+            assert claims.is_shared(of_ticket(1))
+            assert is_last()
+    assert not claims.is_claimed(of_host(1))
+
+    for asker in askers:
+        asker.kill()
+        asker.communicate()
+    assert list(tmp_path.iterdir()) == [], "no file is left of what nobody holds"
 
 
 def until(condition) -> None:  # type: ignore[no-untyped-def]  # any callable
