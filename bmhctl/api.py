@@ -218,25 +218,25 @@ class Inventory:
 
     def extend(self, reservation: str, ttl: timedelta | str | None = None) -> Held:
         """Makes a lease last so long from now. Raises ``NotYoursError`` when it is over."""
-        from bmhctl.usecases.reservations import extend
+        from bmhctl.usecases.holding import extend
 
         return extend(self._context, reservation, _length(ttl)).held
 
     def handover(self, reservation: str, to: str) -> Held:
         """Gives a reservation to another owner, under a new id."""
-        from bmhctl.usecases.reservations import handover
+        from bmhctl.usecases.holding import handover
 
         return handover(self._context, reservation, to).held
 
     def replace(self, name: str, reservation: str, *, reason: str) -> Held:
         """Swaps a bad host of a reservation for another that fits. Raises ``BusyError`` when there is none."""
-        from bmhctl.usecases.reservations import replace_host
+        from bmhctl.usecases.holding import replace_host
 
         return replace_host(self._context, name, reservation, reason).held
 
     def reap(self) -> tuple[Held, ...]:
         """Ends the leases that are over; returns them with the hosts that they held."""
-        from bmhctl.usecases.reservations import reap_expired
+        from bmhctl.usecases.holding import reap_expired
 
         return reap_expired(self._context).items
 

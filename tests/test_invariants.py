@@ -35,7 +35,7 @@ from bmhctl.results import Held
 from bmhctl.spec import dump_spec
 from bmhctl.stores import open_store
 from bmhctl.stores.engine import HostQuery
-from bmhctl.usecases import homes, hosts, leases, queue, reservations, verbs
+from bmhctl.usecases import holding, homes, hosts, leases, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context
 from tests.conftest import HOMES, SUFFIX, Lab
@@ -172,12 +172,12 @@ class Lives(RuleBasedStateMachine):
     def reserve_some(self, count: int, actor: str, minutes: int) -> None:
         with self.attempt(actor) as ctx:
             wish = reservations.wish_for(count=count, ttl=timedelta(minutes=minutes))
-            self.tokens.append(reservations.reserve(ctx, wish).held.reservation.id)
+            self.tokens.append(queue.reserve_or_wait(ctx, wish).held.reservation.id)
 
     @rule(name=names, actor=actors)
     def reserve_named(self, name: str, actor: str) -> None:
         with self.attempt(actor) as ctx:
-            self.tokens.append(reservations.reserve(ctx, reservations.wish_for((name,))).held.reservation.id)
+            self.tokens.append(queue.reserve_or_wait(ctx, reservations.wish_for((name,))).held.reservation.id)
 
     @rule(name=names, actor=actors, fault=st.sampled_from([None, "fan"]), force=st.booleans())
     def taint(self, name: str, actor: str, fault: str | None, force: bool) -> None:
@@ -230,18 +230,18 @@ class Lives(RuleBasedStateMachine):
     @rule(actor=actors, pick=st.integers(0, 9), minutes=st.integers(1, 600))
     def extend(self, actor: str, pick: int, minutes: int) -> None:
         with self.attempt(actor) as ctx:
-            reservations.extend(ctx, self.tokens[pick % len(self.tokens)], timedelta(minutes=minutes))
+            holding.extend(ctx, self.tokens[pick % len(self.tokens)], timedelta(minutes=minutes))
 
     @rule(actor=actors, pick=st.integers(0, 9), to=actors)
     def handover(self, actor: str, pick: int, to: str) -> None:
         with self.attempt(actor) as ctx:
-            grant = reservations.handover(ctx, self.tokens[pick % len(self.tokens)], to)
+            grant = holding.handover(ctx, self.tokens[pick % len(self.tokens)], to)
             self.tokens.append(grant.held.reservation.id)
 
     @rule(name=names, pick=st.integers(0, 9))
     def replace_a_bad_host(self, name: str, pick: int) -> None:
         with self.attempt("alice") as ctx:
-            reservations.replace_host(ctx, name, self.tokens[pick % len(self.tokens)], "smells burnt")
+            holding.replace_host(ctx, name, self.tokens[pick % len(self.tokens)], "smells burnt")
 
     @rule(actor=actors, count=st.integers(1, 3), request=st.sampled_from(["a", "b"]))
     def reserve_by_request(self, actor: str, count: int, request: str) -> None:

@@ -27,6 +27,7 @@ from bmhctl.output import hush
 from bmhctl.results import Done, Grant, Plan, Queue, Reservations
 from bmhctl.selector import parse_selector
 from bmhctl.units import parse_duration
+from bmhctl.usecases import holding
 from bmhctl.usecases import reservations as usecases
 from bmhctl.wants import parse_want
 
@@ -100,7 +101,7 @@ def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
     except BaseException as error:
         if is_safe:
             raise
-        usecases.give_up(lab.context, grant.held.reservation.id, "the answer could not be written")
+        holding.give_up(lab.context, grant.held.reservation.id, "the answer could not be written")
         if not isinstance(error, OSError):
             raise
         hush(lab.display.stdout)
@@ -174,7 +175,7 @@ def extend(
         raise UsageError("which reservation?", hint="give -R ID, or set BMH_RESERVATION")
     with session(ctx, Grant) as lab:
         length = None if ttl is None else parse_duration(ttl)
-        lab.show(usecases.extend(lab.context, reservation, length))
+        lab.show(holding.extend(lab.context, reservation, length))
 
 
 def handover(
@@ -187,7 +188,7 @@ def handover(
 ) -> None:
     """Give a reservation to another owner: under a new id, which is printed; the old id is dead."""
     with session(ctx, Grant) as lab:
-        lab.show(usecases.handover(lab.context, which, to, token=reservation, force=force, reason=reason))
+        lab.show(holding.handover(lab.context, which, to, token=reservation, force=force, reason=reason))
 
 
 def replace(
@@ -202,7 +203,7 @@ def replace(
     if reservation is None:
         raise UsageError("of which reservation?", hint="give -R ID, or set BMH_RESERVATION")
     with session(ctx, Grant) as lab:
-        lab.show(usecases.replace_host(lab.context, host, reservation, reason))
+        lab.show(holding.replace_host(lab.context, host, reservation, reason))
 
 
 def queue(ctx: typer.Context, fields: Fields = None) -> None:
@@ -231,7 +232,7 @@ def queue_cancel(
 def reap(ctx: typer.Context, dry_run: DryRun = False) -> None:
     """End the leases that are over: their hosts become tainted. Every writing command does this first."""
     with session(ctx, Reservations) as lab:
-        lab.show(usecases.reap_expired(lab.context, dry_run=dry_run))
+        lab.show(holding.reap_expired(lab.context, dry_run=dry_run))
 
 
 def _wish(

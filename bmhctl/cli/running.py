@@ -17,9 +17,10 @@ from bmhctl.runner.signals import Signals
 from bmhctl.runner.task import FAILED, TIMED_OUT, NotRunnableError, OnExit, Task, find_command, run_task
 from bmhctl.stores.claims import of_run
 from bmhctl.units import parse_duration
+from bmhctl.usecases.holding import give_up
 from bmhctl.usecases.naming import new_reservation_id
 from bmhctl.usecases.queue import reserve_or_wait
-from bmhctl.usecases.reservations import Wish, give_up
+from bmhctl.usecases.reservations import Wish
 
 
 def run_command(

@@ -11,8 +11,8 @@ from bmhctl.errors import BmhctlError, NotFoundError, NotYoursError
 from bmhctl.results import Held
 from bmhctl.units import plural
 from bmhctl.usecases.context import Context
+from bmhctl.usecases.holding import extend
 from bmhctl.usecases.leases import hosts_of
-from bmhctl.usecases.reservations import extend
 
 _LOOK = 1.0  # seconds between two looks at whether the reservation is still there
 _RETRY = 1.0  # seconds between two tries to reach an inventory

@@ -30,7 +30,7 @@ from bmhctl.units import format_duration
 from bmhctl.usecases import verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context
-from bmhctl.usecases.reservations import extend
+from bmhctl.usecases.holding import extend
 
 TIMED_OUT, FAILED, NOT_RUNNABLE, NOT_FOUND = 124, 125, 126, 127
 """Statuses of ``run`` itself, as ``timeout`` and ``env`` have them."""

@@ -24,6 +24,7 @@ from bmhctl.stores.engine import HostQuery
 from bmhctl.units import format_age, format_duration
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import begin, look
+from bmhctl.usecases.holding import give_up
 from bmhctl.usecases.leases import forced_reason, reap
 from bmhctl.usecases.matching import match
 from bmhctl.usecases.moving import SELF, facts_of, move
@@ -32,7 +33,6 @@ from bmhctl.usecases.reservations import (
     Wish,
     check_same,
     choose_hosts,
-    give_up,
     grant,
     granted_before,
     lease_of,
@@ -79,7 +79,7 @@ class Patience:
     progress: Callable[[Waiting], None] = lambda _: None
 
 
-def reserve_or_wait(ctx: Context, wish: Wish, patience: Patience | None, *, check: bool = False) -> Grant:
+def reserve_or_wait(ctx: Context, wish: Wish, patience: Patience | None = None, *, check: bool = False) -> Grant:
     """As ``reserve``; with ``patience``, waits in a fair queue for what is busy.
 
     With ``check``, the readiness checks of each host run before it is granted; a host that fails goes to

@@ -1,4 +1,4 @@
-"""Reserving hosts, all or none, in the order of the tickets; and what holders do with what they have."""
+"""What is asked for, which hosts a wish gets now, and why it gets none; waiting for them is in ``queue``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UnsatisfiableError, UsageError
+from bmhctl.errors import BmhctlError, BusyError, UnsatisfiableError, UsageError
 from bmhctl.lifecycle.table import where
-from bmhctl.model import End, Host, Remark, Reservation, State, Verb
+from bmhctl.model import Host, Reservation, State, Verb
 from bmhctl.policy import Policy
 from bmhctl.results import Grant, Held, Outcome, Plan, Reservations
 from bmhctl.selector import Selector
@@ -16,18 +16,14 @@ from bmhctl.stores.engine import HostQuery
 from bmhctl.units import format_duration
 from bmhctl.usecases.choosing import not_found, unfold
 from bmhctl.usecases.context import Context
-from bmhctl.usecases.entry import begin, look
+from bmhctl.usecases.entry import look
 from bmhctl.usecases.leases import (
-    check_token,
     describe,
-    forced_reason,
-    give_back,
     held_reservation,
     hosts_of,
-    reap,
 )
 from bmhctl.usecases.matching import Match, match
-from bmhctl.usecases.moving import decide, facts_of, move, remark
+from bmhctl.usecases.moving import decide, facts_of, move
 from bmhctl.usecases.naming import new_reservation_id
 from bmhctl.usecases.turns import candidates, due_before, free_for, query_for
 from bmhctl.wants import MOST_HOSTS, Want, Wants, dump_wants, load_wants, total
@@ -92,19 +88,6 @@ def wish_for(
     if total(found) > MOST_HOSTS:
         raise UsageError(f"{total(found)} hosts are too many for one reservation", hint=f"at most {MOST_HOSTS}")
     return Wish(found, purpose, ttl, endless, request_id)
-
-
-def reserve(ctx: Context, wish: Wish) -> Grant:
-    """Takes all the hosts of a wish in one commit, or none of them; hosts due to an earlier ticket are not free.
-
-    Raises :class:`bmhctl.errors.NotFoundError` for unknown names, :class:`BusyError` when hosts fit but are not
-    free, :class:`UnsatisfiableError` when no set of hosts could ever fit, :class:`NotYoursError` when the request
-    id's reservation is over, :class:`UsageError` when it was for something else.
-    """
-    begin(ctx)
-    terms = lease_of(ctx.policy(), wish)
-    with ctx.store.transaction():
-        return granted_before(ctx, wish) or grant(ctx, wish, terms, choose_hosts(ctx, wish))
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,138 +283,3 @@ def reservations(ctx: Context, *, ended: bool = False) -> Reservations:
     with ctx.store.snapshot():
         known = list(ctx.store.all_reservations()) if ended else ctx.store.open_reservations()
         return Reservations(tuple(Held(r, tuple(hosts_of(ctx, r)) if r.is_open() else ()) for r in known), now)
-
-
-def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:
-    """Ends every reservation whose lease is over, with the hosts it held; with ``dry_run`` only says which."""
-    now = look(ctx)
-    held = [Held(r, tuple(hosts_of(ctx, r))) for r in ctx.store.expired_reservations(now)]
-    if dry_run:
-        return Reservations(tuple(held), now)
-    ended = {reservation.id for reservation in reap(ctx)}
-    return Reservations(tuple(item for item in held if item.reservation.id in ended), now)
-
-
-# what a holder does
-
-
-def give_up(ctx: Context, reservation_id: str, reason: str) -> None:
-    """Gives back a grant whose answer reached nobody; nothing happens if there is none."""
-    with ctx.store.transaction():
-        now = ctx.clock()
-        known = ctx.store.reservation(reservation_id)
-        for host in hosts_of(ctx, known) if known is not None and known.is_open() else ():
-            give_back(ctx, host, now, reason=reason)
-
-
-def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, silent: bool = False) -> Grant:
-    """Makes a lease end ``ttl`` from now (None: its own length), never sooner than it would, capped by the policy.
-
-    Raises :class:`NotYoursError` when the lease is over, :class:`bmhctl.errors.NotFoundError` when it never was.
-    ``silent`` writes no event: for renewals by the clock.
-    """
-    begin(ctx)
-    policy = ctx.policy()
-    notes: tuple[str, ...] = ()
-    with ctx.store.transaction():
-        now = ctx.clock()
-        held = held_reservation(ctx, reservation, now)
-        hosts = hosts_of(ctx, held)
-        length = ttl or held.ttl or policy.ttl
-        if held.expires_at is None or length is None:
-            return Grant(Held(held, tuple(hosts)), ("the lease has no end: there is nothing to extend",))
-        if policy.max_ttl is not None and length > policy.max_ttl:
-            length = policy.max_ttl
-            notes = (f"capped at {format_duration(length)} from now, the longest that this inventory allows",)
-        if now + length <= held.expires_at:
-            return Grant(Held(held, tuple(hosts)), ("the lease lasts longer already",))
-        longer = replace(held, expires_at=now + length)
-        ctx.store.save_reservation(longer)
-        if not silent:
-            words = f"until {longer.expires_at:%Y-%m-%d %H:%M:%S} UTC"
-            hosts = [remark(ctx, replace(h, reservation=longer), Remark.EXTEND, now, reason=words) for h in hosts]
-    return Grant(Held(longer, tuple(replace(h, reservation=longer) for h in hosts)), notes)
-
-
-def handover(
-    ctx: Context, reservation: str, to: str, *, token: str | None = None, force: bool = False, reason: str | None = None
-) -> Grant:
-    """Gives a reservation to another owner under a new id; the old id is dead, the lease ends when it would have.
-
-    The caller must be the owner or give the reservation's id as ``token``; ``force`` with a ``reason`` overrides.
-    """
-    forced_reason(force, reason)
-    if not to.strip():
-        raise UsageError("to whom?", hint="bmhctl handover RESERVATION --to OWNER")
-    begin(ctx)
-    with ctx.store.transaction():
-        now = ctx.clock()
-        old = held_reservation(ctx, reservation, now)
-        _check_holder(ctx, old, token, force)
-        new = replace(old, id=new_reservation_id(ctx.store), owner=to, created_at=now, request_id=None)
-        ctx.store.add_reservation(new)
-        words = f"from {old.owner} to {to}" + (f", forced: {reason}" if force else "")
-        hosts = [
-            remark(ctx, replace(host, reservation=new), Remark.HANDOVER, now, reason=words)
-            for host in hosts_of(ctx, old)
-        ]
-        ctx.store.save_reservation(replace(old, ended_at=now, end_reason=f"handed over to {to}", end=End.HANDED_OVER))
-    return Grant(Held(new, tuple(hosts)), (f"{old.id} is over; {to} acts with {new.id}",))
-
-
-def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Grant:
-    """Swaps a bad host of a reservation for another that fits what was asked for, in one commit.
-
-    The bad one is tainted with a fault. Raises :class:`BusyError` when none that fits is free; then nothing changed.
-    """
-    if not reason.strip():
-        raise UsageError(
-            "replace needs a reason: it is the bad host's fault in the history", hint="--reason 'dead fan'"
-        )
-    begin(ctx)
-    with ctx.store.transaction():
-        now = ctx.clock()
-        held = held_reservation(ctx, reservation, now)
-        hosts = hosts_of(ctx, held)
-        bad = next((host for host in hosts if host.name == name), None)
-        if bad is None:
-            known = ctx.store.host(name)
-            if known is None:
-                raise not_found(ctx, name)
-            check_token(ctx, known, reservation, now)
-            raise NotYoursError(f"is not held by {reservation}", host=name)
-        kept = [host for host in hosts if host.name != name]
-        wants = load_wants(held.wants) if held.wants else (Want(),)
-        spare = _spare(ctx, wants, kept)
-        if spare is None:
-            raise BusyError(
-                f"no host that fits {in_words(wants)} is free to take its place: nothing was changed",
-                host=name,
-                hint="bmhctl status; or give it back: bmhctl taint " + name + f" --fault WHY -R {reservation}",
-            )
-        taken = move(
-            ctx, spare, Verb.RESERVE, facts_of(ctx, spare, now), now, reason=f"replaces {name}", reservation=held
-        )
-        left = give_back(ctx, bad, now, reason=f"replaced by {spare.name}: {reason}")
-        remark(ctx, replace(left, fault=reason), Remark.FAULT, now, reason=reason)
-    everyone = tuple(sorted((*kept, taken), key=lambda host: host.name))
-    return Grant(Held(held, everyone), (f"{name} is replaced by {spare.name}",))
-
-
-def _spare(ctx: Context, wants: Wants, kept: Sequence[Host]) -> Host | None:
-    """A free host that, with those that are kept, meets the wants as well as the bad one did."""
-    before = match(wants, kept).missing
-    for host in free_for(ctx, wants, None):
-        if host.id not in {h.id for h in kept} and match(wants, [*kept, host]).missing < before:
-            return host
-    return None
-
-
-def _check_holder(ctx: Context, held: Reservation, token: str | None, force: bool) -> None:
-    if force or token == held.id or (token is None and held.owner == ctx.actor):
-        return
-    raise NotYoursError(
-        f"reservation {held.id} is {held.owner}'s, not {ctx.actor}'s",
-        hint=f"its holder gives -R {held.id}; --force --reason WHY overrides and is recorded",
-        details={"holder": held.owner, "reservation": held.id},
-    )

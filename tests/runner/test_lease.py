@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bmhctl.model import Reservation
-from bmhctl.usecases import reservations, verbs
+from bmhctl.usecases import queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from tests.conftest import Run
 from tests.runner.conftest import Fleet, Turn, lives, wait_until
@@ -106,7 +106,7 @@ def test_a_lease_that_is_taken_away_ends_the_task_even_one_that_will_not(fleet: 
     now_in(fleet)
     verbs.taint(fleet.lab.context("olivia"), Choice(("node1",)), reason="fire", force=True)
     fleet.recycle()
-    reservations.reserve(fleet.lab.context("bob"), reservations.wish_for(("node1",)))
+    queue.reserve_or_wait(fleet.lab.context("bob"), reservations.wish_for(("node1",)))
 
     done = turn.end()
     reason = f"the lease is lost: reservation {held.id} is over: forced: fire; the task was ended\n"

@@ -16,7 +16,7 @@ from bmhctl import open_inventory
 from bmhctl.model import State
 from bmhctl.stores.claims import of_host
 from bmhctl.stores.engine import HostQuery
-from bmhctl.usecases import hosts, verbs
+from bmhctl.usecases import hosts, queue, verbs
 from bmhctl.usecases.choosing import Choice
 from tests.conftest import Lab, environment
 
@@ -238,7 +238,7 @@ def test_a_kill_in_the_middle_of_an_edit_leaves_file_and_state_agreeing(toml_lab
     verbs.ready(toml_lab.context(), Choice(everything=True))
     from bmhctl.usecases import reservations
 
-    reservations.reserve(toml_lab.context("editor"), reservations.wish_for(("node1", "node2")))
+    queue.reserve_or_wait(toml_lab.context("editor"), reservations.wish_for(("node1", "node2")))
     before = {"node1": State.RESERVED, "node2": State.RESERVED}
     after = {
         "add": {**before, "added": State.INITIAL},

@@ -19,7 +19,7 @@ import pytest
 from bmhctl.model import State
 from bmhctl.stores.claims import Claims, of_host, of_ticket
 from bmhctl.stores.engine import HostQuery
-from bmhctl.usecases import hosts, queue, reservations, verbs
+from bmhctl.usecases import holding, hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from tests.conftest import Lab, environment
 
@@ -153,7 +153,7 @@ def test_after_a_storm_of_kills_time_brings_every_host_back(fleet: Lab) -> None:
     fleet.clock.now = datetime.now(UTC)
     held = {host.name for host in lab.store.hosts(HostQuery(states=frozenset({State.RESERVED})))}
     fleet.clock.move(seconds=2)
-    reaped = reservations.reap_expired(lab)
+    reaped = holding.reap_expired(lab)
 
     assert {host.name for one in reaped.items for host in one.hosts} == held
     assert lab.store.open_reservations() == []
@@ -161,7 +161,7 @@ def test_after_a_storm_of_kills_time_brings_every_host_back(fleet: Lab) -> None:
     assert queue.queue(lab).items == ()
     verbs.reset(lab, Choice(states=frozenset({State.TAINTED})))
     verbs.ready(lab, Choice(states=frozenset({State.INITIAL})))
-    everything = reservations.reserve(lab, reservations.wish_for(count=HOSTS))
+    everything = queue.reserve_or_wait(lab, reservations.wish_for(count=HOSTS))
     assert len(everything.held.hosts) == HOSTS, "nothing that the dead left behind keeps a host"
 
 
@@ -181,7 +181,7 @@ def test_when_all_who_hold_and_all_who_wait_are_killed_every_host_is_tainted_in_
     fleet.clock.now = datetime.now(UTC)
     assert queue.queue(lab).items == ()
     fleet.clock.move(minutes=2)
-    assert len(reservations.reap_expired(lab).items) == len(holders)
+    assert len(holding.reap_expired(lab).items) == len(holders)
     assert [host.state for host in lab.store.hosts(HostQuery())] == [State.TAINTED] * HOSTS
 
 

@@ -10,7 +10,7 @@ import pytest
 from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.model import State
 from bmhctl.stores import declaration, replacing
-from bmhctl.usecases import homes, hosts, reservations, verbs
+from bmhctl.usecases import homes, hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from tests.conftest import Lab
 
@@ -31,7 +31,7 @@ def cellar(toml_lab: Lab) -> Lab:
     """Two hosts: node1 is reserved by alice, node2 is available."""
     toml_lab.path.write_text(LAB)
     verbs.ready(toml_lab.context(), Choice(everything=True))
-    reservations.reserve(toml_lab.context(), reservations.wish_for(("node1",)))
+    queue.reserve_or_wait(toml_lab.context(), reservations.wish_for(("node1",)))
     toml_lab.close()
     return toml_lab
 
@@ -65,7 +65,7 @@ def test_a_host_that_is_no_longer_declared_keeps_its_state_and_can_not_be_reserv
 
     assert seen(cellar) == {"node1": "reserved undeclared", "node2": "available undeclared"}
     with pytest.raises(Exception, match="it is not declared any more"):
-        reservations.reserve(cellar.context("bob"), reservations.wish_for(("node2",)))
+        queue.reserve_or_wait(cellar.context("bob"), reservations.wish_for(("node2",)))
 
 
 def test_declared_again_it_is_what_it_was(cellar: Lab) -> None:

@@ -22,7 +22,7 @@ from bmhctl.model import Power, Remark, State
 from bmhctl.results import Outcomes
 from bmhctl.selector import parse_selector
 from bmhctl.stores.engine import HostQuery
-from bmhctl.usecases import hardware, hosts, reservations, verbs
+from bmhctl.usecases import hardware, hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context
 from tests.conftest import Lab, environment
@@ -163,7 +163,7 @@ def test_a_whole_life_through_redfish(fleet: Lab) -> None:
         seven, "readiness check passed: bmc"
     )
     wish = reservations.wish_for(count=2, selector=parse_selector("health=OK"))
-    held = reservations.reserve(context(fleet), wish).held
+    held = queue.reserve_or_wait(context(fleet), wish).held
     names = [host.name for host in held.hosts]
     assert names == seven[:2]
     verbs.taint(context(fleet), Choice(tuple(names)))
@@ -197,7 +197,7 @@ def test_switching_waits_until_it_is_so_or_the_time_is_up(fleet: Lab) -> None:
 
 def test_power_of_what_somebody_else_holds_needs_force_and_is_in_the_history(fleet: Lab) -> None:
     verbs.ready(context(fleet), Choice(("compute-1",)))
-    reservation = reservations.reserve(context(fleet), reservations.wish_for(("compute-1",))).held.reservation
+    reservation = queue.reserve_or_wait(context(fleet), reservations.wish_for(("compute-1",))).held.reservation
     choice = Choice(("compute-1",))
     (item,) = hardware.power(context(fleet, "bob"), choice, Power.ON).items
     assert isinstance(item.error, NotYoursError)

@@ -12,7 +12,7 @@ from bmhctl.formats.inventory import dump_inventory, read_inventory
 from bmhctl.formats.metal3 import read_manifests
 from bmhctl.model import Bmc, HostSpec, State
 from bmhctl.selector import parse_selector
-from bmhctl.usecases import homes, hosts, reservations, verbs
+from bmhctl.usecases import homes, hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.hosts import FactChanges
 from tests.conftest import SUFFIX, Lab
@@ -30,7 +30,7 @@ def states(lab: Lab) -> dict[str, str]:
 
 def use(lab: Lab, *names: str, actor: str = "alice") -> None:
     verbs.ready(lab.context(), Choice(names))
-    reservations.reserve(lab.context(actor), reservations.wish_for(names))
+    queue.reserve_or_wait(lab.context(actor), reservations.wish_for(names))
 
 
 def test_added_hosts_enter_at_initial_with_what_is_declared(lab: Lab) -> None:

@@ -12,7 +12,7 @@ from bmhctl.errors import BusyError, NotFoundError, NotYoursError, Unsatisfiable
 from bmhctl.model import Event, State
 from bmhctl.results import Held
 from bmhctl.stores.engine import HostQuery
-from bmhctl.usecases import hosts, queue, reservations, verbs
+from bmhctl.usecases import holding, hosts, queue, verbs
 from bmhctl.usecases.choosing import Choice
 from tests.conftest import Lab
 
@@ -135,7 +135,7 @@ def test_extending_counts_from_now_and_never_shortens_nor_exceeds_the_most(fleet
 
 def test_what_the_policy_caps_is_said(fleet: Lab) -> None:
     held = as_(fleet, "alice").reserve("node1")
-    granted = reservations.extend(fleet.context(), held.reservation.id, timedelta(hours=9))
+    granted = holding.extend(fleet.context(), held.reservation.id, timedelta(hours=9))
 
     assert granted.notes == ("capped at 2h from now, the longest that this inventory allows",)
 
@@ -186,12 +186,12 @@ def test_reap_names_what_it_ends_and_a_dry_run_changes_nothing(fleet: Lab) -> No
     held = as_(fleet, "alice").reserve("node1", "node2")
     fleet.clock.move(hours=1)
 
-    planned = reservations.reap_expired(fleet.context(), dry_run=True)
+    planned = holding.reap_expired(fleet.context(), dry_run=True)
     assert states(fleet)[0] == "reserved"
-    done = reservations.reap_expired(fleet.context())
+    done = holding.reap_expired(fleet.context())
 
     assert [ids(one) for one in planned.items] == [ids(one) for one in done.items] == [ids(held)]
-    assert reservations.reap_expired(fleet.context()).items == ()
+    assert holding.reap_expired(fleet.context()).items == ()
 
 
 def test_a_host_in_maintenance_keeps_its_lease_and_gets_back_into_it(fleet: Lab) -> None:

@@ -62,7 +62,7 @@ def wait(
 
 def take(lab: Lab, *names: str, actor: str = "holder", count: int | None = None, selector: str | None = None) -> Grant:
     wish = wish_for(names, None if selector is None else parse_selector(selector), count)
-    return reservations.reserve(lab.context(actor), wish)
+    return queue.reserve_or_wait(lab.context(actor), wish)
 
 
 def give_back(lab: Lab, *names: str) -> None:
@@ -237,7 +237,7 @@ def test_a_waiter_that_says_nothing_for_15_seconds_is_passed_over_and_keeps_its_
 
 @pytest.mark.parametrize("hours", [-3, 3])
 def test_a_clock_that_is_set_anew_changes_nothing_for_who_waits_for_ever(fleet: Lab, hours: int) -> None:
-    held = reservations.reserve(fleet.context("holder"), wish_for(count=4, ttl=timedelta(days=2))).held.hosts
+    held = queue.reserve_or_wait(fleet.context("holder"), wish_for(count=4, ttl=timedelta(days=2))).held.hosts
 
     def back() -> None:
         give_back(fleet, held[0].name)
@@ -428,7 +428,7 @@ def test_the_policy_of_the_moment_of_the_grant_limits_the_lease_and_that_is_said
 
 
 def test_a_waiter_ends_leases_that_are_over(fleet: Lab) -> None:
-    reservations.reserve(fleet.context("holder"), wish_for(count=4, ttl=timedelta(seconds=20)))
+    queue.reserve_or_wait(fleet.context("holder"), wish_for(count=4, ttl=timedelta(seconds=20)))
 
     def recycle() -> None:
         if "tainted" in states(fleet):

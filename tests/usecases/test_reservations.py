@@ -27,7 +27,7 @@ def fleet(lab: Lab) -> Lab:
 def take(lab: Lab, *names: str, actor: str = "alice", **wish: object) -> list[str]:
     if isinstance(wish.get("selector"), str):
         wish["selector"] = parse_selector(str(wish["selector"]))
-    held = reservations.reserve(lab.context(actor), wish_for(names, **wish)).held  # type: ignore[arg-type]  # a test's shorthand
+    held = queue.reserve_or_wait(lab.context(actor), wish_for(names, **wish)).held  # type: ignore[arg-type]  # a test's shorthand
     return [host.name for host in held.hosts]
 
 
@@ -111,7 +111,7 @@ def test_names_are_exact_never_substrings(fleet: Lab) -> None:
 )
 def test_a_senseless_wish_is_a_usage_error(fleet: Lab, wish: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        reservations.reserve(fleet.context(), wish_for(**wish))  # type: ignore[arg-type]  # a table of shorthands
+        queue.reserve_or_wait(fleet.context(), wish_for(**wish))  # type: ignore[arg-type]  # a table of shorthands
 
 
 def test_the_least_recently_used_come_first(fleet: Lab) -> None:
@@ -128,7 +128,7 @@ def test_the_lease_is_the_policys_unless_asked_and_never_longer_than_allowed(fle
     fleet.policy('[defaults]\nttl = "1h"\nmax_ttl = "2h"\n')
 
     def length(ttl: timedelta | None) -> timedelta | None:
-        grant = reservations.reserve(fleet.context(), wish_for(count=1, ttl=ttl))
+        grant = queue.reserve_or_wait(fleet.context(), wish_for(count=1, ttl=ttl))
         held = grant.held.reservation
         assert held.expires_at == held.created_at + (held.ttl or timedelta())
         return held.ttl
@@ -140,10 +140,10 @@ def test_the_lease_is_the_policys_unless_asked_and_never_longer_than_allowed(fle
 
 def test_a_lease_without_end_needs_a_policy_that_allows_it(fleet: Lab) -> None:
     with pytest.raises(UsageError):
-        reservations.reserve(fleet.context(), wish_for(count=1, endless=True))
+        queue.reserve_or_wait(fleet.context(), wish_for(count=1, endless=True))
 
     fleet.policy('[defaults]\nmax_ttl = "none"\n')
-    held = reservations.reserve(fleet.context(), wish_for(count=1, endless=True)).held
+    held = queue.reserve_or_wait(fleet.context(), wish_for(count=1, endless=True)).held
     assert held.reservation.expires_at is None
 
 

@@ -20,7 +20,7 @@ from bmhctl.model import CheckResult, Host, HostSpec, Remark, State, Verb, Verdi
 from bmhctl.policy import Step
 from bmhctl.results import Outcomes
 from bmhctl.stores.engine import HostQuery
-from bmhctl.usecases import homes, hosts, reservations, verbs
+from bmhctl.usecases import homes, hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.crew import Crew
 from bmhctl.usecases.steps import claimed
@@ -85,7 +85,7 @@ def taint(lab: Lab, *names: str, fault: str | None = None) -> None:
         if host(lab, name).state is State.INITIAL:
             with saying(lambda *_: PASS):
                 verbs.ready(lab.context(), Choice((name,)))
-        reservations.reserve(lab.context(), reservations.wish_for((name,)))
+        queue.reserve_or_wait(lab.context(), reservations.wish_for((name,)))
         verbs.taint(lab.context(), Choice((name,)), fault=fault)
 
 
@@ -130,7 +130,7 @@ def test_a_check_moves_nothing(fleet: Lab) -> None:
 def test_a_check_of_what_somebody_else_holds_needs_force(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
         verbs.ready(fleet.context(), Choice(("node1",)))
-        reservations.reserve(fleet.context("alice"), reservations.wish_for(("node1",)))
+        queue.reserve_or_wait(fleet.context("alice"), reservations.wish_for(("node1",)))
         (item,) = verbs.check(fleet.context("bob"), Choice(("node1",))).items
         assert isinstance(item.error, NotYoursError)
         for who, force in (("alice", False), ("bob", True)):
@@ -142,7 +142,7 @@ def test_a_check_of_what_somebody_else_holds_needs_force(fleet: Lab) -> None:
 def test_what_a_check_found_is_recorded_even_when_its_host_moved_meanwhile(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
         verbs.ready(fleet.context(), Choice(("node1",)))
-        reservations.reserve(fleet.context(), reservations.wish_for(("node1",)))
+        queue.reserve_or_wait(fleet.context(), reservations.wish_for(("node1",)))
 
     def meanwhile(step: Step, _: HostSpec) -> Verdict:
         if step.name == "a":
@@ -253,7 +253,7 @@ def test_a_fault_that_is_found_while_a_host_waits_for_its_turn_counts_too(fleet:
 def test_recycle_reaps_first(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
         verbs.ready(fleet.context(), Choice(("node1",)))
-        reservations.reserve(fleet.context(), reservations.wish_for(("node1",), ttl=timedelta(minutes=1)))
+        queue.reserve_or_wait(fleet.context(), reservations.wish_for(("node1",), ttl=timedelta(minutes=1)))
         assert said(verbs.recycle(fleet.context(), Choice())) == {}
         fleet.clock.move(minutes=2)
         assert said(verbs.recycle(fleet.context(), Choice())) == {
@@ -265,7 +265,7 @@ def test_a_pattern_means_the_tainted_ones_and_a_name_means_the_host(fleet: Lab) 
     taint(fleet, "node1")
     with saying(lambda *_: PASS):
         verbs.ready(fleet.context(), Choice(("node2",)))
-        reservations.reserve(fleet.context(), reservations.wish_for(("node2",)))
+        queue.reserve_or_wait(fleet.context(), reservations.wish_for(("node2",)))
         assert list(said(verbs.recycle(fleet.context(), Choice(("node*",))))) == ["node1"]
         assert states(fleet) == {"node1": "available", "node2": "reserved", "node3": "initial"}
         outcomes = verbs.recycle(fleet.context(), Choice(("node[1-3]",)))
@@ -394,7 +394,7 @@ def test_no_used_host_is_handed_on_before_its_whole_cleanup_succeeded(
                     for name in names:
                         if host(lab, name).state is State.AVAILABLE:
                             assert not used[name]
-                            reservations.reserve(ctx, reservations.wish_for((name,)))
+                            queue.reserve_or_wait(ctx, reservations.wish_for((name,)))
                             used[name] = True
                 elif verb == "maintain":
                     verbs.maintain(ctx, choice, reason="x")

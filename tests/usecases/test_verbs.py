@@ -12,7 +12,7 @@ from bmhctl.errors import BmhctlError, ExitStatus, NotFoundError, NotYoursError,
 from bmhctl.model import Host, State
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.stores.claims import of_host
-from bmhctl.usecases import hosts, leases, reservations, stepped, verbs
+from bmhctl.usecases import hosts, leases, queue, reservations, stepped, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context
 from tests.conftest import Lab
@@ -49,7 +49,7 @@ def fleet(lab: Lab) -> Lab:
 
 def reserve(lab: Lab, *names: str, actor: str = "alice", minutes: int = 60) -> str:
     wish = reservations.wish_for(names, ttl=timedelta(minutes=minutes))
-    return reservations.reserve(lab.context(actor), wish).held.reservation.id
+    return queue.reserve_or_wait(lab.context(actor), wish).held.reservation.id
 
 
 def test_a_hosts_whole_life_is_in_its_history(fleet: Lab) -> None:
@@ -387,7 +387,7 @@ def test_a_host_whose_step_runs_refuses_what_would_collide(fleet: Lab) -> None:
         maintained = verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
         with pytest.raises(BmhctlError) as named_one:
             reserve(fleet, "node1")
-        others = reservations.reserve(fleet.context(), reservations.wish_for(count=3)).held
+        others = queue.reserve_or_wait(fleet.context(), reservations.wish_for(count=3)).held
 
     assert maintained.status is ExitStatus.REFUSED
     assert named_one.value.message == "can't reserve: a check or cleanup is running on it"
