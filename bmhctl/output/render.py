@@ -36,6 +36,8 @@ _STRUCTURED = (*_TEXT, Format.JSON, Format.JSONL)
 _LISTED = (*_STRUCTURED, Format.CSV)
 _NAMED = (*_LISTED, Format.NAME)
 
+_MOST_HINTS = 3
+
 FORMATS: dict[type, tuple[Format, ...]] = {
     Hosts: _NAMED,
     HostDetail: _NAMED,
@@ -181,7 +183,9 @@ def _error_lines(error: BmhctlError, paint: Painter, width: int | None) -> Itera
     each = error.details.get("errors")
     if not isinstance(each, list):
         each = [{"host": error.host, "message": error.message, "hint": error.hint}]
-    hints = dict.fromkeys(str(one["hint"]) for one in each if one.get("hint"))
+    hints = list(dict.fromkeys(str(one["hint"]) for one in each if one.get("hint")))
+    if len(hints) > _MOST_HINTS:  # the same advice, a host each: a few show what is meant
+        hints = [*hints[: _MOST_HINTS - 1], f"and likewise for the others ({len(hints) - _MOST_HINTS + 1} more)"]
     for one in each:
         host = f"{clean(str(one['host']))}: " if one.get("host") else ""
         first, *rest = clean_lines(str(one["message"]))

@@ -69,7 +69,7 @@ def held_reservation(ctx: Context, token: str, now: datetime) -> Reservation:
         why = reservation.end_reason or EXPIRED
         raise NotYoursError(
             f"reservation {token} is over: {why}" + (f" at {ended:%Y-%m-%d %H:%M:%S} UTC" if ended else ""),
-            hint="reserve again; bmhctl history HOST shows what became of its hosts",
+            hint="reserve again (under another request id); bmhctl history HOST shows what became of its hosts",
             details={"reservation": token},
         )
     return reservation

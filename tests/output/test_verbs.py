@@ -161,3 +161,13 @@ def test_notes_are_in_the_document_of_json_and_objects_beside_json_lines() -> No
 def test_a_verb_on_no_host_says_nothing() -> None:
     assert both(Outcomes("taint", ())) == ("", "")
     assert both(Outcomes("taint", (Outcome("a", False, "", error=BUSY),))) == ("", "")
+
+
+def test_of_many_hosts_a_few_hints_show_what_is_meant() -> None:
+    errors = [StateRefusedError("is available", host=f"n{n}", hint=f"bmhctl why n{n}") for n in range(5)]
+
+    assert told(combine(errors)).splitlines()[5:] == [
+        "hint: bmhctl why n0",
+        "hint: bmhctl why n1",
+        "hint: and likewise for the others (3 more)",
+    ]
