@@ -81,6 +81,22 @@ def dump_spec(spec: HostSpec) -> dict[str, object]:
     return entry
 
 
+def host_variables(spec: HostSpec) -> dict[str, str]:
+    """A host as environment variables, without their prefix: ``HOST``, ``ADDRESS``, ``LABEL_RACK`` and so on.
+
+    What is not declared has none; keys are in upper case, with ``_`` for all but letters and digits.
+    """
+    bmc = spec.bmc
+    found = {"HOST": spec.name, "ADDRESS": spec.address, "MAC": spec.mac}
+    if bmc is not None:
+        found |= {"BMC_ADDRESS": bmc.address, "BMC_TYPE": bmc.type, "BMC_SYSTEM_ID": bmc.system_id}
+    variables = {name: value for name, value in found.items() if value}
+    for prefix, facts in (("LABEL", spec.labels), ("HARDWARE", spec.hardware)):
+        for key, fact in facts.items():
+            variables[f"{prefix}_{re.sub('[^A-Z0-9]', '_', key.upper())}"] = str(fact)
+    return variables
+
+
 def duplicates(specs: Iterable[HostSpec]) -> list[str]:
     """One warning for every MAC or address that several of these hosts bear, naming them."""
     bearers: dict[tuple[str, str], list[str]] = {}

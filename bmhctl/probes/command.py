@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import selectors
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from typing import IO, cast
 from bmhctl.model import HostSpec, Verdict
 from bmhctl.policy import Step
 from bmhctl.probes import Setting, fill
+from bmhctl.spec import host_variables
 
 GRACE = 2.0
 """Seconds between the request to end (TERM) and the end (KILL) of a step that ran out of time."""
@@ -31,9 +31,10 @@ def run_command(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, 
     """Passes on exit 0; the last lines of what it printed are the detail."""
     arguments = [fill(part, spec) for part in step.command]
     seconds = step.timeout.total_seconds()
-    own = {name: value for name, value in setting.environ.items() if not name.startswith("BMH_")}
+    environ = {name: value for name, value in setting.environ.items() if not name.startswith("BMH_")}
+    environ.update((f"BMH_{name}", value) for name, value in host_variables(spec).items())
     try:
-        ended = call(arguments, replace(setting, environ={**own, **host_environment(spec)}), seconds)
+        ended = call(arguments, replace(setting, environ=environ), seconds)
     except (OSError, ValueError) as error:
         return Verdict.FAIL, f"{arguments[0]}: {getattr(error, 'strerror', None) or error}"
     said = _last_lines(ended.output)
@@ -86,23 +87,6 @@ def call(arguments: list[str], setting: Setting, seconds: float, stderr: int = s
         _end(process, 0 if in_time else GRACE)
         kept += _rest(pipe)
     return Ended(process.returncode if in_time else None, kept[-_KEPT:])
-
-
-def host_environment(spec: HostSpec) -> dict[str, str]:
-    """What a step's process knows of its host: ``BMH_HOST``, ``BMH_ADDRESS``, ``BMH_LABEL_RACK`` and so on."""
-    environment = {"BMH_HOST": spec.name}
-    for name, value in (("ADDRESS", spec.address), ("MAC", spec.mac)):
-        if value is not None:
-            environment[f"BMH_{name}"] = value
-    if spec.bmc is not None:
-        environment["BMH_BMC_ADDRESS"] = spec.bmc.address
-        for name, value in (("TYPE", spec.bmc.type), ("SYSTEM_ID", spec.bmc.system_id)):
-            if value is not None:
-                environment[f"BMH_BMC_{name}"] = value
-    for prefix, facts in (("LABEL", spec.labels), ("HARDWARE", spec.hardware)):
-        for key, fact in facts.items():
-            environment[f"BMH_{prefix}_{re.sub('[^A-Z0-9]', '_', key.upper())}"] = str(fact)
-    return environment
 
 
 def _watch(process: subprocess.Popen[bytes], pipe: IO[bytes], seconds: float, cancelled: Event) -> tuple[bytes, bool]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from bmhctl.model import Host, HostSpec
+from bmhctl.model import Host
 from bmhctl.results import Held
+from bmhctl.spec import host_variables
 
 VARIABLES: dict[str, str] = {
     "BMH_RESERVATION": "the reservation's id: the fencing token that bmhctl takes for -R",
@@ -43,7 +44,7 @@ def task_environment(outer: Mapping[str, str], held: Held, inventory: str, actor
         "BMHCTL_ACTOR": actor,
     }
     for number, host in enumerate(held.hosts, 1):
-        facts = dict(_facts(host.spec))
+        facts = host_variables(host.spec)
         environment.update((f"BMH_{number}_{name}", value) for name, value in facts.items())
         if number == 1:
             environment.update((f"BMH_{name}", value) for name, value in facts.items())
@@ -63,20 +64,3 @@ def export_line(reservation: str, hosts: Sequence[Host]) -> str:
 def unset_line(status: int) -> str:
     """What ``eval`` turns into a failure with this status, and no stale variables."""
     return f"unset {' '.join(_SHELL)}; (exit {status})"
-
-
-def _facts(spec: HostSpec) -> Iterator[tuple[str, str]]:
-    yield "HOST", spec.name
-    bmc = spec.bmc
-    for name, value in (
-        ("ADDRESS", spec.address),
-        ("MAC", spec.mac),
-        ("BMC_ADDRESS", bmc and bmc.address),
-        ("BMC_TYPE", bmc and bmc.type),
-        ("BMC_SYSTEM_ID", bmc and bmc.system_id),
-    ):
-        if value:
-            yield name, value
-    for prefix, facts in (("LABEL", spec.labels), ("HARDWARE", spec.hardware)):
-        for key, fact in facts.items():
-            yield f"{prefix}_{re.sub('[^A-Z0-9]', '_', key.upper())}", str(fact)
