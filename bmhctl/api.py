@@ -7,22 +7,23 @@ Methods raise the errors of :mod:`bmhctl.errors` that the commands report, and r
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from bmhctl.actors import default_actor
-from bmhctl.errors import BmhctlError
+from bmhctl.errors import BmhctlError, StateRefusedError
 from bmhctl.model import Event, Host, State
 from bmhctl.results import Held, Outcomes, Status, Why
 from bmhctl.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.units import parse_duration
 from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.context import Context, utc_now
+from bmhctl.usecases.context import Context
 
 if TYPE_CHECKING:
     from typing import Self
@@ -32,11 +33,13 @@ def open_inventory(
     location: str | Path,
     *,
     actor: str | None = None,
-    clock: Callable[[], datetime] = utc_now,
+    clock: Callable[[], datetime] | None = None,
     tell: Callable[[str], None] | None = None,
     create: bool = False,
 ) -> Inventory:
-    """Opens an inventory: a ``.toml`` or a ``.db`` file. Use it as a context manager, from one thread.
+    """Opens an inventory: a ``.toml`` or a ``.db`` file, or ``postgresql://…``. Use it as a context manager.
+
+    It is for one thread.
 
     ``actor`` acts (default: ``$BMHCTL_ACTOR``, or user@hostname), ``tell`` is given warnings as they come up,
     and ``create`` makes an empty inventory when there is none. Raises
@@ -56,14 +59,16 @@ def open_inventory(
     """
     from bmhctl.stores import open_store
 
-    if create and not Path(location).exists():
+    if create:
         from bmhctl.usecases.homes import init
 
-        init(str(location))
+        with suppress(StateRefusedError):  # it is there
+            init(str(location))
+    store = open_store(str(location))
     context = Context(
-        store=open_store(str(location)),
+        store=store,
         actor=actor or default_actor(os.environ),
-        clock=clock,
+        clock=clock or store.now,
         environ=dict(os.environ),
         tell=tell or (lambda _: None),
     )
@@ -213,7 +218,7 @@ class Inventory:
         )
         patience = None
         if wait is not None and wait is not False:
-            patience = Patience(time.sleep, None if wait is True else _length(wait))
+            patience = Patience(_pause, None if wait is True else _length(wait))
         return reserve_or_wait(self._context, wish, patience, check=check).held
 
     def extend(self, reservation: str, ttl: timedelta | str | None = None) -> Held:
@@ -315,6 +320,13 @@ class Inventory:
         from bmhctl.usecases.verbs import uncordon
 
         return _done(uncordon(self._context, _choice(names, selector)))
+
+
+def _pause(seconds: float, wakes: int | None) -> None:
+    if wakes is None:
+        time.sleep(seconds)
+    else:
+        select.select([wakes], [], [], seconds)
 
 
 def _length(value: timedelta | str | bool | None) -> timedelta | None:

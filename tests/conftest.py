@@ -17,6 +17,7 @@ from bmhctl.stores import open_store
 from bmhctl.stores.engine import Store
 from bmhctl.usecases import homes
 from bmhctl.usecases.context import Context
+from tests.postgres import VARIABLE, Server, drop_schema, schema_url
 
 settings.register_profile(
     "default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -24,10 +25,32 @@ settings.register_profile(
 settings.register_profile("long", parent=settings.get_profile("default"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-HOMES = ("toml", "sqlite")
+HOMES = ("toml", "sqlite", "postgres")
 """Every home of an inventory."""
 
-SUFFIX = {"toml": "lab.toml", "sqlite": "lab.db"}
+SUFFIX = {"toml": "lab.toml", "sqlite": "lab.db", "postgres": "lab.schema"}
+"""What stands for an inventory in a test's folder: its file, or the schema of that path's name on the server."""
+
+_server: list[Server] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Starts one server for all tests, unless one is given."""
+    if VARIABLE not in os.environ and not hasattr(config, "workerinput"):
+        _server.append(Server())
+        _server[0].start()
+        os.environ[VARIABLE] = _server[0].url
+
+
+def pytest_unconfigure() -> None:
+    """Ends it again."""
+    for server in _server:
+        server.remove()
+
+
+def location(path: Path) -> str:
+    """The inventory that a path stands for, as a command names it."""
+    return schema_url(os.environ[VARIABLE], path) if path.suffix == ".schema" else str(path)
 
 
 class Clock:
@@ -57,9 +80,14 @@ class Lab:
     def is_toml(self) -> bool:
         return self.path.suffix == ".toml"
 
+    @property
+    def location(self) -> str:
+        """How a command names it."""
+        return location(self.path)
+
     def context(self, actor: str = "alice") -> Context:
         """A connection of its own, as another process has it."""
-        store = open_store(str(self.path))
+        store = open_store(self.location)
         self.opened.append(store)
         return Context(store=store, actor=actor, clock=self.clock, environ=dict(os.environ), tell=self.said.append)
 
@@ -67,6 +95,12 @@ class Lab:
         for store in self.opened:
             store.close()
         self.opened.clear()
+
+    def remove(self) -> None:
+        """Leaves nothing of it on the server; files go with the test's folder."""
+        self.close()
+        if self.path.suffix == ".schema":
+            drop_schema(self.location)
 
     def policy(self, text: str) -> None:
         """Gives the inventory a policy; a TOML file keeps its hosts."""
@@ -117,11 +151,10 @@ def run_bmhctl(*args: str, cwd: Path, stdin: str | bytes | None = None, **extra:
 @pytest.fixture(params=HOMES)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     """An empty inventory, once in each home."""
-    path = tmp_path / SUFFIX[request.param]
-    homes.init(str(path))
-    made = Lab(path)
+    made = Lab(tmp_path / SUFFIX[request.param])
+    homes.init(made.location)
     yield made
-    made.close()
+    made.remove()
 
 
 @pytest.fixture

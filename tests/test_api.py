@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,20 +13,22 @@ import pytest
 
 import bmhctl
 from bmhctl import BmhctlError, ExitStatus, State, api, open_inventory
-from tests.conftest import HOMES, SUFFIX
+from tests.conftest import HOMES, SUFFIX, Lab
 
 
 @pytest.fixture(params=HOMES)
-def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Where an inventory shall be, once for each home."""
-    return tmp_path / SUFFIX[request.param]
+    lab = Lab(tmp_path / SUFFIX[request.param])
+    yield lab.location
+    lab.remove()
 
 
 def test_the_example_in_the_docstring_runs() -> None:
     assert doctest.testmod(api) == doctest.TestResults(failed=0, attempted=5)
 
 
-def test_a_hosts_whole_life(path: Path) -> None:
+def test_a_hosts_whole_life(path: str) -> None:
     with open_inventory(path, actor="alice", create=True) as lab:
         lab.add("node1", address="10.0.0.1", labels={"arch": "arm64"})
         lab.ready("node1")
@@ -48,7 +51,7 @@ def test_a_hosts_whole_life(path: Path) -> None:
     ]
 
 
-def test_a_failure_is_the_error_that_the_command_reports(path: Path) -> None:
+def test_a_failure_is_the_error_that_the_command_reports(path: str) -> None:
     with open_inventory(path, actor="alice", create=True) as lab:
         lab.add("node1", "node2")
         lab.ready("node1")
@@ -60,7 +63,7 @@ def test_a_failure_is_the_error_that_the_command_reports(path: Path) -> None:
         assert missing.value.status is ExitStatus.NOT_FOUND
 
 
-def test_hosts_are_given_back_whatever_happens_in_the_block(path: Path) -> None:
+def test_hosts_are_given_back_whatever_happens_in_the_block(path: str) -> None:
     with open_inventory(path, actor="alice", create=True) as lab:
         lab.add("node1")
         lab.ready("node1")
@@ -77,7 +80,7 @@ def test_hosts_are_given_back_whatever_happens_in_the_block(path: Path) -> None:
         assert lab.reservations() == ()
 
 
-def test_the_same_request_id_gives_the_same_reservation(path: Path) -> None:
+def test_the_same_request_id_gives_the_same_reservation(path: str) -> None:
     with open_inventory(path, actor="alice", create=True) as lab:
         lab.add("node1", "node2")
         lab.ready("node*")
@@ -86,7 +89,7 @@ def test_the_same_request_id_gives_the_same_reservation(path: Path) -> None:
         assert lab.reserve(count=1, request_id="job-2").reservation != first.reservation
 
 
-def test_waiting_ends_in_time(path: Path) -> None:
+def test_waiting_ends_in_time(path: str) -> None:
     with open_inventory(path, actor="alice", create=True) as lab:
         lab.add("node1")
         with pytest.raises(BmhctlError) as refused:
@@ -94,7 +97,7 @@ def test_waiting_ends_in_time(path: Path) -> None:
         assert refused.value.status is ExitStatus.TIMED_OUT
 
 
-def test_no_time_to_wait_is_no_wait(path: Path) -> None:
+def test_no_time_to_wait_is_no_wait(path: str) -> None:
     with open_inventory(path, actor="alice", create=True) as lab:
         lab.add("node1")
         with pytest.raises(BmhctlError) as refused:

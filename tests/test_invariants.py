@@ -38,7 +38,7 @@ from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases import holding, homes, hosts, leases, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context
-from tests.conftest import HOMES, SUFFIX, Lab
+from tests.conftest import HOMES, SUFFIX, Lab, location
 
 POLICY = """
 [defaults]
@@ -76,7 +76,7 @@ class Waiter:
         self._paused.acquire()
 
     def _wait(self, lab: Lab, wish: reservations.Wish, timeout: timedelta | None) -> None:
-        store = open_store(str(lab.path))
+        store = open_store(lab.location)
         ctx = Context(store=store, actor=self.actor, clock=lab.clock)
         try:
             self.granted = queue.reserve_or_wait(ctx, wish, queue.Patience(self._pause, timeout)).held
@@ -87,7 +87,7 @@ class Waiter:
             self.ended = True
             self._paused.release()
 
-    def _pause(self, _: float) -> None:
+    def _pause(self, _: float, wakes: int | None) -> None:
         self._paused.release()
         self._go.acquire()
         if self._stop:
@@ -120,21 +120,23 @@ class Lives(RuleBasedStateMachine):
         self.seen = 0
         self.steps_pass = True
         self.copies = 0
+        self.started = False
         self.tokens = ["r-unknown"]
         self.waiters: list[Waiter] = []
 
     def teardown(self) -> None:
         for waiter in self.waiters:
             waiter.stop()
-        if self.lab.path.exists():
+        if self.started:
             tickets = self.ctx("alice").store.tickets()
             assert tickets == [], "who does not wait any more leaves no ticket"
-        self.lab.close()
+        self.lab.remove()
         shutil.rmtree(self.folder)
 
     @initialize(kind_of_start=st.sampled_from(["two", "five"]))
     def start(self, kind_of_start: str) -> None:
-        homes.init(str(self.lab.path))
+        homes.init(self.lab.location)
+        self.started = True
         self.lab.policy(POLICY)
         count = 2 if kind_of_start == "two" else 5
         for mac, number in list(MACHINES.items())[:count]:
@@ -369,8 +371,8 @@ class Lives(RuleBasedStateMachine):
         folder = self.folder / f"copy{self.copies}"
         folder.mkdir()
         before = self.everything()
-        homes.copy(self.ctx("alice"), str(folder / SUFFIX[kind]))
-        self.lab.close()
+        homes.copy(self.ctx("alice"), location(folder / SUFFIX[kind]))
+        self.lab.remove()
         self.lab.path = folder / SUFFIX[kind]
         assert self.everything() == before
 

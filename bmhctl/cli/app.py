@@ -202,10 +202,10 @@ def _run(args: list[str], invocation: Invocation) -> int:
         return _own(invocation.fail(error, _ours(args)), args)
     except typer.Exit as done:
         return int(done.exit_code)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
     except _EndedError as ended:
         return 128 + ended.number
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except FileNotFoundError as error:
         if error.filename is not None:
             raise
@@ -289,8 +289,8 @@ def _group(name: str, prefix: str, help: str | None) -> LazyGroup:
     return group
 
 
-class _EndedError(BaseException):
-    """A signal asked the process to end: steps that run are ended with it."""
+class _EndedError(KeyboardInterrupt):
+    """A signal asked the process to end, as Ctrl-C does: libraries clean up after that one."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

@@ -101,6 +101,7 @@ def session(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = Non
             context = Context(
                 store=store,
                 actor=invocation.default_actor(),
+                clock=store.now,
                 environ=dict(os.environ),
                 tell=tell,
                 progress=line.progress,

@@ -67,7 +67,7 @@ def _run(
             raise
         for text in grant.notes:
             lab.context.tell(text)
-        environ = task_environment(os.environ, grant.held, lab.context.store.location, lab.context.actor)
+        environ = task_environment(os.environ, grant.held, lab.context.store.address, lab.context.actor)
         task = Task(tuple(command), environ, kept, OnExit(on_exit))
         with lab.context.store.claims.claim(of_run(grant.held.reservation.id)) as mine:
             if mine is None:  # the same request id, asked for twice: one task at a time on a host

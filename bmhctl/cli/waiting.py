@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import stat
-import time
 from os import fstat
 
 import typer
@@ -36,14 +35,16 @@ class _Pause:
     """Passes time; when the reader of our stdout is gone, raises :class:`BrokenPipeError`: nobody waits any more."""
 
     def __init__(self, descriptor: int | None) -> None:
-        self._poll = None if descriptor is None else select.poll()
-        if self._poll is not None and descriptor is not None:
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        if descriptor is not None:
             self._poll.register(descriptor, 0)  # errors and hang-ups are always told
 
-    def __call__(self, seconds: float) -> None:
-        if self._poll is None:
-            time.sleep(seconds)
-        elif self._poll.poll(seconds * 1000):
+    def __call__(self, seconds: float, wakes: int | None) -> None:
+        if wakes is not None:
+            self._poll.register(wakes, select.POLLIN)
+        told = self._poll.poll(seconds * 1000)
+        if any(descriptor == self._descriptor for descriptor, _ in told):
             raise BrokenPipeError("the reader of the answer is gone")
 
 

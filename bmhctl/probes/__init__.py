@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event, Thread
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from bmhctl.model import CheckResult, HostSpec, Verdict
 from bmhctl.policy import PLACEHOLDER, Step, StepKind
@@ -19,17 +19,47 @@ _TICK = 0.1  # seconds between two looks whether what is waited for is still wan
 _T = TypeVar("_T")
 
 
+class Cancelled(Protocol):
+    """Whether nobody wants to know any more; a :class:`threading.Event` is one."""
+
+    def is_set(self) -> bool:
+        """Whether it is so."""
+
+    def wait(self, timeout: float) -> bool:
+        """Waits for it, so many seconds at most; whether it is so."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """Cancelled as soon as one of the others is."""
+
+    others: tuple[Cancelled, ...]
+
+    def is_set(self) -> bool:
+        """Whether one of them is."""
+        return any(other.is_set() for other in self.others)
+
+    def wait(self, timeout: float) -> bool:
+        """Waits for one of them, so many seconds at most; whether one is."""
+        deadline = time.monotonic() + timeout
+        while not self.is_set() and (left := deadline - time.monotonic()) > 0:
+            self.others[0].wait(min(_TICK, left))
+        return self.is_set()
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """Where a step runs: its environment, its working folder, and a descriptor that its process inherits.
 
-    When ``cancelled`` is set, a step that runs ends as soon as it can.
+    When ``cancelled`` is set, a step that runs ends as soon as it can; one that ``is_guarded`` also when this process
+    is killed.
     """
 
     environ: Mapping[str, str]
     folder: str
     inherit: int | None = None
-    cancelled: Event = field(default_factory=Event)
+    cancelled: Cancelled = field(default_factory=Event)
+    is_guarded: bool = False
 
 
 class UnfillableError(Exception):
@@ -40,7 +70,7 @@ class InterruptedStepError(Exception):
     """Nobody wants to know any more."""
 
 
-def within(seconds: float, cancelled: Event, work: Callable[[], _T]) -> _T:
+def within(seconds: float, cancelled: Cancelled, work: Callable[[], _T]) -> _T:
     """What ``work`` returns or raises; :class:`TimeoutError` when it takes longer than it may.
 
     Raises :class:`InterruptedStepError` when it is cancelled. Work that can't be ended from outside (a name that is

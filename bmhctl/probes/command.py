@@ -6,15 +6,17 @@ import os
 import selectors
 import signal
 import subprocess
+import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from threading import Event
 from typing import IO, cast
 
+from bmhctl import watchdog
 from bmhctl.model import HostSpec, Verdict
 from bmhctl.policy import Step
-from bmhctl.probes import Setting, fill
+from bmhctl.probes import Cancelled, Setting, fill
 from bmhctl.spec import host_variables
 
 GRACE = 2.0
@@ -78,7 +80,7 @@ def call(arguments: list[str], setting: Setting, seconds: float, stderr: int = s
         start_new_session=True,
         pass_fds=() if setting.inherit is None else (setting.inherit,),
     )
-    with cast(IO[bytes], process.stdout) as pipe:
+    with cast(IO[bytes], process.stdout) as pipe, _guard(process) if setting.is_guarded else nullcontext():
         try:
             kept, in_time = _watch(process, pipe, seconds, setting.cancelled)
         except BaseException:
@@ -89,7 +91,31 @@ def call(arguments: list[str], setting: Setting, seconds: float, stderr: int = s
     return Ended(process.returncode if in_time else None, kept[-_KEPT:])
 
 
-def _watch(process: subprocess.Popen[bytes], pipe: IO[bytes], seconds: float, cancelled: Event) -> tuple[bytes, bool]:
+@contextmanager
+def _guard(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """A process of its own that ends a step's group when this one is killed meanwhile."""
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", watchdog.__file__, "group"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as guard:
+        pipe = cast(IO[bytes], guard.stdin)
+        with suppress(BrokenPipeError):  # it may have been killed
+            pipe.write(b"%d\n" % process.pid)
+            pipe.flush()
+        try:
+            yield
+        finally:
+            with suppress(BrokenPipeError):
+                pipe.write(watchdog.DONE)
+                pipe.close()
+
+
+def _watch(
+    process: subprocess.Popen[bytes], pipe: IO[bytes], seconds: float, cancelled: Cancelled
+) -> tuple[bytes, bool]:
     """The end of what a process prints, and whether it ended in time; its children may keep the pipe open."""
     deadline = time.monotonic() + seconds
     kept, is_open = b"", True
@@ -130,5 +156,6 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
 
 
 def _last_lines(output: bytes) -> str:
-    lines = [line.strip() for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
+    text = output.decode("utf-8", "replace").replace("\0", "\ufffd")  # no database keeps a NUL in a text
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " / ".join(lines[-_DETAIL_LINES:])[-400:]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from bmhctl.runner import watchdog
+from bmhctl import watchdog
 from bmhctl.runner.signals import FROM_TERMINAL, PASSED_ON
 
 GRACE = 10.0

@@ -32,7 +32,6 @@ class Lease:
         self._names = {host.name for host in held.hosts}
         self._ends: datetime | None = held.reservation.expires_at
         self._next_renewal = self._plan()
-        self._version = -1
         self._lost: str | None = None
         self._trouble: str | None = None
         self._wake = wake
@@ -69,9 +68,6 @@ class Lease:
             self._next_renewal = self._plan()
             self._warn(host.name for host in held.hosts)
             return True
-        version = self._ctx.store.version()
-        if version == self._version:
-            return True
         with self._ctx.store.snapshot():  # the reservation and its hosts as they are at one moment
             known = self._ctx.store.reservation(self._id)
             hosts = [] if known is None else hosts_of(self._ctx, known)
@@ -84,7 +80,6 @@ class Lease:
             raise NotYoursError(f"reservation {self._id} is over: {why or 'lease expired'}")
         self._ends = known.expires_at
         self._warn(host.name for host in hosts)
-        self._version = version
         return True
 
     def _warn(self, names: Iterable[str]) -> None:

@@ -25,7 +25,6 @@ from bmhctl.results import Held
 from bmhctl.runner.child import Child
 from bmhctl.runner.lease import Lease
 from bmhctl.runner.signals import Signals
-from bmhctl.stores.engine import Store
 from bmhctl.units import format_duration
 from bmhctl.usecases import verbs
 from bmhctl.usecases.choosing import Choice
@@ -100,9 +99,8 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals) -> int:
     That is the command's own: 128+n when signal n ended it. 125 when the lease was lost, or when the hosts of a
     command that succeeded could not be given back; 126 or 127 when it could not be started. ``signals`` are held.
     """
-    store = ctx.store
     # A lease lives on, and ends, while somebody edits or breaks the file that declares the hosts.
-    undeclared = replace(ctx, store=Store(store.database, claims=store.claims, folder=store.folder))
+    undeclared = replace(ctx, store=ctx.store.undeclared())
     returning = _Returning(undeclared, held.reservation.id, signals)
     try:
         child = Child(task.command, task.environ)

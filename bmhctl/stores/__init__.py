@@ -1,4 +1,4 @@
-"""Where an inventory lives: a TOML file with its state file, or a SQLite file."""
+"""Where an inventory lives: a TOML file with its state file, a SQLite file, or a schema in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -15,15 +15,27 @@ SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 
 STATE_SUFFIX = ".state.db"
 
+_SERVER = "postgres"
+
+
+def is_on_server(location: str) -> bool:
+    """Whether a location is the URL of a server, no path."""
+    return location[: len(_SERVER)].lower() == _SERVER and "://" in location
+
 
 def open_store(location: str) -> Store:
-    """Opens the inventory at a path, by what its name ends in; nothing that it does not need is imported.
+    """Opens the inventory at a path or URL, by what it looks like; nothing that it does not need is imported.
 
     A TOML file's state file is created when it is missing. Raises :class:`UsageError` for a name that is no
     inventory's, else what the home raises.
     """
-    from bmhctl.stores.claims import Claims
     from bmhctl.stores.engine import Store
+
+    if is_on_server(location):
+        from bmhctl.stores import server
+
+        return server.open_store(location)
+    from bmhctl.stores.claims import FileClaims
     from bmhctl.stores.sqlite import open_database
 
     path, is_declared = resolve(location)
@@ -31,13 +43,13 @@ def open_store(location: str) -> Store:
         owner = path.with_name(path.name.removesuffix(STATE_SUFFIX) + ".toml")
         if path.name.endswith(STATE_SUFFIX) and owner.exists():
             raise UsageError(f"{path} is what {owner.name} remembers, no inventory of its own", hint=f"-i {owner}")
-        return Store(open_database(path), claims=Claims(path), folder=str(path.parent))
+        return Store(open_database(path), claims=FileClaims(path), folder=str(path.parent))
     from bmhctl.stores.declaration import DeclarationFile
 
     declaration = DeclarationFile(path)
     return Store(
         open_database(_state_file(declaration)),
-        claims=Claims(declaration.state_path),
+        claims=FileClaims(declaration.state_path),
         folder=str(declaration.path.parent),
         declaration=declaration,
     )
@@ -50,14 +62,15 @@ def state_file(declaration: Path) -> Path:
 
 def resolve(location: str) -> tuple[Path, bool]:
     """An inventory's real path, and whether it is a TOML file; raises :class:`UsageError` for anything else."""
-    if location.startswith(("postgresql://", "postgres://")):
-        raise UsageError("PostgreSQL inventories are not supported by this version")
     try:
         path = Path(location).expanduser()
     except RuntimeError as error:
         raise UsageError(f"{location!r}: {error}") from error
     if path.suffix != ".toml" and path.suffix not in SQLITE_SUFFIXES:
-        raise UsageError(f"{location!r} is no inventory", hint="its name must end in .toml, .db, .sqlite or .sqlite3")
+        raise UsageError(
+            f"{location!r} is no inventory",
+            hint="its name must end in .toml, .db, .sqlite or .sqlite3, or be a URL: postgresql://host/database",
+        )
     return path.resolve(), path.suffix == ".toml"
 
 

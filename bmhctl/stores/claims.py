@@ -1,7 +1,7 @@
-"""Claims: file locks that live exactly as long as the processes that hold them, however these end.
+"""Claims: who works on a host, who waits with a ticket; they end with whoever holds them, however that ends.
 
-A claim on a host is inherited by the process of a step, so that it outlives a runner that is killed. A claim on a
-ticket is shared by all processes that wait with it.
+On one machine they are file locks. A claim on a host is inherited by the process of a step, so that it outlives a
+runner that is killed. A claim on a ticket is shared by all processes that wait with it.
 
 To ask whether something is claimed, its file is locked for a moment in the way that its holders exclude. Whoever
 finds a lock taken tells a holder from somebody who only asks by the other kind of lock, which just one of them lets
@@ -13,9 +13,12 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
+from typing import Protocol
 
 from bmhctl.errors import UnreachableError
 
@@ -39,11 +42,47 @@ def of_ticket(ticket_id: int) -> str:
     return f"ticket-{ticket_id}"
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A claim that is held.
+
+    ``inherit`` is a descriptor for the step's process to inherit, so that the claim lives as long as that does; None
+    where the claim can't be inherited: there the step must end when its runner does, and when ``lost`` is set, and
+    ``guard`` is called before the first one runs, so that the claim outlives the runner until it has ended.
+    """
+
+    inherit: int | None = None
+    lost: Event = field(default_factory=Event)
+    guard: Callable[[], None] = lambda: None
+
+
+class Claims(Protocol):
+    """The claims of one inventory, each by its name."""
+
+    def share(self, name: str) -> AbstractContextManager[Callable[[], bool]]:
+        """Holds a claim together with others until the block ends; yields what tells whether no other holds it.
+
+        Ask that when about to leave, and where nobody can join: from then on the claim may count as given up.
+        """
+
+    def claim(self, name: str) -> AbstractContextManager[Hold | None]:
+        """Claims alone until the block ends; yields None when it is claimed already."""
+
+    def claimed(self, names: Collection[str]) -> frozenset[str]:
+        """Those of the names that a process holds alone."""
+
+    def is_shared(self, name: str) -> bool:
+        """Whether a process shares it. May say so of one that several ask for at once; never misses one that is."""
+
+    def forget(self, name: str, *, shared: bool = False) -> None:
+        """Removes what is left of a claim when nobody holds it: a process that was killed may leave something."""
+
+
 class _HeldError(Exception):
     """Another process has the claim."""
 
 
-class Claims:
+class FileClaims:
     """The claims of one inventory on this machine; one file for each, in a folder beside the inventory's file."""
 
     def __init__(self, inventory: Path) -> None:
@@ -52,10 +91,7 @@ class Claims:
 
     @contextmanager
     def share(self, name: str) -> Iterator[Callable[[], bool]]:
-        """Holds a claim together with others until the block ends; yields what tells whether no other holds it.
-
-        Ask that when about to leave, and where nobody can join: from then on the claim may count as given up.
-        """
+        """Holds a claim together with others until the block ends; yields what tells whether no other holds it."""
         handle = self._open(name, _join)
         try:
             yield lambda: _take(handle, sharers=True, tries=_TRIES)
@@ -66,26 +102,25 @@ class Claims:
                 os.close(handle)
 
     @contextmanager
-    def claim(self, name: str) -> Iterator[int | None]:
-        """Claims alone; yields a descriptor for the step's process to inherit, None when it is claimed already.
-
-        The claim ends with the block, or later: with the last process that inherited the descriptor.
-        """
+    def claim(self, name: str) -> Iterator[Hold | None]:
+        """Claims alone; ends with the block, or later: with the last process that inherited the descriptor."""
         try:
             handle = self._open(name, _take_alone)
         except _HeldError:
             yield None
             return
         try:
-            yield handle
+            yield Hold(handle)
         finally:
             # A step that outlived its runner keeps the lock: then its file stays.
             os.close(handle)
             self.forget(name)
 
-    def is_claimed(self, name: str) -> bool:
-        """Whether a process holds it alone."""
-        return self._ask(name, lambda handle: not _lock(handle, fcntl.LOCK_SH))
+    def claimed(self, names: Collection[str]) -> frozenset[str]:
+        """Those of the names that a process holds alone."""
+        if not self._folder.exists():
+            return frozenset()
+        return frozenset(name for name in names if self._ask(name, lambda handle: not _lock(handle, fcntl.LOCK_SH)))
 
     def is_shared(self, name: str) -> bool:
         """Whether a process shares it. May say so of one that several ask for at once; never misses one that is."""

@@ -115,6 +115,10 @@ class DeclarationFile:
         data, fingerprint = self._load()
         return parse_declaration(data, shown(self._path), fingerprint)
 
+    def text(self) -> bytes:
+        """What is in the file now; raises as :meth:`read` does when it can't be read."""
+        return self._bytes()
+
     def _load(self) -> tuple[bytes, Fingerprint]:
         patience = _PATIENCE
         for _ in range(_TRIES):

@@ -49,24 +49,48 @@ _T = TypeVar("_T")
 class Database(Protocol):
     """What the engine needs of a connection; errors come out as :class:`bmhctl.errors.BmhctlError`."""
 
+    locks_rows: bool
+    """Whether writers share turns, and so lock the rows that they read to change them."""
+
+    announces: bool
+    """Whether :meth:`version` tells of changes of hosts and of the queue, and of nothing else."""
+
     @property
     def location(self) -> str:
         """How a person names this database; holds no password."""
 
+    def now(self) -> datetime:
+        """The time by which leases are judged."""
+
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
-        """Runs one statement and returns its rows, read as they are asked for."""
+        """Runs one statement and returns its rows."""
+
+    def stream(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
+        """Runs one statement whose rows are read as they are asked for, however many."""
+
+    def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Adds many rows to a table."""
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
         """Runs one statement for each row of parameters."""
 
-    def transaction(self, *, write: bool) -> AbstractContextManager[None]:
-        """A transaction: durable when the block ends, gone when it raises. Reading ones are one snapshot."""
+    def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[None]:
+        """A transaction: durable when the block ends, gone when it raises. Reading ones are one snapshot.
+
+        Writing ones take turns; those that are ``shared`` may take theirs at once, where the home can do that.
+        """
 
     def savepoint(self) -> AbstractContextManager[None]:
         """A part of a transaction that is undone on its own when the block raises."""
 
     def version(self) -> int:
         """Differs from an earlier one when another connection committed since."""
+
+    def stir(self) -> None:
+        """Notes that whoever waits shall look, once the transaction is committed."""
+
+    def wakes(self) -> int | None:
+        """A descriptor that can be read when :meth:`version` may differ; None: look now and then."""
 
     def start_ids_after(self, table: str, last: int) -> None:
         """Makes the next id that the table gives larger than ``last``."""
@@ -131,7 +155,8 @@ class Store:
     """An open inventory. Use it from one thread; close it when done.
 
     ``declaration`` is the TOML file that declares the hosts, None where the database itself does.
-    ``folder`` is what a policy's relative paths start from.
+    ``folder`` is what a policy's relative paths start from. ``address`` is how another process of ours reaches it,
+    where that is not what a person is shown.
     """
 
     def __init__(
@@ -141,8 +166,10 @@ class Store:
         claims: Claims,
         folder: str,
         declaration: DeclarationFile | None = None,
+        address: str | None = None,
     ) -> None:
         self.database = database
+        self.address = address or (str(declaration.path) if declaration else database.location)
         self.claims = claims
         self.folder = folder
         self.declaration = declaration
@@ -152,13 +179,25 @@ class Store:
         """How a person names this inventory."""
         return str(self.declaration.path) if self.declaration else self.database.location
 
+    def undeclared(self) -> Store:
+        """The same inventory, without the file that declares its hosts: what holds whatever becomes of that."""
+        return Store(self.database, claims=self.claims, folder=self.folder, address=self.address)
+
     def close(self) -> None:
         """Closes the inventory."""
         self.database.close()
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """A writing transaction: durable when the block ends, wholly gone when it raises."""
-        return self.database.transaction(write=True)
+    def now(self) -> datetime:
+        """The time by which leases are judged: that of the one clock that all who share the inventory have."""
+        return self.database.now()
+
+    def transaction(self, *, shared: bool = False) -> AbstractContextManager[None]:
+        """A writing transaction: durable when the block ends, wholly gone when it raises.
+
+        It has the inventory for itself; a ``shared`` one may be at work beside others that are, and therefore locks
+        whatever it reads to change it (``lock``) and changes nothing else.
+        """
+        return self.database.transaction(write=True, shared=shared)
 
     def snapshot(self) -> AbstractContextManager[None]:
         """A reading transaction: everything read in the block is of one moment."""
@@ -174,13 +213,34 @@ class Store:
         """The host that bears this very name."""
         return self._one(f"{HOST_SELECT} WHERE hosts.name = ?", [name], to_host)
 
-    def host_with_id(self, host_id: int) -> Host | None:
+    def host_with_id(self, host_id: int, *, lock: bool = False) -> Host | None:
         """The host with this id, whatever its name is now."""
+        if lock:
+            self._lock(" WHERE hosts.id = ?", [host_id])
         return self._one(f"{HOST_SELECT} WHERE hosts.id = ?", [host_id], to_host)
 
     def host_with_mac(self, mac: str) -> Host | None:
         """A host that bears this MAC address, the longest known one first."""
         return self._one(f"{HOST_SELECT} WHERE hosts.mac = ? ORDER BY hosts.id LIMIT 1", [mac], to_host)
+
+    def lock_hosts(self, query: HostQuery) -> None:
+        """Keeps others from changing the hosts of a query and their reservations until the transaction ends."""
+        self._lock(*_where(query))
+
+    def free_hosts(self, query: HostQuery) -> list[Host]:
+        """The hosts of a query that nobody is about to change; from now on nobody can until the transaction ends."""
+        skip = " FOR UPDATE OF hosts SKIP LOCKED" if self.database.locks_rows else ""
+        return [to_host(row) for row in self.database.execute(*_select(query, skip))]
+
+    def _lock(self, where: str, parameters: Sequence[Value]) -> None:
+        if not self.database.locks_rows:
+            return
+        # Always in this order, so that no two wait for each other; what is read afterwards is what holds.
+        self._run(f"SELECT id FROM hosts{where} ORDER BY id FOR UPDATE", parameters)
+        self._run(
+            f"SELECT id FROM reservations WHERE id IN (SELECT reservation FROM hosts{where}) ORDER BY id FOR UPDATE",
+            parameters,
+        )
 
     def hosts(self, query: HostQuery) -> Iterator[Host]:
         """The hosts of a query, in its order, read as they are asked for."""
@@ -193,11 +253,9 @@ class Store:
                 )
             }
             return iter(sorted(found.values(), key=lambda host: host.name))
-        where, parameters = _where(query)
-        order = "COALESCE(hosts.used_at, 0), hosts.id" if query.by_turn else "hosts.name"
-        limit = "" if query.limit is None else f" LIMIT {int(query.limit)}"
-        rows = self.database.execute(f"{HOST_SELECT}{where} ORDER BY {order}{limit}", parameters)
-        return map(to_host, rows)
+        is_small = query.names or query.reservation is not None or query.limit is not None
+        read = self.database.execute if is_small else self.database.stream
+        return map(to_host, read(*_select(query)))
 
     def count(self, query: HostQuery) -> int:
         """How many hosts a query finds, whatever its limit."""
@@ -213,7 +271,7 @@ class Store:
 
     def names(self) -> Iterator[str]:
         """Every host's name, in order."""
-        return (str(row[0]) for row in self.database.execute("SELECT name FROM hosts ORDER BY name"))
+        return (str(row[0]) for row in self.database.stream("SELECT name FROM hosts ORDER BY name"))
 
     def add_host(self, host: Host, event: Event) -> Host:
         """Saves a new host with the event that lets it in; the result has its id."""
@@ -305,7 +363,7 @@ class Store:
 
     def all_reservations(self) -> Iterator[Reservation]:
         """Every reservation that ever was, the oldest first."""
-        return map(to_reservation, self.database.execute(f"{_RESERVATION_SELECT} ORDER BY created_at, id"))
+        return map(to_reservation, self.database.stream(f"{_RESERVATION_SELECT} ORDER BY created_at, id"))
 
     def expired_reservations(self, now: datetime) -> list[Reservation]:
         """Open reservations whose lease is over at ``now``."""
@@ -350,10 +408,13 @@ class Store:
 
     def drop_ticket(self, ticket_id: int) -> None:
         """Takes a ticket out of the queue; nothing happens if it is not there."""
+        self.database.stir()
         self._run("DELETE FROM tickets WHERE id = ?", [ticket_id])
 
-    def generation(self) -> tuple[int, int, int]:
+    def generation(self) -> tuple[int, ...]:
         """Differs from an earlier one when a host or the queue changed since."""
+        if self.database.announces:
+            return (self.database.version(),)
         row = next(
             iter(
                 self.database.execute(
@@ -366,6 +427,10 @@ class Store:
     def version(self) -> int:
         """Differs from an earlier one when another connection committed anything since; costs microseconds."""
         return self.database.version()
+
+    def wakes(self) -> int | None:
+        """A descriptor that can be read when the version may differ; None: look now and then."""
+        return self.database.wakes()
 
     # events
 
@@ -381,7 +446,7 @@ class Store:
             where = " WHERE host_id = (SELECT host_id FROM events WHERE host = ? ORDER BY id DESC LIMIT 1)"
             parameters = [host]
         if last is None:
-            return map(to_event, self.database.execute(f"{_EVENT_SELECT}{where} ORDER BY id", parameters))
+            return map(to_event, self.database.stream(f"{_EVENT_SELECT}{where} ORDER BY id", parameters))
         newest = self.database.execute(f"{_EVENT_SELECT}{where} ORDER BY id DESC LIMIT {int(last)}", parameters)
         return iter([to_event(row) for row in newest][::-1])
 
@@ -394,6 +459,7 @@ class Store:
         return None if found is None else str(found)
 
     def _add_event(self, host_id: int, event: Event) -> int:
+        self.database.stir()
         return int(self._value(_ADD_EVENT, [host_id, *from_event(event)]) or 0)
 
     # what the inventory knows about itself
@@ -435,14 +501,11 @@ class Store:
 
     def dump(self, table: str) -> Iterator[Row]:
         """Every row of one of :data:`TABLES`, as it is stored."""
-        return self.database.execute(f"SELECT {', '.join(TABLES[table])} FROM {table}")
+        return self.database.stream(f"SELECT {', '.join(TABLES[table])} FROM {table}")
 
     def load(self, table: str, rows: Iterable[Row]) -> None:
         """Adds rows that :meth:`dump` returned; call :meth:`loaded` after the last table."""
-        columns = TABLES[table]
-        self.database.execute_many(
-            f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", rows
-        )
+        self.database.load(table, TABLES[table], rows)
 
     def loaded(self) -> dict[str, int]:
         """Ends a load: no id that was ever given is given again. Returns how many rows each table has."""
@@ -462,6 +525,13 @@ class Store:
     def _one(self, sql: str, parameters: Sequence[Value], make: Callable[[Row], _T]) -> _T | None:
         rows = list(self.database.execute(sql, parameters))
         return make(rows[0]) if rows else None
+
+
+def _select(query: HostQuery, suffix: str = "") -> tuple[str, list[Value]]:
+    where, parameters = _where(query)
+    order = "COALESCE(hosts.used_at, 0), hosts.id" if query.by_turn else "hosts.name"
+    limit = "" if query.limit is None else f" LIMIT {int(query.limit)}"
+    return f"{HOST_SELECT}{where} ORDER BY {order}{limit}{suffix}", parameters
 
 
 def _where(query: HostQuery) -> tuple[str, list[Value]]:

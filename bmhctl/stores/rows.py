@@ -190,7 +190,7 @@ def to_host(row: Row) -> Host:
             note=_text(note),
         ),
         state=State(str(state)),
-        since=_moment(since),
+        since=to_moment(since),
         dirty=bool(dirty),
         undeclared=bool(undeclared),
         came_from=None if came_from is None else State(str(came_from)),
@@ -212,7 +212,7 @@ def to_reservation(row: Row) -> Reservation:
         id=str(identifier),
         owner=str(owner),
         purpose=_text(purpose),
-        created_at=_moment(created_at),
+        created_at=to_moment(created_at),
         expires_at=to_time(expires_at),
         ttl=None if ttl is None else timedelta(microseconds=int(ttl)),
         ended_at=to_time(ended_at),
@@ -230,8 +230,8 @@ def to_ticket(row: Row) -> Ticket:
         id=int(identifier or 0),
         owner=str(owner),
         wants=str(wants),
-        created_at=_moment(created_at),
-        refreshed_at=_moment(refreshed_at),
+        created_at=to_moment(created_at),
+        refreshed_at=to_moment(refreshed_at),
         purpose=_text(purpose),
         ttl=None if ttl is None else timedelta(microseconds=int(ttl)),
         endless=bool(endless),
@@ -246,7 +246,7 @@ def to_event(row: Row) -> Event:
     return Event(
         id=int(identifier or 0),
         host=str(host),
-        at=_moment(at),
+        at=to_moment(at),
         actor=str(actor),
         verb=_VERBS[str(verb)],
         source=None if source is None else State(str(source)),
@@ -267,7 +267,8 @@ def _text(value: Value) -> str | None:
     return None if value is None else str(value)
 
 
-def _moment(value: Value) -> datetime:
+def to_moment(value: Value) -> datetime:
+    """The moment that :func:`from_time` wrote, where there must be one."""
     return _EPOCH + timedelta(microseconds=int(value or 0))
 
 
@@ -277,7 +278,7 @@ def _from_mark(mark: Mark) -> list[object]:
 
 def _to_mark(value: Sequence[Value]) -> Mark:
     actor, reason, since, until, quarantine = value
-    return Mark(str(actor), str(reason), _moment(since), to_time(until), bool(quarantine))
+    return Mark(str(actor), str(reason), to_moment(since), to_time(until), bool(quarantine))
 
 
 def host_to_rows(host: Host) -> tuple[list[Value], list[Value] | None]:

@@ -8,10 +8,14 @@ from bmhctl.stores.rows import EVENT_COLUMNS, LIFECYCLE_COLUMNS, RESERVATION_COL
 
 
 class Migration(NamedTuple):
-    """One step of the schema: its name, and the statements that take it, applied in one transaction."""
+    """One step of the schema: its name, and the statements that take it, applied in one transaction.
+
+    ``on_server`` are those that only a database takes that many machines share.
+    """
 
     name: str
     statements: tuple[str, ...]
+    on_server: tuple[str, ...] = ()
 
 
 _CORE = Migration(
@@ -131,7 +135,22 @@ _RESULTS = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE, _RESULTS)
+_CLAIMS = Migration(
+    "claims",
+    (),
+    on_server=(
+        """CREATE TABLE claims (
+            name TEXT PRIMARY KEY,
+            token TEXT NOT NULL,
+            holder TEXT NOT NULL,
+            backend INTEGER NOT NULL,
+            guarded SMALLINT NOT NULL,
+            until BIGINT NOT NULL
+        )""",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE, _RESULTS, _CLAIMS)
 """In the order in which they are applied; a released one never changes."""
 
 VERSION = len(MIGRATIONS)

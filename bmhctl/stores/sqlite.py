@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,6 +27,9 @@ _HEADER = b"SQLite format 3\x00"
 class SqliteDatabase:
     """A connection to one file; use :func:`open_database` or :func:`create_database`."""
 
+    locks_rows = False  # one writer at a time
+    announces = False
+
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
@@ -34,6 +38,10 @@ class SqliteDatabase:
     def location(self) -> str:
         """The file's path."""
         return str(self._path)
+
+    def now(self) -> datetime:
+        """This machine's clock."""
+        return datetime.now(UTC)
 
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Runs one statement; its rows are read as they are asked for."""
@@ -46,6 +54,8 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
         return self._rows(cursor)
+
+    stream = execute
 
     def _rows(self, cursor: sqlite3.Cursor) -> Iterator[Row]:
         try:
@@ -61,8 +71,12 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
 
+    def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Adds many rows to a table."""
+        self.execute_many(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", rows)
+
     @contextmanager
-    def transaction(self, *, write: bool) -> Iterator[None]:
+    def transaction(self, *, write: bool, shared: bool = False) -> Iterator[None]:
         """``BEGIN IMMEDIATE`` for writers, so that two never both read first and then race to write."""
         self.execute("BEGIN IMMEDIATE" if write else "BEGIN")
         try:
@@ -92,6 +106,21 @@ class SqliteDatabase:
     def version(self) -> int:
         """SQLite's ``data_version``."""
         return int(next(iter(self.execute("PRAGMA data_version")))[0] or 0)
+
+    def back_up(self, path: Path) -> None:
+        """Copies the whole database as it is at one moment over another file; others may write meanwhile."""
+        try:
+            with closing(_connect(path)) as copy:
+                self._connection.backup(copy)
+        except sqlite3.Error as error:
+            raise translate(error, path) from error
+
+    def stir(self) -> None:
+        """Nothing is needed: who waits sees the version change."""
+
+    def wakes(self) -> int | None:
+        """Nothing wakes who waits: looking costs microseconds."""
+        return None
 
     def start_ids_after(self, table: str, last: int) -> None:
         """Makes the next id that the table gives larger than ``last``."""

@@ -23,6 +23,7 @@ from bmhctl.usecases.hosts import change
 from bmhctl.usecases.leases import check_token, forced_reason
 from bmhctl.usecases.many import failed, tried
 from bmhctl.usecases.moving import remark
+from bmhctl.usecases.retrying import retried
 from bmhctl.usecases.stepped import JOBS
 
 _T = TypeVar("_T")
@@ -73,9 +74,10 @@ def power(
     return _each(ctx, f"power {action}", hosts, missing, refused, question, outcome, timeout, jobs)
 
 
+@retried
 def _record(ctx: Context, host: Host, reason: str) -> None:
-    with ctx.store.transaction():
-        remark(ctx, ctx.store.host_with_id(host.id) or host, Remark.SET, ctx.clock(), reason=reason)
+    with ctx.store.transaction(shared=True):
+        remark(ctx, ctx.store.host_with_id(host.id, lock=True) or host, Remark.SET, ctx.clock(), reason=reason)
 
 
 def inspect(

@@ -9,6 +9,7 @@ from datetime import timedelta
 from bmhctl.errors import BusyError, NotYoursError, UsageError
 from bmhctl.model import End, Host, Remark, Reservation, Verb
 from bmhctl.results import Grant, Held, Reservations
+from bmhctl.stores.engine import HostQuery
 from bmhctl.units import format_duration
 from bmhctl.usecases.choosing import not_found
 from bmhctl.usecases.context import Context
@@ -24,11 +25,13 @@ from bmhctl.usecases.leases import (
 from bmhctl.usecases.matching import match
 from bmhctl.usecases.moving import facts_of, move, remark
 from bmhctl.usecases.naming import new_reservation_id
+from bmhctl.usecases.retrying import retried
 from bmhctl.usecases.turns import free_for
 from bmhctl.wants import Want, Wants, load_wants
 from bmhctl.wants import describe as in_words
 
 
+@retried
 def give_up(ctx: Context, reservation_id: str, reason: str) -> None:
     """Gives back a grant whose answer reached nobody; nothing happens if there is none."""
     with ctx.store.transaction():
@@ -48,6 +51,7 @@ def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:
     return Reservations(tuple(item for item in held if item.reservation.id in ended), now)
 
 
+@retried
 def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, silent: bool = False) -> Grant:
     """Makes a lease end ``ttl`` from now (None: its own length), never sooner than it would, capped by the policy.
 
@@ -57,8 +61,9 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
     begin(ctx)
     policy = ctx.policy()
     notes: tuple[str, ...] = ()
-    with ctx.store.transaction():
+    with ctx.store.transaction(shared=True):
         now = ctx.clock()
+        ctx.store.lock_hosts(HostQuery(reservation=reservation))
         held = held_reservation(ctx, reservation, now)
         hosts = hosts_of(ctx, held)
         length = ttl or held.ttl or policy.ttl
@@ -77,6 +82,7 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
     return Grant(Held(longer, tuple(replace(h, reservation=longer) for h in hosts)), notes)
 
 
+@retried
 def handover(
     ctx: Context, reservation: str, to: str, *, token: str | None = None, force: bool = False, reason: str | None = None
 ) -> Grant:
@@ -103,6 +109,7 @@ def handover(
     return Grant(Held(new, tuple(hosts)), (f"{old.id} is over; {to} acts with {new.id}",))
 
 
+@retried
 def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Grant:
     """Swaps a bad host of a reservation for another that fits what was asked for, in one commit.
 

@@ -1,16 +1,20 @@
-"""Whole inventories: make one, copy one into another home."""
+"""Whole inventories: make one, copy one into another home, back one up."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
+from bmhctl.model import HostSpec
 from bmhctl.results import Done
-from bmhctl.stores import resolve, state_file
+from bmhctl.stores import SQLITE_SUFFIXES, is_on_server, resolve, state_file
 from bmhctl.stores.engine import HostQuery, Store, closing
+from bmhctl.stores.rows import Row
 from bmhctl.stores.schema import TABLES
-from bmhctl.stores.sqlite import building, create_database, new_database
+from bmhctl.stores.sqlite import SqliteDatabase, building, create_database, new_database, open_database
 from bmhctl.units import plural
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import look
@@ -38,12 +42,18 @@ TEMPLATE = """\
 """
 """What a new TOML inventory says: nothing yet, and what it could."""
 
+_TEXT = "declaration_text"  # where a backup keeps the TOML file itself
+_TRIES = 10
+_TOLD_EVERY = 10_000
+
 
 def init(location: str, *, group: str | None = None) -> Done:
     """Creates an empty inventory; raises :class:`StateRefusedError` when there is one.
 
     ``group`` names a group of this machine that shall share it: its members may write it.
     """
+    if is_on_server(location):
+        return _init_on_server(location, group)
     path, is_declared = resolve(location)
     group_id = None if group is None else _group_id(group)
     if not path.parent.is_dir():
@@ -72,6 +82,17 @@ def init(location: str, *, group: str | None = None) -> Done:
     return Done("init", f"created {path}", {"inventory": str(path)}, (f"next: bmhctl -i {location} add node01",))
 
 
+def _init_on_server(location: str, group: str | None) -> Done:
+    from bmhctl.stores import server
+
+    if group is not None:
+        raise UsageError("--group is for files", hint="bmhctl policy grants prints the SQL that lets others in")
+    with server.creating(location):
+        pass
+    shown = server.shown(location)
+    return Done("init", f"created {shown}", {"inventory": shown}, (f"next: bmhctl -i {shown} add node01",))
+
+
 def adopt(ctx: Context) -> Done:
     """Makes the state file beside a TOML file that file's own, whichever it belonged to; nothing else changes."""
     if ctx.store.declaration is None:
@@ -98,44 +119,150 @@ def copy(ctx: Context, destination: str) -> Done:
     Reserved stays reserved and dirty stays dirty. The destination appears whole, or not at all.
     """
     look(ctx)
+    if is_on_server(destination):
+        from bmhctl.stores import server
+
+        with server.creating(destination) as target:
+            counts = _fill(ctx, target, None)
+        return _copied(ctx, server.shown(destination), counts)
     path, is_declared = resolve(destination)
-    target = state_file(path) if is_declared else path
-    for place in dict.fromkeys((path, target)):
-        if place.exists():
-            raise StateRefusedError(f"there is {place} already: nothing was copied", hint="choose another name")
-    if not path.parent.is_dir():
-        raise UnreachableError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
-    with building(target) as partial:
-        counts, declaration = _fill(ctx, partial, path if is_declared else None)
+    target_path = state_file(path) if is_declared else path
+    _check_free(path, target_path)
+    with building(target_path) as partial:
+        with _new_file(ctx, partial) as target:
+            counts = _fill(ctx, target, path if is_declared else None)
+        declaration = _declaration(ctx) if is_declared else b""
     # The state comes first: a TOML file without its state would make every host initial, used ones too.
     if is_declared:
         with building(path) as partial:
             partial.write_bytes(declaration)
+    return _copied(ctx, str(path), counts)
+
+
+def backup(ctx: Context, destination: str) -> Done:
+    """Writes the whole inventory as it is at one moment into a new SQLite file, while others go on writing.
+
+    ``copy`` from that file restores it, into any home; a TOML file comes back with its comments.
+    """
+    path, is_declared = resolve(destination)
+    if is_declared or is_on_server(destination):
+        raise UsageError(f"a backup is a SQLite file, not {destination}", hint=f"its name ends in {SQLITE_SUFFIXES[0]}")
+    look(ctx)
+    _check_free(path)
+    with building(path) as partial:
+        database = ctx.store.database
+        if isinstance(database, SqliteDatabase):
+            counts = _back_up(ctx, database, partial)
+        else:
+            with _new_file(ctx, partial) as target:
+                counts = _fill(ctx, target, None)
     return Done(
-        "copy",
-        f"copied {ctx.store.location} to {path}: {plural(counts['hosts'], 'host')}, "
-        f"{plural(counts['reservations'], 'reservation')}, {plural(counts['events'], 'event')}",
+        "backup",
+        f"backed up {ctx.store.location} to {path}: {_in_words(counts)}",
         {"source": ctx.store.location, "destination": str(path), "rows": counts},
+        (f"restore it into a home that is not there: bmhctl copy {path} {ctx.store.location}",),
     )
 
 
-def _fill(ctx: Context, partial: Path, declared_by: Path | None) -> tuple[dict[str, int], bytes]:
+def _copied(ctx: Context, destination: str, counts: dict[str, int]) -> Done:
+    return Done(
+        "copy",
+        f"copied {ctx.store.location} to {destination}: {_in_words(counts)}",
+        {"source": ctx.store.location, "destination": destination, "rows": counts},
+    )
+
+
+def _in_words(counts: dict[str, int]) -> str:
+    return (
+        f"{plural(counts['hosts'], 'host')}, {plural(counts['reservations'], 'reservation')}, "
+        f"{plural(counts['events'], 'event')}"
+    )
+
+
+def _check_free(*places: Path) -> None:
+    for place in dict.fromkeys(places):
+        if place.exists():
+            raise StateRefusedError(f"there is {place} already: nothing was copied", hint="choose another name")
+    if not places[0].parent.is_dir():
+        raise UnreachableError(f"there is no folder {places[0].parent}", hint=f"mkdir -p {places[0].parent}")
+
+
+@contextmanager
+def _new_file(ctx: Context, partial: Path) -> Iterator[Store]:
+    """An empty inventory in a file that is being built, in a transaction."""
+    made = Store(new_database(partial), claims=ctx.store.claims, folder=str(partial.parent))
+    with closing(made) as target, target.transaction():
+        yield target
+
+
+def _fill(ctx: Context, target: Store, declared_by: Path | None) -> dict[str, int]:
+    """Loads all, as it is at one moment, in the target's transaction; returns how many rows each table has."""
+    with ctx.store.snapshot():
+        for number, table in enumerate(TABLES, 1):
+            target.load(table, _told(ctx, table, f"table {number} of {len(TABLES)}", ctx.store.dump(table)))
+    _disown(target, declared_by, None)
+    return target.loaded()
+
+
+def _told(ctx: Context, table: str, place: str, rows: Iterator[Row]) -> Iterator[Row]:
+    for count, row in enumerate(rows):
+        if count % _TOLD_EVERY == 0:
+            ctx.progress(f"copy {table}", f"{place}, {count:,} rows")
+        yield row
+
+
+def _disown(target: Store, declared_by: Path | None, text: bytes | None) -> None:
+    """What a copy knows of the TOML file that declared its hosts: the new one, if any, and the old one's text."""
     from bmhctl.usecases.declaring import FINGERPRINT, INTENT, OWNER
 
-    database = new_database(partial)
-    filled = Store(database, claims=ctx.store.claims, folder=str(partial.parent))
-    with closing(filled) as target, ctx.store.snapshot(), target.transaction():
-        for table in TABLES:
-            target.load(table, ctx.store.dump(table))
-        for key in (FINGERPRINT, INTENT):
-            target.put(key, None)
-        target.put(OWNER, str(declared_by) if declared_by else None)
-        return target.loaded(), _declaration(ctx) if declared_by else b""
+    for key in (FINGERPRINT, INTENT):
+        target.put(key, None)
+    target.put(OWNER, str(declared_by) if declared_by else None)
+    if text is not None or declared_by is not None:
+        target.put(_TEXT, None if text is None else text.decode())
+
+
+def _back_up(ctx: Context, database: SqliteDatabase, partial: Path) -> dict[str, int]:
+    """Copies a SQLite file page by page, and the text of the TOML file that it belongs to, if there is one."""
+    for _ in range(_TRIES):
+        look(ctx)
+        text = None if ctx.store.declaration is None else ctx.store.declaration.text()
+        database.back_up(partial)
+        copy = Store(open_database(partial), claims=ctx.store.claims, folder=str(partial.parent))
+        with closing(copy) as target, target.transaction():
+            if text is None or _is_of(target, text):
+                _disown(target, None, text)
+                return target.loaded()
+    raise UnreachableError(f"{ctx.store.location} keeps changing", hint="try again when whoever writes it is done")
+
+
+def _is_of(target: Store, text: bytes) -> bool:
+    """Whether a state was taken over from this very text."""
+    from bmhctl.stores.declaration import Fingerprint
+    from bmhctl.usecases.declaring import FINGERPRINT
+
+    known = Fingerprint.from_text(target.get(FINGERPRINT) or "")
+    return known is not None and known.sha256 == Fingerprint.of(text).sha256
 
 
 def _declaration(ctx: Context) -> bytes:
+    """A TOML file that declares all hosts: the very one that was backed up, if it still says the same."""
     from bmhctl.stores.edit import Add, edited
 
-    hosts = [host for host in ctx.store.hosts(HostQuery()) if not host.undeclared]
+    hosts = [host.spec for host in ctx.store.hosts(HostQuery()) if not host.undeclared]
     policy = (ctx.store.policy_text() or "").encode()
-    return edited(policy, [Add(host.spec) for host in hosts], "the copy")
+    kept = ctx.store.get(_TEXT)
+    if kept is not None and _says(kept.encode(), hosts, policy):
+        return kept.encode()
+    return edited(policy, [Add(spec) for spec in hosts], "the copy")
+
+
+def _says(text: bytes, hosts: Sequence[HostSpec], policy: bytes) -> bool:
+    from bmhctl.stores.declaration import Fingerprint, parse_declaration
+
+    said = parse_declaration(text, "the backup", Fingerprint.of(text))
+    return said.policy_text.encode() == policy and sorted(said.hosts, key=_name) == sorted(hosts, key=_name)
+
+
+def _name(spec: HostSpec) -> str:
+    return spec.name

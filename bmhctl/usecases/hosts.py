@@ -25,6 +25,7 @@ from bmhctl.usecases.choosing import Choice, choose, one_host, unfold
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import begin, look
 from bmhctl.usecases.leases import forced_reason
+from bmhctl.usecases.retrying import retried
 
 SHOWN_EVENTS = 5
 """How many of its latest events ``show`` shows of a host."""
@@ -247,6 +248,7 @@ def _sort_value(host: Host, key: str) -> tuple[object, ...]:
             return (host.name,)
 
 
+@retried
 def change(ctx: Context, changes: Changes) -> list[Outcome]:
     """Makes changes in the inventory's home, all or none."""
     if ctx.store.declaration is not None:

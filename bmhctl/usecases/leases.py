@@ -10,6 +10,7 @@ from bmhctl.model import End, Host, Remark, Reservation, State, Verb
 from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.moving import SELF, facts_of, move, remark
+from bmhctl.usecases.retrying import retried
 
 EXPIRED = "lease expired"
 """The reason of a taint that no holder asked for."""
@@ -20,6 +21,7 @@ def hosts_of(ctx: Context, reservation: Reservation) -> list[Host]:
     return list(ctx.store.hosts(HostQuery(reservation=reservation.id)))
 
 
+@retried
 def reap(ctx: Context) -> list[Reservation]:
     """Ends every reservation whose lease is over, in one commit: its hosts are tainted, or lose it in maintenance."""
     with ctx.store.transaction():

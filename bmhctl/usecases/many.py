@@ -10,13 +10,16 @@ from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, StepFail
 from bmhctl.lifecycle.table import edges, sources, where
 from bmhctl.model import CheckResult, Host, Verb
 from bmhctl.results import Outcome, Outcomes
-from bmhctl.usecases.choosing import Choice, choose
+from bmhctl.stores.engine import HostQuery
+from bmhctl.usecases.choosing import Choice, choose, exact_names
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import begin
+from bmhctl.usecases.retrying import retried
 
 _Outcome = TypeVar("_Outcome", Outcome, Outcome | None)
 
 
+@retried
 def each_in_one_commit(ctx: Context, verb: str, choice: Choice, one: Callable[[Host, datetime], Outcome]) -> Outcomes:
     """Treats each host on its own, behind a savepoint; what succeeded is committed at once."""
     begin(ctx)
@@ -25,8 +28,11 @@ def each_in_one_commit(ctx: Context, verb: str, choice: Choice, one: Callable[[H
         with ctx.store.savepoint():
             return one(host, now)
 
-    with ctx.store.transaction():
+    names = exact_names(choice)
+    with ctx.store.transaction(shared=bool(names)):
         now = ctx.clock()
+        if names:
+            ctx.store.lock_hosts(HostQuery(names=names))
         hosts, missing = choose(ctx, choice)
         items = tuple(tried(host, guarded) for host in hosts)
     return Outcomes(verb, (*items, *(failed(error) for error in missing)))

@@ -50,7 +50,7 @@ def facts_of(
     claim_is_mine: bool = False,
 ) -> Facts:
     """What the guards may ask of a host; ``checks``, ``cleanup`` and ``holder`` as :class:`Facts` has them."""
-    claimed = not claim_is_mine and ctx.store.claims.is_claimed(of_host(host.id))
+    claimed = not claim_is_mine and bool(ctx.store.claims.claimed([of_host(host.id)]))
     return Facts(
         undeclared="it is not declared any more" if host.undeclared else None,
         cordon=None if host.cordon is None else _cordoned(host.cordon),

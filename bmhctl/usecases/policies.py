@@ -13,6 +13,7 @@ from bmhctl.usecases.choosing import Choice, choose
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import begin, look
 from bmhctl.usecases.many import failed
+from bmhctl.usecases.retrying import retried
 
 
 def show_policy(ctx: Context) -> Document:
@@ -30,6 +31,7 @@ def check_policy(ctx: Context, choice: Choice, text: str | None, name: str) -> P
     return Plan("policy check", (*items, *(failed(error) for error in missing)), (_counts(policy),))
 
 
+@retried
 def apply_policy(ctx: Context, text: str, name: str) -> Done:
     """Replaces the policy of a database by a text; ``name`` is its file's, for messages.
 

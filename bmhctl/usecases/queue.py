@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,14 +19,15 @@ from bmhctl.errors import (
     WaitTimeoutError,
 )
 from bmhctl.model import Host, Mark, State, Ticket, Verb
-from bmhctl.results import Done, Grant, Queue, Queued
+from bmhctl.results import Done, Grant, Held, Queue, Queued
 from bmhctl.stores.claims import of_ticket
 from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.faults import UncertainError
 from bmhctl.units import format_age, format_duration
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import begin, look
 from bmhctl.usecases.holding import give_up
-from bmhctl.usecases.leases import forced_reason, reap
+from bmhctl.usecases.leases import forced_reason, hosts_of, reap
 from bmhctl.usecases.matching import match
 from bmhctl.usecases.moving import SELF, facts_of, move
 from bmhctl.usecases.naming import new_reservation_id
@@ -37,6 +39,7 @@ from bmhctl.usecases.reservations import (
     granted_before,
     lease_of,
 )
+from bmhctl.usecases.retrying import retried
 from bmhctl.usecases.steps import claimed
 from bmhctl.usecases.turns import (
     LAPSE,
@@ -47,12 +50,18 @@ from bmhctl.usecases.turns import (
     is_live,
     is_waiting,
     live_tickets,
+    taken_at_once,
     waiting_tickets,
 )
 from bmhctl.wants import Wants, describe, dump_wants, load_wants
 
 POLL = 0.15
 """Seconds between two looks of a waiter; each costs microseconds unless something was committed."""
+
+_POLL_WOKEN = 0.5  # the same where whatever changes wakes who waits
+
+_FIND_OUT = 15.0  # seconds to look for a server again that was lost in the middle of a commit
+_RECONNECT = 0.3
 
 _LOOK_AROUND = timedelta(seconds=0.5)  # between two looks at what no commit tells: a TOML file, who is just ahead
 
@@ -71,10 +80,11 @@ class Waiting:
 class Patience:
     """How to wait: for how long (None: for ever), how to pass seconds, whom to tell when the place changes.
 
-    ``pause`` may raise to end the wait, as when a signal came or the reader of the answer is gone.
+    ``pause`` is given seconds, and a descriptor at which to end sooner when it can be read, if there is one. It may
+    raise to end the wait, as when a signal came or the reader of the answer is gone.
     """
 
-    pause: Callable[[float], None]
+    pause: Callable[[float, int | None], None]
     timeout: timedelta | None = None
     progress: Callable[[Waiting], None] = lambda _: None
 
@@ -92,13 +102,38 @@ def reserve_or_wait(ctx: Context, wish: Wish, patience: Patience | None = None, 
     attempt = _Attempt(ctx, wish, check, timeout, None if timeout is None else now + timeout)
     try:
         return _reserve_or_wait(attempt, patience)
+    except UncertainError as error:
+        return _found_out(ctx, wish, error)
     except BmhctlError:
-        raise  # where one is raised, nothing was committed
+        raise  # where any other is raised, nothing was committed
     except BaseException:
         # A signal may come between the commit and the return: then nobody would know of what was granted.
         if wish.request_id is None and wish.token is not None:
             give_up(ctx, wish.token, "interrupted before the answer")
         raise
+
+
+def _found_out(ctx: Context, wish: Wish, lost: UncertainError) -> Grant:
+    """What became of a grant whose answer was lost with the connection: the reservation's id tells."""
+    until = time.monotonic() + _FIND_OUT
+    while True:
+        try:
+            with ctx.store.transaction():  # in which whoever is still at work for us has ended
+                known = ctx.store.reservation(str(wish.token))
+                if known is not None:
+                    return Grant(Held(known, tuple(hosts_of(ctx, known))), ("the connection was lost meanwhile",))
+        except UnreachableError:
+            if time.monotonic() > until:
+                if wish.request_id is not None:
+                    lost.hint = f"ask again under the same request id, {wish.request_id}: it tells which"
+                else:
+                    lost.hint = f"bmhctl reservations tells: the id would be {wish.token}"
+                raise lost from None
+            time.sleep(_RECONNECT)
+        else:
+            raise UnreachableError(
+                f"lost the connection to {ctx.store.location}: nothing was reserved", hint="try again"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +158,13 @@ class _Attempt:
 def _reserve_or_wait(attempt: _Attempt, patience: Patience | None) -> Grant:
     ctx, wish = attempt.ctx, attempt.wish
     lease_of(ctx.policy(), wish)
-    with ctx.store.snapshot():
-        before = granted_before(ctx, wish)
-        if before is not None:
-            return before
-        ticket = _ticket_of_request(ctx, wish, waiting_tickets(ctx))
+    ticket = None
+    if wish.request_id is not None:
+        with ctx.store.snapshot():
+            before = granted_before(ctx, wish)
+            if before is not None:
+                return before
+            ticket = _ticket_of_request(ctx, wish, waiting_tickets(ctx))
     if ticket is None:
         try:
             return _grant(attempt, None)
@@ -151,7 +188,9 @@ def _wait(attempt: _Attempt, patience: Patience) -> Grant:
             if watch.has_news and teller.tells(watch.trouble):
                 watch.has_news = False
             attempt.check_time()
-            patience.pause(POLL)
+            if watch.is_quiet():
+                wakes = attempt.ctx.store.wakes()
+                patience.pause(POLL if wakes is None else _POLL_WOKEN, wakes)
 
 
 class _Watch:
@@ -189,8 +228,12 @@ class _Watch:
         self.has_news |= is_changed
         return (is_due or is_changed) and self.trouble is None
 
+    def is_quiet(self) -> bool:
+        """Whether nothing was committed since the last look; else something may have been missed in between."""
+        return self._version == self._ctx.store.version()
+
     def _refresh(self, now: datetime) -> None:
-        with self._ctx.store.transaction():
+        with self._ctx.store.transaction(shared=True):
             self._ctx.store.refresh_ticket(self._ticket, now)
         if self._ctx.store.expired_reservations(now):
             reap(self._ctx)
@@ -288,11 +331,32 @@ def _grant(attempt: _Attempt, ticket: Ticket | None) -> Grant:
     if attempt.check:
         return _grant_checked(attempt, ticket)
     ctx, wish = attempt.ctx, attempt.wish
+    if ticket is None:
+        granted = _grant_at_once(ctx, attempt)
+        if granted is not None:
+            return granted
+    return _grant_in_turn(ctx, attempt, ticket)
+
+
+@retried
+def _grant_in_turn(ctx: Context, attempt: _Attempt, ticket: Ticket | None) -> Grant:
     with ctx.store.transaction():
+        before = granted_before(ctx, attempt.wish)
+        if before is not None:
+            return before
+        return _settle(attempt, ticket, choose_hosts(ctx, attempt.wish, ticket.id if ticket else None))
+
+
+@retried
+def _grant_at_once(ctx: Context, attempt: _Attempt) -> Grant | None:
+    """The common case, in which several grant at the same time: nobody waits, and what is wished for is free."""
+    wish = attempt.wish
+    with ctx.store.transaction(shared=True):
         before = granted_before(ctx, wish)
         if before is not None:
             return before
-        return _settle(attempt, ticket, choose_hosts(ctx, wish, ticket.id if ticket else None))
+        hosts = None if ctx.store.tickets() else taken_at_once(ctx, wish.wants)
+        return None if hosts is None else _settle(attempt, None, hosts)
 
 
 def _settle(attempt: _Attempt, ticket: Ticket | None, hosts: Sequence[Host], *, claims_are_mine: bool = False) -> Grant:
@@ -343,7 +407,7 @@ def _grant_checked(attempt: _Attempt, ticket: Ticket | None) -> Grant:
 def _step_aside(ctx: Context, ticket: Ticket | None, lapse: timedelta) -> None:
     """While a ticket's hosts are checked, which may take hours, it does not keep others from the rest."""
     if ticket is not None:
-        with ctx.store.transaction():
+        with ctx.store.transaction(shared=True):
             ctx.store.refresh_ticket(ticket.id, ctx.clock() - lapse)
 
 
@@ -459,6 +523,7 @@ def _ails(host: Host) -> str | None:
     return None if host.fault is None else "has a fault"
 
 
+@retried
 def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | None = None) -> Done:
     """Takes a ticket out of the queue; whoever waits with it is told. Another's only by force with a reason."""
     forced_reason(force, reason)

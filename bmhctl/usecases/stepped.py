@@ -25,6 +25,7 @@ from bmhctl.usecases.entry import begin, look
 from bmhctl.usecases.leases import check_token, describe
 from bmhctl.usecases.many import already, failed, moved, refuse_early, tried
 from bmhctl.usecases.moving import SELF, facts_of, move, remark
+from bmhctl.usecases.retrying import retried
 from bmhctl.usecases.steps import Claimed, ClaimedError, Program, StepsRun, claimed
 
 JOBS = 16
@@ -301,9 +302,10 @@ def _cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET
     return _finish(ctx, held, verb, cleanup=run)
 
 
+@retried
 def _looked_at(ctx: Context, held: Claimed, run: StepsRun) -> Outcome:
     """What a look found is true whatever happened to the host meanwhile."""
-    with ctx.store.transaction():
+    with ctx.store.transaction(shared=True):
         now = ctx.clock()
         host = held.current()
         if run.refusal is not None:
@@ -314,11 +316,12 @@ def _looked_at(ctx: Context, held: Claimed, run: StepsRun) -> Outcome:
     return Outcome(host.name, False, run.summary, host.state, host.state, steps=run.results)
 
 
+@retried
 def _finish(
     ctx: Context, held: Claimed, verb: Verb, *, checks: StepsRun | None = None, cleanup: StepsRun | None = None
 ) -> Outcome:
     run = checks or cleanup or _NOTHING
-    with ctx.store.transaction():
+    with ctx.store.transaction(shared=True):
         now = ctx.clock()
         host = held.unchanged()
         facts = facts_of(
@@ -335,11 +338,12 @@ def _finish(
     return moved(host, left, words, run.results)
 
 
+@retried
 def _note_failure(ctx: Context, held: Claimed, run: StepsRun, *, counted: bool = False) -> StepFailedError:
     """Records that a step failed, counts failed cleanups and quarantines after too many; returns what to raise."""
     words = run.refusal or run.summary
     hint = f"mend it and try again; bmhctl why {held.host.name}"
-    with ctx.store.transaction():
+    with ctx.store.transaction(shared=True):
         now = ctx.clock()
         host = held.unchanged()
         failures = host.failed_cleanups + 1 if counted else host.failed_cleanups
@@ -388,11 +392,12 @@ def _rest(ctx: Context, host: Host, everyones: bool) -> tuple[Mark, ...]:
     return tuple(m for m in host.maintenance if not (everyones or m.quarantine or m.actor == ctx.actor))
 
 
+@retried
 def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
     """Closes the actor's reasons while others stay; None when none would: then the host has to be moved as well."""
-    with ctx.store.transaction():
+    with ctx.store.transaction(shared=True):
         now = ctx.clock()
-        fresh = ctx.store.host_with_id(host.id)
+        fresh = ctx.store.host_with_id(host.id, lock=True)
         if fresh is None or fresh.state is not State.MAINTENANCE:
             raise StateRefusedError("changed meanwhile", host=host.name, hint="look again, then try again")
         rest = _rest(ctx, fresh, everyones)

@@ -11,7 +11,7 @@ from bmhctl import probes
 from bmhctl.errors import StateRefusedError
 from bmhctl.model import CheckResult, Host, Verdict
 from bmhctl.policy import Policy, Step
-from bmhctl.stores.claims import of_host
+from bmhctl.stores.claims import Hold, of_host
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.moving import CLAIMED
 
@@ -46,7 +46,9 @@ class Program:
             return StepsRun(
                 (), None, f"no {self.kind} applies to it" if self.declared else f"no {self.kind}s are declared"
             )
-        setting = self.setting if cancelled is None else replace(self.setting, cancelled=cancelled)
+        setting = self.setting
+        if cancelled is not None:
+            setting = replace(setting, cancelled=probes.AnyOf((cancelled, setting.cancelled)))
         results: list[CheckResult] = []
         for step in self.steps:
             if step.name in self.overridden:
@@ -75,11 +77,11 @@ class Program:
 class Claimed:
     """A host under the caller's claim: its steps may run; nobody else's can meanwhile."""
 
-    def __init__(self, ctx: Context, host: Host, policy: Policy, handle: int) -> None:
+    def __init__(self, ctx: Context, host: Host, policy: Policy, hold: Hold) -> None:
         self.host = host
         self._ctx = ctx
         self._policy = policy
-        self._handle = handle
+        self._hold = hold
 
     def checks(self, overridden: Mapping[str, str] | None = None) -> Program:
         """The readiness checks that apply; all of them run."""
@@ -96,7 +98,16 @@ class Claimed:
     def _program(
         self, declared: tuple[Step, ...], kind: str, overridden: Mapping[str, str], *, stop_at_failure: bool
     ) -> Program:
-        setting = probes.Setting(self._ctx.environ, self._ctx.store.folder, self._handle)
+        hold = self._hold
+        if any(step.applies_to(self.host.spec) for step in declared):
+            hold.guard()
+        setting = probes.Setting(
+            self._ctx.environ,
+            self._ctx.store.folder,
+            hold.inherit,
+            cancelled=hold.lost,
+            is_guarded=hold.inherit is None,
+        )
         mine = tuple(step for step in declared if step.applies_to(self.host.spec))
         skipped = {name: reason for name, reason in overridden.items() if name in {step.name for step in mine}}
         return Program(self.host, mine, kind, setting, bool(declared), stop_at_failure, skipped)
@@ -106,8 +117,14 @@ class Claimed:
         self.host = self._ctx.store.host_with_id(self.host.id) or self.host
 
     def current(self) -> Host:
-        """The host as it is now, in the caller's transaction; refuses if it was removed since the claim."""
-        now = self._ctx.store.host_with_id(self.host.id)
+        """The host as it is now, locked in the caller's transaction; refuses if it was removed since the claim."""
+        if self._hold.lost.is_set():
+            raise StateRefusedError(
+                "its claim was lost, for the inventory could not be reached: its steps were ended",
+                host=self.host.name,
+                hint="try again",
+            )
+        now = self._ctx.store.host_with_id(self.host.id, lock=True)
         if now is None:
             raise StateRefusedError("was removed while its steps ran", host=self.host.name)
         return now
@@ -131,12 +148,12 @@ class ClaimedError(StateRefusedError):
 @contextmanager
 def claimed(ctx: Context, host: Host) -> Iterator[Claimed]:
     """Claims a host for the block, and reads it anew; raises :class:`ClaimedError` when a step runs on it."""
-    with ctx.store.claims.claim(of_host(host.id)) as handle:
-        if handle is None:
+    with ctx.store.claims.claim(of_host(host.id)) as hold:
+        if hold is None:
             raise ClaimedError(CLAIMED, host=host.name, hint="wait until it ends")
         # In a writer's turn: whoever asked for claims before this one was there has committed when it is read.
-        with ctx.store.transaction():
-            fresh = ctx.store.host_with_id(host.id)
+        with ctx.store.transaction(shared=True):
+            fresh = ctx.store.host_with_id(host.id, lock=True)
         if fresh is None:
             raise StateRefusedError("was removed meanwhile", host=host.name)
-        yield Claimed(ctx, fresh, ctx.policy(), handle)
+        yield Claimed(ctx, fresh, ctx.policy(), hold)

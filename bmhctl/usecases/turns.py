@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -55,13 +55,27 @@ def free_for(ctx: Context, wants: Wants, before: int | None) -> list[Host]:
     return left_over(earlier, free, lambda other: comes_back(ctx, other))
 
 
+def taken_at_once(ctx: Context, wants: Wants) -> tuple[Host, ...] | None:
+    """Free hosts for all of the wants, which nobody else can take until the shared transaction ends; None: not now.
+
+    Looks at no ticket, and past what others are about to take.
+    """
+    free = candidates(ctx, [wants], _FREE, read=ctx.store.free_hosts)
+    found = match(wants, _without_claimed(ctx, free))
+    return None if found.missing else found.hosts
+
+
 def _unclaimed(ctx: Context, everyone: Sequence[Wants]) -> list[Host]:
     free = candidates(ctx, everyone, _FREE)
-    unclaimed = [host for host in free if not ctx.store.claims.is_claimed(of_host(host.id))]
+    unclaimed = _without_claimed(ctx, free)
     if len(unclaimed) < len(free):  # a claimed host may hide a free one that is past the limit of the query
-        free = candidates(ctx, everyone, _FREE, more=len(free) - len(unclaimed))
-        unclaimed = [host for host in free if not ctx.store.claims.is_claimed(of_host(host.id))]
+        unclaimed = _without_claimed(ctx, candidates(ctx, everyone, _FREE, more=len(free) - len(unclaimed)))
     return unclaimed
+
+
+def _without_claimed(ctx: Context, hosts: list[Host]) -> list[Host]:
+    claimed = ctx.store.claims.claimed([of_host(host.id) for host in hosts])
+    return [host for host in hosts if of_host(host.id) not in claimed]
 
 
 def comes_back(ctx: Context, wants: Wants) -> bool:
@@ -69,15 +83,21 @@ def comes_back(ctx: Context, wants: Wants) -> bool:
     return not match(wants, candidates(ctx, [wants], HostQuery(comes_back=True))).missing
 
 
-def candidates(ctx: Context, everyone: Sequence[Wants], query: HostQuery, more: int = 0) -> list[Host]:
-    """The hosts of a query that fit any of the wants, least recently used first.
+def candidates(
+    ctx: Context,
+    everyone: Sequence[Wants],
+    query: HostQuery,
+    more: int = 0,
+    read: Callable[[HostQuery], Iterable[Host]] | None = None,
+) -> list[Host]:
+    """The hosts of a query that fit any of the wants, least recently used first; ``read`` finds them.
 
     No more for each want than all wants ask for together, and ``more``: no match can need others.
     """
     most = sum(total(wants) for wants in everyone) + more
     found: dict[int, Host] = {}
     for want in dict.fromkeys(want for wants in everyone for want in wants):
-        for host in ctx.store.hosts(replace(query_for(want, query), limit=most)):
+        for host in (read or ctx.store.hosts)(replace(query_for(want, query), limit=most)):
             found[host.id] = host
     return sorted(found.values(), key=lambda host: (host.used_at or _NEVER, host.id))
 

@@ -11,12 +11,14 @@ from datetime import datetime
 from bmhctl.errors import NotYoursError, UsageError
 from bmhctl.model import End, Host, Mark, Remark, State, Verb
 from bmhctl.results import Outcome, Outcomes
+from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import begin
 from bmhctl.usecases.leases import check_token, forced_reason, give_back, held_reservation, hosts_of
 from bmhctl.usecases.many import already, each_in_one_commit, moved, refuse_early
 from bmhctl.usecases.moving import decide, facts_of, move, remark
+from bmhctl.usecases.retrying import retried
 from bmhctl.usecases.stepped import check, plan_resume, ready, recycle, reset, resume
 
 __all__ = [
@@ -85,6 +87,7 @@ def _give_back(ctx: Context, host: Host, now: datetime, words: str, force: bool)
     return give_back(ctx, host, now, reason=f"forced: {words}", end=End.FORCED)
 
 
+@retried
 def release(
     ctx: Context,
     choice: Choice,
@@ -106,8 +109,9 @@ def release(
             "what shall be released?", hint="name hosts, or give -R RESERVATION; bmhctl reservations lists them"
         )
     begin(ctx)
-    with ctx.store.transaction():
+    with ctx.store.transaction(shared=True):
         now = ctx.clock()
+        ctx.store.lock_hosts(HostQuery(reservation=reservation))
         known = ctx.store.reservation(reservation)
         if known is not None and not known.is_open() and not known.was_lost():
             return Outcomes("release", (), (f"reservation {reservation} was given back already",))

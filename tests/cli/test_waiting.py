@@ -24,17 +24,18 @@ from tests.conftest import HOMES, SUFFIX, Bmhctl, Lab, Run, environment
 
 
 @pytest.fixture(params=HOMES)
-def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Lab:
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     """An empty inventory, once in each home."""
-    path = tmp_path / SUFFIX[request.param]
-    init(str(path))
-    return Lab(path)
+    made = Lab(tmp_path / SUFFIX[request.param])
+    init(made.location)
+    yield made
+    made.remove()
 
 
 @pytest.fixture
 def fleet(lab: Lab) -> Iterator[Inventory]:
     """Two hosts that the operator holds, in two racks."""
-    with open_inventory(lab.path, actor="operator") as inventory:
+    with open_inventory(lab.location, actor="operator") as inventory:
         inventory.add("node1", labels={"rack": "r1"})
         inventory.add("node2", labels={"rack": "r2"})
         inventory.ready("node*")
@@ -50,7 +51,7 @@ class Waiter:
         self._stderr = lab.path.with_name(f"{actor}.{time.monotonic_ns()}.err")
         with self._stderr.open("w") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "bmhctl", "-i", str(lab.path), "reserve", "-o", "name", *args],
+                [sys.executable, "-W", "error", "-m", "bmhctl", "-i", lab.location, "reserve", "-o", "name", *args],
                 env=environment(BMHCTL_ACTOR=actor),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -110,7 +111,7 @@ def give_back(inventory: Inventory, *names: str) -> None:
 
 def of(lab: Lab, bmhctl: Bmhctl) -> Callable[..., Run]:
     """The command on this inventory."""
-    return lambda *args, **env: bmhctl("-i", str(lab.path), *args, **env)
+    return lambda *args, **env: bmhctl("-i", lab.location, *args, **env)
 
 
 # whose turn it is

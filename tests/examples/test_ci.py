@@ -70,7 +70,7 @@ def task(fleet: Fleet, name: str, text: str) -> str:
 
 def environ(fleet: Fleet, example: str) -> dict[str, str]:
     path = f"{fleet.folder / 'bin'}:{os.environ['PATH']}"
-    return environment(BMHCTL_INVENTORY=str(fleet.lab.path), CI="true", **VARIABLES[example]) | {"PATH": path}
+    return environment(BMHCTL_INVENTORY=fleet.lab.location, CI="true", **VARIABLES[example]) | {"PATH": path}
 
 
 def start(fleet: Fleet, example: str, *args: str, **more: str) -> subprocess.Popen[str]:
@@ -187,7 +187,7 @@ def pytest_in(fleet: Fleet, *args: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--lab-selector", "arch=arm64", *args],
         cwd=fleet.folder,
-        env=environment(BMHCTL_INVENTORY=str(fleet.lab.path)),
+        env=environment(BMHCTL_INVENTORY=fleet.lab.location),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

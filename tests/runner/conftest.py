@@ -16,10 +16,10 @@ from typing import IO, Any
 
 import pytest
 
-from bmhctl.runner.watchdog import _processes as processes
 from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases import hosts, verbs
 from bmhctl.usecases.choosing import Choice
+from bmhctl.watchdog import _processes as processes
 from tests.conftest import Lab, Run, environment, run_bmhctl
 
 BMHCTL = [sys.executable, "-W", "error", "-m", "bmhctl"]
@@ -83,7 +83,7 @@ class Fleet:
 
     @property
     def environ(self) -> dict[str, str]:
-        return {"BMHCTL_INVENTORY": str(self.lab.path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        return {"BMHCTL_INVENTORY": self.lab.location, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     def bmhctl(self, *args: str, stdin: str | bytes | None = None, **env: str) -> Run:
         return run_bmhctl(*args, cwd=self.folder, stdin=stdin, **{**self.environ, **env})

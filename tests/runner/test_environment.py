@@ -98,7 +98,7 @@ def test_bmhctl_inside_the_task_means_the_same_inventory_and_reservation(fleet: 
         bmhctl taint node2 --fault 'dead fan' -q &&
         bmhctl list --state reserved -o name
     """
-    done = fleet.bmhctl("-i", fleet.lab.path.name, "run", "-n", "3", "--as", "carol", "--", "sh", "-c", script)
+    done = fleet.bmhctl("-i", fleet.lab.location, "run", "-n", "3", "--as", "carol", "--", "sh", "-c", script)
     assert done.status == 0
     reservation, *names = done.stdout.split()
     assert names == ["node1", "node2", "node3", "node1", "node3"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -57,12 +56,8 @@ def test_a_lease_is_renewed_as_long_as_the_task_runs(fleet: Fleet) -> None:
 def test_a_lock_that_ends_before_the_lease_costs_nothing(fleet: Fleet) -> None:
     turn = waiting(fleet, "--host", "node1", "--ttl", "3s")
     held = lease(fleet)
-    store = fleet.lab.context().store
-    lock = sqlite3.connect(store.database.location, isolation_level=None)
-    lock.execute("BEGIN IMMEDIATE")
-    past(held.created_at + timedelta(seconds=2.2))  # the first renewal was due after one
-    lock.execute("ROLLBACK")
-    lock.close()
+    with fleet.lab.context().store.transaction():
+        past(held.created_at + timedelta(seconds=2.2))  # the first renewal was due after one
     past(held.expires_at)
     assert go(turn) == Run(3, "", "")
     assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", "task failed: exit 3")]
@@ -132,13 +127,9 @@ def test_a_run_that_was_stopped_for_too_long_ends_its_task(fleet: Fleet) -> None
 
 def test_a_store_that_is_locked_for_longer_than_the_lease_loses_it(toml_fleet: Fleet) -> None:
     turn = waiting(toml_fleet, "--host", "node1", "--ttl", "1s")
-    store = toml_fleet.lab.context().store
-    lock = sqlite3.connect(store.database.location, isolation_level=None)
-    lock.execute("BEGIN IMMEDIATE")
     pid = turn.pid
-    wait_until(lambda: len(tasks_of(pid)) == 0)  # ended while the lock is still held
-    lock.execute("ROLLBACK")
-    lock.close()
+    with toml_fleet.lab.context().store.transaction():
+        wait_until(lambda: len(tasks_of(pid)) == 0)  # ended while the inventory is still locked
     done = turn.end()
     assert done.status == 125
     assert "was not renewed in time" in done.stderr

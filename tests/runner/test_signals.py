@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -109,14 +108,11 @@ def test_a_signal_reaches_the_task_while_the_inventory_is_locked(fleet: Fleet) -
     script = "trap 'echo cleaning; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
     turn = fleet.start("run", "--host", "node1", "--ttl", "3s", "--", "bash", "-c", script)
     assert turn.line() == "ready"
-    lock = sqlite3.connect(fleet.lab.context().store.database.location, isolation_level=None)
-    lock.execute("BEGIN IMMEDIATE")
-    due = time.monotonic() + 1.2
-    wait_until(lambda: time.monotonic() > due)
-    turn.send(signal.SIGTERM)
-    assert turn.line() == "cleaning"  # the lock is still held
-    lock.execute("ROLLBACK")
-    lock.close()
+    with fleet.lab.context().store.transaction():
+        due = time.monotonic() + 1.2
+        wait_until(lambda: time.monotonic() > due)
+        turn.send(signal.SIGTERM)
+        assert turn.line() == "cleaning"  # the inventory is still locked
     assert turn.end().status == 7
     assert fleet.history()[-1] == ("node1", "taint", "task failed: exit 7")
 

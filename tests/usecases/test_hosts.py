@@ -317,11 +317,11 @@ def test_an_export_is_taken_back_with_its_states(lab: Lab, tmp_path: Path) -> No
 
     for suffix in SUFFIX.values():
         other = Lab(tmp_path / f"other-{suffix}", clock=lab.clock)
-        homes.init(str(other.path))
+        homes.init(other.location)
         hosts.import_hosts(other.context(), read_inventory(text, "export.toml", lab.clock()))
         assert states(other) == {"node1": "reserved", "node2": "tainted", "node3": "maintenance"}
         assert verbs.taint(other.context("alice"), Choice(("node1",))).status is ExitStatus.DONE
-        other.close()
+        other.remove()
 
 
 @pytest.mark.parametrize("kind", list(SUFFIX))
@@ -337,9 +337,10 @@ def test_a_copy_in_any_home_has_every_host_state_reservation_event_and_the_polic
     hosts.remove(lab.context("bob"), Choice(("node4",)))
     destination = tmp_path / f"copy-{SUFFIX[kind]}"
 
-    homes.copy(lab.context(), str(destination))
-
     copied = Lab(destination, clock=lab.clock)
+
+    homes.copy(lab.context(), copied.location)
+
     try:
         assert specs(copied) == specs(lab)
         ours, theirs = lab.context().store, copied.context().store
@@ -410,7 +411,7 @@ def test_an_imported_host_never_joins_a_reservation_that_is_here(lab: Lab) -> No
 
 def test_a_policy_that_comes_with_hosts_that_may_not_come_is_not_kept(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "lab.db")
-    homes.init(str(lab.path))
+    homes.init(lab.location)
     hosts.add(lab.context(), ["n1"], FactChanges(mac="52:54:00:00:00:01"))
     text = '[checks.evil]\ncommand = ["true"]\n[hosts.n2]\nmac = "52:54:00:00:00:01"\n'
 

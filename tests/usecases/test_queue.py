@@ -51,7 +51,7 @@ def wait(
     """Waits for what is wished, one host if nothing is said; in each pause the next step happens, and time passes."""
     coming = iter(steps)
 
-    def pause(seconds: float) -> None:
+    def pause(seconds: float, wakes: int | None) -> None:
         next(coming, lambda: None)()
         lab.clock.move(seconds=seconds)
 

@@ -333,7 +333,7 @@ def test_what_has_ended_is_recorded_and_told_when_the_rest_is_interrupted(
     assert states(fleet) == {"node1": "available", "node2": "available", "node3": "initial"}
     assert sorted(fleet.said) == [f"node{n}: readiness checks passed: a, b" for n in (1, 2)]
     assert results(fleet, "node3") == []
-    assert not fleet.context().store.claims.is_claimed(f"host-{host(fleet, 'node3').id}")
+    assert not fleet.context().store.claims.claimed([f"host-{host(fleet, 'node3').id}"])
 
 
 def test_a_recycling_that_is_interrupted_tells_how_far_it_came(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,7 +368,7 @@ def test_no_used_host_is_handed_on_before_its_whole_cleanup_succeeded(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab(Path(folder) / SUFFIX[home])
-        homes.init(str(lab.path))
+        homes.init(lab.location)
         lab.policy(POLICY)
         ctx = lab.context()
         hosts.add(ctx, ["node[1-2]"], hosts.FactChanges())
@@ -412,4 +412,4 @@ def test_no_used_host_is_handed_on_before_its_whole_cleanup_succeeded(
                     used[name] = False
                 if found.state is not State.MAINTENANCE:
                     assert found.dirty is used[name]
-        lab.close()
+        lab.remove()

@@ -417,8 +417,8 @@ def test_two_who_resume_at_once_leave_no_host_in_maintenance_without_a_reason(
 def test_a_claim_and_a_maintenance_never_meet(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     ctx = fleet.context("bob")
     hosts.add(ctx, ["node9"], hosts.FactChanges())
-    is_claimed, others = (
-        ctx.store.claims.is_claimed,
+    claimed, others = (
+        ctx.store.claims.claimed,
         iter([lambda: threading.Thread(target=ready_in_its_own_time).start()]),
     )
     refused: list[Outcomes] = []
@@ -428,15 +428,15 @@ def test_a_claim_and_a_maintenance_never_meet(fleet: Lab, monkeypatch: pytest.Mo
         refused.append(verbs.ready(fleet.context("ann"), named("node9")))
         ended.set()
 
-    def overtaken(name: str) -> bool:
+    def overtaken(names: list[str]) -> frozenset[str]:
         """Somebody claims the host just after it was found free, while maintain is on its way to commit."""
-        answer = is_claimed(name)
+        answer = claimed(names)
         for other in others:
             other()
-            wait_for_claim(fleet, name)
+            wait_for_claim(fleet, names[0])
         return answer
 
-    monkeypatch.setattr(ctx.store.claims, "is_claimed", overtaken)
+    monkeypatch.setattr(ctx.store.claims, "claimed", overtaken)
     verbs.maintain(ctx, named("node9"), reason="hands inside")
 
     assert ended.wait(30)
@@ -448,6 +448,6 @@ def wait_for_claim(lab: Lab, name: str) -> None:
     """Awaits that another thread holds a claim."""
     claims = lab.context().store.claims
     deadline = time.monotonic() + 30
-    while not claims.is_claimed(name):
+    while not claims.claimed([name]):
         assert time.monotonic() < deadline
         time.sleep(0.005)
