@@ -330,7 +330,7 @@ def _why_not(attempt: _Attempt, ticket: Ticket) -> str:
 def _grant(attempt: _Attempt, ticket: Ticket | None) -> Grant:
     if attempt.check:
         return _grant_checked(attempt, ticket)
-    ctx, wish = attempt.ctx, attempt.wish
+    ctx = attempt.ctx
     if ticket is None:
         granted = _grant_at_once(ctx, attempt)
         if granted is not None:
