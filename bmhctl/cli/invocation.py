@@ -163,7 +163,8 @@ GLOBAL_OPTIONS: tuple[TyperOption, ...] = (
         "--inventory",
         field="inventory",
         metavar="FILE",
-        help="The inventory: a .toml or a .db file.  [default: $BMHCTL_INVENTORY, or bmh.toml or bmh.db nearby]",
+        help="The inventory: a .toml or a .db file, or postgresql://….  [default: $BMHCTL_INVENTORY, or bmh.toml "
+        "or bmh.db nearby]",
     ),
     _option(
         "--as",

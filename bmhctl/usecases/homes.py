@@ -160,7 +160,6 @@ def backup(ctx: Context, destination: str) -> Done:
         "backup",
         f"backed up {ctx.store.location} to {path}: {_in_words(counts)}",
         {"source": ctx.store.location, "destination": str(path), "rows": counts},
-        (f"restore it into a home that is not there: bmhctl copy {path} {ctx.store.location}",),
     )
 
 

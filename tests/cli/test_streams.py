@@ -32,6 +32,7 @@ LOOKS: dict[str, tuple[list[str], set[str], str]] = {
     "export": (["export"], {"json", "jsonl", "csv", "toml"}, "hosts"),
     "policy show": (["policy", "show"], {"table", "plain", "toml"}, ""),
     "copy": (["copy", "bmh.toml", "copy.db"], {"table", "plain", "json", "jsonl"}, "done"),
+    "backup": (["backup", "backup.db"], {"table", "plain", "json", "jsonl"}, "done"),
 }
 FORMATS = ["table", "plain", "json", "jsonl", "csv", "name", "toml", "mermaid", "dot", "svg"]
 
