@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
 from bmhctl.errors import InvalidError, UsageError
+from bmhctl.frozen import Frozen, replace
 from bmhctl.model import HostSpec
 from bmhctl.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.units import parse_duration
@@ -31,8 +31,7 @@ class StepKind(StrEnum):
     REDFISH = "redfish"
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Frozen):
     """What an ``http`` step asks for: a URL that answers with this status, and holds the text if one is given."""
 
     url: str
@@ -40,8 +39,7 @@ class Page:
     text: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(Frozen):
     """What a ``redfish`` step asks of a BMC: a health and a power state; as a cleanup (``acts``) it brings them about.
 
     ``reset`` is a reset of Redfish's own name, such as ``ForceRestart``.
@@ -53,8 +51,7 @@ class Demand:
     acts: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Frozen):
     """One readiness check or cleanup step.
 
     ``command`` is an argument list (kind command), ``port`` a TCP port (kind tcp), ``page`` what is asked for (kind
@@ -77,8 +74,7 @@ class Step:
         return self.selector.fits(spec)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Frozen):
     """What an inventory asks of its hosts and its users; a ``ttl`` or ``max_ttl`` of None is "no end"."""
 
     ttl: timedelta | None = timedelta(hours=4)

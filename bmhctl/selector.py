@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from bmhctl.errors import UsageError
+from bmhctl.frozen import Frozen
 from bmhctl.model import Fact, HostSpec
 from bmhctl.units import format_size, quantity
 
@@ -53,8 +53,7 @@ _NUMERIC = {Operator.AT_LEAST, Operator.AT_MOST, Operator.MORE, Operator.LESS}
 _NEGATIVE = {Operator.NOT_EQUAL, Operator.NOT_IN, Operator.ABSENT}
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(Frozen):
     """One comparison of a selector."""
 
     key: str
@@ -111,8 +110,7 @@ class Term:
         return (f"NOT {exists}" if self.operator in _NEGATIVE else exists), parameters
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
+class Selector(Frozen):
     """Terms that must all hold; without terms it fits every host."""
 
     terms: tuple[Term, ...] = ()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from bmhctl.errors import UsageError
+from bmhctl.frozen import Frozen
 from bmhctl.model import HostSpec
 from bmhctl.selector import EVERY_HOST, Selector, parse_selector
 
@@ -17,8 +17,7 @@ MOST_HOSTS = 10_000
 _COUNTED = re.compile(r"(.*?)(?:\s*\*\s*(\d{1,9}))?", re.S)
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(Frozen):
     """``count`` hosts that fit the selector; with a ``name``, that one host."""
 
     selector: Selector = EVERY_HOST

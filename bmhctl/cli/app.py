@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from dataclasses import dataclass
 from io import TextIOWrapper
 from types import FrameType
 from typing import Any, NoReturn
@@ -18,6 +17,7 @@ from typer.models import CommandInfo
 from bmhctl.cli.bare import BareCommand
 from bmhctl.cli.invocation import GLOBAL_OPTIONS, Invocation
 from bmhctl.errors import BmhctlError, ExitStatus, UnreachableError, UsageError
+from bmhctl.frozen import Frozen
 from bmhctl.output import hush
 
 PROGRAM = "bmhctl"
@@ -25,8 +25,7 @@ PROGRAM = "bmhctl"
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Frozen):
     """Where a command's function is, and its line in the root help."""
 
     module: str

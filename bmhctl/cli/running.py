@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 
 import typer
 
 from bmhctl.cli.invocation import invocation_of, session
 from bmhctl.cli.waiting import patience_of
 from bmhctl.errors import BmhctlError, BusyError, UsageError, WaitTimeoutError
+from bmhctl.frozen import replace
 from bmhctl.results import Outcomes
 from bmhctl.runner.environment import task_environment
 from bmhctl.runner.signals import Signals

@@ -251,9 +251,13 @@ def _text(result: object, display: Display, fields: tuple[str, ...] | None) -> N
 
     lines = _chosen(result, display, fields) or _lines(result, display)
     if not paint(lines, display) and display.shown is Format.TABLE:
-        empty = {Hosts: "no hosts", Reservations: "no reservations", Queue: "nobody waits", History: "no events"}.get(
-            type(result)
-        )
+        words: dict[type, str] = {
+            Hosts: "no hosts",
+            Reservations: "no reservations",
+            Queue: "nobody waits",
+            History: "no events",
+        }
+        empty = words.get(type(result))
         if empty:
             note(empty, display)
 

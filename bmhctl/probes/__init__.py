@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from threading import Event, Thread
 from typing import Generic, TypeVar
 
+from bmhctl.frozen import Frozen, field
 from bmhctl.model import CheckResult, HostSpec, Verdict
 from bmhctl.policy import PLACEHOLDER, Step, StepKind
 
@@ -19,8 +19,7 @@ _TICK = 0.1  # seconds between two looks whether what is waited for is still wan
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Frozen):
     """Where a step runs: its environment, its working folder, and a descriptor that its process inherits.
 
     When ``cancelled`` is set, a step that runs ends as soon as it can.

@@ -8,10 +8,10 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from threading import Event
 from typing import IO, cast
 
+from bmhctl.frozen import Frozen, replace
 from bmhctl.model import HostSpec, Verdict
 from bmhctl.policy import Step
 from bmhctl.probes import Setting, fill
@@ -43,8 +43,7 @@ def run_command(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, 
     return Verdict.FAIL, ended.words(seconds) + (f": {said}" if said else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Frozen):
     """How a program ended (``status`` as :mod:`subprocess` has it; None: its time was up), and what it printed last."""
 
     status: int | None

@@ -11,10 +11,10 @@ import re
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.frozen import Frozen
 from bmhctl.model import HostSpec
 from bmhctl.policy import POLICY_KEYS, Policy, known, parse_policy, table
 from bmhctl.spec import check_name, duplicates, parse_spec
@@ -31,8 +31,7 @@ _TRIES = 5
 _DEPTH = 5  # no mistake is named deeper than hosts.node01.labels.arch
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(Frozen):
     """What a file looked like when it was read; times in ns, ``sha256`` in hex.
 
     ``settled``: the file's times lay so far in the past that every later write gives it others.
@@ -65,8 +64,7 @@ class Fingerprint:
         return cls(inode, size, mtime_ns, ctime_ns, match[6], settled=bool(settled))
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(Frozen):
     """What a TOML inventory says: its hosts in the order of the file, its policy, and what looks odd.
 
     ``policy_text`` is the policy alone as TOML, empty if the file has none.

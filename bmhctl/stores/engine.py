@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from bmhctl.frozen import Frozen, replace
 from bmhctl.model import CheckResult, Event, Host, HostSpec, Reservation, State, Ticket, Verdict
 from bmhctl.selector import EVERY_HOST, Selector, selectable
 from bmhctl.stores.rows import (
@@ -75,8 +75,7 @@ class Database(Protocol):
         """Closes the connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class HostQuery:
+class HostQuery(Frozen):
     """Which hosts: those that bear one of ``names`` or fit one of ``patterns`` (``*`` and ``?``), and fit the rest.
 
     Without names and patterns, every name counts. ``states`` empty means every state. ``by_turn`` orders by who was

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from bmhctl.frozen import Frozen, field
 from bmhctl.policy import Policy, parse_policy
 from bmhctl.stores.engine import Store
 
@@ -23,8 +23,7 @@ def _no_progress(_: str, __: str) -> None:
     """Shows nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Frozen):
     """An open inventory, a clock, and on whose behalf.
 
     ``environ`` is the environment that checks and cleanup steps start from; ``tell`` takes one line for the

@@ -8,12 +8,12 @@ removal a removal, whoever was killed in between. A change by hand has no intent
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.frozen import replace
 from bmhctl.model import Host, HostSpec, State
 from bmhctl.results import Outcome
 from bmhctl.stores.declaration import Declaration, DeclarationFile, Fingerprint, parse_declaration

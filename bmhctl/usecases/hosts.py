@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bmhctl.errors import BmhctlError, InvalidError, NotFoundError, StateRefusedError, UsageError
+from bmhctl.frozen import Frozen, field, replace
 from bmhctl.model import Arrival, Cargo, Host, HostSpec, State
 from bmhctl.results import HostDetail, Hosts, Imported, Outcome, Outcomes
 from bmhctl.spec import dump_spec, parse_spec
@@ -33,8 +33,7 @@ SORT_KEYS = ("name", "state", "since", "owner", "until", "used")
 """What hosts can be sorted by."""
 
 
-@dataclass(frozen=True, slots=True)
-class FactChanges:
+class FactChanges(Frozen):
     """What to declare about hosts: None leaves a fact alone, an empty text takes it away.
 
     ``{name}`` in ``address``, ``bmc`` and ``note`` stands for the host's name. A label or hardware fact of None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 
 from bmhctl.errors import BmhctlError
+from bmhctl.frozen import replace
 from bmhctl.lifecycle.machine import ask, possible
 from bmhctl.lifecycle.table import ASKS, MEANING, Guard
 from bmhctl.model import Event, Host, State, Verb

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bmhctl.errors import (
@@ -17,6 +16,7 @@ from bmhctl.errors import (
     UnreachableError,
     WaitTimeoutError,
 )
+from bmhctl.frozen import Frozen, replace
 from bmhctl.model import Host, Mark, State, Ticket, Verb
 from bmhctl.results import Done, Grant, Queue, Queued
 from bmhctl.stores.claims import of_ticket
@@ -57,8 +57,7 @@ POLL = 0.15
 _LOOK_AROUND = timedelta(seconds=0.5)  # between two looks at what no commit tells: a TOML file, who is just ahead
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Frozen):
     """Where a waiter stands: its place, what it waits for and why, and until when at most."""
 
     position: int
@@ -67,8 +66,7 @@ class Waiting:
     deadline: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(Frozen):
     """How to wait: for how long (None: for ever), how to pass seconds, whom to tell when the place changes.
 
     ``pause`` may raise to end the wait, as when a signal came or the reader of the answer is gone.
@@ -101,8 +99,7 @@ def reserve_or_wait(ctx: Context, wish: Wish, patience: Patience | None = None, 
         raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
+class _Attempt(Frozen):
     """One process's attempt to get what it wishes, in so much time."""
 
     ctx: Context

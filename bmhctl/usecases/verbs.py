@@ -5,10 +5,10 @@ Those that run steps are made in ``stepped``, and offered here with the others.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 from bmhctl.errors import NotYoursError, UsageError
+from bmhctl.frozen import replace
 from bmhctl.model import End, Host, Mark, Remark, State, Verb
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.usecases.choosing import Choice
