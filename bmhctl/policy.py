@@ -10,13 +10,14 @@ from enum import StrEnum
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.frozen import Frozen, replace
 from bmhctl.model import HostSpec
+from bmhctl.patterns import pattern
 from bmhctl.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.units import parse_duration
 
 POLICY_KEYS = ("defaults", "checks", "cleanup")
 """The top-level tables of a policy."""
 
-PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_./-]*)\}")
+PLACEHOLDER = pattern(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_./-]*)\}")
 """What is substituted in a command's arguments: ``{name}``, ``{labels.rack}``; ``{{`` stands for a brace."""
 
 _PLACEHOLDERS = ("name", "address", "mac", "bmc.address", "bmc.type", "bmc.system_id", "labels.KEY", "hardware.KEY")

@@ -68,6 +68,12 @@ class Hosts(Frozen):
     missing: tuple[BmhctlError, ...] = ()
 
 
+class Names(Frozen):
+    """The names of hosts, where nothing else of them is to be shown."""
+
+    names: Iterable[str]
+
+
 class HostDetail(Frozen):
     """One host with its latest events, oldest first, and what each step said of it last."""
 

@@ -13,16 +13,17 @@ from enum import StrEnum
 from bmhctl.errors import UsageError
 from bmhctl.frozen import Frozen
 from bmhctl.model import Fact, HostSpec
+from bmhctl.patterns import pattern
 from bmhctl.units import format_size, quantity
 
-LABEL_KEY = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+LABEL_KEY = pattern(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 """A label's key: an optional DNS prefix and a slash, then at most 63 letters, digits, ``-``, ``_``, ``.``."""
 
-LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+LABEL_VALUE = pattern(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 """A label's value: empty, or at most 63 letters, digits, ``-``, ``_``, ``.``."""
 
 _HINT = "write it like arch=arm64,rack!=r3,gpu,!flaky,zone in (a,b),cpus>=32,memory>=64GiB"
-_TERM = re.compile(
+_TERM = pattern(
     r"\s*(?:"
     r"(?P<absent>!)\s*(?P<absent_key>[^\s!=<>,()]+)"
     r"|(?P<key>[^\s!=<>,()]+)\s*(?:"
@@ -31,7 +32,7 @@ _TERM = re.compile(
     r")?"
     r")\s*(?:,|$)"
 )
-_SIZE = re.compile(r"\d{1,15}(?:\.\d{1,9})?[KMGTPE]i?B?", re.ASCII)
+_SIZE = pattern(r"\d{1,15}(?:\.\d{1,9})?[KMGTPE]i?B?", re.ASCII)
 
 
 class Operator(StrEnum):

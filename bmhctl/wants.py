@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from bmhctl.errors import UsageError
 from bmhctl.frozen import Frozen
 from bmhctl.model import HostSpec
+from bmhctl.patterns import pattern
 from bmhctl.selector import EVERY_HOST, Selector, parse_selector
 
 MOST_HOSTS = 10_000
 """How many hosts one reservation may hold."""
 
-_COUNTED = re.compile(r"(.*?)(?:\s*\*\s*(\d{1,9}))?", re.S)
+_COUNTED = pattern(r"(.*?)(?:\s*\*\s*(\d{1,9}))?", re.S)
 
 
 class Want(Frozen):

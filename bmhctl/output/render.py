@@ -19,6 +19,7 @@ from bmhctl.results import (
     HostDetail,
     Hosts,
     Imported,
+    Names,
     Outcomes,
     Plan,
     Queue,
@@ -40,6 +41,7 @@ _MOST_HINTS = 3
 
 FORMATS: dict[type, tuple[Format, ...]] = {
     Hosts: _NAMED,
+    Names: (Format.NAME,),
     HostDetail: _NAMED,
     Outcomes: _NAMED,
     Plan: _NAMED,
@@ -212,6 +214,8 @@ def _names(result: object) -> Iterable[str]:
     match result:
         case Hosts():
             return (host.name for host in result.hosts)
+        case Names():
+            return result.names
         case HostDetail():
             return (result.host.name,)
         case Grant():

@@ -210,9 +210,12 @@ class Store:
             counts[State(str(state))] = int(number or 0)
         return counts
 
-    def names(self) -> Iterator[str]:
-        """Every host's name, in order."""
-        return (str(row[0]) for row in self.database.execute("SELECT name FROM hosts ORDER BY name"))
+    def names(self, query: HostQuery | None = None) -> Iterator[str]:
+        """The names of a query's hosts, of all without one, in order."""
+        where, parameters = _where(query) if query else ("", [])
+        return (
+            str(row[0]) for row in self.database.execute(f"SELECT name FROM hosts{where} ORDER BY name", parameters)
+        )
 
     def add_host(self, host: Host, event: Event) -> Host:
         """Saves a new host with the event that lets it in; the result has its id."""

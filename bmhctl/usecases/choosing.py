@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from bmhctl.errors import NotFoundError, UsageError
 from bmhctl.frozen import Frozen, replace
 from bmhctl.model import Host, State
+from bmhctl.patterns import pattern
 from bmhctl.selector import EVERY_HOST, Selector
 from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases.context import Context
@@ -15,9 +16,9 @@ from bmhctl.usecases.context import Context
 MOST_NAMES = 100_000
 """How many names the folded ranges of one call may stand for."""
 
-_FOLDED = re.compile(r"[a-z0-9-]*(?:\[[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*\][a-z0-9-]*)+")
-_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
-_PATTERN = re.compile(r"[a-z0-9*?-]+")
+_FOLDED = pattern(r"[a-z0-9-]*(?:\[[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*\][a-z0-9-]*)+")
+_RANGE = pattern(r"([0-9]+)(?:-([0-9]+))?")
+_PATTERN = pattern(r"[a-z0-9*?-]+")
 
 
 class Choice(Frozen):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from bmhctl.frozen import Frozen, field
-from bmhctl.policy import Policy, parse_policy
-from bmhctl.stores.engine import Store
+
+if TYPE_CHECKING:
+    from bmhctl.policy import Policy
+    from bmhctl.stores.engine import Store
 
 
 def utc_now() -> datetime:
@@ -41,4 +44,6 @@ class Context(Frozen):
 
     def policy(self) -> Policy:
         """The inventory's policy."""
+        from bmhctl.policy import parse_policy
+
         return parse_policy(self.store.parsed_policy())
