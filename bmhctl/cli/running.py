@@ -56,7 +56,7 @@ def _run(
         raise UsageError(f"--on-exit can't be {on_exit!r}", hint=f"one of {', '.join(OnExit)}")
     kept = None if keep_on_fail is None else parse_duration(keep_on_fail)
     find_command(command, os.environ)
-    patience = patience_of(ctx, wait)
+    patience = None if wait is None else patience_of(ctx, wait)
     with session(ctx, Outcomes) as lab, Signals() as signals:
         wish = replace(wish, token=new_reservation_id(lab.context.store))
         try:

@@ -40,7 +40,7 @@ from bmhctl.units import quantity
 
 if TYPE_CHECKING:
     from bmhctl.stores.claims import Claims
-    from bmhctl.stores.declaration import DeclarationFile
+    from bmhctl.stores.tomlfile import DeclarationFile
 
 
 _T = TypeVar("_T")

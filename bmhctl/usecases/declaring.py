@@ -22,12 +22,8 @@ from bmhctl.stores.rows import Row, host_to_rows, rows_to_host
 from bmhctl.usecases.changing import Changes, Newcomer, Removal, Respec, apply, refuse_taken, undeclare
 from bmhctl.usecases.choosing import one_host
 from bmhctl.usecases.context import Context
-
-FINGERPRINT = "declaration"
-"""Where the state file keeps what the TOML file looked like when it was last taken over."""
-
-OWNER = "declared_by"
-"""Where the state file keeps which TOML file it belongs to."""
+from bmhctl.usecases.entry import FINGERPRINT as FINGERPRINT
+from bmhctl.usecases.entry import OWNER as OWNER
 
 INTENT = "intent"
 """Where the state file keeps an edit that is about to be made."""

@@ -24,7 +24,6 @@ from bmhctl.stores.engine import HostQuery
 from bmhctl.units import format_age, format_duration
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import begin, look
-from bmhctl.usecases.holding import give_up
 from bmhctl.usecases.leases import forced_reason, reap
 from bmhctl.usecases.matching import match
 from bmhctl.usecases.moving import SELF, facts_of, move
@@ -37,7 +36,6 @@ from bmhctl.usecases.reservations import (
     granted_before,
     lease_of,
 )
-from bmhctl.usecases.steps import claimed
 from bmhctl.usecases.turns import (
     LAPSE,
     REFRESH,
@@ -95,6 +93,8 @@ def reserve_or_wait(ctx: Context, wish: Wish, patience: Patience | None = None, 
     except BaseException:
         # A signal may come between the commit and the return: then nobody would know of what was granted.
         if wish.request_id is None and wish.token is not None:
+            from bmhctl.usecases.holding import give_up
+
             give_up(ctx, wish.token, "interrupted before the answer")
         raise
 
@@ -310,6 +310,8 @@ def _check_ticket(ctx: Context, ticket: Ticket) -> None:
 
 def _grant_checked(attempt: _Attempt, ticket: Ticket | None) -> Grant:
     """Proves each host before it is granted; each round that fails takes a host out, so it ends."""
+    from bmhctl.usecases.steps import claimed
+
     ctx, wish = attempt.ctx, attempt.wish
     while True:
         attempt.check_time()

@@ -1,11 +1,12 @@
 """The verbs of the lifecycle but ``reserve``: each host on its own, all are tried, the result names every one.
 
-Those that run steps are made in ``stepped``, and offered here with the others.
+Those that run steps are made in ``stepped``, which is loaded when one of them is asked for.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from bmhctl.errors import NotYoursError, UsageError
 from bmhctl.frozen import replace
@@ -17,7 +18,9 @@ from bmhctl.usecases.entry import begin
 from bmhctl.usecases.leases import check_token, forced_reason, give_back, held_reservation, hosts_of
 from bmhctl.usecases.many import already, each_in_one_commit, moved, refuse_early
 from bmhctl.usecases.moving import decide, facts_of, move, remark
-from bmhctl.usecases.stepped import check, plan_resume, ready, recycle, reset, resume
+
+if TYPE_CHECKING:
+    from bmhctl.usecases.stepped import check, plan_resume, ready, recycle, reset, resume
 
 __all__ = [
     "check",
@@ -32,6 +35,14 @@ __all__ = [
     "taint",
     "uncordon",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        from bmhctl.usecases import stepped
+
+        return getattr(stepped, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def taint(
