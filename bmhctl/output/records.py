@@ -11,7 +11,6 @@ from datetime import datetime
 
 from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.frozen import Frozen, replace
-from bmhctl.lifecycle.table import EDGES, MEANING
 from bmhctl.model import CheckResult, Event, Host, Mark, Reservation, State
 from bmhctl.output.text import Json, flatten, iso, jsonable
 from bmhctl.results import (
@@ -404,6 +403,8 @@ def _why(why: Why) -> Record:
 
 
 def _graph(graph: Graph) -> Record:
+    from bmhctl.lifecycle.table import EDGES, MEANING
+
     return {
         "host": graph.why.host.name if graph.why else None,
         "state": graph.why.host.state.value if graph.why else None,

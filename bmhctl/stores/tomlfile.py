@@ -78,6 +78,13 @@ class DeclarationFile:
         """Where the states of its hosts are kept: ``lab.state.db`` beside ``lab.toml``."""
         return state_file(self._path)
 
+    def rests(self, fingerprint: Fingerprint) -> bool:
+        """Whether one ``stat`` tells that the file is as it was at the fingerprint.
+
+        Raises :class:`UnreachableError` when the file is missing.
+        """
+        return fingerprint.settled and _stamp(_status(self._path)) == _stamp(fingerprint)
+
     def same(self, fingerprint: Fingerprint | None) -> bool:
         """Whether the file is as it was at the fingerprint: one ``stat`` as a rule, at most a hash, never a parse.
 
@@ -85,10 +92,14 @@ class DeclarationFile:
         """
         if fingerprint is None:
             return False
-        status = _status(self._path)
-        if fingerprint.settled and _stamp(status) == _stamp(fingerprint):
+        if self.rests(fingerprint):
             return True
-        return status.st_size == fingerprint.size and _sha256(self._bytes()) == fingerprint.sha256
+        size = _status(self._path).st_size
+        return size == fingerprint.size and _sha256(self._bytes()) == fingerprint.sha256
+
+    def fingerprint(self) -> Fingerprint:
+        """What the file looks like now; waits and raises as :meth:`read` does."""
+        return self._load()[1]
 
     def read(self) -> Declaration:
         """What the file says now; waits up to 25 ms for one that was written just now.

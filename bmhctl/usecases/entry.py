@@ -32,7 +32,8 @@ def _is_current(ctx: Context, file: DeclarationFile) -> bool:
     from bmhctl.stores.tomlfile import Fingerprint
 
     known = ctx.store.get(FINGERPRINT)
-    return known is not None and ctx.store.get(OWNER) == str(file.path) and file.same(Fingerprint.from_text(known))
+    fingerprint = None if known is None else Fingerprint.from_text(known)
+    return fingerprint is not None and ctx.store.get(OWNER) == str(file.path) and file.rests(fingerprint)
 
 
 def begin(ctx: Context) -> datetime:

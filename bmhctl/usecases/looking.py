@@ -13,8 +13,6 @@ from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases.choosing import Choice, choose, not_found, one_host
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import look
-from bmhctl.usecases.turns import free_for, live_tickets
-from bmhctl.wants import Want
 
 SHOWN_EVENTS = 5
 """How many of its latest events ``show`` shows of a host."""
@@ -56,6 +54,9 @@ def show(ctx: Context, name: str) -> HostDetail:
 
 def status(ctx: Context) -> Status:
     """The fleet at a glance: counts a state, who holds what, what ends next, what needs a person."""
+    from bmhctl.usecases.turns import free_for, live_tickets
+    from bmhctl.wants import Want
+
     now = look(ctx)
     with ctx.store.snapshot():
         held = [Held(r, tuple(ctx.store.hosts(HostQuery(reservation=r.id)))) for r in ctx.store.open_reservations()]
