@@ -31,10 +31,14 @@ def _leave(status: int) -> NoReturn:
     import atexit
     import os
     import threading
+    from contextlib import suppress
 
     if threading.active_count() > 1 or sys.gettrace() or sys.getprofile():
         sys.exit(status)
     atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(status)
 
 
