@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+from bmhctl.frozen import Frozen, field
 
 
 class State(StrEnum):
@@ -53,8 +54,7 @@ Fact = str | int
 """The value of a hardware fact: a text, a number, or a size such as ``256GiB``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bmc:
+class Bmc(Frozen):
     """How to reach a host's baseboard management controller.
 
     ``credentials`` is a reference (``env:NAME``, ``file:PATH``, ``command:…``), never a secret itself.
@@ -67,8 +67,7 @@ class Bmc:
     verify_tls: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class HostSpec:
+class HostSpec(Frozen):
     """What a person declares about a host; the lifecycle never changes it."""
 
     name: str
@@ -80,8 +79,7 @@ class HostSpec:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Frozen):
     """Who set something aside, when and why: a cordon, or one reason for a maintenance.
 
     ``until`` is when it should be over (a note, not a timer). ``quarantine`` marks a reason that bmhctl gave
@@ -105,8 +103,7 @@ class End(StrEnum):
     HANDED_OVER = "handed-over"
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(Frozen):
     """One owner's right to some hosts; its id is the fencing token.
 
     Open while ``ended_at`` is None; valid while open and before ``expires_at`` (None: it never expires).
@@ -138,8 +135,7 @@ class Reservation:
         return self.ended_at is None and (self.expires_at is None or now < self.expires_at)
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(Frozen):
     """A place in the queue for hosts; a smaller ``id`` is older and goes first.
 
     ``wants`` is what is asked for. ``deadline`` is when its owner stops waiting (None: never), ``refreshed_at``
@@ -158,8 +154,7 @@ class Ticket:
     id: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Frozen):
     """One host: what is declared about it, and where it is in its life.
 
     ``came_from`` is the state before maintenance; ``since`` is when the present state began; ``used_at`` is
@@ -187,8 +182,7 @@ class Host:
         return self.spec.name
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Frozen):
     """One line of a host's history; ``source`` is the previous event's ``dest`` (None: outside the inventory)."""
 
     host: str
@@ -219,8 +213,7 @@ class Power(StrEnum):
     STATUS = "status"
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
+class CheckResult(Frozen):
     """What one check or cleanup step said of one host; ``seconds`` is how long it took, ``at`` when it ended."""
 
     step: str
@@ -230,8 +223,7 @@ class CheckResult:
     at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(Frozen):
     """A host that a file brings, with the state it has there.
 
     ``host.reservation`` with an empty id is a claim made elsewhere (its owner is the consumer there).
@@ -243,8 +235,7 @@ class Arrival:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cargo:
+class Cargo(Frozen):
     """What the files of one import brought: hosts, what was passed over and why, what looks odd, a policy."""
 
     arrivals: tuple[Arrival, ...]

@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,21 @@ import typer
 from typer.core import TyperOption
 
 from bmhctl.errors import BmhctlError, UsageError, combine
+from bmhctl.frozen import Frozen, replace
 from bmhctl.output import Display, Format, Progress, check, note, render, report
 from bmhctl.results import Hosts, Outcomes
 from bmhctl.usecases.context import Context
 
 
-@dataclass(slots=True)
 class Invocation:
     """The global options of one call, wherever they stood on its command line; the later one wins."""
 
-    inventory: str | None = None
-    actor: str | None = None
-    output: str | None = None
-    quiet: bool = False
-    verbose: bool = False
+    def __init__(self) -> None:
+        self.inventory: str | None = None
+        self.actor: str | None = None
+        self.output: str | None = None
+        self.quiet = False
+        self.verbose = False
 
     def display(self) -> Display:
         """Where output goes, and in which format; raises :class:`UsageError` for an unknown one."""
@@ -56,8 +56,7 @@ class Invocation:
         return default_actor(os.environ)
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Frozen):
     """An open inventory for one command, and where its result goes."""
 
     context: Context

@@ -7,11 +7,10 @@ A document is ``{"version": 1, "kind": …, …}``. What holds a list of records
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from bmhctl.errors import BmhctlError, UsageError
-from bmhctl.lifecycle.table import EDGES, MEANING
+from bmhctl.frozen import Frozen, replace
 from bmhctl.model import CheckResult, Event, Host, Mark, Reservation, State
 from bmhctl.output.text import Json, flatten, iso, jsonable
 from bmhctl.results import (
@@ -40,8 +39,7 @@ VERSION = 1
 Record = dict[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Frozen):
     """One thing to know about a host: the key in JSON and CSV, the column in plain, the word for ``--fields``."""
 
     name: str
@@ -126,8 +124,7 @@ PLAIN = ("name", "state", "flags", "since", "owner", "until", "address", "labels
 """The fields that ``plain`` shows when nobody chose."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Frozen):
     """What the records of a result hold, for ``--fields``; and which of them each text format shows unasked."""
 
     known: tuple[str, ...]
@@ -294,13 +291,12 @@ def error_document(error: BmhctlError) -> Record:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Frozen):
     """A document to write: its head, and its records under ``key`` (None: it has no list of its own)."""
 
     head: Record
     key: str | None = None
-    records: Iterable[Record] = field(default=())
+    records: Iterable[Record] = ()
 
 
 def document(result: object, fields: tuple[str, ...] | None = None) -> Envelope:
@@ -407,6 +403,8 @@ def _why(why: Why) -> Record:
 
 
 def _graph(graph: Graph) -> Record:
+    from bmhctl.lifecycle.table import EDGES, MEANING
+
     return {
         "host": graph.why.host.name if graph.why else None,
         "state": graph.why.host.state.value if graph.why else None,

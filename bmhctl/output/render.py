@@ -19,6 +19,7 @@ from bmhctl.results import (
     HostDetail,
     Hosts,
     Imported,
+    Names,
     Outcomes,
     Plan,
     Queue,
@@ -40,6 +41,7 @@ _MOST_HINTS = 3
 
 FORMATS: dict[type, tuple[Format, ...]] = {
     Hosts: _NAMED,
+    Names: (Format.NAME,),
     HostDetail: _NAMED,
     Outcomes: _NAMED,
     Plan: _NAMED,
@@ -212,6 +214,8 @@ def _names(result: object) -> Iterable[str]:
     match result:
         case Hosts():
             return (host.name for host in result.hosts)
+        case Names():
+            return result.names
         case HostDetail():
             return (result.host.name,)
         case Grant():
@@ -251,9 +255,13 @@ def _text(result: object, display: Display, fields: tuple[str, ...] | None) -> N
 
     lines = _chosen(result, display, fields) or _lines(result, display)
     if not paint(lines, display) and display.shown is Format.TABLE:
-        empty = {Hosts: "no hosts", Reservations: "no reservations", Queue: "nobody waits", History: "no events"}.get(
-            type(result)
-        )
+        words: dict[type, str] = {
+            Hosts: "no hosts",
+            Reservations: "no reservations",
+            Queue: "nobody waits",
+            History: "no events",
+        }
+        empty = words.get(type(result))
         if empty:
             note(empty, display)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from bmhctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from bmhctl.stores.declaration import DeclarationFile
     from bmhctl.stores.engine import Store
+    from bmhctl.stores.tomlfile import DeclarationFile
 
 SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 
@@ -44,7 +44,7 @@ def open_store(location: str) -> Store:
         if path.name.endswith(STATE_SUFFIX) and owner.exists():
             raise UsageError(f"{path} is what {owner.name} remembers, no inventory of its own", hint=f"-i {owner}")
         return Store(open_database(path), claims=FileClaims(path), folder=str(path.parent))
-    from bmhctl.stores.declaration import DeclarationFile
+    from bmhctl.stores.tomlfile import DeclarationFile
 
     declaration = DeclarationFile(path)
     return Store(

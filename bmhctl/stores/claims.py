@@ -15,12 +15,14 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bmhctl.errors import UnreachableError
+from bmhctl.frozen import Frozen
+
+if TYPE_CHECKING:
+    from threading import Event
 
 _TRIES = 5  # for what is held: who asks with the same kind of lock looks like a holder
 _PAUSE = 0.002  # seconds: whoever only asks whether something is claimed holds the lock for microseconds
@@ -42,8 +44,7 @@ def of_ticket(ticket_id: int) -> str:
     return f"ticket-{ticket_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(Frozen):
     """A claim that is held.
 
     ``inherit`` is a descriptor for the step's process to inherit, so that the claim lives as long as that does; None
@@ -52,7 +53,7 @@ class Hold:
     """
 
     inherit: int | None = None
-    lost: Event = field(default_factory=Event)
+    lost: Event | None = None
     guard: Callable[[], None] = lambda: None
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from bmhctl.frozen import Frozen, replace
 from bmhctl.model import CheckResult, Event, Host, HostSpec, Reservation, State, Ticket, Verdict
 from bmhctl.selector import EVERY_HOST, Selector, selectable
 from bmhctl.stores.rows import (
@@ -40,7 +40,7 @@ from bmhctl.units import quantity
 
 if TYPE_CHECKING:
     from bmhctl.stores.claims import Claims
-    from bmhctl.stores.declaration import DeclarationFile
+    from bmhctl.stores.tomlfile import DeclarationFile
 
 
 _T = TypeVar("_T")
@@ -99,8 +99,7 @@ class Database(Protocol):
         """Closes the connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class HostQuery:
+class HostQuery(Frozen):
     """Which hosts: those that bear one of ``names`` or fit one of ``patterns`` (``*`` and ``?``), and fit the rest.
 
     Without names and patterns, every name counts. ``states`` empty means every state. ``by_turn`` orders by who was
@@ -269,9 +268,11 @@ class Store:
             counts[State(str(state))] = int(number or 0)
         return counts
 
-    def names(self) -> Iterator[str]:
-        """Every host's name, in order."""
-        return (str(row[0]) for row in self.database.stream("SELECT name FROM hosts ORDER BY name"))
+    def names(self, query: HostQuery | None = None) -> Iterator[str]:
+        """The names of a query's hosts, of all without one, in order."""
+        where, parameters = _where(query) if query else ("", [])
+        rows = self.database.stream(f"SELECT name FROM hosts{where} ORDER BY name", parameters)
+        return (str(row[0]) for row in rows)
 
     def add_host(self, host: Host, event: Event) -> Host:
         """Saves a new host with the event that lets it in; the result has its id."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bmhctl.errors import UnreachableError
-from bmhctl.stores.declaration import read_file, shown
+from bmhctl.stores.tomlfile import read_file, shown
 
 LOCK_PATIENCE = 15.0
 """How long an edit waits for other edits in the same folder, in seconds."""

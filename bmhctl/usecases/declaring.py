@@ -8,12 +8,13 @@ removal a removal, whoever was killed in between. A change by hand has no intent
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.frozen import replace
 from bmhctl.model import Host, HostSpec, State
 from bmhctl.results import Outcome
 from bmhctl.stores.declaration import Declaration, DeclarationFile, Fingerprint, parse_declaration
@@ -22,12 +23,8 @@ from bmhctl.stores.rows import Row, host_to_rows, rows_to_host
 from bmhctl.usecases.changing import Changes, Newcomer, Removal, Respec, apply, refuse_taken, undeclare
 from bmhctl.usecases.choosing import one_host
 from bmhctl.usecases.context import Context
-
-FINGERPRINT = "declaration"
-"""Where the state file keeps what the TOML file looked like when it was last taken over."""
-
-OWNER = "declared_by"
-"""Where the state file keeps which TOML file it belongs to."""
+from bmhctl.usecases.entry import FINGERPRINT as FINGERPRINT
+from bmhctl.usecases.entry import OWNER as OWNER
 
 INTENT = "intent"
 """Where the state file keeps an edit that is about to be made."""
@@ -44,7 +41,9 @@ def take_over(ctx: Context) -> None:
     file = _file(ctx)
     _check_owner(ctx, file)
     known = _known(ctx)
-    if file.same(known):
+    if known is not None and file.same(known):
+        if not file.rests(known):
+            _see_again(ctx, file, known)
         return
     for _ in range(_TRIES):
         declaration = file.read()
@@ -58,6 +57,15 @@ def take_over(ctx: Context) -> None:
                 _remember(ctx, file, declaration)
         return
     raise UnreachableError(f"{file.path} keeps changing", hint="try again when whoever writes it is done")
+
+
+def _see_again(ctx: Context, file: DeclarationFile, known: Fingerprint) -> None:
+    """Notes how a file that was only touched looks now: from the next command on, a look at its times will do."""
+    fresh = file.fingerprint()
+    if fresh.settled and fresh.sha256 == known.sha256:
+        with suppress(UnreachableError), ctx.store.transaction():  # who may only read it looks at it all again
+            if _known(ctx) == known:
+                ctx.store.put(FINGERPRINT, fresh.to_text())
 
 
 def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 from bmhctl.errors import BusyError, NotYoursError, UsageError
+from bmhctl.frozen import replace
 from bmhctl.model import End, Host, Remark, Reservation, Verb
 from bmhctl.results import Grant, Held, Reservations
 from bmhctl.stores.engine import HostQuery

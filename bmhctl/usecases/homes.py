@@ -237,7 +237,7 @@ def _back_up(ctx: Context, database: SqliteDatabase, partial: Path) -> dict[str,
 
 def _is_of(target: Store, text: bytes) -> bool:
     """Whether a state was taken over from this very text."""
-    from bmhctl.stores.declaration import Fingerprint
+    from bmhctl.stores.tomlfile import Fingerprint
     from bmhctl.usecases.declaring import FINGERPRINT
 
     known = Fingerprint.from_text(target.get(FINGERPRINT) or "")
@@ -257,7 +257,8 @@ def _declaration(ctx: Context) -> bytes:
 
 
 def _says(text: bytes, hosts: Sequence[HostSpec], policy: bytes) -> bool:
-    from bmhctl.stores.declaration import Fingerprint, parse_declaration
+    from bmhctl.stores.declaration import parse_declaration
+    from bmhctl.stores.tomlfile import Fingerprint
 
     said = parse_declaration(text, "the backup", Fingerprint.of(text))
     return said.policy_text.encode() == policy and sorted(said.hosts, key=_name) == sorted(hosts, key=_name)

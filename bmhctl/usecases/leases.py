@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 from bmhctl.errors import NotFoundError, NotYoursError, UsageError
+from bmhctl.frozen import replace
 from bmhctl.model import End, Host, Remark, Reservation, State, Verb
 from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases.context import Context

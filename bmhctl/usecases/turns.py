@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+from bmhctl.frozen import replace
 from bmhctl.model import Host, State, Ticket
 from bmhctl.stores.claims import of_host, of_ticket
 from bmhctl.stores.engine import HostQuery

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.model import State
-from bmhctl.stores import declaration, replacing
+from bmhctl.stores import replacing, tomlfile
 from bmhctl.usecases import homes, hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from tests.conftest import Lab
@@ -55,7 +56,16 @@ def test_no_verb_touches_a_byte_of_the_file(cellar: Lab) -> None:
 
 def test_an_unchanged_file_is_not_read_again(cellar: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     seen(cellar)
-    monkeypatch.setattr(declaration, "read_file", lambda _: pytest.fail("it was read"))
+    monkeypatch.setattr(tomlfile, "read_file", lambda _: pytest.fail("it was read"))
+
+    assert seen(cellar) == {"node1": "reserved", "node2": "available"}
+
+
+def test_a_file_that_was_only_touched_is_read_once(cellar: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen(cellar)
+    os.utime(cellar.path)
+    seen(cellar)
+    monkeypatch.setattr(tomlfile, "read_file", lambda _: pytest.fail("it was read again"))
 
     assert seen(cellar) == {"node1": "reserved", "node2": "available"}
 
