@@ -86,10 +86,15 @@ def _over_small(command: str, bench: Bench) -> Series:
         with bench.scratch() as folder:
             large = Lab(tools, bench.database(bench.size(1_000_000, 20_000)))
             small = Lab(tools, generate(folder / "small.db", 100))
+
+            def restore() -> None:
+                large.restore()
+                small.restore()
+
             works: list[Callable[[], Cost]] = []
             for name in ("reserve", *LARGE):
                 works += [partial(large.run, name), partial(small.run, name)]
-            found = in_turn(bench.rounds, *works, after=lambda: [lab.restore() for lab in (large, small)])
+            found = in_turn(bench.rounds, *works, after=restore)
         return dict(zip(("reserve", *LARGE), zip(found[::2], found[1::2], strict=True), strict=True))
 
     return series(*bench.once("over small", measure)[command])

@@ -87,9 +87,8 @@ def _idle(bench: Bench) -> Series:
         _await_tickets(lab, number)
         with _children(sleeper, number) as asleep:
             samples = [_percent(waiting, asleep) for _ in range(bench.at_most(5))]
-    return Series(
-        [mine for mine, _ in samples], subject=[mine for mine, _ in samples], floor=[its for _, its in samples]
-    )
+    mine, its = zip(*samples, strict=True)
+    return Series(mine, subject=mine, floor=its)
 
 
 def _percent(*groups: Sequence[int]) -> list[float]:
