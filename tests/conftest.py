@@ -18,6 +18,8 @@ from bmhctl.stores.engine import Store
 from bmhctl.usecases import homes
 from bmhctl.usecases.context import Context
 
+pytest_plugins = ("tests.faults.figures",)
+
 settings.register_profile(
     "default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
