@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bmhctl.usecases.context import Context
+
+CLOCK_SLACK = timedelta(minutes=1)
+"""How far a clock may be set back, as time servers do now and then, before the leases are looked at."""
 
 
 def look(ctx: Context) -> datetime:
@@ -19,8 +22,13 @@ def look(ctx: Context) -> datetime:
 def begin(ctx: Context) -> datetime:
     """What a writing use case does first: what :func:`look` does, and reaps every lease that is over."""
     now = look(ctx)
-    if ctx.store.expired_reservations(now):
+    reap_due(ctx, now)
+    return now
+
+
+def reap_due(ctx: Context, now: datetime) -> None:
+    """Reaps what there is to reap: one query, and as a rule nothing."""
+    if ctx.store.due_reservations(now, now + CLOCK_SLACK):
         from bmhctl.usecases.leases import reap
 
         reap(ctx)
-    return now
