@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bmhctl.api import Inventory
+from bmhctl.errors import BmhctlError
 from bmhctl.model import Host, Remark, State
 from bmhctl.selector import selectable
 from bmhctl.stores import open_store, sqlite
@@ -46,8 +47,8 @@ def lay_out(files: Folder, folder: Path) -> None:
 def look_at(path: Path, *, writes: bool = False) -> Picture:
     """Opens an inventory as the next command does, and says what is in it.
 
-    Raises :class:`AssertionError` when it is not whole: a damaged file, a broken chain of events, a reservation without
-    its hosts. With ``writes``, a next command that writes must succeed, too.
+    Raises :class:`AssertionError` when it is not whole: it can't be opened, a chain of events is broken, a reservation is
+    without its hosts. With ``writes``, a next command that writes must succeed, too.
     """
     try:
         with closing(open_store(str(path))) as store:
@@ -59,6 +60,8 @@ def look_at(path: Path, *, writes: bool = False) -> Picture:
                 Inventory(ctx).cordon("node3")
                 check(store)
             return picture
+    except BmhctlError as error:
+        raise AssertionError(f"it can't be used: {error}") from error
     finally:
         _forget_headers()
 

@@ -1,7 +1,7 @@
 """Commands to be killed, starved of space or watched: real processes, made by forking one that has imported everything.
 
-A whole interpreter for each of some thousand kills would take minutes; a fork that runs one command line takes a hundredth
-of a second, and is a process of its own all the same. This file is what that parent runs, and what tests start it with.
+A whole interpreter for each of some thousand kills would take minutes; a fork that runs one command line takes some
+hundredths of a second, and is a process of its own all the same. The parent runs this very file.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Victims:
         ``kill_at=n`` kills it in its n-th change (``halfway``: when half of it is done). ``refuse_at=n`` refuses that
         change and, unless ``once``, all later ones, with ``error`` (ENOSPC). ``record=path`` writes all changes there;
         ``keep_open=path`` holds an inventory open meanwhile, as others may. ``user`` (an id) runs it as that user,
-        ``size`` limits every file to so many bytes.
+        ``size`` limits every file to so many bytes, ``checkpoint`` SQLite's WAL to so many pages.
         """
         stdin, stdout = self._parent.stdin, self._parent.stdout
         assert stdin is not None and stdout is not None  # noqa: PT018 - for the type checker only
@@ -90,6 +90,7 @@ class Recorder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._answers = 0
         self._of_sqlite: set[int] = set()
         self._seen: dict[int, bytes] = {}
         self.changes: list[tuple[Change, dict[str, int], dict[int, bytes]]] = []
@@ -100,6 +101,8 @@ class Recorder:
             for entry in os.scandir(self._folder)
             if entry.is_file() and not entry.name.endswith("-shm")
         }
+        self._of_sqlite &= set(names.values())  # inodes are given again
+        self._seen = {inode: content for inode, content in self._seen.items() if inode in names.values()}
         if change.kind in ("write", "truncate"):
             self._of_sqlite.add(names[Path(change.path).name])
         written = {}
@@ -110,6 +113,12 @@ class Recorder:
                     written[inode] = self._seen[inode] = content
         self.changes.append((change, names, written))
         return 0
+
+    def note_answer(self, number: int | None = None) -> None:
+        """Notes that a command has said that it is done: the next one, or the one of this number if it has not yet."""
+        if number is None or self._answers < number:
+            self._answers += 1
+            self(Change("said", str(self._folder)))
 
 
 # the parent and its children
@@ -187,15 +196,45 @@ def _child(request: dict[str, Any], counted: mmap.mmap) -> int:
         os.setgroups([])
         os.setgid(request["user"])
         os.setuid(request["user"])
+    if recorder is not None:
+        _note_answers(recorder)
+    if "checkpoint" in request:
+        _checkpoint_often(request["checkpoint"])
     status = 0
-    for line in request["lines"]:
+    for number, line in enumerate(request["lines"], 1):
         status = run(line)
         if recorder is not None:
-            recorder(Change("said", str(folder), status))
+            recorder.note_answer(number)
     if recorder is not None:
         Path(request["record"]).write_bytes(pickle.dumps(recorder.changes))
     del files, held
     return status
+
+
+def _note_answers(recorder: Recorder) -> None:
+    """Takes a command for acknowledged as soon as somebody can have read so, not only when it has ended."""
+    from bmhctl.cli.invocation import Session
+
+    show = Session.show
+
+    def shown(self: Session, *args: object) -> None:
+        show(self, *args)  # type: ignore[arg-type]  # as they came
+        sys.stdout.flush()
+        recorder.note_answer()
+
+    Session.show = shown  # type: ignore[method-assign,assignment]  # a spy
+
+
+def _checkpoint_often(pages: int) -> None:
+    from bmhctl.stores import sqlite
+
+    configure = sqlite._configure
+
+    def configured(database: sqlite.SqliteDatabase) -> None:
+        configure(database)
+        database.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+
+    sqlite._configure = configured
 
 
 def _before(request: dict[str, Any], counted: mmap.mmap) -> Callable[[Change], int]:
