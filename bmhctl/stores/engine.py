@@ -366,11 +366,14 @@ class Store:
         """Every reservation that ever was, the oldest first."""
         return map(to_reservation, self.database.stream(f"{_RESERVATION_SELECT} ORDER BY created_at, id"))
 
-    def expired_reservations(self, now: datetime) -> list[Reservation]:
-        """Open reservations whose lease is over at ``now``."""
+    def due_reservations(self, now: datetime, latest: datetime) -> list[Reservation]:
+        """Open leases that are over at ``now``, and those that claim to be counted from a moment after ``latest``."""
         rows = self.database.execute(
-            f"{_RESERVATION_SELECT} WHERE ended_at IS NULL AND expires_at <= ? ORDER BY expires_at, id",
-            [from_time(now)],
+            # Each side alone implies its partial index: else all open leases would be read at every command.
+            f"{_RESERVATION_SELECT} WHERE (ended_at IS NULL AND expires_at <= ?) "
+            "OR (ended_at IS NULL AND expires_at IS NOT NULL AND COALESCE(renewed_at, created_at) > ?) "
+            "ORDER BY expires_at, id",
+            [from_time(now), from_time(latest)],
         )
         return [to_reservation(row) for row in rows]
 

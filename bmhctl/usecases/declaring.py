@@ -136,11 +136,15 @@ def _nobody(_: str) -> None:
 def _reconcile(
     ctx: Context, declaration: Declaration, intent: tuple[str, Changes] | None, now: datetime
 ) -> list[Outcome]:
-    """Makes the state agree with the declaration: the intent first, then what was changed by hand."""
+    """Makes the state agree with the declaration: the intent first, then what was changed by hand.
+
+    Where there is an intent, the whole file is as its actor wrote it: what else differs is of the same edit.
+    """
     outcomes: list[Outcome] = []
     if intent is not None:
         actor, changes = intent
-        outcomes = apply(replace(ctx, actor=actor), changes, now)
+        ctx = replace(ctx, actor=actor)
+        outcomes = apply(ctx, changes, now)
     name = _file(ctx).path.name
     known = {host.name: host for host in ctx.store.hosts(HostQuery())}
     new: list[HostSpec] = []
