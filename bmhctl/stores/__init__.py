@@ -16,11 +16,11 @@ SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 STATE_SUFFIX = ".state.db"
 
 
-def open_store(location: str) -> Store:
+def open_store(location: str, *, create: bool = True) -> Store:
     """Opens the inventory at a path, by what its name ends in; nothing that it does not need is imported.
 
-    A TOML file's state file is created when it is missing. Raises :class:`UsageError` for a name that is no
-    inventory's, else what the home raises.
+    A TOML file's state file is created when it is missing, unless ``create`` is False. Raises :class:`UsageError` for
+    a name that is no inventory's, else what the home raises.
     """
     from bmhctl.stores.claims import Claims
     from bmhctl.stores.engine import Store
@@ -36,7 +36,7 @@ def open_store(location: str) -> Store:
 
     declaration = DeclarationFile(path)
     return Store(
-        open_database(_state_file(declaration)),
+        open_database(_state_file(declaration) if create else declaration.state_path),
         claims=Claims(declaration.state_path),
         folder=str(declaration.path.parent),
         declaration=declaration,
