@@ -83,6 +83,9 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "history": Entry("understanding", "history", "Show what happened"),
         "graph": Entry("understanding", "graph", "Draw the lifecycle, or where one host is in it"),
     },
+    "Care": {
+        "doctor": Entry("care", "doctor", "Find what is wrong with the inventory, and mend it"),
+    },
     "Shell": {
         "completion": Entry("shell", "completion", "Print the completion script for bash, zsh or fish"),
     },
