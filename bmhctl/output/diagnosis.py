@@ -30,10 +30,11 @@ def diagnosis_lines(diagnosis: Diagnosis, verbose: bool) -> Iterator[Line]:
     yield []
     indent = 2 + max((cell_width(clean(each.kind)) for each in diagnosis.findings), default=0) + 2
     shown = list(diagnosis.findings if verbose else _few(diagnosis.findings))
-    for finding, after in zip(shown, [*shown[1:], None], strict=True):
+    for place, finding in enumerate(shown):
         yield _finding(finding, indent)
+        after = shown[place + 1] if place + 1 < len(shown) else None
         # What helps against several in a row is said once.
-        if after is None or _remedy(after) != _remedy(finding) or after.kind != finding.kind:
+        if after is None or (after.kind, _remedy(after)) != (finding.kind, _remedy(finding)):
             text, style = _remedy(finding)
             if text:
                 yield [(f"{'':{indent}}→ ", "dim"), (text, style)]

@@ -22,6 +22,8 @@ LOCK_PATIENCE = 15.0
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "fuse.sshfs", "fuse.glusterfs"}
 _INDEX_ONLY = re.compile(r"row \d+ missing from index \S+|wrong # of entries in index \S+")
+# What a CHECK excludes is no damage: the questions about the rows say what it means.
+_NO_DAMAGE = re.compile(r"ok$|\*\*\* in database main \*\*\*$|CHECK constraint failed in ")
 _HEADER = b"SQLite format 3\x00"
 
 
@@ -106,11 +108,14 @@ class SqliteDatabase:
         return (self._path,)
 
     def damage(self) -> Iterator[tuple[str, bool]]:
-        """What ``PRAGMA integrity_check`` says."""
-        for (said,) in self.execute("PRAGMA integrity_check"):
-            # What a CHECK excludes is no damage: the questions about the rows say what it means.
-            if said != "ok" and not str(said).startswith("CHECK constraint failed"):
-                yield str(said), _INDEX_ONLY.fullmatch(str(said)) is not None
+        """What ``PRAGMA integrity_check`` says, or why it can't."""
+        try:
+            for (said,) in self.execute("PRAGMA integrity_check"):
+                for line in str(said).splitlines():
+                    if not _NO_DAMAGE.match(line):
+                        yield line, _INDEX_ONLY.fullmatch(line) is not None
+        except InvalidError as error:
+            yield error.message, False
 
     def rebuild_indexes(self) -> None:
         """``REINDEX``."""

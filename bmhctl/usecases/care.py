@@ -33,8 +33,8 @@ def doctor_at(location: str, context: Callable[[Store], Context], *, fix: bool =
     if not any(map(_may_be_there, (path, database, log_of(database)))):
         raise UnreachableError(f"there is no inventory at {path}", hint=f"create one: bmhctl -i {location} init")
     found: list[Finding] = []
-    if is_declared and not _may_be_there(database):
-        found = [*_declaration(path), premises.missing_state(path, database)]
+    if not _may_be_there(database):
+        found = [*(_declaration(path) if is_declared else ()), premises.missing(database)]
     else:
         try:
             store = open_store(location, create=False)

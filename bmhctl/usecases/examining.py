@@ -93,14 +93,16 @@ class Seen:
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """The worst first, and what is alike together, host by host."""
+    """The worst first, what is mended last, and what is alike together, host by host."""
     found = list(findings)
     kinds = list(dict.fromkeys(each.kind for each in found))
     severities = list(Severity)
-    return sorted(
-        found,
-        key=lambda each: (severities.index(each.severity), kinds.index(each.kind), not each.host, each.host or ""),
-    )
+
+    def place(each: Finding) -> tuple[object, ...]:
+        alike = kinds.index(each.kind), not each.host, each.host or ""
+        return each.fixed, severities.index(each.severity), *alike
+
+    return sorted(found, key=place)
 
 
 def examine(ctx: Context, *, deep: bool, mending: bool = False) -> Seen:

@@ -45,7 +45,7 @@ def _for_me(database: Path) -> Iterator[Finding]:
             yield Finding(
                 "access",
                 Severity.WARNING,
-                f"you may not write {place}: commands that change something fail",
+                f"you may not write {place}: commands fail",
                 f"ask the owner of {place} for the right to write it",
             )
 
@@ -125,19 +125,19 @@ def leftover(path: Path) -> Finding:
     return Finding("leftover", Severity.NOTE, words, f"{FIX} removes it", fixable=True)
 
 
-def missing_state(declaration: Path, state: Path) -> Finding:
-    """A TOML file whose state file is not there; a new one has none yet, and nobody but a person can tell."""
-    log = log_of(state)
+def missing(database: Path) -> Finding:
+    """The file with the states is not there; a new TOML file has none yet, and nobody but a person can tell."""
+    log = log_of(database)
     if log.exists():
         return Finding(
-            "state-file",
+            "file",
             Severity.BROKEN,
-            f"{state.name} is gone, but {log.name}, the last writes to it, is there",
-            f"restore {state.name} from a backup; to start afresh, every host initial, move {log} away first",
+            f"{database} is gone, but {log.name}, the last writes to it, is there",
+            f"restore {database.name} from a backup; or, to start afresh with no history, move {log} away first",
         )
     return Finding(
-        "state-file",
+        "file",
         Severity.WARNING,
-        f"{declaration.name} has no state file: states, reservations and history of its hosts, if it had any, are gone",
-        f"restore {state} from a backup; if the inventory is new, the next command makes it",
+        f"there is no {database.name}: states, reservations and history of the hosts, if they had any, are gone",
+        f"restore {database} from a backup; if the inventory is new, the next command makes it",
     )
