@@ -31,7 +31,7 @@ def doctor_at(location: str, context: Callable[[Store], Context], *, fix: bool =
     path, is_declared = resolve(location)
     database = state_file(path) if is_declared else path
     if not any(map(_may_be_there, (path, database, log_of(database)))):
-        raise UnreachableError(f"there is no inventory at {path}", hint=f"create one: bmhctl -i {location} init")
+        raise UnreachableError(f"there is no inventory at {path}", hint=f"create one: bmhctl -i {path} init")
     found: list[Finding] = []
     if not _may_be_there(database):
         found = [*(_declaration(path) if is_declared else ()), premises.missing(database)]

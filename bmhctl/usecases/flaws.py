@@ -209,13 +209,15 @@ def _future(flaw: Flaw) -> Finding:
     )
 
 
-def _lease(words: str) -> Callable[[Flaw], Finding]:
-    def say(flaw: Flaw) -> Finding:
-        reservation, owner = flaw.details
-        remedy = f"ask {owner} whether it is used still; bmhctl release -R {reservation} ends it"
-        return Finding("lease", WARNING, f"reservation {reservation} of {owner} {words}", remedy)
-
-    return say
+def _lease(flaw: Flaw) -> Finding:
+    reservation, owner, until = flaw.details
+    words = "has no end" if until is None else f"lasts until {to_time(until):%Y-%m-%d %H:%M} UTC"
+    return Finding(
+        "lease",
+        WARNING,
+        f"reservation {reservation} of {owner} {words}, longer than this inventory allows",
+        f"ask {owner} whether it is used still; bmhctl release -R {reservation} ends it",
+    )
 
 
 def _host(flaw: Flaw) -> str:
@@ -253,6 +255,5 @@ _SAYS: dict[str, Callable[[Flaw], Finding]] = {
     "orphaned-results": _orphaned("results of steps"),
     "mac": _mac,
     "future": _future,
-    "lease-endless": _lease("has no end"),
-    "lease-long": _lease("lasts longer than this inventory allows"),
+    "lease": _lease,
 }

@@ -25,7 +25,7 @@ def access(declaration: Path | None, databases: Sequence[Path]) -> Iterator[Find
             yield Finding(
                 "access",
                 Severity.BROKEN,
-                f"everybody may write {place}: whoever does decides what runs on the hosts, and by whom",
+                f"everybody may write {place}, and so have commands run as whoever readies and recycles",
                 f"chmod o-w {place}",
             )
     for database in databases:

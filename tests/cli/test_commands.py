@@ -56,6 +56,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "why": ["node01"],
     "history": [],
     "graph": [],
+    "doctor": [],
     "completion": ["bash"],
 }
 """What each command needs to do something; a new command has to be added here. ``{held}`` is what ``fleet`` holds."""

@@ -12,6 +12,7 @@ from bmhctl.usecases import hosts, verbs
 from bmhctl.usecases.care import doctor_at
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context
+from bmhctl.usecases.policies import apply_policy
 from tests.breaking import a_host_in_each_state, everything, examined, found, unchecked
 from tests.conftest import Lab, environment
 
@@ -237,6 +238,17 @@ def test_a_policy_that_is_not_valid_is_told(fleet: Lab) -> None:
         "the policy is not valid: checks.ping has none of command, tcp, http, redfish",
     )
     assert policy.remedy.startswith("bmhctl policy apply FILE" if not fleet.is_toml else f"{fleet.path} holds")
+
+
+def test_where_leases_may_have_no_end_none_is_too_long(fleet: Lab) -> None:
+    unchecked(fleet, "UPDATE reservations SET expires_at = NULL WHERE id = 'r-3'")
+    assert [each.kind for each in examined(fleet).findings] == ["lease"]
+    if fleet.is_toml:
+        fleet.path.write_text(f'defaults.max_ttl = "none"\n{fleet.path.read_text()}')
+    else:
+        apply_policy(fleet.context(), '[defaults]\nmax_ttl = "none"', "policy.toml")
+    hosts.list_hosts(fleet.context(), Choice(everything=True))
+    assert examined(fleet).findings == ()
 
 
 # at work

@@ -267,10 +267,10 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         ),
         [
             (
-                "lease", "warning", None, f"reservation r-{number} of bob {words}",
+                "lease", "warning", None, f"reservation r-{number} of bob {words}, longer than this inventory allows",
                 f"ask bob whether it is used still; bmhctl release -R r-{number} ends it",
             )
-            for number, words in ((3, "has no end"), (6, "lasts longer than this inventory allows"))
+            for number, words in ((3, "has no end"), (6, "lasts until 2026-01-12 02:00 UTC"))
         ],
     ),
     "a row that can't be read": (

@@ -389,7 +389,7 @@ def test_what_everybody_may_write_is_broken_but_not_a_folder_like_tmp(fleet: Lab
     assert found(diagnosis) == [
         (
             "access", "broken", None,
-            f"everybody may write {place}: whoever does decides what runs on the hosts, and by whom",
+            f"everybody may write {place}, and so have commands run as whoever readies and recycles",
             f"chmod o-w {place}",
         )
         for place in places
