@@ -44,6 +44,11 @@ def of_ticket(ticket_id: int) -> str:
     return f"ticket-{ticket_id}"
 
 
+def folder_beside(inventory: Path) -> Path:
+    """Where the claims of the inventory in a file are."""
+    return inventory.with_name(inventory.name + ".claims")
+
+
 class Hold(Frozen):
     """A claim that is held.
 
@@ -78,6 +83,9 @@ class Claims(Protocol):
     def forget(self, name: str, *, shared: bool = False) -> None:
         """Removes what is left of a claim when nobody holds it: a process that was killed may leave something."""
 
+    def left_behind(self) -> list[str]:
+        """The names of claims that nobody holds, of which something is left all the same; see :meth:`forget`."""
+
 
 class _HeldError(Exception):
     """Another process has the claim."""
@@ -88,7 +96,7 @@ class FileClaims:
 
     def __init__(self, inventory: Path) -> None:
         self._inventory = inventory
-        self._folder = inventory.with_name(inventory.name + ".claims")
+        self._folder = folder_beside(inventory)
 
     @contextmanager
     def share(self, name: str) -> Iterator[Callable[[], bool]]:
@@ -126,6 +134,16 @@ class FileClaims:
     def is_shared(self, name: str) -> bool:
         """Whether a process shares it. May say so of one that several ask for at once; never misses one that is."""
         return self._ask(name, lambda handle: not _take(handle, sharers=True, tries=1))
+
+    def left_behind(self) -> list[str]:
+        """The names of claims that nobody holds, of which something is left all the same; see :meth:`forget`."""
+        try:
+            names = sorted(os.listdir(self._folder))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._unreachable(error) from error
+        return [name for name in names if self._ask(name, lambda handle: _lock(handle, fcntl.LOCK_EX))]
 
     def _ask(self, name: str, question: Callable[[int], bool]) -> bool:
         try:

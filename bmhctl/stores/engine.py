@@ -39,6 +39,8 @@ from bmhctl.stores.schema import TABLES
 from bmhctl.units import quantity
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bmhctl.stores.claims import Claims
     from bmhctl.stores.tomlfile import DeclarationFile
 
@@ -94,6 +96,16 @@ class Database(Protocol):
 
     def start_ids_after(self, table: str, last: int) -> None:
         """Makes the next id that the table gives larger than ``last``."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files on this machine that it consists of; none of a server's."""
+
+    def damage(self) -> Iterator[tuple[str, bool]]:
+        """What the database itself finds broken in it, and whether :meth:`rebuild_indexes` mends it."""
+
+    def rebuild_indexes(self) -> None:
+        """Makes all indexes anew from the rows, in the caller's transaction."""
 
     def close(self) -> None:
         """Closes the connection."""
@@ -291,9 +303,13 @@ class Store:
     def save_spec(self, host: Host, event: Event) -> Host:
         """Saves a host wholly, its spec too, with the event that says why."""
         self._run(_SAVE_SPEC, [*from_spec(host.spec), host.id])
+        self.save_facts(host)
+        return self.save_host(host, event)
+
+    def save_facts(self, host: Host) -> None:
+        """Keeps what selectors see of a host, in place of what was kept before."""
         self._run("DELETE FROM facts WHERE host_id = ?", [host.id])
         self._add_facts(host.id, host.spec)
-        return self.save_host(host, event)
 
     def drop_host(self, host: Host, event: Event) -> None:
         """Removes a host, with its last event; its history stays."""
@@ -494,11 +510,15 @@ class Store:
 
     def keep_policy(self, text: str) -> None:
         """Keeps the text of a valid policy; an empty one forgets it."""
-        if text == (self.policy_text() or ""):
-            return
+        if text != (self.policy_text() or ""):
+            self.put(_POLICY, text or None)
+            self.keep_parsed_policy()
+
+    def keep_parsed_policy(self) -> None:
+        """Parses the kept text of the policy anew."""
         import tomllib
 
-        self.put(_POLICY, text or None)
+        text = self.policy_text()
         self.put(_PARSED_POLICY, json.dumps(tomllib.loads(text)) if text else None)
 
     # the whole inventory, for copies

@@ -32,7 +32,7 @@ def edit_file(
     Raises :class:`UnreachableError` when the file can't be read, locked or replaced; it is then as it was.
     """
     target = Path(os.path.realpath(path))
-    with _locked(target) as folder:
+    with edits_locked(target) as folder:
         for _ in range(_TRIES):
             old = read_file(target)
             new = change(old)
@@ -48,8 +48,16 @@ def edit_file(
     )
 
 
+def draft_of(target: Path) -> Path:
+    """Where the new content of a file is written first: one fixed name, safe under :func:`edits_locked`.
+
+    What an edit that was killed left behind is overwritten by the next.
+    """
+    return target.with_name(f".{target.name}.new")
+
+
 @contextmanager
-def _locked(target: Path) -> Iterator[int]:
+def edits_locked(target: Path) -> Iterator[int]:
     """Holds the lock on edits of the target's folder; yields the folder's descriptor."""
     import fcntl
 
@@ -89,8 +97,7 @@ def _refuse_what_a_rename_would_break(target: Path) -> None:
 
 def _replace(target: Path, folder: int, old: bytes, new: bytes) -> bool:
     """Puts the new content in the file's place unless its content is no longer the old one."""
-    # One fixed name, safe under the lock: what a killed edit left behind is overwritten by the next.
-    draft = target.with_name(f".{target.name}.new")
+    draft = draft_of(target)
     try:
         try:
             with suppress(FileNotFoundError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -21,6 +22,9 @@ LOCK_PATIENCE = 15.0
 """How long a command waits for another one's transaction, in seconds."""
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "fuse.sshfs", "fuse.glusterfs"}
+_INDEX_ONLY = re.compile(r"row \d+ missing from index \S+|wrong # of entries in index \S+")
+# What a CHECK excludes is no damage: the questions about the rows say what it means.
+_NO_DAMAGE = re.compile(r"ok$|\*\*\* in database main \*\*\*$|CHECK constraint failed in ")
 _HEADER = b"SQLite format 3\x00"
 
 
@@ -107,14 +111,6 @@ class SqliteDatabase:
         """SQLite's ``data_version``."""
         return int(next(iter(self.execute("PRAGMA data_version")))[0] or 0)
 
-    def back_up(self, path: Path) -> None:
-        """Copies the whole database as it is at one moment over another file; others may write meanwhile."""
-        try:
-            with closing(_connect(path)) as copy:
-                self._connection.backup(copy)
-        except sqlite3.Error as error:
-            raise translate(error, path) from error
-
     def stir(self) -> None:
         """Nothing is needed: who waits sees the version change."""
 
@@ -126,6 +122,38 @@ class SqliteDatabase:
         """Makes the next id that the table gives larger than ``last``."""
         self.execute("DELETE FROM sqlite_sequence WHERE name = ?", [table])
         self.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [table, last])
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The one file; SQLite's own beside it come and go."""
+        return (self._path,)
+
+    def damage(self) -> Iterator[tuple[str, bool]]:
+        """What ``PRAGMA integrity_check`` says, or why it can't."""
+        try:
+            for (said,) in self.execute("PRAGMA integrity_check"):
+                for line in str(said).splitlines():
+                    if not _NO_DAMAGE.match(line):
+                        yield line, _INDEX_ONLY.fullmatch(line) is not None
+        except InvalidError as error:
+            yield error.message, False
+
+    def rebuild_indexes(self) -> None:
+        """``REINDEX``."""
+        self.execute("REINDEX")
+
+    def copy_to(self, partial: Path) -> None:
+        """Writes a copy as of one moment into an empty file, broken or not, while others go on: SQLite's own backup."""
+        try:
+            with closing(sqlite3.connect(partial)) as copy:
+                self._connection.backup(copy)
+        except sqlite3.Error as error:
+            raise translate(error, partial) from error
+        there = self._path.stat()
+        partial.chmod(there.st_mode & 0o700)
+        with suppress(OSError):  # who may read the one may read the other; if that can't be had, only its owner
+            os.chown(partial, -1, there.st_gid)
+            partial.chmod(there.st_mode & 0o777)
 
     def close(self) -> None:
         """Closes the connection."""
@@ -189,6 +217,7 @@ def building(path: Path) -> Iterator[Path]:
     import tempfile
 
     refuse_network(path.parent)
+    _refuse_orphaned_log(path)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
         os.close(handle)
@@ -206,6 +235,20 @@ def building(path: Path) -> Iterator[Path]:
     finally:
         for suffix in ("", "-wal", "-shm", "-journal"):
             Path(name + suffix).unlink(missing_ok=True)
+
+
+def log_of(path: Path) -> Path:
+    """SQLite's write-ahead log of a file: the last writes to it, until they are moved into it."""
+    return path.with_name(path.name + "-wal")
+
+
+def _refuse_orphaned_log(path: Path) -> None:
+    # Not the other way round: a file that appears in between has its log after itself.
+    if log_of(path).exists() and not path.exists():
+        raise InvalidError(
+            f"{path} is gone, but {log_of(path).name} is there: SQLite would take its writes for a new file's",
+            hint=f"restore {path.name}; or, to start afresh, move {log_of(path)} away first",
+        )
 
 
 def sync(path: Path) -> None:
@@ -318,7 +361,7 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
         return UnreachableError(f"the disk of {path} is full: nothing was changed", hint="free some space")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
         return UnreachableError(f"{path} or its folder can't be written ({error})", hint=_writable(path))
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
         return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
     if code == sqlite3.SQLITE_IOERR:
         return UnreachableError(f"{path} can't be read or written ({error})", hint="look at the disk and its mount")

@@ -68,6 +68,51 @@ def _see_again(ctx: Context, file: DeclarationFile, known: Fingerprint) -> None:
                 ctx.store.put(FINGERPRINT, fresh.to_text())
 
 
+def rehearse(ctx: Context) -> None:
+    """Raises what :func:`take_over` would, in the caller's transaction, and undoes all that it does."""
+    file = _file(ctx)
+    declaration = file.read()
+    with suppress(_RehearsedError), ctx.store.savepoint():
+        _check_kinship(ctx, file, declaration)
+        intent = _intent(ctx, declaration.fingerprint)
+        _reconcile(replace(ctx, tell=_nobody), declaration, intent, ctx.clock())
+        raise _RehearsedError
+
+
+def declared(ctx: Context) -> Declaration | None:
+    """What the TOML file says, if that is what the state has taken over; None if it says something else by now.
+
+    Raises as :func:`take_over` does.
+    """
+    file = _file(ctx)
+    _check_owner(ctx, file)
+    declaration, known = file.read(), _known(ctx)
+    return declaration if known is not None and known.sha256 == declaration.fingerprint.sha256 else None
+
+
+def forget(ctx: Context) -> None:
+    """Has the next command compare the TOML file with the state anew, in the caller's transaction."""
+    ctx.store.put(FINGERPRINT, None)
+
+
+def left_intent(ctx: Context) -> str | None:
+    """Who began an edit that was never made, None if nobody did. Under the lock on edits: one may be on its way."""
+    text = ctx.store.get(INTENT)
+    if text is None:
+        return None
+    try:
+        kept = json.loads(text)
+        sha256, actor = kept["sha256"], str(kept["actor"])
+    except (ValueError, LookupError, TypeError):
+        return "somebody"
+    return None if sha256 == _file(ctx).read().fingerprint.sha256 else actor
+
+
+def drop_intent(ctx: Context) -> None:
+    """Forgets what :func:`left_intent` found, in the caller's transaction and under the lock on edits."""
+    ctx.store.put(INTENT, None)
+
+
 def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
     """Makes the changes in the TOML file, and then in the state; refusals come before the file is touched."""
     from bmhctl.stores.edit import Add, Change, Remove, Rename, Replace, edited

@@ -226,7 +226,7 @@ def _back_up(ctx: Context, database: SqliteDatabase, partial: Path) -> dict[str,
     for _ in range(_TRIES):
         look(ctx)
         text = None if ctx.store.declaration is None else ctx.store.declaration.text()
-        database.back_up(partial)
+        database.copy_to(partial)
         copy = Store(open_database(partial), claims=ctx.store.claims, folder=str(partial.parent))
         with closing(copy) as target, target.transaction():
             if text is None or _is_of(target, text):
