@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 
-from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError
 from bmhctl.frozen import replace
 from bmhctl.results import Diagnosis, Finding
 from bmhctl.stores import is_on_server, open_store, resolve, state_file
@@ -129,11 +129,13 @@ def _keep_copy(ctx: Context) -> Path:
     database = ctx.store.database
     source = Path(database.location) if database.files else Path.cwd() / "bmhctl"
     stem = f"{source.name}.before-doctor-{ctx.clock():%Y%m%dT%H%M%SZ}"
-    names = (f"{stem}{f'-{number}' if number > 1 else ''}.db" for number in count(1))
-    copy = next(place for place in map(source.with_name, names) if not place.exists())
-    if isinstance(database, SqliteDatabase):
-        with building(copy) as partial:
-            database.copy_to(partial)
-    else:
-        backup(ctx, str(copy))
-    return copy
+    for number in count(1):
+        copy = source.with_name(f"{stem}{f'-{number}' if number > 1 else ''}.db")
+        with suppress(FileExistsError, StateRefusedError):  # another doctor was here in this very second
+            if isinstance(database, SqliteDatabase):
+                with building(copy) as partial:
+                    database.copy_to(partial)
+            else:
+                backup(ctx, str(copy))
+            return copy
+    raise AssertionError("numbers end nowhere")

@@ -24,6 +24,12 @@ SET_ASIDE = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the backup of a server's inventory goes."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def fleet(lab: Lab) -> Lab:
     """A host in each state."""
