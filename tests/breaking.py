@@ -42,8 +42,16 @@ def a_host_in_each_state(lab: Lab) -> None:
 def unchecked(lab: Lab, *statements: str) -> None:
     """Changes rows, also to what the database's own constraints exclude."""
     database = lab.context().store.database
-    for pragma in ("foreign_keys = OFF", "ignore_check_constraints = ON"):
-        list(database.execute(f"PRAGMA {pragma}"))
+    if database.files:
+        lifted = [f"PRAGMA {pragma}" for pragma in ("foreign_keys = OFF", "ignore_check_constraints = ON")]
+    else:
+        rows = database.execute(
+            "SELECT 'ALTER TABLE ' || conrelid::regclass || ' DROP CONSTRAINT ' || quote_ident(conname)"
+            " FROM pg_constraint WHERE contype IN ('c', 'f') AND connamespace = current_schema()::regnamespace"
+        )
+        lifted = [str(row[0]) for row in rows]
+    for statement in lifted:
+        list(database.execute(statement))
     with database.transaction(write=True):
         for statement in statements:
             list(database.execute(statement))
@@ -54,7 +62,9 @@ def everything(lab: Lab) -> dict[str, list[tuple[object, ...]]]:
     """Every row of an inventory."""
     database = lab.context().store.database
     tables = ("hosts", "reservations", "facts", "results", "events", "departed", "tickets", "meta")
-    return {table: [tuple(row) for row in database.execute(f"SELECT * FROM {table}")] for table in tables}
+    return {
+        table: sorted((tuple(row) for row in database.execute(f"SELECT * FROM {table}")), key=repr) for table in tables
+    }
 
 
 def examined(lab: Lab, *, fix: bool = False) -> Diagnosis:

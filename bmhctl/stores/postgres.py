@@ -196,16 +196,13 @@ class PostgresDatabase:
         return ()
 
     def damage(self) -> Iterator[tuple[str, bool]]:
-        """Indexes that are not whole, and what the server is set to that breaks promises of ours."""
+        """Indexes that are not whole."""
         for (name,) in self.execute(
             "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
             " WHERE NOT i.indisvalid AND c.relnamespace = ?::regnamespace ORDER BY c.relname",
             [f'"{self._address.schema}"'],
         ):
             yield f"the index {name} is not valid", True
-        for setting in ("fsync", "full_page_writes"):
-            if next(self.execute("SELECT current_setting(?)", [setting]))[0] == "off":
-                yield f"the server's {setting} is off: a power cut may lose or break what was acknowledged", False
 
     def rebuild_indexes(self) -> None:
         """``REINDEX`` of each table."""

@@ -197,14 +197,20 @@ def create_database(path: Path, *, mode: int | None = None, group: int | None = 
             raise UnreachableError(f"can't give {path} to the group: {error.strerror}") from error
 
 
-def new_database(partial: Path) -> SqliteDatabase:
-    """Makes an empty inventory in a file that is being built, and opens it; close it before it gets its name."""
+def new_database(partial: Path, *, takes_anything: bool = False) -> SqliteDatabase:
+    """Makes an empty inventory in a file that is being built, and opens it; close it before it gets its name.
+
+    Over this connection it ``takes_anything``, also rows that contradict each other: for a backup of what is broken.
+    """
     database = SqliteDatabase(partial, _connect(partial))
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         _migrate(database)
         _configure(database)
+        if takes_anything:
+            database.execute("PRAGMA foreign_keys = OFF")
+            database.execute("PRAGMA ignore_check_constraints = ON")
     except BaseException:
         database.close()
         raise

@@ -33,7 +33,7 @@ def test_an_inventory_that_lived_is_healthy_and_looking_changes_nothing(fleet: L
 
     assert diagnosis.findings == ()
     assert diagnosis.error is None
-    assert diagnosis.inventory == str(fleet.path)
+    assert diagnosis.inventory == fleet.location
     assert diagnosis.counts == {"hosts": 6, "events": 20, "reservations": 3}
     assert examined(fleet, fix=True).backup is None, "there is nothing to mend, so nothing is kept"
     assert everything(fleet) == before
@@ -275,10 +275,10 @@ with open_inventory(sys.argv[1]) as lab:
 def test_an_inventory_at_work_is_never_called_broken(lab: Lab) -> None:
     hosts.add(lab.context(), ["node[1-4]"], hosts.FactChanges())
     verbs.ready(lab.context(), Choice(everything=True))
-    with subprocess.Popen([sys.executable, "-c", WORKER, str(lab.path)], env=environment()) as worker:
+    with subprocess.Popen([sys.executable, "-c", WORKER, lab.location], env=environment()) as worker:
         looks = 0
         while worker.poll() is None:
-            diagnosis = doctor_at(str(lab.path), lambda store: Context(store, "eve"))
+            diagnosis = doctor_at(lab.location, lambda store: Context(store, "eve", store.now))
             assert [each for each in diagnosis.findings if each.severity != "note"] == []
             looks += 1
     assert (worker.returncode, looks > 3) == (0, True)

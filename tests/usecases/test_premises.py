@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,16 @@ from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.reservations import wish_for
 from tests.breaking import a_host_in_each_state, everything, examined, found, unchecked
-from tests.conftest import Lab, environment
+from tests.conftest import SUFFIX, Lab, environment
+
+
+@pytest.fixture(params=("toml", "sqlite"))
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """An empty inventory, once in each home that is files."""
+    made = Lab(tmp_path / SUFFIX[request.param])
+    homes.init(made.location)
+    yield made
+    made.remove()
 
 
 @pytest.fixture
@@ -464,7 +473,7 @@ def test_who_may_not_write_or_not_read_it_is_told(fleet: Lab, tmp_path_factory: 
 def test_tickets_and_claims_of_processes_that_live_are_no_finding(fleet: Lab) -> None:
     seen: list[Diagnosis] = []
 
-    def pause(_: float) -> None:
+    def pause(_: float, wakes: int | None) -> None:
         seen.append(examined(Lab(fleet.path, fleet.clock), fix=True))
         raise KeyboardInterrupt
 
