@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from bmhctl.model import State
-from bmhctl.usecases import hosts, verbs
-from bmhctl.usecases.care import doctor_at
+from bmhctl.model import State, Ticket
+from bmhctl.stores.rows import from_time
+from bmhctl.usecases import examining, hosts, verbs
+from bmhctl.usecases.care import doctor, doctor_at
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.policies import apply_policy
@@ -48,6 +51,36 @@ def test_an_inventory_that_lived_is_healthy_and_looking_changes_nothing(fleet: L
 
 def test_a_lease_that_is_over_and_not_reaped_yet_is_nothing_to_be_found(fleet: Lab) -> None:
     fleet.clock.move(days=2)
+    assert examined(fleet).findings == ()
+
+
+def test_what_happens_while_it_looks_is_not_mixed_with_what_was(fleet: Lab) -> None:
+    happened: list[str] = []
+
+    def meanwhile(text: str, _: str) -> None:
+        if text == "looking at rows" and not happened:
+            facts = hosts.FactChanges(labels={"rack": "r1"})
+            happened.extend(item.message for item in hosts.set_facts(fleet.context(), Choice(("node1",)), facts).items)
+
+    assert doctor(replace(fleet.context(), progress=meanwhile)).findings == ()
+    assert happened == ["changed: labels.rack (none) → r1"]
+    assert examined(fleet).findings == ()
+
+
+def test_a_ticket_that_is_granted_while_it_looks_is_not_taken_for_a_dead_ones(
+    fleet: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unchecked(
+        fleet,
+        "INSERT INTO tickets (owner, wants, created_at, refreshed_at, endless) VALUES ('eve', '[]', 1, 1, 0)",
+    )
+
+    def leaves(ctx: Context, ticket: Ticket) -> bool:
+        with fleet.context().store.transaction():
+            fleet.opened[-1].drop_ticket(ticket.id)
+        return False
+
+    monkeypatch.setattr(examining, "is_waiting", leaves)
     assert examined(fleet).findings == ()
 
 
@@ -180,6 +213,19 @@ def test_a_host_that_counts_as_clean_is_set_aside_marked_and_cleaned(name: str, 
 
     assert examined(fleet).findings == ()
     assert fleet.context().store.host(name).state is State.INITIAL  # type: ignore[union-attr]  # it is there
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_only_a_cleanup_after_a_machine_left_cleans_it(hours: int, fleet: Lab) -> None:
+    fleet.clock.move(hours=2)
+    left = fleet.clock() + timedelta(hours=hours)
+    verbs.reset(fleet.context(), Choice(("node4",)))
+    fleet.clock.move(hours=2)
+    departed = (
+        f"INSERT INTO departed (key, mac, at, reason) VALUES ('52:54:00:00:00:04', NULL, {from_time(left)}, 'sold')"
+    )
+    unchecked(fleet, departed)
+    assert [each.host for each in examined(fleet).findings] == ([] if hours < 0 else ["node4"])
 
 
 def test_a_host_that_is_dirty_where_it_must_not_be_is_cleaned_by_way_of_maintenance(fleet: Lab) -> None:

@@ -227,6 +227,19 @@ def test_a_used_machine_can_not_hide_behind_the_name_of_another_host(cellar: Lab
         seen(cellar)
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_used_machine_can_not_come_back_as_a_host_that_was_not_declared(is_there: bool, cellar: Lab) -> None:
+    if not is_there:
+        hosts.remove(cellar.context(), Choice(("node1",)), force=True, reason="sold")
+    cellar.path.write_text(cellar.path.read_text().partition("\n[hosts.node2]")[0])
+    assert seen(cellar)["node2"] == "available undeclared"
+    with pytest.raises(InvalidError, match="has the MAC 52:54:00:00:00:01 of"):
+        hosts.add(cellar.context(), ["node2"], hosts.FactChanges(mac="52:54:00:00:00:01"))
+    assert seen(cellar)["node2"] == "available undeclared"
+    hosts.add(cellar.context(), ["node2"], hosts.FactChanges(mac="52:54:00:00:00:09"))
+    assert seen(cellar)["node2"] == "available"
+
+
 def test_a_used_machine_whose_mac_was_changed_comes_back_tainted(cellar: Lab) -> None:
     cellar.path.write_text(LAB.replace("00:01", "00:07"))
     seen(cellar)

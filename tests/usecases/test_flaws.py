@@ -119,6 +119,25 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
+    "a remark that moves": (
+        lambda lab: (f"UPDATE events SET verb = 'cordon' WHERE id = {event_of(lab, 'node2', 1)}",),
+        [
+            (
+                "history", "broken", "node2",
+                "event 8, cordon, leads from initial to available: no host can go that way", LET_GO.format("node2"),
+            )
+        ],
+    ),
+    "a second beginning": (
+        lambda lab: (f"UPDATE events SET source = NULL, verb = 'enter' WHERE id = {event_of(lab, 'node4', 2)}",),
+        [
+            (
+                "history", "broken", "node4",
+                "a gap in its history: event 15, enter, begins at [*], the one before ended at available",
+                LET_GO.format("node4"),
+            )
+        ],
+    ),
     "a broken history of a host that is gone": (
         lambda lab: (f"DELETE FROM events WHERE id = {event_of(lab, 'node7', 1)}",),
         [

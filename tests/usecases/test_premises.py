@@ -120,6 +120,14 @@ def test_a_change_that_every_command_refuses_is_told(toml_fleet: Lab) -> None:
     assert everything(toml_fleet) == before
 
 
+def test_a_file_that_changed_is_not_tried_on_rows_that_cannot_be_read(toml_fleet: Lab) -> None:
+    toml_fleet.path.write_text(toml_fleet.path.read_text() + "[hosts.node8]\n")
+    unchecked(toml_fleet, "UPDATE hosts SET labels = 'oops' WHERE name = 'node1'")
+    assert [each[:4] for each in found(at(toml_fleet, fix=True))] == [
+        ("row", "broken", "node1", "its labels can't be read: 'oops'")
+    ]
+
+
 def test_an_undeclared_host_is_a_note(toml_fleet: Lab) -> None:
     text = toml_fleet.path.read_text()
     start = text.index("[hosts.node2]")
@@ -498,12 +506,12 @@ def test_a_claim_that_is_left_is_forgotten(fleet: Lab) -> None:
 def test_files_that_were_being_built_are_removed_but_not_a_copy_that_is(fleet: Lab) -> None:
     folder, name = fleet.path.parent, database_of(fleet).name
     left = [folder / f".{name}.ab_cd123.partial{suffix}" for suffix in ("", "-wal")]
-    copy = folder / f".{name}.copy.db.ab_cd123.partial"
-    for path in (*left, copy):
+    others = [folder / f".{name}.copy.db.ab_cd123.partial", folder / f".{name}.ab_cd123.partial.mine"]
+    for path in (*left, *others):
         path.touch()
     assert [each[3] for each in found(at(fleet))] == [f"{path} is left of a command that was killed" for path in left]
     assert all(each.fixed for each in at(fleet, fix=True).findings)
-    assert [path.exists() for path in (*left, copy)] == [False, False, True]
+    assert [path.exists() for path in (*left, *others)] == [False, False, True, True]
 
 
 # the backup
