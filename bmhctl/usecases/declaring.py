@@ -94,7 +94,13 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
     if not outcomes:  # the file needs no change: only undeclared hosts are concerned, or nothing is
         with ctx.store.transaction():
             return apply(ctx, changes, ctx.clock())
-    take_over(ctx)
+    try:
+        take_over(ctx)
+    except UnreachableError as error:
+        raise UnreachableError(
+            f"{file.path.name} is changed, but what it says is not taken over yet: {error.message}",
+            hint="the next command does that, once the state file can be written",
+        ) from error
     return outcomes
 
 
