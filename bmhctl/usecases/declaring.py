@@ -54,6 +54,8 @@ def take_over(ctx: Context) -> None:
             if _known(ctx) != declaration.fingerprint:
                 _check_kinship(ctx, file, declaration)
                 intent = _intent(ctx, declaration.fingerprint)
+                if intent is None:
+                    _check_torn(ctx, file, declaration)
                 _reconcile(ctx, declaration, intent, ctx.clock())
                 _remember(ctx, file, declaration)
         return
@@ -193,6 +195,16 @@ def _check_owner(ctx: Context, file: DeclarationFile) -> None:
         return
     if Path(owner).exists() and not Path(owner).samefile(file.path):
         raise _foreign(file, owner)
+
+
+def _check_torn(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
+    # A person who declares nothing any more leaves a line or a comment; no byte at all is a save that went wrong.
+    if declaration.fingerprint.size == 0 and ctx.store.count(HostQuery(declared=True)):
+        raise InvalidError(
+            f"{file.path} is empty: was it cut off while it was saved? What it declared is kept",
+            hint="save it again; if no host shall be declared any more, say so in a comment",
+            details={"file": str(file.path)},
+        )
 
 
 def _check_kinship(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
