@@ -167,6 +167,7 @@ def building(path: Path) -> Iterator[Path]:
     import tempfile
 
     refuse_network(path.parent)
+    _refuse_leftovers(path)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent)
         os.close(handle)
@@ -190,6 +191,21 @@ def building(path: Path) -> Iterator[Path]:
         for suffix in ("", "-wal", "-shm", "-journal"):
             with suppress(OSError):  # what is left bears no inventory's name
                 os.unlink(name + suffix)
+
+
+def _refuse_leftovers(path: Path) -> None:
+    """Raises :class:`InvalidError` for a journal without its file: SQLite would play it into the new one.
+
+    The journal is looked for first: that of a file which another command makes meanwhile comes after the file.
+    """
+    for suffix in ("-wal", "-journal"):
+        left = Path(f"{path}{suffix}")
+        if left.exists() and left.stat().st_size and not path.exists():
+            raise InvalidError(
+                f"{path} is missing, but {left.name}, which belongs to it, is there",
+                hint=f"bring {path.name} back; to start afresh, move {left.name} away, too",
+                details={"file": str(left)},
+            )
 
 
 def _destination(partial: Path) -> Path:
