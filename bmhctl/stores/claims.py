@@ -10,6 +10,7 @@ through.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -212,8 +213,10 @@ class FileClaims:
         return self._folder / name
 
     def _unreachable(self, error: OSError) -> UnreachableError:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return UnreachableError(
-            f"can't claim anything in {self._folder}: {error.strerror}", hint=f"make {self._folder.parent} writable"
+            f"can't claim anything in {self._folder}: {error.strerror}",
+            hint="free some space" if is_full else f"make {self._folder.parent} writable",
         )
 
 

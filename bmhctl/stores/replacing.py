@@ -29,7 +29,8 @@ def edit_file(
     refused: replacing it would part them. Do not call it while holding a lock on a database that
     ``before_replace``, here or in another process, waits for.
 
-    Raises :class:`UnreachableError` when the file can't be read, locked or replaced; it is then as it was.
+    Raises :class:`UnreachableError` when the file can't be read, locked or replaced; it is then as it was. Only when
+    the disk fails right after the file was replaced, it may be the new one already; the error says so.
     """
     target = Path(os.path.realpath(path))
     with edits_locked(target) as folder:
@@ -113,10 +114,17 @@ def _replace(target: Path, folder: int, old: bytes, new: bytes) -> bool:
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(draft)
-        os.fsync(folder)
     except OSError as error:
         raise UnreachableError(
             f"can't replace {shown(target)}: {error.strerror}", details={"file": shown(target)}
+        ) from error
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        raise UnreachableError(
+            f"{shown(target)} is replaced, but a power cut could undo that: {error.strerror}",
+            hint="look at the disk and its mount",
+            details={"file": shown(target)},
         ) from error
     return True
 

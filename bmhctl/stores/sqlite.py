@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sqlite3
@@ -26,6 +27,8 @@ _INDEX_ONLY = re.compile(r"row \d+ missing from index \S+|wrong # of entries in 
 # What a CHECK excludes is no damage: the questions about the rows say what it means.
 _NO_DAMAGE = re.compile(r"ok$|\*\*\* in database main \*\*\*$|CHECK constraint failed in ")
 _HEADER = b"SQLite format 3\x00"
+_PARTIAL = ".partial"
+_LOOK_AT_DISK = "look at the disk, its mount and your quota"
 
 
 class SqliteDatabase:
@@ -103,9 +106,10 @@ class SqliteDatabase:
         self.execute("RELEASE part")
 
     def _undo(self, sql: str) -> None:
-        # SQLite may have rolled back by itself (disk full, I/O error); the first error is the one to report.
-        with suppress(BmhctlError):
-            self.execute(sql)
+        # SQLite may have rolled back all of it by itself (disk full, I/O error); the first error is the one to report.
+        if self._connection.in_transaction:
+            with suppress(BmhctlError):
+                self.execute(sql)
 
     def version(self) -> int:
         """SQLite's ``data_version``."""
@@ -202,7 +206,7 @@ def new_database(partial: Path, *, takes_anything: bool = False) -> SqliteDataba
 
     Over this connection it ``takes_anything``, also rows that contradict each other: for a backup of what is broken.
     """
-    database = SqliteDatabase(partial, _connect(partial))
+    database = SqliteDatabase(_destination(partial), _connect(partial))
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -219,42 +223,76 @@ def new_database(partial: Path, *, takes_anything: bool = False) -> SqliteDataba
 
 @contextmanager
 def building(path: Path) -> Iterator[Path]:
-    """A name to build a file under; it gets its own name, durably, when the block ends, unless one is there."""
+    """A name to build a file under; it gets its own name, durably, when the block ends, unless one is there.
+
+    Raises :class:`FileExistsError` for that, and :class:`UnreachableError` when it can't be written.
+    """
     import tempfile
 
     refuse_network(path.parent)
-    _refuse_orphaned_log(path)
+    _refuse_leftovers(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise UnreachableError(f"can't write in {path.parent}: {error.strerror}", hint=_writable(path)) from error
+        raise UnreachableError(f"can't write in {path.parent}: {error.strerror}", hint=_remedy(path, error)) from error
     partial = Path(name)
     mask = os.umask(0)
     os.umask(mask)
     try:
         partial.chmod(0o666 & ~mask)
         yield partial
+        _settle(partial)
         sync(partial)
         os.link(partial, path)  # unlike rename, never takes the place of a file that appeared meanwhile
         sync(path.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise UnreachableError(f"can't write {path}: {error.strerror}", hint=_remedy(path, error)) from error
     finally:
         for suffix in ("", "-wal", "-shm", "-journal"):
-            Path(name + suffix).unlink(missing_ok=True)
+            with suppress(OSError):  # what is left bears no inventory's name
+                os.unlink(name + suffix)
+
+
+def _refuse_leftovers(path: Path) -> None:
+    """Raises :class:`InvalidError` for a journal without its file: SQLite would play it into the new one.
+
+    The journal is looked for first: that of a file which another command makes meanwhile comes after the file.
+    """
+    for suffix in ("-wal", "-journal"):
+        left = Path(f"{path}{suffix}")
+        if left.exists() and left.stat().st_size and not path.exists():
+            raise InvalidError(
+                f"{path} is missing, but {left.name}, which belongs to it, is there",
+                hint=f"bring {path.name} back; to start afresh, move {left.name} away, too",
+                details={"file": str(left)},
+            )
+
+
+def _destination(partial: Path) -> Path:
+    """What a file that is being built will be called: so it is named in messages."""
+    return partial.with_name(partial.name.removeprefix(".").removesuffix(_PARTIAL).rpartition(".")[0])
+
+
+def _settle(partial: Path) -> None:
+    """Brings into a database what is left in its WAL: when closing it could not, as on a full disk, it said nothing."""
+    wal = Path(f"{partial}-wal")
+    if not wal.exists():
+        return
+    database = SqliteDatabase(_destination(partial), _connect(partial))
+    try:
+        list(database.execute("PRAGMA wal_checkpoint(TRUNCATE)"))
+    finally:
+        database.close()
+    if wal.exists():
+        raise UnreachableError(f"{_destination(partial)} can't be written", hint=_LOOK_AT_DISK)
 
 
 def log_of(path: Path) -> Path:
     """SQLite's write-ahead log of a file: the last writes to it, until they are moved into it."""
     return path.with_name(path.name + "-wal")
-
-
-def _refuse_orphaned_log(path: Path) -> None:
-    # Not the other way round: a file that appears in between has its log after itself.
-    if log_of(path).exists() and not path.exists():
-        raise InvalidError(
-            f"{path} is gone, but {log_of(path).name} is there: SQLite would take its writes for a new file's",
-            hint=f"restore {path.name}; or, to start afresh, move {log_of(path)} away first",
-        )
 
 
 def sync(path: Path) -> None:
@@ -292,6 +330,9 @@ def _check_file(path: Path) -> None:
         raise InvalidError(f"{path} is no SQLite file", hint="an inventory ends in .toml, .db, .sqlite or .sqlite3")
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise InvalidError(f"{path} is a SQLite file of another program", hint="choose another file with -i")
+    if not os.access(path, os.W_OK):
+        # Who only reads makes the files beside it, too, and can't remove them: they would lock out those who write.
+        raise UnreachableError(f"{path} can't be written: it is read-only for this user", hint=_writable(path))
     refuse_network(path.parent)
 
 
@@ -363,17 +404,31 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
             f"{path} is locked: another command has been writing for over {LOCK_PATIENCE:.0f} s",
             hint="try again; if it stays locked, look for a process that hangs: fuser " + str(path),
         )
-    if code == sqlite3.SQLITE_FULL:
-        return UnreachableError(f"the disk of {path} is full: nothing was changed", hint="free some space")
+    if code == sqlite3.SQLITE_FULL or (code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path)):
+        return UnreachableError(f"the disk of {path} is full: it can't be written", hint="free some space")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
         return UnreachableError(f"{path} or its folder can't be written ({error})", hint=_writable(path))
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
         return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
     if code == sqlite3.SQLITE_IOERR:
-        return UnreachableError(f"{path} can't be read or written ({error})", hint="look at the disk and its mount")
+        return UnreachableError(f"{path} can't be read or written ({error})", hint=_LOOK_AT_DISK)
     if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
         return InvalidError(f"{path} is not whole ({error})", hint="restore it from a backup")
     raise error  # a defect of ours: let its traceback be seen
+
+
+def _is_full(path: Path) -> bool:
+    """Whether its disk is full: SQLite does not say so of the files that it makes beside an inventory."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return False
+    space = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    return space == 0 or (disk.f_files > 0 and disk.f_ffree == 0)
+
+
+def _remedy(path: Path, error: OSError) -> str:
+    return "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else _writable(path)
 
 
 def _writable(path: Path) -> str:

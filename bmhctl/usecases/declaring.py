@@ -53,6 +53,8 @@ def take_over(ctx: Context) -> None:
             if _known(ctx) != declaration.fingerprint:
                 _check_kinship(ctx, file, declaration)
                 intent = _intent(ctx, declaration.fingerprint)
+                if intent is None:
+                    _check_torn(ctx, file, declaration)
                 _reconcile(ctx, declaration, intent, ctx.clock())
                 _remember(ctx, file, declaration)
         return
@@ -147,7 +149,13 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
     if not outcomes:  # the file needs no change: only undeclared hosts are concerned, or nothing is
         with ctx.store.transaction():
             return apply(ctx, changes, ctx.clock())
-    take_over(ctx)
+    try:
+        take_over(ctx)
+    except UnreachableError as error:
+        raise UnreachableError(
+            f"{file.path.name} is changed, but what it says is not taken over yet: {error.message}",
+            hint="the next command does that, once the state file can be written",
+        ) from error
     return outcomes
 
 
@@ -240,6 +248,16 @@ def _check_owner(ctx: Context, file: DeclarationFile) -> None:
         return
     if Path(owner).exists() and not Path(owner).samefile(file.path):
         raise _foreign(file, owner)
+
+
+def _check_torn(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
+    # A person who declares nothing any more leaves a line or a comment; no byte at all is a save that went wrong.
+    if declaration.fingerprint.size == 0 and ctx.store.count(HostQuery(declared=True)):
+        raise InvalidError(
+            f"{file.path} is empty: was it cut off while it was saved? What it declared is kept",
+            hint="save it again; if no host shall be declared any more, say so in a comment",
+            details={"file": str(file.path)},
+        )
 
 
 def _check_kinship(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:

@@ -7,11 +7,14 @@ import random
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from tests.conftest import environment
 from tests.faults.victims import Victims
+
+T = TypeVar("T")
 
 SCALE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.2"))
 """How much of all faults is tried: 1 is every one of them."""
@@ -34,7 +37,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield Path(made)
 
 
-def some(everything: Sequence[int], seed: object, share: float = SCALE) -> list[int]:
+def some(everything: Sequence[T], seed: object, share: float = SCALE) -> list[T]:
     """A part of them, the same in each run; all at full scale. The first and the last are always among them."""
     if share >= 1 or len(everything) <= 2:
         return list(everything)

@@ -47,8 +47,8 @@ def lay_out(files: Folder, folder: Path) -> None:
 def look_at(path: Path, *, writes: bool = False) -> Picture:
     """Opens an inventory as the next command does, and says what is in it.
 
-    Raises :class:`AssertionError` when it is not whole: it can't be opened, a chain of events is broken, a
-    reservation is without its hosts. With ``writes``, a next command that writes must succeed, too.
+    Raises :class:`AssertionError` when it is not whole: it can't be opened, a chain of events is broken, a reservation
+    is without its hosts. With ``writes``, a next command that writes must succeed, too.
     """
     try:
         with closing(open_store(str(path))) as store:

@@ -213,7 +213,7 @@ class Files:
                 self._refuse(Change("rename", os.fsdecode(path), to=os.fsdecode(to)))  # type: ignore[call-overload]  # a path
             case "os.link", (str() | bytes() | os.PathLike() as path, to, *_):
                 self._refuse(Change("link", os.fsdecode(path), to=os.fsdecode(to)))  # type: ignore[call-overload]  # a path
-            case "os.remove", (str() | bytes() | os.PathLike() as path, *_):
+            case "os.remove", (str() | bytes() | os.PathLike() as path, *_) if os.path.lexists(path):
                 self._refuse(Change("remove", os.fsdecode(path)))
 
     def _refuse(self, change: Change) -> None:

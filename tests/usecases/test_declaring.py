@@ -88,7 +88,7 @@ def test_declared_again_it_is_what_it_was(cellar: Lab) -> None:
 
 def test_a_tainted_host_is_not_laundered_by_declaring_it_anew(cellar: Lab) -> None:
     verbs.taint(cellar.context(), Choice(("node1",)))
-    for text in ("", LAB.replace("00:01", "00:07"), LAB):
+    for text in ("# nothing\n", LAB.replace("00:01", "00:07"), LAB):
         cellar.path.write_text(text)
         assert seen(cellar)["node1"].startswith("tainted")
 
@@ -169,6 +169,22 @@ def test_two_links_to_a_file_share_its_state(cellar: Lab, tmp_path: Path) -> Non
     assert seen(linked) == {"node1": "reserved", "node2": "available"}
     assert not link.with_name("link.state.db").exists()
     linked.close()
+
+
+def test_a_file_without_a_byte_is_a_save_that_went_wrong_and_undeclares_nobody(cellar: Lab) -> None:
+    cellar.path.write_bytes(b"")  # as an editor leaves it that was killed, or whose disk was full
+    with pytest.raises(InvalidError, match="is empty: was it cut off while it was saved"):
+        seen(cellar)
+    cellar.path.write_text(LAB)
+    assert seen(cellar) == {"node1": "reserved", "node2": "available"}
+    assert "undeclare" not in [event.verb for event in cellar.context().store.events()]
+
+
+def test_the_last_host_of_a_file_can_be_removed_though_that_empties_it(toml_lab: Lab) -> None:
+    toml_lab.path.write_text("[hosts.node1]\n")
+    assert seen(toml_lab) == {"node1": "initial"}
+    hosts.remove(toml_lab.context(), Choice(("node1",)))
+    assert (toml_lab.path.read_bytes(), seen(toml_lab)) == (b"", {})
 
 
 def test_a_missing_file_is_not_an_empty_one(cellar: Lab) -> None:
