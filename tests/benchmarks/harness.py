@@ -120,7 +120,7 @@ def over(subject: Sequence[float], floor: Sequence[float]) -> Series:
 def in_turn(
     rounds: int, *works: Callable[[], T], warm_up: int = 1, after: Callable[[], object] = lambda: None
 ) -> list[list[T]]:
-    """Does several things in turn, round after round, and ``after`` each; rounds of the ``warm_up`` count for nothing."""
+    """Does several things in turn, round after round, and ``after`` each; the ``warm_up`` counts for nothing."""
     found: list[list[T]] = [[] for _ in works]
     for number in range(-warm_up, rounds):
         for results, work in zip(found, works, strict=True):
