@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.conftest import environment
+from tests.conftest import FILES, Lab, environment, made_in
 from tests.faults.victims import Victims
 
 T = TypeVar("T")
@@ -35,6 +35,12 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     place = memory if os.access(memory, os.W_OK) else tmp_path
     with tempfile.TemporaryDirectory(dir=place, prefix="bmhctl-faults-") as made:
         yield Path(made)
+
+
+@pytest.fixture(params=FILES)
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """An empty inventory, once in each home that is files."""
+    yield from made_in(request.param, tmp_path)
 
 
 def some(everything: Sequence[T], seed: object, share: float = SCALE) -> list[T]:

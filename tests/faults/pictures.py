@@ -1,6 +1,6 @@
 """What an inventory looks like when it is opened again: whole or not, and the same as another one or not."""
 
-from __future__ import annotations
+from __future__ import time
 
 import os
 from dataclasses import dataclass
@@ -35,6 +35,9 @@ def take(folder: Path) -> Folder:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
+_SETTLED = 25_000_000  # ns
+
+
 def lay_out(files: Folder, folder: Path) -> None:
     """Makes a folder hold just these files."""
     for path in folder.iterdir():
@@ -42,6 +45,8 @@ def lay_out(files: Folder, folder: Path) -> None:
             path.unlink()
     for name, content in files.items():
         (folder / name).write_bytes(content)
+    while any(time.time_ns() - path.stat().st_ctime_ns < _SETTLED for path in folder.iterdir()):
+        time.sleep(0.005)  # of a file that was just written, the first command notes once how it looks then
 
 
 def look_at(path: Path, *, writes: bool = False) -> Picture:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bmhctl.api import Inventory
 from bmhctl.usecases import homes, queue, reservations
-from tests.conftest import HOMES, SUFFIX, Lab
+from tests.conftest import FILES, SUFFIX, Lab
 from tests.faults.pictures import Folder, take
 
 TOKEN = "r-00000000"
@@ -47,7 +47,7 @@ class Scenario:
     line: tuple[str, ...]
     before: Callable[[Lab], object] = lambda lab: None
     between: tuple[str, ...] | None = None
-    homes: tuple[str, ...] = HOMES
+    homes: tuple[str, ...] = FILES
 
 
 def of(lab: Lab) -> Inventory:

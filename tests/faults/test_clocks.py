@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,11 +20,17 @@ from bmhctl.usecases import holding, homes, hosts, reservations, turns, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.entry import CLOCK_SLACK, begin
 from bmhctl.wants import dump_wants
-from tests.conftest import Bmhctl, Lab
+from tests.conftest import HOMES, SUFFIX, Bmhctl, Lab, made_in
 from tests.faults.figures import Figures
 
 HOUR = timedelta(hours=1)
 WRONG = {"an hour": HOUR, "a day": 24 * HOUR, "three years": timedelta(days=3 * 365)}
+
+
+@pytest.fixture(params=HOMES)
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """An empty inventory, once in each home."""
+    yield from made_in(request.param, tmp_path)
 
 
 @pytest.fixture
@@ -37,7 +43,7 @@ def fleet(lab: Lab) -> Lab:
 
 
 def home(lab: Lab) -> str:
-    return "toml" if lab.is_toml else "sqlite"
+    return next(home for home, suffix in SUFFIX.items() if suffix == lab.path.name)
 
 
 def as_(lab: Lab, actor: str) -> Inventory:
@@ -211,7 +217,7 @@ def test_every_command_works_on_what_happened_in_the_future(fleet: Lab, bmhctl: 
         *(["queue"], ["graph", "node1"], ["export"], ["list", "-o", "json"], ["reap", "--dry-run"], ["reap"]),
         *(["list", "--sort", "until"], ["reserve", "node4"], ["resume", "node2"], ["release", "node1"]),
     ]
-    ends = {" ".join(line): bmhctl("-i", str(fleet.path), *line) for line in lines}
+    ends = {" ".join(line): bmhctl("-i", fleet.location, *line) for line in lines}
 
     failed = {line: end for line, end in ends.items() if end.status != 0}
     figures("clock set back", home(fleet), tries=len(lines), faults=1, losses=len(failed))
@@ -222,7 +228,9 @@ def test_every_command_works_on_what_happened_in_the_future(fleet: Lab, bmhctl: 
     assert over == []
 
 
-def test_looking_for_what_is_over_costs_one_query_and_two_walks_of_an_index(lab: Lab) -> None:
+def test_looking_for_what_is_over_costs_one_query_and_two_walks_of_an_index(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab.db")
+    homes.init(lab.location)
     lab_context = lab.context()
     begin(lab_context)
     asked: list[str] = []
@@ -238,6 +246,7 @@ def test_looking_for_what_is_over_costs_one_query_and_two_walks_of_an_index(lab:
     plan = [str(row[-1]) for row in execute(f"EXPLAIN QUERY PLAN {sql}", [0, 0])]
     assert not [line for line in plan if line.startswith("SCAN")], plan
     assert len([line for line in plan if line.startswith("SEARCH reservations USING INDEX")]) == 2
+    lab.close()
 
 
 def test_an_inventory_from_before_renewals_were_kept_counts_from_the_grant(

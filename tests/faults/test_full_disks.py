@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SUFFIX, environment
+from tests.conftest import FILES, SUFFIX, environment
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
 from tests.faults.pictures import Picture, lay_out, look_at, take
@@ -85,7 +85,7 @@ def test_a_disk_in_trouble_at_any_change_costs_nothing(
     assert lost == []
 
 
-@pytest.mark.parametrize("home", SUFFIX)
+@pytest.mark.parametrize("home", FILES)
 @pytest.mark.parametrize("what", ["init", "copy"])
 def test_what_a_disk_in_trouble_keeps_from_being_made_whole_is_not_made_at_all(
     what: str, home: str, victims: Victims, folder: Path, figures: Figures
@@ -114,7 +114,7 @@ def test_what_a_disk_in_trouble_keeps_from_being_made_whole_is_not_made_at_all(
     assert lost == []
 
 
-@pytest.mark.parametrize("home", SUFFIX)
+@pytest.mark.parametrize("home", FILES)
 @pytest.mark.parametrize("what", ["init", "copy"])
 def test_a_new_inventory_whose_wal_can_not_be_moved_into_its_file_is_none_or_whole(
     what: str, home: str, victims: Victims, folder: Path, tmp_path: Path, figures: Figures
@@ -201,7 +201,7 @@ print(json.dumps([full, left, [bmhctl(*line) for line in lines]]))
 """
 
 
-@pytest.mark.parametrize("home", SUFFIX)
+@pytest.mark.parametrize("home", FILES)
 def test_on_a_disk_that_is_full_every_command_says_so_and_works_when_it_is_not(
     home: str, folder: Path, figures: Figures
 ) -> None:

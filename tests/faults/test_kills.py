@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SUFFIX
+from tests.conftest import FILES, SUFFIX
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
 from tests.faults.pictures import Picture, lay_out, look_at
@@ -57,7 +57,7 @@ def test_a_kill_at_any_change_leaves_a_command_whole_or_without_effect(
     assert seen == set(range(len(allowed))), "kills before, between and after the commits were all seen"
 
 
-@pytest.mark.parametrize("home", SUFFIX)
+@pytest.mark.parametrize("home", FILES)
 def test_a_kill_while_an_inventory_is_made_leaves_none_or_a_whole_one(
     home: str, victims: Victims, folder: Path, figures: Figures
 ) -> None:
@@ -78,8 +78,8 @@ def test_a_kill_while_an_inventory_is_made_leaves_none_or_a_whole_one(
     assert (lost, seen) == ([], {False, True})
 
 
-@pytest.mark.parametrize("destination", SUFFIX)
-@pytest.mark.parametrize("home", SUFFIX)
+@pytest.mark.parametrize("destination", FILES)
+@pytest.mark.parametrize("home", FILES)
 def test_a_kill_while_an_inventory_is_copied_leaves_no_copy_or_a_whole_one(
     home: str, destination: str, victims: Victims, folder: Path, figures: Figures
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SUFFIX
+from tests.conftest import FILES, SUFFIX
 from tests.faults.conftest import SCALE
 from tests.faults.disks import cuts
 from tests.faults.figures import Figures
@@ -73,7 +73,7 @@ def test_a_power_cut_at_any_moment_costs_nothing_that_was_acknowledged(
     assert seen >= {before, whole}, "cuts before and after the commit were both seen"
 
 
-@pytest.mark.parametrize("home", SUFFIX)
+@pytest.mark.parametrize("home", FILES)
 def test_a_power_cut_in_a_day_of_commands_costs_none_of_those_before(
     home: str, victims: Victims, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
@@ -101,7 +101,7 @@ def test_a_power_cut_in_a_day_of_commands_costs_none_of_those_before(
     assert (lost, len(seen)) == ([], len(pictures))
 
 
-@pytest.mark.parametrize("home", SUFFIX)
+@pytest.mark.parametrize("home", FILES)
 def test_a_power_cut_while_an_inventory_is_made_leaves_none_or_a_whole_one(
     home: str, victims: Victims, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
@@ -119,8 +119,8 @@ def test_a_power_cut_while_an_inventory_is_made_leaves_none_or_a_whole_one(
     assert lost == []
 
 
-@pytest.mark.parametrize("destination", SUFFIX)
-@pytest.mark.parametrize("home", SUFFIX)
+@pytest.mark.parametrize("destination", FILES)
+@pytest.mark.parametrize("home", FILES)
 def test_a_power_cut_while_an_inventory_is_copied_leaves_no_copy_or_a_whole_one(
     home: str, destination: str, victims: Victims, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SUFFIX
+from tests.conftest import FILES, SUFFIX
 from tests.faults.figures import Figures
 from tests.faults.pictures import lay_out, look_at, take
 from tests.faults.scenarios import start_of
@@ -38,7 +38,7 @@ def run(victims: Victims, folder: Path, line: Sequence[str], user: int = OTHER) 
 
 
 @pytest.mark.parametrize("what", FOLDERS)
-@pytest.mark.parametrize("home", SUFFIX)
+@pytest.mark.parametrize("home", FILES)
 def test_who_may_only_read_is_told_so_and_changes_nothing(
     home: str, what: str, victims: Victims, folder: Path, figures: Figures
 ) -> None:
@@ -68,7 +68,7 @@ def test_who_may_only_read_is_told_so_and_changes_nothing(
     assert run(victims, folder, ("-i", SUFFIX[home], "reserve", "-n", "1")).status == 0
 
 
-@pytest.mark.parametrize("home", SUFFIX)
+@pytest.mark.parametrize("home", FILES)
 def test_who_may_only_read_does_not_lock_out_the_owner(home: str, victims: Victims, folder: Path) -> None:
     # SQLite makes files beside an inventory for readers, too: they would be the reader's, and stay.
     lay_out(start_of("reserve", home), folder)

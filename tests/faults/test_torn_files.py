@@ -14,8 +14,8 @@ import pytest
 
 from bmhctl.api import Inventory
 from bmhctl.errors import InvalidError
-from bmhctl.stores import declaration
-from tests.conftest import SUFFIX, Lab
+from bmhctl.stores import tomlfile
+from tests.conftest import FILES, SUFFIX, Lab
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
 from tests.faults.pictures import Folder, Picture, lay_out, look_at, take
@@ -43,7 +43,7 @@ def as_it_is_when_used(folder: Path, home: str, *acts: Callable[[Inventory], obj
 # a WAL
 
 
-@pytest.mark.parametrize("home", SUFFIX)
+@pytest.mark.parametrize("home", FILES)
 def test_a_wal_that_is_torn_at_any_byte_of_its_last_frame_costs_just_its_last_commit(
     home: str, folder: Path, figures: Figures
 ) -> None:
@@ -73,7 +73,7 @@ def test_a_wal_that_is_torn_at_any_byte_of_its_last_frame_costs_just_its_last_co
     assert lost == []
 
 
-@pytest.mark.parametrize("home", SUFFIX)
+@pytest.mark.parametrize("home", FILES)
 def test_a_wal_that_is_torn_anywhere_is_as_if_only_the_commits_before_had_been(
     home: str, folder: Path, figures: Figures
 ) -> None:
@@ -114,7 +114,7 @@ def essence(picture: Picture) -> list[object]:
 def test_a_toml_file_that_is_cut_off_anywhere_is_refused_or_taken_at_its_word_and_no_state_is_lost(
     folder: Path, monkeypatch: pytest.MonkeyPatch, figures: Figures
 ) -> None:
-    monkeypatch.setattr(declaration, "_PATIENCE", 0)  # nobody is writing it any more
+    monkeypatch.setattr(tomlfile, "_PATIENCE", 0)  # nobody is writing it any more
     start, path = start_of("release", "toml"), folder / "lab.toml"
     lay_out(start, folder)
     before = look_at(path)
@@ -177,7 +177,7 @@ DAMAGES: dict[str, Callable[[Folder, Folder], Folder]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("home", SUFFIX)
+@pytest.mark.parametrize("home", FILES)
 def test_whatever_became_of_the_files_commands_work_or_say_what_is_wrong(
     home: str, damage: str, victims: Victims, folder: Path, figures: Figures
 ) -> None:
@@ -201,7 +201,7 @@ def test_whatever_became_of_the_files_commands_work_or_say_what_is_wrong(
         look_at(folder / SUFFIX[home])
 
 
-@pytest.mark.parametrize("home", SUFFIX)
+@pytest.mark.parametrize("home", FILES)
 def test_a_wal_without_its_file_is_not_played_into_a_new_one(home: str, victims: Victims, folder: Path) -> None:
     lay_out(start_of("reserve", home), folder)
     files = as_it_is_when_used(folder, home, lambda lab: lab.reserve("node1"))

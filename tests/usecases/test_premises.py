@@ -21,16 +21,13 @@ from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.reservations import wish_for
 from tests.breaking import a_host_in_each_state, everything, examined, found, unchecked
-from tests.conftest import SUFFIX, Lab, environment
+from tests.conftest import FILES, Lab, environment, made_in
 
 
-@pytest.fixture(params=("toml", "sqlite"))
+@pytest.fixture(params=FILES)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     """An empty inventory, once in each home that is files."""
-    made = Lab(tmp_path / SUFFIX[request.param])
-    homes.init(made.location)
-    yield made
-    made.remove()
+    yield from made_in(request.param, tmp_path)
 
 
 @pytest.fixture
