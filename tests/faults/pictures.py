@@ -1,8 +1,9 @@
 """What an inventory looks like when it is opened again: whole or not, and the same as another one or not."""
 
-from __future__ import time
+from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
