@@ -11,7 +11,9 @@ from typing import TypeVar
 
 import pytest
 
-from tests.conftest import environment
+from bmhctl.usecases import homes
+from tests.conftest import Lab, environment
+from tests.faults.scenarios import FILES
 from tests.faults.victims import Victims
 
 T = TypeVar("T")
@@ -35,6 +37,15 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     place = memory if os.access(memory, os.W_OK) else tmp_path
     with tempfile.TemporaryDirectory(dir=place, prefix="bmhctl-faults-") as made:
         yield Path(made)
+
+
+@pytest.fixture(params=FILES)
+def file_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """An empty inventory, once in each home that is a file."""
+    made = Lab(tmp_path / FILES[request.param])
+    homes.init(str(made.path))
+    yield made
+    made.close()
 
 
 def some(everything: Sequence[T], seed: object, share: float = SCALE) -> list[T]:
