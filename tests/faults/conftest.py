@@ -11,7 +11,9 @@ from typing import TypeVar
 
 import pytest
 
-from tests.conftest import FILES, Lab, environment, made_in
+from bmhctl.usecases import homes
+from tests.conftest import Lab, environment
+from tests.faults.scenarios import FILES
 from tests.faults.victims import Victims
 
 T = TypeVar("T")
@@ -38,9 +40,12 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(params=FILES)
-def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    """An empty inventory, once in each home that is files."""
-    yield from made_in(request.param, tmp_path)
+def file_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """An empty inventory, once in each home that is a file."""
+    made = Lab(tmp_path / FILES[request.param])
+    homes.init(str(made.path))
+    yield made
+    made.close()
 
 
 def some(everything: Sequence[T], seed: object, share: float = SCALE) -> list[T]:

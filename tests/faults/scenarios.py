@@ -11,8 +11,11 @@ from pathlib import Path
 
 from bmhctl.api import Inventory
 from bmhctl.usecases import homes, queue, reservations
-from tests.conftest import FILES, SUFFIX, Lab
-from tests.faults.pictures import Folder, take
+from tests.conftest import Lab
+from tests.faults.pictures import Folder, lay_out, take
+
+FILES = {"toml": "lab.toml", "sqlite": "lab.db"}
+"""The homes that are files."""
 
 TOKEN = "r-00000000"
 
@@ -47,7 +50,7 @@ class Scenario:
     line: tuple[str, ...]
     before: Callable[[Lab], object] = lambda lab: None
     between: tuple[str, ...] | None = None
-    homes: tuple[str, ...] = FILES
+    homes: tuple[str, ...] = tuple(FILES)
 
 
 def of(lab: Lab) -> Inventory:
@@ -105,15 +108,28 @@ CASES = [(name, home) for name, scenario in SCENARIOS.items() for home in scenar
 def start_of(name: str, home: str) -> Folder:
     """The files from which a scenario starts."""
     with tempfile.TemporaryDirectory() as folder:
-        lab = Lab(Path(folder) / SUFFIX[home])
+        lay_out(_base(home), Path(folder))
+        lab = Lab(Path(folder) / FILES[home])
+        lab.clock.now = datetime.now(UTC)
+        SCENARIOS[name].before(lab)
+        lab.close()
+        return take(lab.path.parent)
+
+
+@cache
+def _base(home: str) -> Folder:
+    """Three hosts that are available and one that is not, with a check and a cleanup."""
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Lab(Path(folder) / FILES[home])
         lab.clock.now = datetime.now(UTC)
         homes.init(str(lab.path))
         lab.policy(POLICY)
         for number in range(1, 5):
             of(lab).add(f"node{number}", mac=f"52:54:00:00:00:0{number}", labels={"rack": "r1"})
         of(lab).ready("node1", "node2", "node3")
-        SCENARIOS[name].before(lab)
+        hosts = of(lab).hosts()
         lab.close()
+        assert [host.state for host in hosts] == ["available"] * 3 + ["initial"]
         (lab.path.parent / "metal.yaml").write_text(MANIFEST, encoding="utf-8")
         (lab.path.parent / "policy.toml").write_text('[defaults]\nttl = "9h"\n', encoding="utf-8")
         return take(lab.path.parent)

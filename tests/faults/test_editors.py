@@ -28,7 +28,7 @@ from tests.faults.pictures import check
 from tests.faults.victims import End, Victims
 
 PROCESSES = 4
-EDITS = round(50 * SCALE)
+EDITS = round(30 * SCALE)
 STATUSES = {*range(13)} - {1}
 
 POLICY = """

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FILES, SUFFIX, environment
+from tests.conftest import environment
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
 from tests.faults.pictures import Picture, lay_out, look_at, take
-from tests.faults.scenarios import CASES, SCENARIOS, start_of
+from tests.faults.scenarios import CASES, FILES, SCENARIOS, start_of
 from tests.faults.victims import End, Victims, record
 
 SHARE = 1 if SCALE >= 1 else SCALE / 8
@@ -46,8 +46,8 @@ def wrong_with(end: End) -> str | None:
 def test_a_disk_in_trouble_at_any_change_costs_nothing(
     name: str, home: str, victims: Victims, folder: Path, figures: Figures
 ) -> None:
-    scenario, start, path = SCENARIOS[name], start_of(name, home), folder / SUFFIX[home]
-    line = ("-i", SUFFIX[home], *scenario.line)
+    scenario, start, path = SCENARIOS[name], start_of(name, home), folder / FILES[home]
+    line = ("-i", FILES[home], *scenario.line)
 
     def after(*lines: tuple[str, ...]) -> tuple[Picture, int]:
         lay_out(start, folder)
@@ -55,7 +55,7 @@ def test_a_disk_in_trouble_at_any_change_costs_nothing(
         return look_at(path), sum(changes)
 
     (before, _), (whole, total) = after(), after(line)
-    allowed = [before, *([after(("-i", SUFFIX[home], *scenario.between))[0]] if scenario.between else []), whole]
+    allowed = [before, *([after(("-i", FILES[home], *scenario.between))[0]] if scenario.between else []), whole]
 
     def tried(trouble: str, refuse_at: int) -> str | None:
         lay_out(start, folder)
@@ -91,19 +91,19 @@ def test_what_a_disk_in_trouble_keeps_from_being_made_whole_is_not_made_at_all(
     what: str, home: str, victims: Victims, folder: Path, figures: Figures
 ) -> None:
     start = {"from.db": start_of("release", "sqlite")["lab.db"]} if what == "copy" else {}
-    line = ("copy", "from.db", SUFFIX[home]) if what == "copy" else ("-i", SUFFIX[home], "init")
+    line = ("copy", "from.db", FILES[home]) if what == "copy" else ("-i", FILES[home], "init")
     lay_out(start, folder)
     total = victims.run(folder, line).changes
-    whole = look_at(folder / SUFFIX[home])
+    whole = look_at(folder / FILES[home])
 
     lost, chosen = [], some(list(itertools.product(TROUBLES, range(total))), (what, home), SHARE)
     for trouble, refuse_at in chosen:
         lay_out(start, folder)
         end = victims.run(folder, line, refuse_at=refuse_at, **TROUBLES[trouble])
         wrong = wrong_with(end)
-        is_there = (folder / SUFFIX[home]).exists()
+        is_there = (folder / FILES[home]).exists()
         try:
-            if (is_there and look_at(folder / SUFFIX[home]) != whole) or (end.status == 0 and not is_there):
+            if (is_there and look_at(folder / FILES[home]) != whole) or (end.status == 0 and not is_there):
                 wrong = f"half there after {end}"
         except AssertionError as error:
             wrong = f"{error} after {end}"
@@ -121,10 +121,10 @@ def test_a_new_inventory_whose_wal_can_not_be_moved_into_its_file_is_none_or_who
 ) -> None:
     # Closing a SQLite database does that, and when it can't, closing says nothing.
     start = {"from.db": start_of("release", "sqlite")["lab.db"]} if what == "copy" else {}
-    line = ("copy", "from.db", SUFFIX[home]) if what == "copy" else ("-i", SUFFIX[home], "init")
+    line = ("copy", "from.db", FILES[home]) if what == "copy" else ("-i", FILES[home], "init")
     lay_out(start, folder)
     assert victims.run(folder, line, record=tmp_path / "changes").status == 0
-    whole = look_at(folder / SUFFIX[home])
+    whole = look_at(folder / FILES[home])
     changes = [change for change, _, _ in record(tmp_path / "changes")]
     wals = [number for number, change in enumerate(changes) if change.path.endswith(".partial-wal")]
     moving = [
@@ -139,7 +139,7 @@ def test_a_new_inventory_whose_wal_can_not_be_moved_into_its_file_is_none_or_who
     for trouble, refuse_at in chosen:
         lay_out(start, folder)
         end = victims.run(folder, line, refuse_at=refuse_at, **TROUBLES[trouble])
-        if end.status == 0 and look_at(folder / SUFFIX[home]) != whole:
+        if end.status == 0 and look_at(folder / FILES[home]) != whole:
             lost.append((trouble, refuse_at))
         if end.status and (end.status != 11 or (folder / database).exists()):
             lost.append((trouble, refuse_at))
@@ -176,28 +176,32 @@ def test_a_toml_file_that_can_only_be_written_by_half_stays_as_it_was(
 
 
 FULL = """
-import json, os, subprocess, sys, time
+import json, os, subprocess, sys
+from pathlib import Path
+from tests.faults.victims import Victims
+
 start, lines = sys.argv[1], json.loads(sys.argv[2])
 disk = start + ".disk"
 os.mkdir(disk)
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "none", disk], check=True)
 subprocess.run(f"cp {start}/* {disk}/", shell=True, check=True)
-os.chdir(disk)
+victims = Victims(dict(os.environ))
 
-def bmhctl(*args):
-    done = subprocess.run([sys.executable, "-m", "bmhctl", *args], capture_output=True, text=True)
-    return [done.returncode, done.stderr]
+def bmhctl(*line):
+    end = victims.run(Path(disk), line)
+    return [end.status, end.stderr]
 
-with open("filler", "wb", buffering=0) as filler:
+with open(disk + "/filler", "wb", buffering=0) as filler:
     try:
         while True:
             filler.write(bytes(512))
     except OSError:
         pass
 full = [bmhctl(*line) for line in lines]
-left = sorted(name for name in os.listdir() if name != "filler")
-os.unlink("filler")
+left = sorted(name for name in os.listdir(disk) if name != "filler")
+os.unlink(disk + "/filler")
 print(json.dumps([full, left, [bmhctl(*line) for line in lines]]))
+victims.close()
 """
 
 
@@ -211,14 +215,14 @@ def test_on_a_disk_that_is_full_every_command_says_so_and_works_when_it_is_not(
         pytest.skip("no mount of its own is to be had here: there is no small disk to fill")
     lay_out(start_of("reserve", home), folder)
     lines = [
-        *(["-i", SUFFIX[home], *line] for line in (["list"], ["reserve", "-n", "1"], ["ready", "node4"], *EDITS)),
+        *(["-i", FILES[home], *line] for line in (["list"], ["reserve", "-n", "1"], ["ready", "node4"], *EDITS)),
         ["-i", "new.toml", "init"],
-        ["copy", SUFFIX[home], "copy.db"],
+        ["copy", FILES[home], "copy.db"],
     ]
     done = subprocess.run(
         [*own, sys.executable, "-c", FULL, str(folder), json.dumps(lines)],
         cwd=Path(__file__).parents[2],
-        env={**environment(), "PYTHONPATH": str(Path(__file__).parents[2])},
+        env=environment(),
         capture_output=True,
         text=True,
         check=True,

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FILES, SUFFIX
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
 from tests.faults.pictures import Picture, lay_out, look_at
-from tests.faults.scenarios import CASES, SCENARIOS, start_of
+from tests.faults.scenarios import CASES, FILES, SCENARIOS, start_of
 from tests.faults.victims import Victims, record
 
 
@@ -21,8 +20,8 @@ from tests.faults.victims import Victims, record
 def test_a_kill_at_any_change_leaves_a_command_whole_or_without_effect(
     name: str, home: str, victims: Victims, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
-    scenario, start, path = SCENARIOS[name], start_of(name, home), folder / SUFFIX[home]
-    line = ("-i", SUFFIX[home], *scenario.line)
+    scenario, start, path = SCENARIOS[name], start_of(name, home), folder / FILES[home]
+    line = ("-i", FILES[home], *scenario.line)
 
     def after(*lines: tuple[str, ...], **fault: object) -> Picture:
         lay_out(start, folder)
@@ -32,13 +31,13 @@ def test_a_kill_at_any_change_leaves_a_command_whole_or_without_effect(
         return look_at(path)
 
     before, whole = after(), after(line, record=tmp_path / "changes")
-    allowed = [before, *([after(("-i", SUFFIX[home], *scenario.between))] if scenario.between else []), whole]
+    allowed = [before, *([after(("-i", FILES[home], *scenario.between))] if scenario.between else []), whole]
     changes = [change.kind for change, _, _ in record(tmp_path / "changes")[:-1]]
     writes = [number for number, kind in enumerate(changes) if kind == "write"]
     others = [number for number, kind in enumerate(changes) if kind != "write"]
 
     seen, lost = set(), []
-    chosen = sorted([*some(others, (name, home), 2 * SCALE), *some(writes, (name, home))])
+    chosen = sorted([*some(others, (name, home), SCALE), *some(writes, (name, home))])
     for kill_at in chosen:
         lay_out(start, folder)
         end = victims.run(folder, line, kill_at=kill_at, halfway=True)
@@ -61,17 +60,17 @@ def test_a_kill_at_any_change_leaves_a_command_whole_or_without_effect(
 def test_a_kill_while_an_inventory_is_made_leaves_none_or_a_whole_one(
     home: str, victims: Victims, folder: Path, figures: Figures
 ) -> None:
-    line = ("-i", SUFFIX[home], "init")
+    line = ("-i", FILES[home], "init")
     total = victims.run(folder, line).changes
-    empty = look_at(folder / SUFFIX[home])
+    empty = look_at(folder / FILES[home])
 
     lost, seen = [], set()
     chosen = some(range(total), home)
     for kill_at in chosen:
         lay_out({}, folder)
         assert victims.run(folder, line, kill_at=kill_at).is_killed
-        seen.add(is_there := (folder / SUFFIX[home]).exists())
-        if is_there and look_at(folder / SUFFIX[home]) != empty:
+        seen.add(is_there := (folder / FILES[home]).exists())
+        if is_there and look_at(folder / FILES[home]) != empty:
             lost.append(kill_at)
 
     figures("killed in a commit", home, tries=len(chosen), faults=len(chosen), losses=len(lost))
@@ -83,11 +82,10 @@ def test_a_kill_while_an_inventory_is_made_leaves_none_or_a_whole_one(
 def test_a_kill_while_an_inventory_is_copied_leaves_no_copy_or_a_whole_one(
     home: str, destination: str, victims: Victims, folder: Path, figures: Figures
 ) -> None:
-    start, copy = start_of("release", home), folder / f"copy-{SUFFIX[destination]}"
-    line = ("copy", SUFFIX[home], copy.name)
+    start, copy = start_of("release", home), folder / f"copy-{FILES[destination]}"
+    line = ("copy", FILES[home], copy.name)
     lay_out(start, folder)
-    original = look_at(folder / SUFFIX[home])
-    lay_out(start, folder)  # whoever looks first notes how the file looks, and writes that
+    original = look_at(folder / FILES[home])
     end = victims.run(folder, line)
     assert end.status == 0, end
     whole = look_at(copy)
@@ -99,7 +97,7 @@ def test_a_kill_while_an_inventory_is_copied_leaves_no_copy_or_a_whole_one(
         lay_out(start, folder)
         assert victims.run(folder, line, kill_at=kill_at).is_killed
         seen.add(is_there := copy.exists())
-        if (is_there and look_at(copy) != whole) or look_at(folder / SUFFIX[home]) != original:
+        if (is_there and look_at(copy) != whole) or look_at(folder / FILES[home]) != original:
             lost.append(kill_at)
 
     figures("killed in a commit", home, tries=len(chosen), faults=len(chosen), losses=len(lost))

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FILES, SUFFIX
 from tests.faults.conftest import SCALE
 from tests.faults.disks import cuts
 from tests.faults.figures import Figures
 from tests.faults.pictures import Folder, Picture, lay_out, look_at
-from tests.faults.scenarios import CASES, SCENARIOS, start_of
+from tests.faults.scenarios import CASES, FILES, SCENARIOS, start_of
 from tests.faults.victims import Victims, record
+
+SHARE = 1 if SCALE >= 1 else SCALE / 2
 
 DAY = (
     ("reserve", "-n", "2", "--for", "one"),
@@ -37,7 +38,7 @@ def opened(found: Folder, folder: Path, home: str, dice: random.Random) -> Pictu
     rubbish = {name.removesuffix("-wal") + "-shm": dice.randbytes(32768) for name in found if name.endswith("-wal")}
     lay_out({**found, **rubbish}, folder)
     try:
-        return look_at(folder / SUFFIX[home])
+        return look_at(folder / FILES[home])
     except AssertionError as error:
         return str(error)
 
@@ -52,16 +53,16 @@ def test_a_power_cut_at_any_moment_costs_nothing_that_was_acknowledged(
     between = []
     if scenario.between:
         lay_out(start, folder)
-        victims.run(folder, ("-i", SUFFIX[home], *scenario.between))
-        between = [look_at(folder / SUFFIX[home])]
+        victims.run(folder, ("-i", FILES[home], *scenario.between))
+        between = [look_at(folder / FILES[home])]
     lay_out(start, folder)
-    held = {"keep_open": SUFFIX[home]} if is_kept_open else {}
-    end = victims.run(folder, ("-i", SUFFIX[home], *scenario.line), record=tmp_path / "changes", **held)
+    held = {"keep_open": FILES[home]} if is_kept_open else {}
+    end = victims.run(folder, ("-i", FILES[home], *scenario.line), record=tmp_path / "changes", **held)
     assert end.status == 0, end
-    whole = look_at(folder / SUFFIX[home])
+    whole = look_at(folder / FILES[home])
 
     dice, tries, seen, lost = random.Random(name), 0, set(), []
-    for number, mode, said, found in cuts(start, record(tmp_path / "changes"), name, SCALE):
+    for number, mode, said, found in cuts(start, record(tmp_path / "changes"), name, SHARE):
         tries += 1
         picture = opened(found, folder, home, dice)
         seen.add(picture)
@@ -77,8 +78,8 @@ def test_a_power_cut_at_any_moment_costs_nothing_that_was_acknowledged(
 def test_a_power_cut_in_a_day_of_commands_costs_none_of_those_before(
     home: str, victims: Victims, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
-    start, path = start_of("reserve", home), folder / SUFFIX[home]
-    lines = [("-i", SUFFIX[home], *line) for line in DAY]
+    start, path = start_of("reserve", home), folder / FILES[home]
+    lines = [("-i", FILES[home], *line) for line in DAY]
     lay_out(start, folder)
     pictures: list[Picture | str] = [look_at(path)]
     for line in lines:
@@ -86,10 +87,10 @@ def test_a_power_cut_in_a_day_of_commands_costs_none_of_those_before(
         pictures.append(look_at(path))
     lay_out(start, folder)
     # others keep it open, so that the WAL outlives the commands; it is checkpointed in the middle of them
-    victims.run(folder, *lines, record=tmp_path / "changes", keep_open=SUFFIX[home], checkpoint=20)
+    victims.run(folder, *lines, record=tmp_path / "changes", keep_open=FILES[home], checkpoint=20)
 
     dice, tries, lost, seen = random.Random(home), 0, [], set()
-    for number, mode, said, found in cuts(start, record(tmp_path / "changes"), home, SCALE):
+    for number, mode, said, found in cuts(start, record(tmp_path / "changes"), home, SHARE):
         tries += 1
         picture = opened(found, folder, home, dice)
         if picture not in pictures[said : said + 2]:
@@ -105,13 +106,13 @@ def test_a_power_cut_in_a_day_of_commands_costs_none_of_those_before(
 def test_a_power_cut_while_an_inventory_is_made_leaves_none_or_a_whole_one(
     home: str, victims: Victims, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
-    assert victims.run(folder, ("-i", SUFFIX[home], "init"), record=tmp_path / "changes").status == 0
-    whole, tries, lost = look_at(folder / SUFFIX[home]), 0, []
+    assert victims.run(folder, ("-i", FILES[home], "init"), record=tmp_path / "changes").status == 0
+    whole, tries, lost = look_at(folder / FILES[home]), 0, []
 
     dice = random.Random(home)
-    for number, mode, said, found in cuts({}, record(tmp_path / "changes"), home, SCALE):
+    for number, mode, said, found in cuts({}, record(tmp_path / "changes"), home, SHARE):
         tries += 1
-        picture = opened(found, folder, home, dice) if SUFFIX[home] in found else "none"
+        picture = opened(found, folder, home, dice) if FILES[home] in found else "none"
         if picture not in ([whole] if said else [whole, "none"]):
             lost.append((number, mode, picture))
 
@@ -124,14 +125,14 @@ def test_a_power_cut_while_an_inventory_is_made_leaves_none_or_a_whole_one(
 def test_a_power_cut_while_an_inventory_is_copied_leaves_no_copy_or_a_whole_one(
     home: str, destination: str, victims: Victims, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
-    start, copy = start_of("release", home), f"copy-{SUFFIX[destination]}"
+    start, copy = start_of("release", home), f"copy-{FILES[destination]}"
     before = opened(start, folder, home, random.Random(0))
     lay_out(start, folder)
-    assert victims.run(folder, ("copy", SUFFIX[home], copy), record=tmp_path / "changes").status == 0
+    assert victims.run(folder, ("copy", FILES[home], copy), record=tmp_path / "changes").status == 0
     whole, tries, lost = look_at(folder / copy), 0, []
 
     dice = random.Random(home)
-    for number, mode, said, found in cuts(start, record(tmp_path / "changes"), home, SCALE):
+    for number, mode, said, found in cuts(start, record(tmp_path / "changes"), home, SHARE):
         tries += 1
         original = opened(found, folder, home, dice)
         try:

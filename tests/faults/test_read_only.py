@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FILES, SUFFIX
 from tests.faults.figures import Figures
 from tests.faults.pictures import lay_out, look_at, take
-from tests.faults.scenarios import start_of
+from tests.faults.scenarios import FILES, start_of
 from tests.faults.victims import End, Victims
 
 IS_ROOT = os.geteuid() == 0
@@ -48,7 +47,7 @@ def test_who_may_only_read_is_told_so_and_changes_nothing(
         path.chmod(FOLDERS[what][1])
     folder.chmod(FOLDERS[what][0])
     try:
-        ends = {line: run(victims, folder, ("-i", SUFFIX[home], *line)) for line in LINES}
+        ends = {line: run(victims, folder, ("-i", FILES[home], *line)) for line in LINES}
         if what != "the files":
             ends["init",] = run(victims, folder, ("-i", "new.db", "init"))
         left = take(folder)
@@ -65,7 +64,7 @@ def test_who_may_only_read_is_told_so_and_changes_nothing(
     assert left == start
     for path in folder.iterdir():
         path.chmod(0o666)
-    assert run(victims, folder, ("-i", SUFFIX[home], "reserve", "-n", "1")).status == 0
+    assert run(victims, folder, ("-i", FILES[home], "reserve", "-n", "1")).status == 0
 
 
 @pytest.mark.parametrize("home", FILES)
@@ -77,11 +76,11 @@ def test_who_may_only_read_does_not_lock_out_the_owner(home: str, victims: Victi
         path.chmod(0o644 if IS_ROOT else 0o444)
         os.chown(path, OWNER, -1)
 
-    run(victims, folder, ("-i", SUFFIX[home], "list"))
+    run(victims, folder, ("-i", FILES[home], "list"))
 
     for path in folder.iterdir():
         if not IS_ROOT:
             path.chmod(0o644)
-    end = run(victims, folder, ("-i", SUFFIX[home], "reserve", "-n", "1"), user=OWNER)
+    end = run(victims, folder, ("-i", FILES[home], "reserve", "-n", "1"), user=OWNER)
     assert (end.status, end.stderr) == (0, "")
-    look_at(folder / SUFFIX[home])
+    look_at(folder / FILES[home])

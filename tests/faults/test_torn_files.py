@@ -14,12 +14,12 @@ import pytest
 
 from bmhctl.api import Inventory
 from bmhctl.errors import InvalidError
-from bmhctl.stores import tomlfile
-from tests.conftest import FILES, SUFFIX, Lab
+from bmhctl.stores import declaration
+from tests.conftest import Lab
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
 from tests.faults.pictures import Folder, Picture, lay_out, look_at, take
-from tests.faults.scenarios import start_of
+from tests.faults.scenarios import FILES, start_of
 from tests.faults.victims import Victims
 
 STATE = {"toml": "lab.state.db", "sqlite": "lab.db"}
@@ -31,7 +31,7 @@ STATUSES = {*range(13)} - {1}
 
 def as_it_is_when_used(folder: Path, home: str, *acts: Callable[[Inventory], object]) -> Folder:
     """The files while an inventory is open and things happen: with its WAL."""
-    lab = Lab(folder / SUFFIX[home])
+    lab = Lab(folder / FILES[home])
     inventory = Inventory(lab.context("alice"))
     for act in acts:
         act(inventory)
@@ -51,7 +51,7 @@ def test_a_wal_that_is_torn_at_any_byte_of_its_last_frame_costs_just_its_last_co
     acts = [lambda lab: lab.reserve("node1"), lambda lab: lab.maintain("node2", reason="disk")]
     files = as_it_is_when_used(folder, home, *acts)
     wal = files[f"{STATE[home]}-wal"]
-    path = folder / SUFFIX[home]
+    path = folder / FILES[home]
     lay_out(files, folder)
     whole = look_at(path)
     lay_out(start_of("reserve", home), folder)
@@ -62,7 +62,7 @@ def test_a_wal_that_is_torn_at_any_byte_of_its_last_frame_costs_just_its_last_co
 
     dice, lost = random.Random(home), []
     frame = len(wal) - FRAME
-    offsets = sorted({*range(25), *some(range(FRAME), home, SCALE / 4)})
+    offsets = sorted({*range(25), *some(range(FRAME), home, 1 if SCALE >= 1 else SCALE / 10)})
     for offset in offsets:
         kept, rest = wal[: frame + offset], FRAME - offset
         for end in (b"", bytes(rest), dice.randbytes(rest)):
@@ -77,7 +77,7 @@ def test_a_wal_that_is_torn_at_any_byte_of_its_last_frame_costs_just_its_last_co
 def test_a_wal_that_is_torn_anywhere_is_as_if_only_the_commits_before_had_been(
     home: str, folder: Path, figures: Figures
 ) -> None:
-    path = folder / SUFFIX[home]
+    path = folder / FILES[home]
     acts = [
         lambda lab: lab.reserve("node1"),
         lambda lab: lab.maintain("node2", reason="disk"),
@@ -114,7 +114,7 @@ def essence(picture: Picture) -> list[object]:
 def test_a_toml_file_that_is_cut_off_anywhere_is_refused_or_taken_at_its_word_and_no_state_is_lost(
     folder: Path, monkeypatch: pytest.MonkeyPatch, figures: Figures
 ) -> None:
-    monkeypatch.setattr(tomlfile, "_PATIENCE", 0)  # nobody is writing it any more
+    monkeypatch.setattr(declaration, "_PATIENCE", 0)  # nobody is writing it any more
     start, path = start_of("release", "toml"), folder / "lab.toml"
     lay_out(start, folder)
     before = look_at(path)
@@ -192,13 +192,13 @@ def test_whatever_became_of_the_files_commands_work_or_say_what_is_wrong(
     lay_out(named(found, "STATE", STATE[home]), folder)
 
     lines = (["list"], ["status"], ["history"], ["reserve", "-n", "1"], ["ready", "node4"], ["cordon", "node3"])
-    ends = [victims.run(folder, ("-i", SUFFIX[home], *line)) for line in lines]
+    ends = [victims.run(folder, ("-i", FILES[home], *line)) for line in lines]
 
     wrong = [end for end in ends if end.status not in STATUSES or "Traceback" in end.stderr]
     figures("lost files", home, tries=len(ends), faults=1, losses=len(wrong))
     assert wrong == []
     if not any(end.status for end in ends):
-        look_at(folder / SUFFIX[home])
+        look_at(folder / FILES[home])
 
 
 @pytest.mark.parametrize("home", FILES)
@@ -208,12 +208,12 @@ def test_a_wal_without_its_file_is_not_played_into_a_new_one(home: str, victims:
     left = {name: content for name, content in files.items() if name != STATE[home]}
     lay_out(left, folder)
     line = ("list",) if home == "toml" else ("init",)
-    end = victims.run(folder, ("-i", SUFFIX[home], *line))
+    end = victims.run(folder, ("-i", FILES[home], *line))
     assert (end.status, take(folder)) == (10, left)
     assert f"{STATE[home]} is missing, but {STATE[home]}-wal, which belongs to it, is there" in end.stderr
 
     (folder / f"{STATE[home]}-wal").unlink()
-    assert victims.run(folder, ("-i", SUFFIX[home], *line)).status == 0
+    assert victims.run(folder, ("-i", FILES[home], *line)).status == 0
 
 
 def test_a_state_file_that_is_older_than_its_toml_file_lets_in_anew_what_it_does_not_know(

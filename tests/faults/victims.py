@@ -7,6 +7,7 @@ hundredths of a second, and is a process of its own all the same. The parent run
 from __future__ import annotations
 
 import errno
+import gc
 import importlib
 import json
 import mmap
@@ -129,6 +130,7 @@ def _serve() -> None:
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     _warm_up()
+    gc.freeze()  # children share what is there already as long as nobody looks at it
     for request in sys.stdin:
         sys.stdout.write(json.dumps(_answer(json.loads(request))) + "\n")
         sys.stdout.flush()
