@@ -19,6 +19,8 @@ from bmhctl.usecases import homes
 from bmhctl.usecases.context import Context
 from tests.postgres import VARIABLE, Server, drop_schema, schema_url
 
+pytest_plugins = ("tests.faults.figures",)
+
 settings.register_profile(
     "default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
