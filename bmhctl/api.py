@@ -103,7 +103,7 @@ class Inventory:
     def hosts(self, *names: str, selector: str | None = None, states: Iterable[State] = ()) -> list[Host]:
         """The hosts that are meant, all if nothing is named; raises ``NotFoundError`` for a name that is not there."""
         from bmhctl.errors import combine
-        from bmhctl.usecases.hosts import list_hosts
+        from bmhctl.usecases.looking import list_hosts
 
         found = list_hosts(self._context, _choice(names, selector, states))
         error = combine(found.missing)
@@ -113,7 +113,7 @@ class Inventory:
 
     def host(self, name: str) -> Host:
         """One host; raises ``NotFoundError``."""
-        from bmhctl.usecases.hosts import show
+        from bmhctl.usecases.looking import show
 
         return show(self._context, name).host
 
@@ -131,7 +131,7 @@ class Inventory:
 
     def why(self, name: str) -> Why:
         """Why a host is where it is, and what is open to it."""
-        from bmhctl.usecases.looking import why
+        from bmhctl.usecases.explaining import why
 
         return why(self._context, name)
 
@@ -180,7 +180,7 @@ class Inventory:
 
     def ready(self, *names: str, selector: str | None = None) -> Outcomes:
         """Runs the readiness checks, and makes hosts that pass available."""
-        from bmhctl.usecases.verbs import ready
+        from bmhctl.usecases.stepped import ready
 
         return _done(ready(self._context, _choice(names, selector)))
 
@@ -291,7 +291,7 @@ class Inventory:
 
     def reset(self, *names: str, selector: str | None = None) -> Outcomes:
         """Runs the cleanup, and makes hosts that it cleaned initial."""
-        from bmhctl.usecases.verbs import reset
+        from bmhctl.usecases.stepped import reset
 
         return _done(reset(self._context, _choice(names, selector)))
 
@@ -305,7 +305,7 @@ class Inventory:
 
     def resume(self, *names: str, selector: str | None = None, everyones: bool = False) -> Outcomes:
         """Closes the actor's reasons, or everybody's, and moves hosts that have none left."""
-        from bmhctl.usecases.verbs import resume
+        from bmhctl.usecases.stepped import resume
 
         return _done(resume(self._context, _choice(names, selector), everyones=everyones))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+from bmhctl.frozen import Frozen, field
 
 
 class State(StrEnum):
@@ -53,8 +54,7 @@ Fact = str | int
 """The value of a hardware fact: a text, a number, or a size such as ``256GiB``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bmc:
+class Bmc(Frozen):
     """How to reach a host's baseboard management controller.
 
     ``credentials`` is a reference (``env:NAME``, ``file:PATH``, ``command:…``), never a secret itself.
@@ -67,8 +67,7 @@ class Bmc:
     verify_tls: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class HostSpec:
+class HostSpec(Frozen):
     """What a person declares about a host; the lifecycle never changes it."""
 
     name: str
@@ -80,8 +79,7 @@ class HostSpec:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Frozen):
     """Who set something aside, when and why: a cordon, or one reason for a maintenance.
 
     ``until`` is when it should be over (a note, not a timer). ``quarantine`` marks a reason that bmhctl gave
@@ -105,12 +103,12 @@ class End(StrEnum):
     HANDED_OVER = "handed-over"
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(Frozen):
     """One owner's right to some hosts; its id is the fencing token.
 
     Open while ``ended_at`` is None; valid while open and before ``expires_at`` (None: it never expires).
     ``wants`` is what was asked for, ``request_id`` the caller's own name for the request, unique for an owner.
+    ``renewed_at`` is when the lease was last counted anew (None: never since it was made).
     """
 
     id: str
@@ -124,6 +122,12 @@ class Reservation:
     end: End | None = None
     wants: str | None = None
     request_id: str | None = None
+    renewed_at: datetime | None = None
+
+    @property
+    def counted_from(self) -> datetime:
+        """The moment from which the lease was granted to its end."""
+        return self.renewed_at or self.created_at
 
     def is_open(self) -> bool:
         """Whether nobody and nothing has ended it."""
@@ -138,8 +142,7 @@ class Reservation:
         return self.ended_at is None and (self.expires_at is None or now < self.expires_at)
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(Frozen):
     """A place in the queue for hosts; a smaller ``id`` is older and goes first.
 
     ``wants`` is what is asked for. ``deadline`` is when its owner stops waiting (None: never), ``refreshed_at``
@@ -158,8 +161,7 @@ class Ticket:
     id: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Frozen):
     """One host: what is declared about it, and where it is in its life.
 
     ``came_from`` is the state before maintenance; ``since`` is when the present state began; ``used_at`` is
@@ -187,8 +189,7 @@ class Host:
         return self.spec.name
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Frozen):
     """One line of a host's history; ``source`` is the previous event's ``dest`` (None: outside the inventory)."""
 
     host: str
@@ -219,8 +220,7 @@ class Power(StrEnum):
     STATUS = "status"
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
+class CheckResult(Frozen):
     """What one check or cleanup step said of one host; ``seconds`` is how long it took, ``at`` when it ended."""
 
     step: str
@@ -230,8 +230,7 @@ class CheckResult:
     at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(Frozen):
     """A host that a file brings, with the state it has there.
 
     ``host.reservation`` with an empty id is a claim made elsewhere (its owner is the consumer there).
@@ -243,8 +242,7 @@ class Arrival:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cargo:
+class Cargo(Frozen):
     """What the files of one import brought: hosts, what was passed over and why, what looks odd, a policy."""
 
     arrivals: tuple[Arrival, ...]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
 from bmhctl.errors import InvalidError, UsageError
+from bmhctl.frozen import Frozen, replace
 from bmhctl.model import HostSpec
+from bmhctl.patterns import pattern
 from bmhctl.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.units import parse_duration
 
 POLICY_KEYS = ("defaults", "checks", "cleanup")
 """The top-level tables of a policy."""
 
-PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_./-]*)\}")
+PLACEHOLDER = pattern(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_./-]*)\}")
 """What is substituted in a command's arguments: ``{name}``, ``{labels.rack}``; ``{{`` stands for a brace."""
 
 _PLACEHOLDERS = ("name", "address", "mac", "bmc.address", "bmc.type", "bmc.system_id", "labels.KEY", "hardware.KEY")
@@ -31,8 +32,7 @@ class StepKind(StrEnum):
     REDFISH = "redfish"
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Frozen):
     """What an ``http`` step asks for: a URL that answers with this status, and holds the text if one is given."""
 
     url: str
@@ -40,8 +40,7 @@ class Page:
     text: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(Frozen):
     """What a ``redfish`` step asks of a BMC: a health and a power state; as a cleanup (``acts``) it brings them about.
 
     ``reset`` is a reset of Redfish's own name, such as ``ForceRestart``.
@@ -53,8 +52,7 @@ class Demand:
     acts: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Frozen):
     """One readiness check or cleanup step.
 
     ``command`` is an argument list (kind command), ``port`` a TCP port (kind tcp), ``page`` what is asked for (kind
@@ -77,8 +75,7 @@ class Step:
         return self.selector.fits(spec)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Frozen):
     """What an inventory asks of its hosts and its users; a ``ttl`` or ``max_ttl`` of None is "no end"."""
 
     ttl: timedelta | None = timedelta(hours=4)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
-from bmhctl.errors import BmhctlError, ExitStatus, combine
+from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, combine
+from bmhctl.frozen import Frozen
 from bmhctl.model import CheckResult, Event, Host, Reservation, State, Ticket, Verb
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Frozen):
     """What became of one host under one command.
 
     ``changed`` is False when there was nothing to do; ``source`` and ``state`` are where it was and is (None:
@@ -28,8 +28,7 @@ class Outcome:
     error: BmhctlError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcomes:
+class Outcomes(Frozen):
     """What became of every host that a command was asked to treat, in the order of the request."""
 
     verb: str
@@ -48,24 +47,21 @@ class Outcomes:
         return error.status if error else ExitStatus.DONE
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Frozen):
     """A reservation and the hosts it holds now: a grant's in the order of what was asked for, else by name."""
 
     reservation: Reservation
     hosts: tuple[Host, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Frozen):
     """What ``reserve`` took."""
 
     held: Held
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Hosts:
+class Hosts(Frozen):
     """Hosts to show, with the time at which they were looked at; ``missing`` for each name that found none."""
 
     hosts: Iterable[Host]
@@ -73,8 +69,13 @@ class Hosts:
     missing: tuple[BmhctlError, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class HostDetail:
+class Names(Frozen):
+    """The names of hosts, where nothing else of them is to be shown."""
+
+    names: Iterable[str]
+
+
+class HostDetail(Frozen):
     """One host with its latest events, oldest first, and what each step said of it last."""
 
     host: Host
@@ -83,16 +84,14 @@ class HostDetail:
     results: tuple[CheckResult, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Reservations:
+class Reservations(Frozen):
     """Reservations to show, and when they were looked at."""
 
     items: tuple[Held, ...]
     now: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Frozen):
     """Events, oldest first; ``host`` is the host they are about, None for the whole inventory."""
 
     events: Iterable[Event]
@@ -100,8 +99,7 @@ class History:
     now: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(Frozen):
     """Something that ends by itself or should: a lease, or a maintenance's ``until``."""
 
     at: datetime
@@ -109,8 +107,7 @@ class Ending:
     hosts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Frozen):
     """The fleet at a glance.
 
     ``free`` counts hosts that can be reserved now. ``expired`` are reservations whose lease is over but that
@@ -129,8 +126,7 @@ class Status:
     now: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class VerbAnswer:
+class VerbAnswer(Frozen):
     """Whether one verb is open to a host now.
 
     ``dest`` is where it would lead. ``open`` is None when it depends on steps that would run first. ``words``
@@ -144,8 +140,7 @@ class VerbAnswer:
     command: str
 
 
-@dataclass(frozen=True, slots=True)
-class Why:
+class Why(Frozen):
     """Why a host is where it is, and what is open to it now.
 
     ``summary`` is one sentence, ``facts`` what matters beside the state, ``results`` what each step said last,
@@ -161,8 +156,7 @@ class Why:
     results: tuple[CheckResult, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(Frozen):
     """The lifecycle to draw: with the count of hosts in each state, or where one host is (``why``).
 
     ``events`` are the host's, oldest first: how it got there.
@@ -173,8 +167,7 @@ class Graph:
     events: tuple[Event, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Frozen):
     """What a verb would do (``--dry-run``): one line a host, nothing was changed."""
 
     verb: str
@@ -182,8 +175,7 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
+class Imported(Frozen):
     """What an import did, or with ``dry_run`` would do, to each host it brought; and what it passed over."""
 
     items: tuple[Outcome, ...]
@@ -192,8 +184,7 @@ class Imported:
     dry_run: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Frozen):
     """A command that has one thing to say: ``init``, ``copy``, ``policy apply``."""
 
     command: str
@@ -202,15 +193,13 @@ class Done:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Frozen):
     """A text that is ready to print as it is: an inventory or a policy as TOML."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
+class Queued(Frozen):
     """One ticket: its place, what it asks for, and what it still misses, in words."""
 
     ticket: Ticket
@@ -219,9 +208,67 @@ class Queued:
     missing: str
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(Frozen):
     """Who waits, the oldest first."""
 
     items: tuple[Queued, ...]
     now: datetime
+
+
+class Severity(StrEnum):
+    """How bad a finding is: an invariant does not hold, something may go wrong, or it is good to know."""
+
+    BROKEN = "broken"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class Finding(Frozen):
+    """One thing that ``doctor`` found: what is wrong, with which host if with one, and what to do.
+
+    ``kind`` is a stable word. ``fixable``: ``doctor --fix`` mends it; ``fixed``: it just did. ``number`` is how many
+    flaws it stands for.
+    """
+
+    kind: str
+    severity: Severity
+    message: str
+    remedy: str
+    host: str | None = None
+    fixable: bool = False
+    fixed: bool = False
+    number: int = 1
+
+
+class Diagnosis(Frozen):
+    """What ``doctor`` found in an inventory, the worst first.
+
+    ``counts`` is how many hosts, events and reservations it looked at, empty if it could look at none; ``backup``
+    the copy that was made before anything was mended.
+    """
+
+    inventory: str
+    findings: tuple[Finding, ...]
+    now: datetime
+    counts: Mapping[str, int]
+    backup: str | None = None
+
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        """What is broken still."""
+        return tuple(each for each in self.findings if each.severity is Severity.BROKEN and not each.fixed)
+
+    @property
+    def error(self) -> BmhctlError | None:
+        """The error that stands for all that is broken still; None when there is nothing."""
+        number = sum(each.number for each in self.broken)
+        fixable = sum(each.number for each in self.broken if each.fixable)
+        if not number:
+            return None
+        words = "1 thing is" if number == 1 else f"{number} things are"
+        those = f"{fixable} of them" if fixable < number else "it" if number == 1 else "them"
+        return InvalidError(
+            f"{self.inventory}: {words} broken",
+            hint=f"bmhctl doctor --fix mends {those}, after a backup" if fixable else None,
+            details={"broken": number, "fixable": fixable},
+        )

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from bmhctl.errors import UsageError
+from bmhctl.frozen import Frozen
 from bmhctl.model import Fact, HostSpec
+from bmhctl.patterns import pattern
 from bmhctl.units import format_size, quantity
 
-LABEL_KEY = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+LABEL_KEY = pattern(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 """A label's key: an optional DNS prefix and a slash, then at most 63 letters, digits, ``-``, ``_``, ``.``."""
 
-LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+LABEL_VALUE = pattern(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 """A label's value: empty, or at most 63 letters, digits, ``-``, ``_``, ``.``."""
 
 _HINT = "write it like arch=arm64,rack!=r3,gpu,!flaky,zone in (a,b),cpus>=32,memory>=64GiB"
-_TERM = re.compile(
+_TERM = pattern(
     r"\s*(?:"
     r"(?P<absent>!)\s*(?P<absent_key>[^\s!=<>,()]+)"
     r"|(?P<key>[^\s!=<>,()]+)\s*(?:"
@@ -31,7 +32,7 @@ _TERM = re.compile(
     r")?"
     r")\s*(?:,|$)"
 )
-_SIZE = re.compile(r"\d{1,15}(?:\.\d{1,9})?[KMGTPE]i?B?", re.ASCII)
+_SIZE = pattern(r"\d{1,15}(?:\.\d{1,9})?[KMGTPE]i?B?", re.ASCII)
 
 
 class Operator(StrEnum):
@@ -53,8 +54,7 @@ _NUMERIC = {Operator.AT_LEAST, Operator.AT_MOST, Operator.MORE, Operator.LESS}
 _NEGATIVE = {Operator.NOT_EQUAL, Operator.NOT_IN, Operator.ABSENT}
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(Frozen):
     """One comparison of a selector."""
 
     key: str
@@ -111,8 +111,7 @@ class Term:
         return (f"NOT {exists}" if self.operator in _NEGATIVE else exists), parameters
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
+class Selector(Frozen):
     """Terms that must all hold; without terms it fits every host."""
 
     terms: tuple[Term, ...] = ()

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from bmhctl.errors import InvalidError
 from bmhctl.model import Bmc, Fact, HostSpec
+from bmhctl.patterns import pattern
 from bmhctl.policy import known, table, text, wrong_type
 from bmhctl.selector import LABEL_KEY, LABEL_VALUE
 
@@ -15,16 +16,16 @@ SPEC_KEYS = ("address", "mac", "labels", "bmc", "hardware", "note")
 """The keys of a host's table."""
 
 _BMC_KEYS = ("address", "type", "system_id", "credentials", "verify_tls")
-_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
-_DNS_NAME = re.compile(
+_LABEL = pattern(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_DNS_NAME = pattern(
     r"(?=.{1,253}\.?$)(?:[A-Za-z0-9_](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?\.?"
 )
-_MAC = re.compile(r"(?:[0-9a-f]{2}:){5}(?:[0-9a-f]{2})")
-_BMC_URL = re.compile(
+_MAC = pattern(r"(?:[0-9a-f]{2}:){5}(?:[0-9a-f]{2})")
+_BMC_URL = pattern(
     r"(?:(?P<scheme>[a-z][-a-z0-9+.]*)://)?(?P<authority>[^/?#\s]+)(?P<path>/[^\s?#]*)?(?:\?[^\s#]*)?", re.I
 )
-_CREDENTIALS = re.compile(r"(?:env:[A-Za-z_][A-Za-z0-9_]*|file:.+|command:.+)", re.S)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CREDENTIALS = pattern(r"(?:env:[A-Za-z_][A-Za-z0-9_]*|file:.+|command:.+)", re.S)
+_CONTROL = pattern(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def check_name(name: object) -> str:

@@ -6,9 +6,10 @@ import re
 from datetime import timedelta
 
 from bmhctl.errors import UsageError
+from bmhctl.patterns import pattern
 
-_DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", re.ASCII)
-_QUANTITY = re.compile(r"(\d{1,20})(?:\.(\d{1,9}))?\s?([KMGTPE]i?)?(B?)", re.ASCII)
+_DURATION = pattern(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", re.ASCII)
+_QUANTITY = pattern(r"(\d{1,20})(?:\.(\d{1,9}))?\s?([KMGTPE]i?)?(B?)", re.ASCII)
 _STEPS = "KMGTPE"
 
 MAX_DURATION = timedelta(days=36500)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from bmhctl.errors import UsageError
+from bmhctl.frozen import Frozen
 from bmhctl.model import HostSpec
+from bmhctl.patterns import pattern
 from bmhctl.selector import EVERY_HOST, Selector, parse_selector
 
 MOST_HOSTS = 10_000
 """How many hosts one reservation may hold."""
 
-_COUNTED = re.compile(r"(.*?)(?:\s*\*\s*(\d{1,9}))?", re.S)
+_COUNTED = pattern(r"(.*?)(?:\s*\*\s*(\d{1,9}))?", re.S)
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(Frozen):
     """``count`` hosts that fit the selector; with a ``name``, that one host."""
 
     selector: Selector = EVERY_HOST

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from dataclasses import dataclass
 from io import TextIOWrapper
 from types import FrameType
 from typing import Any, NoReturn
@@ -18,6 +17,7 @@ from typer.models import CommandInfo
 from bmhctl.cli.bare import BareCommand
 from bmhctl.cli.invocation import GLOBAL_OPTIONS, Invocation
 from bmhctl.errors import BmhctlError, ExitStatus, UnreachableError, UsageError
+from bmhctl.frozen import Frozen
 from bmhctl.output import hush
 
 PROGRAM = "bmhctl"
@@ -25,8 +25,7 @@ PROGRAM = "bmhctl"
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Frozen):
     """Where a command's function is, and its line in the root help."""
 
     module: str
@@ -49,31 +48,31 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "policy apply": Entry("inventory", "policy_apply", "Replace the policy of a database"),
     },
     "Lifecycle": {
-        "ready": Entry("lifecycle", "ready", "Check hosts and make them available"),
+        "ready": Entry("stepping", "ready", "Check hosts and make them available"),
         "reserve": Entry("reserving", "reserve", "Take hosts, all or none"),
         "taint": Entry("lifecycle", "taint", "Give hosts back as used, or as broken"),
         "release": Entry("lifecycle", "release", "Give back all that a reservation holds"),
-        "reset": Entry("lifecycle", "reset", "Clean used hosts"),
+        "reset": Entry("stepping", "reset", "Clean used hosts"),
         "maintain": Entry("lifecycle", "maintain", "Set hosts aside, with a reason"),
-        "resume": Entry("lifecycle", "resume", "End a maintenance"),
+        "resume": Entry("stepping", "resume", "End a maintenance"),
         "cordon": Entry("lifecycle", "cordon", "Keep hosts from being reserved"),
         "uncordon": Entry("lifecycle", "uncordon", "Let hosts be reserved again"),
     },
     "Reservations": {
-        "reservations": Entry("reserving", "reservations", "List who holds what, until when"),
+        "reservations": Entry("holding", "reservations", "List who holds what, until when"),
         "run": Entry("reserving", "run", "Reserve, run a command, give back"),
-        "extend": Entry("reserving", "extend", "Make a lease last longer"),
-        "handover": Entry("reserving", "handover", "Give a reservation to another owner"),
-        "replace": Entry("reserving", "replace", "Swap a bad host for another that fits"),
-        "queue": Entry("reserving", "queue", "List who waits for hosts"),
-        "queue cancel": Entry("reserving", "queue_cancel", "Take a ticket out of the queue"),
-        "reap": Entry("reserving", "reap", "End the leases that are over"),
+        "extend": Entry("holding", "extend", "Make a lease last longer"),
+        "handover": Entry("holding", "handover", "Give a reservation to another owner"),
+        "replace": Entry("holding", "replace", "Swap a bad host for another that fits"),
+        "queue": Entry("holding", "queue", "List who waits for hosts"),
+        "queue cancel": Entry("holding", "queue_cancel", "Take a ticket out of the queue"),
+        "reap": Entry("holding", "reap", "End the leases that are over"),
     },
     "Recycling": {
-        "check": Entry("lifecycle", "check", "Run readiness checks without moving a host"),
+        "check": Entry("stepping", "check", "Run readiness checks without moving a host"),
         "power": Entry("hardware", "power", "Switch or tell the power of hosts"),
         "inspect": Entry("hardware", "inspect", "Ask BMCs what hardware hosts are"),
-        "recycle": Entry("lifecycle", "recycle", "Bring used hosts back to available"),
+        "recycle": Entry("stepping", "recycle", "Bring used hosts back to available"),
     },
     "Understanding": {
         "list": Entry("understanding", "list_", "List hosts"),
@@ -82,6 +81,10 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "why": Entry("understanding", "why", "Say why a host is not free, and what is open to it"),
         "history": Entry("understanding", "history", "Show what happened"),
         "graph": Entry("understanding", "graph", "Draw the lifecycle, or where one host is in it"),
+    },
+    "Care": {
+        "doctor": Entry("care", "doctor", "Find what is wrong with the inventory, and mend it"),
+        "backup": Entry("inventory", "backup", "Write a consistent copy into a file"),
     },
     "Shell": {
         "completion": Entry("shell", "completion", "Print the completion script for bash, zsh or fish"),

@@ -209,6 +209,17 @@ def copy(
         lab.show(homes.copy(lab.context, destination))
 
 
+def backup(
+    ctx: typer.Context,
+    destination: Annotated[str, typer.Argument(metavar="FILE", help="A .db file that is not there yet.")],
+) -> None:
+    """Write the whole inventory as it is at this moment into a file, while others go on; copy restores it."""
+    from bmhctl.usecases import homes
+
+    with session(ctx, Done) as lab:
+        lab.show(homes.backup(lab.context, destination))
+
+
 def policy_show(ctx: typer.Context) -> None:
     """Show the policy as TOML: defaults of leases, readiness checks, cleanup steps."""
     from bmhctl.usecases.policies import show_policy

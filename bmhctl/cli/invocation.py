@@ -5,30 +5,33 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperOption
 
 from bmhctl.errors import BmhctlError, UsageError, combine
+from bmhctl.frozen import Frozen, replace
 from bmhctl.output import Display, Format, Progress, check, note, render, report
-from bmhctl.results import Hosts, Outcomes
+from bmhctl.results import Diagnosis, Hosts, Outcomes
 from bmhctl.usecases.context import Context
 
+if TYPE_CHECKING:
+    from bmhctl.stores.engine import Store
 
-@dataclass(slots=True)
+
 class Invocation:
     """The global options of one call, wherever they stood on its command line; the later one wins."""
 
-    inventory: str | None = None
-    actor: str | None = None
-    output: str | None = None
-    quiet: bool = False
-    verbose: bool = False
+    def __init__(self) -> None:
+        self.inventory: str | None = None
+        self.actor: str | None = None
+        self.output: str | None = None
+        self.quiet = False
+        self.verbose = False
 
     def display(self) -> Display:
         """Where output goes, and in which format; raises :class:`UsageError` for an unknown one."""
@@ -56,8 +59,7 @@ class Invocation:
         return default_actor(os.environ)
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Frozen):
     """An open inventory for one command, and where its result goes."""
 
     context: Context
@@ -66,25 +68,50 @@ class Session:
 
     def show(self, result: object, fields: tuple[str, ...] | None = None) -> None:
         """Renders a result; then raises what failed in it, for the exit status."""
-        self.line.clear()
-        render(result, self.display, fields)
-        if isinstance(result, Outcomes) and result.error:
-            raise result.error
-        if isinstance(result, Hosts) and result.missing:
-            error = combine(result.missing)
-            if error:
-                raise error
+        show(result, self.display, self.line, fields)
+
+
+def show(result: object, display: Display, line: Progress, fields: tuple[str, ...] | None = None) -> None:
+    """Renders a result; then raises what failed in it, for the exit status."""
+    line.clear()
+    render(result, display, fields)
+    if isinstance(result, Outcomes | Diagnosis) and result.error:
+        raise result.error
+    if isinstance(result, Hosts) and result.missing:
+        error = combine(result.missing)
+        if error:
+            raise error
+
+
+class Place(Frozen):
+    """Where a command works: the inventory that is meant, not opened yet, and where its result goes."""
+
+    location: str
+    actor: str
+    display: Display
+    line: Progress
+    tell: Callable[[str], None]
+
+    def session(self, store: Store) -> Session:
+        """The session with the inventory that was opened."""
+        context = Context(
+            store=store,
+            actor=self.actor,
+            clock=store.now,
+            environ=dict(os.environ),
+            tell=self.tell,
+            progress=self.line.progress,
+        )
+        return Session(context, self.display, self.line)
 
 
 @contextmanager
-def session(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None) -> Iterator[Session]:
-    """Opens the inventory that the options mean, for a command whose result is of ``kind``.
+def place(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None) -> Iterator[Place]:
+    """Finds the inventory that the options mean, for a command whose result is of ``kind``.
 
     A format that the result does not have is refused before anything is done.
     """
-    from bmhctl.stores import open_store
     from bmhctl.stores.discovery import find_inventory
-    from bmhctl.stores.engine import closing
 
     invocation = invocation_of(ctx)
     display = invocation.display()
@@ -97,16 +124,17 @@ def session(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = Non
             note(text, display)
 
         location = find_inventory(invocation.inventory, os.environ, Path.cwd(), tell)
-        with closing(open_store(location)) as store:
-            context = Context(
-                store=store,
-                actor=invocation.default_actor(),
-                clock=store.now,
-                environ=dict(os.environ),
-                tell=tell,
-                progress=line.progress,
-            )
-            yield Session(context, display, line)
+        yield Place(location, invocation.default_actor(), display, line, tell)
+
+
+@contextmanager
+def session(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None) -> Iterator[Session]:
+    """Opens the inventory that the options mean; else as :func:`place`."""
+    from bmhctl.stores import open_store
+    from bmhctl.stores.engine import closing
+
+    with place(ctx, kind, fields) as found, closing(open_store(found.location)) as store:
+        yield found.session(store)
 
 
 def invocation_of(ctx: typer.Context) -> Invocation:
@@ -163,7 +191,8 @@ GLOBAL_OPTIONS: tuple[TyperOption, ...] = (
         "--inventory",
         field="inventory",
         metavar="FILE",
-        help="The inventory: a .toml or a .db file.  [default: $BMHCTL_INVENTORY, or bmh.toml or bmh.db nearby]",
+        help="The inventory: a .toml or a .db file, or postgresql://….  [default: $BMHCTL_INVENTORY, or bmh.toml "
+        "or bmh.db nearby]",
     ),
     _option(
         "--as",

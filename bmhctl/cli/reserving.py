@@ -1,4 +1,4 @@
-"""Reserving hosts, waiting for them, and what holders do with what they have."""
+"""Reserving hosts and waiting for them; and the whole turn, with a command in between."""
 
 from __future__ import annotations
 
@@ -11,23 +11,14 @@ from bmhctl.cli.invocation import Session, session
 from bmhctl.cli.options import (
     MOST,
     DryRun,
-    Fields,
-    Force,
-    HostName,
     HostNames,
-    Reason,
-    Reservation,
-    ReservationId,
     SelectorText,
-    field_list,
     lease,
 )
 from bmhctl.errors import UnreachableError
 from bmhctl.output import hush
-from bmhctl.results import Done, Grant, Plan, Queue, Reservations
+from bmhctl.results import Grant, Plan
 from bmhctl.selector import parse_selector
-from bmhctl.units import parse_duration
-from bmhctl.usecases import holding
 from bmhctl.usecases import reservations as usecases
 from bmhctl.wants import parse_want
 
@@ -75,11 +66,14 @@ def reserve(
     Of the hosts that fit, those come first that were used least recently. What earlier tickets wait for is not
     taken. A topology: --want 'arch=arm64*2' --want role=switch
     """
-    from bmhctl.cli.waiting import patience_of
     from bmhctl.usecases.queue import reserve_or_wait
 
     wish = _wish(hosts, selector, count, want, purpose, ttl, request_id)
-    patience = patience_of(ctx, wait)
+    patience = None
+    if wait is not None:
+        from bmhctl.cli.waiting import patience_of
+
+        patience = patience_of(ctx, wait)
     with session(ctx, Plan if dry_run else Grant) as lab:
         if dry_run:
             lab.show(usecases.plan_reserve(lab.context, wish))
@@ -101,7 +95,9 @@ def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
     except BaseException as error:
         if is_safe:
             raise
-        holding.give_up(lab.context, grant.held.reservation.id, "the answer could not be written")
+        from bmhctl.usecases.holding import give_up
+
+        give_up(lab.context, grant.held.reservation.id, "the answer could not be written")
         if not isinstance(error, OSError):
             raise
         hush(lab.display.stdout)
@@ -149,90 +145,6 @@ def run(
         keep_on_fail=keep_on_fail,
         on_exit=on_exit,
     )
-
-
-def reservations(
-    ctx: typer.Context,
-    ended: Annotated[bool, typer.Option("--ended", help="Also those that are over.")] = False,
-    fields: Fields = None,
-) -> None:
-    """List the open reservations: who holds what, what for, until when."""
-    with session(ctx, Reservations, field_list(fields)) as lab:
-        lab.show(usecases.reservations(lab.context, ended=ended), field_list(fields))
-
-
-def extend(
-    ctx: typer.Context,
-    reservation: Reservation = None,
-    ttl: Annotated[
-        str | None, typer.Option("--ttl", metavar="DURATION", help="Until so long from now.  [default: its own length]")
-    ] = None,
-) -> None:
-    """Make a lease last longer, counted from now; never shorter, never longer than the policy allows."""
-    from bmhctl.errors import UsageError
-
-    if reservation is None:
-        raise UsageError("which reservation?", hint="give -R ID, or set BMH_RESERVATION")
-    with session(ctx, Grant) as lab:
-        length = None if ttl is None else parse_duration(ttl)
-        lab.show(holding.extend(lab.context, reservation, length))
-
-
-def handover(
-    ctx: typer.Context,
-    which: ReservationId,
-    to: Annotated[str, typer.Option("--to", metavar="OWNER", help="Who shall have it.")],
-    reservation: Reservation = None,
-    force: Force = False,
-    reason: Reason = None,
-) -> None:
-    """Give a reservation to another owner: under a new id, which is printed; the old id is dead."""
-    with session(ctx, Grant) as lab:
-        lab.show(holding.handover(lab.context, which, to, token=reservation, force=force, reason=reason))
-
-
-def replace(
-    ctx: typer.Context,
-    host: HostName,
-    reservation: Reservation = None,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="What is wrong with it.")] = "",
-) -> None:
-    """Swap a bad host of a reservation for another that fits; the bad one is tainted with a fault."""
-    from bmhctl.errors import UsageError
-
-    if reservation is None:
-        raise UsageError("of which reservation?", hint="give -R ID, or set BMH_RESERVATION")
-    with session(ctx, Grant) as lab:
-        lab.show(holding.replace_host(lab.context, host, reservation, reason))
-
-
-def queue(ctx: typer.Context, fields: Fields = None) -> None:
-    """List who waits: position, age, what for, and what is missing."""
-    if ctx.invoked_subcommand is not None:
-        return
-    from bmhctl.usecases.queue import queue as look_at_queue
-
-    with session(ctx, Queue, field_list(fields)) as lab:
-        lab.show(look_at_queue(lab.context), field_list(fields))
-
-
-def queue_cancel(
-    ctx: typer.Context,
-    ticket: Annotated[int, typer.Argument(metavar="TICKET", help="A ticket's number.")],
-    force: Annotated[bool, typer.Option("--force", help="Also somebody else's; needs --reason.")] = False,
-    reason: Reason = None,
-) -> None:
-    """Take a ticket out of the queue; whoever waits with it is told, and ends."""
-    from bmhctl.usecases.queue import cancel
-
-    with session(ctx, Done) as lab:
-        lab.show(cancel(lab.context, ticket, force=force, reason=reason))
-
-
-def reap(ctx: typer.Context, dry_run: DryRun = False) -> None:
-    """End the leases that are over: their hosts become tainted. Every writing command does this first."""
-    with session(ctx, Reservations) as lab:
-        lab.show(holding.reap_expired(lab.context, dry_run=dry_run))
 
 
 def _wish(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 
 import typer
 
 from bmhctl.cli.invocation import invocation_of, session
 from bmhctl.cli.waiting import patience_of
 from bmhctl.errors import BmhctlError, BusyError, UsageError, WaitTimeoutError
+from bmhctl.frozen import replace
 from bmhctl.results import Outcomes
 from bmhctl.runner.environment import task_environment
 from bmhctl.runner.signals import Signals
@@ -56,7 +56,7 @@ def _run(
         raise UsageError(f"--on-exit can't be {on_exit!r}", hint=f"one of {', '.join(OnExit)}")
     kept = None if keep_on_fail is None else parse_duration(keep_on_fail)
     find_command(command, os.environ)
-    patience = patience_of(ctx, wait)
+    patience = None if wait is None else patience_of(ctx, wait)
     with session(ctx, Outcomes) as lab, Signals() as signals:
         wish = replace(wish, token=new_reservation_id(lab.context.store))
         try:

@@ -18,6 +18,7 @@ from bmhctl.cli.options import (
     complete_hosts,
     field_list,
 )
+from bmhctl.output import Format
 from bmhctl.results import Graph, History, HostDetail, Hosts, Status, Why
 
 _OptionalHost = Annotated[
@@ -37,16 +38,20 @@ def list_(
     fields: Fields = None,
 ) -> None:
     """List hosts: all, or those that are named or fit."""
-    from bmhctl.usecases.hosts import list_hosts
+    from bmhctl.usecases.looking import list_hosts, list_names
 
     wanted = field_list(fields)
     with session(ctx, Hosts, wanted) as lab:
-        lab.show(list_hosts(lab.context, choice(hosts, selector, state), sort), wanted)
+        chosen = choice(hosts, selector, state)
+        if lab.display.shown is Format.NAME and not (chosen.names or sort):
+            lab.show(list_names(lab.context, chosen.selector, chosen.states))
+        else:
+            lab.show(list_hosts(lab.context, chosen, sort), wanted)
 
 
 def show(ctx: typer.Context, host: HostName, fields: Fields = None) -> None:
     """Show all about one host, with its latest events."""
-    from bmhctl.usecases.hosts import show as show_host
+    from bmhctl.usecases.looking import show as show_host
 
     wanted = field_list(fields)
     with session(ctx, HostDetail, wanted) as lab:
@@ -63,7 +68,7 @@ def status(ctx: typer.Context) -> None:
 
 def why(ctx: typer.Context, host: HostName) -> None:
     """Say why a host is where it is, which verbs are open to it now, and what stands against the others."""
-    from bmhctl.usecases.looking import why as explain
+    from bmhctl.usecases.explaining import why as explain
 
     with session(ctx, Why) as lab:
         lab.show(explain(lab.context, host))
@@ -90,7 +95,7 @@ def graph(ctx: typer.Context, host: _OptionalHost = None) -> None:
 
     For documents: -o mermaid, -o dot, -o svg.
     """
-    from bmhctl.usecases.looking import graph as draw
+    from bmhctl.usecases.explaining import graph as draw
 
     with session(ctx, Graph) as lab:
         lab.show(draw(lab.context, host))

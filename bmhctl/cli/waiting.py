@@ -14,13 +14,8 @@ from bmhctl.units import parse_duration
 from bmhctl.usecases.queue import Patience, Waiting
 
 
-def patience_of(ctx: typer.Context, wait: str | None) -> Patience | None:
-    """How ``--wait`` waits: each change of place is told on stderr; a closed pipe on stdout ends it.
-
-    None: not at all.
-    """
-    if wait is None:
-        return None
+def patience_of(ctx: typer.Context, wait: str) -> Patience:
+    """How ``--wait`` waits: each change of place is told on stderr; a closed pipe on stdout ends it."""
     display = invocation_of(ctx).display()
 
     def progress(waiting: Waiting) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
 
@@ -12,6 +11,7 @@ from bmhctl.errors import InvalidError
 from bmhctl.formats.cargo import combine, decode
 from bmhctl.formats.documents import parse_documents
 from bmhctl.formats.fields import Fields, bad_field, wrong_kind
+from bmhctl.frozen import Frozen
 from bmhctl.model import Arrival, Cargo, Host, HostSpec, Mark, Reservation, State
 from bmhctl.spec import parse_spec
 from bmhctl.units import format_size
@@ -97,8 +97,7 @@ def _manifests(place: str, document: object) -> Iterator[tuple[str, object]]:
         yield place, items
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
+class _Account(Frozen):
     """What a manifest says of one host: its declaration, and all that its state follows from."""
 
     spec: HostSpec

@@ -7,11 +7,11 @@ One machine serves the whole process. A host is never bound to it (binding grows
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 from bmhctl.errors import StateRefusedError
+from bmhctl.frozen import Frozen
 from bmhctl.lifecycle.table import EDGES, Guard, edges, sources, where
 from bmhctl.model import State, Verb
 
@@ -25,8 +25,7 @@ NOT_CLEANED = "its cleanup has not run"
 """Why ``cleanup_succeeded`` refuses when nothing is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Frozen):
     """What the guards ask for, found out before: a guard does no I/O.
 
     A text says why its guard refuses; None means that nothing stands against it. ``checks`` and ``cleanup``
@@ -118,8 +117,7 @@ class Passage:
         return self._refuse(Guard.CLEAN_OR_CLEANED, words)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Frozen):
     """What the machine said: the state it leads to, or None and which guards said no, in words."""
 
     dest: State | None

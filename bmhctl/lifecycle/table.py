@@ -6,9 +6,9 @@ is the ``BareMetalHost`` machine lifecycle: initial, available, reserved, tainte
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from bmhctl.frozen import Frozen
 from bmhctl.model import State, Verb
 
 MEANING: dict[State, str] = {
@@ -55,8 +55,7 @@ ASKS: dict[Guard, str] = {
 """What each guard asks for, as the end of the sentence "only if …"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(Frozen):
     """One way from one state to another; a ``source`` of None is outside the inventory (``[*]``).
 
     ``label`` is what the diagram says, ``why`` the one sentence why the edge exists. Edges of one verb from one

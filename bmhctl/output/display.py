@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TextIO
+
+from bmhctl.frozen import Frozen
 
 
 class Format(StrEnum):
@@ -24,8 +25,7 @@ class Format(StrEnum):
     SVG = "svg"
 
 
-@dataclass(frozen=True)
-class Display:
+class Display(Frozen):
     """Two streams, what they can show, and what the person asked for.
 
     ``format`` is None when nobody asked: then it is a table on a terminal and plain in a pipe. ``colour`` and

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from bmhctl.frozen import Frozen
 from bmhctl.lifecycle.table import EDGES, MEANING, Edge
 from bmhctl.model import State
 from bmhctl.output.graph import Marks
@@ -13,8 +13,7 @@ from bmhctl.output.text import clean, plural
 from bmhctl.results import Graph
 
 
-@dataclass(frozen=True, slots=True)
-class Tone:
+class Tone(Frozen):
     """A state's colours in a document: a line that shows on light and dark pages, and a box that stands on its own."""
 
     line: str

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
+from bmhctl.frozen import Frozen
 from bmhctl.lifecycle.table import EDGES, Edge
 from bmhctl.model import Event, State
 from bmhctl.output.lines import COLOUR, GLYPH, Line, Span
@@ -19,8 +19,7 @@ RING = (State.INITIAL, State.AVAILABLE, State.RESERVED, State.TAINTED)
 Way = tuple[State | None, State | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(Frozen):
     """What a drawing shows of one host: where it is, the ways it took to get there, the ways open to it now.
 
     Without a host ``here`` is None and every way counts as open.
@@ -156,8 +155,7 @@ def _steps(points: Sequence[Point]) -> Iterator[tuple[int, int, str]]:
 _TOP, _HIGH, _LOW = 3, 4, 11  # where the row of boxes begins, how high they are, where maintenance begins
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
+class _Layout(Frozen):
     """Four boxes in a row, maintenance below them, recycling above them."""
 
     box: int

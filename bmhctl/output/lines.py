@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from bmhctl.frozen import Frozen
 from bmhctl.model import State
 from bmhctl.output.display import Display, Format, encodable
 from bmhctl.output.text import cell_width, clean, pad, shorten
@@ -54,8 +54,7 @@ def state_span(state: State) -> Span:
     return f"{GLYPH[state]} {state}", COLOUR[state]
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Frozen):
     """A column and what may happen to it where room is short.
 
     ``rank`` 0 is never dropped, the highest goes first; ``least`` is the width down to which it may be cut

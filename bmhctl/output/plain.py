@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from bmhctl.output.display import Display
-from bmhctl.output.records import Envelope
 from bmhctl.output.text import clean
+
+if TYPE_CHECKING:
+    from bmhctl.output.records import Envelope
+
+_CHUNK = 1000
+"""So many names are written at once."""
 
 _FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
 
@@ -60,5 +67,6 @@ def csv_cell(text: str) -> str:
 
 def write_names(names: Iterable[str], display: Display) -> None:
     """One name a line."""
-    for name in names:
-        display.write(clean(name) + "\n")
+    rest = iter(names)
+    while chunk := [f"{clean(name)}\n" for name in islice(rest, _CHUNK)]:
+        display.write("".join(chunk))

@@ -7,15 +7,16 @@ A document is ``{"version": 1, "kind": …, …}``. What holds a list of records
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from bmhctl.errors import BmhctlError, UsageError
-from bmhctl.lifecycle.table import EDGES, MEANING
+from bmhctl.frozen import Frozen, replace
 from bmhctl.model import CheckResult, Event, Host, Mark, Reservation, State
 from bmhctl.output.text import Json, flatten, iso, jsonable
 from bmhctl.results import (
+    Diagnosis,
     Done,
+    Finding,
     Grant,
     Graph,
     Held,
@@ -40,8 +41,7 @@ VERSION = 1
 Record = dict[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Frozen):
     """One thing to know about a host: the key in JSON and CSV, the column in plain, the word for ``--fields``."""
 
     name: str
@@ -126,8 +126,7 @@ PLAIN = ("name", "state", "flags", "since", "owner", "until", "address", "labels
 """The fields that ``plain`` shows when nobody chose."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Frozen):
     """What the records of a result hold, for ``--fields``; and which of them each text format shows unasked."""
 
     known: tuple[str, ...]
@@ -143,6 +142,8 @@ _RESULTS = Listing(
 )
 _RESERVATION = ("id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "hosts")
 _EVENT = ("id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation")
+
+_FINDING = ("kind", "severity", "host", "message", "remedy", "fixable", "fixed", "number")
 
 _TICKET = (
     "ticket",
@@ -167,6 +168,7 @@ LISTINGS: dict[type, Listing] = {
     Reservations: Listing(_RESERVATION, ("id", "owner", "hosts", "expires_at", "purpose"), _RESERVATION),
     Queue: Listing(_TICKET, ("position", "ticket", "owner", "age", "wants", "missing"), _TICKET),
     History: Listing(_EVENT, ("at", "host", "actor", "verb", "source", "dest", "reason"), _EVENT),
+    Diagnosis: Listing(_FINDING, ("severity", "fixed", "kind", "host", "message", "remedy"), _FINDING),
 }
 """The results that hold a list, and what its records hold."""
 
@@ -239,6 +241,20 @@ def event_record(event: Event) -> Record:
     }
 
 
+def finding_record(finding: Finding) -> Record:
+    """One thing that ``doctor`` found."""
+    return {
+        "kind": finding.kind,
+        "severity": finding.severity.value,
+        "host": finding.host,
+        "message": finding.message,
+        "remedy": finding.remedy,
+        "fixable": finding.fixable,
+        "fixed": finding.fixed,
+        "number": finding.number,
+    }
+
+
 def step_record(step: CheckResult) -> Record:
     """One check or cleanup step."""
     return {
@@ -294,13 +310,12 @@ def error_document(error: BmhctlError) -> Record:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Frozen):
     """A document to write: its head, and its records under ``key`` (None: it has no list of its own)."""
 
     head: Record
     key: str | None = None
-    records: Iterable[Record] = field(default=())
+    records: Iterable[Record] = ()
 
 
 def document(result: object, fields: tuple[str, ...] | None = None) -> Envelope:
@@ -341,6 +356,15 @@ def document(result: object, fields: tuple[str, ...] | None = None) -> Envelope:
         case History():
             head = {"now": iso(result.now), "host": result.host}
             return _listing("history", head, "events", _picked(map(event_record, result.events), fields))
+        case Diagnosis():
+            head = {
+                "now": iso(result.now),
+                "inventory": result.inventory,
+                "healthy": not result.broken,
+                "backup": result.backup,
+                "counts": {**result.counts},
+            }
+            return _listing("diagnosis", head, "findings", _picked(map(finding_record, result.findings), fields))
         case Status():
             return _single("status", _status(result))
         case Why():
@@ -407,6 +431,8 @@ def _why(why: Why) -> Record:
 
 
 def _graph(graph: Graph) -> Record:
+    from bmhctl.lifecycle.table import EDGES, MEANING
+
     return {
         "host": graph.why.host.name if graph.why else None,
         "state": graph.why.host.state.value if graph.why else None,

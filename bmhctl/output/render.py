@@ -11,6 +11,7 @@ from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.output.display import Display, Format, encodable
 from bmhctl.output.text import clean, clean_lines
 from bmhctl.results import (
+    Diagnosis,
     Document,
     Done,
     Grant,
@@ -19,6 +20,7 @@ from bmhctl.results import (
     HostDetail,
     Hosts,
     Imported,
+    Names,
     Outcomes,
     Plan,
     Queue,
@@ -40,6 +42,7 @@ _MOST_HINTS = 3
 
 FORMATS: dict[type, tuple[Format, ...]] = {
     Hosts: _NAMED,
+    Names: (Format.NAME,),
     HostDetail: _NAMED,
     Outcomes: _NAMED,
     Plan: _NAMED,
@@ -47,6 +50,7 @@ FORMATS: dict[type, tuple[Format, ...]] = {
     Grant: _NAMED,
     Reservations: _NAMED,
     Queue: _NAMED,
+    Diagnosis: _NAMED,
     History: _LISTED,
     Status: _STRUCTURED,
     Why: _STRUCTURED,
@@ -205,6 +209,8 @@ def _notes(result: object) -> tuple[str, ...]:
             return result.notes
         case Imported():
             return (*result.warnings, *(f"passed over {text}" for text in result.skipped))
+        case Diagnosis() if result.backup:
+            return (f"as it was before anything was mended: {result.backup}",)
     return ()
 
 
@@ -212,6 +218,8 @@ def _names(result: object) -> Iterable[str]:
     match result:
         case Hosts():
             return (host.name for host in result.hosts)
+        case Names():
+            return result.names
         case HostDetail():
             return (result.host.name,)
         case Grant():
@@ -220,6 +228,8 @@ def _names(result: object) -> Iterable[str]:
             return (held.reservation.id for held in result.items)
         case Queue():
             return (str(item.ticket.id) for item in result.items)
+        case Diagnosis():
+            return dict.fromkeys(each.host for each in result.findings if each.host)
         case Outcomes() | Plan() | Imported():
             return (item.host for item in result.items if item.error is None)
     raise TypeError(f"no names in {type(result).__name__}")
@@ -251,9 +261,13 @@ def _text(result: object, display: Display, fields: tuple[str, ...] | None) -> N
 
     lines = _chosen(result, display, fields) or _lines(result, display)
     if not paint(lines, display) and display.shown is Format.TABLE:
-        empty = {Hosts: "no hosts", Reservations: "no reservations", Queue: "nobody waits", History: "no events"}.get(
-            type(result)
-        )
+        words: dict[type, str] = {
+            Hosts: "no hosts",
+            Reservations: "no reservations",
+            Queue: "nobody waits",
+            History: "no events",
+        }
+        empty = words.get(type(result))
         if empty:
             note(empty, display)
 
@@ -291,6 +305,10 @@ def _lines(result: object, display: Display) -> Iterable[Line]:
             return views.queue_lines(result, display.width)
         case Grant():
             return views.grant_lines(result, display.width)
+        case Diagnosis():
+            from bmhctl.output.diagnosis import diagnosis_lines
+
+            return diagnosis_lines(result, display.verbose)
         case History():
             return views.history_lines(result.events, result.now, result.host is not None)
         case Outcomes() | Imported():

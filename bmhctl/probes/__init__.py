@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from threading import Event, Thread
 from typing import Generic, Protocol, TypeVar
 
+from bmhctl.frozen import Frozen, field
 from bmhctl.model import CheckResult, HostSpec, Verdict
 from bmhctl.policy import PLACEHOLDER, Step, StepKind
 
@@ -29,8 +29,7 @@ class Cancelled(Protocol):
         """Waits for it, so many seconds at most; whether it is so."""
 
 
-@dataclass(frozen=True, slots=True)
-class AnyOf:
+class AnyOf(Frozen):
     """Cancelled as soon as one of the others is."""
 
     others: tuple[Cancelled, ...]
@@ -47,8 +46,7 @@ class AnyOf:
         return self.is_set()
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Frozen):
     """Where a step runs: its environment, its working folder, and a descriptor that its process inherits.
 
     When ``cancelled`` is set, a step that runs ends as soon as it can; one that ``is_guarded`` also when this process

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from bmhctl.errors import BmhctlError, ExitStatus
+from bmhctl.frozen import Frozen
 from bmhctl.model import Bmc, Fact, Power
 from bmhctl.probes import InterruptedStepError, Setting, within
 
@@ -35,8 +35,7 @@ class BmcError(BmhctlError):
     code = "bmc"
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Frozen):
     """Where a BMC's Redfish service is, and which of its systems is meant (None: the only one)."""
 
     url: str

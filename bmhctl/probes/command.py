@@ -10,10 +10,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
 from typing import IO, cast
 
 from bmhctl import watchdog
+from bmhctl.frozen import Frozen, replace
 from bmhctl.model import HostSpec, Verdict
 from bmhctl.policy import Step
 from bmhctl.probes import Cancelled, Setting, fill
@@ -45,8 +45,7 @@ def run_command(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, 
     return Verdict.FAIL, ended.words(seconds) + (f": {said}" if said else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Frozen):
     """How a program ended (``status`` as :mod:`subprocess` has it; None: its time was up), and what it printed last."""
 
     status: int | None

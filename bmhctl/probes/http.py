@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from ssl import SSLCertVerificationError
 from urllib.parse import SplitResult, urlsplit
 
+from bmhctl.frozen import replace
 from bmhctl.model import HostSpec, Verdict
 from bmhctl.policy import Page, Step
 from bmhctl.probes import Setting, fill, within

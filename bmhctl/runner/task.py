@@ -13,13 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
 from bmhctl.errors import BmhctlError, ExitStatus, NotFoundError, NotYoursError, UnreachableError
+from bmhctl.frozen import Frozen, replace
 from bmhctl.model import State
 from bmhctl.results import Held
 from bmhctl.runner.child import Child
@@ -49,8 +49,7 @@ class OnExit(StrEnum):
     RECYCLE = "recycle"
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Frozen):
     """A command to run under a lease.
 
     ``keep_on_fail`` leaves the hosts reserved for so long when the command fails, for debugging. ``on_exit`` says

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from bmhctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from bmhctl.stores.declaration import DeclarationFile
     from bmhctl.stores.engine import Store
+    from bmhctl.stores.tomlfile import DeclarationFile
 
 SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 
@@ -23,11 +23,11 @@ def is_on_server(location: str) -> bool:
     return location[: len(_SERVER)].lower() == _SERVER and "://" in location
 
 
-def open_store(location: str) -> Store:
+def open_store(location: str, *, create: bool = True) -> Store:
     """Opens the inventory at a path or URL, by what it looks like; nothing that it does not need is imported.
 
-    A TOML file's state file is created when it is missing. Raises :class:`UsageError` for a name that is no
-    inventory's, else what the home raises.
+    A TOML file's state file is created when it is missing, unless ``create`` is False. Raises :class:`UsageError` for
+    a name that is no inventory's, else what the home raises.
     """
     from bmhctl.stores.engine import Store
 
@@ -44,11 +44,11 @@ def open_store(location: str) -> Store:
         if path.name.endswith(STATE_SUFFIX) and owner.exists():
             raise UsageError(f"{path} is what {owner.name} remembers, no inventory of its own", hint=f"-i {owner}")
         return Store(open_database(path), claims=FileClaims(path), folder=str(path.parent))
-    from bmhctl.stores.declaration import DeclarationFile
+    from bmhctl.stores.tomlfile import DeclarationFile
 
     declaration = DeclarationFile(path)
     return Store(
-        open_database(_state_file(declaration)),
+        open_database(_state_file(declaration) if create else declaration.state_path),
         claims=FileClaims(declaration.state_path),
         folder=str(declaration.path.parent),
         declaration=declaration,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from bmhctl.errors import UsageError
+from bmhctl.frozen import Frozen
 
 SCHEMA = "bmhctl"
 """The schema of an inventory when its URL names none."""
@@ -16,8 +16,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 _SECRET = re.compile(r"(?<=://)([^/@?#:\[]*):(?!\d*(?:[/?#,]|$))\S*@|([?&](?:password|sslpassword)=)[^&#\s]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Frozen):
     """Where an inventory is: ``url`` for libpq, and the ``schema`` in that database.
 
     Whoever prints one prints ``shown``, which has no password.

@@ -10,17 +10,20 @@ through.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bmhctl.errors import UnreachableError
+from bmhctl.frozen import Frozen
+
+if TYPE_CHECKING:
+    from threading import Event
 
 _TRIES = 5  # for what is held: who asks with the same kind of lock looks like a holder
 _PAUSE = 0.002  # seconds: whoever only asks whether something is claimed holds the lock for microseconds
@@ -42,8 +45,12 @@ def of_ticket(ticket_id: int) -> str:
     return f"ticket-{ticket_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+def folder_beside(inventory: Path) -> Path:
+    """Where the claims of the inventory in a file are."""
+    return inventory.with_name(inventory.name + ".claims")
+
+
+class Hold(Frozen):
     """A claim that is held.
 
     ``inherit`` is a descriptor for the step's process to inherit, so that the claim lives as long as that does; None
@@ -52,7 +59,7 @@ class Hold:
     """
 
     inherit: int | None = None
-    lost: Event = field(default_factory=Event)
+    lost: Event | None = None
     guard: Callable[[], None] = lambda: None
 
 
@@ -77,6 +84,9 @@ class Claims(Protocol):
     def forget(self, name: str, *, shared: bool = False) -> None:
         """Removes what is left of a claim when nobody holds it: a process that was killed may leave something."""
 
+    def left_behind(self) -> list[str]:
+        """The names of claims that nobody holds, of which something is left all the same; see :meth:`forget`."""
+
 
 class _HeldError(Exception):
     """Another process has the claim."""
@@ -87,7 +97,7 @@ class FileClaims:
 
     def __init__(self, inventory: Path) -> None:
         self._inventory = inventory
-        self._folder = inventory.with_name(inventory.name + ".claims")
+        self._folder = folder_beside(inventory)
 
     @contextmanager
     def share(self, name: str) -> Iterator[Callable[[], bool]]:
@@ -125,6 +135,16 @@ class FileClaims:
     def is_shared(self, name: str) -> bool:
         """Whether a process shares it. May say so of one that several ask for at once; never misses one that is."""
         return self._ask(name, lambda handle: not _take(handle, sharers=True, tries=1))
+
+    def left_behind(self) -> list[str]:
+        """The names of claims that nobody holds, of which something is left all the same; see :meth:`forget`."""
+        try:
+            names = sorted(os.listdir(self._folder))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._unreachable(error) from error
+        return [name for name in names if self._ask(name, lambda handle: _lock(handle, fcntl.LOCK_EX))]
 
     def _ask(self, name: str, question: Callable[[int], bool]) -> bool:
         try:
@@ -193,8 +213,10 @@ class FileClaims:
         return self._folder / name
 
     def _unreachable(self, error: OSError) -> UnreachableError:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return UnreachableError(
-            f"can't claim anything in {self._folder}: {error.strerror}", hint=f"make {self._folder.parent} writable"
+            f"can't claim anything in {self._folder}: {error.strerror}",
+            hint="free some space" if is_full else f"make {self._folder.parent} writable",
         )
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from bmhctl.errors import InvalidError, NotFoundError
+from bmhctl.frozen import Frozen, replace
 from bmhctl.model import HostSpec
 from bmhctl.spec import SPEC_KEYS, check_name, dump_spec, parse_spec
 from bmhctl.stores.declaration import parse_declaration
@@ -23,30 +23,26 @@ _STRING_OR_COMMENT = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Add:
+class Add(Frozen):
     """Declare a host."""
 
     spec: HostSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Replace:
+class Replace(Frozen):
     """Declare something else about a host; what is equal stays as it is written."""
 
     spec: HostSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Rename:
+class Rename(Frozen):
     """Give a host another name."""
 
     old: str
     new: str
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(Frozen):
     """Declare a host no longer; the comments in its tables stay."""
 
     name: str

@@ -67,7 +67,7 @@ class LeasedClaims:
         def guard() -> None:
             self._database.execute("UPDATE claims SET guarded = 1 WHERE name = ? AND token = ?", [name, token])
 
-        hold = Hold(guard=guard)
+        hold = Hold(lost=threading.Event(), guard=guard)
         self._keeper.keep(name, token, hold)
         try:
             yield hold
@@ -92,6 +92,10 @@ class LeasedClaims:
         """Removes what is left of a claim when nobody holds it."""
         if not shared:
             self._database.execute(f"DELETE FROM claims WHERE name = ? AND {_OVER}", [name])
+
+    def left_behind(self) -> list[str]:
+        """The names of claims that are over, whose holders left them."""
+        return [str(row[0]) for row in self._database.execute(f"SELECT name FROM claims WHERE {_OVER} ORDER BY name")]
 
 
 class _Keeper:
@@ -136,7 +140,7 @@ class _Keeper:
             except BmhctlError:
                 pause = _RETRY
             for _, hold, lost_at in self._kept.copy().values():
-                if time.monotonic() >= lost_at:
+                if hold.lost is not None and time.monotonic() >= lost_at:
                     hold.lost.set()
         if database is not None:
             database.close()
@@ -145,7 +149,7 @@ class _Keeper:
         before = time.monotonic()
         renewed = list(database.execute(_RENEWAL, [_MICROSECONDS, name, token]))
         with self._changed:
-            if not renewed:
+            if not renewed and hold.lost is not None:
                 hold.lost.set()  # somebody took it over
             elif name in self._kept:
                 self._kept[name] = token, hold, before + LENGTH - _MARGIN

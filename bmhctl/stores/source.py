@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from bmhctl.frozen import Frozen
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Node:
+class Node(Frozen):
     """A header or a key with its value, and where in the text it stands.
 
     ``path`` is its whole dotted name; ``parts`` are the spans of the last parts of it, those written here.
@@ -25,9 +25,11 @@ class Node:
     inside: tuple[Node, ...] | None = None
     header: Node | None = None
 
+    __eq__ = object.__eq__  # a place in a text is itself only
+    __hash__ = object.__hash__
 
-@dataclass(frozen=True, slots=True)
-class Source:
+
+class Source(Frozen):
     """The headers and keys of a TOML text in their order, and the spans of its comments."""
 
     text: str

@@ -6,10 +6,10 @@ Each function works in the caller's transaction; both kinds of homes go through 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bmhctl.errors import InvalidError, StateRefusedError
+from bmhctl.frozen import Frozen, replace
 from bmhctl.lifecycle.table import where
 from bmhctl.model import End, Event, Host, HostSpec, Remark, Reservation, State, Verb
 from bmhctl.results import Outcome
@@ -22,8 +22,7 @@ from bmhctl.usecases.moving import remark, remark_event
 from bmhctl.usecases.naming import new_reservation_id
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
+class Removal(Frozen):
     """A host to let go; a reserved or dirty one only with ``force``."""
 
     name: str
@@ -31,24 +30,21 @@ class Removal:
     force: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Newcomer:
+class Newcomer(Frozen):
     """A host to let in, in the state that it brings (its ``since`` is set then), and why."""
 
     host: Host
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Respec:
+class Respec(Frozen):
     """What to declare anew about a host: worked out from what is declared at the very moment of the change."""
 
     name: str
     edit: Callable[[Context, HostSpec], HostSpec]
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Frozen):
     """What shall become of an inventory's entries; renames come first, newcomers last.
 
     ``specs`` is what is declared anew about hosts that are there, and ``reason`` why. ``policy`` is a valid policy's
@@ -74,6 +70,8 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     outcomes += [respec(ctx, one_host(ctx, spec.name), spec, now, changes.reason) for spec in specs]
     arriving = [newcomer.host.spec for newcomer in changes.newcomers]
     refuse_known_macs(ctx, arriving)
+    # An undeclared host that is declared again may come back with another MAC.
+    refuse_used_macs(ctx, [spec for spec in arriving if ctx.store.host(spec.name) is not None])
     for warning in duplicates({s.name: s for spec in arriving for s in (*_bearers(ctx, spec), spec)}.values()):
         ctx.tell(warning)
     granted: dict[str, Reservation] = {}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
 from bmhctl.errors import NotFoundError, UsageError
+from bmhctl.frozen import Frozen, replace
 from bmhctl.model import Host, State
+from bmhctl.patterns import pattern
 from bmhctl.selector import EVERY_HOST, Selector
 from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases.context import Context
@@ -17,13 +18,12 @@ MOST_NAMES = 100_000
 
 _FEW = 100  # hosts that are locked one by one: for more, whoever changes them takes a turn alone
 
-_FOLDED = re.compile(r"[a-z0-9-]*(?:\[[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*\][a-z0-9-]*)+")
-_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
-_PATTERN = re.compile(r"[a-z0-9*?-]+")
+_FOLDED = pattern(r"[a-z0-9-]*(?:\[[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*\][a-z0-9-]*)+")
+_RANGE = pattern(r"([0-9]+)(?:-([0-9]+))?")
+_PATTERN = pattern(r"[a-z0-9*?-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Frozen):
     """Hosts as a person names them; without ``names``, every host that fits the selector and the states.
 
     ``everything`` says that no names, no selector and no states is meant as "all hosts".

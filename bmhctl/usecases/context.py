@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from bmhctl.policy import Policy, parse_policy
-from bmhctl.stores.engine import Store
+from bmhctl.frozen import Frozen, field
+
+if TYPE_CHECKING:
+    from bmhctl.policy import Policy
+    from bmhctl.stores.engine import Store
 
 
 def utc_now() -> datetime:
@@ -23,8 +26,7 @@ def _no_progress(_: str, __: str) -> None:
     """Shows nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Frozen):
     """An open inventory, a clock, and on whose behalf.
 
     ``environ`` is the environment that checks and cleanup steps start from; ``tell`` takes one line for the
@@ -42,4 +44,6 @@ class Context:
 
     def policy(self) -> Policy:
         """The inventory's policy."""
+        from bmhctl.policy import parse_policy
+
         return parse_policy(self.store.parsed_policy())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from threading import Event
 from typing import TypeVar
 
 from bmhctl.errors import BmhctlError
+from bmhctl.frozen import replace
 from bmhctl.model import Fact, Host, HostSpec, Power, Remark, State
 from bmhctl.probes import Setting, bmc
 from bmhctl.results import Outcome, Outcomes

@@ -154,13 +154,12 @@ def backup(ctx: Context, destination: str) -> Done:
         if isinstance(database, SqliteDatabase):
             counts = _back_up(ctx, database, partial)
         else:
-            with _new_file(ctx, partial) as target:
+            with _new_file(ctx, partial, takes_anything=True) as target:
                 counts = _fill(ctx, target, None)
     return Done(
         "backup",
         f"backed up {ctx.store.location} to {path}: {_in_words(counts)}",
         {"source": ctx.store.location, "destination": str(path), "rows": counts},
-        (f"restore it into a home that is not there: bmhctl copy {path} {ctx.store.location}",),
     )
 
 
@@ -188,9 +187,11 @@ def _check_free(*places: Path) -> None:
 
 
 @contextmanager
-def _new_file(ctx: Context, partial: Path) -> Iterator[Store]:
+def _new_file(ctx: Context, partial: Path, *, takes_anything: bool = False) -> Iterator[Store]:
     """An empty inventory in a file that is being built, in a transaction."""
-    made = Store(new_database(partial), claims=ctx.store.claims, folder=str(partial.parent))
+    made = Store(
+        new_database(partial, takes_anything=takes_anything), claims=ctx.store.claims, folder=str(partial.parent)
+    )
     with closing(made) as target, target.transaction():
         yield target
 
@@ -227,7 +228,7 @@ def _back_up(ctx: Context, database: SqliteDatabase, partial: Path) -> dict[str,
     for _ in range(_TRIES):
         look(ctx)
         text = None if ctx.store.declaration is None else ctx.store.declaration.text()
-        database.back_up(partial)
+        database.copy_to(partial)
         copy = Store(open_database(partial), claims=ctx.store.claims, folder=str(partial.parent))
         with closing(copy) as target, target.transaction():
             if text is None or _is_of(target, text):
@@ -238,7 +239,7 @@ def _back_up(ctx: Context, database: SqliteDatabase, partial: Path) -> dict[str,
 
 def _is_of(target: Store, text: bytes) -> bool:
     """Whether a state was taken over from this very text."""
-    from bmhctl.stores.declaration import Fingerprint
+    from bmhctl.stores.tomlfile import Fingerprint
     from bmhctl.usecases.declaring import FINGERPRINT
 
     known = Fingerprint.from_text(target.get(FINGERPRINT) or "")
@@ -258,7 +259,8 @@ def _declaration(ctx: Context) -> bytes:
 
 
 def _says(text: bytes, hosts: Sequence[HostSpec], policy: bytes) -> bool:
-    from bmhctl.stores.declaration import Fingerprint, parse_declaration
+    from bmhctl.stores.declaration import parse_declaration
+    from bmhctl.stores.tomlfile import Fingerprint
 
     said = parse_declaration(text, "the backup", Fingerprint.of(text))
     return said.policy_text.encode() == policy and sorted(said.hosts, key=_name) == sorted(hosts, key=_name)

@@ -1,16 +1,15 @@
-"""The hosts of an inventory as entries: add, set, rename, remove, list, show, import."""
+"""The hosts of an inventory as entries: add, set, rename, remove, import."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 
-from bmhctl.errors import BmhctlError, InvalidError, NotFoundError, StateRefusedError, UsageError
+from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UsageError
+from bmhctl.frozen import Frozen, field, replace
 from bmhctl.model import Arrival, Cargo, Host, HostSpec, State
-from bmhctl.results import HostDetail, Hosts, Imported, Outcome, Outcomes
+from bmhctl.results import Imported, Outcome, Outcomes
 from bmhctl.spec import dump_spec, parse_spec
-from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases.changing import (
     Changes,
     Newcomer,
@@ -25,17 +24,12 @@ from bmhctl.usecases.choosing import Choice, choose, one_host, unfold
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import begin, look
 from bmhctl.usecases.leases import forced_reason
+from bmhctl.usecases.looking import list_hosts as list_hosts
+from bmhctl.usecases.looking import show as show
 from bmhctl.usecases.retrying import retried
 
-SHOWN_EVENTS = 5
-"""How many of its latest events ``show`` shows of a host."""
 
-SORT_KEYS = ("name", "state", "since", "owner", "until", "used")
-"""What hosts can be sorted by."""
-
-
-@dataclass(frozen=True, slots=True)
-class FactChanges:
+class FactChanges(Frozen):
     """What to declare about hosts: None leaves a fact alone, an empty text takes it away.
 
     ``{name}`` in ``address``, ``bmc`` and ``note`` stands for the host's name. A label or hardware fact of None
@@ -117,31 +111,6 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
             errors.append(error)
     done = change(ctx, Changes(removals=tuple(removals))) if removals else []
     return Outcomes("remove", (*done, *_failures(errors)))
-
-
-def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
-    """The hosts that are meant, all if nothing is named, by name or as :data:`SORT_KEYS`; ``-key`` turns it round."""
-    now = look(ctx)
-    key = (sort or "").removeprefix("-")
-    if sort is not None and key not in SORT_KEYS:
-        raise UsageError(f"can't sort by {sort!r}", hint=f"by {', '.join(SORT_KEYS)}, or '-since' for the reverse")
-    missing: list[NotFoundError] = []
-    if choice.names:
-        hosts: Iterable[Host]
-        hosts, missing = choose(ctx, choice)
-    else:
-        hosts = ctx.store.hosts(HostQuery(selector=choice.selector, states=choice.states))
-    if sort is not None:
-        hosts = sorted(hosts, key=lambda host: _sort_value(host, key), reverse=sort.startswith("-"))
-    return Hosts(hosts, now, missing=tuple(missing))
-
-
-def show(ctx: Context, name: str) -> HostDetail:
-    """One host with its latest events."""
-    now = look(ctx)
-    with ctx.store.snapshot():
-        host = one_host(ctx, name)
-        return HostDetail(host, tuple(ctx.store.events(host, last=SHOWN_EVENTS)), now, ctx.store.results(host))
 
 
 def import_hosts(ctx: Context, cargo: Cargo, *, dry_run: bool = False, with_policy: bool = False) -> Imported:
@@ -228,24 +197,6 @@ def _merged(ctx: Context, known: HostSpec, brought: HostSpec) -> HostSpec:
         hardware={**known.hardware, **brought.hardware},
         bmc=bmc,
     )
-
-
-def _sort_value(host: Host, key: str) -> tuple[object, ...]:
-    held = host.reservation
-    match key:
-        case "state":
-            return (list(State).index(host.state), host.name)
-        case "since":
-            return (host.since, host.name)
-        case "owner":
-            return (held is None, held.owner if held else "", host.name)
-        case "until":
-            end = held.expires_at if held else None
-            return (end is None, end or host.since, host.name)
-        case "used":
-            return (host.used_at is not None, host.used_at or host.since, host.name)
-        case _:
-            return (host.name,)
 
 
 @retried

@@ -1,35 +1,65 @@
-"""Understanding an inventory: status, why, history, graph."""
+"""Looking at an inventory: list, show, status, history."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 
-from bmhctl.errors import BmhctlError
-from bmhctl.lifecycle.machine import ask, possible
-from bmhctl.lifecycle.table import ASKS, MEANING, Guard
-from bmhctl.model import Event, Host, State, Verb
-from bmhctl.results import Ending, Graph, Held, History, Status, VerbAnswer, Why
+from bmhctl.errors import NotFoundError, UsageError
+from bmhctl.model import Host, State
+from bmhctl.results import Ending, Held, History, HostDetail, Hosts, Names, Status
+from bmhctl.selector import Selector
 from bmhctl.stores.engine import HostQuery
-from bmhctl.usecases.choosing import not_found, one_host
+from bmhctl.usecases.choosing import Choice, choose, not_found, one_host
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import look
-from bmhctl.usecases.leases import check_token, describe, hosts_of
-from bmhctl.usecases.moving import facts_of
-from bmhctl.usecases.stepped import where_resume_leads
-from bmhctl.usecases.turns import due_before, free_for, live_tickets
-from bmhctl.wants import Want
 
-_DEPENDS = {Guard.CHECKS_PASSED, Guard.CLEANUP_SUCCEEDED}
-"""Guards whose answer is found out by running steps."""
+SHOWN_EVENTS = 5
+"""How many of its latest events ``show`` shows of a host."""
+
+SORT_KEYS = ("name", "state", "since", "owner", "until", "used")
+"""What hosts can be sorted by."""
+
+
+def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
+    """The hosts that are meant, all if nothing is named, by name or as :data:`SORT_KEYS`; ``-key`` turns it round."""
+    now = look(ctx)
+    key = (sort or "").removeprefix("-")
+    if sort is not None and key not in SORT_KEYS:
+        raise UsageError(f"can't sort by {sort!r}", hint=f"by {', '.join(SORT_KEYS)}, or '-since' for the reverse")
+    missing: list[NotFoundError] = []
+    if choice.names:
+        hosts: Iterable[Host]
+        hosts, missing = choose(ctx, choice)
+    else:
+        hosts = ctx.store.hosts(HostQuery(selector=choice.selector, states=choice.states))
+    if sort is not None:
+        hosts = sorted(hosts, key=lambda host: _sort_value(host, key), reverse=sort.startswith("-"))
+    return Hosts(hosts, now, missing=tuple(missing))
+
+
+def list_names(ctx: Context, selector: Selector, states: frozenset[State]) -> Names:
+    """The names of the hosts that fit, in order: a thousand take less time than ten hosts."""
+    look(ctx)
+    return Names(ctx.store.names(HostQuery(selector=selector, states=states)))
+
+
+def show(ctx: Context, name: str) -> HostDetail:
+    """One host with its latest events."""
+    now = look(ctx)
+    with ctx.store.snapshot():
+        host = one_host(ctx, name)
+        return HostDetail(host, tuple(ctx.store.events(host, last=SHOWN_EVENTS)), now, ctx.store.results(host))
 
 
 def status(ctx: Context) -> Status:
     """The fleet at a glance: counts a state, who holds what, what ends next, what needs a person."""
+    from bmhctl.usecases.turns import free_for, live_tickets
+    from bmhctl.wants import Want
+
     now = look(ctx)
     with ctx.store.snapshot():
-        held = [Held(r, tuple(hosts_of(ctx, r))) for r in ctx.store.open_reservations()]
+        held = [Held(r, tuple(ctx.store.hosts(HostQuery(reservation=r.id)))) for r in ctx.store.open_reservations()]
         available = ctx.store.count(HostQuery(states=frozenset({State.AVAILABLE}), reservable=True))
         # Hosts that wait to be fetched by an older ticket are nobody else's.
         free = len(free_for(ctx, (Want(count=available),), None)) if available and live_tickets(ctx) else available
@@ -73,136 +103,19 @@ def history(ctx: Context, name: str | None = None, last: int | None = None) -> H
     return History(events, name, now)
 
 
-def why(ctx: Context, name: str) -> Why:
-    """Why a host is where it is, which verbs are open to it now, and which guards say no, in words."""
-    now = look(ctx)
-    with ctx.store.snapshot():
-        return _why(ctx, one_host(ctx, name), now)
-
-
-def graph(ctx: Context, name: str | None = None) -> Graph:
-    """The lifecycle with the count of hosts in each state; with a name, where that host is and how it got there."""
-    now = look(ctx)
-    with ctx.store.snapshot():
-        if name is None:
-            return Graph(ctx.store.counts())
-        host = one_host(ctx, name)
-        events: tuple[Event, ...] = tuple(ctx.store.events(host))
-        return Graph(ctx.store.counts(), _why(ctx, host, now), events)
-
-
-def _why(ctx: Context, host: Host, now: datetime) -> Why:
-    verbs = [*possible(host.state)]
-    answers = tuple(_answer(ctx, host, verb, now) for verb in verbs)
-    return Why(
-        host,
-        _summary(ctx, host, now),
-        tuple(_facts(ctx, host, now)),
-        answers,
-        _next(ctx, host, now),
-        now,
-        ctx.store.results(host),
-    )
-
-
-def _summary(ctx: Context, host: Host, now: datetime) -> str:
+def _sort_value(host: Host, key: str) -> tuple[object, ...]:
     held = host.reservation
-    match host.state:
-        case State.RESERVED if held is not None and not held.is_valid(now):
-            return f"{host.name} is reserved, but the lease is over: {describe(held)}; the next command taints it"
-        case State.RESERVED if held is not None:
-            return f"{host.name} is reserved: held by {describe(held)}"
-        case State.MAINTENANCE:
-            reasons = "; ".join(f"{mark.reason} ({mark.actor})" for mark in host.maintenance) or "no reason is left"
-            return f"{host.name} is in maintenance: {reasons}"
-        case State.AVAILABLE if host.cordon or host.undeclared:
-            return f"{host.name} is available, but can't be reserved: " + (
-                f"cordoned by {host.cordon.actor}" if host.cordon else "it is not declared any more"
-            )
-        case State.AVAILABLE if not free_for(ctx, (Want(name=host.name),), None):
-            return f"{host.name} is available, but {due_before(ctx, None) or 'a check or cleanup is running on it'}"
-        case State.AVAILABLE:
-            return f"{host.name} is free: available to whoever reserves it"
+    match key:
+        case "state":
+            return (list(State).index(host.state), host.name)
+        case "since":
+            return (host.since, host.name)
+        case "owner":
+            return (held is None, held.owner if held else "", host.name)
+        case "until":
+            end = held.expires_at if held else None
+            return (end is None, end or host.since, host.name)
+        case "used":
+            return (host.used_at is not None, host.used_at or host.since, host.name)
         case _:
-            return f"{host.name} is {host.state}: {MEANING[host.state]}"
-
-
-def _facts(ctx: Context, host: Host, now: datetime) -> Iterable[str]:
-    if host.dirty:
-        yield "dirty: it was used since its last cleanup"
-    if host.cordon:
-        yield f"cordoned by {host.cordon.actor}" + (f": {host.cordon.reason}" if host.cordon.reason else "")
-    if host.undeclared:
-        yield "undeclared: no longer in the TOML file, only remove ends it"
-    if host.fault:
-        yield f"fault: {host.fault}"
-    if host.failed_cleanups:
-        yield f"its cleanup failed {host.failed_cleanups} time{'s' if host.failed_cleanups > 1 else ''} in a row"
-    if host.state is State.MAINTENANCE:
-        for mark in host.maintenance:
-            until = f", until {mark.until:%Y-%m-%d %H:%M} UTC" if mark.until else ""
-            yield f"maintenance since {mark.since:%Y-%m-%d %H:%M} UTC by {mark.actor}{until}: {mark.reason}"
-        if host.reservation:
-            yield f"keeps the reservation of {describe(host.reservation)}"
-    last = list(ctx.store.events(host, last=1))
-    if last and last[0].reason and host.state in (State.TAINTED, State.INITIAL):
-        yield f"last: {last[0].verb} by {last[0].actor}: {last[0].reason}"
-
-
-def _answer(ctx: Context, host: Host, verb: Verb, now: datetime) -> VerbAnswer:
-    holder = None
-    if verb is Verb.TAINT:
-        try:
-            check_token(ctx, host, None, now)
-        except BmhctlError as error:
-            holder = error.message
-    facts = facts_of(ctx, host, now, holder=holder, reason="(asked)")
-    if verb is Verb.RESERVE and not free_for(ctx, (Want(name=host.name),), None):
-        facts = replace(facts, earlier_ticket=due_before(ctx, None))
-    answer = ask(verb, host.state, facts)
-    command = _COMMANDS.get(verb, f"bmhctl {verb} {{}}").format(host.name)
-    if verb is Verb.RESUME and not facts.claim:
-        dest, words = where_resume_leads(ctx, host, now)
-        return VerbAnswer(verb, None if "if its" in words else True, dest, (words,), command)
-    if answer.dest is not None:
-        return VerbAnswer(verb, True, answer.dest, (), command)
-    guards = {guard for guard, _ in answer.refusals}
-    if guards <= _DEPENDS:
-        dest = State.AVAILABLE if verb is Verb.READY else State.INITIAL
-        steps = _steps(ctx, host, verb)
-        if not steps:
-            return VerbAnswer(verb, True, dest, ("no step applies to it",), command)
-        asked = ASKS[Guard.CHECKS_PASSED if verb is Verb.READY else Guard.CLEANUP_SUCCEEDED]
-        return VerbAnswer(verb, None, dest, (f"if {asked.removesuffix(' just now')}: {steps}",), command)
-    return VerbAnswer(verb, False, None, tuple(words for _, words in answer.refusals), command)
-
-
-def _steps(ctx: Context, host: Host, verb: Verb) -> str:
-    policy = ctx.policy()
-    steps = policy.checks if verb is Verb.READY else policy.cleanup
-    return ", ".join(step.name for step in steps if step.applies_to(host.spec))
-
-
-_COMMANDS = {
-    Verb.MAINTAIN: "bmhctl maintain {} --reason WHY",
-    Verb.RESERVE: "bmhctl reserve {} --for WHY",
-}
-
-
-def _next(ctx: Context, host: Host, now: datetime) -> str | None:
-    match host.state:
-        case State.INITIAL:
-            return f"bmhctl ready {host.name}"
-        case _ if host.undeclared:
-            return f"bmhctl remove {host.name}" if not host.dirty else None
-        case State.AVAILABLE:
-            return f"bmhctl uncordon {host.name}" if host.cordon else None
-        case State.RESERVED if host.reservation is not None and not host.reservation.is_valid(now):
-            return "bmhctl reap"
-        case State.RESERVED:
-            mine = host.reservation is not None and host.reservation.owner == ctx.actor
-            return f"bmhctl taint {host.name}" if mine else None
-        case State.TAINTED:
-            return f"bmhctl reset {host.name}"
-        case State.MAINTENANCE:
-            return f"bmhctl resume {host.name}"
+            return (host.name,)

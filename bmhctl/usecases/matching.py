@@ -7,14 +7,13 @@ host in its turn finds room with a want, or makes one of that want's hosts move 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
+from bmhctl.frozen import Frozen
 from bmhctl.model import Host
 from bmhctl.wants import Wants
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(Frozen):
     """The hosts that wants would get; ``missing`` is how many more it takes."""
 
     hosts: tuple[Host, ...]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 from bmhctl.errors import (
@@ -13,6 +12,7 @@ from bmhctl.errors import (
     StepFailedError,
     UsageError,
 )
+from bmhctl.frozen import replace
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED, Facts, ask
 from bmhctl.lifecycle.table import Guard
 from bmhctl.model import Event, Host, Mark, Remark, Reservation, State, Verb

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bmhctl.errors import (
@@ -18,6 +17,7 @@ from bmhctl.errors import (
     UnreachableError,
     WaitTimeoutError,
 )
+from bmhctl.frozen import Frozen, replace
 from bmhctl.model import Host, Mark, State, Ticket, Verb
 from bmhctl.results import Done, Grant, Held, Queue, Queued
 from bmhctl.stores.claims import of_ticket
@@ -25,9 +25,8 @@ from bmhctl.stores.engine import HostQuery
 from bmhctl.stores.faults import UncertainError
 from bmhctl.units import format_age, format_duration
 from bmhctl.usecases.context import Context
-from bmhctl.usecases.entry import begin, look
-from bmhctl.usecases.holding import give_up
-from bmhctl.usecases.leases import forced_reason, hosts_of, reap
+from bmhctl.usecases.entry import begin, look, reap_due
+from bmhctl.usecases.leases import forced_reason, hosts_of
 from bmhctl.usecases.matching import match
 from bmhctl.usecases.moving import SELF, facts_of, move
 from bmhctl.usecases.naming import new_reservation_id
@@ -40,7 +39,6 @@ from bmhctl.usecases.reservations import (
     lease_of,
 )
 from bmhctl.usecases.retrying import retried
-from bmhctl.usecases.steps import claimed
 from bmhctl.usecases.turns import (
     LAPSE,
     REFRESH,
@@ -66,8 +64,7 @@ _RECONNECT = 0.3
 _LOOK_AROUND = timedelta(seconds=0.5)  # between two looks at what no commit tells: a TOML file, who is just ahead
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Frozen):
     """Where a waiter stands: its place, what it waits for and why, and until when at most."""
 
     position: int
@@ -76,8 +73,7 @@ class Waiting:
     deadline: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(Frozen):
     """How to wait: for how long (None: for ever), how to pass seconds, whom to tell when the place changes.
 
     ``pause`` is given seconds, and a descriptor at which to end sooner when it can be read, if there is one. It may
@@ -109,6 +105,8 @@ def reserve_or_wait(ctx: Context, wish: Wish, patience: Patience | None = None, 
     except BaseException:
         # A signal may come between the commit and the return: then nobody would know of what was granted.
         if wish.request_id is None and wish.token is not None:
+            from bmhctl.usecases.holding import give_up
+
             give_up(ctx, wish.token, "interrupted before the answer")
         raise
 
@@ -136,8 +134,7 @@ def _found_out(ctx: Context, wish: Wish, lost: UncertainError) -> Grant:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
+class _Attempt(Frozen):
     """One process's attempt to get what it wishes, in so much time."""
 
     ctx: Context
@@ -235,8 +232,7 @@ class _Watch:
     def _refresh(self, now: datetime) -> None:
         with self._ctx.store.transaction(shared=True):
             self._ctx.store.refresh_ticket(self._ticket, now)
-        if self._ctx.store.expired_reservations(now):
-            reap(self._ctx)
+        reap_due(self._ctx, now)
 
     def _look_at_file(self) -> None:
         if self._ctx.store.declaration is None:
@@ -377,6 +373,8 @@ def _check_ticket(ctx: Context, ticket: Ticket) -> None:
 
 def _grant_checked(attempt: _Attempt, ticket: Ticket | None) -> Grant:
     """Proves each host before it is granted; each round that fails takes a host out, so it ends."""
+    from bmhctl.usecases.steps import claimed
+
     ctx, wish = attempt.ctx, attempt.wish
     while True:
         attempt.check_time()

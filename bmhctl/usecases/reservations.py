@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bmhctl.errors import BmhctlError, BusyError, UnsatisfiableError, UsageError
+from bmhctl.frozen import Frozen, replace
 from bmhctl.lifecycle.table import where
 from bmhctl.model import Host, Reservation, State, Verb
 from bmhctl.policy import Policy
@@ -30,8 +30,7 @@ from bmhctl.wants import MOST_HOSTS, Want, Wants, dump_wants, load_wants, total
 from bmhctl.wants import describe as in_words
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Frozen):
     """What a reservation is asked for.
 
     ``ttl`` is how long the lease shall last (None: as the policy says); ``endless`` asks for a lease without end,
@@ -90,8 +89,7 @@ def wish_for(
     return Wish(found, purpose, ttl, endless, request_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Frozen):
     """The lease that a wish gets under the policy: None is without end; ``notes`` say where it differs."""
 
     ttl: timedelta | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from functools import wraps
@@ -34,6 +33,8 @@ def retried(
             try:
                 return act(ctx, *args, **kwargs)
             except ConflictError:
+                import random
+
                 time.sleep(random.uniform(0, _PAUSE * 2**number))
         return act(ctx, *args, **kwargs)
 

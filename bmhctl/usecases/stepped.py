@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from threading import Event
 
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, StepFailedError, UsageError
+from bmhctl.frozen import Frozen, replace
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED
 from bmhctl.model import Host, Mark, Remark, State, Verb
 from bmhctl.results import Outcome, Outcomes, Plan
@@ -192,8 +192,7 @@ def plan_resume(ctx: Context, choice: Choice, *, everyones: bool = False) -> Pla
 _NOTHING = StepsRun((), None, "maintenance complete")
 
 
-@dataclass(eq=False, slots=True)
-class _Job:
+class _Job(Frozen):
     """A claimed host, the steps to run on it (None: none), and what follows from what they say.
 
     ``so_far`` is what became of the host already, should it end here.

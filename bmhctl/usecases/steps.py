@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from threading import Event
 
 from bmhctl import probes
 from bmhctl.errors import StateRefusedError
+from bmhctl.frozen import Frozen, field, replace
 from bmhctl.model import CheckResult, Host, Verdict
 from bmhctl.policy import Policy, Step
 from bmhctl.stores.claims import Hold, of_host
@@ -16,8 +16,7 @@ from bmhctl.usecases.context import Context
 from bmhctl.usecases.moving import CLAIMED
 
 
-@dataclass(frozen=True, slots=True)
-class StepsRun:
+class StepsRun(Frozen):
     """What the steps that apply to a host said; ``refusal`` is None when all passed, else why not, in words."""
 
     results: tuple[CheckResult, ...]
@@ -25,8 +24,7 @@ class StepsRun:
     summary: str
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Frozen):
     """Which steps to run on one host, and how; needs no inventory, so it runs in any thread.
 
     ``overridden`` names steps that count as passed for a reason that a person gave.
@@ -105,7 +103,7 @@ class Claimed:
             self._ctx.environ,
             self._ctx.store.folder,
             hold.inherit,
-            cancelled=hold.lost,
+            cancelled=hold.lost or Event(),
             is_guarded=hold.inherit is None,
         )
         mine = tuple(step for step in declared if step.applies_to(self.host.spec))
@@ -118,7 +116,7 @@ class Claimed:
 
     def current(self) -> Host:
         """The host as it is now, locked in the caller's transaction; refuses if it was removed since the claim."""
-        if self._hold.lost.is_set():
+        if self._hold.lost is not None and self._hold.lost.is_set():
             raise StateRefusedError(
                 "its claim was lost, for the inventory could not be reached: its steps were ended",
                 host=self.host.name,

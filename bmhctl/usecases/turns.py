@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+from bmhctl.frozen import replace
 from bmhctl.model import Host, State, Ticket
 from bmhctl.stores.claims import of_host, of_ticket
 from bmhctl.stores.engine import HostQuery
@@ -37,7 +37,8 @@ def waiting_tickets(ctx: Context) -> list[Ticket]:
 
 def is_live(ctx: Context, ticket: Ticket) -> bool:
     """Whether a ticket counts: its process lives, and said so lately."""
-    return ctx.clock() - ticket.refreshed_at < LAPSE and is_waiting(ctx, ticket)
+    # abs: a clock may be set back, and then a process that is stopped would be live for ever
+    return abs(ctx.clock() - ticket.refreshed_at) < LAPSE and is_waiting(ctx, ticket)
 
 
 def live_tickets(ctx: Context, before: int | None = None) -> list[Ticket]:

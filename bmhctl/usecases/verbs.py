@@ -1,14 +1,15 @@
 """The verbs of the lifecycle but ``reserve``: each host on its own, all are tried, the result names every one.
 
-Those that run steps are made in ``stepped``, and offered here with the others.
+Those that run steps are made in ``stepped``, which is loaded when one of them is asked for.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from bmhctl.errors import NotYoursError, UsageError
+from bmhctl.frozen import replace
 from bmhctl.model import End, Host, Mark, Remark, State, Verb
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.stores.engine import HostQuery
@@ -19,7 +20,9 @@ from bmhctl.usecases.leases import check_token, forced_reason, give_back, held_r
 from bmhctl.usecases.many import already, each_in_one_commit, moved, refuse_early
 from bmhctl.usecases.moving import decide, facts_of, move, remark
 from bmhctl.usecases.retrying import retried
-from bmhctl.usecases.stepped import check, plan_resume, ready, recycle, reset, resume
+
+if TYPE_CHECKING:
+    from bmhctl.usecases.stepped import check, plan_resume, ready, recycle, reset, resume
 
 __all__ = [
     "check",
@@ -34,6 +37,14 @@ __all__ = [
     "taint",
     "uncordon",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        from bmhctl.usecases import stepped
+
+        return getattr(stepped, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def taint(

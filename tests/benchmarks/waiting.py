@@ -1,74 +1,43 @@
-"""What waiting costs: an idle waiter, a hundred of them, and the time from giving back to the next grant.
+"""What waiting costs: from giving back to the next grant, and the time of a processor that a hundred waiters use.
 
-    python tests/benchmarks/waiting.py [--waiters N] [--hosts N] [--seconds N] [--home db|toml]
-
-Each waiter is a process of its own, ``bmhctl reserve --wait``. Prints percent of one core, beside a process that
-only sleeps as often as a waiter looks, and seconds.
+Each waiter is a process of its own, ``bmhctl reserve --wait``.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bmhctl import open_inventory
 from bmhctl.api import Inventory
 from bmhctl.usecases.queue import queue
+from tests.benchmarks.harness import Bench, Figure, Series
+from tests.benchmarks.processes import environment, programs
 
-TICKS = os.sysconf("SC_CLK_TCK")
-SLEEPER = "import time\nwhile True: time.sleep(0.1)"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--waiters", type=int, default=100)
-    parser.add_argument("--hosts", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--home", choices=("db", "toml"), default="db")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"lab.{options.home}"
-        with open_inventory(path, actor="holder", create=True) as lab:
-            lab.add(*(f"node{number:05}" for number in range(options.hosts)))
-            lab.ready("node*")
-            held = lab.reserve(count=options.hosts, ttl="1h")
-            for number in (1, options.waiters):
-                report(f"{number} waiting", idle(lab, path, number, options.seconds))
-                asleep = [[sys.executable, "-c", SLEEPER]] * number
-                report(f"{number} asleep", measured(asleep, options.seconds, lab))
-            print(f"from giving back to the grant: {handover(path, lab, held.reservation.id):.3f} s")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_SLEEPER = "import time\nwhile True: time.sleep(0.15)"
+_IDLE = 5.0
+"""Seconds of one sample."""
 
 
-def report(name: str, percent: float) -> None:
-    print(f"{name:>15}: {percent:6.2f} % of a core", flush=True)
-
-
-def waiter(path: Path, number: int) -> list[str]:
-    return [sys.executable, "-m", "bmhctl", "-i", str(path), "--as", f"waiter{number}", "reserve", "-n1", "--wait"]
-
-
-def idle(lab: Inventory, path: Path, number: int, seconds: float) -> float:
-    """Percent of a core that so many waiters use together, once they all wait."""
-    return measured([waiter(path, count) for count in range(number)], seconds, lab, number)
-
-
-def measured(commands: list[list[str]], seconds: float, lab: Inventory, tickets: int = 0) -> float:
+@contextmanager
+def _children(command: Sequence[str], number: int, answers: int = subprocess.DEVNULL) -> Iterator[list[int]]:
+    """So many processes that run until the block ends; what they write goes to one descriptor."""
     children = [
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
-        for command in commands
+        subprocess.Popen(
+            command,
+            env={**environment(), "BMHCTL_ACTOR": f"waiter{place}@lab"},
+            stdout=answers,
+            stderr=subprocess.DEVNULL,
+        )
+        for place in range(number)
     ]
     try:
-        await_tickets(lab, tickets, children)
-        time.sleep(2)  # the last one's arrival has woken all others
-        before, began = sum(used(child.pid) for child in children), time.monotonic()
-        time.sleep(seconds)
-        return 100 * (sum(used(child.pid) for child in children) - before) / (time.monotonic() - began)
+        yield [child.pid for child in children]
     finally:
         for child in children:
             child.terminate()
@@ -76,30 +45,73 @@ def measured(commands: list[list[str]], seconds: float, lab: Inventory, tickets:
             child.wait()
 
 
-def used(pid: int) -> float:
+@contextmanager
+def _held_lab(bench: Bench) -> Iterator[tuple[Inventory, str, list[str]]]:
+    """An inventory of one host, the reservation that holds it, and the command line of one who waits for it."""
+    with bench.scratch() as folder, open_inventory(folder / "lab.db", actor="holder@lab", create=True) as lab:
+        lab.add("node01")
+        lab.ready("node01")
+        waiter = [programs(bench).bmhctl, "-i", str(folder / "lab.db"), "reserve", "-n1", "--wait", "-o", "jsonl"]
+        yield lab, lab.reserve("node01").reservation.id, waiter
+
+
+def _await_tickets(lab: Inventory, number: int) -> None:
+    while len(queue(lab._context).items) < number:
+        time.sleep(0.2)
+    time.sleep(2)  # the last one's arrival has woken all others
+
+
+def _handed_over(bench: Bench) -> Series:
+    number = bench.size(100, 10)
+    samples = []
+    with _held_lab(bench) as (lab, held, waiter):
+        reader, writer = os.pipe()
+        with os.fdopen(reader) as answers, _children(waiter, number, writer):
+            os.close(writer)
+            _await_tickets(lab, number)
+            for _ in range(bench.rounds):
+                lab.taint("node01", reservation=held)
+                lab.reset("node01")
+                began = time.perf_counter()
+                lab.ready("node01")
+                answers.readline()
+                samples.append(time.perf_counter() - began)
+                held = lab.reservations()[0].reservation.id
+    return Series(samples)
+
+
+def _idle(bench: Bench) -> Series:
+    number = bench.size(100, 10)
+    sleeper = [programs(bench).python, "-c", _SLEEPER]
+    with _held_lab(bench) as (lab, _, waiter), _children(waiter, number) as waiting:
+        _await_tickets(lab, number)
+        with _children(sleeper, number) as asleep:
+            samples = [_percent(waiting, asleep) for _ in range(bench.at_most(5))]
+    mine, its = zip(*samples, strict=True)
+    return Series(mine, subject=mine, floor=its)
+
+
+def _percent(*groups: Sequence[int]) -> list[float]:
+    """Percent of a core that each group of processes uses, all at the same time."""
+    before, began = [sum(map(_used, group)) for group in groups], time.monotonic()
+    time.sleep(_IDLE)
+    share = 100 / (time.monotonic() - began)
+    return [share * (sum(map(_used, group)) - used) for group, used in zip(groups, before, strict=True)]
+
+
+def _used(pid: int) -> float:
     """The seconds of processor time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def await_tickets(lab: Inventory, number: int, children: Sequence[subprocess.Popen[str]]) -> None:
-    while len(queue(lab._context).items) < number:
-        assert all(child.poll() is None for child in children), "a waiter has failed"
-        time.sleep(0.2)
-
-
-def handover(path: Path, lab: Inventory, reservation: str) -> float:
-    """Seconds from the end of ``ready`` to the answer of a waiter that is a process of its own."""
-    with subprocess.Popen([*waiter(path, 0), "-o", "name"], stdout=subprocess.PIPE, text=True) as child:
-        await_tickets(lab, 1, [child])
-        lab.release(reservation)
-        lab.reset("node00000")
-        lab.ready("node00000")
-        began = time.monotonic()
-        assert child.stdout is not None
-        child.stdout.readline()
-        return time.monotonic() - began
-
-
-if __name__ == "__main__":
-    main()
+FIGURES = (
+    Figure(
+        "waiting/handover",
+        "from a host that is ready again to the next waiter's answer, 100 waiters",
+        _handed_over,
+        0.3,
+        unit="s",
+    ),
+    Figure("waiting/idle", "processor time of 100 waiters, in percent of a core", _idle, unit="%"),
+)

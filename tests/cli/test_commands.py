@@ -56,6 +56,8 @@ ARGUMENTS: dict[str, list[str]] = {
     "why": ["node01"],
     "history": [],
     "graph": [],
+    "doctor": [],
+    "backup": ["backup.db"],
     "completion": ["bash"],
 }
 """What each command needs to do something; a new command has to be added here. ``{held}`` is what ``fleet`` holds."""

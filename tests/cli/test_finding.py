@@ -85,7 +85,8 @@ def test_a_name_that_is_no_inventorys_is_refused(name: str, cli: Cli) -> None:
     assert cli("-i", name, "list") == Run(
         2,
         "",
-        f"bmhctl: {name!r} is no inventory\nhint: its name must end in .toml, .db, .sqlite or .sqlite3\n",
+        f"bmhctl: {name!r} is no inventory\nhint: its name must end in .toml, .db, .sqlite or .sqlite3, "
+        "or be a URL: postgresql://host/database\n",
     )
 
 

@@ -1,16 +1,44 @@
-"""What a command loads, seen in a fresh interpreter: every command starts fast."""
+"""What a command costs, counted: the modules it loads, in a fresh interpreter, and the statements it issues."""
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
+
 from bmhctl.cli.app import COMMANDS
+from bmhctl.stores import sqlite
 from tests.cli.conftest import Cli
 from tests.conftest import environment
 
-SLOW = {"rich", "pydantic", "tomlkit", "tomllib", "yaml", "ClusterShell", "tomli_w", "psycopg", "importlib.metadata"}
+SLOW = {
+    *("rich", "pydantic", "tomlkit", "tomllib", "tomli_w", "yaml", "ClusterShell", "sushy", "psycopg"),
+    *("dataclasses", "importlib.metadata", "hashlib", "tempfile", "random", "asyncio", "concurrent", "ssl"),
+}
+"""Modules that no everyday command needs."""
+
+STEPS = {f"bmhctl.{name}" for name in ("probes", "runner", "usecases.crew", "usecases.steps", "usecases.stepped")}
+EDITS = {f"bmhctl.{name}" for name in ("spec", "stores.declaration", "stores.edit", "usecases.changing")}
+MOVES = {"transitions", "logging", "bmhctl.lifecycle.machine", "bmhctl.lifecycle.table", "bmhctl.usecases.moving"}
+QUEUE = {f"bmhctl.{name}" for name in ("usecases.queue", "usecases.turns", "usecases.matching", "wants")}
+POLICY = {"bmhctl.policy"}
+LINES = {f"bmhctl.output.{name}" for name in ("lines", "records", "views")}
+
+NEEDLESS = {
+    "list -o name": {*STEPS, *EDITS, *MOVES, *QUEUE, *POLICY, *LINES},
+    "list": {*STEPS, *EDITS, *MOVES, *QUEUE, *POLICY, "bmhctl.output.views"},
+    "show node01": {*STEPS, *EDITS, *MOVES, *QUEUE, *POLICY},
+    "status": {*STEPS, *EDITS, *MOVES, *POLICY},
+    "reserve node01 --for nightly": {*STEPS, *EDITS, "bmhctl.cli.waiting", "bmhctl.usecases.holding"},
+    "reserve -l arch=x86_64 -o json": {*STEPS, *EDITS, "bmhctl.output.lines"},
+    "taint node01 --force --reason drill": {*STEPS, *EDITS, *QUEUE, *POLICY},
+}
+"""What each command must leave unloaded, beside what is slow."""
 
 
 def loaded_by(*args: str, cwd: Path) -> set[str]:
@@ -26,14 +54,23 @@ def loaded_by(*args: str, cwd: Path) -> set[str]:
     return set(eval(done.stderr))
 
 
-def test_listing_names_loads_no_slow_module(lab: Path) -> None:
-    assert loaded_by("list", "-o", "name", cwd=lab.parent) & {*SLOW, "transitions"} == set()
+@pytest.fixture(params=["toml", "db"])
+def ready_lab(request: pytest.FixtureRequest, lab: Path, cli: Cli) -> Path:
+    """The folder of the lab, as a TOML file that did not change since it was looked at, or as a database."""
+    assert cli("ready", "node01", "node02").status == 0
+    if request.param == "db":
+        assert cli("copy", "bmh.toml", "copy.db").status == 0
+        lab.unlink()
+        (lab.parent / "copy.db").rename(lab.with_suffix(".db"))
+    return lab.parent
 
 
-def test_reserving_loads_no_slow_module(lab: Path, cli: Cli) -> None:
-    cli("ready", "node01", "node02")
-    assert loaded_by("reserve", "node01", "--for", "a job", cwd=lab.parent) & SLOW == set()
-    assert loaded_by("reserve", "-l", "arch=x86_64", "-n", "1", "-o", "json", cwd=lab.parent) & SLOW == set()
+@pytest.mark.parametrize("line", NEEDLESS)
+def test_a_command_leaves_unloaded_what_it_does_not_use(line: str, ready_lab: Path, cli: Cli) -> None:
+    if line.startswith("taint"):
+        assert cli("reserve", "node01").status == 0
+    loaded = loaded_by(*line.split(), cwd=ready_lab)
+    assert loaded & {*SLOW, *NEEDLESS[line]} == set()
 
 
 def test_a_toml_inventory_that_did_not_change_is_not_parsed(lab: Path) -> None:
@@ -54,3 +91,77 @@ def test_the_root_help_loads_no_command(tmp_path: Path) -> None:
 def test_a_command_loads_no_other_ones_module(lab: Path) -> None:
     commands = {f"bmhctl.cli.{entry.module}" for group in COMMANDS.values() for entry in group.values()}
     assert loaded_by("list", cwd=lab.parent) & commands == {"bmhctl.cli.understanding"}
+
+
+Said = Callable[..., list[str]]
+
+
+@pytest.fixture
+def said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Said:
+    """Runs a command on twenty hosts in a database; returns the statements that it issued, after those that open it."""
+    connect = sqlite._connect
+
+    def call(*args: str) -> list[str]:
+        statements: list[str] = []
+
+        def traced(path: Path) -> sqlite3.Connection:
+            connection = connect(path)
+            connection.set_trace_callback(statements.append)
+            return connection
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sqlite, "_connect", traced)
+            done = cli("-i", "lab.db", *args)
+        assert done.status == 0, done.stderr
+        opening = ["PRAGMA user_version", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON"]
+        assert statements[: len(opening)] == opening
+        return statements[len(opening) :]
+
+    assert cli("-i", "lab.db", "init").status == 0
+    assert cli("-i", "lab.db", "add", "node[01-20]", "--label", "arch=arm64").status == 0
+    assert cli("-i", "lab.db", "ready", "node*").status == 0
+    return call
+
+
+@pytest.mark.parametrize(
+    ("line", "queries"),
+    [("list -o name", 1), ("list -l arch=arm64 -o name", 1), ("list", 1), ("show node01", 3), ("history node01", 2)],
+)
+def test_looking_takes_few_queries_and_changes_nothing(line: str, queries: int, said: Said) -> None:
+    kinds = Counter(statement.split()[0] for statement in said(*line.split()))
+    assert kinds.pop("SELECT") == queries
+    assert kinds in ({}, {"BEGIN": 1, "COMMIT": 1})  # what is read at one moment
+
+
+CHANGES = {
+    ("reserve", "-l", "arch=arm64", "-n", "3"): {"reservations": 1, "hosts": 3, "events": 3},
+    ("taint", "node01", "node02", "--force", "--reason", "drill"): {"hosts": 2, "events": 2, "reservations": 1},
+    ("maintain", "node0*", "--reason", "drill"): {"hosts": 9, "events": 9},
+    ("cordon", "node01"): {"hosts": 1, "events": 1},
+}
+"""How many rows a change writes of each table."""
+
+
+@pytest.mark.parametrize("args", CHANGES, ids=" ".join)
+def test_a_change_writes_its_rows_once_in_one_durable_commit(args: tuple[str, ...], said: Said, cli: Cli) -> None:
+    if args[0] == "taint":
+        assert cli("-i", "lab.db", "reserve", "node01", "node02").status == 0
+    statements = said(*args)
+    begins = [place for place, statement in enumerate(statements) if statement == "BEGIN IMMEDIATE"]
+    assert len(begins) == 1
+    inside = statements[begins[0] :]
+    assert inside.count("COMMIT") == 1 == len(inside) - inside.index("COMMIT")
+    written = Counter(statement.split()[2 if statement.startswith("INSERT") else 1] for statement in writes(statements))
+    assert written == CHANGES[args]
+    assert writes(inside) == writes(statements)
+
+
+def writes(statements: Sequence[str]) -> list[str]:
+    return [statement for statement in statements if statement.startswith(("INSERT", "UPDATE", "DELETE"))]
+
+
+def test_a_reservation_takes_no_more_statements_in_a_larger_fleet(said: Said, cli: Cli) -> None:
+    before = said("reserve", "-l", "arch=arm64")
+    assert cli("-i", "lab.db", "add", "more[001-200]", "--label", "arch=arm64").status == 0
+    assert cli("-i", "lab.db", "ready", "more*").status == 0
+    assert len(said("reserve", "-l", "arch=arm64")) == len(before)

@@ -137,9 +137,9 @@ def test_a_working_folder_that_is_gone_is_11(cli: Cli, lab: Path, monkeypatch: p
 
 def test_a_defect_is_1_with_a_traceback(bmhctl: Bmhctl, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import bmhctl.usecases.hosts as hosts\n"
+        "import bmhctl.usecases.looking as looking\n"
         "def broken(*_):\n    raise RuntimeError('a defect')\n"
-        "hosts.list_hosts = broken\n"
+        "looking.list_hosts = broken\n"
     )
     assert bmhctl("-i", "lab.db", "init").status == 0
     done = bmhctl("-i", "lab.db", "list", PYTHONPATH=str(tmp_path))

@@ -327,7 +327,7 @@ def test_in_a_pipe_a_waiter_says_a_line_when_its_place_changes(fleet: Inventory,
     assert after == re.sub(r"; due to .*", "", before).replace("number 2", "first")
 
 
-# what it costs: bounds that a busy machine keeps; tests/benchmarks/waiting.py measures
+# what it costs: bounds that a busy machine keeps; python -m tests.benchmarks 'waiting/*' measures
 
 
 def test_an_idle_waiter_uses_next_to_nothing(waiting: Queue) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.model import Bmc, HostSpec
 from bmhctl.policy import StepKind
-from bmhctl.stores import declaration
+from bmhctl.stores import declaration, tomlfile
 from bmhctl.stores.declaration import DeclarationFile, Fingerprint, parse_declaration
 
 LAB = """\
@@ -232,8 +233,8 @@ def test_a_file_that_was_written_just_now_is_settled_after_one_reading(lab: Path
 def test_an_unchanged_file_is_neither_read_nor_parsed(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = DeclarationFile(lab)
     fingerprint = file.read().fingerprint
-    monkeypatch.setattr(declaration, "read_file", lambda _: pytest.fail("read"))
-    monkeypatch.setattr(declaration, "_sha256", lambda _: pytest.fail("hashed"))
+    monkeypatch.setattr(tomlfile, "read_file", lambda _: pytest.fail("read"))
+    monkeypatch.setattr(tomlfile, "_sha256", lambda _: pytest.fail("hashed"))
     monkeypatch.setattr(tomllib, "loads", lambda _: pytest.fail("parsed"))
     assert file.same(fingerprint) is True
 
@@ -297,7 +298,7 @@ def test_times_are_trusted_only_from_an_age_at_which_a_later_write_gets_others(
         (0o100644, 7, 1, 1, 0, 0, 5, whole, whole, whole),
         {"st_mtime_ns": mtime, "st_ctime_ns": mtime, "st_atime_ns": mtime},
     )
-    assert declaration._is_settled(status, mtime + age) is settled
+    assert tomlfile._is_settled(status, mtime + age) is settled
 
 
 def test_a_file_from_the_future_is_read_without_waiting_and_never_settled(
@@ -305,7 +306,7 @@ def test_a_file_from_the_future_is_read_without_waiting_and_never_settled(
 ) -> None:
     future = lab.stat().st_mtime_ns + 3_600_000_000_001
     os.utime(lab, ns=(future, future))
-    monkeypatch.setattr(declaration.time, "sleep", lambda _: pytest.fail("waited"))
+    monkeypatch.setattr(tomlfile.time, "sleep", lambda _: pytest.fail("waited"))
     assert DeclarationFile(lab).read().fingerprint.settled is False
 
 
@@ -318,9 +319,26 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(lab: Path, monkeypat
             path.write_text("[hosts.late]\n")
         return reads[-1]
 
-    monkeypatch.setattr(declaration, "read_file", read_and_meddle)
+    monkeypatch.setattr(tomlfile, "read_file", read_and_meddle)
     assert [spec.name for spec in DeclarationFile(lab).read().hosts] == ["late"]
     assert len(reads) == 2
+
+
+def test_a_file_that_is_written_in_place_is_read_when_its_writer_rests(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunks = [f"[hosts.node{number}]\n" for number in range(6)]
+
+    def written_meanwhile(_: float) -> None:
+        if chunks:
+            with lab.open("a") as file:
+                file.write(chunks.pop())
+
+    lab.write_bytes(b"")
+    monkeypatch.setattr(time, "sleep", written_meanwhile)
+    # a millisecond after each write, however slow this machine is; long after the last one
+    monkeypatch.setattr(time, "time_ns", lambda: lab.stat().st_ctime_ns + (1_000_000 if chunks else 10**10))
+    assert len(DeclarationFile(lab).read().hosts) == 6
 
 
 def test_a_file_that_never_rests_is_unreachable(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +347,7 @@ def test_a_file_that_never_rests_is_unreachable(lab: Path, monkeypatch: pytest.M
         path.write_bytes(data + b"#\n")
         return data
 
-    monkeypatch.setattr(declaration, "read_file", read_and_meddle)
+    monkeypatch.setattr(tomlfile, "read_file", read_and_meddle)
     with pytest.raises(UnreachableError, match="keeps changing while it is read"):
         DeclarationFile(lab).read()
 
@@ -387,14 +405,14 @@ def test_a_file_that_may_not_be_read_is_unreachable(lab: Path, monkeypatch: pyte
     def refuse(*_: object) -> object:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(declaration, "open", refuse, raising=False)
+    monkeypatch.setattr(tomlfile, "open", refuse, raising=False)
     with pytest.raises(UnreachableError, match=r"^may not read .*lab\.toml: permission denied$"):
         DeclarationFile(lab).read()
 
 
 def test_a_huge_file_is_refused_unread(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    os.truncate(lab, declaration.SIZE_LIMIT + 1)
-    monkeypatch.setattr(declaration, "open", lambda *_: pytest.fail("read"), raising=False)
+    os.truncate(lab, tomlfile.SIZE_LIMIT + 1)
+    monkeypatch.setattr(tomlfile, "open", lambda *_: pytest.fail("read"), raising=False)
     with pytest.raises(InvalidError, match=r"lab\.toml is larger than 256 MiB$"):
         DeclarationFile(lab).read()
 

@@ -432,3 +432,45 @@ def test_facts_of_a_host_that_is_not_declared_any_more_can_not_be_set(toml_lab: 
         ("n2", True, True),
         ("n1", False, False),
     ]
+
+
+def test_a_backup_taken_while_others_write_restores_the_whole_inventory_into_any_home(lab: Lab, tmp_path: Path) -> None:
+    lab.policy('[checks.ping]\ncommand = ["true"]\n')
+    hosts.add(lab.context(), ["node[1-4]"], FactChanges(labels={"rack": "r1"}))
+    use(lab, "node1", "node2")
+    writer = lab.context("writer")
+
+    homes.backup(lab.context(), str(tmp_path / "backup.db"))
+    verbs.cordon(writer, Choice(("node1",)))
+
+    backup = Lab(tmp_path / "backup.db", clock=lab.clock)
+    for number, suffix in enumerate(SUFFIX.values()):
+        restored = Lab(tmp_path / f"restored{number}-{suffix}", clock=lab.clock)
+        homes.copy(backup.context(), restored.location)
+        assert states(restored) == {
+            "node1": "reserved",
+            "node2": "reserved",
+            "node3": "initial",
+            "node4": "initial",
+        }
+        ours, theirs = lab.context().store, restored.context().store
+        assert list(theirs.events()) == list(ours.events())[:-1], "what came after the backup is not in it"
+        assert restored.context().policy() == lab.context().policy()
+        if restored.is_toml and lab.is_toml:
+            assert restored.path.read_bytes() == lab.path.read_bytes(), "comments and all"
+        restored.remove()
+    backup.close()
+
+
+def test_a_backup_whose_toml_file_says_something_else_by_now_restores_what_was_known(
+    toml_lab: Lab, tmp_path: Path
+) -> None:
+    hosts.add(toml_lab.context(), ["node1"], FactChanges())
+    homes.backup(toml_lab.context(), str(tmp_path / "backup.db"))
+    backup = Lab(tmp_path / "backup.db", clock=toml_lab.clock)
+    hosts.add(backup.context(), ["node2"], FactChanges())
+
+    homes.copy(backup.context(), str(tmp_path / "restored.toml"))
+
+    assert states(Lab(tmp_path / "restored.toml")) == {"node1": "initial", "node2": "initial"}
+    backup.close()

@@ -1,0 +1,129 @@
+"""How figures are measured: each beside its floor, in turn, several rounds.
+
+A figure is a ratio. What is asked about and the floor that it stands on run one after the other in every round, so that
+a machine that is slower for a while is slower for both; the ratio is taken round by round, and its median counts. The
+families of figures are modules beside this one: each has a tuple ``FIGURES``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.benchmarks.generate import generate
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One figure's samples, a round each.
+
+    ``subject`` and ``floor`` are the seconds that a ratio comes from. ``cpu`` is the ratio of the processor time, which
+    tells more than the clock's where others use the machine too.
+    """
+
+    samples: Sequence[float]
+    cpu: Sequence[float] = ()
+    subject: Sequence[float] = ()
+    floor: Sequence[float] = ()
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.samples)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What is measured, and the bound that is to be kept; with ``at_least``, it is a lower one.
+
+    ``unit`` is empty for a ratio.
+    """
+
+    name: str
+    about: str
+    measure: Callable[[Bench], Series]
+    bound: float | None = None
+    at_least: bool = False
+    unit: str = ""
+
+    def is_kept(self, series: Series) -> bool | None:
+        """Whether the median keeps the bound; None where there is none."""
+        if self.bound is None:
+            return None
+        return series.median >= self.bound if self.at_least else series.median <= self.bound
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where figures are measured, and how thoroughly; ``quick`` is for seeing that they work."""
+
+    folder: Path
+    rounds: int = 15
+    quick: bool = False
+    made: dict[Hashable, Any] = field(default_factory=dict)
+
+    def size(self, full: int, quick: int) -> int:
+        """How many hosts, or of whatever is counted."""
+        return quick if self.quick else full
+
+    def at_most(self, rounds: int) -> int:
+        """The rounds of a figure whose rounds take long."""
+        return min(self.rounds, rounds)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What several figures share; made when the first of them asks for it."""
+        if key not in self.made:
+            self.made[key] = make()
+        found: T = self.made[key]
+        return found
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for the block."""
+        path = Path(tempfile.mkdtemp(dir=self.folder))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path)
+
+    def database(self, hosts: int, state: str | None = None) -> Path:
+        """A database of so many hosts, all in one state if it is given; shared: whoever changes much takes a copy."""
+        name = f"{hosts}-{state or 'mixed'}.db"
+        return self.once(name, lambda: generate(self.folder / name, hosts, state=state))
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long something takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def ratio(subject: Sequence[float], floor: Sequence[float]) -> list[float]:
+    """One over the other, round by round."""
+    return [mine / its for mine, its in zip(subject, floor, strict=True)]
+
+
+def over(subject: Sequence[float], floor: Sequence[float]) -> Series:
+    """What the subject takes over what the floor takes."""
+    return Series(ratio(subject, floor), subject=subject, floor=floor)
+
+
+def in_turn(rounds: int, *works: Callable[[], T], after: Callable[[], object] = lambda: None) -> list[list[T]]:
+    """Does several things one after the other, round after round, and ``after`` each; a first round does not count."""
+    found: list[list[T]] = [[] for _ in works]
+    for number in range(-1, rounds):
+        for results, work in zip(found, works, strict=True):
+            result = work()
+            if number >= 0:
+                results.append(result)
+        after()
+    return found

@@ -1,0 +1,127 @@
+"""Values: made of what their class declares, equal by it, and never changed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+import subprocess
+import sys
+from typing import ClassVar
+
+import pytest
+
+from bmhctl.frozen import Frozen, field, replace
+from bmhctl.model import Bmc, Host, HostSpec
+
+
+class Point(Frozen):
+    """Where something is."""
+
+    KIND: ClassVar[str] = "point"
+
+    x: int
+    y: int = 0
+    marks: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def sum(self) -> int:
+        return self.x + self.y
+
+
+class Spot(Point):
+    """A point with a colour."""
+
+    colour: str = "red"
+
+
+class Nothing(Frozen):
+    """A value without fields."""
+
+
+class Alone(Frozen):
+    """A value of one field."""
+
+    x: int
+
+
+def test_a_value_is_made_by_place_and_by_name_with_defaults() -> None:
+    assert Point(1).y == 0
+    assert Point(1, y=2) == Point(1, 2, {}) == Point(x=1, y=2, marks={})
+    assert (Point(1, 2).sum, Point.KIND, Point(1).KIND) == (3, "point", "point")
+    assert Spot(1, colour="blue") == Spot(1, 0, {}, "blue")
+
+
+@pytest.mark.parametrize(
+    ("args", "given", "words"),
+    [((), {}, "missing"), ((1, 2, {}, 4), {}, "positional"), ((1,), {"x": 1}, "multiple"), ((1,), {"z": 1}, "'z'")],
+)
+def test_what_makes_no_value_is_a_type_error(args: tuple[object, ...], given: dict[str, object], words: str) -> None:
+    for _ in range(2):  # the first call is the one that compiles
+        with pytest.raises(TypeError, match=words):
+            Point(*args, **given)  # type: ignore[arg-type]
+
+
+def test_a_default_that_is_made_is_made_for_each_value() -> None:
+    assert Point(1).marks is not Point(1).marks
+
+
+def test_a_value_never_changes() -> None:
+    point = Point(1)
+    for name in ("x", "new"):
+        with pytest.raises(AttributeError, match=f"Point.{name} can't be set"):
+            setattr(point, name, 2)
+    with pytest.raises(AttributeError, match="can't be deleted"):
+        del point.x
+    assert not hasattr(point, "__dict__")
+    assert point == Point(1)
+
+
+def test_values_are_equal_by_class_and_fields() -> None:
+    assert Point(1) != Point(2)
+    assert Point(1) != Spot(1)
+    assert Point(1) != (1, 0, {})
+    assert Nothing() == Nothing()
+    assert Alone(1) == Alone(1) != Alone(2)
+    assert hash(Alone(1)) == hash(Alone(1))
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(Point(1))
+
+
+def test_replacing_makes_another_value() -> None:
+    spot = Spot(1)
+    assert replace(spot, x=2, colour="blue") == Spot(2, colour="blue")
+    assert spot == Spot(1)
+    with pytest.raises(TypeError, match="z"):
+        replace(spot, z=1)  # type: ignore[call-arg]
+
+
+def test_a_value_shows_its_fields() -> None:
+    assert repr(Spot(1)) == "Spot(x=1, y=0, marks={}, colour='red')"
+    assert (repr(Nothing()), repr(Alone(1))) == ("Nothing()", "Alone(x=1)")
+
+
+def test_values_can_be_copied_and_pickled() -> None:
+    host = HostSpec("node01", labels={"a": "b"}, bmc=Bmc("10.0.0.1"))
+    for other in (copy.copy(host), copy.deepcopy(host), pickle.loads(pickle.dumps(host))):
+        assert other == host
+
+
+def test_a_match_takes_the_fields_in_their_order() -> None:
+    match Spot(1, 2):
+        case Spot(x, y, _, colour):
+            assert (x, y, colour) == (1, 2, "red")
+
+
+def test_to_who_asks_a_value_is_a_dataclass() -> None:
+    spot = Spot(1)
+    assert dataclasses.is_dataclass(spot)
+    assert [each.name for each in dataclasses.fields(Spot)] == ["x", "y", "marks", "colour"]
+    assert dataclasses.asdict(spot) == {"x": 1, "y": 0, "marks": {}, "colour": "red"}
+    assert dataclasses.replace(spot, y=3) == Spot(1, 3)
+    assert [each.default for each in dataclasses.fields(Host)][:1] == [dataclasses.MISSING]
+
+
+def test_declaring_values_needs_no_dataclasses() -> None:
+    code = "import sys; from bmhctl import results, model; model.Bmc('x'); assert 'dataclasses' not in sys.modules"
+    assert subprocess.run([sys.executable, "-I", "-c", code]).returncode == 0
