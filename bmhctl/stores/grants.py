@@ -64,7 +64,7 @@ ROLES = (
         name="runner",
         help="also takes hosts, gives them back, checks and cleans them, sets them aside",
         does="change anything",  # the first that is refused is to lock a host, whatever for
-        who="a runner, or for hosts and policy an operator,",
+        who="a runner, or an operator for hosts and policy,",
         rights=_RUNNER,
     ),
     Role(
