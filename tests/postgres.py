@@ -87,6 +87,11 @@ class Server:
             assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.02)
 
+    def ask_password(self, role: str) -> None:
+        """From its next start on, this role has to give its password."""
+        rules = self._data / "pg_hba.conf"
+        rules.write_text(f"local all {role} scram-sha-256\n{rules.read_text()}")
+
     def stop(self, *, kill: bool = False) -> None:
         """Ends it: asks it to, and cuts off who is connected; or kills it with all its processes."""
         if self._process is None:

@@ -13,6 +13,7 @@ SCHEMA = "bmhctl"
 """The schema of an inventory when its URL names none."""
 
 _HINT = "postgresql://user@host/database?schema=NAME; in a password, '@' is %40, '/' is %2F and '%' is %25"
+_PLACE = ("host", "hostaddr", "port", "user", "dbname", "service", "schema")
 _SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 
 # As libpq reads it: what stands before the first "@" is a user and a password, unless a "/" comes first.
@@ -140,9 +141,15 @@ class _Url(Frozen):
         )
 
     def bare(self) -> _Url:
-        """The same without a password."""
-        query = tuple((key, value) for key, value in self.query if _decoded(key) not in _SECRETS)
-        return replace(self, password=None, query=query)
+        """The same without a password.
+
+        Beside one among the parameters, only what tells which database it is remains: the rest of a password with an
+        unencoded ``&`` looks like a parameter.
+        """
+        kept = self.query
+        if any(_decoded(key) in _SECRETS for key, _ in kept):
+            kept = tuple((key, value) for key, value in kept if key in _PLACE)
+        return replace(self, password=None, query=kept)
 
     def __str__(self) -> str:
         password = "" if self.password is None else f":{self.password}"

@@ -434,9 +434,17 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
         case errors.DiskFull() | errors.OutOfMemory() | errors.QueryCanceled() | errors.InsufficientResources():
             return UnreachableError(f"{address.shown}: {said}: nothing was changed", hint="look at the server")
         case psycopg.OperationalError() | psycopg.InterfaceError() if is_lost:
-            return UnreachableError(f"can't reach {address.shown}: {said}", hint="look at the server and the network")
+            return UnreachableError(f"can't reach {address.shown}: {said}", hint=_what_to_look_at(error, said))
     raise error  # a defect of ours: let its traceback be seen
 
 
 def _words_of(error: psycopg.Error) -> str:
     return without_secrets(" ".join((error.diag.message_primary or str(error)).split()))
+
+
+def _what_to_look_at(error: psycopg.Error, said: str) -> str:
+    if error.pgconn is not None and error.pgconn.needs_password:
+        return "give the password: in ~/.pgpass (mode 0600), as $PGPASSWORD, or in the URL"
+    if "FATAL:" in said:  # it answered
+        return "look at the user, the password and the database; whoever runs the server sees more in its log"
+    return "look at the server and the network"
