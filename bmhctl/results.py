@@ -199,6 +199,12 @@ class Document(Frozen):
     text: str
 
 
+class Script(Frozen):
+    """A text for another program to run, which has no other form."""
+
+    text: str
+
+
 class Queued(Frozen):
     """One ticket: its place, what it asks for, and what it still misses, in words."""
 

@@ -17,7 +17,7 @@ import psycopg
 from bmhctl.stores.address import Address
 
 VARIABLE = "BMHCTL_TEST_POSTGRES"
-"""Names a server to use instead, as ``postgresql://user@host/database``; its role must be able to make schemas."""
+"""Names a server to use instead, as ``postgresql://user@host/database``; its role must be a superuser."""
 
 _VERSION = "pginstall18"
 _NOBODY = 65534  # PostgreSQL refuses to run as root
@@ -35,7 +35,7 @@ def drop_schema(url: str) -> None:
     address = Address.parse(url)
     with psycopg.connect(address.url, autocommit=True) as connection:
         connection.execute("SET client_min_messages = error")
-        connection.execute(f"DROP SCHEMA IF EXISTS {address.schema} CASCADE")
+        connection.execute(f'DROP SCHEMA IF EXISTS "{address.schema}" CASCADE')
 
 
 class Server:
@@ -86,6 +86,11 @@ class Server:
             assert self._process.poll() is None, "the server ended at once"
             assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.02)
+
+    def ask_password(self, role: str) -> None:
+        """From its next start on, this role has to give its password."""
+        rules = self._data / "pg_hba.conf"
+        rules.write_text(f"local all {role} scram-sha-256\n{rules.read_text()}")
 
     def stop(self, *, kill: bool = False) -> None:
         """Ends it: asks it to, and cuts off who is connected; or kills it with all its processes."""

@@ -46,6 +46,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "policy show": Entry("inventory", "policy_show", "Show the policy: leases, checks, cleanup"),
         "policy check": Entry("inventory", "policy_check", "Say which steps apply to which host"),
         "policy apply": Entry("inventory", "policy_apply", "Replace the policy of a database"),
+        "policy grants": Entry("inventory", "policy_grants", "Print the SQL for roles on a server"),
     },
     "Lifecycle": {
         "ready": Entry("stepping", "ready", "Check hosts and make them available"),

@@ -13,7 +13,7 @@ from bmhctl.cli.invocation import invocation_of, session
 from bmhctl.cli.options import DryRun, HostName, HostNames, Reason, SelectorText, States, choice, pairs
 from bmhctl.errors import UsageError
 from bmhctl.output import Format, check, render
-from bmhctl.results import Document, Done, Hosts, Imported, Outcomes
+from bmhctl.results import Document, Done, Hosts, Imported, Outcomes, Script
 from bmhctl.stores.discovery import VARIABLE
 
 _Address = Annotated[
@@ -255,6 +255,25 @@ def policy_apply(
     text = _read(file)
     with session(ctx, Done) as lab:
         lab.show(apply_policy(lab.context, text, file))
+
+
+def policy_grants(
+    ctx: typer.Context,
+    prefix: Annotated[
+        str | None,
+        typer.Option("--prefix", metavar="NAME", help="What the roles' names begin with.  [default: the schema's]"),
+    ] = None,
+) -> None:
+    """Print the SQL for three roles on a PostgreSQL server: a viewer, a runner, an operator.
+
+    For the owner of the inventory: bmhctl policy grants | psql URL; again after each update of bmhctl. A viewer sees
+    all and changes nothing. A runner also takes hosts, gives them back, runs their steps and sets them aside. An
+    operator also adds, changes and removes hosts, and replaces the policy.
+    """
+    from bmhctl.usecases.policies import role_grants
+
+    with session(ctx, Script) as lab:
+        lab.show(role_grants(lab.context, prefix))
 
 
 def _read(file: str) -> str:

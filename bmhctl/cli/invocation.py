@@ -47,7 +47,7 @@ class Invocation:
         except UsageError:
             self.output = None
             display = self.display()
-        report(error, display)
+        report(_without_secrets(error), display)
         return int(error.status)
 
     def default_actor(self) -> str:
@@ -141,6 +141,29 @@ def invocation_of(ctx: typer.Context) -> Invocation:
     """The record of the global options of this call."""
     found = ctx.find_root().obj
     return found if isinstance(found, Invocation) else Invocation()
+
+
+def _without_secrets(error: BmhctlError) -> BmhctlError:
+    """The same error, whichever argument it quotes: the URL of an inventory may stand where it does not belong."""
+    if ":/" in f"{error.message} {error.host} {error.hint} {error.details}":
+        from bmhctl.stores.address import without_secrets
+
+        error.message = without_secrets(error.message)
+        error.host = error.host and without_secrets(error.host)
+        error.hint = error.hint and without_secrets(error.hint)
+        error.details = {key: _cleaned(value, without_secrets) for key, value in error.details.items()}
+    return error
+
+
+def _cleaned(value: object, clean: Callable[[str], str]) -> object:
+    match value:
+        case str():
+            return clean(value)
+        case dict():
+            return {key: _cleaned(each, clean) for key, each in value.items()}
+        case list() | tuple():
+            return [_cleaned(each, clean) for each in value]
+    return value
 
 
 def _format(text: str) -> Format:

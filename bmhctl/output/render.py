@@ -25,6 +25,7 @@ from bmhctl.results import (
     Plan,
     Queue,
     Reservations,
+    Script,
     Status,
     Why,
 )
@@ -57,6 +58,7 @@ FORMATS: dict[type, tuple[Format, ...]] = {
     Done: _STRUCTURED,
     Graph: (*_STRUCTURED, Format.MERMAID, Format.DOT, Format.SVG),
     Document: (*_TEXT, Format.TOML),
+    Script: _TEXT,
 }
 """The formats that each result has."""
 
@@ -91,7 +93,7 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
     """
     check(type(result), display, fields)
     match display.shown:
-        case Format.TABLE | Format.PLAIN if isinstance(result, Document):
+        case Format.TABLE | Format.PLAIN if isinstance(result, Document | Script):
             display.write(result.text)
         case Format.TOML if isinstance(result, Document):
             display.write(result.text)

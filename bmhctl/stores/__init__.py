@@ -67,8 +67,10 @@ def resolve(location: str) -> tuple[Path, bool]:
     except RuntimeError as error:
         raise UsageError(f"{location!r}: {error}") from error
     if path.suffix != ".toml" and path.suffix not in SQLITE_SUFFIXES:
+        from bmhctl.stores.address import without_secrets
+
         raise UsageError(
-            f"{location!r} is no inventory",
+            f"{without_secrets(location)!r} is no inventory",
             hint="its name must end in .toml, .db, .sqlite or .sqlite3, or be a URL: postgresql://host/database",
         )
     return path.resolve(), path.suffix == ".toml"

@@ -18,9 +18,10 @@ from pathlib import Path
 import psycopg
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
 
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UnreachableError, UsageError
-from bmhctl.stores.address import Address
+from bmhctl.stores.address import Address, without_secrets
 from bmhctl.stores.faults import ConflictError, UncertainError
 from bmhctl.stores.rows import Row, Value, to_moment
 from bmhctl.stores.schema import MIGRATIONS, TABLES, VERSION
@@ -29,7 +30,7 @@ LOCK_PATIENCE = 15.0
 """How long a command waits for another one's turn, in seconds."""
 
 CONNECT_PATIENCE = 10
-"""How long a command waits for a server to answer at all, in seconds; ``connect_timeout`` in the URL overrides."""
+"""How long a command waits for a server to answer at all, in seconds, where ``connect_timeout`` says nothing."""
 
 NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
 """The server's time in SQL, as columns hold it."""
@@ -60,6 +61,7 @@ class PostgresDatabase:
         self._listens = False
         self._held: dict[str, int] = {}
         self._ahead = 0.0  # the server's clock less our steady one, in seconds
+        self._owner: str | None = None
         self._channel = f"{_CHANNEL}:{self._number('channel')}"
 
     @property
@@ -81,7 +83,7 @@ class PostgresDatabase:
             cursor = connection.execute(_translated(statement), parameters)
             return iter(cursor.fetchall() if cursor.description else ())
         except psycopg.Error as error:
-            raise self._told(error) from error
+            raise self._told(error, statement) from error
 
     def stream(self, statement: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Runs one statement whose rows are fetched some at a time, as of one moment."""
@@ -92,7 +94,7 @@ class PostgresDatabase:
                     cursor.execute(_translated(statement), parameters)
                     yield from cursor
             except psycopg.Error as error:
-                raise self._told(error) from error
+                raise self._told(error, statement) from error
 
     @contextmanager
     def _within_transaction(self) -> Iterator[None]:
@@ -108,7 +110,7 @@ class PostgresDatabase:
             with self._usable().cursor() as cursor:
                 cursor.executemany(_translated(statement), rows)
         except psycopg.Error as error:
-            raise self._told(error) from error
+            raise self._told(error, statement) from error
 
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Adds many rows to a table."""
@@ -284,6 +286,21 @@ class PostgresDatabase:
         digest = blake2b(f"bmhctl/{self._address.schema}/{name}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True)
 
+    # the schema
+
+    def schema_version(self) -> int:
+        """The schema's version, 0 when there is none; notes whose it is."""
+        statement = (
+            "SELECT pg_get_userbyid(c.relowner), has_schema_privilege(n.oid, 'USAGE') FROM pg_class c"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relname = 'migrations'"
+        )
+        for owner, is_open in self.execute(statement, [self._address.schema]):
+            self._owner = str(owner)
+            if not is_open:  # its tables would seem not to be there
+                raise self._refused(statement)
+            return int(next(self.execute("SELECT MAX(version) FROM migrations"))[0] or 0)
+        return 0
+
     # the connection
 
     def _usable(self) -> psycopg.Connection[tuple[Value, ...]]:
@@ -295,8 +312,15 @@ class PostgresDatabase:
         self._listens, self._ahead = False, 0.0
         return self._connection
 
-    def _told(self, error: psycopg.Error) -> BmhctlError:
+    def _told(self, error: psycopg.Error, statement: str = "") -> BmhctlError:
+        if isinstance(error, errors.InsufficientPrivilege):
+            return self._refused(statement)
         return translate(error, self._address, is_lost=self._connection.closed)
+
+    def _refused(self, statement: str) -> UnreachableError:
+        from bmhctl.stores.grants import refusal
+
+        return refusal(statement, user=self._connection.info.user, owner=self._owner, shown=self.location)
 
     def close(self) -> None:
         """Closes the connection."""
@@ -312,10 +336,10 @@ def open_database(address: Address) -> PostgresDatabase:
     """
     database = PostgresDatabase(address)
     try:
-        version = _version(database)
+        version = database.schema_version()
         if version == 0:
             raise UnreachableError(
-                f"there is no inventory in {address.shown}", hint=f"create one: bmhctl -i {address.shown} init"
+                f"there is no inventory in {address.shown}", hint=f"create one: bmhctl -i {address.typed} init"
             )
         if version > VERSION:
             raise InvalidError(
@@ -324,7 +348,7 @@ def open_database(address: Address) -> PostgresDatabase:
             )
         if version < VERSION:
             with database.transaction(write=True):
-                _migrate(database, _version(database))
+                _migrate(database, database.schema_version())
     except BaseException:
         database.close()
         raise
@@ -340,12 +364,13 @@ def creating(address: Address) -> Iterator[PostgresDatabase]:
     database = PostgresDatabase(address)
     try:
         with database.transaction(write=True):
-            if _version(database):
+            if database.schema_version():
                 raise StateRefusedError(
                     f"there is an inventory in {address.shown} already: nothing was changed",
-                    hint=f"look at it: bmhctl -i {address.shown} status",
+                    hint=f"look at it: bmhctl -i {address.typed} status",
                 )
-            database.execute(f'CREATE SCHEMA IF NOT EXISTS "{address.schema}"')
+            if not list(database.execute("SELECT 1 FROM pg_namespace WHERE nspname = ?", [address.schema])):
+                database.execute(f'CREATE SCHEMA "{address.schema}"')  # else no right to make schemas is needed
             _migrate(database, 0)
             yield database
     finally:
@@ -361,25 +386,16 @@ def _migrate(database: PostgresDatabase, version: int) -> None:
         database.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, migration.name])
 
 
-def _version(database: PostgresDatabase) -> int:
-    """The schema's version, 0 when there is none."""
-    there = next(database.execute("SELECT to_regclass(?) IS NOT NULL", [f'"{database.address.schema}".migrations']))
-    return int(next(database.execute("SELECT MAX(version) FROM migrations"))[0] or 0) if there[0] else 0
-
-
 def _connect(address: Address) -> psycopg.Connection[tuple[Value, ...]]:
     try:
-        given = conninfo_to_dict(address.url)
-        options = f"{given.get('options', '')} -csearch_path={_escaped(address.schema)}".strip()
-        connection = psycopg.connect(
-            make_conninfo(
-                address.url,
-                connect_timeout=given.get("connect_timeout", CONNECT_PATIENCE),
-                application_name=given.get("application_name", "bmhctl"),
-                options=options,
-            ),
-            autocommit=True,
-        )
+        # What the URL does not say, libpq finds in the environment, in a service file or in a password file.
+        outside = {each.keyword: (each.val or b"").decode() for each in Conninfo.get_defaults()}
+        patience = conninfo_to_dict(address.url).get("connect_timeout") or outside[b"connect_timeout"]
+        settings = {"connect_timeout": patience or CONNECT_PATIENCE, "fallback_application_name": "bmhctl"}
+        connection = psycopg.connect(make_conninfo(address.url, **settings), autocommit=True)
+    except psycopg.ProgrammingError as error:
+        why = "" if address.has_secret else f": {_words_of(error)}"  # libpq quotes what it can't read
+        raise UsageError(f"can't read the URL {address.shown}{why}", hint="postgresql://user@host/database") from None
     except psycopg.Error as error:
         raise translate(error, address, is_lost=True) from error
     try:
@@ -390,7 +406,8 @@ def _connect(address: Address) -> psycopg.Connection[tuple[Value, ...]]:
             )
         # A server may be set to acknowledge what it has not written yet; what it promises beyond "on" is left alone.
         connection.execute(
-            f"SELECT set_config('lock_timeout', '{LOCK_PATIENCE * 1000:.0f}', false),"
+            f"SELECT set_config('search_path', '\"{address.schema}\"', false),"
+            f" set_config('lock_timeout', '{LOCK_PATIENCE * 1000:.0f}', false),"
             " CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')"
             " THEN set_config('synchronous_commit', 'on', false) END"
         )
@@ -401,10 +418,6 @@ def _connect(address: Address) -> psycopg.Connection[tuple[Value, ...]]:
         connection.close()
         raise
     return connection
-
-
-def _escaped(schema: str) -> str:
-    return re.sub(r"([\\ ])", r"\\\1", f'"{schema}"')
 
 
 @lru_cache(maxsize=1000)
@@ -423,7 +436,7 @@ _steady = _clock()
 
 def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> BmhctlError:
     """PostgreSQL's error in words for a person, without the password."""
-    said = address.without_secrets(" ".join((error.diag.message_primary or str(error)).split()))
+    said = _words_of(error)
     match error:
         case errors.SerializationFailure() | errors.DeadlockDetected():
             return ConflictError(f"{address.shown}: another command was faster ({said})", hint="try again")
@@ -434,11 +447,6 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
                 f"{address.shown} is locked: another command has been writing for over {LOCK_PATIENCE:.0f} s",
                 hint="try again; if it stays locked, look for a session that hangs in pg_stat_activity",
             )
-        case errors.InsufficientPrivilege():
-            return UnreachableError(
-                f"{address.shown}: this role may not do that ({said})",
-                hint="bmhctl policy grants prints what each role may; ask whoever owns the inventory",
-            )
         case errors.UndefinedTable() | errors.InvalidSchemaName() | errors.UndefinedColumn():
             return InvalidError(f"the inventory in {address.shown} is not whole ({said})", hint="restore it")
         case errors.ReadOnlySqlTransaction():
@@ -447,9 +455,18 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
             )
         case errors.DiskFull() | errors.OutOfMemory() | errors.QueryCanceled() | errors.InsufficientResources():
             return UnreachableError(f"{address.shown}: {said}: nothing was changed", hint="look at the server")
-        case psycopg.ProgrammingError() if is_lost:
-            why = "" if address.has_secret else f": {said}"  # libpq quotes what it can't read
-            return UsageError(f"can't read the URL {address.shown}{why}", hint="postgresql://user@host/database")
         case psycopg.OperationalError() | psycopg.InterfaceError() if is_lost:
-            return UnreachableError(f"can't reach {address.shown}: {said}", hint="look at the server and the network")
+            return UnreachableError(f"can't reach {address.shown}: {said}", hint=_what_to_look_at(error, said))
     raise error  # a defect of ours: let its traceback be seen
+
+
+def _words_of(error: psycopg.Error) -> str:
+    return without_secrets(" ".join((error.diag.message_primary or str(error)).split()))
+
+
+def _what_to_look_at(error: psycopg.Error, said: str) -> str:
+    if error.pgconn is not None and error.pgconn.needs_password:
+        return "give the password: in ~/.pgpass (mode 0600), as $PGPASSWORD, or in the URL"
+    if "FATAL:" in said:  # it answered
+        return "look at the user, the password and the database; whoever runs the server sees more in its log"
+    return "look at the server and the network"

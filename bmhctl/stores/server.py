@@ -42,6 +42,11 @@ def shown(location: str) -> str:
     return Address.parse(location).shown
 
 
+def typed(location: str) -> str:
+    """The same as it is typed in a shell."""
+    return Address.parse(location).typed
+
+
 def _address(location: str) -> Address:
     address = Address.parse(location)
     try:

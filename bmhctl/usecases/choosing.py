@@ -42,6 +42,8 @@ def unfold(names: Sequence[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for name in names:
+        if "://" in name:  # not to be quoted: it may hold a password
+            raise UsageError("a URL stands where the name of a host belongs", hint="name an inventory with -i URL")
         if "[" not in name and "]" not in name:
             found[name] = None
             continue

@@ -90,7 +90,8 @@ def _init_on_server(location: str, group: str | None) -> Done:
     with server.creating(location):
         pass
     shown = server.shown(location)
-    return Done("init", f"created {shown}", {"inventory": shown}, (f"next: bmhctl -i {shown} add node01",))
+    next_step = f"next: bmhctl -i {server.typed(location)} add node01"
+    return Done("init", f"created {shown}", {"inventory": shown}, (next_step,))
 
 
 def adopt(ctx: Context) -> Done:

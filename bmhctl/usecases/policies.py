@@ -7,7 +7,8 @@ import re
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.model import HostSpec
 from bmhctl.policy import POLICY_KEYS, Policy, known, parse_policy
-from bmhctl.results import Document, Done, Outcome, Plan
+from bmhctl.results import Document, Done, Outcome, Plan, Script
+from bmhctl.stores import is_on_server
 from bmhctl.units import plural
 from bmhctl.usecases.choosing import Choice, choose
 from bmhctl.usecases.context import Context
@@ -47,6 +48,20 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
         ctx.store.keep_policy(text)
     words = f"policy of {ctx.store.location}: {_counts(policy)}"
     return Done("policy apply", words, {"inventory": ctx.store.location})
+
+
+def role_grants(ctx: Context, prefix: str | None) -> Script:
+    """The SQL that lets others share an inventory on a server, each as far as their role goes."""
+    if not is_on_server(ctx.store.address):
+        raise UsageError(
+            f"{ctx.store.location} is a file: who may use it is a matter of its permissions",
+            hint="init --group NAME makes one that a group shares; chgrp and chmod let others into one that is there",
+        )
+    from bmhctl.stores import grants
+    from bmhctl.stores.address import Address
+
+    schema = Address.parse(ctx.store.address).schema
+    return Script(grants.sql(schema, schema if prefix is None else prefix))
 
 
 def _parsed(text: str, name: str) -> Policy:

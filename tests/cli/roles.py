@@ -1,0 +1,162 @@
+"""An inventory on the server with somebody in each of its roles, and hosts in every state for what they try."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from bmhctl import open_inventory
+from bmhctl.api import Inventory
+from bmhctl.stores import grants
+from bmhctl.stores.address import Address
+from tests.postgres import VARIABLE, drop_schema, schema_url
+
+
+class Fleet:
+    """Its owner prepares, in alice's name, what others try; each host is a new one, and is returned by name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = schema_url(os.environ[VARIABLE], folder / "lab.schema")
+        self.elsewhere = schema_url(os.environ[VARIABLE], folder / "elsewhere.schema")
+        self.schema = Address.parse(self.url).schema
+        self.prefix = f"r{self.schema}"
+        self._numbers = count(1)
+
+    def login(self, role: str) -> str:
+        """The name of somebody in a role."""
+        return f"{self.prefix}_some_{role}"
+
+    def url_of(self, role: str, url: str | None = None) -> str:
+        """How they reach the inventory, or another one."""
+        return f"{url or self.url}&user={self.login(role)}&password=geheim"
+
+    def sql(self, text: str, role: str | None = None) -> list[tuple[object, ...]]:
+        """Runs statements as the owner, or as somebody in a role; returns the rows of a single one."""
+        url = Address.parse(self.url if role is None else self.url_of(role)).url
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema)))
+            cursor = connection.execute(text.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def may(self, role: str, statement: str) -> bool:
+        """Whether the server lets somebody in a role do that."""
+        try:
+            self.sql(statement, role)
+        except psycopg.errors.InsufficientPrivilege:
+            return False
+        return True
+
+    def rows(self) -> dict[str, list[tuple[object, ...]]]:
+        """All that is in the inventory."""
+        with psycopg.connect(Address.parse(self.url).url) as connection:
+            tables = {table: sql.Identifier(self.schema, table) for table in grants.tables()}
+            select = sql.SQL("SELECT * FROM {}")
+            return {table: connection.execute(select.format(name)).fetchall() for table, name in tables.items()}
+
+    @contextmanager
+    def opened(self) -> Iterator[Inventory]:
+        """The inventory, for its owner."""
+        with open_inventory(self.url, actor="alice") as lab:
+            yield lab
+
+    def name(self) -> str:
+        """A name that no host has."""
+        return f"node{next(self._numbers):02}"
+
+    def initial(self) -> str:
+        """A new host."""
+        name = self.name()
+        with self.opened() as lab:
+            lab.add(name)
+        return name
+
+    def available(self) -> str:
+        """One that can be reserved."""
+        name = self.initial()
+        with self.opened() as lab:
+            lab.ready(name)
+        return name
+
+    def reserved(self) -> str:
+        """One that alice holds."""
+        name = self.available()
+        with self.opened() as lab:
+            lab.reserve(name, ttl="1h")
+        return name
+
+    def held(self) -> str:
+        """The id of a reservation of alice's."""
+        name = self.available()
+        with self.opened() as lab:
+            return lab.reserve(name, ttl="1h").reservation.id
+
+    def replaceable(self) -> list[str]:
+        """One that alice holds, while another is free, and -R with the reservation's id."""
+        self.available()
+        self.available()
+        with self.opened() as lab:
+            held = lab.reserve(count=1, ttl="1h")
+        return [held.hosts[0].name, "-R", held.reservation.id]
+
+    def expired(self) -> str:
+        """The id of one whose lease is over."""
+        reservation = self.held()
+        self.sql(f"UPDATE reservations SET expires_at = 1 WHERE id = '{reservation}'")
+        return reservation
+
+    def tainted(self) -> str:
+        """A host that was used."""
+        name = self.reserved()
+        with self.opened() as lab:
+            lab.taint(name)
+        return name
+
+    def maintained(self) -> str:
+        """One that alice has set aside."""
+        name = self.available()
+        with self.opened() as lab:
+            lab.maintain(name, reason="new disk")
+        return name
+
+    def cordoned(self) -> str:
+        """One that alice keeps from being reserved."""
+        name = self.available()
+        with self.opened() as lab:
+            lab.cordon(name, reason="power work")
+        return name
+
+    def ticket(self) -> str:
+        """A place in the queue, which alice left behind."""
+        [[number]] = self.sql(
+            "INSERT INTO tickets (owner, wants, created_at, refreshed_at, endless)"
+            " VALUES ('alice', '[[\"\",1]]', 0, 0, 0) RETURNING id"
+        )
+        return str(number)
+
+    def file(self, text: str) -> str:
+        """A TOML file."""
+        path = self.folder / f"{self.name()}.toml"
+        path.write_text(text)
+        return str(path)
+
+
+@contextmanager
+def shared(folder: Path) -> Iterator[Fleet]:
+    """A fleet with somebody in each role; nothing of it is left on the server."""
+    fleet = Fleet(folder)
+    roles = [name for role in grants.ROLES for name in (f"{fleet.prefix}_{role.name}", fleet.login(role.name))]
+    with ExitStack() as stack:
+        with open_inventory(fleet.url, create=True):
+            stack.callback(fleet.sql, f"DROP ROLE IF EXISTS {', '.join(roles)}")
+            stack.callback(drop_schema, fleet.url)  # done first: a role that has rights can't be dropped
+        fleet.sql(grants.sql(fleet.schema, fleet.prefix))
+        for group, login in zip(roles[::2], roles[1::2], strict=True):
+            fleet.sql(f"CREATE ROLE {login} LOGIN PASSWORD 'geheim' IN ROLE {group}")
+        yield fleet

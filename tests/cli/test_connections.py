@@ -1,0 +1,250 @@
+"""How a command reaches its server: by the URL, by libpq's own files and variables; and what it says if it can't."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from bmhctl.stores import postgres
+from bmhctl.stores.address import Address
+from bmhctl.stores.schema import VERSION
+from bmhctl.usecases import homes
+from tests.cli.conftest import Cli, error_of
+from tests.conftest import environment, location
+from tests.postgres import Server, drop_schema
+
+SECRET = "ge/h:e@i%m"
+ENCODED = "ge%2Fh%3Ae%40i%25m"
+
+
+def sql(url: str, statement: str) -> None:
+    with psycopg.connect(Address.parse(url).url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[Server]:
+    """A server on which one role, lab, has to give its password."""
+    server = Server()
+    server.ask_password("lab")
+    server.start()
+    try:
+        sql(server.url, f"CREATE ROLE lab LOGIN PASSWORD '{SECRET}'")
+        sql(server.url, "CREATE DATABASE lab OWNER lab")
+        homes.init(f"postgresql://lab:{ENCODED}@/lab?host={server.socket.parent}")
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[str]:
+    """An empty inventory on the server that all tests share."""
+    url = location(tmp_path / "lab.schema")
+    homes.init(url)
+    yield url
+    drop_schema(url)
+
+
+def password_file(folder: Path, password: str = SECRET, mode: int = 0o600) -> str:
+    path = folder / "pgpass"
+    path.write_text("*:*:*:lab:" + re.sub(r"([\\:])", r"\\\1", password) + "\n")
+    path.chmod(mode)
+    return str(path)
+
+
+def test_a_password_may_be_in_the_url(strict: Server, cli: Cli) -> None:
+    for url in (f"lab:{ENCODED}@/lab?host=", f"lab@/lab?password={ENCODED}&host=", f"lab:{ENCODED}@/lab?host=/none,"):
+        done = cli("list", "-i", f"postgresql://{url}{strict.socket.parent}")
+        assert (done.status, done.stderr) == (0, "")
+
+
+def test_a_wrong_password_is_refused_with_the_reason(strict: Server, cli: Cli) -> None:
+    error = error_of(cli("list", "-o", "json", "-i", f"postgresql://lab:falsch@/lab?host={strict.socket.parent}"))
+    assert error["status"] == 11
+    assert 'password authentication failed for user "lab"' in error["message"]
+    assert "look at the user, the password" in error["hint"]
+    assert "falsch" not in str(error)
+
+
+def test_without_a_password_it_says_where_one_may_stand(strict: Server, cli: Cli) -> None:
+    done = cli("list", "-i", f"postgresql://lab@/lab?host={strict.socket.parent}")
+    assert (done.status, done.stdout) == (11, "")
+    assert "no password supplied" in done.stderr
+    assert "give the password: in ~/.pgpass (mode 0600), as $PGPASSWORD, or in the URL" in done.stderr
+
+
+def test_a_password_may_be_in_a_file_or_a_variable(strict: Server, cli: Cli, tmp_path: Path) -> None:
+    url = f"postgresql://lab@/lab?host={strict.socket.parent}"
+    assert cli("list", "-i", url, PGPASSFILE=password_file(tmp_path)).status == 0
+    assert cli("list", "-i", url, PGPASSWORD=SECRET).status == 0
+    assert cli("list", "-i", f"{url}&passfile={password_file(tmp_path)}").status == 0
+    assert cli("list", "-i", url, PGPASSFILE=password_file(tmp_path, "falsch")).status == 11
+    assert cli("list", "-i", url, PGPASSFILE=password_file(tmp_path, mode=0o644)).status == 11
+
+
+def test_a_service_may_say_where_the_server_is(strict: Server, cli: Cli, tmp_path: Path) -> None:
+    services = tmp_path / "services.conf"
+    services.write_text(
+        f"[lab]\nhost={strict.socket.parent}\nuser=lab\ndbname=lab\npassword={SECRET}\noptions=-ctimezone=Asia/Tokyo\n"
+    )
+    found = cli("status", "-i", "postgresql:///?service=lab", PGSERVICEFILE=str(services))
+    assert (found.status, found.stderr) == (0, "")
+    assert found.stdout.startswith("postgresql:///?service=lab  0 hosts")
+    assert cli("list", BMHCTL_INVENTORY="postgresql://", PGSERVICE="lab", PGSERVICEFILE=str(services)).status == 0
+    missing = cli("list", "-i", "postgresql:///?service=nope", PGSERVICEFILE=str(services))
+    assert missing.status == 11
+    assert 'definition of service "nope" not found' in missing.stderr
+
+
+def test_variables_alone_may_say_where_the_server_is(strict: Server, cli: Cli) -> None:
+    env = {"PGHOST": str(strict.socket.parent), "PGUSER": "lab", "PGDATABASE": "lab", "PGPASSWORD": SECRET}
+    assert cli("list", "-i", "postgresql://", **env).status == 0
+    assert cli("list", BMHCTL_INVENTORY="postgresql://", **env).status == 0
+    other = cli("list", "-i", "postgresql://?schema=other", **env)
+    assert (other.status, "hint: create one: bmhctl -i 'postgresql://?schema=other' init" in other.stderr) == (11, True)
+    assert cli("list", **env).status == 2, "no server is ever looked for"
+
+
+def test_the_variables_of_libpq_hold_beside_the_url(shared: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_only = {"PGOPTIONS": "-c default_transaction_read_only=on"}
+    assert cli("list", "-i", shared, **read_only).status == 0
+    assert cli("add", "node01", "-i", shared, **read_only).status == 11
+
+    def name(**env: str) -> str:
+        with monkeypatch.context() as patch:
+            for key, value in env.items():
+                patch.setenv(key, value)
+            database = postgres.open_database(Address.parse(shared))
+        try:
+            return str(next(database.execute("SELECT current_setting('application_name')"))[0])
+        finally:
+            database.close()
+
+    assert name() == "bmhctl"
+    assert name(PGAPPNAME="nightly") == "nightly"
+
+
+def test_a_server_that_does_not_answer_is_waited_for_as_long_as_libpq_is_told(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    monkeypatch.setattr(postgres, "CONNECT_PATIENCE", 100_000)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(tmp_path / ".s.PGSQL.5432"))
+        deaf.listen()
+        url = f"postgresql://lab@/lab?host={tmp_path}"
+        for done in (cli("list", "-i", url, PGCONNECT_TIMEOUT="2"), cli("list", "-i", f"{url}&connect_timeout=2")):
+            assert (done.status, done.stdout) == (11, "")
+            assert "timeout expired" in done.stderr
+            assert "look at the server and the network" in done.stderr
+
+
+def test_without_psycopg_it_says_how_to_install_it(cli: Cli, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['psycopg'] = None; from bmhctl.cli.app import run; sys.exit(run(sys.argv[1:]))"
+
+    def bare(*args: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code, *args],
+            cwd=tmp_path, env=environment(), capture_output=True, text=True,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    assert cli("init", "-i", "lab.toml").status == 0
+    assert bare("list", "-i", "lab.toml", "-o", "name") == (0, "", "")
+    for args in (["list", "-i"], ["init", "-i"], ["copy", "lab.toml"]):
+        status, out, err = bare(*args, "postgresql://u:geheim@h/db")
+        assert (status, out) == (2, "")
+        assert "postgresql://u@h/db needs psycopg, which is not installed" in err
+        assert "hint: pip install 'bmhctl[postgres]'" in err
+
+
+@pytest.mark.parametrize("command", ["list", "add node01", "run --host node01 -- true"])
+def test_an_old_server_is_refused(command: str, shared: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "_OLDEST", 99_00_00)
+    done = cli("-i", shared, *command.split())
+    assert done.status == (125 if command.startswith("run") else 11)
+    assert re.search(r"is PostgreSQL \d+\nhint: bmhctl needs 99 or newer\n$", done.stderr)
+
+
+def test_a_newer_inventory_is_refused_by_name(shared: str, cli: Cli) -> None:
+    schema = Address.parse(shared).schema
+    sql(shared, f"INSERT INTO \"{schema}\".migrations VALUES ({VERSION + 1}, 'later')")
+    done = cli("add", "node01", "-i", shared)
+    assert (done.status, done.stdout) == (10, "")
+    assert f"was written by a newer bmhctl (schema {VERSION + 1}; this one knows {VERSION})" in done.stderr
+    assert "update bmhctl on this machine" in done.stderr
+
+
+def test_an_inventory_that_lost_a_table_is_not_whole(shared: str, cli: Cli) -> None:
+    sql(shared, f'DROP TABLE "{Address.parse(shared).schema}".facts')
+    done = cli("add", "node01", "--label", "a=b", "-i", shared)
+    assert (done.status, done.stdout) == (10, "")
+    assert "is not whole" in done.stderr
+
+
+def test_a_server_that_takes_no_changes_is_looked_at_all_the_same(shared: str, cli: Cli) -> None:
+    assert cli("add", "node01", "-i", shared).status == 0
+    standby = f"{shared}&options=-cdefault_transaction_read_only%3Don"
+    for command in ("list", "show node01", "why node01", "status", "queue", "export", "history", "copy"):
+        extra = [standby, "lab.db"] if command == "copy" else []
+        assert cli(*command.split(), *extra, "-i", standby).status == 0, command
+    for command in ("add node02", "ready node01", "cordon node01", "policy apply /dev/stdin", "init"):
+        place = standby.replace("schema=", "schema=x") if command == "init" else standby
+        if command.startswith("policy"):
+            Path("policy.toml").write_text('[defaults]\nttl = "1h"\n')
+            command = "policy apply policy.toml"
+        done = cli(*command.split(), "-i", place)
+        assert (done.status, done.stdout) == (11, ""), command
+        assert "takes no changes" in done.stderr
+        assert "target_session_attrs=read-write" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("dbname=nope", 'database "nope" does not exist'),
+        ("user=nobody-at-all", 'role "nobody-at-all" does not exist'),
+        ("host=/nowhere", "No such file or directory"),
+    ],
+)
+def test_what_is_not_there_is_named(change: str, said: str, shared: str, cli: Cli) -> None:
+    done = cli("list", "-i", f"{shared}&{change}")
+    assert (done.status, done.stdout) == (11, "")
+    assert said in done.stderr
+
+
+def test_a_database_without_an_inventory_is_told_from_one_with(shared: str, cli: Cli) -> None:
+    done = cli("list", "-i", f"{shared}x")
+    assert (done.status, done.stdout) == (11, "")
+    assert f"there is no inventory in {shared}x" in done.stderr
+    assert f"hint: create one: bmhctl -i '{shared}x' init" in done.stderr
+
+
+def test_a_server_that_is_full_says_so(strict: Server, cli: Cli) -> None:
+    sql(strict.url, "ALTER ROLE lab CONNECTION LIMIT 0")
+    try:
+        done = cli("list", "-i", f"postgresql://lab:{ENCODED}@/lab?host={strict.socket.parent}")
+    finally:
+        sql(strict.url, "ALTER ROLE lab CONNECTION LIMIT -1")
+    assert (done.status, done.stdout) == (11, "")
+    assert 'too many connections for role "lab"' in done.stderr
+
+
+@pytest.mark.parametrize("name", ["Lab", "a-b", "_x1"])
+def test_a_schema_may_have_capitals_and_hyphens(name: str, shared: str, cli: Cli) -> None:
+    url = shared.replace("schema=", f"schema={name}")
+    try:
+        for command in ("init", "add node01", "ready node01", "reserve node01", "release node01", "list"):
+            done = cli(*command.split(), "-i", url)
+            assert done.status == 0, done
+        assert name == name.lower() or cli("list", "-i", url.lower()).status == 11
+    finally:
+        drop_schema(url)

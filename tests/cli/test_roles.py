@@ -1,0 +1,253 @@
+"""Roles on a server: what a viewer, a runner and an operator may do, tried by the real commands and by plain SQL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from bmhctl.cli.app import COMMANDS
+from bmhctl.probes import bmc
+from bmhctl.stores import grants
+from bmhctl.stores.address import Address
+from bmhctl.stores.schema import VERSION
+from tests.cli.conftest import Cli, error_of, json_of
+from tests.cli.roles import Fleet, shared
+from tests.conftest import run_bmhctl
+from tests.postgres import drop_schema
+
+VIEWER, RUNNER, OPERATOR, OWNER = ROLES = (*(role.name for role in grants.ROLES), "owner")
+
+POLICY = """
+[checks.alive]
+command = ["true"]
+
+[cleanup.wipe]
+command = ["true"]
+"""
+
+Arguments = Callable[[Fleet], list[str]]
+
+TURNS: dict[str, tuple[str, Arguments]] = {
+    "init": (OWNER, lambda f: ["-i", f.elsewhere]),
+    "add": (OPERATOR, lambda f: [f.name()]),
+    "set": (OPERATOR, lambda f: [f.available(), "--label", "rack=r9", "--note", "left slot"]),
+    "rename": (OPERATOR, lambda f: [f.available(), f.name()]),
+    "remove": (OPERATOR, lambda f: [f.reserved(), "--force", "--reason", "sold"]),
+    "import": (OPERATOR, lambda f: [f.file(f"[hosts.{f.name()}]\n")]),
+    "export": (VIEWER, lambda _: []),
+    "copy": (VIEWER, lambda f: [f.url, f"{f.name()}.toml"]),
+    "backup": (VIEWER, lambda f: [f"{f.name()}.db"]),
+    "policy show": (VIEWER, lambda _: []),
+    "policy check": (VIEWER, lambda f: [f.available()]),
+    "policy apply": (OPERATOR, lambda f: [f.file(f"# {f.name()}\n{POLICY}")]),
+    "policy grants": (VIEWER, lambda _: []),
+    "ready": (RUNNER, lambda f: [f.initial()]),
+    "reserve": (RUNNER, lambda f: [f.available(), "--ttl", "1h"]),
+    "taint": (RUNNER, lambda f: [f.reserved(), "--fault", "fan 3 is dead"]),
+    "release": (RUNNER, lambda f: ["-R", f.held()]),
+    "reset": (RUNNER, lambda f: [f.tainted()]),
+    "maintain": (RUNNER, lambda f: [f.available(), "--reason", "new disk"]),
+    "resume": (RUNNER, lambda f: [f.maintained()]),
+    "cordon": (RUNNER, lambda f: [f.available(), "--reason", "power work"]),
+    "uncordon": (RUNNER, lambda f: [f.cordoned()]),
+    "reservations": (VIEWER, lambda _: ["--ended"]),
+    "run": (RUNNER, lambda f: ["--host", f.available(), "--", "true"]),
+    "extend": (RUNNER, lambda f: ["-R", f.held(), "--ttl", "2h"]),
+    "handover": (RUNNER, lambda f: [f.held(), "--to", "bob"]),
+    "replace": (RUNNER, lambda f: [*f.replaceable(), "--reason", "no link"]),
+    "queue": (VIEWER, lambda _: []),
+    "queue cancel": (RUNNER, lambda f: [f.ticket()]),
+    "reap": (RUNNER, lambda f: ["-o", "json" if f.expired() else ""]),
+    "check": (RUNNER, lambda f: [f.available()]),
+    "power": (RUNNER, lambda f: [f.reserved(), "off", "--force", "--reason", "drill", "--as", "bob"]),
+    "inspect": (OPERATOR, lambda f: [f.available()]),
+    "recycle": (RUNNER, lambda f: [f.tainted()]),
+    "list": (VIEWER, lambda f: [f.reserved(), "-o", "json"]),
+    "show": (VIEWER, lambda f: [f.reserved()]),
+    "status": (VIEWER, lambda _: []),
+    "why": (VIEWER, lambda f: [f.reserved()]),
+    "history": (VIEWER, lambda f: [f.tainted()]),
+    "graph": (VIEWER, lambda f: [f.tainted()]),
+    "completion": (VIEWER, lambda _: ["bash"]),
+}
+"""Every command with the least role that may do it, and with something for it to do."""
+
+
+FORBIDDEN = (
+    "CREATE TABLE mine (id INTEGER)",
+    "ALTER TABLE hosts ADD COLUMN mine TEXT",
+    "DROP TABLE facts",
+    "TRUNCATE events",
+    "DELETE FROM events",
+    "UPDATE events SET actor = 'bob'",
+    "UPDATE hosts SET id = id + 1",
+    "UPDATE reservations SET id = 'mine'",
+    "DELETE FROM reservations",
+    "DELETE FROM migrations",
+    "INSERT INTO migrations VALUES (99, 'mine')",
+)
+"""What nobody may but the owner."""
+
+OPERATORS = (
+    *(f"UPDATE hosts SET {column} = 'x'" for column in ("name", "address", "mac", "labels", "bmc", "note")),
+    "INSERT INTO facts VALUES (1, 'arch', 'arm64', NULL)",
+    "DELETE FROM facts",
+    "DELETE FROM departed",
+    "INSERT INTO meta VALUES ('mine', '')",
+    "UPDATE meta SET value = ''",
+    "DELETE FROM hosts",
+)
+"""What only an operator may."""
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with shared(tmp_path) as made:
+        yield made
+
+
+def test_the_whole_table_of_commands_is_gone_through() -> None:
+    assert {*TURNS} == {name for group in COMMANDS.values() for name in group}
+
+
+@pytest.mark.parametrize("role", ROLES[:3])
+def test_each_role_may_do_what_is_its_own_and_changes_nothing_else(
+    role: str, fleet: Fleet, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bmc, "ask", lambda *_: {"cpus": 64})  # no BMC is near
+    assert cli("policy", "apply", fleet.file(POLICY), "-i", fleet.url).status == 0
+    who = fleet.login(role)
+    [[owner]] = fleet.sql("SELECT current_user")
+    for command, (least, arguments) in TURNS.items():
+        args = [each.replace(fleet.elsewhere, fleet.url_of(role, fleet.elsewhere)) for each in arguments(fleet)]
+        args = [each.replace(fleet.url, fleet.url_of(role)) for each in args]
+        before = fleet.rows()
+        done = cli(*command.split(), *args, BMHCTL_INVENTORY=fleet.url_of(role))
+        told = f"{role}: {command} {args}: {done}"
+        assert "geheim" not in done.stdout + done.stderr, told
+        if ROLES.index(role) >= ROLES.index(least):
+            assert done.status == 0, told
+            assert (fleet.rows() != before) is (least != VIEWER), told
+            continue
+        assert done.status == (125 if command == "run" else 11), told
+        assert fleet.rows() == before, told
+        assert re.search(f"the role {who} may not (change|make)", done.stderr), told
+        assert f"ask {owner}, who owns the inventory: a" in done.stderr or least == OWNER, told
+        if command == "reap":
+            assert cli("reap", "-i", fleet.url).status == 0  # else all that follows would begin with it
+
+
+def test_a_whole_turn_of_a_ci_job_is_a_runners_own(fleet: Fleet, cli: Cli) -> None:
+    name = fleet.available()
+    mine = fleet.url_of(RUNNER)
+    held = json_of(cli("reserve", name, "--ttl", "1h", "-o", "json", BMHCTL_INVENTORY=mine))["reservation"]["id"]
+    with ThreadPoolExecutor() as pool:
+        job = ("run", "-q", "-n", "1", "--wait", "60s", "--on-exit", "recycle", "--", "sh", "-c", "echo $BMH_HOST")
+        waiter = pool.submit(run_bmhctl, *job, cwd=fleet.folder, BMHCTL_INVENTORY=mine, BMHCTL_ACTOR="bob")
+        while not json_of(cli("queue", "-o", "json", BMHCTL_INVENTORY=fleet.url_of(VIEWER)))["tickets"]:
+            assert not waiter.done(), waiter.result()
+        assert cli("release", "-R", held, BMHCTL_INVENTORY=mine).status == 0
+        assert cli("recycle", BMHCTL_INVENTORY=mine).status == 0
+        done = waiter.result()
+    assert (done.status, done.stdout, done.stderr) == (0, f"{name}\n", "")
+    assert cli("list", "--state", "available", "-o", "name", BMHCTL_INVENTORY=mine).stdout == f"{name}\n"
+
+
+def test_a_refusal_is_one_object_in_json(fleet: Fleet, cli: Cli) -> None:
+    error = error_of(cli("add", "node99", "-o", "json", BMHCTL_INVENTORY=fleet.url_of(RUNNER)))
+    assert error["code"] == "unreachable"
+    assert error["message"].endswith("may not change which hosts there are, what is declared about them, or the policy")
+    assert "an operator may (bmhctl policy grants)" in error["hint"]
+
+
+def test_no_role_may_alter_the_schema_or_rewrite_what_was(fleet: Fleet) -> None:
+    fleet.tainted()
+    for role in ROLES[:3]:
+        assert [statement for statement in FORBIDDEN if fleet.may(role, statement)] == []
+
+
+def test_a_runner_may_not_change_hosts_or_policy_by_plain_sql_either(fleet: Fleet) -> None:
+    fleet.tainted()
+    assert [statement for statement in OPERATORS if fleet.may(RUNNER, statement)] == []
+    assert [statement for statement in OPERATORS if not fleet.may(OPERATOR, statement)] == []
+
+
+def test_a_viewer_may_write_no_table_and_read_each(fleet: Fleet) -> None:
+    tables = f"SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = '{fleet.schema}'::regnamespace"
+    assert {str(name) for (name,) in fleet.sql(tables)} == {*grants.tables()}
+    assert fleet.sql(f"{tables} AND NOT has_table_privilege(oid, 'SELECT')", VIEWER) == []
+    columns, whole = "has_any_column_privilege(oid, 'INSERT, UPDATE')", "has_table_privilege(oid, 'DELETE, TRUNCATE')"
+    assert fleet.sql(f"{tables} AND ({columns} OR {whole})", VIEWER) == []
+
+
+def test_running_the_sql_again_takes_back_what_was_granted_by_hand(fleet: Fleet, cli: Cli) -> None:
+    group = f"{fleet.prefix}_{RUNNER}"
+    fleet.sql(
+        f"GRANT DELETE ON events TO {group}; GRANT UPDATE (name) ON hosts TO {group};"
+        f" GRANT CREATE ON SCHEMA {fleet.schema} TO {group}"
+    )
+    taken = ("UPDATE hosts SET name = 'x'", "DELETE FROM events", "CREATE TABLE mine (id INTEGER)")
+    assert all(fleet.may(RUNNER, statement) for statement in taken)
+    text = cli("policy", "grants", "--prefix", fleet.prefix, "-i", fleet.url).stdout
+    for _ in range(2):
+        fleet.sql(text)
+    assert not any(fleet.may(RUNNER, statement) for statement in taken)
+    assert cli("reserve", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(RUNNER)).status == 0
+
+
+def test_who_has_no_role_is_told_whom_to_ask(fleet: Fleet, cli: Cli) -> None:
+    [[owner]] = fleet.sql("SELECT current_user")
+    fleet.sql(f"REVOKE {fleet.prefix}_{VIEWER} FROM {fleet.login(VIEWER)}")
+    done = cli("list", BMHCTL_INVENTORY=fleet.url_of(VIEWER))
+    assert (done.status, done.stdout) == (11, "")
+    assert f"the role {fleet.login(VIEWER)} may not read this inventory" in done.stderr
+    assert f"ask {owner}, who owns the inventory: a viewer may (bmhctl policy grants)" in done.stderr
+
+
+@pytest.mark.parametrize("role", ROLES[:3])
+def test_an_inventory_of_an_older_bmhctl_is_updated_by_its_owner(role: str, fleet: Fleet, cli: Cli) -> None:
+    fleet.sql(f"DROP TABLE claims; DELETE FROM migrations WHERE version = {VERSION}")
+    [[owner]] = fleet.sql("SELECT current_user")
+    done = cli("list", BMHCTL_INVENTORY=fleet.url_of(role))
+    assert (done.status, done.stdout) == (11, "")
+    assert "may not update the tables, which an older bmhctl made" in done.stderr
+    assert f"ask {owner}, who owns the inventory: any bmhctl command of theirs updates them" in done.stderr
+    assert fleet.sql("SELECT MAX(version) FROM migrations") == [(VERSION - 1,)]
+    fleet.sql(cli("policy", "grants", "--prefix", fleet.prefix, "-i", fleet.url).stdout)
+    assert cli("why", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(role)).status == 0
+
+
+def test_the_prefix_is_the_schemas_name_unless_another_is_given(fleet: Fleet, cli: Cli) -> None:
+    assert f'"{fleet.schema}_runner"' in cli("policy", "grants", "-i", fleet.url).stdout
+    assert '"lab_runner"' in cli("policy", "grants", "--prefix", "lab", "-i", fleet.url).stdout
+
+
+@pytest.mark.parametrize("prefix", ["", "a b", 'a"b', "a'b", "ä", "pg", "pg_lab", "1st", "x" * 51])
+def test_what_would_be_no_name_for_a_role_is_refused(fleet: Fleet, cli: Cli, prefix: str) -> None:
+    done = cli("policy", "grants", "--prefix", prefix, "-i", fleet.url)
+    assert (done.status, done.stdout) == (2, "")
+    assert "can't begin the name of a role" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["lab.db", "lab.toml"])
+def test_a_file_has_permissions_and_no_roles(name: str, cli: Cli) -> None:
+    assert cli("init", "-i", name).status == 0
+    done = cli("policy", "grants", "-i", name)
+    assert (done.status, done.stdout) == (2, "")
+    assert "is a file: who may use it is a matter of its permissions" in done.stderr
+    assert "init --group NAME" in done.stderr
+
+
+def test_an_owner_who_may_make_no_schemas_takes_one_that_was_made_for_them(fleet: Fleet, cli: Cli) -> None:
+    theirs = fleet.url_of(OPERATOR, fleet.elsewhere)
+    schema = Address.parse(theirs).schema
+    try:
+        fleet.sql(f"CREATE SCHEMA {schema} AUTHORIZATION {fleet.login(OPERATOR)}")
+        assert cli("init", "-i", theirs).status == 0
+        assert cli("add", "node01", "-i", theirs).status == 0
+    finally:
+        drop_schema(theirs)
