@@ -96,8 +96,13 @@ class Term(Frozen):
             return True
         return (value in {canonical(v) for v in self.values}) is (self.operator not in _NEGATIVE)
 
-    def to_sql(self) -> tuple[str, list[str | float | None]]:
-        """A condition on ``hosts`` and its parameters, with ``?`` as placeholder."""
+    @property
+    def names_values(self) -> bool:
+        """Whether an index leads to the hosts that fit."""
+        return self.operator in (Operator.EQUAL, Operator.IN)
+
+    def fitting(self) -> tuple[str, list[str | float | None]]:
+        """A query for the ids of the hosts that have the key, and a value that is wanted (or, negated, is not)."""
         parameters: list[str | float | None] = [self.key]
         if self.operator in (Operator.PRESENT, Operator.ABSENT):
             wanted = ""
@@ -107,7 +112,17 @@ class Term(Frozen):
         else:
             wanted = f" AND f.value IN ({', '.join('?' * len(self.values))})"
             parameters.extend(canonical(value) for value in self.values)
-        exists = f"EXISTS (SELECT 1 FROM facts f WHERE f.host_id = hosts.id AND f.key = ?{wanted})"
+        return f"SELECT f.host_id FROM facts f WHERE f.key = ?{wanted}", parameters
+
+    def to_sql(self, *, first: bool = False) -> tuple[str, list[str | float | None]]:
+        """A condition on ``hosts`` and its parameters, with ``?`` as placeholder.
+
+        With ``first``, it is written as what the database starts from: for one that few hosts fit.
+        """
+        fitting, parameters = self.fitting()
+        if first:
+            return f"hosts.id IN ({fitting})", parameters
+        exists = f"EXISTS ({fitting} AND f.host_id = hosts.id)"
         return (f"NOT {exists}" if self.operator in _NEGATIVE else exists), parameters
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from bmhctl.frozen import Frozen, replace
 from bmhctl.model import CheckResult, Event, Host, HostSpec, Reservation, State, Ticket, Verdict
-from bmhctl.selector import EVERY_HOST, Selector, selectable
+from bmhctl.selector import EVERY_HOST, Selector, Term, selectable
 from bmhctl.stores.rows import (
     EVENT_COLUMNS,
     HOST_SELECT,
@@ -116,9 +116,9 @@ class HostQuery(Frozen):
 
     Without names and patterns, every name counts. ``states`` empty means every state. ``by_turn`` orders by who was
     used least recently, else hosts come by name.
-    ``reservable`` leaves out cordoned and undeclared hosts, ``declared`` just the undeclared ones;
-    ``marked`` keeps those that are cordoned, undeclared, or have a fault; ``comes_back`` those that are free now or
-    will be without an operator.
+    ``is_held`` keeps those that a reservation holds; ``reservable`` leaves out cordoned and undeclared hosts,
+    ``declared`` just the undeclared ones; ``marked`` keeps those that are cordoned, undeclared, or have a fault;
+    ``comes_back`` those that are free now or will be without an operator.
     """
 
     names: tuple[str, ...] = ()
@@ -126,6 +126,7 @@ class HostQuery(Frozen):
     selector: Selector = EVERY_HOST
     states: frozenset[State] = frozenset()
     reservation: str | None = None
+    is_held: bool = False
     mac: str | None = None
     address: str | None = None
     reservable: bool = False
@@ -160,6 +161,7 @@ _ADD_TICKET = (
 _DEPARTED = "key = ? OR (key = ? AND (mac IS NULL OR CAST(? AS TEXT) IS NULL OR mac = ?))"
 _POLICY, _PARSED_POLICY = "policy", "policy_parsed"
 _NAMES_AT_ONCE = 500
+_RARE = 500  # hosts
 
 
 class Store:
@@ -236,12 +238,12 @@ class Store:
 
     def lock_hosts(self, query: HostQuery) -> None:
         """Keeps others from changing the hosts of a query and their reservations until the transaction ends."""
-        self._lock(*_where(query))
+        self._lock(*self._where(query))
 
     def free_hosts(self, query: HostQuery) -> list[Host]:
         """The hosts of a query that nobody is about to change; from now on nobody can until the transaction ends."""
         skip = " FOR UPDATE OF hosts SKIP LOCKED" if self.database.locks_rows else ""
-        return [to_host(row) for row in self.database.execute(*_select(query, skip))]
+        return [to_host(row) for row in self.database.execute(*self._select(query, skip))]
 
     def _lock(self, where: str, parameters: Sequence[Value]) -> None:
         if not self.database.locks_rows:
@@ -266,11 +268,11 @@ class Store:
             return iter(sorted(found.values(), key=lambda host: host.name))
         is_small = query.names or query.reservation is not None or query.limit is not None
         read = self.database.execute if is_small else self.database.stream
-        return map(to_host, read(*_select(query)))
+        return map(to_host, read(*self._select(query)))
 
     def count(self, query: HostQuery) -> int:
         """How many hosts a query finds, whatever its limit."""
-        where, parameters = _where(query)
+        where, parameters = self._where(query)
         return int(self._value(f"SELECT COUNT(*) FROM hosts{where}", parameters) or 0)
 
     def counts(self) -> dict[State, int]:
@@ -282,7 +284,7 @@ class Store:
 
     def names(self, query: HostQuery | None = None) -> Iterator[str]:
         """The names of a query's hosts, of all without one, in order."""
-        where, parameters = _where(query) if query else ("", [])
+        where, parameters = self._where(query) if query else ("", [])
         rows = self.database.stream(f"SELECT name FROM hosts{where} ORDER BY name", parameters)
         return (str(row[0]) for row in rows)
 
@@ -538,6 +540,22 @@ class Store:
         self.database.start_ids_after("events", int(self._value("SELECT MAX(id) FROM events") or 0))
         return {table: int(self._value(f"SELECT COUNT(*) FROM {table}") or 0) for table in TABLES}
 
+    def _select(self, query: HostQuery, suffix: str = "") -> tuple[str, list[Value]]:
+        where, parameters = self._where(query)
+        order = "COALESCE(hosts.used_at, 0), hosts.id" if query.by_turn else "hosts.name"
+        limit = "" if query.limit is None else f" LIMIT {int(query.limit)}"
+        return f"{HOST_SELECT}{where} ORDER BY {order}{limit}{suffix}", parameters
+
+    def _where(self, query: HostQuery) -> tuple[str, list[Value]]:
+        return _where(query, next(filter(self._is_rare, query.selector.terms), None))
+
+    def _is_rare(self, term: Term) -> bool:
+        """Whether so few hosts fit a term that to look at them first is best; else an order is walked."""
+        if not term.names_values:
+            return False
+        fitting, parameters = term.fitting()
+        return int(self._value(f"SELECT COUNT(*) FROM ({fitting} LIMIT {_RARE + 1}) few", parameters) or 0) <= _RARE
+
     def _run(self, sql: str, parameters: Sequence[Value]) -> None:
         for _ in self.database.execute(sql, parameters):
             pass
@@ -551,14 +569,7 @@ class Store:
         return make(rows[0]) if rows else None
 
 
-def _select(query: HostQuery, suffix: str = "") -> tuple[str, list[Value]]:
-    where, parameters = _where(query)
-    order = "COALESCE(hosts.used_at, 0), hosts.id" if query.by_turn else "hosts.name"
-    limit = "" if query.limit is None else f" LIMIT {int(query.limit)}"
-    return f"{HOST_SELECT}{where} ORDER BY {order}{limit}{suffix}", parameters
-
-
-def _where(query: HostQuery) -> tuple[str, list[Value]]:
+def _where(query: HostQuery, rare: Term | None) -> tuple[str, list[Value]]:
     terms: list[str] = []
     parameters: list[Value] = []
     if query.names or query.patterns:
@@ -572,7 +583,7 @@ def _where(query: HostQuery) -> tuple[str, list[Value]]:
             parameters.append(pattern.replace("*", "%").replace("?", "_"))
         terms.append(f"({' OR '.join(named)})")
     for term in query.selector.terms:
-        sql, values = term.to_sql()
+        sql, values = term.to_sql(first=term is rare)
         terms.append(sql)
         parameters.extend(values)
     if query.states:
@@ -582,6 +593,8 @@ def _where(query: HostQuery) -> tuple[str, list[Value]]:
         if value is not None:
             terms.append(f"hosts.{column} = ?")
             parameters.append(value)
+    if query.is_held:
+        terms.append("hosts.reservation IS NOT NULL")
     if query.reservable:
         terms.append("hosts.cordon IS NULL")
     if query.marked:

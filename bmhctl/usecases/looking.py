@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from bmhctl.errors import NotFoundError, UsageError
-from bmhctl.model import Host, State
+from bmhctl.model import Host, Reservation, State
 from bmhctl.results import Ending, Held, History, HostDetail, Hosts, Names, Status
 from bmhctl.selector import Selector
 from bmhctl.stores.engine import HostQuery
@@ -59,7 +59,7 @@ def status(ctx: Context) -> Status:
 
     now = look(ctx)
     with ctx.store.snapshot():
-        held = [Held(r, tuple(ctx.store.hosts(HostQuery(reservation=r.id)))) for r in ctx.store.open_reservations()]
+        held = with_hosts(ctx, ctx.store.open_reservations())
         available = ctx.store.count(HostQuery(states=frozenset({State.AVAILABLE}), reservable=True))
         # Hosts that wait to be fetched by an older ticket are nobody else's.
         free = len(free_for(ctx, (Want(count=available),), None)) if available and live_tickets(ctx) else available
@@ -77,6 +77,15 @@ def status(ctx: Context) -> Status:
             endings=tuple(sorted(_endings(held, aside, now), key=lambda ending: ending.at)),
             now=now,
         )
+
+
+def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:
+    """Reservations with the hosts that they hold now; reads all that are held, once."""
+    hosts: dict[str, list[Host]] = {}
+    for host in ctx.store.hosts(HostQuery(is_held=True)):
+        if host.reservation is not None:
+            hosts.setdefault(host.reservation.id, []).append(host)
+    return [Held(reservation, tuple(hosts.get(reservation.id, ()))) for reservation in reservations]
 
 
 def _endings(held: Iterable[Held], aside: Iterable[Host], now: datetime) -> Iterable[Ending]:

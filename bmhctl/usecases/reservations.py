@@ -22,6 +22,7 @@ from bmhctl.usecases.leases import (
     held_reservation,
     hosts_of,
 )
+from bmhctl.usecases.looking import with_hosts
 from bmhctl.usecases.matching import Match, match
 from bmhctl.usecases.moving import decide, facts_of, move
 from bmhctl.usecases.naming import new_reservation_id
@@ -279,5 +280,5 @@ def reservations(ctx: Context, *, ended: bool = False) -> Reservations:
     """The open reservations with their hosts, the oldest first; with ``ended``, all that ever were."""
     now = look(ctx)
     with ctx.store.snapshot():
-        known = list(ctx.store.all_reservations()) if ended else ctx.store.open_reservations()
-        return Reservations(tuple(Held(r, tuple(hosts_of(ctx, r)) if r.is_open() else ()) for r in known), now)
+        known = ctx.store.all_reservations() if ended else ctx.store.open_reservations()
+        return Reservations(tuple(with_hosts(ctx, known)), now)
