@@ -108,6 +108,7 @@ class Reservation(Frozen):
 
     Open while ``ended_at`` is None; valid while open and before ``expires_at`` (None: it never expires).
     ``wants`` is what was asked for, ``request_id`` the caller's own name for the request, unique for an owner.
+    ``renewed_at`` is when the lease was last counted anew (None: never since it was made).
     """
 
     id: str
@@ -121,6 +122,12 @@ class Reservation(Frozen):
     end: End | None = None
     wants: str | None = None
     request_id: str | None = None
+    renewed_at: datetime | None = None
+
+    @property
+    def counted_from(self) -> datetime:
+        """The moment from which the lease was granted to its end."""
+        return self.renewed_at or self.created_at
 
     def is_open(self) -> bool:
         """Whether nobody and nothing has ended it."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from enum import StrEnum
 
-from bmhctl.errors import BmhctlError, ExitStatus, combine
+from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, combine
 from bmhctl.frozen import Frozen
 from bmhctl.model import CheckResult, Event, Host, Reservation, State, Ticket, Verb
 
@@ -218,3 +219,62 @@ class Queue(Frozen):
 
     items: tuple[Queued, ...]
     now: datetime
+
+
+class Severity(StrEnum):
+    """How bad a finding is: an invariant does not hold, something may go wrong, or it is good to know."""
+
+    BROKEN = "broken"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class Finding(Frozen):
+    """One thing that ``doctor`` found: what is wrong, with which host if with one, and what to do.
+
+    ``kind`` is a stable word. ``fixable``: ``doctor --fix`` mends it; ``fixed``: it just did. ``number`` is how many
+    flaws it stands for.
+    """
+
+    kind: str
+    severity: Severity
+    message: str
+    remedy: str
+    host: str | None = None
+    fixable: bool = False
+    fixed: bool = False
+    number: int = 1
+
+
+class Diagnosis(Frozen):
+    """What ``doctor`` found in an inventory, the worst first.
+
+    ``counts`` is how many hosts, events and reservations it looked at, empty if it could look at none; ``backup``
+    the copy that was made before anything was mended.
+    """
+
+    inventory: str
+    findings: tuple[Finding, ...]
+    now: datetime
+    counts: Mapping[str, int]
+    backup: str | None = None
+
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        """What is broken still."""
+        return tuple(each for each in self.findings if each.severity is Severity.BROKEN and not each.fixed)
+
+    @property
+    def error(self) -> BmhctlError | None:
+        """The error that stands for all that is broken still; None when there is nothing."""
+        number = sum(each.number for each in self.broken)
+        fixable = sum(each.number for each in self.broken if each.fixable)
+        if not number:
+            return None
+        words = "1 thing is" if number == 1 else f"{number} things are"
+        those = f"{fixable} of them" if fixable < number else "it" if number == 1 else "them"
+        return InvalidError(
+            f"{self.inventory}: {words} broken",
+            hint=f"bmhctl doctor --fix mends {those}, after a backup" if fixable else None,
+            details={"broken": number, "fixable": fixable},
+        )

@@ -19,6 +19,8 @@ from bmhctl.usecases import homes
 from bmhctl.usecases.context import Context
 from tests.postgres import VARIABLE, Server, drop_schema, schema_url
 
+pytest_plugins = ("tests.faults.figures",)
+
 settings.register_profile(
     "default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
@@ -27,6 +29,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 HOMES = ("toml", "sqlite", "postgres")
 """Every home of an inventory."""
+
+FILES = ("toml", "sqlite")
+"""Those that are files of this machine."""
 
 SUFFIX = {"toml": "lab.toml", "sqlite": "lab.db", "postgres": "lab.schema"}
 """What stands for an inventory in a test's folder: its file, or the schema of that path's name on the server."""
@@ -148,13 +153,18 @@ def run_bmhctl(*args: str, cwd: Path, stdin: str | bytes | None = None, **extra:
     return Run(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-@pytest.fixture(params=HOMES)
-def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    """An empty inventory, once in each home."""
-    made = Lab(tmp_path / SUFFIX[request.param])
+def made_in(home: str, folder: Path) -> Iterator[Lab]:
+    """An empty inventory in a home; nothing is left of it afterwards."""
+    made = Lab(folder / SUFFIX[home])
     homes.init(made.location)
     yield made
     made.remove()
+
+
+@pytest.fixture(params=HOMES)
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """An empty inventory, once in each home."""
+    yield from made_in(request.param, tmp_path)
 
 
 @pytest.fixture

@@ -31,11 +31,11 @@ from bmhctl.formats.inventory import dump_inventory, read_inventory
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.model import CheckResult, Event, Host, HostSpec, Remark, State, Verb, Verdict
 from bmhctl.policy import Step
-from bmhctl.results import Held
+from bmhctl.results import Held, Severity
 from bmhctl.spec import dump_spec
 from bmhctl.stores import open_store
 from bmhctl.stores.engine import HostQuery
-from bmhctl.usecases import holding, homes, hosts, leases, queue, reservations, verbs
+from bmhctl.usecases import care, holding, homes, hosts, leases, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context
 from tests.conftest import HOMES, SUFFIX, Lab, location
@@ -428,6 +428,9 @@ class Lives(RuleBasedStateMachine):
         assert sorted(held) == sorted(r.id for r in store.open_reservations())
         assert len(store.tickets()) == len(self.waiters)
         self.no_laundering()
+        # and the doctor says so, too: nothing is broken, and nothing is left behind
+        findings = care.doctor(self.ctx("alice")).findings
+        assert [each for each in findings if each.severity is Severity.BROKEN or each.fixable] == []
 
     def no_laundering(self) -> None:
         """2: by the whole history, machine by machine: whoever was reserved is clean only after a cleanup."""

@@ -84,6 +84,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "graph": Entry("understanding", "graph", "Draw the lifecycle, or where one host is in it"),
     },
     "Care": {
+        "doctor": Entry("care", "doctor", "Find what is wrong with the inventory, and mend it"),
         "backup": Entry("inventory", "backup", "Write a consistent copy into a file"),
     },
     "Shell": {

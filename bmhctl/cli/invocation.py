@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperOption
@@ -16,8 +16,11 @@ from typer.core import TyperOption
 from bmhctl.errors import BmhctlError, UsageError, combine
 from bmhctl.frozen import Frozen, replace
 from bmhctl.output import Display, Format, Progress, check, note, render, report
-from bmhctl.results import Hosts, Outcomes
+from bmhctl.results import Diagnosis, Hosts, Outcomes
 from bmhctl.usecases.context import Context
+
+if TYPE_CHECKING:
+    from bmhctl.stores.engine import Store
 
 
 class Invocation:
@@ -65,25 +68,50 @@ class Session(Frozen):
 
     def show(self, result: object, fields: tuple[str, ...] | None = None) -> None:
         """Renders a result; then raises what failed in it, for the exit status."""
-        self.line.clear()
-        render(result, self.display, fields)
-        if isinstance(result, Outcomes) and result.error:
-            raise result.error
-        if isinstance(result, Hosts) and result.missing:
-            error = combine(result.missing)
-            if error:
-                raise error
+        show(result, self.display, self.line, fields)
+
+
+def show(result: object, display: Display, line: Progress, fields: tuple[str, ...] | None = None) -> None:
+    """Renders a result; then raises what failed in it, for the exit status."""
+    line.clear()
+    render(result, display, fields)
+    if isinstance(result, Outcomes | Diagnosis) and result.error:
+        raise result.error
+    if isinstance(result, Hosts) and result.missing:
+        error = combine(result.missing)
+        if error:
+            raise error
+
+
+class Place(Frozen):
+    """Where a command works: the inventory that is meant, not opened yet, and where its result goes."""
+
+    location: str
+    actor: str
+    display: Display
+    line: Progress
+    tell: Callable[[str], None]
+
+    def session(self, store: Store) -> Session:
+        """The session with the inventory that was opened."""
+        context = Context(
+            store=store,
+            actor=self.actor,
+            clock=store.now,
+            environ=dict(os.environ),
+            tell=self.tell,
+            progress=self.line.progress,
+        )
+        return Session(context, self.display, self.line)
 
 
 @contextmanager
-def session(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None) -> Iterator[Session]:
-    """Opens the inventory that the options mean, for a command whose result is of ``kind``.
+def place(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None) -> Iterator[Place]:
+    """Finds the inventory that the options mean, for a command whose result is of ``kind``.
 
     A format that the result does not have is refused before anything is done.
     """
-    from bmhctl.stores import open_store
     from bmhctl.stores.discovery import find_inventory
-    from bmhctl.stores.engine import closing
 
     invocation = invocation_of(ctx)
     display = invocation.display()
@@ -96,16 +124,17 @@ def session(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = Non
             note(text, display)
 
         location = find_inventory(invocation.inventory, os.environ, Path.cwd(), tell)
-        with closing(open_store(location)) as store:
-            context = Context(
-                store=store,
-                actor=invocation.default_actor(),
-                clock=store.now,
-                environ=dict(os.environ),
-                tell=tell,
-                progress=line.progress,
-            )
-            yield Session(context, display, line)
+        yield Place(location, invocation.default_actor(), display, line, tell)
+
+
+@contextmanager
+def session(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None) -> Iterator[Session]:
+    """Opens the inventory that the options mean; else as :func:`place`."""
+    from bmhctl.stores import open_store
+    from bmhctl.stores.engine import closing
+
+    with place(ctx, kind, fields) as found, closing(open_store(found.location)) as store:
+        yield found.session(store)
 
 
 def invocation_of(ctx: typer.Context) -> Invocation:

@@ -14,7 +14,9 @@ from bmhctl.frozen import Frozen, replace
 from bmhctl.model import CheckResult, Event, Host, Mark, Reservation, State
 from bmhctl.output.text import Json, flatten, iso, jsonable
 from bmhctl.results import (
+    Diagnosis,
     Done,
+    Finding,
     Grant,
     Graph,
     Held,
@@ -141,6 +143,8 @@ _RESULTS = Listing(
 _RESERVATION = ("id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "hosts")
 _EVENT = ("id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation")
 
+_FINDING = ("kind", "severity", "host", "message", "remedy", "fixable", "fixed", "number")
+
 _TICKET = (
     "ticket",
     "position",
@@ -164,6 +168,7 @@ LISTINGS: dict[type, Listing] = {
     Reservations: Listing(_RESERVATION, ("id", "owner", "hosts", "expires_at", "purpose"), _RESERVATION),
     Queue: Listing(_TICKET, ("position", "ticket", "owner", "age", "wants", "missing"), _TICKET),
     History: Listing(_EVENT, ("at", "host", "actor", "verb", "source", "dest", "reason"), _EVENT),
+    Diagnosis: Listing(_FINDING, ("severity", "fixed", "kind", "host", "message", "remedy"), _FINDING),
 }
 """The results that hold a list, and what its records hold."""
 
@@ -233,6 +238,20 @@ def event_record(event: Event) -> Record:
         "dest": event.dest and event.dest.value,
         "reason": event.reason,
         "reservation": event.reservation,
+    }
+
+
+def finding_record(finding: Finding) -> Record:
+    """One thing that ``doctor`` found."""
+    return {
+        "kind": finding.kind,
+        "severity": finding.severity.value,
+        "host": finding.host,
+        "message": finding.message,
+        "remedy": finding.remedy,
+        "fixable": finding.fixable,
+        "fixed": finding.fixed,
+        "number": finding.number,
     }
 
 
@@ -337,6 +356,15 @@ def document(result: object, fields: tuple[str, ...] | None = None) -> Envelope:
         case History():
             head = {"now": iso(result.now), "host": result.host}
             return _listing("history", head, "events", _picked(map(event_record, result.events), fields))
+        case Diagnosis():
+            head = {
+                "now": iso(result.now),
+                "inventory": result.inventory,
+                "healthy": not result.broken,
+                "backup": result.backup,
+                "counts": {**result.counts},
+            }
+            return _listing("diagnosis", head, "findings", _picked(map(finding_record, result.findings), fields))
         case Status():
             return _single("status", _status(result))
         case Why():

@@ -11,6 +11,7 @@ from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.output.display import Display, Format, encodable
 from bmhctl.output.text import clean, clean_lines
 from bmhctl.results import (
+    Diagnosis,
     Document,
     Done,
     Grant,
@@ -50,6 +51,7 @@ FORMATS: dict[type, tuple[Format, ...]] = {
     Grant: _NAMED,
     Reservations: _NAMED,
     Queue: _NAMED,
+    Diagnosis: _NAMED,
     History: _LISTED,
     Status: _STRUCTURED,
     Why: _STRUCTURED,
@@ -209,6 +211,8 @@ def _notes(result: object) -> tuple[str, ...]:
             return result.notes
         case Imported():
             return (*result.warnings, *(f"passed over {text}" for text in result.skipped))
+        case Diagnosis() if result.backup:
+            return (f"as it was before anything was mended: {result.backup}",)
     return ()
 
 
@@ -226,6 +230,8 @@ def _names(result: object) -> Iterable[str]:
             return (held.reservation.id for held in result.items)
         case Queue():
             return (str(item.ticket.id) for item in result.items)
+        case Diagnosis():
+            return dict.fromkeys(each.host for each in result.findings if each.host)
         case Outcomes() | Plan() | Imported():
             return (item.host for item in result.items if item.error is None)
     raise TypeError(f"no names in {type(result).__name__}")
@@ -301,6 +307,10 @@ def _lines(result: object, display: Display) -> Iterable[Line]:
             return views.queue_lines(result, display.width)
         case Grant():
             return views.grant_lines(result, display.width)
+        case Diagnosis():
+            from bmhctl.output.diagnosis import diagnosis_lines
+
+            return diagnosis_lines(result, display.verbose)
         case History():
             return views.history_lines(result.events, result.now, result.host is not None)
         case Outcomes() | Imported():

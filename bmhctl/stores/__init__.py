@@ -23,11 +23,11 @@ def is_on_server(location: str) -> bool:
     return location[: len(_SERVER)].lower() == _SERVER and "://" in location
 
 
-def open_store(location: str) -> Store:
+def open_store(location: str, *, create: bool = True) -> Store:
     """Opens the inventory at a path or URL, by what it looks like; nothing that it does not need is imported.
 
-    A TOML file's state file is created when it is missing. Raises :class:`UsageError` for a name that is no
-    inventory's, else what the home raises.
+    A TOML file's state file is created when it is missing, unless ``create`` is False. Raises :class:`UsageError` for
+    a name that is no inventory's, else what the home raises.
     """
     from bmhctl.stores.engine import Store
 
@@ -48,7 +48,7 @@ def open_store(location: str) -> Store:
 
     declaration = DeclarationFile(path)
     return Store(
-        open_database(_state_file(declaration)),
+        open_database(_state_file(declaration) if create else declaration.state_path),
         claims=FileClaims(declaration.state_path),
         folder=str(declaration.path.parent),
         declaration=declaration,

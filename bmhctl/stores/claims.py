@@ -10,6 +10,7 @@ through.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -42,6 +43,11 @@ def of_run(reservation_id: str) -> str:
 def of_ticket(ticket_id: int) -> str:
     """The name of the claim that the processes waiting with a ticket share."""
     return f"ticket-{ticket_id}"
+
+
+def folder_beside(inventory: Path) -> Path:
+    """Where the claims of the inventory in a file are."""
+    return inventory.with_name(inventory.name + ".claims")
 
 
 class Hold(Frozen):
@@ -78,6 +84,9 @@ class Claims(Protocol):
     def forget(self, name: str, *, shared: bool = False) -> None:
         """Removes what is left of a claim when nobody holds it: a process that was killed may leave something."""
 
+    def left_behind(self) -> list[str]:
+        """The names of claims that nobody holds, of which something is left all the same; see :meth:`forget`."""
+
 
 class _HeldError(Exception):
     """Another process has the claim."""
@@ -88,7 +97,7 @@ class FileClaims:
 
     def __init__(self, inventory: Path) -> None:
         self._inventory = inventory
-        self._folder = inventory.with_name(inventory.name + ".claims")
+        self._folder = folder_beside(inventory)
 
     @contextmanager
     def share(self, name: str) -> Iterator[Callable[[], bool]]:
@@ -126,6 +135,16 @@ class FileClaims:
     def is_shared(self, name: str) -> bool:
         """Whether a process shares it. May say so of one that several ask for at once; never misses one that is."""
         return self._ask(name, lambda handle: not _take(handle, sharers=True, tries=1))
+
+    def left_behind(self) -> list[str]:
+        """The names of claims that nobody holds, of which something is left all the same; see :meth:`forget`."""
+        try:
+            names = sorted(os.listdir(self._folder))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._unreachable(error) from error
+        return [name for name in names if self._ask(name, lambda handle: _lock(handle, fcntl.LOCK_EX))]
 
     def _ask(self, name: str, question: Callable[[int], bool]) -> bool:
         try:
@@ -194,8 +213,10 @@ class FileClaims:
         return self._folder / name
 
     def _unreachable(self, error: OSError) -> UnreachableError:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return UnreachableError(
-            f"can't claim anything in {self._folder}: {error.strerror}", hint=f"make {self._folder.parent} writable"
+            f"can't claim anything in {self._folder}: {error.strerror}",
+            hint="free some space" if is_full else f"make {self._folder.parent} writable",
         )
 
 

@@ -39,6 +39,8 @@ from bmhctl.stores.schema import TABLES
 from bmhctl.units import quantity
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bmhctl.stores.claims import Claims
     from bmhctl.stores.tomlfile import DeclarationFile
 
@@ -94,6 +96,16 @@ class Database(Protocol):
 
     def start_ids_after(self, table: str, last: int) -> None:
         """Makes the next id that the table gives larger than ``last``."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files on this machine that it consists of; none of a server's."""
+
+    def damage(self) -> Iterator[tuple[str, bool]]:
+        """What the database itself finds broken in it, and whether :meth:`rebuild_indexes` mends it."""
+
+    def rebuild_indexes(self) -> None:
+        """Makes all indexes anew from the rows, in the caller's transaction."""
 
     def close(self) -> None:
         """Closes the connection."""
@@ -291,9 +303,13 @@ class Store:
     def save_spec(self, host: Host, event: Event) -> Host:
         """Saves a host wholly, its spec too, with the event that says why."""
         self._run(_SAVE_SPEC, [*from_spec(host.spec), host.id])
+        self.save_facts(host)
+        return self.save_host(host, event)
+
+    def save_facts(self, host: Host) -> None:
+        """Keeps what selectors see of a host, in place of what was kept before."""
         self._run("DELETE FROM facts WHERE host_id = ?", [host.id])
         self._add_facts(host.id, host.spec)
-        return self.save_host(host, event)
 
     def drop_host(self, host: Host, event: Event) -> None:
         """Removes a host, with its last event; its history stays."""
@@ -366,11 +382,14 @@ class Store:
         """Every reservation that ever was, the oldest first."""
         return map(to_reservation, self.database.stream(f"{_RESERVATION_SELECT} ORDER BY created_at, id"))
 
-    def expired_reservations(self, now: datetime) -> list[Reservation]:
-        """Open reservations whose lease is over at ``now``."""
+    def due_reservations(self, now: datetime, latest: datetime) -> list[Reservation]:
+        """Open leases that are over at ``now``, and those that claim to be counted from a moment after ``latest``."""
         rows = self.database.execute(
-            f"{_RESERVATION_SELECT} WHERE ended_at IS NULL AND expires_at <= ? ORDER BY expires_at, id",
-            [from_time(now)],
+            # Each side alone implies its partial index: else all open leases would be read at every command.
+            f"{_RESERVATION_SELECT} WHERE (ended_at IS NULL AND expires_at <= ?) "
+            "OR (ended_at IS NULL AND expires_at IS NOT NULL AND COALESCE(renewed_at, created_at) > ?) "
+            "ORDER BY expires_at, id",
+            [from_time(now), from_time(latest)],
         )
         return [to_reservation(row) for row in rows]
 
@@ -491,11 +510,15 @@ class Store:
 
     def keep_policy(self, text: str) -> None:
         """Keeps the text of a valid policy; an empty one forgets it."""
-        if text == (self.policy_text() or ""):
-            return
+        if text != (self.policy_text() or ""):
+            self.put(_POLICY, text or None)
+            self.keep_parsed_policy()
+
+    def keep_parsed_policy(self) -> None:
+        """Parses the kept text of the policy anew."""
         import tomllib
 
-        self.put(_POLICY, text or None)
+        text = self.policy_text()
         self.put(_PARSED_POLICY, json.dumps(tomllib.loads(text)) if text else None)
 
     # the whole inventory, for copies

@@ -93,6 +93,10 @@ class LeasedClaims:
         if not shared:
             self._database.execute(f"DELETE FROM claims WHERE name = ? AND {_OVER}", [name])
 
+    def left_behind(self) -> list[str]:
+        """The names of claims that are over, whose holders left them."""
+        return [str(row[0]) for row in self._database.execute(f"SELECT name FROM claims WHERE {_OVER} ORDER BY name")]
+
 
 class _Keeper:
     """Renews claims in a thread, over a connection of its own: both begin when the first claim gets old."""

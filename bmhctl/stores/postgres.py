@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
+from pathlib import Path
 
 import psycopg
 from psycopg import errors, sql
@@ -23,7 +24,7 @@ from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, Unreacha
 from bmhctl.stores.address import Address, without_secrets
 from bmhctl.stores.faults import ConflictError, UncertainError
 from bmhctl.stores.rows import Row, Value, to_moment
-from bmhctl.stores.schema import MIGRATIONS, VERSION
+from bmhctl.stores.schema import MIGRATIONS, TABLES, VERSION
 
 LOCK_PATIENCE = 15.0
 """How long a command waits for another one's turn, in seconds."""
@@ -188,6 +189,27 @@ class PostgresDatabase:
     def _undo(self, statement: str) -> None:
         with suppress(psycopg.Error):  # a connection that broke has undone it already
             self._connection.execute(statement)
+
+    # what a doctor asks
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """None: they are the server's."""
+        return ()
+
+    def damage(self) -> Iterator[tuple[str, bool]]:
+        """Indexes that are not whole."""
+        for (name,) in self.execute(
+            "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+            " WHERE NOT i.indisvalid AND c.relnamespace = ?::regnamespace ORDER BY c.relname",
+            [f'"{self._address.schema}"'],
+        ):
+            yield f"the index {name} is not valid", True
+
+    def rebuild_indexes(self) -> None:
+        """``REINDEX`` of each table."""
+        for table in TABLES:
+            self.execute(f"REINDEX TABLE {table}")
 
     # who changed something, and what time it is
 

@@ -40,6 +40,7 @@ RESERVATION_COLUMNS = (
     "ended_how",
     "wants",
     "request_id",
+    "renewed_at",
 )
 TICKET_COLUMNS = (
     "id",
@@ -121,6 +122,7 @@ def from_reservation(reservation: Reservation) -> list[Value]:
         None if reservation.end is None else reservation.end.value,
         reservation.wants,
         reservation.request_id,
+        from_time(reservation.renewed_at),
     ]
 
 
@@ -207,7 +209,20 @@ def to_host(row: Row) -> Host:
 
 def to_reservation(row: Row) -> Reservation:
     """A reservation from the values of :data:`RESERVATION_COLUMNS`."""
-    identifier, owner, purpose, created_at, expires_at, ttl, ended_at, end_reason, end, wants, request_id = row
+    (
+        identifier,
+        owner,
+        purpose,
+        created_at,
+        expires_at,
+        ttl,
+        ended_at,
+        end_reason,
+        end,
+        wants,
+        request_id,
+        renewed_at,
+    ) = row
     return Reservation(
         id=str(identifier),
         owner=str(owner),
@@ -220,6 +235,7 @@ def to_reservation(row: Row) -> Reservation:
         end=None if end is None else End(str(end)),
         wants=_text(wants),
         request_id=_text(request_id),
+        renewed_at=to_time(renewed_at),
     )
 
 
@@ -288,5 +304,6 @@ def host_to_rows(host: Host) -> tuple[list[Value], list[Value] | None]:
 
 
 def rows_to_host(host: Row, reservation: Row | None) -> Host:
-    """The host that :func:`host_to_rows` wrote."""
-    return to_host([*host, *(reservation or [None] * len(RESERVATION_COLUMNS))])
+    """The host that :func:`host_to_rows` wrote, also that of an earlier version, which knew fewer columns."""
+    held = list(reservation or ())
+    return to_host([*host, *held, *[None] * (len(RESERVATION_COLUMNS) - len(held))])

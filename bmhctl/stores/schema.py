@@ -150,7 +150,15 @@ _CLAIMS = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE, _RESULTS, _CLAIMS)
+_RENEWALS = Migration(
+    "renewals",
+    (
+        "ALTER TABLE reservations ADD COLUMN renewed_at BIGINT",
+        "CREATE INDEX reservations_counted ON reservations (COALESCE(renewed_at, created_at)) WHERE ended_at IS NULL",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE, _RESULTS, _CLAIMS, _RENEWALS)
 """In the order in which they are applied; a released one never changes."""
 
 VERSION = len(MIGRATIONS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -21,7 +23,12 @@ LOCK_PATIENCE = 15.0
 """How long a command waits for another one's transaction, in seconds."""
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "fuse.sshfs", "fuse.glusterfs"}
+_INDEX_ONLY = re.compile(r"row \d+ missing from index \S+|wrong # of entries in index \S+")
+# What a CHECK excludes is no damage: the questions about the rows say what it means.
+_NO_DAMAGE = re.compile(r"ok$|\*\*\* in database main \*\*\*$|CHECK constraint failed in ")
 _HEADER = b"SQLite format 3\x00"
+_PARTIAL = ".partial"
+_LOOK_AT_DISK = "look at the disk, its mount and your quota"
 
 
 class SqliteDatabase:
@@ -99,21 +106,14 @@ class SqliteDatabase:
         self.execute("RELEASE part")
 
     def _undo(self, sql: str) -> None:
-        # SQLite may have rolled back by itself (disk full, I/O error); the first error is the one to report.
-        with suppress(BmhctlError):
-            self.execute(sql)
+        # SQLite may have rolled back all of it by itself (disk full, I/O error); the first error is the one to report.
+        if self._connection.in_transaction:
+            with suppress(BmhctlError):
+                self.execute(sql)
 
     def version(self) -> int:
         """SQLite's ``data_version``."""
         return int(next(iter(self.execute("PRAGMA data_version")))[0] or 0)
-
-    def back_up(self, path: Path) -> None:
-        """Copies the whole database as it is at one moment over another file; others may write meanwhile."""
-        try:
-            with closing(_connect(path)) as copy:
-                self._connection.backup(copy)
-        except sqlite3.Error as error:
-            raise translate(error, path) from error
 
     def stir(self) -> None:
         """Nothing is needed: who waits sees the version change."""
@@ -126,6 +126,38 @@ class SqliteDatabase:
         """Makes the next id that the table gives larger than ``last``."""
         self.execute("DELETE FROM sqlite_sequence WHERE name = ?", [table])
         self.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [table, last])
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The one file; SQLite's own beside it come and go."""
+        return (self._path,)
+
+    def damage(self) -> Iterator[tuple[str, bool]]:
+        """What ``PRAGMA integrity_check`` says, or why it can't."""
+        try:
+            for (said,) in self.execute("PRAGMA integrity_check"):
+                for line in str(said).splitlines():
+                    if not _NO_DAMAGE.match(line):
+                        yield line, _INDEX_ONLY.fullmatch(line) is not None
+        except InvalidError as error:
+            yield error.message, False
+
+    def rebuild_indexes(self) -> None:
+        """``REINDEX``."""
+        self.execute("REINDEX")
+
+    def copy_to(self, partial: Path) -> None:
+        """Writes a copy as of one moment into an empty file, broken or not, while others go on: SQLite's own backup."""
+        try:
+            with closing(sqlite3.connect(partial)) as copy:
+                self._connection.backup(copy)
+        except sqlite3.Error as error:
+            raise translate(error, partial) from error
+        there = self._path.stat()
+        partial.chmod(there.st_mode & 0o700)
+        with suppress(OSError):  # who may read the one may read the other; if that can't be had, only its owner
+            os.chown(partial, -1, there.st_gid)
+            partial.chmod(there.st_mode & 0o777)
 
     def close(self) -> None:
         """Closes the connection."""
@@ -169,14 +201,20 @@ def create_database(path: Path, *, mode: int | None = None, group: int | None = 
             raise UnreachableError(f"can't give {path} to the group: {error.strerror}") from error
 
 
-def new_database(partial: Path) -> SqliteDatabase:
-    """Makes an empty inventory in a file that is being built, and opens it; close it before it gets its name."""
-    database = SqliteDatabase(partial, _connect(partial))
+def new_database(partial: Path, *, takes_anything: bool = False) -> SqliteDatabase:
+    """Makes an empty inventory in a file that is being built, and opens it; close it before it gets its name.
+
+    Over this connection it ``takes_anything``, also rows that contradict each other: for a backup of what is broken.
+    """
+    database = SqliteDatabase(_destination(partial), _connect(partial))
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         _migrate(database)
         _configure(database)
+        if takes_anything:
+            database.execute("PRAGMA foreign_keys = OFF")
+            database.execute("PRAGMA ignore_check_constraints = ON")
     except BaseException:
         database.close()
         raise
@@ -185,27 +223,76 @@ def new_database(partial: Path) -> SqliteDatabase:
 
 @contextmanager
 def building(path: Path) -> Iterator[Path]:
-    """A name to build a file under; it gets its own name, durably, when the block ends, unless one is there."""
+    """A name to build a file under; it gets its own name, durably, when the block ends, unless one is there.
+
+    Raises :class:`FileExistsError` for that, and :class:`UnreachableError` when it can't be written.
+    """
     import tempfile
 
     refuse_network(path.parent)
+    _refuse_leftovers(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise UnreachableError(f"can't write in {path.parent}: {error.strerror}", hint=_writable(path)) from error
+        raise UnreachableError(f"can't write in {path.parent}: {error.strerror}", hint=_remedy(path, error)) from error
     partial = Path(name)
     mask = os.umask(0)
     os.umask(mask)
     try:
         partial.chmod(0o666 & ~mask)
         yield partial
+        _settle(partial)
         sync(partial)
         os.link(partial, path)  # unlike rename, never takes the place of a file that appeared meanwhile
         sync(path.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise UnreachableError(f"can't write {path}: {error.strerror}", hint=_remedy(path, error)) from error
     finally:
         for suffix in ("", "-wal", "-shm", "-journal"):
-            Path(name + suffix).unlink(missing_ok=True)
+            with suppress(OSError):  # what is left bears no inventory's name
+                os.unlink(name + suffix)
+
+
+def _refuse_leftovers(path: Path) -> None:
+    """Raises :class:`InvalidError` for a journal without its file: SQLite would play it into the new one.
+
+    The journal is looked for first: that of a file which another command makes meanwhile comes after the file.
+    """
+    for suffix in ("-wal", "-journal"):
+        left = Path(f"{path}{suffix}")
+        if left.exists() and left.stat().st_size and not path.exists():
+            raise InvalidError(
+                f"{path} is missing, but {left.name}, which belongs to it, is there",
+                hint=f"bring {path.name} back; to start afresh, move {left.name} away, too",
+                details={"file": str(left)},
+            )
+
+
+def _destination(partial: Path) -> Path:
+    """What a file that is being built will be called: so it is named in messages."""
+    return partial.with_name(partial.name.removeprefix(".").removesuffix(_PARTIAL).rpartition(".")[0])
+
+
+def _settle(partial: Path) -> None:
+    """Brings into a database what is left in its WAL: when closing it could not, as on a full disk, it said nothing."""
+    wal = Path(f"{partial}-wal")
+    if not wal.exists():
+        return
+    database = SqliteDatabase(_destination(partial), _connect(partial))
+    try:
+        list(database.execute("PRAGMA wal_checkpoint(TRUNCATE)"))
+    finally:
+        database.close()
+    if wal.exists():
+        raise UnreachableError(f"{_destination(partial)} can't be written", hint=_LOOK_AT_DISK)
+
+
+def log_of(path: Path) -> Path:
+    """SQLite's write-ahead log of a file: the last writes to it, until they are moved into it."""
+    return path.with_name(path.name + "-wal")
 
 
 def sync(path: Path) -> None:
@@ -243,6 +330,9 @@ def _check_file(path: Path) -> None:
         raise InvalidError(f"{path} is no SQLite file", hint="an inventory ends in .toml, .db, .sqlite or .sqlite3")
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise InvalidError(f"{path} is a SQLite file of another program", hint="choose another file with -i")
+    if not os.access(path, os.W_OK):
+        # Who only reads makes the files beside it, too, and can't remove them: they would lock out those who write.
+        raise UnreachableError(f"{path} can't be written: it is read-only for this user", hint=_writable(path))
     refuse_network(path.parent)
 
 
@@ -314,17 +404,31 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
             f"{path} is locked: another command has been writing for over {LOCK_PATIENCE:.0f} s",
             hint="try again; if it stays locked, look for a process that hangs: fuser " + str(path),
         )
-    if code == sqlite3.SQLITE_FULL:
-        return UnreachableError(f"the disk of {path} is full: nothing was changed", hint="free some space")
+    if code == sqlite3.SQLITE_FULL or (code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path)):
+        return UnreachableError(f"the disk of {path} is full: it can't be written", hint="free some space")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
         return UnreachableError(f"{path} or its folder can't be written ({error})", hint=_writable(path))
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
         return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
     if code == sqlite3.SQLITE_IOERR:
-        return UnreachableError(f"{path} can't be read or written ({error})", hint="look at the disk and its mount")
+        return UnreachableError(f"{path} can't be read or written ({error})", hint=_LOOK_AT_DISK)
     if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
         return InvalidError(f"{path} is not whole ({error})", hint="restore it from a backup")
     raise error  # a defect of ours: let its traceback be seen
+
+
+def _is_full(path: Path) -> bool:
+    """Whether its disk is full: SQLite does not say so of the files that it makes beside an inventory."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return False
+    space = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    return space == 0 or (disk.f_files > 0 and disk.f_ffree == 0)
+
+
+def _remedy(path: Path, error: OSError) -> str:
+    return "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else _writable(path)
 
 
 def _writable(path: Path) -> str:

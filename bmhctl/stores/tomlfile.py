@@ -26,7 +26,7 @@ SIZE_LIMIT = 256 * 2**20
 _GRAIN = 20_000_000  # two ticks of the slowest kernel, in ns: a later write is sure to get another time
 _COARSE_GRAIN = 2_000_000_000  # FAT counts in steps of two seconds
 _PATIENCE = 25_000_000  # how long one reading waits for a file that was written just now, in ns
-_TRIES = 5
+_TRIES = 40
 
 
 class Fingerprint(Frozen):
@@ -102,7 +102,7 @@ class DeclarationFile:
         return self._load()[1]
 
     def read(self) -> Declaration:
-        """What the file says now; waits up to 25 ms for one that was written just now.
+        """What the file says now; waits up to 25 ms for one that was written just now, longer for one that grows.
 
         Raises :class:`UnreachableError` when it can't be read, :class:`InvalidError` when it is no declaration.
         """
@@ -116,10 +116,13 @@ class DeclarationFile:
         return self._bytes()
 
     def _load(self) -> tuple[bytes, Fingerprint]:
-        patience = _PATIENCE
+        patience, seen = _PATIENCE, None
         for _ in range(_TRIES):
             now = time.time_ns()
             before = _status(self._path)
+            if seen is not None and seen.st_ino == before.st_ino and _stamp(seen) != _stamp(before):
+                patience = _PATIENCE  # it is being written in place, and is not whole before that ends
+            seen = before
             # A file that is being saved may be half there; and only an old one's times tell of the next write.
             short_of = _GRAIN - (now - max(before.st_mtime_ns, before.st_ctime_ns))
             if 0 < short_of <= patience:

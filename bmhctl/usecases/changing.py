@@ -70,6 +70,8 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     outcomes += [respec(ctx, one_host(ctx, spec.name), spec, now, changes.reason) for spec in specs]
     arriving = [newcomer.host.spec for newcomer in changes.newcomers]
     refuse_known_macs(ctx, arriving)
+    # An undeclared host that is declared again may come back with another MAC.
+    refuse_used_macs(ctx, [spec for spec in arriving if ctx.store.host(spec.name) is not None])
     for warning in duplicates({s.name: s for spec in arriving for s in (*_bearers(ctx, spec), spec)}.values()):
         ctx.tell(warning)
     granted: dict[str, Reservation] = {}

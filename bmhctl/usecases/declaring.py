@@ -53,6 +53,8 @@ def take_over(ctx: Context) -> None:
             if _known(ctx) != declaration.fingerprint:
                 _check_kinship(ctx, file, declaration)
                 intent = _intent(ctx, declaration.fingerprint)
+                if intent is None:
+                    _check_torn(ctx, file, declaration)
                 _reconcile(ctx, declaration, intent, ctx.clock())
                 _remember(ctx, file, declaration)
         return
@@ -66,6 +68,51 @@ def _see_again(ctx: Context, file: DeclarationFile, known: Fingerprint) -> None:
         with suppress(UnreachableError), ctx.store.transaction():  # who may only read it looks at it all again
             if _known(ctx) == known:
                 ctx.store.put(FINGERPRINT, fresh.to_text())
+
+
+def rehearse(ctx: Context) -> None:
+    """Raises what :func:`take_over` would, in the caller's transaction, and undoes all that it does."""
+    file = _file(ctx)
+    declaration = file.read()
+    with suppress(_RehearsedError), ctx.store.savepoint():
+        _check_kinship(ctx, file, declaration)
+        intent = _intent(ctx, declaration.fingerprint)
+        _reconcile(replace(ctx, tell=_nobody), declaration, intent, ctx.clock())
+        raise _RehearsedError
+
+
+def declared(ctx: Context) -> Declaration | None:
+    """What the TOML file says, if that is what the state has taken over; None if it says something else by now.
+
+    Raises as :func:`take_over` does.
+    """
+    file = _file(ctx)
+    _check_owner(ctx, file)
+    declaration, known = file.read(), _known(ctx)
+    return declaration if known is not None and known.sha256 == declaration.fingerprint.sha256 else None
+
+
+def forget(ctx: Context) -> None:
+    """Has the next command compare the TOML file with the state anew, in the caller's transaction."""
+    ctx.store.put(FINGERPRINT, None)
+
+
+def left_intent(ctx: Context) -> str | None:
+    """Who began an edit that was never made, None if nobody did. Under the lock on edits: one may be on its way."""
+    text = ctx.store.get(INTENT)
+    if text is None:
+        return None
+    try:
+        kept = json.loads(text)
+        sha256, actor = kept["sha256"], str(kept["actor"])
+    except (ValueError, LookupError, TypeError):
+        return "somebody"
+    return None if sha256 == _file(ctx).read().fingerprint.sha256 else actor
+
+
+def drop_intent(ctx: Context) -> None:
+    """Forgets what :func:`left_intent` found, in the caller's transaction and under the lock on edits."""
+    ctx.store.put(INTENT, None)
 
 
 def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
@@ -102,7 +149,13 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
     if not outcomes:  # the file needs no change: only undeclared hosts are concerned, or nothing is
         with ctx.store.transaction():
             return apply(ctx, changes, ctx.clock())
-    take_over(ctx)
+    try:
+        take_over(ctx)
+    except UnreachableError as error:
+        raise UnreachableError(
+            f"{file.path.name} is changed, but what it says is not taken over yet: {error.message}",
+            hint="the next command does that, once the state file can be written",
+        ) from error
     return outcomes
 
 
@@ -136,11 +189,15 @@ def _nobody(_: str) -> None:
 def _reconcile(
     ctx: Context, declaration: Declaration, intent: tuple[str, Changes] | None, now: datetime
 ) -> list[Outcome]:
-    """Makes the state agree with the declaration: the intent first, then what was changed by hand."""
+    """Makes the state agree with the declaration: the intent first, then what was changed by hand.
+
+    Where there is an intent, the whole file is as its actor wrote it: what else differs is of the same edit.
+    """
     outcomes: list[Outcome] = []
     if intent is not None:
         actor, changes = intent
-        outcomes = apply(replace(ctx, actor=actor), changes, now)
+        ctx = replace(ctx, actor=actor)
+        outcomes = apply(ctx, changes, now)
     name = _file(ctx).path.name
     known = {host.name: host for host in ctx.store.hosts(HostQuery())}
     new: list[HostSpec] = []
@@ -191,6 +248,16 @@ def _check_owner(ctx: Context, file: DeclarationFile) -> None:
         return
     if Path(owner).exists() and not Path(owner).samefile(file.path):
         raise _foreign(file, owner)
+
+
+def _check_torn(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
+    # A person who declares nothing any more leaves a line or a comment; no byte at all is a save that went wrong.
+    if declaration.fingerprint.size == 0 and ctx.store.count(HostQuery(declared=True)):
+        raise InvalidError(
+            f"{file.path} is empty: was it cut off while it was saved? What it declared is kept",
+            hint="save it again; if no host shall be declared any more, say so in a comment",
+            details={"file": str(file.path)},
+        )
 
 
 def _check_kinship(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:

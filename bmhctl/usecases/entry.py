@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from bmhctl.usecases.context import Context
@@ -15,6 +15,9 @@ FINGERPRINT = "declaration"
 
 OWNER = "declared_by"
 """Where the state file keeps which TOML file it belongs to."""
+
+CLOCK_SLACK = timedelta(minutes=1)
+"""How far a clock may be set back, as time servers do now and then, before the leases are looked at."""
 
 
 def look(ctx: Context) -> datetime:
@@ -39,8 +42,13 @@ def _is_current(ctx: Context, file: DeclarationFile) -> bool:
 def begin(ctx: Context) -> datetime:
     """What a writing use case does first: what :func:`look` does, and reaps every lease that is over."""
     now = look(ctx)
-    if ctx.store.expired_reservations(now):
+    reap_due(ctx, now)
+    return now
+
+
+def reap_due(ctx: Context, now: datetime) -> None:
+    """Reaps what there is to reap: one query, and as a rule nothing."""
+    if ctx.store.due_reservations(now, now + CLOCK_SLACK):
         from bmhctl.usecases.leases import reap
 
         reap(ctx)
-    return now

@@ -13,7 +13,7 @@ from bmhctl.stores.engine import HostQuery
 from bmhctl.units import format_duration
 from bmhctl.usecases.choosing import not_found
 from bmhctl.usecases.context import Context
-from bmhctl.usecases.entry import begin, look
+from bmhctl.usecases.entry import CLOCK_SLACK, begin, look
 from bmhctl.usecases.leases import (
     check_token,
     forced_reason,
@@ -44,7 +44,8 @@ def give_up(ctx: Context, reservation_id: str, reason: str) -> None:
 def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:
     """Ends every reservation whose lease is over, with the hosts it held; with ``dry_run`` only says which."""
     now = look(ctx)
-    held = [Held(r, tuple(hosts_of(ctx, r))) for r in ctx.store.expired_reservations(now)]
+    over = [r for r in ctx.store.due_reservations(now, now + CLOCK_SLACK) if not r.is_valid(now)]
+    held = [Held(r, tuple(hosts_of(ctx, r))) for r in over]
     if dry_run:
         return Reservations(tuple(held), now)
     ended = {reservation.id for reservation in reap(ctx)}
@@ -74,7 +75,7 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
             notes = (f"capped at {format_duration(length)} from now, the longest that this inventory allows",)
         if now + length <= held.expires_at:
             return Grant(Held(held, tuple(hosts)), ("the lease lasts longer already",))
-        longer = replace(held, expires_at=now + length)
+        longer = replace(held, expires_at=now + length, renewed_at=now)
         ctx.store.save_reservation(longer)
         if not silent:
             words = f"until {longer.expires_at:%Y-%m-%d %H:%M:%S} UTC"
@@ -98,7 +99,14 @@ def handover(
         now = ctx.clock()
         old = held_reservation(ctx, reservation, now)
         _check_holder(ctx, old, token, force)
-        new = replace(old, id=new_reservation_id(ctx.store), owner=to, created_at=now, request_id=None)
+        new = replace(
+            old,
+            id=new_reservation_id(ctx.store),
+            owner=to,
+            created_at=now,
+            request_id=None,
+            renewed_at=old.counted_from,  # it ends when the old one would have: this is no new count
+        )
         ctx.store.add_reservation(new)
         words = f"from {old.owner} to {to}" + (f", forced: {reason}" if force else "")
         hosts = [

@@ -155,7 +155,7 @@ def backup(ctx: Context, destination: str) -> Done:
         if isinstance(database, SqliteDatabase):
             counts = _back_up(ctx, database, partial)
         else:
-            with _new_file(ctx, partial) as target:
+            with _new_file(ctx, partial, takes_anything=True) as target:
                 counts = _fill(ctx, target, None)
     return Done(
         "backup",
@@ -188,9 +188,11 @@ def _check_free(*places: Path) -> None:
 
 
 @contextmanager
-def _new_file(ctx: Context, partial: Path) -> Iterator[Store]:
+def _new_file(ctx: Context, partial: Path, *, takes_anything: bool = False) -> Iterator[Store]:
     """An empty inventory in a file that is being built, in a transaction."""
-    made = Store(new_database(partial), claims=ctx.store.claims, folder=str(partial.parent))
+    made = Store(
+        new_database(partial, takes_anything=takes_anything), claims=ctx.store.claims, folder=str(partial.parent)
+    )
     with closing(made) as target, target.transaction():
         yield target
 
@@ -227,7 +229,7 @@ def _back_up(ctx: Context, database: SqliteDatabase, partial: Path) -> dict[str,
     for _ in range(_TRIES):
         look(ctx)
         text = None if ctx.store.declaration is None else ctx.store.declaration.text()
-        database.back_up(partial)
+        database.copy_to(partial)
         copy = Store(open_database(partial), claims=ctx.store.claims, folder=str(partial.parent))
         with closing(copy) as target, target.transaction():
             if text is None or _is_of(target, text):

@@ -8,7 +8,9 @@ from bmhctl.errors import NotFoundError, NotYoursError, UsageError
 from bmhctl.frozen import replace
 from bmhctl.model import End, Host, Remark, Reservation, State, Verb
 from bmhctl.stores.engine import HostQuery
+from bmhctl.units import format_age
 from bmhctl.usecases.context import Context
+from bmhctl.usecases.entry import CLOCK_SLACK
 from bmhctl.usecases.moving import SELF, facts_of, move, remark
 from bmhctl.usecases.retrying import retried
 
@@ -23,14 +25,33 @@ def hosts_of(ctx: Context, reservation: Reservation) -> list[Host]:
 
 @retried
 def reap(ctx: Context) -> list[Reservation]:
-    """Ends every reservation whose lease is over, in one commit: its hosts are tainted, or lose it in maintenance."""
+    """Ends every reservation whose lease is over, in one commit: its hosts are tainted, or lose it in maintenance.
+
+    A lease that was granted by a clock which has been set back since gets a new end.
+    """
     with ctx.store.transaction():
         now = ctx.clock()
-        expired = ctx.store.expired_reservations(now)
-        for reservation in expired:
+        expired = []
+        for reservation in ctx.store.due_reservations(now, now + CLOCK_SLACK):
+            if reservation.is_valid(now):
+                _put_right(ctx, reservation, now)
+                continue
+            expired.append(reservation)
             for host in hosts_of(ctx, reservation):
                 give_back(ctx, host, now, reason=EXPIRED, end=End.EXPIRED, actor=SELF)
     return expired
+
+
+def _put_right(ctx: Context, reservation: Reservation, now: datetime) -> None:
+    """Moves a lease's end back by as much as the clock was: none has more left than it was granted."""
+    if reservation.expires_at is None:
+        return
+    back = reservation.counted_from - now
+    held = replace(reservation, expires_at=reservation.expires_at - back, renewed_at=now)
+    ctx.store.save_reservation(held)
+    words = f"until {held.expires_at:%Y-%m-%d %H:%M:%S} UTC: the clock was set back by at least {format_age(back)}"
+    for host in hosts_of(ctx, reservation):
+        remark(ctx, replace(host, reservation=held), Remark.EXTEND, now, reason=words, actor=SELF)
 
 
 def give_back(

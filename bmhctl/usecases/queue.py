@@ -25,8 +25,8 @@ from bmhctl.stores.engine import HostQuery
 from bmhctl.stores.faults import UncertainError
 from bmhctl.units import format_age, format_duration
 from bmhctl.usecases.context import Context
-from bmhctl.usecases.entry import begin, look
-from bmhctl.usecases.leases import forced_reason, hosts_of, reap
+from bmhctl.usecases.entry import begin, look, reap_due
+from bmhctl.usecases.leases import forced_reason, hosts_of
 from bmhctl.usecases.matching import match
 from bmhctl.usecases.moving import SELF, facts_of, move
 from bmhctl.usecases.naming import new_reservation_id
@@ -232,8 +232,7 @@ class _Watch:
     def _refresh(self, now: datetime) -> None:
         with self._ctx.store.transaction(shared=True):
             self._ctx.store.refresh_ticket(self._ticket, now)
-        if self._ctx.store.expired_reservations(now):
-            reap(self._ctx)
+        reap_due(self._ctx, now)
 
     def _look_at_file(self) -> None:
         if self._ctx.store.declaration is None:

@@ -37,7 +37,8 @@ def waiting_tickets(ctx: Context) -> list[Ticket]:
 
 def is_live(ctx: Context, ticket: Ticket) -> bool:
     """Whether a ticket counts: its process lives, and said so lately."""
-    return ctx.clock() - ticket.refreshed_at < LAPSE and is_waiting(ctx, ticket)
+    # abs: a clock may be set back, and then a process that is stopped would be live for ever
+    return abs(ctx.clock() - ticket.refreshed_at) < LAPSE and is_waiting(ctx, ticket)
 
 
 def live_tickets(ctx: Context, before: int | None = None) -> list[Ticket]:

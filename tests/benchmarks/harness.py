@@ -117,10 +117,12 @@ def over(subject: Sequence[float], floor: Sequence[float]) -> Series:
     return Series(ratio(subject, floor), subject=subject, floor=floor)
 
 
-def in_turn(rounds: int, *works: Callable[[], T], after: Callable[[], object] = lambda: None) -> list[list[T]]:
-    """Does several things one after the other, round after round, and ``after`` each; a first round does not count."""
+def in_turn(
+    rounds: int, *works: Callable[[], T], warm_up: int = 1, after: Callable[[], object] = lambda: None
+) -> list[list[T]]:
+    """Does several things in turn, round after round, and ``after`` each; the ``warm_up`` counts for nothing."""
     found: list[list[T]] = [[] for _ in works]
-    for number in range(-1, rounds):
+    for number in range(-warm_up, rounds):
         for results, work in zip(found, works, strict=True):
             result = work()
             if number >= 0:

@@ -42,6 +42,7 @@ def _per_core(bench: Bench) -> Series:
             times,
             lambda: _loops(OTHERS + 1, lab, tools.bmhctl, rounds),
             lambda: _loops(1, lab, tools.bmhctl, rounds),
+            warm_up=0,
         )
     return Series([all_of_them / one / cores for all_of_them, one in zip(crowd, alone, strict=True)])
 

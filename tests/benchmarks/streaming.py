@@ -37,7 +37,7 @@ def _rate(bench: Bench) -> Series:
     tools, hosts = programs(bench), _hosts(bench)
     subject = partial(tools.run, *_line(tools, bench, hosts))
     floor = partial(tools.run, tools.python, "-c", FLOOR, str(bench.database(hosts)))
-    found = series(*in_turn(bench.at_most(3), subject, floor))
+    found = series(*in_turn(bench.at_most(3), subject, floor, warm_up=0))
     faster = [1 / sample for sample in found.samples], [1 / sample for sample in found.cpu]
     return Series(*faster, found.subject, found.floor)
 

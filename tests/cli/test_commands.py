@@ -56,6 +56,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "why": ["node01"],
     "history": [],
     "graph": [],
+    "doctor": [],
     "backup": ["backup.db"],
     "completion": ["bash"],
 }

@@ -31,6 +31,7 @@ LOOKS: dict[str, tuple[list[str], set[str], str]] = {
     "reap": (["reap"], {"table", "plain", "json", "jsonl", "csv", "name"}, "reservations"),
     "export": (["export"], {"json", "jsonl", "csv", "toml"}, "hosts"),
     "policy show": (["policy", "show"], {"table", "plain", "toml"}, ""),
+    "doctor": (["doctor"], {"table", "plain", "json", "jsonl", "csv", "name"}, "diagnosis"),
     "copy": (["copy", "bmh.toml", "copy.db"], {"table", "plain", "json", "jsonl"}, "done"),
     "backup": (["backup", "backup.db"], {"table", "plain", "json", "jsonl"}, "done"),
 }

@@ -18,18 +18,14 @@ from bmhctl import open_inventory
 from bmhctl.api import Inventory
 from bmhctl.usecases import hosts
 from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.homes import init
 from bmhctl.usecases.policies import apply_policy
-from tests.conftest import HOMES, SUFFIX, Bmhctl, Lab, Run, environment
+from tests.conftest import HOMES, Bmhctl, Lab, Run, environment, made_in
 
 
 @pytest.fixture(params=HOMES)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     """An empty inventory, once in each home."""
-    made = Lab(tmp_path / SUFFIX[request.param])
-    init(made.location)
-    yield made
-    made.remove()
+    yield from made_in(request.param, tmp_path)
 
 
 @pytest.fixture

@@ -83,6 +83,15 @@ def test_the_diagram_is_the_one_that_graph_draws(lab: Path) -> None:
     assert len(edges(drawn)) == 12
 
 
+def test_every_kind_of_finding_is_explained() -> None:
+    code = "".join(
+        (ROOT / "bmhctl" / "usecases" / f"{name}.py").read_text() for name in ("flaws", "premises", "examining")
+    )
+    table = readme().partition("What it looks at, by `kind`:")[2].partition("\n\n`doctor --fix`")[0]
+    shown = {word for kinds in re.findall(r"(?m)^\| (`.*`) \|", table) for word in _words(kinds)}
+    assert shown == {*re.findall(r'(?:Finding\(|_broken\(|kind =|else)\s*"([a-z-]+)"', code)}
+
+
 def test_the_states_are_explained_in_their_own_words() -> None:
     from bmhctl.lifecycle.table import MEANING
 
@@ -126,6 +135,7 @@ def test_the_tables_of_json_name_the_keys_of_every_document(lab: Path) -> None:
         "ticket": documents["queue"]["tickets"][0],
         "event": documents["history"]["events"][0],
         "verb": documents["why"]["verbs"][0],
+        "finding": documents["diagnosis"]["findings"][0],
         "error": json.loads(bmhctl(lab, "show", "nobody", "-o", "json", status=3))["error"],
     }
     shown = dict(re.findall(r"(?m)^\| (\w+) \| ((?:`\w+`(?:, )?)+) \|$", readme()))
@@ -145,8 +155,10 @@ def _documents(lab: Path) -> Iterator[tuple[str, Any]]:
         "why node01",
         "history",
         "graph node01",
+        "doctor",
         "-i other.db init",
     ):
+        (lab / ".lab.toml.new").touch()  # for the doctor to find
         document = json.loads(bmhctl(lab, *command.split(), "-o", "json"))
         assert document["version"] == 1
         yield document["kind"], document

@@ -23,8 +23,10 @@ from bmhctl.model import (
 )
 from bmhctl.output import Display, Format
 from bmhctl.results import (
+    Diagnosis,
     Done,
     Ending,
+    Finding,
     Grant,
     Graph,
     Held,
@@ -38,6 +40,7 @@ from bmhctl.results import (
     Queue,
     Queued,
     Reservations,
+    Severity,
     Status,
     VerbAnswer,
     Why,
@@ -312,6 +315,30 @@ IMPORTED = Imported(
     ("Secret bmc-1: secrets are never stored",),
     ("node08 and node09 have the same MAC",),
     False,
+)
+_LET_GO = "restore a backup; or let it go and come back: bmhctl remove node02 --force"
+DIAGNOSIS = Diagnosis(
+    "lab.db",
+    (
+        Finding("history", Severity.BROKEN, "a gap in its history: event 12 begins at available", _LET_GO, "node02"),
+        Finding("history", Severity.BROKEN, "is available, but its history ends at tainted", _LET_GO, "node02"),
+        Finding("facts", Severity.BROKEN, "selectors see something else", "bmhctl doctor --fix", "node01", True),
+        Finding("lease", Severity.WARNING, "reservation r-2xq9 of bob has no end", "ask bob whether it is used still"),
+        Finding("claim", Severity.NOTE, "and 7 more like these", "", fixable=True, number=7),
+    ),
+    NOW,
+    {"hosts": 12, "events": 1, "reservations": 3},
+)
+MENDED = Diagnosis(
+    "lab.db",
+    (
+        replace(DIAGNOSIS.findings[3]),
+        replace(DIAGNOSIS.findings[2], fixed=True),
+        replace(DIAGNOSIS.findings[4], fixed=True),
+    ),
+    NOW,
+    DIAGNOSIS.counts,
+    "lab.db.before-doctor-20261123T080000Z.db",
 )
 DONE = Done(
     "init", "lab.toml is a new inventory", {"path": "lab.toml", "hosts": 0}, ("add a host with: bmhctl add NAME",)

@@ -16,6 +16,7 @@ from bmhctl.results import Document, Hosts, Names, Reservations
 
 from .samples import (
     DETAIL,
+    DIAGNOSIS,
     DONE,
     FLEET,
     GRANT,
@@ -53,6 +54,7 @@ EVENT_KEYS = ["id", "at", "host", "actor", "verb", "source", "dest", "reason", "
 RESULT_KEYS = [
     "host", "ok", "changed", "code", "status", "message", "hint", "source", "state", "reservation", "steps",
 ]  # fmt: skip
+FINDING_KEYS = ["kind", "severity", "host", "message", "remedy", "fixable", "fixed", "number"]
 STEP_KEYS = ["step", "verdict", "detail", "seconds", "at"]
 ANSWER_KEYS = ["verb", "open", "dest", "words", "command"]
 SHAPES = {
@@ -65,6 +67,7 @@ SHAPES = {
     "reservations": (RESERVATIONS, ["now", "reservations"], RESERVATION_KEYS),
     "queue": (QUEUE, ["now", "tickets"], TICKET_KEYS),
     "history": (HISTORY, ["now", "host", "events"], EVENT_KEYS),
+    "diagnosis": (DIAGNOSIS, ["now", "inventory", "healthy", "backup", "counts", "findings"], FINDING_KEYS),
     "status": (
         STATUS,
         [
@@ -97,7 +100,9 @@ def test_each_document_has_exactly_its_documented_keys(kind: str) -> None:
         assert document[keys[-1]]
 
 
-@pytest.mark.parametrize("kind", ["hosts", "outcomes", "plan", "imported", "grant", "reservations", "queue", "history"])
+@pytest.mark.parametrize(
+    "kind", ["hosts", "outcomes", "plan", "imported", "grant", "reservations", "queue", "history", "diagnosis"]
+)
 def test_json_lines_are_the_records_of_the_document(kind: str) -> None:
     result, keys, _ = SHAPES[kind]
     lines = shown(result, Format.JSONL).splitlines()

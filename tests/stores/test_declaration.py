@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -321,6 +322,23 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(lab: Path, monkeypat
     monkeypatch.setattr(tomlfile, "read_file", read_and_meddle)
     assert [spec.name for spec in DeclarationFile(lab).read().hosts] == ["late"]
     assert len(reads) == 2
+
+
+def test_a_file_that_is_written_in_place_is_read_when_its_writer_rests(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunks = [f"[hosts.node{number}]\n" for number in range(6)]
+
+    def written_meanwhile(_: float) -> None:
+        if chunks:
+            with lab.open("a") as file:
+                file.write(chunks.pop())
+
+    lab.write_bytes(b"")
+    monkeypatch.setattr(time, "sleep", written_meanwhile)
+    # a millisecond after each write, however slow this machine is; long after the last one
+    monkeypatch.setattr(time, "time_ns", lambda: lab.stat().st_ctime_ns + (1_000_000 if chunks else 10**10))
+    assert len(DeclarationFile(lab).read().hosts) == 6
 
 
 def test_a_file_that_never_rests_is_unreachable(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

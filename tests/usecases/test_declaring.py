@@ -88,7 +88,7 @@ def test_declared_again_it_is_what_it_was(cellar: Lab) -> None:
 
 def test_a_tainted_host_is_not_laundered_by_declaring_it_anew(cellar: Lab) -> None:
     verbs.taint(cellar.context(), Choice(("node1",)))
-    for text in ("", LAB.replace("00:01", "00:07"), LAB):
+    for text in ("# nothing\n", LAB.replace("00:01", "00:07"), LAB):
         cellar.path.write_text(text)
         assert seen(cellar)["node1"].startswith("tainted")
 
@@ -171,6 +171,22 @@ def test_two_links_to_a_file_share_its_state(cellar: Lab, tmp_path: Path) -> Non
     linked.close()
 
 
+def test_a_file_without_a_byte_is_a_save_that_went_wrong_and_undeclares_nobody(cellar: Lab) -> None:
+    cellar.path.write_bytes(b"")  # as an editor leaves it that was killed, or whose disk was full
+    with pytest.raises(InvalidError, match="is empty: was it cut off while it was saved"):
+        seen(cellar)
+    cellar.path.write_text(LAB)
+    assert seen(cellar) == {"node1": "reserved", "node2": "available"}
+    assert "undeclare" not in [event.verb for event in cellar.context().store.events()]
+
+
+def test_the_last_host_of_a_file_can_be_removed_though_that_empties_it(toml_lab: Lab) -> None:
+    toml_lab.path.write_text("[hosts.node1]\n")
+    assert seen(toml_lab) == {"node1": "initial"}
+    hosts.remove(toml_lab.context(), Choice(("node1",)))
+    assert (toml_lab.path.read_bytes(), seen(toml_lab)) == (b"", {})
+
+
 def test_a_missing_file_is_not_an_empty_one(cellar: Lab) -> None:
     cellar.path.unlink()
 
@@ -225,6 +241,19 @@ def test_a_used_machine_can_not_hide_behind_the_name_of_another_host(cellar: Lab
     cellar.path.write_text(LAB.replace("00:02", "00:03").replace("00:01", "00:02").replace("00:03", "00:01"))
     with pytest.raises(InvalidError, match="has the MAC 52:54:00:00:00:01 of node1"):
         seen(cellar)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_used_machine_can_not_come_back_as_a_host_that_was_not_declared(is_there: bool, cellar: Lab) -> None:
+    if not is_there:
+        hosts.remove(cellar.context(), Choice(("node1",)), force=True, reason="sold")
+    cellar.path.write_text(cellar.path.read_text().partition("\n[hosts.node2]")[0])
+    assert seen(cellar)["node2"] == "available undeclared"
+    with pytest.raises(InvalidError, match="has the MAC 52:54:00:00:00:01 of"):
+        hosts.add(cellar.context(), ["node2"], hosts.FactChanges(mac="52:54:00:00:00:01"))
+    assert seen(cellar)["node2"] == "available undeclared"
+    hosts.add(cellar.context(), ["node2"], hosts.FactChanges(mac="52:54:00:00:00:09"))
+    assert seen(cellar)["node2"] == "available"
 
 
 def test_a_used_machine_whose_mac_was_changed_comes_back_tainted(cellar: Lab) -> None:

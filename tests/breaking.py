@@ -1,0 +1,78 @@
+"""Inventories that are broken on purpose, behind everybody's back."""
+
+from __future__ import annotations
+
+from bmhctl.results import Diagnosis
+from bmhctl.usecases import hosts, queue, reservations, verbs
+from bmhctl.usecases.care import doctor
+from bmhctl.usecases.choosing import Choice
+from tests.conftest import Lab
+
+POLICY = """
+[checks.ping]
+command = ["true"]
+
+[cleanup.wipe]
+command = ["true"]
+"""
+
+Found = tuple[str, str, str | None, str, str]
+"""A finding: its kind, its severity, its host, what is wrong, and what to do."""
+
+
+def a_host_in_each_state(lab: Lab) -> None:
+    """node1 initial, node2 available, node3 reserved (r-3), node4 tainted, node5 in maintenance.
+
+    node6 is in maintenance with its reservation (r-6), and node7 was removed.
+    """
+    lab.policy(POLICY)
+    for number in range(1, 8):
+        facts = hosts.FactChanges(mac=f"52:54:00:00:00:0{number}", labels={"arch": "arm64"}, hardware={"cpus": 8})
+        hosts.add(lab.context(), [f"node{number}"], facts)
+    verbs.ready(lab.context(), Choice(tuple(f"node{number}" for number in range(2, 8))), jobs=1)
+    for number in (3, 4, 6):
+        wish = reservations.Wish(reservations.wish_for((f"node{number}",)).wants, token=f"r-{number}")
+        queue.reserve_or_wait(lab.context("bob"), wish)
+    verbs.taint(lab.context("bob"), Choice(("node4",)))
+    verbs.maintain(lab.context(), Choice(("node5", "node6")), reason="new disk")
+    hosts.remove(lab.context(), Choice(("node7",)))
+    lab.close()
+
+
+def unchecked(lab: Lab, *statements: str) -> None:
+    """Changes rows, also to what the database's own constraints exclude."""
+    database = lab.context().store.database
+    if database.files:
+        lifted = [f"PRAGMA {pragma}" for pragma in ("foreign_keys = OFF", "ignore_check_constraints = ON")]
+    else:
+        rows = database.execute(
+            "SELECT 'ALTER TABLE ' || conrelid::regclass || ' DROP CONSTRAINT ' || quote_ident(conname)"
+            " FROM pg_constraint WHERE contype IN ('c', 'f') AND connamespace = current_schema()::regnamespace"
+        )
+        lifted = [str(row[0]) for row in rows]
+    for statement in lifted:
+        list(database.execute(statement))
+    with database.transaction(write=True):
+        for statement in statements:
+            list(database.execute(statement))
+    lab.close()
+
+
+def everything(lab: Lab) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of an inventory."""
+    database = lab.context().store.database
+    tables = ("hosts", "reservations", "facts", "results", "events", "departed", "tickets", "meta")
+    return {
+        table: sorted((tuple(row) for row in database.execute(f"SELECT * FROM {table}")), key=repr) for table in tables
+    }
+
+
+def examined(lab: Lab, *, fix: bool = False) -> Diagnosis:
+    """What the doctor says, over a connection of its own."""
+    lab.close()
+    return doctor(lab.context(), fix=fix)
+
+
+def found(diagnosis: Diagnosis) -> list[Found]:
+    """What is not mended."""
+    return [(f.kind, f.severity.value, f.host, f.message, f.remedy) for f in diagnosis.findings if not f.fixed]

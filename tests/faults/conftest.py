@@ -1,0 +1,56 @@
+"""What the fault suites share: the parent of all victims, and a folder on the quickest disk there is."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from bmhctl.usecases import homes
+from tests.conftest import Lab, environment
+from tests.faults.scenarios import FILES
+from tests.faults.victims import Victims
+
+T = TypeVar("T")
+
+SCALE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.2"))
+"""How much of all faults is tried: 1 is every one of them."""
+
+
+@pytest.fixture(scope="module")
+def victims() -> Iterator[Victims]:
+    """Runs commands in processes that may be killed or starved."""
+    parent = Victims(environment())
+    yield parent
+    parent.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where there is one: what these tests check is which syncs are asked for, not the disk."""
+    memory = Path("/dev/shm")
+    place = memory if os.access(memory, os.W_OK) else tmp_path
+    with tempfile.TemporaryDirectory(dir=place, prefix="bmhctl-faults-") as made:
+        yield Path(made)
+
+
+@pytest.fixture(params=FILES)
+def file_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """An empty inventory, once in each home that is a file."""
+    made = Lab(tmp_path / FILES[request.param])
+    homes.init(str(made.path))
+    yield made
+    made.close()
+
+
+def some(everything: Sequence[T], seed: object, share: float = SCALE) -> list[T]:
+    """A part of them, the same in each run; all at full scale. The first and the last are always among them."""
+    if share >= 1 or len(everything) <= 2:
+        return list(everything)
+    dice = random.Random(str(seed))
+    return [one for one in everything if one in (everything[0], everything[-1]) or dice.random() < share]

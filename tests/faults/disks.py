@@ -1,0 +1,138 @@
+"""What a disk may hold after a power cut: all that was synced, and of the rest anything.
+
+Played from what :class:`tests.faults.victims.Recorder` wrote. A file keeps what was in it at its last sync; each later
+write may be there, be missing, or be there in part, sector by sector. A name that was made, moved or removed since the
+last sync of the folder may be so or as before; a rename is one step. That is less than journaling file systems promise.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.pictures import Folder
+from tests.faults.vfs import Change
+
+SECTOR = 512
+
+Names = dict[str, int | None]
+"""Which file is behind a name; None: there is no such name any more."""
+
+
+@dataclass
+class _File:
+    synced: bytes = b""
+    pending: list[tuple[int | None, bytes, int]] = field(default_factory=list)  # offset, data; None: cut to a size
+
+    def sync(self) -> None:
+        self.synced, self.pending = self.now(), []
+
+    def now(self) -> bytes:
+        return self.content(lambda _: True)
+
+    def content(self, keeps) -> bytes:  # type: ignore[no-untyped-def]  # of each sector of each write: is it there?
+        data = bytearray(self.synced)
+        for offset, written, size in self.pending:
+            if offset is None:
+                if keeps(0):
+                    del data[size:]
+                    data.extend(bytes(size - len(data)))
+                continue
+            for start in range(0, len(written), SECTOR):
+                if keeps(start):
+                    part = written[start : start + SECTOR]
+                    data.extend(bytes(max(0, offset + start - len(data))))
+                    data[offset + start : offset + start + len(part)] = part
+        return bytes(data)
+
+
+class Disk:
+    """A folder of a disk that loses its power. What was there at the first look is taken for durable."""
+
+    def __init__(self, start: Folder) -> None:
+        self._start = start
+        self._files: list[_File] = []
+        self._alive: dict[int, int] = {}  # which file an inode is now: inodes are given again
+        self._synced: Names = {}
+        self._now: Names = {}
+        self._pending: list[Names] = []
+
+    def see(self, names: dict[str, int], written: dict[int, bytes]) -> None:
+        """Takes over what the folder was found to look like."""
+        is_first = not self._files
+        self._alive = {inode: file for inode, file in self._alive.items() if inode in names.values()}
+        for name, inode in names.items():
+            if inode not in self._alive:
+                self._alive[inode] = len(self._files)
+                self._files.append(_File(self._start.get(name, b"") if is_first else b""))
+        now = {name: self._alive[inode] for name, inode in names.items()}
+        step: Names = {name: file for name, file in now.items() if self._now.get(name) != file}
+        step.update(dict.fromkeys(self._now.keys() - now.keys()))
+        self._now = dict(now)
+        if is_first:
+            self._synced = dict(now)
+        elif step:
+            self._pending.append(step)
+        for inode, content in written.items():
+            file = self._files[self._alive[inode]]
+            if file.now() != content:
+                file.pending += [(None, b"", 0), (0, content, 0)]
+
+    def do(self, change: Change) -> None:
+        """Lets a change happen. What was done to names is seen later."""
+        if change.kind == "sync-folder":
+            self._synced, self._pending = dict(self._now), []
+            return
+        number = self._now.get(Path(change.path).name)
+        if number is None:
+            return
+        file = self._files[number]
+        match change.kind:
+            case "write":
+                file.pending.append((change.offset, change.data, 0))
+            case "truncate":
+                file.pending.append((None, b"", change.offset))
+            case "sync" | "fsync":
+                file.sync()
+
+    def after_a_cut(self, contents: str, names: str, dice: random.Random) -> Folder:
+        """What is found when the power is back: ``none``, ``all`` or ``some`` of what was not synced is there."""
+        keeps = {"none": lambda *_: False, "all": lambda *_: True, "some": lambda *_: dice.random() < 0.5}
+        found: Names = dict(self._synced)
+        for step in self._pending:
+            if keeps[names]():
+                found.update(step)
+        return {name: self._files[file].content(keeps[contents]) for name, file in found.items() if file is not None}
+
+
+MODES = (("none", "none"), ("none", "all"), ("all", "none"), ("all", "all"), ("some", "some"), ("some", "all"))
+"""What of contents and what of names is there though it was not synced."""
+
+
+def cuts(
+    start: Folder, changes: list[tuple[Change, dict[str, int], dict[int, bytes]]], seed: str, share: float
+) -> Iterator[tuple[int, tuple[str, str], int, Folder]]:
+    """Every moment, every mode: its number, the mode, how many commands had said that they are done, what is found.
+
+    What was found before, after as many acknowledgements, is left out; so is all but a share of the moments, never the
+    first, nor the first after an acknowledgement.
+    """
+    disk, said = Disk(start), 0
+    seen: set[tuple[int, int]] = set()
+    dice = random.Random(seed)
+    is_due = True
+    for number, (change, names, written) in enumerate(changes):
+        disk.see(names, written)
+        if change.kind == "said":
+            said += 1
+            is_due = True
+        for mode in MODES if is_due or dice.random() < share else ():
+            found = disk.after_a_cut(*mode, dice)
+            key = (said, hash(tuple(sorted(found.items()))))
+            if key not in seen:
+                seen.add(key)
+                yield number, mode, said, found
+        disk.do(change)
+        is_due = False

@@ -1,0 +1,129 @@
+"""What an inventory looks like when it is opened again: whole or not, and the same as another one or not."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bmhctl.api import Inventory
+from bmhctl.errors import BmhctlError
+from bmhctl.model import Host, Remark, State
+from bmhctl.selector import selectable
+from bmhctl.stores import open_store, sqlite
+from bmhctl.stores.engine import HostQuery, Store, closing
+from bmhctl.usecases import entry
+from bmhctl.usecases.context import Context
+
+Folder = dict[str, bytes]
+"""The files of a folder by their names."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What an inventory says, without what differs from run to run: ids and times."""
+
+    hosts: tuple[object, ...]
+    reservations: tuple[object, ...]
+    departed: tuple[object, ...]
+    policy: str | None
+    text: bytes
+
+
+def take(folder: Path) -> Folder:
+    """The files of a folder; its sub-folders hold only locks."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+_SETTLED = 25_000_000  # ns
+
+
+def lay_out(files: Folder, folder: Path) -> None:
+    """Makes a folder hold just these files."""
+    for path in folder.iterdir():
+        if path.is_file():
+            path.unlink()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    while any(time.time_ns() - path.stat().st_ctime_ns < _SETTLED for path in folder.iterdir()):
+        time.sleep(0.005)  # of a file that was just written, the first command notes once how it looks then
+
+
+def look_at(path: Path, *, writes: bool = False) -> Picture:
+    """Opens an inventory as the next command does, and says what is in it.
+
+    Raises :class:`AssertionError` when it is not whole: it can't be opened, a chain of events is broken, a reservation
+    is without its hosts. With ``writes``, a next command that writes must succeed, too.
+    """
+    try:
+        with closing(open_store(str(path))) as store:
+            ctx = Context(store=store, actor="next")
+            entry.look(ctx)
+            check(store)
+            picture = _picture(store, path)
+            if writes:
+                Inventory(ctx).cordon("node3")
+                check(store)
+            return picture
+    except BmhctlError as error:
+        raise AssertionError(f"it can't be used: {error}") from error
+    finally:
+        _forget_headers()
+
+
+def check(store: Store) -> None:
+    """Raises :class:`AssertionError` unless everything in an inventory agrees with everything else."""
+    assert [tuple(row) for row in store.database.execute("PRAGMA integrity_check")] == [("ok",)]
+    assert list(store.database.execute("PRAGMA foreign_key_check")) == []
+    held: set[str] = set()
+    for host in store.hosts(HostQuery()):
+        chain = list(store.events(host))
+        ways = [chain[0].source, *(event.dest for event in chain)]
+        assert ways == [None, *(event.source for event in chain[1:]), host.state], f"{host.name}: a gap in its chain"
+        assert chain[-1].id == host.last_event
+        assert not [event for event in chain if isinstance(event.verb, Remark) and event.source != event.dest]
+        assert (host.reservation is None) or host.state in (State.RESERVED, State.MAINTENANCE)
+        assert host.state is not State.RESERVED or host.reservation is not None
+        assert host.dirty or host.state not in (State.RESERVED, State.TAINTED)
+        facts = store.database.execute("SELECT key, value FROM facts WHERE host_id = ?", [host.id])
+        assert {str(key): str(value) for key, value in facts} == selectable(host.spec)
+        if host.reservation is not None:
+            assert host.reservation.is_open()
+            held.add(host.reservation.id)
+    assert held == {one.id for one in store.open_reservations()}, "a reservation without hosts, or hosts without it"
+
+
+def _picture(store: Store, path: Path) -> Picture:
+    hosts = list(store.hosts(HostQuery()))
+    held = {one.id: tuple(h.name for h in hosts if h.reservation and h.reservation.id == one.id) for one in _all(store)}
+    return Picture(
+        hosts=tuple((_where(host), _verbs(store, host)) for host in hosts),
+        reservations=tuple(
+            sorted((r.owner, r.purpose or "", str(r.end), held[r.id], str(r.ttl)) for r in store.all_reservations())
+        ),
+        departed=tuple(sorted(str(row[0]) for row in store.database.execute("SELECT key FROM departed"))),
+        policy=store.policy_text(),
+        text=path.read_bytes() if store.declaration is not None else b"",
+    )
+
+
+def _all(store: Store) -> list[object]:
+    return list(store.all_reservations())
+
+
+def _where(host: Host) -> tuple[object, ...]:
+    reasons = tuple((mark.actor, mark.reason) for mark in host.maintenance)
+    spec = (host.name, host.spec.mac, host.spec.address, tuple(sorted(host.spec.labels.items())))
+    return (*spec, host.state, host.dirty, host.undeclared, host.came_from, reasons, host.fault, host.cordon is None)
+
+
+def _verbs(store: Store, host: Host) -> tuple[object, ...]:
+    return tuple((event.host, event.actor, event.verb.value, event.dest) for event in store.events(host))
+
+
+def _forget_headers() -> None:
+    """Closes what a process keeps open of each inventory that it ever looked at; ours looks at thousands."""
+    while sqlite._looked_at:
+        _, handle = sqlite._looked_at.popitem()
+        os.close(handle)

@@ -1,0 +1,135 @@
+"""Commands that change an inventory in every way there is, each with the inventory that it starts from."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from bmhctl.api import Inventory
+from bmhctl.usecases import homes, queue, reservations
+from tests.conftest import Lab
+from tests.faults.pictures import Folder, lay_out, take
+
+FILES = {"toml": "lab.toml", "sqlite": "lab.db"}
+"""The homes that are files."""
+
+TOKEN = "r-00000000"
+
+POLICY = """
+[defaults]
+ttl = "1h"
+
+[checks.ping]
+command = ["true"]
+
+[cleanup.wipe]
+command = ["true"]
+"""
+
+MANIFEST = """
+apiVersion: metal3.io/v1alpha1
+kind: BareMetalHost
+metadata: {name: node8, namespace: lab, labels: {rack: r8}}
+spec: {bootMACAddress: 52:54:00:00:00:08, consumerRef: {kind: Machine, name: m-8, namespace: ci}}
+---
+apiVersion: metal3.io/v1alpha1
+kind: BareMetalHost
+metadata: {name: node9, namespace: lab}
+spec: {bootMACAddress: 52:54:00:00:00:09}
+"""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command line, and what happened before; ``between`` is what else may be seen of one that commits twice."""
+
+    line: tuple[str, ...]
+    before: Callable[[Lab], object] = lambda lab: None
+    between: tuple[str, ...] | None = None
+    homes: tuple[str, ...] = tuple(FILES)
+
+
+def of(lab: Lab) -> Inventory:
+    return Inventory(lab.context("alice"))
+
+
+def hold(count: int) -> Callable[[Lab], object]:
+    """Reserves the first hosts under a token that command lines know."""
+    wish = replace(reservations.wish_for(count=count), token=TOKEN)
+    return lambda lab: queue.reserve_or_wait(lab.context("alice"), wish)
+
+
+def hold_too_long(lab: Lab) -> None:
+    lab.clock.move(days=-1)
+    hold(2)(lab)
+    lab.clock.move(days=1)
+
+
+def use(lab: Lab) -> None:
+    hold(1)(lab)
+    of(lab).release(TOKEN)
+
+
+def edit_by_hand(lab: Lab) -> None:
+    text = lab.path.read_text(encoding="utf-8")
+    lab.path.write_text(text.replace("[hosts.node4]", "[hosts.node6]").replace("00:04", "00:06"), encoding="utf-8")
+
+
+SCENARIOS = {
+    "reserve": Scenario(("reserve", "-n", "2")),
+    "release": Scenario(("release", "node1", "node2"), hold(2)),
+    "taint": Scenario(("taint", "node1", "--fault", "fan"), hold(2)),
+    "extend": Scenario(("extend", "-R", TOKEN, "--ttl", "2h"), hold(2)),
+    "handover": Scenario(("handover", TOKEN, "--to", "bob"), hold(2)),
+    "replace": Scenario(("replace", "node1", "-R", TOKEN, "--reason", "fan"), hold(2)),
+    "reset": Scenario(("reset", "node1"), use),
+    "ready": Scenario(("ready", "node4")),
+    "maintain": Scenario(("maintain", "node[1-3]", "--reason", "disk")),
+    "resume": Scenario(("resume", "node1"), lambda lab: of(lab).maintain("node1", reason="disk")),
+    "add": Scenario(("add", "node5", "--mac", "52:54:00:00:00:05", "--label", "arch=arm64")),
+    "set": Scenario(("set", "node[1-2]", "--label", "rack=r9", "--note", "moved")),
+    "rename": Scenario(("rename", "node1", "spare"), hold(1)),
+    "remove": Scenario(("remove", "node2", "--force", "--reason", "scrapped"), hold(2)),
+    "import": Scenario(("import", "metal.yaml")),
+    "policy apply": Scenario(("policy", "apply", "policy.toml"), homes=("sqlite",)),
+    "reap": Scenario(("reap",), hold_too_long),
+    "reap and reserve": Scenario(("reserve", "node3"), hold_too_long, between=("reap",)),
+    "take over an edit": Scenario(("list",), edit_by_hand, homes=("toml",)),
+}
+
+CASES = [(name, home) for name, scenario in SCENARIOS.items() for home in scenario.homes]
+
+
+@cache
+def start_of(name: str, home: str) -> Folder:
+    """The files from which a scenario starts."""
+    with tempfile.TemporaryDirectory() as folder:
+        lay_out(_base(home), Path(folder))
+        lab = Lab(Path(folder) / FILES[home])
+        lab.clock.now = datetime.now(UTC)
+        SCENARIOS[name].before(lab)
+        lab.close()
+        return take(lab.path.parent)
+
+
+@cache
+def _base(home: str) -> Folder:
+    """Three hosts that are available and one that is not, with a check and a cleanup."""
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Lab(Path(folder) / FILES[home])
+        lab.clock.now = datetime.now(UTC)
+        homes.init(str(lab.path))
+        lab.policy(POLICY)
+        for number in range(1, 5):
+            of(lab).add(f"node{number}", mac=f"52:54:00:00:00:0{number}", labels={"rack": "r1"})
+        of(lab).ready("node1", "node2", "node3")
+        hosts = of(lab).hosts()
+        lab.close()
+        assert [host.state for host in hosts] == ["available"] * 3 + ["initial"]
+        (lab.path.parent / "metal.yaml").write_text(MANIFEST, encoding="utf-8")
+        (lab.path.parent / "policy.toml").write_text('[defaults]\nttl = "9h"\n', encoding="utf-8")
+        return take(lab.path.parent)

@@ -1,0 +1,134 @@
+"""The lock files of claims, gone or stale: a claim is a living process's lock, and no more than that can be lost.
+
+What a step found counts only for a host to which nothing happened since, so two that ran at once do no harm.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bmhctl.model import State, Verb
+from bmhctl.stores.claims import of_host, of_run, of_ticket
+from bmhctl.stores.engine import HostQuery
+from bmhctl.usecases import hosts, queue, reservations, verbs
+from bmhctl.usecases.choosing import Choice
+from tests.conftest import Lab, environment
+from tests.faults.figures import Figures
+from tests.faults.pictures import check
+from tests.faults.victims import Victims
+
+READY = "import sys\nfrom bmhctl import open_inventory\nopen_inventory(sys.argv[1], actor=sys.argv[2]).ready('node1')"
+
+
+def home(lab: Lab) -> str:
+    return "toml" if lab.is_toml else "sqlite"
+
+
+def claims_of(lab: Lab) -> Path:
+    state = lab.path.with_name("lab.state.db") if lab.is_toml else lab.path
+    return state.with_name(f"{state.name}.claims")
+
+
+@pytest.mark.parametrize("gone", ["file", "folder"])
+def test_a_lock_file_that_is_removed_under_a_step_costs_the_claim_and_nothing_else(
+    file_lab: Lab, tmp_path: Path, gone: str, figures: Figures
+) -> None:
+    fifos = [tmp_path / "go0", tmp_path / "go1"]
+    file_lab.policy("[checks.slow]\ncommand = ['sh', '-c', 'read line < \"$GO\"']\n")
+    hosts.add(file_lab.context(), ["node1"], hosts.FactChanges())
+    file_lab.close()
+    runners, pipes = [], []
+    for number, fifo in enumerate(fifos):
+        os.mkfifo(fifo)
+        runners.append(
+            subprocess.Popen(
+                [sys.executable, "-W", "error", "-c", READY, str(file_lab.path), f"runner{number}"],
+                env=environment(GO=str(fifo)),
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        pipes.append(os.open(fifo, os.O_WRONLY))  # opens when the step is there to read
+        if gone == "file":
+            for claim in claims_of(file_lab).iterdir():
+                claim.unlink()
+        else:
+            shutil.rmtree(claims_of(file_lab))
+    for pipe in pipes:
+        os.write(pipe, b"go\n")
+    ends = []
+    for runner in runners:
+        _, err = runner.communicate(timeout=60)
+        ends.append(runner.returncode)
+        assert not err or "StateRefusedError" in err, err
+    for pipe in pipes:
+        os.close(pipe)
+
+    store = file_lab.context().store
+    check(store)
+    moves = [event for event in store.events() if event.verb is Verb.READY]
+    figures("claims", home(file_lab), tries=1, faults=2, losses=int(len(moves) != 1))
+    assert (len(moves), sorted(ends)) == (1, [0, 1]), "one of them moved it, the other one was told"
+    assert not store.claims.is_claimed(of_host(1))
+
+
+def test_lock_files_of_processes_that_are_gone_keep_nobody_from_anything(file_lab: Lab, figures: Figures) -> None:
+    hosts.add(file_lab.context(), ["node[1-2]"], hosts.FactChanges())
+    claims_of(file_lab).mkdir(exist_ok=True)
+    stale = [of_host(1), of_host(2), of_host(77), of_ticket(1), of_run("r-00000000"), "rubbish"]
+    for name in stale:
+        (claims_of(file_lab) / name).write_bytes(b"")
+
+    verbs.ready(file_lab.context(), Choice(everything=True))
+    granted = queue.reserve_or_wait(file_lab.context(), reservations.wish_for(count=2))
+
+    states = [host.state for host in file_lab.context().store.hosts(HostQuery())]
+    figures("claims", home(file_lab), tries=2, faults=len(stale), losses=states.count(State.AVAILABLE))
+    assert (states, len(granted.held.hosts)) == ([State.RESERVED] * 2, 2)
+
+
+def test_a_process_that_is_stopped_keeps_its_claim_and_one_that_is_killed_loses_it(
+    file_lab: Lab, tmp_path: Path
+) -> None:
+    hosts.add(file_lab.context(), ["node1"], hosts.FactChanges())
+    file_lab.close()
+    claim = (
+        "import sys\nfrom pathlib import Path\nfrom bmhctl.stores.claims import Claims, of_host\n"
+        "with Claims(Path(sys.argv[1])).claim(of_host(1)):\n    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    inventory = claims_of(file_lab).with_name(claims_of(file_lab).name.removesuffix(".claims"))
+    holder = subprocess.Popen(
+        [sys.executable, "-c", claim, str(inventory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    holder.send_signal(signal.SIGSTOP)
+    store = file_lab.context().store
+    assert store.claims.is_claimed(of_host(1))
+    holder.kill()
+    holder.communicate()
+    assert not store.claims.is_claimed(of_host(1))
+    verbs.ready(file_lab.context(), Choice(("node1",)))
+    assert not claims_of(file_lab).exists(), "what it left behind is tidied away by whoever claims next"
+
+
+def test_what_stands_in_the_place_of_the_lock_files_is_named(file_lab: Lab, victims: Victims, figures: Figures) -> None:
+    hosts.add(file_lab.context(), ["node1"], hosts.FactChanges())
+    file_lab.close()
+    claims_of(file_lab).write_text("not a folder")
+    lines = (["ready", "node1"], ["list"], ["cordon", "node1"], ["reserve", "node1", "--wait", "1s"])
+    ends = [victims.run(file_lab.path.parent, ("-i", file_lab.path.name, *line)) for line in lines]
+
+    lost = [end for end in ends if "Traceback" in end.stderr or end.status not in (0, 5, 11)]
+    figures("claims", home(file_lab), tries=len(ends), faults=1, losses=len(lost))
+    assert lost == []
+    assert (ends[0].status, claims_of(file_lab).name in ends[0].stderr) == (11, True)
+    claims_of(file_lab).unlink()
+    assert victims.run(file_lab.path.parent, ("-i", file_lab.path.name, "ready", "node1")).status == 0

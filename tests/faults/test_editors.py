@@ -1,0 +1,225 @@
+"""A TOML file under editors and git while processes reserve, release and recycle: no command breaks, no host is lost.
+
+What a command says meanwhile may be that the file is broken (10), missing or changing (11), or that its host is gone
+from it; that is no loss. A loss is a traceback, a status that is not published, an acknowledged reservation or release
+that is not in the inventory, a chain of events with a gap, or a used host that is clean without its cleanup.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bmhctl.model import State, Verb
+from bmhctl.stores.engine import HostQuery
+from tests.conftest import Lab, environment
+from tests.faults.conftest import SCALE
+from tests.faults.figures import Figures
+from tests.faults.pictures import check
+from tests.faults.victims import End, Victims
+
+PROCESSES = 4
+EDITS = round(30 * SCALE)
+STATUSES = {*range(13)} - {1}
+
+POLICY = """
+[cleanup.wipe]
+command = ["true"]
+"""
+HOSTS = [f'[hosts.node{number}]\nmac = "52:54:00:00:00:0{number}"\n' for number in range(1, 7)]
+FEW = "# a lab\n" + POLICY + "".join(HOSTS[:4])
+MANY = "# a lab\n" + POLICY + "".join(HOSTS[:3]).replace("\nmac", '\nnote = "moved"\nmac', 1) + "".join(HOSTS[4:])
+"""Two declarations of a lab: node4 is only in the one, node5 and node6 only in the other."""
+
+
+Edit = Iterator[None]
+"""A save of a file that stops wherever commands may find it as it must not be, until some have."""
+
+
+def in_place(path: Path, text: str) -> Edit:
+    """Cuts the file and writes it anew in pieces, as many editors do, and cp."""
+    with path.open("w", encoding="utf-8") as file:
+        yield
+        for start in range(0, len(text), len(text) // 3):
+            file.write(text[start : start + len(text) // 3])
+            file.flush()
+            yield
+
+
+def by_renaming(path: Path, text: str) -> Edit:
+    """Writes another file and moves it into place, as careful editors do."""
+    new = path.with_name("new.swp")
+    new.write_text(text, encoding="utf-8")
+    yield
+    new.replace(path)
+
+
+def like_vim(path: Path, text: str) -> Edit:
+    """Moves the old file away first: for a moment there is none."""
+    path.replace(path.with_name("lab.toml~"))
+    yield
+    path.write_text(text, encoding="utf-8")
+
+
+def by_git(path: Path, text: str) -> Edit:
+    """Checks out another branch, and back, and again: git itself does not stop for anybody."""
+    yield
+    for branch in ("few", "many", "few" if text == FEW else "many"):
+        git(path.parent, "checkout", "--quiet", "--force", branch)
+
+
+def git(folder: Path, *args: str) -> None:
+    subprocess.run(["git", *args], cwd=folder, env=environment(GIT_CONFIG_GLOBAL=os.devnull), check=True)
+
+
+def branches(folder: Path) -> None:
+    """A repository with one branch for each declaration."""
+    git(folder, "init", "--quiet", "--initial-branch=few")
+    for branch, text in (("few", FEW), ("many", MANY)):
+        if branch == "many":
+            git(folder, "checkout", "--quiet", "-b", branch)
+        (folder / "lab.toml").write_text(text, encoding="utf-8")
+        git(folder, "add", "lab.toml")
+        git(folder, "-c", "user.name=lab", "-c", "user.email=lab@localhost", "commit", "--quiet", "-m", branch)
+    git(folder, "checkout", "--quiet", "few")
+
+
+EDITORS: dict[str, Callable[[Path, str], Edit]] = {
+    "in place": in_place,
+    "by renaming": by_renaming,
+    "like vim": like_vim,
+    "by git": by_git,
+}
+
+
+class Worker(threading.Thread):
+    """Reserves a host, gives it back, recycles it, again and again; each command is a process.
+
+    What the file is in the way of is tried again. With ``sets`` it edits the file itself, too.
+    """
+
+    def __init__(self, folder: Path, number: int, over: threading.Event, *, sets: bool) -> None:
+        super().__init__()
+        self._victims = Victims(environment(BMHCTL_ACTOR=f"worker{number}"))
+        self._folder = folder
+        self._over = over
+        self._sets = sets
+        self.ends: list[tuple[tuple[str, ...], End]] = []
+        self.held: dict[str, bool] = {}
+        """The reservations that were acknowledged, and whether giving them back was."""
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            reserved = self._bmhctl("reserve", "-n", "1", "-o", "json")
+            if reserved.status != 0:
+                continue
+            reservation = json.loads(reserved.stdout)["reservation"]
+            token, name = reservation["id"], reservation["hosts"][0]
+            self.held[token] = False
+            self.held[token] = self._bmhctl("release", "-R", token).status == 0
+            self._bmhctl("recycle", name)
+            if self._sets:
+                self._bmhctl("set", "node2", "--label", f"round=r{len(self.ends)}")
+        self._victims.close()
+
+    def _bmhctl(self, *line: str) -> End:
+        while True:
+            end = self._victims.run(self._folder, ("-i", "lab.toml", *line))
+            self.ends.append((line, end))
+            if end.status not in (10, 11) or self._over.is_set():
+                return end
+
+
+@pytest.fixture
+def lab(folder: Path) -> Iterator[Lab]:
+    made = Lab(folder / "lab.toml")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("editor", EDITORS)
+def test_no_host_is_lost_while_its_file_is_edited_under_running_commands(
+    editor: str, lab: Lab, folder: Path, victims: Victims, figures: Figures
+) -> None:
+    if editor == "by git":
+        if shutil.which("git") is None:
+            pytest.skip("git is not here")
+        branches(folder)
+    else:
+        lab.path.write_text(FEW, encoding="utf-8")
+    assert victims.run(folder, ("-i", "lab.toml", "ready", "node[1-4]")).status == 0
+    over = threading.Event()
+    # One edits the file, too; not what somebody has left there by half and goes on to write: that would be his loss.
+    sets = editor != "in place"
+    workers = [Worker(folder, number, over, sets=sets and number == 0) for number in range(PROCESSES)]
+    for worker in workers:
+        worker.start()
+
+    def commands() -> int:
+        return sum(len(worker.ends) for worker in workers)
+
+    def done() -> int:
+        return sum(end.status == 0 for worker in workers for _, end in list(worker.ends))
+
+    for number in range(EDITS):
+        for _ in EDITORS[editor](lab.path, MANY if number % 2 == 0 else FEW):
+            until(commands() + 2, commands)
+        until(done() + 2, done)
+    for _ in EDITORS[editor](lab.path, FEW):
+        until(commands() + 1, commands)
+    over.set()
+    for worker in workers:
+        worker.join(60)
+
+    ends = [end for worker in workers for _, end in worker.ends]
+    statuses = Counter(end.status for end in ends)
+    print(editor, dict(statuses))
+    broken = [end for end in ends if end.status not in STATUSES or "Traceback" in end.stderr]
+    store = lab.context().store
+    check(store)
+    lost = [*broken, *(token for worker in workers for token in missing(store, worker)), *laundered(store)]
+    figures("editors", "toml", tries=len(ends), faults=EDITS + 1, losses=len(lost))
+    assert lost == []
+    assert statuses[0] >= 2 * EDITS
+
+    # and all of it can be used again
+    for line in (["reap"], ["recycle", "node[1-4]"], ["ready", "node[1-4]"]):
+        victims.run(folder, ("-i", "lab.toml", *line))
+    for token in [one.id for one in store.open_reservations()]:
+        assert victims.run(folder, ("-i", "lab.toml", "release", "-R", token)).status == 0
+    assert victims.run(folder, ("-i", "lab.toml", "recycle", "node[1-4]")).status == 0
+    everyone = victims.run(folder, ("-i", "lab.toml", "reserve", "-n", "4"))
+    assert (everyone.status, everyone.stderr) == (0, "")
+
+
+def missing(store, worker: Worker) -> Iterator[str]:  # type: ignore[no-untyped-def]  # a Store
+    """What a worker was told and the inventory does not know."""
+    for token, is_given_back in worker.held.items():
+        known = store.reservation(token)
+        if known is None or (is_given_back and known.is_open()):
+            yield token
+
+
+def laundered(store) -> Iterator[str]:  # type: ignore[no-untyped-def]  # a Store
+    """Hosts that were made clean after a use without the cleanup that their file declares at all times."""
+    for host in store.hosts(HostQuery()):
+        for event in store.events(host):
+            if event.verb is Verb.RESET and event.source is State.TAINTED and "wipe" not in (event.reason or ""):
+                yield f"{host.name}: {event.reason}"
+
+
+def until(number: int, counted: Callable[[], int]) -> None:
+    """Awaits what other processes count up; a test that waits too long has failed."""
+    deadline = time.monotonic() + 60
+    while counted() < number:
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.005)

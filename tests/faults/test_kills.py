@@ -1,0 +1,104 @@
+"""SIGKILL at every write, sync, rename and removal of a command's commit: it is wholly there or wholly not.
+
+By default at some of them; ``BMHCTL_TEST_SCALE=1`` kills at every one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import SCALE, some
+from tests.faults.figures import Figures
+from tests.faults.pictures import Picture, lay_out, look_at
+from tests.faults.scenarios import CASES, FILES, SCENARIOS, start_of
+from tests.faults.victims import Victims, record
+
+
+@pytest.mark.parametrize(("name", "home"), CASES)
+def test_a_kill_at_any_change_leaves_a_command_whole_or_without_effect(
+    name: str, home: str, victims: Victims, folder: Path, tmp_path: Path, figures: Figures
+) -> None:
+    scenario, start, path = SCENARIOS[name], start_of(name, home), folder / FILES[home]
+    line = ("-i", FILES[home], *scenario.line)
+
+    def after(*lines: tuple[str, ...], **fault: object) -> Picture:
+        lay_out(start, folder)
+        for one in lines:
+            end = victims.run(folder, one, **fault)
+            assert (end.status, "Traceback" in end.stderr) == (0, False), end
+        return look_at(path)
+
+    before, whole = after(), after(line, record=tmp_path / "changes")
+    allowed = [before, *([after(("-i", FILES[home], *scenario.between))] if scenario.between else []), whole]
+    changes = [change.kind for change, _, _ in record(tmp_path / "changes")[:-1]]
+    writes = [number for number, kind in enumerate(changes) if kind == "write"]
+    others = [number for number, kind in enumerate(changes) if kind != "write"]
+
+    seen, lost = set(), []
+    chosen = sorted([*some(others, (name, home), SCALE), *some(writes, (name, home))])
+    for kill_at in chosen:
+        lay_out(start, folder)
+        end = victims.run(folder, line, kill_at=kill_at, halfway=True)
+        assert end.is_killed, (kill_at, end)
+        try:
+            found = look_at(path, writes=True)
+        except AssertionError as error:
+            lost.append((kill_at, changes[kill_at], str(error)))
+            continue
+        seen.add(allowed.index(found) if found in allowed else -1)
+        if found not in allowed or (end.stdout and found != whole):
+            lost.append((kill_at, changes[kill_at], end.stdout))
+
+    figures("killed in a commit", home, tries=len(chosen), faults=len(chosen), losses=len(lost))
+    assert lost == []
+    assert seen == set(range(len(allowed))), "kills before, between and after the commits were all seen"
+
+
+@pytest.mark.parametrize("home", FILES)
+def test_a_kill_while_an_inventory_is_made_leaves_none_or_a_whole_one(
+    home: str, victims: Victims, folder: Path, figures: Figures
+) -> None:
+    line = ("-i", FILES[home], "init")
+    total = victims.run(folder, line).changes
+    empty = look_at(folder / FILES[home])
+
+    lost, seen = [], set()
+    chosen = some(range(total), home)
+    for kill_at in chosen:
+        lay_out({}, folder)
+        assert victims.run(folder, line, kill_at=kill_at).is_killed
+        seen.add(is_there := (folder / FILES[home]).exists())
+        if is_there and look_at(folder / FILES[home]) != empty:
+            lost.append(kill_at)
+
+    figures("killed in a commit", home, tries=len(chosen), faults=len(chosen), losses=len(lost))
+    assert (lost, seen) == ([], {False, True})
+
+
+@pytest.mark.parametrize("destination", FILES)
+@pytest.mark.parametrize("home", FILES)
+def test_a_kill_while_an_inventory_is_copied_leaves_no_copy_or_a_whole_one(
+    home: str, destination: str, victims: Victims, folder: Path, figures: Figures
+) -> None:
+    start, copy = start_of("release", home), folder / f"copy-{FILES[destination]}"
+    line = ("copy", FILES[home], copy.name)
+    lay_out(start, folder)
+    original = look_at(folder / FILES[home])
+    end = victims.run(folder, line)
+    assert end.status == 0, end
+    whole = look_at(copy)
+    assert (whole.hosts, whole.reservations) == (original.hosts, original.reservations)
+
+    lost, seen = [], set()
+    chosen = some(range(end.changes), (home, destination), SCALE / 2)
+    for kill_at in chosen:
+        lay_out(start, folder)
+        assert victims.run(folder, line, kill_at=kill_at).is_killed
+        seen.add(is_there := copy.exists())
+        if (is_there and look_at(copy) != whole) or look_at(folder / FILES[home]) != original:
+            lost.append(kill_at)
+
+    figures("killed in a commit", home, tries=len(chosen), faults=len(chosen), losses=len(lost))
+    assert (lost, seen) == ([], {False, True})

@@ -1,0 +1,86 @@
+"""A folder or a file that a user may only read: each refusal is an 11 that says so, and nobody is locked out by it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.faults.figures import Figures
+from tests.faults.pictures import lay_out, look_at, take
+from tests.faults.scenarios import FILES, start_of
+from tests.faults.victims import End, Victims
+
+IS_ROOT = os.geteuid() == 0
+OWNER, OTHER = (65533, 65534) if IS_ROOT else (os.geteuid(), os.geteuid())
+"""Two users; where the tests are not run by root, they are one who took rights from himself."""
+
+LINES = [
+    ("list",),
+    ("status",),
+    ("history",),
+    ("export",),
+    ("reserve", "-n", "1"),
+    ("ready", "node4"),
+    ("reap",),
+    ("add", "node7"),
+    ("rename", "node1", "spare"),
+]
+FOLDERS = {"the folder": (0o555, 0o666), "the files": (0o777, 0o444), "both": (0o555, 0o444)}
+WORDS = ("can't be written", "can't write in", "may not write")
+
+
+def run(victims: Victims, folder: Path, line: Sequence[str], user: int = OTHER) -> End:
+    return victims.run(folder, line, **({"user": user} if IS_ROOT else {}))
+
+
+@pytest.mark.parametrize("what", FOLDERS)
+@pytest.mark.parametrize("home", FILES)
+def test_who_may_only_read_is_told_so_and_changes_nothing(
+    home: str, what: str, victims: Victims, folder: Path, figures: Figures
+) -> None:
+    start = start_of("reserve", home)
+    lay_out(start, folder)
+    for path in folder.iterdir():
+        path.chmod(FOLDERS[what][1])
+    folder.chmod(FOLDERS[what][0])
+    try:
+        ends = {line: run(victims, folder, ("-i", FILES[home], *line)) for line in LINES}
+        if what != "the files":
+            ends["init",] = run(victims, folder, ("-i", "new.db", "init"))
+        left = take(folder)
+    finally:
+        folder.chmod(0o777)
+
+    lost = [
+        (line, end)
+        for line, end in ends.items()
+        if end.status != 11 or not any(word in end.stderr for word in WORDS) or "Traceback" in end.stderr
+    ]
+    figures("read-only", home, tries=len(ends), faults=len(ends), losses=len(lost))
+    assert lost == []
+    assert left == start
+    for path in folder.iterdir():
+        path.chmod(0o666)
+    assert run(victims, folder, ("-i", FILES[home], "reserve", "-n", "1")).status == 0
+
+
+@pytest.mark.parametrize("home", FILES)
+def test_who_may_only_read_does_not_lock_out_the_owner(home: str, victims: Victims, folder: Path) -> None:
+    # SQLite makes files beside an inventory for readers, too: they would be the reader's, and stay.
+    lay_out(start_of("reserve", home), folder)
+    folder.chmod(0o777)
+    for path in folder.iterdir():
+        path.chmod(0o644 if IS_ROOT else 0o444)
+        os.chown(path, OWNER, -1)
+
+    run(victims, folder, ("-i", FILES[home], "list"))
+
+    for path in folder.iterdir():
+        if not IS_ROOT:
+            path.chmod(0o644)
+    end = run(victims, folder, ("-i", FILES[home], "reserve", "-n", "1"), user=OWNER)
+    assert (end.status, end.stderr) == (0, "")
+    look_at(folder / FILES[home])

@@ -1,0 +1,244 @@
+"""Files that are torn, missing, old, or another inventory's: nothing acknowledged is lost, no half is taken for whole.
+
+``BMHCTL_TEST_SCALE=1`` tears at every byte, else at some.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bmhctl.api import Inventory
+from bmhctl.errors import InvalidError
+from bmhctl.stores import declaration
+from tests.conftest import Lab
+from tests.faults.conftest import SCALE, some
+from tests.faults.figures import Figures
+from tests.faults.pictures import Folder, Picture, lay_out, look_at, take
+from tests.faults.scenarios import FILES, start_of
+from tests.faults.victims import Victims
+
+STATE = {"toml": "lab.state.db", "sqlite": "lab.db"}
+FRAME = 24 + 4096
+"""One page of a WAL with its header."""
+
+STATUSES = {*range(13)} - {1}
+
+
+def as_it_is_when_used(folder: Path, home: str, *acts: Callable[[Inventory], object]) -> Folder:
+    """The files while an inventory is open and things happen: with its WAL."""
+    lab = Lab(folder / FILES[home])
+    inventory = Inventory(lab.context("alice"))
+    for act in acts:
+        act(inventory)
+    files = {name: content for name, content in take(folder).items() if not name.endswith("-shm")}
+    lab.close()
+    return files
+
+
+# a WAL
+
+
+@pytest.mark.parametrize("home", FILES)
+def test_a_wal_that_is_torn_at_any_byte_of_its_last_frame_costs_just_its_last_commit(
+    home: str, folder: Path, figures: Figures
+) -> None:
+    lay_out(start_of("reserve", home), folder)
+    acts = [lambda lab: lab.reserve("node1"), lambda lab: lab.maintain("node2", reason="disk")]
+    files = as_it_is_when_used(folder, home, *acts)
+    wal = files[f"{STATE[home]}-wal"]
+    path = folder / FILES[home]
+    lay_out(files, folder)
+    whole = look_at(path)
+    lay_out(start_of("reserve", home), folder)
+    before = look_at(path)
+    as_it_is_when_used(folder, home, acts[0])
+    first = look_at(path)
+    assert len({before, first, whole}) == 3
+
+    dice, lost = random.Random(home), []
+    frame = len(wal) - FRAME
+    offsets = sorted({*range(25), *some(range(FRAME), home, 1 if SCALE >= 1 else SCALE / 10)})
+    for offset in offsets:
+        kept, rest = wal[: frame + offset], FRAME - offset
+        for end in (b"", bytes(rest), dice.randbytes(rest)):
+            lay_out({**files, f"{STATE[home]}-wal": kept + end}, folder)
+            if look_at(path) != first:
+                lost.append((offset, len(end)))
+    figures("torn files", home, tries=3 * len(offsets), faults=3 * len(offsets), losses=len(lost))
+    assert lost == []
+
+
+@pytest.mark.parametrize("home", FILES)
+def test_a_wal_that_is_torn_anywhere_is_as_if_only_the_commits_before_had_been(
+    home: str, folder: Path, figures: Figures
+) -> None:
+    path = folder / FILES[home]
+    acts = [
+        lambda lab: lab.reserve("node1"),
+        lambda lab: lab.maintain("node2", reason="disk"),
+        lambda lab: lab.release(lab.reservations()[0].reservation.id),
+    ]
+    pictures = []
+    for number in range(len(acts) + 1):
+        lay_out(start_of("reserve", home), folder)
+        files = as_it_is_when_used(folder, home, *acts[:number])
+        pictures.append(look_at(path))
+    wal = files[f"{STATE[home]}-wal"]
+
+    lost, seen = [], set()
+    offsets = some([*range(0, len(wal), 1 if SCALE >= 1 else 97), len(wal)], home, SCALE)
+    for offset in offsets:
+        lay_out({**files, f"{STATE[home]}-wal": wal[:offset]}, folder)
+        picture = look_at(path)
+        if picture not in pictures:
+            lost.append(offset)
+        else:
+            seen.add(pictures.index(picture))
+    figures("torn files", home, tries=len(offsets), faults=len(offsets), losses=len(lost))
+    assert (lost, seen) == ([], set(range(len(pictures))))
+
+
+# a TOML file
+
+
+def essence(picture: Picture) -> list[object]:
+    """Where each host is in its life, whatever its file says of it."""
+    return [where[4:6] for where, _ in picture.hosts]  # type: ignore[misc,index]  # the state and whether it is dirty
+
+
+def test_a_toml_file_that_is_cut_off_anywhere_is_refused_or_taken_at_its_word_and_no_state_is_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, figures: Figures
+) -> None:
+    monkeypatch.setattr(declaration, "_PATIENCE", 0)  # nobody is writing it any more
+    start, path = start_of("release", "toml"), folder / "lab.toml"
+    lay_out(start, folder)
+    before = look_at(path)
+    text = start["lab.toml"]
+
+    lost, refused, taken = [], 0, 0
+    lengths = some(range(len(text)), "cut off", SCALE)
+    for length in lengths:
+        lay_out(start, folder)
+        path.write_bytes(text[:length])
+        try:
+            cut = look_at(path)
+            taken += 1
+            if essence(cut) != essence(before) or cut.reservations != before.reservations:
+                lost.append((length, "a state was lost"))
+        except AssertionError as error:
+            refused += 1
+            if not isinstance(error.__cause__, InvalidError):
+                lost.append((length, str(error)))
+        path.write_bytes(text)
+        again = look_at(path)
+        if [where for where, _ in again.hosts] != [where for where, _ in before.hosts]:
+            lost.append((length, "it is not what it was"))
+        if replace(again, hosts=()) != replace(before, hosts=()):
+            lost.append((length, "it is not what it was"))
+    figures("torn files", "toml", tries=len(lengths), faults=len(lengths), losses=len(lost))
+    assert lost == []
+    assert refused > 0
+    assert taken > 0
+
+
+# files that are gone, old, or another inventory's
+
+
+def without(name: str) -> Callable[[Folder, Folder], Folder]:
+    return lambda new, old: {key: content for key, content in new.items() if key != name}
+
+
+def cut(name: str, length: int) -> Callable[[Folder, Folder], Folder]:
+    return lambda new, old: {**new, name: new[name][:length]}
+
+
+def put(name: str, content: bytes) -> Callable[[Folder, Folder], Folder]:
+    return lambda new, old: {**new, name: content}
+
+
+DAMAGES: dict[str, Callable[[Folder, Folder], Folder]] = {
+    "the state file is missing": without("STATE"),
+    "the state file is empty": put("STATE", b""),
+    "the state file is cut off in its header": cut("STATE", 50),
+    "the state file is cut off": cut("STATE", 5000),
+    "the state file is no database": put("STATE", b"hello\n" * 1000),
+    "the state file is older": lambda new, old: {**new, "STATE": old["STATE"]},
+    "its WAL is cut off": cut("STATE-wal", 1000),
+    "its WAL is gone": without("STATE-wal"),
+    "its WAL is no WAL": put("STATE-wal", b"hello\n" * 1000),
+    "its WAL index is rubbish": put("STATE-shm", b"hello\n" * 6000),
+    "a rollback journal lies beside it": put("STATE-journal", b"hello\n" * 1000),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("home", FILES)
+def test_whatever_became_of_the_files_commands_work_or_say_what_is_wrong(
+    home: str, damage: str, victims: Victims, folder: Path, figures: Figures
+) -> None:
+    lay_out(start_of("reserve", home), folder)
+    old = take(folder)
+    new = as_it_is_when_used(folder, home, lambda lab: lab.reserve("node1"))
+
+    def named(files: Folder, now: str, then: str) -> Folder:
+        return {name.replace(now, then): content for name, content in files.items()}
+
+    found = DAMAGES[damage](named(new, STATE[home], "STATE"), named(old, STATE[home], "STATE"))
+    lay_out(named(found, "STATE", STATE[home]), folder)
+
+    lines = (["list"], ["status"], ["history"], ["reserve", "-n", "1"], ["ready", "node4"], ["cordon", "node3"])
+    ends = [victims.run(folder, ("-i", FILES[home], *line)) for line in lines]
+
+    wrong = [end for end in ends if end.status not in STATUSES or "Traceback" in end.stderr]
+    figures("lost files", home, tries=len(ends), faults=1, losses=len(wrong))
+    assert wrong == []
+    if not any(end.status for end in ends):
+        look_at(folder / FILES[home])
+
+
+@pytest.mark.parametrize("home", FILES)
+def test_a_wal_without_its_file_is_not_played_into_a_new_one(home: str, victims: Victims, folder: Path) -> None:
+    lay_out(start_of("reserve", home), folder)
+    files = as_it_is_when_used(folder, home, lambda lab: lab.reserve("node1"))
+    left = {name: content for name, content in files.items() if name != STATE[home]}
+    lay_out(left, folder)
+    line = ("list",) if home == "toml" else ("init",)
+    end = victims.run(folder, ("-i", FILES[home], *line))
+    assert (end.status, take(folder)) == (10, left)
+    assert f"{STATE[home]} is missing, but {STATE[home]}-wal, which belongs to it, is there" in end.stderr
+
+    (folder / f"{STATE[home]}-wal").unlink()
+    assert victims.run(folder, ("-i", FILES[home], *line)).status == 0
+
+
+def test_a_state_file_that_is_older_than_its_toml_file_lets_in_anew_what_it_does_not_know(
+    victims: Victims, folder: Path
+) -> None:
+    lay_out(start_of("reserve", "toml"), folder)
+    old = take(folder)["lab.state.db"]
+    assert victims.run(folder, ("-i", "lab.toml", "add", "node5")).status == 0
+    assert victims.run(folder, ("-i", "lab.toml", "ready", "node5")).status == 0
+    lay_out({**take(folder), "lab.state.db": old}, folder)
+    listed = victims.run(folder, ("-i", "lab.toml", "list", "node5", "--fields", "state", "-o", "csv"))
+    assert (listed.status, listed.stdout.split()) == (0, ["state", "initial"])
+    look_at(folder / "lab.toml")
+
+
+def test_another_inventorys_state_file_is_refused_and_left_alone(victims: Victims, folder: Path) -> None:
+    lay_out(start_of("reserve", "toml"), folder)
+    look_at(folder / "lab.toml")
+    other = folder / "other.toml"
+    other.write_text('[hosts.else1]\nmac = "52:54:00:00:01:01"\n', encoding="utf-8")
+    assert victims.run(folder, ("-i", "other.toml", "list")).status == 0
+    (folder / "lab.state.db").write_bytes((folder / "other.state.db").read_bytes())
+    before = take(folder)["lab.state.db"]
+    for line in (["list"], ["reserve", "-n", "1"], ["add", "node7"]):
+        end = victims.run(folder, ("-i", "lab.toml", *line))
+        assert end.status == 10
+        assert "belongs to" in end.stderr
+    assert take(folder)["lab.state.db"] == before

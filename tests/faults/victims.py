@@ -1,0 +1,263 @@
+"""Commands to be killed, starved of space or watched: real processes, made by forking one that has imported everything.
+
+A whole interpreter for each of some thousand kills would take minutes; a fork that runs one command line takes some
+hundredths of a second, and is a process of its own all the same. The parent runs this very file.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import importlib
+import json
+import mmap
+import os
+import pickle
+import pkgutil
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.faults.vfs import Change, Files
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a command ended (below 0: by that signal), and how many changes it made or began in its folder."""
+
+    status: int
+    stdout: str
+    stderr: str
+    changes: int
+
+    @property
+    def is_killed(self) -> bool:
+        return self.status == -signal.SIGKILL
+
+
+class Victims:
+    """Runs command lines in the folder of an inventory, each in a process of its own; close it when done."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        root = Path(__file__).parents[2]
+        self._parent = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "tests.faults.victims"],
+            cwd=root,
+            env=environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, folder: Path, *lines: Sequence[str], **fault: object) -> End:
+        """Runs command lines one after the other in one process; without a fault, they run as always.
+
+        ``kill_at=n`` kills it in its n-th change (``halfway``: when half of it is done). ``refuse_at=n`` refuses that
+        change and, unless ``once``, all later ones, with ``error`` (ENOSPC). ``record=path`` writes all changes there;
+        ``keep_open=path`` holds an inventory open meanwhile, as others may. ``user`` (an id) runs it as that user,
+        ``size`` limits every file to so many bytes, ``checkpoint`` SQLite's WAL to so many pages.
+        """
+        stdin, stdout = self._parent.stdin, self._parent.stdout
+        assert stdin is not None and stdout is not None  # noqa: PT018 - for the type checker only
+        stdin.write(json.dumps({"folder": str(folder), "lines": lines, **fault}, default=str) + "\n")
+        stdin.flush()
+        answer = stdout.readline()
+        assert answer, "the parent of all victims is gone"
+        return End(**json.loads(answer))
+
+    def close(self) -> None:
+        self._parent.communicate()
+
+
+def record(path: Path) -> list[tuple[Change, dict[str, int], dict[int, bytes]]]:
+    """What a process that ran with ``record`` wrote: see :class:`Recorder`."""
+    return pickle.loads(path.read_bytes())  # ours
+
+
+class Recorder:
+    """Keeps each change with what the folder looked like right before it.
+
+    That is the inode behind each name, and the content of those files that only Python wrote to since the last change:
+    of SQLite's the changes themselves tell.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._answers = 0
+        self._of_sqlite: set[int] = set()
+        self._seen: dict[int, bytes] = {}
+        self.changes: list[tuple[Change, dict[str, int], dict[int, bytes]]] = []
+
+    def __call__(self, change: Change) -> int:
+        names = {
+            entry.name: entry.inode()
+            for entry in os.scandir(self._folder)
+            if entry.is_file() and not entry.name.endswith("-shm")
+        }
+        self._of_sqlite &= set(names.values())  # inodes are given again
+        self._seen = {inode: content for inode, content in self._seen.items() if inode in names.values()}
+        if change.kind in ("write", "truncate"):
+            self._of_sqlite.add(names[Path(change.path).name])
+        written = {}
+        for name, inode in names.items():
+            if inode not in self._of_sqlite:
+                content = (self._folder / name).read_bytes()
+                if self._seen.get(inode) != content:
+                    written[inode] = self._seen[inode] = content
+        self.changes.append((change, names, written))
+        return 0
+
+    def note_answer(self, number: int | None = None) -> None:
+        """Notes that a command has said that it is done: the next one, or the one of this number if it has not yet."""
+        if number is None or self._answers < number:
+            self._answers += 1
+            self(Change("said", str(self._folder)))
+
+
+# the parent and its children
+
+
+def _serve() -> None:
+    for module in pkgutil.walk_packages(importlib.import_module("bmhctl").__path__, "bmhctl."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    _warm_up()
+    gc.freeze()  # children share what is there already as long as nobody looks at it
+    for request in sys.stdin:
+        sys.stdout.write(json.dumps(_answer(json.loads(request))) + "\n")
+        sys.stdout.flush()
+
+
+def _warm_up() -> None:
+    """Imports what commands import only when they run: a child that is another user may not be able to."""
+    from bmhctl.cli.app import run
+
+    folder = Path(tempfile.mkdtemp())
+    with tempfile.TemporaryFile() as nowhere:
+        kept = [os.dup(stream) for stream in (1, 2)]
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        for name in ("lab.db", "lab.toml"):
+            for line in (["init"], ["add", "node1"], ["ready", "node1"], ["reserve", "node1"], ["list"], ["list", "x"]):
+                run(["-i", str(folder / name), *line])
+        for stream, handle in enumerate(kept, 1):
+            os.dup2(handle, stream)
+            os.close(handle)
+    shutil.rmtree(folder)
+
+
+def _answer(request: dict[str, Any]) -> dict[str, object]:
+    counted = mmap.mmap(-1, 8)  # outlives the child, however it ends
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = os.fork()
+        if not child:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            status = 1
+            try:
+                status = _child(request, counted)
+            except BaseException:  # noqa: BLE001 - as the interpreter would
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        _, status = os.waitpid(child, 0)
+        said = [os.pread(stream.fileno(), 1 << 20, 0).decode() for stream in (out, err)]
+    return {
+        "status": os.waitstatus_to_exitcode(status),
+        "stdout": said[0],
+        "stderr": said[1],
+        "changes": int.from_bytes(counted[:8], "little"),
+    }
+
+
+def _child(request: dict[str, Any], counted: mmap.mmap) -> int:
+    from bmhctl.cli.app import run
+    from bmhctl.stores import open_store
+
+    folder = Path(request["folder"])
+    os.chdir(folder)
+    held = [open_store(request["keep_open"])] if "keep_open" in request else []
+    for store in held:
+        store.counts()
+    recorder = Recorder(folder) if "record" in request else None
+    before = recorder or _before(request, counted)
+    files = Files(folder, before)
+    if "size" in request:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["size"], resource.RLIM_INFINITY))
+    if "user" in request:
+        os.setgroups([])
+        os.setgid(request["user"])
+        os.setuid(request["user"])
+    if recorder is not None:
+        _note_answers(recorder)
+    if "checkpoint" in request:
+        _checkpoint_often(request["checkpoint"])
+    status = 0
+    for number, line in enumerate(request["lines"], 1):
+        status = run(line)
+        if recorder is not None:
+            recorder.note_answer(number)
+    if recorder is not None:
+        Path(request["record"]).write_bytes(pickle.dumps(recorder.changes))
+    del files, held
+    return status
+
+
+def _note_answers(recorder: Recorder) -> None:
+    """Takes a command for acknowledged as soon as somebody can have read so, not only when it has ended."""
+    from bmhctl.cli.invocation import Session
+
+    show = Session.show
+
+    def shown(self: Session, *args: object) -> None:
+        show(self, *args)  # type: ignore[arg-type]  # as they came
+        sys.stdout.flush()
+        recorder.note_answer()
+
+    Session.show = shown  # type: ignore[method-assign,assignment]  # a spy
+
+
+def _checkpoint_often(pages: int) -> None:
+    from bmhctl.stores import sqlite
+
+    configure = sqlite._configure
+
+    def configured(database: sqlite.SqliteDatabase) -> None:
+        configure(database)
+        database.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+
+    sqlite._configure = configured
+
+
+def _before(request: dict[str, Any], counted: mmap.mmap) -> Callable[[Change], int]:
+    kill_at, refuse_at = request.get("kill_at"), request.get("refuse_at")
+    number = 0
+
+    def before(change: Change) -> int:
+        nonlocal number
+        here, number = number, number + 1
+        counted[:8] = number.to_bytes(8, "little")
+        if here == kill_at:
+            if request.get("halfway") and change.kind == "write":
+                with open(change.path, "r+b") as file:
+                    os.pwrite(file.fileno(), change.data[: len(change.data) // 2], change.offset)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if refuse_at is not None and here >= refuse_at and (here == refuse_at or not request.get("once")):
+            return int(request.get("error", errno.ENOSPC))
+        return 0
+
+    return before
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,337 @@
+"""Doctor, in every home: that it changes nothing unasked, mends at once and for good, and that its advice helps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from bmhctl.model import State, Ticket
+from bmhctl.stores.rows import from_time
+from bmhctl.usecases import examining, hosts, verbs
+from bmhctl.usecases.care import doctor, doctor_at
+from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases.context import Context
+from bmhctl.usecases.policies import apply_policy
+from tests.breaking import a_host_in_each_state, everything, examined, found, unchecked
+from tests.conftest import Lab, environment
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the backup of a server's inventory goes."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def fleet(lab: Lab) -> Lab:
+    """A host in each state."""
+    a_host_in_each_state(lab)
+    return lab
+
+
+# nothing is wrong
+
+
+def test_an_inventory_that_lived_is_healthy_and_looking_changes_nothing(fleet: Lab) -> None:
+    before = everything(fleet)
+    diagnosis = examined(fleet)
+
+    assert diagnosis.findings == ()
+    assert diagnosis.error is None
+    assert diagnosis.inventory == fleet.location
+    assert diagnosis.counts == {"hosts": 6, "events": 20, "reservations": 3}
+    assert examined(fleet, fix=True).backup is None, "there is nothing to mend, so nothing is kept"
+    assert everything(fleet) == before
+
+
+def test_a_lease_that_is_over_and_not_reaped_yet_is_nothing_to_be_found(fleet: Lab) -> None:
+    fleet.clock.move(days=2)
+    assert examined(fleet).findings == ()
+
+
+def test_what_happens_while_it_looks_is_not_mixed_with_what_was(fleet: Lab) -> None:
+    happened: list[str] = []
+
+    def meanwhile(text: str, _: str) -> None:
+        if text == "looking at rows" and not happened:
+            facts = hosts.FactChanges(labels={"rack": "r1"})
+            happened.extend(item.message for item in hosts.set_facts(fleet.context(), Choice(("node1",)), facts).items)
+
+    assert doctor(replace(fleet.context(), progress=meanwhile)).findings == ()
+    assert happened == ["changed: labels.rack (none) → r1"]
+    assert examined(fleet).findings == ()
+
+
+def test_a_ticket_that_is_granted_while_it_looks_is_not_taken_for_a_dead_ones(
+    fleet: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unchecked(
+        fleet,
+        "INSERT INTO tickets (owner, wants, created_at, refreshed_at, endless) VALUES ('eve', '[]', 1, 1, 0)",
+    )
+
+    def leaves(ctx: Context, ticket: Ticket) -> bool:
+        with fleet.context().store.transaction():
+            fleet.opened[-1].drop_ticket(ticket.id)
+        return False
+
+    monkeypatch.setattr(examining, "is_waiting", leaves)
+    assert examined(fleet).findings == ()
+
+
+# mending
+
+
+def test_much_that_is_broken_at_once_is_mended_in_one_go(fleet: Lab) -> None:
+    unchecked(
+        fleet,
+        # A stray reservation is the only thing that keeps another one from being empty.
+        "INSERT INTO reservations (id, owner, created_at, expires_at) VALUES ('r-0', 'eve', 1, 2)",
+        "UPDATE hosts SET reservation = 'r-0', dirty = 0, came_from = 'initial', maintenance = '[]', last_event = 1"
+        " WHERE name = 'node4'",
+        "DELETE FROM facts",
+        "UPDATE meta SET value = 'x' WHERE key = 'policy_parsed'",
+    )
+    mended = examined(fleet, fix=True)
+
+    assert {(each.kind, each.host) for each in mended.findings if each.fixed} == {
+        ("history", "node4"),
+        ("reservation", "node4"),
+        ("reservation", None),
+        ("mark", "node4"),
+        ("dirt", "node4"),
+        ("policy", None),
+        *(("facts", f"node{number}") for number in range(1, 7)),
+    }
+    assert [each for each in mended.findings if not each.fixed] == []
+    assert examined(fleet).findings == ()
+
+
+def test_an_ended_reservation_names_the_doctor_and_was_not_given_back(fleet: Lab) -> None:
+    unchecked(fleet, "INSERT INTO reservations (id, owner, created_at, expires_at) VALUES ('r-0', 'eve', 1, 2)")
+    examined(fleet, fix=True)
+    ended = fleet.context().store.reservation("r-0")
+    assert ended is not None
+    assert (ended.is_open(), ended.was_lost(), ended.end_reason) == (
+        False,
+        True,
+        "ended by bmhctl doctor: it held no host",
+    )
+
+
+def test_a_host_that_vanished_while_used_comes_back_tainted(fleet: Lab) -> None:
+    unchecked(
+        fleet,
+        *(f"DELETE FROM {what} = 4" for what in ("results WHERE host_id", "facts WHERE host_id", "hosts WHERE id")),
+    )
+    vanished = (
+        "orphan", "broken", "node4", "vanished: its history ends at tainted, not with its removal",
+        "bmhctl doctor --fix makes sure that it is tainted should it be added again",
+    )  # fmt: skip
+    unknown = (
+        "declaration", "broken", "node4", "is declared, and not known", "bmhctl doctor --fix takes lab.toml over anew",
+    )  # fmt: skip
+    assert found(examined(fleet)) == ([vanished, unknown] if fleet.is_toml else [vanished])
+
+    assert examined(fleet, fix=True).error is None
+    if not fleet.is_toml:  # there its declaration had it come back at once
+        hosts.add(fleet.context(), ["node4"], hosts.FactChanges())
+    host = fleet.context().store.host("node4")
+    assert host is not None
+    assert (host.state, host.dirty) == (State.TAINTED, True)
+    assert found(examined(fleet, fix=True)) == [
+        ("orphan", "warning", *vanished[2:4], "restore a backup, or add it again: bmhctl add node4")
+    ]
+
+
+def test_a_host_that_vanished_while_clean_is_a_warning(fleet: Lab) -> None:
+    unchecked(
+        fleet,
+        *(f"DELETE FROM {what} = 2" for what in ("results WHERE host_id", "facts WHERE host_id", "hosts WHERE id")),
+    )
+    assert ("orphan", "warning", "node2") in [each[:3] for each in found(examined(fleet, fix=True))]
+    assert fleet.context().store.departed("node2", None) is None
+
+
+def test_flaws_beyond_the_first_of_their_sort_are_counted_and_mended_all_the_same(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node[1-250]"], hosts.FactChanges(labels={"arch": "arm64"}))
+    unchecked(
+        lab,
+        "DELETE FROM facts",
+        "UPDATE hosts SET last_event = last_event - 1",
+        "UPDATE events SET source = 'tainted' WHERE id <= 120",
+    )
+    diagnosis = examined(lab)
+    by_sort: dict[tuple[str, bool], int] = {}
+    for each in diagnosis.findings:
+        by_sort[each.kind, each.fixable] = by_sort.get((each.kind, each.fixable), 0) + each.number
+    # The first 120 have a broken history, so that their last event is in doubt; all those gaps are of one sort.
+    assert by_sort == {("facts", True): 250, ("history", True): 130, ("history", False): 120 + 120 + 1}
+    assert len(diagnosis.findings) < 400
+    assert diagnosis.error is not None
+    assert diagnosis.error.details == {"broken": 621, "fixable": 380}
+
+    left = [each for each in examined(lab, fix=True).findings if not each.fixed]
+    assert sum(each.number for each in left) == 241
+    assert not any(each.fixable for each in left)
+
+
+# what a person is told to do helps
+
+
+def cleaned(lab: Lab, *names: str) -> None:
+    """What ``resume NAME --all`` does."""
+    assert verbs.resume(lab.context(), Choice(names), everyones=True).error is None
+
+
+LAUNDERED = {
+    "node6": (  # as if a guard had failed: back from maintenance to available, though it was reserved
+        "INSERT INTO events (host_id, host, at, actor, verb, source, dest)"
+        " VALUES (6, 'node6', 1700000000000000, 'eve', 'resume', 'maintenance', 'available')",
+        "UPDATE hosts SET state = 'available', dirty = 0, reservation = NULL, came_from = NULL, maintenance = NULL,"
+        " last_event = (SELECT MAX(id) FROM events) WHERE name = 'node6'",
+        "UPDATE reservations SET ended_at = created_at WHERE id = 'r-6'",
+    ),
+    "node2": ("INSERT INTO departed (key, mac, at, reason) VALUES ('52:54:00:00:00:02', NULL, 1, 'sold')",),
+}
+
+
+@pytest.mark.parametrize("name", LAUNDERED)
+def test_a_host_that_counts_as_clean_is_set_aside_marked_and_cleaned(name: str, fleet: Lab) -> None:
+    unchecked(fleet, *LAUNDERED[name])
+    [told] = examined(fleet, fix=True).findings
+    assert (told.kind, told.severity, told.host, told.fixable) == ("dirt", "broken", name, False)
+
+    verbs.maintain(fleet.context(), Choice((name,)), reason="not clean")
+    assert [each.fixed for each in examined(fleet, fix=True).findings] == [True]
+    cleaned(fleet, name)
+
+    assert examined(fleet).findings == ()
+    assert fleet.context().store.host(name).state is State.INITIAL  # type: ignore[union-attr]  # it is there
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_only_a_cleanup_after_a_machine_left_cleans_it(hours: int, fleet: Lab) -> None:
+    fleet.clock.move(hours=2)
+    left = fleet.clock() + timedelta(hours=hours)
+    verbs.reset(fleet.context(), Choice(("node4",)))
+    fleet.clock.move(hours=2)
+    departed = (
+        f"INSERT INTO departed (key, mac, at, reason) VALUES ('52:54:00:00:00:04', NULL, {from_time(left)}, 'sold')"
+    )
+    unchecked(fleet, departed)
+    assert [each.host for each in examined(fleet).findings] == ([] if hours < 0 else ["node4"])
+
+
+def test_a_host_that_is_dirty_where_it_must_not_be_is_cleaned_by_way_of_maintenance(fleet: Lab) -> None:
+    unchecked(fleet, "UPDATE hosts SET dirty = 1 WHERE name = 'node2'")
+    verbs.maintain(fleet.context(), Choice(("node2",)), reason="not clean")
+    cleaned(fleet, "node2")
+    assert examined(fleet).findings == ()
+
+
+@pytest.mark.parametrize("reservation", ["'r-none'", "NULL"])
+def test_hosts_under_a_lost_reservation_are_cleaned_by_way_of_maintenance(reservation: str, fleet: Lab) -> None:
+    unchecked(
+        fleet,
+        f"UPDATE hosts SET reservation = {reservation} WHERE name IN ('node3', 'node6')",
+        "UPDATE reservations SET ended_at = created_at",
+    )
+    verbs.maintain(fleet.context(), Choice(("node3",)), reason="lost reservation")
+    cleaned(fleet, "node3", "node6")
+    assert examined(fleet).findings == ()
+
+
+def test_a_host_under_a_reservation_that_is_over_is_tainted_by_force(fleet: Lab) -> None:
+    unchecked(fleet, "UPDATE reservations SET ended_at = created_at, ended_how = 'expired'")
+    assert {each.host for each in examined(fleet).broken} == {"node3", "node6"}
+    done = verbs.taint(fleet.context(), Choice(("node3", "node6")), force=True, reason="its lease is over")
+    assert done.error is None
+    assert examined(fleet).findings == ()
+    cleaned(fleet, "node6")
+
+
+def test_a_host_with_a_broken_history_is_let_go_and_comes_back(fleet: Lab) -> None:
+    unchecked(
+        fleet,
+        "DELETE FROM events WHERE host = 'node1'",
+        "UPDATE events SET verb = 'polish' WHERE host = 'node2' AND verb = 'ready'",
+        "DELETE FROM events WHERE host = 'node4' AND verb = 'ready'",
+    )
+    names = ("node1", "node2", "node4")
+    assert {each.host for each in examined(fleet).broken} == {*names}
+    hosts.remove(fleet.context(), Choice(names), force=True, reason="broken history")
+    hosts.add(fleet.context(), list(names), hosts.FactChanges())
+
+    diagnosis = examined(fleet)
+    assert (diagnosis.error, {each.severity.value for each in diagnosis.findings}) == (None, {"warning"})
+    assert fleet.context().store.host("node4").dirty  # type: ignore[union-attr]  # it is there
+
+
+def test_a_maintenance_for_no_reason_gets_one(fleet: Lab) -> None:
+    unchecked(fleet, "UPDATE hosts SET maintenance = NULL WHERE name = 'node5'")
+    verbs.maintain(fleet.context(), Choice(("node5",)), reason="fan")
+    assert examined(fleet).findings == ()
+
+
+# the policy
+
+
+def test_a_policy_that_is_not_valid_is_told(fleet: Lab) -> None:
+    unchecked(fleet, "UPDATE meta SET value = '[checks.ping]' WHERE key = 'policy'")
+    [policy] = [each for each in examined(fleet).findings if each.kind == "policy"]
+    assert (policy.severity.value, policy.fixable, policy.message) == (
+        "broken",
+        False,
+        "the policy is not valid: checks.ping has none of command, tcp, http, redfish",
+    )
+    assert policy.remedy.startswith("bmhctl policy apply FILE" if not fleet.is_toml else f"{fleet.path} holds")
+
+
+def test_where_leases_may_have_no_end_none_is_too_long(fleet: Lab) -> None:
+    unchecked(fleet, "UPDATE reservations SET expires_at = NULL WHERE id = 'r-3'")
+    assert [each.kind for each in examined(fleet).findings] == ["lease"]
+    if fleet.is_toml:
+        fleet.path.write_text(f'defaults.max_ttl = "none"\n{fleet.path.read_text()}')
+    else:
+        apply_policy(fleet.context(), '[defaults]\nmax_ttl = "none"', "policy.toml")
+    hosts.list_hosts(fleet.context(), Choice(everything=True))
+    assert examined(fleet).findings == ()
+
+
+# at work
+
+
+WORKER = """
+import sys
+from bmhctl import open_inventory
+with open_inventory(sys.argv[1]) as lab:
+    for turn in range(12):
+        held = lab.reserve(count=2)
+        lab.extend(held.reservation.id, "5h")
+        lab.release(held.reservation.id)
+        names = [host.name for host in held.hosts]
+        lab.reset(*names)
+        lab.maintain(names[0], reason="look")
+        lab.resume(names[0])
+        lab.ready(*names)
+        lab.add(f"extra{turn}", labels={"turn": str(turn)})
+        lab.remove(f"extra{turn}")
+"""
+
+
+def test_an_inventory_at_work_is_never_called_broken(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node[1-4]"], hosts.FactChanges())
+    verbs.ready(lab.context(), Choice(everything=True))
+    with subprocess.Popen([sys.executable, "-c", WORKER, lab.location], env=environment()) as worker:
+        looks = 0
+        while worker.poll() is None:
+            diagnosis = doctor_at(lab.location, lambda store: Context(store, "eve", store.now))
+            assert [each for each in diagnosis.findings if each.severity != "note"] == []
+            looks += 1
+    assert (worker.returncode, looks > 3) == (0, True)

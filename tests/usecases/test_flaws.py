@@ -1,0 +1,490 @@
+"""Doctor, in every home: which contradictions it finds in the rows, what it mends of them, and what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bmhctl.usecases import hosts
+from bmhctl.usecases.choosing import Choice
+from tests.breaking import Found, a_host_in_each_state, everything, examined, found, unchecked
+from tests.conftest import Lab
+
+LET_GO = (
+    "restore a backup; or clean it by hand, then let it go and come back: "
+    "bmhctl remove {0} --force --reason 'broken history'; bmhctl add {0}"
+)
+MARKED_DIRTY = "bmhctl doctor --fix marks it dirty"
+SET_ASIDE = (
+    "bmhctl maintain {0} --reason 'not clean'; bmhctl doctor --fix (marks it dirty there); "
+    "bmhctl resume {0} (cleans it)"
+)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the backup of a server's inventory goes."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def fleet(lab: Lab) -> Lab:
+    """A host in each state."""
+    a_host_in_each_state(lab)
+    return lab
+
+
+def event_of(lab: Lab, name: str, place: int) -> int:
+    """The id of one of a host's events."""
+    store = lab.context().store
+    return [event.id for event in store.events(store.host(name) or name)][place]
+
+
+# what no command may guess
+
+Broken = Callable[[Lab], tuple[str, ...]]
+"""What to do to the rows."""
+
+
+def told(lab: Lab, name: str, **facts: str) -> str:
+    """Declares something of a host, as anybody may; a statement that changes nothing."""
+    assert hosts.set_facts(lab.context(), Choice((name,)), hosts.FactChanges(**facts)).error is None  # type: ignore[arg-type]  # texts
+    return "SELECT 1"
+
+
+GUESSES: dict[str, tuple[Broken, list[Found]]] = {
+    "a gap in the history": (
+        lambda lab: (f"DELETE FROM events WHERE id = {event_of(lab, 'node4', 1)}",),
+        [
+            (
+                "history", "broken", "node4",
+                "a gap in its history: event 15, reserve, begins at available, the one before ended at initial",
+                LET_GO.format("node4"),
+            )
+        ],
+    ),
+    "gaps in the history": (
+        lambda lab: (f"UPDATE events SET dest = 'maintenance' WHERE id = {event_of(lab, 'node4', 1)}",),
+        [
+            (
+                "history", "broken", "node4",
+                "a gap in its history: event 15, reserve, begins at available, the one before ended at maintenance",
+                LET_GO.format("node4"),
+            ),
+            (
+                "history", "broken", "node4",
+                "event 10, ready, leads from initial to maintenance: no host can go that way",
+                LET_GO.format("node4"),
+            ),
+        ],
+    ),
+    "a history without its beginning": (
+        lambda lab: (f"DELETE FROM events WHERE id = {event_of(lab, 'node2', 0)}",),
+        [
+            (
+                "history", "broken", "node2",
+                "a gap in its history: event 8, ready, begins at initial, the one before ended at [*]",
+                LET_GO.format("node2"),
+            )
+        ],
+    ),
+    "no history": (
+        lambda lab: ("DELETE FROM events WHERE host = 'node1'",),
+        [("history", "broken", "node1", "is initial, and has no history", LET_GO.format("node1"))],
+    ),
+    "another state than the history says": (
+        lambda lab: ("UPDATE hosts SET state = 'initial' WHERE name = 'node2'",),
+        [("history", "broken", "node2", "is initial, but its history ends at available", LET_GO.format("node2"))],
+    ),
+    "a laundered host": (
+        lambda lab: ("UPDATE hosts SET state = 'available', dirty = 0 WHERE name = 'node4'",),
+        [
+            ("history", "broken", "node4", "is available, but its history ends at tainted", LET_GO.format("node4")),
+            (
+                "dirt", "broken", "node4",
+                "is available and counts as clean, but was used (event 17) and not cleaned since",
+                SET_ASIDE.format("node4"),
+            ),
+        ],
+    ),
+    "a verb that is none": (
+        lambda lab: (f"UPDATE events SET verb = 'polish' WHERE id = {event_of(lab, 'node2', 1)}",),
+        [
+            (
+                "history", "broken", "node2",
+                "event 8, polish, leads from initial to available: no host can go that way", LET_GO.format("node2"),
+            )
+        ],
+    ),
+    "a remark that moves": (
+        lambda lab: (f"UPDATE events SET verb = 'cordon' WHERE id = {event_of(lab, 'node2', 1)}",),
+        [
+            (
+                "history", "broken", "node2",
+                "event 8, cordon, leads from initial to available: no host can go that way", LET_GO.format("node2"),
+            )
+        ],
+    ),
+    "a second beginning": (
+        lambda lab: (f"UPDATE events SET source = NULL, verb = 'enter' WHERE id = {event_of(lab, 'node4', 2)}",),
+        [
+            (
+                "history", "broken", "node4",
+                "a gap in its history: event 15, enter, begins at [*], the one before ended at available",
+                LET_GO.format("node4"),
+            )
+        ],
+    ),
+    "a broken history of a host that is gone": (
+        lambda lab: (f"DELETE FROM events WHERE id = {event_of(lab, 'node7', 1)}",),
+        [
+            (
+                "history", "warning", "node7",
+                "a gap in its history: event 20, remove, begins at available, the one before ended at initial",
+                "it is gone, so nothing depends on its history; a backup may have the right one",
+            )
+        ],
+    ),
+    "a reservation that is not there": (
+        lambda lab: (
+            "UPDATE hosts SET reservation = 'r-none' WHERE name IN ('node3', 'node6')",
+            "UPDATE reservations SET ended_at = created_at",
+        ),
+        [
+            (
+                "reservation", "broken", "node3",
+                "is reserved under reservation r-none, and there is no such reservation",
+                "bmhctl maintain node3 --reason 'lost reservation'; bmhctl resume node3 (cleans it)",
+            ),
+            (
+                "reservation", "broken", "node6",
+                "is in maintenance under reservation r-none, and there is no such reservation",
+                "bmhctl resume node6 --all (cleans it)",
+            ),
+        ],
+    ),
+    "a reservation that is over": (
+        lambda lab: (
+            "UPDATE reservations SET ended_at = created_at, ended_how = 'expired', end_reason = 'lease expired'"
+            " WHERE id IN ('r-3', 'r-6')",
+        ),
+        [
+            (
+                "reservation", "broken", name,
+                f"is {where} under reservation r-{name[-1]}, which is over: lease expired",
+                f"bmhctl taint {name} --force --reason 'its lease is over'",
+            )
+            for name, where in (("node3", "reserved"), ("node6", "in maintenance"))
+        ],
+    ),
+    "reserved by nobody": (
+        lambda lab: (
+            "UPDATE hosts SET reservation = NULL WHERE name = 'node3'",
+            "UPDATE reservations SET ended_at = created_at WHERE id = 'r-3'",
+        ),
+        [
+            (
+                "reservation", "broken", "node3", "is reserved under no reservation",
+                "bmhctl maintain node3 --reason 'lost reservation'; bmhctl resume node3 (cleans it)",
+            )
+        ],
+    ),
+    "an end that nobody knows": (
+        lambda lab: ("UPDATE reservations SET ended_how = 'evaporated' WHERE id = 'r-4'",),
+        [
+            (
+                "reservation", "broken", None,
+                "reservation r-4 ended in a way that this version does not know: 'evaporated'",
+                "update bmhctl, or restore a backup",
+            )
+        ],
+    ),
+    "marks that contradict the state, and a history that does not tell": (
+        lambda lab: (
+            f"DELETE FROM events WHERE id = {event_of(lab, 'node2', 0)}",
+            "UPDATE hosts SET came_from = 'tainted', last_event = 1 WHERE name = 'node2'",
+        ),
+        [
+            (
+                "history", "broken", "node2",
+                "a gap in its history: event 8, ready, begins at initial, the one before ended at [*]",
+                LET_GO.format("node2"),
+            ),
+            ("history", "broken", "node2", "its last event is 8, not 1 as noted", LET_GO.format("node2")),
+            (
+                "mark", "broken", "node2", "is available, and noted to be back from maintenance to tainted",
+                LET_GO.format("node2"),
+            ),
+        ],
+    ),
+    "maintenance for no reason": (
+        lambda lab: ("UPDATE hosts SET maintenance = NULL WHERE name = 'node5'",),
+        [
+            (
+                "mark", "warning", "node5", "is in maintenance, and nobody says why",
+                "bmhctl resume node5; or say why: bmhctl maintain node5 --reason WHY",
+            )
+        ],
+    ),
+    "dirty and available": (
+        lambda lab: ("UPDATE hosts SET dirty = 1 WHERE name = 'node2'",),
+        [
+            (
+                "dirt", "broken", "node2", "is available, and dirty",
+                "bmhctl maintain node2 --reason 'not clean'; bmhctl resume node2 (cleans it)",
+            )
+        ],
+    ),
+    "a clean host that is a used machine": (
+        lambda lab: (
+            "INSERT INTO departed (key, mac, at, reason) VALUES ('52:54:00:00:00:02', NULL, 9000000000000000, 'sold')",
+        ),
+        [
+            (
+                "dirt", "broken", "node2",
+                "is available and counts as clean, but the machine of its MAC left used (sold),"
+                " and was not cleaned since",
+                SET_ASIDE.format("node2"),
+            ),
+            (
+                "clock", "warning", None, "1 time is in the future, up to 2255-03-14 16:00:00 UTC",
+                "a clock is wrong now, or was: compare date -u; leases end by it",
+            ),
+        ],
+    ),
+    "a clean host of a used machine's name": (
+        lambda lab: (
+            told(lab, "node2", mac=""),
+            "INSERT INTO departed (key, mac, at, reason) VALUES ('node2', NULL, 1, 'sold')",
+        ),
+        [
+            (
+                "dirt", "warning", "node2", "counts as clean, but a machine of its name left used (sold)",
+                "if it is that machine: bmhctl remove node2; bmhctl add node2: it enters tainted",
+            )
+        ],
+    ),
+    "one MAC for three": (
+        lambda lab: tuple(told(lab, name, mac="52:54:00:00:00:01") for name in ("node2", "node5")),
+        [
+            (
+                "duplicate", "warning", "node1", "has the MAC 52:54:00:00:00:01 of node5 and 1 more",
+                "one machine under two names can be given out twice: correct one MAC, or bmhctl remove node5",
+            )
+        ],
+    ),
+    "times to come": (
+        lambda lab: ("UPDATE events SET at = 1800000000000000 WHERE id IN (1, 2)",),
+        [
+            (
+                "clock", "warning", None, "2 times are in the future, up to 2027-01-15 08:00:00 UTC",
+                "a clock is wrong now, or was: compare date -u; leases end by it",
+            )
+        ],
+    ),
+    "leases beyond what is allowed": (
+        lambda lab: (
+            "UPDATE reservations SET expires_at = NULL WHERE id = 'r-3'",
+            "UPDATE reservations SET expires_at = expires_at + 900000000000 WHERE id = 'r-6'",
+        ),
+        [
+            (
+                "lease", "warning", None, f"reservation r-{number} of bob {words}, longer than this inventory allows",
+                f"ask bob whether it is used still; bmhctl release -R r-{number} ends it",
+            )
+            for number, words in ((3, "has no end"), (6, "lasts until 2026-01-12 02:00 UTC"))
+        ],
+    ),
+    "a row that can't be read": (
+        lambda lab: ("UPDATE hosts SET maintenance = '[oops' WHERE name = 'node5'",),
+        [
+            (
+                "row", "broken", "node5", "its maintenance can't be read: '[oops'",
+                "restore a backup; or put that value right in the database while no command runs",
+            )
+        ],
+    ),
+    "a row of the wrong kind": (
+        lambda lab: ("UPDATE hosts SET cordon = '[1, 2]' WHERE name = 'node5'",),
+        [
+            (
+                "row", "broken", "node5", "its row can't be read (not enough values to unpack (expected 5, got 2))",
+                "restore a backup; or put that value right in the database while no command runs",
+            )
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", GUESSES)
+def test_what_would_need_a_guess_is_told_with_what_to_do_and_left_as_it_is(case: str, fleet: Lab) -> None:
+    breaks, expected = GUESSES[case]
+    unchecked(fleet, *breaks(fleet))
+    before = everything(fleet)
+
+    diagnosis = examined(fleet, fix=True)
+
+    assert found(diagnosis) == expected
+    assert (diagnosis.backup, everything(fleet)) == (None, before)
+    broken = [each for each in diagnosis.findings if each.severity == "broken"]
+    assert not any(each.fixable or each.fixed for each in diagnosis.findings)
+    assert (diagnosis.error.details if diagnosis.error else None) == (
+        {"broken": len(broken), "fixable": 0} if broken else None
+    )
+
+
+# what is mended
+
+MENDS: dict[str, tuple[Broken, list[Found]]] = {
+    "another last event than noted": (
+        lambda lab: ("UPDATE hosts SET last_event = 1 WHERE name = 'node4'",),
+        [
+            (
+                "history", "broken", "node4", "its last event is 17, not 1 as noted",
+                "bmhctl doctor --fix notes the right one",
+            )
+        ],
+    ),
+    "a reservation where none can be": (
+        lambda lab: ("UPDATE hosts SET reservation = 'r-4' WHERE name = 'node4'",),
+        [
+            (
+                "reservation", "broken", "node4", "is tainted, and names reservation r-4 all the same",
+                "bmhctl doctor --fix takes it off: its history ends here",
+            )
+        ],
+    ),
+    "a reservation of nothing": (
+        lambda lab: ("INSERT INTO reservations (id, owner, created_at, expires_at) VALUES ('r-0', 'eve', 1, 2)",),
+        [
+            (
+                "reservation", "broken", None, "reservation r-0 of eve is open and holds no host",
+                "bmhctl doctor --fix ends it",
+            )
+        ],
+    ),
+    "reasons without a maintenance": (
+        lambda lab: ("UPDATE hosts SET maintenance = '[[\"eve\",\"fan\",1,null,false]]' WHERE name = 'node2'",),
+        [
+            (
+                "mark", "broken", "node2", "is available, and has reasons for a maintenance",
+                "bmhctl doctor --fix drops them: its history ends here",
+            )
+        ],
+    ),
+    "back to where it never was": (
+        lambda lab: ("UPDATE hosts SET came_from = 'initial' WHERE name = 'node4'",),
+        [
+            (
+                "mark", "broken", "node4", "is tainted, and noted to be back from maintenance to initial",
+                "bmhctl doctor --fix drops the note: its history ends here",
+            )
+        ],
+    ),
+    "clean by no cleanup": (
+        lambda lab: ("UPDATE hosts SET dirty = 0 WHERE name IN ('node3', 'node4', 'node6')",),
+        [
+            ("dirt", "broken", "node3", "is reserved, and counts as clean", MARKED_DIRTY),
+            ("dirt", "broken", "node4", "is tainted, and counts as clean", MARKED_DIRTY),
+            (
+                "dirt", "broken", "node6",
+                "is in maintenance and counts as clean, but was used (event 16) and not cleaned since", MARKED_DIRTY,
+            ),
+        ],
+    ),
+    "a used machine in maintenance": (
+        lambda lab: ("INSERT INTO departed (key, mac, at, reason) VALUES ('52:54:00:00:00:05', NULL, 1, 'sold')",),
+        [
+            (
+                "dirt", "broken", "node5",
+                "is in maintenance and counts as clean, but the machine of its MAC left used (sold),"
+                " and was not cleaned since",
+                MARKED_DIRTY,
+            )
+        ],
+    ),
+    "facts of nobody": (
+        lambda lab: (
+            "INSERT INTO facts (host_id, key, value) VALUES (77, 'arch', 'arm64')",
+            "INSERT INTO results (host_id, step, verdict, detail, seconds, at) VALUES (77, 'ping', 'pass', '', 0, 1)",
+        ),
+        [
+            ("orphan", "warning", None, "1 facts of hosts that are gone", "bmhctl doctor --fix deletes them"),
+            (
+                "orphan", "warning", None, "1 results of steps of hosts that are gone",
+                "bmhctl doctor --fix deletes them",
+            ),
+        ],
+    ),
+    "facts that are not so": (
+        lambda lab: (
+            "DELETE FROM facts WHERE host_id = 1",
+            "UPDATE facts SET number = 9 WHERE host_id = 2 AND key = 'cpus'",
+            "INSERT INTO facts (host_id, key, value) VALUES (3, 'gpu', '')",
+        ),
+        [
+            (
+                "facts", "broken", name, f"selectors see something else of it: {keys}",
+                "bmhctl doctor --fix has them see what is declared",
+            )
+            for name, keys in (("node1", "arch, cpus"), ("node2", "cpus"), ("node3", "gpu"))
+        ],
+    ),
+    "another policy than the one shown": (
+        lambda lab: ("UPDATE meta SET value = '{}' WHERE key = 'policy_parsed'",),
+        [
+            (
+                "policy", "broken", None, "the policy that holds is not the one that policy show shows",
+                "bmhctl doctor --fix lets the one hold that is shown",
+            )
+        ],
+    ),
+    "a policy that is no JSON": (
+        lambda lab: ("UPDATE meta SET value = '{' WHERE key = 'policy_parsed'",),
+        [
+            (
+                "policy", "broken", None, "the policy that holds is not the one that policy show shows",
+                "bmhctl doctor --fix lets the one hold that is shown",
+            )
+        ],
+    ),
+    "a ticket of a process that is gone": (
+        lambda lab: (
+            "INSERT INTO tickets (owner, wants, created_at, refreshed_at, endless) VALUES ('eve', '[]', 1, 1, 0)",
+        ),
+        [
+            (
+                "ticket", "note", None, "ticket 1 of eve: whoever waited with it was killed",
+                "bmhctl doctor --fix drops it; it holds nobody up",
+            )
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MENDS)
+def test_what_needs_no_guess_is_mended_once_after_a_backup(case: str, fleet: Lab) -> None:
+    breaks, expected = MENDS[case]
+    unchecked(fleet, *breaks(fleet))
+    before = everything(fleet)
+
+    looked = examined(fleet)
+    assert (found(looked), everything(fleet)) == (expected, before)
+    assert all(each.fixable for each in looked.findings)
+
+    mended = examined(fleet, fix=True)
+    assert mended.findings == tuple(replace(each, fixed=True) for each in looked.findings)
+    assert mended.error is None
+    assert everything(Lab(Path(str(mended.backup))))["hosts"] == before["hosts"]
+    after = everything(fleet)
+    assert (after["events"], [row[1:3] for row in after["hosts"]]) == (
+        before["events"],
+        [row[1:3] for row in before["hosts"]],
+    ), "no event is made up, no host moves"
+
+    again = examined(fleet, fix=True)
+    assert (again.backup, [each for each in again.findings if each.fixable or each.fixed]) == (None, [])
+    assert everything(fleet) == after
