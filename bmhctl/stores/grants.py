@@ -132,8 +132,12 @@ def refusal(statement: str, *, user: str, owner: str | None, shown: str) -> Unre
         return UnreachableError(
             f"{shown}: the role {user} may not {role.does}", hint=f"ask {whom}: {role.who} may (bmhctl policy grants)"
         )
-    does = "update the tables, which an older bmhctl made" if owner else "make the tables of an inventory"
-    do = "any bmhctl command of theirs updates them" if owner else "it takes CREATE on the database, or on a schema"
+    if owner is None:
+        does, do = "make the tables of an inventory", "it takes CREATE on the database, or on a schema"
+    elif statement.startswith("REINDEX"):
+        does, do = "mend its indexes", "bmhctl doctor --fix as that role does it"
+    else:
+        does, do = "update the tables, which an older bmhctl made", "any bmhctl command as that role does it"
     return UnreachableError(f"{shown}: the role {user} may not {does}", hint=f"ask {whom}: {do}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from bmhctl.stores import postgres
 from bmhctl.stores.address import Address
@@ -131,20 +133,32 @@ def test_the_variables_of_libpq_hold_beside_the_url(shared: str, cli: Cli, monke
     assert name(PGAPPNAME="nightly") == "nightly"
 
 
-def test_a_server_that_does_not_answer_is_waited_for_as_long_as_libpq_is_told(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import socket
-
-    monkeypatch.setattr(postgres, "CONNECT_PATIENCE", 100_000)
+def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(cli: Cli, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.bind(str(tmp_path / ".s.PGSQL.5432"))
         deaf.listen()
-        url = f"postgresql://lab@/lab?host={tmp_path}"
-        for done in (cli("list", "-i", url, PGCONNECT_TIMEOUT="2"), cli("list", "-i", f"{url}&connect_timeout=2")):
-            assert (done.status, done.stdout) == (11, "")
-            assert "timeout expired" in done.stderr
-            assert "look at the server and the network" in done.stderr
+        done = cli("list", "-i", f"postgresql://lab@/lab?host={tmp_path}&connect_timeout=2")
+    assert (done.status, done.stdout) == (11, "")
+    assert "timeout expired" in done.stderr
+    assert "look at the server and the network" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("query", "env", "seconds"),
+    [("", {}, "10"), ("", {"PGCONNECT_TIMEOUT": "3"}, "3"), ("?connect_timeout=4", {"PGCONNECT_TIMEOUT": "3"}, "4")],
+)
+def test_how_long_it_is_waited_for_is_said_as_libpq_is_told(
+    query: str, env: dict[str, str], seconds: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def connect(conninfo: str, **_: object) -> None:
+        asked.append(conninfo)
+        raise psycopg.OperationalError("busy")
+
+    monkeypatch.setattr(psycopg, "connect", connect)
+    assert cli("list", "-i", f"postgresql://h/db{query}", **env).status == 11
+    assert [conninfo_to_dict(each)["connect_timeout"] for each in asked] == [seconds]
 
 
 def test_without_psycopg_it_says_how_to_install_it(cli: Cli, tmp_path: Path) -> None:

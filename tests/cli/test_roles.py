@@ -11,9 +11,9 @@ import pytest
 
 from bmhctl.cli.app import COMMANDS
 from bmhctl.probes import bmc
-from bmhctl.stores import grants
+from bmhctl.stores import grants, postgres
 from bmhctl.stores.address import Address
-from bmhctl.stores.schema import VERSION
+from bmhctl.stores.schema import MIGRATIONS, Migration
 from tests.cli.conftest import Cli, error_of, json_of
 from tests.cli.roles import Fleet, shared
 from tests.conftest import run_bmhctl
@@ -72,6 +72,7 @@ TURNS: dict[str, tuple[str, Arguments]] = {
     "why": (VIEWER, lambda f: [f.reserved()]),
     "history": (VIEWER, lambda f: [f.tainted()]),
     "graph": (VIEWER, lambda f: [f.tainted()]),
+    "doctor": (VIEWER, lambda _: []),
     "completion": (VIEWER, lambda _: ["bash"]),
 }
 """Every command with the least role that may do it, and with something for it to do."""
@@ -157,6 +158,30 @@ def test_a_whole_turn_of_a_ci_job_is_a_runners_own(fleet: Fleet, cli: Cli) -> No
     assert cli("list", "--state", "available", "-o", "name", BMHCTL_INVENTORY=mine).stdout == f"{name}\n"
 
 
+@pytest.mark.parametrize("role", [VIEWER, RUNNER])
+def test_who_may_move_hosts_may_mend_what_is_wrong_with_them(role: str, fleet: Fleet, cli: Cli) -> None:
+    fleet.tainted()
+    fleet.sql("UPDATE hosts SET last_event = 0")
+    before = fleet.rows()
+    done = cli("doctor", "--fix", BMHCTL_INVENTORY=fleet.url_of(role))
+    if role == RUNNER:
+        assert done.status == 0, done
+        assert fleet.rows() != before
+    else:
+        assert done.status == 11, done
+        assert fleet.rows() == before
+    assert "geheim" not in done.stdout + done.stderr
+
+
+def test_indexes_are_the_owners_to_mend(fleet: Fleet, cli: Cli) -> None:
+    fleet.sql(f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{fleet.schema}.hosts_mac'::regclass")
+    assert cli("doctor", BMHCTL_INVENTORY=fleet.url_of(OPERATOR)).status == 10
+    done = cli("doctor", "--fix", BMHCTL_INVENTORY=fleet.url_of(OPERATOR))
+    assert "may not mend its indexes" in done.stdout + done.stderr
+    assert "bmhctl doctor --fix as that role does it" in done.stdout + done.stderr
+    assert cli("doctor", "--fix", "-i", fleet.url).status == 0
+
+
 def test_a_refusal_is_one_object_in_json(fleet: Fleet, cli: Cli) -> None:
     error = error_of(cli("add", "node99", "-o", "json", BMHCTL_INVENTORY=fleet.url_of(RUNNER)))
     assert error["code"] == "unreachable"
@@ -208,17 +233,24 @@ def test_who_has_no_role_is_told_whom_to_ask(fleet: Fleet, cli: Cli) -> None:
     assert f"ask {owner}, who owns the inventory: a viewer may (bmhctl policy grants)" in done.stderr
 
 
-@pytest.mark.parametrize("role", ROLES[:3])
-def test_an_inventory_of_an_older_bmhctl_is_updated_by_its_owner(role: str, fleet: Fleet, cli: Cli) -> None:
-    fleet.sql(f"DROP TABLE claims; DELETE FROM migrations WHERE version = {VERSION}")
+def test_an_inventory_of_an_older_bmhctl_is_updated_by_its_owner(
+    fleet: Fleet, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = (*MIGRATIONS, Migration("later", ("CREATE TABLE later (id TEXT)",)))
+    for module in (postgres, grants):
+        monkeypatch.setattr(module, "MIGRATIONS", later)
+    monkeypatch.setattr(postgres, "VERSION", len(later))
     [[owner]] = fleet.sql("SELECT current_user")
-    done = cli("list", BMHCTL_INVENTORY=fleet.url_of(role))
-    assert (done.status, done.stdout) == (11, "")
-    assert "may not update the tables, which an older bmhctl made" in done.stderr
-    assert f"ask {owner}, who owns the inventory: any bmhctl command of theirs updates them" in done.stderr
-    assert fleet.sql("SELECT MAX(version) FROM migrations") == [(VERSION - 1,)]
+    for role in ROLES[:3]:
+        done = cli("list", BMHCTL_INVENTORY=fleet.url_of(role))
+        assert (done.status, done.stdout) == (11, "")
+        assert "may not update the tables, which an older bmhctl made" in done.stderr
+        assert f"ask {owner}, who owns the inventory: any bmhctl command as that role does it" in done.stderr
+        assert fleet.sql("SELECT MAX(version) FROM migrations") == [(len(MIGRATIONS),)]
     fleet.sql(cli("policy", "grants", "--prefix", fleet.prefix, "-i", fleet.url).stdout)
-    assert cli("why", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(role)).status == 0
+    for role in ROLES[:3]:
+        assert cli("list", BMHCTL_INVENTORY=fleet.url_of(role)).status == 0
+        assert fleet.may(role, "SELECT * FROM later")
 
 
 def test_the_prefix_is_the_schemas_name_unless_another_is_given(fleet: Fleet, cli: Cli) -> None:
