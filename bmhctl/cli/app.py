@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
 from types import FrameType
 from typing import Any, NoReturn
@@ -186,6 +187,23 @@ def run(args: list[str]) -> int:
         except OSError:
             hush(stream)  # or the interpreter would try once more, and end with a status of its own
     return status
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process without taking the interpreter apart first: a tenth of a command's time, for nobody.
+
+    All is written and closed by now. Whoever looks on from inside (a debugger, coverage) sees the ordinary end.
+    """
+    import atexit
+    import threading
+
+    if threading.active_count() > 1 or sys.gettrace() or sys.getprofile():
+        sys.exit(status)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)
 
 
 def _run(args: list[str], invocation: Invocation) -> int:
