@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from bmhctl.model import CheckResult
 
 
+MOST_WORDS = 1000
+"""No message has more characters: of what it repeats from a file or a command line, the middle is left out."""
+
+
 class ExitStatus(IntEnum):
     """Published exit statuses of every command; an unknown number means failure."""
 
@@ -46,6 +50,8 @@ class BmhctlError(Exception):
         hint: str | None = None,
         details: Mapping[str, object] | None = None,
     ) -> None:
+        if len(message) > MOST_WORDS:
+            message = f"{message[: MOST_WORDS * 2 // 3]} … {message[-MOST_WORDS // 4 :]}"
         super().__init__(message)
         self.message = message
         self.host = host
@@ -138,6 +144,22 @@ class MixedError(BmhctlError):
 
     status = ExitStatus.MIXED
     code = "mixed"
+
+
+def brief(value: object, most: int = 60) -> str:
+    """A value as a message may show it: its beginning, also when it is too deep or too large for Python to write."""
+    try:
+        return f"{value!r:.{most}}"
+    except (RecursionError, ValueError):  # ValueError: a number of thousands of digits
+        return f"a {type(value).__name__} that is too large to show"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that somebody may have meant; nobody means anything by a very long one."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, known, n=1) if len(word) <= 100 else []
+    return near[0] if near else None
 
 
 def combine(errors: Iterable[BmhctlError]) -> BmhctlError | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 
-from bmhctl.errors import InvalidError, UsageError
+from bmhctl.errors import InvalidError, UsageError, brief, nearest
 from bmhctl.frozen import Frozen, replace
 from bmhctl.model import HostSpec
 from bmhctl.patterns import pattern
@@ -239,16 +239,14 @@ def known(entry: Mapping[str, object], keys: tuple[str, ...], where: str) -> Non
     """Raises :class:`InvalidError` for a key that is not among ``keys``, naming the nearest known one."""
     for key in entry:
         if key not in keys:
-            from difflib import get_close_matches
-
-            near = get_close_matches(key, keys, n=1)
+            near = nearest(key, keys)
             raise InvalidError(
                 f"{where}: unknown key {key!r}" if where else f"unknown key {key!r}",
-                hint=f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(keys)}",
+                hint=f"did you mean {near!r}?" if near else f"known here: {', '.join(keys)}",
                 details={"key": f"{where}.{key}" if where else key},
             )
 
 
 def wrong_type(where: str, wanted: str, got: object) -> InvalidError:
     """The error for a value of the wrong type."""
-    return InvalidError(f"{where} must be {wanted}, not {got!r:.60}", details={"key": where})
+    return InvalidError(f"{where} must be {wanted}, not {brief(got)}", details={"key": where})

@@ -22,16 +22,24 @@ LABEL_KEY = pattern(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:
 LABEL_VALUE = pattern(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 """A label's value: empty, or at most 63 letters, digits, ``-``, ``_``, ``.``."""
 
+MOST_TERMS = 100
+"""How many terms a selector may have."""
+
+MOST_VALUES = 1000
+"""How many values the terms of a selector may have in all: databases limit what a statement holds."""
+
 _HINT = "write it like arch=arm64,rack!=r3,gpu,!flaky,zone in (a,b),cpus>=32,memory>=64GiB"
+# Every repetition takes what it can and gives nothing back: no text takes longer than its length.
 _TERM = pattern(
-    r"\s*(?:"
-    r"(?P<absent>!)\s*(?P<absent_key>[^\s!=<>,()]+)"
-    r"|(?P<key>[^\s!=<>,()]+)\s*(?:"
-    r"(?P<compare>==|=|!=|>=|<=|>|<)\s*(?P<value>[^\s=<>!,()]*)"
-    r"|(?<=\s)(?P<set>in|notin)\s*\((?P<values>[^()]*)\)"
+    r"\s*+(?:"
+    r"(?P<absent>!)\s*+(?P<absent_key>[^\s!=<>,()]++)"
+    r"|(?P<key>[^\s!=<>,()]++)(?:"
+    r"\s*+(?P<compare>==|=|!=|>=|<=|>|<)\s*+(?P<value>[^\s=<>!,()]*+)"
+    r"|\s++(?P<set>in|notin)\s*+\((?P<values>[^()]*+)\)"
     r")?"
-    r")\s*(?:,|$)"
+    r")\s*+(?:,|\Z)"
 )
+_REST = pattern(r"\s*+\Z")
 _SIZE = pattern(r"\d{1,15}(?:\.\d{1,9})?[KMGTPE]i?B?", re.ASCII)
 
 
@@ -148,14 +156,21 @@ def parse_selector(text: str) -> Selector:
     """Reads a selector; the empty text is the selector that fits all. Raises :class:`UsageError`."""
     terms: list[Term] = []
     position, end = 0, len(text)
-    while text[position:].strip():
+    values = 0
+    while not _REST.match(text, position):
         match = _TERM.match(text, position)
         if not match:
             raise UsageError(f"can't read the selector {text!r} at {text[position:].strip()!r}", hint=_HINT)
-        terms.append(_term(match, text))
+        terms.append(term := _term(match, text))
         position = match.end()
         if position == end and text[position - 1] == ",":
             raise UsageError(f"the selector {text!r} ends with a comma", hint=_HINT)
+        values += len(term.values)
+        if len(terms) > MOST_TERMS or values > MOST_VALUES:
+            raise UsageError(
+                f"the selector {text!r} asks for too much",
+                hint=f"at most {MOST_TERMS} terms with {MOST_VALUES} values in all",
+            )
     return Selector(tuple(terms))
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 
-from bmhctl.errors import InvalidError
+from bmhctl.errors import InvalidError, nearest
 from bmhctl.model import Bmc, Fact, HostSpec
 from bmhctl.patterns import pattern
 from bmhctl.policy import known, table, text, wrong_type
@@ -21,8 +20,11 @@ _DNS_NAME = pattern(
     r"(?=.{1,253}\.?$)(?:[A-Za-z0-9_](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?\.?"
 )
 _MAC = pattern(r"(?:[0-9a-f]{2}:){5}(?:[0-9a-f]{2})")
+_ZONE = pattern(r"[A-Za-z0-9._-]{1,15}")
 _BMC_URL = pattern(
-    r"(?:(?P<scheme>[a-z][-a-z0-9+.]*)://)?(?P<authority>[^/?#\s]+)(?P<path>/[^\s?#]*)?(?:\?[^\s#]*)?", re.I
+    r"(?:[a-z][-a-z0-9+.]*://)?(?:\[(?P<ipv6>[^/?#\[\]]+:[^/?#\[\]]*)\]|(?P<name>[^/?#\[\]:]+))(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:/[^?#]*)?(?:\?[^#]*)?",
+    re.I,
 )
 _CREDENTIALS = pattern(r"(?:env:[A-Za-z_][A-Za-z0-9_]*|file:.+|command:.+)", re.S)
 _CONTROL = pattern(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -137,7 +139,7 @@ def is_network_name(value: str) -> bool:
         ip_address(value)
     except ValueError:
         return False
-    return True
+    return "%" not in value or _ZONE.fullmatch(value.partition("%")[2]) is not None
 
 
 def _mac(value: str | None, where: str) -> str | None:
@@ -182,9 +184,7 @@ def _bmc(value: object, where: str) -> Bmc | None:
         return None
     entry = table(value, where)
     for key in entry:
-        if key not in _BMC_KEYS and get_close_matches(
-            key.lower(), ("password", "username", "user", "token", "secret"), 1
-        ):
+        if key not in _BMC_KEYS and nearest(key.lower(), ("password", "username", "user", "token", "secret")):
             raise InvalidError(
                 f"{where}.{key}: an inventory holds no secrets",
                 hint='keep it elsewhere and refer to it: credentials = "env:NAME", "file:PATH" or "command:…"',
@@ -217,14 +217,18 @@ def _bmc(value: object, where: str) -> Bmc | None:
 
 
 def _bmc_address(address: str, where: str) -> str:
-    match = _BMC_URL.fullmatch(address)
     if "@" in address:  # anywhere: a "/" in a password ends what looks like the authority
         raise InvalidError(
             f"{where} holds a user name or a password",
             hint='an inventory holds no secrets: use credentials = "env:NAME"',
             details={"key": where},
         )
-    host = re.sub(r":\d{1,5}$", "", match["authority"]) if match else ""
-    if not match or not is_network_name(host.removeprefix("[").removesuffix("]")):
+    match = _BMC_URL.fullmatch(address) if re.fullmatch("[!-~]*", address) else None
+    if (
+        not match
+        or not is_network_name(match["ipv6"] or match["name"])
+        or not 0 < int(match["port"] or 443) <= 65535
+        or len(address) > 1000
+    ):
         raise wrong_type(where, "a BMC address such as redfish+https://10.0.1.11/redfish/v1/Systems/1", address)
     return address

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 
-from bmhctl.errors import UsageError
+from bmhctl.errors import InvalidError, UsageError
 from bmhctl.frozen import Frozen
 from bmhctl.model import HostSpec
 from bmhctl.patterns import pattern
@@ -15,7 +14,7 @@ from bmhctl.selector import EVERY_HOST, Selector, parse_selector
 MOST_HOSTS = 10_000
 """How many hosts one reservation may hold."""
 
-_COUNTED = pattern(r"(.*?)(?:\s*\*\s*(\d{1,9}))?", re.S)
+_COUNT = pattern(r"[0-9]{1,9}")
 
 
 class Want(Frozen):
@@ -42,9 +41,10 @@ Wants = tuple[Want, ...]
 
 def parse_want(text: str) -> Want:
     """``arch=arm64*2`` is two hosts that fit ``arch=arm64``; without a number one. Raises :class:`UsageError`."""
-    match = _COUNTED.fullmatch(text.strip())
-    selector, count = (match[1], match[2]) if match else (text, None)
-    want = Want(parse_selector(selector), 1 if count is None else int(count))
+    selector, star, count = (part.strip() for part in text.rpartition("*"))
+    if not star or not _COUNT.fullmatch(count):
+        selector, count = text, "1"
+    want = Want(parse_selector(selector), int(count))
     if want.count < 1:
         raise UsageError(f"the want {text!r} asks for no host", hint="such as --want 'arch=arm64*2' --want role=switch")
     return want
@@ -76,7 +76,19 @@ def dump_wants(wants: Sequence[Want]) -> str:
 
 
 def load_wants(text: str) -> Wants:
-    """The wants that :func:`dump_wants` wrote."""
-    return tuple(
-        Want(name=row[0]) if len(row) == 1 else Want(parse_selector(row[0]), row[1]) for row in json.loads(text)
-    )
+    """The wants that :func:`dump_wants` wrote; raises :class:`InvalidError` for any other text."""
+    try:
+        return tuple(_loaded(row) for row in json.loads(text))
+    except (RecursionError, TypeError, ValueError, UsageError) as error:
+        raise InvalidError(
+            f"the inventory holds wants that are none: {text!r}", hint="restore it from a backup"
+        ) from error
+
+
+def _loaded(row: object) -> Want:
+    match row:
+        case [str(name)]:
+            return Want(name=name)
+        case [str(selector), int(count)] if count > 0 and count is not True:
+            return Want(parse_selector(selector), count)
+    raise ValueError("neither a name nor a selector with a count")

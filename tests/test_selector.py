@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -109,12 +108,6 @@ def test_what_can_not_be_read_is_refused_with_an_example(text: str) -> None:
 
     assert refused.value.hint is not None
     assert "arch=arm64" in refused.value.hint
-
-
-@given(st.text(max_size=60))
-def test_any_text_is_a_selector_or_a_usage_error(text: str) -> None:
-    with suppress(UsageError):
-        parse_selector(text)
 
 
 def test_the_empty_selector_is_every_host(tmp_path: Path) -> None:

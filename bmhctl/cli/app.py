@@ -281,6 +281,8 @@ def _open_streams() -> bool:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+    if sys.__stdin__ is None:
+        sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     if sys.__stdout__ is None:
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     if sys.__stderr__ is None:

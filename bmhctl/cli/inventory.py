@@ -277,10 +277,17 @@ def policy_grants(
 
 
 def _read(file: str) -> str:
+    from bmhctl.formats.cargo import MAX_BYTES, decode
+
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"can't read {file}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
+        if file == "-":
+            content = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with Path(file).open("rb") as stream:
+                content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"can't read {file}: {error.strerror}") from error
+    return decode(content, file).replace("\r\n", "\n")
 
 
 def _numbers(facts: dict[str, str | None]) -> dict[str, str | int | None]:

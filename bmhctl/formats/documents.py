@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MAX_DEPTH = 100
 _FREE_ALIASES = 100_000
+_SCALAR_WEIGHT = 64  # so many characters of a text weigh as much as a node
 
 _WORDS: dict[str, bool | None] = {
     form: value
@@ -110,6 +111,8 @@ def _yaml(text: str, origin: str) -> Iterator[tuple[int, object]]:
         raise _invalid(origin, reader.number or 1, " ".join(str(error).split())) from error
     except UnicodeError as error:
         raise _invalid(origin, reader.number or 1, "half of a surrogate pair is no text") from error
+    except (OverflowError, ValueError) as error:  # from PyYAML's own parser, which stands in where there is no libyaml
+        raise _invalid(origin, reader.number or 1, "a number or an escape is out of range") from error
 
 
 class _RefusedError(Exception):
@@ -127,12 +130,13 @@ class _Reader:
     def documents(self, events: Iterable[yaml.Event]) -> Iterator[tuple[int, object]]:
         import yaml
 
-        # A mapping is collected as [key, value, key, value] in `items`; `weight` counts what aliases repeat.
+        # A mapping is collected as [key, value, key, value] in `items`. `written` weighs what the text holds, `weight`
+        # also what its aliases repeat.
         items: list[object] = []
         mapping = False
         stack: list[tuple[list[object], bool, yaml.CollectionStartEvent, int]] = []
         anchors: dict[str, tuple[object, int]] = {}
-        nodes = weight = 0
+        written = weight = 0
         for event in events:
             if isinstance(event, yaml.ScalarEvent):
                 value: object
@@ -144,11 +148,12 @@ class _Reader:
                     value = _plain(event.value)
                 else:
                     value = event.value if event.value or not event.implicit[0] else None
-                nodes += 1
-                weight += 1
+                size = 1 + len(event.value) // _SCALAR_WEIGHT
+                written += size
+                weight += size
                 items.append(value)
                 if event.anchor is not None:
-                    anchors[event.anchor] = (value, 1)
+                    anchors[event.anchor] = (value, size)
             elif isinstance(event, yaml.CollectionStartEvent):
                 if mapping and not len(items) & 1:
                     raise _RefusedError(event, "a key of a mapping must be a text")
@@ -157,7 +162,7 @@ class _Reader:
                 if event.tag is not None and event.tag not in _TREE_TAGS:
                     raise _RefusedError(event, f"the tag {event.tag!r:.80} is not known here")
                 stack.append((items, mapping, event, weight))
-                nodes += 1
+                written += 1
                 weight += 1
                 items, mapping = [], isinstance(event, yaml.MappingStartEvent)
             elif isinstance(event, yaml.CollectionEndEvent):
@@ -174,7 +179,7 @@ class _Reader:
                 if mapping and not len(items) & 1 and not isinstance(value, str):
                     raise _RefusedError(event, "a key of a mapping must be a text")
                 weight += size
-                if weight - nodes > _FREE_ALIASES + 10 * nodes:
+                if weight - written > _FREE_ALIASES + 10 * written:
                     raise _RefusedError(event, "aliases multiply this text more than tenfold")
                 items.append(value)
             elif isinstance(event, yaml.DocumentStartEvent):

@@ -17,7 +17,7 @@ from bmhctl.model import Cargo
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 """What the files of a folder end with that are read; others are left alone."""
 
-_TOML = re.compile(r"(?:\s|#[^\n]*\n)*(?:\[[^\[\]{},:\n]+\]\s*(?:#|\n|\Z)|[\w.-]+\s*=)")
+_TOML = re.compile(r"(?:\s++|#[^\n]*+\n)*+(?:\[[^\[\]{},:\n]++\][ \t\r]*+(?:#|\n|\Z)|[\w.-]++\s*+=)")
 
 
 def read_paths(paths: Sequence[str | Path], stdin: BinaryIO, now: datetime) -> Cargo:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from bmhctl.errors import InvalidError, UsageError
+from bmhctl.errors import InvalidError, UsageError, brief
 from bmhctl.formats.cargo import combine, decode
 from bmhctl.model import Arrival, Cargo, Host, Mark, Reservation, State
 from bmhctl.policy import POLICY_KEYS, known, parse_policy, table, text, wrong_type
 from bmhctl.spec import check_name, dump_spec, parse_spec
+from bmhctl.tomltext import load
 from bmhctl.units import format_duration, parse_duration
 
 _VERSION = 1
@@ -104,13 +105,10 @@ def read_inventory(text: str | bytes, origin: str, now: datetime) -> Cargo:
 
 def unpack_inventory(text: str | bytes, origin: str, now: datetime) -> Cargo:
     """As :func:`read_inventory`, for a text that is one of several: what spans them is not looked at yet."""
-    import tomllib
-
     import tomli_w
 
-    content = decode(text, origin)
+    document = load(decode(text, origin), origin)
     try:
-        document = tomllib.loads(content)
         known(document, _KEYS, "")
         _check_export(document)
         parse_policy(document)
@@ -127,10 +125,6 @@ def unpack_inventory(text: str | bytes, origin: str, now: datetime) -> Cargo:
     except InvalidError as error:
         details = {"file": origin, "field": error.details.get("key", "")}
         raise InvalidError(f"{origin}: {error.message}", hint=error.hint, details=details) from error
-    except RecursionError as error:
-        raise InvalidError(f"{origin}: nested too deep", details={"file": origin}) from error
-    except ValueError as error:  # broken TOML, a number of thousands of digits
-        raise InvalidError(f"{origin}: {error}", details={"file": origin}) from error
 
 
 def _check_export(document: Mapping[str, object]) -> None:
@@ -139,7 +133,7 @@ def _check_export(document: Mapping[str, object]) -> None:
     version = export.get("version", _VERSION)
     if version != _VERSION or isinstance(version, bool):
         raise InvalidError(
-            f"export.version is {version!r:.60}, and this bmhctl reads version {_VERSION}",
+            f"export.version is {brief(version)}, and this bmhctl reads version {_VERSION}",
             hint="update bmhctl",
             details={"key": "export.version"},
         )

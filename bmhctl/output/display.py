@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import TextIO
@@ -105,7 +106,7 @@ def encodable(text: str, stream: TextIO) -> str:
 
 def _width(environ: Mapping[str, str], stream: TextIO) -> int:
     columns = environ.get("COLUMNS", "")
-    if columns.isascii() and columns.isdigit() and int(columns) > 0:
+    if re.fullmatch("[1-9][0-9]{0,4}", columns):
         return int(columns)
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80

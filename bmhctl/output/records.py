@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
-from bmhctl.errors import BmhctlError, UsageError
+from bmhctl.errors import BmhctlError, UsageError, nearest
 from bmhctl.frozen import Frozen, replace
 from bmhctl.model import CheckResult, Event, Host, Mark, Reservation, State
 from bmhctl.output.text import Json, flatten, iso, jsonable
@@ -177,10 +177,8 @@ def check_fields(fields: Iterable[str], known: tuple[str, ...]) -> None:
     """An unknown field is a :class:`UsageError` that names the nearest one and all."""
     for name in fields:
         if name not in known:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
+            near = nearest(name, known)
+            hint = f"did you mean {near}? " if near else ""
             raise UsageError(
                 f"there is no field {name!r}",
                 hint=f"{hint}known: {', '.join(known)}",

@@ -48,13 +48,18 @@ def endpoint(bmc: Bmc) -> Endpoint:
     ``redfish+https://host/redfish/v1/Systems/1``, ``redfish-virtualmedia://…``, ``idrac-redfish://…``, or a plain
     ``http(s)://host:port`` with a system id. Raises :class:`BmcError` for one that speaks no Redfish.
     """
-    parts = urlsplit(bmc.address)
+    try:
+        parts = urlsplit(bmc.address)
+    except ValueError as error:  # from before such an address was refused
+        raise BmcError(f"its BMC address {bmc.address} is none: {error}", hint="bmhctl set HOST --bmc …") from None
     kind, _, transport = parts.scheme.partition("+")
     if kind in ("http", "https"):
         transport = kind
     elif kind in _REDFISH:
         transport = transport or "https"
     else:
+        transport = ""
+    if transport not in ("http", "https"):
         raise BmcError(
             f"its BMC address {bmc.address} speaks no Redfish",
             hint="for ipmi:// declare a check of kind command that calls ipmitool; see examples/lab/ipmi-power.sh",
@@ -240,12 +245,12 @@ class Controller:
             value = report.get(name)
             if isinstance(value, str) and (line := "".join(filter(str.isprintable, value)).strip()):
                 found[key] = line[:200]
-        memory = _part(report, "MemorySummary").get("TotalSystemMemoryGiB")
-        if isinstance(memory, int | float) and memory >= 1:
-            found["memory"] = f"{int(memory)}GiB"
+        memory = _whole(_part(report, "MemorySummary").get("TotalSystemMemoryGiB"))
+        if memory is not None:
+            found["memory"] = f"{memory}GiB"
         processors = _part(report, "ProcessorSummary")
-        counts = (processors.get(name) for name in ("LogicalProcessorCount", "CoreCount", "Count"))
-        cpus = next((count for count in counts if isinstance(count, int) and count > 0), None)
+        counts = (_whole(processors.get(name)) for name in ("LogicalProcessorCount", "CoreCount", "Count"))
+        cpus = next((count for count in counts if count is not None), None)
         if cpus is not None:
             found["cpus"] = cpus
         found["health"] = self.health()
@@ -264,7 +269,8 @@ class Controller:
         )
 
     def _only_system(self, root: Any) -> str:
-        members: tuple[str, ...] = self._asked(lambda: root.get_system_collection().members_identities)
+        identities: tuple[str, ...] = self._asked(lambda: root.get_system_collection().members_identities)
+        members = ["".join(filter(str.isprintable, identity)) for identity in identities]
         if len(members) == 1:
             return members[0]
         known = ", ".join(member.rsplit("/", 1)[-1] for member in members[:5])
@@ -297,7 +303,7 @@ class Controller:
             raise self._unreachable(str(error)) from None
         except sushy.exceptions.ResourceNotFoundError:
             raise BmcError(f"its BMC at {where} {missing}") from None
-        except (JSONDecodeError, AttributeError, TypeError, KeyError) as error:
+        except (JSONDecodeError, RecursionError, OverflowError, AttributeError, TypeError, KeyError) as error:
             raise BmcError(f"what answers at {where} is no Redfish service ({type(error).__name__})") from None
         except (sushy.exceptions.SushyError, OSError, ValueError) as error:
             raise BmcError(f"its BMC at {where} refuses: {' '.join(str(error).split())[:200]}") from None
@@ -326,3 +332,9 @@ class Controller:
 def _part(report: dict[str, Any], name: str) -> dict[str, Any]:
     found = report.get(name)
     return found if isinstance(found, dict) else {}
+
+
+def _whole(value: object) -> int | None:
+    """A number as a whole one, if it can be how many there are of something."""
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    return int(number) if 1 <= number < 2**31 else None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from bmhctl.errors import InvalidError
+from bmhctl.errors import InvalidError, brief
 from bmhctl.frozen import Frozen
 from bmhctl.model import HostSpec
 from bmhctl.policy import POLICY_KEYS, Policy, known, parse_policy, table
 from bmhctl.spec import check_name, duplicates, parse_spec
 from bmhctl.stores.tomlfile import DeclarationFile as DeclarationFile
 from bmhctl.stores.tomlfile import Fingerprint as Fingerprint
+from bmhctl.tomltext import broken, load, position
 
 _DEPTH = 5  # no mistake is named deeper than hosts.node01.labels.arch
 
@@ -36,14 +36,11 @@ def parse_declaration(data: bytes, name: str, fingerprint: Fingerprint | None = 
     ``name:line:``, or ``name:`` when the line is not certain, when it is no inventory.
     """
     text = _decoded(data, name)
+    document = load(text, name)
     try:
-        document = _parsed(text, name)
-        try:
-            hosts, policy = _judged(document)
-        except InvalidError as error:
-            raise _located(error, text, name) from error
-    except RecursionError as error:
-        raise InvalidError(f"{name}: its values are nested too deeply", details={"file": name}) from error
+        hosts, policy = _judged(document)
+    except InvalidError as error:
+        raise _located(error, text, name) from error
     return Declaration(
         hosts=hosts,
         policy_text=_policy_text(document),
@@ -58,7 +55,7 @@ def _decoded(data: bytes, name: str) -> str:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line_start = data.rfind(b"\n", 0, error.start) + 1
-        raise _at(
+        raise broken(
             f"byte 0x{data[error.start]:02x} is not UTF-8",
             name,
             data.count(b"\n", 0, error.start) + 1,
@@ -66,37 +63,10 @@ def _decoded(data: bytes, name: str) -> str:
             hint="save the file as UTF-8",
         ) from error
     if text.startswith("\ufeff"):
-        raise _at("begins with a byte order mark", name, 1, 1, hint="save the file as UTF-8 without BOM")
+        raise broken("begins with a byte order mark", name, 1, 1, hint="save the file as UTF-8 without BOM")
     if "\0" in text:
-        raise _at("a NUL byte", name, *_position(text, text.index("\0")), hint="this looks like no text file")
+        raise broken("a NUL byte", name, *position(text, text.index("\0")), hint="this looks like no text file")
     return text
-
-
-def _parsed(text: str, name: str) -> Mapping[str, object]:
-    import tomllib
-
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        match = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error), re.S)
-        if not match:
-            raise InvalidError(f"{name}: {error}", details={"file": name}) from error
-        said, line, column = match.groups()
-        if said.startswith("Cannot declare ("):
-            said = ".".join(re.findall(r"'([^']*)'", said)) + " is declared twice"
-        at = (int(line), int(column)) if line else _position(text, len(text))
-        raise _at(said, name, *at) from error
-    except ValueError as error:  # such as a number of more digits than Python reads
-        raise InvalidError(f"{name}: {error}", details={"file": name}) from error
-
-
-def _position(text: str, offset: int) -> tuple[int, int]:
-    return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
-
-
-def _at(said: str, name: str, line: int, column: int, hint: str | None = None) -> InvalidError:
-    details = {"file": name, "line": line, "column": column}
-    return InvalidError(f"{name}:{line}:{column}: {said}", hint=hint, details=details)
 
 
 def _judged(document: Mapping[str, object]) -> tuple[tuple[HostSpec, ...], Policy]:
@@ -119,7 +89,7 @@ def _host(name: str, entry: object) -> HostSpec:
         raise InvalidError(f"hosts: {error.message}", hint=error.hint, details={"key": key}) from error
     if not isinstance(entry, Mapping):
         raise InvalidError(
-            f"{key} must be a table, not {entry!r:.60}",
+            f"{key} must be a table, not {brief(entry)}",
             hint="a host is a header such as [hosts.node01] with its keys below",
             details={"key": key},
         )
@@ -154,4 +124,4 @@ def _line_of(text: str, key: object, message: str) -> int | None:
         key = max((dotted for dotted in paths if message.startswith((f"{dotted} ", f"{dotted}:"))), key=len, default="")
     meant = paths.get(key, set())
     starts = [node.parts[-1][0] for node in nodes if node.path in meant]
-    return _position(text, starts[0])[0] if starts and len(meant) == 1 else None
+    return position(text, starts[0])[0] if starts and len(meant) == 1 else None

@@ -418,7 +418,8 @@ class Store:
 
     def ticket(self, ticket_id: int) -> Ticket | None:
         """The ticket with this id."""
-        return self._one(f"{_TICKET_SELECT} WHERE id = ?", [ticket_id], to_ticket)
+        known = 0 < ticket_id < 2**63  # a larger number is no database's
+        return self._one(f"{_TICKET_SELECT} WHERE id = ?", [ticket_id], to_ticket) if known else None
 
     def add_ticket(self, ticket: Ticket) -> Ticket:
         """Saves a new ticket at the end of the queue; the result has its id."""

@@ -55,7 +55,7 @@ class Fingerprint(Frozen):
     @classmethod
     def from_text(cls, text: str) -> Fingerprint | None:
         """The fingerprint that a text stands for; None, which is like no file, when it stands for none."""
-        match = re.fullmatch(r"(\d+) (\d+) (-?\d+) (-?\d+) ([01]) ([0-9a-f]{64})", text, re.ASCII)
+        match = re.fullmatch(r"(\d{1,20}) (\d{1,20}) (-?\d{1,20}) (-?\d{1,20}) ([01]) ([0-9a-f]{64})", text, re.ASCII)
         if not match:
             return None
         inode, size, mtime_ns, ctime_ns, settled = map(int, match.groups()[:5])

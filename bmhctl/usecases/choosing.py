@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from bmhctl.errors import NotFoundError, UsageError
+from bmhctl.errors import NotFoundError, UsageError, nearest
 from bmhctl.frozen import Frozen, replace
 from bmhctl.model import Host, State
 from bmhctl.patterns import pattern
@@ -18,8 +18,11 @@ MOST_NAMES = 100_000
 
 _FEW = 100  # hosts that are locked one by one: for more, whoever changes them takes a turn alone
 
-_FOLDED = pattern(r"[a-z0-9-]*(?:\[[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*\][a-z0-9-]*)+")
+_FOLDED = pattern(r"[a-z0-9-]*+(?:\[[0-9]++(?:-[0-9]++)?(?:,[0-9]++(?:-[0-9]++)?)*+\][a-z0-9-]*+)++")
+_GROUP = pattern(r"\[([^\]]*)\]")
 _RANGE = pattern(r"([0-9]+)(?:-([0-9]+))?")
+_LONGEST = 63  # characters of a name
+_HINTS = 5  # for more names that are missing nobody reads what they may have meant
 _PATTERN = pattern(r"[a-z0-9*?-]+")
 
 
@@ -41,23 +44,21 @@ def unfold(names: Sequence[str]) -> list[str]:
     ``node[01-03]`` is node01, node02, node03. Raises :class:`UsageError` for a broken or a huge range.
     """
     found: dict[str, None] = {}
+    size = 0
     for name in names:
         if "://" in name:  # not to be quoted: it may hold a password
             raise UsageError("a URL stands where the name of a host belongs", hint="name an inventory with -i URL")
         if "[" not in name and "]" not in name:
             found[name] = None
             continue
-        if not _FOLDED.fullmatch(name):
-            raise UsageError(
-                f"{name!r} is no range of hosts", hint="write it like node[01-20] or rack[1-2]-node[1,3,5]"
-            )
-        if _size(name) > MOST_NAMES:
-            raise UsageError(f"{name!r} stands for more than {MOST_NAMES} hosts")
+        size += _size(name)
+        if size > MOST_NAMES:
+            raise UsageError(f"{name!r} stands for too many hosts", hint=f"one command names at most {MOST_NAMES}")
         from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetParseError
 
         try:
             found.update(dict.fromkeys(NodeSet(name, resolver=RESOLVER_NOGROUP)))
-        except NodeSetParseError as error:
+        except (NodeSetParseError, AssertionError) as error:  # the latter for numbers of digits within and behind []
             raise UsageError(f"{name!r} is no range of hosts: {error}") from error
     return list(found)
 
@@ -69,10 +70,16 @@ def exact_names(choice: Choice) -> tuple[str, ...]:
 
 
 def _size(name: str) -> int:
-    size = 1
-    for group in re.findall(r"\[([^\]]*)\]", name):
-        spans = [(int(first), int(last or first)) for first, last in _RANGE.findall(group)]
-        size *= max(1, sum(abs(last - first) + 1 for first, last in spans))
+    """How many names a folded range stands for; looked at before anything is made of it."""
+    if not _FOLDED.fullmatch(name):
+        raise UsageError(f"{name!r} is no range of hosts", hint="write it like node[01-20] or rack[1-2]-node[1,3,5]")
+    size, length = 1, len(_GROUP.sub("", name))
+    for group in _GROUP.findall(name):
+        spans = [(first, last or first) for first, last in _RANGE.findall(group)]
+        length += max(len(number) for span in spans for number in span)
+        if length > _LONGEST:
+            raise UsageError(f"{name!r} stands for names of more than {_LONGEST} characters")
+        size *= sum(abs(int(last) - int(first)) + 1 for first, last in spans)
     return size
 
 
@@ -90,16 +97,16 @@ def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError
     if not choice.names:
         return list(ctx.store.hosts(query)), []
     names = unfold(choice.names)
-    exact = [name for name in names if "*" not in name and "?" not in name]
+    exact = dict.fromkeys(name for name in names if "*" not in name and "?" not in name)
     hosts: dict[str, Host] = {}
     known = {host.name: host for host in ctx.store.hosts(HostQuery(names=tuple(exact)))} if exact else {}
-    missing = []
+    missing: list[NotFoundError] = []
     narrow = bool(choice.selector.terms or choice.states)
     for name in names:
         if name in known:
             hosts[name] = known[name]
         elif name in exact:
-            missing.append(not_found(ctx, name))
+            missing.append(not_found(ctx, name, look_around=len(missing) < _HINTS))
         else:
             found = list(_matching(ctx, name))
             hosts.update((host.name, host) for host in found)
@@ -113,21 +120,20 @@ def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError
 
 
 def _matching(ctx: Context, pattern: str) -> Iterator[Host]:
-    if not _PATTERN.fullmatch(pattern):
+    pattern = re.sub(r"\*+", "*", pattern)
+    if not _PATTERN.fullmatch(pattern) or len(pattern.replace("*", "")) > _LONGEST:
         return iter(())
     return ctx.store.hosts(HostQuery(patterns=(pattern,)))
 
 
-def not_found(ctx: Context, name: str) -> NotFoundError:
-    """The error for a name that no host bears, with the nearest name there is."""
-    from difflib import get_close_matches
-
+def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundError:
+    """The error for a name that no host bears, with the nearest name there is if that is to be looked for."""
     if "*" in name or "?" in name or "[" in name:
         return NotFoundError(
             "names no host", host=name, hint="this command takes one exact name; bmhctl list shows all"
         )
-    near = get_close_matches(name, ctx.store.names(), n=1)
-    hint = f"did you mean {near[0]}?" if near else "bmhctl list shows all hosts"
+    near = nearest(name, ctx.store.names()) if look_around else None
+    hint = f"did you mean {near}?" if near else "bmhctl list shows all hosts"
     return NotFoundError("there is no such host", host=name, hint=hint)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.model import HostSpec
 from bmhctl.policy import POLICY_KEYS, Policy, known, parse_policy
 from bmhctl.results import Document, Done, Outcome, Plan, Script
 from bmhctl.stores import is_on_server
+from bmhctl.tomltext import load
 from bmhctl.units import plural
 from bmhctl.usecases.choosing import Choice, choose
 from bmhctl.usecases.context import Context
@@ -65,14 +64,7 @@ def role_grants(ctx: Context, prefix: str | None) -> Script:
 
 
 def _parsed(text: str, name: str) -> Policy:
-    import tomllib
-
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        said = re.sub(r" \(at line (\d+), column (\d+)\)$", "", str(error))
-        at = re.search(r"at line (\d+), column (\d+)", str(error))
-        raise InvalidError(f"{name}:{f'{at[1]}:{at[2]}:' if at else ''} {said}") from error
+    document = load(text, name)
     try:
         known(document, POLICY_KEYS, "")
         return parse_policy(document)

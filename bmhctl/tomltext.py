@@ -1,0 +1,64 @@
+"""TOML text as plain values, or one error that says where it is broken; fit for text that nobody has looked at."""
+
+from __future__ import annotations
+
+import re
+
+from bmhctl.errors import InvalidError
+
+MOST_PARTS = 64
+"""How many parts a dotted key may have: ``tomllib`` takes time and memory that grow with the square of them."""
+
+_PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*+')"""
+_DOT = r"[ \t]*+\.[ \t]*+"
+_TOKEN = re.compile(
+    # Texts and comments are passed over whole, so that no dot in them counts; a text without its end takes the rest.
+    rf'(?P<long>{_PART}(?:{_DOT}{_PART}){{{MOST_PARTS}}})|"""(?:[^"\\]++|\\.|"(?!""))*+"{{0,5}}'
+    r"""|'''(?:[^']++|'(?!''))*+'{0,5}|"(?:[^"\\\n]++|\\.)*+"?|'[^'\n]*+'?|#[^\n]*+|[A-Za-z0-9_-]++""",
+    re.S,
+)
+
+
+def load(text: str, name: str) -> dict[str, object]:
+    """The tables of a TOML text; ``name`` is the file's name in messages.
+
+    Raises :class:`InvalidError` whose message begins with ``name:line:column:``, or with ``name:`` when the place is
+    not known: for what is no TOML, and for what no inventory needs, such as nesting and numbers without end.
+    """
+    import tomllib
+
+    _refuse_long_keys(text, name)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        match = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error), re.S)
+        if not match:
+            raise InvalidError(f"{name}: {error}", details={"file": name}) from error
+        said, line, column = match.groups()
+        if said.startswith("Cannot declare ("):
+            said = ".".join(re.findall(r"'([^']*)'", said)) + " is declared twice"
+        at = (int(line), int(column)) if line else position(text, len(text))
+        raise broken(said, name, *at) from error
+    except RecursionError as error:
+        raise InvalidError(f"{name}: its values are nested too deeply", details={"file": name}) from error
+    except ValueError as error:  # such as a number of more digits than Python reads
+        raise InvalidError(f"{name}: {error}", details={"file": name}) from error
+
+
+def _refuse_long_keys(text: str, name: str) -> None:
+    if all(line.count(".") < MOST_PARTS for line in text.split("\n")):  # no key goes on in another line
+        return
+    for token in _TOKEN.finditer(text):
+        if token["long"]:
+            raise broken(f"a key of more than {MOST_PARTS} parts", name, *position(text, token.start()))
+
+
+def position(text: str, offset: int) -> tuple[int, int]:
+    """Line and column of an offset, both from 1."""
+    return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+
+
+def broken(said: str, name: str, line: int, column: int, hint: str | None = None) -> InvalidError:
+    """The error for what is wrong at one place of a file."""
+    details = {"file": name, "line": line, "column": column}
+    return InvalidError(f"{name}:{line}:{column}: {said}", hint=hint, details=details)

@@ -1,0 +1,175 @@
+"""Lines that are made to break the parsers of what people type: texts that backtrack, numbers without end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+LONG = 120_000  # about the longest argument that a kernel passes
+DEEP = 100_000  # far deeper than any recursion
+
+Made = Callable[[], str | bytes]
+
+
+def _repeats(*units: str, times: int = LONG) -> dict[str, Made]:
+    return {f"{unit!r} {times} times": lambda unit=unit: unit * times for unit in units}
+
+
+STRANGE: dict[str, Made] = {
+    "nothing": lambda: "",
+    "NUL": lambda: "a\0b",
+    "a surrogate": lambda: "a\ud800b",
+    "a byte that was none": lambda: "a\udcffb",
+    "a byte order mark": lambda: "\ufeffa=b",
+    "carriage returns": lambda: "a=b\r\rc=d\r\n",
+    "other line ends": lambda: "a\u2028b\x85c\x0bd\x0ce",
+    "other digits": lambda: "\u0663\u0664h",
+    "other spaces": lambda: "\u3000a\u00a0=\u2003b",
+    "bidi": lambda: "\u202ea=b\u2066",
+    "escapes": lambda: "\x1b[31m\x1b]0;x\x07",
+    "another plane": lambda: "\U0001f600" * 1000,
+    "combining": lambda: "a" + "\u0301" * LONG,
+    "no character": lambda: "\uffff\U0010ffff",
+}
+
+DIGITS: dict[str, Made] = {
+    "a number of 5,000 digits": lambda: "9" * 5000,
+    "a number of 100,000 digits": lambda: "9" * LONG,
+    "zeroes": lambda: "0" * LONG,
+    "an infinite number": lambda: "1e999",
+    "no number": lambda: "nan",
+}
+
+TYPED: dict[str, dict[str, Made]] = {
+    "durations": {
+        **_repeats("9", "1d", "1s", " ", "9d9h"),
+        "a number of 5,000 digits": lambda: "9" * 5000 + "d",
+        "blank before the end": lambda: "1h" + " " * LONG + "x",
+        "in the wrong order": lambda: "1s1m1h1d",
+    },
+    "sizes": {
+        **_repeats("9", " ", "9.", "G"),
+        "5,000 digits": lambda: "9" * 5000 + "GiB",
+        "5,000 digits behind the point": lambda: "1." + "9" * 5000,
+        "blanks": lambda: "1" + " " * LONG + "GiB",
+        "exa": lambda: "99999999999999999999.999999999EiB",
+    },
+    "selectors": {
+        **_repeats("a", "a,", "a ", " ", "a=", "!", "(", "a in (a),", "a/", "a.", "-", ",", "a=b\t"),
+        "blanks before nothing": lambda: "a" + " " * LONG + ";",
+        "blanks after !": lambda: "!" + " " * LONG + ";",
+        "blanks around =": lambda: "a" + " " * (LONG // 2) + "=" + " " * (LONG // 2) + ";",
+        "a set without its end": lambda: "a in (" + "a," * (LONG // 2),
+        "a set of blanks": lambda: "a in (" + " " * LONG + ")",
+        "a large set": lambda: "a in (" + ",".join(map(str, range(20_000))) + ")",
+        "nested brackets": lambda: "a in " + "(" * DEEP + ")" * DEEP,
+        "many terms": lambda: ",".join(f"a{n}!=b" for n in range(10_000)),
+        "5,000 digits": lambda: "a>=" + "9" * 5000,
+        "keys with almost a prefix": lambda: ("a" * 250 + "/") * 400,
+    },
+    "wants": {
+        **_repeats("*", " * ", "a*", "1", " ", "*1"),
+        "blanks before a star": lambda: "a" + " " * LONG + "*2x",
+        "blanks after a star": lambda: "a*" + " " * LONG + "x",
+        "5,000 digits": lambda: "a*" + "9" * 5000,
+        "none": lambda: "a*0",
+        "other digits": lambda: "a*\u0663",
+    },
+    "wants that are kept": {
+        **_repeats("[", "{", '[["a",', "1", " ", times=DEEP),
+        "no list": lambda: '{"a": 1}',
+        "no rows": lambda: "[1, 2]",
+        "empty rows": lambda: "[[]]",
+        "a number for a name": lambda: "[[1]]",
+        "a text for a number": lambda: '[["a", "b"]]',
+        "a boolean for a number": lambda: '[["a", true]]',
+        "a fraction": lambda: '[["a", 1.5]]',
+        "less than none": lambda: '[["a", -1]]',
+        "no selector": lambda: '[["=", 1]]',
+        "infinite": lambda: '[["a", 1e999]]',
+        "not a number": lambda: '[["a", NaN]]',
+        "5,000 digits": lambda: '[["a", ' + "9" * 5000 + "]]",
+        "half a pair": lambda: '[["\\ud800"]]',
+        "another name": lambda: '[["Not A Name"]]',
+        "more than a row has": lambda: '[["a", 1, 2]]',
+    },
+    "ranges": {
+        **_repeats("[", "]", "[1]", "a", "[1-2]", "[1,", "1-", "[1-2]a"),
+        "a huge range": lambda: "node[0-999999999]",
+        "a range of 5,000 digits": lambda: f"node[0-{'9' * 5000}]",
+        "a range that is padded to 100,000 digits": lambda: f"node[{'0' * LONG}-{'0' * (LONG - 5)}50000]",
+        "a product": lambda: "[1-2]" * 17,
+        "a product below the limit": lambda: "n" + "[1-2]" * 16,
+        "a product of ones": lambda: "n" + "[1]" * 16,
+        "many ranges": lambda: " ".join(f"n{n}-[0-99999]" for n in range(2000)),
+        "many axes": lambda: "n" + "[1]-" * 5000 + "x",
+        "the same again and again": lambda: "n[" + ",".join(["1-9"] * 10_000) + "]",
+        "backwards": lambda: "node[9-1]",
+        "digits behind a range": lambda: "[1-3]9999999999",
+        "mixed widths": lambda: "node[1-010]",
+        "nested brackets": lambda: "node" + "[" * DEEP + "1" + "]" * DEEP,
+        "operators of another tool": lambda: "node[1-3]!node2 @all node[1-9]^node1 node[1-9]&node2",
+        "steps of another tool": lambda: "node[0-100/7]",
+        "without end": lambda: "node[1-]",
+    },
+    "times": {
+        **_repeats("9", "-", "2026-", "T"),
+        "the first day": lambda: "0001-01-01",
+        "the last moment": lambda: "9999-12-31T23:59:59.999999-23:59",
+        "no such day": lambda: "2026-02-30",
+        "a week": lambda: "2026-W53-7",
+        "5,000 digits": lambda: "9" * 5000 + "d",
+        "another zone": lambda: "2026-12-24T18:00+99:99",
+        "midnight at the end": lambda: "2026-12-24T24:00",
+        "a century": lambda: "36500d",
+    },
+    "lists of options": _repeats("a=", "=", ",", "a-", "a,", "- "),
+    "BMC addresses": {
+        **_repeats("a", "a.", "a:", "/", ":", "[", "%", "%41", "http://", "a-", "?", "\u2460"),
+        "a user": lambda: "https://root:calvin@10.0.0.1/",
+        "a user without a password": lambda: "https://root@10.0.0.1/",
+        "a user behind a slash": lambda: "https://10.0.0.1/@10.0.0.2",
+        "a user that is escaped": lambda: "https://root%40x:y%40z/",
+        "a zone": lambda: "https://[fe80::1%eth0]/",
+        "a zone that steers": lambda: "https://[fe80::1%\x1b[31m]/",
+        "a zone that lies": lambda: "https://[fe80::1%25.example.com]:443/",
+        "a zone without brackets": lambda: "https://fe80::1%eth0",
+        "port 0": lambda: "https://10.0.0.1:0/",
+        "port 99999": lambda: "https://10.0.0.1:99999/",
+        "a port of 5,000 digits": lambda: f"https://10.0.0.1:{'9' * 5000}/",
+        "a port in other digits": lambda: "https://10.0.0.1:\u0664\u0664\u0663/",
+        "no port": lambda: "https://10.0.0.1:/",
+        "IPv6 without brackets": lambda: "https://fd00::1:443/",
+        "IPv6 without an end": lambda: "https://[fd00::1/",
+        "IPv6 without a beginning": lambda: "https://fd00::1]/",
+        "IPv4 in brackets": lambda: "https://[10.0.0.1]/",
+        "a name in brackets": lambda: "https://[bmc.lab]/",
+        "brackets around a port": lambda: "https://10.0.0.1[:443]/",
+        "a future address": lambda: "https://[v1.x]/",
+        "a host of other letters": lambda: "https://b\u00fccher.example/",
+        "a host that becomes another": lambda: "https://example\u2100.com/",
+        "full-width digits": lambda: "https://\uff11\uff10.0.0.1/",
+        "a dotless host": lambda: "https://2130706433/",
+        "a tab in the scheme": lambda: "ht\ttps://10.0.0.1",
+        "a scheme of blanks": lambda: " https://10.0.0.1",
+        "a path that climbs": lambda: "https://10.0.0.1/redfish/v1/Systems/../../../etc",
+        "escapes in the path": lambda: "https://10.0.0.1/redfish/v1/Systems/%00%0d%0a",
+        "a backslash": lambda: "https://10.0.0.1\\@10.0.0.2/",
+        "no host": lambda: "https:///redfish/v1/Systems/1",
+        "no scheme": lambda: "://10.0.0.1",
+        "a query": lambda: "https://10.0.0.1?x#y",
+    },
+    "facts of a host": {
+        **_repeats("a.", "a", "1.", ":", "fd00::", "-", "a-", "_.", "10.0.0."),
+        "a zone": lambda: "fe80::1%eth0",
+        "a zone that steers": lambda: "fe80::1%\x1b[31m",
+        "a zone with a line": lambda: "fe80::1%a\nb",
+        "a number": lambda: "2130706433",
+        "leading zeroes": lambda: "010.0.0.1",
+        "other digits": lambda: "\u0661\u0660.0.0.1",
+    },
+    "fingerprints": {
+        **_repeats("1 ", "9", "-"),
+        "5,000 digits": lambda: f"{'9' * 5000} 1 1 1 1 {'a' * 64}",
+        "less than zero": lambda: f"1 1 {'-' + '9' * 5000} 1 1 {'a' * 64}",
+    },
+}

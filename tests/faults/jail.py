@@ -1,0 +1,67 @@
+"""Gives a parser all of its hostile texts, in a process with a bounded memory and a bounded time.
+
+`python -m tests.faults.jail PARSER` prints a line of JSON before and after each text, so that who reads them knows
+which text it was that ended the process.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Iterator
+
+from tests.faults.hostile import DIGITS, STRANGE, TYPED, Made
+from tests.faults.hostile_files import JSON, TOML, YAML
+from tests.faults.parsers import PARSERS, Tally
+
+MEMORY = 2 * 2**30
+"""How much memory the process may take, in bytes."""
+
+SECONDS = 60
+"""How much time of a processor it may take for all of its texts."""
+
+_FILES: dict[str, dict[str, dict[str, Made]]] = {
+    "declarations": {"TOML": TOML},
+    "edits of declarations": {"TOML": TOML},
+    "policies": {"TOML": TOML},
+    "exports": {"TOML": TOML},
+    "manifests in YAML": {"YAML": YAML, "JSON": JSON},
+    "manifests in YAML without libyaml": {"YAML": YAML},
+    "manifests in JSON": {"JSON": JSON},
+    "imports of any kind": {"TOML": TOML, "YAML": YAML, "JSON": JSON},
+}
+
+
+def texts(name: str) -> dict[str, Made]:
+    """All the hostile texts of a parser, each made only when it is wanted."""
+    kinds = _FILES.get(name) or {"any": STRANGE, "numbers": DIGITS, "its own": TYPED[name]}
+    return {f"{kind}: {title}": make for kind, made in kinds.items() for title, make in made.items()}
+
+
+def judged(name: str) -> Iterator[dict[str, object]]:
+    """What becomes of each text: first its title alone, then the same with what the parser did."""
+    parser = PARSERS[name]
+    for title, make in texts(name).items():
+        yield {"text": title}
+        text = make()
+        if parser.of_files and isinstance(text, str):
+            text = text.encode("utf-8", "surrogatepass")
+        tally = Tally()
+        fault = None
+        try:
+            tally.judge(parser, text)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a fault to report
+            fault = f"{type(error).__name__}: {error!s:.200}"
+        yield {"text": title, "refused": tally.refusals, "fault": fault}
+
+
+def main() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    for row in judged(sys.argv[1]):
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""Every parser of the package behind one door: a text goes in, a value or a refusal with its exit status comes out.
+
+Each reading also checks what it can of the value: what is written from it must read back as the same.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest import mock
+from urllib.parse import urlsplit
+
+import yaml
+
+from bmhctl.cli.options import field_list, moment, pairs
+from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, UsageError
+from bmhctl.formats import read_paths
+from bmhctl.formats.inventory import dump_inventory, read_inventory
+from bmhctl.formats.metal3 import read_manifests
+from bmhctl.model import Cargo, HostSpec
+from bmhctl.probes.bmc import BmcError, endpoint
+from bmhctl.selector import canonical, parse_selector
+from bmhctl.spec import dump_spec, parse_spec
+from bmhctl.stores import open_store
+from bmhctl.stores.declaration import Fingerprint, parse_declaration
+from bmhctl.stores.edit import Add, Remove, Rename, Replace, edited
+from bmhctl.units import format_duration, parse_duration, quantity
+from bmhctl.usecases import homes
+from bmhctl.usecases.choosing import MOST_NAMES, Choice, unfold
+from bmhctl.usecases.context import Context
+from bmhctl.usecases.policies import check_policy
+from bmhctl.wants import dump_wants, load_wants, parse_want
+
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+SPEC = HostSpec("fuzz", address="10.0.0.9", labels={"a": "b"}, hardware={"cpus": 1}, note="x")
+
+
+@dataclass(frozen=True)
+class Parser:
+    """One parser: how it reads a text, and as what it may refuse one; ``of_files``: it takes bytes."""
+
+    read: Callable[[Any], object]
+    refusals: tuple[type[BmhctlError], ...]
+    of_files: bool = False
+
+
+@dataclass
+class Tally:
+    """What became of the texts that a parser was given."""
+
+    tries: int = 0
+    refusals: int = 0
+    faults: int = 0
+
+    def judge(self, parser: Parser, text: str | bytes) -> None:
+        """Reads a text; raises what no parser may raise."""
+        self.tries += 1
+        refused = None
+        try:
+            value = parser.read(text)
+        except parser.refusals as error:
+            refused, value = error, None
+        self.refusals += value is None
+        if refused is not None:
+            assert refused.status in (ExitStatus.USAGE, ExitStatus.INVALID)
+            assert 0 < len(refused.message) < 2000
+
+
+# what a person types
+
+
+def _duration(text: str) -> object:
+    value = parse_duration(text)
+    assert parse_duration(format_duration(value)) == value
+    return value
+
+
+def _size(text: str) -> object:
+    number, same = quantity(text), canonical(text)
+    assert canonical(same) == same
+    assert quantity(same) == number
+    return number
+
+
+def _selector(text: str) -> object:
+    selector = parse_selector(text)
+    assert parse_selector(str(selector)) == selector
+    selector.fits(SPEC)
+    for term in selector.terms:
+        sql, parameters = term.to_sql()
+        assert sql.count("?") == len(parameters)
+    return selector
+
+
+def _want(text: str) -> object:
+    want = parse_want(text)
+    assert parse_want(str(want)) == want or not want.selector.terms
+    assert load_wants(dump_wants([want]))[0].count == want.count
+    assert dump_wants(load_wants(dump_wants([want]))) == dump_wants([want])
+    return want
+
+
+def _kept_wants(text: str) -> object:
+    wants = load_wants(text)
+    assert load_wants(dump_wants(load_wants(dump_wants(wants)))) == load_wants(dump_wants(wants))
+    return wants
+
+
+def _range(text: str) -> object:
+    names = unfold(text.split())
+    assert len(names) <= MOST_NAMES
+    assert unfold(names) == names
+    return names
+
+
+def _time(text: str) -> object:
+    at = moment(text, NOW)
+    assert at > NOW
+    return at.isoformat()
+
+
+def _options(text: str) -> object:
+    return field_list(text), pairs(text.split(), "label")
+
+
+def _bmc(text: str) -> object:
+    spec = parse_spec("node01", {"bmc": {"address": text}, "address": "10.0.0.1"})
+    assert parse_spec("node01", dump_spec(spec)) == spec
+    assert spec.bmc is not None
+    try:
+        parts = urlsplit(endpoint(spec.bmc).url)
+    except BmcError:  # speaks no Redfish
+        return spec
+    assert parts.scheme in ("http", "https")
+    assert parts.hostname
+    assert parts.port is None or parts.port > 0
+    assert parts.username is None
+    assert parts.password is None
+    return spec
+
+
+def _host(text: str) -> object:
+    spec = parse_spec(
+        "node01",
+        {"address": text or None, "mac": None, "labels": {"a": "b"}, "hardware": {"a": text}, "note": text},
+    )
+    assert parse_spec("node01", dump_spec(spec)) == spec
+    return spec
+
+
+def _fingerprint(text: str) -> object:
+    found = Fingerprint.from_text(text)
+    if found is not None:
+        assert Fingerprint.from_text(found.to_text()) == found
+    return found
+
+
+# what is in files
+
+
+def _declaration(text: bytes) -> object:
+    said = parse_declaration(text, "lab.toml")
+    again = parse_declaration(said.policy_text.encode(), "policy.toml")
+    assert (again.policy, again.policy_text) == (said.policy, said.policy_text)
+    for spec in said.hosts:
+        assert parse_spec(spec.name, dump_spec(spec)) == spec
+    return said
+
+
+def _edit(text: bytes) -> object:
+    hosts = parse_declaration(text, "lab.toml").hosts
+    changes: list[Add | Replace | Rename | Remove] = [Add(SPEC)]
+    if hosts:
+        changes += [Replace(HostSpec(hosts[0].name, note="new", labels={"k": "v"})), Remove(hosts[-1].name)]
+    if len(hosts) > 1:
+        changes.append(Rename(hosts[0].name, "another"))
+    result = edited(text, changes, "lab.toml")
+    after = parse_declaration(result, "lab.toml").hosts
+    assert SPEC in after
+    assert len(after) == len(hosts) + (not hosts)
+    return result
+
+
+@cache
+def _lab() -> Context:
+    path = Path(tempfile.mkdtemp(prefix="bmhctl-fuzz-")) / "lab.db"
+    homes.init(str(path))
+    return Context(open_store(str(path)), "alice")
+
+
+def _policy(text: bytes) -> object:
+    return check_policy(_lab(), Choice(everything=True), text.decode("utf-8", "replace"), "policy.toml")
+
+
+def _inventory(text: bytes) -> object:
+    cargo = read_inventory(text, "export.toml", NOW)
+    again = read_inventory(dump_inventory((a.host for a in cargo.arrivals), cargo.policy, NOW), "again.toml", NOW)
+    assert [a.host for a in again.arrivals] == [a.host for a in cargo.arrivals]
+    assert again.policy == cargo.policy
+    return cargo
+
+
+def _manifests(text: bytes) -> object:
+    return _checked(read_manifests(text, "manifests.yaml", NOW))
+
+
+def _slow_manifests(text: bytes) -> object:
+    with mock.patch.object(yaml, "__with_libyaml__", False):
+        return _manifests(text)
+
+
+def _json(text: bytes) -> object:
+    return _checked(read_manifests(text, "manifests.json", NOW))
+
+
+def _checked(cargo: Cargo) -> object:
+    hosts = [arrival.host for arrival in cargo.arrivals]
+    for host in hosts:
+        assert parse_spec(host.name, dump_spec(host.spec)) == host.spec
+    for said in (*cargo.skipped, *cargo.warnings):
+        assert len(said) < 1000
+    return cargo
+
+
+def _anything(text: bytes) -> object:
+    return read_paths(["-"], io.BytesIO(text), NOW)
+
+
+PARSERS: dict[str, Parser] = {
+    "durations": Parser(_duration, (UsageError,)),
+    "sizes": Parser(_size, ()),
+    "selectors": Parser(_selector, (UsageError,)),
+    "wants": Parser(_want, (UsageError,)),
+    "wants that are kept": Parser(_kept_wants, (InvalidError,)),
+    "ranges": Parser(_range, (UsageError,)),
+    "times": Parser(_time, (UsageError,)),
+    "lists of options": Parser(_options, (UsageError,)),
+    "BMC addresses": Parser(_bmc, (InvalidError,)),
+    "facts of a host": Parser(_host, (InvalidError,)),
+    "fingerprints": Parser(_fingerprint, ()),
+    "declarations": Parser(_declaration, (InvalidError,), of_files=True),
+    "edits of declarations": Parser(_edit, (InvalidError,), of_files=True),
+    "policies": Parser(_policy, (InvalidError,), of_files=True),
+    "exports": Parser(_inventory, (InvalidError,), of_files=True),
+    "manifests in YAML": Parser(_manifests, (InvalidError,), of_files=True),
+    "manifests in YAML without libyaml": Parser(_slow_manifests, (InvalidError,), of_files=True),
+    "manifests in JSON": Parser(_json, (InvalidError,), of_files=True),
+    "imports of any kind": Parser(_anything, (InvalidError,), of_files=True),
+}
