@@ -6,6 +6,7 @@ own, such as a change of the queue, excludes them with an advisory lock that end
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +26,9 @@ from bmhctl.stores.address import Address, without_secrets
 from bmhctl.stores.faults import ConflictError, UncertainError
 from bmhctl.stores.rows import Row, Value, to_moment
 from bmhctl.stores.schema import MIGRATIONS, TABLES, VERSION
+
+# What it notes beside the errors that it raises is not for a person's terminal.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 LOCK_PATIENCE = 15.0
 """How long a command waits for another one's turn, in seconds."""

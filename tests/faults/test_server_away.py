@@ -1,0 +1,181 @@
+"""PostgreSQL stopped, restarted and killed under commands at work: nothing acknowledged is lost, nothing shared."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bmhctl import open_inventory
+from bmhctl.model import State
+from bmhctl.stores.engine import HostQuery
+from tests.conftest import environment
+from tests.faults.conftest import SCALE
+from tests.faults.figures import Figures
+from tests.postgres import Server
+
+WORKER = """
+import os, sys, time
+from bmhctl import BmhctlError, ExitStatus, open_inventory
+
+url, actor, marks = sys.argv[1:]
+lab = None
+while True:
+    try:
+        lab = lab or open_inventory(url, actor=actor)
+        held = lab.reserve(count=1, ttl="5s")
+        name = held.hosts[0].name
+        os.close(os.open(os.path.join(marks, name), os.O_CREAT | os.O_EXCL))  # fails if anybody else holds it
+        print("reserved", held.reservation.id, name, flush=True)
+        os.unlink(os.path.join(marks, name))
+        while True:
+            try:
+                lab.release(held.reservation.id)
+                break
+            except BmhctlError as error:
+                if error.status is not ExitStatus.UNREACHABLE:
+                    raise
+                time.sleep(0.1)
+        print("released", held.reservation.id, name, flush=True)
+        lab.reset(name)
+        lab.ready(name)
+    except BmhctlError as error:
+        print("status", int(error.status), "-", flush=True)
+        time.sleep(0.05)
+        try:  # what others, or we ourselves, had to leave half done
+            for host in lab.hosts() if lab else ():
+                if host.state == "tainted":
+                    lab.reset(host.name)
+                if host.state in ("tainted", "initial"):
+                    lab.ready(host.name)
+        except BmhctlError as error:
+            print("status", int(error.status), "-", flush=True)
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of its own."""
+    made = Server()
+    made.start()
+    yield made
+    made.remove()
+
+
+def spawn(*args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", *args],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_server_that_is_stopped_and_killed_in_a_race_loses_nothing_and_shares_no_host(
+    server: Server, tmp_path: Path, figures: Figures
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    with open_inventory(server.url, actor="operator", create=True) as lab:
+        lab.add("node[1-4]")
+        lab.ready("node*")
+    dice = random.Random(5)
+    workers = [spawn("-c", WORKER, server.url, f"worker{number}", str(marks)) for number in range(6)]
+    faults = max(4, round(20 * SCALE))
+    for number in range(faults):
+        time.sleep(dice.uniform(0.3, 1.2))  # whatever is under way is hit
+        server.stop(kill=number % 2 == 1)
+        time.sleep(dice.uniform(0, 0.3))
+        server.start()
+    time.sleep(1)
+    said: list[list[str]] = []
+    for worker in workers:
+        worker.kill()
+        out, err = worker.communicate()
+        assert err == "", "no traceback"
+        said += [line.split() for line in out.splitlines()]
+
+    reserved = {identifier for word, identifier, _ in said if word == "reserved"}
+    released = {identifier for word, identifier, _ in said if word == "released"}
+    assert {identifier for word, identifier, _ in said if word == "status"} <= {"4", "5", "8", "11"}, (
+        "published, and expected"
+    )
+    with open_inventory(server.url, actor="operator") as lab:
+        store = lab._context.store
+        with store.transaction():  # nobody is at work for the dead any more
+            known = {one.id: one for one in store.all_reservations()}
+            hosts = list(store.hosts(HostQuery()))
+        lost = [one for one in reserved if one not in known] + [one for one in released if known[one].is_open()]
+        for host in hosts:
+            chain = list(store.events(host))
+            assert [chain[0].source, *(e.dest for e in chain)] == [None, *(e.source for e in chain[1:]), host.state]
+            assert (host.state is State.RESERVED) == (host.reservation is not None)
+    assert len(reserved) > faults, "they were at work between the faults"
+    figures("server stopped and killed in a race", "postgres", tries=len(said), faults=faults, losses=len(lost))
+    assert lost == []
+
+
+def test_a_run_goes_on_without_its_server_while_the_lease_lasts_and_renews_it_then(
+    server: Server, tmp_path: Path, figures: Figures
+) -> None:
+    with open_inventory(server.url, actor="alice", create=True) as lab:
+        lab.add("node1")
+        lab.ready("node1")
+    go = tmp_path / "go"
+    task = f"echo on; while [ ! -e {go} ]; do sleep 0.1; done; exit 3"
+    run = spawn("-m", "bmhctl", "-i", server.url, "run", "--host", "node1", "--ttl", "12s", "--", "sh", "-c", task)
+    assert run.stdout is not None
+    assert run.stdout.readline() == "on\n"
+    with open_inventory(server.url) as lab:
+        ends = lab.reservations()[0].reservation.expires_at
+    assert ends is not None
+    server.stop()
+    time.sleep(6)  # a renewal is due meanwhile, and fails
+    server.start()
+    with open_inventory(server.url) as lab:
+        deadline = time.monotonic() + 6
+        while (lab.reservations()[0].reservation.expires_at or ends) <= ends:
+            assert time.monotonic() < deadline, "the lease was not renewed"
+            time.sleep(0.1)
+    go.touch()
+    out, err = run.communicate(timeout=30)
+    assert (run.returncode, out, err) == (3, "", "")
+    with open_inventory(server.url) as lab:
+        assert lab.host("node1").state is State.TAINTED
+    figures("server away during a run", "postgres", tries=1, faults=1, losses=0)
+
+
+def test_a_run_whose_server_stays_away_ends_with_its_lease(server: Server) -> None:
+    with open_inventory(server.url, actor="alice", create=True) as lab:
+        lab.add("node1")
+        lab.ready("node1")
+    task = "echo on; exec sleep 1000"
+    run = spawn("-m", "bmhctl", "-i", server.url, "run", "--host", "node1", "--ttl", "3s", "--", "sh", "-c", task)
+    assert run.stdout is not None
+    assert run.stdout.readline() == "on\n"
+    server.stop()
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 125
+    assert "the lease is lost: it ended at" in err
+    server.start()
+    with open_inventory(server.url) as lab:
+        lab.reap()
+        assert lab.host("node1").state is State.TAINTED
+
+
+def test_a_server_that_is_away_is_status_11_with_the_reason(server: Server) -> None:
+    with open_inventory(server.url, create=True):
+        pass
+    server.stop()
+    for command in (["list"], ["reserve", "-n", "1"], ["status"], ["doctor"], ["backup", "x.db"]):
+        done = spawn("-m", "bmhctl", "-i", server.url, *command)
+        _, err = done.communicate(timeout=60)
+        assert done.returncode == 11, command
+        assert err.startswith("bmhctl: can't reach postgresql://postgres@/postgres"), err
