@@ -15,6 +15,7 @@ from bmhctl.usecases import homes
 from tests.conftest import Lab, environment
 from tests.faults.scenarios import FILES
 from tests.faults.victims import Victims
+from tests.postgres import Server
 
 T = TypeVar("T")
 
@@ -28,6 +29,17 @@ def victims() -> Iterator[Victims]:
     parent = Victims(environment())
     yield parent
     parent.close()
+
+
+@pytest.fixture(scope="session")
+def own_server() -> Iterator[Server]:
+    """A server that a test may stop, freeze and kill, as long as it leaves it running."""
+    server = Server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture

@@ -1,0 +1,35 @@
+"""The command line in this very process: for thousands of calls, of which each would start an interpreter."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import signal
+import time
+from collections.abc import Iterator
+
+from bmhctl.cli import app
+from tests.conftest import Run
+
+PATIENCE = 30.0
+"""Seconds after which a command counts as one that hangs."""
+
+
+def call(*args: str) -> Run:
+    """Runs a command line; what it raises is a defect, and so is a call that hangs."""
+    out, err = io.StringIO(), io.StringIO()
+    began = time.monotonic()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _handlers():
+        status = app.run(list(args))
+    assert time.monotonic() - began < PATIENCE, f"{args} took too long"
+    return Run(status, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def _handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

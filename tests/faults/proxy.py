@@ -1,0 +1,175 @@
+"""A socket in front of a server's: it sees every message that passes, and cuts the connection where it is told to."""
+
+from __future__ import annotations
+
+import enum
+import socket
+import struct
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class Fate(enum.Enum):
+    """What becomes of a message."""
+
+    PASS = "passes"
+    BEFORE = "the connection is cut before it passes"
+    MIDDLE = "the connection is cut in the middle of it"
+    AFTER = "it passes, and then the connection is cut"
+    FREEZE = "neither it nor anything after it passes, and nobody is told"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of the protocol; the first of a client has no kind."""
+
+    is_clients: bool
+    kind: bytes
+    body: bytes
+
+    @property
+    def is_commit(self) -> bool:
+        """Whether the client says COMMIT, in the simple protocol or in the other."""
+        return self.is_clients and self.kind in b"QP" and self.body.strip(b"\0").startswith(b"COMMIT")
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether the server says that it is done."""
+        return not self.is_clients and self.kind == b"C" and self.body == b"COMMIT\0"
+
+    def __str__(self) -> str:
+        return f"{'>' if self.is_clients else '<'} {self.kind.decode()} {self.body[:60]!r}"
+
+
+Plan = Callable[[Message], Fate]
+
+
+def everything_passes(_: Message) -> Fate:
+    return Fate.PASS
+
+
+class Proxy:
+    """Listens in a folder of its own; ``plan`` decides about each message, of all connections.
+
+    With ``is_away``, nobody is let in. ``passed`` is what was seen since :meth:`begin`.
+    """
+
+    def __init__(self, server: Path) -> None:
+        self.plan: Plan = everything_passes
+        self.is_away = False
+        self.passed: list[Message] = []
+        self._server = server
+        self._folder = tempfile.TemporaryDirectory(prefix="bmhctl-proxy-", dir="/tmp")
+        self._turn = threading.Lock()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(Path(self._folder.name) / server.name))
+        self._listener.listen(50)
+        self._open: set[socket.socket] = set()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def through(self, url: str) -> str:
+        """The URL of what is behind, by way of this."""
+        return url.replace(str(self._server.parent), self._folder.name)
+
+    def begin(self, plan: Plan = everything_passes) -> None:
+        """Forgets what passed, and follows another plan."""
+        with self._turn:
+            self.passed, self.plan, self.is_away = [], plan, False
+
+    def cut(self) -> None:
+        """Cuts every connection there is now."""
+        for one in [*self._open]:
+            _end(one)
+
+    def close(self) -> None:
+        """Lets nobody in any more, and cuts who is."""
+        _end(self._listener)
+        self.cut()
+        self._folder.cleanup()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if self.is_away:
+                    _end(client)
+                    continue
+                server = socket.socket(socket.AF_UNIX)
+                try:
+                    server.connect(str(self._server))
+                except OSError:
+                    _end(client)
+                    continue
+                self._open |= {client, server}
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=self._pump, args=(*pair, pair[0] is client), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, is_clients: bool) -> None:
+        is_first = is_clients
+        is_frozen = False
+        with suppress(OSError, EOFError):
+            while True:
+                kind = b"" if is_first else _read(source, 1)
+                size = _read(source, 4)
+                body = _read(source, struct.unpack("!i", size)[0] - 4)
+                is_first = False
+                message = Message(is_clients, kind, body)
+                with self._turn:
+                    fate = Fate.PASS if not kind else self.plan(message)
+                    self.passed.append(message)
+                is_frozen = is_frozen or fate is Fate.FREEZE
+                if is_frozen:
+                    continue
+                whole = kind + size + body
+                target.sendall(whole[: {Fate.BEFORE: 0, Fate.MIDDLE: (len(whole) + 1) // 2}.get(fate, len(whole))])
+                if fate is not Fate.PASS:
+                    break
+        for one in (source, target):
+            self._open.discard(one)
+            _end(one)
+
+
+def _read(source: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size:
+        more = source.recv(size - len(found))
+        if not more:
+            raise EOFError
+        found += more
+    return found
+
+
+def _end(one: socket.socket) -> None:
+    with suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()
+
+
+def at(number: int, fate: Fate) -> Plan:
+    """Lets so many messages pass, and then does that to one."""
+    left = number
+
+    def plan(_: Message) -> Fate:
+        nonlocal left
+        left -= 1
+        return fate if left == -1 else Fate.PASS
+
+    return plan
+
+
+def first(test: Callable[[Message], bool], fate: Fate, skip: int = 0) -> Plan:
+    """Does that to the first message that fits, or to one after it."""
+    left = skip
+
+    def plan(message: Message) -> Fate:
+        nonlocal left
+        if not test(message):
+            return Fate.PASS
+        left -= 1
+        return fate if left == -1 else Fate.PASS
+
+    return plan
