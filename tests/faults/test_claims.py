@@ -76,7 +76,7 @@ def test_a_lock_file_that_is_removed_under_a_step_costs_the_claim_and_nothing_el
     moves = [event for event in store.events() if event.verb is Verb.READY]
     figures("claims", home(file_lab), tries=1, faults=2, losses=int(len(moves) != 1))
     assert (len(moves), sorted(ends)) == (1, [0, 1]), "one of them moved it, the other one was told"
-    assert not store.claims.is_claimed(of_host(1))
+    assert not store.claims.claimed([of_host(1)])
 
 
 def test_lock_files_of_processes_that_are_gone_keep_nobody_from_anything(file_lab: Lab, figures: Figures) -> None:
@@ -100,8 +100,8 @@ def test_a_process_that_is_stopped_keeps_its_claim_and_one_that_is_killed_loses_
     hosts.add(file_lab.context(), ["node1"], hosts.FactChanges())
     file_lab.close()
     claim = (
-        "import sys\nfrom pathlib import Path\nfrom bmhctl.stores.claims import Claims, of_host\n"
-        "with Claims(Path(sys.argv[1])).claim(of_host(1)):\n    print('held', flush=True)\n    sys.stdin.read()"
+        "import sys\nfrom pathlib import Path\nfrom bmhctl.stores.claims import FileClaims, of_host\n"
+        "with FileClaims(Path(sys.argv[1])).claim(of_host(1)):\n    print('held', flush=True)\n    sys.stdin.read()"
     )
     inventory = claims_of(file_lab).with_name(claims_of(file_lab).name.removesuffix(".claims"))
     holder = subprocess.Popen(
@@ -111,10 +111,10 @@ def test_a_process_that_is_stopped_keeps_its_claim_and_one_that_is_killed_loses_
     assert holder.stdout.readline() == "held\n"
     holder.send_signal(signal.SIGSTOP)
     store = file_lab.context().store
-    assert store.claims.is_claimed(of_host(1))
+    assert store.claims.claimed([of_host(1)])
     holder.kill()
     holder.communicate()
-    assert not store.claims.is_claimed(of_host(1))
+    assert not store.claims.claimed([of_host(1)])
     verbs.ready(file_lab.context(), Choice(("node1",)))
     assert not claims_of(file_lab).exists(), "what it left behind is tidied away by whoever claims next"
 
