@@ -12,7 +12,7 @@ from bmhctl.output import Format, check, render
 from bmhctl.output.plain import csv_cell
 from bmhctl.output.records import FIELDS, LISTINGS
 from bmhctl.output.render import FORMATS
-from bmhctl.results import Document, Hosts, Names, Reservations
+from bmhctl.results import Document, Hosts, Names, Reservations, Script
 
 from .samples import (
     DETAIL,
@@ -216,7 +216,12 @@ def test_a_format_that_a_result_does_not_have_is_a_usage_error_that_names_those_
 
 
 def test_every_result_can_be_rendered_in_every_format_it_has() -> None:
-    results = [result for result, _, _ in SHAPES.values()] + [GRAPH, Document("[hosts]\n"), Names(("node01",))]
+    results = [result for result, _, _ in SHAPES.values()] + [
+        GRAPH,
+        Document("[hosts]\n"),
+        Script("SELECT 1;\n"),
+        Names(("node01",)),
+    ]
     for result in results:
         for format in FORMATS[type(result)]:
             assert shown(result, format)
