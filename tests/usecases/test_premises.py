@@ -229,7 +229,7 @@ def test_a_log_without_its_file_is_told_and_no_new_file_takes_it_for_its_own(fle
     [told] = at(fleet, fix=True).findings
     assert (told.kind, told.severity.value) == ("file", "broken")
     assert str(log) in told.remedy
-    with pytest.raises(InvalidError, match=r"is gone, but .*-wal is there"):
+    with pytest.raises(InvalidError, match=r"is missing, but .*-wal, which belongs to it, is there"):
         hosts.list_hosts(fleet.context(), Choice()) if fleet.is_toml else homes.init(str(fleet.path))
     assert not database.exists()
 
@@ -465,7 +465,7 @@ def test_who_may_not_write_or_not_read_it_is_told(fleet: Lab, tmp_path_factory: 
 
     folder = database.parent
     may_not = [f"access,warning,you may not write {place}: commands fail" for place in (database, folder)]
-    cannot = f"access,broken,{database} or its folder can't be written (attempt to write a readonly database)"
+    cannot = f"access,broken,{database} can't be written: it is read-only for this user"
     assert told() == (10, [cannot, *may_not])
 
     database.chmod(0o600)
