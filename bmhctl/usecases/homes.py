@@ -124,15 +124,17 @@ def copy(ctx: Context, destination: str) -> Done:
         from bmhctl.stores import server
 
         with server.creating(destination) as target:
-            counts = _fill(ctx, target, None)
+            counts = _fill(ctx, target)
+            _disown(target, None, None)
         return _copied(ctx, server.shown(destination), counts)
     path, is_declared = resolve(destination)
     target_path = state_file(path) if is_declared else path
     _check_free(path, target_path)
-    with building(target_path) as partial:
-        with _new_file(ctx, partial) as target:
-            counts = _fill(ctx, target, path if is_declared else None)
-        declaration = _declaration(ctx) if is_declared else b""
+    with building(target_path) as partial, _new_file(ctx, partial) as target:
+        counts = _fill(ctx, target)
+        # Of what was copied, not of the source: that goes on, and a host without its state would count as new.
+        declaration = _declaration(target) if is_declared else b""
+        _disown(target, path if is_declared else None, None)
     # The state comes first: a TOML file without its state would make every host initial, used ones too.
     if is_declared:
         with building(path) as partial:
@@ -146,7 +148,7 @@ def backup(ctx: Context, destination: str) -> Done:
     ``copy`` from that file restores it, into any home; a TOML file comes back with its comments.
     """
     path, is_declared = resolve(destination)
-    if is_declared or is_on_server(destination):
+    if is_declared:
         raise UsageError(f"a backup is a SQLite file, not {destination}", hint=f"its name ends in {SQLITE_SUFFIXES[0]}")
     look(ctx)
     _check_free(path)
@@ -156,7 +158,8 @@ def backup(ctx: Context, destination: str) -> Done:
             counts = _back_up(ctx, database, partial)
         else:
             with _new_file(ctx, partial, takes_anything=True) as target:
-                counts = _fill(ctx, target, None)
+                counts = _fill(ctx, target)
+                _disown(target, None, None)
     return Done(
         "backup",
         f"backed up {ctx.store.location} to {path}: {_in_words(counts)}",
@@ -197,12 +200,11 @@ def _new_file(ctx: Context, partial: Path, *, takes_anything: bool = False) -> I
         yield target
 
 
-def _fill(ctx: Context, target: Store, declared_by: Path | None) -> dict[str, int]:
+def _fill(ctx: Context, target: Store) -> dict[str, int]:
     """Loads all, as it is at one moment, in the target's transaction; returns how many rows each table has."""
     with ctx.store.snapshot():
         for number, table in enumerate(TABLES, 1):
             target.load(table, _told(ctx, table, f"table {number} of {len(TABLES)}", ctx.store.dump(table)))
-    _disown(target, declared_by, None)
     return target.loaded()
 
 
@@ -247,13 +249,13 @@ def _is_of(target: Store, text: bytes) -> bool:
     return known is not None and known.sha256 == Fingerprint.of(text).sha256
 
 
-def _declaration(ctx: Context) -> bytes:
+def _declaration(store: Store) -> bytes:
     """A TOML file that declares all hosts: the very one that was backed up, if it still says the same."""
     from bmhctl.stores.edit import Add, edited
 
-    hosts = [host.spec for host in ctx.store.hosts(HostQuery()) if not host.undeclared]
-    policy = (ctx.store.policy_text() or "").encode()
-    kept = ctx.store.get(_TEXT)
+    hosts = [host.spec for host in store.hosts(HostQuery()) if not host.undeclared]
+    policy = (store.policy_text() or "").encode()
+    kept = store.get(_TEXT)
     if kept is not None and _says(kept.encode(), hosts, policy):
         return kept.encode()
     return edited(policy, [Add(spec) for spec in hosts], "the copy")

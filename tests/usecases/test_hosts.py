@@ -10,6 +10,7 @@ import pytest
 from bmhctl.errors import ExitStatus, InvalidError, NotFoundError, StateRefusedError, UsageError
 from bmhctl.formats.inventory import dump_inventory, read_inventory
 from bmhctl.formats.metal3 import read_manifests
+from bmhctl.frozen import replace
 from bmhctl.model import Bmc, HostSpec, State
 from bmhctl.selector import parse_selector
 from bmhctl.usecases import homes, hosts, queue, reservations, verbs
@@ -474,3 +475,27 @@ def test_a_backup_whose_toml_file_says_something_else_by_now_restores_what_was_k
 
     assert states(Lab(tmp_path / "restored.toml")) == {"node1": "initial", "node2": "initial"}
     backup.close()
+
+
+@pytest.mark.parametrize("kind", list(SUFFIX))
+def test_a_host_that_is_added_and_used_while_a_copy_is_made_is_in_it_wholly_or_not_at_all(
+    lab: Lab, tmp_path: Path, kind: str
+) -> None:
+    hosts.add(lab.context(), ["node1"], FactChanges())
+    use(lab, "node1")
+    late = Lab(lab.path, clock=lab.clock)
+    coming = iter(["node2"])
+
+    def meanwhile(what: str, _: str) -> None:
+        if what == "copy events":
+            for name in coming:
+                hosts.add(late.context(), [name], FactChanges())
+                use(late, name)
+
+    copied = Lab(tmp_path / f"copy-{SUFFIX[kind]}", clock=lab.clock)
+    homes.copy(replace(lab.context(), progress=meanwhile), copied.location)
+
+    assert states(late) == {"node1": "reserved", "node2": "reserved"}
+    assert states(copied) == {"node1": "reserved"}, "a used host is nowhere taken for a new one"
+    late.close()
+    copied.remove()
