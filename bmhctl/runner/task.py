@@ -141,6 +141,8 @@ def _attend(child: Child, lease: Lease, signals: Signals) -> str | None:
             while not child.has_ended():
                 why = lease.lost()
                 if why is not None:
+                    if child.has_ended():  # by itself, while we were stopped: that is for who gives the hosts back
+                        return
                     lost.append(why)
                     child.end()
                     return
