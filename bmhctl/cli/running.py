@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 import typer
 
@@ -62,8 +63,11 @@ def _run(
         try:
             grant = reserve_or_wait(lab.context, wish, patience, check=check)
             signals.hold()
+        except BmhctlError:
+            raise  # nothing was granted, or nobody can know
         except BaseException:  # a signal between the grant and the task: nobody would give the hosts back
-            give_up(lab.context, str(wish.token), "interrupted before the task")
+            with suppress(BmhctlError):  # else their lease ends by itself
+                give_up(lab.context, str(wish.token), "interrupted before the task")
             raise
         for text in grant.notes:
             lab.context.tell(text)
@@ -75,6 +79,7 @@ def _run(
                     f"request {wish.request_id} is being run already: nothing was started",
                     hint="wait until it ends, or use another request id",
                 )
+            mine.guard()
             lab.line.clear()  # the terminal is the task's from now on
             return run_task(lab.context, grant.held, task, signals)
 

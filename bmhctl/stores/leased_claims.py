@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
-from bmhctl.errors import BmhctlError
+from bmhctl.errors import BmhctlError, StateRefusedError
 from bmhctl.stores.claims import Hold
-from bmhctl.stores.postgres import NOW, PostgresDatabase
+from bmhctl.stores.postgres import NOW, PostgresDatabase, steady
 
 LENGTH = 30.0
 """Seconds after which a claim that nobody renews is anybody's."""
@@ -65,7 +64,12 @@ class LeasedClaims:
             return
 
         def guard() -> None:
-            self._database.execute("UPDATE claims SET guarded = 1 WHERE name = ? AND token = ?", [name, token])
+            guarding = "UPDATE claims SET guarded = 1 WHERE name = ? AND token = ? RETURNING token"
+            if not list(self._database.execute(guarding, [name, token])):
+                raise StateRefusedError(
+                    "its claim was lost with the connection, and somebody else has it: nothing was run",
+                    hint="try again when that one is done",
+                )
 
         hold = Hold(lost=threading.Event(), guard=guard)
         self._keeper.keep(name, token, hold)
@@ -110,7 +114,7 @@ class _Keeper:
     def keep(self, name: str, token: str, hold: Hold) -> None:
         """Renews a claim from now on."""
         with self._changed:
-            self._kept[name] = token, hold, time.monotonic() + LENGTH - _MARGIN
+            self._kept[name] = token, hold, steady() + LENGTH - _MARGIN
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="claims", daemon=True)
                 self._thread.start()
@@ -140,13 +144,13 @@ class _Keeper:
             except BmhctlError:
                 pause = _RETRY
             for _, hold, lost_at in self._kept.copy().values():
-                if hold.lost is not None and time.monotonic() >= lost_at:
+                if hold.lost is not None and steady() >= lost_at:
                     hold.lost.set()
         if database is not None:
             database.close()
 
     def _renew(self, database: PostgresDatabase, name: str, token: str, hold: Hold) -> None:
-        before = time.monotonic()
+        before = steady()
         renewed = list(database.execute(_RENEWAL, [_MICROSECONDS, name, token]))
         with self._changed:
             if not renewed and hold.lost is not None:

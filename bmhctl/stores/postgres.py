@@ -50,7 +50,7 @@ class PostgresDatabase:
     """A connection to one schema; use :func:`open_database` or :func:`create_database`.
 
     A connection that broke is opened again by the next statement outside a transaction, unless somebody relies on
-    what the old one held (see :meth:`keep_lock`).
+    what the old one held (see :meth:`share_lock`).
     """
 
     locks_rows = True
@@ -63,7 +63,7 @@ class PostgresDatabase:
         self._stirred = False
         self._heard = 0
         self._listens = False
-        self._held: dict[str, int] = {}
+        self._held: list[str] = []
         self._ahead = 0.0  # the server's clock less our steady one, in seconds
         self._owner: str | None = None
         self._channel = f"{_CHANNEL}:{self._number('channel')}"
@@ -147,7 +147,7 @@ class PostgresDatabase:
             raise
         finally:
             self._depth, self._stirred = 0, False
-        self._commit()
+        self._commit(write=write)
 
     def _begin(self, *, write: bool, shared: bool) -> None:
         connection = self._usable()
@@ -163,12 +163,12 @@ class PostgresDatabase:
         except psycopg.Error as error:
             raise self._told(error) from error
 
-    def _commit(self) -> None:
+    def _commit(self, *, write: bool) -> None:
         try:
             self._connection.execute("COMMIT")
         except psycopg.Error as error:
             told = self._told(error)
-            if self._connection.closed:
+            if write and self._connection.closed:
                 raise UncertainError(
                     f"{told.message}, in the middle of a commit: it is not known whether it took effect",
                     hint="look before you say it again: bmhctl status, bmhctl history HOST",
@@ -228,7 +228,6 @@ class PostgresDatabase:
             if not self._listens:
                 connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
                 self._listens = True
-                self.keep_lock(self._channel)  # what is announced while we are not connected, nobody tells us
             self._heard += sum(1 for _ in connection.notifies(timeout=0))
         except psycopg.Error as error:
             raise self._told(error) from error
@@ -242,10 +241,10 @@ class PostgresDatabase:
         """The server's clock, as it went on since the last transaction began: never the local one."""
         if not self._ahead:
             self._set_clock(next(self.execute(f"SELECT {NOW}"))[0])
-        return to_moment(int((_steady() + self._ahead) * 1_000_000))
+        return to_moment(int((steady() + self._ahead) * 1_000_000))
 
     def _set_clock(self, microseconds: Value) -> None:
-        self._ahead = int(microseconds or 0) / 1_000_000 - _steady()
+        self._ahead = int(microseconds or 0) / 1_000_000 - steady()
 
     def start_ids_after(self, table: str, last: int) -> None:
         """Makes the next id that the table gives larger than ``last``."""
@@ -253,26 +252,21 @@ class PostgresDatabase:
 
     # locks that the connection holds until it ends
 
-    def keep_lock(self, name: str) -> None:
-        """From now on, a connection that breaks stays broken: somebody relies on what it held."""
-        self._held[name] = self._held.get(name, 0) + 1
-
-    def forget_lock(self, name: str) -> None:
-        """The opposite of :meth:`keep_lock`."""
-        self._held[name] -= 1
-        if not self._held[name]:
-            del self._held[name]
-
     def share_lock(self, name: str) -> None:
-        """Shares a lock that lives as long as this connection."""
+        """Shares a lock that lives as long as this connection: one that breaks now stays broken."""
         self.execute("SELECT pg_advisory_lock_shared(?)", [self._number(name)])
-        self.keep_lock(name)
+        self._held.append(name)
 
     def leave_lock(self, name: str) -> None:
-        """Lets go of a lock; the end of the connection has done so already."""
-        self.forget_lock(name)
+        """Lets go of a lock; the end of the connection has done so already. Who holds none waits for nothing."""
+        self._held.remove(name)
+        if self._connection.closed:
+            return
         with suppress(BmhctlError):
             self.execute("SELECT pg_advisory_unlock_shared(?)", [self._number(name)])
+            if self._listens and not self._held:
+                self.execute("UNLISTEN *")  # or what is announced from now on would pile up here
+                self._listens = False
 
     def holders(self, name: str) -> int:
         """How many connections share a lock."""
@@ -435,7 +429,7 @@ def _clock() -> Callable[[], float]:
     return time.monotonic if number is None else lambda: time.clock_gettime(number)
 
 
-_steady = _clock()
+steady = _clock()
 
 
 def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> BmhctlError:

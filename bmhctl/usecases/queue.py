@@ -107,7 +107,8 @@ def reserve_or_wait(ctx: Context, wish: Wish, patience: Patience | None = None, 
         if wish.request_id is None and wish.token is not None:
             from bmhctl.usecases.holding import give_up
 
-            give_up(ctx, wish.token, "interrupted before the answer")
+            with suppress(BmhctlError):  # else their lease ends by itself
+                give_up(ctx, wish.token, "interrupted before the answer")
         raise
 
 

@@ -6,14 +6,17 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bmhctl import open_inventory
+from bmhctl.errors import StateRefusedError
 from bmhctl.model import State
 from bmhctl.stores.engine import HostQuery
+from bmhctl.usecases.policies import apply_policy
+from bmhctl.usecases.steps import claimed
 from tests.conftest import environment
 from tests.faults.conftest import SCALE
 from tests.faults.figures import Figures
@@ -78,6 +81,14 @@ def spawn(*args: str) -> subprocess.Popen[str]:
     )
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Awaits what another process makes true."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.05)
+
+
 def test_a_server_that_is_stopped_and_killed_in_a_race_loses_nothing_and_shares_no_host(
     server: Server, tmp_path: Path, figures: Figures
 ) -> None:
@@ -122,15 +133,24 @@ def test_a_server_that_is_stopped_and_killed_in_a_race_loses_nothing_and_shares_
     assert lost == []
 
 
+@pytest.mark.parametrize("waits", [False, True])
 def test_a_run_goes_on_without_its_server_while_the_lease_lasts_and_renews_it_then(
-    server: Server, tmp_path: Path, figures: Figures
+    server: Server, tmp_path: Path, figures: Figures, waits: bool
 ) -> None:
-    with open_inventory(server.url, actor="alice", create=True) as lab:
-        lab.add("node1")
-        lab.ready("node1")
     go = tmp_path / "go"
     task = f"echo on; while [ ! -e {go} ]; do sleep 0.1; done; exit 3"
-    run = spawn("-m", "bmhctl", "-i", server.url, "run", "--host", "node1", "--ttl", "12s", "--", "sh", "-c", task)
+    options = ["--host", "node1", "--ttl", "12s", "--quiet", *(["--wait", "1m"] if waits else [])]
+    with open_inventory(server.url, actor="operator", create=True) as lab:
+        lab.add("node1")
+        lab.ready("node1")
+        if waits:
+            lab.reserve("node1")
+        run = spawn("-m", "bmhctl", "-i", server.url, "--as", "alice", "run", *options, "--", "sh", "-c", task)
+        if waits:
+            until(lambda: len(lab._context.store.tickets()) == 1)
+            lab.taint("node1")
+            lab.reset("node1")
+            lab.ready("node1")
     assert run.stdout is not None
     assert run.stdout.readline() == "on\n"
     with open_inventory(server.url) as lab:
@@ -179,3 +199,37 @@ def test_a_server_that_is_away_is_status_11_with_the_reason(server: Server) -> N
         _, err = done.communicate(timeout=60)
         assert done.returncode == 11, command
         assert err.startswith("bmhctl: can't reach postgresql://postgres@/postgres"), err
+
+
+def test_one_request_is_never_run_twice_at_once_also_when_the_server_was_away(server: Server, tmp_path: Path) -> None:
+    with open_inventory(server.url, actor="alice", create=True) as lab:
+        lab.add("node1")
+        lab.ready("node1")
+    go = tmp_path / "go"
+    task = f"echo on; while [ ! -e {go} ]; do sleep 0.1; done"
+    line = ("-m", "bmhctl", "-i", server.url, "run", "--host", "node1", "--request-id", "job-1", "--", "sh", "-c", task)
+    first = spawn(*line)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "on\n"
+    server.stop()
+    server.start()
+    out, err = spawn(*line).communicate(timeout=60)
+    go.touch()
+    ended, _ = first.communicate(timeout=60)
+    assert (out, ended, first.returncode) == ("", "", 0)
+    assert "request job-1 is being run already" in err
+
+
+def test_a_step_whose_claim_somebody_else_took_over_does_not_run(server: Server, tmp_path: Path) -> None:
+    with open_inventory(server.url, actor="alice", create=True) as lab:
+        lab.add("node1")
+        ran = tmp_path / "ran"
+        apply_policy(lab._context, f'[checks.mark]\ncommand = ["touch", "{ran}"]\n', "policy.toml")
+        store = lab._context.store
+        host = store.host("node1")
+        assert host is not None
+        with claimed(lab._context, host) as held:
+            list(store.database.execute("UPDATE claims SET token = 'another'"))
+            with pytest.raises(StateRefusedError, match="somebody else has it"):
+                held.run_checks()
+        assert not ran.exists()
