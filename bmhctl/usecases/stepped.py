@@ -212,6 +212,10 @@ class _Job(Frozen):
         """Runs the steps; in any thread."""
         return _NOTHING if self.program is None else self.program.run(cancelled)
 
+    def settle(self, run: StepsRun) -> Outcome | _Job:
+        """Finishes, unless an interrupted finish got as far as its commit."""
+        return self.held.kept() or self.finish(run)
+
 
 def _each(
     ctx: Context,
@@ -276,7 +280,7 @@ def _each(
         with suppress(BmhctlError):  # the inventory is in trouble: that is told already
             for job, run in ended:
                 if running.get(job.held.host.id) is job:
-                    advance(job.held.host, partial(job.finish, run))
+                    advance(job.held.host, partial(job.settle, run))
         for outcome in (*outcomes.values(), *(job.so_far for job in running.values() if job.so_far)):
             ctx.tell(f"{outcome.host}: {outcome.message}")
         raise
@@ -334,7 +338,7 @@ def _finish(
         words = run.refusal or run.summary
         left = move(ctx, host, verb, facts, now, reason=words)
         ctx.store.save_results(host, run.results, now)
-    return moved(host, left, words, run.results)
+        return held.promise(left, moved(host, left, words, run.results))
 
 
 @retried
@@ -353,10 +357,12 @@ def _note_failure(ctx: Context, held: Claimed, run: StepsRun, *, counted: bool =
             reason = f"quarantined after {failures} failed cleanups in a row"
             mark = Mark(SELF, reason, now, quarantine=True)
             facts = facts_of(ctx, host, now, reason=reason, claim_is_mine=True)
-            move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
+            host = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
             words = f"{words}; {reason}"
             hint = f"mend it, then: bmhctl resume {host.name}"
-    return _failure(host, run, words, hint)
+        error = _failure(host, run, words, hint)
+        held.promise(host, failed(error, host))
+        return error
 
 
 def _failure(host: Host, run: StepsRun, words: str, hint: str) -> StepFailedError:

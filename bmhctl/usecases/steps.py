@@ -11,6 +11,7 @@ from bmhctl.errors import StateRefusedError
 from bmhctl.frozen import Frozen, field, replace
 from bmhctl.model import CheckResult, Host, Verdict
 from bmhctl.policy import Policy, Step
+from bmhctl.results import Outcome
 from bmhctl.stores.claims import Hold, of_host
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.moving import CLAIMED
@@ -80,6 +81,7 @@ class Claimed:
         self._ctx = ctx
         self._policy = policy
         self._hold = hold
+        self._promised: tuple[int, Outcome] | None = None
 
     def checks(self, overridden: Mapping[str, str] | None = None) -> Program:
         """The readiness checks that apply; all of them run."""
@@ -137,6 +139,19 @@ class Claimed:
                 hint=f"see bmhctl history {now.name}, then try again",
             )
         return now
+
+    def promise(self, after: Host, outcome: Outcome) -> Outcome:
+        """Notes, before the commit, what is true after it; a signal may come between the commit and who tells it."""
+        self._promised = after.last_event, outcome
+        return outcome
+
+    def kept(self) -> Outcome | None:
+        """What was promised, if it was committed."""
+        if self._promised is None:
+            return None
+        event, outcome = self._promised
+        now = self._ctx.store.host_with_id(self.host.id)
+        return outcome if now is not None and now.last_event == event else None
 
 
 class ClaimedError(StateRefusedError):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
@@ -19,7 +20,7 @@ from bmhctl.errors import NotYoursError, StateRefusedError, StepFailedError, Usa
 from bmhctl.model import CheckResult, Host, HostSpec, Remark, State, Verb, Verdict
 from bmhctl.policy import Step
 from bmhctl.results import Outcomes
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.engine import HostQuery, Store
 from bmhctl.usecases import homes, hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.crew import Crew
@@ -349,6 +350,40 @@ def test_a_recycling_that_is_interrupted_tells_how_far_it_came(fleet: Lab, monke
         verbs.recycle(fleet.context(), Choice())
     assert states(fleet)["node1"] == "initial"
     assert fleet.said == ["node1: cleanup steps passed: wipe, verify"]
+
+
+@pytest.mark.parametrize("verdict", [PASS, Verdict.FAIL])
+def test_an_interruption_right_after_a_commit_tells_what_was_committed(
+    verdict: Verdict, fleet: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taint(fleet, "node1")
+    commit, save = Store.transaction, Store.save_results
+    saved: list[str] = []
+
+    @contextmanager
+    def committing(store: Store, *, shared: bool = False) -> Iterator[None]:
+        with commit(store, shared=shared):
+            yield
+        if saved:
+            saved.clear()
+            raise KeyboardInterrupt
+
+    def saving(store: Store, host: Host, results: Sequence[CheckResult], at: datetime) -> None:
+        save(store, host, results, at)
+        saved.append(host.name)
+
+    monkeypatch.setattr(Store, "transaction", committing)
+    monkeypatch.setattr(Store, "save_results", saving)
+    with (
+        saying(lambda step, spec: verdict),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        verbs.reset(fleet.context(), Choice(("node1",)))
+    passed = verdict is PASS
+    assert states(fleet)["node1"] == ("initial" if passed else "tainted")
+    assert fleet.said == [
+        "node1: cleanup steps passed: wipe, verify" if passed else "node1: cleanup step failed: wipe: said fail"
+    ]
 
 
 @pytest.mark.parametrize("home", HOMES)
