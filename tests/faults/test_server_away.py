@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from bmhctl import open_inventory
-from bmhctl.errors import StateRefusedError
+from bmhctl.errors import StateRefusedError, UnreachableError
 from bmhctl.model import State
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.engine import HostQuery, Store
 from bmhctl.usecases.policies import apply_policy
 from bmhctl.usecases.steps import claimed
 from tests.conftest import environment
@@ -233,3 +234,31 @@ def test_a_step_whose_claim_somebody_else_took_over_does_not_run(server: Server,
             with pytest.raises(StateRefusedError, match="somebody else has it"):
                 held.run_checks()
         assert not ran.exists()
+
+
+ACTS: dict[str, Callable[[Store], object]] = {
+    "one statement": lambda store: store.host("node1"),
+    "many statements": lambda store: store.database.execute_many(
+        "UPDATE hosts SET since = ? WHERE name = ?", [(number, "node1") for number in range(1000)]
+    ),
+    "a stream": lambda store: list(store.events()),
+    "a load": lambda store: store.load("meta", [("a", "b")]),
+}
+
+
+@pytest.mark.parametrize("act", list(ACTS))
+def test_a_connection_that_the_server_ends_is_said_to_be_lost(server: Server, act: str) -> None:
+    with open_inventory(server.url, actor="alice", create=True) as lab, psycopg.connect(server.url) as other:
+        store = lab._context.store
+        lab.add("node1")
+
+        def ended() -> None:
+            with store.transaction():
+                other.execute(
+                    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'bmhctl'"
+                )
+                ACTS[act](store)
+
+        with pytest.raises(UnreachableError, match="can't reach postgresql://"):
+            ended()
+        assert lab.host("node1").name == "node1"
