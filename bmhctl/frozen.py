@@ -9,6 +9,7 @@ class makes its first value. To type checkers, and to whoever uses :mod:`datacla
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transform
 
@@ -67,19 +68,24 @@ class _FrozenType(type):
         return made
 
 
+@cache
+def _fields_of(kind: _FrozenType) -> dict[str, Field[Any]]:
+    import dataclasses
+
+    fields: list[Any] = []
+    for name in kind.__match_args__:
+        default = kind._defaults.get(name, dataclasses.MISSING)
+        made = {"default_factory": default.make} if isinstance(default, _Factory) else {"default": default}
+        fields.append((name, Any, dataclasses.field(**made)))
+    twin: Any = dataclasses.make_dataclass(kind.__name__, fields)
+    return dict(twin.__dataclass_fields__)
+
+
 class _Fields:
     """What :mod:`dataclasses` looks for in a class, made when it does."""
 
     def __get__(self, _: object, owner: _FrozenType) -> dict[str, Field[Any]]:
-        import dataclasses
-
-        fields: list[Any] = []
-        for name in owner.__match_args__:
-            default = owner._defaults.get(name, dataclasses.MISSING)
-            made = {"default_factory": default.make} if isinstance(default, _Factory) else {"default": default}
-            fields.append((name, Any, dataclasses.field(**made)))
-        twin: Any = dataclasses.make_dataclass(owner.__name__, fields)
-        return dict(twin.__dataclass_fields__)
+        return _fields_of(owner)
 
 
 class Frozen(metaclass=_FrozenType):
