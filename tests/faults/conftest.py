@@ -19,7 +19,7 @@ from tests.postgres import Server
 
 T = TypeVar("T")
 
-SCALE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.2"))
+SCALE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.1"))
 """How much of all faults is tried: 1 is every one of them."""
 
 

@@ -417,7 +417,11 @@ def edits(draw: st.DrawFn) -> tuple[str, list[str], dict[str, HostSpec], list[Ch
     return text, comments, specs, changes, wanted
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(
+    max_examples=2 * settings.default.max_examples,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
 @given(edits())
 def test_in_any_layout_an_edit_makes_exactly_the_intended_difference(
     case: tuple[str, list[str], dict[str, HostSpec], list[Change], dict[str, HostSpec]],
@@ -452,7 +456,11 @@ def names_of(made: Change) -> Iterable[str]:
             return [name]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(
+    max_examples=settings.default.max_examples,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
 @given(documents())
 def test_the_scanner_finds_just_the_comments_and_follows_every_key(
     case: tuple[str, list[str], dict[str, HostSpec]],
