@@ -7,7 +7,7 @@ One machine serves the whole process. A host is never bound to it (binding grows
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from bmhctl.errors import StateRefusedError
@@ -142,9 +142,11 @@ def _machine() -> Machine:
     return machine
 
 
+@lru_cache(maxsize=1000)
 def ask(verb: Verb, state: State, facts: Facts) -> Answer:
     """Triggers ``verb`` for a host in ``state``; a refusal is an answer, with each guard's words.
 
+    The same question has the same answer, so that of many hosts in the same case the machine is asked for one.
     Raises :class:`StateRefusedError` when the table has no edge for the verb from that state.
     """
     from transitions import MachineError

@@ -18,7 +18,7 @@ from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import begin
 from bmhctl.usecases.leases import check_token, forced_reason, give_back, held_reservation, hosts_of
 from bmhctl.usecases.many import already, each_in_one_commit, moved, refuse_early
-from bmhctl.usecases.moving import decide, facts_of, move, remark
+from bmhctl.usecases.moving import facts_of, move, remark
 from bmhctl.usecases.retrying import retried
 
 if TYPE_CHECKING:
@@ -146,7 +146,6 @@ def maintain(ctx: Context, choice: Choice, *, reason: str, until: datetime | Non
         mark = Mark(ctx.actor, reason, now, until)
         if host.state is not State.MAINTENANCE:
             facts = facts_of(ctx, host, now, reason=reason)
-            decide(Verb.MAINTAIN, host, facts)
             left = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason)
             return moved(host, left, reason)
         same = [m for m in host.maintenance if (m.actor, m.reason) == (mark.actor, mark.reason)]
