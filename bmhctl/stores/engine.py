@@ -73,8 +73,14 @@ class Database(Protocol):
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Adds many rows to a table."""
 
-    def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
-        """Runs one statement for each row of parameters."""
+    def later(self, sql: str, row: Sequence[Value]) -> None:
+        """Runs a statement in this transaction before anything else is asked, together with others that wait.
+
+        Those of one statement run in their order, and the statements in that of their first row.
+        """
+
+    def next_id(self, table: str) -> int:
+        """An id for a new row of the table: larger than any that was ever given."""
 
     def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[None]:
         """A transaction: durable when the block ends, gone when it raises. Reading ones are one snapshot.
@@ -140,12 +146,17 @@ class HostQuery(Frozen):
 _SAVE_LIFECYCLE = f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in LIFECYCLE_COLUMNS)}, last_event = ? WHERE id = ?"
 _SAVE_SPEC = f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in SPEC_COLUMNS)} WHERE id = ?"
 _ADD_HOST = (
-    f"INSERT INTO hosts ({', '.join(SPEC_COLUMNS + LIFECYCLE_COLUMNS)}, last_event) "
-    f"VALUES ({', '.join('?' * (len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS)))}, 0) RETURNING id"
+    f"INSERT INTO hosts ({', '.join(SPEC_COLUMNS + LIFECYCLE_COLUMNS)}, last_event, id) "
+    f"VALUES ({', '.join('?' * (len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS) + 2))})"
 )
+_ADD_FACT = "INSERT INTO facts (host_id, key, value, number) VALUES (?, ?, ?, ?)"
 _ADD_EVENT = (
-    f"INSERT INTO events (host_id, {', '.join(EVENT_COLUMNS[1:])}) "
-    f"VALUES ({', '.join('?' * len(EVENT_COLUMNS))}) RETURNING id"
+    f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}, host_id) VALUES ({', '.join('?' * (len(EVENT_COLUMNS) + 1))})"
+)
+_SAVE_RESULT = (
+    "INSERT INTO results (host_id, step, verdict, detail, seconds, at) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (host_id, step) DO UPDATE SET verdict = excluded.verdict, detail = excluded.detail, "
+    "seconds = excluded.seconds, at = excluded.at"
 )
 _ADD_RESERVATION = (
     f"INSERT INTO reservations ({', '.join(RESERVATION_COLUMNS)}) VALUES ({', '.join('?' * len(RESERVATION_COLUMNS))})"
@@ -290,16 +301,16 @@ class Store:
 
     def add_host(self, host: Host, event: Event) -> Host:
         """Saves a new host with the event that lets it in; the result has its id."""
-        host_id = int(self._value(_ADD_HOST, [*from_spec(host.spec), *from_lifecycle(host)]) or 0)
+        host_id = self.database.next_id("hosts")
         last_event = self._add_event(host_id, event)
-        self._run("UPDATE hosts SET last_event = ? WHERE id = ?", [last_event, host_id])
+        self.database.later(_ADD_HOST, [*from_spec(host.spec), *from_lifecycle(host), last_event, host_id])
         self._add_facts(host_id, host.spec)
         return replace(host, id=host_id, last_event=last_event)
 
     def save_host(self, host: Host, event: Event) -> Host:
         """Saves where a host is in its life, with the event that says why; its spec is left alone."""
         last_event = self._add_event(host.id, event)
-        self._run(_SAVE_LIFECYCLE, [*from_lifecycle(host), last_event, host.id])
+        self.database.later(_SAVE_LIFECYCLE, [*from_lifecycle(host), last_event, host.id])
         return replace(host, last_event=last_event)
 
     def save_spec(self, host: Host, event: Event) -> Host:
@@ -319,23 +330,16 @@ class Store:
         self._run("DELETE FROM hosts WHERE id = ?", [host.id])
 
     def _add_facts(self, host_id: int, spec: HostSpec) -> None:
-        facts = selectable(spec)
-        if facts:
-            self.database.execute_many(
-                "INSERT INTO facts (host_id, key, value, number) VALUES (?, ?, ?, ?)",
-                [(host_id, key, value, quantity(value)) for key, value in facts.items()],
-            )
+        for key, value in selectable(spec).items():
+            self.database.later(_ADD_FACT, [host_id, key, value, quantity(value)])
 
     # what checks and cleanup steps said last
 
     def save_results(self, host: Host, results: Iterable[CheckResult], now: datetime) -> None:
         """Keeps the last result of each step for a host."""
-        self.database.execute_many(
-            "INSERT INTO results (host_id, step, verdict, detail, seconds, at) VALUES (?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (host_id, step) DO UPDATE SET verdict = excluded.verdict, detail = excluded.detail, "
-            "seconds = excluded.seconds, at = excluded.at",
-            [(host.id, r.step, r.verdict.value, r.detail, r.seconds, from_time(r.at or now)) for r in results],
-        )
+        for r in results:
+            row = (host.id, r.step, r.verdict.value, r.detail, r.seconds, from_time(r.at or now))
+            self.database.later(_SAVE_RESULT, row)
 
     def results(self, host: Host) -> tuple[CheckResult, ...]:
         """The last result of each step for a host, the oldest first."""
@@ -483,7 +487,9 @@ class Store:
 
     def _add_event(self, host_id: int, event: Event) -> int:
         self.database.stir()
-        return int(self._value(_ADD_EVENT, [host_id, *from_event(event)]) or 0)
+        number = self.database.next_id("events")
+        self.database.later(_ADD_EVENT, [number, *from_event(event), host_id])
+        return number
 
     # what the inventory knows about itself
 

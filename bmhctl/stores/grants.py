@@ -14,7 +14,10 @@ from bmhctl.stores.rows import LIFECYCLE_COLUMNS, RESERVATION_COLUMNS, SPEC_COLU
 from bmhctl.stores.schema import MIGRATIONS
 
 _CREATED = pattern(r"CREATE TABLE (\w+)")
-_WRITES = pattern(r"(INSERT) INTO (\w+)|(UPDATE) (\w+) SET (\w+)|(DELETE) FROM (\w+)|FROM (\w+)\b.*\bFOR (UPDATE)")
+_WRITES = pattern(
+    r"(INSERT) INTO (\w+)|(UPDATE) (\w+) SET (\w+)|(DELETE) FROM (\w+)|FROM (\w+)\b.*\bFOR (UPDATE)"
+    r"|nextval\(pg_get_serial_sequence\('(\w+)'"
+)
 _LONGEST_PREFIX = 50  # of 63 that a name in PostgreSQL may have
 
 Rights = dict[str, dict[str, tuple[str, ...]]]
@@ -112,12 +115,19 @@ def sql(schema: str, prefix: str) -> str:
         "END $$;",
         f"REVOKE ALL ON SCHEMA {_quoted(schema)} FROM {everybody};",
         f"REVOKE ALL ON {everything} FROM {everybody};",
+        f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA {_quoted(schema)} FROM {everybody};",
         f"GRANT USAGE ON SCHEMA {_quoted(schema)} TO {everybody};",
         f"GRANT SELECT ON {everything} TO {everybody};",
         *(
             f"GRANT {_privileges(rights)} ON {_quoted(schema)}.{table} TO {_quoted(names[role.name])};"
             for role in ROLES
             for table, rights in role.rights.items()
+        ),
+        *(
+            f"GRANT USAGE ON SEQUENCE {_quoted(schema)}.{table}_id_seq TO {_quoted(names[role.name])};"
+            for role in ROLES
+            for table in ("hosts", "events")
+            if role.may("INSERT", table, None)
         ),
         "COMMIT;",
     ]
@@ -146,8 +156,8 @@ def _needed(statement: str) -> Role | None:
     found = _WRITES.search(statement)
     if found is None:
         return ROLES[0] if statement.startswith("SELECT") else None
-    privilege = found[1] or found[3] or found[6] or found[9]
-    table = found[2] or found[4] or found[7] or found[8]
+    privilege = found[1] or found[3] or found[6] or found[9] or "INSERT"
+    table = found[2] or found[4] or found[7] or found[8] or found[10]
     return next((role for role in ROLES if role.may(privilege, table, found[5])), None)
 
 

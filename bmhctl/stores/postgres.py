@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
@@ -24,6 +25,7 @@ from psycopg.pq import Conninfo
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UnreachableError, UsageError
 from bmhctl.stores.address import Address, without_secrets
 from bmhctl.stores.faults import ConflictError, UncertainError
+from bmhctl.stores.pending import Pending
 from bmhctl.stores.rows import Row, Value, to_moment
 from bmhctl.stores.schema import MIGRATIONS, TABLES, VERSION
 
@@ -64,6 +66,10 @@ class PostgresDatabase:
         self._address = address
         self._connection = _connect(address)
         self._depth = 0
+        self._pending = Pending(self._run_many, self._run)
+        self._ids: dict[str, deque[int]] = {}
+        self._ids_taken = 0
+        self._shares_turn = False
         self._streams = 0
         self._stirred = False
         self._heard = 0
@@ -87,15 +93,12 @@ class PostgresDatabase:
 
     def execute(self, statement: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Runs one statement; all of its rows are here when it returns."""
-        connection = self._usable()
-        try:
-            cursor = connection.execute(_translated(statement), parameters)
-            return iter(cursor.fetchall() if cursor.description else ())
-        except psycopg.Error as error:
-            raise self._told(error, statement) from error
+        self._pending.flush(then_writes=not statement.startswith("SELECT"))
+        return self._run(statement, parameters)
 
     def stream(self, statement: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Runs one statement whose rows are fetched some at a time, as of one moment."""
+        self._pending.flush()
         with suppress(GeneratorExit), self._within_transaction():
             connection = self._usable()
             self._streams += 1
@@ -119,16 +122,44 @@ class PostgresDatabase:
         with self.transaction(write=False):
             yield
 
-    def execute_many(self, statement: str, rows: Iterable[Sequence[Value]]) -> None:
-        """Runs one statement for each row of parameters, without waiting for each."""
+    def later(self, statement: str, row: Sequence[Value]) -> None:
+        """Runs a statement before anything else is asked, together with others that wait."""
+        self._pending.add(statement, row)
+
+    def next_id(self, table: str) -> int:
+        """What no row of the table was ever called."""
+        ids = self._ids.setdefault(table, deque())
+        if not ids:
+            # Who shares a turn takes just the one: a host that it has yet to lock may get a later event meanwhile.
+            number = 1 if self._shares_turn else max(1, self._ids_taken // 4)
+            self._ids_taken += number
+            found = self._run(
+                f"SELECT nextval(pg_get_serial_sequence('{table}', 'id')) FROM generate_series(1, ?)", [number]
+            )
+            ids.extend(int(each or 0) for (each,) in found)
+        return ids.popleft()
+
+    def _run_many(self, statement: str, rows: Sequence[Sequence[Value]]) -> None:
         try:
             with self._usable().cursor() as cursor:
-                cursor.executemany(_translated(statement), rows)
+                if len(rows) == 1:
+                    cursor.execute(_translated(statement), rows[0])
+                else:
+                    cursor.executemany(_translated(statement), rows)
+        except psycopg.Error as error:
+            raise self._told(error, statement) from error
+
+    def _run(self, statement: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
+        connection = self._usable()
+        try:
+            cursor = connection.execute(_translated(statement), parameters)
+            return iter(cursor.fetchall() if cursor.description else ())
         except psycopg.Error as error:
             raise self._told(error, statement) from error
 
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Adds many rows to a table."""
+        self._pending.flush(then_writes=True)
         names = sql.SQL(", ").join(map(sql.Identifier, columns))
         copy = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)
         try:
@@ -151,6 +182,7 @@ class PostgresDatabase:
         try:
             self._begin(write=write, shared=shared)
             yield
+            self._pending.flush()
             if self._stirred:
                 self.execute("SELECT pg_notify(?, '') WHERE EXISTS (SELECT 1 FROM tickets)", [self._channel])
         except BaseException:
@@ -158,11 +190,14 @@ class PostgresDatabase:
             raise
         finally:
             self._depth, self._stirred = 0, False
+            self._pending.drop()
+            self._ids.clear()
         self._commit(write=write)
 
     def _begin(self, *, write: bool, shared: bool) -> None:
         connection = self._usable()
         self._depth = 1
+        self._shares_turn, self._ids_taken = shared, 0
         lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
         begin = (
             f"BEGIN; SELECT {lock}({self._number(_TURN)})"
@@ -189,20 +224,9 @@ class PostgresDatabase:
                 ) from error
             raise told from error
 
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
+    def savepoint(self) -> AbstractContextManager[None]:
         """Undone on its own when the block raises."""
-        self._depth += 1
-        name = f"part{self._depth}"
-        try:
-            self.execute(f"SAVEPOINT {name}")
-            yield
-            self.execute(f"RELEASE {name}")
-        except BaseException:
-            self._undo(f"ROLLBACK TO {name}")
-            raise
-        finally:
-            self._depth -= 1
+        return self._pending.part(self._undo)
 
     def _undo(self, statement: str) -> None:
         with suppress(psycopg.Error):  # a connection that broke has undone it already
@@ -262,6 +286,7 @@ class PostgresDatabase:
 
     def start_ids_after(self, table: str, last: int) -> None:
         """Makes the next id that the table gives larger than ``last``."""
+        self._ids.clear()
         self.execute(f"ALTER TABLE {table} ALTER COLUMN id RESTART WITH {last + 1}")
 
     # locks that the connection holds until it ends

@@ -7,12 +7,13 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
+from bmhctl.stores.pending import Pending
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import MIGRATIONS, VERSION
 
@@ -40,6 +41,8 @@ class SqliteDatabase:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
+        self._pending = Pending(self._run_many, self._run)
+        self._last_ids: dict[str, int] = {}
 
     @property
     def location(self) -> str:
@@ -52,6 +55,7 @@ class SqliteDatabase:
 
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Runs one statement; its rows are read as they are asked for."""
+        self._pending.flush(then_writes=not sql.startswith("SELECT"))
         try:
             cursor = self._connection.execute(sql, parameters)
             if cursor.description is None:
@@ -71,45 +75,59 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
 
-    def execute_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
-        """Runs one statement for each row of parameters."""
+    def later(self, sql: str, row: Sequence[Value]) -> None:
+        """Runs a statement before anything else is asked, together with others that wait."""
+        self._pending.add(sql, row)
+
+    def next_id(self, table: str) -> int:
+        """What no row of the table was ever called."""
+        if table not in self._last_ids:
+            known = list(self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", [table]))
+            self._last_ids[table] = int(known[0][0] or 0) if known else 0
+        self._last_ids[table] += 1
+        return self._last_ids[table]
+
+    def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Adds many rows to a table."""
+        self._pending.flush(then_writes=True)
+        self._run_many(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", rows)
+
+    def _run_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
         try:
             self._connection.executemany(sql, rows)
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
 
-    def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        """Adds many rows to a table."""
-        self.execute_many(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", rows)
+    def _run(self, sql: str) -> None:
+        try:
+            self._connection.execute(sql)
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from error
 
     @contextmanager
     def transaction(self, *, write: bool, shared: bool = False) -> Iterator[None]:
         """``BEGIN IMMEDIATE`` for writers, so that two never both read first and then race to write."""
-        self.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+        self._run("BEGIN IMMEDIATE" if write else "BEGIN")
         try:
             yield
-            self.execute("COMMIT")
+            self._pending.flush()
+            self._run("COMMIT")
         except BaseException:
             self._undo("ROLLBACK")
             raise
+        finally:
+            self._pending.drop()
+            self._last_ids.clear()
 
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
+    def savepoint(self) -> AbstractContextManager[None]:
         """Undone on its own when the block raises."""
-        self.execute("SAVEPOINT part")
-        try:
-            yield
-        except BaseException:
-            self._undo("ROLLBACK TO part")
-            self._undo("RELEASE part")
-            raise
-        self.execute("RELEASE part")
+        return self._pending.part(self._undo)
 
     def _undo(self, sql: str) -> None:
         # SQLite may have rolled back all of it by itself (disk full, I/O error); the first error is the one to report.
         if self._connection.in_transaction:
             with suppress(BmhctlError):
-                self.execute(sql)
+                self._run(sql)
 
     def version(self) -> int:
         """SQLite's ``data_version``."""
@@ -126,6 +144,7 @@ class SqliteDatabase:
         """Makes the next id that the table gives larger than ``last``."""
         self.execute("DELETE FROM sqlite_sequence WHERE name = ?", [table])
         self.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [table, last])
+        self._last_ids.clear()
 
     @property
     def files(self) -> tuple[Path, ...]:

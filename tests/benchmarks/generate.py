@@ -216,9 +216,7 @@ def fill(store: Store, hosts: int, seed: int = 1, state: str | None = None) -> N
             for number in range(first, min(first + _BATCH, hosts + 1)):
                 generator.host(number, generator.spec(number), rows)
             for table, columns in COLUMNS.items():
-                places = ", ".join("?" * len(columns))
-                sql = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
-                store.database.execute_many(sql, rows[table])
+                store.database.load(table, columns, rows[table])
         store.loaded()
 
 

@@ -238,9 +238,9 @@ def test_a_step_whose_claim_somebody_else_took_over_does_not_run(server: Server,
 
 ACTS: dict[str, Callable[[Store], object]] = {
     "one statement": lambda store: store.host("node1"),
-    "many statements": lambda store: store.database.execute_many(
-        "UPDATE hosts SET since = ? WHERE name = ?", [(number, "node1") for number in range(1000)]
-    ),
+    "many statements": lambda store: [
+        store.database.later("UPDATE hosts SET since = ? WHERE name = ?", [number, "node1"]) for number in range(1000)
+    ],
     "a stream": lambda store: list(store.events()),
     "a load": lambda store: store.load("meta", [("a", "b")]),
 }

@@ -1,0 +1,92 @@
+"""Writes that wait to be run together: many rows of one statement cost a fraction of as many statements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from bmhctl.stores.rows import Value
+
+
+class _Part:
+    """A savepoint; it is begun in the database only when something has to be written in it."""
+
+    __slots__ = ("is_begun", "start")
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.is_begun = False
+
+
+class Pending:
+    """What a transaction has yet to write. Flush it before anything else is run, and before the commit.
+
+    ``run_many`` runs one statement for each row of parameters, ``run`` a statement without any.
+    """
+
+    def __init__(self, run_many: Callable[[str, list[Sequence[Value]]], None], run: Callable[[str], object]) -> None:
+        self._run_many = run_many
+        self._run = run
+        self._rows: list[tuple[str, Sequence[Value]]] = []
+        self._parts: list[_Part] = []
+        self._broken: BaseException | None = None
+
+    def add(self, statement: str, row: Sequence[Value]) -> None:
+        """Keeps a row for later. Of one statement rows stay in order; statements go in the order of their first row."""
+        self._rows.append((statement, row))
+
+    def flush(self, *, then_writes: bool = False) -> None:
+        """Writes all that waits; what comes next may be undone with the part that it is in, if it ``then_writes``.
+
+        What could not be written once makes every later try fail, until :meth:`drop`.
+        """
+        if self._broken is not None:
+            raise self._broken
+        if not self._rows and (not then_writes or all(part.is_begun for part in self._parts)):
+            return
+        rows, self._rows = self._rows, []
+        done = 0
+        try:
+            for number, part in enumerate(self._parts, 1):
+                if not part.is_begun:
+                    self._write(rows[done : part.start])
+                    done = part.start
+                    self._run(f"SAVEPOINT part{number}")
+                    part.is_begun = True
+            self._write(rows[done:])
+        except BaseException as error:
+            self._broken = error
+            raise
+
+    def drop(self) -> None:
+        """Forgets all that waits: its transaction is over."""
+        self._rows.clear()
+        self._broken = None
+
+    @contextmanager
+    def part(self, undo: Callable[[str], None]) -> Iterator[None]:
+        """A part of the transaction that is undone on its own when the block raises; ``undo`` runs what does that."""
+        part = _Part(len(self._rows))
+        self._parts.append(part)
+        name = f"part{len(self._parts)}"
+        try:
+            yield
+            if part.is_begun:
+                self._run(f"RELEASE {name}")
+        except BaseException:
+            if part.is_begun:
+                self._rows.clear()
+                undo(f"ROLLBACK TO {name}")
+                undo(f"RELEASE {name}")
+            else:
+                del self._rows[part.start :]
+            raise
+        finally:
+            self._parts.pop()
+
+    def _write(self, rows: Sequence[tuple[str, Sequence[Value]]]) -> None:
+        of_statement: dict[str, list[Sequence[Value]]] = {}
+        for statement, row in rows:
+            of_statement.setdefault(statement, []).append(row)
+        for statement, its in of_statement.items():
+            self._run_many(statement, its)
