@@ -95,6 +95,7 @@ def test_processes_that_reserve_at_once_never_share_a_host(lab: Lab, tmp_path: P
 VICTIM = """
 import os, signal, sys
 from bmhctl import open_inventory
+from bmhctl.stores.pending import Pending
 
 inventory, kill_at = sys.argv[1], int(sys.argv[2])
 statements = 0
@@ -111,9 +112,11 @@ def counting(act):
     return counted
 
 with open_inventory(inventory, actor="victim") as lab:
-    home = type(lab._context.store.database)
+    database = lab._context.store.database
+    home = type(database)
     for name in {"execute", "_run", "_run_many", "_begin", "_commit"} & {*vars(home)}:
         setattr(home, name, counting(getattr(home, name)))
+    database._pending = Pending(database._run_many, database._run)
     held = lab.reserve(count=2)
     print(held.reservation.id, flush=True)
     lab.release(held.reservation.id)
@@ -205,6 +208,7 @@ def test_what_was_acknowledged_is_there_whenever_the_process_is_killed(lab: Lab)
 EDITOR = """
 import os, signal, sys
 from bmhctl.stores import replacing, sqlite
+from bmhctl.stores.pending import Pending
 from bmhctl.usecases import hosts
 from bmhctl import open_inventory
 
@@ -226,6 +230,8 @@ with open_inventory(inventory, actor="editor") as lab:
     for name in ("execute", "_run", "_run_many"):
         setattr(sqlite.SqliteDatabase, name, killing(getattr(sqlite.SqliteDatabase, name)))
     context = lab._context
+    database = context.store.database
+    database._pending = Pending(database._run_many, database._run)
     if verb == "rename":
         hosts.rename(context, "node1", "renamed")
     elif verb == "remove":
