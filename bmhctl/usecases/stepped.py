@@ -6,27 +6,23 @@ sure that nothing happened to the host meanwhile. The threads never touch the in
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
-from threading import Event
 
-from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, StepFailedError, UsageError
-from bmhctl.frozen import Frozen, replace
+from bmhctl.errors import NotYoursError, StateRefusedError, StepFailedError, UsageError
+from bmhctl.frozen import replace
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED
 from bmhctl.model import Host, Mark, Remark, State, Verb
 from bmhctl.results import Outcome, Outcomes, Plan
 from bmhctl.usecases.choosing import Choice, choose, unfold
 from bmhctl.usecases.context import Context
-from bmhctl.usecases.crew import Crew
 from bmhctl.usecases.entry import begin, look
+from bmhctl.usecases.jobs import NO_STEPS, Job, Treatment, each
 from bmhctl.usecases.leases import check_token, describe
-from bmhctl.usecases.many import already, failed, moved, refuse_early, tried
+from bmhctl.usecases.many import already, failed, moved, refuse_early
 from bmhctl.usecases.moving import SELF, facts_of, move, remark
 from bmhctl.usecases.retrying import retried
-from bmhctl.usecases.steps import Claimed, ClaimedError, Program, StepsRun, claimed
+from bmhctl.usecases.steps import Claimed, ClaimedError, StepsRun
 
 JOBS = 16
 """How many hosts are treated at once when nobody says."""
@@ -47,11 +43,11 @@ def ready(
         refuse_early(Verb.READY, host)
         return None
 
-    def prepare(held: Claimed) -> _Job:
-        return _Job(held, held.checks(overridden), lambda run: _proven(ctx, held, run))
+    def prepare(held: Claimed) -> Job:
+        return Job(held, held.checks(overridden), lambda run: _proven(ctx, held, run))
 
     begin(ctx)
-    return _each(ctx, "ready", *choose(ctx, choice), early, prepare, jobs)
+    return each(ctx, Treatment("ready", early, prepare, ctx.policy().checks), *choose(ctx, choice), jobs)
 
 
 def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
@@ -73,11 +69,11 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
             )
         return None
 
-    def prepare(held: Claimed) -> _Job:
-        return _Job(held, held.cleanup(), lambda run: _cleaned(ctx, held, run))
+    def prepare(held: Claimed) -> Job:
+        return Job(held, held.cleanup(), lambda run: _cleaned(ctx, held, run))
 
     begin(ctx)
-    return _each(ctx, "reset", *choose(ctx, choice), early, prepare, jobs)
+    return each(ctx, Treatment("reset", early, prepare, ctx.policy().cleanup), *choose(ctx, choice), jobs)
 
 
 def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
@@ -101,12 +97,12 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
             return already(host, f"left alone for its fault: {host.fault}")
         return None
 
-    def prepare(held: Claimed) -> _Job:
+    def prepare(held: Claimed) -> Job:
         if held.host.state is State.INITIAL:
-            return _Job(held, held.checks(), lambda run: _proven(ctx, held, run))
-        return _Job(held, held.cleanup(), lambda run: then(held, _cleaned(ctx, held, run)))
+            return Job(held, held.checks(), lambda run: _proven(ctx, held, run))
+        return Job(held, held.cleanup(), lambda run: then(held, _cleaned(ctx, held, run)))
 
-    def then(held: Claimed, reset_outcome: Outcome) -> _Job:
+    def then(held: Claimed, reset_outcome: Outcome) -> Job:
         held.refresh()
 
         def both(run: StepsRun) -> Outcome:
@@ -115,7 +111,7 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
             steps = (*reset_outcome.steps, *outcome.steps)
             return replace(outcome, source=reset_outcome.source, message=words, steps=steps)
 
-        return _Job(held, held.checks(), both, reset_outcome)
+        return Job(held, held.checks(), both, reset_outcome)
 
     def unless_named(item: Outcome) -> Outcome:
         busy = isinstance(item.error, ClaimedError) and item.host not in named
@@ -124,7 +120,8 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     begin(ctx)
     hosts, missing = choose(ctx, wanted)
     hosts = [host for host in hosts if host.state is State.TAINTED or host.name in named]
-    outcomes = _each(ctx, "recycle", hosts, missing, early, prepare, jobs)
+    policy = ctx.policy()
+    outcomes = each(ctx, Treatment("recycle", early, prepare, (*policy.cleanup, *policy.checks)), hosts, missing, jobs)
     return replace(outcomes, items=tuple(map(unless_named, outcomes.items)))
 
 
@@ -144,14 +141,14 @@ def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int =
                 raise
         return None
 
-    def prepare(held: Claimed) -> _Job:
+    def prepare(held: Claimed) -> Job:
         program = held.checks()
         if only:
             program = replace(program, steps=tuple(step for step in program.steps if step.name in only))
-        return _Job(held, program, lambda run: _looked_at(ctx, held, run))
+        return Job(held, program, lambda run: _looked_at(ctx, held, run))
 
     begin(ctx)
-    return _each(ctx, "check", *choose(ctx, choice), early, prepare, jobs)
+    return each(ctx, Treatment("check", early, prepare, ctx.policy().checks), *choose(ctx, choice), jobs)
 
 
 def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int = JOBS) -> Outcomes:
@@ -166,16 +163,16 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
             return already(host, f"is not in maintenance: already {host.state}")
         return _close_reasons(ctx, host, everyones) if _rest(ctx, host, everyones) else None
 
-    def prepare(held: Claimed) -> _Job:
+    def prepare(held: Claimed) -> Job:
         host = held.host
         if host.reservation is None and host.dirty:
-            return _Job(held, held.cleanup(), lambda run: _cleaned(ctx, held, run, Verb.RESUME))
+            return Job(held, held.cleanup(), lambda run: _cleaned(ctx, held, run, Verb.RESUME))
         if host.reservation is None and host.came_from is State.AVAILABLE:
-            return _Job(held, held.checks(), lambda run: _finish(ctx, held, Verb.RESUME, checks=run))
-        return _Job(held, None, lambda _: _finish(ctx, held, Verb.RESUME))
+            return Job(held, held.checks(), lambda run: _finish(ctx, held, Verb.RESUME, checks=run))
+        return Job(held, None, lambda _: _finish(ctx, held, Verb.RESUME))
 
     begin(ctx)
-    return _each(ctx, "resume", *choose(ctx, choice), early, prepare, jobs)
+    return each(ctx, Treatment("resume", early, prepare, steps=None), *choose(ctx, choice), jobs)
 
 
 def plan_resume(ctx: Context, choice: Choice, *, everyones: bool = False) -> Plan:
@@ -184,110 +181,6 @@ def plan_resume(ctx: Context, choice: Choice, *, everyones: bool = False) -> Pla
     hosts, missing = choose(ctx, choice)
     items = [_resume_words(ctx, host, everyones, now) for host in hosts]
     return Plan("resume", (*items, *(failed(error) for error in missing)))
-
-
-# many hosts at once
-
-
-_NOTHING = StepsRun((), None, "maintenance complete")
-
-
-class _Job(Frozen):
-    """A claimed host, the steps to run on it (None: none), and what follows from what they say.
-
-    ``so_far`` is what became of the host already, should it end here.
-    """
-
-    held: Claimed
-    program: Program | None
-    finish: Callable[[StepsRun], Outcome | _Job]
-    so_far: Outcome | None = None
-
-    @property
-    def takes_time(self) -> bool:
-        """Whether any step runs at all."""
-        return self.program is not None and bool(self.program.steps)
-
-    def run(self, cancelled: Event | None) -> StepsRun:
-        """Runs the steps; in any thread."""
-        return _NOTHING if self.program is None else self.program.run(cancelled)
-
-    def settle(self, run: StepsRun) -> Outcome | _Job:
-        """Finishes, unless an interrupted finish got as far as its commit."""
-        return self.held.kept() or self.finish(run)
-
-
-def _each(
-    ctx: Context,
-    verb: str,
-    hosts: Sequence[Host],
-    missing: Iterable[BmhctlError],
-    early: Callable[[Host], Outcome | None],
-    prepare: Callable[[Claimed], _Job],
-    jobs: int,
-) -> Outcomes:
-    """Treats each host on its own, in commits of its own, so many at once; steps run in threads, all else here.
-
-    Whatever interrupts it, steps that have ended have their effect, and are told.
-    """
-    outcomes: dict[int, Outcome] = {}
-    claims: dict[int, ExitStack] = {}
-    running: dict[int, _Job] = {}
-    crew: Crew[_Job, StepsRun] = Crew(lambda job, cancelled: job.run(cancelled), max(1, jobs))
-
-    def start(host: Host) -> Outcome | _Job:
-        claims[host.id] = ExitStack()
-        outcome = early(host)
-        if outcome is not None:
-            return outcome
-        held = claims[host.id].enter_context(claimed(ctx, host))
-        return early(held.host) or prepare(held)  # it may have changed since it was chosen
-
-    def advance(host: Host, act: Callable[[], Outcome | _Job]) -> None:
-        """Goes on with a host until its steps have to be waited for, or its outcome is known."""
-
-        def one(_: Host) -> Outcome | None:
-            found = act()
-            while isinstance(found, _Job):
-                if found.takes_time:
-                    running[host.id] = found
-                    if not crew.is_cancelled:
-                        crew.start(found)
-                    return None
-                found = found.finish(found.run(None))
-            return found
-
-        outcome = tried(host, one)
-        if outcome is not None:
-            outcomes[host.id] = outcome
-            running.pop(host.id, None)
-            claims.pop(host.id).close()
-
-    waiting = deque(hosts)
-    ended: list[tuple[_Job, StepsRun]] = []
-    try:
-        while waiting or not crew.is_idle:
-            while waiting and not crew.is_full:
-                host = waiting.popleft()
-                ctx.progress(f"{verb} {host.name}", f"{len(hosts) - len(waiting)} of {len(hosts)}")
-                advance(host, partial(start, host))
-            if not crew.is_idle:
-                ended[:] = [crew.next()]
-                for job, run in ended:
-                    advance(job.held.host, partial(job.finish, run))
-    except BaseException:
-        ended += crew.cancel()
-        with suppress(BmhctlError):  # the inventory is in trouble: that is told already
-            for job, run in ended:
-                if running.get(job.held.host.id) is job:
-                    advance(job.held.host, partial(job.settle, run))
-        for outcome in (*outcomes.values(), *(job.so_far for job in running.values() if job.so_far)):
-            ctx.tell(f"{outcome.host}: {outcome.message}")
-        raise
-    finally:
-        for stack in claims.values():
-            stack.close()
-    return Outcomes(verb, (*(outcomes[host.id] for host in hosts), *(failed(error) for error in missing)))
 
 
 # what follows from what the steps said
@@ -305,27 +198,28 @@ def _cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET
     return _finish(ctx, held, verb, cleanup=run)
 
 
-@retried
 def _looked_at(ctx: Context, held: Claimed, run: StepsRun) -> Outcome:
     """What a look found is true whatever happened to the host meanwhile."""
-    with ctx.store.transaction(shared=True):
-        now = ctx.clock()
+
+    def note(now: datetime) -> Host:
         host = held.current()
         if run.refusal is not None:
             remark(ctx, host, Remark.STEP_FAILED, now, reason=run.refusal)
         ctx.store.save_results(host, run.results, now)
+        return host
+
+    host = held.settle(note)
     if run.refusal is not None:
         raise _failure(host, run, run.refusal, f"mend it and try again; bmhctl why {host.name}")
     return Outcome(host.name, False, run.summary, host.state, host.state, steps=run.results)
 
 
-@retried
 def _finish(
     ctx: Context, held: Claimed, verb: Verb, *, checks: StepsRun | None = None, cleanup: StepsRun | None = None
 ) -> Outcome:
-    run = checks or cleanup or _NOTHING
-    with ctx.store.transaction(shared=True):
-        now = ctx.clock()
+    run = checks or cleanup or NO_STEPS
+
+    def go(now: datetime) -> Outcome:
         host = held.unchanged()
         facts = facts_of(
             ctx,
@@ -340,15 +234,16 @@ def _finish(
         ctx.store.save_results(host, run.results, now)
         return held.promise(left, moved(host, left, words, run.results))
 
+    return held.settle(go)
 
-@retried
+
 def _note_failure(ctx: Context, held: Claimed, run: StepsRun, *, counted: bool = False) -> StepFailedError:
     """Records that a step failed, counts failed cleanups and quarantines after too many; returns what to raise."""
-    words = run.refusal or run.summary
-    hint = f"mend it and try again; bmhctl why {held.host.name}"
-    with ctx.store.transaction(shared=True):
-        now = ctx.clock()
+
+    def note(now: datetime) -> StepFailedError:
         host = held.unchanged()
+        words = run.refusal or run.summary
+        hint = f"mend it and try again; bmhctl why {host.name}"
         failures = host.failed_cleanups + 1 if counted else host.failed_cleanups
         host = remark(ctx, replace(host, failed_cleanups=failures), Remark.STEP_FAILED, now, reason=words)
         ctx.store.save_results(host, run.results, now)
@@ -363,6 +258,8 @@ def _note_failure(ctx: Context, held: Claimed, run: StepsRun, *, counted: bool =
         error = _failure(host, run, words, hint)
         held.promise(host, failed(error, host))
         return error
+
+    return held.settle(note)
 
 
 def _failure(host: Host, run: StepsRun, words: str, hint: str) -> StepFailedError:

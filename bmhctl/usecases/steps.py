@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from threading import Event
+from typing import TypeVar
 
 from bmhctl import probes
 from bmhctl.errors import StateRefusedError
@@ -15,6 +17,9 @@ from bmhctl.results import Outcome
 from bmhctl.stores.claims import Hold, of_host
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.moving import CLAIMED
+from bmhctl.usecases.retrying import retried
+
+_T = TypeVar("_T")
 
 
 class StepsRun(Frozen):
@@ -112,6 +117,10 @@ class Claimed:
         skipped = {name: reason for name, reason in overridden.items() if name in {step.name for step in mine}}
         return Program(self.host, mine, kind, setting, bool(declared), stop_at_failure, skipped)
 
+    def settle(self, act: Callable[[datetime], _T]) -> _T:
+        """Takes what the steps said into account: in one transaction, done again when another one undid it."""
+        return _settle(self._ctx, act)
+
     def refresh(self) -> None:
         """Takes the host as it is now for the one to go on from: after a move of the caller's own."""
         self.host = self._ctx.store.host_with_id(self.host.id) or self.host
@@ -154,8 +163,41 @@ class Claimed:
         return outcome if now is not None and now.last_event == event else None
 
 
+class Unclaimed(Claimed):
+    """A host on which no step has to run, in the caller's transaction, which nobody else has claimed."""
+
+    def __init__(self, ctx: Context, host: Host, policy: Policy, now: datetime) -> None:
+        super().__init__(ctx, host, policy, Hold())
+        self._now = now
+
+    def refresh(self) -> None:
+        """It is as the last settlement left it."""
+
+    def current(self) -> Host:
+        """The host as it is in the caller's transaction."""
+        return self.host
+
+    def promise(self, after: Host, outcome: Outcome) -> Outcome:
+        """Goes on from what the host is now."""
+        self.host = after
+        return outcome
+
+    def settle(self, act: Callable[[datetime], _T]) -> _T:
+        """Acts in the caller's transaction."""
+        return act(self._now)
+
+
 class ClaimedError(StateRefusedError):
     """Somebody's step runs on the host."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(CLAIMED, host=host.name, hint="wait until it ends")
+
+
+@retried
+def _settle(ctx: Context, act: Callable[[datetime], _T]) -> _T:
+    with ctx.store.transaction(shared=True):
+        return act(ctx.clock())
 
 
 @contextmanager
@@ -163,7 +205,7 @@ def claimed(ctx: Context, host: Host) -> Iterator[Claimed]:
     """Claims a host for the block, and reads it anew; raises :class:`ClaimedError` when a step runs on it."""
     with ctx.store.claims.claim(of_host(host.id)) as hold:
         if hold is None:
-            raise ClaimedError(CLAIMED, host=host.name, hint="wait until it ends")
+            raise ClaimedError(host)
         # In a writer's turn: whoever asked for claims before this one was there has committed when it is read.
         with ctx.store.transaction(shared=True):
             fresh = ctx.store.host_with_id(host.id, lock=True)

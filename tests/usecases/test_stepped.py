@@ -6,7 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from unittest import mock
@@ -20,6 +20,7 @@ from bmhctl.errors import NotYoursError, StateRefusedError, StepFailedError, Usa
 from bmhctl.model import CheckResult, Host, HostSpec, Remark, State, Verb, Verdict
 from bmhctl.policy import Step
 from bmhctl.results import Outcomes
+from bmhctl.stores.claims import of_host
 from bmhctl.stores.engine import HostQuery, Store
 from bmhctl.usecases import homes, hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
@@ -384,6 +385,63 @@ def test_an_interruption_right_after_a_commit_tells_what_was_committed(
     assert fleet.said == [
         "node1: cleanup steps passed: wipe, verify" if passed else "node1: cleanup step failed: wipe: said fail"
     ]
+
+
+STEPS_FOR_FEW = """
+[checks.bmc]
+command = ["true"]
+selector = "bmc"
+[cleanup.wipe]
+command = ["true"]
+selector = "bmc"
+"""
+
+
+def test_hosts_without_steps_are_treated_together_and_each_by_itself(lab: Lab) -> None:
+    lab.policy(STEPS_FOR_FEW)
+    hosts.add(lab.context(), ["node[1-6]"], hosts.FactChanges())
+    hosts.add(lab.context(), ["bmc1"], hosts.FactChanges(labels={"bmc": "yes"}))
+    verbs.maintain(lab.context(), Choice(("node6",)), reason="disk")
+    held = lab.context().store.host("node5")
+    assert held is not None
+
+    with lab.context().store.claims.claim(of_host(held.id)):
+        done = verbs.ready(lab.context(), Choice(("bmc1", "node[1-6]", "node9")))
+    assert [(item.host, item.changed, str(item.error or item.message)) for item in done.items] == [
+        ("bmc1", True, "readiness check passed: bmc"),
+        *((f"node{n}", True, "no readiness check applies to it") for n in (1, 2, 3, 4)),
+        ("node5", False, "a check or cleanup is running on it"),
+        ("node6", False, "is in maintenance: ready is only possible from initial"),
+        ("node9", False, "there is no such host"),
+    ]
+
+    taint(lab, "node[1-4]", "bmc1")
+    recycled = verbs.recycle(lab.context(), Choice())
+    assert [(item.host, item.source, item.state) for item in recycled.items] == [
+        (name, State.TAINTED, State.AVAILABLE) for name in ("bmc1", "node1", "node2", "node3", "node4")
+    ]
+    assert [event.verb for event in lab.context().store.events(host(lab))] == [
+        "enter", "ready", "reserve", "taint", "reset", "ready",
+    ]  # fmt: skip
+    assert lab.context().store.claims.left_behind() == []
+
+
+@pytest.mark.parametrize("lab", ["sqlite", "postgres"], indirect=True)
+def test_a_step_that_is_declared_meanwhile_runs_on_hosts_that_had_none(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts.add(lab.context(), ["node1"], hosts.FactChanges())
+    transaction, declared = Store.transaction, iter(['[checks.up]\ncommand = ["false"]\n'])
+
+    def late(store: Store, *, shared: bool = False) -> AbstractContextManager[None]:
+        for policy in declared:
+            lab.policy(policy)
+        return transaction(store, shared=shared)
+
+    monkeypatch.setattr(Store, "transaction", late)
+    done = verbs.ready(lab.context(), Choice(("node1",)))
+    assert [(item.changed, type(item.error)) for item in done.items] == [(False, StepFailedError)]
+    assert states(lab) == {"node1": "initial"}
 
 
 @pytest.mark.parametrize("home", HOMES)

@@ -415,6 +415,7 @@ def test_two_who_resume_at_once_leave_no_host_in_maintenance_without_a_reason(
 
 
 def test_a_claim_and_a_maintenance_never_meet(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.policy('[checks.up]\ncommand = ["true"]\n')
     ctx = fleet.context("bob")
     hosts.add(ctx, ["node9"], hosts.FactChanges())
     claimed, others = (
