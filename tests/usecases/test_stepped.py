@@ -415,7 +415,7 @@ def test_hosts_without_steps_are_treated_together_and_each_by_itself(lab: Lab) -
         ("node9", False, "there is no such host"),
     ]
 
-    taint(lab, "node[1-4]", "bmc1")
+    taint(lab, "node1", "node2", "node3", "node4", "bmc1")
     recycled = verbs.recycle(lab.context(), Choice())
     assert [(item.host, item.source, item.state) for item in recycled.items] == [
         (name, State.TAINTED, State.AVAILABLE) for name in ("bmc1", "node1", "node2", "node3", "node4")
