@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 
 from bmhctl.errors import UsageError
 from bmhctl.frozen import Frozen
@@ -198,6 +199,7 @@ def _value(value: str, text: str) -> str:
     return value
 
 
+@lru_cache(maxsize=1000, typed=True)  # the hosts of a fleet resemble each other
 def canonical(value: Fact) -> str:
     """One spelling for equal sizes, so that ``memory=262144MiB`` finds ``256GiB``; other values as they are."""
     text = str(value)

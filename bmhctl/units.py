@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 
 from bmhctl.errors import UsageError
 from bmhctl.patterns import pattern
@@ -49,6 +50,7 @@ def format_age(value: timedelta) -> str:
     return f"{seconds}s"
 
 
+@lru_cache(maxsize=1000)
 def quantity(text: str) -> float | None:
     """The number that a text stands for: plain (``64``, ``2.5``) or a size in bytes (``256GiB``, ``1T``).
 

@@ -99,7 +99,7 @@ def _yaml(text: str, origin: str) -> Iterator[tuple[int, object]]:
     reader = _Reader()
     loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
     try:
-        yield from reader.documents(yaml.parse(text, Loader=loader))
+        yield from reader.documents(iter(loader(text).get_event, None))
     except _RefusedError as refused:
         line = refused.event.start_mark.line + 1 if refused.event.start_mark else 0
         raise _invalid(origin, reader.number, f"line {line}: {refused}") from None
@@ -128,64 +128,70 @@ class _Reader:
         self.number = 0
 
     def documents(self, events: Iterable[yaml.Event]) -> Iterator[tuple[int, object]]:
-        import yaml
+        from yaml import (
+            AliasEvent,
+            CollectionEndEvent,
+            CollectionStartEvent,
+            DocumentEndEvent,
+            DocumentStartEvent,
+            MappingStartEvent,
+            ScalarEvent,
+        )
 
-        # A mapping is collected as [key, value, key, value] in `items`. `written` weighs what the text holds, `weight`
-        # also what its aliases repeat.
+        # A mapping is collected as [key, value, key, value] in `items`. `written` weighs what the text holds,
+        # `repeated` what its aliases repeat.
         items: list[object] = []
         mapping = False
         stack: list[tuple[list[object], bool, yaml.CollectionStartEvent, int]] = []
         anchors: dict[str, tuple[object, int]] = {}
-        written = weight = 0
+        written = repeated = 0
         for event in events:
-            if isinstance(event, yaml.ScalarEvent):
-                value: object
+            if isinstance(event, ScalarEvent):
+                text = event.value
+                value: object = text
+                size = 1 + len(text) // _SCALAR_WEIGHT
                 if mapping and not len(items) & 1:
-                    value = _MERGE if event.value == "<<" and event.implicit[0] else event.value
+                    if text == "<<" and event.implicit[0]:
+                        value = _MERGE
                 elif event.tag is not None:
                     value = _tagged(event)
-                elif event.implicit[0] and event.value[:1] in _STARTS:
-                    value = _plain(event.value)
-                else:
-                    value = event.value if event.value or not event.implicit[0] else None
-                size = 1 + len(event.value) // _SCALAR_WEIGHT
+                elif event.implicit[0] and (not text or text[0] in _STARTS):
+                    value = _plain(text)
                 written += size
-                weight += size
                 items.append(value)
                 if event.anchor is not None:
                     anchors[event.anchor] = (value, size)
-            elif isinstance(event, yaml.CollectionStartEvent):
+            elif isinstance(event, CollectionStartEvent):
                 if mapping and not len(items) & 1:
                     raise _RefusedError(event, "a key of a mapping must be a text")
                 if len(stack) == _MAX_DEPTH:
                     raise _RefusedError(event, f"nested deeper than {_MAX_DEPTH} levels")
                 if event.tag is not None and event.tag not in _TREE_TAGS:
                     raise _RefusedError(event, f"the tag {event.tag!r:.80} is not known here")
-                stack.append((items, mapping, event, weight))
+                stack.append((items, mapping, event, written + repeated))
                 written += 1
-                weight += 1
-                items, mapping = [], isinstance(event, yaml.MappingStartEvent)
-            elif isinstance(event, yaml.CollectionEndEvent):
+                items, mapping = [], isinstance(event, MappingStartEvent)
+            elif isinstance(event, CollectionEndEvent):
                 outer, outer_mapping, start, before = stack.pop()
                 value = _mapping(start, items) if mapping else items
                 items, mapping = outer, outer_mapping
                 items.append(value)
                 if start.anchor is not None:
-                    anchors[start.anchor] = (value, weight - before)
-            elif isinstance(event, yaml.AliasEvent):
+                    anchors[start.anchor] = (value, written + repeated - before)
+            elif isinstance(event, AliasEvent):
                 if event.anchor not in anchors:
                     raise _RefusedError(event, f"the alias *{event.anchor!s:.80} has no anchor before it")
                 value, size = anchors[event.anchor]
                 if mapping and not len(items) & 1 and not isinstance(value, str):
                     raise _RefusedError(event, "a key of a mapping must be a text")
-                weight += size
-                if weight - written > _FREE_ALIASES + 10 * written:
+                repeated += size
+                if repeated > _FREE_ALIASES + 10 * written:
                     raise _RefusedError(event, "aliases multiply this text more than tenfold")
                 items.append(value)
-            elif isinstance(event, yaml.DocumentStartEvent):
+            elif isinstance(event, DocumentStartEvent):
                 self.number += 1
                 items, mapping, anchors = [], False, {}
-            elif isinstance(event, yaml.DocumentEndEvent):
+            elif isinstance(event, DocumentEndEvent):
                 yield self.number, items[0]
 
 

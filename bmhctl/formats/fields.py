@@ -15,18 +15,21 @@ _NOT_IN_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\
 class Fields:
     """A mapping of a manifest, which knows its path for those who have to correct it; null is the same as absent."""
 
-    __slots__ = ("data", "path")
+    __slots__ = ("_key", "_parent", "data")
 
-    def __init__(self, data: Mapping[str, object], path: str = "") -> None:
+    def __init__(self, data: Mapping[str, object], parent: Fields | None = None, key: str = "") -> None:
         self.data = data
-        self.path = path
+        self._parent = parent
+        self._key = key
 
     def __bool__(self) -> bool:
         return bool(self.data)
 
     def path_of(self, key: str) -> str:
         """The path of a field of this mapping."""
-        return f"{self.path}.{key}" if self.path else key
+        # Put together only when it is asked for: most manifests are in order.
+        within = self._parent.path_of(self._key) if self._parent is not None else self._key
+        return f"{within}.{key}" if within else key
 
     def fields(self, key: str) -> Fields:
         """The mapping under a key; an empty one if there is none."""
@@ -35,7 +38,7 @@ class Fields:
             return _NOTHING
         if not isinstance(value, dict):
             raise wrong_kind(self.path_of(key), "a mapping", value)
-        return Fields(value, self.path_of(key))
+        return Fields(value, self, key)
 
     def rows(self, key: str) -> list[Fields]:
         """The mappings of the list under a key."""
@@ -48,7 +51,7 @@ class Fields:
         for number, row in enumerate(value):
             if not isinstance(row, dict):
                 raise wrong_kind(f"{self.path_of(key)}[{number}]", "a mapping", row)
-            rows.append(Fields(row, f"{self.path_of(key)}[{number}]"))
+            rows.append(Fields(row, self, f"{key}[{number}]"))
         return rows
 
     def line(self, key: str) -> str | None:
@@ -111,7 +114,7 @@ class Fields:
             raise bad_field(self.path_of(key), "is no valid JSON") from error
         if not isinstance(parsed, dict):
             raise wrong_kind(self.path_of(key), "a JSON object", parsed)
-        return Fields(parsed, self.path_of(key))
+        return Fields(parsed, self, key)
 
 
 _NOTHING = Fields({})

@@ -82,9 +82,9 @@ def columns(
     naturals = [0] * len(heads)
     kept: list[int] = []
     first = True
-    while chunk := list(islice(stream, _CHUNK)):
+    while chunk := [[[(clean(text), style) for text, style in cell] for cell in row] for row in islice(stream, _CHUNK)]:
         naturals = [
-            max(natural, max(sum(cell_width(clean(text)) for text, _ in row[i]) for row in chunk))
+            max(natural, max(sum([cell_width(text) for text, _ in row[i]]) for row in chunk))
             for i, natural in enumerate(naturals)
         ]
         if first:
@@ -136,9 +136,12 @@ def _row(cells: Sequence[Line], widths: Sequence[int]) -> Line:
     for cell, width in zip(cells, widths, strict=True):
         room = width
         for text, style in cell:
-            shown = shorten(clean(text), room)
-            room -= cell_width(shown)
-            line.append((shown, style))
+            size = cell_width(text)
+            if size > room:
+                text = shorten(text, room)
+                size = cell_width(text)
+            room -= size
+            line.append((text, style))
         line.append((" " * (room + _GAP), ""))
     return line
 

@@ -243,9 +243,22 @@ class Store:
             self._lock(" WHERE hosts.id = ?", [host_id])
         return self._one(f"{HOST_SELECT} WHERE hosts.id = ?", [host_id], to_host)
 
-    def host_with_mac(self, mac: str) -> Host | None:
-        """A host that bears this MAC address, the longest known one first."""
-        return self._one(f"{HOST_SELECT} WHERE hosts.mac = ? ORDER BY hosts.id LIMIT 1", [mac], to_host)
+    def hosts_named(self, names: Iterable[str]) -> dict[str, Host]:
+        """The hosts that bear one of these very names."""
+        return {host.name: host for host in self._bearing("name", names)}
+
+    def hosts_bearing(self, *, macs: Iterable[str] = (), addresses: Iterable[str] = ()) -> list[Host]:
+        """The hosts that bear one of these MACs, then those of the addresses; each time the longest known one first."""
+        found = {host.id: host for host in (*self._bearing("mac", macs), *self._bearing("address", addresses))}
+        return list(found.values())
+
+    def _bearing(self, column: str, values: Iterable[str]) -> Iterator[Host]:
+        wanted = list(dict.fromkeys(values))
+        for start in range(0, len(wanted), _NAMES_AT_ONCE):
+            some = wanted[start : start + _NAMES_AT_ONCE]
+            places = ", ".join("?" * len(some))
+            sql = f"{HOST_SELECT} WHERE hosts.{column} IN ({places}) ORDER BY hosts.id"
+            yield from map(to_host, self.database.execute(sql, some))
 
     def lock_hosts(self, query: HostQuery) -> None:
         """Keeps others from changing the hosts of a query and their reservations until the transaction ends."""
@@ -352,6 +365,10 @@ class Store:
         )
 
     # used machines that left
+
+    def has_departed(self) -> bool:
+        """Whether :meth:`departed` can find any machine at all."""
+        return self._value("SELECT 1 FROM departed LIMIT 1") is not None
 
     def departed(self, name: str, mac: str | None) -> str | None:
         """Why a machine with this name or MAC must not be taken for clean: it left while it was dirty.

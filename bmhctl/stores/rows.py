@@ -275,8 +275,7 @@ def to_event(row: Row) -> Event:
 _VERBS: dict[str, Verb | Remark] = {member.value: member for kind in (Verb, Remark) for member in kind}
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def _text(value: Value) -> str | None:

@@ -5,7 +5,7 @@ Each function works in the caller's transaction; both kinds of homes go through 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from bmhctl.errors import InvalidError, StateRefusedError
@@ -68,30 +68,46 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     specs = [each.edit(ctx, one_host(ctx, each.name).spec) for each in changes.specs]
     refuse_used_macs(ctx, specs)
     outcomes += [respec(ctx, one_host(ctx, spec.name), spec, now, changes.reason) for spec in specs]
-    arriving = [newcomer.host.spec for newcomer in changes.newcomers]
+    return outcomes + _enter_all(ctx, changes.newcomers, now)
+
+
+def _enter_all(ctx: Context, newcomers: Sequence[Newcomer], now: datetime) -> list[Outcome]:
+    """Looks up what is known of all of them before the first is let in, so that they are written together."""
+    arriving = [newcomer.host.spec for newcomer in newcomers]
+    known = ctx.store.hosts_named(spec.name for spec in arriving)
     refuse_known_macs(ctx, arriving)
     # An undeclared host that is declared again may come back with another MAC.
-    refuse_used_macs(ctx, [spec for spec in arriving if ctx.store.host(spec.name) is not None])
-    for warning in duplicates({s.name: s for spec in arriving for s in (*_bearers(ctx, spec), spec)}.values()):
+    refuse_used_macs(ctx, [spec for spec in arriving if spec.name in known])
+    for warning in duplicates(({s.name: s for s in _bearers(ctx, arriving)} | {s.name: s for s in arriving}).values()):
         ctx.tell(warning)
     granted: dict[str, Reservation] = {}
-    outcomes += [enter(ctx, newcomer, now, granted) for newcomer in changes.newcomers]
+    outcomes = []
+    some_left = ctx.store.has_departed()
+    for newcomer in newcomers:
+        there = known.get(newcomer.host.name)
+        departed = ctx.store.departed(newcomer.host.name, newcomer.host.spec.mac) if some_left else None
+        outcomes.append(_enter(ctx, newcomer, now, there, departed, granted))
     return outcomes
 
 
-def enter(ctx: Context, newcomer: Newcomer, now: datetime, granted: dict[str, Reservation]) -> Outcome:
+def _enter(
+    ctx: Context,
+    newcomer: Newcomer,
+    now: datetime,
+    known: Host | None,
+    departed: str | None,
+    granted: dict[str, Reservation],
+) -> Outcome:
     """Lets a host in, in the state that it brings; an undeclared one of that name is declared again.
 
     A reservation that it brings is made anew, once for all newcomers that bring it (``granted``): it never joins one
     that is here already. A host that was removed while dirty comes back tainted: leaving cleans nothing.
     """
     host, reason = newcomer.host, newcomer.reason
-    known = ctx.store.host(host.name)
     if known is not None:
         if not known.undeclared:
             refuse_taken(ctx, host.name, "is in the inventory already", host.name)
         return respec(ctx, known, host.spec, now, reason)
-    departed = ctx.store.departed(host.name, host.spec.mac)
     if departed is not None:
         clean = host.state in (State.INITIAL, State.AVAILABLE)
         host = replace(host, state=State.TAINTED if clean else host.state, dirty=True)
@@ -132,7 +148,7 @@ def respec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str 
     if not changed and not host.undeclared:
         return Outcome(host.name, False, "nothing to change", host.state, host.state)
     if spec.mac is not None and spec.mac != host.spec.mac:
-        for warning in duplicates([*_bearers(ctx, spec), spec]):
+        for warning in duplicates([*_bearers(ctx, [spec]), spec]):
             ctx.tell(warning)
     if host.dirty and host.spec.mac is not None and spec.mac != host.spec.mac:
         # The machine that bore the old MAC was used; should it come back under another name, it is not clean.
@@ -236,16 +252,19 @@ def undeclare(ctx: Context, host: Host, now: datetime, reason: str) -> None:
 
 def refuse_known_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
     """Raises :class:`InvalidError` for a new name that bears the MAC of a known host: it may be that host, renamed."""
+    arriving: dict[str, list[HostSpec]] = {}
     for spec in specs:
-        known = None if spec.mac is None else ctx.store.host_with_mac(spec.mac)
-        if known is None or ctx.store.host(spec.name) is not None:
-            continue
-        raise InvalidError(
-            f"has the MAC {spec.mac} of {known.name}: is it the same machine?",
-            host=spec.name,
-            hint=f"bmhctl rename {known.name} {spec.name}, or correct the MAC of one of them",
-            details={"mac": spec.mac, "known": known.name},
-        )
+        if spec.mac is not None:
+            arriving.setdefault(spec.mac, []).append(spec)
+    for known in ctx.store.hosts_bearing(macs=arriving):
+        for spec in arriving[str(known.spec.mac)]:
+            if ctx.store.host(spec.name) is None:
+                raise InvalidError(
+                    f"has the MAC {spec.mac} of {known.name}: is it the same machine?",
+                    host=spec.name,
+                    hint=f"bmhctl rename {known.name} {spec.name}, or correct the MAC of one of them",
+                    details={"mac": spec.mac, "known": known.name},
+                )
 
 
 def differences(old: HostSpec, new: HostSpec) -> list[str]:
@@ -268,12 +287,9 @@ def _shown(value: object) -> str:
     return "(none)" if value is None else str(value) or '""'
 
 
-def _bearers(ctx: Context, spec: HostSpec) -> Iterator[HostSpec]:
-    """The other hosts that bear a host's MAC or address."""
-    queries = []
-    if spec.mac is not None:
-        queries.append(HostQuery(mac=spec.mac))
-    if spec.address is not None:
-        queries.append(HostQuery(address=spec.address))
-    for query in queries:
-        yield from (host.spec for host in ctx.store.hosts(query) if host.name != spec.name)
+def _bearers(ctx: Context, specs: Sequence[HostSpec]) -> list[HostSpec]:
+    """The other hosts that bear a MAC or an address of these."""
+    names = {spec.name for spec in specs}
+    macs = [spec.mac for spec in specs if spec.mac is not None]
+    addresses = [spec.address for spec in specs if spec.address is not None]
+    return [host.spec for host in ctx.store.hosts_bearing(macs=macs, addresses=addresses) if host.name not in names]

@@ -127,9 +127,10 @@ def import_hosts(ctx: Context, cargo: Cargo, *, dry_run: bool = False, with_poli
     newcomers: list[Newcomer] = []
     specs: list[Respec] = []
     items: list[Outcome] = []
+    there = ctx.store.hosts_named(arrival.host.name for arrival in cargo.arrivals)
     for arrival in cargo.arrivals:
         host = _harmless(ctx, arrival.host)
-        known = ctx.store.host(host.name)
+        known = there.get(host.name)
         if known is None:
             newcomers.append(Newcomer(host, _origin(arrival)))
             items.append(Outcome(host.name, True, f"new, {_origin(arrival)}", None, host.state))

@@ -364,7 +364,7 @@ def test_an_index_that_lost_its_rows_is_made_anew_from_them(fleet: Lab) -> None:
     assert {(each.kind, each.fixed) for each in mended.findings} == {("damage", True), ("history", True)}
     assert mended.counts["hosts"] == 6
     assert at(fleet, fix=True).findings == ()
-    assert fleet.context().store.host_with_mac("52:54:00:00:00:02") is not None
+    assert fleet.context().store.hosts_bearing(macs=["52:54:00:00:00:02"])
 
 
 def test_an_inventory_of_which_nothing_is_there_is_no_finding(tmp_path: Path) -> None:
