@@ -418,12 +418,12 @@ class Store:
 
     def add_reservation(self, reservation: Reservation) -> None:
         """Saves a new reservation."""
-        self._run(_ADD_RESERVATION, from_reservation(reservation))
+        self.database.later(_ADD_RESERVATION, from_reservation(reservation))
 
     def save_reservation(self, reservation: Reservation) -> None:
         """Saves a changed reservation."""
         values = from_reservation(reservation)
-        self._run(_SAVE_RESERVATION, [*values[1:], values[0]])
+        self.database.later(_SAVE_RESERVATION, [*values[1:], values[0]])
 
     def reservation_of_request(self, owner: str, request_id: str) -> Reservation | None:
         """What an owner's request was granted, open or ended."""

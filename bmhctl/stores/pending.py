@@ -31,6 +31,11 @@ class Pending:
         self._parts: list[_Part] = []
         self._broken: BaseException | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._rows
+
     def add(self, statement: str, row: Sequence[Value]) -> None:
         """Keeps a row for later. Of one statement rows stay in order; statements go in the order of their first row."""
         self._rows.append((statement, row))

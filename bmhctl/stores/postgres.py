@@ -182,9 +182,7 @@ class PostgresDatabase:
         try:
             self._begin(write=write, shared=shared)
             yield
-            self._pending.flush()
-            if self._stirred:
-                self.execute("SELECT pg_notify(?, '') WHERE EXISTS (SELECT 1 FROM tickets)", [self._channel])
+            self._commit(write=write)
         except BaseException:
             self._undo("ROLLBACK")
             raise
@@ -192,20 +190,15 @@ class PostgresDatabase:
             self._depth, self._stirred = 0, False
             self._pending.drop()
             self._ids.clear()
-        self._commit(write=write)
 
     def _begin(self, *, write: bool, shared: bool) -> None:
         connection = self._usable()
         self._depth = 1
         self._shares_turn, self._ids_taken = shared, 0
         lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-        begin = (
-            f"BEGIN; SELECT {lock}({self._number(_TURN)})"
-            if write
-            else "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-        )
+        begin = f"BEGIN; SELECT {lock}({self._number(_TURN)})" if write else _BEGIN_READING
         try:
-            cursor = connection.execute(f"{begin}; SELECT {NOW}")  # one message, one answer
+            cursor = connection.execute(f"{begin}; SELECT {NOW}")  # in one message
             while cursor.nextset():
                 pass
             self._set_clock(cursor.fetchall()[0][0])
@@ -213,8 +206,16 @@ class PostgresDatabase:
             raise self._told(error) from error
 
     def _commit(self, *, write: bool) -> None:
+        """Sends what is left to write and the end of the transaction together."""
         try:
-            self._connection.execute("COMMIT")
+            if not self._stirred and self._pending.is_empty:
+                self._connection.execute("COMMIT")
+                return
+            with self._connection.pipeline():
+                self._pending.flush()
+                if self._stirred:
+                    self._run("SELECT pg_notify(?, '') WHERE EXISTS (SELECT 1 FROM tickets)", [self._channel])
+                self._run("COMMIT")
         except psycopg.Error as error:
             told = self._told(error)
             if write and self._connection.closed:
@@ -448,6 +449,7 @@ def _connect(address: Address) -> psycopg.Connection[tuple[Value, ...]]:
         # A server may be set to acknowledge what it has not written yet; what it promises beyond "on" is left alone.
         connection.execute(
             f"SELECT set_config('search_path', '\"{address.schema}\"', false),"
+            " set_config('plan_cache_mode', 'force_custom_plan', false),"
             f" set_config('lock_timeout', '{LOCK_PATIENCE * 1000:.0f}', false),"
             " CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')"
             " THEN set_config('synchronous_commit', 'on', false) END"

@@ -155,7 +155,8 @@ class _Attempt(Frozen):
 
 def _reserve_or_wait(attempt: _Attempt, patience: Patience | None) -> Grant:
     ctx, wish = attempt.ctx, attempt.wish
-    lease_of(ctx.policy(), wish)
+    if wish.endless:
+        lease_of(ctx.policy(), wish)  # raises where that is not allowed, before there is a wait
     ticket = None
     if wish.request_id is not None:
         with ctx.store.snapshot():
@@ -356,13 +357,13 @@ def _grant_at_once(ctx: Context, attempt: _Attempt) -> Grant | None:
         return None if hosts is None else _settle(attempt, None, hosts)
 
 
-def _settle(attempt: _Attempt, ticket: Ticket | None, hosts: Sequence[Host], *, claims_are_mine: bool = False) -> Grant:
+def _settle(attempt: _Attempt, ticket: Ticket | None, hosts: Sequence[Host]) -> Grant:
     """Takes the hosts and leaves the queue, in the caller's transaction; past the deadline, neither happens."""
     ctx, wish = attempt.ctx, attempt.wish
     if ticket is not None:
         _check_ticket(ctx, ticket)
         ctx.store.drop_ticket(ticket.id)
-    granted = grant(ctx, wish, lease_of(ctx.policy(), wish), hosts, claims_are_mine=claims_are_mine)
+    granted = grant(ctx, wish, lease_of(ctx.policy(), wish), hosts)
     attempt.check_time()
     return granted
 
@@ -398,7 +399,7 @@ def _grant_checked(attempt: _Attempt, ticket: Ticket | None) -> Grant:
                 if any(_is_changed(ctx, one.host) for one in held):
                     continue  # it may have been cordoned meanwhile
                 if not refusals:
-                    return _settle(attempt, ticket, hosts, claims_are_mine=True)
+                    return _settle(attempt, ticket, hosts)
                 for host, refusal in refusals:
                     _set_aside(ctx, host, f"failed when it was to be reserved: {refusal}")
 

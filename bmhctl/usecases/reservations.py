@@ -147,8 +147,8 @@ def check_same(wish: Wish, wants: str | None) -> None:
         )
 
 
-def grant(ctx: Context, wish: Wish, terms: Terms, hosts: Sequence[Host], *, claims_are_mine: bool = False) -> Grant:
-    """Reserves the chosen hosts in the caller's transaction."""
+def grant(ctx: Context, wish: Wish, terms: Terms, hosts: Sequence[Host]) -> Grant:
+    """Reserves the chosen hosts in the caller's transaction, in which nobody else was found to claim them."""
     now = ctx.clock()
     reservation = Reservation(
         id=wish.token or new_reservation_id(ctx.store),
@@ -163,7 +163,7 @@ def grant(ctx: Context, wish: Wish, terms: Terms, hosts: Sequence[Host], *, clai
     ctx.store.add_reservation(reservation)
     taken = []
     for host in hosts:
-        facts = facts_of(ctx, host, now, claim_is_mine=claims_are_mine)
+        facts = facts_of(ctx, host, now, claim_is_mine=True)
         taken.append(move(ctx, host, Verb.RESERVE, facts, now, reason=wish.purpose, reservation=reservation))
     return Grant(Held(reservation, tuple(taken)), terms.notes)
 
