@@ -97,6 +97,7 @@ def test_lock_files_of_processes_that_are_gone_keep_nobody_from_anything(file_la
 def test_a_process_that_is_stopped_keeps_its_claim_and_one_that_is_killed_loses_it(
     file_lab: Lab, tmp_path: Path
 ) -> None:
+    file_lab.policy('[checks.up]\ncommand = ["true"]\n')
     hosts.add(file_lab.context(), ["node1"], hosts.FactChanges())
     file_lab.close()
     claim = (

@@ -34,7 +34,7 @@ def test_kill_9_of_run_ends_the_whole_family_and_the_lease_ends_in_tainted(toml_
     printed = {int(line) for line in (turn.line() for _ in range(4)) if line != "ready"}
     watchdog = watchdog_of(turn.pid)
     family = {*printed, *descendants(turn.pid)} - {watchdog}
-    assert len(family) >= 7
+    assert len(family) >= 6  # and, most of the time, a sleep
     (held,) = toml_fleet.lab.context().store.open_reservations()
     toml_fleet.lab.close()
 
