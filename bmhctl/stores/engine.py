@@ -35,7 +35,7 @@ from bmhctl.stores.rows import (
     to_ticket,
     to_time,
 )
-from bmhctl.stores.schema import TABLES
+from bmhctl.stores.schema import RECOUNT, TABLES
 from bmhctl.units import quantity
 
 if TYPE_CHECKING:
@@ -276,11 +276,16 @@ class Store:
         return int(self._value(f"SELECT COUNT(*) FROM hosts{where}", parameters) or 0)
 
     def counts(self) -> dict[State, int]:
-        """How many hosts are in each state; every state is there."""
+        """How many hosts are in each state, as the database keeps it; every state is there."""
         counts = dict.fromkeys(State, 0)
-        for state, number in self.database.execute("SELECT state, COUNT(*) FROM hosts GROUP BY state"):
+        for state, number in self.database.execute("SELECT state, SUM(number) FROM counts GROUP BY state"):
             counts[State(str(state))] = int(number or 0)
         return counts
+
+    def recount(self) -> None:
+        """Counts anew what :meth:`counts` tells, in the caller's transaction."""
+        for statement in RECOUNT:
+            self._run(statement, ())
 
     def names(self, query: HostQuery | None = None) -> Iterator[str]:
         """The names of a query's hosts, of all without one, in order."""

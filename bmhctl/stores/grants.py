@@ -50,6 +50,7 @@ _OPERATOR: Rights = _RUNNER | {
     "facts": {"INSERT": (), "DELETE": ()},
     "departed": {"INSERT": (), "DELETE": ()},
     "meta": {"INSERT": (), "UPDATE": (), "DELETE": ()},
+    "counts": {"INSERT": (), "UPDATE": ("number",), "DELETE": ()},
 }
 
 ROLES = (

@@ -302,6 +302,17 @@ def mend(database: Database, question: Question, times: dict[str, int]) -> None:
         pass
 
 
+def miscounted(database: Database) -> Iterator[tuple[str, int, int]]:
+    """Each state of which another number is kept than there are hosts in it: the state, what is kept, what there is."""
+    for state, kept, there in database.execute(
+        "SELECT state, SUM(kept), SUM(there) FROM ("
+        "SELECT state, SUM(number) AS kept, 0 AS there FROM counts GROUP BY state"
+        " UNION ALL SELECT state, 0, COUNT(*) FROM hosts GROUP BY state"
+        ") tallies GROUP BY state HAVING SUM(kept) <> SUM(there) ORDER BY state"
+    ):
+        yield str(state), int(kept or 0), int(there or 0)
+
+
 def kinds_of_events(database: Database) -> Iterator[tuple[str, str | None, str | None, int, int]]:
     """Each verb with where it led from and to; the id of the first event of that kind, and how many there are."""
     for verb, source, dest, first, number in database.execute(

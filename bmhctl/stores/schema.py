@@ -10,12 +10,13 @@ from bmhctl.stores.rows import EVENT_COLUMNS, LIFECYCLE_COLUMNS, RESERVATION_COL
 class Migration(NamedTuple):
     """One step of the schema: its name, and the statements that take it, applied in one transaction.
 
-    ``on_server`` are those that only a database takes that many machines share.
+    After those that every database takes come those of one kind: ``in_file`` for SQLite, ``on_server`` for PostgreSQL.
     """
 
     name: str
     statements: tuple[str, ...]
     on_server: tuple[str, ...] = ()
+    in_file: tuple[str, ...] = ()
 
 
 _CORE = Migration(
@@ -158,7 +159,63 @@ _RENEWALS = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE, _RESULTS, _CLAIMS, _RENEWALS)
+RECOUNT = (
+    "DELETE FROM counts",
+    "INSERT INTO counts (state, number) VALUES"
+    " ('initial', 0), ('available', 0), ('reserved', 0), ('tainted', 0), ('maintenance', 0)",
+    "UPDATE counts SET number = (SELECT COUNT(*) FROM hosts WHERE hosts.state = counts.state)",
+)
+"""Counts the hosts in each state anew."""
+
+# How many hosts are in each state: the sum of its rows. The database keeps it itself, whatever changes a host.
+_COUNTS = Migration(
+    "counts",
+    ("CREATE TABLE counts (id {serial}, state TEXT NOT NULL, number BIGINT NOT NULL)", *RECOUNT),
+    in_file=(
+        """CREATE TRIGGER hosts_entered AFTER INSERT ON hosts BEGIN
+            UPDATE counts SET number = number + 1 WHERE state = NEW.state;
+        END""",
+        """CREATE TRIGGER hosts_moved AFTER UPDATE OF state ON hosts WHEN OLD.state <> NEW.state BEGIN
+            UPDATE counts SET number = number - 1 WHERE state = OLD.state;
+            UPDATE counts SET number = number + 1 WHERE state = NEW.state;
+        END""",
+        """CREATE TRIGGER hosts_left AFTER DELETE ON hosts BEGIN
+            UPDATE counts SET number = number - 1 WHERE state = OLD.state;
+        END""",
+    ),
+    on_server=(
+        # Rows are only added, so that no writer waits for another; now and then one sums up those that nobody is at.
+        """CREATE FUNCTION count_hosts() RETURNS trigger
+            LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+        DECLARE last BIGINT;
+        BEGIN
+            IF TG_OP = 'INSERT' THEN
+                INSERT INTO counts (state, number) SELECT state, COUNT(*) FROM entered GROUP BY state;
+            ELSIF TG_OP = 'DELETE' THEN
+                INSERT INTO counts (state, number) SELECT state, -COUNT(*) FROM gone GROUP BY state;
+            ELSE
+                INSERT INTO counts (state, number) VALUES (OLD.state, -1);
+                INSERT INTO counts (state, number) VALUES (NEW.state, 1) RETURNING id INTO last;
+                IF last % 10000 < 2 THEN
+                    WITH seen AS (
+                        DELETE FROM counts WHERE id IN (SELECT id FROM counts FOR UPDATE SKIP LOCKED)
+                        RETURNING state, number
+                    )
+                    INSERT INTO counts (state, number) SELECT state, SUM(number) FROM seen GROUP BY state;
+                END IF;
+            END IF;
+            RETURN NULL;
+        END $$""",
+        """CREATE TRIGGER hosts_entered AFTER INSERT ON hosts REFERENCING NEW TABLE AS entered
+            FOR EACH STATEMENT EXECUTE FUNCTION count_hosts()""",
+        """CREATE TRIGGER hosts_moved AFTER UPDATE OF state ON hosts
+            FOR EACH ROW WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION count_hosts()""",
+        """CREATE TRIGGER hosts_left AFTER DELETE ON hosts REFERENCING OLD TABLE AS gone
+            FOR EACH STATEMENT EXECUTE FUNCTION count_hosts()""",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE, _RESULTS, _CLAIMS, _RENEWALS, _COUNTS)
 """In the order in which they are applied; a released one never changes."""
 
 VERSION = len(MIGRATIONS)

@@ -226,6 +226,10 @@ def _rows(ctx: Context, seen: Seen, declaration: Declaration | None) -> None:
         for flaw in integrity.answers(database, question, times):
             seen.note(finding(question.name, flaw), (question.name, _mend(question, times)), flaw.more)
     _events(ctx, seen)
+    for state, kept, there in integrity.miscounted(database):
+        words = f"{kept} hosts are counted as {state}, and there {'is 1' if there == 1 else f'are {there}'}"
+        found = Finding("counts", BROKEN, words, f"{FIX} counts them anew", fixable=True)
+        seen.note(found, ("counts", lambda ctx: ctx.store.recount()))
     ctx.progress("looking at hosts", "")
     _hosts(ctx, seen, declaration)
     seen.counts = integrity.counts(database)
