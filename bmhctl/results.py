@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, combine
-from bmhctl.frozen import Frozen
+from bmhctl.frozen import Frozen, field
 from bmhctl.model import CheckResult, Event, Host, Reservation, State, Ticket, Verb
 
 
@@ -110,8 +110,9 @@ class Ending(Frozen):
 class Status(Frozen):
     """The fleet at a glance.
 
-    ``free`` counts hosts that can be reserved now. ``expired`` are reservations whose lease is over but that
-    no command has reaped yet.
+    ``free`` counts hosts that can be reserved now, ``waiting`` whoever is in the queue. ``expired`` are reservations
+    whose lease is over but that no command has reaped yet. Each list holds the first of its kind, and ``totals`` says
+    by the list's name how many there are: of one that is not named there, no more.
     """
 
     inventory: str
@@ -124,6 +125,12 @@ class Status(Frozen):
     expired: tuple[str, ...]
     endings: tuple[Ending, ...]
     now: datetime
+    waiting: int = 0
+    totals: Mapping[str, int] = field(default_factory=dict)
+
+    def total(self, name: str) -> int:
+        """How many there are of what the list with this name begins with."""
+        return self.totals.get(name, len(getattr(self, name)))
 
 
 class VerbAnswer(Frozen):

@@ -23,6 +23,7 @@ from bmhctl.stores.rows import (
     TICKET_COLUMNS,
     Row,
     Value,
+    back_at,
     from_event,
     from_lifecycle,
     from_reservation,
@@ -117,8 +118,7 @@ class HostQuery(Frozen):
     Without names and patterns, every name counts. ``states`` empty means every state. ``by_turn`` orders by who was
     used least recently, else hosts come by name.
     ``is_held`` keeps those that a reservation holds; ``reservable`` leaves out cordoned and undeclared hosts,
-    ``declared`` just the undeclared ones; ``marked`` keeps those that are cordoned, undeclared, or have a fault;
-    ``comes_back`` those that are free now or will be without an operator.
+    ``declared`` just the undeclared ones; ``comes_back`` keeps those that are free now or will be without an operator.
     """
 
     names: tuple[str, ...] = ()
@@ -131,17 +131,18 @@ class HostQuery(Frozen):
     address: str | None = None
     reservable: bool = False
     declared: bool = False
-    marked: bool = False
     comes_back: bool = False
     by_turn: bool = False
     limit: int | None = None
 
 
-_SAVE_LIFECYCLE = f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in LIFECYCLE_COLUMNS)}, last_event = ? WHERE id = ?"
+_SAVE_LIFECYCLE = (
+    f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in LIFECYCLE_COLUMNS)}, back_at = ?, last_event = ? WHERE id = ?"
+)
 _SAVE_SPEC = f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in SPEC_COLUMNS)} WHERE id = ?"
 _ADD_HOST = (
-    f"INSERT INTO hosts ({', '.join(SPEC_COLUMNS + LIFECYCLE_COLUMNS)}, last_event) "
-    f"VALUES ({', '.join('?' * (len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS)))}, 0) RETURNING id"
+    f"INSERT INTO hosts ({', '.join(SPEC_COLUMNS + LIFECYCLE_COLUMNS)}, back_at, last_event) "
+    f"VALUES ({', '.join('?' * (len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS)))}, ?, 0) RETURNING id"
 )
 _ADD_EVENT = (
     f"INSERT INTO events (host_id, {', '.join(EVENT_COLUMNS[1:])}) "
@@ -295,7 +296,7 @@ class Store:
 
     def add_host(self, host: Host, event: Event) -> Host:
         """Saves a new host with the event that lets it in; the result has its id."""
-        host_id = int(self._value(_ADD_HOST, [*from_spec(host.spec), *from_lifecycle(host)]) or 0)
+        host_id = int(self._value(_ADD_HOST, [*from_spec(host.spec), *from_lifecycle(host), back_at(host)]) or 0)
         last_event = self._add_event(host_id, event)
         self._run("UPDATE hosts SET last_event = ? WHERE id = ?", [last_event, host_id])
         self._add_facts(host_id, host.spec)
@@ -304,7 +305,7 @@ class Store:
     def save_host(self, host: Host, event: Event) -> Host:
         """Saves where a host is in its life, with the event that says why; its spec is left alone."""
         last_event = self._add_event(host.id, event)
-        self._run(_SAVE_LIFECYCLE, [*from_lifecycle(host), last_event, host.id])
+        self._run(_SAVE_LIFECYCLE, [*from_lifecycle(host), back_at(host), last_event, host.id])
         return replace(host, last_event=last_event)
 
     def save_spec(self, host: Host, event: Event) -> Host:
@@ -603,8 +604,6 @@ def _where(query: HostQuery, rare: Term | None) -> tuple[str, list[Value]]:
         terms.append("hosts.reservation IS NOT NULL")
     if query.reservable:
         terms.append("hosts.cordon IS NULL")
-    if query.marked:
-        terms.append("(hosts.cordon IS NOT NULL OR hosts.undeclared = 1 OR hosts.fault IS NOT NULL)")
     if query.comes_back:
         terms.append("hosts.cordon IS NULL AND hosts.fault IS NULL AND hosts.state <> 'maintenance'")
     if query.reservable or query.declared or query.comes_back:

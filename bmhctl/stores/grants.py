@@ -36,7 +36,7 @@ class Role(Frozen):
         return columns is not None and (not columns or column is None or column in columns)
 
 
-_MOVES = (*LIFECYCLE_COLUMNS, "last_event")
+_MOVES = (*LIFECYCLE_COLUMNS, "back_at", "last_event")
 _RUNNER: Rights = {
     "hosts": {"UPDATE": _MOVES},
     "events": {"INSERT": ()},

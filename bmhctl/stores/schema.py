@@ -187,16 +187,16 @@ _COUNTS = Migration(
         # Rows are only added, so that no writer waits for another; now and then one sums up those that nobody is at.
         """CREATE FUNCTION count_hosts() RETURNS trigger
             LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
-        DECLARE last BIGINT;
+        DECLARE first BIGINT; last BIGINT;
         BEGIN
             IF TG_OP = 'INSERT' THEN
                 INSERT INTO counts (state, number) SELECT state, COUNT(*) FROM entered GROUP BY state;
             ELSIF TG_OP = 'DELETE' THEN
                 INSERT INTO counts (state, number) SELECT state, -COUNT(*) FROM gone GROUP BY state;
             ELSE
-                INSERT INTO counts (state, number) VALUES (OLD.state, -1);
+                INSERT INTO counts (state, number) VALUES (OLD.state, -1) RETURNING id INTO first;
                 INSERT INTO counts (state, number) VALUES (NEW.state, 1) RETURNING id INTO last;
-                IF last % 10000 < 2 THEN
+                IF first % 10000 = 0 OR last % 10000 = 0 THEN
                     WITH seen AS (
                         DELETE FROM counts WHERE id IN (SELECT id FROM counts FOR UPDATE SKIP LOCKED)
                         RETURNING state, number
@@ -215,7 +215,28 @@ _COUNTS = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE, _RESULTS, _CLAIMS, _RENEWALS, _COUNTS)
+_GLANCE = Migration(
+    "glance",
+    (
+        "ALTER TABLE hosts ADD COLUMN back_at BIGINT",
+        "CREATE INDEX hosts_back ON hosts (back_at) WHERE back_at IS NOT NULL",
+        "CREATE INDEX hosts_cordoned ON hosts (name, state, undeclared) WHERE cordon IS NOT NULL",
+        "CREATE INDEX hosts_undeclared ON hosts (name, state) WHERE undeclared = 1",
+        "CREATE INDEX hosts_faulty ON hosts (name) WHERE fault IS NOT NULL",
+        "CREATE INDEX reservations_held ON reservations (created_at, id) WHERE ended_at IS NULL",
+    ),
+    in_file=(
+        """UPDATE hosts SET back_at = (SELECT MAX(json_extract(value, '$[3]')) FROM json_each(maintenance))
+            WHERE json_valid(maintenance)""",
+    ),
+    on_server=(
+        """UPDATE hosts SET back_at =
+            (SELECT MAX((mark->>3)::bigint) FROM jsonb_array_elements(maintenance::jsonb) marks (mark))
+            WHERE maintenance LIKE '[[%]]'""",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE, _RESULTS, _CLAIMS, _RENEWALS, _COUNTS, _GLANCE)
 """In the order in which they are applied; a released one never changes."""
 
 VERSION = len(MIGRATIONS)
@@ -224,7 +245,7 @@ VERSION = len(MIGRATIONS)
 TABLES: dict[str, tuple[str, ...]] = {
     "meta": ("key", "value"),
     "reservations": RESERVATION_COLUMNS,
-    "hosts": ("id", "last_event", *SPEC_COLUMNS, *LIFECYCLE_COLUMNS),
+    "hosts": ("id", "last_event", "back_at", *SPEC_COLUMNS, *LIFECYCLE_COLUMNS),
     "facts": ("host_id", "key", "value", "number"),
     "events": ("host_id", *EVENT_COLUMNS),
     "results": ("host_id", "step", "verdict", "detail", "seconds", "at"),

@@ -56,6 +56,13 @@ def free_for(ctx: Context, wants: Wants, before: int | None) -> list[Host]:
     return left_over(earlier, free, lambda other: comes_back(ctx, other))
 
 
+def set_aside(ctx: Context) -> int:
+    """How many free hosts are due to somebody who waits."""
+    wants = [_wants_of(ticket.wants) for ticket in live_tickets(ctx)]
+    free = _unclaimed(ctx, wants) if wants else []
+    return len(free) - len(left_over(wants, free, lambda other: comes_back(ctx, other)))
+
+
 def taken_at_once(ctx: Context, wants: Wants) -> tuple[Host, ...] | None:
     """Free hosts for all of the wants, which nobody else can take until the shared transaction ends; None: not now.
 

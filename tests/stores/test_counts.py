@@ -134,7 +134,7 @@ def test_on_a_server_the_rows_of_many_moves_are_summed_up_while_others_move_host
     hosts.add(lab.context(), [f"node{number:02}" for number in range(1, 13)], hosts.FactChanges())
     verbs.ready(lab.context(), Choice(everything=True), jobs=1)
     database = lab.context().store.database
-    list(database.execute("ALTER TABLE counts ALTER COLUMN id RESTART WITH 9990"))
+    list(database.execute("ALTER TABLE counts ALTER COLUMN id RESTART WITH 9960"))
     failed: list[BmhctlError] = []
 
     def turns() -> None:
