@@ -105,9 +105,9 @@ class Term(Frozen):
         return (value in {canonical(v) for v in self.values}) is (self.operator not in _NEGATIVE)
 
     @property
-    def names_values(self) -> bool:
-        """Whether an index leads to the hosts that fit."""
-        return self.operator in (Operator.EQUAL, Operator.IN)
+    def is_negative(self) -> bool:
+        """Whether it also holds for hosts without the key: then no index leads to those that fit."""
+        return self.operator in _NEGATIVE
 
     def fitting(self) -> tuple[str, list[str | float | None]]:
         """A query for the ids of the hosts that have the key, and a value that is wanted (or, negated, is not)."""
@@ -131,7 +131,7 @@ class Term(Frozen):
         if first:
             return f"hosts.id IN ({fitting})", parameters
         exists = f"EXISTS ({fitting} AND f.host_id = hosts.id)"
-        return (f"NOT {exists}" if self.operator in _NEGATIVE else exists), parameters
+        return (f"NOT {exists}" if self.is_negative else exists), parameters
 
 
 class Selector(Frozen):

@@ -162,7 +162,17 @@ _ADD_TICKET = (
 _DEPARTED = "key = ? OR (key = ? AND (mac IS NULL OR CAST(? AS TEXT) IS NULL OR mac = ?))"
 _POLICY, _PARSED_POLICY = "policy", "policy_parsed"
 _NAMES_AT_ONCE = 500
-_RARE = 500  # hosts
+
+
+def _few(share: int, most: int, least: int = 50) -> str:
+    """How many hosts are few, as SQL: a share of all."""
+    return (
+        f"(SELECT CAST(CASE WHEN SUM(number) < {least * share} THEN {least} WHEN SUM(number) > {most * share}"
+        f" THEN {most} ELSE SUM(number) / {share} END AS BIGINT) FROM counts)"
+    )
+
+
+_FEW, _FEW_OF_A_LIST = _few(100, 10_000), _few(20, 50_000)  # more where all that fit are wanted
 
 
 class Store:
@@ -239,7 +249,7 @@ class Store:
 
     def lock_hosts(self, query: HostQuery) -> None:
         """Keeps others from changing the hosts of a query and their reservations until the transaction ends."""
-        self._lock(*self._where(query))
+        self._lock(*self.where(query))
 
     def free_hosts(self, query: HostQuery) -> list[Host]:
         """The hosts of a query that nobody is about to change; from now on nobody can until the transaction ends."""
@@ -273,7 +283,7 @@ class Store:
 
     def count(self, query: HostQuery) -> int:
         """How many hosts a query finds, whatever its limit."""
-        where, parameters = self._where(query)
+        where, parameters = self.where(query)
         return int(self._value(f"SELECT COUNT(*) FROM hosts{where}", parameters) or 0)
 
     def counts(self) -> dict[State, int]:
@@ -290,9 +300,17 @@ class Store:
 
     def names(self, query: HostQuery | None = None) -> Iterator[str]:
         """The names of a query's hosts, of all without one, in order."""
-        where, parameters = self._where(query) if query else ("", [])
+        where, parameters = self.where(query) if query else ("", [])
         rows = self.database.stream(f"SELECT name FROM hosts{where} ORDER BY name", parameters)
         return (str(row[0]) for row in rows)
+
+    def names_near(self, name: str, most: int) -> list[str]:
+        """The names just before and after one in their order."""
+        before = self.database.execute(
+            f"SELECT name FROM hosts WHERE name < ? ORDER BY name DESC LIMIT {int(most)}", [name]
+        )
+        after = self.database.execute(f"SELECT name FROM hosts WHERE name >= ? ORDER BY name LIMIT {int(most)}", [name])
+        return [str(row[0]) for row in (*before, *after)]
 
     def add_host(self, host: Host, event: Event) -> Host:
         """Saves a new host with the event that lets it in; the result has its id."""
@@ -548,20 +566,29 @@ class Store:
         return {table: int(self._value(f"SELECT COUNT(*) FROM {table}") or 0) for table in TABLES}
 
     def _select(self, query: HostQuery, suffix: str = "") -> tuple[str, list[Value]]:
-        where, parameters = self._where(query)
+        where, parameters = self.where(query)
         order = "COALESCE(hosts.used_at, 0), hosts.id" if query.by_turn else "hosts.name"
         limit = "" if query.limit is None else f" LIMIT {int(query.limit)}"
         return f"{HOST_SELECT}{where} ORDER BY {order}{limit}{suffix}", parameters
 
-    def _where(self, query: HostQuery) -> tuple[str, list[Value]]:
-        return _where(query, next(filter(self._is_rare, query.selector.terms), None))
+    def where(self, query: HostQuery) -> tuple[str, list[Value]]:
+        """The condition of a query on ``hosts``, from WHERE on, and its parameters."""
+        return _where(query, self._rarest(query.selector, _FEW_OF_A_LIST if query.limit is None else _FEW))
 
-    def _is_rare(self, term: Term) -> bool:
-        """Whether so few hosts fit a term that to look at them first is best; else an order is walked."""
-        if not term.names_values:
-            return False
-        fitting, parameters = term.fitting()
-        return int(self._value(f"SELECT COUNT(*) FROM ({fitting} LIMIT {_RARE + 1}) few", parameters) or 0) <= _RARE
+    def _rarest(self, selector: Selector, few: str) -> Term | None:
+        """The term that so few hosts fit that to look at them first is best; None where an order is walked."""
+        found: tuple[int, Term] | None = None
+        for term in selector.terms:
+            if term.is_negative:
+                continue
+            fitting, parameters = term.fitting()
+            [(number, enough)] = self.database.execute(
+                f"SELECT COUNT(*), {few} FROM ({fitting} LIMIT {few} + 1) fits", parameters
+            )
+            fits = int(number or 0)
+            if fits <= int(enough or 0) and (found is None or fits < found[0]):
+                found = fits, term
+        return found and found[1]
 
     def _run(self, sql: str, parameters: Sequence[Value]) -> None:
         for _ in self.database.execute(sql, parameters):
@@ -585,16 +612,19 @@ def _where(query: HostQuery, rare: Term | None) -> tuple[str, list[Value]]:
             named.append(f"hosts.name IN ({', '.join('?' * len(query.names))})")
             parameters.extend(query.names)
         for pattern in query.patterns:
-            # Names hold no upper-case letter, no '%' and no '_': LIKE is exact for them.
-            named.append("hosts.name LIKE ?")
-            parameters.append(pattern.replace("*", "%").replace("?", "_"))
+            # Names hold no upper-case letter, no '%' and no '_': LIKE is exact for them. No letter comes after '~'.
+            named.append("(hosts.name >= ? AND hosts.name < ? AND hosts.name LIKE ?)")
+            start = pattern.replace("?", "*").partition("*")[0]
+            parameters += [start, f"{start}~", pattern.replace("*", "%").replace("?", "_")]
         terms.append(f"({' OR '.join(named)})")
     for term in query.selector.terms:
         sql, values = term.to_sql(first=term is rare)
         terms.append(sql)
         parameters.extend(values)
     if query.states:
-        terms.append(f"hosts.state IN ({', '.join('?' * len(query.states))})")
+        # Where few hosts fit a term, SQLite shall look at these, and not walk all that are in the states.
+        state = "COALESCE(hosts.state, '')" if rare else "hosts.state"
+        terms.append(f"{state} IN ({', '.join('?' * len(query.states))})")
         parameters.extend(sorted(state.value for state in query.states))
     for column, value in (("reservation", query.reservation), ("mac", query.mac), ("address", query.address)):
         if value is not None:

@@ -224,6 +224,7 @@ _GLANCE = Migration(
         "CREATE INDEX hosts_undeclared ON hosts (name, state) WHERE undeclared = 1",
         "CREATE INDEX hosts_faulty ON hosts (name) WHERE fault IS NOT NULL",
         "CREATE INDEX reservations_held ON reservations (created_at, id) WHERE ended_at IS NULL",
+        "CREATE INDEX facts_number ON facts (key, number, host_id) WHERE number IS NOT NULL",
     ),
     in_file=(
         """UPDATE hosts SET back_at = (SELECT MAX(json_extract(value, '$[3]')) FROM json_each(maintenance))

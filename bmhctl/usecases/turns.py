@@ -100,7 +100,8 @@ def candidates(
 ) -> list[Host]:
     """The hosts of a query that fit any of the wants, least recently used first; ``read`` finds them.
 
-    No more for each want than all wants ask for together, and ``more``: no match can need others.
+    No more for each want than all wants ask for together, and ``more``: no match can need others. Of the hosts of all
+    states these are any: no index has them in the order of their use.
     """
     most = sum(total(wants) for wants in everyone) + more
     found: dict[int, Host] = {}
@@ -111,10 +112,10 @@ def candidates(
 
 
 def query_for(want: Want, query: HostQuery) -> HostQuery:
-    """The hosts of a query that may meet a want, least recently used first."""
+    """The hosts of a query that may meet a want; of those in some states, least recently used first."""
     if want.name is not None:  # who names a host means it, declared or not: then it says why it is not to be had
-        return replace(query, names=(want.name,), declared=False, by_turn=True)
-    return replace(query, selector=want.selector, by_turn=True)
+        return replace(query, names=(want.name,), declared=False)
+    return replace(query, selector=want.selector, by_turn=bool(query.states))
 
 
 def due_before(ctx: Context, before: int | None) -> str | None:
