@@ -69,6 +69,15 @@ class Hosts(Frozen):
     missing: tuple[BmhctlError, ...] = ()
 
 
+class Everything(Frozen):
+    """A whole inventory as it is at one moment, to be read once: open reservations, then hosts, and the policy."""
+
+    reservations: Iterable[Reservation]
+    hosts: Iterable[Host]
+    policy: str | None
+    now: datetime
+
+
 class Names(Frozen):
     """The names of hosts, where nothing else of them is to be shown."""
 
@@ -201,9 +210,9 @@ class Done(Frozen):
 
 
 class Document(Frozen):
-    """A text that is ready to print as it is: an inventory or a policy as TOML."""
+    """A text that is ready to print as it is, at once or part after part: an inventory or a policy as TOML."""
 
-    text: str
+    text: str | Iterable[str]
 
 
 class Script(Frozen):

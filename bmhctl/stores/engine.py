@@ -404,9 +404,10 @@ class Store:
         rows = self.database.execute(f"{_RESERVATION_SELECT} WHERE ended_at IS NULL ORDER BY created_at, id")
         return [to_reservation(row) for row in rows]
 
-    def all_reservations(self) -> Iterator[Reservation]:
-        """Every reservation that ever was, the oldest first."""
-        return map(to_reservation, self.database.stream(f"{_RESERVATION_SELECT} ORDER BY created_at, id"))
+    def all_reservations(self, *, is_open: bool = False) -> Iterator[Reservation]:
+        """Every reservation that ever was, or that nobody ended, the oldest first; read as they are asked for."""
+        where = " WHERE ended_at IS NULL" if is_open else ""
+        return map(to_reservation, self.database.stream(f"{_RESERVATION_SELECT}{where} ORDER BY created_at, id"))
 
     def due_reservations(self, now: datetime, latest: datetime) -> list[Reservation]:
         """Open leases that are over at ``now``, and those that claim to be counted from a moment after ``latest``."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from bmhctl.errors import NotFoundError, UsageError
 from bmhctl.model import Host, Reservation, State
-from bmhctl.results import Ending, Held, History, HostDetail, Hosts, Names, Status
+from bmhctl.results import Ending, Everything, Held, History, HostDetail, Hosts, Names, Status
 from bmhctl.selector import Selector
 from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases.choosing import Choice, choose, not_found, one_host
@@ -38,6 +39,15 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
     if sort is not None:
         hosts = sorted(hosts, key=lambda host: _sort_value(host, key), reverse=sort.startswith("-"))
     return Hosts(hosts, now, missing=tuple(missing))
+
+
+@contextmanager
+def everything(ctx: Context) -> Iterator[Everything]:
+    """All that an export holds, as it is at one moment: for the block, in which it is read."""
+    now = look(ctx)
+    with ctx.store.snapshot():
+        store = ctx.store
+        yield Everything(store.all_reservations(is_open=True), store.hosts(HostQuery()), store.policy_text(), now)
 
 
 def list_names(ctx: Context, selector: Selector, states: frozenset[State]) -> Names:
