@@ -122,14 +122,15 @@ class Term(Frozen):
             parameters.extend(canonical(value) for value in self.values)
         return f"SELECT f.host_id FROM facts f WHERE f.key = ?{wanted}", parameters
 
-    def to_sql(self, *, first: bool = False) -> tuple[str, list[str | float | None]]:
+    def to_sql(self, *, few: int | None = None) -> tuple[str, list[str | float | None]]:
         """A condition on ``hosts`` and its parameters, with ``?`` as placeholder.
 
-        With ``first``, it is written as what the database starts from: for one that few hosts fit.
+        With ``few``, it is written as what the database starts from: no more hosts than that fit it.
         """
         fitting, parameters = self.fitting()
-        if first:
-            return f"hosts.id IN ({fitting})", parameters
+        if few is not None:
+            order = "f.number" if self.operator in _NUMERIC else "f.value"  # as the index has them: it shall be walked
+            return f"hosts.id IN ({fitting} ORDER BY {order} LIMIT {few})", parameters
         exists = f"EXISTS ({fitting} AND f.host_id = hosts.id)"
         return (f"NOT {exists}" if self.is_negative else exists), parameters
 

@@ -83,6 +83,16 @@ def test_a_copy_is_counted_as_well(lab: Lab, home: str, tmp_path: Path) -> None:
     other.remove()
 
 
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+def test_a_server_knows_at_once_how_much_a_copy_brought(lab: Lab, tmp_path: Path) -> None:
+    a_host_in_each_state(lab)
+    other = Lab(tmp_path / "copy.schema")
+    homes.copy(lab.context(), other.location)
+    rows = other.context().store.database.execute("SELECT reltuples FROM pg_class WHERE oid = 'hosts'::regclass")
+    assert [row[0] for row in rows] == [6]  # -1 where nobody looked: plans are made for an empty table then
+    other.remove()
+
+
 def test_a_backup_is_counted_as_well(lab: Lab, tmp_path: Path) -> None:
     a_host_in_each_state(lab)
     homes.backup(lab.context(), str(tmp_path / "backup.db"))
