@@ -332,6 +332,10 @@ class Store:
         self.save_facts(host)
         return self.save_host(host, event)
 
+    def save_back_at(self, host: Host) -> None:
+        """Keeps when a host shall be back from maintenance, in place of what was kept before."""
+        self._run("UPDATE hosts SET back_at = ? WHERE id = ?", [back_at(host), host.id])
+
     def save_facts(self, host: Host) -> None:
         """Keeps what selectors see of a host, in place of what was kept before."""
         self._run("DELETE FROM facts WHERE host_id = ?", [host.id])

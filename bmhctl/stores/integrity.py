@@ -17,6 +17,7 @@ from bmhctl.stores.rows import HOST_SELECT, LIFECYCLE_COLUMNS, SPEC_COLUMNS, Row
 MOST = 100
 """How many flaws of one sort are looked at one by one; the others are counted."""
 
+_STORED = HOST_SELECT.replace(" FROM hosts ", ", hosts.back_at FROM hosts ", 1)
 _AT_ONCE = 500
 _ALWAYS, _NEVER = "1 = 1", "1 = 0"
 
@@ -332,24 +333,25 @@ def bearer(database: Database, event_id: int) -> tuple[str, bool]:
 
 
 class Stored(Frozen):
-    """A host's row: the host, or in words what of it can't be read; and what selectors see of it."""
+    """A host's row: the host, or in words what of it can't be read; what selectors see of it, when it is due back."""
 
     name: str
     host: Host | str
     facts: dict[str, tuple[str, float | None]]
+    back_at: Value
 
 
 def stored_hosts(database: Database) -> Iterator[Stored]:
     """Every host as it is stored, in the order of ids; read some at a time, so that it may be changed meanwhile."""
     last = 0
     while True:
-        rows = list(database.execute(f"{HOST_SELECT} WHERE hosts.id > ? ORDER BY hosts.id LIMIT {_AT_ONCE}", [last]))
+        rows = list(database.execute(f"{_STORED} WHERE hosts.id > ? ORDER BY hosts.id LIMIT {_AT_ONCE}", [last]))
         if not rows:
             return
         first, last = int(rows[0][0] or 0), int(rows[-1][0] or 0)
         facts = _facts(database, first, last)
         for row in rows:
-            yield Stored(str(row[2]), _host(row), facts.get(int(row[0] or 0), {}))
+            yield Stored(str(row[2]), _host(row[:-1]), facts.get(int(row[0] or 0), {}), row[-1])
 
 
 def counts(database: Database) -> dict[str, int]:

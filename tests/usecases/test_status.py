@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from bmhctl.model import State, Ticket
 from bmhctl.stores.claims import of_ticket
+from bmhctl.stores.schema import MIGRATIONS
 from bmhctl.usecases import hosts, looking, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.wants import Want, dump_wants
+from tests.breaking import examined, unchecked
 from tests.conftest import Lab
 
 
@@ -105,3 +108,25 @@ def test_the_lists_are_cut_and_their_totals_are_not(fleet: Lab, monkeypatch: pyt
         "faults": (2, 3),
     }
     assert [held.hosts[0].name for held in seen.held] == ["node4", "node5"]
+
+
+def test_when_a_host_shall_be_back_is_known_of_older_inventories_and_after_a_repair(
+    fleet: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the backup of a server's inventory goes
+    verbs.maintain(fleet.context(), Choice(("node4",)), reason="fan", until=fleet.clock.now + timedelta(hours=2))
+    verbs.maintain(fleet.context(), Choice(("node5",)), reason="no end in sight")
+    kept = looking.status(fleet.context()).endings
+    assert [ending.hosts for ending in kept] == [("node4",)]
+    unchecked(fleet, "UPDATE hosts SET back_at = NULL")
+    assert looking.status(fleet.context()).endings == ()
+    assert [(each.kind, each.host, each.fixed) for each in examined(fleet, fix=True).findings if each.fixable] == [
+        ("mark", "node4", True)
+    ]
+    assert looking.status(fleet.context()).endings == kept
+    unchecked(fleet, "UPDATE hosts SET back_at = NULL")
+    database = fleet.context().store.database
+    [glance] = [migration for migration in MIGRATIONS if migration.name == "glance"]
+    for statement in glance.in_file if database.files else glance.on_server:  # as it is done to an older inventory
+        list(database.execute(statement))
+    assert looking.status(fleet.context()).endings == kept
