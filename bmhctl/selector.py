@@ -122,15 +122,18 @@ class Term(Frozen):
             parameters.extend(canonical(value) for value in self.values)
         return f"SELECT f.host_id FROM facts f WHERE f.key = ?{wanted}", parameters
 
-    def to_sql(self, *, few: int | None = None) -> tuple[str, list[str | float | None]]:
+    def to_sql(self, *, first: bool = False, most: int | None = None) -> tuple[str, list[str | float | None]]:
         """A condition on ``hosts`` and its parameters, with ``?`` as placeholder.
 
-        With ``few``, it is written as what the database starts from: no more hosts than that fit it.
+        With ``first``, it is written as what the database starts from, for one that few hosts fit; with ``most``, that
+        many of them are enough: a database that is told expects no more.
         """
         fitting, parameters = self.fitting()
-        if few is not None:
+        if first and most is not None:
             order = "f.number" if self.operator in _NUMERIC else "f.value"  # as the index has them: it shall be walked
-            return f"hosts.id IN ({fitting} ORDER BY {order} LIMIT {few})", parameters
+            return f"hosts.id IN ({fitting} ORDER BY {order} LIMIT {most})", parameters
+        if first:
+            return f"hosts.id IN ({fitting})", parameters
         exists = f"EXISTS ({fitting} AND f.host_id = hosts.id)"
         return (f"NOT {exists}" if self.is_negative else exists), parameters
 

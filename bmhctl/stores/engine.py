@@ -578,12 +578,13 @@ class Store:
 
     def where(self, query: HostQuery) -> tuple[str, list[Value]]:
         """The condition of a query on ``hosts``, from WHERE on, and its parameters."""
-        return _where(query, self._rarest(query.selector, _FEW_OF_A_LIST if query.limit is None else _FEW))
+        few = _FEW_OF_A_LIST if query.limit is None else _FEW
+        return _where(query, self._rarest(query.selector, few))
 
     def _rarest(self, selector: Selector, few: str) -> tuple[int, Term] | None:
-        """The term that so few hosts fit that to look at them first is best; None where an order is walked.
+        """The term that so few hosts fit that to look at them first is best, and how many do.
 
-        With the most hosts that may fit it in a moment: a database that is told expects no more.
+        None where an order is walked.
         """
         found: tuple[int, Term] | None = None
         for term in selector.terms:
@@ -596,7 +597,7 @@ class Store:
             fits = int(number or 0)
             if fits <= int(enough or 0) and (found is None or fits < found[0]):
                 found = fits, term
-        return found and (2 * found[0] + 100, found[1])
+        return found
 
     def _run(self, sql: str, parameters: Sequence[Value]) -> None:
         for _ in self.database.execute(sql, parameters):
@@ -626,7 +627,10 @@ def _where(query: HostQuery, rare: tuple[int, Term] | None) -> tuple[str, list[V
             parameters += [start, f"{start}~", pattern.replace("*", "%").replace("?", "_")]
         terms.append(f"({' OR '.join(named)})")
     for term in query.selector.terms:
-        sql, values = term.to_sql(few=rare[0] if rare and term is rare[1] else None)
+        if rare is None or term is not rare[1]:
+            sql, values = term.to_sql()
+        else:  # who wants some can do without those that came to fit just now; who wants all can't
+            sql, values = term.to_sql(first=True, most=None if query.limit is None else 2 * rare[0] + 100)
         terms.append(sql)
         parameters.extend(values)
     if query.states:
