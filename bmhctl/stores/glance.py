@@ -16,6 +16,7 @@ from bmhctl.stores.rows import HOST_SELECT, RESERVATION_COLUMNS, from_time, to_h
 _OPEN = "FROM reservations WHERE ended_at IS NULL"
 _LISTS = {
     "reservations": _OPEN,
+    "endless": f"{_OPEN} AND expires_at IS NULL",
     "expired": f"{_OPEN} AND expires_at <= ?",
     "leases": f"{_OPEN} AND expires_at > ?",
     "maintenance": "FROM hosts WHERE back_at IS NOT NULL",
@@ -36,10 +37,12 @@ def totals(database: Database, now: datetime) -> Mapping[str, int]:
     Those are to be back from ``maintenance``, are ``cordoned``, ``undeclared``, have ``faults``, or are ``kept_back``:
     available, but nobody can reserve them.
     """
-    questions = ", ".join(f"(SELECT COUNT(*) {which})" for which in _LISTS.values())
+    counted = {name: which for name, which in _LISTS.items() if name != "reservations"}
+    questions = ", ".join(f"(SELECT COUNT(*) {which})" for which in counted.values())
     moment = from_time(now)
     [numbers] = database.execute(f"SELECT {questions}, {_KEPT_BACK}", [moment, moment])
-    return {name: int(number or 0) for name, number in zip((*_LISTS, "kept_back"), numbers, strict=True)}
+    found = {name: int(number or 0) for name, number in zip((*counted, "kept_back"), numbers, strict=True)}
+    return found | {"reservations": found["endless"] + found["expired"] + found["leases"]}
 
 
 def names(database: Database, which: str, most: int) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from bmhctl.usecases.entry import look
 SHOWN_EVENTS = 5
 """How many of its latest events ``show`` shows of a host."""
 
-SHOWN = 100
+SHOWN = 50
 """How many of each list ``status`` shows."""
 
 SORT_KEYS = ("name", "state", "since", "owner", "until", "used")
