@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, combine
-from bmhctl.frozen import Frozen
+from bmhctl.frozen import Frozen, field
 from bmhctl.model import CheckResult, Event, Host, Reservation, State, Ticket, Verb
 
 
@@ -69,6 +69,15 @@ class Hosts(Frozen):
     missing: tuple[BmhctlError, ...] = ()
 
 
+class Everything(Frozen):
+    """A whole inventory as it is at one moment, to be read once: open reservations, then hosts, and the policy."""
+
+    reservations: Iterable[Reservation]
+    hosts: Iterable[Host]
+    policy: str | None
+    now: datetime
+
+
 class Names(Frozen):
     """The names of hosts, where nothing else of them is to be shown."""
 
@@ -110,8 +119,9 @@ class Ending(Frozen):
 class Status(Frozen):
     """The fleet at a glance.
 
-    ``free`` counts hosts that can be reserved now. ``expired`` are reservations whose lease is over but that
-    no command has reaped yet.
+    ``free`` counts hosts that can be reserved now, ``waiting`` whoever is in the queue. ``expired`` are reservations
+    whose lease is over but that no command has reaped yet. Each list holds the first of its kind, and ``totals`` says
+    by the list's name how many there are: of one that is not named there, no more.
     """
 
     inventory: str
@@ -124,6 +134,12 @@ class Status(Frozen):
     expired: tuple[str, ...]
     endings: tuple[Ending, ...]
     now: datetime
+    waiting: int = 0
+    totals: Mapping[str, int] = field(default_factory=dict)
+
+    def total(self, name: str) -> int:
+        """How many there are of what the list with this name begins with."""
+        return self.totals.get(name, len(getattr(self, name)))
 
 
 class VerbAnswer(Frozen):
@@ -194,9 +210,9 @@ class Done(Frozen):
 
 
 class Document(Frozen):
-    """A text that is ready to print as it is: an inventory or a policy as TOML."""
+    """A text that is ready to print as it is, at once or part after part: an inventory or a policy as TOML."""
 
-    text: str
+    text: str | Iterable[str]
 
 
 class Script(Frozen):

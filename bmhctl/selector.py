@@ -106,9 +106,9 @@ class Term(Frozen):
         return (value in {canonical(v) for v in self.values}) is (self.operator not in _NEGATIVE)
 
     @property
-    def names_values(self) -> bool:
-        """Whether an index leads to the hosts that fit."""
-        return self.operator in (Operator.EQUAL, Operator.IN)
+    def is_negative(self) -> bool:
+        """Whether it also holds for hosts without the key: then no index leads to those that fit."""
+        return self.operator in _NEGATIVE
 
     def fitting(self) -> tuple[str, list[str | float | None]]:
         """A query for the ids of the hosts that have the key, and a value that is wanted (or, negated, is not)."""
@@ -123,16 +123,20 @@ class Term(Frozen):
             parameters.extend(canonical(value) for value in self.values)
         return f"SELECT f.host_id FROM facts f WHERE f.key = ?{wanted}", parameters
 
-    def to_sql(self, *, first: bool = False) -> tuple[str, list[str | float | None]]:
+    def to_sql(self, *, first: bool = False, most: int | None = None) -> tuple[str, list[str | float | None]]:
         """A condition on ``hosts`` and its parameters, with ``?`` as placeholder.
 
-        With ``first``, it is written as what the database starts from: for one that few hosts fit.
+        With ``first``, it is written as what the database starts from, for one that few hosts fit; with ``most``, that
+        many of them are enough: a database that is told expects no more.
         """
         fitting, parameters = self.fitting()
+        if first and most is not None:
+            order = "f.number" if self.operator in _NUMERIC else "f.value"  # as the index has them: it shall be walked
+            return f"hosts.id IN ({fitting} ORDER BY {order} LIMIT {most})", parameters
         if first:
             return f"hosts.id IN ({fitting})", parameters
         exists = f"EXISTS ({fitting} AND f.host_id = hosts.id)"
-        return (f"NOT {exists}" if self.operator in _NEGATIVE else exists), parameters
+        return (f"NOT {exists}" if self.is_negative else exists), parameters
 
 
 class Selector(Frozen):

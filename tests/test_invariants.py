@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -426,6 +427,7 @@ class Lives(RuleBasedStateMachine):
                 assert not host.dirty
             assert bool(host.maintenance) == (host.state is State.MAINTENANCE)
         assert sorted(held) == sorted(r.id for r in store.open_reservations())
+        assert +Counter(store.counts()) == Counter(host.state for host in known)
         assert len(store.tickets()) == len(self.waiters)
         self.no_laundering()
         # and the doctor says so, too: nothing is broken, and nothing is left behind

@@ -185,15 +185,19 @@ def export(ctx: typer.Context) -> None:
     invocation.output = invocation.output or Format.TOML.value
     if invocation.output not in ("toml", "json", "jsonl", "csv"):
         raise UsageError(f"can't export as {invocation.output}", hint="-o toml, json, jsonl or csv")
-    kind = Document if invocation.output == "toml" else Hosts
-    with session(ctx, kind) as lab:
-        hosts = usecases.list_hosts(lab.context, Choice(everything=True))
-        if kind is Hosts:
-            lab.show(hosts)
-            return
-        from bmhctl.formats.inventory import dump_inventory
+    if invocation.output == "toml":
+        _export_toml(ctx)
+        return
+    with session(ctx, Hosts) as lab:
+        lab.show(usecases.list_hosts(lab.context, Choice(everything=True)))
 
-        lab.show(Document(dump_inventory(hosts.hosts, lab.context.store.policy_text(), hosts.now)))
+
+def _export_toml(ctx: typer.Context) -> None:
+    from bmhctl.formats.inventory import dump_parts
+    from bmhctl.usecases.looking import everything
+
+    with session(ctx, Document) as lab, everything(lab.context) as found:
+        lab.show(Document(dump_parts(found.reservations, found.hosts, found.policy, found.now)))
 
 
 def copy(

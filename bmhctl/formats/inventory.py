@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -39,25 +39,37 @@ def dump_inventory(hosts: Iterable[Host], policy: str | None, now: datetime) -> 
 
     Ids of hosts and events are left out: they are the store's.
     """
+    known = list(hosts)
+    held = {host.reservation.id: host.reservation for host in known if host.reservation is not None}
+    return "".join(dump_parts(held.values(), known, policy, now))
+
+
+def dump_parts(
+    reservations: Iterable[Reservation], hosts: Iterable[Host], policy: str | None, now: datetime
+) -> Iterator[str]:
+    """The same text in parts, so that no more than one of them is in memory; with the hosts' reservations."""
     import tomllib
 
     import tomli_w
 
     rules = tomllib.loads(policy or "")
-    entries: dict[str, object] = {}
-    reservations: dict[str, object] = {}
-    for host in hosts:
-        entries[host.name] = {**dump_spec(host.spec), "lifecycle": _dump_lifecycle(host)}
-        if host.reservation is not None:
-            reservations[host.reservation.id] = _dump_reservation(host.reservation)
-    return tomli_w.dumps(
-        {
-            "export": {"version": _VERSION, "at": now},
-            **{key: rules[key] for key in POLICY_KEYS if key in rules},
-            "reservations": reservations,
-            "hosts": entries,
-        }
+    head = {"export": {"version": _VERSION, "at": now}, **{key: rules[key] for key in POLICY_KEYS if key in rules}}
+    yield tomli_w.dumps(head)
+    yield from _tables("reservations", ((each.id, _dump_reservation(each)) for each in reservations))
+    yield from _tables(
+        "hosts", ((host.name, {**dump_spec(host.spec), "lifecycle": _dump_lifecycle(host)}) for host in hosts)
     )
+
+
+def _tables(name: str, entries: Iterable[tuple[str, Mapping[str, object]]]) -> Iterator[str]:
+    import tomli_w
+
+    is_empty = True
+    for key, entry in entries:
+        is_empty = False
+        yield "\n" + tomli_w.dumps({name: {key: entry}})
+    if is_empty:
+        yield "\n" + tomli_w.dumps({name: {}})
 
 
 def _dump_lifecycle(host: Host) -> dict[str, object]:

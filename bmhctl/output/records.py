@@ -409,6 +409,11 @@ def _status(status: Status) -> Record:
         "total": sum(status.counts.values()),
         "counts": {state.value: status.counts.get(state, 0) for state in State},
         "free": status.free,
+        "waiting": status.waiting,
+        "totals": {
+            **{name: status.total(name) for name in ("cordoned", "undeclared", "faults", "expired", "endings")},
+            "reservations": status.total("held"),
+        },
         "cordoned": [*status.cordoned],
         "undeclared": [*status.undeclared],
         "faults": [*status.faults],

@@ -93,10 +93,9 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
     """
     check(type(result), display, fields)
     match display.shown:
-        case Format.TABLE | Format.PLAIN if isinstance(result, Document | Script):
-            display.write(result.text)
-        case Format.TOML if isinstance(result, Document):
-            display.write(result.text)
+        case Format.TABLE | Format.PLAIN | Format.TOML if isinstance(result, Document | Script):
+            for part in (result.text,) if isinstance(result.text, str) else result.text:
+                display.write(part)
         case Format.JSON | Format.JSONL | Format.CSV | Format.NAME:
             _structured(result, display, fields)
         case Format.MERMAID | Format.DOT | Format.SVG if isinstance(result, Graph):

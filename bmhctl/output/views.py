@@ -9,7 +9,7 @@ from itertools import islice
 from bmhctl.model import CheckResult, Event, Host, Reservation, State, Verdict
 from bmhctl.output.lines import COLOUR, GLYPH, Column, Line, Span, columns, state_span, table
 from bmhctl.output.records import flags, host_record
-from bmhctl.output.text import ago, cell_width, clean, flatten, pad, plural, stamp, until
+from bmhctl.output.text import ago, cell_width, clean, flatten, pad, stamp, until
 from bmhctl.results import (
     Grant,
     Held,
@@ -295,8 +295,9 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
     total = sum(status.counts.values())
     yield [
         (status.inventory, "bold"),
-        (f"  {plural(total, 'host')} · ", ""),
-        (f"{status.free} free", "green" if status.free else "red"),
+        (f"  {total:,} host{'' if total == 1 else 's'} · ", ""),
+        (f"{status.free:,} free", "green" if status.free else "red"),
+        (f" · {status.waiting:,} waiting" if status.waiting else "", "yellow"),
         (f" · {stamp(status.now)}", "dim"),
     ]
     yield []
@@ -304,7 +305,7 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
         yield _bar(status, min(width or 72, 100), colour)
         yield []
     counts = [(state, status.counts.get(state, 0)) for state in State]
-    legend = [(f"{GLYPH[state]} {count} {state}", COLOUR[state] if count else "dim") for state, count in counts]
+    legend = [(f"{GLYPH[state]} {count:,} {state}", COLOUR[state] if count else "dim") for state, count in counts]
     if width and len("   ".join(text for text, _ in legend)) > width:
         yield from ([each] for each in legend)
     else:
@@ -325,7 +326,7 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
             for held in status.held[:limit]
         )
         yield from columns(heads, rows, width or _ENDLESS, header=False)
-        yield from _more(len(status.held), limit, "bmhctl reservations")
+        yield from _more(status.total("held") - len(status.held[:limit]), "bmhctl reservations")
     if status.endings:
         yield from _section("Ends next")
         endings = (
@@ -333,28 +334,31 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
             for ending in status.endings[:limit]
         )
         yield from table(endings, "  ")
-        yield from _more(len(status.endings), limit, "bmhctl status -o plain")
+        yield from _more(status.total("endings") - len(status.endings[:limit]), "bmhctl list --sort until")
     looks = [
-        ("cordoned", status.cordoned, "magenta"),
-        ("undeclared", status.undeclared, "magenta"),
-        ("fault", status.faults, "red"),
-        ("expired", status.expired, "red"),
+        ("cordoned", "cordoned", status.cordoned, "magenta"),
+        ("undeclared", "undeclared", status.undeclared, "magenta"),
+        ("fault", "faults", status.faults, "red"),
+        ("expired", "expired", status.expired, "red"),
     ]
-    if any(names for _, names, _ in looks):
+    if any(names for _, _, names, _ in looks):
         yield from _section("Look at")
-        yield from table(((word, _names(names, limit, style)) for word, names, style in looks if names), "  ")
+        yield from table(
+            ((word, _names(names, limit, style, status.total(key))) for word, key, names, style in looks if names), "  "
+        )
     if status.expired:
         yield [("  an expired lease ends with the next writing command, or now with: bmhctl reap", "dim")]
 
 
-def _names(names: Sequence[str], limit: int | None, style: str = "") -> Line:
+def _names(names: Sequence[str], limit: int | None, style: str = "", total: int = 0) -> Line:
     line: list[Span] = [(" ".join(map(clean, names[:limit])), style)]
-    return line if limit is None or len(names) <= limit else [*line, (f" and {len(names) - limit} more", "dim")]
+    more = max(total, len(names)) - len(names[:limit])
+    return [*line, (f" and {more:,} more", "dim")] if more else line
 
 
-def _more(count: int, limit: int | None, command: str) -> Iterator[Line]:
-    if limit is not None and count > limit:
-        yield [(f"  and {count - limit} more: {command}", "dim")]
+def _more(count: int, command: str) -> Iterator[Line]:
+    if count > 0:
+        yield [(f"  and {count:,} more: {command}", "dim")]
 
 
 def _section(title: str) -> Iterator[Line]:

@@ -23,6 +23,7 @@ from bmhctl.stores.rows import (
     TICKET_COLUMNS,
     Row,
     Value,
+    back_at,
     from_event,
     from_lifecycle,
     from_reservation,
@@ -35,7 +36,7 @@ from bmhctl.stores.rows import (
     to_ticket,
     to_time,
 )
-from bmhctl.stores.schema import TABLES
+from bmhctl.stores.schema import RECOUNT, TABLES
 from bmhctl.units import quantity
 
 if TYPE_CHECKING:
@@ -123,8 +124,7 @@ class HostQuery(Frozen):
     Without names and patterns, every name counts. ``states`` empty means every state. ``by_turn`` orders by who was
     used least recently, else hosts come by name.
     ``is_held`` keeps those that a reservation holds; ``reservable`` leaves out cordoned and undeclared hosts,
-    ``declared`` just the undeclared ones; ``marked`` keeps those that are cordoned, undeclared, or have a fault;
-    ``comes_back`` those that are free now or will be without an operator.
+    ``declared`` just the undeclared ones; ``comes_back`` keeps those that are free now or will be without an operator.
     """
 
     names: tuple[str, ...] = ()
@@ -137,17 +137,18 @@ class HostQuery(Frozen):
     address: str | None = None
     reservable: bool = False
     declared: bool = False
-    marked: bool = False
     comes_back: bool = False
     by_turn: bool = False
     limit: int | None = None
 
 
-_SAVE_LIFECYCLE = f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in LIFECYCLE_COLUMNS)}, last_event = ? WHERE id = ?"
+_SAVE_LIFECYCLE = (
+    f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in LIFECYCLE_COLUMNS)}, back_at = ?, last_event = ? WHERE id = ?"
+)
 _SAVE_SPEC = f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in SPEC_COLUMNS)} WHERE id = ?"
 _ADD_HOST = (
-    f"INSERT INTO hosts ({', '.join(SPEC_COLUMNS + LIFECYCLE_COLUMNS)}, last_event, id) "
-    f"VALUES ({', '.join('?' * (len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS) + 2))})"
+    f"INSERT INTO hosts ({', '.join(SPEC_COLUMNS + LIFECYCLE_COLUMNS)}, back_at, last_event, id) "
+    f"VALUES ({', '.join('?' * (len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS) + 3))})"
 )
 _ADD_FACT = "INSERT INTO facts (host_id, key, value, number) VALUES (?, ?, ?, ?)"
 _ADD_EVENT = (
@@ -172,7 +173,17 @@ _ADD_TICKET = (
 _DEPARTED = "key = ? OR (key = ? AND (mac IS NULL OR CAST(? AS TEXT) IS NULL OR mac = ?))"
 _POLICY, _PARSED_POLICY = "policy", "policy_parsed"
 _NAMES_AT_ONCE = 500
-_RARE = 500  # hosts
+
+
+def _few(share: int, most: int, least: int = 50) -> str:
+    """How many hosts are few, as SQL: a share of all."""
+    return (
+        f"(SELECT CAST(CASE WHEN SUM(number) < {least * share} THEN {least} WHEN SUM(number) > {most * share}"
+        f" THEN {most} ELSE SUM(number) / {share} END AS BIGINT) FROM counts)"
+    )
+
+
+_FEW, _FEW_OF_A_LIST = _few(100, 10_000), _few(20, 50_000)  # more where all that fit are wanted
 
 
 class Store:
@@ -262,7 +273,7 @@ class Store:
 
     def lock_hosts(self, query: HostQuery) -> None:
         """Keeps others from changing the hosts of a query and their reservations until the transaction ends."""
-        self._lock(*self._where(query))
+        self._lock(*self.where(query))
 
     def free_hosts(self, query: HostQuery) -> list[Host]:
         """The hosts of a query that nobody is about to change; from now on nobody can until the transaction ends."""
@@ -296,34 +307,48 @@ class Store:
 
     def count(self, query: HostQuery) -> int:
         """How many hosts a query finds, whatever its limit."""
-        where, parameters = self._where(query)
+        where, parameters = self.where(query)
         return int(self._value(f"SELECT COUNT(*) FROM hosts{where}", parameters) or 0)
 
     def counts(self) -> dict[State, int]:
-        """How many hosts are in each state; every state is there."""
+        """How many hosts are in each state, as the database keeps it; every state is there."""
         counts = dict.fromkeys(State, 0)
-        for state, number in self.database.execute("SELECT state, COUNT(*) FROM hosts GROUP BY state"):
+        for state, number in self.database.execute("SELECT state, SUM(number) FROM counts GROUP BY state"):
             counts[State(str(state))] = int(number or 0)
         return counts
 
+    def recount(self) -> None:
+        """Counts anew what :meth:`counts` tells, in the caller's transaction."""
+        for statement in RECOUNT:
+            self._run(statement, ())
+
     def names(self, query: HostQuery | None = None) -> Iterator[str]:
         """The names of a query's hosts, of all without one, in order."""
-        where, parameters = self._where(query) if query else ("", [])
+        where, parameters = self.where(query) if query else ("", [])
         rows = self.database.stream(f"SELECT name FROM hosts{where} ORDER BY name", parameters)
         return (str(row[0]) for row in rows)
+
+    def names_near(self, name: str, most: int) -> list[str]:
+        """The names just before and after one in their order."""
+        before = self.database.execute(
+            f"SELECT name FROM hosts WHERE name < ? ORDER BY name DESC LIMIT {int(most)}", [name]
+        )
+        after = self.database.execute(f"SELECT name FROM hosts WHERE name >= ? ORDER BY name LIMIT {int(most)}", [name])
+        return [str(row[0]) for row in (*before, *after)]
 
     def add_host(self, host: Host, event: Event) -> Host:
         """Saves a new host with the event that lets it in; the result has its id."""
         host_id = self.database.next_id("hosts")
         last_event = self._add_event(host_id, event)
-        self.database.later(_ADD_HOST, [*from_spec(host.spec), *from_lifecycle(host), last_event, host_id])
+        row = [*from_spec(host.spec), *from_lifecycle(host), back_at(host), last_event, host_id]
+        self.database.later(_ADD_HOST, row)
         self._add_facts(host_id, host.spec)
         return replace(host, id=host_id, last_event=last_event)
 
     def save_host(self, host: Host, event: Event) -> Host:
         """Saves where a host is in its life, with the event that says why; its spec is left alone."""
         last_event = self._add_event(host.id, event)
-        self.database.later(_SAVE_LIFECYCLE, [*from_lifecycle(host), last_event, host.id])
+        self.database.later(_SAVE_LIFECYCLE, [*from_lifecycle(host), back_at(host), last_event, host.id])
         return replace(host, last_event=last_event)
 
     def save_spec(self, host: Host, event: Event) -> Host:
@@ -331,6 +356,10 @@ class Store:
         self._run(_SAVE_SPEC, [*from_spec(host.spec), host.id])
         self.save_facts(host)
         return self.save_host(host, event)
+
+    def save_back_at(self, host: Host) -> None:
+        """Keeps when a host shall be back from maintenance, in place of what was kept before."""
+        self._run("UPDATE hosts SET back_at = ? WHERE id = ?", [back_at(host), host.id])
 
     def save_facts(self, host: Host) -> None:
         """Keeps what selectors see of a host, in place of what was kept before."""
@@ -401,9 +430,10 @@ class Store:
         rows = self.database.execute(f"{_RESERVATION_SELECT} WHERE ended_at IS NULL ORDER BY created_at, id")
         return [to_reservation(row) for row in rows]
 
-    def all_reservations(self) -> Iterator[Reservation]:
-        """Every reservation that ever was, the oldest first."""
-        return map(to_reservation, self.database.stream(f"{_RESERVATION_SELECT} ORDER BY created_at, id"))
+    def all_reservations(self, *, is_open: bool = False) -> Iterator[Reservation]:
+        """Every reservation that ever was, or that nobody ended, the oldest first; read as they are asked for."""
+        where = " WHERE ended_at IS NULL" if is_open else ""
+        return map(to_reservation, self.database.stream(f"{_RESERVATION_SELECT}{where} ORDER BY created_at, id"))
 
     def due_reservations(self, now: datetime, latest: datetime) -> list[Reservation]:
         """Open leases that are over at ``now``, and those that claim to be counted from a moment after ``latest``."""
@@ -565,20 +595,33 @@ class Store:
         return {table: int(self._value(f"SELECT COUNT(*) FROM {table}") or 0) for table in TABLES}
 
     def _select(self, query: HostQuery, suffix: str = "") -> tuple[str, list[Value]]:
-        where, parameters = self._where(query)
+        where, parameters = self.where(query)
         order = "COALESCE(hosts.used_at, 0), hosts.id" if query.by_turn else "hosts.name"
         limit = "" if query.limit is None else f" LIMIT {int(query.limit)}"
         return f"{HOST_SELECT}{where} ORDER BY {order}{limit}{suffix}", parameters
 
-    def _where(self, query: HostQuery) -> tuple[str, list[Value]]:
-        return _where(query, next(filter(self._is_rare, query.selector.terms), None))
+    def where(self, query: HostQuery) -> tuple[str, list[Value]]:
+        """The condition of a query on ``hosts``, from WHERE on, and its parameters."""
+        few = _FEW_OF_A_LIST if query.limit is None else _FEW
+        return _where(query, self._rarest(query.selector, few))
 
-    def _is_rare(self, term: Term) -> bool:
-        """Whether so few hosts fit a term that to look at them first is best; else an order is walked."""
-        if not term.names_values:
-            return False
-        fitting, parameters = term.fitting()
-        return int(self._value(f"SELECT COUNT(*) FROM ({fitting} LIMIT {_RARE + 1}) few", parameters) or 0) <= _RARE
+    def _rarest(self, selector: Selector, few: str) -> tuple[int, Term] | None:
+        """The term that so few hosts fit that to look at them first is best, and how many do.
+
+        None where an order is walked.
+        """
+        found: tuple[int, Term] | None = None
+        for term in selector.terms:
+            if term.is_negative:
+                continue
+            fitting, parameters = term.fitting()
+            [(number, enough)] = self.database.execute(
+                f"SELECT COUNT(*), {few} FROM ({fitting} LIMIT {few} + 1) fits", parameters
+            )
+            fits = int(number or 0)
+            if fits <= int(enough or 0) and (found is None or fits < found[0]):
+                found = fits, term
+        return found
 
     def _run(self, sql: str, parameters: Sequence[Value]) -> None:
         for _ in self.database.execute(sql, parameters):
@@ -593,7 +636,7 @@ class Store:
         return make(rows[0]) if rows else None
 
 
-def _where(query: HostQuery, rare: Term | None) -> tuple[str, list[Value]]:
+def _where(query: HostQuery, rare: tuple[int, Term] | None) -> tuple[str, list[Value]]:
     terms: list[str] = []
     parameters: list[Value] = []
     if query.names or query.patterns:
@@ -602,16 +645,22 @@ def _where(query: HostQuery, rare: Term | None) -> tuple[str, list[Value]]:
             named.append(f"hosts.name IN ({', '.join('?' * len(query.names))})")
             parameters.extend(query.names)
         for pattern in query.patterns:
-            # Names hold no upper-case letter, no '%' and no '_': LIKE is exact for them.
-            named.append("hosts.name LIKE ?")
-            parameters.append(pattern.replace("*", "%").replace("?", "_"))
+            # Names hold no upper-case letter, no '%' and no '_': LIKE is exact for them. No letter comes after '~'.
+            named.append("(hosts.name >= ? AND hosts.name < ? AND hosts.name LIKE ?)")
+            start = pattern.replace("?", "*").partition("*")[0]
+            parameters += [start, f"{start}~", pattern.replace("*", "%").replace("?", "_")]
         terms.append(f"({' OR '.join(named)})")
     for term in query.selector.terms:
-        sql, values = term.to_sql(first=term is rare)
+        if rare is None or term is not rare[1]:
+            sql, values = term.to_sql()
+        else:  # who wants some can do without those that came to fit just now; who wants all can't
+            sql, values = term.to_sql(first=True, most=None if query.limit is None else 2 * rare[0] + 100)
         terms.append(sql)
         parameters.extend(values)
     if query.states:
-        terms.append(f"hosts.state IN ({', '.join('?' * len(query.states))})")
+        # Where few hosts fit a term, SQLite shall look at these, and not walk all that are in the states.
+        state = "COALESCE(hosts.state, '')" if rare else "hosts.state"
+        terms.append(f"{state} IN ({', '.join('?' * len(query.states))})")
         parameters.extend(sorted(state.value for state in query.states))
     for column, value in (("reservation", query.reservation), ("mac", query.mac), ("address", query.address)):
         if value is not None:
@@ -621,8 +670,6 @@ def _where(query: HostQuery, rare: Term | None) -> tuple[str, list[Value]]:
         terms.append("hosts.reservation IS NOT NULL")
     if query.reservable:
         terms.append("hosts.cordon IS NULL")
-    if query.marked:
-        terms.append("(hosts.cordon IS NOT NULL OR hosts.undeclared = 1 OR hosts.fault IS NOT NULL)")
     if query.comes_back:
         terms.append("hosts.cordon IS NULL AND hosts.fault IS NULL AND hosts.state <> 'maintenance'")
     if query.reservable or query.declared or query.comes_back:

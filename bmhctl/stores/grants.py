@@ -39,7 +39,7 @@ class Role(Frozen):
         return columns is not None and (not columns or column is None or column in columns)
 
 
-_MOVES = (*LIFECYCLE_COLUMNS, "last_event")
+_MOVES = (*LIFECYCLE_COLUMNS, "back_at", "last_event")
 _RUNNER: Rights = {
     "hosts": {"UPDATE": _MOVES},
     "events": {"INSERT": ()},
@@ -53,6 +53,7 @@ _OPERATOR: Rights = _RUNNER | {
     "facts": {"INSERT": (), "DELETE": ()},
     "departed": {"INSERT": (), "DELETE": ()},
     "meta": {"INSERT": (), "UPDATE": (), "DELETE": ()},
+    "counts": {"INSERT": (), "UPDATE": ("number",), "DELETE": ()},
 }
 
 ROLES = (

@@ -17,6 +17,7 @@ from bmhctl.stores.rows import HOST_SELECT, LIFECYCLE_COLUMNS, SPEC_COLUMNS, Row
 MOST = 100
 """How many flaws of one sort are looked at one by one; the others are counted."""
 
+_STORED = HOST_SELECT.replace(" FROM hosts ", ", hosts.back_at FROM hosts ", 1)
 _AT_ONCE = 500
 _ALWAYS, _NEVER = "1 = 1", "1 = 0"
 
@@ -302,6 +303,17 @@ def mend(database: Database, question: Question, times: dict[str, int]) -> None:
         pass
 
 
+def miscounted(database: Database) -> Iterator[tuple[str, int, int]]:
+    """Each state of which another number is kept than there are hosts in it: the state, what is kept, what there is."""
+    for state, kept, there in database.execute(
+        "SELECT state, SUM(kept), SUM(there) FROM ("
+        "SELECT state, SUM(number) AS kept, 0 AS there FROM counts GROUP BY state"
+        " UNION ALL SELECT state, 0, COUNT(*) FROM hosts GROUP BY state"
+        ") tallies GROUP BY state HAVING SUM(kept) <> SUM(there) ORDER BY state"
+    ):
+        yield str(state), int(kept or 0), int(there or 0)
+
+
 def kinds_of_events(database: Database) -> Iterator[tuple[str, str | None, str | None, int, int]]:
     """Each verb with where it led from and to; the id of the first event of that kind, and how many there are."""
     for verb, source, dest, first, number in database.execute(
@@ -321,24 +333,25 @@ def bearer(database: Database, event_id: int) -> tuple[str, bool]:
 
 
 class Stored(Frozen):
-    """A host's row: the host, or in words what of it can't be read; and what selectors see of it."""
+    """A host's row: the host, or in words what of it can't be read; what selectors see of it, when it is due back."""
 
     name: str
     host: Host | str
     facts: dict[str, tuple[str, float | None]]
+    back_at: Value
 
 
 def stored_hosts(database: Database) -> Iterator[Stored]:
     """Every host as it is stored, in the order of ids; read some at a time, so that it may be changed meanwhile."""
     last = 0
     while True:
-        rows = list(database.execute(f"{HOST_SELECT} WHERE hosts.id > ? ORDER BY hosts.id LIMIT {_AT_ONCE}", [last]))
+        rows = list(database.execute(f"{_STORED} WHERE hosts.id > ? ORDER BY hosts.id LIMIT {_AT_ONCE}", [last]))
         if not rows:
             return
         first, last = int(rows[0][0] or 0), int(rows[-1][0] or 0)
         facts = _facts(database, first, last)
         for row in rows:
-            yield Stored(str(row[2]), _host(row), facts.get(int(row[0] or 0), {}))
+            yield Stored(str(row[2]), _host(row[:-1]), facts.get(int(row[0] or 0), {}), row[-1])
 
 
 def counts(database: Database) -> dict[str, int]:

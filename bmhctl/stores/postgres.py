@@ -163,9 +163,11 @@ class PostgresDatabase:
         names = sql.SQL(", ").join(map(sql.Identifier, columns))
         copy = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)
         try:
-            with self._usable().cursor() as cursor, cursor.copy(copy) as out:
+            connection = self._usable()
+            with connection.cursor() as cursor, cursor.copy(copy) as out:
                 for row in rows:
                     out.write_row(row)
+            connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))  # or it looks for a while as empty
         except psycopg.Error as error:
             raise self._told(error) from error
 

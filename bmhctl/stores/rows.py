@@ -108,6 +108,11 @@ def from_lifecycle(host: Host) -> list[Value]:
     ]
 
 
+def back_at(host: Host) -> int | None:
+    """When a host in maintenance shall be back: the last of the times that its reasons name."""
+    return from_time(max((mark.until for mark in host.maintenance if mark.until), default=None))
+
+
 def from_reservation(reservation: Reservation) -> list[Value]:
     """The values of :data:`RESERVATION_COLUMNS`."""
     return [

@@ -10,12 +10,13 @@ from bmhctl.stores.rows import EVENT_COLUMNS, LIFECYCLE_COLUMNS, RESERVATION_COL
 class Migration(NamedTuple):
     """One step of the schema: its name, and the statements that take it, applied in one transaction.
 
-    ``on_server`` are those that only a database takes that many machines share.
+    After those that every database takes come those of one kind: ``in_file`` for SQLite, ``on_server`` for PostgreSQL.
     """
 
     name: str
     statements: tuple[str, ...]
     on_server: tuple[str, ...] = ()
+    in_file: tuple[str, ...] = ()
 
 
 _CORE = Migration(
@@ -158,7 +159,85 @@ _RENEWALS = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE, _RESULTS, _CLAIMS, _RENEWALS)
+RECOUNT = (
+    "DELETE FROM counts",
+    "INSERT INTO counts (state, number) VALUES"
+    " ('initial', 0), ('available', 0), ('reserved', 0), ('tainted', 0), ('maintenance', 0)",
+    "UPDATE counts SET number = (SELECT COUNT(*) FROM hosts WHERE hosts.state = counts.state)",
+)
+"""Counts the hosts in each state anew."""
+
+# How many hosts are in each state: the sum of its rows. The database keeps it itself, whatever changes a host.
+_COUNTS = Migration(
+    "counts",
+    ("CREATE TABLE counts (id {serial}, state TEXT NOT NULL, number BIGINT NOT NULL)", *RECOUNT),
+    in_file=(
+        """CREATE TRIGGER hosts_entered AFTER INSERT ON hosts BEGIN
+            UPDATE counts SET number = number + 1 WHERE state = NEW.state;
+        END""",
+        """CREATE TRIGGER hosts_moved AFTER UPDATE OF state ON hosts WHEN OLD.state <> NEW.state BEGIN
+            UPDATE counts SET number = number - 1 WHERE state = OLD.state;
+            UPDATE counts SET number = number + 1 WHERE state = NEW.state;
+        END""",
+        """CREATE TRIGGER hosts_left AFTER DELETE ON hosts BEGIN
+            UPDATE counts SET number = number - 1 WHERE state = OLD.state;
+        END""",
+    ),
+    on_server=(
+        # Rows are only added, so that no writer waits for another; now and then one sums up those that nobody is at.
+        """CREATE FUNCTION count_hosts() RETURNS trigger
+            LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+        DECLARE first BIGINT; last BIGINT;
+        BEGIN
+            IF TG_OP = 'INSERT' THEN
+                INSERT INTO counts (state, number) SELECT state, COUNT(*) FROM entered GROUP BY state;
+            ELSIF TG_OP = 'DELETE' THEN
+                INSERT INTO counts (state, number) SELECT state, -COUNT(*) FROM gone GROUP BY state;
+            ELSE
+                INSERT INTO counts (state, number) VALUES (OLD.state, -1) RETURNING id INTO first;
+                INSERT INTO counts (state, number) VALUES (NEW.state, 1) RETURNING id INTO last;
+                IF first % 10000 = 0 OR last % 10000 = 0 THEN
+                    WITH seen AS (
+                        DELETE FROM counts WHERE id IN (SELECT id FROM counts FOR UPDATE SKIP LOCKED)
+                        RETURNING state, number
+                    )
+                    INSERT INTO counts (state, number) SELECT state, SUM(number) FROM seen GROUP BY state;
+                END IF;
+            END IF;
+            RETURN NULL;
+        END $$""",
+        """CREATE TRIGGER hosts_entered AFTER INSERT ON hosts REFERENCING NEW TABLE AS entered
+            FOR EACH STATEMENT EXECUTE FUNCTION count_hosts()""",
+        """CREATE TRIGGER hosts_moved AFTER UPDATE OF state ON hosts
+            FOR EACH ROW WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION count_hosts()""",
+        """CREATE TRIGGER hosts_left AFTER DELETE ON hosts REFERENCING OLD TABLE AS gone
+            FOR EACH STATEMENT EXECUTE FUNCTION count_hosts()""",
+    ),
+)
+
+_GLANCE = Migration(
+    "glance",
+    (
+        "ALTER TABLE hosts ADD COLUMN back_at BIGINT",
+        "CREATE INDEX hosts_back ON hosts (back_at) WHERE back_at IS NOT NULL",
+        "CREATE INDEX hosts_cordoned ON hosts (name, state, undeclared) WHERE cordon IS NOT NULL",
+        "CREATE INDEX hosts_undeclared ON hosts (name, state) WHERE undeclared = 1",
+        "CREATE INDEX hosts_faulty ON hosts (name) WHERE fault IS NOT NULL",
+        "CREATE INDEX reservations_held ON reservations (created_at, id) WHERE ended_at IS NULL",
+        "CREATE INDEX facts_number ON facts (key, number, host_id) WHERE number IS NOT NULL",
+    ),
+    in_file=(
+        """UPDATE hosts SET back_at = (SELECT MAX(json_extract(value, '$[3]')) FROM json_each(maintenance))
+            WHERE json_valid(maintenance)""",
+    ),
+    on_server=(
+        """UPDATE hosts SET back_at =
+            (SELECT MAX((mark->>3)::bigint) FROM jsonb_array_elements(maintenance::jsonb) marks (mark))
+            WHERE maintenance LIKE '[[%]]'""",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE, _RESULTS, _CLAIMS, _RENEWALS, _COUNTS, _GLANCE)
 """In the order in which they are applied; a released one never changes."""
 
 VERSION = len(MIGRATIONS)
@@ -167,7 +246,7 @@ VERSION = len(MIGRATIONS)
 TABLES: dict[str, tuple[str, ...]] = {
     "meta": ("key", "value"),
     "reservations": RESERVATION_COLUMNS,
-    "hosts": ("id", "last_event", *SPEC_COLUMNS, *LIFECYCLE_COLUMNS),
+    "hosts": ("id", "last_event", "back_at", *SPEC_COLUMNS, *LIFECYCLE_COLUMNS),
     "facts": ("host_id", "key", "value", "number"),
     "events": ("host_id", *EVENT_COLUMNS),
     "results": ("host_id", "step", "verdict", "detail", "seconds", "at"),

@@ -391,7 +391,7 @@ def _migrate(database: SqliteDatabase) -> None:
         for number, migration in enumerate(MIGRATIONS, 1):
             if number <= _version(database):
                 continue
-            for statement in migration.statements:
+            for statement in (*migration.statements, *migration.in_file):
                 database.execute(statement.format(serial="INTEGER PRIMARY KEY AUTOINCREMENT"))
             database.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, migration.name])
             database.execute(f"PRAGMA user_version = {number}")

@@ -22,6 +22,7 @@ _FOLDED = pattern(r"[a-z0-9-]*+(?:\[[0-9]++(?:-[0-9]++)?(?:,[0-9]++(?:-[0-9]++)?
 _GROUP = pattern(r"\[([^\]]*)\]")
 _RANGE = pattern(r"([0-9]+)(?:-([0-9]+))?")
 _LONGEST = 63  # characters of a name
+_NEAR = 500  # names before and after one that is missing, among which to look for what was meant
 _HINTS = 5  # for more names that are missing nobody reads what they may have meant
 _PATTERN = pattern(r"[a-z0-9*?-]+")
 
@@ -132,7 +133,7 @@ def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundE
         return NotFoundError(
             "names no host", host=name, hint="this command takes one exact name; bmhctl list shows all"
         )
-    near = nearest(name, ctx.store.names()) if look_around else None
+    near = nearest(name, ctx.store.names_near(name, _NEAR)) if look_around else None
     hint = f"did you mean {near}?" if near else "bmhctl list shows all hosts"
     return NotFoundError("there is no such host", host=name, hint=hint)
 

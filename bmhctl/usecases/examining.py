@@ -21,7 +21,7 @@ from bmhctl.stores.claims import of_ticket
 from bmhctl.stores.declaration import Declaration
 from bmhctl.stores.integrity import MOST
 from bmhctl.stores.replacing import edits_locked
-from bmhctl.stores.rows import from_time
+from bmhctl.stores.rows import back_at, from_time
 from bmhctl.units import quantity
 from bmhctl.usecases import declaring, premises
 from bmhctl.usecases.changing import differences
@@ -226,6 +226,10 @@ def _rows(ctx: Context, seen: Seen, declaration: Declaration | None) -> None:
         for flaw in integrity.answers(database, question, times):
             seen.note(finding(question.name, flaw), (question.name, _mend(question, times)), flaw.more)
     _events(ctx, seen)
+    for state, kept, there in integrity.miscounted(database):
+        words = f"{kept} hosts are counted as {state}, and there {'is 1' if there == 1 else f'are {there}'}"
+        found = Finding("counts", BROKEN, words, f"{FIX} counts them anew", fixable=True)
+        seen.note(found, ("counts", lambda ctx: ctx.store.recount()))
     ctx.progress("looking at hosts", "")
     _hosts(ctx, seen, declaration)
     seen.counts = integrity.counts(database)
@@ -283,6 +287,10 @@ def _hosts(ctx: Context, seen: Seen, declaration: Declaration | None) -> None:
             todo = f"{FIX} has them see what is declared"
             found = Finding("facts", BROKEN, f"selectors see something else of it: {keys}", todo, host.name, True)
             seen.note(found, ("facts", _mend_facts))
+        if stored.back_at != back_at(host):
+            kept = "another time is kept at which it shall be back than its reasons say"
+            found = Finding("mark", BROKEN, kept, f"{FIX} keeps the one that they say", host.name, fixable=True)
+            seen.note(found, ("back", _mend_back))
         words = None
         if declared is not None:
             if spec is None and not host.undeclared:
@@ -316,6 +324,12 @@ def _mend_facts(ctx: Context) -> None:
     for stored in integrity.stored_hosts(ctx.store.database):
         if isinstance(stored.host, Host) and stored.facts != _facts(stored.host):
             ctx.store.save_facts(stored.host)
+
+
+def _mend_back(ctx: Context) -> None:
+    for stored in integrity.stored_hosts(ctx.store.database):
+        if isinstance(stored.host, Host) and stored.back_at != back_at(stored.host):
+            ctx.store.save_back_at(stored.host)
 
 
 # beside the database

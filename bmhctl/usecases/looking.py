@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from bmhctl.errors import NotFoundError, UsageError
 from bmhctl.model import Host, Reservation, State
-from bmhctl.results import Ending, Held, History, HostDetail, Hosts, Names, Status
+from bmhctl.results import Ending, Everything, Held, History, HostDetail, Hosts, Names, Status
 from bmhctl.selector import Selector
 from bmhctl.stores.engine import HostQuery
 from bmhctl.usecases.choosing import Choice, choose, not_found, one_host
@@ -16,6 +16,9 @@ from bmhctl.usecases.entry import look
 
 SHOWN_EVENTS = 5
 """How many of its latest events ``show`` shows of a host."""
+
+SHOWN = 50
+"""How many of each list ``status`` shows."""
 
 SORT_KEYS = ("name", "state", "since", "owner", "until", "used")
 """What hosts can be sorted by."""
@@ -38,6 +41,15 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
     return Hosts(hosts, now, missing=tuple(missing))
 
 
+@contextmanager
+def everything(ctx: Context) -> Iterator[Everything]:
+    """All that an export holds, as it is at one moment: for the block, in which it is read."""
+    now = look(ctx)
+    with ctx.store.snapshot():
+        store = ctx.store
+        yield Everything(store.all_reservations(is_open=True), store.hosts(HostQuery()), store.policy_text(), now)
+
+
 def list_names(ctx: Context, selector: Selector, states: frozenset[State]) -> Names:
     """The names of the hosts that fit, in order: a thousand take less time than ten hosts."""
     look(ctx)
@@ -53,29 +65,45 @@ def show(ctx: Context, name: str) -> HostDetail:
 
 
 def status(ctx: Context) -> Status:
-    """The fleet at a glance: counts a state, who holds what, what ends next, what needs a person."""
-    from bmhctl.usecases.turns import free_for, live_tickets
-    from bmhctl.wants import Want
+    """The fleet at a glance: counts a state, who holds what, what ends next, what needs a person.
+
+    What it reads does not grow with the fleet: the first :data:`SHOWN` of each list, and how many there are.
+    """
+    from bmhctl.stores import glance
+    from bmhctl.usecases.turns import set_aside, waiting_tickets
 
     now = look(ctx)
+    database = ctx.store.database
     with ctx.store.snapshot():
-        held = with_hosts(ctx, ctx.store.open_reservations())
-        available = ctx.store.count(HostQuery(states=frozenset({State.AVAILABLE}), reservable=True))
-        # Hosts that wait to be fetched by an older ticket are nobody else's.
-        free = len(free_for(ctx, (Want(count=available),), None)) if available and live_tickets(ctx) else available
-        aside = list(ctx.store.hosts(HostQuery(states=frozenset({State.MAINTENANCE}))))
-        marked = list(ctx.store.hosts(HostQuery(marked=True)))
+        totals = glance.totals(database, now)
+        counts = ctx.store.counts()
+        held = glance.reservations(database, "reservations", now, SHOWN)
+        leases = glance.reservations(database, "leases", now, SHOWN) if totals["leases"] else []
+        expired = glance.reservations(database, "expired", now, SHOWN) if totals["expired"] else []
+        hosts = glance.held(database, {each.id: each for each in (*held, *leases)})
+        endings = [*_leases(leases, hosts), *map(_maintenance, glance.coming_back(database, SHOWN))]
+        marked = {
+            which: glance.names(database, which, SHOWN) if totals[which] else ()
+            for which in ("cordoned", "undeclared", "faults")
+        }
         return Status(
             inventory=ctx.store.location,
-            counts=ctx.store.counts(),
-            free=free,
-            cordoned=tuple(host.name for host in marked if host.cordon),
-            undeclared=tuple(host.name for host in marked if host.undeclared),
-            faults=tuple(host.name for host in marked if host.fault),
-            held=tuple(held),
-            expired=tuple(h.reservation.id for h in held if not h.reservation.is_valid(now)),
-            endings=tuple(sorted(_endings(held, aside, now), key=lambda ending: ending.at)),
+            counts=counts,
+            # Hosts that wait to be fetched by an older ticket are nobody else's.
+            free=max(0, counts[State.AVAILABLE] - totals["kept_back"] - set_aside(ctx)),
+            cordoned=marked["cordoned"],
+            undeclared=marked["undeclared"],
+            faults=marked["faults"],
+            held=tuple(Held(each, tuple(hosts[each.id])) for each in held),
+            expired=tuple(each.id for each in expired),
+            endings=tuple(sorted(endings, key=lambda ending: ending.at)[:SHOWN]),
             now=now,
+            waiting=len(waiting_tickets(ctx)),
+            totals={
+                "held": totals["reservations"],
+                "endings": totals["leases"] + totals["maintenance"],
+                **{which: totals[which] for which in ("expired", "cordoned", "undeclared", "faults")},
+            },
         )
 
 
@@ -88,16 +116,16 @@ def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:
     return [Held(reservation, tuple(hosts.get(reservation.id, ()))) for reservation in reservations]
 
 
-def _endings(held: Iterable[Held], aside: Iterable[Host], now: datetime) -> Iterable[Ending]:
-    for item in held:
-        end = item.reservation.expires_at
-        if end is not None and end > now:
-            names = tuple(host.name for host in item.hosts)
-            yield Ending(end, f"lease {item.reservation.id} of {item.reservation.owner}", names)
-    for host in aside:
-        ends = [mark.until for mark in host.maintenance if mark.until]
-        if ends:
-            yield Ending(max(ends), f"maintenance: {host.maintenance[-1].reason}", (host.name,))
+def _leases(leases: Iterable[Reservation], hosts: Mapping[str, Sequence[Host]]) -> Iterable[Ending]:
+    for lease in leases:
+        if lease.expires_at is not None:
+            names = tuple(host.name for host in hosts[lease.id])
+            yield Ending(lease.expires_at, f"lease {lease.id} of {lease.owner}", names)
+
+
+def _maintenance(host: Host) -> Ending:
+    end = max(mark.until for mark in host.maintenance if mark.until)
+    return Ending(end, f"maintenance: {host.maintenance[-1].reason}", (host.name,))
 
 
 def history(ctx: Context, name: str | None = None, last: int | None = None) -> History:

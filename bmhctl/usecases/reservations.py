@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from bmhctl.errors import BmhctlError, BusyError, UnsatisfiableError, UsageError
 from bmhctl.frozen import Frozen, replace
@@ -29,6 +29,8 @@ from bmhctl.usecases.naming import new_reservation_id
 from bmhctl.usecases.turns import candidates, due_before, free_for, query_for
 from bmhctl.wants import MOST_HOSTS, Want, Wants, dump_wants, load_wants, total
 from bmhctl.wants import describe as in_words
+
+_HOLDERS = 100  # are named to whoever finds all hosts busy
 
 
 class Wish(Frozen):
@@ -190,12 +192,11 @@ def check_satisfiable(ctx: Context, wants: Wants) -> None:
     possible = match(wants, candidates(ctx, [wants], HostQuery(declared=True)))
     if not possible.missing:
         return
-    everyone = ctx.store.count(HostQuery(declared=True))
-    excluded: dict[str, int] = {}
-    for want in wants:
-        for term in want.selector.terms:
-            fitting = ctx.store.count(HostQuery(selector=Selector((term,)), declared=True))
-            excluded[str(term)] = everyone - fitting
+    from bmhctl.stores import survey
+
+    everyone = survey.declared(ctx.store)
+    terms = dict.fromkeys(term for want in wants for term in want.selector.terms)
+    excluded = {str(term): everyone - survey.fitting(ctx.store, Selector((term,))) for term in terms}
     words = [f"{term} excludes {number}" for term, number in excluded.items()]
     nearest = len(possible.hosts)
     raise UnsatisfiableError(
@@ -209,12 +210,15 @@ def check_satisfiable(ctx: Context, wants: Wants) -> None:
 def _alternative(ctx: Context, wants: Wants, nearest: int) -> str:
     if nearest:
         return f"{nearest} at once would be possible; bmhctl list -l SELECTOR shows what fits"
+    from bmhctl.stores import survey
+
     terms = [(want, term) for want in wants for term in want.selector.terms]
     for want, term in terms:
         rest = Selector(tuple(t for t in want.selector.terms if t is not term))
-        number = ctx.store.count(HostQuery(selector=rest, declared=True))
+        number = survey.fitting(ctx.store, rest)
         if number >= want.count:
-            return f"without {term} there are {number}" + (f": -l '{rest}'" if rest.terms else "")
+            words = f"more than {survey.MOST}" if rest.terms[1:] and number > survey.MOST else str(number)
+            return f"without {term} there are {words}" + (f": -l '{rest}'" if rest.terms else "")
     return "bmhctl list shows all hosts and their labels"
 
 
@@ -240,8 +244,12 @@ def _busy(ctx: Context, wants: Wants, found: Match, before: int | None) -> Bmhct
                 decide(Verb.RESERVE, host, facts)
             except BmhctlError as error:
                 return error
-    spread, first_end, holders = _what_they_do(ctx, wants)
-    ends = f"; the first lease ends at {first_end:%Y-%m-%d %H:%M} UTC" if first_end else ""
+    from bmhctl.stores import survey
+
+    fitting = [query_for(want, HostQuery(declared=True)) for want in dict.fromkeys(wants)]
+    seen = survey.doings(ctx.store, fitting, _HOLDERS)
+    spread, holders = seen.states, seen.holders
+    ends = f"; the first lease ends at {seen.first_end:%Y-%m-%d %H:%M} UTC" if seen.first_end else ""
     held_by = f", held by {', '.join(holders[:3])}" + (" …" if len(holders) > 3 else "") if holders else ""
     queued = due_before(ctx, before)
     return BusyError(
@@ -253,24 +261,6 @@ def _busy(ctx: Context, wants: Wants, found: Match, before: int | None) -> Bmhct
         hint="wait for them with --wait 30m" + ("; bmhctl reservations shows who holds what" if holders else ""),
         details={"free": len(found.hosts), "wanted": total(wants), "states": spread, "holders": holders},
     )
-
-
-def _what_they_do(ctx: Context, wants: Wants) -> tuple[dict[str, int], datetime | None, list[str]]:
-    states: dict[str, int] = {}
-    holders: dict[str, None] = {}
-    first_end: datetime | None = None
-    seen: set[int] = set()
-    for want in wants:
-        for host in ctx.store.hosts(query_for(want, HostQuery(declared=True))):
-            if host.id in seen:
-                continue
-            seen.add(host.id)
-            word = "cordoned" if host.cordon and host.state is State.AVAILABLE else str(host.state)
-            states[word] = states.get(word, 0) + 1
-            if host.reservation is not None:
-                holders[f"{host.reservation.owner} ({host.reservation.id})"] = None
-                first_end = min(filter(None, (first_end, host.reservation.expires_at)), default=None)
-    return states, first_end, list(holders)
 
 
 # looking

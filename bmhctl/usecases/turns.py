@@ -56,6 +56,13 @@ def free_for(ctx: Context, wants: Wants, before: int | None) -> list[Host]:
     return left_over(earlier, free, lambda other: comes_back(ctx, other))
 
 
+def set_aside(ctx: Context) -> int:
+    """How many free hosts are due to somebody who waits."""
+    wants = [_wants_of(ticket.wants) for ticket in live_tickets(ctx)]
+    free = _unclaimed(ctx, wants) if wants else []
+    return len(free) - len(left_over(wants, free, lambda other: comes_back(ctx, other)))
+
+
 def taken_at_once(ctx: Context, wants: Wants) -> tuple[Host, ...] | None:
     """Free hosts for all of the wants, which nobody else can take until the shared transaction ends; None: not now.
 
@@ -93,7 +100,8 @@ def candidates(
 ) -> list[Host]:
     """The hosts of a query that fit any of the wants, least recently used first; ``read`` finds them.
 
-    No more for each want than all wants ask for together, and ``more``: no match can need others.
+    No more for each want than all wants ask for together, and ``more``: no match can need others. Of the hosts of all
+    states these are any: no index has them in the order of their use.
     """
     most = sum(total(wants) for wants in everyone) + more
     found: dict[int, Host] = {}
@@ -104,10 +112,10 @@ def candidates(
 
 
 def query_for(want: Want, query: HostQuery) -> HostQuery:
-    """The hosts of a query that may meet a want, least recently used first."""
+    """The hosts of a query that may meet a want; of those in some states, least recently used first."""
     if want.name is not None:  # who names a host means it, declared or not: then it says why it is not to be had
-        return replace(query, names=(want.name,), declared=False, by_turn=True)
-    return replace(query, selector=want.selector, by_turn=True)
+        return replace(query, names=(want.name,), declared=False)
+    return replace(query, selector=want.selector, by_turn=bool(query.states))
 
 
 def due_before(ctx: Context, before: int | None) -> str | None:

@@ -71,8 +71,8 @@ SHAPES = {
     "status": (
         STATUS,
         [
-            "now", "inventory", "total", "counts", "free", "cordoned", "undeclared", "faults", "expired", "endings",
-            "reservations",
+            "now", "inventory", "total", "counts", "free", "waiting", "totals", "cordoned", "undeclared", "faults",
+            "expired", "endings", "reservations",
         ],
         RESERVATION_KEYS,
     ),

@@ -109,6 +109,19 @@ def test_a_large_fleet_is_still_one_glance() -> None:
     assert "node0899" in shown(large)
 
 
+def test_the_status_says_how_many_there_are_of_what_it_shows_the_first_of() -> None:
+    totals = {"held": 33_424, "endings": 3_002, "cordoned": 10_036, "faults": 1, "undeclared": 1, "expired": 1}
+    counts = dict.fromkeys(State, 0) | {State.AVAILABLE: 1_234_567}
+    large = replace(STATUS, counts=counts, free=1_000_000, waiting=3, totals=totals)
+    for lines in (shown(large, tty=True, width=80).splitlines(), shown(large).splitlines()):
+        assert lines[0] == "lab.toml  1,234,567 hosts · 1,000,000 free · 3 waiting · 2026-11-23 08:00:00Z"
+        assert any("● 1,234,567 available" in line for line in lines)
+        assert "  and 33,422 more: bmhctl reservations" in lines
+        assert "  and 3,000 more: bmhctl list --sort until" in lines
+        assert "  cordoned    node03 and 10,035 more" in lines
+        assert "  fault       node05" in lines
+
+
 def test_why_tells_what_is_open_before_what_is_not() -> None:
     assert shown(WHY, tty=True) == (
         "node01  ◆ reserved  2h ago\n"

@@ -1,0 +1,41 @@
+"""How often a command waits for the disk: once a commit, and it commits once, however many hosts it treats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.pictures import lay_out
+from tests.faults.scenarios import FILES, SCENARIOS, start_of
+from tests.faults.victims import Victims, record
+
+ONE_COMMIT = (
+    "reserve",
+    "release",
+    "taint",
+    "extend",
+    "handover",
+    "replace",
+    "maintain",
+    "add",
+    "set",
+    "remove",
+)
+
+
+@pytest.mark.parametrize("name", ONE_COMMIT)
+def test_a_change_is_synced_once(name: str, victims: Victims, folder: Path, tmp_path: Path) -> None:
+    home = "sqlite"
+    lay_out(start_of(name, home), folder)
+    # The first commit begins SQLite's log anew, and syncs that, too; whoever has the file open keeps the log.
+    first = ("cordon", "node4")
+    lines = [("-i", FILES[home], *line) for line in (first, SCENARIOS[name].line)]
+    end = victims.run(folder, *lines, record=tmp_path / "changes", keep_open=FILES[home])
+    assert end.status == 0, end
+    kinds = [change.kind for change, _, _ in record(tmp_path / "changes")]
+    assert kinds.count("said") == 2
+    place = kinds.index("said") + 1
+    change = kinds[place : kinds.index("said", place)]
+    assert change.count("sync") == 1
+    assert "write" not in change[change.index("sync") :]

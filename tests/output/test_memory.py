@@ -1,0 +1,112 @@
+"""What must read everything streams it: the memory that it takes does not grow with the fleet."""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bmhctl.formats.inventory import dump_parts
+from bmhctl.output import Display, Format, lines, plain, render
+from bmhctl.results import Document
+from bmhctl.selector import EVERY_HOST
+from bmhctl.stores import open_store
+from bmhctl.usecases import homes, looking
+from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases.context import Context
+from tests.benchmarks.generate import generate
+
+SMALL, LARGE = 250, 750
+AT_ONCE = 50
+"""Rows that are looked at together."""
+
+ROOM = 25_000
+"""Bytes by which a peak may differ: less than the names of the hosts that the large one has more."""
+
+
+class Nowhere(io.TextIOBase):
+    """A stream that keeps nothing."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+@pytest.fixture(scope="module")
+def fleets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("fleets")
+    small, large = (generate(folder / f"{size}.db", size) for size in (SMALL, LARGE))
+    return small, large
+
+
+@pytest.fixture(autouse=True)
+def _few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (lines, plain):
+        monkeypatch.setattr(module, "_CHUNK", AT_ONCE)
+
+
+def listed(ctx: Context, display: Display) -> None:
+    render(looking.list_hosts(ctx, Choice(everything=True)), display)
+
+
+def named(ctx: Context, display: Display) -> None:
+    render(looking.list_names(ctx, EVERY_HOST, frozenset()), display)
+
+
+def history(ctx: Context, display: Display) -> None:
+    render(looking.history(ctx), display)
+
+
+def export(ctx: Context, display: Display) -> None:
+    with looking.everything(ctx) as found:
+        render(Document(dump_parts(found.reservations, found.hosts, found.policy, found.now)), display)
+
+
+STREAMS: dict[str, tuple[Callable[[Context, Display], None], Format]] = {
+    **{f"list -o {each}": (listed, each) for each in (Format.JSONL, Format.JSON, Format.CSV, Format.PLAIN)},
+    "list -o name": (named, Format.NAME),
+    **{f"history -o {each}": (history, each) for each in (Format.JSONL, Format.CSV, Format.PLAIN)},
+    "export": (export, Format.TOML),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_takes_as_much_memory_for_a_large_fleet_as_for_a_small_one(
+    name: str, fleets: tuple[Path, Path]
+) -> None:
+    command, format = STREAMS[name]
+
+    def work(path: Path) -> None:
+        with closing(open_store(str(path))) as store:
+            command(Context(store, "alice"), Display(Nowhere(), Nowhere(), format=format))  # type: ignore[arg-type]  # text
+
+    work(fleets[0])  # what is loaded at the first time is no matter
+    small, large = (peak(lambda path=path: work(path)) for path in fleets)  # type: ignore[misc]  # mypy knows no default
+    assert large < small + ROOM
+
+
+def test_a_copy_takes_as_much_memory_for_a_large_fleet_as_for_a_small_one(
+    fleets: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def work(path: Path) -> None:
+        with closing(open_store(str(path))) as store:
+            homes.copy(Context(store, "alice"), str(tmp_path / f"{len(list(tmp_path.iterdir()))}.db"))
+
+    work(fleets[0])
+    small, large = (peak(lambda path=path: work(path)) for path in fleets)  # type: ignore[misc]  # mypy knows no default
+    assert large < small + ROOM
+
+
+def peak(work: Callable[[], None]) -> int:
+    """The most memory that Python had while something was done."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

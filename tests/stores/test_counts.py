@@ -1,0 +1,169 @@
+"""How many hosts are in each state is kept, not counted: and it is right whatever happened to the hosts."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from bmhctl.errors import BmhctlError
+from bmhctl.model import State
+from bmhctl.stores import open_store
+from bmhctl.stores import sqlite as file_store
+from bmhctl.stores.engine import HostQuery, Store
+from bmhctl.stores.schema import MIGRATIONS
+from bmhctl.usecases import homes, hosts, queue, reservations, verbs
+from bmhctl.usecases.choosing import Choice
+from tests.breaking import a_host_in_each_state, examined, found, unchecked
+from tests.conftest import HOMES, SUFFIX, Lab, location
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the backup of a server's inventory goes."""
+    monkeypatch.chdir(tmp_path)
+
+
+def counted(store: Store) -> dict[State, int]:
+    """What is there."""
+    return dict.fromkeys(State, 0) | Counter(host.state for host in store.hosts(HostQuery()))
+
+
+def leaves(store: Store, name: str) -> None:
+    """Removes a host in a transaction that fails in the end."""
+    host = store.host(name)
+    assert host is not None
+    before = store.counts()
+
+    def leave() -> None:
+        with store.transaction():
+            store.drop_host(host, next(store.events(host, last=1)))
+            assert store.counts() == before | {host.state: before[host.state] - 1}
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        leave()
+
+
+def test_hosts_that_come_move_and_leave_are_counted(lab: Lab) -> None:
+    store = lab.context().store
+    assert store.counts() == dict.fromkeys(State, 0)
+    a_host_in_each_state(lab)
+    store = lab.context().store
+    assert store.counts() == counted(store) == dict.fromkeys(State, 1) | {State.MAINTENANCE: 2}
+    verbs.cordon(lab.context(), Choice(("node2",)))
+    hosts.rename(lab.context(), "node1", "other")
+    hosts.remove(lab.context(), Choice(("node4",)), force=True, reason="scrapped")
+    assert store.counts() == counted(store) == dict.fromkeys(State, 1) | {State.TAINTED: 0, State.MAINTENANCE: 2}
+
+
+def test_what_is_undone_is_not_counted(lab: Lab) -> None:
+    a_host_in_each_state(lab)
+    store = lab.context().store
+    before = store.counts()
+    done = verbs.taint(lab.context("bob"), Choice(("node3", "node2")))
+    assert [item.error is None for item in done.items] == [True, False]
+    leaves(store, "node1")
+    assert store.counts() == counted(store) == before | {State.RESERVED: 0, State.TAINTED: 2}
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_a_copy_is_counted_as_well(lab: Lab, home: str, tmp_path: Path) -> None:
+    a_host_in_each_state(lab)
+    before = lab.context().store.counts()
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    other = Lab(folder / SUFFIX[home])
+    homes.copy(lab.context(), location(other.path))
+    store = other.context().store
+    assert store.counts() == counted(store) == before
+    other.remove()
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+def test_a_server_knows_at_once_how_much_a_copy_brought(lab: Lab, tmp_path: Path) -> None:
+    a_host_in_each_state(lab)
+    other = Lab(tmp_path / "copy.schema")
+    homes.copy(lab.context(), other.location)
+    rows = other.context().store.database.execute("SELECT reltuples FROM pg_class WHERE oid = 'hosts'::regclass")
+    assert [row[0] for row in rows] == [6]  # -1 where nobody looked: plans are made for an empty table then
+    other.remove()
+
+
+def test_a_backup_is_counted_as_well(lab: Lab, tmp_path: Path) -> None:
+    a_host_in_each_state(lab)
+    homes.backup(lab.context(), str(tmp_path / "backup.db"))
+    store = Lab(tmp_path / "backup.db").context().store
+    assert store.counts() == counted(store) == lab.context().store.counts()
+    store.close()
+
+
+def test_an_inventory_from_before_hosts_were_counted_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [migration.name for migration in MIGRATIONS]
+    older = MIGRATIONS[: names.index("counts")]
+    with monkeypatch.context() as before:
+        before.setattr(file_store, "MIGRATIONS", older)
+        before.setattr(file_store, "VERSION", len(older))
+        homes.init(str(tmp_path / "lab.db"))
+    raw = sqlite3.connect(tmp_path / "lab.db")
+    raw.execute(
+        "INSERT INTO hosts (name, state, since, dirty, undeclared, failed_cleanups, last_event, labels, hardware)"
+        " VALUES ('node1', 'tainted', 0, 1, 0, 0, 0, '{}', '{}')"
+    )
+    raw.commit()
+    raw.close()
+    store = open_store(str(tmp_path / "lab.db"))
+    assert store.counts() == dict.fromkeys(State, 0) | {State.TAINTED: 1}
+    store.close()
+
+
+def test_a_count_that_is_off_is_found_and_mended(lab: Lab) -> None:
+    a_host_in_each_state(lab)
+    unchecked(
+        lab, "INSERT INTO counts (state, number) VALUES ('available', 2)", "DELETE FROM counts WHERE state = 'tainted'"
+    )
+    fix = "bmhctl doctor --fix counts them anew"
+    assert [each for each in found(examined(lab)) if each[0] == "counts"] == [
+        ("counts", "broken", None, "3 hosts are counted as available, and there is 1", fix),
+        ("counts", "broken", None, "0 hosts are counted as tainted, and there is 1", fix),
+    ]
+    assert [each.kind for each in examined(lab, fix=True).findings if each.fixed] == ["counts", "counts"]
+    store = lab.context().store
+    assert store.counts() == counted(store)
+    verbs.taint(lab.context("bob"), Choice(("node3",)))
+    assert store.counts() == counted(store)
+
+
+@pytest.mark.parametrize("lab", ["postgres"], indirect=True)
+def test_on_a_server_the_rows_of_many_moves_are_summed_up_while_others_move_hosts(lab: Lab) -> None:
+    hosts.add(lab.context(), [f"node{number:02}" for number in range(1, 13)], hosts.FactChanges())
+    verbs.ready(lab.context(), Choice(everything=True), jobs=1)
+    database = lab.context().store.database
+    list(database.execute("ALTER TABLE counts ALTER COLUMN id RESTART WITH 9960"))
+    failed: list[BmhctlError] = []
+
+    def turns() -> None:
+        own = Lab(lab.path, lab.clock)
+        for _ in range(3):
+            try:
+                taken = queue.reserve_or_wait(own.context(), reservations.wish_for(count=2)).held
+                verbs.release(own.context(), Choice(), reservation=taken.reservation.id)
+            except BmhctlError as error:
+                failed.append(error)
+        own.close()
+
+    threads = [Thread(target=turns) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    store = lab.context().store
+    assert store.counts() == counted(store) == dict.fromkeys(State, 0) | {State.TAINTED: 12}
+    # Twelve hosts were moved twice: 48 rows, had none been summed up.
+    assert int(next(database.execute("SELECT COUNT(*) FROM counts"))[0] or 0) < 48

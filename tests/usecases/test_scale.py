@@ -1,0 +1,118 @@
+"""What a command reads does not grow with the fleet: counted in steps of SQLite's machine, never in seconds."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from bmhctl.errors import BmhctlError
+from bmhctl.model import State
+from bmhctl.selector import parse_selector
+from bmhctl.stores import open_store, sqlite
+from bmhctl.usecases import explaining, hosts, leases, looking, queue, reservations, verbs
+from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases.context import Context
+from tests.benchmarks.generate import generate
+
+SMALL, LARGE = 100, 2_000
+DEEPER = 1.35
+"""An index of more hosts is a level deeper, and a page holds more of what is near."""
+
+FEW = tuple(f"r00000-n{number:02}" for number in range(1, 9))
+"""Hosts that are alike in both fleets: two are broken, two held, three cordoned, and all bear what no other does."""
+
+
+@pytest.fixture(scope="module")
+def fleets(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """A small inventory and a large one."""
+    folder = tmp_path_factory.mktemp("fleets")
+    made = {size: generate(folder / f"{size}.db", size, state="available") for size in (SMALL, LARGE)}
+    for path in made.values():
+        with closing(open_store(str(path))) as store:
+            ctx = Context(store, "alice")
+            hosts.set_facts(ctx, Choice(FEW), hosts.FactChanges(labels={"few": "yes", "size": "7"}))
+            queue.reserve_or_wait(ctx, reservations.wish_for(FEW[:4]))
+            verbs.uncordon(ctx, Choice(everything=True))
+            verbs.taint(ctx, Choice(FEW[:2]), fault="fan")
+            verbs.cordon(ctx, Choice(FEW[5:]))
+    return made
+
+
+Command = Callable[[Context], object]
+
+
+def reserve(selector: str, count: int = 1) -> Command:
+    return lambda ctx: queue.reserve_or_wait(ctx, reservations.wish_for((), parse_selector(selector), count))
+
+
+def listed(*names: str, selector: str = "", states: frozenset[State] = frozenset()) -> Command:
+    chosen = Choice(names, parse_selector(selector), states)
+    return lambda ctx: list(looking.list_hosts(ctx, chosen).hosts)
+
+
+COMMANDS: dict[str, Command] = {
+    "reserve what most fit": reserve("arch=x86_64,zone=z2"),
+    "reserve any": reserve(""),
+    "reserve what few fit": reserve("few,arch"),
+    "reserve by number": reserve("size>=7"),
+    "reserve a host": lambda ctx: queue.reserve_or_wait(ctx, reservations.wish_for(FEW[4:5])),
+    "reserve what is busy": reserve("few=yes", 2),
+    "reserve what nobody fits": reserve("zone=nowhere"),
+    "reserve what no number is": reserve("size>=1000"),
+    "taint": lambda ctx: verbs.taint(ctx, Choice(FEW[2:3])),
+    "maintain": lambda ctx: verbs.maintain(ctx, Choice(FEW[2:3]), reason="fan"),
+    "show": lambda ctx: looking.show(ctx, FEW[0]),
+    "why": lambda ctx: explaining.why(ctx, FEW[4]),
+    "status": looking.status,
+    "graph": explaining.graph,
+    "reap": leases.reap,
+    "queue": queue.queue,
+    "list -l, one in a few": listed(selector="few=yes"),
+    "list -l, a key of a few": listed(selector="few"),
+    "list -l, a number of a few": listed(selector="size>6"),
+    "list --state, of a few": listed(states=frozenset({State.TAINTED, State.RESERVED})),
+    "list NAME": listed(FEW[0]),
+    "list PATTERN": listed("r00000-n0*"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_reads_as_much_in_a_large_fleet_as_in_a_small_one(
+    name: str, fleets: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = (
+        steps(COMMANDS[name], fleets[size], tmp_path / f"{size}.db", monkeypatch) for size in (SMALL, LARGE)
+    )
+    assert small > 0
+    assert large <= small * DEEPER, f"{large} steps, where {SMALL} hosts take {small}"
+
+
+def steps(command: Command, fleet: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many steps SQLite takes for a command, whether it is refused or not."""
+    shutil.copy(fleet, copy)
+    connect = sqlite._connect
+    taken = 0
+
+    def step() -> int:
+        nonlocal taken
+        taken += 1
+        return 0
+
+    def counted(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.set_progress_handler(step, 1)
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "_connect", counted)
+        with closing(open_store(str(copy))) as store:
+            opening, taken = taken, 0
+            assert opening > 0
+            with suppress(BmhctlError):
+                command(Context(store, "alice"))
+    return taken
