@@ -258,6 +258,21 @@ class Store:
         """The hosts that bear one of these very names."""
         return {host.name: host for host in self._bearing("name", names)}
 
+    def fresh(self, hosts: Sequence[Host]) -> dict[int, Host]:
+        """These hosts as they are now, by id; only those to which something happened are read."""
+        found: dict[int, Host] = {}
+        for start in range(0, len(hosts), _NAMES_AT_ONCE):
+            some = hosts[start : start + _NAMES_AT_ONCE]
+            sql = f"SELECT id, last_event FROM hosts WHERE id IN ({', '.join('?' * len(some))})"
+            events = {row[0]: row[1] for row in self.database.execute(sql, [host.id for host in some])}
+            for host in some:
+                # A lease may be renewed without an event.
+                is_fresh = host.reservation is None and events.get(host.id) == host.last_event
+                now = host if is_fresh else self.host_with_id(host.id)
+                if now is not None:
+                    found[host.id] = now
+        return found
+
     def hosts_bearing(self, *, macs: Iterable[str] = (), addresses: Iterable[str] = ()) -> list[Host]:
         """The hosts that bear one of these MACs, then those of the addresses; each time the longest known one first."""
         found = {host.id: host for host in (*self._bearing("mac", macs), *self._bearing("address", addresses))}

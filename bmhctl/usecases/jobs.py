@@ -159,10 +159,9 @@ def _in_one_commit(ctx: Context, treatment: Treatment, hosts: Sequence[Host]) ->
     outcomes: dict[int, Outcome] = {}
     with ctx.store.transaction(shared=len(hosts) <= _FEW):
         now, policy = ctx.clock(), ctx.policy()
-        query = HostQuery(names=tuple(host.name for host in hosts))
         if len(hosts) <= _FEW:
-            ctx.store.lock_hosts(query)
-        fresh = {host.id: host for host in ctx.store.hosts(query)}
+            ctx.store.lock_hosts(HostQuery(names=tuple(host.name for host in hosts)))
+        fresh = ctx.store.fresh(hosts)
         busy = ctx.store.claims.claimed([of_host(host.id) for host in hosts])
 
         def one(host: Host) -> Outcome:
@@ -180,7 +179,7 @@ def _in_one_commit(ctx: Context, treatment: Treatment, hosts: Sequence[Host]) ->
                 return found
 
         for host in hosts:
-            if host.id in fresh:  # else it was renamed or removed meanwhile
+            if host.id in fresh:  # else it was removed meanwhile
                 with suppress(_HasStepsError):
                     outcomes[host.id] = tried(host, one)
     return outcomes
