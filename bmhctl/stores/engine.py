@@ -58,6 +58,9 @@ class Database(Protocol):
     announces: bool
     """Whether :meth:`version` tells of changes of hosts and of the queue, and of nothing else."""
 
+    knows_frequencies: bool
+    """Whether it knows how many rows have a value, and chooses by that which of them it looks at first."""
+
     @property
     def location(self) -> str:
         """How a person names this database; holds no password."""
@@ -626,7 +629,7 @@ class Store:
         None where an order is walked.
         """
         found: tuple[int, Term] | None = None
-        for term in selector.terms:
+        for term in () if self.database.knows_frequencies else selector.terms:
             if term.is_negative:
                 continue
             fitting, parameters = term.fitting()

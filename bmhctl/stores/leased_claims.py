@@ -84,9 +84,11 @@ class LeasedClaims:
         """Those of the names that a process holds alone."""
         if not names:
             return frozenset()
-        marks = ", ".join("?" * len(names))
-        rows = self._database.execute(f"SELECT name FROM claims WHERE name IN ({marks}) AND NOT {_OVER}", [*names])
-        return frozenset(str(row[0]) for row in rows)
+        there = f"SELECT name FROM claims WHERE name IN ({', '.join('?' * len(names))})"
+        found = frozenset(str(row[0]) for row in self._database.execute(there, [*names]))
+        if found:  # as a rule, none is: only then is it worth asking who is connected
+            found = frozenset(str(row[0]) for row in self._database.execute(f"{there} AND NOT {_OVER}", [*names]))
+        return found
 
     def is_shared(self, name: str) -> bool:
         """Whether a process shares it."""

@@ -37,6 +37,7 @@ class SqliteDatabase:
 
     locks_rows = False  # one writer at a time
     announces = False
+    knows_frequencies = False
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
