@@ -25,7 +25,7 @@ from psycopg.pq import Conninfo
 
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UnreachableError, UsageError
 from bmhctl.stores.address import Address, without_secrets
-from bmhctl.stores.faults import ConflictError, UncertainError
+from bmhctl.stores.faults import FASTER, ConflictError, UncertainError
 from bmhctl.stores.rows import Row, Value, to_moment
 from bmhctl.stores.schema import MIGRATIONS, TABLES, VERSION
 
@@ -492,9 +492,9 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
     said = _words_of(error)
     match error:
         case errors.SerializationFailure() | errors.DeadlockDetected():
-            return ConflictError(f"{address.shown}: another command was faster ({said})", hint="try again")
+            return ConflictError(f"{address.shown}: {FASTER} ({said})", hint="try again")
         case errors.UniqueViolation() if str(error.diag.constraint_name).endswith("_request"):
-            return ConflictError(f"{address.shown}: another command was faster ({said})", hint="try again")
+            return ConflictError(f"{address.shown}: {FASTER} ({said})", hint="try again")
         case errors.LockNotAvailable():
             return UnreachableError(
                 f"{address.shown} is locked: another command has been writing for over {LOCK_PATIENCE:.0f} s",

@@ -38,8 +38,8 @@ class Line:
         return done
 
     def sessions(self) -> int:
-        """How many connections the server knows, ours among them."""
-        asked = "SELECT COUNT(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        """How many connections of ours the server knows, this one among them."""
+        asked = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'bmhctl'"
         (row,) = self.lab._context.store.database.execute(asked)
         return int(row[0] or 0)
 
