@@ -68,6 +68,12 @@ class Server:
         """The socket that it listens on."""
         return self._folder / ".s.PGSQL.5432"
 
+    @property
+    def process_id(self) -> int:
+        """The process that lets new connections in."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Starts it and waits until it answers."""
         options = [

@@ -17,13 +17,10 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from bmhctl.errors import UnreachableError
 from bmhctl.frozen import Frozen
-
-if TYPE_CHECKING:
-    from threading import Event
 
 _TRIES = 5  # for what is held: who asks with the same kind of lock looks like a holder
 _PAUSE = 0.002  # seconds: whoever only asks whether something is claimed holds the lock for microseconds
@@ -50,6 +47,16 @@ def folder_beside(inventory: Path) -> Path:
     return inventory.with_name(inventory.name + ".claims")
 
 
+class Lost(Protocol):
+    """Whether a claim is lost while it is held."""
+
+    def is_set(self) -> bool:
+        """Whether it is."""
+
+    def wait(self, timeout: float) -> bool:
+        """Waits for it, so many seconds at most; whether it is."""
+
+
 class Hold(Frozen):
     """A claim that is held.
 
@@ -59,7 +66,7 @@ class Hold(Frozen):
     """
 
     inherit: int | None = None
-    lost: Event | None = None
+    lost: Lost | None = None
     guard: Callable[[], None] = lambda: None
 
 
@@ -78,8 +85,11 @@ class Claims(Protocol):
     def claimed(self, names: Collection[str]) -> frozenset[str]:
         """Those of the names that a process holds alone."""
 
-    def is_shared(self, name: str) -> bool:
-        """Whether a process shares it. May say so of one that several ask for at once; never misses one that is."""
+    def shared(self, names: Collection[str]) -> frozenset[str]:
+        """Those of the names that any process shares.
+
+        May say so of one that several ask for at once; never misses one that is.
+        """
 
     def forget(self, name: str, *, shared: bool = False) -> None:
         """Removes what is left of a claim when nobody holds it: a process that was killed may leave something."""
@@ -132,9 +142,13 @@ class FileClaims:
             return frozenset()
         return frozenset(name for name in names if self._ask(name, lambda handle: not _lock(handle, fcntl.LOCK_SH)))
 
-    def is_shared(self, name: str) -> bool:
-        """Whether a process shares it. May say so of one that several ask for at once; never misses one that is."""
-        return self._ask(name, lambda handle: not _take(handle, sharers=True, tries=1))
+    def shared(self, names: Collection[str]) -> frozenset[str]:
+        """Those of the names that any process shares; of one that several ask for at once it may say so, too."""
+        if not self._folder.exists():
+            return frozenset()
+        return frozenset(
+            name for name in names if self._ask(name, lambda handle: not _take(handle, sharers=True, tries=1))
+        )
 
     def left_behind(self) -> list[str]:
         """The names of claims that nobody holds, of which something is left all the same; see :meth:`forget`."""

@@ -98,8 +98,8 @@ class Database(Protocol):
     def version(self) -> int:
         """Differs from an earlier one when another connection committed since."""
 
-    def stir(self) -> None:
-        """Notes that whoever waits shall look, once the transaction is committed."""
+    def stir(self, *, parting: bool = False) -> None:
+        """Notes that whoever waits shall look, once the transaction is committed; ``parting``: a ticket goes."""
 
     def wakes(self) -> int | None:
         """A descriptor that can be read when :meth:`version` may differ; None: look now and then."""
@@ -500,7 +500,7 @@ class Store:
 
     def drop_ticket(self, ticket_id: int) -> None:
         """Takes a ticket out of the queue; nothing happens if it is not there."""
-        self.database.stir()
+        self.database.stir(parting=True)
         self._run("DELETE FROM tickets WHERE id = ?", [ticket_id])
 
     def generation(self) -> tuple[int, ...]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from bmhctl.errors import UnreachableError
 
+FASTER = "another command was faster"
+"""What happened, in a :class:`ConflictError`'s words."""
+
 
 class ConflictError(UnreachableError):
     """Two transactions got in each other's way and this one was undone: done again, it succeeds as a rule."""

@@ -10,9 +10,9 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-from bmhctl.errors import BmhctlError, StateRefusedError
+from bmhctl.errors import BmhctlError, StateRefusedError, UnreachableError
 from bmhctl.stores.claims import Hold
 from bmhctl.stores.postgres import NOW, PostgresDatabase, steady
 
@@ -44,13 +44,14 @@ class LeasedClaims:
     def __init__(self, database: PostgresDatabase) -> None:
         self._database = database
         self._keeper = _Keeper(database)
+        self._is_away = False
 
     @contextmanager
     def share(self, name: str) -> Iterator[Callable[[], bool]]:
         """Holds a claim together with others until the block ends; yields what tells whether no other holds it."""
         self._database.share_lock(name)
         try:
-            yield lambda: self._database.holders(name) <= 1
+            yield lambda: self._database.holders([name]).get(name, 0) <= 1
         finally:
             self._database.leave_lock(name)
 
@@ -71,14 +72,24 @@ class LeasedClaims:
                     hint="try again when that one is done",
                 )
 
-        hold = Hold(lost=threading.Event(), guard=guard)
-        self._keeper.keep(name, token, hold)
+        loss = _Loss()
+        self._keeper.keep(name, token, loss)
         try:
-            yield hold
+            yield Hold(lost=loss, guard=guard)
         finally:
             self._keeper.leave(name)
-            with suppress(BmhctlError):  # else its deadline ends it
+            self._end(name, token)
+
+    def _end(self, name: str, token: str) -> None:
+        """Ends a claim; whoever waits may have looked too early, between the last commit under it and now."""
+        if self._is_away:
+            return  # its deadline ends it: to ask a server that is away, each time for as long as that takes, is vain
+        try:
+            with self._database.transaction(write=True, shared=True):
                 self._database.execute("DELETE FROM claims WHERE name = ? AND token = ?", [name, token])
+                self._database.stir()
+        except UnreachableError:
+            self._is_away = True
 
     def claimed(self, names: Collection[str]) -> frozenset[str]:
         """Those of the names that a process holds alone."""
@@ -90,9 +101,9 @@ class LeasedClaims:
             found = frozenset(str(row[0]) for row in self._database.execute(f"{there} AND NOT {_OVER}", [*names]))
         return found
 
-    def is_shared(self, name: str) -> bool:
-        """Whether a process shares it."""
-        return self._database.holders(name) > 0
+    def shared(self, names: Collection[str]) -> frozenset[str]:
+        """Those of the names that any process shares."""
+        return frozenset(self._database.holders(names))
 
     def forget(self, name: str, *, shared: bool = False) -> None:
         """Removes what is left of a claim when nobody holds it."""
@@ -104,19 +115,49 @@ class LeasedClaims:
         return [str(row[0]) for row in self._database.execute(f"SELECT name FROM claims WHERE {_OVER} ORDER BY name")]
 
 
+class _Loss:
+    """Whether a claim is lost: somebody took it over, or it was not renewed in time.
+
+    Nothing has to come back from a server for that: who waits for its answer still learns it from the time.
+    """
+
+    def __init__(self) -> None:
+        self._known = threading.Event()
+        self._at = steady() + LENGTH - _MARGIN
+
+    def put_off(self, renewed: float) -> None:
+        """It was renewed, not before that moment."""
+        self._at = renewed + LENGTH - _MARGIN
+
+    def set(self) -> None:
+        """It is."""
+        self._known.set()
+
+    def is_set(self) -> bool:
+        """Whether it is; from then on for ever."""
+        if steady() >= self._at:
+            self._known.set()
+        return self._known.is_set()
+
+    def wait(self, timeout: float) -> bool:
+        """Waits for it, so many seconds at most; whether it is."""
+        self._known.wait(max(0.0, min(timeout, self._at - steady())))
+        return self.is_set()
+
+
 class _Keeper:
     """Renews claims in a thread, over a connection of its own: both begin when the first claim gets old."""
 
     def __init__(self, database: PostgresDatabase) -> None:
         self._address = database.address
-        self._kept: dict[str, tuple[str, Hold, float]] = {}  # with the moment at which it counts as lost
+        self._kept: dict[str, tuple[str, _Loss]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def keep(self, name: str, token: str, hold: Hold) -> None:
+    def keep(self, name: str, token: str, loss: _Loss) -> None:
         """Renews a claim from now on."""
         with self._changed:
-            self._kept[name] = token, hold, steady() + LENGTH - _MARGIN
+            self._kept[name] = token, loss
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="claims", daemon=True)
                 self._thread.start()
@@ -140,22 +181,14 @@ class _Keeper:
                 kept = dict(self._kept)
             try:
                 database = database or PostgresDatabase(self._address)
-                for name, (token, hold, _) in kept.items():
-                    self._renew(database, name, token, hold)
+                for name, (token, loss) in kept.items():
+                    before = steady()
+                    if list(database.execute(_RENEWAL, [_MICROSECONDS, name, token])):
+                        loss.put_off(before)
+                    elif name in self._kept:
+                        loss.set()  # somebody took it over
                 pause = _RENEW
             except BmhctlError:
                 pause = _RETRY
-            for _, hold, lost_at in self._kept.copy().values():
-                if hold.lost is not None and steady() >= lost_at:
-                    hold.lost.set()
         if database is not None:
             database.close()
-
-    def _renew(self, database: PostgresDatabase, name: str, token: str, hold: Hold) -> None:
-        before = steady()
-        renewed = list(database.execute(_RENEWAL, [_MICROSECONDS, name, token]))
-        with self._changed:
-            if not renewed and hold.lost is not None:
-                hold.lost.set()  # somebody took it over
-            elif name in self._kept:
-                self._kept[name] = token, hold, before + LENGTH - _MARGIN

@@ -10,21 +10,23 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import errors, sql
+from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UnreachableError, UsageError
 from bmhctl.stores.address import Address, without_secrets
-from bmhctl.stores.faults import ConflictError, UncertainError
+from bmhctl.stores.faults import FASTER, ConflictError, UncertainError
 from bmhctl.stores.pending import Pending
 from bmhctl.stores.rows import Row, Value, to_moment
 from bmhctl.stores.schema import MIGRATIONS, TABLES, VERSION
@@ -37,6 +39,9 @@ LOCK_PATIENCE = 15.0
 
 CONNECT_PATIENCE = 10
 """How long a command waits for a server to answer at all, in seconds, where ``connect_timeout`` says nothing."""
+
+SILENCE = 10.0
+"""For how long a server may say nothing, in seconds, before it is asked whether it is still at work for us."""
 
 NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
 """The server's time in SQL, as columns hold it."""
@@ -74,7 +79,7 @@ class PostgresDatabase:
         self._ids_taken = 0
         self._shares_turn = False
         self._streams = 0
-        self._stirred = False
+        self._stirred = self._is_parting = False
         self._heard = 0
         self._listens = False
         self._held: list[str] = []
@@ -193,7 +198,7 @@ class PostgresDatabase:
             self._undo("ROLLBACK")
             raise
         finally:
-            self._depth, self._stirred = 0, False
+            self._depth, self._stirred, self._is_parting = 0, False, False
             self._pending.drop()
             self._ids.clear()
 
@@ -220,7 +225,8 @@ class PostgresDatabase:
             with self._connection.pipeline():
                 self._pending.flush()
                 if self._stirred:
-                    self._run("SELECT pg_notify(?, '') WHERE EXISTS (SELECT 1 FROM tickets)", [self._channel])
+                    among = "" if self._is_parting else " WHERE EXISTS (SELECT 1 FROM tickets)"
+                    self._run(f"SELECT pg_notify(?, ''){among}", [self._channel])
                 self._run("COMMIT")
         except psycopg.Error as error:
             told = self._told(error)
@@ -262,9 +268,10 @@ class PostgresDatabase:
 
     # who changed something, and what time it is
 
-    def stir(self) -> None:
-        """Tells whoever waits to look, once the transaction is committed."""
+    def stir(self, *, parting: bool = False) -> None:
+        """Tells whoever waits to look, once the transaction is committed; ``parting``: also one whose ticket went."""
         self._stirred = True
+        self._is_parting |= parting
 
     def version(self) -> int:
         """How often somebody announced a change since this was first asked."""
@@ -314,16 +321,18 @@ class PostgresDatabase:
                 self.execute("UNLISTEN *")  # or what is announced from now on would pile up here
                 self._listens = False
 
-    def holders(self, name: str) -> int:
-        """How many connections share a lock."""
-        number = self._number(name) & (1 << 64) - 1
+    def holders(self, names: Collection[str]) -> dict[str, int]:
+        """How many connections share each of the locks that any does."""
+        if not names:
+            return {}
         rows = self.execute(
-            "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            " AND classid::bigint = ? AND objid::bigint = ?",
-            [number >> 32, number & (1 << 32) - 1],
+            "SELECT classid::bigint, objid::bigint, COUNT(*) FROM pg_locks"
+            " WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) GROUP BY classid, objid"
         )
-        return int(next(rows)[0] or 0)
+        known = {(upper, lower): int(count or 0) for upper, lower, count in rows}
+        halves = {name: divmod(self._number(name) & (1 << 64) - 1, 1 << 32) for name in names}
+        return {name: known[pair] for name, pair in halves.items() if pair in known}
 
     def _number(self, name: str) -> int:
         """The number that stands for a lock of this inventory."""
@@ -434,13 +443,58 @@ def _migrate(database: PostgresDatabase, version: int) -> None:
         database.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, migration.name])
 
 
-def _connect(address: Address) -> psycopg.Connection[tuple[Value, ...]]:
+class _Connection(psycopg.Connection[tuple[Value, ...]]):
+    """One that waits as long as the server is at work for it, and no longer.
+
+    A statement may take its time. But one whose answer never comes, for the server hangs or the network swallowed
+    it, would be waited for for ever: after each :data:`SILENCE` another connection asks what the server does.
+    """
+
+    backend: Value = 0
+    again: Callable[[], psycopg.Connection[tuple[Value, ...]]] | None = None
+
+    def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
+        return super().wait(self._while_at_work(gen), *args, **kwargs)
+
+    def _while_at_work(self, gen: PQGen[RV]) -> PQGen[RV]:
+        since, is_in_doubt = steady(), False
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if ready:
+                    since, is_in_doubt = steady(), False
+                elif is_in_doubt:
+                    self.close()
+                    raise psycopg.OperationalError(f"it has not answered for {SILENCE:g} s")
+                elif steady() - since > SILENCE:
+                    # Its answer may have come while it was asked: then the next round sees it.
+                    since, is_in_doubt = steady(), not self._is_at_work()
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            result: RV = end.value
+            return result
+
+    def _is_at_work(self) -> bool:
+        if self.again is None:
+            return False
+        with suppress(psycopg.Error), closing(self.again()) as other:
+            return bool(other.execute(_AT_WORK, [self.backend]).fetchall())
+        return False
+
+
+# Who waits for us, or for our reading what it wrote, is not.
+_AT_WORK = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type IS DISTINCT FROM 'Client'"
+
+
+def _connect(address: Address) -> _Connection:
     try:
         # What the URL does not say, libpq finds in the environment, in a service file or in a password file.
         outside = {each.keyword: (each.val or b"").decode() for each in Conninfo.get_defaults()}
         patience = conninfo_to_dict(address.url).get("connect_timeout") or outside[b"connect_timeout"]
         settings = {"connect_timeout": patience or CONNECT_PATIENCE, "fallback_application_name": "bmhctl"}
-        connection = psycopg.connect(make_conninfo(address.url, **settings), autocommit=True)
+        again = partial(_Connection.connect, make_conninfo(address.url, **settings), autocommit=True)
+        connection = again()
     except psycopg.ProgrammingError as error:
         why = "" if address.has_secret else f": {_words_of(error)}"  # libpq quotes what it can't read
         raise UsageError(f"can't read the URL {address.shown}{why}", hint="postgresql://user@host/database") from None
@@ -453,12 +507,13 @@ def _connect(address: Address) -> psycopg.Connection[tuple[Value, ...]]:
                 hint=f"bmhctl needs {_OLDEST // 10_000} or newer",
             )
         # A server may be set to acknowledge what it has not written yet; what it promises beyond "on" is left alone.
-        connection.execute(
-            f"SELECT set_config('search_path', '\"{address.schema}\"', false),"
+        rows = connection.execute(
+            f"SELECT pg_backend_pid(), set_config('search_path', '\"{address.schema}\"', false),"
             f" set_config('lock_timeout', '{LOCK_PATIENCE * 1000:.0f}', false),"
             " CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')"
             " THEN set_config('synchronous_commit', 'on', false) END"
         )
+        connection.backend, connection.again = rows.fetchall()[0][0], again
     except psycopg.Error as error:
         connection.close()
         raise translate(error, address, is_lost=True) from error
@@ -487,9 +542,9 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
     said = _words_of(error)
     match error:
         case errors.SerializationFailure() | errors.DeadlockDetected():
-            return ConflictError(f"{address.shown}: another command was faster ({said})", hint="try again")
+            return ConflictError(f"{address.shown}: {FASTER} ({said})", hint="try again")
         case errors.UniqueViolation() if str(error.diag.constraint_name).endswith("_request"):
-            return ConflictError(f"{address.shown}: another command was faster ({said})", hint="try again")
+            return ConflictError(f"{address.shown}: {FASTER} ({said})", hint="try again")
         case errors.LockNotAvailable():
             return UnreachableError(
                 f"{address.shown} is locked: another command has been writing for over {LOCK_PATIENCE:.0f} s",

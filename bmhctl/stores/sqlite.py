@@ -134,7 +134,7 @@ class SqliteDatabase:
         """SQLite's ``data_version``."""
         return int(next(iter(self.execute("PRAGMA data_version")))[0] or 0)
 
-    def stir(self) -> None:
+    def stir(self, *, parting: bool = False) -> None:
         """Nothing is needed: who waits sees the version change."""
 
     def wakes(self) -> int | None:

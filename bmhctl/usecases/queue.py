@@ -42,6 +42,7 @@ from bmhctl.usecases.retrying import retried
 from bmhctl.usecases.turns import (
     LAPSE,
     REFRESH,
+    any_free,
     candidates,
     comes_back,
     free_for,
@@ -57,6 +58,9 @@ POLL = 0.15
 """Seconds between two looks of a waiter; each costs microseconds unless something was committed."""
 
 _POLL_WOKEN = 0.5  # the same where whatever changes wakes who waits
+
+_FRONT = 4  # so many of a queue try at whatever happens
+_LONGEST_REST = 1.0
 
 _FIND_OUT = 15.0  # seconds to look for a server again that was lost in the middle of a commit
 _RECONNECT = 0.3
@@ -184,10 +188,13 @@ def _wait(attempt: _Attempt, patience: Patience) -> Grant:
                 granted = _try(attempt, ticket)
                 if granted is not None:
                     return granted
+                watch.pace()
             if watch.has_news and teller.tells(watch.trouble):
                 watch.has_news = False
             attempt.check_time()
-            if watch.is_quiet():
+            if watch.rests:
+                patience.pause(watch.rests, None)
+            elif watch.is_quiet():
                 wakes = attempt.ctx.store.wakes()
                 patience.pause(POLL if wakes is None else _POLL_WOKEN, wakes)
 
@@ -210,15 +217,17 @@ class _Watch:
         self._version: int | None = None
         self._generation: tuple[int, ...] | None = None
         self._state: object = None
+        self._began = self._rests_until = 0.0
 
     def stirs(self) -> bool:
         """Whether to try now."""
+        self._began = time.monotonic()
         now = self._ctx.clock()
         is_due = _is_over(REFRESH, self._refreshed, now)
         if is_due:
             self._refreshed = now
             self._refresh(now)
-        if _is_over(_LOOK_AROUND, self._looked, now):
+        if _is_over(_LOOK_AROUND * (1 + self._behind_front / 8), self._looked, now):
             self._looked = now
             self._look_at_file()
             if self._ahead and not is_waiting(self._ctx, self._ahead[-1]):
@@ -226,6 +235,23 @@ class _Watch:
         is_changed = self._is_changed()
         self.has_news |= is_changed
         return (is_due or is_changed) and self.trouble is None
+
+    def pace(self) -> None:
+        """After a try in vain: the more are ahead, the less of its time a waiter spends on trying.
+
+        Else many would be in the way of those few whose turn it is, at whatever happens.
+        """
+        now = time.monotonic()
+        self._rests_until = now + min(_LONGEST_REST, 4 * self._behind_front * (now - self._began))
+
+    @property
+    def _behind_front(self) -> int:
+        return max(0, len(self._ahead) - _FRONT)
+
+    @property
+    def rests(self) -> float:
+        """For how many seconds it shall not try again, whatever changes."""
+        return max(0.0, self._rests_until - time.monotonic())
 
     def is_quiet(self) -> bool:
         """Whether nothing was committed since the last look; else something may have been missed in between."""
@@ -256,6 +282,8 @@ class _Watch:
 
     def _is_changed(self) -> bool:
         """Whether a host changed, or who is ahead, or our ticket was cancelled; who came behind us is no matter."""
+        if self.rests:
+            return False
         version = self._ctx.store.version()
         if version == self._version:
             return False
@@ -304,7 +332,9 @@ def _is_over(interval: timedelta, last: datetime | None, now: datetime) -> bool:
 def _try(attempt: _Attempt, ticket: Ticket) -> Grant | None:
     """A grant if it is this ticket's turn."""
     ctx, wish = attempt.ctx, attempt.wish
-    with ctx.store.snapshot():  # most tries end here, soon and in nobody's way
+    if ctx.store.ticket(ticket.id) is not None and not any_free(ctx, wish.wants):
+        return None  # most tries end here
+    with ctx.store.snapshot():  # and most others here, in nobody's way
         before = granted_before(ctx, wish)
         if before is not None:
             return before

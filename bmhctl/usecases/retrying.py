@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-from bmhctl.stores.faults import ConflictError
+from bmhctl.stores.faults import FASTER, ConflictError
 from bmhctl.usecases.context import Context
 
 TRIES = 6
@@ -36,6 +36,11 @@ def retried(
                 import random
 
                 time.sleep(random.uniform(0, _PAUSE * 2**number))
-        return act(ctx, *args, **kwargs)
+        try:
+            return act(ctx, *args, **kwargs)
+        except ConflictError as error:
+            error.message = error.message.replace(FASTER, f"{FASTER}, {TRIES} times in a row", 1)
+            error.hint = "try again: what was not told as done was not done"
+            raise
 
     return again

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -27,32 +27,55 @@ _FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
 
 def is_waiting(ctx: Context, ticket: Ticket) -> bool:
     """Whether a process that lives has the ticket; it may be stopped, though."""
-    return ctx.store.claims.is_shared(of_ticket(ticket.id))
+    return bool(_waiting(ctx, [ticket]))
 
 
 def waiting_tickets(ctx: Context) -> list[Ticket]:
     """The tickets of all processes that live, the oldest first."""
-    return [ticket for ticket in ctx.store.tickets() if is_waiting(ctx, ticket)]
+    return _waiting(ctx, ctx.store.tickets())
 
 
 def is_live(ctx: Context, ticket: Ticket) -> bool:
     """Whether a ticket counts: its process lives, and said so lately."""
-    # abs: a clock may be set back, and then a process that is stopped would be live for ever
-    return abs(ctx.clock() - ticket.refreshed_at) < LAPSE and is_waiting(ctx, ticket)
+    return bool(_live(ctx, [ticket]))
 
 
 def live_tickets(ctx: Context, before: int | None = None) -> list[Ticket]:
     """The tickets that count, the oldest first; only those older than ``before``, if given."""
-    return [t for t in ctx.store.tickets() if (before is None or t.id < before) and is_live(ctx, t)]
+    return _live(ctx, [ticket for ticket in ctx.store.tickets() if before is None or ticket.id < before])
+
+
+def _live(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
+    now = ctx.clock()
+    # abs: a clock may be set back, and then a process that is stopped would be live for ever
+    return _waiting(ctx, [ticket for ticket in tickets if abs(now - ticket.refreshed_at) < LAPSE])
+
+
+def _live_by_and_by(ctx: Context, tickets: Sequence[Ticket]) -> Iterator[Ticket]:
+    """Asks about ever more at once: to ask has its price, and as a rule the first few take all there is."""
+    begin, number = 0, 2
+    while begin < len(tickets):
+        yield from _live(ctx, tickets[begin : begin + number])
+        begin, number = begin + number, number * 4
+
+
+def _waiting(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
+    shared = ctx.store.claims.shared([of_ticket(ticket.id) for ticket in tickets])
+    return [ticket for ticket in tickets if of_ticket(ticket.id) in shared]
+
+
+def any_free(ctx: Context, wants: Wants) -> bool:
+    """Whether any free host fits any of the wants, whoever it is due to."""
+    return bool(_unclaimed(ctx, [wants]))
 
 
 def free_for(ctx: Context, wants: Wants, before: int | None) -> list[Host]:
     """The free hosts that fit any of the wants and are not due to an earlier ticket, least recently used first."""
-    if not _unclaimed(ctx, [wants]):
+    if not any_free(ctx, wants):
         return []
     tickets = [ticket for ticket in ctx.store.tickets() if before is None or ticket.id < before]
     free = _unclaimed(ctx, [wants, *(_wants_of(ticket.wants) for ticket in tickets)])
-    earlier = (_wants_of(ticket.wants) for ticket in tickets if is_live(ctx, ticket))  # asked only while some are left
+    earlier = (_wants_of(ticket.wants) for ticket in _live_by_and_by(ctx, tickets))
     return left_over(earlier, free, lambda other: comes_back(ctx, other))
 
 

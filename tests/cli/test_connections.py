@@ -156,7 +156,7 @@ def test_how_long_it_is_waited_for_is_said_as_libpq_is_told(
         asked.append(conninfo)
         raise psycopg.OperationalError("busy")
 
-    monkeypatch.setattr(psycopg, "connect", connect)
+    monkeypatch.setattr(psycopg.Connection, "connect", connect)
     assert cli("list", "-i", f"postgresql://h/db{query}", **env).status == 11
     assert [conninfo_to_dict(each)["connect_timeout"] for each in asked] == [seconds]
 

@@ -6,16 +6,20 @@ import os
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+from bmhctl import open_inventory
 from bmhctl.usecases import homes
 from tests.conftest import Lab, environment
+from tests.faults.line import Line
+from tests.faults.proxy import Proxy
 from tests.faults.scenarios import FILES
 from tests.faults.victims import Victims
-from tests.postgres import Server
+from tests.postgres import Server, drop_schema, schema_url
 
 T = TypeVar("T")
 
@@ -66,3 +70,17 @@ def some(everything: Sequence[T], seed: object, share: float = SCALE) -> list[T]
         return list(everything)
     dice = random.Random(str(seed))
     return [one for one in everything if one in (everything[0], everything[-1]) or dice.random() < share]
+
+
+@pytest.fixture
+def line(own_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    """An inventory with a host that is available; no command waits for long for a server that says nothing."""
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    url = schema_url(own_server.url, tmp_path)
+    homes.init(url)
+    with closing(Proxy(own_server.socket)) as proxy, open_inventory(url, actor="alice") as lab:
+        lab.add("node1")
+        lab.ready("node1")
+        yield Line(proxy, f"{proxy.through(url)}&connect_timeout=2", lab)
+    drop_schema(url)

@@ -1,103 +1,24 @@
-"""A connection to a server that is cut, at any message and in the middle of any: what a command says then is the truth.
+"""A connection to a server that is cut at any message, or whose answers stay away: what a command says is the truth.
 
 ``BMHCTL_TEST_SCALE=1`` cuts at every message in every way; the default is a part of that.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
-from bmhctl import open_inventory
-from bmhctl.api import Inventory
 from bmhctl.model import State
-from bmhctl.usecases import homes
-from bmhctl.usecases.care import doctor
-from tests.conftest import Run, environment
-from tests.faults.calls import call
+from bmhctl.stores import postgres
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
-from tests.faults.proxy import Fate, Plan, Proxy, at
-from tests.postgres import Server, drop_schema, schema_url
+from tests.faults.line import Line
+from tests.faults.proxy import Fate, at
 
 CUTS = (Fate.BEFORE, Fate.MIDDLE, Fate.AFTER)
 NOT_KNOWN = "it is not known whether it took effect"
-
-
-@dataclass
-class Line:
-    """An inventory on a server, by way of a proxy (``url``) and directly (``lab``)."""
-
-    proxy: Proxy
-    url: str
-    lab: Inventory
-    numbers: Iterator[int] = field(default_factory=itertools.count)
-
-    def call(self, *args: str, plan: Plan | None = None) -> Run:
-        if plan is not None:
-            self.proxy.begin(plan)
-        done = call("-i", self.url, *args)
-        assert "Traceback" not in done.stderr
-        assert not [word for word in ("rollback", "ignored", "cancel") if word in done.stderr], "talk of a library"
-        self.lab.host("node1")
-        with self.lab._context.store.transaction():  # in which whoever was cut off is done with
-            pass
-        return done
-
-    @property
-    def state(self) -> State:
-        return self.lab.host("node1").state
-
-    def held(self) -> list[str]:
-        return [held.reservation.id for held in self.lab.reservations()]
-
-    def names(self) -> list[str]:
-        return [host.name for host in self.lab.hosts()]
-
-    def reserve(self) -> str:
-        return self.lab.reserve("node1").reservation.id
-
-    def bring(self, state: State) -> None:
-        """Brings node1 to where a verb starts from."""
-        for reservation in self.held():
-            self.lab.release(reservation)
-        if self.state is State.MAINTENANCE:
-            self.lab.resume("node1")
-        if self.state is State.TAINTED and state is not State.TAINTED:
-            self.lab.reset("node1")
-        if self.state is State.INITIAL and state is not State.INITIAL:
-            self.lab.ready("node1")
-        if self.state is State.AVAILABLE and state is State.INITIAL:
-            self.bring_round()
-        if self.state is State.AVAILABLE and state is State.TAINTED:
-            self.lab.release(self.reserve())
-
-    def bring_round(self) -> None:
-        self.lab.release(self.reserve())
-        self.lab.reset("node1")
-
-    def in_order(self) -> list[str]:
-        """What the doctor finds: nothing is left over of what did not take effect."""
-        return [each.message for each in doctor(self.lab._context).findings]
-
-
-@pytest.fixture
-def line(own_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    """An inventory with a host that is available; no command waits for long for a server that says nothing."""
-    for name, value in environment().items():
-        monkeypatch.setenv(name, value)
-    url = schema_url(own_server.url, tmp_path)
-    homes.init(url)
-    with closing(Proxy(own_server.socket)) as proxy, open_inventory(url, actor="alice") as lab:
-        lab.add("node1")
-        lab.ready("node1")
-        yield Line(proxy, proxy.through(url), lab)
-    drop_schema(url)
 
 
 @dataclass(frozen=True)
@@ -136,17 +57,23 @@ VERBS = {
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_cut_at_any_message_a_command_took_effect_or_not_as_it_says(line: Line, name: str, figures: Figures) -> None:
+def test_cut_at_any_message_a_command_took_effect_or_not_as_it_says(
+    line: Line, name: str, figures: Figures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "SILENCE", 0.2)
     verb = VERBS[name]
     is_reserve = name.startswith("reserve")
     line.bring(verb.start)
     words = verb.line(line)
     assert line.call(*words, plan=lambda _: Fate.PASS).status == 0
     messages = len(line.proxy.passed)
+    first = next(n for n, message in enumerate(line.proxy.passed) if message.is_clients and message.kind in b"QP")
     verb.after(line)
-    tries = [(number, fate) for number in range(messages) for fate in CUTS]
+    cuts = [(number, fate) for number in range(messages) for fate in CUTS]
+    silences = [(number, Fate.FREEZE) for number in range(first, messages)]  # each takes its time
+    tries = some(cuts, name, SCALE * 0.2 if SCALE < 1 else 1) + some(silences, name, SCALE * 0.05 if SCALE < 1 else 1)
     lies, uncertain, faults = [], 0, 0
-    for number, fate in some(tries, name, SCALE * 0.3 if SCALE < 1 else 1):
+    for number, fate in tries:
         line.bring(verb.start)
         words = verb.line(line)
         done = line.call(*words, plan=at(number, fate))
@@ -167,7 +94,7 @@ def test_cut_at_any_message_a_command_took_effect_or_not_as_it_says(line: Line, 
     figures(
         "connections cut",
         "postgres",
-        tries=len(some(tries, name, SCALE * 0.3 if SCALE < 1 else 1)),
+        tries=len(tries),
         faults=faults,
         uncertain=uncertain,
         losses=len(lies),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +16,10 @@ from bmhctl.model import State
 from bmhctl.stores.engine import HostQuery, Store
 from bmhctl.usecases.policies import apply_policy
 from bmhctl.usecases.steps import claimed
-from tests.conftest import environment
 from tests.faults.conftest import SCALE
 from tests.faults.figures import Figures
 from tests.postgres import Server
+from tests.processes import spawn, until
 
 WORKER = """
 import os, sys, time
@@ -69,25 +67,6 @@ def server() -> Iterator[Server]:
     made.start()
     yield made
     made.remove()
-
-
-def spawn(*args: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", *args],
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Awaits what another process makes true."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to pass"
-        time.sleep(0.05)
 
 
 def test_a_server_that_is_stopped_and_killed_in_a_race_loses_nothing_and_shares_no_host(

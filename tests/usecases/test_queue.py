@@ -28,6 +28,7 @@ from bmhctl.usecases.queue import Patience, Waiting
 from bmhctl.usecases.reservations import wish_for
 from bmhctl.wants import parse_want
 from tests.conftest import Lab
+from tests.processes import until
 
 Step = Callable[[], object]
 
@@ -537,6 +538,19 @@ def test_a_ticket_that_is_cancelled_ends_the_wait(fleet: Lab) -> None:
         wait(fleet, cancel)
     assert refused.value.message == "the ticket was cancelled"
     assert said == ["cancelled ticket 1 of alice, 0s old, for 1 host"]
+
+
+def test_that_the_last_ticket_is_cancelled_is_announced_like_any_other(fleet: Lab) -> None:
+    take(fleet, count=4)
+
+    def cancel() -> None:
+        waits, other = fleet.opened[-1], fleet.context()
+        before = waits.version()
+        queue.cancel(fleet.context("alice"), other.store.tickets()[0].id)
+        until(lambda: waits.version() != before)
+
+    with pytest.raises(StateRefusedError, match="the ticket was cancelled"):
+        wait(fleet, cancel)
 
 
 # checks before the grant

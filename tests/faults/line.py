@@ -1,0 +1,80 @@
+"""A command's line to its server, on which anything may happen; and the inventory at its end, seen directly."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from bmhctl.api import Inventory
+from bmhctl.model import State
+from bmhctl.usecases.care import doctor
+from tests.conftest import Run
+from tests.faults.calls import call
+from tests.faults.proxy import Plan, Proxy
+from tests.processes import until
+
+
+@dataclass
+class Line:
+    """An inventory on a server, by way of a proxy (``url``) and directly (``lab``)."""
+
+    proxy: Proxy
+    url: str
+    lab: Inventory
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def call(self, *args: str, plan: Plan | None = None) -> Run:
+        if plan is not None:
+            self.proxy.begin(plan)
+        done = call("-i", self.url, *args)
+        assert "Traceback" not in done.stderr
+        assert not [word for word in ("rollback", "ignored", "cancel") if word in done.stderr], "talk of a library"
+        self.lab.host("node1")
+        if self.sessions() > 1:
+            gc.collect()  # a connection in a reference cycle; a process of its own would have ended
+        until(lambda: self.sessions() == 1)  # whoever was cut off is done with
+        return done
+
+    def sessions(self) -> int:
+        """How many connections of ours the server knows, this one among them."""
+        asked = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'bmhctl'"
+        (row,) = self.lab._context.store.database.execute(asked)
+        return int(row[0] or 0)
+
+    @property
+    def state(self) -> State:
+        return self.lab.host("node1").state
+
+    def held(self) -> list[str]:
+        return [held.reservation.id for held in self.lab.reservations()]
+
+    def names(self) -> list[str]:
+        return [host.name for host in self.lab.hosts()]
+
+    def reserve(self) -> str:
+        return self.lab.reserve("node1").reservation.id
+
+    def bring(self, state: State) -> None:
+        """Brings node1 to where a verb starts from."""
+        for reservation in self.held():
+            self.lab.release(reservation)
+        if self.state is State.MAINTENANCE:
+            self.lab.resume("node1")
+        if self.state is State.TAINTED and state is not State.TAINTED:
+            self.lab.reset("node1")
+        if self.state is State.INITIAL and state is not State.INITIAL:
+            self.lab.ready("node1")
+        if self.state is State.AVAILABLE and state is State.INITIAL:
+            self.bring_round()
+        if self.state is State.AVAILABLE and state is State.TAINTED:
+            self.lab.release(self.reserve())
+
+    def bring_round(self) -> None:
+        self.lab.release(self.reserve())
+        self.lab.reset("node1")
+
+    def in_order(self) -> list[str]:
+        """What the doctor finds: nothing is left over of what did not take effect."""
+        return [each.message for each in doctor(self.lab._context).findings]

@@ -1,0 +1,132 @@
+"""Transactions that PostgreSQL undoes for another's sake: done again a few times, then told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Thread
+
+import psycopg
+import pytest
+
+from bmhctl.model import State
+from bmhctl.stores.address import Address
+from bmhctl.usecases import retrying
+from bmhctl.usecases.retrying import TRIES
+from tests.faults.conftest import some
+from tests.faults.figures import Figures
+from tests.faults.line import Line
+from tests.faults.proxy import Fate
+from tests.processes import until
+
+DEADLOCK = "40P01"
+SERIALISATION = "40001"
+NEVER = 1_000_000
+WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation IS NULL AND locktype <> 'advisory'"
+
+VERBS: dict[str, Callable[[Line], tuple[str, ...]]] = {
+    "reserve": lambda _: ("reserve", "node1"),
+    "reserve --wait": lambda _: ("reserve", "node1", "--wait", "1m", "--request-id", "job"),
+    "release": lambda line: ("release", "-R", line.reserve()),
+    "extend": lambda line: ("extend", "-R", line.reserve(), "--ttl", "9h"),
+    "handover": lambda line: ("handover", line.reserve(), "--to", "bob"),
+    "taint": lambda line: ("taint", "node1", "-R", line.reserve()),
+    "maintain": lambda _: ("maintain", "node1", "--reason", "disk"),
+    "cordon": lambda _: ("cordon", "node1"),
+    "ready": lambda line: (line.bring(State.INITIAL), ("ready", "node1"))[1],
+    "reset": lambda line: (line.bring(State.TAINTED), ("reset", "node1"))[1],
+    "add": lambda _: ("add", "node2"),
+    "set": lambda _: ("set", "node1", "--label", "a=b"),
+    "rename": lambda line: (line.lab.add("node2"), ("rename", "node2", "node3"))[1],
+    "remove": lambda line: (line.lab.add("node2"), ("remove", "node2"))[1],
+}
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrying, "_PAUSE", 0.001)
+
+
+def sql(line: Line, *statements: str) -> list[tuple[object, ...]]:
+    schema = Address.parse(line.url).schema
+    return [row for each in statements for row in line.lab._context.store.database.execute(each.format(f'"{schema}"'))]
+
+
+def provoke(line: Line, error: str, times: int) -> None:
+    """Undoes the next so many transactions that write an event; what counts them is not undone with them."""
+    sql(
+        line,
+        "CREATE SEQUENCE IF NOT EXISTS {0}.tries",
+        "ALTER SEQUENCE {0}.tries RESTART",
+        "CREATE OR REPLACE FUNCTION {0}.provoke() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN"
+        f" IF nextval('{{0}}.tries') <= {times} THEN RAISE EXCEPTION 'provoked' USING ERRCODE = '{error}';"
+        " END IF; RETURN NULL; END$$",
+        "CREATE OR REPLACE TRIGGER provoked AFTER INSERT ON {0}.events FOR EACH ROW EXECUTE FUNCTION {0}.provoke()",
+    )
+
+
+@pytest.mark.parametrize("name", some([*VERBS], "verbs"))
+def test_what_another_transaction_undid_is_done_again_and_not_for_ever(line: Line, name: str, figures: Figures) -> None:
+    words = VERBS[name](line)
+    before = line.lab.history("node1")
+
+    provoke(line, SERIALISATION, NEVER)
+    given_up = line.call(*words)
+    assert (given_up.status, given_up.stdout) == (11, "")
+    assert f"another command was faster, {TRIES} times in a row (provoked)" in given_up.stderr
+    assert "hint: try again: what was not told as done was not done" in given_up.stderr
+    assert sql(line, "SELECT last_value FROM {0}.tries") == [(TRIES,)]
+    assert line.lab.history("node1") == before
+
+    provoke(line, DEADLOCK, TRIES - 1)
+    done = line.call(*words)
+    figures("transactions undone", "postgres", tries=2, faults=2 * TRIES - 1, losses=int(done.status != 0))
+    assert (done.status, done.stderr) == (0, "")
+
+
+def test_a_real_deadlock_ends_well_for_both(line: Line) -> None:
+    line.lab.add("node2")
+    line.url += "&options=-cdeadlock_timeout%3D2s"
+    node = f'SELECT 1 FROM "{Address.parse(line.url).schema}".hosts WHERE name = %s FOR UPDATE'
+    with psycopg.connect(Address.parse(line.url).url) as other:
+        other.execute("SET deadlock_timeout = '8s'")  # so the command is the one that finds it, and gives way
+        other.execute(node, ["node2"])
+
+        def cross() -> None:
+            until(lambda: other.execute(WAITING).fetchall())
+            other.execute(node, ["node1"])
+            other.rollback()
+
+        crossing = Thread(target=cross)
+        crossing.start()
+        done = line.call("cordon", "node1", "node2", plan=lambda _: Fate.PASS)
+        crossing.join()
+    assert (done.status, done.stderr) == (0, "")
+    assert [host.cordon is not None for host in line.lab.hosts()] == [True, True]
+    assert told(line, DEADLOCK)
+
+
+def test_a_real_failure_of_serialisation_is_overcome(line: Line) -> None:
+    # A database may be set to more than bmhctl needs.
+    line.url += "&options=-cdefault_transaction_isolation%3Drepeatable%5C%20read"
+    with psycopg.connect(Address.parse(line.url).url) as other:
+        other.execute(f"UPDATE \"{Address.parse(line.url).schema}\".hosts SET note = 'changed'")
+
+        def commit() -> None:
+            until(lambda: other.execute(WAITING).fetchall())
+            other.commit()
+
+        committing = Thread(target=commit)
+        committing.start()
+        done = line.call("cordon", "node1", plan=lambda _: Fate.PASS)
+        committing.join()
+    assert (done.status, done.stderr) == (0, "")
+    assert line.lab.host("node1").cordon is not None
+    assert told(line, SERIALISATION)
+
+
+def told(line: Line, error: str) -> bool:
+    """Whether the command was told of such an error."""
+    return any(
+        not message.is_clients and message.kind == b"E" and error.encode() in message.body
+        for message in line.proxy.passed
+    )

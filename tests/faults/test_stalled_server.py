@@ -1,0 +1,102 @@
+"""A server that says nothing any more, and one that takes its time: the one is given up, the other one waited for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import psycopg
+import pytest
+
+from bmhctl.model import State
+from bmhctl.stores import postgres
+from bmhctl.stores.address import Address
+from bmhctl.usecases import queue
+from tests.faults.conftest import SCALE, some
+from tests.faults.figures import Figures
+from tests.faults.line import Line
+from tests.faults.proxy import Fate, Message
+from tests.postgres import Server
+from tests.processes import spawn, until
+
+LINES = (
+    ("list",),
+    ("reserve", "node1"),
+    ("maintain", "node1", "--reason", "disk"),
+    ("status",),
+    ("export",),
+    ("history", "node1"),
+    ("doctor",),
+    ("cordon", "node1"),
+    ("reserve", "-n", "9", "--wait", "1m"),
+)
+
+IMPATIENT = """
+from bmhctl.__main__ import main
+from bmhctl.stores import postgres
+
+postgres.SILENCE = 0.5
+main()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "SILENCE", 0.2)
+    monkeypatch.setattr(queue, "_FIND_OUT", 0.5)
+
+
+def test_a_server_that_falls_silent_is_status_11_with_the_reason(line: Line, figures: Figures) -> None:
+    tries = some(LINES, "lines", 1 if SCALE >= 1 else 0.2)
+    hanging = []
+    for words in tries:
+        started = time.monotonic()
+
+        def falls_silent(message: Message) -> Fate:
+            # From a command's first question on, nobody hears of it; who comes later is heard no more than that.
+            line.proxy.is_away = line.proxy.is_away or (message.is_clients and b"migrations" in message.body)
+            return Fate.FREEZE if line.proxy.is_away else Fate.PASS
+
+        done = line.call(*words, plan=falls_silent)
+        if done.status != 11 or "it has not answered for 0.2 s" not in done.stderr:
+            hanging.append((words, done))
+        assert line.state is State.AVAILABLE
+        print(words, f"{time.monotonic() - started:.1f} s")
+    figures("server silent", "postgres", tries=len(tries), faults=len(tries), losses=len(hanging))
+    assert hanging == []
+
+
+def test_a_server_that_is_stopped_in_the_middle_of_a_command_is_given_up(own_server: Server, line: Line) -> None:
+    blocked = psycopg.connect(Address.parse(own_server.url).url)
+    blocked.execute(f'LOCK TABLE "{Address.parse(line.url).schema}".hosts')
+    command = spawn("-c", IMPATIENT, "-i", line.url, "cordon", "node1")
+    waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
+    until(lambda: blocked.execute(waiting).fetchall())
+    stopped = [*(pid for (pid,) in blocked.execute(waiting)), own_server.process_id]
+    for process in stopped:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        _, err = command.communicate(timeout=60)
+    finally:
+        for process in stopped:
+            os.kill(process, signal.SIGCONT)
+        blocked.close()
+    assert (command.returncode, "Traceback" in err) == (11, False)
+    assert "it has not answered for 0.5 s" in err
+
+
+def test_a_statement_that_takes_long_is_waited_for(line: Line) -> None:
+    schema = Address.parse(line.url).schema
+    database = line.lab._context.store.database
+    for statement in (
+        f'CREATE FUNCTION "{schema}".slow() RETURNS trigger LANGUAGE plpgsql AS'
+        " 'BEGIN PERFORM pg_sleep(1); RETURN NEW; END'",
+        f'CREATE TRIGGER slow BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION "{schema}".slow()',
+    ):
+        list(database.execute(statement))
+    line.proxy.begin()
+    done = line.call("cordon", "node1", plan=lambda _: Fate.PASS)
+    assert (done.status, done.stderr) == (0, "")
+    asked = [message for message in line.proxy.passed if b"wait_event_type" in message.body]
+    assert asked, "somebody looked whether it was at work"

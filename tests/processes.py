@@ -1,0 +1,30 @@
+"""Other processes that work on an inventory, and waiting for what they make true."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from tests.conftest import environment
+
+
+def spawn(*args: str, **extra: str) -> subprocess.Popen[str]:
+    """Starts Python with these arguments."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", *args],
+        env=environment(**extra),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Awaits what another process makes true; a test that waits too long has failed."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.005)
