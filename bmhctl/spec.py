@@ -20,6 +20,7 @@ _DNS_NAME = pattern(
     r"(?=.{1,253}\.?$)(?:[A-Za-z0-9_](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?\.?"
 )
 _MAC = pattern(r"(?:[0-9a-f]{2}:){5}(?:[0-9a-f]{2})")
+_IPV4 = pattern(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
 _ZONE = pattern(r"[A-Za-z0-9._-]{1,15}")
 _BMC_URL = pattern(
     r"(?:[a-z][-a-z0-9+.]*://)?(?:\[(?P<ipv6>[^/?#\[\]]+:[^/?#\[\]]*)\]|(?P<name>[^/?#\[\]:]+))(?::(?P<port>[0-9]{1,5}))?"
@@ -131,6 +132,8 @@ def _address(value: str | None, where: str) -> str | None:
 
 def is_network_name(value: str) -> bool:
     """Whether a text is an IP address or a DNS name."""
+    if _IPV4.fullmatch(value):  # most are: that is a fraction of what ipaddress takes
+        return True
     if _DNS_NAME.fullmatch(value) and not value.rsplit(".", 1)[-1].isdigit():
         return True
     from ipaddress import ip_address
