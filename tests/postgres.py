@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 
+from bmhctl import watchdog
 from bmhctl.stores.address import Address
 
 VARIABLE = "BMHCTL_TEST_POSTGRES"
@@ -72,9 +73,10 @@ class Server:
     def freeze(self) -> None:
         """Stops all of its processes: whoever asks gets no answer, and no error."""
         assert self._process is not None
-        os.kill(self._process.pid, signal.SIGSTOP)  # first, so that it makes no more of them
-        found = subprocess.run(["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True, check=True)
-        self._frozen = [*map(int, found.stdout.split()), self._process.pid]
+        first = self._process.pid
+        os.kill(first, signal.SIGSTOP)  # so that it makes no more of them
+        known = watchdog._processes() or {}
+        self._frozen = [*(process for process, (parent, _, _) in known.items() if parent == first), first]
         for process in self._frozen:
             os.kill(process, signal.SIGSTOP)
 

@@ -19,6 +19,7 @@ from tests.postgres import drop_schema
 from tests.processes import spawn, until
 
 HOURS = (1, -1)
+SLACK = timedelta(seconds=20)  # of a machine that is busy; what is looked for is an hour
 
 WRONG = """
 import datetime, sys, time
@@ -79,9 +80,9 @@ def test_a_worker_with_a_wrong_clock_takes_renews_and_reaps_by_the_servers(
     first, renewed = (datetime.fromtimestamp(end, UTC) for end in found["ends"])
 
     is_true = (
-        began <= first - timedelta(minutes=30) <= now
-        and began <= renewed - timedelta(minutes=40) <= now
-        and all(at <= now.timestamp() for at in found["said"])
+        began - SLACK <= first - timedelta(minutes=30) <= now + SLACK
+        and began - SLACK <= renewed - timedelta(minutes=40) <= now + SLACK
+        and all(at <= (now + SLACK).timestamp() for at in found["said"])
     )
     figures("wrong clock", "postgres", tries=1, faults=1, losses=int(not is_true) + len(found["reaped"]))
     assert is_true, (began, now, found)
@@ -97,7 +98,7 @@ def test_runs_with_wrong_clocks_outlive_their_first_lease_and_end_what_is_over(
     go = tmp_path / "go"
     task = f"while [ ! -e {go} ]; do sleep 0.05; done"
     runs = [
-        spawn("-c", WRONG + RUN, str(hours), "-i", url, "run", "--host", name, "--ttl", "5s", "--", "sh", "-c", task)
+        spawn("-c", WRONG + RUN, str(hours), "-i", url, "run", "--host", name, "--ttl", "9s", "--", "sh", "-c", task)
         for hours, name in zip(HOURS, ("node1", "node2"), strict=True)
     ]
     until(lambda: len(lab.reservations()) == len(runs))

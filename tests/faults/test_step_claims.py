@@ -114,18 +114,18 @@ def test_the_step_of_a_runner_that_is_killed_is_ended_before_another_may_run(ste
 def test_a_runner_that_loses_the_server_ends_its_step_in_time_and_says_so(
     own_server: Server, steps: Steps, figures: Figures, how: str
 ) -> None:
+    lose, find = {
+        "stopped": (own_server.stop, own_server.start),
+        "silent": (own_server.freeze, own_server.thaw),
+    }[how]
     with steps.runner() as runner:
         step = steps.process()
-        if how == "stopped":
-            own_server.stop()
-        else:
-            own_server.freeze()
-        until(lambda: not lives(step))
-        _, err = runner.communicate(timeout=60)
-    if how == "stopped":
-        own_server.start()
-    else:
-        own_server.thaw()
+        lose()
+        try:
+            until(lambda: not lives(step))
+            _, err = runner.communicate(timeout=60)
+        finally:
+            find()
     assert (runner.returncode, "Traceback" in err) == (11, False)
     assert "its steps were ended" in err
     steps.another_is_ready()
