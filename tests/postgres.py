@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 
+from bmhctl import watchdog
 from bmhctl.stores.address import Address
 
 VARIABLE = "BMHCTL_TEST_POSTGRES"
@@ -56,6 +57,7 @@ class Server:
             for folder in (self._folder, self._data):
                 os.chown(folder, self._user, self._user)
         self._process: subprocess.Popen[bytes] | None = None
+        self._frozen: list[int] = []
         self._run("initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale")
 
     @property
@@ -68,11 +70,21 @@ class Server:
         """The socket that it listens on."""
         return self._folder / ".s.PGSQL.5432"
 
-    @property
-    def process_id(self) -> int:
-        """The process that lets new connections in."""
+    def freeze(self) -> None:
+        """Stops all of its processes: whoever asks gets no answer, and no error."""
         assert self._process is not None
-        return self._process.pid
+        first = self._process.pid
+        os.kill(first, signal.SIGSTOP)  # so that it makes no more of them
+        known = watchdog._processes() or {}
+        self._frozen = [*(process for process, (parent, _, _) in known.items() if parent == first), first]
+        for process in self._frozen:
+            os.kill(process, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Lets them go on."""
+        for process in self._frozen:
+            os.kill(process, signal.SIGCONT)
+        self._frozen = []
 
     def start(self) -> None:
         """Starts it and waits until it answers."""

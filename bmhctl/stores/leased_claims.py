@@ -78,7 +78,8 @@ class LeasedClaims:
             yield Hold(lost=loss, guard=guard)
         finally:
             self._keeper.leave(name)
-            self._end(name, token)
+            if not loss.is_set():
+                self._end(name, token)
 
     def _end(self, name: str, token: str) -> None:
         """Ends a claim; whoever waits may have looked too early, between the last commit under it and now."""

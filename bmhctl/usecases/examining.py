@@ -365,7 +365,7 @@ def _remove(paths: list[Path]) -> None:
 def _dead_tickets(ctx: Context) -> Iterator[tuple[int, str]]:
     for ticket in ctx.store.tickets():
         # Whoever leaves the queue drops the ticket first: one that is there still, and nobody's, is a dead process's.
-        if not is_waiting(ctx, ticket) and ctx.store.ticket(ticket.id) is not None:
+        if not is_waiting(ctx, ticket.id) and ctx.store.ticket(ticket.id) is not None:
             yield ticket.id, ticket.owner
 
 

@@ -51,9 +51,14 @@ class Job(Frozen):
         """Runs the steps; in any thread."""
         return NO_STEPS if self.program is None else self.program.run(cancelled)
 
+    def proceed(self, run: StepsRun) -> Outcome | Job:
+        """Finishes, unless the steps were ended because the claim was lost."""
+        self.held.check()
+        return self.finish(run)
+
     def settle(self, run: StepsRun) -> Outcome | Job:
         """Finishes, unless an interrupted finish got as far as its commit."""
-        return self.held.kept() or self.finish(run)
+        return self.held.kept() or self.proceed(run)
 
 
 class Treatment(Frozen):
@@ -127,7 +132,7 @@ def each(
             if not crew.is_idle:
                 ended[:] = [crew.next()]
                 for job, run in ended:
-                    advance(job.held.host, partial(job.finish, run))
+                    advance(job.held.host, partial(job.proceed, run))
     except BaseException:
         ended += crew.cancel()
         with suppress(BmhctlError):  # the inventory is in trouble: that is told already

@@ -211,7 +211,7 @@ class _Watch:
         self.trouble: str | None = None  # why the TOML file can't be used: then nothing is granted
         self._ctx = ctx
         self._ticket = ticket
-        self._ahead: list[Ticket] = []
+        self._ahead: list[int] = []
         self._refreshed: datetime | None = None
         self._looked: datetime | None = None
         self._version: int | None = None
@@ -292,14 +292,17 @@ class _Watch:
         if generation == self._generation:
             return False
         self._generation = generation
-        tickets = [ticket for ticket in self._ctx.store.tickets() if ticket.id <= self._ticket]
-        self._ahead = [ticket for ticket in tickets if ticket.id < self._ticket]
-        before, self._state = self._state, (generation[0], [ticket.id for ticket in tickets])
+        tickets = self._ctx.store.ticket_ids(self._ticket)
+        self._ahead = [ticket for ticket in tickets if ticket < self._ticket]
+        before, self._state = self._state, (generation[0], tickets)
         return self._state != before
 
 
 class _Teller:
-    """Tells where a waiter stands when that changed; no more than a hundredth of the time goes into finding out."""
+    """Tells where a waiter stands when that changed; no more than a hundredth of the time goes into finding out.
+
+    At the back of a long queue, less than that: all who wait find out.
+    """
 
     def __init__(self, attempt: _Attempt, ticket: Ticket, progress: Callable[[Waiting], None]) -> None:
         self._attempt = attempt
@@ -321,7 +324,7 @@ class _Teller:
             self._told = waiting
             self._progress(waiting)
         now = ctx.clock()
-        self._silent_until = now + max(timedelta(seconds=1), 100 * (now - began))
+        self._silent_until = now + max(timedelta(seconds=1 + waiting.position // 8), 100 * (now - began))
         return True
 
 

@@ -9,7 +9,7 @@ from threading import Event
 from typing import TypeVar
 
 from bmhctl import probes
-from bmhctl.errors import StateRefusedError
+from bmhctl.errors import StateRefusedError, UnreachableError
 from bmhctl.frozen import Frozen, field, replace
 from bmhctl.model import CheckResult, Host, Verdict
 from bmhctl.policy import Policy, Step
@@ -121,18 +121,22 @@ class Claimed:
         """Takes what the steps said into account: in one transaction, done again when another one undid it."""
         return _settle(self._ctx, act)
 
+    def check(self) -> None:
+        """Raises :class:`UnreachableError` when the claim was lost; for that the inventory need not be reached."""
+        if self._hold.lost is not None and self._hold.lost.is_set():
+            raise UnreachableError(
+                "its claim was lost, for the inventory could not be reached: its steps were ended",
+                host=self.host.name,
+                hint="try again",
+            )
+
     def refresh(self) -> None:
         """Takes the host as it is now for the one to go on from: after a move of the caller's own."""
         self.host = self._ctx.store.host_with_id(self.host.id) or self.host
 
     def current(self) -> Host:
         """The host as it is now, locked in the caller's transaction; refuses if it was removed since the claim."""
-        if self._hold.lost is not None and self._hold.lost.is_set():
-            raise StateRefusedError(
-                "its claim was lost, for the inventory could not be reached: its steps were ended",
-                host=self.host.name,
-                hint="try again",
-            )
+        self.check()
         now = self._ctx.store.host_with_id(self.host.id, lock=True)
         if now is None:
             raise StateRefusedError("was removed while its steps ran", host=self.host.name)

@@ -25,9 +25,9 @@ _wants_of = lru_cache(maxsize=1000)(load_wants)
 _FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
 
 
-def is_waiting(ctx: Context, ticket: Ticket) -> bool:
-    """Whether a process that lives has the ticket; it may be stopped, though."""
-    return bool(_waiting(ctx, [ticket]))
+def is_waiting(ctx: Context, ticket: int) -> bool:
+    """Whether a process that lives has the ticket with this id; it may be stopped, though."""
+    return bool(ctx.store.claims.shared([of_ticket(ticket)]))
 
 
 def waiting_tickets(ctx: Context) -> list[Ticket]:
@@ -42,7 +42,7 @@ def is_live(ctx: Context, ticket: Ticket) -> bool:
 
 def live_tickets(ctx: Context, before: int | None = None) -> list[Ticket]:
     """The tickets that count, the oldest first; only those older than ``before``, if given."""
-    return _live(ctx, [ticket for ticket in ctx.store.tickets() if before is None or ticket.id < before])
+    return _live(ctx, ctx.store.tickets(before))
 
 
 def _live(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
@@ -73,7 +73,7 @@ def free_for(ctx: Context, wants: Wants, before: int | None) -> list[Host]:
     """The free hosts that fit any of the wants and are not due to an earlier ticket, least recently used first."""
     if not any_free(ctx, wants):
         return []
-    tickets = [ticket for ticket in ctx.store.tickets() if before is None or ticket.id < before]
+    tickets = ctx.store.tickets(before)
     free = _unclaimed(ctx, [wants, *(_wants_of(ticket.wants) for ticket in tickets)])
     earlier = (_wants_of(ticket.wants) for ticket in _live_by_and_by(ctx, tickets))
     return left_over(earlier, free, lambda other: comes_back(ctx, other))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 
 import psycopg
@@ -73,14 +71,11 @@ def test_a_server_that_is_stopped_in_the_middle_of_a_command_is_given_up(own_ser
     command = spawn("-c", IMPATIENT, "-i", line.url, "cordon", "node1")
     waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
     until(lambda: blocked.execute(waiting).fetchall())
-    stopped = [*(pid for (pid,) in blocked.execute(waiting)), own_server.process_id]
-    for process in stopped:
-        os.kill(process, signal.SIGSTOP)
+    own_server.freeze()
     try:
         _, err = command.communicate(timeout=60)
     finally:
-        for process in stopped:
-            os.kill(process, signal.SIGCONT)
+        own_server.thaw()
         blocked.close()
     assert (command.returncode, "Traceback" in err) == (11, False)
     assert "it has not answered for 0.5 s" in err

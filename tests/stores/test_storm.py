@@ -27,7 +27,7 @@ from tests.conftest import SUFFIX, Lab, environment
 
 SCALE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.2"))
 HOSTS = 8
-PATIENCE = 60 + 600 * SCALE
+PATIENCE = 60 + 1200 * SCALE
 """Seconds after which a race that goes on is given up."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.model import State, Ticket
+from bmhctl.model import State
 from bmhctl.stores.rows import from_time
 from bmhctl.usecases import examining, hosts, verbs
 from bmhctl.usecases.care import doctor, doctor_at
@@ -75,9 +75,9 @@ def test_a_ticket_that_is_granted_while_it_looks_is_not_taken_for_a_dead_ones(
         "INSERT INTO tickets (owner, wants, created_at, refreshed_at, endless) VALUES ('eve', '[]', 1, 1, 0)",
     )
 
-    def leaves(ctx: Context, ticket: Ticket) -> bool:
+    def leaves(ctx: Context, ticket: int) -> bool:
         with fleet.context().store.transaction():
-            fleet.opened[-1].drop_ticket(ticket.id)
+            fleet.opened[-1].drop_ticket(ticket)
         return False
 
     monkeypatch.setattr(examining, "is_waiting", leaves)
