@@ -35,7 +35,7 @@ from bmhctl.policy import Step
 from bmhctl.results import Held, Severity
 from bmhctl.spec import dump_spec
 from bmhctl.stores import open_store
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases import care, holding, homes, hosts, leases, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context

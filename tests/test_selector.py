@@ -12,7 +12,8 @@ from bmhctl.errors import UsageError
 from bmhctl.model import Host, HostSpec, State
 from bmhctl.selector import EVERY_HOST, Operator, Selector, Term, parse_selector
 from bmhctl.stores import open_store
-from bmhctl.stores.engine import HostQuery, Store
+from bmhctl.stores.engine import Store
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases import homes, hosts
 from bmhctl.usecases.changing import Changes, Newcomer, apply
 from bmhctl.usecases.context import Context, utc_now

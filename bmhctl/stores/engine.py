@@ -9,11 +9,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from bmhctl.frozen import Frozen, replace
+from bmhctl.frozen import replace
 from bmhctl.model import CheckResult, Event, Host, HostSpec, Reservation, State, Ticket, Verdict
-from bmhctl.selector import EVERY_HOST, Selector, Term, selectable
+from bmhctl.selector import Selector, Term, selectable
+from bmhctl.stores.database import Database
+from bmhctl.stores.queries import HostQuery, condition
 from bmhctl.stores.rows import (
     EVENT_COLUMNS,
     HOST_SELECT,
@@ -40,109 +42,11 @@ from bmhctl.stores.schema import RECOUNT, TABLES
 from bmhctl.units import quantity
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bmhctl.stores.claims import Claims
     from bmhctl.stores.tomlfile import DeclarationFile
 
 
 _T = TypeVar("_T")
-
-
-class Database(Protocol):
-    """What the engine needs of a connection; errors come out as :class:`bmhctl.errors.BmhctlError`."""
-
-    locks_rows: bool
-    """Whether writers share turns, and so lock the rows that they read to change them."""
-
-    announces: bool
-    """Whether :meth:`version` tells of changes of hosts and of the queue, and of nothing else."""
-
-    knows_frequencies: bool
-    """Whether it knows how many rows have a value, and chooses by that which of them it looks at first."""
-
-    @property
-    def location(self) -> str:
-        """How a person names this database; holds no password."""
-
-    def now(self) -> datetime:
-        """The time by which leases are judged."""
-
-    def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
-        """Runs one statement and returns its rows."""
-
-    def stream(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
-        """Runs one statement whose rows are read as they are asked for, however many."""
-
-    def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        """Adds many rows to a table."""
-
-    def later(self, sql: str, row: Sequence[Value]) -> None:
-        """Runs a statement in this transaction before anything else is asked, together with others that wait.
-
-        Those of one statement run in their order, and the statements in that of their first row.
-        """
-
-    def next_id(self, table: str) -> int:
-        """An id for a new row of the table: larger than any that was ever given."""
-
-    def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[None]:
-        """A transaction: durable when the block ends, gone when it raises. Reading ones are one snapshot.
-
-        Writing ones take turns; those that are ``shared`` may take theirs at once, where the home can do that.
-        """
-
-    def savepoint(self) -> AbstractContextManager[None]:
-        """A part of a transaction that is undone on its own when the block raises."""
-
-    def version(self) -> int:
-        """Differs from an earlier one when another connection committed since."""
-
-    def stir(self, *, parting: bool = False) -> None:
-        """Notes that whoever waits shall look, once the transaction is committed; ``parting``: a ticket goes."""
-
-    def wakes(self) -> int | None:
-        """A descriptor that can be read when :meth:`version` may differ; None: look now and then."""
-
-    def start_ids_after(self, table: str, last: int) -> None:
-        """Makes the next id that the table gives larger than ``last``."""
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files on this machine that it consists of; none of a server's."""
-
-    def damage(self) -> Iterator[tuple[str, bool]]:
-        """What the database itself finds broken in it, and whether :meth:`rebuild_indexes` mends it."""
-
-    def rebuild_indexes(self) -> None:
-        """Makes all indexes anew from the rows, in the caller's transaction."""
-
-    def close(self) -> None:
-        """Closes the connection."""
-
-
-class HostQuery(Frozen):
-    """Which hosts: those that bear one of ``names`` or fit one of ``patterns`` (``*`` and ``?``), and fit the rest.
-
-    Without names and patterns, every name counts. ``states`` empty means every state. ``by_turn`` orders by who was
-    used least recently, else hosts come by name.
-    ``is_held`` keeps those that a reservation holds; ``reservable`` leaves out cordoned and undeclared hosts,
-    ``declared`` just the undeclared ones; ``comes_back`` keeps those that are free now or will be without an operator.
-    """
-
-    names: tuple[str, ...] = ()
-    patterns: tuple[str, ...] = ()
-    selector: Selector = EVERY_HOST
-    states: frozenset[State] = frozenset()
-    reservation: str | None = None
-    is_held: bool = False
-    mac: str | None = None
-    address: str | None = None
-    reservable: bool = False
-    declared: bool = False
-    comes_back: bool = False
-    by_turn: bool = False
-    limit: int | None = None
 
 
 _SAVE_LIFECYCLE = (
@@ -627,7 +531,7 @@ class Store:
     def where(self, query: HostQuery) -> tuple[str, list[Value]]:
         """The condition of a query on ``hosts``, from WHERE on, and its parameters."""
         few = _FEW_OF_A_LIST if query.limit is None else _FEW
-        return _where(query, self._rarest(query.selector, few))
+        return condition(query, self._rarest(query.selector, few))
 
     def _rarest(self, selector: Selector, few: str) -> tuple[int, Term] | None:
         """The term that so few hosts fit that to look at them first is best, and how many do.
@@ -658,47 +562,6 @@ class Store:
     def _one(self, sql: str, parameters: Sequence[Value], make: Callable[[Row], _T]) -> _T | None:
         rows = list(self.database.execute(sql, parameters))
         return make(rows[0]) if rows else None
-
-
-def _where(query: HostQuery, rare: tuple[int, Term] | None) -> tuple[str, list[Value]]:
-    terms: list[str] = []
-    parameters: list[Value] = []
-    if query.names or query.patterns:
-        named = []
-        if query.names:
-            named.append(f"hosts.name IN ({', '.join('?' * len(query.names))})")
-            parameters.extend(query.names)
-        for pattern in query.patterns:
-            # Names hold no upper-case letter, no '%' and no '_': LIKE is exact for them. No letter comes after '~'.
-            named.append("(hosts.name >= ? AND hosts.name < ? AND hosts.name LIKE ?)")
-            start = pattern.replace("?", "*").partition("*")[0]
-            parameters += [start, f"{start}~", pattern.replace("*", "%").replace("?", "_")]
-        terms.append(f"({' OR '.join(named)})")
-    for term in query.selector.terms:
-        if rare is None or term is not rare[1]:
-            sql, values = term.to_sql()
-        else:  # who wants some can do without those that came to fit just now; who wants all can't
-            sql, values = term.to_sql(first=True, most=None if query.limit is None else 2 * rare[0] + 100)
-        terms.append(sql)
-        parameters.extend(values)
-    if query.states:
-        # Where few hosts fit a term, SQLite shall look at these, and not walk all that are in the states.
-        state = "COALESCE(hosts.state, '')" if rare else "hosts.state"
-        terms.append(f"{state} IN ({', '.join('?' * len(query.states))})")
-        parameters.extend(sorted(state.value for state in query.states))
-    for column, value in (("reservation", query.reservation), ("mac", query.mac), ("address", query.address)):
-        if value is not None:
-            terms.append(f"hosts.{column} = ?")
-            parameters.append(value)
-    if query.is_held:
-        terms.append("hosts.reservation IS NOT NULL")
-    if query.reservable:
-        terms.append("hosts.cordon IS NULL")
-    if query.comes_back:
-        terms.append("hosts.cordon IS NULL AND hosts.fault IS NULL AND hosts.state <> 'maintenance'")
-    if query.reservable or query.declared or query.comes_back:
-        terms.append("hosts.undeclared = 0")
-    return (f" WHERE {' AND '.join(terms)}" if terms else ""), parameters
 
 
 @contextmanager

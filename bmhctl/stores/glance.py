@@ -10,7 +10,7 @@ from datetime import datetime
 
 from bmhctl.frozen import replace
 from bmhctl.model import Host, Reservation
-from bmhctl.stores.engine import Database
+from bmhctl.stores.database import Database
 from bmhctl.stores.rows import HOST_SELECT, RESERVATION_COLUMNS, from_time, to_host, to_reservation
 
 _OPEN = "FROM reservations WHERE ended_at IS NULL"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from bmhctl.frozen import Frozen, replace
 from bmhctl.model import End, Host
 from bmhctl.selector import selectable
-from bmhctl.stores.engine import Database
+from bmhctl.stores.database import Database
 from bmhctl.stores.rows import HOST_SELECT, LIFECYCLE_COLUMNS, SPEC_COLUMNS, Row, Value, to_host
 
 MOST = 100

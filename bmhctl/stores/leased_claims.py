@@ -14,7 +14,8 @@ from contextlib import contextmanager
 
 from bmhctl.errors import BmhctlError, StateRefusedError, UnreachableError
 from bmhctl.stores.claims import Hold
-from bmhctl.stores.postgres import NOW, PostgresDatabase, steady
+from bmhctl.stores.connection import steady
+from bmhctl.stores.postgres import NOW, PostgresDatabase
 
 LENGTH = 30.0
 """Seconds after which a claim that nobody renews is anybody's."""

@@ -10,7 +10,8 @@ from datetime import datetime
 
 from bmhctl.frozen import Frozen
 from bmhctl.selector import Selector, Term
-from bmhctl.stores.engine import HostQuery, Store
+from bmhctl.stores.engine import Store
+from bmhctl.stores.queries import HostQuery
 from bmhctl.stores.rows import Value, to_time
 
 MOST = 1000

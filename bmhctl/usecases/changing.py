@@ -14,7 +14,7 @@ from bmhctl.lifecycle.table import where
 from bmhctl.model import End, Event, Host, HostSpec, Remark, Reservation, State, Verb
 from bmhctl.results import Outcome
 from bmhctl.spec import duplicates
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases.choosing import one_host
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.leases import describe, give_back

@@ -10,7 +10,7 @@ from bmhctl.frozen import Frozen, replace
 from bmhctl.model import Host, State
 from bmhctl.patterns import pattern
 from bmhctl.selector import EVERY_HOST, Selector
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases.context import Context
 
 MOST_NAMES = 100_000

@@ -18,7 +18,7 @@ from bmhctl.frozen import replace
 from bmhctl.model import Host, HostSpec, State
 from bmhctl.results import Outcome
 from bmhctl.stores.declaration import Declaration, DeclarationFile, Fingerprint, parse_declaration
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.stores.rows import Row, host_to_rows, rows_to_host
 from bmhctl.usecases.changing import Changes, Newcomer, Removal, Respec, apply, refuse_taken, undeclare
 from bmhctl.usecases.choosing import one_host

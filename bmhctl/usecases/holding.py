@@ -9,7 +9,7 @@ from bmhctl.errors import BusyError, NotYoursError, UsageError
 from bmhctl.frozen import replace
 from bmhctl.model import End, Host, Remark, Reservation, Verb
 from bmhctl.results import Grant, Held, Reservations
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.units import format_duration
 from bmhctl.usecases.choosing import not_found
 from bmhctl.usecases.context import Context

@@ -11,7 +11,8 @@ from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.model import HostSpec
 from bmhctl.results import Done
 from bmhctl.stores import SQLITE_SUFFIXES, is_on_server, resolve, state_file
-from bmhctl.stores.engine import HostQuery, Store, closing
+from bmhctl.stores.engine import Store, closing
+from bmhctl.stores.queries import HostQuery
 from bmhctl.stores.rows import Row
 from bmhctl.stores.schema import TABLES
 from bmhctl.stores.sqlite import SqliteDatabase, building, create_database, new_database, open_database

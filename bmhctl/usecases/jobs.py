@@ -17,7 +17,7 @@ from bmhctl.model import Host
 from bmhctl.policy import Step
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.stores.claims import of_host
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.crew import Crew
 from bmhctl.usecases.many import failed, tried

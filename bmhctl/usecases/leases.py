@@ -7,7 +7,7 @@ from datetime import datetime
 from bmhctl.errors import NotFoundError, NotYoursError, UsageError
 from bmhctl.frozen import replace
 from bmhctl.model import End, Host, Remark, Reservation, State, Verb
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.units import format_age
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import CLOCK_SLACK

@@ -9,7 +9,7 @@ from bmhctl.errors import NotFoundError, UsageError
 from bmhctl.model import Host, Reservation, State
 from bmhctl.results import Ending, Everything, Held, History, HostDetail, Hosts, Names, Status
 from bmhctl.selector import Selector
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases.choosing import Choice, choose, not_found, one_host
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import look

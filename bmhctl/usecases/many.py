@@ -10,7 +10,7 @@ from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, StepFail
 from bmhctl.lifecycle.table import edges, sources, where
 from bmhctl.model import CheckResult, Host, Verb
 from bmhctl.results import Outcome, Outcomes
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases.choosing import Choice, choose, exact_names
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import begin

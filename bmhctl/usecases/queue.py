@@ -21,8 +21,8 @@ from bmhctl.frozen import Frozen, replace
 from bmhctl.model import Host, Mark, State, Ticket, Verb
 from bmhctl.results import Done, Grant, Held, Queue, Queued
 from bmhctl.stores.claims import of_ticket
-from bmhctl.stores.engine import HostQuery
 from bmhctl.stores.faults import UncertainError
+from bmhctl.stores.queries import HostQuery
 from bmhctl.units import format_age, format_duration
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import begin, look, reap_due

@@ -12,7 +12,7 @@ from bmhctl.model import Host, Reservation, State, Verb
 from bmhctl.policy import Policy
 from bmhctl.results import Grant, Held, Outcome, Plan, Reservations
 from bmhctl.selector import Selector
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.units import format_duration
 from bmhctl.usecases.choosing import not_found, unfold
 from bmhctl.usecases.context import Context

@@ -9,7 +9,7 @@ from functools import lru_cache
 from bmhctl.frozen import replace
 from bmhctl.model import Host, State, Ticket
 from bmhctl.stores.claims import of_host, of_ticket
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.matching import left_over, match
 from bmhctl.wants import Want, Wants, load_wants, total

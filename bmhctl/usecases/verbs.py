@@ -12,7 +12,7 @@ from bmhctl.errors import NotYoursError, UsageError
 from bmhctl.frozen import replace
 from bmhctl.model import End, Host, Mark, Remark, State, Verb
 from bmhctl.results import Outcome, Outcomes
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import begin

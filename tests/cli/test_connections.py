@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from bmhctl.stores import postgres
+from bmhctl.stores import connection, postgres
 from bmhctl.stores.address import Address
 from bmhctl.stores.schema import VERSION
 from bmhctl.usecases import homes
@@ -182,7 +182,7 @@ def test_without_psycopg_it_says_how_to_install_it(cli: Cli, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("command", ["list", "add node01", "run --host node01 -- true"])
 def test_an_old_server_is_refused(command: str, shared: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "_OLDEST", 99_00_00)
+    monkeypatch.setattr(connection, "_OLDEST", 99_00_00)
     done = cli("-i", shared, *command.split())
     assert done.status == (125 if command.startswith("run") else 11)
     assert re.search(r"is PostgreSQL \d+\nhint: bmhctl needs 99 or newer\n$", done.stderr)

@@ -12,7 +12,8 @@ from bmhctl.errors import BmhctlError
 from bmhctl.model import Host, Remark, State
 from bmhctl.selector import selectable
 from bmhctl.stores import open_store, sqlite
-from bmhctl.stores.engine import HostQuery, Store, closing
+from bmhctl.stores.engine import Store, closing
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases import entry
 from bmhctl.usecases.context import Context
 

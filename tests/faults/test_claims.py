@@ -16,7 +16,7 @@ import pytest
 
 from bmhctl.model import State, Verb
 from bmhctl.stores.claims import of_host, of_run, of_ticket
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases import hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from tests.conftest import Lab, environment

@@ -14,7 +14,7 @@ from bmhctl.model import Event, Reservation, State, Ticket
 from bmhctl.results import Held
 from bmhctl.stores import sqlite
 from bmhctl.stores.claims import of_ticket
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.stores.schema import MIGRATIONS
 from bmhctl.usecases import holding, homes, hosts, reservations, turns, verbs
 from bmhctl.usecases.choosing import Choice

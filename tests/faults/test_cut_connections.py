@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from bmhctl.model import State
-from bmhctl.stores import postgres
+from bmhctl.stores import connection
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
 from tests.faults.line import Line
@@ -60,7 +60,7 @@ VERBS = {
 def test_cut_at_any_message_a_command_took_effect_or_not_as_it_says(
     line: Line, name: str, figures: Figures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "SILENCE", 0.2)
+    monkeypatch.setattr(connection, "SILENCE", 0.2)
     verb = VERBS[name]
     is_reserve = name.startswith("reserve")
     line.bring(verb.start)

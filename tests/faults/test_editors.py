@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from bmhctl.model import State, Verb
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from tests.conftest import Lab, environment
 from tests.faults.conftest import SCALE
 from tests.faults.figures import Figures

@@ -13,7 +13,8 @@ import pytest
 from bmhctl import open_inventory
 from bmhctl.errors import StateRefusedError, UnreachableError
 from bmhctl.model import State
-from bmhctl.stores.engine import HostQuery, Store
+from bmhctl.stores.engine import Store
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases.policies import apply_policy
 from bmhctl.usecases.steps import claimed
 from tests.faults.conftest import SCALE

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from bmhctl.model import State
-from bmhctl.stores import postgres
+from bmhctl.stores import connection
 from bmhctl.stores.address import Address
 from bmhctl.usecases import queue
 from tests.faults.conftest import SCALE, some
@@ -32,16 +32,16 @@ LINES = (
 
 IMPATIENT = """
 from bmhctl.__main__ import main
-from bmhctl.stores import postgres
+from bmhctl.stores import connection
 
-postgres.SILENCE = 0.5
+connection.SILENCE = 0.5
 main()
 """
 
 
 @pytest.fixture(autouse=True)
 def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "SILENCE", 0.2)
+    monkeypatch.setattr(connection, "SILENCE", 0.2)
     monkeypatch.setattr(queue, "_FIND_OUT", 0.5)
 
 

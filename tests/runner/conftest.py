@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import pytest
 
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases import hosts, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.watchdog import _processes as processes

@@ -13,7 +13,8 @@ from bmhctl.errors import BmhctlError
 from bmhctl.model import State
 from bmhctl.stores import open_store
 from bmhctl.stores import sqlite as file_store
-from bmhctl.stores.engine import HostQuery, Store
+from bmhctl.stores.engine import Store
+from bmhctl.stores.queries import HostQuery
 from bmhctl.stores.schema import MIGRATIONS
 from bmhctl.usecases import homes, hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice

@@ -15,7 +15,7 @@ import pytest
 from bmhctl import open_inventory
 from bmhctl.model import State
 from bmhctl.stores.claims import of_host
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases import hosts, queue, verbs
 from bmhctl.usecases.choosing import Choice
 from tests.conftest import Lab, environment

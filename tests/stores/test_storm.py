@@ -20,7 +20,7 @@ import pytest
 
 from bmhctl.model import State
 from bmhctl.stores.claims import FileClaims, of_host, of_ticket
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases import holding, hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from tests.conftest import SUFFIX, Lab, environment
@@ -60,7 +60,7 @@ RACER = """
 import json, os, sys, time
 from bmhctl import open_inventory
 from bmhctl.model import State
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases import queue
 from bmhctl.wants import load_wants, total
 

@@ -21,7 +21,7 @@ from bmhctl.formats import read_paths
 from bmhctl.model import Power, Remark, State
 from bmhctl.results import Outcomes
 from bmhctl.selector import parse_selector
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases import hardware, hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context

@@ -11,7 +11,7 @@ from bmhctl.api import Inventory
 from bmhctl.errors import BusyError, NotFoundError, NotYoursError, UnsatisfiableError, UsageError
 from bmhctl.model import Event, State
 from bmhctl.results import Held
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases import holding, hosts, queue, verbs
 from bmhctl.usecases.choosing import Choice
 from tests.conftest import Lab

@@ -21,7 +21,7 @@ from bmhctl.errors import (
 from bmhctl.model import Host, State
 from bmhctl.results import Grant
 from bmhctl.selector import parse_selector
-from bmhctl.stores.engine import HostQuery
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases import hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.queue import Patience, Waiting

@@ -21,7 +21,8 @@ from bmhctl.model import CheckResult, Host, HostSpec, Remark, State, Verb, Verdi
 from bmhctl.policy import Step
 from bmhctl.results import Outcomes
 from bmhctl.stores.claims import of_host
-from bmhctl.stores.engine import HostQuery, Store
+from bmhctl.stores.engine import Store
+from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases import homes, hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.crew import Crew

@@ -1,0 +1,85 @@
+"""What the engine needs of a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from bmhctl.stores.rows import Row, Value
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Database(Protocol):
+    """What the engine needs of a connection; errors come out as :class:`bmhctl.errors.BmhctlError`."""
+
+    locks_rows: bool
+    """Whether writers share turns, and so lock the rows that they read to change them."""
+
+    announces: bool
+    """Whether :meth:`version` tells of changes of hosts and of the queue, and of nothing else."""
+
+    knows_frequencies: bool
+    """Whether it knows how many rows have a value, and chooses by that which of them it looks at first."""
+
+    @property
+    def location(self) -> str:
+        """How a person names this database; holds no password."""
+
+    def now(self) -> datetime:
+        """The time by which leases are judged."""
+
+    def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
+        """Runs one statement and returns its rows."""
+
+    def stream(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
+        """Runs one statement whose rows are read as they are asked for, however many."""
+
+    def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Adds many rows to a table."""
+
+    def later(self, sql: str, row: Sequence[Value]) -> None:
+        """Runs a statement in this transaction before anything else is asked, together with others that wait.
+
+        Those of one statement run in their order, and the statements in that of their first row.
+        """
+
+    def next_id(self, table: str) -> int:
+        """An id for a new row of the table: larger than any that was ever given."""
+
+    def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[None]:
+        """A transaction: durable when the block ends, gone when it raises. Reading ones are one snapshot.
+
+        Writing ones take turns; those that are ``shared`` may take theirs at once, where the home can do that.
+        """
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """A part of a transaction that is undone on its own when the block raises."""
+
+    def version(self) -> int:
+        """Differs from an earlier one when another connection committed since."""
+
+    def stir(self, *, parting: bool = False) -> None:
+        """Notes that whoever waits shall look, once the transaction is committed; ``parting``: a ticket goes."""
+
+    def wakes(self) -> int | None:
+        """A descriptor that can be read when :meth:`version` may differ; None: look now and then."""
+
+    def start_ids_after(self, table: str, last: int) -> None:
+        """Makes the next id that the table gives larger than ``last``."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files on this machine that it consists of; none of a server's."""
+
+    def damage(self) -> Iterator[tuple[str, bool]]:
+        """What the database itself finds broken in it, and whether :meth:`rebuild_indexes` mends it."""
+
+    def rebuild_indexes(self) -> None:
+        """Makes all indexes anew from the rows, in the caller's transaction."""
+
+    def close(self) -> None:
+        """Closes the connection."""
