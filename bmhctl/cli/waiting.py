@@ -11,7 +11,8 @@ import typer
 from bmhctl.cli.invocation import invocation_of
 from bmhctl.output import Display, note
 from bmhctl.units import parse_duration
-from bmhctl.usecases.queue import Patience, Waiting
+from bmhctl.usecases.queue import Patience
+from bmhctl.usecases.watching import Waiting
 
 
 def patience_of(ctx: typer.Context, wait: str) -> Patience:

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from bmhctl.errors import (
     BmhctlError,
     BusyError,
-    InvalidError,
     NotFoundError,
     NotYoursError,
     StateRefusedError,
@@ -25,7 +24,7 @@ from bmhctl.stores.faults import UncertainError
 from bmhctl.stores.queries import HostQuery
 from bmhctl.units import format_age, format_duration
 from bmhctl.usecases.context import Context
-from bmhctl.usecases.entry import begin, look, reap_due
+from bmhctl.usecases.entry import begin, look
 from bmhctl.usecases.leases import forced_reason, hosts_of
 from bmhctl.usecases.matching import match
 from bmhctl.usecases.moving import SELF, facts_of, move
@@ -41,17 +40,16 @@ from bmhctl.usecases.reservations import (
 from bmhctl.usecases.retrying import retried
 from bmhctl.usecases.turns import (
     LAPSE,
-    REFRESH,
     any_free,
     candidates,
     comes_back,
+    drop_dead,
     free_for,
     is_live,
-    is_waiting,
-    live_tickets,
     taken_at_once,
     waiting_tickets,
 )
+from bmhctl.usecases.watching import Teller, Waiting, Watch
 from bmhctl.wants import Wants, describe, dump_wants, load_wants
 
 POLL = 0.15
@@ -59,22 +57,8 @@ POLL = 0.15
 
 _POLL_WOKEN = 0.5  # the same where whatever changes wakes who waits
 
-_FRONT = 4  # so many of a queue try at whatever happens
-_LONGEST_REST = 1.0
-
 _FIND_OUT = 15.0  # seconds to look for a server again that was lost in the middle of a commit
 _RECONNECT = 0.3
-
-_LOOK_AROUND = timedelta(seconds=0.5)  # between two looks at what no commit tells: a TOML file, who is just ahead
-
-
-class Waiting(Frozen):
-    """Where a waiter stands: its place, what it waits for and why, and until when at most."""
-
-    position: int
-    wants: str
-    why: str
-    deadline: datetime | None
 
 
 class Patience(Frozen):
@@ -181,8 +165,8 @@ def _reserve_or_wait(attempt: _Attempt, patience: Patience | None) -> Grant:
 
 def _wait(attempt: _Attempt, patience: Patience) -> Grant:
     with _queued(attempt) as ticket:
-        watch = _Watch(attempt.ctx, ticket.id)
-        teller = _Teller(attempt, ticket, patience.progress)
+        watch = Watch(attempt.ctx, ticket.id)
+        teller = Teller(attempt.ctx, ticket, lambda: _why_not(attempt, ticket), attempt.deadline, patience.progress)
         while True:
             if watch.stirs():
                 granted = _try(attempt, ticket)
@@ -197,139 +181,6 @@ def _wait(attempt: _Attempt, patience: Patience) -> Grant:
             elif watch.is_quiet():
                 wakes = attempt.ctx.store.wakes()
                 patience.pause(POLL if wakes is None else _POLL_WOKEN, wakes)
-
-
-class _Watch:
-    """Tells a waiter when to try again, and all the others that it lives.
-
-    It is time when a host changed, when the TOML file did, when somebody ahead left the queue or was killed, and
-    every few seconds for what nobody tells: a lease that is over, a process that was stopped, a step that ended.
-    """
-
-    def __init__(self, ctx: Context, ticket: int) -> None:
-        self.has_news = True
-        self.trouble: str | None = None  # why the TOML file can't be used: then nothing is granted
-        self._ctx = ctx
-        self._ticket = ticket
-        self._ahead: list[int] = []
-        self._refreshed: datetime | None = None
-        self._looked: datetime | None = None
-        self._version: int | None = None
-        self._generation: tuple[int, ...] | None = None
-        self._state: object = None
-        self._began = self._rests_until = 0.0
-
-    def stirs(self) -> bool:
-        """Whether to try now."""
-        self._began = time.monotonic()
-        now = self._ctx.clock()
-        is_due = _is_over(REFRESH, self._refreshed, now)
-        if is_due:
-            self._refreshed = now
-            self._refresh(now)
-        if _is_over(_LOOK_AROUND * (1 + self._behind_front / 8), self._looked, now):
-            self._looked = now
-            self._look_at_file()
-            if self._ahead and not is_waiting(self._ctx, self._ahead[-1]):
-                self._drop_dead()
-        is_changed = self._is_changed()
-        self.has_news |= is_changed
-        return (is_due or is_changed) and self.trouble is None
-
-    def pace(self) -> None:
-        """After a try in vain: the more are ahead, the less of its time a waiter spends on trying.
-
-        Else many would be in the way of those few whose turn it is, at whatever happens.
-        """
-        now = time.monotonic()
-        self._rests_until = now + min(_LONGEST_REST, 4 * self._behind_front * (now - self._began))
-
-    @property
-    def _behind_front(self) -> int:
-        return max(0, len(self._ahead) - _FRONT)
-
-    @property
-    def rests(self) -> float:
-        """For how many seconds it shall not try again, whatever changes."""
-        return max(0.0, self._rests_until - time.monotonic())
-
-    def is_quiet(self) -> bool:
-        """Whether nothing was committed since the last look; else something may have been missed in between."""
-        return self._version == self._ctx.store.version()
-
-    def _refresh(self, now: datetime) -> None:
-        with self._ctx.store.transaction(shared=True):
-            self._ctx.store.refresh_ticket(self._ticket, now)
-        reap_due(self._ctx, now)
-
-    def _look_at_file(self) -> None:
-        if self._ctx.store.declaration is None:
-            return
-        trouble = None
-        try:
-            look(self._ctx)
-        except (InvalidError, UnreachableError) as error:  # somebody is editing it
-            trouble = f"{error.message}; nothing is granted until that is mended"
-        if trouble != self.trouble:
-            self.trouble, self._generation, self._state = trouble, None, None
-        self._version = None  # what was taken over just now is of our own making, and changed no version
-
-    def _drop_dead(self) -> None:
-        """Whoever waits just ahead was killed, or has left: the first wakes nobody, unless its ticket is dropped."""
-        with self._ctx.store.transaction():
-            _drop_dead(self._ctx)
-        self._version = None
-
-    def _is_changed(self) -> bool:
-        """Whether a host changed, or who is ahead, or our ticket was cancelled; who came behind us is no matter."""
-        if self.rests:
-            return False
-        version = self._ctx.store.version()
-        if version == self._version:
-            return False
-        self._version = version
-        generation = self._ctx.store.generation()
-        if generation == self._generation:
-            return False
-        self._generation = generation
-        tickets = self._ctx.store.ticket_ids(self._ticket)
-        self._ahead = [ticket for ticket in tickets if ticket < self._ticket]
-        before, self._state = self._state, (generation[0], tickets)
-        return self._state != before
-
-
-class _Teller:
-    """Tells where a waiter stands when that changed; no more than a hundredth of the time goes into finding out.
-
-    At the back of a long queue, less than that: all who wait find out.
-    """
-
-    def __init__(self, attempt: _Attempt, ticket: Ticket, progress: Callable[[Waiting], None]) -> None:
-        self._attempt = attempt
-        self._ticket = ticket
-        self._progress = progress
-        self._told: Waiting | None = None
-        self._silent_until: datetime | None = None
-
-    def tells(self, trouble: str | None) -> bool:
-        """Tells it, or finds that it is as before; False when it is too early. Raises what makes waiting vain."""
-        ctx, wants = self._attempt.ctx, self._attempt.wish.wants
-        began = ctx.clock()
-        if self._silent_until is not None and began < self._silent_until:
-            return False
-        with ctx.store.snapshot():
-            why = trouble or _why_not(self._attempt, self._ticket)
-            waiting = Waiting(len(live_tickets(ctx, self._ticket.id)) + 1, describe(wants), why, self._attempt.deadline)
-        if waiting != self._told:
-            self._told = waiting
-            self._progress(waiting)
-        now = ctx.clock()
-        self._silent_until = now + max(timedelta(seconds=1 + waiting.position // 8), 100 * (now - began))
-        return True
-
-
-def _is_over(interval: timedelta, last: datetime | None, now: datetime) -> bool:
-    return last is None or abs(now - last) >= interval  # abs: a clock may be set back
 
 
 def _try(attempt: _Attempt, ticket: Ticket) -> Grant | None:
@@ -464,7 +315,7 @@ def _queued(attempt: _Attempt) -> Iterator[Ticket]:
     ctx, wish = attempt.ctx, attempt.wish
     with ExitStack() as stack:
         with ctx.store.transaction():
-            ticket = _ticket_of_request(ctx, wish, _drop_dead(ctx))
+            ticket = _ticket_of_request(ctx, wish, drop_dead(ctx))
             if ticket is None:
                 now = ctx.clock()
                 ticket = ctx.store.add_ticket(
@@ -502,16 +353,6 @@ def _ticket_of_request(ctx: Context, wish: Wish, waiting: Sequence[Ticket]) -> T
             check_same(wish, ticket.wants)
             return ticket
     return None
-
-
-def _drop_dead(ctx: Context) -> list[Ticket]:
-    """Drops the tickets of processes that were killed, in the caller's transaction; returns the others."""
-    waiting = waiting_tickets(ctx)
-    for ticket in ctx.store.tickets():
-        if ticket not in waiting:
-            ctx.store.drop_ticket(ticket.id)
-            ctx.store.claims.forget(of_ticket(ticket.id), shared=True)
-    return waiting
 
 
 # looking at the queue, and leaving it

@@ -64,6 +64,16 @@ def _waiting(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
     return [ticket for ticket in tickets if of_ticket(ticket.id) in shared]
 
 
+def drop_dead(ctx: Context) -> list[Ticket]:
+    """Drops the tickets of processes that were killed, in the caller's transaction; returns the others."""
+    waiting = waiting_tickets(ctx)
+    for ticket in ctx.store.tickets():
+        if ticket not in waiting:
+            ctx.store.drop_ticket(ticket.id)
+            ctx.store.claims.forget(of_ticket(ticket.id), shared=True)
+    return waiting
+
+
 def any_free(ctx: Context, wants: Wants) -> bool:
     """Whether any free host fits any of the wants, whoever it is due to."""
     return bool(_unclaimed(ctx, [wants]))

@@ -24,8 +24,9 @@ from bmhctl.selector import parse_selector
 from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases import hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.queue import Patience, Waiting
+from bmhctl.usecases.queue import Patience
 from bmhctl.usecases.reservations import wish_for
+from bmhctl.usecases.watching import Waiting
 from bmhctl.wants import parse_want
 from tests.conftest import Lab
 from tests.processes import until
