@@ -56,7 +56,12 @@ class Connection(psycopg.Connection[tuple[Value, ...]]):
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
         """What psycopg calls for whatever takes an answer."""
-        return super().wait(self._while_at_work(gen), *args, **kwargs)
+        try:
+            return super().wait(self._while_at_work(gen), *args, **kwargs)
+        except (KeyboardInterrupt, SystemExit):
+            with suppress(psycopg.Error, RuntimeError):  # else what it can't clean up would be told on stderr
+                gen.close()
+            raise
 
     def _while_at_work(self, gen: PQGen[RV]) -> PQGen[RV]:
         since, is_in_doubt = steady(), False
@@ -80,9 +85,11 @@ class Connection(psycopg.Connection[tuple[Value, ...]]):
     def _is_at_work(self) -> bool:
         if self.again is None:
             return False
-        with suppress(psycopg.Error), closing(self.again()) as other:
-            return bool(other.execute(_AT_WORK, [self.backend]).fetchall())
-        return False
+        try:
+            with closing(self.again()) as other:
+                return bool(other.execute(_AT_WORK, [self.backend]).fetchall())
+        except psycopg.Error as error:
+            return "FATAL:" in str(error)  # it answers, only not this question: it may have no room for who asks
 
 
 # Who waits for us, or for our reading what it wrote, is not.

@@ -44,7 +44,8 @@ class Database(Protocol):
     def later(self, sql: str, row: Sequence[Value]) -> None:
         """Runs a statement in this transaction before anything else is asked, together with others that wait.
 
-        Those of one statement run in their order, and the statements in that of their first row.
+        Rows of one statement stay in order, and a row is written after those that it refers to. What changes a host's
+        spec, its facts or a queue does not wait.
         """
 
     def next_id(self, table: str) -> int:

@@ -166,13 +166,17 @@ class Store:
         """The hosts that bear one of these very names."""
         return {host.name: host for host in self._bearing("name", names)}
 
-    def fresh(self, hosts: Sequence[Host]) -> dict[int, Host]:
-        """These hosts as they are now, by id; only those to which something happened are read."""
+    def fresh(self, hosts: Sequence[Host], *, lock: bool = False) -> dict[int, Host]:
+        """These hosts as they are now, by id, whatever their names; only those to which something happened are read."""
         found: dict[int, Host] = {}
         for start in range(0, len(hosts), _NAMES_AT_ONCE):
             some = hosts[start : start + _NAMES_AT_ONCE]
-            sql = f"SELECT id, last_event FROM hosts WHERE id IN ({', '.join('?' * len(some))})"
-            events = {row[0]: row[1] for row in self.database.execute(sql, [host.id for host in some])}
+            ids = [host.id for host in some]
+            where = f" WHERE hosts.id IN ({', '.join('?' * len(some))})"
+            if lock:
+                self._lock(where, ids)
+            rows = self.database.execute(f"SELECT id, last_event FROM hosts{where}", ids)
+            events = {row[0]: row[1] for row in rows}
             for host in some:
                 # A lease may be renewed without an event.
                 is_fresh = host.reservation is None and events.get(host.id) == host.last_event

@@ -73,6 +73,7 @@ class LeasedClaims:
                     hint="try again when that one is done",
                 )
 
+        self._is_away = False
         loss = _Loss()
         self._keeper.keep(name, token, loss)
         try:
@@ -91,7 +92,7 @@ class LeasedClaims:
                 self._database.execute("DELETE FROM claims WHERE name = ? AND token = ?", [name, token])
                 self._database.stir()
         except UnreachableError:
-            self._is_away = True
+            self._is_away = not self._database.is_connected
 
     def claimed(self, names: Collection[str]) -> frozenset[str]:
         """Those of the names that a process holds alone."""

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 
 from bmhctl.stores.rows import Value
+
+_ORDER = (
+    "INSERT INTO reservations",
+    "INSERT INTO hosts",
+    "UPDATE hosts",
+    "INSERT INTO facts",
+    "INSERT INTO results",
+    "INSERT INTO events",
+    "UPDATE reservations",
+)
+"""How the statements that may wait begin, in the order in which they are run: what is referred to comes first."""
 
 
 class _Part:
@@ -37,7 +49,7 @@ class Pending:
         return not self._rows
 
     def add(self, statement: str, row: Sequence[Value]) -> None:
-        """Keeps a row for later. Of one statement rows stay in order; statements go in the order of their first row."""
+        """Keeps a row for later. Of one statement rows stay in order; the statements go in that of their tables."""
         self._rows.append((statement, row))
 
     def flush(self, *, then_writes: bool = False) -> None:
@@ -93,5 +105,13 @@ class Pending:
         of_statement: dict[str, list[Sequence[Value]]] = {}
         for statement, row in rows:
             of_statement.setdefault(statement, []).append(row)
-        for statement, its in of_statement.items():
-            self._run_many(statement, its)
+        for statement in sorted(of_statement, key=_rank):
+            self._run_many(statement, of_statement[statement])
+
+
+@cache
+def _rank(statement: str) -> int:
+    for rank, beginning in enumerate(_ORDER):
+        if statement.startswith(beginning):
+            return rank
+    raise AssertionError(f"nobody said when {statement!r} may be run later")

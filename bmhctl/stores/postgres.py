@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg import errors, sql
+from psycopg.pq import PipelineStatus, TransactionStatus
 
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UnreachableError
 from bmhctl.stores.address import Address
@@ -35,6 +36,7 @@ _SERVER_ENDS = ("08", "57P")
 _SKEWED = " FROM facts f "  # how many hosts fit depends on the label: such a query is planned for its own values
 
 _TURN = "turn"
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"  # whatever the server's default: what is read is read in our turn
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _CHANNEL = "bmhctl"
 _AT_ONCE = 2000  # rows of a stream that are in memory
@@ -61,7 +63,7 @@ class PostgresDatabase:
         self._ids_taken = 0
         self._shares_turn = False
         self._streams = 0
-        self._stirred = self._is_parting = False
+        self._stirred = self._is_parting = self._has_written = False
         self._heard = 0
         self._listens = False
         self._held: list[str] = []
@@ -79,11 +81,18 @@ class PostgresDatabase:
         """How to reach it."""
         return self._address
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection is still there, as far as anybody noticed."""
+        return not self._connection.closed
+
     # statements
 
     def execute(self, statement: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Runs one statement; all of its rows are here when it returns."""
-        self._pending.flush(then_writes=not statement.startswith("SELECT"))
+        writes = not statement.startswith("SELECT")
+        self._pending.flush(then_writes=writes)
+        self._has_written |= writes
         return self._run(statement, parameters)
 
     def stream(self, statement: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
@@ -130,6 +139,7 @@ class PostgresDatabase:
         return ids.popleft()
 
     def _run_many(self, statement: str, rows: Sequence[Sequence[Value]]) -> None:
+        self._has_written = True
         try:
             with self._usable().cursor() as cursor:
                 if len(rows) == 1:
@@ -151,6 +161,7 @@ class PostgresDatabase:
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Adds many rows to a table."""
         self._pending.flush(then_writes=True)
+        self._has_written = True
         names = sql.SQL(", ").join(map(sql.Identifier, columns))
         copy = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)
         try:
@@ -180,7 +191,8 @@ class PostgresDatabase:
             self._undo("ROLLBACK")
             raise
         finally:
-            self._depth, self._stirred, self._is_parting = 0, False, False
+            self._depth = 0
+            self._stirred = self._is_parting = self._has_written = False
             self._pending.drop()
             self._ids.clear()
 
@@ -189,9 +201,9 @@ class PostgresDatabase:
         self._depth = 1
         self._shares_turn, self._ids_taken = shared, 0
         lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-        begin = f"BEGIN; SELECT {lock}({self._number(_TURN)})" if write else _BEGIN_READING
+        begin = f"{_BEGIN}; SELECT {lock}({self._number(_TURN)})" if write else _BEGIN_READING
         try:
-            cursor = connection.execute(f"{begin}; SELECT {NOW}")  # in one message
+            cursor = connection.execute(f"{begin}; SELECT {NOW}", prepare=False)  # in one message
             while cursor.nextset():
                 pass
             self._set_clock(cursor.fetchall()[0][0])
@@ -200,32 +212,45 @@ class PostgresDatabase:
 
     def _commit(self, *, write: bool) -> None:
         """Sends what is left to write and the end of the transaction together."""
+        wrote = write and (self._has_written or not self._pending.is_empty)
         try:
             if not self._stirred and self._pending.is_empty:
-                self._connection.execute("COMMIT")
-                return
-            with self._connection.pipeline():
-                self._pending.flush()
-                if self._stirred:
-                    among = "" if self._is_parting else " WHERE EXISTS (SELECT 1 FROM tickets)"
-                    self._run(f"SELECT pg_notify(?, ''){among}", [self._channel])
-                self._run("COMMIT")
+                end = self._connection.execute("COMMIT")
+            else:
+                with self._connection.pipeline():
+                    self._pending.flush()
+                    if self._stirred:
+                        among = "" if self._is_parting else " WHERE EXISTS (SELECT 1 FROM tickets)"
+                        self._run(f"SELECT pg_notify(?, ''){among}", [self._channel])
+                    end = self._connection.execute("COMMIT")
         except psycopg.Error as error:
+            if isinstance(error.__context__, KeyboardInterrupt | SystemExit) and self._is_unsettled():
+                raise error.__context__ from None  # which kept psycopg from ending its pipeline
             told = self._told(error)
-            if write and self._connection.closed:
+            if wrote and self._connection.closed:
                 raise UncertainError(
                     f"{told.message}, in the middle of a commit: it is not known whether it took effect",
                     hint="look before you say it again: bmhctl status, bmhctl history HOST",
                 ) from error
             raise told from error
+        if end.statusmessage != "COMMIT":
+            raise UnreachableError(f"{self.location} undid the transaction: nothing was changed", hint="try again")
 
     def savepoint(self) -> AbstractContextManager[None]:
         """Undone on its own when the block raises."""
         return self._pending.part(self._undo)
 
     def _undo(self, statement: str) -> None:
+        if self._is_unsettled():
+            self._connection.close()  # the server undoes it, then, and the next statement gets another connection
+            return
         with suppress(psycopg.Error):  # a connection that broke has undone it already
             self._connection.execute(statement)
+
+    def _is_unsettled(self) -> bool:
+        """Whether an interruption left the connection in the middle of something."""
+        server = self._connection.pgconn
+        return server.pipeline_status != PipelineStatus.OFF or server.transaction_status == TransactionStatus.ACTIVE
 
     # what a doctor asks
 
@@ -339,10 +364,11 @@ class PostgresDatabase:
     # the connection
 
     def _usable(self) -> psycopg.Connection[tuple[Value, ...]]:
-        if not self._connection.closed:
+        if not self._connection.closed and (self._depth or not self._is_unsettled()):
             return self._connection
         if self._depth or self._held:
             raise UnreachableError(f"lost the connection to {self.location}", hint="try again when it is back")
+        self.close()
         self._connection = connect(self._address)
         self._listens, self._ahead = False, 0.0
         return self._connection
@@ -420,7 +446,9 @@ def _migrate(database: PostgresDatabase, version: int) -> None:
     for number, migration in enumerate(MIGRATIONS[version:], version + 1):
         for statement in (*migration.statements, *migration.on_server):
             # Names and ids are compared byte by byte, whatever language the database sorts in.
-            typed = re.sub(r"\bTEXT\b", 'TEXT COLLATE "C"', statement.format(serial=_IDENTITY))
+            typed = re.sub(
+                r"\bTEXT\b", 'TEXT COLLATE "C"', statement.format(serial=_IDENTITY, schema=database.address.schema)
+            )
             database.execute(typed)
         database.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, migration.name])
 

@@ -186,7 +186,7 @@ _COUNTS = Migration(
     on_server=(
         # Rows are only added, so that no writer waits for another; now and then one sums up those that nobody is at.
         """CREATE FUNCTION count_hosts() RETURNS trigger
-            LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+            LANGUAGE plpgsql SECURITY DEFINER SET search_path = "{schema}", pg_temp AS $$
         DECLARE first BIGINT; last BIGINT;
         BEGIN
             IF TG_OP = 'INSERT' THEN
@@ -206,6 +206,8 @@ _COUNTS = Migration(
             END IF;
             RETURN NULL;
         END $$""",
+        # It has its owner's rights: nobody else may have it run on a table of their own.
+        "REVOKE EXECUTE ON FUNCTION count_hosts() FROM PUBLIC",
         """CREATE TRIGGER hosts_entered AFTER INSERT ON hosts REFERENCING NEW TABLE AS entered
             FOR EACH STATEMENT EXECUTE FUNCTION count_hosts()""",
         """CREATE TRIGGER hosts_moved AFTER UPDATE OF state ON hosts

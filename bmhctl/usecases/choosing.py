@@ -16,7 +16,8 @@ from bmhctl.usecases.context import Context
 MOST_NAMES = 100_000
 """How many names the folded ranges of one call may stand for."""
 
-_FEW = 100  # hosts that are locked one by one: for more, whoever changes them takes a turn alone
+FEW = 100
+"""So many hosts are locked one by one: for more, whoever changes them takes a turn alone."""
 
 _FOLDED = pattern(r"[a-z0-9-]*+(?:\[[0-9]++(?:-[0-9]++)?(?:,[0-9]++(?:-[0-9]++)?)*+\][a-z0-9-]*+)++")
 _GROUP = pattern(r"\[([^\]]*)\]")
@@ -67,7 +68,7 @@ def unfold(names: Sequence[str]) -> list[str]:
 def exact_names(choice: Choice) -> tuple[str, ...]:
     """The names of the hosts that are meant, where each is named and they are not very many; else none."""
     names = unfold(choice.names)
-    return () if len(names) > _FEW or any("*" in name or "?" in name for name in names) else tuple(names)
+    return () if len(names) > FEW or any("*" in name or "?" in name for name in names) else tuple(names)
 
 
 def _size(name: str) -> int:

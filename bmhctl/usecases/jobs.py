@@ -17,7 +17,7 @@ from bmhctl.model import Host
 from bmhctl.policy import Step
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.stores.claims import of_host
-from bmhctl.stores.queries import HostQuery
+from bmhctl.usecases.choosing import FEW
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.crew import Crew
 from bmhctl.usecases.many import failed, tried
@@ -28,7 +28,6 @@ NO_STEPS = StepsRun((), None, "maintenance complete")
 """What is said where a job has no program."""
 
 _IN_ONE_COMMIT = 10_000
-_FEW = 100  # hosts that are locked one by one: for more, whoever changes them takes a turn alone
 
 
 class Job(Frozen):
@@ -122,7 +121,7 @@ def each(
     waiting: deque[Host] = deque()
     ended: list[tuple[Job, StepsRun]] = []
     try:
-        outcomes |= _without_steps(ctx, treatment, [host for host in hosts if not treatment.has_steps(host)])
+        _without_steps(ctx, treatment, [host for host in hosts if not treatment.has_steps(host)], outcomes)
         waiting.extend(host for host in hosts if host.id not in outcomes)
         while waiting or not crew.is_idle:
             while waiting and not crew.is_full:
@@ -149,24 +148,21 @@ def each(
     return Outcomes(treatment.verb, found)
 
 
-def _without_steps(ctx: Context, treatment: Treatment, hosts: Sequence[Host]) -> dict[int, Outcome]:
-    """Treats hosts on which no step has to run; those on which one has to after all are left out."""
-    outcomes: dict[int, Outcome] = {}
+def _without_steps(ctx: Context, treatment: Treatment, hosts: Sequence[Host], outcomes: dict[int, Outcome]) -> None:
+    """Treats hosts on which no step has to run, and notes what became of each; those on which one has to are left."""
     for start in range(0, len(hosts), _IN_ONE_COMMIT):
         some = hosts[start : start + _IN_ONE_COMMIT]
         ctx.progress(f"{treatment.verb} {some[0].name}", f"{start + 1} of {len(hosts)}")
         outcomes |= _in_one_commit(ctx, treatment, some)
-    return outcomes
 
 
 @retried
 def _in_one_commit(ctx: Context, treatment: Treatment, hosts: Sequence[Host]) -> dict[int, Outcome]:
     outcomes: dict[int, Outcome] = {}
-    with ctx.store.transaction(shared=len(hosts) <= _FEW):
+    are_few = len(hosts) <= FEW
+    with ctx.store.transaction(shared=are_few):
         now, policy = ctx.clock(), ctx.policy()
-        if len(hosts) <= _FEW:
-            ctx.store.lock_hosts(HostQuery(names=tuple(host.name for host in hosts)))
-        fresh = ctx.store.fresh(hosts)
+        fresh = ctx.store.fresh(hosts, lock=are_few)
         busy = ctx.store.claims.claimed([of_host(host.id) for host in hosts])
 
         def one(host: Host) -> Outcome:

@@ -81,7 +81,7 @@ def status(ctx: Context) -> Status:
         leases = glance.reservations(database, "leases", now, SHOWN) if totals["leases"] else []
         expired = glance.reservations(database, "expired", now, SHOWN) if totals["expired"] else []
         hosts = glance.held(database, {each.id: each for each in (*held, *leases)})
-        endings = [*_leases(leases, hosts), *map(_maintenance, glance.coming_back(database, SHOWN))]
+        endings = [*_leases(leases, hosts), *_maintenance(glance.coming_back(database, SHOWN))]
         marked = {
             which: glance.names(database, which, SHOWN) if totals[which] else ()
             for which in ("cordoned", "undeclared", "faults")
@@ -123,9 +123,11 @@ def _leases(leases: Iterable[Reservation], hosts: Mapping[str, Sequence[Host]]) 
             yield Ending(lease.expires_at, f"lease {lease.id} of {lease.owner}", names)
 
 
-def _maintenance(host: Host) -> Ending:
-    end = max(mark.until for mark in host.maintenance if mark.until)
-    return Ending(end, f"maintenance: {host.maintenance[-1].reason}", (host.name,))
+def _maintenance(hosts: Iterable[Host]) -> Iterable[Ending]:
+    for host in hosts:
+        ends = [(mark.until, mark.reason) for mark in host.maintenance if mark.until is not None]
+        for end, reason in sorted(ends)[-1:]:
+            yield Ending(end, f"maintenance: {reason}", (host.name,))
 
 
 def history(ctx: Context, name: str | None = None, last: int | None = None) -> History:

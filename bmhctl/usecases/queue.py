@@ -168,7 +168,7 @@ def _wait(attempt: _Attempt, patience: Patience) -> Grant:
         watch = Watch(attempt.ctx, ticket.id)
         teller = Teller(attempt.ctx, ticket, lambda: _why_not(attempt, ticket), attempt.deadline, patience.progress)
         while True:
-            if watch.stirs():
+            if watch.stirs() and _is_worth_trying(attempt, ticket):
                 granted = _try(attempt, ticket)
                 if granted is not None:
                     return granted
@@ -183,12 +183,16 @@ def _wait(attempt: _Attempt, patience: Patience) -> Grant:
                 patience.pause(POLL if wakes is None else _POLL_WOKEN, wakes)
 
 
+def _is_worth_trying(attempt: _Attempt, ticket: Ticket) -> bool:
+    """Whether any host is free that would do; or the ticket is gone, and that has to be told."""
+    ctx = attempt.ctx
+    return ctx.store.ticket(ticket.id) is None or any_free(ctx, attempt.wish.wants)
+
+
 def _try(attempt: _Attempt, ticket: Ticket) -> Grant | None:
     """A grant if it is this ticket's turn."""
     ctx, wish = attempt.ctx, attempt.wish
-    if ctx.store.ticket(ticket.id) is not None and not any_free(ctx, wish.wants):
-        return None  # most tries end here
-    with ctx.store.snapshot():  # and most others here, in nobody's way
+    with ctx.store.snapshot():  # most tries end here, in nobody's way
         before = granted_before(ctx, wish)
         if before is not None:
             return before

@@ -1,0 +1,118 @@
+"""Writes that wait: they come to be as if each had been made at once, and a part that is undone leaves nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bmhctl.stores.pending import Pending
+from bmhctl.stores.rows import Value
+from bmhctl.usecases import hosts, verbs
+from bmhctl.usecases.choosing import Choice
+from tests.conftest import Lab
+
+
+class UndoneError(Exception):
+    """A part goes wrong."""
+
+
+class Table:
+    """A table of texts, written through what waits or at once."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect(":memory:", isolation_level=None)
+        self._run = self._database.execute
+        self._run("CREATE TABLE events (id INTEGER PRIMARY KEY, text TEXT)")
+        self._run("BEGIN")
+        self.pending = Pending(self._run_many, self._run)
+
+    def _run_many(self, statement: str, rows: list[Sequence[Value]]) -> None:
+        self._database.executemany(statement, rows)
+
+    def later(self, text: str) -> None:
+        self.pending.add("INSERT INTO events (text) VALUES (?)", [text])
+
+    def now(self, text: str) -> None:
+        self.pending.flush(then_writes=True)
+        self._run("INSERT INTO events (text) VALUES (?)", [text])
+
+    def read(self) -> list[str]:
+        self.pending.flush()
+        return [text for (text,) in self._run("SELECT text FROM events ORDER BY id")]
+
+
+acts = st.recursive(
+    st.sampled_from(["later", "now", "read"]),
+    lambda inner: st.tuples(st.booleans(), st.lists(inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@given(st.lists(acts, max_size=6))
+def test_what_waits_comes_to_be_in_order_and_a_part_that_is_undone_leaves_nothing(program: list[object]) -> None:
+    table, written, number = Table(), list[str](), 0
+
+    def play(act: object) -> None:
+        nonlocal number
+        if isinstance(act, tuple):
+            fails, inner = act
+            before = list(written)
+            with suppress(UndoneError), table.pending.part(table._run):
+                for each in inner:
+                    play(each)
+                if fails:
+                    written[:] = before
+                    raise UndoneError
+        elif act == "read":
+            assert table.read() == written
+        else:
+            number += 1
+            written.append(f"{number}")
+            getattr(table, str(act))(f"{number}")
+
+    for act in program:
+        play(act)
+    assert table.read() == written
+
+
+def test_what_could_not_be_written_is_not_forgotten_by_the_part_around_it() -> None:
+    table = Table()
+    table.pending.add("INSERT INTO events (id, text) VALUES (?, ?)", [1, "one"])
+    table.pending.add("INSERT INTO events (id, text) VALUES (?, ?)", [1, "another one"])
+    with pytest.raises(sqlite3.IntegrityError), table.pending.part(table._run):
+        table.now("two")
+    with pytest.raises(sqlite3.IntegrityError):
+        table.pending.flush()
+    table.pending.drop()
+    table.pending.flush()
+
+
+def test_nothing_waits_that_nobody_has_a_place_for() -> None:
+    table = Table()
+    table.pending.add("DELETE FROM events", [])
+    with pytest.raises(AssertionError, match="when 'DELETE FROM events'"):
+        table.pending.flush()
+
+
+def test_a_host_that_comes_back_and_a_new_one_are_let_in_together_in_any_order(lab: Lab) -> None:
+    if not lab.is_toml:
+        hosts.add(lab.context(), ["a", "b"], hosts.FactChanges(labels={"arch": "y"}))
+        assert {host.name for host in lab.context().store.hosts_named(["a", "b"]).values()} == {"a", "b"}
+        return
+    hosts.add(lab.context(), ["a", "z"], hosts.FactChanges(labels={"arch": "x"}))
+    verbs.ready(lab.context(), Choice(everything=True))
+    text = lab.path.read_text()
+    lab.path.write_text(text[text.index("[hosts.z]") :])
+    assert lab.context().store.hosts_named(["a"])["a"].undeclared is False
+    homes_before = hosts.list_hosts(lab.context(), Choice(everything=True)).hosts
+    assert [host.name for host in homes_before if host.undeclared] == ["a"]
+    hosts.add(lab.context(), ["a", "b"], hosts.FactChanges(labels={"arch": "y"}))
+    found = lab.context().store.hosts_named(["a", "b"])
+    assert {name: (host.undeclared, host.spec.labels) for name, host in found.items()} == {
+        name: (False, {"arch": "y"}) for name in ("a", "b")
+    }
