@@ -60,6 +60,9 @@ class Database(Protocol):
     def savepoint(self) -> AbstractContextManager[None]:
         """A part of a transaction that is undone on its own when the block raises."""
 
+    def abandon(self) -> None:
+        """Undoes the transaction that an interruption left open, if there is one: its block may not have ended yet."""
+
     def version(self) -> int:
         """Differs from an earlier one when another connection committed since."""
 

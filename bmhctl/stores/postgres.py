@@ -240,6 +240,13 @@ class PostgresDatabase:
         """Undone on its own when the block raises."""
         return self._pending.part(self._undo)
 
+    def abandon(self) -> None:
+        """Ends the connection: what it was in the middle of nobody knows."""
+        if self._depth:
+            self.close()
+            self._depth = 0
+            self._pending.drop()
+
     def _undo(self, statement: str) -> None:
         if self._is_unsettled():
             self._connection.close()  # the server undoes it, then, and the next statement gets another connection

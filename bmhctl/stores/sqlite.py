@@ -124,6 +124,11 @@ class SqliteDatabase:
         """Undone on its own when the block raises."""
         return self._pending.part(self._undo)
 
+    def abandon(self) -> None:
+        """``ROLLBACK``."""
+        self._pending.drop()
+        self._undo("ROLLBACK")
+
     def _undo(self, sql: str) -> None:
         # SQLite may have rolled back all of it by itself (disk full, I/O error); the first error is the one to report.
         if self._connection.in_transaction:

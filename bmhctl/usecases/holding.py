@@ -34,6 +34,7 @@ from bmhctl.wants import describe as in_words
 @retried
 def give_up(ctx: Context, reservation_id: str, reason: str) -> None:
     """Gives back a grant whose answer reached nobody; nothing happens if there is none."""
+    ctx.store.database.abandon()
     with ctx.store.transaction():
         now = ctx.clock()
         known = ctx.store.reservation(reservation_id)

@@ -134,6 +134,7 @@ def each(
                     advance(job.held.host, partial(job.proceed, run))
     except BaseException:
         ended += crew.cancel()
+        ctx.store.database.abandon()
         with suppress(BmhctlError):  # the inventory is in trouble: that is told already
             for job, run in ended:
                 if running.get(job.held.host.id) is job:

@@ -283,3 +283,15 @@ def test_an_owner_who_may_make_no_schemas_takes_one_that_was_made_for_them(fleet
         assert cli("add", "node01", "-i", theirs).status == 0
     finally:
         drop_schema(theirs)
+
+
+@pytest.mark.parametrize("role", [VIEWER, RUNNER, OPERATOR])
+def test_nobody_has_what_counts_the_hosts_run_for_a_table_of_their_own(fleet: Fleet, role: str) -> None:
+    """It has its owner's rights: whoever could call it could write what only the owner may."""
+    trigger = (
+        "CREATE TEMP TABLE mine (state TEXT); CREATE TRIGGER mine AFTER INSERT ON mine"
+        " REFERENCING NEW TABLE AS entered FOR EACH STATEMENT EXECUTE FUNCTION count_hosts()"
+    )
+    assert not fleet.may(role, trigger)
+    [(path,)] = fleet.sql("SELECT proconfig[1] FROM pg_proc WHERE oid = 'count_hosts'::regproc")
+    assert str(path).endswith(", pg_temp"), "what it names is not looked for among somebody's temporary tables"

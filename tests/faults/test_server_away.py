@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import psycopg
 import pytest
@@ -242,3 +244,44 @@ def test_a_connection_that_the_server_ends_is_said_to_be_lost(server: Server, ac
         with pytest.raises(UnreachableError, match="can't reach postgresql://"):
             ended()
         assert lab.host("node1").name == "node1"
+
+
+def test_a_signal_at_any_moment_of_a_grant_leaves_it_told_or_undone_and_the_connection_in_order(
+    server: Server, figures: Figures
+) -> None:
+    tries = max(30, round(600 * SCALE))
+    dice = random.Random(11)
+    interrupted = leaked = 0
+
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        while frame is not None:  # when it has its answer, what becomes of the host is the caller's to say
+            if frame.f_code.co_name == "reserve_or_wait":
+                raise KeyboardInterrupt
+            frame = frame.f_back
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with open_inventory(server.url, actor="alice", create=True) as lab, open_inventory(server.url) as other:
+            lab.add("node1")
+            lab.ready("node1")
+            began = time.monotonic()
+            lab.release(lab.reserve("node1").reservation.id)
+            span = time.monotonic() - began
+            for _ in range(tries):
+                if other.host("node1").state is not State.AVAILABLE:
+                    lab.reset("node1")
+                    lab.ready("node1")
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.05, 1) * span)
+                    lab.reserve("node1")
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except KeyboardInterrupt:
+                    interrupted += 1
+                    leaked += len(other.reservations())
+                for held in other.reservations():
+                    lab.release(held.reservation.id)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    figures("a signal in a grant", "postgres", tries=tries, faults=interrupted, losses=leaked)
+    assert leaked == 0

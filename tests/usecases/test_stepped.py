@@ -16,15 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bmhctl import probes
-from bmhctl.errors import NotYoursError, StateRefusedError, StepFailedError, UsageError
+from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, StepFailedError, UsageError
+from bmhctl.frozen import replace
 from bmhctl.model import CheckResult, Host, HostSpec, Remark, State, Verb, Verdict
 from bmhctl.policy import Step
 from bmhctl.results import Outcomes
 from bmhctl.stores.claims import of_host
 from bmhctl.stores.engine import Store
 from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases import homes, hosts, queue, reservations, verbs
+from bmhctl.usecases import homes, hosts, jobs, queue, reservations, stepped, verbs
 from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases.context import Context
 from bmhctl.usecases.crew import Crew
 from bmhctl.usecases.steps import claimed
 from tests.conftest import HOMES, SUFFIX, Lab
@@ -425,6 +427,64 @@ def test_hosts_without_steps_are_treated_together_and_each_by_itself(lab: Lab) -
         "enter", "ready", "reserve", "taint", "reset", "ready",
     ]  # fmt: skip
     assert lab.context().store.claims.left_behind() == []
+
+
+@pytest.mark.parametrize("lab", ["postgres"], indirect=True)
+def test_a_host_that_was_renamed_since_it_was_chosen_is_nobody_elses_meanwhile(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts.add(lab.context(), ["node1"], hosts.FactChanges())
+    chosen, fresh = stepped.choose, Store.fresh
+    came_through: list[bool] = []
+
+    def late(ctx: Context, choice: Choice) -> tuple[list[Host], list[BmhctlError]]:
+        found = chosen(ctx, choice)
+        hosts.rename(lab.context(), "node1", "renamed")
+        return found
+
+    def maintained(store: Store, some: Sequence[Host], *, lock: bool = False) -> dict[int, Host]:
+        found = fresh(store, some, lock=lock)
+        other = threading.Thread(target=verbs.maintain, args=(there, Choice(("renamed",))), kwargs={"reason": "disk"})
+        other.start()
+        others.append(other)
+        other.join(0.5)
+        came_through.append(not other.is_alive())
+        return found
+
+    others: list[threading.Thread] = []
+    there = lab.context("carol")
+    monkeypatch.setattr(stepped, "choose", late)
+    monkeypatch.setattr(Store, "fresh", maintained)
+    verbs.ready(lab.context(), Choice(("node1",)))
+    for other in others:
+        other.join(30)
+    assert came_through == [False]
+    assert [(event.source, event.dest) for event in lab.context().store.events("renamed")][-2:] == [
+        (State.INITIAL, State.AVAILABLE),
+        (State.AVAILABLE, State.MAINTENANCE),
+    ]
+
+
+def test_what_was_committed_before_an_interruption_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts.add(lab.context(), ["node[1-6]"], hosts.FactChanges())
+    monkeypatch.setattr(jobs, "_IN_ONE_COMMIT", 2)
+
+    def progress(_: str, position: str) -> None:
+        if position == "5 of 6":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verbs.ready(replace(lab.context(), progress=progress), ALL)
+    assert lab.said == [f"node{n}: no readiness checks are declared" for n in (1, 2, 3, 4)]
+    assert states(lab) == {f"node{n}": "available" if n < 5 else "initial" for n in range(1, 7)}
+
+
+def test_more_hosts_than_one_commit_holds_are_moved_in_several(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts.add(lab.context(), ["node[1-5]"], hosts.FactChanges())
+    monkeypatch.setattr(jobs, "_IN_ONE_COMMIT", 2)
+    monkeypatch.setattr(jobs, "FEW", 1)
+    done = verbs.ready(lab.context(), ALL)
+    assert [(item.host, item.state) for item in done.items] == [(f"node{n}", State.AVAILABLE) for n in range(1, 6)]
 
 
 @pytest.mark.parametrize("lab", ["sqlite", "postgres"], indirect=True)
