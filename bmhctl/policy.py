@@ -242,7 +242,7 @@ def known(entry: Mapping[str, object], keys: tuple[str, ...], where: str) -> Non
             near = nearest(key, keys)
             raise InvalidError(
                 f"{where}: unknown key {key!r}" if where else f"unknown key {key!r}",
-                hint=f"did you mean {near!r}?" if near else f"known here: {', '.join(keys)}",
+                hint=f"did you mean {str(near)!r}?" if near else f"known here: {', '.join(keys)}",
                 details={"key": f"{where}.{key}" if where else key},
             )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bmhctl.errors import InvalidError
 from bmhctl.frozen import Frozen, replace
 from bmhctl.model import End, Host
 from bmhctl.selector import selectable
@@ -380,8 +381,8 @@ def _host(row: Row) -> Host | str:
     try:
         host = to_host(row)
         selectable(host.spec)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        return _unreadable(row) or f"its row can't be read ({error})"
+    except (InvalidError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return _unreadable(row) or f"its row can't be read ({error.__cause__ or error})"
     return host
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import TypeVar
 
+from bmhctl.errors import InvalidError
 from bmhctl.model import Bmc, End, Event, Host, HostSpec, Mark, Remark, Reservation, State, Ticket, Verb
+
+_T = TypeVar("_T")
 
 Value = str | int | float | None
 """What a column holds."""
@@ -160,6 +165,26 @@ def from_event(event: Event) -> list[Value]:
     ]
 
 
+def _readable(kind: str, name: int) -> Callable[[Callable[[Row], _T]], Callable[[Row], _T]]:
+    """Has a row that can't be read told by its name, which is in that column: somebody wrote it, but not bmhctl."""
+
+    def decorate(make: Callable[[Row], _T]) -> Callable[[Row], _T]:
+        @wraps(make)
+        def read(row: Row) -> _T:
+            try:
+                return make(row)
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                raise InvalidError(
+                    f"the row of {kind} {row[name]!s:.80} can't be read",
+                    hint="bmhctl doctor says what is wrong with it",
+                ) from error
+
+        return read
+
+    return decorate
+
+
+@_readable("host", 2)
 def to_host(row: Row) -> Host:
     """A host from a row of :data:`HOST_SELECT`."""
     # One tuple assignment: this runs once for each host of a listing.
@@ -212,6 +237,7 @@ def to_host(row: Row) -> Host:
     )
 
 
+@_readable("reservation", 0)
 def to_reservation(row: Row) -> Reservation:
     """A reservation from the values of :data:`RESERVATION_COLUMNS`."""
     (
@@ -244,6 +270,7 @@ def to_reservation(row: Row) -> Reservation:
     )
 
 
+@_readable("ticket", 0)
 def to_ticket(row: Row) -> Ticket:
     """A ticket from the values of :data:`TICKET_COLUMNS`."""
     identifier, owner, wants, created_at, refreshed_at, purpose, ttl, endless, deadline, request_id = row
@@ -261,6 +288,7 @@ def to_ticket(row: Row) -> Ticket:
     )
 
 
+@_readable("event", 0)
 def to_event(row: Row) -> Event:
     """An event from the values of :data:`EVENT_COLUMNS`."""
     identifier, host, at, actor, verb, source, dest, reason, reservation = row

@@ -134,6 +134,10 @@ def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundE
         return NotFoundError(
             "names no host", host=name, hint="this command takes one exact name; bmhctl list shows all"
         )
+    if look_around and next(ctx.store.events(name, last=1), None) is not None:
+        return NotFoundError(
+            "was removed, or has another name now", host=name, hint=f"bmhctl history {name} tells what became of it"
+        )
     near = nearest(name, ctx.store.names_near(name, _NEAR)) if look_around else None
     hint = f"did you mean {near}?" if near else "bmhctl list shows all hosts"
     return NotFoundError("there is no such host", host=name, hint=hint)

@@ -11,12 +11,13 @@ from bmhctl.lifecycle.machine import ask, possible
 from bmhctl.lifecycle.table import ASKS, MEANING, Guard
 from bmhctl.model import Event, Host, State, Verb
 from bmhctl.results import Graph, VerbAnswer, Why
+from bmhctl.stores.claims import of_host
 from bmhctl.usecases.choosing import one_host
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import look
 from bmhctl.usecases.leases import check_token, describe
 from bmhctl.usecases.moving import facts_of
-from bmhctl.usecases.stepped import where_resume_leads
+from bmhctl.usecases.stepped import rest_of_reasons, where_resume_leads
 from bmhctl.usecases.turns import due_before, free_for
 from bmhctl.wants import Want
 
@@ -113,6 +114,12 @@ def _answer(ctx: Context, host: Host, verb: Verb, now: datetime) -> VerbAnswer:
     answer = ask(verb, host.state, facts)
     command = _COMMANDS.get(verb, f"bmhctl {verb} {{}}").format(host.name)
     if verb is Verb.RESUME and not facts.claim:
+        others = rest_of_reasons(ctx, host, everyones=False)
+        if others:
+            whose = "; ".join(f"{mark.actor}: {mark.reason}" for mark in others)
+            return VerbAnswer(
+                verb, False, None, (f"stays in maintenance for {whose}; --all closes these, too",), command
+            )
         dest, words = where_resume_leads(ctx, host, now)
         return VerbAnswer(verb, None if "if its" in words else True, dest, (words,), command)
     if answer.dest is not None:
@@ -141,6 +148,8 @@ _COMMANDS = {
 
 
 def _next(ctx: Context, host: Host, now: datetime) -> str | None:
+    if ctx.store.claims.claimed([of_host(host.id)]):
+        return None  # first that ends
     match host.state:
         case State.INITIAL:
             return f"bmhctl ready {host.name}"
@@ -156,4 +165,4 @@ def _next(ctx: Context, host: Host, now: datetime) -> str | None:
         case State.TAINTED:
             return f"bmhctl reset {host.name}"
         case State.MAINTENANCE:
-            return f"bmhctl resume {host.name}"
+            return f"bmhctl resume {host.name}" if not rest_of_reasons(ctx, host, everyones=False) else None

@@ -198,20 +198,27 @@ def _mac(flaw: Flaw) -> Finding:
     return Finding("duplicate", WARNING, words, remedy, flaw.host)
 
 
+def _moment(value: Value, form: str = "%Y-%m-%d %H:%M") -> str:
+    try:
+        return f"{to_time(value):{form}} UTC"
+    except (ArithmeticError, TypeError, ValueError):
+        return repr(value)  # somebody wrote it, but not bmhctl
+
+
 def _future(flaw: Flaw) -> Finding:
     number, latest = flaw.details
     times = "1 time is" if number == 1 else f"{number} times are"
     return Finding(
         "clock",
         WARNING,
-        f"{times} in the future, up to {to_time(latest):%Y-%m-%d %H:%M:%S} UTC",
+        f"{times} in the future, up to {_moment(latest, '%Y-%m-%d %H:%M:%S')}",
         "a clock is wrong now, or was: compare date -u; leases end by it",
     )
 
 
 def _lease(flaw: Flaw) -> Finding:
     reservation, owner, until = flaw.details
-    words = "has no end" if until is None else f"lasts until {to_time(until):%Y-%m-%d %H:%M} UTC"
+    words = "has no end" if until is None else f"lasts until {_moment(until)}"
     return Finding(
         "lease",
         WARNING,

@@ -161,7 +161,7 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
     def early(host: Host) -> Outcome | None:
         if host.state is not State.MAINTENANCE:
             return already(host, f"is not in maintenance: already {host.state}")
-        return _close_reasons(ctx, host, everyones) if _rest(ctx, host, everyones) else None
+        return _close_reasons(ctx, host, everyones) if rest_of_reasons(ctx, host, everyones) else None
 
     def prepare(held: Claimed) -> Job:
         host = held.host
@@ -289,7 +289,7 @@ def _known_checks(ctx: Context, names: Sequence[str]) -> None:
 # what a resume closes, and where it leads
 
 
-def _rest(ctx: Context, host: Host, everyones: bool) -> tuple[Mark, ...]:
+def rest_of_reasons(ctx: Context, host: Host, everyones: bool) -> tuple[Mark, ...]:
     """The reasons that stay open after the actor's are closed; a quarantine's is anyone's to close."""
     return tuple(m for m in host.maintenance if not (everyones or m.quarantine or m.actor == ctx.actor))
 
@@ -302,7 +302,7 @@ def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
         fresh = ctx.store.host_with_id(host.id, lock=True)
         if fresh is None or fresh.state is not State.MAINTENANCE:
             raise StateRefusedError("changed meanwhile", host=host.name, hint="look again, then try again")
-        rest = _rest(ctx, fresh, everyones)
+        rest = rest_of_reasons(ctx, fresh, everyones)
         if not rest:
             return None
         whose = "; ".join(f"{mark.actor}: {mark.reason}" for mark in rest)
@@ -321,7 +321,7 @@ def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
 def _resume_words(ctx: Context, host: Host, everyones: bool, now: datetime) -> Outcome:
     if host.state is not State.MAINTENANCE:
         return already(host, f"is not in maintenance: already {host.state}")
-    rest = _rest(ctx, host, everyones)
+    rest = rest_of_reasons(ctx, host, everyones)
     if rest:
         whose = "; ".join(f"{mark.actor}: {mark.reason}" for mark in rest)
         return Outcome(host.name, False, f"stays in maintenance for {whose}", host.state, host.state)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from bmhctl.errors import InvalidError
 from bmhctl.model import State
+from bmhctl.stores.queries import HostQuery
 from bmhctl.stores.rows import from_time
 from bmhctl.usecases import examining, hosts, verbs
 from bmhctl.usecases.care import doctor, doctor_at
@@ -335,3 +337,20 @@ def test_an_inventory_at_work_is_never_called_broken(lab: Lab) -> None:
             assert [each for each in diagnosis.findings if each.severity != "note"] == []
             looks += 1
     assert (worker.returncode, looks > 3) == (0, True)
+
+
+@pytest.mark.parametrize("column", ["labels", "bmc", "hardware", "cordon", "maintenance"])
+def test_a_row_that_cannot_be_read_is_told_by_its_name_with_who_knows_more(column: str, fleet: Lab) -> None:
+    unchecked(fleet, f"UPDATE hosts SET {column} = '{{oops' WHERE name = 'node2'")
+    store = fleet.context().store
+    for query in (HostQuery(names=("node2",)), HostQuery()):
+        with pytest.raises(InvalidError, match=r"^the row of host node2 can't be read$") as refused:
+            list(store.hosts(query))
+        assert refused.value.hint == "bmhctl doctor says what is wrong with it"
+    assert f"its {column} can't be read: '{{oops'" in [each.message for each in examined(fleet).findings]
+
+
+@pytest.mark.parametrize("lab", ["sqlite", "toml"], indirect=True)
+def test_times_that_are_none_are_told_as_they_are(fleet: Lab) -> None:
+    unchecked(fleet, "UPDATE events SET at = 'bad' WHERE host = 'node1'")
+    assert "1 time is in the future, up to 'bad'" in [each.message for each in examined(fleet).findings]
