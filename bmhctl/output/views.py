@@ -108,7 +108,7 @@ def _joined(parts: Iterable[Span], separator: str) -> Line:
 
 RESERVATION_COLUMNS = (
     Column("ID"),
-    Column("OWNER", 1),
+    Column("OWNER", 1, 12),
     Column("UNTIL", 2),
     Column("HOSTS", 0, 12),
     Column("SINCE", 5),
