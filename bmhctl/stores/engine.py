@@ -35,6 +35,7 @@ from bmhctl.stores.rows import (
     to_event,
     to_host,
     to_reservation,
+    to_spec,
     to_ticket,
     to_time,
 )
@@ -231,6 +232,11 @@ class Store:
         is_small = query.names or query.reservation is not None or query.limit is not None
         read = self.database.execute if is_small else self.database.stream
         return map(to_host, read(*self._select(query)))
+
+    def specs(self) -> Iterator[tuple[HostSpec, bool]]:
+        """What is declared of every host, and whether it is declared no more."""
+        rows = self.database.stream(f"SELECT {', '.join(SPEC_COLUMNS)}, undeclared FROM hosts")
+        return ((to_spec(spec), bool(undeclared)) for *spec, undeclared in rows)
 
     def count(self, query: HostQuery) -> int:
         """How many hosts a query finds, whatever its limit."""

@@ -212,15 +212,7 @@ def to_host(row: Row) -> Host:
         *reservation,
     ) = row
     return Host(
-        spec=HostSpec(
-            name=str(name),
-            address=_text(address),
-            mac=_text(mac),
-            labels={} if labels == "{}" else json.loads(str(labels)),
-            bmc=None if bmc is None else Bmc(*json.loads(str(bmc))),
-            hardware={} if hardware == "{}" else json.loads(str(hardware)),
-            note=_text(note),
-        ),
+        spec=_spec(name, address, mac, labels, bmc, hardware, note),
         state=State(str(state)),
         since=to_moment(since),
         dirty=bool(dirty),
@@ -234,6 +226,24 @@ def to_host(row: Row) -> Host:
         used_at=to_time(used_at),
         id=int(host_id or 0),
         last_event=int(last_event or 0),
+    )
+
+
+@_readable("host", 0)
+def to_spec(row: Row) -> HostSpec:
+    """A spec from the values of :data:`SPEC_COLUMNS`."""
+    return _spec(*row)
+
+
+def _spec(name: Value, address: Value, mac: Value, labels: Value, bmc: Value, hardware: Value, note: Value) -> HostSpec:
+    return HostSpec(
+        name=str(name),
+        address=_text(address),
+        mac=_text(mac),
+        labels={} if labels == "{}" else json.loads(str(labels)),
+        bmc=None if bmc is None else Bmc(*json.loads(str(bmc))),
+        hardware={} if hardware == "{}" else json.loads(str(hardware)),
+        note=_text(note),
     )
 
 

@@ -199,23 +199,23 @@ def _reconcile(
         ctx = replace(ctx, actor=actor)
         outcomes = apply(ctx, changes, now)
     name = _file(ctx).path.name
-    known = {host.name: host for host in ctx.store.hosts(HostQuery())}
+    known = {spec.name: (spec, undeclared) for spec, undeclared in ctx.store.specs()}
     new: list[HostSpec] = []
     changed: list[HostSpec] = []
     for spec in declaration.hosts:
-        host = known.pop(spec.name, None)
-        if host is None:
+        before, was_undeclared = known.pop(spec.name, (None, False))
+        if before is None:
             new.append(spec)
-        elif host.undeclared or host.spec != spec:
+        elif was_undeclared or before != spec:
             changed.append(spec)
     by_hand = Changes(
         specs=tuple(Respec(spec.name, partial(_as_declared, spec)) for spec in changed),
         newcomers=tuple(Newcomer(Host(spec, State.INITIAL, now), f"declared in {name}") for spec in new),
     )
     apply(ctx, by_hand, now)
-    for host in known.values():
-        if not host.undeclared:
-            undeclare(ctx, host, now, f"no longer in {name}")
+    for left, (_, was_undeclared) in sorted(known.items()):
+        if not was_undeclared:
+            undeclare(ctx, one_host(ctx, left), now, f"no longer in {name}")
     return outcomes
 
 
