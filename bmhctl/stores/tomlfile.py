@@ -173,13 +173,18 @@ def _status(path: Path) -> os.stat_result:
     raise UnreachableError(f"{shown(path)} is {kind}", hint="name the TOML file itself", details={"file": shown(path)})
 
 
+def make_again(state: Path) -> str:
+    """What to do about a state file whose TOML file is gone."""
+    return f"the states of its hosts are there: bmhctl copy {shown(state)} NEW.toml makes an inventory of them"
+
+
 def _unreadable(path: Path, error: OSError) -> UnreachableError:
     name = shown(path)
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
-            return UnreachableError(
-                f"there is no {name}", hint=f"create it: bmhctl -i {name} init", details={"file": name}
-            )
+            state = state_file(path)
+            hint = make_again(state) if state.exists() else f"create it: bmhctl -i {name} init"
+            return UnreachableError(f"there is no {name}", hint=hint, details={"file": name})
         case errno.EACCES | errno.EPERM:
             hint = "ask its owner for the right to read it and to enter its folders"
             return UnreachableError(f"may not read {name}: permission denied", hint=hint, details={"file": name})

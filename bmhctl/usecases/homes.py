@@ -63,9 +63,10 @@ def init(location: str, *, group: str | None = None) -> Done:
     state = state_file(path) if is_declared else path
     for there in (path, state):
         if there.exists():
-            raise StateRefusedError(
-                f"there is {there} already: nothing was changed", hint=f"look at it: bmhctl -i {path} status"
-            )
+            from bmhctl.stores.tomlfile import make_again
+
+            hint = f"look at it: bmhctl -i {path} status" if path.exists() else make_again(state)
+            raise StateRefusedError(f"there is {there} already: nothing was changed", hint=hint)
     try:
         if is_declared:
             with building(path) as partial:

@@ -9,11 +9,12 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError
 from bmhctl.results import Diagnosis
 from bmhctl.usecases import homes, hosts, queue, verbs
 from bmhctl.usecases.care import doctor_at
@@ -549,3 +550,17 @@ def test_without_room_for_a_backup_nothing_is_mended(fleet: Lab, monkeypatch: py
         at(fleet, fix=True)
     assert everything(fleet) == before
     assert not list(fleet.path.parent.glob(".*"))
+
+
+def test_a_toml_file_that_is_gone_is_told_with_the_way_back(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab.toml")
+    homes.init(lab.location)
+    hosts.add(lab.context(), ["node1"], hosts.FactChanges())
+    lab.close()
+    lab.path.unlink()
+    way_back = f"bmhctl copy {tmp_path / 'lab.state.db'} NEW.toml makes an inventory of them"
+    looking = partial(hosts.list_hosts, lab.context(), Choice(everything=True))
+    for ask in (looking, partial(homes.init, lab.location)):
+        with pytest.raises((UnreachableError, StateRefusedError)) as refused:
+            ask()
+        assert refused.value.hint == f"the states of its hosts are there: {way_back}"
