@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
@@ -19,6 +20,8 @@ from bmhctl.stores.sqlite import SqliteDatabase, building, create_database, new_
 from bmhctl.units import plural
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import look
+
+_AT_ONCE = 1000  # hosts whose declaration is in memory
 
 TEMPLATE = """\
 # An inventory of bmhctl. This file declares; what happens to the hosts is remembered beside it.
@@ -132,15 +135,21 @@ def copy(ctx: Context, destination: str) -> Done:
     path, is_declared = resolve(destination)
     target_path = state_file(path) if is_declared else path
     _check_free(path, target_path)
-    with building(target_path) as partial, _new_file(ctx, partial) as target:
-        counts = _fill(ctx, target)
-        # Of what was copied, not of the source: that goes on, and a host without its state would count as new.
-        declaration = _declaration(target) if is_declared else b""
-        _disown(target, path if is_declared else None, None)
-    # The state comes first: a TOML file without its state would make every host initial, used ones too.
-    if is_declared:
-        with building(path) as partial:
-            partial.write_bytes(declaration)
+    import shutil
+    from tempfile import TemporaryFile
+
+    with TemporaryFile() as declaration:
+        with building(target_path) as partial, _new_file(ctx, partial) as target:
+            counts = _fill(ctx, target)
+            # Of what was copied, not of the source: that goes on, and a host without its state would count as new.
+            if is_declared:
+                declaration.writelines(_declaration(target))
+            _disown(target, path if is_declared else None, None)
+        # The state comes first: a TOML file without its state would make every host initial, used ones too.
+        if is_declared:
+            declaration.seek(0)
+            with building(path) as partial, partial.open("wb") as file:
+                shutil.copyfileobj(declaration, file)
     return _copied(ctx, str(path), counts)
 
 
@@ -251,16 +260,28 @@ def _is_of(target: Store, text: bytes) -> bool:
     return known is not None and known.sha256 == Fingerprint.of(text).sha256
 
 
-def _declaration(store: Store) -> bytes:
-    """A TOML file that declares all hosts: the very one that was backed up, if it still says the same."""
+def _declaration(store: Store) -> Iterator[bytes]:
+    """A TOML file that declares all hosts: the very one that was backed up, if it still says the same.
+
+    Else it is made some hosts at a time: there may be more than fit into memory.
+    """
     from bmhctl.stores.edit import Add, edited
 
-    hosts = [host.spec for host in store.hosts(HostQuery()) if not host.undeclared]
     policy = (store.policy_text() or "").encode()
     kept = store.get(_TEXT)
-    if kept is not None and _says(kept.encode(), hosts, policy):
-        return kept.encode()
-    return edited(policy, [Add(spec) for spec in hosts], "the copy")
+    if kept is not None and _says(kept.encode(), list(_declared(store)), policy):
+        yield kept.encode()
+        return
+    declared, text = _declared(store), policy
+    while some := [Add(spec) for spec in islice(declared, _AT_ONCE)]:
+        if text:
+            yield text if text.endswith(b"\n\n") else text + b"\n"
+        text = edited(b"", some, "the copy")
+    yield text
+
+
+def _declared(store: Store) -> Iterator[HostSpec]:
+    return (host.spec for host in store.hosts(HostQuery()) if not host.undeclared)
 
 
 def _says(text: bytes, hosts: Sequence[HostSpec], policy: bytes) -> bool:
