@@ -103,7 +103,14 @@ def connect(address: Address) -> Connection:
         outside = {each.keyword: (each.val or b"").decode() for each in Conninfo.get_defaults()}
         patience = conninfo_to_dict(address.url).get("connect_timeout") or outside[b"connect_timeout"]
         settings = {"connect_timeout": patience or CONNECT_PATIENCE, "fallback_application_name": "bmhctl"}
-        again = partial(Connection.connect, make_conninfo(address.url, **settings), autocommit=True)
+        again = partial(
+            Connection.connect,
+            make_conninfo(address.url, **settings),
+            autocommit=True,
+            # Each query is planned for its own values: how many hosts fit depends on the label. And no statement is
+            # taken for prepared that a transaction which failed left unprepared.
+            prepare_threshold=None,
+        )
         connection = again()
     except psycopg.ProgrammingError as error:
         why = "" if address.has_secret else f": {_words_of(error)}"  # libpq quotes what it can't read

@@ -33,8 +33,6 @@ NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
 _SERVER_ENDS = ("08", "57P")
 """SQLSTATEs that begin so are the last word on a connection: it failed, or the server shuts down."""
 
-_SKEWED = " FROM facts f "  # how many hosts fit depends on the label: such a query is planned for its own values
-
 _TURN = "turn"
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"  # whatever the server's default: what is read is read in our turn
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -106,7 +104,7 @@ class PostgresDatabase:
                 # Its parameters are put in here: a declaration takes none.
                 declaring = psycopg.ClientCursor(connection)
                 declaring.execute(f"DECLARE {name} NO SCROLL CURSOR FOR {_translated(statement)}", parameters)
-                while rows := connection.execute(f"FETCH {_AT_ONCE} FROM {name}", prepare=False).fetchall():
+                while rows := connection.execute(f"FETCH {_AT_ONCE} FROM {name}").fetchall():
                     yield from rows
             except psycopg.Error as error:
                 raise self._told(error, statement) from error
@@ -152,8 +150,7 @@ class PostgresDatabase:
     def _run(self, statement: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         connection = self._usable()
         try:
-            prepare = None if _SKEWED not in statement else False
-            cursor = connection.execute(_translated(statement), parameters, prepare=prepare)
+            cursor = connection.execute(_translated(statement), parameters)
             return iter(cursor.fetchall() if cursor.description else ())
         except psycopg.Error as error:
             raise self._told(error, statement) from error
@@ -203,7 +200,7 @@ class PostgresDatabase:
         lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
         begin = f"{_BEGIN}; SELECT {lock}({self._number(_TURN)})" if write else _BEGIN_READING
         try:
-            cursor = connection.execute(f"{begin}; SELECT {NOW}", prepare=False)  # in one message
+            cursor = connection.execute(f"{begin}; SELECT {NOW}")  # in one message
             while cursor.nextset():
                 pass
             self._set_clock(cursor.fetchall()[0][0])
