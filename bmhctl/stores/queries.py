@@ -23,8 +23,6 @@ class HostQuery(Frozen):
     states: frozenset[State] = frozenset()
     reservation: str | None = None
     is_held: bool = False
-    mac: str | None = None
-    address: str | None = None
     reservable: bool = False
     declared: bool = False
     comes_back: bool = False
@@ -62,10 +60,9 @@ def condition(query: HostQuery, rare: tuple[int, Term] | None) -> tuple[str, lis
         state = "COALESCE(hosts.state, '')" if rare else "hosts.state"
         terms.append(f"{state} IN ({', '.join('?' * len(query.states))})")
         parameters.extend(sorted(state.value for state in query.states))
-    for column, value in (("reservation", query.reservation), ("mac", query.mac), ("address", query.address)):
-        if value is not None:
-            terms.append(f"hosts.{column} = ?")
-            parameters.append(value)
+    if query.reservation is not None:
+        terms.append("hosts.reservation = ?")
+        parameters.append(query.reservation)
     if query.is_held:
         terms.append("hosts.reservation IS NOT NULL")
     if query.reservable:

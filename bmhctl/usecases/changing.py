@@ -14,7 +14,6 @@ from bmhctl.lifecycle.table import where
 from bmhctl.model import End, Event, Host, HostSpec, Remark, Reservation, State, Verb
 from bmhctl.results import Outcome
 from bmhctl.spec import duplicates
-from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases.choosing import one_host
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.leases import describe, give_back
@@ -223,7 +222,7 @@ def refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
                 hint=f"correct the MAC, or bmhctl remove {spec.name} and add it again: it enters tainted",
                 details={"mac": spec.mac},
             )
-        for other in ctx.store.hosts(HostQuery(mac=spec.mac)):
+        for other in ctx.store.hosts_bearing(macs=[spec.mac]):
             if other.dirty:
                 raise InvalidError(
                     f"has the MAC {spec.mac} of {other.name}, which is {where(other.state)} and dirty",
