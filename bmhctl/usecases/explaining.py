@@ -17,7 +17,7 @@ from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import look
 from bmhctl.usecases.leases import check_token, describe
 from bmhctl.usecases.moving import facts_of
-from bmhctl.usecases.stepped import rest_of_reasons, where_resume_leads
+from bmhctl.usecases.stepped import in_words, rest_of_reasons, where_resume_leads
 from bmhctl.usecases.turns import due_before, free_for
 from bmhctl.wants import Want
 
@@ -116,10 +116,8 @@ def _answer(ctx: Context, host: Host, verb: Verb, now: datetime) -> VerbAnswer:
     if verb is Verb.RESUME and not facts.claim:
         others = rest_of_reasons(ctx, host, everyones=False)
         if others:
-            whose = "; ".join(f"{mark.actor}: {mark.reason}" for mark in others)
-            return VerbAnswer(
-                verb, False, None, (f"stays in maintenance for {whose}; --all closes these, too",), command
-            )
+            words = f"stays in maintenance for {in_words(others)}; --all closes these, too"
+            return VerbAnswer(verb, False, None, (words,), command)
         dest, words = where_resume_leads(ctx, host, now)
         return VerbAnswer(verb, None if "if its" in words else True, dest, (words,), command)
     if answer.dest is not None:

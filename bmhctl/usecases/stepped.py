@@ -6,7 +6,7 @@ sure that nothing happened to the host meanwhile. The threads never touch the in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from bmhctl.errors import NotYoursError, StateRefusedError, StepFailedError, UsageError
@@ -294,6 +294,11 @@ def rest_of_reasons(ctx: Context, host: Host, everyones: bool) -> tuple[Mark, ..
     return tuple(m for m in host.maintenance if not (everyones or m.quarantine or m.actor == ctx.actor))
 
 
+def in_words(marks: Iterable[Mark]) -> str:
+    """Whose reasons they are, and which."""
+    return "; ".join(f"{mark.actor}: {mark.reason}" for mark in marks)
+
+
 @retried
 def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
     """Closes the actor's reasons while others stay; None when none would: then the host has to be moved as well."""
@@ -305,7 +310,7 @@ def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
         rest = rest_of_reasons(ctx, fresh, everyones)
         if not rest:
             return None
-        whose = "; ".join(f"{mark.actor}: {mark.reason}" for mark in rest)
+        whose = in_words(rest)
         closed = [mark for mark in fresh.maintenance if mark not in rest]
         if not closed:
             raise NotYoursError(
@@ -323,7 +328,7 @@ def _resume_words(ctx: Context, host: Host, everyones: bool, now: datetime) -> O
         return already(host, f"is not in maintenance: already {host.state}")
     rest = rest_of_reasons(ctx, host, everyones)
     if rest:
-        whose = "; ".join(f"{mark.actor}: {mark.reason}" for mark in rest)
+        whose = in_words(rest)
         return Outcome(host.name, False, f"stays in maintenance for {whose}", host.state, host.state)
     state, words = where_resume_leads(ctx, host, now)
     return Outcome(host.name, True, words, host.state, state)
