@@ -160,7 +160,7 @@ class Why(Frozen):
     """Why a host is where it is, and what is open to it now.
 
     ``summary`` is one sentence, ``facts`` what matters beside the state, ``results`` what each step said last,
-    ``next`` the command that leads towards available (None: it is there).
+    ``next`` the command that leads towards available (None: it is there, or others have to act first).
     """
 
     host: Host
