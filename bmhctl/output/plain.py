@@ -38,7 +38,7 @@ def write_jsonl(document: Envelope, display: Display) -> None:
     """The records of a document, one a line; a document without a list is one line."""
     import json
 
-    encode = json.JSONEncoder(separators=(", ", ": ")).encode
+    encode = json.JSONEncoder(check_circular=False).encode  # records hold copies: there is no circle
     for record in document.records if document.key else (document.head,):
         display.write(encode(record) + "\n")
 

@@ -6,12 +6,12 @@ A document is ``{"version": 1, "kind": …, …}``. What holds a list of records
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from bmhctl.errors import BmhctlError, UsageError, nearest
 from bmhctl.frozen import Frozen, replace
-from bmhctl.model import CheckResult, Event, Host, Mark, Reservation, State
+from bmhctl.model import Bmc, CheckResult, Event, Host, Mark, Reservation, State
 from bmhctl.output.text import Json, flatten, iso, jsonable
 from bmhctl.results import (
     Diagnosis,
@@ -41,14 +41,6 @@ VERSION = 1
 Record = dict[str, Json]
 
 
-class Field(Frozen):
-    """One thing to know about a host: the key in JSON and CSV, the column in plain, the word for ``--fields``."""
-
-    name: str
-    help: str
-    value: Callable[[Host], Json]
-
-
 def _mark(mark: Mark | None) -> Json:
     if mark is None:
         return None
@@ -61,8 +53,7 @@ def _mark(mark: Mark | None) -> Json:
     }
 
 
-def _bmc(host: Host) -> Json:
-    bmc = host.spec.bmc
+def _bmc(bmc: Bmc | None) -> Json:
     if bmc is None:
         return None
     return {
@@ -88,37 +79,30 @@ def flags(host: Host) -> list[str]:
     return words
 
 
-FIELDS: dict[str, Field] = {
-    each.name: each
-    for each in (
-        Field("name", "its name, unique in the inventory", lambda h: h.name),
-        Field("state", "where it is in its lifecycle", lambda h: h.state.value),
-        Field("flags", "what to know beside the state: cordoned, undeclared, dirty, fault", lambda h: [*flags(h)]),
-        Field("since", "when its state began", lambda h: iso(h.since)),
-        Field("owner", "who holds it", lambda h: h.reservation.owner if h.reservation else None),
-        Field("purpose", "what for", lambda h: h.reservation.purpose if h.reservation else None),
-        Field("reservation", "its id, the fencing token", lambda h: h.reservation.id if h.reservation else None),
-        Field(
-            "until",
-            "when the reservation ends by itself",
-            lambda h: iso(h.reservation.expires_at) if h.reservation and h.reservation.expires_at else None,
-        ),
-        Field("address", "its IP address or DNS name", lambda h: h.spec.address),
-        Field("mac", "its MAC address", lambda h: h.spec.mac),
-        Field("labels", "its labels", lambda h: dict(h.spec.labels)),
-        Field("hardware", "its hardware facts", lambda h: dict(h.spec.hardware)),
-        Field("bmc", "its management controller; credentials are a reference, never a secret", _bmc),
-        Field("note", "what a person noted", lambda h: h.spec.note),
-        Field("dirty", "whether it was reserved since its last cleanup", lambda h: h.dirty),
-        Field("cordoned", "whether it is set aside from reservations", lambda h: h.cordon is not None),
-        Field("cordon", "by whom, why and until when it is cordoned", lambda h: _mark(h.cordon)),
-        Field("undeclared", "whether the inventory's file no longer declares it", lambda h: h.undeclared),
-        Field("fault", "what was found broken", lambda h: h.fault),
-        Field("maintenance", "the reasons for its maintenance", lambda h: [_mark(m) for m in h.maintenance]),
-        Field("came_from", "its state before maintenance", lambda h: h.came_from and h.came_from.value),
-        Field("failed_cleanups", "cleanups that failed in a row", lambda h: h.failed_cleanups),
-        Field("used_at", "when it was last reserved or given back", lambda h: iso(h.used_at) if h.used_at else None),
-    )
+FIELDS = {
+    "name": "its name, unique in the inventory",
+    "state": "where it is in its lifecycle",
+    "flags": "what to know beside the state: cordoned, undeclared, dirty, fault",
+    "since": "when its state began",
+    "owner": "who holds it",
+    "purpose": "what for",
+    "reservation": "its id, the fencing token",
+    "until": "when the reservation ends by itself",
+    "address": "its IP address or DNS name",
+    "mac": "its MAC address",
+    "labels": "its labels",
+    "hardware": "its hardware facts",
+    "bmc": "its management controller; credentials are a reference, never a secret",
+    "note": "what a person noted",
+    "dirty": "whether it was reserved since its last cleanup",
+    "cordoned": "whether it is set aside from reservations",
+    "cordon": "by whom, why and until when it is cordoned",
+    "undeclared": "whether the inventory's file no longer declares it",
+    "fault": "what was found broken",
+    "maintenance": "the reasons for its maintenance",
+    "came_from": "its state before maintenance",
+    "failed_cleanups": "cleanups that failed in a row",
+    "used_at": "when it was last reserved or given back",
 }
 """Everything to know about a host: what ``--fields`` takes, what JSON and CSV hold, in this order."""
 
@@ -186,9 +170,35 @@ def check_fields(fields: Iterable[str], known: tuple[str, ...]) -> None:
             )
 
 
-def host_record(host: Host, fields: tuple[str, ...] | None = None) -> Record:
-    """One host: the chosen :data:`FIELDS`, all of them when nobody chose."""
-    return {name: FIELDS[name].value(host) for name in fields or FIELDS}
+def host_record(host: Host) -> Record:
+    """One host: all its :data:`FIELDS`."""
+    # Written out, for this runs once for each host of a listing.
+    spec, held = host.spec, host.reservation
+    return {
+        "name": spec.name,
+        "state": host.state.value,
+        "flags": [*flags(host)],
+        "since": iso(host.since),
+        "owner": held.owner if held else None,
+        "purpose": held.purpose if held else None,
+        "reservation": held.id if held else None,
+        "until": iso(held.expires_at) if held and held.expires_at else None,
+        "address": spec.address,
+        "mac": spec.mac,
+        "labels": dict(spec.labels),
+        "hardware": dict(spec.hardware),
+        "bmc": _bmc(spec.bmc),
+        "note": spec.note,
+        "dirty": host.dirty,
+        "cordoned": host.cordon is not None,
+        "cordon": _mark(host.cordon),
+        "undeclared": host.undeclared,
+        "fault": host.fault,
+        "maintenance": [_mark(mark) for mark in host.maintenance],
+        "came_from": host.came_from and host.came_from.value,
+        "failed_cleanups": host.failed_cleanups,
+        "used_at": iso(host.used_at) if host.used_at else None,
+    }
 
 
 def reservation_record(reservation: Reservation, hosts: Iterable[str]) -> Record:
@@ -320,15 +330,14 @@ def document(result: object, fields: tuple[str, ...] | None = None) -> Envelope:
     """The document of a result; ``fields`` narrows its records to some of their keys."""
     match result:
         case Hosts():
-            rows = (host_record(host, fields) for host in result.hosts)
-            return _listing("hosts", {"now": iso(result.now)}, "hosts", rows)
+            return _listing("hosts", {"now": iso(result.now)}, "hosts", _picked(map(host_record, result.hosts), fields))
         case HostDetail():
             events: list[Json] = [event_record(event) for event in result.events]
             return _single(
                 "host",
                 {
                     "now": iso(result.now),
-                    "host": {**host_record(result.host, fields)},
+                    "host": {**next(iter(_picked([host_record(result.host)], fields)))},
                     "events": events,
                     "results": [step_record(step) for step in result.results],
                 },
@@ -343,7 +352,7 @@ def document(result: object, fields: tuple[str, ...] | None = None) -> Envelope:
         case Grant():
             head = {"reservation": {**_held(result.held)}, "notes": [*result.notes]}
             taken = (replace(host, reservation=result.held.reservation) for host in result.held.hosts)
-            return _listing("grant", head, "hosts", (host_record(host, fields) for host in taken))
+            return _listing("grant", head, "hosts", _picked(map(host_record, taken), fields))
         case Reservations():
             return _listing(
                 "reservations", {"now": iso(result.now)}, "reservations", _picked(map(_held, result.items), fields)

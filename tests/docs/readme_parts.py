@@ -250,7 +250,7 @@ def _variables() -> str:
 def _fields() -> str:
     from bmhctl.output.records import FIELDS
 
-    rows = (f"| `{each.name}` | {each.help} |\n" for each in FIELDS.values())
+    rows = (f"| `{name}` | {meaning} |\n" for name, meaning in FIELDS.items())
     return f"| field | what it says |\n|---|---|\n{''.join(rows)}"
 
 
