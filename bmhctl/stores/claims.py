@@ -17,10 +17,13 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bmhctl.errors import UnreachableError
 from bmhctl.frozen import Frozen
+
+if TYPE_CHECKING:
+    from bmhctl.stores.database import Question
 
 _TRIES = 5  # for what is held: who asks with the same kind of lock looks like a holder
 _PAUSE = 0.002  # seconds: whoever only asks whether something is claimed holds the lock for microseconds
@@ -73,6 +76,9 @@ class Hold(Frozen):
 class Claims(Protocol):
     """The claims of one inventory, each by its name."""
 
+    foreseen: tuple[Question, ...]
+    """What :meth:`claimed` asks of the inventory's database first."""
+
     def share(self, name: str) -> AbstractContextManager[Callable[[], bool]]:
         """Holds a claim together with others until the block ends; yields what tells whether no other holds it.
 
@@ -104,6 +110,8 @@ class _HeldError(Exception):
 
 class FileClaims:
     """The claims of one inventory on this machine; one file for each, in a folder beside the inventory's file."""
+
+    foreseen: tuple[Question, ...] = ()
 
     def __init__(self, inventory: Path) -> None:
         self._inventory = inventory

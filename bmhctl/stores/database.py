@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+Question = tuple[str, Sequence[Value]]
+"""A statement that reads, and its parameters."""
+
+
 class Database(Protocol):
     """What the engine needs of a connection; errors come out as :class:`bmhctl.errors.BmhctlError`."""
 
@@ -35,6 +39,9 @@ class Database(Protocol):
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Runs one statement and returns its rows."""
 
+    def locking(self, *questions: Question) -> list[Row]:
+        """Asks questions that lock rows, of hosts first, to change them; returns the rows of the first."""
+
     def stream(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Runs one statement whose rows are read as they are asked for, however many."""
 
@@ -51,10 +58,13 @@ class Database(Protocol):
     def next_id(self, table: str) -> int:
         """An id for a new row of the table: larger than any that was ever given."""
 
-    def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[None]:
+    def transaction(
+        self, *, write: bool, shared: bool = False, foreseen: Sequence[Question] = ()
+    ) -> AbstractContextManager[None]:
         """A transaction: durable when the block ends, gone when it raises. Reading ones are one snapshot.
 
         Writing ones take turns; those that are ``shared`` may take theirs at once, where the home can do that.
+        What is ``foreseen`` is going to be asked in it before anything is written: a home far away may ask it at once.
         """
 
     def savepoint(self) -> AbstractContextManager[None]:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 from bmhctl.frozen import replace
 from bmhctl.model import CheckResult, Event, Host, HostSpec, Reservation, State, Ticket, Verdict
 from bmhctl.selector import Selector, Term, selectable
-from bmhctl.stores.database import Database
+from bmhctl.stores.database import Database, Question
 from bmhctl.stores.queries import HostQuery, condition
 from bmhctl.stores.rows import (
     EVENT_COLUMNS,
+    FREE_SELECT,
     HOST_SELECT,
     LIFECYCLE_COLUMNS,
     RESERVATION_COLUMNS,
@@ -79,9 +80,30 @@ _ADD_TICKET = (
     f"INSERT INTO tickets ({', '.join(TICKET_COLUMNS[1:])}) "
     f"VALUES ({', '.join('?' * (len(TICKET_COLUMNS) - 1))}) RETURNING id"
 )
+_COUNTED_FROM = "COALESCE(renewed_at, created_at)"
+_DUE = (
+    ("ended_at IS NULL AND expires_at <= ?", "expires_at"),
+    (f"ended_at IS NULL AND expires_at IS NOT NULL AND {_COUNTED_FROM} > ?", f"{_COUNTED_FROM} DESC"),
+)
+"""Which leases are due, each with an index, in whose order only few are asked for: PostgreSQL, which takes most leases
+for over, would else read all open ones to find none."""
+
+_ANY_DUE = ", ".join(f"(SELECT 1 FROM reservations WHERE {due} ORDER BY {order} LIMIT 1)" for due, order in _DUE)
 _DEPARTED = "key = ? OR (key = ? AND (mac IS NULL OR CAST(? AS TEXT) IS NULL OR mac = ?))"
 _POLICY, _PARSED_POLICY = "policy", "policy_parsed"
 _NAMES_AT_ONCE = 500
+
+
+def _obstacle(token: str, now: datetime, latest: datetime) -> Question:
+    taken = "(SELECT 1 FROM reservations WHERE id = ?)"
+    return (
+        f"SELECT COALESCE((SELECT 1 FROM tickets LIMIT 1), {taken}, {_ANY_DUE})",
+        [token, from_time(now), from_time(latest)],
+    )
+
+
+def _value_of(key: str) -> Question:
+    return "SELECT value FROM meta WHERE key = ?", [key]
 
 
 def _few(share: int, most: int, least: int = 50) -> str:
@@ -142,6 +164,11 @@ class Store:
         whatever it reads to change it (``lock``) and changes nothing else.
         """
         return self.database.transaction(write=True, shared=shared)
+
+    def granting(self, token: str, now: datetime, latest: datetime) -> AbstractContextManager[None]:
+        """A shared transaction that will ask whether :meth:`anything_hinders`, for claims and for the policy."""
+        foreseen = _obstacle(token, now, latest), *self.claims.foreseen, _value_of(_PARSED_POLICY)
+        return self.database.transaction(write=True, shared=True, foreseen=foreseen)
 
     def snapshot(self) -> AbstractContextManager[None]:
         """A reading transaction: everything read in the block is of one moment."""
@@ -204,18 +231,18 @@ class Store:
         self._lock(*self.where(query))
 
     def free_hosts(self, query: HostQuery) -> list[Host]:
-        """The hosts of a query that nobody is about to change; from now on nobody can until the transaction ends."""
-        skip = " FOR UPDATE OF hosts SKIP LOCKED" if self.database.locks_rows else ""
-        return [to_host(row) for row in self.database.execute(*self._select(query, skip))]
+        """The hosts of a query, of free ones, that nobody is about to change; nobody can until the transaction ends."""
+        skip = " FOR UPDATE SKIP LOCKED" if self.database.locks_rows else ""
+        return [to_host(row) for row in self.database.locking(self._select(query, FREE_SELECT, skip))]
 
     def _lock(self, where: str, parameters: Sequence[Value]) -> None:
         if not self.database.locks_rows:
             return
         # Always in this order, so that no two wait for each other; what is read afterwards is what holds.
-        self._run(f"SELECT id FROM hosts{where} ORDER BY id FOR UPDATE", parameters)
-        self._run(
-            f"SELECT id FROM reservations WHERE id IN (SELECT reservation FROM hosts{where}) ORDER BY id FOR UPDATE",
-            parameters,
+        held = f"WHERE id IN (SELECT reservation FROM hosts{where})"
+        self.database.locking(
+            (f"SELECT id FROM hosts{where} ORDER BY id FOR UPDATE", parameters),
+            (f"SELECT id FROM reservations {held} ORDER BY id FOR UPDATE", parameters),
         )
 
     def hosts(self, query: HostQuery) -> Iterator[Host]:
@@ -369,15 +396,24 @@ class Store:
         return map(to_reservation, self.database.stream(f"{_RESERVATION_SELECT}{where} ORDER BY created_at, id"))
 
     def due_reservations(self, now: datetime, latest: datetime) -> list[Reservation]:
-        """Open leases that are over at ``now``, and those that claim to be counted from a moment after ``latest``."""
-        rows = self.database.execute(
-            # Each side alone implies its partial index: else all open leases would be read at every command.
-            f"{_RESERVATION_SELECT} WHERE (ended_at IS NULL AND expires_at <= ?) "
-            "OR (ended_at IS NULL AND expires_at IS NOT NULL AND COALESCE(renewed_at, created_at) > ?) "
-            "ORDER BY expires_at, id",
-            [from_time(now), from_time(latest)],
-        )
-        return [to_reservation(row) for row in rows]
+        """Open leases that are over at ``now``, the first to end first; and those counted from after ``latest``."""
+        found: dict[str, Reservation] = {}
+        for (due, order), moment in zip(_DUE, (now, latest), strict=True):
+            most, rows = 0, list[Row]()
+            while len(rows) == most:
+                most = max(1, 10 * most)
+                sql = f"{_RESERVATION_SELECT} WHERE {due} ORDER BY {order} LIMIT {most}"
+                rows = list(self.database.execute(sql, [from_time(moment)]))
+            found |= {each.id: each for each in map(to_reservation, rows)}
+        return list(found.values())
+
+    def is_any_due(self, now: datetime, latest: datetime) -> bool:
+        """Whether there are :meth:`due_reservations`; asked at every command."""
+        return self._value(f"SELECT COALESCE({_ANY_DUE})", [from_time(now), from_time(latest)]) is not None
+
+    def anything_hinders(self, token: str, now: datetime, latest: datetime) -> bool:
+        """Whether a grant has to wait for anything: somebody is in the queue, a lease is due, or the id was given."""
+        return self._value(*_obstacle(token, now, latest)) is not None
 
     def add_reservation(self, reservation: Reservation) -> None:
         """Saves a new reservation."""
@@ -480,7 +516,7 @@ class Store:
 
     def get(self, key: str) -> str | None:
         """A value that :meth:`put` kept under a key."""
-        value = self._value("SELECT value FROM meta WHERE key = ?", [key])
+        value = self._value(*_value_of(key))
         return None if value is None else str(value)
 
     def put(self, key: str, value: str | None) -> None:
@@ -532,11 +568,11 @@ class Store:
         self.database.start_ids_after("events", int(self._value("SELECT MAX(id) FROM events") or 0))
         return {table: int(self._value(f"SELECT COUNT(*) FROM {table}") or 0) for table in TABLES}
 
-    def _select(self, query: HostQuery, suffix: str = "") -> tuple[str, list[Value]]:
+    def _select(self, query: HostQuery, select: str = HOST_SELECT, suffix: str = "") -> Question:
         where, parameters = self.where(query)
         order = "COALESCE(hosts.used_at, 0), hosts.id" if query.by_turn else "hosts.name"
         limit = "" if query.limit is None else f" LIMIT {int(query.limit)}"
-        return f"{HOST_SELECT}{where} ORDER BY {order}{limit}{suffix}", parameters
+        return f"{select}{where} ORDER BY {order}{limit}{suffix}", parameters
 
     def where(self, query: HostQuery) -> tuple[str, list[Value]]:
         """The condition of a query on ``hosts``, from WHERE on, and its parameters."""

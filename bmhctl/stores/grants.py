@@ -16,7 +16,7 @@ from bmhctl.stores.schema import MIGRATIONS
 _CREATED = pattern(r"CREATE TABLE (\w+)")
 _WRITES = pattern(
     r"(INSERT) INTO (\w+)|(UPDATE) (\w+) SET (\w+)|(DELETE) FROM (\w+)|FROM (\w+)\b.*\bFOR (UPDATE)"
-    r"|nextval\(pg_get_serial_sequence\('(\w+)'"
+    r"|nextval\('(\w+)_id_seq'"
 )
 _LONGEST_PREFIX = 50  # of 63 that a name in PostgreSQL may have
 
@@ -135,17 +135,19 @@ def sql(schema: str, prefix: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def refusal(statement: str, *, user: str, owner: str | None, shown: str) -> UnreachableError:
-    """What to say when the server refused a statement: what the role may not do, and whom to ask."""
+def refusal(*statements: str, user: str, owner: str | None, shown: str) -> UnreachableError:
+    """What to say when the server refused a statement, or one of several: what the role may not do, and whom to ask."""
     whom = f"{owner}, who owns the inventory" if owner else "whoever owns the database"
-    role = _needed(statement)
+    first = next(iter(statements), "")
+    roles = [_needed(each) for each in statements if _WRITES.search(each)] or [_needed(first)]
+    role = None if None in roles else max(filter(None, roles), key=ROLES.index)
     if role is not None:
         return UnreachableError(
             f"{shown}: the role {user} may not {role.does}", hint=f"ask {whom}: {role.who} may (bmhctl policy grants)"
         )
     if owner is None:
         does, do = "make the tables of an inventory", "it takes CREATE on the database, or on a schema"
-    elif statement.startswith("REINDEX"):
+    elif first.startswith("REINDEX"):
         does, do = "mend its indexes", "bmhctl doctor --fix as that role does it"
     else:
         does, do = "update the tables, which an older bmhctl made", "any bmhctl command as that role does it"

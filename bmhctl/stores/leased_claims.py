@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from bmhctl.errors import BmhctlError, StateRefusedError, UnreachableError
 from bmhctl.stores.claims import Hold
 from bmhctl.stores.connection import steady
+from bmhctl.stores.database import Question
 from bmhctl.stores.postgres import NOW, PostgresDatabase
 
 LENGTH = 30.0
@@ -36,11 +37,14 @@ _CLAIM = (
     f" WHERE {_OVER} RETURNING token"
 )
 _RENEWAL = f"UPDATE claims SET until = {NOW} + ? WHERE name = ? AND token = ? RETURNING token"  # also a late one
+_ANY: Question = "SELECT name FROM claims", ()  # there are no more than steps that run
 _MICROSECONDS = int(LENGTH * 1_000_000)
 
 
 class LeasedClaims:
     """The claims of one inventory in PostgreSQL."""
+
+    foreseen: tuple[Question, ...] = (_ANY,)
 
     def __init__(self, database: PostgresDatabase) -> None:
         self._database = database
@@ -98,11 +102,12 @@ class LeasedClaims:
         """Those of the names that a process holds alone."""
         if not names:
             return frozenset()
-        there = f"SELECT name FROM claims WHERE name IN ({', '.join('?' * len(names))})"
-        found = frozenset(str(row[0]) for row in self._database.execute(there, [*names]))
-        if found:  # as a rule, none is: only then is it worth asking who is connected
-            found = frozenset(str(row[0]) for row in self._database.execute(f"{there} AND NOT {_OVER}", [*names]))
-        return found
+        found = {str(row[0]) for row in self._database.execute(*_ANY)}.intersection(names)
+        if not found:
+            return frozenset()
+        # As a rule, none is: only then is it worth asking who is connected.
+        there = f"SELECT name FROM claims WHERE name IN ({', '.join('?' * len(found))}) AND NOT {_OVER}"
+        return frozenset(str(row[0]) for row in self._database.execute(there, [*found]))
 
     def shared(self, names: Collection[str]) -> frozenset[str]:
         """Those of the names that any process shares."""

@@ -75,6 +75,13 @@ class Pending:
             self._broken = error
             raise
 
+    def take(self, most: int) -> list[tuple[str, Sequence[Value]]]:
+        """What waits, for the caller to write in this order; nothing when it is more than ``most``: that is written."""
+        if self._broken is not None or len(self._rows) > most:
+            self.flush()
+        rows, self._rows = self._rows, []
+        return sorted(rows, key=lambda row: _rank(row[0]))
+
     def drop(self) -> None:
         """Forgets all that waits: its transaction is over."""
         self._rows.clear()

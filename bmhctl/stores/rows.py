@@ -61,12 +61,16 @@ TICKET_COLUMNS = (
 )
 EVENT_COLUMNS = ("id", "host", "at", "actor", "verb", "source", "dest", "reason", "reservation")
 
+_HOST_COLUMNS = f"hosts.id, hosts.last_event, {', '.join(f'hosts.{c}' for c in SPEC_COLUMNS + LIFECYCLE_COLUMNS)}"
+
 HOST_SELECT = (
-    f"SELECT hosts.id, hosts.last_event, {', '.join(f'hosts.{c}' for c in SPEC_COLUMNS + LIFECYCLE_COLUMNS)}, "
-    f"{', '.join(f'r.{c}' for c in RESERVATION_COLUMNS)} "
+    f"SELECT {_HOST_COLUMNS}, {', '.join(f'r.{c}' for c in RESERVATION_COLUMNS)} "
     "FROM hosts LEFT JOIN reservations r ON r.id = hosts.reservation"
 )
 """Reads hosts with their reservations, as :func:`to_host` wants them."""
+
+FREE_SELECT = f"SELECT {_HOST_COLUMNS}, NULL FROM hosts"
+"""Reads hosts that no reservation holds, as :func:`to_host` wants them."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
+from bmhctl.stores.database import Question
 from bmhctl.stores.pending import Pending
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import MIGRATIONS, VERSION
@@ -69,6 +70,11 @@ class SqliteDatabase:
 
     stream = execute
 
+    def locking(self, *questions: Question) -> list[Row]:
+        """Asks the questions: whoever writes has all rows for itself."""
+        rows, *_ = [list(self.execute(*question)) for question in questions]
+        return rows
+
     def _rows(self, cursor: sqlite3.Cursor) -> Iterator[Row]:
         try:
             for row in cursor:  # noqa: UP028 - "yield from" would close the cursor, also on a closed connection
@@ -106,7 +112,7 @@ class SqliteDatabase:
             raise translate(error, self._path) from error
 
     @contextmanager
-    def transaction(self, *, write: bool, shared: bool = False) -> Iterator[None]:
+    def transaction(self, *, write: bool, shared: bool = False, foreseen: Sequence[Question] = ()) -> Iterator[None]:
         """``BEGIN IMMEDIATE`` for writers, so that two never both read first and then race to write."""
         self._run("BEGIN IMMEDIATE" if write else "BEGIN")
         try:

@@ -48,7 +48,7 @@ def begin(ctx: Context) -> datetime:
 
 def reap_due(ctx: Context, now: datetime) -> None:
     """Reaps what there is to reap: one query, and as a rule nothing."""
-    if ctx.store.due_reservations(now, now + CLOCK_SLACK):
+    if ctx.store.is_any_due(now, now + CLOCK_SLACK):
         from bmhctl.usecases.leases import reap
 
         reap(ctx)

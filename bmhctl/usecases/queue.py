@@ -24,11 +24,11 @@ from bmhctl.stores.faults import UncertainError
 from bmhctl.stores.queries import HostQuery
 from bmhctl.units import format_age, format_duration
 from bmhctl.usecases.context import Context
-from bmhctl.usecases.entry import begin, look
+from bmhctl.usecases.entry import CLOCK_SLACK, begin, look, reap_due
 from bmhctl.usecases.leases import forced_reason, hosts_of
 from bmhctl.usecases.matching import match
 from bmhctl.usecases.moving import SELF, facts_of, move
-from bmhctl.usecases.naming import new_reservation_id
+from bmhctl.usecases.naming import any_reservation_id, new_reservation_id
 from bmhctl.usecases.reservations import (
     Wish,
     check_same,
@@ -80,33 +80,37 @@ def reserve_or_wait(ctx: Context, wish: Wish, patience: Patience | None = None, 
     maintenance, and the next is tried. Raises :class:`WaitTimeoutError` when the time is over; a grant that would
     come after it is undone. However the wait ends, its ticket is gone then.
     """
-    now = begin(ctx)
-    wish = replace(wish, token=wish.token or new_reservation_id(ctx.store))
+    now = look(ctx)
     timeout = patience.timeout if patience else None
     attempt = _Attempt(ctx, wish, check, timeout, None if timeout is None else now + timeout)
     try:
-        return _reserve_or_wait(attempt, patience)
+        granted = None if check else _grant_at_once(ctx, attempt, now)
+        if granted is None:
+            reap_due(ctx, now)
+            granted = _reserve_or_wait(attempt, patience)
     except UncertainError as error:
-        return _found_out(ctx, wish, error)
+        return _found_out(attempt, error)
     except BmhctlError:
         raise  # where any other is raised, nothing was committed
     except BaseException:
         # A signal may come between the commit and the return: then nobody would know of what was granted.
-        if wish.request_id is None and wish.token is not None:
+        if wish.request_id is None and attempt.token is not None:
             from bmhctl.usecases.holding import give_up
 
             with suppress(BmhctlError):  # else their lease ends by itself
-                give_up(ctx, wish.token, "interrupted before the answer")
+                give_up(ctx, attempt.token, "interrupted before the answer")
         raise
+    return granted
 
 
-def _found_out(ctx: Context, wish: Wish, lost: UncertainError) -> Grant:
+def _found_out(attempt: _Attempt, lost: UncertainError) -> Grant:
     """What became of a grant whose answer was lost with the connection: the reservation's id tells."""
+    ctx, wish = attempt.ctx, attempt.wish
     until = time.monotonic() + _FIND_OUT
     while True:
         try:
             with ctx.store.transaction():  # in which whoever is still at work for us has ended
-                known = ctx.store.reservation(str(wish.token))
+                known = None if attempt.token is None else ctx.store.reservation(attempt.token)
                 if known is not None:
                     return Grant(Held(known, tuple(hosts_of(ctx, known))), ("the connection was lost meanwhile",))
         except UnreachableError:
@@ -114,7 +118,7 @@ def _found_out(ctx: Context, wish: Wish, lost: UncertainError) -> Grant:
                 if wish.request_id is not None:
                     lost.hint = f"ask again under the same request id, {wish.request_id}: it tells which"
                 else:
-                    lost.hint = f"bmhctl reservations tells: the id would be {wish.token}"
+                    lost.hint = f"bmhctl reservations tells: the id would be {attempt.token}"
                 raise lost from None
             time.sleep(_RECONNECT)
         else:
@@ -123,14 +127,21 @@ def _found_out(ctx: Context, wish: Wish, lost: UncertainError) -> Grant:
             )
 
 
-class _Attempt(Frozen):
-    """One process's attempt to get what it wishes, in so much time."""
+class _Attempt:
+    """One process's attempt to get what it wishes, in so much time.
 
-    ctx: Context
-    wish: Wish
-    check: bool
-    timeout: timedelta | None
-    deadline: datetime | None
+    ``token`` is the id of the reservation that was made, or whose commit was at least begun.
+    """
+
+    def __init__(
+        self, ctx: Context, wish: Wish, check: bool, timeout: timedelta | None, deadline: datetime | None
+    ) -> None:
+        self.ctx = ctx
+        self.wish = wish
+        self.check = check
+        self.timeout = timeout
+        self.deadline = deadline
+        self.token: str | None = None
 
     def check_time(self) -> None:
         """Raises :class:`WaitTimeoutError` when the time is over."""
@@ -214,14 +225,7 @@ def _why_not(attempt: _Attempt, ticket: Ticket) -> str:
 
 
 def _grant(attempt: _Attempt, ticket: Ticket | None) -> Grant:
-    if attempt.check:
-        return _grant_checked(attempt, ticket)
-    ctx = attempt.ctx
-    if ticket is None:
-        granted = _grant_at_once(ctx, attempt)
-        if granted is not None:
-            return granted
-    return _grant_in_turn(ctx, attempt, ticket)
+    return _grant_checked(attempt, ticket) if attempt.check else _grant_in_turn(attempt.ctx, attempt, ticket)
 
 
 @retried
@@ -234,24 +238,35 @@ def _grant_in_turn(ctx: Context, attempt: _Attempt, ticket: Ticket | None) -> Gr
 
 
 @retried
-def _grant_at_once(ctx: Context, attempt: _Attempt) -> Grant | None:
-    """The common case, in which several grant at the same time: nobody waits, and what is wished for is free."""
+def _grant_at_once(ctx: Context, attempt: _Attempt, now: datetime) -> Grant | None:
+    """The common case, in which several grant at the same time: what is wished for is free.
+
+    None when it is not, or when anything hinders.
+    """
     wish = attempt.wish
-    with ctx.store.transaction(shared=True):
+    token = wish.token or any_reservation_id()
+    with ctx.store.granting(token, now, now + CLOCK_SLACK):
         before = granted_before(ctx, wish)
         if before is not None:
             return before
-        hosts = None if ctx.store.tickets() else taken_at_once(ctx, wish.wants)
-        return None if hosts is None else _settle(attempt, None, hosts)
+        if ctx.store.anything_hinders(token, now, now + CLOCK_SLACK):
+            return None
+        hosts = taken_at_once(ctx, wish.wants)
+        return None if hosts is None else _settle(attempt, None, hosts, token)
 
 
-def _settle(attempt: _Attempt, ticket: Ticket | None, hosts: Sequence[Host]) -> Grant:
-    """Takes the hosts and leaves the queue, in the caller's transaction; past the deadline, neither happens."""
+def _settle(attempt: _Attempt, ticket: Ticket | None, hosts: Sequence[Host], token: str | None = None) -> Grant:
+    """Takes the hosts and leaves the queue, in the caller's transaction; past the deadline, neither happens.
+
+    ``token`` is the reservation's id, if it is known already.
+    """
     ctx, wish = attempt.ctx, attempt.wish
     if ticket is not None:
         _check_ticket(ctx, ticket)
         ctx.store.drop_ticket(ticket.id)
-    granted = grant(ctx, wish, lease_of(ctx.policy(), wish), hosts)
+    terms = lease_of(ctx.policy(), wish)
+    attempt.token = token or wish.token or new_reservation_id(ctx.store)
+    granted = grant(ctx, wish, terms, hosts, attempt.token)
     attempt.check_time()
     return granted
 

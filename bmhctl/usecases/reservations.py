@@ -25,7 +25,6 @@ from bmhctl.usecases.leases import (
 from bmhctl.usecases.looking import with_hosts
 from bmhctl.usecases.matching import Match, match
 from bmhctl.usecases.moving import decide, facts_of, move
-from bmhctl.usecases.naming import new_reservation_id
 from bmhctl.usecases.turns import candidates, due_before, free_for, query_for
 from bmhctl.wants import MOST_HOSTS, Want, Wants, dump_wants, load_wants, total
 from bmhctl.wants import describe as in_words
@@ -149,11 +148,14 @@ def check_same(wish: Wish, wants: str | None) -> None:
         )
 
 
-def grant(ctx: Context, wish: Wish, terms: Terms, hosts: Sequence[Host]) -> Grant:
-    """Reserves the chosen hosts in the caller's transaction, in which nobody else was found to claim them."""
+def grant(ctx: Context, wish: Wish, terms: Terms, hosts: Sequence[Host], token: str) -> Grant:
+    """Reserves the chosen hosts in the caller's transaction, in which nobody else was found to claim them.
+
+    ``token`` becomes the reservation's id.
+    """
     now = ctx.clock()
     reservation = Reservation(
-        id=wish.token or new_reservation_id(ctx.store),
+        id=token,
         owner=ctx.actor,
         purpose=wish.purpose,
         created_at=now,

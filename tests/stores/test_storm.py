@@ -67,7 +67,7 @@ from bmhctl.wants import load_wants, total
 inventory, marks, size, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 overtaken, waits, settle = [], [], queue._settle
 
-def settled(attempt, ticket, hosts, **options):
+def settled(attempt, ticket, hosts, *rest):
     # in the granting transaction: all who came before must find enough left
     store = attempt.ctx.store
     left = store.count(HostQuery(states=frozenset({State.AVAILABLE}))) - len(hosts)
@@ -76,7 +76,7 @@ def settled(attempt, ticket, hosts, **options):
             left -= total(load_wants(other.wants))
             if left < 0:
                 overtaken.append((ticket and ticket.id, other.id))
-    return settle(attempt, ticket, hosts, **options)
+    return settle(attempt, ticket, hosts, *rest)
 
 queue._settle = settled
 with open_inventory(inventory) as lab:

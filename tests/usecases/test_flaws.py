@@ -32,8 +32,13 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def fleet(lab: Lab) -> Lab:
-    """A host in each state."""
+    """A host in each state; its events have the same numbers in every home, though a server skips some."""
     a_host_in_each_state(lab)
+    unchecked(
+        lab,
+        "UPDATE hosts SET last_event = (SELECT COUNT(*) FROM events e WHERE e.id <= hosts.last_event)",
+        "UPDATE events SET id = (SELECT COUNT(*) FROM events e WHERE e.id <= events.id)",
+    )
     return lab
 
 

@@ -292,16 +292,18 @@ class Interruption(BaseException):
     """As a signal ends a command."""
 
 
+@pytest.mark.parametrize("way", ["_grant_at_once", "_grant_in_turn"])
 def test_what_was_granted_to_a_process_that_is_interrupted_before_it_knows_is_given_back(
-    fleet: Lab, monkeypatch: pytest.MonkeyPatch
+    way: str, fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    granting = queue._grant
+    granting: Callable[..., Grant] = getattr(queue, way)
 
     def interrupted(*args: object) -> Grant:
-        granting(*args)  # type: ignore[arg-type]  # passed on as they came
+        granting(*args)
         raise Interruption
 
-    monkeypatch.setattr(queue, "_grant", interrupted)
+    monkeypatch.setattr(queue, "_grant_at_once", lambda *_: None)
+    monkeypatch.setattr(queue, way, interrupted)
     with pytest.raises(Interruption):
         wait(fleet)
     assert states(fleet)[0] == "tainted"

@@ -1,4 +1,7 @@
-"""What a command reads does not grow with the fleet: counted in steps of SQLite's machine, never in seconds."""
+"""What a command reads does not grow with the fleet: counted, never timed.
+
+Of SQLite the steps of its machine are counted; of a server the rows that it says it read.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,24 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from bmhctl.errors import BmhctlError
 from bmhctl.model import State
 from bmhctl.selector import parse_selector
 from bmhctl.stores import open_store, sqlite
-from bmhctl.usecases import explaining, hosts, leases, looking, queue, reservations, verbs
+from bmhctl.stores.address import Address
+from bmhctl.stores.queries import HostQuery
+from bmhctl.usecases import explaining, homes, hosts, leases, looking, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
 from bmhctl.usecases.context import Context
 from tests.benchmarks.generate import generate
+from tests.conftest import location
+from tests.postgres import drop_schema
+from tests.processes import until
 
-SMALL, LARGE = 100, 2_000
+SMALL, LARGE, HUGE = 100, 2_000, 20_000
 DEEPER = 1.35
 """An index of more hosts is a level deeper, and a page holds more of what is near."""
 
@@ -31,16 +40,20 @@ FEW = tuple(f"r00000-n{number:02}" for number in range(1, 9))
 def fleets(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """A small inventory and a large one."""
     folder = tmp_path_factory.mktemp("fleets")
-    made = {size: generate(folder / f"{size}.db", size, state="available") for size in (SMALL, LARGE)}
-    for path in made.values():
-        with closing(open_store(str(path))) as store:
-            ctx = Context(store, "alice")
-            hosts.set_facts(ctx, Choice(FEW), hosts.FactChanges(labels={"few": "yes", "size": "7"}))
-            queue.reserve_or_wait(ctx, reservations.wish_for(FEW[:4]))
-            verbs.uncordon(ctx, Choice(everything=True))
-            verbs.taint(ctx, Choice(FEW[:2]), fault="fan")
-            verbs.cordon(ctx, Choice(FEW[5:]))
-    return made
+    return {size: fleet(folder, size) for size in (SMALL, LARGE)}
+
+
+def fleet(folder: Path, size: int) -> Path:
+    """An inventory of so many hosts, of which a few are told apart."""
+    path = generate(folder / f"{size}.db", size, state="available")
+    with closing(open_store(str(path))) as store:
+        ctx = Context(store, "alice")
+        hosts.set_facts(ctx, Choice(FEW), hosts.FactChanges(labels={"few": "yes", "size": "7"}))
+        queue.reserve_or_wait(ctx, reservations.wish_for(FEW[:4]))
+        verbs.uncordon(ctx, Choice(everything=True))
+        verbs.taint(ctx, Choice(FEW[:2]), fault="fan")
+        verbs.cordon(ctx, Choice(FEW[5:]))
+    return path
 
 
 Command = Callable[[Context], object]
@@ -80,6 +93,9 @@ COMMANDS: dict[str, Command] = {
     "list PATTERN": listed("r00000-n0*"),
 }
 
+ON_SERVER = [name for name in COMMANDS if name not in ("status", "list --state, of a few")]
+"""Where many are reserved, these count or show them all."""
+
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_reads_as_much_in_a_large_fleet_as_in_a_small_one(
@@ -116,3 +132,50 @@ def steps(command: Command, fleet: Path, copy: Path, monkeypatch: pytest.MonkeyP
             with suppress(BmhctlError):
                 command(Context(store, "alice"))
     return taken
+
+
+def test_a_command_on_a_server_reads_as_many_rows_of_a_large_fleet_as_of_a_small_one(tmp_path: Path) -> None:
+    read = {size: rows_of_each(fleet(tmp_path, size), location(tmp_path / f"{size}.schema")) for size in (SMALL, HUGE)}
+
+    most = {
+        name: max(2 * SMALL, small * DEEPER) for name, small in read[SMALL].items()
+    }  # a small table is walked through
+    assert {name: (rows, most[name]) for name, rows in read[HUGE].items() if rows > most[name]} == {}
+
+
+def rows_of_each(fleet: Path, url: str) -> dict[str, int]:
+    """How many rows a server reads for each command, one after the other, of a fleet of which a part is reserved."""
+    with closing(open_store(str(fleet))) as store:
+        ctx = Context(store, "alice")
+        for _ in range(store.count(HostQuery()) // 20):
+            queue.reserve_or_wait(ctx, reservations.wish_for((), None, 1))
+        homes.copy(ctx, url)
+    address = Address.parse(url)
+    try:
+        with psycopg.connect(address.url, autocommit=True) as watcher:
+            watcher.execute(f'SET search_path = "{address.schema}"')
+            watcher.execute("ANALYZE hosts, facts, events, reservations")
+            to_open = rows(lambda _: None, url, watcher)
+            return {name: rows(COMMANDS[name], url, watcher) - to_open for name in ON_SERVER}
+    finally:
+        drop_schema(url)
+
+
+def rows(command: Command, url: str, watcher: psycopg.Connection[tuple[int]]) -> int:
+    """How many rows of an inventory a server reads for one who opens it and does that."""
+    before = _read(watcher)
+    with closing(open_store(url)) as store:
+        backend = next(store.database.execute("SELECT pg_backend_pid()"))[0]
+        with suppress(BmhctlError):
+            command(Context(store, "alice", clock=store.now))
+    # It tells what it read before it is gone.
+    until(lambda: not watcher.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [backend]).fetchall())
+    return _read(watcher) - before
+
+
+def _read(watcher: psycopg.Connection[tuple[int]]) -> int:
+    found = watcher.execute(
+        "SELECT COALESCE(SUM(seq_tup_read), 0) + COALESCE(SUM(idx_tup_fetch), 0) FROM pg_stat_user_tables"
+        " WHERE schemaname = current_schema()"
+    ).fetchone()
+    return int(found[0]) if found else 0
