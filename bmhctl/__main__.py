@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-_OBJECTS = 50_000
-"""As many objects as a command's modules make, and more: none is garbage, so nobody need look for some before."""
+_OBJECTS = 200_000
+"""As many objects as a command's modules and its hosts make: hardly any is garbage, so nobody looks for some before."""
 
 
 def main() -> NoReturn:

@@ -27,6 +27,7 @@ _BMC_URL = pattern(
     r"(?:/[^?#]*)?(?:\?[^#]*)?",
     re.I,
 )
+_VISIBLE = pattern("[!-~]*")
 _CREDENTIALS = pattern(r"(?:env:[A-Za-z_][A-Za-z0-9_]*|file:.+|command:.+)", re.S)
 _CONTROL = pattern(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -226,7 +227,7 @@ def _bmc_address(address: str, where: str) -> str:
             hint='an inventory holds no secrets: use credentials = "env:NAME"',
             details={"key": where},
         )
-    match = _BMC_URL.fullmatch(address) if re.fullmatch("[!-~]*", address) else None
+    match = _BMC_URL.fullmatch(address) if _VISIBLE.fullmatch(address) else None
     if (
         not match
         or not is_network_name(match["ipv6"] or match["name"])

@@ -61,7 +61,7 @@ class Fields:
             return None
         if not isinstance(value, str):
             raise wrong_kind(self.path_of(key), "a text", value)
-        if len(value) > _MAX_LINE or _NOT_IN_LINE.search(value):
+        if len(value) > _MAX_LINE or (not value.isprintable() and _NOT_IN_LINE.search(value)):
             raise bad_field(
                 self.path_of(key), f"must be one line of at most {_MAX_LINE} characters without control characters"
             )

@@ -21,6 +21,7 @@ _ARCHITECTURES = {"x86-64": "x86_64", "ARM-A64": "aarch64"}
 """Redfish's words for what Metal3 and Linux call otherwise."""
 
 _KIND = re.compile(r"[A-Za-z0-9]{1,63}")
+_NOT_IN_VARIABLE = re.compile(r"[^A-Z0-9]")
 
 _METAL3_STATES: dict[str, State | None] = {
     "": State.INITIAL,
@@ -269,7 +270,7 @@ def _owner(consumer: Fields) -> str | None:
 
 def _reference(secret: str | None) -> str | None:
     """Where to put the credentials that a manifest keeps in a Secret: a variable named after it."""
-    return f"env:BMC_{re.sub(r'[^A-Z0-9]', '_', secret.upper())}" if secret else None
+    return f"env:BMC_{_NOT_IN_VARIABLE.sub('_', secret.upper())}" if secret else None
 
 
 def _address(nics: list[Fields], boot_mac: str | None) -> str | None:

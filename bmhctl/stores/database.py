@@ -48,8 +48,8 @@ class Database(Protocol):
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Adds many rows to a table."""
 
-    def later(self, sql: str, row: Sequence[Value]) -> None:
-        """Runs a statement in this transaction before anything else is asked, together with others that wait.
+    def later(self, sql: str, *rows: Sequence[Value]) -> None:
+        """Runs a statement with each row, in this transaction and before anything else is asked, with others that wait.
 
         Rows of one statement stay in order, and a row is written after those that it refers to. What changes a host's
         spec, its facts or a queue does not wait.

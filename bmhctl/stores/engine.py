@@ -332,16 +332,15 @@ class Store:
         self._run("DELETE FROM hosts WHERE id = ?", [host.id])
 
     def _add_facts(self, host_id: int, spec: HostSpec) -> None:
-        for key, value in selectable(spec).items():
-            self.database.later(_ADD_FACT, [host_id, key, value, quantity(value)])
+        rows = [(host_id, key, value, quantity(value)) for key, value in selectable(spec).items()]
+        self.database.later(_ADD_FACT, *rows)
 
     # what checks and cleanup steps said last
 
     def save_results(self, host: Host, results: Iterable[CheckResult], now: datetime) -> None:
         """Keeps the last result of each step for a host."""
-        for r in results:
-            row = (host.id, r.step, r.verdict.value, r.detail, r.seconds, from_time(r.at or now))
-            self.database.later(_SAVE_RESULT, row)
+        rows = [(host.id, r.step, r.verdict.value, r.detail, r.seconds, from_time(r.at or now)) for r in results]
+        self.database.later(_SAVE_RESULT, *rows)
 
     def results(self, host: Host) -> tuple[CheckResult, ...]:
         """The last result of each step for a host, the oldest first."""

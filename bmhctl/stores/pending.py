@@ -8,6 +8,9 @@ from functools import cache
 
 from bmhctl.stores.rows import Value
 
+Rows = Sequence[Sequence[Value]]
+"""Parameters of a statement, for each time that it is run."""
+
 _ORDER = (
     "INSERT INTO reservations",
     "INSERT INTO hosts",
@@ -39,7 +42,7 @@ class Pending:
     def __init__(self, run_many: Callable[[str, list[Sequence[Value]]], None], run: Callable[[str], object]) -> None:
         self._run_many = run_many
         self._run = run
-        self._rows: list[tuple[str, Sequence[Value]]] = []
+        self._rows: list[tuple[str, Rows]] = []
         self._parts: list[_Part] = []
         self._broken: BaseException | None = None
 
@@ -48,9 +51,10 @@ class Pending:
         """Whether nothing waits."""
         return not self._rows
 
-    def add(self, statement: str, row: Sequence[Value]) -> None:
-        """Keeps a row for later. Of one statement rows stay in order; the statements go in that of their tables."""
-        self._rows.append((statement, row))
+    def add(self, statement: str, rows: Rows) -> None:
+        """Keeps rows for later. Of one statement they stay in order; the statements go in that of their tables."""
+        if rows:
+            self._rows.append((statement, rows))
 
     def flush(self, *, then_writes: bool = False) -> None:
         """Writes all that waits; what comes next may be undone with the part that it is in, if it ``then_writes``.
@@ -77,10 +81,10 @@ class Pending:
 
     def take(self, most: int) -> list[tuple[str, Sequence[Value]]]:
         """What waits, for the caller to write in this order; nothing when it is more than ``most``: that is written."""
-        if self._broken is not None or len(self._rows) > most:
+        if self._broken is not None or sum(len(rows) for _, rows in self._rows) > most:
             self.flush()
-        rows, self._rows = self._rows, []
-        return sorted(rows, key=lambda row: _rank(row[0]))
+        left, self._rows = self._rows, []
+        return [(statement, row) for statement, rows in sorted(left, key=lambda each: _rank(each[0])) for row in rows]
 
     def drop(self) -> None:
         """Forgets all that waits: its transaction is over."""
@@ -108,10 +112,10 @@ class Pending:
         finally:
             self._parts.pop()
 
-    def _write(self, rows: Sequence[tuple[str, Sequence[Value]]]) -> None:
+    def _write(self, waiting: Sequence[tuple[str, Rows]]) -> None:
         of_statement: dict[str, list[Sequence[Value]]] = {}
-        for statement, row in rows:
-            of_statement.setdefault(statement, []).append(row)
+        for statement, rows in waiting:
+            of_statement.setdefault(statement, []).extend(rows)
         for statement in sorted(of_statement, key=_rank):
             self._run_many(statement, of_statement[statement])
 

@@ -139,10 +139,10 @@ class PostgresDatabase:
         with self.transaction(write=False):
             yield
 
-    def later(self, statement: str, row: Sequence[Value]) -> None:
-        """Runs a statement before anything else is asked, together with others that wait."""
+    def later(self, statement: str, *rows: Sequence[Value]) -> None:
+        """Runs a statement with each row before anything else is asked, together with others that wait."""
         self._answers.clear()
-        self._pending.add(statement, row)
+        self._pending.add(statement, rows)
 
     def next_id(self, table: str) -> int:
         """What no row of the table was ever called."""

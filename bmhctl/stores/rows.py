@@ -324,7 +324,7 @@ def to_event(row: Row) -> Event:
 _STATES: dict[Value, State] = {state.value: state for state in State}
 _VERBS: dict[Value, Verb | Remark] = {member.value: member for kind in (Verb, Remark) for member in kind}
 
-_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 _from_json = json.JSONDecoder().decode  # json.loads looks at its arguments for longer than at a host's labels
 
 

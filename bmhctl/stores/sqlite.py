@@ -82,9 +82,9 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
 
-    def later(self, sql: str, row: Sequence[Value]) -> None:
-        """Runs a statement before anything else is asked, together with others that wait."""
-        self._pending.add(sql, row)
+    def later(self, sql: str, *rows: Sequence[Value]) -> None:
+        """Runs a statement with each row before anything else is asked, together with others that wait."""
+        self._pending.add(sql, rows)
 
     def next_id(self, table: str) -> int:
         """What no row of the table was ever called."""

@@ -91,7 +91,7 @@ def test_a_wal_that_is_torn_anywhere_is_as_if_only_the_commits_before_had_been(
     wal = files[f"{STATE[home]}-wal"]
 
     lost, seen = [], set()
-    offsets = some([*range(0, len(wal), 1 if SCALE >= 1 else 97), len(wal)], home, SCALE)
+    offsets = some([*range(0, len(wal), 11 if SCALE >= 1 else 97), len(wal)], home, SCALE)
     for offset in offsets:
         lay_out({**files, f"{STATE[home]}-wal": wal[:offset]}, folder)
         picture = look_at(path)

@@ -35,7 +35,7 @@ class Table:
         self._database.executemany(statement, rows)
 
     def later(self, text: str) -> None:
-        self.pending.add("INSERT INTO events (text) VALUES (?)", [text])
+        self.pending.add("INSERT INTO events (text) VALUES (?)", [[text]])
 
     def now(self, text: str) -> None:
         self.pending.flush(then_writes=True)
@@ -82,8 +82,8 @@ def test_what_waits_comes_to_be_in_order_and_a_part_that_is_undone_leaves_nothin
 
 def test_what_could_not_be_written_is_not_forgotten_by_the_part_around_it() -> None:
     table = Table()
-    table.pending.add("INSERT INTO events (id, text) VALUES (?, ?)", [1, "one"])
-    table.pending.add("INSERT INTO events (id, text) VALUES (?, ?)", [1, "another one"])
+    table.pending.add("INSERT INTO events (id, text) VALUES (?, ?)", [[1, "one"]])
+    table.pending.add("INSERT INTO events (id, text) VALUES (?, ?)", [[1, "another one"]])
     with pytest.raises(sqlite3.IntegrityError), table.pending.part(table._run):
         table.now("two")
     with pytest.raises(sqlite3.IntegrityError):
@@ -94,7 +94,7 @@ def test_what_could_not_be_written_is_not_forgotten_by_the_part_around_it() -> N
 
 def test_nothing_waits_that_nobody_has_a_place_for() -> None:
     table = Table()
-    table.pending.add("DELETE FROM events", [])
+    table.pending.add("DELETE FROM events", [[]])
     with pytest.raises(AssertionError, match="when 'DELETE FROM events'"):
         table.pending.flush()
 
