@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from shutil import which
+
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.model import HostSpec
 from bmhctl.policy import POLICY_KEYS, Policy, known, parse_policy
@@ -28,7 +32,8 @@ def check_policy(ctx: Context, choice: Choice, text: str | None, name: str) -> P
     policy = ctx.policy() if text is None else _parsed(text, name)
     hosts, missing = choose(ctx, choice if choice.names or choice.selector.terms else Choice(everything=True))
     items = [Outcome(h.name, False, _applying(policy, h.spec), h.state, h.state) for h in hosts]
-    return Plan("policy check", (*items, *(failed(error) for error in missing)), (_counts(policy),))
+    notes = (_counts(policy), *_not_there(ctx, policy))
+    return Plan("policy check", (*items, *(failed(error) for error in missing)), notes)
 
 
 @retried
@@ -46,7 +51,7 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
     with ctx.store.transaction():
         ctx.store.keep_policy(text)
     words = f"policy of {ctx.store.location}: {_counts(policy)}"
-    return Done("policy apply", words, {"inventory": ctx.store.location})
+    return Done("policy apply", words, {"inventory": ctx.store.location}, tuple(_not_there(ctx, policy)))
 
 
 def role_grants(ctx: Context, prefix: str | None) -> Script:
@@ -78,6 +83,19 @@ def _applying(policy: Policy, spec: HostSpec) -> str:
         names = ", ".join(step.name for step in steps if step.applies_to(spec))
         words.append(f"{noun}: {names or 'none'}")
     return "; ".join(words)
+
+
+def _not_there(ctx: Context, policy: Policy) -> Iterator[str]:
+    """Which steps run a program that this machine does not have; another, which runs them, may."""
+    for noun, steps in (("check", policy.checks), ("cleanup step", policy.cleanup)):
+        for step in steps:
+            program = step.command[0] if step.command else ""
+            if not program or "{" in program:
+                continue
+            folder = ctx.store.folder if "/" in program else ""
+            if which(os.path.join(folder, program), path=ctx.environ.get("PATH")) is None:
+                start = f" (relative paths start at {folder})" if folder and not program.startswith("/") else ""
+                yield f"{noun} {step.name}: there is no program {program} here that can be run{start}"
 
 
 def _counts(policy: Policy) -> str:

@@ -55,6 +55,29 @@ def test_steps_that_pass_move_the_host_and_are_named(cli: Cli, policy: Policy) -
     assert [(event["verb"], event["reason"]) for event in steps] == [("ready", "readiness checks passed: a, b")]
 
 
+def test_a_step_whose_program_is_not_there_is_told_before_it_runs(cli: Cli, policy: Policy, lab: Path) -> None:
+    there = lab.parent / "there.sh"
+    there.write_text("#!/bin/sh\n")
+    there.chmod(0o755)
+    (lab.parent / "no-program.sh").write_text("#!/bin/sh\n")
+    names = ("./there.sh", "./no-program.sh", "/nowhere/at-all", "sh", "no-such-program", "{name}.sh")
+    steps = [f'[checks.step{number}]\ncommand = ["{name}"]' for number, name in enumerate(names)]
+    policy("\n".join([*steps, '[cleanup.wipe]\ncommand = ["./wipe.sh"]']))
+    told = [
+        f"check step1: there is no program ./no-program.sh here that can be run (relative paths start at {lab.parent})",
+        "check step2: there is no program /nowhere/at-all here that can be run",
+        "check step4: there is no program no-such-program here that can be run",
+        f"cleanup step wipe: there is no program ./wipe.sh here that can be run (relative paths start at {lab.parent})",
+    ]
+    checked = cli("policy", "check", "node01")
+    assert (checked.status, checked.stderr.splitlines()) == (0, ["6 checks, 1 cleanup step", *told])
+
+    (lab.parent / "policy.toml").write_text(cli("policy", "show").stdout)
+    assert cli("-i", "p.db", "init", "-q").status == 0
+    applied = cli("-i", "p.db", "policy", "apply", "policy.toml")
+    assert (applied.status, applied.stderr.splitlines()) == (0, told)
+
+
 def test_a_step_that_fails_keeps_the_host_where_it_is_and_says_why(cli: Cli, policy: Policy) -> None:
     policy('[checks.disk]\ncommand = ["sh", "-c", "echo one; echo two >&2; exit 3"]\n[checks.ok]\ncommand = ["true"]')
     assert cli("ready", "node01") == Run(
