@@ -149,9 +149,12 @@ def respec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str 
     if spec.mac is not None and spec.mac != host.spec.mac:
         for warning in duplicates([*_bearers(ctx, [spec]), spec]):
             ctx.tell(warning)
-    if host.dirty and host.spec.mac is not None and spec.mac != host.spec.mac:
-        # The machine that bore the old MAC was used; should it come back under another name, it is not clean.
-        ctx.store.add_departed(None, host.spec.mac, now, f"{host.name} bore this MAC")
+    if host.dirty and spec.mac != host.spec.mac:
+        if host.spec.mac is not None:
+            # The machine that bore the old MAC was used; should it come back under another name, it is not clean.
+            ctx.store.add_departed(None, host.spec.mac, now, f"{host.name} bore this MAC")
+        if spec.mac is not None:
+            ctx.store.drop_departed("", spec.mac)  # it is back, and known to be dirty
     fresh = replace(host, spec=spec, undeclared=False)
     words = f"changed: {', '.join(changed)}" if changed else ""
     if host.undeclared:

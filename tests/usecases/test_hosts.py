@@ -392,6 +392,16 @@ def test_a_used_machine_can_not_come_back_clean_by_changing_macs_or_names(lab: L
     assert states(lab) == {"a": "reserved", "x": "initial"}
 
 
+def test_a_mac_that_comes_back_to_its_used_host_is_not_remembered_as_gone(lab: Lab) -> None:
+    hosts.add(lab.context(), ["a"], FactChanges(mac="52:54:00:00:00:01"))
+    use(lab, "a")
+    for mac in ("", "52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:01"):
+        hosts.set_facts(lab.context(), Choice(("a",)), FactChanges(mac=mac))
+
+    kept = [row[0] for row in lab.context().store.database.execute("SELECT key FROM departed")]
+    assert kept == ["52:54:00:00:00:02"]
+
+
 def test_an_imported_host_never_joins_a_reservation_that_is_here(lab: Lab) -> None:
     hosts.add(lab.context(), ["n1"], FactChanges())
     use(lab, "n1")
