@@ -1,6 +1,6 @@
 """Files that are torn, missing, old, or another inventory's: nothing acknowledged is lost, no half is taken for whole.
 
-``BMHCTL_TEST_SCALE=1`` tears at every byte, else at some.
+``BMHCTL_TEST_SCALE=1`` tears at every byte of what was written last, and at every 11th of a WAL; else at some.
 """
 
 from __future__ import annotations
