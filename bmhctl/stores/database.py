@@ -79,6 +79,9 @@ class Database(Protocol):
     def stir(self, *, parting: bool = False) -> None:
         """Notes that whoever waits shall look, once the transaction is committed; ``parting``: a ticket goes."""
 
+    def hush(self) -> None:
+        """Notes that nobody waits, or can begin to before the transaction ends: nobody has to be told of it."""
+
     def wakes(self) -> int | None:
         """A descriptor that can be read when :meth:`version` may differ; None: look now and then."""
 

@@ -65,7 +65,7 @@ class PostgresDatabase:
         self._answers: dict[tuple[str, tuple[Value, ...]], list[Row]] = {}
         self._shares_turn = False
         self._streams = 0
-        self._stirred = self._is_parting = self._has_written = False
+        self._stirred = self._is_parting = self._is_hushed = self._has_written = False
         self._heard = 0
         self._listens = False
         self._held: list[str] = []
@@ -230,7 +230,7 @@ class PostgresDatabase:
             raise
         finally:
             self._depth = 0
-            self._stirred = self._is_parting = self._has_written = False
+            self._stirred = self._is_parting = self._is_hushed = self._has_written = False
             self._pending.drop()
             self._answers.clear()
             self._ids.clear()
@@ -252,7 +252,7 @@ class PostgresDatabase:
             raise UnreachableError(f"{self.location} undid the transaction: nothing was changed", hint="try again")
         wrote = write and (self._has_written or not self._pending.is_empty)
         last = self._pending.take(_FEW_ROWS)
-        if self._stirred:
+        if self._stirred and not self._is_hushed:
             among = "" if self._is_parting else " WHERE EXISTS (SELECT 1 FROM tickets)"
             last.append((f"SELECT pg_notify(?, ''){among}", [self._channel]))
         self._usable()
@@ -316,6 +316,10 @@ class PostgresDatabase:
         """Tells whoever waits to look, once the transaction is committed; ``parting``: also one whose ticket went."""
         self._stirred = True
         self._is_parting |= parting
+
+    def hush(self) -> None:
+        """Spares the look whether anybody waits who has to be told."""
+        self._is_hushed = True
 
     def version(self) -> int:
         """How often somebody announced a change since this was first asked."""

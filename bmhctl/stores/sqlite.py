@@ -148,6 +148,9 @@ class SqliteDatabase:
     def stir(self, *, parting: bool = False) -> None:
         """Nothing is needed: who waits sees the version change."""
 
+    def hush(self) -> None:
+        """Nothing to do: who waits looks for itself."""
+
     def wakes(self) -> int | None:
         """Nothing wakes who waits: looking costs microseconds."""
         return None
