@@ -39,8 +39,11 @@ class Database(Protocol):
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Runs one statement and returns its rows."""
 
-    def locking(self, *questions: Question) -> list[Row]:
-        """Asks questions that lock rows, of hosts first, to change them; returns the rows of the first."""
+    def locking(self, *questions: Question, foreseen: Sequence[Question] = ()) -> list[Row]:
+        """Asks questions that lock rows, of hosts first, to change them; returns the rows of the first.
+
+        What is ``foreseen`` is going to be asked under these locks: a home far away may ask it at once.
+        """
 
     def stream(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Runs one statement whose rows are read as they are asked for, however many."""

@@ -166,8 +166,8 @@ class Store:
         return self.database.transaction(write=True, shared=shared)
 
     def granting(self, token: str, now: datetime, latest: datetime) -> AbstractContextManager[None]:
-        """A shared transaction that will ask whether :meth:`anything_hinders`, for claims and for the policy."""
-        foreseen = _obstacle(token, now, latest), *self.claims.foreseen, _value_of(_PARSED_POLICY)
+        """A shared transaction that will ask whether :meth:`anything_hinders`, and for the policy."""
+        foreseen = _obstacle(token, now, latest), _value_of(_PARSED_POLICY)
         return self.database.transaction(write=True, shared=True, foreseen=foreseen)
 
     def snapshot(self) -> AbstractContextManager[None]:
@@ -231,9 +231,13 @@ class Store:
         self._lock(*self.where(query))
 
     def free_hosts(self, query: HostQuery) -> list[Host]:
-        """The hosts of a query, of free ones, that nobody is about to change; nobody can until the transaction ends."""
+        """The hosts of a query, of free ones, that nobody is about to change; nobody can until the transaction ends.
+
+        Whoever calls this asks next who has claimed any of them.
+        """
         skip = " FOR UPDATE SKIP LOCKED" if self.database.locks_rows else ""
-        return [to_host(row) for row in self.database.locking(self._select(query, FREE_SELECT, skip))]
+        select = self._select(query, FREE_SELECT, skip)
+        return [to_host(row) for row in self.database.locking(select, foreseen=self.claims.foreseen)]
 
     def _lock(self, where: str, parameters: Sequence[Value]) -> None:
         if not self.database.locks_rows:
@@ -395,7 +399,7 @@ class Store:
         return map(to_reservation, self.database.stream(f"{_RESERVATION_SELECT}{where} ORDER BY created_at, id"))
 
     def due_reservations(self, now: datetime, latest: datetime) -> list[Reservation]:
-        """Open leases that are over at ``now``, the first to end first; and those counted from after ``latest``."""
+        """Open leases that are over at ``now``, or counted from a moment after ``latest``; the first to end first."""
         found: dict[str, Reservation] = {}
         for (due, order), moment in zip(_DUE, (now, latest), strict=True):
             most, rows = 0, list[Row]()
@@ -404,7 +408,7 @@ class Store:
                 sql = f"{_RESERVATION_SELECT} WHERE {due} ORDER BY {order} LIMIT {most}"
                 rows = list(self.database.execute(sql, [from_time(moment)]))
             found |= {each.id: each for each in map(to_reservation, rows)}
-        return list(found.values())
+        return sorted(found.values(), key=lambda due: (due.expires_at or due.created_at, due.id))
 
     def is_any_due(self, now: datetime, latest: datetime) -> bool:
         """Whether there are :meth:`due_reservations`; asked at every command."""

@@ -103,15 +103,23 @@ class PostgresDatabase:
                 return iter(known)
         return self._run(statement, parameters)
 
-    def locking(self, *questions: Question) -> list[Row]:
-        """Asks questions that lock rows; returns the rows of the first. Who shares a turn gets an event's id along."""
+    def locking(self, *questions: Question, foreseen: Sequence[Question] = ()) -> list[Row]:
+        """Asks questions that lock rows; returns the rows of the first. Who shares a turn gets an event's id along.
+
+        What is ``foreseen`` is asked in the same message, when the locks are there: each statement sees what was
+        committed before it.
+        """
         self._pending.flush()
         if not self._shares_turn:
             return self._together(questions)[0]
-        rows, *_, ids = self._together([*questions, (_NEXT_ID.format(table="events"), ())])
+        rows, *rest, ids = self._together([*questions, *foreseen, (_NEXT_ID.format(table="events"), ())])
+        self._foresee(foreseen, rest[len(questions) - 1 :])
         self._rows_locked = len(rows)
         self._ids["events"] = deque(int(each or 0) for (each,) in ids)
         return rows
+
+    def _foresee(self, questions: Sequence[Question], answers: Sequence[list[Row]]) -> None:
+        self._answers |= {(sql, tuple(asked)): rows for (sql, asked), rows in zip(questions, answers, strict=True)}
 
     def stream(self, statement: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Runs one statement whose rows are fetched some at a time, as of one moment."""
@@ -244,7 +252,7 @@ class PostgresDatabase:
         rows = self._together([(f"{begin}; SELECT {NOW}", ()), *foreseen])
         first = len(rows) - len(foreseen)
         self._set_clock(rows[first - 1][0][0])
-        self._answers = {(sql, tuple(asked)): found for (sql, asked), found in zip(foreseen, rows[first:], strict=True)}
+        self._foresee(foreseen, rows[first:])
 
     def _commit(self, *, write: bool) -> None:
         """Sends what is left to write and the end of the transaction together, unless that is much."""

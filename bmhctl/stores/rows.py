@@ -241,7 +241,7 @@ def to_spec(row: Row) -> HostSpec:
 
 def _spec(name: Value, address: Value, mac: Value, labels: Value, bmc: Value, hardware: Value, note: Value) -> HostSpec:
     # All three at once: what the decoder does around each text takes as long as the text.
-    worn, managed, facts = _from_json(f"[{labels},{bmc or 'null'},{hardware}]")
+    worn, managed, facts = _from_json(f"[{labels},{'null' if bmc is None else bmc},{hardware}]")
     return HostSpec(
         str(name),
         _text(address),

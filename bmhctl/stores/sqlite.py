@@ -70,7 +70,7 @@ class SqliteDatabase:
 
     stream = execute
 
-    def locking(self, *questions: Question) -> list[Row]:
+    def locking(self, *questions: Question, foreseen: Sequence[Question] = ()) -> list[Row]:
         """Asks the questions: whoever writes has all rows for itself."""
         rows, *_ = [list(self.execute(*question)) for question in questions]
         return rows

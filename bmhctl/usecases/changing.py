@@ -67,7 +67,20 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     specs = [each.edit(ctx, one_host(ctx, each.name).spec) for each in changes.specs]
     refuse_used_macs(ctx, specs)
     outcomes += [respec(ctx, one_host(ctx, spec.name), spec, now, changes.reason) for spec in specs]
-    return outcomes + _enter_all(ctx, changes.newcomers, now)
+    outcomes += _enter_all(ctx, changes.newcomers, now)
+    _forget_who_is_back(ctx, [*specs, *(newcomer.host.spec for newcomer in changes.newcomers)])
+    return outcomes
+
+
+def _forget_who_is_back(ctx: Context, specs: Sequence[HostSpec]) -> None:
+    """Of machines that left: those whose MAC a dirty host bears are back, and known to be dirty.
+
+    When all is changed: hosts may swap their MACs.
+    """
+    if ctx.store.has_departed():
+        for host in ctx.store.hosts_bearing(macs=[spec.mac for spec in specs if spec.mac is not None]):
+            if host.dirty and host.spec.mac is not None:
+                ctx.store.drop_departed("", host.spec.mac)
 
 
 def _enter_all(ctx: Context, newcomers: Sequence[Newcomer], now: datetime) -> list[Outcome]:
@@ -149,12 +162,9 @@ def respec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str 
     if spec.mac is not None and spec.mac != host.spec.mac:
         for warning in duplicates([*_bearers(ctx, [spec]), spec]):
             ctx.tell(warning)
-    if host.dirty and spec.mac != host.spec.mac:
-        if host.spec.mac is not None:
-            # The machine that bore the old MAC was used; should it come back under another name, it is not clean.
-            ctx.store.add_departed(None, host.spec.mac, now, f"{host.name} bore this MAC")
-        if spec.mac is not None:
-            ctx.store.drop_departed("", spec.mac)  # it is back, and known to be dirty
+    if host.dirty and host.spec.mac is not None and spec.mac != host.spec.mac:
+        # The machine that bore the old MAC was used; should it come back under another name, it is not clean.
+        ctx.store.add_departed(None, host.spec.mac, now, f"{host.name} bore this MAC")
     fresh = replace(host, spec=spec, undeclared=False)
     words = f"changed: {', '.join(changed)}" if changed else ""
     if host.undeclared:

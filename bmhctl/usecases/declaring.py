@@ -50,17 +50,17 @@ def take_over(ctx: Context) -> None:
         with ctx.store.transaction():
             if not file.same(declaration.fingerprint):
                 continue  # somebody wrote it while it was read: what was read is not what is declared
+            is_new = ctx.store.get(OWNER) is None
             if _known(ctx) != declaration.fingerprint:
                 _check_kinship(ctx, file, declaration)
                 intent = _intent(ctx, declaration.fingerprint)
-                is_new = ctx.store.get(OWNER) is None
                 if intent is None:
                     _check_torn(ctx, file, declaration)
                 _reconcile(ctx, declaration, intent, ctx.clock())
                 _remember(ctx, file, declaration)
-                if is_new and declaration.hosts:
-                    made = f"made {file.state_path.name}: all hosts begin as initial"
-                    ctx.tell(f"{made} (was there one before? restore it first)")
+        if is_new and declaration.hosts:
+            made = f"made {file.state_path.name}: all hosts begin as initial"
+            ctx.tell(f"{made} (was there one before? restore it first)")
         return
     raise UnreachableError(f"{file.path} keeps changing", hint="try again when whoever writes it is done")
 

@@ -93,7 +93,9 @@ def _not_there(ctx: Context, policy: Policy) -> Iterator[str]:
             if not program or "{" in program:
                 continue
             folder = ctx.store.folder if "/" in program else ""
-            if which(os.path.join(folder, program), path=ctx.environ.get("PATH")) is None:
+            path = ctx.environ.get("PATH", os.defpath).split(os.pathsep)
+            known = os.pathsep.join(os.path.join(ctx.store.folder, each) for each in path)  # steps run in that folder
+            if which(os.path.join(folder, program), path=known) is None:
                 start = f" (relative paths start at {folder})" if folder and not program.startswith("/") else ""
                 yield f"{noun} {step.name}: there is no program {program} here that can be run{start}"
 

@@ -106,11 +106,14 @@ def reserve_or_wait(ctx: Context, wish: Wish, patience: Patience | None = None, 
 def _found_out(attempt: _Attempt, lost: UncertainError) -> Grant:
     """What became of a grant whose answer was lost with the connection: the reservation's id tells."""
     ctx, wish = attempt.ctx, attempt.wish
+    nothing = UnreachableError(f"lost the connection to {ctx.store.location}: nothing was reserved", hint="try again")
+    if attempt.token is None:  # it was not a grant that was about to be committed
+        raise nothing from lost
     until = time.monotonic() + _FIND_OUT
     while True:
         try:
             with ctx.store.transaction():  # in which whoever is still at work for us has ended
-                known = None if attempt.token is None else ctx.store.reservation(attempt.token)
+                known = ctx.store.reservation(attempt.token)
                 if known is not None:
                     return Grant(Held(known, tuple(hosts_of(ctx, known))), ("the connection was lost meanwhile",))
         except UnreachableError:
@@ -122,15 +125,13 @@ def _found_out(attempt: _Attempt, lost: UncertainError) -> Grant:
                 raise lost from None
             time.sleep(_RECONNECT)
         else:
-            raise UnreachableError(
-                f"lost the connection to {ctx.store.location}: nothing was reserved", hint="try again"
-            )
+            raise nothing
 
 
 class _Attempt:
     """One process's attempt to get what it wishes, in so much time.
 
-    ``token`` is the id of the reservation that was made, or whose commit was at least begun.
+    ``token`` is the id of the reservation that was made, if any was: None as long as none was even begun.
     """
 
     def __init__(
@@ -246,11 +247,11 @@ def _grant_at_once(ctx: Context, attempt: _Attempt, now: datetime) -> Grant | No
     wish = attempt.wish
     token = wish.token or any_reservation_id()
     with ctx.store.granting(token, now, now + CLOCK_SLACK):
+        if ctx.store.anything_hinders(token, now, now + CLOCK_SLACK):
+            return None
         before = granted_before(ctx, wish)
         if before is not None:
             return before
-        if ctx.store.anything_hinders(token, now, now + CLOCK_SLACK):
-            return None
         hosts = taken_at_once(ctx, wish.wants)
         return None if hosts is None else _settle(attempt, None, hosts, token)
 

@@ -402,6 +402,18 @@ def test_a_mac_that_comes_back_to_its_used_host_is_not_remembered_as_gone(lab: L
     assert kept == ["52:54:00:00:00:02"]
 
 
+def test_used_hosts_that_swap_their_macs_are_not_remembered_as_gone(toml_lab: Lab) -> None:
+    macs = ["52:54:00:00:00:01", "52:54:00:00:00:02"]
+    for name, mac in zip("ab", macs, strict=True):
+        hosts.add(toml_lab.context(), [name], FactChanges(mac=mac))
+    use(toml_lab, "a", "b")
+    text = toml_lab.path.read_text()
+    toml_lab.path.write_text(text.replace(macs[0], "one").replace(macs[1], macs[0]).replace("one", macs[1]))
+
+    assert [spec.mac for spec in specs(toml_lab).values()] == macs[::-1]
+    assert list(toml_lab.context().store.database.execute("SELECT key FROM departed")) == []
+
+
 def test_an_imported_host_never_joins_a_reservation_that_is_here(lab: Lab) -> None:
     hosts.add(lab.context(), ["n1"], FactChanges())
     use(lab, "n1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from bmhctl.errors import (
     NotFoundError,
     NotYoursError,
     StateRefusedError,
+    UnreachableError,
     UnsatisfiableError,
     UsageError,
     WaitTimeoutError,
@@ -21,14 +23,16 @@ from bmhctl.errors import (
 from bmhctl.model import Host, State
 from bmhctl.results import Grant
 from bmhctl.selector import parse_selector
+from bmhctl.stores.faults import UncertainError
 from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases import hosts, queue, reservations, verbs
+from bmhctl.usecases import hosts, queue, reservations, steps, verbs
 from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases.context import Context
 from bmhctl.usecases.queue import Patience
 from bmhctl.usecases.reservations import wish_for
 from bmhctl.usecases.watching import Waiting
-from bmhctl.wants import parse_want
-from tests.conftest import Lab
+from bmhctl.wants import Wants, parse_want
+from tests.conftest import Lab, made_in
 from tests.processes import until
 
 Step = Callable[[], object]
@@ -313,6 +317,49 @@ def test_what_was_granted_to_a_process_that_is_interrupted_before_it_knows_is_gi
         wait(fleet, count=1, request_id="job-1")
     monkeypatch.undo()
     assert names(wait(fleet, count=1, request_id="job-1")) == ["node2"]
+
+
+def test_a_host_whose_check_begins_while_it_is_chosen_is_not_granted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken_at_once = queue.taken_at_once
+    for lab in made_in("postgres", tmp_path):  # where several are at work at once
+        hosts.add(lab.context(), ["node1"], hosts.FactChanges())
+        verbs.ready(lab.context(), Choice(("node1",)))
+        with ExitStack() as checks:
+
+            def overtaken(ctx: Context, wants: Wants) -> object:
+                other = lab.context("bob")  # noqa: B023 - there is one lab
+                checks.enter_context(steps.claimed(other, next(other.store.hosts(HostQuery()))))
+                return taken_at_once(ctx, wants)
+
+            monkeypatch.setattr(queue, "taken_at_once", overtaken)
+            with pytest.raises(StateRefusedError, match="a check or cleanup is running on it"):
+                queue.reserve_or_wait(lab.context(), reservations.wish_for(("node1",)))
+        assert states(lab) == ["available"]
+
+
+def test_a_connection_that_is_lost_while_the_queue_is_joined_reserved_nothing(
+    fleet: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(fleet, count=4)
+
+    def lost(_: object) -> object:
+        raise UncertainError("gone, in the middle of a commit")
+
+    monkeypatch.setattr(queue, "_queued", lost)
+    with pytest.raises(UnreachableError, match="nothing was reserved") as refused:
+        wait(fleet)
+    assert refused.value.hint == "try again"
+
+
+def test_asking_again_for_a_lease_that_is_over_ends_it(fleet: Lab) -> None:
+    wish = reservations.wish_for(("node1",), request_id="job-1", ttl=timedelta(minutes=1))
+    queue.reserve_or_wait(fleet.context(), wish)
+    fleet.clock.move(minutes=2)
+    with pytest.raises(NotYoursError, match="is over"):
+        queue.reserve_or_wait(fleet.context(), wish)
+    assert states(fleet)[0] == "tainted"
 
 
 def test_a_wait_that_is_interrupted_leaves_no_ticket(fleet: Lab) -> None:
