@@ -139,7 +139,10 @@ def refusal(*statements: str, user: str, owner: str | None, shown: str) -> Unrea
     """What to say when the server refused a statement, or one of several: what the role may not do, and whom to ask."""
     whom = f"{owner}, who owns the inventory" if owner else "whoever owns the database"
     first = next(iter(statements), "")
-    roles = [_needed(each) for each in statements if _WRITES.search(each)] or [_needed(first)]
+    writing = [each for each in statements if _WRITES.search(each)]
+    roles = [
+        _needed(each) for each in writing or [next((each for each in statements if each.startswith("SELECT")), "")]
+    ]
     role = None if None in roles else max(filter(None, roles), key=ROLES.index)
     if role is not None:
         return UnreachableError(

@@ -321,7 +321,12 @@ def to_event(row: Row) -> Event:
     )
 
 
-_STATES: dict[Value, State] = {state.value: state for state in State}
+class _States(dict[Value, State]):
+    def __missing__(self, value: Value) -> State:
+        return State(str(value))  # which says what is wrong with it
+
+
+_STATES = _States({state.value: state for state in State})
 _VERBS: dict[Value, Verb | Remark] = {member.value: member for kind in (Verb, Remark) for member in kind}
 
 _json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode

@@ -14,6 +14,7 @@ from bmhctl.errors import (
     NotYoursError,
     StateRefusedError,
     UnreachableError,
+    UsageError,
     WaitTimeoutError,
 )
 from bmhctl.frozen import Frozen, replace
@@ -266,6 +267,8 @@ def _settle(attempt: _Attempt, ticket: Ticket | None, hosts: Sequence[Host], tok
         _check_ticket(ctx, ticket)
         ctx.store.drop_ticket(ticket.id)
     terms = lease_of(ctx.policy(), wish)
+    if token is None and wish.token is not None and ctx.store.reservation(wish.token) is not None:
+        raise UsageError(f"a reservation has the id {wish.token} already", hint="give none: one is made")
     attempt.token = token or wish.token or new_reservation_id(ctx.store)
     granted = grant(ctx, wish, terms, hosts, attempt.token)
     attempt.check_time()

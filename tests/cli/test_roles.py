@@ -295,3 +295,11 @@ def test_nobody_has_what_counts_the_hosts_run_for_a_table_of_their_own(fleet: Fl
     assert not fleet.may(role, trigger)
     [(path,)] = fleet.sql("SELECT proconfig[1] FROM pg_proc WHERE oid = 'count_hosts'::regproc")
     assert str(path).endswith(", pg_temp"), "what it names is not looked for among somebody's temporary tables"
+
+
+def test_who_may_not_read_a_table_yet_is_told_of_the_grants(fleet: Fleet, cli: Cli) -> None:
+    fleet.sql(f'REVOKE SELECT ON "{fleet.schema}".meta FROM {fleet.prefix}_{RUNNER}')
+    done = cli("reserve", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(RUNNER))
+    assert done.status == 11
+    assert f"the role {fleet.login(RUNNER)} may not read this inventory" in done.stderr
+    assert "(bmhctl policy grants)" in done.stderr

@@ -339,6 +339,14 @@ def test_a_host_whose_check_begins_while_it_is_chosen_is_not_granted(
         assert states(lab) == ["available"]
 
 
+def test_an_id_that_is_taken_is_refused_and_its_reservation_stays(fleet: Lab) -> None:
+    mine, other = (reservations.wish_for((name,)).wants for name in ("node1", "node2"))
+    queue.reserve_or_wait(fleet.context(), reservations.Wish(mine, token="r-one"))
+    with pytest.raises(UsageError, match="has the id r-one already"):
+        queue.reserve_or_wait(fleet.context("bob"), reservations.Wish(other, token="r-one"))
+    assert states(fleet)[:2] == ["reserved", "available"]
+
+
 def test_a_connection_that_is_lost_while_the_queue_is_joined_reserved_nothing(
     fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
