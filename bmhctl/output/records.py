@@ -337,7 +337,7 @@ def document(result: object, fields: tuple[str, ...] | None = None) -> Envelope:
                 "host",
                 {
                     "now": iso(result.now),
-                    "host": {**next(iter(_picked([host_record(result.host)], fields)))},
+                    "host": {**_pick(host_record(result.host), fields)},
                     "events": events,
                     "results": [step_record(step) for step in result.results],
                 },
@@ -404,7 +404,11 @@ def _single(kind: str, body: Record) -> Envelope:
 
 
 def _picked(records: Iterable[Record], fields: tuple[str, ...] | None) -> Iterable[Record]:
-    return ({name: record[name] for name in fields} for record in records) if fields else records
+    return (_pick(record, fields) for record in records) if fields else records
+
+
+def _pick(record: Record, fields: tuple[str, ...] | None) -> Record:
+    return {name: record[name] for name in fields} if fields else record
 
 
 def _held(held: Held) -> Record:

@@ -37,7 +37,7 @@ _CLAIM = (
     f" WHERE {_OVER} RETURNING token"
 )
 _RENEWAL = f"UPDATE claims SET until = {NOW} + ? WHERE name = ? AND token = ? RETURNING token"  # also a late one
-_ANY: Question = "SELECT name FROM claims", ()  # there are no more than steps that run
+_ANY: Question = "SELECT name FROM claims", ()  # hardly more than steps that run
 _MICROSECONDS = int(LENGTH * 1_000_000)
 
 

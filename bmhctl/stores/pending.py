@@ -34,7 +34,7 @@ class _Part:
 
 
 class Pending:
-    """What a transaction has yet to write. Flush it before anything else is run, and before the commit.
+    """What a transaction has yet to write. Flush it before anything else is run; flush or take it before the commit.
 
     ``run_many`` runs one statement for each row of parameters, ``run`` a statement without any.
     """

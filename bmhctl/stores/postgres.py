@@ -237,11 +237,15 @@ class PostgresDatabase:
             self._undo("ROLLBACK")
             raise
         finally:
-            self._depth = 0
-            self._stirred = self._is_parting = self._is_hushed = self._has_written = False
-            self._pending.drop()
-            self._answers.clear()
-            self._ids.clear()
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drops all that concerns the transaction only, which is over."""
+        self._depth = 0
+        self._stirred = self._is_parting = self._is_hushed = self._has_written = False
+        self._answers.clear()
+        self._ids.clear()
+        self._pending.drop()
 
     def _begin(self, *, write: bool, shared: bool, foreseen: Sequence[Question]) -> None:
         self._usable()
@@ -282,8 +286,7 @@ class PostgresDatabase:
         """Ends the connection: what it was in the middle of nobody knows."""
         if self._depth:
             self.close()
-            self._depth = 0
-            self._pending.drop()
+            self._forget()
 
     def _undo(self, statement: str) -> None:
         if self._is_unsettled():

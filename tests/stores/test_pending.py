@@ -92,6 +92,18 @@ def test_what_could_not_be_written_is_not_forgotten_by_the_part_around_it() -> N
     table.pending.flush()
 
 
+def test_little_that_waits_can_be_taken_in_order_and_much_is_written() -> None:
+    event, fact = "INSERT INTO events (text) VALUES (?)", "INSERT INTO facts (text) VALUES (?)"
+    table = Table()
+    table.pending.add(event, [["one"], ["two"]])
+    table.pending.add(fact, [["first"]])
+    assert table.pending.take(3) == [(fact, ["first"]), (event, ["one"]), (event, ["two"])]
+    assert (table.pending.is_empty, table.read()) == (True, [])
+
+    table.pending.add(event, [["one"], ["two"]])
+    assert (table.pending.take(1), table.read()) == ([], ["one", "two"])
+
+
 def test_nothing_waits_that_nobody_has_a_place_for() -> None:
     table = Table()
     table.pending.add("DELETE FROM events", [[]])
