@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from bmhctl.output.display import Display
 from bmhctl.output.text import clean
 
 if TYPE_CHECKING:
-    from bmhctl.output.records import Envelope
+    from bmhctl.output.records import Envelope, Record
 
-_CHUNK = 1000
-"""So many names are written at once."""
+_BATCH = 1000
+"""So many lines are written at once."""
 
 _FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
 
@@ -35,12 +35,44 @@ def write_json(document: Envelope, display: Display) -> None:
 
 
 def write_jsonl(document: Envelope, display: Display) -> None:
-    """The records of a document, one a line; a document without a list is one line."""
+    """The records of a document, one a line, in ASCII; a document without a list is one line."""
+    for lines in _batches(_encoded(document.records if document.key else (document.head,))):
+        display.write("".join(lines))
+
+
+def _encoded(records: Iterable[Record]) -> Iterator[str]:
+    """Each record as a line; the first of them without what takes longer to load than it saves."""
     import json
 
-    encode = json.JSONEncoder(check_circular=False).encode  # records hold copies: there is no circle
-    for record in document.records if document.key else (document.head,):
-        display.write(encode(record) + "\n")
+    # Records hold copies: there is no circle.
+    encode: Callable[[Record], str] = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
+    rest = iter(records)
+    for record in islice(rest, _BATCH):
+        yield encode(record) + "\n"
+    first = next(rest, None)
+    if first is None:
+        return
+    encode = _quick(encode)
+    for record in chain((first,), rest):
+        yield encode(record) + "\n"
+
+
+def _quick(careful: Callable[[Record], str]) -> Callable[[Record], str]:
+    """The same encoding in a tenth of the time, where there is the library for it."""
+    try:
+        from orjson import dumps
+    except ImportError:
+        return careful
+
+    def encode(record: Record) -> str:
+        try:
+            text = dumps(record)
+        except TypeError:  # half of a surrogate pair, or a number of more than 64 bits
+            return careful(record)
+        is_plain = text.isascii() and b"\x7f" not in text
+        return text.decode() if is_plain else careful(record)
+
+    return encode
 
 
 def write_csv(fields: Sequence[str], rows: Iterable[Sequence[str]], display: Display) -> None:
@@ -67,6 +99,11 @@ def csv_cell(text: str) -> str:
 
 def write_names(names: Iterable[str], display: Display) -> None:
     """One name a line."""
-    rest = iter(names)
-    while chunk := [f"{clean(name)}\n" for name in islice(rest, _CHUNK)]:
-        display.write("".join(chunk))
+    for lines in _batches(f"{clean(name)}\n" for name in names):
+        display.write("".join(lines))
+
+
+def _batches(lines: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(lines)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch

@@ -240,8 +240,12 @@ def to_spec(row: Row) -> HostSpec:
 
 
 def _spec(name: Value, address: Value, mac: Value, labels: Value, bmc: Value, hardware: Value, note: Value) -> HostSpec:
-    # All three at once: what the decoder does around each text takes as long as the text.
-    worn, managed, facts = _from_json(f"[{labels},{'null' if bmc is None else bmc},{hardware}]")
+    # All three at once, and as they are written, without spaces around them: what the decoder does around each text
+    # takes as long as the text.
+    text = f"[{labels},{'null' if bmc is None else bmc},{hardware}]"
+    (worn, managed, facts), end = _raw_decode(text)
+    if end != len(text):
+        raise ValueError("something stands after the JSON")
     return HostSpec(
         str(name),
         _text(address),
@@ -330,7 +334,8 @@ _STATES = _States({state.value: state for state in State})
 _VERBS: dict[Value, Verb | Remark] = {member.value: member for kind in (Verb, Remark) for member in kind}
 
 _json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
-_from_json = json.JSONDecoder().decode  # json.loads looks at its arguments for longer than at a host's labels
+_from_json = json.JSONDecoder().decode
+_raw_decode = json.JSONDecoder().raw_decode
 
 
 def _text(value: Value) -> str | None:

@@ -103,7 +103,7 @@ def test_fields_choose_the_columns_in_their_order() -> None:
         "state,name,until\nreserved,node01,2026-11-23T08:35:00Z\n"
     )
     assert shown(hosts(FLEET[:1]), fields, format=Format.JSONL) == (
-        '{"state": "reserved", "name": "node01", "until": "2026-11-23T08:35:00Z"}\n'
+        '{"state":"reserved","name":"node01","until":"2026-11-23T08:35:00Z"}\n'
     )
     assert shown(hosts(FLEET[:1]), fields, tty=True).splitlines()[0].split() == ["STATE", "NAME", "UNTIL"]
 

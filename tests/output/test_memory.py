@@ -46,8 +46,8 @@ def fleets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(autouse=True)
 def _few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (lines, plain):
-        monkeypatch.setattr(module, "_CHUNK", AT_ONCE)
+    monkeypatch.setattr(lines, "_CHUNK", AT_ONCE)
+    monkeypatch.setattr(plain, "_BATCH", AT_ONCE)
 
 
 def listed(ctx: Context, display: Display) -> None:

@@ -109,6 +109,37 @@ def test_json_lines_are_the_records_of_the_document(kind: str) -> None:
     assert [json.loads(line) for line in lines] == json.loads(shown(result, Format.JSON))[keys[-1]]
 
 
+def odd_fleet(count: int) -> Hosts:
+    """Hosts whose notes and facts no two JSON libraries need to write alike."""
+    notes = ("große Kiste", HOSTILE, '\x7f /\b\f"\\', "日本", "", None, "\u2028", "\ud83d\ude00")
+    facts = (2**63 - 1, -(2**63), 2**80, 0, "256GiB", "é")
+    return hosts(
+        tuple(
+            replace(FLEET[i % len(FLEET)], spec=spec(f"node{i}", note=notes[i % 8], hardware={"fact": facts[i % 6]}))
+            for i in range(count)
+        )
+    )
+
+
+@pytest.mark.parametrize("library", ["there", "not there"])
+def test_the_lines_of_a_long_list_are_as_those_of_a_short_one(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if library == "not there":
+        monkeypatch.setitem(sys.modules, "orjson", None)
+    fleet = odd_fleet(1_100)
+    records = json.loads(shown(fleet, Format.JSON))["hosts"]
+    lines = shown(fleet, Format.JSONL)
+    assert lines == "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
+    assert lines.isascii()
+
+
+def test_a_list_that_is_not_long_does_without_what_takes_long_to_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "orjson", raising=False)
+    assert shown(odd_fleet(1_000), Format.JSONL).count("\n") == 1_000
+    assert "orjson" not in sys.modules
+    assert shown(odd_fleet(1_001), Format.JSONL).count("\n") == 1_001
+    assert "orjson" in sys.modules
+
+
 def test_json_lines_of_what_has_no_list_are_its_document() -> None:
     for result in (STATUS, WHY, DONE, GRAPH, DETAIL):
         text = shown(result, Format.JSONL)
