@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import yaml
 
 _MAX_DEPTH = 100
-_FREE_ALIASES = 100_000
-_SCALAR_WEIGHT = 64  # so many characters of a text weigh as much as a node
+_FREE_ALIASES = 1_000_000  # characters
 
 _WORDS: dict[str, bool | None] = {
     form: value
@@ -139,61 +138,69 @@ class _Reader:
             SequenceStartEvent,
         )
 
-        # A mapping is collected as [key, value, key, value] in `items`. `written` weighs what the text holds,
-        # `repeated` what its aliases repeat.
+        # A mapping is collected as [key, value, key, value] in `items`; `key_is_due` says which of the two comes.
+        # What a node weighs is how long it is in the text, with what its aliases repeat (`repeated`).
         items: list[object] = []
-        mapping = False
+        mapping = key_is_due = False
         stack: list[tuple[list[object], bool, yaml.CollectionStartEvent, int]] = []
         anchors: dict[str, tuple[object, int]] = {}
-        written = repeated = 0
+        repeated = 0
         for event in events:  # of the parser's own classes: to ask with isinstance takes twice as long
             if type(event) is ScalarEvent:
                 text = event.value
                 value: object = text
-                size = 1 + len(text) // _SCALAR_WEIGHT
-                if mapping and not len(items) & 1:
+                if key_is_due:
+                    key_is_due = False
                     if text == "<<" and event.implicit[0]:
                         value = _MERGE
-                elif event.tag is not None:
-                    value = _tagged(event)
-                elif event.implicit[0] and (not text or text[0] in _STARTS):
-                    value = _plain(text)
-                written += size
+                else:
+                    key_is_due = mapping
+                    if event.tag is not None:
+                        value = _tagged(event)
+                    elif event.implicit[0] and (not text or text[0] in _STARTS):
+                        value = _plain(text)
                 items.append(value)
                 if event.anchor is not None:
-                    anchors[event.anchor] = (value, size)
+                    anchors[event.anchor] = (value, _length(event, event))
             elif type(event) is MappingStartEvent or type(event) is SequenceStartEvent:
-                if mapping and not len(items) & 1:
+                if key_is_due:
                     raise _RefusedError(event, "a key of a mapping must be a text")
                 if len(stack) == _MAX_DEPTH:
                     raise _RefusedError(event, f"nested deeper than {_MAX_DEPTH} levels")
                 if event.tag is not None and event.tag not in _TREE_TAGS:
                     raise _RefusedError(event, f"the tag {event.tag!r:.80} is not known here")
-                stack.append((items, mapping, event, written + repeated))
-                written += 1
-                items, mapping = [], type(event) is MappingStartEvent
+                stack.append((items, mapping, event, repeated))
+                items = []
+                mapping = key_is_due = type(event) is MappingStartEvent
             elif type(event) is MappingEndEvent or type(event) is SequenceEndEvent:
                 outer, outer_mapping, start, before = stack.pop()
                 value = _mapping(start, items) if mapping else items
                 items, mapping = outer, outer_mapping
+                key_is_due = mapping
                 items.append(value)
                 if start.anchor is not None:
-                    anchors[start.anchor] = (value, written + repeated - before)
+                    anchors[start.anchor] = (value, _length(start, event) + repeated - before)
             elif type(event) is AliasEvent:
                 if event.anchor not in anchors:
                     raise _RefusedError(event, f"the alias *{event.anchor!s:.80} has no anchor before it")
-                value, size = anchors[event.anchor]
-                if mapping and not len(items) & 1 and not isinstance(value, str):
+                value, length = anchors[event.anchor]
+                if key_is_due and not isinstance(value, str):
                     raise _RefusedError(event, "a key of a mapping must be a text")
-                repeated += size
-                if repeated > _FREE_ALIASES + 10 * written:
+                key_is_due = mapping and not key_is_due
+                repeated += length
+                if repeated > _FREE_ALIASES + 10 * _length(None, event):
                     raise _RefusedError(event, "aliases multiply this text more than tenfold")
                 items.append(value)
             elif type(event) is DocumentStartEvent:
                 self.number += 1
-                items, mapping, anchors = [], False, {}
+                items, mapping, key_is_due, anchors = [], False, False, {}
             elif type(event) is DocumentEndEvent:
                 yield self.number, items[0]
+
+
+def _length(first: yaml.Event | None, last: yaml.Event) -> int:
+    begin = first.start_mark.index if first and first.start_mark else 0
+    return 1 + (last.end_mark.index if last.end_mark else begin) - begin
 
 
 def _mapping(event: yaml.Event, items: list[object]) -> dict[object, object]:
