@@ -111,17 +111,16 @@ def field_list(text: str | None) -> tuple[str, ...] | None:
 def moment(text: str, now: datetime) -> datetime:
     """A point in time to come: a duration from now (``2h``), or an ISO date or time (local time without a zone)."""
     try:
-        return now + parse_duration(text)
+        at = now + parse_duration(text)
     except UsageError:
-        pass
-    try:
-        at = datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise UsageError(
-            f"{text!r} is no time", hint="write a duration such as 2h or 3d, or a date such as 2026-12-24T18:00"
-        ) from None
+        try:
+            at = datetime.fromisoformat(text).astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise UsageError(
+                f"{text!r} is no time", hint="write a duration such as 2h or 3d, or a date such as 2026-12-24T18:00"
+            ) from None
     if at <= now:
-        raise UsageError(f"{text} is in the past", hint="write a duration such as 2h or 3d, or a time to come")
+        raise UsageError(f"{text} is not in the future", hint="write a duration such as 2h or 3d, or a time to come")
     return at
 
 

@@ -27,7 +27,13 @@ CASES: dict[str, tuple[int, list[str], dict[str, str], str]] = {
         2,
         ["maintain", "node02", "--reason", "x", "--until", "2020-01-01"],
         {},
-        "2020-01-01 is in the past",
+        "2020-01-01 is not in the future",
+    ),
+    "usage: no time to come": (
+        2,
+        ["maintain", "node02", "--reason", "x", "--until", "0s"],
+        {},
+        "0s is not in the future",
     ),
     "usage: a time out of range": (
         2,
