@@ -86,9 +86,11 @@ def _skip_space(text: str, position: int) -> int:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    entry = dict(pairs)
-    if len(entry) != len(pairs):
-        raise ValueError(_twice(key for key, _ in pairs))
+    entry: dict[str, object] = {}
+    for key, value in pairs:
+        if key in entry:
+            raise ValueError(_twice(key))
+        entry[key] = value
     return entry
 
 
@@ -138,11 +140,13 @@ class _Reader:
             SequenceStartEvent,
         )
 
-        # A mapping is collected as [key, value, key, value] in `items`; `key_is_due` says which of the two comes.
-        # What a node weighs is how long it is in the text, with what its aliases repeat (`repeated`).
+        # A mapping is filled in `entry`, anything else in `items`; `key` is where the next value of a mapping goes, if
+        # it is not a key that is due. What a node weighs is how long it is in the text, with what its aliases repeat.
+        entry: dict[object, object] = {}
         items: list[object] = []
         mapping = key_is_due = False
-        stack: list[tuple[list[object], bool, yaml.CollectionStartEvent, int]] = []
+        key: object = None
+        stack: list[tuple[dict[object, object], list[object], bool, object, yaml.CollectionStartEvent, int]] = []
         anchors: dict[str, tuple[object, int]] = {}
         repeated = 0
         for event in events:  # of the parser's own classes: to ask with isinstance takes twice as long
@@ -150,16 +154,12 @@ class _Reader:
                 text = event.value
                 value: object = text
                 if key_is_due:
-                    key_is_due = False
                     if text == "<<" and event.implicit[0]:
                         value = _MERGE
-                else:
-                    key_is_due = mapping
-                    if event.tag is not None:
-                        value = _tagged(event)
-                    elif event.implicit[0] and (not text or text[0] in _STARTS):
-                        value = _plain(text)
-                items.append(value)
+                elif event.tag is not None:
+                    value = _tagged(event)
+                elif event.implicit[0] and (not text or text[0] in _STARTS):
+                    value = _plain(text)
                 if event.anchor is not None:
                     anchors[event.anchor] = (value, _length(event, event))
             elif type(event) is MappingStartEvent or type(event) is SequenceStartEvent:
@@ -169,15 +169,14 @@ class _Reader:
                     raise _RefusedError(event, f"nested deeper than {_MAX_DEPTH} levels")
                 if event.tag is not None and event.tag not in _TREE_TAGS:
                     raise _RefusedError(event, f"the tag {event.tag!r:.80} is not known here")
-                stack.append((items, mapping, event, repeated))
-                items = []
+                stack.append((entry, items, mapping, key, event, repeated))
                 mapping = key_is_due = type(event) is MappingStartEvent
+                entry, items = {}, []
+                continue
             elif type(event) is MappingEndEvent or type(event) is SequenceEndEvent:
-                outer, outer_mapping, start, before = stack.pop()
-                value = _mapping(start, items) if mapping else items
-                items, mapping = outer, outer_mapping
-                key_is_due = mapping
-                items.append(value)
+                value = _merged(event, entry) if mapping else items
+                entry, items, mapping, key, start, before = stack.pop()
+                key_is_due = False
                 if start.anchor is not None:
                     anchors[start.anchor] = (value, _length(start, event) + repeated - before)
             elif type(event) is AliasEvent:
@@ -186,16 +185,26 @@ class _Reader:
                 value, length = anchors[event.anchor]
                 if key_is_due and not isinstance(value, str):
                     raise _RefusedError(event, "a key of a mapping must be a text")
-                key_is_due = mapping and not key_is_due
                 repeated += length
                 if repeated > _FREE_ALIASES + 10 * _length(None, event):
                     raise _RefusedError(event, "aliases multiply this text more than tenfold")
+            else:
+                if type(event) is DocumentStartEvent:
+                    self.number += 1
+                    items, mapping, key_is_due, anchors = [], False, False, {}
+                elif type(event) is DocumentEndEvent:
+                    yield self.number, items[0]
+                continue
+            if not mapping:
                 items.append(value)
-            elif type(event) is DocumentStartEvent:
-                self.number += 1
-                items, mapping, key_is_due, anchors = [], False, False, {}
-            elif type(event) is DocumentEndEvent:
-                yield self.number, items[0]
+            elif key_is_due:
+                if value in entry:
+                    raise _RefusedError(event, _twice("<<" if value is _MERGE else value))
+                key = value
+                key_is_due = False
+            else:
+                entry[key] = value
+                key_is_due = True
 
 
 def _length(first: yaml.Event | None, last: yaml.Event) -> int:
@@ -203,11 +212,7 @@ def _length(first: yaml.Event | None, last: yaml.Event) -> int:
     return 1 + (last.end_mark.index if last.end_mark else begin) - begin
 
 
-def _mapping(event: yaml.Event, items: list[object]) -> dict[object, object]:
-    keys = items[::2]
-    entry = dict(zip(keys, items[1::2], strict=True))
-    if len(entry) != len(keys):
-        raise _RefusedError(event, _twice("<<" if key is _MERGE else str(key) for key in keys))
+def _merged(event: yaml.Event, entry: dict[object, object]) -> dict[object, object]:
     if _MERGE not in entry:
         return entry
     merged = entry.pop(_MERGE)
@@ -235,10 +240,7 @@ def _plain(text: str) -> object:
     return _SOME_NUMBER if _OTHER_NUMBER.fullmatch(text) else text
 
 
-def _twice(keys: Iterable[str]) -> str:
-    from collections import Counter
-
-    key, _ = Counter(keys).most_common(1)[0]
+def _twice(key: object) -> str:
     return f"the key {key!r:.80} stands twice in one mapping"
 
 

@@ -428,7 +428,7 @@ def test_an_error_names_file_document_and_field(document: dict[str, object], fie
     ("text", "said"),
     [
         ("kind: [", "line 2, column 1: did not find expected node content"),
-        ("a: b\n---\n\na: b\na: c\n", "document 2: line 4: the key 'a' stands twice in one mapping"),
+        ("a: b\n---\n\na: b\na: c\n", "document 2: line 5: the key 'a' stands twice in one mapping"),
         ("a: *x", "line 1: the alias *x has no anchor before it"),
         ("a: &x [*x]", "line 1: the alias *x has no anchor before it"),
         ("[" * 100_000, "nested too deep"),
