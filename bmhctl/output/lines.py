@@ -47,6 +47,7 @@ _CHUNK = 1000
 """So many rows are looked at together to find the columns' widths: a fleet of any size streams."""
 
 _GAP = 2
+_NOTHING = [("-", "")], 1
 
 
 def state_span(state: State) -> Span:
@@ -82,21 +83,24 @@ def columns(
     naturals = [0] * len(heads)
     kept: list[int] = []
     first = True
-    while chunk := [[[(clean(text), style) for text, style in cell] for cell in row] for row in islice(stream, _CHUNK)]:
-        naturals = [
-            max(natural, max(sum([cell_width(text) for text, _ in row[i]]) for row in chunk))
-            for i, natural in enumerate(naturals)
-        ]
+    while chunk := [[_sized(cell) for cell in row] for row in islice(stream, _CHUNK)]:
+        naturals = [max(natural, max([row[i][1] for row in chunk])) for i, natural in enumerate(naturals)]
         if first:
             kept = _kept(heads, naturals, width)
         widths = _widths(heads, naturals, kept, width)
         if first and header:
-            yield _row([[(heads[i].title, "dim" if width else "")] for i in kept], widths)
+            yield _row([_sized([(heads[i].title, "dim" if width else "")]) for i in kept], widths)
         first = False
         for row in chunk:
-            yield _row([row[i] if width or (row[i] and row[i][0][0]) else [("-", "")] for i in kept], widths)
+            yield _row([row[i] if width or row[i][1] else _NOTHING for i in kept], widths)
     if first and header and width is None:
-        yield _row([[(head.title, "")] for head in heads], [len(head.title) for head in heads])
+        yield _row([_sized([(head.title, "")]) for head in heads], [len(head.title) for head in heads])
+
+
+def _sized(cell: Iterable[Span]) -> tuple[Line, int]:
+    """A cell made clean, and how wide it is."""
+    line = [(clean(text), style) for text, style in cell]
+    return line, sum([cell_width(text) for text, _ in line])
 
 
 def _kept(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -> list[int]:
@@ -131,19 +135,21 @@ def _floor(head: Column, natural: int) -> int:
     return wanted if head.least is None else min(wanted, head.least)
 
 
-def _row(cells: Sequence[Line], widths: Sequence[int]) -> Line:
+def _row(cells: Sequence[tuple[Line, int]], widths: Sequence[int]) -> Line:
     line: list[Span] = []
-    for cell, width in zip(cells, widths, strict=True):
-        room = width
-        for text, style in cell:
-            size = cell_width(text)
-            if size > room:
-                text = shorten(text, room)
-                size = cell_width(text)
-            room -= size
-            line.append((text, style))
-        line.append((" " * (room + _GAP), ""))
+    for (cell, size), width in zip(cells, widths, strict=True):
+        if size > width:
+            cell, size = _sized(_cut(cell, width))
+        line += cell
+        line.append((" " * (width - size + _GAP), ""))
     return line
+
+
+def _cut(cell: Line, room: int) -> Iterator[Span]:
+    for text, style in cell:
+        shown = shorten(text, room)
+        room -= cell_width(shown)
+        yield shown, style
 
 
 def table(pairs: Iterable[tuple[str, Line]], indent: str = "") -> Iterator[Line]:
@@ -174,7 +180,7 @@ def _shown(text: str, display: Display) -> str:
 
 def _bare(display: Display) -> Callable[[Line], None]:
     def write(line: Line) -> None:
-        display.write("".join(_shown(text, display) for text, _ in line).rstrip() + "\n")
+        display.write(_shown("".join([text for text, _ in line]), display).rstrip() + "\n")
 
     return write
 
