@@ -53,6 +53,7 @@ class _FrozenType(type):
     """Makes a slot of every annotated name; its default must not stay in the class then."""
 
     __match_args__: tuple[str, ...]
+    _names: frozenset[str]
     _defaults: dict[str, object]
     _values: Callable[[object], tuple[object, ...]]
 
@@ -64,6 +65,7 @@ class _FrozenType(type):
         body |= {"__slots__": tuple(own), "__match_args__": names, "__init__": _first_init}
         made = super().__new__(mcs, name, bases, body)
         made._defaults = {key: value for base in above for key, value in base._defaults.items()} | defaults
+        made._names = frozenset(names)
         made._values = _getter(names)
         return made
 
@@ -122,7 +124,7 @@ class Frozen(metaclass=_FrozenType):
 
     def __replace__(self, /, **changes: object) -> Self:
         kind = type(self)
-        if not changes.keys() <= set(kind.__match_args__):
+        if not changes.keys() <= kind._names:
             return kind(**changes)  # which says what is wrong with them
         made = kind(*kind._values(self))
         for name, value in changes.items():

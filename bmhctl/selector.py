@@ -17,8 +17,7 @@ from bmhctl.model import Fact, HostSpec
 from bmhctl.patterns import pattern
 from bmhctl.units import format_size, quantity
 
-LABEL_KEY = pattern(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
-"""A label's key: an optional DNS prefix and a slash, then at most 63 letters, digits, ``-``, ``_``, ``.``."""
+_LABEL_KEY = pattern(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 LABEL_VALUE = pattern(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 """A label's value: empty, or at most 63 letters, digits, ``-``, ``_``, ``.``."""
@@ -181,7 +180,7 @@ def parse_selector(text: str) -> Selector:
 
 def _term(match: re.Match[str], text: str) -> Term:
     key = match["absent_key"] or match["key"]
-    if not LABEL_KEY.fullmatch(key):
+    if not is_label_key(key):
         raise UsageError(f"{key!r} in the selector {text!r} is no label key", hint=_HINT)
     if match["absent"]:
         return Term(key, Operator.ABSENT)
@@ -203,7 +202,13 @@ def _value(value: str, text: str) -> str:
     return value
 
 
-@lru_cache(maxsize=1000, typed=True)  # the hosts of a fleet resemble each other
+@lru_cache(maxsize=1000)  # the hosts of a fleet resemble each other
+def is_label_key(key: str) -> bool:
+    """Whether a text is a label's key: an optional DNS prefix and a slash, then at most 63 letters, digits, ``-_.``."""
+    return _LABEL_KEY.fullmatch(key) is not None
+
+
+@lru_cache(maxsize=1000)
 def canonical(value: Fact) -> str:
     """One spelling for equal sizes, so that ``memory=262144MiB`` finds ``256GiB``; other values as they are."""
     text = str(value)
@@ -215,6 +220,4 @@ def canonical(value: Fact) -> str:
 
 def selectable(spec: HostSpec) -> dict[str, str]:
     """What a selector sees of a host: its labels, then its hardware facts under keys that no label uses."""
-    facts = {key: canonical(value) for key, value in spec.hardware.items()}
-    facts.update((key, canonical(value)) for key, value in spec.labels.items())
-    return facts
+    return {key: canonical(value) for key, value in {**spec.hardware, **spec.labels}.items()}

@@ -9,7 +9,7 @@ from bmhctl.errors import InvalidError, nearest
 from bmhctl.model import Bmc, Fact, HostSpec
 from bmhctl.patterns import pattern
 from bmhctl.policy import known, table, text, wrong_type
-from bmhctl.selector import LABEL_KEY, LABEL_VALUE
+from bmhctl.selector import LABEL_VALUE, is_label_key
 
 SPEC_KEYS = ("address", "mac", "labels", "bmc", "hardware", "note")
 """The keys of a host's table."""
@@ -158,7 +158,7 @@ def _mac(value: str | None, where: str) -> str | None:
 def _labels(entry: Mapping[str, object], where: str) -> dict[str, str]:
     labels = {}
     for key, value in entry.items():
-        if not LABEL_KEY.fullmatch(key):
+        if not is_label_key(key):
             raise InvalidError(
                 f"{where}: {key!r:.80} is no label key",
                 hint="at most 63 letters, digits, '-', '_' and '.', after an optional 'dns.name/'",
@@ -173,7 +173,7 @@ def _labels(entry: Mapping[str, object], where: str) -> dict[str, str]:
 def _hardware(entry: Mapping[str, object], where: str) -> dict[str, Fact]:
     hardware: dict[str, Fact] = {}
     for key, value in entry.items():
-        if not LABEL_KEY.fullmatch(key):
+        if not is_label_key(key):
             raise InvalidError(f"{where}: {key!r:.80} is no key", hint="use letters, digits, '-', '_' and '.'")
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise wrong_type(f"{where}.{key}", 'a text, a whole number or a size such as "256GiB"', value)

@@ -76,7 +76,7 @@ def _imported(bench: Bench) -> Series:
             return tools.run(tools.bmhctl, "-i", path, "import", str(manifests))
 
         floor = partial(tools.run, tools.python, "-c", PARSE_YAML, str(manifests))
-        return series(*in_turn(bench.at_most(5), partial(into_new, []), floor))
+        return series(*in_turn(bench.rounds, partial(into_new, []), floor))
 
 
 FIGURES = (
