@@ -58,8 +58,8 @@ def state_span(state: State) -> Span:
 class Column(Frozen):
     """A column and what may happen to it where room is short.
 
-    ``rank`` 0 is never dropped, the highest goes first; ``least`` is the width down to which it may be cut
-    (None: never cut).
+    ``rank`` 0 is never dropped; of the others the lowest gets room first. ``least`` is the width down to which it may
+    be cut (None: never cut).
     """
 
     title: str
@@ -104,16 +104,17 @@ def _sized(cell: Iterable[Span]) -> tuple[Line, int]:
 
 
 def _kept(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -> list[int]:
-    """Which columns to show: all without a width, else those that hold something, the least important going first."""
+    """Which columns to show: all without a width, else of those that hold something what fits, the important first."""
     if width is None:
         return list(range(len(heads)))
-    kept = [i for i, natural in enumerate(naturals) if natural or not heads[i].rank]
-    while sum(_floor(heads[i], naturals[i]) + _GAP for i in kept) - _GAP > width:
-        rank = max(heads[i].rank for i in kept)
-        if not rank:
-            break
-        kept = [i for i in kept if heads[i].rank != rank]
-    return kept
+    kept = []
+    room = width + _GAP
+    for i in sorted(range(len(heads)), key=lambda i: heads[i].rank):
+        needed = _floor(heads[i], naturals[i]) + _GAP
+        if not heads[i].rank or (naturals[i] and needed <= room):
+            kept.append(i)
+            room -= needed
+    return sorted(kept)
 
 
 def _widths(heads: Sequence[Column], naturals: Sequence[int], kept: Sequence[int], width: int | None) -> list[int]:
