@@ -146,7 +146,8 @@ def refusal(*statements: str, user: str, owner: str | None, shown: str) -> Unrea
     role = None if None in roles else max(filter(None, roles), key=ROLES.index)
     if role is not None:
         return UnreachableError(
-            f"{shown}: the role {user} may not {role.does}", hint=f"ask {whom}: {role.who} may (bmhctl policy grants)"
+            f"{shown}: the role {user} may not {role.does}",
+            hint=f"ask {whom}: {role.who} may (bmhctl policy grants, which is run again after each update)",
         )
     if owner is None:
         does, do = "make the tables of an inventory", "it takes CREATE on the database, or on a schema"
