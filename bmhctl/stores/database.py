@@ -36,6 +36,13 @@ class Database(Protocol):
     def now(self) -> datetime:
         """The time by which leases are judged."""
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether it can still be asked, as far as anybody noticed; a server that is lost may come back."""
+
+    def began(self) -> datetime:
+        """When the server began, with whose end all that its connections held is gone; a file has always been there."""
+
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Runs one statement and returns its rows."""
 

@@ -157,6 +157,15 @@ class Store:
         """The time by which leases are judged: that of the one clock that all who share the inventory have."""
         return self.database.now()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether it can still be asked, as far as anybody noticed; a server that is lost may come back."""
+        return self.database.is_connected
+
+    def began(self) -> datetime:
+        """When its server began, with whose end every shared claim was lost; a file has always been there."""
+        return self.database.began()
+
     def transaction(self, *, shared: bool = False) -> AbstractContextManager[None]:
         """A writing transaction: durable when the block ends, wholly gone when it raises.
 

@@ -31,6 +31,7 @@ from bmhctl.stores.schema import MIGRATIONS, TABLES, VERSION
 NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
 """The server's time in SQL, as columns hold it."""
 
+_BEGAN = "(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000)::bigint"
 _SERVER_ENDS = ("08", "57P")
 """SQLSTATEs that begin so are the last word on a connection: it failed, or the server shuts down."""
 
@@ -70,6 +71,7 @@ class PostgresDatabase:
         self._listens = False
         self._held: list[str] = []
         self._ahead = 0.0  # the server's clock less our steady one, in seconds
+        self._began: datetime | None = None
         self._owner: str | None = None
         self._channel = f"{_CHANNEL}:{self._number('channel')}"
 
@@ -354,6 +356,12 @@ class PostgresDatabase:
             self._set_clock(next(self.execute(f"SELECT {NOW}"))[0])
         return to_moment(int((steady() + self._ahead) * 1_000_000))
 
+    def began(self) -> datetime:
+        """When the server was started, by its clock."""
+        if self._began is None:
+            self._began = to_moment(next(self.execute(f"SELECT {_BEGAN}"))[0])
+        return self._began
+
     def _set_clock(self, microseconds: Value) -> None:
         self._ahead = int(microseconds or 0) / 1_000_000 - steady()
 
@@ -422,7 +430,7 @@ class PostgresDatabase:
             raise UnreachableError(f"lost the connection to {self.location}", hint="try again when it is back")
         self.close()
         self._connection = connect(self._address)
-        self._listens, self._ahead = False, 0.0
+        self._listens, self._ahead, self._began = False, 0.0, None
         return self._connection
 
     def _told(self, error: psycopg.Error, *statements: str) -> BmhctlError:

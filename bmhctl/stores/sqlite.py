@@ -55,6 +55,15 @@ class SqliteDatabase:
         """This machine's clock."""
         return datetime.now(UTC)
 
+    @property
+    def is_connected(self) -> bool:
+        """Always: a file is no server."""
+        return True
+
+    def began(self) -> datetime:
+        """Before all else."""
+        return datetime.min.replace(tzinfo=UTC)
+
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Runs one statement; its rows are read as they are asked for."""
         self._pending.flush(then_writes=not sql.startswith("SELECT"))

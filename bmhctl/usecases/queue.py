@@ -60,6 +60,7 @@ _POLL_WOKEN = 0.5  # the same where whatever changes wakes who waits
 
 _FIND_OUT = 15.0  # seconds to look for a server again that was lost in the middle of a commit
 _RECONNECT = 0.3
+_LONGEST_AWAY = 600.0  # seconds for which a waiter waits for its server
 
 
 class Patience(Frozen):
@@ -177,23 +178,48 @@ def _reserve_or_wait(attempt: _Attempt, patience: Patience | None) -> Grant:
 
 
 def _wait(attempt: _Attempt, patience: Patience) -> Grant:
-    with _queued(attempt) as ticket:
-        watch = Watch(attempt.ctx, ticket.id)
-        teller = Teller(attempt.ctx, ticket, lambda: _why_not(attempt, ticket), attempt.deadline, patience.progress)
-        while True:
-            if watch.stirs() and _is_worth_trying(attempt, ticket):
-                granted = _try(attempt, ticket)
-                if granted is not None:
-                    return granted
-                watch.pace()
-            if watch.has_news and teller.tells(watch.trouble):
-                watch.has_news = False
-            attempt.check_time()
-            if watch.rests:
-                patience.pause(watch.rests, None)
-            elif watch.is_quiet():
-                wakes = attempt.ctx.store.wakes()
-                patience.pause(POLL if wakes is None else _POLL_WOKEN, wakes)
+    """Waits, also for a server that is restarted meanwhile."""
+    ctx = attempt.ctx
+    ticket: Ticket | None = None
+    lost_at: float | None = None
+    while True:
+        try:
+            if lost_at is not None:
+                patience.pause(_RECONNECT, None)
+                attempt.check_time()
+            with _queued(attempt, ticket) as ticket:
+                if lost_at is not None:
+                    ctx.tell(f"{ctx.store.location} is back: waits on")
+                    lost_at = None
+                return _wait_in_queue(attempt, patience, ticket)
+        except UnreachableError as error:
+            may_be_granted = isinstance(error, UncertainError) and attempt.token is not None
+            if ticket is None or ctx.store.is_connected or may_be_granted:
+                raise
+            if lost_at is None:
+                ctx.tell(f"lost {ctx.store.location}: waits until it is back")
+                lost_at = time.monotonic()
+            elif time.monotonic() - lost_at > _LONGEST_AWAY:
+                raise
+
+
+def _wait_in_queue(attempt: _Attempt, patience: Patience, ticket: Ticket) -> Grant:
+    watch = Watch(attempt.ctx, ticket.id)
+    teller = Teller(attempt.ctx, ticket, lambda: _why_not(attempt, ticket), attempt.deadline, patience.progress)
+    while True:
+        if watch.stirs() and _is_worth_trying(attempt, ticket):
+            granted = _try(attempt, ticket)
+            if granted is not None:
+                return granted
+            watch.pace()
+        if watch.has_news and teller.tells(watch.trouble):
+            watch.has_news = False
+        attempt.check_time()
+        if watch.rests:
+            patience.pause(watch.rests, None)
+        elif watch.is_quiet():
+            wakes = attempt.ctx.store.wakes()
+            patience.pause(POLL if wakes is None else _POLL_WOKEN, wakes)
 
 
 def _is_worth_trying(attempt: _Attempt, ticket: Ticket) -> bool:
@@ -212,6 +238,7 @@ def _try(attempt: _Attempt, ticket: Ticket) -> Grant | None:
         _check_ticket(ctx, ticket)
         if match(wish.wants, free_for(ctx, wish.wants, ticket.id)).missing:
             return None
+    attempt.token = None  # of an earlier try, which came to nothing
     try:
         return _grant(attempt, ticket)
     except BusyError:
@@ -333,13 +360,20 @@ def _set_aside(ctx: Context, host: Host, reason: str) -> None:
 
 
 @contextmanager
-def _queued(attempt: _Attempt) -> Iterator[Ticket]:
-    """A ticket for the block: that of the same request, if it waits already, else a new one at the end."""
+def _queued(attempt: _Attempt, before: Ticket | None) -> Iterator[Ticket]:
+    """A ticket for the block: that of ``before``, that with which the same request waits, or a new one at the end.
+
+    A ticket from before the server was lost may be gone: others may have taken its process for dead.
+    """
     ctx, wish = attempt.ctx, attempt.wish
     with ExitStack() as stack:
         with ctx.store.transaction():
-            ticket = _ticket_of_request(ctx, wish, drop_dead(ctx))
+            ticket = before and ctx.store.ticket(before.id)
             if ticket is None:
+                ticket = _ticket_of_request(ctx, wish, drop_dead(ctx))
+            if ticket is None:
+                if before is not None:
+                    ctx.tell("its place in the queue is gone: it goes to the end")
                 now = ctx.clock()
                 ticket = ctx.store.add_ticket(
                     Ticket(

@@ -20,6 +20,9 @@ REFRESH = timedelta(seconds=5)
 LAPSE = timedelta(seconds=15)
 """After how long without a word a ticket counts no more, though its process lives: it may be stopped."""
 
+_COMING_BACK = timedelta(seconds=5)
+"""How long after its start a server gives all those who waited, whose connections were lost when it ended."""
+
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _wants_of = lru_cache(maxsize=1000)(load_wants)
 _FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
@@ -46,9 +49,16 @@ def live_tickets(ctx: Context, before: int | None = None) -> list[Ticket]:
 
 
 def _live(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
-    now = ctx.clock()
-    # abs: a clock may be set back, and then a process that is stopped would be live for ever
-    return _waiting(ctx, [ticket for ticket in tickets if abs(now - ticket.refreshed_at) < LAPSE])
+    if not tickets:
+        return []
+    now, began = ctx.clock(), ctx.store.began()
+    return _waiting(ctx, [ticket for ticket in tickets if _silence(ticket, now, began) < LAPSE])
+
+
+def _silence(ticket: Ticket, now: datetime, began: datetime) -> timedelta:
+    """For how long a ticket's process said nothing; while the server was away it could not."""
+    heard = began if ticket.refreshed_at < began <= now else ticket.refreshed_at
+    return abs(now - heard)  # abs: a clock may be set back, and then a process that is stopped would be live for ever
 
 
 def _live_by_and_by(ctx: Context, tickets: Sequence[Ticket]) -> Iterator[Ticket]:
@@ -61,7 +71,15 @@ def _live_by_and_by(ctx: Context, tickets: Sequence[Ticket]) -> Iterator[Ticket]
 
 def _waiting(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
     shared = ctx.store.claims.shared([of_ticket(ticket.id) for ticket in tickets])
-    return [ticket for ticket in tickets if of_ticket(ticket.id) in shared]
+    if len(shared) == len(tickets):
+        return [*tickets]
+    began = ctx.store.began()
+    others_come_back = timedelta() <= ctx.clock() - began < _COMING_BACK
+    return [
+        ticket
+        for ticket in tickets
+        if of_ticket(ticket.id) in shared or (others_come_back and ticket.refreshed_at < began)
+    ]
 
 
 def drop_dead(ctx: Context) -> list[Ticket]:

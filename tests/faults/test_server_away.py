@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,12 +13,13 @@ from types import FrameType
 import psycopg
 import pytest
 
-from bmhctl import open_inventory
+from bmhctl import Inventory, open_inventory
 from bmhctl.errors import StateRefusedError, UnreachableError
 from bmhctl.model import State
 from bmhctl.stores.engine import Store
 from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases.policies import apply_policy
+from bmhctl.usecases.queue import queue
 from bmhctl.usecases.steps import claimed
 from tests.faults.conftest import SCALE
 from tests.faults.figures import Figures
@@ -171,6 +173,71 @@ def test_a_run_whose_server_stays_away_ends_with_its_lease(server: Server) -> No
     with open_inventory(server.url) as lab:
         lab.reap()
         assert lab.host("node1").state is State.TAINTED
+
+
+def waiting(lab: Inventory) -> list[str]:
+    """Whose tickets count, the first in turn first."""
+    return [queued.ticket.owner for queued in queue(lab._context).items]
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+def test_who_waits_keeps_its_place_while_the_server_is_away(server: Server, figures: Figures, kill: bool) -> None:
+    with open_inventory(server.url, actor="operator", create=True) as lab:
+        lab.add("node1")
+        lab.ready("node1")
+        lab.reserve("node1")
+        waiters = []
+        for number in range(4):
+            line = ("--as", f"waiter{number}", "reserve", "-n1", "--wait", "1m", "-o", "name")
+            waiters.append(spawn("-m", "bmhctl", "-i", server.url, *line))
+            until(lambda number=number: len(waiting(lab)) == number + 1)  # type: ignore[misc]
+    server.stop(kill=kill)
+    time.sleep(3)
+    waiters[0].kill()  # one of them will not come back
+    waiters[0].communicate()
+    server.start()
+    with open_inventory(server.url, actor="late") as lab:
+        assert waiting(lab)[-3:] == ["waiter1", "waiter2", "waiter3"], "also before they are back"
+        for waiter in waiters[1:]:
+            lab.taint("node1", force=True, reason="its time is over")
+            lab.reset("node1")
+            lab.ready("node1")
+            out, err = waiter.communicate(timeout=30)
+            assert (waiter.returncode, out) == (0, "node1\n"), err
+            assert re.search(r"^lost (\S+): waits until it is back\n(.*\n)*\1 is back: waits on$", err, re.M), err
+            assert "goes to the end" not in err
+        assert waiting(lab) == []
+    figures("server away while some wait", "postgres", tries=4, faults=1, losses=0)
+
+
+def test_who_waits_for_a_server_that_stays_away_waits_no_longer_than_it_said(server: Server) -> None:
+    with open_inventory(server.url, actor="operator", create=True) as lab:
+        lab.add("node1")
+        waiter = spawn("-m", "bmhctl", "-i", server.url, "reserve", "-n1", "--wait", "4s")
+        until(lambda: waiting(lab))
+    server.stop()
+    out, err = waiter.communicate(timeout=30)
+    assert (waiter.returncode, out) == (7, "")
+    assert "waited in vain for 1 host for 4s" in err
+
+
+def test_a_place_that_was_given_away_is_the_last_one_again(server: Server) -> None:
+    with open_inventory(server.url, actor="operator", create=True) as lab:
+        lab.add("node1")
+        first = spawn("-m", "bmhctl", "-i", server.url, "--as", "first", "reserve", "-n1", "--wait", "1m")
+        until(lambda: waiting(lab) == ["first"])
+        list(lab._context.store.database.execute("DELETE FROM tickets"))
+        list(
+            lab._context.store.database.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'bmhctl' AND pid <> pg_backend_pid()"
+            )
+        )
+        until(lambda: waiting(lab) == ["first"])
+        lab.ready("node1")
+        _, err = first.communicate(timeout=30)
+        assert first.returncode == 0, err
+        assert "its place in the queue is gone: it goes to the end" in err
 
 
 def test_a_server_that_is_away_is_status_11_with_the_reason(server: Server) -> None:

@@ -352,7 +352,7 @@ def test_a_connection_that_is_lost_while_the_queue_is_joined_reserved_nothing(
 ) -> None:
     take(fleet, count=4)
 
-    def lost(_: object) -> object:
+    def lost(*_: object) -> object:
         raise UncertainError("gone, in the middle of a commit")
 
     monkeypatch.setattr(queue, "_queued", lost)
