@@ -41,6 +41,12 @@ def test_a_terminal_of_200_columns_shows_everything() -> None:
     )
 
 
+def test_a_narrow_column_has_the_room_where_a_wide_one_of_more_importance_does_not_fit() -> None:
+    assert shown(hosts(FLEET[2:3]), tty=True, width=50) == (
+        "HOST    STATE        SINCE  FLAGS     ADDRESS\nnode03  ● available  2h     cordoned  10.0.0.11\n"
+    )
+
+
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
 @pytest.mark.parametrize("colour", [False, True])
 def test_no_line_is_wider_than_the_terminal_and_no_name_is_cut(width: int, colour: bool) -> None:
