@@ -40,8 +40,8 @@ class Database(Protocol):
     def is_connected(self) -> bool:
         """Whether it can still be asked, as far as anybody noticed; a server that is lost may come back."""
 
-    def began(self) -> datetime:
-        """When the server began, with whose end all that its connections held is gone; a file has always been there."""
+    def upset_at(self) -> datetime:
+        """When connections to a server were lost last, and with them what they held; never where there is none."""
 
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Runs one statement and returns its rows."""

@@ -162,9 +162,9 @@ class Store:
         """Whether it can still be asked, as far as anybody noticed; a server that is lost may come back."""
         return self.database.is_connected
 
-    def began(self) -> datetime:
-        """When its server began, with whose end every shared claim was lost; a file has always been there."""
-        return self.database.began()
+    def upset_at(self) -> datetime:
+        """When connections to its server were lost last, and with them shared claims; never where there is none."""
+        return self.database.upset_at()
 
     def transaction(self, *, shared: bool = False) -> AbstractContextManager[None]:
         """A writing transaction: durable when the block ends, wholly gone when it raises.

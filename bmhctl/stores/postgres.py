@@ -31,7 +31,7 @@ from bmhctl.stores.schema import MIGRATIONS, TABLES, VERSION
 NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
 """The server's time in SQL, as columns hold it."""
 
-_BEGAN = "(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000)::bigint"
+_STARTED = "(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000)::bigint"
 _SERVER_ENDS = ("08", "57P")
 """SQLSTATEs that begin so are the last word on a connection: it failed, or the server shuts down."""
 
@@ -71,7 +71,8 @@ class PostgresDatabase:
         self._listens = False
         self._held: list[str] = []
         self._ahead = 0.0  # the server's clock less our steady one, in seconds
-        self._began: datetime | None = None
+        self._is_again = False
+        self._upset_at: datetime | None = None
         self._owner: str | None = None
         self._channel = f"{_CHANNEL}:{self._number('channel')}"
 
@@ -356,11 +357,11 @@ class PostgresDatabase:
             self._set_clock(next(self.execute(f"SELECT {NOW}"))[0])
         return to_moment(int((steady() + self._ahead) * 1_000_000))
 
-    def began(self) -> datetime:
-        """When the server was started, by its clock."""
-        if self._began is None:
-            self._began = to_moment(next(self.execute(f"SELECT {_BEGAN}"))[0])
-        return self._began
+    def upset_at(self) -> datetime:
+        """When the server was started; or this connection was made, if it replaces one that was lost."""
+        if self._upset_at is None:
+            self._upset_at = to_moment(next(self.execute(f"SELECT {NOW if self._is_again else _STARTED}"))[0])
+        return self._upset_at
 
     def _set_clock(self, microseconds: Value) -> None:
         self._ahead = int(microseconds or 0) / 1_000_000 - steady()
@@ -430,7 +431,8 @@ class PostgresDatabase:
             raise UnreachableError(f"lost the connection to {self.location}", hint="try again when it is back")
         self.close()
         self._connection = connect(self._address)
-        self._listens, self._ahead, self._began = False, 0.0, None
+        self._listens, self._ahead = False, 0.0
+        self._is_again, self._upset_at = True, None
         return self._connection
 
     def _told(self, error: psycopg.Error, *statements: str) -> BmhctlError:

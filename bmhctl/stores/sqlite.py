@@ -60,8 +60,8 @@ class SqliteDatabase:
         """Always: a file is no server."""
         return True
 
-    def began(self) -> datetime:
-        """Before all else."""
+    def upset_at(self) -> datetime:
+        """Never."""
         return datetime.min.replace(tzinfo=UTC)
 
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:

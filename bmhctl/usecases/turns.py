@@ -21,7 +21,7 @@ LAPSE = timedelta(seconds=15)
 """After how long without a word a ticket counts no more, though its process lives: it may be stopped."""
 
 _COMING_BACK = timedelta(seconds=5)
-"""How long after its start a server gives all those who waited, whose connections were lost when it ended."""
+"""For how long those who waited count as there after connections were lost: theirs may have been, too."""
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _wants_of = lru_cache(maxsize=1000)(load_wants)
@@ -51,13 +51,13 @@ def live_tickets(ctx: Context, before: int | None = None) -> list[Ticket]:
 def _live(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
     if not tickets:
         return []
-    now, began = ctx.clock(), ctx.store.began()
-    return _waiting(ctx, [ticket for ticket in tickets if _silence(ticket, now, began) < LAPSE])
+    now, upset_at = ctx.clock(), ctx.store.upset_at()
+    return _waiting(ctx, [ticket for ticket in tickets if _silence(ticket, now, upset_at) < LAPSE])
 
 
-def _silence(ticket: Ticket, now: datetime, began: datetime) -> timedelta:
+def _silence(ticket: Ticket, now: datetime, upset_at: datetime) -> timedelta:
     """For how long a ticket's process said nothing; while the server was away it could not."""
-    heard = began if ticket.refreshed_at < began <= now else ticket.refreshed_at
+    heard = upset_at if ticket.refreshed_at < upset_at <= now else ticket.refreshed_at
     return abs(now - heard)  # abs: a clock may be set back, and then a process that is stopped would be live for ever
 
 
@@ -73,12 +73,12 @@ def _waiting(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
     shared = ctx.store.claims.shared([of_ticket(ticket.id) for ticket in tickets])
     if len(shared) == len(tickets):
         return [*tickets]
-    began = ctx.store.began()
-    others_come_back = timedelta() <= ctx.clock() - began < _COMING_BACK
+    upset_at = ctx.store.upset_at()
+    others_come_back = timedelta() <= ctx.clock() - upset_at < _COMING_BACK
     return [
         ticket
         for ticket in tickets
-        if of_ticket(ticket.id) in shared or (others_come_back and ticket.refreshed_at < began)
+        if of_ticket(ticket.id) in shared or (others_come_back and ticket.refreshed_at < upset_at)
     ]
 
 

@@ -16,6 +16,7 @@ import pytest
 from bmhctl import Inventory, open_inventory
 from bmhctl.errors import StateRefusedError, UnreachableError
 from bmhctl.model import State
+from bmhctl.stores.claims import of_ticket
 from bmhctl.stores.engine import Store
 from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases.policies import apply_policy
@@ -208,6 +209,37 @@ def test_who_waits_keeps_its_place_while_the_server_is_away(server: Server, figu
             assert "goes to the end" not in err
         assert waiting(lab) == []
     figures("server away while some wait", "postgres", tries=4, faults=1, losses=0)
+
+
+def test_who_waits_keeps_its_place_when_all_connections_break_and_the_server_lives(server: Server) -> None:
+    with open_inventory(server.url, actor="operator", create=True) as lab:
+        lab.add("node1")
+        waiters = []
+        for number in range(3):
+            line = ("--as", f"waiter{number}", "reserve", "-n1", "--wait", "1m", "-o", "name")
+            waiters.append(spawn("-m", "bmhctl", "-i", server.url, *line))
+            until(lambda number=number: len(waiting(lab)) == number + 1)  # type: ignore[misc]
+
+        def asked(statement: str) -> object:
+            return next(lab._context.store.database.execute(statement))[0]
+
+        until(lambda: asked("SELECT clock_timestamp() - pg_postmaster_start_time() > interval '6 s'"))
+        claims = {of_ticket(queued.ticket.id) for queued in queue(lab._context).items}
+        waiters[0].send_signal(signal.SIGSTOP)  # it is back later than the others
+        assert asked(
+            "SELECT COUNT(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
+            " WHERE application_name = 'bmhctl' AND pid <> pg_backend_pid()"
+        ) == len(waiters)
+        until(lambda: len(lab._context.store.claims.shared(claims)) == len(waiters) - 1)
+        lab.ready("node1")
+        waiters[0].send_signal(signal.SIGCONT)
+        for waiter in waiters:
+            _, err = waiter.communicate(timeout=30)
+            assert waiter.returncode == 0, err
+            assert "goes to the end" not in err
+            lab.taint("node1", force=True, reason="its time is over")
+            lab.reset("node1")
+            lab.ready("node1")
 
 
 def test_who_waits_for_a_server_that_stays_away_waits_no_longer_than_it_said(server: Server) -> None:
