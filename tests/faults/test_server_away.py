@@ -16,7 +16,6 @@ import pytest
 from bmhctl import Inventory, open_inventory
 from bmhctl.errors import StateRefusedError, UnreachableError
 from bmhctl.model import State
-from bmhctl.stores.claims import of_ticket
 from bmhctl.stores.engine import Store
 from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases.policies import apply_policy
@@ -224,13 +223,12 @@ def test_who_waits_keeps_its_place_when_all_connections_break_and_the_server_liv
             return next(lab._context.store.database.execute(statement))[0]
 
         until(lambda: asked("SELECT clock_timestamp() - pg_postmaster_start_time() > interval '6 s'"))
-        claims = {of_ticket(queued.ticket.id) for queued in queue(lab._context).items}
         waiters[0].send_signal(signal.SIGSTOP)  # it is back later than the others
-        assert asked(
-            "SELECT COUNT(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
-            " WHERE application_name = 'bmhctl' AND pid <> pg_backend_pid()"
-        ) == len(waiters)
-        until(lambda: len(lab._context.store.claims.shared(claims)) == len(waiters) - 1)
+        all_others = "FROM pg_stat_activity WHERE application_name = 'bmhctl' AND pid <> pg_backend_pid()"
+        now = asked("SELECT clock_timestamp()::text")
+        assert asked(f"SELECT COUNT(pg_terminate_backend(pid)) {all_others}") == len(waiters)
+        until(lambda: asked(f"SELECT COUNT(*) = 2 {all_others} AND backend_start > '{now}'"))
+        until(lambda: waiting(lab) == ["waiter1", "waiter2"])
         lab.ready("node1")
         waiters[0].send_signal(signal.SIGCONT)
         for waiter in waiters:
