@@ -222,7 +222,7 @@ def _duration(entry: Mapping[str, object], key: str, where: str, fallback: timed
 
 def table(value: object, where: str) -> Mapping[str, object]:
     """``value`` if it is a TOML table, else :class:`InvalidError`."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise wrong_type(where, "a table", value)
     return value
 

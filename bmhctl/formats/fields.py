@@ -70,9 +70,11 @@ class Fields:
     def squeezed(self, key: str) -> str | None:
         """The text under a key as one line, shortened where it is too long for one."""
         value = self.data.get(key)
-        if value is not None and not isinstance(value, str):
+        if value is None:
+            return None
+        if not isinstance(value, str):
             raise wrong_kind(self.path_of(key), "a text", value)
-        line = " ".join(_NOT_IN_LINE.sub(" ", value or "").split())
+        line = " ".join(_NOT_IN_LINE.sub(" ", value).split())
         return (line if len(line) <= _MAX_LINE else f"{line[: _MAX_LINE - 1]}…") or None
 
     def whole(self, key: str) -> int | None:

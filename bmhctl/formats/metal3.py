@@ -265,6 +265,8 @@ def _state(fields: Fields, states: Mapping[str, State | None]) -> tuple[str, Sta
 
 
 def _owner(consumer: Fields) -> str | None:
+    if not consumer:
+        return None
     return "/".join(filter(None, (consumer.line(key) for key in ("kind", "namespace", "name")))) or None
 
 

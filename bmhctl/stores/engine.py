@@ -309,14 +309,13 @@ class Store:
         after = self.database.execute(f"SELECT name FROM hosts WHERE name >= ? ORDER BY name LIMIT {int(most)}", [name])
         return [str(row[0]) for row in (*before, *after)]
 
-    def add_host(self, host: Host, event: Event) -> Host:
-        """Saves a new host with the event that lets it in; the result has its id."""
+    def add_host(self, host: Host, event: Event) -> None:
+        """Saves a new host with the event that lets it in; both get their ids."""
         host_id = self.database.next_id("hosts")
         last_event = self._add_event(host_id, event)
         row = [*from_spec(host.spec), *from_lifecycle(host), back_at(host), last_event, host_id]
         self.database.later(_ADD_HOST, row)
         self._add_facts(host_id, host.spec)
-        return replace(host, id=host_id, last_event=last_event)
 
     def save_host(self, host: Host, event: Event) -> Host:
         """Saves where a host is in its life, with the event that says why; its spec is left alone."""

@@ -127,7 +127,7 @@ def _enter(
         ctx.store.drop_departed(host.name, host.spec.mac)
     if host.reservation is not None:
         host = replace(host, reservation=_granted(ctx, host.reservation, granted))
-    entered = ctx.store.add_host(
+    ctx.store.add_host(
         replace(host, since=now),
         Event(
             host=host.name,
@@ -141,7 +141,7 @@ def _enter(
         ),
     )
     words = "added" if host.state is State.INITIAL else f"added as {host.state}"
-    return Outcome(host.name, True, words if departed is None else f"{words}: {reason}", None, entered.state)
+    return Outcome(host.name, True, words if departed is None else f"{words}: {reason}", None, host.state)
 
 
 def _granted(ctx: Context, brought: Reservation, granted: dict[str, Reservation]) -> Reservation:

@@ -132,8 +132,9 @@ def import_hosts(ctx: Context, cargo: Cargo, *, dry_run: bool = False, with_poli
         host = _harmless(ctx, arrival.host)
         known = there.get(host.name)
         if known is None:
-            newcomers.append(Newcomer(host, _origin(arrival)))
-            items.append(Outcome(host.name, True, f"new, {_origin(arrival)}", None, host.state))
+            origin = _origin(arrival)
+            newcomers.append(Newcomer(host, origin))
+            items.append(Outcome(host.name, True, f"new, {origin}", None, host.state))
             continue
         merged = _merged(ctx, known.spec, host.spec)
         changed = differences(known.spec, merged)
