@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from bmhctl import open_inventory
+from bmhctl.model import State
 from tests.conftest import Run
 from tests.faults.calls import call
 from tests.faults.figures import Figures
@@ -103,21 +105,22 @@ def test_rows_that_are_cut_off_are_missed_and_no_copy_of_them_is_left(
     assert copied(line, line.url, str(folder / name)).status == 0
 
 
-def test_a_waiter_whose_connection_is_cut_ends_with_the_reason_and_is_out_of_the_queue(
+def test_a_waiter_whose_connection_is_cut_waits_on_and_leaves_nothing_when_it_has_its_host(
     line: Line, figures: Figures
 ) -> None:
     line.reserve()
-    waiter = spawn("-m", "bmhctl", "-i", line.url, "reserve", "node1", "--wait")
-    until(lambda: line.lab._context.store.tickets() and listens(line))
-    line.proxy.cut()
-    out, err = waiter.communicate(timeout=60)
-    done = Run(waiter.returncode, out, err)
+    with spawn("-m", "bmhctl", "-i", line.url, "reserve", "node1", "--wait", "1m", "-o", "name") as waiter:
+        until(lambda: line.lab._context.store.tickets() and listens(line))
+        line.proxy.cut()
+        until(lambda: line.sessions() == 2 and line.lab._context.store.tickets() and listens(line))
+        line.bring(State.AVAILABLE)
+        out, err = waiter.communicate(timeout=30)
     until(lambda: line.sessions() == 1)
     waiting = json.loads(line.call("queue", "-o", "json").stdout)["tickets"]
-    figures("cut while waiting", "postgres", tries=1, faults=1, losses=int(done.status != 11))
-    assert (done.status, out, "Traceback" in err) == (11, "", False)
-    assert "the connection to postgresql://" in err or "can't reach postgresql://" in err
-    assert waiting == []
+    figures("cut while waiting", "postgres", tries=1, faults=1, losses=int(waiter.returncode != 0))
+    assert (waiter.returncode, out, "Traceback" in err) == (0, "node1\n", False)
+    assert re.search(r"^lost .*: waits until it is back\n(.*\n)*.* is back: waits on$", err, re.M), err
+    assert (waiting, len(line.held())) == ([], 1)
 
 
 def listens(line: Line) -> bool:
