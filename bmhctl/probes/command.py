@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import IO, cast
 
 from bmhctl import watchdog
+from bmhctl.forks import STARTING
 from bmhctl.frozen import Frozen, replace
 from bmhctl.model import HostSpec, Verdict
 from bmhctl.policy import Step
@@ -69,16 +70,17 @@ def call(arguments: list[str], setting: Setting, seconds: float, stderr: int = s
     Its group is ended when the time is up, when it is cancelled, and when the program itself ends: nothing of it
     outlives it.
     """
-    process = subprocess.Popen(
-        arguments,
-        cwd=setting.folder,
-        env=dict(setting.environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        start_new_session=True,
-        pass_fds=() if setting.inherit is None else (setting.inherit,),
-    )
+    with STARTING:
+        process = subprocess.Popen(
+            arguments,
+            cwd=setting.folder,
+            env=dict(setting.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
+            pass_fds=() if setting.inherit is None else (setting.inherit,),
+        )
     with cast(IO[bytes], process.stdout) as pipe, _guard(process) if setting.is_guarded else nullcontext():
         try:
             kept, in_time = _watch(process, pipe, seconds, setting.cancelled)
@@ -93,13 +95,15 @@ def call(arguments: list[str], setting: Setting, seconds: float, stderr: int = s
 @contextmanager
 def _guard(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """A process of its own that ends a step's group when this one is killed meanwhile."""
-    with subprocess.Popen(
-        [sys.executable, "-I", "-S", watchdog.__file__, "group"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as guard:
+    with STARTING:
+        guard = subprocess.Popen(
+            [sys.executable, "-I", "-S", watchdog.__file__, "group"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    with guard:
         pipe = cast(IO[bytes], guard.stdin)
         with suppress(BrokenPipeError):  # it may have been killed
             pipe.write(b"%d\n" % process.pid)

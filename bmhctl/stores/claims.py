@@ -132,6 +132,8 @@ class FileClaims:
     @contextmanager
     def claim(self, name: str) -> Iterator[Hold | None]:
         """Claims alone; ends with the block, or later: with the last process that inherited the descriptor."""
+        from bmhctl.forks import STARTING
+
         try:
             handle = self._open(name, _take_alone)
         except _HeldError:
@@ -140,9 +142,10 @@ class FileClaims:
         try:
             yield Hold(handle)
         finally:
-            # A step that outlived its runner keeps the lock: then its file stays.
-            os.close(handle)
-            self.forget(name)
+            with STARTING:
+                # A step that outlived its runner keeps the lock: then its file stays.
+                os.close(handle)
+                self.forget(name)
 
     def claimed(self, names: Collection[str]) -> frozenset[str]:
         """Those of the names that a process holds alone."""

@@ -10,12 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from bmhctl.model import State, Verb
-from bmhctl.stores.claims import of_host, of_run, of_ticket
+from bmhctl.probes import command
+from bmhctl.stores.claims import FileClaims, of_host, of_run, of_ticket
 from bmhctl.stores.queries import HostQuery
 from bmhctl.usecases import hosts, queue, reservations, verbs
 from bmhctl.usecases.choosing import Choice
@@ -23,6 +25,7 @@ from tests.conftest import Lab, environment
 from tests.faults.figures import Figures
 from tests.faults.pictures import check
 from tests.faults.victims import Victims
+from tests.processes import until
 
 READY = "import sys\nfrom bmhctl import open_inventory\nopen_inventory(sys.argv[1], actor=sys.argv[2]).ready('node1')"
 
@@ -77,6 +80,36 @@ def test_a_lock_file_that_is_removed_under_a_step_costs_the_claim_and_nothing_el
     figures("claims", home(file_lab), tries=1, faults=2, losses=int(len(moves) != 1))
     assert (len(moves), sorted(ends)) == (1, [0, 1]), "one of them moved it, the other one was told"
     assert not store.claims.claimed([of_host(1)])
+
+
+def test_a_claim_that_ends_while_another_step_is_being_started_leaves_nothing(
+    file_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_lab.policy("[checks.quick]\ncommand = ['true']\n")
+    hosts.add(file_lab.context(), ["node[1-2]"], hosts.FactChanges())
+    forgotten = threading.Event()
+    first: list[tuple[int, str]] = []
+
+    def start(arguments: list[str], env: dict[str, str], pass_fds: tuple[int], **options: object) -> object:
+        if first:
+            ((claim, name),) = first
+            copy = os.dup(claim)  # as a child has it between its fork and its exec
+            until(lambda: file_lab.context("bob").store.host(name).state is State.AVAILABLE)  # type: ignore[union-attr]
+            forgotten.wait(0.5)  # which it should not be yet
+            os.close(copy)
+        first.append((*pass_fds, env["BMH_HOST"]))
+        return real(arguments, env=env, pass_fds=pass_fds, **options)  # type: ignore[call-overload]
+
+    def forget(claims: FileClaims, name: str) -> None:
+        really_forget(claims, name)
+        forgotten.set()
+
+    real, really_forget = subprocess.Popen, FileClaims.forget
+    monkeypatch.setattr(command.subprocess, "Popen", start)
+    monkeypatch.setattr(FileClaims, "forget", forget)
+    verbs.ready(file_lab.context(), Choice(("node1", "node2")), jobs=2)
+    assert [host.state for host in file_lab.context().store.hosts(HostQuery())] == [State.AVAILABLE] * 2
+    assert not claims_of(file_lab).exists()
 
 
 def test_lock_files_of_processes_that_are_gone_keep_nobody_from_anything(file_lab: Lab, figures: Figures) -> None:

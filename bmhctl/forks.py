@@ -1,0 +1,12 @@
+"""Starting processes in threads without a moment in which they hold what they are not meant to inherit.
+
+Between its fork and its exec a child has a copy of every descriptor of its parent, and with it a share in every lock:
+one that the parent lets go of meanwhile is held on, and by nobody who could be asked.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+
+STARTING = Lock()
+"""Held while a process is started, and while a lock is let go of that has to be free then."""
