@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import yaml
 
 _MAX_DEPTH = 100
-_FREE_ALIASES = 1_000_000  # characters
+_FREE_ALIASES = 20_000_000  # characters
 
 _WORDS: dict[str, bool | None] = {
     form: value
@@ -140,8 +140,8 @@ class _Reader:
             SequenceStartEvent,
         )
 
-        # A mapping is filled in `entry`, anything else in `items`; `key` is where the next value of a mapping goes, if
-        # it is not a key that is due. What a node weighs is how long it is in the text, with what its aliases repeat.
+        # A mapping is filled in `entry`, anything else in `items`. What comes next in a mapping is a key if one is due,
+        # else the value of `key`. A node weighs as much as it is long in the text, with what its aliases repeat.
         entry: dict[object, object] = {}
         items: list[object] = []
         mapping = key_is_due = False
@@ -155,13 +155,15 @@ class _Reader:
                 value: object = text
                 if key_is_due:
                     if text == "<<" and event.implicit[0]:
+                        if event.anchor is not None:
+                            raise _RefusedError(event, "the key << takes no anchor")
                         value = _MERGE
                 elif event.tag is not None:
                     value = _tagged(event)
                 elif event.implicit[0] and (not text or text[0] in _STARTS):
                     value = _plain(text)
                 if event.anchor is not None:
-                    anchors[event.anchor] = (value, _length(event, event))
+                    anchors[event.anchor] = (value, 1 + _end(event) - _begin(event))
             elif type(event) is MappingStartEvent or type(event) is SequenceStartEvent:
                 if key_is_due:
                     raise _RefusedError(event, "a key of a mapping must be a text")
@@ -174,11 +176,12 @@ class _Reader:
                 entry, items = {}, []
                 continue
             elif type(event) is MappingEndEvent or type(event) is SequenceEndEvent:
-                value = _merged(event, entry) if mapping else items
+                ended = entry if mapping else items
                 entry, items, mapping, key, start, before = stack.pop()
+                value = _merged(start, ended) if isinstance(ended, dict) else ended
                 key_is_due = False
                 if start.anchor is not None:
-                    anchors[start.anchor] = (value, _length(start, event) + repeated - before)
+                    anchors[start.anchor] = (value, 1 + _end(event) - _begin(start) + repeated - before)
             elif type(event) is AliasEvent:
                 if event.anchor not in anchors:
                     raise _RefusedError(event, f"the alias *{event.anchor!s:.80} has no anchor before it")
@@ -186,7 +189,7 @@ class _Reader:
                 if key_is_due and not isinstance(value, str):
                     raise _RefusedError(event, "a key of a mapping must be a text")
                 repeated += length
-                if repeated > _FREE_ALIASES + 10 * _length(None, event):
+                if repeated > _FREE_ALIASES + 10 * _end(event):
                     raise _RefusedError(event, "aliases multiply this text more than tenfold")
             else:
                 if type(event) is DocumentStartEvent:
@@ -207,19 +210,22 @@ class _Reader:
                 key_is_due = True
 
 
-def _length(first: yaml.Event | None, last: yaml.Event) -> int:
-    begin = first.start_mark.index if first and first.start_mark else 0
-    return 1 + (last.end_mark.index if last.end_mark else begin) - begin
+def _begin(event: yaml.Event) -> int:
+    return event.start_mark.index if event.start_mark else 0
 
 
-def _merged(event: yaml.Event, entry: dict[object, object]) -> dict[object, object]:
+def _end(event: yaml.Event) -> int:
+    return event.end_mark.index if event.end_mark else 0
+
+
+def _merged(start: yaml.Event, entry: dict[object, object]) -> dict[object, object]:
     if _MERGE not in entry:
         return entry
     merged = entry.pop(_MERGE)
     base: dict[object, object] = {}
     for source in reversed(merged if isinstance(merged, list) else [merged]):
         if not isinstance(source, dict):
-            raise _RefusedError(event, "<< merges mappings only")
+            raise _RefusedError(start, "<< merges mappings only")
         base.update(source)
     return base | entry
 

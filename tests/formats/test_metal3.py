@@ -435,7 +435,8 @@ def test_an_error_names_file_document_and_field(document: dict[str, object], fie
         ("- " * 10_000, "line 1: nested deeper than 100 levels"),
         ("? [a]\n: b", "line 1: a key of a mapping must be a text"),
         ("a: !!python/object:os.system x", "the tag 'tag:yaml.org,2002:python/object:os.system' is not known here"),
-        ("<<: 1", "<< merges mappings only"),
+        ("a:\n  <<: 1\n  b: c\n\n\nd: e", "line 2: << merges mappings only"),
+        ("&x <<: {a: b}\nc: *x", "line 1: the key << takes no anchor"),
         ("just words", "must be a manifest, not a text"),
         (b"\xff\xff", "not UTF-8 text (at byte 0)"),
         ("a: \x00", "control characters are not allowed"),
@@ -454,6 +455,14 @@ def test_manifests_are_read_without_the_c_library_too(monkeypatch: pytest.Monkey
     monkeypatch.setattr(yaml, "__with_libyaml__", False)
     assert read_manifests(METAL3, "lab.yaml", NOW) == expected
     assert refusal("- " * 200).message == "lab.yaml, document 1: line 1: nested deeper than 100 levels"
+
+
+def test_a_long_block_may_be_repeated_by_each_of_many_hosts() -> None:
+    block = "x: &labels\n  rack: r1\n" + "  # why these labels are as they are\n" * 2000 + "  role: a\n"
+    item = "- {apiVersion: metal3.io/v1alpha1, kind: BareMetalHost, metadata: {name: node%d, labels: *labels}}\n"
+    text = f"{block}kind: List\nitems:\n" + "".join(item % number for number in range(60))
+    labels = [arrival.host.spec.labels for arrival in read_manifests(text, "lab.yaml", NOW).arrivals]
+    assert labels == [{"rack": "r1", "role": "a"}] * 60
 
 
 def test_aliases_that_multiply_a_text_are_refused() -> None:
