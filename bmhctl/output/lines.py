@@ -47,7 +47,7 @@ _CHUNK = 1000
 """So many rows are looked at together to find the columns' widths: a fleet of any size streams."""
 
 _GAP = 2
-_NOTHING = [("-", "")], 1
+_NO_CELL: tuple[Line, int] = ([("-", "")], 1)
 
 
 def state_span(state: State) -> Span:
@@ -92,7 +92,7 @@ def columns(
             yield _row([_sized([(heads[i].title, "dim" if width else "")]) for i in kept], widths)
         first = False
         for row in chunk:
-            yield _row([row[i] if width or row[i][1] else _NOTHING for i in kept], widths)
+            yield _row([row[i] if width or row[i][1] else _NO_CELL for i in kept], widths)
     if first and header and width is None:
         yield _row([_sized([(head.title, "")]) for head in heads], [len(head.title) for head in heads])
 

@@ -47,7 +47,8 @@ def fleets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(autouse=True)
 def _few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "_CHUNK", AT_ONCE)
-    monkeypatch.setattr(plain, "_BATCH", AT_ONCE)
+    monkeypatch.setattr(plain, "_LINES_AT_ONCE", AT_ONCE)
+    monkeypatch.setattr(plain, "_FEW", AT_ONCE)
 
 
 def listed(ctx: Context, display: Display) -> None:
