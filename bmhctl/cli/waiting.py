@@ -39,7 +39,11 @@ class _Pause:
     def __call__(self, seconds: float, wakes: int | None) -> None:
         if wakes is not None:
             self._poll.register(wakes, select.POLLIN)
-        told = self._poll.poll(seconds * 1000)
+        try:
+            told = self._poll.poll(seconds * 1000)
+        finally:
+            if wakes is not None:  # a descriptor that is closed by the next time would end each pause at once
+                self._poll.unregister(wakes)
         if any(descriptor == self._descriptor for descriptor, _ in told):
             raise BrokenPipeError("the reader of the answer is gone")
 

@@ -41,7 +41,10 @@ class Database(Protocol):
         """Whether it can still be asked, as far as anybody noticed; a server that is lost may come back."""
 
     def upset_at(self) -> datetime:
-        """When connections to a server were lost last, and with them what they held; never where there is none."""
+        """When connections to a server were lost last, as far as this one can know, and with them what they held.
+
+        Never where there is no server.
+        """
 
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Runs one statement and returns its rows."""

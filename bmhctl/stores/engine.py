@@ -159,11 +159,11 @@ class Store:
 
     @property
     def is_connected(self) -> bool:
-        """Whether it can still be asked, as far as anybody noticed; a server that is lost may come back."""
+        """Whether it can still be asked: see :class:`Database`."""
         return self.database.is_connected
 
     def upset_at(self) -> datetime:
-        """When connections to its server were lost last, and with them shared claims; never where there is none."""
+        """When connections to its server were lost last, and with them who shared claims: see :class:`Database`."""
         return self.database.upset_at()
 
     def transaction(self, *, shared: bool = False) -> AbstractContextManager[None]:
@@ -310,7 +310,7 @@ class Store:
         return [str(row[0]) for row in (*before, *after)]
 
     def add_host(self, host: Host, event: Event) -> None:
-        """Saves a new host with the event that lets it in; both get their ids."""
+        """Saves a new host with the event that lets it in, under new ids."""
         host_id = self.database.next_id("hosts")
         last_event = self._add_event(host_id, event)
         row = [*from_spec(host.spec), *from_lifecycle(host), back_at(host), last_event, host_id]

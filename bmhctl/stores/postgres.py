@@ -71,8 +71,8 @@ class PostgresDatabase:
         self._listens = False
         self._held: list[str] = []
         self._ahead = 0.0  # the server's clock less our steady one, in seconds
-        self._is_again = False
-        self._upset_at: datetime | None = None
+        self._lost_at: float | None = None  # by our steady clock: when the connection replaced one that was lost
+        self._started_at: datetime | None = None
         self._owner: str | None = None
         self._channel = f"{_CHANNEL}:{self._number('channel')}"
 
@@ -353,15 +353,21 @@ class PostgresDatabase:
 
     def now(self) -> datetime:
         """The server's clock, as it went on since the last transaction began: never the local one."""
+        return self._at(steady())
+
+    def _at(self, moment: float) -> datetime:
+        """What the server's clock shows at a moment of our steady one."""
         if not self._ahead:
             self._set_clock(next(self.execute(f"SELECT {NOW}"))[0])
-        return to_moment(int((steady() + self._ahead) * 1_000_000))
+        return to_moment(int((moment + self._ahead) * 1_000_000))
 
     def upset_at(self) -> datetime:
         """When the server was started; or this connection was made, if it replaces one that was lost."""
-        if self._upset_at is None:
-            self._upset_at = to_moment(next(self.execute(f"SELECT {NOW if self._is_again else _STARTED}"))[0])
-        return self._upset_at
+        if self._lost_at is not None:
+            return self._at(self._lost_at)
+        if self._started_at is None:
+            self._started_at = to_moment(next(self.execute(f"SELECT {_STARTED}"))[0])
+        return self._started_at
 
     def _set_clock(self, microseconds: Value) -> None:
         self._ahead = int(microseconds or 0) / 1_000_000 - steady()
@@ -431,8 +437,7 @@ class PostgresDatabase:
             raise UnreachableError(f"lost the connection to {self.location}", hint="try again when it is back")
         self.close()
         self._connection = connect(self._address)
-        self._listens, self._ahead = False, 0.0
-        self._is_again, self._upset_at = True, None
+        self._listens, self._lost_at = False, steady()
         return self._connection
 
     def _told(self, error: psycopg.Error, *statements: str) -> BmhctlError:

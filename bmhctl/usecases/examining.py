@@ -27,7 +27,7 @@ from bmhctl.usecases import declaring, premises
 from bmhctl.usecases.changing import differences
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.flaws import BROKEN, FIX, NOTE, finding, strange_event
-from bmhctl.usecases.turns import is_waiting
+from bmhctl.usecases.turns import is_gone
 
 _SLACK = timedelta(minutes=1)
 """So far the clocks of machines may differ before a time counts as one in the future."""
@@ -365,7 +365,7 @@ def _remove(paths: list[Path]) -> None:
 def _dead_tickets(ctx: Context) -> Iterator[tuple[int, str]]:
     for ticket in ctx.store.tickets():
         # Whoever leaves the queue drops the ticket first: one that is there still, and nobody's, is a dead process's.
-        if not is_waiting(ctx, ticket.id) and ctx.store.ticket(ticket.id) is not None:
+        if is_gone(ctx, ticket.id) and ctx.store.ticket(ticket.id) is not None:
             yield ticket.id, ticket.owner
 
 

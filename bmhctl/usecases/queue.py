@@ -47,6 +47,7 @@ from bmhctl.usecases.turns import (
     drop_dead,
     free_for,
     is_live,
+    may_come_back,
     taken_at_once,
     waiting_tickets,
 )
@@ -91,7 +92,12 @@ def reserve_or_wait(ctx: Context, wish: Wish, patience: Patience | None = None, 
             reap_due(ctx, now)
             granted = _reserve_or_wait(attempt, patience)
     except UncertainError as error:
-        return _found_out(attempt, error)
+        found = _found_out(attempt, error)
+        if found is None:
+            raise UnreachableError(
+                f"lost the connection to {ctx.store.location}: nothing was reserved", hint="try again"
+            ) from error
+        return found
     except BmhctlError:
         raise  # where any other is raised, nothing was committed
     except BaseException:
@@ -105,35 +111,36 @@ def reserve_or_wait(ctx: Context, wish: Wish, patience: Patience | None = None, 
     return granted
 
 
-def _found_out(attempt: _Attempt, lost: UncertainError) -> Grant:
-    """What became of a grant whose answer was lost with the connection: the reservation's id tells."""
+def _found_out(attempt: _Attempt, lost: UncertainError) -> Grant | None:
+    """What became of a grant whose answer was lost with the connection: the reservation's id tells.
+
+    None: nothing was reserved. Raises :class:`UnreachableError` when that can't be found out.
+    """
     ctx, wish = attempt.ctx, attempt.wish
-    nothing = UnreachableError(f"lost the connection to {ctx.store.location}: nothing was reserved", hint="try again")
     if attempt.token is None:  # it was not a grant that was about to be committed
-        raise nothing from lost
+        return None
     until = time.monotonic() + _FIND_OUT
     while True:
         try:
             with ctx.store.transaction():  # in which whoever is still at work for us has ended
                 known = ctx.store.reservation(attempt.token)
-                if known is not None:
-                    return Grant(Held(known, tuple(hosts_of(ctx, known))), ("the connection was lost meanwhile",))
+                if known is None:
+                    return None
+                return Grant(Held(known, tuple(hosts_of(ctx, known))), ("the connection was lost meanwhile",))
         except UnreachableError:
             if time.monotonic() > until:
                 if wish.request_id is not None:
-                    lost.hint = f"ask again under the same request id, {wish.request_id}: it tells which"
+                    hint = f"ask again under the same request id, {wish.request_id}: it tells which"
                 else:
-                    lost.hint = f"bmhctl reservations tells: the id would be {attempt.token}"
-                raise lost from None
+                    hint = f"bmhctl reservations tells: the id would be {attempt.token}"
+                raise UnreachableError(lost.message, hint=hint) from lost
             time.sleep(_RECONNECT)
-        else:
-            raise nothing
 
 
 class _Attempt:
     """One process's attempt to get what it wishes, in so much time.
 
-    ``token`` is the id of the reservation that was made, if any was: None as long as none was even begun.
+    ``token`` is the id of the reservation that was made, or is about to be committed: None as long as none was begun.
     """
 
     def __init__(
@@ -181,26 +188,46 @@ def _wait(attempt: _Attempt, patience: Patience) -> Grant:
     """Waits, also for a server that is restarted meanwhile."""
     ctx = attempt.ctx
     ticket: Ticket | None = None
-    lost_at: float | None = None
+    absence = _Absence(ctx)
     while True:
         try:
-            if lost_at is not None:
-                patience.pause(_RECONNECT, None)
-                attempt.check_time()
             with _queued(attempt, ticket) as ticket:
-                if lost_at is not None:
-                    ctx.tell(f"{ctx.store.location} is back: waits on")
-                    lost_at = None
+                absence.ends()
                 return _wait_in_queue(attempt, patience, ticket)
         except UnreachableError as error:
-            may_be_granted = isinstance(error, UncertainError) and attempt.token is not None
-            if ticket is None or ctx.store.is_connected or may_be_granted:
+            if ticket is None or ctx.store.is_connected:
                 raise
-            if lost_at is None:
-                ctx.tell(f"lost {ctx.store.location}: waits until it is back")
-                lost_at = time.monotonic()
-            elif time.monotonic() - lost_at > _LONGEST_AWAY:
-                raise
+            granted = _found_out(attempt, error) if isinstance(error, UncertainError) else None
+            if granted is not None:
+                return granted
+            absence.goes_on(error)
+        patience.pause(_RECONNECT, None)
+        attempt.check_time()
+
+
+class _Absence:
+    """A server that a waiter lost: the person who waits is told why, and when it is back."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._began: float | None = None
+        self._reason = ""
+
+    def goes_on(self, reason: UnreachableError) -> None:
+        """Waits for it; raises the reason when that has taken too long."""
+        now = time.monotonic()
+        self._began = now if self._began is None else self._began
+        if now - self._began > _LONGEST_AWAY:
+            raise reason
+        if reason.message != self._reason:
+            self._ctx.tell(f"{reason.message}; waits until it is back")
+        self._reason = reason.message
+
+    def ends(self) -> None:
+        """It is back, if it was away."""
+        if self._began is not None:
+            self._ctx.tell(f"{self._ctx.store.location} is back: waits on")
+        self._began, self._reason = None, ""
 
 
 def _wait_in_queue(attempt: _Attempt, patience: Patience, ticket: Ticket) -> Grant:
@@ -223,9 +250,9 @@ def _wait_in_queue(attempt: _Attempt, patience: Patience, ticket: Ticket) -> Gra
 
 
 def _is_worth_trying(attempt: _Attempt, ticket: Ticket) -> bool:
-    """Whether any host is free that would do; or the ticket is gone, and that has to be told."""
-    ctx = attempt.ctx
-    return ctx.store.ticket(ticket.id) is None or any_free(ctx, attempt.wish.wants)
+    """Whether any host is free that would do; or another process got it for the same request, or the ticket is gone."""
+    ctx, wish = attempt.ctx, attempt.wish
+    return ctx.store.ticket(ticket.id) is None or granted_before(ctx, wish) is not None or any_free(ctx, wish.wants)
 
 
 def _try(attempt: _Attempt, ticket: Ticket) -> Grant | None:
@@ -238,7 +265,6 @@ def _try(attempt: _Attempt, ticket: Ticket) -> Grant | None:
         _check_ticket(ctx, ticket)
         if match(wish.wants, free_for(ctx, wish.wants, ticket.id)).missing:
             return None
-    attempt.token = None  # of an earlier try, which came to nothing
     try:
         return _grant(attempt, ticket)
     except BusyError:
@@ -259,6 +285,7 @@ def _grant(attempt: _Attempt, ticket: Ticket | None) -> Grant:
 
 @retried
 def _grant_in_turn(ctx: Context, attempt: _Attempt, ticket: Ticket | None) -> Grant:
+    attempt.token = None  # what another transaction undid came to nothing
     with ctx.store.transaction():
         before = granted_before(ctx, attempt.wish)
         if before is not None:
@@ -273,6 +300,7 @@ def _grant_at_once(ctx: Context, attempt: _Attempt, now: datetime) -> Grant | No
     None when it is not, or when anything hinders.
     """
     wish = attempt.wish
+    attempt.token = None
     token = wish.token or any_reservation_id()
     with ctx.store.granting(token, now, now + CLOCK_SLACK):
         if ctx.store.anything_hinders(token, now, now + CLOCK_SLACK):
@@ -368,7 +396,7 @@ def _queued(attempt: _Attempt, before: Ticket | None) -> Iterator[Ticket]:
     ctx, wish = attempt.ctx, attempt.wish
     with ExitStack() as stack:
         with ctx.store.transaction():
-            ticket = before and ctx.store.ticket(before.id)
+            ticket = None if before is None else ctx.store.ticket(before.id)
             if ticket is None:
                 ticket = _ticket_of_request(ctx, wish, drop_dead(ctx))
             if ticket is None:
@@ -465,6 +493,11 @@ def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | N
             raise NotFoundError(f"there is no ticket {ticket_id}", hint="bmhctl queue lists them")
         if ticket.owner != ctx.actor and not force:
             raise NotYoursError(f"ticket {ticket_id} is {ticket.owner}'s", hint="--force --reason WHY overrides")
+        if may_come_back(ctx, ticket):  # and would queue up again, since nobody told it
+            raise BusyError(
+                f"ticket {ticket_id}: its process lost the server with all others, and is not back yet",
+                hint=f"try again: it is back, or out of the queue, within {format_duration(LAPSE)}",
+            )
         ctx.store.drop_ticket(ticket_id)
     age = format_age(ctx.clock() - ticket.created_at)
     return Done(

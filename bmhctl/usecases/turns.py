@@ -18,19 +18,22 @@ REFRESH = timedelta(seconds=5)
 """How often a waiting process says that it lives."""
 
 LAPSE = timedelta(seconds=15)
-"""After how long without a word a ticket counts no more, though its process lives: it may be stopped."""
+"""After how long without a word a ticket counts no more, though its process lives: it may be stopped.
 
-_COMING_BACK = timedelta(seconds=5)
-"""For how long those who waited count as there after connections were lost: theirs may have been, too."""
+After connections were lost, those who waited have as long to be back: more than it takes to give a connection up.
+"""
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _wants_of = lru_cache(maxsize=1000)(load_wants)
 _FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
 
 
-def is_waiting(ctx: Context, ticket: int) -> bool:
-    """Whether a process that lives has the ticket with this id; it may be stopped, though."""
-    return bool(ctx.store.claims.shared([of_ticket(ticket)]))
+def is_gone(ctx: Context, ticket_id: int) -> bool:
+    """Whether the ticket with this id was given back, or left by a process that was killed."""
+    if ctx.store.claims.shared([of_ticket(ticket_id)]):
+        return False
+    ticket = ctx.store.ticket(ticket_id)
+    return ticket is None or not _excuse(ctx)(ticket)
 
 
 def waiting_tickets(ctx: Context) -> list[Ticket]:
@@ -51,14 +54,21 @@ def live_tickets(ctx: Context, before: int | None = None) -> list[Ticket]:
 def _live(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
     if not tickets:
         return []
-    now, upset_at = ctx.clock(), ctx.store.upset_at()
-    return _waiting(ctx, [ticket for ticket in tickets if _silence(ticket, now, upset_at) < LAPSE])
+    now, is_excused = ctx.clock(), _excuse(ctx)
+    # abs: a clock may be set back, and then a process that is stopped would be live for ever
+    return _waiting(ctx, [t for t in tickets if abs(now - t.refreshed_at) < LAPSE or is_excused(t)])
 
 
-def _silence(ticket: Ticket, now: datetime, upset_at: datetime) -> timedelta:
-    """For how long a ticket's process said nothing; while the server was away it could not."""
-    heard = upset_at if ticket.refreshed_at < upset_at <= now else ticket.refreshed_at
-    return abs(now - heard)  # abs: a clock may be set back, and then a process that is stopped would be live for ever
+def _excuse(ctx: Context) -> Callable[[Ticket], bool]:
+    """Tells who can't be expected to have said anything, or to hold a lock, since connections to a server were lost."""
+    upset_at = ctx.store.upset_at()
+    is_recent = timedelta() <= ctx.clock() - upset_at < LAPSE
+    return lambda ticket: is_recent and ticket.refreshed_at < upset_at
+
+
+def may_come_back(ctx: Context, ticket: Ticket) -> bool:
+    """Whether a ticket counts though no process has it: the one that had it may not have reached the server again."""
+    return _excuse(ctx)(ticket) and not ctx.store.claims.shared([of_ticket(ticket.id)])
 
 
 def _live_by_and_by(ctx: Context, tickets: Sequence[Ticket]) -> Iterator[Ticket]:
@@ -73,13 +83,8 @@ def _waiting(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
     shared = ctx.store.claims.shared([of_ticket(ticket.id) for ticket in tickets])
     if len(shared) == len(tickets):
         return [*tickets]
-    upset_at = ctx.store.upset_at()
-    others_come_back = timedelta() <= ctx.clock() - upset_at < _COMING_BACK
-    return [
-        ticket
-        for ticket in tickets
-        if of_ticket(ticket.id) in shared or (others_come_back and ticket.refreshed_at < upset_at)
-    ]
+    is_excused = _excuse(ctx)
+    return [ticket for ticket in tickets if of_ticket(ticket.id) in shared or is_excused(ticket)]
 
 
 def drop_dead(ctx: Context) -> list[Ticket]:

@@ -11,7 +11,7 @@ from bmhctl.frozen import Frozen
 from bmhctl.model import Ticket
 from bmhctl.usecases.context import Context
 from bmhctl.usecases.entry import look, reap_due
-from bmhctl.usecases.turns import REFRESH, drop_dead, is_waiting, live_tickets
+from bmhctl.usecases.turns import REFRESH, drop_dead, is_gone, live_tickets
 from bmhctl.wants import describe, load_wants
 
 _FRONT = 4  # so many of a queue try at whatever happens
@@ -59,7 +59,7 @@ class Watch:
         if _is_over(_LOOK_AROUND * (1 + self._behind_front / 8), self._looked, now):
             self._looked = now
             self._look_at_file()
-            if self._ahead and not is_waiting(self._ctx, self._ahead[-1]):
+            if self._ahead and is_gone(self._ctx, self._ahead[-1]):
                 self._drop_dead()
         is_changed = self._is_changed()
         self.has_news |= is_changed

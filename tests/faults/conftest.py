@@ -82,5 +82,5 @@ def line(own_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with closing(Proxy(own_server.socket)) as proxy, open_inventory(url, actor="alice") as lab:
         lab.add("node1")
         lab.ready("node1")
-        yield Line(proxy, f"{proxy.through(url)}&connect_timeout=2", lab)
+        yield Line(proxy, f"{proxy.through(url)}&connect_timeout=2", url, lab)
     drop_schema(url)

@@ -18,10 +18,11 @@ from tests.processes import until
 
 @dataclass
 class Line:
-    """An inventory on a server, by way of a proxy (``url``) and directly (``lab``)."""
+    """An inventory on a server, by way of a proxy (``url``) and directly (``direct``, ``lab``)."""
 
     proxy: Proxy
     url: str
+    direct: str
     lab: Inventory
     numbers: Iterator[int] = field(default_factory=itertools.count)
 

@@ -55,12 +55,13 @@ def everything_passes(_: Message) -> Fate:
 class Proxy:
     """Listens in a folder of its own; ``plan`` decides about each message, of all connections.
 
-    With ``is_away``, nobody is let in. ``passed`` is what was seen since :meth:`begin`.
+    With ``is_away``, nobody is let in, but counted (``turned_away``). ``passed`` is what was seen since :meth:`begin`.
     """
 
     def __init__(self, server: Path) -> None:
         self.plan: Plan = everything_passes
         self.is_away = False
+        self.turned_away = 0
         self.passed: list[Message] = []
         self._server = server
         self._folder = tempfile.TemporaryDirectory(prefix="bmhctl-proxy-", dir="/tmp")
@@ -96,6 +97,7 @@ class Proxy:
             while True:
                 client, _ = self._listener.accept()
                 if self.is_away:
+                    self.turned_away += 1
                     _end(client)
                     continue
                 server = socket.socket(socket.AF_UNIX)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,10 @@ def is_load(message: Message) -> bool:
 
 def is_end(message: Message) -> bool:
     return message.is_clients and message.kind == b"c"
+
+
+def is_grant(message: Message) -> bool:
+    return message.is_clients and b"INTO reservations" in message.body and b"COMMIT" in message.body
 
 
 def is_said(done: Run) -> bool:
@@ -119,11 +125,82 @@ def test_a_waiter_whose_connection_is_cut_waits_on_and_leaves_nothing_when_it_ha
     waiting = json.loads(line.call("queue", "-o", "json").stdout)["tickets"]
     figures("cut while waiting", "postgres", tries=1, faults=1, losses=int(waiter.returncode != 0))
     assert (waiter.returncode, out, "Traceback" in err) == (0, "node1\n", False)
-    assert re.search(r"^lost .*: waits until it is back\n(.*\n)*.* is back: waits on$", err, re.M), err
+    assert re.search(r"^can't reach .*: .*; waits until it is back\n(.*\n)*.* is back: waits on$", err, re.M), err
     assert (waiting, len(line.held())) == ([], 1)
 
 
-def listens(line: Line) -> bool:
-    """Whether a waiter waits for an announcement."""
+RESERVE, NODE1 = ("-m", "bmhctl", "-i"), ("reserve", "node1", "-o", "name")
+
+
+def wait_through_proxy(line: Line, *options: str) -> subprocess.Popen[str]:
+    """Somebody who waits for node1 by way of the proxy, and is in the queue."""
+    before = len(line.lab._context.store.tickets())
+    waiter = spawn(*RESERVE, line.url, *NODE1, *options)
+    until(lambda: len(line.lab._context.store.tickets()) > before and listens(line))
+    return waiter
+
+
+def test_a_waiter_tries_a_server_that_is_away_a_few_times_a_second(line: Line) -> None:
+    line.reserve()
+    with wait_through_proxy(line, "--wait", "1m") as waiter:
+        line.proxy.begin()
+        line.proxy.is_away = True
+        line.proxy.cut()
+        until(lambda: line.proxy.turned_away == 5)
+        began = time.monotonic()
+        until(lambda: line.proxy.turned_away >= 10)
+        assert time.monotonic() - began > 0.5, "it pauses, though what it listened to is closed"
+        waiter.terminate()
+        waiter.communicate()
+
+
+def test_a_waiter_whose_server_comes_back_for_a_moment_only_waits_no_longer_than_it_said(line: Line) -> None:
+    line.reserve()
+    with wait_through_proxy(line, "--wait", "4s") as waiter:
+
+        def first_words(message: Message) -> Fate:
+            if message.is_clients and b"BEGIN" in message.body:
+                line.proxy.is_away = True
+                return Fate.BEFORE
+            return Fate.PASS
+
+        line.proxy.begin(first_words)
+        line.proxy.cut()
+        out, err = waiter.communicate(timeout=30)
+    assert (waiter.returncode, out) == (7, ""), err
+
+
+def test_what_was_granted_to_the_same_request_meanwhile_is_the_answer_of_a_waiter_that_comes_back(line: Line) -> None:
+    line.reserve()
+    same = ("--wait", "1m", "--request-id", "job-1")
+    with wait_through_proxy(line, *same) as cut, spawn(*RESERVE, line.direct, *NODE1, *same) as other:
+        until(lambda: line.sessions() == 3 and listens(line, 2))
+        line.proxy.is_away = True
+        line.proxy.cut()
+        line.bring(State.AVAILABLE)
+        other.communicate(timeout=30)
+        (ours,) = line.held()
+        line.proxy.begin()
+        out, err = cut.communicate(timeout=30)
+    assert (other.returncode, cut.returncode, out, line.held()) == (0, 0, "node1\n", [ours]), err
+
+
+def test_a_waiter_that_is_cut_in_its_grant_has_its_host_or_waits_on(line: Line, figures: Figures) -> None:
+    losses = []
+    for fate in (*CUTS, Fate.BEFORE):
+        line.bring(State.AVAILABLE)
+        line.reserve()
+        with wait_through_proxy(line, "--wait", "1m") as waiter:
+            line.proxy.begin(first(is_grant, fate))
+            line.bring(State.AVAILABLE)
+            out, err = waiter.communicate(timeout=60)
+        if (waiter.returncode, out, len(line.held())) != (0, "node1\n", 1):
+            losses.append((fate, waiter.returncode, out, err))
+    figures("cut in a waiter's grant", "postgres", tries=4, faults=4, losses=len(losses))
+    assert losses == []
+
+
+def listens(line: Line, number: int = 1) -> bool:
+    """Whether so many waiters wait for an announcement."""
     idle = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'bmhctl' AND state = 'idle'"
-    return bool(list(line.lab._context.store.database.execute(idle)))
+    return len(list(line.lab._context.store.database.execute(idle))) >= number

@@ -14,12 +14,14 @@ import psycopg
 import pytest
 
 from bmhctl import Inventory, open_inventory
-from bmhctl.errors import StateRefusedError, UnreachableError
+from bmhctl.errors import BusyError, StateRefusedError, UnreachableError
 from bmhctl.model import State
+from bmhctl.stores.claims import of_ticket
 from bmhctl.stores.engine import Store
 from bmhctl.stores.queries import HostQuery
+from bmhctl.usecases.care import doctor
 from bmhctl.usecases.policies import apply_policy
-from bmhctl.usecases.queue import queue
+from bmhctl.usecases.queue import cancel, queue
 from bmhctl.usecases.steps import claimed
 from tests.faults.conftest import SCALE
 from tests.faults.figures import Figures
@@ -204,7 +206,9 @@ def test_who_waits_keeps_its_place_while_the_server_is_away(server: Server, figu
             lab.ready("node1")
             out, err = waiter.communicate(timeout=30)
             assert (waiter.returncode, out) == (0, "node1\n"), err
-            assert re.search(r"^lost (\S+): waits until it is back\n(.*\n)*\1 is back: waits on$", err, re.M), err
+            assert re.search(
+                r"^can't reach (\S+): .*; waits until it is back\n(.*\n)*\1 is back: waits on$", err, re.M
+            ), err
             assert "goes to the end" not in err
         assert waiting(lab) == []
     figures("server away while some wait", "postgres", tries=4, faults=1, losses=0)
@@ -249,6 +253,27 @@ def test_who_waits_for_a_server_that_stays_away_waits_no_longer_than_it_said(ser
     out, err = waiter.communicate(timeout=30)
     assert (waiter.returncode, out) == (7, "")
     assert "waited in vain for 1 host for 4s" in err
+
+
+def test_a_waiter_that_may_come_back_can_be_cancelled_only_when_it_is_back(server: Server) -> None:
+    with open_inventory(server.url, actor="operator", create=True) as lab:
+        lab.add("node1")
+        waiter = spawn("-m", "bmhctl", "-i", server.url, "--as", "first", "reserve", "-n1", "--wait", "1m")
+        until(lambda: waiting(lab) == ["first"])
+    waiter.send_signal(signal.SIGSTOP)
+    server.stop()
+    server.start()
+    with open_inventory(server.url, actor="operator") as lab:
+        (item,) = queue(lab._context).items
+        with pytest.raises(BusyError, match="its process lost the server with all others, and is not back yet"):
+            cancel(lab._context, item.ticket.id, force=True, reason="not any more")
+        assert doctor(lab._context, fix=True).findings == ()
+        waiter.send_signal(signal.SIGCONT)
+        until(lambda: lab._context.store.claims.shared([of_ticket(item.ticket.id)]))
+        cancel(lab._context, item.ticket.id, force=True, reason="not any more")
+        out, err = waiter.communicate(timeout=30)
+        assert (waiter.returncode, out) == (4, ""), err
+        assert "the ticket was cancelled" in err
 
 
 def test_a_place_that_was_given_away_is_the_last_one_again(server: Server) -> None:
