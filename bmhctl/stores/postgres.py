@@ -181,12 +181,11 @@ class PostgresDatabase:
 
     def _together(self, questions: Sequence[Question]) -> list[list[Row]]:
         """Runs several statements in one message; returns the rows of each."""
-        connection = self._usable()
-        composer = psycopg.ClientCursor(connection)
+        cursor = psycopg.ClientCursor(self._usable())
         try:
-            cursor = connection.execute(
+            cursor.execute(
                 "; ".join(
-                    composer.mogrify(_translated(statement), parameters) if parameters else statement
+                    cursor.mogrify(_translated(statement), parameters) if parameters else statement
                     for statement, parameters in questions
                 )
             )
