@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-_OBJECTS = 200_000
-"""As many objects as a command's modules and its hosts make: hardly any is garbage, so nobody looks for some before."""
+_OBJECTS = 1_000_000
+"""As many objects as a command's modules and 10,000 hosts make: hardly any is garbage, so nobody looks before."""
 
 
 def main() -> NoReturn:
