@@ -72,12 +72,18 @@ class Database(Protocol):
         """An id for a new row of the table: larger than any that was ever given."""
 
     def transaction(
-        self, *, write: bool, shared: bool = False, foreseen: Sequence[Question] = ()
+        self,
+        *,
+        write: bool,
+        shared: bool = False,
+        foreseen: Sequence[Question] = (),
+        locking: Sequence[Question] = (),
     ) -> AbstractContextManager[None]:
         """A transaction: durable when the block ends, gone when it raises. Reading ones are one snapshot.
 
         Writing ones take turns; those that are ``shared`` may take theirs at once, where the home can do that.
-        What is ``foreseen`` is going to be asked in it before anything is written: a home far away may ask it at once.
+        What is ``foreseen`` is going to be asked in it before anything is written: a home far away may ask it at once,
+        and then what :meth:`locking` is going to be asked first, and what is foreseen under its locks.
         """
 
     def savepoint(self) -> AbstractContextManager[None]:

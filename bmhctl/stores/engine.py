@@ -174,10 +174,15 @@ class Store:
         """
         return self.database.transaction(write=True, shared=shared)
 
-    def granting(self, token: str, now: datetime, latest: datetime) -> AbstractContextManager[None]:
-        """A shared transaction that will ask whether :meth:`anything_hinders`, and for the policy."""
+    def granting(
+        self, token: str, now: datetime, latest: datetime, query: HostQuery | None
+    ) -> AbstractContextManager[None]:
+        """A shared transaction that will ask whether :meth:`anything_hinders`, for the policy and for free hosts."""
         foreseen = _obstacle(token, now, latest), _value_of(_PARSED_POLICY)
-        return self.database.transaction(write=True, shared=True, foreseen=foreseen)
+        locking: tuple[Question, ...] = ()
+        if query is not None and self.database.locks_rows:
+            locking = self._free(query), *self.claims.foreseen
+        return self.database.transaction(write=True, shared=True, foreseen=foreseen, locking=locking)
 
     def snapshot(self) -> AbstractContextManager[None]:
         """A reading transaction: everything read in the block is of one moment."""
@@ -244,9 +249,10 @@ class Store:
 
         Whoever calls this asks next who has claimed any of them.
         """
-        skip = " FOR UPDATE SKIP LOCKED" if self.database.locks_rows else ""
-        select = self._select(query, FREE_SELECT, skip)
-        return [to_host(row) for row in self.database.locking(select, foreseen=self.claims.foreseen)]
+        return [to_host(row) for row in self.database.locking(self._free(query), foreseen=self.claims.foreseen)]
+
+    def _free(self, query: HostQuery) -> Question:
+        return self._select(query, FREE_SELECT, " FOR UPDATE SKIP LOCKED" if self.database.locks_rows else "")
 
     def _lock(self, where: str, parameters: Sequence[Value]) -> None:
         if not self.database.locks_rows:

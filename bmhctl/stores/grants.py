@@ -18,6 +18,7 @@ _WRITES = pattern(
     r"(INSERT) INTO (\w+)|(UPDATE) (\w+) SET (\w+)|(DELETE) FROM (\w+)|FROM (\w+)\b.*\bFOR (UPDATE)"
     r"|nextval\('(\w+)_id_seq'"
 )
+_WORD = pattern(r"\w+")
 _LONGEST_PREFIX = 50  # of 63 that a name in PostgreSQL may have
 
 Rights = dict[str, dict[str, tuple[str, ...]]]
@@ -135,8 +136,13 @@ def sql(schema: str, prefix: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def refusal(*statements: str, user: str, owner: str | None, shown: str) -> UnreachableError:
-    """What to say when the server refused a statement, or one of several: what the role may not do, and whom to ask."""
+def refusal(*statements: str, said: str, user: str, owner: str | None, shown: str) -> UnreachableError:
+    """What to say when the server refused a statement, or one of several: what the role may not do, and whom to ask.
+
+    ``said`` is what the server said, in whatever language: it names the table.
+    """
+    refused = set(_WORD.findall(said)) & {*tables()}
+    statements = tuple(each for each in statements if refused & set(_WORD.findall(each))) or statements
     whom = f"{owner}, who owns the inventory" if owner else "whoever owns the database"
     first = next(iter(statements), "")
     writing = [each for each in statements if _WRITES.search(each)]

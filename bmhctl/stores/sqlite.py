@@ -121,7 +121,14 @@ class SqliteDatabase:
             raise translate(error, self._path) from error
 
     @contextmanager
-    def transaction(self, *, write: bool, shared: bool = False, foreseen: Sequence[Question] = ()) -> Iterator[None]:
+    def transaction(
+        self,
+        *,
+        write: bool,
+        shared: bool = False,
+        foreseen: Sequence[Question] = (),
+        locking: Sequence[Question] = (),
+    ) -> Iterator[None]:
         """``BEGIN IMMEDIATE`` for writers, so that two never both read first and then race to write."""
         self._run("BEGIN IMMEDIATE" if write else "BEGIN")
         try:

@@ -48,6 +48,7 @@ from bmhctl.usecases.turns import (
     free_for,
     is_live,
     may_come_back,
+    only_free_query,
     taken_at_once,
     waiting_tickets,
 )
@@ -302,7 +303,7 @@ def _grant_at_once(ctx: Context, attempt: _Attempt, now: datetime) -> Grant | No
     wish = attempt.wish
     attempt.token = None
     token = wish.token or any_reservation_id()
-    with ctx.store.granting(token, now, now + CLOCK_SLACK):
+    with ctx.store.granting(token, now, now + CLOCK_SLACK, only_free_query(wish.wants)):
         if ctx.store.anything_hinders(token, now, now + CLOCK_SLACK):
             return None
         before = granted_before(ctx, wish)

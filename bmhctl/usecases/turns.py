@@ -129,6 +129,12 @@ def taken_at_once(ctx: Context, wants: Wants) -> tuple[Host, ...] | None:
     return None if found.missing else found.hosts
 
 
+def only_free_query(wants: Wants) -> HostQuery | None:
+    """What :func:`taken_at_once` asks the inventory, if that is one question."""
+    queries = _queries([wants], _FREE)
+    return queries[0] if len(queries) == 1 else None
+
+
 def _unclaimed(ctx: Context, everyone: Sequence[Wants]) -> list[Host]:
     free = candidates(ctx, everyone, _FREE)
     unclaimed = _without_claimed(ctx, free)
@@ -159,12 +165,17 @@ def candidates(
     No more for each want than all wants ask for together, and ``more``: no match can need others. Of the hosts of all
     states these are any: no index has them in the order of their use.
     """
-    most = sum(total(wants) for wants in everyone) + more
     found: dict[int, Host] = {}
-    for want in dict.fromkeys(want for wants in everyone for want in wants):
-        for host in (read or ctx.store.hosts)(replace(query_for(want, query), limit=most)):
+    for each in _queries(everyone, query, more):
+        for host in (read or ctx.store.hosts)(each):
             found[host.id] = host
     return sorted(found.values(), key=lambda host: (host.used_at or _NEVER, host.id))
+
+
+def _queries(everyone: Sequence[Wants], query: HostQuery, more: int = 0) -> list[HostQuery]:
+    most = sum(total(wants) for wants in everyone) + more
+    wanted = dict.fromkeys(want for wants in everyone for want in wants)
+    return [replace(query_for(want, query), limit=most) for want in wanted]
 
 
 def query_for(want: Want, query: HostQuery) -> HostQuery:

@@ -33,12 +33,12 @@ def reserve(count: int, request_id: str | None = None) -> Callable[[Context], ob
 
 
 ACTS: dict[str, tuple[Callable[[Context], object], int]] = {
-    # begin, with all that is asked first; the hosts, locked; what is written, with the commit
-    "reserve": (reserve(1), 3),
+    # begin, with all that is asked, and the hosts, locked; what is written, with the commit
+    "reserve": (reserve(1), 2),
     # and the ids of the other events
-    "reserve five": (reserve(5), 4),
+    "reserve five": (reserve(5), 3),
     # and whether it was granted before
-    "reserve under a request id": (reserve(1, "job-1"), 4),
+    "reserve under a request id": (reserve(1, "job-1"), 3),
     "release": (lambda ctx: verbs.release(ctx, Choice(), reservation="r-one"), 11),
     "extend": (lambda ctx: holding.extend(ctx, "r-two"), 7),
     "show": (lambda ctx: looking.show(ctx, "node1"), 5),

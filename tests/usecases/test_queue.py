@@ -324,8 +324,8 @@ def test_a_host_whose_check_begins_while_it_is_chosen_is_not_granted(
 ) -> None:
     taken_at_once = queue.taken_at_once
     for lab in made_in("postgres", tmp_path):  # where several are at work at once
-        hosts.add(lab.context(), ["node1"], hosts.FactChanges())
-        verbs.ready(lab.context(), Choice(("node1",)))
+        hosts.add(lab.context(), ["node[1-2]"], hosts.FactChanges())
+        verbs.ready(lab.context(), Choice(("node1", "node2")))
         with ExitStack() as checks:
 
             def overtaken(ctx: Context, wants: Wants) -> object:
@@ -335,8 +335,8 @@ def test_a_host_whose_check_begins_while_it_is_chosen_is_not_granted(
 
             monkeypatch.setattr(queue, "taken_at_once", overtaken)
             with pytest.raises(StateRefusedError, match="a check or cleanup is running on it"):
-                queue.reserve_or_wait(lab.context(), reservations.wish_for(("node1",)))
-        assert states(lab) == ["available"]
+                queue.reserve_or_wait(lab.context(), reservations.wish_for(("node1", "node2")))
+        assert states(lab) == ["available", "available"]
 
 
 def test_an_id_that_is_taken_is_refused_and_its_reservation_stays(fleet: Lab) -> None:
