@@ -3,8 +3,8 @@
     python -m tests.benchmarks [NAME…] [--quick] [--rounds N] [--json FILE]
 
 A NAME is a figure's or a pattern of some: start/db-1000/list-oname, 'start/*', 'bulk/*'. Without one, all are measured,
-which takes about an hour and some gigabytes of disk; --quick takes minutes, on inventories that are too small to tell
-anything but that all figures work. Exit status 1: a bound is not kept.
+which takes a quarter of an hour or more and some gigabytes of disk; --quick takes minutes, on inventories that are too
+small to tell anything but that all figures work. Exit status 1: a bound is not kept.
 """
 
 from __future__ import annotations
