@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import IO, cast
 
@@ -70,31 +70,33 @@ def call(arguments: list[str], setting: Setting, seconds: float, stderr: int = s
     Its group is ended when the time is up, when it is cancelled, and when the program itself ends: nothing of it
     outlives it.
     """
-    with STARTING:
-        process = subprocess.Popen(
-            arguments,
-            cwd=setting.folder,
-            env=dict(setting.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            start_new_session=True,
-            pass_fds=() if setting.inherit is None else (setting.inherit,),
-        )
-    with cast(IO[bytes], process.stdout) as pipe, _guard(process) if setting.is_guarded else nullcontext():
-        try:
-            kept, in_time = _watch(process, pipe, seconds, setting.cancelled)
-        except BaseException:
-            _end(process, 0)
-            raise
-        _end(process, 0 if in_time else GRACE)
-        kept += _rest(pipe)
+    with _guard() if setting.is_guarded else nullcontext(lambda _: None) as introduce:
+        with STARTING:
+            process = subprocess.Popen(
+                arguments,
+                cwd=setting.folder,
+                env=dict(setting.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+                pass_fds=() if setting.inherit is None else (setting.inherit,),
+            )
+        with cast(IO[bytes], process.stdout) as pipe:
+            try:
+                introduce(process.pid)
+                kept, in_time = _watch(process, pipe, seconds, setting.cancelled)
+            except BaseException:
+                _end(process, 0)
+                raise
+            _end(process, 0 if in_time else GRACE)
+            kept += _rest(pipe)
     return Ended(process.returncode if in_time else None, kept[-_KEPT:])
 
 
 @contextmanager
-def _guard(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """A process of its own that ends a step's group when this one is killed meanwhile."""
+def _guard() -> Iterator[Callable[[int], None]]:
+    """A process of its own that ends a step's group when this one is killed meanwhile; yields what tells it which."""
     with STARTING:
         guard = subprocess.Popen(
             [sys.executable, "-I", "-S", watchdog.__file__, "group"],
@@ -105,11 +107,14 @@ def _guard(process: subprocess.Popen[bytes]) -> Iterator[None]:
         )
     with guard:
         pipe = cast(IO[bytes], guard.stdin)
-        with suppress(BrokenPipeError):  # it may have been killed
-            pipe.write(b"%d\n" % process.pid)
-            pipe.flush()
+
+        def introduce(process: int) -> None:
+            with suppress(BrokenPipeError):  # it may have been killed
+                pipe.write(b"%d\n" % process)
+                pipe.flush()
+
         try:
-            yield
+            yield introduce
         finally:
             with suppress(BrokenPipeError):
                 pipe.write(watchdog.DONE)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
+
+_TICK = 0.5  # seconds between two looks whether a signal came
 
 PATIENCE = 5.0
 """Seconds that cancelled work gets to end before it is left behind."""
@@ -52,11 +55,17 @@ class Crew(Generic[_Task, _Result]):
 
     def next(self) -> tuple[_Task, _Result]:
         """Waits for the next piece of work that is done; raises what it raised."""
-        task, result, error = self._done.get()
+        task, result, error = self._next_done()
         del self._working[id(task)]
         if error is not None or result is None:
             raise error or AssertionError("work returned nothing")
         return task, result
+
+    def _next_done(self) -> tuple[_Task, _Result | None, BaseException | None]:
+        while True:
+            # A signal that comes just before the wait does not end it: it is seen when the wait is over.
+            with suppress(Empty):
+                return self._done.get(timeout=_TICK)
 
     def cancel(self) -> list[tuple[_Task, _Result]]:
         """Asks all work to end, and waits a little for it; returns what was done before, and not yet asked for."""
