@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bmhctl.api import Inventory as Inventory
     from bmhctl.api import open_inventory as open_inventory
+    from bmhctl.domain.model import Bmc as Bmc
+    from bmhctl.domain.model import Event as Event
+    from bmhctl.domain.model import Host as Host
+    from bmhctl.domain.model import HostSpec as HostSpec
+    from bmhctl.domain.model import Reservation as Reservation
+    from bmhctl.domain.model import State as State
     from bmhctl.errors import BmhctlError as BmhctlError
     from bmhctl.errors import ExitStatus as ExitStatus
-    from bmhctl.model import Bmc as Bmc
-    from bmhctl.model import Event as Event
-    from bmhctl.model import Host as Host
-    from bmhctl.model import HostSpec as HostSpec
-    from bmhctl.model import Reservation as Reservation
-    from bmhctl.model import State as State
 
 _HOMES = {
     "Inventory": "bmhctl.api",
     "open_inventory": "bmhctl.api",
     "BmhctlError": "bmhctl.errors",
     "ExitStatus": "bmhctl.errors",
-    "Bmc": "bmhctl.model",
-    "Event": "bmhctl.model",
-    "Host": "bmhctl.model",
-    "HostSpec": "bmhctl.model",
-    "Reservation": "bmhctl.model",
-    "State": "bmhctl.model",
+    "Bmc": "bmhctl.domain.model",
+    "Event": "bmhctl.domain.model",
+    "Host": "bmhctl.domain.model",
+    "HostSpec": "bmhctl.domain.model",
+    "Reservation": "bmhctl.domain.model",
+    "State": "bmhctl.domain.model",
 }
 
 __all__ = list(_HOMES)

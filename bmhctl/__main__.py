@@ -15,7 +15,7 @@ def main() -> NoReturn:
 
     gc.set_threshold(_OBJECTS)
     try:
-        from bmhctl.cli.app import leave, run
+        from bmhctl.cli.main import leave, run
     except KeyboardInterrupt:
         sys.exit(130)
     try:

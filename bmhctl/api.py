@@ -16,14 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from bmhctl.actors import default_actor
+from bmhctl.domain.model import Event, Host, State
+from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
+from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, StateRefusedError
-from bmhctl.model import Event, Host, State
 from bmhctl.results import Held, Outcomes, Status, Why
-from bmhctl.selector import EVERY_HOST, Selector, parse_selector
-from bmhctl.units import parse_duration
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.context import Context
+from bmhctl.support.actor import default_actor
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
 
 if TYPE_CHECKING:
     from typing import Self
@@ -60,7 +60,7 @@ def open_inventory(
     from bmhctl.stores import open_store
 
     if create:
-        from bmhctl.usecases.homes import init
+        from bmhctl.usecases.inventories import init
 
         with suppress(StateRefusedError):  # it is there
             init(str(location))
@@ -103,7 +103,7 @@ class Inventory:
     def hosts(self, *names: str, selector: str | None = None, states: Iterable[State] = ()) -> list[Host]:
         """The hosts that are meant, all if nothing is named; raises ``NotFoundError`` for a name that is not there."""
         from bmhctl.errors import combine
-        from bmhctl.usecases.looking import list_hosts
+        from bmhctl.usecases.queries import list_hosts
 
         found = list_hosts(self._context, _choice(names, selector, states))
         error = combine(found.missing)
@@ -113,31 +113,31 @@ class Inventory:
 
     def host(self, name: str) -> Host:
         """One host; raises ``NotFoundError``."""
-        from bmhctl.usecases.looking import show
+        from bmhctl.usecases.queries import show
 
         return show(self._context, name).host
 
     def reservations(self) -> tuple[Held, ...]:
         """The open reservations with their hosts, the oldest first."""
-        from bmhctl.usecases.reservations import reservations
+        from bmhctl.usecases.queries import reservations
 
         return reservations(self._context).items
 
     def status(self) -> Status:
         """The fleet at a glance."""
-        from bmhctl.usecases.looking import status
+        from bmhctl.usecases.queries import status
 
         return status(self._context)
 
     def why(self, name: str) -> Why:
         """Why a host is where it is, and what is open to it."""
-        from bmhctl.usecases.explaining import why
+        from bmhctl.usecases.explain import why
 
         return why(self._context, name)
 
     def history(self, name: str | None = None, last: int | None = None) -> list[Event]:
         """What happened to a host, or to all; ``last`` keeps the newest so many."""
-        from bmhctl.usecases.looking import history
+        from bmhctl.usecases.queries import history
 
         return list(history(self._context, name, last).events)
 
@@ -155,9 +155,9 @@ class Inventory:
         note: str | None = None,
     ) -> Outcomes:
         """Lets new hosts in, all or none; they enter at initial."""
-        from bmhctl.usecases.hosts import FactChanges, add
+        from bmhctl.usecases.hosts import AttributeChanges, add
 
-        facts = FactChanges(
+        facts = AttributeChanges(
             address=address,
             mac=mac,
             note=note,
@@ -180,7 +180,7 @@ class Inventory:
 
     def ready(self, *names: str, selector: str | None = None) -> Outcomes:
         """Runs the readiness checks, and makes hosts that pass available."""
-        from bmhctl.usecases.stepped import ready
+        from bmhctl.usecases.steps.step_verbs import ready
 
         return _done(ready(self._context, _choice(names, selector)))
 
@@ -202,15 +202,16 @@ class Inventory:
         ``request_id`` makes asking again safe; ``check`` runs the readiness checks first. Raises ``BusyError``,
         ``UnsatisfiableError``, ``WaitTimeoutError`` or ``NotFoundError``.
         """
-        from bmhctl.usecases.queue import Patience, reserve_or_wait
-        from bmhctl.usecases.reservations import wish_for
-        from bmhctl.wants import parse_want
+        from bmhctl.domain.requirements import parse_requirement
+        from bmhctl.usecases.reservations.request import reservation_request
+        from bmhctl.usecases.reservations.reserve import reserve_or_wait
+        from bmhctl.usecases.reservations.waiting import WaitOptions
 
-        wish = wish_for(
+        request = reservation_request(
             names,
             None if selector is None else parse_selector(selector),
             count,
-            [parse_want(text) for text in wants],
+            [parse_requirement(text) for text in wants],
             purpose=purpose,
             ttl=None if ttl == "none" else _length(ttl),
             endless=ttl == "none",
@@ -218,30 +219,30 @@ class Inventory:
         )
         patience = None
         if wait is not None and wait is not False:
-            patience = Patience(_pause, None if wait is True else _length(wait))
-        return reserve_or_wait(self._context, wish, patience, check=check).held
+            patience = WaitOptions(_pause, None if wait is True else _length(wait))
+        return reserve_or_wait(self._context, request, patience, check=check).held
 
     def extend(self, reservation: str, ttl: timedelta | str | None = None) -> Held:
         """Makes a lease last so long from now. Raises ``NotYoursError`` when it is over."""
-        from bmhctl.usecases.holding import extend
+        from bmhctl.usecases.reservations.holder import extend
 
         return extend(self._context, reservation, _length(ttl)).held
 
     def handover(self, reservation: str, to: str) -> Held:
         """Gives a reservation to another owner, under a new id."""
-        from bmhctl.usecases.holding import handover
+        from bmhctl.usecases.reservations.holder import handover
 
         return handover(self._context, reservation, to).held
 
     def replace(self, name: str, reservation: str, *, reason: str) -> Held:
         """Swaps a bad host of a reservation for another that fits. Raises ``BusyError`` when there is none."""
-        from bmhctl.usecases.holding import replace_host
+        from bmhctl.usecases.reservations.holder import replace_host
 
         return replace_host(self._context, name, reservation, reason).held
 
     def reap(self) -> tuple[Held, ...]:
         """Ends the leases that are over; returns them with the hosts that they held."""
-        from bmhctl.usecases.holding import reap_expired
+        from bmhctl.usecases.reservations.holder import reap_expired
 
         return reap_expired(self._context).items
 
@@ -278,20 +279,20 @@ class Inventory:
         force: bool = False,
     ) -> Outcomes:
         """Gives hosts back as used; ``reservation`` is the fencing token. Raises ``NotYoursError``."""
-        from bmhctl.usecases.verbs import taint
+        from bmhctl.usecases.lifecycle_verbs import taint
 
         choice = _choice(names, selector)
         return _done(taint(self._context, choice, reason=reason, fault=fault, reservation=reservation, force=force))
 
     def release(self, reservation: str, *, reason: str | None = None) -> Outcomes:
         """Gives back all that a reservation still holds. Raises ``NotYoursError`` when its lease was lost."""
-        from bmhctl.usecases.verbs import release
+        from bmhctl.usecases.lifecycle_verbs import release
 
         return _done(release(self._context, Choice(), reservation=reservation, reason=reason))
 
     def reset(self, *names: str, selector: str | None = None) -> Outcomes:
         """Runs the cleanup, and makes hosts that it cleaned initial."""
-        from bmhctl.usecases.stepped import reset
+        from bmhctl.usecases.steps.step_verbs import reset
 
         return _done(reset(self._context, _choice(names, selector)))
 
@@ -299,25 +300,25 @@ class Inventory:
         self, *names: str, reason: str, selector: str | None = None, until: datetime | None = None
     ) -> Outcomes:
         """Sets hosts aside with a reason."""
-        from bmhctl.usecases.verbs import maintain
+        from bmhctl.usecases.lifecycle_verbs import maintain
 
         return _done(maintain(self._context, _choice(names, selector), reason=reason, until=until))
 
     def resume(self, *names: str, selector: str | None = None, everyones: bool = False) -> Outcomes:
         """Closes the actor's reasons, or everybody's, and moves hosts that have none left."""
-        from bmhctl.usecases.stepped import resume
+        from bmhctl.usecases.steps.resume import resume
 
         return _done(resume(self._context, _choice(names, selector), everyones=everyones))
 
     def cordon(self, *names: str, selector: str | None = None, reason: str | None = None) -> Outcomes:
         """Keeps hosts from being reserved."""
-        from bmhctl.usecases.verbs import cordon
+        from bmhctl.usecases.lifecycle_verbs import cordon
 
         return _done(cordon(self._context, _choice(names, selector), reason=reason))
 
     def uncordon(self, *names: str, selector: str | None = None) -> Outcomes:
         """Lets hosts be reserved again."""
-        from bmhctl.usecases.verbs import uncordon
+        from bmhctl.usecases.lifecycle_verbs import uncordon
 
         return _done(uncordon(self._context, _choice(names, selector)))
 

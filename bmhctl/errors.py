@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from bmhctl.model import CheckResult
+    from bmhctl.domain.model import CheckResult
 
 
 MOST_WORDS = 1000
@@ -189,3 +189,15 @@ def combine(errors: Iterable[BmhctlError]) -> BmhctlError | None:
             ]
         },
     )
+
+
+FASTER = "another command was faster"
+"""What happened, in a :class:`ConflictError`'s words."""
+
+
+class ConflictError(UnreachableError):
+    """Two transactions got in each other's way and this one was undone: done again, it succeeds as a rule."""
+
+
+class UncertainError(UnreachableError):
+    """The connection broke while the commit's answer was awaited: it may have taken effect or not."""

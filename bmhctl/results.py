@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 
+from bmhctl.domain.model import CheckResult, Event, Host, Reservation, State, Ticket, Verb
 from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, combine
-from bmhctl.frozen import Frozen, field
-from bmhctl.model import CheckResult, Event, Host, Reservation, State, Ticket, Verb
+from bmhctl.support.values import Frozen, field
 
 
 class Outcome(Frozen):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bmhctl.results import Diagnosis
-from bmhctl.usecases import hosts, queue, reservations, verbs
-from bmhctl.usecases.care import doctor
-from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases import hosts, lifecycle_verbs
+from bmhctl.usecases.doctor.doctor import doctor
+from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
 
 POLICY = """
@@ -27,14 +29,16 @@ def a_host_in_each_state(lab: Lab) -> None:
     """
     lab.policy(POLICY)
     for number in range(1, 8):
-        facts = hosts.FactChanges(mac=f"52:54:00:00:00:0{number}", labels={"arch": "arm64"}, hardware={"cpus": 8})
+        facts = hosts.AttributeChanges(mac=f"52:54:00:00:00:0{number}", labels={"arch": "arm64"}, hardware={"cpus": 8})
         hosts.add(lab.context(), [f"node{number}"], facts)
-    verbs.ready(lab.context(), Choice(tuple(f"node{number}" for number in range(2, 8))), jobs=1)
+    step_verbs.ready(lab.context(), Choice(tuple(f"node{number}" for number in range(2, 8))), jobs=1)
     for number in (3, 4, 6):
-        wish = reservations.Wish(reservations.wish_for((f"node{number}",)).wants, token=f"r-{number}")
-        queue.reserve_or_wait(lab.context("bob"), wish)
-    verbs.taint(lab.context("bob"), Choice(("node4",)))
-    verbs.maintain(lab.context(), Choice(("node5", "node6")), reason="new disk")
+        wish = request.ReservationRequest(
+            request.reservation_request((f"node{number}",)).requirements, token=f"r-{number}"
+        )
+        reserve.reserve_or_wait(lab.context("bob"), wish)
+    lifecycle_verbs.taint(lab.context("bob"), Choice(("node4",)))
+    lifecycle_verbs.maintain(lab.context(), Choice(("node5", "node6")), reason="new disk")
     hosts.remove(lab.context(), Choice(("node7",)))
     lab.close()
 

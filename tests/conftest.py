@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from bmhctl.stores import open_store
-from bmhctl.stores.engine import Store
-from bmhctl.usecases import homes
-from bmhctl.usecases.context import Context
+from bmhctl.stores.store import Store
+from bmhctl.usecases import inventories
+from bmhctl.usecases.shared.context import Context
 from tests.postgres import VARIABLE, Server, drop_schema, schema_url
 
 pytest_plugins = ("tests.faults.figures",)
@@ -109,7 +109,7 @@ class Lab:
 
     def policy(self, text: str) -> None:
         """Gives the inventory a policy; a TOML file keeps its hosts."""
-        from bmhctl.usecases.policies import apply_policy
+        from bmhctl.usecases.policy import apply_policy
 
         if self.is_toml:
             with self.path.open("a", encoding="utf-8") as file:
@@ -156,7 +156,7 @@ def run_bmhctl(*args: str, cwd: Path, stdin: str | bytes | None = None, **extra:
 def made_in(home: str, folder: Path) -> Iterator[Lab]:
     """An empty inventory in a home; nothing is left of it afterwards."""
     made = Lab(folder / SUFFIX[home])
-    homes.init(made.location)
+    inventories.init(made.location)
     yield made
     made.remove()
 
@@ -171,7 +171,7 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
 def toml_lab(tmp_path: Path) -> Iterator[Lab]:
     """An empty TOML inventory."""
     path = tmp_path / "lab.toml"
-    homes.init(str(path))
+    inventories.init(str(path))
     made = Lab(path)
     yield made
     made.close()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psycopg
 
-from bmhctl import watchdog
-from bmhctl.stores.address import Address
+from bmhctl.stores.postgres.url import Address
+from bmhctl.support import watchdog
 
 VARIABLE = "BMHCTL_TEST_POSTGRES"
 """Names a server to use instead, as ``postgresql://user@host/database``; its role must be a superuser."""

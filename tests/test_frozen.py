@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import pytest
 
-from bmhctl.frozen import Frozen, field, replace
-from bmhctl.model import Bmc, Host, HostSpec
+from bmhctl.domain.model import Bmc, Host, HostSpec
+from bmhctl.support.values import Frozen, field, replace
 
 
 class Point(Frozen):
@@ -123,5 +123,8 @@ def test_to_who_asks_a_value_is_a_dataclass() -> None:
 
 
 def test_declaring_values_needs_no_dataclasses() -> None:
-    code = "import sys; from bmhctl import results, model; model.Bmc('x'); assert 'dataclasses' not in sys.modules"
+    code = (
+        "import sys; from bmhctl import results; from bmhctl.domain import model\n"
+        "model.Bmc('x'); assert 'dataclasses' not in sys.modules"
+    )
     assert subprocess.run([sys.executable, "-I", "-c", code]).returncode == 0

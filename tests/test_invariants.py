@@ -26,19 +26,24 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from bmhctl import probes
+from bmhctl.domain.host_spec import dump_spec
+from bmhctl.domain.model import CheckResult, Event, EventKind, Host, HostSpec, State, Verb, Verdict
+from bmhctl.domain.policy import Step
 from bmhctl.errors import BmhctlError, InvalidError
-from bmhctl.formats.inventory import dump_inventory, read_inventory
+from bmhctl.formats.toml_export import dump_inventory, read_inventory
 from bmhctl.lifecycle.table import EDGES
-from bmhctl.model import CheckResult, Event, Host, HostSpec, Remark, State, Verb, Verdict
-from bmhctl.policy import Step
+from bmhctl.probes import run as probe
+from bmhctl.probes.setting import StepEnvironment
 from bmhctl.results import Held, Severity
-from bmhctl.spec import dump_spec
 from bmhctl.stores import open_store
-from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases import care, holding, homes, hosts, leases, queue, reservations, verbs
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.context import Context
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries
+from bmhctl.usecases.doctor import doctor
+from bmhctl.usecases.reservations import holder, request, reserve, waiting
+from bmhctl.usecases.shared import leases
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import resume, step_verbs
 from tests.conftest import HOMES, SUFFIX, Lab, location
 
 POLICY = """
@@ -65,7 +70,7 @@ actors = st.sampled_from(ACTORS)
 class Waiter:
     """Somebody who waits for hosts in a thread of its own, and looks just when it is told to."""
 
-    def __init__(self, lab: Lab, actor: str, wish: reservations.Wish, timeout: timedelta | None) -> None:
+    def __init__(self, lab: Lab, actor: str, wish: request.ReservationRequest, timeout: timedelta | None) -> None:
         self.actor = actor
         self.ended = False
         self.granted: Held | None = None
@@ -76,11 +81,11 @@ class Waiter:
         self._thread.start()
         self._paused.acquire()
 
-    def _wait(self, lab: Lab, wish: reservations.Wish, timeout: timedelta | None) -> None:
+    def _wait(self, lab: Lab, wish: request.ReservationRequest, timeout: timedelta | None) -> None:
         store = open_store(lab.location)
         ctx = Context(store=store, actor=self.actor, clock=lab.clock)
         try:
-            self.granted = queue.reserve_or_wait(ctx, wish, queue.Patience(self._pause, timeout)).held
+            self.granted = reserve.reserve_or_wait(ctx, wish, waiting.WaitOptions(self._pause, timeout)).held
         except BaseException as error:  # noqa: BLE001 - to be looked at by the test's own thread
             self.failed = error
         finally:
@@ -136,14 +141,14 @@ class Lives(RuleBasedStateMachine):
 
     @initialize(kind_of_start=st.sampled_from(["two", "five"]))
     def start(self, kind_of_start: str) -> None:
-        homes.init(self.lab.location)
+        inventories.init(self.lab.location)
         self.started = True
         self.lab.policy(POLICY)
         count = 2 if kind_of_start == "two" else 5
         for mac, number in list(MACHINES.items())[:count]:
-            hosts.add(self.ctx("alice"), [f"node{number}"], hosts.FactChanges(mac=mac, labels={"arch": "arm64"}))
+            hosts.add(self.ctx("alice"), [f"node{number}"], hosts.AttributeChanges(mac=mac, labels={"arch": "arm64"}))
         if count == 5:
-            verbs.ready(self.ctx("alice"), Choice(states=frozenset({State.INITIAL})))
+            step_verbs.ready(self.ctx("alice"), Choice(states=frozenset({State.INITIAL})))
 
     # the world
 
@@ -155,11 +160,11 @@ class Lives(RuleBasedStateMachine):
     def attempt(self, actor: str) -> Iterator[Context]:
         """One command by one actor; whether it is refused or not, the invariants must hold after it."""
 
-        def step(step: Step, spec: HostSpec, setting: probes.Setting) -> CheckResult:
+        def step(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
             return CheckResult(step.name, Verdict.PASS if self.steps_pass else Verdict.FAIL, "said so", 0.0)
 
         try:
-            with mock.patch.object(probes, "run", step):
+            with mock.patch.object(probe, "run", step):
                 yield self.ctx(actor)
         except BmhctlError:
             pass
@@ -169,57 +174,57 @@ class Lives(RuleBasedStateMachine):
     @rule(name=names, actor=actors)
     def ready(self, name: str, actor: str) -> None:
         with self.attempt(actor) as ctx:
-            verbs.ready(ctx, Choice((name,)))
+            step_verbs.ready(ctx, Choice((name,)))
 
     @rule(count=st.integers(1, 3), actor=actors, minutes=st.integers(1, 400))
     def reserve_some(self, count: int, actor: str, minutes: int) -> None:
         with self.attempt(actor) as ctx:
-            wish = reservations.wish_for(count=count, ttl=timedelta(minutes=minutes))
-            self.tokens.append(queue.reserve_or_wait(ctx, wish).held.reservation.id)
+            wish = request.reservation_request(count=count, ttl=timedelta(minutes=minutes))
+            self.tokens.append(reserve.reserve_or_wait(ctx, wish).held.reservation.id)
 
     @rule(name=names, actor=actors)
     def reserve_named(self, name: str, actor: str) -> None:
         with self.attempt(actor) as ctx:
-            self.tokens.append(queue.reserve_or_wait(ctx, reservations.wish_for((name,))).held.reservation.id)
+            self.tokens.append(reserve.reserve_or_wait(ctx, request.reservation_request((name,))).held.reservation.id)
 
     @rule(name=names, actor=actors, fault=st.sampled_from([None, "fan"]), force=st.booleans())
     def taint(self, name: str, actor: str, fault: str | None, force: bool) -> None:
         with self.attempt(actor) as ctx:
-            verbs.taint(ctx, Choice((name,)), fault=fault, force=force, reason="because" if force else None)
+            lifecycle_verbs.taint(ctx, Choice((name,)), fault=fault, force=force, reason="because" if force else None)
 
     @rule(name=names, actor=actors, pick=st.integers(0, 9))
     def taint_with_token(self, name: str, actor: str, pick: int) -> None:
         with self.attempt(actor) as ctx:
-            verbs.taint(ctx, Choice((name,)), reservation=self.tokens[pick % len(self.tokens)])
+            lifecycle_verbs.taint(ctx, Choice((name,)), reservation=self.tokens[pick % len(self.tokens)])
 
     @rule(actor=actors, pick=st.integers(0, 9))
     def release(self, actor: str, pick: int) -> None:
         with self.attempt(actor) as ctx:
-            verbs.release(ctx, Choice(), reservation=self.tokens[pick % len(self.tokens)])
+            lifecycle_verbs.release(ctx, Choice(), reservation=self.tokens[pick % len(self.tokens)])
 
     @rule(name=names, actor=actors, passes=st.booleans())
     def reset(self, name: str, actor: str, passes: bool) -> None:
         self.steps_pass = passes
         with self.attempt(actor) as ctx:
-            verbs.reset(ctx, Choice((name,)))
+            step_verbs.reset(ctx, Choice((name,)))
         self.steps_pass = True
 
     @rule(name=names, actor=actors, reason=st.sampled_from(["disk", "fan"]))
     def maintain(self, name: str, actor: str, reason: str) -> None:
         with self.attempt(actor) as ctx:
-            verbs.maintain(ctx, Choice((name,)), reason=reason)
+            lifecycle_verbs.maintain(ctx, Choice((name,)), reason=reason)
 
     @rule(name=names, actor=actors, everyones=st.booleans(), passes=st.booleans())
     def resume(self, name: str, actor: str, everyones: bool, passes: bool) -> None:
         self.steps_pass = passes
         with self.attempt(actor) as ctx:
-            verbs.resume(ctx, Choice((name,)), everyones=everyones)
+            resume.resume(ctx, Choice((name,)), everyones=everyones)
         self.steps_pass = True
 
     @rule(name=names, actor=actors, on=st.booleans())
     def cordon(self, name: str, actor: str, on: bool) -> None:
         with self.attempt(actor) as ctx:
-            (verbs.cordon if on else verbs.uncordon)(ctx, Choice((name,)))
+            (lifecycle_verbs.cordon if on else lifecycle_verbs.uncordon)(ctx, Choice((name,)))
 
     @rule(minutes=st.sampled_from([1, 59, 61, 600]))
     def time_goes_by(self, minutes: int) -> None:
@@ -233,25 +238,25 @@ class Lives(RuleBasedStateMachine):
     @rule(actor=actors, pick=st.integers(0, 9), minutes=st.integers(1, 600))
     def extend(self, actor: str, pick: int, minutes: int) -> None:
         with self.attempt(actor) as ctx:
-            holding.extend(ctx, self.tokens[pick % len(self.tokens)], timedelta(minutes=minutes))
+            holder.extend(ctx, self.tokens[pick % len(self.tokens)], timedelta(minutes=minutes))
 
     @rule(actor=actors, pick=st.integers(0, 9), to=actors)
     def handover(self, actor: str, pick: int, to: str) -> None:
         with self.attempt(actor) as ctx:
-            grant = holding.handover(ctx, self.tokens[pick % len(self.tokens)], to)
+            grant = holder.handover(ctx, self.tokens[pick % len(self.tokens)], to)
             self.tokens.append(grant.held.reservation.id)
 
     @rule(name=names, pick=st.integers(0, 9))
     def replace_a_bad_host(self, name: str, pick: int) -> None:
         with self.attempt("alice") as ctx:
-            holding.replace_host(ctx, name, self.tokens[pick % len(self.tokens)], "smells burnt")
+            holder.replace_host(ctx, name, self.tokens[pick % len(self.tokens)], "smells burnt")
 
-    @rule(actor=actors, count=st.integers(1, 3), request=st.sampled_from(["a", "b"]))
-    def reserve_by_request(self, actor: str, count: int, request: str) -> None:
+    @rule(actor=actors, count=st.integers(1, 3), request_id=st.sampled_from(["a", "b"]))
+    def reserve_by_request(self, actor: str, count: int, request_id: str) -> None:
         with self.attempt(actor) as ctx:
-            wish = reservations.wish_for(count=count, request_id=request)
-            held = queue.reserve_or_wait(ctx, wish, None).held
-            again = queue.reserve_or_wait(ctx, wish, None).held
+            wish = request.reservation_request(count=count, request_id=request_id)
+            held = reserve.reserve_or_wait(ctx, wish, None).held
+            again = reserve.reserve_or_wait(ctx, wish, None).held
             assert again.reservation == held.reservation
             self.tokens.append(held.reservation.id)
 
@@ -261,7 +266,7 @@ class Lives(RuleBasedStateMachine):
     @rule(actor=actors, count=st.integers(1, 3), minutes=st.sampled_from([None, 30, 90]))
     def wait(self, actor: str, count: int, minutes: int | None) -> None:
         timeout = None if minutes is None else timedelta(minutes=minutes)
-        self.waiters.append(Waiter(self.lab, actor, reservations.wish_for(count=count), timeout))
+        self.waiters.append(Waiter(self.lab, actor, request.reservation_request(count=count), timeout))
         self.settle()
 
     @precondition(lambda self: self.waiters)
@@ -295,7 +300,7 @@ class Lives(RuleBasedStateMachine):
         if known is not None and known.spec.mac != mac:
             return  # an undeclared host that comes back as another machine: a person is warned, nobody can know
         with self.attempt("alice") as ctx:
-            hosts.add(ctx, [name], hosts.FactChanges(mac=mac))
+            hosts.add(ctx, [name], hosts.AttributeChanges(mac=mac))
 
     @rule(old=names, new=names)
     def rename(self, old: str, new: str) -> None:
@@ -310,7 +315,7 @@ class Lives(RuleBasedStateMachine):
     @rule(name=names, rack=st.sampled_from(["r1", "r2"]))
     def set_label(self, name: str, rack: str) -> None:
         with self.attempt("bob") as ctx:
-            hosts.set_facts(ctx, Choice((name,)), hosts.FactChanges(labels={"rack": rack}))
+            hosts.set_attributes(ctx, Choice((name,)), hosts.AttributeChanges(labels={"rack": rack}))
 
     # the TOML file under somebody's editor
 
@@ -348,7 +353,7 @@ class Lives(RuleBasedStateMachine):
 
         self.edit(change)
         try:
-            hosts.list_hosts(self.ctx("alice"), Choice(everything=True))
+            queries.list_hosts(self.ctx("alice"), Choice(everything=True))
         except InvalidError:  # the person reads the hint, and takes it back
             self.lab.path.write_bytes(before)
 
@@ -358,7 +363,7 @@ class Lives(RuleBasedStateMachine):
         before = self.lab.path.read_bytes()
         self.lab.path.write_bytes(before + b"\n[hosts.node1\n")
         with pytest.raises(InvalidError):
-            hosts.list_hosts(self.ctx("alice"), Choice(everything=True))
+            queries.list_hosts(self.ctx("alice"), Choice(everything=True))
         self.lab.path.write_bytes(before)
 
     # whole inventories
@@ -372,7 +377,7 @@ class Lives(RuleBasedStateMachine):
         folder = self.folder / f"copy{self.copies}"
         folder.mkdir()
         before = self.everything()
-        homes.copy(self.ctx("alice"), location(folder / SUFFIX[kind]))
+        inventories.copy(self.ctx("alice"), location(folder / SUFFIX[kind]))
         self.lab.remove()
         self.lab.path = folder / SUFFIX[kind]
         assert self.everything() == before
@@ -380,7 +385,7 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def import_an_export_again(self) -> None:
         with self.attempt("alice") as ctx:
-            found = hosts.list_hosts(ctx, Choice(everything=True))
+            found = queries.list_hosts(ctx, Choice(everything=True))
             leases.reap(ctx)  # or the import would, which is no doing of its own
             before = self.states(ctx)
             text = dump_inventory(found.hosts, None, found.now)
@@ -394,7 +399,7 @@ class Lives(RuleBasedStateMachine):
 
     def everything(self) -> tuple[list[Host], list[Event], list[object]]:
         ctx = self.ctx("alice")
-        hosts.list_hosts(ctx, Choice(everything=True))  # takes over what was edited by hand
+        queries.list_hosts(ctx, Choice(everything=True))  # takes over what was edited by hand
         found = [replace(h, last_event=0) for h in ctx.store.hosts(HostQuery())]
         return found, list(ctx.store.events()), list(ctx.store.all_reservations())
 
@@ -411,7 +416,7 @@ class Lives(RuleBasedStateMachine):
                 if isinstance(event.verb, Verb):
                     assert (event.verb, event.source, event.dest) in edges, event
                 else:
-                    assert isinstance(event.verb, Remark)
+                    assert isinstance(event.verb, EventKind)
                     assert event.source == event.dest, event
             # 4: a gapless chain from outside to where the host is
             assert [chain[0].source, *(e.dest for e in chain)] == [None, *(e.source for e in chain[1:]), host.state]
@@ -431,7 +436,7 @@ class Lives(RuleBasedStateMachine):
         assert len(store.tickets()) == len(self.waiters)
         self.no_laundering()
         # and the doctor says so, too: nothing is broken, and nothing is left behind
-        findings = care.doctor(self.ctx("alice")).findings
+        findings = doctor.doctor(self.ctx("alice")).findings
         assert [each for each in findings if each.severity is Severity.BROKEN or each.fixable] == []
 
     def no_laundering(self) -> None:

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from bmhctl.domain.policy import Policy, Step, StepKind, parse_policy
+from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import InvalidError
-from bmhctl.policy import Policy, Step, StepKind, parse_policy
-from bmhctl.selector import parse_selector
 
 
 def test_an_empty_policy_has_the_defaults() -> None:

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bmhctl.domain.model import Host, HostSpec, State
+from bmhctl.domain.selector import EVERY_HOST, Operator, Selector, Term, parse_selector
 from bmhctl.errors import UsageError
-from bmhctl.model import Host, HostSpec, State
-from bmhctl.selector import EVERY_HOST, Operator, Selector, Term, parse_selector
 from bmhctl.stores import open_store
-from bmhctl.stores.engine import Store
-from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases import homes, hosts
-from bmhctl.usecases.changing import Changes, Newcomer, apply
-from bmhctl.usecases.context import Context, utc_now
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.store import Store
+from bmhctl.usecases import inventories
+from bmhctl.usecases.shared.context import Context, utc_now
+from bmhctl.usecases.shared.host_changes import Changes, HostAddition, Removal, apply
 
 KEYS = st.sampled_from(["arch", "gpu", "memory", "cpus", "example.org/zone"])
 VALUES = st.sampled_from(["", "arm64", "x86_64", "64", "8", "64GiB", "65536MiB", "256GiB", "1.5", "0", "a-b_c.d"])
@@ -53,7 +53,7 @@ def test_a_selector_reads_back_as_it_is_written(selector: Selector) -> None:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     path = tmp_path_factory.mktemp("selectors") / "lab.db"
-    homes.init(str(path))
+    inventories.init(str(path))
     return open_store(str(path))
 
 
@@ -65,8 +65,8 @@ def test_the_database_finds_just_the_hosts_that_fit(
     ctx = Context(store, "alice")
     with store.transaction():
         for row in list(store.hosts(HostQuery())):
-            hosts.apply(ctx, Changes(removals=(hosts.Removal(row.name),)), utc_now())
-        apply(ctx, Changes(newcomers=tuple(Newcomer(Host(s, State.INITIAL, utc_now())) for s in specs)), utc_now())
+            apply(ctx, Changes(removals=(Removal(row.name),)), utc_now())
+        apply(ctx, Changes(newcomers=tuple(HostAddition(Host(s, State.INITIAL, utc_now())) for s in specs)), utc_now())
 
     found = [host.name for host in store.hosts(HostQuery(selector=selector))]
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bmhctl.domain.units import format_age, format_duration, format_size, parse_duration, quantity
 from bmhctl.errors import UsageError
-from bmhctl.units import format_age, format_duration, format_size, parse_duration, quantity
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.invocation import session
 from bmhctl.cli.options import Force, HostNames, Reason, Reservation, SelectorText, States, choice, moment
+from bmhctl.cli.session import session
 from bmhctl.results import Outcomes
-from bmhctl.usecases import verbs
+from bmhctl.usecases import lifecycle_verbs
 
 
 def taint(
@@ -28,7 +28,7 @@ def taint(
     """
     with session(ctx, Outcomes) as lab:
         lab.show(
-            verbs.taint(
+            lifecycle_verbs.taint(
                 lab.context,
                 choice(hosts, selector, state),
                 reason=reason,
@@ -51,7 +51,7 @@ def release(
     """Give back all that a reservation holds, or just the named hosts; they become tainted."""
     with session(ctx, Outcomes) as lab:
         lab.show(
-            verbs.release(
+            lifecycle_verbs.release(
                 lab.context, choice(hosts, selector, state), reservation=reservation, reason=reason, force=force
             )
         )
@@ -75,7 +75,7 @@ def maintain(
     """
     with session(ctx, Outcomes) as lab:
         back = None if until is None else moment(until, lab.context.clock())
-        lab.show(verbs.maintain(lab.context, choice(hosts, selector, state), reason=reason, until=back))
+        lab.show(lifecycle_verbs.maintain(lab.context, choice(hosts, selector, state), reason=reason, until=back))
 
 
 def cordon(
@@ -87,10 +87,10 @@ def cordon(
 ) -> None:
     """Keep hosts from being reserved from now on; whoever holds one keeps it."""
     with session(ctx, Outcomes) as lab:
-        lab.show(verbs.cordon(lab.context, choice(hosts, selector, state), reason=reason))
+        lab.show(lifecycle_verbs.cordon(lab.context, choice(hosts, selector, state), reason=reason))
 
 
 def uncordon(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText = None, state: States = None) -> None:
     """Let hosts be reserved again."""
     with session(ctx, Outcomes) as lab:
-        lab.show(verbs.uncordon(lab.context, choice(hosts, selector, state)))
+        lab.show(lifecycle_verbs.uncordon(lab.context, choice(hosts, selector, state)))

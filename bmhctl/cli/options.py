@@ -10,13 +10,13 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from bmhctl.cli.invocation import invocation_of
+from bmhctl.cli.session import invocation_of
+from bmhctl.domain.model import State
+from bmhctl.domain.selector import EVERY_HOST, parse_selector
+from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, UsageError
-from bmhctl.model import State
-from bmhctl.selector import EVERY_HOST, parse_selector
-from bmhctl.stores.engine import Store
-from bmhctl.units import parse_duration
-from bmhctl.usecases.choosing import Choice
+from bmhctl.stores.store import Store
+from bmhctl.usecases.shared.host_selection import Choice
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def _read(ctx: typer.Context, read: Callable[[Store], Iterable[T]]) -> list[T]:
     """What a completion needs from the inventory: what is wrong with that is no news at the touch of a key."""
     from bmhctl.stores import open_store
     from bmhctl.stores.discovery import find_inventory
-    from bmhctl.stores.engine import closing
+    from bmhctl.stores.store import closing
 
     try:
         location = find_inventory(invocation_of(ctx).inventory, os.environ, Path.cwd(), lambda _: None)

@@ -1,5 +1,5 @@
 """Other people's files in and out: BareMetalHost manifests, and a whole inventory as TOML."""
 
-from bmhctl.formats.files import read_paths
+from bmhctl.formats.import_files import read_paths
 
 __all__ = ["read_paths"]

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from ipaddress import ip_address
 
+from bmhctl.domain.host_spec import parse_spec
+from bmhctl.domain.model import Host, HostSpec, ImportBatch, ImportedHost, Note, Reservation, State
+from bmhctl.domain.units import format_size
 from bmhctl.errors import InvalidError
-from bmhctl.formats.cargo import combine, decode
-from bmhctl.formats.documents import parse_documents
-from bmhctl.formats.fields import Fields, bad_field, wrong_kind
-from bmhctl.frozen import Frozen
-from bmhctl.model import Arrival, Cargo, Host, HostSpec, Mark, Reservation, State
-from bmhctl.spec import parse_spec
-from bmhctl.units import format_size
+from bmhctl.formats.import_batch import combine, decode
+from bmhctl.formats.manifest_fields import Fields, bad_field, wrong_kind
+from bmhctl.formats.yaml_reader import parse_documents
+from bmhctl.support.values import Frozen
 
 _MARKS = (("detached", "baremetalhost.metal3.io/detached"), ("paused", "baremetalhost.metal3.io/paused"))
 _ARCHITECTURES = {"x86-64": "x86_64", "ARM-A64": "aarch64"}
@@ -50,7 +50,7 @@ _LIFECYCLE_STATES: dict[str, State | None] = {
 """What a manifest's word for its state is here; None: such a host is not taken in."""
 
 
-def read_manifests(text: str | bytes, origin: str, now: datetime) -> Cargo:
+def read_manifests(text: str | bytes, origin: str, now: datetime) -> ImportBatch:
     """The hosts of a YAML or JSON text: one or many documents, lists of them, of both dialects.
 
     ``origin`` is what messages call the text. Secrets and other kinds are passed over, each with a line that
@@ -60,9 +60,9 @@ def read_manifests(text: str | bytes, origin: str, now: datetime) -> Cargo:
     return combine([unpack_manifests(text, origin, now)])
 
 
-def unpack_manifests(text: str | bytes, origin: str, now: datetime) -> Cargo:
+def unpack_manifests(text: str | bytes, origin: str, now: datetime) -> ImportBatch:
     """As :func:`read_manifests`, for a text that is one of several: what spans them is not looked at yet."""
-    arrivals: list[Arrival] = []
+    arrivals: list[ImportedHost] = []
     skipped: list[str] = []
     warnings: list[str] = []
     for number, document in parse_documents(decode(text, origin), origin):
@@ -73,14 +73,14 @@ def unpack_manifests(text: str | bytes, origin: str, now: datetime) -> Cargo:
                 if isinstance(account, str):
                     skipped.append(f"{place}: {account}")
                 else:
-                    arrivals.append(Arrival(_enter(account, now), account.word or None, place))
+                    arrivals.append(ImportedHost(_enter(account, now), account.word or None, place))
                     warnings += [f"{place}: {warning}" for warning in account.warnings]
         except (InvalidError, RecursionError) as error:
             if isinstance(error, RecursionError):
                 error = bad_field("", "nested too deep")
             where = {"file": origin, "document": number, "field": error.details["field"]}
             raise InvalidError(f"{place}: {error.message}", hint=error.hint, details=where) from error
-    return Cargo(tuple(arrivals), tuple(skipped), tuple(warnings))
+    return ImportBatch(tuple(arrivals), tuple(skipped), tuple(warnings))
 
 
 def _manifests(place: str, document: object) -> Iterator[tuple[str, object]]:
@@ -128,7 +128,7 @@ def _enter(account: _Account, now: datetime) -> Host:
         # Where maintenance is all that a manifest knows, nobody can say that the host is clean.
         dirty=(came_from or state) not in (State.INITIAL, State.AVAILABLE),
         came_from=came_from,
-        maintenance=tuple(Mark("import", reason, now) for reason in account.aside),
+        maintenance=tuple(Note("import", reason, now) for reason in account.aside),
         fault=account.fault,
         reservation=reservation,
     )

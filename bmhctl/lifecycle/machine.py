@@ -10,10 +10,10 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
+from bmhctl.domain.model import State, Verb
 from bmhctl.errors import StateRefusedError
-from bmhctl.frozen import Frozen
 from bmhctl.lifecycle.table import EDGES, Guard, edges, sources, where
-from bmhctl.model import State, Verb
+from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
     from transitions import EventData, Machine
@@ -25,7 +25,7 @@ NOT_CLEANED = "its cleanup has not run"
 """Why ``cleanup_succeeded`` refuses when nothing is known."""
 
 
-class Facts(Frozen):
+class GuardInput(Frozen):
     """What the guards ask for, found out before: a guard does no I/O.
 
     A text says why its guard refuses; None means that nothing stands against it. ``checks`` and ``cleanup``
@@ -50,7 +50,7 @@ class Passage:
 
     __slots__ = ("facts", "refusals", "state")
 
-    def __init__(self, state: State, facts: Facts) -> None:
+    def __init__(self, state: State, facts: GuardInput) -> None:
         self.state: str = state.value
         self.facts = facts
         self.refusals: list[tuple[Guard, str]] = []
@@ -143,7 +143,7 @@ def _machine() -> Machine:
 
 
 @lru_cache(maxsize=1000)
-def ask(verb: Verb, state: State, facts: Facts) -> Answer:
+def ask(verb: Verb, state: State, facts: GuardInput) -> Answer:
     """Triggers ``verb`` for a host in ``state``; a refusal is an answer, with each guard's words.
 
     The same question has the same answer, so that of many hosts in the same case the machine is asked for one.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from bmhctl.frozen import Frozen
-from bmhctl.model import State, Verb
+from bmhctl.domain.model import State, Verb
+from bmhctl.support.values import Frozen
 
 MEANING: dict[State, str] = {
     State.INITIAL: "clean and known, not yet proven ready",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TextIO
 
-from bmhctl.frozen import Frozen
+from bmhctl.support.values import Frozen
 
 
 class Format(StrEnum):

@@ -9,9 +9,9 @@ from datetime import timedelta
 from threading import Event, RLock, Thread
 from types import TracebackType
 
+from bmhctl.domain.units import format_age
 from bmhctl.output.display import Display, encodable, unicode_capable
-from bmhctl.output.text import cell_width, clean, shorten
-from bmhctl.units import format_age
+from bmhctl.output.sanitize import cell_width, clean, shorten
 
 PATIENCE = 1.0
 """Seconds of work before anything is shown."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from bmhctl.domain.model import Bmc, CheckResult, Event, Host, Note, Reservation, State
 from bmhctl.errors import BmhctlError, UsageError, nearest
-from bmhctl.frozen import Frozen, replace
-from bmhctl.model import Bmc, CheckResult, Event, Host, Mark, Reservation, State
-from bmhctl.output.text import Json, flatten, iso, jsonable
+from bmhctl.output.sanitize import Json, flatten, iso, jsonable
 from bmhctl.results import (
     Diagnosis,
     Done,
@@ -34,6 +33,7 @@ from bmhctl.results import (
     VerbAnswer,
     Why,
 )
+from bmhctl.support.values import Frozen, replace
 
 VERSION = 1
 """The version of every document's shape; it changes when a key changes its meaning or goes."""
@@ -41,7 +41,7 @@ VERSION = 1
 Record = dict[str, Json]
 
 
-def _mark(mark: Mark | None) -> Json:
+def _mark(mark: Note | None) -> Json:
     if mark is None:
         return None
     return {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.output.display import Display, Format, encodable
-from bmhctl.output.text import clean, clean_lines
+from bmhctl.output.sanitize import clean, clean_lines
 from bmhctl.results import (
     Diagnosis,
     Document,
@@ -31,7 +31,7 @@ from bmhctl.results import (
 )
 
 if TYPE_CHECKING:
-    from bmhctl.output.lines import Line
+    from bmhctl.output.layout import Line
     from bmhctl.output.records import Listing
 
 _TEXT = (Format.TABLE, Format.PLAIN)
@@ -99,8 +99,8 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
         case Format.JSON | Format.JSONL | Format.CSV | Format.NAME:
             _structured(result, display, fields)
         case Format.MERMAID | Format.DOT | Format.SVG if isinstance(result, Graph):
-            from bmhctl.output.documents import dot, mermaid
-            from bmhctl.output.svg import svg
+            from bmhctl.output.graph.svg import svg
+            from bmhctl.output.graph.text_formats import dot, mermaid
 
             display.write({Format.MERMAID: mermaid, Format.DOT: dot, Format.SVG: svg}[display.shown](result))
         case _:
@@ -237,28 +237,28 @@ def _names(result: object) -> Iterable[str]:
 
 
 def _structured(result: object, display: Display, fields: tuple[str, ...] | None) -> None:
-    from bmhctl.output import plain
+    from bmhctl.output import machine_formats
 
     match display.shown:
         case Format.NAME:
-            plain.write_names(_names(result), display)
+            machine_formats.write_names(_names(result), display)
         case Format.CSV:
             from bmhctl.output.records import rows
 
             fields = fields or _listings()[type(result)].csv
-            plain.write_csv(fields, rows(result, fields), display)
+            machine_formats.write_csv(fields, rows(result, fields), display)
         case Format.JSON:
             from bmhctl.output.records import document
 
-            plain.write_json(document(result, fields), display)
+            machine_formats.write_json(document(result, fields), display)
         case _:
             from bmhctl.output.records import document
 
-            plain.write_jsonl(document(result, fields), display)
+            machine_formats.write_jsonl(document(result, fields), display)
 
 
 def _text(result: object, display: Display, fields: tuple[str, ...] | None) -> None:
-    from bmhctl.output.lines import paint
+    from bmhctl.output.layout import paint
 
     lines = _chosen(result, display, fields) or _lines(result, display)
     if not paint(lines, display) and display.shown is Format.TABLE:
@@ -275,7 +275,7 @@ def _text(result: object, display: Display, fields: tuple[str, ...] | None) -> N
 
 def _chosen(result: object, display: Display, fields: tuple[str, ...] | None) -> Iterable[Line] | None:
     """A listing as the columns that somebody chose, or that plain shows; None where a view of its own is due."""
-    from bmhctl.output.lines import Column, columns
+    from bmhctl.output.layout import Column, columns
     from bmhctl.output.records import rows
 
     listing = _listings().get(type(result))
@@ -291,7 +291,7 @@ def _chosen(result: object, display: Display, fields: tuple[str, ...] | None) ->
 
 def _lines(result: object, display: Display) -> Iterable[Line]:
     from bmhctl.output import views
-    from bmhctl.output.lines import columns
+    from bmhctl.output.layout import columns
 
     table = display.shown is Format.TABLE
     width = display.width if table else None
@@ -307,7 +307,7 @@ def _lines(result: object, display: Display) -> Iterable[Line]:
         case Grant():
             return views.grant_lines(result, display.width)
         case Diagnosis():
-            from bmhctl.output.diagnosis import diagnosis_lines
+            from bmhctl.output.doctor_view import diagnosis_lines
 
             return diagnosis_lines(result, display.verbose)
         case History():
@@ -321,7 +321,7 @@ def _lines(result: object, display: Display) -> Iterable[Line]:
         case Why():
             return views.why_lines(result)
         case Graph():
-            from bmhctl.output.graph import drawing
+            from bmhctl.output.graph.terminal import drawing
 
             return drawing(result, width or 80)
         case Done():

@@ -6,22 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 
-from bmhctl.model import CheckResult, Event, Host, Reservation, State, Verdict
-from bmhctl.output.lines import COLOUR, GLYPH, Column, Line, Span, columns, state_span, table
+from bmhctl.domain.model import CheckResult, Event, Host, Reservation, State, Verdict
+from bmhctl.domain.units import format_age
+from bmhctl.output.layout import COLOUR, GLYPH, Column, Line, Span, columns, state_span, table
 from bmhctl.output.records import flags, host_record
-from bmhctl.output.text import ago, cell_width, clean, flatten, pad, stamp, until
-from bmhctl.results import (
-    Grant,
-    Held,
-    HostDetail,
-    Outcome,
-    Queue,
-    Queued,
-    Status,
-    VerbAnswer,
-    Why,
-)
-from bmhctl.units import format_age
+from bmhctl.output.sanitize import ago, cell_width, clean, flatten, pad, stamp, until
+from bmhctl.results import Grant, Held, HostDetail, Outcome, Queue, Queued, Status, VerbAnswer, Why
 
 _SOON = timedelta(minutes=15)
 _MOST = 8  # of a kind, at a glance on a terminal

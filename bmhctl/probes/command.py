@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import IO, cast
 
-from bmhctl import watchdog
-from bmhctl.forks import STARTING
-from bmhctl.frozen import Frozen, replace
-from bmhctl.model import HostSpec, Verdict
-from bmhctl.policy import Step
-from bmhctl.probes import Cancelled, Setting, fill
-from bmhctl.spec import host_variables
+from bmhctl.domain.host_spec import host_variables
+from bmhctl.domain.model import HostSpec, Verdict
+from bmhctl.domain.policy import Step
+from bmhctl.probes.cancellation import Cancelled
+from bmhctl.probes.placeholders import fill
+from bmhctl.probes.setting import StepEnvironment
+from bmhctl.support import watchdog
+from bmhctl.support.fork_lock import STARTING
+from bmhctl.support.values import Frozen, replace
 
 GRACE = 2.0
 """Seconds between the request to end (TERM) and the end (KILL) of a step that ran out of time."""
@@ -30,7 +32,7 @@ _KEPT = 4000
 _DETAIL_LINES = 3
 
 
-def run_command(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, str]:
+def run_command(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
     """Passes on exit 0; the last lines of what it printed are the detail."""
     arguments = [fill(part, spec) for part in step.command]
     seconds = step.timeout.total_seconds()
@@ -64,7 +66,7 @@ class Ended(Frozen):
             return f"ended by signal {-self.status}"
 
 
-def call(arguments: list[str], setting: Setting, seconds: float, stderr: int = subprocess.STDOUT) -> Ended:
+def call(arguments: list[str], setting: StepEnvironment, seconds: float, stderr: int = subprocess.STDOUT) -> Ended:
     """Runs a program; raises :class:`OSError` or :class:`ValueError` when that can't be.
 
     Its group is ended when the time is up, when it is cancelled, and when the program itself ends: nothing of it

@@ -6,21 +6,23 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from ssl import SSLCertVerificationError
 from urllib.parse import SplitResult, urlsplit
 
-from bmhctl.frozen import replace
-from bmhctl.model import HostSpec, Verdict
-from bmhctl.policy import Page, Step
-from bmhctl.probes import Setting, fill, within
+from bmhctl.domain.model import HostSpec, Verdict
+from bmhctl.domain.policy import HttpStep, Step
+from bmhctl.probes.cancellation import within
+from bmhctl.probes.placeholders import fill
+from bmhctl.probes.setting import StepEnvironment
+from bmhctl.support.values import replace
 
 MOST = 1 << 20
 """How many bytes of an answer are looked at."""
 
 
-def fetch(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, str]:
+def fetch(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
     """Passes when the URL answers in time with the status, and with the text among its first bytes.
 
     Redirects are not followed: what answers is what was asked. TLS is verified.
     """
-    page = step.page or Page("")
+    page = step.page or HttpStep("")
     if spec.address is not None and ":" in spec.address:
         spec = replace(spec, address=f"[{spec.address}]")  # so a URL writes an IPv6 address
     url, seconds = fill(page.url, spec), step.timeout.total_seconds()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from bmhctl.model import HostSpec, Power, Verdict
-from bmhctl.policy import Demand, Step
-from bmhctl.probes import Setting
-from bmhctl.probes.bmc import BmcError, Controller, ask
+from bmhctl.domain.model import HostSpec, Power, Verdict
+from bmhctl.domain.policy import RedfishStep, Step
+from bmhctl.probes.redfish_client import BmcError, Controller, ask
+from bmhctl.probes.setting import StepEnvironment
 
 
-def consult(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, str]:
+def consult(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
     """A check passes when health and power are what is asked; a health that is not reported is unknown, never a pass.
 
     A cleanup step passes when the reset is sent and the power is where it was wanted.
     """
-    demand = step.demand or Demand()
+    demand = step.demand or RedfishStep()
     try:
         answer = _act if demand.acts else _look
         return ask(spec.bmc, setting, step.timeout, lambda controller: answer(controller, demand))
@@ -21,7 +21,7 @@ def consult(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, str]
         return Verdict.FAIL, error.message + (f" ({error.hint})" if error.hint else "")
 
 
-def _act(controller: Controller, demand: Demand) -> tuple[Verdict, str]:
+def _act(controller: Controller, demand: RedfishStep) -> tuple[Verdict, str]:
     done = []
     if demand.reset is not None:
         controller.reset(demand.reset)
@@ -31,7 +31,7 @@ def _act(controller: Controller, demand: Demand) -> tuple[Verdict, str]:
     return Verdict.PASS, ", ".join(done)
 
 
-def _look(controller: Controller, demand: Demand) -> tuple[Verdict, str]:
+def _look(controller: Controller, demand: RedfishStep) -> tuple[Verdict, str]:
     verdict, said = Verdict.PASS, []
     for name, wanted, tell in (("health", demand.health, controller.health), ("power", demand.power, controller.power)):
         if wanted is None:

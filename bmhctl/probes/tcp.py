@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 
-from bmhctl.model import HostSpec, Verdict
-from bmhctl.policy import Step
-from bmhctl.probes import Setting, within
+from bmhctl.domain.model import HostSpec, Verdict
+from bmhctl.domain.policy import Step
+from bmhctl.probes.cancellation import within
+from bmhctl.probes.setting import StepEnvironment
 
 
-def connect(step: Step, spec: HostSpec, setting: Setting) -> tuple[Verdict, str]:
+def connect(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
     """Passes when the host's address accepts a connection on the step's port in time."""
     if spec.address is None:
         return Verdict.FAIL, f"it has no address to reach port {step.port} at"

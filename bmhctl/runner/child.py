@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from bmhctl import watchdog
 from bmhctl.runner.signals import FROM_TERMINAL, PASSED_ON
+from bmhctl.support import watchdog
 
 GRACE = 10.0
 """Seconds between TERM and KILL for a task whose lease is lost."""

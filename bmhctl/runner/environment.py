@@ -6,9 +6,9 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from bmhctl.model import Host
+from bmhctl.domain.host_spec import host_variables
+from bmhctl.domain.model import Host
 from bmhctl.results import Held
-from bmhctl.spec import host_variables
 
 VARIABLES: dict[str, str] = {
     "BMH_RESERVATION": "the reservation's id: the fencing token that bmhctl takes for -R",

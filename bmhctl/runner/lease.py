@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
+from bmhctl.domain.units import plural
 from bmhctl.errors import BmhctlError, NotFoundError, NotYoursError
 from bmhctl.results import Held
-from bmhctl.units import plural
-from bmhctl.usecases.context import Context
-from bmhctl.usecases.holding import extend
-from bmhctl.usecases.leases import hosts_of
+from bmhctl.usecases.reservations.holder import extend
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.leases import hosts_of
 
 _LOOK = 1.0  # seconds between two looks at whether the reservation is still there
 _RETRY = 1.0  # seconds between two tries to reach an inventory

@@ -18,18 +18,19 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+from bmhctl.domain.model import State
+from bmhctl.domain.units import format_duration
 from bmhctl.errors import BmhctlError, ExitStatus, NotFoundError, NotYoursError, UnreachableError
-from bmhctl.frozen import Frozen, replace
-from bmhctl.model import State
 from bmhctl.results import Held
 from bmhctl.runner.child import Child
 from bmhctl.runner.lease import Lease
 from bmhctl.runner.signals import Signals
-from bmhctl.units import format_duration
-from bmhctl.usecases import verbs
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.context import Context
-from bmhctl.usecases.holding import extend
+from bmhctl.support.values import Frozen, replace
+from bmhctl.usecases import lifecycle_verbs
+from bmhctl.usecases.reservations.holder import extend
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
 
 TIMED_OUT, FAILED, NOT_RUNNABLE, NOT_FOUND = 124, 125, 126, 127
 """Statuses of ``run`` itself, as ``timeout`` and ``env`` have them."""
@@ -165,7 +166,7 @@ def _attend(child: Child, lease: Lease, signals: Signals) -> str | None:
 
 def _recycle(ctx: Context, names: Sequence[str]) -> None:
     try:
-        for verb in (verbs.reset, verbs.ready):
+        for verb in (step_verbs.reset, step_verbs.ready):
             items = verb(ctx, Choice(tuple(names))).items if names else ()
             names = [item.host for item in items if item.error is None]
             for item in items:
@@ -204,7 +205,7 @@ class _Returning:
 
         A success is none, and so 125, when the hosts can't be given back.
         """
-        release = verbs.release
+        release = lifecycle_verbs.release
         try:
             done = self._insist(lambda: release(self._ctx, Choice(), reservation=self._token, reason=reason))
         except (NotYoursError, NotFoundError) as error:

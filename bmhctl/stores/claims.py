@@ -10,44 +10,29 @@ through.
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
-import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
-from bmhctl.errors import UnreachableError
-from bmhctl.frozen import Frozen
+from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Question
 
-_TRIES = 5  # for what is held: who asks with the same kind of lock looks like a holder
-_PAUSE = 0.002  # seconds: whoever only asks whether something is claimed holds the lock for microseconds
-_MOST_TRIES = 500
 
-
-def of_host(host_id: int) -> str:
+def host_claim(host_id: int) -> str:
     """The name of the claim on a host."""
     return f"host-{host_id}"
 
 
-def of_run(reservation_id: str) -> str:
+def run_claim(reservation_id: str) -> str:
     """The name of the claim of the one ``run`` that works under a reservation."""
     return f"run-{reservation_id}"
 
 
-def of_ticket(ticket_id: int) -> str:
+def ticket_claim(ticket_id: int) -> str:
     """The name of the claim that the processes waiting with a ticket share."""
     return f"ticket-{ticket_id}"
-
-
-def folder_beside(inventory: Path) -> Path:
-    """Where the claims of the inventory in a file are."""
-    return inventory.with_name(inventory.name + ".claims")
 
 
 class Lost(Protocol):
@@ -102,187 +87,3 @@ class Claims(Protocol):
 
     def left_behind(self) -> list[str]:
         """The names of claims that nobody holds, of which something is left all the same; see :meth:`forget`."""
-
-
-class _HeldError(Exception):
-    """Another process has the claim."""
-
-
-class FileClaims:
-    """The claims of one inventory on this machine; one file for each, in a folder beside the inventory's file."""
-
-    foreseen: tuple[Question, ...] = ()
-
-    def __init__(self, inventory: Path) -> None:
-        self._inventory = inventory
-        self._folder = folder_beside(inventory)
-
-    @contextmanager
-    def share(self, name: str) -> Iterator[Callable[[], bool]]:
-        """Holds a claim together with others until the block ends; yields what tells whether no other holds it."""
-        handle = self._open(name, _join)
-        try:
-            yield lambda: _take(handle, sharers=True, tries=_TRIES)
-        finally:
-            try:
-                self._tidy(handle, name, sharers=True)
-            finally:
-                os.close(handle)
-
-    @contextmanager
-    def claim(self, name: str) -> Iterator[Hold | None]:
-        """Claims alone; ends with the block, or later: with the last process that inherited the descriptor."""
-        from bmhctl.forks import STARTING
-
-        try:
-            handle = self._open(name, _take_alone)
-        except _HeldError:
-            yield None
-            return
-        try:
-            yield Hold(handle)
-        finally:
-            with STARTING:
-                # A step that outlived its runner keeps the lock: then its file stays.
-                os.close(handle)
-                self.forget(name)
-
-    def claimed(self, names: Collection[str]) -> frozenset[str]:
-        """Those of the names that a process holds alone."""
-        if not self._folder.exists():
-            return frozenset()
-        return frozenset(name for name in names if self._ask(name, lambda handle: not _lock(handle, fcntl.LOCK_SH)))
-
-    def shared(self, names: Collection[str]) -> frozenset[str]:
-        """Those of the names that any process shares; of one that several ask for at once it may say so, too."""
-        if not self._folder.exists():
-            return frozenset()
-        return frozenset(
-            name for name in names if self._ask(name, lambda handle: not _take(handle, sharers=True, tries=1))
-        )
-
-    def left_behind(self) -> list[str]:
-        """The names of claims that nobody holds, of which something is left all the same; see :meth:`forget`."""
-        try:
-            names = sorted(os.listdir(self._folder))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise self._unreachable(error) from error
-        return [name for name in names if self._ask(name, lambda handle: _lock(handle, fcntl.LOCK_EX))]
-
-    def _ask(self, name: str, question: Callable[[int], bool]) -> bool:
-        try:
-            handle = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise self._unreachable(error) from error
-        try:
-            return question(handle)
-        finally:
-            os.close(handle)
-
-    def _open(self, name: str, lock: Callable[[int], None]) -> int:
-        """A descriptor of the claim's file, locked; raises what ``lock`` raises when it can't be."""
-        path = self._path(name)
-        while True:
-            self._make_folder()
-            try:
-                # Read-only, so that a file which another member of the group left behind can be locked, too.
-                handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            except FileNotFoundError:
-                continue  # the folder was tidied away in between
-            except OSError as error:
-                raise self._unreachable(error) from error
-            try:
-                lock(handle)
-            except BaseException:
-                os.close(handle)
-                raise
-            if _is_file(handle, path):
-                return handle
-            os.close(handle)  # it was tidied away in between: lock the one that is there now
-
-    def forget(self, name: str, *, shared: bool = False) -> None:
-        """Removes what is left of a claim when nobody holds it: a process that was killed leaves its file."""
-        try:
-            handle = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            self._tidy(handle, name, sharers=shared)
-        finally:
-            os.close(handle)
-
-    def _tidy(self, handle: int, name: str, *, sharers: bool) -> None:
-        path = self._path(name)
-        with suppress(OSError):  # other claims are there
-            if _take(handle, sharers=sharers, tries=_TRIES) and _is_file(handle, path):
-                path.unlink(missing_ok=True)
-                self._folder.rmdir()
-
-    def _make_folder(self) -> None:
-        if self._folder.is_dir():
-            return
-        try:
-            self._folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise self._unreachable(error) from error
-        with suppress(OSError):  # whoever may write the inventory may claim its hosts: the group, too
-            there = self._inventory.stat()
-            os.chown(self._folder, -1, there.st_gid)
-            self._folder.chmod(there.st_mode & 0o777 | (there.st_mode & 0o444) >> 2)
-
-    def _path(self, name: str) -> Path:
-        return self._folder / name
-
-    def _unreachable(self, error: OSError) -> UnreachableError:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return UnreachableError(
-            f"can't claim anything in {self._folder}: {error.strerror}",
-            hint="free some space" if is_full else f"make {self._folder.parent} writable",
-        )
-
-
-def _take(handle: int, *, sharers: bool, tries: int) -> bool:
-    """Locks a file alone; False when ``tries`` times it was held: by ``sharers``, else by one who has it alone.
-
-    Whoever locks it in the other way only asks, and is waited for; one who is stopped while asking, not for ever.
-    """
-    for _ in range(_MOST_TRIES):
-        if _lock(handle, fcntl.LOCK_EX):
-            return True
-        is_shared = _lock(handle, fcntl.LOCK_SH)
-        if is_shared:
-            fcntl.flock(handle, fcntl.LOCK_UN)
-        if is_shared is sharers:
-            tries -= 1
-            if not tries:
-                return False
-        time.sleep(_PAUSE)
-    return False
-
-
-def _take_alone(handle: int) -> None:
-    if not _take(handle, sharers=False, tries=_TRIES):
-        raise _HeldError
-
-
-def _join(handle: int) -> None:
-    fcntl.flock(handle, fcntl.LOCK_SH)  # only who asks is in the way
-
-
-def _lock(handle: int, kind: int) -> bool:
-    try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_file(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False

@@ -40,7 +40,7 @@ class Database(Protocol):
     def is_connected(self) -> bool:
         """Whether it can still be asked, as far as anybody noticed; a server that is lost may come back."""
 
-    def upset_at(self) -> datetime:
+    def last_disruption(self) -> datetime:
         """When connections to a server were lost last, as far as this one can know, and with them what they held.
 
         Never where there is no server.
@@ -61,7 +61,7 @@ class Database(Protocol):
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Adds many rows to a table."""
 
-    def later(self, sql: str, *rows: Sequence[Value]) -> None:
+    def enqueue(self, sql: str, *rows: Sequence[Value]) -> None:
         """Runs a statement with each row, in this transaction and before anything else is asked, with others that wait.
 
         Rows of one statement stay in order, and a row is written after those that it refers to. What changes a host's

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bmhctl.domain.model import End, Host
+from bmhctl.domain.selector import selectable
 from bmhctl.errors import InvalidError
-from bmhctl.frozen import Frozen, replace
-from bmhctl.model import End, Host
-from bmhctl.selector import selectable
 from bmhctl.stores.database import Database
 from bmhctl.stores.rows import HOST_SELECT, LIFECYCLE_COLUMNS, SPEC_COLUMNS, Row, Value, to_host
+from bmhctl.support.values import Frozen, replace
 
 MOST = 100
 """How many flaws of one sort are looked at one by one; the others are counted."""

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import TypeVar
 
+from bmhctl.domain.model import Bmc, End, Event, EventKind, Host, HostSpec, Note, Reservation, State, Ticket, Verb
 from bmhctl.errors import InvalidError
-from bmhctl.model import Bmc, End, Event, Host, HostSpec, Mark, Remark, Reservation, State, Ticket, Verb
 
 _T = TypeVar("_T")
 
@@ -331,7 +331,7 @@ class _States(dict[Value, State]):
 
 
 _STATES = _States({state.value: state for state in State})
-_VERBS: dict[Value, Verb | Remark] = {member.value: member for kind in (Verb, Remark) for member in kind}
+_VERBS: dict[Value, Verb | EventKind] = {member.value: member for kind in (Verb, EventKind) for member in kind}
 
 _json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 _from_json = json.JSONDecoder().decode
@@ -347,13 +347,13 @@ def to_moment(value: Value) -> datetime:
     return _EPOCH + int(value or 0) * _MICROSECOND
 
 
-def _from_mark(mark: Mark) -> list[object]:
+def _from_mark(mark: Note) -> list[object]:
     return [mark.actor, mark.reason, from_time(mark.since), from_time(mark.until), mark.quarantine]
 
 
-def _to_mark(value: Sequence[Value]) -> Mark:
+def _to_mark(value: Sequence[Value]) -> Note:
     actor, reason, since, until, quarantine = value
-    return Mark(str(actor), str(reason), to_moment(since), to_time(until), bool(quarantine))
+    return Note(str(actor), str(reason), to_moment(since), to_time(until), bool(quarantine))
 
 
 def host_to_rows(host: Host) -> tuple[list[Value], list[Value] | None]:

@@ -5,31 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
+from bmhctl.domain.host_spec import dump_spec, parse_spec
+from bmhctl.domain.model import Host, HostSpec, ImportBatch, ImportedHost, State
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UsageError
-from bmhctl.frozen import Frozen, field, replace
-from bmhctl.model import Arrival, Cargo, Host, HostSpec, State
 from bmhctl.results import Imported, Outcome, Outcomes
-from bmhctl.spec import dump_spec, parse_spec
-from bmhctl.usecases.changing import (
+from bmhctl.support.values import Frozen, field, replace
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.declaration_sync import change
+from bmhctl.usecases.shared.host_changes import (
     Changes,
-    Newcomer,
+    HostAddition,
     Removal,
-    Respec,
-    apply,
+    SpecChange,
     check_removable,
     differences,
     refuse_known_macs,
 )
-from bmhctl.usecases.choosing import Choice, choose, one_host, unfold
-from bmhctl.usecases.context import Context
-from bmhctl.usecases.entry import begin, look
-from bmhctl.usecases.leases import forced_reason
-from bmhctl.usecases.looking import list_hosts as list_hosts
-from bmhctl.usecases.looking import show as show
-from bmhctl.usecases.retrying import retried
+from bmhctl.usecases.shared.host_selection import Choice, choose, one_host, unfold
+from bmhctl.usecases.shared.leases import forced_reason
+from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 
 
-class FactChanges(Frozen):
+class AttributeChanges(Frozen):
     """What to declare about hosts: None leaves a fact alone, an empty text takes it away.
 
     ``{name}`` in ``address``, ``bmc`` and ``note`` stands for the host's name. A label or hardware fact of None
@@ -48,7 +45,7 @@ class FactChanges(Frozen):
     hardware: Mapping[str, str | int | None] = field(default_factory=dict)
 
 
-def add(ctx: Context, names: Sequence[str], facts: FactChanges) -> Outcomes:
+def add(ctx: Context, names: Sequence[str], facts: AttributeChanges) -> Outcomes:
     """Lets new hosts in, all or none; they enter at initial. Folded ranges stand for many names.
 
     Raises :class:`UsageError` for facts that can't be, :class:`bmhctl.errors.StateRefusedError` for a name that is
@@ -59,17 +56,17 @@ def add(ctx: Context, names: Sequence[str], facts: FactChanges) -> Outcomes:
         raise UsageError("no host is named", hint="bmhctl add node01, or bmhctl add 'node[01-20]'")
     if len(unfolded) > 1 and (facts.mac or (facts.address and "{name}" not in facts.address)):
         raise UsageError("several hosts can't share a MAC or an address", hint="--address '{name}.lab' names each")
-    now = begin(ctx)
+    now = refresh_and_reap(ctx)
     specs = [_with_facts(ctx, HostSpec(name), facts) for name in unfolded]
-    changes = Changes(newcomers=tuple(Newcomer(Host(spec, State.INITIAL, now)) for spec in specs))
+    changes = Changes(newcomers=tuple(HostAddition(Host(spec, State.INITIAL, now)) for spec in specs))
     return Outcomes("add", tuple(change(ctx, changes)))
 
 
-def set_facts(ctx: Context, choice: Choice, facts: FactChanges) -> Outcomes:
+def set_attributes(ctx: Context, choice: Choice, facts: AttributeChanges) -> Outcomes:
     """Changes what is declared about hosts; a changed BMC address drops its credentials unless new ones are given."""
-    if facts == FactChanges():
+    if facts == AttributeChanges():
         raise UsageError("nothing to set", hint="bmhctl set node01 --label rack=r1 --note 'left slot'")
-    begin(ctx)
+    refresh_and_reap(ctx)
     hosts, missing = choose(ctx, choice)
     if len(hosts) > 1 and facts.mac:
         raise UsageError("several hosts can't share a MAC")
@@ -79,7 +76,7 @@ def set_facts(ctx: Context, choice: Choice, facts: FactChanges) -> Outcomes:
         for host in gone
     ]
     specs = tuple(
-        Respec(host.name, lambda ctx, spec: _with_facts(ctx, spec, facts)) for host in hosts if host not in gone
+        SpecChange(host.name, lambda ctx, spec: _with_facts(ctx, spec, facts)) for host in hosts if host not in gone
     )
     done = change(ctx, Changes(specs=specs)) if specs else []
     return Outcomes("set", (*done, *_failures([*errors, *missing])))
@@ -87,7 +84,7 @@ def set_facts(ctx: Context, choice: Choice, facts: FactChanges) -> Outcomes:
 
 def rename(ctx: Context, old: str, new: str) -> Outcomes:
     """Gives a host another name; its state, reservation and history go with it."""
-    begin(ctx)
+    refresh_and_reap(ctx)
     one_host(ctx, old)
     with_usage(lambda: parse_spec(new, {}))
     return Outcomes("rename", tuple(change(ctx, Changes(renames=((old, new),)))))
@@ -99,7 +96,7 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
     A host removed while dirty is remembered as such: added again, it enters tainted.
     """
     forced_reason(force, reason)
-    begin(ctx)
+    refresh_and_reap(ctx)
     hosts, missing = choose(ctx, choice)
     errors: list[BmhctlError] = list(missing)
     removals = []
@@ -113,7 +110,7 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
     return Outcomes("remove", (*done, *_failures(errors)))
 
 
-def import_hosts(ctx: Context, cargo: Cargo, *, dry_run: bool = False, with_policy: bool = False) -> Imported:
+def import_hosts(ctx: Context, cargo: ImportBatch, *, dry_run: bool = False, with_policy: bool = False) -> Imported:
     """Takes in what files brought, all or nothing: new hosts enter in their state, known ones get their facts.
 
     The state of a known host is never changed, its credentials never replaced; importing again changes nothing.
@@ -121,11 +118,11 @@ def import_hosts(ctx: Context, cargo: Cargo, *, dry_run: bool = False, with_poli
     With ``dry_run`` nothing is written.
     """
     if dry_run:
-        look(ctx)
+        refresh(ctx)
     else:
-        begin(ctx)
-    newcomers: list[Newcomer] = []
-    specs: list[Respec] = []
+        refresh_and_reap(ctx)
+    newcomers: list[HostAddition] = []
+    specs: list[SpecChange] = []
     items: list[Outcome] = []
     there = ctx.store.hosts_named(arrival.host.name for arrival in cargo.arrivals)
     for arrival in cargo.arrivals:
@@ -133,13 +130,13 @@ def import_hosts(ctx: Context, cargo: Cargo, *, dry_run: bool = False, with_poli
         known = there.get(host.name)
         if known is None:
             origin = _origin(arrival)
-            newcomers.append(Newcomer(host, origin))
+            newcomers.append(HostAddition(host, origin))
             items.append(Outcome(host.name, True, f"new, {origin}", None, host.state))
             continue
         merged = _merged(ctx, known.spec, host.spec)
         changed = differences(known.spec, merged)
         if changed or known.undeclared:
-            specs.append(Respec(known.name, partial(_merged_with, host.spec)))
+            specs.append(SpecChange(known.name, partial(_merged_with, host.spec)))
         words = f"changed: {', '.join(changed)}" if changed else "nothing to change"
         items.append(Outcome(known.name, bool(changed or known.undeclared), words, known.state, known.state))
     refuse_known_macs(ctx, (newcomer.host.spec for newcomer in newcomers))
@@ -164,7 +161,7 @@ def _harmless(ctx: Context, host: Host) -> Host:
     return replace(host, spec=replace(host.spec, bmc=replace(bmc, credentials=None)))
 
 
-def _origin(arrival: Arrival) -> str:
+def _origin(arrival: ImportedHost) -> str:
     word = f" ({arrival.source_state})" if arrival.source_state else ""
     return f"imported from {arrival.origin}{word}"
 
@@ -201,18 +198,7 @@ def _merged(ctx: Context, known: HostSpec, brought: HostSpec) -> HostSpec:
     )
 
 
-@retried
-def change(ctx: Context, changes: Changes) -> list[Outcome]:
-    """Makes changes in the inventory's home, all or none."""
-    if ctx.store.declaration is not None:
-        from bmhctl.usecases.declaring import change_declaration
-
-        return change_declaration(ctx, changes)
-    with ctx.store.transaction():
-        return apply(ctx, changes, ctx.clock())
-
-
-def _with_facts(ctx: Context, spec: HostSpec, facts: FactChanges) -> HostSpec:
+def _with_facts(ctx: Context, spec: HostSpec, facts: AttributeChanges) -> HostSpec:
     entry = dump_spec(spec)
 
     def put(table: dict[str, object], key: str, value: str | None) -> None:

@@ -21,16 +21,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from bmhctl.model import Bmc, Fact, HostSpec
-from bmhctl.selector import canonical
-from bmhctl.spec import dump_spec
-from bmhctl.stores import open_store, state_file
-from bmhctl.stores.engine import Store
+from bmhctl.domain.host_spec import dump_spec
+from bmhctl.domain.model import Bmc, Fact, HostSpec
+from bmhctl.domain.selector import canonical
+from bmhctl.domain.units import quantity
+from bmhctl.stores import open_store
+from bmhctl.stores.locations import state_file
 from bmhctl.stores.rows import SPEC_COLUMNS, Value, from_spec
-from bmhctl.units import quantity
-from bmhctl.usecases import homes
-from bmhctl.usecases.context import Context
-from bmhctl.usecases.entry import look
+from bmhctl.stores.store import Store
+from bmhctl.usecases import inventories
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.refresh import refresh
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "reservations": (
@@ -225,7 +226,7 @@ def generate(path: Path, hosts: int, seed: int = 1, state: str | None = None) ->
 
     With ``state``, all hosts are in that one, and none has a fault.
     """
-    homes.init(str(path))
+    inventories.init(str(path))
     is_declared = path.suffix == ".toml"
     if is_declared:
         path.write_text(declaration(hosts, seed))
@@ -235,7 +236,7 @@ def generate(path: Path, hosts: int, seed: int = 1, state: str | None = None) ->
             store.database.execute(f"PRAGMA {setting}")
         fill(store, hosts, seed, state)
     with closing(open_store(str(path))) as store:
-        look(Context(store, "alice@lab"))
+        refresh(Context(store, "alice@lab"))
     return path
 
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 import psycopg
 
 from bmhctl import open_inventory
-from bmhctl.usecases import homes
+from bmhctl.usecases import inventories
 from tests.benchmarks.harness import Bench, Figure, Series, in_turn, ratio
 from tests.postgres import Server
 
@@ -126,7 +126,7 @@ def _reserved(bench: Bench) -> Series:
         urls = [f"{server.url}&schema={name}" for name in ("mine", "its")]
         with open_inventory(source) as lab:
             for url in urls:
-                homes.copy(lab._context, url)
+                inventories.copy(lab._context, url)
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute("ANALYZE")
         with _clients("api", urls[0]) as mine, _clients("raw", urls[1]) as its:

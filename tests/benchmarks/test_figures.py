@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bmhctl import open_inventory
-from bmhctl.model import State
+from bmhctl.domain.model import State
 from tests.benchmarks.__main__ import FIGURES
 from tests.benchmarks.generate import generate
 from tests.benchmarks.harness import Figure, Series, in_turn, over

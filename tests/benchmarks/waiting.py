@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bmhctl import open_inventory
 from bmhctl.api import Inventory
-from bmhctl.usecases.queue import queue
+from bmhctl.usecases.reservations.queue import queue
 from tests.benchmarks.harness import Bench, Figure, Series
 from tests.benchmarks.processes import environment, programs
 

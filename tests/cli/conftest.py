@@ -13,7 +13,7 @@ from typing import Any
 import pexpect
 import pytest
 
-from bmhctl.cli.app import run
+from bmhctl.cli.main import run
 from tests.conftest import Bmhctl, Run, environment
 
 Cli = Callable[..., Run]

@@ -13,8 +13,8 @@ from psycopg import sql
 
 from bmhctl import open_inventory
 from bmhctl.api import Inventory
-from bmhctl.stores import grants
-from bmhctl.stores.address import Address
+from bmhctl.stores.postgres import roles
+from bmhctl.stores.postgres.url import Address
 from tests.postgres import VARIABLE, drop_schema, schema_url
 
 
@@ -56,7 +56,7 @@ class Fleet:
     def rows(self) -> dict[str, list[tuple[object, ...]]]:
         """All that is in the inventory."""
         with psycopg.connect(Address.parse(self.url).url) as connection:
-            tables = {table: sql.Identifier(self.schema, table) for table in grants.tables()}
+            tables = {table: sql.Identifier(self.schema, table) for table in roles.tables()}
             select = sql.SQL("SELECT * FROM {}")
             return {table: connection.execute(select.format(name)).fetchall() for table, name in tables.items()}
 
@@ -151,12 +151,12 @@ class Fleet:
 def shared(folder: Path) -> Iterator[Fleet]:
     """A fleet with somebody in each role; nothing of it is left on the server."""
     fleet = Fleet(folder)
-    roles = [name for role in grants.ROLES for name in (f"{fleet.prefix}_{role.name}", fleet.login(role.name))]
+    names = [name for role in roles.ROLES for name in (f"{fleet.prefix}_{role.name}", fleet.login(role.name))]
     with ExitStack() as stack:
         with open_inventory(fleet.url, create=True):
-            stack.callback(fleet.sql, f"DROP ROLE IF EXISTS {', '.join(roles)}")
+            stack.callback(fleet.sql, f"DROP ROLE IF EXISTS {', '.join(names)}")
             stack.callback(drop_schema, fleet.url)  # done first: a role that has rights can't be dropped
-        fleet.sql(grants.sql(fleet.schema, fleet.prefix))
-        for group, login in zip(roles[::2], roles[1::2], strict=True):
+        fleet.sql(roles.sql(fleet.schema, fleet.prefix))
+        for group, login in zip(names[::2], names[1::2], strict=True):
             fleet.sql(f"CREATE ROLE {login} LOGIN PASSWORD 'geheim' IN ROLE {group}")
         yield fleet

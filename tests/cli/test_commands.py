@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.cli.app import COMMANDS
+from bmhctl.cli.commands import COMMANDS
 from tests.cli.conftest import Cli, error_of
 from tests.conftest import Bmhctl, Run, environment
 

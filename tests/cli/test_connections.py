@@ -13,10 +13,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from bmhctl.stores import connection, postgres
-from bmhctl.stores.address import Address
+from bmhctl.stores.postgres import connection, database
+from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.schema import VERSION
-from bmhctl.usecases import homes
+from bmhctl.usecases import inventories
 from tests.cli.conftest import Cli, error_of
 from tests.conftest import environment, location
 from tests.postgres import Server, drop_schema
@@ -39,7 +39,7 @@ def strict() -> Iterator[Server]:
     try:
         sql(server.url, f"CREATE ROLE lab LOGIN PASSWORD '{SECRET}'")
         sql(server.url, "CREATE DATABASE lab OWNER lab")
-        homes.init(f"postgresql://lab:{ENCODED}@/lab?host={server.socket.parent}")
+        inventories.init(f"postgresql://lab:{ENCODED}@/lab?host={server.socket.parent}")
         yield server
     finally:
         server.remove()
@@ -49,7 +49,7 @@ def strict() -> Iterator[Server]:
 def shared(tmp_path: Path) -> Iterator[str]:
     """An empty inventory on the server that all tests share."""
     url = location(tmp_path / "lab.schema")
-    homes.init(url)
+    inventories.init(url)
     yield url
     drop_schema(url)
 
@@ -123,11 +123,11 @@ def test_the_variables_of_libpq_hold_beside_the_url(shared: str, cli: Cli, monke
         with monkeypatch.context() as patch:
             for key, value in env.items():
                 patch.setenv(key, value)
-            database = postgres.open_database(Address.parse(shared))
+            opened = database.open_database(Address.parse(shared))
         try:
-            return str(next(database.execute("SELECT current_setting('application_name')"))[0])
+            return str(next(opened.execute("SELECT current_setting('application_name')"))[0])
         finally:
-            database.close()
+            opened.close()
 
     assert name() == "bmhctl"
     assert name(PGAPPNAME="nightly") == "nightly"
@@ -162,7 +162,7 @@ def test_how_long_it_is_waited_for_is_said_as_libpq_is_told(
 
 
 def test_without_psycopg_it_says_how_to_install_it(cli: Cli, tmp_path: Path) -> None:
-    code = "import sys; sys.modules['psycopg'] = None; from bmhctl.cli.app import run; sys.exit(run(sys.argv[1:]))"
+    code = "import sys; sys.modules['psycopg'] = None; from bmhctl.cli.main import run; sys.exit(run(sys.argv[1:]))"
 
     def bare(*args: str) -> tuple[int, str, str]:
         done = subprocess.run(

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.cli.app import COMMANDS
-from bmhctl.probes import bmc
-from bmhctl.stores import grants, postgres
-from bmhctl.stores.address import Address
+from bmhctl.cli.commands import COMMANDS
+from bmhctl.probes import redfish_client
+from bmhctl.stores.postgres import database, roles
+from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.schema import MIGRATIONS, Migration
 from tests.cli.conftest import Cli, error_of, json_of
 from tests.cli.roles import Fleet, shared
 from tests.conftest import run_bmhctl
 from tests.postgres import drop_schema
 
-VIEWER, RUNNER, OPERATOR, OWNER = ROLES = (*(role.name for role in grants.ROLES), "owner")
+VIEWER, RUNNER, OPERATOR, OWNER = ROLES = (*(role.name for role in roles.ROLES), "owner")
 
 POLICY = """
 [checks.alive]
@@ -119,7 +119,7 @@ def test_the_whole_table_of_commands_is_gone_through() -> None:
 def test_each_role_may_do_what_is_its_own_and_changes_nothing_else(
     role: str, fleet: Fleet, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bmc, "ask", lambda *_: {"cpus": 64})  # no BMC is near
+    monkeypatch.setattr(redfish_client, "ask", lambda *_: {"cpus": 64})  # no BMC is near
     assert cli("policy", "apply", fleet.file(POLICY), "-i", fleet.url).status == 0
     who = fleet.login(role)
     [[owner]] = fleet.sql("SELECT current_user")
@@ -203,7 +203,7 @@ def test_a_runner_may_not_change_hosts_or_policy_by_plain_sql_either(fleet: Flee
 
 def test_a_viewer_may_write_no_table_and_read_each(fleet: Fleet) -> None:
     tables = f"SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = '{fleet.schema}'::regnamespace"
-    assert {str(name) for (name,) in fleet.sql(tables)} == {*grants.tables()}
+    assert {str(name) for (name,) in fleet.sql(tables)} == {*roles.tables()}
     assert fleet.sql(f"{tables} AND NOT has_table_privilege(oid, 'SELECT')", VIEWER) == []
     columns, whole = "has_any_column_privilege(oid, 'INSERT, UPDATE')", "has_table_privilege(oid, 'DELETE, TRUNCATE')"
     assert fleet.sql(f"{tables} AND ({columns} OR {whole})", VIEWER) == []
@@ -237,9 +237,9 @@ def test_an_inventory_of_an_older_bmhctl_is_updated_by_its_owner(
     fleet: Fleet, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     later = (*MIGRATIONS, Migration("later", ("CREATE TABLE later (id TEXT)",)))
-    for module in (postgres, grants):
+    for module in (database, roles):
         monkeypatch.setattr(module, "MIGRATIONS", later)
-    monkeypatch.setattr(postgres, "VERSION", len(later))
+    monkeypatch.setattr(database, "VERSION", len(later))
     [[owner]] = fleet.sql("SELECT current_user")
     for role in ROLES[:3]:
         done = cli("list", BMHCTL_INVENTORY=fleet.url_of(role))

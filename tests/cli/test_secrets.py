@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bmhctl.stores import open_store
-from bmhctl.stores.address import Address
-from bmhctl.stores.engine import closing
-from bmhctl.usecases import homes
+from bmhctl.stores.postgres.url import Address
+from bmhctl.stores.store import closing
+from bmhctl.usecases import inventories
 from tests.cli.conftest import Cli, Terminal, json_of
 from tests.cli.roles import Fleet
 from tests.conftest import Bmhctl, environment
@@ -28,7 +28,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     made = Fleet(tmp_path)
     made.url += f"&password={SECRET}"
     made.elsewhere += f"&password={SECRET}"
-    homes.init(made.url)
+    inventories.init(made.url)
     yield made
     drop_schema(made.url)
     drop_schema(made.elsewhere)
@@ -183,8 +183,8 @@ def test_no_process_of_ours_has_it_on_its_command_line(fleet: Fleet, bmhctl: Bmh
 def test_a_defects_traceback_does_not_have_it(defect: str, fleet: Fleet) -> None:
     code = f"""
 import sys
-from bmhctl.cli.app import run
-from bmhctl.stores.engine import Store
+from bmhctl.cli.main import run
+from bmhctl.stores.store import Store
 {defect}
 Store.counts = counts
 sys.exit(run(["status"]))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.cli.app import COMMANDS
-from bmhctl.stores import sqlite
+from bmhctl.cli.commands import COMMANDS
+from bmhctl.stores.sqlite import open as sqlite_open
 from tests.cli.conftest import Cli
 from tests.conftest import environment
 
@@ -24,9 +24,15 @@ SLOW = {
 
 STEPS = {f"bmhctl.{name}" for name in ("probes", "runner", "usecases.crew", "usecases.steps", "usecases.stepped")}
 EDITS = {f"bmhctl.{name}" for name in ("spec", "stores.declaration", "stores.edit", "usecases.changing")}
-MOVES = {"transitions", "logging", "bmhctl.lifecycle.machine", "bmhctl.lifecycle.table", "bmhctl.usecases.moving"}
+MOVES = {
+    "transitions",
+    "logging",
+    "bmhctl.lifecycle.machine",
+    "bmhctl.lifecycle.table",
+    "bmhctl.usecases.shared.transitions",
+}
 QUEUE = {f"bmhctl.{name}" for name in ("usecases.queue", "usecases.turns", "usecases.matching", "wants")}
-POLICY = {"bmhctl.policy"}
+POLICY = {"bmhctl.domain.policy"}
 LINES = {f"bmhctl.output.{name}" for name in ("lines", "records", "views")}
 
 NEEDLESS = {
@@ -34,8 +40,8 @@ NEEDLESS = {
     "list": {*STEPS, *EDITS, *MOVES, *QUEUE, *POLICY, "bmhctl.output.views"},
     "show node01": {*STEPS, *EDITS, *MOVES, *QUEUE, *POLICY},
     "status": {*STEPS, *EDITS, *MOVES, *POLICY},
-    "reserve node01 --for nightly": {*STEPS, *EDITS, "bmhctl.cli.waiting", "bmhctl.usecases.holding"},
-    "reserve -l arch=x86_64 -o json": {*STEPS, *EDITS, "bmhctl.output.lines"},
+    "reserve node01 --for nightly": {*STEPS, *EDITS, "bmhctl.cli.wait_progress", "bmhctl.usecases.reservations.holder"},
+    "reserve -l arch=x86_64 -o json": {*STEPS, *EDITS, "bmhctl.output.layout"},
     "taint node01 --force --reason drill": {*STEPS, *EDITS, *QUEUE, *POLICY},
 }
 """What each command must leave unloaded, beside what is slow."""
@@ -44,7 +50,7 @@ NEEDLESS = {
 def loaded_by(*args: str, cwd: Path) -> set[str]:
     """The modules that are there when a command has ended well."""
     code = (
-        "import sys; from bmhctl.cli.app import run\n"
+        "import sys; from bmhctl.cli.main import run\n"
         "assert run(sys.argv[1:]) == 0; sys.stderr.write(repr({*sys.modules}))"
     )
     done = subprocess.run(
@@ -75,7 +81,7 @@ def test_a_command_leaves_unloaded_what_it_does_not_use(line: str, ready_lab: Pa
 
 def test_a_toml_inventory_that_did_not_change_is_not_parsed(lab: Path) -> None:
     for args in (["list"], ["status", "-o", "plain"], ["ready", "node01"], ["cordon", "node01"]):
-        assert loaded_by(*args, cwd=lab.parent) & {"tomllib", "tomlkit", "bmhctl.stores.edit"} == set()
+        assert loaded_by(*args, cwd=lab.parent) & {"tomllib", "tomlkit", "bmhctl.stores.toml.editor"} == set()
     lab.touch()  # another time, the same bytes
     assert "tomllib" not in loaded_by("list", cwd=lab.parent)
     lab.write_text(lab.read_text() + "[hosts.node04]\n")
@@ -90,7 +96,7 @@ def test_the_root_help_loads_no_command(tmp_path: Path) -> None:
 
 def test_a_command_loads_no_other_ones_module(lab: Path) -> None:
     commands = {f"bmhctl.cli.{entry.module}" for group in COMMANDS.values() for entry in group.values()}
-    assert loaded_by("list", cwd=lab.parent) & commands == {"bmhctl.cli.understanding"}
+    assert loaded_by("list", cwd=lab.parent) & commands == {"bmhctl.cli.queries"}
 
 
 Said = Callable[..., list[str]]
@@ -99,7 +105,7 @@ Said = Callable[..., list[str]]
 @pytest.fixture
 def said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Said:
     """Runs a command on twenty hosts in a database; returns the statements that it issued, after those that open it."""
-    connect = sqlite._connect
+    connect = sqlite_open.connect
 
     def call(*args: str) -> list[str]:
         statements: list[str] = []
@@ -115,7 +121,7 @@ def said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Said:
             return connection
 
         with monkeypatch.context() as patch:
-            patch.setattr(sqlite, "_connect", traced)
+            patch.setattr(sqlite_open, "connect", traced)
             done = cli("-i", "lab.db", *args)
         assert done.status == 0, done.stderr
         opening = ["PRAGMA user_version", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON"]

@@ -65,7 +65,7 @@ CASES: dict[str, tuple[int, list[str], dict[str, str], str]] = {
         {},
         "1 host with arch=riscv can never be had here: of 3 declared hosts none would fit",
     ),
-    "timed out": (7, ["reserve", "node01", "--wait", "1s", "-q"], {}, "waited in vain for node01 for 1s"),
+    "timed out": (7, ["reserve", "node01", "--wait", "1s", "-q"], {}, "timed out after 1s waiting for node01"),
     "not found: a ticket": (3, ["queue", "cancel", "1"], {}, "there is no ticket 1"),
     "not yours: by name": (8, ["taint", "node01", "--as", "bob"], {}, "node01: is held by alice"),
     "not yours: by token": (8, ["taint", "node01", "-R", "r-0"], {}, "node01: is held by alice"),
@@ -143,7 +143,7 @@ def test_a_working_folder_that_is_gone_is_11(cli: Cli, lab: Path, monkeypatch: p
 
 def test_a_defect_is_1_with_a_traceback(bmhctl: Bmhctl, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import bmhctl.usecases.looking as looking\n"
+        "import bmhctl.usecases.queries as looking\n"
         "def broken(*_):\n    raise RuntimeError('a defect')\n"
         "looking.list_hosts = broken\n"
     )

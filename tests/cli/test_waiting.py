@@ -17,8 +17,8 @@ import pytest
 from bmhctl import open_inventory
 from bmhctl.api import Inventory
 from bmhctl.usecases import hosts
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.policies import apply_policy
+from bmhctl.usecases.policy import apply_policy
+from bmhctl.usecases.shared.host_selection import Choice
 from tests.conftest import HOMES, Bmhctl, Lab, Run, environment, made_in
 
 
@@ -136,7 +136,7 @@ def test_who_times_out_in_the_middle_leaves_the_order_of_the_others(fleet: Inven
 
     done = middle.ended()
     assert (done.status, done.stdout) == (7, "")
-    assert "waited in vain for 1 host for 1s" in done.stderr
+    assert "timed out after 1s waiting for 1 host" in done.stderr
     assert queue_of(fleet) == ["first", "last"]
     give_back(fleet, "node2")
     assert first.ended().stdout == "node2\n"
@@ -164,7 +164,7 @@ def test_a_new_host_and_a_new_label_wake_whom_they_fit(fleet: Inventory, waiting
     assert any_host.ended().stdout == "node3\n"
     fleet.add("node4")
     fleet.ready("node4")
-    hosts.set_facts(fleet._context, Choice(("node4",)), hosts.FactChanges(labels={"rack": "r1"}))
+    hosts.set_attributes(fleet._context, Choice(("node4",)), hosts.AttributeChanges(labels={"rack": "r1"}))
     assert in_rack.ended().stdout == "node4\n"
 
 

@@ -255,7 +255,7 @@ def _fields() -> str:
 
 
 def _commands() -> str:
-    from bmhctl.cli.app import COMMANDS
+    from bmhctl.cli.commands import COMMANDS
 
     parts = [f"```text\n{help_of('')}```\n"]
     for name in (name for group in COMMANDS.values() for name in group):

@@ -50,7 +50,7 @@ def test_only_output_prints() -> None:
 
 
 def test_values_are_frozen_in_one_way() -> None:
-    # A dataclass writes and compiles its methods at every start: bmhctl.frozen has them once for all values.
+    # A dataclass writes and compiles its methods at every start: bmhctl.support.values has them once for all values.
     found = [where for path in MODULES for name, where in uses(path) if name == "dataclasses.dataclass"]
     assert found == []
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from readme_parts import ROOT, blocks, comparable, environment, generated, marked, played, readme, replaced
 
-from bmhctl.cli.app import COMMANDS
+from bmhctl.cli.commands import COMMANDS
+from bmhctl.domain.host_spec import SPEC_KEYS
+from bmhctl.domain.model import State
+from bmhctl.domain.policy import StepKind
 from bmhctl.errors import BmhctlError, ExitStatus
-from bmhctl.model import State
-from bmhctl.policy import StepKind
-from bmhctl.spec import SPEC_KEYS
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 
-from bmhctl.cli import app
+from bmhctl.cli import main
 from tests.conftest import Run
 
 PATIENCE = 30.0
@@ -20,7 +20,7 @@ def call(*args: str) -> Run:
     out, err = io.StringIO(), io.StringIO()
     began = time.monotonic()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _handlers():
-        status = app.run(list(args))
+        status = main.run(list(args))
     assert time.monotonic() - began < PATIENCE, f"{args} took too long"
     return Run(status, out.getvalue(), err.getvalue())
 

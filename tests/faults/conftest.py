@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 
 from bmhctl import open_inventory
-from bmhctl.usecases import homes
+from bmhctl.usecases import inventories
 from tests.conftest import Lab, environment
 from tests.faults.line import Line
 from tests.faults.proxy import Proxy
@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def file_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     """An empty inventory, once in each home that is a file."""
     made = Lab(tmp_path / FILES[request.param])
-    homes.init(str(made.path))
+    inventories.init(str(made.path))
     yield made
     made.close()
 
@@ -78,7 +78,7 @@ def line(own_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     url = schema_url(own_server.url, tmp_path)
-    homes.init(url)
+    inventories.init(url)
     with closing(Proxy(own_server.socket)) as proxy, open_inventory(url, actor="alice") as lab:
         lab.add("node1")
         lab.ready("node1")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from bmhctl.api import Inventory
-from bmhctl.model import State
-from bmhctl.usecases.care import doctor
+from bmhctl.domain.model import State
+from bmhctl.usecases.doctor.doctor import doctor
 from tests.conftest import Run
 from tests.faults.calls import call
 from tests.faults.proxy import Plan, Proxy

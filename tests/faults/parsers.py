@@ -19,23 +19,23 @@ from urllib.parse import urlsplit
 import yaml
 
 from bmhctl.cli.options import field_list, moment, pairs
+from bmhctl.domain.host_spec import dump_spec, parse_spec
+from bmhctl.domain.model import HostSpec, ImportBatch
+from bmhctl.domain.requirements import dump_requirements, load_requirements, parse_requirement
+from bmhctl.domain.selector import canonical, parse_selector
+from bmhctl.domain.units import format_duration, parse_duration, quantity
 from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, UsageError
 from bmhctl.formats import read_paths
-from bmhctl.formats.inventory import dump_inventory, read_inventory
 from bmhctl.formats.metal3 import read_manifests
-from bmhctl.model import Cargo, HostSpec
-from bmhctl.probes.bmc import BmcError, endpoint
-from bmhctl.selector import canonical, parse_selector
-from bmhctl.spec import dump_spec, parse_spec
+from bmhctl.formats.toml_export import dump_inventory, read_inventory
+from bmhctl.probes.redfish_client import BmcError, endpoint
 from bmhctl.stores import open_store
-from bmhctl.stores.declaration import Fingerprint, parse_declaration
-from bmhctl.stores.edit import Add, Remove, Rename, Replace, edited
-from bmhctl.units import format_duration, parse_duration, quantity
-from bmhctl.usecases import homes
-from bmhctl.usecases.choosing import MOST_NAMES, Choice, unfold
-from bmhctl.usecases.context import Context
-from bmhctl.usecases.policies import check_policy
-from bmhctl.wants import dump_wants, load_wants, parse_want
+from bmhctl.stores.toml.declaration import Fingerprint, parse_declaration
+from bmhctl.stores.toml.editor import Add, Remove, Rename, Replace, edited
+from bmhctl.usecases import inventories
+from bmhctl.usecases.policy import check_policy
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import MOST_NAMES, Choice, unfold
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 SPEC = HostSpec("fuzz", address="10.0.0.9", labels={"a": "b"}, hardware={"cpus": 1}, note="x")
@@ -99,16 +99,18 @@ def _selector(text: str) -> object:
 
 
 def _want(text: str) -> object:
-    want = parse_want(text)
-    assert parse_want(str(want)) == want or not want.selector.terms
-    assert load_wants(dump_wants([want]))[0].count == want.count
-    assert dump_wants(load_wants(dump_wants([want]))) == dump_wants([want])
+    want = parse_requirement(text)
+    assert parse_requirement(str(want)) == want or not want.selector.terms
+    assert load_requirements(dump_requirements([want]))[0].count == want.count
+    assert dump_requirements(load_requirements(dump_requirements([want]))) == dump_requirements([want])
     return want
 
 
 def _kept_wants(text: str) -> object:
-    wants = load_wants(text)
-    assert load_wants(dump_wants(load_wants(dump_wants(wants)))) == load_wants(dump_wants(wants))
+    wants = load_requirements(text)
+    assert load_requirements(dump_requirements(load_requirements(dump_requirements(wants)))) == load_requirements(
+        dump_requirements(wants)
+    )
     return wants
 
 
@@ -190,7 +192,7 @@ def _edit(text: bytes) -> object:
 @cache
 def _lab() -> Context:
     path = Path(tempfile.mkdtemp(prefix="bmhctl-fuzz-")) / "lab.db"
-    homes.init(str(path))
+    inventories.init(str(path))
     return Context(open_store(str(path)), "alice")
 
 
@@ -219,7 +221,7 @@ def _json(text: bytes) -> object:
     return _checked(read_manifests(text, "manifests.json", NOW))
 
 
-def _checked(cargo: Cargo) -> object:
+def _checked(cargo: ImportBatch) -> object:
     hosts = [arrival.host for arrival in cargo.arrivals]
     for host in hosts:
         assert parse_spec(host.name, dump_spec(host.spec)) == host.spec

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bmhctl.api import Inventory
+from bmhctl.domain.model import EventKind, Host, State
+from bmhctl.domain.selector import selectable
 from bmhctl.errors import BmhctlError
-from bmhctl.model import Host, Remark, State
-from bmhctl.selector import selectable
-from bmhctl.stores import open_store, sqlite
-from bmhctl.stores.engine import Store, closing
-from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases import entry
-from bmhctl.usecases.context import Context
+from bmhctl.stores import open_store
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.sqlite import open as sqlite_open
+from bmhctl.stores.store import Store, closing
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.refresh import refresh
 
 Folder = dict[str, bytes]
 """The files of a folder by their names."""
@@ -60,7 +61,7 @@ def look_at(path: Path, *, writes: bool = False) -> Picture:
     try:
         with closing(open_store(str(path))) as store:
             ctx = Context(store=store, actor="next")
-            entry.look(ctx)
+            refresh(ctx)
             check(store)
             picture = _picture(store, path)
             if writes:
@@ -83,7 +84,7 @@ def check(store: Store) -> None:
         ways = [chain[0].source, *(event.dest for event in chain)]
         assert ways == [None, *(event.source for event in chain[1:]), host.state], f"{host.name}: a gap in its chain"
         assert chain[-1].id == host.last_event
-        assert not [event for event in chain if isinstance(event.verb, Remark) and event.source != event.dest]
+        assert not [event for event in chain if isinstance(event.verb, EventKind) and event.source != event.dest]
         assert (host.reservation is None) or host.state in (State.RESERVED, State.MAINTENANCE)
         assert host.state is not State.RESERVED or host.reservation is not None
         assert host.dirty or host.state not in (State.RESERVED, State.TAINTED)
@@ -125,6 +126,6 @@ def _verbs(store: Store, host: Host) -> tuple[object, ...]:
 
 def _forget_headers() -> None:
     """Closes what a process keeps open of each inventory that it ever looked at; ours looks at thousands."""
-    while sqlite._looked_at:
-        _, handle = sqlite._looked_at.popitem()
+    while sqlite_open._looked_at:
+        _, handle = sqlite_open._looked_at.popitem()
         os.close(handle)

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from bmhctl.api import Inventory
-from bmhctl.usecases import homes, queue, reservations
+from bmhctl.usecases import inventories
+from bmhctl.usecases.reservations import request, reserve
 from tests.conftest import Lab
 from tests.faults.pictures import Folder, lay_out, take
 
@@ -59,8 +60,8 @@ def of(lab: Lab) -> Inventory:
 
 def hold(count: int) -> Callable[[Lab], object]:
     """Reserves the first hosts under a token that command lines know."""
-    wish = replace(reservations.wish_for(count=count), token=TOKEN)
-    return lambda lab: queue.reserve_or_wait(lab.context("alice"), wish)
+    wish = replace(request.reservation_request(count=count), token=TOKEN)
+    return lambda lab: reserve.reserve_or_wait(lab.context("alice"), wish)
 
 
 def hold_too_long(lab: Lab) -> None:
@@ -122,7 +123,7 @@ def _base(home: str) -> Folder:
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab(Path(folder) / FILES[home])
         lab.clock.now = datetime.now(UTC)
-        homes.init(str(lab.path))
+        inventories.init(str(lab.path))
         lab.policy(POLICY)
         for number in range(1, 5):
             of(lab).add(f"node{number}", mac=f"52:54:00:00:00:0{number}", labels={"rack": "r1"})

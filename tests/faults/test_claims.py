@@ -15,12 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.model import State, Verb
+from bmhctl.domain.model import State, Verb
 from bmhctl.probes import command
-from bmhctl.stores.claims import FileClaims, of_host, of_run, of_ticket
-from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases import hosts, queue, reservations, verbs
-from bmhctl.usecases.choosing import Choice
+from bmhctl.stores.claims import host_claim, run_claim, ticket_claim
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.sqlite.claims import FileClaims
+from bmhctl.usecases import hosts
+from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab, environment
 from tests.faults.figures import Figures
 from tests.faults.pictures import check
@@ -45,7 +48,7 @@ def test_a_lock_file_that_is_removed_under_a_step_costs_the_claim_and_nothing_el
 ) -> None:
     fifos = [tmp_path / "go0", tmp_path / "go1"]
     file_lab.policy("[checks.slow]\ncommand = ['sh', '-c', 'read line < \"$GO\"']\n")
-    hosts.add(file_lab.context(), ["node1"], hosts.FactChanges())
+    hosts.add(file_lab.context(), ["node1"], hosts.AttributeChanges())
     file_lab.close()
     runners, pipes = [], []
     for number, fifo in enumerate(fifos):
@@ -79,14 +82,14 @@ def test_a_lock_file_that_is_removed_under_a_step_costs_the_claim_and_nothing_el
     moves = [event for event in store.events() if event.verb is Verb.READY]
     figures("claims", home(file_lab), tries=1, faults=2, losses=int(len(moves) != 1))
     assert (len(moves), sorted(ends)) == (1, [0, 1]), "one of them moved it, the other one was told"
-    assert not store.claims.claimed([of_host(1)])
+    assert not store.claims.claimed([host_claim(1)])
 
 
 def test_a_claim_that_ends_while_another_step_is_being_started_leaves_nothing(
     file_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file_lab.policy("[checks.quick]\ncommand = ['true']\n")
-    hosts.add(file_lab.context(), ["node[1-2]"], hosts.FactChanges())
+    hosts.add(file_lab.context(), ["node[1-2]"], hosts.AttributeChanges())
     forgotten = threading.Event()
     first: list[tuple[int, str]] = []
 
@@ -107,20 +110,20 @@ def test_a_claim_that_ends_while_another_step_is_being_started_leaves_nothing(
     real, really_forget = subprocess.Popen, FileClaims.forget
     monkeypatch.setattr(command.subprocess, "Popen", start)
     monkeypatch.setattr(FileClaims, "forget", forget)
-    verbs.ready(file_lab.context(), Choice(("node1", "node2")), jobs=2)
+    step_verbs.ready(file_lab.context(), Choice(("node1", "node2")), jobs=2)
     assert [host.state for host in file_lab.context().store.hosts(HostQuery())] == [State.AVAILABLE] * 2
     assert not claims_of(file_lab).exists()
 
 
 def test_lock_files_of_processes_that_are_gone_keep_nobody_from_anything(file_lab: Lab, figures: Figures) -> None:
-    hosts.add(file_lab.context(), ["node[1-2]"], hosts.FactChanges())
+    hosts.add(file_lab.context(), ["node[1-2]"], hosts.AttributeChanges())
     claims_of(file_lab).mkdir(exist_ok=True)
-    stale = [of_host(1), of_host(2), of_host(77), of_ticket(1), of_run("r-00000000"), "rubbish"]
+    stale = [host_claim(1), host_claim(2), host_claim(77), ticket_claim(1), run_claim("r-00000000"), "rubbish"]
     for name in stale:
         (claims_of(file_lab) / name).write_bytes(b"")
 
-    verbs.ready(file_lab.context(), Choice(everything=True))
-    granted = queue.reserve_or_wait(file_lab.context(), reservations.wish_for(count=2))
+    step_verbs.ready(file_lab.context(), Choice(everything=True))
+    granted = reserve.reserve_or_wait(file_lab.context(), request.reservation_request(count=2))
 
     states = [host.state for host in file_lab.context().store.hosts(HostQuery())]
     figures("claims", home(file_lab), tries=2, faults=len(stale), losses=states.count(State.AVAILABLE))
@@ -131,11 +134,12 @@ def test_a_process_that_is_stopped_keeps_its_claim_and_one_that_is_killed_loses_
     file_lab: Lab, tmp_path: Path
 ) -> None:
     file_lab.policy('[checks.up]\ncommand = ["true"]\n')
-    hosts.add(file_lab.context(), ["node1"], hosts.FactChanges())
+    hosts.add(file_lab.context(), ["node1"], hosts.AttributeChanges())
     file_lab.close()
     claim = (
-        "import sys\nfrom pathlib import Path\nfrom bmhctl.stores.claims import FileClaims, of_host\n"
-        "with FileClaims(Path(sys.argv[1])).claim(of_host(1)):\n    print('held', flush=True)\n    sys.stdin.read()"
+        "import sys\nfrom pathlib import Path\nfrom bmhctl.stores.claims import host_claim\n"
+        "from bmhctl.stores.sqlite.claims import FileClaims\n"
+        "with FileClaims(Path(sys.argv[1])).claim(host_claim(1)):\n    print('held', flush=True)\n    sys.stdin.read()"
     )
     inventory = claims_of(file_lab).with_name(claims_of(file_lab).name.removesuffix(".claims"))
     holder = subprocess.Popen(
@@ -145,16 +149,16 @@ def test_a_process_that_is_stopped_keeps_its_claim_and_one_that_is_killed_loses_
     assert holder.stdout.readline() == "held\n"
     holder.send_signal(signal.SIGSTOP)
     store = file_lab.context().store
-    assert store.claims.claimed([of_host(1)])
+    assert store.claims.claimed([host_claim(1)])
     holder.kill()
     holder.communicate()
-    assert not store.claims.claimed([of_host(1)])
-    verbs.ready(file_lab.context(), Choice(("node1",)))
+    assert not store.claims.claimed([host_claim(1)])
+    step_verbs.ready(file_lab.context(), Choice(("node1",)))
     assert not claims_of(file_lab).exists(), "what it left behind is tidied away by whoever claims next"
 
 
 def test_what_stands_in_the_place_of_the_lock_files_is_named(file_lab: Lab, victims: Victims, figures: Figures) -> None:
-    hosts.add(file_lab.context(), ["node1"], hosts.FactChanges())
+    hosts.add(file_lab.context(), ["node1"], hosts.AttributeChanges())
     file_lab.close()
     claims_of(file_lab).write_text("not a folder")
     lines = (["ready", "node1"], ["list"], ["cordon", "node1"], ["reserve", "node1", "--wait", "1s"])

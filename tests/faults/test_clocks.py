@@ -10,16 +10,19 @@ from pathlib import Path
 import pytest
 
 from bmhctl.api import Inventory
-from bmhctl.model import Event, Reservation, State, Ticket
+from bmhctl.domain.model import Event, Reservation, State, Ticket
+from bmhctl.domain.requirements import dump_requirements
 from bmhctl.results import Held
-from bmhctl.stores import sqlite
-from bmhctl.stores.claims import of_ticket
-from bmhctl.stores.queries import HostQuery
+from bmhctl.stores.claims import ticket_claim
+from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.schema import MIGRATIONS
-from bmhctl.usecases import holding, homes, hosts, reservations, turns, verbs
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.entry import CLOCK_SLACK, begin
-from bmhctl.wants import dump_wants
+from bmhctl.stores.sqlite import open as sqlite_open
+from bmhctl.usecases import hosts, inventories
+from bmhctl.usecases.reservations import fairness, holder, request
+from bmhctl.usecases.shared.context import CLOCK_SLACK
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.shared.refresh import refresh_and_reap
+from bmhctl.usecases.steps import step_verbs
 from tests.conftest import HOMES, SUFFIX, Bmhctl, Lab, made_in
 from tests.faults.figures import Figures
 
@@ -37,8 +40,8 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
 def fleet(lab: Lab) -> Lab:
     """Four hosts that are available; leases of an hour, a day at most."""
     lab.policy('[defaults]\nttl = "1h"\nmax_ttl = "1d"\n')
-    hosts.add(lab.context(), ["node[1-4]"], hosts.FactChanges())
-    verbs.ready(lab.context(), Choice(everything=True))
+    hosts.add(lab.context(), ["node[1-4]"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(everything=True))
     return lab
 
 
@@ -170,8 +173,8 @@ def test_an_hour_forward_and_back_again_gives_nobody_more_than_was_granted(fleet
 
 def test_a_lease_without_end_is_none_of_the_clocks_business(lab: Lab) -> None:
     lab.policy('[defaults]\nttl = "none"\nmax_ttl = "none"\n')
-    hosts.add(lab.context(), ["node1"], hosts.FactChanges())
-    verbs.ready(lab.context(), Choice(everything=True))
+    hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(everything=True))
     lab.clock.move(days=1000)
     held = as_(lab, "alice").reserve("node1").reservation
     before = events(lab)
@@ -184,7 +187,7 @@ def test_a_lease_without_end_is_none_of_the_clocks_business(lab: Lab) -> None:
 def test_a_renewal_by_the_clock_is_counted_from_when_it_was(fleet: Lab) -> None:
     held = as_(fleet, "alice").reserve("node1").reservation
     fleet.clock.move(minutes=30)
-    holding.extend(fleet.context("alice"), held.id, silent=True)  # as `run` does
+    holder.extend(fleet.context("alice"), held.id, silent=True)  # as `run` does
     fleet.clock.move(minutes=-20)
     as_(fleet, "bob").reap()
     assert left(fleet, held.id) == HOUR
@@ -192,14 +195,14 @@ def test_a_renewal_by_the_clock_is_counted_from_when_it_was(fleet: Lab) -> None:
 
 def test_a_stopped_waiter_does_not_come_before_all_others_until_the_clock_has_caught_up(fleet: Lab) -> None:
     ctx = fleet.context("stopped")
-    wants = dump_wants(reservations.wish_for(count=4).wants)
+    wants = dump_requirements(request.reservation_request(count=4).requirements)
     fleet.clock.move(days=365)
     with ctx.store.transaction():
         ticket = ctx.store.add_ticket(Ticket("stopped", wants, fleet.clock.now, fleet.clock.now))
-    with ctx.store.claims.share(of_ticket(ticket.id)):
-        assert [one.id for one in turns.live_tickets(ctx)] == [ticket.id]
+    with ctx.store.claims.share(ticket_claim(ticket.id)):
+        assert [one.id for one in fairness.live_tickets(ctx)] == [ticket.id]
         fleet.clock.move(days=-365)
-        assert turns.live_tickets(ctx) == []
+        assert fairness.live_tickets(ctx) == []
         assert as_(fleet, "alice").reserve(count=4).hosts
 
 
@@ -230,9 +233,9 @@ def test_every_command_works_on_what_happened_in_the_future(fleet: Lab, bmhctl: 
 
 def test_looking_for_what_is_over_costs_one_query_and_two_walks_of_an_index(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "lab.db")
-    homes.init(lab.location)
+    inventories.init(lab.location)
     lab_context = lab.context()
-    begin(lab_context)
+    refresh_and_reap(lab_context)
     asked: list[str] = []
     execute = lab_context.store.database.execute
 
@@ -241,7 +244,7 @@ def test_looking_for_what_is_over_costs_one_query_and_two_walks_of_an_index(tmp_
         return execute(sql, parameters)
 
     lab_context.store.database.execute = counted  # type: ignore[method-assign,assignment]  # a spy
-    begin(lab_context)
+    refresh_and_reap(lab_context)
     (sql,) = [sql for sql in asked if " reservations " in sql]
     plan = [str(row[-1]) for row in execute(f"EXPLAIN QUERY PLAN {sql}", [0, 0])]
     assert not [line for line in plan if line.startswith("SCAN reservations")], plan
@@ -254,9 +257,9 @@ def test_an_inventory_from_before_renewals_were_kept_counts_from_the_grant(
 ) -> None:
     lab = Lab(tmp_path / "old.db")
     with monkeypatch.context() as before:
-        before.setattr(sqlite, "MIGRATIONS", MIGRATIONS[:3])
-        before.setattr(sqlite, "VERSION", 3)
-        homes.init(str(lab.path))
+        before.setattr(sqlite_open, "MIGRATIONS", MIGRATIONS[:3])
+        before.setattr(sqlite_open, "VERSION", 3)
+        inventories.init(str(lab.path))
     made = lab.clock.now + timedelta(days=1000)
     at, end = (int(moment.timestamp() * 1_000_000) for moment in (made, made + HOUR))
     with sqlite3.connect(lab.path) as raw:

@@ -8,10 +8,10 @@ from threading import Thread
 import psycopg
 import pytest
 
-from bmhctl.model import State
-from bmhctl.stores.address import Address
-from bmhctl.usecases import retrying
-from bmhctl.usecases.retrying import TRIES
+from bmhctl.domain.model import State
+from bmhctl.stores.postgres.url import Address
+from bmhctl.usecases.shared import context
+from bmhctl.usecases.shared.context import TRIES
 from tests.faults.conftest import some
 from tests.faults.figures import Figures
 from tests.faults.line import Line
@@ -43,7 +43,7 @@ VERBS: dict[str, Callable[[Line], tuple[str, ...]]] = {
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrying, "_PAUSE", 0.001)
+    monkeypatch.setattr(context, "_PAUSE", 0.001)
 
 
 def sql(line: Line, *statements: str) -> list[tuple[object, ...]]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from bmhctl.model import State
-from bmhctl.stores import connection
+from bmhctl.domain.model import State
+from bmhctl.stores.postgres import connection
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
 from tests.faults.line import Line

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bmhctl import open_inventory
-from bmhctl.model import State
+from bmhctl.domain.model import State
 from tests.conftest import Run
 from tests.faults.calls import call
 from tests.faults.figures import Figures

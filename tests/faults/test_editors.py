@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.model import State, Verb
-from bmhctl.stores.queries import HostQuery
+from bmhctl.domain.model import State, Verb
+from bmhctl.stores.host_query import HostQuery
 from tests.conftest import Lab, environment
 from tests.faults.conftest import SCALE
 from tests.faults.figures import Figures

@@ -17,7 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bmhctl.cli.app import COMMANDS, application, run
+from bmhctl.cli.app import application
+from bmhctl.cli.commands import COMMANDS
+from bmhctl.cli.main import run
 from bmhctl.errors import ExitStatus
 from tests.cli.conftest import INVENTORY
 from tests.conftest import environment

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bmhctl.model import Bmc
-from bmhctl.probes import Setting
-from bmhctl.probes.bmc import BmcError, Controller, ask
-from bmhctl.spec import parse_spec
+from bmhctl.domain.host_spec import parse_spec
+from bmhctl.domain.model import Bmc
+from bmhctl.probes.redfish_client import BmcError, Controller, ask
+from bmhctl.probes.setting import StepEnvironment
 from tests.faults.figures import Figures
 from tests.faults.hostile_files import JSON
 from tests.faults.seeds import bent
@@ -67,9 +67,9 @@ def asked(answers: Answers, system: str | None) -> bool:
     """Asks for everything; whether that was refused."""
     bmc = Bmc(f"http://127.0.0.1:{answers.port}", None, system)
     try:
-        facts = ask(bmc, Setting({}, "/"), timedelta(seconds=30), Controller.inventory)
+        facts = ask(bmc, StepEnvironment({}, "/"), timedelta(seconds=30), Controller.inventory)
         assert parse_spec("node01", {"hardware": facts}).hardware == facts
-        assert ask(bmc, Setting({}, "/"), timedelta(seconds=30), Controller.power) in ("on", "off", "unknown")
+        assert ask(bmc, StepEnvironment({}, "/"), timedelta(seconds=30), Controller.power) in ("on", "off", "unknown")
     except BmcError as error:
         refused = error
     else:

@@ -14,15 +14,15 @@ import psycopg
 import pytest
 
 from bmhctl import Inventory, open_inventory
+from bmhctl.domain.model import State
 from bmhctl.errors import BusyError, StateRefusedError, UnreachableError
-from bmhctl.model import State
-from bmhctl.stores.claims import of_ticket
-from bmhctl.stores.engine import Store
-from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases.care import doctor
-from bmhctl.usecases.policies import apply_policy
-from bmhctl.usecases.queue import cancel, queue
-from bmhctl.usecases.steps import claimed
+from bmhctl.stores.claims import ticket_claim
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.store import Store
+from bmhctl.usecases.doctor.doctor import doctor
+from bmhctl.usecases.policy import apply_policy
+from bmhctl.usecases.reservations.queue import cancel, queue
+from bmhctl.usecases.steps.execution import claimed
 from tests.faults.conftest import SCALE
 from tests.faults.figures import Figures
 from tests.postgres import Server
@@ -252,7 +252,7 @@ def test_who_waits_for_a_server_that_stays_away_waits_no_longer_than_it_said(ser
     server.stop()
     out, err = waiter.communicate(timeout=30)
     assert (waiter.returncode, out) == (7, "")
-    assert "waited in vain for 1 host for 4s" in err
+    assert "timed out after 4s waiting for 1 host" in err
 
 
 def test_a_waiter_that_may_come_back_can_be_cancelled_only_when_it_is_back(server: Server) -> None:
@@ -269,7 +269,7 @@ def test_a_waiter_that_may_come_back_can_be_cancelled_only_when_it_is_back(serve
             cancel(lab._context, item.ticket.id, force=True, reason="not any more")
         assert doctor(lab._context, fix=True).findings == ()
         waiter.send_signal(signal.SIGCONT)
-        until(lambda: lab._context.store.claims.shared([of_ticket(item.ticket.id)]))
+        until(lambda: lab._context.store.claims.shared([ticket_claim(item.ticket.id)]))
         cancel(lab._context, item.ticket.id, force=True, reason="not any more")
         out, err = waiter.communicate(timeout=30)
         assert (waiter.returncode, out) == (4, ""), err
@@ -343,7 +343,7 @@ def test_a_step_whose_claim_somebody_else_took_over_does_not_run(server: Server,
 ACTS: dict[str, Callable[[Store], object]] = {
     "one statement": lambda store: store.host("node1"),
     "many statements": lambda store: [
-        store.database.later("UPDATE hosts SET since = ? WHERE name = ?", [number, "node1"]) for number in range(1000)
+        store.database.enqueue("UPDATE hosts SET since = ? WHERE name = ?", [number, "node1"]) for number in range(1000)
     ],
     "a stream": lambda store: list(store.events()),
     "a load": lambda store: store.load("meta", [("a", "b")]),

@@ -11,8 +11,8 @@ import pytest
 
 from bmhctl import open_inventory
 from bmhctl.api import Inventory
-from bmhctl.model import State
-from bmhctl.usecases import homes
+from bmhctl.domain.model import State
+from bmhctl.usecases import inventories
 from tests.conftest import location
 from tests.faults.figures import Figures
 from tests.postgres import drop_schema
@@ -57,7 +57,7 @@ json.dump({"reaped": reaped, "ends": ends, "said": said}, sys.stdout)
 def lab(tmp_path: Path) -> Iterator[Inventory]:
     """Three hosts that are available, on the server."""
     url = location(tmp_path / "lab.schema")
-    homes.init(url)
+    inventories.init(url)
     with open_inventory(url, actor="operator") as made:
         made.add("node[1-3]")
         made.ready("node*")

@@ -7,10 +7,10 @@ import time
 import psycopg
 import pytest
 
-from bmhctl.model import State
-from bmhctl.stores import connection
-from bmhctl.stores.address import Address
-from bmhctl.usecases import queue
+from bmhctl.domain.model import State
+from bmhctl.stores.postgres import connection
+from bmhctl.stores.postgres.url import Address
+from bmhctl.usecases.reservations import grants
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
 from tests.faults.line import Line
@@ -32,7 +32,7 @@ LINES = (
 
 IMPATIENT = """
 from bmhctl.__main__ import main
-from bmhctl.stores import connection
+from bmhctl.stores.postgres import connection
 
 connection.SILENCE = 0.5
 main()
@@ -42,7 +42,7 @@ main()
 @pytest.fixture(autouse=True)
 def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "SILENCE", 0.2)
-    monkeypatch.setattr(queue, "_FIND_OUT", 0.5)
+    monkeypatch.setattr(grants, "_FIND_OUT", 0.5)
 
 
 def test_a_server_that_falls_silent_is_status_11_with_the_reason(line: Line, figures: Figures) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from bmhctl import open_inventory
-from bmhctl.model import State
-from bmhctl.usecases import homes
-from bmhctl.usecases.policies import apply_policy
+from bmhctl.domain.model import State
+from bmhctl.usecases import inventories
+from bmhctl.usecases.policy import apply_policy
 from tests.faults.figures import Figures
 from tests.postgres import Server, drop_schema, schema_url
 from tests.processes import spawn, until
@@ -80,7 +80,7 @@ class Steps:
 @pytest.fixture
 def steps(own_server: Server, tmp_path: Path) -> Iterator[Steps]:
     url = schema_url(own_server.url, tmp_path)
-    homes.init(url)
+    inventories.init(url)
     with open_inventory(url, actor="operator") as lab:
         lab.add("node1")
         code = tmp_path / "step.py"

@@ -14,7 +14,7 @@ import pytest
 
 from bmhctl.api import Inventory
 from bmhctl.errors import InvalidError
-from bmhctl.stores import tomlfile
+from bmhctl.stores.toml import file as toml_file
 from tests.conftest import Lab
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
@@ -114,7 +114,7 @@ def essence(picture: Picture) -> list[object]:
 def test_a_toml_file_that_is_cut_off_anywhere_is_refused_or_taken_at_its_word_and_no_state_is_lost(
     folder: Path, monkeypatch: pytest.MonkeyPatch, figures: Figures
 ) -> None:
-    monkeypatch.setattr(tomlfile, "_PATIENCE", 0)  # nobody is writing it any more
+    monkeypatch.setattr(toml_file, "_PATIENCE", 0)  # nobody is writing it any more
     start, path = start_of("release", "toml"), folder / "lab.toml"
     lay_out(start, folder)
     before = look_at(path)

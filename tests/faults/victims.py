@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bmhctl.stores.sqlite import open as sqlite_open
 from tests.faults.vfs import Change, Files
 
 
@@ -138,7 +139,7 @@ def _serve() -> None:
 
 def _warm_up() -> None:
     """Imports what commands import only when they run: a child that is another user may not be able to."""
-    from bmhctl.cli.app import run
+    from bmhctl.cli.main import run
 
     folder = Path(tempfile.mkdtemp())
     with tempfile.TemporaryFile() as nowhere:
@@ -181,7 +182,7 @@ def _answer(request: dict[str, Any]) -> dict[str, object]:
 
 
 def _child(request: dict[str, Any], counted: mmap.mmap) -> int:
-    from bmhctl.cli.app import run
+    from bmhctl.cli.main import run
     from bmhctl.stores import open_store
 
     folder = Path(request["folder"])
@@ -215,7 +216,7 @@ def _child(request: dict[str, Any], counted: mmap.mmap) -> int:
 
 def _note_answers(recorder: Recorder) -> None:
     """Takes a command for acknowledged as soon as somebody can have read so, not only when it has ended."""
-    from bmhctl.cli.invocation import Session
+    from bmhctl.cli.session import Session
 
     show = Session.show
 
@@ -228,15 +229,15 @@ def _note_answers(recorder: Recorder) -> None:
 
 
 def _checkpoint_often(pages: int) -> None:
-    from bmhctl.stores import sqlite
+    from bmhctl.stores.sqlite import database
 
-    configure = sqlite._configure
+    configure = sqlite_open._configure
 
-    def configured(database: sqlite.SqliteDatabase) -> None:
+    def configured(database: database.SqliteDatabase) -> None:
         configure(database)
         database.execute(f"PRAGMA wal_autocheckpoint = {pages}")
 
-    sqlite._configure = configured
+    sqlite_open._configure = configured
 
 
 def _before(request: dict[str, Any], counted: mmap.mmap) -> Callable[[Change], int]:

@@ -11,9 +11,9 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bmhctl.domain.model import Bmc, Host, HostSpec, ImportBatch, ImportedHost, Note, Reservation, State
 from bmhctl.errors import BmhctlError, InvalidError
-from bmhctl.formats.inventory import dump_inventory, read_inventory
-from bmhctl.model import Arrival, Bmc, Cargo, Host, HostSpec, Mark, Reservation, State
+from bmhctl.formats.toml_export import dump_inventory, read_inventory
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LATER = datetime(2026, 5, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -29,7 +29,7 @@ def test_an_inventory_is_written_for_people_too() -> None:
         since=NOW,
         dirty=True,
         came_from=State.RESERVED,
-        maintenance=(Mark("eve@lab", "fan", NOW, until=LATER),),
+        maintenance=(Note("eve@lab", "fan", NOW, until=LATER),),
         reservation=HELD,
     )
     assert (
@@ -93,7 +93,7 @@ SPECS = st.builds(
     hardware=st.dictionaries(WORDS, st.integers(-(2**63) + 1, 2**63 - 1) | LINES, max_size=3),
     note=st.none() | LINES,
 )
-MARKS = st.builds(Mark, LINES, LINES, TIMES, st.none() | TIMES, st.booleans())
+MARKS = st.builds(Note, LINES, LINES, TIMES, st.none() | TIMES, st.booleans())
 RESERVATIONS = st.builds(
     Reservation,
     id=WORDS,
@@ -147,7 +147,7 @@ def test_a_policy_comes_back_as_its_own_text() -> None:
     assert back.arrivals == ()
     assert back.policy is not None
     assert tomllib.loads(back.policy) == tomllib.loads(policy)
-    assert read_inventory(dump_inventory([], None, NOW), "lab.toml", NOW) == Cargo(())
+    assert read_inventory(dump_inventory([], None, NOW), "lab.toml", NOW) == ImportBatch(())
 
 
 def test_hosts_of_one_reservation_share_it_again() -> None:
@@ -158,10 +158,10 @@ def test_hosts_of_one_reservation_share_it_again() -> None:
 
 def test_a_declared_inventory_enters_at_initial() -> None:
     text = '[defaults]\nttl = "4h"\n[hosts.n1]\naddress = "10.0.0.1"\n[hosts.n2]\n'
-    assert read_inventory(text, "lab.toml", NOW) == Cargo(
+    assert read_inventory(text, "lab.toml", NOW) == ImportBatch(
         (
-            Arrival(Host(HostSpec("n1", address="10.0.0.1"), State.INITIAL, NOW), None, "lab.toml, hosts.n1"),
-            Arrival(Host(HostSpec("n2"), State.INITIAL, NOW), None, "lab.toml, hosts.n2"),
+            ImportedHost(Host(HostSpec("n1", address="10.0.0.1"), State.INITIAL, NOW), None, "lab.toml, hosts.n1"),
+            ImportedHost(Host(HostSpec("n2"), State.INITIAL, NOW), None, "lab.toml, hosts.n2"),
         ),
         policy='[defaults]\nttl = "4h"\n',
     )

@@ -12,10 +12,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bmhctl.domain.model import Bmc, Host, HostSpec, ImportBatch, ImportedHost, Note, Reservation, State
 from bmhctl.errors import BmhctlError, InvalidError, UsageError
-from bmhctl.formats.files import read_paths
+from bmhctl.formats.import_files import read_paths
 from bmhctl.formats.metal3 import read_manifests
-from bmhctl.model import Arrival, Bmc, Cargo, Host, HostSpec, Mark, Reservation, State
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -78,11 +78,11 @@ def status(word: str, **more: object) -> dict[str, object]:
     return {"provisioning": {"state": word}, **more}
 
 
-def read(*documents: object) -> Cargo:
+def read(*documents: object) -> ImportBatch:
     return read_manifests(yaml.safe_dump_all(documents), "lab.yaml", NOW)
 
 
-def arrive(document: object) -> Arrival:
+def arrive(document: object) -> ImportedHost:
     (arrival,) = read(document).arrivals
     return arrival
 
@@ -126,8 +126,8 @@ def test_a_metal3_manifest_becomes_a_host_with_its_hardware() -> None:
         },
         note="left slot, top",
     )
-    arrival = Arrival(Host(spec, State.AVAILABLE, since=NOW), "available", "lab.yaml, document 1")
-    assert read_manifests(METAL3, "lab.yaml", NOW) == Cargo((arrival,))
+    arrival = ImportedHost(Host(spec, State.AVAILABLE, since=NOW), "available", "lab.yaml, document 1")
+    assert read_manifests(METAL3, "lab.yaml", NOW) == ImportBatch((arrival,))
 
 
 def test_a_manifest_of_the_lifecycles_own_project_becomes_a_host() -> None:
@@ -136,8 +136,8 @@ def test_a_manifest_of_the_lifecycles_own_project_becomes_a_host() -> None:
         mac="10:20:30:40:50:60",
         bmc=Bmc("http://127.0.0.1:8000", type="RedfishLocal", system_id="System-1", credentials="env:BMC_FOO"),
     )
-    assert read_manifests(LIFECYCLE.encode(), "c.yaml", NOW) == Cargo(
-        (Arrival(Host(spec, State.INITIAL, since=NOW), None, "c.yaml, document 1"),)
+    assert read_manifests(LIFECYCLE.encode(), "c.yaml", NOW) == ImportBatch(
+        (ImportedHost(Host(spec, State.INITIAL, since=NOW), None, "c.yaml, document 1"),)
     )
 
 
@@ -228,7 +228,7 @@ def test_maintenance_beats_the_rest_and_keeps_the_consumer(mark: str) -> None:
         since=NOW,
         dirty=True,
         came_from=State.RESERVED,
-        maintenance=(Mark("import", f"{mark} there (annotation {key})", NOW),),
+        maintenance=(Note("import", f"{mark} there (annotation {key})", NOW),),
         reservation=claim("m-1"),
     )
 
@@ -257,7 +257,7 @@ def test_a_host_that_is_being_deleted_is_refused_and_named() -> None:
         manifest("b", status=status("powering off before delete")),
         manifest("c", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}),
     )
-    assert cargo == Cargo(
+    assert cargo == ImportBatch(
         (),
         (
             "lab.yaml, document 1: BareMetalHost 'a' skipped: it is being deleted there",
@@ -276,7 +276,7 @@ def test_a_secret_and_what_is_no_known_host_are_skipped_and_named_without_their_
         {"password": "aHVudGVyMg=="},
         {"kind": "\x1b[31m", "metadata": {"name": "\x1b[0m"}},
     )
-    assert cargo == Cargo(
+    assert cargo == ImportBatch(
         (),
         (
             "lab.yaml, document 1: Secret 'foo' skipped: secrets are never stored",
@@ -320,7 +320,7 @@ def test_utf16_from_a_windows_redirection_is_read() -> None:
 
 
 def test_a_host_without_spec_or_status_is_fine() -> None:
-    expected = Arrival(Host(HostSpec("n1"), State.INITIAL, since=NOW), None, "lab.yaml, document 1")
+    expected = ImportedHost(Host(HostSpec("n1"), State.INITIAL, since=NOW), None, "lab.yaml, document 1")
     assert arrive(manifest(spec=None)) == expected
     assert arrive(manifest()) == expected
 
@@ -592,7 +592,7 @@ def with_texts_as_keys(tree: object) -> object:
 
 @given(YAML_TEXT)
 def test_what_pyyaml_reads_is_read_alike(text: str) -> None:
-    from bmhctl.formats.documents import parse_documents
+    from bmhctl.formats.yaml_reader import parse_documents
 
     try:
         ours = [document for _, document in parse_documents(text, "x")]

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from bmhctl.domain.model import State, Verb
 from bmhctl.errors import StateRefusedError
 from bmhctl.lifecycle import table
-from bmhctl.lifecycle.machine import Facts, Passage, ask, possible
+from bmhctl.lifecycle.machine import GuardInput, Passage, ask, possible
 from bmhctl.lifecycle.table import EDGES, Guard
-from bmhctl.model import State, Verb
 
-OPEN = Facts(holder=None, checks=None, cleanup=None, reason="because", reservation_valid=True)
+OPEN = GuardInput(holder=None, checks=None, cleanup=None, reason="because", reservation_valid=True)
 """Facts to which no guard says no, save that nothing came from available."""
 
 REFUSING = {
@@ -115,7 +115,7 @@ def test_resume_prefers_the_reservation_then_available_then_initial() -> None:
 
 
 def test_resume_keeps_a_dirty_host_whose_cleanup_failed() -> None:
-    answer = ask(Verb.RESUME, State.MAINTENANCE, Facts(dirty=True, cleanup="wipe failed"))
+    answer = ask(Verb.RESUME, State.MAINTENANCE, GuardInput(dirty=True, cleanup="wipe failed"))
 
     assert answer.dest is None
     assert answer.refusals[-1] == (Guard.CLEAN_OR_CLEANED, "it is dirty, and wipe failed")

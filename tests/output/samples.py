@@ -6,21 +6,21 @@ import io
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from bmhctl.errors import BusyError, NotYoursError, StateRefusedError
-from bmhctl.model import (
+from bmhctl.domain.model import (
     Bmc,
     CheckResult,
     Event,
+    EventKind,
     Host,
     HostSpec,
-    Mark,
-    Remark,
+    Note,
     Reservation,
     State,
     Ticket,
     Verb,
     Verdict,
 )
+from bmhctl.errors import BusyError, NotYoursError, StateRefusedError
 from bmhctl.output import Display, Format
 from bmhctl.results import (
     Diagnosis,
@@ -72,7 +72,7 @@ def spec(name: str, **changes: object) -> HostSpec:
 FLEET = (
     host("node01", State.RESERVED, reservation=NIGHTLY, dirty=True),
     host("node02", State.RESERVED, reservation=NIGHTLY, dirty=True, since=NOW - timedelta(minutes=12)),
-    host("node03", cordon=Mark("carol", "kernel upgrade next", NOW - timedelta(hours=1))),
+    host("node03", cordon=Note("carol", "kernel upgrade next", NOW - timedelta(hours=1))),
     host(
         "node04", State.INITIAL, since=NOW - timedelta(seconds=8), spec=spec("node04", note="große Kiste, linkes Fach")
     ),
@@ -82,8 +82,8 @@ FLEET = (
         State.MAINTENANCE,
         came_from=State.AVAILABLE,
         maintenance=(
-            Mark("dave", "replace the PSU", NOW - timedelta(days=1), until=NOW + timedelta(hours=6)),
-            Mark("carol", "firmware 2.1", NOW - timedelta(hours=3)),
+            Note("dave", "replace the PSU", NOW - timedelta(days=1), until=NOW + timedelta(hours=6)),
+            Note("carol", "firmware 2.1", NOW - timedelta(hours=3)),
         ),
     ),
     host("node07", State.AVAILABLE, undeclared=True),
@@ -126,7 +126,7 @@ EVENTS = (
         "node01",
         NOW - timedelta(hours=8),
         "carol",
-        Remark.CORDON,
+        EventKind.CORDON,
         State.AVAILABLE,
         State.AVAILABLE,
         "kernel upgrade",
@@ -134,7 +134,7 @@ EVENTS = (
         3,
     ),
     Event(
-        "node01", NOW - timedelta(hours=7), "carol", Remark.UNCORDON, State.AVAILABLE, State.AVAILABLE, None, None, 4
+        "node01", NOW - timedelta(hours=7), "carol", EventKind.UNCORDON, State.AVAILABLE, State.AVAILABLE, None, None, 4
     ),
     Event(
         "node01",

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from bmhctl.errors import ExitStatus, InvalidError
 from bmhctl.output import Format, render
-from bmhctl.output.text import cell_width
+from bmhctl.output.sanitize import cell_width
 from bmhctl.results import Finding, Severity
 
 from .samples import DIAGNOSIS, HOSTILE, MENDED, display

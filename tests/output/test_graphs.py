@@ -6,10 +6,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from bmhctl.domain.model import State, Verb
 from bmhctl.lifecycle.table import EDGES
-from bmhctl.model import State, Verb
-from bmhctl.output import Format, graph, render
-from bmhctl.output.graph import Marks, trail
+from bmhctl.output import Format, render
+from bmhctl.output.graph import terminal
+from bmhctl.output.graph.terminal import Marks, trail
 from bmhctl.results import Graph
 
 from .samples import (
@@ -127,15 +128,15 @@ def test_every_drawn_edge_of_the_table_can_be_followed_in_the_terminal(name: str
 
 def test_an_edge_that_the_drawing_has_no_way_for_is_a_loud_defect(monkeypatch: pytest.MonkeyPatch) -> None:
     odd = replace(EDGES[5], verb=Verb.TAINT, source=State.INITIAL, dest=State.TAINTED)
-    monkeypatch.setattr("bmhctl.output.graph.EDGES", (*EDGES, odd))
-    monkeypatch.setattr("bmhctl.output.svg.EDGES", (*EDGES, odd))
+    monkeypatch.setattr("bmhctl.output.graph.terminal.EDGES", (*EDGES, odd))
+    monkeypatch.setattr("bmhctl.output.graph.svg.EDGES", (*EDGES, odd))
     for format in (Format.TABLE, Format.SVG):
         with pytest.raises(LookupError, match="no way from initial to tainted"):
             shown(GRAPH, format)
 
 
 def test_an_edge_that_leaves_the_table_leaves_the_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph, "EDGES", tuple(e for e in EDGES if e.verb is not Verb.RESET))
+    monkeypatch.setattr(terminal, "EDGES", tuple(e for e in EDGES if e.verb is not Verb.RESET))
     assert traced(shown(GRAPH, tty=True)) == {edge for edge in DRAWN if edge[1] != "reset"}
 
 

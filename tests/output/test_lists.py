@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import pytest
 
+from bmhctl.domain.model import Host, State
 from bmhctl.errors import UsageError
-from bmhctl.model import Host, State
 from bmhctl.output import Format, render
-from bmhctl.output.lines import GLYPH
+from bmhctl.output.layout import GLYPH
 from bmhctl.output.records import FIELDS
-from bmhctl.output.text import cell_width
+from bmhctl.output.sanitize import cell_width
 from bmhctl.results import Held, Hosts, Queue, Reservations
 
 from .samples import FLEET, LONG, NIGHTLY, NOW, OVER, QUEUE, RESERVATIONS, display, fleet, host, hosts, spec, wide_fleet

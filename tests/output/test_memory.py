@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.formats.inventory import dump_parts
-from bmhctl.output import Display, Format, lines, plain, render
+from bmhctl.domain.selector import EVERY_HOST
+from bmhctl.formats.toml_export import dump_parts
+from bmhctl.output import Display, Format, layout, machine_formats, render
 from bmhctl.results import Document
-from bmhctl.selector import EVERY_HOST
 from bmhctl.stores import open_store
-from bmhctl.usecases import homes, looking
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.context import Context
+from bmhctl.usecases import inventories, queries
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
 from tests.benchmarks.generate import generate
 
 SMALL, LARGE = 250, 750
@@ -46,25 +46,25 @@ def fleets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(autouse=True)
 def _few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "_CHUNK", AT_ONCE)
-    monkeypatch.setattr(plain, "_LINES_AT_ONCE", AT_ONCE)
-    monkeypatch.setattr(plain, "_FEW", AT_ONCE)
+    monkeypatch.setattr(layout, "_CHUNK", AT_ONCE)
+    monkeypatch.setattr(machine_formats, "_LINES_AT_ONCE", AT_ONCE)
+    monkeypatch.setattr(machine_formats, "_FEW", AT_ONCE)
 
 
 def listed(ctx: Context, display: Display) -> None:
-    render(looking.list_hosts(ctx, Choice(everything=True)), display)
+    render(queries.list_hosts(ctx, Choice(everything=True)), display)
 
 
 def named(ctx: Context, display: Display) -> None:
-    render(looking.list_names(ctx, EVERY_HOST, frozenset()), display)
+    render(queries.list_names(ctx, EVERY_HOST, frozenset()), display)
 
 
 def history(ctx: Context, display: Display) -> None:
-    render(looking.history(ctx), display)
+    render(queries.history(ctx), display)
 
 
 def export(ctx: Context, display: Display) -> None:
-    with looking.everything(ctx) as found:
+    with queries.everything(ctx) as found:
         render(Document(dump_parts(found.reservations, found.hosts, found.policy, found.now)), display)
 
 
@@ -96,7 +96,7 @@ def test_a_copy_takes_as_much_memory_for_a_large_fleet_as_for_a_small_one(
 ) -> None:
     def work(path: Path) -> None:
         with closing(open_store(str(path))) as store:
-            homes.copy(Context(store, "alice"), str(tmp_path / f"{len(list(tmp_path.iterdir()))}.db"))
+            inventories.copy(Context(store, "alice"), str(tmp_path / f"{len(list(tmp_path.iterdir()))}.db"))
 
     work(fleets[0])
     small, large = (peak(lambda path=path: work(path)) for path in fleets)  # type: ignore[misc]  # mypy knows no default

@@ -9,7 +9,7 @@ import pytest
 
 from bmhctl.errors import UsageError
 from bmhctl.output import Format, check, render
-from bmhctl.output.plain import csv_cell
+from bmhctl.output.machine_formats import csv_cell
 from bmhctl.output.records import FIELDS, LISTINGS
 from bmhctl.output.render import FORMATS
 from bmhctl.results import Document, Hosts, Names, Reservations, Script
@@ -324,7 +324,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(format: str) -> None:
     script = f"""
 import sys
 from datetime import UTC, datetime
-from bmhctl.model import Host, HostSpec, State
+from bmhctl.domain.model import Host, HostSpec, State
 from bmhctl.output import Display, Format, hush, render
 from bmhctl.results import Hosts
 now = datetime.now(UTC)

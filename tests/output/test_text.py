@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from bmhctl.output.text import ago, cell_width, clean, flatten, iso, pad, shorten, until
+from bmhctl.output.sanitize import ago, cell_width, clean, flatten, iso, pad, shorten, until
 
 from .samples import HOSTILE, NOW
 

@@ -3,10 +3,10 @@ from datetime import timedelta
 
 import pytest
 
+from bmhctl.domain.model import State
 from bmhctl.lifecycle.table import EDGES
-from bmhctl.model import State
 from bmhctl.output import render
-from bmhctl.output.text import cell_width
+from bmhctl.output.sanitize import cell_width
 from bmhctl.results import Ending, Graph, Held, History, Status
 
 from .samples import (

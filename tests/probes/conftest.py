@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from bmhctl import probes
-from bmhctl.model import CheckResult, HostSpec
-from bmhctl.policy import parse_policy
+from bmhctl.domain.model import CheckResult, HostSpec
+from bmhctl.domain.policy import parse_policy
+from bmhctl.probes import run
+from bmhctl.probes.setting import StepEnvironment
 from tests.probes.servers import make_certificate
 
 Probe = Callable[..., tuple[str, str]]
@@ -39,11 +40,11 @@ def probe(tmp_path: Path) -> Probe:
         """``most`` is how many seconds more than its timeout the step may take, on a busy machine."""
         policy = parse_policy({group: {"it": {"timeout": "10s", **entry}}})
         (step,) = getattr(policy, group)
-        setting = probes.Setting({**os.environ, **env}, str(tmp_path), cancelled=cancelled or Event())
+        setting = StepEnvironment({**os.environ, **env}, str(tmp_path), cancelled=cancelled or Event())
         started = time.monotonic()
-        result: CheckResult = probes.run(step, spec or HostSpec("node01", "127.0.0.1"), setting)
+        result: CheckResult = run.run(step, spec or HostSpec("node01", "127.0.0.1"), setting)
         tries = step.retries + 1
-        allowed = (step.timeout.total_seconds() + probes.RETRY_PAUSE) * tries + most
+        allowed = (step.timeout.total_seconds() + run.RETRY_PAUSE) * tries + most
         assert result.seconds <= time.monotonic() - started < allowed
         assert "\n" not in result.detail
         return result.verdict.value, result.detail

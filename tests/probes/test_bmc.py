@@ -12,9 +12,9 @@ from threading import Event
 
 import pytest
 
-from bmhctl.model import Bmc, HostSpec
-from bmhctl.probes import Setting
-from bmhctl.probes.bmc import BmcError, Controller, Endpoint, ask, credentials, endpoint
+from bmhctl.domain.model import Bmc, HostSpec
+from bmhctl.probes.redfish_client import BmcError, Controller, Endpoint, ask, credentials, endpoint
+from bmhctl.probes.setting import StepEnvironment
 from tests.probes.conftest import Probe
 from tests.probes.servers import Answer, closed_port, filtered, redfish, saying, serving, silence
 
@@ -106,7 +106,7 @@ def test_the_hardware_is_what_the_bmc_reports_of_it() -> None:
         "MemorySummary": {"TotalSystemMemoryGiB": 256.0},
         "ProcessorSummary": {"Count": 2, "CoreCount": 64, "LogicalProcessorCount": 128},
     }
-    setting = Setting({}, "/")
+    setting = StepEnvironment({}, "/")
     with serving(redfish({**SYSTEM, **report}, {**SYSTEM, "Id": "2", "MemorySummary": None, "Model": 7})) as port:
         assert ask(at(port), setting, timedelta(seconds=5), Controller.inventory) == {
             "vendor": "Acme[31m",
@@ -210,7 +210,7 @@ def test_an_unknown_certificate_is_refused_unless_the_host_says_otherwise(probe:
 
 def test_credentials_come_from_the_environment_a_file_or_a_command(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("admin:pass:word\nmore\n")
-    setting = Setting({"LAB_BMC": " admin:pass:word\n", "PATH": "/usr/bin:/bin"}, str(tmp_path))
+    setting = StepEnvironment({"LAB_BMC": " admin:pass:word\n", "PATH": "/usr/bin:/bin"}, str(tmp_path))
     for reference in ("env:LAB_BMC", "file:secret", f"file:{tmp_path}/secret", "command:cat secret"):
         assert credentials(reference, setting, 5) == ("admin", "pass:word")
     assert credentials(None, setting, 5) is None
@@ -231,7 +231,7 @@ def test_credentials_come_from_the_environment_a_file_or_a_command(tmp_path: Pat
 )
 def test_credentials_that_cannot_be_had_are_told_without_showing_any(reference: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    setting = Setting({"HALF": "s3cret", "PATH": "/usr/bin:/bin"}, str(tmp_path))
+    setting = StepEnvironment({"HALF": "s3cret", "PATH": "/usr/bin:/bin"}, str(tmp_path))
     with pytest.raises(BmcError) as caught:
         credentials(reference, setting, 1)
     assert caught.value.message == said
@@ -256,9 +256,9 @@ def test_a_password_is_tried_and_its_refusal_shows_none(probe: Probe) -> None:
 
 def test_without_sushy_it_says_how_to_get_it(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sushy", None)
-    from bmhctl.probes import bmc
+    from bmhctl.probes import redfish_client
 
-    bmc._sushy.cache_clear()
+    redfish_client._sushy.cache_clear()
     assert probe(DEMAND, host(at(1))) == ("fail", "sushy is not installed (pip install 'bmhctl[redfish]')")
     assert probe(DEMAND, host(None)) == ("fail", "it has no BMC declared (bmhctl set HOST --bmc redfish+https://…)")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.model import Bmc, HostSpec
+from bmhctl.domain.model import Bmc, HostSpec
 from tests.probes.conftest import Probe
 
 SPEC = HostSpec(

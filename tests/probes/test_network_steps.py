@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.model import HostSpec
+from bmhctl.domain.model import HostSpec
 from tests.probes.conftest import Probe
 from tests.probes.servers import closed_port, filtered, saying, serving, silence
 
@@ -66,7 +66,7 @@ def test_a_name_server_that_hangs_does_not_hang_the_step(
 
 @pytest.mark.parametrize("kind", ["tcp", "http", "redfish"])
 def test_a_step_that_hangs_is_left_when_it_is_cancelled(kind: str, probe: Probe) -> None:
-    from bmhctl.model import Bmc
+    from bmhctl.domain.model import Bmc
 
     cancelled = threading.Event()
     with filtered() as port:

@@ -16,20 +16,21 @@ from typing import IO, Any
 
 import pytest
 
-from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases import hosts, verbs
-from bmhctl.usecases.choosing import Choice
-from bmhctl.watchdog import _processes as processes
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.watchdog import _processes as processes
+from bmhctl.usecases import hosts
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab, Run, environment, run_bmhctl
 
 BMHCTL = [sys.executable, "-W", "error", "-m", "bmhctl"]
 
 PATCHED = """
 import os, signal, sys, time
-import bmhctl.cli.running as running
+import bmhctl.cli.run as running
 import bmhctl.runner.child as child
 import bmhctl.runner.task as task
-from bmhctl.cli.app import run
+from bmhctl.cli.main import run
 
 def killed_by_itself(function, number, *, before=False, after=False):
     def wrapped(*args, **kwargs):
@@ -120,22 +121,22 @@ class Fleet:
     def recycle(self) -> None:
         """Makes every host available again."""
         self.lab.clock.now = datetime.now(UTC)
-        verbs.reset(self.lab.context(), Choice(states=frozenset({_state("tainted")})))
-        verbs.ready(self.lab.context(), Choice(states=frozenset({_state("initial")})))
+        step_verbs.reset(self.lab.context(), Choice(states=frozenset({_state("tainted")})))
+        step_verbs.ready(self.lab.context(), Choice(states=frozenset({_state("initial")})))
         self.lab.close()
 
 
 def _state(name: str) -> Any:
-    from bmhctl.model import State
+    from bmhctl.domain.model import State
 
     return State(name)
 
 
 def make_fleet(lab: Lab, names: str = "node[1-3]") -> Fleet:
     lab.clock.now = datetime.now(UTC)
-    facts = hosts.FactChanges(labels={"arch": "arm64"})
+    facts = hosts.AttributeChanges(labels={"arch": "arm64"})
     hosts.add(lab.context(), [names], facts)
-    verbs.ready(lab.context(), Choice(everything=True))
+    step_verbs.ready(lab.context(), Choice(everything=True))
     lab.close()
     return Fleet(lab)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.model import Reservation
-from bmhctl.usecases import queue, reservations, verbs
-from bmhctl.usecases.choosing import Choice
+from bmhctl.domain.model import Reservation
+from bmhctl.usecases import lifecycle_verbs
+from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.shared.host_selection import Choice
 from tests.conftest import Run
 from tests.runner.conftest import Fleet, Turn, lives, wait_until
 
@@ -99,9 +100,9 @@ def test_a_lease_that_is_taken_away_ends_the_task_even_one_that_will_not(fleet: 
     assert turn.line() == "ready"
     held = lease(fleet)
     now_in(fleet)
-    verbs.taint(fleet.lab.context("olivia"), Choice(("node1",)), reason="fire", force=True)
+    lifecycle_verbs.taint(fleet.lab.context("olivia"), Choice(("node1",)), reason="fire", force=True)
     fleet.recycle()
-    queue.reserve_or_wait(fleet.lab.context("bob"), reservations.wish_for(("node1",)))
+    reserve.reserve_or_wait(fleet.lab.context("bob"), request.reservation_request(("node1",)))
 
     done = turn.end()
     reason = f"the lease is lost: reservation {held.id} is over: forced: fire; the task was ended\n"
@@ -177,7 +178,7 @@ def test_a_host_that_leaves_the_reservation_is_told_and_the_task_goes_on(fleet: 
     turn = waiting(fleet, "-n", "3")
     held = lease(fleet)
     now_in(fleet)
-    verbs.taint(fleet.lab.context("olivia"), Choice(("node2",)), reason="fire", force=True)
+    lifecycle_verbs.taint(fleet.lab.context("olivia"), Choice(("node2",)), reason="fire", force=True)
     fleet.lab.close()
     assert turn.process.stderr is not None
     said = turn.process.stderr.readline()

@@ -105,12 +105,12 @@ OWN = {
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     """node1 is held by bob."""
-    from bmhctl.usecases import homes
+    from bmhctl.usecases import inventories
     from tests.conftest import Lab
     from tests.runner.conftest import make_fleet
 
     folder = tmp_path_factory.mktemp("used")
-    homes.init(str(folder / "lab.db"))
+    inventories.init(str(folder / "lab.db"))
     fleet = make_fleet(Lab(folder / "lab.db"))
     assert fleet.bmhctl("reserve", "node1", "--as", "bob").status == 0
     (folder / "folder").mkdir()

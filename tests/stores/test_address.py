@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
 from bmhctl.errors import UsageError
-from bmhctl.stores import is_on_server, resolve
-from bmhctl.stores.address import SCHEMA, Address, without_secrets
+from bmhctl.stores.locations import is_on_server, resolve
+from bmhctl.stores.postgres.url import SCHEMA, Address
+from bmhctl.support.redact import without_secrets
 
 SECRET = "geheim"
 

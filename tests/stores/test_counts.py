@@ -9,15 +9,17 @@ from threading import Thread
 
 import pytest
 
+from bmhctl.domain.model import State
 from bmhctl.errors import BmhctlError
-from bmhctl.model import State
 from bmhctl.stores import open_store
-from bmhctl.stores import sqlite as file_store
-from bmhctl.stores.engine import Store
-from bmhctl.stores.queries import HostQuery
+from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.schema import MIGRATIONS
-from bmhctl.usecases import homes, hosts, queue, reservations, verbs
-from bmhctl.usecases.choosing import Choice
+from bmhctl.stores.sqlite import open as file_store
+from bmhctl.stores.store import Store
+from bmhctl.usecases import hosts, inventories, lifecycle_verbs
+from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
 from tests.breaking import a_host_in_each_state, examined, found, unchecked
 from tests.conftest import HOMES, SUFFIX, Lab, location
 
@@ -55,7 +57,7 @@ def test_hosts_that_come_move_and_leave_are_counted(lab: Lab) -> None:
     a_host_in_each_state(lab)
     store = lab.context().store
     assert store.counts() == counted(store) == dict.fromkeys(State, 1) | {State.MAINTENANCE: 2}
-    verbs.cordon(lab.context(), Choice(("node2",)))
+    lifecycle_verbs.cordon(lab.context(), Choice(("node2",)))
     hosts.rename(lab.context(), "node1", "other")
     hosts.remove(lab.context(), Choice(("node4",)), force=True, reason="scrapped")
     assert store.counts() == counted(store) == dict.fromkeys(State, 1) | {State.TAINTED: 0, State.MAINTENANCE: 2}
@@ -65,7 +67,7 @@ def test_what_is_undone_is_not_counted(lab: Lab) -> None:
     a_host_in_each_state(lab)
     store = lab.context().store
     before = store.counts()
-    done = verbs.taint(lab.context("bob"), Choice(("node3", "node2")))
+    done = lifecycle_verbs.taint(lab.context("bob"), Choice(("node3", "node2")))
     assert [item.error is None for item in done.items] == [True, False]
     leaves(store, "node1")
     assert store.counts() == counted(store) == before | {State.RESERVED: 0, State.TAINTED: 2}
@@ -78,7 +80,7 @@ def test_a_copy_is_counted_as_well(lab: Lab, home: str, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     folder.mkdir()
     other = Lab(folder / SUFFIX[home])
-    homes.copy(lab.context(), location(other.path))
+    inventories.copy(lab.context(), location(other.path))
     store = other.context().store
     assert store.counts() == counted(store) == before
     other.remove()
@@ -88,7 +90,7 @@ def test_a_copy_is_counted_as_well(lab: Lab, home: str, tmp_path: Path) -> None:
 def test_a_server_knows_at_once_how_much_a_copy_brought(lab: Lab, tmp_path: Path) -> None:
     a_host_in_each_state(lab)
     other = Lab(tmp_path / "copy.schema")
-    homes.copy(lab.context(), other.location)
+    inventories.copy(lab.context(), other.location)
     rows = other.context().store.database.execute("SELECT reltuples FROM pg_class WHERE oid = 'hosts'::regclass")
     assert [row[0] for row in rows] == [6]  # -1 where nobody looked: plans are made for an empty table then
     other.remove()
@@ -96,7 +98,7 @@ def test_a_server_knows_at_once_how_much_a_copy_brought(lab: Lab, tmp_path: Path
 
 def test_a_backup_is_counted_as_well(lab: Lab, tmp_path: Path) -> None:
     a_host_in_each_state(lab)
-    homes.backup(lab.context(), str(tmp_path / "backup.db"))
+    inventories.backup(lab.context(), str(tmp_path / "backup.db"))
     store = Lab(tmp_path / "backup.db").context().store
     assert store.counts() == counted(store) == lab.context().store.counts()
     store.close()
@@ -110,7 +112,7 @@ def test_an_inventory_from_before_hosts_were_counted_is_counted_once(
     with monkeypatch.context() as before:
         before.setattr(file_store, "MIGRATIONS", older)
         before.setattr(file_store, "VERSION", len(older))
-        homes.init(str(tmp_path / "lab.db"))
+        inventories.init(str(tmp_path / "lab.db"))
     raw = sqlite3.connect(tmp_path / "lab.db")
     raw.execute(
         "INSERT INTO hosts (name, state, since, dirty, undeclared, failed_cleanups, last_event, labels, hardware)"
@@ -136,14 +138,14 @@ def test_a_count_that_is_off_is_found_and_mended(lab: Lab) -> None:
     assert [each.kind for each in examined(lab, fix=True).findings if each.fixed] == ["counts", "counts"]
     store = lab.context().store
     assert store.counts() == counted(store)
-    verbs.taint(lab.context("bob"), Choice(("node3",)))
+    lifecycle_verbs.taint(lab.context("bob"), Choice(("node3",)))
     assert store.counts() == counted(store)
 
 
 @pytest.mark.parametrize("lab", ["postgres"], indirect=True)
 def test_on_a_server_the_rows_of_many_moves_are_summed_up_while_others_move_hosts(lab: Lab) -> None:
-    hosts.add(lab.context(), [f"node{number:02}" for number in range(1, 13)], hosts.FactChanges())
-    verbs.ready(lab.context(), Choice(everything=True), jobs=1)
+    hosts.add(lab.context(), [f"node{number:02}" for number in range(1, 13)], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(everything=True), jobs=1)
     database = lab.context().store.database
     list(database.execute("ALTER TABLE counts ALTER COLUMN id RESTART WITH 9960"))
     failed: list[BmhctlError] = []
@@ -152,8 +154,8 @@ def test_on_a_server_the_rows_of_many_moves_are_summed_up_while_others_move_host
         own = Lab(lab.path, lab.clock)
         for _ in range(3):
             try:
-                taken = queue.reserve_or_wait(own.context(), reservations.wish_for(count=2)).held
-                verbs.release(own.context(), Choice(), reservation=taken.reservation.id)
+                taken = reserve.reserve_or_wait(own.context(), request.reservation_request(count=2)).held
+                lifecycle_verbs.release(own.context(), Choice(), reservation=taken.reservation.id)
             except BmhctlError as error:
                 failed.append(error)
         own.close()

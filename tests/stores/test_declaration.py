@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bmhctl.domain.model import Bmc, HostSpec
+from bmhctl.domain.policy import StepKind
 from bmhctl.errors import InvalidError, UnreachableError
-from bmhctl.model import Bmc, HostSpec
-from bmhctl.policy import StepKind
-from bmhctl.stores import declaration, tomlfile
-from bmhctl.stores.declaration import DeclarationFile, Fingerprint, parse_declaration
+from bmhctl.stores.toml import declaration
+from bmhctl.stores.toml import file as toml_file
+from bmhctl.stores.toml.declaration import parse_declaration, read_declaration
+from bmhctl.stores.toml.file import DeclarationFile
+from bmhctl.stores.toml.fingerprint import Fingerprint
 
 LAB = """\
 [defaults]
@@ -227,21 +230,21 @@ def test_a_name_with_more_dots_keeps_them_in_its_state_file(tmp_path: Path) -> N
 def test_a_file_that_was_written_just_now_is_settled_after_one_reading(lab: Path) -> None:
     for number in range(20):
         lab.write_text(LAB + f"# {number}\n")
-        assert DeclarationFile(lab).read().fingerprint.settled is True
+        assert read_declaration(DeclarationFile(lab)).fingerprint.settled is True
 
 
 def test_an_unchanged_file_is_neither_read_nor_parsed(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = DeclarationFile(lab)
-    fingerprint = file.read().fingerprint
-    monkeypatch.setattr(tomlfile, "read_file", lambda _: pytest.fail("read"))
-    monkeypatch.setattr(tomlfile, "_sha256", lambda _: pytest.fail("hashed"))
+    fingerprint = read_declaration(file).fingerprint
+    monkeypatch.setattr(toml_file, "read_file", lambda _: pytest.fail("read"))
+    monkeypatch.setattr(toml_file, "_sha256", lambda _: pytest.fail("hashed"))
     monkeypatch.setattr(tomllib, "loads", lambda _: pytest.fail("parsed"))
     assert file.same(fingerprint) is True
 
 
 def test_a_file_that_was_only_touched_or_copied_is_the_same(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = DeclarationFile(lab)
-    fingerprint = file.read().fingerprint
+    fingerprint = read_declaration(file).fingerprint
     monkeypatch.setattr(tomllib, "loads", lambda _: pytest.fail("parsed"))
     os.utime(lab)
     assert file.same(fingerprint) is True
@@ -254,14 +257,14 @@ def test_a_file_that_was_only_touched_or_copied_is_the_same(lab: Path, monkeypat
 def test_an_edit_of_the_same_size_right_after_reading_is_seen(lab: Path) -> None:
     file = DeclarationFile(lab)
     for number in range(50):
-        fingerprint = file.read().fingerprint
+        fingerprint = read_declaration(file).fingerprint
         lab.write_text(LAB.replace("left slot", f"slot {number:04}"))
         assert file.same(fingerprint) is False
 
 
 def test_an_edit_that_puts_the_old_times_back_is_seen(lab: Path) -> None:
     file = DeclarationFile(lab)
-    fingerprint = file.read().fingerprint
+    fingerprint = read_declaration(file).fingerprint
     lab.write_text(LAB.replace("left", "lost"))
     os.utime(lab, ns=(fingerprint.mtime_ns, fingerprint.mtime_ns))
     assert lab.stat().st_mtime_ns == fingerprint.mtime_ns
@@ -298,7 +301,7 @@ def test_times_are_trusted_only_from_an_age_at_which_a_later_write_gets_others(
         (0o100644, 7, 1, 1, 0, 0, 5, whole, whole, whole),
         {"st_mtime_ns": mtime, "st_ctime_ns": mtime, "st_atime_ns": mtime},
     )
-    assert tomlfile._is_settled(status, mtime + age) is settled
+    assert toml_file._is_settled(status, mtime + age) is settled
 
 
 def test_a_file_from_the_future_is_read_without_waiting_and_never_settled(
@@ -306,8 +309,8 @@ def test_a_file_from_the_future_is_read_without_waiting_and_never_settled(
 ) -> None:
     future = lab.stat().st_mtime_ns + 3_600_000_000_001
     os.utime(lab, ns=(future, future))
-    monkeypatch.setattr(tomlfile.time, "sleep", lambda _: pytest.fail("waited"))
-    assert DeclarationFile(lab).read().fingerprint.settled is False
+    monkeypatch.setattr(toml_file.time, "sleep", lambda _: pytest.fail("waited"))
+    assert read_declaration(DeclarationFile(lab)).fingerprint.settled is False
 
 
 def test_a_file_that_changes_while_it_is_read_is_read_again(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,8 +322,8 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(lab: Path, monkeypat
             path.write_text("[hosts.late]\n")
         return reads[-1]
 
-    monkeypatch.setattr(tomlfile, "read_file", read_and_meddle)
-    assert [spec.name for spec in DeclarationFile(lab).read().hosts] == ["late"]
+    monkeypatch.setattr(toml_file, "read_file", read_and_meddle)
+    assert [spec.name for spec in read_declaration(DeclarationFile(lab)).hosts] == ["late"]
     assert len(reads) == 2
 
 
@@ -338,7 +341,7 @@ def test_a_file_that_is_written_in_place_is_read_when_its_writer_rests(
     monkeypatch.setattr(time, "sleep", written_meanwhile)
     # a millisecond after each write, however slow this machine is; long after the last one
     monkeypatch.setattr(time, "time_ns", lambda: lab.stat().st_ctime_ns + (1_000_000 if chunks else 10**10))
-    assert len(DeclarationFile(lab).read().hosts) == 6
+    assert len(read_declaration(DeclarationFile(lab)).hosts) == 6
 
 
 def test_a_file_that_never_rests_is_unreachable(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,9 +350,9 @@ def test_a_file_that_never_rests_is_unreachable(lab: Path, monkeypatch: pytest.M
         path.write_bytes(data + b"#\n")
         return data
 
-    monkeypatch.setattr(tomlfile, "read_file", read_and_meddle)
+    monkeypatch.setattr(toml_file, "read_file", read_and_meddle)
     with pytest.raises(UnreachableError, match="keeps changing while it is read"):
-        DeclarationFile(lab).read()
+        read_declaration(DeclarationFile(lab))
 
 
 @given(
@@ -379,7 +382,10 @@ def test_a_missing_file_is_unreachable_with_the_command_that_creates_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for act in (DeclarationFile(Path("lab.toml")).read, lambda: DeclarationFile(Path("lab.toml")).same(SOME)):
+    for act in (
+        lambda: read_declaration(DeclarationFile(Path("lab.toml"))),
+        lambda: DeclarationFile(Path("lab.toml")).same(SOME),
+    ):
         with pytest.raises(UnreachableError) as caught:
             act()
         assert (caught.value.message, caught.value.hint) == (
@@ -398,23 +404,23 @@ def test_a_directory_a_pipe_and_a_loop_of_links_are_unreachable(tmp_path: Path) 
     (tmp_path / "loop.toml").symlink_to("loop.toml")
     for name, said in (("folder", "is a directory"), ("pipe", "is no regular file"), ("loop", "symbolic links")):
         with pytest.raises(UnreachableError, match=said):
-            DeclarationFile(tmp_path / f"{name}.toml").read()
+            read_declaration(DeclarationFile(tmp_path / f"{name}.toml"))
 
 
 def test_a_file_that_may_not_be_read_is_unreachable(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> object:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(tomlfile, "open", refuse, raising=False)
+    monkeypatch.setattr(toml_file, "open", refuse, raising=False)
     with pytest.raises(UnreachableError, match=r"^may not read .*lab\.toml: permission denied$"):
-        DeclarationFile(lab).read()
+        read_declaration(DeclarationFile(lab))
 
 
 def test_a_huge_file_is_refused_unread(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    os.truncate(lab, tomlfile.SIZE_LIMIT + 1)
-    monkeypatch.setattr(tomlfile, "open", lambda *_: pytest.fail("read"), raising=False)
+    os.truncate(lab, toml_file.SIZE_LIMIT + 1)
+    monkeypatch.setattr(toml_file, "open", lambda *_: pytest.fail("read"), raising=False)
     with pytest.raises(InvalidError, match=r"lab\.toml is larger than 256 MiB$"):
-        DeclarationFile(lab).read()
+        read_declaration(DeclarationFile(lab))
 
 
 def test_messages_name_a_file_below_the_working_directory_as_short_as_they_can(
@@ -424,5 +430,5 @@ def test_messages_name_a_file_below_the_working_directory_as_short_as_they_can(
     for folder, name in ((lab.parent, "lab.toml"), (Path("/"), str(lab.resolve())[1:]), (Path("/usr"), str(lab))):
         monkeypatch.chdir(folder)
         with pytest.raises(InvalidError) as caught:
-            DeclarationFile(lab).read()
+            read_declaration(DeclarationFile(lab))
         assert caught.value.message == f"{name}:2: hosts.a: unknown key 'adress'"

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from bmhctl.domain.model import Bmc, HostSpec
 from bmhctl.errors import InvalidError, NotFoundError, UnreachableError
-from bmhctl.model import Bmc, HostSpec
-from bmhctl.stores import edit, replacing
-from bmhctl.stores.declaration import parse_declaration
-from bmhctl.stores.edit import Add, Change, Remove, Rename, Replace, edited
-from bmhctl.stores.replacing import edit_file
-from bmhctl.stores.source import scan
+from bmhctl.stores.toml import atomic_replace, editor
+from bmhctl.stores.toml.atomic_replace import edit_file
+from bmhctl.stores.toml.declaration import parse_declaration
+from bmhctl.stores.toml.editor import Add, Change, Remove, Rename, Replace, edited
+from bmhctl.stores.toml.scanner import scan
 
 LAB = """\
 # the lab
@@ -188,7 +188,7 @@ def test_a_result_that_is_not_as_meant_is_refused_with_the_lines_to_write_by_han
         Remove("b"),
     ]
     for broken in (LAB, LAB.replace("# static", ""), "hosts = ["):
-        monkeypatch.setattr(edit, "_rewritten", lambda *_, broken=broken: broken)
+        monkeypatch.setattr(editor, "_rewritten", lambda *_, broken=broken: broken)
         with pytest.raises(InvalidError) as caught:
             change(LAB, *changes)
         by_hand = [
@@ -203,7 +203,7 @@ def test_a_result_that_is_not_as_meant_is_refused_with_the_lines_to_write_by_han
 
 def test_a_lost_comment_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     lossy = LAB.replace("node02", "b").replace("# inside the second\n", "")
-    monkeypatch.setattr(edit, "_rewritten", lambda *_: lossy)
+    monkeypatch.setattr(editor, "_rewritten", lambda *_: lossy)
     with pytest.raises(InvalidError, match="can't make this change"):
         change(LAB, Rename("node02", "b"))
 
@@ -468,7 +468,7 @@ def test_the_scanner_finds_just_the_comments_and_follows_every_key(
     text, comments, _ = case
     source = scan(text)
     assert sorted(text[start:end] for start, end in source.comments) == sorted(comments)
-    assert edit._comments(text) == Counter(comments)
+    assert editor._comments(text) == Counter(comments)
     for node in source.nodes:
         written = [text[start:end] for start, end in node.parts]
         assert [next(iter(tomllib.loads(f"{part} = 0"))) for part in written] == list(node.path[-len(written) :])
@@ -484,7 +484,7 @@ def test_the_scanner_follows_quotes_at_the_end_of_a_text_and_dates_with_a_space(
         "c": '[1979-05-27 07:32:00 , ""]',
         "#": '"""""""',
     }
-    assert edit._comments(text) == Counter(["# 1", "# 2", "# 3", "# 4"])
+    assert editor._comments(text) == Counter(["# 1", "# 2", "# 3", "# 4"])
     assert len(scan(text).comments) == 4
 
 
@@ -573,7 +573,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(lab: Path, monkeypatch: pytest.Mo
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(replacing.os, "fsync", full)
+    monkeypatch.setattr(atomic_replace.os, "fsync", full)
     with pytest.raises(UnreachableError, match=r"can't replace .*lab\.toml: No space left on device"):
         edit_file(lab, adding("a"))
     assert (lab.read_text(), os.listdir(lab.parent)) == (LAB, ["lab.toml"])
@@ -595,7 +595,7 @@ def test_what_a_killed_edit_left_behind_is_cleared_away(lab: Path) -> None:
 def test_an_edit_waits_for_another_one_and_says_so_when_that_takes_too_long(
     lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replacing, "LOCK_PATIENCE", 0.1)
+    monkeypatch.setattr(atomic_replace, "LOCK_PATIENCE", 0.1)
 
     def edit_within(text: bytes) -> bytes:
         edit_file(lab, adding("b"))
@@ -615,9 +615,9 @@ def test_a_missing_file_or_folder_is_unreachable(tmp_path: Path) -> None:
 EDITOR = """
 import sys
 from pathlib import Path
-from bmhctl.model import HostSpec
-from bmhctl.stores.edit import Add, edited
-from bmhctl.stores.replacing import edit_file
+from bmhctl.domain.model import HostSpec
+from bmhctl.stores.toml.editor import Add, edited
+from bmhctl.stores.toml.atomic_replace import edit_file
 for n in range(5):
     edit_file(Path(sys.argv[1]), lambda text: edited(text, [Add(HostSpec(f"p{sys.argv[2]}-{n}"))], "lab.toml"))
 """

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.selector import parse_selector
-from bmhctl.stores.connection import Connection
-from bmhctl.usecases import holding, hosts, looking, queue, reservations, verbs
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.context import Context
+from bmhctl.domain.selector import parse_selector
+from bmhctl.stores.postgres.connection import Connection
+from bmhctl.usecases import hosts, lifecycle_verbs, queries
+from bmhctl.usecases.reservations import holder, request
+from bmhctl.usecases.reservations.reserve import reserve_or_wait
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab, made_in
 
 
@@ -19,17 +22,17 @@ from tests.conftest import Lab, made_in
 def fleet(tmp_path: Path) -> Iterator[Lab]:
     """Eight hosts on a server, seven of them available, two of those held as r-one and r-two."""
     for lab in made_in("postgres", tmp_path):
-        hosts.add(lab.context(), ["node[1-8]"], hosts.FactChanges(labels={"rack": "r1"}))
-        verbs.ready(lab.context(), Choice(tuple(f"node{number}" for number in range(1, 8))))
+        hosts.add(lab.context(), ["node[1-8]"], hosts.AttributeChanges(labels={"rack": "r1"}))
+        step_verbs.ready(lab.context(), Choice(tuple(f"node{number}" for number in range(1, 8))))
         for number, token in enumerate(("r-one", "r-two"), 1):
-            wants = reservations.wish_for((f"node{number}",)).wants
-            queue.reserve_or_wait(lab.context(), reservations.Wish(wants, token=token))
+            wants = request.reservation_request((f"node{number}",)).requirements
+            reserve_or_wait(lab.context(), request.ReservationRequest(wants, token=token))
         yield lab
 
 
 def reserve(count: int, request_id: str | None = None) -> Callable[[Context], object]:
-    wish = reservations.wish_for((), parse_selector("rack=r1"), count, request_id=request_id)
-    return lambda ctx: queue.reserve_or_wait(ctx, wish)
+    wish = request.reservation_request((), parse_selector("rack=r1"), count, request_id=request_id)
+    return lambda ctx: reserve_or_wait(ctx, wish)
 
 
 ACTS: dict[str, tuple[Callable[[Context], object], int]] = {
@@ -39,9 +42,9 @@ ACTS: dict[str, tuple[Callable[[Context], object], int]] = {
     "reserve five": (reserve(5), 3),
     # and whether it was granted before
     "reserve under a request id": (reserve(1, "job-1"), 3),
-    "release": (lambda ctx: verbs.release(ctx, Choice(), reservation="r-one"), 11),
-    "extend": (lambda ctx: holding.extend(ctx, "r-two"), 7),
-    "show": (lambda ctx: looking.show(ctx, "node1"), 5),
+    "release": (lambda ctx: lifecycle_verbs.release(ctx, Choice(), reservation="r-one"), 11),
+    "extend": (lambda ctx: holder.extend(ctx, "r-two"), 7),
+    "show": (lambda ctx: queries.show(ctx, "node1"), 5),
 }
 
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmhctl.stores.pending import Pending
 from bmhctl.stores.rows import Value
-from bmhctl.usecases import hosts, verbs
-from bmhctl.usecases.choosing import Choice
+from bmhctl.stores.write_buffer import WriteBuffer
+from bmhctl.usecases import hosts, queries
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
 
 
@@ -29,12 +30,12 @@ class Table:
         self._run = self._database.execute
         self._run("CREATE TABLE events (id INTEGER PRIMARY KEY, text TEXT)")
         self._run("BEGIN")
-        self.pending = Pending(self._run_many, self._run)
+        self.pending = WriteBuffer(self._run_many, self._run)
 
     def _run_many(self, statement: str, rows: list[Sequence[Value]]) -> None:
         self._database.executemany(statement, rows)
 
-    def later(self, text: str) -> None:
+    def enqueue(self, text: str) -> None:
         self.pending.add("INSERT INTO events (text) VALUES (?)", [[text]])
 
     def now(self, text: str) -> None:
@@ -113,17 +114,17 @@ def test_nothing_waits_that_nobody_has_a_place_for() -> None:
 
 def test_a_host_that_comes_back_and_a_new_one_are_let_in_together_in_any_order(lab: Lab) -> None:
     if not lab.is_toml:
-        hosts.add(lab.context(), ["a", "b"], hosts.FactChanges(labels={"arch": "y"}))
+        hosts.add(lab.context(), ["a", "b"], hosts.AttributeChanges(labels={"arch": "y"}))
         assert {host.name for host in lab.context().store.hosts_named(["a", "b"]).values()} == {"a", "b"}
         return
-    hosts.add(lab.context(), ["a", "z"], hosts.FactChanges(labels={"arch": "x"}))
-    verbs.ready(lab.context(), Choice(everything=True))
+    hosts.add(lab.context(), ["a", "z"], hosts.AttributeChanges(labels={"arch": "x"}))
+    step_verbs.ready(lab.context(), Choice(everything=True))
     text = lab.path.read_text()
     lab.path.write_text(text[text.index("[hosts.z]") :])
     assert lab.context().store.hosts_named(["a"])["a"].undeclared is False
-    homes_before = hosts.list_hosts(lab.context(), Choice(everything=True)).hosts
+    homes_before = queries.list_hosts(lab.context(), Choice(everything=True)).hosts
     assert [host.name for host in homes_before if host.undeclared] == ["a"]
-    hosts.add(lab.context(), ["a", "b"], hosts.FactChanges(labels={"arch": "y"}))
+    hosts.add(lab.context(), ["a", "b"], hosts.AttributeChanges(labels={"arch": "y"}))
     found = lab.context().store.hosts_named(["a", "b"])
     assert {name: (host.undeclared, host.spec.labels) for name, host in found.items()} == {
         name: (False, {"arch": "y"}) for name in ("a", "b")

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from bmhctl import open_inventory
-from bmhctl.model import State
-from bmhctl.stores.claims import of_host
-from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases import hosts, queue, verbs
-from bmhctl.usecases.choosing import Choice
+from bmhctl.domain.model import State
+from bmhctl.stores.claims import host_claim
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.usecases import hosts, lifecycle_verbs, queries
+from bmhctl.usecases.reservations import reserve
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab, environment
 
 
@@ -67,8 +69,8 @@ def spawn(code: str, *args: str) -> subprocess.Popen[str]:
 
 
 def test_processes_that_reserve_at_once_never_share_a_host(lab: Lab, tmp_path: Path) -> None:
-    hosts.add(lab.context(), ["node[1-2]"], hosts.FactChanges())
-    verbs.ready(lab.context(), Choice(everything=True))
+    hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(everything=True))
     lab.close()
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -96,7 +98,7 @@ def test_processes_that_reserve_at_once_never_share_a_host(lab: Lab, tmp_path: P
 VICTIM = """
 import os, signal, sys
 from bmhctl import open_inventory
-from bmhctl.stores.pending import Pending
+from bmhctl.stores.write_buffer import WriteBuffer
 
 inventory, kill_at = sys.argv[1], int(sys.argv[2])
 statements = 0
@@ -117,7 +119,7 @@ with open_inventory(inventory, actor="victim") as lab:
     home = type(database)
     for name in {"execute", "_run", "_run_many", "_begin", "_commit"} & {*vars(home)}:
         setattr(home, name, counting(getattr(home, name)))
-    database._pending = Pending(database._run_many, database._run)
+    database._pending = WriteBuffer(database._run_many, database._run)
     held = lab.reserve(count=2)
     print(held.reservation.id, flush=True)
     lab.release(held.reservation.id)
@@ -127,8 +129,8 @@ os._exit(0)
 
 
 def test_a_kill_at_any_statement_leaves_each_commit_whole_or_absent(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node[1-3]"], hosts.FactChanges())
-    verbs.ready(lab.context(), Choice(everything=True))
+    hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(everything=True))
     tries = 0
     for kill_at in range(200):
         lab.close()
@@ -159,9 +161,9 @@ def test_a_kill_at_any_statement_leaves_each_commit_whole_or_absent(lab: Lab) ->
         assert done.returncode == -signal.SIGKILL, done.stderr
         tries += 1
         if held:
-            verbs.release(lab.context("victim"), Choice(), reservation=held[0].id)
-        verbs.reset(lab.context(), Choice(states=frozenset({State.TAINTED})))
-        verbs.ready(lab.context(), Choice(states=frozenset({State.INITIAL})))
+            lifecycle_verbs.release(lab.context("victim"), Choice(), reservation=held[0].id)
+        step_verbs.reset(lab.context(), Choice(states=frozenset({State.TAINTED})))
+        step_verbs.ready(lab.context(), Choice(states=frozenset({State.INITIAL})))
     else:
         pytest.fail("the victim never came to its end")
     assert tries >= 8, "it was killed before every statement that writes"
@@ -183,8 +185,8 @@ with open_inventory(sys.argv[1], actor="worker") as lab:
 
 
 def test_what_was_acknowledged_is_there_whenever_the_process_is_killed(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node1"], hosts.FactChanges())
-    verbs.ready(lab.context(), Choice(everything=True))
+    hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(everything=True))
     for acknowledgements in range(1, 16):
         lab.close()
         worker = spawn(WORKER, lab.location)
@@ -201,15 +203,16 @@ def test_what_was_acknowledged_is_there_whenever_the_process_is_killed(lab: Lab)
         with store.transaction():  # a server may still be at work for the dead
             left = store.open_reservations()
         for held in left:
-            verbs.release(lab.context("worker"), Choice(), reservation=held.id)
-        verbs.reset(lab.context(), Choice(states=frozenset({State.TAINTED})))
-        verbs.ready(lab.context(), Choice(states=frozenset({State.INITIAL})))
+            lifecycle_verbs.release(lab.context("worker"), Choice(), reservation=held.id)
+        step_verbs.reset(lab.context(), Choice(states=frozenset({State.TAINTED})))
+        step_verbs.ready(lab.context(), Choice(states=frozenset({State.INITIAL})))
 
 
 EDITOR = """
 import os, signal, sys
-from bmhctl.stores import replacing, sqlite
-from bmhctl.stores.pending import Pending
+from bmhctl.stores.sqlite.database import SqliteDatabase
+from bmhctl.stores.toml import atomic_replace
+from bmhctl.stores.write_buffer import WriteBuffer
 from bmhctl.usecases import hosts
 from bmhctl import open_inventory
 
@@ -229,16 +232,16 @@ with open_inventory(inventory, actor="editor") as lab:
     for name in ("fsync", "replace", "unlink"):
         setattr(os, name, killing(getattr(os, name)))
     for name in ("execute", "_run", "_run_many"):
-        setattr(sqlite.SqliteDatabase, name, killing(getattr(sqlite.SqliteDatabase, name)))
+        setattr(SqliteDatabase, name, killing(getattr(SqliteDatabase, name)))
     context = lab._context
     database = context.store.database
-    database._pending = Pending(database._run_many, database._run)
+    database._pending = WriteBuffer(database._run_many, database._run)
     if verb == "rename":
         hosts.rename(context, "node1", "renamed")
     elif verb == "remove":
         hosts.remove(context, hosts.Choice(("node2",)), force=True, reason="scrapped")
     else:
-        hosts.add(context, ["added"], hosts.FactChanges(mac="52:54:00:00:00:09"))
+        hosts.add(context, ["added"], hosts.AttributeChanges(mac="52:54:00:00:00:09"))
     print("done", flush=True)
 os._exit(0)
 """
@@ -246,12 +249,12 @@ os._exit(0)
 
 @pytest.mark.parametrize("verb", ["add", "rename", "remove"])
 def test_a_kill_in_the_middle_of_an_edit_leaves_file_and_state_agreeing(toml_lab: Lab, verb: str) -> None:
-    hosts.add(toml_lab.context(), ["node1"], hosts.FactChanges(mac="52:54:00:00:00:01"))
-    hosts.add(toml_lab.context(), ["node2"], hosts.FactChanges(mac="52:54:00:00:00:02"))
-    verbs.ready(toml_lab.context(), Choice(everything=True))
-    from bmhctl.usecases import reservations
+    hosts.add(toml_lab.context(), ["node1"], hosts.AttributeChanges(mac="52:54:00:00:00:01"))
+    hosts.add(toml_lab.context(), ["node2"], hosts.AttributeChanges(mac="52:54:00:00:00:02"))
+    step_verbs.ready(toml_lab.context(), Choice(everything=True))
+    from bmhctl.usecases.reservations import request
 
-    queue.reserve_or_wait(toml_lab.context("editor"), reservations.wish_for(("node1", "node2")))
+    reserve.reserve_or_wait(toml_lab.context("editor"), request.reservation_request(("node1", "node2")))
     before = {"node1": State.RESERVED, "node2": State.RESERVED}
     after = {
         "add": {**before, "added": State.INITIAL},
@@ -273,7 +276,7 @@ def test_a_kill_in_the_middle_of_an_edit_leaves_file_and_state_agreeing(toml_lab
             text=True,
             timeout=60,
         )
-        found = {h.name: h.state for h in hosts.list_hosts(toml_lab.context(), Choice(everything=True)).hosts}
+        found = {h.name: h.state for h in queries.list_hosts(toml_lab.context(), Choice(everything=True)).hosts}
         undeclared = [h.name for h in toml_lab.context().store.hosts(HostQuery()) if h.undeclared]
         toml_lab.close()
         assert found in (before, after), (kill_at, found)
@@ -292,7 +295,7 @@ def test_a_runner_that_is_killed_leaves_its_host_claimed_until_the_step_ends(lab
     fifo = tmp_path / "go"
     os.mkfifo(fifo)
     lab.policy(f'[checks.slow]\ncommand = ["sh", "-c", "read line < {fifo}"]\n')
-    hosts.add(lab.context(), ["node1"], hosts.FactChanges())
+    hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
     host = lab.context().store.host("node1")
     assert host is not None
     claims = lab.context().store.claims
@@ -305,14 +308,14 @@ def test_a_runner_that_is_killed_leaves_its_host_claimed_until_the_step_ends(lab
 
     runner.send_signal(signal.SIGKILL)
     runner.communicate()
-    assert claims.claimed([of_host(host.id)])
-    refused = verbs.ready(lab.context(), Choice(("node1",)))
+    assert claims.claimed([host_claim(host.id)])
+    refused = step_verbs.ready(lab.context(), Choice(("node1",)))
     assert [str(item.error) for item in refused.items] == ["a check or cleanup is running on it"]
 
     with suppress(BrokenPipeError):  # on a server the step ends with its runner
         os.write(pipe, b"go\n")
     os.close(pipe)
-    wait_until(lambda: not claims.claimed([of_host(host.id)]))
+    wait_until(lambda: not claims.claimed([host_claim(host.id)]))
     done = subprocess.run([sys.executable, "-c", "pass"], check=True)
     assert done.returncode == 0
 
@@ -328,17 +331,17 @@ def wait_until(condition) -> None:  # type: ignore[no-untyped-def]  # any callab
 
 
 def test_a_second_inventory_opened_and_closed_in_one_process_costs_no_commit(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node[1-2]"], hosts.FactChanges())
-    verbs.ready(lab.context(), Choice(everything=True))
+    hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(everything=True))
     lab.close()
     kept = lab.context()
-    hosts.list_hosts(kept, Choice(everything=True))
+    queries.list_hosts(kept, Choice(everything=True))
     with open_inventory(lab.location):  # SQLite's locks are the process's: closing the file anywhere would drop them
         pass
     cordon = "import sys\nfrom bmhctl import open_inventory\nopen_inventory(sys.argv[1]).cordon('node1')"
     subprocess.run([sys.executable, "-c", cordon, lab.location], env=environment(), check=True)
 
-    verbs.cordon(kept, Choice(("node2",)))
+    lifecycle_verbs.cordon(kept, Choice(("node2",)))
 
     look = (
         "import sys\nfrom bmhctl import open_inventory\n"

@@ -18,11 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.model import State
-from bmhctl.stores.claims import FileClaims, of_host, of_ticket
-from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases import holding, hosts, queue, reservations, verbs
-from bmhctl.usecases.choosing import Choice
+from bmhctl.domain.model import State
+from bmhctl.stores.claims import host_claim, ticket_claim
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.sqlite.claims import FileClaims
+from bmhctl.usecases import hosts
+from bmhctl.usecases.reservations import holder, queue, request, reserve
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
 from tests.conftest import SUFFIX, Lab, environment
 
 SCALE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.2"))
@@ -35,8 +38,8 @@ PATIENCE = 60 + 1200 * SCALE
 def fleet(lab: Lab) -> Lab:
     """Eight hosts that are available, and the clock that the other processes have."""
     lab.clock.now = datetime.now(UTC)
-    hosts.add(lab.context(), [f"node[1-{HOSTS}]"], hosts.FactChanges())
-    verbs.ready(lab.context(), Choice(everything=True))
+    hosts.add(lab.context(), [f"node[1-{HOSTS}]"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(everything=True))
     lab.close()
     return lab
 
@@ -59,10 +62,10 @@ def spawn(code: str, *args: object, actor: str) -> subprocess.Popen[str]:
 RACER = """
 import json, os, sys, time
 from bmhctl import open_inventory
-from bmhctl.model import State
-from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases import queue
-from bmhctl.wants import load_wants, total
+from bmhctl.domain.model import State
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.usecases.reservations import queue
+from bmhctl.domain.requirements import load_requirements, total
 
 inventory, marks, size, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 overtaken, waits, settle = [], [], queue._settle
@@ -73,7 +76,7 @@ def settled(attempt, ticket, hosts, *rest):
     left = store.count(HostQuery(states=frozenset({State.AVAILABLE}))) - len(hosts)
     for other in store.tickets():
         if ticket is None or other.id < ticket.id:
-            left -= total(load_wants(other.wants))
+            left -= total(load_requirements(other.wants))
             if left < 0:
                 overtaken.append((ticket and ticket.id, other.id))
     return settle(attempt, ticket, hosts, *rest)
@@ -156,28 +159,28 @@ def test_after_a_storm_of_kills_time_brings_every_host_back(fleet: Lab) -> None:
         victim.communicate()
 
     lab = fleet.context("operator")
-    names = [of_host(host.id) for host in lab.store.hosts(HostQuery())]
+    names = [host_claim(host.id) for host in lab.store.hosts(HostQuery())]
     until(lambda: not lab.store.claims.claimed(names) and queue.queue(lab).items == ())
     fleet.clock.now = datetime.now(UTC)
     held = {host.name for host in lab.store.hosts(HostQuery(states=frozenset({State.RESERVED})))}
     fleet.clock.move(seconds=2)
-    reaped = holding.reap_expired(lab)
+    reaped = holder.reap_expired(lab)
 
     assert {host.name for one in reaped.items for host in one.hosts} == held
     assert lab.store.open_reservations() == []
     assert {h.name for h in lab.store.hosts(HostQuery(states=frozenset({State.TAINTED})))} >= held
     assert queue.queue(lab).items == ()
-    verbs.reset(lab, Choice(states=frozenset({State.TAINTED})))
-    verbs.ready(lab, Choice(states=frozenset({State.INITIAL})))
-    everything = queue.reserve_or_wait(lab, reservations.wish_for(count=HOSTS))
+    step_verbs.reset(lab, Choice(states=frozenset({State.TAINTED})))
+    step_verbs.ready(lab, Choice(states=frozenset({State.INITIAL})))
+    everything = reserve.reserve_or_wait(lab, request.reservation_request(count=HOSTS))
     assert len(everything.held.hosts) == HOSTS, "nothing that the dead left behind keeps a host"
 
 
 def test_when_all_who_hold_and_all_who_wait_are_killed_every_host_is_tainted_in_time(fleet: Lab) -> None:
     holders = [spawn(HOLDER, fleet.location, actor=f"holder{number}") for number in range(4)]
-    for holder in holders:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+    for process in holders:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
     waiters = [spawn(HOLDER, fleet.location, actor=f"waiter{number}") for number in range(4)]
     lab = fleet.context("operator")
     until(lambda: len(queue.queue(lab).items) == len(waiters))
@@ -189,7 +192,7 @@ def test_when_all_who_hold_and_all_who_wait_are_killed_every_host_is_tainted_in_
     until(lambda: queue.queue(lab).items == ())  # as soon as a server sees that they are gone
     fleet.clock.now = datetime.now(UTC)
     fleet.clock.move(minutes=2)
-    assert len(holding.reap_expired(lab).items) == len(holders)
+    assert len(holder.reap_expired(lab).items) == len(holders)
     assert [host.state for host in lab.store.hosts(HostQuery())] == [State.TAINTED] * HOSTS
 
 
@@ -209,13 +212,13 @@ with open_inventory(sys.argv[1]) as lab:
 ASKER = """
 import sys
 from pathlib import Path
-from bmhctl.stores.claims import FileClaims, of_host, of_ticket
+from bmhctl.stores.claims import host_claim, ticket_claim\nfrom bmhctl.stores.sqlite.claims import FileClaims
 
 claims = FileClaims(Path(sys.argv[1]))
 print("asking", flush=True)
 while True:
-    claims.claimed([of_host(1)])
-    claims.shared([of_ticket(1)])
+    claims.claimed([host_claim(1)])
+    claims.shared([ticket_claim(1)])
 """
 
 
@@ -227,12 +230,12 @@ def test_who_only_asks_keeps_nobody_from_claiming_nor_from_leaving(tmp_path: Pat
         assert asker.stdout.readline() == "asking\n"
 
     for _ in range(100):
-        with claims.claim(of_host(1)) as handle, claims.share(of_ticket(1)) as is_last:
+        with claims.claim(host_claim(1)) as handle, claims.share(ticket_claim(1)) as is_last:
             assert handle is not None
-            assert claims.claimed([of_host(1)])
-            assert claims.shared([of_ticket(1)])
+            assert claims.claimed([host_claim(1)])
+            assert claims.shared([ticket_claim(1)])
             assert is_last()
-    assert not claims.claimed([of_host(1)])
+    assert not claims.claimed([host_claim(1)])
 
     for asker in askers:
         asker.kill()

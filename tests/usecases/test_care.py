@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from bmhctl.domain.model import State
 from bmhctl.errors import InvalidError
-from bmhctl.model import State
-from bmhctl.stores.queries import HostQuery
+from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.rows import from_time
-from bmhctl.usecases import examining, hosts, verbs
-from bmhctl.usecases.care import doctor, doctor_at
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.context import Context
-from bmhctl.usecases.policies import apply_policy
+from bmhctl.usecases import hosts, lifecycle_verbs, queries
+from bmhctl.usecases.doctor import examine
+from bmhctl.usecases.doctor.doctor import doctor, doctor_at
+from bmhctl.usecases.policy import apply_policy
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import resume, step_verbs
 from tests.breaking import a_host_in_each_state, everything, examined, found, unchecked
 from tests.conftest import Lab, environment
 
@@ -61,8 +63,10 @@ def test_what_happens_while_it_looks_is_not_mixed_with_what_was(fleet: Lab) -> N
 
     def meanwhile(text: str, _: str) -> None:
         if text == "looking at rows" and not happened:
-            facts = hosts.FactChanges(labels={"rack": "r1"})
-            happened.extend(item.message for item in hosts.set_facts(fleet.context(), Choice(("node1",)), facts).items)
+            facts = hosts.AttributeChanges(labels={"rack": "r1"})
+            happened.extend(
+                item.message for item in hosts.set_attributes(fleet.context(), Choice(("node1",)), facts).items
+            )
 
     assert doctor(replace(fleet.context(), progress=meanwhile)).findings == ()
     assert happened == ["changed: labels.rack (none) → r1"]
@@ -82,7 +86,7 @@ def test_a_ticket_that_is_granted_while_it_looks_is_not_taken_for_a_dead_ones(
             fleet.opened[-1].drop_ticket(ticket)
         return True
 
-    monkeypatch.setattr(examining, "is_gone", leaves)
+    monkeypatch.setattr(examine, "is_gone", leaves)
     assert examined(fleet).findings == ()
 
 
@@ -142,7 +146,7 @@ def test_a_host_that_vanished_while_used_comes_back_tainted(fleet: Lab) -> None:
 
     assert examined(fleet, fix=True).error is None
     if not fleet.is_toml:  # there its declaration had it come back at once
-        hosts.add(fleet.context(), ["node4"], hosts.FactChanges())
+        hosts.add(fleet.context(), ["node4"], hosts.AttributeChanges())
     host = fleet.context().store.host("node4")
     assert host is not None
     assert (host.state, host.dirty) == (State.TAINTED, True)
@@ -161,7 +165,7 @@ def test_a_host_that_vanished_while_clean_is_a_warning(fleet: Lab) -> None:
 
 
 def test_flaws_beyond_the_first_of_their_sort_are_counted_and_mended_all_the_same(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node[1-250]"], hosts.FactChanges(labels={"arch": "arm64"}))
+    hosts.add(lab.context(), ["node[1-250]"], hosts.AttributeChanges(labels={"arch": "arm64"}))
     unchecked(
         lab,
         "DELETE FROM facts",
@@ -188,7 +192,7 @@ def test_flaws_beyond_the_first_of_their_sort_are_counted_and_mended_all_the_sam
 
 def cleaned(lab: Lab, *names: str) -> None:
     """What ``resume NAME --all`` does."""
-    assert verbs.resume(lab.context(), Choice(names), everyones=True).error is None
+    assert resume.resume(lab.context(), Choice(names), everyones=True).error is None
 
 
 LAUNDERED = {
@@ -209,7 +213,7 @@ def test_a_host_that_counts_as_clean_is_set_aside_marked_and_cleaned(name: str, 
     [told] = examined(fleet, fix=True).findings
     assert (told.kind, told.severity, told.host, told.fixable) == ("dirt", "broken", name, False)
 
-    verbs.maintain(fleet.context(), Choice((name,)), reason="not clean")
+    lifecycle_verbs.maintain(fleet.context(), Choice((name,)), reason="not clean")
     assert [each.fixed for each in examined(fleet, fix=True).findings] == [True]
     cleaned(fleet, name)
 
@@ -221,7 +225,7 @@ def test_a_host_that_counts_as_clean_is_set_aside_marked_and_cleaned(name: str, 
 def test_only_a_cleanup_after_a_machine_left_cleans_it(hours: int, fleet: Lab) -> None:
     fleet.clock.move(hours=2)
     left = fleet.clock() + timedelta(hours=hours)
-    verbs.reset(fleet.context(), Choice(("node4",)))
+    step_verbs.reset(fleet.context(), Choice(("node4",)))
     fleet.clock.move(hours=2)
     departed = (
         f"INSERT INTO departed (key, mac, at, reason) VALUES ('52:54:00:00:00:04', NULL, {from_time(left)}, 'sold')"
@@ -232,7 +236,7 @@ def test_only_a_cleanup_after_a_machine_left_cleans_it(hours: int, fleet: Lab) -
 
 def test_a_host_that_is_dirty_where_it_must_not_be_is_cleaned_by_way_of_maintenance(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE hosts SET dirty = 1 WHERE name = 'node2'")
-    verbs.maintain(fleet.context(), Choice(("node2",)), reason="not clean")
+    lifecycle_verbs.maintain(fleet.context(), Choice(("node2",)), reason="not clean")
     cleaned(fleet, "node2")
     assert examined(fleet).findings == ()
 
@@ -244,7 +248,7 @@ def test_hosts_under_a_lost_reservation_are_cleaned_by_way_of_maintenance(reserv
         f"UPDATE hosts SET reservation = {reservation} WHERE name IN ('node3', 'node6')",
         "UPDATE reservations SET ended_at = created_at",
     )
-    verbs.maintain(fleet.context(), Choice(("node3",)), reason="lost reservation")
+    lifecycle_verbs.maintain(fleet.context(), Choice(("node3",)), reason="lost reservation")
     cleaned(fleet, "node3", "node6")
     assert examined(fleet).findings == ()
 
@@ -252,7 +256,7 @@ def test_hosts_under_a_lost_reservation_are_cleaned_by_way_of_maintenance(reserv
 def test_a_host_under_a_reservation_that_is_over_is_tainted_by_force(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE reservations SET ended_at = created_at, ended_how = 'expired'")
     assert {each.host for each in examined(fleet).broken} == {"node3", "node6"}
-    done = verbs.taint(fleet.context(), Choice(("node3", "node6")), force=True, reason="its lease is over")
+    done = lifecycle_verbs.taint(fleet.context(), Choice(("node3", "node6")), force=True, reason="its lease is over")
     assert done.error is None
     assert examined(fleet).findings == ()
     cleaned(fleet, "node6")
@@ -268,7 +272,7 @@ def test_a_host_with_a_broken_history_is_let_go_and_comes_back(fleet: Lab) -> No
     names = ("node1", "node2", "node4")
     assert {each.host for each in examined(fleet).broken} == {*names}
     hosts.remove(fleet.context(), Choice(names), force=True, reason="broken history")
-    hosts.add(fleet.context(), list(names), hosts.FactChanges())
+    hosts.add(fleet.context(), list(names), hosts.AttributeChanges())
 
     diagnosis = examined(fleet)
     assert (diagnosis.error, {each.severity.value for each in diagnosis.findings}) == (None, {"warning"})
@@ -277,7 +281,7 @@ def test_a_host_with_a_broken_history_is_let_go_and_comes_back(fleet: Lab) -> No
 
 def test_a_maintenance_for_no_reason_gets_one(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE hosts SET maintenance = NULL WHERE name = 'node5'")
-    verbs.maintain(fleet.context(), Choice(("node5",)), reason="fan")
+    lifecycle_verbs.maintain(fleet.context(), Choice(("node5",)), reason="fan")
     assert examined(fleet).findings == ()
 
 
@@ -302,7 +306,7 @@ def test_where_leases_may_have_no_end_none_is_too_long(fleet: Lab) -> None:
         fleet.path.write_text(f'defaults.max_ttl = "none"\n{fleet.path.read_text()}')
     else:
         apply_policy(fleet.context(), '[defaults]\nmax_ttl = "none"', "policy.toml")
-    hosts.list_hosts(fleet.context(), Choice(everything=True))
+    queries.list_hosts(fleet.context(), Choice(everything=True))
     assert examined(fleet).findings == ()
 
 
@@ -328,8 +332,8 @@ with open_inventory(sys.argv[1]) as lab:
 
 
 def test_an_inventory_at_work_is_never_called_broken(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node[1-4]"], hosts.FactChanges())
-    verbs.ready(lab.context(), Choice(everything=True))
+    hosts.add(lab.context(), ["node[1-4]"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(everything=True))
     with subprocess.Popen([sys.executable, "-c", WORKER, lab.location], env=environment()) as worker:
         looks = 0
         while worker.poll() is None:

@@ -9,7 +9,7 @@ from types import FrameType
 
 import pytest
 
-from bmhctl.usecases.crew import Crew
+from bmhctl.support.worker_pool import WorkerPool
 from tests.processes import until
 
 
@@ -31,7 +31,7 @@ def test_a_signal_that_woke_another_thread_ends_the_wait_all_the_same() -> None:
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        crew = Crew(work, 1)
+        crew = WorkerPool(work, 1)
         crew.start("task")
         with pytest.raises(Interruption):
             crew.next()

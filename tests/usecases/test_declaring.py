@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from bmhctl.domain.model import State
 from bmhctl.errors import InvalidError, UnreachableError
-from bmhctl.model import State
-from bmhctl.stores import replacing, tomlfile
-from bmhctl.usecases import homes, hosts, queue, reservations, verbs
-from bmhctl.usecases.choosing import Choice
+from bmhctl.stores.toml import atomic_replace
+from bmhctl.stores.toml import file as toml_file
+from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries
+from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import resume, step_verbs
 from tests.conftest import Lab
 
 LAB = """\
@@ -24,39 +27,39 @@ mac = "52:54:00:00:00:01"
 mac = "52:54:00:00:00:02"
 """
 
-LABEL = hosts.FactChanges(labels={"rack": "r9"})
+LABEL = hosts.AttributeChanges(labels={"rack": "r9"})
 
 
 @pytest.fixture
 def cellar(toml_lab: Lab) -> Lab:
     """Two hosts: node1 is reserved by alice, node2 is available."""
     toml_lab.path.write_text(LAB)
-    verbs.ready(toml_lab.context(), Choice(everything=True))
-    queue.reserve_or_wait(toml_lab.context(), reservations.wish_for(("node1",)))
+    step_verbs.ready(toml_lab.context(), Choice(everything=True))
+    reserve.reserve_or_wait(toml_lab.context(), request.reservation_request(("node1",)))
     toml_lab.close()
     return toml_lab
 
 
 def seen(lab: Lab) -> dict[str, str]:
-    found = hosts.list_hosts(lab.context(), Choice(everything=True)).hosts
+    found = queries.list_hosts(lab.context(), Choice(everything=True)).hosts
     return {h.name: f"{h.state}{' undeclared' if h.undeclared else ''}" for h in found}
 
 
 def test_no_verb_touches_a_byte_of_the_file(cellar: Lab) -> None:
     before = (cellar.path.read_bytes(), cellar.path.stat().st_mtime_ns, cellar.path.stat().st_ino)
 
-    verbs.taint(cellar.context(), Choice(("node1",)))
-    verbs.reset(cellar.context(), Choice(("node1",)))
-    verbs.maintain(cellar.context(), Choice(("node2",)), reason="fan")
-    verbs.resume(cellar.context(), Choice(("node2",)))
-    verbs.cordon(cellar.context(), Choice(("node2",)))
+    lifecycle_verbs.taint(cellar.context(), Choice(("node1",)))
+    step_verbs.reset(cellar.context(), Choice(("node1",)))
+    lifecycle_verbs.maintain(cellar.context(), Choice(("node2",)), reason="fan")
+    resume.resume(cellar.context(), Choice(("node2",)))
+    lifecycle_verbs.cordon(cellar.context(), Choice(("node2",)))
 
     assert (cellar.path.read_bytes(), cellar.path.stat().st_mtime_ns, cellar.path.stat().st_ino) == before
 
 
 def test_an_unchanged_file_is_not_read_again(cellar: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     seen(cellar)
-    monkeypatch.setattr(tomlfile, "read_file", lambda _: pytest.fail("it was read"))
+    monkeypatch.setattr(toml_file, "read_file", lambda _: pytest.fail("it was read"))
 
     assert seen(cellar) == {"node1": "reserved", "node2": "available"}
 
@@ -65,7 +68,7 @@ def test_a_file_that_was_only_touched_is_read_once(cellar: Lab, monkeypatch: pyt
     seen(cellar)
     os.utime(cellar.path)
     seen(cellar)
-    monkeypatch.setattr(tomlfile, "read_file", lambda _: pytest.fail("it was read again"))
+    monkeypatch.setattr(toml_file, "read_file", lambda _: pytest.fail("it was read again"))
 
     assert seen(cellar) == {"node1": "reserved", "node2": "available"}
 
@@ -75,7 +78,7 @@ def test_a_host_that_is_no_longer_declared_keeps_its_state_and_can_not_be_reserv
 
     assert seen(cellar) == {"node1": "reserved undeclared", "node2": "available undeclared"}
     with pytest.raises(Exception, match="it is not declared any more"):
-        queue.reserve_or_wait(cellar.context("bob"), reservations.wish_for(("node2",)))
+        reserve.reserve_or_wait(cellar.context("bob"), request.reservation_request(("node2",)))
 
 
 def test_declared_again_it_is_what_it_was(cellar: Lab) -> None:
@@ -87,7 +90,7 @@ def test_declared_again_it_is_what_it_was(cellar: Lab) -> None:
 
 
 def test_a_tainted_host_is_not_laundered_by_declaring_it_anew(cellar: Lab) -> None:
-    verbs.taint(cellar.context(), Choice(("node1",)))
+    lifecycle_verbs.taint(cellar.context(), Choice(("node1",)))
     for text in ("# nothing\n", LAB.replace("00:01", "00:07"), LAB):
         cellar.path.write_text(text)
         assert seen(cellar)["node1"].startswith("tainted")
@@ -110,7 +113,7 @@ def test_a_rename_by_hand_is_refused_with_the_command_that_does_it(cellar: Lab) 
 def test_a_broken_file_stops_commands_and_harms_nothing(cellar: Lab) -> None:
     cellar.path.write_text(LAB + "\n[hosts.node3\n")
 
-    for act in (lambda ctx: verbs.ready(ctx, Choice(("node2",))), lambda ctx: hosts.show(ctx, "node1")):
+    for act in (lambda ctx: step_verbs.ready(ctx, Choice(("node2",))), lambda ctx: queries.show(ctx, "node1")):
         with pytest.raises(InvalidError, match=r"lab\.toml:8:13: "):
             act(cellar.context())
 
@@ -120,10 +123,10 @@ def test_a_broken_file_stops_commands_and_harms_nothing(cellar: Lab) -> None:
 
 def test_an_edit_while_the_store_is_open_is_seen_by_the_next_use(cellar: Lab) -> None:
     ctx = cellar.context()
-    hosts.list_hosts(ctx, Choice(everything=True))
+    queries.list_hosts(ctx, Choice(everything=True))
     cellar.path.write_text(LAB + "\n[hosts.node3]\n")
 
-    assert [h.name for h in hosts.list_hosts(ctx, Choice(everything=True)).hosts] == ["node1", "node2", "node3"]
+    assert [h.name for h in queries.list_hosts(ctx, Choice(everything=True)).hosts] == ["node1", "node2", "node3"]
 
 
 def test_without_its_state_file_every_host_is_initial_never_free(cellar: Lab) -> None:
@@ -144,7 +147,7 @@ def test_a_state_file_of_another_toml_file_is_refused_until_it_is_adopted(cellar
         seen(other)
     assert cellar.path.with_name("other.state.db").read_bytes() == before
 
-    homes.adopt(other.context())
+    inventories.adopt(other.context())
     assert seen(other) == {"node1": "reserved", "node2": "available"}
     other.close()
 
@@ -213,8 +216,8 @@ def test_a_policy_in_the_file_is_the_inventorys(cellar: Lab) -> None:
 
 
 def test_comments_and_order_survive_every_edit_of_ours(cellar: Lab) -> None:
-    hosts.add(cellar.context(), ["node3"], hosts.FactChanges(labels={"rack": "r1"}))
-    hosts.set_facts(cellar.context(), Choice(("node1",)), hosts.FactChanges(note="left slot"))
+    hosts.add(cellar.context(), ["node3"], hosts.AttributeChanges(labels={"rack": "r1"}))
+    hosts.set_attributes(cellar.context(), Choice(("node1",)), hosts.AttributeChanges(note="left slot"))
     hosts.rename(cellar.context(), "node2", "db2")
     hosts.remove(cellar.context(), Choice(("node3",)))
 
@@ -250,9 +253,9 @@ def test_a_used_machine_can_not_come_back_as_a_host_that_was_not_declared(is_the
     cellar.path.write_text(cellar.path.read_text().partition("\n[hosts.node2]")[0])
     assert seen(cellar)["node2"] == "available undeclared"
     with pytest.raises(InvalidError, match="has the MAC 52:54:00:00:00:01 of"):
-        hosts.add(cellar.context(), ["node2"], hosts.FactChanges(mac="52:54:00:00:00:01"))
+        hosts.add(cellar.context(), ["node2"], hosts.AttributeChanges(mac="52:54:00:00:00:01"))
     assert seen(cellar)["node2"] == "available undeclared"
-    hosts.add(cellar.context(), ["node2"], hosts.FactChanges(mac="52:54:00:00:00:09"))
+    hosts.add(cellar.context(), ["node2"], hosts.AttributeChanges(mac="52:54:00:00:00:09"))
     assert seen(cellar)["node2"] == "available"
 
 
@@ -267,8 +270,8 @@ def test_a_used_machine_whose_mac_was_changed_comes_back_tainted(cellar: Lab) ->
 def test_an_edit_that_comes_before_another_one_is_taken_over_keeps_its_meaning(
     cellar: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    edit_file = replacing.edit_file
-    others = iter([lambda: hosts.add(cellar.context("bob"), ["new1"], hosts.FactChanges())])
+    edit_file = atomic_replace.edit_file
+    others = iter([lambda: hosts.add(cellar.context("bob"), ["new1"], hosts.AttributeChanges())])
 
     def overtaken(*args: object) -> bytes:
         """The file is replaced, and before its editor goes on, somebody else's edit comes and goes."""
@@ -277,23 +280,23 @@ def test_an_edit_that_comes_before_another_one_is_taken_over_keeps_its_meaning(
             other()
         return done
 
-    monkeypatch.setattr(replacing, "edit_file", overtaken)
+    monkeypatch.setattr(atomic_replace, "edit_file", overtaken)
     hosts.rename(cellar.context(), "node1", "db1")
 
     assert seen(cellar) == {"db1": "reserved", "new1": "initial", "node2": "available"}
 
 
 def test_two_edits_of_one_host_lose_nothing_of_each_other(cellar: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    edit_file = replacing.edit_file
-    others = iter([lambda: hosts.set_facts(cellar.context("bob"), Choice(("node1",)), LABEL)])
+    edit_file = atomic_replace.edit_file
+    others = iter([lambda: hosts.set_attributes(cellar.context("bob"), Choice(("node1",)), LABEL)])
 
     def delayed(*args: object) -> bytes:
         for other in others:
             other()
         return edit_file(*args)  # type: ignore[arg-type]  # passed on as they are
 
-    monkeypatch.setattr(replacing, "edit_file", delayed)
-    hosts.set_facts(cellar.context(), Choice(("node1",)), hosts.FactChanges(note="hello"))
+    monkeypatch.setattr(atomic_replace, "edit_file", delayed)
+    hosts.set_attributes(cellar.context(), Choice(("node1",)), hosts.AttributeChanges(note="hello"))
 
     host = cellar.context().store.host("node1")
     assert host is not None

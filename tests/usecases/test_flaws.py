@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bmhctl.usecases import hosts
-from bmhctl.usecases.choosing import Choice
+from bmhctl.usecases.shared.host_selection import Choice
 from tests.breaking import Found, a_host_in_each_state, everything, examined, found, unchecked
 from tests.conftest import Lab
 
@@ -56,7 +56,7 @@ Broken = Callable[[Lab], tuple[str, ...]]
 
 def told(lab: Lab, name: str, **facts: str) -> str:
     """Declares something of a host, as anybody may; a statement that changes nothing."""
-    assert hosts.set_facts(lab.context(), Choice((name,)), hosts.FactChanges(**facts)).error is None  # type: ignore[arg-type]  # texts
+    assert hosts.set_attributes(lab.context(), Choice((name,)), hosts.AttributeChanges(**facts)).error is None  # type: ignore[arg-type]  # texts
     return "SELECT 1"
 
 

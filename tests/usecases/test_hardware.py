@@ -16,15 +16,17 @@ from pathlib import Path
 import bcrypt
 import pytest
 
+from bmhctl.domain.model import EventKind, Power, State
+from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import ExitStatus, NotYoursError, UsageError
 from bmhctl.formats import read_paths
-from bmhctl.model import Power, Remark, State
 from bmhctl.results import Outcomes
-from bmhctl.selector import parse_selector
-from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases import hardware, hosts, queue, reservations, verbs
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.context import Context
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.usecases import hosts, lifecycle_verbs
+from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import bmc, step_verbs
 from tests.conftest import Lab, environment
 from tests.probes.servers import silence
 
@@ -127,7 +129,7 @@ def fleet(lab: Lab, emulator: Emulator, tmp_path: Path) -> Lab:
     files = [str(path) for path in sorted(tmp_path.glob("compute-*.yaml"))]
     cargo = read_paths(files, sys.stdin.buffer, lab.clock())
     assert len(hosts.import_hosts(context(lab), cargo).items) == 7
-    hosts.set_facts(context(lab), Choice(("compute-[1-7]",)), hosts.FactChanges(credentials="env:LAB_BMC"))
+    hosts.set_attributes(context(lab), Choice(("compute-[1-7]",)), hosts.AttributeChanges(credentials="env:LAB_BMC"))
     return lab
 
 
@@ -136,7 +138,7 @@ def said(outcomes: Outcomes) -> dict[str, str]:
 
 
 def power(lab: Lab, names: str, action: Power, **more: object) -> dict[str, str]:
-    return said(hardware.power(context(lab), Choice((names,)), action, **more))  # type: ignore[arg-type]
+    return said(bmc.power(context(lab), Choice((names,)), action, **more))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("lab", ["toml"], indirect=True)
@@ -150,25 +152,25 @@ def test_a_whole_life_through_redfish(fleet: Lab) -> None:
     print(f"seven at once on: {time.monotonic() - started:.1f} s")
     assert power(fleet, "compute-[2-7]", Power.STATUS) == dict.fromkeys(seven[1:], "power on")
 
-    first = hardware.inspect(context(fleet), Choice(("compute-1",)), dry_run=True)
+    first = bmc.inspect(context(fleet), Choice(("compute-1",)), dry_run=True)
     assert said(first) == {"compute-1": "changed: hardware.vendor (none) → Sushy Emulator, hardware.health (none) → OK"}
-    found = hardware.inspect(context(fleet), Choice(("compute-*",)))
+    found = bmc.inspect(context(fleet), Choice(("compute-*",)))
     assert [item.changed for item in found.items] == [True] * 7
-    again = hardware.inspect(context(fleet), Choice(("compute-*",)))
+    again = bmc.inspect(context(fleet), Choice(("compute-*",)))
     assert said(again) == dict.fromkeys(seven, "nothing differs")
     healthy = HostQuery(selector=parse_selector("health=OK"))
     assert [host.name for host in context(fleet).store.hosts(healthy)] == seven
 
-    assert said(verbs.ready(context(fleet), Choice(("compute-*",)))) == dict.fromkeys(
+    assert said(step_verbs.ready(context(fleet), Choice(("compute-*",)))) == dict.fromkeys(
         seven, "readiness check passed: bmc"
     )
-    wish = reservations.wish_for(count=2, selector=parse_selector("health=OK"))
-    held = queue.reserve_or_wait(context(fleet), wish).held
+    wish = request.reservation_request(count=2, selector=parse_selector("health=OK"))
+    held = reserve.reserve_or_wait(context(fleet), wish).held
     names = [host.name for host in held.hosts]
     assert names == seven[:2]
-    verbs.taint(context(fleet), Choice(tuple(names)))
+    lifecycle_verbs.taint(context(fleet), Choice(tuple(names)))
     started = time.monotonic()
-    outcomes = verbs.recycle(context(fleet), Choice())
+    outcomes = step_verbs.recycle(context(fleet), Choice())
     print(f"two recycled: {time.monotonic() - started:.1f} s")
     assert said(outcomes) == dict.fromkeys(names, "cleanup step passed: restart; readiness check passed: bmc")
     assert {host.state for host in context(fleet).store.hosts(HostQuery())} == {State.AVAILABLE}
@@ -186,7 +188,7 @@ def test_switching_waits_until_it_is_so_or_the_time_is_up(fleet: Lab) -> None:
     assert power(fleet, "compute-4", Power.ON, timeout=timedelta(seconds=30)) == {"compute-4": "power on"}
     assert power(fleet, "compute-4", Power.STATUS) == {"compute-4": "power on"}
     started = time.monotonic()
-    outcomes = hardware.power(context(fleet), Choice(("compute-4",)), Power.OFF, timeout=timedelta(seconds=0.3))
+    outcomes = bmc.power(context(fleet), Choice(("compute-4",)), Power.OFF, timeout=timedelta(seconds=0.3))
     assert time.monotonic() - started < 3
     (item,) = outcomes.items
     assert item.error is not None
@@ -196,30 +198,30 @@ def test_switching_waits_until_it_is_so_or_the_time_is_up(fleet: Lab) -> None:
 
 
 def test_power_of_what_somebody_else_holds_needs_force_and_is_in_the_history(fleet: Lab) -> None:
-    verbs.ready(context(fleet), Choice(("compute-1",)))
-    reservation = queue.reserve_or_wait(context(fleet), reservations.wish_for(("compute-1",))).held.reservation
+    step_verbs.ready(context(fleet), Choice(("compute-1",)))
+    reservation = reserve.reserve_or_wait(context(fleet), request.reservation_request(("compute-1",))).held.reservation
     choice = Choice(("compute-1",))
-    (item,) = hardware.power(context(fleet, "bob"), choice, Power.ON).items
+    (item,) = bmc.power(context(fleet, "bob"), choice, Power.ON).items
     assert isinstance(item.error, NotYoursError)
     with pytest.raises(UsageError):
-        hardware.power(context(fleet, "bob"), choice, Power.ON, force=True)
+        bmc.power(context(fleet, "bob"), choice, Power.ON, force=True)
     for who, more in (
         ("alice", {}),
         ("bob", {"reservation": reservation.id}),
         ("bob", {"force": True, "reason": "fire"}),
     ):
-        done = hardware.power(context(fleet, who), choice, Power.ON, **more)  # type: ignore[arg-type]
+        done = bmc.power(context(fleet, who), choice, Power.ON, **more)  # type: ignore[arg-type]
         assert said(done) == {"compute-1": "power on"}
-    assert said(hardware.power(context(fleet, "bob"), choice, Power.STATUS)) == {"compute-1": "power on"}
+    assert said(bmc.power(context(fleet, "bob"), choice, Power.STATUS)) == {"compute-1": "power on"}
     host = context(fleet).store.host("compute-1")
     assert host is not None
     last = list(context(fleet).store.events(host))[-1]
-    assert (last.verb, last.actor, last.reason) == (Remark.SET, "bob", "forced power on: fire")
+    assert (last.verb, last.actor, last.reason) == (EventKind.SET, "bob", "forced power on: fire")
 
 
 def test_every_host_has_its_own_answer_and_the_bad_ones_stop_nobody(fleet: Lab, emulator: Emulator) -> None:
     def change(number: int, **facts: str) -> None:
-        hosts.set_facts(context(fleet), Choice((f"compute-{number}",)), hosts.FactChanges(**facts))  # type: ignore[arg-type]
+        hosts.set_attributes(context(fleet), Choice((f"compute-{number}",)), hosts.AttributeChanges(**facts))  # type: ignore[arg-type]
 
     (fleet.path.parent / "login").write_text(f"admin:{PASSWORD}\n")
     with silence() as port:
@@ -232,7 +234,7 @@ def test_every_host_has_its_own_answer_and_the_bad_ones_stop_nobody(fleet: Lab, 
         change(7, bmc="ipmi://127.0.0.1")
         ctx = context(fleet, WRONG="admin:wr0ng")
         started = time.monotonic()
-        outcomes = hardware.power(ctx, Choice(("compute-*",)), Power.STATUS, timeout=timedelta(seconds=2))
+        outcomes = bmc.power(ctx, Choice(("compute-*",)), Power.STATUS, timeout=timedelta(seconds=2))
         assert time.monotonic() - started < 6
     assert said(outcomes) == {
         "compute-1": "power on",
@@ -251,7 +253,7 @@ def test_every_host_has_its_own_answer_and_the_bad_ones_stop_nobody(fleet: Lab, 
 
 def test_listing_names_never_loads_what_talks_to_bmcs(fleet: Lab) -> None:
     code = (
-        "import sys; from bmhctl.cli.app import run\n"
+        "import sys; from bmhctl.cli.main import run\n"
         "assert run(['list', '-o', 'name']) == 0\n"
         "assert not {'sushy', 'requests', 'urllib3'} & {*sys.modules}, sorted(sys.modules)"
     )

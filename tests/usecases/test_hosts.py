@@ -7,38 +7,40 @@ from pathlib import Path
 
 import pytest
 
+from bmhctl.domain.model import Bmc, HostSpec, State
+from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import ExitStatus, InvalidError, NotFoundError, StateRefusedError, UsageError
-from bmhctl.formats.inventory import dump_inventory, read_inventory
 from bmhctl.formats.metal3 import read_manifests
-from bmhctl.frozen import replace
-from bmhctl.model import Bmc, HostSpec, State
-from bmhctl.selector import parse_selector
-from bmhctl.usecases import homes, hosts, queue, reservations, verbs
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.hosts import FactChanges
+from bmhctl.formats.toml_export import dump_inventory, read_inventory
+from bmhctl.support.values import replace
+from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries
+from bmhctl.usecases.hosts import AttributeChanges
+from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
 from tests.conftest import SUFFIX, Lab
 
 ALL = Choice(everything=True)
 
 
 def specs(lab: Lab) -> dict[str, HostSpec]:
-    return {host.name: host.spec for host in hosts.list_hosts(lab.context(), ALL).hosts}
+    return {host.name: host.spec for host in queries.list_hosts(lab.context(), ALL).hosts}
 
 
 def states(lab: Lab) -> dict[str, str]:
-    return {host.name: str(host.state) for host in hosts.list_hosts(lab.context(), ALL).hosts}
+    return {host.name: str(host.state) for host in queries.list_hosts(lab.context(), ALL).hosts}
 
 
 def use(lab: Lab, *names: str, actor: str = "alice") -> None:
-    verbs.ready(lab.context(), Choice(names))
-    queue.reserve_or_wait(lab.context(actor), reservations.wish_for(names))
+    step_verbs.ready(lab.context(), Choice(names))
+    reserve.reserve_or_wait(lab.context(actor), request.reservation_request(names))
 
 
 def test_added_hosts_enter_at_initial_with_what_is_declared(lab: Lab) -> None:
     done = hosts.add(
         lab.context(),
         ["node[01-02]"],
-        FactChanges(
+        AttributeChanges(
             address="{name}.lab",
             labels={"rack": "r1"},
             hardware={"cpus": 64, "memory": "256GiB"},
@@ -63,10 +65,10 @@ def test_added_hosts_enter_at_initial_with_what_is_declared(lab: Lab) -> None:
 
 
 def test_adding_is_all_or_nothing(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node2"], FactChanges())
+    hosts.add(lab.context(), ["node2"], AttributeChanges())
 
     with pytest.raises((StateRefusedError, InvalidError)):
-        hosts.add(lab.context(), ["node1", "node2"], FactChanges())
+        hosts.add(lab.context(), ["node1", "node2"], AttributeChanges())
 
     assert states(lab) == {"node2": "initial"}
 
@@ -74,25 +76,25 @@ def test_adding_is_all_or_nothing(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("names", "facts"),
     [
-        (["Node1"], FactChanges()),
-        (["node1.lab"], FactChanges()),
-        (["-node"], FactChanges()),
-        (["n" * 64], FactChanges()),
-        (["node1"], FactChanges(mac="no mac")),
-        (["node1"], FactChanges(address="not an address")),
-        (["node1"], FactChanges(labels={"bad key!": "x"})),
-        (["node1"], FactChanges(labels={"key": "bad value!"})),
-        (["node1"], FactChanges(bmc="https://user:secret@10.0.0.1")),
-        (["node1"], FactChanges(bmc="https://10.0.0.1", credentials="hunter2")),
-        (["node1"], FactChanges(note="two\nlines")),
-        (["node[1-2]"], FactChanges(mac="52:54:00:00:00:01")),
-        (["node[1-2]"], FactChanges(address="10.0.0.1")),
-        (["node[1-"], FactChanges()),
-        (["node[1-99999999]"], FactChanges()),
-        ([], FactChanges()),
+        (["Node1"], AttributeChanges()),
+        (["node1.lab"], AttributeChanges()),
+        (["-node"], AttributeChanges()),
+        (["n" * 64], AttributeChanges()),
+        (["node1"], AttributeChanges(mac="no mac")),
+        (["node1"], AttributeChanges(address="not an address")),
+        (["node1"], AttributeChanges(labels={"bad key!": "x"})),
+        (["node1"], AttributeChanges(labels={"key": "bad value!"})),
+        (["node1"], AttributeChanges(bmc="https://user:secret@10.0.0.1")),
+        (["node1"], AttributeChanges(bmc="https://10.0.0.1", credentials="hunter2")),
+        (["node1"], AttributeChanges(note="two\nlines")),
+        (["node[1-2]"], AttributeChanges(mac="52:54:00:00:00:01")),
+        (["node[1-2]"], AttributeChanges(address="10.0.0.1")),
+        (["node[1-"], AttributeChanges()),
+        (["node[1-99999999]"], AttributeChanges()),
+        ([], AttributeChanges()),
     ],
 )
-def test_what_can_not_be_is_refused_and_nothing_is_added(lab: Lab, names: list[str], facts: FactChanges) -> None:
+def test_what_can_not_be_is_refused_and_nothing_is_added(lab: Lab, names: list[str], facts: AttributeChanges) -> None:
     with pytest.raises(UsageError) as refused:
         hosts.add(lab.context(), names, facts)
 
@@ -101,10 +103,10 @@ def test_what_can_not_be_is_refused_and_nothing_is_added(lab: Lab, names: list[s
 
 
 def test_a_mac_of_a_known_host_is_refused_with_the_hint_to_rename(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node1"], FactChanges(mac="52:54:00:00:00:01"))
+    hosts.add(lab.context(), ["node1"], AttributeChanges(mac="52:54:00:00:00:01"))
 
     with pytest.raises(InvalidError) as refused:
-        hosts.add(lab.context(), ["node9"], FactChanges(mac="52-54-00-00-00-01"))
+        hosts.add(lab.context(), ["node9"], AttributeChanges(mac="52-54-00-00-00-01"))
 
     assert refused.value.message == "has the MAC 52:54:00:00:00:01 of node1: is it the same machine?"
     assert refused.value.hint is not None
@@ -113,19 +115,19 @@ def test_a_mac_of_a_known_host_is_refused_with_the_hint_to_rename(lab: Lab) -> N
 
 
 def test_the_same_address_is_a_warning_that_names_both(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node1"], FactChanges(address="10.0.0.1"))
-    hosts.add(lab.context(), ["node2"], FactChanges(address="10.0.0.1"))
+    hosts.add(lab.context(), ["node1"], AttributeChanges(address="10.0.0.1"))
+    hosts.add(lab.context(), ["node2"], AttributeChanges(address="10.0.0.1"))
 
     assert any("node1 and node2 have the same address 10.0.0.1" in line for line in lab.said)
 
 
 def test_setting_changes_just_what_is_named(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node1"], FactChanges(labels={"rack": "r1", "gpu": ""}, note="old"))
+    hosts.add(lab.context(), ["node1"], AttributeChanges(labels={"rack": "r1", "gpu": ""}, note="old"))
 
-    done = hosts.set_facts(
+    done = hosts.set_attributes(
         lab.context(),
         Choice(("node1",)),
-        FactChanges(labels={"rack": "r2", "gpu": None}, note="", hardware={"cpus": 8}),
+        AttributeChanges(labels={"rack": "r2", "gpu": None}, note="", hardware={"cpus": 8}),
     )
 
     assert specs(lab)["node1"] == HostSpec("node1", labels={"rack": "r2"}, hardware={"cpus": 8})
@@ -135,11 +137,13 @@ def test_setting_changes_just_what_is_named(lab: Lab) -> None:
 
 
 def test_selectors_see_what_was_set(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node[1-2]"], FactChanges(hardware={"memory": "64GiB"}))
-    hosts.set_facts(lab.context(), Choice(("node2",)), FactChanges(labels={"rack": "r2"}, hardware={"memory": "1TiB"}))
+    hosts.add(lab.context(), ["node[1-2]"], AttributeChanges(hardware={"memory": "64GiB"}))
+    hosts.set_attributes(
+        lab.context(), Choice(("node2",)), AttributeChanges(labels={"rack": "r2"}, hardware={"memory": "1TiB"})
+    )
 
     def found(text: str) -> list[str]:
-        return [h.name for h in hosts.list_hosts(lab.context(), Choice(selector=parse_selector(text))).hosts]
+        return [h.name for h in queries.list_hosts(lab.context(), Choice(selector=parse_selector(text))).hosts]
 
     assert found("rack") == ["node2"]
     assert found("memory>=65GiB") == ["node2"]
@@ -148,16 +152,16 @@ def test_selectors_see_what_was_set(lab: Lab) -> None:
 
 
 def test_a_moved_bmc_loses_its_credentials(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node1"], FactChanges(bmc="https://10.0.0.1", credentials="env:LAB"))
+    hosts.add(lab.context(), ["node1"], AttributeChanges(bmc="https://10.0.0.1", credentials="env:LAB"))
 
-    hosts.set_facts(lab.context(), Choice(("node1",)), FactChanges(bmc="https://10.6.6.6"))
+    hosts.set_attributes(lab.context(), Choice(("node1",)), AttributeChanges(bmc="https://10.6.6.6"))
 
     assert specs(lab)["node1"].bmc == Bmc("https://10.6.6.6")
     assert any("its credentials are dropped" in line for line in lab.said)
 
 
 def test_a_renamed_host_keeps_its_state_reservation_and_history(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node1"], FactChanges(mac="52:54:00:00:00:01"))
+    hosts.add(lab.context(), ["node1"], AttributeChanges(mac="52:54:00:00:00:01"))
     use(lab, "node1")
 
     hosts.rename(lab.context(), "node1", "db1")
@@ -170,7 +174,7 @@ def test_a_renamed_host_keeps_its_state_reservation_and_history(lab: Lab) -> Non
 
 
 def test_renaming_to_a_taken_or_bad_name_is_refused(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node[1-2]"], FactChanges())
+    hosts.add(lab.context(), ["node[1-2]"], AttributeChanges())
 
     with pytest.raises((StateRefusedError, InvalidError)):
         hosts.rename(lab.context(), "node1", "node2")
@@ -182,9 +186,9 @@ def test_renaming_to_a_taken_or_bad_name_is_refused(lab: Lab) -> None:
 
 
 def test_a_used_host_is_removed_only_by_force(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node[1-3]"], FactChanges())
+    hosts.add(lab.context(), ["node[1-3]"], AttributeChanges())
     use(lab, "node1", "node2")
-    verbs.taint(lab.context(), Choice(("node2",)))
+    lifecycle_verbs.taint(lab.context(), Choice(("node2",)))
 
     done = hosts.remove(lab.context(), Choice(("node[1-3]",)))
 
@@ -203,19 +207,19 @@ def test_a_used_host_is_removed_only_by_force(lab: Lab) -> None:
 
 
 def test_a_host_removed_while_dirty_comes_back_tainted(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node1"], FactChanges(mac="52:54:00:00:00:01"))
+    hosts.add(lab.context(), ["node1"], AttributeChanges(mac="52:54:00:00:00:01"))
     use(lab, "node1")
     hosts.remove(lab.context(), Choice(("node1",)), force=True, reason="scrapped")
 
-    hosts.add(lab.context(), ["newname"], FactChanges(mac="52:54:00:00:00:01"))
+    hosts.add(lab.context(), ["newname"], AttributeChanges(mac="52:54:00:00:00:01"))
 
     assert states(lab) == {"newname": "tainted"}
 
 
 def test_the_history_of_a_removed_host_can_be_read(lab: Lab) -> None:
-    from bmhctl.usecases.looking import history
+    from bmhctl.usecases.queries import history
 
-    hosts.add(lab.context(), ["node1"], FactChanges())
+    hosts.add(lab.context(), ["node1"], AttributeChanges())
     hosts.remove(lab.context(), Choice(("node1",)))
 
     assert [str(e.verb) for e in history(lab.context(), "node1").events] == ["enter", "remove"]
@@ -224,11 +228,11 @@ def test_the_history_of_a_removed_host_can_be_read(lab: Lab) -> None:
 
 
 def test_globs_ranges_states_and_selectors_choose_hosts(lab: Lab) -> None:
-    hosts.add(lab.context(), ["rack1-node[1-3]", "rack2-node[1-2]"], FactChanges())
-    verbs.ready(lab.context(), Choice(("rack1-node1", "rack2-node1")))
+    hosts.add(lab.context(), ["rack1-node[1-3]", "rack2-node[1-2]"], AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(("rack1-node1", "rack2-node1")))
 
     def listed(*names: str, **more: object) -> tuple[list[str], list[str | None]]:
-        found = hosts.list_hosts(lab.context(), Choice(names, **more))  # type: ignore[arg-type]  # a shorthand
+        found = queries.list_hosts(lab.context(), Choice(names, **more))  # type: ignore[arg-type]  # a shorthand
         return [host.name for host in found.hosts], [error.host for error in found.missing]
 
     assert listed("rack1-*") == (["rack1-node1", "rack1-node2", "rack1-node3"], [])
@@ -279,7 +283,9 @@ spec:
 
 def test_an_import_updates_facts_but_never_a_state_and_never_credentials(lab: Lab) -> None:
     hosts.add(
-        lab.context(), ["node1"], FactChanges(bmc="http://10.0.0.1", credentials="file:/etc/bmc", labels={"a": "b"})
+        lab.context(),
+        ["node1"],
+        AttributeChanges(bmc="http://10.0.0.1", credentials="file:/etc/bmc", labels={"a": "b"}),
     )
     use(lab, "node1")
     manifest = """
@@ -309,19 +315,19 @@ def test_an_import_makes_no_reference_to_files_or_commands(lab: Lab) -> None:
 
 
 def test_an_export_is_taken_back_with_its_states(lab: Lab, tmp_path: Path) -> None:
-    hosts.add(lab.context(), ["node[1-3]"], FactChanges(labels={"rack": "r1"}))
+    hosts.add(lab.context(), ["node[1-3]"], AttributeChanges(labels={"rack": "r1"}))
     use(lab, "node1", "node2")
-    verbs.taint(lab.context(), Choice(("node2",)))
-    verbs.maintain(lab.context("bob"), Choice(("node3",)), reason="fan")
-    found = hosts.list_hosts(lab.context(), ALL)
+    lifecycle_verbs.taint(lab.context(), Choice(("node2",)))
+    lifecycle_verbs.maintain(lab.context("bob"), Choice(("node3",)), reason="fan")
+    found = queries.list_hosts(lab.context(), ALL)
     text = dump_inventory(found.hosts, None, found.now)
 
     for suffix in SUFFIX.values():
         other = Lab(tmp_path / f"other-{suffix}", clock=lab.clock)
-        homes.init(other.location)
+        inventories.init(other.location)
         hosts.import_hosts(other.context(), read_inventory(text, "export.toml", lab.clock()))
         assert states(other) == {"node1": "reserved", "node2": "tainted", "node3": "maintenance"}
-        assert verbs.taint(other.context("alice"), Choice(("node1",))).status is ExitStatus.DONE
+        assert lifecycle_verbs.taint(other.context("alice"), Choice(("node1",))).status is ExitStatus.DONE
         other.remove()
 
 
@@ -330,17 +336,19 @@ def test_a_copy_in_any_home_has_every_host_state_reservation_event_and_the_polic
     lab: Lab, tmp_path: Path, kind: str
 ) -> None:
     lab.policy('[defaults]\nttl = "2h"\n[checks.ping]\ncommand = ["true"]\n')
-    hosts.add(lab.context(), ["node[1-4]"], FactChanges(labels={"rack": "r1"}, hardware={"cpus": 4}))
+    hosts.add(lab.context(), ["node[1-4]"], AttributeChanges(labels={"rack": "r1"}, hardware={"cpus": 4}))
     use(lab, "node1", "node2")
-    verbs.taint(lab.context(), Choice(("node2",)), fault="fan")
-    verbs.maintain(lab.context("bob"), Choice(("node3",)), reason="disk", until=lab.clock() + timedelta(days=1))
-    verbs.cordon(lab.context("bob"), Choice(("node4",)), reason="audit")
+    lifecycle_verbs.taint(lab.context(), Choice(("node2",)), fault="fan")
+    lifecycle_verbs.maintain(
+        lab.context("bob"), Choice(("node3",)), reason="disk", until=lab.clock() + timedelta(days=1)
+    )
+    lifecycle_verbs.cordon(lab.context("bob"), Choice(("node4",)), reason="audit")
     hosts.remove(lab.context("bob"), Choice(("node4",)))
     destination = tmp_path / f"copy-{SUFFIX[kind]}"
 
     copied = Lab(destination, clock=lab.clock)
 
-    homes.copy(lab.context(), copied.location)
+    inventories.copy(lab.context(), copied.location)
 
     try:
         assert specs(copied) == specs(lab)
@@ -348,7 +356,7 @@ def test_a_copy_in_any_home_has_every_host_state_reservation_event_and_the_polic
         for table in ("hosts", "reservations", "events", "facts", "departed"):
             assert list(theirs.dump(table)) == list(ours.dump(table))
         assert copied.context().policy() == lab.context().policy()
-        hosts.add(copied.context(), ["node9"], FactChanges())
+        hosts.add(copied.context(), ["node9"], AttributeChanges())
         new = theirs.host("node9")
         assert new is not None
         assert [str(e.verb) for e in theirs.events(new)] == ["enter"], "an id of the past is not given again"
@@ -361,30 +369,30 @@ def test_a_copy_never_takes_the_place_of_what_is_there(lab: Lab, tmp_path: Path)
     there.write_bytes(b"precious")
 
     with pytest.raises(StateRefusedError):
-        homes.copy(lab.context(), str(there))
+        inventories.copy(lab.context(), str(there))
     assert there.read_bytes() == b"precious"
     assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
 
 
 def test_a_used_machine_that_left_is_known_by_its_mac_whatever_became_of_its_name(lab: Lab) -> None:
-    hosts.add(lab.context(), ["b"], FactChanges(mac="52:54:00:00:00:02"))
+    hosts.add(lab.context(), ["b"], AttributeChanges(mac="52:54:00:00:00:02"))
     use(lab, "b")
     hosts.remove(lab.context(), Choice(("b",)), force=True, reason="scrapped")
 
-    hosts.add(lab.context(), ["b"], FactChanges(mac="52:54:00:00:00:03"))  # another machine: the MACs say so
-    hosts.add(lab.context(), ["c"], FactChanges(mac="52:54:00:00:00:02"))
+    hosts.add(lab.context(), ["b"], AttributeChanges(mac="52:54:00:00:00:03"))  # another machine: the MACs say so
+    hosts.add(lab.context(), ["c"], AttributeChanges(mac="52:54:00:00:00:02"))
 
     assert states(lab) == {"b": "initial", "c": "tainted"}
 
 
 def test_a_used_machine_can_not_come_back_clean_by_changing_macs_or_names(lab: Lab) -> None:
-    hosts.add(lab.context(), ["a"], FactChanges(mac="52:54:00:00:00:01"))
-    hosts.add(lab.context(), ["b", "x"], FactChanges())
+    hosts.add(lab.context(), ["a"], AttributeChanges(mac="52:54:00:00:00:01"))
+    hosts.add(lab.context(), ["b", "x"], AttributeChanges())
     use(lab, "a")
-    hosts.set_facts(lab.context(), Choice(("a",)), FactChanges(mac=""))
+    hosts.set_attributes(lab.context(), Choice(("a",)), AttributeChanges(mac=""))
 
     with pytest.raises(InvalidError, match="of a used machine that left"):
-        hosts.set_facts(lab.context(), Choice(("b",)), FactChanges(mac="52:54:00:00:00:01"))
+        hosts.set_attributes(lab.context(), Choice(("b",)), AttributeChanges(mac="52:54:00:00:00:01"))
     use(lab, "b")
     hosts.remove(lab.context(), Choice(("b",)), force=True, reason="scrapped")
     with pytest.raises(InvalidError, match="a used machine of the name b was removed"):
@@ -393,10 +401,10 @@ def test_a_used_machine_can_not_come_back_clean_by_changing_macs_or_names(lab: L
 
 
 def test_a_mac_that_comes_back_to_its_used_host_is_not_remembered_as_gone(lab: Lab) -> None:
-    hosts.add(lab.context(), ["a"], FactChanges(mac="52:54:00:00:00:01"))
+    hosts.add(lab.context(), ["a"], AttributeChanges(mac="52:54:00:00:00:01"))
     use(lab, "a")
     for mac in ("", "52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:01"):
-        hosts.set_facts(lab.context(), Choice(("a",)), FactChanges(mac=mac))
+        hosts.set_attributes(lab.context(), Choice(("a",)), AttributeChanges(mac=mac))
 
     kept = [row[0] for row in lab.context().store.database.execute("SELECT key FROM departed")]
     assert kept == ["52:54:00:00:00:02"]
@@ -405,7 +413,7 @@ def test_a_mac_that_comes_back_to_its_used_host_is_not_remembered_as_gone(lab: L
 def test_used_hosts_that_swap_their_macs_are_not_remembered_as_gone(toml_lab: Lab) -> None:
     macs = ["52:54:00:00:00:01", "52:54:00:00:00:02"]
     for name, mac in zip("ab", macs, strict=True):
-        hosts.add(toml_lab.context(), [name], FactChanges(mac=mac))
+        hosts.add(toml_lab.context(), [name], AttributeChanges(mac=mac))
     use(toml_lab, "a", "b")
     text = toml_lab.path.read_text()
     toml_lab.path.write_text(text.replace(macs[0], "one").replace(macs[1], macs[0]).replace("one", macs[1]))
@@ -415,27 +423,27 @@ def test_used_hosts_that_swap_their_macs_are_not_remembered_as_gone(toml_lab: La
 
 
 def test_an_imported_host_never_joins_a_reservation_that_is_here(lab: Lab) -> None:
-    hosts.add(lab.context(), ["n1"], FactChanges())
+    hosts.add(lab.context(), ["n1"], AttributeChanges())
     use(lab, "n1")
-    found = hosts.list_hosts(lab.context(), ALL)
+    found = queries.list_hosts(lab.context(), ALL)
     text = dump_inventory(found.hosts, None, found.now)
-    verbs.taint(lab.context(), Choice(("n1",)))
-    verbs.reset(lab.context(), Choice(("n1",)))
+    lifecycle_verbs.taint(lab.context(), Choice(("n1",)))
+    step_verbs.reset(lab.context(), Choice(("n1",)))
     hosts.remove(lab.context(), Choice(("n1",)))
 
     hosts.import_hosts(lab.context(), read_inventory(text, "x.toml", lab.clock()))
     other = text.replace("[hosts.n1", "[hosts.n2").replace("alice", "mallory")
     hosts.import_hosts(lab.context(), read_inventory(other, "y.toml", lab.clock()))
 
-    held = {h.reservation.owner: [x.name for x in h.hosts] for h in reservations.reservations(lab.context()).items}
+    held = {h.reservation.owner: [x.name for x in h.hosts] for h in queries.reservations(lab.context()).items}
     assert held == {"alice": ["n1"], "mallory": ["n2"]}
-    assert verbs.taint(lab.context(), Choice(("n1",))).status is ExitStatus.DONE
+    assert lifecycle_verbs.taint(lab.context(), Choice(("n1",))).status is ExitStatus.DONE
 
 
 def test_a_policy_that_comes_with_hosts_that_may_not_come_is_not_kept(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "lab.db")
-    homes.init(lab.location)
-    hosts.add(lab.context(), ["n1"], FactChanges(mac="52:54:00:00:00:01"))
+    inventories.init(lab.location)
+    hosts.add(lab.context(), ["n1"], AttributeChanges(mac="52:54:00:00:00:01"))
     text = '[checks.evil]\ncommand = ["true"]\n[hosts.n2]\nmac = "52:54:00:00:00:01"\n'
 
     with pytest.raises(InvalidError):
@@ -446,10 +454,10 @@ def test_a_policy_that_comes_with_hosts_that_may_not_come_is_not_kept(tmp_path: 
 
 
 def test_facts_of_a_host_that_is_not_declared_any_more_can_not_be_set(toml_lab: Lab) -> None:
-    hosts.add(toml_lab.context(), ["n1", "n2"], FactChanges())
+    hosts.add(toml_lab.context(), ["n1", "n2"], AttributeChanges())
     toml_lab.path.write_text("[hosts.n2]\n")
 
-    done = hosts.set_facts(toml_lab.context(), Choice(("n1", "n2")), FactChanges(note="x"))
+    done = hosts.set_attributes(toml_lab.context(), Choice(("n1", "n2")), AttributeChanges(note="x"))
 
     assert [(item.host, item.changed, item.error is None) for item in done.items] == [
         ("n2", True, True),
@@ -459,17 +467,17 @@ def test_facts_of_a_host_that_is_not_declared_any_more_can_not_be_set(toml_lab: 
 
 def test_a_backup_taken_while_others_write_restores_the_whole_inventory_into_any_home(lab: Lab, tmp_path: Path) -> None:
     lab.policy('[checks.ping]\ncommand = ["true"]\n')
-    hosts.add(lab.context(), ["node[1-4]"], FactChanges(labels={"rack": "r1"}))
+    hosts.add(lab.context(), ["node[1-4]"], AttributeChanges(labels={"rack": "r1"}))
     use(lab, "node1", "node2")
     writer = lab.context("writer")
 
-    homes.backup(lab.context(), str(tmp_path / "backup.db"))
-    verbs.cordon(writer, Choice(("node1",)))
+    inventories.backup(lab.context(), str(tmp_path / "backup.db"))
+    lifecycle_verbs.cordon(writer, Choice(("node1",)))
 
     backup = Lab(tmp_path / "backup.db", clock=lab.clock)
     for number, suffix in enumerate(SUFFIX.values()):
         restored = Lab(tmp_path / f"restored{number}-{suffix}", clock=lab.clock)
-        homes.copy(backup.context(), restored.location)
+        inventories.copy(backup.context(), restored.location)
         assert states(restored) == {
             "node1": "reserved",
             "node2": "reserved",
@@ -488,12 +496,12 @@ def test_a_backup_taken_while_others_write_restores_the_whole_inventory_into_any
 def test_a_backup_whose_toml_file_says_something_else_by_now_restores_what_was_known(
     toml_lab: Lab, tmp_path: Path
 ) -> None:
-    hosts.add(toml_lab.context(), ["node1"], FactChanges())
-    homes.backup(toml_lab.context(), str(tmp_path / "backup.db"))
+    hosts.add(toml_lab.context(), ["node1"], AttributeChanges())
+    inventories.backup(toml_lab.context(), str(tmp_path / "backup.db"))
     backup = Lab(tmp_path / "backup.db", clock=toml_lab.clock)
-    hosts.add(backup.context(), ["node2"], FactChanges())
+    hosts.add(backup.context(), ["node2"], AttributeChanges())
 
-    homes.copy(backup.context(), str(tmp_path / "restored.toml"))
+    inventories.copy(backup.context(), str(tmp_path / "restored.toml"))
 
     assert states(Lab(tmp_path / "restored.toml")) == {"node1": "initial", "node2": "initial"}
     backup.close()
@@ -503,7 +511,7 @@ def test_a_backup_whose_toml_file_says_something_else_by_now_restores_what_was_k
 def test_a_host_that_is_added_and_used_while_a_copy_is_made_is_in_it_wholly_or_not_at_all(
     lab: Lab, tmp_path: Path, kind: str
 ) -> None:
-    hosts.add(lab.context(), ["node1"], FactChanges())
+    hosts.add(lab.context(), ["node1"], AttributeChanges())
     use(lab, "node1")
     late = Lab(lab.path, clock=lab.clock)
     coming = iter(["node2"])
@@ -511,11 +519,11 @@ def test_a_host_that_is_added_and_used_while_a_copy_is_made_is_in_it_wholly_or_n
     def meanwhile(what: str, _: str) -> None:
         if what == "copy events":
             for name in coming:
-                hosts.add(late.context(), [name], FactChanges())
+                hosts.add(late.context(), [name], AttributeChanges())
                 use(late, name)
 
     copied = Lab(tmp_path / f"copy-{SUFFIX[kind]}", clock=lab.clock)
-    homes.copy(replace(lab.context(), progress=meanwhile), copied.location)
+    inventories.copy(replace(lab.context(), progress=meanwhile), copied.location)
 
     assert states(late) == {"node1": "reserved", "node2": "reserved"}
     assert states(copied) == {"node1": "reserved"}, "a used host is nowhere taken for a new one"

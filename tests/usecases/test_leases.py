@@ -8,12 +8,14 @@ from datetime import timedelta
 import pytest
 
 from bmhctl.api import Inventory
+from bmhctl.domain.model import Event, State
 from bmhctl.errors import BusyError, NotFoundError, NotYoursError, UnsatisfiableError, UsageError
-from bmhctl.model import Event, State
 from bmhctl.results import Held
-from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases import holding, hosts, queue, verbs
-from bmhctl.usecases.choosing import Choice
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.usecases import hosts
+from bmhctl.usecases.reservations import holder, queue
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
 
 HOUR = timedelta(hours=1)
@@ -23,9 +25,9 @@ HOUR = timedelta(hours=1)
 def fleet(lab: Lab) -> Lab:
     """Two hosts in each of two racks, available; leases of an hour, two at most."""
     lab.policy('[defaults]\nttl = "1h"\nmax_ttl = "2h"\n')
-    hosts.add(lab.context(), ["node[1-2]"], hosts.FactChanges(labels={"rack": "r1"}))
-    hosts.add(lab.context(), ["node[3-4]"], hosts.FactChanges(labels={"rack": "r2"}))
-    verbs.ready(lab.context(), Choice(everything=True))
+    hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges(labels={"rack": "r1"}))
+    hosts.add(lab.context(), ["node[3-4]"], hosts.AttributeChanges(labels={"rack": "r2"}))
+    step_verbs.ready(lab.context(), Choice(everything=True))
     return lab
 
 
@@ -135,7 +137,7 @@ def test_extending_counts_from_now_and_never_shortens_nor_exceeds_the_most(fleet
 
 def test_what_the_policy_caps_is_said(fleet: Lab) -> None:
     held = as_(fleet, "alice").reserve("node1")
-    granted = holding.extend(fleet.context(), held.reservation.id, timedelta(hours=9))
+    granted = holder.extend(fleet.context(), held.reservation.id, timedelta(hours=9))
 
     assert granted.notes == ("capped at 2h from now, the longest that this inventory allows",)
 
@@ -186,12 +188,12 @@ def test_reap_names_what_it_ends_and_a_dry_run_changes_nothing(fleet: Lab) -> No
     held = as_(fleet, "alice").reserve("node1", "node2")
     fleet.clock.move(hours=1)
 
-    planned = holding.reap_expired(fleet.context(), dry_run=True)
+    planned = holder.reap_expired(fleet.context(), dry_run=True)
     assert states(fleet)[0] == "reserved"
-    done = holding.reap_expired(fleet.context())
+    done = holder.reap_expired(fleet.context())
 
     assert [ids(one) for one in planned.items] == [ids(one) for one in done.items] == [ids(held)]
-    assert holding.reap_expired(fleet.context()).items == ()
+    assert holder.reap_expired(fleet.context()).items == ()
 
 
 def test_a_host_in_maintenance_keeps_its_lease_and_gets_back_into_it(fleet: Lab) -> None:
@@ -292,7 +294,7 @@ def test_a_topology_keeps_its_shape_when_one_of_it_is_replaced(fleet: Lab) -> No
 
 def test_wants_that_overlap_find_the_hosts_that_meet_them_all_or_take_none(fleet: Lab) -> None:
     alice = as_(fleet, "alice")
-    hosts.set_facts(fleet.context(), Choice(("node1",)), hosts.FactChanges(labels={"role": "switch"}))
+    hosts.set_attributes(fleet.context(), Choice(("node1",)), hosts.AttributeChanges(labels={"role": "switch"}))
 
     held = alice.reserve(wants=["rack=r1", "role=switch"])
     assert sorted(host.name for host in held.hosts) == ["node1", "node2"]

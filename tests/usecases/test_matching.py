@@ -8,9 +8,9 @@ from itertools import combinations, permutations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmhctl.model import Host, HostSpec, State
-from bmhctl.usecases.matching import Match, left_over, match
-from bmhctl.wants import Wants, parse_want, total
+from bmhctl.domain.model import Host, HostSpec, State
+from bmhctl.domain.requirements import Requirements, parse_requirement, total
+from bmhctl.usecases.reservations.matching import Match, left_over, match
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -20,8 +20,8 @@ def host(number: int, labels: str = "") -> Host:
     return Host(HostSpec(f"node{number}", labels=dict.fromkeys(labels, "")), State.AVAILABLE, NOW, id=number)
 
 
-def wants(*texts: str) -> Wants:
-    return tuple(parse_want(text) for text in texts)
+def wants(*texts: str) -> Requirements:
+    return tuple(parse_requirement(text) for text in texts)
 
 
 def names(hosts: tuple[Host, ...] | list[Host]) -> list[str]:
@@ -36,7 +36,7 @@ requests = st.lists(
 ).map(lambda rows: wants(*(f"{selector}*{count}" for selector, count in rows)))
 
 
-def can_serve(request: Wants, chosen: tuple[Host, ...]) -> bool:
+def can_serve(request: Requirements, chosen: tuple[Host, ...]) -> bool:
     """Whether each of the hosts can be given to a want of its own."""
     slots = [want for want in request for _ in range(want.count)]
     return any(
@@ -45,7 +45,7 @@ def can_serve(request: Wants, chosen: tuple[Host, ...]) -> bool:
     )
 
 
-def best(request: Wants, free: list[Host]) -> tuple[Host, ...]:
+def best(request: Requirements, free: list[Host]) -> tuple[Host, ...]:
     """As many hosts as can be served at once, the first of them; ``combinations`` come in the order of ``free``."""
     for size in range(min(total(request), len(free)), 0, -1):
         for chosen in combinations(free, size):
@@ -55,7 +55,7 @@ def best(request: Wants, free: list[Host]) -> tuple[Host, ...]:
 
 
 @given(requests, fleets)
-def test_a_match_is_the_best_of_all_there_are(request: Wants, free: list[Host]) -> None:
+def test_a_match_is_the_best_of_all_there_are(request: Requirements, free: list[Host]) -> None:
     found = match(request, free)
 
     assert sorted(names(found.hosts)) == sorted(names(best(request, free)))
@@ -63,7 +63,7 @@ def test_a_match_is_the_best_of_all_there_are(request: Wants, free: list[Host]) 
 
 
 @given(requests, fleets)
-def test_the_hosts_come_in_the_order_of_the_wants_that_they_meet(request: Wants, free: list[Host]) -> None:
+def test_the_hosts_come_in_the_order_of_the_wants_that_they_meet(request: Requirements, free: list[Host]) -> None:
     found = match(request, free)
 
     if not found.missing:
@@ -100,11 +100,11 @@ def test_ten_thousand_hosts_are_matched_in_one_pass() -> None:
     assert match(wants("a*9999", "b"), hosts) == Match(tuple(hosts[:9999]), 1)
 
 
-def everything_comes_back(_: Wants) -> bool:
+def everything_comes_back(_: Requirements) -> bool:
     return True
 
 
-def needs_an_operator(_: Wants) -> bool:
+def needs_an_operator(_: Requirements) -> bool:
     return False
 
 
@@ -130,7 +130,7 @@ def test_earlier_tickets_choose_in_the_order_of_their_age() -> None:
 
 @given(st.lists(requests, max_size=3), fleets, st.booleans())
 def test_who_comes_later_never_takes_what_the_earlier_ones_match(
-    earlier: list[Wants], free: list[Host], comes_back: bool
+    earlier: list[Requirements], free: list[Host], comes_back: bool
 ) -> None:
     left = left_over(earlier, free, lambda _: comes_back)
 

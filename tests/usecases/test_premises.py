@@ -16,11 +16,13 @@ import pytest
 
 from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError
 from bmhctl.results import Diagnosis
-from bmhctl.usecases import homes, hosts, queue, verbs
-from bmhctl.usecases.care import doctor_at
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.context import Context
-from bmhctl.usecases.reservations import wish_for
+from bmhctl.usecases import hosts, inventories, queries
+from bmhctl.usecases.doctor.doctor import doctor_at
+from bmhctl.usecases.reservations import reserve, waiting
+from bmhctl.usecases.reservations.request import reservation_request
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
 from tests.breaking import a_host_in_each_state, everything, examined, found, unchecked
 from tests.conftest import FILES, Lab, environment, made_in
 
@@ -88,8 +90,8 @@ def test_a_file_that_is_gone_can_be_written_anew_from_its_state(toml_fleet: Lab,
     ]  # fmt: skip
 
     again = Lab(tmp_path / "again.toml", toml_fleet.clock)
-    homes.copy(Lab(state, toml_fleet.clock).context(), str(again.path))
-    hosts.list_hosts(again.context(), Choice(everything=True))
+    inventories.copy(Lab(state, toml_fleet.clock).context(), str(again.path))
+    queries.list_hosts(again.context(), Choice(everything=True))
     assert (at(again).findings, everything(again)["events"]) == ((), before)
 
 
@@ -101,7 +103,7 @@ def test_a_file_that_changed_is_taken_over_by_the_next_command_not_by_the_doctor
     note = ("declaration", "note", None, changed, "nothing: the next command takes it over")
     assert found(at(toml_fleet, fix=True)) == [note]
     assert everything(toml_fleet) == before
-    hosts.list_hosts(toml_fleet.context(), Choice(everything=True))
+    queries.list_hosts(toml_fleet.context(), Choice(everything=True))
     assert at(toml_fleet).findings == ()
 
 
@@ -130,7 +132,7 @@ def test_an_undeclared_host_is_a_note(toml_fleet: Lab) -> None:
     text = toml_fleet.path.read_text()
     start = text.index("[hosts.node2]")
     toml_fleet.path.write_text(text[:start] + text[text.index("[hosts.node3]") :])
-    hosts.list_hosts(toml_fleet.context(), Choice(everything=True))
+    queries.list_hosts(toml_fleet.context(), Choice(everything=True))
     diagnosis = at(toml_fleet)
     assert found(diagnosis) == [
         (
@@ -170,7 +172,7 @@ def test_a_state_that_does_not_agree_with_the_file_it_took_over_takes_it_over_an
         ("undeclared", "note", "node2"),
     ]
     toml_fleet.path.write_text(toml_fleet.path.read_text().replace("[hosts.node4]", "[hosts.node9]"))
-    hosts.list_hosts(toml_fleet.context(), Choice(everything=True))
+    queries.list_hosts(toml_fleet.context(), Choice(everything=True))
     assert at(toml_fleet).findings == ()
     assert [each.name for each in toml_fleet.context().policy().checks] == ["ping"]
 
@@ -191,7 +193,7 @@ def test_a_state_file_of_another_inventory_is_not_looked_at_nor_mended(toml_flee
     ]  # fmt: skip
     assert state.read_bytes() == before
 
-    homes.adopt(other.context())
+    inventories.adopt(other.context())
     assert at(other, fix=True).error is None
 
 
@@ -231,14 +233,14 @@ def test_a_log_without_its_file_is_told_and_no_new_file_takes_it_for_its_own(fle
     assert (told.kind, told.severity.value) == ("file", "broken")
     assert str(log) in told.remedy
     with pytest.raises(InvalidError, match=r"is missing, but .*-wal, which belongs to it, is there"):
-        hosts.list_hosts(fleet.context(), Choice()) if fleet.is_toml else homes.init(str(fleet.path))
+        queries.list_hosts(fleet.context(), Choice()) if fleet.is_toml else inventories.init(str(fleet.path))
     assert not database.exists()
 
     log.unlink()
     log.with_name(database.name + "-shm").unlink()
     if not fleet.is_toml:
-        homes.init(str(fleet.path))
-    hosts.list_hosts(fleet.context(), Choice())
+        inventories.init(str(fleet.path))
+    queries.list_hosts(fleet.context(), Choice())
     assert at(fleet).error is None
 
 
@@ -276,7 +278,7 @@ def test_an_edit_that_was_made_and_not_carried_out_is_kept_for_the_next_command(
     unchecked(toml_fleet, f"INSERT INTO meta (key, value) VALUES ('intent', '{json.dumps(intent)}')")
     toml_fleet.path.write_text(text)
     assert kinds(at(toml_fleet, fix=True)) == [("declaration", "note", False)]
-    hosts.list_hosts(toml_fleet.context(), Choice(everything=True))
+    queries.list_hosts(toml_fleet.context(), Choice(everything=True))
     assert toml_fleet.context().store.host("renamed") is not None
     assert at(toml_fleet).findings == ()
 
@@ -440,7 +442,7 @@ def test_who_may_write_the_toml_file_must_be_able_to_write_its_state(toml_fleet:
 
 UNPRIVILEGED = """
 import os, sys
-from bmhctl.cli.app import run
+from bmhctl.cli.main import run
 warm, mine = sys.argv[1:]
 args = ["doctor", "-o", "csv", "--fields", "kind,severity,message"]
 assert run(["-i", warm, *args]) == 0  # what it needs is loaded now: this user may read no library
@@ -452,7 +454,7 @@ sys.exit(run(["-i", mine, *args]))
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
 def test_who_may_not_write_or_not_read_it_is_told(fleet: Lab, tmp_path_factory: pytest.TempPathFactory) -> None:
     warm = tmp_path_factory.mktemp("warm") / fleet.path.name
-    homes.init(str(warm))
+    inventories.init(str(warm))
     fleet.close()
     for folder in fleet.path.parents:
         if folder.stat().st_mode & 0o005 != 0o005:
@@ -484,7 +486,7 @@ def test_tickets_and_claims_of_processes_that_live_are_no_finding(fleet: Lab) ->
         raise KeyboardInterrupt
 
     with fleet.context().store.claims.claim("host-1"), pytest.raises(KeyboardInterrupt):
-        queue.reserve_or_wait(fleet.context(), wish_for(("node3",)), queue.Patience(pause))
+        reserve.reserve_or_wait(fleet.context(), reservation_request(("node3",)), waiting.WaitOptions(pause))
     assert [each.findings for each in seen] == [()]
 
 
@@ -531,13 +533,13 @@ def test_the_backup_is_an_inventory_as_it_was_and_no_more_open(fleet: Lab) -> No
     assert Path(first).stat().st_mode & 0o777 == 0o600
     kept = Lab(Path(first), fleet.clock)
     assert everything(kept) == before
-    verbs.ready(kept.context(), Choice(("node1",)))
+    step_verbs.ready(kept.context(), Choice(("node1",)))
     kept.close()
     assert not list(fleet.path.parent.glob(".*"))
 
 
 def test_without_room_for_a_backup_nothing_is_mended(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bmhctl.stores.sqlite import SqliteDatabase
+    from bmhctl.stores.sqlite.database import SqliteDatabase
 
     unchecked(fleet, "DELETE FROM facts")
     before = everything(fleet)
@@ -554,13 +556,13 @@ def test_without_room_for_a_backup_nothing_is_mended(fleet: Lab, monkeypatch: py
 
 def test_a_toml_file_that_is_gone_is_told_with_the_way_back(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "lab.toml")
-    homes.init(lab.location)
-    hosts.add(lab.context(), ["node1"], hosts.FactChanges())
+    inventories.init(lab.location)
+    hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
     lab.close()
     lab.path.unlink()
     way_back = f"bmhctl copy {tmp_path / 'lab.state.db'} NEW.toml makes an inventory of them"
-    looking = partial(hosts.list_hosts, lab.context(), Choice(everything=True))
-    for ask in (looking, partial(homes.init, lab.location)):
+    looking = partial(queries.list_hosts, lab.context(), Choice(everything=True))
+    for ask in (looking, partial(inventories.init, lab.location)):
         with pytest.raises((UnreachableError, StateRefusedError)) as refused:
             ask()
         assert refused.value.hint == f"the states of its hosts are there: {way_back}"

@@ -10,28 +10,30 @@ from typing import Any
 
 import pytest
 
+from bmhctl.domain.model import Host, State
+from bmhctl.domain.requirements import Requirements, parse_requirement
+from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import (
     BusyError,
     NotFoundError,
     NotYoursError,
     StateRefusedError,
+    UncertainError,
     UnreachableError,
     UnsatisfiableError,
     UsageError,
     WaitTimeoutError,
 )
-from bmhctl.model import Host, State
 from bmhctl.results import Grant
-from bmhctl.selector import parse_selector
-from bmhctl.stores.faults import UncertainError
-from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases import hosts, queue, reservations, steps, verbs
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.context import Context
-from bmhctl.usecases.queue import Patience
-from bmhctl.usecases.reservations import wish_for
-from bmhctl.usecases.watching import Waiting
-from bmhctl.wants import Wants, parse_want
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.usecases import hosts, lifecycle_verbs, queries
+from bmhctl.usecases.reservations import grants, queue, request, reserve, waiting
+from bmhctl.usecases.reservations.queue_watch import Waiting
+from bmhctl.usecases.reservations.request import reservation_request
+from bmhctl.usecases.reservations.waiting import WaitOptions
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import execution, step_verbs
 from tests.conftest import Lab, made_in
 from tests.processes import until
 
@@ -41,9 +43,9 @@ Step = Callable[[], object]
 @pytest.fixture
 def fleet(lab: Lab) -> Lab:
     """Two hosts in each of two racks, available."""
-    hosts.add(lab.context(), ["node[1-2]"], hosts.FactChanges(labels={"rack": "r1"}))
-    hosts.add(lab.context(), ["node[3-4]"], hosts.FactChanges(labels={"rack": "r2"}))
-    verbs.ready(lab.context(), Choice(everything=True))
+    hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges(labels={"rack": "r1"}))
+    hosts.add(lab.context(), ["node[3-4]"], hosts.AttributeChanges(labels={"rack": "r2"}))
+    step_verbs.ready(lab.context(), Choice(everything=True))
     return lab
 
 
@@ -62,19 +64,21 @@ def wait(
         lab.clock.move(seconds=seconds)
 
     told.clear()
-    patience = Patience(pause, None if timeout is None else timedelta(seconds=timeout), told.append)
-    return queue.reserve_or_wait(lab.context(actor), wish_for(**wish or {"count": 1}), patience, check=check)
+    patience = WaitOptions(pause, None if timeout is None else timedelta(seconds=timeout), told.append)
+    return reserve.reserve_or_wait(
+        lab.context(actor), reservation_request(**wish or {"count": 1}), patience, check=check
+    )
 
 
 def take(lab: Lab, *names: str, actor: str = "holder", count: int | None = None, selector: str | None = None) -> Grant:
-    wish = wish_for(names, None if selector is None else parse_selector(selector), count)
-    return queue.reserve_or_wait(lab.context(actor), wish)
+    wish = reservation_request(names, None if selector is None else parse_selector(selector), count)
+    return reserve.reserve_or_wait(lab.context(actor), wish)
 
 
 def give_back(lab: Lab, *names: str) -> None:
-    verbs.taint(lab.context("holder"), Choice(names))
-    verbs.reset(lab.context("holder"), Choice(names))
-    verbs.ready(lab.context("holder"), Choice(names))
+    lifecycle_verbs.taint(lab.context("holder"), Choice(names))
+    step_verbs.reset(lab.context("holder"), Choice(names))
+    step_verbs.ready(lab.context("holder"), Choice(names))
 
 
 def names(grant: Grant) -> list[str]:
@@ -82,7 +86,7 @@ def names(grant: Grant) -> list[str]:
 
 
 def states(lab: Lab) -> list[State]:
-    return [host.state for host in hosts.list_hosts(lab.context(), Choice(everything=True)).hosts]
+    return [host.state for host in queries.list_hosts(lab.context(), Choice(everything=True)).hosts]
 
 
 def tickets(lab: Lab) -> list[str]:
@@ -152,8 +156,8 @@ def test_others_take_what_an_earlier_ticket_does_not_need(fleet: Lab) -> None:
 
 
 def test_a_ticket_that_needs_an_operator_holds_nothing_and_says_so(fleet: Lab) -> None:
-    verbs.maintain(fleet.context(), Choice(("node1",)), reason="dead fan")
-    verbs.cordon(fleet.context(), Choice(("node2",)))
+    lifecycle_verbs.maintain(fleet.context(), Choice(("node1",)), reason="dead fan")
+    lifecycle_verbs.cordon(fleet.context(), Choice(("node2",)))
     seen: list[str] = []
 
     def step() -> None:
@@ -195,7 +199,7 @@ def test_a_waiter_hears_where_it_stands_and_again_only_when_that_changes(fleet: 
     with pytest.raises(WaitTimeoutError):
         wait(fleet, timeout=120)
 
-    assert [(one.position, one.wants, one.why) for one in told] == [
+    assert [(one.position, one.requirements, one.why) for one in told] == [
         (
             1,
             "1 host",
@@ -206,10 +210,10 @@ def test_a_waiter_hears_where_it_stands_and_again_only_when_that_changes(fleet: 
 
 
 def test_overlapping_wants_find_the_hosts_that_fit_them_all(fleet: Lab) -> None:
-    hosts.add(fleet.context(), ["switch"], hosts.FactChanges(labels={"rack": "r1", "role": "switch"}))
-    verbs.ready(fleet.context(), Choice(("switch",)))
+    hosts.add(fleet.context(), ["switch"], hosts.AttributeChanges(labels={"rack": "r1", "role": "switch"}))
+    step_verbs.ready(fleet.context(), Choice(("switch",)))
     take(fleet, "node2", "switch")
-    wants = [parse_want("rack=r1*2"), parse_want("role=switch")]
+    wants = [parse_requirement("rack=r1*2"), parse_requirement("role=switch")]
 
     def unfit() -> None:
         assert missing(fleet) == ["2 more hosts"]
@@ -243,7 +247,9 @@ def test_a_waiter_that_says_nothing_for_15_seconds_is_passed_over_and_keeps_its_
 
 @pytest.mark.parametrize("hours", [-3, 3])
 def test_a_clock_that_is_set_anew_changes_nothing_for_who_waits_for_ever(fleet: Lab, hours: int) -> None:
-    held = queue.reserve_or_wait(fleet.context("holder"), wish_for(count=4, ttl=timedelta(days=2))).held.hosts
+    held = reserve.reserve_or_wait(
+        fleet.context("holder"), reservation_request(count=4, ttl=timedelta(days=2))
+    ).held.hosts
 
     def back() -> None:
         give_back(fleet, held[0].name)
@@ -259,20 +265,20 @@ def test_the_time_is_over_when_it_is_over_and_the_ticket_with_it(fleet: Lab) -> 
     with pytest.raises(WaitTimeoutError) as refused:
         wait(fleet, timeout=30)
 
-    assert refused.value.message == "waited in vain for 1 host for 30s"
+    assert refused.value.message == "timed out after 30s waiting for 1 host"
     assert timedelta(seconds=30) <= fleet.clock.now - begun < timedelta(seconds=31)
     assert tickets(fleet) == []
 
 
 def late(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes every grant take an hour."""
-    granting = reservations.grant
+    granting = grants.grant
 
     def slowly(*args: object, **options: object) -> Grant:
         lab.clock.move(hours=1)
         return granting(*args, **options)  # type: ignore[arg-type]  # passed on as they came
 
-    monkeypatch.setattr(queue, "grant", slowly)
+    monkeypatch.setattr(grants, "grant", slowly)
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -296,18 +302,18 @@ class Interruption(BaseException):
     """As a signal ends a command."""
 
 
-@pytest.mark.parametrize("way", ["_grant_at_once", "_grant_in_turn"])
+@pytest.mark.parametrize("way", ["grant_uncontended", "try_grant"])
 def test_what_was_granted_to_a_process_that_is_interrupted_before_it_knows_is_given_back(
     way: str, fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    granting: Callable[..., Grant] = getattr(queue, way)
+    granting: Callable[..., Grant] = getattr(reserve, way)
 
     def interrupted(*args: object) -> Grant:
         granting(*args)
         raise Interruption
 
-    monkeypatch.setattr(queue, "_grant_at_once", lambda *_: None)
-    monkeypatch.setattr(queue, way, interrupted)
+    monkeypatch.setattr(reserve, "grant_uncontended", lambda *_: None)
+    monkeypatch.setattr(reserve, way, interrupted)
     with pytest.raises(Interruption):
         wait(fleet)
     assert states(fleet)[0] == "tainted"
@@ -322,28 +328,28 @@ def test_what_was_granted_to_a_process_that_is_interrupted_before_it_knows_is_gi
 def test_a_host_whose_check_begins_while_it_is_chosen_is_not_granted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken_at_once = queue.taken_at_once
+    taken_at_once = grants.taken_at_once
     for lab in made_in("postgres", tmp_path):  # where several are at work at once
-        hosts.add(lab.context(), ["node[1-2]"], hosts.FactChanges())
-        verbs.ready(lab.context(), Choice(("node1", "node2")))
+        hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
+        step_verbs.ready(lab.context(), Choice(("node1", "node2")))
         with ExitStack() as checks:
 
-            def overtaken(ctx: Context, wants: Wants) -> object:
+            def overtaken(ctx: Context, wants: Requirements) -> object:
                 other = lab.context("bob")  # noqa: B023 - there is one lab
-                checks.enter_context(steps.claimed(other, next(other.store.hosts(HostQuery()))))
+                checks.enter_context(execution.claimed(other, next(other.store.hosts(HostQuery()))))
                 return taken_at_once(ctx, wants)
 
-            monkeypatch.setattr(queue, "taken_at_once", overtaken)
+            monkeypatch.setattr(grants, "taken_at_once", overtaken)
             with pytest.raises(StateRefusedError, match="a check or cleanup is running on it"):
-                queue.reserve_or_wait(lab.context(), reservations.wish_for(("node1", "node2")))
+                reserve.reserve_or_wait(lab.context(), request.reservation_request(("node1", "node2")))
         assert states(lab) == ["available", "available"]
 
 
 def test_an_id_that_is_taken_is_refused_and_its_reservation_stays(fleet: Lab) -> None:
-    mine, other = (reservations.wish_for((name,)).wants for name in ("node1", "node2"))
-    queue.reserve_or_wait(fleet.context(), reservations.Wish(mine, token="r-one"))
+    mine, other = (request.reservation_request((name,)).requirements for name in ("node1", "node2"))
+    reserve.reserve_or_wait(fleet.context(), request.ReservationRequest(mine, token="r-one"))
     with pytest.raises(UsageError, match="has the id r-one already"):
-        queue.reserve_or_wait(fleet.context("bob"), reservations.Wish(other, token="r-one"))
+        reserve.reserve_or_wait(fleet.context("bob"), request.ReservationRequest(other, token="r-one"))
     assert states(fleet)[:2] == ["reserved", "available"]
 
 
@@ -355,18 +361,18 @@ def test_a_connection_that_is_lost_while_the_queue_is_joined_reserved_nothing(
     def lost(*_: object) -> object:
         raise UncertainError("gone, in the middle of a commit")
 
-    monkeypatch.setattr(queue, "_queued", lost)
+    monkeypatch.setattr(waiting, "_queued", lost)
     with pytest.raises(UnreachableError, match="nothing was reserved") as refused:
         wait(fleet)
     assert refused.value.hint == "try again"
 
 
 def test_asking_again_for_a_lease_that_is_over_ends_it(fleet: Lab) -> None:
-    wish = reservations.wish_for(("node1",), request_id="job-1", ttl=timedelta(minutes=1))
-    queue.reserve_or_wait(fleet.context(), wish)
+    wish = request.reservation_request(("node1",), request_id="job-1", ttl=timedelta(minutes=1))
+    reserve.reserve_or_wait(fleet.context(), wish)
     fleet.clock.move(minutes=2)
     with pytest.raises(NotYoursError, match="is over"):
-        queue.reserve_or_wait(fleet.context(), wish)
+        reserve.reserve_or_wait(fleet.context(), wish)
     assert states(fleet)[0] == "tainted"
 
 
@@ -389,27 +395,27 @@ def test_a_host_that_is_added_wakes_whom_it_fits(fleet: Lab) -> None:
     take(fleet, count=4)
 
     def add() -> None:
-        hosts.add(fleet.context(), ["node5"], hosts.FactChanges(labels={"rack": "r9"}))
-        verbs.ready(fleet.context(), Choice(("node5",)))
+        hosts.add(fleet.context(), ["node5"], hosts.AttributeChanges(labels={"rack": "r9"}))
+        step_verbs.ready(fleet.context(), Choice(("node5",)))
 
     assert names(wait(fleet, add)) == ["node5"]
 
 
 def test_labels_that_change_wake_whom_they_fit(fleet: Lab) -> None:
     take(fleet, "node1", "node2")
-    relabel = hosts.FactChanges(labels={"rack": "r1"})
+    relabel = hosts.AttributeChanges(labels={"rack": "r1"})
 
     def step() -> None:
-        hosts.set_facts(fleet.context(), Choice(("node3",)), relabel)
+        hosts.set_attributes(fleet.context(), Choice(("node3",)), relabel)
 
     assert names(wait(fleet, step, selector=parse_selector("rack=r1"))) == ["node3"]
 
 
 def test_an_edit_by_hand_wakes_a_waiter_that_is_the_first_to_see_it(toml_lab: Lab) -> None:
-    hosts.add(toml_lab.context(), ["node[1-2]"], hosts.FactChanges(labels={"rack": "r1"}))
-    verbs.ready(toml_lab.context(), Choice(everything=True))
+    hosts.add(toml_lab.context(), ["node[1-2]"], hosts.AttributeChanges(labels={"rack": "r1"}))
+    step_verbs.ready(toml_lab.context(), Choice(everything=True))
     take(toml_lab, "node1")
-    hosts.set_facts(toml_lab.context(), Choice(("node2",)), hosts.FactChanges(labels={"rack": "r2"}))
+    hosts.set_attributes(toml_lab.context(), Choice(("node2",)), hosts.AttributeChanges(labels={"rack": "r2"}))
     begun = toml_lab.clock.now
 
     def edit() -> None:
@@ -423,7 +429,7 @@ def test_wishes_that_no_host_can_meet_any_more_end_the_wait(fleet: Lab) -> None:
     take(fleet, "node1")
 
     def relabel() -> None:
-        hosts.set_facts(fleet.context(), Choice(("node2",)), hosts.FactChanges(labels={"rack": "r2"}))
+        hosts.set_attributes(fleet.context(), Choice(("node2",)), hosts.AttributeChanges(labels={"rack": "r2"}))
 
     with pytest.raises(UnsatisfiableError):
         wait(fleet, relabel, count=2, selector=parse_selector("rack=r1"))
@@ -431,7 +437,7 @@ def test_wishes_that_no_host_can_meet_any_more_end_the_wait(fleet: Lab) -> None:
 
 
 def test_a_named_host_that_is_removed_ends_the_wait(fleet: Lab) -> None:
-    verbs.maintain(fleet.context(), Choice(("node1",)), reason="dead fan")
+    lifecycle_verbs.maintain(fleet.context(), Choice(("node1",)), reason="dead fan")
 
     def remove() -> None:
         hosts.remove(fleet.context(), Choice(("node1",)), force=True, reason="scrapped")
@@ -453,8 +459,8 @@ def move_away(path: Path) -> None:
 def test_while_the_file_is_no_use_nothing_is_granted_which_is_said_once_and_then_it_goes_on(
     toml_lab: Lab, change: Callable[[Path], None]
 ) -> None:
-    hosts.add(toml_lab.context(), ["node1"], hosts.FactChanges())
-    verbs.ready(toml_lab.context(), Choice(everything=True))
+    hosts.add(toml_lab.context(), ["node1"], hosts.AttributeChanges())
+    step_verbs.ready(toml_lab.context(), Choice(everything=True))
     take(toml_lab, "node1")
     whole = toml_lab.path.read_bytes()
 
@@ -487,12 +493,12 @@ def test_the_policy_of_the_moment_of_the_grant_limits_the_lease_and_that_is_said
 
 
 def test_a_waiter_ends_leases_that_are_over(fleet: Lab) -> None:
-    queue.reserve_or_wait(fleet.context("holder"), wish_for(count=4, ttl=timedelta(seconds=20)))
+    reserve.reserve_or_wait(fleet.context("holder"), reservation_request(count=4, ttl=timedelta(seconds=20)))
 
     def recycle() -> None:
         if "tainted" in states(fleet):
-            verbs.reset(fleet.context(), Choice(("node1",)))
-            verbs.ready(fleet.context(), Choice(("node1",)))
+            step_verbs.reset(fleet.context(), Choice(("node1",)))
+            step_verbs.ready(fleet.context(), Choice(("node1",)))
 
     assert names(wait(fleet, *[recycle] * 300, timeout=40)) == ["node1"]
     assert states(fleet)[1:] == ["tainted"] * 3
@@ -562,13 +568,13 @@ def test_the_same_request_id_with_other_wants_is_refused_while_waiting_and_later
         give_back(fleet, "node1")
 
     def reservations_of(request_id: str) -> Grant:
-        return queue.reserve_or_wait(fleet.context(), wish_for(count=1, request_id=request_id), None)
+        return reserve.reserve_or_wait(fleet.context(), reservation_request(count=1, request_id=request_id), None)
 
     granted = wait(fleet, other, count=1, request_id="job-1")
     assert reservations_of("job-1").held == granted.held
     with pytest.raises(UsageError):
         wait(fleet, count=2, request_id="job-1")
-    verbs.release(fleet.context(), Choice(), reservation=granted.held.reservation.id)
+    lifecycle_verbs.release(fleet.context(), Choice(), reservation=granted.held.reservation.id)
     with pytest.raises(NotYoursError):
         reservations_of("job-1")
     assert names(wait(fleet, lambda: give_back(fleet, "node2"), actor="bob", count=1, request_id="job-1")) == ["node2"]
@@ -647,13 +653,13 @@ def test_hosts_that_pass_are_free_again_when_another_of_the_same_wish_fails(flee
 
 
 def test_a_host_that_is_cordoned_while_it_is_checked_is_not_taken(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bmhctl.usecases.steps import Claimed
+    from bmhctl.usecases.steps.execution import Claimed
 
     run_checks = Claimed.run_checks
 
     def cordoned(self: Claimed) -> object:
         if self.host.name == "node1":
-            verbs.cordon(fleet.context("operator"), Choice(("node1",)))
+            lifecycle_verbs.cordon(fleet.context("operator"), Choice(("node1",)))
         return run_checks(self)
 
     monkeypatch.setattr(Claimed, "run_checks", cordoned)
@@ -664,7 +670,7 @@ def test_a_host_that_is_cordoned_while_it_is_checked_is_not_taken(fleet: Lab, mo
 def test_while_the_hosts_of_a_ticket_are_checked_it_holds_no_others(
     fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bmhctl.usecases.steps import Claimed
+    from bmhctl.usecases.steps.execution import Claimed
 
     take(fleet, count=4)
     run_checks = Claimed.run_checks
@@ -685,7 +691,7 @@ def test_while_the_hosts_of_a_ticket_are_checked_it_holds_no_others(
 def test_checks_that_take_longer_than_there_is_time_reserve_nothing(
     fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bmhctl.usecases.steps import Claimed
+    from bmhctl.usecases.steps.execution import Claimed
 
     run_checks = Claimed.run_checks
 

@@ -6,33 +6,37 @@ from datetime import timedelta
 
 import pytest
 
+from bmhctl.domain.requirements import parse_requirement
+from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import BmhctlError, BusyError, NotFoundError, UnsatisfiableError, UsageError
-from bmhctl.selector import parse_selector
-from bmhctl.usecases import hosts, queue, reservations, verbs
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.reservations import wish_for
-from bmhctl.wants import parse_want
+from bmhctl.usecases import hosts, lifecycle_verbs, queries
+from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.reservations.request import reservation_request
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
 
 
 @pytest.fixture
 def fleet(lab: Lab) -> Lab:
     """Four hosts in two racks, made available."""
-    hosts.add(lab.context(), ["node[1-2]"], hosts.FactChanges(labels={"rack": "r1"}, hardware={"memory": "64GiB"}))
-    hosts.add(lab.context(), ["node[3-4]"], hosts.FactChanges(labels={"rack": "r2"}, hardware={"memory": "256GiB"}))
-    verbs.ready(lab.context(), Choice(everything=True))
+    hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges(labels={"rack": "r1"}, hardware={"memory": "64GiB"}))
+    hosts.add(
+        lab.context(), ["node[3-4]"], hosts.AttributeChanges(labels={"rack": "r2"}, hardware={"memory": "256GiB"})
+    )
+    step_verbs.ready(lab.context(), Choice(everything=True))
     return lab
 
 
 def take(lab: Lab, *names: str, actor: str = "alice", **wish: object) -> list[str]:
     if isinstance(wish.get("selector"), str):
         wish["selector"] = parse_selector(str(wish["selector"]))
-    held = queue.reserve_or_wait(lab.context(actor), wish_for(names, **wish)).held  # type: ignore[arg-type]  # a test's shorthand
+    held = reserve.reserve_or_wait(lab.context(actor), reservation_request(names, **wish)).held  # type: ignore[arg-type]  # a test's shorthand
     return [host.name for host in held.hosts]
 
 
 def free(lab: Lab) -> int:
-    return sum(h.state == "available" for h in hosts.list_hosts(lab.context(), Choice(everything=True)).hosts)
+    return sum(h.state == "available" for h in queries.list_hosts(lab.context(), Choice(everything=True)).hosts)
 
 
 def test_four_reservations_on_a_pool_of_four_get_four_hosts(fleet: Lab) -> None:
@@ -86,7 +90,7 @@ def test_more_than_there_are_is_unsatisfiable_with_what_each_term_excludes(fleet
 
 
 def test_hosts_in_maintenance_make_a_wish_busy_not_unsatisfiable(fleet: Lab) -> None:
-    verbs.maintain(fleet.context(), Choice(("node*",)), reason="power cut")
+    lifecycle_verbs.maintain(fleet.context(), Choice(("node*",)), reason="power cut")
 
     with pytest.raises(BusyError):
         take(fleet, count=4)
@@ -111,15 +115,15 @@ def test_names_are_exact_never_substrings(fleet: Lab) -> None:
 )
 def test_a_senseless_wish_is_a_usage_error(fleet: Lab, wish: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        queue.reserve_or_wait(fleet.context(), wish_for(**wish))  # type: ignore[arg-type]  # a table of shorthands
+        reserve.reserve_or_wait(fleet.context(), reservation_request(**wish))  # type: ignore[arg-type]  # a table of shorthands
 
 
 def test_the_least_recently_used_come_first(fleet: Lab) -> None:
     for _ in range(2):
         names = take(fleet, count=2)
-        verbs.taint(fleet.context(), Choice(tuple(names)))
-        verbs.reset(fleet.context(), Choice(tuple(names)))
-        verbs.ready(fleet.context(), Choice(tuple(names)))
+        lifecycle_verbs.taint(fleet.context(), Choice(tuple(names)))
+        step_verbs.reset(fleet.context(), Choice(tuple(names)))
+        step_verbs.ready(fleet.context(), Choice(tuple(names)))
 
     assert take(fleet, count=4) == ["node1", "node2", "node3", "node4"]
 
@@ -128,7 +132,7 @@ def test_the_lease_is_the_policys_unless_asked_and_never_longer_than_allowed(fle
     fleet.policy('[defaults]\nttl = "1h"\nmax_ttl = "2h"\n')
 
     def length(ttl: timedelta | None) -> timedelta | None:
-        grant = queue.reserve_or_wait(fleet.context(), wish_for(count=1, ttl=ttl))
+        grant = reserve.reserve_or_wait(fleet.context(), reservation_request(count=1, ttl=ttl))
         held = grant.held.reservation
         assert held.expires_at == held.created_at + (held.ttl or timedelta())
         return held.ttl
@@ -140,20 +144,20 @@ def test_the_lease_is_the_policys_unless_asked_and_never_longer_than_allowed(fle
 
 def test_a_lease_without_end_needs_a_policy_that_allows_it(fleet: Lab) -> None:
     with pytest.raises(UsageError):
-        queue.reserve_or_wait(fleet.context(), wish_for(count=1, endless=True))
+        reserve.reserve_or_wait(fleet.context(), reservation_request(count=1, endless=True))
 
     fleet.policy('[defaults]\nmax_ttl = "none"\n')
-    held = queue.reserve_or_wait(fleet.context(), wish_for(count=1, endless=True)).held
+    held = reserve.reserve_or_wait(fleet.context(), reservation_request(count=1, endless=True)).held
     assert held.reservation.expires_at is None
 
 
 def test_reservations_are_listed_with_their_hosts_and_ended_ones_on_request(fleet: Lab) -> None:
     take(fleet, "node1", "node2", purpose="nightly")
     take(fleet, "node3", actor="bob")
-    verbs.taint(fleet.context("bob"), Choice(("node3",)))
+    lifecycle_verbs.taint(fleet.context("bob"), Choice(("node3",)))
 
-    now = [(h.reservation.owner, [x.name for x in h.hosts]) for h in reservations.reservations(fleet.context()).items]
-    ever = [h.reservation.end_reason for h in reservations.reservations(fleet.context(), ended=True).items]
+    now = [(h.reservation.owner, [x.name for x in h.hosts]) for h in queries.reservations(fleet.context()).items]
+    ever = [h.reservation.end_reason for h in queries.reservations(fleet.context(), ended=True).items]
 
     assert now == [("alice", ["node1", "node2"])]
     assert ever == [None, "task completed"]
@@ -167,11 +171,11 @@ def test_nothing_is_left_of_a_reservation_that_failed(fleet: Lab) -> None:
 
 
 def test_a_retry_answers_the_hosts_in_the_order_of_what_was_asked_for(fleet: Lab) -> None:
-    wants = [parse_want("rack=r2"), parse_want("rack=r1")]
-    wish = reservations.wish_for(wants=wants, request_id="job-1")
+    wants = [parse_requirement("rack=r2"), parse_requirement("rack=r1")]
+    wish = request.reservation_request(wants=wants, request_id="job-1")
 
-    first = queue.reserve_or_wait(fleet.context(), wish, None).held
-    again = queue.reserve_or_wait(fleet.context(), wish, None).held
+    first = reserve.reserve_or_wait(fleet.context(), wish, None).held
+    again = reserve.reserve_or_wait(fleet.context(), wish, None).held
 
     assert [host.name for host in first.hosts] == ["node3", "node1"]
     assert [host.name for host in again.hosts] == ["node3", "node1"]
@@ -179,8 +183,8 @@ def test_a_retry_answers_the_hosts_in_the_order_of_what_was_asked_for(fleet: Lab
 
 def test_the_order_of_terms_makes_no_other_wish(fleet: Lab) -> None:
     def ask(selector: str) -> str:
-        wish = reservations.wish_for(selector=parse_selector(selector), request_id="job-1")
-        return queue.reserve_or_wait(fleet.context(), wish, None).held.reservation.id
+        wish = request.reservation_request(selector=parse_selector(selector), request_id="job-1")
+        return reserve.reserve_or_wait(fleet.context(), wish, None).held.reservation.id
 
     assert ask("rack=r2,memory>=1GiB") == ask("memory>=1GiB,rack=r2")
     with pytest.raises(UsageError, match="request id 'job-1' was used for"):

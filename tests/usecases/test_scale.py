@@ -14,15 +14,19 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from bmhctl.domain.model import State
+from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import BmhctlError
-from bmhctl.model import State
-from bmhctl.selector import parse_selector
-from bmhctl.stores import open_store, sqlite
-from bmhctl.stores.address import Address
-from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases import explaining, homes, hosts, leases, looking, queue, reservations, verbs
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.context import Context
+from bmhctl.stores import open_store
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.postgres.url import Address
+from bmhctl.stores.sqlite import open as sqlite_open
+from bmhctl.usecases import explain, hosts, inventories, lifecycle_verbs, queries
+from bmhctl.usecases.reservations import queue, request
+from bmhctl.usecases.reservations.reserve import reserve_or_wait
+from bmhctl.usecases.shared import leases
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
 from tests.benchmarks.generate import generate
 from tests.conftest import location
 from tests.postgres import drop_schema
@@ -48,11 +52,11 @@ def fleet(folder: Path, size: int) -> Path:
     path = generate(folder / f"{size}.db", size, state="available")
     with closing(open_store(str(path))) as store:
         ctx = Context(store, "alice")
-        hosts.set_facts(ctx, Choice(FEW), hosts.FactChanges(labels={"few": "yes", "size": "7"}))
-        queue.reserve_or_wait(ctx, reservations.wish_for(FEW[:4]))
-        verbs.uncordon(ctx, Choice(everything=True))
-        verbs.taint(ctx, Choice(FEW[:2]), fault="fan")
-        verbs.cordon(ctx, Choice(FEW[5:]))
+        hosts.set_attributes(ctx, Choice(FEW), hosts.AttributeChanges(labels={"few": "yes", "size": "7"}))
+        reserve_or_wait(ctx, request.reservation_request(FEW[:4]))
+        lifecycle_verbs.uncordon(ctx, Choice(everything=True))
+        lifecycle_verbs.taint(ctx, Choice(FEW[:2]), fault="fan")
+        lifecycle_verbs.cordon(ctx, Choice(FEW[5:]))
     return path
 
 
@@ -60,12 +64,12 @@ Command = Callable[[Context], object]
 
 
 def reserve(selector: str, count: int = 1) -> Command:
-    return lambda ctx: queue.reserve_or_wait(ctx, reservations.wish_for((), parse_selector(selector), count))
+    return lambda ctx: reserve_or_wait(ctx, request.reservation_request((), parse_selector(selector), count))
 
 
 def listed(*names: str, selector: str = "", states: frozenset[State] = frozenset()) -> Command:
     chosen = Choice(names, parse_selector(selector), states)
-    return lambda ctx: list(looking.list_hosts(ctx, chosen).hosts)
+    return lambda ctx: list(queries.list_hosts(ctx, chosen).hosts)
 
 
 COMMANDS: dict[str, Command] = {
@@ -73,16 +77,16 @@ COMMANDS: dict[str, Command] = {
     "reserve any": reserve(""),
     "reserve what few fit": reserve("few,arch"),
     "reserve by number": reserve("size>=7"),
-    "reserve a host": lambda ctx: queue.reserve_or_wait(ctx, reservations.wish_for(FEW[4:5])),
+    "reserve a host": lambda ctx: reserve_or_wait(ctx, request.reservation_request(FEW[4:5])),
     "reserve what is busy": reserve("few=yes", 2),
     "reserve what nobody fits": reserve("zone=nowhere"),
     "reserve what no number is": reserve("size>=1000"),
-    "taint": lambda ctx: verbs.taint(ctx, Choice(FEW[2:3])),
-    "maintain": lambda ctx: verbs.maintain(ctx, Choice(FEW[2:3]), reason="fan"),
-    "show": lambda ctx: looking.show(ctx, FEW[0]),
-    "why": lambda ctx: explaining.why(ctx, FEW[4]),
-    "status": looking.status,
-    "graph": explaining.graph,
+    "taint": lambda ctx: lifecycle_verbs.taint(ctx, Choice(FEW[2:3])),
+    "maintain": lambda ctx: lifecycle_verbs.maintain(ctx, Choice(FEW[2:3]), reason="fan"),
+    "show": lambda ctx: queries.show(ctx, FEW[0]),
+    "why": lambda ctx: explain.why(ctx, FEW[4]),
+    "status": queries.status,
+    "graph": explain.graph,
     "reap": leases.reap,
     "queue": queue.queue,
     "list -l, one in a few": listed(selector="few=yes"),
@@ -111,7 +115,7 @@ def test_a_command_reads_as_much_in_a_large_fleet_as_in_a_small_one(
 def steps(command: Command, fleet: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many steps SQLite takes for a command, whether it is refused or not."""
     shutil.copy(fleet, copy)
-    connect = sqlite._connect
+    connect = sqlite_open.connect
     taken = 0
 
     def step() -> int:
@@ -125,7 +129,7 @@ def steps(command: Command, fleet: Path, copy: Path, monkeypatch: pytest.MonkeyP
         return connection
 
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite, "_connect", counted)
+        patch.setattr(sqlite_open, "connect", counted)
         with closing(open_store(str(copy))) as store:
             opening, taken = taken, 0
             assert opening > 0
@@ -148,8 +152,8 @@ def rows_of_each(fleet: Path, url: str) -> dict[str, int]:
     with closing(open_store(str(fleet))) as store:
         ctx = Context(store, "alice")
         for _ in range(store.count(HostQuery()) // 20):
-            queue.reserve_or_wait(ctx, reservations.wish_for((), None, 1))
-        homes.copy(ctx, url)
+            reserve_or_wait(ctx, request.reservation_request((), None, 1))
+        inventories.copy(ctx, url)
     address = Address.parse(url)
     try:
         with psycopg.connect(address.url, autocommit=True) as watcher:

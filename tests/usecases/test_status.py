@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.model import State, Ticket
-from bmhctl.stores.claims import of_ticket
+from bmhctl.domain.model import State, Ticket
+from bmhctl.domain.requirements import Requirement, dump_requirements
+from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.schema import MIGRATIONS
-from bmhctl.usecases import hosts, looking, queue, reservations, verbs
-from bmhctl.usecases.choosing import Choice
-from bmhctl.wants import Want, dump_wants
+from bmhctl.usecases import hosts, lifecycle_verbs, queries
+from bmhctl.usecases.reservations import request
+from bmhctl.usecases.reservations.reserve import reserve_or_wait
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import resume, step_verbs
 from tests.breaking import examined, unchecked
 from tests.conftest import Lab
 
@@ -20,23 +23,29 @@ from tests.conftest import Lab
 @pytest.fixture
 def fleet(lab: Lab) -> Lab:
     """Nine hosts, all available."""
-    hosts.add(lab.context(), [f"node{number}" for number in range(1, 10)], hosts.FactChanges(labels={"arch": "arm64"}))
-    verbs.ready(lab.context(), Choice(everything=True), jobs=1)
+    hosts.add(
+        lab.context(), [f"node{number}" for number in range(1, 10)], hosts.AttributeChanges(labels={"arch": "arm64"})
+    )
+    step_verbs.ready(lab.context(), Choice(everything=True), jobs=1)
     lab.close()
     return lab
 
 
 def reserve(lab: Lab, name: str, hours: int) -> str:
-    wish = reservations.wish_for((name,), ttl=timedelta(hours=hours))
-    return queue.reserve_or_wait(lab.context(), wish).held.reservation.id
+    wish = request.reservation_request((name,), ttl=timedelta(hours=hours))
+    return reserve_or_wait(lab.context(), wish).held.reservation.id
 
 
 def test_what_is_held_comes_with_the_oldest_first_and_what_ends_with_the_soonest(fleet: Lab) -> None:
     late, last, soon = reserve(fleet, "node1", 9), reserve(fleet, "node2", 60), reserve(fleet, "node3", 1)
-    verbs.maintain(fleet.context(), Choice(("node4",)), reason="fan", until=fleet.clock.now + timedelta(hours=2))
-    verbs.maintain(fleet.context(), Choice(("node4",)), reason="disk", until=fleet.clock.now + timedelta(hours=5))
-    verbs.maintain(fleet.context(), Choice(("node5",)), reason="no end in sight")
-    seen = looking.status(fleet.context())
+    lifecycle_verbs.maintain(
+        fleet.context(), Choice(("node4",)), reason="fan", until=fleet.clock.now + timedelta(hours=2)
+    )
+    lifecycle_verbs.maintain(
+        fleet.context(), Choice(("node4",)), reason="disk", until=fleet.clock.now + timedelta(hours=5)
+    )
+    lifecycle_verbs.maintain(fleet.context(), Choice(("node5",)), reason="no end in sight")
+    seen = queries.status(fleet.context())
     assert [(held.reservation.id, [host.name for host in held.hosts]) for held in seen.held] == [
         (late, ["node1"]),
         (last, ["node2"]),
@@ -49,24 +58,24 @@ def test_what_is_held_comes_with_the_oldest_first_and_what_ends_with_the_soonest
         (f"lease {last} of alice", ("node2",)),
     ]
     assert (seen.free, seen.counts[State.MAINTENANCE], seen.total("held"), seen.total("endings")) == (4, 2, 3, 4)
-    verbs.resume(fleet.context(), Choice(("node4",)), everyones=True)
-    assert [ending.hosts for ending in looking.status(fleet.context()).endings] == [("node3",), ("node1",), ("node2",)]
+    resume.resume(fleet.context(), Choice(("node4",)), everyones=True)
+    assert [ending.hosts for ending in queries.status(fleet.context()).endings] == [("node3",), ("node1",), ("node2",)]
 
 
 def test_a_lease_that_is_over_is_told_until_somebody_ends_it(fleet: Lab) -> None:
     token = reserve(fleet, "node1", 1)
     fleet.clock.move(hours=2)
-    seen = looking.status(fleet.context())
+    seen = queries.status(fleet.context())
     assert (seen.expired, seen.endings, seen.total("expired")) == ((token,), (), 1)
 
 
 def test_what_nobody_can_reserve_is_not_free(fleet: Lab) -> None:
-    verbs.cordon(fleet.context(), Choice(("node1", "node2", "node9")))
+    lifecycle_verbs.cordon(fleet.context(), Choice(("node1", "node2", "node9")))
     reserve(fleet, "node8", 1)
-    verbs.cordon(fleet.context(), Choice(("node8",)))
+    lifecycle_verbs.cordon(fleet.context(), Choice(("node8",)))
     if fleet.is_toml:
         fleet.path.write_text(fleet.path.read_text().replace("[hosts.node9]", "[hosts.other]"))
-    seen = looking.status(fleet.context())
+    seen = queries.status(fleet.context())
     assert seen.cordoned == ("node1", "node2", "node8", "node9")
     assert seen.undeclared == (("node9",) if fleet.is_toml else ())
     assert seen.free == 5
@@ -76,30 +85,30 @@ def test_what_is_set_aside_for_somebody_who_waits_is_not_free(fleet: Lab) -> Non
     ctx = fleet.context("bob")
     now = ctx.clock()
     ticket = ctx.store.add_ticket(
-        Ticket(owner="bob", wants=dump_wants((Want(count=12),)), created_at=now, refreshed_at=now)
+        Ticket(owner="bob", wants=dump_requirements((Requirement(count=12),)), created_at=now, refreshed_at=now)
     )
-    with ctx.store.claims.share(of_ticket(ticket.id)):
-        seen = looking.status(fleet.context())
+    with ctx.store.claims.share(ticket_claim(ticket.id)):
+        seen = queries.status(fleet.context())
         assert (seen.waiting, seen.free) == (1, 9)  # it can never be met, so it keeps nobody waiting
         ctx.store.drop_ticket(ticket.id)
     small = ctx.store.add_ticket(
-        Ticket(owner="bob", wants=dump_wants((Want(count=4),)), created_at=now, refreshed_at=now)
+        Ticket(owner="bob", wants=dump_requirements((Requirement(count=4),)), created_at=now, refreshed_at=now)
     )
-    with ctx.store.claims.share(of_ticket(small.id)):
-        seen = looking.status(fleet.context())
+    with ctx.store.claims.share(ticket_claim(small.id)):
+        seen = queries.status(fleet.context())
         assert (seen.waiting, seen.free) == (1, 5)
     ctx.store.drop_ticket(small.id)
 
 
 def test_the_lists_are_cut_and_their_totals_are_not(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking, "SHOWN", 2)
+    monkeypatch.setattr(queries, "SHOWN", 2)
     for number in range(1, 5):
         reserve(fleet, f"node{number}", number)
-    verbs.taint(fleet.context(), Choice(("node1", "node2", "node3")), fault="fan")
+    lifecycle_verbs.taint(fleet.context(), Choice(("node1", "node2", "node3")), fault="fan")
     for number in range(5, 8):
         reserve(fleet, f"node{number}", number)
-    verbs.cordon(fleet.context(), Choice(("node1", "node4", "node8")))
-    seen = looking.status(fleet.context())
+    lifecycle_verbs.cordon(fleet.context(), Choice(("node1", "node4", "node8")))
+    seen = queries.status(fleet.context())
     lists = ("held", "endings", "cordoned", "faults")
     assert {name: (len(getattr(seen, name)), seen.total(name)) for name in lists} == {
         "held": (2, 4),
@@ -114,19 +123,21 @@ def test_when_a_host_shall_be_back_is_known_of_older_inventories_and_after_a_rep
     fleet: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where the backup of a server's inventory goes
-    verbs.maintain(fleet.context(), Choice(("node4",)), reason="fan", until=fleet.clock.now + timedelta(hours=2))
-    verbs.maintain(fleet.context(), Choice(("node5",)), reason="no end in sight")
-    kept = looking.status(fleet.context()).endings
+    lifecycle_verbs.maintain(
+        fleet.context(), Choice(("node4",)), reason="fan", until=fleet.clock.now + timedelta(hours=2)
+    )
+    lifecycle_verbs.maintain(fleet.context(), Choice(("node5",)), reason="no end in sight")
+    kept = queries.status(fleet.context()).endings
     assert [ending.hosts for ending in kept] == [("node4",)]
     unchecked(fleet, "UPDATE hosts SET back_at = NULL")
-    assert looking.status(fleet.context()).endings == ()
+    assert queries.status(fleet.context()).endings == ()
     assert [(each.kind, each.host, each.fixed) for each in examined(fleet, fix=True).findings if each.fixable] == [
         ("mark", "node4", True)
     ]
-    assert looking.status(fleet.context()).endings == kept
+    assert queries.status(fleet.context()).endings == kept
     unchecked(fleet, "UPDATE hosts SET back_at = NULL")
     database = fleet.context().store.database
     [glance] = [migration for migration in MIGRATIONS if migration.name == "glance"]
     for statement in glance.in_file if database.files else glance.on_server:  # as it is done to an older inventory
         list(database.execute(statement))
-    assert looking.status(fleet.context()).endings == kept
+    assert queries.status(fleet.context()).endings == kept

@@ -15,20 +15,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bmhctl import probes
+from bmhctl.domain.model import CheckResult, EventKind, Host, HostSpec, State, Verb, Verdict
+from bmhctl.domain.policy import Step
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, StepFailedError, UsageError
-from bmhctl.frozen import replace
-from bmhctl.model import CheckResult, Host, HostSpec, Remark, State, Verb, Verdict
-from bmhctl.policy import Step
+from bmhctl.probes import run as probe
+from bmhctl.probes.setting import StepEnvironment
 from bmhctl.results import Outcomes
-from bmhctl.stores.claims import of_host
-from bmhctl.stores.engine import Store
-from bmhctl.stores.queries import HostQuery
-from bmhctl.usecases import homes, hosts, jobs, queue, reservations, stepped, verbs
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.context import Context
-from bmhctl.usecases.crew import Crew
-from bmhctl.usecases.steps import claimed
+from bmhctl.stores.claims import host_claim
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.store import Store
+from bmhctl.support.values import replace
+from bmhctl.support.worker_pool import WorkerPool
+from bmhctl.usecases import hosts, inventories, lifecycle_verbs
+from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import parallel, resume, step_verbs
+from bmhctl.usecases.steps.execution import claimed
 from tests.conftest import HOMES, SUFFIX, Lab
 
 ALL = Choice(everything=True)
@@ -52,18 +55,18 @@ Says = Callable[[Step, HostSpec], Verdict]
 def saying(says: Says) -> mock._patch[object]:
     """Steps that say what they are told to."""
 
-    def run(step: Step, spec: HostSpec, setting: probes.Setting) -> CheckResult:
+    def run(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
         verdict = says(step, spec)
         return CheckResult(step.name, verdict, f"said {verdict}", 1.5)
 
-    return mock.patch.object(probes, "run", run)
+    return mock.patch.object(probe, "run", run)
 
 
 @pytest.fixture
 def fleet(lab: Lab) -> Lab:
     """Three hosts that are initial."""
     lab.policy(POLICY)
-    hosts.add(lab.context(), ["node[1-3]"], hosts.FactChanges())
+    hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges())
     return lab
 
 
@@ -89,20 +92,20 @@ def taint(lab: Lab, *names: str, fault: str | None = None) -> None:
     for name in names:
         if host(lab, name).state is State.INITIAL:
             with saying(lambda *_: PASS):
-                verbs.ready(lab.context(), Choice((name,)))
-        queue.reserve_or_wait(lab.context(), reservations.wish_for((name,)))
-        verbs.taint(lab.context(), Choice((name,)), fault=fault)
+                step_verbs.ready(lab.context(), Choice((name,)))
+        reserve.reserve_or_wait(lab.context(), request.reservation_request((name,)))
+        lifecycle_verbs.taint(lab.context(), Choice((name,)), fault=fault)
 
 
 def test_the_last_result_of_each_step_is_recorded_with_its_time(fleet: Lab) -> None:
     with saying(lambda step, _: FAIL if step.name == "a" else UNKNOWN):
-        outcomes = verbs.ready(fleet.context(), Choice(("node1",)))
+        outcomes = step_verbs.ready(fleet.context(), Choice(("node1",)))
     assert said(outcomes) == {"node1": (False, "readiness check failed: a: said fail; b: said unknown")}
     assert results(fleet) == [("a", "fail", "said fail", 1.5), ("b", "unknown", "said unknown", 1.5)]
     before = fleet.clock.now
     fleet.clock.move(hours=1)
     with saying(lambda *_: PASS):
-        verbs.check(fleet.context(), Choice(("node1",)), only=("b",))
+        step_verbs.check(fleet.context(), Choice(("node1",)), only=("b",))
     found = fleet.context().store.results(host(fleet))
     assert [(r.step, r.verdict, r.at is not None and r.at > before) for r in found] == [
         ("a", FAIL, False),
@@ -113,49 +116,49 @@ def test_the_last_result_of_each_step_is_recorded_with_its_time(fleet: Lab) -> N
 @pytest.mark.parametrize("verdict", [FAIL, UNKNOWN])
 def test_only_a_pass_is_a_pass(verdict: Verdict, fleet: Lab) -> None:
     with saying(lambda step, _: verdict if step.name in ("a", "verify") else PASS):
-        verbs.ready(fleet.context(), Choice(("node1",)))
+        step_verbs.ready(fleet.context(), Choice(("node1",)))
         assert states(fleet)["node1"] == "initial"
         taint(fleet, "node1")
-        verbs.reset(fleet.context(), Choice(("node1",)))
+        step_verbs.reset(fleet.context(), Choice(("node1",)))
         assert states(fleet)["node1"] == "tainted"
 
 
 def test_a_check_moves_nothing(fleet: Lab) -> None:
     taint(fleet, "node2")
-    verbs.maintain(fleet.context(), Choice(("node3",)), reason="fan")
+    lifecycle_verbs.maintain(fleet.context(), Choice(("node3",)), reason="fan")
     before = states(fleet)
     for verdict in (PASS, FAIL):
         with saying(lambda *_, verdict=verdict: verdict):
-            outcomes = verbs.check(fleet.context(), ALL)
+            outcomes = step_verbs.check(fleet.context(), ALL)
         assert [item.error is None for item in outcomes.items] == [verdict is PASS] * 3
         assert states(fleet) == before
-    assert [event.verb for event in fleet.context().store.events(host(fleet))] == [Verb.ENTER, Remark.STEP_FAILED]
+    assert [event.verb for event in fleet.context().store.events(host(fleet))] == [Verb.ENTER, EventKind.STEP_FAILED]
 
 
 def test_a_check_of_what_somebody_else_holds_needs_force(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
-        verbs.ready(fleet.context(), Choice(("node1",)))
-        queue.reserve_or_wait(fleet.context("alice"), reservations.wish_for(("node1",)))
-        (item,) = verbs.check(fleet.context("bob"), Choice(("node1",))).items
+        step_verbs.ready(fleet.context(), Choice(("node1",)))
+        reserve.reserve_or_wait(fleet.context("alice"), request.reservation_request(("node1",)))
+        (item,) = step_verbs.check(fleet.context("bob"), Choice(("node1",))).items
         assert isinstance(item.error, NotYoursError)
         for who, force in (("alice", False), ("bob", True)):
-            assert said(verbs.check(fleet.context(who), Choice(("node1",)), force=force)) == {
+            assert said(step_verbs.check(fleet.context(who), Choice(("node1",)), force=force)) == {
                 "node1": (True, "readiness checks passed: a, b")
             }
 
 
 def test_what_a_check_found_is_recorded_even_when_its_host_moved_meanwhile(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
-        verbs.ready(fleet.context(), Choice(("node1",)))
-        queue.reserve_or_wait(fleet.context(), reservations.wish_for(("node1",)))
+        step_verbs.ready(fleet.context(), Choice(("node1",)))
+        reserve.reserve_or_wait(fleet.context(), request.reservation_request(("node1",)))
 
     def meanwhile(step: Step, _: HostSpec) -> Verdict:
         if step.name == "a":
-            verbs.taint(fleet.context(), Choice(("node1",)))
+            lifecycle_verbs.taint(fleet.context(), Choice(("node1",)))
         return FAIL
 
     with saying(meanwhile):
-        (item,) = verbs.check(fleet.context(), Choice(("node1",))).items
+        (item,) = step_verbs.check(fleet.context(), Choice(("node1",))).items
     assert isinstance(item.error, StepFailedError)
     assert results(fleet) == [("a", "fail", "said fail", 1.5), ("b", "fail", "said fail", 1.5)]
     assert states(fleet)["node1"] == "tainted"
@@ -164,11 +167,11 @@ def test_what_a_check_found_is_recorded_even_when_its_host_moved_meanwhile(fleet
 def test_a_transition_happens_only_if_nothing_happened_to_the_host(fleet: Lab) -> None:
     def meanwhile(step: Step, _: HostSpec) -> Verdict:
         if step.name == "a":
-            verbs.cordon(fleet.context(), Choice(("node1",)), reason="look")
+            lifecycle_verbs.cordon(fleet.context(), Choice(("node1",)), reason="look")
         return PASS
 
     with saying(meanwhile):
-        (item,) = verbs.ready(fleet.context(), Choice(("node1",))).items
+        (item,) = step_verbs.ready(fleet.context(), Choice(("node1",))).items
     assert isinstance(item.error, StateRefusedError)
     assert item.message == "changed while its steps ran: it is initial now"
     assert states(fleet)["node1"] == "initial"
@@ -176,8 +179,8 @@ def test_a_transition_happens_only_if_nothing_happened_to_the_host(fleet: Lab) -
 
 def test_check_and_override_know_the_checks(fleet: Lab) -> None:
     for call in (
-        lambda: verbs.check(fleet.context(), ALL, only=("c",)),
-        lambda: verbs.ready(fleet.context(), ALL, override=("c",), reason="x"),
+        lambda: step_verbs.check(fleet.context(), ALL, only=("c",)),
+        lambda: step_verbs.ready(fleet.context(), ALL, override=("c",), reason="x"),
     ):
         with pytest.raises(UsageError) as caught:
             call()
@@ -187,10 +190,10 @@ def test_check_and_override_know_the_checks(fleet: Lab) -> None:
 def test_an_override_needs_a_reason_and_is_in_the_history(fleet: Lab) -> None:
     for reason in (None, " "):
         with pytest.raises(UsageError):
-            verbs.ready(fleet.context(), ALL, override=("a",), reason=reason)
+            step_verbs.ready(fleet.context(), ALL, override=("a",), reason=reason)
     ran: list[str] = []
     with saying(lambda step, _: ran.append(step.name) or (FAIL if step.name == "a" else PASS)):  # type: ignore[func-returns-value]
-        verbs.ready(fleet.context(), Choice(("node1",)), override=("a",), reason="sensor is broken")
+        step_verbs.ready(fleet.context(), Choice(("node1",)), override=("a",), reason="sensor is broken")
     assert ran == ["b"]
     last = list(fleet.context().store.events(host(fleet)))[-1]
     assert (last.verb, last.dest, last.reason) == (
@@ -209,23 +212,26 @@ def test_failed_cleanups_in_a_row_are_counted_and_end_in_quarantine(fleet: Lab) 
         return next(wipes) if step.name == "wipe" else PASS
 
     with saying(says):
-        assert said(verbs.recycle(fleet.context(), choice))["node1"] == (False, "cleanup step failed: wipe: said fail")
+        assert said(step_verbs.recycle(fleet.context(), choice))["node1"] == (
+            False,
+            "cleanup step failed: wipe: said fail",
+        )
         assert host(fleet).failed_cleanups == 1
-        assert said(verbs.recycle(fleet.context(), choice))["node1"] == (
+        assert said(step_verbs.recycle(fleet.context(), choice))["node1"] == (
             True,
             "cleanup steps passed: wipe, verify; readiness checks passed: a, b",
         )
         assert host(fleet).failed_cleanups == 0
         taint(fleet, "node1")
-        verbs.recycle(fleet.context(), choice)
+        step_verbs.recycle(fleet.context(), choice)
         assert states(fleet)["node1"] == "tainted"
-        (item,) = verbs.recycle(fleet.context(), choice).items
+        (item,) = step_verbs.recycle(fleet.context(), choice).items
     assert item.message == "cleanup step failed: wipe: said fail; quarantined after 2 failed cleanups in a row"
     found = host(fleet)
     assert (found.state, found.dirty, found.maintenance[0].quarantine) == (State.MAINTENANCE, True, True)
     with saying(lambda *_: PASS):
-        assert said(verbs.recycle(fleet.context(), Choice())) == {}
-        verbs.resume(fleet.context("bob"), choice)
+        assert said(step_verbs.recycle(fleet.context(), Choice())) == {}
+        resume.resume(fleet.context("bob"), choice)
     assert (host(fleet).state, host(fleet).failed_cleanups) == (State.INITIAL, 0)
 
 
@@ -234,9 +240,12 @@ def test_a_fault_is_never_recycled_without_being_named(fleet: Lab) -> None:
     ran: list[str] = []
     with saying(lambda step, spec: ran.append(spec.name) or PASS):  # type: ignore[func-returns-value]
         for choice in (Choice(), Choice(("node*",)), Choice(("node[1-3]",)), Choice(states=frozenset({State.TAINTED}))):
-            assert said(verbs.recycle(fleet.context(), choice)).get("node1") == (True, "left alone for its fault: fan")
+            assert said(step_verbs.recycle(fleet.context(), choice)).get("node1") == (
+                True,
+                "left alone for its fault: fan",
+            )
         assert (ran.count("node1"), states(fleet)["node1"]) == (0, "tainted")
-        assert said(verbs.recycle(fleet.context(), Choice(("node1",))))["node1"][0]
+        assert said(step_verbs.recycle(fleet.context(), Choice(("node1",))))["node1"][0]
     assert (host(fleet).state, host(fleet).fault) == (State.AVAILABLE, None)
 
 
@@ -246,22 +255,22 @@ def test_a_fault_that_is_found_while_a_host_waits_for_its_turn_counts_too(fleet:
 
     def says(_: Step, spec: HostSpec) -> Verdict:
         ran.append(spec.name)
-        verbs.taint(fleet.context(), Choice(("node2",)), fault="fan")
+        lifecycle_verbs.taint(fleet.context(), Choice(("node2",)), fault="fan")
         return PASS
 
     with saying(says):
-        outcomes = verbs.recycle(fleet.context(), Choice(), jobs=1)
+        outcomes = step_verbs.recycle(fleet.context(), Choice(), jobs=1)
     assert said(outcomes)["node2"] == (True, "left alone for its fault: fan")
     assert set(ran) == {"node1"}
 
 
 def test_recycle_reaps_first(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
-        verbs.ready(fleet.context(), Choice(("node1",)))
-        queue.reserve_or_wait(fleet.context(), reservations.wish_for(("node1",), ttl=timedelta(minutes=1)))
-        assert said(verbs.recycle(fleet.context(), Choice())) == {}
+        step_verbs.ready(fleet.context(), Choice(("node1",)))
+        reserve.reserve_or_wait(fleet.context(), request.reservation_request(("node1",), ttl=timedelta(minutes=1)))
+        assert said(step_verbs.recycle(fleet.context(), Choice())) == {}
         fleet.clock.move(minutes=2)
-        assert said(verbs.recycle(fleet.context(), Choice())) == {
+        assert said(step_verbs.recycle(fleet.context(), Choice())) == {
             "node1": (True, "cleanup steps passed: wipe, verify; readiness checks passed: a, b")
         }
 
@@ -269,11 +278,11 @@ def test_recycle_reaps_first(fleet: Lab) -> None:
 def test_a_pattern_means_the_tainted_ones_and_a_name_means_the_host(fleet: Lab) -> None:
     taint(fleet, "node1")
     with saying(lambda *_: PASS):
-        verbs.ready(fleet.context(), Choice(("node2",)))
-        queue.reserve_or_wait(fleet.context(), reservations.wish_for(("node2",)))
-        assert list(said(verbs.recycle(fleet.context(), Choice(("node*",))))) == ["node1"]
+        step_verbs.ready(fleet.context(), Choice(("node2",)))
+        reserve.reserve_or_wait(fleet.context(), request.reservation_request(("node2",)))
+        assert list(said(step_verbs.recycle(fleet.context(), Choice(("node*",))))) == ["node1"]
         assert states(fleet) == {"node1": "available", "node2": "reserved", "node3": "initial"}
-        outcomes = verbs.recycle(fleet.context(), Choice(("node[1-3]",)))
+        outcomes = step_verbs.recycle(fleet.context(), Choice(("node[1-3]",)))
     assert [(item.host, item.error and item.error.status) for item in outcomes.items] == [
         ("node1", None),
         ("node2", 4),
@@ -287,12 +296,12 @@ def test_a_host_on_which_a_step_runs_is_left_alone_unless_it_is_named(fleet: Lab
     taint(fleet, "node1")
     with claimed(fleet.context(), host(fleet)), saying(lambda *_: PASS):
         words = "a check or cleanup is running on it"
-        assert said(verbs.recycle(fleet.context(), Choice())) == {"node1": (True, f"left alone: {words}")}
-        assert said(verbs.recycle(fleet.context(), Choice(("node1",)))) == {"node1": (False, words)}
+        assert said(step_verbs.recycle(fleet.context(), Choice())) == {"node1": (True, f"left alone: {words}")}
+        assert said(step_verbs.recycle(fleet.context(), Choice(("node1",)))) == {"node1": (False, words)}
 
 
 def test_at_most_so_many_hosts_are_treated_at_once(fleet: Lab) -> None:
-    hosts.add(fleet.context(), ["node[4-9]"], hosts.FactChanges())
+    hosts.add(fleet.context(), ["node[4-9]"], hosts.AttributeChanges())
     lock, now, most = threading.Lock(), 0, 0
 
     def says(*_: object) -> Verdict:
@@ -306,7 +315,7 @@ def test_at_most_so_many_hosts_are_treated_at_once(fleet: Lab) -> None:
         return PASS
 
     with saying(says):
-        verbs.ready(fleet.context(), ALL, jobs=3)
+        step_verbs.ready(fleet.context(), ALL, jobs=3)
     assert (most, set(states(fleet).values())) == (3, {"available"})
 
 
@@ -315,26 +324,26 @@ def test_what_has_ended_is_recorded_and_told_when_the_rest_is_interrupted(
 ) -> None:
     ended = threading.Event()
 
-    def run(step: Step, spec: HostSpec, setting: probes.Setting) -> CheckResult:
+    def run(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
         if spec.name == "node3":
             setting.cancelled.wait(20)
         elif step.name == "b":
             ended.set()
         return CheckResult(step.name, PASS, "", 0.1)
 
-    real = Crew.next
+    real = WorkerPool.next
 
-    def interrupted(crew: Crew[object, object]) -> tuple[object, object]:
+    def interrupted(crew: WorkerPool[object, object]) -> tuple[object, object]:
         assert ended.wait(10)
         while crew._done.qsize() < 2:  # both have ended, nobody has asked yet
             time.sleep(0.01)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(probes, "run", run)
-    monkeypatch.setattr(Crew, "next", interrupted)
+    monkeypatch.setattr(probe, "run", run)
+    monkeypatch.setattr(WorkerPool, "next", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        verbs.ready(fleet.context(), ALL)
-    monkeypatch.setattr(Crew, "next", real)
+        step_verbs.ready(fleet.context(), ALL)
+    monkeypatch.setattr(WorkerPool, "next", real)
     assert states(fleet) == {"node1": "available", "node2": "available", "node3": "initial"}
     assert sorted(fleet.said) == [f"node{n}: readiness checks passed: a, b" for n in (1, 2)]
     assert results(fleet, "node3") == []
@@ -344,14 +353,14 @@ def test_what_has_ended_is_recorded_and_told_when_the_rest_is_interrupted(
 def test_a_recycling_that_is_interrupted_tells_how_far_it_came(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     taint(fleet, "node1")
 
-    def run(step: Step, spec: HostSpec, setting: probes.Setting) -> CheckResult:
+    def run(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
         if step.name == "a":
             raise KeyboardInterrupt  # as if it came while the checks ran
         return CheckResult(step.name, PASS, "", 0.1)
 
-    monkeypatch.setattr(probes, "run", run)
+    monkeypatch.setattr(probe, "run", run)
     with pytest.raises(KeyboardInterrupt):
-        verbs.recycle(fleet.context(), Choice())
+        step_verbs.recycle(fleet.context(), Choice())
     assert states(fleet)["node1"] == "initial"
     assert fleet.said == ["node1: cleanup steps passed: wipe, verify"]
 
@@ -382,7 +391,7 @@ def test_an_interruption_right_after_a_commit_tells_what_was_committed(
         saying(lambda step, spec: verdict),
         pytest.raises(KeyboardInterrupt),
     ):
-        verbs.reset(fleet.context(), Choice(("node1",)))
+        step_verbs.reset(fleet.context(), Choice(("node1",)))
     passed = verdict is PASS
     assert states(fleet)["node1"] == ("initial" if passed else "tainted")
     assert fleet.said == [
@@ -402,14 +411,14 @@ selector = "bmc"
 
 def test_hosts_without_steps_are_treated_together_and_each_by_itself(lab: Lab) -> None:
     lab.policy(STEPS_FOR_FEW)
-    hosts.add(lab.context(), ["node[1-6]"], hosts.FactChanges())
-    hosts.add(lab.context(), ["bmc1"], hosts.FactChanges(labels={"bmc": "yes"}))
-    verbs.maintain(lab.context(), Choice(("node6",)), reason="disk")
+    hosts.add(lab.context(), ["node[1-6]"], hosts.AttributeChanges())
+    hosts.add(lab.context(), ["bmc1"], hosts.AttributeChanges(labels={"bmc": "yes"}))
+    lifecycle_verbs.maintain(lab.context(), Choice(("node6",)), reason="disk")
     held = lab.context().store.host("node5")
     assert held is not None
 
-    with lab.context().store.claims.claim(of_host(held.id)):
-        done = verbs.ready(lab.context(), Choice(("bmc1", "node[1-6]", "node9")))
+    with lab.context().store.claims.claim(host_claim(held.id)):
+        done = step_verbs.ready(lab.context(), Choice(("bmc1", "node[1-6]", "node9")))
     assert [(item.host, item.changed, str(item.error or item.message)) for item in done.items] == [
         ("bmc1", True, "readiness check passed: bmc"),
         *((f"node{n}", True, "no readiness check applies to it") for n in (1, 2, 3, 4)),
@@ -419,7 +428,7 @@ def test_hosts_without_steps_are_treated_together_and_each_by_itself(lab: Lab) -
     ]
 
     taint(lab, "node1", "node2", "node3", "node4", "bmc1")
-    recycled = verbs.recycle(lab.context(), Choice())
+    recycled = step_verbs.recycle(lab.context(), Choice())
     assert [(item.host, item.source, item.state) for item in recycled.items] == [
         (name, State.TAINTED, State.AVAILABLE) for name in ("bmc1", "node1", "node2", "node3", "node4")
     ]
@@ -433,8 +442,8 @@ def test_hosts_without_steps_are_treated_together_and_each_by_itself(lab: Lab) -
 def test_a_host_that_was_renamed_since_it_was_chosen_is_nobody_elses_meanwhile(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hosts.add(lab.context(), ["node1"], hosts.FactChanges())
-    chosen, fresh = stepped.choose, Store.fresh
+    hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
+    chosen, fresh = step_verbs.choose, Store.fresh
     came_through: list[bool] = []
 
     def late(ctx: Context, choice: Choice) -> tuple[list[Host], list[BmhctlError]]:
@@ -444,7 +453,9 @@ def test_a_host_that_was_renamed_since_it_was_chosen_is_nobody_elses_meanwhile(
 
     def maintained(store: Store, some: Sequence[Host], *, lock: bool = False) -> dict[int, Host]:
         found = fresh(store, some, lock=lock)
-        other = threading.Thread(target=verbs.maintain, args=(there, Choice(("renamed",))), kwargs={"reason": "disk"})
+        other = threading.Thread(
+            target=lifecycle_verbs.maintain, args=(there, Choice(("renamed",))), kwargs={"reason": "disk"}
+        )
         other.start()
         others.append(other)
         other.join(0.5)
@@ -453,9 +464,9 @@ def test_a_host_that_was_renamed_since_it_was_chosen_is_nobody_elses_meanwhile(
 
     others: list[threading.Thread] = []
     there = lab.context("carol")
-    monkeypatch.setattr(stepped, "choose", late)
+    monkeypatch.setattr(step_verbs, "choose", late)
     monkeypatch.setattr(Store, "fresh", maintained)
-    verbs.ready(lab.context(), Choice(("node1",)))
+    step_verbs.ready(lab.context(), Choice(("node1",)))
     for other in others:
         other.join(30)
     assert came_through == [False]
@@ -466,24 +477,24 @@ def test_a_host_that_was_renamed_since_it_was_chosen_is_nobody_elses_meanwhile(
 
 
 def test_what_was_committed_before_an_interruption_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    hosts.add(lab.context(), ["node[1-6]"], hosts.FactChanges())
-    monkeypatch.setattr(jobs, "_IN_ONE_COMMIT", 2)
+    hosts.add(lab.context(), ["node[1-6]"], hosts.AttributeChanges())
+    monkeypatch.setattr(parallel, "_IN_ONE_COMMIT", 2)
 
     def progress(_: str, position: str) -> None:
         if position == "5 of 6":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        verbs.ready(replace(lab.context(), progress=progress), ALL)
+        step_verbs.ready(replace(lab.context(), progress=progress), ALL)
     assert lab.said == [f"node{n}: no readiness checks are declared" for n in (1, 2, 3, 4)]
     assert states(lab) == {f"node{n}": "available" if n < 5 else "initial" for n in range(1, 7)}
 
 
 def test_more_hosts_than_one_commit_holds_are_moved_in_several(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    hosts.add(lab.context(), ["node[1-5]"], hosts.FactChanges())
-    monkeypatch.setattr(jobs, "_IN_ONE_COMMIT", 2)
-    monkeypatch.setattr(jobs, "FEW", 1)
-    done = verbs.ready(lab.context(), ALL)
+    hosts.add(lab.context(), ["node[1-5]"], hosts.AttributeChanges())
+    monkeypatch.setattr(parallel, "_IN_ONE_COMMIT", 2)
+    monkeypatch.setattr(parallel, "FEW", 1)
+    done = step_verbs.ready(lab.context(), ALL)
     assert [(item.host, item.state) for item in done.items] == [(f"node{n}", State.AVAILABLE) for n in range(1, 6)]
 
 
@@ -491,7 +502,7 @@ def test_more_hosts_than_one_commit_holds_are_moved_in_several(lab: Lab, monkeyp
 def test_a_step_that_is_declared_meanwhile_runs_on_hosts_that_had_none(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hosts.add(lab.context(), ["node1"], hosts.FactChanges())
+    hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
     transaction, declared = Store.transaction, iter(['[checks.up]\ncommand = ["false"]\n'])
 
     def late(store: Store, *, shared: bool = False) -> AbstractContextManager[None]:
@@ -500,7 +511,7 @@ def test_a_step_that_is_declared_meanwhile_runs_on_hosts_that_had_none(
         return transaction(store, shared=shared)
 
     monkeypatch.setattr(Store, "transaction", late)
-    done = verbs.ready(lab.context(), Choice(("node1",)))
+    done = step_verbs.ready(lab.context(), Choice(("node1",)))
     assert [(item.changed, type(item.error)) for item in done.items] == [(False, StepFailedError)]
     assert states(lab) == {"node1": "initial"}
 
@@ -522,10 +533,10 @@ def test_no_used_host_is_handed_on_before_its_whole_cleanup_succeeded(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab(Path(folder) / SUFFIX[home])
-        homes.init(lab.location)
+        inventories.init(lab.location)
         lab.policy(POLICY)
         ctx = lab.context()
-        hosts.add(ctx, ["node[1-2]"], hosts.FactChanges())
+        hosts.add(ctx, ["node[1-2]"], hosts.AttributeChanges())
         wiped: dict[str, set[str]] = {"node1": set(), "node2": set()}
         used: dict[str, bool] = dict.fromkeys(wiped, False)
         for verb, names, verdicts in lives:
@@ -548,17 +559,17 @@ def test_no_used_host_is_handed_on_before_its_whole_cleanup_succeeded(
                     for name in names:
                         if host(lab, name).state is State.AVAILABLE:
                             assert not used[name]
-                            queue.reserve_or_wait(ctx, reservations.wish_for((name,)))
+                            reserve.reserve_or_wait(ctx, request.reservation_request((name,)))
                             used[name] = True
                 elif verb == "maintain":
-                    verbs.maintain(ctx, choice, reason="x")
+                    lifecycle_verbs.maintain(ctx, choice, reason="x")
                 elif verb == "reap":
                     lab.clock.move(hours=5)
-                    verbs.recycle(ctx, Choice())
+                    step_verbs.recycle(ctx, Choice())
                 elif verb == "taint":
-                    verbs.taint(ctx, choice)
+                    lifecycle_verbs.taint(ctx, choice)
                 else:
-                    getattr(verbs, verb)(ctx, choice)
+                    getattr(resume if verb == "resume" else step_verbs, verb)(ctx, choice)
             for name, steps in wiped.items():
                 found = host(lab, name)
                 if found.state in (State.INITIAL, State.AVAILABLE) and used[name]:

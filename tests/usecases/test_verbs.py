@@ -8,13 +8,17 @@ from datetime import timedelta
 
 import pytest
 
+from bmhctl.domain.model import Host, State
 from bmhctl.errors import BmhctlError, ExitStatus, NotFoundError, NotYoursError, UsageError
-from bmhctl.model import Host, State
 from bmhctl.results import Outcome, Outcomes
-from bmhctl.stores.claims import of_host
-from bmhctl.usecases import hosts, leases, queue, reservations, stepped, verbs
-from bmhctl.usecases.choosing import Choice
-from bmhctl.usecases.context import Context
+from bmhctl.stores.claims import host_claim
+from bmhctl.usecases import hosts, lifecycle_verbs, queries
+from bmhctl.usecases.reservations import request
+from bmhctl.usecases.reservations.reserve import reserve_or_wait
+from bmhctl.usecases.shared import leases
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import resume, step_verbs
 from tests.conftest import Lab
 
 
@@ -23,7 +27,7 @@ def named(*names: str) -> Choice:
 
 
 def states(lab: Lab) -> dict[str, str]:
-    return {h.name: str(h.state) for h in hosts.list_hosts(lab.context(), Choice(everything=True)).hosts}
+    return {h.name: str(h.state) for h in queries.list_hosts(lab.context(), Choice(everything=True)).hosts}
 
 
 def lines(outcomes: Outcomes) -> list[tuple[str, str, str]]:
@@ -42,22 +46,22 @@ def events(lab: Lab, name: str) -> list[tuple[str, str, str, str, str | None]]:
 @pytest.fixture
 def fleet(lab: Lab) -> Lab:
     """Four hosts, made available."""
-    hosts.add(lab.context(), ["node[1-4]"], hosts.FactChanges(labels={"arch": "arm64"}))
-    verbs.ready(lab.context(), named("node*"))
+    hosts.add(lab.context(), ["node[1-4]"], hosts.AttributeChanges(labels={"arch": "arm64"}))
+    step_verbs.ready(lab.context(), named("node*"))
     return lab
 
 
 def reserve(lab: Lab, *names: str, actor: str = "alice", minutes: int = 60) -> str:
-    wish = reservations.wish_for(names, ttl=timedelta(minutes=minutes))
-    return queue.reserve_or_wait(lab.context(actor), wish).held.reservation.id
+    wish = request.reservation_request(names, ttl=timedelta(minutes=minutes))
+    return reserve_or_wait(lab.context(actor), wish).held.reservation.id
 
 
 def test_a_hosts_whole_life_is_in_its_history(fleet: Lab) -> None:
     reserve(fleet, "node1")
-    verbs.taint(fleet.context(), named("node1"))
-    verbs.reset(fleet.context(), named("node1"))
-    verbs.maintain(fleet.context("bob"), named("node1"), reason="new disk")
-    verbs.resume(fleet.context("bob"), named("node1"))
+    lifecycle_verbs.taint(fleet.context(), named("node1"))
+    step_verbs.reset(fleet.context(), named("node1"))
+    lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="new disk")
+    resume.resume(fleet.context("bob"), named("node1"))
 
     assert [event[:4] for event in events(fleet, "node1")] == [
         ("alice", "enter", "[*]", "initial"),
@@ -71,9 +75,9 @@ def test_a_hosts_whole_life_is_in_its_history(fleet: Lab) -> None:
 
 
 def test_steps_that_are_not_declared_pass_and_say_so(lab: Lab) -> None:
-    hosts.add(lab.context(), ["node1"], hosts.FactChanges())
+    hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
 
-    assert lines(verbs.ready(lab.context(), named("node1"))) == [
+    assert lines(step_verbs.ready(lab.context(), named("node1"))) == [
         ("node1", "available", "no readiness checks are declared")
     ]
 
@@ -81,11 +85,11 @@ def test_steps_that_are_not_declared_pass_and_say_so(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("verb", "prepare", "message"),
     [
-        (verbs.ready, [], "already available"),
-        (verbs.taint, [verbs.taint], "already tainted"),
-        (verbs.reset, [verbs.taint, verbs.reset], "already initial"),
-        (verbs.resume, [], "is not in maintenance: already available"),
-        (verbs.uncordon, [], "is not cordoned"),
+        (step_verbs.ready, [], "already available"),
+        (lifecycle_verbs.taint, [lifecycle_verbs.taint], "already tainted"),
+        (step_verbs.reset, [lifecycle_verbs.taint, step_verbs.reset], "already initial"),
+        (resume.resume, [], "is not in maintenance: already available"),
+        (lifecycle_verbs.uncordon, [], "is not cordoned"),
     ],
 )
 def test_a_verb_whose_end_is_reached_succeeds_says_so_and_writes_nothing(fleet, verb, prepare, message) -> None:  # type: ignore[no-untyped-def]  # a table of functions
@@ -103,7 +107,7 @@ def test_a_verb_whose_end_is_reached_succeeds_says_so_and_writes_nothing(fleet, 
 
 
 def test_a_verb_from_the_wrong_state_is_refused_and_changes_nothing(fleet: Lab) -> None:
-    done = verbs.reset(fleet.context(), named("node1"))
+    done = step_verbs.reset(fleet.context(), named("node1"))
 
     assert done.status is ExitStatus.REFUSED
     assert done.items[0].message == "is available: reset is only possible from tainted"
@@ -114,7 +118,7 @@ def test_of_many_hosts_each_is_tried_and_named(fleet: Lab) -> None:
     reserve(fleet, "node1", "node2")
     reserve(fleet, "node3", actor="bob")
 
-    done = verbs.taint(fleet.context(), named("node1", "node3", "node4", "nope"))
+    done = lifecycle_verbs.taint(fleet.context(), named("node1", "node3", "node4", "nope"))
 
     assert [(item.host, item.error and item.error.status) for item in done.items] == [
         ("node1", None),
@@ -133,8 +137,8 @@ def test_the_owners_name_counts_only_when_no_reservation_is_named(fleet: Lab) ->
     old = reserve(fleet, "node1")
     reserve(fleet, "node2")
 
-    with_old = verbs.taint(fleet.context(), named("node2"), reservation=old)
-    without = verbs.taint(fleet.context(), named("node2"))
+    with_old = lifecycle_verbs.taint(fleet.context(), named("node2"), reservation=old)
+    without = lifecycle_verbs.taint(fleet.context(), named("node2"))
 
     assert (with_old.status, without.status) == (ExitStatus.NOT_YOURS, ExitStatus.DONE)
 
@@ -143,44 +147,44 @@ def test_a_late_holder_changes_nothing_and_is_told_who_holds_it_now(fleet: Lab) 
     old = reserve(fleet, "node1", minutes=5)
     fleet.clock.move(minutes=6)
     leases.reap(fleet.context())
-    verbs.reset(fleet.context(), named("node1"))
-    verbs.ready(fleet.context(), named("node1"))
+    step_verbs.reset(fleet.context(), named("node1"))
+    step_verbs.ready(fleet.context(), named("node1"))
     new = reserve(fleet, "node1", actor="bob")
     before = events(fleet, "node1")
 
-    late = verbs.taint(fleet.context(), named("node1"), reservation=old)
+    late = lifecycle_verbs.taint(fleet.context(), named("node1"), reservation=old)
 
     assert late.status is ExitStatus.NOT_YOURS
     assert f"is held by bob ({new})" in late.items[0].message
     with pytest.raises(NotYoursError, match="is over: lease expired"):
-        verbs.release(fleet.context(), Choice(), reservation=old)
+        lifecycle_verbs.release(fleet.context(), Choice(), reservation=old)
     assert events(fleet, "node1") == before
 
 
 def test_releasing_again_succeeds_but_not_after_the_lease_was_lost(fleet: Lab) -> None:
     mine = reserve(fleet, "node1", "node2")
-    verbs.release(fleet.context(), Choice(), reservation=mine)
+    lifecycle_verbs.release(fleet.context(), Choice(), reservation=mine)
 
-    assert verbs.release(fleet.context(), Choice(), reservation=mine).status is ExitStatus.DONE
-    assert verbs.taint(fleet.context(), named("node1"), reservation=mine).status is ExitStatus.DONE
+    assert lifecycle_verbs.release(fleet.context(), Choice(), reservation=mine).status is ExitStatus.DONE
+    assert lifecycle_verbs.taint(fleet.context(), named("node1"), reservation=mine).status is ExitStatus.DONE
 
     lost = reserve(fleet, "node3", minutes=5)
     fleet.clock.move(minutes=6)
-    assert verbs.taint(fleet.context(), named("node3"), reservation=lost).status is ExitStatus.NOT_YOURS
+    assert lifecycle_verbs.taint(fleet.context(), named("node3"), reservation=lost).status is ExitStatus.NOT_YOURS
     assert states(fleet)["node3"] == "tainted"
 
 
 def test_an_unknown_reservation_is_not_found(fleet: Lab) -> None:
     with pytest.raises(NotFoundError):
-        verbs.release(fleet.context(), Choice(), reservation="r-00000000")
+        lifecycle_verbs.release(fleet.context(), Choice(), reservation="r-00000000")
 
 
 def test_force_needs_a_reason_and_is_in_the_history(fleet: Lab) -> None:
     reserve(fleet, "node1")
 
     with pytest.raises(UsageError):
-        verbs.taint(fleet.context("bob"), named("node1"), force=True)
-    verbs.taint(fleet.context("bob"), named("node1"), force=True, reason="night shift")
+        lifecycle_verbs.taint(fleet.context("bob"), named("node1"), force=True)
+    lifecycle_verbs.taint(fleet.context("bob"), named("node1"), force=True, reason="night shift")
 
     assert events(fleet, "node1")[-1] == ("bob", "taint", "reserved", "tainted", "forced: night shift")
 
@@ -188,19 +192,19 @@ def test_force_needs_a_reason_and_is_in_the_history(fleet: Lab) -> None:
 def test_giving_back_one_of_three_keeps_the_reservation_until_the_last(fleet: Lab) -> None:
     mine = reserve(fleet, "node1", "node2", "node3")
 
-    verbs.taint(fleet.context(), named("node1", "node2"))
+    lifecycle_verbs.taint(fleet.context(), named("node1", "node2"))
     assert [r.id for r in fleet.context().store.open_reservations()] == [mine]
 
-    verbs.taint(fleet.context(), named("node3"))
+    lifecycle_verbs.taint(fleet.context(), named("node3"))
     assert fleet.context().store.open_reservations() == []
 
 
 def test_an_expired_reservation_taints_its_hosts_but_for_one_in_maintenance(fleet: Lab) -> None:
     reserve(fleet, "node1", "node2", "node3", minutes=5)
-    verbs.maintain(fleet.context("bob"), named("node3"), reason="fan")
+    lifecycle_verbs.maintain(fleet.context("bob"), named("node3"), reason="fan")
     fleet.clock.move(minutes=6)
 
-    verbs.cordon(fleet.context("bob"), named("node4"))  # any writing command reaps first
+    lifecycle_verbs.cordon(fleet.context("bob"), named("node4"))  # any writing command reaps first
 
     assert states(fleet) == {"node1": "tainted", "node2": "tainted", "node3": "maintenance", "node4": "available"}
     assert events(fleet, "node1")[-1] == ("bmhctl", "taint", "reserved", "tainted", "lease expired")
@@ -214,31 +218,31 @@ def test_an_expired_reservation_taints_its_hosts_but_for_one_in_maintenance(flee
 
 
 def test_two_operators_two_reasons_each_closes_their_own(fleet: Lab) -> None:
-    verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
-    verbs.maintain(fleet.context("carol"), named("node1"), reason="disk")
+    lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
+    lifecycle_verbs.maintain(fleet.context("carol"), named("node1"), reason="disk")
 
-    first = verbs.resume(fleet.context("bob"), named("node1"))
+    first = resume.resume(fleet.context("bob"), named("node1"))
     assert lines(first) == [("node1", "maintenance", "closed: fan; stays for carol: disk")]
 
-    stranger = verbs.resume(fleet.context("dave"), named("node1"))
+    stranger = resume.resume(fleet.context("dave"), named("node1"))
     assert stranger.status is ExitStatus.NOT_YOURS
 
-    last = verbs.resume(fleet.context("carol"), named("node1"))
+    last = resume.resume(fleet.context("carol"), named("node1"))
     assert lines(last) == [("node1", "available", "no readiness checks are declared")]
 
 
 def test_resume_all_closes_everybodys_reasons(fleet: Lab) -> None:
-    verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
-    verbs.maintain(fleet.context("carol"), named("node1"), reason="disk")
+    lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
+    lifecycle_verbs.maintain(fleet.context("carol"), named("node1"), reason="disk")
 
-    assert verbs.resume(fleet.context("dave"), named("node1"), everyones=True).items[0].state is State.AVAILABLE
+    assert resume.resume(fleet.context("dave"), named("node1"), everyones=True).items[0].state is State.AVAILABLE
 
 
 def test_the_same_reason_again_changes_nothing(fleet: Lab) -> None:
-    verbs.maintain(fleet.context(), named("node1"), reason="fan")
+    lifecycle_verbs.maintain(fleet.context(), named("node1"), reason="fan")
     before = events(fleet, "node1")
 
-    again = verbs.maintain(fleet.context(), named("node1"), reason="fan")
+    again = lifecycle_verbs.maintain(fleet.context(), named("node1"), reason="fan")
 
     assert [item.changed for item in again.items] == [False]
     assert events(fleet, "node1") == before
@@ -246,8 +250,8 @@ def test_the_same_reason_again_changes_nothing(fleet: Lab) -> None:
 
 def test_a_reserved_host_keeps_its_lease_through_maintenance(fleet: Lab) -> None:
     mine = reserve(fleet, "node1")
-    verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
-    verbs.resume(fleet.context("bob"), named("node1"))
+    lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
+    resume.resume(fleet.context("bob"), named("node1"))
 
     host = fleet.context().store.host("node1")
     assert host is not None
@@ -256,19 +260,19 @@ def test_a_reserved_host_keeps_its_lease_through_maintenance(fleet: Lab) -> None
 
 def test_a_lease_lost_during_maintenance_is_not_given_back(fleet: Lab) -> None:
     reserve(fleet, "node1", minutes=5)
-    verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
+    lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
     fleet.clock.move(minutes=6)
 
-    assert lines(verbs.resume(fleet.context("bob"), named("node1"))) == [
+    assert lines(resume.resume(fleet.context("bob"), named("node1"))) == [
         ("node1", "initial", "no cleanup steps are declared")
     ]
 
 
 def test_a_holder_may_give_back_a_host_in_maintenance(fleet: Lab) -> None:
     reserve(fleet, "node1")
-    verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
+    lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
 
-    done = verbs.taint(fleet.context(), named("node1"))
+    done = lifecycle_verbs.taint(fleet.context(), named("node1"))
 
     assert (done.status, states(fleet)["node1"]) == (ExitStatus.DONE, "maintenance")
     assert fleet.context().store.open_reservations() == []
@@ -277,10 +281,10 @@ def test_a_holder_may_give_back_a_host_in_maintenance(fleet: Lab) -> None:
 def test_the_plan_of_a_resume_says_where_and_why_and_changes_nothing(fleet: Lab) -> None:
     reserve(fleet, "node1")
     for name in ("node1", "node2"):
-        verbs.maintain(fleet.context("bob"), named(name), reason="fan")
+        lifecycle_verbs.maintain(fleet.context("bob"), named(name), reason="fan")
     before = states(fleet)
 
-    plan = verbs.plan_resume(fleet.context("bob"), named("node1", "node2", "node3"))
+    plan = resume.plan_resume(fleet.context("bob"), named("node1", "node2", "node3"))
 
     assert [(item.host, str(item.state)) for item in plan.items] == [
         ("node1", "reserved"),
@@ -309,9 +313,9 @@ selector = "broken"
 
 def test_a_failed_check_leaves_the_host_and_says_what_the_check_said(fleet: Lab) -> None:
     fleet.policy(FAILING)
-    hosts.add(fleet.context(), ["node9"], hosts.FactChanges(labels={"broken": "yes"}))
+    hosts.add(fleet.context(), ["node9"], hosts.AttributeChanges(labels={"broken": "yes"}))
 
-    done = verbs.ready(fleet.context(), named("node9"))
+    done = step_verbs.ready(fleet.context(), named("node9"))
 
     assert done.status is ExitStatus.STEP_FAILED
     assert done.items[0].message == "readiness check failed: ping: exit 3: no route"
@@ -321,61 +325,61 @@ def test_a_failed_check_leaves_the_host_and_says_what_the_check_said(fleet: Lab)
 
 def test_failed_cleanups_in_a_row_end_in_quarantine_which_anyone_may_close(fleet: Lab) -> None:
     fleet.policy(FAILING)
-    hosts.set_facts(fleet.context(), named("node1"), hosts.FactChanges(labels={"broken": "yes"}))
+    hosts.set_attributes(fleet.context(), named("node1"), hosts.AttributeChanges(labels={"broken": "yes"}))
     reserve(fleet, "node1")
-    verbs.taint(fleet.context(), named("node1"))
+    lifecycle_verbs.taint(fleet.context(), named("node1"))
 
-    first = verbs.reset(fleet.context(), named("node1"))
+    first = step_verbs.reset(fleet.context(), named("node1"))
     assert (first.status, states(fleet)["node1"]) == (ExitStatus.STEP_FAILED, "tainted")
-    second = verbs.reset(fleet.context(), named("node1"))
+    second = step_verbs.reset(fleet.context(), named("node1"))
 
     assert second.items[0].message.endswith("quarantined after 2 failed cleanups in a row")
     assert states(fleet)["node1"] == "maintenance"
-    stays = verbs.resume(fleet.context("dave"), named("node1"))
+    stays = resume.resume(fleet.context("dave"), named("node1"))
     assert (stays.status, states(fleet)["node1"]) == (ExitStatus.STEP_FAILED, "maintenance")
 
-    hosts.set_facts(fleet.context(), named("node1"), hosts.FactChanges(labels={"broken": None}))
-    assert verbs.resume(fleet.context("dave"), named("node1")).items[0].state is State.INITIAL
+    hosts.set_attributes(fleet.context(), named("node1"), hosts.AttributeChanges(labels={"broken": None}))
+    assert resume.resume(fleet.context("dave"), named("node1")).items[0].state is State.INITIAL
 
 
 def test_a_faulty_host_is_reset_only_when_it_is_named(fleet: Lab) -> None:
     reserve(fleet, "node1", "node2")
-    verbs.taint(fleet.context(), named("node1"), fault="fan is dead")
-    verbs.taint(fleet.context(), named("node2"))
+    lifecycle_verbs.taint(fleet.context(), named("node1"), fault="fan is dead")
+    lifecycle_verbs.taint(fleet.context(), named("node2"))
 
-    by_range = verbs.reset(fleet.context(), named("node[1-2]"))
-    by_state = verbs.reset(fleet.context(), Choice(states=frozenset({State.TAINTED})))
+    by_range = step_verbs.reset(fleet.context(), named("node[1-2]"))
+    by_state = step_verbs.reset(fleet.context(), Choice(states=frozenset({State.TAINTED})))
 
     assert [(i.host, i.message) for i in by_range.items] == [
         ("node1", "has a fault: fan is dead"),
         ("node2", "no cleanup steps are declared"),
     ]
     assert [i.message for i in by_state.items] == ["has a fault: fan is dead"]
-    assert verbs.reset(fleet.context(), named("node1")).status is ExitStatus.DONE
+    assert step_verbs.reset(fleet.context(), named("node1")).status is ExitStatus.DONE
 
 
 def test_a_fault_can_be_noted_on_a_tainted_host(fleet: Lab) -> None:
     reserve(fleet, "node1")
-    verbs.taint(fleet.context(), named("node1"))
+    lifecycle_verbs.taint(fleet.context(), named("node1"))
 
-    done = verbs.taint(fleet.context("bob"), named("node1"), fault="smells burnt")
+    done = lifecycle_verbs.taint(fleet.context("bob"), named("node1"), fault="smells burnt")
 
     assert lines(done) == [("node1", "tainted", "fault recorded: smells burnt")]
 
 
 def test_a_cordoned_host_is_kept_by_its_holder_and_given_to_nobody_else(fleet: Lab) -> None:
     mine = reserve(fleet, "node1")
-    verbs.cordon(fleet.context("bob"), named("node1", "node2", "node3", "node4"), reason="audit")
-    verbs.release(fleet.context(), Choice(), reservation=mine)
-    verbs.reset(fleet.context(), named("node1"))
-    verbs.ready(fleet.context(), named("node1"))
+    lifecycle_verbs.cordon(fleet.context("bob"), named("node1", "node2", "node3", "node4"), reason="audit")
+    lifecycle_verbs.release(fleet.context(), Choice(), reservation=mine)
+    step_verbs.reset(fleet.context(), named("node1"))
+    step_verbs.ready(fleet.context(), named("node1"))
 
     with pytest.raises(BmhctlError) as refused:
         reserve(fleet, "node1")
 
     assert refused.value.status is ExitStatus.BUSY
     assert refused.value.message == "can't reserve: it is cordoned by bob: audit"
-    verbs.uncordon(fleet.context("bob"), named("node1"))
+    lifecycle_verbs.uncordon(fleet.context("bob"), named("node1"))
     assert reserve(fleet, "node1")
 
 
@@ -383,11 +387,11 @@ def test_a_host_whose_step_runs_refuses_what_would_collide(fleet: Lab) -> None:
     ctx = fleet.context()
     host = ctx.store.host("node1")
     assert host is not None
-    with ctx.store.claims.claim(of_host(host.id)):
-        maintained = verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
+    with ctx.store.claims.claim(host_claim(host.id)):
+        maintained = lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
         with pytest.raises(BmhctlError) as named_one:
             reserve(fleet, "node1")
-        others = queue.reserve_or_wait(fleet.context(), reservations.wish_for(count=3)).held
+        others = reserve_or_wait(fleet.context(), request.reservation_request(count=3)).held
 
     assert maintained.status is ExitStatus.REFUSED
     assert named_one.value.message == "can't reserve: a check or cleanup is running on it"
@@ -397,9 +401,12 @@ def test_a_host_whose_step_runs_refuses_what_would_collide(fleet: Lab) -> None:
 def test_two_who_resume_at_once_leave_no_host_in_maintenance_without_a_reason(
     fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    verbs.maintain(fleet.context("ann"), named("node1"), reason="disk")
-    verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
-    close, others = stepped._close_reasons, iter([lambda: verbs.resume(fleet.context("bob"), named("node1"))])
+    lifecycle_verbs.maintain(fleet.context("ann"), named("node1"), reason="disk")
+    lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
+    close, others = (
+        resume._close_reasons,
+        iter([lambda: resume.resume(fleet.context("bob"), named("node1"))]),
+    )
 
     def overtaken(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
         """Whoever looked first finds that the other was faster."""
@@ -407,9 +414,9 @@ def test_two_who_resume_at_once_leave_no_host_in_maintenance_without_a_reason(
             other()
         return close(ctx, host, everyones)
 
-    monkeypatch.setattr(stepped, "_close_reasons", overtaken)
+    monkeypatch.setattr(resume, "_close_reasons", overtaken)
 
-    done = verbs.resume(fleet.context("ann"), named("node1"))
+    done = resume.resume(fleet.context("ann"), named("node1"))
 
     assert [(item.host, item.state) for item in done.items] == [("node1", State.AVAILABLE)]
 
@@ -417,7 +424,7 @@ def test_two_who_resume_at_once_leave_no_host_in_maintenance_without_a_reason(
 def test_a_claim_and_a_maintenance_never_meet(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.policy('[checks.up]\ncommand = ["true"]\n')
     ctx = fleet.context("bob")
-    hosts.add(ctx, ["node9"], hosts.FactChanges())
+    hosts.add(ctx, ["node9"], hosts.AttributeChanges())
     claimed, others = (
         ctx.store.claims.claimed,
         iter([lambda: threading.Thread(target=ready_in_its_own_time).start()]),
@@ -426,7 +433,7 @@ def test_a_claim_and_a_maintenance_never_meet(fleet: Lab, monkeypatch: pytest.Mo
     ended = threading.Event()
 
     def ready_in_its_own_time() -> None:
-        refused.append(verbs.ready(fleet.context("ann"), named("node9")))
+        refused.append(step_verbs.ready(fleet.context("ann"), named("node9")))
         ended.set()
 
     def overtaken(names: list[str]) -> frozenset[str]:
@@ -438,7 +445,7 @@ def test_a_claim_and_a_maintenance_never_meet(fleet: Lab, monkeypatch: pytest.Mo
         return answer
 
     monkeypatch.setattr(ctx.store.claims, "claimed", overtaken)
-    verbs.maintain(ctx, named("node9"), reason="hands inside")
+    lifecycle_verbs.maintain(ctx, named("node9"), reason="hands inside")
 
     assert ended.wait(30)
     assert [str(item.error) for item in refused[0].items] == ["is in maintenance: ready is only possible from initial"]

@@ -1,0 +1,97 @@
+"""The table of commands: where each one's function is, and its line in the root help."""
+
+from __future__ import annotations
+
+from bmhctl.support.values import Frozen
+
+PROGRAM = "bmhctl"
+
+COMPLETION_VARIABLE = "_BMHCTL_COMPLETE"
+"""The environment variable in which a shell asks for completion."""
+
+
+class Entry(Frozen):
+    """Where a command's function is, and its line in the root help."""
+
+    module: str
+    function: str
+    help: str
+
+
+COMMANDS: dict[str, dict[str, Entry]] = {
+    "Inventory": {
+        "init": Entry("inventories", "init", "Create an empty inventory"),
+        "add": Entry("hosts", "add", "Add hosts"),
+        "set": Entry("hosts", "set_", "Change what is declared about hosts"),
+        "rename": Entry("hosts", "rename", "Give a host another name"),
+        "remove": Entry("hosts", "remove", "Let hosts go"),
+        "import": Entry("hosts", "import_", "Take in BareMetalHost manifests or an export"),
+        "export": Entry("inventories", "export", "Write the whole inventory as TOML, JSON or CSV"),
+        "copy": Entry("inventories", "copy", "Copy the whole inventory into another home"),
+        "policy show": Entry("policy", "policy_show", "Show the policy: leases, checks, cleanup"),
+        "policy check": Entry("policy", "policy_check", "Say which steps apply to which host"),
+        "policy apply": Entry("policy", "policy_apply", "Replace the policy of a database"),
+        "policy grants": Entry("policy", "policy_grants", "Print the SQL for roles on a server"),
+    },
+    "Lifecycle": {
+        "ready": Entry("steps", "ready", "Check hosts and make them available"),
+        "reserve": Entry("reserve", "reserve", "Take hosts, all or none"),
+        "taint": Entry("lifecycle", "taint", "Give hosts back as used, or as broken"),
+        "release": Entry("lifecycle", "release", "Give back all that a reservation holds"),
+        "reset": Entry("steps", "reset", "Clean used hosts"),
+        "maintain": Entry("lifecycle", "maintain", "Set hosts aside, with a reason"),
+        "resume": Entry("steps", "resume", "End a maintenance"),
+        "cordon": Entry("lifecycle", "cordon", "Keep hosts from being reserved"),
+        "uncordon": Entry("lifecycle", "uncordon", "Let hosts be reserved again"),
+    },
+    "Reservations": {
+        "reservations": Entry("reservations", "reservations", "List who holds what, until when"),
+        "run": Entry("run", "run", "Reserve, run a command, give back"),
+        "extend": Entry("reservations", "extend", "Make a lease last longer"),
+        "handover": Entry("reservations", "handover", "Give a reservation to another owner"),
+        "replace": Entry("reservations", "replace", "Swap a bad host for another that fits"),
+        "queue": Entry("reservations", "queue", "List who waits for hosts"),
+        "queue cancel": Entry("reservations", "queue_cancel", "Take a ticket out of the queue"),
+        "reap": Entry("reservations", "reap", "End the leases that are over"),
+    },
+    "Recycling": {
+        "check": Entry("steps", "check", "Run readiness checks without moving a host"),
+        "power": Entry("bmc", "power", "Switch or tell the power of hosts"),
+        "inspect": Entry("bmc", "inspect", "Ask BMCs what hardware hosts are"),
+        "recycle": Entry("steps", "recycle", "Bring used hosts back to available"),
+    },
+    "Understanding": {
+        "list": Entry("queries", "list_", "List hosts"),
+        "show": Entry("queries", "show", "Show all about one host"),
+        "status": Entry("queries", "status", "See the fleet at a glance"),
+        "why": Entry("queries", "why", "Say why a host is not free, and what is open to it"),
+        "history": Entry("queries", "history", "Show what happened"),
+        "graph": Entry("queries", "graph", "Draw the lifecycle, or where one host is in it"),
+    },
+    "Care": {
+        "doctor": Entry("doctor", "doctor", "Find what is wrong with the inventory, and mend it"),
+        "backup": Entry("inventories", "backup", "Write a consistent copy into a file"),
+    },
+    "Shell": {
+        "completion": Entry("completion", "completion", "Print the completion script for bash, zsh or fish"),
+    },
+}
+"""Every command, by the group in which the root help shows it."""
+
+ENTRIES: dict[str, Entry] = {name: entry for group in COMMANDS.values() for name, entry in group.items()}
+
+GROUP_HELP = {"policy": "Show or replace an inventory's policy."}
+"""The help of groups that are no command themselves."""
+
+OWN_FAILURES = {"run": 125}
+"""Commands that pass on another program's statuses, and so have one of their own for their usage errors."""
+
+WELCOME = """\
+bmhctl: take turns on bare-metal hosts. Three things to try first:
+
+  bmhctl -i bmh.toml init                     create an inventory in this folder
+  bmhctl add 'node[01-03]' --label rack=r1    put hosts into it
+  bmhctl status                               see the fleet at a glance
+
+All commands: bmhctl --help. About one: bmhctl reserve --help.
+"""

@@ -1,0 +1,29 @@
+"""Commands that look after the inventory itself."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bmhctl.cli.options import Fields, field_list
+from bmhctl.cli.session import place, show
+from bmhctl.results import Diagnosis
+
+
+def doctor(
+    ctx: typer.Context,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what needs no guess, after a backup.")] = False,
+    fields: Fields = None,
+) -> None:
+    """Look for what is wrong with the inventory, and say what to do about it.
+
+    Works on one that no other command would open. With --fix no host gets cleaner, and no event is
+    made up; the backup is beside the inventory.
+    """
+    from bmhctl.usecases.doctor.doctor import doctor_at
+
+    wanted = field_list(fields)
+    with place(ctx, Diagnosis, wanted) as found:
+        diagnosis = doctor_at(found.location, lambda store: found.session(store).context, fix=fix)
+        show(diagnosis, found.display, found.line, wanted)

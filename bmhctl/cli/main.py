@@ -1,0 +1,170 @@
+"""One command line as a process: streams, signals, exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from io import TextIOWrapper
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from bmhctl.cli.app import application, build_command
+from bmhctl.cli.commands import COMPLETION_VARIABLE, ENTRIES, OWN_FAILURES, PROGRAM, WELCOME
+from bmhctl.cli.session import GLOBAL_OPTIONS, Invocation
+from bmhctl.cli.typer_internals import complete
+from bmhctl.errors import BmhctlError, ExitStatus, UnreachableError, UsageError
+from bmhctl.output import hush
+
+
+def run(args: list[str]) -> int:
+    """Runs one command line; returns its exit status. What it has to say is on stdout and stderr."""
+    invocation = Invocation()
+    if not _open_streams():
+        closed = UnreachableError("stdout is closed: nothing was done", hint="use > /dev/null")
+        return _own(invocation.fail(closed, _ours(args)), args)
+    try:
+        status = _run(args, invocation)
+        if status and "--shell" in args and _command_in(args) == "reserve":
+            from bmhctl.runner.environment import unset_line
+
+            sys.stdout.write(unset_line(status) + "\n")  # however it failed: eval must fail with it
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.filename is not None:
+            raise  # not our output: a defect, to be seen whole
+        status = invocation.fail(UnreachableError(f"can't write the output: {error.strerror}"), args)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            hush(stream)  # or the interpreter would try once more, and end with a status of its own
+    return status
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process without taking the interpreter apart first: a tenth of a command's time, for nobody.
+
+    All is written and closed by now. Whoever looks on from inside (a debugger, coverage) sees the ordinary end.
+    """
+    import atexit
+    import threading
+
+    if threading.active_count() > 1 or sys.gettrace() or sys.getprofile():
+        sys.exit(status)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)
+
+
+def _run(args: list[str], invocation: Invocation) -> int:
+    root = application()
+    complete(root, PROGRAM, COMPLETION_VARIABLE)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup means it
+            signal.signal(number, _end)
+    try:
+        _check_text(args)
+        if not args:
+            sys.stdout.write(WELCOME)
+            return ExitStatus.DONE
+        with root.make_context(PROGRAM, args, obj=invocation) as ctx:
+            root.invoke(ctx)
+        return ExitStatus.DONE
+    except BmhctlError as error:
+        return _own(invocation.fail(error, _ours(args)), args)
+    except typer.Exit as done:
+        return int(done.exit_code)
+    except _EndedError as ended:
+        return 128 + ended.number
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except FileNotFoundError as error:
+        if error.filename is not None:
+            raise
+        gone = UnreachableError("the folder that this was called in is gone", hint="cd to one that is there")
+        return invocation.fail(gone, args)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        return _own(invocation.fail(_usage(error), _ours(args)), args)
+
+
+def _ours(args: list[str]) -> list[str]:
+    """The arguments that are ours to read, not those of a program that is to be run."""
+    name = _command_in(args)
+    if name not in OWN_FAILURES:
+        return args
+    start = args.index(name) + 1
+    return [*args[:start], *build_command(name, ENTRIES[name]).own(args[start:])]
+
+
+def _own(status: int, args: list[str]) -> int:
+    return OWN_FAILURES.get(_command_in(args) or "", status)
+
+
+def _command_in(args: list[str]) -> str | None:
+    """The command that is called, for failures that come before it is known."""
+    takes_value = {name for option in GLOBAL_OPTIONS if not option.is_flag for name in option.opts}
+    position = 0
+    while position < len(args) and args[position].startswith("-"):
+        position += 2 if args[position] in takes_value else 1
+    return args[position] if position < len(args) else None
+
+
+def _check_text(args: list[str]) -> None:
+    """Refuses what is no text: no inventory could hold it."""
+    if _command_in(args) in OWN_FAILURES:
+        args = []  # what follows is another program's, which may well want other bytes
+    ours = [(f"${name}", text) for name, text in os.environ.items() if name.startswith("BMH")]
+    for what, text in (*(("the argument", arg) for arg in args), *ours):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{what} {text!r} is not UTF-8", hint="write it in UTF-8") from None
+
+
+def _open_streams() -> bool:
+    """Whether stdout is open; what the caller closed leads nowhere now, or a file of ours would get its number."""
+    is_open = sys.__stdout__ is not None
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+    if sys.__stdin__ is None:
+        sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+    if sys.__stdout__ is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if sys.__stderr__ is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # help is Typer's to write, and ends no command
+    return is_open
+
+
+class _EndedError(KeyboardInterrupt):
+    """A signal asked the process to end, as Ctrl-C does: libraries clean up after that one."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    raise _EndedError(number)
+
+
+def _usage(error: Exception) -> UsageError:
+    message = error.format_message()  # type: ignore[attr-defined]  # the caller has looked
+    context = getattr(error, "ctx", None)
+    hint = f"{context.command_path} --help" if context else f"{PROGRAM} --help"
+    return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)

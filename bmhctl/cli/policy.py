@@ -1,0 +1,84 @@
+"""The policy of an inventory: show, check, apply, grants."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bmhctl.cli.options import HostNames, SelectorText, choice
+from bmhctl.cli.session import session
+from bmhctl.errors import UsageError
+from bmhctl.results import Document, Done, Script
+
+
+def policy_show(ctx: typer.Context) -> None:
+    """Show the policy as TOML: defaults of leases, readiness checks, cleanup steps."""
+    from bmhctl.usecases.policy import show_policy
+
+    with session(ctx, Document) as lab:
+        lab.show(show_policy(lab.context))
+
+
+def policy_check(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    file: Annotated[
+        str | None, typer.Option("--file", metavar="FILE|-", help="Judge this policy, not the inventory's own.")
+    ] = None,
+) -> None:
+    """Validate the policy, and say for each host which checks and cleanup steps apply to it."""
+    from bmhctl.results import Plan
+    from bmhctl.usecases.policy import check_policy
+
+    text = None if file is None else _read(file)
+    with session(ctx, Plan) as lab:
+        lab.show(check_policy(lab.context, choice(hosts, selector), text, file or ""))
+
+
+def policy_apply(
+    ctx: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A TOML file with [defaults], [checks], [cleanup].")],
+) -> None:
+    """Replace the policy of a database; a TOML inventory holds its policy itself."""
+    from bmhctl.usecases.policy import apply_policy
+
+    text = _read(file)
+    with session(ctx, Done) as lab:
+        lab.show(apply_policy(lab.context, text, file))
+
+
+def policy_grants(
+    ctx: typer.Context,
+    prefix: Annotated[
+        str | None,
+        typer.Option("--prefix", metavar="NAME", help="What the roles' names begin with.  [default: the schema's]"),
+    ] = None,
+) -> None:
+    """Print the SQL for three roles on a PostgreSQL server: a viewer, a runner, an operator.
+
+    For the owner of the inventory: bmhctl policy grants | psql URL; again after each update of bmhctl. A viewer sees
+    all and changes nothing. A runner also takes hosts, gives them back, runs their steps and sets them aside. An
+    operator also adds, changes and removes hosts, and replaces the policy.
+    """
+    from bmhctl.usecases.policy import role_grants
+
+    with session(ctx, Script) as lab:
+        lab.show(role_grants(lab.context, prefix))
+
+
+def _read(file: str) -> str:
+    from bmhctl.formats.import_batch import MAX_BYTES, decode
+
+    try:
+        if file == "-":
+            content = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with Path(file).open("rb") as stream:
+                content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"can't read {file}: {error.strerror}") from error
+    return decode(content, file).replace("\r\n", "\n")

@@ -1,0 +1,101 @@
+"""Commands that look and change nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bmhctl.cli.options import (
+    MOST,
+    Fields,
+    HostName,
+    HostNames,
+    SelectorText,
+    States,
+    choice,
+    complete_hosts,
+    field_list,
+)
+from bmhctl.cli.session import session
+from bmhctl.output import Format
+from bmhctl.results import Graph, History, HostDetail, Hosts, Status, Why
+
+_OptionalHost = Annotated[
+    str | None,
+    typer.Argument(metavar="[HOST]", help="A host's name.", autocompletion=complete_hosts, show_default=False),
+]
+
+
+def list_(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    state: States = None,
+    sort: Annotated[
+        str | None, typer.Option("--sort", metavar="KEY", help="name, state, since, owner, until, used; -KEY reverses.")
+    ] = None,
+    fields: Fields = None,
+) -> None:
+    """List hosts: all, or those that are named or fit."""
+    from bmhctl.usecases.queries import list_hosts, list_names
+
+    wanted = field_list(fields)
+    with session(ctx, Hosts, wanted) as lab:
+        chosen = choice(hosts, selector, state)
+        if lab.display.shown is Format.NAME and not (chosen.names or sort):
+            lab.show(list_names(lab.context, chosen.selector, chosen.states))
+        else:
+            lab.show(list_hosts(lab.context, chosen, sort), wanted)
+
+
+def show(ctx: typer.Context, host: HostName, fields: Fields = None) -> None:
+    """Show all about one host, with its latest events."""
+    from bmhctl.usecases.queries import show as show_host
+
+    wanted = field_list(fields)
+    with session(ctx, HostDetail, wanted) as lab:
+        lab.show(show_host(lab.context, host), wanted)
+
+
+def status(ctx: typer.Context) -> None:
+    """See the fleet at a glance: how many hosts in which state, who holds what, what ends next."""
+    from bmhctl.usecases.queries import status as look_at_all
+
+    with session(ctx, Status) as lab:
+        lab.show(look_at_all(lab.context))
+
+
+def why(ctx: typer.Context, host: HostName) -> None:
+    """Say why a host is where it is, which verbs are open to it now, and what stands against the others."""
+    from bmhctl.usecases.explain import why as explain
+
+    with session(ctx, Why) as lab:
+        lab.show(explain(lab.context, host))
+
+
+def history(
+    ctx: typer.Context,
+    host: _OptionalHost = None,
+    last: Annotated[
+        int | None, typer.Option("-n", "--last", min=1, max=MOST, metavar="N", help="Only the newest N events.")
+    ] = None,
+    fields: Fields = None,
+) -> None:
+    """Show what happened to a host, also to one that was removed; without a host, to all of them."""
+    from bmhctl.usecases.queries import history as read
+
+    wanted = field_list(fields)
+    with session(ctx, History, wanted) as lab:
+        lab.show(read(lab.context, host, last), wanted)
+
+
+def graph(ctx: typer.Context, host: _OptionalHost = None) -> None:
+    """Draw the lifecycle with the count of hosts in each state; with a host, where it is and how it got there.
+
+    For documents: -o mermaid, -o dot, -o svg.
+    """
+    from bmhctl.usecases.explain import graph as draw
+
+    with session(ctx, Graph) as lab:
+        lab.show(draw(lab.context, host))

@@ -1,0 +1,52 @@
+"""Going on without end, for systemd or a terminal: nothing here becomes a daemon."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from bmhctl.cli.session import Session
+from bmhctl.errors import InvalidError, UnreachableError, UsageError, combine
+from bmhctl.output import render, report
+from bmhctl.results import Outcomes
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
+
+
+def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelta) -> None:
+    """Recycles again and again, and shows what became of each host; ends by a signal only.
+
+    An inventory that can't be reached or read is told, and looked at again. What stands against the recycling of a
+    host is told once, until it changes.
+    """
+    if not interval:
+        raise UsageError("--watch needs some time between two looks", hint="bmhctl recycle --watch 30s")
+    said: set[str] = set()
+    while True:
+        try:
+            outcomes = step_verbs.recycle(lab.context, choice, jobs=jobs)
+        except (InvalidError, UnreachableError) as error:
+            lab.line.clear()
+            if error.message not in said:
+                report(error, lab.display)
+            said = {error.message}
+        else:
+            said = _show(lab, outcomes, said)
+        time.sleep(interval.total_seconds())
+
+
+def _show(lab: Session, outcomes: Outcomes, said: set[str]) -> set[str]:
+    """Shows what is new; returns what was said of hosts that nothing was tried with."""
+    lab.line.clear()
+    idle = {f"{item.host}: {item.message}" for item in outcomes.items if item.error and not item.steps}
+    told = tuple(
+        item
+        for item in outcomes.items
+        if item.changed or (item.error and (item.steps or f"{item.host}: {item.message}" not in said))
+    )
+    if told:
+        render(Outcomes(outcomes.verb, told), lab.display)
+    error = combine(item.error for item in told if item.error)
+    if error is not None:
+        report(error, lab.display)
+    return idle

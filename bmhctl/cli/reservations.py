@@ -1,0 +1,98 @@
+"""What holders do with what they have, and who waits for it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bmhctl.cli.options import DryRun, Fields, Force, HostName, Reason, Reservation, ReservationId, field_list
+from bmhctl.cli.session import session
+from bmhctl.domain.units import parse_duration
+from bmhctl.results import Done, Grant, Queue, Reservations
+from bmhctl.usecases.queries import reservations as list_reservations
+from bmhctl.usecases.reservations import holder
+
+
+def reservations(
+    ctx: typer.Context,
+    ended: Annotated[bool, typer.Option("--ended", help="Also those that are over.")] = False,
+    fields: Fields = None,
+) -> None:
+    """List the open reservations: who holds what, what for, until when."""
+    with session(ctx, Reservations, field_list(fields)) as lab:
+        lab.show(list_reservations(lab.context, ended=ended), field_list(fields))
+
+
+def extend(
+    ctx: typer.Context,
+    reservation: Reservation = None,
+    ttl: Annotated[
+        str | None, typer.Option("--ttl", metavar="DURATION", help="Until so long from now.  [default: its own length]")
+    ] = None,
+) -> None:
+    """Make a lease last longer, counted from now; never shorter, never longer than the policy allows."""
+    from bmhctl.errors import UsageError
+
+    if reservation is None:
+        raise UsageError("which reservation?", hint="give -R ID, or set BMH_RESERVATION")
+    with session(ctx, Grant) as lab:
+        length = None if ttl is None else parse_duration(ttl)
+        lab.show(holder.extend(lab.context, reservation, length))
+
+
+def handover(
+    ctx: typer.Context,
+    which: ReservationId,
+    to: Annotated[str, typer.Option("--to", metavar="OWNER", help="Who shall have it.")],
+    reservation: Reservation = None,
+    force: Force = False,
+    reason: Reason = None,
+) -> None:
+    """Give a reservation to another owner: under a new id, which is printed; the old id is dead."""
+    with session(ctx, Grant) as lab:
+        lab.show(holder.handover(lab.context, which, to, token=reservation, force=force, reason=reason))
+
+
+def replace(
+    ctx: typer.Context,
+    host: HostName,
+    reservation: Reservation = None,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="What is wrong with it.")] = "",
+) -> None:
+    """Swap a bad host of a reservation for another that fits; the bad one is tainted with a fault."""
+    from bmhctl.errors import UsageError
+
+    if reservation is None:
+        raise UsageError("of which reservation?", hint="give -R ID, or set BMH_RESERVATION")
+    with session(ctx, Grant) as lab:
+        lab.show(holder.replace_host(lab.context, host, reservation, reason))
+
+
+def queue(ctx: typer.Context, fields: Fields = None) -> None:
+    """List who waits: position, age, what for, and what is missing."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from bmhctl.usecases.reservations.queue import queue as look_at_queue
+
+    with session(ctx, Queue, field_list(fields)) as lab:
+        lab.show(look_at_queue(lab.context), field_list(fields))
+
+
+def queue_cancel(
+    ctx: typer.Context,
+    ticket: Annotated[int, typer.Argument(metavar="TICKET", help="A ticket's number.")],
+    force: Annotated[bool, typer.Option("--force", help="Also somebody else's; needs --reason.")] = False,
+    reason: Reason = None,
+) -> None:
+    """Take a ticket out of the queue; whoever waits with it is told, and ends."""
+    from bmhctl.usecases.reservations.queue import cancel
+
+    with session(ctx, Done) as lab:
+        lab.show(cancel(lab.context, ticket, force=force, reason=reason))
+
+
+def reap(ctx: typer.Context, dry_run: DryRun = False) -> None:
+    """End the leases that are over: their hosts become tainted. Every writing command does this first."""
+    with session(ctx, Reservations) as lab:
+        lab.show(holder.reap_expired(lab.context, dry_run=dry_run))

@@ -1,0 +1,124 @@
+"""Reserving hosts and waiting for them; and the whole turn, with a command in between."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bmhctl.cli.options import MOST, DryRun, HostNames, SelectorText, lease
+from bmhctl.cli.session import Session, session
+from bmhctl.domain.requirements import parse_requirement
+from bmhctl.domain.selector import parse_selector
+from bmhctl.errors import UnreachableError
+from bmhctl.output import hush
+from bmhctl.results import Grant, Plan
+from bmhctl.usecases.reservations.request import ReservationRequest, reservation_request
+
+Count = Annotated[
+    int | None,
+    typer.Option("-n", "--count", max=MOST, metavar="N", help="How many hosts.  [default: 1]", show_default=False),
+]
+WantTexts = Annotated[
+    list[str] | None,
+    typer.Option("--want", metavar="SELECTOR*N", help="One of several wants, all or none; may be repeated."),
+]
+Purpose = Annotated[str | None, typer.Option("--for", metavar="PURPOSE", help="What for.")]
+Ttl = Annotated[str | None, typer.Option("--ttl", metavar="DURATION", help="How long the lease lasts: 20m, 4h, none.")]
+Wait = Annotated[
+    str | None,
+    typer.Option(
+        "--wait",
+        metavar="[DURATION]",
+        help="Wait in the queue for what is busy: so long, or for ever.",
+    ),
+]
+RequestId = Annotated[
+    str | None,
+    typer.Option("--request-id", metavar="ID", help="Asking again with the same id gives the same reservation."),
+]
+Check = Annotated[bool, typer.Option("--check", help="Run the readiness checks first; a host that fails is set aside.")]
+
+
+def reserve(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    count: Count = None,
+    want: WantTexts = None,
+    purpose: Purpose = None,
+    ttl: Ttl = None,
+    wait: Wait = None,
+    request_id: RequestId = None,
+    check: Check = False,
+    shell: Annotated[bool, typer.Option("--shell", help="Print lines for eval, also on failure.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Take these hosts, or any that fit: all of them or none. Prints the reservation and its hosts.
+
+    Of the hosts that fit, those come first that were used least recently. What earlier tickets wait for is not
+    taken. A topology: --want 'arch=arm64*2' --want role=switch
+    """
+    from bmhctl.usecases.reservations.reserve import plan_reserve, reserve_or_wait
+
+    request = read_request(hosts, selector, count, want, purpose, ttl, request_id)
+    patience = None
+    if wait is not None:
+        from bmhctl.cli.wait_progress import patience_of
+
+        patience = patience_of(ctx, wait)
+    with session(ctx, Plan if dry_run else Grant) as lab:
+        if dry_run:
+            lab.show(plan_reserve(lab.context, request))
+            return
+        grant = reserve_or_wait(lab.context, request, patience, check=check)
+        _answer(lab, grant, shell, is_safe=request_id is not None)
+
+
+def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
+    """Writes what was granted; when nobody can be told, and nobody can ask again, it is given back."""
+    try:
+        if not shell:
+            lab.show(grant)
+            return
+        from bmhctl.runner.environment import export_line
+
+        sys.stdout.write(export_line(grant.held.reservation.id, grant.held.hosts) + "\n")
+        sys.stdout.flush()
+    except BaseException as error:
+        if is_safe:
+            raise
+        from bmhctl.usecases.reservations.holder import give_up
+
+        give_up(lab.context, grant.held.reservation.id, "the answer could not be written")
+        if not isinstance(error, OSError):
+            raise
+        hush(lab.display.stdout)
+        raise UnreachableError(
+            f"can't write the answer ({error.strerror}): what was reserved is given back",
+            details={"reservation": grant.held.reservation.id},
+        ) from error
+
+
+def read_request(
+    hosts: list[str] | None,
+    selector: str | None,
+    count: int | None,
+    want: list[str] | None,
+    purpose: str | None,
+    ttl: str | None,
+    request_id: str | None,
+) -> ReservationRequest:
+    """Return the request that the options of ``reserve`` and ``run`` describe; may raise :class:`UsageError`."""
+    length, endless = lease(ttl)
+    return reservation_request(
+        tuple(hosts or ()),
+        None if selector is None else parse_selector(selector),
+        count,
+        [parse_requirement(text) for text in want or ()],
+        purpose=purpose,
+        ttl=length,
+        endless=endless,
+        request_id=request_id,
+    )

@@ -1,0 +1,137 @@
+"""``run``: one turn on some hosts, from the reservation to giving them back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from bmhctl.cli.options import SelectorText
+from bmhctl.cli.reserve import Check, Count, Purpose, RequestId, Ttl, Wait, WantTexts, read_request
+from bmhctl.cli.session import invocation_of, session
+from bmhctl.cli.wait_progress import patience_of
+from bmhctl.domain.units import parse_duration
+from bmhctl.errors import BmhctlError, BusyError, UsageError, WaitTimeoutError
+from bmhctl.results import Outcomes
+from bmhctl.runner.environment import task_environment
+from bmhctl.runner.signals import Signals
+from bmhctl.runner.task import FAILED, TIMED_OUT, NotRunnableError, OnExit, Task, find_command, run_task
+from bmhctl.stores.claims import run_claim
+from bmhctl.support.values import replace
+from bmhctl.usecases.reservations.holder import give_up
+from bmhctl.usecases.reservations.request import ReservationRequest
+from bmhctl.usecases.reservations.reserve import reserve_or_wait
+from bmhctl.usecases.shared.reservation_ids import new_reservation_id
+
+
+def run_command(
+    ctx: typer.Context,
+    command: list[str],
+    make_request: Callable[[], ReservationRequest],
+    *,
+    wait: str | None,
+    check: bool,
+    keep_on_fail: str | None,
+    on_exit: str,
+) -> None:
+    """Runs the command under a lease and exits with its status; failures of its own exit 124 to 127."""
+    try:
+        status = _run(ctx, command, make_request, wait, check, keep_on_fail, on_exit)
+    except BmhctlError as error:
+        invocation_of(ctx).fail(error, [])
+        raise typer.Exit(_status_of(error)) from error
+    raise typer.Exit(status)
+
+
+def _run(
+    ctx: typer.Context,
+    command: list[str],
+    make_request: Callable[[], ReservationRequest],
+    wait: str | None,
+    check: bool,
+    keep_on_fail: str | None,
+    on_exit: str,
+) -> int:
+    request = make_request()
+    if on_exit not in list(OnExit):
+        raise UsageError(f"--on-exit can't be {on_exit!r}", hint=f"one of {', '.join(OnExit)}")
+    kept = None if keep_on_fail is None else parse_duration(keep_on_fail)
+    find_command(command, os.environ)
+    patience = None if wait is None else patience_of(ctx, wait)
+    with session(ctx, Outcomes) as lab, Signals() as signals:
+        request = replace(request, token=new_reservation_id(lab.context.store))
+        try:
+            grant = reserve_or_wait(lab.context, request, patience, check=check)
+            signals.hold()
+        except BmhctlError:
+            raise  # nothing was granted, or nobody can know
+        except BaseException:  # a signal between the grant and the task: nobody would give the hosts back
+            with suppress(BmhctlError):  # else their lease ends by itself
+                give_up(lab.context, str(request.token), "interrupted before the task")
+            raise
+        for text in grant.notes:
+            lab.context.tell(text)
+        environ = task_environment(os.environ, grant.held, lab.context.store.address, lab.context.actor)
+        task = Task(tuple(command), environ, kept, OnExit(on_exit))
+        with lab.context.store.claims.claim(run_claim(grant.held.reservation.id)) as mine:
+            if mine is None:  # the same request id, asked for twice: one task at a time on a host
+                raise BusyError(
+                    f"request {request.request_id} is being run already: nothing was started",
+                    hint="wait until it ends, or use another request id",
+                )
+            mine.guard()
+            lab.line.clear()  # the terminal is the task's from now on
+            return run_task(lab.context, grant.held, task, signals)
+
+
+def _status_of(error: BmhctlError) -> int:
+    match error:
+        case NotRunnableError():
+            return error.run_status
+        case WaitTimeoutError():
+            return TIMED_OUT
+        case _:
+            return FAILED
+
+
+def run(
+    ctx: typer.Context,
+    command: Annotated[list[str], typer.Argument(metavar="[--] COMMAND…", help="What to run, with its own options.")],
+    hosts: Annotated[
+        list[str] | None, typer.Option("--host", metavar="HOST", help="This very host; may be repeated.")
+    ] = None,
+    selector: SelectorText = None,
+    count: Count = None,
+    want: WantTexts = None,
+    purpose: Purpose = None,
+    ttl: Ttl = None,
+    wait: Wait = None,
+    request_id: RequestId = None,
+    check: Check = False,
+    keep_on_fail: Annotated[
+        str | None,
+        typer.Option("--keep-on-fail", metavar="DURATION", help="When it fails, leave the hosts reserved so long."),
+    ] = None,
+    on_exit: Annotated[
+        str, typer.Option("--on-exit", metavar="taint|recycle", help="What becomes of the hosts afterwards.")
+    ] = "taint",
+) -> None:
+    """Reserve, run a command, give back: the whole turn, whatever happens in between.
+
+    The lease is renewed while the command runs; its exit status is passed through. 124: timed out waiting; 125:
+    bmhctl itself failed, or the lease was lost; 126, 127: the command is not executable, not found.
+    """
+    from bmhctl.cli.run import run_command
+
+    run_command(
+        ctx,
+        command,
+        lambda: read_request(hosts, selector, count, want, purpose, ttl, request_id),
+        wait=wait,
+        check=check,
+        keep_on_fail=keep_on_fail,
+        on_exit=on_exit,
+    )

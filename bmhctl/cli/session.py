@@ -1,0 +1,237 @@
+"""One invocation: the global options, the inventory they mean, and how its result leaves the process."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bmhctl.cli.typer_internals import TyperOption
+from bmhctl.errors import BmhctlError, UsageError, combine
+from bmhctl.output import Display, Format, Progress, check, note, render, report
+from bmhctl.results import Diagnosis, Hosts, Outcomes
+from bmhctl.support.values import Frozen, replace
+from bmhctl.usecases.shared.context import Context
+
+if TYPE_CHECKING:
+    from bmhctl.stores.store import Store
+
+
+class Invocation:
+    """The global options of one call, wherever they stood on its command line; the later one wins."""
+
+    def __init__(self) -> None:
+        self.inventory: str | None = None
+        self.actor: str | None = None
+        self.output: str | None = None
+        self.quiet = False
+        self.verbose = False
+
+    def display(self) -> Display:
+        """Where output goes, and in which format; raises :class:`UsageError` for an unknown one."""
+        display = Display.from_environment(os.environ, sys.stdout, sys.stderr, quiet=self.quiet, verbose=self.verbose)
+        return display if self.output is None else replace(display, format=_format(self.output))
+
+    def fail(self, error: BmhctlError, args: list[str]) -> int:
+        """Reports an error; returns its exit status. In JSON mode also when the options were never parsed."""
+        if self.output is None:
+            self.output = _output_in(args)
+        try:
+            display = self.display()
+        except UsageError:
+            self.output = None
+            display = self.display()
+        report(_without_secrets(error), display)
+        return int(error.status)
+
+    def default_actor(self) -> str:
+        """Who acts: ``--as``, ``$BMHCTL_ACTOR``, or user@hostname."""
+        if self.actor:
+            return self.actor
+        from bmhctl.support.actor import default_actor
+
+        return default_actor(os.environ)
+
+
+class Session(Frozen):
+    """An open inventory for one command, and where its result goes."""
+
+    context: Context
+    display: Display
+    line: Progress
+
+    def show(self, result: object, fields: tuple[str, ...] | None = None) -> None:
+        """Renders a result; then raises what failed in it, for the exit status."""
+        show(result, self.display, self.line, fields)
+
+
+def show(result: object, display: Display, line: Progress, fields: tuple[str, ...] | None = None) -> None:
+    """Renders a result; then raises what failed in it, for the exit status."""
+    line.clear()
+    render(result, display, fields)
+    if isinstance(result, Outcomes | Diagnosis) and result.error:
+        raise result.error
+    if isinstance(result, Hosts) and result.missing:
+        error = combine(result.missing)
+        if error:
+            raise error
+
+
+class Place(Frozen):
+    """Where a command works: the inventory that is meant, not opened yet, and where its result goes."""
+
+    location: str
+    actor: str
+    display: Display
+    line: Progress
+    tell: Callable[[str], None]
+
+    def session(self, store: Store) -> Session:
+        """The session with the inventory that was opened."""
+        context = Context(
+            store=store,
+            actor=self.actor,
+            clock=store.now,
+            environ=dict(os.environ),
+            tell=self.tell,
+            progress=self.line.progress,
+        )
+        return Session(context, self.display, self.line)
+
+
+@contextmanager
+def place(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None) -> Iterator[Place]:
+    """Finds the inventory that the options mean, for a command whose result is of ``kind``.
+
+    A format that the result does not have is refused before anything is done.
+    """
+    from bmhctl.stores.discovery import find_inventory
+
+    invocation = invocation_of(ctx)
+    display = invocation.display()
+    check(kind, display, fields)
+
+    with Progress(display) as line:
+
+        def tell(text: str) -> None:
+            line.clear()
+            note(text, display)
+
+        location = find_inventory(invocation.inventory, os.environ, Path.cwd(), tell)
+        yield Place(location, invocation.default_actor(), display, line, tell)
+
+
+@contextmanager
+def session(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None) -> Iterator[Session]:
+    """Opens the inventory that the options mean; else as :func:`place`."""
+    from bmhctl.stores import open_store
+    from bmhctl.stores.store import closing
+
+    with place(ctx, kind, fields) as found, closing(open_store(found.location)) as store:
+        yield found.session(store)
+
+
+def invocation_of(ctx: typer.Context) -> Invocation:
+    """The record of the global options of this call."""
+    found = ctx.find_root().obj
+    return found if isinstance(found, Invocation) else Invocation()
+
+
+def _without_secrets(error: BmhctlError) -> BmhctlError:
+    """The same error, whichever argument it quotes: the URL of an inventory may stand where it does not belong."""
+    if ":/" in f"{error.message} {error.host} {error.hint} {error.details}":
+        from bmhctl.support.redact import without_secrets
+
+        error.message = without_secrets(error.message)
+        error.host = error.host and without_secrets(error.host)
+        error.hint = error.hint and without_secrets(error.hint)
+        error.details = {key: _cleaned(value, without_secrets) for key, value in error.details.items()}
+    return error
+
+
+def _cleaned(value: object, clean: Callable[[str], str]) -> object:
+    match value:
+        case str():
+            return clean(value)
+        case dict():
+            return {key: _cleaned(each, clean) for key, each in value.items()}
+        case list() | tuple():
+            return [_cleaned(each, clean) for each in value]
+    return value
+
+
+def _format(text: str) -> Format:
+    try:
+        return Format(text)
+    except ValueError:
+        raise UsageError(f"there is no output format {text!r}", hint=f"known: {', '.join(Format)}") from None
+
+
+def _output_in(args: list[str]) -> str | None:
+    """What ``-o`` says, for errors that come before the options are parsed."""
+    found = None
+    for position, arg in enumerate(args):
+        if arg == "--":
+            break
+        option = re.fullmatch(r"(?:-[qv]*o|--output(?:=|$))(.*)", arg, re.S)
+        if option:
+            found = option[1] or next(iter(args[position + 1 :]), found)
+    return found
+
+
+def _option(*names: str, field: str, help: str, metavar: str | None = None, complete: Any = None) -> TyperOption:
+    def keep(ctx: typer.Context, _: object, value: object) -> None:
+        if value == "":
+            raise UsageError(f"{names[-1]} is given, but empty", hint=f"give it a value: {names[-1]} {metavar}")
+        if value:
+            setattr(invocation_of(ctx), field, value)
+
+    return TyperOption(
+        param_decls=list(names),
+        is_flag=metavar is None,
+        expose_value=False,
+        callback=keep,
+        help=help,
+        metavar=metavar,
+        autocompletion=complete,
+        rich_help_panel="Global options",
+    )
+
+
+def _formats(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:
+    return [name for name in Format if name.startswith(incomplete)]
+
+
+GLOBAL_OPTIONS: tuple[TyperOption, ...] = (
+    _option(
+        "-i",
+        "--inventory",
+        field="inventory",
+        metavar="FILE",
+        help="The inventory: a .toml or a .db file, or postgresql://….  [default: $BMHCTL_INVENTORY, or bmh.toml "
+        "or bmh.db nearby]",
+    ),
+    _option(
+        "--as",
+        field="actor",
+        metavar="ACTOR",
+        help="Who acts.  [default: $BMHCTL_ACTOR, or user@hostname]",
+    ),
+    _option(
+        "-o",
+        "--output",
+        field="output",
+        metavar="FORMAT",
+        complete=_formats,
+        help="table, plain, json, jsonl, csv, name; some commands also have toml, mermaid, dot, svg.",
+    ),
+    _option("-q", "--quiet", field="quiet", help="No notes on stderr, only errors."),
+    _option("-v", "--verbose", field="verbose", help="Say more."),
+)
+"""Accepted by every command, before or after its name."""

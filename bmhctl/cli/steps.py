@@ -1,0 +1,112 @@
+"""The verbs of the lifecycle that run checks and cleanup steps."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bmhctl.cli.options import DryRun, HostNames, Jobs, Reason, SelectorText, States, choice
+from bmhctl.cli.session import session
+from bmhctl.domain.units import parse_duration
+from bmhctl.results import Outcomes, Plan
+from bmhctl.usecases.steps import resume as resuming
+from bmhctl.usecases.steps import step_verbs
+from bmhctl.usecases.steps.step_verbs import JOBS
+
+
+def ready(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    state: States = None,
+    jobs: Jobs = JOBS,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--override", metavar="CHECK", help="Count this check as passed; needs --reason."),
+    ] = None,
+    reason: Reason = None,
+) -> None:
+    """Check hosts that are initial, and make those that pass available.
+
+    Every readiness check of the policy that applies to a host must pass now.
+    """
+    with session(ctx, Outcomes) as lab:
+        chosen = choice(hosts, selector, state)
+        lab.show(step_verbs.ready(lab.context, chosen, jobs=jobs, override=override or (), reason=reason))
+
+
+def check(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    state: States = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--check", metavar="CHECK", help="Only this check; may be repeated.")
+    ] = None,
+    jobs: Jobs = JOBS,
+    force: Annotated[bool, typer.Option("--force", help="Also hosts that somebody else has reserved.")] = False,
+) -> None:
+    """Run readiness checks without moving a host; what they say is recorded."""
+    with session(ctx, Outcomes) as lab:
+        lab.show(step_verbs.check(lab.context, choice(hosts, selector, state), only=only or (), jobs=jobs, force=force))
+
+
+def recycle(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    jobs: Jobs = JOBS,
+    watch: Annotated[
+        str | None, typer.Option("--watch", metavar="DURATION", help="Go on, and look so often; ends by a signal.")
+    ] = None,
+) -> None:
+    """Bring used hosts back to available: reset, then ready; all that are tainted, or those that are named.
+
+    A host with a fault is left alone unless it is named. Safe to run any number of times at once.
+    """
+    from bmhctl.cli.recycle_watch import recycle_for_ever
+
+    chosen = choice(hosts, selector)
+    with session(ctx, Outcomes) as lab:
+        if watch is None:
+            lab.show(step_verbs.recycle(lab.context, chosen, jobs=jobs))
+        else:
+            recycle_for_ever(lab, chosen, jobs, parse_duration(watch))
+
+
+def reset(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    state: States = None,
+    jobs: Jobs = JOBS,
+) -> None:
+    """Clean hosts that are tainted; those whose cleanup succeeds become initial.
+
+    A host with a fault is cleaned only when it is named exactly.
+    """
+    with session(ctx, Outcomes) as lab:
+        lab.show(step_verbs.reset(lab.context, choice(hosts, selector, state), jobs=jobs))
+
+
+def resume(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    state: States = None,
+    everyones: Annotated[bool, typer.Option("--all", help="Close everybody's reasons, not only yours.")] = False,
+    jobs: Jobs = JOBS,
+    dry_run: DryRun = False,
+) -> None:
+    """Close your reasons for a maintenance; a host without any left goes where its condition lets it.
+
+    Back to its reservation if that is valid; to available if it came from there and its checks pass; else to
+    initial, after a cleanup if it is dirty.
+    """
+    with session(ctx, Plan if dry_run else Outcomes) as lab:
+        chosen = choice(hosts, selector, state)
+        if dry_run:
+            lab.show(resuming.plan_resume(lab.context, chosen, everyones=everyones))
+        else:
+            lab.show(resuming.resume(lab.context, chosen, everyones=everyones, jobs=jobs))

@@ -1,0 +1,57 @@
+"""What a person or a log sees while a command waits for hosts, and what ends the wait."""
+
+from __future__ import annotations
+
+import select
+import stat
+from os import fstat
+
+import typer
+
+from bmhctl.cli.session import invocation_of
+from bmhctl.domain.units import parse_duration
+from bmhctl.output import Display, note
+from bmhctl.usecases.reservations.queue_watch import Waiting
+from bmhctl.usecases.reservations.waiting import WaitOptions
+
+
+def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
+    """How ``--wait`` waits: each change of place is told on stderr; a closed pipe on stdout ends it."""
+    display = invocation_of(ctx).display()
+
+    def progress(waiting: Waiting) -> None:
+        place = "first in the queue" if waiting.position == 1 else f"number {waiting.position} in the queue"
+        until = f", until {waiting.deadline:%H:%M:%S} UTC" if waiting.deadline else ""
+        note(f"waiting for {waiting.requirements}, {place}{until}: {waiting.why}", display)
+
+    return WaitOptions(_pause_on(display), None if wait == "forever" else parse_duration(wait), progress)
+
+
+class _Pause:
+    """Passes time; when the reader of our stdout is gone, raises :class:`BrokenPipeError`: nobody waits any more."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        if descriptor is not None:
+            self._poll.register(descriptor, 0)  # errors and hang-ups are always told
+
+    def __call__(self, seconds: float, wakes: int | None) -> None:
+        if wakes is not None:
+            self._poll.register(wakes, select.POLLIN)
+        try:
+            told = self._poll.poll(seconds * 1000)
+        finally:
+            if wakes is not None:  # a descriptor that is closed by the next time would end each pause at once
+                self._poll.unregister(wakes)
+        if any(descriptor == self._descriptor for descriptor, _ in told):
+            raise BrokenPipeError("the reader of the answer is gone")
+
+
+def _pause_on(display: Display) -> _Pause:
+    try:
+        descriptor = display.stdout.fileno()
+        is_pipe = stat.S_ISFIFO(fstat(descriptor).st_mode) or stat.S_ISSOCK(fstat(descriptor).st_mode)
+    except (OSError, ValueError):
+        return _Pause(None)
+    return _Pause(descriptor if is_pipe else None)

@@ -1,0 +1,238 @@
+"""What may be declared about a host: from and to plain mappings (TOML, JSON), with every rule in one place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from bmhctl.domain.model import Bmc, Fact, HostSpec
+from bmhctl.domain.policy import check_keys, optional_text, require_table, type_error
+from bmhctl.domain.selector import LABEL_VALUE, is_label_key
+from bmhctl.errors import InvalidError, nearest
+from bmhctl.support.lazy_regex import pattern
+
+SPEC_KEYS = ("address", "mac", "labels", "bmc", "hardware", "note")
+"""The keys of a host's table."""
+
+_BMC_KEYS = ("address", "type", "system_id", "credentials", "verify_tls")
+_LABEL = pattern(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_DNS_NAME = pattern(
+    r"(?=.{1,253}\.?$)(?:[A-Za-z0-9_](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?\.?"
+)
+_MAC = pattern(r"(?:[0-9a-f]{2}:){5}(?:[0-9a-f]{2})")
+_IPV4 = pattern(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
+_ZONE = pattern(r"[A-Za-z0-9._-]{1,15}")
+_BMC_URL = pattern(
+    r"(?:[a-z][-a-z0-9+.]*://)?(?:\[(?P<ipv6>[^/?#\[\]]+:[^/?#\[\]]*)\]|(?P<name>[^/?#\[\]:]+))(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:/[^?#]*)?(?:\?[^#]*)?",
+    re.I,
+)
+_VISIBLE = pattern("[!-~]*")
+_CREDENTIALS = pattern(r"(?:env:[A-Za-z_][A-Za-z0-9_]*|file:.+|command:.+)", re.S)
+_CONTROL = pattern(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def check_name(name: object) -> str:
+    """The name if it is a DNS label (lower-case letters, digits and ``-``, at most 63); else :class:`InvalidError`."""
+    if not isinstance(name, str) or not _LABEL.fullmatch(name):
+        shown = repr(name)[:80]
+        raise InvalidError(
+            f"{shown} is no host name",
+            hint="a name is a DNS label: a-z, 0-9 and '-', not at its ends, at most 63 characters",
+            details={"key": "name"},
+        )
+    return name
+
+
+def parse_spec(name: str, entry: Mapping[str, object]) -> HostSpec:
+    """A host's spec from its TOML or JSON table; raises :class:`InvalidError` naming the key."""
+    where = f"hosts.{check_name(name)}"
+    check_keys(entry, SPEC_KEYS, where)
+    return HostSpec(
+        name=name,
+        address=_address(optional_text(entry, "address", where), f"{where}.address"),
+        mac=_mac(optional_text(entry, "mac", where), f"{where}.mac"),
+        labels=_labels(require_table(entry.get("labels", {}), f"{where}.labels"), f"{where}.labels"),
+        bmc=_bmc(entry.get("bmc"), f"{where}.bmc"),
+        hardware=_hardware(require_table(entry.get("hardware", {}), f"{where}.hardware"), f"{where}.hardware"),
+        note=_line(optional_text(entry, "note", where), f"{where}.note"),
+    )
+
+
+def dump_spec(spec: HostSpec) -> dict[str, object]:
+    """The table that :func:`parse_spec` reads back: only what is set, in the order of :data:`SPEC_KEYS`."""
+    entry: dict[str, object] = {}
+    if spec.address is not None:
+        entry["address"] = spec.address
+    if spec.mac is not None:
+        entry["mac"] = spec.mac
+    if spec.labels:
+        entry["labels"] = dict(spec.labels)
+    if spec.bmc is not None:
+        bmc: dict[str, object] = {"address": spec.bmc.address}
+        if spec.bmc.type is not None:
+            bmc["type"] = spec.bmc.type
+        if spec.bmc.system_id is not None:
+            bmc["system_id"] = spec.bmc.system_id
+        if spec.bmc.credentials is not None:
+            bmc["credentials"] = spec.bmc.credentials
+        if not spec.bmc.verify_tls:
+            bmc["verify_tls"] = False
+        entry["bmc"] = bmc
+    if spec.hardware:
+        entry["hardware"] = dict(spec.hardware)
+    if spec.note is not None:
+        entry["note"] = spec.note
+    return entry
+
+
+def host_variables(spec: HostSpec) -> dict[str, str]:
+    """A host as environment variables, without their prefix: ``HOST``, ``ADDRESS``, ``LABEL_RACK`` and so on.
+
+    What is not declared has none; keys are in upper case, with ``_`` for all but letters and digits.
+    """
+    bmc = spec.bmc
+    found = {"HOST": spec.name, "ADDRESS": spec.address, "MAC": spec.mac}
+    if bmc is not None:
+        found |= {"BMC_ADDRESS": bmc.address, "BMC_TYPE": bmc.type, "BMC_SYSTEM_ID": bmc.system_id}
+    variables = {name: value for name, value in found.items() if value}
+    for prefix, facts in (("LABEL", spec.labels), ("HARDWARE", spec.hardware)):
+        for key, fact in facts.items():
+            variables[f"{prefix}_{re.sub('[^A-Z0-9]', '_', key.upper())}"] = str(fact)
+    return variables
+
+
+def duplicates(specs: Iterable[HostSpec]) -> list[str]:
+    """One warning for every MAC or address that several of these hosts bear, naming them."""
+    bearers: dict[tuple[str, str], list[str]] = {}
+    for spec in specs:
+        for kind, value in (("MAC", spec.mac), ("address", spec.address)):
+            if value is not None:
+                bearers.setdefault((kind, value), []).append(spec.name)
+    return [same(kind, value, names) for (kind, value), names in bearers.items() if len(names) > 1]
+
+
+def same(kind: str, value: str, names: list[str]) -> str:
+    """The warning that several hosts bear the same MAC or address."""
+    shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} others"]
+    who = f"{', '.join(shown[:-1])} and {shown[-1]}"
+    return f"{who} have the same {kind} {value}: one machine under two names can be given out twice"
+
+
+def _line(value: str | None, where: str) -> str | None:
+    if value is not None and (_CONTROL.search(value) or len(value) > 1000):
+        raise type_error(where, "one line of at most 1000 characters without control characters", value)
+    return value
+
+
+def _address(value: str | None, where: str) -> str | None:
+    if value is not None and not is_network_name(value):
+        raise type_error(where, "an IP address or a DNS name", value)
+    return value
+
+
+def is_network_name(value: str) -> bool:
+    """Whether a text is an IP address or a DNS name."""
+    if _IPV4.fullmatch(value):  # most are: that is a fraction of what ipaddress takes
+        return True
+    if _DNS_NAME.fullmatch(value) and not value.rsplit(".", 1)[-1].isdigit():
+        return True
+    from ipaddress import ip_address
+
+    try:
+        ip_address(value)
+    except ValueError:
+        return False
+    return "%" not in value or _ZONE.fullmatch(value.partition("%")[2]) is not None
+
+
+def _mac(value: str | None, where: str) -> str | None:
+    if value is None:
+        return None
+    mac = value.strip().lower().replace("-", ":")
+    if not _MAC.fullmatch(mac):
+        raise type_error(where, "a MAC address such as bc:55:85:92:de:b7", value)
+    return mac
+
+
+def _labels(entry: Mapping[str, object], where: str) -> dict[str, str]:
+    labels = {}
+    for key, value in entry.items():
+        if not is_label_key(key):
+            raise InvalidError(
+                f"{where}: {key!r:.80} is no label key",
+                hint="at most 63 letters, digits, '-', '_' and '.', after an optional 'dns.name/'",
+                details={"key": where},
+            )
+        if not isinstance(value, str) or not LABEL_VALUE.fullmatch(value):
+            raise type_error(f"{where}.{key}", "a text of at most 63 letters, digits, '-', '_' and '.'", value)
+        labels[key] = value
+    return labels
+
+
+def _hardware(entry: Mapping[str, object], where: str) -> dict[str, Fact]:
+    hardware: dict[str, Fact] = {}
+    for key, value in entry.items():
+        if not is_label_key(key):
+            raise InvalidError(f"{where}: {key!r:.80} is no key", hint="use letters, digits, '-', '_' and '.'")
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise type_error(f"{where}.{key}", 'a text, a whole number or a size such as "256GiB"', value)
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise type_error(f"{where}.{key}", "a number of at most 63 bits", value)
+        hardware[key] = _line(value, f"{where}.{key}") or "" if isinstance(value, str) else value
+    return hardware
+
+
+def _bmc(value: object, where: str) -> Bmc | None:
+    if value is None:
+        return None
+    entry = require_table(value, where)
+    for key in entry:
+        if key not in _BMC_KEYS and nearest(key.lower(), ("password", "username", "user", "token", "secret")):
+            raise InvalidError(
+                f"{where}.{key}: an inventory holds no secrets",
+                hint='keep it elsewhere and refer to it: credentials = "env:NAME", "file:PATH" or "command:…"',
+                details={"key": f"{where}.{key}"},
+            )
+    check_keys(entry, _BMC_KEYS, where)
+    address = optional_text(entry, "address", where)
+    if address is None:
+        raise InvalidError(
+            f"{where} has no address",
+            hint='such as address = "redfish+https://10.0.1.11/redfish/v1/Systems/1"',
+        )
+    verify_tls = entry.get("verify_tls", True)
+    if not isinstance(verify_tls, bool):
+        raise type_error(f"{where}.verify_tls", "true or false", verify_tls)
+    credentials = _line(optional_text(entry, "credentials", where), f"{where}.credentials")
+    if credentials is not None and not _CREDENTIALS.fullmatch(credentials):
+        raise InvalidError(
+            f"{where}.credentials is not a reference",  # the value itself may be a password: never shown
+            hint='an inventory holds no secrets: refer to them with "env:NAME", "file:PATH" or "command:…"',
+            details={"key": f"{where}.credentials"},
+        )
+    return Bmc(
+        address=_bmc_address(address, f"{where}.address"),
+        type=_line(optional_text(entry, "type", where), f"{where}.type"),
+        system_id=_line(optional_text(entry, "system_id", where), f"{where}.system_id"),
+        credentials=credentials,
+        verify_tls=verify_tls,
+    )
+
+
+def _bmc_address(address: str, where: str) -> str:
+    if "@" in address:  # anywhere: a "/" in a password ends what looks like the authority
+        raise InvalidError(
+            f"{where} holds a user name or a password",
+            hint='an inventory holds no secrets: use credentials = "env:NAME"',
+            details={"key": where},
+        )
+    match = _BMC_URL.fullmatch(address) if _VISIBLE.fullmatch(address) else None
+    if (
+        not match
+        or not is_network_name(match["ipv6"] or match["name"])
+        or not 0 < int(match["port"] or 443) <= 65535
+        or len(address) > 1000
+    ):
+        raise type_error(where, "a BMC address such as redfish+https://10.0.1.11/redfish/v1/Systems/1", address)
+    return address

@@ -1,0 +1,259 @@
+"""The policy of an inventory: defaults for leases, readiness checks, cleanup steps. Parse and validate only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+
+from bmhctl.domain.model import HostSpec
+from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
+from bmhctl.domain.units import parse_duration
+from bmhctl.errors import InvalidError, UsageError, brief, nearest
+from bmhctl.support.lazy_regex import pattern
+from bmhctl.support.values import Frozen, replace
+
+POLICY_KEYS = ("defaults", "checks", "cleanup")
+"""The top-level tables of a policy."""
+
+PLACEHOLDER = pattern(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_./-]*)\}")
+"""What is substituted in a command's arguments: ``{name}``, ``{labels.rack}``; ``{{`` stands for a brace."""
+
+_PLACEHOLDERS = ("name", "address", "mac", "bmc.address", "bmc.type", "bmc.system_id", "labels.KEY", "hardware.KEY")
+
+
+class StepKind(StrEnum):
+    """How a step finds out: it runs a command, opens a TCP connection, asks for a web page, or asks the BMC."""
+
+    COMMAND = "command"
+    TCP = "tcp"
+    HTTP = "http"
+    REDFISH = "redfish"
+
+
+class HttpStep(Frozen):
+    """What an ``http`` step asks for: a URL that answers with this status, and holds the text if one is given."""
+
+    url: str
+    status: int = 200
+    text: str | None = None
+
+
+class RedfishStep(Frozen):
+    """What a ``redfish`` step asks of a BMC: a health and a power state; as a cleanup (``acts``) it brings them about.
+
+    ``reset`` is a reset of Redfish's own name, such as ``ForceRestart``.
+    """
+
+    health: str | None = None
+    power: str | None = None
+    reset: str | None = None
+    acts: bool = False
+
+
+class Step(Frozen):
+    """One readiness check or cleanup step.
+
+    ``command`` is an argument list (kind command), ``port`` a TCP port (kind tcp), ``page`` what is asked for (kind
+    http), ``demand`` what is asked of the BMC (kind redfish). ``timeout`` is how long one try may take, ``retries``
+    how many more tries a failure gets.
+    """
+
+    name: str
+    kind: StepKind
+    command: tuple[str, ...] = ()
+    port: int = 0
+    page: HttpStep | None = None
+    demand: RedfishStep | None = None
+    timeout: timedelta = timedelta(minutes=1)
+    retries: int = 0
+    selector: Selector = EVERY_HOST
+
+    def applies_to(self, spec: HostSpec) -> bool:
+        """Whether the step is meant for this host."""
+        return self.selector.fits(spec)
+
+
+class Policy(Frozen):
+    """What an inventory asks of its hosts and its users; a ``ttl`` or ``max_ttl`` of None is "no end"."""
+
+    ttl: timedelta | None = timedelta(hours=4)
+    max_ttl: timedelta | None = timedelta(days=3)
+    quarantine_after: int = 3
+    checks: tuple[Step, ...] = ()
+    cleanup: tuple[Step, ...] = ()
+
+
+def parse_policy(document: Mapping[str, object]) -> Policy:
+    """A policy from its parsed TOML text; other top-level tables are the caller's to judge.
+
+    Raises :class:`InvalidError` that names the key, and the nearest known key for an unknown one.
+    """
+    defaults = require_table(document.get("defaults", {}), "defaults")
+    check_keys(defaults, ("ttl", "max_ttl", "quarantine_after"), "defaults")
+    quarantine_after = whole_number(defaults.get("quarantine_after", 3), 1, 1000, "defaults.quarantine_after")
+    max_ttl = _lease(defaults, "max_ttl", timedelta(days=3))
+    ttl = _lease(defaults, "ttl", timedelta(hours=4))
+    if "ttl" not in defaults and max_ttl is not None and ttl is not None:
+        ttl = min(ttl, max_ttl)
+    policy = Policy(
+        ttl=ttl,
+        max_ttl=max_ttl,
+        quarantine_after=quarantine_after,
+        checks=_steps(document, "checks"),
+        cleanup=_steps(document, "cleanup"),
+    )
+    if policy.max_ttl is not None and (policy.ttl is None or policy.ttl > policy.max_ttl):
+        raise InvalidError(
+            "defaults.ttl is longer than defaults.max_ttl",
+            hint='shorten ttl, or raise max_ttl ("none" lifts it)',
+        )
+    return policy
+
+
+def _lease(defaults: Mapping[str, object], key: str, fallback: timedelta) -> timedelta | None:
+    if defaults.get(key) == "none":
+        return None
+    value = _duration(defaults, key, "defaults", fallback)
+    if not value:
+        raise InvalidError(f"defaults.{key} is zero", hint='a lease needs a length, or "none" for no end')
+    return value
+
+
+def _steps(document: Mapping[str, object], group: str) -> tuple[Step, ...]:
+    return tuple(
+        _step(f"{group}.{name}", name, require_table(entry, f"{group}.{name}"))
+        for name, entry in require_table(document.get(group, {}), group).items()
+    )
+
+
+def _step(where: str, name: str, entry: Mapping[str, object]) -> Step:
+    check_keys(entry, (*StepKind, "timeout", "retries", "selector"), where)
+    kinds = [kind for kind in StepKind if kind.value in entry]
+    if len(kinds) != 1:
+        said = " and ".join(kinds) if kinds else f"none of {', '.join(StepKind)}"
+        raise InvalidError(f"{where} has {said}", hint="give each step exactly one of them")
+    timeout = _duration(entry, "timeout", where, timedelta(minutes=1))
+    if not timeout:
+        raise InvalidError(f"{where}.timeout is zero", hint="give the step some time, such as 30s")
+    selector = optional_text(entry, "selector", where) or ""
+    try:
+        applies = parse_selector(selector)
+    except UsageError as error:
+        raise InvalidError(f"{where}.selector: {error.message}", hint=error.hint) from error
+    retries = whole_number(entry.get("retries", 0), 0, 100, f"{where}.retries")
+    step = Step(name, kinds[0], timeout=timeout, retries=retries, selector=applies)
+    match kinds[0]:
+        case StepKind.TCP:
+            return replace(step, port=whole_number(entry["tcp"], 1, 65535, f"{where}.tcp"))
+        case StepKind.HTTP:
+            return replace(step, page=_page(entry["http"], f"{where}.http"))
+        case StepKind.REDFISH:
+            return replace(step, demand=_demand(entry["redfish"], f"{where}.redfish"))
+        case StepKind.COMMAND:
+            return replace(step, command=_command(entry["command"], f"{where}.command"))
+
+
+def _command(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(part, str) for part in value):
+        raise type_error(where, 'a list of texts such as ["./wipe.sh", "{address}"]', value)
+    for part in value:
+        _check_placeholders(part, where)
+    return tuple(value)
+
+
+def _page(value: object, where: str) -> HttpStep:
+    entry: Mapping[str, object] = {"url": value} if isinstance(value, str) else require_table(value, where)
+    check_keys(entry, ("url", "status", "text"), where)
+    url = optional_text(entry, "url", where)
+    if url is None or not re.match(r"https?://[^/\s@]+(/\S*)?$", url):
+        raise type_error(f"{where}.url", "a URL such as http://{address}:8080/health, without a password", url)
+    _check_placeholders(url, f"{where}.url")
+    return HttpStep(
+        url, whole_number(entry.get("status", 200), 100, 599, f"{where}.status"), optional_text(entry, "text", where)
+    )
+
+
+_RESETS = ("On", "ForceOff", "ForceOn", "ForceRestart", "GracefulRestart", "GracefulShutdown", "Nmi", "PowerCycle")
+
+
+def _demand(value: object, where: str) -> RedfishStep:
+    entry = require_table(value, where)
+    acts = where.startswith("cleanup.")
+    check_keys(entry, ("power", "reset") if acts else ("health", "power"), where)
+    choices = {
+        "health": ("OK", "Warning", "Critical"),
+        "power": ("on", "off", "cycle") if acts else ("on", "off"),
+        "reset": _RESETS,
+    }
+    for key in entry:
+        if entry[key] not in choices[key]:
+            raise type_error(f"{where}.{key}", f"one of {', '.join(choices[key])}", entry[key])
+    if not entry:
+        raise InvalidError(f"{where} asks for nothing", hint=f"it takes {' and '.join(choices)}")
+    return RedfishStep(
+        optional_text(entry, "health", where),
+        optional_text(entry, "power", where),
+        optional_text(entry, "reset", where),
+        acts,
+    )
+
+
+def whole_number(value: object, least: int, most: int, where: str) -> int:
+    """``value`` if it is a whole number in these bounds, else :class:`InvalidError`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise type_error(where, f"a whole number from {least} to {most}", value)
+    return value
+
+
+def _check_placeholders(part: str, where: str) -> None:
+    for match in PLACEHOLDER.finditer(part):
+        if match[1] and match[1] not in _PLACEHOLDERS and not re.match(r"(?:labels|hardware)\..", match[1]):
+            raise InvalidError(
+                f"{where}: unknown placeholder {match[0]}",
+                hint=f"known: {', '.join(f'{{{name}}}' for name in _PLACEHOLDERS)}; write {{{{ for a brace",
+                details={"key": where},
+            )
+
+
+def _duration(entry: Mapping[str, object], key: str, where: str, fallback: timedelta) -> timedelta:
+    value = optional_text(entry, key, where)
+    if value is None:
+        return fallback
+    try:
+        return parse_duration(value)
+    except UsageError as error:
+        raise InvalidError(f"{where}.{key}: {error.message}", hint=error.hint) from error
+
+
+def require_table(value: object, where: str) -> Mapping[str, object]:
+    """``value`` if it is a TOML table, else :class:`InvalidError`."""
+    if not isinstance(value, dict):
+        raise type_error(where, "a table", value)
+    return value
+
+
+def optional_text(entry: Mapping[str, object], key: str, where: str) -> str | None:
+    """The text under ``key``, None if there is none; :class:`InvalidError` if it is anything else."""
+    value = entry.get(key)
+    if value is not None and not isinstance(value, str):
+        raise type_error(f"{where}.{key}", "a text", value)
+    return value
+
+
+def check_keys(entry: Mapping[str, object], keys: tuple[str, ...], where: str) -> None:
+    """Raises :class:`InvalidError` for a key that is not among ``keys``, naming the nearest known one."""
+    for key in entry:
+        if key not in keys:
+            near = nearest(key, keys)
+            raise InvalidError(
+                f"{where}: unknown key {key!r}" if where else f"unknown key {key!r}",
+                hint=f"did you mean {str(near)!r}?" if near else f"known here: {', '.join(keys)}",
+                details={"key": f"{where}.{key}" if where else key},
+            )
+
+
+def type_error(where: str, wanted: str, got: object) -> InvalidError:
+    """The error for a value of the wrong type."""
+    return InvalidError(f"{where} must be {wanted}, not {brief(got)}", details={"key": where})

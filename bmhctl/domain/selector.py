@@ -1,0 +1,223 @@
+"""Label selectors as in Kubernetes, with numbers: parse, match, explain, and to SQL.
+
+``arch=arm64,rack!=r3,gpu,!flaky,zone in (a,b),cpus>=32,memory>=64GiB``: every term must hold. Keys are labels,
+then hardware facts. ``!=`` and ``notin`` also hold for hosts without the key, as in Kubernetes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import lru_cache
+
+from bmhctl.domain.model import Fact, HostSpec
+from bmhctl.domain.units import format_size, quantity
+from bmhctl.errors import UsageError
+from bmhctl.support.lazy_regex import pattern
+from bmhctl.support.values import Frozen
+
+_LABEL_KEY = pattern(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+
+LABEL_VALUE = pattern(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+"""A label's value: empty, or at most 63 letters, digits, ``-``, ``_``, ``.``."""
+
+MOST_TERMS = 100
+"""How many terms a selector may have."""
+
+MOST_VALUES = 1000
+"""How many values the terms of a selector may have in all: databases limit what a statement holds."""
+
+_HINT = "write it like arch=arm64,rack!=r3,gpu,!flaky,zone in (a,b),cpus>=32,memory>=64GiB"
+# Every repetition takes what it can and gives nothing back: no text takes longer than its length.
+_TERM = pattern(
+    r"\s*+(?:"
+    r"(?P<absent>!)\s*+(?P<absent_key>[^\s!=<>,()]++)"
+    r"|(?P<key>[^\s!=<>,()]++)(?:"
+    r"\s*+(?P<compare>==|=|!=|>=|<=|>|<)\s*+(?P<value>[^\s=<>!,()]*+)"
+    r"|\s++(?P<set>in|notin)\s*+\((?P<values>[^()]*+)\)"
+    r")?"
+    r")\s*+(?:,|\Z)"
+)
+_REST = pattern(r"\s*+\Z")
+_SIZE = pattern(r"\d{1,15}(?:\.\d{1,9})?[KMGTPE]i?B?", re.ASCII)
+
+
+class Operator(StrEnum):
+    """How a term compares."""
+
+    EQUAL = "="
+    NOT_EQUAL = "!="
+    IN = "in"
+    NOT_IN = "notin"
+    PRESENT = "present"
+    ABSENT = "absent"
+    AT_LEAST = ">="
+    AT_MOST = "<="
+    MORE = ">"
+    LESS = "<"
+
+
+_NUMERIC = {Operator.AT_LEAST, Operator.AT_MOST, Operator.MORE, Operator.LESS}
+_NEGATIVE = {Operator.NOT_EQUAL, Operator.NOT_IN, Operator.ABSENT}
+
+
+class Term(Frozen):
+    """One comparison of a selector."""
+
+    key: str
+    operator: Operator
+    values: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        match self.operator:
+            case Operator.PRESENT:
+                return self.key
+            case Operator.ABSENT:
+                return f"!{self.key}"
+            case Operator.IN | Operator.NOT_IN:
+                return f"{self.key} {self.operator} ({','.join(self.values)})"
+            case _:
+                return f"{self.key}{self.operator}{self.values[0]}"
+
+    def holds(self, facts: Mapping[str, str]) -> bool:
+        """Whether a host with these selectable facts (see :func:`selectable`) fits the term."""
+        value = facts.get(self.key)
+        if self.operator is Operator.ABSENT:
+            return value is None
+        if value is None:
+            return self.operator in _NEGATIVE
+        if self.operator in _NUMERIC:
+            number, limit = quantity(value), quantity(self.values[0])
+            if number is None or limit is None:
+                return False
+            match self.operator:
+                case Operator.AT_LEAST:
+                    return number >= limit
+                case Operator.AT_MOST:
+                    return number <= limit
+                case Operator.MORE:
+                    return number > limit
+                case _:
+                    return number < limit
+        if self.operator is Operator.PRESENT:
+            return True
+        return (value in {canonical(v) for v in self.values}) is (self.operator not in _NEGATIVE)
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether it also holds for hosts without the key: then no index leads to those that fit."""
+        return self.operator in _NEGATIVE
+
+    def fitting(self) -> tuple[str, list[str | float | None]]:
+        """A query for the ids of the hosts that have the key, and a value that is wanted (or, negated, is not)."""
+        parameters: list[str | float | None] = [self.key]
+        if self.operator in (Operator.PRESENT, Operator.ABSENT):
+            wanted = ""
+        elif self.operator in _NUMERIC:
+            wanted = f" AND f.number {self.operator} ?"
+            parameters.append(quantity(self.values[0]))
+        else:
+            wanted = f" AND f.value IN ({', '.join('?' * len(self.values))})"
+            parameters.extend(canonical(value) for value in self.values)
+        return f"SELECT f.host_id FROM facts f WHERE f.key = ?{wanted}", parameters
+
+    def to_sql(self, *, first: bool = False, most: int | None = None) -> tuple[str, list[str | float | None]]:
+        """A condition on ``hosts`` and its parameters, with ``?`` as placeholder.
+
+        With ``first``, it is written as what the database starts from, for one that few hosts fit; with ``most``, that
+        many of them are enough: a database that is told expects no more.
+        """
+        fitting, parameters = self.fitting()
+        if first and most is not None:
+            order = "f.number" if self.operator in _NUMERIC else "f.value"  # as the index has them: it shall be walked
+            return f"hosts.id IN ({fitting} ORDER BY {order} LIMIT {most})", parameters
+        if first:
+            return f"hosts.id IN ({fitting})", parameters
+        exists = f"EXISTS ({fitting} AND f.host_id = hosts.id)"
+        return (f"NOT {exists}" if self.is_negative else exists), parameters
+
+
+class Selector(Frozen):
+    """Terms that must all hold; without terms it fits every host."""
+
+    terms: tuple[Term, ...] = ()
+
+    def __str__(self) -> str:
+        return ",".join(str(term) for term in self.terms)
+
+    def fits(self, spec: HostSpec) -> bool:
+        """Whether every term holds for what is declared about a host."""
+        facts = selectable(spec)
+        return all(term.holds(facts) for term in self.terms)
+
+
+EVERY_HOST = Selector()
+"""The selector without terms."""
+
+
+def parse_selector(text: str) -> Selector:
+    """Reads a selector; the empty text is the selector that fits all. Raises :class:`UsageError`."""
+    terms: list[Term] = []
+    position, end = 0, len(text)
+    values = 0
+    while not _REST.match(text, position):
+        match = _TERM.match(text, position)
+        if not match:
+            raise UsageError(f"can't read the selector {text!r} at {text[position:].strip()!r}", hint=_HINT)
+        terms.append(term := _term(match, text))
+        position = match.end()
+        if position == end and text[position - 1] == ",":
+            raise UsageError(f"the selector {text!r} ends with a comma", hint=_HINT)
+        values += len(term.values)
+        if len(terms) > MOST_TERMS or values > MOST_VALUES:
+            raise UsageError(
+                f"the selector {text!r} asks for too much",
+                hint=f"at most {MOST_TERMS} terms with {MOST_VALUES} values in all",
+            )
+    return Selector(tuple(terms))
+
+
+def _term(match: re.Match[str], text: str) -> Term:
+    key = match["absent_key"] or match["key"]
+    if not is_label_key(key):
+        raise UsageError(f"{key!r} in the selector {text!r} is no label key", hint=_HINT)
+    if match["absent"]:
+        return Term(key, Operator.ABSENT)
+    if match["set"]:
+        values = tuple(value.strip() for value in match["values"].split(","))
+        return Term(key, Operator(match["set"]), tuple(_value(value, text) for value in values))
+    if not match["compare"]:
+        return Term(key, Operator.PRESENT)
+    operator = Operator("=" if match["compare"] == "==" else match["compare"])
+    value = match["value"]
+    if operator in _NUMERIC and quantity(value) is None:
+        raise UsageError(f"{key}{operator}{value} compares with {value!r}, which is no number", hint=_HINT)
+    return Term(key, operator, (_value(value, text),))
+
+
+def _value(value: str, text: str) -> str:
+    if not LABEL_VALUE.fullmatch(value):
+        raise UsageError(f"{value!r} in the selector {text!r} is no label value", hint=_HINT)
+    return value
+
+
+@lru_cache(maxsize=1000)  # the hosts of a fleet resemble each other
+def is_label_key(key: str) -> bool:
+    """Whether a text is a label's key: an optional DNS prefix and a slash, then at most 63 letters, digits, ``-_.``."""
+    return _LABEL_KEY.fullmatch(key) is not None
+
+
+@lru_cache(maxsize=1000)
+def canonical(value: Fact) -> str:
+    """One spelling for equal sizes, so that ``memory=262144MiB`` finds ``256GiB``; other values as they are."""
+    text = str(value)
+    if not _SIZE.fullmatch(text):
+        return text
+    number = quantity(text)
+    return text if number is None or number != int(number) else format_size(int(number))
+
+
+def selectable(spec: HostSpec) -> dict[str, str]:
+    """What a selector sees of a host: its labels, then its hardware facts under keys that no label uses."""
+    return {key: canonical(value) for key, value in {**spec.hardware, **spec.labels}.items()}

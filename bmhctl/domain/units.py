@@ -1,0 +1,81 @@
+"""Durations and sizes as people write them: ``1h30m``, ``256GiB``."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from functools import lru_cache
+
+from bmhctl.errors import UsageError
+from bmhctl.support.lazy_regex import pattern
+
+_DURATION = pattern(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", re.ASCII)
+_QUANTITY = pattern(r"(\d{1,20})(?:\.(\d{1,9}))?\s?([KMGTPE]i?)?(B?)", re.ASCII)
+_STEPS = "KMGTPE"
+
+MAX_DURATION = timedelta(days=36500)
+"""No lease and no time-out is longer than this: about a century, so that adding one to a date never overflows."""
+
+
+def parse_duration(text: str) -> timedelta:
+    """``90s``, ``20m``, ``4h``, ``3d`` or a mix in falling order such as ``1h30m``; raises :class:`UsageError`."""
+    match = _DURATION.fullmatch(text.strip())
+    if not match or not any(match.groups()):
+        raise UsageError(f"{text!r} is not a duration", hint="write it like 90s, 20m, 4h, 3d or 1h30m")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if total > MAX_DURATION.total_seconds():
+        raise UsageError(f"{text!r} is too long a duration", hint="at most 36500d")
+    return timedelta(seconds=total)
+
+
+def format_duration(value: timedelta) -> str:
+    """The shortest text that :func:`parse_duration` reads back, in whole seconds: ``1h30m``, ``0s``."""
+    seconds = max(0, int(value.total_seconds()))
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def format_age(value: timedelta) -> str:
+    """A duration for people, its two largest units at most: ``3d4h``, ``12m``, ``8s``."""
+    seconds = max(0, int(value.total_seconds()))
+    for big, small, unit, sub in ((86400, 3600, "d", "h"), (3600, 60, "h", "m"), (60, 1, "m", "s")):
+        if seconds >= big:
+            rest = seconds % big // small
+            return f"{seconds // big}{unit}" + (f"{rest}{sub}" if rest and seconds // big < 10 else "")
+    return f"{seconds}s"
+
+
+@lru_cache(maxsize=1000)
+def quantity(text: str) -> float | None:
+    """The number that a text stands for: plain (``64``, ``2.5``) or a size in bytes (``256GiB``, ``1T``).
+
+    ``K``, ``M``, ``G`` … are powers of 1000, ``Ki``, ``Mi``, ``Gi`` … of 1024, as in Kubernetes. None when it
+    is no number.
+    """
+    match = _QUANTITY.fullmatch(text)
+    if not match:
+        return None
+    whole, fraction, prefix, unit = match.groups()
+    if unit and not prefix:
+        return float(f"{whole}.{fraction or 0}")
+    base = 1024 if prefix and prefix.endswith("i") else 1000
+    factor = base ** (_STEPS.index(prefix[0]) + 1) if prefix else 1
+    return float(f"{whole}.{fraction or 0}") * factor
+
+
+def format_size(size: int) -> str:
+    """Bytes in the largest binary unit that divides them: ``256GiB``; plain bytes otherwise (``1000B``)."""
+    for power in range(len(_STEPS), 0, -1):
+        if size and size % 1024**power == 0:
+            return f"{size // 1024**power}{_STEPS[power - 1]}iB"
+    return f"{size}B"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 host``, ``2 hosts``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,277 @@
+"""A whole inventory as TOML, with its states: out by :func:`dump_inventory`, back in by :func:`read_inventory`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from bmhctl.domain.host_spec import check_name, dump_spec, parse_spec
+from bmhctl.domain.model import Host, ImportBatch, ImportedHost, Note, Reservation, State
+from bmhctl.domain.policy import POLICY_KEYS, check_keys, optional_text, parse_policy, require_table, type_error
+from bmhctl.domain.units import format_duration, parse_duration
+from bmhctl.errors import InvalidError, UsageError, brief
+from bmhctl.formats.import_batch import combine, decode
+from bmhctl.support.toml_text import load
+
+_VERSION = 1
+_KEYS = ("export", *POLICY_KEYS, "hosts", "reservations")
+_LIFECYCLE_KEYS = (
+    "state",
+    "since",
+    "dirty",
+    "undeclared",
+    "came_from",
+    "cordon",
+    "maintenance",
+    "fault",
+    "failed_cleanups",
+    "used_at",
+    "reservation",
+)
+_MARK_KEYS = ("actor", "reason", "since", "until", "quarantine")
+_RESERVATION_KEYS = ("owner", "purpose", "created_at", "expires_at", "ttl")
+_T = TypeVar("_T")
+
+
+def dump_inventory(hosts: Iterable[Host], policy: str | None, now: datetime) -> str:
+    """The hosts with all that is known of each, and the policy, as the TOML that :func:`read_inventory` takes back.
+
+    Ids of hosts and events are left out: they are the store's.
+    """
+    known = list(hosts)
+    held = {host.reservation.id: host.reservation for host in known if host.reservation is not None}
+    return "".join(dump_parts(held.values(), known, policy, now))
+
+
+def dump_parts(
+    reservations: Iterable[Reservation], hosts: Iterable[Host], policy: str | None, now: datetime
+) -> Iterator[str]:
+    """The same text in parts, so that no more than one of them is in memory; with the hosts' reservations."""
+    import tomllib
+
+    import tomli_w
+
+    rules = tomllib.loads(policy or "")
+    head = {"export": {"version": _VERSION, "at": now}, **{key: rules[key] for key in POLICY_KEYS if key in rules}}
+    yield tomli_w.dumps(head)
+    yield from _tables("reservations", ((each.id, _dump_reservation(each)) for each in reservations))
+    yield from _tables(
+        "hosts", ((host.name, {**dump_spec(host.spec), "lifecycle": _dump_lifecycle(host)}) for host in hosts)
+    )
+
+
+def _tables(name: str, entries: Iterable[tuple[str, Mapping[str, object]]]) -> Iterator[str]:
+    import tomli_w
+
+    is_empty = True
+    for key, entry in entries:
+        is_empty = False
+        yield "\n" + tomli_w.dumps({name: {key: entry}})
+    if is_empty:
+        yield "\n" + tomli_w.dumps({name: {}})
+
+
+def _dump_lifecycle(host: Host) -> dict[str, object]:
+    return {"state": host.state.value, "since": host.since} | _set(
+        dirty=host.dirty or None,
+        undeclared=host.undeclared or None,
+        came_from=host.came_from.value if host.came_from else None,
+        reservation=host.reservation.id if host.reservation else None,
+        fault=host.fault,
+        failed_cleanups=host.failed_cleanups or None,
+        used_at=host.used_at,
+        cordon=_dump_mark(host.cordon) if host.cordon else None,
+        maintenance=[_dump_mark(mark) for mark in host.maintenance] or None,
+    )
+
+
+def _dump_mark(mark: Note) -> dict[str, object]:
+    return _set(
+        actor=mark.actor, reason=mark.reason, since=mark.since, until=mark.until, quarantine=mark.quarantine or None
+    )
+
+
+def _dump_reservation(reservation: Reservation) -> dict[str, object]:
+    return _set(
+        owner=reservation.owner,
+        purpose=reservation.purpose,
+        created_at=reservation.created_at,
+        expires_at=reservation.expires_at,
+        ttl="none" if reservation.ttl is None else format_duration(reservation.ttl),
+    )
+
+
+def _set(**entry: object) -> dict[str, object]:
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def read_inventory(text: str | bytes, origin: str, now: datetime) -> ImportBatch:
+    """What :func:`dump_inventory` wrote, or any TOML inventory: there a host without a lifecycle enters at initial.
+
+    ``Cargo.policy`` is the policy of the text, if it has any. Raises :class:`InvalidError` that begins with
+    ``origin``, also for a state that no lifecycle leads to, such as available but dirty.
+    """
+    return combine([unpack_inventory(text, origin, now)])
+
+
+def unpack_inventory(text: str | bytes, origin: str, now: datetime) -> ImportBatch:
+    """As :func:`read_inventory`, for a text that is one of several: what spans them is not looked at yet."""
+    import tomli_w
+
+    document = load(decode(text, origin), origin)
+    try:
+        check_keys(document, _KEYS, "")
+        _check_export(document)
+        parse_policy(document)
+        reservations = {
+            key: _reservation(key, require_table(entry, f"reservations.{key}"))
+            for key, entry in require_table(document.get("reservations", {}), "reservations").items()
+        }
+        arrivals = tuple(
+            _arrival(name, require_table(entry, f"hosts.{check_name(name)}"), reservations, origin, now)
+            for name, entry in require_table(document.get("hosts", {}), "hosts").items()
+        )
+        rules = {key: document[key] for key in POLICY_KEYS if key in document}
+        return ImportBatch(arrivals, policy=tomli_w.dumps(rules) if rules else None)
+    except InvalidError as error:
+        details = {"file": origin, "field": error.details.get("key", "")}
+        raise InvalidError(f"{origin}: {error.message}", hint=error.hint, details=details) from error
+
+
+def _check_export(document: Mapping[str, object]) -> None:
+    export = require_table(document.get("export", {}), "export")
+    check_keys(export, ("version", "at"), "export")
+    version = export.get("version", _VERSION)
+    if version != _VERSION or isinstance(version, bool):
+        raise InvalidError(
+            f"export.version is {brief(version)}, and this bmhctl reads version {_VERSION}",
+            hint="update bmhctl",
+            details={"key": "export.version"},
+        )
+
+
+def _arrival(
+    name: str, entry: Mapping[str, object], reservations: Mapping[str, Reservation], origin: str, now: datetime
+) -> ImportedHost:
+    place = f"{origin}, hosts.{name}"
+    spec = parse_spec(name, {key: value for key, value in entry.items() if key != "lifecycle"})
+    if "lifecycle" not in entry:
+        return ImportedHost(Host(spec, State.INITIAL, since=now), None, place)
+    where = f"hosts.{name}.lifecycle"
+    life = require_table(entry["lifecycle"], where)
+    check_keys(life, _LIFECYCLE_KEYS, where)
+    holder = optional_text(life, "reservation", where)
+    if holder is not None and holder not in reservations:
+        raise _invalid(f"{where}.reservation", f"there is no [reservations.{holder}]")
+    host = Host(
+        spec,
+        state=_required(_state(life, "state", where), f"{where}.state"),
+        since=_required(_time(life, "since", where), f"{where}.since"),
+        dirty=_flag(life, "dirty", where),
+        undeclared=_flag(life, "undeclared", where),
+        came_from=_state(life, "came_from", where),
+        cordon=_mark(life["cordon"], f"{where}.cordon") if "cordon" in life else None,
+        maintenance=_marks(life.get("maintenance", []), f"{where}.maintenance"),
+        fault=optional_text(life, "fault", where),
+        failed_cleanups=_count(life, "failed_cleanups", where),
+        reservation=None if holder is None else reservations[holder],
+        used_at=_time(life, "used_at", where),
+    )
+    _check(host, where)
+    return ImportedHost(host, host.state.value, place)
+
+
+def _check(host: Host, where: str) -> None:
+    """Refuses what the lifecycle's invariants exclude: above all a used host that calls itself clean."""
+    if host.came_from is not None and (host.state is not State.MAINTENANCE or host.came_from is State.MAINTENANCE):
+        raise _invalid(f"{where}.came_from", "is the state before maintenance, and there only")
+    if host.reservation is not None and host.state not in (State.RESERVED, State.MAINTENANCE):
+        raise _invalid(f"{where}.reservation", f"a host that is {host.state} has none")
+    if host.reservation is None and host.state is State.RESERVED:
+        raise _invalid(f"{where}.reservation", "a reserved host has one")
+    if not host.dirty and (host.reservation is not None or host.state is State.TAINTED):
+        raise _invalid(f"{where}.dirty", f"a host that is {'reserved' if host.reservation else 'tainted'} is dirty")
+    if host.dirty and host.state in (State.INITIAL, State.AVAILABLE):
+        raise _invalid(f"{where}.dirty", f"a dirty host can't be {host.state}")
+
+
+def _reservation(key: str, entry: Mapping[str, object]) -> Reservation:
+    where = f"reservations.{key}"
+    check_keys(entry, _RESERVATION_KEYS, where)
+    ttl = _required(optional_text(entry, "ttl", where), f"{where}.ttl")
+    try:
+        length = None if ttl == "none" else parse_duration(ttl)
+    except UsageError as error:
+        raise _invalid(f"{where}.ttl", error.message, error.hint) from error
+    return Reservation(
+        id=key,
+        owner=_required(optional_text(entry, "owner", where), f"{where}.owner"),
+        purpose=optional_text(entry, "purpose", where),
+        created_at=_required(_time(entry, "created_at", where), f"{where}.created_at"),
+        expires_at=_time(entry, "expires_at", where),
+        ttl=length,
+    )
+
+
+def _marks(value: object, where: str) -> tuple[Note, ...]:
+    if not isinstance(value, list):
+        raise type_error(where, "a list of tables", value)
+    return tuple(_mark(entry, f"{where}[{number}]") for number, entry in enumerate(value))
+
+
+def _mark(value: object, where: str) -> Note:
+    entry = require_table(value, where)
+    check_keys(entry, _MARK_KEYS, where)
+    return Note(
+        actor=_required(optional_text(entry, "actor", where), f"{where}.actor"),
+        reason=_required(optional_text(entry, "reason", where), f"{where}.reason"),
+        since=_required(_time(entry, "since", where), f"{where}.since"),
+        until=_time(entry, "until", where),
+        quarantine=_flag(entry, "quarantine", where),
+    )
+
+
+def _state(entry: Mapping[str, object], key: str, where: str) -> State | None:
+    value = entry.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in list(State):
+        raise type_error(f"{where}.{key}", f"one of {', '.join(State)}", value)
+    return State(value)
+
+
+def _time(entry: Mapping[str, object], key: str, where: str) -> datetime | None:
+    value = entry.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise type_error(f"{where}.{key}", "a date and time with its offset, such as 2026-01-31T12:00:00Z", str(value))
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise type_error(f"{where}.{key}", "a date and time of the years 1 to 9999", str(value)) from None
+
+
+def _flag(entry: Mapping[str, object], key: str, where: str) -> bool:
+    value = entry.get(key, False)
+    if not isinstance(value, bool):
+        raise type_error(f"{where}.{key}", "true or false", value)
+    return value
+
+
+def _count(entry: Mapping[str, object], key: str, where: str) -> int:
+    value = entry.get(key, 0)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
+        raise type_error(f"{where}.{key}", "a whole number from 0", value)
+    return value
+
+
+def _required(value: _T | None, where: str) -> _T:
+    if value is None:
+        raise _invalid(where, "is missing")
+    return value
+
+
+def _invalid(where: str, said: str, hint: str | None = None) -> InvalidError:
+    return InvalidError(f"{where}: {said}", hint=hint, details={"key": where})

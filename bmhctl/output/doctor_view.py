@@ -1,0 +1,85 @@
+"""What ``doctor`` found, for people: the worst first, and below each what to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from bmhctl.output.layout import Line, Span
+from bmhctl.output.sanitize import cell_width, clean, pad, plural, stamp
+from bmhctl.results import Diagnosis, Finding, Severity
+
+_MOST = 8  # of a kind, at a glance
+
+_SIGN: dict[Severity, Span] = {
+    Severity.BROKEN: ("✗", "bold red"),
+    Severity.WARNING: ("!", "bold yellow"),
+    Severity.NOTE: ("·", "dim"),
+}
+_FIXED: Span = ("✓", "bold green")
+
+
+def diagnosis_lines(diagnosis: Diagnosis, verbose: bool) -> Iterator[Line]:
+    """The inventory, each finding with its remedy, and what it comes to; few of each kind unless ``verbose``."""
+    counts = " · ".join(plural(number, what.removesuffix("s")) for what, number in diagnosis.counts.items())
+    yield [
+        (diagnosis.inventory, "bold"),
+        (f"  {counts}" if counts else "", ""),
+        (f" · {stamp(diagnosis.now)}" if counts else f"  {stamp(diagnosis.now)}", "dim"),
+    ]
+    yield []
+    indent = 2 + max((cell_width(clean(each.kind)) for each in diagnosis.findings), default=0) + 2
+    shown = list(diagnosis.findings if verbose else _few(diagnosis.findings))
+    for place, finding in enumerate(shown):
+        yield _finding(finding, indent)
+        after = shown[place + 1] if place + 1 < len(shown) else None
+        # What helps against several in a row is said once.
+        if after is None or (after.kind, _remedy(after)) != (finding.kind, _remedy(finding)):
+            text, style = _remedy(finding)
+            if text:
+                yield [(f"{'':{indent}}→ ", "dim"), (text, style)]
+    hidden = sum(each.number for each in diagnosis.findings) - sum(each.number for each in shown)
+    if hidden:
+        yield [(f"{'':{indent}}and {hidden} more: bmhctl doctor -v", "dim")]
+    if diagnosis.findings:
+        yield []
+    yield _verdict(diagnosis)
+
+
+def _few(findings: Iterable[Finding]) -> Iterator[Finding]:
+    numbers: Counter[tuple[object, ...]] = Counter()
+    for finding in findings:
+        sort = (finding.kind, finding.severity, finding.fixed)
+        numbers[sort] += 1
+        if numbers[sort] <= _MOST:
+            yield finding
+
+
+def _remedy(finding: Finding) -> Span:
+    return ("mended", "green") if finding.fixed else (clean(finding.remedy), "cyan")
+
+
+def _finding(finding: Finding, indent: int) -> Line:
+    sign = _FIXED if finding.fixed else _SIGN[finding.severity]
+    line = [sign, (f" {pad(clean(finding.kind), indent - 4)}  ", "dim")]
+    if finding.host:
+        line += [(clean(finding.host), "bold"), (": ", "")]
+    return [*line, (clean(finding.message), "")]
+
+
+def _verdict(diagnosis: Diagnosis) -> Line:
+    left: Counter[Severity] = Counter()
+    for each in diagnosis.findings:
+        left[each.severity] += 0 if each.fixed else each.number
+    fixed = sum(each.number for each in diagnosis.findings if each.fixed)
+    broken = left[Severity.BROKEN]
+    words: list[Span] = [(f"✗ {broken} broken", "bold red") if broken else ("✓ healthy", "bold green")]
+    if fixed:
+        words.append((f"{fixed} mended", "green"))
+    for severity, style in ((Severity.WARNING, "yellow"), (Severity.NOTE, "dim")):
+        if left[severity]:
+            words.append((plural(left[severity], severity.value), style))
+    line: list[Span] = []
+    for word in words:
+        line += [(" · ", "dim"), word]
+    return line[1:]

@@ -1,0 +1,250 @@
+"""Lines of styled text, and columns of them: laid out here once, painted with colours or without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from bmhctl.domain.model import State
+from bmhctl.output.display import Display, Format, encodable
+from bmhctl.output.sanitize import cell_width, clean, pad, shorten
+from bmhctl.support.values import Frozen
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Span = tuple[str, str]
+"""A text and its style, in Rich's words (``bold green``); no style is empty."""
+
+Line = Sequence[Span]
+
+COLOUR = {
+    State.INITIAL: "blue",
+    State.AVAILABLE: "green",
+    State.RESERVED: "yellow",
+    State.TAINTED: "red",
+    State.MAINTENANCE: "magenta",
+}
+
+GLYPH = {
+    State.INITIAL: "○",
+    State.AVAILABLE: "●",
+    State.RESERVED: "◆",
+    State.TAINTED: "✗",
+    State.MAINTENANCE: "■",
+}
+"""The sign of a state: one cell wide and different from every other, with or without colour."""
+
+# One for one, so that what is aligned stays aligned where the encoding holds no more than ASCII.
+_ASCII = (
+    str.maketrans("○●◆✗■✓→·…–█", "o*#x%+>-~-#")
+    | str.maketrans("─│━┃═║▶▼▲▷▽△", "-|=!=|>v^)un")
+    | dict.fromkeys(map(ord, "╭╮╰╯╔╗╚╝┏┓┗┛├┬┴╟╤╧"), "+")
+)
+
+_CHUNK = 1000
+"""So many rows are looked at together to find the columns' widths: a fleet of any size streams."""
+
+_GAP = 2
+_NO_CELL: tuple[Line, int] = ([("-", "")], 1)
+
+
+def state_span(state: State) -> Span:
+    """A state's glyph and word in its colour."""
+    return f"{GLYPH[state]} {state}", COLOUR[state]
+
+
+class Column(Frozen):
+    """A column and what may happen to it where room is short.
+
+    ``rank`` 0 is never dropped; of the others the lowest gets room first. ``least`` is the width down to which it may
+    be cut (None: never cut).
+    """
+
+    title: str
+    rank: int = 0
+    least: int | None = None
+
+
+def columns(
+    heads: Sequence[Column],
+    rows: Iterable[Sequence[Line]],
+    width: int | None,
+    *,
+    header: bool = True,
+) -> Iterator[Line]:
+    """Rows under their heads, in lines no wider than ``width`` if dropping and cutting can do it.
+
+    A ``width`` of None shows everything whole, with ``-`` where nothing is; with a width, columns that are
+    empty are left out. Widths are found in chunks of rows and only ever grow, so a generator is streamed.
+    """
+    stream = iter(rows)
+    naturals = [0] * len(heads)
+    kept: list[int] = []
+    first = True
+    while chunk := [[_sized(cell) for cell in row] for row in islice(stream, _CHUNK)]:
+        naturals = [max(natural, max([row[i][1] for row in chunk])) for i, natural in enumerate(naturals)]
+        if first:
+            kept = _kept(heads, naturals, width)
+        widths = _widths(heads, naturals, kept, width)
+        if first and header:
+            yield _row([_sized([(heads[i].title, "dim" if width else "")]) for i in kept], widths)
+        first = False
+        for row in chunk:
+            yield _row([row[i] if width or row[i][1] else _NO_CELL for i in kept], widths)
+    if first and header and width is None:
+        yield _row([_sized([(head.title, "")]) for head in heads], [len(head.title) for head in heads])
+
+
+def _sized(cell: Iterable[Span]) -> tuple[Line, int]:
+    """A cell made clean, and how wide it is."""
+    line = [(clean(text), style) for text, style in cell]
+    return line, sum([cell_width(text) for text, _ in line])
+
+
+def _kept(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -> list[int]:
+    """Which columns to show: all without a width, else of those that hold something what fits, the important first."""
+    if width is None:
+        return list(range(len(heads)))
+    kept = []
+    room = width + _GAP
+    for i in sorted(range(len(heads)), key=lambda i: heads[i].rank):
+        needed = _floor(heads[i], naturals[i]) + _GAP
+        if not heads[i].rank or (naturals[i] and needed <= room):
+            kept.append(i)
+            room -= needed
+    return sorted(kept)
+
+
+def _widths(heads: Sequence[Column], naturals: Sequence[int], kept: Sequence[int], width: int | None) -> list[int]:
+    """How wide each column is: what is left over after all floors is handed out in the order of importance."""
+    wanted = {i: max(len(heads[i].title), naturals[i]) for i in kept}
+    if width is None:
+        return list(wanted.values())
+    widths = {i: _floor(heads[i], naturals[i]) for i in kept}
+    spare = width - sum(widths.values()) - _GAP * (len(kept) - 1)
+    for i in sorted(kept, key=lambda i: heads[i].rank):
+        more = max(0, min(wanted[i] - widths[i], spare))
+        widths[i] += more
+        spare -= more
+    return list(widths.values())
+
+
+def _floor(head: Column, natural: int) -> int:
+    wanted = max(len(head.title), natural)
+    return wanted if head.least is None else min(wanted, head.least)
+
+
+def _row(cells: Sequence[tuple[Line, int]], widths: Sequence[int]) -> Line:
+    line: list[Span] = []
+    for (cell, size), width in zip(cells, widths, strict=True):
+        if size > width:
+            cell, size = _sized(_cut(cell, width))
+        line += cell
+        line.append((" " * (width - size + _GAP), ""))
+    return line
+
+
+def _cut(cell: Line, room: int) -> Iterator[Span]:
+    for text, style in cell:
+        shown = shorten(text, room)
+        room -= cell_width(shown)
+        yield shown, style
+
+
+def table(pairs: Iterable[tuple[str, Line]], indent: str = "") -> Iterator[Line]:
+    """Two columns: a word each, and what it stands for, never cut."""
+    known = [(clean(word), value) for word, value in pairs]
+    width = max((cell_width(word) for word, _ in known), default=0)
+    for word, value in known:
+        yield [(f"{indent}{pad(word, width)}  ", "dim"), *value]
+
+
+def paint(lines: Iterable[Line], display: Display) -> int:
+    """Writes lines to stdout: with Rich for a table, as they are elsewhere; harmless in either case.
+
+    Returns how many there were.
+    """
+    printer = _rich(display) if display.shown is Format.TABLE else _bare(display)
+    count = 0
+    for line in lines:
+        printer(line)
+        count += 1
+    return count
+
+
+def _shown(text: str, display: Display) -> str:
+    text = clean(text)
+    return text if text.isascii() or display.unicode else encodable(text.translate(_ASCII), display.stdout)
+
+
+def _bare(display: Display) -> Callable[[Line], None]:
+    def write(line: Line) -> None:
+        display.write(_shown("".join([text for text, _ in line]), display).rstrip() + "\n")
+
+    return write
+
+
+def _rich(display: Display) -> Callable[[Line], None]:
+    from rich.color import ColorSystem
+    from rich.style import Style
+
+    colours = ColorSystem.STANDARD if display.colour else None
+
+    def write(line: Line) -> None:
+        parts = [(_shown(text, display), style) for text, style in line]
+        while parts and not parts[-1][0].strip():
+            parts.pop()
+        if parts:
+            parts[-1] = (parts[-1][0].rstrip(), parts[-1][1])
+        if sum(cell_width(text) for text, _ in parts) > display.width:
+            _wrapped(parts, display)
+            return
+        # Lines that fit need no console: a table of thousands would take seconds in it.
+        display.write("".join(Style.parse(style).render(text, color_system=colours) for text, style in parts) + "\n")
+
+    return write
+
+
+def _wrapped(line: Line, display: Display) -> None:
+    """Writes a long line in several, those after the first below the start of its last column."""
+    import re
+
+    from rich.text import Text
+
+    console = _console(display)
+    text = Text.assemble(*line)
+    gaps = [gap.end() for gap in re.finditer(r" {2,}(?=\S)", text.plain[: display.width // 2])]
+    longest = max(map(cell_width, text.plain.split()))
+    indent = max((gap for gap in gaps if gap + longest <= display.width), default=min(4, display.width // 2))
+    if indent + longest > display.width:
+        indent = 0  # a name is whole wherever that is possible
+    first = text.wrap(console, display.width)[0]
+    rest = text[len(first.plain) :]
+    rest = rest[len(rest.plain) - len(rest.plain.lstrip()) :]
+    first.rstrip()
+    console.print(first)
+    for part in rest.wrap(console, display.width - indent):
+        part.pad_left(indent)
+        part.rstrip()
+        console.print(part)
+
+
+def _console(display: Display) -> Console:
+    """Rich's console for stdout, told everything: it guesses nothing from the environment."""
+    from rich.console import Console
+
+    return Console(
+        file=display.stdout,
+        width=display.width,
+        color_system="standard" if display.colour else None,
+        no_color=not display.colour,
+        force_terminal=display.colour,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=False,
+        legacy_windows=False,
+        _environ={},
+    )

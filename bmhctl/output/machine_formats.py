@@ -1,0 +1,109 @@
+"""Output for machines: JSON, JSON lines, CSV and names; a row at a time, and Rich is never loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from bmhctl.output.display import Display
+from bmhctl.output.sanitize import clean
+
+if TYPE_CHECKING:
+    from bmhctl.output.records import Envelope, Record
+
+_LINES_AT_ONCE = 1000  # that are written
+_FEW = 1000  # records, for which it takes longer to load a quick encoder than it saves
+
+_FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
+
+
+def write_json(document: Envelope, display: Display) -> None:
+    """One document, its records one a line as they come; ASCII, so nothing in it can steer a terminal."""
+    import json
+
+    if document.key is None:
+        display.write(json.dumps(document.head, indent=2) + "\n")
+        return
+    head = json.dumps(document.head, indent=2).removesuffix("\n}")
+    display.write(f"{head},\n  {json.dumps(document.key)}: [")
+    separator = "\n    "
+    for record in document.records:
+        display.write(separator + json.dumps(record))
+        separator = ",\n    "
+    display.write(("\n  " if separator[0] == "," else "") + "]\n}\n")
+
+
+def write_jsonl(document: Envelope, display: Display) -> None:
+    """The records of a document, one a line, in ASCII; a document without a list is one line."""
+    for lines in _batches(_encoded(document.records if document.key else (document.head,))):
+        display.write("".join(lines))
+
+
+def _encoded(records: Iterable[Record]) -> Iterator[str]:
+    """Each record as a line; the first of them without the quick encoder."""
+    import json
+
+    # Records hold copies: there is no circle.
+    encode: Callable[[Record], str] = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
+    rest = iter(records)
+    for record in islice(rest, _FEW):
+        yield encode(record) + "\n"
+    first = next(rest, None)
+    if first is None:
+        return
+    encode = _quick(encode)
+    for record in chain((first,), rest):
+        yield encode(record) + "\n"
+
+
+def _quick(careful: Callable[[Record], str]) -> Callable[[Record], str]:
+    """The same encoding in a tenth of the time, where there is the library for it; records hold no floats."""
+    try:
+        from orjson import OPT_PASSTHROUGH_DATETIME, dumps
+    except ImportError:
+        return careful
+
+    def encode(record: Record) -> str:
+        try:
+            text = dumps(record, option=OPT_PASSTHROUGH_DATETIME)  # which stdlib refuses, too
+        except TypeError:  # half of a surrogate pair, or a number of more than 64 bits
+            return careful(record)
+        is_plain = text.isascii() and b"\x7f" not in text
+        return text.decode() if is_plain else careful(record)
+
+    return encode
+
+
+def write_csv(fields: Sequence[str], rows: Iterable[Sequence[str]], display: Display) -> None:
+    """CSV with a header, one line a row whatever the cells hold; no cell begins a formula."""
+    import csv
+    import io
+
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(fields)
+    for row in rows:
+        writer.writerow([csv_cell(cell) for cell in row])
+        display.write(buffer.getvalue())
+        buffer.seek(0)
+        buffer.truncate()
+    display.write(buffer.getvalue())
+
+
+def csv_cell(text: str) -> str:
+    """A cell that a spreadsheet takes as text: what would begin a formula gets a leading ``'``."""
+    shown = clean(text)
+    return f"'{shown}" if text[:1] in _FORMULA or shown.lstrip()[:1] in _FORMULA else shown
+
+
+def write_names(names: Iterable[str], display: Display) -> None:
+    """One name a line."""
+    for lines in _batches(f"{clean(name)}\n" for name in names):
+        display.write("".join(lines))
+
+
+def _batches(lines: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(lines)
+    while batch := list(islice(rest, _LINES_AT_ONCE)):
+        yield batch

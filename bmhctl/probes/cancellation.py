@@ -1,0 +1,80 @@
+"""Work that can be cancelled, and work with a time limit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from threading import Event, Thread
+from typing import Generic, Protocol, TypeVar
+
+from bmhctl.support.values import Frozen
+
+_TICK = 0.1  # seconds between two looks whether what is waited for is still wanted
+_T = TypeVar("_T")
+
+
+class Cancelled(Protocol):
+    """Whether nobody wants to know any more; a :class:`threading.Event` is one."""
+
+    def is_set(self) -> bool:
+        """Whether it is so."""
+
+    def wait(self, timeout: float) -> bool:
+        """Waits for it, so many seconds at most; whether it is so."""
+
+
+class AnyOf(Frozen):
+    """Cancelled as soon as one of the others is."""
+
+    others: tuple[Cancelled, ...]
+
+    def is_set(self) -> bool:
+        """Whether one of them is."""
+        return any(other.is_set() for other in self.others)
+
+    def wait(self, timeout: float) -> bool:
+        """Waits for one of them, so many seconds at most; whether one is."""
+        deadline = time.monotonic() + timeout
+        while not self.is_set() and (left := deadline - time.monotonic()) > 0:
+            self.others[0].wait(min(_TICK, left))
+        return self.is_set()
+
+
+class InterruptedStepError(Exception):
+    """Nobody wants to know any more."""
+
+
+def within(seconds: float, cancelled: Cancelled, work: Callable[[], _T]) -> _T:
+    """What ``work`` returns or raises; :class:`TimeoutError` when it takes longer than it may.
+
+    Raises :class:`InterruptedStepError` when it is cancelled. Work that can't be ended from outside (a name that is
+    resolved, a server that sends a byte now and then) is left behind: it must not change anything by then.
+    """
+    answer = _Answer(work)
+    Thread(target=answer.find, daemon=True).start()
+    deadline = time.monotonic() + seconds
+    while not answer.found.wait(max(0.0, min(_TICK, deadline - time.monotonic()))):
+        if cancelled.is_set():
+            raise InterruptedStepError
+        if time.monotonic() >= deadline:
+            raise TimeoutError
+    if answer.error is not None:
+        raise answer.error
+    return answer.values[0]
+
+
+class _Answer(Generic[_T]):
+    """What a piece of work came to, once it is found."""
+
+    def __init__(self, work: Callable[[], _T]) -> None:
+        self.found = Event()
+        self.values: list[_T] = []
+        self.error: BaseException | None = None
+        self._work = work
+
+    def find(self) -> None:
+        try:
+            self.values.append(self._work())
+        except BaseException as error:  # noqa: BLE001 - raised again where the answer is awaited
+            self.error = error
+        self.found.set()

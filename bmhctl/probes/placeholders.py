@@ -1,0 +1,43 @@
+"""Fill the placeholders of a step's arguments from what is declared about a host."""
+
+from __future__ import annotations
+
+import re
+
+from bmhctl.domain.model import HostSpec
+from bmhctl.domain.policy import PLACEHOLDER
+
+
+class UnfillableError(Exception):
+    """A placeholder without a value, or with one that a program could take for an option."""
+
+
+def fill(part: str, spec: HostSpec) -> str:
+    """A text with its placeholders replaced by what is declared about a host; :class:`UnfillableError` if it is not."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[0] in ("{{", "}}"):
+            return match[0][0]
+        found = _value(match[1], spec)
+        if found is None:
+            raise UnfillableError(f"it has no {match[1]} to put into {part!r}")
+        if found.startswith("-"):
+            raise UnfillableError(f"its {match[1]} {found!r} begins with '-': a program could take it for an option")
+        return found
+
+    return PLACEHOLDER.sub(value, part)
+
+
+def _value(name: str, spec: HostSpec) -> str | None:
+    group, _, key = name.partition(".")
+    match group:
+        case "labels":
+            return spec.labels.get(key)
+        case "hardware":
+            fact = spec.hardware.get(key)
+            return None if fact is None else str(fact)
+        case "bmc":
+            known = ("address", "type", "system_id")
+            return str(getattr(spec.bmc, key)) if key in known and getattr(spec.bmc, key, None) is not None else None
+        case _:
+            return {"name": spec.name, "address": spec.address, "mac": spec.mac}.get(name)

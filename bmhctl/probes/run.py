@@ -1,0 +1,54 @@
+"""Run one step against one host, with retries, and return its result."""
+
+from __future__ import annotations
+
+import time
+
+from bmhctl.domain.model import CheckResult, HostSpec, Verdict
+from bmhctl.domain.policy import Step, StepKind
+from bmhctl.probes.cancellation import InterruptedStepError
+from bmhctl.probes.placeholders import UnfillableError
+from bmhctl.probes.setting import StepEnvironment
+
+RETRY_PAUSE = 1.0
+"""Seconds between two tries of a step."""
+
+
+def run(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
+    """Runs a step, and again as often as it has retries while it fails; waits for its end, at most its timeout a try.
+
+    A step that can't run is a failure.
+    """
+    started = time.monotonic()
+    for attempt in range(step.retries + 1):
+        verdict, detail = _try(step, spec, setting)
+        if verdict is Verdict.PASS or attempt == step.retries or setting.cancelled.wait(RETRY_PAUSE):
+            break
+    if attempt and verdict is not Verdict.PASS:
+        detail = f"{detail} (tried {attempt + 1} times)"
+    return CheckResult(step.name, verdict, detail, time.monotonic() - started)
+
+
+def _try(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
+    try:
+        match step.kind:
+            case StepKind.COMMAND:
+                from bmhctl.probes.command import run_command
+
+                return run_command(step, spec, setting)
+            case StepKind.TCP:
+                from bmhctl.probes.tcp import connect
+
+                return connect(step, spec, setting)
+            case StepKind.HTTP:
+                from bmhctl.probes.http import fetch
+
+                return fetch(step, spec, setting)
+            case StepKind.REDFISH:
+                from bmhctl.probes.redfish import consult
+
+                return consult(step, spec, setting)
+    except UnfillableError as error:
+        return Verdict.FAIL, str(error)
+    except InterruptedStepError:
+        return Verdict.UNKNOWN, "interrupted"

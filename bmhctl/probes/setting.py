@@ -1,0 +1,23 @@
+"""Where a step runs: environment, folder, cancellation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Event
+
+from bmhctl.probes.cancellation import Cancelled
+from bmhctl.support.values import Frozen, field
+
+
+class StepEnvironment(Frozen):
+    """Where a step runs: its environment, its working folder, and a descriptor that its process inherits.
+
+    When ``cancelled`` is set, a step that runs ends as soon as it can; one that ``is_guarded`` also when this process
+    is killed.
+    """
+
+    environ: Mapping[str, str]
+    folder: str
+    inherit: int | None = None
+    cancelled: Cancelled = field(default_factory=Event)
+    is_guarded: bool = False

@@ -1,0 +1,1 @@
+"""An inventory in a PostgreSQL schema, for any number of machines."""

@@ -1,0 +1,202 @@
+"""Claims in PostgreSQL, for processes on many machines.
+
+A claim on a host is a row with a token and a deadline, which its holder moves on while it lives. A ticket is shared
+through a lock that the server drops with the connection.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+
+from bmhctl.errors import BmhctlError, StateRefusedError, UnreachableError
+from bmhctl.stores.claims import Hold
+from bmhctl.stores.database import Question
+from bmhctl.stores.postgres.connection import steady
+from bmhctl.stores.postgres.database import NOW, PostgresDatabase
+
+LENGTH = 30.0
+"""Seconds after which a claim that nobody renews is anybody's."""
+
+_RENEW = 8.0  # seconds between two renewals
+_MARGIN = 12.0  # seconds before the deadline at which a claim that can't be renewed counts as lost: a step must end
+_RETRY = 1.0
+
+# A claim is over at its deadline; or at once when its holder's connection is gone, and no step of its can still run.
+_OVER = (
+    f"(claims.until <= {NOW} OR claims.guarded = 0 AND NOT EXISTS"
+    " (SELECT 1 FROM pg_stat_activity WHERE pid = claims.backend))"
+)
+_CLAIM = (
+    "INSERT INTO claims (name, token, holder, backend, guarded, until)"
+    f" VALUES (?, ?, ?, pg_backend_pid(), 0, {NOW} + ?) ON CONFLICT (name) DO UPDATE SET token = excluded.token,"
+    " holder = excluded.holder, backend = excluded.backend, guarded = excluded.guarded, until = excluded.until"
+    f" WHERE {_OVER} RETURNING token"
+)
+_RENEWAL = f"UPDATE claims SET until = {NOW} + ? WHERE name = ? AND token = ? RETURNING token"  # also a late one
+_ANY: Question = "SELECT name FROM claims", ()  # hardly more than steps that run
+_MICROSECONDS = int(LENGTH * 1_000_000)
+
+
+class LeasedClaims:
+    """The claims of one inventory in PostgreSQL."""
+
+    foreseen: tuple[Question, ...] = (_ANY,)
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+        self._keeper = _Keeper(database)
+        self._is_away = False
+
+    @contextmanager
+    def share(self, name: str) -> Iterator[Callable[[], bool]]:
+        """Holds a claim together with others until the block ends; yields what tells whether no other holds it."""
+        self._database.share_lock(name)
+        try:
+            yield lambda: self._database.holders([name]).get(name, 0) <= 1
+        finally:
+            self._database.leave_lock(name)
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[Hold | None]:
+        """Claims alone until the block ends, and renews the claim meanwhile; yields None when it is claimed already."""
+        token = os.urandom(8).hex()
+        holder = f"{socket.gethostname()} process {os.getpid()}"
+        if not list(self._database.execute(_CLAIM, [name, token, holder, _MICROSECONDS])):
+            yield None
+            return
+
+        def guard() -> None:
+            guarding = "UPDATE claims SET guarded = 1 WHERE name = ? AND token = ? RETURNING token"
+            if not list(self._database.execute(guarding, [name, token])):
+                raise StateRefusedError(
+                    "its claim was lost with the connection, and somebody else has it: nothing was run",
+                    hint="try again when that one is done",
+                )
+
+        self._is_away = False
+        loss = _Loss()
+        self._keeper.keep(name, token, loss)
+        try:
+            yield Hold(lost=loss, guard=guard)
+        finally:
+            self._keeper.leave(name)
+            if not loss.is_set():
+                self._end(name, token)
+
+    def _end(self, name: str, token: str) -> None:
+        """Ends a claim; whoever waits may have looked too early, between the last commit under it and now."""
+        if self._is_away:
+            return  # its deadline ends it: to ask a server that is away, each time for as long as that takes, is vain
+        try:
+            with self._database.transaction(write=True, shared=True):
+                self._database.execute("DELETE FROM claims WHERE name = ? AND token = ?", [name, token])
+                self._database.stir()
+        except UnreachableError:
+            self._is_away = not self._database.is_connected
+
+    def claimed(self, names: Collection[str]) -> frozenset[str]:
+        """Those of the names that a process holds alone."""
+        if not names:
+            return frozenset()
+        found = {str(row[0]) for row in self._database.execute(*_ANY)}.intersection(names)
+        if not found:
+            return frozenset()
+        # As a rule, none is: only then is it worth asking who is connected.
+        there = f"SELECT name FROM claims WHERE name IN ({', '.join('?' * len(found))}) AND NOT {_OVER}"
+        return frozenset(str(row[0]) for row in self._database.execute(there, [*found]))
+
+    def shared(self, names: Collection[str]) -> frozenset[str]:
+        """Those of the names that any process shares."""
+        return frozenset(self._database.holders(names))
+
+    def forget(self, name: str, *, shared: bool = False) -> None:
+        """Removes what is left of a claim when nobody holds it."""
+        if not shared:
+            self._database.execute(f"DELETE FROM claims WHERE name = ? AND {_OVER}", [name])
+
+    def left_behind(self) -> list[str]:
+        """The names of claims that are over, whose holders left them."""
+        return [str(row[0]) for row in self._database.execute(f"SELECT name FROM claims WHERE {_OVER} ORDER BY name")]
+
+
+class _Loss:
+    """Whether a claim is lost: somebody took it over, or it was not renewed in time.
+
+    Nothing has to come back from a server for that: who waits for its answer still learns it from the time.
+    """
+
+    def __init__(self) -> None:
+        self._known = threading.Event()
+        self._at = steady() + LENGTH - _MARGIN
+
+    def put_off(self, renewed: float) -> None:
+        """It was renewed, not before that moment."""
+        self._at = renewed + LENGTH - _MARGIN
+
+    def set(self) -> None:
+        """It is."""
+        self._known.set()
+
+    def is_set(self) -> bool:
+        """Whether it is; from then on for ever."""
+        if steady() >= self._at:
+            self._known.set()
+        return self._known.is_set()
+
+    def wait(self, timeout: float) -> bool:
+        """Waits for it, so many seconds at most; whether it is."""
+        self._known.wait(max(0.0, min(timeout, self._at - steady())))
+        return self.is_set()
+
+
+class _Keeper:
+    """Renews claims in a thread, over a connection of its own: both begin when the first claim gets old."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._address = database.address
+        self._kept: dict[str, tuple[str, _Loss]] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def keep(self, name: str, token: str, loss: _Loss) -> None:
+        """Renews a claim from now on."""
+        with self._changed:
+            self._kept[name] = token, loss
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="claims", daemon=True)
+                self._thread.start()
+
+    def leave(self, name: str) -> None:
+        """Renews it no more."""
+        with self._changed:
+            self._kept.pop(name, None)
+            if not self._kept:
+                self._thread = None
+                self._changed.notify_all()
+
+    def _run(self) -> None:
+        database: PostgresDatabase | None = None
+        me, pause = threading.current_thread(), _RENEW
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._thread is not me, pause)
+                if self._thread is not me:
+                    break
+                kept = dict(self._kept)
+            try:
+                database = database or PostgresDatabase(self._address)
+                for name, (token, loss) in kept.items():
+                    before = steady()
+                    if list(database.execute(_RENEWAL, [_MICROSECONDS, name, token])):
+                        loss.put_off(before)
+                    elif name in self._kept:
+                        loss.set()  # somebody took it over
+                pause = _RENEW
+            except BmhctlError:
+                pause = _RETRY
+        if database is not None:
+            database.close()

@@ -1,0 +1,178 @@
+"""A connection to a PostgreSQL server: how it begins, how long it is waited for, what its errors mean to a person."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from functools import partial
+from typing import Any
+
+import psycopg
+from psycopg import errors
+from psycopg.abc import RV, PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
+
+from bmhctl.errors import FASTER, BmhctlError, ConflictError, InvalidError, UnreachableError, UsageError
+from bmhctl.stores.postgres.url import Address
+from bmhctl.stores.rows import Value
+from bmhctl.support.redact import without_secrets
+
+# What it notes beside the errors that it raises is not for a person's terminal.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
+LOCK_PATIENCE = 15.0
+"""How long a command waits for another one's turn, in seconds."""
+
+CONNECT_PATIENCE = 10
+"""How long a command waits for a server to answer at all, in seconds, where ``connect_timeout`` says nothing."""
+
+SILENCE = 10.0
+"""For how long a server may say nothing, in seconds, before it is asked whether it is still at work for us."""
+
+_OLDEST = 13_00_00
+
+
+def _clock() -> Callable[[], float]:
+    # Unlike the monotonic clock, this one goes on while the machine sleeps.
+    number = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic if number is None else lambda: time.clock_gettime(number)
+
+
+steady = _clock()
+
+
+class Connection(psycopg.Connection[tuple[Value, ...]]):
+    """One that waits as long as the server is at work for it, and no longer.
+
+    A statement may take its time. But one whose answer never comes, for the server hangs or the network swallowed
+    it, would be waited for for ever: after each :data:`SILENCE` another connection asks what the server does.
+    """
+
+    backend: Value = 0
+    again: Callable[[], psycopg.Connection[tuple[Value, ...]]] | None = None
+
+    def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
+        """What psycopg calls for whatever takes an answer."""
+        try:
+            return super().wait(self._while_at_work(gen), *args, **kwargs)
+        except (KeyboardInterrupt, SystemExit):
+            with suppress(psycopg.Error, RuntimeError):  # else what it can't clean up would be told on stderr
+                gen.close()
+            raise
+
+    def _while_at_work(self, gen: PQGen[RV]) -> PQGen[RV]:
+        since, is_in_doubt = steady(), False
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if ready:
+                    since, is_in_doubt = steady(), False
+                elif is_in_doubt:
+                    self.close()
+                    raise psycopg.OperationalError(f"it has not answered for {SILENCE:g} s")
+                elif steady() - since > SILENCE:
+                    # Its answer may have come while it was asked: then the next round sees it.
+                    since, is_in_doubt = steady(), not self._is_at_work()
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            result: RV = end.value
+            return result
+
+    def _is_at_work(self) -> bool:
+        if self.again is None:
+            return False
+        try:
+            with closing(self.again()) as other:
+                return bool(other.execute(_AT_WORK, [self.backend]).fetchall())
+        except psycopg.Error as error:
+            return "FATAL:" in str(error)  # it answers, only not this question: it may have no room for who asks
+
+
+# Who waits for us, or for our reading what it wrote, is not.
+_AT_WORK = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type IS DISTINCT FROM 'Client'"
+
+
+def connect(address: Address) -> Connection:
+    """Connects to the server of an inventory; raises what :func:`translate` makes of its errors."""
+    try:
+        # What the URL does not say, libpq finds in the environment, in a service file or in a password file.
+        outside = {each.keyword: (each.val or b"").decode() for each in Conninfo.get_defaults()}
+        patience = conninfo_to_dict(address.url).get("connect_timeout") or outside[b"connect_timeout"]
+        settings = {"connect_timeout": patience or CONNECT_PATIENCE, "fallback_application_name": "bmhctl"}
+        again = partial(
+            Connection.connect,
+            make_conninfo(address.url, **settings),
+            autocommit=True,
+            # Each query is planned for its own values: how many hosts fit depends on the label. And no statement is
+            # taken for prepared that a transaction which failed left unprepared.
+            prepare_threshold=None,
+        )
+        connection = again()
+    except psycopg.ProgrammingError as error:
+        why = "" if address.has_secret else f": {_words_of(error)}"  # libpq quotes what it can't read
+        raise UsageError(f"can't read the URL {address.shown}{why}", hint="postgresql://user@host/database") from None
+    except psycopg.Error as error:
+        raise translate(error, address, is_lost=True) from error
+    try:
+        if connection.info.server_version < _OLDEST:
+            raise UnreachableError(
+                f"{address.shown} is PostgreSQL {connection.info.server_version // 10_000}",
+                hint=f"bmhctl needs {_OLDEST // 10_000} or newer",
+            )
+        # A server may be set to acknowledge what it has not written yet; what it promises beyond "on" is left alone.
+        rows = connection.execute(
+            f"SELECT pg_backend_pid(), set_config('search_path', '\"{address.schema}\"', false),"
+            f" set_config('lock_timeout', '{LOCK_PATIENCE * 1000:.0f}', false),"
+            " CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')"
+            " THEN set_config('synchronous_commit', 'on', false) END"
+        )
+        connection.backend, connection.again = rows.fetchall()[0][0], again
+    except psycopg.Error as error:
+        connection.close()
+        raise translate(error, address, is_lost=True) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> BmhctlError:
+    """PostgreSQL's error in words for a person, without the password."""
+    said = _words_of(error)
+    match error:
+        case errors.SerializationFailure() | errors.DeadlockDetected():
+            return ConflictError(f"{address.shown}: {FASTER} ({said})", hint="try again")
+        case errors.UniqueViolation() if str(error.diag.constraint_name).endswith("_request"):
+            return ConflictError(f"{address.shown}: {FASTER} ({said})", hint="try again")
+        case errors.LockNotAvailable():
+            return UnreachableError(
+                f"{address.shown} is locked: another command has been writing for over {LOCK_PATIENCE:.0f} s",
+                hint="try again; if it stays locked, look for a session that hangs in pg_stat_activity",
+            )
+        case errors.UndefinedTable() | errors.InvalidSchemaName() | errors.UndefinedColumn():
+            return InvalidError(f"the inventory in {address.shown} is not whole ({said})", hint="restore it")
+        case errors.ReadOnlySqlTransaction():
+            return UnreachableError(
+                f"{address.shown} takes no changes ({said})", hint="name the primary: ?target_session_attrs=read-write"
+            )
+        case errors.DiskFull() | errors.OutOfMemory() | errors.QueryCanceled() | errors.InsufficientResources():
+            return UnreachableError(f"{address.shown}: {said}: nothing was changed", hint="look at the server")
+        case psycopg.OperationalError() | psycopg.InterfaceError() if is_lost:
+            return UnreachableError(f"can't reach {address.shown}: {said}", hint=_what_to_look_at(error, said))
+    raise error  # a defect of ours: let its traceback be seen
+
+
+def _words_of(error: psycopg.Error) -> str:
+    return without_secrets(" ".join((error.diag.message_primary or str(error)).split()))
+
+
+def _what_to_look_at(error: psycopg.Error, said: str) -> str:
+    if error.pgconn is not None and error.pgconn.needs_password:
+        return "give the password: in ~/.pgpass (mode 0600), as $PGPASSWORD, or in the URL"
+    if "FATAL:" in said:  # it answered
+        return "look at the user, the password and the database; whoever runs the server sees more in its log"
+    return "look at the server and the network"

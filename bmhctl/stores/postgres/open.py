@@ -1,0 +1,59 @@
+"""Inventories in PostgreSQL, from their URLs; what needs psycopg is imported here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bmhctl.errors import UsageError
+from bmhctl.stores.postgres.url import Address
+from bmhctl.stores.store import Store
+
+FOLDER = "/"
+"""What relative paths of a policy start from: no folder is the same on all machines."""
+
+
+def open_store(location: str) -> Store:
+    """Opens the inventory at a URL."""
+    address = _address(location)
+    from bmhctl.stores.postgres.claims import LeasedClaims
+    from bmhctl.stores.postgres.database import open_database
+
+    database = open_database(address)
+    return Store(database, claims=LeasedClaims(database), folder=FOLDER, address=address.location)
+
+
+@contextmanager
+def creating(location: str) -> Iterator[Store]:
+    """A new, empty inventory that appears whole when the block ends, or not at all; everything is in one transaction.
+
+    Raises :class:`bmhctl.errors.StateRefusedError` when there is one.
+    """
+    address = _address(location)
+    from bmhctl.stores.postgres.claims import LeasedClaims
+    from bmhctl.stores.postgres.database import creating
+
+    with creating(address) as database:
+        yield Store(database, claims=LeasedClaims(database), folder=FOLDER, address=address.location)
+
+
+def shown(location: str) -> str:
+    """The URL as a person may see it."""
+    return Address.parse(location).shown
+
+
+def typed(location: str) -> str:
+    """The same as it is typed in a shell."""
+    return Address.parse(location).typed
+
+
+def _address(location: str) -> Address:
+    address = Address.parse(location)
+    try:
+        import psycopg
+    except ImportError as error:
+        raise UsageError(
+            f"{address.shown} needs psycopg, which is not installed", hint="pip install 'bmhctl[postgres]'"
+        ) from error
+    del psycopg
+    return address

@@ -1,0 +1,1 @@
+"""An inventory in a SQLite file, for the processes of one machine."""

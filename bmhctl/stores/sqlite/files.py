@@ -1,0 +1,122 @@
+"""SQLite files: built under another name and linked into place; network filesystems are refused."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.stores.sqlite.database import LOOK_AT_DISK, SqliteDatabase, connect, writable_hint
+
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "fuse.sshfs", "fuse.glusterfs"}
+
+
+@contextmanager
+def building(path: Path) -> Iterator[Path]:
+    """A name to build a file under; it gets its own name, durably, when the block ends, unless one is there.
+
+    Raises :class:`FileExistsError` for that, and :class:`UnreachableError` when it can't be written.
+    """
+    import tempfile
+
+    refuse_network(path.parent)
+    _refuse_leftovers(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise UnreachableError(f"can't write in {path.parent}: {error.strerror}", hint=_remedy(path, error)) from error
+    partial = Path(name)
+    mask = os.umask(0)
+    os.umask(mask)
+    try:
+        partial.chmod(0o666 & ~mask)
+        yield partial
+        _settle(partial)
+        sync(partial)
+        os.link(partial, path)  # unlike rename, never takes the place of a file that appeared meanwhile
+        sync(path.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise UnreachableError(f"can't write {path}: {error.strerror}", hint=_remedy(path, error)) from error
+    finally:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            with suppress(OSError):  # what is left bears no inventory's name
+                os.unlink(name + suffix)
+
+
+def _refuse_leftovers(path: Path) -> None:
+    """Raises :class:`InvalidError` for a journal without its file: SQLite would play it into the new one.
+
+    The journal is looked for first: that of a file which another command makes meanwhile comes after the file.
+    """
+    for suffix in ("-wal", "-journal"):
+        left = Path(f"{path}{suffix}")
+        if left.exists() and left.stat().st_size and not path.exists():
+            raise InvalidError(
+                f"{path} is missing, but {left.name}, which belongs to it, is there",
+                hint=f"bring {path.name} back; to start afresh, move {left.name} away, too",
+                details={"file": str(left)},
+            )
+
+
+def _settle(partial: Path) -> None:
+    """Brings into a database what is left in its WAL: when closing it could not, as on a full disk, it said nothing."""
+    wal = Path(f"{partial}-wal")
+    if not wal.exists():
+        return
+    database = SqliteDatabase(destination(partial), connect(partial))
+    try:
+        list(database.execute("PRAGMA wal_checkpoint(TRUNCATE)"))
+    finally:
+        database.close()
+    if wal.exists():
+        raise UnreachableError(f"{destination(partial)} can't be written", hint=LOOK_AT_DISK)
+
+
+def log_of(path: Path) -> Path:
+    """SQLite's write-ahead log of a file: the last writes to it, until they are moved into it."""
+    return path.with_name(path.name + "-wal")
+
+
+def sync(path: Path) -> None:
+    """Makes a file's bytes, or a folder's names, durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def refuse_network(folder: Path) -> None:
+    """Raises :class:`UnreachableError` for a folder on a network filesystem: SQLite's locks don't hold there."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return  # not Linux: SQLite's own errors have to do
+    kinds = {fields[1]: fields[2] for line in mounts.splitlines() if len(fields := line.split(" ")) > 2}
+    for place in (folder.resolve(), *folder.resolve().parents):
+        kind = kinds.get(str(place).replace(" ", "\\040"))
+        if kind is not None:
+            if kind in _NETWORK:
+                raise UnreachableError(
+                    f"{folder} is on a network filesystem ({kind}): files there can't be shared safely",
+                    hint="several machines share an inventory through PostgreSQL; keep a file on a local disk",
+                )
+            return
+
+
+def _remedy(path: Path, error: OSError) -> str:
+    return "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else writable_hint(path)
+
+
+def destination(partial: Path) -> Path:
+    """What a file that is being built will be called: so it is named in messages."""
+    return partial.with_name(partial.name.removeprefix(".").removesuffix(_PARTIAL).rpartition(".")[0])
+
+
+_PARTIAL = ".partial"

@@ -1,0 +1,137 @@
+"""Open, create and migrate an inventory in a SQLite file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.stores.schema import MIGRATIONS, VERSION
+from bmhctl.stores.sqlite.database import SqliteDatabase, connect, writable_hint
+from bmhctl.stores.sqlite.files import building, destination, refuse_network
+
+APPLICATION_ID = 0x424D4843
+"""Marks a SQLite file as an inventory of bmhctl (``BMHC``)."""
+_HEADER = b"SQLite format 3\x00"
+
+
+def open_database(path: Path) -> SqliteDatabase:
+    """Opens an existing inventory file and brings its schema up to date.
+
+    Raises :class:`UnreachableError` when it is missing or can't be used here, :class:`InvalidError` when it is
+    not an inventory, is damaged, or was written by a newer bmhctl.
+    """
+    _check_file(path)
+    database = SqliteDatabase(path, connect(path))
+    try:
+        _check_schema(database, path)
+        _configure(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def create_database(path: Path, *, mode: int | None = None, group: int | None = None) -> None:
+    """Creates an empty inventory file in one step: it is there whole, or not at all.
+
+    ``mode`` and ``group`` (an id) are set before the file appears. Raises :class:`FileExistsError` when
+    something is there already.
+    """
+    if path.exists():
+        raise FileExistsError(path)
+    with building(path) as partial:
+        new_database(partial).close()
+        try:
+            if group is not None:
+                os.chown(partial, -1, group)
+            if mode is not None:
+                partial.chmod(mode)
+        except OSError as error:
+            raise UnreachableError(f"can't give {path} to the group: {error.strerror}") from error
+
+
+def new_database(partial: Path, *, takes_anything: bool = False) -> SqliteDatabase:
+    """Makes an empty inventory in a file that is being built, and opens it; close it before it gets its name.
+
+    Over this connection it ``takes_anything``, also rows that contradict each other: for a backup of what is broken.
+    """
+    database = SqliteDatabase(destination(partial), connect(partial))
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        _migrate(database)
+        _configure(database)
+        if takes_anything:
+            database.execute("PRAGMA foreign_keys = OFF")
+            database.execute("PRAGMA ignore_check_constraints = ON")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _configure(database: SqliteDatabase) -> None:
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA foreign_keys = ON")
+
+
+def _check_file(path: Path) -> None:
+    try:
+        header = _header(path)
+    except FileNotFoundError:
+        raise UnreachableError(f"there is no inventory at {path}", hint=f"create one: bmhctl -i {path} init") from None
+    except OSError as error:
+        raise UnreachableError(f"can't read {path}: {error.strerror}") from error
+    if not header:
+        raise InvalidError(f"{path} is empty: no inventory", hint=f"remove it, then: bmhctl -i {path} init")
+    if not header.startswith(_HEADER) or len(header) < 100:
+        raise InvalidError(f"{path} is no SQLite file", hint="an inventory ends in .toml, .db, .sqlite or .sqlite3")
+    if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
+        raise InvalidError(f"{path} is a SQLite file of another program", hint="choose another file with -i")
+    if not os.access(path, os.W_OK):
+        # Who only reads makes the files beside it, too, and can't remove them: they would lock out those who write.
+        raise UnreachableError(f"{path} can't be written: it is read-only for this user", hint=writable_hint(path))
+    refuse_network(path.parent)
+
+
+_looked_at: dict[tuple[int, int], int] = {}
+
+
+def _header(path: Path) -> bytes:
+    """The first bytes of a file, through a descriptor that is kept as long as the process lives.
+
+    Closing any descriptor of a file drops all locks that this process has on it, those of an open inventory too; then
+    another process would take itself for the only one. See "How To Corrupt An SQLite Database File", section 2.2.
+    """
+    status = path.stat()
+    key = (status.st_dev, status.st_ino)
+    if key not in _looked_at:
+        _looked_at[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return os.pread(_looked_at[key], 100, 0)
+
+
+def _check_schema(database: SqliteDatabase, path: Path) -> None:
+    version = _version(database)
+    if version > VERSION:
+        raise InvalidError(
+            f"{path} was written by a newer bmhctl (schema {version}; this one knows {VERSION})",
+            hint="update bmhctl on this machine",
+        )
+    if version < VERSION:
+        _migrate(database)
+
+
+def _version(database: SqliteDatabase) -> int:
+    return int(next(iter(database.execute("PRAGMA user_version")))[0] or 0)
+
+
+def _migrate(database: SqliteDatabase) -> None:
+    with database.transaction(write=True):
+        for number, migration in enumerate(MIGRATIONS, 1):
+            if number <= _version(database):
+                continue
+            for statement in (*migration.statements, *migration.in_file):
+                database.execute(statement.format(serial="INTEGER PRIMARY KEY AUTOINCREMENT"))
+            database.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, migration.name])
+            database.execute(f"PRAGMA user_version = {number}")

@@ -1,0 +1,143 @@
+"""Replaces a person's file by another content: atomically, durably, and only while nobody else writes it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bmhctl.errors import UnreachableError
+from bmhctl.stores.toml.file import read_file, shown
+
+LOCK_PATIENCE = 15.0
+"""How long an edit waits for other edits in the same folder, in seconds."""
+
+_TRIES = 10
+
+
+def edit_file(
+    path: Path, change: Callable[[bytes], bytes], before_replace: Callable[[bytes], None] | None = None
+) -> bytes:
+    """Replaces a file's content by what ``change`` makes of it, atomically and durably; returns the new content.
+
+    A lock keeps edits of the same folder apart; it ends with its process and leaves nothing behind. When somebody
+    else writes the file meanwhile, ``change`` is asked again about the new content. ``before_replace`` is told the
+    content that is about to be written, each time; nothing is written when ``change`` changes nothing. Links are
+    followed; mode, group and, where the system lets us, owner and attributes stay. A file of several hard links is
+    refused: replacing it would part them. Do not call it while holding a lock on a database that
+    ``before_replace``, here or in another process, waits for.
+
+    Raises :class:`UnreachableError` when the file can't be read, locked or replaced; it is then as it was. Only when
+    the disk fails right after the file was replaced, it may be the new one already; the error says so.
+    """
+    target = Path(os.path.realpath(path))
+    with edits_locked(target) as folder:
+        for _ in range(_TRIES):
+            old = read_file(target)
+            new = change(old)
+            if new == old:
+                return old
+            _refuse_what_a_rename_would_break(target)
+            if before_replace is not None:
+                before_replace(new)
+            if _replace(target, folder, old, new):
+                return new
+    raise UnreachableError(
+        f"{shown(target)} keeps changing while it is edited", hint="try again when whoever writes it is done"
+    )
+
+
+def draft_of(target: Path) -> Path:
+    """Where the new content of a file is written first: one fixed name, safe under :func:`edits_locked`.
+
+    What an edit that was killed left behind is overwritten by the next.
+    """
+    return target.with_name(f".{target.name}.new")
+
+
+@contextmanager
+def edits_locked(target: Path) -> Iterator[int]:
+    """Holds the lock on edits of the target's folder; yields the folder's descriptor."""
+    import fcntl
+
+    try:
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnreachableError(f"can't open {shown(target.parent)}: {error.strerror}") from error
+    try:
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise UnreachableError(
+                        f"another edit has held {shown(target.parent)} for {LOCK_PATIENCE:.0f} s", hint="try again"
+                    ) from error
+                time.sleep(0.02)
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _refuse_what_a_rename_would_break(target: Path) -> None:
+    name = shown(target)
+    if not os.access(target, os.W_OK):
+        raise UnreachableError(f"may not write {name}: permission denied", details={"file": name})
+    links = os.stat(target).st_nlink
+    if links > 1:
+        raise UnreachableError(
+            f"{name} has {links} hard links, and replacing it would part them",
+            hint="edit it by hand, or let the other names be symbolic links (ln -sf)",
+            details={"file": name},
+        )
+
+
+def _replace(target: Path, folder: int, old: bytes, new: bytes) -> bool:
+    """Puts the new content in the file's place unless its content is no longer the old one."""
+    draft = draft_of(target)
+    try:
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(draft)
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.write(new)
+                file.flush()
+                _make_alike(target, draft)
+                os.fsync(file.fileno())
+            if read_file(target) != old:
+                return False
+            os.replace(draft, target)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(draft)
+    except OSError as error:
+        raise UnreachableError(
+            f"can't replace {shown(target)}: {error.strerror}", details={"file": shown(target)}
+        ) from error
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        raise UnreachableError(
+            f"{shown(target)} is replaced, but a power cut could undo that: {error.strerror}",
+            hint="look at the disk and its mount",
+            details={"file": shown(target)},
+        ) from error
+    return True
+
+
+def _make_alike(target: Path, draft: Path) -> None:
+    import shutil
+
+    there, here = os.stat(target), os.stat(draft)
+    if (there.st_uid, there.st_gid) != (here.st_uid, here.st_gid):
+        try:
+            os.chown(draft, there.st_uid, there.st_gid)
+        except PermissionError:
+            # Only root gives files away. The group must stay, or the mode would let other people in.
+            os.chown(draft, -1, there.st_gid)
+    shutil.copystat(target, draft)
+    os.utime(draft)

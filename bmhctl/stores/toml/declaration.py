@@ -1,0 +1,138 @@
+"""What a TOML inventory declares, and where in its text a mistake stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bmhctl.domain.host_spec import check_name, duplicates, parse_spec
+from bmhctl.domain.model import HostSpec
+from bmhctl.domain.policy import POLICY_KEYS, Policy, check_keys, parse_policy, require_table
+from bmhctl.errors import InvalidError, brief
+from bmhctl.stores.toml.file import DeclarationFile, shown
+from bmhctl.stores.toml.fingerprint import Fingerprint
+from bmhctl.support.toml_text import broken, load, position
+from bmhctl.support.values import Frozen
+
+_DEPTH = 5  # no mistake is named deeper than hosts.node01.labels.arch
+
+
+class Declaration(Frozen):
+    """What a TOML inventory says: its hosts in the order of the file, its policy, and what looks odd.
+
+    ``policy_text`` is the policy alone as TOML, empty if the file has none.
+    """
+
+    hosts: tuple[HostSpec, ...]
+    policy_text: str
+    policy: Policy
+    warnings: tuple[str, ...]
+    fingerprint: Fingerprint
+
+
+def read_declaration(file: DeclarationFile) -> Declaration:
+    """Return what the file says now, with its fingerprint; wait as :meth:`DeclarationFile.load` does.
+
+    Raises :class:`UnreachableError` when it can't be read, :class:`InvalidError` when it is no declaration.
+    """
+    data, fingerprint = file.load()
+    return parse_declaration(data, shown(file.path), fingerprint)
+
+
+def parse_declaration(data: bytes, name: str, fingerprint: Fingerprint | None = None) -> Declaration:
+    """What the bytes of a TOML inventory say; ``name`` is the file's name in messages.
+
+    Raises :class:`InvalidError` whose message begins with ``name:line:column:`` when it is no TOML, and with
+    ``name:line:``, or ``name:`` when the line is not certain, when it is no inventory.
+    """
+    text = _decoded(data, name)
+    document = load(text, name)
+    try:
+        hosts, policy = _judged(document)
+    except InvalidError as error:
+        raise _located(error, text, name) from error
+    return Declaration(
+        hosts=hosts,
+        policy_text=_policy_text(document),
+        policy=policy,
+        warnings=tuple(duplicates(hosts)),
+        fingerprint=fingerprint or Fingerprint.of(data),
+    )
+
+
+def _decoded(data: bytes, name: str) -> str:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line_start = data.rfind(b"\n", 0, error.start) + 1
+        raise broken(
+            f"byte 0x{data[error.start]:02x} is not UTF-8",
+            name,
+            data.count(b"\n", 0, error.start) + 1,
+            len(data[line_start : error.start].decode("utf-8")) + 1,
+            hint="save the file as UTF-8",
+        ) from error
+    if text.startswith("\ufeff"):
+        raise broken("begins with a byte order mark", name, 1, 1, hint="save the file as UTF-8 without BOM")
+    if "\0" in text:
+        raise broken("a NUL byte", name, *position(text, text.index("\0")), hint="this looks like no text file")
+    return text
+
+
+def _judged(document: Mapping[str, object]) -> tuple[tuple[HostSpec, ...], Policy]:
+    if "export" in document:
+        raise InvalidError(
+            "export: this file is an export, not an inventory",
+            hint="take it into an inventory: bmhctl import FILE",
+            details={"key": "export"},
+        )
+    check_keys(document, (*POLICY_KEYS, "hosts"), "")
+    policy = parse_policy(document)
+    return tuple(
+        _host(name, entry) for name, entry in require_table(document.get("hosts", {}), "hosts").items()
+    ), policy
+
+
+def _host(name: str, entry: object) -> HostSpec:
+    key = f"hosts.{name}"
+    try:
+        check_name(name)
+    except InvalidError as error:
+        raise InvalidError(f"hosts: {error.message}", hint=error.hint, details={"key": key}) from error
+    if not isinstance(entry, Mapping):
+        raise InvalidError(
+            f"{key} must be a table, not {brief(entry)}",
+            hint="a host is a header such as [hosts.node01] with its keys below",
+            details={"key": key},
+        )
+    return parse_spec(name, entry)
+
+
+def _policy_text(document: Mapping[str, object]) -> str:
+    import tomli_w
+
+    return tomli_w.dumps({key: document[key] for key in POLICY_KEYS if key in document})
+
+
+def _located(error: InvalidError, text: str, name: str) -> InvalidError:
+    line = _line_of(text, error.details.get("key"), error.message)
+    details = {**error.details, "file": name} | ({"line": line} if line else {})
+    where = f"{name}:{line}" if line else name
+    return InvalidError(f"{where}: {error.message}", host=error.host, hint=error.hint, details=details)
+
+
+def _line_of(text: str, key: object, message: str) -> int | None:
+    """The line of the key, or of the one that the message begins with; None unless it is certain."""
+    from bmhctl.stores.toml.scanner import scan, walk
+
+    try:
+        nodes = list(walk(scan(text).nodes))
+    except (ValueError, RecursionError):
+        return None
+    paths: dict[str, set[tuple[str, ...]]] = {}
+    for path in {node.path[:depth] for node in nodes for depth in range(1, min(len(node.path), _DEPTH) + 1)}:
+        paths.setdefault(".".join(path), set()).add(path)
+    if not isinstance(key, str):
+        key = max((dotted for dotted in paths if message.startswith((f"{dotted} ", f"{dotted}:"))), key=len, default="")
+    meant = paths.get(key, set())
+    starts = [node.parts[-1][0] for node in nodes if node.path in meant]
+    return position(text, starts[0])[0] if starts and len(meant) == 1 else None

@@ -1,0 +1,161 @@
+"""A TOML inventory on disk: whether it changed since it was looked at, and its bytes. Nothing here knows TOML.
+
+Nothing here writes: the file is a person's. ``stores.edit`` changes it when asked to.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from pathlib import Path
+
+from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.stores.locations import state_file
+from bmhctl.stores.toml.fingerprint import Fingerprint, _sha256
+
+SIZE_LIMIT = 256 * 2**20
+"""No declaration is larger than this, in bytes."""
+
+_GRAIN = 20_000_000  # two ticks of the slowest kernel, in ns: a later write is sure to get another time
+_COARSE_GRAIN = 2_000_000_000  # FAT counts in steps of two seconds
+_PATIENCE = 25_000_000  # how long one reading waits for a file that was written just now, in ns
+_TRIES = 40
+
+
+class DeclarationFile:
+    """A TOML inventory on disk. Links are followed first, so that all links to a file share its state file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = Path(os.path.realpath(path))
+
+    @property
+    def path(self) -> Path:
+        """The file itself, links resolved."""
+        return self._path
+
+    @property
+    def state_path(self) -> Path:
+        """Where the states of its hosts are kept: ``lab.state.db`` beside ``lab.toml``."""
+        return state_file(self._path)
+
+    def rests(self, fingerprint: Fingerprint) -> bool:
+        """Whether one ``stat`` tells that the file is as it was at the fingerprint.
+
+        Raises :class:`UnreachableError` when the file is missing.
+        """
+        return fingerprint.settled and _stamp(_status(self._path)) == _stamp(fingerprint)
+
+    def same(self, fingerprint: Fingerprint | None) -> bool:
+        """Whether the file is as it was at the fingerprint: one ``stat`` as a rule, at most a hash, never a parse.
+
+        Raises :class:`UnreachableError` when the file is missing or can't be read.
+        """
+        if fingerprint is None:
+            return False
+        if self.rests(fingerprint):
+            return True
+        size = _status(self._path).st_size
+        return size == fingerprint.size and _sha256(self._bytes()) == fingerprint.sha256
+
+    def fingerprint(self) -> Fingerprint:
+        """What the file looks like now; waits and raises as :meth:`load` does."""
+        return self.load()[1]
+
+    def load(self) -> tuple[bytes, Fingerprint]:
+        """Return the file's bytes and its fingerprint; wait up to 25 ms for a file that was written just now.
+
+        A file that is still growing is waited for longer. Raises :class:`UnreachableError` when it can't be read.
+        """
+        patience, seen = _PATIENCE, None
+        for _ in range(_TRIES):
+            now = time.time_ns()
+            before = _status(self._path)
+            if seen is not None and seen.st_ino == before.st_ino and _stamp(seen) != _stamp(before):
+                patience = _PATIENCE  # it is being written in place, and is not whole before that ends
+            seen = before
+            # A file that is being saved may be half there; and only an old one's times tell of the next write.
+            short_of = _GRAIN - (now - max(before.st_mtime_ns, before.st_ctime_ns))
+            if 0 < short_of <= patience:
+                patience -= short_of
+                time.sleep(short_of / 1e9)
+                continue
+            data = self._bytes()
+            if _stamp(_status(self._path)) == _stamp(before):
+                return data, Fingerprint(*_stamp(before), _sha256(data), settled=_is_settled(before, now))
+        raise UnreachableError(
+            f"{shown(self._path)} keeps changing while it is read", hint="try again when whoever writes it is done"
+        )
+
+    def text(self) -> bytes:
+        """What is in the file now; raises as :meth:`load` does when it can't be read."""
+        return self._bytes()
+
+    def _bytes(self) -> bytes:
+        return read_file(self._path)
+
+
+def read_file(path: Path) -> bytes:
+    """A declaration's bytes; :class:`UnreachableError` or, when there are too many, :class:`InvalidError`."""
+    size = _status(path).st_size
+    if size <= SIZE_LIMIT:
+        try:
+            with open(path, "rb") as file:
+                data = file.read(SIZE_LIMIT + 1)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if len(data) <= SIZE_LIMIT:
+            return data
+    raise InvalidError(f"{shown(path)} is larger than {SIZE_LIMIT // 2**20} MiB", details={"file": shown(path)})
+
+
+def shown(path: Path) -> str:
+    """A path as messages name it: relative when it is in the working directory or below."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)
+
+
+def _status(path: Path) -> os.stat_result:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if stat.S_ISREG(status.st_mode):
+        return status
+    kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+    raise UnreachableError(f"{shown(path)} is {kind}", hint="name the TOML file itself", details={"file": shown(path)})
+
+
+def make_again(state: Path) -> str:
+    """What to do about a state file whose TOML file is gone."""
+    return f"the states of its hosts are there: bmhctl copy {shown(state)} NEW.toml makes an inventory of them"
+
+
+def _unreadable(path: Path, error: OSError) -> UnreachableError:
+    name = shown(path)
+    match error.errno:
+        case errno.ENOENT | errno.ENOTDIR:
+            state = state_file(path)
+            hint = make_again(state) if state.exists() else f"create it: bmhctl -i {name} init"
+            return UnreachableError(f"there is no {name}", hint=hint, details={"file": name})
+        case errno.EACCES | errno.EPERM:
+            hint = "ask its owner for the right to read it and to enter its folders"
+            return UnreachableError(f"may not read {name}: permission denied", hint=hint, details={"file": name})
+        case _:
+            return UnreachableError(f"can't read {name}: {error.strerror or error}", details={"file": name})
+
+
+def _stamp(seen: os.stat_result | Fingerprint) -> tuple[int, int, int, int]:
+    if isinstance(seen, Fingerprint):
+        return seen.inode, seen.size, seen.mtime_ns, seen.ctime_ns
+    return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+
+
+def _is_settled(status: os.stat_result, now: int) -> bool:
+    times = (status.st_mtime_ns, status.st_ctime_ns)
+    if any(at % 1_000_000_000 == 0 for at in times):
+        return now - max(times) > _COARSE_GRAIN
+    return now - max(times) >= _GRAIN

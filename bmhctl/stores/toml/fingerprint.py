@@ -1,0 +1,50 @@
+"""What a TOML file looked like when it was read, to know whether it changed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bmhctl.support.values import Frozen
+
+if TYPE_CHECKING:
+    pass
+
+
+class Fingerprint(Frozen):
+    """What a file looked like when it was read; times in ns, ``sha256`` in hex.
+
+    ``settled``: the file's times lay so far in the past that every later write gives it others.
+    """
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    sha256: str
+    settled: bool
+
+    @classmethod
+    def of(cls, data: bytes) -> Fingerprint:
+        """The fingerprint of a content that is in no file yet: files are compared with it by their content."""
+        return cls(0, len(data), 0, 0, _sha256(data), settled=False)
+
+    def to_text(self) -> str:
+        """One line that :meth:`from_text` reads back."""
+        numbers = (self.inode, self.size, self.mtime_ns, self.ctime_ns, int(self.settled))
+        return " ".join((*map(str, numbers), self.sha256))
+
+    @classmethod
+    def from_text(cls, text: str) -> Fingerprint | None:
+        """The fingerprint that a text stands for; None, which is like no file, when it stands for none."""
+        match = re.fullmatch(r"(\d{1,20}) (\d{1,20}) (-?\d{1,20}) (-?\d{1,20}) ([01]) ([0-9a-f]{64})", text, re.ASCII)
+        if not match:
+            return None
+        inode, size, mtime_ns, ctime_ns, settled = map(int, match.groups()[:5])
+        return cls(inode, size, mtime_ns, ctime_ns, match[6], settled=bool(settled))
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()

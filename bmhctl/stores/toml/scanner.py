@@ -1,0 +1,157 @@
+"""Where everything stands in a TOML text that ``tomllib`` has read: headers, keys, values, comments."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+
+from bmhctl.support.values import Frozen
+
+
+class Node(Frozen):
+    """A header or a key with its value, and where in the text it stands.
+
+    ``path`` is its whole dotted name; ``parts`` are the spans of the last parts of it, those written here.
+    ``value`` is where the value begins (None: a header), ``inside`` the keys of a value that is an inline table.
+    ``header`` is the header that the key stands under.
+    """
+
+    path: tuple[str, ...]
+    parts: tuple[tuple[int, int], ...]
+    start: int
+    end: int
+    value: int | None = None
+    inside: tuple[Node, ...] | None = None
+    header: Node | None = None
+
+    __eq__ = object.__eq__  # a place in a text is itself only
+    __hash__ = object.__hash__
+
+
+class Source(Frozen):
+    """The headers and keys of a TOML text in their order, and the spans of its comments."""
+
+    text: str
+    nodes: tuple[Node, ...]
+    comments: tuple[tuple[int, int], ...]
+
+    def comments_within(self, start: int, end: int) -> list[str]:
+        """The comments that begin at or behind ``start`` and before ``end``."""
+        first = bisect_right(self.comments, (start, -1))
+        last = bisect_right(self.comments, (end, -1))
+        return [self.text[begin:stop] for begin, stop in self.comments[first:last]]
+
+
+def scan(text: str) -> Source:
+    """Finds every header, key and comment of a valid TOML text; raises ValueError where it can't follow one."""
+    return _Scanner(text).source()
+
+
+def walk(nodes: Iterable[Node]) -> Iterator[Node]:
+    """These nodes and all inside them, in the order of the text."""
+    for node in nodes:
+        yield node
+        if node.inside:
+            yield from walk(node.inside)
+
+
+class _Scanner:
+    _BLANK = re.compile(r"[ \t\r\n]*(#[^\r\n]*)?")
+    _KEY_PART = re.compile(r"""[ \t]*([A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*(\.?)""")
+    _EQUALS = re.compile(r"=[ \t]*")
+    _CLOSE = re.compile(r"\]\]?")
+    _SCALAR = re.compile(
+        r'"""(?:[^\\]|\\.)*?"{3,5}'
+        r"|'''.*?'{3,5}"
+        r'|"(?:[^"\\\n]|\\.)*"'
+        r"|'[^'\n]*'"
+        r"|\d{4}-\d\d-\d\d [^\s,\]}#]+"  # a date and a time may have a space between them
+        r"|[^\s,\]}#]+",
+        re.S,
+    )
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._offset = 0
+        self._comments: list[tuple[int, int]] = []
+
+    def source(self) -> Source:
+        nodes: list[Node] = []
+        header: Node | None = None
+        while self._skip():
+            if self._next() == "[":
+                nodes.append(header := self._header())
+            else:
+                nodes.append(self._pair(header.path if header else (), header))
+        return Source(self._text, tuple(nodes), tuple(self._comments))
+
+    def _header(self) -> Node:
+        start = self._offset
+        self._offset += 2 if self._text.startswith("[[", start) else 1
+        path, parts = self._key()
+        self._match(self._CLOSE)
+        return Node(path, parts, start, self._offset)
+
+    def _pair(self, above: tuple[str, ...], header: Node | None) -> Node:
+        path, parts = self._key()
+        self._match(self._EQUALS)
+        value = self._offset
+        inside = self._value((*above, *path))
+        return Node((*above, *path), parts, parts[0][0], self._offset, value, inside, header)
+
+    def _key(self) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
+        path: list[str] = []
+        parts: list[tuple[int, int]] = []
+        dot = "."
+        while dot:
+            match = self._match(self._KEY_PART)
+            path.append(_unquoted(match[1]))
+            parts.append(match.span(1))
+            dot = match[2]
+        return tuple(path), tuple(parts)
+
+    def _value(self, path: tuple[str, ...]) -> tuple[Node, ...] | None:
+        opening = self._next()
+        if opening not in ("[", "{"):
+            self._match(self._SCALAR)
+            return None
+        inside: list[Node] = []
+        self._offset += 1
+        while self._skip() and self._next() not in ("]", "}"):
+            if self._next() == ",":
+                self._offset += 1
+            elif opening == "{":
+                inside.append(self._pair(path, None))
+            else:
+                self._value(path)
+        self._offset += 1
+        return tuple(inside) if opening == "{" else None
+
+    def _skip(self) -> bool:
+        """Goes to what comes next; False at the end."""
+        while True:
+            match = self._match(self._BLANK)
+            if match[1] is None:
+                return self._offset < len(self._text)
+            self._comments.append(match.span(1))
+
+    def _next(self) -> str:
+        return self._text[self._offset : self._offset + 1]
+
+    def _match(self, pattern: re.Pattern[str]) -> re.Match[str]:
+        match = pattern.match(self._text, self._offset)
+        if not match:
+            raise ValueError(f"can't follow the text at offset {self._offset}")
+        self._offset = match.end()
+        return match
+
+
+def _unquoted(key: str) -> str:
+    if key[0] not in "\"'":
+        return key
+    if "\\" not in key or key[0] == "'":
+        return key[1:-1]
+    import tomllib
+
+    return next(iter(tomllib.loads(f"{key} = 0")))

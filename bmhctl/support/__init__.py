@@ -1,0 +1,1 @@
+"""General-purpose code that knows nothing about hosts: values, processes, patterns, text."""

@@ -1,0 +1,1 @@
+"""Find what is wrong with an inventory, and repair it."""

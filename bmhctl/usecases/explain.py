@@ -1,0 +1,168 @@
+"""Why a host is where it is, what is open to it, and how it got there: why, graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from bmhctl.domain.model import Event, Host, State, Verb
+from bmhctl.domain.requirements import Requirement
+from bmhctl.errors import BmhctlError
+from bmhctl.lifecycle.machine import ask, possible
+from bmhctl.lifecycle.table import ASKS, MEANING, Guard
+from bmhctl.results import Graph, VerbAnswer, Why
+from bmhctl.stores.claims import host_claim
+from bmhctl.support.values import replace
+from bmhctl.usecases.reservations.fairness import due_before, free_for
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import one_host
+from bmhctl.usecases.shared.leases import check_token, describe_reservation
+from bmhctl.usecases.shared.refresh import refresh
+from bmhctl.usecases.shared.transitions import guard_input
+from bmhctl.usecases.steps.resume import in_words, rest_of_reasons, where_resume_leads
+
+_DEPENDS = {Guard.CHECKS_PASSED, Guard.CLEANUP_SUCCEEDED}
+"""Guards whose answer is found out by running steps."""
+
+
+def why(ctx: Context, name: str) -> Why:
+    """Why a host is where it is, which verbs are open to it now, and which guards say no, in words."""
+    now = refresh(ctx)
+    with ctx.store.snapshot():
+        return _why(ctx, one_host(ctx, name), now)
+
+
+def graph(ctx: Context, name: str | None = None) -> Graph:
+    """The lifecycle with the count of hosts in each state; with a name, where that host is and how it got there."""
+    now = refresh(ctx)
+    with ctx.store.snapshot():
+        if name is None:
+            return Graph(ctx.store.counts())
+        host = one_host(ctx, name)
+        events: tuple[Event, ...] = tuple(ctx.store.events(host))
+        return Graph(ctx.store.counts(), _why(ctx, host, now), events)
+
+
+def _why(ctx: Context, host: Host, now: datetime) -> Why:
+    verbs = [*possible(host.state)]
+    answers = tuple(_answer(ctx, host, verb, now) for verb in verbs)
+    return Why(
+        host,
+        _summary(ctx, host, now),
+        tuple(_facts(ctx, host, now)),
+        answers,
+        _next(ctx, host, now),
+        now,
+        ctx.store.results(host),
+    )
+
+
+def _summary(ctx: Context, host: Host, now: datetime) -> str:
+    held = host.reservation
+    match host.state:
+        case State.RESERVED if held is not None and not held.is_valid(now):
+            return f"{host.name} is reserved, but the lease is over: {describe_reservation(held)}; " + (
+                "the next command taints it"
+            )
+        case State.RESERVED if held is not None:
+            return f"{host.name} is reserved: held by {describe_reservation(held)}"
+        case State.MAINTENANCE:
+            reasons = "; ".join(f"{mark.reason} ({mark.actor})" for mark in host.maintenance) or "no reason is left"
+            return f"{host.name} is in maintenance: {reasons}"
+        case State.AVAILABLE if host.cordon or host.undeclared:
+            return f"{host.name} is available, but can't be reserved: " + (
+                f"cordoned by {host.cordon.actor}" if host.cordon else "it is not declared any more"
+            )
+        case State.AVAILABLE if not free_for(ctx, (Requirement(name=host.name),), None):
+            return f"{host.name} is available, but {due_before(ctx, None) or 'a check or cleanup is running on it'}"
+        case State.AVAILABLE:
+            return f"{host.name} is free: available to whoever reserves it"
+        case _:
+            return f"{host.name} is {host.state}: {MEANING[host.state]}"
+
+
+def _facts(ctx: Context, host: Host, now: datetime) -> Iterable[str]:
+    if host.dirty:
+        yield "dirty: it was used since its last cleanup"
+    if host.cordon:
+        yield f"cordoned by {host.cordon.actor}" + (f": {host.cordon.reason}" if host.cordon.reason else "")
+    if host.undeclared:
+        yield "undeclared: no longer in the TOML file, only remove ends it"
+    if host.fault:
+        yield f"fault: {host.fault}"
+    if host.failed_cleanups:
+        yield f"its cleanup failed {host.failed_cleanups} time{'s' if host.failed_cleanups > 1 else ''} in a row"
+    if host.state is State.MAINTENANCE:
+        for mark in host.maintenance:
+            until = f", until {mark.until:%Y-%m-%d %H:%M} UTC" if mark.until else ""
+            yield f"maintenance since {mark.since:%Y-%m-%d %H:%M} UTC by {mark.actor}{until}: {mark.reason}"
+        if host.reservation:
+            yield f"keeps the reservation of {describe_reservation(host.reservation)}"
+    last = list(ctx.store.events(host, last=1))
+    if last and last[0].reason and host.state in (State.TAINTED, State.INITIAL):
+        yield f"last: {last[0].verb} by {last[0].actor}: {last[0].reason}"
+
+
+def _answer(ctx: Context, host: Host, verb: Verb, now: datetime) -> VerbAnswer:
+    holder = None
+    if verb is Verb.TAINT:
+        try:
+            check_token(ctx, host, None, now)
+        except BmhctlError as error:
+            holder = error.message
+    facts = guard_input(ctx, host, now, holder=holder, reason="(asked)")
+    if verb is Verb.RESERVE and not free_for(ctx, (Requirement(name=host.name),), None):
+        facts = replace(facts, earlier_ticket=due_before(ctx, None))
+    answer = ask(verb, host.state, facts)
+    command = _COMMANDS.get(verb, f"bmhctl {verb} {{}}").format(host.name)
+    if verb is Verb.RESUME and not facts.claim:
+        others = rest_of_reasons(ctx, host, everyones=False)
+        if others:
+            words = f"stays in maintenance for {in_words(others)}; --all closes these, too"
+            return VerbAnswer(verb, False, None, (words,), command)
+        dest, words = where_resume_leads(ctx, host, now)
+        return VerbAnswer(verb, None if "if its" in words else True, dest, (words,), command)
+    if answer.dest is not None:
+        return VerbAnswer(verb, True, answer.dest, (), command)
+    guards = {guard for guard, _ in answer.refusals}
+    if guards <= _DEPENDS:
+        dest = State.AVAILABLE if verb is Verb.READY else State.INITIAL
+        steps = _steps(ctx, host, verb)
+        if not steps:
+            return VerbAnswer(verb, True, dest, ("no step applies to it",), command)
+        asked = ASKS[Guard.CHECKS_PASSED if verb is Verb.READY else Guard.CLEANUP_SUCCEEDED]
+        return VerbAnswer(verb, None, dest, (f"if {asked.removesuffix(' just now')}: {steps}",), command)
+    return VerbAnswer(verb, False, None, tuple(words for _, words in answer.refusals), command)
+
+
+def _steps(ctx: Context, host: Host, verb: Verb) -> str:
+    policy = ctx.policy()
+    steps = policy.checks if verb is Verb.READY else policy.cleanup
+    return ", ".join(step.name for step in steps if step.applies_to(host.spec))
+
+
+_COMMANDS = {
+    Verb.MAINTAIN: "bmhctl maintain {} --reason WHY",
+    Verb.RESERVE: "bmhctl reserve {} --for WHY",
+}
+
+
+def _next(ctx: Context, host: Host, now: datetime) -> str | None:
+    if ctx.store.claims.claimed([host_claim(host.id)]):
+        return None  # first that ends
+    match host.state:
+        case State.INITIAL:
+            return f"bmhctl ready {host.name}"
+        case _ if host.undeclared:
+            return f"bmhctl remove {host.name}" if not host.dirty else None
+        case State.AVAILABLE:
+            return f"bmhctl uncordon {host.name}" if host.cordon else None
+        case State.RESERVED if host.reservation is not None and not host.reservation.is_valid(now):
+            return "bmhctl reap"
+        case State.RESERVED:
+            mine = host.reservation is not None and host.reservation.owner == ctx.actor
+            return f"bmhctl taint {host.name}" if mine else None
+        case State.TAINTED:
+            return f"bmhctl reset {host.name}"
+        case State.MAINTENANCE:
+            return f"bmhctl resume {host.name}" if not rest_of_reasons(ctx, host, everyones=False) else None

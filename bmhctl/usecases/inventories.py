@@ -1,0 +1,299 @@
+"""Whole inventories: make one, copy one into another home, back one up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+from bmhctl.domain.model import HostSpec
+from bmhctl.domain.units import plural
+from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
+from bmhctl.results import Done
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.locations import SQLITE_SUFFIXES, is_on_server, resolve, state_file
+from bmhctl.stores.rows import Row
+from bmhctl.stores.schema import TABLES
+from bmhctl.stores.sqlite.database import SqliteDatabase
+from bmhctl.stores.sqlite.files import building
+from bmhctl.stores.sqlite.open import create_database, new_database, open_database
+from bmhctl.stores.store import Store, closing
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.refresh import refresh
+
+_AT_ONCE = 1000  # hosts whose declaration is in memory
+
+TEMPLATE = """\
+# An inventory of bmhctl. This file declares; what happens to the hosts is remembered beside it.
+
+# [defaults]
+# ttl = "4h"                # how long a reservation lasts when nobody says
+# max_ttl = "3d"            # the longest that a lease may last
+# quarantine_after = 3      # failed cleanups in a row before a host goes to maintenance by itself
+
+# [checks.ssh]              # readiness: all that apply must pass before a host is available
+# tcp = 22
+# timeout = "5s"
+
+# [cleanup.wipe]            # recycling: all that apply must succeed before a used host is clean
+# command = ["./wipe.sh", "{address}"]
+# timeout = "2h"
+
+# [hosts.node01]
+# address = "10.0.0.11"
+# mac = "bc:55:85:92:de:b7"
+# labels = { arch = "x86_64", rack = "r1" }
+"""
+"""What a new TOML inventory says: nothing yet, and what it could."""
+
+_TEXT = "declaration_text"  # where a backup keeps the TOML file itself
+_TRIES = 10
+_TOLD_EVERY = 10_000
+
+
+def init(location: str, *, group: str | None = None) -> Done:
+    """Creates an empty inventory; raises :class:`StateRefusedError` when there is one.
+
+    ``group`` names a group of this machine that shall share it: its members may write it.
+    """
+    if is_on_server(location):
+        return _init_on_server(location, group)
+    path, is_declared = resolve(location)
+    group_id = None if group is None else _group_id(group)
+    if not path.parent.is_dir():
+        raise UnreachableError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
+    mode = None if group_id is None else 0o660
+    state = state_file(path) if is_declared else path
+    for there in (path, state):
+        if there.exists():
+            from bmhctl.stores.toml.file import make_again
+
+            hint = f"look at it: bmhctl -i {path} status" if path.exists() else make_again(state)
+            raise StateRefusedError(f"there is {there} already: nothing was changed", hint=hint)
+    try:
+        if is_declared:
+            with building(path) as partial:
+                partial.write_text(TEMPLATE, encoding="utf-8")
+                if group_id is not None:
+                    os.chown(partial, -1, group_id)
+                    partial.chmod(0o660)
+            create_database(state, mode=mode, group=group_id)
+        else:
+            create_database(path, mode=mode, group=group_id)
+    except FileExistsError as error:
+        raise StateRefusedError(
+            f"{path} appeared in this very moment", hint=f"look at it: bmhctl -i {path} status"
+        ) from error
+    return Done("init", f"created {path}", {"inventory": str(path)}, (f"next: bmhctl -i {location} add node01",))
+
+
+def _init_on_server(location: str, group: str | None) -> Done:
+    from bmhctl.stores.postgres import open
+
+    if group is not None:
+        raise UsageError("--group is for files", hint="bmhctl policy grants prints the SQL that lets others in")
+    with open.creating(location):
+        pass
+    shown = open.shown(location)
+    next_step = f"next: bmhctl -i {open.typed(location)} add node01"
+    return Done("init", f"created {shown}", {"inventory": shown}, (next_step,))
+
+
+def adopt(ctx: Context) -> Done:
+    """Makes the state file beside a TOML file that file's own, whichever it belonged to; nothing else changes."""
+    if ctx.store.declaration is None:
+        raise UsageError("--adopt is for a TOML inventory", hint="-i lab.toml")
+    from bmhctl.usecases.shared.declaration_sync import adopt as take
+
+    take(ctx)
+    state = str(ctx.store.declaration.state_path)
+    return Done("init", f"{state} belongs to {ctx.store.location} now", {"inventory": ctx.store.location})
+
+
+def _group_id(group: str) -> int:
+    import grp
+
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise UsageError(f"there is no group {group!r} on this machine", hint="getent group lists them") from None
+
+
+def copy(ctx: Context, destination: str) -> Done:
+    """Copies the whole inventory to a home that is not there yet, row by row: nothing is lost or judged.
+
+    Reserved stays reserved and dirty stays dirty. The destination appears whole, or not at all.
+    """
+    refresh(ctx)
+    if is_on_server(destination):
+        from bmhctl.stores.postgres import open
+
+        with open.creating(destination) as target:
+            counts = _fill(ctx, target)
+            _disown(target, None, None)
+        return _copied(ctx, open.shown(destination), counts)
+    path, is_declared = resolve(destination)
+    target_path = state_file(path) if is_declared else path
+    _check_free(path, target_path)
+    import shutil
+    from tempfile import TemporaryFile
+
+    with TemporaryFile() as declaration:
+        with building(target_path) as partial, _new_file(ctx, partial) as target:
+            counts = _fill(ctx, target)
+            # Of what was copied, not of the source: that goes on, and a host without its state would count as new.
+            if is_declared:
+                declaration.writelines(_declaration(target))
+            _disown(target, path if is_declared else None, None)
+        # The state comes first: a TOML file without its state would make every host initial, used ones too.
+        if is_declared:
+            declaration.seek(0)
+            with building(path) as partial, partial.open("wb") as file:
+                shutil.copyfileobj(declaration, file)
+    return _copied(ctx, str(path), counts)
+
+
+def backup(ctx: Context, destination: str) -> Done:
+    """Writes the whole inventory as it is at one moment into a new SQLite file, while others go on writing.
+
+    ``copy`` from that file restores it, into any home; a TOML file comes back with its comments.
+    """
+    path, is_declared = resolve(destination)
+    if is_declared:
+        raise UsageError(f"a backup is a SQLite file, not {destination}", hint=f"its name ends in {SQLITE_SUFFIXES[0]}")
+    refresh(ctx)
+    _check_free(path)
+    with building(path) as partial:
+        database = ctx.store.database
+        if isinstance(database, SqliteDatabase):
+            counts = _back_up(ctx, database, partial)
+        else:
+            with _new_file(ctx, partial, takes_anything=True) as target:
+                counts = _fill(ctx, target)
+                _disown(target, None, None)
+    return Done(
+        "backup",
+        f"backed up {ctx.store.location} to {path}: {_in_words(counts)}",
+        {"source": ctx.store.location, "destination": str(path), "rows": counts},
+    )
+
+
+def _copied(ctx: Context, destination: str, counts: dict[str, int]) -> Done:
+    return Done(
+        "copy",
+        f"copied {ctx.store.location} to {destination}: {_in_words(counts)}",
+        {"source": ctx.store.location, "destination": destination, "rows": counts},
+    )
+
+
+def _in_words(counts: dict[str, int]) -> str:
+    return (
+        f"{plural(counts['hosts'], 'host')}, {plural(counts['reservations'], 'reservation')}, "
+        f"{plural(counts['events'], 'event')}"
+    )
+
+
+def _check_free(*places: Path) -> None:
+    for place in dict.fromkeys(places):
+        if place.exists():
+            raise StateRefusedError(f"there is {place} already: nothing was copied", hint="choose another name")
+    if not places[0].parent.is_dir():
+        raise UnreachableError(f"there is no folder {places[0].parent}", hint=f"mkdir -p {places[0].parent}")
+
+
+@contextmanager
+def _new_file(ctx: Context, partial: Path, *, takes_anything: bool = False) -> Iterator[Store]:
+    """An empty inventory in a file that is being built, in a transaction."""
+    made = Store(
+        new_database(partial, takes_anything=takes_anything), claims=ctx.store.claims, folder=str(partial.parent)
+    )
+    with closing(made) as target, target.transaction():
+        yield target
+
+
+def _fill(ctx: Context, target: Store) -> dict[str, int]:
+    """Loads all, as it is at one moment, in the target's transaction; returns how many rows each table has."""
+    with ctx.store.snapshot():
+        for number, table in enumerate(TABLES, 1):
+            target.load(table, _told(ctx, table, f"table {number} of {len(TABLES)}", ctx.store.dump(table)))
+    return target.loaded()
+
+
+def _told(ctx: Context, table: str, place: str, rows: Iterator[Row]) -> Iterator[Row]:
+    for count, row in enumerate(rows):
+        if count % _TOLD_EVERY == 0:
+            ctx.progress(f"copy {table}", f"{place}, {count:,} rows")
+        yield row
+
+
+def _disown(target: Store, declared_by: Path | None, text: bytes | None) -> None:
+    """What a copy knows of the TOML file that declared its hosts: the new one, if any, and the old one's text."""
+    from bmhctl.stores.toml.state_keys import INTENT
+    from bmhctl.usecases.shared.declaration_sync import FINGERPRINT, OWNER
+
+    for key in (FINGERPRINT, INTENT):
+        target.put(key, None)
+    target.put(OWNER, str(declared_by) if declared_by else None)
+    if text is not None or declared_by is not None:
+        target.put(_TEXT, None if text is None else text.decode())
+
+
+def _back_up(ctx: Context, database: SqliteDatabase, partial: Path) -> dict[str, int]:
+    """Copies a SQLite file page by page, and the text of the TOML file that it belongs to, if there is one."""
+    for _ in range(_TRIES):
+        refresh(ctx)
+        text = None if ctx.store.declaration is None else ctx.store.declaration.text()
+        database.copy_to(partial)
+        copy = Store(open_database(partial), claims=ctx.store.claims, folder=str(partial.parent))
+        with closing(copy) as target, target.transaction():
+            if text is None or _is_of(target, text):
+                _disown(target, None, text)
+                return target.loaded()
+    raise UnreachableError(f"{ctx.store.location} keeps changing", hint="try again when whoever writes it is done")
+
+
+def _is_of(target: Store, text: bytes) -> bool:
+    """Whether a state was taken over from this very text."""
+    from bmhctl.stores.toml.fingerprint import Fingerprint
+    from bmhctl.usecases.shared.declaration_sync import FINGERPRINT
+
+    known = Fingerprint.from_text(target.get(FINGERPRINT) or "")
+    return known is not None and known.sha256 == Fingerprint.of(text).sha256
+
+
+def _declaration(store: Store) -> Iterator[bytes]:
+    """A TOML file that declares all hosts: the very one that was backed up, if it still says the same.
+
+    Else it is made some hosts at a time: there may be more than fit into memory.
+    """
+    from bmhctl.stores.toml.editor import Add, edited
+
+    policy = (store.policy_text() or "").encode()
+    kept = store.get(_TEXT)
+    if kept is not None and _says(kept.encode(), list(_declared(store)), policy):
+        yield kept.encode()
+        return
+    declared, text = _declared(store), policy
+    while some := [Add(spec) for spec in islice(declared, _AT_ONCE)]:
+        if text:
+            yield text if text.endswith(b"\n\n") else text + b"\n"
+        text = edited(b"", some, "the copy")
+    yield text
+
+
+def _declared(store: Store) -> Iterator[HostSpec]:
+    return (host.spec for host in store.hosts(HostQuery()) if not host.undeclared)
+
+
+def _says(text: bytes, hosts: Sequence[HostSpec], policy: bytes) -> bool:
+    from bmhctl.stores.toml.declaration import parse_declaration
+    from bmhctl.stores.toml.fingerprint import Fingerprint
+
+    said = parse_declaration(text, "the backup", Fingerprint.of(text))
+    return said.policy_text.encode() == policy and sorted(said.hosts, key=_name) == sorted(hosts, key=_name)
+
+
+def _name(spec: HostSpec) -> str:
+    return spec.name

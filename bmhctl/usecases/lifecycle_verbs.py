@@ -1,0 +1,154 @@
+"""Lifecycle verbs that run no steps: taint, release, maintain, cordon, uncordon; each host on its own."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from bmhctl.domain.model import End, EventKind, Host, Note, State, Verb
+from bmhctl.errors import NotYoursError, UsageError
+from bmhctl.results import Outcome, Outcomes
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.bulk import already, each_in_one_commit, moved, refuse_early
+from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.shared.leases import check_token, forced_reason, give_back, held_reservation, hosts_of
+from bmhctl.usecases.shared.refresh import refresh_and_reap
+from bmhctl.usecases.shared.transitions import guard_input, move, record_event
+
+
+def taint(
+    ctx: Context,
+    choice: Choice,
+    *,
+    reason: str | None = None,
+    fault: str | None = None,
+    reservation: str | None = None,
+    force: bool = False,
+    word: str = "taint",
+) -> Outcomes:
+    """Takes each host out of its reservation into tainted; ``fault`` also records what is broken.
+
+    ``reservation`` is the fencing token; without it the actor's name must be the owner's. ``force`` needs a
+    reason. ``word`` is what the caller calls it.
+    """
+    forced_reason(force, reason or fault)
+
+    def one(host: Host, now: datetime) -> Outcome:
+        if host.state is State.TAINTED:
+            return _taint_again(ctx, host, now, fault, reservation)
+        if not force and (reservation is not None or host.reservation is not None):
+            check_token(ctx, host, reservation, now)
+        if host.reservation is None:
+            refuse_early(Verb.TAINT, host, word)
+        words = reason or (f"fault: {fault}" if fault else "task completed")
+        left = _give_back(ctx, host, now, words, force)
+        if fault:
+            left = record_event(ctx, replace(left, fault=fault), EventKind.FAULT, now, reason=fault)
+        return moved(host, left, words)
+
+    return each_in_one_commit(ctx, word, choice, one)
+
+
+def _taint_again(ctx: Context, host: Host, now: datetime, fault: str | None, token: str | None) -> Outcome:
+    if token is not None:
+        last = ctx.store.reservation(token)
+        if last is None or last.is_open() or ctx.store.last_reservation(host) != token or last.was_lost():
+            held_reservation(ctx, token, now)  # over, or unknown: says which
+            raise NotYoursError(f"is tainted: reservation {token} does not hold it", host=host.name)
+    if fault and fault != host.fault:
+        left = record_event(ctx, replace(host, fault=fault), EventKind.FAULT, now, reason=fault)
+        return Outcome(host.name, True, f"fault recorded: {fault}", host.state, left.state)
+    return already(host)
+
+
+def _give_back(ctx: Context, host: Host, now: datetime, words: str, force: bool) -> Host:
+    if not force:
+        return give_back(ctx, host, now, reason=words)
+    return give_back(ctx, host, now, reason=f"forced: {words}", end=End.FORCED)
+
+
+@retried
+def release(
+    ctx: Context,
+    choice: Choice,
+    *,
+    reservation: str | None = None,
+    reason: str | None = None,
+    force: bool = False,
+) -> Outcomes:
+    """Gives hosts back, as ``taint`` does: those that are named, else all that the reservation still holds.
+
+    A reservation that its holder gave back already is a success; one whose lease was lost is refused.
+    """
+    forced_reason(force, reason)
+    words = reason or "released"
+    if choice.names or choice.selector.terms or choice.states:
+        return taint(ctx, choice, reason=words, reservation=reservation, force=force, word="release")
+    if reservation is None:
+        raise UsageError(
+            "what shall be released?", hint="name hosts, or give -R RESERVATION; bmhctl reservations lists them"
+        )
+    refresh_and_reap(ctx)
+    with ctx.store.transaction(shared=True):
+        now = ctx.clock()
+        ctx.store.lock_hosts(HostQuery(reservation=reservation))
+        known = ctx.store.reservation(reservation)
+        if known is not None and not known.is_open() and not known.was_lost():
+            return Outcomes("release", (), (f"reservation {reservation} was given back already",))
+        held = held_reservation(ctx, reservation, now)
+        outcomes = []
+        for host in hosts_of(ctx, held):
+            left = _give_back(ctx, host, now, words, force)
+            outcomes.append(moved(host, left, words))
+    return Outcomes("release", tuple(outcomes))
+
+
+def maintain(ctx: Context, choice: Choice, *, reason: str, until: datetime | None = None) -> Outcomes:
+    """Sets hosts aside with a reason; on a host in maintenance it adds the reason to those that are there.
+
+    A reserved host keeps its reservation. ``until`` notes when it should be back; nothing happens then.
+    """
+    if not reason.strip():
+        raise UsageError("maintain needs a reason", hint="bmhctl maintain HOST --reason 'new disk'")
+
+    def one(host: Host, now: datetime) -> Outcome:
+        mark = Note(ctx.actor, reason, now, until)
+        if host.state is not State.MAINTENANCE:
+            facts = guard_input(ctx, host, now, reason=reason)
+            left = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason)
+            return moved(host, left, reason)
+        same = [m for m in host.maintenance if (m.actor, m.reason) == (mark.actor, mark.reason)]
+        if same and same[0].until == until:
+            return already(host, f"already in maintenance: {reason}")
+        others = tuple(m for m in host.maintenance if m not in same)
+        mark = replace(mark, since=same[0].since) if same else mark
+        record_event(ctx, replace(host, maintenance=(*others, mark)), EventKind.REASON_ADDED, now, reason=reason)
+        return Outcome(host.name, True, f"reason added: {reason}", host.state, host.state)
+
+    return each_in_one_commit(ctx, "maintain", choice, one)
+
+
+def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcomes:
+    """Keeps hosts from being reserved from now on; whoever holds one keeps it."""
+
+    def one(host: Host, now: datetime) -> Outcome:
+        if host.cordon is not None and reason in (None, host.cordon.reason):
+            return already(host, f"already cordoned by {host.cordon.actor}")
+        marked = replace(host, cordon=Note(ctx.actor, reason or "", now))
+        record_event(ctx, marked, EventKind.CORDON, now, reason=reason)
+        return Outcome(host.name, True, "cordoned" + (f": {reason}" if reason else ""), host.state, host.state)
+
+    return each_in_one_commit(ctx, "cordon", choice, one)
+
+
+def uncordon(ctx: Context, choice: Choice) -> Outcomes:
+    """Lets hosts be reserved again."""
+
+    def one(host: Host, now: datetime) -> Outcome:
+        if host.cordon is None:
+            return already(host, "is not cordoned")
+        record_event(ctx, replace(host, cordon=None), EventKind.UNCORDON, now)
+        return Outcome(host.name, True, "uncordoned", host.state, host.state)
+
+    return each_in_one_commit(ctx, "uncordon", choice, one)

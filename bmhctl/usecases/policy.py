@@ -1,0 +1,103 @@
+"""The policy of an inventory: kept as the text that a person wrote, beside its parsed form for quick reading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from shutil import which
+
+from bmhctl.domain.model import HostSpec
+from bmhctl.domain.policy import POLICY_KEYS, Policy, check_keys, parse_policy
+from bmhctl.domain.units import plural
+from bmhctl.errors import InvalidError, UsageError
+from bmhctl.results import Document, Done, Outcome, Plan, Script
+from bmhctl.stores.locations import is_on_server
+from bmhctl.support.toml_text import load
+from bmhctl.usecases.shared.bulk import failed
+from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.host_selection import Choice, choose
+from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+
+
+def show_policy(ctx: Context) -> Document:
+    """The policy as TOML."""
+    refresh(ctx)
+    return Document(ctx.store.policy_text() or "# no policy: 4h leases, at most 3d, no checks, no cleanup\n")
+
+
+def check_policy(ctx: Context, choice: Choice, text: str | None, name: str) -> Plan:
+    """Which steps apply to which host, under the inventory's policy or under the one in a text; nothing changes."""
+    refresh(ctx)
+    policy = ctx.policy() if text is None else _parsed(text, name)
+    hosts, missing = choose(ctx, choice if choice.names or choice.selector.terms else Choice(everything=True))
+    items = [Outcome(h.name, False, _applying(policy, h.spec), h.state, h.state) for h in hosts]
+    notes = (_counts(policy), *_not_there(ctx, policy))
+    return Plan("policy check", (*items, *(failed(error) for error in missing)), notes)
+
+
+@retried
+def apply_policy(ctx: Context, text: str, name: str) -> Done:
+    """Replaces the policy of a database by a text; ``name`` is its file's, for messages.
+
+    A TOML inventory holds its policy itself: :class:`UsageError`. An invalid text is :class:`InvalidError`.
+    """
+    refresh_and_reap(ctx)
+    if ctx.store.declaration is not None:
+        raise UsageError(
+            f"{ctx.store.location} holds its policy itself", hint="edit [defaults], [checks] and [cleanup] there"
+        )
+    policy = _parsed(text, name)
+    with ctx.store.transaction():
+        ctx.store.keep_policy(text)
+    words = f"policy of {ctx.store.location}: {_counts(policy)}"
+    return Done("policy apply", words, {"inventory": ctx.store.location}, tuple(_not_there(ctx, policy)))
+
+
+def role_grants(ctx: Context, prefix: str | None) -> Script:
+    """The SQL that lets others share an inventory on a server, each as far as their role goes."""
+    if not is_on_server(ctx.store.address):
+        raise UsageError(
+            f"{ctx.store.location} is a file: who may use it is a matter of its permissions",
+            hint="init --group NAME makes one that a group shares; chgrp and chmod let others into one that is there",
+        )
+    from bmhctl.stores.postgres import roles
+    from bmhctl.stores.postgres.url import Address
+
+    schema = Address.parse(ctx.store.address).schema
+    return Script(roles.sql(schema, schema if prefix is None else prefix))
+
+
+def _parsed(text: str, name: str) -> Policy:
+    document = load(text, name)
+    try:
+        check_keys(document, POLICY_KEYS, "")
+        return parse_policy(document)
+    except InvalidError as error:
+        raise InvalidError(f"{name}: {error.message}", hint=error.hint, details=error.details) from error
+
+
+def _applying(policy: Policy, spec: HostSpec) -> str:
+    words = []
+    for noun, steps in (("checks", policy.checks), ("cleanup", policy.cleanup)):
+        names = ", ".join(step.name for step in steps if step.applies_to(spec))
+        words.append(f"{noun}: {names or 'none'}")
+    return "; ".join(words)
+
+
+def _not_there(ctx: Context, policy: Policy) -> Iterator[str]:
+    """Which steps run a program that this machine does not have; another, which runs them, may."""
+    for noun, steps in (("check", policy.checks), ("cleanup step", policy.cleanup)):
+        for step in steps:
+            program = step.command[0] if step.command else ""
+            if not program or "{" in program:
+                continue
+            folder = ctx.store.folder if "/" in program else ""
+            path = ctx.environ.get("PATH", os.defpath).split(os.pathsep)
+            known = os.pathsep.join(os.path.join(ctx.store.folder, each) for each in path)  # steps run in that folder
+            if which(os.path.join(folder, program), path=known) is None:
+                start = f" (relative paths start at {folder})" if folder and not program.startswith("/") else ""
+                yield f"{noun} {step.name}: there is no program {program} here that can be run{start}"
+
+
+def _counts(policy: Policy) -> str:
+    return f"{plural(len(policy.checks), 'check')}, {plural(len(policy.cleanup), 'cleanup step')}"

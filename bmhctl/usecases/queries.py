@@ -1,0 +1,181 @@
+"""Looking at an inventory: list, show, status, history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from bmhctl.domain.model import Host, Reservation, State
+from bmhctl.domain.selector import Selector
+from bmhctl.errors import NotFoundError, UsageError
+from bmhctl.results import (
+    Ending,
+    Everything,
+    Held,
+    History,
+    HostDetail,
+    Hosts,
+    Names,
+    Reservations,
+    Status,
+)
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice, choose, not_found, one_host
+from bmhctl.usecases.shared.refresh import refresh
+
+SHOWN_EVENTS = 5
+"""How many of its latest events ``show`` shows of a host."""
+
+SHOWN = 50
+"""How many of each list ``status`` shows."""
+
+SORT_KEYS = ("name", "state", "since", "owner", "until", "used")
+"""What hosts can be sorted by."""
+
+
+def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
+    """The hosts that are meant, all if nothing is named, by name or as :data:`SORT_KEYS`; ``-key`` turns it round."""
+    now = refresh(ctx)
+    key = (sort or "").removeprefix("-")
+    if sort is not None and key not in SORT_KEYS:
+        raise UsageError(f"can't sort by {sort!r}", hint=f"by {', '.join(SORT_KEYS)}, or '-since' for the reverse")
+    missing: list[NotFoundError] = []
+    if choice.names:
+        hosts: Iterable[Host]
+        hosts, missing = choose(ctx, choice)
+    else:
+        hosts = ctx.store.hosts(HostQuery(selector=choice.selector, states=choice.states))
+    if sort is not None:
+        hosts = sorted(hosts, key=lambda host: _sort_value(host, key), reverse=sort.startswith("-"))
+    return Hosts(hosts, now, missing=tuple(missing))
+
+
+@contextmanager
+def everything(ctx: Context) -> Iterator[Everything]:
+    """All that an export holds, as it is at one moment: for the block, in which it is read."""
+    now = refresh(ctx)
+    with ctx.store.snapshot():
+        store = ctx.store
+        yield Everything(store.all_reservations(is_open=True), store.hosts(HostQuery()), store.policy_text(), now)
+
+
+def list_names(ctx: Context, selector: Selector, states: frozenset[State]) -> Names:
+    """The names of the hosts that fit, in order: a thousand take less time than ten hosts."""
+    refresh(ctx)
+    return Names(ctx.store.names(HostQuery(selector=selector, states=states)))
+
+
+def show(ctx: Context, name: str) -> HostDetail:
+    """One host with its latest events."""
+    now = refresh(ctx)
+    with ctx.store.snapshot():
+        host = one_host(ctx, name)
+        return HostDetail(host, tuple(ctx.store.events(host, last=SHOWN_EVENTS)), now, ctx.store.results(host))
+
+
+def status(ctx: Context) -> Status:
+    """The fleet at a glance: counts a state, who holds what, what ends next, what needs a person.
+
+    What it reads does not grow with the fleet: the first :data:`SHOWN` of each list, and how many there are.
+    """
+    from bmhctl.stores import status_queries
+    from bmhctl.usecases.reservations.fairness import set_aside, waiting_tickets
+
+    now = refresh(ctx)
+    database = ctx.store.database
+    with ctx.store.snapshot():
+        totals = status_queries.totals(database, now)
+        counts = ctx.store.counts()
+        held = status_queries.reservations(database, "reservations", now, SHOWN)
+        leases = status_queries.reservations(database, "leases", now, SHOWN) if totals["leases"] else []
+        expired = status_queries.reservations(database, "expired", now, SHOWN) if totals["expired"] else []
+        hosts = status_queries.held(database, {each.id: each for each in (*held, *leases)})
+        endings = [*_leases(leases, hosts), *_maintenance(status_queries.coming_back(database, SHOWN))]
+        marked = {
+            which: status_queries.names(database, which, SHOWN) if totals[which] else ()
+            for which in ("cordoned", "undeclared", "faults")
+        }
+        return Status(
+            inventory=ctx.store.location,
+            counts=counts,
+            # Hosts that wait to be fetched by an older ticket are nobody else's.
+            free=max(0, counts[State.AVAILABLE] - totals["kept_back"] - set_aside(ctx)),
+            cordoned=marked["cordoned"],
+            undeclared=marked["undeclared"],
+            faults=marked["faults"],
+            held=tuple(Held(each, tuple(hosts[each.id])) for each in held),
+            expired=tuple(each.id for each in expired),
+            endings=tuple(sorted(endings, key=lambda ending: ending.at)[:SHOWN]),
+            now=now,
+            waiting=len(waiting_tickets(ctx)),
+            totals={
+                "held": totals["reservations"],
+                "endings": totals["leases"] + totals["maintenance"],
+                **{which: totals[which] for which in ("expired", "cordoned", "undeclared", "faults")},
+            },
+        )
+
+
+def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:
+    """Reservations with the hosts that they hold now; reads all that are held, once."""
+    hosts: dict[str, list[Host]] = {}
+    for host in ctx.store.hosts(HostQuery(is_held=True)):
+        if host.reservation is not None:
+            hosts.setdefault(host.reservation.id, []).append(host)
+    return [Held(reservation, tuple(hosts.get(reservation.id, ()))) for reservation in reservations]
+
+
+def _leases(leases: Iterable[Reservation], hosts: Mapping[str, Sequence[Host]]) -> Iterable[Ending]:
+    for lease in leases:
+        if lease.expires_at is not None:
+            names = tuple(host.name for host in hosts[lease.id])
+            yield Ending(lease.expires_at, f"lease {lease.id} of {lease.owner}", names)
+
+
+def _maintenance(hosts: Iterable[Host]) -> Iterable[Ending]:
+    for host in hosts:
+        ends = [(mark.until, mark.reason) for mark in host.maintenance if mark.until is not None]
+        for end, reason in sorted(ends)[-1:]:
+            yield Ending(end, f"maintenance: {reason}", (host.name,))
+
+
+def history(ctx: Context, name: str | None = None, last: int | None = None) -> History:
+    """What happened to one host under all its names, also one that was removed, or to the whole inventory."""
+    now = refresh(ctx)
+    if name is None:
+        return History(ctx.store.events(last=last), None, now)
+    host = ctx.store.host(name)
+    events = list(ctx.store.events(host or name, last=last))
+    if not events:
+        raise not_found(ctx, name)
+    return History(events, name, now)
+
+
+def _sort_value(host: Host, key: str) -> tuple[object, ...]:
+    held = host.reservation
+    match key:
+        case "state":
+            return (list(State).index(host.state), host.name)
+        case "since":
+            return (host.since, host.name)
+        case "owner":
+            return (held is None, held.owner if held else "", host.name)
+        case "until":
+            end = held.expires_at if held else None
+            return (end is None, end or host.since, host.name)
+        case "used":
+            return (host.used_at is not None, host.used_at or host.since, host.name)
+        case _:
+            return (host.name,)
+
+
+# looking
+
+
+def reservations(ctx: Context, *, ended: bool = False) -> Reservations:
+    """The open reservations with their hosts, the oldest first; with ``ended``, all that ever were."""
+    now = refresh(ctx)
+    with ctx.store.snapshot():
+        known = ctx.store.all_reservations() if ended else ctx.store.open_reservations()
+        return Reservations(tuple(with_hosts(ctx, known)), now)

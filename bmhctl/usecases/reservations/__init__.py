@@ -1,0 +1,1 @@
+"""Reserve, wait, hold and give back: requests, allocation, grants, the queue."""

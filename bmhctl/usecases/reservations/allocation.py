@@ -1,0 +1,117 @@
+"""Choose the hosts for a request, or say why none can be had."""
+
+from __future__ import annotations
+
+from bmhctl.domain.model import Host, State, Verb
+from bmhctl.domain.requirements import Requirements, describe_requirements, total
+from bmhctl.domain.selector import Selector
+from bmhctl.errors import BmhctlError, BusyError, UnsatisfiableError
+from bmhctl.lifecycle.table import where
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.values import replace
+from bmhctl.usecases.reservations.fairness import candidates, due_before, free_for, query_for
+from bmhctl.usecases.reservations.matching import Match, match
+from bmhctl.usecases.reservations.request import ReservationRequest
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import not_found
+from bmhctl.usecases.shared.leases import describe_reservation
+from bmhctl.usecases.shared.transitions import decide, guard_input
+
+_HOLDERS = 100  # are named to whoever finds all hosts busy
+
+
+def choose_hosts(ctx: Context, request: ReservationRequest, before: int | None = None) -> tuple[Host, ...]:
+    """The hosts that a request gets now, in the caller's transaction; raises why it gets none.
+
+    ``before`` is the ticket it waits with: only older ones go first.
+    """
+    _check_names(ctx, request.requirements)
+    free = free_for(ctx, request.requirements, before)
+    found = match(request.requirements, free)
+    if not found.missing:
+        return found.hosts
+    check_satisfiable(ctx, request.requirements)
+    raise _busy(ctx, request.requirements, found, before)
+
+
+def check_satisfiable(ctx: Context, requirements: Requirements) -> None:
+    """Raises :class:`UnsatisfiableError` when no set of the declared hosts could ever fit, whatever their states.
+
+    Says how many hosts each term of a selector excludes, and the nearest request that could be met.
+    """
+    possible = match(requirements, candidates(ctx, [requirements], HostQuery(declared=True)))
+    if not possible.missing:
+        return
+    from bmhctl.stores import availability_queries
+
+    everyone = availability_queries.declared(ctx.store)
+    terms = dict.fromkeys(term for requirement in requirements for term in requirement.selector.terms)
+    excluded = {str(term): everyone - availability_queries.fitting(ctx.store, Selector((term,))) for term in terms}
+    words = [f"{term} excludes {number}" for term, number in excluded.items()]
+    nearest = len(possible.hosts)
+    raise UnsatisfiableError(
+        f"{describe_requirements(requirements)} can never be had here: "
+        f"of {everyone} declared hosts {nearest or 'none'} would fit" + (f" ({'; '.join(words)})" if words else ""),
+        hint=_alternative(ctx, requirements, nearest),
+        details={"fitting": nearest, "hosts": everyone, "excluded": excluded},
+    )
+
+
+def _alternative(ctx: Context, requirements: Requirements, nearest: int) -> str:
+    if nearest:
+        return f"{nearest} at once would be possible; bmhctl list -l SELECTOR shows what fits"
+    from bmhctl.stores import availability_queries
+
+    terms = [(requirement, term) for requirement in requirements for term in requirement.selector.terms]
+    for requirement, term in terms:
+        rest = Selector(tuple(t for t in requirement.selector.terms if t is not term))
+        number = availability_queries.fitting(ctx.store, rest)
+        if number >= requirement.count:
+            words = (
+                f"more than {availability_queries.MOST}"
+                if rest.terms[1:] and number > availability_queries.MOST
+                else str(number)
+            )
+            return f"without {term} there are {words}" + (f": -l '{rest}'" if rest.terms else "")
+    return "bmhctl list shows all hosts and their labels"
+
+
+def _check_names(ctx: Context, requirements: Requirements) -> None:
+    for requirement in requirements:
+        if requirement.name is not None and ctx.store.host(requirement.name) is None:
+            raise not_found(ctx, requirement.name)
+
+
+def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | None) -> BmhctlError:
+    now = ctx.clock()
+    named = [ctx.store.host(requirement.name) for requirement in requirements if requirement.name is not None]
+    for host in named:
+        if host is not None and host.state is not State.AVAILABLE:
+            held = f" by {describe_reservation(host.reservation)}" if host.reservation else ""
+            return BusyError(
+                f"is {where(host.state)}{held}: nothing was reserved", host=host.name, hint=f"bmhctl why {host.name}"
+            )
+        if host is not None:
+            due = due_before(ctx, before)
+            facts = replace(guard_input(ctx, host, now), earlier_ticket=due)
+            try:
+                decide(Verb.RESERVE, host, facts)
+            except BmhctlError as error:
+                return error
+    from bmhctl.stores import availability_queries
+
+    fitting = [query_for(requirement, HostQuery(declared=True)) for requirement in dict.fromkeys(requirements)]
+    seen = availability_queries.doings(ctx.store, fitting, _HOLDERS)
+    spread, holders = seen.states, seen.holders
+    ends = f"; the first lease ends at {seen.first_end:%Y-%m-%d %H:%M} UTC" if seen.first_end else ""
+    held_by = f", held by {', '.join(holders[:3])}" + (" …" if len(holders) > 3 else "") if holders else ""
+    queued = due_before(ctx, before)
+    return BusyError(
+        f"{describe_requirements(requirements)}: {len(found.hosts) or 'none'} free now, nothing was reserved: "
+        + ", ".join(f"{number} {word}" for word, number in sorted(spread.items()))
+        + held_by
+        + ends
+        + (f"; {queued}" if queued else ""),
+        hint="wait for them with --wait 30m" + ("; bmhctl reservations shows who holds what" if holders else ""),
+        details={"free": len(found.hosts), "wanted": total(requirements), "states": spread, "holders": holders},
+    )

@@ -1,0 +1,98 @@
+"""Waiting for hosts without a server: durable tickets, granted in the order of their age by whoever waits."""
+
+from __future__ import annotations
+
+from bmhctl.domain.model import Host, State, Ticket
+from bmhctl.domain.requirements import Requirements, describe_requirements, load_requirements
+from bmhctl.domain.units import format_age, format_duration
+from bmhctl.errors import (
+    BusyError,
+    NotFoundError,
+    NotYoursError,
+)
+from bmhctl.results import Done, Queue, Queued
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.usecases.reservations.fairness import (
+    LAPSE,
+    candidates,
+    comes_back,
+    free_for,
+    is_live,
+    may_come_back,
+    waiting_tickets,
+)
+from bmhctl.usecases.reservations.matching import match
+from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.leases import forced_reason
+from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+
+# looking at the queue, and leaving it
+
+
+def queue(ctx: Context) -> Queue:
+    """Who waits, in which order, for what, and what each one still misses."""
+    now = refresh(ctx)
+    with ctx.store.snapshot():
+        items = []
+        for position, ticket in enumerate(waiting_tickets(ctx), 1):
+            requirements = load_requirements(ticket.wants)
+            items.append(
+                Queued(ticket, position, describe_requirements(requirements), _missing(ctx, requirements, ticket))
+            )
+    return Queue(tuple(items), now)
+
+
+def _missing(ctx: Context, requirements: Requirements, ticket: Ticket) -> str:
+    if not is_live(ctx, ticket):
+        return "its process checks hosts, or is stopped: others may go first"
+    found = match(requirements, free_for(ctx, requirements, ticket.id))
+    if not found.missing:
+        return "nothing: it is about to be granted"
+    words = f"{found.missing} more host{'s' if found.missing > 1 else ''}"
+    if not comes_back(ctx, requirements):
+        return f"{words}: that needs an operator; {_who_needs_help(ctx, requirements)}"
+    return words
+
+
+def _who_needs_help(ctx: Context, requirements: Requirements) -> str:
+    words = [
+        f"{host.name} {what}" for host in candidates(ctx, [requirements], HostQuery(), more=20) if (what := _ails(host))
+    ]
+    shown = ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
+    return shown or "too few hosts fit"
+
+
+def _ails(host: Host) -> str | None:
+    if host.undeclared:
+        return "is not declared any more"
+    if host.state is State.MAINTENANCE:
+        return "is in maintenance"
+    if host.cordon is not None:
+        return "is cordoned"
+    return None if host.fault is None else "has a fault"
+
+
+@retried
+def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | None = None) -> Done:
+    """Takes a ticket out of the queue; whoever waits with it is told. Another's only by force with a reason."""
+    forced_reason(force, reason)
+    refresh_and_reap(ctx)
+    with ctx.store.transaction():
+        ticket = ctx.store.ticket(ticket_id)
+        if ticket is None:
+            raise NotFoundError(f"there is no ticket {ticket_id}", hint="bmhctl queue lists them")
+        if ticket.owner != ctx.actor and not force:
+            raise NotYoursError(f"ticket {ticket_id} is {ticket.owner}'s", hint="--force --reason WHY overrides")
+        if may_come_back(ctx, ticket):  # and would queue up again, since nobody told it
+            raise BusyError(
+                f"ticket {ticket_id}: its process lost the server with all others, and is not back yet",
+                hint=f"try again: it is back, or out of the queue, within {format_duration(LAPSE)}",
+            )
+        ctx.store.drop_ticket(ticket_id)
+    age = format_age(ctx.clock() - ticket.created_at)
+    return Done(
+        "queue cancel",
+        f"cancelled ticket {ticket_id} of {ticket.owner}, {age} old, "
+        f"for {describe_requirements(load_requirements(ticket.wants))}",
+        {"ticket": ticket_id, "owner": ticket.owner},
+    )

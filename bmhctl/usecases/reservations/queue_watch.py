@@ -1,0 +1,171 @@
+"""What a waiter does until it is its turn: when it looks, that it says it lives, what it tells of its place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from bmhctl.domain.model import Ticket
+from bmhctl.domain.requirements import describe_requirements, load_requirements
+from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.support.values import Frozen
+from bmhctl.usecases.reservations.fairness import REFRESH, drop_dead, is_gone, live_tickets
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.refresh import reap_due, refresh
+
+_FRONT = 4  # so many of a queue try at whatever happens
+_LONGEST_REST = 1.0
+_LOOK_AROUND = timedelta(seconds=0.5)  # between two looks at what no commit tells: a TOML file, who is just ahead
+
+
+class Waiting(Frozen):
+    """Where a waiter stands: its place, what it waits for and why, and until when at most."""
+
+    position: int
+    requirements: str
+    why: str
+    deadline: datetime | None
+
+
+class Watch:
+    """Tells a waiter when to try again, and all the others that it lives.
+
+    It is time when a host changed, when the TOML file did, when somebody ahead left the queue or was killed, and
+    every few seconds for what nobody tells: a lease that is over, a process that was stopped, a step that ended.
+    """
+
+    def __init__(self, ctx: Context, ticket: int) -> None:
+        self.has_news = True
+        self.trouble: str | None = None  # why the TOML file can't be used: then nothing is granted
+        self._ctx = ctx
+        self._ticket = ticket
+        self._ahead: list[int] = []
+        self._refreshed: datetime | None = None
+        self._looked: datetime | None = None
+        self._version: int | None = None
+        self._generation: tuple[int, ...] | None = None
+        self._state: object = None
+        self._began = self._rests_until = 0.0
+
+    def stirs(self) -> bool:
+        """Whether to try now."""
+        self._began = time.monotonic()
+        now = self._ctx.clock()
+        is_due = _is_over(REFRESH, self._refreshed, now)
+        if is_due:
+            self._refreshed = now
+            self._refresh(now)
+        if _is_over(_LOOK_AROUND * (1 + self._behind_front / 8), self._looked, now):
+            self._looked = now
+            self._look_at_file()
+            if self._ahead and is_gone(self._ctx, self._ahead[-1]):
+                self._drop_dead()
+        is_changed = self._is_changed()
+        self.has_news |= is_changed
+        return (is_due or is_changed) and self.trouble is None
+
+    def pace(self) -> None:
+        """After a try in vain: the more are ahead, the less of its time a waiter spends on trying.
+
+        Else many would be in the way of those few whose turn it is, at whatever happens.
+        """
+        now = time.monotonic()
+        self._rests_until = now + min(_LONGEST_REST, 4 * self._behind_front * (now - self._began))
+
+    @property
+    def _behind_front(self) -> int:
+        return max(0, len(self._ahead) - _FRONT)
+
+    @property
+    def rests(self) -> float:
+        """For how many seconds it shall not try again, whatever changes."""
+        return max(0.0, self._rests_until - time.monotonic())
+
+    def is_quiet(self) -> bool:
+        """Whether nothing was committed since the last look; else something may have been missed in between."""
+        return self._version == self._ctx.store.version()
+
+    def _refresh(self, now: datetime) -> None:
+        with self._ctx.store.transaction(shared=True):
+            self._ctx.store.refresh_ticket(self._ticket, now)
+        reap_due(self._ctx, now)
+
+    def _look_at_file(self) -> None:
+        if self._ctx.store.declaration is None:
+            return
+        trouble = None
+        try:
+            refresh(self._ctx)
+        except (InvalidError, UnreachableError) as error:  # somebody is editing it
+            trouble = f"{error.message}; nothing is granted until that is mended"
+        if trouble != self.trouble:
+            self.trouble, self._generation, self._state = trouble, None, None
+        self._version = None  # what was taken over just now is of our own making, and changed no version
+
+    def _drop_dead(self) -> None:
+        """Whoever waits just ahead was killed, or has left: the first wakes nobody, unless its ticket is dropped."""
+        with self._ctx.store.transaction():
+            drop_dead(self._ctx)
+        self._version = None
+
+    def _is_changed(self) -> bool:
+        """Whether a host changed, or who is ahead, or our ticket was cancelled; who came behind us is no matter."""
+        if self.rests:
+            return False
+        version = self._ctx.store.version()
+        if version == self._version:
+            return False
+        self._version = version
+        generation = self._ctx.store.generation()
+        if generation == self._generation:
+            return False
+        self._generation = generation
+        tickets = self._ctx.store.ticket_ids(self._ticket)
+        self._ahead = [ticket for ticket in tickets if ticket < self._ticket]
+        before, self._state = self._state, (generation[0], tickets)
+        return self._state != before
+
+
+class ProgressReporter:
+    """Tells where a waiter stands when that changed; no more than a hundredth of the time goes into finding out.
+
+    At the back of a long queue, less than that: all who wait find out.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        ticket: Ticket,
+        why_not: Callable[[], str],
+        deadline: datetime | None,
+        progress: Callable[[Waiting], None],
+    ) -> None:
+        self._ctx = ctx
+        self._ticket = ticket
+        self._why_not = why_not
+        self._deadline = deadline
+        self._progress = progress
+        self._told: Waiting | None = None
+        self._silent_until: datetime | None = None
+
+    def tells(self, trouble: str | None) -> bool:
+        """Tells it, or finds that it is as before; False when it is too early. Raises what makes waiting vain."""
+        ctx = self._ctx
+        began = ctx.clock()
+        if self._silent_until is not None and began < self._silent_until:
+            return False
+        with ctx.store.snapshot():
+            why = trouble or self._why_not()
+            position = len(live_tickets(ctx, self._ticket.id)) + 1
+        waiting = Waiting(position, describe_requirements(load_requirements(self._ticket.wants)), why, self._deadline)
+        if waiting != self._told:
+            self._told = waiting
+            self._progress(waiting)
+        now = ctx.clock()
+        self._silent_until = now + max(timedelta(seconds=1 + waiting.position // 8), 100 * (now - began))
+        return True
+
+
+def _is_over(interval: timedelta, last: datetime | None, now: datetime) -> bool:
+    return last is None or abs(now - last) >= interval  # abs: a clock may be set back

@@ -1,0 +1,211 @@
+"""Wait in the queue with a ticket until the request is granted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
+
+from bmhctl.domain.model import Ticket
+from bmhctl.domain.requirements import dump_requirements
+from bmhctl.errors import (
+    BmhctlError,
+    BusyError,
+    UncertainError,
+    UnreachableError,
+)
+from bmhctl.results import Grant
+from bmhctl.stores.claims import ticket_claim
+from bmhctl.support.values import Frozen
+from bmhctl.usecases.reservations.allocation import choose_hosts
+from bmhctl.usecases.reservations.fairness import (
+    any_free,
+    drop_dead,
+    free_for,
+)
+from bmhctl.usecases.reservations.grants import (
+    RECONNECT_PAUSE,
+    Attempt,
+    check_same,
+    check_ticket,
+    find_lost_grant,
+    granted_before,
+    try_grant,
+)
+from bmhctl.usecases.reservations.matching import match
+from bmhctl.usecases.reservations.queue_watch import ProgressReporter, Waiting, Watch
+from bmhctl.usecases.reservations.request import ReservationRequest
+from bmhctl.usecases.shared.context import Context
+
+POLL = 0.15
+"""Seconds between two looks of a waiter; each costs microseconds unless something was committed."""
+
+_POLL_WOKEN = 0.5  # the same where whatever changes wakes who waits
+_LONGEST_AWAY = 600.0  # seconds for which a waiter waits for its server
+
+
+class WaitOptions(Frozen):
+    """How to wait: for how long (None: for ever), how to pass seconds, whom to tell when the place changes.
+
+    ``pause`` is given seconds, and a descriptor at which to end sooner when it can be read, if there is one. It may
+    raise to end the wait, as when a signal came or the reader of the answer is gone.
+    """
+
+    pause: Callable[[float, int | None], None]
+    timeout: timedelta | None = None
+    progress: Callable[[Waiting], None] = lambda _: None
+
+
+def wait(attempt: Attempt, patience: WaitOptions) -> Grant:
+    """Waits, also for a server that is restarted meanwhile."""
+    ctx = attempt.ctx
+    ticket: Ticket | None = None
+    absence = _Absence(ctx)
+    while True:
+        try:
+            with _queued(attempt, ticket) as ticket:
+                absence.ends()
+                return _wait_in_queue(attempt, patience, ticket)
+        except UnreachableError as error:
+            if ticket is None or ctx.store.is_connected:
+                raise
+            granted = find_lost_grant(attempt, error) if isinstance(error, UncertainError) else None
+            if granted is not None:
+                return granted
+            absence.goes_on(error)
+        patience.pause(RECONNECT_PAUSE, None)
+        attempt.check_time()
+
+
+class _Absence:
+    """A server that a waiter lost: the person who waits is told why, and when it is back."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._began: float | None = None
+        self._reason = ""
+
+    def goes_on(self, reason: UnreachableError) -> None:
+        """Waits for it; raises the reason when that has taken too long."""
+        now = time.monotonic()
+        self._began = now if self._began is None else self._began
+        if now - self._began > _LONGEST_AWAY:
+            raise reason
+        if reason.message != self._reason:
+            self._ctx.tell(f"{reason.message}; waits until it is back")
+        self._reason = reason.message
+
+    def ends(self) -> None:
+        """It is back, if it was away."""
+        if self._began is not None:
+            self._ctx.tell(f"{self._ctx.store.location} is back: waits on")
+        self._began, self._reason = None, ""
+
+
+def _wait_in_queue(attempt: Attempt, patience: WaitOptions, ticket: Ticket) -> Grant:
+    watch = Watch(attempt.ctx, ticket.id)
+    teller = ProgressReporter(
+        attempt.ctx, ticket, lambda: _why_not(attempt, ticket), attempt.deadline, patience.progress
+    )
+    while True:
+        if watch.stirs() and _is_worth_trying(attempt, ticket):
+            granted = _try(attempt, ticket)
+            if granted is not None:
+                return granted
+            watch.pace()
+        if watch.has_news and teller.tells(watch.trouble):
+            watch.has_news = False
+        attempt.check_time()
+        if watch.rests:
+            patience.pause(watch.rests, None)
+        elif watch.is_quiet():
+            wakes = attempt.ctx.store.wakes()
+            patience.pause(POLL if wakes is None else _POLL_WOKEN, wakes)
+
+
+def _is_worth_trying(attempt: Attempt, ticket: Ticket) -> bool:
+    """Whether any host is free that would do; or another process got it for the same request, or the ticket is gone."""
+    ctx, request = attempt.ctx, attempt.request
+    return (
+        ctx.store.ticket(ticket.id) is None
+        or granted_before(ctx, request) is not None
+        or any_free(ctx, request.requirements)
+    )
+
+
+def _try(attempt: Attempt, ticket: Ticket) -> Grant | None:
+    """A grant if it is this ticket's turn."""
+    ctx, request = attempt.ctx, attempt.request
+    with ctx.store.snapshot():  # most tries end here, in nobody's way
+        before = granted_before(ctx, request)
+        if before is not None:
+            return before
+        check_ticket(ctx, ticket)
+        if match(request.requirements, free_for(ctx, request.requirements, ticket.id)).missing:
+            return None
+    try:
+        return try_grant(attempt, ticket)
+    except BusyError:
+        return None
+
+
+def _why_not(attempt: Attempt, ticket: Ticket) -> str:
+    try:
+        choose_hosts(attempt.ctx, attempt.request, ticket.id)
+    except BusyError as error:
+        return f"{error.host} {error.message}" if error.host else error.message
+    return "it is its turn"
+
+
+@contextmanager
+def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
+    """A ticket for the block: that of ``before``, that with which the same request waits, or a new one at the end.
+
+    A ticket from before the server was lost may be gone: others may have taken its process for dead.
+    """
+    ctx, request = attempt.ctx, attempt.request
+    with ExitStack() as stack:
+        with ctx.store.transaction():
+            ticket = None if before is None else ctx.store.ticket(before.id)
+            if ticket is None:
+                ticket = ticket_of_request(ctx, request, drop_dead(ctx))
+            if ticket is None:
+                if before is not None:
+                    ctx.tell("its place in the queue is gone: it goes to the end")
+                now = ctx.clock()
+                ticket = ctx.store.add_ticket(
+                    Ticket(
+                        owner=ctx.actor,
+                        wants=dump_requirements(request.requirements),
+                        created_at=now,
+                        refreshed_at=now,
+                        purpose=request.purpose,
+                        ttl=request.ttl,
+                        endless=request.endless,
+                        deadline=attempt.deadline,
+                        request_id=request.request_id,
+                    )
+                )
+            # Before the commit, or others would take it for a dead process's.
+            is_last = stack.enter_context(ctx.store.claims.share(ticket_claim(ticket.id)))
+            stack.callback(_leave, ctx, ticket.id, is_last)
+        yield ticket
+
+
+def _leave(ctx: Context, ticket_id: int, is_last: Callable[[], bool]) -> None:
+    """Takes a ticket out of the queue, unless others wait with it; a grant has done so already."""
+    with suppress(BmhctlError):  # if the store can't be written now: a ticket whose process is gone does not count
+        if ctx.store.ticket(ticket_id) is not None:
+            with ctx.store.transaction():  # nobody joins meanwhile
+                if is_last():
+                    ctx.store.drop_ticket(ticket_id)
+
+
+def ticket_of_request(ctx: Context, request: ReservationRequest, waiting: Sequence[Ticket]) -> Ticket | None:
+    """The ticket with which the same request waits."""
+    for ticket in waiting:
+        if request.request_id is not None and (ticket.owner, ticket.request_id) == (ctx.actor, request.request_id):
+            check_same(request, ticket.wants)
+            return ticket
+    return None

@@ -1,0 +1,1 @@
+"""What use cases are made of; no command lives here."""

@@ -1,0 +1,151 @@
+"""Which hosts a command means: exact names, globs, folded ranges, a selector, states."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from bmhctl.domain.model import Host, State
+from bmhctl.domain.selector import EVERY_HOST, Selector
+from bmhctl.errors import NotFoundError, UsageError, nearest
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.lazy_regex import pattern
+from bmhctl.support.values import Frozen, replace
+from bmhctl.usecases.shared.context import Context
+
+MOST_NAMES = 100_000
+"""How many names the folded ranges of one call may stand for."""
+
+FEW = 100
+"""So many hosts are locked one by one: for more, whoever changes them takes a turn alone."""
+
+_FOLDED = pattern(r"[a-z0-9-]*+(?:\[[0-9]++(?:-[0-9]++)?(?:,[0-9]++(?:-[0-9]++)?)*+\][a-z0-9-]*+)++")
+_GROUP = pattern(r"\[([^\]]*)\]")
+_RANGE = pattern(r"([0-9]+)(?:-([0-9]+))?")
+_LONGEST = 63  # characters of a name
+_NEAR = 500  # names before and after one that is missing, among which to look for what was meant
+_HINTS = 5  # for more names that are missing nobody reads what they may have meant
+_PATTERN = pattern(r"[a-z0-9*?-]+")
+
+
+class Choice(Frozen):
+    """Hosts as a person names them; without ``names``, every host that fits the selector and the states.
+
+    ``everything`` says that no names, no selector and no states is meant as "all hosts".
+    """
+
+    names: tuple[str, ...] = ()
+    selector: Selector = EVERY_HOST
+    states: frozenset[State] = frozenset()
+    everything: bool = False
+
+
+def unfold(names: Sequence[str]) -> list[str]:
+    """Replaces each folded range by its names, in order, each name once; the rest is left as it is.
+
+    ``node[01-03]`` is node01, node02, node03. Raises :class:`UsageError` for a broken or a huge range.
+    """
+    found: dict[str, None] = {}
+    size = 0
+    for name in names:
+        if "://" in name:  # not to be quoted: it may hold a password
+            raise UsageError("a URL stands where the name of a host belongs", hint="name an inventory with -i URL")
+        if "[" not in name and "]" not in name:
+            found[name] = None
+            continue
+        size += _size(name)
+        if size > MOST_NAMES:
+            raise UsageError(f"{name!r} stands for too many hosts", hint=f"one command names at most {MOST_NAMES}")
+        from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetParseError
+
+        try:
+            found.update(dict.fromkeys(NodeSet(name, resolver=RESOLVER_NOGROUP)))
+        except (NodeSetParseError, AssertionError) as error:  # the latter for numbers of digits within and behind []
+            raise UsageError(f"{name!r} is no range of hosts: {error}") from error
+    return list(found)
+
+
+def exact_names(choice: Choice) -> tuple[str, ...]:
+    """The names of the hosts that are meant, where each is named and they are not very many; else none."""
+    names = unfold(choice.names)
+    return () if len(names) > FEW or any("*" in name or "?" in name for name in names) else tuple(names)
+
+
+def _size(name: str) -> int:
+    """How many names a folded range stands for; looked at before anything is made of it."""
+    if not _FOLDED.fullmatch(name):
+        raise UsageError(f"{name!r} is no range of hosts", hint="write it like node[01-20] or rack[1-2]-node[1,3,5]")
+    size, length = 1, len(_GROUP.sub("", name))
+    for group in _GROUP.findall(name):
+        spans = [(first, last or first) for first, last in _RANGE.findall(group)]
+        length += max(len(number) for span in spans for number in span)
+        if length > _LONGEST:
+            raise UsageError(f"{name!r} stands for names of more than {_LONGEST} characters")
+        size *= sum(abs(int(last) - int(first)) + 1 for first, last in spans)
+    return size
+
+
+def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError]]:
+    """The hosts that are meant, each once, and an error for every name or glob that matches nothing.
+
+    Named hosts come in the order in which they were named, others by name. A selector that matches nothing is
+    no error. Raises :class:`UsageError` when nothing is named at all.
+    """
+    if not (choice.names or choice.selector.terms or choice.states or choice.everything):
+        raise UsageError(
+            "no host is named", hint="name hosts (node01, 'rack1-*', node[01-20]), or choose with -l or --state"
+        )
+    query = HostQuery(selector=choice.selector, states=choice.states)
+    if not choice.names:
+        return list(ctx.store.hosts(query)), []
+    names = unfold(choice.names)
+    exact = dict.fromkeys(name for name in names if "*" not in name and "?" not in name)
+    hosts: dict[str, Host] = {}
+    known = {host.name: host for host in ctx.store.hosts(HostQuery(names=tuple(exact)))} if exact else {}
+    missing: list[NotFoundError] = []
+    narrow = bool(choice.selector.terms or choice.states)
+    for name in names:
+        if name in known:
+            hosts[name] = known[name]
+        elif name in exact:
+            missing.append(not_found(ctx, name, look_around=len(missing) < _HINTS))
+        else:
+            found = list(_matching(ctx, name))
+            hosts.update((host.name, host) for host in found)
+            if not found:
+                missing.append(NotFoundError("matches no host", host=name, hint="bmhctl list shows all"))
+    if narrow:
+        fitting = ctx.store.hosts(replace(query, names=tuple(hosts))) if hosts else iter(())
+        keep = {host.name for host in fitting}
+        hosts = {name: host for name, host in hosts.items() if name in keep}
+    return list(hosts.values()), missing
+
+
+def _matching(ctx: Context, pattern: str) -> Iterator[Host]:
+    pattern = re.sub(r"\*+", "*", pattern)
+    if not _PATTERN.fullmatch(pattern) or len(pattern.replace("*", "")) > _LONGEST:
+        return iter(())
+    return ctx.store.hosts(HostQuery(patterns=(pattern,)))
+
+
+def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundError:
+    """The error for a name that no host bears, with the nearest name there is if that is to be looked for."""
+    if "*" in name or "?" in name or "[" in name:
+        return NotFoundError(
+            "names no host", host=name, hint="this command takes one exact name; bmhctl list shows all"
+        )
+    if look_around and next(ctx.store.events(name, last=1), None) is not None:
+        return NotFoundError(
+            "was removed, or has another name now", host=name, hint=f"bmhctl history {name} tells what became of it"
+        )
+    near = nearest(name, ctx.store.names_near(name, _NEAR)) if look_around else None
+    hint = f"did you mean {near}?" if near else "bmhctl list shows all hosts"
+    return NotFoundError("there is no such host", host=name, hint=hint)
+
+
+def one_host(ctx: Context, name: str) -> Host:
+    """The host with this very name; :class:`NotFoundError` if there is none."""
+    host = ctx.store.host(name)
+    if host is None:
+        raise not_found(ctx, name)
+    return host

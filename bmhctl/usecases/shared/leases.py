@@ -1,0 +1,130 @@
+"""How reservations end: a host leaves one, a lease is over, who may act for one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from bmhctl.domain.model import End, EventKind, Host, Reservation, State, Verb
+from bmhctl.domain.units import format_age
+from bmhctl.errors import NotFoundError, NotYoursError, UsageError
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, retried
+from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
+
+EXPIRED = "lease expired"
+"""The reason of a taint that no holder asked for."""
+
+
+def hosts_of(ctx: Context, reservation: Reservation) -> list[Host]:
+    """The hosts that a reservation holds now, by name."""
+    return list(ctx.store.hosts(HostQuery(reservation=reservation.id)))
+
+
+@retried
+def reap(ctx: Context) -> list[Reservation]:
+    """Ends every reservation whose lease is over, in one commit: its hosts are tainted, or lose it in maintenance.
+
+    A lease that was granted by a clock which has been set back since gets a new end.
+    """
+    with ctx.store.transaction():
+        now = ctx.clock()
+        expired = []
+        for reservation in ctx.store.due_reservations(now, now + CLOCK_SLACK):
+            if reservation.is_valid(now):
+                _put_right(ctx, reservation, now)
+                continue
+            expired.append(reservation)
+            for host in hosts_of(ctx, reservation):
+                give_back(ctx, host, now, reason=EXPIRED, end=End.EXPIRED, actor=SELF)
+    return expired
+
+
+def _put_right(ctx: Context, reservation: Reservation, now: datetime) -> None:
+    """Moves a lease's end back by as much as the clock was: none has more left than it was granted."""
+    if reservation.expires_at is None:
+        return
+    back = reservation.counted_from - now
+    held = replace(reservation, expires_at=reservation.expires_at - back, renewed_at=now)
+    ctx.store.save_reservation(held)
+    words = f"until {held.expires_at:%Y-%m-%d %H:%M:%S} UTC: the clock was set back by at least {format_age(back)}"
+    for host in hosts_of(ctx, reservation):
+        record_event(ctx, replace(host, reservation=held), EventKind.EXTEND, now, reason=words, actor=SELF)
+
+
+def give_back(
+    ctx: Context, host: Host, now: datetime, *, reason: str, end: End = End.RETURNED, actor: str | None = None
+) -> Host:
+    """Takes a host out of its reservation; the reservation ends with its last host, in the way of ``end``.
+
+    From reserved the host is tainted; in maintenance it stays, dirty, without the reservation. The caller has
+    found out that this may be done.
+    """
+    reservation = host.reservation
+    if reservation is None:
+        return host
+    if host.state is State.RESERVED:
+        left = move(ctx, host, Verb.TAINT, guard_input(ctx, host, now), now, reason=reason, actor=actor)
+    else:
+        left = record_event(
+            ctx,
+            replace(host, reservation=None, dirty=True),
+            EventKind.RESERVATION_LOST,
+            now,
+            reason=reason,
+            actor=actor,
+            reservation=reservation.id,
+        )
+    if not ctx.store.count(HostQuery(reservation=reservation.id)):
+        ctx.store.save_reservation(replace(reservation, ended_at=now, end_reason=reason, end=end))
+    return left
+
+
+def held_reservation(ctx: Context, token: str, now: datetime) -> Reservation:
+    """The valid reservation that a token names; :class:`NotFoundError` or :class:`NotYoursError` if there is none."""
+    reservation = ctx.store.reservation(token)
+    if reservation is None:
+        raise NotFoundError(f"there is no reservation {token}", hint="bmhctl reservations lists the open ones")
+    if not reservation.is_valid(now):
+        ended = reservation.ended_at or reservation.expires_at
+        why = reservation.end_reason or EXPIRED
+        raise NotYoursError(
+            f"reservation {token} is over: {why}" + (f" at {ended:%Y-%m-%d %H:%M:%S} UTC" if ended else ""),
+            hint="reserve again (under another request id); bmhctl history HOST shows what became of its hosts",
+            details={"reservation": token},
+        )
+    return reservation
+
+
+def check_token(ctx: Context, host: Host, token: str | None, now: datetime) -> None:
+    """Fencing: raises :class:`NotYoursError` unless the token, or without one the actor's name, holds the host."""
+    reservation = host.reservation
+    if reservation is None:
+        if token is not None:
+            held_reservation(ctx, token, now)
+            raise NotYoursError(f"is {host.state}: reservation {token} does not hold it", host=host.name)
+        return
+    if not reservation.is_valid(now):
+        raise NotYoursError(f"the lease of reservation {reservation.id} is over", host=host.name)
+    if token == reservation.id or (token is None and reservation.owner == ctx.actor):
+        return
+    given = f", not by reservation {token}" if token else f", not by {ctx.actor}"
+    raise NotYoursError(
+        f"is held by {describe_reservation(reservation)}{given}",
+        host=host.name,
+        hint=f"its holder gives -R {reservation.id}; --force --reason WHY overrides and is recorded",
+        details={"holder": reservation.owner, "reservation": reservation.id},
+    )
+
+
+def describe_reservation(reservation: Reservation) -> str:
+    """Who holds it, for what and until when: ``alice (r-7k3m9q2x, nightly) until 2026-01-01 12:00 UTC``."""
+    purpose = f", {reservation.purpose}" if reservation.purpose else ""
+    until = f" until {reservation.expires_at:%Y-%m-%d %H:%M} UTC" if reservation.expires_at else " without end"
+    return f"{reservation.owner} ({reservation.id}{purpose}){until}"
+
+
+def forced_reason(force: bool, reason: str | None) -> None:
+    """Raises :class:`UsageError` when force is used without saying why."""
+    if force and not (reason and reason.strip()):
+        raise UsageError("--force needs --reason: it is in the history for those whom it overrides")

@@ -1,0 +1,46 @@
+"""What every use case does first: sync a changed declaration, and reap expired leases."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from bmhctl.stores.toml.state_keys import FINGERPRINT, OWNER
+from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
+
+if TYPE_CHECKING:
+    from bmhctl.stores.toml.file import DeclarationFile
+
+
+def refresh(ctx: Context) -> datetime:
+    """What a reading use case does first: takes over a changed declaration. Returns the time to judge by."""
+    file = ctx.store.declaration
+    if file is not None and not _is_current(ctx, file):
+        from bmhctl.usecases.shared.declaration_sync import sync_declaration
+
+        sync_declaration(ctx)
+    return ctx.clock()
+
+
+def _is_current(ctx: Context, file: DeclarationFile) -> bool:
+    """Whether the state is this very file's, as it is now: then nothing is loaded that could read it."""
+    from bmhctl.stores.toml.fingerprint import Fingerprint
+
+    known = ctx.store.get(FINGERPRINT)
+    fingerprint = None if known is None else Fingerprint.from_text(known)
+    return fingerprint is not None and ctx.store.get(OWNER) == str(file.path) and file.rests(fingerprint)
+
+
+def refresh_and_reap(ctx: Context) -> datetime:
+    """What a writing use case does first: what :func:`refresh` does, and reaps every lease that is over."""
+    now = refresh(ctx)
+    reap_due(ctx, now)
+    return now
+
+
+def reap_due(ctx: Context, now: datetime) -> None:
+    """Reaps what there is to reap: one query, and as a rule nothing."""
+    if ctx.store.is_any_due(now, now + CLOCK_SLACK):
+        from bmhctl.usecases.shared.leases import reap
+
+        reap(ctx)

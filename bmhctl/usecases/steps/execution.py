@@ -1,0 +1,219 @@
+"""Runs an inventory's checks and cleanup steps on hosts, under claims and outside every transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from threading import Event
+from typing import TypeVar
+
+from bmhctl.domain.model import CheckResult, Host, Verdict
+from bmhctl.domain.policy import Policy, Step
+from bmhctl.errors import StateRefusedError, UnreachableError
+from bmhctl.probes import run as probe
+from bmhctl.probes.cancellation import AnyOf
+from bmhctl.probes.setting import StepEnvironment
+from bmhctl.results import Outcome
+from bmhctl.stores.claims import Hold, host_claim
+from bmhctl.support.values import Frozen, field, replace
+from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.transitions import CLAIMED
+
+_T = TypeVar("_T")
+
+
+class StepsRun(Frozen):
+    """What the steps that apply to a host said; ``refusal`` is None when all passed, else why not, in words."""
+
+    results: tuple[CheckResult, ...]
+    refusal: str | None
+    summary: str
+
+
+class StepPlan(Frozen):
+    """Which steps to run on one host, and how; needs no inventory, so it runs in any thread.
+
+    ``overridden`` names steps that count as passed for a reason that a person gave.
+    """
+
+    host: Host
+    steps: tuple[Step, ...]
+    kind: str
+    setting: StepEnvironment
+    declared: bool
+    stop_at_failure: bool
+    overridden: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, cancelled: Event | None = None) -> StepsRun:
+        """Runs the steps in their order; a cleanup up to the first that fails."""
+        if not self.steps:
+            return StepsRun(
+                (), None, f"no {self.kind} applies to it" if self.declared else f"no {self.kind}s are declared"
+            )
+        setting = self.setting
+        if cancelled is not None:
+            setting = replace(setting, cancelled=AnyOf((cancelled, setting.cancelled)))
+        results: list[CheckResult] = []
+        for step in self.steps:
+            if step.name in self.overridden:
+                continue
+            if setting.cancelled.is_set():
+                break
+            results.append(probe.run(step, self.host.spec, setting))
+            if self.stop_at_failure and results[-1].verdict is not Verdict.PASS:
+                break
+        return self._judged(results)
+
+    def _judged(self, results: list[CheckResult]) -> StepsRun:
+        bad = [result for result in results if result.verdict is not Verdict.PASS]
+        if bad:
+            words = "; ".join(f"{r.step}: {r.detail or r.verdict}" for r in bad)
+            summary = f"{len(bad)} of {len(self.steps)} {self.kind}s failed"
+            return StepsRun(tuple(results), f"{self.kind} failed: {words}", summary)
+        said = []
+        if results:
+            names = ", ".join(result.step for result in results)
+            said.append(f"{self.kind}{'s' if len(results) > 1 else ''} passed: {names}")
+        said += [f"{name} overridden: {reason}" for name, reason in self.overridden.items()]
+        return StepsRun(tuple(results), None, "; ".join(said))
+
+
+class Claimed:
+    """A host under the caller's claim: its steps may run; nobody else's can meanwhile."""
+
+    def __init__(self, ctx: Context, host: Host, policy: Policy, hold: Hold) -> None:
+        self.host = host
+        self._ctx = ctx
+        self._policy = policy
+        self._hold = hold
+        self._promised: tuple[int, Outcome] | None = None
+
+    def checks(self, overridden: Mapping[str, str] | None = None) -> StepPlan:
+        """The readiness checks that apply; all of them run."""
+        return self._program(self._policy.checks, "readiness check", overridden or {}, stop_at_failure=False)
+
+    def cleanup(self) -> StepPlan:
+        """The cleanup steps that apply; they run up to the first that fails."""
+        return self._program(self._policy.cleanup, "cleanup step", {}, stop_at_failure=True)
+
+    def run_checks(self) -> StepsRun:
+        """Runs the readiness checks that apply, here and now."""
+        return self.checks().run()
+
+    def _program(
+        self, declared: tuple[Step, ...], kind: str, overridden: Mapping[str, str], *, stop_at_failure: bool
+    ) -> StepPlan:
+        hold = self._hold
+        if any(step.applies_to(self.host.spec) for step in declared):
+            hold.guard()
+        setting = StepEnvironment(
+            self._ctx.environ,
+            self._ctx.store.folder,
+            hold.inherit,
+            cancelled=hold.lost or Event(),
+            is_guarded=hold.inherit is None,
+        )
+        mine = tuple(step for step in declared if step.applies_to(self.host.spec))
+        skipped = {name: reason for name, reason in overridden.items() if name in {step.name for step in mine}}
+        return StepPlan(self.host, mine, kind, setting, bool(declared), stop_at_failure, skipped)
+
+    def settle(self, act: Callable[[datetime], _T]) -> _T:
+        """Takes what the steps said into account: in one transaction, done again when another one undid it."""
+        return _settle(self._ctx, act)
+
+    def check(self) -> None:
+        """Raises :class:`UnreachableError` when the claim was lost; for that the inventory need not be reached."""
+        if self._hold.lost is not None and self._hold.lost.is_set():
+            raise UnreachableError(
+                "its claim was lost, for the inventory could not be reached: its steps were ended",
+                host=self.host.name,
+                hint="try again",
+            )
+
+    def refresh(self) -> None:
+        """Takes the host as it is now for the one to go on from: after a move of the caller's own."""
+        self.host = self._ctx.store.host_with_id(self.host.id) or self.host
+
+    def current(self) -> Host:
+        """The host as it is now, locked in the caller's transaction; refuses if it was removed since the claim."""
+        self.check()
+        now = self._ctx.store.host_with_id(self.host.id, lock=True)
+        if now is None:
+            raise StateRefusedError("was removed while its steps ran", host=self.host.name)
+        return now
+
+    def unchanged(self) -> Host:
+        """The same, but refuses if anything happened to it since the claim."""
+        now = self.current()
+        if now.last_event != self.host.last_event:
+            raise StateRefusedError(
+                f"changed while its steps ran: it is {now.state} now",
+                host=now.name,
+                hint=f"see bmhctl history {now.name}, then try again",
+            )
+        return now
+
+    def promise(self, after: Host, outcome: Outcome) -> Outcome:
+        """Notes, before the commit, what is true after it; a signal may come between the commit and who tells it."""
+        self._promised = after.last_event, outcome
+        return outcome
+
+    def kept(self) -> Outcome | None:
+        """What was promised, if it was committed."""
+        if self._promised is None:
+            return None
+        event, outcome = self._promised
+        now = self._ctx.store.host_with_id(self.host.id)
+        return outcome if now is not None and now.last_event == event else None
+
+
+class Unclaimed(Claimed):
+    """A host on which no step has to run, in the caller's transaction, which nobody else has claimed."""
+
+    def __init__(self, ctx: Context, host: Host, policy: Policy, now: datetime) -> None:
+        super().__init__(ctx, host, policy, Hold())
+        self._now = now
+
+    def refresh(self) -> None:
+        """It is as the last settlement left it."""
+
+    def current(self) -> Host:
+        """The host as it is in the caller's transaction."""
+        return self.host
+
+    def promise(self, after: Host, outcome: Outcome) -> Outcome:
+        """Goes on from what the host is now."""
+        self.host = after
+        return outcome
+
+    def settle(self, act: Callable[[datetime], _T]) -> _T:
+        """Acts in the caller's transaction."""
+        return act(self._now)
+
+
+class ClaimedError(StateRefusedError):
+    """Somebody's step runs on the host."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(CLAIMED, host=host.name, hint="wait until it ends")
+
+
+@retried
+def _settle(ctx: Context, act: Callable[[datetime], _T]) -> _T:
+    with ctx.store.transaction(shared=True):
+        return act(ctx.clock())
+
+
+@contextmanager
+def claimed(ctx: Context, host: Host) -> Iterator[Claimed]:
+    """Claims a host for the block, and reads it anew; raises :class:`ClaimedError` when a step runs on it."""
+    with ctx.store.claims.claim(host_claim(host.id)) as hold:
+        if hold is None:
+            raise ClaimedError(host)
+        # In a writer's turn: whoever asked for claims before this one was there has committed when it is read.
+        with ctx.store.transaction(shared=True):
+            fresh = ctx.store.host_with_id(host.id, lock=True)
+        if fresh is None:
+            raise StateRefusedError("was removed meanwhile", host=host.name)
+        yield Claimed(ctx, fresh, ctx.policy(), hold)

@@ -1,0 +1,190 @@
+"""How a verb that runs steps treats many hosts: each is claimed and its steps run in a thread, many at once.
+
+Hosts on which no step has to run need no claim and no thread: they are moved together, many in one commit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from threading import Event
+
+from bmhctl.domain.model import Host
+from bmhctl.domain.policy import Step
+from bmhctl.errors import BmhctlError
+from bmhctl.results import Outcome, Outcomes
+from bmhctl.stores.claims import host_claim
+from bmhctl.support.values import Frozen
+from bmhctl.support.worker_pool import WorkerPool
+from bmhctl.usecases.shared.bulk import attempt, failed
+from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.host_selection import FEW
+from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun, Unclaimed, claimed
+
+NO_STEPS = StepsRun((), None, "maintenance complete")
+"""What is said where a job has no program."""
+
+_IN_ONE_COMMIT = 10_000
+
+
+class Job(Frozen):
+    """A host that is held, the steps to run on it (None: none), and what follows from what they say.
+
+    ``so_far`` is what became of the host already, should it end here.
+    """
+
+    held: Claimed
+    program: StepPlan | None
+    finish: Callable[[StepsRun], Outcome | Job]
+    so_far: Outcome | None = None
+
+    @property
+    def takes_time(self) -> bool:
+        """Whether any step runs at all."""
+        return self.program is not None and bool(self.program.steps)
+
+    def run(self, cancelled: Event | None) -> StepsRun:
+        """Runs the steps; in any thread."""
+        return NO_STEPS if self.program is None else self.program.run(cancelled)
+
+    def proceed(self, run: StepsRun) -> Outcome | Job:
+        """Finishes, unless the steps were ended because the claim was lost."""
+        self.held.check()
+        return self.finish(run)
+
+    def settle(self, run: StepsRun) -> Outcome | Job:
+        """Finishes, unless an interrupted finish got as far as its commit."""
+        return self.held.kept() or self.proceed(run)
+
+
+class BulkOperation(Frozen):
+    """What a verb does with a host.
+
+    ``early`` says what there is to say without steps, None if they have to run; ``prepare`` makes the job of a host
+    that is held. ``steps`` are those of the policy that may have to run; None: ``early`` commits by itself, so that
+    each host is treated alone.
+    """
+
+    verb: str
+    early: Callable[[Host], Outcome | None]
+    prepare: Callable[[Claimed], Job]
+    steps: tuple[Step, ...] | None
+
+    def has_steps(self, host: Host) -> bool:
+        """Whether any of the steps may be for this host."""
+        return self.steps is None or any(step.applies_to(host.spec) for step in self.steps)
+
+
+def each(
+    ctx: Context, treatment: BulkOperation, hosts: Sequence[Host], missing: Iterable[BmhctlError], jobs: int
+) -> Outcomes:
+    """Treats each host on its own, so many at once; steps run in threads, all else here.
+
+    Whatever interrupts it, steps that have ended have their effect, and are told.
+    """
+    outcomes: dict[int, Outcome] = {}
+    claims: dict[int, ExitStack] = {}
+    running: dict[int, Job] = {}
+    crew: WorkerPool[Job, StepsRun] = WorkerPool(lambda job, cancelled: job.run(cancelled), max(1, jobs))
+
+    def start(host: Host) -> Outcome | Job:
+        claims[host.id] = ExitStack()
+        outcome = treatment.early(host)
+        if outcome is not None:
+            return outcome
+        held = claims[host.id].enter_context(claimed(ctx, host))
+        return treatment.early(held.host) or treatment.prepare(held)  # it may have changed since it was chosen
+
+    def advance(host: Host, act: Callable[[], Outcome | Job]) -> None:
+        """Goes on with a host until its steps have to be waited for, or its outcome is known."""
+
+        def one(_: Host) -> Outcome | None:
+            found = act()
+            while isinstance(found, Job):
+                if found.takes_time:
+                    running[host.id] = found
+                    if not crew.is_cancelled:
+                        crew.start(found)
+                    return None
+                found = found.finish(found.run(None))
+            return found
+
+        outcome = attempt(host, one)
+        if outcome is not None:
+            outcomes[host.id] = outcome
+            running.pop(host.id, None)
+            claims.pop(host.id).close()
+
+    waiting: deque[Host] = deque()
+    ended: list[tuple[Job, StepsRun]] = []
+    try:
+        _without_steps(ctx, treatment, [host for host in hosts if not treatment.has_steps(host)], outcomes)
+        waiting.extend(host for host in hosts if host.id not in outcomes)
+        while waiting or not crew.is_idle:
+            while waiting and not crew.is_full:
+                host = waiting.popleft()
+                ctx.progress(f"{treatment.verb} {host.name}", f"{len(hosts) - len(waiting)} of {len(hosts)}")
+                advance(host, partial(start, host))
+            if not crew.is_idle:
+                ended[:] = [crew.next()]
+                for job, run in ended:
+                    advance(job.held.host, partial(job.proceed, run))
+    except BaseException:
+        ended += crew.cancel()
+        ctx.store.database.abandon()
+        with suppress(BmhctlError):  # the inventory is in trouble: that is told already
+            for job, run in ended:
+                if running.get(job.held.host.id) is job:
+                    advance(job.held.host, partial(job.settle, run))
+        for outcome in (*outcomes.values(), *(job.so_far for job in running.values() if job.so_far)):
+            ctx.tell(f"{outcome.host}: {outcome.message}")
+        raise
+    finally:
+        for stack in claims.values():
+            stack.close()
+    found = (*(outcomes[host.id] for host in hosts), *(failed(error) for error in missing))
+    return Outcomes(treatment.verb, found)
+
+
+def _without_steps(ctx: Context, treatment: BulkOperation, hosts: Sequence[Host], outcomes: dict[int, Outcome]) -> None:
+    """Treats hosts on which no step has to run, and notes what became of each; those on which one has to are left."""
+    for start in range(0, len(hosts), _IN_ONE_COMMIT):
+        some = hosts[start : start + _IN_ONE_COMMIT]
+        ctx.progress(f"{treatment.verb} {some[0].name}", f"{start + 1} of {len(hosts)}")
+        outcomes |= _in_one_commit(ctx, treatment, some)
+
+
+@retried
+def _in_one_commit(ctx: Context, treatment: BulkOperation, hosts: Sequence[Host]) -> dict[int, Outcome]:
+    outcomes: dict[int, Outcome] = {}
+    are_few = len(hosts) <= FEW
+    with ctx.store.transaction(shared=are_few):
+        now, policy = ctx.clock(), ctx.policy()
+        fresh = ctx.store.fresh(hosts, lock=are_few)
+        busy = ctx.store.claims.claimed([host_claim(host.id) for host in hosts])
+
+        def one(host: Host) -> Outcome:
+            host = fresh[host.id]
+            with ctx.store.savepoint():
+                found: Outcome | Job | None = treatment.early(host)
+                if found is None:
+                    if host_claim(host.id) in busy:
+                        raise ClaimedError(host)
+                    found = treatment.prepare(Unclaimed(ctx, host, policy, now))
+                while isinstance(found, Job):
+                    if found.takes_time:  # the policy has changed since
+                        raise _HasStepsError
+                    found = found.finish(found.run(None))
+                return found
+
+        for host in hosts:
+            if host.id in fresh:  # else it was removed meanwhile
+                with suppress(_HasStepsError):
+                    outcomes[host.id] = attempt(host, one)
+    return outcomes
+
+
+class _HasStepsError(Exception):
+    """A host has to be treated in the other way."""

@@ -1,0 +1,116 @@
+"""Resume: close reasons for maintenance, and move the hosts that have none left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from bmhctl.domain.model import EventKind, Host, Note, State, Verb
+from bmhctl.errors import NotYoursError, StateRefusedError
+from bmhctl.results import Outcome, Outcomes, Plan
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.bulk import already, failed
+from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.host_selection import Choice, choose
+from bmhctl.usecases.shared.leases import describe_reservation
+from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+from bmhctl.usecases.shared.transitions import record_event
+from bmhctl.usecases.steps.execution import Claimed
+from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
+from bmhctl.usecases.steps.step_verbs import JOBS, _cleaned, _finish
+
+
+def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int = JOBS) -> Outcomes:
+    """Closes the actor's reasons (``everyones``: all), and moves each host that has none left.
+
+    It goes back to its valid reservation; or to available, if it came from there and its checks pass; else to
+    initial, after a cleanup if it is dirty. A cleanup that fails leaves it where it is.
+    """
+
+    def early(host: Host) -> Outcome | None:
+        if host.state is not State.MAINTENANCE:
+            return already(host, f"is not in maintenance: already {host.state}")
+        return _close_reasons(ctx, host, everyones) if rest_of_reasons(ctx, host, everyones) else None
+
+    def prepare(held: Claimed) -> Job:
+        host = held.host
+        if host.reservation is None and host.dirty:
+            return Job(held, held.cleanup(), lambda run: _cleaned(ctx, held, run, Verb.RESUME))
+        if host.reservation is None and host.came_from is State.AVAILABLE:
+            return Job(held, held.checks(), lambda run: _finish(ctx, held, Verb.RESUME, checks=run))
+        return Job(held, None, lambda _: _finish(ctx, held, Verb.RESUME))
+
+    refresh_and_reap(ctx)
+    return each(ctx, BulkOperation("resume", early, prepare, steps=None), *choose(ctx, choice), jobs)
+
+
+def plan_resume(ctx: Context, choice: Choice, *, everyones: bool = False) -> Plan:
+    """Where ``resume`` would bring each host and why; nothing runs and nothing changes."""
+    now = refresh(ctx)
+    hosts, missing = choose(ctx, choice)
+    items = [_resume_words(ctx, host, everyones, now) for host in hosts]
+    return Plan("resume", (*items, *(failed(error) for error in missing)))
+
+
+# what a resume closes, and where it leads
+
+
+def rest_of_reasons(ctx: Context, host: Host, everyones: bool) -> tuple[Note, ...]:
+    """The reasons that stay open after the actor's are closed; a quarantine's is anyone's to close."""
+    return tuple(m for m in host.maintenance if not (everyones or m.quarantine or m.actor == ctx.actor))
+
+
+def in_words(marks: Iterable[Note]) -> str:
+    """Whose reasons they are, and which."""
+    return "; ".join(f"{mark.actor}: {mark.reason}" for mark in marks)
+
+
+@retried
+def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
+    """Closes the actor's reasons while others stay; None when none would: then the host has to be moved as well."""
+    with ctx.store.transaction(shared=True):
+        now = ctx.clock()
+        fresh = ctx.store.host_with_id(host.id, lock=True)
+        if fresh is None or fresh.state is not State.MAINTENANCE:
+            raise StateRefusedError("changed meanwhile", host=host.name, hint="look again, then try again")
+        rest = rest_of_reasons(ctx, fresh, everyones)
+        if not rest:
+            return None
+        whose = in_words(rest)
+        closed = [mark for mark in fresh.maintenance if mark not in rest]
+        if not closed:
+            raise NotYoursError(
+                f"stays in maintenance, and no reason there is yours: {whose}",
+                host=host.name,
+                hint=f"bmhctl resume {host.name} --all closes everybody's reasons",
+            )
+        reasons = "; ".join(mark.reason for mark in closed)
+        record_event(ctx, replace(fresh, maintenance=rest), EventKind.REASON_CLOSED, now, reason=reasons)
+    return Outcome(host.name, True, f"closed: {reasons}; stays for {whose}", host.state, host.state)
+
+
+def _resume_words(ctx: Context, host: Host, everyones: bool, now: datetime) -> Outcome:
+    if host.state is not State.MAINTENANCE:
+        return already(host, f"is not in maintenance: already {host.state}")
+    rest = rest_of_reasons(ctx, host, everyones)
+    if rest:
+        whose = in_words(rest)
+        return Outcome(host.name, False, f"stays in maintenance for {whose}", host.state, host.state)
+    state, words = where_resume_leads(ctx, host, now)
+    return Outcome(host.name, True, words, host.state, state)
+
+
+def where_resume_leads(ctx: Context, host: Host, now: datetime) -> tuple[State, str]:
+    """Where a host in maintenance would go if its reasons were closed now, and why, supposing that steps pass."""
+    policy = ctx.policy()
+    if host.reservation is not None and host.reservation.is_valid(now):
+        return State.RESERVED, f"its reservation is valid: {describe_reservation(host.reservation)}"
+    if host.dirty:
+        steps = [step.name for step in policy.cleanup if step.applies_to(host.spec)]
+        run = f"if its cleanup succeeds ({', '.join(steps)}), else it stays" if steps else "no cleanup step applies"
+        return State.INITIAL, f"it is dirty: {run}"
+    if host.came_from is State.AVAILABLE:
+        steps = [step.name for step in policy.checks if step.applies_to(host.spec)]
+        run = f"if its checks pass ({', '.join(steps)}), else initial" if steps else "no readiness check applies"
+        return State.AVAILABLE, f"it came from available and is clean: {run}"
+    return State.INITIAL, f"it came from {host.came_from or 'elsewhere'} and is clean"

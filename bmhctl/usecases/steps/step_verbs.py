@@ -1,0 +1,255 @@
+"""The verbs that run steps: ready, reset, resume; and check and recycle, which are made of them.
+
+A host is claimed, its steps run in a thread, and what they said is taken into account in a transaction that makes
+sure that nothing happened to the host meanwhile. The threads never touch the inventory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from bmhctl.domain.model import EventKind, Host, Note, State, Verb
+from bmhctl.errors import NotYoursError, StateRefusedError, StepFailedError, UsageError
+from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED
+from bmhctl.results import Outcome, Outcomes
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.bulk import already, failed, moved, refuse_early
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice, choose, unfold
+from bmhctl.usecases.shared.leases import check_token
+from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
+from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepsRun
+from bmhctl.usecases.steps.parallel import NO_STEPS, BulkOperation, Job, each
+
+JOBS = 16
+"""How many hosts are treated at once when nobody says."""
+
+
+def ready(
+    ctx: Context, choice: Choice, *, jobs: int = JOBS, override: Sequence[str] = (), reason: str | None = None
+) -> Outcomes:
+    """Runs the readiness checks of each host that is initial, and makes those that pass available.
+
+    Checks in ``override`` count as passed without running; that needs a ``reason``, which is in the history.
+    """
+    overridden = _overridden(ctx, override, reason)
+
+    def early(host: Host) -> Outcome | None:
+        if host.state is State.AVAILABLE:
+            return already(host)
+        refuse_early(Verb.READY, host)
+        return None
+
+    def prepare(held: Claimed) -> Job:
+        return Job(held, held.checks(overridden), lambda run: _proven(ctx, held, run))
+
+    refresh_and_reap(ctx)
+    return each(ctx, BulkOperation("ready", early, prepare, ctx.policy().checks), *choose(ctx, choice), jobs)
+
+
+def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
+    """Runs the cleanup of each host that is tainted, and makes those that it cleaned initial.
+
+    A host with a fault is cleaned only when it is named exactly. A cleanup that fails is counted; after the
+    policy's ``quarantine_after`` in a row the host goes to maintenance by itself.
+    """
+
+    def early(host: Host) -> Outcome | None:
+        if host.state is State.INITIAL:
+            return already(host)
+        refuse_early(Verb.RESET, host)
+        if host.fault is not None and host.name not in choice.names:
+            raise StateRefusedError(
+                f"has a fault: {host.fault}",
+                host=host.name,
+                hint=f"once it is repaired, name it: bmhctl reset {host.name}",
+            )
+        return None
+
+    def prepare(held: Claimed) -> Job:
+        return Job(held, held.cleanup(), lambda run: _cleaned(ctx, held, run))
+
+    refresh_and_reap(ctx)
+    return each(ctx, BulkOperation("reset", early, prepare, ctx.policy().cleanup), *choose(ctx, choice), jobs)
+
+
+def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
+    """Brings used hosts back to available: reset, then ready; all that are tainted, or those that are named.
+
+    A pattern or a selector means the tainted ones among its hosts. A host with a fault is left alone unless it is
+    named exactly, and one on which somebody's step runs unless it is named. Safe to run any number of times at once.
+    """
+    named = set(unfold(choice.names))
+    narrow = choice.names or choice.selector.terms
+    wanted = choice if narrow else replace(choice, states=frozenset({State.TAINTED}))
+
+    def early(host: Host) -> Outcome | None:
+        if host.state is State.AVAILABLE:
+            return already(host)
+        if host.state is not State.TAINTED and host.name not in named:
+            return already(host, f"somebody else was faster: it is {host.state}")
+        if host.state is not State.INITIAL:
+            refuse_early(Verb.RESET, host, "recycle")
+        if host.fault is not None and host.name not in choice.names:
+            return already(host, f"left alone for its fault: {host.fault}")
+        return None
+
+    def prepare(held: Claimed) -> Job:
+        if held.host.state is State.INITIAL:
+            return Job(held, held.checks(), lambda run: _proven(ctx, held, run))
+        return Job(held, held.cleanup(), lambda run: then(held, _cleaned(ctx, held, run)))
+
+    def then(held: Claimed, reset_outcome: Outcome) -> Job:
+        held.refresh()
+
+        def both(run: StepsRun) -> Outcome:
+            outcome = _proven(ctx, held, run)
+            words = f"{reset_outcome.message}; {outcome.message}"
+            steps = (*reset_outcome.steps, *outcome.steps)
+            return replace(outcome, source=reset_outcome.source, message=words, steps=steps)
+
+        return Job(held, held.checks(), both, reset_outcome)
+
+    def unless_named(item: Outcome) -> Outcome:
+        busy = isinstance(item.error, ClaimedError) and item.host not in named
+        return replace(item, message=f"left alone: {item.message}", error=None) if busy else item
+
+    refresh_and_reap(ctx)
+    hosts, missing = choose(ctx, wanted)
+    hosts = [host for host in hosts if host.state is State.TAINTED or host.name in named]
+    policy = ctx.policy()
+    outcomes = each(
+        ctx, BulkOperation("recycle", early, prepare, (*policy.cleanup, *policy.checks)), hosts, missing, jobs
+    )
+    return replace(outcomes, items=tuple(map(unless_named, outcomes.items)))
+
+
+def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int = JOBS, force: bool = False) -> Outcomes:
+    """Runs readiness checks without moving a host, and records what they say.
+
+    ``only`` names the checks to run. A host that somebody else has reserved is checked only with ``force``.
+    """
+    _known_checks(ctx, only)
+
+    def early(host: Host) -> Outcome | None:
+        if host.state is State.RESERVED and not force:
+            try:
+                check_token(ctx, host, None, ctx.clock())
+            except NotYoursError as error:
+                error.hint = "--force checks it all the same: tell its holder"
+                raise
+        return None
+
+    def prepare(held: Claimed) -> Job:
+        program = held.checks()
+        if only:
+            program = replace(program, steps=tuple(step for step in program.steps if step.name in only))
+        return Job(held, program, lambda run: _looked_at(ctx, held, run))
+
+    refresh_and_reap(ctx)
+    return each(ctx, BulkOperation("check", early, prepare, ctx.policy().checks), *choose(ctx, choice), jobs)
+
+
+# what follows from what the steps said
+
+
+def _proven(ctx: Context, held: Claimed, run: StepsRun) -> Outcome:
+    if run.refusal is not None:
+        raise _note_failure(ctx, held, run)
+    return _finish(ctx, held, Verb.READY, checks=run)
+
+
+def _cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET) -> Outcome:
+    if run.refusal is not None:
+        raise _note_failure(ctx, held, run, counted=True)
+    return _finish(ctx, held, verb, cleanup=run)
+
+
+def _looked_at(ctx: Context, held: Claimed, run: StepsRun) -> Outcome:
+    """What a look found is true whatever happened to the host meanwhile."""
+
+    def note(now: datetime) -> Host:
+        host = held.current()
+        if run.refusal is not None:
+            record_event(ctx, host, EventKind.STEP_FAILED, now, reason=run.refusal)
+        ctx.store.save_results(host, run.results, now)
+        return host
+
+    host = held.settle(note)
+    if run.refusal is not None:
+        raise _failure(host, run, run.refusal, f"mend it and try again; bmhctl why {host.name}")
+    return Outcome(host.name, False, run.summary, host.state, host.state, steps=run.results)
+
+
+def _finish(
+    ctx: Context, held: Claimed, verb: Verb, *, checks: StepsRun | None = None, cleanup: StepsRun | None = None
+) -> Outcome:
+    run = checks or cleanup or NO_STEPS
+
+    def go(now: datetime) -> Outcome:
+        host = held.unchanged()
+        facts = guard_input(
+            ctx,
+            host,
+            now,
+            checks=checks.refusal if checks else NOT_CHECKED,
+            cleanup=cleanup.refusal if cleanup else NOT_CLEANED,
+            claim_is_mine=True,
+        )
+        words = run.refusal or run.summary
+        left = move(ctx, host, verb, facts, now, reason=words)
+        ctx.store.save_results(host, run.results, now)
+        return held.promise(left, moved(host, left, words, run.results))
+
+    return held.settle(go)
+
+
+def _note_failure(ctx: Context, held: Claimed, run: StepsRun, *, counted: bool = False) -> StepFailedError:
+    """Records that a step failed, counts failed cleanups and quarantines after too many; returns what to raise."""
+
+    def note(now: datetime) -> StepFailedError:
+        host = held.unchanged()
+        words = run.refusal or run.summary
+        hint = f"mend it and try again; bmhctl why {host.name}"
+        failures = host.failed_cleanups + 1 if counted else host.failed_cleanups
+        host = record_event(ctx, replace(host, failed_cleanups=failures), EventKind.STEP_FAILED, now, reason=words)
+        ctx.store.save_results(host, run.results, now)
+        limit = ctx.policy().quarantine_after
+        if counted and failures >= limit and host.state is State.TAINTED:
+            reason = f"quarantined after {failures} failed cleanups in a row"
+            mark = Note(SELF, reason, now, quarantine=True)
+            facts = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
+            host = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
+            words = f"{words}; {reason}"
+            hint = f"mend it, then: bmhctl resume {host.name}"
+        error = _failure(host, run, words, hint)
+        held.promise(host, failed(error, host))
+        return error
+
+    return held.settle(note)
+
+
+def _failure(host: Host, run: StepsRun, words: str, hint: str) -> StepFailedError:
+    details = {"steps": [{"step": r.step, "verdict": r.verdict, "detail": r.detail} for r in run.results]}
+    error = StepFailedError(words, host=host.name, hint=hint, details=details)
+    error.results = run.results
+    return error
+
+
+def _overridden(ctx: Context, override: Sequence[str], reason: str | None) -> Mapping[str, str]:
+    if override and not (reason and reason.strip()):
+        raise UsageError("--override needs --reason: it is in the history")
+    _known_checks(ctx, override)
+    return dict.fromkeys(override, reason or "")
+
+
+def _known_checks(ctx: Context, names: Sequence[str]) -> None:
+    if not names:
+        return
+    refresh(ctx)
+    known = [step.name for step in ctx.policy().checks]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"there is no check {name!r}", hint=f"declared: {', '.join(known) or 'none'}")
