@@ -46,12 +46,12 @@ def open_store(location: str, *, create: bool = True) -> Store:
 
 
 def _state_file(declaration: DeclarationFile) -> Path:
-    from contextlib import suppress
-
-    from bmhctl.stores.sqlite.open import create_database
-    from bmhctl.stores.toml.declaration import read_declaration
-
     if not declaration.state_path.exists():
+        from contextlib import suppress
+
+        from bmhctl.stores.sqlite.open import create_database
+        from bmhctl.stores.toml.declaration import read_declaration
+
         read_declaration(declaration)  # a missing or broken declaration must not leave a state file behind
         with suppress(FileExistsError):  # another command was faster
             create_database(declaration.state_path)

@@ -85,7 +85,7 @@ def test_the_diagram_is_the_one_that_graph_draws(lab: Path) -> None:
 
 def test_every_kind_of_finding_is_explained() -> None:
     code = "".join(
-        (ROOT / "bmhctl" / "usecases" / f"{name}.py").read_text() for name in ("flaws", "premises", "examining")
+        (ROOT / "bmhctl/usecases/doctor" / f"{name}.py").read_text() for name in ("findings", "files", "examine")
     )
     table = readme().partition("What it looks at, by `kind`:")[2].partition("\n\n`doctor --fix`")[0]
     shown = {word for kinds in re.findall(r"(?m)^\| (`.*`) \|", table) for word in _words(kinds)}

@@ -101,7 +101,7 @@ def test_set_e_ends_a_script_whose_reservation_failed(shell: list[str], two: Pat
 def test_asking_again_after_a_kill_before_the_first_byte_gives_the_same_reservation(fleet: Fleet) -> None:
     """The first answer was lost: the process ended after its commit and before it wrote anything."""
     patch = """
-import bmhctl.cli.reserving as reserving
+import bmhctl.cli.reserve as reserving
 reserving._answer = lambda *args, **kwargs: os._exit(9)
 """
     args = ["reserve", "-n", "2", "--request-id", "job-7-1", "--shell"]

@@ -205,7 +205,7 @@ from bmhctl.errors import UnreachableError
 def unreachable(*args, **kwargs):
     raise UnreachableError("the disk is gone")
 
-task.verbs.release = task.extend = unreachable
+task.lifecycle_verbs.release = task.extend = unreachable
 """
     turn = toml_fleet.start("run", "--host", "node1", *options, "--", command, patch=patch)
     assert turn.process.stderr is not None

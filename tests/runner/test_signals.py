@@ -97,7 +97,7 @@ def test_a_signal_while_run_waits_for_hosts_ends_it_and_leaves_no_ticket(fleet: 
 
 
 def test_a_signal_while_the_hosts_are_given_back_does_not_keep_them(fleet: Fleet) -> None:
-    patch = "task.verbs.release = killed_by_itself(task.verbs.release, 15, before=True)"
+    patch = "task.lifecycle_verbs.release = killed_by_itself(task.lifecycle_verbs.release, 15, before=True)"
     turn = fleet.start("run", "-n", "3", "--", "sh", "-c", "exit 3", patch=patch)
     assert turn.end() == Run(3, "", "")
     assert set(fleet.states().values()) == {"tainted"}

@@ -219,7 +219,7 @@ def test_overlapping_wants_find_the_hosts_that_fit_them_all(fleet: Lab) -> None:
         assert missing(fleet) == ["2 more hosts"]
         give_back(fleet, "switch")  # could be one of the two in the rack: then there would be no switch
 
-    granted = wait(fleet, unfit, lambda: give_back(fleet, "node2"), wants=wants)
+    granted = wait(fleet, unfit, lambda: give_back(fleet, "node2"), requirements=wants)
 
     assert names(granted) == ["node1", "node2", "switch"]
 

@@ -172,7 +172,7 @@ def test_nothing_is_left_of_a_reservation_that_failed(fleet: Lab) -> None:
 
 def test_a_retry_answers_the_hosts_in_the_order_of_what_was_asked_for(fleet: Lab) -> None:
     wants = [parse_requirement("rack=r2"), parse_requirement("rack=r1")]
-    wish = request.reservation_request(wants=wants, request_id="job-1")
+    wish = request.reservation_request(requirements=wants, request_id="job-1")
 
     first = reserve.reserve_or_wait(fleet.context(), wish, None).held
     again = reserve.reserve_or_wait(fleet.context(), wish, None).held
