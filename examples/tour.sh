@@ -1,5 +1,5 @@
 #!/bin/sh
-# One host's whole life on the example lab: each command is shown with what it prints.
+# The whole life of one host on the example lab: each command is shown with its output.
 #
 #   examples/tour.sh [FOLDER]
 #
@@ -28,7 +28,7 @@ else
     trap 'exit 143' TERM
 fi
 
-# A terminal gets some weight; a pipe, and whoever wants no colour, gets plain text.
+# Commands are bold on a terminal, and plain in a pipe or with NO_COLOR.
 bold='' plain=''
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then
     bold=$(printf '\033[1m') plain=$(printf '\033[0m')
@@ -91,45 +91,45 @@ cd "$folder/lab"
 unset BMH_RESERVATION
 export BMHCTL_INVENTORY=lab.toml
 
-say "A lab of seven hosts, declared in lab.toml. Nothing is known of them yet: all are initial."
+say "A lab of seven hosts, declared in lab.toml. None has been checked yet: all are initial."
 play "bmhctl list"
 
 say "A host that passes its readiness checks is available."
 play "bmhctl ready node01 --verbose"
 play "bmhctl ready --state initial --quiet"
 
-say "Whoever needs hosts reserves them: by name, or any that fit; all or none, and for a limited time."
+say "Reserve hosts by name, or any that match a selector: all or none, and for a limited time."
 play "bmhctl reserve node01 --for nightly --ttl 2h"
 play "bmhctl reserve -l arch=arm64 -n 2 --as bob@lab"
 
-say "What is taken is taken. The exit status tells why there is none: 5 is busy, 6 is never."
+say "A reserved host is not given to another user. The exit status says why: 5 is busy, 6 is impossible, 8 is not yours."
 play_refused 5 "bmhctl reserve -l arch=arm64"
 play_refused 6 "bmhctl reserve -l arch=riscv64"
 play_refused 8 "bmhctl taint arm01 --reason 'I want it'"
 play "bmhctl status"
 
-say "A used host is tainted: nobody gets it before a cleanup succeeded."
+say "A used host is tainted: it can not be reserved before its cleanup succeeded."
 play "bmhctl taint node01 --reason 'nightly is done'"
 play_refused 5 "bmhctl reserve node01"
 play "bmhctl why node01"
 play "bmhctl reset node01"
 play "bmhctl ready node01"
 
-say "A CI job is one command: it reserves, runs, and gives the host back, whatever happens."
+say "A CI job is one command: it reserves, runs, and gives the host back, however it ends."
 play "bmhctl run -l gpu --for 'job 4711' --wait 5m -- sh -c 'echo \"testing on \$BMH_HOST at \$BMH_ADDRESS\"'"
 play "bmhctl history gpu01 -n 2"
 
-say "A host can be set aside at any time. Two people have two reasons; it is back when both are done."
+say "A host can go to maintenance at any time. Two people have two reasons; it returns when both are closed."
 play "bmhctl maintain node01 --reason 'new disk' --until 3d"
 play "bmhctl maintain node01 --reason 'new firmware' --as bob@lab"
 play "bmhctl resume node01"
 play "bmhctl resume node01 --as bob@lab --dry-run"
 play "bmhctl resume node01 --as bob@lab"
 
-say "BareMetalHost manifests come in as they are, those that are in use elsewhere as reserved."
+say "BareMetalHost manifests can be imported; hosts that are in use elsewhere enter as reserved."
 play "bmhctl import baremetalhosts.yaml --dry-run"
 
-say "All that happened to node01, and where it is in its life."
+say "The history of node01, and its place in the lifecycle."
 play "bmhctl history node01"
 play "bmhctl graph node01"
 play "bmhctl status"

@@ -3,8 +3,8 @@
 #
 #   examples/ci/flock-replacement.sh [-n | -w SECONDS] HOST COMMAND…
 #
-# Without an option it waits for ever, in a queue that is fair; -n does not wait, -w waits so long. The status is the
-# command's own; 125: somebody else has the host (stderr says who, and until when), 124: nor did it come free in time.
+# Without an option it waits without limit, in a queue that is fair; -n does not wait, -w waits that long. The status is the
+# command's own; 125: another user has the host (stderr says who, and until when), 124: it did not become free in time.
 # Unlike a lock, the next user gets the host clean: it is recycled at the end.
 set -eu
 

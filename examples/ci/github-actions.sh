@@ -12,8 +12,8 @@
 #         - run: examples/ci/github-actions.sh make hardware-test
 #
 # The status is the command's own; 124: no host was free in time, 125: bmhctl says on stderr what is wrong.
-# A job that is cancelled gets INT, then TERM, then KILL: whichever comes, the hosts are given back, after KILL when
-# the lease ends. A job that is run again has a new attempt, and so a reservation of its own.
+# A job that is cancelled gets INT, then TERM, then KILL: the hosts are given back in each case, after KILL when the
+# lease expires. A job that is run again has a new attempt, and so a reservation of its own.
 set -eu
 
 exec bmhctl run \

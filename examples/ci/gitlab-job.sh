@@ -5,7 +5,7 @@
 #     tags: [lab]
 #     variables:
 #       BMHCTL_INVENTORY: /srv/lab/lab.toml
-#       KEEP_ON_FAIL: 2h             # leave the hosts to whoever debugs a failure; not set: give them back
+#       KEEP_ON_FAIL: 2h             # leave the hosts reserved for debugging after a failure
 #     script:
 #       - examples/ci/gitlab-job.sh make hardware-test
 #     retry:

@@ -6,9 +6,9 @@
 #   selector = "ipmi"
 #   timeout = "20s"
 #
-# The BMC's address comes from the inventory, its user and password from the environment of whoever runs bmhctl:
+# The BMC's address comes from the inventory, its user and password from the environment of the bmhctl command:
 # IPMI_USER, and IPMI_PASSWORD, which ipmitool reads by itself (-E), so that no process list shows it.
-# With "reset" as $2 it also does what a cleanup step would: [cleanup.reset] command = ["./lab/ipmi-power.sh", "on", "reset"]
+# With "reset" as $2 it first resets the host, for a cleanup step: [cleanup.reset] command = ["./lab/ipmi-power.sh", "on", "reset"]
 
 wanted=${1:?on or off}
 bmc=${BMH_BMC_ADDRESS:?the host has no BMC in the inventory}

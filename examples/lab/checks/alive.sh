@@ -1,6 +1,6 @@
 #!/bin/sh
 # Does the host answer? This one pretends: hosts listed in lab/broken do not. A real one would ping, or log in.
-# The last lines that a check prints are shown to whoever ran it, and its exit status decides: 0 passes.
+# The exit status decides: 0 passes. The last lines of the output are shown, and kept in the history.
 
 address=$1
 
