@@ -221,6 +221,19 @@ class Script(Frozen):
     text: str
 
 
+class Topics(Frozen):
+    """The pages of the manual: the title of each by its name, in the order in which they are listed."""
+
+    titles: Mapping[str, str]
+
+
+class ManualPage(Frozen):
+    """A page of the manual, in Markdown."""
+
+    name: str
+    text: str
+
+
 class Queued(Frozen):
     """One ticket: its place, what it asks for, and what it still misses, in words."""
 

@@ -66,6 +66,7 @@ def application() -> LazyGroup:
     """The whole command line as one Typer group."""
     root = _group(PROGRAM, "", "Take turns on bare-metal hosts: lifecycle, reservations and history, without a server.")
     root.params.append(_version_option())
+    root.epilog = "bmhctl help lists the pages of the manual; bmhctl help ci shows one."
     return root
 
 

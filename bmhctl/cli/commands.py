@@ -72,7 +72,8 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "doctor": Entry("doctor", "doctor", "Find what is wrong with the inventory, and mend it"),
         "backup": Entry("inventories", "backup", "Write a consistent copy into a file"),
     },
-    "Shell": {
+    "Help": {
+        "help": Entry("help", "help_", "Show a page of the manual, or a command's options"),
         "completion": Entry("completion", "completion", "Print the completion script for bash, zsh or fish"),
     },
 }
@@ -93,5 +94,5 @@ bmhctl: take turns on bare-metal hosts. Three things to try first:
   bmhctl add 'node[01-03]' --label rack=r1    put hosts into it
   bmhctl status                               see the fleet at a glance
 
-All commands: bmhctl --help. About one: bmhctl reserve --help.
+All commands: bmhctl --help. About one: bmhctl reserve --help. The manual: bmhctl help.
 """

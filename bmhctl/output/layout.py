@@ -213,7 +213,7 @@ def _wrapped(line: Line, display: Display) -> None:
 
     from rich.text import Text
 
-    console = _console(display)
+    console = console_of(display)
     text = Text.assemble(*line)
     gaps = [gap.end() for gap in re.finditer(r" {2,}(?=\S)", text.plain[: display.width // 2])]
     longest = max(map(cell_width, text.plain.split()))
@@ -231,7 +231,7 @@ def _wrapped(line: Line, display: Display) -> None:
         console.print(part)
 
 
-def _console(display: Display) -> Console:
+def console_of(display: Display) -> Console:
     """Rich's console for stdout, told everything: it guesses nothing from the environment."""
     from rich.console import Console
 

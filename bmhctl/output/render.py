@@ -20,6 +20,7 @@ from bmhctl.results import (
     HostDetail,
     Hosts,
     Imported,
+    ManualPage,
     Names,
     Outcomes,
     Plan,
@@ -27,6 +28,7 @@ from bmhctl.results import (
     Reservations,
     Script,
     Status,
+    Topics,
     Why,
 )
 
@@ -59,6 +61,8 @@ FORMATS: dict[type, tuple[Format, ...]] = {
     Graph: (*_STRUCTURED, Format.MERMAID, Format.DOT, Format.SVG),
     Document: (*_TEXT, Format.TOML),
     Script: _TEXT,
+    ManualPage: _TEXT,
+    Topics: (*_TEXT, Format.NAME),
 }
 """The formats that each result has."""
 
@@ -96,6 +100,12 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
         case Format.TABLE | Format.PLAIN | Format.TOML if isinstance(result, Document | Script):
             for part in (result.text,) if isinstance(result.text, str) else result.text:
                 display.write(part)
+        case Format.PLAIN if isinstance(result, ManualPage):
+            display.write(result.text)
+        case Format.TABLE if isinstance(result, ManualPage):
+            from bmhctl.output.manual import write_markdown
+
+            write_markdown(result.text, display)
         case Format.JSON | Format.JSONL | Format.CSV | Format.NAME:
             _structured(result, display, fields)
         case Format.MERMAID | Format.DOT | Format.SVG if isinstance(result, Graph):
@@ -221,6 +231,8 @@ def _names(result: object) -> Iterable[str]:
             return (host.name for host in result.hosts)
         case Names():
             return result.names
+        case Topics():
+            return iter(result.titles)
         case HostDetail():
             return (result.host.name,)
         case Grant():
@@ -324,6 +336,10 @@ def _lines(result: object, display: Display) -> Iterable[Line]:
             from bmhctl.output.graph.terminal import drawing
 
             return drawing(result, width or 80)
+        case Topics():
+            from bmhctl.output.manual import topic_lines
+
+            return topic_lines((name, [(title, "")]) for name, title in result.titles.items())
         case Done():
             return () if display.quiet else [[(result.message, "")]]
     raise TypeError(f"nothing to show of {type(result).__name__}")

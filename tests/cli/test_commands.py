@@ -59,6 +59,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "graph": [],
     "doctor": [],
     "backup": ["backup.db"],
+    "help": [],
     "completion": ["bash"],
 }
 """What each command needs to do something; a new command has to be added here. ``{held}`` is what ``fleet`` holds."""
@@ -105,7 +106,7 @@ def test_every_command_refuses_an_unknown_option(name: str, cli: Cli, lab: Path)
     assert lab.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("init", "copy", "completion")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("init", "copy", "help", "completion")])
 def test_every_command_takes_the_global_options_before_and_after_its_name(name: str, cli: Cli) -> None:
     words = name.split()
     given = ["-i", "nowhere.db", "--as", "carol", "-q", "-v"]
@@ -169,7 +170,7 @@ bmhctl: take turns on bare-metal hosts. Three things to try first:
   bmhctl add 'node[01-03]' --label rack=r1    put hosts into it
   bmhctl status                               see the fleet at a glance
 
-All commands: bmhctl --help. About one: bmhctl reserve --help.
+All commands: bmhctl --help. About one: bmhctl reserve --help. The manual: bmhctl help.
 """,
         "",
     )

@@ -85,6 +85,7 @@ def asked(cli: Cli, line: str, shell: str = "bash") -> list[str]:
         ),
         ("bmhctl queue c", ["cancel"]),
         ("bmhctl policy ", ["show", "check", "apply", "grants"]),
+        ("bmhctl help po", ["postgresql", "policy", "power"]),
         ("bmhctl show node0", HOSTS),
         ("bmhctl why node0", HOSTS),
         ("bmhctl graph node0", HOSTS),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from readme_parts import ROOT
+from pages import ROOT
 
 PACKAGE = ROOT / "bmhctl"
 MODULES = sorted(PACKAGE.rglob("*.py"))

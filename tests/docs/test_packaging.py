@@ -10,7 +10,9 @@ from importlib.metadata import distribution, entry_points
 from pathlib import Path
 
 import pytest
-from readme_parts import ROOT
+from pages import ROOT
+
+from bmhctl.docs import TOPICS
 
 DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -42,6 +44,20 @@ def test_every_package_is_found_by_the_build() -> None:
     # A folder without __init__.py would be missing from the wheel, and nobody would see it in an editable install.
     folders = {path.parent for path in (ROOT / "bmhctl").rglob("*.py")}
     assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_every_file_that_is_no_module_is_declared_for_the_build() -> None:
+    # An editable install has every file; a wheel has only these.
+    package_data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    declared = {
+        file
+        for package, patterns in package_data["package-data"].items()
+        for pattern in patterns
+        for file in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    files = {path for path in (ROOT / "bmhctl").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in files if path.suffix != ".py"} == declared
+    assert {path.stem for path in declared} >= set(TOPICS)
 
 
 def test_every_dependency_is_used_and_every_library_declared() -> None:

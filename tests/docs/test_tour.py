@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from readme_parts import ROOT, environment
+from pages import ROOT, environment
 
 TOUR = ROOT / "examples" / "tour.sh"
 

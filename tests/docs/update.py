@@ -1,26 +1,38 @@
-"""Rewrites what the README shows of bmhctl: run it after a change of what commands print, then read the difference.
+"""Rewrite what README and manual show of bmhctl, after a change of what commands print; then read the difference.
 
-    python tests/docs/update.py
+    python tests/docs/update.py [PAGE…]
 
-Sessions are played again; an output that only differs in its times and ids stays as it is.
+A PAGE is README or the name of a page of the manual; without one, all are rewritten. Sessions are played again; an
+output that differs only in its times and ids stays as it is.
 """
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
-from readme_parts import README, Played, comparable, generated, played, readme, replaced
+from pages import FILES, Page, Played, comparable, generated, page, played, read, replaced
 
 
-def main() -> None:
-    text = readme()
-    sessions = [(block, list(steps)) for block, steps in groupby(played(), key=lambda step: step.block)]
+def main(names: list[str]) -> None:
+    """Rewrite the pages of these names, several at a time."""
+    chosen = [page(name) for name in names] or [read(path) for path in FILES]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(update, chosen))
+
+
+def update(page: Page) -> None:
+    """Rewrite one page."""
+    text = page.text
+    sessions = [(block, list(steps)) for block, steps in groupby(played(page), key=lambda step: step.block)]
     for block, steps in reversed(sessions):
-        new = "".join(map(_shown, steps))
-        text = text[: block.start] + new + text[block.start + len(block.text) :]
-    for name, part in generated().items():
+        text = text[: block.start] + "".join(map(_shown, steps)) + text[block.start + len(block.text) :]
+    for name, part in generated(page).items():
         text = replaced(text, name, part)
-    README.write_text(text, encoding="utf-8")
+    if text != page.text:
+        page.path.write_text(text, encoding="utf-8")
+        print(f"{page.name}: rewritten")
 
 
 def _shown(step: Played) -> str:
@@ -30,4 +42,4 @@ def _shown(step: Played) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -12,7 +12,7 @@ from bmhctl.output import Format, check, render
 from bmhctl.output.machine_formats import csv_cell
 from bmhctl.output.records import FIELDS, LISTINGS
 from bmhctl.output.render import FORMATS
-from bmhctl.results import Document, Hosts, Names, Reservations, Script
+from bmhctl.results import Document, Hosts, ManualPage, Names, Reservations, Script, Topics
 
 from .samples import (
     DETAIL,
@@ -252,6 +252,8 @@ def test_every_result_can_be_rendered_in_every_format_it_has() -> None:
         Document("[hosts]\n"),
         Script("SELECT 1;\n"),
         Names(("node01",)),
+        Topics({"ci": "For CI scripts"}),
+        ManualPage("ci", "# For CI scripts\n"),
     ]
     for result in results:
         for format in FORMATS[type(result)]:

@@ -1,4 +1,4 @@
-"""The README tells the truth: its sessions run as shown, and its tables say what the code says."""
+"""README and manual tell the truth: sessions run as shown, tables agree with the code, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -13,13 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from readme_parts import ROOT, blocks, comparable, environment, generated, marked, played, readme, replaced
+from pages import (
+    FILES,
+    MANUAL,
+    ROOT,
+    comparable,
+    environment,
+    generated,
+    page,
+    pages,
+    played,
+    read,
+    replaced,
+)
 
 from bmhctl.cli.commands import COMMANDS
+from bmhctl.docs import topics
 from bmhctl.domain.host_spec import SPEC_KEYS
-from bmhctl.domain.model import State
 from bmhctl.domain.policy import StepKind
 from bmhctl.errors import BmhctlError, ExitStatus
+
+GUIDES = ("examples/README.md", "tests/README.md")
+"""Other pages for people, whose links are checked."""
 
 
 @pytest.fixture
@@ -41,28 +56,36 @@ def bmhctl(lab: Path, *args: str, status: int = 0) -> str:
     return done.stderr if status else done.stdout
 
 
-def test_every_session_runs_as_it_is_shown() -> None:
-    steps = list(played())
-    assert len(steps) > 40
+@pytest.mark.parametrize("path", [path for path in FILES if read(path).blocks("console")], ids=lambda path: path.stem)
+def test_every_session_runs_as_it_is_shown(path: Path) -> None:
+    shown = read(path)
+    steps = list(played(shown))
     wrong = [
-        f"README.md:{step.line}: {step.command.typed}\n--- shown\n{step.command.output}--- printed\n{step.output}"
+        f"{shown.name}:{step.line}: {step.command.typed}\n--- shown\n{step.command.output}--- printed\n{step.output}"
         for step in steps
         if comparable(step.output) != comparable(step.command.output)
     ]
-    assert not wrong, "\n".join([*wrong, "python tests/docs/update.py shows what is printed now"])
+    assert not wrong, "\n".join([*wrong, f"python tests/docs/update.py {path.stem} shows what is printed now"])
     # A session shows the status of a command that fails; all others succeed.
     asked = [after.command.script.startswith("echo $?") for _, after in pairwise(steps)]
     silent = [step for step, shown in zip(steps, [*asked, False], strict=True) if step.status and not shown]
     assert [(step.line, step.command.typed, step.status) for step in silent] == []
 
 
-@pytest.mark.parametrize("name", ["variables", "fields", "commands"])
-def test_what_is_made_from_the_code_is_up_to_date(name: str) -> None:
-    assert marked(name) == generated()[name], "run python tests/docs/update.py"
+def test_the_pages_have_examples_to_play() -> None:
+    assert sum(block.text.count("\n$ ") + 1 for each in pages() for block in each.blocks("console")) > 70
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_is_made_from_the_code_is_up_to_date(path: Path) -> None:
+    shown = read(path)
+    parts = generated(shown)
+    assert {name: shown.marked(name) for name in parts} == parts, f"run python tests/docs/update.py {path.stem}"
+    assert set(re.findall(r"<!-- begin (\w+) -->", shown.text)) == set(parts)
 
 
 def test_every_command_has_help_and_is_documented() -> None:
-    parts = dict(re.findall(r"#### bmhctl (.+)\n\n```text\n((?:.*\n)*?)```", marked("commands")))
+    parts = dict(re.findall(r"## bmhctl (.+)\n\n```text\n((?:.*\n)*?)```", page("commands").text))
     entries = {name: entry for group in COMMANDS.values() for name, entry in group.items()}
     assert list(parts) == list(entries)
     for name, entry in entries.items():
@@ -72,9 +95,26 @@ def test_every_command_has_help_and_is_documented() -> None:
             assert option  # an option without words would end its line
 
 
+def test_the_readme_is_for_ten_minutes() -> None:
+    assert len(page("README").text.splitlines()) <= 250
+
+
+def test_every_page_of_the_manual_is_listed_and_has_a_title() -> None:
+    assert {path.stem for path in MANUAL.glob("*.md")} == set(topics())
+    for path in FILES:
+        assert re.match(r"# \S.*\n\n", read(path).text), path
+
+
+def test_a_page_that_lists_its_sections_lists_them_all() -> None:
+    for each in pages():
+        listed = re.findall(r"(?m)^- \[(.+)\]\(#.*\)$", each.text)
+        if listed:
+            assert listed == re.findall(r"(?m)^## (.+)$", each.text), each.name
+
+
 def test_the_diagram_is_the_one_that_graph_draws(lab: Path) -> None:
     drawn = bmhctl(lab, "graph", "-o", "mermaid")
-    [shown] = blocks("mermaid")
+    [shown] = page("README").blocks("mermaid")
 
     def edges(text: str) -> list[str]:
         return [line.strip() for line in text.splitlines() if "-->" in line]
@@ -84,23 +124,14 @@ def test_the_diagram_is_the_one_that_graph_draws(lab: Path) -> None:
 
 
 def test_every_kind_of_finding_is_explained() -> None:
-    code = "".join(
-        (ROOT / "bmhctl/usecases/doctor" / f"{name}.py").read_text() for name in ("findings", "files", "examine")
-    )
-    table = readme().partition("What it looks at, by `kind`:")[2].partition("\n\n`doctor --fix`")[0]
+    code = "".join(path.read_text() for path in (ROOT / "bmhctl" / "usecases" / "doctor").glob("*.py"))
+    table = page("operators").section("## Find and fix faults of an inventory")
     shown = {word for kinds in re.findall(r"(?m)^\| (`.*`) \|", table) for word in _words(kinds)}
-    assert shown == {*re.findall(r'(?:Finding\(|_broken\(|kind =|else)\s*"([a-z-]+)"', code)}
-
-
-def test_the_states_are_explained_in_their_own_words() -> None:
-    from bmhctl.lifecycle.table import MEANING
-
-    for state in State:
-        assert f"| `{state}` | {MEANING[state]} |" in readme()
+    assert shown == {*re.findall(r'(?:Finding\(|Question\(|fixable\(|_broken\(|kind =|else)\s*"([a-z-]+)"', code)}
 
 
 def test_the_table_of_exit_statuses_is_the_enum() -> None:
-    rows = dict(re.findall(r"(?m)^\| (\d+) \| `([a-z-]+)` \|", readme()))
+    rows = dict(re.findall(r"(?m)^\| (\d+) \| `([a-z-]+)` \|", page("output").section("## Exit statuses")))
 
     def family(kind: type[BmhctlError]) -> list[type[BmhctlError]]:
         return [kind, *(each for child in kind.__subclasses__() for each in family(child))]
@@ -113,20 +144,20 @@ def test_the_table_of_exit_statuses_is_the_enum() -> None:
 def test_the_statuses_of_run_are_those_of_the_code() -> None:
     from bmhctl.runner.task import FAILED, NOT_FOUND, NOT_RUNNABLE, TIMED_OUT
 
-    rows = re.findall(r"(?m)^\| (\d+(?:, \d+)*) \| [^`|]*(?:`--wait`[^|]*)?\|$", readme().partition("| `run` |")[2])
+    rows = re.findall(r"(?m)^\| (\d+(?:, \d+)*) \| [^|]*\|$", page("ci").text.partition("| `run` |")[2])
     assert ", ".join(rows[:3]) == f"{TIMED_OUT}, {FAILED}, {NOT_RUNNABLE}, {NOT_FOUND}"
 
 
 def test_the_tables_of_json_name_the_keys_of_every_document(lab: Path) -> None:
     documents = dict(_documents(lab))
-    rows = re.findall(r"(?m)^\| (.+) \| `(\w+)` \| ((?:`\w+`(?:, )?)+) \|$", readme())
+    rows = re.findall(r"(?m)^\| (.+) \| `(\w+)` \| ((?:`\w+`(?:, )?)+) \|$", page("output").text)
     assert {kind: _words(keys) for _, kind, keys in rows} == {
         kind: [key for key in document if key not in ("version", "kind")] for kind, document in documents.items()
     }
     named = {word for commands, _, _ in rows for word in _words(commands)}
     known = {name for group in COMMANDS.values() for name in group}
     unlisted = known - named - {"taint", "release", "ready", "reset", "maintain", "resume", "cordon", "uncordon"}
-    assert unlisted == {"policy show", "policy grants", "completion", "run"}, "only these print no document"
+    assert unlisted == {"policy show", "policy grants", "help", "completion", "run"}, "only these print no document"
 
     records = {
         "result": documents["outcomes"]["results"][0],
@@ -138,7 +169,7 @@ def test_the_tables_of_json_name_the_keys_of_every_document(lab: Path) -> None:
         "finding": documents["diagnosis"]["findings"][0],
         "error": json.loads(bmhctl(lab, "show", "nobody", "-o", "json", status=3))["error"],
     }
-    shown = dict(re.findall(r"(?m)^\| (\w+) \| ((?:`\w+`(?:, )?)+) \|$", readme()))
+    shown = dict(re.findall(r"(?m)^\| (\w+) \| ((?:`\w+`(?:, )?)+) \|$", page("output").text))
     assert {name: _words(shown[name]) for name in records} == {name: list(record) for name, record in records.items()}
 
 
@@ -166,7 +197,7 @@ def _documents(lab: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _queue(lab: Path) -> Any:
-    """What ``queue`` prints while somebody waits."""
+    """The document of ``queue`` while a command waits."""
     with subprocess.Popen(
         [sys.executable, "-m", "bmhctl", "-i", "lab.toml", "reserve", "node01", "--wait"],
         cwd=lab,
@@ -186,7 +217,7 @@ def _words(text: str) -> list[str]:
 
 
 def test_the_keys_of_the_inventory_are_those_of_the_code() -> None:
-    table = readme().partition("### The file")[2].partition("### Steps")[0]
+    table = page("inventory").section("## The file")
     keys = re.findall(r"(?m)^\| (?:… )?`([\w.]+)`", table)
     assert [key for key in keys if key.startswith("defaults.")] == [
         f"defaults.{key}" for key in ("ttl", "max_ttl", "quarantine_after")
@@ -200,7 +231,7 @@ def test_the_keys_of_the_inventory_are_those_of_the_code() -> None:
 
 
 def test_the_python_example_runs(tmp_path: Path) -> None:
-    [example] = blocks("python")
+    [example] = page("python").blocks("python")
     setup = (
         "from bmhctl import open_inventory\n"
         "with open_inventory('lab.db', create=True) as lab:\n"
@@ -210,22 +241,44 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", setup + example.text], cwd=tmp_path, check=True, env=environment(tmp_path))
 
 
-def test_links_and_files_that_are_named_exist() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", readme()):
-        assert (ROOT / target).exists(), target
-    headings = {
-        re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-")
-        for title in re.findall(r"(?m)^#+ (.+)$", readme())
-    }
-    for anchor in re.findall(r"\]\(#([^)]+)\)", readme()):
-        assert anchor in headings, anchor
+@pytest.mark.parametrize("path", [*FILES, *(ROOT / name for name in GUIDES)], ids=lambda path: path.stem)
+def test_links_lead_to_files_and_sections_that_exist(path: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", read(path).text):
+        file = path.parent / target if target else path
+        assert file.exists(), target
+        assert not anchor or anchor in _anchors(file), f"{target}#{anchor}"
+
+
+def _anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"(?m)^#+ (.+)$", read(path).text)
+    return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in headings}
 
 
 def test_the_examples_for_ci_are_all_named() -> None:
-    section = readme().partition("### In your CI system")[2].partition("\n## ")[0]
-    named = set(re.findall(r"(?m)^- `([\w.-]+)`: ", section))
+    named = set(re.findall(r"(?m)^- `([\w.-]+)`: ", page("ci").section("## In your CI system")))
     assert named <= {path.name for path in (ROOT / "examples" / "ci").iterdir()}
     assert named >= {path.name for path in (ROOT / "examples" / "ci").glob("*.sh")}
+
+
+def test_every_example_has_its_line_in_the_readme_of_the_examples() -> None:
+    examples = ROOT / "examples"
+    files = {str(path.relative_to(examples)) for path in examples.rglob("*") if path.is_file()}
+    lines = re.findall(r"(?m)^- \[`?([^]`]+)`?\]", (examples / "README.md").read_text(encoding="utf-8"))
+    assert set(lines) == {name for name in files if "__pycache__" not in name} - {"README.md"}
+
+
+PRIVATE = re.compile(
+    r"\b(whoever|nobody|somebody|everybody|anybody|shall|in vain|mends?|mended|takes? over|took over|let go)\b",
+    re.I,
+)
+"""Words of riddles: a page names who does what instead."""
+
+
+@pytest.mark.parametrize("path", [*FILES, *(ROOT / name for name in GUIDES)], ids=lambda path: path.stem)
+def test_the_pages_are_in_plain_words(path: Path) -> None:
+    prose = re.sub(r"(?ms)^```.*?^```$|<!-- begin.*?<!-- end", "", read(path).text)
+    assert PRIVATE.findall(prose) == []
 
 
 def test_replacing_a_part_keeps_the_rest() -> None:

@@ -1,0 +1,62 @@
+"""``help``: a page of the manual, or the options of a command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from bmhctl.cli.session import invocation_of
+from bmhctl.docs import TOPICS, page, topics
+from bmhctl.errors import UsageError, nearest
+from bmhctl.output import render
+from bmhctl.results import ManualPage, Topics
+
+
+def _complete(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:
+    root: Any = ctx.find_root().command
+    names = [*TOPICS, *root.list_commands(ctx)]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def help_(
+    ctx: typer.Context,
+    topic: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PAGE|COMMAND]", help="A page or a command.", autocompletion=_complete, show_default=False
+        ),
+    ] = None,
+) -> None:
+    """List the pages of the manual, or show one; for a command's name, show its --help."""
+    display = invocation_of(ctx).display()
+    name = " ".join(topic or ())
+    if not name:
+        render(Topics(topics()), display)
+    elif name in TOPICS:
+        render(ManualPage(name, page(name)), display)
+    else:
+        sys.stdout.write(_help_of(ctx.find_root(), name) + "\n")
+
+
+def _help_of(root: Any, name: str) -> str:
+    """Return the ``--help`` of a command; raise :class:`UsageError` for a name that is no command either."""
+    ctx, command = root, root.command
+    for word in name.split(" "):
+        known = command.list_commands(ctx) if hasattr(command, "list_commands") else []
+        if word not in known:
+            raise _unknown(name, root)
+        command = command.get_command(ctx, word)
+        ctx = command.make_context(word, [], parent=ctx, resilient_parsing=True)
+    return str(command.get_help(ctx))
+
+
+def _unknown(name: str, root: Any) -> UsageError:
+    near = nearest(name, [*TOPICS, *root.command.list_commands(root)])
+    meant = f"did you mean {near}? " if near else ""
+    return UsageError(
+        f"there is no page or command {name!r}",
+        hint=f"{meant}the pages are {', '.join(TOPICS)}; bmhctl --help lists the commands",
+        details={"topics": list(TOPICS)},
+    )

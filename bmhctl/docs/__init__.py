@@ -1,0 +1,40 @@
+"""The manual: pages in Markdown that are installed with bmhctl, and how to read them."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+TOPICS = (
+    "operators",
+    "ci",
+    "inventory",
+    "selectors",
+    "postgresql",
+    "output",
+    "python",
+    "performance",
+    "commands",
+    "architecture",
+)
+"""The names of the pages, in the order in which they are listed."""
+
+
+def topics() -> dict[str, str]:
+    """Return the title of each page, by the page's name."""
+    return {name: _text(name).partition("\n")[0].removeprefix("# ") for name in TOPICS}
+
+
+def page(name: str) -> str:
+    """Return one page as a reader of ``bmhctl help`` needs it: links name the command that shows their target."""
+    import re
+
+    text = re.sub(r"<!-- .*? -->\n", "", _text(name))
+    text = re.sub(r"\[(\w+)\.md\]\(\1\.md(?:#[^)]*)?\)", r"`bmhctl help \1`", text)
+    text = re.sub(r"\[([^]]*)\]\((\w+)\.md(?:#[^)]*)?\)", r"\1 (`bmhctl help \2`)", text)
+    return re.sub(r"\[([^]]*)\]\((?!https?:)[^)]*\)", r"\1", text)
+
+
+def _text(name: str) -> str:
+    if name not in TOPICS:
+        raise KeyError(name)
+    return (files("bmhctl.docs") / f"{name}.md").read_text(encoding="utf-8")

@@ -1,0 +1,58 @@
+"""The manual: its list of pages, and a page as Rich shows Markdown in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from bmhctl.output.display import Display
+from bmhctl.output.layout import console_of, table
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from bmhctl.output.layout import Line
+
+_MOST_COLUMNS = 110
+
+_STYLES = {
+    "markdown.h1": "bold underline",
+    "markdown.h2": "bold underline",
+    "markdown.h3": "bold",
+    "markdown.code": "bold",
+    "markdown.table.header": "bold",
+    "markdown.table.border": "dim",
+}
+"""Rich's own paint a background behind words, which suits dark terminals only."""
+
+
+def topic_lines(topics: Iterable[tuple[str, Line]]) -> Iterable[Line]:
+    """Return the list of pages: a name and a title each, then how to see one."""
+    yield [("bmhctl help PAGE shows a page of the manual:", "")]
+    yield []
+    yield from table(topics, "  ")
+    yield []
+    yield [("bmhctl help COMMAND shows the options of a command, bmhctl --help lists all commands.", "")]
+
+
+def write_markdown(text: str, display: Display) -> None:
+    """Write a page to a terminal: headings, tables and code laid out in its width."""
+    from rich.markdown import Heading, Markdown
+    from rich.text import Text
+    from rich.theme import Theme
+
+    class LeftHeading(Heading):
+        """A heading at the left edge: Rich centres it, which is hard to find between tables."""
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            self.text.justify = "left"
+            yield Text("")
+            yield self.text
+
+    class Page(Markdown):
+        elements: ClassVar = {**Markdown.elements, "heading_open": LeftHeading}
+
+    console = console_of(display)
+    console.width = min(display.width, _MOST_COLUMNS)
+    console.push_theme(Theme(_STYLES))
+    console.print(Page(text, code_theme="ansi_dark", hyperlinks=False))

@@ -1,0 +1,80 @@
+"""``help``: the pages of the manual on a terminal and in a pipe, and the options of commands."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from bmhctl.cli.commands import COMMANDS
+from bmhctl.docs import TOPICS, page, topics
+from tests.cli.conftest import Cli, Terminal, error_of
+
+NAMES = [name for group in COMMANDS.values() for name in group]
+
+
+def test_without_a_name_it_lists_every_page_with_its_title(cli: Cli) -> None:
+    done = cli("help")
+    assert (done.status, done.stderr) == (0, "")
+    listed = dict(re.findall(r"(?m)^  (\w+) +(.+)$", done.stdout))
+    assert listed == topics()
+    assert list(listed) == list(TOPICS)
+    assert "bmhctl help COMMAND" in done.stdout
+
+
+def test_the_names_of_the_pages_are_listed_for_scripts(cli: Cli) -> None:
+    assert cli("help", "-o", "name").stdout.split() == list(TOPICS)
+
+
+@pytest.mark.parametrize("name", TOPICS)
+def test_a_page_in_a_pipe_is_its_text_with_links_that_a_terminal_can_follow(name: str, cli: Cli) -> None:
+    done = cli("help", name)
+    assert (done.status, done.stderr) == (0, "")
+    assert done.stdout == page(name)
+    assert done.stdout.startswith(f"# {topics()[name]}\n")
+    assert not re.search(r"\x1b|<!--|\.md\)|\]\(#", done.stdout)
+    for other in re.findall(r"`bmhctl help (\w+)`", done.stdout):
+        assert other in (*TOPICS, "COMMAND")
+
+
+def test_a_page_on_a_terminal_is_laid_out_in_its_width(terminal: Terminal) -> None:
+    screen = terminal("help", "output", width=70)
+    assert screen.status == 0
+    plain = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in screen.lines]
+    assert max(map(len, plain)) <= 70
+    assert not any(line.startswith(("#", "```", "|")) for line in plain)
+    assert re.search(r"\x1b\[[\d;]*mExit statuses", screen.text)
+    assert any(re.match(r" *11 +unreachable +the inventory", line) for line in plain)
+
+
+def test_no_colour_is_written_where_none_is_wanted(terminal: Terminal) -> None:
+    assert "\x1b" not in terminal("help", "ci", NO_COLOR="1").text
+
+
+@pytest.mark.parametrize("name", ["reserve", "policy show", "policy", "queue", "queue cancel", "run", "help"])
+def test_the_name_of_a_command_shows_its_help(name: str, cli: Cli) -> None:
+    done = cli("help", *name.split())
+    assert (done.status, done.stderr) == (0, "")
+    assert done.stdout == cli(*name.split(), "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [("posgresql", "postgresql"), ("inventry", "inventory"), ("resrve", "reserve"), ("queue cancle", None)],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_one_and_the_list(words: str, meant: str | None, cli: Cli) -> None:
+    done = cli("help", *words.split())
+    assert (done.status, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"bmhctl: there is no page or command {words!r}\nhint: ")
+    assert meant is None or f"did you mean {meant}?" in done.stderr
+    assert f"the pages are {', '.join(TOPICS)}" in done.stderr
+    assert error_of(cli("help", *words.split(), "-o", "json"))["details"] == {"topics": list(TOPICS)}
+
+
+def test_no_page_has_the_name_of_a_command() -> None:
+    assert {name.split(" ")[0] for name in NAMES}.isdisjoint(TOPICS)
+
+
+def test_the_root_help_and_the_welcome_name_the_manual(cli: Cli) -> None:
+    assert "bmhctl help lists the pages of the manual" in cli("--help").stdout
+    assert "The manual: bmhctl help." in cli().stdout
