@@ -1,4 +1,4 @@
-"""What the fault suites share: the parent of all victims, and a folder on the quickest disk there is."""
+"""What the fault suites share: the parent of all commands, and a folder on the quickest disk there is."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 from bmhctl import open_inventory
 from bmhctl.usecases import inventories
 from tests.conftest import Lab, environment
-from tests.faults.line import Line
+from tests.faults.forked_commands import ForkedCommands
 from tests.faults.proxy import Proxy
 from tests.faults.scenarios import FILES
-from tests.faults.victims import Victims
+from tests.faults.server_link import ServerLink
 from tests.postgres import Server, drop_schema, schema_url
 
 T = TypeVar("T")
@@ -28,9 +28,9 @@ SCALE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.1"))
 
 
 @pytest.fixture(scope="module")
-def victims() -> Iterator[Victims]:
+def forked() -> Iterator[ForkedCommands]:
     """Runs commands in processes that may be killed or starved."""
-    parent = Victims(environment())
+    parent = ForkedCommands(environment())
     yield parent
     parent.close()
 
@@ -73,7 +73,7 @@ def some(everything: Sequence[T], seed: object, share: float = SCALE) -> list[T]
 
 
 @pytest.fixture
-def line(own_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+def link(own_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerLink]:
     """An inventory with a host that is available; no command waits for long for a server that says nothing."""
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
@@ -82,5 +82,5 @@ def line(own_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with closing(Proxy(own_server.socket)) as proxy, open_inventory(url, actor="alice") as lab:
         lab.add("node1")
         lab.ready("node1")
-        yield Line(proxy, f"{proxy.through(url)}&connect_timeout=2", url, lab)
+        yield ServerLink(proxy, f"{proxy.through(url)}&connect_timeout=2", url, lab)
     drop_schema(url)

@@ -1,8 +1,9 @@
 """What a disk may hold after a power cut: all that was synced, and of the rest anything.
 
-Played from what :class:`tests.faults.victims.Recorder` wrote. A file keeps what was in it at its last sync; each later
-write may be there, be missing, or be there in part, sector by sector. A name that was made, moved or removed since the
-last sync of the folder may be so or as before; a rename is one step. That is less than journaling file systems promise.
+Played from what :class:`tests.faults.forked_commands.Recorder` wrote. A file keeps what was in it at its last sync;
+each later write may be there, be missing, or be there in part, sector by sector. A name that was made, moved or removed
+since the last sync of the folder may be so or as before; a rename is one step. That is less than journaling file
+systems promise.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.pictures import Folder
+from tests.faults.snapshots import Folder
 from tests.faults.vfs import Change
 
 SECTOR = 512

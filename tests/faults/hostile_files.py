@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.hostile import DEEP, Made
+from tests.faults.hostile_texts import DEEP, Made
 
 BIG = 1_000_000
 """As many characters as a large file has: what grows with the square of that never ends."""

@@ -13,7 +13,7 @@ from bmhctl.api import Inventory
 from bmhctl.usecases import inventories
 from bmhctl.usecases.reservations import request, reserve
 from tests.conftest import Lab
-from tests.faults.pictures import Folder, lay_out, take
+from tests.faults.snapshots import Folder, read_folder, write_folder
 
 FILES = {"toml": "lab.toml", "sqlite": "lab.db"}
 """The homes that are files."""
@@ -109,12 +109,12 @@ CASES = [(name, home) for name, scenario in SCENARIOS.items() for home in scenar
 def start_of(name: str, home: str) -> Folder:
     """The files from which a scenario starts."""
     with tempfile.TemporaryDirectory() as folder:
-        lay_out(_base(home), Path(folder))
+        write_folder(_base(home), Path(folder))
         lab = Lab(Path(folder) / FILES[home])
         lab.clock.now = datetime.now(UTC)
         SCENARIOS[name].before(lab)
         lab.close()
-        return take(lab.path.parent)
+        return read_folder(lab.path.parent)
 
 
 @cache
@@ -133,4 +133,4 @@ def _base(home: str) -> Folder:
         assert [host.state for host in hosts] == ["available"] * 3 + ["initial"]
         (lab.path.parent / "metal.yaml").write_text(MANIFEST, encoding="utf-8")
         (lab.path.parent / "policy.toml").write_text('[defaults]\nttl = "9h"\n', encoding="utf-8")
-        return take(lab.path.parent)
+        return read_folder(lab.path.parent)

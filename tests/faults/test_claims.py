@@ -26,8 +26,8 @@ from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab, environment
 from tests.faults.figures import Figures
-from tests.faults.pictures import check
-from tests.faults.victims import Victims
+from tests.faults.forked_commands import ForkedCommands
+from tests.faults.snapshots import check
 from tests.processes import until
 
 READY = "import sys\nfrom bmhctl import open_inventory\nopen_inventory(sys.argv[1], actor=sys.argv[2]).ready('node1')"
@@ -157,16 +157,18 @@ def test_a_process_that_is_stopped_keeps_its_claim_and_one_that_is_killed_loses_
     assert not claims_of(file_lab).exists(), "what it left behind is tidied away by whoever claims next"
 
 
-def test_what_stands_in_the_place_of_the_lock_files_is_named(file_lab: Lab, victims: Victims, figures: Figures) -> None:
+def test_what_stands_in_the_place_of_the_lock_files_is_named(
+    file_lab: Lab, forked: ForkedCommands, figures: Figures
+) -> None:
     hosts.add(file_lab.context(), ["node1"], hosts.AttributeChanges())
     file_lab.close()
     claims_of(file_lab).write_text("not a folder")
     lines = (["ready", "node1"], ["list"], ["cordon", "node1"], ["reserve", "node1", "--wait", "1s"])
-    ends = [victims.run(file_lab.path.parent, ("-i", file_lab.path.name, *line)) for line in lines]
+    ends = [forked.run(file_lab.path.parent, ("-i", file_lab.path.name, *line)) for line in lines]
 
     lost = [end for end in ends if "Traceback" in end.stderr or end.status not in (0, 5, 11)]
     figures("claims", home(file_lab), tries=len(ends), faults=1, losses=len(lost))
     assert lost == []
     assert (ends[0].status, claims_of(file_lab).name in ends[0].stderr) == (11, True)
     claims_of(file_lab).unlink()
-    assert victims.run(file_lab.path.parent, ("-i", file_lab.path.name, "ready", "node1")).status == 0
+    assert forked.run(file_lab.path.parent, ("-i", file_lab.path.name, "ready", "node1")).status == 0

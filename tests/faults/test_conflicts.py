@@ -14,8 +14,8 @@ from bmhctl.usecases.shared import context
 from bmhctl.usecases.shared.context import TRIES
 from tests.faults.conftest import some
 from tests.faults.figures import Figures
-from tests.faults.line import Line
 from tests.faults.proxy import Fate
+from tests.faults.server_link import ServerLink
 from tests.processes import until
 
 DEADLOCK = "40P01"
@@ -23,7 +23,7 @@ SERIALISATION = "40001"
 NEVER = 1_000_000
 WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation IS NULL AND locktype <> 'advisory'"
 
-VERBS: dict[str, Callable[[Line], tuple[str, ...]]] = {
+VERBS: dict[str, Callable[[ServerLink], tuple[str, ...]]] = {
     "reserve": lambda _: ("reserve", "node1"),
     "reserve --wait": lambda _: ("reserve", "node1", "--wait", "1m", "--request-id", "job"),
     "release": lambda line: ("release", "-R", line.reserve()),
@@ -46,15 +46,15 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "_PAUSE", 0.001)
 
 
-def sql(line: Line, *statements: str) -> list[tuple[object, ...]]:
-    schema = Address.parse(line.url).schema
-    return [row for each in statements for row in line.lab._context.store.database.execute(each.format(f'"{schema}"'))]
+def sql(link: ServerLink, *statements: str) -> list[tuple[object, ...]]:
+    schema = Address.parse(link.url).schema
+    return [row for each in statements for row in link.lab._context.store.database.execute(each.format(f'"{schema}"'))]
 
 
-def provoke(line: Line, error: str, times: int) -> None:
+def provoke(link: ServerLink, error: str, times: int) -> None:
     """Undoes the next so many transactions that write an event; what counts them is not undone with them."""
     sql(
-        line,
+        link,
         "CREATE SEQUENCE IF NOT EXISTS {0}.tries",
         "ALTER SEQUENCE {0}.tries RESTART",
         "CREATE OR REPLACE FUNCTION {0}.provoke() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN"
@@ -65,29 +65,31 @@ def provoke(line: Line, error: str, times: int) -> None:
 
 
 @pytest.mark.parametrize("name", some([*VERBS], "verbs"))
-def test_what_another_transaction_undid_is_done_again_and_not_for_ever(line: Line, name: str, figures: Figures) -> None:
-    words = VERBS[name](line)
-    before = line.lab.history("node1")
+def test_what_another_transaction_undid_is_done_again_and_not_for_ever(
+    link: ServerLink, name: str, figures: Figures
+) -> None:
+    words = VERBS[name](link)
+    before = link.lab.history("node1")
 
-    provoke(line, SERIALISATION, NEVER)
-    given_up = line.call(*words)
+    provoke(link, SERIALISATION, NEVER)
+    given_up = link.call(*words)
     assert (given_up.status, given_up.stdout) == (11, "")
     assert f"another command was faster, {TRIES} times in a row (provoked)" in given_up.stderr
     assert "hint: try again: what was not told as done was not done" in given_up.stderr
-    assert sql(line, "SELECT last_value FROM {0}.tries") == [(TRIES,)]
-    assert line.lab.history("node1") == before
+    assert sql(link, "SELECT last_value FROM {0}.tries") == [(TRIES,)]
+    assert link.lab.history("node1") == before
 
-    provoke(line, DEADLOCK, TRIES - 1)
-    done = line.call(*words)
+    provoke(link, DEADLOCK, TRIES - 1)
+    done = link.call(*words)
     figures("transactions undone", "postgres", tries=2, faults=2 * TRIES - 1, losses=int(done.status != 0))
     assert done.status == 0, done.stderr
 
 
-def test_a_real_deadlock_ends_well_for_both(line: Line) -> None:
-    line.lab.add("node2")
-    line.url += "&options=-cdeadlock_timeout%3D2s"
-    node = f'SELECT 1 FROM "{Address.parse(line.url).schema}".hosts WHERE name = %s FOR UPDATE'
-    with psycopg.connect(Address.parse(line.url).url) as other:
+def test_a_real_deadlock_ends_well_for_both(link: ServerLink) -> None:
+    link.lab.add("node2")
+    link.url += "&options=-cdeadlock_timeout%3D2s"
+    node = f'SELECT 1 FROM "{Address.parse(link.url).schema}".hosts WHERE name = %s FOR UPDATE'
+    with psycopg.connect(Address.parse(link.url).url) as other:
         other.execute("SET deadlock_timeout = '8s'")  # so the command is the one that finds it, and gives way
         other.execute(node, ["node2"])
 
@@ -98,18 +100,18 @@ def test_a_real_deadlock_ends_well_for_both(line: Line) -> None:
 
         crossing = Thread(target=cross)
         crossing.start()
-        done = line.call("cordon", "node1", "node2", plan=lambda _: Fate.PASS)
+        done = link.call("cordon", "node1", "node2", plan=lambda _: Fate.PASS)
         crossing.join()
     assert (done.status, done.stderr) == (0, "")
-    assert [host.cordon is not None for host in line.lab.hosts()] == [True, True]
-    assert told(line, DEADLOCK)
+    assert [host.cordon is not None for host in link.lab.hosts()] == [True, True]
+    assert told(link, DEADLOCK)
 
 
-def test_a_database_that_isolates_more_than_is_asked_for_lets_no_command_fail(line: Line) -> None:
+def test_a_database_that_isolates_more_than_is_asked_for_lets_no_command_fail(link: ServerLink) -> None:
     # What waits for a turn must see what was committed before it, whatever transactions are like by default.
-    line.url += "&options=-cdefault_transaction_isolation%3Drepeatable%5C%20read"
-    with psycopg.connect(Address.parse(line.url).url) as other:
-        other.execute(f"UPDATE \"{Address.parse(line.url).schema}\".hosts SET note = 'changed'")
+    link.url += "&options=-cdefault_transaction_isolation%3Drepeatable%5C%20read"
+    with psycopg.connect(Address.parse(link.url).url) as other:
+        other.execute(f"UPDATE \"{Address.parse(link.url).schema}\".hosts SET note = 'changed'")
 
         def commit() -> None:
             until(lambda: other.execute(WAITING).fetchall())
@@ -117,16 +119,16 @@ def test_a_database_that_isolates_more_than_is_asked_for_lets_no_command_fail(li
 
         committing = Thread(target=commit)
         committing.start()
-        done = line.call("cordon", "node1", plan=lambda _: Fate.PASS)
+        done = link.call("cordon", "node1", plan=lambda _: Fate.PASS)
         committing.join()
     assert (done.status, done.stderr) == (0, "")
-    assert line.lab.host("node1").cordon is not None
-    assert not told(line, SERIALISATION)
+    assert link.lab.host("node1").cordon is not None
+    assert not told(link, SERIALISATION)
 
 
-def told(line: Line, error: str) -> bool:
+def told(link: ServerLink, error: str) -> bool:
     """Whether the command was told of such an error."""
     return any(
         not message.is_clients and message.kind == b"E" and error.encode() in message.body
-        for message in line.proxy.passed
+        for message in link.proxy.passed
     )

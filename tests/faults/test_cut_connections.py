@@ -14,8 +14,8 @@ from bmhctl.domain.model import State
 from bmhctl.stores.postgres import connection
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
-from tests.faults.line import Line
 from tests.faults.proxy import Fate, at
+from tests.faults.server_link import ServerLink
 
 CUTS = (Fate.BEFORE, Fate.MIDDLE, Fate.AFTER)
 NOT_KNOWN = "it is not known whether it took effect"
@@ -25,13 +25,13 @@ NOT_KNOWN = "it is not known whether it took effect"
 class Verb:
     """A command line made anew for each try, and whether it took effect."""
 
-    line: Callable[[Line], tuple[str, ...]]
+    line: Callable[[ServerLink], tuple[str, ...]]
     start: State
-    has_effect: Callable[[Line], bool]
-    after: Callable[[Line], object] = lambda line: None
+    has_effect: Callable[[ServerLink], bool]
+    after: Callable[[ServerLink], object] = lambda line: None
 
 
-def becomes(state: State) -> Callable[[Line], bool]:
+def becomes(state: State) -> Callable[[ServerLink], bool]:
     return lambda line: line.state is state
 
 
@@ -58,38 +58,38 @@ VERBS = {
 
 @pytest.mark.parametrize("name", VERBS)
 def test_cut_at_any_message_a_command_took_effect_or_not_as_it_says(
-    line: Line, name: str, figures: Figures, monkeypatch: pytest.MonkeyPatch
+    link: ServerLink, name: str, figures: Figures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "SILENCE", 0.2)
     verb = VERBS[name]
     is_reserve = name.startswith("reserve")
-    line.bring(verb.start)
-    words = verb.line(line)
-    assert line.call(*words, plan=lambda _: Fate.PASS).status == 0
-    messages = len(line.proxy.passed)
-    first = next(n for n, message in enumerate(line.proxy.passed) if message.is_clients and message.kind in b"QP")
-    verb.after(line)
+    link.bring(verb.start)
+    words = verb.line(link)
+    assert link.call(*words, plan=lambda _: Fate.PASS).status == 0
+    messages = len(link.proxy.passed)
+    first = next(n for n, message in enumerate(link.proxy.passed) if message.is_clients and message.kind in b"QP")
+    verb.after(link)
     cuts = [(number, fate) for number in range(messages) for fate in CUTS]
     silences = [(number, Fate.FREEZE) for number in range(first, messages)]  # each takes its time
     tries = some(cuts, name, SCALE * 0.2 if SCALE < 1 else 1) + some(silences, name, SCALE * 0.05 if SCALE < 1 else 1)
     lies, uncertain, faults = [], 0, 0
     for number, fate in tries:
-        line.bring(verb.start)
-        words = verb.line(line)
-        done = line.call(*words, plan=at(number, fate))
-        faults += len(line.proxy.passed) > number
+        link.bring(verb.start)
+        words = verb.line(link)
+        done = link.call(*words, plan=at(number, fate))
+        faults += len(link.proxy.passed) > number
         is_uncertain = NOT_KNOWN in done.stderr
         uncertain += is_uncertain
-        has_effect = verb.has_effect(line)
+        has_effect = verb.has_effect(link)
         # What reads, and what reserves, needs not leave it open: nothing hangs on the one, the other can be asked for.
         if is_uncertain and (is_reserve or name == "status"):
             lies.append((number, fate, done))
         if done.status not in (0, 11) or (not is_uncertain and has_effect != (done.status == 0 and name != "status")):
             lies.append((number, fate, done))
         if is_uncertain:
-            assert line.call(*words, plan=lambda _: Fate.PASS).status in (0, 4), "saying it again is safe"
-            assert verb.has_effect(line)
-        verb.after(line)
+            assert link.call(*words, plan=lambda _: Fate.PASS).status in (0, 4), "saying it again is safe"
+            assert verb.has_effect(link)
+        verb.after(link)
 
     figures(
         "connections cut",
@@ -101,5 +101,5 @@ def test_cut_at_any_message_a_command_took_effect_or_not_as_it_says(
     )
     assert lies == []
     assert faults
-    assert line.in_order() == []
-    assert line.lab._context.store.claims.left_behind() == []
+    assert link.in_order() == []
+    assert link.lab._context.store.claims.left_behind() == []

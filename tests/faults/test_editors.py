@@ -24,8 +24,8 @@ from bmhctl.stores.host_query import HostQuery
 from tests.conftest import Lab, environment
 from tests.faults.conftest import SCALE
 from tests.faults.figures import Figures
-from tests.faults.pictures import check
-from tests.faults.victims import End, Victims
+from tests.faults.forked_commands import End, ForkedCommands
+from tests.faults.snapshots import check
 
 PROCESSES = 4
 EDITS = round(30 * SCALE)
@@ -109,7 +109,7 @@ class Worker(threading.Thread):
 
     def __init__(self, folder: Path, number: int, over: threading.Event, *, sets: bool) -> None:
         super().__init__()
-        self._victims = Victims(environment(BMHCTL_ACTOR=f"worker{number}"))
+        self._forked = ForkedCommands(environment(BMHCTL_ACTOR=f"worker{number}"))
         self._folder = folder
         self._over = over
         self._sets = sets
@@ -129,11 +129,11 @@ class Worker(threading.Thread):
             self._bmhctl("recycle", name)
             if self._sets:
                 self._bmhctl("set", "node2", "--label", f"round=r{len(self.ends)}")
-        self._victims.close()
+        self._forked.close()
 
     def _bmhctl(self, *line: str) -> End:
         while True:
-            end = self._victims.run(self._folder, ("-i", "lab.toml", *line))
+            end = self._forked.run(self._folder, ("-i", "lab.toml", *line))
             self.ends.append((line, end))
             if end.status not in (10, 11) or self._over.is_set():
                 return end
@@ -148,7 +148,7 @@ def lab(folder: Path) -> Iterator[Lab]:
 
 @pytest.mark.parametrize("editor", EDITORS)
 def test_no_host_is_lost_while_its_file_is_edited_under_running_commands(
-    editor: str, lab: Lab, folder: Path, victims: Victims, figures: Figures
+    editor: str, lab: Lab, folder: Path, forked: ForkedCommands, figures: Figures
 ) -> None:
     if editor == "by git":
         if shutil.which("git") is None:
@@ -156,7 +156,7 @@ def test_no_host_is_lost_while_its_file_is_edited_under_running_commands(
         branches(folder)
     else:
         lab.path.write_text(FEW, encoding="utf-8")
-    assert victims.run(folder, ("-i", "lab.toml", "ready", "node[1-4]")).status == 0
+    assert forked.run(folder, ("-i", "lab.toml", "ready", "node[1-4]")).status == 0
     over = threading.Event()
     # One edits the file, too; not what somebody has left there by half and goes on to write: that would be his loss.
     sets = editor != "in place"
@@ -193,11 +193,11 @@ def test_no_host_is_lost_while_its_file_is_edited_under_running_commands(
 
     # and all of it can be used again
     for line in (["reap"], ["recycle", "node[1-4]"], ["ready", "node[1-4]"]):
-        victims.run(folder, ("-i", "lab.toml", *line))
+        forked.run(folder, ("-i", "lab.toml", *line))
     for token in [one.id for one in store.open_reservations()]:
-        assert victims.run(folder, ("-i", "lab.toml", "release", "-R", token)).status == 0
-    assert victims.run(folder, ("-i", "lab.toml", "recycle", "node[1-4]")).status == 0
-    everyone = victims.run(folder, ("-i", "lab.toml", "reserve", "-n", "4"))
+        assert forked.run(folder, ("-i", "lab.toml", "release", "-R", token)).status == 0
+    assert forked.run(folder, ("-i", "lab.toml", "recycle", "node[1-4]")).status == 0
+    everyone = forked.run(folder, ("-i", "lab.toml", "reserve", "-n", "4"))
     assert (everyone.status, everyone.stderr) == (0, "")
 
 

@@ -19,9 +19,9 @@ import pytest
 from tests.conftest import environment
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
-from tests.faults.pictures import Picture, lay_out, look_at, take
+from tests.faults.forked_commands import End, ForkedCommands, record
 from tests.faults.scenarios import CASES, FILES, SCENARIOS, start_of
-from tests.faults.victims import End, Victims, record
+from tests.faults.snapshots import Snapshot, read_folder, snapshot_of, write_folder
 
 SHARE = 1 if SCALE >= 1 else SCALE / 8
 TROUBLES = {
@@ -44,28 +44,28 @@ def wrong_with(end: End) -> str | None:
 
 @pytest.mark.parametrize(("name", "home"), CASES)
 def test_a_disk_in_trouble_at_any_change_costs_nothing(
-    name: str, home: str, victims: Victims, folder: Path, figures: Figures
+    name: str, home: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
     scenario, start, path = SCENARIOS[name], start_of(name, home), folder / FILES[home]
     line = ("-i", FILES[home], *scenario.line)
 
-    def after(*lines: tuple[str, ...]) -> tuple[Picture, int]:
-        lay_out(start, folder)
-        changes = [victims.run(folder, one).changes for one in lines]
-        return look_at(path), sum(changes)
+    def after(*lines: tuple[str, ...]) -> tuple[Snapshot, int]:
+        write_folder(start, folder)
+        changes = [forked.run(folder, one).changes for one in lines]
+        return snapshot_of(path), sum(changes)
 
     (before, _), (whole, total) = after(), after(line)
     allowed = [before, *([after(("-i", FILES[home], *scenario.between))[0]] if scenario.between else []), whole]
 
     def tried(trouble: str, refuse_at: int) -> str | None:
-        lay_out(start, folder)
-        end = victims.run(folder, line, refuse_at=refuse_at, **TROUBLES[trouble])
-        found = look_at(path)
+        write_folder(start, folder)
+        end = forked.run(folder, line, refuse_at=refuse_at, **TROUBLES[trouble])
+        found = snapshot_of(path)
         if found not in allowed or (end.status == 0 and found != whole):
             return f"half there after {end}"
-        again = victims.run(folder, line)
+        again = forked.run(folder, line)
         is_done = found == whole or scenario.line == ("list",)  # looking took over what there was to take over
-        if not is_done and (again.status, look_at(path)) != (0, whole):
+        if not is_done and (again.status, snapshot_of(path)) != (0, whole):
             return f"does not go on when all is well again: {again}"
         if again.status in (1, 11):
             return f"is stuck: {again}"
@@ -88,22 +88,22 @@ def test_a_disk_in_trouble_at_any_change_costs_nothing(
 @pytest.mark.parametrize("home", FILES)
 @pytest.mark.parametrize("what", ["init", "copy"])
 def test_what_a_disk_in_trouble_keeps_from_being_made_whole_is_not_made_at_all(
-    what: str, home: str, victims: Victims, folder: Path, figures: Figures
+    what: str, home: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
     start = {"from.db": start_of("release", "sqlite")["lab.db"]} if what == "copy" else {}
     line = ("copy", "from.db", FILES[home]) if what == "copy" else ("-i", FILES[home], "init")
-    lay_out(start, folder)
-    total = victims.run(folder, line).changes
-    whole = look_at(folder / FILES[home])
+    write_folder(start, folder)
+    total = forked.run(folder, line).changes
+    whole = snapshot_of(folder / FILES[home])
 
     lost, chosen = [], some(list(itertools.product(TROUBLES, range(total))), (what, home), SHARE)
     for trouble, refuse_at in chosen:
-        lay_out(start, folder)
-        end = victims.run(folder, line, refuse_at=refuse_at, **TROUBLES[trouble])
+        write_folder(start, folder)
+        end = forked.run(folder, line, refuse_at=refuse_at, **TROUBLES[trouble])
         wrong = wrong_with(end)
         is_there = (folder / FILES[home]).exists()
         try:
-            if (is_there and look_at(folder / FILES[home]) != whole) or (end.status == 0 and not is_there):
+            if (is_there and snapshot_of(folder / FILES[home]) != whole) or (end.status == 0 and not is_there):
                 wrong = f"half there after {end}"
         except AssertionError as error:
             wrong = f"{error} after {end}"
@@ -117,14 +117,14 @@ def test_what_a_disk_in_trouble_keeps_from_being_made_whole_is_not_made_at_all(
 @pytest.mark.parametrize("home", FILES)
 @pytest.mark.parametrize("what", ["init", "copy"])
 def test_a_new_inventory_whose_wal_can_not_be_moved_into_its_file_is_none_or_whole(
-    what: str, home: str, victims: Victims, folder: Path, tmp_path: Path, figures: Figures
+    what: str, home: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
     # Closing a SQLite database does that, and when it can't, closing says nothing.
     start = {"from.db": start_of("release", "sqlite")["lab.db"]} if what == "copy" else {}
     line = ("copy", "from.db", FILES[home]) if what == "copy" else ("-i", FILES[home], "init")
-    lay_out(start, folder)
-    assert victims.run(folder, line, record=tmp_path / "changes").status == 0
-    whole = look_at(folder / FILES[home])
+    write_folder(start, folder)
+    assert forked.run(folder, line, record=tmp_path / "changes").status == 0
+    whole = snapshot_of(folder / FILES[home])
     changes = [change for change, _, _ in record(tmp_path / "changes")]
     wals = [number for number, change in enumerate(changes) if change.path.endswith(".partial-wal")]
     moving = [
@@ -137,9 +137,9 @@ def test_a_new_inventory_whose_wal_can_not_be_moved_into_its_file_is_none_or_who
     database = {"toml": "lab.state.db", "sqlite": "lab.db"}[home]
     lost, chosen = [], some(list(itertools.product(TROUBLES, moving)), home, SHARE)
     for trouble, refuse_at in chosen:
-        lay_out(start, folder)
-        end = victims.run(folder, line, refuse_at=refuse_at, **TROUBLES[trouble])
-        if end.status == 0 and look_at(folder / FILES[home]) != whole:
+        write_folder(start, folder)
+        end = forked.run(folder, line, refuse_at=refuse_at, **TROUBLES[trouble])
+        if end.status == 0 and snapshot_of(folder / FILES[home]) != whole:
             lost.append((trouble, refuse_at))
         if end.status and (end.status != 11 or (folder / database).exists()):
             lost.append((trouble, refuse_at))
@@ -158,18 +158,18 @@ EDITS = [
 
 @pytest.mark.parametrize("line", EDITS, ids=lambda line: line[0])
 def test_a_toml_file_that_can_only_be_written_by_half_stays_as_it_was(
-    line: tuple[str, ...], victims: Victims, folder: Path, figures: Figures
+    line: tuple[str, ...], forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
     start = start_of("reserve", "toml")
     text = start["lab.toml"] + b"# more than SQLite's files need\n" * 10_000
     lost, limits = [], (250_000, len(text) - 100)
     for limit in limits:
-        lay_out({**start, "lab.toml": text}, folder)
-        before = look_at(folder / "lab.toml")
-        end = victims.run(folder, ("-i", "lab.toml", *line), size=limit)
+        write_folder({**start, "lab.toml": text}, folder)
+        before = snapshot_of(folder / "lab.toml")
+        end = forked.run(folder, ("-i", "lab.toml", *line), size=limit)
         if end.status != 11 or "can't replace lab.toml: File too large" not in end.stderr:
             lost.append((limit, end))
-        if look_at(folder / "lab.toml") != before or ".lab.toml.new" in take(folder):
+        if snapshot_of(folder / "lab.toml") != before or ".lab.toml.new" in read_folder(folder):
             lost.append((limit, end))
     figures("disks in trouble", "toml", tries=len(limits), faults=len(limits), losses=len(lost))
     assert lost == []
@@ -178,17 +178,17 @@ def test_a_toml_file_that_can_only_be_written_by_half_stays_as_it_was(
 FULL = """
 import json, os, subprocess, sys
 from pathlib import Path
-from tests.faults.victims import Victims
+from tests.faults.forked_commands import ForkedCommands
 
 start, lines = sys.argv[1], json.loads(sys.argv[2])
 disk = start + ".disk"
 os.mkdir(disk)
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "none", disk], check=True)
 subprocess.run(f"cp {start}/* {disk}/", shell=True, check=True)
-victims = Victims(dict(os.environ))
+forked = ForkedCommands(dict(os.environ))
 
 def bmhctl(*line):
-    end = victims.run(Path(disk), line)
+    end = forked.run(Path(disk), line)
     return [end.status, end.stderr]
 
 with open(disk + "/filler", "wb", buffering=0) as filler:
@@ -201,7 +201,7 @@ full = [bmhctl(*line) for line in lines]
 left = sorted(name for name in os.listdir(disk) if name != "filler")
 os.unlink(disk + "/filler")
 print(json.dumps([full, left, [bmhctl(*line) for line in lines]]))
-victims.close()
+forked.close()
 """
 
 
@@ -213,7 +213,7 @@ def test_on_a_disk_that_is_full_every_command_says_so_and_works_when_it_is_not(
     own = [str(unshare), "--map-root-user", "--mount"]
     if unshare is None or subprocess.run([*own, "true"], capture_output=True).returncode:
         pytest.skip("no mount of its own is to be had here: there is no small disk to fill")
-    lay_out(start_of("reserve", home), folder)
+    write_folder(start_of("reserve", home), folder)
     lines = [
         *(["-i", FILES[home], *line] for line in (["list"], ["reserve", "-n", "1"], ["ready", "node4"], *EDITS)),
         ["-i", "new.toml", "init"],

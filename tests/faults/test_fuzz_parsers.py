@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
+from tests.faults.bounded_parsing import SECONDS, texts
 from tests.faults.figures import Figures
-from tests.faults.jail import SECONDS, texts
 from tests.faults.parsers import PARSERS, Tally
 from tests.faults.seeds import SEEDS, inputs
 
@@ -41,7 +41,11 @@ def test_random_texts_are_read_or_refused(name: str, figures: Figures) -> None:
 @pytest.mark.parametrize("name", PARSERS)
 def test_hostile_texts_are_read_or_refused_in_bounded_memory_and_time(name: str, figures: Figures) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.jail", name], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tests.faults.bounded_parsing", name],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     ended = [row for row in rows if "fault" in row]

@@ -11,24 +11,24 @@ import pytest
 
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
-from tests.faults.pictures import Picture, lay_out, look_at
+from tests.faults.forked_commands import ForkedCommands, record
 from tests.faults.scenarios import CASES, FILES, SCENARIOS, start_of
-from tests.faults.victims import Victims, record
+from tests.faults.snapshots import Snapshot, snapshot_of, write_folder
 
 
 @pytest.mark.parametrize(("name", "home"), CASES)
 def test_a_kill_at_any_change_leaves_a_command_whole_or_without_effect(
-    name: str, home: str, victims: Victims, folder: Path, tmp_path: Path, figures: Figures
+    name: str, home: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
     scenario, start, path = SCENARIOS[name], start_of(name, home), folder / FILES[home]
     line = ("-i", FILES[home], *scenario.line)
 
-    def after(*lines: tuple[str, ...], **fault: object) -> Picture:
-        lay_out(start, folder)
+    def after(*lines: tuple[str, ...], **fault: object) -> Snapshot:
+        write_folder(start, folder)
         for one in lines:
-            end = victims.run(folder, one, **fault)
+            end = forked.run(folder, one, **fault)
             assert (end.status, "Traceback" in end.stderr) == (0, False), end
-        return look_at(path)
+        return snapshot_of(path)
 
     before, whole = after(), after(line, record=tmp_path / "changes")
     allowed = [before, *([after(("-i", FILES[home], *scenario.between))] if scenario.between else []), whole]
@@ -39,11 +39,11 @@ def test_a_kill_at_any_change_leaves_a_command_whole_or_without_effect(
     seen, lost = set(), []
     chosen = sorted([*some(others, (name, home), SCALE), *some(writes, (name, home))])
     for kill_at in chosen:
-        lay_out(start, folder)
-        end = victims.run(folder, line, kill_at=kill_at, halfway=True)
+        write_folder(start, folder)
+        end = forked.run(folder, line, kill_at=kill_at, halfway=True)
         assert end.is_killed, (kill_at, end)
         try:
-            found = look_at(path, writes=True)
+            found = snapshot_of(path, writes=True)
         except AssertionError as error:
             lost.append((kill_at, changes[kill_at], str(error)))
             continue
@@ -58,19 +58,19 @@ def test_a_kill_at_any_change_leaves_a_command_whole_or_without_effect(
 
 @pytest.mark.parametrize("home", FILES)
 def test_a_kill_while_an_inventory_is_made_leaves_none_or_a_whole_one(
-    home: str, victims: Victims, folder: Path, figures: Figures
+    home: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
     line = ("-i", FILES[home], "init")
-    total = victims.run(folder, line).changes
-    empty = look_at(folder / FILES[home])
+    total = forked.run(folder, line).changes
+    empty = snapshot_of(folder / FILES[home])
 
     lost, seen = [], set()
     chosen = some(range(total), home)
     for kill_at in chosen:
-        lay_out({}, folder)
-        assert victims.run(folder, line, kill_at=kill_at).is_killed
+        write_folder({}, folder)
+        assert forked.run(folder, line, kill_at=kill_at).is_killed
         seen.add(is_there := (folder / FILES[home]).exists())
-        if is_there and look_at(folder / FILES[home]) != empty:
+        if is_there and snapshot_of(folder / FILES[home]) != empty:
             lost.append(kill_at)
 
     figures("killed in a commit", home, tries=len(chosen), faults=len(chosen), losses=len(lost))
@@ -80,25 +80,25 @@ def test_a_kill_while_an_inventory_is_made_leaves_none_or_a_whole_one(
 @pytest.mark.parametrize("destination", FILES)
 @pytest.mark.parametrize("home", FILES)
 def test_a_kill_while_an_inventory_is_copied_leaves_no_copy_or_a_whole_one(
-    home: str, destination: str, victims: Victims, folder: Path, figures: Figures
+    home: str, destination: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
     start, copy = start_of("release", home), folder / f"copy-{FILES[destination]}"
     line = ("copy", FILES[home], copy.name)
-    lay_out(start, folder)
-    original = look_at(folder / FILES[home])
-    lay_out(start, folder)  # whoever looks first notes how the file looks, and writes that
-    end = victims.run(folder, line)
+    write_folder(start, folder)
+    original = snapshot_of(folder / FILES[home])
+    write_folder(start, folder)  # whoever looks first notes how the file looks, and writes that
+    end = forked.run(folder, line)
     assert end.status == 0, end
-    whole = look_at(copy)
+    whole = snapshot_of(copy)
     assert (whole.hosts, whole.reservations) == (original.hosts, original.reservations)
 
     lost, seen = [], set()
     chosen = some(range(end.changes), (home, destination), SCALE / 2)
     for kill_at in chosen:
-        lay_out(start, folder)
-        assert victims.run(folder, line, kill_at=kill_at).is_killed
+        write_folder(start, folder)
+        assert forked.run(folder, line, kill_at=kill_at).is_killed
         seen.add(is_there := copy.exists())
-        if (is_there and look_at(copy) != whole) or look_at(folder / FILES[home]) != original:
+        if (is_there and snapshot_of(copy) != whole) or snapshot_of(folder / FILES[home]) != original:
             lost.append(kill_at)
 
     figures("killed in a commit", home, tries=len(chosen), faults=len(chosen), losses=len(lost))

@@ -14,9 +14,9 @@ import pytest
 from tests.faults.conftest import SCALE
 from tests.faults.disks import cuts
 from tests.faults.figures import Figures
-from tests.faults.pictures import Folder, Picture, lay_out, look_at
+from tests.faults.forked_commands import ForkedCommands, record
 from tests.faults.scenarios import CASES, FILES, SCENARIOS, start_of
-from tests.faults.victims import Victims, record
+from tests.faults.snapshots import Folder, Snapshot, snapshot_of, write_folder
 
 SHARE = 1 if SCALE >= 1 else SCALE / 2
 
@@ -33,12 +33,12 @@ DAY = (
 """A day of an inventory: command lines that follow one another."""
 
 
-def opened(found: Folder, folder: Path, home: str, dice: random.Random) -> Picture | str:
+def opened(found: Folder, folder: Path, home: str, dice: random.Random) -> Snapshot | str:
     """What is in an inventory after a power cut, or why it can't be said."""
     rubbish = {name.removesuffix("-wal") + "-shm": dice.randbytes(32768) for name in found if name.endswith("-wal")}
-    lay_out({**found, **rubbish}, folder)
+    write_folder({**found, **rubbish}, folder)
     try:
-        return look_at(folder / FILES[home])
+        return snapshot_of(folder / FILES[home])
     except AssertionError as error:
         return str(error)
 
@@ -46,28 +46,28 @@ def opened(found: Folder, folder: Path, home: str, dice: random.Random) -> Pictu
 @pytest.mark.parametrize("is_kept_open", [False, True], ids=["alone", "kept open"])
 @pytest.mark.parametrize(("name", "home"), CASES)
 def test_a_power_cut_at_any_moment_costs_nothing_that_was_acknowledged(
-    name: str, home: str, is_kept_open: bool, victims: Victims, folder: Path, tmp_path: Path, figures: Figures
+    name: str, home: str, is_kept_open: bool, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
     scenario, start = SCENARIOS[name], start_of(name, home)
     before = opened(start, folder, home, random.Random(0))
     between = []
     if scenario.between:
-        lay_out(start, folder)
-        victims.run(folder, ("-i", FILES[home], *scenario.between))
-        between = [look_at(folder / FILES[home])]
-    lay_out(start, folder)
+        write_folder(start, folder)
+        forked.run(folder, ("-i", FILES[home], *scenario.between))
+        between = [snapshot_of(folder / FILES[home])]
+    write_folder(start, folder)
     held = {"keep_open": FILES[home]} if is_kept_open else {}
-    end = victims.run(folder, ("-i", FILES[home], *scenario.line), record=tmp_path / "changes", **held)
+    end = forked.run(folder, ("-i", FILES[home], *scenario.line), record=tmp_path / "changes", **held)
     assert end.status == 0, end
-    whole = look_at(folder / FILES[home])
+    whole = snapshot_of(folder / FILES[home])
 
     dice, tries, seen, lost = random.Random(name), 0, set(), []
     for number, mode, said, found in cuts(start, record(tmp_path / "changes"), name, SHARE):
         tries += 1
-        picture = opened(found, folder, home, dice)
-        seen.add(picture)
-        if picture not in ([whole] if said else [before, *between, whole]):
-            lost.append((number, mode, picture if isinstance(picture, str) else "neither before nor after"))
+        snapshot = opened(found, folder, home, dice)
+        seen.add(snapshot)
+        if snapshot not in ([whole] if said else [before, *between, whole]):
+            lost.append((number, mode, snapshot if isinstance(snapshot, str) else "neither before nor after"))
 
     figures("power cuts", home, tries=tries, faults=tries, losses=len(lost))
     assert lost == []
@@ -76,45 +76,45 @@ def test_a_power_cut_at_any_moment_costs_nothing_that_was_acknowledged(
 
 @pytest.mark.parametrize("home", FILES)
 def test_a_power_cut_in_a_day_of_commands_costs_none_of_those_before(
-    home: str, victims: Victims, folder: Path, tmp_path: Path, figures: Figures
+    home: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
     start, path = start_of("reserve", home), folder / FILES[home]
     lines = [("-i", FILES[home], *line) for line in DAY]
-    lay_out(start, folder)
-    pictures: list[Picture | str] = [look_at(path)]
+    write_folder(start, folder)
+    snapshots: list[Snapshot | str] = [snapshot_of(path)]
     for line in lines:
-        assert victims.run(folder, line).status == 0
-        pictures.append(look_at(path))
-    lay_out(start, folder)
+        assert forked.run(folder, line).status == 0
+        snapshots.append(snapshot_of(path))
+    write_folder(start, folder)
     # others keep it open, so that the WAL outlives the commands; it is checkpointed in the middle of them
-    victims.run(folder, *lines, record=tmp_path / "changes", keep_open=FILES[home], checkpoint=20)
+    forked.run(folder, *lines, record=tmp_path / "changes", keep_open=FILES[home], checkpoint=20)
 
     dice, tries, lost, seen = random.Random(home), 0, [], set()
     for number, mode, said, found in cuts(start, record(tmp_path / "changes"), home, SHARE):
         tries += 1
-        picture = opened(found, folder, home, dice)
-        if picture not in pictures[said : said + 2]:
-            lost.append((number, mode, said, picture if isinstance(picture, str) else "neither before nor after"))
+        snapshot = opened(found, folder, home, dice)
+        if snapshot not in snapshots[said : said + 2]:
+            lost.append((number, mode, said, snapshot if isinstance(snapshot, str) else "neither before nor after"))
         else:
-            seen.add(said + pictures[said : said + 2].index(picture))
+            seen.add(said + snapshots[said : said + 2].index(snapshot))
 
     figures("power cuts", home, tries=tries, faults=tries, losses=len(lost))
-    assert (lost, len(seen)) == ([], len(pictures))
+    assert (lost, len(seen)) == ([], len(snapshots))
 
 
 @pytest.mark.parametrize("home", FILES)
 def test_a_power_cut_while_an_inventory_is_made_leaves_none_or_a_whole_one(
-    home: str, victims: Victims, folder: Path, tmp_path: Path, figures: Figures
+    home: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
-    assert victims.run(folder, ("-i", FILES[home], "init"), record=tmp_path / "changes").status == 0
-    whole, tries, lost = look_at(folder / FILES[home]), 0, []
+    assert forked.run(folder, ("-i", FILES[home], "init"), record=tmp_path / "changes").status == 0
+    whole, tries, lost = snapshot_of(folder / FILES[home]), 0, []
 
     dice = random.Random(home)
     for number, mode, said, found in cuts({}, record(tmp_path / "changes"), home, SHARE):
         tries += 1
-        picture = opened(found, folder, home, dice) if FILES[home] in found else "none"
-        if picture not in ([whole] if said else [whole, "none"]):
-            lost.append((number, mode, picture))
+        snapshot = opened(found, folder, home, dice) if FILES[home] in found else "none"
+        if snapshot not in ([whole] if said else [whole, "none"]):
+            lost.append((number, mode, snapshot))
 
     figures("power cuts", home, tries=tries, faults=tries, losses=len(lost))
     assert lost == []
@@ -123,20 +123,20 @@ def test_a_power_cut_while_an_inventory_is_made_leaves_none_or_a_whole_one(
 @pytest.mark.parametrize("destination", FILES)
 @pytest.mark.parametrize("home", FILES)
 def test_a_power_cut_while_an_inventory_is_copied_leaves_no_copy_or_a_whole_one(
-    home: str, destination: str, victims: Victims, folder: Path, tmp_path: Path, figures: Figures
+    home: str, destination: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
     start, copy = start_of("release", home), f"copy-{FILES[destination]}"
     before = opened(start, folder, home, random.Random(0))
-    lay_out(start, folder)
-    assert victims.run(folder, ("copy", FILES[home], copy), record=tmp_path / "changes").status == 0
-    whole, tries, lost = look_at(folder / copy), 0, []
+    write_folder(start, folder)
+    assert forked.run(folder, ("copy", FILES[home], copy), record=tmp_path / "changes").status == 0
+    whole, tries, lost = snapshot_of(folder / copy), 0, []
 
     dice = random.Random(home)
     for number, mode, said, found in cuts(start, record(tmp_path / "changes"), home, SHARE):
         tries += 1
         original = opened(found, folder, home, dice)
         try:
-            copied: Picture | str = look_at(folder / copy) if copy in found else "none"
+            copied: Snapshot | str = snapshot_of(folder / copy) if copy in found else "none"
         except AssertionError as error:
             copied = str(error)
         if original != before or copied not in ([whole] if said else [whole, "none"]):

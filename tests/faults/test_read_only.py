@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.figures import Figures
-from tests.faults.pictures import lay_out, look_at, take
+from tests.faults.forked_commands import End, ForkedCommands
 from tests.faults.scenarios import FILES, start_of
-from tests.faults.victims import End, Victims
+from tests.faults.snapshots import read_folder, snapshot_of, write_folder
 
 IS_ROOT = os.geteuid() == 0
 OWNER, OTHER = (65533, 65534) if IS_ROOT else (os.geteuid(), os.geteuid())
@@ -32,25 +32,25 @@ FOLDERS = {"the folder": (0o555, 0o666), "the files": (0o777, 0o444), "both": (0
 WORDS = ("can't be written", "can't write in", "may not write")
 
 
-def run(victims: Victims, folder: Path, line: Sequence[str], user: int = OTHER) -> End:
-    return victims.run(folder, line, **({"user": user} if IS_ROOT else {}))
+def run(forked: ForkedCommands, folder: Path, line: Sequence[str], user: int = OTHER) -> End:
+    return forked.run(folder, line, **({"user": user} if IS_ROOT else {}))
 
 
 @pytest.mark.parametrize("what", FOLDERS)
 @pytest.mark.parametrize("home", FILES)
 def test_who_may_only_read_is_told_so_and_changes_nothing(
-    home: str, what: str, victims: Victims, folder: Path, figures: Figures
+    home: str, what: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
     start = start_of("reserve", home)
-    lay_out(start, folder)
+    write_folder(start, folder)
     for path in folder.iterdir():
         path.chmod(FOLDERS[what][1])
     folder.chmod(FOLDERS[what][0])
     try:
-        ends = {line: run(victims, folder, ("-i", FILES[home], *line)) for line in LINES}
+        ends = {line: run(forked, folder, ("-i", FILES[home], *line)) for line in LINES}
         if what != "the files":
-            ends["init",] = run(victims, folder, ("-i", "new.db", "init"))
-        left = take(folder)
+            ends["init",] = run(forked, folder, ("-i", "new.db", "init"))
+        left = read_folder(folder)
     finally:
         folder.chmod(0o777)
 
@@ -64,23 +64,23 @@ def test_who_may_only_read_is_told_so_and_changes_nothing(
     assert left == start
     for path in folder.iterdir():
         path.chmod(0o666)
-    assert run(victims, folder, ("-i", FILES[home], "reserve", "-n", "1")).status == 0
+    assert run(forked, folder, ("-i", FILES[home], "reserve", "-n", "1")).status == 0
 
 
 @pytest.mark.parametrize("home", FILES)
-def test_who_may_only_read_does_not_lock_out_the_owner(home: str, victims: Victims, folder: Path) -> None:
+def test_who_may_only_read_does_not_lock_out_the_owner(home: str, forked: ForkedCommands, folder: Path) -> None:
     # SQLite makes files beside an inventory for readers, too: they would be the reader's, and stay.
-    lay_out(start_of("reserve", home), folder)
+    write_folder(start_of("reserve", home), folder)
     folder.chmod(0o777)
     for path in folder.iterdir():
         path.chmod(0o644 if IS_ROOT else 0o444)
         os.chown(path, OWNER, -1)
 
-    run(victims, folder, ("-i", FILES[home], "list"))
+    run(forked, folder, ("-i", FILES[home], "list"))
 
     for path in folder.iterdir():
         if not IS_ROOT:
             path.chmod(0o644)
-    end = run(victims, folder, ("-i", FILES[home], "reserve", "-n", "1"), user=OWNER)
+    end = run(forked, folder, ("-i", FILES[home], "reserve", "-n", "1"), user=OWNER)
     assert (end.status, end.stderr) == (0, "")
-    look_at(folder / FILES[home])
+    snapshot_of(folder / FILES[home])

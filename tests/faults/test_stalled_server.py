@@ -13,8 +13,8 @@ from bmhctl.stores.postgres.url import Address
 from bmhctl.usecases.reservations import grants
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
-from tests.faults.line import Line
 from tests.faults.proxy import Fate, Message
+from tests.faults.server_link import ServerLink
 from tests.postgres import Server
 from tests.processes import spawn, until
 
@@ -45,7 +45,7 @@ def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grants, "_FIND_OUT", 0.5)
 
 
-def test_a_server_that_falls_silent_is_status_11_with_the_reason(line: Line, figures: Figures) -> None:
+def test_a_server_that_falls_silent_is_status_11_with_the_reason(link: ServerLink, figures: Figures) -> None:
     tries = some(LINES, "lines", 1 if SCALE >= 1 else 0.2)
     hanging = []
     for words in tries:
@@ -53,22 +53,22 @@ def test_a_server_that_falls_silent_is_status_11_with_the_reason(line: Line, fig
 
         def falls_silent(message: Message) -> Fate:
             # From a command's first question on, nobody hears of it; who comes later is heard no more than that.
-            line.proxy.is_away = line.proxy.is_away or (message.is_clients and b"migrations" in message.body)
-            return Fate.FREEZE if line.proxy.is_away else Fate.PASS
+            link.proxy.is_away = link.proxy.is_away or (message.is_clients and b"migrations" in message.body)
+            return Fate.FREEZE if link.proxy.is_away else Fate.PASS
 
-        done = line.call(*words, plan=falls_silent)
+        done = link.call(*words, plan=falls_silent)
         if done.status != 11 or "it has not answered for 0.2 s" not in done.stderr:
             hanging.append((words, done))
-        assert line.state is State.AVAILABLE
+        assert link.state is State.AVAILABLE
         print(words, f"{time.monotonic() - started:.1f} s")
     figures("server silent", "postgres", tries=len(tries), faults=len(tries), losses=len(hanging))
     assert hanging == []
 
 
-def test_a_server_that_is_stopped_in_the_middle_of_a_command_is_given_up(own_server: Server, line: Line) -> None:
+def test_a_server_that_is_stopped_in_the_middle_of_a_command_is_given_up(own_server: Server, link: ServerLink) -> None:
     blocked = psycopg.connect(Address.parse(own_server.url).url)
-    blocked.execute(f'LOCK TABLE "{Address.parse(line.url).schema}".hosts')
-    command = spawn("-c", IMPATIENT, "-i", line.url, "cordon", "node1")
+    blocked.execute(f'LOCK TABLE "{Address.parse(link.url).schema}".hosts')
+    command = spawn("-c", IMPATIENT, "-i", link.url, "cordon", "node1")
     waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
     until(lambda: blocked.execute(waiting).fetchall())
     own_server.freeze()
@@ -81,17 +81,17 @@ def test_a_server_that_is_stopped_in_the_middle_of_a_command_is_given_up(own_ser
     assert "it has not answered for 0.5 s" in err
 
 
-def test_a_statement_that_takes_long_is_waited_for(line: Line) -> None:
-    schema = Address.parse(line.url).schema
-    database = line.lab._context.store.database
+def test_a_statement_that_takes_long_is_waited_for(link: ServerLink) -> None:
+    schema = Address.parse(link.url).schema
+    database = link.lab._context.store.database
     for statement in (
         f'CREATE FUNCTION "{schema}".slow() RETURNS trigger LANGUAGE plpgsql AS'
         " 'BEGIN PERFORM pg_sleep(1); RETURN NEW; END'",
         f'CREATE TRIGGER slow BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION "{schema}".slow()',
     ):
         list(database.execute(statement))
-    line.proxy.begin()
-    done = line.call("cordon", "node1", plan=lambda _: Fate.PASS)
+    link.proxy.begin()
+    done = link.call("cordon", "node1", plan=lambda _: Fate.PASS)
     assert (done.status, done.stderr) == (0, "")
-    asked = [message for message in line.proxy.passed if b"wait_event_type" in message.body]
+    asked = [message for message in link.proxy.passed if b"wait_event_type" in message.body]
     assert asked, "somebody looked whether it was at work"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.pictures import lay_out
+from tests.faults.forked_commands import ForkedCommands, record
 from tests.faults.scenarios import FILES, SCENARIOS, start_of
-from tests.faults.victims import Victims, record
+from tests.faults.snapshots import write_folder
 
 ONE_COMMIT = (
     "reserve",
@@ -25,13 +25,13 @@ ONE_COMMIT = (
 
 
 @pytest.mark.parametrize("name", ONE_COMMIT)
-def test_a_change_is_synced_once(name: str, victims: Victims, folder: Path, tmp_path: Path) -> None:
+def test_a_change_is_synced_once(name: str, forked: ForkedCommands, folder: Path, tmp_path: Path) -> None:
     home = "sqlite"
-    lay_out(start_of(name, home), folder)
+    write_folder(start_of(name, home), folder)
     # The first commit begins SQLite's log anew, and syncs that, too; whoever has the file open keeps the log.
     first = ("cordon", "node4")
     lines = [("-i", FILES[home], *line) for line in (first, SCENARIOS[name].line)]
-    end = victims.run(folder, *lines, record=tmp_path / "changes", keep_open=FILES[home])
+    end = forked.run(folder, *lines, record=tmp_path / "changes", keep_open=FILES[home])
     assert end.status == 0, end
     kinds = [change.kind for change, _, _ in record(tmp_path / "changes")]
     assert kinds.count("said") == 2

@@ -18,9 +18,9 @@ from bmhctl.stores.toml import file as toml_file
 from tests.conftest import Lab
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
-from tests.faults.pictures import Folder, Picture, lay_out, look_at, take
+from tests.faults.forked_commands import ForkedCommands
 from tests.faults.scenarios import FILES, start_of
-from tests.faults.victims import Victims
+from tests.faults.snapshots import Folder, Snapshot, read_folder, snapshot_of, write_folder
 
 STATE = {"toml": "lab.state.db", "sqlite": "lab.db"}
 FRAME = 24 + 4096
@@ -35,7 +35,7 @@ def as_it_is_when_used(folder: Path, home: str, *acts: Callable[[Inventory], obj
     inventory = Inventory(lab.context("alice"))
     for act in acts:
         act(inventory)
-    files = {name: content for name, content in take(folder).items() if not name.endswith("-shm")}
+    files = {name: content for name, content in read_folder(folder).items() if not name.endswith("-shm")}
     lab.close()
     return files
 
@@ -47,17 +47,17 @@ def as_it_is_when_used(folder: Path, home: str, *acts: Callable[[Inventory], obj
 def test_a_wal_that_is_torn_at_any_byte_of_its_last_frame_costs_just_its_last_commit(
     home: str, folder: Path, figures: Figures
 ) -> None:
-    lay_out(start_of("reserve", home), folder)
+    write_folder(start_of("reserve", home), folder)
     acts = [lambda lab: lab.reserve("node1"), lambda lab: lab.maintain("node2", reason="disk")]
     files = as_it_is_when_used(folder, home, *acts)
     wal = files[f"{STATE[home]}-wal"]
     path = folder / FILES[home]
-    lay_out(files, folder)
-    whole = look_at(path)
-    lay_out(start_of("reserve", home), folder)
-    before = look_at(path)
+    write_folder(files, folder)
+    whole = snapshot_of(path)
+    write_folder(start_of("reserve", home), folder)
+    before = snapshot_of(path)
     as_it_is_when_used(folder, home, acts[0])
-    first = look_at(path)
+    first = snapshot_of(path)
     assert len({before, first, whole}) == 3
 
     dice, lost = random.Random(home), []
@@ -66,8 +66,8 @@ def test_a_wal_that_is_torn_at_any_byte_of_its_last_frame_costs_just_its_last_co
     for offset in offsets:
         kept, rest = wal[: frame + offset], FRAME - offset
         for end in (b"", bytes(rest), dice.randbytes(rest)):
-            lay_out({**files, f"{STATE[home]}-wal": kept + end}, folder)
-            if look_at(path) != first:
+            write_folder({**files, f"{STATE[home]}-wal": kept + end}, folder)
+            if snapshot_of(path) != first:
                 lost.append((offset, len(end)))
     figures("torn files", home, tries=3 * len(offsets), faults=3 * len(offsets), losses=len(lost))
     assert lost == []
@@ -83,32 +83,32 @@ def test_a_wal_that_is_torn_anywhere_is_as_if_only_the_commits_before_had_been(
         lambda lab: lab.maintain("node2", reason="disk"),
         lambda lab: lab.release(lab.reservations()[0].reservation.id),
     ]
-    pictures = []
+    snapshots = []
     for number in range(len(acts) + 1):
-        lay_out(start_of("reserve", home), folder)
+        write_folder(start_of("reserve", home), folder)
         files = as_it_is_when_used(folder, home, *acts[:number])
-        pictures.append(look_at(path))
+        snapshots.append(snapshot_of(path))
     wal = files[f"{STATE[home]}-wal"]
 
     lost, seen = [], set()
     offsets = some([*range(0, len(wal), 11 if SCALE >= 1 else 97), len(wal)], home, SCALE)
     for offset in offsets:
-        lay_out({**files, f"{STATE[home]}-wal": wal[:offset]}, folder)
-        picture = look_at(path)
-        if picture not in pictures:
+        write_folder({**files, f"{STATE[home]}-wal": wal[:offset]}, folder)
+        snapshot = snapshot_of(path)
+        if snapshot not in snapshots:
             lost.append(offset)
         else:
-            seen.add(pictures.index(picture))
+            seen.add(snapshots.index(snapshot))
     figures("torn files", home, tries=len(offsets), faults=len(offsets), losses=len(lost))
-    assert (lost, seen) == ([], set(range(len(pictures))))
+    assert (lost, seen) == ([], set(range(len(snapshots))))
 
 
 # a TOML file
 
 
-def essence(picture: Picture) -> list[object]:
+def essence(snapshot: Snapshot) -> list[object]:
     """Where each host is in its life, whatever its file says of it."""
-    return [where[4:6] for where, _ in picture.hosts]  # type: ignore[misc,index]  # the state and whether it is dirty
+    return [where[4:6] for where, _ in snapshot.hosts]  # type: ignore[misc,index]  # the state and whether it is dirty
 
 
 def test_a_toml_file_that_is_cut_off_anywhere_is_refused_or_taken_at_its_word_and_no_state_is_lost(
@@ -116,17 +116,17 @@ def test_a_toml_file_that_is_cut_off_anywhere_is_refused_or_taken_at_its_word_an
 ) -> None:
     monkeypatch.setattr(toml_file, "_PATIENCE", 0)  # nobody is writing it any more
     start, path = start_of("release", "toml"), folder / "lab.toml"
-    lay_out(start, folder)
-    before = look_at(path)
+    write_folder(start, folder)
+    before = snapshot_of(path)
     text = start["lab.toml"]
 
     lost, refused, taken = [], 0, 0
     lengths = some(range(len(text)), "cut off", SCALE)
     for length in lengths:
-        lay_out(start, folder)
+        write_folder(start, folder)
         path.write_bytes(text[:length])
         try:
-            cut = look_at(path)
+            cut = snapshot_of(path)
             taken += 1
             if essence(cut) != essence(before) or cut.reservations != before.reservations:
                 lost.append((length, "a state was lost"))
@@ -135,7 +135,7 @@ def test_a_toml_file_that_is_cut_off_anywhere_is_refused_or_taken_at_its_word_an
             if not isinstance(error.__cause__, InvalidError):
                 lost.append((length, str(error)))
         path.write_bytes(text)
-        again = look_at(path)
+        again = snapshot_of(path)
         if [where for where, _ in again.hosts] != [where for where, _ in before.hosts]:
             lost.append((length, "it is not what it was"))
         if replace(again, hosts=()) != replace(before, hosts=()):
@@ -179,66 +179,66 @@ DAMAGES: dict[str, Callable[[Folder, Folder], Folder]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("home", FILES)
 def test_whatever_became_of_the_files_commands_work_or_say_what_is_wrong(
-    home: str, damage: str, victims: Victims, folder: Path, figures: Figures
+    home: str, damage: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
-    lay_out(start_of("reserve", home), folder)
-    old = take(folder)
+    write_folder(start_of("reserve", home), folder)
+    old = read_folder(folder)
     new = as_it_is_when_used(folder, home, lambda lab: lab.reserve("node1"))
 
     def named(files: Folder, now: str, then: str) -> Folder:
         return {name.replace(now, then): content for name, content in files.items()}
 
     found = DAMAGES[damage](named(new, STATE[home], "STATE"), named(old, STATE[home], "STATE"))
-    lay_out(named(found, "STATE", STATE[home]), folder)
+    write_folder(named(found, "STATE", STATE[home]), folder)
 
     lines = (["list"], ["status"], ["history"], ["reserve", "-n", "1"], ["ready", "node4"], ["cordon", "node3"])
-    ends = [victims.run(folder, ("-i", FILES[home], *line)) for line in lines]
+    ends = [forked.run(folder, ("-i", FILES[home], *line)) for line in lines]
 
     wrong = [end for end in ends if end.status not in STATUSES or "Traceback" in end.stderr]
     figures("lost files", home, tries=len(ends), faults=1, losses=len(wrong))
     assert wrong == []
     if not any(end.status for end in ends):
-        look_at(folder / FILES[home])
+        snapshot_of(folder / FILES[home])
 
 
 @pytest.mark.parametrize("home", FILES)
-def test_a_wal_without_its_file_is_not_played_into_a_new_one(home: str, victims: Victims, folder: Path) -> None:
-    lay_out(start_of("reserve", home), folder)
+def test_a_wal_without_its_file_is_not_played_into_a_new_one(home: str, forked: ForkedCommands, folder: Path) -> None:
+    write_folder(start_of("reserve", home), folder)
     files = as_it_is_when_used(folder, home, lambda lab: lab.reserve("node1"))
     left = {name: content for name, content in files.items() if name != STATE[home]}
-    lay_out(left, folder)
+    write_folder(left, folder)
     line = ("list",) if home == "toml" else ("init",)
-    end = victims.run(folder, ("-i", FILES[home], *line))
-    assert (end.status, take(folder)) == (10, left)
+    end = forked.run(folder, ("-i", FILES[home], *line))
+    assert (end.status, read_folder(folder)) == (10, left)
     assert f"{STATE[home]} is missing, but {STATE[home]}-wal, which belongs to it, is there" in end.stderr
 
     (folder / f"{STATE[home]}-wal").unlink()
-    assert victims.run(folder, ("-i", FILES[home], *line)).status == 0
+    assert forked.run(folder, ("-i", FILES[home], *line)).status == 0
 
 
 def test_a_state_file_that_is_older_than_its_toml_file_lets_in_anew_what_it_does_not_know(
-    victims: Victims, folder: Path
+    forked: ForkedCommands, folder: Path
 ) -> None:
-    lay_out(start_of("reserve", "toml"), folder)
-    old = take(folder)["lab.state.db"]
-    assert victims.run(folder, ("-i", "lab.toml", "add", "node5")).status == 0
-    assert victims.run(folder, ("-i", "lab.toml", "ready", "node5")).status == 0
-    lay_out({**take(folder), "lab.state.db": old}, folder)
-    listed = victims.run(folder, ("-i", "lab.toml", "list", "node5", "--fields", "state", "-o", "csv"))
+    write_folder(start_of("reserve", "toml"), folder)
+    old = read_folder(folder)["lab.state.db"]
+    assert forked.run(folder, ("-i", "lab.toml", "add", "node5")).status == 0
+    assert forked.run(folder, ("-i", "lab.toml", "ready", "node5")).status == 0
+    write_folder({**read_folder(folder), "lab.state.db": old}, folder)
+    listed = forked.run(folder, ("-i", "lab.toml", "list", "node5", "--fields", "state", "-o", "csv"))
     assert (listed.status, listed.stdout.split()) == (0, ["state", "initial"])
-    look_at(folder / "lab.toml")
+    snapshot_of(folder / "lab.toml")
 
 
-def test_another_inventorys_state_file_is_refused_and_left_alone(victims: Victims, folder: Path) -> None:
-    lay_out(start_of("reserve", "toml"), folder)
-    look_at(folder / "lab.toml")
+def test_another_inventorys_state_file_is_refused_and_left_alone(forked: ForkedCommands, folder: Path) -> None:
+    write_folder(start_of("reserve", "toml"), folder)
+    snapshot_of(folder / "lab.toml")
     other = folder / "other.toml"
     other.write_text('[hosts.else1]\nmac = "52:54:00:00:01:01"\n', encoding="utf-8")
-    assert victims.run(folder, ("-i", "other.toml", "list")).status == 0
+    assert forked.run(folder, ("-i", "other.toml", "list")).status == 0
     (folder / "lab.state.db").write_bytes((folder / "other.state.db").read_bytes())
-    before = take(folder)["lab.state.db"]
+    before = read_folder(folder)["lab.state.db"]
     for line in (["list"], ["reserve", "-n", "1"], ["add", "node7"]):
-        end = victims.run(folder, ("-i", "lab.toml", *line))
+        end = forked.run(folder, ("-i", "lab.toml", *line))
         assert end.status == 10
         assert "belongs to" in end.stderr
-    assert take(folder)["lab.state.db"] == before
+    assert read_folder(folder)["lab.state.db"] == before

@@ -20,7 +20,7 @@ from bmhctl.usecases import hosts, inventories, lifecycle_verbs
 from bmhctl.usecases.reservations import request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
-from tests.breaking import a_host_in_each_state, examined, found, unchecked
+from tests.broken_inventories import a_host_in_each_state, examined, found, unchecked
 from tests.conftest import HOMES, SUFFIX, Lab, location
 
 

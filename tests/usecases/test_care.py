@@ -21,7 +21,7 @@ from bmhctl.usecases.policy import apply_policy
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
-from tests.breaking import a_host_in_each_state, everything, examined, found, unchecked
+from tests.broken_inventories import a_host_in_each_state, everything, examined, found, unchecked
 from tests.conftest import Lab, environment
 
 

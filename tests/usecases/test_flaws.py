@@ -10,7 +10,7 @@ import pytest
 
 from bmhctl.usecases import hosts
 from bmhctl.usecases.shared.host_selection import Choice
-from tests.breaking import Found, a_host_in_each_state, everything, examined, found, unchecked
+from tests.broken_inventories import Found, a_host_in_each_state, everything, examined, found, unchecked
 from tests.conftest import Lab
 
 LET_GO = (

@@ -23,7 +23,7 @@ from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
-from tests.breaking import a_host_in_each_state, everything, examined, found, unchecked
+from tests.broken_inventories import a_host_in_each_state, everything, examined, found, unchecked
 from tests.conftest import FILES, Lab, environment, made_in
 
 

@@ -16,7 +16,7 @@ from bmhctl.usecases.reservations import request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
-from tests.breaking import examined, unchecked
+from tests.broken_inventories import examined, unchecked
 from tests.conftest import Lab
 
 

@@ -44,13 +44,13 @@ class End:
         return self.status == -signal.SIGKILL
 
 
-class Victims:
+class ForkedCommands:
     """Runs command lines in the folder of an inventory, each in a process of its own; close it when done."""
 
     def __init__(self, environ: dict[str, str]) -> None:
         root = Path(__file__).parents[2]
         self._parent = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.faults.victims"],
+            [sys.executable, "-W", "error", "-m", "tests.faults.forked_commands"],
             cwd=root,
             env=environ,
             stdin=subprocess.PIPE,
@@ -71,7 +71,7 @@ class Victims:
         stdin.write(json.dumps({"folder": str(folder), "lines": lines, **fault}, default=str) + "\n")
         stdin.flush()
         answer = stdout.readline()
-        assert answer, "the parent of all victims is gone"
+        assert answer, "the parent of all commands is gone"
         return End(**json.loads(answer))
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ Folder = dict[str, bytes]
 
 
 @dataclass(frozen=True)
-class Picture:
+class Snapshot:
     """What an inventory says, without what differs from run to run: ids and times."""
 
     hosts: tuple[object, ...]
@@ -33,7 +33,7 @@ class Picture:
     text: bytes
 
 
-def take(folder: Path) -> Folder:
+def read_folder(folder: Path) -> Folder:
     """The files of a folder; its sub-folders hold only locks."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
@@ -41,7 +41,7 @@ def take(folder: Path) -> Folder:
 _SETTLED = 25_000_000  # ns
 
 
-def lay_out(files: Folder, folder: Path) -> None:
+def write_folder(files: Folder, folder: Path) -> None:
     """Makes a folder hold just these files."""
     for path in folder.iterdir():
         if path.is_file():
@@ -52,7 +52,7 @@ def lay_out(files: Folder, folder: Path) -> None:
         time.sleep(0.005)  # of a file that was just written, the first command notes once how it looks then
 
 
-def look_at(path: Path, *, writes: bool = False) -> Picture:
+def snapshot_of(path: Path, *, writes: bool = False) -> Snapshot:
     """Opens an inventory as the next command does, and says what is in it.
 
     Raises :class:`AssertionError` when it is not whole: it can't be opened, a chain of events is broken, a reservation
@@ -63,11 +63,11 @@ def look_at(path: Path, *, writes: bool = False) -> Picture:
             ctx = Context(store=store, actor="next")
             refresh(ctx)
             check(store)
-            picture = _picture(store, path)
+            snapshot = _snapshot(store, path)
             if writes:
                 Inventory(ctx).cordon("node3")
                 check(store)
-            return picture
+            return snapshot
     except BmhctlError as error:
         raise AssertionError(f"it can't be used: {error}") from error
     finally:
@@ -96,10 +96,10 @@ def check(store: Store) -> None:
     assert held == {one.id for one in store.open_reservations()}, "a reservation without hosts, or hosts without it"
 
 
-def _picture(store: Store, path: Path) -> Picture:
+def _snapshot(store: Store, path: Path) -> Snapshot:
     hosts = list(store.hosts(HostQuery()))
     held = {one.id: tuple(h.name for h in hosts if h.reservation and h.reservation.id == one.id) for one in _all(store)}
-    return Picture(
+    return Snapshot(
         hosts=tuple((_where(host), _verbs(store, host)) for host in hosts),
         reservations=tuple(
             sorted((r.owner, r.purpose or "", str(r.end), held[r.id], str(r.ttl)) for r in store.all_reservations())

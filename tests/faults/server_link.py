@@ -11,13 +11,13 @@ from bmhctl.api import Inventory
 from bmhctl.domain.model import State
 from bmhctl.usecases.doctor.doctor import doctor
 from tests.conftest import Run
-from tests.faults.calls import call
+from tests.faults.in_process import call
 from tests.faults.proxy import Plan, Proxy
 from tests.processes import until
 
 
 @dataclass
-class Line:
+class ServerLink:
     """An inventory on a server, by way of a proxy (``url``) and directly (``direct``, ``lab``)."""
 
     proxy: Proxy

@@ -1,7 +1,7 @@
 """Gives a parser all of its hostile texts, in a process with a bounded memory and a bounded time.
 
-`python -m tests.faults.jail PARSER` prints a line of JSON before and after each text, so that who reads them knows
-which text it was that ended the process.
+`python -m tests.faults.bounded_parsing PARSER` prints a line of JSON before and after each text,
+which tells the text that ended the process.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import resource
 import sys
 from collections.abc import Iterator
 
-from tests.faults.hostile import DIGITS, STRANGE, TYPED, Made
 from tests.faults.hostile_files import JSON, TOML, YAML
+from tests.faults.hostile_texts import DIGITS, STRANGE, TYPED, Made
 from tests.faults.parsers import PARSERS, Tally
 
 MEMORY = 2 * 2**30
