@@ -1,4 +1,4 @@
-"""bmhctl: take turns on bare-metal hosts, from a shell or from Python.
+"""Lifecycle, reservations and history for shared bare-metal hosts, from a shell or from Python.
 
 ``open_inventory`` and the model's types are here; each is imported when it is first used.
 """

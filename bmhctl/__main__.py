@@ -1,4 +1,4 @@
-"""``python -m bmhctl`` and the ``bmhctl`` command."""
+"""The ``bmhctl`` command, and ``python -m bmhctl``: start the process and end it with its status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong, in words for the person who sees it, each with its exit status."""
+"""Errors, each with a message for people, a stable code and an exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands return; ``output`` is the one place that renders it."""
+"""The values that use cases return; ``output`` renders them."""
 
 from __future__ import annotations
 

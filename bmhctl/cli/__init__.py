@@ -1,1 +1,1 @@
-"""The command line: parse, call one use case, hand the result to ``output``."""
+"""The command line: parse options, call one use case, hand the result to ``output``."""

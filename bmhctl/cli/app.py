@@ -1,4 +1,4 @@
-"""The table of commands, and the group that builds just the one that is called."""
+"""Build the command that is called, with the global options, from the table of commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What BMCs do for hosts."""
+"""``power`` and ``inspect``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of commands: where each one's function is, and its line in the root help."""
+"""The table of commands: the function of each, and its line in the root help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes bmhctl at home in a shell."""
+"""``completion``: the completion scripts for bash, zsh and fish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hosts as entries of an inventory: add, set, rename, remove, import."""
+"""``add``, ``set``, ``rename``, ``remove`` and ``import``."""
 
 from __future__ import annotations
 

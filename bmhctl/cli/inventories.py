@@ -1,4 +1,4 @@
-"""Inventories as a whole: init, export, copy, backup."""
+"""``init``, ``export``, ``copy`` and ``backup``."""
 
 from __future__ import annotations
 

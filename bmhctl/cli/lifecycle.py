@@ -1,4 +1,4 @@
-"""The verbs of the lifecycle that run nothing on a host, but ``reserve``."""
+"""``taint``, ``release``, ``maintain``, ``cordon`` and ``uncordon``."""
 
 from __future__ import annotations
 

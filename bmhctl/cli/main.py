@@ -1,4 +1,4 @@
-"""One command line as a process: streams, signals, exit status."""
+"""One command line as a process: streams, signals, errors, exit status."""
 
 from __future__ import annotations
 

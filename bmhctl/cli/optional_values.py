@@ -1,4 +1,4 @@
-"""Options whose value may be left out, as in ``--wait`` beside ``--wait 30m``: Typer itself has none."""
+"""Options whose value may be left out, such as ``--wait`` beside ``--wait 30m``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policy of an inventory: show, check, apply, grants."""
+"""``policy show``, ``policy check``, ``policy apply`` and ``policy grants``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that look and change nothing."""
+"""``list``, ``show``, ``status``, ``why``, ``history`` and ``graph``: commands that change nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Going on without end, for systemd or a terminal: nothing here becomes a daemon."""
+"""``recycle --watch``: recycle again and again until a signal ends it."""
 
 from __future__ import annotations
 

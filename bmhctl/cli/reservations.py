@@ -1,4 +1,4 @@
-"""What holders do with what they have, and who waits for it."""
+"""``reservations``, ``extend``, ``handover``, ``replace``, ``queue``, ``queue cancel`` and ``reap``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reserving hosts and waiting for them; and the whole turn, with a command in between."""
+"""``reserve``: its options, which ``run`` shares, and its answer."""
 
 from __future__ import annotations
 

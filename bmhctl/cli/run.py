@@ -1,4 +1,4 @@
-"""``run``: one turn on some hosts, from the reservation to giving them back."""
+"""``run``: reserve hosts, run a command on them, give them back."""
 
 from __future__ import annotations
 

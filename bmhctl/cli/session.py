@@ -1,4 +1,4 @@
-"""One invocation: the global options, the inventory they mean, and how its result leaves the process."""
+"""One call: its global options, the inventory that they name, and the rendering of its result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs of the lifecycle that run checks and cleanup steps."""
+"""``ready``, ``reset``, ``resume``, ``check`` and ``recycle``: commands that run steps."""
 
 from __future__ import annotations
 

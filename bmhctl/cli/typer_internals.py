@@ -1,4 +1,4 @@
-"""The one place that imports Typer's inner and private modules; tests pin what it relies on."""
+"""The only module that imports Typer's inner and private modules."""
 
 from __future__ import annotations
 

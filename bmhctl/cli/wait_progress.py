@@ -1,4 +1,4 @@
-"""What a person or a log sees while a command waits for hosts, and what ends the wait."""
+"""The progress that a waiting command shows, and the signals that end its wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be declared about a host: from and to plain mappings (TOML, JSON), with every rule in one place."""
+"""What may be declared about a host: parse, validate and write it, from and to plain mappings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nouns of bmhctl as frozen values: no I/O, no rules."""
+"""Host, reservation, ticket, event and the other nouns, as frozen values without rules."""
 
 from __future__ import annotations
 

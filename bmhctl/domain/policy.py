@@ -1,4 +1,4 @@
-"""The policy of an inventory: defaults for leases, readiness checks, cleanup steps. Parse and validate only."""
+"""The policy of an inventory: lease defaults, readiness checks, cleanup steps; parse and validate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reservation asks for: named hosts, or so many that fit a selector. Parse, write, compare."""
+"""The hosts that a reservation asks for: names, or a count and a selector; parse, write, compare."""
 
 from __future__ import annotations
 

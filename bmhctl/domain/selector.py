@@ -1,4 +1,4 @@
-"""Label selectors as in Kubernetes, with numbers: parse, match, explain, and to SQL.
+"""Label selectors as in Kubernetes, with numbers: parse, match, explain, translate to SQL.
 
 ``arch=arm64,rack!=r3,gpu,!flaky,zone in (a,b),cpus>=32,memory>=64GiB``: every term must hold. Keys are labels,
 then hardware facts. ``!=`` and ``notin`` also hold for hosts without the key, as in Kubernetes.

@@ -1,4 +1,4 @@
-"""Putting together what several files or documents bring."""
+"""Combine the hosts of several files or documents into one import batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading what an import names: files, folders and standard input, of any kind that bmhctl reads."""
+"""Read the files, folders and standard input that an import names, of every known format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the fields of a manifest: each value of the type it must have, or an error that names its path."""
+"""Read the fields of a manifest: each with its type, or an error that names its path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BareMetalHost manifests, of Metal3 and of the project whose lifecycle this is, as hosts to take in."""
+"""BareMetalHost manifests, of Metal3 and of the project that defined this lifecycle, as hosts to import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole inventory as TOML, with its states: out by :func:`dump_inventory`, back in by :func:`read_inventory`."""
+"""A whole inventory as TOML, with its states: write it for ``export``, read it for ``import``."""
 
 from __future__ import annotations
 

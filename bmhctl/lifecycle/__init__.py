@@ -1,1 +1,1 @@
-"""The lifecycle of a host: the table, and the machine that is drawn from it."""
+"""The lifecycle of a host: a table of states and edges, and the machine that is made from it."""

@@ -1,4 +1,4 @@
-"""Drives a host through the table with one ``transitions`` machine; nothing else imports that library.
+"""Move a host through the table with one ``transitions`` machine; the only user of that library.
 
 One machine serves the whole process. A host is never bound to it (binding grows super-linearly): a
 :class:`Passage` carries its state and the facts that the guards ask for, and is triggered as a flyweight.

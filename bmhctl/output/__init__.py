@@ -1,4 +1,4 @@
-"""The one place that renders and prints: a result, an error or a note goes in, text goes out."""
+"""The only place that prints: results, errors and notes as text for people or machines."""
 
 from bmhctl.output.display import Display, Format
 from bmhctl.output.progress import Progress

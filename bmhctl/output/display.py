@@ -1,4 +1,4 @@
-"""Where output goes and what it may look like there."""
+"""The output streams, and what they can show: format, colour, width."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines of styled text, and columns of them: laid out here once, painted with colours or without."""
+"""Lay out styled lines and columns, and write them with or without colours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output for machines: JSON, JSON lines, CSV and names; a row at a time, and Rich is never loaded."""
+"""JSON, JSON lines, CSV and names, written row by row without Rich."""
 
 from __future__ import annotations
 

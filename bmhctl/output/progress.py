@@ -1,4 +1,4 @@
-"""One line on stderr that says what is going on, once it takes long enough for somebody to wonder."""
+"""One line of progress on stderr for work that takes longer than a second."""
 
 from __future__ import annotations
 

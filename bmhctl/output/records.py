@@ -1,4 +1,4 @@
-"""Results as JSON-able records: one documented shape for each command.
+"""Results as JSON records: one documented shape for each command.
 
 A document is ``{"version": 1, "kind": …, …}``. What holds a list of records has it as its last key, so that
 ``json`` can be written as a stream; ``jsonl`` is those records, one a line.

@@ -1,4 +1,4 @@
-"""Entry points: a result, an error or a note goes in, text goes out; nothing else in bmhctl prints."""
+"""Render a result, report an error, print a note: the entry points of ``output``."""
 
 from __future__ import annotations
 

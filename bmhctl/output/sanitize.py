@@ -1,4 +1,4 @@
-"""Text for people: what is untrusted made harmless, times in words, widths in terminal cells."""
+"""Make untrusted text harmless for terminals; times in words, widths in terminal cells."""
 
 from __future__ import annotations
 

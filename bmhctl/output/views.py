@@ -1,4 +1,4 @@
-"""What people read: each result as lines, with a width for a terminal and without one for a pipe."""
+"""Each result as lines for people, for a terminal of some width or for a pipe."""
 
 from __future__ import annotations
 

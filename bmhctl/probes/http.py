@@ -1,4 +1,4 @@
-"""The ``http`` step: does a URL answer as it should?"""
+"""The ``http`` step: request a URL and check its answer."""
 
 from __future__ import annotations
 

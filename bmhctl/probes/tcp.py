@@ -1,4 +1,4 @@
-"""The ``tcp`` step: can a connection be opened?"""
+"""The ``tcp`` step: open a connection."""
 
 from __future__ import annotations
 

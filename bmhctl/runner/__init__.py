@@ -1,1 +1,1 @@
-"""The child of ``run``: its environment, its process group, its signals, the lease that is renewed meanwhile."""
+"""The task of ``run``: its process and signals, its environment, the renewal of its lease."""

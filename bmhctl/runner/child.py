@@ -1,4 +1,4 @@
-"""The task's process: its group, its signals, its end, and the watchdog that ends it when ``run`` is killed."""
+"""The task's process: its process group, its signals, its end, and its watchdog."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task knows of the hosts it runs on: ``BMH_*`` variables, and the line that ``--shell`` prints."""
+"""The ``BMH_*`` variables of a task, and the line that ``reserve --shell`` prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lease that is kept alive while a task runs."""
+"""Renew a lease while a task runs."""
 
 from __future__ import annotations
 

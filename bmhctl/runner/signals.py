@@ -1,4 +1,4 @@
-"""Signals to ``run``: before there is a task they end it as they end any command, then they are the task's."""
+"""Signals to ``run``: they end it before the task has started, and are passed on to the task after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a task under a lease: the child has its signals and its status, the lease is renewed, nothing is leaked.
+"""Run a task under a lease: pass on its signals and status, renew the lease, give the hosts back.
 
 Ctrl-Z on a terminal stops the task and ``run`` together, and with it the renewal: the lease ends by itself at the
 time that it had, and the host is tainted then. Continued before (``fg``), all goes on; later, the task is ended as

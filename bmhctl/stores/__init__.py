@@ -1,4 +1,4 @@
-"""Where an inventory lives: a TOML file with its state file, a SQLite file, or a schema in PostgreSQL."""
+"""Open the store of an inventory: a TOML file with its state file, SQLite, or PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is for a request that is not met: how many hosts fit, and what becomes of those that do.
+"""For a request that is not met: how many hosts fit, and what state those are in.
 
 The databases count: no host is read, and what an index can count is counted in it.
 """

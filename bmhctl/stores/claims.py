@@ -1,4 +1,4 @@
-"""Claims: who works on a host, who waits with a ticket; they end with whoever holds them, however that ends.
+"""The protocol of claims: locks on hosts and tickets that end with the process that holds them.
 
 On one machine they are file locks. A claim on a host is inherited by the process of a step, so that it outlives a
 runner that is killed. A claim on a ticket is shared by all processes that wait with it.

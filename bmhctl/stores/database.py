@@ -1,4 +1,4 @@
-"""What the engine needs of a database."""
+"""The protocol that a database backend fulfils."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the inventory that a command means, and refuses one that somebody else may have planted."""
+"""Find the inventory that a command means, and refuse one that another user may have planted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which hosts are meant, and how a database is asked for them."""
+"""A query for hosts, and its translation to SQL."""
 
 from __future__ import annotations
 

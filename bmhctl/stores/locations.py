@@ -1,4 +1,4 @@
-"""What a location names: a TOML file, a SQLite file or a server; and where the state file is."""
+"""Tell from a location whether it is a TOML file, a SQLite file or a server, and where its state file is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model as rows and back: times as microseconds since 1970 in UTC, marks and facts as JSON text."""
+"""The model as rows and back: times as microseconds since 1970 in UTC, lists as JSON text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables, and the ordered migrations that make them; the same for every database."""
+"""The tables and their ordered migrations, the same for every database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An inventory at a glance: how many there are of what a person looks for, and the first few of each.
+"""The queries of ``status``: counts, and the first few of each list.
 
 Nothing here reads hosts that it does not tell of: each question walks an index that holds just what is asked for.
 """

@@ -1,4 +1,4 @@
-"""The engine: an inventory as rows in a database. It saves, finds and compares; it does not judge.
+"""The store: save and find hosts, reservations, tickets and events in a database; no decisions.
 
 The SQL is written once, with ``?`` for parameters, in what SQLite and PostgreSQL share.
 """

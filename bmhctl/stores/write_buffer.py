@@ -1,4 +1,4 @@
-"""Writes that wait to be run together: many rows of one statement cost a fraction of as many statements."""
+"""Collect writes and run those of one statement together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who acts when nobody says."""
+"""The default actor: ``$BMHCTL_ACTOR``, or user@hostname."""
 
 from __future__ import annotations
 

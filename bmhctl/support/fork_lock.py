@@ -1,4 +1,4 @@
-"""Starting processes in threads without a moment in which they hold what they are not meant to inherit.
+"""A lock for starting processes in threads, so that they inherit no file that they must not.
 
 Between its fork and its exec a child has a copy of every descriptor of its parent, and with it a share in every lock:
 one that the parent lets go of meanwhile is held on, and by nobody who could be asked.

@@ -1,4 +1,4 @@
-"""TOML text as plain values, or one error that says where it is broken; fit for text that nobody has looked at."""
+"""Parse TOML from untrusted text, or raise an error that names the line."""
 
 from __future__ import annotations
 

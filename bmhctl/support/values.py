@@ -1,4 +1,4 @@
-"""Frozen values: what a class of them declares is all that they are.
+"""A base class for frozen values that costs less at start-up than a dataclass.
 
 ``@dataclass(frozen=True, slots=True)`` writes and compiles six methods for each class while its module is loaded, and
 makes the class twice. That is half a millisecond, and the modules of one command hold fifty such classes. A class of

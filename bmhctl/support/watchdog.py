@@ -1,4 +1,4 @@
-"""Ends a task when the process that runs it is gone. Run as a script of its own: standard library only.
+"""End a task when the process that runs it is gone; a script of its own, standard library only.
 
 Its standard input is a pipe that the runner holds open. Whoever becomes the task writes its process id there before
 it does; the runner writes ``done`` when it is over. The end of the pipe without that word means that the runner was

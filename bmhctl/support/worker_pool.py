@@ -1,4 +1,4 @@
-"""Runs the steps of many hosts at once, in threads that never touch the inventory."""
+"""Run the steps of many hosts at once, in threads that never touch the inventory."""
 
 from __future__ import annotations
 

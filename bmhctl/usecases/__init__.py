@@ -1,1 +1,1 @@
-"""What one can do with an inventory: each use case is a short function over a context, and returns a result."""
+"""What commands do: functions over a context that return a result."""

@@ -1,4 +1,4 @@
-"""Why a host is where it is, what is open to it, and how it got there: why, graph."""
+"""``why`` and ``graph``: the reason for a host's state, its way there, and the verbs that are possible."""
 
 from __future__ import annotations
 

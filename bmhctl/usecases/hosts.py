@@ -1,4 +1,4 @@
-"""The hosts of an inventory as entries: add, set, rename, remove, import."""
+"""Add, set, rename, remove and import hosts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole inventories: make one, copy one into another home, back one up."""
+"""Create an inventory, copy it to another backend, back it up."""
 
 from __future__ import annotations
 

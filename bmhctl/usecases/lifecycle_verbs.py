@@ -1,4 +1,4 @@
-"""Lifecycle verbs that run no steps: taint, release, maintain, cordon, uncordon; each host on its own."""
+"""Taint, release, maintain, cordon and uncordon: the verbs that run no steps."""
 
 from __future__ import annotations
 

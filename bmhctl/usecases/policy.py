@@ -1,4 +1,4 @@
-"""The policy of an inventory: kept as the text that a person wrote, beside its parsed form for quick reading."""
+"""Show, check and replace the policy, which is stored as text and in parsed form; print roles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking at an inventory: list, show, status, history."""
+"""List, show, status, history and reservations."""
 
 from __future__ import annotations
 

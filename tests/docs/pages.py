@@ -334,7 +334,7 @@ def _folder(folder: Path) -> str:
 def _first_line(module: Path) -> str:
     docstring = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8")))
     assert docstring, f"{module.relative_to(ROOT)} has no docstring"
-    return docstring.partition("\n")[0].replace("``", "`")
+    return re.sub(r":\w+:`~?([^`]+)`", r"`\1`", docstring.partition("\n")[0].replace("``", "`"))
 
 
 _HELPS = """

@@ -1,4 +1,4 @@
-"""The lifecycle as a drawing that stands alone: boxes and curved arrows, readable on light and dark pages."""
+"""The lifecycle as an SVG drawing, readable on light and dark pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lifecycle drawn in a terminal: boxes for states, an arrow for each drawn edge of the table."""
+"""The lifecycle drawn in a terminal: a box for each state, an arrow for each edge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lifecycle as text for documents: Mermaid and DOT."""
+"""The lifecycle as Mermaid and DOT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims in PostgreSQL, for processes on many machines.
+"""Claims in PostgreSQL: tokens with a deadline, for processes on many machines.
 
 A claim on a host is a row with a token and a deadline, which its holder moves on while it lives. A ticket is shared
 through a lock that the server drops with the connection.

@@ -1,4 +1,4 @@
-"""A connection to a PostgreSQL server: how it begins, how long it is waited for, what its errors mean to a person."""
+"""A connection to PostgreSQL: settings, time limits, and what its errors mean for a person."""
 
 from __future__ import annotations
 

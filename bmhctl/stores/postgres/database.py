@@ -1,4 +1,4 @@
-"""An inventory in a schema of a PostgreSQL database, for many machines.
+"""The database backend for a schema in PostgreSQL.
 
 Writers share turns (see ``Database.transaction``): each locks the rows that it changes. What must have a turn of its
 own, such as a change of the queue, excludes them with an advisory lock that ends with its transaction.

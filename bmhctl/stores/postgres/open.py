@@ -1,4 +1,4 @@
-"""Inventories in PostgreSQL, from their URLs; what needs psycopg is imported here and nowhere else."""
+"""Open and create inventories in PostgreSQL from their URLs."""
 
 from __future__ import annotations
 

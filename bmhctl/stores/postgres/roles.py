@@ -1,4 +1,4 @@
-"""Who may do what to an inventory in PostgreSQL: three roles, as SQL for its owner to run.
+"""The SQL for three roles on a server: viewer, runner, operator.
 
 The rights follow from the tables of the schema and from the columns that each statement of the engine writes. Nobody
 but the owner may alter a table, change an id, or change or delete an event.

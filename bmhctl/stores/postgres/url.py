@@ -1,4 +1,4 @@
-"""The URL of an inventory in PostgreSQL: what libpq is given, and what a person is shown."""
+"""Parse the URL of an inventory in PostgreSQL: for libpq, and without its password for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An inventory in one SQLite file: WAL, synchronous=FULL, one writer at a time, for one machine."""
+"""The database backend for one SQLite file: WAL, one writer at a time, for one machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replaces a person's file by another content: atomically, durably, and only while nobody else writes it."""
+"""Replace a file atomically and durably, and only if no other process changed it meanwhile."""
 
 from __future__ import annotations
 

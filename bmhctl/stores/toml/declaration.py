@@ -1,4 +1,4 @@
-"""What a TOML inventory declares, and where in its text a mistake stands."""
+"""Read what a TOML inventory declares, and find the line of a mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edits of a TOML inventory that leave every byte alone that they need not change, comments above all.
+"""Edit a TOML inventory and keep every byte that need not change, comments included.
 
 An edit is a handful of splices at the places that ``scan`` found, for every layout that TOML allows:
 header tables, sub-tables, dotted keys, inline tables. The result is read again before anyone may write it.

@@ -1,4 +1,4 @@
-"""A TOML inventory on disk: whether it changed since it was looked at, and its bytes. Nothing here knows TOML.
+"""A TOML inventory as a file: its bytes, and whether it changed since it was read; no TOML is parsed here.
 
 Nothing here writes: the file is a person's. ``stores.edit`` changes it when asked to.
 """

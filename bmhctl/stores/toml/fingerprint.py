@@ -1,4 +1,4 @@
-"""What a TOML file looked like when it was read, to know whether it changed."""
+"""The inode, size, time and hash of a TOML file, to know whether it changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where everything stands in a TOML text that ``tomllib`` has read: headers, keys, values, comments."""
+"""The positions of headers, keys, values and comments in a TOML text."""
 
 from __future__ import annotations
 

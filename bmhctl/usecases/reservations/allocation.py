@@ -1,4 +1,4 @@
-"""Choose the hosts for a request, or say why none can be had."""
+"""Choose the hosts for a request, or find out why there are none."""
 
 from __future__ import annotations
 

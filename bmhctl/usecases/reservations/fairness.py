@@ -1,4 +1,4 @@
-"""Whose turn it is: which free hosts are due to earlier tickets, and which are left."""
+"""Which free hosts are due to older tickets, and which are left for a request."""
 
 from __future__ import annotations
 

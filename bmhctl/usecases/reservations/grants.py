@@ -1,4 +1,4 @@
-"""Grant hosts to a request in one commit, each proven first when it asks for that."""
+"""Reserve the chosen hosts in one commit, after their checks if the request asks for that."""
 
 from __future__ import annotations
 

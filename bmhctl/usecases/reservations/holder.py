@@ -1,4 +1,4 @@
-"""What holders do with their reservations: extend, hand over, replace a bad host; and leases that end."""
+"""Extend, hand over and give up a reservation, replace a bad host, reap expired leases."""
 
 from __future__ import annotations
 

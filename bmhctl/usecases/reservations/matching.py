@@ -1,4 +1,4 @@
-"""Match requirements to free hosts, in the order of the tickets. No I/O; states are not looked at.
+"""Match requirements to free hosts in the order of the tickets; no I/O.
 
 One host may fit several requirements, so hosts are assigned along augmenting paths, as in bipartite matching: a host is
 assigned to a requirement that has room, or one of that requirement's hosts moves on to another that it fits.

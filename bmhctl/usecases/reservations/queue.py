@@ -1,4 +1,4 @@
-"""Waiting for hosts without a server: durable tickets, granted in the order of their age by whoever waits."""
+"""List the tickets of waiting commands, and cancel one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a waiter does until it is its turn: when it looks, that it says it lives, what it tells of its place."""
+"""When a waiting command tries again, how it keeps its ticket alive, and what it reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked for, which hosts a request gets now, and why it gets none; waiting for them is in ``queue``."""
+"""A request for hosts: its requirements, purpose, lease and request id."""
 
 from __future__ import annotations
 

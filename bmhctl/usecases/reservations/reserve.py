@@ -1,4 +1,4 @@
-"""Reserve hosts, at once or after waiting; and what a reservation would take now."""
+"""Reserve hosts, at once or after waiting; show what a reservation would get now."""
 
 from __future__ import annotations
 

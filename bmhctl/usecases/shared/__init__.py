@@ -1,1 +1,1 @@
-"""What use cases are made of; no command lives here."""
+"""What use cases are made of; no command has its function here."""

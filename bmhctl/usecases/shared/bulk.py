@@ -1,4 +1,4 @@
-"""How a verb treats many hosts: each on its own, all are tried, the result names every one."""
+"""Apply a verb to many hosts, each on its own; the result names every one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A TOML inventory: its file declares, its state file remembers. Taking over what changed, and editing the file.
+"""Sync a TOML file with its state file, and write declared changes to the TOML file.
 
 An edit of ours is kept in the state file as an intent before the TOML file is replaced; replacing is the commit.
 Whoever next looks at the file finds the intent by the file's hash and carries it out: a rename stays a rename, a

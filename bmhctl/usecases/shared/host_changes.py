@@ -1,4 +1,4 @@
-"""What may be done to an inventory's hosts as entries: let one in, change its facts, rename it, let it go.
+"""Let hosts enter, change their declaration, rename and remove them, inside a transaction.
 
 Each function works in the caller's transaction; both kinds of homes go through here.
 """

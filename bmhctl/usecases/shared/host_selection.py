@@ -1,4 +1,4 @@
-"""Which hosts a command means: exact names, globs, folded ranges, a selector, states."""
+"""The hosts that a command names: exact names, globs, ranges, a selector, states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How reservations end: a host leaves one, a lease is over, who may act for one."""
+"""End reservations: a host leaves one, a lease expires; who may act for one."""
 
 from __future__ import annotations
 

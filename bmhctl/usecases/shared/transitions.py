@@ -1,4 +1,4 @@
-"""The one way in which a host changes: through the machine, with one event, in the caller's transaction."""
+"""Move a host through the lifecycle: the machine decides, and one event is saved with the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What BMCs do for hosts: switch and tell their power, and tell what hardware they are."""
+"""Read and switch the power of hosts, and read their hardware, through their BMCs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs an inventory's checks and cleanup steps on hosts, under claims and outside every transaction."""
+"""Run the checks and cleanup steps of a host, under a claim and outside every transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a verb that runs steps treats many hosts: each is claimed and its steps run in a thread, many at once.
+"""Run a verb's steps on many hosts at once, each under its own claim.
 
 Hosts on which no step has to run need no claim and no thread: they are moved together, many in one commit.
 """

@@ -1,4 +1,4 @@
-"""The verbs that run steps: ready, reset, resume; and check and recycle, which are made of them.
+"""Ready, reset, check and recycle.
 
 A host is claimed, its steps run in a thread, and what they said is taken into account in a transaction that makes
 sure that nothing happened to the host meanwhile. The threads never touch the inventory.
