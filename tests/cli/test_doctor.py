@@ -23,7 +23,7 @@ def broken(fleet: str, lab: Path) -> Path:
 
 GAP = "a gap in its history: event 6, reserve, begins at available, the one before ended at initial"
 LET_GO = (
-    "restore a backup; or clean it by hand, then let it go and come back: "
+    "restore a backup; or clean it by hand, then remove it and add it again: "
     "bmhctl remove node01 --force --reason 'broken history'; bmhctl add node01"
 )
 
@@ -32,7 +32,9 @@ def test_a_healthy_inventory_is_0_and_nothing_is_written(cli: Cli, fleet: str, l
     before = files(lab.parent)
     for fix in ([], ["--fix"]):
         done = cli("doctor", *fix)
-        assert (done.status, done.stdout, done.stderr) == (0, "SEVERITY  FIXED  KIND  HOST  MESSAGE  REMEDY\n", "")
+        assert (done.status, done.stdout) == (0, "SEVERITY  FIXED  KIND  HOST  MESSAGE  REMEDY\n")
+        assert done.stderr == f"{lab}: healthy\n"
+        assert cli("doctor", *fix, "-q").stderr == ""
     document = json_of(cli("doctor", "-o", "json"))
     assert document == {
         "version": 1,
@@ -63,7 +65,7 @@ def test_something_broken_is_10_said_on_stderr_and_listed_on_stdout(cli: Cli, br
     done = cli("doctor")
     assert (done.status, done.stderr) == (
         10,
-        f"bmhctl: {broken}: 2 things are broken\nhint: bmhctl doctor --fix mends 1 of them, after a backup\n",
+        f"bmhctl: {broken}: 2 things are broken\nhint: bmhctl doctor --fix repairs 1 of them, after a backup\n",
     )
     assert [line.split("  ")[0] for line in done.stdout.splitlines()] == ["SEVERITY", "broken", "broken"]
     assert GAP in done.stdout
@@ -79,7 +81,7 @@ def test_what_is_mended_is_0_if_nothing_else_is_broken(cli: Cli, fleet: str, lab
     done = cli("doctor", "--fix")
     assert (done.status, done.stdout.splitlines()[1][:30]) == (0, "broken    yes    facts  node02")
     backup = lab.parent / next(name for name in files(lab.parent) if "before-doctor" in name)
-    assert done.stderr == f"as it was before anything was mended: {backup}\n"
+    assert done.stderr == f"{lab}: healthy · 1 fixed\nbackup from before the fix: {backup}\n"
     assert cli("doctor", "-i", str(backup)).status == 10, "it is an inventory as broken as that one was"
     assert cli("doctor", "--fix", "-o", "name").stdout == ""
     assert cli("list", "-l", "rack=r2", "-o", "name").stdout == "node02\nnode03\n"
@@ -126,12 +128,12 @@ def test_a_terminal_shows_what_is_wrong_and_what_to_do(terminal: Terminal, broke
     assert screen.lines[2:] == [
         f"✗ history  node01: {GAP}",
         f"           → {LET_GO}",
-        "✗ facts    node02: selectors see something else of it: rack",
-        "           → bmhctl doctor --fix has them see what is declared",
+        "✗ facts    node02: selectors see other values than declared: rack",
+        "           → bmhctl doctor --fix makes them see what is declared",
         "",
         "✗ 2 broken",
         f"bmhctl: {broken}: 2 things are broken",
-        "hint: bmhctl doctor --fix mends 1 of them, after a backup",
+        "hint: bmhctl doctor --fix repairs 1 of them, after a backup",
     ]
 
 

@@ -89,7 +89,7 @@ def test_every_kind_of_finding_is_explained() -> None:
     )
     table = readme().partition("What it looks at, by `kind`:")[2].partition("\n\n`doctor --fix`")[0]
     shown = {word for kinds in re.findall(r"(?m)^\| (`.*`) \|", table) for word in _words(kinds)}
-    assert shown == {*re.findall(r'(?:Finding\(|_broken\(|kind =|else)\s*"([a-z-]+)"', code)}
+    assert shown == {*re.findall(r'(?:Finding\(|Question\(|fixable\(|kind =|else)\s*"([a-z-]+)"', code)}
 
 
 def test_the_states_are_explained_in_their_own_words() -> None:

@@ -137,10 +137,10 @@ def test_a_host_that_vanished_while_used_comes_back_tainted(fleet: Lab) -> None:
     )
     vanished = (
         "orphan", "broken", "node4", "vanished: its history ends at tainted, not with its removal",
-        "bmhctl doctor --fix makes sure that it is tainted should it be added again",
+        "bmhctl doctor --fix makes it tainted if it is added again",
     )  # fmt: skip
     unknown = (
-        "declaration", "broken", "node4", "is declared, and not known", "bmhctl doctor --fix takes lab.toml over anew",
+        "declaration", "broken", "node4", "is declared, but unknown", "bmhctl doctor --fix reads lab.toml again",
     )  # fmt: skip
     assert found(examined(fleet)) == ([vanished, unknown] if fleet.is_toml else [vanished])
 
@@ -296,7 +296,7 @@ def test_a_policy_that_is_not_valid_is_told(fleet: Lab) -> None:
         False,
         "the policy is not valid: checks.ping has none of command, tcp, http, redfish",
     )
-    assert policy.remedy.startswith("bmhctl policy apply FILE" if not fleet.is_toml else f"{fleet.path} holds")
+    assert policy.remedy.startswith("bmhctl policy apply FILE" if not fleet.is_toml else f"{fleet.path} contains")
 
 
 def test_where_leases_may_have_no_end_none_is_too_long(fleet: Lab) -> None:
@@ -357,4 +357,4 @@ def test_a_row_that_cannot_be_read_is_told_by_its_name_with_who_knows_more(colum
 @pytest.mark.parametrize("lab", ["sqlite", "toml"], indirect=True)
 def test_times_that_are_none_are_told_as_they_are(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE events SET at = 'bad' WHERE host = 'node1'")
-    assert "1 time is in the future, up to 'bad'" in [each.message for each in examined(fleet).findings]
+    assert "times in the future: 1, up to 'bad'" in [each.message for each in examined(fleet).findings]

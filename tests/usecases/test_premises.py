@@ -85,7 +85,7 @@ def test_a_file_that_is_gone_can_be_written_anew_from_its_state(toml_fleet: Lab,
     assert found(at(toml_fleet)) == [
         (
             "declaration", "broken", None, f"{toml_fleet.path} is gone; the state of its hosts is there",
-            f"restore it; or write it anew from the state: bmhctl copy {state} NEW.toml",
+            f"restore it; or write it again from the state: bmhctl copy {state} NEW.toml",
         )
     ]  # fmt: skip
 
@@ -100,7 +100,7 @@ def test_a_file_that_changed_is_taken_over_by_the_next_command_not_by_the_doctor
     with toml_fleet.path.open("a") as file:
         file.write("\n[hosts.node8]\n")
     changed = "lab.toml changed since the last command"
-    note = ("declaration", "note", None, changed, "nothing: the next command takes it over")
+    note = ("declaration", "note", None, changed, "nothing to do: the next command reads it")
     assert found(at(toml_fleet, fix=True)) == [note]
     assert everything(toml_fleet) == before
     queries.list_hosts(toml_fleet.context(), Choice(everything=True))
@@ -136,7 +136,7 @@ def test_an_undeclared_host_is_a_note(toml_fleet: Lab) -> None:
     diagnosis = at(toml_fleet)
     assert found(diagnosis) == [
         (
-            "undeclared", "note", "node2", "is not declared any more: it keeps its state, and can't be reserved",
+            "undeclared", "note", "node2", "is no longer declared: it keeps its state and can't be reserved",
             "bmhctl remove node2; or declare it again",
         )
     ]  # fmt: skip
@@ -152,17 +152,17 @@ def test_a_state_that_does_not_agree_with_the_file_it_took_over_takes_it_over_an
         "UPDATE meta SET value = '' WHERE key = 'policy'",
     )
     diagnosis = at(toml_fleet)
-    anew = "bmhctl doctor --fix takes lab.toml over anew"
+    anew = "bmhctl doctor --fix reads lab.toml again"
     assert found(diagnosis) == [
-        ("policy", "broken", None, "the policy that holds is not the one that policy show shows",
-         "bmhctl doctor --fix lets the one hold that is shown"),
-        ("facts", "broken", "node1", "selectors see something else of it: arch",
-         "bmhctl doctor --fix has them see what is declared"),
-        ("declaration", "broken", "node1", "is declared otherwise than known: labels.arch x86 → arm64", anew),
-        ("declaration", "broken", "node2", "is declared, and noted to be undeclared", anew),
-        ("declaration", "broken", "node4", "is declared, and not known", anew),
-        ("declaration", "broken", "node9", "is not declared, and not noted to be undeclared", anew),
-        ("declaration", "broken", None, "the policy is declared otherwise than known", anew),
+        ("policy", "broken", None, "the policy in force is not the one that policy show prints",
+         "bmhctl doctor --fix parses the stored policy again"),
+        ("facts", "broken", "node1", "selectors see other values than declared: arch",
+         "bmhctl doctor --fix makes them see what is declared"),
+        ("declaration", "broken", "node1", "differs from what is declared: labels.arch x86 → arm64", anew),
+        ("declaration", "broken", "node2", "is declared, but recorded as undeclared", anew),
+        ("declaration", "broken", "node4", "is declared, but unknown", anew),
+        ("declaration", "broken", "node9", "is not declared, but not recorded as undeclared", anew),
+        ("declaration", "broken", None, "the policy differs from the declared one", anew),
     ]  # fmt: skip
 
     left = at(toml_fleet, fix=True)
@@ -206,7 +206,7 @@ def test_a_missing_state_file_is_a_warning_and_is_not_made(toml_fleet: Lab) -> N
         (
             "file", "warning", None,
             "there is no lab.state.db: states, reservations and history of the hosts, if they had any, are gone",
-            f"restore {state} from a backup; if the inventory is new, the next command makes it",
+            f"restore {state} from a backup; if the inventory is new, the next command creates it",
         )
     ]  # fmt: skip
     assert (diagnosis.error, diagnosis.counts, state.exists()) == (None, {}, False)
@@ -252,10 +252,11 @@ def test_an_edit_that_was_begun_and_never_made_is_forgotten(toml_fleet: Lab) -> 
 
     diagnosis = at(toml_fleet)
     assert found(diagnosis) == [
-        ("leftover", "note", None, f"{draft} is left of a command that was killed", "bmhctl doctor --fix removes it"),
+        ("leftover", "note", None, f"{draft} was left by a command that was killed", "bmhctl doctor --fix removes it"),
         (
-            "intent", "note", None, "bob began to edit lab.toml, and never did: a command was killed",
-            "bmhctl doctor --fix forgets that; do it again if it is wanted",
+            "intent", "note", None,
+            "an edit of lab.toml by bob was interrupted: its command was killed before the file changed",
+            "bmhctl doctor --fix forgets it; repeat the edit if it is still wanted",
         ),
     ]  # fmt: skip
     assert diagnosis.error is None
@@ -406,7 +407,7 @@ def test_what_everybody_may_write_is_broken_but_not_a_folder_like_tmp(fleet: Lab
     assert found(diagnosis) == [
         (
             "access", "broken", None,
-            f"everybody may write {place}, and so have commands run as whoever readies and recycles",
+            f"every user may write {place}, and so run commands as those who ready and recycle hosts",
             f"chmod o-w {place}",
         )
         for place in places
@@ -427,7 +428,7 @@ def test_who_may_write_the_toml_file_must_be_able_to_write_its_state(toml_fleet:
     assert found(at(toml_fleet)) == [
         (
             "access", "warning", None,
-            "the group 4321 may write lab.toml, but not lab.state.db: its members' commands fail",
+            "the group 4321 may write lab.toml, but not lab.state.db: commands of its members fail",
             f"chgrp 4321 {state}; chmod g+rw {state}",
         ),
         (
@@ -509,7 +510,7 @@ def test_files_that_were_being_built_are_removed_but_not_a_copy_that_is(fleet: L
     others = [folder / f".{name}.copy.db.ab_cd123.partial", folder / f".{name}.ab_cd123.partial.mine"]
     for path in (*left, *others):
         path.touch()
-    assert [each[3] for each in found(at(fleet))] == [f"{path} is left of a command that was killed" for path in left]
+    assert [each[3] for each in found(at(fleet))] == [f"{path} was left by a command that was killed" for path in left]
     assert all(each.fixed for each in at(fleet, fix=True).findings)
     assert [path.exists() for path in (*left, *others)] == [False, False, True, True]
 
