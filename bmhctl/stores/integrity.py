@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -11,7 +12,17 @@ from bmhctl.domain.selector import selectable
 from bmhctl.domain.units import quantity
 from bmhctl.errors import InvalidError
 from bmhctl.stores.database import Database
-from bmhctl.stores.rows import HOST_SELECT, LIFECYCLE_COLUMNS, SPEC_COLUMNS, Row, Value, back_at, from_time, to_host
+from bmhctl.stores.rows import (
+    HOST_SELECT,
+    LIFECYCLE_COLUMNS,
+    SPEC_COLUMNS,
+    Row,
+    Value,
+    back_at,
+    from_time,
+    to_host,
+    to_moment,
+)
 from bmhctl.support.values import Frozen, replace
 
 MOST = 100
@@ -24,6 +35,14 @@ Attributes = dict[str, tuple[str, float | None]]
 """What selectors see of a host: the text of each key, and its number if it is one."""
 
 
+def stored_time(value: object) -> datetime:
+    """Return the time that a column holds; raise :class:`ValueError` if it holds something else."""
+    with suppress(ArithmeticError):
+        if isinstance(value, int):
+            return to_moment(value)
+    raise ValueError(value)
+
+
 class Answer(Frozen):
     """One row that a question found: the host it concerns, whether it can be fixed, whether it is a mere warning.
 
@@ -33,7 +52,7 @@ class Answer(Frozen):
     host: str | None
     fixable: bool
     minor: bool
-    values: tuple[Value, ...]
+    values: tuple[object, ...]
     more: int = 0
 
 

@@ -13,7 +13,7 @@ from tests.cli.conftest import Cli, Terminal, error_of, files, json_of
 
 @pytest.fixture
 def broken(fleet: str, lab: Path) -> Path:
-    """bmh.toml whose state has wrong facts for node02, which can be mended, and a gap in the history of node01."""
+    """bmh.toml whose state has wrong facts for node02, which can be fixed, and a gap in the history of node01."""
     with sqlite3.connect(lab.with_name("bmh.state.db")) as connection:
         connection.execute("DELETE FROM facts WHERE host_id = 2 AND key = 'rack'")
         connection.execute("DELETE FROM events WHERE host = 'node01' AND verb = 'ready'")
@@ -28,7 +28,7 @@ LET_GO = (
 )
 
 
-def test_a_healthy_inventory_is_0_and_nothing_is_written(cli: Cli, fleet: str, lab: Path) -> None:
+def test_a_healthy_inventory_is_0_and_said_on_stderr_and_nothing_is_written(cli: Cli, fleet: str, lab: Path) -> None:
     before = files(lab.parent)
     for fix in ([], ["--fix"]):
         done = cli("doctor", *fix)
@@ -49,7 +49,7 @@ def test_a_healthy_inventory_is_0_and_nothing_is_written(cli: Cli, fleet: str, l
     assert files(lab.parent) == before
 
 
-def test_mere_warnings_are_0(cli: Cli, lab: Path) -> None:
+def test_an_inventory_with_warnings_only_is_0(cli: Cli, lab: Path) -> None:
     lab.write_text(lab.read_text().replace('address = "10.0.0.12"', 'mac = "bc:55:85:92:de:01"'))
     cli("list")
     done = cli("doctor", "-o", "csv", "--fields", "severity,host,message")
@@ -60,7 +60,7 @@ def test_mere_warnings_are_0(cli: Cli, lab: Path) -> None:
     )
 
 
-def test_something_broken_is_10_said_on_stderr_and_listed_on_stdout(cli: Cli, broken: Path) -> None:
+def test_a_broken_inventory_is_10_with_an_error_on_stderr_and_rows_on_stdout(cli: Cli, broken: Path) -> None:
     before = files(broken.parent)
     done = cli("doctor")
     assert (done.status, done.stderr) == (
@@ -73,7 +73,7 @@ def test_something_broken_is_10_said_on_stderr_and_listed_on_stdout(cli: Cli, br
     assert files(broken.parent) == before
 
 
-def test_what_is_mended_is_0_if_nothing_else_is_broken(cli: Cli, fleet: str, lab: Path) -> None:
+def test_a_fixed_inventory_is_0_if_nothing_else_is_broken(cli: Cli, fleet: str, lab: Path) -> None:
     with sqlite3.connect(lab.with_name("bmh.state.db")) as connection:
         connection.execute("DELETE FROM facts WHERE host_id = 2")
     connection.close()
@@ -87,7 +87,7 @@ def test_what_is_mended_is_0_if_nothing_else_is_broken(cli: Cli, fleet: str, lab
     assert cli("list", "-l", "rack=r2", "-o", "name").stdout == "node02\nnode03\n"
 
 
-def test_what_is_left_after_mending_is_10(cli: Cli, broken: Path) -> None:
+def test_an_inventory_that_is_still_broken_after_a_fix_is_10(cli: Cli, broken: Path) -> None:
     done = cli("doctor", "--fix", "-o", "json")
     document = json.loads(done.stdout)
     assert (done.status, document["healthy"], Path(document["backup"]).exists()) == (10, False, True)
@@ -121,7 +121,7 @@ def test_each_format_has_its_findings(cli: Cli, broken: Path) -> None:
     assert (done.status, done.stdout) == (2, "")
 
 
-def test_a_terminal_shows_what_is_wrong_and_what_to_do(terminal: Terminal, broken: Path) -> None:
+def test_a_terminal_shows_findings_and_remedies(terminal: Terminal, broken: Path) -> None:
     screen = terminal("doctor", width=180, NO_COLOR="1")
     assert screen.status == 10
     assert screen.lines[0].startswith(f"{broken}  3 hosts · 5 events · 1 reservation · ")
@@ -143,7 +143,7 @@ def test_a_terminal_shows_health_in_colour(terminal: Terminal, fleet: str) -> No
 
 
 @pytest.mark.parametrize("fix", [[], ["--fix"]])
-def test_what_no_other_command_opens_is_a_finding(fix: list[str], cli: Cli, fleet: str, lab: Path) -> None:
+def test_an_inventory_that_no_other_command_opens_is_a_finding(fix: list[str], cli: Cli, fleet: str, lab: Path) -> None:
     lab.write_text("[hosts")
     assert cli("list").status == 10
     done = cli("doctor", "-o", "csv", "--fields", "kind,severity,message", *fix)
@@ -156,7 +156,7 @@ def test_what_no_other_command_opens_is_a_finding(fix: list[str], cli: Cli, flee
     assert (done.status, done.stdout) == (10, "kind\ndeclaration\ndamage\n")
 
 
-def test_nothing_at_all_is_11_and_a_state_file_is_named_as_such(cli: Cli, fleet: str) -> None:
+def test_a_missing_inventory_is_11_and_a_state_file_is_named_as_such(cli: Cli, fleet: str) -> None:
     done = cli("doctor", "-i", "nowhere.db")
     assert (done.status, done.stdout) == (11, "")
     assert done.stderr.startswith("bmhctl: there is no inventory at")

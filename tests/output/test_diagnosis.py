@@ -38,7 +38,7 @@ def test_a_terminal_shows_the_worst_first_and_below_each_what_to_do() -> None:
     )
 
 
-def test_what_was_mended_says_so_and_where_the_backup_is() -> None:
+def test_fixed_findings_say_so_and_where_the_backup_is() -> None:
     assert shown(MENDED, tty=True, width=80) == (
         "lab.db  12 hosts · 1 event · 3 reservations · 2026-11-23 08:00:00Z\n"
         "\n"
@@ -58,7 +58,7 @@ def test_what_was_mended_says_so_and_where_the_backup_is() -> None:
     assert told(MENDED, quiet=True) == told(DIAGNOSIS) == ""
 
 
-def test_a_healthy_inventory_is_one_word_on_a_terminal_and_no_row_in_a_pipe() -> None:
+def test_a_healthy_inventory_is_one_word_on_a_terminal_and_one_line_on_stderr_in_a_pipe() -> None:
     healthy = replace(DIAGNOSIS, findings=())
     assert shown(healthy, tty=True) == (
         "lab.db  12 hosts · 1 event · 3 reservations · 2026-11-23 08:00:00Z\n\n✓ healthy\n"
@@ -69,7 +69,7 @@ def test_a_healthy_inventory_is_one_word_on_a_terminal_and_no_row_in_a_pipe() ->
     assert shown(healthy, format=Format.NAME) == ""
 
 
-def test_a_pipe_gets_a_row_a_finding_with_nothing_cut() -> None:
+def test_a_pipe_gets_one_uncut_row_for_each_finding() -> None:
     assert shown(DIAGNOSIS).splitlines()[3:5] == [
         "broken    no     facts    node01  selectors see other values                          bmhctl doctor --fix",
         "warning   no     lease    -       reservation r-2xq9 of bob has no end                "
@@ -79,13 +79,13 @@ def test_a_pipe_gets_a_row_a_finding_with_nothing_cut() -> None:
     assert shown(DIAGNOSIS, format=Format.NAME) == "node02\nnode01\n"
 
 
-def test_what_could_not_be_looked_at_shows_no_counts() -> None:
+def test_an_inventory_that_could_not_be_examined_shows_no_counts() -> None:
     assert shown(replace(DIAGNOSIS, findings=(), counts={}), tty=True).splitlines()[0] == (
         "lab.db  2026-11-23 08:00:00Z"
     )
 
 
-def test_few_of_a_kind_are_shown_unless_more_are_asked_for() -> None:
+def test_few_findings_of_a_kind_are_shown_unless_verbose() -> None:
     many = tuple(Finding("facts", Severity.BROKEN, "are wrong", "mend it", f"node{n:02}", True) for n in range(20))
     rest = Finding("facts", Severity.BROKEN, "and 80 more like these", "", fixable=True, number=80)
     result = replace(DIAGNOSIS, findings=(*many, rest))
@@ -96,7 +96,7 @@ def test_few_of_a_kind_are_shown_unless_more_are_asked_for() -> None:
     assert shown(result, tty=True, verbose=True).count("node") == 20
 
 
-def test_the_error_counts_what_is_broken_still_and_what_can_be_mended() -> None:
+def test_the_error_counts_what_is_still_broken_and_what_can_be_fixed() -> None:
     error = DIAGNOSIS.error
     assert isinstance(error, InvalidError)
     assert (error.status, error.message, error.hint, error.details) == (

@@ -1,4 +1,4 @@
-"""Doctor, in every home: which contradictions it finds in the rows, what it mends of them, and what it leaves."""
+"""doctor on every backend: which contradictions it finds in the rows, which it fixes and which it leaves."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             ),
         ],
     ),
-    "a verb that is none": (
+    "an unknown verb": (
         lambda lab: (f"UPDATE events SET verb = 'polish' WHERE id = {event_of(lab, 'node2', 1)}",),
         [
             (
@@ -125,7 +125,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
-    "a remark that moves": (
+    "a note event that changes the state": (
         lambda lab: (f"UPDATE events SET verb = 'cordon' WHERE id = {event_of(lab, 'node2', 1)}",),
         [
             (
@@ -155,7 +155,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
-    "a reservation that is not there": (
+    "a reservation that does not exist": (
         lambda lab: (
             "UPDATE hosts SET reservation = 'r-none' WHERE name IN ('node3', 'node6')",
             "UPDATE reservations SET ended_at = created_at",
@@ -173,7 +173,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             ),
         ],
     ),
-    "a reservation that is over": (
+    "an ended reservation": (
         lambda lab: (
             "UPDATE reservations SET ended_at = created_at, ended_how = 'expired', end_reason = 'lease expired'"
             " WHERE id IN ('r-3', 'r-6')",
@@ -187,7 +187,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             for name, where in (("node3", "reserved"), ("node6", "in maintenance"))
         ],
     ),
-    "reserved by nobody": (
+    "reserved under no reservation": (
         lambda lab: (
             "UPDATE hosts SET reservation = NULL WHERE name = 'node3'",
             "UPDATE reservations SET ended_at = created_at WHERE id = 'r-3'",
@@ -199,7 +199,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
-    "an end that nobody knows": (
+    "an unknown end": (
         lambda lab: ("UPDATE reservations SET ended_how = 'evaporated' WHERE id = 'r-4'",),
         [
             (
@@ -209,7 +209,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
-    "marks that contradict the state, and a history that does not tell": (
+    "notes that contradict the state, and a broken history": (
         lambda lab: (
             f"DELETE FROM events WHERE id = {event_of(lab, 'node2', 0)}",
             "UPDATE hosts SET came_from = 'tainted', last_event = 1 WHERE name = 'node2'",
@@ -227,7 +227,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             ),
         ],
     ),
-    "maintenance for no reason": (
+    "maintenance without a reason": (
         lambda lab: ("UPDATE hosts SET maintenance = NULL WHERE name = 'node5'",),
         [
             (
@@ -283,7 +283,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
-    "times to come": (
+    "times in the future": (
         lambda lab: ("UPDATE events SET at = 1800000000000000 WHERE id IN (1, 2)",),
         [
             (
@@ -327,7 +327,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
 
 
 @pytest.mark.parametrize("case", GUESSES)
-def test_what_would_need_a_guess_is_told_with_what_to_do_and_left_as_it_is(case: str, fleet: Lab) -> None:
+def test_what_would_need_a_guess_is_reported_with_a_remedy_and_not_changed(case: str, fleet: Lab) -> None:
     breaks, expected = GUESSES[case]
     unchecked(fleet, *breaks(fleet))
     before = everything(fleet)
@@ -343,10 +343,10 @@ def test_what_would_need_a_guess_is_told_with_what_to_do_and_left_as_it_is(case:
     )
 
 
-# what is mended
+# what is fixed
 
-MENDS: dict[str, tuple[Broken, list[Found]]] = {
-    "another last event than noted": (
+FIXES: dict[str, tuple[Broken, list[Found]]] = {
+    "another last event than recorded": (
         lambda lab: ("UPDATE hosts SET last_event = 1 WHERE name = 'node4'",),
         [
             (
@@ -355,7 +355,7 @@ MENDS: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
-    "a reservation where none can be": (
+    "a reservation of a tainted host": (
         lambda lab: ("UPDATE hosts SET reservation = 'r-4' WHERE name = 'node4'",),
         [
             (
@@ -364,7 +364,7 @@ MENDS: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
-    "a reservation of nothing": (
+    "a reservation without hosts": (
         lambda lab: ("INSERT INTO reservations (id, owner, created_at, expires_at) VALUES ('r-0', 'eve', 1, 2)",),
         [
             (
@@ -373,7 +373,7 @@ MENDS: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
-    "reasons without a maintenance": (
+    "reasons outside maintenance": (
         lambda lab: ("UPDATE hosts SET maintenance = '[[\"eve\",\"fan\",1,null,false]]' WHERE name = 'node2'",),
         [
             (
@@ -382,7 +382,7 @@ MENDS: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
-    "back to where it never was": (
+    "a return to a state that it never had": (
         lambda lab: ("UPDATE hosts SET came_from = 'initial' WHERE name = 'node4'",),
         [
             (
@@ -391,7 +391,7 @@ MENDS: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
-    "clean by no cleanup": (
+    "clean without a cleanup": (
         lambda lab: ("UPDATE hosts SET dirty = 0 WHERE name IN ('node3', 'node4', 'node6')",),
         [
             ("dirt", "broken", "node3", "is reserved, but counts as clean", MARKED_DIRTY),
@@ -413,7 +413,7 @@ MENDS: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
-    "facts of nobody": (
+    "attributes and results of removed hosts": (
         lambda lab: (
             "INSERT INTO facts (host_id, key, value) VALUES (77, 'arch', 'arm64')",
             "INSERT INTO results (host_id, step, verdict, detail, seconds, at) VALUES (77, 'ping', 'pass', '', 0, 1)",
@@ -426,7 +426,7 @@ MENDS: dict[str, tuple[Broken, list[Found]]] = {
             ),
         ],
     ),
-    "facts that are not so": (
+    "attributes that differ from the declaration": (
         lambda lab: (
             "DELETE FROM facts WHERE host_id = 1",
             "UPDATE facts SET number = 9 WHERE host_id = 2 AND key = 'cpus'",
@@ -440,7 +440,7 @@ MENDS: dict[str, tuple[Broken, list[Found]]] = {
             for name, keys in (("node1", "arch, cpus"), ("node2", "cpus"), ("node3", "gpu"))
         ],
     ),
-    "another policy than the one shown": (
+    "another policy in force than the one shown": (
         lambda lab: ("UPDATE meta SET value = '{}' WHERE key = 'policy_parsed'",),
         [
             (
@@ -449,7 +449,7 @@ MENDS: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
-    "a policy that is no JSON": (
+    "a parsed policy that is not JSON": (
         lambda lab: ("UPDATE meta SET value = '{' WHERE key = 'policy_parsed'",),
         [
             (
@@ -458,7 +458,7 @@ MENDS: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
-    "a ticket of a process that is gone": (
+    "a ticket of a killed process": (
         lambda lab: (
             "INSERT INTO tickets (owner, wants, created_at, refreshed_at, endless) VALUES ('eve', '[]', 1, 1, 0)",
         ),
@@ -472,9 +472,9 @@ MENDS: dict[str, tuple[Broken, list[Found]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", MENDS)
-def test_what_needs_no_guess_is_mended_once_after_a_backup(case: str, fleet: Lab) -> None:
-    breaks, expected = MENDS[case]
+@pytest.mark.parametrize("case", FIXES)
+def test_what_needs_no_guess_is_fixed_once_after_a_backup(case: str, fleet: Lab) -> None:
+    breaks, expected = FIXES[case]
     unchecked(fleet, *breaks(fleet))
     before = everything(fleet)
 
@@ -482,10 +482,10 @@ def test_what_needs_no_guess_is_mended_once_after_a_backup(case: str, fleet: Lab
     assert (found(looked), everything(fleet)) == (expected, before)
     assert all(each.fixable for each in looked.findings)
 
-    mended = examined(fleet, fix=True)
-    assert mended.findings == tuple(replace(each, fixed=True) for each in looked.findings)
-    assert mended.error is None
-    assert everything(Lab(Path(str(mended.backup))))["hosts"] == before["hosts"]
+    fixed = examined(fleet, fix=True)
+    assert fixed.findings == tuple(replace(each, fixed=True) for each in looked.findings)
+    assert fixed.error is None
+    assert everything(Lab(Path(str(fixed.backup))))["hosts"] == before["hosts"]
     after = everything(fleet)
     assert (after["events"], [row[1:3] for row in after["hosts"]]) == (
         before["events"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -336,10 +337,19 @@ def _processes(ctx: Context, seen: Examination) -> None:
     for ticket_id, owner in dead:
         message = f"ticket {ticket_id} of {owner}: the process that waited with it was killed"
         seen.fixable("ticket", NOTE, message, "removes it; it delays no other ticket", _drop_tickets)
-    for name in ctx.store.claims.left_behind():
-        if name not in {ticket_claim(ticket_id) for ticket_id, _ in dead}:
-            message = f"the claim {name} is left of a process that was killed"
+    for left in ctx.store.claims.left_behind():
+        if left.name not in {ticket_claim(ticket_id) for ticket_id, _ in dead}:
+            message = f"the claim {left.name}{_claimant(ctx, left.name)} is left over: {left.cause}"
             seen.fixable("claim", NOTE, message, "removes it; it claims nothing any more", _forget_claims)
+
+
+def _claimant(ctx: Context, claim: str) -> str:
+    """Return what held a claim as " of …", empty for a name that bmhctl does not give."""
+    kind, _, which = claim.partition("-")
+    if kind == "host" and re.fullmatch(r"[0-9]{1,18}", which):
+        host = ctx.store.host_with_id(int(which))
+        return f" of a check or cleanup of {host.name if host else 'a removed host'}"
+    return {"run": f" of a run under reservation {which}", "ticket": " of a wait for hosts"}.get(kind, "")
 
 
 def _dead_tickets(ctx: Context) -> Iterator[tuple[int, str]]:
@@ -356,5 +366,5 @@ def _drop_tickets(ctx: Context) -> None:
 
 
 def _forget_claims(ctx: Context) -> None:
-    for name in ctx.store.claims.left_behind():
-        ctx.store.claims.forget(name, shared=name.startswith(ticket_claim(0).removesuffix("0")))
+    for left in ctx.store.claims.left_behind():
+        ctx.store.claims.forget(left.name, shared=left.name.startswith(ticket_claim(0).removesuffix("0")))

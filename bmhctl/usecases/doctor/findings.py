@@ -12,8 +12,7 @@ from datetime import datetime
 from bmhctl.domain.model import End, EventKind, State
 from bmhctl.lifecycle.table import EDGES, where
 from bmhctl.results import Finding, Severity
-from bmhctl.stores.integrity import Answer
-from bmhctl.stores.rows import Value, to_time
+from bmhctl.stores.integrity import Answer, stored_time
 from bmhctl.support.values import Frozen, field
 from bmhctl.usecases.shared.context import Context
 
@@ -99,33 +98,33 @@ class Question(Frozen):
 # how the values of some columns read
 
 
-def _state(value: Value) -> str:
+def _state(value: object) -> str:
     try:
         return where(State(str(value)))
     except ValueError:
         return repr(value)
 
 
-def _moment(value: Value, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+def _moment(value: object, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     try:
-        return f"{to_time(value):{form}} UTC"
-    except (ArithmeticError, TypeError, ValueError):
+        return f"{stored_time(value):{form}} UTC"
+    except ValueError:
         return repr(value)  # not written by bmhctl
 
 
-def _lease_end(value: Value) -> str:
+def _lease_end(value: object) -> str:
     return "has no end" if value is None else f"lasts until {_moment(value, '%Y-%m-%d %H:%M')}"
 
 
-def _end(value: Value) -> str:
+def _end(value: object) -> str:
     return "[*]" if value is None else str(value)
 
 
-def _others(value: Value) -> str:
+def _others(value: object) -> str:
     return f" (and {value} more)" if value else ""
 
 
-_WORDS: dict[str, Callable[[Value], str]] = {
+_WORDS: dict[str, Callable[[object], str]] = {
     "state": _state,
     "source": _end,
     "dest": _end,
