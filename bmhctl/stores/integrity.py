@@ -12,18 +12,8 @@ from bmhctl.domain.selector import selectable
 from bmhctl.domain.units import quantity
 from bmhctl.errors import InvalidError
 from bmhctl.stores.database import Database
-from bmhctl.stores.rows import (
-    HOST_SELECT,
-    LIFECYCLE_COLUMNS,
-    SPEC_COLUMNS,
-    Row,
-    Value,
-    back_at,
-    from_time,
-    to_host,
-    to_moment,
-)
-from bmhctl.support.values import Frozen, replace
+from bmhctl.stores.rows import HOST_SELECT, LIFECYCLE_COLUMNS, SPEC_COLUMNS, Row, back_at, from_time, to_host, to_moment
+from bmhctl.support.values import Frozen
 
 MOST = 100
 """How many answers of one sort are returned one by one; the others are only counted."""
@@ -108,27 +98,20 @@ class Integrity:
             self._database.copy_to(partial)
 
     def answers(self, select: str, moments: Sequence[datetime]) -> Iterator[Answer]:
-        """Yield the rows of a ``SELECT host, fixable, minor, …``, whose parameters are times.
+        """Yield the rows of a ``SELECT host, fixable, minor, …``, whose parameters are times, by host.
 
-        All of them, or of each sort (fixable or not, minor or not) the first :data:`MOST` and the number of the rest.
+        Of each sort (fixable or not, minor or not) at most :data:`MOST`, and the number of the others.
         """
-        times = [from_time(moment) for moment in moments]
-        found = self._read(select, times)
-        if len(found) <= MOST:
-            yield from found
-            return
-        sorts = f"SELECT fixable, minor, COUNT(*) FROM ({select}) found GROUP BY fixable, minor ORDER BY fixable DESC"
-        for fixable, minor, number in list(self._database.execute(sorts, times)):
-            *others, last = self._read(select, [*times, fixable, minor], "WHERE fixable = ? AND minor = ?")[:MOST]
-            yield from others
-            yield replace(last, more=max(0, int(number or 0) - MOST))
-
-    def _read(self, select: str, parameters: Sequence[Value], where: str = "") -> list[Answer]:
-        sql = f"SELECT * FROM ({select}) found {where} ORDER BY 1, 4 LIMIT {MOST + 1}"
-        return [
-            Answer(None if host is None else str(host), fixable == 1, minor == 1, tuple(values))
-            for host, fixable, minor, *values in self._database.execute(sql, parameters)
-        ]
+        sql = (
+            "SELECT * FROM (SELECT found.*, COUNT(*) OVER (PARTITION BY fixable, minor) AS of_its_sort,"
+            " ROW_NUMBER() OVER (PARTITION BY fixable, minor ORDER BY host) AS place_in_sort"
+            f" FROM ({select}) found) ranked WHERE place_in_sort <= {MOST} ORDER BY 1, 4"
+        )
+        for host, fixable, minor, *values, number, place in list(
+            self._database.execute(sql, [from_time(moment) for moment in moments])
+        ):
+            more = int(number or 0) - MOST if place == MOST else 0
+            yield Answer(None if host is None else str(host), fixable == 1, minor == 1, tuple(values), more)
 
     def repair(self, statement: str, moments: Sequence[datetime]) -> None:
         """Run a statement that changes rows, whose parameters are times, in the caller's transaction."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from bmhctl.domain.model import Host, HostSpec
 from bmhctl.domain.policy import POLICY_KEYS, Policy, check_keys, parse_policy
@@ -23,19 +22,13 @@ from bmhctl.stores.toml.state_keys import INTENT
 from bmhctl.support.values import replace
 from bmhctl.usecases.doctor import files as inventory_files
 from bmhctl.usecases.doctor.findings import BROKEN, FIX, NOTE, QUESTIONS, Repair
-from bmhctl.usecases.reservations.fairness import is_gone
+from bmhctl.usecases.reservations.fairness import drop_dead, is_gone
 from bmhctl.usecases.shared import declaration_sync
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_changes import differences
 
 _CLOCK_DIFFERENCE = timedelta(minutes=1)
 """How far the clocks of machines may differ before a stored time counts as one in the future."""
-
-
-class _Sort(NamedTuple):
-    kind: str
-    severity: Severity
-    fixable: bool
 
 
 class Examination:
@@ -53,11 +46,11 @@ class Examination:
         self.is_foreign = False
         self.is_unreadable = False
         self._findings: list[Finding] = []
-        self._numbers: Counter[_Sort] = Counter()
+        self._numbers: Counter[tuple[str, Severity, bool]] = Counter()
 
     def note(self, found: Finding, repair: Repair | None = None, more: int = 0) -> None:
         """Record a finding and that there are ``more`` like it; ``repair`` fixes all of them."""
-        sort = _Sort(found.kind, found.severity, found.fixable)
+        sort = found.kind, found.severity, found.fixable
         if self._numbers[sort] < MOST:
             self._findings.append(found)
         self._numbers[sort] += 1 + more
@@ -74,8 +67,8 @@ class Examination:
     def findings(self) -> list[Finding]:
         """All findings, as :func:`ordered` returns them."""
         rest = [
-            Finding(*sort[:2], f"and {number - MOST} more like these", "", fixable=sort.fixable, number=number - MOST)
-            for sort, number in self._numbers.items()
+            Finding(kind, severity, f"and {number - MOST} more like these", "", fixable=fixable, number=number - MOST)
+            for (kind, severity, fixable), number in self._numbers.items()
             if number > MOST
         ]
         found = [*self._findings, *rest]
@@ -247,12 +240,10 @@ def _policy(ctx: Context, seen: Examination) -> Policy | None:
         is_same = False
     if not is_same:
         message = "the policy in force is not the one that policy show prints"
-        seen.fixable("policy", BROKEN, message, "parses the stored policy again", _parse_policy)
+        seen.fixable(
+            "policy", BROKEN, message, "parses the stored policy again", lambda ctx: ctx.store.keep_parsed_policy()
+        )
     return policy
-
-
-def _parse_policy(ctx: Context) -> None:
-    ctx.store.keep_parsed_policy()
 
 
 def _hosts(ctx: Context, seen: Examination, declaration: Declaration | None) -> None:
@@ -270,10 +261,10 @@ def _hosts(ctx: Context, seen: Examination, declaration: Declaration | None) -> 
             continue
         if stored.wrong_attributes:
             message = f"selectors see other values than declared: {', '.join(stored.wrong_attributes)}"
-            seen.fixable("facts", BROKEN, message, "makes them see what is declared", _restore_attributes, host.name)
+            seen.fixable("facts", BROKEN, message, "makes them see what is declared", _restore, host.name)
         if stored.is_back_at_wrong:
             message = "is recorded to return from maintenance at another time than its reasons give"
-            seen.fixable("mark", BROKEN, message, "records that time", _restore_back_at, host.name)
+            seen.fixable("mark", BROKEN, message, "records that time", _restore, host.name)
         difference = None if declared is None else _difference(host, spec)
         if difference is not None:
             differs(difference, host.name)
@@ -297,14 +288,11 @@ def _difference(host: Host, spec: HostSpec | None) -> str | None:
     return None if spec == host.spec else f"differs from what is declared: {', '.join(differences(host.spec, spec))}"
 
 
-def _restore_attributes(ctx: Context) -> None:
+def _restore(ctx: Context) -> None:
+    """Store again what is derived from the rest of a host's row, where it differs from that."""
     for stored in ctx.store.integrity.hosts():
         if stored.host is not None and stored.wrong_attributes:
             ctx.store.save_facts(stored.host)
-
-
-def _restore_back_at(ctx: Context) -> None:
-    for stored in ctx.store.integrity.hosts():
         if stored.host is not None and stored.is_back_at_wrong:
             ctx.store.save_back_at(stored.host)
 
@@ -317,28 +305,28 @@ def _files(ctx: Context, seen: Examination) -> None:
     path = declaration.path if declaration else None
     for found in inventory_files.access(path, databases):
         seen.note(found)
-    for found, _ in inventory_files.leftovers(_all_files(ctx)):
-        seen.note(found, _remove_leftovers)
+    left = inventory_files.left_behind([*([path] if path else []), *databases])
+    repair = partial(_remove, left)
+    for each in left:
+        seen.fixable("leftover", NOTE, f"{each} was left by a command that was killed", "removes it", repair)
 
 
-def _all_files(ctx: Context) -> list[Path]:
-    declaration = ctx.store.declaration
-    return [*([declaration.path] if declaration else []), *ctx.store.integrity.files]
-
-
-def _remove_leftovers(ctx: Context) -> None:
-    for _, path in list(inventory_files.leftovers(_all_files(ctx))):
+def _remove(paths: list[Path], _: Context) -> None:
+    for path in paths:
         path.unlink(missing_ok=True)
 
 
 def _processes(ctx: Context, seen: Examination) -> None:
     """Record the tickets and claims of processes that no longer run."""
-    dead = list(_dead_tickets(ctx))
-    for ticket_id, owner in dead:
-        message = f"ticket {ticket_id} of {owner}: the process that waited with it was killed"
-        seen.fixable("ticket", NOTE, message, "removes it; it delays no other ticket", _drop_tickets)
+    dead: set[str] = set()
+    for ticket in ctx.store.tickets():
+        # A process that leaves the queue removes its ticket first: one that is still there and unheld is a dead one's.
+        if is_gone(ctx, ticket.id) and ctx.store.ticket(ticket.id) is not None:
+            message = f"ticket {ticket.id} of {ticket.owner}: the process that waited with it was killed"
+            seen.fixable("ticket", NOTE, message, "removes it; it delays no other ticket", drop_dead)
+            dead.add(ticket_claim(ticket.id))
     for left in ctx.store.claims.left_behind():
-        if left.name not in {ticket_claim(ticket_id) for ticket_id, _ in dead}:
+        if left.name not in dead:
             message = f"the claim {left.name}{_claimant(ctx, left.name)} is left over: {left.cause}"
             seen.fixable("claim", NOTE, message, "removes it; it claims nothing any more", _forget_claims)
 
@@ -350,19 +338,6 @@ def _claimant(ctx: Context, claim: str) -> str:
         host = ctx.store.host_with_id(int(which))
         return f" of a check or cleanup of {host.name if host else 'a removed host'}"
     return {"run": f" of a run under reservation {which}", "ticket": " of a wait for hosts"}.get(kind, "")
-
-
-def _dead_tickets(ctx: Context) -> Iterator[tuple[int, str]]:
-    for ticket in ctx.store.tickets():
-        # A process that leaves the queue removes its ticket first: one that is still there and unheld is a dead one's.
-        if is_gone(ctx, ticket.id) and ctx.store.ticket(ticket.id) is not None:
-            yield ticket.id, ticket.owner
-
-
-def _drop_tickets(ctx: Context) -> None:
-    for ticket_id, _ in list(_dead_tickets(ctx)):
-        ctx.store.drop_ticket(ticket_id)
-        ctx.store.claims.forget(ticket_claim(ticket_id), shared=True)
 
 
 def _forget_claims(ctx: Context) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bmhctl.results import Finding
 from bmhctl.stores.sqlite.claims import folder_beside
 from bmhctl.stores.sqlite.files import log_of
 from bmhctl.stores.toml.atomic_replace import draft_of
-from bmhctl.usecases.doctor.findings import BROKEN, FIX, NOTE, WARNING
+from bmhctl.usecases.doctor.findings import BROKEN, WARNING
 
 
 def access(declaration: Path | None, databases: Sequence[Path]) -> Iterator[Finding]:
@@ -48,17 +49,16 @@ def _for_other_users(declaration: Path, database: Path) -> Iterator[Finding]:
         return
     group_may_write = declared.st_gid == stored.st_gid and stored.st_mode & 0o060 == 0o060
     if declared.st_mode & stat.S_IWGRP and not group_may_write:
-        group = _group(declared.st_gid)
+        group = _name(declaration.group, declared.st_gid)
         message = (
             f"the group {group} may write {declaration.name}, but not {database.name}: commands of its members fail"
         )
         yield Finding("access", WARNING, message, f"chgrp {group} {database}; chmod g+rw {database}")
     all_may_write = stored.st_mode & 0o006 == 0o006
     if declared.st_uid not in (stored.st_uid, 0) and not (all_may_write or group_may_write):
-        owner = _user(declared.st_uid)
-        message = (
-            f"{database.name} belongs to {_user(stored.st_uid)}, {declaration.name} to {owner}, who may not write both"
-        )
+        owner = _name(declaration.owner, declared.st_uid)
+        other = _name(database.owner, stored.st_uid)
+        message = f"{database.name} belongs to {other}, {declaration.name} to {owner}, who may not write both"
         yield Finding("access", WARNING, message, f"chown {owner} {database}")
 
 
@@ -69,38 +69,25 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _group(number: int) -> str:
-    import grp
-
+def _name(look_up: Callable[[], str], number: int) -> str:
+    """Return the name of a user or group, its number where this machine knows no name."""
     try:
-        return grp.getgrgid(number).gr_name
+        return look_up()
     except KeyError:
         return str(number)
 
 
-def _user(number: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
-
-
-def leftovers(files: Sequence[Path]) -> Iterator[tuple[Finding, Path]]:
-    """Yield each file that a killed command started to write beside these files; no command completes it."""
+def left_behind(files: Sequence[Path]) -> list[Path]:
+    """Return what killed commands started to write beside these files; no command completes it."""
+    found = []
     for path in files:
         draft = draft_of(path)
         # Exactly this name: a copy of this inventory to a longer name may be in progress.
         partial = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.partial(-wal|-shm|-journal)?")
-        try:
+        with suppress(OSError):
             beside = sorted(path.parent.iterdir())
-        except OSError:
-            continue
-        for left in beside:
-            if left == draft or partial.fullmatch(left.name):
-                message = f"{left} was left by a command that was killed"
-                yield Finding("leftover", NOTE, message, f"{FIX} removes it", fixable=True), left
+            found += [left for left in beside if left == draft or partial.fullmatch(left.name)]
+    return found
 
 
 def missing(database: Path) -> Finding:

@@ -22,7 +22,19 @@ BROKEN, WARNING, NOTE = Severity.BROKEN, Severity.WARNING, Severity.NOTE
 
 ALWAYS, NEVER = "1 = 1", "1 = 0"
 
-Repair = Callable[[Context], None]
+REMOVE_AND_ADD = (
+    "restore a backup; or clean it by hand, then remove it and add it again: "
+    "bmhctl remove {host} --force --reason 'broken history'; bmhctl add {host}"
+)
+"""A broken history stays broken: no command can make up what happened."""
+
+NOTHING_DEPENDS = "it is gone, so nothing depends on its history; a backup may have the right one"
+SET_ASIDE = (
+    f"bmhctl maintain {{host}} --reason 'not clean'; {FIX} (marks it dirty there); bmhctl resume {{host}} (cleans it)"
+)
+_LOST_RESERVATION = "bmhctl maintain {host} --reason 'lost reservation'; bmhctl resume {host} (cleans it)"
+
+Repair = Callable[[Context], object]
 """What fixes a finding and all others like it, in a transaction of the caller's."""
 
 
@@ -52,12 +64,12 @@ class Question(Frozen):
 
     kind: str
     message: str
+    where: str
     columns: Mapping[str, str] = field(default_factory=lambda: {"state": "hosts.state"})
-    where: str = ALWAYS
     table: str = "hosts"
     host: str = "hosts.name"
     severity: Severity = BROKEN
-    remedy: str = ""
+    remedy: str = REMOVE_AND_ADD
     fix: Fix | None = None
     minor: str = NEVER
     minor_remedy: str = ""
@@ -116,37 +128,16 @@ def _lease_end(value: object) -> str:
     return "has no end" if value is None else f"lasts until {_moment(value, '%Y-%m-%d %H:%M')}"
 
 
-def _end(value: object) -> str:
-    return "[*]" if value is None else str(value)
-
-
 def _others(value: object) -> str:
     return f" (and {value} more)" if value else ""
 
 
 _WORDS: dict[str, Callable[[object], str]] = {
     "state": _state,
-    "source": _end,
-    "dest": _end,
-    "before": _end,
     "latest": _moment,
     "until": _lease_end,
     "others": _others,
 }
-
-# what can be done where nothing can be fixed
-
-REMOVE_AND_ADD = (
-    "restore a backup; or clean it by hand, then remove it and add it again: "
-    "bmhctl remove {host} --force --reason 'broken history'; bmhctl add {host}"
-)
-"""A broken history stays broken: no command can make up what happened."""
-
-NOTHING_DEPENDS = "it is gone, so nothing depends on its history; a backup may have the right one"
-SET_ASIDE = (
-    f"bmhctl maintain {{host}} --reason 'not clean'; {FIX} (marks it dirty there); bmhctl resume {{host}} (cleans it)"
-)
-CLEAN_BY_RESUME = "bmhctl maintain {host} --reason 'not clean'; bmhctl resume {host} (cleans it)"
 
 # parts of the SQL
 
@@ -212,6 +203,7 @@ _COUNTS = (
     "SELECT state, SUM(number) AS kept, 0 AS stored FROM counts GROUP BY state"
     " UNION ALL SELECT state, 0, COUNT(*) FROM hosts GROUP BY state) each_kind GROUP BY state) tallies"
 )
+_OF_REMOVED = "host_id NOT IN (SELECT id FROM hosts)"
 _ENDS = ", ".join(f"'{end}'" for end in End)
 _TIMES = (
     ("events", "at"),
@@ -225,60 +217,80 @@ _FUTURE = " UNION ALL ".join(
     f"SELECT COUNT(*) AS number, MAX({column}) AS latest FROM {table} WHERE {column} > ?" for table, column in _TIMES
 )
 
-_MARK_DIRTY = Fix("marks it dirty", "UPDATE hosts SET dirty = 1")
-_MARK_DIRTY_IN_MAINTENANCE = Fix("marks it dirty", "UPDATE hosts SET dirty = 1", when="hosts.state = 'maintenance'")
+_STATE = "hosts.state"
+_DIRTY = "UPDATE hosts SET dirty = 1"
+_MARK_DIRTY = Fix("marks it dirty", _DIRTY)
+_MARK_DIRTY_IN_MAINTENANCE = Fix("marks it dirty", _DIRTY, when="hosts.state = 'maintenance'")
+
+_END = Fix(
+    "ends it",
+    f"UPDATE reservations SET ended_at = ?, ended_how = '{End.FORCED}',"
+    " end_reason = 'ended by bmhctl doctor: it held no host'",
+    only="ended_at IS NULL AND NOT EXISTS (SELECT 1 FROM hosts WHERE hosts.reservation = reservations.id)",
+    times=("now",),
+)
+_VANISHED = Fix(
+    "makes it tainted if it is added again",
+    "INSERT INTO departed (key, mac, at, reason)"
+    f" SELECT gone.host, NULL, gone.at, 'it vanished while it was used' FROM {_GONE}",
+    when=_COULD_RETURN_CLEAN,
+)
+
+
+def _clear(column: str, words: str) -> Fix:
+    return Fix(f"{words}: the history confirms the state", f"UPDATE hosts SET {column} = NULL", when=_IS_WHOLE)
+
+
+def _of_event(message: str, table: str, where: str = ALWAYS, **columns: str) -> Question:
+    """Return a question about an event, also of a host that is gone; the rows of ``table`` count others like it."""
+    event = {"event": "e.id", "verb": "e.verb", "source": "COALESCE(e.source, '[*]')", "others": "firsts.number - 1"}
+    return Question(
+        "history",
+        message + "{others}",
+        where,
+        event | columns,
+        table,
+        host="COALESCE(hosts.name, e.host)",
+        minor="hosts.id IS NULL",
+        minor_remedy=NOTHING_DEPENDS,
+    )
+
 
 QUESTIONS: tuple[Question, ...] = (
     # the history
-    Question(
-        "history",
-        "a gap in its history: event {event}, {verb}, begins at {source}, the one before ended at {before}{others}",
-        {
-            "event": "e.id",
-            "verb": "e.verb",
-            "source": "e.source",
-            "before": _DEST_BEFORE,
-            "others": "firsts.number - 1",
-        },
-        table=_GAPS,
-        host="COALESCE(hosts.name, e.host)",
-        remedy=REMOVE_AND_ADD,
-        minor="hosts.id IS NULL",
-        minor_remedy=NOTHING_DEPENDS,
+    _of_event(
+        "a gap in its history: event {event}, {verb}, begins at {source}, the one before ended at {before}",
+        _GAPS,
+        before=f"COALESCE({_DEST_BEFORE}, '[*]')",
     ),
-    Question(
-        "history",
-        "is {state}, but has no history",
-        where=f"{_LAST_EVENT} IS NULL",
-        remedy=REMOVE_AND_ADD,
-    ),
+    Question("history", "is {state}, but has no history", f"{_LAST_EVENT} IS NULL"),
     Question(
         "history",
         "is {state}, but its history ends at {dest}",
-        {"state": "hosts.state", "dest": _LAST_DEST},
-        where=f"{_LAST_EVENT} IS NOT NULL AND COALESCE({_LAST_DEST}, '') <> hosts.state",
-        remedy=REMOVE_AND_ADD,
+        f"{_LAST_EVENT} IS NOT NULL AND COALESCE({_LAST_DEST}, '') <> hosts.state",
+        {"state": _STATE, "dest": f"COALESCE({_LAST_DEST}, '[*]')"},
     ),
     Question(
         "history",
         "its last event is {last}, not {kept} as recorded",
+        f"hosts.last_event <> {_LAST_EVENT}",
         {"last": _LAST_EVENT, "kept": "hosts.last_event"},
-        where=f"hosts.last_event <> {_LAST_EVENT}",
-        remedy=REMOVE_AND_ADD,
         fix=Fix("records the right one", f"UPDATE hosts SET last_event = {_LAST_EVENT}", when=_IS_WHOLE),
+    ),
+    _of_event(
+        "event {event}, {verb}, leads from {source} to {dest}, which the lifecycle does not allow",
+        _KINDS,
+        f"firsts.verb || '/' || COALESCE(firsts.source, '') || '/' || COALESCE(firsts.dest, '') NOT IN ({_LEGAL})",
+        dest="COALESCE(e.dest, '[*]')",
     ),
     Question(
         "orphan",
         "vanished: its history ends at {dest}, not with its removal",
+        ALWAYS,
         {"dest": "gone.dest"},
-        table=_GONE,
+        _GONE,
         host="gone.host",
-        fix=Fix(
-            "makes it tainted if it is added again",
-            "INSERT INTO departed (key, mac, at, reason)"
-            f" SELECT gone.host, NULL, gone.at, 'it vanished while it was used' FROM {_GONE}",
-            when=_COULD_RETURN_CLEAN,
-        ),
+        fix=_VANISHED,
         minor=f"NOT ({_COULD_RETURN_CLEAN})",
         minor_remedy="restore a backup, or add it again: bmhctl add {host}",
     ),
@@ -287,59 +299,49 @@ QUESTIONS: tuple[Question, ...] = (
         Question(
             "reservation",
             "is {state} under reservation {reservation}, which does not exist",
-            {"reservation": "hosts.reservation", "state": "hosts.state"},
-            where=f"hosts.reservation IS NOT NULL AND hosts.state {states} 'maintenance'"
+            f"hosts.reservation IS NOT NULL AND hosts.state {states} 'maintenance'"
             " AND NOT EXISTS (SELECT 1 FROM reservations r WHERE r.id = hosts.reservation)",
+            {"reservation": "hosts.reservation", "state": _STATE},
             remedy=remedy,
         )
-        for states, remedy in (
-            ("<>", "bmhctl maintain {host} --reason 'lost reservation'; bmhctl resume {host} (cleans it)"),
-            ("=", "bmhctl resume {host} --all (cleans it)"),
-        )
+        for states, remedy in (("<>", _LOST_RESERVATION), ("=", "bmhctl resume {host} --all (cleans it)"))
     ),
     Question(
         "reservation",
         "is {state} under reservation {reservation}, which has ended: {reason}",
-        {"reservation": "r.id", "state": "hosts.state", "reason": "COALESCE(r.end_reason, 'no reason recorded')"},
-        where="r.ended_at IS NOT NULL AND hosts.state IN ('reserved', 'maintenance')",
-        table="hosts JOIN reservations r ON r.id = hosts.reservation",
+        "r.ended_at IS NOT NULL AND hosts.state IN ('reserved', 'maintenance')",
+        {"reservation": "r.id", "state": _STATE, "reason": "COALESCE(r.end_reason, 'no reason recorded')"},
+        "hosts JOIN reservations r ON r.id = hosts.reservation",
         remedy="bmhctl taint {host} --force --reason 'its lease has ended'",
     ),
     Question(
         "reservation",
         "is {state}, but under no reservation",
-        where="hosts.state = 'reserved' AND hosts.reservation IS NULL",
-        remedy="bmhctl maintain {host} --reason 'lost reservation'; bmhctl resume {host} (cleans it)",
+        "hosts.state = 'reserved' AND hosts.reservation IS NULL",
+        remedy=_LOST_RESERVATION,
     ),
     Question(
         "reservation",
         "is {state}, but names reservation {reservation}",
-        {"reservation": "hosts.reservation", "state": "hosts.state"},
-        where="hosts.reservation IS NOT NULL AND hosts.state NOT IN ('reserved', 'maintenance')",
-        remedy=REMOVE_AND_ADD,
-        fix=Fix("removes it: the history confirms the state", "UPDATE hosts SET reservation = NULL", when=_IS_WHOLE),
+        "hosts.reservation IS NOT NULL AND hosts.state NOT IN ('reserved', 'maintenance')",
+        {"reservation": "hosts.reservation", "state": _STATE},
+        fix=_clear("reservation", "removes it"),
     ),
     Question(
         "reservation",
         "reservation {reservation} of {owner} is open, but holds no host",
-        {"reservation": "reservations.id", "owner": "reservations.owner"},
-        where="reservations.ended_at IS NULL"
-        " AND NOT EXISTS (SELECT 1 FROM hosts WHERE hosts.reservation = reservations.id)",
-        table="reservations",
+        "r.ended_at IS NULL AND NOT EXISTS (SELECT 1 FROM hosts WHERE hosts.reservation = r.id)",
+        {"reservation": "r.id", "owner": "r.owner"},
+        "reservations r",
         host="NULL",
-        fix=Fix(
-            "ends it",
-            f"UPDATE reservations SET ended_at = ?, ended_how = '{End.FORCED}',"
-            " end_reason = 'ended by bmhctl doctor: it held no host'",
-            times=("now",),
-        ),
+        fix=_END,
     ),
     Question(
         "reservation",
         "reservation {reservation} ended in a way that this version does not know: {how!r}",
-        {"reservation": "reservations.id", "how": "reservations.ended_how"},
-        where=f"reservations.ended_how NOT IN ({_ENDS})",
-        table="reservations",
+        f"r.ended_how NOT IN ({_ENDS})",
+        {"reservation": "r.id", "how": "r.ended_how"},
+        "reservations r",
         host="NULL",
         remedy="update bmhctl, or restore a backup",
     ),
@@ -347,76 +349,72 @@ QUESTIONS: tuple[Question, ...] = (
     Question(
         "mark",
         "is {state}, but has reasons for maintenance",
-        where="hosts.maintenance IS NOT NULL AND hosts.state <> 'maintenance'",
-        remedy=REMOVE_AND_ADD,
-        fix=Fix("removes them: the history confirms the state", "UPDATE hosts SET maintenance = NULL", when=_IS_WHOLE),
+        "hosts.maintenance IS NOT NULL AND hosts.state <> 'maintenance'",
+        fix=_clear("maintenance", "removes them"),
     ),
     Question(
         "mark",
         "is {state} for no recorded reason",
-        where="hosts.state = 'maintenance' AND COALESCE(hosts.maintenance, '[]') = '[]'",
+        "hosts.state = 'maintenance' AND COALESCE(hosts.maintenance, '[]') = '[]'",
         severity=WARNING,
         remedy="bmhctl resume {host}; or give a reason: bmhctl maintain {host} --reason WHY",
     ),
     Question(
         "mark",
         "is {state}, but is to return from maintenance to {came_from}",
-        {"state": "hosts.state", "came_from": "hosts.came_from"},
-        where="hosts.came_from IS NOT NULL AND hosts.state <> 'maintenance'",
-        remedy=REMOVE_AND_ADD,
-        fix=Fix(
-            "removes that note: the history confirms the state", "UPDATE hosts SET came_from = NULL", when=_IS_WHOLE
-        ),
+        "hosts.came_from IS NOT NULL AND hosts.state <> 'maintenance'",
+        {"state": _STATE, "came_from": "hosts.came_from"},
+        fix=_clear("came_from", "removes that note"),
     ),
     # dirt: a fix only ever makes a host dirty
     Question(
         "dirt",
         "is {state}, but counts as clean",
-        where="hosts.dirty = 0 AND hosts.state IN ('reserved', 'tainted')",
+        "hosts.dirty = 0 AND hosts.state IN ('reserved', 'tainted')",
         fix=_MARK_DIRTY,
     ),
     Question(
         "dirt",
         "is {state} and counts as clean, but was used (event {event}) and not cleaned since",
-        {"state": "hosts.state", "event": _LAST_USE},
-        where="hosts.dirty = 0 AND hosts.state NOT IN ('reserved', 'tainted')"
+        "hosts.dirty = 0 AND hosts.state NOT IN ('reserved', 'tainted')"
         f" AND {_LAST_USE} > COALESCE({_LAST_CLEANUP}, 0)",
+        {"state": _STATE, "event": _LAST_USE},
         remedy=SET_ASIDE,
         fix=_MARK_DIRTY_IN_MAINTENANCE,
     ),
     Question(
         "dirt",
         "is {state} and counts as clean, but the machine with its MAC left used ({reason}) and was not cleaned since",
-        {"state": "hosts.state", "reason": f"(SELECT MIN(departed.reason) {_OF_ITS_MAC})"},
-        where=f"hosts.dirty = 0 AND hosts.mac IS NOT NULL AND EXISTS (SELECT 1 {_OF_ITS_MAC})",
+        f"hosts.dirty = 0 AND hosts.mac IS NOT NULL AND EXISTS (SELECT 1 {_OF_ITS_MAC})",
+        {"state": _STATE, "reason": f"(SELECT MIN(departed.reason) {_OF_ITS_MAC})"},
         remedy=SET_ASIDE,
         fix=_MARK_DIRTY_IN_MAINTENANCE,
     ),
     Question(
         "dirt",
         "counts as clean, but a machine with its name left used ({reason})",
+        f"hosts.dirty = 0 AND EXISTS (SELECT 1 {_OF_ITS_NAME})",
         {"reason": f"(SELECT MIN(departed.reason) {_OF_ITS_NAME})"},
-        where=f"hosts.dirty = 0 AND EXISTS (SELECT 1 {_OF_ITS_NAME})",
         severity=WARNING,
         remedy="if it is that machine: bmhctl remove {host}; bmhctl add {host}: it enters tainted",
     ),
     Question(
         "dirt",
         "is {state}, but dirty",
-        where="hosts.dirty = 1 AND hosts.state IN ('initial', 'available')",
-        remedy=CLEAN_BY_RESUME,
+        "hosts.dirty = 1 AND hosts.state IN ('initial', 'available')",
+        remedy="bmhctl maintain {host} --reason 'not clean'; bmhctl resume {host} (cleans it)",
     ),
     # rows that refer to removed hosts
     *(
         Question(
             "orphan",
             f"{what} of removed hosts are left: {{number}}",
+            "orphans.number > 0",
             {"number": "orphans.number"},
-            where="orphans.number > 0",
-            table=f"(SELECT COUNT(*) AS number FROM {table} WHERE host_id NOT IN (SELECT id FROM hosts)) orphans",
+            f"(SELECT COUNT(*) AS number FROM {table} WHERE {_OF_REMOVED}) orphans",
             host="NULL",
             severity=WARNING,
-            fix=Fix("deletes them", f"DELETE FROM {table}", only="host_id NOT IN (SELECT id FROM hosts)"),
+            fix=Fix("deletes them", f"DELETE FROM {table}", only=_OF_REMOVED),
         )
         for table, what in (("facts", "attributes"), ("results", "step results"))
     ),
@@ -424,9 +422,9 @@ QUESTIONS: tuple[Question, ...] = (
     Question(
         "duplicate",
         "has the MAC {mac} of {last}{others}",
+        "shared.number > 1",
         {"mac": "shared.mac", "last": "shared.last", "others": "shared.number - 2"},
-        where="shared.number > 1",
-        table="(SELECT mac, COUNT(*) AS number, MIN(name) AS first, MAX(name) AS last FROM hosts"
+        "(SELECT mac, COUNT(*) AS number, MIN(name) AS first, MAX(name) AS last FROM hosts"
         " WHERE mac IS NOT NULL GROUP BY mac) shared",
         host="shared.first",
         severity=WARNING,
@@ -435,49 +433,31 @@ QUESTIONS: tuple[Question, ...] = (
     Question(
         "clock",
         "times in the future: {number}, up to {latest}",
+        "future.number > 0",
         {"number": "future.number", "latest": "future.latest"},
-        where="future.number > 0",
-        table=f"(SELECT CAST(SUM(number) AS BIGINT) AS number, MAX(latest) AS latest FROM ({_FUTURE}) times) future",
+        f"(SELECT CAST(SUM(number) AS BIGINT) AS number, MAX(latest) AS latest FROM ({_FUTURE}) times) future",
         host="NULL",
         severity=WARNING,
-        remedy="a clock is wrong now, or was: compare date -u; leases end by it",
         times=("soon",) * len(_TIMES),
+        remedy="a clock is wrong now, or was: compare date -u; leases end by it",
     ),
     Question(
         "lease",
         "reservation {reservation} of {owner} {until}, longer than this inventory allows",
-        {"reservation": "reservations.id", "owner": "reservations.owner", "until": "reservations.expires_at"},
-        where="reservations.ended_at IS NULL AND (reservations.expires_at IS NULL OR reservations.expires_at > ?)",
-        table="reservations",
+        "r.ended_at IS NULL AND (r.expires_at IS NULL OR r.expires_at > ?)",
+        {"reservation": "r.id", "owner": "r.owner", "until": "r.expires_at"},
+        "reservations r",
         host="NULL",
         severity=WARNING,
-        remedy="ask {owner} whether it is still used; bmhctl release -R {reservation} ends it",
         times=("latest",),
-    ),
-    Question(
-        "history",
-        "event {event}, {verb}, leads from {source} to {dest}, which the lifecycle does not allow{others}",
-        {
-            "event": "e.id",
-            "verb": "e.verb",
-            "source": "e.source",
-            "dest": "e.dest",
-            "others": "firsts.number - 1",
-        },
-        where="firsts.verb || '/' || COALESCE(firsts.source, '') || '/' || COALESCE(firsts.dest, '')"
-        f" NOT IN ({_LEGAL})",
-        table=_KINDS,
-        host="COALESCE(hosts.name, e.host)",
-        remedy=REMOVE_AND_ADD,
-        minor="hosts.id IS NULL",
-        minor_remedy=NOTHING_DEPENDS,
+        remedy="ask {owner} whether it is still used; bmhctl release -R {reservation} ends it",
     ),
     Question(
         "counts",
         "hosts counted as {name}: {kept}; hosts stored as {name}: {stored}",
+        "tallies.kept <> tallies.stored",
         {"name": "tallies.state", "kept": "tallies.kept", "stored": "tallies.stored"},
-        where="tallies.kept <> tallies.stored",
-        table=_COUNTS,
+        _COUNTS,
         host="NULL",
         fix=Fix("counts them again", run=lambda ctx: ctx.store.recount()),
     ),
