@@ -261,8 +261,8 @@ class Severity(StrEnum):
 class Finding(Frozen):
     """One thing that ``doctor`` found: what is wrong, with which host if with one, and what to do.
 
-    ``kind`` is a stable word. ``fixable``: ``doctor --fix`` mends it; ``fixed``: it just did. ``number`` is how many
-    flaws it stands for.
+    ``kind`` is a stable word. ``fixable``: ``doctor --fix`` fixes it; ``fixed``: it just did. ``number`` is how
+    many findings it stands for.
     """
 
     kind: str
@@ -279,7 +279,7 @@ class Diagnosis(Frozen):
     """What ``doctor`` found in an inventory, the worst first.
 
     ``counts`` is how many hosts, events and reservations it looked at, empty if it could look at none; ``backup``
-    the copy that was made before anything was mended.
+    the copy that was made before anything was fixed.
     """
 
     inventory: str
@@ -304,6 +304,6 @@ class Diagnosis(Frozen):
         those = f"{fixable} of them" if fixable < number else "it" if number == 1 else "them"
         return InvalidError(
             f"{self.inventory}: {words} broken",
-            hint=f"bmhctl doctor --fix mends {those}, after a backup" if fixable else None,
+            hint=f"bmhctl doctor --fix repairs {those}, after a backup" if fixable else None,
             details={"broken": number, "fixable": fixable},
         )

@@ -1,4 +1,4 @@
-"""Inventories that are broken on purpose, behind everybody's back."""
+"""Inventories that are broken on purpose, by changing their rows directly."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def everything(lab: Lab) -> dict[str, list[tuple[object, ...]]]:
 
 
 def examined(lab: Lab, *, fix: bool = False) -> Diagnosis:
-    """What the doctor says, over a connection of its own."""
+    """Return the diagnosis, over a new connection."""
     lab.close()
     return doctor(lab.context(), fix=fix)
 
 
 def found(diagnosis: Diagnosis) -> list[Found]:
-    """What is not mended."""
+    """Return the findings that are not fixed."""
     return [(f.kind, f.severity.value, f.host, f.message, f.remedy) for f in diagnosis.findings if not f.fixed]

@@ -1,4 +1,4 @@
-"""Commands that look after the inventory itself."""
+"""The command ``doctor``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bmhctl.results import Diagnosis
 
 def doctor(
     ctx: typer.Context,
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what needs no guess, after a backup.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Fix what needs no guess, after a backup.")] = False,
     fields: Fields = None,
 ) -> None:
-    """Look for what is wrong with the inventory, and say what to do about it.
+    """Report what is wrong with the inventory, and what to do about it.
 
-    Works on one that no other command would open. With --fix no host gets cleaner, and no event is
-    made up; the backup is beside the inventory.
+    Works on one that no other command opens. With --fix no host gets cleaner, and no event is made
+    up; the backup is beside the inventory.
     """
     from bmhctl.usecases.doctor.doctor import doctor_at
 

@@ -1,4 +1,4 @@
-"""What ``doctor`` found, for people: the worst first, and below each what to do."""
+"""The findings of ``doctor`` on a terminal: the worst first, and below each what to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bmhctl.output.layout import Line, Span
 from bmhctl.output.sanitize import cell_width, clean, pad, plural, stamp
 from bmhctl.results import Diagnosis, Finding, Severity
 
-_MOST = 8  # of a kind, at a glance
+_MOST = 8  # of a kind, unless verbose
 
 _SIGN: dict[Severity, Span] = {
     Severity.BROKEN: ("✗", "bold red"),
@@ -20,7 +20,7 @@ _FIXED: Span = ("✓", "bold green")
 
 
 def diagnosis_lines(diagnosis: Diagnosis, verbose: bool) -> Iterator[Line]:
-    """The inventory, each finding with its remedy, and what it comes to; few of each kind unless ``verbose``."""
+    """Yield the inventory, each finding with its remedy, and the verdict; few of each kind unless ``verbose``."""
     counts = " · ".join(plural(number, what.removesuffix("s")) for what, number in diagnosis.counts.items())
     yield [
         (diagnosis.inventory, "bold"),
@@ -30,10 +30,9 @@ def diagnosis_lines(diagnosis: Diagnosis, verbose: bool) -> Iterator[Line]:
     yield []
     indent = 2 + max((cell_width(clean(each.kind)) for each in diagnosis.findings), default=0) + 2
     shown = list(diagnosis.findings if verbose else _few(diagnosis.findings))
-    for place, finding in enumerate(shown):
+    for finding, after in zip(shown, (*shown[1:], None), strict=False):
         yield _finding(finding, indent)
-        after = shown[place + 1] if place + 1 < len(shown) else None
-        # What helps against several in a row is said once.
+        # A remedy that is the same for several in a row is printed once.
         if after is None or (after.kind, _remedy(after)) != (finding.kind, _remedy(finding)):
             text, style = _remedy(finding)
             if text:
@@ -46,6 +45,17 @@ def diagnosis_lines(diagnosis: Diagnosis, verbose: bool) -> Iterator[Line]:
     yield _verdict(diagnosis)
 
 
+def diagnosis_notes(diagnosis: Diagnosis, *, is_plain: bool) -> Iterator[str]:
+    """Yield the lines for stderr: the verdict where the rows on stdout don't show it, and where the backup is.
+
+    An inventory that is broken has an error to say so; formats for machines get no verdict.
+    """
+    if is_plain and not diagnosis.broken:
+        yield f"{diagnosis.inventory}: {''.join(text for text, _ in _verdict(diagnosis)).removeprefix('✓ ')}"
+    if diagnosis.backup:
+        yield f"backup from before the fix: {diagnosis.backup}"
+
+
 def _few(findings: Iterable[Finding]) -> Iterator[Finding]:
     numbers: Counter[tuple[object, ...]] = Counter()
     for finding in findings:
@@ -56,7 +66,7 @@ def _few(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def _remedy(finding: Finding) -> Span:
-    return ("mended", "green") if finding.fixed else (clean(finding.remedy), "cyan")
+    return ("fixed", "green") if finding.fixed else (clean(finding.remedy), "cyan")
 
 
 def _finding(finding: Finding, indent: int) -> Line:
@@ -75,7 +85,7 @@ def _verdict(diagnosis: Diagnosis) -> Line:
     broken = left[Severity.BROKEN]
     words: list[Span] = [(f"✗ {broken} broken", "bold red") if broken else ("✓ healthy", "bold green")]
     if fixed:
-        words.append((f"{fixed} mended", "green"))
+        words.append((f"{fixed} fixed", "green"))
     for severity, style in ((Severity.WARNING, "yellow"), (Severity.NOTE, "dim")):
         if left[severity]:
             words.append((plural(left[severity], severity.value), style))

@@ -117,7 +117,7 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
             _text(result, display, fields)
     display.stdout.flush()
     if display.shown is not Format.JSON:
-        for text in _notes(result):
+        for text in _notes(result, display):
             note(text, display)
 
 
@@ -214,14 +214,16 @@ def _error_lines(error: BmhctlError, paint: Painter, width: int | None) -> Itera
         yield from (f"  {line}\n" for line in rest)
 
 
-def _notes(result: object) -> tuple[str, ...]:
+def _notes(result: object, display: Display) -> Iterable[str]:
     match result:
         case Outcomes() | Plan() | Grant() | Done():
             return result.notes
         case Imported():
             return (*result.warnings, *(f"passed over {text}" for text in result.skipped))
-        case Diagnosis() if result.backup:
-            return (f"as it was before anything was mended: {result.backup}",)
+        case Diagnosis():
+            from bmhctl.output.doctor_view import diagnosis_notes
+
+            return diagnosis_notes(result, is_plain=display.shown is Format.PLAIN)
     return ()
 
 

@@ -58,6 +58,13 @@ class Hold(Frozen):
     guard: Callable[[], None] = lambda: None
 
 
+class LeftClaim(Frozen):
+    """A claim that no process holds, of which something is left; ``cause`` is why, as a sentence about "it"."""
+
+    name: str
+    cause: str
+
+
 class Claims(Protocol):
     """The claims of one inventory, each by its name."""
 
@@ -85,5 +92,5 @@ class Claims(Protocol):
     def forget(self, name: str, *, shared: bool = False) -> None:
         """Removes what is left of a claim when nobody holds it: a process that was killed may leave something."""
 
-    def left_behind(self) -> list[str]:
-        """The names of claims that nobody holds, of which something is left all the same; see :meth:`forget`."""
+    def left_behind(self) -> list[LeftClaim]:
+        """Return the claims that no process holds but that left something behind, which :meth:`forget` removes."""

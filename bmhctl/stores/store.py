@@ -45,6 +45,7 @@ from bmhctl.support.values import replace
 
 if TYPE_CHECKING:
     from bmhctl.stores.claims import Claims
+    from bmhctl.stores.integrity import Integrity
     from bmhctl.stores.toml.file import DeclarationFile
 
 
@@ -148,6 +149,13 @@ class Store:
     def undeclared(self) -> Store:
         """The same inventory, without the file that declares its hosts: what holds whatever becomes of that."""
         return Store(self.database, claims=self.claims, folder=self.folder, address=self.address)
+
+    @property
+    def integrity(self) -> Integrity:
+        """The checks and repairs of the database itself, which ``doctor`` runs."""
+        from bmhctl.stores.integrity import Integrity
+
+        return Integrity(self.database)
 
     def close(self) -> None:
         """Closes the inventory."""

@@ -13,7 +13,7 @@ from tests.cli.conftest import Cli, Terminal, error_of, files, json_of
 
 @pytest.fixture
 def broken(fleet: str, lab: Path) -> Path:
-    """bmh.toml whose state has wrong facts for node02, which can be mended, and a gap in the history of node01."""
+    """bmh.toml whose state has wrong facts for node02, which can be fixed, and a gap in the history of node01."""
     with sqlite3.connect(lab.with_name("bmh.state.db")) as connection:
         connection.execute("DELETE FROM facts WHERE host_id = 2 AND key = 'rack'")
         connection.execute("DELETE FROM events WHERE host = 'node01' AND verb = 'ready'")
@@ -23,16 +23,18 @@ def broken(fleet: str, lab: Path) -> Path:
 
 GAP = "a gap in its history: event 6, reserve, begins at available, the one before ended at initial"
 LET_GO = (
-    "restore a backup; or clean it by hand, then let it go and come back: "
+    "restore a backup; or clean it by hand, then remove it and add it again: "
     "bmhctl remove node01 --force --reason 'broken history'; bmhctl add node01"
 )
 
 
-def test_a_healthy_inventory_is_0_and_nothing_is_written(cli: Cli, fleet: str, lab: Path) -> None:
+def test_a_healthy_inventory_is_0_and_said_on_stderr_and_nothing_is_written(cli: Cli, fleet: str, lab: Path) -> None:
     before = files(lab.parent)
     for fix in ([], ["--fix"]):
         done = cli("doctor", *fix)
-        assert (done.status, done.stdout, done.stderr) == (0, "SEVERITY  FIXED  KIND  HOST  MESSAGE  REMEDY\n", "")
+        assert (done.status, done.stdout) == (0, "SEVERITY  FIXED  KIND  HOST  MESSAGE  REMEDY\n")
+        assert done.stderr == f"{lab}: healthy\n"
+        assert cli("doctor", *fix, "-q").stderr == ""
     document = json_of(cli("doctor", "-o", "json"))
     assert document == {
         "version": 1,
@@ -47,7 +49,7 @@ def test_a_healthy_inventory_is_0_and_nothing_is_written(cli: Cli, fleet: str, l
     assert files(lab.parent) == before
 
 
-def test_mere_warnings_are_0(cli: Cli, lab: Path) -> None:
+def test_an_inventory_with_warnings_only_is_0(cli: Cli, lab: Path) -> None:
     lab.write_text(lab.read_text().replace('address = "10.0.0.12"', 'mac = "bc:55:85:92:de:01"'))
     cli("list")
     done = cli("doctor", "-o", "csv", "--fields", "severity,host,message")
@@ -58,12 +60,12 @@ def test_mere_warnings_are_0(cli: Cli, lab: Path) -> None:
     )
 
 
-def test_something_broken_is_10_said_on_stderr_and_listed_on_stdout(cli: Cli, broken: Path) -> None:
+def test_a_broken_inventory_is_10_with_an_error_on_stderr_and_rows_on_stdout(cli: Cli, broken: Path) -> None:
     before = files(broken.parent)
     done = cli("doctor")
     assert (done.status, done.stderr) == (
         10,
-        f"bmhctl: {broken}: 2 things are broken\nhint: bmhctl doctor --fix mends 1 of them, after a backup\n",
+        f"bmhctl: {broken}: 2 things are broken\nhint: bmhctl doctor --fix repairs 1 of them, after a backup\n",
     )
     assert [line.split("  ")[0] for line in done.stdout.splitlines()] == ["SEVERITY", "broken", "broken"]
     assert GAP in done.stdout
@@ -71,7 +73,7 @@ def test_something_broken_is_10_said_on_stderr_and_listed_on_stdout(cli: Cli, br
     assert files(broken.parent) == before
 
 
-def test_what_is_mended_is_0_if_nothing_else_is_broken(cli: Cli, fleet: str, lab: Path) -> None:
+def test_a_fixed_inventory_is_0_if_nothing_else_is_broken(cli: Cli, fleet: str, lab: Path) -> None:
     with sqlite3.connect(lab.with_name("bmh.state.db")) as connection:
         connection.execute("DELETE FROM facts WHERE host_id = 2")
     connection.close()
@@ -79,13 +81,13 @@ def test_what_is_mended_is_0_if_nothing_else_is_broken(cli: Cli, fleet: str, lab
     done = cli("doctor", "--fix")
     assert (done.status, done.stdout.splitlines()[1][:30]) == (0, "broken    yes    facts  node02")
     backup = lab.parent / next(name for name in files(lab.parent) if "before-doctor" in name)
-    assert done.stderr == f"as it was before anything was mended: {backup}\n"
+    assert done.stderr == f"{lab}: healthy · 1 fixed\nbackup from before the fix: {backup}\n"
     assert cli("doctor", "-i", str(backup)).status == 10, "it is an inventory as broken as that one was"
     assert cli("doctor", "--fix", "-o", "name").stdout == ""
     assert cli("list", "-l", "rack=r2", "-o", "name").stdout == "node02\nnode03\n"
 
 
-def test_what_is_left_after_mending_is_10(cli: Cli, broken: Path) -> None:
+def test_an_inventory_that_is_still_broken_after_a_fix_is_10(cli: Cli, broken: Path) -> None:
     done = cli("doctor", "--fix", "-o", "json")
     document = json.loads(done.stdout)
     assert (done.status, document["healthy"], Path(document["backup"]).exists()) == (10, False, True)
@@ -119,19 +121,19 @@ def test_each_format_has_its_findings(cli: Cli, broken: Path) -> None:
     assert (done.status, done.stdout) == (2, "")
 
 
-def test_a_terminal_shows_what_is_wrong_and_what_to_do(terminal: Terminal, broken: Path) -> None:
+def test_a_terminal_shows_findings_and_remedies(terminal: Terminal, broken: Path) -> None:
     screen = terminal("doctor", width=180, NO_COLOR="1")
     assert screen.status == 10
     assert screen.lines[0].startswith(f"{broken}  3 hosts · 5 events · 1 reservation · ")
     assert screen.lines[2:] == [
         f"✗ history  node01: {GAP}",
         f"           → {LET_GO}",
-        "✗ facts    node02: selectors see something else of it: rack",
-        "           → bmhctl doctor --fix has them see what is declared",
+        "✗ facts    node02: selectors see other values than declared: rack",
+        "           → bmhctl doctor --fix makes them see what is declared",
         "",
         "✗ 2 broken",
         f"bmhctl: {broken}: 2 things are broken",
-        "hint: bmhctl doctor --fix mends 1 of them, after a backup",
+        "hint: bmhctl doctor --fix repairs 1 of them, after a backup",
     ]
 
 
@@ -141,7 +143,7 @@ def test_a_terminal_shows_health_in_colour(terminal: Terminal, fleet: str) -> No
 
 
 @pytest.mark.parametrize("fix", [[], ["--fix"]])
-def test_what_no_other_command_opens_is_a_finding(fix: list[str], cli: Cli, fleet: str, lab: Path) -> None:
+def test_an_inventory_that_no_other_command_opens_is_a_finding(fix: list[str], cli: Cli, fleet: str, lab: Path) -> None:
     lab.write_text("[hosts")
     assert cli("list").status == 10
     done = cli("doctor", "-o", "csv", "--fields", "kind,severity,message", *fix)
@@ -154,7 +156,7 @@ def test_what_no_other_command_opens_is_a_finding(fix: list[str], cli: Cli, flee
     assert (done.status, done.stdout) == (10, "kind\ndeclaration\ndamage\n")
 
 
-def test_nothing_at_all_is_11_and_a_state_file_is_named_as_such(cli: Cli, fleet: str) -> None:
+def test_a_missing_inventory_is_11_and_a_state_file_is_named_as_such(cli: Cli, fleet: str) -> None:
     done = cli("doctor", "-i", "nowhere.db")
     assert (done.status, done.stdout) == (11, "")
     assert done.stderr.startswith("bmhctl: there is no inventory at")

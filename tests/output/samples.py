@@ -316,14 +316,14 @@ IMPORTED = Imported(
     ("node08 and node09 have the same MAC",),
     False,
 )
-_LET_GO = "restore a backup; or let it go and come back: bmhctl remove node02 --force"
+_LET_GO = "restore a backup; or remove it and add it again: bmhctl remove node02 --force"
 DIAGNOSIS = Diagnosis(
     "lab.db",
     (
         Finding("history", Severity.BROKEN, "a gap in its history: event 12 begins at available", _LET_GO, "node02"),
         Finding("history", Severity.BROKEN, "is available, but its history ends at tainted", _LET_GO, "node02"),
-        Finding("facts", Severity.BROKEN, "selectors see something else", "bmhctl doctor --fix", "node01", True),
-        Finding("lease", Severity.WARNING, "reservation r-2xq9 of bob has no end", "ask bob whether it is used still"),
+        Finding("facts", Severity.BROKEN, "selectors see other values", "bmhctl doctor --fix", "node01", True),
+        Finding("lease", Severity.WARNING, "reservation r-2xq9 of bob has no end", "ask bob whether it is still used"),
         Finding("claim", Severity.NOTE, "and 7 more like these", "", fixable=True, number=7),
     ),
     NOW,

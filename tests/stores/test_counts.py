@@ -125,15 +125,15 @@ def test_an_inventory_from_before_hosts_were_counted_is_counted_once(
     store.close()
 
 
-def test_a_count_that_is_off_is_found_and_mended(lab: Lab) -> None:
+def test_a_wrong_count_is_reported_and_fixed(lab: Lab) -> None:
     a_host_in_each_state(lab)
     unchecked(
         lab, "INSERT INTO counts (state, number) VALUES ('available', 2)", "DELETE FROM counts WHERE state = 'tainted'"
     )
-    fix = "bmhctl doctor --fix counts them anew"
+    fix = "bmhctl doctor --fix counts them again"
     assert [each for each in found(examined(lab)) if each[0] == "counts"] == [
-        ("counts", "broken", None, "3 hosts are counted as available, and there is 1", fix),
-        ("counts", "broken", None, "0 hosts are counted as tainted, and there is 1", fix),
+        ("counts", "broken", None, "hosts counted as available: 3; hosts stored as available: 1", fix),
+        ("counts", "broken", None, "hosts counted as tainted: 0; hosts stored as tainted: 1", fix),
     ]
     assert [each.kind for each in examined(lab, fix=True).findings if each.fixed] == ["counts", "counts"]
     store = lab.context().store

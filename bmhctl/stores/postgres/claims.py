@@ -13,10 +13,10 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from bmhctl.errors import BmhctlError, StateRefusedError, UnreachableError
-from bmhctl.stores.claims import Hold
+from bmhctl.stores.claims import Hold, LeftClaim
 from bmhctl.stores.database import Question
 from bmhctl.stores.postgres.connection import steady
-from bmhctl.stores.postgres.database import NOW, PostgresDatabase
+from bmhctl.stores.postgres.database import NOW, STARTED, PostgresDatabase
 
 LENGTH = 30.0
 """Seconds after which a claim that nobody renews is anybody's."""
@@ -39,6 +39,10 @@ _CLAIM = (
 _RENEWAL = f"UPDATE claims SET until = {NOW} + ? WHERE name = ? AND token = ? RETURNING token"  # also a late one
 _ANY: Question = "SELECT name FROM claims", ()  # hardly more than steps that run
 _MICROSECONDS = int(LENGTH * 1_000_000)
+_LEFT = (
+    f"SELECT name, holder, CASE WHEN {STARTED} BETWEEN until - {_MICROSECONDS} AND until THEN 1 ELSE 0 END"
+    f" FROM claims WHERE {_OVER} ORDER BY name"
+)
 
 
 class LeasedClaims:
@@ -118,9 +122,17 @@ class LeasedClaims:
         if not shared:
             self._database.execute(f"DELETE FROM claims WHERE name = ? AND {_OVER}", [name])
 
-    def left_behind(self) -> list[str]:
-        """The names of claims that are over, whose holders left them."""
-        return [str(row[0]) for row in self._database.execute(f"SELECT name FROM claims WHERE {_OVER} ORDER BY name")]
+    def left_behind(self) -> list[LeftClaim]:
+        """Return the claims that are over but have a row; the holder may still run, without its connection."""
+        return [
+            LeftClaim(
+                str(name),
+                f"the server was restarted while {holder} held it"
+                if was_restarted
+                else f"{holder} was killed, or lost its connection to the server",
+            )
+            for name, holder, was_restarted in self._database.execute(_LEFT)
+        ]
 
 
 class _Loss:

@@ -30,7 +30,8 @@ from bmhctl.stores.write_buffer import WriteBuffer
 NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
 """The server's time in SQL, as columns hold it."""
 
-_STARTED = "(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000)::bigint"
+STARTED = "(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000)::bigint"
+"""When the server was started, in SQL, as columns hold it."""
 _SERVER_ENDS = ("08", "57P")
 """SQLSTATEs that begin so are the last word on a connection: it failed, or the server shuts down."""
 
@@ -384,7 +385,7 @@ class PostgresDatabase:
         if self._lost_at is not None:
             return self._at(self._lost_at)
         if self._started_at is None:
-            self._started_at = to_moment(next(self.execute(f"SELECT {_STARTED}"))[0])
+            self._started_at = to_moment(next(self.execute(f"SELECT {STARTED}"))[0])
         return self._started_at
 
     def _set_clock(self, microseconds: Value) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bmhctl.errors import UnreachableError
-from bmhctl.stores.claims import Hold
+from bmhctl.stores.claims import Hold, LeftClaim
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Question
@@ -85,15 +85,19 @@ class FileClaims:
             name for name in names if self._ask(name, lambda handle: not _take(handle, sharers=True, tries=1))
         )
 
-    def left_behind(self) -> list[str]:
-        """The names of claims that nobody holds, of which something is left all the same; see :meth:`forget`."""
+    def left_behind(self) -> list[LeftClaim]:
+        """Return the claims whose file exists and is locked by no process: only a killed process leaves its file."""
         try:
             names = sorted(os.listdir(self._folder))
         except FileNotFoundError:
             return []
         except OSError as error:
             raise self._unreachable(error) from error
-        return [name for name in names if self._ask(name, lambda handle: _lock(handle, fcntl.LOCK_EX))]
+        return [
+            LeftClaim(name, "the process that held it was killed")
+            for name in names
+            if self._ask(name, lambda handle: _lock(handle, fcntl.LOCK_EX))
+        ]
 
     def _ask(self, name: str, question: Callable[[int], bool]) -> bool:
         try:

@@ -1,82 +1,65 @@
-"""The files of an inventory and what lies beside them: who may write them, and what killed commands left."""
+"""What ``doctor`` checks of an inventory's files: who may write them, whether they exist, what killed commands left."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from bmhctl.results import Finding, Severity
+from bmhctl.results import Finding
 from bmhctl.stores.sqlite.claims import folder_beside
 from bmhctl.stores.sqlite.files import log_of
 from bmhctl.stores.toml.atomic_replace import draft_of
-from bmhctl.usecases.doctor.findings import FIX
+from bmhctl.usecases.doctor.findings import BROKEN, WARNING
 
 
 def access(declaration: Path | None, databases: Sequence[Path]) -> Iterator[Finding]:
-    """Who may write what; each finding names a command that puts it right."""
+    """Yield what is wrong with the permissions of the TOML file, the databases, their claims and folders."""
     files = [path for path in (declaration, *databases) if path is not None]
-    places = [*files, *map(folder_beside, databases), *dict.fromkeys(path.parent for path in files)]
-    for place in places:
+    for place in (*files, *map(folder_beside, databases), *dict.fromkeys(path.parent for path in files)):
         status = _status(place)
-        if status is not None and _is_anybodys(status):
-            yield Finding(
-                "access",
-                Severity.BROKEN,
-                f"everybody may write {place}, and so have commands run as whoever readies and recycles",
-                f"chmod o-w {place}",
-            )
+        if status is not None and _is_world_writable(status):
+            message = f"every user may write {place}, and so run commands as those who ready and recycle hosts"
+            yield Finding("access", BROKEN, message, f"chmod o-w {place}")
     for database in databases:
-        yield from _for_me(database)
+        yield from _for_this_user(database)
         if declaration is not None:
-            yield from _for_others(declaration, database)
+            yield from _for_other_users(declaration, database)
 
 
-def _is_anybodys(status: os.stat_result) -> bool:
+def _is_world_writable(status: os.stat_result) -> bool:
     is_shared_folder = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     return bool(status.st_mode & stat.S_IWOTH) and not is_shared_folder
 
 
-def _for_me(database: Path) -> Iterator[Finding]:
+def _for_this_user(database: Path) -> Iterator[Finding]:
     for place in (database, database.parent):
         if place.exists() and not os.access(place, os.W_OK):
-            yield Finding(
-                "access",
-                Severity.WARNING,
-                f"you may not write {place}: commands fail",
-                f"ask the owner of {place} for the right to write it",
-            )
+            remedy = f"ask the owner of {place} for the right to write it"
+            yield Finding("access", WARNING, f"you may not write {place}: commands fail", remedy)
 
 
-def _for_others(declaration: Path, database: Path) -> Iterator[Finding]:
-    """Who may write the TOML file must be able to write its state file, or their commands fail."""
-    declared, kept = _status(declaration), _status(database)
-    if declared is None or kept is None:
+def _for_other_users(declaration: Path, database: Path) -> Iterator[Finding]:
+    """Yield a finding for users who may write the TOML file but not its state file: their commands fail."""
+    declared, stored = _status(declaration), _status(database)
+    if declared is None or stored is None:
         return
-    if declared.st_mode & stat.S_IWGRP and (declared.st_gid != kept.st_gid or kept.st_mode & 0o060 != 0o060):
-        group = _group(declared.st_gid)
-        yield Finding(
-            "access",
-            Severity.WARNING,
-            f"the group {group} may write {declaration.name}, but not {database.name}: its members' commands fail",
-            f"chgrp {group} {database}; chmod g+rw {database}",
+    group_may_write = declared.st_gid == stored.st_gid and stored.st_mode & 0o060 == 0o060
+    if declared.st_mode & stat.S_IWGRP and not group_may_write:
+        group = _name(declaration.group, declared.st_gid)
+        message = (
+            f"the group {group} may write {declaration.name}, but not {database.name}: commands of its members fail"
         )
-    if declared.st_uid != kept.st_uid and not (
-        kept.st_mode & 0o006 == 0o006 or declared.st_uid == 0 or _is_shared(declared, kept)
-    ):
-        owner = _user(declared.st_uid)
-        yield Finding(
-            "access",
-            Severity.WARNING,
-            f"{database.name} belongs to {_user(kept.st_uid)}, {declaration.name} to {owner}, who may not write both",
-            f"chown {owner} {database}",
-        )
-
-
-def _is_shared(declared: os.stat_result, kept: os.stat_result) -> bool:
-    return declared.st_gid == kept.st_gid and kept.st_mode & 0o060 == 0o060
+        yield Finding("access", WARNING, message, f"chgrp {group} {database}; chmod g+rw {database}")
+    all_may_write = stored.st_mode & 0o006 == 0o006
+    if declared.st_uid not in (stored.st_uid, 0) and not (all_may_write or group_may_write):
+        owner = _name(declaration.owner, declared.st_uid)
+        other = _name(database.owner, stored.st_uid)
+        message = f"{database.name} belongs to {other}, {declaration.name} to {owner}, who may not write both"
+        yield Finding("access", WARNING, message, f"chown {owner} {database}")
 
 
 def _status(path: Path) -> os.stat_result | None:
@@ -86,58 +69,40 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _group(number: int) -> str:
-    import grp
-
+def _name(look_up: Callable[[], str], number: int) -> str:
+    """Return the name of a user or group, its number where this machine knows no name."""
     try:
-        return grp.getgrgid(number).gr_name
-    except KeyError:
-        return str(number)
-
-
-def _user(number: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(number).pw_name
+        return look_up()
     except KeyError:
         return str(number)
 
 
 def left_behind(files: Sequence[Path]) -> list[Path]:
-    """What commands that were killed began to write beside these files; nobody will go on with it."""
+    """Return what killed commands started to write beside these files; no command completes it."""
     found = []
     for path in files:
         draft = draft_of(path)
-        # Exactly: a copy of this inventory to a longer name may be on its way.
+        # Exactly this name: a copy of this inventory to a longer name may be in progress.
         partial = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.partial(-wal|-shm|-journal)?")
-        try:
+        with suppress(OSError):
             beside = sorted(path.parent.iterdir())
-        except OSError:
-            continue
-        found += [place for place in beside if place == draft or partial.fullmatch(place.name)]
+            found += [left for left in beside if left == draft or partial.fullmatch(left.name)]
     return found
 
 
-def leftover(path: Path) -> Finding:
-    """The finding that one of :func:`left_behind` is."""
-    words = f"{path} is left of a command that was killed"
-    return Finding("leftover", Severity.NOTE, words, f"{FIX} removes it", fixable=True)
-
-
 def missing(database: Path) -> Finding:
-    """The file with the states is not there; a new TOML file has none yet, and nobody but a person can tell."""
+    """Return the finding for a state file that is not there; only a person knows whether there ever was one."""
     log = log_of(database)
     if log.exists():
         return Finding(
             "file",
-            Severity.BROKEN,
+            BROKEN,
             f"{database} is gone, but {log.name}, the last writes to it, is there",
-            f"restore {database.name} from a backup; or, to start afresh with no history, move {log} away first",
+            f"restore {database.name} from a backup; or, to start again with no history, move {log} away first",
         )
     return Finding(
         "file",
-        Severity.WARNING,
+        WARNING,
         f"there is no {database.name}: states, reservations and history of the hosts, if they had any, are gone",
-        f"restore {database} from a backup; if the inventory is new, the next command makes it",
+        f"restore {database} from a backup; if the inventory is new, the next command creates it",
     )

@@ -1,266 +1,465 @@
-"""What each flaw of an inventory's rows means, in words for a person, and what to do about it."""
+"""The questions that ``doctor`` asks of an inventory's rows: each with its SQL, its words and what to do.
+
+The database compares, so that no answer grows with the history. A fix changes just the rows that its question finds,
+and only where nothing has to be guessed: no host gets cleaner by it, and no event is made up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 
-from bmhctl.domain.model import State
-from bmhctl.lifecycle.table import where
+from bmhctl.domain.model import End, EventKind, State
+from bmhctl.lifecycle.table import EDGES, where
 from bmhctl.results import Finding, Severity
-from bmhctl.stores.integrity import Flaw
-from bmhctl.stores.rows import Value, to_time
+from bmhctl.stores.integrity import Answer, stored_time
+from bmhctl.support.values import Frozen, field
+from bmhctl.usecases.shared.context import Context
 
 FIX = "bmhctl doctor --fix"
 
 BROKEN, WARNING, NOTE = Severity.BROKEN, Severity.WARNING, Severity.NOTE
 
+ALWAYS, NEVER = "1 = 1", "1 = 0"
 
-def let_go(host: str) -> str:
-    """What remains where a host's history is broken: no command can make up what happened."""
-    return (
-        f"restore a backup; or clean it by hand, then let it go and come back: "
-        f"bmhctl remove {host} --force --reason 'broken history'; bmhctl add {host}"
-    )
+REMOVE_AND_ADD = (
+    "restore a backup; or clean it by hand, then remove it and add it again: "
+    "bmhctl remove {host} --force --reason 'broken history'; bmhctl add {host}"
+)
+"""A broken history stays broken: no command can make up what happened."""
 
+NOTHING_DEPENDS = "it is gone, so nothing depends on its history; a backup may have the right one"
+SET_ASIDE = (
+    f"bmhctl maintain {{host}} --reason 'not clean'; {FIX} (marks it dirty there); bmhctl resume {{host}} (cleans it)"
+)
+_LOST_RESERVATION = "bmhctl maintain {host} --reason 'lost reservation'; bmhctl resume {host} (cleans it)"
 
-def set_aside(host: str, *, marked_by_fix: bool = True) -> str:
-    """How a host that counts as clean and is not becomes so by a cleanup, and is reserved by nobody meanwhile."""
-    marking = f"; {FIX} (marks it dirty there)" if marked_by_fix else ""
-    return f"bmhctl maintain {host} --reason 'not clean'{marking}; bmhctl resume {host} (cleans it)"
-
-
-def finding(question: str, flaw: Flaw) -> Finding:
-    """The finding that one answer to a question is."""
-    return _SAYS[question](flaw)
+Repair = Callable[[Context], object]
+"""What fixes a finding and all others like it, in a transaction of the caller's."""
 
 
-def strange_event(
-    host: str, is_there: bool, kind: tuple[str, str | None, str | None], first: int, more: int
-) -> Finding:
-    """An event that goes no way of the lifecycle's table; ``more`` others are like it."""
-    verb, source, dest = kind
-    others = f", and {more} more like it" if more else ""
-    return Finding(
-        "history",
-        BROKEN if is_there else WARNING,
-        f"event {first}, {verb}, leads from {source or '[*]'} to {dest or '[*]'}: no host can go that way{others}",
-        let_go(host) if is_there else _NOTHING_DEPENDS,
-        host,
-    )
+class Fix(Frozen):
+    """What ``doctor --fix`` does: ``words`` complete "bmhctl doctor --fix …".
+
+    ``statement`` runs for the rows where ``when`` holds as well as the question's condition, or where ``only`` holds,
+    if that is given. ``times`` are the names of the statement's parameters. ``run`` takes the place of a statement.
+    """
+
+    words: str
+    statement: str = ""
+    when: str = ALWAYS
+    only: str = ""
+    times: tuple[str, ...] = ()
+    run: Repair | None = None
 
 
-_NOTHING_DEPENDS = "it is gone, so nothing depends on its history; a backup may have the right one"
+class Question(Frozen):
+    """Something that must hold: the rows of ``table`` that break it (``where``), what to report, and what to do.
+
+    ``message`` and ``remedy`` are templates over ``host`` and ``columns``; :data:`_WORDS` says how a value is written.
+    ``host`` is the SQL for the name of the host concerned. Where ``minor`` holds, a row is a mere warning with the
+    remedy ``minor_remedy``. ``times`` are the names of the parameters: ``now``, ``soon`` (the latest that a clock
+    which is slightly ahead may show) and ``latest`` (no lease may end after it; without one the question is skipped).
+    """
+
+    kind: str
+    message: str
+    where: str
+    columns: Mapping[str, str] = field(default_factory=lambda: {"state": "hosts.state"})
+    table: str = "hosts"
+    host: str = "hosts.name"
+    severity: Severity = BROKEN
+    remedy: str = REMOVE_AND_ADD
+    fix: Fix | None = None
+    minor: str = NEVER
+    minor_remedy: str = ""
+    times: tuple[str, ...] = ()
+
+    @property
+    def select(self) -> str:
+        """The query for all rows that break it, as :meth:`Integrity.answers` takes it."""
+        conditions = {"fixable": self.fix.when if self.fix else NEVER, "minor": self.minor}
+        flags = ", ".join(f"CASE WHEN {sql} THEN 1 ELSE 0 END AS {name}" for name, sql in conditions.items())
+        named = ", ".join(f"{sql} AS {name}" for name, sql in self.columns.items())
+        return f"SELECT {self.host} AS host, {flags}, {named} FROM {self.table} WHERE {self.where}"
+
+    def finding(self, answer: Answer) -> Finding:
+        """Return what to report about one row."""
+        values = dict(zip(self.columns, answer.values, strict=True))
+        words = {name: _WORDS[name](value) if name in _WORDS else value for name, value in values.items()}
+        words["host"] = answer.host
+        remedy = self.minor_remedy if answer.minor else self.remedy
+        if self.fix and answer.fixable:
+            remedy = f"{FIX} {self.fix.words}"
+        severity = WARNING if answer.minor else self.severity
+        message = self.message.format_map(words)
+        return Finding(self.kind, severity, message, remedy.format_map(words), answer.host, answer.fixable)
+
+    def repair(self, ctx: Context, times: Mapping[str, datetime]) -> None:
+        """Fix all rows that can be, in the caller's transaction."""
+        if self.fix is None:
+            return
+        if self.fix.run:
+            self.fix.run(ctx)
+            return
+        condition = self.fix.only or f"({self.where}) AND {self.fix.when}"
+        given = [times[name] for name in self.fix.times]
+        ctx.store.integrity.repair(f"{self.fix.statement} WHERE {condition}", given)
 
 
-def _broken(kind: str, flaw: Flaw, message: str, fixed_by: str, else_do: str = "") -> Finding:
-    remedy = f"{FIX} {fixed_by}" if flaw.mendable else else_do
-    return Finding(kind, BROKEN, message, remedy, flaw.host, flaw.mendable)
+# how the values of some columns read
 
 
-def _gap(flaw: Flaw) -> Finding:
-    gone, number, event, verb, source, before = flaw.details
-    more = f", and there {'is 1' if number == 2 else f'are {int(number or 0) - 1}'} more" if number != 1 else ""
-    return Finding(
-        "history",
-        WARNING if gone else BROKEN,
-        f"a gap in its history: event {event}, {verb}, begins at {source or '[*]'},"
-        f" the one before ended at {before or '[*]'}{more}",
-        _NOTHING_DEPENDS if gone else let_go(_host(flaw)),
-        flaw.host,
-    )
-
-
-def _no_history(flaw: Flaw) -> Finding:
-    return _broken("history", flaw, f"is {_where(flaw.details[0])}, and has no history", "", let_go(_host(flaw)))
-
-
-def _other_end(flaw: Flaw) -> Finding:
-    state, dest = flaw.details
-    words = f"is {_where(state)}, but its history ends at {dest or '[*]'}"
-    return _broken("history", flaw, words, "", let_go(_host(flaw)))
-
-
-def _last_event(flaw: Flaw) -> Finding:
-    noted, last = flaw.details
-    words = f"its last event is {last}, not {noted} as noted"
-    return _broken("history", flaw, words, "notes the right one", let_go(_host(flaw)))
-
-
-def _vanished(flaw: Flaw) -> Finding:
-    words = f"vanished: its history ends at {flaw.details[0]}, not with its removal"
-    if flaw.mendable:
-        return _broken("orphan", flaw, words, "makes sure that it is tainted should it be added again")
-    return Finding("orphan", WARNING, words, f"restore a backup, or add it again: bmhctl add {flaw.host}", flaw.host)
-
-
-def _reservation_missing(flaw: Flaw) -> Finding:
-    reservation, state = flaw.details
-    words = f"is {_where(state)} under reservation {reservation}, and there is no such reservation"
-    return _broken("reservation", flaw, words, "", _out_of_nowhere(flaw, state))
-
-
-def _reservation_absent(flaw: Flaw) -> Finding:
-    words = "is reserved under no reservation"
-    return _broken("reservation", flaw, words, "", _out_of_nowhere(flaw, State.RESERVED))
-
-
-def _out_of_nowhere(flaw: Flaw, state: Value) -> str:
-    if state == State.MAINTENANCE:
-        return f"bmhctl resume {flaw.host} --all (cleans it)"
-    return f"bmhctl maintain {flaw.host} --reason 'lost reservation'; bmhctl resume {flaw.host} (cleans it)"
-
-
-def _reservation_ended(flaw: Flaw) -> Finding:
-    reservation, state, reason = flaw.details
-    words = f"is {_where(state)} under reservation {reservation}, which is over: {reason or 'nobody says why'}"
-    return _broken("reservation", flaw, words, "", f"bmhctl taint {flaw.host} --force --reason 'its lease is over'")
-
-
-def _reservation_stray(flaw: Flaw) -> Finding:
-    reservation, state = flaw.details
-    words = f"is {_where(state)}, and names reservation {reservation} all the same"
-    return _broken("reservation", flaw, words, "takes it off: its history ends here", let_go(_host(flaw)))
-
-
-def _reservation_empty(flaw: Flaw) -> Finding:
-    reservation, owner = flaw.details
-    return _broken("reservation", flaw, f"reservation {reservation} of {owner} is open and holds no host", "ends it")
-
-
-def _unknown_end(flaw: Flaw) -> Finding:
-    reservation, end = flaw.details
-    words = f"reservation {reservation} ended in a way that this version does not know: {end!r}"
-    return _broken("reservation", flaw, words, "", "update bmhctl, or restore a backup")
-
-
-def _reasons(flaw: Flaw) -> Finding:
-    words = f"is {_where(flaw.details[0])}, and has reasons for a maintenance"
-    return _broken("mark", flaw, words, "drops them: its history ends here", let_go(_host(flaw)))
-
-
-def _no_reason(flaw: Flaw) -> Finding:
-    remedy = f"bmhctl resume {flaw.host}; or say why: bmhctl maintain {flaw.host} --reason WHY"
-    return Finding("mark", WARNING, "is in maintenance, and nobody says why", remedy, flaw.host)
-
-
-def _came_from(flaw: Flaw) -> Finding:
-    state, came_from = flaw.details
-    words = f"is {_where(state)}, and noted to be back from maintenance to {came_from}"
-    return _broken("mark", flaw, words, "drops the note: its history ends here", let_go(_host(flaw)))
-
-
-def _dirty_state(flaw: Flaw) -> Finding:
-    return _broken("dirt", flaw, f"is {_where(flaw.details[0])}, and counts as clean", "marks it dirty")
-
-
-def _dirty_history(flaw: Flaw) -> Finding:
-    state, event = flaw.details
-    words = f"is {_where(state)} and counts as clean, but was used (event {event}) and not cleaned since"
-    return _broken("dirt", flaw, words, "marks it dirty", set_aside(_host(flaw)))
-
-
-def _dirty_departed(flaw: Flaw) -> Finding:
-    state, reason = flaw.details
-    words = (
-        f"is {_where(state)} and counts as clean, but the machine of its MAC left used ({reason}),"
-        " and was not cleaned since"
-    )
-    return _broken("dirt", flaw, words, "marks it dirty", set_aside(_host(flaw)))
-
-
-def _departed_name(flaw: Flaw) -> Finding:
-    return Finding(
-        "dirt",
-        WARNING,
-        f"counts as clean, but a machine of its name left used ({flaw.details[0]})",
-        f"if it is that machine: bmhctl remove {flaw.host}; bmhctl add {flaw.host}: it enters tainted",
-        flaw.host,
-    )
-
-
-def _too_dirty(flaw: Flaw) -> Finding:
-    remedy = set_aside(_host(flaw), marked_by_fix=False)
-    return _broken("dirt", flaw, f"is {_where(flaw.details[0])}, and dirty", "", remedy)
-
-
-def _orphaned(what: str) -> Callable[[Flaw], Finding]:
-    def say(flaw: Flaw) -> Finding:
-        words = f"{flaw.details[0]} {what} of hosts that are gone"
-        return Finding("orphan", WARNING, words, f"{FIX} deletes them", fixable=True)
-
-    return say
-
-
-def _mac(flaw: Flaw) -> Finding:
-    mac, number, other = flaw.details
-    words = f"has the MAC {mac} of {other}" + ("" if number == 2 else f" and {int(number or 0) - 2} more")
-    remedy = f"one machine under two names can be given out twice: correct one MAC, or bmhctl remove {other}"
-    return Finding("duplicate", WARNING, words, remedy, flaw.host)
-
-
-def _moment(value: Value, form: str = "%Y-%m-%d %H:%M") -> str:
+def _state(value: object) -> str:
     try:
-        return f"{to_time(value):{form}} UTC"
-    except (ArithmeticError, TypeError, ValueError):
-        return repr(value)  # somebody wrote it, but not bmhctl
-
-
-def _future(flaw: Flaw) -> Finding:
-    number, latest = flaw.details
-    times = "1 time is" if number == 1 else f"{number} times are"
-    return Finding(
-        "clock",
-        WARNING,
-        f"{times} in the future, up to {_moment(latest, '%Y-%m-%d %H:%M:%S')}",
-        "a clock is wrong now, or was: compare date -u; leases end by it",
-    )
-
-
-def _lease(flaw: Flaw) -> Finding:
-    reservation, owner, until = flaw.details
-    words = "has no end" if until is None else f"lasts until {_moment(until)}"
-    return Finding(
-        "lease",
-        WARNING,
-        f"reservation {reservation} of {owner} {words}, longer than this inventory allows",
-        f"ask {owner} whether it is used still; bmhctl release -R {reservation} ends it",
-    )
-
-
-def _host(flaw: Flaw) -> str:
-    return flaw.host or "HOST"
-
-
-def _where(state: Value) -> str:
-    try:
-        return where(State(str(state)))
+        return where(State(str(value)))
     except ValueError:
-        return f"{state!r}"
+        return repr(value)
 
 
-_SAYS: dict[str, Callable[[Flaw], Finding]] = {
-    "gap": _gap,
-    "no-history": _no_history,
-    "other-end": _other_end,
-    "last-event": _last_event,
-    "vanished": _vanished,
-    "reservation-missing": _reservation_missing,
-    "reservation-ended": _reservation_ended,
-    "reservation-absent": _reservation_absent,
-    "reservation-stray": _reservation_stray,
-    "reservation-empty": _reservation_empty,
-    "reservation-unknown-end": _unknown_end,
-    "reasons": _reasons,
-    "no-reason": _no_reason,
-    "came-from": _came_from,
-    "dirty-state": _dirty_state,
-    "dirty-history": _dirty_history,
-    "dirty-departed": _dirty_departed,
-    "departed-name": _departed_name,
-    "too-dirty": _too_dirty,
-    "orphaned-facts": _orphaned("facts"),
-    "orphaned-results": _orphaned("results of steps"),
-    "mac": _mac,
-    "future": _future,
-    "lease": _lease,
+def _moment(value: object, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    try:
+        return f"{stored_time(value):{form}} UTC"
+    except ValueError:
+        return repr(value)  # not written by bmhctl
+
+
+def _lease_end(value: object) -> str:
+    return "has no end" if value is None else f"lasts until {_moment(value, '%Y-%m-%d %H:%M')}"
+
+
+def _others(value: object) -> str:
+    return f" (and {value} more)" if value else ""
+
+
+_WORDS: dict[str, Callable[[object], str]] = {
+    "state": _state,
+    "latest": _moment,
+    "until": _lease_end,
+    "others": _others,
 }
+
+# parts of the SQL
+
+_HERE = "e.host_id = hosts.id"
+_LAST_EVENT = f"(SELECT MAX(e.id) FROM events e WHERE {_HERE})"
+_LAST_DEST = f"(SELECT e.dest FROM events e WHERE {_HERE} ORDER BY e.id DESC LIMIT 1)"
+_DEST_BEFORE = "(SELECT p.dest FROM events p WHERE p.host_id = e.host_id AND p.id < e.id ORDER BY p.id DESC LIMIT 1)"
+
+# The host's events are a gapless chain that ends at the host's state: the state is beyond doubt.
+_IS_WHOLE = (
+    f"COALESCE({_LAST_DEST}, '') = hosts.state AND NOT EXISTS (SELECT 1 FROM events e WHERE {_HERE}"
+    f" AND COALESCE(e.source, '') <> COALESCE({_DEST_BEFORE}, ''))"
+)
+
+_GAPS = """(
+    SELECT host_id, MIN(id) AS id, COUNT(*) AS number FROM (
+        SELECT host_id, id, source, LAG(id) OVER chain AS previous, LAG(dest) OVER chain AS before
+        FROM events WINDOW chain AS (PARTITION BY host_id ORDER BY id)
+    ) links
+    WHERE (previous IS NULL AND source IS NOT NULL)
+        OR (previous IS NOT NULL AND (source IS NULL OR before IS NULL OR source <> before))
+    GROUP BY host_id
+) firsts JOIN events e ON e.id = firsts.id LEFT JOIN hosts ON hosts.id = e.host_id"""
+
+_KINDS = """(
+    SELECT verb, source, dest, MIN(id) AS id, COUNT(*) AS number FROM events GROUP BY verb, source, dest
+) firsts JOIN events e ON e.id = firsts.id LEFT JOIN hosts ON hosts.id = e.host_id"""
+_LEGAL = ", ".join(
+    f"'{verb}/{source or ''}/{dest or ''}'"
+    for verb, source, dest in (
+        *((edge.verb, edge.source, edge.dest) for edge in EDGES),
+        *((kind, state, state) for kind in EventKind for state in State),
+    )
+)
+
+# A host that was in one of these states was used; only a cleanup leads from them, or from maintenance, to initial.
+_USED = "(e.dest IN ('reserved', 'tainted') OR e.verb = 'reservation-lost')"
+_CLEANED = "(e.dest = 'initial' AND e.source IN ('tainted', 'maintenance'))"
+_LAST_USE = f"(SELECT MAX(e.id) FROM events e WHERE {_HERE} AND {_USED})"
+_LAST_CLEANUP = f"(SELECT MAX(e.id) FROM events e WHERE {_HERE} AND {_CLEANED})"
+
+_DEPARTED_SINCE = f"AND NOT EXISTS (SELECT 1 FROM events e WHERE {_HERE} AND e.at >= departed.at AND {_CLEANED})"
+_OF_ITS_MAC = f"FROM departed WHERE departed.key = hosts.mac {_DEPARTED_SINCE}"
+_OF_ITS_NAME = (
+    f"FROM departed WHERE departed.key = hosts.name AND (departed.mac IS NULL OR hosts.mac IS NULL) {_DEPARTED_SINCE}"
+)
+
+# The last events of hosts that have no row, and were not removed.
+_GONE = (
+    "(SELECT e.id AS id, e.host_id AS host_id, e.host AS host, e.dest AS dest, e.at AS at FROM events e"
+    " WHERE e.dest IS NOT NULL AND NOT EXISTS (SELECT 1 FROM hosts WHERE hosts.id = e.host_id)"
+    " AND NOT EXISTS (SELECT 1 FROM events l WHERE l.host_id = e.host_id AND l.id > e.id)) gone"
+)
+_COULD_RETURN_CLEAN = (
+    f"(SELECT MAX(CASE WHEN {_USED} THEN e.id ELSE 0 END) > MAX(CASE WHEN {_CLEANED} THEN e.id ELSE 0 END)"
+    " FROM events e WHERE e.host_id = gone.host_id)"
+    " AND NOT EXISTS (SELECT 1 FROM departed WHERE departed.key = gone.host)"
+    " AND NOT EXISTS (SELECT 1 FROM events e WHERE e.host = gone.host AND e.id > gone.id)"
+)
+
+_COUNTS = (
+    "(SELECT state, CAST(SUM(kept) AS BIGINT) AS kept, CAST(SUM(stored) AS BIGINT) AS stored FROM ("
+    "SELECT state, SUM(number) AS kept, 0 AS stored FROM counts GROUP BY state"
+    " UNION ALL SELECT state, 0, COUNT(*) FROM hosts GROUP BY state) each_kind GROUP BY state) tallies"
+)
+_OF_REMOVED = "host_id NOT IN (SELECT id FROM hosts)"
+_ENDS = ", ".join(f"'{end}'" for end in End)
+_TIMES = (
+    ("events", "at"),
+    ("hosts", "since"),
+    ("hosts", "used_at"),
+    ("reservations", "created_at"),
+    ("results", "at"),
+    ("departed", "at"),
+)
+_FUTURE = " UNION ALL ".join(
+    f"SELECT COUNT(*) AS number, MAX({column}) AS latest FROM {table} WHERE {column} > ?" for table, column in _TIMES
+)
+
+_STATE = "hosts.state"
+_DIRTY = "UPDATE hosts SET dirty = 1"
+_MARK_DIRTY = Fix("marks it dirty", _DIRTY)
+_MARK_DIRTY_IN_MAINTENANCE = Fix("marks it dirty", _DIRTY, when="hosts.state = 'maintenance'")
+
+_END = Fix(
+    "ends it",
+    f"UPDATE reservations SET ended_at = ?, ended_how = '{End.FORCED}',"
+    " end_reason = 'ended by bmhctl doctor: it held no host'",
+    only="ended_at IS NULL AND NOT EXISTS (SELECT 1 FROM hosts WHERE hosts.reservation = reservations.id)",
+    times=("now",),
+)
+_VANISHED = Fix(
+    "makes it tainted if it is added again",
+    "INSERT INTO departed (key, mac, at, reason)"
+    f" SELECT gone.host, NULL, gone.at, 'it vanished while it was used' FROM {_GONE}",
+    when=_COULD_RETURN_CLEAN,
+)
+
+
+def _clear(column: str, words: str) -> Fix:
+    return Fix(f"{words}: the history confirms the state", f"UPDATE hosts SET {column} = NULL", when=_IS_WHOLE)
+
+
+def _of_event(message: str, table: str, where: str = ALWAYS, **columns: str) -> Question:
+    """Return a question about an event, also of a host that is gone; the rows of ``table`` count others like it."""
+    event = {"event": "e.id", "verb": "e.verb", "source": "COALESCE(e.source, '[*]')", "others": "firsts.number - 1"}
+    return Question(
+        "history",
+        message + "{others}",
+        where,
+        event | columns,
+        table,
+        host="COALESCE(hosts.name, e.host)",
+        minor="hosts.id IS NULL",
+        minor_remedy=NOTHING_DEPENDS,
+    )
+
+
+QUESTIONS: tuple[Question, ...] = (
+    # the history
+    _of_event(
+        "a gap in its history: event {event}, {verb}, begins at {source}, the one before ended at {before}",
+        _GAPS,
+        before=f"COALESCE({_DEST_BEFORE}, '[*]')",
+    ),
+    Question("history", "is {state}, but has no history", f"{_LAST_EVENT} IS NULL"),
+    Question(
+        "history",
+        "is {state}, but its history ends at {dest}",
+        f"{_LAST_EVENT} IS NOT NULL AND COALESCE({_LAST_DEST}, '') <> hosts.state",
+        {"state": _STATE, "dest": f"COALESCE({_LAST_DEST}, '[*]')"},
+    ),
+    Question(
+        "history",
+        "its last event is {last}, not {kept} as recorded",
+        f"hosts.last_event <> {_LAST_EVENT}",
+        {"last": _LAST_EVENT, "kept": "hosts.last_event"},
+        fix=Fix("records the right one", f"UPDATE hosts SET last_event = {_LAST_EVENT}", when=_IS_WHOLE),
+    ),
+    _of_event(
+        "event {event}, {verb}, leads from {source} to {dest}, which the lifecycle does not allow",
+        _KINDS,
+        f"firsts.verb || '/' || COALESCE(firsts.source, '') || '/' || COALESCE(firsts.dest, '') NOT IN ({_LEGAL})",
+        dest="COALESCE(e.dest, '[*]')",
+    ),
+    Question(
+        "orphan",
+        "vanished: its history ends at {dest}, not with its removal",
+        ALWAYS,
+        {"dest": "gone.dest"},
+        _GONE,
+        host="gone.host",
+        fix=_VANISHED,
+        minor=f"NOT ({_COULD_RETURN_CLEAN})",
+        minor_remedy="restore a backup, or add it again: bmhctl add {host}",
+    ),
+    # reservations
+    *(
+        Question(
+            "reservation",
+            "is {state} under reservation {reservation}, which does not exist",
+            f"hosts.reservation IS NOT NULL AND hosts.state {states} 'maintenance'"
+            " AND NOT EXISTS (SELECT 1 FROM reservations r WHERE r.id = hosts.reservation)",
+            {"reservation": "hosts.reservation", "state": _STATE},
+            remedy=remedy,
+        )
+        for states, remedy in (("<>", _LOST_RESERVATION), ("=", "bmhctl resume {host} --all (cleans it)"))
+    ),
+    Question(
+        "reservation",
+        "is {state} under reservation {reservation}, which has ended: {reason}",
+        "r.ended_at IS NOT NULL AND hosts.state IN ('reserved', 'maintenance')",
+        {"reservation": "r.id", "state": _STATE, "reason": "COALESCE(r.end_reason, 'no reason recorded')"},
+        "hosts JOIN reservations r ON r.id = hosts.reservation",
+        remedy="bmhctl taint {host} --force --reason 'its lease has ended'",
+    ),
+    Question(
+        "reservation",
+        "is {state}, but under no reservation",
+        "hosts.state = 'reserved' AND hosts.reservation IS NULL",
+        remedy=_LOST_RESERVATION,
+    ),
+    Question(
+        "reservation",
+        "is {state}, but names reservation {reservation}",
+        "hosts.reservation IS NOT NULL AND hosts.state NOT IN ('reserved', 'maintenance')",
+        {"reservation": "hosts.reservation", "state": _STATE},
+        fix=_clear("reservation", "removes it"),
+    ),
+    Question(
+        "reservation",
+        "reservation {reservation} of {owner} is open, but holds no host",
+        "r.ended_at IS NULL AND NOT EXISTS (SELECT 1 FROM hosts WHERE hosts.reservation = r.id)",
+        {"reservation": "r.id", "owner": "r.owner"},
+        "reservations r",
+        host="NULL",
+        fix=_END,
+    ),
+    Question(
+        "reservation",
+        "reservation {reservation} ended in a way that this version does not know: {how!r}",
+        f"r.ended_how NOT IN ({_ENDS})",
+        {"reservation": "r.id", "how": "r.ended_how"},
+        "reservations r",
+        host="NULL",
+        remedy="update bmhctl, or restore a backup",
+    ),
+    # notes of a maintenance
+    Question(
+        "mark",
+        "is {state}, but has reasons for maintenance",
+        "hosts.maintenance IS NOT NULL AND hosts.state <> 'maintenance'",
+        fix=_clear("maintenance", "removes them"),
+    ),
+    Question(
+        "mark",
+        "is {state} for no recorded reason",
+        "hosts.state = 'maintenance' AND COALESCE(hosts.maintenance, '[]') = '[]'",
+        severity=WARNING,
+        remedy="bmhctl resume {host}; or give a reason: bmhctl maintain {host} --reason WHY",
+    ),
+    Question(
+        "mark",
+        "is {state}, but is to return from maintenance to {came_from}",
+        "hosts.came_from IS NOT NULL AND hosts.state <> 'maintenance'",
+        {"state": _STATE, "came_from": "hosts.came_from"},
+        fix=_clear("came_from", "removes that note"),
+    ),
+    # dirt: a fix only ever makes a host dirty
+    Question(
+        "dirt",
+        "is {state}, but counts as clean",
+        "hosts.dirty = 0 AND hosts.state IN ('reserved', 'tainted')",
+        fix=_MARK_DIRTY,
+    ),
+    Question(
+        "dirt",
+        "is {state} and counts as clean, but was used (event {event}) and not cleaned since",
+        "hosts.dirty = 0 AND hosts.state NOT IN ('reserved', 'tainted')"
+        f" AND {_LAST_USE} > COALESCE({_LAST_CLEANUP}, 0)",
+        {"state": _STATE, "event": _LAST_USE},
+        remedy=SET_ASIDE,
+        fix=_MARK_DIRTY_IN_MAINTENANCE,
+    ),
+    Question(
+        "dirt",
+        "is {state} and counts as clean, but the machine with its MAC left used ({reason}) and was not cleaned since",
+        f"hosts.dirty = 0 AND hosts.mac IS NOT NULL AND EXISTS (SELECT 1 {_OF_ITS_MAC})",
+        {"state": _STATE, "reason": f"(SELECT MIN(departed.reason) {_OF_ITS_MAC})"},
+        remedy=SET_ASIDE,
+        fix=_MARK_DIRTY_IN_MAINTENANCE,
+    ),
+    Question(
+        "dirt",
+        "counts as clean, but a machine with its name left used ({reason})",
+        f"hosts.dirty = 0 AND EXISTS (SELECT 1 {_OF_ITS_NAME})",
+        {"reason": f"(SELECT MIN(departed.reason) {_OF_ITS_NAME})"},
+        severity=WARNING,
+        remedy="if it is that machine: bmhctl remove {host}; bmhctl add {host}: it enters tainted",
+    ),
+    Question(
+        "dirt",
+        "is {state}, but dirty",
+        "hosts.dirty = 1 AND hosts.state IN ('initial', 'available')",
+        remedy="bmhctl maintain {host} --reason 'not clean'; bmhctl resume {host} (cleans it)",
+    ),
+    # rows that refer to removed hosts
+    *(
+        Question(
+            "orphan",
+            f"{what} of removed hosts are left: {{number}}",
+            "orphans.number > 0",
+            {"number": "orphans.number"},
+            f"(SELECT COUNT(*) AS number FROM {table} WHERE {_OF_REMOVED}) orphans",
+            host="NULL",
+            severity=WARNING,
+            fix=Fix("deletes them", f"DELETE FROM {table}", only=_OF_REMOVED),
+        )
+        for table, what in (("facts", "attributes"), ("results", "step results"))
+    ),
+    # what only looks odd
+    Question(
+        "duplicate",
+        "has the MAC {mac} of {last}{others}",
+        "shared.number > 1",
+        {"mac": "shared.mac", "last": "shared.last", "others": "shared.number - 2"},
+        "(SELECT mac, COUNT(*) AS number, MIN(name) AS first, MAX(name) AS last FROM hosts"
+        " WHERE mac IS NOT NULL GROUP BY mac) shared",
+        host="shared.first",
+        severity=WARNING,
+        remedy="one machine under two names can be reserved twice: correct one MAC, or bmhctl remove {last}",
+    ),
+    Question(
+        "clock",
+        "times in the future: {number}, up to {latest}",
+        "future.number > 0",
+        {"number": "future.number", "latest": "future.latest"},
+        f"(SELECT CAST(SUM(number) AS BIGINT) AS number, MAX(latest) AS latest FROM ({_FUTURE}) times) future",
+        host="NULL",
+        severity=WARNING,
+        times=("soon",) * len(_TIMES),
+        remedy="a clock is wrong now, or was: compare date -u; leases end by it",
+    ),
+    Question(
+        "lease",
+        "reservation {reservation} of {owner} {until}, longer than this inventory allows",
+        "r.ended_at IS NULL AND (r.expires_at IS NULL OR r.expires_at > ?)",
+        {"reservation": "r.id", "owner": "r.owner", "until": "r.expires_at"},
+        "reservations r",
+        host="NULL",
+        severity=WARNING,
+        times=("latest",),
+        remedy="ask {owner} whether it is still used; bmhctl release -R {reservation} ends it",
+    ),
+    Question(
+        "counts",
+        "hosts counted as {name}: {kept}; hosts stored as {name}: {stored}",
+        "tallies.kept <> tallies.stored",
+        {"name": "tallies.state", "kept": "tallies.kept", "stored": "tallies.stored"},
+        _COUNTS,
+        host="NULL",
+        fix=Fix("counts them again", run=lambda ctx: ctx.store.recount()),
+    ),
+)
+"""Every question about rows, in an order in which no fix breaks what an earlier question asks."""

@@ -1,4 +1,4 @@
-"""Doctor about files: what no other command would open, who may write what, and what killed commands left."""
+"""doctor on files: inventories that no other command opens, permissions, and what killed commands left."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def kinds(diagnosis: Diagnosis) -> list[tuple[str, str, bool]]:
 # a TOML file and its state file
 
 
-def test_a_file_with_a_mistake_is_told_with_its_place_and_the_state_is_looked_at_all_the_same(toml_fleet: Lab) -> None:
+def test_a_mistake_in_the_file_is_reported_with_its_line_and_the_state_is_examined_all_the_same(
+    toml_fleet: Lab,
+) -> None:
     toml_fleet.path.write_text(toml_fleet.path.read_text() + "[hosts.node1\n")
     unchecked(toml_fleet, "UPDATE hosts SET last_event = 1 WHERE name = 'node4'")
     line = toml_fleet.path.read_text().count("\n")
@@ -77,7 +79,7 @@ def test_a_file_with_a_mistake_is_told_with_its_place_and_the_state_is_looked_at
     assert kinds(at(toml_fleet)) == [("declaration", "broken", False)]
 
 
-def test_a_file_that_is_gone_can_be_written_anew_from_its_state(toml_fleet: Lab, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_can_be_written_again_from_its_state(toml_fleet: Lab, tmp_path: Path) -> None:
     before = everything(toml_fleet)["events"]
     toml_fleet.path.unlink()
     state = database_of(toml_fleet)
@@ -85,7 +87,7 @@ def test_a_file_that_is_gone_can_be_written_anew_from_its_state(toml_fleet: Lab,
     assert found(at(toml_fleet)) == [
         (
             "declaration", "broken", None, f"{toml_fleet.path} is gone; the state of its hosts is there",
-            f"restore it; or write it anew from the state: bmhctl copy {state} NEW.toml",
+            f"restore it; or write it again from the state: bmhctl copy {state} NEW.toml",
         )
     ]  # fmt: skip
 
@@ -95,19 +97,19 @@ def test_a_file_that_is_gone_can_be_written_anew_from_its_state(toml_fleet: Lab,
     assert (at(again).findings, everything(again)["events"]) == ((), before)
 
 
-def test_a_file_that_changed_is_taken_over_by_the_next_command_not_by_the_doctor(toml_fleet: Lab) -> None:
+def test_a_file_that_changed_is_read_by_the_next_command_not_by_the_doctor(toml_fleet: Lab) -> None:
     before = everything(toml_fleet)
     with toml_fleet.path.open("a") as file:
         file.write("\n[hosts.node8]\n")
     changed = "lab.toml changed since the last command"
-    note = ("declaration", "note", None, changed, "nothing: the next command takes it over")
+    note = ("declaration", "note", None, changed, "nothing to do: the next command reads it")
     assert found(at(toml_fleet, fix=True)) == [note]
     assert everything(toml_fleet) == before
     queries.list_hosts(toml_fleet.context(), Choice(everything=True))
     assert at(toml_fleet).findings == ()
 
 
-def test_a_change_that_every_command_refuses_is_told(toml_fleet: Lab) -> None:
+def test_a_change_that_every_command_refuses_is_reported(toml_fleet: Lab) -> None:
     before = everything(toml_fleet)
     text = toml_fleet.path.read_text().replace("[hosts.node2]", "[hosts.renamed]")
     toml_fleet.path.write_text(text)
@@ -136,14 +138,14 @@ def test_an_undeclared_host_is_a_note(toml_fleet: Lab) -> None:
     diagnosis = at(toml_fleet)
     assert found(diagnosis) == [
         (
-            "undeclared", "note", "node2", "is not declared any more: it keeps its state, and can't be reserved",
+            "undeclared", "note", "node2", "is no longer declared: it keeps its state and can't be reserved",
             "bmhctl remove node2; or declare it again",
         )
     ]  # fmt: skip
     assert diagnosis.error is None
 
 
-def test_a_state_that_does_not_agree_with_the_file_it_took_over_takes_it_over_anew(toml_fleet: Lab) -> None:
+def test_a_state_that_contradicts_the_file_it_has_read_reads_it_again(toml_fleet: Lab) -> None:
     unchecked(
         toml_fleet,
         "UPDATE hosts SET labels = '{\"arch\":\"x86\"}' WHERE name = 'node1'",
@@ -152,17 +154,17 @@ def test_a_state_that_does_not_agree_with_the_file_it_took_over_takes_it_over_an
         "UPDATE meta SET value = '' WHERE key = 'policy'",
     )
     diagnosis = at(toml_fleet)
-    anew = "bmhctl doctor --fix takes lab.toml over anew"
+    anew = "bmhctl doctor --fix reads lab.toml again"
     assert found(diagnosis) == [
-        ("policy", "broken", None, "the policy that holds is not the one that policy show shows",
-         "bmhctl doctor --fix lets the one hold that is shown"),
-        ("facts", "broken", "node1", "selectors see something else of it: arch",
-         "bmhctl doctor --fix has them see what is declared"),
-        ("declaration", "broken", "node1", "is declared otherwise than known: labels.arch x86 → arm64", anew),
-        ("declaration", "broken", "node2", "is declared, and noted to be undeclared", anew),
-        ("declaration", "broken", "node4", "is declared, and not known", anew),
-        ("declaration", "broken", "node9", "is not declared, and not noted to be undeclared", anew),
-        ("declaration", "broken", None, "the policy is declared otherwise than known", anew),
+        ("policy", "broken", None, "the policy in force is not the one that policy show prints",
+         "bmhctl doctor --fix parses the stored policy again"),
+        ("facts", "broken", "node1", "selectors see other values than declared: arch",
+         "bmhctl doctor --fix makes them see what is declared"),
+        ("declaration", "broken", "node1", "differs from what is declared: labels.arch x86 → arm64", anew),
+        ("declaration", "broken", "node2", "is declared, but recorded as undeclared", anew),
+        ("declaration", "broken", "node4", "is declared, but unknown", anew),
+        ("declaration", "broken", "node9", "is not declared, but not recorded as undeclared", anew),
+        ("declaration", "broken", None, "the policy differs from the declared one", anew),
     ]  # fmt: skip
 
     left = at(toml_fleet, fix=True)
@@ -177,7 +179,7 @@ def test_a_state_that_does_not_agree_with_the_file_it_took_over_takes_it_over_an
     assert [each.name for each in toml_fleet.context().policy().checks] == ["ping"]
 
 
-def test_a_state_file_of_another_inventory_is_not_looked_at_nor_mended(toml_fleet: Lab, tmp_path: Path) -> None:
+def test_a_state_file_of_another_inventory_is_neither_examined_nor_changed(toml_fleet: Lab, tmp_path: Path) -> None:
     unchecked(toml_fleet, "DELETE FROM facts")
     other = Lab(tmp_path / "other.toml", toml_fleet.clock)
     shutil.copy(toml_fleet.path, other.path)
@@ -197,7 +199,7 @@ def test_a_state_file_of_another_inventory_is_not_looked_at_nor_mended(toml_flee
     assert at(other, fix=True).error is None
 
 
-def test_a_missing_state_file_is_a_warning_and_is_not_made(toml_fleet: Lab) -> None:
+def test_a_missing_state_file_is_a_warning_and_is_not_created(toml_fleet: Lab) -> None:
     state = database_of(toml_fleet)
     toml_fleet.close()
     state.unlink()
@@ -206,7 +208,7 @@ def test_a_missing_state_file_is_a_warning_and_is_not_made(toml_fleet: Lab) -> N
         (
             "file", "warning", None,
             "there is no lab.state.db: states, reservations and history of the hosts, if they had any, are gone",
-            f"restore {state} from a backup; if the inventory is new, the next command makes it",
+            f"restore {state} from a backup; if the inventory is new, the next command creates it",
         )
     ]  # fmt: skip
     assert (diagnosis.error, diagnosis.counts, state.exists()) == (None, {}, False)
@@ -222,7 +224,7 @@ def killed_while_it_had(lab: Lab) -> None:
     assert subprocess.run([sys.executable, "-c", code, str(lab.path)], env=environment(), check=False).returncode == 9
 
 
-def test_a_log_without_its_file_is_told_and_no_new_file_takes_it_for_its_own(fleet: Lab) -> None:
+def test_a_log_without_its_file_is_reported_and_no_new_file_uses_it(fleet: Lab) -> None:
     killed_while_it_had(fleet)
     database = database_of(fleet)
     log = database.with_name(database.name + "-wal")
@@ -244,7 +246,7 @@ def test_a_log_without_its_file_is_told_and_no_new_file_takes_it_for_its_own(fle
     assert at(fleet).error is None
 
 
-def test_an_edit_that_was_begun_and_never_made_is_forgotten(toml_fleet: Lab) -> None:
+def test_an_interrupted_edit_is_forgotten(toml_fleet: Lab) -> None:
     intent = {"sha256": "0" * 64, "actor": "bob", "renames": [], "removals": [], "newcomers": [], "reason": None}
     unchecked(toml_fleet, f"INSERT INTO meta (key, value) VALUES ('intent', '{json.dumps(intent)}')")
     draft = toml_fleet.path.with_name(".lab.toml.new")
@@ -252,10 +254,11 @@ def test_an_edit_that_was_begun_and_never_made_is_forgotten(toml_fleet: Lab) -> 
 
     diagnosis = at(toml_fleet)
     assert found(diagnosis) == [
-        ("leftover", "note", None, f"{draft} is left of a command that was killed", "bmhctl doctor --fix removes it"),
+        ("leftover", "note", None, f"{draft} was left by a command that was killed", "bmhctl doctor --fix removes it"),
         (
-            "intent", "note", None, "bob began to edit lab.toml, and never did: a command was killed",
-            "bmhctl doctor --fix forgets that; do it again if it is wanted",
+            "intent", "note", None,
+            "an edit of lab.toml by bob was interrupted: its command was killed before the file changed",
+            "bmhctl doctor --fix forgets it; repeat the edit if it is still wanted",
         ),
     ]  # fmt: skip
     assert diagnosis.error is None
@@ -263,7 +266,7 @@ def test_an_edit_that_was_begun_and_never_made_is_forgotten(toml_fleet: Lab) -> 
     assert (at(toml_fleet).findings, draft.exists()) == ((), False)
 
 
-def test_an_edit_that_was_made_and_not_carried_out_is_kept_for_the_next_command(toml_fleet: Lab) -> None:
+def test_an_edit_of_the_file_that_is_not_in_the_state_yet_is_kept_for_the_next_command(toml_fleet: Lab) -> None:
     from hashlib import sha256
 
     text = toml_fleet.path.read_text().replace("[hosts.node2]", "[hosts.renamed]")
@@ -290,7 +293,7 @@ GARBAGE = {"a page": (0, 4096, b"\xa5"), "its pointers": (8, 16, b"\x00"), "its 
 
 
 @pytest.mark.parametrize("where", GARBAGE)
-def test_wherever_a_page_is_damaged_that_is_what_is_told_and_nothing_is_written(where: str, fleet: Lab) -> None:
+def test_a_damaged_page_anywhere_is_reported_as_damage_and_nothing_is_written(where: str, fleet: Lab) -> None:
     fleet.close()
     database = database_of(fleet)
     whole = database.read_bytes()
@@ -318,7 +321,7 @@ def test_wherever_a_page_is_damaged_that_is_what_is_told_and_nothing_is_written(
         (b"SQLite format 3\x00" + b"\x00" * 200, "is a SQLite file of another program"),
     ],
 )
-def test_what_is_no_inventory_is_a_finding_with_what_to_do(content: bytes, words: str, fleet: Lab) -> None:
+def test_a_file_that_is_not_an_inventory_is_a_finding_with_a_remedy(content: bytes, words: str, fleet: Lab) -> None:
     database = database_of(fleet)
     fleet.close()
     database.unlink()
@@ -342,12 +345,12 @@ def test_a_table_that_is_gone_is_a_finding(fleet: Lab) -> None:
     assert (told.kind, told.message) == ("damage", f"{database_of(fleet)} is not whole (no such table: departed)")
 
 
-def test_text_that_is_none_is_a_finding(fleet: Lab) -> None:
+def test_text_that_is_not_utf8_is_a_finding(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE hosts SET note = CAST(x'ff41' AS TEXT) WHERE name = 'node1'")
     assert [(each.kind, each.severity.value) for each in at(fleet).findings] == [("damage", "broken")]
 
 
-def test_an_index_that_lost_its_rows_is_made_anew_from_them(fleet: Lab) -> None:
+def test_an_index_without_its_rows_is_built_again_from_them(fleet: Lab) -> None:
     fleet.close()
     with sqlite3.connect(database_of(fleet)) as connection:
         [(sql,)] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'hosts_mac'")
@@ -363,20 +366,20 @@ def test_an_index_that_lost_its_rows_is_made_anew_from_them(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE hosts SET last_event = 1 WHERE name = 'node4'")
 
     assert {(each.kind, each.fixable) for each in at(fleet).findings} == {("damage", True)}
-    mended = at(fleet, fix=True)
-    assert {(each.kind, each.fixed) for each in mended.findings} == {("damage", True), ("history", True)}
-    assert mended.counts["hosts"] == 6
+    fixed = at(fleet, fix=True)
+    assert {(each.kind, each.fixed) for each in fixed.findings} == {("damage", True), ("history", True)}
+    assert fixed.counts["hosts"] == 6
     assert at(fleet, fix=True).findings == ()
     assert fleet.context().store.hosts_bearing(macs=["52:54:00:00:00:02"])
 
 
-def test_an_inventory_of_which_nothing_is_there_is_no_finding(tmp_path: Path) -> None:
+def test_an_inventory_without_any_file_is_an_error_not_a_finding(tmp_path: Path) -> None:
     for name in ("lab.toml", "lab.db"):
         with pytest.raises(UnreachableError, match="there is no inventory at"):
             at(Lab(tmp_path / name))
 
 
-def test_a_newer_inventory_is_left_alone(fleet: Lab) -> None:
+def test_an_inventory_of_a_newer_version_is_not_changed(fleet: Lab) -> None:
     unchecked(fleet, "PRAGMA user_version = 99")
     [told] = at(fleet, fix=True).findings
     assert told.message.startswith(f"{database_of(fleet)} was written by a newer bmhctl")
@@ -395,7 +398,7 @@ def mode(path: Path, bits: int) -> Callable[[Lab], Path]:
     return change
 
 
-def test_what_everybody_may_write_is_broken_but_not_a_folder_like_tmp(fleet: Lab) -> None:
+def test_files_that_every_user_may_write_are_broken_but_not_a_folder_like_tmp(fleet: Lab) -> None:
     folder = fleet.path.parent
     claims = database_of(fleet).with_name(database_of(fleet).name + ".claims")
     claims.mkdir()
@@ -406,7 +409,7 @@ def test_what_everybody_may_write_is_broken_but_not_a_folder_like_tmp(fleet: Lab
     assert found(diagnosis) == [
         (
             "access", "broken", None,
-            f"everybody may write {place}, and so have commands run as whoever readies and recycles",
+            f"every user may write {place}, and so run commands as those who ready and recycle hosts",
             f"chmod o-w {place}",
         )
         for place in places
@@ -419,7 +422,7 @@ def test_what_everybody_may_write_is_broken_but_not_a_folder_like_tmp(fleet: Lab
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_who_may_write_the_toml_file_must_be_able_to_write_its_state(toml_fleet: Lab) -> None:
+def test_users_who_may_write_the_toml_file_must_be_able_to_write_its_state(toml_fleet: Lab) -> None:
     state, path = database_of(toml_fleet), toml_fleet.path
     toml_fleet.close()
     os.chown(path, 54321, 4321)
@@ -427,7 +430,7 @@ def test_who_may_write_the_toml_file_must_be_able_to_write_its_state(toml_fleet:
     assert found(at(toml_fleet)) == [
         (
             "access", "warning", None,
-            "the group 4321 may write lab.toml, but not lab.state.db: its members' commands fail",
+            "the group 4321 may write lab.toml, but not lab.state.db: commands of its members fail",
             f"chgrp 4321 {state}; chmod g+rw {state}",
         ),
         (
@@ -452,7 +455,9 @@ sys.exit(run(["-i", mine, *args]))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
-def test_who_may_not_write_or_not_read_it_is_told(fleet: Lab, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_user_who_may_not_read_or_write_the_inventory_gets_a_finding(
+    fleet: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     warm = tmp_path_factory.mktemp("warm") / fleet.path.name
     inventories.init(str(warm))
     fleet.close()
@@ -478,7 +483,7 @@ def test_who_may_not_write_or_not_read_it_is_told(fleet: Lab, tmp_path_factory: 
 # what killed commands left
 
 
-def test_tickets_and_claims_of_processes_that_live_are_no_finding(fleet: Lab) -> None:
+def test_tickets_and_claims_of_running_processes_are_no_finding(fleet: Lab) -> None:
     seen: list[Diagnosis] = []
 
     def pause(_: float, wakes: int | None) -> None:
@@ -490,26 +495,34 @@ def test_tickets_and_claims_of_processes_that_live_are_no_finding(fleet: Lab) ->
     assert [each.findings for each in seen] == [()]
 
 
-def test_a_claim_that_is_left_is_forgotten(fleet: Lab) -> None:
+def test_a_claim_that_was_left_is_reported_with_its_holder_and_removed(fleet: Lab) -> None:
     claims = database_of(fleet).with_name(database_of(fleet).name + ".claims")
     claims.mkdir()
-    (claims / "host-1").touch()
-    (claims / "ticket-9").touch()
+    held_by = {
+        "host-1": " of a check or cleanup of node1",
+        "host-99": " of a check or cleanup of a removed host",
+        "host-99999999999999999999": "",
+        "other": "",
+        "run-r-3": " of a run under reservation r-3",
+        "ticket-9": " of a wait for hosts",
+    }
+    for name in held_by:
+        (claims / name).touch()
     assert [each[:4] for each in found(at(fleet))] == [
-        ("claim", "note", None, f"the claim {name} is left of a process that was killed")
-        for name in ("host-1", "ticket-9")
+        ("claim", "note", None, f"the claim {name}{holder} is left over: the process that held it was killed")
+        for name, holder in held_by.items()
     ]
     assert all(each.fixed for each in at(fleet, fix=True).findings)
     assert not claims.exists()
 
 
-def test_files_that_were_being_built_are_removed_but_not_a_copy_that_is(fleet: Lab) -> None:
+def test_files_of_interrupted_commands_are_removed_but_not_a_copy_in_progress(fleet: Lab) -> None:
     folder, name = fleet.path.parent, database_of(fleet).name
     left = [folder / f".{name}.ab_cd123.partial{suffix}" for suffix in ("", "-wal")]
     others = [folder / f".{name}.copy.db.ab_cd123.partial", folder / f".{name}.ab_cd123.partial.mine"]
     for path in (*left, *others):
         path.touch()
-    assert [each[3] for each in found(at(fleet))] == [f"{path} is left of a command that was killed" for path in left]
+    assert [each[3] for each in found(at(fleet))] == [f"{path} was left by a command that was killed" for path in left]
     assert all(each.fixed for each in at(fleet, fix=True).findings)
     assert [path.exists() for path in (*left, *others)] == [False, False, True, True]
 
@@ -517,7 +530,7 @@ def test_files_that_were_being_built_are_removed_but_not_a_copy_that_is(fleet: L
 # the backup
 
 
-def test_the_backup_is_an_inventory_as_it_was_and_no_more_open(fleet: Lab) -> None:
+def test_the_backup_is_the_inventory_as_it_was_with_the_same_permissions(fleet: Lab) -> None:
     database = database_of(fleet)
     database.chmod(0o600)
     unchecked(fleet, "DELETE FROM facts")
@@ -538,7 +551,7 @@ def test_the_backup_is_an_inventory_as_it_was_and_no_more_open(fleet: Lab) -> No
     assert not list(fleet.path.parent.glob(".*"))
 
 
-def test_without_room_for_a_backup_nothing_is_mended(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_room_for_a_backup_nothing_is_fixed(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     from bmhctl.stores.sqlite.database import SqliteDatabase
 
     unchecked(fleet, "DELETE FROM facts")
@@ -554,7 +567,7 @@ def test_without_room_for_a_backup_nothing_is_mended(fleet: Lab, monkeypatch: py
     assert not list(fleet.path.parent.glob(".*"))
 
 
-def test_a_toml_file_that_is_gone_is_told_with_the_way_back(tmp_path: Path) -> None:
+def test_a_toml_file_that_is_gone_is_reported_with_the_way_back(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "lab.toml")
     inventories.init(lab.location)
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())

@@ -26,63 +26,66 @@ def test_a_terminal_shows_the_worst_first_and_below_each_what_to_do() -> None:
         "\n"
         "✗ history  node02: a gap in its history: event 12 begins at available\n"
         "✗ history  node02: is available, but its history ends at tainted\n"
-        "           → restore a backup; or let it go and come back: bmhctl remove node02\n"
-        "           --force\n"
-        "✗ facts    node01: selectors see something else\n"
+        "           → restore a backup; or remove it and add it again: bmhctl remove\n"
+        "           node02 --force\n"
+        "✗ facts    node01: selectors see other values\n"
         "           → bmhctl doctor --fix\n"
         "! lease    reservation r-2xq9 of bob has no end\n"
-        "           → ask bob whether it is used still\n"
+        "           → ask bob whether it is still used\n"
         "· claim    and 7 more like these\n"
         "\n"
         "✗ 3 broken · 1 warning · 7 notes\n"
     )
 
 
-def test_what_was_mended_says_so_and_where_the_backup_is() -> None:
+def test_fixed_findings_say_so_and_where_the_backup_is() -> None:
     assert shown(MENDED, tty=True, width=80) == (
         "lab.db  12 hosts · 1 event · 3 reservations · 2026-11-23 08:00:00Z\n"
         "\n"
         "! lease  reservation r-2xq9 of bob has no end\n"
-        "         → ask bob whether it is used still\n"
-        "✓ facts  node01: selectors see something else\n"
-        "         → mended\n"
+        "         → ask bob whether it is still used\n"
+        "✓ facts  node01: selectors see other values\n"
+        "         → fixed\n"
         "✓ claim  and 7 more like these\n"
-        "         → mended\n"
+        "         → fixed\n"
         "\n"
-        "✓ healthy · 8 mended · 1 warning\n"
+        "✓ healthy · 8 fixed · 1 warning\n"
     )
-    assert told(MENDED, tty=True) == (
-        "as it was before anything was mended: lab.db.before-doctor-20261123T080000Z.db\n"
+    assert told(MENDED, tty=True) == ("backup from before the fix: lab.db.before-doctor-20261123T080000Z.db\n")
+    assert told(MENDED) == (
+        "lab.db: healthy · 8 fixed · 1 warning\nbackup from before the fix: lab.db.before-doctor-20261123T080000Z.db\n"
     )
-    assert told(MENDED, quiet=True) == ""
+    assert told(MENDED, quiet=True) == told(DIAGNOSIS) == ""
 
 
-def test_a_healthy_inventory_is_one_word_on_a_terminal_and_no_row_in_a_pipe() -> None:
+def test_a_healthy_inventory_is_one_word_on_a_terminal_and_one_line_on_stderr_in_a_pipe() -> None:
     healthy = replace(DIAGNOSIS, findings=())
     assert shown(healthy, tty=True) == (
         "lab.db  12 hosts · 1 event · 3 reservations · 2026-11-23 08:00:00Z\n\n✓ healthy\n"
     )
     assert shown(healthy) == "SEVERITY  FIXED  KIND  HOST  MESSAGE  REMEDY\n"
+    assert told(healthy) == "lab.db: healthy\n"
+    assert told(healthy, tty=True) == told(healthy, quiet=True) == told(healthy, format=Format.CSV) == ""
     assert shown(healthy, format=Format.NAME) == ""
 
 
-def test_a_pipe_gets_a_row_a_finding_with_nothing_cut() -> None:
+def test_a_pipe_gets_one_uncut_row_for_each_finding() -> None:
     assert shown(DIAGNOSIS).splitlines()[3:5] == [
-        "broken    no     facts    node01  selectors see something else                        bmhctl doctor --fix",
+        "broken    no     facts    node01  selectors see other values                          bmhctl doctor --fix",
         "warning   no     lease    -       reservation r-2xq9 of bob has no end                "
-        "ask bob whether it is used still",
+        "ask bob whether it is still used",
     ]
     assert shown(DIAGNOSIS, format=Format.CSV).splitlines()[-1] == "claim,note,,and 7 more like these,,yes,no,7"
     assert shown(DIAGNOSIS, format=Format.NAME) == "node02\nnode01\n"
 
 
-def test_what_could_not_be_looked_at_shows_no_counts() -> None:
+def test_an_inventory_that_could_not_be_examined_shows_no_counts() -> None:
     assert shown(replace(DIAGNOSIS, findings=(), counts={}), tty=True).splitlines()[0] == (
         "lab.db  2026-11-23 08:00:00Z"
     )
 
 
-def test_few_of_a_kind_are_shown_unless_more_are_asked_for() -> None:
+def test_few_findings_of_a_kind_are_shown_unless_verbose() -> None:
     many = tuple(Finding("facts", Severity.BROKEN, "are wrong", "mend it", f"node{n:02}", True) for n in range(20))
     rest = Finding("facts", Severity.BROKEN, "and 80 more like these", "", fixable=True, number=80)
     result = replace(DIAGNOSIS, findings=(*many, rest))
@@ -93,22 +96,22 @@ def test_few_of_a_kind_are_shown_unless_more_are_asked_for() -> None:
     assert shown(result, tty=True, verbose=True).count("node") == 20
 
 
-def test_the_error_counts_what_is_broken_still_and_what_can_be_mended() -> None:
+def test_the_error_counts_what_is_still_broken_and_what_can_be_fixed() -> None:
     error = DIAGNOSIS.error
     assert isinstance(error, InvalidError)
     assert (error.status, error.message, error.hint, error.details) == (
         ExitStatus.INVALID,
         "lab.db: 3 things are broken",
-        "bmhctl doctor --fix mends 1 of them, after a backup",
+        "bmhctl doctor --fix repairs 1 of them, after a backup",
         {"broken": 3, "fixable": 1},
     )
     assert MENDED.error is None
     one = replace(DIAGNOSIS, findings=DIAGNOSIS.findings[2:3]).error
     assert one is not None
-    assert (one.message, one.hint) == ("lab.db: 1 thing is broken", "bmhctl doctor --fix mends it, after a backup")
+    assert (one.message, one.hint) == ("lab.db: 1 thing is broken", "bmhctl doctor --fix repairs it, after a backup")
     two = replace(DIAGNOSIS, findings=DIAGNOSIS.findings[2:3] * 2).error
     assert two is not None
-    assert two.hint == "bmhctl doctor --fix mends them, after a backup"
+    assert two.hint == "bmhctl doctor --fix repairs them, after a backup"
     none = replace(DIAGNOSIS, findings=DIAGNOSIS.findings[:1]).error
     assert none is not None
     assert none.hint is None

@@ -1,7 +1,9 @@
-"""Doctor, in every home: that it changes nothing unasked, mends at once and for good, and that its advice helps."""
+"""doctor on every backend: it changes nothing without --fix, fixes everything in one call, and its remedies work."""
 
 from __future__ import annotations
 
+import shlex
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +14,7 @@ import pytest
 
 from bmhctl.domain.model import State
 from bmhctl.errors import InvalidError
+from bmhctl.results import Finding
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.rows import from_time
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
@@ -23,6 +26,7 @@ from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
 from tests.broken_inventories import a_host_in_each_state, everything, examined, found, unchecked
 from tests.conftest import Lab, environment
+from tests.processes import until
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +45,7 @@ def fleet(lab: Lab) -> Lab:
 # nothing is wrong
 
 
-def test_an_inventory_that_lived_is_healthy_and_looking_changes_nothing(fleet: Lab) -> None:
+def test_an_inventory_after_every_verb_is_healthy_and_the_doctor_changes_nothing(fleet: Lab) -> None:
     before = everything(fleet)
     diagnosis = examined(fleet)
 
@@ -49,16 +53,16 @@ def test_an_inventory_that_lived_is_healthy_and_looking_changes_nothing(fleet: L
     assert diagnosis.error is None
     assert diagnosis.inventory == fleet.location
     assert diagnosis.counts == {"hosts": 6, "events": 20, "reservations": 3}
-    assert examined(fleet, fix=True).backup is None, "there is nothing to mend, so nothing is kept"
+    assert examined(fleet, fix=True).backup is None, "there is nothing to fix, so there is no backup"
     assert everything(fleet) == before
 
 
-def test_a_lease_that_is_over_and_not_reaped_yet_is_nothing_to_be_found(fleet: Lab) -> None:
+def test_an_expired_lease_that_is_not_reaped_yet_is_no_finding(fleet: Lab) -> None:
     fleet.clock.move(days=2)
     assert examined(fleet).findings == ()
 
 
-def test_what_happens_while_it_looks_is_not_mixed_with_what_was(fleet: Lab) -> None:
+def test_changes_made_during_the_examination_are_not_mixed_with_earlier_rows(fleet: Lab) -> None:
     happened: list[str] = []
 
     def meanwhile(text: str, _: str) -> None:
@@ -73,7 +77,7 @@ def test_what_happens_while_it_looks_is_not_mixed_with_what_was(fleet: Lab) -> N
     assert examined(fleet).findings == ()
 
 
-def test_a_ticket_that_is_granted_while_it_looks_is_not_taken_for_a_dead_ones(
+def test_a_ticket_that_is_granted_during_the_examination_is_not_reported_as_left(
     fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unchecked(
@@ -90,10 +94,10 @@ def test_a_ticket_that_is_granted_while_it_looks_is_not_taken_for_a_dead_ones(
     assert examined(fleet).findings == ()
 
 
-# mending
+# fixing
 
 
-def test_much_that_is_broken_at_once_is_mended_in_one_go(fleet: Lab) -> None:
+def test_many_broken_things_are_fixed_in_one_call(fleet: Lab) -> None:
     unchecked(
         fleet,
         # A stray reservation is the only thing that keeps another one from being empty.
@@ -103,9 +107,9 @@ def test_much_that_is_broken_at_once_is_mended_in_one_go(fleet: Lab) -> None:
         "DELETE FROM facts",
         "UPDATE meta SET value = 'x' WHERE key = 'policy_parsed'",
     )
-    mended = examined(fleet, fix=True)
+    fixed = examined(fleet, fix=True)
 
-    assert {(each.kind, each.host) for each in mended.findings if each.fixed} == {
+    assert {(each.kind, each.host) for each in fixed.findings if each.fixed} == {
         ("history", "node4"),
         ("reservation", "node4"),
         ("reservation", None),
@@ -114,11 +118,11 @@ def test_much_that_is_broken_at_once_is_mended_in_one_go(fleet: Lab) -> None:
         ("policy", None),
         *(("facts", f"node{number}") for number in range(1, 7)),
     }
-    assert [each for each in mended.findings if not each.fixed] == []
+    assert [each for each in fixed.findings if not each.fixed] == []
     assert examined(fleet).findings == ()
 
 
-def test_an_ended_reservation_names_the_doctor_and_was_not_given_back(fleet: Lab) -> None:
+def test_a_reservation_that_the_doctor_ended_names_it_and_counts_as_lost(fleet: Lab) -> None:
     unchecked(fleet, "INSERT INTO reservations (id, owner, created_at, expires_at) VALUES ('r-0', 'eve', 1, 2)")
     examined(fleet, fix=True)
     ended = fleet.context().store.reservation("r-0")
@@ -137,10 +141,10 @@ def test_a_host_that_vanished_while_used_comes_back_tainted(fleet: Lab) -> None:
     )
     vanished = (
         "orphan", "broken", "node4", "vanished: its history ends at tainted, not with its removal",
-        "bmhctl doctor --fix makes sure that it is tainted should it be added again",
+        "bmhctl doctor --fix makes it tainted if it is added again",
     )  # fmt: skip
     unknown = (
-        "declaration", "broken", "node4", "is declared, and not known", "bmhctl doctor --fix takes lab.toml over anew",
+        "declaration", "broken", "node4", "is declared, but unknown", "bmhctl doctor --fix reads lab.toml again",
     )  # fmt: skip
     assert found(examined(fleet)) == ([vanished, unknown] if fleet.is_toml else [vanished])
 
@@ -164,7 +168,7 @@ def test_a_host_that_vanished_while_clean_is_a_warning(fleet: Lab) -> None:
     assert fleet.context().store.departed("node2", None) is None
 
 
-def test_flaws_beyond_the_first_of_their_sort_are_counted_and_mended_all_the_same(lab: Lab) -> None:
+def test_findings_beyond_the_first_hundred_of_their_sort_are_counted_and_fixed_all_the_same(lab: Lab) -> None:
     hosts.add(lab.context(), ["node[1-250]"], hosts.AttributeChanges(labels={"arch": "arm64"}))
     unchecked(
         lab,
@@ -253,7 +257,7 @@ def test_hosts_under_a_lost_reservation_are_cleaned_by_way_of_maintenance(reserv
     assert examined(fleet).findings == ()
 
 
-def test_a_host_under_a_reservation_that_is_over_is_tainted_by_force(fleet: Lab) -> None:
+def test_a_host_under_an_ended_reservation_is_tainted_by_force(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE reservations SET ended_at = created_at, ended_how = 'expired'")
     assert {each.host for each in examined(fleet).broken} == {"node3", "node6"}
     done = lifecycle_verbs.taint(fleet.context(), Choice(("node3", "node6")), force=True, reason="its lease is over")
@@ -262,7 +266,7 @@ def test_a_host_under_a_reservation_that_is_over_is_tainted_by_force(fleet: Lab)
     cleaned(fleet, "node6")
 
 
-def test_a_host_with_a_broken_history_is_let_go_and_comes_back(fleet: Lab) -> None:
+def test_a_host_with_a_broken_history_is_removed_and_added_again(fleet: Lab) -> None:
     unchecked(
         fleet,
         "DELETE FROM events WHERE host = 'node1'",
@@ -279,7 +283,7 @@ def test_a_host_with_a_broken_history_is_let_go_and_comes_back(fleet: Lab) -> No
     assert fleet.context().store.host("node4").dirty  # type: ignore[union-attr]  # it is there
 
 
-def test_a_maintenance_for_no_reason_gets_one(fleet: Lab) -> None:
+def test_a_maintenance_without_a_reason_gets_one(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE hosts SET maintenance = NULL WHERE name = 'node5'")
     lifecycle_verbs.maintain(fleet.context(), Choice(("node5",)), reason="fan")
     assert examined(fleet).findings == ()
@@ -288,7 +292,7 @@ def test_a_maintenance_for_no_reason_gets_one(fleet: Lab) -> None:
 # the policy
 
 
-def test_a_policy_that_is_not_valid_is_told(fleet: Lab) -> None:
+def test_an_invalid_policy_is_reported(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE meta SET value = '[checks.ping]' WHERE key = 'policy'")
     [policy] = [each for each in examined(fleet).findings if each.kind == "policy"]
     assert (policy.severity.value, policy.fixable, policy.message) == (
@@ -296,10 +300,10 @@ def test_a_policy_that_is_not_valid_is_told(fleet: Lab) -> None:
         False,
         "the policy is not valid: checks.ping has none of command, tcp, http, redfish",
     )
-    assert policy.remedy.startswith("bmhctl policy apply FILE" if not fleet.is_toml else f"{fleet.path} holds")
+    assert policy.remedy.startswith("bmhctl policy apply FILE" if not fleet.is_toml else f"{fleet.path} contains")
 
 
-def test_where_leases_may_have_no_end_none_is_too_long(fleet: Lab) -> None:
+def test_without_a_limit_for_leases_none_is_too_long(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE reservations SET expires_at = NULL WHERE id = 'r-3'")
     assert [each.kind for each in examined(fleet).findings] == ["lease"]
     if fleet.is_toml:
@@ -331,7 +335,7 @@ with open_inventory(sys.argv[1]) as lab:
 """
 
 
-def test_an_inventory_at_work_is_never_called_broken(lab: Lab) -> None:
+def test_an_inventory_in_use_is_never_reported_as_broken(lab: Lab) -> None:
     hosts.add(lab.context(), ["node[1-4]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(everything=True))
     with subprocess.Popen([sys.executable, "-c", WORKER, lab.location], env=environment()) as worker:
@@ -343,8 +347,57 @@ def test_an_inventory_at_work_is_never_called_broken(lab: Lab) -> None:
     assert (worker.returncode, looks > 3) == (0, True)
 
 
+def claims_found(lab: Lab) -> list[Finding]:
+    return [each for each in examined(lab).findings if each.kind == "claim"]
+
+
+KILLED_RUN = "bmhctl run --host node2 -- sh -c 'echo $BMH_RESERVATION; sleep 1000'"
+
+
+def test_the_claim_of_a_killed_run_names_the_run_and_says_that_it_was_killed(fleet: Lab) -> None:
+    command = [sys.executable, "-m", *shlex.split(KILLED_RUN)]
+    environ = environment(BMHCTL_INVENTORY=fleet.location)
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        reservation = run.stdout.readline().strip()
+        assert claims_found(fleet) == []
+        run.kill()
+    claim = f"the claim run-{reservation} of a run under reservation {reservation} is left over: "
+    until(lambda: bool(claims_found(fleet)))
+    [left] = claims_found(fleet)
+    holder = f"{socket.gethostname()} process {run.pid} was killed, or lost its connection to the server"
+    assert left.message == claim + (
+        "the process that held it was killed" if fleet.context().store.integrity.files else holder
+    )
+    assert left.remedy == "bmhctl doctor --fix removes it; it claims nothing any more"
+    examined(fleet, fix=True)
+    assert fleet.context().store.claims.left_behind() == []
+
+
+@pytest.mark.parametrize("lab", ["postgres"], indirect=True)
+@pytest.mark.parametrize(
+    ("seconds", "cause"),
+    [
+        (-1, "lab process 7 was killed, or lost its connection to the server"),
+        (1, "the server was restarted while lab process 7 held it"),
+        (29, "the server was restarted while lab process 7 held it"),
+        (31, "lab process 7 was killed, or lost its connection to the server"),
+    ],
+)
+def test_a_claim_that_was_held_when_the_server_was_restarted_says_so(seconds: int, cause: str, lab: Lab) -> None:
+    until_column = f"(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000)::bigint + {seconds} * 1000000"
+    unchecked(
+        lab,
+        "INSERT INTO claims (name, token, holder, backend, guarded, until)"
+        f" SELECT 'run-r-1', 'x', 'lab process 7', 0, 0, {until_column}",
+    )
+    assert [each.message for each in examined(lab).findings] == [
+        f"the claim run-r-1 of a run under reservation r-1 is left over: {cause}"
+    ]
+
+
 @pytest.mark.parametrize("column", ["labels", "bmc", "hardware", "cordon", "maintenance"])
-def test_a_row_that_cannot_be_read_is_told_by_its_name_with_who_knows_more(column: str, fleet: Lab) -> None:
+def test_a_row_that_cannot_be_read_is_named_and_the_doctor_says_which_column(column: str, fleet: Lab) -> None:
     unchecked(fleet, f"UPDATE hosts SET {column} = '{{oops' WHERE name = 'node2'")
     store = fleet.context().store
     for query in (HostQuery(names=("node2",)), HostQuery()):
@@ -355,6 +408,6 @@ def test_a_row_that_cannot_be_read_is_told_by_its_name_with_who_knows_more(colum
 
 
 @pytest.mark.parametrize("lab", ["sqlite", "toml"], indirect=True)
-def test_times_that_are_none_are_told_as_they_are(fleet: Lab) -> None:
+def test_values_that_are_no_times_are_reported_as_they_are(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE events SET at = 'bad' WHERE host = 'node1'")
-    assert "1 time is in the future, up to 'bad'" in [each.message for each in examined(fleet).findings]
+    assert "times in the future: 1, up to 'bad'" in [each.message for each in examined(fleet).findings]

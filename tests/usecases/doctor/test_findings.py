@@ -1,4 +1,4 @@
-"""Doctor, in every home: which contradictions it finds in the rows, what it mends of them, and what it leaves."""
+"""doctor on every backend: which contradictions it finds in the rows, which it fixes and which it leaves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.broken_inventories import Found, a_host_in_each_state, everything, ex
 from tests.conftest import Lab
 
 LET_GO = (
-    "restore a backup; or clean it by hand, then let it go and come back: "
+    "restore a backup; or clean it by hand, then remove it and add it again: "
     "bmhctl remove {0} --force --reason 'broken history'; bmhctl add {0}"
 )
 MARKED_DIRTY = "bmhctl doctor --fix marks it dirty"
@@ -81,7 +81,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             ),
             (
                 "history", "broken", "node4",
-                "event 10, ready, leads from initial to maintenance: no host can go that way",
+                "event 10, ready, leads from initial to maintenance, which the lifecycle does not allow",
                 LET_GO.format("node4"),
             ),
         ],
@@ -98,7 +98,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
     ),
     "no history": (
         lambda lab: ("DELETE FROM events WHERE host = 'node1'",),
-        [("history", "broken", "node1", "is initial, and has no history", LET_GO.format("node1"))],
+        [("history", "broken", "node1", "is initial, but has no history", LET_GO.format("node1"))],
     ),
     "another state than the history says": (
         lambda lab: ("UPDATE hosts SET state = 'initial' WHERE name = 'node2'",),
@@ -115,21 +115,23 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             ),
         ],
     ),
-    "a verb that is none": (
+    "an unknown verb": (
         lambda lab: (f"UPDATE events SET verb = 'polish' WHERE id = {event_of(lab, 'node2', 1)}",),
         [
             (
                 "history", "broken", "node2",
-                "event 8, polish, leads from initial to available: no host can go that way", LET_GO.format("node2"),
+                "event 8, polish, leads from initial to available, which the lifecycle does not allow",
+                LET_GO.format("node2"),
             )
         ],
     ),
-    "a remark that moves": (
+    "a note event that changes the state": (
         lambda lab: (f"UPDATE events SET verb = 'cordon' WHERE id = {event_of(lab, 'node2', 1)}",),
         [
             (
                 "history", "broken", "node2",
-                "event 8, cordon, leads from initial to available: no host can go that way", LET_GO.format("node2"),
+                "event 8, cordon, leads from initial to available, which the lifecycle does not allow",
+                LET_GO.format("node2"),
             )
         ],
     ),
@@ -153,7 +155,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
-    "a reservation that is not there": (
+    "a reservation that does not exist": (
         lambda lab: (
             "UPDATE hosts SET reservation = 'r-none' WHERE name IN ('node3', 'node6')",
             "UPDATE reservations SET ended_at = created_at",
@@ -161,17 +163,17 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "reservation", "broken", "node3",
-                "is reserved under reservation r-none, and there is no such reservation",
+                "is reserved under reservation r-none, which does not exist",
                 "bmhctl maintain node3 --reason 'lost reservation'; bmhctl resume node3 (cleans it)",
             ),
             (
                 "reservation", "broken", "node6",
-                "is in maintenance under reservation r-none, and there is no such reservation",
+                "is in maintenance under reservation r-none, which does not exist",
                 "bmhctl resume node6 --all (cleans it)",
             ),
         ],
     ),
-    "a reservation that is over": (
+    "an ended reservation": (
         lambda lab: (
             "UPDATE reservations SET ended_at = created_at, ended_how = 'expired', end_reason = 'lease expired'"
             " WHERE id IN ('r-3', 'r-6')",
@@ -179,25 +181,25 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "reservation", "broken", name,
-                f"is {where} under reservation r-{name[-1]}, which is over: lease expired",
-                f"bmhctl taint {name} --force --reason 'its lease is over'",
+                f"is {where} under reservation r-{name[-1]}, which has ended: lease expired",
+                f"bmhctl taint {name} --force --reason 'its lease has ended'",
             )
             for name, where in (("node3", "reserved"), ("node6", "in maintenance"))
         ],
     ),
-    "reserved by nobody": (
+    "reserved under no reservation": (
         lambda lab: (
             "UPDATE hosts SET reservation = NULL WHERE name = 'node3'",
             "UPDATE reservations SET ended_at = created_at WHERE id = 'r-3'",
         ),
         [
             (
-                "reservation", "broken", "node3", "is reserved under no reservation",
+                "reservation", "broken", "node3", "is reserved, but under no reservation",
                 "bmhctl maintain node3 --reason 'lost reservation'; bmhctl resume node3 (cleans it)",
             )
         ],
     ),
-    "an end that nobody knows": (
+    "an unknown end": (
         lambda lab: ("UPDATE reservations SET ended_how = 'evaporated' WHERE id = 'r-4'",),
         [
             (
@@ -207,7 +209,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             )
         ],
     ),
-    "marks that contradict the state, and a history that does not tell": (
+    "notes that contradict the state, and a broken history": (
         lambda lab: (
             f"DELETE FROM events WHERE id = {event_of(lab, 'node2', 0)}",
             "UPDATE hosts SET came_from = 'tainted', last_event = 1 WHERE name = 'node2'",
@@ -218,19 +220,19 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
                 "a gap in its history: event 8, ready, begins at initial, the one before ended at [*]",
                 LET_GO.format("node2"),
             ),
-            ("history", "broken", "node2", "its last event is 8, not 1 as noted", LET_GO.format("node2")),
+            ("history", "broken", "node2", "its last event is 8, not 1 as recorded", LET_GO.format("node2")),
             (
-                "mark", "broken", "node2", "is available, and noted to be back from maintenance to tainted",
+                "mark", "broken", "node2", "is available, but is to return from maintenance to tainted",
                 LET_GO.format("node2"),
             ),
         ],
     ),
-    "maintenance for no reason": (
+    "maintenance without a reason": (
         lambda lab: ("UPDATE hosts SET maintenance = NULL WHERE name = 'node5'",),
         [
             (
-                "mark", "warning", "node5", "is in maintenance, and nobody says why",
-                "bmhctl resume node5; or say why: bmhctl maintain node5 --reason WHY",
+                "mark", "warning", "node5", "is in maintenance for no recorded reason",
+                "bmhctl resume node5; or give a reason: bmhctl maintain node5 --reason WHY",
             )
         ],
     ),
@@ -238,7 +240,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         lambda lab: ("UPDATE hosts SET dirty = 1 WHERE name = 'node2'",),
         [
             (
-                "dirt", "broken", "node2", "is available, and dirty",
+                "dirt", "broken", "node2", "is available, but dirty",
                 "bmhctl maintain node2 --reason 'not clean'; bmhctl resume node2 (cleans it)",
             )
         ],
@@ -250,12 +252,12 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "dirt", "broken", "node2",
-                "is available and counts as clean, but the machine of its MAC left used (sold),"
+                "is available and counts as clean, but the machine with its MAC left used (sold)"
                 " and was not cleaned since",
                 SET_ASIDE.format("node2"),
             ),
             (
-                "clock", "warning", None, "1 time is in the future, up to 2255-03-14 16:00:00 UTC",
+                "clock", "warning", None, "times in the future: 1, up to 2255-03-14 16:00:00 UTC",
                 "a clock is wrong now, or was: compare date -u; leases end by it",
             ),
         ],
@@ -267,7 +269,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         ),
         [
             (
-                "dirt", "warning", "node2", "counts as clean, but a machine of its name left used (sold)",
+                "dirt", "warning", "node2", "counts as clean, but a machine with its name left used (sold)",
                 "if it is that machine: bmhctl remove node2; bmhctl add node2: it enters tainted",
             )
         ],
@@ -276,16 +278,16 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         lambda lab: tuple(told(lab, name, mac="52:54:00:00:00:01") for name in ("node2", "node5")),
         [
             (
-                "duplicate", "warning", "node1", "has the MAC 52:54:00:00:00:01 of node5 and 1 more",
-                "one machine under two names can be given out twice: correct one MAC, or bmhctl remove node5",
+                "duplicate", "warning", "node1", "has the MAC 52:54:00:00:00:01 of node5 (and 1 more)",
+                "one machine under two names can be reserved twice: correct one MAC, or bmhctl remove node5",
             )
         ],
     ),
-    "times to come": (
+    "times in the future": (
         lambda lab: ("UPDATE events SET at = 1800000000000000 WHERE id IN (1, 2)",),
         [
             (
-                "clock", "warning", None, "2 times are in the future, up to 2027-01-15 08:00:00 UTC",
+                "clock", "warning", None, "times in the future: 2, up to 2027-01-15 08:00:00 UTC",
                 "a clock is wrong now, or was: compare date -u; leases end by it",
             )
         ],
@@ -298,7 +300,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "lease", "warning", None, f"reservation r-{number} of bob {words}, longer than this inventory allows",
-                f"ask bob whether it is used still; bmhctl release -R r-{number} ends it",
+                f"ask bob whether it is still used; bmhctl release -R r-{number} ends it",
             )
             for number, words in ((3, "has no end"), (6, "lasts until 2026-01-12 02:00 UTC"))
         ],
@@ -308,7 +310,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "row", "broken", "node5", "its maintenance can't be read: '[oops'",
-                "restore a backup; or put that value right in the database while no command runs",
+                "restore a backup; or correct that value in the database while no command runs",
             )
         ],
     ),
@@ -317,7 +319,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "row", "broken", "node5", "its row can't be read (not enough values to unpack (expected 5, got 2))",
-                "restore a backup; or put that value right in the database while no command runs",
+                "restore a backup; or correct that value in the database while no command runs",
             )
         ],
     ),
@@ -325,7 +327,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
 
 
 @pytest.mark.parametrize("case", GUESSES)
-def test_what_would_need_a_guess_is_told_with_what_to_do_and_left_as_it_is(case: str, fleet: Lab) -> None:
+def test_what_would_need_a_guess_is_reported_with_a_remedy_and_not_changed(case: str, fleet: Lab) -> None:
     breaks, expected = GUESSES[case]
     unchecked(fleet, *breaks(fleet))
     before = everything(fleet)
@@ -341,59 +343,59 @@ def test_what_would_need_a_guess_is_told_with_what_to_do_and_left_as_it_is(case:
     )
 
 
-# what is mended
+# what is fixed
 
-MENDS: dict[str, tuple[Broken, list[Found]]] = {
-    "another last event than noted": (
+FIXES: dict[str, tuple[Broken, list[Found]]] = {
+    "another last event than recorded": (
         lambda lab: ("UPDATE hosts SET last_event = 1 WHERE name = 'node4'",),
         [
             (
-                "history", "broken", "node4", "its last event is 17, not 1 as noted",
-                "bmhctl doctor --fix notes the right one",
+                "history", "broken", "node4", "its last event is 17, not 1 as recorded",
+                "bmhctl doctor --fix records the right one",
             )
         ],
     ),
-    "a reservation where none can be": (
+    "a reservation of a tainted host": (
         lambda lab: ("UPDATE hosts SET reservation = 'r-4' WHERE name = 'node4'",),
         [
             (
-                "reservation", "broken", "node4", "is tainted, and names reservation r-4 all the same",
-                "bmhctl doctor --fix takes it off: its history ends here",
+                "reservation", "broken", "node4", "is tainted, but names reservation r-4",
+                "bmhctl doctor --fix removes it: the history confirms the state",
             )
         ],
     ),
-    "a reservation of nothing": (
+    "a reservation without hosts": (
         lambda lab: ("INSERT INTO reservations (id, owner, created_at, expires_at) VALUES ('r-0', 'eve', 1, 2)",),
         [
             (
-                "reservation", "broken", None, "reservation r-0 of eve is open and holds no host",
+                "reservation", "broken", None, "reservation r-0 of eve is open, but holds no host",
                 "bmhctl doctor --fix ends it",
             )
         ],
     ),
-    "reasons without a maintenance": (
+    "reasons outside maintenance": (
         lambda lab: ("UPDATE hosts SET maintenance = '[[\"eve\",\"fan\",1,null,false]]' WHERE name = 'node2'",),
         [
             (
-                "mark", "broken", "node2", "is available, and has reasons for a maintenance",
-                "bmhctl doctor --fix drops them: its history ends here",
+                "mark", "broken", "node2", "is available, but has reasons for maintenance",
+                "bmhctl doctor --fix removes them: the history confirms the state",
             )
         ],
     ),
-    "back to where it never was": (
+    "a return to a state that it never had": (
         lambda lab: ("UPDATE hosts SET came_from = 'initial' WHERE name = 'node4'",),
         [
             (
-                "mark", "broken", "node4", "is tainted, and noted to be back from maintenance to initial",
-                "bmhctl doctor --fix drops the note: its history ends here",
+                "mark", "broken", "node4", "is tainted, but is to return from maintenance to initial",
+                "bmhctl doctor --fix removes that note: the history confirms the state",
             )
         ],
     ),
-    "clean by no cleanup": (
+    "clean without a cleanup": (
         lambda lab: ("UPDATE hosts SET dirty = 0 WHERE name IN ('node3', 'node4', 'node6')",),
         [
-            ("dirt", "broken", "node3", "is reserved, and counts as clean", MARKED_DIRTY),
-            ("dirt", "broken", "node4", "is tainted, and counts as clean", MARKED_DIRTY),
+            ("dirt", "broken", "node3", "is reserved, but counts as clean", MARKED_DIRTY),
+            ("dirt", "broken", "node4", "is tainted, but counts as clean", MARKED_DIRTY),
             (
                 "dirt", "broken", "node6",
                 "is in maintenance and counts as clean, but was used (event 16) and not cleaned since", MARKED_DIRTY,
@@ -405,26 +407,26 @@ MENDS: dict[str, tuple[Broken, list[Found]]] = {
         [
             (
                 "dirt", "broken", "node5",
-                "is in maintenance and counts as clean, but the machine of its MAC left used (sold),"
+                "is in maintenance and counts as clean, but the machine with its MAC left used (sold)"
                 " and was not cleaned since",
                 MARKED_DIRTY,
             )
         ],
     ),
-    "facts of nobody": (
+    "attributes and results of removed hosts": (
         lambda lab: (
             "INSERT INTO facts (host_id, key, value) VALUES (77, 'arch', 'arm64')",
             "INSERT INTO results (host_id, step, verdict, detail, seconds, at) VALUES (77, 'ping', 'pass', '', 0, 1)",
         ),
         [
-            ("orphan", "warning", None, "1 facts of hosts that are gone", "bmhctl doctor --fix deletes them"),
+            ("orphan", "warning", None, "attributes of removed hosts are left: 1", "bmhctl doctor --fix deletes them"),
             (
-                "orphan", "warning", None, "1 results of steps of hosts that are gone",
+                "orphan", "warning", None, "step results of removed hosts are left: 1",
                 "bmhctl doctor --fix deletes them",
             ),
         ],
     ),
-    "facts that are not so": (
+    "attributes that differ from the declaration": (
         lambda lab: (
             "DELETE FROM facts WHERE host_id = 1",
             "UPDATE facts SET number = 9 WHERE host_id = 2 AND key = 'cpus'",
@@ -432,47 +434,47 @@ MENDS: dict[str, tuple[Broken, list[Found]]] = {
         ),
         [
             (
-                "facts", "broken", name, f"selectors see something else of it: {keys}",
-                "bmhctl doctor --fix has them see what is declared",
+                "facts", "broken", name, f"selectors see other values than declared: {keys}",
+                "bmhctl doctor --fix makes them see what is declared",
             )
             for name, keys in (("node1", "arch, cpus"), ("node2", "cpus"), ("node3", "gpu"))
         ],
     ),
-    "another policy than the one shown": (
+    "another policy in force than the one shown": (
         lambda lab: ("UPDATE meta SET value = '{}' WHERE key = 'policy_parsed'",),
         [
             (
-                "policy", "broken", None, "the policy that holds is not the one that policy show shows",
-                "bmhctl doctor --fix lets the one hold that is shown",
+                "policy", "broken", None, "the policy in force is not the one that policy show prints",
+                "bmhctl doctor --fix parses the stored policy again",
             )
         ],
     ),
-    "a policy that is no JSON": (
+    "a parsed policy that is not JSON": (
         lambda lab: ("UPDATE meta SET value = '{' WHERE key = 'policy_parsed'",),
         [
             (
-                "policy", "broken", None, "the policy that holds is not the one that policy show shows",
-                "bmhctl doctor --fix lets the one hold that is shown",
+                "policy", "broken", None, "the policy in force is not the one that policy show prints",
+                "bmhctl doctor --fix parses the stored policy again",
             )
         ],
     ),
-    "a ticket of a process that is gone": (
+    "a ticket of a killed process": (
         lambda lab: (
             "INSERT INTO tickets (owner, wants, created_at, refreshed_at, endless) VALUES ('eve', '[]', 1, 1, 0)",
         ),
         [
             (
-                "ticket", "note", None, "ticket 1 of eve: whoever waited with it was killed",
-                "bmhctl doctor --fix drops it; it holds nobody up",
+                "ticket", "note", None, "ticket 1 of eve: the process that waited with it was killed",
+                "bmhctl doctor --fix removes it; it delays no other ticket",
             )
         ],
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", MENDS)
-def test_what_needs_no_guess_is_mended_once_after_a_backup(case: str, fleet: Lab) -> None:
-    breaks, expected = MENDS[case]
+@pytest.mark.parametrize("case", FIXES)
+def test_what_needs_no_guess_is_fixed_once_after_a_backup(case: str, fleet: Lab) -> None:
+    breaks, expected = FIXES[case]
     unchecked(fleet, *breaks(fleet))
     before = everything(fleet)
 
@@ -480,10 +482,10 @@ def test_what_needs_no_guess_is_mended_once_after_a_backup(case: str, fleet: Lab
     assert (found(looked), everything(fleet)) == (expected, before)
     assert all(each.fixable for each in looked.findings)
 
-    mended = examined(fleet, fix=True)
-    assert mended.findings == tuple(replace(each, fixed=True) for each in looked.findings)
-    assert mended.error is None
-    assert everything(Lab(Path(str(mended.backup))))["hosts"] == before["hosts"]
+    fixed = examined(fleet, fix=True)
+    assert fixed.findings == tuple(replace(each, fixed=True) for each in looked.findings)
+    assert fixed.error is None
+    assert everything(Lab(Path(str(fixed.backup))))["hosts"] == before["hosts"]
     after = everything(fleet)
     assert (after["events"], [row[1:3] for row in after["hosts"]]) == (
         before["events"],
