@@ -38,7 +38,7 @@ with open(f"{folder}/step", "a") as mine:
 
 RUNNER = """
 from bmhctl.__main__ import main
-from bmhctl.stores import leased_claims
+from bmhctl.stores.postgres import claims as leased_claims
 
 leased_claims.LENGTH, leased_claims._MICROSECONDS = 5.0, 5_000_000
 leased_claims._RENEW, leased_claims._RETRY, leased_claims._MARGIN = 0.5, 0.2, 3.5

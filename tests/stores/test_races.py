@@ -300,7 +300,7 @@ def test_a_runner_that_is_killed_leaves_its_host_claimed_until_the_step_ends(lab
     assert host is not None
     claims = lab.context().store.claims
     runner = spawn(
-        "import sys\nfrom bmhctl import open_inventory\nfrom bmhctl.stores import leased_claims\n"
+        "import sys\nfrom bmhctl import open_inventory\nfrom bmhctl.stores.postgres import claims as leased_claims\n"
         "leased_claims._MICROSECONDS = 4_000_000\nopen_inventory(sys.argv[1]).ready('node1')",
         lab.location,
     )
