@@ -12,8 +12,7 @@ from bmhctl.output import Format, render
 from bmhctl.output.graph import terminal
 from bmhctl.output.graph.terminal import Marks, trail
 from bmhctl.results import Graph
-
-from .samples import (
+from tests.output.samples import (
     COUNTS,
     EVENTS,
     GRAPH,

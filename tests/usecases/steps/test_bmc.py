@@ -268,6 +268,6 @@ def test_listing_names_never_loads_what_talks_to_bmcs(fleet: Lab) -> None:
 
 
 def test_the_example_for_ipmi_is_a_shell_script() -> None:
-    script = Path(__file__).parents[2] / "examples" / "lab" / "ipmi-power.sh"
+    script = Path(__file__).parents[3] / "examples" / "lab" / "ipmi-power.sh"
     assert subprocess.run(["sh", "-n", script], capture_output=True, text=True).stderr == ""
     assert script.stat().st_mode & 0o111 == 0o111
