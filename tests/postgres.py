@@ -39,6 +39,13 @@ def drop_schema(url: str) -> None:
         connection.execute(f'DROP SCHEMA IF EXISTS "{address.schema}" CASCADE')
 
 
+def load_schema(url: str, dump: str, name: str) -> None:
+    """Makes the schema that a URL names from a dump of one that had another name, and nothing but plain statements."""
+    address = Address.parse(url)
+    with psycopg.connect(address.url, autocommit=True) as connection:
+        connection.execute(dump.replace(name, address.schema).encode())
+
+
 class Server:
     """A server of its own in a temporary folder, reached by a socket in it. Nothing is left of it after ``remove``.
 

@@ -1,0 +1,114 @@
+"""Inventories that an older bmhctl made are opened, read and used as they are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import HOMES, SUFFIX, Run, location, run_bmhctl
+from tests.postgres import drop_schema, load_schema
+
+FIXTURES = Path(__file__).parent / "fixtures" / "25a5e5a"
+COMMANDS = {
+    "list": ["list"],
+    "list-arm": ["list", "-l", "arch=arm64,cpus>=16,memory>=64GiB"],
+    "show": ["show", "held01"],
+    "history": ["history"],
+    "reservations": ["reservations"],
+    "queue": ["queue"],
+    "status": ["status"],
+    "doctor": ["doctor"],
+}
+"""What was asked of the inventory when it was made."""
+
+Ask = Callable[..., Run]
+
+
+@pytest.fixture(params=HOMES)
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def ask(backend: str, tmp_path: Path) -> Iterator[Ask]:
+    """Runs a command on a copy of the older inventory."""
+    path = tmp_path / SUFFIX[backend]
+    place = location(path)
+    if backend == "postgres":
+        load_schema(place, (FIXTURES / "lab.sql").read_text(encoding="utf-8"), "fixture_schema")
+    for file in {"toml": ("lab.toml", "lab.state.db"), "sqlite": ("lab.db",)}.get(backend, ()):
+        shutil.copyfile(FIXTURES / file, tmp_path / file)
+    yield lambda *words, **extra: run_bmhctl("-i", place, *words, cwd=tmp_path, **extra)
+    if backend == "postgres":
+        drop_schema(place)
+
+
+def answered(ask: Ask, *words: str) -> dict[str, Any]:
+    done = ask(*words, "-o", "json")
+    assert done.status == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def comparable(answer: dict[str, Any], backend: str) -> dict[str, Any]:
+    """Without the place, the time of the answer and wording.
+
+    A ticket of a process that is gone counts on a server that was started a moment ago: its owner may be reconnecting.
+    """
+    kept = {key: value for key, value in answer.items() if key not in ("now", "inventory")}
+    if "findings" in kept:
+        wording = ("message", "remedy")
+        kept["findings"] = [{k: v for k, v in each.items() if k not in wording} for each in kept["findings"]]
+    if backend == "postgres":
+        for key in ("waiting", "tickets"):
+            kept.pop(key, None)
+        if "findings" in kept:
+            kept["findings"] = [each for each in kept["findings"] if each["kind"] != "ticket"]
+    return kept
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_older_inventory_answers_as_it_did(ask: Ask, backend: str, name: str) -> None:
+    then = json.loads((FIXTURES / "expected.json").read_text(encoding="utf-8"))[backend][name]
+    assert comparable(answered(ask, *COMMANDS[name]), backend) == comparable(then, backend)
+
+
+def states(ask: Ask) -> dict[str, str]:
+    return {host["name"]: host["state"] for host in answered(ask, "list")["hosts"]}
+
+
+def test_work_goes_on_in_an_older_inventory(ask: Ask, backend: str) -> None:
+    """Its leases, fencing, request ids, counted failures, notes and departed hosts all still count."""
+    before = states(ask)
+    assert ask("reserve", "free02").status == 5  # cordoned
+    assert ask("reserve", "-l", "cpus=65").status == 6
+    assert ask("taint", "held01").status == 8  # alice is not alice@ci
+    again = answered(ask, "reserve", "held01", "--request-id", "job-17-1", "--as", "alice@ci")
+    assert (again["reservation"]["id"], [host["name"] for host in again["hosts"]]) == ("r-ajgwmgdf", ["held01"])
+    assert ask("reserve", "bad01", "--request-id", "job-18-1", "--as", "alice@ci").status == 8  # it ended
+    expired = {"lapsed01": "tainted"}
+    assert states(ask) == before | expired
+
+    assert ask("taint", "held01", "-R", "r-ajgwmgdf").status == 0
+    assert ask("reset", "held01", "lapsed01", "used01").status == 0
+    assert ask("ready", "held01", "new01").status == 0
+    assert ask("reset", "stuck01").status == 9  # the second failure in a row
+    moved = {"held01": "available", "new01": "available", "lapsed01": "initial", "used01": "initial"}
+    assert states(ask) == before | moved | {"stuck01": "maintenance"}
+
+    assert ask("resume", "down01", "--as", "bob").status == 0
+    assert states(ask)["down01"] == "maintenance"  # the other reason is olga's
+    assert ask("resume", "down01", "--as", "olga@lab").status == 0
+    assert ask("uncordon", "free02").status == 0
+    taken = answered(ask, "reserve", "-l", "arch=arm64", "-n", "2", "--ttl", "1h")
+    assert sorted(host["name"] for host in taken["hosts"]) == ["free01", "free02"]
+
+    assert ask("add", "gone01").status == 0
+    assert states(ask)["gone01"] == "tainted"  # it left while it was in use
+    assert ask("doctor", "--fix").status == 0  # the ticket
+    diagnosis = comparable(answered(ask, "doctor"), backend)
+    assert (diagnosis["healthy"], [each["kind"] for each in diagnosis["findings"]]) == (True, [])
