@@ -64,10 +64,11 @@ def open_inventory(
 
         with suppress(StateRefusedError):  # it is there
             init(str(location))
+    actor = actor or default_actor(os.environ)  # nothing may fail once the store is open
     store = open_store(str(location))
     context = Context(
         store=store,
-        actor=actor or default_actor(os.environ),
+        actor=actor,
         clock=clock or store.now,
         environ=dict(os.environ),
         tell=tell or (lambda _: None),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from bmhctl.results import Diagnosis
+from bmhctl.stores import open_store
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.doctor.doctor import doctor
 from bmhctl.usecases.reservations import request, reserve
@@ -64,11 +67,12 @@ def unchecked(lab: Lab, *statements: str) -> None:
 
 def everything(lab: Lab) -> dict[str, list[tuple[object, ...]]]:
     """Every row of an inventory."""
-    database = lab.context().store.database
     tables = ("hosts", "reservations", "facts", "results", "events", "departed", "tickets", "meta")
-    return {
-        table: sorted((tuple(row) for row in database.execute(f"SELECT * FROM {table}")), key=repr) for table in tables
-    }
+    with closing(open_store(lab.location)) as store:
+        return {
+            table: sorted((tuple(row) for row in store.database.execute(f"SELECT * FROM {table}")), key=repr)
+            for table in tables
+        }
 
 
 def examined(lab: Lab, *, fix: bool = False) -> Diagnosis:

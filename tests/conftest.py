@@ -38,6 +38,9 @@ SUFFIX = {"toml": "lab.toml", "sqlite": "lab.db", "postgres": "lab.schema"}
 
 _server: list[Server] = []
 
+_opened: list[Store] = []
+"""What labs opened and have not closed."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Starts one server for all tests, unless one is given."""
@@ -94,11 +97,14 @@ class Lab:
         """A connection of its own, as another process has it."""
         store = open_store(self.location)
         self.opened.append(store)
+        _opened.append(store)
         return Context(store=store, actor=actor, clock=self.clock, environ=dict(os.environ), tell=self.said.append)
 
     def close(self) -> None:
         for store in self.opened:
             store.close()
+            if store in _opened:
+                _opened.remove(store)
         self.opened.clear()
 
     def remove(self) -> None:
@@ -159,6 +165,16 @@ def made_in(home: str, folder: Path) -> Iterator[Lab]:
     inventories.init(made.location)
     yield made
     made.remove()
+
+
+@pytest.fixture(autouse=True)
+def closes_labs() -> Iterator[None]:
+    """Closes what a test opened through labs that it made itself; Python 3.13 warns of a connection left open."""
+    before = len(_opened)
+    yield
+    for store in _opened[before:]:
+        store.close()
+    del _opened[before:]
 
 
 @pytest.fixture(params=HOMES)

@@ -11,6 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -33,6 +34,9 @@ class RawLoop(Protocol):
     def reserve(self, key: str, value: str) -> None:
         """Takes one host that has this label."""
 
+    def close(self) -> None:
+        """Closes its inventory."""
+
 
 class SqliteLoop:
     """The floor of a SQLite inventory."""
@@ -42,6 +46,7 @@ class SqliteLoop:
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.execute("PRAGMA foreign_keys = ON")
         assert self._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        self.close = self._database.close
 
     def reserve(self, key: str, value: str) -> None:
         run = self._database.execute
@@ -74,8 +79,7 @@ class SqliteLoop:
 def _api_over_raw(loop: type[RawLoop], kind: str, bench: Bench) -> Series:
     with bench.scratch() as folder:
         mine, its = (generate(folder / f"{name}.{kind}", bench.size(10_000, 2_000)) for name in ("mine", "its"))
-        raw = loop(str(its))
-        with open_inventory(mine, actor="alice@lab") as lab:
+        with closing(loop(str(its))) as raw, open_inventory(mine, actor="alice@lab") as lab:
 
             def through_api() -> float:
                 return seconds(lambda: many(lambda: lab.reserve(selector="arch=x86_64", purpose="a benchmark")))

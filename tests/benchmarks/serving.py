@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import psycopg
 
@@ -26,7 +26,8 @@ class RawClient:
 
     def __init__(self, url: str) -> None:
         server, _, schema = url.rpartition("&schema=")
-        self._run = psycopg.connect(server, autocommit=True).execute
+        connection = psycopg.connect(server, autocommit=True)
+        self._run, self.close = connection.execute, connection.close
         self._run(f'SET search_path = "{schema}"')
 
     def reserve(self) -> None:
@@ -66,7 +67,7 @@ def serve(kind: str, url: str) -> None:
     """A client: reserves as often as each line of its input says, and answers when it is done."""
     with ExitStack() as stack:
         if kind == "raw":
-            reserve = RawClient(url).reserve
+            reserve = stack.enter_context(closing(RawClient(url))).reserve
         else:
             lab = stack.enter_context(open_inventory(url, actor="alice@lab"))
 

@@ -21,6 +21,7 @@ rows = database.execute(
 names = [column[0] for column in rows.description]
 for row in rows:
     sys.stdout.write(json.dumps(dict(zip(names, row))) + "\\n")
+database.close()
 """
 """The same rows, fetched and dumped by hand."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -51,10 +53,11 @@ def test_a_selector_reads_back_as_it_is_written(selector: Selector) -> None:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     path = tmp_path_factory.mktemp("selectors") / "lab.db"
     inventories.init(str(path))
-    return open_store(str(path))
+    with closing(open_store(str(path))) as opened:
+        yield opened
 
 
 @given(selector=selectors, labels=st.lists(facts, min_size=1, max_size=5), hardware=facts)

@@ -5,6 +5,7 @@ Each reading also checks what it can of the value: what is written from it must 
 
 from __future__ import annotations
 
+import atexit
 import io
 import tempfile
 from collections.abc import Callable
@@ -191,9 +192,13 @@ def _edit(text: bytes) -> object:
 
 @cache
 def _lab() -> Context:
-    path = Path(tempfile.mkdtemp(prefix="bmhctl-fuzz-")) / "lab.db"
+    folder = tempfile.TemporaryDirectory(prefix="bmhctl-fuzz-")
+    atexit.register(folder.cleanup)
+    path = Path(folder.name) / "lab.db"
     inventories.init(str(path))
-    return Context(open_store(str(path)), "alice")
+    store = open_store(str(path))
+    atexit.register(store.close)
+    return Context(store, "alice")
 
 
 def _policy(text: bytes) -> object:

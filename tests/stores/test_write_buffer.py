@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 
 import pytest
 from hypothesis import given
@@ -31,6 +31,7 @@ class Table:
         self._run("CREATE TABLE events (id INTEGER PRIMARY KEY, text TEXT)")
         self._run("BEGIN")
         self.pending = WriteBuffer(self._run_many, self._run)
+        self.close = self._database.close
 
     def _run_many(self, statement: str, rows: list[Sequence[Value]]) -> None:
         self._database.executemany(statement, rows)
@@ -47,6 +48,12 @@ class Table:
         return [text for (text,) in self._run("SELECT text FROM events ORDER BY id")]
 
 
+@pytest.fixture
+def table() -> Iterator[Table]:
+    with closing(Table()) as made:
+        yield made
+
+
 acts = st.recursive(
     st.sampled_from(["later", "now", "read"]),
     lambda inner: st.tuples(st.booleans(), st.lists(inner, max_size=4)),
@@ -56,7 +63,12 @@ acts = st.recursive(
 
 @given(st.lists(acts, max_size=6))
 def test_what_waits_comes_to_be_in_order_and_a_part_that_is_undone_leaves_nothing(program: list[object]) -> None:
-    table, written, number = Table(), list[str](), 0
+    with closing(Table()) as table:
+        play_all(table, program)
+
+
+def play_all(table: Table, program: list[object]) -> None:
+    written, number = list[str](), 0
 
     def play(act: object) -> None:
         nonlocal number
@@ -81,8 +93,7 @@ def test_what_waits_comes_to_be_in_order_and_a_part_that_is_undone_leaves_nothin
     assert table.read() == written
 
 
-def test_what_could_not_be_written_is_not_forgotten_by_the_part_around_it() -> None:
-    table = Table()
+def test_what_could_not_be_written_is_not_forgotten_by_the_part_around_it(table: Table) -> None:
     table.pending.add("INSERT INTO events (id, text) VALUES (?, ?)", [[1, "one"]])
     table.pending.add("INSERT INTO events (id, text) VALUES (?, ?)", [[1, "another one"]])
     with pytest.raises(sqlite3.IntegrityError), table.pending.part(table._run):
@@ -93,9 +104,8 @@ def test_what_could_not_be_written_is_not_forgotten_by_the_part_around_it() -> N
     table.pending.flush()
 
 
-def test_little_that_waits_can_be_taken_in_order_and_much_is_written() -> None:
+def test_little_that_waits_can_be_taken_in_order_and_much_is_written(table: Table) -> None:
     event, fact = "INSERT INTO events (text) VALUES (?)", "INSERT INTO facts (text) VALUES (?)"
-    table = Table()
     table.pending.add(event, [["one"], ["two"]])
     table.pending.add(fact, [["first"]])
     assert table.pending.take(3) == [(fact, ["first"]), (event, ["one"]), (event, ["two"])]
@@ -105,8 +115,7 @@ def test_little_that_waits_can_be_taken_in_order_and_much_is_written() -> None:
     assert (table.pending.take(1), table.read()) == ([], ["one", "two"])
 
 
-def test_nothing_waits_that_nobody_has_a_place_for() -> None:
-    table = Table()
+def test_nothing_waits_that_nobody_has_a_place_for(table: Table) -> None:
     table.pending.add("DELETE FROM events", [[]])
     with pytest.raises(AssertionError, match="when 'DELETE FROM events'"):
         table.pending.flush()
