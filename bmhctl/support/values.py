@@ -8,6 +8,7 @@ class makes its first value. To type checkers, and to whoever uses :mod:`datacla
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 from operator import attrgetter
@@ -34,6 +35,25 @@ def field(*, default_factory: Callable[[], _T]) -> _T:
     return _Factory(default_factory)  # type: ignore[return-value]  # it stands for what it makes
 
 
+def _annotations(body: dict[str, Any]) -> dict[str, object]:
+    """Return what a class's body annotates: each name, with the text of its annotation or the value of it.
+
+    ``from __future__ import annotations`` leaves texts in ``__annotations__``, on Python 3.14 too. Without it, 3.14
+    leaves only a function that makes them (PEP 649), and asking for texts evaluates no name that is not defined yet.
+    """
+    if sys.version_info >= (3, 14) and "__annotations__" not in body:
+        from annotationlib import Format, call_annotate_function, get_annotate_from_class_namespace
+
+        annotate = get_annotate_from_class_namespace(body)
+        return {} if annotate is None else dict(call_annotate_function(annotate, Format.STRING))
+    return dict(body.get("__annotations__", {}))
+
+
+def _is_class_variable(annotation: object) -> bool:
+    """Return whether an annotation is ``ClassVar[…]`` or ``typing.ClassVar[…]``, as text or as a value."""
+    return str(annotation).removeprefix("typing.").startswith("ClassVar")
+
+
 def _getter(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
     """What reads all fields of a value at once."""
     if len(names) > 1:
@@ -58,7 +78,7 @@ class _FrozenType(type):
     _values: Callable[[object], tuple[object, ...]]
 
     def __new__(mcs, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> _FrozenType:
-        own = [key for key, kind in body.get("__annotations__", {}).items() if not kind.startswith("ClassVar")]
+        own = [key for key, kind in _annotations(body).items() if not _is_class_variable(kind)]
         defaults = {key: body.pop(key) for key in own if key in body}
         above = [base for base in bases if isinstance(base, _FrozenType)]
         names = (*(name for base in above for name in base.__match_args__), *own)

@@ -7,7 +7,7 @@ import dataclasses
 import pickle
 import subprocess
 import sys
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -50,6 +50,32 @@ def test_a_value_is_made_by_place_and_by_name_with_defaults() -> None:
     assert Point(1, y=2) == Point(1, 2, {}) == Point(x=1, y=2, marks={})
     assert (Point(1, 2).sum, Point.KIND, Point(1).KIND) == (3, "point", "point")
     assert Spot(1, colour="blue") == Spot(1, 0, {}, "blue")
+
+
+@pytest.mark.parametrize("first_line", ["from __future__ import annotations", "# annotations as this Python has them"])
+def test_fields_are_read_from_annotations_of_both_kinds(first_line: str) -> None:
+    """Texts (PEP 563), and on Python 3.14 a function that makes them (PEP 649), before that their values."""
+    code = f"""{first_line}
+import typing
+from typing import ClassVar
+from bmhctl.frozen import Frozen, field
+
+class Made(Frozen):
+    KIND: ClassVar[str] = "made"
+    PLACE: typing.ClassVar = "here"
+    x: int
+    marks: dict[str, "Made"] = field(default_factory=dict)
+
+class Plain(Frozen):
+    def method(self) -> int:
+        return 1
+"""
+    known: dict[str, Any] = {"__name__": "known"}
+    exec(compile(code, "<test>", "exec", dont_inherit=True), known)
+    made, plain = known["Made"], known["Plain"]
+    assert (repr(made(1)), made.KIND, made.PLACE) == ("Made(x=1, marks={})", "made", "here")
+    assert [each.name for each in dataclasses.fields(made)] == ["x", "marks"]
+    assert (repr(plain()), plain().method()) == ("Plain()", 1)
 
 
 @pytest.mark.parametrize(
