@@ -19,7 +19,7 @@ from bmhctl.usecases import inventories
 from bmhctl.usecases.shared.context import Context
 from tests.postgres import VARIABLE, Server, drop_schema, schema_url
 
-pytest_plugins = ("tests.faults.figures",)
+pytest_plugins = ("tests.fast", "tests.faults.figures")
 
 settings.register_profile(
     "default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import sysconfig
@@ -32,6 +33,14 @@ def test_the_metadata_is_what_is_declared() -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
     [command] = entry_points(group="console_scripts", name="bmhctl")
     assert command.value == "bmhctl.__main__:main"
+
+
+def test_every_python_that_is_declared_is_tested() -> None:
+    named = [line.rpartition(" :: ")[2] for line in DECLARED["classifiers"] if "Python :: 3." in line]
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    tested = re.search(r"^VERSIONS=\((.*)\)", script, re.MULTILINE)[1].split()
+    assert f">={named[0]}" == f">={tested[0]}" == DECLARED["requires-python"]
+    assert set(named) <= set(tested)
 
 
 def test_what_is_declared_is_there() -> None:

@@ -1,0 +1,80 @@
+"""The fast form of the suite: ``--fast`` leaves out the tests marked ``slow``, and all but one backend of each test.
+
+A plugin that ``tests/conftest.py`` names. It reports at the end what it left out.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from itertools import groupby
+
+import pytest
+
+SLOW, BACKEND = "marked slow", "in other backends"
+BACKENDS = frozenset({"toml", "sqlite", "postgres"})
+
+_left_out: Counter[tuple[str, str]] = Counter()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out slow tests, and run each in one backend only")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes seconds; left out by --fast")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("fast"):
+        return
+    chosen: set[pytest.Item] = set()
+    for tests in _by_backend(items):
+        kept = [item for item in tests if item.get_closest_marker("slow") is None]
+        if kept:
+            chosen.add(kept[zlib.crc32(_name(kept[0]).encode()) % len(kept)])
+        _left_out[_folder(tests[0]), SLOW] += len(tests) - len(kept)
+        _left_out[_folder(tests[0]), BACKEND] += max(len(kept) - 1, 0)
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = [item for item in items if item in chosen]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = [[*key, count] for key, count in _left_out.items()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Take over what a worker of pytest-xdist left out: each of them collects all tests."""
+    for folder, why, count in getattr(node, "workeroutput", {}).get("left_out", ()):
+        _left_out[folder, why] = count
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if not config.getoption("fast"):
+        return
+    terminalreporter.section("left out by --fast")
+    for why in (SLOW, BACKEND):
+        counts = {folder: count for (folder, reason), count in sorted(_left_out.items()) if reason == why and count}
+        folders = ", ".join(f"{folder} {count}" for folder, count in counts.items())
+        terminalreporter.write_line(f"{sum(counts.values())} tests {why}: {folders}")
+
+
+def _by_backend(items: list[pytest.Item]) -> Iterable[list[pytest.Item]]:
+    """The tests, those together that differ only in their backend."""
+    ordered = sorted(items, key=_name)
+    return ([*group] for _, group in groupby(ordered, _name))
+
+
+def _name(item: pytest.Item) -> str:
+    """A test's name without its backend."""
+    name, bracket, parameters = item.nodeid.partition("[")
+    others = (part for part in parameters.rstrip("]").split("-") if part not in BACKENDS)
+    return f"{name}{bracket}{'-'.join(others)}"
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.nodeid.rpartition("/")[0]
