@@ -1,4 +1,4 @@
-"""The fast form of the suite: ``--fast`` leaves out the tests marked ``slow``, and all but one backend of each test.
+"""The fast form of the suite: ``--fast`` leaves out slow folders and the tests marked ``slow``, and all but one backend of each test.
 
 A plugin that ``tests/conftest.py`` names. It reports at the end what it left out.
 """
@@ -12,7 +12,10 @@ from itertools import groupby
 
 import pytest
 
-SLOW, BACKEND = "marked slow", "in other backends"
+SLOW, BACKEND = "slow", "in other backends"
+SLOW_FOLDERS = ("tests/benchmarks", "tests/examples", "tests/faults")
+"""Folders whose tests all count as slow."""
+
 BACKENDS = frozenset({"toml", "sqlite", "postgres"})
 
 _left_out: Counter[tuple[str, str]] = Counter()
@@ -31,7 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     chosen: set[pytest.Item] = set()
     for tests in _by_backend(items):
-        kept = [item for item in tests if item.get_closest_marker("slow") is None]
+        kept = [item for item in tests if not _is_slow(item)]
         if kept:
             chosen.add(kept[zlib.crc32(_name(kept[0]).encode()) % len(kept)])
         _left_out[_folder(tests[0]), SLOW] += len(tests) - len(kept)
@@ -61,6 +64,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         counts = {folder: count for (folder, reason), count in sorted(_left_out.items()) if reason == why and count}
         folders = ", ".join(f"{folder} {count}" for folder, count in counts.items())
         terminalreporter.write_line(f"{sum(counts.values())} tests {why}: {folders}")
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None or _folder(item) in SLOW_FOLDERS
 
 
 def _by_backend(items: list[pytest.Item]) -> Iterable[list[pytest.Item]]:

@@ -46,6 +46,14 @@ def load_schema(url: str, dump: str, name: str) -> None:
         connection.execute(dump.replace(name, address.schema).encode())
 
 
+def _link(source: str, destination: str) -> None:
+    """Gives a file another name; where that is not possible, as on another filesystem, it is copied."""
+    try:
+        os.link(source, destination)
+    except OSError:
+        shutil.copy2(source, destination)
+
+
 class Server:
     """A server of its own in a temporary folder, reached by a socket in it. Nothing is left of it after ``remove``.
 
@@ -157,7 +165,7 @@ class Server:
         # The virtual environment may be closed to anybody but root.
         site = self._folder / "site"
         for part in ("bin", "lib", "share"):
-            shutil.copytree(home / _VERSION / part, site / home.name / _VERSION / part)
+            shutil.copytree(home / _VERSION / part, site / home.name / _VERSION / part, copy_function=_link)
         libraries = home.with_name(f"{home.name}.libs")
-        shutil.copytree(libraries, site / libraries.name)
+        shutil.copytree(libraries, site / libraries.name, copy_function=_link)
         return site / home.name / _VERSION / "bin"

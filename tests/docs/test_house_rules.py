@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,13 @@ def is_below(path: Path, *places: str) -> bool:
     return path.relative_to(PACKAGE).parts[0] in places
 
 
-def uses(path: Path) -> Iterator[tuple[str, str]]:
+@cache
+def uses(path: Path) -> list[tuple[str, str]]:
     """What a module uses of others, as dotted names, and where."""
+    return list(_uses(path))
+
+
+def _uses(path: Path) -> Iterator[tuple[str, str]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         where = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
         match node:
