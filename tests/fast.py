@@ -1,4 +1,4 @@
-"""The fast form of the suite: ``--fast`` leaves out slow folders and the tests marked ``slow``, and all but one backend of each test.
+"""The fast form of the suite: ``--fast`` leaves out what is slow, and all but one backend of each test.
 
 A plugin that ``tests/conftest.py`` names. It reports at the end what it left out.
 """

@@ -46,6 +46,8 @@ from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
 from tests.conftest import HOMES, SUFFIX, Lab, location
 
+pytestmark = pytest.mark.slow
+
 POLICY = """
 [defaults]
 ttl = "1h"

@@ -18,6 +18,8 @@ from tests.cli.conftest import Cli, json_of, spawn
 from tests.cli.test_steps import ended
 from tests.conftest import environment
 
+pytestmark = pytest.mark.slow
+
 BMHCTL = [sys.executable, "-W", "error", "-m", "bmhctl"]
 FULL = Path("/dev/full")
 

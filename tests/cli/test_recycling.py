@@ -19,6 +19,8 @@ from tests.cli.conftest import Cli, json_of
 from tests.conftest import Run, environment
 from tests.probes.servers import filtered, silence
 
+pytestmark = pytest.mark.slow
+
 BMHCTL = [sys.executable, "-W", "error", "-m", "bmhctl"]
 Start = Callable[..., "subprocess.Popen[str]"]
 

@@ -19,6 +19,8 @@ from tests.cli.roles import Fleet, shared
 from tests.conftest import run_bmhctl
 from tests.postgres import drop_schema
 
+pytestmark = pytest.mark.slow
+
 VIEWER, RUNNER, OPERATOR, OWNER = ROLES = (*(role.name for role in roles.ROLES), "owner")
 
 POLICY = """

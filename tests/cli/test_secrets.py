@@ -18,6 +18,8 @@ from tests.cli.roles import Fleet
 from tests.conftest import Bmhctl, environment
 from tests.postgres import drop_schema
 
+pytestmark = pytest.mark.slow
+
 SECRET = "geheim"
 POLICY = '[defaults]\nttl = "1h"\n'
 

@@ -14,6 +14,8 @@ import pytest
 from tests.cli.conftest import Bmhctl, Cli, Terminal, error_of, json_of
 from tests.conftest import Run
 
+pytestmark = pytest.mark.slow
+
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 LOOKS: dict[str, tuple[list[str], set[str], str]] = {

@@ -33,6 +33,8 @@ from bmhctl.domain.host_spec import SPEC_KEYS
 from bmhctl.domain.policy import StepKind
 from bmhctl.errors import BmhctlError, ExitStatus
 
+pytestmark = pytest.mark.slow
+
 GUIDES = ("examples/README.md", "tests/README.md")
 """Other pages for people, whose links are checked."""
 

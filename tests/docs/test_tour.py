@@ -12,6 +12,8 @@ import pexpect
 import pytest
 from pages import ROOT, environment
 
+pytestmark = pytest.mark.slow
+
 TOUR = ROOT / "examples" / "tour.sh"
 
 

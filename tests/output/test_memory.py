@@ -20,6 +20,8 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from tests.benchmarks.generate import generate
 
+pytestmark = pytest.mark.slow
+
 SMALL, LARGE = 250, 750
 AT_ONCE = 50
 """Rows that are looked at together."""

@@ -12,6 +12,8 @@ import pytest
 from tests.conftest import Bmhctl, environment
 from tests.runner.conftest import Fleet
 
+pytestmark = pytest.mark.slow
+
 SHELLS = [["bash"], ["bash", "--posix"], ["dash"], ["zsh"]]
 
 SHOW = """

@@ -15,6 +15,8 @@ import pytest
 from tests.conftest import Run, environment
 from tests.runner.conftest import Fleet, children, lives, processes, wait_until
 
+pytestmark = pytest.mark.slow
+
 # Tasks that trap signals are bash's: dash loses those that come while it starts a process.
 
 FORWARDED = ["TERM", "HUP", "INT", "QUIT", "USR1", "USR2"]

@@ -28,6 +28,8 @@ from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import SUFFIX, Lab, environment
 
+pytestmark = pytest.mark.slow
+
 SCALE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.2"))
 HOSTS = 8
 PATIENCE = 60 + 1200 * SCALE

@@ -58,7 +58,7 @@ def test_fields_are_read_from_annotations_of_both_kinds(first_line: str) -> None
     code = f"""{first_line}
 import typing
 from typing import ClassVar
-from bmhctl.frozen import Frozen, field
+from bmhctl.support.values import Frozen, field
 
 class Made(Frozen):
     KIND: ClassVar[str] = "made"

@@ -32,6 +32,8 @@ from tests.conftest import location
 from tests.postgres import drop_schema
 from tests.processes import until
 
+pytestmark = pytest.mark.slow
+
 SMALL, LARGE, HUGE = 100, 2_000, 20_000
 DEEPER = 1.35
 """An index of more hosts is a level deeper, and a page holds more of what is near."""
