@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -99,6 +100,12 @@ class Lab:
         self.opened.append(store)
         _opened.append(store)
         return Context(store=store, actor=actor, clock=self.clock, environ=dict(os.environ), tell=self.said.append)
+
+    @contextmanager
+    def visit(self, actor: str = "alice") -> Iterator[Context]:
+        """A context for a block, for another thread: what a thread opens, only that thread can close."""
+        with closing(open_store(self.location)) as store:
+            yield Context(store=store, actor=actor, clock=self.clock, environ=dict(os.environ), tell=self.said.append)
 
     def close(self) -> None:
         for store in self.opened:

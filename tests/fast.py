@@ -84,4 +84,4 @@ def _name(item: pytest.Item) -> str:
 
 
 def _folder(item: pytest.Item) -> str:
-    return item.nodeid.rpartition("/")[0]
+    return item.nodeid.partition("::")[0].rpartition("/")[0]

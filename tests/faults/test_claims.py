@@ -30,7 +30,10 @@ from tests.faults.forked_commands import ForkedCommands
 from tests.faults.snapshots import check
 from tests.processes import until
 
-READY = "import sys\nfrom bmhctl import open_inventory\nopen_inventory(sys.argv[1], actor=sys.argv[2]).ready('node1')"
+READY = (
+    "import sys\nfrom bmhctl import open_inventory\n"
+    "with open_inventory(sys.argv[1], actor=sys.argv[2]) as lab:\n    lab.ready('node1')"
+)
 
 
 def home(lab: Lab) -> str:
@@ -97,7 +100,8 @@ def test_a_claim_that_ends_while_another_step_is_being_started_leaves_nothing(
         if first:
             ((claim, name),) = first
             copy = os.dup(claim)  # as a child has it between its fork and its exec
-            until(lambda: file_lab.context("bob").store.host(name).state is State.AVAILABLE)  # type: ignore[union-attr]
+            with file_lab.visit("bob") as bob:
+                until(lambda: bob.store.host(name).state is State.AVAILABLE)  # type: ignore[union-attr]
             forgotten.wait(0.5)  # which it should not be yet
             os.close(copy)
         first.append((*pass_fds, env["BMH_HOST"]))

@@ -55,7 +55,7 @@ def table() -> Iterator[Table]:
 
 
 acts = st.recursive(
-    st.sampled_from(["later", "now", "read"]),
+    st.sampled_from(["enqueue", "now", "read"]),
     lambda inner: st.tuples(st.booleans(), st.lists(inner, max_size=4)),
     max_leaves=12,
 )

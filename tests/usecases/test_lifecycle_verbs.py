@@ -433,7 +433,8 @@ def test_a_claim_and_a_maintenance_never_meet(fleet: Lab, monkeypatch: pytest.Mo
     ended = threading.Event()
 
     def ready_in_its_own_time() -> None:
-        refused.append(step_verbs.ready(fleet.context("ann"), named("node9")))
+        with fleet.visit("ann") as ann:
+            refused.append(step_verbs.ready(ann, named("node9")))
         ended.set()
 
     def overtaken(names: list[str]) -> frozenset[str]:

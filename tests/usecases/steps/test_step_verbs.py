@@ -154,7 +154,8 @@ def test_what_a_check_found_is_recorded_even_when_its_host_moved_meanwhile(fleet
 
     def meanwhile(step: Step, _: HostSpec) -> Verdict:
         if step.name == "a":
-            lifecycle_verbs.taint(fleet.context(), Choice(("node1",)))
+            with fleet.visit() as ctx:
+                lifecycle_verbs.taint(ctx, Choice(("node1",)))
         return FAIL
 
     with saying(meanwhile):
@@ -167,7 +168,8 @@ def test_what_a_check_found_is_recorded_even_when_its_host_moved_meanwhile(fleet
 def test_a_transition_happens_only_if_nothing_happened_to_the_host(fleet: Lab) -> None:
     def meanwhile(step: Step, _: HostSpec) -> Verdict:
         if step.name == "a":
-            lifecycle_verbs.cordon(fleet.context(), Choice(("node1",)), reason="look")
+            with fleet.visit() as ctx:
+                lifecycle_verbs.cordon(ctx, Choice(("node1",)), reason="look")
         return PASS
 
     with saying(meanwhile):
@@ -255,7 +257,8 @@ def test_a_fault_that_is_found_while_a_host_waits_for_its_turn_counts_too(fleet:
 
     def says(_: Step, spec: HostSpec) -> Verdict:
         ran.append(spec.name)
-        lifecycle_verbs.taint(fleet.context(), Choice(("node2",)), fault="fan")
+        with fleet.visit() as ctx:
+            lifecycle_verbs.taint(ctx, Choice(("node2",)), fault="fan")
         return PASS
 
     with saying(says):
