@@ -13,7 +13,7 @@ from itertools import groupby
 import pytest
 
 SLOW, BACKEND = "slow", "in other backends"
-SLOW_FOLDERS = ("tests/benchmarks", "tests/examples", "tests/faults")
+SLOW_FOLDERS = ("tests/benchmarks", "tests/examples", "tests/faults", "tests/runner")
 """Folders whose tests all count as slow."""
 
 BACKENDS = frozenset({"toml", "sqlite", "postgres"})

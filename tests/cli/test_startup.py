@@ -16,6 +16,8 @@ from bmhctl.stores.sqlite import open as sqlite_open
 from tests.cli.conftest import Cli
 from tests.conftest import environment
 
+pytestmark = pytest.mark.slow
+
 SLOW = {
     *("rich", "pydantic", "tomlkit", "tomllib", "tomli_w", "yaml", "ClusterShell", "sushy", "psycopg"),
     *("dataclasses", "importlib.metadata", "hashlib", "tempfile", "random", "asyncio", "concurrent", "ssl"),

@@ -21,6 +21,8 @@ from bmhctl.usecases.policy import apply_policy
 from bmhctl.usecases.shared.host_selection import Choice
 from tests.conftest import HOMES, Bmhctl, Lab, Run, environment, made_in
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=HOMES)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:

@@ -28,6 +28,8 @@ from tests.broken_inventories import a_host_in_each_state, everything, examined,
 from tests.conftest import Lab, environment
 from tests.processes import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,8 @@ from bmhctl.usecases.steps import bmc, step_verbs
 from tests.conftest import Lab, environment
 from tests.probes.servers import silence
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "s3cret"
 LOGIN = {"BMC_FOO": f"admin:{PASSWORD}", "LAB_BMC": f"admin:{PASSWORD}"}
 
