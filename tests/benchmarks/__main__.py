@@ -3,8 +3,8 @@
     python -m tests.benchmarks [NAME…] [--quick] [--rounds N] [--json FILE]
 
 A NAME is a figure's or a pattern of some: start/db-1000/list-oname, 'start/*', 'bulk/*'. Without one, all are measured,
-which takes a quarter of an hour or more and some gigabytes of disk; --quick takes minutes, on inventories that are too
-small to tell anything but that all figures work. Exit status 1: a bound is not kept.
+which takes a quarter of an hour or more and some gigabytes of disk; --quick takes minutes: three rounds, and smaller
+inventories where the ratio does not depend on the size. Exit status 1: a bound is not kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="a figure, or a pattern of some")
     parser.add_argument("--list", action="store_true", help="say which figures there are")
-    parser.add_argument("--quick", action="store_true", help="small inventories and three rounds")
+    parser.add_argument("--quick", action="store_true", help="three rounds, smaller inventories where the ratio allows it")
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="at most so many rounds (default: 15)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there, too")
     options = parser.parse_args()

@@ -70,7 +70,7 @@ def raw(verb: str, path: Path) -> None:
 
 
 def _measure(verb: str, bench: Bench) -> Series:
-    hosts = bench.database(bench.size(100_000, 2_000), FROM[verb])
+    hosts = bench.database(bench.size(100_000, 20_000), FROM[verb])
     with bench.scratch() as folder:
         copy = folder / "lab.db"
 

@@ -63,7 +63,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where figures are measured, and how thoroughly; ``quick`` is for seeing that they work."""
+    """Where figures are measured, and how thoroughly; ``quick`` is for the inner loop."""
 
     folder: Path
     rounds: int = 15
@@ -71,7 +71,7 @@ class Bench:
     made: dict[Hashable, Any] = field(default_factory=dict)
 
     def size(self, full: int, quick: int) -> int:
-        """How many hosts, or of whatever is counted."""
+        """Return how many hosts to measure on; ``quick`` must be enough that fixed costs do not change the ratio."""
         return quick if self.quick else full
 
     def at_most(self, rounds: int) -> int:

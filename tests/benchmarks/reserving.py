@@ -78,7 +78,7 @@ class SqliteLoop:
 
 def _api_over_raw(loop: type[RawLoop], kind: str, bench: Bench) -> Series:
     with bench.scratch() as folder:
-        mine, its = (generate(folder / f"{name}.{kind}", bench.size(10_000, 2_000)) for name in ("mine", "its"))
+        mine, its = (generate(folder / f"{name}.{kind}", 10_000) for name in ("mine", "its"))
         with closing(loop(str(its))) as raw, open_inventory(mine, actor="alice@lab") as lab:
 
             def through_api() -> float:
