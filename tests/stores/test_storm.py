@@ -66,11 +66,11 @@ import json, os, sys, time
 from bmhctl import open_inventory
 from bmhctl.domain.model import State
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.usecases.reservations import queue
 from bmhctl.domain.requirements import load_requirements, total
+from bmhctl.usecases.reservations import grants
 
 inventory, marks, size, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-overtaken, waits, settle = [], [], queue._settle
+overtaken, waits, settle = [], [], grants._settle
 
 def settled(attempt, ticket, hosts, *rest):
     # in the granting transaction: all who came before must find enough left
@@ -83,7 +83,7 @@ def settled(attempt, ticket, hosts, *rest):
                 overtaken.append((ticket and ticket.id, other.id))
     return settle(attempt, ticket, hosts, *rest)
 
-queue._settle = settled
+grants._settle = settled
 with open_inventory(inventory) as lab:
     for _ in range(rounds):
         began = time.monotonic()
