@@ -17,9 +17,9 @@ from bmhctl.cli.options import (
     complete_hosts,
     field_list,
 )
-from bmhctl.cli.session import session
+from bmhctl.cli.session import invocation_of, session
 from bmhctl.output import Format
-from bmhctl.results import Graph, History, HostDetail, Hosts, Status, Why
+from bmhctl.results import Graph, History, HostDetail, Hosts, Names, Status, Why
 
 _OptionalHost = Annotated[
     str | None,
@@ -41,9 +41,10 @@ def list_(
     from bmhctl.usecases.queries import list_hosts, list_names
 
     wanted = field_list(fields)
-    with session(ctx, Hosts, wanted) as lab:
+    names_only = invocation_of(ctx).output == Format.NAME and not (hosts or sort or wanted)
+    with session(ctx, Names if names_only else Hosts, wanted) as lab:
         chosen = choice(hosts, selector, state)
-        if lab.display.shown is Format.NAME and not (chosen.names or sort):
+        if names_only:
             lab.show(list_names(lab.context, chosen.selector, chosen.states))
         else:
             lab.show(list_hosts(lab.context, chosen, sort), wanted)

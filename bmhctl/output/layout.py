@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import State
 from bmhctl.output.display import Display, Format, encodable
-from bmhctl.output.sanitize import cell_width, clean, pad, shorten
+from bmhctl.output.sanitize import (
+    Cell,
+    Line,
+    Span,
+    cell_width,
+    clean,
+    clean_texts,
+    measured,
+    measured_cell,
+    measured_texts,
+    pad,
+    shorten,
+)
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-Span = tuple[str, str]
-"""A text and its style, in Rich's words (``bold green``); no style is empty."""
-
-Line = Sequence[Span]
 
 COLOUR = {
     State.INITIAL: "blue",
@@ -47,7 +54,7 @@ _CHUNK = 1000
 """So many rows are looked at together to find the columns' widths: a fleet of any size streams."""
 
 _GAP = 2
-_NO_CELL: tuple[Line, int] = ([("-", "")], 1)
+_NO_CELL: Cell = ([("-", "")], 1)
 
 
 def state_span(state: State) -> Span:
@@ -83,24 +90,18 @@ def columns(
     naturals = [0] * len(heads)
     kept: list[int] = []
     first = True
-    while chunk := [[_sized(cell) for cell in row] for row in islice(stream, _CHUNK)]:
+    while chunk := measured(islice(stream, _CHUNK)):
         naturals = [max(natural, max([row[i][1] for row in chunk])) for i, natural in enumerate(naturals)]
         if first:
             kept = _kept(heads, naturals, width)
         widths = _widths(heads, naturals, kept, width)
         if first and header:
-            yield _row([_sized([(heads[i].title, "dim" if width else "")]) for i in kept], widths)
+            yield _row([measured_cell([(heads[i].title, "dim" if width else "")]) for i in kept], widths)
         first = False
         for row in chunk:
             yield _row([row[i] if width or row[i][1] else _NO_CELL for i in kept], widths)
     if first and header and width is None:
-        yield _row([_sized([(head.title, "")]) for head in heads], [len(head.title) for head in heads])
-
-
-def _sized(cell: Iterable[Span]) -> tuple[Line, int]:
-    """A cell made clean, and how wide it is."""
-    line = [(clean(text), style) for text, style in cell]
-    return line, sum([cell_width(text) for text, _ in line])
+        yield _row([measured_cell([(head.title, "")]) for head in heads], [len(head.title) for head in heads])
 
 
 def _kept(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -> list[int]:
@@ -136,11 +137,11 @@ def _floor(head: Column, natural: int) -> int:
     return wanted if head.least is None else min(wanted, head.least)
 
 
-def _row(cells: Sequence[tuple[Line, int]], widths: Sequence[int]) -> Line:
+def _row(cells: Sequence[Cell], widths: Sequence[int]) -> Line:
     line: list[Span] = []
     for (cell, size), width in zip(cells, widths, strict=True):
         if size > width:
-            cell, size = _sized(_cut(cell, width))
+            cell, size = measured_cell(_cut(cell, width))
         line += cell
         line.append((" " * (width - size + _GAP), ""))
     return line
@@ -161,29 +162,52 @@ def table(pairs: Iterable[tuple[str, Line]], indent: str = "") -> Iterator[Line]
         yield [(f"{indent}{pad(word, width)}  ", "dim"), *value]
 
 
-def paint(lines: Iterable[Line], display: Display) -> int:
-    """Writes lines to stdout: with Rich for a table, as they are elsewhere; harmless in either case.
+def write_columns(titles: Sequence[str], rows: Iterable[Sequence[str]], display: Display, *, is_table: bool) -> int:
+    """Write rows of texts under their titles, and return how many lines; ``-`` stands for an empty cell in a pipe.
 
-    Returns how many there were.
+    In a table columns that do not fit are cut or left out; in a pipe everything is shown in whole.
     """
-    printer = _rich(display) if display.shown is Format.TABLE else _bare(display)
+    if is_table:
+        heads = [Column(title, 0, 8 if place else None) for place, title in enumerate(titles)]
+        return paint(columns(heads, ([[(cell, "")] for cell in row] for row in rows), display.width), display)
+    stream = iter(rows)
+    widths = [0] * len(titles)
     count = 0
+    while chunk := measured_texts(chain([] if count else [titles], islice(stream, _CHUNK))):
+        widths = [max(width, *(row[i][1] or 1 for row in chunk)) for i, width in enumerate(widths)]
+        lines = (
+            "".join(
+                [
+                    (text or "-") + " " * (width - (size or 1) + _GAP)
+                    for (text, size), width in zip(row, widths, strict=True)
+                ]
+            )
+            for row in chunk
+        )
+        display.write(_transcribed("".join([line.rstrip() + "\n" for line in lines]), display))
+        count += len(chunk)
+    return count
+
+
+def paint(lines: Iterable[Line], display: Display) -> int:
+    """Write lines to stdout, with styles for a table and without them elsewhere, and return how many there were."""
+    count = 0
+    if display.shown is not Format.TABLE:
+        stream = iter(lines)
+        while chunk := list(islice(stream, _CHUNK)):
+            display.write(_transcribed(clean_texts(chunk), display))
+            count += len(chunk)
+        return count
+    write = _rich(display)
     for line in lines:
-        printer(line)
+        write(line)
         count += 1
     return count
 
 
-def _shown(text: str, display: Display) -> str:
-    text = clean(text)
+def _transcribed(text: str, display: Display) -> str:
+    """Return the text with ASCII characters for the glyphs where the encoding of stdout does not hold them."""
     return text if text.isascii() or display.unicode else encodable(text.translate(_ASCII), display.stdout)
-
-
-def _bare(display: Display) -> Callable[[Line], None]:
-    def write(line: Line) -> None:
-        display.write(_shown("".join([text for text, _ in line]), display).rstrip() + "\n")
-
-    return write
 
 
 def _rich(display: Display) -> Callable[[Line], None]:
@@ -193,7 +217,7 @@ def _rich(display: Display) -> Callable[[Line], None]:
     colours = ColorSystem.STANDARD if display.colour else None
 
     def write(line: Line) -> None:
-        parts = [(_shown(text, display), style) for text, style in line]
+        parts = [(_transcribed(clean(text), display), style) for text, style in line]
         while parts and not parts[-1][0].strip():
             parts.pop()
         if parts:

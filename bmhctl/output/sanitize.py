@@ -1,15 +1,8 @@
-"""Make untrusted text harmless for terminals; times in words, widths in terminal cells."""
+"""Make untrusted text harmless for terminals, and measure it in terminal cells."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
-
-from bmhctl.domain.units import format_age
-from bmhctl.errors import BmhctlError
-
-Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
-"""What a JSON document is made of."""
+from collections.abc import Iterable, Sequence
 
 _KEPT = frozenset("\u00a0\u3000\u200c\u200d")  # harmless, and Asian scripts and emoji are unreadable without them
 
@@ -60,65 +53,31 @@ def shorten(text: str, width: int, ellipsis: str = "…") -> str:
     return (kept.rstrip() + ellipsis)[: max(width, 0)]
 
 
-def iso(at: datetime) -> str:
-    """ISO 8601 in UTC, whole seconds: ``2026-11-23T08:09:16Z``; for machines and for every pipe."""
-    at = at if at.tzinfo is UTC else at.astimezone(UTC)
-    return f"{at.date().isoformat()}T{at.time().isoformat('seconds')}Z"  # in a third of the time of strftime
+Span = tuple[str, str]
+"""A text and its style, in Rich's words (``bold green``); no style is empty."""
+
+Line = Sequence[Span]
+
+Cell = tuple[Line, int]
+"""A cell's clean spans, and its width in terminal cells."""
 
 
-def stamp(at: datetime) -> str:
-    """The same moment for a person: ``2026-11-23 08:09:16Z``."""
-    return iso(at).replace("T", " ")
+def measured(rows: Iterable[Sequence[Line]]) -> list[list[Cell]]:
+    """Return the cells of many rows, cleaned and measured."""
+    return [[measured_cell(cell) for cell in row] for row in list(rows)]
 
 
-def ago(at: datetime, now: datetime) -> str:
-    """``2h ago``, ``just now``; a moment that is still to come (clocks differ) is now."""
-    past = now - at
-    return f"{format_age(past)} ago" if past >= timedelta(seconds=1) else "just now"
+def measured_cell(cell: Iterable[Span]) -> Cell:
+    """Return one cell, cleaned and measured."""
+    line = [(clean(text), style) for text, style in cell]
+    return line, sum([cell_width(text) for text, _ in line])
 
 
-def until(at: datetime | None, now: datetime) -> str:
-    """``in 35m``, ``5m ago``, or ``no end``."""
-    if at is None:
-        return "no end"
-    left = at - now
-    return f"in {format_age(left)}" if left > timedelta(0) else ago(at, now)
+def measured_texts(rows: Iterable[Sequence[str]]) -> list[list[tuple[str, int]]]:
+    """Return the texts of many rows, cleaned and measured."""
+    return [[(text, cell_width(text)) for text in map(clean, row)] for row in list(rows)]
 
 
-def plural(count: int, noun: str) -> str:
-    """``1 host``, ``3 hosts``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def flatten(value: Json) -> str:
-    """A JSON value in one cell: ``yes``/``no``, ``k=v`` pairs and lists with commas, nothing for null."""
-    match value:
-        case None:
-            return ""
-        case bool():
-            return "yes" if value else "no"
-        case dict():
-            return ",".join(f"{key}={flatten(each)}" for key, each in value.items() if each is not None)
-        case list():
-            return ",".join(flatten(each) for each in value)
-    return str(value)
-
-
-def jsonable(value: object) -> Json:
-    """Any value as JSON: times in ISO 8601, durations in seconds, enums by value, the unknown as text."""
-    match value:
-        case None | bool() | int() | float():
-            return value
-        case str():
-            return str.__str__(value)
-        case datetime():
-            return iso(value)
-        case timedelta():
-            return int(value.total_seconds())
-        case Mapping():
-            return {str(key): jsonable(each) for key, each in value.items()}
-        case BmhctlError():
-            return value.message
-        case Iterable():
-            return [jsonable(each) for each in value]
-    return str(value)
+def clean_texts(lines: Iterable[Line]) -> str:
+    """Return lines without their styles as one cleaned text, without spaces at the ends of lines."""
+    return "".join(["".join([clean(text) for text, _ in line]).rstrip() + "\n" for line in lines])

@@ -27,7 +27,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="a figure, or a pattern of some")
     parser.add_argument("--list", action="store_true", help="say which figures there are")
-    parser.add_argument("--quick", action="store_true", help="three rounds, smaller inventories where the ratio allows it")
+    parser.add_argument(
+        "--quick", action="store_true", help="three rounds, smaller inventories where the ratio allows it"
+    )
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="at most so many rounds (default: 15)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there, too")
     options = parser.parse_args()

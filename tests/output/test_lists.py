@@ -203,7 +203,7 @@ def test_the_queue_shows_who_waits_for_what_and_what_is_missing() -> None:
     )
     assert shown(QUEUE, format=Format.NAME) == "12\n13\n"
     assert shown(QUEUE, ("ticket", "request_id"), format=Format.CSV) == "ticket,request_id\n12,job-4711-1\n13,\n"
-    assert _stderr(Queue((), NOW)) == "nobody waits\n"
+    assert _stderr(Queue((), NOW)) == "no tickets\n"
 
 
 def _stderr(result: object) -> str:

@@ -2,7 +2,9 @@ from datetime import timedelta
 
 import pytest
 
-from bmhctl.output.sanitize import ago, cell_width, clean, flatten, iso, pad, shorten, until
+from bmhctl.output.records import flatten, iso
+from bmhctl.output.sanitize import cell_width, clean, pad, shorten
+from bmhctl.output.words import ago, until
 
 from .samples import HOSTILE, NOW
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from bmhctl import results
 from bmhctl.errors import UsageError
 from bmhctl.output import Format, check, render
 from bmhctl.output.machine_formats import csv_cell
-from bmhctl.output.records import FIELDS, LISTINGS
-from bmhctl.output.render import FORMATS
+from bmhctl.output.records import FIELDS
+from bmhctl.output.view import MODULES, view_of
 from bmhctl.results import Document, Hosts, ManualPage, Names, Reservations, Script, Topics
 
 from .samples import (
@@ -80,6 +81,9 @@ SHAPES = {
     "graph": (HOST_GRAPH, ["host", "state", "states", "edges", "events", "verbs"], ANSWER_KEYS),
     "done": (DONE, ["command", "message", "details", "notes"], None),
 }  # fmt: skip
+
+
+KINDS = [getattr(results, name) for name in MODULES]
 
 
 def shown(result: object, format: Format, fields: tuple[str, ...] | None = None) -> str:
@@ -235,7 +239,8 @@ def test_csv_of_a_verb_and_of_history_have_a_row_a_host_and_a_row_an_event() -> 
 
 
 def test_a_format_that_a_result_does_not_have_is_a_usage_error_that_names_those_it_has() -> None:
-    for kind, formats in FORMATS.items():
+    for kind in KINDS:
+        formats = view_of(kind).formats
         for format in Format:
             if format in formats:
                 check(kind, display(format))
@@ -256,15 +261,16 @@ def test_every_result_can_be_rendered_in_every_format_it_has() -> None:
         ManualPage("ci", "# For CI scripts\n"),
     ]
     for result in results:
-        for format in FORMATS[type(result)]:
+        for format in view_of(type(result)).formats:
             assert shown(result, format)
-    assert {type(result) for result in results} == set(FORMATS)
+    assert {type(result) for result in results} == set(KINDS)
 
 
 def test_the_listings_know_exactly_the_keys_of_their_records() -> None:
     for kind, (result, _, record_keys) in SHAPES.items():
-        if type(result) in LISTINGS and kind != "host":
-            assert list(LISTINGS[type(result)].known) == record_keys
+        fields = view_of(type(result)).fields
+        if fields and kind != "host":
+            assert list(fields) == record_keys
 
 
 def test_fields_are_for_lists_only() -> None:

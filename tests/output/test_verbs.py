@@ -133,7 +133,7 @@ def test_names_of_a_verb_are_the_hosts_that_are_where_they_were_wanted() -> None
 def test_an_import_tells_what_it_passed_over_and_what_looks_odd() -> None:
     assert both(IMPORTED) == (
         "node08  [*] → reserved  provisioned there\nnode09  initial         known already\n",
-        "node08 and node09 have the same MAC\npassed over Secret bmc-1: secrets are never stored\n",
+        "node08 and node09 have the same MAC\nskipped Secret bmc-1: secrets are never stored\n",
     )
 
 

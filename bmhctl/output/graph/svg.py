@@ -9,7 +9,8 @@ from bmhctl.domain.model import State
 from bmhctl.lifecycle.table import EDGES, MEANING, Edge
 from bmhctl.output.graph.terminal import RING, Marks, returns
 from bmhctl.output.graph.text_formats import NEUTRAL, TONES, stroke
-from bmhctl.output.sanitize import clean, plural
+from bmhctl.output.sanitize import clean
+from bmhctl.output.words import plural
 from bmhctl.results import Graph
 
 _WIDTH, _HEIGHT, _HEADER, _LEGEND = 980, 372, 40, 30

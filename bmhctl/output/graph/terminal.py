@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from bmhctl.domain.model import Event, State
 from bmhctl.lifecycle.table import EDGES, Edge
-from bmhctl.output.layout import COLOUR, GLYPH, Line, Span
-from bmhctl.output.sanitize import cell_width
-from bmhctl.output.views import answer_lines, heading, move
+from bmhctl.output.layout import COLOUR, GLYPH
+from bmhctl.output.sanitize import Line, Span, cell_width
+from bmhctl.output.spans import answer_lines, heading, transition_spans
 from bmhctl.results import Graph
 from bmhctl.support.values import Frozen
 
@@ -78,9 +78,9 @@ def drawing(graph: Graph, width: int) -> Iterator[Line]:
 
 
 def _told(ways: Sequence[Way]) -> Line:
-    line = list(move(*ways[0]))
+    line = list(transition_spans(*ways[0]))
     for _, dest in ways[1:]:
-        line += move(None, dest)[1:]
+        line += transition_spans(None, dest)[1:]
     return line
 
 
@@ -95,7 +95,7 @@ def _listed(graph: Graph, marks: Marks) -> Iterator[Line]:
         signs = ("━" if way in marks.taken else " ") + (
             " " if marks.here is None else "▶" if way in marks.open else "▷"
         )
-        yield [(f"{signs} {edge.verb:<9}", "bold" if way in marks.open else "dim"), *move(*way)]
+        yield [(f"{signs} {edge.verb:<9}", "bold" if way in marks.open else "dim"), *transition_spans(*way)]
 
 
 Point = tuple[int, int]

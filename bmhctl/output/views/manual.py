@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
-from bmhctl.output.display import Display
+from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import console_of, table
+from bmhctl.output.view import TEXT, View
+from bmhctl.results import ManualPage, Topics
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from bmhctl.output.layout import Line
+    from bmhctl.output.sanitize import Line
 
 _MOST_COLUMNS = 110
 
@@ -56,3 +58,21 @@ def write_markdown(text: str, display: Display) -> None:
     console.width = min(display.width, _MOST_COLUMNS)
     console.push_theme(Theme(_STYLES))
     console.print(Page(text, code_theme="ansi_dark", hyperlinks=False))
+
+
+def _write(result: ManualPage, display: Display) -> bool:
+    if display.shown is Format.TABLE:
+        write_markdown(result.text, display)
+    else:
+        display.write(result.text)
+    return True
+
+
+VIEWS = {
+    ManualPage: View(TEXT, write=_write),
+    Topics: View(
+        (*TEXT, Format.NAME),
+        names=lambda result: iter(result.titles),
+        lines=lambda result, _: topic_lines((name, [(title, "")]) for name, title in result.titles.items()),
+    ),
+}

@@ -1,12 +1,15 @@
-"""The findings of ``doctor`` on a terminal: the worst first, and below each what to do."""
+"""The findings of ``doctor``: the worst first, and below each what to do."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from bmhctl.output.layout import Line, Span
-from bmhctl.output.sanitize import cell_width, clean, pad, plural, stamp
+from bmhctl.output.display import Display, Format
+from bmhctl.output.records import Envelope, Record, iso, listing, picked
+from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad
+from bmhctl.output.view import NAMED, View
+from bmhctl.output.words import plural, stamp
 from bmhctl.results import Diagnosis, Finding, Severity
 
 _MOST = 8  # of a kind, unless verbose
@@ -45,12 +48,12 @@ def diagnosis_lines(diagnosis: Diagnosis, verbose: bool) -> Iterator[Line]:
     yield _verdict(diagnosis)
 
 
-def diagnosis_notes(diagnosis: Diagnosis, *, is_plain: bool) -> Iterator[str]:
+def diagnosis_notes(diagnosis: Diagnosis, display: Display) -> Iterator[str]:
     """Yield the lines for stderr: the verdict where the rows on stdout don't show it, and where the backup is.
 
     An inventory that is broken has an error to say so; formats for machines get no verdict.
     """
-    if is_plain and not diagnosis.broken:
+    if display.shown is Format.PLAIN and not diagnosis.broken:
         yield f"{diagnosis.inventory}: {''.join(text for text, _ in _verdict(diagnosis)).removeprefix('✓ ')}"
     if diagnosis.backup:
         yield f"backup from before the fix: {diagnosis.backup}"
@@ -93,3 +96,44 @@ def _verdict(diagnosis: Diagnosis) -> Line:
     for word in words:
         line += [(" · ", "dim"), word]
     return line[1:]
+
+
+def finding_record(finding: Finding) -> Record:
+    """One thing that ``doctor`` found."""
+    return {
+        "kind": finding.kind,
+        "severity": finding.severity.value,
+        "host": finding.host,
+        "message": finding.message,
+        "remedy": finding.remedy,
+        "fixable": finding.fixable,
+        "fixed": finding.fixed,
+        "number": finding.number,
+    }
+
+
+def _document(result: Diagnosis, fields: tuple[str, ...] | None) -> Envelope:
+    head: Record = {
+        "now": iso(result.now),
+        "inventory": result.inventory,
+        "healthy": not result.broken,
+        "backup": result.backup,
+        "counts": {**result.counts},
+    }
+    return listing("diagnosis", head, "findings", picked(map(finding_record, result.findings), fields))
+
+
+_FIELDS = ("kind", "severity", "host", "message", "remedy", "fixable", "fixed", "number")
+
+VIEWS = {
+    Diagnosis: View(
+        NAMED,
+        _FIELDS,
+        ("severity", "fixed", "kind", "host", "message", "remedy"),
+        _FIELDS,
+        _document,
+        lambda result: dict.fromkeys(each.host for each in result.findings if each.host),
+        lambda result, display: diagnosis_lines(result, display.verbose),
+        diagnosis_notes,
+    )
+}

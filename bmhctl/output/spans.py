@@ -1,0 +1,113 @@
+"""Pieces of lines that several views share: a state, an expiry, the hosts of a reservation, a step's result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+
+from bmhctl.domain.model import CheckResult, Host, State, Verdict
+from bmhctl.domain.units import format_age
+from bmhctl.output.layout import COLOUR, state_span
+from bmhctl.output.records import flags
+from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad
+from bmhctl.output.words import ago, until
+from bmhctl.results import VerbAnswer
+
+_SOON = timedelta(minutes=15)
+
+
+FEW_HOSTS = 4  # hosts of one reservation, in a line on a terminal
+
+
+UNLIMITED = 10**6  # the width where nothing is to be cut, but empty columns are left out
+
+
+def until_line(at: datetime | None, now: datetime) -> Line:
+    """Return when something ends, and how urgent that is."""
+    if at is None:
+        return [("no end", "dim")]
+    if at <= now:
+        return [(f"over {format_age(now - at)}", "red")]
+    return [(until(at, now), "yellow" if at - now < _SOON else "")]
+
+
+_FLAG_STYLE = {"cordoned": "magenta", "undeclared": "magenta", "dirty": "yellow", "fault": "red"}
+
+
+def flags_line(host: Host) -> Line:
+    """Return a host's flags, each in its colour."""
+    line: list[Span] = []
+    for flag in flags(host):
+        line += [(" ", ""), (flag, _FLAG_STYLE[flag])]
+    return line[1:]
+
+
+def joined(parts: Iterable[Span], separator: str) -> Line:
+    """Return the parts as one line, with a dim separator between them."""
+    line: list[Span] = []
+    for part in parts:
+        line += [(separator, "dim"), part]
+    return line[1:]
+
+
+def hosts_line(hosts: Sequence[Host], limit: int | None) -> Line:
+    """The first few by name, in the colour of their states."""
+    names = joined([(host.name, COLOUR[host.state]) for host in hosts[:limit]], " ")
+    return names if limit is None or len(hosts) <= limit else [*names, (f" +{len(hosts) - limit}", "dim")]
+
+
+def transition_spans(source: State | None, dest: State | None) -> list[Span]:
+    """``reserved → tainted``, each in its colour."""
+    return [place_span(source), (" → ", ""), place_span(dest)]
+
+
+def place_span(state: State | None) -> Span:
+    """Return a state in its colour, ``[*]`` for none."""
+    return (state.value, COLOUR[state]) if state else ("[*]", "dim")
+
+
+def heading(host: Host, now: datetime) -> Iterator[Line]:
+    """A host's name, its state, since when, and what to know beside it."""
+    line = [(host.name, "bold"), ("  ", ""), state_span(host.state), (f"  {ago(host.since, now)}", "dim")]
+    yield line + [(f"  {flag}", _FLAG_STYLE[flag]) for flag in flags(host)]
+
+
+_VERDICT: dict[Verdict, Span] = {
+    Verdict.PASS: ("✓", "green"),
+    Verdict.FAIL: ("✗", "red"),
+    Verdict.UNKNOWN: ("?", "yellow"),
+}
+
+
+def result_lines(results: Sequence[CheckResult], now: datetime) -> Iterator[Line]:
+    """What each check and cleanup step said last, and how long ago."""
+    if results:
+        yield []
+    width = max((cell_width(result.step) for result in results), default=0)
+    for result in results:
+        glyph, style = _VERDICT[result.verdict]
+        age = f"  {ago(result.at, now)}" if result.at else ""
+        took = f", took {result.seconds:.1f} s" if result.seconds >= 1 else ""
+        yield [
+            ("  ", ""),
+            (glyph, style),
+            (f" {pad(clean(result.step), width)}  ", ""),
+            (clean(result.detail), ""),
+            (f"{age}{took}", "dim"),
+        ]
+
+
+_ANSWER: dict[bool | None, Span] = {True: ("✓", "green"), None: ("?", "yellow"), False: ("✗", "dim")}
+
+
+def answer_lines(answers: Iterable[VerbAnswer]) -> Iterator[Line]:
+    """One line a verb: whether it is open, where to, and the command or why not."""
+    for answer in sorted(answers, key=lambda a: (a.open is False, a.open is None)):
+        refused = answer.open is False
+        line: list[Span] = [("  ", ""), _ANSWER[answer.open], (f" {answer.verb:<9}", "dim" if refused else "bold")]
+        if not refused and answer.dest:
+            line += [("→ ", ""), (f"{answer.dest:<13}", COLOUR[answer.dest])]
+        words = "; ".join(answer.words)
+        yield [*line, (words if refused else answer.command, "dim" if refused else "cyan")]
+        if not refused and words:
+            yield [(f"{'':13}{clean(words)}", "dim")]

@@ -1,0 +1,62 @@
+"""The lifecycle as a graph, in the terminal, as records and for documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bmhctl.domain.model import State
+from bmhctl.output.display import Display, Format
+from bmhctl.output.records import Envelope, answer_record, event_record, single
+from bmhctl.output.sanitize import Line
+from bmhctl.output.view import STRUCTURED, View
+from bmhctl.results import Graph
+
+
+def _lines(result: Graph, display: Display) -> Iterable[Line]:
+    from bmhctl.output.graph.terminal import drawing
+
+    return drawing(result, display.width if display.shown is Format.TABLE else 80)
+
+
+def _write(result: Graph, display: Display) -> bool:
+    if display.shown not in (Format.MERMAID, Format.DOT, Format.SVG):
+        return False
+    from bmhctl.output.graph.svg import svg
+    from bmhctl.output.graph.text_formats import dot, mermaid
+
+    display.write({Format.MERMAID: mermaid, Format.DOT: dot, Format.SVG: svg}[display.shown](result))
+    return True
+
+
+def _document(graph: Graph, _: tuple[str, ...] | None) -> Envelope:
+    from bmhctl.lifecycle.table import EDGES, MEANING
+
+    return single(
+        "graph",
+        {
+            "host": graph.why.host.name if graph.why else None,
+            "state": graph.why.host.state.value if graph.why else None,
+            "states": [
+                {"name": state.value, "meaning": MEANING[state], "count": graph.counts.get(state, 0)} for state in State
+            ],
+            "edges": [
+                {
+                    "verb": edge.verb.value,
+                    "source": edge.source and edge.source.value,
+                    "dest": edge.dest and edge.dest.value,
+                    "label": edge.label,
+                    "guards": [guard.value for guard in edge.guards],
+                    "why": edge.why,
+                    "drawn": edge.drawn,
+                }
+                for edge in EDGES
+            ],
+            "events": [event_record(event) for event in graph.events],
+            "verbs": [answer_record(answer) for answer in graph.why.answers] if graph.why else [],
+        },
+    )
+
+
+VIEWS = {
+    Graph: View((*STRUCTURED, Format.MERMAID, Format.DOT, Format.SVG), document=_document, lines=_lines, write=_write)
+}

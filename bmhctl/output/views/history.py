@@ -1,0 +1,52 @@
+"""Events as a timeline and records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from bmhctl.domain.model import Event
+from bmhctl.output.layout import COLOUR, GLYPH
+from bmhctl.output.records import Envelope, Record, event_record, iso, listing, picked
+from bmhctl.output.sanitize import Line, Span, clean
+from bmhctl.output.spans import joined, transition_spans
+from bmhctl.output.view import LISTED, View
+from bmhctl.output.words import ago, stamp
+from bmhctl.results import History
+
+
+def history_lines(events: Iterable[Event], now: datetime, one_host: bool) -> Iterator[Line]:
+    """A timeline: a state's glyph where a host arrived in it, a bar where something else happened to it."""
+    for event in events:
+        moved = event.source is not event.dest
+        sign = (GLYPH[event.dest], COLOUR[event.dest]) if moved and event.dest else ("│" if not moved else "·", "dim")
+        line: list[Span] = [sign, (f" {stamp(event.at)}  ", "dim")]
+        if not one_host:
+            line += [(event.host, "bold"), ("  ", "")]
+        line.append((event.verb.value, "bold" if moved else ""))
+        if moved:
+            line += [("  ", ""), *transition_spans(event.source, event.dest)]
+        yield [*line, (f"  {clean(event.actor)}", "cyan"), (f"  {ago(event.at, now)}", "dim")]
+        about = joined([(text, "") for text in (event.reason, event.reservation) if text], " · ")
+        if about:
+            yield [("│   " if one_host else "    ", "dim"), *about]
+
+
+def _document(result: History, fields: tuple[str, ...] | None) -> Envelope:
+    head: Record = {"now": iso(result.now), "host": result.host}
+    return listing("history", head, "events", picked(map(event_record, result.events), fields))
+
+
+_FIELDS = ("id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation")
+
+VIEWS = {
+    History: View(
+        LISTED,
+        _FIELDS,
+        ("at", "host", "actor", "verb", "source", "dest", "reason"),
+        _FIELDS,
+        _document,
+        lines=lambda result, _: history_lines(result.events, result.now, result.host is not None),
+        empty="no events",
+    )
+}

@@ -1,0 +1,102 @@
+"""One host in whole: its attributes, its step results, its latest events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from bmhctl.domain.model import Host
+from bmhctl.output.display import Display, Format
+from bmhctl.output.layout import table
+from bmhctl.output.records import Envelope, Json, event_record, flatten, host_record, iso, single, step_record
+from bmhctl.output.sanitize import Line
+from bmhctl.output.spans import heading, joined, place_span, result_lines, until_line
+from bmhctl.output.view import NAMED, View
+from bmhctl.output.views.history import history_lines
+from bmhctl.output.views.hosts import ALL_FIELDS
+from bmhctl.output.words import ago, stamp, until
+from bmhctl.results import HostDetail
+
+
+def detail_lines(detail: HostDetail) -> Iterator[Line]:
+    """Everything about one host, then what last happened to it."""
+    host, now = detail.host, detail.now
+    yield from heading(host, now)
+    yield []
+    yield from table(_attributes(host, now), "  ")
+    yield from result_lines(detail.results, now)
+    if detail.events:
+        yield []
+        yield from history_lines(detail.events, now, True)
+
+
+def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
+    spec = host.spec
+    if r := host.reservation:
+        yield "held by", joined([(r.owner, "bold"), (r.id, "")] + ([(r.purpose, "")] if r.purpose else []), " · ")
+        yield (
+            "until",
+            [*until_line(r.expires_at, now), *([(f" · {stamp(r.expires_at)}", "dim")] if r.expires_at else [])],
+        )
+    for mark in host.maintenance:
+        back = f", back {until(mark.until, now)}" if mark.until else ""
+        yield "maintenance", [(mark.reason, "magenta"), (f" · {mark.actor}, {ago(mark.since, now)}{back}", "dim")]
+    if host.came_from:
+        yield "came from", [place_span(host.came_from)]
+    if host.cordon:
+        yield "cordoned", [(host.cordon.reason, "magenta"), (f" · {host.cordon.actor}", "dim")]
+    if host.fault:
+        yield "fault", [(host.fault, "red")]
+    if host.failed_cleanups:
+        yield "cleanups", [(f"{host.failed_cleanups} failed in a row", "red")]
+    if spec.address:
+        yield "address", [(spec.address, "")]
+    if spec.mac:
+        yield "mac", [(spec.mac, "")]
+    if spec.labels:
+        yield "labels", [(flatten(dict(spec.labels)), "cyan")]
+    if spec.hardware:
+        yield "hardware", [(flatten(dict(spec.hardware)), "")]
+    if spec.bmc:
+        yield "bmc", joined([(t, "") for t in (spec.bmc.address, spec.bmc.type, spec.bmc.credentials) if t], " · ")
+    if spec.note:
+        yield "note", [(spec.note, "")]
+    if host.used_at:
+        yield "last used", [(ago(host.used_at, now), "")]
+
+
+def plain_detail(detail: HostDetail) -> Iterator[Line]:
+    """Every field of one host, a line each."""
+    return table((name, [(flatten(value) or "-", "")]) for name, value in host_record(detail.host).items())
+
+
+def _lines(result: HostDetail, display: Display) -> Iterable[Line]:
+    return detail_lines(result) if display.shown is Format.TABLE else plain_detail(result)
+
+
+def _document(result: HostDetail, fields: tuple[str, ...] | None) -> Envelope:
+    record = host_record(result.host)
+    events: list[Json] = [event_record(event) for event in result.events]
+    return single(
+        "host",
+        {
+            "now": iso(result.now),
+            "host": {name: record[name] for name in fields or record},
+            "events": events,
+            "results": [step_record(step) for step in result.results],
+        },
+    )
+
+
+VIEWS = {
+    HostDetail: View(
+        NAMED,
+        ALL_FIELDS,
+        (),
+        ALL_FIELDS,
+        _document,
+        lambda result: (result.host.spec.name,),
+        _lines,
+        records=lambda result: [host_record(result.host)],
+    )
+}

@@ -1,0 +1,9 @@
+"""The names of hosts and nothing else: ``list -o name`` loads no more than this."""
+
+from __future__ import annotations
+
+from bmhctl.output.display import Format
+from bmhctl.output.view import View
+from bmhctl.results import Names
+
+VIEWS = {Names: View((Format.NAME,), names=lambda result: result.names)}

@@ -1,0 +1,73 @@
+"""What became of each host of a verb, a plan or an import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from bmhctl.domain.model import Verdict
+from bmhctl.output.display import Display
+from bmhctl.output.layout import Column, columns
+from bmhctl.output.records import Envelope, Record, listing, outcome_record, picked
+from bmhctl.output.sanitize import Line
+from bmhctl.output.spans import UNLIMITED, place_span, transition_spans
+from bmhctl.output.view import NAMED, View
+from bmhctl.results import Imported, Outcome, Outcomes, Plan
+from bmhctl.support.values import replace
+
+
+def outcome_lines(items: Iterable[Outcome], verbose: bool, planned: bool = False) -> Iterator[Line]:
+    """One line for each host that is where it was wanted; the others are errors, and reported as such."""
+    done = [item for item in items if item.error is None]
+    heads = (Column(""), Column(""), Column(""))
+    rows = ([[(item.host, "bold")], _change(item), [(item.message, "")]] for item in done)
+    for item, line in zip(done, columns(heads, rows, UNLIMITED, header=False), strict=False):
+        yield line
+        if verbose:
+            yield from step_lines(item)
+
+
+def step_lines(item: Outcome) -> Iterator[Line]:
+    """What each step said, below its host."""
+    sign = {Verdict.PASS: ("✓", "green"), Verdict.FAIL: ("✗", "red"), Verdict.UNKNOWN: ("?", "yellow")}
+    for step in item.steps:
+        yield [("  ", ""), sign[step.verdict], (f" {step.step} {step.seconds:.1f}s ", ""), (step.detail, "dim")]
+
+
+def _change(item: Outcome) -> Line:
+    if item.changed and item.source is not item.state:
+        return transition_spans(item.source, item.state)
+    return [place_span(item.state)] if item.state else []
+
+
+def _document(result: Outcomes | Plan, fields: tuple[str, ...] | None) -> Envelope:
+    kind = "plan" if isinstance(result, Plan) else "outcomes"
+    head: Record = {"verb": result.verb, "notes": [*result.notes]}
+    return listing(kind, head, "results", picked(map(outcome_record, result.items), fields))
+
+
+def _imported(result: Imported, fields: tuple[str, ...] | None) -> Envelope:
+    head: Record = {"dry_run": result.dry_run, "skipped": [*result.skipped], "warnings": [*result.warnings]}
+    return listing("imported", head, "results", picked(map(outcome_record, result.items), fields))
+
+
+def _names(result: Outcomes | Plan | Imported) -> Iterable[str]:
+    return (item.host for item in result.items if item.error is None)
+
+
+def _lines(result: Outcomes | Imported, display: Display) -> Iterable[Line]:
+    return () if display.quiet else outcome_lines(result.items, display.verbose)
+
+
+_FIELDS = ("host", "ok", "changed", "code", "status", "message", "hint", "source", "state", "reservation", "steps")
+_CSV = ("host", "ok", "changed", "code", "status", "message", "source", "state", "reservation")
+_OUTCOMES = View(NAMED, _FIELDS, (), _CSV, _document, _names, _lines, lambda result, _: result.notes)
+
+VIEWS = {
+    Outcomes: _OUTCOMES,
+    Plan: replace(_OUTCOMES, lines=lambda result, display: outcome_lines(result.items, display.verbose)),
+    Imported: replace(
+        _OUTCOMES,
+        document=_imported,
+        notes=lambda result, _: (*result.warnings, *(f"skipped {text}" for text in result.skipped)),
+    ),
+}

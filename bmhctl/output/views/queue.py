@@ -1,0 +1,94 @@
+"""The queue: tickets with what each one still misses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
+
+from bmhctl.domain.units import format_age
+from bmhctl.output.layout import Column, columns
+from bmhctl.output.records import Envelope, Record, iso, listing, picked
+from bmhctl.output.sanitize import Line
+from bmhctl.output.spans import until_line
+from bmhctl.output.view import NAMED, View
+from bmhctl.results import Queue, Queued
+
+_QUEUE_COLUMNS = (
+    Column("POS"),
+    Column("TICKET"),
+    Column("OWNER", 1, 12),
+    Column("WAITS", 2),
+    Column("UNTIL", 4),
+    Column("PURPOSE", 3, 12),
+)
+
+
+def queue_lines(queue: Queue, width: int) -> Iterator[Line]:
+    """A row a ticket, the oldest first, and below each in whole what it waits for and still misses."""
+    lines = iter(columns(_QUEUE_COLUMNS, (_queue_row(item, queue.now) for item in queue.items), width))
+    yield from islice(lines, 1)
+    for item, line in zip(queue.items, lines, strict=True):
+        yield line
+        yield [("     ", ""), (item.wants, "cyan"), (" · missing: ", "dim"), (item.missing, "yellow")]
+
+
+def _queue_row(item: Queued, now: datetime) -> list[Line]:
+    ticket = item.ticket
+    return [
+        [(str(item.position), "bold")],
+        [(str(ticket.id), "")],
+        [(ticket.owner, "bold")],
+        [(format_age(now - ticket.created_at), "")],
+        until_line(ticket.deadline, now) if ticket.deadline else [],
+        [(ticket.purpose or "", "")],
+    ]
+
+
+def queued_record(item: Queued, now: datetime) -> Record:
+    """One ticket of the queue; ``age`` is in whole seconds."""
+    ticket = item.ticket
+    return {
+        "ticket": ticket.id,
+        "position": item.position,
+        "owner": ticket.owner,
+        "purpose": ticket.purpose,
+        "wants": item.wants,
+        "missing": item.missing,
+        "age": max(0, int((now - ticket.created_at).total_seconds())),
+        "created_at": iso(ticket.created_at),
+        "deadline": iso(ticket.deadline) if ticket.deadline else None,
+        "request_id": ticket.request_id,
+    }
+
+
+def _document(result: Queue, fields: tuple[str, ...] | None) -> Envelope:
+    tickets = (queued_record(item, result.now) for item in result.items)
+    return listing("queue", {"now": iso(result.now)}, "tickets", picked(tickets, fields))
+
+
+_FIELDS = (
+    "ticket",
+    "position",
+    "owner",
+    "purpose",
+    "wants",
+    "missing",
+    "age",
+    "created_at",
+    "deadline",
+    "request_id",
+)
+
+VIEWS = {
+    Queue: View(
+        NAMED,
+        _FIELDS,
+        ("position", "ticket", "owner", "age", "wants", "missing"),
+        _FIELDS,
+        _document,
+        lambda result: (str(item.ticket.id) for item in result.items),
+        lambda result, display: queue_lines(result, display.width),
+        empty="no tickets",
+    )
+}

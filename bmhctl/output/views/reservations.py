@@ -1,0 +1,100 @@
+"""Reservations as a table and records; and what a reservation just took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from bmhctl.domain.model import State
+from bmhctl.output.display import Display
+from bmhctl.output.layout import COLOUR, Column, columns
+from bmhctl.output.records import Envelope, Record, held_record, host_record, iso, listing, picked
+from bmhctl.output.sanitize import Line
+from bmhctl.output.spans import FEW_HOSTS, hosts_line, until_line
+from bmhctl.output.view import NAMED, View
+from bmhctl.output.views.hosts import ALL_FIELDS
+from bmhctl.output.words import ago, stamp
+from bmhctl.results import Grant, Held, Reservations
+from bmhctl.support.values import replace
+
+RESERVATION_COLUMNS = (
+    Column("ID"),
+    Column("OWNER", 1, 12),
+    Column("UNTIL", 2),
+    Column("HOSTS", 0, 12),
+    Column("SINCE", 5),
+    Column("PURPOSE", 4, 12),
+    Column("ENDED", 3, 12),
+)
+
+
+def reservation_rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line]]:
+    """Reservations as rows of :data:`RESERVATION_COLUMNS`."""
+    for held in items:
+        r = held.reservation
+        yield [
+            [(r.id, "bold")],
+            [(r.owner, "")],
+            until_line(r.expires_at, now) if r.is_open() else [("ended", "dim")],
+            hosts_line(held.hosts, FEW_HOSTS),
+            [(ago(r.created_at, now), "")],
+            [(r.purpose or "", "")],
+            [(" ".join(filter(None, (ago(r.ended_at, now), r.end_reason))), "")] if r.ended_at else [],
+        ]
+
+
+def grant_lines(grant: Grant, width: int) -> Iterator[Line]:
+    """What was taken, and how to give it back."""
+    r = grant.held.reservation
+    expiry = [(stamp(r.expires_at), "")] if r.expires_at else [("no end", "dim")]
+    heads = (Column("RESERVATION"), Column("HOST"), Column("ADDRESS", 2), Column("UNTIL", 1))
+    rows = (
+        [[(r.id, "bold")], [(h.name, COLOUR[State.RESERVED])], [(h.spec.address or "", "")], expiry]
+        for h in grant.held.hosts
+    )
+    yield from columns(heads, rows, width)
+    yield []
+    yield [("give back  ", "dim"), (f"bmhctl release -R {r.id}", "")]
+    if r.expires_at:
+        yield [("keep       ", "dim"), (f"bmhctl extend -R {r.id}", "")]
+
+
+def _document(result: Reservations, fields: tuple[str, ...] | None) -> Envelope:
+    records = picked(map(held_record, result.items), fields)
+    return listing("reservations", {"now": iso(result.now)}, "reservations", records)
+
+
+def _granted(result: Grant, fields: tuple[str, ...] | None) -> Envelope:
+    head: Record = {"reservation": {**held_record(result.held)}, "notes": [*result.notes]}
+    taken = (replace(host, reservation=result.held.reservation) for host in result.held.hosts)
+    return listing("grant", head, "hosts", picked(map(host_record, taken), fields))
+
+
+def _lines(result: Reservations, display: Display) -> Iterable[Line]:
+    return columns(RESERVATION_COLUMNS, reservation_rows(result.items, result.now), display.width)
+
+
+_FIELDS = ("id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "hosts")
+
+VIEWS = {
+    Reservations: View(
+        NAMED,
+        _FIELDS,
+        ("id", "owner", "hosts", "expires_at", "purpose"),
+        _FIELDS,
+        _document,
+        lambda result: (held.reservation.id for held in result.items),
+        _lines,
+        empty="no reservations",
+    ),
+    Grant: View(
+        NAMED,
+        ALL_FIELDS,
+        ("reservation", "name", "address", "until"),
+        ALL_FIELDS,
+        _granted,
+        lambda result: (host.spec.name for host in result.held.hosts),
+        lambda result, display: grant_lines(result, display.width),
+        lambda result, _: result.notes,
+    ),
+}

@@ -1,0 +1,134 @@
+"""The fleet on one screen: counts, reservations, what ends next, what needs a look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from bmhctl.domain.model import State
+from bmhctl.output.display import Display, Format
+from bmhctl.output.layout import COLOUR, GLYPH, Column, columns, table
+from bmhctl.output.records import Record, held_record, iso, single
+from bmhctl.output.sanitize import Line, Span, cell_width, clean
+from bmhctl.output.spans import FEW_HOSTS, UNLIMITED, hosts_line, joined, until_line
+from bmhctl.output.view import STRUCTURED, View
+from bmhctl.output.words import stamp, until
+from bmhctl.results import Status
+
+_MOST = 8  # of a kind, at a glance on a terminal
+
+
+def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Line]:
+    """The fleet at a glance."""
+    total = sum(status.counts.values())
+    yield [
+        (status.inventory, "bold"),
+        (f"  {total:,} host{'' if total == 1 else 's'} · ", ""),
+        (f"{status.free:,} free", "green" if status.free else "red"),
+        (f" · {status.waiting:,} waiting" if status.waiting else "", "yellow"),
+        (f" · {stamp(status.now)}", "dim"),
+    ]
+    yield []
+    if total:
+        yield _bar(status, min(width or 72, 100), colour)
+        yield []
+    counts = [(state, status.counts.get(state, 0)) for state in State]
+    legend = [(f"{GLYPH[state]} {count:,} {state}", COLOUR[state] if count else "dim") for state, count in counts]
+    if width and len("   ".join(text for text, _ in legend)) > width:
+        yield from ([each] for each in legend)
+    else:
+        yield joined(legend, "   ")
+    limit = _MOST if width else None
+    if status.held:
+        yield from _section("Held")
+        longest = max((cell_width(host.name) for held in status.held[:limit] for host in held.hosts), default=0)
+        heads = (Column(""), Column(""), Column(""), Column("", 0, max(10, longest)), Column("", 1, 10))
+        rows = (
+            [
+                [("  ", ""), (held.reservation.owner, "bold")],
+                [(held.reservation.id, "")],
+                until_line(held.reservation.expires_at, status.now),
+                hosts_line(held.hosts, FEW_HOSTS if width else None),
+                [(held.reservation.purpose or "", "dim")],
+            ]
+            for held in status.held[:limit]
+        )
+        yield from columns(heads, rows, width or UNLIMITED, header=False)
+        yield from _more(status.total("held") - len(status.held[:limit]), "bmhctl reservations")
+    if status.endings:
+        yield from _section("Ends next")
+        endings = (
+            (until(ending.at, status.now), [(f"{clean(ending.what)}  ", ""), *_names(ending.hosts, limit)])
+            for ending in status.endings[:limit]
+        )
+        yield from table(endings, "  ")
+        yield from _more(status.total("endings") - len(status.endings[:limit]), "bmhctl list --sort until")
+    looks = [
+        ("cordoned", "cordoned", status.cordoned, "magenta"),
+        ("undeclared", "undeclared", status.undeclared, "magenta"),
+        ("fault", "faults", status.faults, "red"),
+        ("expired", "expired", status.expired, "red"),
+    ]
+    if any(names for _, _, names, _ in looks):
+        yield from _section("Look at")
+        yield from table(
+            ((word, _names(names, limit, style, status.total(key))) for word, key, names, style in looks if names), "  "
+        )
+    if status.expired:
+        yield [("  an expired lease ends with the next writing command, or now with: bmhctl reap", "dim")]
+
+
+def _names(names: Sequence[str], limit: int | None, style: str = "", total: int = 0) -> Line:
+    line: list[Span] = [(" ".join(map(clean, names[:limit])), style)]
+    more = max(total, len(names)) - len(names[:limit])
+    return [*line, (f" and {more:,} more", "dim")] if more else line
+
+
+def _more(count: int, command: str) -> Iterator[Line]:
+    if count > 0:
+        yield [(f"  and {count:,} more: {command}", "dim")]
+
+
+def _section(title: str) -> Iterator[Line]:
+    yield []
+    yield [(title, "bold")]
+
+
+def _bar(status: Status, width: int, colour: bool) -> Line:
+    """The states' shares; every state that has a host has at least one cell, and the cells add up."""
+    counts = {state: status.counts.get(state, 0) for state in State}
+    total = sum(counts.values())
+    cells = {state: max(1, count * width // total) if count else 0 for state, count in counts.items()}
+    by_error = sorted(counts, key=lambda state: counts[state] * width / total - cells[state])
+    while (excess := sum(cells.values()) - width) != 0:
+        state = max(cells, key=lambda s: cells[s]) if excess > 0 else by_error.pop()
+        cells[state] += -1 if excess > 0 else 1
+    return [("█" * n if colour else GLYPH[state] * n, COLOUR[state]) for state, n in cells.items()]
+
+
+def _record(status: Status) -> Record:
+    return {
+        "now": iso(status.now),
+        "inventory": status.inventory,
+        "total": sum(status.counts.values()),
+        "counts": {state.value: status.counts.get(state, 0) for state in State},
+        "free": status.free,
+        "waiting": status.waiting,
+        "totals": {
+            **{name: status.total(name) for name in ("cordoned", "undeclared", "faults", "expired", "endings")},
+            "reservations": status.total("held"),
+        },
+        "cordoned": [*status.cordoned],
+        "undeclared": [*status.undeclared],
+        "faults": [*status.faults],
+        "expired": [*status.expired],
+        "endings": [{"at": iso(e.at), "what": e.what, "hosts": [*e.hosts]} for e in status.endings],
+        "reservations": [held_record(held) for held in status.held],
+    }
+
+
+def _lines(result: Status, display: Display) -> Iterable[Line]:
+    table = display.shown is Format.TABLE
+    return status_lines(result, display.width if table else None, display.colour and table)
+
+
+VIEWS = {Status: View(STRUCTURED, document=lambda result, _: single("status", _record(result)), lines=_lines)}

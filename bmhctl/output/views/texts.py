@@ -1,0 +1,38 @@
+"""Results that are a text or one message: documents, scripts, what was done."""
+
+from __future__ import annotations
+
+from bmhctl.output.display import Display, Format
+from bmhctl.output.records import Envelope, jsonable, single
+from bmhctl.output.view import STRUCTURED, TEXT, View
+from bmhctl.results import Document, Done, Script
+
+
+def _document(result: Done, _: tuple[str, ...] | None) -> Envelope:
+    return single(
+        "done",
+        {
+            "command": result.command,
+            "message": result.message,
+            "details": jsonable(result.details),
+            "notes": [*result.notes],
+        },
+    )
+
+
+def _write(result: Document | Script, display: Display) -> bool:
+    for part in (result.text,) if isinstance(result.text, str) else result.text:
+        display.write(part)
+    return True
+
+
+VIEWS = {
+    Done: View(
+        STRUCTURED,
+        document=_document,
+        lines=lambda result, display: () if display.quiet else [[(result.message, "")]],
+        notes=lambda result, _: result.notes,
+    ),
+    Document: View((*TEXT, Format.TOML), write=_write),
+    Script: View(TEXT, write=_write),
+}

@@ -1,0 +1,46 @@
+"""Why a host is where it is, and which verbs are open to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bmhctl.output.records import Envelope, answer_record, host_record, iso, single, step_record
+from bmhctl.output.sanitize import Line, clean
+from bmhctl.output.spans import answer_lines, heading, result_lines
+from bmhctl.output.view import STRUCTURED, View
+from bmhctl.results import Why
+
+
+def why_lines(why: Why) -> Iterator[Line]:
+    """Why a host is where it is, and what may be done."""
+    host = why.host
+    yield from heading(host, why.now)
+    yield []
+    yield [(f"  {clean(why.summary)}", "")]
+    for fact in why.facts:
+        yield [("  · ", "dim"), (fact, "")]
+    yield from result_lines(why.results, why.now)
+    if why.answers:
+        yield []
+        yield from answer_lines(why.answers)
+    if why.next:
+        yield []
+        yield [("next  ", "bold"), (why.next, "bold cyan")]
+
+
+def _document(why: Why, _: tuple[str, ...] | None) -> Envelope:
+    return single(
+        "why",
+        {
+            "now": iso(why.now),
+            "host": {**host_record(why.host)},
+            "summary": why.summary,
+            "facts": [*why.facts],
+            "verbs": [answer_record(answer) for answer in why.answers],
+            "next": why.next,
+            "results": [step_record(step) for step in why.results],
+        },
+    )
+
+
+VIEWS = {Why: View(STRUCTURED, document=_document, lines=lambda result, _: why_lines(result))}
