@@ -18,7 +18,7 @@ from bmhctl.output.sanitize import (
     measured,
     measured_cell,
     measured_texts,
-    pad,
+    padded,
     shorten,
 )
 from bmhctl.support.values import Frozen
@@ -154,12 +154,11 @@ def _cut(cell: Line, room: int) -> Iterator[Span]:
         yield shown, style
 
 
-def table(pairs: Iterable[tuple[str, Line]], indent: str = "") -> Iterator[Line]:
-    """Two columns: a word each, and what it stands for, never cut."""
-    known = [(clean(word), value) for word, value in pairs]
-    width = max((cell_width(word) for word, _ in known), default=0)
-    for word, value in known:
-        yield [(f"{indent}{pad(word, width)}  ", "dim"), *value]
+def table(pairs: Iterable[tuple[str, Line]], indent: str = "") -> list[Line]:
+    """Return two columns: a word each, and what it stands for, never cut."""
+    known = list(pairs)
+    words = padded(word for word, _ in known)
+    return [[(f"{indent}{word}  ", "dim"), *value] for word, (_, value) in zip(words, known, strict=True)]
 
 
 def write_columns(titles: Sequence[str], rows: Iterable[Sequence[str]], display: Display, *, is_table: bool) -> int:

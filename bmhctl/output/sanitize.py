@@ -39,6 +39,13 @@ def pad(text: str, width: int) -> str:
     return text + " " * (width - cell_width(text))
 
 
+def padded(texts: Iterable[str]) -> list[str]:
+    """Return the texts, cleaned and padded to the width of the widest."""
+    known = [clean(text) for text in texts]
+    width = max(map(cell_width, known), default=0)
+    return [pad(text, width) for text in known]
+
+
 def shorten(text: str, width: int, ellipsis: str = "…") -> str:
     """The text cut to ``width`` cells, its end marked when something was cut off."""
     if cell_width(text) <= width:

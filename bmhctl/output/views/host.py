@@ -65,9 +65,10 @@ def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
         yield "last used", [(ago(host.used_at, now), "")]
 
 
-def plain_detail(detail: HostDetail) -> Iterator[Line]:
-    """Every field of one host, a line each."""
-    return table((name, [(flatten(value) or "-", "")]) for name, value in host_record(detail.host).items())
+def plain_detail(detail: HostDetail) -> list[Line]:
+    """Return every field of one host, a line each."""
+    record = host_record(detail.host)
+    return table([(name, [(flatten(value) or "-", "")]) for name, value in record.items()])
 
 
 def _lines(result: HostDetail, display: Display) -> Iterable[Line]:
