@@ -66,7 +66,8 @@ def leave(status: int) -> NoReturn:
 
 def _run(args: list[str], invocation: Invocation) -> int:
     root = application()
-    complete(root, PROGRAM, COMPLETION_VARIABLE)
+    if COMPLETION_VARIABLE in os.environ:
+        complete(root, PROGRAM, COMPLETION_VARIABLE)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup means it
             signal.signal(number, _end)

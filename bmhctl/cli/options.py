@@ -124,10 +124,8 @@ def moment(text: str, now: datetime) -> datetime:
     return at
 
 
-def lease(text: str | None) -> tuple[timedelta | None, bool]:
-    """``--ttl``: how long, and whether "none" asks for no end at all."""
-    if text is None:
-        return None, False
+def lease(text: str) -> tuple[timedelta | None, bool]:
+    """Return how long ``--ttl`` asks for, and whether its "none" asks for a lease without end."""
     return (None, True) if text == "none" else (parse_duration(text), False)
 
 

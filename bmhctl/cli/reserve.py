@@ -111,7 +111,7 @@ def read_request(
     request_id: str | None,
 ) -> ReservationRequest:
     """Return the request that the options of ``reserve`` and ``run`` describe; may raise :class:`UsageError`."""
-    length, endless = lease(ttl)
+    length, endless = (None, False) if ttl is None else lease(ttl)
     return reservation_request(
         tuple(hosts or ()),
         None if selector is None else parse_selector(selector),

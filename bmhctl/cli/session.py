@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +52,24 @@ class Invocation:
 
     def default_actor(self) -> str:
         """Who acts: ``--as``, ``$BMHCTL_ACTOR``, or user@hostname."""
-        if self.actor:
-            return self.actor
-        from bmhctl.support.actor import default_actor
+        from bmhctl.support.actor import VARIABLE, default_actor
 
-        return default_actor(os.environ)
+        return self.actor or os.environ.get(VARIABLE) or default_actor(os.environ)
+
+
+class _NoLine:
+    """Stands for the line of progress where there is none."""
+
+    def progress(self, text: str, place: str = "") -> None:
+        """Show nothing."""
+
+    def clear(self) -> None:
+        """Do nothing: there is nothing to erase."""
+
+
+NO_LINE = _NoLine()
+
+Line = Progress | _NoLine
 
 
 class Session(Frozen):
@@ -64,14 +77,14 @@ class Session(Frozen):
 
     context: Context
     display: Display
-    line: Progress
+    line: Line
 
     def show(self, result: object, fields: tuple[str, ...] | None = None) -> None:
         """Renders a result; then raises what failed in it, for the exit status."""
         show(result, self.display, self.line, fields)
 
 
-def show(result: object, display: Display, line: Progress, fields: tuple[str, ...] | None = None) -> None:
+def show(result: object, display: Display, line: Line, fields: tuple[str, ...] | None = None) -> None:
     """Renders a result; then raises what failed in it, for the exit status."""
     line.clear()
     render(result, display, fields)
@@ -89,7 +102,7 @@ class Place(Frozen):
     location: str
     actor: str
     display: Display
-    line: Progress
+    line: Line
     tell: Callable[[str], None]
 
     def session(self, store: Store) -> Session:
@@ -111,19 +124,20 @@ def place(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None)
 
     A format that the result does not have is refused before anything is done.
     """
-    from bmhctl.stores.discovery import find_inventory
+    from bmhctl.stores.discovery import VARIABLE, find_inventory
 
     invocation = invocation_of(ctx)
     display = invocation.display()
     check(kind, display, fields)
 
-    with Progress(display) as line:
+    with Progress(display) if display.shows_progress else nullcontext(NO_LINE) as line:
 
         def tell(text: str) -> None:
             line.clear()
             note(text, display)
 
-        location = find_inventory(invocation.inventory, os.environ, Path.cwd(), tell)
+        location = invocation.inventory or os.environ.get(VARIABLE)
+        location = location or find_inventory(None, os.environ, Path.cwd(), tell)
         yield Place(location, invocation.default_actor(), display, line, tell)
 
 

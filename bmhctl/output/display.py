@@ -83,6 +83,11 @@ class Display(Frozen):
         return self.format in (Format.JSON, Format.JSONL)
 
     @property
+    def shows_progress(self) -> bool:
+        """Whether a line of progress is shown: on a terminal, unless ``--quiet`` or JSON is asked for."""
+        return self.stderr_tty and not self.quiet and not self.machine
+
+    @property
     def unicode(self) -> bool:
         """Whether stdout can write lines, arrows and glyphs."""
         return unicode_capable(self.stdout)

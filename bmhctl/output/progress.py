@@ -30,7 +30,7 @@ class Progress:
     def __init__(self, display: Display) -> None:
         self._stream = display.stderr
         self._width = display.error_width
-        self._wanted = display.stderr_tty and not display.quiet and not display.machine
+        self._wanted = display.shows_progress
         self._now: tuple[str, str, float] = ("", "", 0.0)
         self._drawn = 0
         self._over: Event | None = None

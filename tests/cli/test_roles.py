@@ -76,6 +76,7 @@ TURNS: dict[str, tuple[str, Arguments]] = {
     "graph": (VIEWER, lambda f: [f.tainted()]),
     "doctor": (VIEWER, lambda _: []),
     "completion": (VIEWER, lambda _: ["bash"]),
+    "help": (VIEWER, lambda _: ["ci"]),
 }
 """Every command with the least role that may do it, and with something for it to do."""
 

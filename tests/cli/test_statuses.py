@@ -132,8 +132,9 @@ def test_a_working_folder_that_is_gone_is_11(cli: Cli, lab: Path, monkeypatch: p
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    done = cli("list", "-i", str(lab))
+    named, done = cli("list", "-i", str(lab), "-q"), cli("list")
     monkeypatch.chdir("/")
+    assert named.status == 0
     assert (done.status, done.stdout, done.stderr) == (
         11,
         "",

@@ -12,7 +12,7 @@ from bmhctl.errors import UsageError
 from bmhctl.output import Format, check, render
 from bmhctl.output.machine_formats import csv_cell
 from bmhctl.output.records import FIELDS
-from bmhctl.output.view import MODULES, view_of
+from bmhctl.output.render import MODULES, view_of
 from bmhctl.results import Document, Hosts, ManualPage, Names, Reservations, Script, Topics
 
 from .samples import (

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from bmhctl.output.display import Display, Format
 from bmhctl.output.records import Envelope, Record, iso, listing, picked
+from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad
-from bmhctl.output.view import NAMED, View
 from bmhctl.output.words import plural, stamp
 from bmhctl.results import Diagnosis, Finding, Severity
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from bmhctl.domain.model import State
 from bmhctl.output.display import Display, Format
 from bmhctl.output.records import Envelope, answer_record, event_record, single
+from bmhctl.output.render import STRUCTURED, View
 from bmhctl.output.sanitize import Line
-from bmhctl.output.view import STRUCTURED, View
 from bmhctl.results import Graph
 
 

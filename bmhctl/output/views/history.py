@@ -8,9 +8,9 @@ from datetime import datetime
 from bmhctl.domain.model import Event
 from bmhctl.output.layout import COLOUR, GLYPH
 from bmhctl.output.records import Envelope, Record, event_record, iso, listing, picked
+from bmhctl.output.render import LISTED, View
 from bmhctl.output.sanitize import Line, Span, clean
 from bmhctl.output.spans import joined, transition_spans
-from bmhctl.output.view import LISTED, View
 from bmhctl.output.words import ago, stamp
 from bmhctl.results import History
 

@@ -10,9 +10,9 @@ from bmhctl.domain.units import format_age
 from bmhctl.output.display import Display
 from bmhctl.output.layout import COLOUR, Column, columns, state_span
 from bmhctl.output.records import FIELDS, Envelope, flatten, host_record, iso, listing, picked
+from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line, Span, clean
 from bmhctl.output.spans import flags_line, joined, until_line
-from bmhctl.output.view import NAMED, View
 from bmhctl.results import Hosts
 
 ALL_FIELDS = tuple(FIELDS)

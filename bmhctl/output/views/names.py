@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bmhctl.output.display import Format
-from bmhctl.output.view import View
+from bmhctl.output.render import View
 from bmhctl.results import Names
 
 VIEWS = {Names: View((Format.NAME,), names=lambda result: result.names)}

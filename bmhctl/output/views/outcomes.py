@@ -8,9 +8,9 @@ from bmhctl.domain.model import Verdict
 from bmhctl.output.display import Display
 from bmhctl.output.layout import Column, columns
 from bmhctl.output.records import Envelope, Record, listing, outcome_record, picked
+from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line
 from bmhctl.output.spans import UNLIMITED, place_span, transition_spans
-from bmhctl.output.view import NAMED, View
 from bmhctl.results import Imported, Outcome, Outcomes, Plan
 from bmhctl.support.values import replace
 

@@ -9,9 +9,9 @@ from itertools import islice
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import Column, columns
 from bmhctl.output.records import Envelope, Record, iso, listing, picked
+from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line
 from bmhctl.output.spans import until_line
-from bmhctl.output.view import NAMED, View
 from bmhctl.results import Queue, Queued
 
 _QUEUE_COLUMNS = (

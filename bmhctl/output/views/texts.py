@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bmhctl.output.display import Display, Format
 from bmhctl.output.records import Envelope, jsonable, single
-from bmhctl.output.view import STRUCTURED, TEXT, View
+from bmhctl.output.render import STRUCTURED, TEXT, View
 from bmhctl.results import Document, Done, Script
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bmhctl.output.records import Envelope, answer_record, host_record, iso, single, step_record
+from bmhctl.output.render import STRUCTURED, View
 from bmhctl.output.sanitize import Line, clean
 from bmhctl.output.spans import answer_lines, heading, result_lines
-from bmhctl.output.view import STRUCTURED, View
 from bmhctl.results import Why
 
 
