@@ -66,6 +66,7 @@ TURNS: dict[str, tuple[str, Arguments]] = {
     "reap": (RUNNER, lambda f: ["-o", "json" if f.expired() else ""]),
     "check": (RUNNER, lambda f: [f.available()]),
     "power": (RUNNER, lambda f: [f.reserved(), "off", "--force", "--reason", "drill", "--as", "bob"]),
+    "boot-once": (RUNNER, lambda f: [f.reserved(), "pxe", "--force", "--reason", "drill", "--as", "bob"]),
     "inspect": (OPERATOR, lambda f: [f.available()]),
     "recycle": (RUNNER, lambda f: [f.tainted()]),
     "list": (VIEWER, lambda f: [f.reserved(), "-o", "json"]),
