@@ -11,6 +11,7 @@ import pytest
 
 from bmhctl.cli.commands import COMMANDS
 from bmhctl.probes import redfish_client
+from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.stores.postgres import database, roles
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.schema import MIGRATIONS, Migration
@@ -122,7 +123,8 @@ def test_the_whole_table_of_commands_is_gone_through() -> None:
 def test_each_role_may_do_what_is_its_own_and_changes_nothing_else(
     role: str, fleet: Fleet, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redfish_client, "ask", lambda *_: {"cpus": 64})  # no BMC is near
+    answers: dict[object, object] = {hardware: {"cpus": 64}}
+    monkeypatch.setattr(redfish_client, "ask", lambda *given: answers.get(given[-1], "off"))  # no BMC is near
     assert cli("policy", "apply", fleet.file(POLICY), "-i", fleet.url).status == 0
     who = fleet.login(role)
     [[owner]] = fleet.sql("SELECT current_user")
