@@ -107,6 +107,12 @@ class Service:
 
 
 LIGHTS = st.sampled_from([{}, {"IndicatorLED": "Off"}, {"LocationIndicatorActive": False}])
+ELSEWHERE: list[dict[str, Any]] = [
+    {"Actions": {"#ComputerSystem.Reset": {"target": "/redfish/v1/Systems/other/Actions/ComputerSystem.Reset"}}},
+    {"Actions": {"#ComputerSystem.Reset": {"target": "/redfish/v1/Systems/s0/../other/Actions/Reset"}}},
+    {"@odata.id": "/redfish/v1/Systems/other"},
+    {"@Redfish.Settings": {"SettingsObject": {"@odata.id": "/redfish/v1/Systems/other/Settings"}}},
+]
 SYSTEMS = st.builds(
     FakeSystem,
     power=st.sampled_from(["On", "Off", "On", "Off", "PoweringOn", "PoweringOff", "Paused", None]),
@@ -117,7 +123,8 @@ SYSTEMS = st.builds(
     ignores=st.lists(st.sampled_from(ALL), max_size=2).map(tuple),
     refuses=st.lists(st.sampled_from(ALL), max_size=2).map(tuple),
     extra=st.builds(
-        lambda light, boot: {**light, "Boot": boot, "ProcessorSummary": {"Count": 2}},
+        lambda elsewhere, light, boot: {**elsewhere, **light, "Boot": boot, "ProcessorSummary": {"Count": 2}},
+        st.sampled_from([*[dict[str, Any]()] * 6, *ELSEWHERE]),
         LIGHTS,
         st.sampled_from([{}, {"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None"}]),
     ),
