@@ -5,7 +5,9 @@ from __future__ import annotations
 from bmhctl.domain.model import BootTarget, HostSpec, Power, Verdict
 from bmhctl.domain.policy import RedfishStep, Step
 from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.redfish_boot import boot_once
 from bmhctl.probes.redfish_client import Client, ask
+from bmhctl.probes.redfish_power import PowerSwitch
 from bmhctl.probes.redfish_system import System
 from bmhctl.probes.setting import StepEnvironment
 
@@ -27,12 +29,12 @@ def consult(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdi
 def _act(client: Client, demand: RedfishStep) -> tuple[Verdict, str]:
     system, done = System(client), []
     if demand.boot_once is not None:
-        done.append(f"boots once from {system.boot_once(BootTarget(demand.boot_once))}")
+        done.append(f"boots once from {boot_once(system, BootTarget(demand.boot_once))}")
     if demand.reset is not None:
-        system.reset(demand.reset)
+        PowerSwitch(system).reset(demand.reset)
         done.append(f"reset {demand.reset}")
     if demand.power is not None:
-        done.append(f"power {system.set_power(Power(demand.power))}")
+        done.append(f"power {PowerSwitch(system).set_power(Power(demand.power))}")
     return Verdict.PASS, ", ".join(done)
 
 

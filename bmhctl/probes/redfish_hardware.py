@@ -21,7 +21,7 @@ def hardware(client: Client) -> dict[str, Fact]:
     and ``macs`` are left out when one drive or interface can't be read: a part is not the whole.
     """
     system = System(client)
-    report = system.report()
+    report = system.report
     found: dict[str, Fact] = {}
     for key, name in _TEXTS:
         line = _line(report.get(name))

@@ -21,10 +21,12 @@ from hypothesis import strategies as st
 
 from bmhctl.domain.host_spec import parse_spec
 from bmhctl.domain.model import Bmc, BootTarget, Power
-from bmhctl.probes import redfish_client, redfish_system
+from bmhctl.probes import redfish_boot, redfish_client, redfish_power, redfish_system
 from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.redfish_boot import boot_once, identify
 from bmhctl.probes.redfish_client import Client, ask
 from bmhctl.probes.redfish_hardware import hardware
+from bmhctl.probes.redfish_power import PowerSwitch
 from bmhctl.probes.redfish_system import System
 from bmhctl.probes.setting import StepEnvironment
 from tests.faults.figures import Figures
@@ -45,9 +47,11 @@ ACTIONS = ("status", "on", "off", "cycle", "soft-off", "identify", "identify-off
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redfish_client, "POLL", 0.05)
+    monkeypatch.setattr(redfish_power, "POLL", 0.05)
+    monkeypatch.setattr(redfish_boot, "POLL", 0.05)
     monkeypatch.setattr(redfish_system, "POLL", 0.05)
-    monkeypatch.setattr(redfish_system, "_CYCLE_POLL", 0.03)
-    monkeypatch.setattr(redfish_system, "RESEND", 0.2)
+    monkeypatch.setattr(redfish_power, "_CYCLE_POLL", 0.03)
+    monkeypatch.setattr(redfish_power, "RESEND", 0.2)
     monkeypatch.setattr(redfish_client, "_BUSY_PAUSE", 0.05)
 
 
@@ -144,12 +148,12 @@ def act(client: Client, action: str) -> object:
     if action == "status":
         return system.power()
     if action.startswith("identify"):
-        return system.identify(action == "identify")
+        return identify(system, action == "identify")
     if action == "boot":
-        return system.boot_once(BootTarget.PXE)
+        return boot_once(system, BootTarget.PXE)
     if action in ALL:
-        return system.reset(action)
-    return system.set_power(Power(action))
+        return PowerSwitch(system).reset(action)
+    return PowerSwitch(system).set_power(Power(action))
 
 
 def is_shown(action: str, states: list[dict[str, Any]]) -> bool:
@@ -157,10 +161,10 @@ def is_shown(action: str, states: list[dict[str, Any]]) -> bool:
     last = states[-1]
     powers = [state.get("PowerState") for state in states]
     restarts = ("cycle", "ForceRestart", "GracefulRestart", "PowerCycle")
-    if action in ("status", "inspect", "Nmi", "PushPowerButton"):
+    if action in ("status", "inspect", "Nmi"):
         return True
     if action in restarts:
-        return powers[-1] == "On" and any(power != "On" for power in powers)
+        return powers[-1] == "On" and any(power in ("Off", "PoweringOff", "PoweringOn", "Paused") for power in powers)
     if action.startswith("identify"):
         lit = action == "identify"
         return last.get("LocationIndicatorActive") is lit or (
@@ -171,6 +175,8 @@ def is_shown(action: str, states: list[dict[str, Any]]) -> bool:
         return isinstance(boot, dict) and (
             boot.get("BootSourceOverrideTarget") == "Pxe" and boot.get("BootSourceOverrideEnabled") == "Once"
         )
+    if action == "PushPowerButton":
+        return powers[-1] in ("On", "Off") and len(set(powers)) > 1
     return bool(powers[-1] == ("On" if action in ("on", "On", "ForceOn") else "Off"))
 
 

@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 
 from bmhctl.domain.model import Bmc, BootTarget, HostSpec, Power
-from bmhctl.probes import redfish_client, redfish_system
+from bmhctl.probes import redfish_boot, redfish_client, redfish_power, redfish_system
 from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.redfish_boot import boot_once, identify
 from bmhctl.probes.redfish_client import ask
 from bmhctl.probes.redfish_hardware import hardware
+from bmhctl.probes.redfish_power import PowerSwitch
 from bmhctl.probes.redfish_system import System
 from bmhctl.probes.setting import StepEnvironment
 from tests.probes.conftest import Probe
@@ -34,9 +36,11 @@ SYSTEM = "/redfish/v1/Systems/1"
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds on real BMCs takes tenths here."""
     monkeypatch.setattr(redfish_client, "POLL", 0.1)
+    monkeypatch.setattr(redfish_power, "POLL", 0.1)
+    monkeypatch.setattr(redfish_boot, "POLL", 0.1)
     monkeypatch.setattr(redfish_system, "POLL", 0.1)
-    monkeypatch.setattr(redfish_system, "_CYCLE_POLL", 0.05)
-    monkeypatch.setattr(redfish_system, "RESEND", 1.0)
+    monkeypatch.setattr(redfish_power, "_CYCLE_POLL", 0.05)
+    monkeypatch.setattr(redfish_power, "RESEND", 1.0)
     monkeypatch.setattr(redfish_client, "_BUSY_PAUSE", 0.2)
 
 
@@ -66,7 +70,7 @@ def talk(
 
 
 def switch(power: Power) -> Callable[[System], str]:
-    return lambda system: system.set_power(power)
+    return lambda system: PowerSwitch(system).set_power(power)
 
 
 def status(system: System) -> str:
@@ -544,7 +548,7 @@ def test_a_session_that_ends_early_is_made_anew_once() -> None:
 
         def question(system: System) -> str:
             bmc.sessions.clear()
-            return system.set_power(Power.OFF)
+            return PowerSwitch(system).set_power(Power.OFF)
 
         assert talk(bmc, question, login="admin:s3cret") == "off"
         assert bmc.sessions == set()
@@ -691,7 +695,9 @@ def test_soft_off_asks_the_operating_system_and_forces_only_when_told_to() -> No
         assert talk(bmc, switch(Power.SOFT_OFF), seconds=2) == "is still on, not off, after 2 s"
         assert bmc.resets == ["GracefulShutdown"], "an operating system is asked once"
         bmc.told.clear()
-        assert talk(bmc, lambda system: system.set_power(Power.SOFT_OFF, force_after=0.5)) == "off by force"
+        assert (
+            talk(bmc, lambda system: PowerSwitch(system).set_power(Power.SOFT_OFF, force_after=0.5)) == "off by force"
+        )
         assert bmc.resets == ["GracefulShutdown", "ForceOff"]
 
 
@@ -712,7 +718,7 @@ def test_soft_off_asks_the_operating_system_and_forces_only_when_told_to() -> No
 )
 def test_the_indicator_light_is_switched_and_seen(extra: dict[str, Any], lit: bool, told: list[dict[str, Any]]) -> None:
     with fake_bmc(systems=[FakeSystem(extra=extra)]) as bmc:
-        assert talk(bmc, lambda system: system.identify(lit)) == ("on" if lit else "off")
+        assert talk(bmc, lambda system: identify(system, lit)) == ("on" if lit else "off")
         assert [body for _, _, body in bmc.told] == told
 
 
@@ -722,7 +728,7 @@ def test_the_light_of_a_chassis_is_switched_only_when_no_other_system_is_in_it()
     both = {"IndicatorLED": "Off", "Links": {"ComputerSystems": [{"@odata.id": SYSTEM}, {"@odata.id": SYSTEM + "2"}]}}
     for chassis, said in ((alone, "on"), (both, "its BMC at BMC has no indicator light for it")):
         with fake_bmc(systems=[FakeSystem(extra=link)], resources={"/redfish/v1/Chassis/1": dict(chassis)}) as bmc:
-            assert talk(bmc, lambda system: system.identify(True)) == said
+            assert talk(bmc, lambda system: identify(system, True)) == said
             assert len(bmc.told) == (said == "on")
 
 
@@ -731,9 +737,9 @@ BOOT = {"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "No
 
 def test_the_next_boot_is_set_once_and_seen(probe: Probe) -> None:
     with fake_bmc(systems=[FakeSystem(extra={"Boot": BOOT})]) as bmc:
-        assert talk(bmc, lambda system: system.boot_once(BootTarget.PXE)) == "pxe"
-        assert talk(bmc, lambda system: system.boot_once(BootTarget.BIOS)) == "bios"
-        assert talk(bmc, lambda system: system.boot_once(BootTarget.NONE)) == "none"
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE)) == "pxe"
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.BIOS)) == "bios"
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.NONE)) == "none"
         assert [body["Boot"] for _, _, body in bmc.told] == [
             {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe"},
             {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "BiosSetup"},
@@ -751,7 +757,7 @@ def test_the_next_boot_is_set_once_and_seen(probe: Probe) -> None:
 def test_a_next_boot_that_the_bmc_does_not_allow_or_show_is_told() -> None:
     boot = {**BOOT, "BootSourceOverrideTarget@Redfish.AllowableValues": ["None", "Hdd", "Cd"]}
     with fake_bmc(systems=[FakeSystem(extra={"Boot": boot})]) as bmc:
-        assert talk(bmc, lambda system: system.boot_once(BootTarget.PXE)) == (
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE)) == (
             "its BMC at BMC can't boot from pxe: it allows None, Hdd, Cd"
         )
         assert bmc.told == []
@@ -762,6 +768,6 @@ def test_a_next_boot_that_the_bmc_does_not_allow_or_show_is_told() -> None:
             return request.command == "PATCH"
 
         bmc.trouble = ignore
-        assert talk(bmc, lambda system: system.boot_once(BootTarget.CD), seconds=1) == (
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.CD), seconds=1) == (
             "its BMC at BMC accepted booting once from cd, but does not show it after 1 s (look at the BMC itself)"
         )

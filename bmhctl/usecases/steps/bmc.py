@@ -11,10 +11,12 @@ from typing import TypeVar
 
 from bmhctl.domain.model import BootTarget, EventKind, Fact, Host, HostSpec, Power, State
 from bmhctl.errors import BmhctlError, UsageError
+from bmhctl.probes import redfish_boot
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import Client, ask
 from bmhctl.probes.redfish_hardware import hardware
-from bmhctl.probes.redfish_system import FORCE_TIME, System
+from bmhctl.probes.redfish_power import FORCE_TIME, PowerSwitch
+from bmhctl.probes.redfish_system import System
 from bmhctl.probes.setting import StepEnvironment
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.values import replace
@@ -69,8 +71,8 @@ def power(
         if action is Power.STATUS:
             return f"power {system.power()}"
         if not action.switches:
-            return f"indicator light {system.identify(action is Power.IDENTIFY)}"
-        return f"power {system.set_power(action, force_after=force_after)}"
+            return f"indicator light {redfish_boot.identify(system, action is Power.IDENTIFY)}"
+        return f"power {PowerSwitch(system).set_power(action, force_after=force_after)}"
 
     def outcome(host: Host, words: str) -> Outcome:
         return Outcome(host.name, action is not Power.STATUS, words, host.state, host.state)
@@ -109,7 +111,7 @@ def boot_once(
         hosts,
         missing,
         refused,
-        lambda client: System(client).boot_once(target),
+        lambda client: redfish_boot.boot_once(System(client), target),
         outcome,
         timeout,
         jobs,
