@@ -46,7 +46,7 @@ def power(
     names = list(hosts or ())
     if not action:
         if not names or names[-1] not in list(Power):
-            raise UsageError("what shall the power be?", hint=f"bmhctl power HOST… {_ACTIONS}")
+            raise UsageError("no action is given", hint=f"bmhctl power HOST… {_ACTIONS}")
         action = names.pop()
     if action not in list(Power):
         raise UsageError(f"power can't be {action!r}", hint=_ACTIONS)
@@ -89,7 +89,7 @@ def boot_once(
     names = list(hosts or ())
     if not target:
         if not names or names[-1] not in list(BootTarget):
-            raise UsageError("what to boot from is missing", hint=f"bmhctl boot-once HOST… {_TARGETS}")
+            raise UsageError("no target is given", hint=f"bmhctl boot-once HOST… {_TARGETS}")
         target = names.pop()
     if target not in list(BootTarget):
         raise UsageError(f"can't boot from {target!r}", hint=_TARGETS)

@@ -51,11 +51,11 @@ def test_power_boot_once_and_inspect_are_typed_as_their_help_says(cli: Cli) -> N
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("power node01", "what shall the power be?"),
+        ("power node01", "no action is given"),
         ("power node01 --to sleep", "power can't be 'sleep'"),
         ("power node01 off --then off", "--then is for soft-off only"),
         ("power node01 soft-off --then on", "--then can't be 'on'"),
-        ("boot-once node01", "what to boot from is missing"),
+        ("boot-once node01", "no target is given"),
         ("boot-once node01 --from floppy", "can't boot from 'floppy'"),
     ],
 )
