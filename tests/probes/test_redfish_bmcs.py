@@ -771,3 +771,116 @@ def test_a_next_boot_that_the_bmc_does_not_allow_or_show_is_told() -> None:
         assert talk(bmc, lambda system: boot_once(system, BootTarget.CD), seconds=1) == (
             "its BMC at BMC accepted booting once from cd, but does not show it after 1 s (look at the BMC itself)"
         )
+
+
+# more of the same kinds
+
+
+def test_a_redirect_is_followed_on_the_same_bmc_and_nowhere_else() -> None:
+    with fake_bmc() as bmc:
+        place = [SYSTEM + "/"]
+
+        def move(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.path == SYSTEM:
+                saying("", 308, headers={"Location": place[0]})(request)
+            return request.path == SYSTEM
+
+        bmc.trouble = move
+        assert talk(bmc, status, path=SYSTEM) == "on"
+        place[0] = "https://elsewhere.example/redfish/v1/Systems/1"
+        assert talk(bmc, status, path=SYSTEM) == (
+            "its BMC at BMC sends requests elsewhere: https://elsewhere.example/redfish/v1/Systems/1 "
+            "(bmhctl set HOST --bmc … declares it)"
+        )
+
+
+def test_systems_on_several_pages_are_all_counted() -> None:
+    first = {
+        "Members": [{"@odata.id": SYSTEM}],
+        "Members@odata.nextLink": "/redfish/v1/Systems?$skip=1",
+    }
+    with fake_bmc(resources={"/redfish/v1/Systems": first}) as bmc:
+        bmc.resources["/redfish/v1/Systems?$skip=1"] = {"Members": [{"@odata.id": "/redfish/v1/Systems/2"}]}
+        assert talk(bmc, switch(Power.OFF)).startswith("its BMC at BMC has 2 systems")
+        bmc.resources["/redfish/v1/Systems?$skip=1"] = first
+        assert talk(bmc, switch(Power.OFF)) == "its BMC at BMC lists systems without end"
+        assert bmc.told == []
+
+
+def test_a_bmc_that_names_a_time_is_asked_again_only_then() -> None:
+    with fake_bmc() as bmc:
+        asked: list[float] = []
+
+        def busy(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            asked.append(time.monotonic())
+            if len(asked) == 1:
+                saying("{}", 429, headers={"Retry-After": "1"})(request)
+            return len(asked) == 1
+
+        bmc.trouble = busy
+        assert talk(bmc, status) == "on"
+        assert asked[1] - asked[0] >= 1
+
+
+def test_a_changed_property_is_sent_with_its_tag_or_to_the_settings_that_take_it() -> None:
+    settings = {"@Redfish.Settings": {"SettingsObject": {"@odata.id": f"{SYSTEM}/Settings"}}}
+    system = FakeSystem(extra={"IndicatorLED": "Off", "@odata.etag": '"a1"', **settings})
+    with fake_bmc(systems=[system], resources={f"{SYSTEM}/Settings": {"IndicatorLED": "Off"}}) as bmc:
+        tags: list[tuple[str, str | None]] = []
+        refusals = [412]
+
+        def strict(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.command != "PATCH":
+                return False
+            tags.append((request.path, request.headers.get("If-Match")))
+            if request.path.endswith("/Settings"):
+                system.changes.update(json.loads(body))
+            elif refusals:
+                saying("{}", refusals.pop(0))(request)
+                return True
+            return False
+
+        bmc.trouble = strict
+        assert talk(bmc, lambda system: identify(system, True)) == "on"
+        assert tags == [(SYSTEM, '"a1"'), (SYSTEM, "*")]
+        tags.clear()
+        refusals.append(405)
+        assert talk(bmc, lambda system: identify(system, False)) == "off"
+        assert tags == [(SYSTEM, '"a1"'), (f"{SYSTEM}/Settings", None)]
+
+
+def test_a_reset_by_name_is_seen_where_it_shows_and_sent_once_where_it_does_not() -> None:
+    with fake_bmc() as bmc:
+        for kind, power in (("PushPowerButton", "off"), ("PushPowerButton", "on"), ("GracefulRestart", "on")):
+            assert talk(bmc, lambda system, kind=kind: PowerSwitch(system).reset(kind)) is None
+            assert talk(bmc, status) == power
+        assert talk(bmc, lambda system: PowerSwitch(system).reset("Nmi")) is None
+        assert bmc.resets == ["PushPowerButton", "PushPowerButton", "GracefulRestart", "Nmi"]
+        bmc.told.clear()
+        losing(bmc, acts=True)
+        assert talk(bmc, lambda system: PowerSwitch(system).reset("Nmi")) == (
+            "Nmi was sent, but not confirmed: its BMC at BMC cut the connection"
+        )
+        assert bmc.resets == ["Nmi"]
+
+
+def test_a_power_state_that_was_not_known_before_a_restart_proves_none() -> None:
+    system = FakeSystem(restart_off=None, extra={"PowerState": None})
+    with fake_bmc(systems=[system]) as bmc:
+        threading.Timer(0.3, system.extra.clear).start()
+        assert "no restart was seen" in talk(bmc, switch(Power.CYCLE), seconds=1)
+
+
+def test_a_session_that_the_bmc_has_no_room_for_is_asked_for_again() -> None:
+    with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
+        full = [503, 503]
+
+        def no_room(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if not request.path.endswith("/Sessions") or not full:
+                return False
+            saying("{}", full.pop())(request)
+            return True
+
+        bmc.trouble = no_room
+        assert talk(bmc, status, login="admin:s3cret") == "on"
+        assert bmc.sessions == set()
