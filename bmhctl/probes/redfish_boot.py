@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
 
 from bmhctl.domain.model import BootTarget
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import POLL, Client, Json, PassingError, RefusedError, belongs_to
 from bmhctl.probes.redfish_system import System, listed, table, texts
+from bmhctl.support.values import Frozen
 
 _AGAIN = 15.0  # seconds after which a change that is not shown is asked for again
 _BOOT = {
@@ -32,15 +31,10 @@ def boot_once(system: System, target: BootTarget) -> str:
     if allowed is not None and wanted not in allowed and target is not BootTarget.NONE:
         raise BmcError(f"{system.client.name} can't boot from {target}: it allows {listed(allowed)}")
     if target is BootTarget.NONE:
-        change: Json = {"BootSourceOverrideEnabled": "Disabled"}
+        properties: Json = {"BootSourceOverrideEnabled": "Disabled"}
     else:
-        change = {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": wanted}
-
-    def is_seen(read: Json) -> bool:
-        found = table(read.get("Boot"))
-        return all(found.get(key) == value for key, value in change.items())
-
-    _change(system, {"Boot": change}, is_seen, f"booting once from {target}")
+        properties = {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": wanted}
+    _apply(system, _Change(system.path, properties, f"booting once from {target}", "Boot"), system.report)
     return target.value
 
 
@@ -63,15 +57,13 @@ def identify(system: System, lit: bool) -> str:
     if not ways:
         raise BmcError(f"{client.name} can't switch its indicator light {'on' if lit else 'off'}")
     word = "on" if lit else "off"
-    for position, change in enumerate(ways):
-        (key, value) = next(iter(change.items()))
+    for way in ways[:-1]:
         try:
-            _change(system, change, partial(_has, key, value), f"the light {word}", place, read)
+            _apply(system, _Change(place, way, f"the light {word}"), read)
         except RefusedError:
-            if position == len(ways) - 1:
-                raise
-        else:
-            break
+            continue
+        return word
+    _apply(system, _Change(place, ways[-1], f"the light {word}"), read)
     return word
 
 
@@ -90,54 +82,74 @@ def _own_chassis(system: System) -> tuple[str, Json] | None:
     return None
 
 
-def _change(
-    system: System,
-    change: Json,
-    is_seen: Callable[[Json], bool],
-    words: str,
-    place: str | None = None,
-    read: Json | None = None,
-) -> None:
-    """Change properties of the system (or of ``place``) and read them until they are as they were asked for."""
+class _Change(Frozen):
+    """Properties to change (``body``) at ``path``, in words; ``part`` is where they are in the resource."""
+
+    path: str
+    properties: Json
+    words: str
+    part: str | None = None
+
+    @property
+    def body(self) -> Json:
+        return self.properties if self.part is None else {self.part: self.properties}
+
+    def shown(self, resource: Json) -> Json:
+        """The same properties, as a resource shows them."""
+        found = resource if self.part is None else table(resource.get(self.part))
+        return {key: found.get(key) for key in self.properties}
+
+
+def _apply(system: System, change: _Change, found: Json) -> None:
+    """Send a change, and read the resource (or its settings, if they took it) until it is shown."""
     client = system.client
-    path, found = place or system.path, read or system.report
-    if is_seen(found):
+    if change.shown(found) == change.properties:
         return
-    sent_at: float | None = None
+    sent: tuple[float, str] | None = None
     while True:
-        if sent_at is None or time.monotonic() - sent_at > _AGAIN:
-            sent_at = _patch(client, path, change, found)
+        if sent is None or time.monotonic() - sent[0] > _AGAIN:
+            sent = _patch(client, change, found)
         if client.left <= POLL:
+            shown = listed([str(value) for value in change.shown(found).values()])
             raise BmcError(
-                f"{client.name} accepted {words}, but does not show it after {client.seconds:g} s",
+                f"{client.name} accepted {change.words}, but shows {shown} after {client.seconds:g} s",
                 hint="look at the BMC itself",
             )
         client.pause(POLL / 2)
-        found = client.get(path, patient=True)
-        if is_seen(found):
-            client.note_sent(None)
-            return
+        for path in dict.fromkeys((change.path, sent[1] if sent else change.path)):
+            found = _read(system, path)
+            if change.shown(found) == change.properties:
+                client.note_sent(None)
+                return
 
 
-def _patch(client: Client, path: str, change: Json, found: Json) -> float | None:
-    """Send a change, to the settings of the resource if it takes none itself; None if it was not received."""
+def _read(system: System, path: str) -> Json:
+    if path != system.path:
+        return system.client.get(path, patient=True)
+    system.look()
+    return system.report
+
+
+def _patch(client: Client, change: _Change, found: Json) -> tuple[float, str] | None:
+    """Send a change, to the settings of the resource if it takes none itself.
+
+    Returns when and where it was sent; None if it was not received.
+    """
+    path = change.path
     try:
         try:
-            client.patch(path, change, found.get("@odata.etag"))
+            client.patch(path, change.body, found.get("@odata.etag"))
         except RefusedError:
             settings = client.link(table(found.get("@Redfish.Settings")).get("SettingsObject"))
             if settings is None or not belongs_to(settings, path):
                 raise
-            client.patch(settings, change, table(client.find(settings)).get("@odata.etag"))
+            path = settings
+            client.patch(path, change.body, table(client.find(path)).get("@odata.etag"))
     except PassingError as passing:
         if not passing.sent:
             client.retry_later(passing)
             return None
-    return time.monotonic()
-
-
-def _has(key: str, value: object, resource: Json) -> bool:
-    return resource.get(key) == value
+    return time.monotonic(), path
 
 
 def _has_light(resource: Json) -> bool:

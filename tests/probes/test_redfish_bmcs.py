@@ -513,6 +513,7 @@ def test_a_password_in_any_letters_is_sent_in_utf8() -> None:
     for password in ("p€ss", "pässwörd", "密码", "a b:c"):
         with fake_bmc(login=("admin", password)) as bmc:
             assert talk(bmc, status, login=f"admin:{password}") == "on"
+            assert bmc.told == [], "Basic authentication was enough"
         with fake_bmc(login=("admin", password), basic=False) as bmc:
             assert talk(bmc, status, login=f"admin:{password}") == "on"
             assert bmc.sessions == set()
@@ -769,7 +770,7 @@ def test_a_next_boot_that_the_bmc_does_not_allow_or_show_is_told() -> None:
 
         bmc.trouble = ignore
         assert talk(bmc, lambda system: boot_once(system, BootTarget.CD), seconds=1) == (
-            "its BMC at BMC accepted booting once from cd, but does not show it after 1 s (look at the BMC itself)"
+            "its BMC at BMC accepted booting once from cd, but shows Disabled, None after 1 s (look at the BMC itself)"
         )
 
 
@@ -847,6 +848,17 @@ def test_a_changed_property_is_sent_with_its_tag_or_to_the_settings_that_take_it
         refusals.append(405)
         assert talk(bmc, lambda system: identify(system, False)) == "off"
         assert tags == [(SYSTEM, '"a1"'), (f"{SYSTEM}/Settings", None)]
+    boot = {"Boot": dict(BOOT), **settings}
+    with fake_bmc(systems=[FakeSystem(extra=boot)], resources={f"{SYSTEM}/Settings": {"Boot": dict(BOOT)}}) as bmc:
+
+        def next_start(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.command == "PATCH" and request.path == SYSTEM:
+                saying("{}", 405)(request)
+                return True
+            return False
+
+        bmc.trouble = next_start  # the settings show it, the system itself only after its next start
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE)) == "pxe"
 
 
 def test_a_reset_by_name_is_seen_where_it_shows_and_sent_once_where_it_does_not() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from bmhctl.domain.model import EventKind, Power, State
+from bmhctl.domain.model import BootTarget, EventKind, Power, State
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import ExitStatus, NotYoursError, UsageError
 from bmhctl.formats import read_paths
@@ -197,6 +197,19 @@ def test_switching_waits_until_it_is_so_or_the_time_is_up(fleet: Lab) -> None:
     assert item.error.status is ExitStatus.STEP_FAILED
     assert "after 0.3 s" in item.message or "in 0.3 s" in item.message
     assert power(fleet, "compute-4", Power.OFF, timeout=timedelta(seconds=30)) == {"compute-4": "power off"}
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+def test_the_light_the_shutdown_and_the_next_boot_are_reported_as_the_bmc_shows_them(fleet: Lab) -> None:
+    time_limit = timedelta(seconds=30)
+    assert power(fleet, "compute-5", Power.ON, timeout=time_limit) == {"compute-5": "power on"}
+    assert power(fleet, "compute-5", Power.IDENTIFY) == {"compute-5": "indicator light on"}
+    assert power(fleet, "compute-5", Power.IDENTIFY_OFF) == {"compute-5": "indicator light off"}
+    assert power(fleet, "compute-5", Power.SOFT_OFF, timeout=time_limit) == {"compute-5": "power off"}
+    assert power(fleet, "compute-5", Power.CYCLE, timeout=time_limit) == {"compute-5": "power on"}
+    chosen = Choice(("compute-5",))
+    (item,) = bmc.boot_once(context(fleet), chosen, BootTarget.PXE, timeout=timedelta(seconds=1)).items
+    assert item.message.endswith("accepted booting once from pxe, but shows Continuous, Pxe after 1 s")
 
 
 def test_power_of_what_somebody_else_holds_needs_force_and_is_in_the_history(fleet: Lab) -> None:
