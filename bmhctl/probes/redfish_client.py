@@ -121,7 +121,8 @@ class Client:
             raise BmcError(f"{self.name} is not a Redfish service")
         links = root.get("Links")
         sessions = self.link(links.get("Sessions")) if isinstance(links, dict) else None
-        self._sessions = sessions or self._sessions
+        if sessions is not None and sessions.rstrip("/").endswith("/Sessions"):  # a login goes nowhere else
+            self._sessions = sessions.rstrip("/")
         return root
 
     def get(self, path: str, *, missing: str = "has lost its system", patient: bool = False) -> Json:
@@ -292,11 +293,8 @@ class Client:
         return path
 
     def _parse(self, reply: Reply) -> Json:
-        try:
-            found = json.loads(reply.body)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
+        found = _object(reply.body)
+        if found is None:
             raise BmcError(f"{self.name} is not a Redfish service: it answers something else than JSON objects")
         return found
 
@@ -307,7 +305,7 @@ class Client:
         if reply.status == 401 and self._open_session():
             reply = self._request(method, path, body, headers, seconds)
         if reply.status == 401:
-            raise self._unauthorized()
+            raise self._unauthorized(reply)
         return reply
 
     def _request(
@@ -358,10 +356,7 @@ class Client:
 
     def _reason(self, reply: Reply) -> tuple[str, bool]:
         """Why the BMC refuses, in its own words if it gives any, and whether it says that this passes."""
-        try:
-            body = json.loads(reply.body)
-        except (ValueError, RecursionError):
-            body = None
+        body = _object(reply.body)
         messages = list(_messages(body))
         texts = [text for text, _ in messages if text]
         passing = any(sign in name for _, name in messages for sign in _PASSING_MESSAGES)
@@ -402,24 +397,28 @@ class Client:
                     error = BmcError(f"{self.name} opens no session: {reason}")
                     self._authorization = {"Authorization": basic(user, password)}
                     raise PassingError(error, sent=False, busy=True, after=_retry_after(reply))
-                raise self._unauthorized()
+                raise self._unauthorized(reply)
             self._authorization = {"X-Auth-Token": token}
-            self._session = self.path(reply.headers.get("location")) or self._session_in(reply)
+            self._session = self._session_in(reply)
             return True
 
     def _session_in(self, reply: Reply) -> str | None:
-        try:
-            return self.link(json.loads(reply.body))
-        except (ValueError, RecursionError):
-            return None
+        """The path of a new session, which is deleted later: nothing but a member of a collection of sessions."""
+        body = _object(reply.body)
+        for path in (self.path(reply.headers.get("location")), self.link(body)):
+            if path is not None and path.rstrip("/").rpartition("/")[0].endswith("/Sessions"):
+                return path
+        return None
 
-    def _unauthorized(self) -> BmcError:
+    def _unauthorized(self, reply: Reply) -> BmcError:
         if self._login is None:
             return BmcError(
                 f"{self.name} requires credentials, and none are declared",
                 hint="bmhctl set HOST --credentials env:NAME, file:PATH or command:…",
             )
-        return BmcError(f"{self.name} rejects the credentials", hint="check what their reference leads to")
+        reason = "; ".join(dict.fromkeys(text for text, _ in _messages(_object(reply.body)) if text))
+        words = f": {self._without_secrets(_line(reason))[:_REASON]}" if reason else ""
+        return BmcError(f"{self.name} rejects the credentials{words}", hint="check what their reference leads to")
 
 
 _ROOT_KEYS = (("RedfishVersion", str), ("Systems", dict), ("SessionService", dict), ("@odata.id", str))
@@ -498,6 +497,15 @@ def _turn(address: str, most: int, cancelled: Cancelled) -> Iterator[None]:
 def belongs_to(path: str, system: str) -> bool:
     """Whether a path is a system's own, or one below it."""
     return same_path(path, system) or path.rstrip("/").casefold().startswith(system.rstrip("/").casefold() + "/")
+
+
+def _object(body: bytes) -> Json | None:
+    """The JSON object in a body, None if it is anything else."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _messages(body: object) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from tests.cli.conftest import Cli
 from tests.conftest import Run, environment
 from tests.probes.fake_bmc import ALL, FakeSystem, fake_bmc
+from tests.probes.servers import saying, serving
 from tests.processes import until
 
 BOOT = {"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None"}
@@ -159,6 +161,28 @@ def test_the_blades_of_one_bmc_are_asked_one_after_the_other(cli: Cli, tmp_path:
             assert cli("power", "b[1-8]", "status").status == 0
             assert cli("check", "b[1-8]").status == 0
             assert (bmc.most_talking <= most, bmc.most_talking > 1) == (True, most > 1)
+
+
+def test_a_proxy_of_the_policy_serves_http_steps_and_bmcs_alike(cli: Cli, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def proxy(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        saying("page")(request)
+
+    checks = '[checks.page]\nhttp = "http://page.invalid/"\n[checks.bmc]\nredfish = { power = "on" }\n'
+    host = '[hosts.node01]\nbmc = { address = "http://bmc.invalid" }\n'
+    with serving(proxy) as port:
+        (tmp_path / "bmh.toml").write_text(f'[defaults]\nproxy = "http://127.0.0.1:{port}"\n{checks}{host}')
+        done = cli("check", "node01")
+        assert done.status == 9, "what answers for the BMC is a page"
+        assert cli("power", "node01", "status").status == 9
+        assert sorted(set(asked)) == ["http://bmc.invalid/redfish/v1/", "http://page.invalid/"]
+        asked.clear()
+        (tmp_path / "bmh.toml").write_text(checks + host)
+        done = cli("check", "node01", HTTP_PROXY=f"http://127.0.0.1:{port}")
+        assert (done.status, asked) == (9, [])
+        assert "its name does not resolve" in done.stderr
 
 
 # the end of a session

@@ -568,6 +568,35 @@ def test_nothing_that_a_bmc_says_shows_the_password() -> None:
         assert talk(bmc, status, login="admin:s3cret") == "its BMC at BMC refuses: bad value *** in Basic *** (400)"
 
 
+def test_what_a_bmc_calls_a_session_is_deleted_only_if_it_can_be_one() -> None:
+    for location in (
+        "/redfish/v1/AccountService/Accounts/2",
+        "/redfish/v1/Systems/1",
+        "/redfish/v1/Sessions/../Systems",
+    ):
+        with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
+
+            def misled(request: BaseHTTPRequestHandler, body: bytes, bmc: FakeBmc = bmc, to: str = location) -> bool:
+                if not request.path.endswith("/Sessions"):
+                    return False
+                _, _, headers = bmc.accept(request, body)
+                saying("{}", 201, headers={**headers, "Location": to})(request)
+                return True
+
+            bmc.trouble = misled
+            assert talk(bmc, status, login="admin:s3cret") == "on"
+            assert [method for method, _, _ in bmc.told] == ["POST"], "the session is left to end by itself"
+
+
+def test_a_locked_account_is_told_as_the_bmc_says_it() -> None:
+    said = {"error": {"@Message.ExtendedInfo": [{"MessageId": "X.1.0.Locked", "Message": "The account is locked."}]}}
+    with serving(saying(json.dumps(said), 401)) as port:
+        bmc = FakeBmc(port=port)
+        assert talk(bmc, status, login="admin:s3cret") == (
+            "its BMC at BMC rejects the credentials: The account is locked. (check what their reference leads to)"
+        )
+
+
 # why a BMC refuses
 
 
