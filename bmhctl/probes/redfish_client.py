@@ -174,11 +174,11 @@ class Client:
         return None
 
     def link(self, value: object) -> str | None:
-        """Return the path that a reference (``{"@odata.id": …}``) leads to; None if it is no reference."""
+        """Return the path that a reference (``{"@odata.id": …}``) leads to; None if it is not one."""
         return self.path(value.get("@odata.id")) if isinstance(value, dict) else None
 
     def path(self, value: object) -> str | None:
-        """Return a path of this service from a link, which may be a whole URL; None if it is no path.
+        """Return a path of this service from a link, which may be a whole URL; None if it is not one.
 
         Of a URL only the path counts: a BMC may know itself by another address. A service behind a prefix may write
         its links without it.
@@ -229,7 +229,7 @@ class Client:
         self.pause(_BUSY_PAUSE if passing.after is None else passing.after)
 
     def note_sent(self, what: str | None) -> None:
-        """Note what the BMC was told and has not shown yet, for the message at the deadline; None once it has."""
+        """Note what was sent and is not shown yet, for the message at the deadline; None once it is shown."""
         self._sent, self._has_answered = what, False
 
     def late(self) -> BmcError:

@@ -1,7 +1,7 @@
 """Switch the power of a system so that the change was seen.
 
 Nothing counts as done because the BMC accepted it. A state is read until it is the requested one; a BMC that is in a
-transition is left to settle before it is told anything, and is told again if it settles elsewhere.
+transition settles before anything is sent to it, and a command is sent again if it settles elsewhere.
 """
 
 from __future__ import annotations

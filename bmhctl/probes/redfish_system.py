@@ -8,7 +8,7 @@ from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import POLL, Client, Json, belongs_to
 
 MOVING = ("powering-on", "powering-off")
-"""Power states in which a BMC is told nothing."""
+"""Power states in which nothing is sent to a BMC."""
 
 _STATES = {"On": "on", "Off": "off", "PoweringOn": "powering-on", "PoweringOff": "powering-off", "Paused": "paused"}
 _WORSE = ("OK", "Warning", "Critical")

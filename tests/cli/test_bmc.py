@@ -73,7 +73,7 @@ def test_the_next_boot_of_what_another_owner_holds_needs_force_and_is_recorded(c
         assert cli("reserve", "node01").status == 0
         assert cli("boot-once", "node01", "pxe", "--as", "bob").status == 8
         assert cli("power", "node01", "soft-off", "--as", "bob").status == 8
-        assert bmc.told == []
+        assert bmc.received == []
         assert cli("boot-once", "node01", "pxe", "--as", "bob", "--force", "--reason", "rescue").status == 0
         assert "forced boot-once pxe: rescue" in cli("history", "node01").stdout
         assert cli("boot-once", "node01", "hdd").status == 0
@@ -112,7 +112,7 @@ def test_a_prefix_before_the_service_is_honoured_from_the_declaration_to_the_com
     with fake_bmc(prefix="/bmc/node7") as bmc:
         declared(cli, f"redfish+{bmc.url}/bmc/node7/redfish/v1/Systems/1")
         assert cli("power", "node01", "off").stdout.split()[-1] == "off"
-        assert {path for _, path, _ in bmc.told} == {"/bmc/node7/redfish/v1/Systems/1/Actions/ComputerSystem.Reset"}
+        assert {path for _, path, _ in bmc.received} == {"/bmc/node7/redfish/v1/Systems/1/Actions/ComputerSystem.Reset"}
 
 
 def test_how_tls_is_spoken_is_declared_by_add_and_set_and_shown(cli: Cli) -> None:

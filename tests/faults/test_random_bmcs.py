@@ -243,7 +243,7 @@ def test_a_random_bmc_gets_one_clear_line_in_time_and_never_an_action_that_was_n
             assert time.monotonic() - started < SECONDS + BEYOND
             assert all(line.isprintable() and "s3cret" not in line and line[0] != " " for line in words), words
             meant = declared or (systems[0].name if len(systems) == 1 else None)
-            for method, path, _ in bmc.told:
+            for method, path, _ in bmc.received:
                 if "Session" not in path:
                     counts["actions"] += 1
                     assert path.split("/")[4:5] == [meant], (method, path, meant)

@@ -1,4 +1,4 @@
-"""A Redfish service with a switch for each way in which BMCs differ; what it was told is kept, in order."""
+"""A Redfish service with a switch for each way in which BMCs differ; it keeps what it received, in order."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class FakeBmc:
     resources: dict[str, Json] = field(default_factory=dict)
     """More resources, by their path without the prefix."""
     trouble: Callable[[BaseHTTPRequestHandler, bytes], bool] | None = None
-    told: list[tuple[str, str, Json]] = field(default_factory=list)
+    received: list[tuple[str, str, Json]] = field(default_factory=list)
     """Every POST, PATCH and DELETE that was received: method, path, body."""
     reads: list[str] = field(default_factory=list)
     sessions: set[str] = field(default_factory=set)
@@ -108,7 +108,9 @@ class FakeBmc:
 
     @property
     def resets(self) -> list[str]:
-        return [body.get("ResetType", "") for method, path, body in self.told if path.endswith("ComputerSystem.Reset")]
+        return [
+            body.get("ResetType", "") for method, path, body in self.received if path.endswith("ComputerSystem.Reset")
+        ]
 
     @property
     def url(self) -> str:
@@ -140,7 +142,7 @@ class FakeBmc:
         if path != root and not self._may(request):
             return 401, {"error": {"message": "no"}}, {}
         if request.command == "DELETE":
-            self.told.append(("DELETE", path, {}))
+            self.received.append(("DELETE", path, {}))
             self.sessions.discard(path.rsplit("/", 1)[-1])
             return 204, {}, {}
         if request.command in ("POST", "PATCH"):
@@ -153,10 +155,10 @@ class FakeBmc:
         saying("" if status == 204 else json.dumps(said), status, "application/json", headers)(request)
 
     def _log_in(self, body: Json, root: str) -> tuple[int, Json, dict[str, str]]:
-        self.told.append(("POST", "Sessions", {}))
+        self.received.append(("POST", "Sessions", {}))
         if self.login is None or (body.get("UserName"), body.get("Password")) != self.login:
             return 401, {"error": {"message": "wrong"}}, {}
-        token = f"t{len(self.told)}"
+        token = f"t{len(self.received)}"
         self.sessions.add(token)
         return 201, {}, {"X-Auth-Token": token, "Location": f"{root}/SessionService/Sessions/{token}"}
 
@@ -167,7 +169,7 @@ class FakeBmc:
         return self.basic and request.headers.get("Authorization") == wanted
 
     def _change(self, method: str, path: str, body: Json) -> tuple[int, Json, dict[str, str]]:
-        self.told.append((method, path, body))
+        self.received.append((method, path, body))
         for system in self.systems:
             place = f"{self.prefix}/redfish/v1/Systems/{system.name}"
             if path == f"{place}/Actions/ComputerSystem.Reset" and method == "POST":

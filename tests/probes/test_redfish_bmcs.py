@@ -113,7 +113,7 @@ def test_a_host_that_is_off_is_switched_on_by_what_the_bmc_allows() -> None:
         assert (talk(bmc, status), talk(bmc, switch(Power.ON)), bmc.resets) == ("paused", "on", ["Resume"])
 
 
-def test_a_bmc_that_allows_no_way_is_told_in_plain_names_and_nothing_is_sent(probe: Probe) -> None:
+def test_a_bmc_that_allows_no_way_is_reported_in_plain_names_and_nothing_is_sent(probe: Probe) -> None:
     with fake_bmc(allowed=("Nmi", "GracefulRestart")) as bmc:
         assert talk(bmc, switch(Power.OFF)) == "its BMC at BMC can't switch it off: it allows Nmi, GracefulRestart"
         assert talk(bmc, switch(Power.SOFT_OFF)) == "its BMC at BMC can't shut it down: it allows Nmi, GracefulRestart"
@@ -122,7 +122,7 @@ def test_a_bmc_that_allows_no_way_is_told_in_plain_names_and_nothing_is_sent(pro
             "fail",
             f"its BMC at {bmc.url} allows no ForceOff: it allows Nmi, GracefulRestart",
         )
-        assert bmc.told == []
+        assert bmc.received == []
     with fake_bmc(allowed=("Nmi",)) as bmc:
         assert talk(bmc, switch(Power.CYCLE)) == "its BMC at BMC can't restart it: it allows Nmi"
 
@@ -171,7 +171,7 @@ def test_a_bmc_that_fails_for_a_while_after_the_command_is_waited_for(how: str) 
         assert bmc.resets == ["On"]
 
 
-def test_a_bmc_that_never_comes_back_is_told_as_sent_and_not_answered_since() -> None:
+def test_a_bmc_that_never_comes_back_is_reported_as_sent_and_not_answered_since() -> None:
     with fake_bmc(systems=[FakeSystem(power="Off")]) as bmc:
         failing(bmc, 60, "503")
         assert talk(bmc, switch(Power.ON), seconds=1.5) == (
@@ -188,7 +188,7 @@ def test_a_cleanup_is_not_failed_by_a_bmc_that_is_busy_for_a_while(probe: Probe)
         assert probe({"redfish": {"power": "off"}}, host, group="cleanup") == ("pass", "power off")
 
 
-def test_a_busy_bmc_is_asked_again_and_any_other_failure_at_the_beginning_is_told_at_once() -> None:
+def test_a_busy_bmc_is_asked_again_and_any_other_failure_at_the_beginning_is_reported_at_once() -> None:
     with fake_bmc() as bmc:
         failing(bmc, 1.0, "503", after=False)
         assert talk(bmc, status) == "on"
@@ -211,7 +211,7 @@ def losing(bmc: FakeBmc, *, acts: bool, how: str = "cut") -> None:
         if acts:
             bmc.accept(request, body)
         else:
-            bmc.told.append(("POST", request.path, json.loads(body)))
+            bmc.received.append(("POST", request.path, json.loads(body)))
         if how == "cut":
             request.connection.shutdown(socket.SHUT_RDWR)
         else:
@@ -311,7 +311,7 @@ def test_a_command_during_a_transition_waits_for_it_and_is_sent_again_when_it_se
 
         def lost_on(request: BaseHTTPRequestHandler, body: bytes) -> bool:
             if request.command == "POST" and not bmc.resets:  # accepted, and then it goes off after all
-                bmc.told.append(("POST", request.path, json.loads(body)))
+                bmc.received.append(("POST", request.path, json.loads(body)))
                 system.power = "PoweringOff"
                 system.plan((0.4, "Off"))
                 saying("", 204)(request)
@@ -350,7 +350,7 @@ def test_another_system_behind_the_same_gateway_is_never_touched() -> None:
     for writes_prefix in (True, False):
         with fake_bmc(prefix="/bmc/node7", writes_prefix=writes_prefix) as bmc:
             assert talk(bmc, switch(Power.OFF), path="/bmc/node7/redfish/v1/Systems/1") == "off"
-            assert {path for _, path, _ in bmc.told} == {f"/bmc/node7{SYSTEM}/Actions/ComputerSystem.Reset"}
+            assert {path for _, path, _ in bmc.received} == {f"/bmc/node7{SYSTEM}/Actions/ComputerSystem.Reset"}
             assert talk(bmc, status) == "its BMC at BMC is not a Redfish service"
             assert talk(bmc, status, path="/bmc/node8/redfish/v1/Systems/1") == (
                 "its BMC at BMC/bmc/node8 is not a Redfish service"
@@ -368,12 +368,12 @@ def test_an_address_without_a_system_means_the_only_one_and_several_are_listed(p
             "its BMC at BMC has 2 systems, and the host declares none of them "
             "(bmhctl set HOST --bmc-system ID; they are blade3, blade4)"
         )
-        assert bmc.told == []
+        assert bmc.received == []
         assert talk(bmc, switch(Power.OFF), path=path, system_id="blade4") == "off"
-        assert [path for _, path, _ in bmc.told] == ["/redfish/v1/Systems/blade4/Actions/ComputerSystem.Reset"]
+        assert [path for _, path, _ in bmc.received] == ["/redfish/v1/Systems/blade4/Actions/ComputerSystem.Reset"]
 
 
-def test_a_system_that_is_not_there_is_told_with_those_that_are() -> None:
+def test_a_system_that_is_not_there_is_reported_with_those_that_are() -> None:
     with fake_bmc(systems=[FakeSystem("a"), FakeSystem("b")]) as bmc:
         assert talk(bmc, switch(Power.OFF), path="/redfish/v1/Systems/c") == (
             "its BMC at BMC has no system /redfish/v1/Systems/c (it has a, b)"
@@ -391,7 +391,7 @@ def test_a_bmc_that_answers_or_points_to_another_system_is_refused_and_nothing_i
         assert talk(bmc, switch(Power.OFF), path=SYSTEM) == (
             f"its BMC at BMC names the reset of another system, {target}, for {SYSTEM}"
         )
-        assert bmc.told == []
+        assert bmc.received == []
 
 
 # health and hardware
@@ -513,7 +513,7 @@ def test_a_password_in_any_letters_is_sent_in_utf8() -> None:
     for password in ("p€ss", "pässwörd", "密码", "a b:c"):
         with fake_bmc(login=("admin", password)) as bmc:
             assert talk(bmc, status, login=f"admin:{password}") == "on"
-            assert bmc.told == [], "Basic authentication was enough"
+            assert bmc.received == [], "Basic authentication was enough"
         with fake_bmc(login=("admin", password), basic=False) as bmc:
             assert talk(bmc, status, login=f"admin:{password}") == "on"
             assert bmc.sessions == set()
@@ -522,7 +522,7 @@ def test_a_password_in_any_letters_is_sent_in_utf8() -> None:
 def test_a_bmc_with_sessions_only_is_logged_into_and_out_of() -> None:
     with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
         assert talk(bmc, switch(Power.CYCLE), login="admin:s3cret") == "on"
-        assert [(method, path) for method, path, _ in bmc.told if "Reset" not in path] == [
+        assert [(method, path) for method, path, _ in bmc.received if "Reset" not in path] == [
             ("POST", "Sessions"),
             ("DELETE", "/redfish/v1/SessionService/Sessions/t1"),
         ]
@@ -541,7 +541,7 @@ def test_a_session_is_ended_when_the_time_is_up_or_the_command_is_interrupted() 
         with pytest.raises(redfish_client.InterruptedStepError):
             talk(bmc, switch(Power.OFF), login="admin:s3cret", cancelled=cancelled)
         assert bmc.sessions == set()
-        assert len([path for method, path, _ in bmc.told if method == "DELETE"]) == 2
+        assert len([path for method, path, _ in bmc.received if method == "DELETE"]) == 2
 
 
 def test_a_session_that_ends_early_is_made_anew_once() -> None:
@@ -585,10 +585,10 @@ def test_what_a_bmc_calls_a_session_is_deleted_only_if_it_can_be_one() -> None:
 
             bmc.trouble = misled
             assert talk(bmc, status, login="admin:s3cret") == "on"
-            assert [method for method, _, _ in bmc.told] == ["POST"], "the session is left to end by itself"
+            assert [method for method, _, _ in bmc.received] == ["POST"], "the session is left to end by itself"
 
 
-def test_a_locked_account_is_told_as_the_bmc_says_it() -> None:
+def test_a_locked_account_is_reported_as_the_bmc_says_it() -> None:
     said = {"error": {"@Message.ExtendedInfo": [{"MessageId": "X.1.0.Locked", "Message": "The account is locked."}]}}
     with serving(saying(json.dumps(said), 401)) as port:
         bmc = FakeBmc(port=port)
@@ -724,7 +724,7 @@ def test_soft_off_asks_the_operating_system_and_forces_only_when_told_to() -> No
     with fake_bmc(systems=[FakeSystem(ignores=("GracefulShutdown",))]) as bmc:
         assert talk(bmc, switch(Power.SOFT_OFF), seconds=2) == "is still on, not off, after 2 s"
         assert bmc.resets == ["GracefulShutdown"], "an operating system is asked once"
-        bmc.told.clear()
+        bmc.received.clear()
         assert (
             talk(bmc, lambda system: PowerSwitch(system).set_power(Power.SOFT_OFF, force_after=0.5)) == "off by force"
         )
@@ -732,7 +732,7 @@ def test_soft_off_asks_the_operating_system_and_forces_only_when_told_to() -> No
 
 
 @pytest.mark.parametrize(
-    ("extra", "lit", "told"),
+    ("extra", "lit", "sent"),
     [
         ({"LocationIndicatorActive": False}, True, [{"LocationIndicatorActive": True}]),
         ({"LocationIndicatorActive": True, "IndicatorLED": "Lit"}, False, [{"LocationIndicatorActive": False}]),
@@ -746,10 +746,10 @@ def test_soft_off_asks_the_operating_system_and_forces_only_when_told_to() -> No
         ({"IndicatorLED": "Off"}, False, []),
     ],
 )
-def test_the_indicator_light_is_switched_and_seen(extra: dict[str, Any], lit: bool, told: list[dict[str, Any]]) -> None:
+def test_the_indicator_light_is_switched_and_seen(extra: dict[str, Any], lit: bool, sent: list[dict[str, Any]]) -> None:
     with fake_bmc(systems=[FakeSystem(extra=extra)]) as bmc:
         assert talk(bmc, lambda system: identify(system, lit)) == ("on" if lit else "off")
-        assert [body for _, _, body in bmc.told] == told
+        assert [body for _, _, body in bmc.received] == sent
 
 
 def test_the_light_of_a_chassis_is_switched_only_when_no_other_system_is_in_it() -> None:
@@ -759,7 +759,7 @@ def test_the_light_of_a_chassis_is_switched_only_when_no_other_system_is_in_it()
     for chassis, said in ((alone, "on"), (both, "its BMC at BMC has no indicator light for it")):
         with fake_bmc(systems=[FakeSystem(extra=link)], resources={"/redfish/v1/Chassis/1": dict(chassis)}) as bmc:
             assert talk(bmc, lambda system: identify(system, True)) == said
-            assert len(bmc.told) == (said == "on")
+            assert len(bmc.received) == (said == "on")
 
 
 BOOT = {"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None"}
@@ -770,27 +770,27 @@ def test_the_next_boot_is_set_once_and_seen(probe: Probe) -> None:
         assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE)) == "pxe"
         assert talk(bmc, lambda system: boot_once(system, BootTarget.BIOS)) == "bios"
         assert talk(bmc, lambda system: boot_once(system, BootTarget.NONE)) == "none"
-        assert [body["Boot"] for _, _, body in bmc.told] == [
+        assert [body["Boot"] for _, _, body in bmc.received] == [
             {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe"},
             {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "BiosSetup"},
             {"BootSourceOverrideEnabled": "Disabled"},
         ]
-        bmc.told.clear()
+        bmc.received.clear()
         step = {"redfish": {"boot_once": "pxe", "power": "cycle"}}
         assert probe(step, HostSpec("node01", bmc=Bmc(bmc.url)), group="cleanup") == (
             "pass",
             "boots once from pxe, power on",
         )
-        assert [method for method, _, _ in bmc.told] == ["PATCH", "POST"]
+        assert [method for method, _, _ in bmc.received] == ["PATCH", "POST"]
 
 
-def test_a_next_boot_that_the_bmc_does_not_allow_or_show_is_told() -> None:
+def test_a_next_boot_that_the_bmc_does_not_allow_or_show_is_reported() -> None:
     boot = {**BOOT, "BootSourceOverrideTarget@Redfish.AllowableValues": ["None", "Hdd", "Cd"]}
     with fake_bmc(systems=[FakeSystem(extra={"Boot": boot})]) as bmc:
         assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE)) == (
             "its BMC at BMC can't boot from pxe: it allows None, Hdd, Cd"
         )
-        assert bmc.told == []
+        assert bmc.received == []
 
         def ignore(request: BaseHTTPRequestHandler, body: bytes) -> bool:
             if request.command == "PATCH":
@@ -834,7 +834,7 @@ def test_systems_on_several_pages_are_all_counted() -> None:
         assert talk(bmc, switch(Power.OFF)).startswith("its BMC at BMC has 2 systems")
         bmc.resources["/redfish/v1/Systems?$skip=1"] = first
         assert talk(bmc, switch(Power.OFF)) == "its BMC at BMC lists systems without end"
-        assert bmc.told == []
+        assert bmc.received == []
 
 
 def test_a_bmc_that_names_a_time_is_asked_again_only_then() -> None:
@@ -897,7 +897,7 @@ def test_a_reset_by_name_is_seen_where_it_shows_and_sent_once_where_it_does_not(
             assert talk(bmc, status) == power
         assert talk(bmc, lambda system: PowerSwitch(system).reset("Nmi")) is None
         assert bmc.resets == ["PushPowerButton", "PushPowerButton", "GracefulRestart", "Nmi"]
-        bmc.told.clear()
+        bmc.received.clear()
         losing(bmc, acts=True)
         assert talk(bmc, lambda system: PowerSwitch(system).reset("Nmi")) == (
             "Nmi was sent, but not confirmed: its BMC at BMC cut the connection"

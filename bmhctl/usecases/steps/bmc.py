@@ -34,7 +34,7 @@ from bmhctl.usecases.steps.step_verbs import JOBS
 _T = TypeVar("_T")
 
 PATIENCE = timedelta(seconds=60)
-"""How long a BMC gets when nobody says."""
+"""The default time limit for one BMC."""
 
 
 def power(
@@ -220,7 +220,7 @@ def _each(
     except BaseException:
         for host, said in crew.cancel():
             take(host, said)
-        for told in outcomes.values():  # whoever interrupts wants to know how far it went
+        for told in outcomes.values():  # an interrupted user wants to know how far it got
             ctx.tell(f"{told.host}: {told.message}")
         raise
     return Outcomes(verb, (*(outcomes[host.id] for host in hosts), *(failed(error) for error in missing)))
