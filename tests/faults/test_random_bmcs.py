@@ -190,7 +190,7 @@ def test_a_random_bmc_gets_one_clear_line_in_time_and_never_an_action_that_was_n
     with serving(answer, keep_alive=True) as port:
 
         @settings(
-            max_examples=max(30, settings.default.max_examples // 4),
+            max_examples=max(60, settings.default.max_examples // 2),
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
         )

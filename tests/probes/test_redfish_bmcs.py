@@ -48,7 +48,7 @@ def talk(
     bmc: FakeBmc,
     question: Callable[[System], Any],
     *,
-    seconds: float = 5.0,
+    seconds: float = 10.0,
     path: str = "",
     cancelled: Event | None = None,
     login: str | None = None,
