@@ -114,7 +114,7 @@ class PowerSwitch:
             return self._reach("on")
         if "GracefulRestart" in known:
             return self._restart("GracefulRestart")
-        raise self._cannot("cycle", known)
+        raise self._cannot("cycle", f"it allows {listed(known)}")
 
     def _restart(self, kind: str) -> str:
         """Send a restart, see the host leave the state it was in, and then see it on."""
@@ -186,18 +186,18 @@ class PowerSwitch:
 
     def _choose(self, goal: str, ways: Sequence[str], refused: Sequence[str]) -> str:
         """Return the first way to a goal that the BMC allows and has not refused."""
-        allowed = self._allowed()
-        state = self._system.power()
-        for kind in ways:
-            is_known = allowed is None or kind in allowed
-            if is_known and kind not in refused and (kind not in _TOGGLES or state in ("on", "off")):
+        allowed, state = self._allowed(), self._system.power()
+        known = [kind for kind in ways if (allowed is None or kind in allowed) and kind not in refused]
+        for kind in known:
+            if kind not in _TOGGLES or state in ("on", "off"):
                 return kind
-        if refused and self._refusal is not None:
+        if self._refusal is not None:
             raise self._refusal
-        raise self._cannot("soft-off" if ways == _WAYS["soft-off"] else goal, allowed or ())
+        what = "soft-off" if ways == _WAYS["soft-off"] else goal
+        raise self._cannot(what, f"it shows the power {state}" if known else f"it allows {listed(allowed or ())}")
 
-    def _cannot(self, goal: str, allowed: Sequence[str]) -> BmcError:
-        return BmcError(f"{self._system.client.name} can't {_WORDS.get(goal, goal)}: it allows {listed(allowed)}")
+    def _cannot(self, goal: str, why: str) -> BmcError:
+        return BmcError(f"{self._system.client.name} can't {_WORDS[goal]}: {why}")
 
     def _target(self) -> str:
         """Return where resets are sent; never another system's."""

@@ -202,7 +202,7 @@ def test_a_random_bmc_gets_one_clear_line_in_time_and_never_an_action_that_was_n
             mishaps=MOSTLY_FINE,
             keys=st.lists(KEYS, min_size=1, max_size=5),
             values=st.lists(st.sampled_from(ODD), min_size=1, max_size=5),
-            declared=st.sampled_from([None, "s0", "s0", "s1"]),
+            declared=st.sampled_from([None, "s0", "s0", "s0", "s1"]),
             action=st.sampled_from(ACTIONS),
         )
         def tried(

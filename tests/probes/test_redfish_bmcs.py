@@ -340,6 +340,10 @@ def test_a_check_waits_for_a_transition_to_end(probe: Probe) -> None:
 def test_a_power_state_that_is_not_reported_is_unknown_and_never_reached(power: Any) -> None:
     with fake_bmc(systems=[FakeSystem(extra={"PowerState": power})]) as bmc:
         assert talk(bmc, status) == "unknown"
+        assert talk(bmc, lambda system: PowerSwitch(system).reset("PushPowerButton")) == (
+            "its BMC at BMC can't switch it on: it shows the power unknown"
+        ), "a button that toggles is not pressed blindly"
+        assert bmc.received == []
         assert talk(bmc, switch(Power.ON), seconds=1) == "is still unknown, not on, after 1 s"
 
 
