@@ -43,7 +43,7 @@ def fetch(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict
         words = f"no answer in {seconds:g} s" if error.kind == "timeout" else error.words
         return Verdict.FAIL, f"{url}: {words}{f': {error.reason}' if error.reason else ''}"
     except ValueError:
-        return Verdict.FAIL, f"{url}: this is not a URL that can be asked for"
+        return Verdict.FAIL, f"{url}: not a valid URL"
     connection.close()
     said = f"{url}: status {answer.status}"
     if answer.status != page.status:

@@ -344,7 +344,7 @@ class Client:
         reason, is_passing = self._reason(reply)
         words = f"{subject} refuses: {reason}"
         if is_passing or (reply.status in _PASSING and not (acting and reply.status == 404)):
-            busy = reply.status in (429, 503)
+            busy = is_passing or reply.status in (429, 503)
             return PassingError(BmcError(words), sent=reply.status != 429, busy=busy, after=_retry_after(reply))
         if acting and reply.status == 409:
             return PassingError(BmcError(words), sent=False, busy=True, after=_retry_after(reply))

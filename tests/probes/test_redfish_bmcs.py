@@ -192,6 +192,8 @@ def test_a_busy_bmc_is_asked_again_and_any_other_failure_at_the_beginning_is_rep
     with fake_bmc() as bmc:
         failing(bmc, 1.0, "503", after=False)
         assert talk(bmc, status) == "on"
+        failing(bmc, 1.0, "SYS518", after=False)
+        assert talk(bmc, status) == "on"
         failing(bmc, 60, "500", after=False)
         started = time.monotonic()
         assert talk(bmc, status) == "its BMC at BMC refuses: Internal Server Error (500)"
