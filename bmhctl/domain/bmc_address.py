@@ -94,4 +94,4 @@ def has_odd_segment(path: str) -> bool:
     """Whether a path has a segment that a server may resolve to another path, such as ``..``."""
     from urllib.parse import unquote
 
-    return any(unquote(part) in (".", "..") for part in path.split("/")) or "//" in path
+    return any(part in (".", "..") for part in unquote(path).split("/")) or "//" in path

@@ -31,7 +31,7 @@ POLL = 0.5
 _BUSY_PAUSE = 1.0  # seconds before a request is repeated, when the BMC does not say how long to wait
 _EXTRA_READ = 10.0  # seconds at most for a read that is not needed
 _GRACE = 0.3  # seconds beyond the deadline in which a conversation may end by its own, better words
-_GOODBYE = 2.0  # seconds for the end of a session, beyond the deadline
+_GOODBYE = 2.0  # seconds for each part of the end of a session, beyond the deadline
 _MOST_PAGES = 50
 _MOST_REDIRECTS = 3
 _REASON = 400  # characters
@@ -128,7 +128,7 @@ class Client:
     def get(self, path: str, *, missing: str = "has lost its system", patient: bool = False) -> Json:
         """Return the object at a path. A failure that may pass is retried until the deadline if ``patient``.
 
-        Without patience only a BMC that asks for a later try (429, 503) is asked again.
+        Without patience only a BMC that asks for a later try (429, 503, or in a message) is asked again.
         """
         longest = self._short if patient else None
         while True:
@@ -212,7 +212,7 @@ class Client:
         reply = self._send(method, path, body, headers, self._short)
         if reply.status < 300:
             return
-        raise self._refusal(reply, self.name, acting=True)
+        raise self._refusal(reply, acting=True)
 
     # waiting
 
@@ -247,7 +247,7 @@ class Client:
     # the end
 
     def end(self) -> None:
-        """Close the connection and end the session if one was made; takes 2 s at most, and never fails."""
+        """Close the connection and end the session if one was made; takes some seconds at most, and never fails."""
         self._ended = True
         is_mine = self._opening.acquire(timeout=_GOODBYE)  # a session that is just being made is ended, too
         try:
@@ -276,7 +276,7 @@ class Client:
         if reply.status == 404 and missing:
             raise PassingError(BmcError(f"{self.name} {missing}"), sent=True)
         if reply.status >= 300:
-            raise self._refusal(reply, self.name, acting=False)
+            raise self._refusal(reply, acting=False)
         found = self._parse(reply)
         tag = reply.headers.get("etag")
         if tag is not None:
@@ -339,10 +339,10 @@ class Client:
             return BmcError(host, hint="bmhctl set HOST --tls-min-version 1.0 accepts old TLS")
         return BmcError(host)
 
-    def _refusal(self, reply: Reply, subject: str, *, acting: bool) -> BmcError | PassingError:
+    def _refusal(self, reply: Reply, *, acting: bool) -> BmcError | PassingError:
         """The error for an answer of 300 and above, by whether it may pass."""
         reason, is_passing = self._reason(reply)
-        words = f"{subject} refuses: {reason}"
+        words = f"{self.name} refuses: {reason}"
         if is_passing or (reply.status in _PASSING and not (acting and reply.status == 404)):
             busy = is_passing or reply.status in (429, 503)
             return PassingError(BmcError(words), sent=reply.status != 429, busy=busy, after=_retry_after(reply))

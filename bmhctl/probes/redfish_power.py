@@ -90,11 +90,12 @@ class PowerSwitch:
     def _shut_down(self, force_after: float | None) -> str:
         if force_after is None:
             return self._reach("off", ways=_WAYS["soft-off"])
+        until = time.monotonic() + force_after
         try:
-            return self._reach("off", ways=_WAYS["soft-off"], until=time.monotonic() + force_after)
+            return self._reach("off", ways=_WAYS["soft-off"], until=until)
         except BmcError:
-            if self._system.power() == "off":
-                return "off"
+            if time.monotonic() < until:  # it refuses or can't: nothing is forced before the time
+                raise
         return self._reach("off", ways=("ForceOff",)) + " by force"
 
     def _cycle(self) -> str:

@@ -89,6 +89,7 @@ def test_the_next_boot_of_what_another_owner_holds_needs_force_and_is_recorded(c
         ('"https://h/bmc/node7"', "/bmc/node7 is not the path of a Redfish system"),
         ('"https://h/redfish/v1/Systems/1/Bios"', "/redfish/v1/Systems/1/Bios is not the path of a Redfish system"),
         ('"https://h/redfish/v1/Systems/.."', "/redfish/v1/Systems/.. is not the path of a Redfish system"),
+        ('"https://h/redfish/v1/Systems/..%2f2"', "/redfish/v1/Systems/..%2f2 is not the path of a Redfish system"),
         ('"https://h/redfish/v1?x=1"', "/redfish/v1?x=1 is not the path of a Redfish system"),
         ('"https://h/redfish/v1/Systems/1", system_id = "2"', "it names the system 1, but system_id is 2"),
         ('"https://h", system_id = "../2"', "../2 is not the id of a system"),

@@ -735,6 +735,11 @@ def test_soft_off_asks_the_operating_system_and_forces_only_when_told_to() -> No
             talk(bmc, lambda system: PowerSwitch(system).set_power(Power.SOFT_OFF, force_after=0.5)) == "off by force"
         )
         assert bmc.resets == ["GracefulShutdown", "ForceOff"]
+    with fake_bmc(allowed=("On", "ForceOff")) as bmc:
+        assert talk(bmc, lambda system: PowerSwitch(system).set_power(Power.SOFT_OFF, force_after=5)) == (
+            "its BMC at BMC can't shut it down: it allows On, ForceOff"
+        )
+        assert bmc.received == [], "nothing is forced at once"
 
 
 @pytest.mark.parametrize(
