@@ -18,6 +18,11 @@ class BmcError(BmhctlError):
     status = ExitStatus.STEP_FAILED
     code = "bmc"
 
+    def name_host(self, name: str) -> None:
+        """Put the host's name into the hint, where its command says ``HOST``."""
+        if self.hint is not None:
+            self.hint = self.hint.replace(" HOST ", f" {name} ")
+
 
 def credentials(reference: str | None, setting: StepEnvironment, seconds: float) -> tuple[str, str] | None:
     """Return user and password from a reference (``env:``, ``file:``, ``command:``): one line, ``user:password``.

@@ -23,6 +23,7 @@ def consult(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdi
     try:
         return ask(spec.bmc, setting, step.timeout, lambda client: answer(client, demand))
     except BmcError as error:
+        error.name_host(spec.name)
         return Verdict.FAIL, error.message + (f" ({error.hint})" if error.hint else "")
 
 

@@ -138,7 +138,7 @@ class PowerSwitch:
         while self._system.power() != "on":
             if self._system.power() == "off" and time.monotonic() - left_at > RESEND:
                 return self._reach("on")
-            self._wait(None, f"went {self._system.power()} for {kind}, and is not on yet")
+            self._wait(None, f"went {self._system.power()} with {kind} and is not on again")
         client.note_sent(None)
         return "on"
 

@@ -79,6 +79,18 @@ def test_the_next_boot_of_what_another_owner_holds_needs_force_and_is_recorded(c
         assert cli("boot-once", "node01", "hdd").status == 0
 
 
+def test_a_hint_is_a_command_for_the_host_that_failed(cli: Cli) -> None:
+    with fake_bmc(systems=[FakeSystem("a"), FakeSystem("b")]) as bmc:
+        declared(cli, bmc.url)
+        done = cli("power", "node01", "off")
+        assert done == Run(
+            9,
+            "",
+            f"bmhctl: node01: its BMC at {bmc.url} has 2 systems, and the host declares none of them\n"
+            "hint: bmhctl set node01 --bmc-system ID; they are a, b\n",
+        )
+
+
 # what may be declared
 
 

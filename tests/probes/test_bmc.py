@@ -136,7 +136,7 @@ def test_a_bmc_needs_no_system_id_when_it_has_but_one(probe: Probe) -> None:
         assert probe(DEMAND, host(at(port, system=None))) == (
             "fail",
             f"its BMC at http://127.0.0.1:{port} has 2 systems, and the host declares none of them "
-            "(bmhctl set HOST --bmc-system ID; they are 1, 2)",
+            "(bmhctl set node01 --bmc-system ID; they are 1, 2)",
         )
         assert probe(DEMAND, host(at(port, system="3"))) == (
             "fail",
@@ -218,14 +218,14 @@ def test_an_unknown_certificate_is_refused_unless_the_host_says_otherwise(probe:
         assert probe(DEMAND, host(at(port, scheme="https"))) == (
             "fail",
             f"its BMC at {where} has a TLS certificate that can't be verified "
-            "(bmhctl set HOST --no-verify-tls accepts any (verify_tls = false))",
+            "(bmhctl set node01 --no-verify-tls accepts any (verify_tls = false))",
         )
         assert probe(DEMAND, host(at(port, scheme="https", verify=False))) == ("pass", "health OK, power on")
     with serving(redfish(SYSTEM)) as port:
         assert probe(DEMAND, host(at(port, scheme="https"))) == (
             "fail",
             f"its BMC at https://127.0.0.1:{port} does not speak TLS as it should "
-            "(bmhctl set HOST --tls-min-version 1.0 accepts old TLS)",
+            "(bmhctl set node01 --tls-min-version 1.0 accepts old TLS)",
         )
 
 
@@ -271,12 +271,12 @@ def test_a_password_is_tried_and_its_refusal_shows_none(probe: Probe) -> None:
         assert probe(step, host(at(port))) == (
             "fail",
             f"its BMC at {where} requires credentials, and none are declared "
-            "(bmhctl set HOST --credentials env:NAME, file:PATH or command:…)",
+            "(bmhctl set node01 --credentials env:NAME, file:PATH or command:…)",
         )
 
 
 def test_a_host_without_a_bmc_is_told_so(probe: Probe) -> None:
-    assert probe(DEMAND, host(None)) == ("fail", "it has no BMC declared (bmhctl set HOST --bmc redfish+https://…)")
+    assert probe(DEMAND, host(None)) == ("fail", "it has no BMC declared (bmhctl set node01 --bmc redfish+https://…)")
 
 
 def test_nothing_is_asked_of_a_bmc_any_more_once_nobody_wants_to_know(probe: Probe) -> None:

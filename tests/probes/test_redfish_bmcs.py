@@ -278,7 +278,7 @@ def test_a_host_that_stays_off_after_a_restart_is_switched_on_or_told() -> None:
         assert bmc.resets == ["ForceRestart", "On"]
     with fake_bmc(systems=[FakeSystem(stays_off=True)]) as bmc:
         assert (
-            talk(bmc, switch(Power.CYCLE), seconds=0.8) == "went off for ForceRestart, and is not on yet, after 0.8 s"
+            talk(bmc, switch(Power.CYCLE), seconds=0.8) == "went off with ForceRestart and is not on again, after 0.8 s"
         )
 
 

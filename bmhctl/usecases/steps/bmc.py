@@ -193,6 +193,7 @@ def _each(
         try:
             return ask(host.spec.bmc, setting, timeout, question)
         except BmcError as error:
+            error.name_host(host.name)
             return error
 
     def take(host: Host, said: _T | BmhctlError) -> None:
