@@ -9,7 +9,7 @@ import typer
 
 from bmhctl.cli.options import DryRun, Force, HostNames, Jobs, Reason, Reservation, SelectorText, States, choice
 from bmhctl.cli.session import session
-from bmhctl.domain.model import Power
+from bmhctl.domain.model import BootTarget, Power
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.results import Outcomes
@@ -19,11 +19,60 @@ from bmhctl.usecases.steps.step_verbs import JOBS
 _Timeout = Annotated[str, typer.Option("--timeout", metavar="DURATION", help="How long each BMC gets.")]
 
 
+_TARGETS = "pxe, hdd, cd, usb, bios, http, diagnostics or none"
+_ACTIONS = "on, off, soft-off, cycle, status, identify or identify-off"
+
+
 def power(
     ctx: typer.Context,
     hosts: HostNames = None,
-    action: Annotated[
-        str, typer.Option("--to", metavar="on|off|cycle|status", help="What to do; also as the last argument.")
+    action: Annotated[str, typer.Option("--to", metavar="ACTION", help="What to do; also as the last argument.")] = "",
+    selector: SelectorText = None,
+    state: States = None,
+    timeout: _Timeout = "60s",
+    then: Annotated[
+        str | None, typer.Option("--then", metavar="off", help="After soft-off: switch off what has not shut down.")
+    ] = None,
+    jobs: Jobs = JOBS,
+    reservation: Reservation = None,
+    force: Force = False,
+    reason: Reason = None,
+) -> None:
+    """Switch the power of hosts through their BMCs: bmhctl power node01 on. Waits until it was seen.
+
+    The last argument is on, off, soft-off (the operating system shuts down), cycle, status, identify or identify-off
+    (the indicator light). Status of a whole rack: bmhctl power -l rack=r1 status
+    """
+    names = list(hosts or ())
+    if not action:
+        if not names or names[-1] not in list(Power):
+            raise UsageError("no action is given", hint=f"bmhctl power HOST… {_ACTIONS}")
+        action = names.pop()
+    if action not in list(Power):
+        raise UsageError(f"power can't be {action!r}", hint=_ACTIONS)
+    if then not in (None, "off"):
+        raise UsageError(f"--then can't be {then!r}", hint="--then off is all there is")
+    with session(ctx, Outcomes) as lab:
+        lab.show(
+            bmc.power(
+                lab.context,
+                choice(names, selector, state),
+                Power(action),
+                timeout=_patience(timeout),
+                jobs=jobs,
+                reservation=reservation,
+                force=force,
+                reason=reason,
+                then_off=then == "off",
+            )
+        )
+
+
+def boot_once(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    target: Annotated[
+        str, typer.Option("--from", metavar="TARGET", help="What to boot from; also as the last argument.")
     ] = "",
     selector: SelectorText = None,
     state: States = None,
@@ -33,23 +82,23 @@ def power(
     force: Force = False,
     reason: Reason = None,
 ) -> None:
-    """Switch the power of hosts through their BMCs: bmhctl power node01 on. Waits until it is so.
+    """Set what hosts boot from at their next start, and only then: bmhctl boot-once node01 pxe. Restarts nothing.
 
-    on, off, cycle, or status, as the last argument; status of a whole rack: bmhctl power -l rack=r1 status
+    The last argument is pxe, hdd, cd, usb, bios (the setup), http, diagnostics, or none to take it back.
     """
     names = list(hosts or ())
-    if not action:
-        if not names or names[-1] not in list(Power):
-            raise UsageError("what shall the power be?", hint="bmhctl power HOST… on, off, cycle or status")
-        action = names.pop()
-    if action not in list(Power):
-        raise UsageError(f"power can't be {action!r}", hint="on, off, cycle or status")
+    if not target:
+        if not names or names[-1] not in list(BootTarget):
+            raise UsageError("no target is given", hint=f"bmhctl boot-once HOST… {_TARGETS}")
+        target = names.pop()
+    if target not in list(BootTarget):
+        raise UsageError(f"can't boot from {target!r}", hint=_TARGETS)
     with session(ctx, Outcomes) as lab:
         lab.show(
-            bmc.power(
+            bmc.boot_once(
                 lab.context,
                 choice(names, selector, state),
-                Power(action),
+                BootTarget(target),
                 timeout=_patience(timeout),
                 jobs=jobs,
                 reservation=reservation,
@@ -68,7 +117,10 @@ def inspect(
     jobs: Jobs = JOBS,
     dry_run: DryRun = False,
 ) -> None:
-    """Ask BMCs what hardware hosts are: vendor, model, serial, CPUs, memory, health; kept as facts for selectors."""
+    """Read the hardware of hosts from their BMCs and keep it for selectors.
+
+    Each only when the BMC knows it: vendor, model, serial, bios, sockets, cpus, memory, storage, nics, macs, health.
+    """
     with session(ctx, Outcomes) as lab:
         chosen = choice(hosts, selector, state)
         lab.show(bmc.inspect(lab.context, chosen, timeout=_patience(timeout), jobs=jobs, dry_run=dry_run))

@@ -56,8 +56,9 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     },
     "Recycling": {
         "check": Entry("steps", "check", "Run readiness checks without moving a host"),
-        "power": Entry("bmc", "power", "Switch or tell the power of hosts"),
-        "inspect": Entry("bmc", "inspect", "Ask BMCs what hardware hosts are"),
+        "power": Entry("bmc", "power", "Switch or show the power of hosts"),
+        "boot-once": Entry("bmc", "boot_once", "Set what hosts boot from at their next start"),
+        "inspect": Entry("bmc", "inspect", "Read the hardware of hosts from their BMCs"),
         "recycle": Entry("steps", "recycle", "Bring used hosts back to available"),
     },
     "Understanding": {

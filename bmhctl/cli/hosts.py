@@ -28,6 +28,13 @@ _Credentials = Annotated[
     str | None,
     typer.Option("--credentials", metavar="REFERENCE", help="Where the BMC's are: env:NAME, file:PATH, command:…."),
 ]
+_VerifyTls = Annotated[
+    bool | None, typer.Option("--verify-tls/--no-verify-tls", help="Whether the BMC's certificate is verified.")
+]
+_TlsMinVersion = Annotated[
+    str | None,
+    typer.Option("--tls-min-version", metavar="VERSION", help="The oldest TLS to accept from the BMC, such as 1.0."),
+]
 _Note = Annotated[str | None, typer.Option("--note", metavar="TEXT", help="A line for people.")]
 
 
@@ -42,6 +49,8 @@ def add(
     bmc_type: _BmcType = None,
     bmc_system: _BmcSystem = None,
     credentials: _Credentials = None,
+    verify_tls: _VerifyTls = None,
+    tls_min_version: _TlsMinVersion = None,
     note: _Note = None,
 ) -> None:
     """Add hosts, all or none; they enter at initial."""
@@ -55,6 +64,8 @@ def add(
         bmc_type=bmc_type,
         bmc_system_id=bmc_system,
         credentials=credentials,
+        verify_tls=verify_tls,
+        tls_min_version=tls_min_version,
         labels=pairs(label, "label"),
         hardware=_numbers(pairs(hardware, "hardware")),
     )
@@ -81,9 +92,8 @@ def set_(
     bmc_type: _BmcType = None,
     bmc_system: _BmcSystem = None,
     credentials: _Credentials = None,
-    verify_tls: Annotated[
-        bool | None, typer.Option("--verify-tls/--no-verify-tls", help="Whether the BMC's certificate is verified.")
-    ] = None,
+    verify_tls: _VerifyTls = None,
+    tls_min_version: _TlsMinVersion = None,
     note: _Note = None,
 ) -> None:
     """Change what is declared about hosts; an empty value ('') takes a fact away."""
@@ -98,6 +108,7 @@ def set_(
         bmc_system_id=bmc_system,
         credentials=credentials,
         verify_tls=verify_tls,
+        tls_min_version=tls_min_version,
         labels=pairs(label, "label"),
         hardware=_numbers(pairs(hardware, "hardware")),
     )

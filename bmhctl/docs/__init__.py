@@ -9,6 +9,7 @@ TOPICS = (
     "ci",
     "inventory",
     "selectors",
+    "bmc",
     "postgresql",
     "output",
     "python",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from bmhctl.domain.bmc_address import redfish_endpoint
 from bmhctl.domain.model import Bmc, Fact, HostSpec
 from bmhctl.domain.policy import check_keys, optional_text, require_table, type_error
 from bmhctl.domain.selector import LABEL_VALUE, is_label_key
@@ -14,7 +15,11 @@ from bmhctl.support.lazy_regex import pattern
 SPEC_KEYS = ("address", "mac", "labels", "bmc", "hardware", "note")
 """The keys of a host's table."""
 
-_BMC_KEYS = ("address", "type", "system_id", "credentials", "verify_tls")
+_BMC_KEYS = ("address", "type", "system_id", "credentials", "verify_tls", "tls_min_version")
+
+TLS_VERSIONS = ("1.0", "1.1", "1.2", "1.3")
+"""What a BMC's ``tls_min_version`` may be."""
+
 _LABEL = pattern(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_NAME = pattern(
     r"(?=.{1,253}\.?$)(?:[A-Za-z0-9_](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?\.?"
@@ -78,6 +83,8 @@ def dump_spec(spec: HostSpec) -> dict[str, object]:
             bmc["credentials"] = spec.bmc.credentials
         if not spec.bmc.verify_tls:
             bmc["verify_tls"] = False
+        if spec.bmc.tls_min_version is not None:
+            bmc["tls_min_version"] = spec.bmc.tls_min_version
         entry["bmc"] = bmc
     if spec.hardware:
         entry["hardware"] = dict(spec.hardware)
@@ -211,16 +218,21 @@ def _bmc(value: object, where: str) -> Bmc | None:
             hint='an inventory holds no secrets: refer to them with "env:NAME", "file:PATH" or "command:…"',
             details={"key": f"{where}.credentials"},
         )
+    tls_min_version = optional_text(entry, "tls_min_version", where)
+    if tls_min_version not in (None, *TLS_VERSIONS):
+        raise type_error(f"{where}.tls_min_version", f"one of {', '.join(TLS_VERSIONS)}", tls_min_version)
+    system_id = _line(optional_text(entry, "system_id", where), f"{where}.system_id")
     return Bmc(
-        address=_bmc_address(address, f"{where}.address"),
+        address=_bmc_address(address, system_id, f"{where}.address"),
         type=_line(optional_text(entry, "type", where), f"{where}.type"),
-        system_id=_line(optional_text(entry, "system_id", where), f"{where}.system_id"),
+        system_id=system_id,
         credentials=credentials,
         verify_tls=verify_tls,
+        tls_min_version=tls_min_version,
     )
 
 
-def _bmc_address(address: str, where: str) -> str:
+def _bmc_address(address: str, system_id: str | None, where: str) -> str:
     if "@" in address:  # anywhere: a "/" in a password ends what looks like the authority
         raise InvalidError(
             f"{where} holds a user name or a password",
@@ -235,4 +247,12 @@ def _bmc_address(address: str, where: str) -> str:
         or len(address) > 1000
     ):
         raise type_error(where, "a BMC address such as redfish+https://10.0.1.11/redfish/v1/Systems/1", address)
+    try:
+        redfish_endpoint(address, system_id)
+    except ValueError as error:
+        raise InvalidError(
+            f"{where} {address}: {error}",
+            hint="…/redfish/v1/Systems/ID names a system; a prefix may stand before /redfish/v1",
+            details={"key": where},
+        ) from None
     return address

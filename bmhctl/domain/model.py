@@ -58,6 +58,7 @@ class Bmc(Frozen):
     """How to reach a host's baseboard management controller.
 
     ``credentials`` is a reference (``env:NAME``, ``file:PATH``, ``command:…``), never a secret itself.
+    ``tls_min_version`` is the oldest TLS version to accept, such as ``1.0``; None for this machine's default.
     """
 
     address: str
@@ -65,6 +66,7 @@ class Bmc(Frozen):
     system_id: str | None = None
     credentials: str | None = None
     verify_tls: bool = True
+    tls_min_version: str | None = None
 
 
 class HostSpec(Frozen):
@@ -212,12 +214,33 @@ class Verdict(StrEnum):
 
 
 class Power(StrEnum):
-    """What can be asked of a host's power."""
+    """What can be asked of a host's power, and of its indicator light."""
 
     ON = "on"
     OFF = "off"
+    SOFT_OFF = "soft-off"
     CYCLE = "cycle"
     STATUS = "status"
+    IDENTIFY = "identify"
+    IDENTIFY_OFF = "identify-off"
+
+    @property
+    def switches(self) -> bool:
+        """Whether it changes the power."""
+        return self in (Power.ON, Power.OFF, Power.SOFT_OFF, Power.CYCLE)
+
+
+class BootTarget(StrEnum):
+    """What a host can be told to boot from at its next start; ``NONE`` takes that back."""
+
+    PXE = "pxe"
+    HDD = "hdd"
+    CD = "cd"
+    USB = "usb"
+    BIOS = "bios"
+    HTTP = "http"
+    DIAGNOSTICS = "diagnostics"
+    NONE = "none"
 
 
 class CheckResult(Frozen):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 
-from bmhctl.domain.model import HostSpec
+from bmhctl.domain.model import BootTarget, HostSpec
 from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import InvalidError, UsageError, brief, nearest
@@ -41,15 +41,16 @@ class HttpStep(Frozen):
 
 
 class RedfishStep(Frozen):
-    """What a ``redfish`` step asks of a BMC: a health and a power state; as a cleanup (``acts``) it brings them about.
+    """What a ``redfish`` step demands of a BMC: a health and a power state; as a cleanup (``acts``) what it does.
 
-    ``reset`` is a reset of Redfish's own name, such as ``ForceRestart``.
+    ``reset`` is a reset by Redfish's own name, such as ``ForceRestart``; ``boot_once`` what the next start boots from.
     """
 
     health: str | None = None
     power: str | None = None
     reset: str | None = None
     acts: bool = False
+    boot_once: str | None = None
 
 
 class Step(Frozen):
@@ -76,13 +77,19 @@ class Step(Frozen):
 
 
 class Policy(Frozen):
-    """What an inventory asks of its hosts and its users; a ``ttl`` or ``max_ttl`` of None is "no end"."""
+    """What an inventory asks of its hosts and its users; a ``ttl`` or ``max_ttl`` of None is "no end".
+
+    ``bmc_parallel`` is how many conversations are held with one BMC at a time. ``proxy`` is the URL of an HTTP proxy
+    for ``http`` steps and BMCs, ``environment`` to read the environment's variables, or None for none.
+    """
 
     ttl: timedelta | None = timedelta(hours=4)
     max_ttl: timedelta | None = timedelta(days=3)
     quarantine_after: int = 3
     checks: tuple[Step, ...] = ()
     cleanup: tuple[Step, ...] = ()
+    bmc_parallel: int = 1
+    proxy: str | None = None
 
 
 def parse_policy(document: Mapping[str, object]) -> Policy:
@@ -91,7 +98,7 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
     Raises :class:`InvalidError` that names the key, and the nearest known key for an unknown one.
     """
     defaults = require_table(document.get("defaults", {}), "defaults")
-    check_keys(defaults, ("ttl", "max_ttl", "quarantine_after"), "defaults")
+    check_keys(defaults, ("ttl", "max_ttl", "quarantine_after", "bmc_parallel", "proxy"), "defaults")
     quarantine_after = whole_number(defaults.get("quarantine_after", 3), 1, 1000, "defaults.quarantine_after")
     max_ttl = _lease(defaults, "max_ttl", timedelta(days=3))
     ttl = _lease(defaults, "ttl", timedelta(hours=4))
@@ -103,6 +110,8 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
         quarantine_after=quarantine_after,
         checks=_steps(document, "checks"),
         cleanup=_steps(document, "cleanup"),
+        bmc_parallel=whole_number(defaults.get("bmc_parallel", 1), 1, 1000, "defaults.bmc_parallel"),
+        proxy=_proxy(defaults),
     )
     if policy.max_ttl is not None and (policy.ttl is None or policy.ttl > policy.max_ttl):
         raise InvalidError(
@@ -110,6 +119,14 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
             hint='shorten ttl, or raise max_ttl ("none" lifts it)',
         )
     return policy
+
+
+def _proxy(defaults: Mapping[str, object]) -> str | None:
+    value = optional_text(defaults, "proxy", "defaults")
+    if value is None or value == "environment" or re.fullmatch(r"http://[^/\s@:]+(:[0-9]{1,5})?/?", value, re.ASCII):
+        return value
+    wanted = '"environment", or a URL such as http://proxy.lab:3128, without a password'
+    raise type_error("defaults.proxy", wanted, re.sub(r"//.*@", "//***@", value))
 
 
 def _lease(defaults: Mapping[str, object], key: str, fallback: timedelta) -> timedelta | None:
@@ -175,29 +192,36 @@ def _page(value: object, where: str) -> HttpStep:
     )
 
 
-_RESETS = ("On", "ForceOff", "ForceOn", "ForceRestart", "GracefulRestart", "GracefulShutdown", "Nmi", "PowerCycle")
+_RESETS = (
+    "On",
+    "ForceOff",
+    "ForceOn",
+    "ForceRestart",
+    "GracefulRestart",
+    "GracefulShutdown",
+    "Nmi",
+    "PowerCycle",
+    "PushPowerButton",
+)
 
 
 def _demand(value: object, where: str) -> RedfishStep:
     entry = require_table(value, where)
     acts = where.startswith("cleanup.")
-    check_keys(entry, ("power", "reset") if acts else ("health", "power"), where)
+    check_keys(entry, ("power", "reset", "boot_once") if acts else ("health", "power"), where)
     choices = {
         "health": ("OK", "Warning", "Critical"),
-        "power": ("on", "off", "cycle") if acts else ("on", "off"),
+        "power": ("on", "off", "cycle", "soft-off") if acts else ("on", "off"),
         "reset": _RESETS,
+        "boot_once": tuple(BootTarget),
     }
     for key in entry:
         if entry[key] not in choices[key]:
             raise type_error(f"{where}.{key}", f"one of {', '.join(choices[key])}", entry[key])
     if not entry:
         raise InvalidError(f"{where} asks for nothing", hint=f"it takes {' and '.join(choices)}")
-    return RedfishStep(
-        optional_text(entry, "health", where),
-        optional_text(entry, "power", where),
-        optional_text(entry, "reset", where),
-        acts,
-    )
+    health, power, reset, boot_once = (optional_text(entry, key, where) for key in choices)
+    return RedfishStep(health, power, reset, acts, boot_once)
 
 
 def whole_number(value: object, least: int, most: int, where: str) -> int:

@@ -40,6 +40,7 @@ def _bmc(bmc: Bmc | None) -> Json:
         "system_id": bmc.system_id,
         "credentials": bmc.credentials,
         "verify_tls": bmc.verify_tls,
+        "tls_min_version": bmc.tls_min_version,
     }
 
 

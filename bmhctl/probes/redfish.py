@@ -1,42 +1,51 @@
-"""The ``redfish`` step: asks a BMC for health and power, or switches power and resets."""
+"""The ``redfish`` step: asks a BMC for health and power, or switches power, resets and sets the next boot."""
 
 from __future__ import annotations
 
-from bmhctl.domain.model import HostSpec, Power, Verdict
+from bmhctl.domain.model import BootTarget, HostSpec, Power, Verdict
 from bmhctl.domain.policy import RedfishStep, Step
-from bmhctl.probes.redfish_client import BmcError, Controller, ask
+from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.redfish_boot import boot_once
+from bmhctl.probes.redfish_client import Client, ask
+from bmhctl.probes.redfish_power import PowerSwitch
+from bmhctl.probes.redfish_system import System
 from bmhctl.probes.setting import StepEnvironment
 
 
 def consult(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
-    """A check passes when health and power are what is asked; a health that is not reported is unknown, never a pass.
+    """Return the verdict and the detail of one try.
 
-    A cleanup step passes when the reset is sent and the power is where it was wanted.
+    A check passes when health and power are as demanded; what is not reported is unknown, never a pass. A cleanup
+    step passes when each of its actions was seen done: ``boot_once``, then ``reset``, then ``power``.
     """
     demand = step.demand or RedfishStep()
+    answer = _act if demand.acts else _look
     try:
-        answer = _act if demand.acts else _look
-        return ask(spec.bmc, setting, step.timeout, lambda controller: answer(controller, demand))
+        return ask(spec.bmc, setting, step.timeout, lambda client: answer(client, demand))
     except BmcError as error:
+        error.name_host(spec.name)
         return Verdict.FAIL, error.message + (f" ({error.hint})" if error.hint else "")
 
 
-def _act(controller: Controller, demand: RedfishStep) -> tuple[Verdict, str]:
-    done = []
+def _act(client: Client, demand: RedfishStep) -> tuple[Verdict, str]:
+    system, done = System(client), []
+    if demand.boot_once is not None:
+        done.append(f"boots once from {boot_once(system, BootTarget(demand.boot_once))}")
     if demand.reset is not None:
-        controller.reset(demand.reset)
+        PowerSwitch(system).reset(demand.reset)
         done.append(f"reset {demand.reset}")
     if demand.power is not None:
-        done.append(f"power {controller.set_power(Power(demand.power))}")
+        done.append(f"power {PowerSwitch(system).set_power(Power(demand.power))}")
     return Verdict.PASS, ", ".join(done)
 
 
-def _look(controller: Controller, demand: RedfishStep) -> tuple[Verdict, str]:
+def _look(client: Client, demand: RedfishStep) -> tuple[Verdict, str]:
+    system = System(client)
     verdict, said = Verdict.PASS, []
-    for name, wanted, tell in (("health", demand.health, controller.health), ("power", demand.power, controller.power)):
+    power = system.settled_power() if demand.power is not None else ""
+    for name, wanted, found in (("health", demand.health, system.health()), ("power", demand.power, power)):
         if wanted is None:
             continue
-        found = tell()
         said.append(f"{name} {found}")
         if found.lower() != wanted.lower():
             verdict = Verdict.UNKNOWN if found == "unknown" and verdict is not Verdict.FAIL else Verdict.FAIL

@@ -1,341 +1,554 @@
-"""Talks Redfish with a baseboard management controller, through sushy (the extra ``redfish``)."""
+"""One conversation with one BMC's Redfish service: requests, login, deadline, and which failures may pass.
+
+The requests are this package's own, over :mod:`http.client`: what matters here (was a request sent, may it be
+repeated, whose system is it) is what a Redfish library hides, and none of them is worth 300 ms of imports.
+"""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from functools import cache
-from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from threading import Condition, Lock
+from typing import TypeVar
 
-from bmhctl.domain.model import Bmc, Fact, Power
-from bmhctl.errors import BmhctlError, ExitStatus
-from bmhctl.probes.cancellation import InterruptedStepError, within
+from bmhctl.domain.bmc_address import Endpoint, has_odd_segment, redfish_endpoint, same_path
+from bmhctl.domain.model import Bmc
+from bmhctl.probes.cancellation import Cancelled, InterruptedStepError, within
+from bmhctl.probes.credentials import BmcError, credentials
+from bmhctl.probes.http_connection import ConnectionRules, HttpConnection, HttpError, Reply, basic, proxy_for
 from bmhctl.probes.setting import StepEnvironment
-from bmhctl.support.values import Frozen
 
 _T = TypeVar("_T")
-_SYSTEMS = "/redfish/v1/Systems"
-_REDFISH = (
-    "redfish",
-    "redfish-virtualmedia",
-    "redfish-uefihttp",
-    "idrac-redfish",
-    "idrac-virtualmedia",
-    "ilo5-redfish",
+Json = dict[str, object]
+"""A JSON object, as a BMC sent it: nothing in it is certain."""
+
+POLL = 0.5
+"""Seconds between two reads of a state that is to change."""
+
+_BUSY_PAUSE = 1.0  # seconds before a request is repeated, when the BMC does not say how long to wait
+_EXTRA_READ = 10.0  # seconds at most for a read that is not needed
+_GRACE = 0.3  # seconds beyond the deadline in which a conversation may end by its own, better words
+_GOODBYE = 2.0  # seconds for each part of the end of a session, beyond the deadline
+_MOST_PAGES = 50
+_MOST_REDIRECTS = 3
+_REASON = 400  # characters
+
+_PASSING = frozenset({404, 408, 425, 429, 500, 502, 503, 504})
+_PASSING_MESSAGES = (
+    "SYS518",  # iDRAC: its data sources are not available yet
+    "ServiceTemporarilyUnavailable",
+    "ServiceInUnknownState",
+    "ServiceShuttingDown",
+    "ResourceInStandby",
+    "ResourceInUse",
+    "CouldNotEstablishConnection",
 )
-_POLL = 0.5  # seconds between two looks at a power state, which lags a command
 
 
-class BmcError(BmhctlError):
-    """A BMC that can't be reached, understood, or talked into it; the message says which, never a secret."""
+class PassingError(Exception):
+    """A failure that may pass; ``error`` is what to report if it does not, ``after`` the seconds to wait if known.
 
-    status = ExitStatus.STEP_FAILED
-    code = "bmc"
-
-
-class Endpoint(Frozen):
-    """Where a BMC's Redfish service is, and which of its systems is meant (None: the only one)."""
-
-    url: str
-    system: str | None
-
-
-def endpoint(bmc: Bmc) -> Endpoint:
-    """Where to talk to, from an address in any form that manifests carry.
-
-    ``redfish+https://host/redfish/v1/Systems/1``, ``redfish-virtualmedia://…``, ``idrac-redfish://…``, or a plain
-    ``http(s)://host:port`` with a system id. Raises :class:`BmcError` for one that speaks no Redfish.
+    ``sent`` is whether the BMC may have received the request; ``busy`` whether the BMC asks to try again.
     """
-    try:
-        parts = urlsplit(bmc.address)
-    except ValueError as error:  # from before such an address was refused
-        raise BmcError(f"its BMC address {bmc.address} is none: {error}", hint="bmhctl set HOST --bmc …") from None
-    kind, _, transport = parts.scheme.partition("+")
-    if kind in ("http", "https"):
-        transport = kind
-    elif kind in _REDFISH:
-        transport = transport or "https"
-    else:
-        transport = ""
-    if transport not in ("http", "https"):
-        raise BmcError(
-            f"its BMC address {bmc.address} speaks no Redfish",
-            hint="for ipmi:// declare a check of kind command that calls ipmitool; see examples/lab/ipmi-power.sh",
-        )
-    path = parts.path.rstrip("/")
-    system = path if path.startswith(_SYSTEMS + "/") else None
-    if system is None and bmc.system_id is not None:
-        system = bmc.system_id if bmc.system_id.startswith("/") else f"{_SYSTEMS}/{bmc.system_id}"
-    return Endpoint(f"{transport}://{parts.netloc}", system)
+
+    def __init__(self, error: BmcError, *, sent: bool, busy: bool = False, after: float | None = None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.sent = sent
+        self.busy = busy
+        self.after = after
 
 
-def ask(bmc: Bmc | None, setting: StepEnvironment, timeout: timedelta, question: Callable[[Controller], _T]) -> _T:
-    """What a BMC answers, or does; raises :class:`BmcError` when it does not within ``timeout``."""
-    if bmc is None:
-        raise BmcError("it has no BMC declared", hint="bmhctl set HOST --bmc redfish+https://…")
-    where, seconds = endpoint(bmc), timeout.total_seconds()
-    deadline = time.monotonic() + seconds
-    login = credentials(bmc.credentials, setting, seconds)
-    try:
-        return within(
-            deadline - time.monotonic(),
-            setting.cancelled,
-            lambda: question(Controller(bmc, where, login, setting, seconds, deadline)),
-        )
-    except TimeoutError:
-        raise _silent(where, seconds) from None
+class RefusedError(BmcError):
+    """The BMC received a request and refused it: it did nothing. ``answer`` is the HTTP status."""
+
+    answer = 0
 
 
-def _silent(where: Endpoint, seconds: float) -> BmcError:
-    return BmcError(f"its BMC at {where.url} did not answer in {seconds:g} s")
+class Client:
+    """The service at one endpoint, until a deadline: nothing is sent after it, nor once the caller cancels.
 
-
-# where a BMC's user and password come from
-
-
-def credentials(reference: str | None, setting: StepEnvironment, seconds: float) -> tuple[str, str] | None:
-    """User and password from a reference (``env:``, ``file:``, ``command:``): one line, ``user:password``.
-
-    Files and commands are looked for from the setting's folder. Raises :class:`BmcError` when there is none; neither
-    is ever shown.
-    """
-    if reference is None:
-        return None
-    kind, _, what = reference.partition(":")
-    try:
-        line = _SOURCES[kind](what, setting, seconds)
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or type(error).__name__
-        raise BmcError(f"its credentials {kind}:{what} can't be read: {said}", hint=_CREDENTIALS_HINT) from None
-    user, colon, password = line.split("\n", 1)[0].strip().partition(":")
-    if not colon:
-        raise BmcError(f"its credentials {kind}:{what} hold no user:password", hint=_CREDENTIALS_HINT)
-    return user, password
-
-
-_CREDENTIALS_HINT = "they are one line: user:password"
-
-
-def _from_environment(name: str, setting: StepEnvironment, _: float) -> str:
-    if name not in setting.environ:
-        raise BmcError(f"its credentials are in ${name}, which is not set", hint=f"export {name}=user:password")
-    return setting.environ[name]
-
-
-def _from_file(path: str, setting: StepEnvironment, _: float) -> str:
-    return (Path(setting.folder) / Path(path).expanduser()).read_text(encoding="utf-8")
-
-
-def _from_command(command: str, setting: StepEnvironment, seconds: float) -> str:
-    import shlex
-    import subprocess
-
-    from bmhctl.probes.command import call
-
-    ended = call(shlex.split(command), setting, seconds, stderr=subprocess.DEVNULL)
-    if setting.cancelled.is_set():
-        raise InterruptedStepError
-    if ended.status != 0:
-        raise BmcError(f"the command that gives its credentials: {ended.words(seconds)}", hint=_CREDENTIALS_HINT)
-    return ended.output.decode("utf-8")
-
-
-_SOURCES: dict[str, Callable[[str, StepEnvironment, float], str]] = {
-    "env": _from_environment,
-    "file": _from_file,
-    "command": _from_command,
-}
-
-
-# talking with it
-
-
-@cache
-def _sushy() -> Any:
-    """The library, which says what it has to say by its exceptions only."""
-    try:
-        import sushy
-    except ImportError:
-        raise BmcError("sushy is not installed", hint="pip install 'bmhctl[redfish]'") from None
-    import logging
-
-    log = logging.getLogger("sushy")
-    log.addHandler(logging.NullHandler())
-    log.propagate = False
-    return sushy
-
-
-class _NoLogin:
-    """For a BMC that lets anyone in; without it sushy would try to log in as nobody."""
-
-    def set_context(self, root: object, connector: object) -> None:
-        """Needs nothing."""
-
-    def authenticate(self) -> None:
-        """Does nothing."""
-
-    def close(self) -> None:
-        """Does nothing."""
-
-
-class Controller:
-    """One host's system at its BMC, until a deadline: then nothing is asked of it any more.
-
-    Every method raises :class:`BmcError`.
+    Methods raise :class:`BmcError` for what stays, and :class:`PassingError` for what may pass.
     """
 
     def __init__(
         self,
-        bmc: Bmc,
         where: Endpoint,
+        connection: HttpConnection,
         login: tuple[str, str] | None,
-        setting: StepEnvironment,
+        cancelled: Cancelled,
         seconds: float,
-        deadline: float,
     ) -> None:
-        self._where = where
+        self.where = where
+        self.seconds = seconds
+        self.deadline = time.monotonic() + seconds
+        self._sent: str | None = None
+        self._trouble: BmcError | None = None
+        self._has_answered = False
+        self._connection = connection
         self._login = login
-        self._seconds = seconds
-        self._deadline = deadline
-        self._cancelled = setting.cancelled
-        root = self._asked(lambda: self._root(bmc), "is no Redfish service")
-        if where.system is None:
-            where = Endpoint(where.url, self._only_system(root))
-        self._system = self._asked(lambda: root.get_system(where.system), f"has no system {where.system}")
+        self._authorization = {} if login is None else {"Authorization": basic(*login)}
+        self._session: str | None = None
+        self._sessions = f"{where.root}/SessionService/Sessions"
+        self._opening = Lock()
+        self._ended = False
+        self._cancelled = cancelled
 
-    def power(self) -> str:
-        """``on``, ``off``, or ``unknown``."""
-        self._asked(lambda: self._system.refresh(force=True))
-        state = self._asked(lambda: self._system.power_state)
-        return {"On": "on", "Off": "off"}.get(getattr(state, "value", ""), "unknown")
+    @property
+    def name(self) -> str:
+        """How messages name the BMC."""
+        return f"its BMC at {self.where.url}{self.where.prefix}"
 
-    def set_power(self, wanted: Power) -> str:
-        """Switches, and waits until the state is there; a state lags its command by seconds."""
-        before = self.power()
-        goal = "off" if wanted is Power.OFF else "on"
-        if before == goal and wanted is not Power.CYCLE:
-            return before
-        if wanted is Power.CYCLE and before != "off":
-            self.reset("ForceRestart")
-        else:
-            self.reset("On" if goal == "on" else "ForceOff")
-        while (state := self.power()) != goal:
-            if time.monotonic() + _POLL > self._deadline:
-                raise BmcError(f"is still {state}, not {goal}, after {self._seconds:g} s")
-            self._cancelled.wait(_POLL)
-        return state
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.monotonic()
 
-    def reset(self, kind: str) -> None:
-        """Sends a reset of Redfish's own name, such as ``ForceRestart`` or ``Nmi``."""
-        self._asked(lambda: self._system.reset_system(_sushy().ResetType(kind)))
+    @property
+    def _short(self) -> float:
+        """Seconds for one request among many: a lost answer must not take all the time there is."""
+        return max(1.0, self.seconds / 3)
 
-    def health(self) -> str:
-        """``OK``, ``Warning``, ``Critical``, or ``unknown`` when the BMC reports none."""
-        status = self._asked(lambda: self._system.status)
-        health = getattr(status, "health", None)
-        return str(health.value) if health is not None else "unknown"
+    # reading
 
-    def inventory(self) -> dict[str, Fact]:
-        """What the BMC knows of the hardware, as facts that selectors see; only what it reports."""
-        report = self._asked(lambda: self._system.json)
-        found: dict[str, Fact] = {}
-        for key, name in (("vendor", "Manufacturer"), ("model", "Model"), ("serial", "SerialNumber")):
-            value = report.get(name)
-            if isinstance(value, str) and (line := "".join(filter(str.isprintable, value)).strip()):
-                found[key] = line[:200]
-        memory = _whole(_part(report, "MemorySummary").get("TotalSystemMemoryGiB"))
-        if memory is not None:
-            found["memory"] = f"{memory}GiB"
-        processors = _part(report, "ProcessorSummary")
-        counts = (_whole(processors.get(name)) for name in ("LogicalProcessorCount", "CoreCount", "Count"))
-        cpus = next((count for count in counts if count is not None), None)
-        if cpus is not None:
-            found["cpus"] = cpus
-        found["health"] = self.health()
+    def root(self) -> Json:
+        """Return the service root; remembers where sessions are made."""
+        root = self.get(f"{self.where.root}/", missing="is not a Redfish service")
+        if not any(isinstance(root.get(key), kind) for key, kind in _ROOT_KEYS):
+            raise BmcError(f"{self.name} is not a Redfish service")
+        links = root.get("Links")
+        sessions = self.link(links.get("Sessions")) if isinstance(links, dict) else None
+        if sessions is not None and sessions.rstrip("/").endswith("/Sessions"):  # a login goes nowhere else
+            self._sessions = sessions.rstrip("/")
+        return root
+
+    def get(self, path: str, *, missing: str = "has lost its system", patient: bool = False) -> Json:
+        """Return the object at a path. A failure that may pass is retried until the deadline if ``patient``.
+
+        Without patience only a BMC that asks for a later try (429, 503, or in a message) is asked again.
+        """
+        longest = self._short if patient else None
+        while True:
+            try:
+                found = self._get(path, missing, longest)
+            except PassingError as passing:
+                if not (patient or passing.busy):
+                    raise passing.error from None
+                self.retry_later(passing)
+            else:
+                self._trouble, self._has_answered = None, True
+                return found
+
+    def find(self, path: str) -> Json | None:
+        """Return the object at a path, None if it can't be had: for what is good to know but not needed."""
+        if self.left < 1:
+            return None
+        try:
+            return self._get(path, "", min(self.left / 2, _EXTRA_READ))
+        except (BmcError, PassingError):
+            return None
+
+    def members(self, path: str, *, needed: bool = True) -> list[str] | None:
+        """Return the paths of a collection's members; None if it can't be had and is not ``needed``."""
+        found: list[str] = []
+        page: str | None = path
+        for _ in range(_MOST_PAGES):
+            if page is None:
+                return found
+            read = self.get(page, missing="lists no systems") if needed else self.find(page)
+            if read is None:
+                return None
+            members = read.get("Members")
+            if not isinstance(members, list):
+                if needed:
+                    raise BmcError(f"{self.name} lists no systems")
+                return None
+            links = [self.link(member) for member in members]
+            found += [link for link in links if link is not None]
+            page = self.path(read.get("Members@odata.nextLink"))
+        if needed:
+            raise BmcError(f"{self.name} lists systems without end")
+        return None
+
+    def link(self, value: object) -> str | None:
+        """Return the path that a reference (``{"@odata.id": …}``) leads to; None if it is not one."""
+        return self.path(value.get("@odata.id")) if isinstance(value, dict) else None
+
+    def path(self, value: object) -> str | None:
+        """Return a path of this service from a link, which may be a whole URL; None if it is not one.
+
+        Of a URL only the path counts: a BMC may know itself by another address. A service behind a prefix may write
+        its links without it.
+        """
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+            return None
+        path = "/" + value.split("://", 1)[1].partition("/")[2] if "://" in value else value
+        path = path.partition("#")[0]
+        if not path.startswith("/") or " " in path or has_odd_segment(path):
+            return None
+        prefix = self.where.prefix
+        return prefix + path if prefix and path.startswith("/redfish/") and not path.startswith(prefix + "/") else path
+
+    # acting
+
+    def post(self, path: str, body: Json) -> None:
+        """Send an action once. Raises :class:`PassingError`, which says whether it was sent, if no answer came."""
+        self._act("POST", path, body, {})
+
+    def patch(self, path: str, body: Json, tag: object) -> None:
+        """Change properties; ``tag`` is the ETag of what was read, if the BMC gave one."""
+        headers = {"If-Match": tag} if isinstance(tag, str) and tag.isascii() and tag.isprintable() else {}
+        try:
+            self._act("PATCH", path, body, headers)
+        except RefusedError as error:
+            if error.answer not in (412, 428):
+                raise
+            self._act("PATCH", path, body, {"If-Match": "*"})
+
+    def _act(self, method: str, path: str, body: Json, headers: Mapping[str, str]) -> None:
+        reply = self._send(method, path, body, headers, self._short)
+        if reply.status < 300:
+            return
+        raise self._refusal(reply, acting=True)
+
+    # waiting
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not beyond the deadline, where it raises what :meth:`late` returns."""
+        if self._cancelled.wait(min(seconds, max(0.0, self.left))):
+            raise InterruptedStepError
+        if self.left <= 0:
+            raise self.late()
+
+    def retry_later(self, passing: PassingError) -> None:
+        """Wait before a request that the BMC did not act on is repeated; raises at the deadline what hindered it."""
+        self._trouble = passing.error
+        self.pause(_BUSY_PAUSE if passing.after is None else passing.after)
+
+    def note_sent(self, what: str | None) -> None:
+        """Note what was sent and is not shown yet, for the message at the deadline; None once it is shown."""
+        self._sent, self._has_answered = what, False
+
+    def late(self) -> BmcError:
+        """Return the error for a deadline that has passed."""
+        trouble = self._trouble
+        if self._sent is not None and self._has_answered and trouble is None:
+            return BmcError(f"{self._sent} was sent; {self.name} does not show it after {self.seconds:g} s")
+        if self._sent is not None:
+            since = f": {trouble.message}" if trouble else ""
+            return BmcError(f"{self._sent} was sent; {self.name} has not answered since{since}", hint=_LATE_HINT)
+        if trouble is not None:
+            return BmcError(f"{trouble.message}, for {self.seconds:g} s", hint=trouble.hint)
+        return BmcError(f"{self.name} did not answer in {self.seconds:g} s")
+
+    # the end
+
+    def end(self) -> None:
+        """Close the connection and end the session if one was made; takes some seconds at most, and never fails."""
+        self._ended = True
+        is_mine = self._opening.acquire(timeout=_GOODBYE)  # a session that is just being made is ended, too
+        try:
+            self._connection.close()
+            if is_mine:
+                self._end_session()
+        finally:
+            if is_mine:
+                self._opening.release()
+
+    def _end_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            with suppress(HttpError):
+                self._connection.request("DELETE", session, seconds=_GOODBYE, headers=self._authorization)
+            self._connection.close()
+
+    # one request
+
+    def _get(self, path: str, missing: str, seconds: float | None) -> Json:
+        reply = self._send("GET", path, None, {}, seconds)
+        for _ in range(_MOST_REDIRECTS):
+            if reply.status not in (301, 302, 303, 307, 308):
+                break
+            reply = self._send("GET", self._elsewhere(reply), None, {}, seconds)
+        if reply.status == 404 and missing:
+            raise PassingError(BmcError(f"{self.name} {missing}"), sent=True)
+        if reply.status >= 300:
+            raise self._refusal(reply, acting=False)
+        found = self._parse(reply)
+        tag = reply.headers.get("etag")
+        if tag is not None:
+            found.setdefault("@odata.etag", tag)
         return found
 
-    def _root(self, bmc: Bmc) -> Any:
-        sushy = _sushy()
-        return sushy.Sushy(
-            self._where.url,
-            verify=bmc.verify_tls,
-            auth=_NoLogin() if self._login is None else sushy.auth.BasicAuth(*self._login),
-            server_side_retries=1,  # 0 is sushy's own choice, of three
-            server_side_retries_delay=0,
-            read_timeout=self._seconds,
-            connect_timeout=self._seconds,
-        )
+    def _elsewhere(self, reply: Reply) -> str:
+        location = reply.headers.get("location", "")
+        same = location.startswith("/") or location.lower().startswith(f"{self.where.url.lower()}/")
+        path = self.path(location) if same else None
+        if path is None:
+            shown = _line(location)[:200]
+            raise BmcError(f"{self.name} sends requests elsewhere: {shown}", hint="bmhctl set HOST --bmc … declares it")
+        return path
 
-    def _only_system(self, root: Any) -> str:
-        identities: tuple[str, ...] = self._asked(lambda: root.get_system_collection().members_identities)
-        members = ["".join(filter(str.isprintable, identity)) for identity in identities]
-        if len(members) == 1:
-            return members[0]
-        known = ", ".join(member.rsplit("/", 1)[-1] for member in members[:5])
-        more = ", …" if len(members) > 5 else ""
-        raise BmcError(
-            f"its BMC at {self._where.url} has {len(members)} systems: which one is it?",
-            hint=f"bmhctl set HOST --bmc-system ID; they are {known}{more}" if members else None,
-        )
+    def _parse(self, reply: Reply) -> Json:
+        found = _object(reply.body)
+        if found is None:
+            raise BmcError(f"{self.name} is not a Redfish service: it answers something else than JSON objects")
+        return found
 
-    def _asked(self, question: Callable[[], _T], missing: str = "has lost its system") -> _T:
-        from json import JSONDecodeError
+    def _send(
+        self, method: str, path: str, body: Json | None, headers: Mapping[str, str], seconds: float | None = None
+    ) -> Reply:
+        reply = self._request(method, path, body, headers, seconds)
+        if reply.status == 401 and self._open_session():
+            reply = self._request(method, path, body, headers, seconds)
+        if reply.status == 401:
+            raise self._unauthorized(reply)
+        return reply
 
-        where, sushy = self._where.url, _sushy()
-        if self._cancelled.is_set():
+    def _request(
+        self, method: str, path: str, body: Json | None, headers: Mapping[str, str], seconds: float | None
+    ) -> Reply:
+        if self._cancelled.is_set() or self._ended:
             raise InterruptedStepError
-        if time.monotonic() > self._deadline:
-            raise _silent(self._where, self._seconds)
+        left = self.left
+        if left <= 0:
+            raise self.late()
+        sent = {"Accept": "application/json", "OData-Version": "4.0", **headers, **self._authorization}
+        content = None
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+            content = json.dumps(body).encode("ascii")
         try:
-            return question()
-        except sushy.exceptions.AccessError:
-            if self._login is None:
-                raise BmcError(
-                    f"its BMC at {where} wants credentials, and it has none",
-                    hint="bmhctl set HOST --credentials env:NAME, file:PATH or command:…",
-                ) from None
-            raise BmcError(
-                f"its BMC at {where} rejects the credentials", hint="look at what their reference leads to"
-            ) from None
-        except sushy.exceptions.ConnectionError as error:
-            raise self._unreachable(str(error)) from None
-        except sushy.exceptions.ResourceNotFoundError:
-            raise BmcError(f"its BMC at {where} {missing}") from None
-        except (JSONDecodeError, RecursionError, OverflowError, AttributeError, TypeError, KeyError) as error:
-            raise BmcError(f"what answers at {where} is no Redfish service ({type(error).__name__})") from None
-        except (sushy.exceptions.SushyError, OSError, ValueError) as error:
-            raise BmcError(f"its BMC at {where} refuses: {' '.join(str(error).split())[:200]}") from None
+            limit = min(left, seconds or left)
+            return self._connection.request(method, path, seconds=limit, headers=sent, body=content)
+        except HttpError as error:
+            if self._ended:
+                raise InterruptedStepError from None
+            if error.kind == "timeout" and self.left <= 0:
+                raise self.late() from None
+            raise PassingError(self._unreachable(error), sent=error.sent) from None
 
-    def _unreachable(self, said: str) -> BmcError:
-        """The error for what sushy says of a connection."""
-        low = said.lower()
-        if "timed out" in low or "timeout" in low:
-            return _silent(self._where, self._seconds)
-        where = f"its BMC at {self._where.url}"
-        if "certificate_verify_failed" in low:
+    def _unreachable(self, error: HttpError) -> BmcError:
+        host = f"{self.name} {error.words}"
+        if error.kind == "certificate":
+            return BmcError(host, hint="bmhctl set HOST --no-verify-tls accepts any (verify_tls = false)")
+        if error.kind == "tls":
+            return BmcError(host, hint="bmhctl set HOST --tls-min-version 1.0 accepts old TLS")
+        return BmcError(host)
+
+    def _refusal(self, reply: Reply, *, acting: bool) -> BmcError | PassingError:
+        """The error for an answer of 300 and above, by whether it may pass."""
+        reason, is_passing = self._reason(reply)
+        words = f"{self.name} refuses: {reason}"
+        if is_passing or (reply.status in _PASSING and not (acting and reply.status == 404)):
+            busy = is_passing or reply.status in (429, 503)
+            return PassingError(BmcError(words), sent=reply.status != 429, busy=busy, after=_retry_after(reply))
+        if acting and reply.status == 409:
+            return PassingError(BmcError(words), sent=False, busy=True, after=_retry_after(reply))
+        if acting and reply.status >= 500 and reply.status != 501:
+            return PassingError(BmcError(words), sent=True)
+        error = RefusedError(words)
+        error.answer = reply.status
+        return error
+
+    def _reason(self, reply: Reply) -> tuple[str, bool]:
+        """Why the BMC refuses, in its own words if it gives any, and whether it says that this passes."""
+        body = _object(reply.body)
+        messages = list(_messages(body))
+        texts = [text for text, _ in messages if text]
+        passing = any(sign in name for _, name in messages for sign in _PASSING_MESSAGES)
+        words = "; ".join(dict.fromkeys(texts)) or _general(body) or _phrase(reply.status)
+        words = self._without_secrets(_line(words))
+        return (words if len(words) <= _REASON else words[:_REASON] + "…") + f" ({reply.status})", passing
+
+    def _without_secrets(self, text: str) -> str:
+        """A BMC's text, in which it may repeat what it was sent."""
+        secrets = [self._login[1]] if self._login else []
+        secrets += [value.removeprefix("Basic ") for value in self._authorization.values()]
+        for secret in secrets:
+            if secret:
+                text = text.replace(secret, "***")
+        return text
+
+    # login
+
+    def _open_session(self) -> bool:
+        """Make a session for a BMC that does not take Basic authentication; whether there is a new one."""
+        if self._login is None:
+            return False
+        with self._opening:
+            if self._ended:
+                raise InterruptedStepError
+            if self._session is not None:  # it has ended early
+                self._session = None
+            elif "X-Auth-Token" in self._authorization:
+                return False
+            user, password = self._login
+            body: Json = {"UserName": _unicode(user), "Password": _unicode(password)}
+            self._authorization = {}
+            reply = self._request("POST", self._sessions, body, {}, None)
+            token = reply.headers.get("x-auth-token", "")
+            if reply.status >= 300 or not token.isascii() or not token.isprintable() or not token:
+                if reply.status in (429, 500, 502, 503, 504):
+                    reason, _ = self._reason(reply)
+                    error = BmcError(f"{self.name} opens no session: {reason}")
+                    self._authorization = {"Authorization": basic(user, password)}
+                    raise PassingError(error, sent=False, busy=True, after=_retry_after(reply))
+                raise self._unauthorized(reply)
+            self._authorization = {"X-Auth-Token": token}
+            self._session = self._session_in(reply)
+            return True
+
+    def _session_in(self, reply: Reply) -> str | None:
+        """The path of a new session, which is deleted later: nothing but a member of a collection of sessions."""
+        body = _object(reply.body)
+        for path in (self.path(reply.headers.get("location")), self.link(body)):
+            if path is not None and path.rstrip("/").rpartition("/")[0].endswith("/Sessions"):
+                return path
+        return None
+
+    def _unauthorized(self, reply: Reply) -> BmcError:
+        if self._login is None:
             return BmcError(
-                f"{where} has a TLS certificate that can't be verified",
-                hint="bmhctl set HOST --no-verify-tls goes without (verify_tls = false)",
+                f"{self.name} requires credentials, and none are declared",
+                hint="bmhctl set HOST --credentials env:NAME, file:PATH or command:…",
             )
-        for sign, words in (
-            ("refused", "refuses connections"),
-            ("resolve", "can't be found: its name does not resolve"),
-            ("ssl", "does not speak TLS as it should"),
-        ):
-            if sign in low:
-                return BmcError(f"{where} {words}")
-        return BmcError(f"{where} can't be reached: {' '.join(said.split())[:160]}")
+        reason = "; ".join(dict.fromkeys(text for text, _ in _messages(_object(reply.body)) if text))
+        words = f": {self._without_secrets(_line(reason))[:_REASON]}" if reason else ""
+        return BmcError(f"{self.name} rejects the credentials{words}", hint="check what their reference leads to")
 
 
-def _part(report: dict[str, Any], name: str) -> dict[str, Any]:
-    found = report.get(name)
-    return found if isinstance(found, dict) else {}
+_ROOT_KEYS = (("RedfishVersion", str), ("Systems", dict), ("SessionService", dict), ("@odata.id", str))
+_LATE_HINT = "bmhctl power HOST status shows what became of it"
 
 
-def _whole(value: object) -> int | None:
-    """A number as a whole one, if it can be how many there are of something."""
-    number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
-    return int(number) if 1 <= number < 2**31 else None
+def ask(bmc: Bmc | None, setting: StepEnvironment, timeout: timedelta, question: Callable[[Client], _T]) -> _T:
+    """Return what ``question`` finds out, or does, in a conversation of at most ``timeout``.
+
+    The time begins when the conversation does: at most ``setting.bmc_parallel`` of them are held with one BMC at a
+    time. Raises :class:`BmcError`. A session that was made is ended, whatever happens.
+    """
+    if bmc is None:
+        raise BmcError("it has no BMC declared", hint="bmhctl set HOST --bmc redfish+https://…")
+    where, seconds = endpoint(bmc), timeout.total_seconds()
+    with _turn(where.url.lower(), setting.bmc_parallel, setting.cancelled):
+        started = time.monotonic()
+        login = credentials(bmc.credentials, setting, seconds)
+        rules = ConnectionRules(
+            bmc.verify_tls, bmc.tls_min_version, proxy_for(setting.proxy, setting.environ, where.url)
+        )
+        client = Client(
+            where, HttpConnection(where.url, rules), login, setting.cancelled, seconds - (time.monotonic() - started)
+        )
+        client.seconds = seconds
+
+        def work() -> _T:
+            try:
+                return question(client)
+            except PassingError as passing:
+                raise passing.error from None
+
+        try:
+            return within(client.left + _GRACE, setting.cancelled, work)
+        except TimeoutError:
+            raise client.late() from None
+        finally:
+            client.end()
+
+
+def endpoint(bmc: Bmc) -> Endpoint:
+    """Return where a BMC's service and system are; raises :class:`BmcError` for an address without Redfish."""
+    try:
+        found = redfish_endpoint(bmc.address, bmc.system_id)
+    except ValueError as error:
+        raise BmcError(f"its BMC address {bmc.address}: {error}", hint="bmhctl set HOST --bmc …") from None
+    if found is None:
+        raise BmcError(
+            f"its BMC address {bmc.address} does not use Redfish",
+            hint="for ipmi:// declare a check of kind command that calls ipmitool; see examples/lab/ipmi-power.sh",
+        )
+    return found
+
+
+_turns: dict[str, int] = {}
+_free = Condition()
+
+
+@contextmanager
+def _turn(address: str, most: int, cancelled: Cancelled) -> Iterator[None]:
+    """Wait until fewer than ``most`` conversations with a BMC are held by this process."""
+    with _free:
+        while _turns.get(address, 0) >= most:
+            if cancelled.is_set():
+                raise InterruptedStepError
+            _free.wait(0.1)
+        _turns[address] = _turns.get(address, 0) + 1
+    try:
+        yield
+    finally:
+        with _free:
+            _turns[address] -= 1
+            _free.notify_all()
+
+
+def belongs_to(path: str, system: str) -> bool:
+    """Whether a path is a system's own, or one below it."""
+    return same_path(path, system) or path.rstrip("/").casefold().startswith(system.rstrip("/").casefold() + "/")
+
+
+def _object(body: bytes) -> Json | None:
+    """The JSON object in a body, None if it is anything else."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _messages(body: object) -> Iterator[tuple[str, str]]:
+    """The text and the id of each message in ``@Message.ExtendedInfo``, the specific ones first."""
+    error = body.get("error") if isinstance(body, dict) else None
+    found = []
+    for place in (error, body):
+        infos = place.get("@Message.ExtendedInfo") if isinstance(place, dict) else None
+        for info in infos if isinstance(infos, list) else [infos]:
+            if isinstance(info, dict):
+                text, name = info.get("Message"), info.get("MessageId")
+                found.append((text if isinstance(text, str) else "", name if isinstance(name, str) else ""))
+    specific = [message for message in found if not message[1].endswith(("GeneralError", ".Success"))]
+    yield from specific or found
+
+
+def _general(body: object) -> str:
+    error = body.get("error") if isinstance(body, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return message if isinstance(message, str) else ""
+
+
+def _phrase(status: int) -> str:
+    from http import HTTPStatus
+
+    with suppress(ValueError):
+        return HTTPStatus(status).phrase
+    return "an unknown answer"
+
+
+def _retry_after(reply: Reply) -> float | None:
+    """The seconds that the BMC asks to wait; a date there is not read."""
+    text = reply.headers.get("retry-after", "").strip()
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
+
+
+def _line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _unicode(text: str) -> str:
+    """A text that JSON can carry: bytes that were no UTF-8 are read as Latin-1, as a BMC would."""
+    raw = text.encode("utf-8", "surrogateescape")
+    with suppress(UnicodeDecodeError):
+        return raw.decode("utf-8")
+    return raw.decode("latin-1")

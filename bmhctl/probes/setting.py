@@ -13,7 +13,7 @@ class StepEnvironment(Frozen):
     """Where a step runs: its environment, its working folder, and a descriptor that its process inherits.
 
     When ``cancelled`` is set, a step that runs ends as soon as it can; one that ``is_guarded`` also when this process
-    is killed.
+    is killed. ``proxy`` and ``bmc_parallel`` are the policy's, see :class:`bmhctl.domain.policy.Policy`.
     """
 
     environ: Mapping[str, str]
@@ -21,3 +21,5 @@ class StepEnvironment(Frozen):
     inherit: int | None = None
     cancelled: Cancelled = field(default_factory=Event)
     is_guarded: bool = False
+    proxy: str | None = None
+    bmc_parallel: int = 1

@@ -94,10 +94,16 @@ def from_spec(spec: HostSpec) -> list[Value]:
         spec.address,
         spec.mac,
         _json(dict(spec.labels)),
-        None if bmc is None else _json([bmc.address, bmc.type, bmc.system_id, bmc.credentials, bmc.verify_tls]),
+        None if bmc is None else _json(_from_bmc(bmc)),
         _json(dict(spec.hardware)),
         spec.note,
     ]
+
+
+def _from_bmc(bmc: Bmc) -> list[object]:
+    """The fields of a BMC; a setting that few have is written only where it is set, so that rows stay as they were."""
+    values: list[object] = [bmc.address, bmc.type, bmc.system_id, bmc.credentials, bmc.verify_tls]
+    return values if bmc.tls_min_version is None else [*values, bmc.tls_min_version]
 
 
 def from_lifecycle(host: Host) -> list[Value]:

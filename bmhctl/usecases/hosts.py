@@ -41,6 +41,7 @@ class AttributeChanges(Frozen):
     bmc_system_id: str | None = None
     credentials: str | None = None
     verify_tls: bool | None = None
+    tls_min_version: str | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
     hardware: Mapping[str, str | int | None] = field(default_factory=dict)
 
@@ -225,6 +226,7 @@ def _with_facts(ctx: Context, spec: HostSpec, facts: AttributeChanges) -> HostSp
     put(bmc, "credentials", facts.credentials)
     if facts.verify_tls is not None:
         bmc["verify_tls"] = facts.verify_tls
+    put(bmc, "tls_min_version", facts.tls_min_version)
     if facts.bmc == "":
         bmc = {}
     entry["bmc"] = bmc or None

@@ -49,6 +49,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "reap": [],
     "check": ["node03"],
     "power": ["node01", "status"],
+    "boot-once": ["node01", "pxe"],
     "inspect": ["node01"],
     "recycle": [],
     "list": [],
@@ -127,6 +128,7 @@ REFUSED = {
     "replace": 5,
     "queue cancel": 3,
     "power": 9,
+    "boot-once": 9,
     "inspect": 9,
 }
 """What the commands above that can't do their work here end with."""

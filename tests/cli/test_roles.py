@@ -11,6 +11,7 @@ import pytest
 
 from bmhctl.cli.commands import COMMANDS
 from bmhctl.probes import redfish_client
+from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.stores.postgres import database, roles
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.schema import MIGRATIONS, Migration
@@ -66,6 +67,7 @@ TURNS: dict[str, tuple[str, Arguments]] = {
     "reap": (RUNNER, lambda f: ["-o", "json" if f.expired() else ""]),
     "check": (RUNNER, lambda f: [f.available()]),
     "power": (RUNNER, lambda f: [f.reserved(), "off", "--force", "--reason", "drill", "--as", "bob"]),
+    "boot-once": (RUNNER, lambda f: [f.reserved(), "pxe", "--force", "--reason", "drill", "--as", "bob"]),
     "inspect": (OPERATOR, lambda f: [f.available()]),
     "recycle": (RUNNER, lambda f: [f.tainted()]),
     "list": (VIEWER, lambda f: [f.reserved(), "-o", "json"]),
@@ -122,7 +124,8 @@ def test_the_whole_table_of_commands_is_gone_through() -> None:
 def test_each_role_may_do_what_is_its_own_and_changes_nothing_else(
     role: str, fleet: Fleet, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redfish_client, "ask", lambda *_: {"cpus": 64})  # no BMC is near
+    answers: dict[object, object] = {hardware: {"cpus": 64}}
+    monkeypatch.setattr(redfish_client, "ask", lambda *given: answers.get(given[-1], "off"))  # no BMC is near
     assert cli("policy", "apply", fleet.file(POLICY), "-i", fleet.url).status == 0
     who = fleet.login(role)
     [[owner]] = fleet.sql("SELECT current_user")

@@ -19,7 +19,7 @@ from tests.conftest import environment
 pytestmark = pytest.mark.slow
 
 SLOW = {
-    *("rich", "pydantic", "tomlkit", "tomllib", "tomli_w", "yaml", "ClusterShell", "sushy", "psycopg"),
+    *("rich", "pydantic", "tomlkit", "tomllib", "tomli_w", "yaml", "ClusterShell", "http.client", "psycopg"),
     *("dataclasses", "importlib.metadata", "hashlib", "tempfile", "random", "asyncio", "concurrent", "ssl"),
 }
 """Modules that no everyday command needs."""

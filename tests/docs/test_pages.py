@@ -222,7 +222,7 @@ def test_the_keys_of_the_inventory_are_those_of_the_code() -> None:
     table = page("inventory").section("## The file")
     keys = re.findall(r"(?m)^\| (?:… )?`([\w.]+)`", table)
     assert [key for key in keys if key.startswith("defaults.")] == [
-        f"defaults.{key}" for key in ("ttl", "max_ttl", "quarantine_after")
+        f"defaults.{key}" for key in ("ttl", "max_ttl", "quarantine_after", "bmc_parallel", "proxy")
     ]
     steps, hosts = keys.index("checks.NAME"), keys.index("hosts.NAME")
     of_steps = [*StepKind, "timeout", "retries", "selector"]

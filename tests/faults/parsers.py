@@ -29,7 +29,8 @@ from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, UsageError
 from bmhctl.formats import read_paths
 from bmhctl.formats.metal3 import read_manifests
 from bmhctl.formats.toml_export import dump_inventory, read_inventory
-from bmhctl.probes.redfish_client import BmcError, endpoint
+from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.redfish_client import endpoint
 from bmhctl.stores import open_store
 from bmhctl.stores.toml.declaration import Fingerprint, parse_declaration
 from bmhctl.stores.toml.editor import Add, Remove, Rename, Replace, edited

@@ -159,7 +159,7 @@ SEEDS: dict[str, list[str]] = {
     "lists of options": ["rack=r1 gpu- a=", "a=b,c=d"],
     "BMC addresses": [
         "redfish+https://10.0.1.11:8443/redfish/v1/Systems/1",
-        "idrac-virtualmedia://[fd00::1]:443/x?y",
+        "idrac-virtualmedia://[fd00::1]:443/gate/redfish/v1",
         "bmc.lab.example",
         "ipmi://10.0.0.1",
     ],

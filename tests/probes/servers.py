@@ -63,14 +63,28 @@ def redfish(*systems: dict[str, object], password: str | None = None) -> Answer:
 
 
 @contextmanager
-def serving(answer: Answer, certificate: Path | None = None) -> Iterator[int]:
-    """An HTTP server on loopback, over TLS when it has a certificate; its port."""
+def serving(
+    answer: Answer,
+    certificate: Path | None = None,
+    *,
+    context: ssl.SSLContext | None = None,
+    keep_alive: bool = False,
+) -> Iterator[int]:
+    """An HTTP server on loopback, over TLS when it has a certificate or a context; its port."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1" if keep_alive else "HTTP/1.0"
+
         def do_GET(self) -> None:
             answer(self)
 
         def do_POST(self) -> None:
+            answer(self)
+
+        def do_PATCH(self) -> None:
+            answer(self)
+
+        def do_DELETE(self) -> None:
             answer(self)
 
         def log_message(self, *_: object) -> None:
@@ -87,6 +101,7 @@ def serving(answer: Answer, certificate: Path | None = None) -> Iterator[int]:
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
+        if context is not None:
             server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 import time
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
@@ -12,8 +11,11 @@ from threading import Event
 
 import pytest
 
+from bmhctl.domain.bmc_address import Endpoint
 from bmhctl.domain.model import Bmc, HostSpec
-from bmhctl.probes.redfish_client import BmcError, Controller, Endpoint, ask, credentials, endpoint
+from bmhctl.probes.credentials import BmcError, credentials
+from bmhctl.probes.redfish_client import ask, endpoint
+from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.setting import StepEnvironment
 from tests.probes.conftest import Probe
 from tests.probes.servers import Answer, closed_port, filtered, redfish, saying, serving, silence
@@ -35,36 +37,44 @@ def host(bmc: Bmc | None) -> HostSpec:
 @pytest.mark.parametrize(
     ("address", "system", "where"),
     [
-        ("redfish+https://10.0.1.11/redfish/v1/Systems/1", None, ("https://10.0.1.11", "/redfish/v1/Systems/1")),
+        (
+            "redfish+https://10.0.1.11/redfish/v1/Systems/1",
+            None,
+            ("https://10.0.1.11", "/redfish/v1", "/redfish/v1/Systems/1"),
+        ),
         (
             "redfish+http://10.0.1.11:8000/redfish/v1/Systems/1/",
             None,
-            ("http://10.0.1.11:8000", "/redfish/v1/Systems/1"),
+            ("http://10.0.1.11:8000", "/redfish/v1", "/redfish/v1/Systems/1"),
         ),
-        ("redfish://bmc.lab/redfish/v1/Systems/1", None, ("https://bmc.lab", "/redfish/v1/Systems/1")),
+        ("redfish://bmc.lab/redfish/v1/Systems/1", None, ("https://bmc.lab", "/redfish/v1", "/redfish/v1/Systems/1")),
         (
             "redfish-virtualmedia://10.0.1.11/redfish/v1/Systems/a-b",
             None,
-            ("https://10.0.1.11", "/redfish/v1/Systems/a-b"),
+            ("https://10.0.1.11", "/redfish/v1", "/redfish/v1/Systems/a-b"),
         ),
         (
             "redfish-virtualmedia+http://10.0.1.11/redfish/v1/Systems/1",
             None,
-            ("http://10.0.1.11", "/redfish/v1/Systems/1"),
+            ("http://10.0.1.11", "/redfish/v1", "/redfish/v1/Systems/1"),
         ),
         (
             "idrac-redfish://10.0.1.11",
             "System.Embedded.1",
-            ("https://10.0.1.11", "/redfish/v1/Systems/System.Embedded.1"),
+            ("https://10.0.1.11", "/redfish/v1", "/redfish/v1/Systems/System.Embedded.1"),
         ),
-        ("idrac-virtualmedia+https://[fd00::1]:443", None, ("https://[fd00::1]:443", None)),
-        ("http://127.0.0.1:8000", "System-1", ("http://127.0.0.1:8000", "/redfish/v1/Systems/System-1")),
-        ("https://127.0.0.1:8000/", "/redfish/v1/Systems/9", ("https://127.0.0.1:8000", "/redfish/v1/Systems/9")),
-        ("https://127.0.0.1:8000", None, ("https://127.0.0.1:8000", None)),
+        ("idrac-virtualmedia+https://[fd00::1]:443", None, ("https://[fd00::1]:443", "/redfish/v1", None)),
+        ("http://127.0.0.1:8000", "System-1", ("http://127.0.0.1:8000", "/redfish/v1", "/redfish/v1/Systems/System-1")),
+        (
+            "https://127.0.0.1:8000/",
+            "/redfish/v1/Systems/9",
+            ("https://127.0.0.1:8000", "/redfish/v1", "/redfish/v1/Systems/9"),
+        ),
+        ("https://127.0.0.1:8000", None, ("https://127.0.0.1:8000", "/redfish/v1", None)),
     ],
 )
 def test_addresses_in_every_form_of_manifests_lead_to_a_service_and_a_system(
-    address: str, system: str | None, where: tuple[str, str | None]
+    address: str, system: str | None, where: tuple[str, str, str | None]
 ) -> None:
     assert endpoint(Bmc(address, system_id=system)) == Endpoint(*where)
 
@@ -73,7 +83,7 @@ def test_addresses_in_every_form_of_manifests_lead_to_a_service_and_a_system(
 def test_an_address_that_speaks_no_redfish_says_what_to_do_instead(address: str, probe: Probe) -> None:
     assert probe(DEMAND, host(Bmc(address))) == (
         "fail",
-        f"its BMC address {address} speaks no Redfish (for ipmi:// declare a check of kind command that calls "
+        f"its BMC address {address} does not use Redfish (for ipmi:// declare a check of kind command that calls "
         "ipmitool; see examples/lab/ipmi-power.sh)",
     )
 
@@ -108,14 +118,15 @@ def test_the_hardware_is_what_the_bmc_reports_of_it() -> None:
     }
     setting = StepEnvironment({}, "/")
     with serving(redfish({**SYSTEM, **report}, {**SYSTEM, "Id": "2", "MemorySummary": None, "Model": 7})) as port:
-        assert ask(at(port), setting, timedelta(seconds=5), Controller.inventory) == {
+        assert ask(at(port), setting, timedelta(seconds=5), hardware) == {
             "vendor": "Acme[31m",
             "model": "X 9",
             "memory": "256GiB",
+            "sockets": 2,
             "cpus": 128,
             "health": "OK",
         }
-        assert ask(at(port, system="2"), setting, timedelta(seconds=5), Controller.inventory) == {"health": "OK"}
+        assert ask(at(port, system="2"), setting, timedelta(seconds=5), hardware) == {"health": "OK"}
 
 
 def test_a_bmc_needs_no_system_id_when_it_has_but_one(probe: Probe) -> None:
@@ -124,27 +135,36 @@ def test_a_bmc_needs_no_system_id_when_it_has_but_one(probe: Probe) -> None:
     with serving(redfish(SYSTEM, {**SYSTEM, "Id": "2"})) as port:
         assert probe(DEMAND, host(at(port, system=None))) == (
             "fail",
-            f"its BMC at http://127.0.0.1:{port} has 2 systems: which one is it? "
-            "(bmhctl set HOST --bmc-system ID; they are 1, 2)",
+            f"its BMC at http://127.0.0.1:{port} has 2 systems, and the host declares none of them "
+            "(bmhctl set node01 --bmc-system ID; they are 1, 2)",
         )
         assert probe(DEMAND, host(at(port, system="3"))) == (
             "fail",
-            f"its BMC at http://127.0.0.1:{port} has no system /redfish/v1/Systems/3",
+            f"its BMC at http://127.0.0.1:{port} has no system /redfish/v1/Systems/3 (it has 1, 2)",
         )
     with serving(redfish()) as port:
         assert probe(DEMAND, host(at(port, system=None))) == (
             "fail",
-            f"its BMC at http://127.0.0.1:{port} has 0 systems: which one is it?",
+            f"its BMC at http://127.0.0.1:{port} has no systems",
         )
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (saying("<html><body>Log in</body></html>"), "what answers at {where} is no Redfish service (JSONDecodeError)"),
-        (saying("not found", 404), "its BMC at {where} is no Redfish service"),
-        (saying("[]", content_type="application/json"), "what answers at {where} is no Redfish service"),
-        (saying("{", content_type="application/json"), "what answers at {where} is no Redfish service"),
+        (
+            saying("<html><body>Log in</body></html>"),
+            "its BMC at {where} is not a Redfish service: it answers something else than JSON objects",
+        ),
+        (saying("not found", 404), "its BMC at {where} is not a Redfish service"),
+        (
+            saying("[]", content_type="application/json"),
+            "its BMC at {where} is not a Redfish service: it answers something else than JSON objects",
+        ),
+        (
+            saying("{", content_type="application/json"),
+            "its BMC at {where} is not a Redfish service: it answers something else than JSON objects",
+        ),
         (saying("", 500), "its BMC at {where} refuses: "),
         (saying('{"error": {"message": "a\\nb\\u001b[31m"}}', 400, "application/json"), "its BMC at {where} refuses: "),
     ],
@@ -198,13 +218,14 @@ def test_an_unknown_certificate_is_refused_unless_the_host_says_otherwise(probe:
         assert probe(DEMAND, host(at(port, scheme="https"))) == (
             "fail",
             f"its BMC at {where} has a TLS certificate that can't be verified "
-            "(bmhctl set HOST --no-verify-tls goes without (verify_tls = false))",
+            "(bmhctl set node01 --no-verify-tls accepts any (verify_tls = false))",
         )
         assert probe(DEMAND, host(at(port, scheme="https", verify=False))) == ("pass", "health OK, power on")
     with serving(redfish(SYSTEM)) as port:
         assert probe(DEMAND, host(at(port, scheme="https"))) == (
             "fail",
-            f"its BMC at https://127.0.0.1:{port} does not speak TLS as it should",
+            f"its BMC at https://127.0.0.1:{port} does not speak TLS as it should "
+            "(bmhctl set node01 --tls-min-version 1.0 accepts old TLS)",
         )
 
 
@@ -245,22 +266,17 @@ def test_a_password_is_tried_and_its_refusal_shows_none(probe: Probe) -> None:
         assert probe(step, host(at(port, login="env:LOGIN")), LOGIN="admin:s3cret") == ("pass", "health OK, power on")
         assert probe(step, host(at(port, login="env:LOGIN")), LOGIN="admin:wr0ng") == (
             "fail",
-            f"its BMC at {where} rejects the credentials (look at what their reference leads to)",
+            f"its BMC at {where} rejects the credentials (check what their reference leads to)",
         )
         assert probe(step, host(at(port))) == (
             "fail",
-            f"its BMC at {where} wants credentials, and it has none "
-            "(bmhctl set HOST --credentials env:NAME, file:PATH or command:…)",
+            f"its BMC at {where} requires credentials, and none are declared "
+            "(bmhctl set node01 --credentials env:NAME, file:PATH or command:…)",
         )
 
 
-def test_without_sushy_it_says_how_to_get_it(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sushy", None)
-    from bmhctl.probes import redfish_client
-
-    redfish_client._sushy.cache_clear()
-    assert probe(DEMAND, host(at(1))) == ("fail", "sushy is not installed (pip install 'bmhctl[redfish]')")
-    assert probe(DEMAND, host(None)) == ("fail", "it has no BMC declared (bmhctl set HOST --bmc redfish+https://…)")
+def test_a_host_without_a_bmc_is_told_so(probe: Probe) -> None:
+    assert probe(DEMAND, host(None)) == ("fail", "it has no BMC declared (bmhctl set node01 --bmc redfish+https://…)")
 
 
 def test_nothing_is_asked_of_a_bmc_any_more_once_nobody_wants_to_know(probe: Probe) -> None:

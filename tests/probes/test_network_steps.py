@@ -118,7 +118,7 @@ def test_a_page_over_tls_needs_a_known_certificate(
 ) -> None:
     with serving(saying("ok"), certificate) as port:
         url = f"https://127.0.0.1:{port}/"
-        said = f"{url}: its TLS certificate can't be verified: self-signed certificate"
+        said = f"{url}: has a TLS certificate that can't be verified: self-signed certificate"
         assert probe({"http": url}) == ("fail", said)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert probe({"http": url}) == ("pass", f"{url}: status 200")
@@ -147,7 +147,7 @@ def test_a_server_that_is_not_there_or_speaks_something_else_fails(probe: Probe)
     port = closed_port()
     assert probe({"http": f"http://127.0.0.1:{port}"}) == (
         "fail",
-        f"http://127.0.0.1:{port}: Connection refused",
+        f"http://127.0.0.1:{port}: refuses connections",
     )
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -161,7 +161,7 @@ def test_a_server_that_is_not_there_or_speaks_something_else_fails(probe: Probe)
         thread.start()
         verdict, said = probe({"http": f"http://127.0.0.1:{port}"})
         thread.join()
-        assert (verdict, said) == ("fail", f"http://127.0.0.1:{port}: SSH-2.0-x")
+        assert (verdict, said) == ("fail", f"http://127.0.0.1:{port}: does not speak HTTP as it should")
 
 
 def test_an_ipv6_address_stands_in_brackets_in_a_url(probe: Probe) -> None:

@@ -289,7 +289,7 @@ def differences(old: HostSpec, new: HostSpec) -> list[str]:
 def _pairs(old: HostSpec, new: HostSpec) -> Iterator[tuple[str, object, object]]:
     for key in ("address", "mac", "note"):
         yield key, getattr(old, key), getattr(new, key)
-    for key in ("address", "type", "system_id", "credentials", "verify_tls"):
+    for key in ("address", "type", "system_id", "credentials", "verify_tls", "tls_min_version"):
         yield f"bmc.{key}", getattr(old.bmc, key, None), getattr(new.bmc, key, None)
     for group in ("labels", "hardware"):
         before, after = getattr(old, group), getattr(new, group)

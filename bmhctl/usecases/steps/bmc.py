@@ -1,4 +1,4 @@
-"""Read and switch the power of hosts, and read their hardware, through their BMCs."""
+"""What BMCs do for hosts: power, indicator light, next boot, and which hardware they have."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from functools import partial
 from threading import Event
 from typing import TypeVar
 
-from bmhctl.domain.model import EventKind, Fact, Host, HostSpec, Power, State
-from bmhctl.errors import BmhctlError
-from bmhctl.probes import redfish_client
+from bmhctl.domain.model import BootTarget, EventKind, Fact, Host, HostSpec, Power, State
+from bmhctl.errors import BmhctlError, UsageError
+from bmhctl.probes import redfish_boot
+from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.redfish_client import Client, ask
+from bmhctl.probes.redfish_hardware import hardware
+from bmhctl.probes.redfish_power import FORCE_TIME, PowerSwitch
+from bmhctl.probes.redfish_system import System
 from bmhctl.probes.setting import StepEnvironment
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.values import replace
@@ -29,7 +34,7 @@ from bmhctl.usecases.steps.step_verbs import JOBS
 _T = TypeVar("_T")
 
 PATIENCE = timedelta(seconds=60)
-"""How long a BMC gets when nobody says."""
+"""The default time limit for one BMC."""
 
 
 def power(
@@ -42,36 +47,93 @@ def power(
     reservation: str | None = None,
     force: bool = False,
     reason: str | None = None,
+    then_off: bool = False,
 ) -> Outcomes:
-    """Switches the power of hosts and waits until it is so, or just tells it (``status``).
+    """Switch the power of hosts and wait until it was seen, or return it (``STATUS``), or switch the indicator light.
 
-    A host that somebody else has reserved is switched only by ``force`` with a ``reason``, which is in the history.
+    A host that is reserved by another owner is switched only by ``force`` with a ``reason``, which is recorded. With
+    ``then_off`` a host that has not shut down (``SOFT_OFF``) after ``timeout`` is switched off. Raises
+    :class:`UsageError` for ``then_off`` with another action.
     """
     forced_reason(force, reason)
+    if then_off and action is not Power.SOFT_OFF:
+        raise UsageError("--then is for soft-off only", hint="bmhctl power HOST soft-off --then off")
     if action is Power.STATUS:
         refresh(ctx)
     else:
         refresh_and_reap(ctx)
     hosts, missing = choose(ctx, choice)
+    refused = _fenced(ctx, hosts, f"power {action}", reservation, force, reason) if action.switches else {}
+    force_after = timeout.total_seconds() if then_off else None
+
+    def question(client: Client) -> str:
+        system = System(client)
+        if action is Power.STATUS:
+            return f"power {system.power()}"
+        if not action.switches:
+            return f"indicator light {redfish_boot.identify(system, action is Power.IDENTIFY)}"
+        return f"power {PowerSwitch(system).set_power(action, force_after=force_after)}"
+
+    def outcome(host: Host, words: str) -> Outcome:
+        return Outcome(host.name, action is not Power.STATUS, words, host.state, host.state)
+
+    longest = timeout + timedelta(seconds=FORCE_TIME) if then_off else timeout
+    return _each(ctx, f"power {action}", hosts, missing, refused, question, outcome, longest, jobs)
+
+
+def boot_once(
+    ctx: Context,
+    choice: Choice,
+    target: BootTarget,
+    *,
+    timeout: timedelta = PATIENCE,
+    jobs: int = JOBS,
+    reservation: str | None = None,
+    force: bool = False,
+    reason: str | None = None,
+) -> Outcomes:
+    """Have the next start of hosts boot from ``target``, and return once their BMCs show it; restarts nothing.
+
+    A host that is reserved by another owner is changed only by ``force`` with a ``reason``, which is recorded.
+    """
+    forced_reason(force, reason)
+    refresh_and_reap(ctx)
+    hosts, missing = choose(ctx, choice)
+    refused = _fenced(ctx, hosts, f"boot-once {target}", reservation, force, reason)
+
+    def outcome(host: Host, found: str) -> Outcome:
+        words = "boots as usual" if found == BootTarget.NONE else f"boots once from {found}"
+        return Outcome(host.name, True, words, host.state, host.state)
+
+    return _each(
+        ctx,
+        f"boot-once {target}",
+        hosts,
+        missing,
+        refused,
+        lambda client: redfish_boot.boot_once(System(client), target),
+        outcome,
+        timeout,
+        jobs,
+    )
+
+
+def _fenced(
+    ctx: Context, hosts: Sequence[Host], what: str, reservation: str | None, force: bool, reason: str | None
+) -> dict[str, BmhctlError]:
+    """The hosts that another owner has reserved, each with its refusal; with ``force`` they are recorded instead."""
     refused: dict[str, BmhctlError] = {}
     for host in hosts:
-        if action is not Power.STATUS and host.state is State.RESERVED:
-            try:
-                check_token(ctx, host, reservation, ctx.clock())
-            except BmhctlError as error:
-                if force:
-                    _record(ctx, host, f"forced power {action}: {reason}")
-                else:
-                    refused[host.name] = error
-
-    def question(controller: redfish_client.Controller) -> str:
-        return controller.power() if action is Power.STATUS else controller.set_power(action)
-
-    def outcome(host: Host, state: str) -> Outcome:
-        changed = action is not Power.STATUS
-        return Outcome(host.name, changed, f"power {state}", host.state, host.state)
-
-    return _each(ctx, f"power {action}", hosts, missing, refused, question, outcome, timeout, jobs)
+        if host.state is not State.RESERVED:
+            continue
+        try:
+            check_token(ctx, host, reservation, ctx.clock())
+        except BmhctlError as error:
+            if force:
+                _record(ctx, host, f"forced {what}: {reason}")
+            else:
+                refused[host.name] = error
+    return refused
 
 
 @retried
@@ -83,9 +145,9 @@ def _record(ctx: Context, host: Host, reason: str) -> None:
 def inspect(
     ctx: Context, choice: Choice, *, timeout: timedelta = PATIENCE, jobs: int = JOBS, dry_run: bool = False
 ) -> Outcomes:
-    """Asks BMCs for vendor, model, serial number, CPUs, memory and health, and keeps them as hardware facts.
+    """Read hardware from BMCs and keep it as hardware properties: see :func:`bmhctl.probes.redfish_hardware.hardware`.
 
-    Facts that a BMC does not report stay as they are. With ``dry_run`` only says what differs.
+    Properties that a BMC does not report stay as they are. With ``dry_run`` only the difference is reported.
     """
     refresh_and_reap(ctx)
     hosts, missing = choose(ctx, choice)
@@ -99,7 +161,7 @@ def inspect(
             change(ctx, Changes(specs=(SpecChange(host.name, partial(_found, found)),), reason="inspected"))
         return Outcome(host.name, True, f"changed: {', '.join(changed)}", host.state, host.state)
 
-    return _each(ctx, "inspect", hosts, missing, {}, redfish_client.Controller.inventory, outcome, timeout, jobs)
+    return _each(ctx, "inspect", hosts, missing, {}, hardware, outcome, timeout, jobs)
 
 
 def _found(facts: dict[str, Fact], _: Context, spec: HostSpec) -> HostSpec:
@@ -112,18 +174,26 @@ def _each(
     hosts: Sequence[Host],
     missing: Iterable[BmhctlError],
     refused: dict[str, BmhctlError],
-    question: Callable[[redfish_client.Controller], _T],
+    question: Callable[[Client], _T],
     outcome: Callable[[Host, _T], Outcome],
     timeout: timedelta,
     jobs: int,
 ) -> Outcomes:
-    """Asks the BMCs of many hosts at once, in threads; what they say is taken into account here."""
+    """Hold conversations with the BMCs of many hosts at once, in threads; their outcomes are made here."""
+    policy = ctx.policy()
 
     def work(host: Host, cancelled: Event) -> _T | BmhctlError:
-        setting = StepEnvironment(ctx.environ, ctx.store.folder, cancelled=cancelled)
+        setting = StepEnvironment(
+            ctx.environ,
+            ctx.store.folder,
+            cancelled=cancelled,
+            proxy=policy.proxy,
+            bmc_parallel=policy.bmc_parallel,
+        )
         try:
-            return redfish_client.ask(host.spec.bmc, setting, timeout, question)
-        except redfish_client.BmcError as error:
+            return ask(host.spec.bmc, setting, timeout, question)
+        except BmcError as error:
+            error.name_host(host.name)
             return error
 
     def take(host: Host, said: _T | BmhctlError) -> None:
@@ -151,7 +221,7 @@ def _each(
     except BaseException:
         for host, said in crew.cancel():
             take(host, said)
-        for told in outcomes.values():  # whoever interrupts wants to know how far it went
+        for told in outcomes.values():  # an interrupted user wants to know how far it got
             ctx.tell(f"{told.host}: {told.message}")
         raise
     return Outcomes(verb, (*(outcomes[host.id] for host in hosts), *(failed(error) for error in missing)))

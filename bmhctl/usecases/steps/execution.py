@@ -113,6 +113,8 @@ class Claimed:
             hold.inherit,
             cancelled=hold.lost or Event(),
             is_guarded=hold.inherit is None,
+            proxy=self._policy.proxy,
+            bmc_parallel=self._policy.bmc_parallel,
         )
         mine = tuple(step for step in declared if step.applies_to(self.host.spec))
         skipped = {name: reason for name, reason in overridden.items() if name in {step.name for step in mine}}

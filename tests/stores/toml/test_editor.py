@@ -237,7 +237,7 @@ SPECS = st.builds(
     bmc=st.none()
     | st.builds(
         Bmc,
-        st.sampled_from(["10.0.1.1", "redfish://b/1"]),
+        st.sampled_from(["10.0.1.1", "redfish://b/redfish/v1"]),
         system_id=st.sampled_from([None, "#1"]),
         verify_tls=st.booleans(),
     ),

@@ -1,0 +1,97 @@
+"""Where a BMC's Redfish service is, read from the address that a host declares."""
+
+from __future__ import annotations
+
+from bmhctl.support.lazy_regex import pattern
+from bmhctl.support.values import Frozen
+
+_REDFISH = (
+    "redfish",
+    "redfish-virtualmedia",
+    "redfish-uefihttp",
+    "idrac-redfish",
+    "idrac-virtualmedia",
+    "ilo5-redfish",
+)
+_ROOT = "/redfish/v1"
+_PATH = pattern(r"(?P<prefix>(?:/[^/]+)*?)/redfish(?:/v1(?:/Systems(?:/(?P<system>[^/]+))?)?)?/?")
+
+
+class Endpoint(Frozen):
+    """A Redfish service and one of its systems.
+
+    ``url`` is the scheme, host and port; ``root`` the path of the service root, after a prefix if the address has
+    one; ``system`` the path of the system, None when the address names none.
+    """
+
+    url: str
+    root: str
+    system: str | None
+
+    @property
+    def prefix(self) -> str:
+        """What stands before ``/redfish/v1``, as behind a gateway that serves several BMCs; usually nothing."""
+        return self.root.removesuffix(_ROOT)
+
+
+def redfish_endpoint(address: str, system_id: str | None = None) -> Endpoint | None:
+    """Return where an address leads; None for an address of another protocol, such as ``ipmi://``.
+
+    Accepts the forms of manifests (``redfish+https://``, ``redfish-virtualmedia://``, ``idrac-redfish://``, …) and
+    plain ``http(s)://``. Raises :class:`ValueError` for a path that is neither a service nor a system, and for a
+    system id that contradicts the path: a part that is ignored could be the one that names the machine.
+    """
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(address)
+    kind, _, transport = parts.scheme.partition("+")
+    if kind in ("http", "https"):
+        transport = kind
+    elif kind in _REDFISH:
+        transport = transport or "https"
+    if transport not in ("http", "https"):
+        return None
+    url = f"{transport}://{parts.netloc}"
+    match = _PATH.fullmatch(parts.path)
+    if parts.query or parts.fragment or has_odd_segment(parts.path) or (parts.path.strip("/") and not match):
+        raise ValueError(f"{parts.path}{'?' + parts.query if parts.query else ''} is not the path of a Redfish system")
+    root = (match["prefix"] if match else "") + _ROOT
+    named = match["system"] if match else None
+    system = None if named is None else f"{root}/Systems/{named}"
+    if not system_id:
+        return Endpoint(url, root, system)
+    path = _system_path(root, system_id)
+    if system is not None and not same_path(path, system):
+        raise ValueError(f"it names the system {named}, but system_id is {system_id}")
+    return Endpoint(url, root, system or path)
+
+
+def same_path(one: str, other: str) -> bool:
+    """Whether two paths name the same resource: without regard to case, escapes and a slash at the end."""
+    from urllib.parse import unquote
+
+    return unquote(one).rstrip("/").casefold() == unquote(other).rstrip("/").casefold()
+
+
+def _system_path(root: str, system_id: str) -> str:
+    from urllib.parse import quote
+
+    prefix = root.removesuffix(_ROOT)
+    if system_id.startswith(root + "/"):
+        path = system_id.rstrip("/")
+    elif system_id.startswith(_ROOT + "/"):
+        path = prefix + system_id.rstrip("/")
+    else:
+        if "/" in system_id:
+            raise ValueError(f"{system_id} is not the id of a system")
+        path = f"{root}/Systems/{quote(system_id, safe='~!$&()*+,;=:@')}"
+    if has_odd_segment(path) or not path.removeprefix(root).strip("/"):
+        raise ValueError(f"{system_id} is not the id of a system")
+    return path
+
+
+def has_odd_segment(path: str) -> bool:
+    """Whether a path has a segment that a server may resolve to another path, such as ``..``."""
+    from urllib.parse import unquote
+
+    return any(part in (".", "..") for part in unquote(path).split("/")) or "//" in path

@@ -1,0 +1,75 @@
+"""Read the user and the password of a BMC from where the inventory refers to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bmhctl.errors import BmhctlError, ExitStatus
+from bmhctl.probes.cancellation import InterruptedStepError
+from bmhctl.probes.setting import StepEnvironment
+
+_HINT = "credentials are one line: user:password"
+
+
+class BmcError(BmhctlError):
+    """A BMC that can't be reached, understood or controlled; the message says which and never shows a secret."""
+
+    status = ExitStatus.STEP_FAILED
+    code = "bmc"
+
+    def name_host(self, name: str) -> None:
+        """Put the host's name into the hint, where its command says ``HOST``."""
+        if self.hint is not None:
+            self.hint = self.hint.replace(" HOST ", f" {name} ")
+
+
+def credentials(reference: str | None, setting: StepEnvironment, seconds: float) -> tuple[str, str] | None:
+    """Return user and password from a reference (``env:``, ``file:``, ``command:``): one line, ``user:password``.
+
+    Files and commands are relative to the setting's folder. Raises :class:`BmcError` if there are none; neither the
+    user nor the password is ever shown.
+    """
+    if reference is None:
+        return None
+    kind, _, what = reference.partition(":")
+    try:
+        line = _SOURCES[kind](what, setting, seconds)
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or type(error).__name__
+        raise BmcError(f"its credentials {kind}:{what} can't be read: {said}", hint=_HINT) from None
+    user, colon, password = line.split("\n", 1)[0].strip().partition(":")
+    if not colon:
+        raise BmcError(f"its credentials {kind}:{what} hold no user:password", hint=_HINT)
+    return user, password
+
+
+def _from_environment(name: str, setting: StepEnvironment, _: float) -> str:
+    if name not in setting.environ:
+        raise BmcError(f"its credentials are in ${name}, which is not set", hint=f"export {name}=user:password")
+    return setting.environ[name]
+
+
+def _from_file(path: str, setting: StepEnvironment, _: float) -> str:
+    return (Path(setting.folder) / Path(path).expanduser()).read_text(encoding="utf-8")
+
+
+def _from_command(command: str, setting: StepEnvironment, seconds: float) -> str:
+    import shlex
+    import subprocess
+
+    from bmhctl.probes.command import call
+
+    ended = call(shlex.split(command), setting, seconds, stderr=subprocess.DEVNULL)
+    if setting.cancelled.is_set():
+        raise InterruptedStepError
+    if ended.status != 0:
+        raise BmcError(f"the command that gives its credentials: {ended.words(seconds)}", hint=_HINT)
+    return ended.output.decode("utf-8")
+
+
+_SOURCES: dict[str, Callable[[str, StepEnvironment, float], str]] = {
+    "env": _from_environment,
+    "file": _from_file,
+    "command": _from_command,
+}

@@ -1,0 +1,250 @@
+"""One HTTP connection to one server: for the ``http`` step and for BMCs, with the same rules.
+
+Nothing is read from the environment: no proxy unless the policy names one or asks for the environment's, and never
+``.netrc``. TLS trusts what this machine trusts.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from threading import Lock
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from bmhctl.support.values import Frozen, field
+
+MOST = 4 << 20
+"""The largest body that is read, in bytes."""
+
+_OLD_TLS = ("1.0", "1.1")
+
+
+class ConnectionRules(Frozen):
+    """How to connect: whether to verify a certificate, the oldest TLS to accept, and the proxy's URL if any."""
+
+    verify_tls: bool = True
+    tls_min_version: str | None = None
+    proxy: str | None = None
+
+
+class Reply(Frozen):
+    """A server's answer; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class HttpError(Exception):
+    """No answer. ``words`` say why, without any text of a library: such a text can repeat a secret.
+
+    ``kind`` is one of ``timeout``, ``refused``, ``name``, ``certificate``, ``tls``, ``proxy``, ``cut`` and
+    ``protocol``; ``sent`` is whether the server may have received the request; ``reason`` is what OpenSSL says
+    about a certificate.
+    """
+
+    def __init__(self, kind: str, words: str, *, sent: bool, reason: str = "") -> None:
+        super().__init__(words)
+        self.kind = kind
+        self.words = words
+        self.sent = sent
+        self.reason = reason
+
+
+class HttpConnection:
+    """A connection to the server of ``url`` (scheme, host and port), opened when it is needed.
+
+    A request that is not safe to repeat goes over a fresh connection, so that a failure is never one of an idle
+    connection that the server had closed. :meth:`close` may be called from another thread and ends a request.
+    """
+
+    def __init__(self, url: str, rules: ConnectionRules) -> None:
+        self._url = urlsplit(url)
+        self._rules = rules
+        self._connection: http.client.HTTPConnection | None = None
+        self._context: ssl.SSLContext | None = None  # kept: reading the trusted certificates takes some 20 ms
+
+    def request(
+        self,
+        method: str,
+        target: str,
+        *,
+        seconds: float,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        most: int = MOST,
+        may_cut: bool = False,
+    ) -> Reply:
+        """Send one request and return the reply; raise :class:`HttpError` when there is none.
+
+        ``seconds`` limits the connection and each read. A body beyond ``most`` bytes is cut when it ``may_cut``,
+        else it is an error.
+        """
+        if method == "POST":
+            self.close()
+        is_reused = self._connection is not None
+        try:
+            return self._once(method, target, headers or {}, body, seconds, most, may_cut)
+        except HttpError as error:
+            if not is_reused or error.kind != "cut":
+                raise
+        return self._once(method, target, headers or {}, body, seconds, most, may_cut)
+
+    def close(self) -> None:
+        """Close the connection, if it is open; a request in another thread fails."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            sock = connection.sock
+            if sock is not None:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):
+                connection.close()
+
+    def _once(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        seconds: float,
+        most: int,
+        may_cut: bool,
+    ) -> Reply:
+        sent = False
+        try:
+            connection = self._connection or self._open(seconds)
+            if connection.sock is not None:
+                connection.sock.settimeout(seconds)
+            sent = True
+            connection.request(method, self._target(target), body=body, headers=self._headers(headers))
+            response = connection.getresponse()
+            content = response.read(most + 1)
+            keep = response.isclosed() and not response.will_close
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.close()
+            raise _trouble(error, sent) from None
+        if not keep:
+            self.close()
+        if len(content) > most and not may_cut:
+            raise HttpError("protocol", "sends an answer without end", sent=True)
+        names = {name.lower(): value for name, value in response.getheaders()}
+        return Reply(response.status, names, content[:most])
+
+    def _open(self, seconds: float) -> http.client.HTTPConnection:
+        url = self._url
+        host, port = url.hostname or "", url.port
+        proxy = urlsplit(self._rules.proxy) if self._rules.proxy else None
+        if url.scheme == "https":
+            context = self._context = self._context or _tls(self._rules.verify_tls, self._rules.tls_min_version)
+            if proxy is None:
+                made: http.client.HTTPConnection = http.client.HTTPSConnection(
+                    host, port, timeout=seconds, context=context
+                )
+            else:
+                made = http.client.HTTPSConnection(
+                    proxy.hostname or "", proxy.port or 3128, timeout=seconds, context=context
+                )
+                made.set_tunnel(host, port or 443, headers=_proxy_login(proxy))
+        elif proxy is None:
+            made = http.client.HTTPConnection(host, port, timeout=seconds)
+        else:
+            made = http.client.HTTPConnection(proxy.hostname or "", proxy.port or 3128, timeout=seconds)
+        self._connection = made
+        made.connect()
+        return made
+
+    def _target(self, target: str) -> str:
+        is_proxied = self._rules.proxy is not None and self._url.scheme == "http"
+        return f"http://{self._url.netloc}{target}" if is_proxied else target
+
+    def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        found = dict(headers)
+        if self._rules.proxy is not None and self._url.scheme == "http":
+            found |= {"Host": self._url.netloc, **_proxy_login(urlsplit(self._rules.proxy))}
+        return found
+
+
+def proxy_for(setting: str | None, environ: Mapping[str, str], url: str) -> str | None:
+    """Return the proxy for ``url`` by the policy's ``defaults.proxy``: None, ``"environment"``, or the proxy's URL.
+
+    ``"environment"`` reads ``http_proxy``, ``https_proxy`` and ``no_proxy``, in lower or upper case.
+    """
+    if setting != "environment":
+        return setting
+    given = {name: value for name, value in sorted(environ.items()) if name.lower().endswith("_proxy") and value}
+    known = {name.lower(): value for name, value in given.items()}  # of both spellings, the lower case counts
+    parts = urlsplit(url)
+    if _is_bypassed(parts.hostname or "", known.get("no_proxy", "")):
+        return None
+    found = known.get(f"{parts.scheme}_proxy")
+    return found if found is None or "://" in found else f"http://{found}"
+
+
+def _is_bypassed(host: str, no_proxy: str) -> bool:
+    """Whether ``no_proxy`` names a host, one of the domains above it, or ``*``."""
+    names = [name.strip().lower().lstrip(".") for name in no_proxy.split(",")]
+    return "*" in names or any(name and (host == name or host.endswith("." + name)) for name in names)
+
+
+def basic(user: str, password: str) -> str:
+    """Return the value of an ``Authorization`` header, in UTF-8; bytes that were not UTF-8 are kept as they were."""
+    from base64 import b64encode
+
+    return "Basic " + b64encode(f"{user}:{password}".encode("utf-8", "surrogateescape")).decode("ascii")
+
+
+def _proxy_login(proxy: SplitResult) -> dict[str, str]:
+    if proxy.username is None:
+        return {}
+    return {"Proxy-Authorization": basic(unquote(proxy.username), unquote(proxy.password or ""))}
+
+
+_changing_filters = Lock()
+
+
+def _tls(verify: bool, oldest: str | None) -> ssl.SSLContext:
+    import warnings
+
+    if verify:
+        context = ssl.create_default_context()
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if oldest is not None:
+        version = {"1.0": "TLSv1", "1.1": "TLSv1_1", "1.2": "TLSv1_2", "1.3": "TLSv1_3"}[oldest]
+        with _changing_filters, warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the inventory asks for what is old
+            context.minimum_version = ssl.TLSVersion[version]
+    if oldest in _OLD_TLS:
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")  # OpenSSL 3 offers nothing older than TLS 1.2 above level 0
+        context.options |= 0x4  # OP_LEGACY_SERVER_CONNECT, which Python names from 3.12 on
+    return context
+
+
+def _trouble(error: Exception, sent: bool) -> HttpError:
+    """The error in words of ours."""
+    for kind, name, words in _TROUBLES:
+        if isinstance(error, kind):
+            return HttpError(name, words, sent=sent, reason=getattr(error, "verify_message", ""))
+    if isinstance(error, OSError) and str(error).startswith("Tunnel connection failed"):
+        return HttpError("proxy", "can't be reached through the proxy, which refuses", sent=False)
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    return HttpError("cut", f"can't be reached: {reason}", sent=sent)
+
+
+_TROUBLES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
+    (TimeoutError, "timeout", "did not answer in time"),
+    (ConnectionRefusedError, "refused", "refuses connections"),
+    ((socket.gaierror, UnicodeError), "name", "can't be found: its name does not resolve"),
+    (ssl.SSLCertVerificationError, "certificate", "has a TLS certificate that can't be verified"),
+    ((ssl.SSLEOFError, ssl.SSLZeroReturnError), "cut", "cut the connection"),
+    (ssl.SSLError, "tls", "does not speak TLS as it should"),
+    ((ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected), "cut", "cut the connection"),
+    ((http.client.IncompleteRead, http.client.NotConnected), "cut", "cut the connection"),
+    (http.client.HTTPException, "protocol", "does not speak HTTP as it should"),
+)

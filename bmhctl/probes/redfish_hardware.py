@@ -1,0 +1,137 @@
+"""What a BMC knows of a system's hardware, as properties that selectors see."""
+
+from __future__ import annotations
+
+from bmhctl.domain.model import Fact
+from bmhctl.probes.redfish_client import Client, Json
+from bmhctl.probes.redfish_system import System
+from bmhctl.support.lazy_regex import pattern
+
+_MAC = pattern(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
+_NO_MACS = ("00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff")
+_TEXTS = (("vendor", "Manufacturer"), ("model", "Model"), ("serial", "SerialNumber"), ("bios", "BiosVersion"))
+_MOST_PARTS = 256  # reads for one host: processors, interfaces and drives each have their own resource
+_LONGEST = 200  # characters
+
+
+def hardware(client: Client) -> dict[str, Fact]:
+    """Return the hardware that the BMC reports, each property only when it is known.
+
+    ``sockets`` counts processors; ``cpus`` their threads, or their cores where no threads are reported. ``storage``
+    and ``macs`` are left out when one drive or interface can't be read: a part is not the whole.
+    """
+    system = System(client)
+    report = system.report
+    found: dict[str, Fact] = {}
+    for key, name in _TEXTS:
+        line = _line(report.get(name))
+        if line is not None:
+            found[key] = line
+    memory = _whole(_table(report.get("MemorySummary")).get("TotalSystemMemoryGiB"))
+    if memory is not None:
+        found["memory"] = f"{memory}GiB"
+    found |= _processors(client, report)
+    found |= _interfaces(client, report)
+    storage = _drives(client, report) or _simple_drives(client, report)
+    if storage:
+        found["storage"] = f"{storage // 10**9}GB"
+    found["health"] = system.health()
+    return found
+
+
+def _processors(client: Client, report: Json) -> dict[str, Fact]:
+    summary = _table(report.get("ProcessorSummary"))
+    sockets = _whole(summary.get("Count"))
+    threads = _whole(summary.get("LogicalProcessorCount"))
+    cores = _whole(summary.get("CoreCount"))
+    if sockets is None or threads is None:
+        each = _parts(client, report.get("Processors")) or []
+        each = [part for part in each if part.get("ProcessorType") in ("CPU", None) and _is_there(part)]
+        sockets = sockets or _whole(len(each))
+        threads = threads or _sum(each, "TotalThreads")
+        cores = cores or _sum(each, "TotalCores")
+    cpus = threads or cores
+    return {key: value for key, value in (("sockets", sockets), ("cpus", cpus)) if value is not None}
+
+
+def _interfaces(client: Client, report: Json) -> dict[str, Fact]:
+    parts = _parts(client, report.get("EthernetInterfaces"))
+    if parts is None:
+        return {}
+    macs = set()
+    for part in parts:
+        for name in ("PermanentMACAddress", "MACAddress"):
+            value = part.get(name)
+            mac = value.strip().lower().replace("-", ":") if isinstance(value, str) else ""
+            if _MAC.fullmatch(mac) and mac not in _NO_MACS:
+                macs.add(mac)
+                break
+    return {"nics": len(macs), "macs": ",".join(sorted(macs))} if macs and len(macs) <= 50 else {}
+
+
+def _drives(client: Client, report: Json) -> int | None:
+    controllers = _parts(client, report.get("Storage"))
+    if controllers is None:
+        return None
+    paths: dict[str, None] = {}
+    for controller in controllers:
+        drives = controller.get("Drives")
+        for drive in drives if isinstance(drives, list) else ():
+            path = client.link(drive)
+            if path is not None:
+                paths[path] = None
+    return _sum([part for part in _read(client, list(paths)) or [] if _is_there(part)], "CapacityBytes", 2**62)
+
+
+def _simple_drives(client: Client, report: Json) -> int | None:
+    devices: list[Json] = []
+    for part in _parts(client, report.get("SimpleStorage")) or []:
+        found = part.get("Devices")
+        devices += [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    return _sum([each for each in devices if _is_there(each)], "CapacityBytes", 2**62)
+
+
+def _parts(client: Client, reference: object) -> list[Json] | None:
+    """The members of the collection that a reference leads to; None unless all can be read."""
+    path = client.link(reference)
+    members = None if path is None else client.members(path, needed=False)
+    return None if members is None else _read(client, members)
+
+
+def _read(client: Client, paths: list[str]) -> list[Json] | None:
+    if len(paths) > _MOST_PARTS:
+        return None
+    found: list[Json] = []
+    for path in paths:
+        part = client.find(path)
+        if part is None:
+            return None
+        found.append(part)
+    return found
+
+
+def _is_there(part: Json) -> bool:
+    return _table(part.get("Status")).get("State") != "Absent"
+
+
+def _sum(parts: list[Json], name: str, most: int = 2**31) -> int | None:
+    """The sum of a number over all parts; None if one of them does not have it, or there are none."""
+    numbers = [_whole(part.get(name), most) for part in parts]
+    known = [number for number in numbers if number is not None]
+    return sum(known) if known and len(known) == len(numbers) else None
+
+
+def _whole(value: object, most: int = 2**31) -> int | None:
+    """A number as a whole one, if it can be how many there are of something."""
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    return int(number) if 1 <= number < most else None
+
+
+def _line(value: object) -> str | None:
+    if not isinstance(value, str):
+        return None
+    return "".join(filter(str.isprintable, value)).strip()[:_LONGEST] or None
+
+
+def _table(value: object) -> Json:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,290 @@
+"""Switch the power of a system so that the change was seen.
+
+Nothing counts as done because the BMC accepted it. A state is read until it is the requested one; a BMC that is in a
+transition settles before anything is sent to it, and a command is sent again if it settles elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from bmhctl.domain.model import Power
+from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.redfish_client import POLL, Json, PassingError, RefusedError, belongs_to
+from bmhctl.probes.redfish_system import MOVING, System, listed, power_of, table, texts
+
+RESEND = 15.0
+"""Seconds after which a power state that has not moved is asked for again; a state lags its command by several."""
+
+_CYCLE_POLL = 0.2  # seconds between two reads when a short time without power must be seen
+FORCE_TIME = 60.0
+"""Seconds that a host has to go off by force, after the time for its shutdown."""
+
+_TOGGLES = ("PushPowerButton",)
+_ONCE = (*_TOGGLES, "GracefulShutdown")  # what an operating system may take as another request
+
+_WAYS: Mapping[str, tuple[str, ...]] = {
+    "on": ("On", "ForceOn", "PushPowerButton"),
+    "resume": ("Resume", "On", "ForceOn"),
+    "off": ("ForceOff", "GracefulShutdown", "PushPowerButton"),
+    "soft-off": ("GracefulShutdown", "PushPowerButton"),
+    "cycle": ("ForceRestart", "PowerCycle"),
+}
+_LEADS_TO = {"On": "on", "ForceOn": "on", "Resume": "on", "ForceOff": "off", "GracefulShutdown": "off"}
+_WORDS = {"on": "switch it on", "off": "switch it off", "soft-off": "shut it down", "cycle": "restart it"}
+
+
+class PowerSwitch:
+    """The power of one system; methods raise :class:`BmcError`."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._refusal: RefusedError | None = None
+        self._infos: dict[str, tuple[str, ...] | None] = {}
+
+    def set_power(self, wanted: Power, *, force_after: float | None = None) -> str:
+        """Switch the power; return the state once it was seen. ``CYCLE`` switches on a host that is off.
+
+        ``SOFT_OFF`` asks the operating system; ``force_after`` seconds later a host that is still on is switched off.
+        """
+        if wanted is Power.CYCLE:
+            return self._cycle()
+        if wanted is Power.SOFT_OFF:
+            return self._shut_down(force_after)
+        return self._reach("on" if wanted is Power.ON else "off")
+
+    def reset(self, kind: str) -> None:
+        """Send a reset by Redfish's own name, such as ``ForceRestart``, and see its effect; ``Nmi`` shows none."""
+        allowed = self._allowed()
+        if allowed is not None and kind not in allowed:
+            raise BmcError(f"{self._system.client.name} allows no {kind}: it allows {listed(allowed)}")
+        if kind in _LEADS_TO:
+            self._reach(_LEADS_TO[kind], ways=(kind,))
+        elif kind == "PushPowerButton":
+            self._reach("off" if self._system.settled_power() == "on" else "on", ways=(kind,))
+        elif kind == "Nmi":
+            self._send_once(kind)
+        else:
+            self._restart(kind)
+
+    def _reach(self, goal: str, *, ways: Sequence[str] | None = None, until: float | None = None) -> str:
+        """Bring the power to a state and see it there; ask again when it settles elsewhere."""
+        client, refused = self._system.client, list[str]()
+        sent: _Sent | None = None
+        while (state := self._system.power()) != goal:
+            if until is not None and time.monotonic() >= until:
+                raise BmcError(f"is still {state}, not {goal}")
+            if state in MOVING:
+                if sent is not None:
+                    sent.is_over = True  # when it settles elsewhere, what was sent had its effect
+            elif sent is None or sent.may_repeat(time.monotonic()):
+                kind = self._choose(
+                    goal, ways or _WAYS["resume" if (goal, state) == ("on", "paused") else goal], refused
+                )
+                sent = self._send(kind, refused)
+            self._wait(sent, f"is still {state}, not {goal}")
+        client.note_sent(None)
+        return goal
+
+    def _shut_down(self, force_after: float | None) -> str:
+        if force_after is None:
+            return self._reach("off", ways=_WAYS["soft-off"])
+        until = time.monotonic() + force_after
+        try:
+            return self._reach("off", ways=_WAYS["soft-off"], until=until)
+        except BmcError:
+            if time.monotonic() < until:  # it refuses or can't: nothing is forced before the time
+                raise
+        return self._reach("off", ways=("ForceOff",)) + " by force"
+
+    def _cycle(self) -> str:
+        self._system.settled_power()
+        if self._system.power() == "off":
+            return self._reach("on")
+        allowed = self._allowed()
+        known = allowed if allowed is not None else (*_WAYS["cycle"], "ForceOff", "On")
+        for kind in _WAYS["cycle"]:
+            if kind in known:
+                try:
+                    return self._restart(kind)
+                except RefusedError:
+                    continue  # nothing was done: the next way may be taken
+        if "ForceOff" in known and {"On", "ForceOn", "PushPowerButton"} & set(known):
+            self._reach("off", ways=("ForceOff",))
+            return self._reach("on")
+        if "GracefulRestart" in known:
+            return self._restart("GracefulRestart")
+        raise self._cannot("cycle", f"it allows {listed(known)}")
+
+    def _restart(self, kind: str) -> str:
+        """Send a restart, see the host leave the state it was in, and then see it on."""
+        client = self._system.client
+        self._system.settled_power()
+        before = self._system.report
+        answered = self._send_once(kind)
+        while not _has_left(before, self._system.report):
+            if client.left <= _CYCLE_POLL:
+                what = f"accepted {kind}" if answered else f"did not confirm {kind}, which was sent"
+                raise BmcError(
+                    f"{client.name} {what}, and no restart was seen in {client.seconds:g} s",
+                    hint="power off, then power on, can be seen on every BMC",
+                )
+            client.pause(_CYCLE_POLL)
+            self._system.look()
+            if power_of(before) == "unknown":
+                before = self._system.report  # what it was before is not known: only a change from here on counts
+        left_at = time.monotonic()
+        while self._system.power() != "on":
+            if self._system.power() == "off" and time.monotonic() - left_at > RESEND:
+                return self._reach("on")
+            self._wait(None, f"went {self._system.power()} with {kind} and is not on again")
+        client.note_sent(None)
+        return "on"
+
+    # sending
+
+    def _send(self, kind: str, refused: list[str]) -> _Sent:
+        """Send a reset; what becomes of it is seen in the state."""
+        client = self._system.client
+        sent = _Sent(kind, time.monotonic())
+        try:
+            client.post(self._target(), {"ResetType": kind})
+            client.note_sent(kind)
+        except PassingError as passing:
+            if passing.sent:
+                client.note_sent(kind)
+                sent.is_unanswered = True
+            else:
+                sent.is_over = True  # nothing was done
+                client.retry_later(passing)
+        except RefusedError as error:
+            self._system.look()
+            if self._system.power() in MOVING or self._system.power() == _LEADS_TO.get(kind, ""):
+                sent.is_over = True
+                return sent
+            refused.append(kind)
+            sent.is_over = True
+            self._refusal = error
+        return sent
+
+    def _send_once(self, kind: str) -> bool:
+        """Send a reset that must not be repeated once it may have arrived; whether the BMC confirmed it."""
+        client = self._system.client
+        while True:
+            try:
+                client.post(self._target(), {"ResetType": kind})
+            except PassingError as passing:
+                if passing.sent:
+                    client.note_sent(kind)
+                    if kind == "Nmi":
+                        raise BmcError(f"{kind} was sent, but not confirmed: {passing.error.message}") from None
+                    return False
+                client.retry_later(passing)
+            else:
+                client.note_sent(kind if kind != "Nmi" else None)
+                return True
+
+    def _choose(self, goal: str, ways: Sequence[str], refused: Sequence[str]) -> str:
+        """Return the first way to a goal that the BMC allows and has not refused."""
+        allowed, state = self._allowed(), self._system.power()
+        known = [kind for kind in ways if (allowed is None or kind in allowed) and kind not in refused]
+        for kind in known:
+            if kind not in _TOGGLES or state in ("on", "off"):
+                return kind
+        if self._refusal is not None:
+            raise self._refusal
+        what = "soft-off" if ways == _WAYS["soft-off"] else goal
+        raise self._cannot(what, f"it shows the power {state}" if known else f"it allows {listed(allowed or ())}")
+
+    def _cannot(self, goal: str, why: str) -> BmcError:
+        return BmcError(f"{self._system.client.name} can't {_WORDS[goal]}: {why}")
+
+    def _target(self) -> str:
+        """Return where resets are sent; never another system's."""
+        actions = table(self._system.report.get("Actions"))
+        target = self._system.client.path(table(actions.get("#ComputerSystem.Reset")).get("target"))
+        if target is None:
+            return f"{self._system.path}/Actions/ComputerSystem.Reset"
+        if not belongs_to(target, self._system.path):
+            where = self._system
+            raise BmcError(f"{where.client.name} names the reset of another system, {target}, for {where.path}")
+        return target
+
+    def _allowed(self) -> tuple[str, ...] | None:
+        """Return the resets that the BMC allows; None if it does not say."""
+        reset = table(table(self._system.report.get("Actions")).get("#ComputerSystem.Reset"))
+        found = texts(reset.get("ResetType@Redfish.AllowableValues"))
+        if found is not None:
+            return found
+        path = self._system.client.link({"@odata.id": reset.get("@Redfish.ActionInfo")})
+        if path is None:
+            return None
+        if path not in self._infos:
+            self._infos[path] = _allowed_by(self._system.client.find(path))
+        return self._infos[path]
+
+    def _wait(self, sent: _Sent | None, words: str) -> None:
+        client = self._system.client
+        if client.left <= POLL:
+            raise BmcError(
+                f"{words}, after {client.seconds:g} s", hint=None if sent is None else sent.hint(client.name)
+            )
+        client.pause(POLL)
+        self._system.look()
+
+
+class _Sent:
+    """A reset that was sent: when it may be sent again."""
+
+    def __init__(self, kind: str, at: float) -> None:
+        self._kind = kind
+        self._at = at
+        self.is_over = False
+        self.is_unanswered = False
+
+    def may_repeat(self, now: float) -> bool:
+        """Whether it surely had no effect, had its effect, or has long had none and may safely be repeated."""
+        return self.is_over or (self._kind not in _ONCE and now - self._at > RESEND)
+
+    def hint(self, bmc: str) -> str | None:
+        return f"{self._kind} was sent; {bmc} did not confirm it" if self.is_unanswered else None
+
+
+def _has_left(before: Json, now: Json) -> bool:
+    """Whether a system shows that it restarted since ``before``: by its power, its reset time, or its boot."""
+    if power_of(now) != power_of(before) and power_of(now) != "unknown":
+        return True
+    old, new = before.get("LastResetTime"), now.get("LastResetTime")
+    if isinstance(old, str) and isinstance(new, str) and old != new:
+        return True
+    was, stage = _stage(before), _stage(now)
+    return was is not None and stage is not None and stage < was
+
+
+_STAGES = (
+    "None",
+    "PrimaryProcessorInitializationStarted",
+    "BusInitializationStarted",
+    "MemoryInitializationStarted",
+    "SecondaryProcessorInitializationStarted",
+    "PCIResourceConfigStarted",
+    "SystemHardwareInitializationComplete",
+    "SetupEntered",
+    "OSBootStarted",
+    "OSRunning",
+)
+
+
+def _stage(system: Json) -> int | None:
+    state = table(system.get("BootProgress")).get("LastState")
+    return _STAGES.index(state) if isinstance(state, str) and state in _STAGES else None
+
+
+def _allowed_by(info: Json | None) -> tuple[str, ...] | None:
+    """What an ActionInfo allows as ``ResetType``."""
+    parameters = table(info).get("Parameters")
+    for each in parameters if isinstance(parameters, list) else ():
+        if table(each).get("Name") == "ResetType":
+            return texts(table(each).get("AllowableValues"))
+    return None

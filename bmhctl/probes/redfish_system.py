@@ -1,0 +1,115 @@
+"""One system of a BMC: which one is meant, and what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.redfish_client import POLL, Client, Json, belongs_to
+
+MOVING = ("powering-on", "powering-off")
+"""Power states in which nothing is sent to a BMC."""
+
+_STATES = {"On": "on", "Off": "off", "PoweringOn": "powering-on", "PoweringOff": "powering-off", "Paused": "paused"}
+_WORSE = ("OK", "Warning", "Critical")
+_MISSING = "has lost its system"
+
+
+class System:
+    """The system that a host's BMC address means; methods raise :class:`BmcError`.
+
+    Without a system in the address it is the only one of the service; with several, :class:`BmcError` lists them.
+    ``path`` is where it is, ``report`` what was read of it last.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        root = client.root()
+        collection = client.link(root.get("Systems")) or f"{client.where.root}/Systems"
+        self.path = client.where.system or self._only(collection)
+        try:
+            self.report = self._read()
+        except BmcError as error:
+            if not error.message.endswith(_MISSING):
+                raise
+            raise BmcError(f"{client.name} has no system {self.path}", hint=self._known(collection)) from None
+
+    def power(self) -> str:
+        """Return ``on``, ``off``, ``powering-on``, ``powering-off``, ``paused``, or ``unknown``."""
+        return power_of(self.report)
+
+    def settled_power(self) -> str:
+        """Return the power state once it is not in a transition, at the deadline the transition."""
+        while self.power() in MOVING and self.client.left > 2 * POLL:
+            self.client.pause(POLL)
+            self.look()
+        return self.power()
+
+    def health(self) -> str:
+        """Return ``OK``, ``Warning``, ``Critical`` (the worse of the system's own and its parts'), or ``unknown``."""
+        return _health(self.report.get("Status"))
+
+    def look(self) -> None:
+        """Read the system again, through failures that pass."""
+        self.report = self._read(patient=True)
+
+    def _read(self, *, patient: bool = False) -> Json:
+        found = self.client.get(self.path, missing=_MISSING, patient=patient)
+        own = self.client.path(found.get("@odata.id"))
+        if own is not None and not belongs_to(own, self.path):
+            raise BmcError(f"{self.client.name} answers for another system, {own}, when asked for {self.path}")
+        return found
+
+    def _only(self, collection: str) -> str:
+        members = self.client.members(collection) or []
+        if len(members) == 1:
+            return members[0]
+        client = self.client
+        if not members:
+            raise BmcError(f"{client.name} has no systems")
+        raise BmcError(
+            f"{client.name} has {len(members)} systems, and the host declares none of them",
+            hint=f"bmhctl set HOST --bmc-system ID; they are {listed([_last_part(path) for path in members])}",
+        )
+
+    def _known(self, collection: str) -> str | None:
+        members = self.client.members(collection, needed=False)
+        return f"it has {listed([_last_part(path) for path in members])}" if members else None
+
+
+def power_of(system: Json) -> str:
+    """Return the power state that a report shows, in the words of :meth:`System.power`."""
+    state = system.get("PowerState")
+    return _STATES.get(state, "unknown") if isinstance(state, str) else "unknown"
+
+
+def _health(status: object) -> str:
+    given_status = table(status)
+    said = [given_status.get(key) for key in ("Health", "HealthRollup", "HealthRollUp")]
+    given = [each for each in said if each is not None]
+    known = [each for each in given if each in _WORSE]
+    worst = max((_WORSE.index(str(each)) for each in known), default=None)
+    if worst is None or (len(known) < len(given) and worst == 0):
+        return "unknown"
+    return _WORSE[worst]
+
+
+def texts(value: object) -> tuple[str, ...] | None:
+    """Return a list of texts with at least one in it, else None."""
+    found = tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
+    return found or None
+
+
+def table(value: object) -> Json:
+    """Return a JSON object as it is, and an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _last_part(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, printable, for a message."""
+    shown = ["".join(filter(str.isprintable, name))[:40] for name in names[:12]]
+    return (", ".join(shown) + (", …" if len(names) > 12 else "")) or "nothing"

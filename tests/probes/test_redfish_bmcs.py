@@ -1,0 +1,938 @@
+"""BMCs as they really are: what a user sees of each way in which they differ. The emulator is in test_bmc_verbs."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from bmhctl.domain.model import Bmc, BootTarget, HostSpec, Power
+from bmhctl.probes import redfish_boot, redfish_client, redfish_power, redfish_system
+from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.redfish_boot import boot_once, identify
+from bmhctl.probes.redfish_client import ask
+from bmhctl.probes.redfish_hardware import hardware
+from bmhctl.probes.redfish_power import PowerSwitch
+from bmhctl.probes.redfish_system import System
+from bmhctl.probes.setting import StepEnvironment
+from tests.probes.conftest import Probe
+from tests.probes.fake_bmc import ALL, FakeBmc, FakeSystem, fake_bmc
+from tests.probes.servers import saying, serving
+
+SYSTEM = "/redfish/v1/Systems/1"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes seconds on real BMCs takes tenths here."""
+    monkeypatch.setattr(redfish_client, "POLL", 0.1)
+    monkeypatch.setattr(redfish_power, "POLL", 0.1)
+    monkeypatch.setattr(redfish_boot, "POLL", 0.1)
+    monkeypatch.setattr(redfish_system, "POLL", 0.1)
+    monkeypatch.setattr(redfish_power, "_CYCLE_POLL", 0.05)
+    monkeypatch.setattr(redfish_power, "RESEND", 1.0)
+    monkeypatch.setattr(redfish_client, "_BUSY_PAUSE", 0.2)
+
+
+def talk(
+    bmc: FakeBmc,
+    question: Callable[[System], Any],
+    *,
+    seconds: float = 10.0,
+    path: str = "",
+    cancelled: Event | None = None,
+    login: str | None = None,
+    setting: StepEnvironment | None = None,
+    **declared: Any,
+) -> Any:
+    """The answer, or the error's message and hint in one line."""
+    where = Bmc(bmc.url + path, credentials=login and "env:LOGIN", **declared)
+    setting = setting or StepEnvironment({"LOGIN": login or ""}, "/", cancelled=cancelled or Event())
+    started = time.monotonic()
+    try:
+        return ask(where, setting, timedelta(seconds=seconds), lambda client: question(System(client)))
+    except BmcError as error:
+        line = error.message + (f" ({error.hint})" if error.hint else "")
+        assert line.isprintable(), line
+        return line.replace(bmc.url, "BMC")
+    finally:
+        assert time.monotonic() - started < seconds + 3
+
+
+def switch(power: Power) -> Callable[[System], str]:
+    return lambda system: PowerSwitch(system).set_power(power)
+
+
+def status(system: System) -> str:
+    return system.power()
+
+
+# what a BMC allows
+
+
+@pytest.mark.parametrize("action_info", [False, True], ids=["allowable-values", "action-info"])
+@pytest.mark.parametrize(
+    ("allowed", "goal", "sent"),
+    [
+        (ALL, Power.CYCLE, ["ForceRestart"]),
+        (("On", "ForceOff", "ForceOn", "GracefulRestart", "PowerCycle"), Power.CYCLE, ["PowerCycle"]),
+        (("On", "ForceOff", "GracefulRestart"), Power.CYCLE, ["ForceOff", "On"]),
+        (("ForceOn", "ForceOff"), Power.CYCLE, ["ForceOff", "ForceOn"]),
+        (("PushPowerButton", "ForceOff"), Power.CYCLE, ["ForceOff", "PushPowerButton"]),
+        (("GracefulRestart",), Power.CYCLE, ["GracefulRestart"]),
+        (("GracefulShutdown", "On"), Power.OFF, ["GracefulShutdown"]),
+        (("PushPowerButton",), Power.OFF, ["PushPowerButton"]),
+        (("On", "PushPowerButton"), Power.SOFT_OFF, ["PushPowerButton"]),
+    ],
+)
+def test_for_each_goal_the_first_way_is_taken_that_the_bmc_allows(
+    allowed: tuple[str, ...], goal: Power, sent: list[str], action_info: bool
+) -> None:
+    with fake_bmc(allowed=allowed, action_info=action_info) as bmc:
+        assert talk(bmc, switch(goal)) == ("on" if goal is Power.CYCLE else "off")
+        assert bmc.resets == sent
+
+
+def test_a_host_that_is_off_is_switched_on_by_what_the_bmc_allows() -> None:
+    for allowed in (("On",), ("ForceOn",), ("PushPowerButton",)):
+        with fake_bmc(allowed=allowed, systems=[FakeSystem(power="Off")]) as bmc:
+            assert talk(bmc, switch(Power.ON)) == "on"
+            assert talk(bmc, switch(Power.ON)) == "on"
+            assert bmc.resets == list(allowed), "it is on: nothing more is sent"
+    with fake_bmc(systems=[FakeSystem(power="Paused")], allowed=("Resume", "On")) as bmc:
+        assert (talk(bmc, status), talk(bmc, switch(Power.ON)), bmc.resets) == ("paused", "on", ["Resume"])
+
+
+def test_a_bmc_that_allows_no_way_is_reported_in_plain_names_and_nothing_is_sent(probe: Probe) -> None:
+    with fake_bmc(allowed=("Nmi", "GracefulRestart")) as bmc:
+        assert talk(bmc, switch(Power.OFF)) == "its BMC at BMC can't switch it off: it allows Nmi, GracefulRestart"
+        assert talk(bmc, switch(Power.SOFT_OFF)) == "its BMC at BMC can't shut it down: it allows Nmi, GracefulRestart"
+        host = HostSpec("node01", bmc=Bmc(bmc.url))
+        assert probe({"redfish": {"reset": "ForceOff"}}, host, group="cleanup") == (
+            "fail",
+            f"its BMC at {bmc.url} allows no ForceOff: it allows Nmi, GracefulRestart",
+        )
+        assert bmc.received == []
+    with fake_bmc(allowed=("Nmi",)) as bmc:
+        assert talk(bmc, switch(Power.CYCLE)) == "its BMC at BMC can't restart it: it allows Nmi"
+
+
+def test_a_bmc_that_does_not_say_what_it_allows_is_asked_for_the_next_way_when_it_refuses_one() -> None:
+    with fake_bmc(allowed=None, systems=[FakeSystem(refuses=("ForceRestart", "PowerCycle"))]) as bmc:
+        assert talk(bmc, switch(Power.CYCLE)) == "on"
+        assert bmc.resets == ["ForceRestart", "PowerCycle", "ForceOff", "On"]
+    with fake_bmc(allowed=None, systems=[FakeSystem(refuses=("ForceOff", "GracefulShutdown"))]) as bmc:
+        assert talk(bmc, switch(Power.OFF)) == "off"
+        assert bmc.resets == ["ForceOff", "GracefulShutdown", "PushPowerButton"]
+    with fake_bmc(allowed=None, systems=[FakeSystem(refuses=ALL)]) as bmc:
+        assert talk(bmc, switch(Power.OFF)) == ("its BMC at BMC refuses: PushPowerButton is not supported (400)")
+
+
+# failures that pass, and answers that are lost
+
+
+def failing(bmc: FakeBmc, seconds: float, how: str, *, after: bool = True) -> None:
+    """From the first action on (or at once), all reads fail for so long."""
+    until: list[float] = [] if after else [time.monotonic() + seconds]
+
+    def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        if request.command == "POST" and not until:
+            until.append(time.monotonic() + seconds)
+            return False
+        if not until or time.monotonic() > until[0]:
+            return False
+        if how == "reset":
+            request.connection.shutdown(socket.SHUT_RDWR)
+        elif how == "SYS518":
+            said = {"error": {"@Message.ExtendedInfo": [{"MessageId": "IDRAC.2.8.SYS518", "Message": "not ready"}]}}
+            saying(json.dumps(said), 400, "application/json")(request)
+        else:
+            saying("{}", int(how), "application/json", {"Retry-After": "0"})(request)
+        return True
+
+    bmc.trouble = trouble
+
+
+@pytest.mark.parametrize("how", ["503", "500", "404", "429", "SYS518", "reset"])
+def test_a_bmc_that_fails_for_a_while_after_the_command_is_waited_for(how: str) -> None:
+    with fake_bmc(systems=[FakeSystem(power="Off")]) as bmc:
+        failing(bmc, 1.0, how)
+        assert talk(bmc, switch(Power.ON)) == "on"
+        assert bmc.resets == ["On"]
+
+
+def test_a_bmc_that_never_comes_back_is_reported_as_sent_and_not_answered_since() -> None:
+    with fake_bmc(systems=[FakeSystem(power="Off")]) as bmc:
+        failing(bmc, 60, "503")
+        assert talk(bmc, switch(Power.ON), seconds=1.5) == (
+            "On was sent; its BMC at BMC has not answered since: its BMC at BMC refuses: Service Unavailable (503) "
+            "(bmhctl power HOST status shows what became of it)"
+        )
+        assert bmc.resets == ["On"]
+
+
+def test_a_cleanup_is_not_failed_by_a_bmc_that_is_busy_for_a_while(probe: Probe) -> None:
+    with fake_bmc() as bmc:
+        failing(bmc, 1.0, "503")
+        host = HostSpec("node01", bmc=Bmc(bmc.url))
+        assert probe({"redfish": {"power": "off"}}, host, group="cleanup") == ("pass", "power off")
+
+
+def test_a_busy_bmc_is_asked_again_and_any_other_failure_at_the_beginning_is_reported_at_once() -> None:
+    with fake_bmc() as bmc:
+        failing(bmc, 1.0, "503", after=False)
+        assert talk(bmc, status) == "on"
+        failing(bmc, 1.0, "SYS518", after=False)
+        assert talk(bmc, status) == "on"
+        failing(bmc, 60, "500", after=False)
+        started = time.monotonic()
+        assert talk(bmc, status) == "its BMC at BMC refuses: Internal Server Error (500)"
+        assert time.monotonic() - started < 1
+        failing(bmc, 60, "429", after=False)
+        assert talk(bmc, status, seconds=1) == "its BMC at BMC refuses: Too Many Requests (429), for 1 s"
+
+
+def losing(bmc: FakeBmc, *, acts: bool, how: str = "cut") -> None:
+    """The answer to each first POST is lost, or is 500, after it was acted on or not."""
+    lost: list[str] = []
+
+    def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        if request.command != "POST" or lost:
+            return False
+        lost.append(request.path)
+        if acts:
+            bmc.accept(request, body)
+        else:
+            bmc.received.append(("POST", request.path, json.loads(body)))
+        if how == "cut":
+            request.connection.shutdown(socket.SHUT_RDWR)
+        else:
+            saying("{}", int(how), "application/json")(request)
+        return True
+
+    bmc.trouble = trouble
+
+
+@pytest.mark.parametrize("how", ["cut", "500", "503"])
+def test_a_command_whose_answer_is_lost_is_looked_for_and_not_sent_again(how: str) -> None:
+    for goal, sent in ((Power.OFF, ["ForceOff"]), (Power.CYCLE, ["ForceRestart"])):
+        with fake_bmc() as bmc:
+            losing(bmc, acts=True, how=how)
+            assert talk(bmc, switch(goal)) == ("off" if goal is Power.OFF else "on")
+            assert bmc.resets == sent
+
+
+def test_a_command_that_got_lost_is_sent_again_only_after_a_look_and_never_a_restart() -> None:
+    with fake_bmc() as bmc:
+        losing(bmc, acts=False)
+        assert talk(bmc, switch(Power.OFF)) == "off"
+        assert bmc.resets == ["ForceOff", "ForceOff"]
+        second = [i for i, path in enumerate(bmc.reads) if path == SYSTEM]
+        assert len(second) > 3, "the state was read for a while in between"
+    with fake_bmc() as bmc:
+        losing(bmc, acts=False)
+        assert talk(bmc, switch(Power.CYCLE), seconds=2) == (
+            "its BMC at BMC did not confirm ForceRestart, which was sent, and no restart was seen in 2 s "
+            "(power off, then power on, can be seen on every BMC)"
+        )
+        assert bmc.resets == ["ForceRestart"]
+
+
+# seen done
+
+
+def test_a_restart_that_was_not_seen_is_not_done(probe: Probe) -> None:
+    with fake_bmc(systems=[FakeSystem(restart_off=None)]) as bmc:
+        assert talk(bmc, switch(Power.CYCLE), seconds=1) == (
+            "its BMC at BMC accepted ForceRestart, and no restart was seen in 1 s "
+            "(power off, then power on, can be seen on every BMC)"
+        )
+        host = HostSpec("node01", bmc=Bmc(bmc.url))
+        step = {"redfish": {"reset": "ForceRestart", "power": "on"}, "timeout": "1s"}
+        verdict, said = probe(step, host, group="cleanup")
+        assert (verdict, "no restart was seen" in said) == ("fail", True)
+        assert bmc.resets == ["ForceRestart"] * 2
+
+
+def test_a_host_that_goes_off_late_and_comes_back_was_restarted() -> None:
+    with fake_bmc(systems=[FakeSystem(lag=0.8, restart_off=0.5)]) as bmc:
+        started = time.monotonic()
+        assert talk(bmc, switch(Power.CYCLE)) == "on"
+        assert time.monotonic() - started > 1.3
+        assert bmc.resets == ["ForceRestart"]
+
+
+def test_a_host_that_stays_off_after_a_restart_is_switched_on_or_told() -> None:
+    with fake_bmc(systems=[FakeSystem(stays_off=True)]) as bmc:
+        assert talk(bmc, switch(Power.CYCLE)) == "on"
+        assert bmc.resets == ["ForceRestart", "On"]
+    with fake_bmc(systems=[FakeSystem(stays_off=True)]) as bmc:
+        assert (
+            talk(bmc, switch(Power.CYCLE), seconds=0.8) == "went off with ForceRestart and is not on again, after 0.8 s"
+        )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"LastResetTime": "2026-01-01T00:00:00Z"}, {"LastResetTime": "2026-01-01T01:00:00Z"}),
+        ({"BootProgress": {"LastState": "OSRunning"}}, {"BootProgress": {"LastState": "MemoryInitializationStarted"}}),
+    ],
+    ids=["reset-time", "boot-progress"],
+)
+def test_a_restart_without_a_moment_without_power_is_seen_by_its_time_or_its_boot(
+    before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    system = FakeSystem(restart_off=None, extra=before)
+    with fake_bmc(systems=[system]) as bmc:
+        threading.Timer(0.6, system.extra.update, [after]).start()
+        started = time.monotonic()
+        assert talk(bmc, switch(Power.CYCLE)) == "on"
+        assert time.monotonic() - started > 0.4
+
+
+def test_a_command_during_a_transition_waits_for_it_and_is_sent_again_when_it_settles_elsewhere() -> None:
+    system = FakeSystem(power="PoweringOff")
+    with fake_bmc(systems=[system]) as bmc:
+        assert talk(bmc, status) == "powering-off"
+        system.plan((0.5, "Off"))
+        assert talk(bmc, switch(Power.ON)) == "on"
+        assert bmc.resets == ["On"]
+    system = FakeSystem(power="Off")
+    with fake_bmc(systems=[system]) as bmc:
+
+        def lost_on(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.command == "POST" and not bmc.resets:  # accepted, and then it goes off after all
+                bmc.received.append(("POST", request.path, json.loads(body)))
+                system.power = "PoweringOff"
+                system.plan((0.4, "Off"))
+                saying("", 204)(request)
+                return True
+            return False
+
+        bmc.trouble = lost_on
+        assert talk(bmc, switch(Power.ON)) == "on"
+        assert bmc.resets == ["On", "On"]
+    with fake_bmc(systems=[FakeSystem(power="PoweringOff")]) as bmc:
+        assert talk(bmc, switch(Power.ON), seconds=1) == "is still powering-off, not on, after 1 s"
+        assert bmc.resets == []
+
+
+def test_a_check_waits_for_a_transition_to_end(probe: Probe) -> None:
+    system = FakeSystem(power="PoweringOn")
+    with fake_bmc(systems=[system]) as bmc:
+        system.plan((0.5, "On"))
+        host = HostSpec("node01", bmc=Bmc(bmc.url))
+        assert probe({"redfish": {"power": "on"}}, host) == ("pass", "power on")
+        system.power = "PoweringOff"
+        assert probe({"redfish": {"power": "on"}, "timeout": "1s"}, host) == ("fail", "power powering-off")
+
+
+@pytest.mark.parametrize("power", [None, "Sleeping", 7])
+def test_a_power_state_that_is_not_reported_is_unknown_and_never_reached(power: Any) -> None:
+    with fake_bmc(systems=[FakeSystem(extra={"PowerState": power})]) as bmc:
+        assert talk(bmc, status) == "unknown"
+        assert talk(bmc, lambda system: PowerSwitch(system).reset("PushPowerButton")) == (
+            "its BMC at BMC can't switch it on: it shows the power unknown"
+        ), "a button that toggles is not pressed blindly"
+        assert bmc.received == []
+        assert talk(bmc, switch(Power.ON), seconds=1) == "is still unknown, not on, after 1 s"
+
+
+# whose system
+
+
+def test_another_system_behind_the_same_gateway_is_never_touched() -> None:
+    for writes_prefix in (True, False):
+        with fake_bmc(prefix="/bmc/node7", writes_prefix=writes_prefix) as bmc:
+            assert talk(bmc, switch(Power.OFF), path="/bmc/node7/redfish/v1/Systems/1") == "off"
+            assert {path for _, path, _ in bmc.received} == {f"/bmc/node7{SYSTEM}/Actions/ComputerSystem.Reset"}
+            assert talk(bmc, status) == "its BMC at BMC is not a Redfish service"
+            assert talk(bmc, status, path="/bmc/node8/redfish/v1/Systems/1") == (
+                "its BMC at BMC/bmc/node8 is not a Redfish service"
+            )
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/", "/redfish/v1", "/redfish/v1/", "/redfish/v1/Systems", "/redfish/v1/Systems/"]
+)
+def test_an_address_without_a_system_means_the_only_one_and_several_are_listed(path: str) -> None:
+    with fake_bmc(systems=[FakeSystem("blade3")]) as bmc:
+        assert talk(bmc, switch(Power.OFF), path=path) == "off"
+    with fake_bmc(systems=[FakeSystem("blade3"), FakeSystem("blade4")]) as bmc:
+        assert talk(bmc, switch(Power.OFF), path=path) == (
+            "its BMC at BMC has 2 systems, and the host declares none of them "
+            "(bmhctl set HOST --bmc-system ID; they are blade3, blade4)"
+        )
+        assert bmc.received == []
+        assert talk(bmc, switch(Power.OFF), path=path, system_id="blade4") == "off"
+        assert [path for _, path, _ in bmc.received] == ["/redfish/v1/Systems/blade4/Actions/ComputerSystem.Reset"]
+
+
+def test_a_system_that_is_not_there_is_reported_with_those_that_are() -> None:
+    with fake_bmc(systems=[FakeSystem("a"), FakeSystem("b")]) as bmc:
+        assert talk(bmc, switch(Power.OFF), path="/redfish/v1/Systems/c") == (
+            "its BMC at BMC has no system /redfish/v1/Systems/c (it has a, b)"
+        )
+
+
+def test_a_bmc_that_answers_or_points_to_another_system_is_refused_and_nothing_is_sent() -> None:
+    with fake_bmc(systems=[FakeSystem(extra={"@odata.id": "/redfish/v1/Systems/2"})]) as bmc:
+        assert talk(bmc, switch(Power.OFF), path=SYSTEM) == (
+            f"its BMC at BMC answers for another system, /redfish/v1/Systems/2, when asked for {SYSTEM}"
+        )
+    target = "/redfish/v1/Systems/2/Actions/ComputerSystem.Reset"
+    system = FakeSystem(extra={"Actions": {"#ComputerSystem.Reset": {"target": target}}})
+    with fake_bmc(systems=[system, FakeSystem("2")]) as bmc:
+        assert talk(bmc, switch(Power.OFF), path=SYSTEM) == (
+            f"its BMC at BMC names the reset of another system, {target}, for {SYSTEM}"
+        )
+        assert bmc.received == []
+
+
+# health and hardware
+
+
+@pytest.mark.parametrize(
+    ("status", "health"),
+    [
+        ({"Health": "OK", "HealthRollup": "Critical"}, "Critical"),
+        ({"Health": "Critical", "HealthRollup": "OK"}, "Critical"),
+        ({"Health": "OK", "HealthRollup": "Warning"}, "Warning"),
+        ({"Health": "OK", "HealthRollup": None}, "OK"),
+        ({"HealthRollup": "OK"}, "OK"),
+        ({"Health": "OK", "HealthRollup": "Weird"}, "unknown"),
+        ({"Health": "Critical", "HealthRollup": "Weird"}, "Critical"),
+        ({"Health": 7}, "unknown"),
+        ({}, "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_a_host_is_as_healthy_as_the_worse_of_itself_and_its_parts(status: Any, health: str, probe: Probe) -> None:
+    with fake_bmc(systems=[FakeSystem(extra={"Status": status})]) as bmc:
+        assert talk(bmc, lambda system: system.health()) == health
+        verdict, _ = probe({"redfish": {"health": "OK"}}, HostSpec("node01", bmc=Bmc(bmc.url)))
+        assert verdict == {"OK": "pass", "unknown": "unknown"}.get(health, "fail")
+
+
+def inspected(bmc: FakeBmc) -> dict[str, Any]:
+    return ask(Bmc(bmc.url), StepEnvironment({}, "/"), timedelta(seconds=10), hardware)
+
+
+def collection(path: str, *members: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    links = [{"@odata.id": f"{path}/{number}"} for number in range(len(members))]
+    return {path: {"Members": links}, **{link["@odata.id"]: each for link, each in zip(links, members, strict=True)}}
+
+
+CPU = {"ProcessorType": "CPU", "TotalCores": 20, "TotalThreads": 40, "Status": {"State": "Enabled"}}
+
+
+def test_sockets_are_not_cpus() -> None:
+    link = {"Processors": {"@odata.id": f"{SYSTEM}/Processors"}}
+    with fake_bmc(systems=[FakeSystem(extra={"ProcessorSummary": {"Count": 2}})]) as bmc:
+        assert inspected(bmc) == {"health": "OK", "sockets": 2}
+    fpga = {"ProcessorType": "FPGA", "TotalThreads": 999}
+    absent = {**CPU, "Status": {"State": "Absent"}}
+    processors = collection(f"{SYSTEM}/Processors", CPU, fpga, CPU, absent)
+    with fake_bmc(systems=[FakeSystem(extra={"ProcessorSummary": {"Count": 2}, **link})], resources=processors) as bmc:
+        assert inspected(bmc) == {"health": "OK", "sockets": 2, "cpus": 80}
+    with fake_bmc(systems=[FakeSystem(extra=link)], resources=processors) as bmc:
+        assert inspected(bmc) == {"health": "OK", "sockets": 2, "cpus": 80}
+    summary = {"ProcessorSummary": {"Count": 2, "CoreCount": 8, "LogicalProcessorCount": 16}}
+    with fake_bmc(systems=[FakeSystem(extra=summary)]) as bmc:
+        assert inspected(bmc) == {"health": "OK", "sockets": 2, "cpus": 16}
+    partly = collection(f"{SYSTEM}/Processors", CPU, {"ProcessorType": "CPU"})
+    with fake_bmc(systems=[FakeSystem(extra=link)], resources=partly) as bmc:
+        assert inspected(bmc) == {"health": "OK", "sockets": 2}, "the threads of one processor are not known"
+
+
+RACK_SERVER: dict[str, Any] = {
+    "Manufacturer": "Contoso",
+    "Model": " 3500 ",
+    "SerialNumber": "437X",
+    "BiosVersion": "P79 v1.45",
+    "MemorySummary": {"TotalSystemMemoryGiB": 96},
+    "ProcessorSummary": {"Count": 2, "CoreCount": 8, "LogicalProcessorCount": 16},
+    "EthernetInterfaces": {"@odata.id": f"{SYSTEM}/EthernetInterfaces"},
+    "Storage": {"@odata.id": f"{SYSTEM}/Storage"},
+    "SimpleStorage": {"@odata.id": f"{SYSTEM}/SimpleStorage"},
+}
+PARTS = {
+    **collection(
+        f"{SYSTEM}/EthernetInterfaces",
+        {"MACAddress": "12:44:6A:3B:04:11", "PermanentMACAddress": "12:44:6A:3B:88:90"},
+        {"MACAddress": "aa-bb-cc-dd-ee-ff"},
+        {"MACAddress": "00:00:00:00:00:00"},
+        {"MACAddress": None},
+    ),
+    **collection(
+        f"{SYSTEM}/Storage", {"Drives": [{"@odata.id": "/redfish/v1/Drives/1"}, {"@odata.id": "/redfish/v1/Drives/2"}]}
+    ),
+    "/redfish/v1/Drives/1": {"CapacityBytes": 899527000000},
+    "/redfish/v1/Drives/2": {"CapacityBytes": 899527000000},
+}
+
+
+def test_inspect_keeps_what_selectors_like() -> None:
+    with fake_bmc(systems=[FakeSystem(extra=RACK_SERVER)], resources=PARTS) as bmc:
+        assert inspected(bmc) == {
+            "vendor": "Contoso",
+            "model": "3500",
+            "serial": "437X",
+            "bios": "P79 v1.45",
+            "memory": "96GiB",
+            "sockets": 2,
+            "cpus": 16,
+            "nics": 2,
+            "macs": "12:44:6a:3b:88:90,aa:bb:cc:dd:ee:ff",
+            "storage": "1799GB",
+            "health": "OK",
+        }
+
+
+def test_a_part_that_cannot_be_read_leaves_its_total_out_and_the_rest_is_kept() -> None:
+    broken = {
+        path: page for path, page in PARTS.items() if path != "/redfish/v1/Drives/2" and "Interfaces/1" not in path
+    }
+    with fake_bmc(systems=[FakeSystem(extra=RACK_SERVER)], resources=broken) as bmc:
+        found = inspected(bmc)
+        assert ("storage" in found, "macs" in found, found["memory"]) == (False, False, "96GiB")
+    simple = collection(f"{SYSTEM}/SimpleStorage", {"Devices": [{"CapacityBytes": 10**12}, {"CapacityBytes": 10**12}]})
+    with fake_bmc(systems=[FakeSystem(extra=RACK_SERVER)], resources=simple) as bmc:
+        assert inspected(bmc)["storage"] == "2000GB"
+
+
+# credentials and sessions
+
+
+def test_a_password_in_any_letters_is_sent_in_utf8() -> None:
+    for password in ("p€ss", "pässwörd", "密码", "a b:c"):
+        with fake_bmc(login=("admin", password)) as bmc:
+            assert talk(bmc, status, login=f"admin:{password}") == "on"
+            assert bmc.received == [], "Basic authentication was enough"
+        with fake_bmc(login=("admin", password), basic=False) as bmc:
+            assert talk(bmc, status, login=f"admin:{password}") == "on"
+            assert bmc.sessions == set()
+
+
+def test_a_bmc_with_sessions_only_is_logged_into_and_out_of() -> None:
+    with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
+        assert talk(bmc, switch(Power.CYCLE), login="admin:s3cret") == "on"
+        assert [(method, path) for method, path, _ in bmc.received if "Reset" not in path] == [
+            ("POST", "Sessions"),
+            ("DELETE", "/redfish/v1/SessionService/Sessions/t1"),
+        ]
+        assert bmc.sessions == set()
+        assert talk(bmc, status, login="admin:wr0ng") == (
+            "its BMC at BMC rejects the credentials (check what their reference leads to)"
+        )
+
+
+def test_a_session_is_ended_when_the_time_is_up_or_the_command_is_interrupted() -> None:
+    with fake_bmc(login=("admin", "s3cret"), basic=False, systems=[FakeSystem(ignores=ALL)]) as bmc:
+        assert "still on" in talk(bmc, switch(Power.OFF), login="admin:s3cret", seconds=1)
+        assert bmc.sessions == set()
+        cancelled = Event()
+        threading.Timer(0.5, cancelled.set).start()
+        with pytest.raises(redfish_client.InterruptedStepError):
+            talk(bmc, switch(Power.OFF), login="admin:s3cret", cancelled=cancelled)
+        assert bmc.sessions == set()
+        assert len([path for method, path, _ in bmc.received if method == "DELETE"]) == 2
+
+
+def test_a_session_that_ends_early_is_made_anew_once() -> None:
+    with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
+
+        def question(system: System) -> str:
+            bmc.sessions.clear()
+            return PowerSwitch(system).set_power(Power.OFF)
+
+        assert talk(bmc, question, login="admin:s3cret") == "off"
+        assert bmc.sessions == set()
+
+
+def test_nothing_that_a_bmc_says_shows_the_password() -> None:
+    with fake_bmc(login=("admin", "s3cret")) as bmc:
+
+        def echo(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            sent = request.headers.get("Authorization", "")
+            said = {"error": {"message": f"bad value s3cret in {sent}"}}
+            saying(json.dumps(said), 400, "application/json")(request)
+            return True
+
+        bmc.trouble = echo
+        assert talk(bmc, status, login="admin:s3cret") == "its BMC at BMC refuses: bad value *** in Basic *** (400)"
+
+
+def test_what_a_bmc_calls_a_session_is_deleted_only_if_it_can_be_one() -> None:
+    for location in (
+        "/redfish/v1/AccountService/Accounts/2",
+        "/redfish/v1/Systems/1",
+        "/redfish/v1/Sessions/../Systems",
+    ):
+        with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
+
+            def misled(request: BaseHTTPRequestHandler, body: bytes, bmc: FakeBmc = bmc, to: str = location) -> bool:
+                if not request.path.endswith("/Sessions"):
+                    return False
+                _, _, headers = bmc.accept(request, body)
+                saying("{}", 201, headers={**headers, "Location": to})(request)
+                return True
+
+            bmc.trouble = misled
+            assert talk(bmc, status, login="admin:s3cret") == "on"
+            assert [method for method, _, _ in bmc.received] == ["POST"], "the session is left to end by itself"
+
+
+def test_a_locked_account_is_reported_as_the_bmc_says_it() -> None:
+    said = {"error": {"@Message.ExtendedInfo": [{"MessageId": "X.1.0.Locked", "Message": "The account is locked."}]}}
+    with serving(saying(json.dumps(said), 401)) as port:
+        bmc = FakeBmc(port=port)
+        assert talk(bmc, status, login="admin:s3cret") == (
+            "its BMC at BMC rejects the credentials: The account is locked. (check what their reference leads to)"
+        )
+
+
+# why a BMC refuses
+
+
+def test_the_reason_of_a_vendor_comes_first_and_whole() -> None:
+    reason = "Unable to perform the operation because the server is in Lifecycle Controller mode."
+    said = {
+        "error": {
+            "code": "Base.1.8.GeneralError",
+            "message": "A general error has occurred. " * 20,
+            "@Message.ExtendedInfo": [
+                {"MessageId": "Base.1.8.GeneralError", "Message": "A general error has occurred. " * 20},
+                {"MessageId": "IDRAC.2.8.PSU501", "Message": reason, "MessageArgs": []},
+            ],
+        }
+    }
+    with fake_bmc() as bmc:
+
+        def refuse(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.command == "POST":
+                saying(json.dumps(said), 403, "application/json")(request)
+            return request.command == "POST"
+
+        bmc.trouble = refuse
+        assert talk(bmc, switch(Power.OFF)) == f"its BMC at BMC refuses: {reason} (403)"
+
+
+# one conversation at a time
+
+
+def test_blades_behind_one_bmc_are_asked_one_after_the_other_unless_the_policy_says_more() -> None:
+    answers: list[str] = []
+    blades = [FakeSystem(f"b{number}") for number in range(8)]
+    for most in (1, 4):
+        with fake_bmc(systems=blades, hold=0.02) as bmc:
+            setting = StepEnvironment({}, "/", bmc_parallel=most)
+            answers.clear()
+
+            def ask_one(name: str, setting: StepEnvironment = setting, bmc: FakeBmc = bmc) -> None:
+                answers.append(talk(bmc, status, setting=setting, system_id=name))
+
+            threads = [threading.Thread(target=ask_one, args=(blade.name,)) for blade in blades]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert answers == ["on"] * 8
+            assert (bmc.most_talking <= most, bmc.most_talking > 1) == (True, most > 1)
+
+
+# proxies
+
+
+def test_neither_a_proxy_nor_a_netrc_of_the_environment_is_used_unless_the_policy_says_so(
+    probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def proxy(request: BaseHTTPRequestHandler) -> None:
+        asked.append((request.path, request.headers.get("Proxy-Authorization")))
+        saying('{"RedfishVersion": "1"}' if request.path.endswith("/v1/") else "{}", 200, "application/json")(request)
+
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login admin password n3trc\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with serving(proxy) as port, fake_bmc(login=("admin", "n3trc")) as bmc, serving(saying("page")) as page:
+        environ = {"HTTP_PROXY": f"http://u:p@127.0.0.1:{port}", "no_proxy": ""}
+        monkeypatch.setenv("HTTP_PROXY", environ["HTTP_PROXY"])
+        host = HostSpec("node01", bmc=Bmc(bmc.url))
+        assert "requires credentials" in probe({"redfish": {"power": "on"}}, host)[1]
+        assert probe({"http": f"http://127.0.0.1:{page}/"}, host)[0] == "pass"
+        assert asked == []
+        for how in ("environment", f"http://127.0.0.1:{port}"):
+            setting = StepEnvironment(environ, "/", proxy=how)
+            talk(bmc, status, setting=setting, path=SYSTEM)
+            with_login = "Basic dTpw" if how == "environment" else None
+            assert asked[0] == (f"{bmc.url}/redfish/v1/", with_login)
+            asked.clear()
+        assert talk(
+            bmc, status, setting=StepEnvironment({**environ, "no_proxy": "127.0.0.1"}, "/", proxy="environment")
+        )
+        assert asked == []
+
+
+# TLS
+
+
+def test_old_tls_is_spoken_only_with_a_bmc_that_is_declared_to_need_it(certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    bmc = FakeBmc()
+    with serving(bmc, context=context, keep_alive=True) as bmc.port:
+        where = f"https://127.0.0.1:{bmc.port}"
+
+        def power(**declared: Any) -> str:
+            try:
+                return ask(
+                    Bmc(where, verify_tls=False, **declared),
+                    StepEnvironment({}, "/"),
+                    timedelta(seconds=5),
+                    lambda client: System(client).power(),
+                )
+            except BmcError as error:
+                return f"{error.message} ({error.hint})".replace(where, "BMC")
+
+        assert power() == (
+            "its BMC at BMC does not speak TLS as it should (bmhctl set HOST --tls-min-version 1.0 accepts old TLS)"
+        )
+        assert power(tls_min_version="1.2").startswith("its BMC at BMC does not speak TLS")
+        assert power(tls_min_version="1.0") == "on"
+        assert power(tls_min_version="1.1") == "on"
+
+
+# soft-off, light and next boot
+
+
+def test_soft_off_asks_the_operating_system_and_forces_only_when_told_to() -> None:
+    with fake_bmc(systems=[FakeSystem(lag=0.5)]) as bmc:
+        assert (talk(bmc, switch(Power.SOFT_OFF)), bmc.resets) == ("off", ["GracefulShutdown"])
+    with fake_bmc(systems=[FakeSystem(ignores=("GracefulShutdown",))]) as bmc:
+        assert talk(bmc, switch(Power.SOFT_OFF), seconds=2) == "is still on, not off, after 2 s"
+        assert bmc.resets == ["GracefulShutdown"], "an operating system is asked once"
+        bmc.received.clear()
+        assert (
+            talk(bmc, lambda system: PowerSwitch(system).set_power(Power.SOFT_OFF, force_after=0.5)) == "off by force"
+        )
+        assert bmc.resets == ["GracefulShutdown", "ForceOff"]
+    with fake_bmc(allowed=("On", "ForceOff")) as bmc:
+        assert talk(bmc, lambda system: PowerSwitch(system).set_power(Power.SOFT_OFF, force_after=5)) == (
+            "its BMC at BMC can't shut it down: it allows On, ForceOff"
+        )
+        assert bmc.received == [], "nothing is forced at once"
+
+
+@pytest.mark.parametrize(
+    ("extra", "lit", "sent"),
+    [
+        ({"LocationIndicatorActive": False}, True, [{"LocationIndicatorActive": True}]),
+        ({"LocationIndicatorActive": True, "IndicatorLED": "Lit"}, False, [{"LocationIndicatorActive": False}]),
+        ({"IndicatorLED": "Off"}, True, [{"IndicatorLED": "Blinking"}]),
+        (
+            {"IndicatorLED": "Off", "IndicatorLED@Redfish.AllowableValues": ["Lit", "Off"]},
+            True,
+            [{"IndicatorLED": "Lit"}],
+        ),
+        ({"IndicatorLED": "Lit"}, False, [{"IndicatorLED": "Off"}]),
+        ({"IndicatorLED": "Off"}, False, []),
+    ],
+)
+def test_the_indicator_light_is_switched_and_seen(extra: dict[str, Any], lit: bool, sent: list[dict[str, Any]]) -> None:
+    with fake_bmc(systems=[FakeSystem(extra=extra)]) as bmc:
+        assert talk(bmc, lambda system: identify(system, lit)) == ("on" if lit else "off")
+        assert [body for _, _, body in bmc.received] == sent
+
+
+def test_the_light_of_a_chassis_is_switched_only_when_no_other_system_is_in_it() -> None:
+    link = {"Links": {"Chassis": [{"@odata.id": "/redfish/v1/Chassis/1"}]}}
+    alone = {"IndicatorLED": "Off", "Links": {"ComputerSystems": [{"@odata.id": SYSTEM}]}}
+    both = {"IndicatorLED": "Off", "Links": {"ComputerSystems": [{"@odata.id": SYSTEM}, {"@odata.id": SYSTEM + "2"}]}}
+    for chassis, said in ((alone, "on"), (both, "its BMC at BMC has no indicator light for it")):
+        with fake_bmc(systems=[FakeSystem(extra=link)], resources={"/redfish/v1/Chassis/1": dict(chassis)}) as bmc:
+            assert talk(bmc, lambda system: identify(system, True)) == said
+            assert len(bmc.received) == (said == "on")
+
+
+BOOT = {"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None"}
+
+
+def test_the_next_boot_is_set_once_and_seen(probe: Probe) -> None:
+    with fake_bmc(systems=[FakeSystem(extra={"Boot": BOOT})]) as bmc:
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE)) == "pxe"
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.BIOS)) == "bios"
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.NONE)) == "none"
+        assert [body["Boot"] for _, _, body in bmc.received] == [
+            {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe"},
+            {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "BiosSetup"},
+            {"BootSourceOverrideEnabled": "Disabled"},
+        ]
+        bmc.received.clear()
+        step = {"redfish": {"boot_once": "pxe", "power": "cycle"}}
+        assert probe(step, HostSpec("node01", bmc=Bmc(bmc.url)), group="cleanup") == (
+            "pass",
+            "boots once from pxe, power on",
+        )
+        assert [method for method, _, _ in bmc.received] == ["PATCH", "POST"]
+
+
+def test_a_next_boot_that_the_bmc_does_not_allow_or_show_is_reported() -> None:
+    boot = {**BOOT, "BootSourceOverrideTarget@Redfish.AllowableValues": ["None", "Hdd", "Cd"]}
+    with fake_bmc(systems=[FakeSystem(extra={"Boot": boot})]) as bmc:
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE)) == (
+            "its BMC at BMC can't boot from pxe: it allows None, Hdd, Cd"
+        )
+        assert bmc.received == []
+
+        def ignore(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.command == "PATCH":
+                saying("{}", 200, "application/json")(request)
+            return request.command == "PATCH"
+
+        bmc.trouble = ignore
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.CD), seconds=1) == (
+            "its BMC at BMC accepted booting once from cd, but shows Disabled, None after 1 s (look at the BMC itself)"
+        )
+
+
+# more of the same kinds
+
+
+def test_a_redirect_is_followed_on_the_same_bmc_and_nowhere_else() -> None:
+    with fake_bmc() as bmc:
+        place = [SYSTEM + "/"]
+
+        def move(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.path == SYSTEM:
+                saying("", 308, headers={"Location": place[0]})(request)
+            return request.path == SYSTEM
+
+        bmc.trouble = move
+        assert talk(bmc, status, path=SYSTEM) == "on"
+        place[0] = "https://elsewhere.example/redfish/v1/Systems/1"
+        assert talk(bmc, status, path=SYSTEM) == (
+            "its BMC at BMC sends requests elsewhere: https://elsewhere.example/redfish/v1/Systems/1 "
+            "(bmhctl set HOST --bmc … declares it)"
+        )
+
+
+def test_systems_on_several_pages_are_all_counted() -> None:
+    first = {
+        "Members": [{"@odata.id": SYSTEM}],
+        "Members@odata.nextLink": "/redfish/v1/Systems?$skip=1",
+    }
+    with fake_bmc(resources={"/redfish/v1/Systems": first}) as bmc:
+        bmc.resources["/redfish/v1/Systems?$skip=1"] = {"Members": [{"@odata.id": "/redfish/v1/Systems/2"}]}
+        assert talk(bmc, switch(Power.OFF)).startswith("its BMC at BMC has 2 systems")
+        bmc.resources["/redfish/v1/Systems?$skip=1"] = first
+        assert talk(bmc, switch(Power.OFF)) == "its BMC at BMC lists systems without end"
+        assert bmc.received == []
+
+
+def test_a_bmc_that_names_a_time_is_asked_again_only_then() -> None:
+    with fake_bmc() as bmc:
+        asked: list[float] = []
+
+        def busy(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            asked.append(time.monotonic())
+            if len(asked) == 1:
+                saying("{}", 429, headers={"Retry-After": "1"})(request)
+            return len(asked) == 1
+
+        bmc.trouble = busy
+        assert talk(bmc, status) == "on"
+        assert asked[1] - asked[0] >= 1
+
+
+def test_a_changed_property_is_sent_with_its_tag_or_to_the_settings_that_take_it() -> None:
+    settings = {"@Redfish.Settings": {"SettingsObject": {"@odata.id": f"{SYSTEM}/Settings"}}}
+    system = FakeSystem(extra={"IndicatorLED": "Off", "@odata.etag": '"a1"', **settings})
+    with fake_bmc(systems=[system], resources={f"{SYSTEM}/Settings": {"IndicatorLED": "Off"}}) as bmc:
+        tags: list[tuple[str, str | None]] = []
+        refusals = [412]
+
+        def strict(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.command != "PATCH":
+                return False
+            tags.append((request.path, request.headers.get("If-Match")))
+            if request.path.endswith("/Settings"):
+                system.changes.update(json.loads(body))
+            elif refusals:
+                saying("{}", refusals.pop(0))(request)
+                return True
+            return False
+
+        bmc.trouble = strict
+        assert talk(bmc, lambda system: identify(system, True)) == "on"
+        assert tags == [(SYSTEM, '"a1"'), (SYSTEM, "*")]
+        tags.clear()
+        refusals.append(405)
+        assert talk(bmc, lambda system: identify(system, False)) == "off"
+        assert tags == [(SYSTEM, '"a1"'), (f"{SYSTEM}/Settings", None)]
+    boot = {"Boot": dict(BOOT), **settings}
+    with fake_bmc(systems=[FakeSystem(extra=boot)], resources={f"{SYSTEM}/Settings": {"Boot": dict(BOOT)}}) as bmc:
+
+        def next_start(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.command == "PATCH" and request.path == SYSTEM:
+                saying("{}", 405)(request)
+                return True
+            return False
+
+        bmc.trouble = next_start  # the settings show it, the system itself only after its next start
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE)) == "pxe"
+
+
+def test_a_reset_by_name_is_seen_where_it_shows_and_sent_once_where_it_does_not() -> None:
+    with fake_bmc() as bmc:
+        for kind, power in (("PushPowerButton", "off"), ("PushPowerButton", "on"), ("GracefulRestart", "on")):
+            assert talk(bmc, lambda system, kind=kind: PowerSwitch(system).reset(kind)) is None
+            assert talk(bmc, status) == power
+        assert talk(bmc, lambda system: PowerSwitch(system).reset("Nmi")) is None
+        assert bmc.resets == ["PushPowerButton", "PushPowerButton", "GracefulRestart", "Nmi"]
+        bmc.received.clear()
+        losing(bmc, acts=True)
+        assert talk(bmc, lambda system: PowerSwitch(system).reset("Nmi")) == (
+            "Nmi was sent, but not confirmed: its BMC at BMC cut the connection"
+        )
+        assert bmc.resets == ["Nmi"]
+
+
+def test_a_power_state_that_was_not_known_before_a_restart_proves_none() -> None:
+    system = FakeSystem(restart_off=None, extra={"PowerState": None})
+    with fake_bmc(systems=[system]) as bmc:
+        threading.Timer(0.3, system.extra.clear).start()
+        assert "no restart was seen" in talk(bmc, switch(Power.CYCLE), seconds=1)
+
+
+def test_a_session_that_the_bmc_has_no_room_for_is_asked_for_again() -> None:
+    with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
+        full = [503, 503]
+
+        def no_room(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if not request.path.endswith("/Sessions") or not full:
+                return False
+            saying("{}", full.pop())(request)
+            return True
+
+        bmc.trouble = no_room
+        assert talk(bmc, status, login="admin:s3cret") == "on"
+        assert bmc.sessions == set()
