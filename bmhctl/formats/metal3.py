@@ -11,9 +11,9 @@ from bmhctl.domain.host_spec import parse_spec
 from bmhctl.domain.model import Host, HostSpec, ImportBatch, ImportedHost, Note, Reservation, State
 from bmhctl.domain.units import format_size
 from bmhctl.errors import InvalidError
+from bmhctl.formats.documents import parse_documents
 from bmhctl.formats.import_batch import combine, decode
 from bmhctl.formats.manifest_fields import Fields, bad_field, wrong_kind
-from bmhctl.formats.yaml_reader import parse_documents
 from bmhctl.support.values import Frozen
 
 _MARKS = (("detached", "baremetalhost.metal3.io/detached"), ("paused", "baremetalhost.metal3.io/paused"))

@@ -592,7 +592,7 @@ def with_texts_as_keys(tree: object) -> object:
 
 @given(YAML_TEXT)
 def test_what_pyyaml_reads_is_read_alike(text: str) -> None:
-    from bmhctl.formats.yaml_reader import parse_documents
+    from bmhctl.formats.documents import parse_documents
 
     try:
         ours = [document for _, document in parse_documents(text, "x")]
