@@ -25,8 +25,8 @@ MOST = 1_000_000_000
 
 
 def complete_hosts(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The host names that begin so."""
-    return [name for name in _read(ctx, Store.names) if name.startswith(incomplete)]
+    """Return the host names that begin with what is typed, in upper or lower case."""
+    return [name for name in _read(ctx, Store.names) if name.startswith(incomplete.lower())]
 
 
 def _complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:

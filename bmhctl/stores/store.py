@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from bmhctl.domain.host_spec import as_stored
 from bmhctl.domain.model import CheckResult, Event, Host, HostSpec, Reservation, State, Ticket, Verdict
 from bmhctl.domain.selector import Selector, Term, selectable
 from bmhctl.domain.units import quantity
@@ -195,8 +196,8 @@ class Store:
     # hosts
 
     def host(self, name: str) -> Host | None:
-        """The host that bears this very name."""
-        return self._one(f"{HOST_SELECT} WHERE hosts.name = ?", [name], to_host)
+        """Return the host with this name, in whatever case it is given; None if there is none."""
+        return self._one(f"{HOST_SELECT} WHERE hosts.name = ?", [as_stored(name)], to_host)
 
     def host_with_id(self, host_id: int, *, lock: bool = False) -> Host | None:
         """The host with this id, whatever its name is now."""
@@ -309,6 +310,7 @@ class Store:
 
     def names_near(self, name: str, most: int) -> list[str]:
         """The names just before and after one in their order."""
+        name = as_stored(name)
         before = self.database.execute(
             f"SELECT name FROM hosts WHERE name < ? ORDER BY name DESC LIMIT {int(most)}", [name]
         )
@@ -512,7 +514,7 @@ class Store:
             where, parameters = " WHERE host_id = ?", [host.id]
         elif host is not None:
             where = " WHERE host_id = (SELECT host_id FROM events WHERE host = ? ORDER BY id DESC LIMIT 1)"
-            parameters = [host]
+            parameters = [as_stored(host)]
         if last is None:
             return map(to_event, self.database.stream(f"{_EVENT_SELECT}{where} ORDER BY id", parameters))
         newest = self.database.execute(f"{_EVENT_SELECT}{where} ORDER BY id DESC LIMIT {int(last)}", parameters)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from bmhctl.domain.host_spec import dump_spec, parse_spec
+from bmhctl.domain.host_spec import as_stored, dump_spec, parse_spec
 from bmhctl.domain.model import Host, HostSpec, ImportBatch, ImportedHost, State
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UsageError
 from bmhctl.results import Imported, Outcome, Outcomes
@@ -86,8 +86,8 @@ def rename(ctx: Context, old: str, new: str) -> Outcomes:
     """Gives a host another name; its state, reservation and history go with it."""
     refresh_and_reap(ctx)
     one_host(ctx, old)
-    with_usage(lambda: parse_spec(new, {}))
-    return Outcomes("rename", tuple(change(ctx, Changes(renames=((old, new),)))))
+    name = with_usage(lambda: parse_spec(new, {})).name
+    return Outcomes("rename", tuple(change(ctx, Changes(renames=((as_stored(old), name),)))))
 
 
 def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | None = None) -> Outcomes:
