@@ -141,6 +141,10 @@ def import_hosts(ctx: Context, cargo: ImportBatch, *, dry_run: bool = False, wit
         items.append(Outcome(known.name, bool(changed or known.undeclared), words, known.state, known.state))
     refuse_known_macs(ctx, (newcomer.host.spec for newcomer in newcomers))
     if cargo.policy and not with_policy:
+        if not cargo.arrivals:
+            raise InvalidError(
+                "nothing to import: the files have a policy and no hosts", hint="--policy takes the policy"
+            )
         ctx.tell("the files hold a policy, which was not taken over: --policy does that")
     policy = cargo.policy if with_policy else None
     if policy is not None and ctx.store.declaration is not None:
