@@ -6,13 +6,13 @@ The SQL is written once, with ``?`` for parameters, in what SQLite and PostgreSQ
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from bmhctl.domain.host_spec import as_stored
-from bmhctl.domain.model import CheckResult, Event, Host, HostSpec, Reservation, State, Ticket, Verdict
+from bmhctl.domain.model import CheckResult, Event, Fact, Host, HostSpec, Reservation, State, Ticket, Verdict
 from bmhctl.domain.selector import Selector, Term, selectable
 from bmhctl.domain.units import quantity
 from bmhctl.stores.database import Database, Question
@@ -80,6 +80,11 @@ _TICKET_SELECT = f"SELECT {', '.join(TICKET_COLUMNS)} FROM tickets"
 _ADD_TICKET = (
     f"INSERT INTO tickets ({', '.join(TICKET_COLUMNS[1:])}) "
     f"VALUES ({', '.join('?' * (len(TICKET_COLUMNS) - 1))}) RETURNING id"
+)
+_IMPORTED = "'imported/' || hosts.id"
+_KEEP_IMPORTED = (
+    f"INSERT INTO meta (key, value) SELECT {_IMPORTED}, CAST(? AS TEXT) FROM hosts WHERE hosts.name = ? "
+    "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
 _COUNTED_FROM = "COALESCE(renewed_at, created_at)"
 _DUE = (
@@ -350,6 +355,25 @@ class Store:
         """Removes a host, with its last event; its history stays."""
         self._add_event(host.id, event)
         self._run("DELETE FROM hosts WHERE id = ?", [host.id])
+        self.put(f"imported/{host.id}", None)
+
+    def imported(self, names: Iterable[str]) -> dict[str, dict[str, Fact]]:
+        """Return what :meth:`keep_imported` kept of the hosts with these names, by name."""
+        wanted = list(dict.fromkeys(names))
+        found: dict[str, dict[str, Fact]] = {}
+        for start in range(0, len(wanted), _NAMES_AT_ONCE):
+            some = wanted[start : start + _NAMES_AT_ONCE]
+            rows = self.database.execute(
+                f"SELECT hosts.name, meta.value FROM hosts JOIN meta ON meta.key = {_IMPORTED} "
+                f"WHERE hosts.name IN ({', '.join('?' * len(some))})",
+                some,
+            )
+            found.update((str(name), json.loads(str(value))) for name, value in rows)
+        return found
+
+    def keep_imported(self, values: Mapping[str, Mapping[str, Fact]]) -> None:
+        """Keep what an import said of hosts, by their names, in place of what was kept before."""
+        self.database.enqueue(_KEEP_IMPORTED, *((json.dumps(said), name) for name, said in values.items()))
 
     def _add_facts(self, host_id: int, spec: HostSpec) -> None:
         rows = [(host_id, key, value, quantity(value)) for key, value in selectable(spec).items()]

@@ -112,7 +112,7 @@ def test_the_history_of_a_removed_name_is_found_in_any_case(lab: Lab) -> None:
 def test_a_toml_file_keeps_its_spelling_and_quotes_new_names_with_dots(toml_lab: Lab) -> None:
     toml_lab.path.write_text('[hosts."Node1.Lab"] # mine\nnote = "a"\n\n[hosts]\nB.note = "b"\n')
     assert names(toml_lab) == ["b", "node1.lab"]
-    hosts.set_facts(toml_lab.context(), Choice(("NODE1.lab", "b")), AttributeChanges(note="c"))
+    hosts.set_attributes(toml_lab.context(), Choice(("NODE1.lab", "b")), AttributeChanges(note="c"))
     add(toml_lab, "C.lab")
     assert toml_lab.path.read_text() == (
         '[hosts."Node1.Lab"] # mine\nnote = "c"\n\n[hosts]\nB.note = "c"\n\n[hosts."c.lab"]\nnote = "x"\n'
