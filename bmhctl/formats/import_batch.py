@@ -177,9 +177,11 @@ def reference(*names: str) -> str:
 def _with_credentials(hosts: Iterable[FoundHost]) -> list[FoundHost]:
     """Return the hosts, each Secret with a variable of its own: else one BMC would get another's password."""
     hosts = list(hosts)
-    wanted: defaultdict[str, list[Source]] = defaultdict(list)
-    for secret in dict.fromkeys(found.secret for found in hosts if found.secret is not None):
-        wanted[reference(secret[1])].append(secret)
+    wanted: defaultdict[str, set[Source]] = defaultdict(set)
+    for found in hosts:
+        bmc = found.arrival.host.spec.bmc
+        if found.secret is not None and bmc is not None and bmc.credentials is not None:
+            wanted[bmc.credentials].add(found.secret)
     shared = [secrets for secrets in wanted.values() if len(secrets) > 1]
     if not shared:
         return hosts

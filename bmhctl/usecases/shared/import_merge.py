@@ -6,7 +6,7 @@ file; any other was set here. Where that is not known, a value that is here coun
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from bmhctl.domain.model import Bmc, Fact, HostSpec
 from bmhctl.support.values import Frozen, replace
@@ -32,20 +32,12 @@ class Merged(Frozen):
 
 def values_of(spec: HostSpec) -> Values:
     """Return what is declared about a host, but for its name and its credentials."""
-    return dict(_values(spec))
-
-
-def _values(spec: HostSpec) -> Iterator[tuple[str, Fact]]:
-    for key in _TEXTS:
-        if (value := getattr(spec, key)) is not None:
-            yield key, value
-    for group in _GROUPS:
-        for key, value in getattr(spec, group).items():
-            yield f"{group}.{key}", value
+    values: Values = {key: value for key in _TEXTS if (value := getattr(spec, key)) is not None}
+    values |= {f"labels.{key}": value for key, value in spec.labels.items()}
+    values |= {f"hardware.{key}": value for key, value in spec.hardware.items()}
     if spec.bmc is not None:
-        for key in _BMC:
-            if (value := getattr(spec.bmc, key)) is not None:
-                yield f"bmc.{key}", value
+        values |= {f"bmc.{key}": value for key in _BMC if (value := getattr(spec.bmc, key)) is not None}
+    return values
 
 
 def merge(known: HostSpec, brought: HostSpec, last: Mapping[str, Fact] | None, *, overwrite: bool = False) -> Merged:
