@@ -298,11 +298,16 @@ class Inventory:
         return _done(reset(self._context, _choice(names, selector)))
 
     def maintain(
-        self, *names: str, reason: str, selector: str | None = None, until: datetime | None = None
+        self, *names: str, reason: str, selector: str | None = None, until: datetime | str | None = None
     ) -> Outcomes:
-        """Sets hosts aside with a reason."""
+        """Set hosts aside with a reason; ``until`` is when they should be back, local where it has no offset."""
+        from bmhctl.domain.times import in_utc, parse_moment
         from bmhctl.usecases.lifecycle_verbs import maintain
 
+        if isinstance(until, str):
+            until = parse_moment(until, self._context.clock())
+        elif until is not None:
+            until = in_utc(until)
         return _done(maintain(self._context, _choice(names, selector), reason=reason, until=until))
 
     def resume(self, *names: str, selector: str | None = None, everyones: bool = False) -> Outcomes:

@@ -144,22 +144,32 @@ def remove(
 def import_(
     ctx: typer.Context,
     files: Annotated[list[str], typer.Argument(metavar="FILE…|DIR|-", help="Manifests, folders of them, or stdin.")],
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="TEMPLATE", help="What to call hosts: {name}, {namespace}, {labels.KEY}."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Also replace what was set here since the last import.")
+    ] = False,
     dry_run: DryRun = False,
     policy: Annotated[
         bool, typer.Option("--policy", help="Also take over the policy of an export: it names commands to run.")
     ] = False,
 ) -> None:
-    """Take in BareMetalHost manifests (YAML or JSON), or what export -o toml wrote; all or nothing.
+    """Import BareMetalHost manifests (YAML or JSON), or what export wrote as TOML or JSON; all or nothing.
 
-    New hosts enter in the state that they have there; a known host's facts are updated, its state never.
-    Secrets and foreign kinds are skipped.
+    New hosts enter in the state that they have there; a known host's facts are updated, but for those that were set
+    here, and its state never.
+    Secrets and other kinds are skipped. --name '{namespace}-{name}' tells hosts of one name apart.
     """
     from bmhctl.formats import read_paths
+    from bmhctl.formats.naming import NameTemplate
     from bmhctl.usecases import hosts as usecases
 
+    names = None if name is None else NameTemplate(name)
     with session(ctx, Imported) as lab:
-        cargo = read_paths(files, sys.stdin.buffer, lab.context.clock())
-        lab.show(usecases.import_hosts(lab.context, cargo, dry_run=dry_run, with_policy=policy))
+        cargo = read_paths(files, sys.stdin.buffer, lab.context.clock(), names)
+        lab.show(usecases.import_hosts(lab.context, cargo, dry_run=dry_run, with_policy=policy, overwrite=overwrite))
 
 
 def _numbers(facts: dict[str, str | None]) -> dict[str, str | int | None]:

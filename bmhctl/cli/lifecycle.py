@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import Force, HostNames, Reason, Reservation, SelectorText, States, choice, moment
+from bmhctl.cli.options import Force, HostNames, Reason, Reservation, SelectorText, States, choice
 from bmhctl.cli.session import session
+from bmhctl.domain.times import parse_moment
 from bmhctl.results import Outcomes
 from bmhctl.usecases import lifecycle_verbs
 
@@ -66,7 +67,8 @@ def maintain(
         str, typer.Option("--reason", metavar="TEXT", help="Why; shown to all.", show_default=False)
     ] = "",
     until: Annotated[
-        str | None, typer.Option("--until", metavar="WHEN", help="When it should be back: 2h, 3d, 2026-12-24T18:00.")
+        str | None,
+        typer.Option("--until", metavar="WHEN", help="When it should be back: 2h, 3d, 2026-12-24T18:00 (local)."),
     ] = None,
 ) -> None:
     """Set hosts aside from wherever they are, with a reason; a reserved one keeps its reservation.
@@ -74,7 +76,7 @@ def maintain(
     On a host in maintenance it adds a reason: each person closes their own with resume.
     """
     with session(ctx, Outcomes) as lab:
-        back = None if until is None else moment(until, lab.context.clock())
+        back = None if until is None else parse_moment(until, lab.context.clock())
         lab.show(lifecycle_verbs.maintain(lab.context, choice(hosts, selector, state), reason=reason, until=back))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -25,8 +25,9 @@ MOST = 1_000_000_000
 
 
 def complete_hosts(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The host names that begin so."""
-    return [name for name in _read(ctx, Store.names) if name.startswith(incomplete)]
+    """Return the host names that begin with what is typed, which keeps its case: Typer drops those that do not."""
+    begins = incomplete.lower()
+    return [incomplete + name[len(begins) :] for name in _read(ctx, Store.names) if name.startswith(begins)]
 
 
 def _complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
@@ -106,22 +107,6 @@ def field_list(text: str | None) -> tuple[str, ...] | None:
     if not names:
         raise UsageError("--fields names no field", hint="such as --fields name,state")
     return names
-
-
-def moment(text: str, now: datetime) -> datetime:
-    """A point in time to come: a duration from now (``2h``), or an ISO date or time (local time without a zone)."""
-    try:
-        at = now + parse_duration(text)
-    except UsageError:
-        try:
-            at = datetime.fromisoformat(text).astimezone(UTC)
-        except (ValueError, OverflowError):
-            raise UsageError(
-                f"{text!r} is no time", hint="write a duration such as 2h or 3d, or a date such as 2026-12-24T18:00"
-            ) from None
-    if at <= now:
-        raise UsageError(f"{text} is not in the future", hint="write a duration such as 2h or 3d, or a time to come")
-    return at
 
 
 def lease(text: str) -> tuple[timedelta | None, bool]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
+from itertools import chain, count
 
 from bmhctl.domain.bmc_address import redfish_endpoint
 from bmhctl.domain.model import Bmc, Fact, HostSpec
@@ -15,12 +16,18 @@ from bmhctl.support.lazy_regex import pattern
 SPEC_KEYS = ("address", "mac", "labels", "bmc", "hardware", "note")
 """The keys of a host's table."""
 
+LONGEST_NAME = 253
+"""How many characters a host's name may have: as many as a DNS name."""
+
 _BMC_KEYS = ("address", "type", "system_id", "credentials", "verify_tls", "tls_min_version")
 
 TLS_VERSIONS = ("1.0", "1.1", "1.2", "1.3")
 """What a BMC's ``tls_min_version`` may be."""
 
-_LABEL = pattern(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_HOST_NAME = pattern(
+    rf"(?=.{{1,{LONGEST_NAME}}}\Z)[A-Za-z0-9](?:[-A-Za-z0-9]{{0,61}}[A-Za-z0-9])?"
+    r"(?:\.[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*"
+)
 _DNS_NAME = pattern(
     r"(?=.{1,253}\.?$)(?:[A-Za-z0-9_](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?\.?"
 )
@@ -38,21 +45,28 @@ _CONTROL = pattern(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\u
 
 
 def check_name(name: object) -> str:
-    """The name if it is a DNS label (lower-case letters, digits and ``-``, at most 63); else :class:`InvalidError`."""
-    if not isinstance(name, str) or not _LABEL.fullmatch(name):
+    """Return a host's name in lower case: DNS names are compared without case. Raise `InvalidError` for any other."""
+    if not isinstance(name, str) or not _HOST_NAME.fullmatch(name):
         shown = repr(name)[:80]
         raise InvalidError(
-            f"{shown} is no host name",
-            hint="a name is a DNS label: a-z, 0-9 and '-', not at its ends, at most 63 characters",
+            f"{shown} is not a host name",
+            hint="a name is a DNS name: letters, digits and '-', dots between its parts, no '-' at their ends; "
+            f"at most 63 characters a part and {LONGEST_NAME} in all",
             details={"key": "name"},
         )
-    return name
+    return name.lower()
+
+
+def as_stored(name: str) -> str:
+    """Return a host's name, or a pattern or a range of names, as the inventory has it: in lower case."""
+    return name.lower() if name.isascii() else name  # other letters have no place in a name, lower case or not
 
 
 def parse_spec(name: str, entry: Mapping[str, object]) -> HostSpec:
     """A host's spec from its TOML or JSON table; raises :class:`InvalidError` naming the key."""
-    where = f"hosts.{check_name(name)}"
-    check_keys(entry, SPEC_KEYS, where)
+    name = check_name(name)
+    where = f"hosts.{name}"
+    _check_spec_keys(name, entry)
     return HostSpec(
         name=name,
         address=_address(optional_text(entry, "address", where), f"{where}.address"),
@@ -62,6 +76,16 @@ def parse_spec(name: str, entry: Mapping[str, object]) -> HostSpec:
         hardware=_hardware(require_table(entry.get("hardware", {}), f"{where}.hardware"), f"{where}.hardware"),
         note=_line(optional_text(entry, "note", where), f"{where}.note"),
     )
+
+
+def _check_spec_keys(name: str, entry: Mapping[str, object]) -> None:
+    try:
+        check_keys(entry, SPEC_KEYS, f"hosts.{name}")
+    except InvalidError as error:
+        unknown = str(error.details["key"]).removeprefix(f"hosts.{name}.")
+        if isinstance(entry[unknown], Mapping):  # [hosts.a.b] is a table b in the host a
+            error.hint = f'a name with dots needs quotes: [hosts."{name}.{unknown}"]'
+        raise
 
 
 def dump_spec(spec: HostSpec) -> dict[str, object]:
@@ -96,7 +120,8 @@ def dump_spec(spec: HostSpec) -> dict[str, object]:
 def host_variables(spec: HostSpec) -> dict[str, str]:
     """A host as environment variables, without their prefix: ``HOST``, ``ADDRESS``, ``LABEL_RACK`` and so on.
 
-    What is not declared has none; keys are in upper case, with ``_`` for all but letters and digits.
+    What is not declared has none; keys are in upper case, with ``_`` for all but letters and digits. Where several keys
+    give the same name, the first in alphabetical order has it, and the next ones end in ``_2``, ``_3`` and so on.
     """
     bmc = spec.bmc
     found = {"HOST": spec.name, "ADDRESS": spec.address, "MAC": spec.mac}
@@ -104,9 +129,15 @@ def host_variables(spec: HostSpec) -> dict[str, str]:
         found |= {"BMC_ADDRESS": bmc.address, "BMC_TYPE": bmc.type, "BMC_SYSTEM_ID": bmc.system_id}
     variables = {name: value for name, value in found.items() if value}
     for prefix, facts in (("LABEL", spec.labels), ("HARDWARE", spec.hardware)):
-        for key, fact in facts.items():
-            variables[f"{prefix}_{re.sub('[^A-Z0-9]', '_', key.upper())}"] = str(fact)
+        for key, fact in sorted(facts.items()):
+            variables[_unused(f"{prefix}_{re.sub('[^A-Z0-9]', '_', key.upper())}", variables)] = str(fact)
     return variables
+
+
+def _unused(name: str, taken: Container[str]) -> str:
+    """Return the name, or with ``_2``, ``_3``, … behind it the first that is not taken."""
+    numbered = (f"{name}_{number}" for number in count(2))
+    return next(each for each in chain((name,), numbered) if each not in taken)
 
 
 def duplicates(specs: Iterable[HostSpec]) -> list[str]:

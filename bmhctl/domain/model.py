@@ -187,7 +187,7 @@ class Host(Frozen):
 
     @property
     def name(self) -> str:
-        """The host's name: a DNS label, unique in its inventory."""
+        """The host's name: a DNS name in lower case, unique in its inventory."""
         return self.spec.name
 
 

@@ -2,34 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import chain
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
+from itertools import chain, count
 
 from bmhctl.domain.host_spec import duplicates
-from bmhctl.domain.model import ImportBatch, ImportedHost
+from bmhctl.domain.model import Fact, Host, HostSpec, ImportBatch, ImportedHost
 from bmhctl.errors import InvalidError
+from bmhctl.support.values import Frozen, field, replace
 
 MAX_BYTES = 256 * 1024 * 1024
-"""No file to import is longer than this; a longer one is a mistake, and would not fit into memory either."""
+"""A file to import may have so many bytes; a longer one is a mistake, and would not fit into memory either."""
+
+_NOT_IN_VARIABLE = re.compile(r"[^A-Z0-9]")
+
+Source = tuple[str, str]
+"""A namespace (empty if there is none) and a name in it."""
 
 
-def combine(parts: Iterable[ImportBatch]) -> ImportBatch:
-    """One cargo of several, with a warning for every MAC or address that several hosts bear.
+class Nic(Frozen):
+    """A network interface of which a manifest knows the address; ``pxe`` says that the host boots from it."""
 
-    Raises :class:`InvalidError` when a name stands twice, naming both places, and for a second policy.
+    mac: str
+    ip: str
+    pxe: bool
+
+
+class FoundHost(Frozen):
+    """A host of one file, before the files are put together.
+
+    ``source`` is its place in a cluster, ``secret`` that of its BMC's Secret. ``pinned`` are the hardware properties
+    that its own manifest declares: inspected ones don't override them.
+    """
+
+    arrival: ImportedHost
+    source: Source | None = None
+    secret: Source | None = None
+    pinned: Mapping[str, Fact] = field(default_factory=dict)
+
+
+class FoundHardware(Frozen):
+    """What HardwareData says of the host of the same namespace and name; ``origin`` is where it stands."""
+
+    source: Source
+    facts: Mapping[str, Fact]
+    nics: tuple[Nic, ...]
+    origin: str
+
+
+class Part(Frozen):
+    """What one file contains; ``looks_like`` says what it seems to be where it has nothing to import."""
+
+    hosts: tuple[FoundHost, ...] = ()
+    hardware: tuple[FoundHardware, ...] = ()
+    skipped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    policy: str | None = None
+    looks_like: str | None = None
+
+
+def combine(parts: Iterable[Part]) -> ImportBatch:
+    """Return one batch of several parts, with a warning for every MAC or address that several hosts have.
+
+    Raises :class:`InvalidError` for a name that two hosts have, naming both places, and for a second policy.
     """
     parts = tuple(parts)
-    arrivals = tuple(chain.from_iterable(part.arrivals for part in parts))
-    seen: dict[str, ImportedHost] = {}
-    for arrival in arrivals:
-        first = seen.setdefault(arrival.host.name, arrival)
-        if first is not arrival:
-            raise InvalidError(
-                f"{arrival.origin}: host {arrival.host.name!r} is already in {first.origin}",
-                host=arrival.host.name,
-                hint="a name is unique in an inventory: rename one of them, or import them into two inventories",
-                details={"origins": [first.origin, arrival.origin]},
-            )
+    hosts = _with_hardware(
+        list(chain.from_iterable(part.hosts for part in parts)), chain.from_iterable(part.hardware for part in parts)
+    )
+    skipped = tuple(chain.from_iterable(part.skipped for part in parts))
+    _refuse_same_names(hosts.found)
+    arrivals = tuple(found.arrival for found in _with_credentials(hosts.found))
     policies = [part.policy for part in parts if part.policy is not None]
     if len(policies) > 1:
         raise InvalidError(
@@ -38,7 +83,7 @@ def combine(parts: Iterable[ImportBatch]) -> ImportBatch:
         )
     return ImportBatch(
         arrivals,
-        skipped=tuple(chain.from_iterable(part.skipped for part in parts)),
+        skipped=(*skipped, *hosts.skipped),
         warnings=(
             *chain.from_iterable(part.warnings for part in parts),
             *duplicates(arrival.host.spec for arrival in arrivals),
@@ -47,8 +92,116 @@ def combine(parts: Iterable[ImportBatch]) -> ImportBatch:
     )
 
 
+def _refuse_same_names(hosts: Iterable[FoundHost]) -> None:
+    seen: dict[str, FoundHost] = {}
+    for found in hosts:
+        arrival = found.arrival
+        first = seen.setdefault(arrival.host.name, found)
+        if first is found:
+            continue
+        hint = "a name is unique in an inventory: rename one of them, or import them into two inventories"
+        if found.source and first.source and found.source[0] != first.source[0]:
+            hint = "a name is unique in an inventory: import --name '{namespace}-{name}' tells them apart"
+        raise InvalidError(
+            f"{arrival.origin}: host {arrival.host.name!r} is already in {first.arrival.origin}",
+            host=arrival.host.name,
+            hint=hint,
+            details={"origins": [first.arrival.origin, arrival.origin]},
+        )
+
+
+class _Inspected(Frozen):
+    found: tuple[FoundHost, ...]
+    skipped: tuple[str, ...]
+
+
+def _with_hardware(hosts: Iterable[FoundHost], hardware: Iterable[FoundHardware]) -> _Inspected:
+    """Return the hosts with what HardwareData says of them, and a line for each that says something of no host."""
+    inspected: dict[Source, FoundHardware] = {}
+    for each in hardware:
+        first = inspected.setdefault(each.source, each)
+        if first is not each:
+            raise InvalidError(
+                f"{each.origin}: HardwareData {'/'.join(filter(None, each.source))!r} is already in {first.origin}",
+                hint="take out one of them",
+                details={"origins": [first.origin, each.origin]},
+            )
+    found = tuple(_inspected(host, inspected.pop(host.source, None)) if host.source else host for host in hosts)
+    return _Inspected(
+        found,
+        tuple(
+            f"{each.origin}: HardwareData {each.source[1]!r} skipped: these files have no BareMetalHost of its "
+            "name and namespace"
+            for each in inspected.values()
+        ),
+    )
+
+
+def _inspected(found: FoundHost, hardware: FoundHardware | None) -> FoundHost:
+    if hardware is None:
+        return found
+    spec = found.arrival.host.spec
+    return _with_spec(
+        found,
+        replace(
+            spec,
+            hardware={**spec.hardware, **hardware.facts, **found.pinned},
+            address=address_of(hardware.nics, spec.mac) or spec.address,
+        ),
+    )
+
+
+def _with_spec(found: FoundHost, spec: HostSpec) -> FoundHost:
+    host: Host = replace(found.arrival.host, spec=spec)
+    return replace(found, arrival=replace(found.arrival, host=host))
+
+
+def address_of(nics: Iterable[Nic], boot_mac: str | None) -> str | None:
+    """Return the address of the NIC that the host boots from, else of any; IPv4 first, link-local never."""
+    best: tuple[int, int] = (3, 0)
+    address = None
+    for nic in nics:
+        ip = ip_address(nic.ip)
+        boots = boot_mac is not None and nic.mac.lower() == boot_mac.lower()
+        rank = (0 if boots else 1 if nic.pxe else 2, ip.version)
+        if rank < best and not ip.is_link_local:
+            best, address = rank, nic.ip
+    return address
+
+
+def reference(*names: str) -> str:
+    """Return where to put the credentials that a cluster keeps in a Secret: a variable named after it."""
+    return f"env:BMC_{'_'.join(_NOT_IN_VARIABLE.sub('_', name.upper()) for name in names)}"
+
+
+def _with_credentials(hosts: Iterable[FoundHost]) -> list[FoundHost]:
+    """Return the hosts, each Secret with a variable of its own: else one BMC would get another's password."""
+    hosts = list(hosts)
+    wanted: defaultdict[str, set[Source]] = defaultdict(set)
+    for found in hosts:
+        bmc = found.arrival.host.spec.bmc
+        if found.secret is not None and bmc is not None and bmc.credentials is not None:
+            wanted[bmc.credentials].add(found.secret)
+    shared = [secrets for secrets in wanted.values() if len(secrets) > 1]
+    if not shared:
+        return hosts
+    taken = set(wanted)
+    variables: dict[Source, str] = {}
+    for secret in sorted(chain.from_iterable(shared)):
+        plain = reference(*filter(None, secret))
+        numbered = (f"{plain}_{number}" for number in count(2))
+        variables[secret] = next(each for each in chain((plain,), numbered) if each not in taken)
+        taken.add(variables[secret])
+    return [_with_variable(found, variables[found.secret]) if found.secret in variables else found for found in hosts]
+
+
+def _with_variable(found: FoundHost, variable: str) -> FoundHost:
+    spec = found.arrival.host.spec
+    return found if spec.bmc is None else _with_spec(found, replace(spec, bmc=replace(spec.bmc, credentials=variable)))
+
+
 def decode(text: str | bytes, origin: str) -> str:
-    """The text of a file: UTF-8, or UTF-16 with its mark; :class:`InvalidError` for anything else and for too much."""
+    """Return the text of a file: UTF-8, or UTF-16 with its mark; raise `InvalidError` for anything else or too much."""
     if len(text) > MAX_BYTES:
         raise InvalidError(
             f"{origin}: longer than {MAX_BYTES // 1024**2} MiB", hint="split it", details={"file": origin}

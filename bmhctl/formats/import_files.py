@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bmhctl.domain.model import ImportBatch
-from bmhctl.errors import UsageError
-from bmhctl.formats.import_batch import MAX_BYTES, combine, decode
+from bmhctl.errors import InvalidError, UsageError
+from bmhctl.formats.import_batch import MAX_BYTES, Part, combine, decode
 from bmhctl.formats.metal3 import unpack_manifests
+from bmhctl.formats.naming import NameTemplate
+from bmhctl.formats.recognize import text_looks_like
 from bmhctl.formats.toml_export import unpack_inventory
+from bmhctl.support.values import replace
 
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 """What the files of a folder end with that are read; others are left alone."""
@@ -20,22 +23,49 @@ SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 _TOML = re.compile(r"(?:\s++|#[^\n]*+\n)*+(?:\[[^\[\]{},:\n]++\][ \t\r]*+(?:#|\n|\Z)|[\w.-]++\s*+=)")
 
 
-def read_paths(paths: Sequence[str | Path], stdin: BinaryIO, now: datetime) -> ImportBatch:
-    """The hosts of files, of all files of a folder and its folders (hidden ones aside), and of ``-``, ``stdin``.
+def read_paths(
+    paths: Sequence[str | Path], stdin: BinaryIO, now: datetime, names: NameTemplate | None = None
+) -> ImportBatch:
+    """Return the hosts of files, of all files of a folder and its folders (hidden ones aside), and of ``-``, ``stdin``.
 
     A file whose name ends with ``.toml``, or without a known ending a text that looks like TOML, is an inventory;
-    all else is YAML or JSON. Raises :class:`UsageError` for what can't be read, :class:`InvalidError` for what is
-    wrong in a file or between files, such as a name in two of them.
+    all else is YAML or JSON. ``names`` makes the hosts' names. Raises :class:`UsageError` for what can't be read,
+    :class:`InvalidError` for what is wrong in a file or between files, such as a name in two of them, and for a file
+    that has nothing to import; files of a folder that have nothing are skipped, unless that is so of all of them.
     """
-    return combine(_unpack(content, origin, now) for path in paths for origin, content in _contents(Path(path), stdin))
+    return combine(part for path in paths for part in _parts(Path(path), stdin, now, names))
 
 
-def _unpack(content: bytes, origin: str, now: datetime) -> ImportBatch:
+def _parts(path: Path, stdin: BinaryIO, now: datetime, names: NameTemplate | None) -> list[Part]:
+    found = [(origin, _unpack(content, origin, now, names)) for origin, content in _contents(path, stdin)]
+    if all(_is_empty(part) for _, part in found):
+        origin, part = found[0]
+        said = f"it looks like {part.looks_like}" if part.looks_like else part.skipped[0].removeprefix(f"{origin}, ")
+        more = f", and so on for {len(found)} files" if len(found) > 1 else ""
+        raise InvalidError(
+            f"{origin}: nothing to import: {said}{more}",
+            hint="import reads BareMetalHost manifests (YAML or JSON), and what bmhctl export wrote as TOML or JSON",
+            details={"file": origin, "looks_like": part.looks_like},
+        )
+    return [_skipped(part, origin) if _is_empty(part) and not part.skipped else part for origin, part in found]
+
+
+def _is_empty(part: Part) -> bool:
+    return not (part.hosts or part.hardware or part.policy) and bool(part.looks_like or part.skipped)
+
+
+def _skipped(part: Part, origin: str) -> Part:
+    return replace(part, skipped=(f"{origin}: skipped: it looks like {part.looks_like}",))
+
+
+def _unpack(content: bytes, origin: str, now: datetime, names: NameTemplate | None) -> Part:
     text = decode(content, origin)
     suffix = Path(origin).suffix
+    if suffix not in SUFFIXES and (looks_like := text_looks_like(text)):
+        return Part(looks_like=looks_like)
     if suffix == ".toml" or (suffix not in SUFFIXES and _TOML.match(text)):
-        return unpack_inventory(text, origin, now)
-    return unpack_manifests(text, origin, now)
+        return unpack_inventory(text, origin, now, names)
+    return unpack_manifests(text, origin, now, names)
 
 
 def _contents(path: Path, stdin: BinaryIO) -> Iterator[tuple[str, bytes]]:

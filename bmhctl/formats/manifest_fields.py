@@ -143,3 +143,13 @@ def wrong_kind(path: str, wanted: str, got: object) -> InvalidError:
 def bad_field(path: str, said: str, hint: str | None = None) -> InvalidError:
     """The error for one field, without the place of its document; ``field`` in its details is the path."""
     return InvalidError(f"{path}: {said}" if path else said, hint=hint, details={"field": path})
+
+
+def bad_document(origin: str, number: int, said: str) -> InvalidError:
+    """Return the error for a document of a text, by its number from 1."""
+    return InvalidError(f"{origin}, document {number}: {said}", details={"file": origin, "document": number})
+
+
+def key_twice(key: object) -> str:
+    """Return what is said of a key that a mapping has twice."""
+    return f"the key {key!r:.80} stands twice in one mapping"

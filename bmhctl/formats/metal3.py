@@ -8,20 +8,36 @@ from datetime import datetime
 from ipaddress import ip_address
 
 from bmhctl.domain.host_spec import parse_spec
-from bmhctl.domain.model import Host, HostSpec, ImportBatch, ImportedHost, Note, Reservation, State
+from bmhctl.domain.model import Fact, Host, HostSpec, ImportBatch, ImportedHost, Note, Reservation, State
 from bmhctl.domain.units import format_size
 from bmhctl.errors import InvalidError
-from bmhctl.formats.import_batch import combine, decode
+from bmhctl.formats.documents import parse_documents
+from bmhctl.formats.import_batch import (
+    FoundHardware,
+    FoundHost,
+    Nic,
+    Part,
+    Source,
+    address_of,
+    combine,
+    decode,
+    reference,
+)
+from bmhctl.formats.json_export import records_of, unpack_records
 from bmhctl.formats.manifest_fields import Fields, bad_field, wrong_kind
-from bmhctl.formats.yaml_reader import parse_documents
+from bmhctl.formats.naming import NameTemplate, host_name
+from bmhctl.formats.recognize import document_looks_like
 from bmhctl.support.values import Frozen
 
+_METAL3 = "metal3.io/v1alpha1"
 _MARKS = (("detached", "baremetalhost.metal3.io/detached"), ("paused", "baremetalhost.metal3.io/paused"))
 _ARCHITECTURES = {"x86-64": "x86_64", "ARM-A64": "aarch64"}
 """Redfish's words for what Metal3 and Linux call otherwise."""
 
+_LISTS = {"List": None, "BareMetalHostList": "BareMetalHost", "HardwareDataList": "HardwareData"}
+"""The kinds of lists, and which kind their items inherit."""
+
 _KIND = re.compile(r"[A-Za-z0-9]{1,63}")
-_NOT_IN_VARIABLE = re.compile(r"[^A-Z0-9]")
 
 _METAL3_STATES: dict[str, State | None] = {
     "": State.INITIAL,
@@ -50,46 +66,61 @@ _LIFECYCLE_STATES: dict[str, State | None] = {
 """What a manifest's word for its state is here; None: such a host is not taken in."""
 
 
-def read_manifests(text: str | bytes, origin: str, now: datetime) -> ImportBatch:
-    """The hosts of a YAML or JSON text: one or many documents, lists of them, of both dialects.
+def read_manifests(text: str | bytes, origin: str, now: datetime, names: NameTemplate | None = None) -> ImportBatch:
+    """Return the hosts of a YAML or JSON text: one or many documents, lists of them, of both dialects.
 
-    ``origin`` is what messages call the text. Secrets and other kinds are passed over, each with a line that
-    never shows its content. Raises :class:`InvalidError` that begins with "ORIGIN, document N: field.path:" and
-    has ``file``, ``document`` and ``field`` in its details; then nothing of the text is to be taken in.
+    ``origin`` is what messages call the text, ``names`` makes the hosts' names. Secrets and other kinds are skipped,
+    each with a line that never shows its content. Raises :class:`InvalidError` that begins with
+    "ORIGIN, document N: field.path:" and has ``file``, ``document`` and ``field`` in its details.
     """
-    return combine([unpack_manifests(text, origin, now)])
+    return combine([unpack_manifests(text, origin, now, names)])
 
 
-def unpack_manifests(text: str | bytes, origin: str, now: datetime) -> ImportBatch:
+def unpack_manifests(text: str | bytes, origin: str, now: datetime, names: NameTemplate | None = None) -> Part:
     """As :func:`read_manifests`, for a text that is one of several: what spans them is not looked at yet."""
-    arrivals: list[ImportedHost] = []
+    hosts: list[FoundHost] = []
+    hardware: list[FoundHardware] = []
     skipped: list[str] = []
     warnings: list[str] = []
+    looks_like: str | None = "an empty file"
     for number, document in parse_documents(decode(text, origin), origin):
+        if records_of(document) is not None:
+            hosts += unpack_records(document, origin, now, names).hosts
+            looks_like = None
+            continue
         place = whole = f"{origin}, document {number}"
         try:
             for place, manifest in _manifests(whole, document):
-                account = _read(manifest)
-                if isinstance(account, str):
-                    skipped.append(f"{place}: {account}")
-                else:
-                    arrivals.append(ImportedHost(_enter(account, now), account.word or None, place))
-                    warnings += [f"{place}: {warning}" for warning in account.warnings]
+                found = _read(manifest, place, names)
+                match found:
+                    case str():
+                        skipped.append(f"{place}: {found}")
+                        looks_like = _look_of(manifest)
+                    case FoundHardware():
+                        hardware.append(found)
+                    case _:
+                        hosts.append(_found(found, place, now))
+                        warnings += [f"{place}: {warning}" for warning in found.warnings]
         except (InvalidError, RecursionError) as error:
             if isinstance(error, RecursionError):
                 error = bad_field("", "nested too deep")
             where = {"file": origin, "document": number, "field": error.details["field"]}
             raise InvalidError(f"{place}: {error.message}", hint=error.hint, details=where) from error
-    return ImportBatch(tuple(arrivals), tuple(skipped), tuple(warnings))
+    return Part(tuple(hosts), tuple(hardware), tuple(skipped), tuple(warnings), looks_like=looks_like)
+
+
+def _look_of(manifest: object) -> str | None:
+    is_host = isinstance(manifest, dict) and manifest.get("kind") == "BareMetalHost"
+    return None if is_host else document_looks_like(manifest)
 
 
 def _manifests(place: str, document: object) -> Iterator[tuple[str, object]]:
-    """The manifests of a document, with lists of them unrolled; what is none comes out as it is."""
+    """Yield the manifests of a document, those of lists one by one; what is not one comes out as it is."""
     items, inherited = document, {}
-    if isinstance(document, dict) and document.get("kind") in ("List", "BareMetalHostList"):
+    if isinstance(document, dict) and isinstance(kind := document.get("kind"), str) and kind in _LISTS:
         items = document.get("items") or []
-        if document["kind"] == "BareMetalHostList":
-            inherited = {"kind": "BareMetalHost", "apiVersion": document.get("apiVersion")}
+        if (of := _LISTS[kind]) is not None:
+            inherited = {"kind": of, "apiVersion": document.get("apiVersion")}
     if isinstance(items, list):
         for number, item in enumerate(items, 1):
             heir = inherited | item if isinstance(item, dict) else item
@@ -101,6 +132,9 @@ def _manifests(place: str, document: object) -> Iterator[tuple[str, object]]:
 class _Account(Frozen):
     """What a manifest says of one host: its declaration, and all that its state follows from."""
 
+    source: Source
+    secret: Source | None
+    pinned: Mapping[str, Fact]
     spec: HostSpec
     word: str
     state: State
@@ -108,6 +142,11 @@ class _Account(Frozen):
     fault: str | None
     aside: tuple[str, ...]
     warnings: tuple[str, ...]
+
+
+def _found(account: _Account, place: str, now: datetime) -> FoundHost:
+    arrival = ImportedHost(_enter(account, now), account.word or None, place)
+    return FoundHost(arrival, account.source, account.secret, account.pinned)
 
 
 def _enter(account: _Account, now: datetime) -> Host:
@@ -134,8 +173,8 @@ def _enter(account: _Account, now: datetime) -> Host:
     )
 
 
-def _read(manifest: object) -> _Account | str:
-    """What a manifest says of its host, or why there is none to take in."""
+def _read(manifest: object, place: str, names: NameTemplate | None) -> _Account | FoundHardware | str:
+    """Return what a manifest says of its host, or why there is none to take in."""
     if not isinstance(manifest, dict):
         raise wrong_kind("", "a manifest", manifest)
     kind, version = manifest.get("kind"), manifest.get("apiVersion")
@@ -145,20 +184,22 @@ def _read(manifest: object) -> _Account | str:
     metadata = manifest.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     title += f" {name!r:.80} skipped" if isinstance(name, str) else " skipped"
+    if kind == "HardwareData" and version == _METAL3:
+        return _hardware_data(Fields(manifest), place)
     if kind != "BareMetalHost":
         secret = kind in ("Secret", "SecretList")
         return f"{title}: {'secrets are never stored' if secret else 'not a BareMetalHost'}"
-    if version not in ("metal3.io/v1alpha1", "metal.afritzler.github.io/v1alpha1"):
+    if version not in (_METAL3, "metal.afritzler.github.io/v1alpha1"):
         said = "it has no apiVersion" if version is None else f"its apiVersion is {version!r:.80}"
         return f"{title}: {said}, not metal3.io/v1alpha1 or metal.afritzler.github.io/v1alpha1"
     top = Fields(manifest)
-    account = _metal3(top) if version == "metal3.io/v1alpha1" else _lifecycle(top)
+    account = _metal3(top, names) if version == _METAL3 else _lifecycle(top, names)
     if account is None or top.fields("metadata").line("deletionTimestamp"):
         return f"{title}: it is being deleted there"
     return account
 
 
-def _metal3(top: Fields) -> _Account | None:
+def _metal3(top: Fields, names: NameTemplate | None) -> _Account | None:
     spec, status = top.fields("spec"), top.fields("status")
     annotations = top.fields("metadata").fields("annotations")
     if not (status.fields("provisioning").line("state") or status.line("errorType")):
@@ -187,42 +228,82 @@ def _metal3(top: Fields) -> _Account | None:
         or status.fields("hardwareDetails")
         or annotations.json("inspect.metal3.io/hardwaredetails")
     )
-    nics = hardware.rows("nics")
-    vendor, cpu = hardware.fields("systemVendor"), hardware.fields("cpu")
-    storage = [disk.whole("sizeBytes") or 0 for disk in hardware.rows("storage")]
-    memory = hardware.whole("ramMebibytes")
-    facts: dict[str, object] = {
-        "cpus": cpu.whole("count"),
-        "arch": spec.line("architecture") or cpu.line("arch"),
-        "memory": format_size(memory * 1024**2) if memory else None,
-        "disks": len(storage),
-        "storage": format_size(sum(storage)) if sum(storage) else None,
-        "nics": len({nic_mac.lower() for nic in nics if (nic_mac := nic.line("mac"))}),
-        "vendor": vendor.line("manufacturer"),
-        "model": vendor.line("productName"),
-        "serial": vendor.line("serialNumber"),
-        "profile": spec.line("hardwareProfile") or status.line("hardwareProfile"),
-    }
+    pinned = _set(
+        {
+            "arch": spec.line("architecture"),
+            "profile": spec.line("hardwareProfile") or status.line("hardwareProfile"),
+        }
+    )
     bmc = spec.fields("bmc")
+    secret = bmc.line("credentialsName")
     declared = _declared(
         top,
+        names,
         bmc={
             "address": bmc.line("address"),
-            "credentials": _reference(bmc.line("credentialsName")),
+            "credentials": secret and reference(secret),
             "verify_tls": not bmc.flag("disableCertificateVerification"),
         },
-        hardware=facts,
-        address=_address(nics, mac),
+        hardware={**_facts(hardware), **pinned},
+        address=address_of(_nics(hardware), mac),
         mac=mac,
         note=spec.squeezed("description"),
     )
     warnings = []
     if owner is None and spec.fields("image").line("url") and state in (State.INITIAL, State.AVAILABLE):
         warnings.append(f"{declared.name} has a spec.image: Metal3 may be about to install it")
-    return _Account(declared, word, state, owner, fault, tuple(aside), tuple(warnings))
+    place = _source(top), _secret(top, secret)
+    return _Account(*place, pinned, declared, word, state, owner, fault, tuple(aside), tuple(warnings))
 
 
-def _lifecycle(top: Fields) -> _Account | None:
+def _hardware_data(top: Fields, place: str) -> FoundHardware:
+    source = _source(top)
+    if not source[1]:
+        raise bad_field("metadata.name", "is missing")
+    hardware = top.fields("spec").fields("hardware")
+    return FoundHardware(source, _facts(hardware), _nics(hardware), place)
+
+
+def _facts(hardware: Fields) -> dict[str, Fact]:
+    """Return the hardware properties that an inspection by Metal3 found."""
+    vendor, cpu = hardware.fields("systemVendor"), hardware.fields("cpu")
+    storage = [disk.whole("sizeBytes") or 0 for disk in hardware.rows("storage")]
+    memory = hardware.whole("ramMebibytes")
+    return _set(
+        {
+            "cpus": cpu.whole("count"),
+            "arch": cpu.line("arch"),
+            "memory": format_size(memory * 1024**2) if memory else None,
+            "disks": len(storage),
+            "storage": format_size(sum(storage)) if sum(storage) else None,
+            "nics": len({mac.lower() for nic in hardware.rows("nics") if (mac := nic.line("mac"))}),
+            "vendor": vendor.line("manufacturer"),
+            "model": vendor.line("productName"),
+            "serial": vendor.line("serialNumber"),
+        }
+    )
+
+
+def _nics(hardware: Fields) -> tuple[Nic, ...]:
+    nics = []
+    for nic in hardware.rows("nics"):
+        text = nic.line("ip")
+        if text is None:
+            continue
+        try:
+            ip_address(text)
+        except ValueError:
+            raise bad_field(nic.path_of("ip"), f"must be an IP address, not {text!r:.60}") from None
+        nics.append(Nic(nic.line("mac") or "", text, nic.flag("pxe")))
+    return tuple(nics)
+
+
+def _set(facts: Mapping[str, Fact | None]) -> dict[str, Fact]:
+    """Return what is neither unset nor zero nor empty: Go writes all of these for "unknown"."""
+    return {key: value for key, value in facts.items() if value}
+
+
+def _lifecycle(top: Fields, names: NameTemplate | None) -> _Account | None:
     spec, status = top.fields("spec"), top.fields("status")
     word, state = _state(status, _LIFECYCLE_STATES)
     if state is None:
@@ -234,26 +315,30 @@ def _lifecycle(top: Fields) -> _Account | None:
     archs = [arch for processor in processors if (arch := processor.line("instructionSet"))]
     macs = {mac.lower() for nic in status.rows("networkInterfaces") if (mac := nic.line("macAddress"))}
     bmc = spec.fields("bmc")
+    secret = bmc.fields("secretRef").line("name")
     declared = _declared(
         top,
+        names,
         bmc={
             "address": bmc.line("address"),
             "type": bmc.line("type"),
             "system_id": spec.line("systemId"),
-            "credentials": _reference(bmc.fields("secretRef").line("name")),
+            "credentials": secret and reference(secret),
         },
-        hardware={
-            "cpus": sum(processor.whole("threads") or processor.whole("cores") or 0 for processor in processors),
-            "arch": _ARCHITECTURES.get(archs[0], archs[0]) if archs else None,
-            "nics": len(macs),
-            "vendor": status.line("manufacturer"),
-            "model": status.line("model"),
-            "serial": status.line("serialNumber"),
-        },
+        hardware=_set(
+            {
+                "cpus": sum(processor.whole("threads") or processor.whole("cores") or 0 for processor in processors),
+                "arch": _ARCHITECTURES.get(archs[0], archs[0]) if archs else None,
+                "nics": len(macs),
+                "vendor": status.line("manufacturer"),
+                "model": status.line("model"),
+                "serial": status.line("serialNumber"),
+            }
+        ),
         mac=spec.line("bootMACAddress"),
     )
     aside = ("in maintenance there",) if state is State.MAINTENANCE else ()
-    return _Account(declared, word, state, owner, None, aside, ())
+    return _Account(_source(top), _secret(top, secret), {}, declared, word, state, owner, None, aside, ())
 
 
 def _state(fields: Fields, states: Mapping[str, State | None]) -> tuple[str, State | None]:
@@ -270,44 +355,37 @@ def _owner(consumer: Fields) -> str | None:
     return "/".join(filter(None, (consumer.line(key) for key in ("kind", "namespace", "name")))) or None
 
 
-def _reference(secret: str | None) -> str | None:
-    """Where to put the credentials that a manifest keeps in a Secret: a variable named after it."""
-    return f"env:BMC_{_NOT_IN_VARIABLE.sub('_', secret.upper())}" if secret else None
-
-
-def _address(nics: list[Fields], boot_mac: str | None) -> str | None:
-    """The address of the NIC that the host boots from, else of any; IPv4 first, link-local never."""
-    best: tuple[int, int] = (3, 0)
-    address = None
-    for nic in nics:
-        text = nic.line("ip")
-        if text is None:
-            continue
-        try:
-            ip = ip_address(text)
-        except ValueError:
-            raise bad_field(nic.path_of("ip"), f"must be an IP address, not {text!r:.60}") from None
-        boots = boot_mac is not None and (nic.line("mac") or "").lower() == boot_mac.lower()
-        rank = (0 if boots else 1 if nic.flag("pxe") else 2, ip.version)
-        if rank < best and not ip.is_link_local:
-            best, address = rank, text
-    return address
-
-
-def _declared(top: Fields, bmc: dict[str, object], hardware: dict[str, object], **entry: str | None) -> HostSpec:
-    """The spec of what a manifest declares; its faults are told by the names of the manifest's own fields."""
+def _source(top: Fields) -> Source:
     metadata = top.fields("metadata")
-    name = metadata.line("name")
-    if name is None:
+    return metadata.line("namespace") or "", metadata.line("name") or ""
+
+
+def _secret(top: Fields, name: str | None) -> Source | None:
+    return (_source(top)[0], name) if name else None
+
+
+def _declared(
+    top: Fields,
+    names: NameTemplate | None,
+    bmc: dict[str, object],
+    hardware: Mapping[str, Fact],
+    **entry: str | None,
+) -> HostSpec:
+    """Return the spec that a manifest declares; its mistakes are named by the manifest's own fields."""
+    metadata = top.fields("metadata")
+    given = metadata.line("name")
+    if given is None:
         raise bad_field("metadata.name", "is missing")
     labels, namespace = metadata.texts("labels"), metadata.line("namespace")
-    paths = {"name": "metadata.name", "mac": "spec.bootMACAddress"}
+    name = host_name(names, given, labels, namespace)
+    paths = {"mac": "spec.bootMACAddress"}
     if namespace is not None and "namespace" not in labels:
         labels["namespace"] = namespace
         paths["labels.namespace"] = "metadata.namespace"
-    facts = {key: value for key, value in hardware.items() if value}
     try:
-        return parse_spec(name, {**entry, "labels": labels, "bmc": bmc if bmc["address"] else None, "hardware": facts})
+        return parse_spec(
+            name, {**entry, "labels": labels, "bmc": bmc if bmc["address"] else None, "hardware": hardware}
+        )
     except InvalidError as error:
         where = str(error.details.get("key", ""))
         key = where.removeprefix(f"hosts.{name}.")

@@ -11,8 +11,10 @@ from bmhctl.domain.model import Host, ImportBatch, ImportedHost, Note, Reservati
 from bmhctl.domain.policy import POLICY_KEYS, check_keys, optional_text, parse_policy, require_table, type_error
 from bmhctl.domain.units import format_duration, parse_duration
 from bmhctl.errors import InvalidError, UsageError, brief
-from bmhctl.formats.import_batch import combine, decode
+from bmhctl.formats.import_batch import FoundHost, Part, combine, decode
+from bmhctl.formats.naming import NameTemplate
 from bmhctl.support.toml_text import load
+from bmhctl.support.values import replace
 
 _VERSION = 1
 _KEYS = ("export", *POLICY_KEYS, "hosts", "reservations")
@@ -109,13 +111,13 @@ def _set(**entry: object) -> dict[str, object]:
 def read_inventory(text: str | bytes, origin: str, now: datetime) -> ImportBatch:
     """What :func:`dump_inventory` wrote, or any TOML inventory: there a host without a lifecycle enters at initial.
 
-    ``Cargo.policy`` is the policy of the text, if it has any. Raises :class:`InvalidError` that begins with
+    ``ImportBatch.policy`` is the policy of the text, if it has any. Raises :class:`InvalidError` that begins with
     ``origin``, also for a state that no lifecycle leads to, such as available but dirty.
     """
     return combine([unpack_inventory(text, origin, now)])
 
 
-def unpack_inventory(text: str | bytes, origin: str, now: datetime) -> ImportBatch:
+def unpack_inventory(text: str | bytes, origin: str, now: datetime, names: NameTemplate | None = None) -> Part:
     """As :func:`read_inventory`, for a text that is one of several: what spans them is not looked at yet."""
     import tomli_w
 
@@ -128,14 +130,17 @@ def unpack_inventory(text: str | bytes, origin: str, now: datetime) -> ImportBat
             key: _reservation(key, require_table(entry, f"reservations.{key}"))
             for key, entry in require_table(document.get("reservations", {}), "reservations").items()
         }
-        arrivals = tuple(
-            _arrival(name, require_table(entry, f"hosts.{check_name(name)}"), reservations, origin, now)
+        hosts = tuple(
+            found_host(
+                check_name(name), require_table(entry, f"hosts.{check_name(name)}"), reservations, origin, now, names
+            )
             for name, entry in require_table(document.get("hosts", {}), "hosts").items()
         )
         rules = {key: document[key] for key in POLICY_KEYS if key in document}
-        return ImportBatch(arrivals, policy=tomli_w.dumps(rules) if rules else None)
+        looks_like = None if document else "an empty file"
+        return Part(hosts, policy=tomli_w.dumps(rules) if rules else None, looks_like=looks_like)
     except InvalidError as error:
-        details = {"file": origin, "field": error.details.get("key", "")}
+        details = {"file": origin, "field": error.details.get("key") or error.details.get("field", "")}
         raise InvalidError(f"{origin}: {error.message}", hint=error.hint, details=details) from error
 
 
@@ -151,13 +156,24 @@ def _check_export(document: Mapping[str, object]) -> None:
         )
 
 
-def _arrival(
-    name: str, entry: Mapping[str, object], reservations: Mapping[str, Reservation], origin: str, now: datetime
-) -> ImportedHost:
+def found_host(
+    name: str,
+    entry: Mapping[str, object],
+    reservations: Mapping[str, Reservation],
+    origin: str,
+    now: datetime,
+    names: NameTemplate | None = None,
+) -> FoundHost:
+    """Return the host of a table as :func:`dump_parts` writes it; without a lifecycle, it enters at initial.
+
+    Raises :class:`InvalidError` that has ``key`` in its details.
+    """
     place = f"{origin}, hosts.{name}"
     spec = parse_spec(name, {key: value for key, value in entry.items() if key != "lifecycle"})
+    if names is not None:
+        spec = replace(spec, name=names.fill(name, spec.labels, spec.labels.get("namespace")))
     if "lifecycle" not in entry:
-        return ImportedHost(Host(spec, State.INITIAL, since=now), None, place)
+        return FoundHost(ImportedHost(Host(spec, State.INITIAL, since=now), None, place))
     where = f"hosts.{name}.lifecycle"
     life = require_table(entry["lifecycle"], where)
     check_keys(life, _LIFECYCLE_KEYS, where)
@@ -179,7 +195,7 @@ def _arrival(
         used_at=_time(life, "used_at", where),
     )
     _check(host, where)
-    return ImportedHost(host, host.state.value, place)
+    return FoundHost(ImportedHost(host, host.state.value, place))
 
 
 def _check(host: Host, where: str) -> None:

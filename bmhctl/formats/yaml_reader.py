@@ -1,23 +1,24 @@
-"""YAML and JSON text as plain values, fit for text that nobody has looked at.
+"""YAML text as plain values, safe for untrusted text.
 
-YAML is put together from the parser's events: PyYAML's composers recurse in C, so that deep nesting ends the
-process; aliases and merge keys can multiply a text without end; and ``yaml.load`` lets the second of two equal
-keys win. Plain scalars are read as Kubernetes reads them: a date, or a MAC of digits only, is a text.
+Values are built from the parser's events, in one pass. ``yaml.load`` does not do: its composer recurses without a limit
+(deep nesting ends the process), aliases and merge keys multiply a text without end, and of two equal keys the second
+wins. Checking the events first and loading afterwards parses the text twice, and takes twice as long.
+Plain scalars are read as Kubernetes reads them: a date, or a MAC address of digits only, is a text.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import cast
 
-from bmhctl.errors import InvalidError
+import yaml
+from yaml import AliasEvent, DocumentStartEvent, MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent
 
-if TYPE_CHECKING:
-    import yaml
+from bmhctl.formats.manifest_fields import bad_document, key_twice
 
 _MAX_DEPTH = 100
-_FREE_ALIASES = 20_000_000  # characters
+_FREE_ALIASES = 20_000_000  # characters that aliases may repeat, whatever the length of the text
 
 _WORDS: dict[str, bool | None] = {
     form: value
@@ -32,182 +33,127 @@ _OTHER_NUMBER = re.compile(
     r"|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)",
     re.ASCII,
 )
-_SOME_NUMBER = float("nan")  # which number matters for whole ones only: no field that is read holds another
+_SOME_NUMBER = float("nan")  # its value does not matter: every field that is read is a text or a whole number
 _YAML = "tag:yaml.org,2002:"
 _TEXT_TAGS = frozenset(("!", f"{_YAML}str", f"{_YAML}binary", f"{_YAML}timestamp"))
 _PLAIN_TAGS = frozenset(f"{_YAML}{kind}" for kind in ("int", "float", "bool", "null"))
-_TREE_TAGS = frozenset(("!", f"{_YAML}map", f"{_YAML}seq"))
 _MERGE = object()
-_SPACE = re.compile(r"[ \t\r\n]*")
+_COLLECTION_TAGS = frozenset((None, "!", f"{_YAML}map", f"{_YAML}seq"))
 
 
-def parse_documents(text: str, origin: str) -> Iterator[tuple[int, object]]:
-    """Every document of a YAML or JSON text with its number from 1; mappings are dicts with texts as keys.
+def read_yaml(text: str, origin: str) -> Iterator[tuple[int, object]]:
+    """Yield every document of a YAML text with its number from 1; mappings are dicts with texts as keys.
 
-    Raises :class:`InvalidError` that begins with "ORIGIN, document N" and names the line, for broken text and
-    for what no manifest needs: a key twice in a mapping, nesting deeper than 100, aliases that multiply the text.
+    Raises `InvalidError` that begins with "ORIGIN, document N" for broken text and for what no manifest needs: a key
+    twice in a mapping, nesting deeper than 100, tags, aliases that multiply the text.
     """
-    start = _skip_space(text, 0)
-    if text[start : start + 1] in ("{", "[") or origin.endswith(".json"):
-        try:
-            return iter(tuple(_json(text, origin)))
-        except InvalidError as broken:
-            if origin.endswith(".json"):
-                raise
-            try:
-                return iter(tuple(_yaml(text, origin)))  # flow style looks the same: {kind: Secret}
-            except InvalidError:
-                raise broken from None
-    return _yaml(text, origin)
-
-
-def _json(text: str, origin: str) -> Iterator[tuple[int, object]]:
-    import json
-
-    decoder = json.JSONDecoder(object_pairs_hook=_unique)
-    number, position = 0, _skip_space(text, 0)
-    while position < len(text):
-        number += 1
-        try:
-            document, position = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            raise _invalid(origin, number, f"line {error.lineno}, column {error.colno}: {error.msg}") from error
-        except RecursionError as error:
-            raise _invalid(origin, number, "nested too deep") from error
-        except ValueError as error:  # a key twice, or a number of thousands of digits
-            raise _invalid(origin, number, str(error)) from error
-        yield number, document
-        position = _skip_space(text, position)
-
-
-def _skip_space(text: str, position: int) -> int:
-    match = _SPACE.match(text, position)
-    return match.end() if match else position
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    entry: dict[str, object] = {}
-    for key, value in pairs:
-        if key in entry:
-            raise ValueError(_twice(key))
-        entry[key] = value
-    return entry
-
-
-def _yaml(text: str, origin: str) -> Iterator[tuple[int, object]]:
-    import yaml
-
     reader = _Reader()
     loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
     try:
-        yield from reader.documents(iter(loader(text).get_event, None))
+        yield from reader.documents(loader(text).get_event)
     except _RefusedError as refused:
-        line = refused.event.start_mark.line + 1 if refused.event.start_mark else 0
-        raise _invalid(origin, reader.number, f"line {line}: {refused}") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise _invalid(origin, reader.number or 1, f"{where}{error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise _invalid(origin, reader.number or 1, " ".join(str(error).split())) from error
-    except UnicodeError as error:
-        raise _invalid(origin, reader.number or 1, "half of a surrogate pair is no text") from error
-    except (OverflowError, ValueError) as error:  # from PyYAML's own parser, which stands in where there is no libyaml
-        raise _invalid(origin, reader.number or 1, "a number or an escape is out of range") from error
+        raise bad_document(origin, reader.number, str(refused)) from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise bad_document(origin, reader.number or 1, _said(error)) from error
+
+
+def _said(error: Exception) -> str:
+    match error:
+        case yaml.MarkedYAMLError(problem_mark=mark, problem=problem, context=context):
+            where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+            return f"{where}{problem or context}"
+        case yaml.YAMLError():
+            return " ".join(str(error).split())
+        case UnicodeError():
+            return "half of a surrogate pair is not a text"
+    return "a number or an escape is out of range"  # only the parser that stands in for libyaml raises these
 
 
 class _RefusedError(Exception):
+    """The text is YAML, but no manifest needs what is in it."""
+
     def __init__(self, event: yaml.Event, said: str) -> None:
-        super().__init__(said)
-        self.event = event
+        super().__init__(f"line {event.start_mark.line + 1 if event.start_mark else 0}: {said}")
 
 
 class _Reader:
-    """Turns parser events into values, without recursion; ``number`` is the document it is at."""
+    """Builds values from parser events; ``number`` is the document that is being read, from 1."""
+
+    _next: Callable[[], yaml.Event]
 
     def __init__(self) -> None:
         self.number = 0
+        self._anchors: dict[str, tuple[object, int]] = {}  # each value, and how many characters an alias repeats
+        self._repeated = 0
 
-    def documents(self, events: Iterable[yaml.Event]) -> Iterator[tuple[int, object]]:
-        from yaml import (
-            AliasEvent,
-            DocumentEndEvent,
-            DocumentStartEvent,
-            MappingEndEvent,
-            MappingStartEvent,
-            ScalarEvent,
-            SequenceEndEvent,
-            SequenceStartEvent,
-        )
+    def documents(self, get_event: Callable[[], yaml.Event | None]) -> Iterator[tuple[int, object]]:
+        """Yield every document with its number."""
+        self._next = cast("Callable[[], yaml.Event]", get_event)  # None only after the last document
+        while event := self._next():
+            if type(event) is DocumentStartEvent:
+                self.number += 1
+                self._anchors.clear()
+                yield self.number, self._value(self._next(), 0)
 
-        # A mapping is filled in `entry`, anything else in `items`. What comes next in a mapping is a key if one is due,
-        # else the value of `key`. A node weighs as much as it is long in the text, with what its aliases repeat.
+    # The parser makes no subclasses of its events, and isinstance takes twice as long as a look at the type.
+
+    def _value(self, event: yaml.Event, depth: int) -> object:
+        if type(event) is AliasEvent:
+            return self._repeat(event)
+        node, last, before = cast("yaml.NodeEvent", event), event, self._repeated
+        if type(event) is ScalarEvent:
+            value = _scalar(event)
+        else:
+            value, last = self._collection(cast("yaml.CollectionStartEvent", event), depth + 1)
+        if node.anchor is not None:
+            self._anchors[node.anchor] = value, 1 + _end(last) - _begin(node) + self._repeated - before
+        return value
+
+    def _collection(self, start: yaml.CollectionStartEvent, depth: int) -> tuple[object, yaml.Event]:
+        """Return a mapping or a sequence, and the event that ends it."""
+        if depth > _MAX_DEPTH:
+            raise _RefusedError(start, f"nested deeper than {_MAX_DEPTH} levels")
+        if start.tag not in _COLLECTION_TAGS:
+            raise _RefusedError(start, f"the tag {start.tag!r:.80} is not known here")
+        if type(start) is not MappingStartEvent:
+            items = []
+            while type(event := self._next()) is not SequenceEndEvent:
+                items.append(self._value(event, depth))
+            return items, event
         entry: dict[object, object] = {}
-        items: list[object] = []
-        mapping = key_is_due = False
+        while type(event := self._next()) is not MappingEndEvent:
+            key = self._key(event)
+            if key in entry:
+                raise _RefusedError(event, key_twice("<<" if key is _MERGE else key))
+            entry[key] = self._value(self._next(), depth)
+        return _merged(start, entry) if _MERGE in entry else entry, event
+
+    def _key(self, event: yaml.Event) -> object:
+        """Return the text of a key as it is written, or `_MERGE`."""
         key: object = None
-        stack: list[tuple[dict[object, object], list[object], bool, object, yaml.CollectionStartEvent, int]] = []
-        anchors: dict[str, tuple[object, int]] = {}
-        repeated = 0
-        for event in events:  # of the parser's own classes: to ask with isinstance takes twice as long
-            if type(event) is ScalarEvent:
-                text = event.value
-                value: object = text
-                if key_is_due:
-                    if text == "<<" and event.implicit[0]:
-                        if event.anchor is not None:
-                            raise _RefusedError(event, "the key << takes no anchor")
-                        value = _MERGE
-                elif event.tag is not None:
-                    value = _tagged(event)
-                elif event.implicit[0] and (not text or text[0] in _STARTS):
-                    value = _plain(text)
-                if event.anchor is not None:
-                    anchors[event.anchor] = (value, 1 + _end(event) - _begin(event))
-            elif type(event) is MappingStartEvent or type(event) is SequenceStartEvent:
-                if key_is_due:
-                    raise _RefusedError(event, "a key of a mapping must be a text")
-                if len(stack) == _MAX_DEPTH:
-                    raise _RefusedError(event, f"nested deeper than {_MAX_DEPTH} levels")
-                if event.tag is not None and event.tag not in _TREE_TAGS:
-                    raise _RefusedError(event, f"the tag {event.tag!r:.80} is not known here")
-                stack.append((entry, items, mapping, key, event, repeated))
-                mapping = key_is_due = type(event) is MappingStartEvent
-                entry, items = {}, []
-                continue
-            elif type(event) is MappingEndEvent or type(event) is SequenceEndEvent:
-                ended = entry if mapping else items
-                entry, items, mapping, key, start, before = stack.pop()
-                value = _merged(start, ended) if isinstance(ended, dict) else ended
-                key_is_due = False
-                if start.anchor is not None:
-                    anchors[start.anchor] = (value, 1 + _end(event) - _begin(start) + repeated - before)
-            elif type(event) is AliasEvent:
-                if event.anchor not in anchors:
-                    raise _RefusedError(event, f"the alias *{event.anchor!s:.80} has no anchor before it")
-                value, length = anchors[event.anchor]
-                if key_is_due and not isinstance(value, str):
-                    raise _RefusedError(event, "a key of a mapping must be a text")
-                repeated += length
-                if repeated > _FREE_ALIASES + 10 * _end(event):
-                    raise _RefusedError(event, "aliases multiply this text more than tenfold")
-            else:
-                if type(event) is DocumentStartEvent:
-                    self.number += 1
-                    items, mapping, key_is_due, anchors = [], False, False, {}
-                elif type(event) is DocumentEndEvent:
-                    yield self.number, items[0]
-                continue
-            if not mapping:
-                items.append(value)
-            elif key_is_due:
-                if value in entry:
-                    raise _RefusedError(event, _twice("<<" if value is _MERGE else value))
-                key = value
-                key_is_due = False
-            else:
-                entry[key] = value
-                key_is_due = True
+        if type(event) is ScalarEvent:
+            key = event.value
+            if key == "<<" and event.implicit[0]:
+                key = _MERGE
+            if event.anchor is not None:
+                if key is _MERGE:
+                    raise _RefusedError(event, "the key << takes no anchor")
+                self._anchors[event.anchor] = key, 1 + _end(event) - _begin(event)
+            return key
+        if type(event) is AliasEvent:
+            key = self._repeat(event)
+        if not isinstance(key, str):
+            raise _RefusedError(event, "a key of a mapping must be a text")
+        return key
+
+    def _repeat(self, alias: yaml.AliasEvent) -> object:
+        if alias.anchor not in self._anchors:
+            raise _RefusedError(alias, f"the alias *{alias.anchor!s:.80} has no anchor before it")
+        value, length = self._anchors[alias.anchor]
+        self._repeated += length
+        if self._repeated > _FREE_ALIASES + 10 * _end(alias):
+            raise _RefusedError(alias, "aliases multiply this text more than tenfold")
+        return value
 
 
 def _begin(event: yaml.Event) -> int:
@@ -219,8 +165,6 @@ def _end(event: yaml.Event) -> int:
 
 
 def _merged(start: yaml.Event, entry: dict[object, object]) -> dict[object, object]:
-    if _MERGE not in entry:
-        return entry
     merged = entry.pop(_MERGE)
     base: dict[object, object] = {}
     for source in reversed(merged if isinstance(merged, list) else [merged]):
@@ -230,11 +174,14 @@ def _merged(start: yaml.Event, entry: dict[object, object]) -> dict[object, obje
     return base | entry
 
 
-def _tagged(event: yaml.ScalarEvent) -> object:
+def _scalar(event: yaml.ScalarEvent) -> object:
+    text = event.value
+    if event.tag is None:
+        return _plain(text) if event.implicit[0] and (not text or text[0] in _STARTS) else text
     if event.tag in _TEXT_TAGS:
-        return event.value
+        return text
     if event.tag in _PLAIN_TAGS:
-        return _plain(event.value)
+        return _plain(text)
     raise _RefusedError(event, f"the tag {event.tag!r:.80} is not known here")
 
 
@@ -244,11 +191,3 @@ def _plain(text: str) -> object:
     if _WHOLE.fullmatch(text):
         return int(text)
     return _SOME_NUMBER if _OTHER_NUMBER.fullmatch(text) else text
-
-
-def _twice(key: object) -> str:
-    return f"the key {key!r:.80} stands twice in one mapping"
-
-
-def _invalid(origin: str, number: int, said: str) -> InvalidError:
-    return InvalidError(f"{origin}, document {number}: {said}", details={"file": origin, "document": number})

@@ -18,7 +18,7 @@ VARIABLES: dict[str, str] = {
     "BMH_ADDRESS": "its address",
     "BMH_MAC": "its MAC address",
     "BMH_BMC_ADDRESS": "its BMC's address; also BMH_BMC_TYPE and BMH_BMC_SYSTEM_ID",
-    "BMH_LABEL_<KEY>": "each of its labels; letters in upper case, all else but digits as _",
+    "BMH_LABEL_<KEY>": "each of its labels; upper case, all but letters and digits as _; equal ones get _2, _3",
     "BMH_HARDWARE_<KEY>": "each of its hardware facts, likewise",
     "BMH_<n>_HOST": "the name of the n-th host, from 1; BMH_<n>_ADDRESS and all the others likewise",
     "BMHCTL_INVENTORY": "the inventory, so that bmhctl inside the task means the same one",

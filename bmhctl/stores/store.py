@@ -6,12 +6,13 @@ The SQL is written once, with ``?`` for parameters, in what SQLite and PostgreSQ
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from bmhctl.domain.model import CheckResult, Event, Host, HostSpec, Reservation, State, Ticket, Verdict
+from bmhctl.domain.host_spec import as_stored
+from bmhctl.domain.model import CheckResult, Event, Fact, Host, HostSpec, Reservation, State, Ticket, Verdict
 from bmhctl.domain.selector import Selector, Term, selectable
 from bmhctl.domain.units import quantity
 from bmhctl.stores.database import Database, Question
@@ -80,6 +81,11 @@ _TICKET_SELECT = f"SELECT {', '.join(TICKET_COLUMNS)} FROM tickets"
 _ADD_TICKET = (
     f"INSERT INTO tickets ({', '.join(TICKET_COLUMNS[1:])}) "
     f"VALUES ({', '.join('?' * (len(TICKET_COLUMNS) - 1))}) RETURNING id"
+)
+_IMPORTED = "'imported/' || hosts.id"
+_KEEP_IMPORTED = (
+    f"INSERT INTO meta (key, value) SELECT {_IMPORTED}, CAST(? AS TEXT) FROM hosts WHERE hosts.name = ? "
+    "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
 _COUNTED_FROM = "COALESCE(renewed_at, created_at)"
 _DUE = (
@@ -203,8 +209,8 @@ class Store:
     # hosts
 
     def host(self, name: str) -> Host | None:
-        """The host that bears this very name."""
-        return self._one(f"{HOST_SELECT} WHERE hosts.name = ?", [name], to_host)
+        """Return the host with this name, in whatever case it is given; None if there is none."""
+        return self._one(f"{HOST_SELECT} WHERE hosts.name = ?", [as_stored(name)], to_host)
 
     def host_with_id(self, host_id: int, *, lock: bool = False) -> Host | None:
         """The host with this id, whatever its name is now."""
@@ -317,6 +323,7 @@ class Store:
 
     def names_near(self, name: str, most: int) -> list[str]:
         """The names just before and after one in their order."""
+        name = as_stored(name)
         before = self.database.execute(
             f"SELECT name FROM hosts WHERE name < ? ORDER BY name DESC LIMIT {int(most)}", [name]
         )
@@ -356,6 +363,25 @@ class Store:
         """Removes a host, with its last event; its history stays."""
         self._add_event(host.id, event)
         self._run("DELETE FROM hosts WHERE id = ?", [host.id])
+        self.put(f"imported/{host.id}", None)
+
+    def imported(self, names: Iterable[str]) -> dict[str, dict[str, Fact]]:
+        """Return what :meth:`keep_imported` kept of the hosts with these names, by name."""
+        wanted = list(dict.fromkeys(names))
+        found: dict[str, dict[str, Fact]] = {}
+        for start in range(0, len(wanted), _NAMES_AT_ONCE):
+            some = wanted[start : start + _NAMES_AT_ONCE]
+            rows = self.database.execute(
+                f"SELECT hosts.name, meta.value FROM hosts JOIN meta ON meta.key = {_IMPORTED} "
+                f"WHERE hosts.name IN ({', '.join('?' * len(some))})",
+                some,
+            )
+            found.update((str(name), json.loads(str(value))) for name, value in rows)
+        return found
+
+    def keep_imported(self, values: Mapping[str, Mapping[str, Fact]]) -> None:
+        """Keep what an import said of hosts, by their names, in place of what was kept before."""
+        self.database.enqueue(_KEEP_IMPORTED, *((json.dumps(said), name) for name, said in values.items()))
 
     def _add_facts(self, host_id: int, spec: HostSpec) -> None:
         rows = [(host_id, key, value, quantity(value)) for key, value in selectable(spec).items()]
@@ -520,7 +546,7 @@ class Store:
             where, parameters = " WHERE host_id = ?", [host.id]
         elif host is not None:
             where = " WHERE host_id = (SELECT host_id FROM events WHERE host = ? ORDER BY id DESC LIMIT 1)"
-            parameters = [host]
+            parameters = [as_stored(host)]
         if last is None:
             return map(to_event, self.database.stream(f"{_EVENT_SELECT}{where} ORDER BY id", parameters))
         newest = self.database.execute(f"{_EVENT_SELECT}{where} ORDER BY id DESC LIMIT {int(last)}", parameters)

@@ -19,6 +19,7 @@ _ORDER = (
     "INSERT INTO results",
     "INSERT INTO events",
     "UPDATE reservations",
+    "INSERT INTO meta",
 )
 """How the statements that may wait begin, in the order in which they are run: what is referred to comes first."""
 

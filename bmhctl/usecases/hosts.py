@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from bmhctl.domain.host_spec import dump_spec, parse_spec
-from bmhctl.domain.model import Host, HostSpec, ImportBatch, ImportedHost, State
+from bmhctl.domain.host_spec import as_stored, dump_spec, parse_spec
+from bmhctl.domain.model import Fact, Host, HostSpec, ImportBatch, ImportedHost, State
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UsageError
 from bmhctl.results import Imported, Outcome, Outcomes
 from bmhctl.support.values import Frozen, field, replace
@@ -20,8 +20,10 @@ from bmhctl.usecases.shared.host_changes import (
     check_removable,
     differences,
     refuse_known_macs,
+    shown,
 )
 from bmhctl.usecases.shared.host_selection import Choice, choose, one_host, unfold
+from bmhctl.usecases.shared.import_merge import Merged, Values, merge, values_of
 from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 
@@ -87,8 +89,8 @@ def rename(ctx: Context, old: str, new: str) -> Outcomes:
     """Gives a host another name; its state, reservation and history go with it."""
     refresh_and_reap(ctx)
     one_host(ctx, old)
-    with_usage(lambda: parse_spec(new, {}))
-    return Outcomes("rename", tuple(change(ctx, Changes(renames=((old, new),)))))
+    name = with_usage(lambda: parse_spec(new, {})).name
+    return Outcomes("rename", tuple(change(ctx, Changes(renames=((as_stored(old), name),)))))
 
 
 def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | None = None) -> Outcomes:
@@ -111,46 +113,83 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
     return Outcomes("remove", (*done, *_failures(errors)))
 
 
-def import_hosts(ctx: Context, cargo: ImportBatch, *, dry_run: bool = False, with_policy: bool = False) -> Imported:
-    """Takes in what files brought, all or nothing: new hosts enter in their state, known ones get their facts.
+def import_hosts(
+    ctx: Context, cargo: ImportBatch, *, dry_run: bool = False, with_policy: bool = False, overwrite: bool = False
+) -> Imported:
+    """Take in what files brought, all or nothing: new hosts enter in their state, known ones get their facts.
 
     The state of a known host is never changed, its credentials never replaced; importing again changes nothing.
-    A policy in the files names commands to run, so it is taken over only ``with_policy``, and only by a database.
-    With ``dry_run`` nothing is written.
+    What was set here since the last import is kept and reported, unless ``overwrite``: see :func:`merge`.
+    A policy in the files names commands to run, so it is taken only ``with_policy``, and only by a database.
+    With ``dry_run`` nothing is written. Raises :class:`InvalidError` if there is nothing to take.
     """
     if dry_run:
         refresh(ctx)
     else:
         refresh_and_reap(ctx)
+    policy = _policy(ctx, cargo, with_policy=with_policy)
     newcomers: list[HostAddition] = []
     specs: list[SpecChange] = []
     items: list[Outcome] = []
-    there = ctx.store.hosts_named(arrival.host.name for arrival in cargo.arrivals)
+    said: dict[str, Values] = {}
+    kept = False
+    names = [arrival.host.name for arrival in cargo.arrivals]
+    there = ctx.store.hosts_named(names)
+    before = ctx.store.imported(there)
     for arrival in cargo.arrivals:
         host = _harmless(ctx, arrival.host)
-        known = there.get(host.name)
+        known, last = there.get(host.name), before.get(host.name)
+        now_said = {**(last or {}), **values_of(host.spec)}
+        if now_said != last:
+            said[host.name] = now_said
         if known is None:
             origin = _origin(arrival)
             newcomers.append(HostAddition(host, origin))
             items.append(Outcome(host.name, True, f"new, {origin}", None, host.state))
             continue
-        merged = _merged(ctx, known.spec, host.spec)
-        changed = differences(known.spec, merged)
+        edit = partial(_merged, brought=host.spec, last=last, overwrite=overwrite)
+        merged = edit(ctx, known.spec)
+        changed = differences(known.spec, merged.spec)
         if changed or known.undeclared:
-            specs.append(SpecChange(known.name, partial(_merged_with, host.spec)))
-        words = f"changed: {', '.join(changed)}" if changed else "nothing to change"
-        items.append(Outcome(known.name, bool(changed or known.undeclared), words, known.state, known.state))
+            specs.append(SpecChange(known.name, partial(_merged_spec, edit)))
+        kept = kept or bool(merged.kept)
+        words = [f"changed: {', '.join(changed)}"] if changed else []
+        words += [f"kept here: {', '.join(_kept(*each) for each in merged.kept)}"] if merged.kept else []
+        items.append(
+            Outcome(
+                known.name,
+                bool(changed or known.undeclared),
+                "; ".join(words) or "nothing to change",
+                known.state,
+                known.state,
+            )
+        )
     refuse_known_macs(ctx, (newcomer.host.spec for newcomer in newcomers))
+    if kept:
+        ctx.tell("what was set here is kept where the files differ: import --overwrite takes what they say")
+    if not dry_run and (specs or newcomers or policy or said):
+        change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers), policy=policy, imported=said))
+    return Imported(tuple(items), cargo.skipped, cargo.warnings, dry_run)
+
+
+def _policy(ctx: Context, cargo: ImportBatch, *, with_policy: bool) -> str | None:
+    """Return the policy to keep, None for none."""
     if cargo.policy and not with_policy:
+        if not cargo.arrivals:
+            raise InvalidError(
+                "nothing to import: the files have a policy and no hosts", hint="--policy takes the policy"
+            )
         ctx.tell("the files hold a policy, which was not taken over: --policy does that")
     policy = cargo.policy if with_policy else None
     if policy is not None and ctx.store.declaration is not None:
         raise UsageError(
             "a TOML inventory holds its policy itself: it takes none from a file", hint="leave out --policy"
         )
-    if not dry_run and (specs or newcomers or policy):
-        change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers), policy=policy))
-    return Imported(tuple(items), cargo.skipped, cargo.warnings, dry_run)
+    return policy
+
+
+def _kept(key: str, here: Fact | None, there: Fact) -> str:
+    return f"{key} {shown(here)} (the file: {shown(there)})"
 
 
 def _harmless(ctx: Context, host: Host) -> Host:
@@ -167,36 +206,17 @@ def _origin(arrival: ImportedHost) -> str:
     return f"imported from {arrival.origin}{word}"
 
 
-def _merged_with(brought: HostSpec, ctx: Context, known: HostSpec) -> HostSpec:
-    return _merged(ctx, known, brought)
+def _merged(
+    ctx: Context, known: HostSpec, *, brought: HostSpec, last: Mapping[str, Fact] | None, overwrite: bool
+) -> Merged:
+    merged = merge(known, brought, last, overwrite=overwrite)
+    if merged.moved:
+        ctx.tell(f"{known.name}: the BMC address changed: its credentials are dropped, set them anew")
+    return merged
 
 
-def _merged(ctx: Context, known: HostSpec, brought: HostSpec) -> HostSpec:
-    """What is known of a host, with what a file says of it on top; what only bmhctl knows stays.
-
-    Credentials are never taken from a file for a host that is known, and dropped when its BMC moved: else who
-    writes manifests could have them sent anywhere.
-    """
-    bmc = brought.bmc or known.bmc
-    if bmc is not None and known.bmc is not None:
-        moved = bmc.address != known.bmc.address
-        if moved and known.bmc.credentials:
-            ctx.tell(f"{known.name}: the BMC address changed: its credentials are dropped, set them anew")
-        bmc = replace(
-            bmc,
-            credentials=None if moved else known.bmc.credentials,
-            type=bmc.type or known.bmc.type,
-            system_id=bmc.system_id or known.bmc.system_id,
-        )
-    return replace(
-        known,
-        address=brought.address or known.address,
-        mac=brought.mac or known.mac,
-        note=brought.note or known.note,
-        labels={**known.labels, **brought.labels},
-        hardware={**known.hardware, **brought.hardware},
-        bmc=bmc,
-    )
+def _merged_spec(edit: Callable[[Context, HostSpec], Merged], ctx: Context, known: HostSpec) -> HostSpec:
+    return edit(ctx, known).spec
 
 
 def _with_facts(ctx: Context, spec: HostSpec, facts: AttributeChanges) -> HostSpec:

@@ -52,10 +52,11 @@ BROKEN: dict[str, tuple[str, str, str | None]] = {
         "bmh.toml:2: hosts.node01.mac must be a MAC address such as bc:55:85:92:de:b7, not 'zz'",
         None,
     ),
-    "a name that is no DNS label": (
+    "a name that is not a DNS name": (
         "[hosts.Node_01]\n",
-        "bmh.toml:1: hosts: 'Node_01' is no host name",
-        "a name is a DNS label: a-z, 0-9 and '-', not at its ends, at most 63 characters",
+        "bmh.toml:1: hosts: 'Node_01' is not a host name",
+        "a name is a DNS name: letters, digits and '-', dots between its parts, no '-' at their ends; "
+        "at most 63 characters a part and 253 in all",
     ),
 }
 

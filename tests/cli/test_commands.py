@@ -121,6 +121,7 @@ def test_every_command_takes_the_global_options_before_and_after_its_name(name: 
 
 REFUSED = {
     "init": 4,
+    "import": 10,
     "remove": 4,
     "reset": 4,
     "policy apply": 2,

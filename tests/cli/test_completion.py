@@ -59,6 +59,7 @@ HOSTS = ["node01", "node02", "node03"]
 def test_a_real_bash_completes(lab: Path, fleet: str) -> None:
     assert in_bash("bmhctl tai", lab.parent) == ["taint"]
     assert in_bash("bmhctl taint node0", lab.parent) == HOSTS
+    assert in_bash("bmhctl taint NODE0", lab.parent) == ["NODE01", "NODE02", "NODE03"]
     assert in_bash("bmhctl list --state ", lab.parent) == STATES
     assert in_bash("bmhctl taint -R ", lab.parent) == [fleet]
     assert in_bash("bmhctl list -o j", lab.parent) == ["json", "jsonl"]

@@ -22,7 +22,7 @@ CASES: dict[str, tuple[int, list[str], dict[str, str], str]] = {
     "usage: nothing named": (2, ["ready"], {}, "no host is named"),
     "usage: no reason": (2, ["maintain", "node02"], {}, "maintain needs a reason"),
     "usage: force without a reason": (2, ["taint", "node01", "--force"], {}, "--force needs --reason"),
-    "usage: no time": (2, ["maintain", "node02", "--reason", "x", "--until", "x"], {}, "'x' is no time"),
+    "usage: no time": (2, ["maintain", "node02", "--reason", "x", "--until", "x"], {}, "'x' is not a time"),
     "usage: a time that is over": (
         2,
         ["maintain", "node02", "--reason", "x", "--until", "2020-01-01"],
@@ -39,7 +39,7 @@ CASES: dict[str, tuple[int, list[str], dict[str, str], str]] = {
         2,
         ["maintain", "node02", "--reason", "x", "--until", "0001-01-01"],
         {},
-        "'0001-01-01' is no time",
+        "'0001-01-01' is not a time",
     ),
     "usage: a count out of range": (2, ["reserve", "-n", "9" * 30], {}, "invalid value for '-n' / '--count'"),
     "usage: a length out of range": (2, ["history", "-n", "9" * 30], {}, "invalid value for '-n' / '--last'"),

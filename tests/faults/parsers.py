@@ -19,11 +19,12 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from bmhctl.cli.options import field_list, moment, pairs
+from bmhctl.cli.options import field_list, pairs
 from bmhctl.domain.host_spec import dump_spec, parse_spec
 from bmhctl.domain.model import HostSpec, ImportBatch
 from bmhctl.domain.requirements import dump_requirements, load_requirements, parse_requirement
 from bmhctl.domain.selector import canonical, parse_selector
+from bmhctl.domain.times import parse_moment
 from bmhctl.domain.units import format_duration, parse_duration, quantity
 from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, UsageError
 from bmhctl.formats import read_paths
@@ -124,7 +125,7 @@ def _range(text: str) -> object:
 
 
 def _time(text: str) -> object:
-    at = moment(text, NOW)
+    at = parse_moment(text, NOW)
     assert at > NOW
     return at.isoformat()
 

@@ -131,10 +131,53 @@ OTHER: dict[str, Any] = {
     },
 }
 
+HARDWARE = {
+    "apiVersion": "metal3.io/v1alpha1",
+    "kind": "HardwareData",
+    "metadata": {"name": "node02"},
+    "spec": {
+        "hardware": {
+            "cpu": {"arch": "x86_64", "count": 64},
+            "ramMebibytes": 262144,
+            "nics": [{"mac": "bc:55:85:92:de:b8", "ip": "10.0.0.12", "pxe": True}],
+            "storage": [{"sizeBytes": 1073741824}],
+            "systemVendor": {"manufacturer": "Acme"},
+        }
+    },
+}
+
+RECORDS = {
+    "version": 1,
+    "kind": "hosts",
+    "now": "2026-01-01T00:00:00Z",
+    "hosts": [
+        {
+            **dict.fromkeys(("purpose", "until", "note", "cordon", "fault", "came_from")),
+            "name": "node03.lab.example",
+            "state": "reserved",
+            "flags": [],
+            "since": "2026-01-01T00:00:00Z",
+            "owner": "alice@lab",
+            "reservation": "r-7k3m9q2x",
+            "address": "10.0.0.13",
+            "mac": "bc:55:85:92:de:b9",
+            "labels": {"rack": "r1"},
+            "hardware": {"cpus": 64},
+            "bmc": {"address": "10.0.1.13", "type": None, "system_id": None, "credentials": None, "verify_tls": True},
+            "dirty": True,
+            "cordoned": False,
+            "undeclared": False,
+            "maintenance": [{"actor": "a", "reason": "b", "since": "2026-01-01T00:00:00Z", "until": None}],
+            "failed_cleanups": 0,
+            "used_at": "2026-01-01T00:00:00Z",
+        }
+    ],
+}
+
 MANIFESTS = {
     "kind": "List",
     "apiVersion": "v1",
-    "items": [MANIFEST, OTHER, {"kind": "Secret", "data": {"password": "aGk="}}],
+    "items": [MANIFEST, OTHER, HARDWARE, {"kind": "Secret", "data": {"password": "aGk="}}],
 }
 
 YAML_TEXT = f"""\
@@ -154,7 +197,7 @@ SEEDS: dict[str, list[str]] = {
     "selectors": ["arch=arm64,rack!=r3,gpu,!flaky,zone in (a,b),cpus>=32,memory>=64GiB", "a notin (b , c) , d"],
     "wants": ["arch=arm64*2", "role=switch", "*3", "a in (b,c) * 4"],
     "wants that are kept": ['[["arch=arm64,gpu",2],["node01"]]', "[]", '[["",1]]'],
-    "ranges": ["node[01-20]", "rack[1-2]-node[1,3,5]", "node01 node02", "rack1-*"],
+    "ranges": ["node[01-20]", "Node[01-20].lab.example", "rack[1-2]-node[1,3,5]", "node01 node02", "rack1-*"],
     "times": ["2h", "2026-12-24T18:00", "2026-12-24", "2026-12-24 18:00:00.5+01:00", "2026-W40-2"],
     "lists of options": ["rack=r1 gpu- a=", "a=b,c=d"],
     "BMC addresses": [
@@ -171,8 +214,12 @@ SEEDS: dict[str, list[str]] = {
     "exports": [EXPORT, LAYOUTS + POLICY],
     "manifests in YAML": [YAML_TEXT, yaml.safe_dump(MANIFESTS), json.dumps(MANIFESTS)],
     "manifests in YAML without libyaml": [YAML_TEXT, yaml.safe_dump(MANIFESTS)],
-    "manifests in JSON": [json.dumps(MANIFESTS, indent=1), json.dumps(MANIFEST) + json.dumps(OTHER)],
-    "imports of any kind": [YAML_TEXT, json.dumps(MANIFEST), EXPORT, "# x\n\n" + INVENTORY],
+    "manifests in JSON": [
+        json.dumps(MANIFESTS, indent=1),
+        json.dumps(MANIFEST) + json.dumps(OTHER),
+        json.dumps(RECORDS, indent=1),
+    ],
+    "imports of any kind": [YAML_TEXT, json.dumps(MANIFEST), json.dumps(RECORDS), EXPORT, "# x\n\n" + INVENTORY],
 }
 
 _TOML = ["[", "]", "[[", "]]", "{", "}", '"', "'", '"""', "'''", "=", ".", ",", "#", "\\", "\\u0000", "\\ud800", "inf"]

@@ -368,7 +368,7 @@ def test_the_same_name_twice_names_both_places() -> None:
         ({"metadata": {"name": 123}}, "metadata.name", "must be a text, not a number"),
         ({"metadata": {"name": False}}, "metadata.name", "must be a text, not a boolean"),
         ({"metadata": {"name": None}}, "metadata.name", "is missing"),
-        ({"metadata": {"name": "a.b"}}, "metadata.name", "'a.b' is no host name"),
+        ({"metadata": {"name": "a_b"}}, "metadata.name", "'a_b' is not a host name"),
         ({"metadata": ["n"]}, "metadata", "must be a mapping, not a list"),
         ({"metadata": {"name": "n", "labels": {"rack": 1}}}, "metadata.labels.rack", "must be a text, not a number"),
         (
@@ -592,7 +592,7 @@ def with_texts_as_keys(tree: object) -> object:
 
 @given(YAML_TEXT)
 def test_what_pyyaml_reads_is_read_alike(text: str) -> None:
-    from bmhctl.formats.yaml_reader import parse_documents
+    from bmhctl.formats.documents import parse_documents
 
     try:
         ours = [document for _, document in parse_documents(text, "x")]

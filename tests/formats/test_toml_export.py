@@ -185,7 +185,7 @@ LEASE = '[reservations.r-1]\nowner = "ada"\ncreated_at = 2026-05-01T14:00:00Z\nt
         ("x = 1", "unknown key 'x'"),
         ("hosts = 1", "hosts must be a table, not 1"),
         ("[export]\nversion = 2", "export.version is 2, and this bmhctl reads version 1"),
-        ("[hosts.Big]", "'Big' is no host name"),
+        ("[hosts.Big_]", "'Big_' is not a host name"),
         ('[hosts.n1]\nmac = "x"', "hosts.n1.mac must be a MAC address such as bc:55:85:92:de:b7, not 'x'"),
         ('[hosts.n1]\nowner = "x"', "hosts.n1: unknown key 'owner'"),
         ("[checks.ssh]\ntcp = 0", "checks.ssh.tcp must be a whole number from 1 to 65535, not 0"),

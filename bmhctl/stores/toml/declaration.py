@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bmhctl.domain.host_spec import check_name, duplicates, parse_spec
+from bmhctl.domain.host_spec import as_stored, check_name, duplicates, parse_spec
 from bmhctl.domain.model import HostSpec
 from bmhctl.domain.policy import POLICY_KEYS, Policy, check_keys, parse_policy, require_table
 from bmhctl.errors import InvalidError, brief
@@ -87,13 +87,22 @@ def _judged(document: Mapping[str, object]) -> tuple[tuple[HostSpec, ...], Polic
         )
     check_keys(document, (*POLICY_KEYS, "hosts"), "")
     policy = parse_policy(document)
-    return tuple(
-        _host(name, entry) for name, entry in require_table(document.get("hosts", {}), "hosts").items()
-    ), policy
+    written: dict[str, str] = {}  # each name in lower case, and as the file has it
+    hosts = []
+    for name, entry in require_table(document.get("hosts", {}), "hosts").items():
+        hosts.append(_host(name, entry))
+        first = written.setdefault(hosts[-1].name, name)
+        if first != name:
+            raise InvalidError(
+                f"hosts.{name}: {first} is the same name, for names are compared without case",
+                hint="rename one of them",
+                details={"key": f"hosts.{as_stored(name)}"},
+            )
+    return tuple(hosts), policy
 
 
 def _host(name: str, entry: object) -> HostSpec:
-    key = f"hosts.{name}"
+    key = f"hosts.{as_stored(name)}"
     try:
         check_name(name)
     except InvalidError as error:

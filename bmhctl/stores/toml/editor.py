@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from bmhctl.domain.host_spec import SPEC_KEYS, check_name, dump_spec, parse_spec
+from bmhctl.domain.host_spec import SPEC_KEYS, as_stored, check_name, dump_spec, parse_spec
 from bmhctl.domain.model import HostSpec
 from bmhctl.errors import InvalidError, NotFoundError
 from bmhctl.stores.toml.declaration import parse_declaration
@@ -91,9 +91,10 @@ def _canonical(change: Change) -> Change:
     match change:
         case Add(spec) | Replace(spec):
             return replace(change, spec=parse_spec(spec.name, dump_spec(spec)))
-        case Rename(_, new):
-            check_name(new)
-    return change
+        case Rename(old, new):
+            return Rename(as_stored(old), check_name(new))
+        case Remove(gone):
+            return Remove(as_stored(gone))
 
 
 def _names(change: Change) -> set[str]:
@@ -140,17 +141,18 @@ def _by_hand(changes: Iterable[Change], hosts: Iterable[HostSpec]) -> list[str]:
     for change in changes:
         match change:
             case Add(spec):
-                lines.append(f"at the end write [hosts.{spec.name}] and below it {', '.join(_pairs(dump_spec(spec)))}")
+                pairs = ", ".join(_pairs(dump_spec(spec)))
+                lines.append(f"at the end write [hosts.{_key(spec.name)}] and below it {pairs}")
             case Replace(spec):
                 before, after = dump_spec(specs[spec.name]), dump_spec(spec)
                 new = _pairs({key: value for key, value in after.items() if before.get(key) != value})
                 gone = [key for key in before if key not in after]
                 said = [f"write {', '.join(new)}"] * bool(new) + [f"delete {', '.join(gone)}"] * bool(gone)
-                lines.append(f"under [hosts.{spec.name}] {' and '.join(said) or 'change nothing'}")
+                lines.append(f"under [hosts.{_key(spec.name)}] {' and '.join(said) or 'change nothing'}")
             case Rename(old, new_name):
-                lines.append(f"write hosts.{new_name} for hosts.{old} wherever it stands")
+                lines.append(f"write hosts.{_key(new_name)} for hosts.{_key(old)} wherever it stands")
             case Remove(name):
-                lines.append(f"delete all of hosts.{name}")
+                lines.append(f"delete all of hosts.{_key(name)}")
         _apply(change, specs, "")
     return lines
 
@@ -204,6 +206,11 @@ def _pair(key: str, value: object) -> str:
     if isinstance(value, Mapping):
         return tomli_w.dumps({key: 0}).removesuffix("0\n") + _inline(_pairs(value))
     return tomli_w.dumps({key: value}).removesuffix("\n")
+
+
+def _key(name: str) -> str:
+    """Return a host's name as a key: one with dots needs quotes."""
+    return f'"{name}"' if "." in name else name
 
 
 def _inline(pairs: Sequence[str]) -> str:
@@ -266,13 +273,13 @@ class _Rewriting:
             if table.inside is not None:
                 self._joining.setdefault(table, []).append(_pair(spec.name, entry))
                 return
-        self._blocks.append("".join(line + self._newline for line in (f"[hosts.{spec.name}]", *_pairs(entry))))
+        self._blocks.append("".join(line + self._newline for line in (f"[hosts.{_key(spec.name)}]", *_pairs(entry))))
 
     def _rename(self, old: str, new: str) -> None:
         for node in self._hosts[old]:
             part = 1 - _depth(node)
             if 0 <= part < len(node.parts):
-                self._splices.append((*node.parts[part], new))
+                self._splices.append((*node.parts[part], _key(new)))
 
     def _replace(self, before: Mapping[str, object], after: Mapping[str, object], name: str) -> None:
         host = ("hosts", name)
@@ -379,7 +386,9 @@ class _Rewriting:
         if following and (start == 0 or _ends_blank(self._text, start)):
             gone[last] = (gone[last][0], following.end(), "")
         elif end == len(self._text) and _ends_blank(self._text, start):
-            gone[first] = (self._text.rindex("\n", 0, start - 1) + 1, gone[first][1], "")
+            blank = self._text.rindex("\n", 0, start - 1) + 1
+            taken = gone[first - 1][1] if first else 0  # by the table above, if that is gone, too
+            gone[first] = (max(blank, taken), gone[first][1], "")
 
     def _inline_table(self, owner: Node) -> Iterator[tuple[int, int, str]]:
         inside, joining = owner.inside or (), self._joining.get(owner, [])

@@ -6,15 +6,16 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
+from bmhctl.domain.host_spec import as_stored
 from bmhctl.support.values import Frozen
 
 
 class Node(Frozen):
     """A header or a key with its value, and where in the text it stands.
 
-    ``path`` is its whole dotted name; ``parts`` are the spans of the last parts of it, those written here.
-    ``value`` is where the value begins (None: a header), ``inside`` the keys of a value that is an inline table.
-    ``header`` is the header that the key stands under.
+    ``path`` is its whole dotted name, with a host's name in lower case; ``parts`` are the spans of the last parts of
+    it, those written here. ``value`` is where the value begins (None: a header), ``inside`` the keys of a value that is
+    an inline table. ``header`` is the header that the key stands under.
     """
 
     path: tuple[str, ...]
@@ -91,14 +92,15 @@ class _Scanner:
         self._offset += 2 if self._text.startswith("[[", start) else 1
         path, parts = self._key()
         self._match(self._CLOSE)
-        return Node(path, parts, start, self._offset)
+        return Node(_as_stored(path), parts, start, self._offset)
 
     def _pair(self, above: tuple[str, ...], header: Node | None) -> Node:
         path, parts = self._key()
         self._match(self._EQUALS)
         value = self._offset
-        inside = self._value((*above, *path))
-        return Node((*above, *path), parts, parts[0][0], self._offset, value, inside, header)
+        path = _as_stored((*above, *path))
+        inside = self._value(path)
+        return Node(path, parts, parts[0][0], self._offset, value, inside, header)
 
     def _key(self) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
         path: list[str] = []
@@ -145,6 +147,11 @@ class _Scanner:
             raise ValueError(f"can't follow the text at offset {self._offset}")
         self._offset = match.end()
         return match
+
+
+def _as_stored(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a path with the host's name in it as the inventory has it."""
+    return ("hosts", as_stored(path[1]), *path[2:]) if len(path) > 1 and path[0] == "hosts" else path
 
 
 def _unquoted(key: str) -> str:

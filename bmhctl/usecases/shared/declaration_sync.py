@@ -304,6 +304,7 @@ def _write_intent(fingerprint: Fingerprint, actor: str, changes: Changes) -> str
             "removals": [[r.name, r.reason, r.force] for r in changes.removals],
             "newcomers": [(*host_to_rows(n.host), n.reason) for n in changes.newcomers],
             "reason": changes.reason,
+            "imported": changes.imported,
         }
     )
 
@@ -319,6 +320,7 @@ def _intent(ctx: Context, fingerprint: Fingerprint) -> tuple[str, Changes] | Non
         removals=tuple(Removal(*removal) for removal in kept["removals"]),
         newcomers=tuple(HostAddition(rows_to_host(host, held), reason) for host, held, reason in newcomers),
         reason=kept["reason"],
+        imported=kept.get("imported", {}),
     )
 
 

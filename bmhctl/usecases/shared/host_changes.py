@@ -5,15 +5,15 @@ Each function works in the caller's transaction; both kinds of homes go through 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from bmhctl.domain.host_spec import duplicates
-from bmhctl.domain.model import End, Event, EventKind, Host, HostSpec, Reservation, State, Verb
+from bmhctl.domain.model import End, Event, EventKind, Fact, Host, HostSpec, Reservation, State, Verb
 from bmhctl.errors import InvalidError, StateRefusedError
 from bmhctl.lifecycle.table import where
 from bmhctl.results import Outcome
-from bmhctl.support.values import Frozen, replace
+from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import one_host
 from bmhctl.usecases.shared.leases import describe_reservation, give_back
@@ -47,7 +47,7 @@ class Changes(Frozen):
     """What shall become of an inventory's entries; renames come first, newcomers last.
 
     ``specs`` is what is declared anew about hosts that are there, and ``reason`` why. ``policy`` is a valid policy's
-    text to keep, for a database.
+    text to keep, for a database. ``imported`` is what an import says of hosts, by their names.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
@@ -56,6 +56,7 @@ class Changes(Frozen):
     newcomers: tuple[HostAddition, ...] = ()
     reason: str | None = None
     policy: str | None = None
+    imported: Mapping[str, Mapping[str, Fact]] = field(default_factory=dict)
 
 
 def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
@@ -69,6 +70,7 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     outcomes += [change_spec(ctx, one_host(ctx, spec.name), spec, now, changes.reason) for spec in specs]
     outcomes += _enter_all(ctx, changes.newcomers, now)
     _forget_who_is_back(ctx, [*specs, *(newcomer.host.spec for newcomer in changes.newcomers)])
+    ctx.store.keep_imported(changes.imported)
     return outcomes
 
 
@@ -283,7 +285,7 @@ def refuse_known_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
 
 def differences(old: HostSpec, new: HostSpec) -> list[str]:
     """What differs between two declarations, as ``labels.rack r1 → r2``; values are shown, secrets are references."""
-    return [f"{key} {_shown(a)} → {_shown(b)}" for key, a, b in _pairs(old, new) if a != b]
+    return [f"{key} {shown(a)} → {shown(b)}" for key, a, b in _pairs(old, new) if a != b]
 
 
 def _pairs(old: HostSpec, new: HostSpec) -> Iterator[tuple[str, object, object]]:
@@ -297,7 +299,8 @@ def _pairs(old: HostSpec, new: HostSpec) -> Iterator[tuple[str, object, object]]
             yield f"{group}.{key}", before.get(key), after.get(key)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a declared value as messages show it."""
     return "(none)" if value is None else str(value) or '""'
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from bmhctl.domain.host_spec import LONGEST_NAME, as_stored
 from bmhctl.domain.model import Host, State
 from bmhctl.domain.selector import EVERY_HOST, Selector
 from bmhctl.errors import NotFoundError, UsageError, nearest
@@ -19,13 +20,12 @@ MOST_NAMES = 100_000
 FEW = 100
 """So many hosts are locked one by one: for more, whoever changes them takes a turn alone."""
 
-_FOLDED = pattern(r"[a-z0-9-]*+(?:\[[0-9]++(?:-[0-9]++)?(?:,[0-9]++(?:-[0-9]++)?)*+\][a-z0-9-]*+)++")
+_FOLDED = pattern(r"[a-z0-9.-]*+(?:\[[0-9]++(?:-[0-9]++)?(?:,[0-9]++(?:-[0-9]++)?)*+\][a-z0-9.-]*+)++")
 _GROUP = pattern(r"\[([^\]]*)\]")
 _RANGE = pattern(r"([0-9]+)(?:-([0-9]+))?")
-_LONGEST = 63  # characters of a name
 _NEAR = 500  # names before and after one that is missing, among which to look for what was meant
 _HINTS = 5  # for more names that are missing nobody reads what they may have meant
-_PATTERN = pattern(r"[a-z0-9*?-]+")
+_PATTERN = pattern(r"[a-z0-9*?.-]+")
 
 
 class Choice(Frozen):
@@ -43,11 +43,12 @@ class Choice(Frozen):
 def unfold(names: Sequence[str]) -> list[str]:
     """Replaces each folded range by its names, in order, each name once; the rest is left as it is.
 
-    ``node[01-03]`` is node01, node02, node03. Raises :class:`UsageError` for a broken or a huge range.
+    ``node[01-03].lab`` is node01.lab, node02.lab, node03.lab. All are returned in lower case. Raises
+    :class:`UsageError` for a broken or a huge range.
     """
     found: dict[str, None] = {}
     size = 0
-    for name in names:
+    for name in map(as_stored, names):
         if "://" in name:  # not to be quoted: it may hold a password
             raise UsageError("a URL stands where the name of a host belongs", hint="name an inventory with -i URL")
         if "[" not in name and "]" not in name:
@@ -79,8 +80,8 @@ def _size(name: str) -> int:
     for group in _GROUP.findall(name):
         spans = [(first, last or first) for first, last in _RANGE.findall(group)]
         length += max(len(number) for span in spans for number in span)
-        if length > _LONGEST:
-            raise UsageError(f"{name!r} stands for names of more than {_LONGEST} characters")
+        if length > LONGEST_NAME:
+            raise UsageError(f"{name!r} stands for names of more than {LONGEST_NAME} characters")
         size *= sum(abs(int(last) - int(first)) + 1 for first, last in spans)
     return size
 
@@ -123,7 +124,7 @@ def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError
 
 def _matching(ctx: Context, pattern: str) -> Iterator[Host]:
     pattern = re.sub(r"\*+", "*", pattern)
-    if not _PATTERN.fullmatch(pattern) or len(pattern.replace("*", "")) > _LONGEST:
+    if not _PATTERN.fullmatch(pattern) or len(pattern.replace("*", "")) > LONGEST_NAME:
         return iter(())
     return ctx.store.hosts(HostQuery(patterns=(pattern,)))
 

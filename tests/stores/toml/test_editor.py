@@ -172,10 +172,18 @@ def test_names_that_are_not_there_or_taken_are_refused() -> None:
         change(LAB, Rename("node01", "node02"))
     with pytest.raises(InvalidError, match="already declares"):
         change(LAB, Add(HostSpec("node02")))
-    with pytest.raises(InvalidError, match="no host name"):
+    with pytest.raises(InvalidError, match="not a host name"):
         change(LAB, Rename("node01", "Node_1"))
     with pytest.raises(InvalidError, match=r"hosts\.a\.mac"):
         change(LAB, Add(HostSpec("a", mac="nonsense")))
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["a", "b", "c", "d"]])
+@pytest.mark.parametrize("between", ["\n", "", "\n\n", "# kept\n"])
+def test_all_hosts_of_a_file_can_be_removed_at_once(names: list[str], between: str) -> None:
+    text = between.join(f'[hosts.{name}]\nnote = "x"\n' for name in names)
+    rest = change(text, *(Remove(name) for name in names))
+    assert rest.replace("\n", "") == "# kept" * (len(names) - 1) * ("#" in between)
 
 
 def test_a_result_that_is_not_as_meant_is_refused_with_the_lines_to_write_by_hand(

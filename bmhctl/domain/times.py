@@ -1,0 +1,48 @@
+"""Points in time as people write them, in the local zone (``$TZ``, else that of the machine)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from bmhctl.domain.units import parse_duration
+from bmhctl.errors import UsageError
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """Return a point in time to come, in UTC: a duration from ``now`` (``2h``), or an ISO date or time.
+
+    A time without an offset is local. Raises `UsageError` for anything else, for a time that is over, and for a local
+    time that does not exist or exists twice because the clocks change.
+    """
+    try:
+        at = now + parse_duration(text)
+    except UsageError:
+        try:
+            at = in_utc(datetime.fromisoformat(text))
+        except (ValueError, OverflowError):
+            raise UsageError(
+                f"{text!r} is not a time", hint="write a duration such as 2h or 3d, or a date such as 2026-12-24T18:00"
+            ) from None
+    if at <= now:
+        raise UsageError(f"{text} is not in the future", hint="write a duration such as 2h or 3d, or a time to come")
+    return at
+
+
+def in_utc(at: datetime) -> datetime:
+    """Return a time in UTC; one without an offset is local.
+
+    Raises `UsageError` for a local time that does not exist or exists twice, naming the two that may be meant.
+    """
+    if at.tzinfo is not None:
+        return at.astimezone(UTC)
+    first, second = sorted((at.replace(fold=0).astimezone(UTC), at.replace(fold=1).astimezone(UTC)))
+    if first == second:
+        return first
+    twice = first.astimezone().replace(tzinfo=None) == at
+    meant = [each.astimezone().isoformat(timespec="minutes") for each in (first, second)]
+    said = "exists twice" if twice else "does not exist"
+    raise UsageError(
+        f"{at.isoformat(timespec='minutes')} {said} here: the clocks change then",
+        hint=f"write {meant[0]} or {meant[1]}",
+        details={"possible": meant},
+    )

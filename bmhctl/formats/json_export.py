@@ -1,0 +1,119 @@
+"""What ``export -o json`` and ``list -o json`` write, or ``-o jsonl``: hosts with their states, as they come back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
+
+from bmhctl.domain.host_spec import SPEC_KEYS, check_name
+from bmhctl.domain.model import Reservation
+from bmhctl.domain.policy import check_keys, optional_text, require_table
+from bmhctl.errors import InvalidError
+from bmhctl.formats.import_batch import FoundHost, Part
+from bmhctl.formats.naming import NameTemplate
+from bmhctl.formats.toml_export import found_host
+
+_VERSION = 1
+_STATES = ("state", "since", "dirty", "undeclared", "came_from", "fault", "failed_cleanups", "used_at", "reservation")
+_MARKS = ("cordon", "maintenance")
+_OTHER = ("name", "flags", "owner", "purpose", "until", "cordoned")
+_KEYS = (*_OTHER, *SPEC_KEYS, *_STATES, *_MARKS)
+_TIMES = ("since", "used_at", "until")
+
+
+def records_of(document: object) -> list[object] | None:
+    """Return the records of hosts in a JSON document that bmhctl wrote; None if it is another document.
+
+    A line of ``-o jsonl`` is such a document, too.
+    """
+    if not isinstance(document, dict):
+        return None
+    match document:
+        case {"version": int(), "kind": "hosts", "hosts": list(hosts)}:
+            return hosts
+        case {"version": int(), "kind": "host", "host": dict(host)}:
+            return [host]
+        case {"name": str(), "state": str(), "flags": list()}:
+            return [document]
+    return None
+
+
+def unpack_records(document: object, origin: str, now: datetime, names: NameTemplate | None = None) -> Part:
+    """Return the hosts of a document of which :func:`records_of` says that bmhctl wrote it.
+
+    Raises :class:`InvalidError` that begins with ``origin``.
+    """
+    try:
+        if isinstance(document, dict) and document.get("version", _VERSION) != _VERSION:
+            raise InvalidError(
+                f"it has version {document['version']}, and this bmhctl reads version {_VERSION}", hint="update bmhctl"
+            )
+        records = [_record(record, number) for number, record in enumerate(records_of(document) or ())]
+        reservations = _reservations(records)
+        return Part(tuple(_host(record, reservations, origin, now, names) for record in records))
+    except InvalidError as error:
+        details = {"file": origin, "field": error.details.get("key") or error.details.get("field", "")}
+        raise InvalidError(f"{origin}: {error.message}", hint=error.hint, details=details) from error
+
+
+def _record(value: object, number: int) -> Mapping[str, object]:
+    where = f"hosts[{number}]"
+    record = require_table(value, where)
+    check_keys(record, _KEYS, where)
+    missing = [key for key in _KEYS if key not in record]
+    if missing:
+        raise InvalidError(
+            f"{where}: {', '.join(missing[:3])} {'is' if len(missing) == 1 else 'are'} missing",
+            hint="write it again without --fields: a host's state needs all of them",
+            details={"key": where},
+        )
+    return {key: value for key, value in record.items() if value is not None}
+
+
+def _reservations(records: Iterable[Mapping[str, object]]) -> dict[str, Reservation]:
+    reservations: dict[str, Reservation] = {}
+    for record in records:
+        key = optional_text(record, "reservation", "hosts")
+        if key is None or key in reservations:
+            continue
+        made, ends = (_time(record.get(name)) for name in ("used_at", "until"))
+        made = made if isinstance(made, datetime) else _time(record.get("since"))
+        where = f"hosts.{record['name']}"
+        owner = optional_text(record, "owner", where)
+        if owner is None or not isinstance(made, datetime) or not isinstance(ends, datetime | None):
+            raise InvalidError(f"{where}: its reservation is not complete", details={"key": f"{where}.reservation"})
+        ttl = None if ends is None else ends - made
+        reservations[key] = Reservation(key, owner, optional_text(record, "purpose", where), made, ends, ttl)
+    return reservations
+
+
+def _host(
+    record: Mapping[str, object],
+    reservations: Mapping[str, Reservation],
+    origin: str,
+    now: datetime,
+    names: NameTemplate | None,
+) -> FoundHost:
+    entry = {key: record[key] for key in SPEC_KEYS if key in record}
+    if isinstance(bmc := entry.get("bmc"), dict):
+        entry["bmc"] = {key: value for key, value in bmc.items() if value is not None}
+    life = {key: _time(record[key]) if key in _TIMES else record[key] for key in _STATES if key in record}
+    life |= {key: _mark(record[key]) for key in _MARKS if key in record}
+    return found_host(check_name(record["name"]), {**entry, "lifecycle": life}, reservations, origin, now, names)
+
+
+def _mark(value: object) -> object:
+    if isinstance(value, list):
+        return [_mark(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _time(each) if key in ("since", "until") else each for key, each in value.items() if each is not None}
+
+
+def _time(value: object) -> object:
+    """Return the time that a text stands for; anything else as it is, for the reader of tables to refuse."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
+    return value

@@ -1,0 +1,103 @@
+"""What becomes of a known host when a file says something else of it: what a person set here stays.
+
+The inventory keeps what the last import said of each host. A value that is still as that import set it follows the
+file; any other was set here. Where that is not known, a value that is here counts as set here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bmhctl.domain.model import Bmc, Fact, HostSpec
+from bmhctl.support.values import Frozen, replace
+
+Values = dict[str, Fact]
+"""What is declared about a host, each value by its name: ``note``, ``labels.rack``, ``bmc.address``."""
+
+_TEXTS = ("address", "mac", "note")
+_GROUPS = ("labels", "hardware")
+_BMC = ("address", "type", "system_id", "verify_tls")  # the credentials are never a file's
+
+
+class Merged(Frozen):
+    """A host's new spec, and what was kept of the old one in spite of the file: name, value here, value there.
+
+    ``moved`` says that its BMC's address changed: its credentials are dropped.
+    """
+
+    spec: HostSpec
+    kept: tuple[tuple[str, Fact | None, Fact], ...] = ()
+    moved: bool = False
+
+
+def values_of(spec: HostSpec) -> Values:
+    """Return what is declared about a host, but for its name and its credentials."""
+    values: Values = {key: value for key in _TEXTS if (value := getattr(spec, key)) is not None}
+    values |= {f"labels.{key}": value for key, value in spec.labels.items()}
+    values |= {f"hardware.{key}": value for key, value in spec.hardware.items()}
+    if spec.bmc is not None:
+        values |= {f"bmc.{key}": value for key in _BMC if (value := getattr(spec.bmc, key)) is not None}
+    return values
+
+
+def merge(known: HostSpec, brought: HostSpec, last: Mapping[str, Fact] | None, *, overwrite: bool = False) -> Merged:
+    """Return what to declare about a known host of which a file says ``brought``.
+
+    ``last`` is what the last import said of it, None if that is not known; ``overwrite`` takes all that the file says.
+    What the file does not mention stays.
+    """
+    here = values_of(known)
+    values = dict(here)
+    kept: list[tuple[str, Fact | None, Fact]] = []
+    for key, there in values_of(brought).items():
+        if here.get(key) == there:
+            continue
+        if key.startswith("bmc.") and any(name == "bmc.address" for name, _, _ in kept):
+            continue  # it is about another BMC than the one that is kept
+        if overwrite or (here.get(key) == last[key] if last is not None and key in last else key not in here):
+            values[key] = there
+        else:
+            kept.append((key, here.get(key), there))
+    moved = known.bmc is not None and values.get("bmc.address") != known.bmc.address
+    return Merged(_spec(known, brought, values, moved=moved), tuple(kept), moved and _has_credentials(known))
+
+
+def _has_credentials(spec: HostSpec) -> bool:
+    return spec.bmc is not None and spec.bmc.credentials is not None
+
+
+def _spec(known: HostSpec, brought: HostSpec, values: Mapping[str, Fact], *, moved: bool) -> HostSpec:
+    """Return the spec of these values.
+
+    Credentials are never taken from a file for a BMC that is known, and dropped when it moved: else who writes
+    manifests could have them sent anywhere.
+    """
+    groups: dict[str, dict[str, Fact]] = {group: {} for group in _GROUPS}
+    for key, value in values.items():
+        group, _, name = key.partition(".")
+        if group in groups:
+            groups[group][name] = value
+    bmc = None
+    if "bmc.address" in values:
+        owner = brought.bmc if known.bmc is None else known.bmc
+        bmc = Bmc(
+            str(values["bmc.address"]),
+            type=_text(values, "bmc.type"),
+            system_id=_text(values, "bmc.system_id"),
+            credentials=None if moved or owner is None else owner.credentials,
+            verify_tls=bool(values.get("bmc.verify_tls", True)),
+        )
+    return replace(
+        known,
+        address=_text(values, "address"),
+        mac=_text(values, "mac"),
+        note=_text(values, "note"),
+        labels={key: str(value) for key, value in groups["labels"].items()},
+        hardware=groups["hardware"],
+        bmc=bmc,
+    )
+
+
+def _text(values: Mapping[str, Fact], key: str) -> str | None:
+    value = values.get(key)
+    return None if value is None else str(value)

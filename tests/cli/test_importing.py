@@ -1,0 +1,126 @@
+"""``import`` at the command line: what bmhctl wrote comes back, and bad input is one error with nothing half done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.conftest import Run
+
+
+def hosts(cli: Cli, inventory: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(cli("-i", inventory, "list", "-o", "json").stdout)["hosts"]
+    return found
+
+
+def bring(cli: Cli, inventory: str, text: str, *options: str) -> Run:
+    Path("written").write_text(text)
+    return cli("-i", inventory, "import", "written", *options)
+
+
+@pytest.fixture
+def fleet(cli: Cli) -> str:
+    """A database with hosts in every state, names with dots, a BMC and a shared reservation."""
+    cli("-i", "lab.db", "init")
+    cli("-i", "lab.db", "add", "n[1-6].lab.example", "--label", "rack=r1", "--hardware", "cpus=64", "--note", "x, y")
+    cli("-i", "lab.db", "set", "n1.lab.example", "--bmc", "https://10.0.1.1", "--credentials", "env:LAB_BMC")
+    cli("-i", "lab.db", "ready", "n[1-5].lab.example")
+    cli("-i", "lab.db", "reserve", "n[1-2].lab.example", "--ttl", "5h", "--purpose", "bisect")
+    cli("-i", "lab.db", "reserve", "n3.lab.example")
+    cli("-i", "lab.db", "taint", "n3.lab.example", "--fault", "no link")
+    cli("-i", "lab.db", "maintain", "n4.lab.example", "--reason", "disk", "--until", "3d")
+    cli("-i", "lab.db", "cordon", "n5.lab.example", "--reason", "fans")
+    return "lab.db"
+
+
+@pytest.mark.parametrize("command", ["export", "list"])
+@pytest.mark.parametrize("output", ["json", "jsonl"])
+def test_what_was_written_as_json_comes_back_with_its_states(cli: Cli, fleet: str, command: str, output: str) -> None:
+    written = cli("-i", fleet, command, "-o", output).stdout
+    cli("-i", "other.db", "init")
+    done = bring(cli, "other.db", written)
+    assert (done.status, done.stderr) == (0, "")
+    before, after = hosts(cli, fleet), hosts(cli, "other.db")
+    assert [{**host, "since": None} for host in after] == [{**host, "since": None} for host in before]
+    assert cli("-i", "other.db", "doctor").status == 0
+    again = bring(cli, "other.db", written)
+    assert (again.status, {line.split(None, 2)[2] for line in again.stdout.splitlines()}) == (0, {"nothing to change"})
+
+
+def test_one_host_as_show_writes_it_comes_back(cli: Cli, fleet: str) -> None:
+    written = cli("-i", fleet, "show", "n4.lab.example", "-o", "json").stdout
+    cli("-i", "other.db", "init")
+    assert bring(cli, "other.db", written).status == 0
+    assert [host["state"] for host in hosts(cli, "other.db")] == ["maintenance"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dirty": False}, "hosts.n3.lab.example.lifecycle.dirty: a host that is tainted is dirty"),
+        ({"state": "free"}, "hosts.n3.lab.example.lifecycle.state must be one of"),
+        ({"since": "yesterday"}, "hosts.n3.lab.example.lifecycle.since must be a date and time"),
+        ({"name": "n_3"}, "'n_3' is not a host name"),
+        ({"name": 3}, "3 is not a host name"),
+        ({"labels": ["x"]}, "hosts.n3.lab.example.labels must be a table"),
+        (
+            {"bmc": {"address": "https://u:hunter2@h"}},
+            "hosts.n3.lab.example.bmc.address holds a user name or a password",
+        ),
+        ({"reservation": "r-1"}, "hosts.n3.lab.example: its reservation is not complete"),
+        ({"surprise": 1}, "hosts[2]: unknown key 'surprise'"),
+        ({"dirty": ...}, "hosts[2]: dirty is missing"),
+    ],
+)
+def test_a_changed_export_is_refused_with_its_field_and_nothing_is_taken(
+    cli: Cli, fleet: str, change: dict[str, object], said: str
+) -> None:
+    written = json.loads(cli("-i", fleet, "export", "-o", "json").stdout)
+    record = {**written["hosts"][2], **change}
+    written["hosts"][2] = {key: value for key, value in record.items() if value is not ...}
+    cli("-i", "other.db", "init")
+    done = bring(cli, "other.db", json.dumps(written))
+    assert (done.status, done.stdout) == (10, "")
+    assert done.stderr.startswith(f"bmhctl: written: {said}")
+    assert "hunter2" not in done.stderr
+    assert hosts(cli, "other.db") == []
+
+
+def test_a_list_with_chosen_fields_is_no_export(cli: Cli, fleet: str) -> None:
+    written = cli("-i", fleet, "list", "-o", "json", "--fields", "name,state,flags").stdout
+    done = bring(cli, fleet, written)
+    assert (done.status, done.stdout) == (10, "")
+    assert done.stderr == (
+        "bmhctl: written: hosts[0]: owner, purpose, until are missing\n"
+        "hint: write it again without --fields: a host's state needs all of them\n"
+    )
+
+
+def test_an_export_of_a_later_version_is_refused(cli: Cli, fleet: str) -> None:
+    done = bring(cli, fleet, '{"version": 2, "kind": "hosts", "hosts": []}')
+    assert (done.status, done.stderr) == (
+        10,
+        "bmhctl: written: it has version 2, and this bmhctl reads version 1\nhint: update bmhctl\n",
+    )
+
+
+def test_an_unknown_placeholder_of_name_is_a_usage_error(cli: Cli, fleet: str) -> None:
+    done = bring(cli, fleet, "", "--name", "{nmae}")
+    assert (done.status, done.stdout) == (2, "")
+    assert done.stderr == (
+        "bmhctl: --name: unknown placeholder {nmae}\nhint: known: {name}, {namespace}, {labels.KEY}\n"
+    )
+
+
+def test_a_policy_alone_is_taken_only_when_asked_for(cli: Cli, fleet: str) -> None:
+    policy = '[defaults]\nttl = "1h"\n'
+    done = bring(cli, fleet, policy)
+    assert (done.status, done.stdout) == (10, "")
+    assert done.stderr == (
+        "bmhctl: nothing to import: the files have a policy and no hosts\nhint: --policy takes the policy\n"
+    )
+    assert bring(cli, fleet, policy, "--policy").status == 0
+    assert "1h" in cli("-i", fleet, "policy", "show").stdout

@@ -1,0 +1,295 @@
+"""What an import reads beside single manifests: names by a template, HardwareData, exports, files of other kinds."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bmhctl.domain.model import HostSpec, ImportBatch
+from bmhctl.errors import InvalidError, UsageError
+from bmhctl.formats.import_files import read_paths
+from bmhctl.formats.naming import NameTemplate
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def host(
+    name: str, namespace: str | None = None, labels: dict[str, str] | None = None, **spec: object
+) -> dict[str, object]:
+    metadata = {"name": name, "namespace": namespace, "labels": labels or {}}
+    return {"apiVersion": "metal3.io/v1alpha1", "kind": "BareMetalHost", "metadata": metadata, "spec": spec}
+
+
+def hardware_data(name: str, namespace: str | None, **hardware: object) -> dict[str, object]:
+    metadata = {"name": name, "namespace": namespace}
+    spec = {"hardware": hardware}
+    return {"apiVersion": "metal3.io/v1alpha1", "kind": "HardwareData", "metadata": metadata, "spec": spec}
+
+
+def read(*documents: object, names: str | None = None) -> ImportBatch:
+    text = yaml.safe_dump_all(documents).encode()
+    return read_paths(["-"], io.BytesIO(text), NOW, None if names is None else NameTemplate(names))
+
+
+def specs(cargo: ImportBatch) -> list[HostSpec]:
+    return [arrival.host.spec for arrival in cargo.arrivals]
+
+
+def refusal(*documents: object, names: str | None = None) -> InvalidError:
+    with pytest.raises(InvalidError) as caught:
+        read(*documents, names=names)
+    return caught.value
+
+
+# names
+
+
+def test_a_manifest_may_have_a_name_with_dots_or_in_upper_case() -> None:
+    assert [spec.name for spec in specs(read(host("Worker-0.lab.Example")))] == ["worker-0.lab.example"]
+
+
+def test_hosts_of_one_name_in_two_namespaces_are_told_apart_by_a_template() -> None:
+    cluster = host("worker-0", "a"), host("worker-0", "b")
+    error = refusal(*cluster)
+    assert error.message == "standard input, document 2: host 'worker-0' is already in standard input, document 1"
+    assert error.hint == "a name is unique in an inventory: import --name '{namespace}-{name}' tells them apart"
+    found = specs(read(*cluster, names="{namespace}-{name}"))
+    assert [(spec.name, spec.labels) for spec in found] == [
+        ("a-worker-0", {"namespace": "a"}),
+        ("b-worker-0", {"namespace": "b"}),
+    ]
+
+
+def test_a_name_with_an_underscore_is_refused_with_the_template_that_takes_it() -> None:
+    error = refusal(host("rack_1.node_2"))
+    assert error.message == "standard input, document 1: metadata.name: 'rack_1.node_2' is not a host name"
+    assert error.hint == "import --name '{name}' writes - for _"
+    assert [spec.name for spec in specs(read(host("rack_1.node_2"), names="{name}"))] == ["rack-1.node-2"]
+
+
+def test_two_names_that_a_template_makes_equal_are_refused() -> None:
+    error = refusal(host("a_b"), host("a-b"), names="{name}")
+    assert error.message == "standard input, document 2: host 'a-b' is already in standard input, document 1"
+
+
+def test_labels_fill_a_template() -> None:
+    found = read(
+        host("n1", labels={"rack": "R_7", "lab.example/room": "b2"}), names="{labels.rack}.{labels.lab.example/room}"
+    )
+    assert [spec.name for spec in specs(found)] == ["r-7.b2"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("{namespace}-{name}", "metadata.namespace: is missing, and --name '{namespace}-{name}' needs it"),
+        ("{labels.rack}", "metadata.labels.rack: is missing, and --name '{labels.rack}' needs it"),
+        ("{name}-", "metadata.name: --name '{name}-' makes 'n1-' of it, which is not a host name"),
+        ("{name} x", "metadata.name: --name '{name} x' makes 'n1 x' of it, which is not a host name"),
+        ("", "metadata.name: --name '' makes '' of it, which is not a host name"),
+    ],
+)
+def test_a_name_that_can_not_be_made_names_the_document(names: str, said: str) -> None:
+    error = refusal(host("n1"), names=names)
+    assert error.message.removeprefix("standard input, document 1: ") == said
+    assert error.details["document"] == 1
+
+
+@pytest.mark.parametrize("names", ["{nmae}", "{labels}", "{labels.}", "{labels[rack]}", "{", "a}", "{{name}}", "{}"])
+def test_an_unknown_placeholder_is_named_with_the_known_ones(names: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        NameTemplate(names)
+    assert "--name" in caught.value.message
+    assert caught.value.hint == "known: {name}, {namespace}, {labels.KEY}"
+
+
+@given(st.text(max_size=20) | st.sampled_from(["{name}", "{namespace}.{name}"]), st.text(max_size=10))
+def test_a_template_makes_a_host_name_or_an_error(template: str, value: str) -> None:
+    from bmhctl.domain.host_spec import check_name
+
+    try:
+        made = NameTemplate(template).fill(value, {"namespace": value}, value)
+    except (UsageError, InvalidError):
+        return
+    assert check_name(made) == made
+
+
+def test_an_export_gets_names_by_a_template_too() -> None:
+    text = b'[hosts.n1]\nlabels = { namespace = "a" }\n'
+    found = read_paths(["-"], io.BytesIO(text), NOW, NameTemplate("{namespace}-{name}"))
+    assert [spec.name for spec in specs(found)] == ["a-n1"]
+
+
+# credentials
+
+
+def test_secrets_whose_variables_would_be_the_same_each_have_their_own() -> None:
+    def with_secret(name: str, namespace: str | None, secret: str) -> dict[str, object]:
+        return host(name, namespace, bmc={"address": f"https://{name}.bmc", "credentialsName": secret})
+
+    found = specs(
+        read(
+            with_secret("n1", "a", "bmc"),
+            with_secret("n2", "b", "bmc"),
+            with_secret("n3", "b", "bmc"),
+            with_secret("n4", "c", "x.y"),
+            with_secret("n5", "c", "x-y"),
+            with_secret("n6", "c", "own"),
+        )
+    )
+    assert [spec.bmc and spec.bmc.credentials for spec in found] == [
+        "env:BMC_A_BMC",
+        "env:BMC_B_BMC",
+        "env:BMC_B_BMC",
+        "env:BMC_C_X_Y_2",
+        "env:BMC_C_X_Y",
+        "env:BMC_OWN",
+    ]
+
+
+# HardwareData
+
+DETAILS = {
+    "cpu": {"arch": "x86_64", "count": 64},
+    "ramMebibytes": 262144,
+    "nics": [
+        {"mac": "52:54:00:00:00:01", "ip": "10.0.0.1"},
+        {"mac": "52:54:00:00:00:02", "ip": "10.0.0.2"},
+        {"mac": "52:54:00:00:00:02", "ip": "fe80::1"},
+    ],
+    "storage": [{"sizeBytes": 1073741824}],
+    "systemVendor": {"manufacturer": "Dell Inc.", "productName": "R640", "serialNumber": "X1"},
+    "hostname": "n1",
+}
+
+
+@pytest.mark.parametrize("hardware_first", [True, False])
+def test_hardware_data_of_the_same_name_and_namespace_is_taken_whichever_comes_first(hardware_first: bool) -> None:
+    documents = [
+        host("n1", "a", bootMACAddress="52:54:00:00:00:02", architecture="aarch64", hardwareProfile="big"),
+        hardware_data("n1", "a", **DETAILS),
+    ]
+    cargo = read(*reversed(documents) if hardware_first else documents)
+    assert cargo.skipped == ()
+    (spec,) = specs(cargo)
+    assert spec.address == "10.0.0.2"
+    assert spec.hardware == {
+        "cpus": 64,
+        "arch": "aarch64",
+        "memory": "256GiB",
+        "disks": 1,
+        "storage": "1GiB",
+        "nics": 2,
+        "vendor": "Dell Inc.",
+        "model": "R640",
+        "serial": "X1",
+        "profile": "big",
+    }
+
+
+def test_hardware_data_overrides_the_status_and_may_be_in_another_file(tmp_path: Path) -> None:
+    old = host("n1", "a") | {"status": {"hardware": {"cpu": {"count": 2}, "systemVendor": {"productName": "old"}}}}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(hardware_data("n1", "a", cpu={"count": 64})))
+    (tmp_path / "b.json").write_text(json.dumps(old))
+    cargo = read_paths(
+        [tmp_path / "a.yaml", tmp_path / "b.json"], io.BytesIO(), NOW, NameTemplate("{namespace}.{name}")
+    )
+    assert specs(cargo) == [HostSpec("a.n1", labels={"namespace": "a"}, hardware={"cpus": 64, "model": "old"})]
+
+
+def test_hardware_data_of_no_host_is_skipped_and_named() -> None:
+    cargo = read(host("n1", "a"), hardware_data("n1", "b"), hardware_data("n2", "a"))
+    assert cargo.skipped == tuple(
+        f"standard input, document {number}: HardwareData {name!r} skipped: these files have no BareMetalHost of its "
+        "name and namespace"
+        for number, name in ((2, "n1"), (3, "n2"))
+    )
+
+
+def test_hardware_data_twice_is_refused_with_both_places() -> None:
+    error = refusal(host("n1", "a"), hardware_data("n1", "a"), hardware_data("n1", "a"))
+    assert error.message == ("standard input, document 3: HardwareData 'a/n1' is already in standard input, document 2")
+
+
+def test_a_mistake_in_hardware_data_names_its_field() -> None:
+    error = refusal(host("n1"), hardware_data("n1", None, nics=[{"ip": "10.0.0.999"}]))
+    assert error.message == (
+        "standard input, document 2: spec.hardware.nics[0].ip: must be an IP address, not '10.0.0.999'"
+    )
+    assert refusal({**hardware_data("x", None), "metadata": {}}).message.endswith("metadata.name: is missing")
+
+
+def test_a_list_of_hardware_data_gives_its_items_its_kind() -> None:
+    bare = {
+        key: value for key, value in hardware_data("n1", "a", cpu={"count": 4}).items() if key in ("metadata", "spec")
+    }
+    listed = {"apiVersion": "metal3.io/v1alpha1", "kind": "HardwareDataList", "items": [bare]}
+    assert specs(read(listed, host("n1", "a")))[0].hardware == {"cpus": 4}
+
+
+# files of other kinds
+
+
+@pytest.mark.parametrize(
+    ("text", "looks_like"),
+    [
+        ("", "an empty file"),
+        ("---\n# nothing\n", "an empty file"),
+        ('{"count": 1, "results": [{"name": "x", "device_type": {}, "site": {}}]}', "NetBox devices"),
+        ('{"nodes": [{"provision_state": "active", "driver": "ipmi"}]}', "Ironic nodes"),
+        ('{"a": {"driver_info": {"ipmi_password": "hunter2"}, "nics": []}}', "an Ironic or Bifrost host list"),
+        ('[{"system_id": "x", "fqdn": "y"}]', "MAAS machines"),
+        ("place:\n  acquired: null\n  matches: []\n", "labgrid places"),
+        ("resources:\n- type: x\n  state: free\n  names: [a]\n", "Boskos resources"),
+        ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n", "a manifest of the kind 'Secret'"),
+        ('{"version": 1, "kind": "status", "inventory": "x"}', "what bmhctl wrote of another kind: 'status'"),
+        ('{"version": 1, "error": {"code": "usage", "status": 2, "message": "x"}}', "an error that bmhctl wrote"),
+        ("a: 1\nb: 2\nc: 3\nd: 4\ne: 5\n", "a mapping with a, b, c, d …"),
+        ("name,address,rack\nn1,10.0.0.1,r1\n", "CSV"),
+        ("00:1c:ab:8a:97:eb,root,undefined,192.168.122.1,1\r\n", "CSV"),
+        ("name,state,flags,since,owner\n", "a CSV that bmhctl wrote, which has no form for a host's state"),
+        ("1625595932 00:00:00:00:00:00 10.10.10.10 host-1 *\n", "dnsmasq leases"),
+        ("<!DOCTYPE html><html>", "an HTML page"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_with_what_it_looks_like(text: str, looks_like: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        read_paths(["-"], io.BytesIO(text.encode()), NOW)
+    assert caught.value.message == f"standard input: nothing to import: it looks like {looks_like}"
+    assert caught.value.details["looks_like"] == looks_like
+    assert "hunter2" not in caught.value.message
+
+
+def test_a_cluster_without_hosts_and_one_that_is_being_deleted_are_refused() -> None:
+    assert "nothing to import" in refusal({"apiVersion": "v1", "kind": "List", "items": []}).message
+    gone = host("n1")
+    gone["metadata"] = {"name": "n1", "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    assert refusal(gone).message == (
+        "standard input: nothing to import: document 1: BareMetalHost 'n1' skipped: it is being deleted there"
+    )
+
+
+def test_what_a_folder_has_beside_its_hosts_is_skipped_and_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("")
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump(host("n1")))
+    (tmp_path / "c.yaml").write_text("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n")
+    cargo = read_paths([tmp_path], io.BytesIO(), NOW)
+    assert [spec.name for spec in specs(cargo)] == ["n1"]
+    assert cargo.skipped == (
+        f"{tmp_path}/a.yaml: skipped: it looks like an empty file",
+        f"{tmp_path}/c.yaml, document 1: Secret 'x' skipped: secrets are never stored",
+    )
+    with pytest.raises(
+        InvalidError, match=r"c\.yaml: nothing to import: it looks like a manifest of the kind 'Secret'"
+    ):
+        read_paths([tmp_path / "b.yaml", tmp_path / "c.yaml"], io.BytesIO(), NOW)
+    (tmp_path / "b.yaml").unlink()
+    with pytest.raises(InvalidError, match=r"a\.yaml: nothing to import: .* 2 files"):
+        read_paths([tmp_path], io.BytesIO(), NOW)

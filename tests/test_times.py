@@ -1,0 +1,116 @@
+"""Points in time as people write them: local without an offset, and never another hour than was meant."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bmhctl import open_inventory
+from bmhctl.domain.times import in_utc, parse_moment
+from bmhctl.errors import UsageError
+from tests.conftest import Bmhctl
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets the local zone."""
+
+    def be_in(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield be_in
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "at"),
+    [
+        ("Europe/Berlin", "2h", datetime(2026, 1, 1, 14, tzinfo=UTC)),
+        ("Europe/Berlin", "2026-12-24T18:00", datetime(2026, 12, 24, 17, tzinfo=UTC)),
+        ("Europe/Berlin", "2026-07-24", datetime(2026, 7, 23, 22, tzinfo=UTC)),
+        ("Europe/Berlin", "2027-03-28T02:30+01:00", datetime(2027, 3, 28, 1, 30, tzinfo=UTC)),
+        ("Europe/Berlin", "2027-03-28T01:59", datetime(2027, 3, 28, 0, 59, tzinfo=UTC)),
+        ("Europe/Berlin", "2027-03-28T03:00", datetime(2027, 3, 28, 1, 0, tzinfo=UTC)),
+        ("UTC", "2027-03-28T02:30", datetime(2027, 3, 28, 2, 30, tzinfo=UTC)),
+        ("Asia/Kathmandu", "2026-12-24T18:00", datetime(2026, 12, 24, 12, 15, tzinfo=UTC)),
+    ],
+)
+def test_a_time_without_an_offset_is_local(zone: Callable[[str], None], name: str, text: str, at: datetime) -> None:
+    zone(name)
+    assert parse_moment(text, NOW) == at
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said", "possible"),
+    [
+        (
+            "Europe/Berlin",
+            "2027-03-28T02:30",
+            "does not exist",
+            ["2027-03-28T01:30+01:00", "2027-03-28T03:30+02:00"],
+        ),
+        ("Europe/Berlin", "2026-10-25T02:30", "exists twice", ["2026-10-25T02:30+02:00", "2026-10-25T02:30+01:00"]),
+        ("America/New_York", "2026-11-01T01:00", "exists twice", ["2026-11-01T01:00-04:00", "2026-11-01T01:00-05:00"]),
+        (
+            "Australia/Lord_Howe",
+            "2026-10-04T02:15",
+            "does not exist",
+            ["2026-10-04T01:45+10:30", "2026-10-04T02:45+11:00"],
+        ),
+    ],
+)
+def test_a_time_that_does_not_exist_or_exists_twice_is_refused_with_the_two_that_are_possible(
+    zone: Callable[[str], None], name: str, text: str, said: str, possible: list[str]
+) -> None:
+    zone(name)
+    with pytest.raises(UsageError) as caught:
+        parse_moment(text, NOW)
+    assert caught.value.message == f"{text} {said} here: the clocks change then"
+    assert caught.value.hint == f"write {possible[0]} or {possible[1]}"
+    for each in possible:
+        assert parse_moment(each, NOW) == datetime.fromisoformat(each)
+
+
+@given(st.datetimes(datetime(2026, 1, 2), datetime(2030, 1, 1)))
+def test_every_local_time_is_read_as_the_clock_shows_it_or_refused(at: datetime) -> None:
+    try:
+        read = in_utc(at)
+    except UsageError:
+        return
+    assert read.astimezone().replace(tzinfo=None) == at
+
+
+def test_maintain_refuses_such_a_time_and_changes_nothing(bmhctl: Bmhctl) -> None:
+    bmhctl("init")
+    bmhctl("add", "node01")
+    done = bmhctl("maintain", "node01", "--reason", "disk", "--until", "2099-03-29T02:30", TZ="Europe/Berlin")
+    assert (done.status, done.stdout) == (2, "")
+    assert done.stderr == (
+        "bmhctl: 2099-03-29T02:30 does not exist here: the clocks change then\n"
+        "hint: write 2099-03-29T01:30+01:00 or 2099-03-29T03:30+02:00\n"
+    )
+    assert '"state": "initial"' in bmhctl("show", "node01", "-o", "json").stdout
+
+
+def test_the_python_api_reads_times_in_the_same_way(zone: Callable[[str], None], tmp_path: Path) -> None:
+    zone("Europe/Berlin")
+    with open_inventory(tmp_path / "lab.db", create=True) as lab:
+        lab.add("node01", "node02", "node03")
+        until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+        lab.maintain("node01", reason="disk", until=until.astimezone().replace(tzinfo=None))
+        lab.maintain("node02", reason="disk", until="2099-12-24T18:00")
+        assert lab.host("node01").maintenance[0].until == until
+        assert lab.host("node02").maintenance[0].until == datetime(2099, 12, 24, 17, tzinfo=UTC)
+        for missing in ("2099-03-29T02:30", datetime(2099, 3, 29, 2, 30)):
+            with pytest.raises(UsageError, match="does not exist"):
+                lab.maintain("node03", reason="disk", until=missing)
