@@ -16,7 +16,7 @@ Values = dict[str, Fact]
 
 _TEXTS = ("address", "mac", "note")
 _GROUPS = ("labels", "hardware")
-_BMC = ("address", "type", "system_id", "verify_tls")  # the credentials are never a file's
+_BMC = ("address", "type", "system_id", "verify_tls", "tls_min_version")  # the credentials are never a file's
 
 
 class Merged(Frozen):
@@ -59,6 +59,8 @@ def merge(known: HostSpec, brought: HostSpec, last: Mapping[str, Fact] | None, *
         else:
             kept.append((key, here.get(key), there))
     moved = known.bmc is not None and values.get("bmc.address") != known.bmc.address
+    if moved and (brought.bmc is None or brought.bmc.system_id is None):
+        values.pop("bmc.system_id", None)  # it names a system of the BMC that it had
     return Merged(_spec(known, brought, values, moved=moved), tuple(kept), moved and _has_credentials(known))
 
 
@@ -86,6 +88,7 @@ def _spec(known: HostSpec, brought: HostSpec, values: Mapping[str, Fact], *, mov
             system_id=_text(values, "bmc.system_id"),
             credentials=None if moved or owner is None else owner.credentials,
             verify_tls=bool(values.get("bmc.verify_tls", True)),
+            tls_min_version=_text(values, "bmc.tls_min_version"),
         )
     return replace(
         known,
