@@ -201,3 +201,11 @@ class ConflictError(UnreachableError):
 
 class UncertainError(UnreachableError):
     """The connection broke while the commit's answer was awaited: it may have taken effect or not."""
+
+
+class MovedError(UnreachableError):
+    """The inventory is not the one that was opened any more: its file or schema was replaced; nothing was written."""
+
+
+class GoneError(MovedError):
+    """The file that was opened is at its path no more: it was removed, moved away or unmounted. It may come back."""

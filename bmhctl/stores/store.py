@@ -161,6 +161,10 @@ class Store:
         """Closes the inventory."""
         self.database.close()
 
+    def check_in_place(self) -> None:
+        """Raise :class:`MovedError` when the inventory was removed or replaced: see :class:`Database`."""
+        self.database.check_in_place()
+
     def now(self) -> datetime:
         """The time by which leases are judged: that of the one clock that all who share the inventory have."""
         return self.database.now()

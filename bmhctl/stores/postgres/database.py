@@ -354,6 +354,9 @@ class PostgresDatabase:
         """Spares the look whether anybody waits who has to be told."""
         self._is_hushed = True
 
+    def check_in_place(self) -> None:
+        """Nothing: a transaction asks for this in the message that begins it."""
+
     def version(self) -> int:
         """How often somebody announced a change since this was first asked."""
         connection = self._usable()

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
 from bmhctl.stores.database import Question
 from bmhctl.stores.rows import Row, Value
+from bmhctl.stores.sqlite.open_files import OpenFiles
 from bmhctl.stores.write_buffer import WriteBuffer
 
 LOCK_PATIENCE = 15.0
@@ -36,6 +37,7 @@ class SqliteDatabase:
         self._connection = connection
         self._pending = WriteBuffer(self._run_many, self._run)
         self._last_ids: dict[str, int] = {}
+        self.open_files: OpenFiles | None = None  # None while a file is being built under another name
 
     @property
     def location(self) -> str:
@@ -120,11 +122,17 @@ class SqliteDatabase:
         foreseen: Sequence[Question] = (),
         locking: Sequence[Question] = (),
     ) -> Iterator[None]:
-        """``BEGIN IMMEDIATE`` for writers, so that two never both read first and then race to write."""
+        """``BEGIN IMMEDIATE`` for writers, so that two never both read first and then race to write.
+
+        Raises :class:`MovedError` when the file is not the one at the path any more: nothing is written then.
+        """
+        self.check_in_place()
         self._run("BEGIN IMMEDIATE" if write else "BEGIN")
         try:
             yield
             self._pending.flush()
+            if write:
+                self.check_in_place()
             self._run("COMMIT")
         except BaseException:
             self._undo("ROLLBACK")
@@ -148,8 +156,14 @@ class SqliteDatabase:
             with suppress(BmhctlError):
                 self._run(sql)
 
+    def check_in_place(self) -> None:
+        """Raise :class:`MovedError` when the path leads to another file than the open one, or to none."""
+        if self.open_files is not None:
+            self.open_files.check()
+
     def version(self) -> int:
         """SQLite's ``data_version``."""
+        self.check_in_place()
         return int(next(iter(self.execute("PRAGMA data_version")))[0] or 0)
 
     def stir(self, *, parting: bool = False) -> None:
