@@ -203,7 +203,11 @@ class UncertainError(UnreachableError):
     """The connection broke while the commit's answer was awaited: it may have taken effect or not."""
 
 
-class MovedError(UnreachableError):
+class AwayError(UnreachableError):
+    """The inventory can't be used now and may be again soon: its server is away, it is locked, its disk is full."""
+
+
+class MovedError(AwayError):
     """The inventory is not the one that was opened any more: its file or schema was replaced; nothing was written."""
 
 

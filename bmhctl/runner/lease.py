@@ -84,13 +84,17 @@ class Lease:
     def _why_moved(self) -> str | None:
         try:
             self._ctx.store.check_in_place()
-        except GoneError as error:
-            self._gone_since = steady() if self._gone_since is None else self._gone_since
-            return error.message if steady() - self._gone_since > _BACK else None
         except MovedError as error:
-            return error.message
+            return self._is_lost_by(error)
         self._gone_since = None
         return None
+
+    def _is_lost_by(self, error: MovedError) -> str | None:
+        """Why the lease is lost with its inventory; None as long as the file that is gone may come back."""
+        if not isinstance(error, GoneError):
+            return error.message
+        self._gone_since = steady() if self._gone_since is None else self._gone_since
+        return error.message if steady() - self._gone_since > _BACK else None
 
     def keep(self, over: threading.Event) -> None:
         """Keep the lease until the event is set, or there is none to keep."""
@@ -105,8 +109,8 @@ class Lease:
                 self._wake()
                 return
             except BmhctlError as error:  # it may be reached again before the lease ends
-                if isinstance(error, MovedError) and not isinstance(error, GoneError):
-                    self._lost = error.message
+                if isinstance(error, MovedError) and (why := self._is_lost_by(error)) is not None:
+                    self._lost = why
                     self._wake()
                     return
                 self._trouble = error.message

@@ -15,7 +15,7 @@ from bmhctl.results import Done
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.locations import SQLITE_SUFFIXES, is_on_server, resolve, state_file
 from bmhctl.stores.rows import Row
-from bmhctl.stores.schema import TABLES
+from bmhctl.stores.schema import INVENTORY_KEY, TABLES
 from bmhctl.stores.sqlite.database import SqliteDatabase
 from bmhctl.stores.sqlite.files import building
 from bmhctl.stores.sqlite.open import create_database, new_database, open_database
@@ -94,8 +94,8 @@ def _init_on_server(location: str, group: str | None) -> Done:
 
     if group is not None:
         raise UsageError("--group is for files", hint="bmhctl policy grants prints the SQL that lets others in")
-    with open.creating(location):
-        pass
+    with open.creating(location) as store:
+        store.put(INVENTORY_KEY, _new_mark())
     shown = open.shown(location)
     next_step = f"next: bmhctl -i {open.typed(location)} add node01"
     return Done("init", f"created {shown}", {"inventory": shown}, (next_step,))
@@ -221,6 +221,10 @@ def _fill(ctx: Context, target: Store) -> dict[str, int]:
     return target.loaded()
 
 
+def _new_mark() -> str:
+    return os.urandom(8).hex()
+
+
 def _told(ctx: Context, table: str, place: str, rows: Iterator[Row]) -> Iterator[Row]:
     for count, row in enumerate(rows):
         if count % _TOLD_EVERY == 0:
@@ -235,6 +239,7 @@ def _disown(target: Store, declared_by: Path | None, text: bytes | None) -> None
 
     for key in (FINGERPRINT, INTENT):
         target.put(key, None)
+    target.put(INVENTORY_KEY, _new_mark())
     target.put(OWNER, str(declared_by) if declared_by else None)
     if text is not None or declared_by is not None:
         target.put(_TEXT, None if text is None else text.decode())

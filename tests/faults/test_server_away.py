@@ -170,7 +170,7 @@ def test_a_run_whose_server_stays_away_ends_with_its_lease(server: Server) -> No
     server.stop()
     _, err = run.communicate(timeout=60)
     assert run.returncode == 125
-    assert "the lease is lost: it ended at" in err
+    assert "the lease is lost: it ends at" in err
     server.start()
     with open_inventory(server.url) as lab:
         lab.reap()

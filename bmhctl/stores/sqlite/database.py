@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
+from bmhctl.errors import AwayError, BmhctlError, InvalidError, MovedError, UnreachableError
 from bmhctl.stores.database import Question
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.sqlite.open_files import OpenFiles
@@ -23,6 +23,9 @@ _INDEX_ONLY = re.compile(r"row \d+ missing from index \S+|wrong # of entries in 
 # What a CHECK excludes is no damage: the questions about the rows say what it means.
 _NO_DAMAGE = re.compile(r"ok$|\*\*\* in database main \*\*\*$|CHECK constraint failed in ")
 LOOK_AT_DISK = "look at the disk, its mount and your quota"
+
+
+_left_open: list[sqlite3.Connection] = []
 
 
 class SqliteDatabase:
@@ -216,6 +219,12 @@ class SqliteDatabase:
 
     def close(self) -> None:
         """Closes the connection."""
+        try:
+            self.check_in_place()
+        except MovedError:
+            # As the last one to close it, SQLite would remove the -wal that is at the path now: another inventory's.
+            _left_open.append(self._connection)
+            return
         with suppress(sqlite3.Error):
             self._connection.close()
 
@@ -224,18 +233,18 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
     """SQLite's error in words for a person."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
-        return UnreachableError(
+        return AwayError(
             f"{path} is locked: another command has been writing for over {LOCK_PATIENCE:.0f} s",
             hint="try again; if it stays locked, look for a process that hangs: fuser " + str(path),
         )
     if code == sqlite3.SQLITE_FULL or (code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path)):
-        return UnreachableError(f"the disk of {path} is full: it can't be written", hint="free some space")
+        return AwayError(f"the disk of {path} is full: it can't be written", hint="free some space")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
         return UnreachableError(f"{path} or its folder can't be written ({error})", hint=writable_hint(path))
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
         return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
     if code == sqlite3.SQLITE_IOERR:
-        return UnreachableError(f"{path} can't be read or written ({error})", hint=LOOK_AT_DISK)
+        return AwayError(f"{path} can't be read or written ({error})", hint=LOOK_AT_DISK)
     if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
         return InvalidError(f"{path} is not whole ({error})", hint="restore it from a backup")
     raise error  # a defect of ours: let its traceback be seen

@@ -11,7 +11,7 @@ import stat
 import time
 from pathlib import Path
 
-from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.errors import InvalidError, MovedError, UnreachableError
 from bmhctl.stores.locations import state_file
 from bmhctl.stores.toml.fingerprint import Fingerprint, _sha256
 
@@ -27,8 +27,9 @@ _TRIES = 40
 class DeclarationFile:
     """A TOML inventory on disk. Links are followed first, so that all links to a file share its state file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, given: Path | None = None) -> None:
         self._path = Path(os.path.realpath(path))
+        self._given = None if given is None else Path(os.path.abspath(given))
 
     @property
     def path(self) -> Path:
@@ -39,6 +40,22 @@ class DeclarationFile:
     def state_path(self) -> Path:
         """Where the states of its hosts are kept: ``lab.state.db`` beside ``lab.toml``."""
         return state_file(self._path)
+
+    def check_in_place(self) -> None:
+        """Raise :class:`MovedError` when the name by which it was opened is a link that leads elsewhere now."""
+        if self._given is None or self._given == self._path:
+            return
+        try:
+            is_same = os.path.samefile(self._given, self._path)
+        except OSError:
+            return  # whoever reads it is told what is missing
+        if not is_same:
+            raise MovedError(
+                f"{shown(self._given)} leads to {shown(Path(os.path.realpath(self._given)))} now, "
+                f"no longer to {shown(self._path)}",
+                hint="nothing was written; run the command again: it opens what is there now",
+                details={"file": str(self._given)},
+            )
 
     def rests(self, fingerprint: Fingerprint) -> bool:
         """Whether one ``stat`` tells that the file is as it was at the fingerprint.
