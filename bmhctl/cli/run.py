@@ -12,7 +12,7 @@ import typer
 from bmhctl.cli.options import SelectorText
 from bmhctl.cli.reserve import Check, Count, Purpose, RequestId, Ttl, Wait, WantTexts, read_request
 from bmhctl.cli.session import invocation_of, session
-from bmhctl.cli.wait_progress import patience_of
+from bmhctl.cli.wait_progress import patience_of, pause_before_opening
 from bmhctl.domain.model import Reservation
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, BusyError, UsageError, WaitTimeoutError
@@ -65,7 +65,8 @@ def _run(
     find_command(command, os.environ)
     check_length(request.ttl)
     patience = None if wait is None else patience_of(ctx, wait)
-    with session(ctx, Outcomes) as lab, Signals() as signals:
+    pause = None if patience is None else pause_before_opening(patience)
+    with session(ctx, Outcomes, pause=pause) as lab, Signals() as signals:
         request = replace(request, token=new_reservation_id(lab.context.store))
         try:
             grant = reserve_or_wait(lab.context, request, patience, check=check)

@@ -127,7 +127,8 @@ class Lease:
         self.tell_deadline(self._deadline)
 
     def _look(self) -> bool:
-        """Does what is due; whether there is a lease to keep any more."""
+        """Do what is due; return whether there is a lease to keep any more."""
+        self._ctx.store.claims.restore()
         if time.monotonic() >= self._next_renewal:
             held = extend(self._ctx, self._id, silent=True).held
             self._ends_at(held.reservation.expires_at)

@@ -122,6 +122,9 @@ class LeasedClaims:
         if not shared:
             self._database.execute(f"DELETE FROM claims WHERE name = ? AND {_OVER}", [name])
 
+    def restore(self) -> None:
+        """Nothing: claims in a table are not removed."""
+
     def left_behind(self) -> list[LeftClaim]:
         """Return the claims that are over but have a row; the holder may still run, without its connection."""
         return [
