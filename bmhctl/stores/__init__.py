@@ -34,9 +34,11 @@ def open_store(location: str, *, create: bool = True) -> Store:
         if path.name.endswith(STATE_SUFFIX) and owner.exists():
             raise UsageError(f"{path} is what {owner.name} remembers, no inventory of its own", hint=f"-i {owner}")
         return Store(open_database(path), claims=FileClaims(path), folder=str(path.parent), given=location)
+    from bmhctl.stores.state_files import check_only_one
     from bmhctl.stores.toml.file import DeclarationFile
 
     declaration = DeclarationFile(path, Path(location).expanduser())
+    check_only_one(declaration.given, declaration.path, declaration.state_path)
     return Store(
         open_database(_state_file(declaration) if create else declaration.state_path),
         claims=FileClaims(declaration.state_path),

@@ -13,12 +13,13 @@ from bmhctl.domain.units import plural
 from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.stores.locations import SQLITE_SUFFIXES, is_on_server, resolve, state_file
+from bmhctl.stores.locations import SQLITE_SUFFIXES, is_on_server, resolve
 from bmhctl.stores.rows import Row
 from bmhctl.stores.schema import INVENTORY_KEY, TABLES
 from bmhctl.stores.sqlite.database import SqliteDatabase
 from bmhctl.stores.sqlite.files import building
 from bmhctl.stores.sqlite.open import create_database, new_database, open_database
+from bmhctl.stores.state_files import state_file, without_table
 from bmhctl.stores.store import Store, closing
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
@@ -278,7 +279,7 @@ def _declaration(store: Store) -> Iterator[bytes]:
     policy = (store.policy_text() or "").encode()
     kept = store.get(_TEXT)
     if kept is not None and _says(kept.encode(), list(_declared(store)), policy):
-        yield kept.encode()
+        yield without_table(kept.encode())  # where its state was: a copy has its own
         return
     declared, text = _declared(store), policy
     while some := [Add(spec) for spec in islice(declared, _AT_ONCE)]:

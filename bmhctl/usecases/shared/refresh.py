@@ -32,7 +32,7 @@ def _is_current(ctx: Context, file: DeclarationFile) -> bool:
 
     known = ctx.store.get(FINGERPRINT)
     fingerprint = None if known is None else Fingerprint.from_text(known)
-    return fingerprint is not None and ctx.store.get(OWNER) == str(file.path) and file.rests(fingerprint)
+    return fingerprint is not None and ctx.store.get(OWNER) == file.identity and file.rests(fingerprint)
 
 
 def refresh_and_reap(ctx: Context) -> datetime:
