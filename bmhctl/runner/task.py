@@ -76,6 +76,7 @@ class NotRunnableError(BmhctlError):
 
     code = "not-runnable"
     status = ExitStatus.USAGE
+    run_status = NOT_RUNNABLE
 
     def __init__(self, message: str, run_status: int) -> None:
         super().__init__(message, hint="check the command after --; nothing was reserved")
