@@ -88,8 +88,7 @@ class LeasedClaims:
             yield Hold(lost=loss, guard=guard)
         finally:
             self._keeper.leave(name)
-            if not loss.is_set():
-                self._end(name, token)
+            self._end(name, token)  # also one that is lost, as long as it is in nobody else's hands
 
     def _end(self, name: str, token: str) -> None:
         """Ends a claim; whoever waits may have looked too early, between the last commit under it and now."""

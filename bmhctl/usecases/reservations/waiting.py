@@ -23,6 +23,7 @@ from bmhctl.usecases.reservations.fairness import (
     any_free,
     drop_dead,
     free_for,
+    note_excused,
 )
 from bmhctl.usecases.reservations.grants import (
     Attempt,
@@ -148,6 +149,8 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
     with ExitStack() as stack:
         with ctx.store.transaction():
             ticket = None if before is None else ctx.store.ticket(before.id)
+            if before is not None:
+                note_excused(ctx)
             if before is not None and ticket is not None and not _is_same(ticket, before):
                 ticket = None  # of another inventory, which is at the place of the one that it was in
             if ticket is None:
