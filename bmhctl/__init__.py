@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # typing itself takes milliseconds, in which Ctrl-C would print a traceback
 if TYPE_CHECKING:
     from bmhctl.api import Inventory as Inventory
     from bmhctl.api import open_inventory as open_inventory

@@ -58,7 +58,9 @@ def open_inventory(
     >>> folder.cleanup()
     """
     from bmhctl.stores import open_store
+    from bmhctl.stores.state_files import VARIABLE, keep_states_in
 
+    keep_states_in(os.environ.get(VARIABLE))
     if create:
         from bmhctl.usecases.inventories import init
 

@@ -65,7 +65,9 @@ class BmhctlError(Exception):
 def _rebuild(
     kind: type[BmhctlError], message: str, host: str | None, hint: str | None, details: dict[str, object]
 ) -> BmhctlError:
-    return kind(message, host=host, hint=hint, details=details)
+    error = kind.__new__(kind)  # past a constructor of its own, which may ask for other things
+    BmhctlError.__init__(error, message, host=host, hint=hint, details=details)
+    return error
 
 
 class UsageError(BmhctlError):
@@ -165,18 +167,20 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def combine(errors: Iterable[BmhctlError]) -> BmhctlError | None:
     """The one error that stands for several hosts' errors; None if there are none.
 
-    One error is itself; several of one status keep that status; several statuses are a :class:`MixedError`.
+    One error is itself; several of one status keep that status, as the class that they have in common, or the first
+    one's; several statuses are a :class:`MixedError`.
     """
     failed = list(errors)
     if len(failed) <= 1:
         return failed[0] if failed else None
-    kinds = {type(error) for error in failed}
-    kind = kinds.pop() if len({error.status for error in failed}) == 1 else MixedError
+    kind = _published(type(failed[0])) if len({error.status for error in failed}) == 1 else MixedError
     names = [error.host for error in failed if error.host]
-    return kind(
+    return _rebuild(
+        kind,
         f"{len(failed)} hosts failed: {', '.join(names)}" if names else f"{len(failed)} failures",
-        hint=next((error.hint for error in failed if error.hint), None) if kind is not MixedError else None,
-        details={
+        None,
+        next((error.hint for error in failed if error.hint), None) if kind is not MixedError else None,
+        {
             "errors": [
                 {
                     "host": e.host,
@@ -191,6 +195,11 @@ def combine(errors: Iterable[BmhctlError]) -> BmhctlError | None:
     )
 
 
+def _published(kind: type[BmhctlError]) -> type[BmhctlError]:
+    """Return the class below :class:`BmhctlError` that a class is, or is derived from."""
+    return next(base for base in kind.__mro__ if BmhctlError in base.__bases__)
+
+
 FASTER = "another command was faster"
 """What happened, in a :class:`ConflictError`'s words."""
 
@@ -201,3 +210,15 @@ class ConflictError(UnreachableError):
 
 class UncertainError(UnreachableError):
     """The connection broke while the commit's answer was awaited: it may have taken effect or not."""
+
+
+class AwayError(UnreachableError):
+    """The inventory can't be used now and may be again soon: its server is away, it is locked, its disk is full."""
+
+
+class MovedError(AwayError):
+    """The inventory is not the one that was opened any more: its file or schema was replaced; nothing was written."""
+
+
+class GoneError(MovedError):
+    """The file that was opened is at its path no more: it was removed, moved away or unmounted. It may come back."""

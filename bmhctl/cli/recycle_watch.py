@@ -9,30 +9,43 @@ from bmhctl.cli.session import Session
 from bmhctl.errors import InvalidError, UnreachableError, UsageError, combine
 from bmhctl.output import render, report
 from bmhctl.results import Outcomes
+from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 
 
 def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelta) -> None:
-    """Recycles again and again, and shows what became of each host; ends by a signal only.
+    """Recycle again and again, and show what became of each host; ends by a signal.
 
-    An inventory that can't be reached or read is told, and looked at again. What stands against the recycling of a
-    host is told once, until it changes.
+    An inventory that is away or was replaced is waited for and opened again; raises why when that takes too long.
+    One that can't be read is looked at again. What stands against the recycling of a host is reported once, until it
+    changes.
     """
     if not interval:
         raise UsageError("--watch needs some time between two looks", hint="bmhctl recycle --watch 30s")
     said: set[str] = set()
+    absence, reopening = Absence(lab.context.tell, lab.context.store.location), Reopening(lab.context)
     while True:
         try:
-            outcomes = step_verbs.recycle(lab.context, choice, jobs=jobs)
-        except (InvalidError, UnreachableError) as error:
+            if reopening.is_done(absence):
+                outcomes = step_verbs.recycle(lab.context, choice, jobs=jobs)
+                absence.ends()
+                said = _show(lab, outcomes, said)
+        except UnreachableError as error:
+            lab.line.clear()
+            absence.goes_on(error)
+            reopening.note(error)
+        except InvalidError as error:
             lab.line.clear()
             if error.message not in said:
                 report(error, lab.display)
             said = {error.message}
-        else:
-            said = _show(lab, outcomes, said)
         time.sleep(interval.total_seconds())
+
+
+def pause() -> None:
+    """Pass the time until an inventory that is away is tried again."""
+    time.sleep(PAUSE)
 
 
 def _show(lab: Session, outcomes: Outcomes, said: set[str]) -> set[str]:

@@ -63,12 +63,13 @@ def reserve(
     from bmhctl.usecases.reservations.reserve import plan_reserve, reserve_or_wait
 
     request = read_request(hosts, selector, count, want, purpose, ttl, request_id)
-    patience = None
+    patience, pause = None, None
     if wait is not None:
-        from bmhctl.cli.wait_progress import patience_of
+        from bmhctl.cli.wait_progress import patience_of, pause_before_opening
 
         patience = patience_of(ctx, wait)
-    with session(ctx, Plan if dry_run else Grant) as lab:
+        pause = pause_before_opening(patience)
+    with session(ctx, Plan if dry_run else Grant, pause=pause) as lab:
         if dry_run:
             lab.show(plan_reserve(lab.context, request))
             return

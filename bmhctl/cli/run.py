@@ -12,11 +12,13 @@ import typer
 from bmhctl.cli.options import SelectorText
 from bmhctl.cli.reserve import Check, Count, Purpose, RequestId, Ttl, Wait, WantTexts, read_request
 from bmhctl.cli.session import invocation_of, session
-from bmhctl.cli.wait_progress import patience_of
+from bmhctl.cli.wait_progress import patience_of, pause_before_opening
+from bmhctl.domain.model import Reservation
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, BusyError, UsageError, WaitTimeoutError
 from bmhctl.results import Outcomes
 from bmhctl.runner.environment import task_environment
+from bmhctl.runner.lease import check_length
 from bmhctl.runner.signals import Signals
 from bmhctl.runner.task import FAILED, TIMED_OUT, NotRunnableError, OnExit, Task, find_command, run_task
 from bmhctl.stores.claims import run_claim
@@ -24,6 +26,7 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.holder import give_up
 from bmhctl.usecases.reservations.request import ReservationRequest
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.reservation_ids import new_reservation_id
 
 
@@ -60,11 +63,15 @@ def _run(
         raise UsageError(f"--on-exit can't be {on_exit!r}", hint=f"one of {', '.join(OnExit)}")
     kept = None if keep_on_fail is None else parse_duration(keep_on_fail)
     find_command(command, os.environ)
+    check_length(request.ttl)
     patience = None if wait is None else patience_of(ctx, wait)
-    with session(ctx, Outcomes) as lab, Signals() as signals:
+    pause = None if patience is None else pause_before_opening(patience)
+    with session(ctx, Outcomes, pause=pause) as lab, Signals() as signals:
         request = replace(request, token=new_reservation_id(lab.context.store))
         try:
             grant = reserve_or_wait(lab.context, request, patience, check=check)
+            if request.request_id is None:  # of an earlier answer to the same request, there may be any time left
+                _check_granted(lab.context, grant.held.reservation)
             signals.hold()
         except BmhctlError:
             raise  # nothing was granted, or nobody can know
@@ -85,6 +92,16 @@ def _run(
             mine.guard()
             lab.line.clear()  # the terminal is the task's from now on
             return run_task(lab.context, grant.held, task, signals)
+
+
+def _check_granted(ctx: Context, reservation: Reservation) -> None:
+    """Raise :class:`UsageError`, and give the hosts back, when the policy made the lease too short for a task."""
+    try:
+        check_length(reservation.ttl)
+    except UsageError as error:
+        give_up(ctx, reservation.id, "lease too short for a task")
+        error.hint = "raise ttl and max_ttl in the policy: bmhctl policy show"
+        raise
 
 
 def _status_of(error: BmhctlError) -> int:

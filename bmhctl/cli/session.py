@@ -142,13 +142,27 @@ def place(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None)
 
 
 @contextmanager
-def session(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None) -> Iterator[Session]:
-    """Opens the inventory that the options mean; else as :func:`place`."""
+def session(
+    ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None, *, pause: Callable[[], None] | None = None
+) -> Iterator[Session]:
+    """Open the inventory that the options mean; else as :func:`place`.
+
+    With ``pause``, one that is away is waited for; it passes the time between two tries, and may raise to end that.
+    """
     from bmhctl.stores import open_store
     from bmhctl.stores.store import closing
 
-    with place(ctx, kind, fields) as found, closing(open_store(found.location)) as store:
-        yield found.session(store)
+    with place(ctx, kind, fields) as found:
+        if pause is None:
+            store = open_store(found.location)
+        else:
+            from bmhctl.support.redact import without_secrets
+            from bmhctl.usecases.shared.absence import Absence, outlast
+
+            absence = Absence(found.tell, without_secrets(found.location))
+            store = outlast(absence, pause, lambda: open_store(found.location))
+        with closing(store):
+            yield found.session(store)
 
 
 def invocation_of(ctx: typer.Context) -> Invocation:

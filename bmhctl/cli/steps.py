@@ -65,10 +65,10 @@ def recycle(
 
     A host with a fault is left alone unless it is named. Safe to run any number of times at once.
     """
-    from bmhctl.cli.recycle_watch import recycle_for_ever
+    from bmhctl.cli.recycle_watch import pause, recycle_for_ever
 
     chosen = choice(hosts, selector)
-    with session(ctx, Outcomes) as lab:
+    with session(ctx, Outcomes, pause=None if watch is None else pause) as lab:
         if watch is None:
             lab.show(step_verbs.recycle(lab.context, chosen, jobs=jobs))
         else:

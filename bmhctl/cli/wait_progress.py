@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import select
 import stat
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from os import fstat
 
 import typer
 
 from bmhctl.cli.session import invocation_of
-from bmhctl.domain.units import parse_duration
+from bmhctl.domain.units import format_duration, parse_duration
+from bmhctl.errors import WaitTimeoutError
 from bmhctl.output import Display, note
 from bmhctl.usecases.reservations.queue_watch import Waiting
 from bmhctl.usecases.reservations.waiting import WaitOptions
+from bmhctl.usecases.shared.absence import PAUSE
 
 
 def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
@@ -25,6 +30,21 @@ def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
         note(f"waiting for {waiting.requirements}, {place}{until}: {waiting.why}", display)
 
     return WaitOptions(_pause_on(display), None if wait == "forever" else parse_duration(wait), progress)
+
+
+def pause_before_opening(patience: WaitOptions) -> Callable[[], None]:
+    """Return what passes the time until an inventory that is away can be opened; raises when the wait is over."""
+    deadline = None if patience.timeout is None else time.monotonic() + patience.timeout.total_seconds()
+
+    def pause() -> None:
+        patience.pause(PAUSE, None)
+        if deadline is not None and time.monotonic() >= deadline:
+            raise WaitTimeoutError(
+                f"timed out after {format_duration(patience.timeout or timedelta())} waiting for the inventory",
+                hint="look at the server, or wait for longer",
+            )
+
+    return pause
 
 
 class _Pause:

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from bmhctl.runner.signals import FROM_TERMINAL, PASSED_ON
 from bmhctl.support import watchdog
+from bmhctl.support.watchdog import Deadline
 
 GRACE = 10.0
 """Seconds between TERM and KILL for a task whose lease is lost."""
@@ -23,10 +24,11 @@ class Child:
     """A running task. In the foreground of a terminal it shares our group, to read from there; else it has its own.
 
     What we inherited, it inherits: descriptors, working directory, umask, signals that are ignored. Descriptors of
-    our own are all closed. Raises :class:`OSError` when it can't be started; then nothing is left of it.
+    our own are all closed. The watchdog knows the ``deadline`` before the task starts. Raises :class:`OSError` when it
+    can't be started; then nothing is left of it.
     """
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], deadline: Deadline | None = None) -> None:
         self.shares_group = _in_foreground()
         end, self._pipe = os.pipe()
         self._watchdog = subprocess.Popen(
@@ -37,6 +39,7 @@ class Child:
             start_new_session=True,
         )
         os.close(end)
+        self.tell_deadline(deadline)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
 
         def introduce() -> None:
@@ -93,23 +96,40 @@ class Child:
             else:
                 self._process.send_signal(number)
 
-    def end(self) -> None:
-        """Ends the task and all that descends from it: TERM, and after the grace KILL."""
-        watchdog.end_task(self._group, self._process.pid, GRACE)
+    def tell_deadline(self, deadline: Deadline | None) -> None:
+        """Tell the watchdog when the lease ends, so that it ends the task before; None: it has no end."""
+        self._write(b"until\n" if deadline is None else deadline.to_line())
+
+    def end(self, deadline: Deadline | None = None) -> None:
+        """End the task and all that descends from it: TERM, and after the grace KILL, in time for the deadline."""
+        left = GRACE if deadline is None else min(GRACE, deadline.kill - watchdog.steady())
+        watchdog.end_task(self._group, self._process.pid, left)
         self._process.wait()
 
-    def close(self) -> None:
-        """Ends what the task has left in its group, and sends the watchdog home."""
+    def was_ended_by_watchdog(self) -> bool:
+        """Whether the watchdog ended the task because its lease ended: this process was stopped, or too late."""
+        return self._watchdog.poll() == watchdog.LEASE_OVER
+
+    def is_watched(self) -> bool:
+        """Whether the watchdog did its work until its end: it was not killed."""
+        return self._watchdog.poll() in (None, 0)
+
+    def close(self, deadline: Deadline | None = None) -> None:
+        """End what the task has left in its group, in time for the deadline, and the watchdog."""
         if self._group:
-            watchdog.end_task(self._group, self._group, _LEFTOVER_GRACE)
+            left = _LEFTOVER_GRACE if deadline is None else min(_LEFTOVER_GRACE, deadline.kill - watchdog.steady())
+            watchdog.end_task(self._group, self._group, left)
         self._dismiss()
 
     def _dismiss(self) -> None:
-        with suppress(BrokenPipeError):  # it may have been killed
-            os.write(self._pipe, watchdog.DONE)
+        self._write(watchdog.DONE)
         os.close(self._pipe)
         with suppress(subprocess.TimeoutExpired):
             self._watchdog.wait(_PATIENCE)
+
+    def _write(self, line: bytes) -> None:
+        with suppress(BrokenPipeError):  # the watchdog may have been killed
+            os.write(self._pipe, line)
 
 
 def _in_foreground() -> bool:

@@ -5,46 +5,99 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from bmhctl.domain.units import plural
-from bmhctl.errors import BmhctlError, NotFoundError, NotYoursError
+from bmhctl.domain.units import format_duration, plural
+from bmhctl.errors import BmhctlError, GoneError, MovedError, NotFoundError, NotYoursError, UsageError
 from bmhctl.results import Held
+from bmhctl.runner import child
+from bmhctl.support.watchdog import Deadline, steady
 from bmhctl.usecases.reservations.holder import extend
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import hosts_of
 
+SHORTEST = timedelta(seconds=2)
+"""The shortest lease for a task: it is renewed after a third of it, and the end of the task begins at two thirds."""
+
 _LOOK = 1.0  # seconds between two looks at whether the reservation is still there
 _RETRY = 1.0  # seconds between two tries to reach an inventory
 _SHORTEST = 0.05  # seconds between two renewals of a lease that the policy lets grow no more
+_BACK = 2.0  # seconds in which an inventory whose file is gone may come back
+
+
+def check_length(ttl: timedelta | None) -> None:
+    """Raise :class:`UsageError` for a lease under which no task can run and end in time."""
+    if ttl is not None and ttl < SHORTEST:
+        shortest = format_duration(SHORTEST)
+        raise UsageError(
+            f"a lease of {ttl.total_seconds():g} s is too short: a task could not be ended before it is over",
+            hint=f"the shortest that works is --ttl {shortest}",
+        )
 
 
 class Lease:
     """A lease that is renewed whenever a third of what is left of it has passed, as long as that is possible.
 
     An inventory may keep :meth:`keep` waiting, as when another command writes for long: then another thread still
-    learns from :meth:`lost` when the lease is over. ``wake`` is called when there is something to learn.
+    learns from :meth:`lost` when the task has to end. ``wake`` is called when there is something to learn,
+    ``tell_deadline``, which may be set, when the deadline has changed.
     """
 
     def __init__(self, ctx: Context, held: Held, wake: Callable[[], None]) -> None:
         self._ctx = ctx
         self._id = held.reservation.id
         self._names = {host.name for host in held.hosts}
-        self._ends: datetime | None = held.reservation.expires_at
-        self._next_renewal = self._plan()
         self._lost: str | None = None
         self._trouble: str | None = None
+        self._gone_since: float | None = None
         self._wake = wake
+        self.tell_deadline: Callable[[Deadline | None], None] = lambda _: None
+        self._ends: datetime | None = None
+        self._deadline: Deadline | None = None
+        self._ends_at(held.reservation.expires_at)
+        self._next_renewal = self._plan()
+
+    @property
+    def deadline(self) -> Deadline | None:
+        """When the task has to be ended; None for a lease without an end."""
+        return self._deadline
 
     def lost(self) -> str | None:
-        """Why the lease is lost; None while it holds, and when its holder gave it back."""
-        if self._lost is None and self._ends is not None and self._ctx.clock() >= self._ends:
-            trouble = f": {self._trouble}" if self._trouble else ""
-            return f"it ended at {self._ends:%Y-%m-%d %H:%M:%S} UTC and was not renewed in time{trouble}"
+        """Return why the task has to end now: the lease is lost, or ends too soon; None while it holds.
+
+        None also when its holder gave it back. Asks no database, so that a locked one delays nothing.
+        """
+        if self._lost is None:
+            self._lost = self._why_moved() or self._why_over()
         return self._lost
 
+    def _why_over(self) -> str | None:
+        ends, deadline = self._ends, self._deadline
+        if ends is None or deadline is None:
+            return None
+        room = timedelta(seconds=deadline.grace + deadline.margin)
+        if steady() < deadline.term and self._ctx.clock() < ends - room:
+            return None
+        trouble = f": {self._trouble}" if self._trouble else ""
+        return f"it ends at {ends:%Y-%m-%d %H:%M:%S} UTC and was not renewed in time{trouble}"
+
+    def _why_moved(self) -> str | None:
+        try:
+            self._ctx.store.check_in_place()
+        except MovedError as error:
+            return self._is_lost_by(error)
+        self._gone_since = None
+        return None
+
+    def _is_lost_by(self, error: MovedError) -> str | None:
+        """Why the lease is lost with its inventory; None as long as the file that is gone may come back."""
+        if not isinstance(error, GoneError):
+            return error.message
+        self._gone_since = steady() if self._gone_since is None else self._gone_since
+        return error.message if steady() - self._gone_since > _BACK else None
+
     def keep(self, over: threading.Event) -> None:
-        """Keeps the lease until somebody says that it is over, or there is none to keep."""
+        """Keep the lease until the event is set, or there is none to keep."""
         next_look = 0.0
         while not over.wait(min(next_look, self._next_renewal) - time.monotonic()):
             try:
@@ -55,16 +108,30 @@ class Lease:
                 self._lost = error.message
                 self._wake()
                 return
-            except BmhctlError as error:  # until the lease is over there is hope
+            except BmhctlError as error:  # it may be reached again before the lease ends
+                if isinstance(error, MovedError) and (why := self._is_lost_by(error)) is not None:
+                    self._lost = why
+                    self._wake()
+                    return
                 self._trouble = error.message
                 self._next_renewal = min(self._plan(), time.monotonic() + _RETRY)
             next_look = time.monotonic() + _LOOK
 
+    def _ends_at(self, ends: datetime | None) -> None:
+        """Take note of when the lease ends, and tell it if that has changed."""
+        if ends == self._ends:
+            return
+        self._ends = ends
+        left = 0.0 if ends is None else (ends - self._ctx.clock()).total_seconds()
+        self._deadline = None if ends is None else Deadline.of(left, child.GRACE)
+        self.tell_deadline(self._deadline)
+
     def _look(self) -> bool:
-        """Does what is due; whether there is a lease to keep any more."""
+        """Do what is due; return whether there is a lease to keep any more."""
+        self._ctx.store.claims.restore()
         if time.monotonic() >= self._next_renewal:
             held = extend(self._ctx, self._id, silent=True).held
-            self._ends = held.reservation.expires_at
+            self._ends_at(held.reservation.expires_at)
             self._next_renewal = self._plan()
             self._warn(host.name for host in held.hosts)
             return True
@@ -72,13 +139,13 @@ class Lease:
             known = self._ctx.store.reservation(self._id)
             hosts = [] if known is None else hosts_of(self._ctx, known)
         if known is not None and known.ended_at is not None and not known.was_lost():
-            self._ends = None
+            self._ends_at(None)
             self._ctx.tell(f"reservation {self._id} was given back; the task goes on without hosts")
             return False
         if known is None or not known.is_valid(self._ctx.clock()):
             why = known.end_reason if known is not None else None
             raise NotYoursError(f"reservation {self._id} is over: {why or 'lease expired'}")
-        self._ends = known.expires_at
+        self._ends_at(known.expires_at)
         self._warn(host.name for host in hosts)
         return True
 

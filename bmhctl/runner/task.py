@@ -1,8 +1,8 @@
 """Run a task under a lease: pass on its signals and status, renew the lease, give the hosts back.
 
-Ctrl-Z on a terminal stops the task and ``run`` together, and with it the renewal: the lease ends by itself at the
-time that it had, and the host is tainted then. Continued before (``fg``), all goes on; later, the task is ended as
-for any lost lease.
+The task is ended before its lease is over: TERM, a grace, and KILL in time for ``expires_at``. The watchdog does so
+where ``run`` can't, because it is stopped. Ctrl-Z on a terminal stops the task and ``run`` together, and with it the
+renewal: continued in time (``fg``), all goes on; else the task is ended, and the host is tainted when the lease ends.
 """
 
 from __future__ import annotations
@@ -13,14 +13,22 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from bmhctl.domain.model import State
+from bmhctl.domain.model import End, State
 from bmhctl.domain.units import format_duration
-from bmhctl.errors import BmhctlError, ExitStatus, NotFoundError, NotYoursError, UnreachableError
+from bmhctl.errors import (
+    BmhctlError,
+    ExitStatus,
+    GoneError,
+    MovedError,
+    NotFoundError,
+    NotYoursError,
+    UnreachableError,
+)
 from bmhctl.results import Held
 from bmhctl.runner.child import Child
 from bmhctl.runner.lease import Lease
@@ -35,7 +43,7 @@ from bmhctl.usecases.steps import step_verbs
 TIMED_OUT, FAILED, NOT_RUNNABLE, NOT_FOUND = 124, 125, 126, 127
 """Statuses of ``run`` itself, as ``timeout`` and ``env`` have them."""
 
-_LOOK = 1.0  # seconds between two looks at the clock
+_LOOK = 0.1  # seconds between two looks at the clock and at the inventory's file: microseconds each
 _RETRY = 1.0  # seconds between two tries to reach an inventory
 _LAST_TRIES = 30.0  # seconds to go on trying to give the hosts back
 
@@ -68,6 +76,7 @@ class NotRunnableError(BmhctlError):
 
     code = "not-runnable"
     status = ExitStatus.USAGE
+    run_status = NOT_RUNNABLE
 
     def __init__(self, message: str, run_status: int) -> None:
         super().__init__(message, hint="check the command after --; nothing was reserved")
@@ -102,23 +111,30 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals) -> int:
     # A lease lives on, and ends, while somebody edits or breaks the file that declares the hosts.
     undeclared = replace(ctx, store=ctx.store.undeclared())
     returning = _Returning(undeclared, held.reservation.id, signals)
+    lease = Lease(undeclared, held, signals.wake)
     try:
-        child = Child(task.command, task.environ)
+        child = Child(task.command, task.environ, lease.deadline)
     except OSError as error:
         ctx.tell(f"{task.command[0]}: {error.strerror}")
         status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
         return returning.give_back(f"task not started: {error.strerror}", status)
+    lease.tell_deadline = child.tell_deadline
     try:
-        lost = _attend(child, Lease(undeclared, held, signals.wake), signals)
+        lost = _attend(child, lease, signals)
     except BaseException:
-        child.end()
+        child.end(lease.deadline)
         returning.give_back("task interrupted", FAILED)
         raise
     finally:
-        child.close()
+        returning.ended_at = ctx.clock()
+        child.close(lease.deadline)
+    if lost is None and child.was_ended_by_watchdog():
+        lost = "this process was stopped for so long that it was not renewed in time"
     if lost is not None:
         ctx.tell(f"the lease is lost: {lost}; the task was ended")
+        returning.give_back_quietly()
         return FAILED
+    returning.is_in_time = child.is_watched()
     reason = "task completed" if child.status == 0 else f"task failed: {child.outcome}"
     if child.status and task.keep_on_fail is not None and returning.keep(task.keep_on_fail, reason):
         return child.status
@@ -145,7 +161,7 @@ def _attend(child: Child, lease: Lease, signals: Signals) -> str | None:
                     if child.has_ended():  # by itself, while we were stopped: that is for who gives the hosts back
                         return
                     lost.append(why)
-                    child.end()
+                    child.end(lease.deadline)
                     return
                 for number in signals.wait(_LOOK):
                     child.pass_on(number)
@@ -157,7 +173,7 @@ def _attend(child: Child, lease: Lease, signals: Signals) -> str | None:
     try:
         lease.keep(over)
     except BaseException:
-        child.end()  # which ends the thread
+        child.end(lease.deadline)  # which ends the thread
         raise
     finally:
         thread.join()
@@ -177,10 +193,16 @@ def _recycle(ctx: Context, names: Sequence[str]) -> None:
 
 
 class _Returning:
-    """What becomes of the hosts of a reservation; ``tainted`` are those that were given back."""
+    """What becomes of the hosts of a reservation; ``tainted`` are those that were given back.
+
+    ``ended_at`` is when the end of the task was noticed. ``is_in_time``: it ended before the lease did, however late
+    that was noticed, since else the watchdog would have ended it.
+    """
 
     def __init__(self, ctx: Context, token: str, signals: Signals) -> None:
         self.tainted: list[str] = []
+        self.ended_at: datetime | None = None
+        self.is_in_time = False
         self._ctx = ctx
         self._token = token
         self._signals = signals
@@ -201,15 +223,22 @@ class _Returning:
         return True
 
     def give_back(self, reason: str, status: int) -> int:
-        """Gives the hosts back; returns the status to exit with: this one, 125 when the lease was lost before.
+        """Give the hosts back; return the status to exit with: this one, 125 when the lease was lost before.
 
-        A success is none, and so 125, when the hosts can't be given back.
+        A success is none, and so 125, when the hosts can't be given back. A lease that ended only after the task did
+        costs nothing but a note.
         """
         release = lifecycle_verbs.release
         try:
             done = self._insist(lambda: release(self._ctx, Choice(), reservation=self._token, reason=reason))
         except (NotYoursError, NotFoundError) as error:
+            if self._ended_before_lease():
+                self._ctx.tell(f"the task ended in time, but its hosts could not be given back before: {error.message}")
+                return status
             self._ctx.tell(f"the lease was lost while the task ran: {error.message}")
+            return FAILED
+        except MovedError as error:
+            self._ctx.tell(f"the hosts could not be given back: {error.message}")
             return FAILED
         except BmhctlError as error:
             self._ctx.tell(f"the hosts could not be given back: {error.message}; their lease ends by itself")
@@ -217,12 +246,31 @@ class _Returning:
         self.tainted = [item.host for item in done.items if item.state is State.TAINTED]
         return status
 
+    def give_back_quietly(self) -> None:
+        """Give back what a renewal that came too late may have kept, in one try."""
+        with suppress(BmhctlError):  # as a rule there is nothing to give back
+            lifecycle_verbs.release(self._ctx, Choice(), reservation=self._token, reason="task ended: lease lost")
+
+    def _ended_before_lease(self) -> bool:
+        """Whether the reservation was still valid when the task ended."""
+        try:
+            known = self._ctx.store.reservation(self._token)
+        except BmhctlError:
+            return False
+        if known is None or self.ended_at is None:
+            return False
+        if known.end in (None, End.EXPIRED):
+            return self.is_in_time or (known.expires_at is not None and self.ended_at < known.expires_at)
+        return known.ended_at is not None and self.ended_at < known.ended_at
+
     def _insist(self, act: Callable[[], _T]) -> _T:
         """Goes on trying for a while when the inventory can't be reached, until a signal says that it is enough."""
         while True:
             try:
                 return act()
             except UnreachableError as error:
+                if isinstance(error, MovedError) and not isinstance(error, GoneError):
+                    raise
                 if self._deadline is None:
                     self._deadline = time.monotonic() + _LAST_TRIES
                     self._ctx.tell(f"{error.message}; trying again")

@@ -33,16 +33,30 @@ def open_store(location: str, *, create: bool = True) -> Store:
         owner = path.with_name(path.name.removesuffix(STATE_SUFFIX) + ".toml")
         if path.name.endswith(STATE_SUFFIX) and owner.exists():
             raise UsageError(f"{path} is what {owner.name} remembers, no inventory of its own", hint=f"-i {owner}")
-        return Store(open_database(path), claims=FileClaims(path), folder=str(path.parent))
+        return Store(open_database(path), claims=FileClaims(path), folder=str(path.parent), given=location)
+    from bmhctl.stores.state_files import check_only_one
     from bmhctl.stores.toml.file import DeclarationFile
 
-    declaration = DeclarationFile(path)
+    declaration = DeclarationFile(path, Path(location).expanduser())
+    check_only_one(declaration.given, declaration.path, declaration.state_path)
     return Store(
         open_database(_state_file(declaration) if create else declaration.state_path),
         claims=FileClaims(declaration.state_path),
         folder=str(declaration.path.parent),
         declaration=declaration,
+        given=location,
     )
+
+
+def reopen(store: Store) -> None:
+    """Open the inventory that is at the location of a store now, for one that was removed or replaced meanwhile.
+
+    Makes no file. Raises what :func:`open_store` raises; then the store is as before.
+    """
+    fresh = open_store(store.given, create=False)
+    store.database.close()
+    store.database, store.claims = fresh.database, fresh.claims
+    store.folder, store.declaration, store.address = fresh.folder, fresh.declaration, fresh.address
 
 
 def _state_file(declaration: DeclarationFile) -> Path:

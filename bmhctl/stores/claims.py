@@ -92,5 +92,8 @@ class Claims(Protocol):
     def forget(self, name: str, *, shared: bool = False) -> None:
         """Removes what is left of a claim when nobody holds it: a process that was killed may leave something."""
 
+    def restore(self) -> None:
+        """Take held claims again whose files were removed; raise :class:`MovedError` when another process has one."""
+
     def left_behind(self) -> list[LeftClaim]:
         """Return the claims that no process holds but that left something behind, which :meth:`forget` removes."""

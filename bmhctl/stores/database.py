@@ -92,6 +92,12 @@ class Database(Protocol):
     def abandon(self) -> None:
         """Undoes the transaction that an interruption left open, if there is one: its block may not have ended yet."""
 
+    def check_in_place(self) -> None:
+        """Raise :class:`MovedError` when it is not the inventory that was opened; costs no message to a server.
+
+        Transactions check this themselves, also where it takes a message, at their beginning and before a commit.
+        """
+
     def version(self) -> int:
         """Differs from an earlier one when another connection committed since."""
 

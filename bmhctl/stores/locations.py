@@ -1,15 +1,10 @@
-"""Tell from a location whether it is a TOML file, a SQLite file or a server, and where its state file is."""
+"""Tell from a location whether it is a TOML file, a SQLite file or a server."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bmhctl.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
-
 
 SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 
@@ -21,11 +16,6 @@ _SERVER = "postgres"
 def is_on_server(location: str) -> bool:
     """Whether a location is the URL of a server, no path."""
     return location[: len(_SERVER)].lower() == _SERVER and "://" in location
-
-
-def state_file(declaration: Path) -> Path:
-    """Where the states of a TOML inventory's hosts are kept: ``lab.state.db`` beside ``lab.toml``."""
-    return declaration.with_name(declaration.name.removesuffix(".toml") + STATE_SUFFIX)
 
 
 def resolve(location: str) -> tuple[Path, bool]:

@@ -159,6 +159,12 @@ _RENEWALS = Migration(
     ),
 )
 
+INVENTORY_KEY = "inventory"
+"""The key in ``meta`` of a random word that tells an inventory on a server from one that takes its place.
+
+An old inventory may have none.
+"""
+
 RECOUNT = (
     "DELETE FROM counts",
     "INSERT INTO counts (state, number) VALUES"

@@ -129,7 +129,7 @@ class Store:
 
     ``declaration`` is the TOML file that declares the hosts, None where the database itself does.
     ``folder`` is what a policy's relative paths start from. ``address`` is how another process of ours reaches it,
-    where that is not what a person is shown.
+    where that is not what a person is shown. ``given`` is the location by which it was opened.
     """
 
     def __init__(
@@ -140,9 +140,11 @@ class Store:
         folder: str,
         declaration: DeclarationFile | None = None,
         address: str | None = None,
+        given: str | None = None,
     ) -> None:
         self.database = database
         self.address = address or (str(declaration.path) if declaration else database.location)
+        self.given = given or self.address
         self.claims = claims
         self.folder = folder
         self.declaration = declaration
@@ -166,6 +168,12 @@ class Store:
     def close(self) -> None:
         """Closes the inventory."""
         self.database.close()
+
+    def check_in_place(self) -> None:
+        """Raise :class:`MovedError` when the inventory was removed or replaced: see :class:`Database`."""
+        self.database.check_in_place()
+        if self.declaration is not None:
+            self.declaration.check_in_place()
 
     def now(self) -> datetime:
         """The time by which leases are judged: that of the one clock that all who share the inventory have."""

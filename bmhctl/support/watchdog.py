@@ -1,35 +1,115 @@
-"""End a task when the process that runs it is gone; a script of its own, standard library only.
+"""End a task when the process that runs it is gone, or when its lease ends; a script of its own, stdlib only.
 
-Its standard input is a pipe that the runner holds open. Whoever becomes the task writes its process id there before
-it does; the runner writes ``done`` when it is over. The end of the pipe without that word means that the runner was
-killed.
+Its standard input is a pipe that the runner holds open. The process that becomes the task writes its process id there
+first; the runner writes ``until``, ``grace`` and ``margin`` of the lease at its start and at each renewal (see
+:class:`Deadline`), and ``done`` at the end. The end of the pipe without that word means that the runner was killed.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
 from contextlib import suppress
+from typing import NamedTuple
 
 GRACE = 5.0
 """Seconds between TERM and KILL."""
 
-DONE = b"done"
+DONE = b"done\n"
 """The runner's last word."""
 
-_PAUSE = 0.02  # seconds between two looks at who still lives
+LEASE_OVER = 3
+"""The watchdog's exit status when it ended the task because its lease was about to end."""
+
+_PAUSE = 0.02  # seconds between two checks of which processes are alive
+_MOST_MARGIN = 1.0  # seconds between KILL and the end of a lease
+_LAG = 0.2  # the part of the grace by which the watchdog begins after the runner, which is to do it
 
 
-def main(has_group: bool) -> None:
-    """Waits for the runner's end, and ends the task unless it is over; ``has_group``: it has one of its own."""
+def steady() -> float:
+    """Return the seconds of a clock that nobody sets, and that goes on while the machine sleeps."""
+    number = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if number is None else time.clock_gettime(number)
+
+
+class Deadline(NamedTuple):
+    """When a lease ends, by :func:`steady`, and how its end is divided.
+
+    TERM is sent ``grace`` + ``margin`` seconds before the end, KILL ``margin`` seconds before it.
+    """
+
+    ends: float
+    grace: float
+    margin: float
+
+    @classmethod
+    def of(cls, left: float, most_grace: float) -> Deadline:
+        """Return the deadline of a lease of which so many seconds are left: a quarter of them at most is the grace."""
+        return cls(steady() + left, max(0.0, min(most_grace, left / 4)), max(0.0, min(_MOST_MARGIN, left / 10)))
+
+    @property
+    def term(self) -> float:
+        """When TERM is due."""
+        return self.kill - self.grace
+
+    @property
+    def kill(self) -> float:
+        """When KILL is due."""
+        return self.ends - self.margin
+
+    def to_line(self) -> bytes:
+        """Return the line that :meth:`from_words` reads."""
+        return b"until %.6f %.6f %.6f\n" % self
+
+    @classmethod
+    def from_words(cls, words: list[bytes]) -> Deadline:
+        """Read the words of a line."""
+        return cls(*map(float, words[1:4]))
+
+
+def main(has_group: bool) -> int:
+    """Wait for the runner's end or the lease's, and end the task; ``has_group``: it has a process group of its own.
+
+    Return the exit status: :data:`LEASE_OVER`, else 0.
+    """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    said = sys.stdin.buffer.read().split()
-    if said and said[-1] != DONE:
-        task = int(said[0])
+    task, deadline, left = 0, None, b""
+    while True:
+        if deadline is not None and task and steady() >= deadline.term + _LAG * deadline.grace:
+            group = task if has_group else 0
+            if not Family(group, task).lives():
+                return 0
+            end_task(group, task, deadline.kill - steady())
+            return LEASE_OVER
+        if not select.select([0], [], [], _until(deadline))[0]:
+            continue
+        said = os.read(0, 65536)
+        if not said:
+            break
+        *lines, left = (left + said).split(b"\n")
+        for line in lines:
+            words = line.split()
+            if words[:1] == [DONE.strip()]:
+                return 0
+            if words[:1] == [b"until"]:
+                deadline = Deadline.from_words(words) if len(words) == 4 else None
+            elif words:
+                task = int(words[0])
+    if task:
         end_task(task if has_group else 0, task)
+    return 0
+
+
+def _until(deadline: Deadline | None) -> float | None:
+    """Return for how many seconds nothing is to be done; None: until the runner writes something."""
+    if deadline is None:
+        return None
+    # A pause is measured by a clock that may stop while the machine sleeps: it must not be a long one.
+    return min(60.0, max(0.0, deadline.term + _LAG * deadline.grace - steady()))
 
 
 def end_task(group: int, root: int, grace: float = GRACE) -> None:
@@ -37,7 +117,7 @@ def end_task(group: int, root: int, grace: float = GRACE) -> None:
     family = Family(group, root)
     family.send(signal.SIGTERM)
     family.send(signal.SIGCONT)  # a stopped process gets its TERM only then
-    deadline = time.monotonic() + grace
+    deadline = time.monotonic() + max(0.0, grace)
     while family.lives():
         if time.monotonic() >= deadline:
             family.send(signal.SIGKILL)
@@ -118,4 +198,4 @@ def _is_there(group: int, root: int) -> bool:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] == "group")
+    sys.exit(main(sys.argv[1] == "group"))

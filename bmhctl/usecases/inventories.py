@@ -13,12 +13,13 @@ from bmhctl.domain.units import plural
 from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.stores.locations import SQLITE_SUFFIXES, is_on_server, resolve, state_file
+from bmhctl.stores.locations import SQLITE_SUFFIXES, is_on_server, resolve
 from bmhctl.stores.rows import Row
-from bmhctl.stores.schema import TABLES
+from bmhctl.stores.schema import INVENTORY_KEY, TABLES
 from bmhctl.stores.sqlite.database import SqliteDatabase
 from bmhctl.stores.sqlite.files import building
 from bmhctl.stores.sqlite.open import create_database, new_database, open_database
+from bmhctl.stores.state_files import state_file, without_table
 from bmhctl.stores.store import Store, closing
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
@@ -94,8 +95,8 @@ def _init_on_server(location: str, group: str | None) -> Done:
 
     if group is not None:
         raise UsageError("--group is for files", hint="bmhctl policy grants prints the SQL that lets others in")
-    with open.creating(location):
-        pass
+    with open.creating(location) as store:
+        store.put(INVENTORY_KEY, _new_mark())
     shown = open.shown(location)
     next_step = f"next: bmhctl -i {open.typed(location)} add node01"
     return Done("init", f"created {shown}", {"inventory": shown}, (next_step,))
@@ -221,6 +222,10 @@ def _fill(ctx: Context, target: Store) -> dict[str, int]:
     return target.loaded()
 
 
+def _new_mark() -> str:
+    return os.urandom(8).hex()
+
+
 def _told(ctx: Context, table: str, place: str, rows: Iterator[Row]) -> Iterator[Row]:
     for count, row in enumerate(rows):
         if count % _TOLD_EVERY == 0:
@@ -235,6 +240,7 @@ def _disown(target: Store, declared_by: Path | None, text: bytes | None) -> None
 
     for key in (FINGERPRINT, INTENT):
         target.put(key, None)
+    target.put(INVENTORY_KEY, _new_mark())
     target.put(OWNER, str(declared_by) if declared_by else None)
     if text is not None or declared_by is not None:
         target.put(_TEXT, None if text is None else text.decode())
@@ -273,7 +279,7 @@ def _declaration(store: Store) -> Iterator[bytes]:
     policy = (store.policy_text() or "").encode()
     kept = store.get(_TEXT)
     if kept is not None and _says(kept.encode(), list(_declared(store)), policy):
-        yield kept.encode()
+        yield without_table(kept.encode())  # where its state was: a copy has its own
         return
     declared, text = _declared(store), policy
     while some := [Add(spec) for spec in islice(declared, _AT_ONCE)]:

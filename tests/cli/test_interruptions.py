@@ -204,3 +204,25 @@ def test_a_runner_that_is_killed_leaves_its_claim_to_the_step(cli: Cli, slow: Pa
     os.killpg(pids[0], signal.SIGKILL)
     assert all(ended(pid) for pid in pids)
     assert is_untouched(cli)
+
+
+def test_ctrl_c_at_any_moment_of_the_start_is_silent(lab: Path) -> None:
+    """From the first line of ours on: what comes before is the interpreter's own."""
+    script = """
+import os, sys, threading, time
+import _signal
+def interrupt():
+    while not any(name.startswith("bmhctl") for name in sys.modules):
+        time.sleep(0.0001)
+    time.sleep(float(sys.argv.pop()))
+    os.kill(os.getpid(), _signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
+sys.setswitchinterval(0.0005)
+from bmhctl.__main__ import main
+main()
+"""
+    for delay in [number / 200 for number in range(2, 20)]:
+        done = subprocess.run(
+            [sys.executable, "-c", script, "list", str(delay)], cwd=lab.parent, env=environment(), capture_output=True
+        )
+        assert (done.returncode, done.stderr) in ((130, b""), (0, b"")), delay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,17 +56,17 @@ def test_a_lease_is_renewed_as_long_as_the_task_runs(fleet: Fleet) -> None:
 
 
 def test_a_lock_that_ends_before_the_lease_costs_nothing(fleet: Fleet) -> None:
-    turn = waiting(fleet, "--host", "node1", "--ttl", "3s")
+    turn = waiting(fleet, "--host", "node1", "--ttl", "4s")
     held = lease(fleet)
     with fleet.lab.context().store.transaction():
-        past(held.created_at + timedelta(seconds=2.2))  # the first renewal was due after one
+        past(held.created_at + timedelta(seconds=2.2))  # the first renewal was due after 1.3
     past(held.expires_at)
     assert go(turn) == Run(3, "", "")
     assert fleet.history() == [("node1", "reserve", None), ("node1", "taint", "task failed: exit 3")]
 
 
 def test_an_inventory_that_is_moved_away_and_back_costs_nothing(fleet: Fleet, tmp_path: Path) -> None:
-    turn = waiting(fleet, "--host", "node1", "--ttl", "2s")
+    turn = waiting(fleet, "--host", "node1", "--ttl", "4s")
     held = lease(fleet)
     files = [path for path in tmp_path.iterdir() if path.is_file()]
     away = tmp_path / "away"
@@ -81,7 +82,7 @@ def test_an_inventory_that_is_moved_away_and_back_costs_nothing(fleet: Fleet, tm
 
 
 def test_a_declaration_that_is_being_edited_costs_nothing(toml_fleet: Fleet) -> None:
-    turn = waiting(toml_fleet, "--host", "node1", "--ttl", "1s")
+    turn = waiting(toml_fleet, "--host", "node1", "--ttl", "2s")
     held = lease(toml_fleet)
     whole = toml_fleet.lab.path.read_text()
     toml_fleet.lab.path.write_text(whole + "[hosts.node")
@@ -113,7 +114,7 @@ def test_a_lease_that_is_taken_away_ends_the_task_even_one_that_will_not(fleet: 
 
 
 def test_a_run_that_was_stopped_for_too_long_ends_its_task(fleet: Fleet) -> None:
-    turn = fleet.start("run", "--host", "node1", "--ttl", "1s", "--", "sh", "-c", "echo ready; exec sleep 1000")
+    turn = fleet.start("run", "--host", "node1", "--ttl", "2s", "--", "sh", "-c", "echo ready; exec sleep 1000")
     assert turn.line() == "ready"
     held = lease(fleet)
     turn.send(signal.SIGSTOP)
@@ -127,7 +128,7 @@ def test_a_run_that_was_stopped_for_too_long_ends_its_task(fleet: Fleet) -> None
 
 
 def test_a_store_that_is_locked_for_longer_than_the_lease_loses_it(toml_fleet: Fleet) -> None:
-    turn = waiting(toml_fleet, "--host", "node1", "--ttl", "1s")
+    turn = waiting(toml_fleet, "--host", "node1", "--ttl", "2s")
     pid = turn.pid
     with toml_fleet.lab.context().store.transaction():
         wait_until(lambda: len(tasks_of(pid)) == 0)  # ended while the inventory is still locked
@@ -135,7 +136,9 @@ def test_a_store_that_is_locked_for_longer_than_the_lease_loses_it(toml_fleet: F
     assert done.status == 125
     assert "was not renewed in time" in done.stderr
     assert toml_fleet.bmhctl("reap").status == 0
-    assert toml_fleet.history() == [("node1", "reserve", None), ("node1", "taint", "lease expired")]
+    (_, (name, verb, reason)) = toml_fleet.history()  # the renewal may have come when the task had been ended
+    assert (name, verb) == ("node1", "taint")
+    assert reason in ("lease expired", "task ended: lease lost")
 
 
 def tasks_of(pid: int) -> list[int]:
@@ -145,10 +148,9 @@ def tasks_of(pid: int) -> list[int]:
     return [child for child in children(pid) if command(child)[:1] == ["sh"]]
 
 
-def test_a_lease_that_was_over_before_the_task_ended_is_no_success(toml_fleet: Fleet) -> None:
-    """The task goes on by itself while ``run`` is stopped; what it did on a host of others is worth nothing."""
+def test_a_task_that_ended_in_time_keeps_its_status_however_late_run_learns_of_it(toml_fleet: Fleet) -> None:
     turn = toml_fleet.start(
-        "run", "--host", "node1", "--ttl", "1s", "--", "sh", "-c", "echo $$; read line", pipe_in=True
+        "run", "--host", "node1", "--ttl", "3s", "--", "sh", "-c", "echo $$; read line; exit 3", pipe_in=True
     )
     task = int(turn.line())
     held = lease(toml_fleet)
@@ -157,14 +159,91 @@ def test_a_lease_that_was_over_before_the_task_ended_is_no_success(toml_fleet: F
     turn.process.stdin.write("go\n")
     turn.process.stdin.flush()
     wait_until(lambda: not lives(task))
-    past(held.created_at + timedelta(seconds=2.5))
+    past(held.created_at + timedelta(seconds=3.5))
     assert toml_fleet.bmhctl("reap").status == 0
     turn.send(signal.SIGCONT)
     done = turn.end()
-    assert (done.status, done.stderr) == (
-        125,
-        f"the lease was lost while the task ran: {over(toml_fleet, held)}\n",
+    assert done.status == 3
+    assert done.stderr == (
+        f"the task ended in time, but its hosts could not be given back before: {over(toml_fleet, held)}\n"
     )
+
+
+def test_a_task_that_ended_in_time_keeps_its_status_when_giving_back_waited_for_a_lock(toml_fleet: Fleet) -> None:
+    turn = waiting(toml_fleet, "--host", "node1", "--ttl", "3s")
+    held = lease(toml_fleet)
+    with toml_fleet.lab.context().store.transaction():
+        assert turn.process.stdin is not None
+        turn.process.stdin.write("go\n")
+        turn.process.stdin.flush()
+        wait_until(lambda: not tasks_of(turn.pid))
+        past(held.expires_at)
+    done = turn.end()
+    assert (done.status, done.stdout) == (3, "")
+    assert done.stderr.startswith("the task ended in time, but its hosts could not be given back before: ")
+    assert toml_fleet.bmhctl("reap").status == 0
+    assert toml_fleet.history()[-1] == ("node1", "taint", "lease expired")
+
+
+BEATING = "trap '' TERM; echo $$; while :; do date +%s.%N >> beats; sleep 0.05; done"
+"""A task that ignores TERM and writes down when it was alive."""
+
+
+def last_beat(fleet: Fleet) -> datetime:
+    beats = (fleet.folder / "beats").read_text().split()
+    return datetime.fromtimestamp(float(beats[-1]), UTC)
+
+
+@pytest.mark.parametrize("trouble", ["locked", "stopped"])
+def test_no_moment_has_two_tasks_on_one_host(trouble: str, fleet: Fleet) -> None:
+    """The task ignores TERM while the inventory is locked, or ``run`` is stopped: it is gone when the lease ends."""
+    turn = fleet.start("run", "--host", "node1", "--ttl", "4s", "--", "sh", "-c", BEATING)
+    task = int(turn.line())
+    if trouble == "stopped":
+        turn.send(signal.SIGSTOP)
+        held = lease(fleet)
+        past(held.expires_at)
+        assert not lives(task)
+        turn.send(signal.SIGCONT)
+    else:
+        with (store := fleet.lab.context().store).transaction():
+            (held,) = store.open_reservations()
+            past(held.expires_at)
+            assert not lives(task)
+    done = turn.end()
+    assert held.expires_at is not None
+    assert (done.status, done.stdout) == (125, "")
+    assert done.stderr.startswith("the lease is lost: ")
+    assert held.expires_at - timedelta(seconds=1.5) < last_beat(fleet) < held.expires_at
+    fleet.bmhctl("reap")
+    assert fleet.states()["node1"] == "tainted"
+
+
+def test_a_watchdog_that_was_killed_leaves_the_end_of_the_lease_to_run(toml_fleet: Fleet) -> None:
+    from tests.runner.test_watchdog import watchdog_of
+
+    turn = toml_fleet.start("run", "--host", "node1", "--ttl", "3s", "--", "sh", "-c", BEATING)
+    task = int(turn.line())
+    os.kill(watchdog_of(turn.pid), signal.SIGKILL)
+    with (store := toml_fleet.lab.context().store).transaction():
+        (held,) = store.open_reservations()
+        past(held.expires_at)
+        assert not lives(task)
+    assert turn.end().status == 125
+
+
+@pytest.mark.parametrize("by", ["option", "policy"])
+def test_a_lease_that_is_too_short_for_a_task_is_refused_with_the_shortest_that_works(
+    by: str, toml_fleet: Fleet
+) -> None:
+    if by == "policy":
+        toml_fleet.lab.policy('[defaults]\nttl = "1s"\n')
+    options = ["--ttl", "1s"] if by == "option" else []
+    done = toml_fleet.bmhctl("run", "--host", "node1", *options, "--", "true")
+    assert (done.status, done.stdout) == (125, "")
+    assert done.stderr.startswith("bmhctl: a lease of 1 s is too short: a task could not be ended before it is over\n")
+    assert ("--ttl 2s" if by == "option" else "in the policy") in done.stderr
+    assert toml_fleet.open_reservations() == []
 
 
 def over(fleet: Fleet, held: Reservation) -> str:

@@ -48,6 +48,19 @@ def test_kill_9_of_run_ends_the_whole_family_and_the_lease_ends_in_tainted(toml_
     assert toml_fleet.states() == dict.fromkeys(names, "tainted")
 
 
+@pytest.mark.parametrize("by", ["reap", "recycle"])
+def test_the_claim_of_a_killed_run_is_removed_by_the_next_reap_or_recycle(by: str, fleet: Fleet) -> None:
+    turn = fleet.start("run", "--host", "node1", "--ttl", "3s", "--", "sh", "-c", "echo on; exec sleep 1000")
+    assert turn.line() == "on"
+    turn.send(signal.SIGKILL)
+    turn.end()
+    left = fleet.lab.context().store.claims.left_behind
+    wait_until(lambda: left() or fleet.lab.path.suffix == ".schema")
+    (held,) = fleet.lab.context().store.open_reservations()
+    wait_until(lambda: datetime.now(UTC) > (held.expires_at or held.created_at))
+    wait_until(lambda: fleet.bmhctl(by).status == 0 and not left())
+
+
 def reaped(fleet: Fleet) -> bool:
     return fleet.bmhctl("reap", "-o", "name").stdout != ""
 

@@ -88,8 +88,7 @@ class LeasedClaims:
             yield Hold(lost=loss, guard=guard)
         finally:
             self._keeper.leave(name)
-            if not loss.is_set():
-                self._end(name, token)
+            self._end(name, token)  # also one that is lost, as long as it is in nobody else's hands
 
     def _end(self, name: str, token: str) -> None:
         """Ends a claim; whoever waits may have looked too early, between the last commit under it and now."""
@@ -121,6 +120,9 @@ class LeasedClaims:
         """Removes what is left of a claim when nobody holds it."""
         if not shared:
             self._database.execute(f"DELETE FROM claims WHERE name = ? AND {_OVER}", [name])
+
+    def restore(self) -> None:
+        """Nothing: claims in a table are not removed."""
 
     def left_behind(self) -> list[LeftClaim]:
         """Return the claims that are over but have a row; the holder may still run, without its connection."""

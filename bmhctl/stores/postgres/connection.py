@@ -13,9 +13,9 @@ import psycopg
 from psycopg import errors
 from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import Conninfo
+from psycopg.pq import Conninfo, PGconn, Ping
 
-from bmhctl.errors import FASTER, BmhctlError, ConflictError, InvalidError, UnreachableError, UsageError
+from bmhctl.errors import FASTER, AwayError, BmhctlError, ConflictError, InvalidError, UnreachableError, UsageError
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.rows import Value
 from bmhctl.support.redact import without_secrets
@@ -149,7 +149,7 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
         case errors.UniqueViolation() if str(error.diag.constraint_name).endswith("_request"):
             return ConflictError(f"{address.shown}: {FASTER} ({said})", hint="try again")
         case errors.LockNotAvailable():
-            return UnreachableError(
+            return AwayError(
                 f"{address.shown} is locked: another command has been writing for over {LOCK_PATIENCE:.0f} s",
                 hint="try again; if it stays locked, look for a session that hangs in pg_stat_activity",
             )
@@ -160,9 +160,10 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
                 f"{address.shown} takes no changes ({said})", hint="name the primary: ?target_session_attrs=read-write"
             )
         case errors.DiskFull() | errors.OutOfMemory() | errors.QueryCanceled() | errors.InsufficientResources():
-            return UnreachableError(f"{address.shown}: {said}: nothing was changed", hint="look at the server")
+            return AwayError(f"{address.shown}: {said}: nothing was changed", hint="look at the server")
         case psycopg.OperationalError() | psycopg.InterfaceError() if is_lost:
-            return UnreachableError(f"can't reach {address.shown}: {said}", hint=_what_to_look_at(error, said))
+            kind, hint = _what_to_look_at(error, said, address)
+            return kind(f"can't reach {address.shown}: {said}", hint=hint)
     raise error  # a defect of ours: let its traceback be seen
 
 
@@ -170,9 +171,41 @@ def _words_of(error: psycopg.Error) -> str:
     return without_secrets(" ".join((error.diag.message_primary or str(error)).split()))
 
 
-def _what_to_look_at(error: psycopg.Error, said: str) -> str:
+_Kind = type[UnreachableError]
+_HINTS: tuple[tuple[str, _Kind, str], ...] = (
+    ("57P03", AwayError, "the server is starting, stopping or recovering: try again in a moment"),
+    ("57P", AwayError, "the server was stopped, or an administrator ended the connection: try again when it is back"),
+    ("53300", AwayError, "the server has no room for another connection: try again, or raise its max_connections"),
+    ("53", AwayError, "the server has too little memory or disk: look at its log"),
+    ("28", UnreachableError, "look at the user and the password; the server's log and pg_hba.conf say more"),
+    ("3D000", UnreachableError, "look at the database's name: psql -l lists those that are there"),
+)
+"""What to do about a connection that was refused or ended, by the first letters of its SQLSTATE."""
+
+
+def _what_to_look_at(error: psycopg.Error, said: str, address: Address) -> tuple[_Kind, str]:
+    """Return the kind of error that a lost connection means, and the hint."""
     if error.pgconn is not None and error.pgconn.needs_password:
-        return "give the password: in ~/.pgpass (mode 0600), as $PGPASSWORD, or in the URL"
+        return UnreachableError, "give the password: in ~/.pgpass (mode 0600), as $PGPASSWORD, or in the URL"
+    state = error.sqlstate or _state_of(said, address)
+    for beginning, kind, hint in _HINTS:
+        if state is not None and state.startswith(beginning):
+            return kind, hint
     if "FATAL:" in said:  # it answered
-        return "look at the user, the password and the database; whoever runs the server sees more in its log"
-    return "look at the server and the network"
+        return (
+            UnreachableError,
+            "look at the user, the password and the database; whoever runs the server sees more in its log",
+        )
+    return AwayError, "look at the server and the network"
+
+
+def _state_of(said: str, address: Address) -> str | None:
+    """Return the SQLSTATE with which a server refused a connection, as far as it can be told.
+
+    libpq keeps that to itself, but for one: its ping tells a server that is starting or stopping from others.
+    """
+    if "FATAL:" not in said:
+        return None
+    if PGconn.ping(address.url.encode()) == Ping.REJECT:
+        return "57P03"
+    return "53300" if "too many" in said or "connection slots" in said else None

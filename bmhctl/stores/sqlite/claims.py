@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bmhctl.errors import UnreachableError
+from bmhctl.errors import MovedError, UnreachableError
 from bmhctl.stores.claims import Hold, LeftClaim
 
 if TYPE_CHECKING:
@@ -40,14 +40,17 @@ class FileClaims:
     def __init__(self, inventory: Path) -> None:
         self._inventory = inventory
         self._folder = folder_beside(inventory)
+        self._held: dict[int, tuple[str, Callable[[int], None]]] = {}
 
     @contextmanager
     def share(self, name: str) -> Iterator[Callable[[], bool]]:
         """Holds a claim together with others until the block ends; yields what tells whether no other holds it."""
         handle = self._open(name, _join)
+        self._held[handle] = name, _join
         try:
             yield lambda: _take(handle, sharers=True, tries=_TRIES)
         finally:
+            del self._held[handle]
             try:
                 self._tidy(handle, name, sharers=True)
             finally:
@@ -63,9 +66,11 @@ class FileClaims:
         except _HeldError:
             yield None
             return
+        self._held[handle] = name, _take_alone
         try:
             yield Hold(handle)
         finally:
+            del self._held[handle]
             with STARTING:
                 # A step that outlived its runner keeps the lock: then its file stays.
                 os.close(handle)
@@ -98,6 +103,24 @@ class FileClaims:
             for name in names
             if self._ask(name, lambda handle: _lock(handle, fcntl.LOCK_EX))
         ]
+
+    def restore(self) -> None:
+        """Make those files of held claims anew that somebody removed, as with a whole folder; costs a ``stat`` of each.
+
+        Raises :class:`MovedError` when another process has claimed the same meanwhile.
+        """
+        for handle, (name, lock) in tuple(self._held.items()):
+            if _is_file(handle, self._path(name)):
+                continue
+            try:
+                fresh = self._open(name, lock)
+            except _HeldError:
+                raise MovedError(
+                    f"the claim {self._path(name)} was removed, and another process has it now",
+                    hint=f"{self._folder.name} belongs to the inventory: keep it out of folders that are cleaned",
+                ) from None
+            os.dup2(fresh, handle, inheritable=False)
+            os.close(fresh)
 
     def _ask(self, name: str, question: Callable[[int], bool]) -> bool:
         try:

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
+from bmhctl.errors import AwayError, BmhctlError, InvalidError, MovedError, UnreachableError
 from bmhctl.stores.database import Question
 from bmhctl.stores.rows import Row, Value
+from bmhctl.stores.sqlite.open_files import OpenFiles
 from bmhctl.stores.write_buffer import WriteBuffer
 
 LOCK_PATIENCE = 15.0
@@ -22,6 +23,9 @@ _INDEX_ONLY = re.compile(r"row \d+ missing from index \S+|wrong # of entries in 
 # What a CHECK excludes is no damage: the questions about the rows say what it means.
 _NO_DAMAGE = re.compile(r"ok$|\*\*\* in database main \*\*\*$|CHECK constraint failed in ")
 LOOK_AT_DISK = "look at the disk, its mount and your quota"
+
+
+_left_open: list[sqlite3.Connection] = []
 
 
 class SqliteDatabase:
@@ -36,6 +40,7 @@ class SqliteDatabase:
         self._connection = connection
         self._pending = WriteBuffer(self._run_many, self._run)
         self._last_ids: dict[str, int] = {}
+        self.open_files: OpenFiles | None = None  # None while a file is being built under another name
 
     @property
     def location(self) -> str:
@@ -120,11 +125,17 @@ class SqliteDatabase:
         foreseen: Sequence[Question] = (),
         locking: Sequence[Question] = (),
     ) -> Iterator[None]:
-        """``BEGIN IMMEDIATE`` for writers, so that two never both read first and then race to write."""
+        """``BEGIN IMMEDIATE`` for writers, so that two never both read first and then race to write.
+
+        Raises :class:`MovedError` when the file is not the one at the path any more: nothing is written then.
+        """
+        self.check_in_place()
         self._run("BEGIN IMMEDIATE" if write else "BEGIN")
         try:
             yield
             self._pending.flush()
+            if write:
+                self.check_in_place()
             self._run("COMMIT")
         except BaseException:
             self._undo("ROLLBACK")
@@ -148,8 +159,14 @@ class SqliteDatabase:
             with suppress(BmhctlError):
                 self._run(sql)
 
+    def check_in_place(self) -> None:
+        """Raise :class:`MovedError` when the path leads to another file than the open one, or to none."""
+        if self.open_files is not None:
+            self.open_files.check()
+
     def version(self) -> int:
         """SQLite's ``data_version``."""
+        self.check_in_place()
         return int(next(iter(self.execute("PRAGMA data_version")))[0] or 0)
 
     def stir(self, *, parting: bool = False) -> None:
@@ -202,6 +219,12 @@ class SqliteDatabase:
 
     def close(self) -> None:
         """Closes the connection."""
+        try:
+            self.check_in_place()
+        except MovedError:
+            # As the last one to close it, SQLite would remove the -wal that is at the path now: another inventory's.
+            _left_open.append(self._connection)
+            return
         with suppress(sqlite3.Error):
             self._connection.close()
 
@@ -210,18 +233,18 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
     """SQLite's error in words for a person."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
-        return UnreachableError(
+        return AwayError(
             f"{path} is locked: another command has been writing for over {LOCK_PATIENCE:.0f} s",
             hint="try again; if it stays locked, look for a process that hangs: fuser " + str(path),
         )
     if code == sqlite3.SQLITE_FULL or (code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path)):
-        return UnreachableError(f"the disk of {path} is full: it can't be written", hint="free some space")
+        return AwayError(f"the disk of {path} is full: it can't be written", hint="free some space")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
         return UnreachableError(f"{path} or its folder can't be written ({error})", hint=writable_hint(path))
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
         return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
     if code == sqlite3.SQLITE_IOERR:
-        return UnreachableError(f"{path} can't be read or written ({error})", hint=LOOK_AT_DISK)
+        return AwayError(f"{path} can't be read or written ({error})", hint=LOOK_AT_DISK)
     if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
         return InvalidError(f"{path} is not whole ({error})", hint="restore it from a backup")
     raise error  # a defect of ours: let its traceback be seen

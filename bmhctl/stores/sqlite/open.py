@@ -9,6 +9,7 @@ from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.stores.schema import MIGRATIONS, VERSION
 from bmhctl.stores.sqlite.database import SqliteDatabase, connect, writable_hint
 from bmhctl.stores.sqlite.files import building, destination, refuse_network
+from bmhctl.stores.sqlite.open_files import OpenFiles
 
 APPLICATION_ID = 0x424D4843
 """Marks a SQLite file as an inventory of bmhctl (``BMHC``)."""
@@ -22,14 +23,25 @@ def open_database(path: Path) -> SqliteDatabase:
     not an inventory, is damaged, or was written by a newer bmhctl.
     """
     _check_file(path)
+    opened = _opened(path)
     database = SqliteDatabase(path, connect(path))
     try:
         _check_schema(database, path)
         _configure(database)
+        opened.add_beside()
+        opened.check()  # it may have been replaced since it was looked at
+        database.open_files = opened
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _opened(path: Path) -> OpenFiles:
+    try:
+        return OpenFiles(path)
+    except OSError as error:
+        raise UnreachableError(f"can't read {path}: {error.strerror}") from error
 
 
 def create_database(path: Path, *, mode: int | None = None, group: int | None = None) -> None:

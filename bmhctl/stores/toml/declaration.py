@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from bmhctl.domain.host_spec import as_stored, check_name, duplicates, parse_spec
 from bmhctl.domain.model import HostSpec
 from bmhctl.domain.policy import POLICY_KEYS, Policy, check_keys, parse_policy, require_table
 from bmhctl.errors import InvalidError, brief
+from bmhctl.stores.state_files import TABLE, state_of
 from bmhctl.stores.toml.file import DeclarationFile, shown
 from bmhctl.stores.toml.fingerprint import Fingerprint
 from bmhctl.support.toml_text import broken, load, position
@@ -85,7 +87,8 @@ def _judged(document: Mapping[str, object]) -> tuple[tuple[HostSpec, ...], Polic
             hint="take it into an inventory: bmhctl import FILE",
             details={"key": "export"},
         )
-    check_keys(document, (*POLICY_KEYS, "hosts"), "")
+    check_keys(document, (*POLICY_KEYS, TABLE, "hosts"), "")
+    state_of(document.get(TABLE), Path())
     policy = parse_policy(document)
     written: dict[str, str] = {}  # each name in lower case, and as the file has it
     hosts = []

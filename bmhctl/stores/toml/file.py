@@ -11,8 +11,8 @@ import stat
 import time
 from pathlib import Path
 
-from bmhctl.errors import InvalidError, UnreachableError
-from bmhctl.stores.locations import state_file
+from bmhctl.errors import InvalidError, MovedError, UnreachableError
+from bmhctl.stores.state_files import beside, state_file
 from bmhctl.stores.toml.fingerprint import Fingerprint, _sha256
 
 SIZE_LIMIT = 256 * 2**20
@@ -27,8 +27,10 @@ _TRIES = 40
 class DeclarationFile:
     """A TOML inventory on disk. Links are followed first, so that all links to a file share its state file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, given: Path | None = None) -> None:
         self._path = Path(os.path.realpath(path))
+        self._given = None if given is None else Path(os.path.abspath(given))
+        self._state: Path | None = None
 
     @property
     def path(self) -> Path:
@@ -37,8 +39,50 @@ class DeclarationFile:
 
     @property
     def state_path(self) -> Path:
-        """Where the states of its hosts are kept: ``lab.state.db`` beside ``lab.toml``."""
-        return state_file(self._path)
+        """Where the states of its hosts are kept, as it was when this was first asked: see :func:`state_file`."""
+        if self._state is None:
+            self._state = state_file(self._path)
+        return self._state
+
+    @property
+    def identity(self) -> str:
+        """The owner that the state file takes note of: the file itself, or its name where the state is not beside it.
+
+        Then the name may be a link that leads to another file tomorrow.
+        """
+        is_beside = self._given is None or self.state_path == beside(self._path)
+        return str(self._path if is_beside else self._given)
+
+    @property
+    def given(self) -> Path:
+        """The name by which it was opened."""
+        return self._given or self._path
+
+    def check_in_place(self) -> None:
+        """Raise :class:`MovedError` when the name by which it was opened is a link that leads elsewhere now."""
+        if self._given is None or self._given == self._path:
+            return
+        try:
+            is_same = os.path.samefile(self._given, self._path)
+        except OSError:
+            return  # whoever reads it is told what is missing
+        if not is_same:
+            raise MovedError(
+                f"{shown(self._given)} leads to {shown(Path(os.path.realpath(self._given)))} now, "
+                f"no longer to {shown(self._path)}",
+                hint="nothing was written; run the command again: it opens what is there now",
+                details={"file": str(self._given)},
+            )
+
+    def check_state_path(self) -> None:
+        """Raise :class:`MovedError` when the file says by now that its state is elsewhere."""
+        now = state_file(self._path)
+        if now != self.state_path:
+            raise MovedError(
+                f"{shown(self._path)} names {shown(now)} as its state now, no longer {shown(self.state_path)}",
+                hint="nothing was written; run the command again: it opens the state that is named there",
+                details={"file": str(self._path)},
+            )
 
     def rests(self, fingerprint: Fingerprint) -> bool:
         """Whether one ``stat`` tells that the file is as it was at the fingerprint.
@@ -138,7 +182,7 @@ def _unreadable(path: Path, error: OSError) -> UnreachableError:
     name = shown(path)
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
-            state = state_file(path)
+            state = beside(path)
             hint = make_again(state) if state.exists() else f"create it: bmhctl -i {name} init"
             return UnreachableError(f"there is no {name}", hint=hint, details={"file": name})
         case errno.EACCES | errno.EPERM:

@@ -11,8 +11,9 @@ from pathlib import Path
 from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError
 from bmhctl.results import Diagnosis, Finding
 from bmhctl.stores import open_store
-from bmhctl.stores.locations import is_on_server, resolve, state_file
+from bmhctl.stores.locations import is_on_server, resolve
 from bmhctl.stores.sqlite.files import log_of
+from bmhctl.stores.state_files import state_file
 from bmhctl.stores.store import Store, closing
 from bmhctl.stores.toml.atomic_replace import edits_locked
 from bmhctl.stores.toml.declaration import read_declaration

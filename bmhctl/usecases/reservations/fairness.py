@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -23,6 +24,7 @@ LAPSE = timedelta(seconds=15)
 After connections were lost, those who waited have as long to be back: more than it takes to give a connection up.
 """
 
+_EXCUSED = "excused"  # the key in the inventory under which excused tickets are kept
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _wants_of = lru_cache(maxsize=1000)(load_requirements)
 _FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
@@ -33,7 +35,7 @@ def is_gone(ctx: Context, ticket_id: int) -> bool:
     if ctx.store.claims.shared([ticket_claim(ticket_id)]):
         return False
     ticket = ctx.store.ticket(ticket_id)
-    return ticket is None or not _excuse(ctx)(ticket)
+    return ticket is None or _is_past(ticket, ctx.clock()) or not _excuse(ctx)(ticket)
 
 
 def waiting_tickets(ctx: Context) -> list[Ticket]:
@@ -59,11 +61,54 @@ def _live(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
     return _waiting(ctx, [t for t in tickets if abs(now - t.refreshed_at) < LAPSE or is_excused(t)])
 
 
+def _is_past(ticket: Ticket, now: datetime) -> bool:
+    """Whether its owner has stopped waiting, whatever became of its process."""
+    return ticket.deadline is not None and ticket.deadline <= now
+
+
 def _excuse(ctx: Context) -> Callable[[Ticket], bool]:
-    """Tells who can't be expected to have said anything, or to hold a lock, since connections to a server were lost."""
-    last_disruption = ctx.store.last_disruption()
-    is_recent = timedelta() <= ctx.clock() - last_disruption < LAPSE
-    return lambda ticket: is_recent and ticket.refreshed_at < last_disruption
+    """Return true for tickets whose processes may still be reconnecting to a server that was lost.
+
+    A ticket is excused once: one that was not refreshed since an earlier loss has no process any more.
+    """
+    last_disruption, now = ctx.store.last_disruption(), ctx.clock()
+    if not timedelta() <= now - last_disruption < LAPSE:
+        return lambda _: False
+    excused = _excused(ctx)
+
+    def is_excused(ticket: Ticket) -> bool:
+        since = _excused_since(ticket, excused) or last_disruption
+        return ticket.refreshed_at < last_disruption and now - since < LAPSE
+
+    return is_excused
+
+
+def _excused_since(ticket: Ticket, excused: Mapping[int, datetime]) -> datetime | None:
+    """Return since when a ticket has been excused, None if its process has been there since."""
+    since = excused.get(ticket.id)
+    return None if since is None or ticket.refreshed_at > since else since
+
+
+def note_excused(ctx: Context) -> None:
+    """Keep since when tickets are excused, in the caller's transaction, so that another loss excuses none again."""
+    lost = ctx.store.last_disruption()
+    if not timedelta() <= ctx.clock() - lost < LAPSE:
+        return
+    known = _excused(ctx)
+    kept = {
+        ticket.id: _excused_since(ticket, known) or lost for ticket in ctx.store.tickets() if ticket.refreshed_at < lost
+    }
+    if kept != known:
+        ctx.store.put(_EXCUSED, json.dumps({str(ticket): moment.isoformat() for ticket, moment in kept.items()}))
+
+
+def _excused(ctx: Context) -> dict[int, datetime]:
+    """Return the tickets that were excused, by id, each with the time of the loss."""
+    try:
+        known = json.loads(ctx.store.get(_EXCUSED) or "{}")
+        return {int(ticket): datetime.fromisoformat(moment) for ticket, moment in known.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def may_come_back(ctx: Context, ticket: Ticket) -> bool:
@@ -80,6 +125,8 @@ def _live_by_and_by(ctx: Context, tickets: Sequence[Ticket]) -> Iterator[Ticket]
 
 
 def _waiting(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
+    now = ctx.clock()
+    tickets = [ticket for ticket in tickets if not _is_past(ticket, now)]
     shared = ctx.store.claims.shared([ticket_claim(ticket.id) for ticket in tickets])
     if len(shared) == len(tickets):
         return [*tickets]
@@ -89,6 +136,7 @@ def _waiting(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
 
 def drop_dead(ctx: Context) -> list[Ticket]:
     """Drops the tickets of processes that were killed, in the caller's transaction; returns the others."""
+    note_excused(ctx)
     waiting = waiting_tickets(ctx)
     for ticket in ctx.store.tickets():
         if ticket not in waiting:

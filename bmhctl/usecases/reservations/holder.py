@@ -16,7 +16,15 @@ from bmhctl.usecases.reservations.fairness import free_for
 from bmhctl.usecases.reservations.matching import match
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, retried
 from bmhctl.usecases.shared.host_selection import not_found
-from bmhctl.usecases.shared.leases import check_token, forced_reason, give_back, held_reservation, hosts_of, reap
+from bmhctl.usecases.shared.leases import (
+    check_token,
+    forced_reason,
+    forget_left_claims,
+    give_back,
+    held_reservation,
+    hosts_of,
+    reap,
+)
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.reservation_ids import new_reservation_id
 from bmhctl.usecases.shared.transitions import guard_input, move, record_event
@@ -41,6 +49,7 @@ def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:
     if dry_run:
         return Reservations(tuple(held), now)
     ended = {reservation.id for reservation in reap(ctx)}
+    forget_left_claims(ctx)
     return Reservations(tuple(item for item in held if item.reservation.id in ended), now)
 
 

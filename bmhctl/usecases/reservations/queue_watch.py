@@ -58,6 +58,7 @@ class Watch:
             self._refresh(now)
         if _is_over(_LOOK_AROUND * (1 + self._behind_front / 8), self._looked, now):
             self._looked = now
+            self._ctx.store.claims.restore()
             self._look_at_file()
             if self._ahead and is_gone(self._ctx, self._ahead[-1]):
                 self._drop_dead()

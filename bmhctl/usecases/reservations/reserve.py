@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from bmhctl.domain.model import State
 from bmhctl.errors import (
+    AwayError,
     BmhctlError,
     BusyError,
     UncertainError,
@@ -25,6 +26,7 @@ from bmhctl.usecases.reservations.grants import (
 )
 from bmhctl.usecases.reservations.request import ReservationRequest, lease_of
 from bmhctl.usecases.reservations.waiting import WaitOptions, ticket_of_request, wait
+from bmhctl.usecases.shared.absence import PAUSE, Absence, outlast
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import reap_due, refresh
 
@@ -38,7 +40,11 @@ def reserve_or_wait(
     maintenance, and the next is tried. Raises :class:`WaitTimeoutError` when the time is over; a grant that would
     come after it is undone. However the wait ends, its ticket is gone then.
     """
-    now = refresh(ctx)
+    if patience is None:
+        now = refresh(ctx)
+    else:
+        pause = patience.pause
+        now = outlast(Absence(ctx.tell, ctx.store.location), lambda: pause(PAUSE, None), lambda: refresh(ctx))
     timeout = patience.timeout if patience else None
     attempt = Attempt(ctx, request, check, timeout, None if timeout is None else now + timeout)
     try:
@@ -53,6 +59,10 @@ def reserve_or_wait(
                 f"lost the connection to {ctx.store.location}: nothing was reserved", hint="try again"
             ) from error
         return found
+    except AwayError:
+        if patience is None:
+            raise
+        return wait(attempt, patience)  # it waits for the inventory as well
     except BmhctlError:
         raise  # where any other is raised, nothing was committed
     except BaseException:

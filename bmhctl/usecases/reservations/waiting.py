@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
@@ -10,6 +9,7 @@ from datetime import timedelta
 from bmhctl.domain.model import Ticket
 from bmhctl.domain.requirements import dump_requirements
 from bmhctl.errors import (
+    AwayError,
     BmhctlError,
     BusyError,
     UncertainError,
@@ -23,9 +23,9 @@ from bmhctl.usecases.reservations.fairness import (
     any_free,
     drop_dead,
     free_for,
+    note_excused,
 )
 from bmhctl.usecases.reservations.grants import (
-    RECONNECT_PAUSE,
     Attempt,
     check_same,
     check_ticket,
@@ -36,13 +36,13 @@ from bmhctl.usecases.reservations.grants import (
 from bmhctl.usecases.reservations.matching import match
 from bmhctl.usecases.reservations.queue_watch import ProgressReporter, Waiting, Watch
 from bmhctl.usecases.reservations.request import ReservationRequest
+from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
 from bmhctl.usecases.shared.context import Context
 
 POLL = 0.15
 """Seconds between two looks of a waiter; each costs microseconds unless something was committed."""
 
 _POLL_WOKEN = 0.5  # the same where whatever changes wakes who waits
-_LONGEST_AWAY = 600.0  # seconds for which a waiter waits for its server
 
 
 class WaitOptions(Frozen):
@@ -58,49 +58,30 @@ class WaitOptions(Frozen):
 
 
 def wait(attempt: Attempt, patience: WaitOptions) -> Grant:
-    """Waits, also for a server that is restarted meanwhile."""
+    """Wait in the queue, also while the inventory is away, locked, full, or replaced by another one.
+
+    The ticket stays at its place as long as the inventory knows it. Raises what keeps the inventory away when that
+    lasts for longer than :data:`LONGEST`.
+    """
     ctx = attempt.ctx
     ticket: Ticket | None = None
-    absence = _Absence(ctx)
+    absence, reopening = Absence(ctx.tell, ctx.store.location), Reopening(ctx)
     while True:
         try:
-            with _queued(attempt, ticket) as ticket:
-                absence.ends()
-                return _wait_in_queue(attempt, patience, ticket)
+            if reopening.is_done(absence):
+                with _queued(attempt, ticket) as ticket:
+                    absence.ends()
+                    return _wait_in_queue(attempt, patience, ticket)
         except UnreachableError as error:
-            if ticket is None or ctx.store.is_connected:
+            if ticket is None and not isinstance(error, AwayError):
                 raise
             granted = find_lost_grant(attempt, error) if isinstance(error, UncertainError) else None
             if granted is not None:
                 return granted
             absence.goes_on(error)
-        patience.pause(RECONNECT_PAUSE, None)
+            reopening.note(error)
+        patience.pause(PAUSE, None)
         attempt.check_time()
-
-
-class _Absence:
-    """A server that a waiter lost: the person who waits is told why, and when it is back."""
-
-    def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
-        self._began: float | None = None
-        self._reason = ""
-
-    def goes_on(self, reason: UnreachableError) -> None:
-        """Waits for it; raises the reason when that has taken too long."""
-        now = time.monotonic()
-        self._began = now if self._began is None else self._began
-        if now - self._began > _LONGEST_AWAY:
-            raise reason
-        if reason.message != self._reason:
-            self._ctx.tell(f"{reason.message}; waits until it is back")
-        self._reason = reason.message
-
-    def ends(self) -> None:
-        """It is back, if it was away."""
-        if self._began is not None:
-            self._ctx.tell(f"{self._ctx.store.location} is back: waits on")
-        self._began, self._reason = None, ""
 
 
 def _wait_in_queue(attempt: Attempt, patience: WaitOptions, ticket: Ticket) -> Grant:
@@ -168,11 +149,15 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
     with ExitStack() as stack:
         with ctx.store.transaction():
             ticket = None if before is None else ctx.store.ticket(before.id)
+            if before is not None:
+                note_excused(ctx)
+            if before is not None and ticket is not None and not _is_same(ticket, before):
+                ticket = None  # of another inventory, which is at the place of the one that it was in
             if ticket is None:
                 ticket = ticket_of_request(ctx, request, drop_dead(ctx))
             if ticket is None:
                 if before is not None:
-                    ctx.tell("its place in the queue is gone: it goes to the end")
+                    ctx.tell("lost its place in the queue; queued again at the end")
                 now = ctx.clock()
                 ticket = ctx.store.add_ticket(
                     Ticket(
@@ -191,6 +176,10 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
             is_last = stack.enter_context(ctx.store.claims.share(ticket_claim(ticket.id)))
             stack.callback(_leave, ctx, ticket.id, is_last)
         yield ticket
+
+
+def _is_same(ticket: Ticket, before: Ticket) -> bool:
+    return (ticket.owner, ticket.wants, ticket.created_at) == (before.owner, before.wants, before.created_at)
 
 
 def _leave(ctx: Context, ticket_id: int, is_last: Callable[[], bool]) -> None:

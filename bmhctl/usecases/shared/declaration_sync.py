@@ -55,6 +55,7 @@ def sync_declaration(ctx: Context) -> None:
         return
     for _ in range(_TRIES):
         declaration = read_declaration(file)
+        file.check_state_path()
         with ctx.store.transaction():
             if not file.same(declaration.fingerprint):
                 continue  # somebody wrote it while it was read: what was read is not what is declared
@@ -188,7 +189,7 @@ def _check_taken(ctx: Context, changes: Changes) -> None:
 def adopt(ctx: Context) -> None:
     """Makes the state file this TOML file's, whichever it belonged to."""
     with ctx.store.transaction():
-        ctx.store.put(OWNER, str(_file(ctx).path))
+        ctx.store.put(OWNER, _file(ctx).identity)
         ctx.store.put(FINGERPRINT, None)
 
 
@@ -240,7 +241,7 @@ def _as_declared(spec: HostSpec, _: Context, __: HostSpec) -> HostSpec:
 def _remember(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
     ctx.store.keep_policy(declaration.policy_text)
     ctx.store.put(FINGERPRINT, declaration.fingerprint.to_text())
-    ctx.store.put(OWNER, str(file.path))
+    ctx.store.put(OWNER, file.identity)
     ctx.store.put(INTENT, None)
 
 
@@ -258,7 +259,7 @@ def _known(ctx: Context) -> Fingerprint | None:
 def _check_owner(ctx: Context, file: DeclarationFile) -> None:
     owner = ctx.store.get(OWNER)
     # A file that was moved with its state file is still its owner; a copy beside the original is not.
-    if owner is None or owner == str(file.path):
+    if owner is None or owner == file.identity:
         return
     if Path(owner).exists() and not Path(owner).samefile(file.path):
         raise _foreign(file, owner)
@@ -276,7 +277,7 @@ def _check_torn(ctx: Context, file: DeclarationFile, declaration: Declaration) -
 
 def _check_kinship(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
     owner = ctx.store.get(OWNER)
-    if owner is None or owner == str(file.path):
+    if owner is None or owner == file.identity:
         return
     hosts = list(ctx.store.hosts(HostQuery()))
     names = {host.name for host in hosts} & {spec.name for spec in declaration.hosts}

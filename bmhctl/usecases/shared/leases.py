@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 
 from bmhctl.domain.model import End, EventKind, Host, Reservation, State, Verb
 from bmhctl.domain.units import format_age
-from bmhctl.errors import NotFoundError, NotYoursError, UsageError
+from bmhctl.errors import AwayError, NotFoundError, NotYoursError, UsageError
+from bmhctl.stores.claims import run_claim, ticket_claim
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, retried
@@ -37,7 +39,16 @@ def reap(ctx: Context) -> list[Reservation]:
             expired.append(reservation)
             for host in hosts_of(ctx, reservation):
                 give_back(ctx, host, now, reason=EXPIRED, end=End.EXPIRED, actor=SELF)
+    for reservation in expired:
+        ctx.store.claims.forget(run_claim(reservation.id))
     return expired
+
+
+def forget_left_claims(ctx: Context) -> None:
+    """Remove what killed processes have left of their claims, as ``reap`` and ``recycle`` do."""
+    with suppress(AwayError):  # the next one may be able to
+        for claim in ctx.store.claims.left_behind():
+            ctx.store.claims.forget(claim.name, shared=claim.name.startswith(ticket_claim(0)[:-1]))
 
 
 def _put_right(ctx: Context, reservation: Reservation, now: datetime) -> None:

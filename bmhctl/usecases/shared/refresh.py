@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def refresh(ctx: Context) -> datetime:
-    """What a reading use case does first: takes over a changed declaration. Returns the time to judge by."""
+    """Sync a changed declaration, as a reading use case does first; return the time to judge by.
+
+    Raises :class:`MovedError` when the inventory is not the one that was opened.
+    """
+    ctx.store.check_in_place()
     file = ctx.store.declaration
     if file is not None and not _is_current(ctx, file):
         from bmhctl.usecases.shared.declaration_sync import sync_declaration
@@ -28,7 +32,7 @@ def _is_current(ctx: Context, file: DeclarationFile) -> bool:
 
     known = ctx.store.get(FINGERPRINT)
     fingerprint = None if known is None else Fingerprint.from_text(known)
-    return fingerprint is not None and ctx.store.get(OWNER) == str(file.path) and file.rests(fingerprint)
+    return fingerprint is not None and ctx.store.get(OWNER) == file.identity and file.rests(fingerprint)
 
 
 def refresh_and_reap(ctx: Context) -> datetime:

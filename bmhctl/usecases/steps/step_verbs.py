@@ -17,7 +17,7 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import already, failed, moved, refuse_early
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose, unfold
-from bmhctl.usecases.shared.leases import check_token
+from bmhctl.usecases.shared.leases import check_token, forget_left_claims
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
 from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepsRun
@@ -81,6 +81,7 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     A pattern or a selector means the tainted ones among its hosts. A host with a fault is left alone unless it is
     named exactly, and one on which somebody's step runs unless it is named. Safe to run any number of times at once.
     """
+    forget_left_claims(ctx)
     named = set(unfold(choice.names))
     narrow = choice.names or choice.selector.terms
     wanted = choice if narrow else replace(choice, states=frozenset({State.TAINTED}))

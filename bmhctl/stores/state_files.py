@@ -1,0 +1,192 @@
+"""Where the state of a TOML inventory is: as the file says, in a folder that the environment names, or beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from bmhctl.errors import InvalidError, UsageError
+from bmhctl.stores.locations import SQLITE_SUFFIXES, STATE_SUFFIX
+
+VARIABLE = "BMHCTL_STATE_DIR"
+"""The folder for the state files of TOML inventories that name none themselves."""
+
+TABLE, KEY = "inventory", "state"
+"""The table of the TOML file, and its key, that name the state file."""
+
+_MOST_LINKS = 40
+
+_folder: list[str] = []
+
+
+@cache
+def _header() -> re.Pattern[bytes]:
+    return re.compile(rb"""^[ \t]*\[[ \t]*(?:inventory|"inventory"|'inventory')[ \t]*\]""", re.M)
+
+
+@cache
+def _other() -> re.Pattern[bytes]:
+    return re.compile(rb"""^[ \t]*(?:inventory|"inventory"|'inventory')[ \t]*[.=]""", re.M)
+
+
+@cache
+def _next_header() -> re.Pattern[bytes]:
+    return re.compile(rb"^[ \t]*\[", re.M)
+
+
+def keep_states_in(folder: str | None) -> None:
+    """Take note of :data:`VARIABLE`, as this process was given it; None or empty: state files stay beside theirs."""
+    _folder[:] = [folder] if folder else []
+
+
+def state_file(declaration: Path) -> Path:
+    """Return where the states of the hosts of a TOML file are kept, for its real path.
+
+    As the file says under ``[inventory]``; else ``lab.state.db`` in the folder of :data:`VARIABLE`; else that beside
+    ``lab.toml``. Raises :class:`InvalidError` when the file names it wrongly.
+    """
+    return stated_file(declaration) or beside(declaration)
+
+
+def stated_file(declaration: Path) -> Path | None:
+    """Return where the file or the environment says that the states are kept; None when neither does."""
+    try:
+        data = declaration.read_bytes()
+    except OSError:
+        data = b""  # whoever needs the file reports that
+    return named_state(data, declaration) or _in_folder(declaration)
+
+
+def _in_folder(declaration: Path) -> Path | None:
+    return Path(os.path.realpath(Path(_folder[0]).expanduser())) / beside(declaration).name if _folder else None
+
+
+def beside(declaration: Path) -> Path:
+    """Return ``lab.state.db`` beside ``lab.toml``."""
+    return declaration.with_name(declaration.name.removesuffix(".toml") + STATE_SUFFIX)
+
+
+def named_state(data: bytes, declaration: Path) -> Path | None:
+    """Return the state file that the bytes of a TOML file name, None if they name none.
+
+    Only the few lines of the table are parsed. Raises :class:`InvalidError` for a table that is no such table.
+    """
+    if b"inventory" not in data:
+        return None
+    header = _header().search(data)
+    if header is None and _other().search(data) is None:
+        return None
+    text = data if header is None else data[slice(*section(data, header))]
+    import tomllib
+
+    try:
+        table = tomllib.loads(text.decode()).get(TABLE)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InvalidError(
+            f"{declaration}: can't read its [{TABLE}] table ({error})",
+            hint=f'write it like: [{TABLE}] and, in the next line, {KEY} = "/var/lib/bmhctl/lab.state.db"',
+            details={"file": str(declaration)},
+        ) from error
+    try:
+        return state_of(table, declaration)
+    except InvalidError as error:
+        raise InvalidError(f"{declaration}: {error.message}", hint=error.hint, details=error.details) from error
+
+
+def section(data: bytes, header: re.Match[bytes]) -> tuple[int, int]:
+    """Return where a table begins and where the next one does."""
+    following = _next_header().search(data, header.end())
+    return header.start(), len(data) if following is None else following.start()
+
+
+def without_table(data: bytes) -> bytes:
+    """Return a TOML text without its ``[inventory]`` table, for a copy that has its state elsewhere."""
+    header = _header().search(data)
+    if header is None:
+        return data
+    start, end = section(data, header)
+    return data[:start] + data[end:]
+
+
+def state_of(table: object, declaration: Path) -> Path | None:
+    """Return the state file that an ``[inventory]`` table names; relative to the TOML file's folder.
+
+    Raises :class:`InvalidError` for one that is no path of a state file.
+    """
+    if table is None:
+        return None
+    hint = f'such as {KEY} = "/var/lib/bmhctl/lab{STATE_SUFFIX}"'
+    if not isinstance(table, dict):
+        raise InvalidError(f"{TABLE} must be a table", hint=hint, details={"key": TABLE})
+    unknown = [key for key in table if key != KEY]
+    if unknown:
+        raise InvalidError(
+            f"{TABLE}: unknown key {str(unknown[0])!r:.60}", hint=f"known here: {KEY}", details={"key": TABLE}
+        )
+    if KEY not in table:
+        return None
+    key = f"{TABLE}.{KEY}"
+    text = table[KEY]
+    if not isinstance(text, str) or not text.endswith(SQLITE_SUFFIXES) or "\0" in text:
+        raise InvalidError(
+            f"{key} must be a path that ends in {', '.join(SQLITE_SUFFIXES)}", hint=hint, details={"key": key}
+        )
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:
+        raise InvalidError(f"{key}: {error}", hint=hint, details={"key": key}) from error
+    return Path(os.path.realpath(declaration.parent / path))
+
+
+def check_only_one(given: Path, declaration: Path, state: Path) -> None:
+    """Raise :class:`UsageError` when it is in doubt where the states are; ``given`` is the name that a person uses.
+
+    A link whose target is another file than yesterday's would make all hosts initial, and so would a new place for the
+    state while the old one is not moved there.
+    """
+    old = beside(declaration)
+    if state != old or _folder:
+        if not state.exists() and old.exists():
+            raise UsageError(
+                f"{state} is not there yet, but {old} is",
+                hint=f"while no command runs: mv {old} {state}; to start afresh, move the old file away",
+            )
+        return
+    if given == declaration:
+        return
+    others = [beside(place / declaration.name) for place in _link_folders(given, declaration)]
+    if not state.exists():
+        others += _of_siblings(given, declaration)
+    for other in others:
+        if other.exists() and other != state:
+            raise UsageError(
+                f"{given} is a link to {declaration}, but there is also the state file {other}",
+                hint=f'say which one holds: {KEY} = "…" under [{TABLE}] in the file, or {VARIABLE}=FOLDER',
+                details={"file": str(declaration), "state": str(other)},
+            )
+
+
+def _hops(given: Path) -> Iterator[Path]:
+    """Yield the name, what it is a link to, and so on."""
+    path = given
+    for _ in range(_MOST_LINKS):
+        yield path
+        if not path.is_symlink():
+            return
+        path = Path(os.path.normpath(os.path.join(os.path.realpath(path.parent), os.readlink(path))))
+
+
+def _link_folders(given: Path, declaration: Path) -> list[Path]:
+    """Return the folders of the links that lead to the file, other than its own."""
+    folders = dict.fromkeys(Path(os.path.realpath(hop.parent)) for hop in _hops(given))
+    return [folder for folder in folders if folder != declaration.parent]
+
+
+def _of_siblings(given: Path, declaration: Path) -> list[Path]:
+    """Return the state files in the folders beside the target's, where releases follow each other."""
+    if not any(hop.is_symlink() or hop.parent.is_symlink() for hop in _hops(given)):
+        return []  # only a folder further up is a link, as a home folder may be
+    return sorted(declaration.parent.parent.glob(f"*/{beside(declaration).name}"))

@@ -1,0 +1,313 @@
+"""An inventory that is removed, replaced, restored or mounted over under a command that has it open.
+
+Nothing that is acknowledged is lost, nothing is written where others can't see it, and no host has two tasks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bmhctl import open_inventory
+from bmhctl.errors import ExitStatus, GoneError, MovedError
+from bmhctl.stores import open_store
+from bmhctl.usecases import hosts
+from bmhctl.usecases.queries import list_hosts
+from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.shared.host_selection import Choice
+from tests.conftest import FILES, Lab, made_in
+from tests.faults.figures import Figures
+from tests.faults.snapshots import check
+from tests.postgres import drop_schema
+from tests.runner.conftest import Fleet, Turn, lives, make_fleet, wait_until
+
+
+def database(lab: Lab) -> Path:
+    return lab.path.with_name("lab.state.db") if lab.is_toml else lab.path
+
+
+def removed(lab: Lab) -> None:
+    """As ``git clean -ffdx`` does where the state is ignored."""
+    for path in lab.path.parent.glob(f"{database(lab).name}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def replaced(lab: Lab) -> None:
+    """Another inventory of the same hosts is at the path."""
+    removed(lab)
+    if lab.is_toml:
+        open_store(lab.location).close()
+    with open_inventory(lab.location, actor="olivia", create=not lab.is_toml) as other:
+        if not lab.is_toml:
+            other.add("node[1-3]", labels={"arch": "arm64"})
+        other.ready("node[1-3]")
+
+
+def restored(lab: Lab) -> None:
+    """As inventory.md says: what was there is moved away, and the backup copied to its place."""
+    backup = lab.path.with_name("before.db")
+    removed(lab)
+    with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(database(lab))) as target:
+        source.backup(target)
+
+
+def without_log(lab: Lab) -> None:
+    """Only SQLite's write-ahead log is removed."""
+    database(lab).with_name(database(lab).name + "-wal").unlink()
+
+
+WAYS: dict[str, Callable[[Lab], None]] = {
+    "removed": removed,
+    "replaced": replaced,
+    "restored": restored,
+    "without its log": without_log,
+}
+
+
+@pytest.fixture(params=FILES)
+def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
+    """node1 to node3, available, in a file, with a backup beside it."""
+    for lab in made_in(request.param, tmp_path):
+        made = make_fleet(lab)
+        assert made.bmhctl("backup", "before.db").status == 0
+        yield made
+        for process in made.started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+def home(fleet: Fleet) -> str:
+    return "toml" if fleet.lab.is_toml else "sqlite"
+
+
+STUBBORN = "trap '' TERM; echo $$; while :; do sleep 0.05; done"
+
+
+def started(fleet: Fleet, *options: str) -> tuple[Turn, int]:
+    turn = fleet.start("run", "--host", "node1", *options, "--", "sh", "-c", "echo $$; exec sleep 1000")
+    return turn, int(turn.line())
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("phase", ["at its start", "after a renewal"])
+def test_a_run_whose_inventory_is_moved_ends_its_task_and_says_why(
+    way: str, phase: str, fleet: Fleet, figures: Figures
+) -> None:
+    turn, task = started(fleet, "--ttl", "4s" if phase == "after a renewal" else "1h")
+    if phase == "after a renewal":
+        time.sleep(2)
+    assert lives(task)
+    WAYS[way](fleet.lab)
+    done = turn.end()
+    figures(f"run, its inventory {way}", home(fleet), tries=1, losses=0, shared=int(lives(task)))
+    assert not lives(task)
+    assert (done.status, done.stdout) == (125, "")
+    assert done.stderr.startswith("the lease is lost: ")
+    assert str(database(fleet.lab)) in done.stderr
+    if way in ("replaced", "restored"):
+        assert set(fleet.states().values()) == {"available"}, "nothing was written into another inventory"
+
+
+def test_a_job_in_a_checkout_that_is_cleaned_never_shares_its_host_with_the_next_one(fleet: Fleet) -> None:
+    """Row by row as CI does it: job A runs, the checkout is cleaned, the hosts are readied again, job B runs."""
+    turn, task = started(fleet, "--ttl", "6s")
+    replaced(fleet.lab)
+    seen = fleet.bmhctl("run", "--host", "node1", "--", "sh", "-c", f"kill -0 {task} 2> /dev/null && echo shared")
+    assert seen.stdout == ""
+    assert turn.end().status == 125
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_writes_into_an_inventory_that_was_moved_writes_nothing_and_says_so(
+    way: str, fleet: Fleet, figures: Figures
+) -> None:
+    ctx = fleet.lab.context()
+    list_hosts(ctx, Choice(everything=True))
+    WAYS[way](fleet.lab)
+    before = {path: path.read_bytes() for path in fleet.folder.iterdir() if path.is_file()}
+    for act in (
+        lambda: reserve.reserve_or_wait(ctx, request.reservation_request(("node1",))),
+        lambda: hosts.add(ctx, ["node9"], hosts.AttributeChanges()),
+        lambda: list_hosts(ctx, Choice(everything=True)),
+    ):
+        with pytest.raises(MovedError) as caught:
+            act()
+        assert caught.value.status is ExitStatus.UNREACHABLE
+        assert "nothing was written" in (caught.value.hint or "")
+    ctx.store.close()
+    after = {path: path.read_bytes() for path in fleet.folder.iterdir() if path.is_file()}
+    figures(f"writer, its inventory {way}", home(fleet), tries=3, losses=int(before != after), shared=0)
+    assert before == after
+
+
+@pytest.mark.parametrize("way", ["removed", "replaced"])
+def test_a_writer_whose_inventory_is_moved_before_its_commit_writes_nothing(way: str, fleet: Fleet) -> None:
+    store = fleet.lab.context().store
+    with pytest.raises(MovedError), store.transaction():  # noqa: PT012 - the commit raises
+        store.put("key", "value")
+        WAYS[way](fleet.lab)
+    if way == "replaced":
+        assert fleet.lab.context().store.get("key") is None
+
+
+def test_closing_an_inventory_whose_log_was_replaced_loses_nothing_of_the_new_one(fleet: Fleet) -> None:
+    """SQLite removes the log by its name when the last connection closes, and with it what a killed process wrote."""
+    old = fleet.lab.context()
+    list_hosts(old, Choice(everything=True))
+    without_log(fleet.lab)
+    script = (
+        "import os, sys; from bmhctl import open_inventory; lab = open_inventory(sys.argv[1]);"
+        " lab.reserve('node1'); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", script, fleet.lab.location], check=True)
+    old.store.close()
+    assert fleet.bmhctl("list", "--state", "reserved", "-o", "name").stdout == "node1\n"
+
+
+def waiter(fleet: Fleet) -> Turn:
+    """One that waits for node1, which somebody has."""
+    with open_inventory(fleet.lab.location, actor="bob") as lab:
+        lab.reserve("node1", ttl="1h")
+    turn = fleet.start("reserve", "node1", "--wait", "1m", "-o", "name")
+    assert turn.process.stderr is not None
+    assert "first in the queue" in turn.process.stderr.readline()
+    return turn
+
+
+@pytest.mark.parametrize("way", ["replaced", "restored"])
+def test_a_waiter_opens_the_inventory_that_takes_the_place_of_its_own(way: str, fleet: Fleet, figures: Figures) -> None:
+    turn = waiter(fleet)
+    WAYS[way](fleet.lab)
+    done = turn.end()
+    figures(f"waiter, its inventory {way}", home(fleet), tries=1, losses=int(done.status not in (0, 7)), shared=0)
+    assert "waits until it is back" in done.stderr
+    assert "is back: waits on" in done.stderr
+    assert done.status == 0
+    assert fleet.states()["node1"] == "reserved"
+
+
+def test_a_waiter_whose_inventory_is_gone_waits_for_it_and_no_longer_than_it_would(fleet: Fleet) -> None:
+    with open_inventory(fleet.lab.location, actor="bob") as lab:
+        lab.reserve("node1", ttl="1h")
+    turn = fleet.start("reserve", "node1", "--wait", "4s")
+    assert turn.process.stderr is not None
+    turn.process.stderr.readline()
+    removed(fleet.lab)
+    done = turn.end()
+    assert (done.status, done.stdout) == (7, "")
+    assert "is gone: it was removed, moved away or unmounted" in done.stderr
+    assert not database(fleet.lab).exists(), "it is not made anew by one that waits"
+
+
+def test_a_waiter_whose_claims_are_removed_keeps_its_place(fleet: Fleet) -> None:
+    turn = waiter(fleet)
+    shutil.rmtree(database(fleet.lab).with_name(database(fleet.lab).name + ".claims"))
+    time.sleep(1)
+    queue = fleet.bmhctl("queue", "-o", "json").stdout
+    assert '"position": 1' in queue
+    with open_inventory(fleet.lab.location, actor="bob") as lab:
+        lab.release(lab.reservations()[0].reservation.id)
+        lab.reset("node1")
+        lab.ready("node1")
+    assert turn.end().status == 0
+
+
+@pytest.mark.parametrize("way", ["replaced", "restored"])
+def test_a_recycler_opens_the_inventory_that_takes_the_place_of_its_own(
+    way: str, fleet: Fleet, figures: Figures
+) -> None:
+    turn = fleet.start("recycle", "--watch", "1s")
+    with open_inventory(fleet.lab.location, actor="bob") as lab:
+        lab.release(lab.reserve("node2").reservation.id)
+    wait_until(lambda: fleet.states()["node2"] == "available")
+    fleet.lab.close()
+    WAYS[way](fleet.lab)
+    with open_inventory(fleet.lab.location, actor="bob") as lab:
+        lab.release(lab.reserve("node3").reservation.id)
+        wait_until(lambda: str(lab.host("node3").state) == "available", "it still recycles what is gone")
+    turn.process.terminate()
+    done = turn.end()
+    figures(f"recycler, its inventory {way}", home(fleet), tries=1, losses=0, shared=0)
+    assert done.status == 143
+    assert "is another file now" in done.stderr
+
+
+MOUNTED = """
+set -e
+mkdir place other && cp -a lab place/ && cp -a lab other/
+bmhctl -i place/lab/$NAME run --host node1 --ttl 1h -- sh -c 'echo on; exec sleep 1000' > out 2> err & job=$!
+until grep -q on out; do sleep 0.05; done
+mount --bind other place
+status=0; wait $job || status=$?
+echo $status; cat err
+"""
+
+
+def test_a_run_whose_inventory_is_mounted_over_ends_its_task(fleet: Fleet, tmp_path: Path, figures: Figures) -> None:
+    room = ["unshare", "--mount", "--map-root-user"]
+    if subprocess.run([*room, "true"], capture_output=True).returncode:
+        pytest.skip("may not mount anything here")
+    fleet.lab.close()
+    (tmp_path / "lab").mkdir()
+    for path in tmp_path.glob("lab.*"):
+        path.rename(tmp_path / "lab" / path.name)
+    environ = {**os.environ, **fleet.environ, "NAME": fleet.lab.path.name}
+    del environ["BMHCTL_INVENTORY"]
+    done = subprocess.run([*room, "sh", "-c", MOUNTED], cwd=tmp_path, env=environ, capture_output=True, text=True)
+    figures("run, its inventory mounted over", home(fleet), tries=1, losses=0, shared=0)
+    assert done.stdout.startswith("125\nthe lease is lost: "), done.stderr
+    assert "is another file now" in done.stdout
+
+
+@pytest.mark.parametrize("way", ["dropped", "restored", "copied over"])
+def test_a_schema_that_is_dropped_restored_or_copied_over_is_noticed(way: str, tmp_path: Path) -> None:
+    for lab in made_in("postgres", tmp_path):
+        fleet = make_fleet(lab)
+        assert fleet.bmhctl("backup", "before.db").status == 0
+        turn = fleet.start("run", "--host", "node1", "--", "sh", "-c", "echo $$; exec sleep 1000")
+        task = int(turn.line())
+        ctx = lab.context()
+        if way == "copied over":
+            with ctx.store.transaction():
+                ctx.store.put("inventory", "another")
+        else:
+            drop_schema(lab.location)
+        if way == "restored":
+            assert fleet.bmhctl("copy", "before.db", lab.location).status == 0
+        done = turn.end()
+        assert not lives(task)
+        assert done.status == 125
+        assert "the lease is lost: the inventory in" in done.stderr
+        with pytest.raises(MovedError):
+            reserve.reserve_or_wait(ctx, request.reservation_request(("node2",)))
+
+
+def test_a_schema_without_a_mark_of_its_own_works_as_before(tmp_path: Path) -> None:
+    for lab in made_in("postgres", tmp_path):
+        fleet = make_fleet(lab)
+        with (store := lab.context().store).transaction():
+            store.put("inventory", None)
+        lab.close()
+        assert fleet.bmhctl("run", "--host", "node1", "--", "true").status == 0
+
+
+def test_a_file_that_comes_back_is_no_other(toml_lab: Lab) -> None:
+    ctx = toml_lab.context()
+    state = toml_lab.path.with_name("lab.state.db")
+    away = state.with_name("away")
+    state.rename(away)
+    with pytest.raises(GoneError):
+        ctx.store.check_in_place()
+    away.rename(state)
+    ctx.store.check_in_place()
+    check(ctx.store)
