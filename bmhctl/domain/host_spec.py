@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Mapping
 from itertools import chain, count
 
 from bmhctl.domain.bmc_address import redfish_endpoint
+from bmhctl.domain.host_name import check_name
 from bmhctl.domain.model import Bmc, Fact, HostSpec
 from bmhctl.domain.policy import check_keys, optional_text, require_table, type_error
 from bmhctl.domain.selector import LABEL_VALUE, is_label_key
@@ -16,18 +17,11 @@ from bmhctl.support.lazy_regex import pattern
 SPEC_KEYS = ("address", "mac", "labels", "bmc", "hardware", "note")
 """The keys of a host's table."""
 
-LONGEST_NAME = 253
-"""How many characters a host's name may have: as many as a DNS name."""
-
 _BMC_KEYS = ("address", "type", "system_id", "credentials", "verify_tls", "tls_min_version")
 
 TLS_VERSIONS = ("1.0", "1.1", "1.2", "1.3")
 """What a BMC's ``tls_min_version`` may be."""
 
-_HOST_NAME = pattern(
-    rf"(?=.{{1,{LONGEST_NAME}}}\Z)[A-Za-z0-9](?:[-A-Za-z0-9]{{0,61}}[A-Za-z0-9])?"
-    r"(?:\.[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*"
-)
 _DNS_NAME = pattern(
     r"(?=.{1,253}\.?$)(?:[A-Za-z0-9_](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?\.?"
 )
@@ -42,24 +36,6 @@ _BMC_URL = pattern(
 _VISIBLE = pattern("[!-~]*")
 _CREDENTIALS = pattern(r"(?:env:[A-Za-z_][A-Za-z0-9_]*|file:.+|command:.+)", re.S)
 _CONTROL = pattern(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def check_name(name: object) -> str:
-    """Return a host's name in lower case: DNS names are compared without case. Raise `InvalidError` for any other."""
-    if not isinstance(name, str) or not _HOST_NAME.fullmatch(name):
-        shown = repr(name)[:80]
-        raise InvalidError(
-            f"{shown} is not a host name",
-            hint="a name is a DNS name: letters, digits and '-', dots between its parts, no '-' at their ends; "
-            f"at most 63 characters a part and {LONGEST_NAME} in all",
-            details={"key": "name"},
-        )
-    return name.lower()
-
-
-def as_stored(name: str) -> str:
-    """Return a host's name, or a pattern or a range of names, as the inventory has it: in lower case."""
-    return name.lower() if name.isascii() else name  # other letters have no place in a name, lower case or not
 
 
 def parse_spec(name: str, entry: Mapping[str, object]) -> HostSpec:

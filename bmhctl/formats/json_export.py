@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 
-from bmhctl.domain.host_spec import SPEC_KEYS, check_name
+from bmhctl.domain.host_name import check_name
+from bmhctl.domain.host_spec import SPEC_KEYS
 from bmhctl.domain.model import Reservation
 from bmhctl.domain.policy import check_keys, optional_text, require_table
 from bmhctl.errors import InvalidError

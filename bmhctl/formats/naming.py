@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bmhctl.domain.host_spec import check_name
+from bmhctl.domain.host_name import check_name
 from bmhctl.domain.policy import PLACEHOLDER
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.formats.manifest_fields import bad_field

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from bmhctl.domain.host_spec import check_name, dump_spec, parse_spec
+from bmhctl.domain.host_name import check_name
+from bmhctl.domain.host_spec import dump_spec, parse_spec
 from bmhctl.domain.model import Host, ImportBatch, ImportedHost, Note, Reservation, State
 from bmhctl.domain.policy import POLICY_KEYS, check_keys, optional_text, parse_policy, require_table, type_error
 from bmhctl.domain.units import format_duration, parse_duration

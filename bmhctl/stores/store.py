@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from bmhctl.domain.host_spec import as_stored
+from bmhctl.domain.host_name import as_stored
 from bmhctl.domain.model import CheckResult, Event, Fact, Host, HostSpec, Reservation, State, Ticket, Verdict
 from bmhctl.domain.selector import Selector, Term, selectable
 from bmhctl.domain.units import quantity

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from bmhctl.domain.host_spec import as_stored, dump_spec, parse_spec
+from bmhctl.domain.host_name import as_stored
+from bmhctl.domain.host_spec import dump_spec, parse_spec
 from bmhctl.domain.model import Fact, Host, HostSpec, ImportBatch, ImportedHost, State
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UsageError
 from bmhctl.results import Imported, Outcome, Outcomes

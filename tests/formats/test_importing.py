@@ -112,7 +112,7 @@ def test_an_unknown_placeholder_is_named_with_the_known_ones(names: str) -> None
 
 @given(st.text(max_size=20) | st.sampled_from(["{name}", "{namespace}.{name}"]), st.text(max_size=10))
 def test_a_template_makes_a_host_name_or_an_error(template: str, value: str) -> None:
-    from bmhctl.domain.host_spec import check_name
+    from bmhctl.domain.host_name import check_name
 
     try:
         made = NameTemplate(template).fill(value, {"namespace": value}, value)

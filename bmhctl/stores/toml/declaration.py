@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from bmhctl.domain.host_spec import as_stored, check_name, duplicates, parse_spec
+from bmhctl.domain.host_name import as_stored, check_name
+from bmhctl.domain.host_spec import duplicates, parse_spec
 from bmhctl.domain.model import HostSpec
 from bmhctl.domain.policy import POLICY_KEYS, Policy, check_keys, parse_policy, require_table
 from bmhctl.errors import InvalidError, brief

@@ -10,7 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from bmhctl.domain.host_spec import SPEC_KEYS, as_stored, check_name, dump_spec, parse_spec
+from bmhctl.domain.host_name import as_stored, check_name
+from bmhctl.domain.host_spec import SPEC_KEYS, dump_spec, parse_spec
 from bmhctl.domain.model import HostSpec
 from bmhctl.errors import InvalidError, NotFoundError
 from bmhctl.stores.toml.declaration import parse_declaration

@@ -6,7 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
-from bmhctl.domain.host_spec import as_stored
+from bmhctl.domain.host_name import as_stored
 from bmhctl.support.values import Frozen
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from bmhctl.domain.host_spec import LONGEST_NAME, as_stored
+from bmhctl.domain.host_name import LONGEST_NAME, as_stored
 from bmhctl.domain.model import Host, State
 from bmhctl.domain.selector import EVERY_HOST, Selector
 from bmhctl.errors import NotFoundError, UsageError, nearest

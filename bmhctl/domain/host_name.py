@@ -1,0 +1,32 @@
+"""The names of hosts: DNS names, compared without case and kept in lower case."""
+
+from __future__ import annotations
+
+from bmhctl.errors import InvalidError
+from bmhctl.support.lazy_regex import pattern
+
+LONGEST_NAME = 253
+"""How many characters a host's name may have: as many as a DNS name."""
+
+_HOST_NAME = pattern(
+    rf"(?=.{{1,{LONGEST_NAME}}}\Z)[A-Za-z0-9](?:[-A-Za-z0-9]{{0,61}}[A-Za-z0-9])?"
+    r"(?:\.[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*"
+)
+
+
+def check_name(name: object) -> str:
+    """Return a host's name in lower case: DNS names are compared without case. Raise `InvalidError` for any other."""
+    if not isinstance(name, str) or not _HOST_NAME.fullmatch(name):
+        shown = repr(name)[:80]
+        raise InvalidError(
+            f"{shown} is not a host name",
+            hint="a name is a DNS name: letters, digits and '-', dots between its parts, no '-' at their ends; "
+            f"at most 63 characters a part and {LONGEST_NAME} in all",
+            details={"key": "name"},
+        )
+    return name.lower()
+
+
+def as_stored(name: str) -> str:
+    """Return a host's name, or a pattern or a range of names, as the inventory has it: in lower case."""
+    return name.lower() if name.isascii() else name  # other letters have no place in a name, lower case or not
