@@ -35,7 +35,7 @@ def is_gone(ctx: Context, ticket_id: int) -> bool:
     if ctx.store.claims.shared([ticket_claim(ticket_id)]):
         return False
     ticket = ctx.store.ticket(ticket_id)
-    return ticket is None or _is_past(ticket, ctx.clock()) or not _excuse(ctx)(ticket)
+    return ticket is None or not _excuse(ctx)(ticket)
 
 
 def waiting_tickets(ctx: Context) -> list[Ticket]:
@@ -61,15 +61,11 @@ def _live(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
     return _waiting(ctx, [t for t in tickets if abs(now - t.refreshed_at) < LAPSE or is_excused(t)])
 
 
-def _is_past(ticket: Ticket, now: datetime) -> bool:
-    """Whether its owner has stopped waiting, whatever became of its process."""
-    return ticket.deadline is not None and ticket.deadline <= now
-
-
 def _excuse(ctx: Context) -> Callable[[Ticket], bool]:
     """Return true for tickets whose processes may still be reconnecting to a server that was lost.
 
-    A ticket is excused once: one that was not refreshed since an earlier loss has no process any more.
+    A ticket is excused once: one that was not refreshed since an earlier loss has no process any more. Nor has one past
+    its deadline, unless a process that attached to it, and may wait for longer, holds it.
     """
     last_disruption, now = ctx.store.last_disruption(), ctx.clock()
     if not timedelta() <= now - last_disruption < LAPSE:
@@ -78,7 +74,8 @@ def _excuse(ctx: Context) -> Callable[[Ticket], bool]:
 
     def is_excused(ticket: Ticket) -> bool:
         since = _excused_since(ticket, excused) or last_disruption
-        return ticket.refreshed_at < last_disruption and now - since < LAPSE
+        is_past = ticket.deadline is not None and ticket.deadline <= now
+        return not is_past and ticket.refreshed_at < last_disruption and now - since < LAPSE
 
     return is_excused
 
@@ -125,8 +122,6 @@ def _live_by_and_by(ctx: Context, tickets: Sequence[Ticket]) -> Iterator[Ticket]
 
 
 def _waiting(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
-    now = ctx.clock()
-    tickets = [ticket for ticket in tickets if not _is_past(ticket, now)]
     shared = ctx.store.claims.shared([ticket_claim(ticket.id) for ticket in tickets])
     if len(shared) == len(tickets):
         return [*tickets]
