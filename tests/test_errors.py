@@ -68,7 +68,7 @@ def test_two_hosts_on_which_steps_run_are_both_told_and_so_is_a_third_for_anothe
     other = lab.context("bob")
     hosts.add(other, ["node[1-3]"], hosts.AttributeChanges())
     maintain(other, Choice(("node3",)), reason="fan")
-    known = other.store.hosts_named(["node1", "node2"])
+    known = other.store.hosts.with_names(["node1", "node2"])
     with claimed(other, known["node1"]), claimed(other, known["node2"]):
         with pytest.raises(StateRefusedError) as caught:
             Inventory(lab.context()).ready("node1", "node2")

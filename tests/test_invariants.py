@@ -136,7 +136,7 @@ class Lives(RuleBasedStateMachine):
         for waiter in self.waiters:
             waiter.stop()
         if self.started:
-            tickets = self.ctx("alice").store.tickets()
+            tickets = self.ctx("alice").store.tickets.all()
             assert tickets == [], "who does not wait any more leaves no ticket"
         self.lab.remove()
         shutil.rmtree(self.folder)
@@ -298,7 +298,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(mac=st.sampled_from(list(MACHINES)), name=names)
     def add(self, mac: str, name: str) -> None:
-        known = self.ctx("alice").store.host(name)
+        known = self.ctx("alice").store.hosts.named(name)
         if known is not None and known.spec.mac != mac:
             return  # an undeclared host that comes back as another machine: a person is warned, nobody can know
         with self.attempt("alice") as ctx:
@@ -340,7 +340,7 @@ class Lives(RuleBasedStateMachine):
     @precondition(is_toml)
     @rule(name=names)
     def declare_again_by_hand(self, name: str) -> None:
-        known = self.ctx("alice").store.host(name)
+        known = self.ctx("alice").store.hosts.named(name)
         if known is not None:
             self.edit(lambda declared: declared.setdefault(name, dump_spec(known.spec)) and None)
 
@@ -397,22 +397,22 @@ class Lives(RuleBasedStateMachine):
     # the invariants
 
     def states(self, ctx: Context) -> dict[str, tuple[State, bool]]:
-        return {host.name: (host.state, host.dirty) for host in ctx.store.hosts(HostQuery())}
+        return {host.name: (host.state, host.dirty) for host in ctx.store.hosts.find(HostQuery())}
 
     def everything(self) -> tuple[list[Host], list[Event], list[object]]:
         ctx = self.ctx("alice")
         queries.list_hosts(ctx, Choice(everything=True))  # takes over what was edited by hand
-        found = [replace(h, last_event=0) for h in ctx.store.hosts(HostQuery())]
-        return found, list(ctx.store.events()), list(ctx.store.all_reservations())
+        found = [replace(h, last_event=0) for h in ctx.store.hosts.find(HostQuery())]
+        return found, list(ctx.store.events.read()), list(ctx.store.reservations.all())
 
     @invariant()
     def all_five_hold(self) -> None:
         store = self.ctx("alice").store
-        known = list(store.hosts(HostQuery()))
+        known = list(store.hosts.find(HostQuery()))
         edges = {(edge.verb, edge.source, edge.dest) for edge in EDGES}
         held: dict[str, list[str]] = {}
         for host in known:
-            chain = list(store.events(host))
+            chain = list(store.events.read(host))
             # 1: each change of state is an edge; what changes no state says so
             for event in chain:
                 if isinstance(event.verb, Verb):
@@ -433,9 +433,9 @@ class Lives(RuleBasedStateMachine):
             if host.state in (State.INITIAL, State.AVAILABLE):
                 assert not host.dirty
             assert bool(host.maintenance) == (host.state is State.MAINTENANCE)
-        assert sorted(held) == sorted(r.id for r in store.open_reservations())
-        assert +Counter(store.counts()) == Counter(host.state for host in known)
-        assert len(store.tickets()) == len(self.waiters)
+        assert sorted(held) == sorted(r.id for r in store.reservations.open())
+        assert +Counter(store.hosts.counts()) == Counter(host.state for host in known)
+        assert len(store.tickets.all()) == len(self.waiters)
         self.no_laundering()
         # and the doctor says so, too: nothing is broken, and nothing is left behind
         findings = doctor.doctor(self.ctx("alice")).findings
@@ -444,11 +444,11 @@ class Lives(RuleBasedStateMachine):
     def no_laundering(self) -> None:
         """2: by the whole history, machine by machine: whoever was reserved is clean only after a cleanup."""
         store = self.ctx("alice").store
-        mac_of = {host.name: host.spec.mac for host in store.hosts(HostQuery())}
+        mac_of = {host.name: host.spec.mac for host in store.hosts.find(HostQuery())}
         used = dict.fromkeys(mac_of, False)
-        for host in store.hosts(HostQuery()):
+        for host in store.hosts.find(HostQuery()):
             dirty = False
-            for event in store.events(host):
+            for event in store.events.read(host):
                 if event.verb is Verb.RESERVE:
                     assert not dirty, f"{host.name} was handed on before a cleanup"
                     dirty = True
@@ -464,16 +464,16 @@ class Lives(RuleBasedStateMachine):
         # Machines, not names: removing and adding again must not clean one either.
         truth: dict[str, bool] = {}
         names_of: dict[str, str] = {}
-        for host in store.hosts(HostQuery()):
+        for host in store.hosts.find(HostQuery()):
             if host.spec.mac:
                 names_of[host.spec.mac] = host.name
         for mac, was_used in self.used.items():
             name = names_of.get(mac)
             if name is not None:
-                host = store.host(name)
+                host = store.hosts.named(name)
                 assert host is not None
                 cleaned = any(
-                    "cleanup step passed: wipe" in (e.reason or "") for e in store.events(host) if e.id > self.seen
+                    "cleanup step passed: wipe" in (e.reason or "") for e in store.events.read(host) if e.id > self.seen
                 )
                 if was_used and not cleaned:
                     assert host.dirty, f"{name} ({mac}) was used, never cleaned, and counts as clean"
@@ -483,7 +483,7 @@ class Lives(RuleBasedStateMachine):
         for mac, name in names_of.items():
             truth.setdefault(mac, used[name])
         self.used = truth
-        self.seen = max((event.id for event in store.events(last=1)), default=0)
+        self.seen = max((event.id for event in store.events.read(last=1)), default=0)
 
 
 @pytest.mark.parametrize("home", HOMES)

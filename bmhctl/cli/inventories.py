@@ -11,7 +11,7 @@ from bmhctl.cli.session import invocation_of, session
 from bmhctl.errors import UsageError
 from bmhctl.output import Format, check, render
 from bmhctl.results import Document, Done, Hosts
-from bmhctl.stores.discovery import VARIABLE
+from bmhctl.stores.locations import VARIABLE
 
 
 def init(

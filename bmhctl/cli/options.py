@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -15,8 +15,10 @@ from bmhctl.domain.model import State
 from bmhctl.domain.selector import EVERY_HOST, parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, UsageError
-from bmhctl.stores.store import Store
 from bmhctl.usecases.shared.host_selection import Choice
+
+if TYPE_CHECKING:
+    from bmhctl.stores.store import Store
 
 T = TypeVar("T")
 
@@ -27,18 +29,22 @@ MOST = 1_000_000_000
 def complete_hosts(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the host names that begin with what is typed, which keeps its case: Typer drops those that do not."""
     begins = incomplete.lower()
-    return [incomplete + name[len(begins) :] for name in _read(ctx, Store.names) if name.startswith(begins)]
+    return [
+        incomplete + name[len(begins) :]
+        for name in _read(ctx, lambda store: store.hosts.names())
+        if name.startswith(begins)
+    ]
 
 
 def _complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    held = _read(ctx, Store.open_reservations)
+    held = _read(ctx, lambda store: store.reservations.open())
     return [(r.id, f"{r.owner} {r.purpose or ''}".strip()) for r in held if r.id.startswith(incomplete)]
 
 
 def _read(ctx: typer.Context, read: Callable[[Store], Iterable[T]]) -> list[T]:
     """What a completion needs from the inventory: what is wrong with that is no news at the touch of a key."""
     from bmhctl.stores import open_store
-    from bmhctl.stores.discovery import find_inventory
+    from bmhctl.stores.locations import find_inventory
     from bmhctl.stores.store import closing
 
     try:

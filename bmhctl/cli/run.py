@@ -27,7 +27,6 @@ from bmhctl.usecases.reservations.holder import give_up
 from bmhctl.usecases.reservations.request import ReservationRequest
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.reservation_ids import new_reservation_id
 
 
 def run_command(
@@ -67,7 +66,7 @@ def _run(
     patience = None if wait is None else patience_of(ctx, wait)
     pause = None if patience is None else pause_before_opening(patience)
     with session(ctx, Outcomes, pause=pause) as lab, Signals() as signals:
-        request = replace(request, token=new_reservation_id(lab.context.store))
+        request = replace(request, token=lab.context.store.reservations.new_id())
         try:
             grant = reserve_or_wait(lab.context, request, patience, check=check)
             if request.request_id is None:  # of an earlier answer to the same request, there may be any time left

@@ -124,7 +124,7 @@ def place(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None)
 
     A format that the result does not have is refused before anything is done.
     """
-    from bmhctl.stores.discovery import VARIABLE, find_inventory
+    from bmhctl.stores.locations import VARIABLE, find_inventory
 
     invocation = invocation_of(ctx)
     display = invocation.display()

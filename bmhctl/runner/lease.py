@@ -136,7 +136,7 @@ class Lease:
             self._warn(host.name for host in held.hosts)
             return True
         with self._ctx.store.snapshot():  # the reservation and its hosts as they are at one moment
-            known = self._ctx.store.reservation(self._id)
+            known = self._ctx.store.reservations.get(self._id)
             hosts = [] if known is None else hosts_of(self._ctx, known)
         if known is not None and known.ended_at is not None and not known.was_lost():
             self._ends_at(None)

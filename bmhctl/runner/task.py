@@ -254,7 +254,7 @@ class _Returning:
     def _ended_before_lease(self) -> bool:
         """Whether the reservation was still valid when the task ended."""
         try:
-            known = self._ctx.store.reservation(self._token)
+            known = self._ctx.store.reservations.get(self._token)
         except BmhctlError:
             return False
         if known is None or self.ended_at is None:

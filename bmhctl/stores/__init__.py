@@ -14,21 +14,20 @@ if TYPE_CHECKING:
 
 
 def open_store(location: str, *, create: bool = True) -> Store:
-    """Opens the inventory at a path or URL, by what it looks like; nothing that it does not need is imported.
+    """Open the inventory at a path or URL, and import only what that needs.
 
-    A TOML file's state file is created when it is missing, unless ``create`` is False. Raises :class:`UsageError` for
-    a name that is no inventory's, else what the home raises.
+    A TOML file's missing state file is created, unless ``create`` is False. Raises :class:`UsageError` for a name that
+    no inventory can have, :class:`UnreachableError` or :class:`InvalidError` when it can't be opened.
     """
-    from bmhctl.stores.store import Store
-
     if is_on_server(location):
         from bmhctl.stores.postgres import open
 
         return open.open_store(location)
+    path, is_declared = resolve(location)
     from bmhctl.stores.sqlite.claims import FileClaims
     from bmhctl.stores.sqlite.open import open_database
+    from bmhctl.stores.store import Store
 
-    path, is_declared = resolve(location)
     if not is_declared:
         owner = path.with_name(path.name.removesuffix(STATE_SUFFIX) + ".toml")
         if path.name.endswith(STATE_SUFFIX) and owner.exists():
@@ -53,10 +52,7 @@ def reopen(store: Store) -> None:
 
     Makes no file. Raises what :func:`open_store` raises; then the store is as before.
     """
-    fresh = open_store(store.given, create=False)
-    store.database.close()
-    store.database, store.claims = fresh.database, fresh.claims
-    store.folder, store.declaration, store.address = fresh.folder, fresh.declaration, fresh.address
+    store.become(open_store(store.given, create=False))
 
 
 def _state_file(declaration: DeclarationFile) -> Path:
@@ -67,6 +63,6 @@ def _state_file(declaration: DeclarationFile) -> Path:
         from bmhctl.stores.toml.declaration import read_declaration
 
         read_declaration(declaration)  # a missing or broken declaration must not leave a state file behind
-        with suppress(FileExistsError):  # another command was faster
+        with suppress(FileExistsError):  # another command created it
             create_database(declaration.state_path)
     return declaration.state_path

@@ -1,6 +1,6 @@
-"""For a request that is not met: how many hosts fit, and what state those are in.
+"""For a request that can't be granted: how many hosts fit it, and in which states they are.
 
-The databases count: no host is read, and what an index can count is counted in it.
+The databases count: no host is read, and an index is used where it is enough.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from bmhctl.stores.store import Store
 from bmhctl.support.values import Frozen
 
 MOST = 1000
-"""So many hosts are counted, if it takes looking at each; what is beyond is told as more."""
+"""Up to how many hosts are counted where each of them has to be read."""
 
 
-class Doings(Frozen):
-    """What some hosts do: how many are in each state or ``cordoned``, who holds some, when the first lease ends."""
+class Occupation(Frozen):
+    """How many hosts are in each state or ``cordoned``, the holders of some, and when the first lease ends."""
 
     states: dict[str, int]
     holders: list[str]
@@ -27,34 +27,34 @@ class Doings(Frozen):
 
 
 def declared(store: Store) -> int:
-    """How many hosts are declared."""
+    """Return how many hosts are declared."""
     [(gone,)] = store.database.execute("SELECT COUNT(*) FROM hosts WHERE undeclared = 1")
-    return sum(store.counts().values()) - int(gone or 0)
+    return sum(store.hosts.counts().values()) - int(gone or 0)
 
 
 def fitting(store: Store, selector: Selector) -> int:
-    """How many declared hosts fit a selector; of one with several terms no more than :data:`MOST` and one."""
+    """Return how many declared hosts fit a selector; for one with several terms at most :data:`MOST` and one."""
     if not selector.terms:
         return declared(store)
     if len(selector.terms) > 1:
-        where, parameters = store.where(HostQuery(selector=selector, declared=True))
+        where, parameters = store.hosts.where(HostQuery(selector=selector, declared=True))
         return _number(store, f"SELECT COUNT(*) FROM (SELECT 1 FROM hosts{where} LIMIT {MOST + 1}) few", parameters)
     term = selector.terms[0]
-    number = _bearing(store, term)
+    number = _having(store, term)
     return declared(store) - number if term.is_negative else number
 
 
-def _bearing(store: Store, term: Term) -> int:
-    """How many declared hosts have the key of a term, and a value that it names."""
+def _having(store: Store, term: Term) -> int:
+    """Return how many declared hosts have the key of a term, and a value that it names."""
     found, parameters = term.fitting()
     every = _number(store, f"SELECT COUNT(*) FROM ({found}) found", parameters)
     gone = f"SELECT COUNT(*) FROM hosts WHERE undeclared = 1 AND EXISTS ({found} AND f.host_id = hosts.id)"
     return every - _number(store, gone, parameters)
 
 
-def doings(store: Store, queries: Iterable[HostQuery], most: int) -> Doings:
-    """What the hosts of some queries do, each host counted once; names ``most`` holders, in the order of turns."""
-    conditions = [store.where(query) for query in queries]
+def occupation(store: Store, queries: Iterable[HostQuery], most: int) -> Occupation:
+    """Return how the hosts of some queries are occupied, each host counted once, with at most ``most`` holders."""
+    conditions = [store.hosts.where(query) for query in queries]
     values: list[Value] = [value for _, parameters in conditions for value in parameters]
     if len(conditions) == 1:
         where = conditions[0][0]
@@ -76,7 +76,7 @@ def doings(store: Store, queries: Iterable[HostQuery], most: int) -> Doings:
         f" ORDER BY MIN(COALESCE(hosts.used_at, 0)), MIN(hosts.id) LIMIT {int(most)}",
         values,
     )
-    return Doings(states, [f"{owner} ({token})" for owner, token in holders], first_end)
+    return Occupation(states, [f"{owner} ({token})" for owner, token in holders], first_end)
 
 
 def _number(store: Store, sql: str, parameters: list[Value]) -> int:

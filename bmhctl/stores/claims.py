@@ -3,14 +3,13 @@
 On one machine they are file locks. A claim on a host is inherited by the process of a step, so that it outlives a
 runner that is killed. A claim on a ticket is shared by all processes that wait with it.
 
-To ask whether something is claimed, its file is locked for a moment in the way that its holders exclude. Whoever
-finds a lock taken tells a holder from somebody who only asks by the other kind of lock, which just one of them lets
-through.
+To ask whether something is claimed, its file is locked for a moment in the way that its holders exclude. A process that
+finds a lock taken tells a holder from one that only asks by the other kind of lock, which just one of them admits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,20 +17,21 @@ from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Question
+    from bmhctl.stores.rows import Row
 
 
 def host_claim(host_id: int) -> str:
-    """The name of the claim on a host."""
+    """Return the name of the claim on a host."""
     return f"host-{host_id}"
 
 
 def run_claim(reservation_id: str) -> str:
-    """The name of the claim of the one ``run`` that works under a reservation."""
+    """Return the name of the claim of the one ``run`` that works under a reservation."""
     return f"run-{reservation_id}"
 
 
 def ticket_claim(ticket_id: int) -> str:
-    """The name of the claim that the processes waiting with a ticket share."""
+    """Return the name of the claim that the processes waiting with a ticket share."""
     return f"ticket-{ticket_id}"
 
 
@@ -39,10 +39,10 @@ class Lost(Protocol):
     """Whether a claim is lost while it is held."""
 
     def is_set(self) -> bool:
-        """Whether it is."""
+        """Return whether it is lost."""
 
     def wait(self, timeout: float) -> bool:
-        """Waits for it, so many seconds at most; whether it is."""
+        """Wait for the loss, ``timeout`` seconds at most; return whether it is lost."""
 
 
 class Hold(Frozen):
@@ -68,29 +68,32 @@ class LeftClaim(Frozen):
 class Claims(Protocol):
     """The claims of one inventory, each by its name."""
 
-    foreseen: tuple[Question, ...]
-    """What :meth:`claimed` asks of the inventory's database first."""
+    standing: tuple[Question, ...]
+    """The question for the claims that the inventory's database knows of; none where it knows of none."""
 
     def share(self, name: str) -> AbstractContextManager[Callable[[], bool]]:
-        """Holds a claim together with others until the block ends; yields what tells whether no other holds it.
+        """Hold a claim together with others until the block ends; yield a test whether no other holds it.
 
-        Ask that when about to leave, and where nobody can join: from then on the claim may count as given up.
+        Call it only before leaving, and where no other process can join: after it, the claim may count as left.
         """
 
     def claim(self, name: str) -> AbstractContextManager[Hold | None]:
-        """Claims alone until the block ends; yields None when it is claimed already."""
+        """Claim alone until the block ends; yield None when it is claimed already."""
 
     def claimed(self, names: Collection[str]) -> frozenset[str]:
-        """Those of the names that a process holds alone."""
+        """Return those of the names that a process holds alone."""
 
-    def shared(self, names: Collection[str]) -> frozenset[str]:
-        """Those of the names that any process shares.
+    def claimed_hosts(self, hosts: Collection[int], standing: Sequence[Row] | None = None) -> frozenset[int]:
+        """Return the ids of those hosts on which a process holds the claim.
 
-        May say so of one that several ask for at once; never misses one that is.
+        ``standing`` are the rows that answered :attr:`standing`; without them, it is asked here.
         """
 
+    def shared(self, names: Collection[str]) -> frozenset[str]:
+        """Return those of the names that any process shares, and perhaps one that several ask about at once."""
+
     def forget(self, name: str, *, shared: bool = False) -> None:
-        """Removes what is left of a claim when nobody holds it: a process that was killed may leave something."""
+        """Remove what is left of a claim that no process holds: a killed process may leave something."""
 
     def restore(self) -> None:
         """Take held claims again whose files were removed; raise :class:`MovedError` when another process has one."""

@@ -9,12 +9,12 @@ from bmhctl.support.values import Frozen
 
 
 class HostQuery(Frozen):
-    """Which hosts: those that bear one of ``names`` or fit one of ``patterns`` (``*`` and ``?``), and fit the rest.
+    """Which hosts: those with one of ``names`` or of ``patterns`` (``*`` and ``?``) that meet all other conditions.
 
-    Without names and patterns, every name counts. ``states`` empty means every state. ``by_turn`` orders by who was
-    used least recently, else hosts come by name.
-    ``is_held`` keeps those that a reservation holds; ``reservable`` leaves out cordoned and undeclared hosts,
-    ``declared`` just the undeclared ones; ``comes_back`` keeps those that are free now or will be without an operator.
+    Without names and patterns, every name counts. ``states`` empty means every state. ``by_turn`` orders by last use,
+    the least recently used first; else hosts come by name. ``is_held`` keeps those that a reservation holds;
+    ``reservable`` leaves out cordoned and undeclared hosts, ``declared`` only the undeclared ones; ``comes_back``
+    keeps those that are free now or will be without an operator. ``limit`` is how many hosts at most.
     """
 
     names: tuple[str, ...] = ()
@@ -30,10 +30,17 @@ class HostQuery(Frozen):
     limit: int | None = None
 
 
-def condition(query: HostQuery, rare: tuple[int, Term] | None) -> tuple[str, list[Value]]:
-    """From WHERE on, what holds of a query's hosts, and the parameters; nothing for all of them.
+class RareTerm(Frozen):
+    """A term that few hosts fit, from which to start, and how many hosts that are."""
 
-    ``rare`` is the term to begin with, and how many hosts fit it.
+    term: Term
+    fitting: int
+
+
+def condition(query: HostQuery, rare: RareTerm | None) -> tuple[str, list[Value]]:
+    """Return the condition of a query, from WHERE on, and its parameters; an empty text for all hosts.
+
+    ``rare`` is the term that the database starts from, if that is decided here.
     """
     terms: list[str] = []
     parameters: list[Value] = []
@@ -43,20 +50,20 @@ def condition(query: HostQuery, rare: tuple[int, Term] | None) -> tuple[str, lis
             named.append(f"hosts.name IN ({', '.join('?' * len(query.names))})")
             parameters.extend(query.names)
         for pattern in query.patterns:
-            # Names hold no upper-case letter, no '%' and no '_': LIKE is exact for them. No letter comes after '~'.
+            # Names have no upper-case letter, no '%' and no '_': LIKE is exact for them. No letter sorts after '~'.
             named.append("(hosts.name >= ? AND hosts.name < ? AND hosts.name LIKE ?)")
             start = pattern.replace("?", "*").partition("*")[0]
             parameters += [start, f"{start}~", pattern.replace("*", "%").replace("?", "_")]
         terms.append(f"({' OR '.join(named)})")
     for term in query.selector.terms:
-        if rare is None or term is not rare[1]:
+        if rare is None or term is not rare.term:
             sql, values = term.to_sql()
-        else:  # who wants some can do without those that came to fit just now; who wants all can't
-            sql, values = term.to_sql(first=True, most=None if query.limit is None else 2 * rare[0] + 100)
+        else:  # a query for some hosts need not find those that fit only since they were counted
+            sql, values = term.to_sql(first=True, most=None if query.limit is None else 2 * rare.fitting + 100)
         terms.append(sql)
         parameters.extend(values)
     if query.states:
-        # Where few hosts fit a term, SQLite shall look at these, and not walk all that are in the states.
+        # Where few hosts fit a term, this keeps SQLite from walking all that are in the states instead.
         state = "COALESCE(hosts.state, '')" if rare else "hosts.state"
         terms.append(f"{state} IN ({', '.join('?' * len(query.states))})")
         parameters.extend(sorted(state.value for state in query.states))

@@ -12,7 +12,9 @@ from bmhctl.domain.selector import selectable
 from bmhctl.domain.units import quantity
 from bmhctl.errors import InvalidError
 from bmhctl.stores.database import Database
-from bmhctl.stores.rows import HOST_SELECT, LIFECYCLE_COLUMNS, SPEC_COLUMNS, Row, back_at, from_time, to_host, to_moment
+from bmhctl.stores.hosts import HOST_SELECT, back_at, to_host
+from bmhctl.stores.rows import Row, from_time, to_moment
+from bmhctl.stores.schema import LIFECYCLE_COLUMNS, SPEC_COLUMNS
 from bmhctl.support.values import Frozen
 
 MOST = 100
@@ -142,7 +144,7 @@ class Integrity:
     def counts(self) -> dict[str, int]:
         """Return how many hosts, events and reservations there are."""
         return {
-            table: int(next(iter(self._database.execute(f"SELECT COUNT(*) FROM {table}")))[0] or 0)
+            table: int(self._database.execute(f"SELECT COUNT(*) FROM {table}")[0][0] or 0)
             for table in ("hosts", "events", "reservations")
         }
 

@@ -1,163 +1,62 @@
-"""The tables and their ordered migrations, the same for every database."""
+"""The tables of an inventory and their columns, the same in every backend; ``migrations`` makes them."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+VERSION = 7
+"""The schema's version: how many migrations an inventory of this bmhctl has seen."""
 
-from bmhctl.stores.rows import EVENT_COLUMNS, LIFECYCLE_COLUMNS, RESERVATION_COLUMNS, SPEC_COLUMNS
-
-
-class Migration(NamedTuple):
-    """One step of the schema: its name, and the statements that take it, applied in one transaction.
-
-    After those that every database takes come those of one kind: ``in_file`` for SQLite, ``on_server`` for PostgreSQL.
-    """
-
-    name: str
-    statements: tuple[str, ...]
-    on_server: tuple[str, ...] = ()
-    in_file: tuple[str, ...] = ()
-
-
-_CORE = Migration(
-    "core",
-    (
-        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-        """CREATE TABLE reservations (
-            id TEXT PRIMARY KEY,
-            owner TEXT NOT NULL,
-            purpose TEXT,
-            created_at BIGINT NOT NULL,
-            expires_at BIGINT,
-            ttl BIGINT,
-            ended_at BIGINT,
-            end_reason TEXT
-        )""",
-        "CREATE INDEX reservations_open ON reservations (expires_at) WHERE ended_at IS NULL",
-        """CREATE TABLE hosts (
-            id {serial},
-            name TEXT NOT NULL UNIQUE,
-            state TEXT NOT NULL
-                CHECK (state IN ('initial', 'available', 'reserved', 'tainted', 'maintenance')),
-            since BIGINT NOT NULL,
-            dirty SMALLINT NOT NULL,
-            undeclared SMALLINT NOT NULL,
-            came_from TEXT,
-            cordon TEXT,
-            maintenance TEXT,
-            fault TEXT,
-            failed_cleanups INTEGER NOT NULL,
-            reservation TEXT REFERENCES reservations (id),
-            used_at BIGINT,
-            last_event BIGINT NOT NULL,
-            address TEXT,
-            mac TEXT,
-            labels TEXT NOT NULL,
-            bmc TEXT,
-            hardware TEXT NOT NULL,
-            note TEXT,
-            CHECK (state <> 'reserved' OR reservation IS NOT NULL),
-            CHECK (reservation IS NULL OR state IN ('reserved', 'maintenance')),
-            CHECK (dirty = 0 OR state NOT IN ('initial', 'available')),
-            CHECK (dirty = 1 OR state NOT IN ('reserved', 'tainted'))
-        )""",
-        "CREATE INDEX hosts_turn ON hosts (state, COALESCE(used_at, 0), id)",
-        "CREATE INDEX hosts_mac ON hosts (mac) WHERE mac IS NOT NULL",
-        "CREATE INDEX hosts_address ON hosts (address) WHERE address IS NOT NULL",
-        "CREATE INDEX hosts_reservation ON hosts (reservation) WHERE reservation IS NOT NULL",
-        """CREATE TABLE facts (
-            host_id BIGINT NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
-            key TEXT NOT NULL,
-            value TEXT NOT NULL,
-            number DOUBLE PRECISION,
-            PRIMARY KEY (host_id, key)
-        )""",
-        "CREATE INDEX facts_value ON facts (key, value, host_id)",
-        """CREATE TABLE events (
-            id {serial},
-            host_id BIGINT NOT NULL,
-            host TEXT NOT NULL,
-            at BIGINT NOT NULL,
-            actor TEXT NOT NULL,
-            verb TEXT NOT NULL,
-            source TEXT,
-            dest TEXT,
-            reason TEXT,
-            reservation TEXT
-        )""",
-        "CREATE INDEX events_host ON events (host_id, id)",
-        "CREATE INDEX events_name ON events (host, id)",
-        # Used machines that left, each under its name and its MAC: they come back tainted, or leaving would launder.
-        """CREATE TABLE departed (
-            key TEXT PRIMARY KEY,
-            mac TEXT,
-            at BIGINT NOT NULL,
-            reason TEXT NOT NULL
-        )""",
-        "CREATE TABLE migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL)",
-    ),
+SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
+LIFECYCLE_COLUMNS = (
+    "state",
+    "since",
+    "dirty",
+    "undeclared",
+    "came_from",
+    "cordon",
+    "maintenance",
+    "fault",
+    "failed_cleanups",
+    "reservation",
+    "used_at",
 )
-
-_QUEUE = Migration(
-    "queue",
-    (
-        "ALTER TABLE reservations ADD COLUMN wants TEXT",
-        "ALTER TABLE reservations ADD COLUMN ended_how TEXT",
-        "ALTER TABLE reservations ADD COLUMN request_id TEXT",
-        "CREATE UNIQUE INDEX reservations_request ON reservations (owner, request_id) WHERE request_id IS NOT NULL",
-        """CREATE TABLE tickets (
-            id {serial},
-            owner TEXT NOT NULL,
-            wants TEXT NOT NULL,
-            created_at BIGINT NOT NULL,
-            refreshed_at BIGINT NOT NULL,
-            purpose TEXT,
-            ttl BIGINT,
-            endless SMALLINT NOT NULL,
-            deadline BIGINT,
-            request_id TEXT
-        )""",
-        "CREATE UNIQUE INDEX tickets_request ON tickets (owner, request_id) WHERE request_id IS NOT NULL",
-    ),
+RESERVATION_COLUMNS = (
+    "id",
+    "owner",
+    "purpose",
+    "created_at",
+    "expires_at",
+    "ttl",
+    "ended_at",
+    "end_reason",
+    "ended_how",
+    "wants",
+    "request_id",
+    "renewed_at",
 )
-
-_RESULTS = Migration(
-    "results",
-    (
-        """CREATE TABLE results (
-            host_id BIGINT NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
-            step TEXT NOT NULL,
-            verdict TEXT NOT NULL,
-            detail TEXT NOT NULL,
-            seconds DOUBLE PRECISION NOT NULL,
-            at BIGINT NOT NULL,
-            PRIMARY KEY (host_id, step)
-        )""",
-    ),
+TICKET_COLUMNS = (
+    "id",
+    "owner",
+    "wants",
+    "created_at",
+    "refreshed_at",
+    "purpose",
+    "ttl",
+    "endless",
+    "deadline",
+    "request_id",
 )
+EVENT_COLUMNS = ("id", "host", "at", "actor", "verb", "source", "dest", "reason", "reservation")
 
-_CLAIMS = Migration(
-    "claims",
-    (),
-    on_server=(
-        """CREATE TABLE claims (
-            name TEXT PRIMARY KEY,
-            token TEXT NOT NULL,
-            holder TEXT NOT NULL,
-            backend INTEGER NOT NULL,
-            guarded SMALLINT NOT NULL,
-            until BIGINT NOT NULL
-        )""",
-    ),
-)
-
-_RENEWALS = Migration(
-    "renewals",
-    (
-        "ALTER TABLE reservations ADD COLUMN renewed_at BIGINT",
-        "CREATE INDEX reservations_counted ON reservations (COALESCE(renewed_at, created_at)) WHERE ended_at IS NULL",
-    ),
-)
+TABLES: dict[str, tuple[str, ...]] = {
+    "meta": ("key", "value"),
+    "reservations": RESERVATION_COLUMNS,
+    "hosts": ("id", "last_event", "back_at", *SPEC_COLUMNS, *LIFECYCLE_COLUMNS),
+    "facts": ("host_id", "key", "value", "number"),
+    "events": ("host_id", *EVENT_COLUMNS),
+    "results": ("host_id", "step", "verdict", "detail", "seconds", "at"),
+    "departed": ("key", "mac", "at", "reason"),
+}
+"""Every table that holds an inventory, with its columns, in an order that satisfies the foreign keys."""
 
 INVENTORY_KEY = "inventory"
 """The key in ``meta`` of a random word that tells an inventory on a server from one that takes its place.
@@ -171,93 +70,4 @@ RECOUNT = (
     " ('initial', 0), ('available', 0), ('reserved', 0), ('tainted', 0), ('maintenance', 0)",
     "UPDATE counts SET number = (SELECT COUNT(*) FROM hosts WHERE hosts.state = counts.state)",
 )
-"""Counts the hosts in each state anew."""
-
-# How many hosts are in each state: the sum of its rows. The database keeps it itself, whatever changes a host.
-_COUNTS = Migration(
-    "counts",
-    ("CREATE TABLE counts (id {serial}, state TEXT NOT NULL, number BIGINT NOT NULL)", *RECOUNT),
-    in_file=(
-        """CREATE TRIGGER hosts_entered AFTER INSERT ON hosts BEGIN
-            UPDATE counts SET number = number + 1 WHERE state = NEW.state;
-        END""",
-        """CREATE TRIGGER hosts_moved AFTER UPDATE OF state ON hosts WHEN OLD.state <> NEW.state BEGIN
-            UPDATE counts SET number = number - 1 WHERE state = OLD.state;
-            UPDATE counts SET number = number + 1 WHERE state = NEW.state;
-        END""",
-        """CREATE TRIGGER hosts_left AFTER DELETE ON hosts BEGIN
-            UPDATE counts SET number = number - 1 WHERE state = OLD.state;
-        END""",
-    ),
-    on_server=(
-        # Rows are only added, so that no writer waits for another; now and then one sums up those that nobody is at.
-        """CREATE FUNCTION count_hosts() RETURNS trigger
-            LANGUAGE plpgsql SECURITY DEFINER SET search_path = "{schema}", pg_temp AS $$
-        DECLARE first BIGINT; last BIGINT;
-        BEGIN
-            IF TG_OP = 'INSERT' THEN
-                INSERT INTO counts (state, number) SELECT state, COUNT(*) FROM entered GROUP BY state;
-            ELSIF TG_OP = 'DELETE' THEN
-                INSERT INTO counts (state, number) SELECT state, -COUNT(*) FROM gone GROUP BY state;
-            ELSE
-                INSERT INTO counts (state, number) VALUES (OLD.state, -1) RETURNING id INTO first;
-                INSERT INTO counts (state, number) VALUES (NEW.state, 1) RETURNING id INTO last;
-                IF first % 10000 = 0 OR last % 10000 = 0 THEN
-                    WITH seen AS (
-                        DELETE FROM counts WHERE id IN (SELECT id FROM counts FOR UPDATE SKIP LOCKED)
-                        RETURNING state, number
-                    )
-                    INSERT INTO counts (state, number) SELECT state, SUM(number) FROM seen GROUP BY state;
-                END IF;
-            END IF;
-            RETURN NULL;
-        END $$""",
-        # It has its owner's rights: nobody else may have it run on a table of their own.
-        "REVOKE EXECUTE ON FUNCTION count_hosts() FROM PUBLIC",
-        """CREATE TRIGGER hosts_entered AFTER INSERT ON hosts REFERENCING NEW TABLE AS entered
-            FOR EACH STATEMENT EXECUTE FUNCTION count_hosts()""",
-        """CREATE TRIGGER hosts_moved AFTER UPDATE OF state ON hosts
-            FOR EACH ROW WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION count_hosts()""",
-        """CREATE TRIGGER hosts_left AFTER DELETE ON hosts REFERENCING OLD TABLE AS gone
-            FOR EACH STATEMENT EXECUTE FUNCTION count_hosts()""",
-    ),
-)
-
-_GLANCE = Migration(
-    "glance",
-    (
-        "ALTER TABLE hosts ADD COLUMN back_at BIGINT",
-        "CREATE INDEX hosts_back ON hosts (back_at) WHERE back_at IS NOT NULL",
-        "CREATE INDEX hosts_cordoned ON hosts (name, state, undeclared) WHERE cordon IS NOT NULL",
-        "CREATE INDEX hosts_undeclared ON hosts (name, state) WHERE undeclared = 1",
-        "CREATE INDEX hosts_faulty ON hosts (name) WHERE fault IS NOT NULL",
-        "CREATE INDEX reservations_held ON reservations (created_at, id) WHERE ended_at IS NULL",
-        "CREATE INDEX facts_number ON facts (key, number, host_id) WHERE number IS NOT NULL",
-    ),
-    in_file=(
-        """UPDATE hosts SET back_at = (SELECT MAX(json_extract(value, '$[3]')) FROM json_each(maintenance))
-            WHERE json_valid(maintenance)""",
-    ),
-    on_server=(
-        """UPDATE hosts SET back_at =
-            (SELECT MAX((mark->>3)::bigint) FROM jsonb_array_elements(maintenance::jsonb) marks (mark))
-            WHERE maintenance LIKE '[[%]]'""",
-    ),
-)
-
-MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE, _RESULTS, _CLAIMS, _RENEWALS, _COUNTS, _GLANCE)
-"""In the order in which they are applied; a released one never changes."""
-
-VERSION = len(MIGRATIONS)
-"""The schema's version: how many migrations an inventory has seen."""
-
-TABLES: dict[str, tuple[str, ...]] = {
-    "meta": ("key", "value"),
-    "reservations": RESERVATION_COLUMNS,
-    "hosts": ("id", "last_event", "back_at", *SPEC_COLUMNS, *LIFECYCLE_COLUMNS),
-    "facts": ("host_id", "key", "value", "number"),
-    "events": ("host_id", *EVENT_COLUMNS),
-    "results": ("host_id", "step", "verdict", "detail", "seconds", "at"),
-    "departed": ("key", "mac", "at", "reason"),
-}
-"""Every table that holds an inventory, with its columns, in an order that satisfies the foreign keys."""
+"""Statements that count the hosts in each state again."""

@@ -1,8 +1,8 @@
-"""Collect writes and run those of one statement together."""
+"""The base of both databases: collects writes, and runs those of one statement together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 
@@ -21,11 +21,13 @@ _ORDER = (
     "UPDATE reservations",
     "INSERT INTO meta",
 )
-"""How the statements that may wait begin, in the order in which they are run: what is referred to comes first."""
+"""How the statements that may wait begin, in the order in which they are run: what others refer to comes first."""
+
+_NO_IDS: Iterator[int] = iter(())
 
 
-class _Part:
-    """A savepoint; it is begun in the database only when something has to be written in it."""
+class _Savepoint:
+    """A savepoint; the database begins it only when something has to be written in it."""
 
     __slots__ = ("is_begun", "start")
 
@@ -35,83 +37,93 @@ class _Part:
 
 
 class WriteBuffer:
-    """What a transaction has yet to write. Flush it before anything else is run; flush or take it before the commit.
+    """A database whose writes may wait until something is read, or until the commit.
 
-    ``run_many`` runs one statement for each row of parameters, ``run`` a statement without any.
+    A subclass runs statements, in ``_run`` and ``_run_many``, finds ids, in ``_new_ids``, and flushes before it runs
+    anything else and before it commits.
     """
 
-    def __init__(self, run_many: Callable[[str, list[Sequence[Value]]], None], run: Callable[[str], object]) -> None:
-        self._run_many = run_many
-        self._run = run
-        self._rows: list[tuple[str, Rows]] = []
-        self._parts: list[_Part] = []
+    def __init__(self) -> None:
+        self._waiting: list[tuple[str, Rows]] = []
+        self._savepoints: list[_Savepoint] = []
         self._broken: BaseException | None = None
+        self._ids: dict[str, Iterator[int]] = {}
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing waits."""
-        return not self._rows
+    def enqueue(self, statement: str, *rows: Sequence[Value]) -> None:
+        """Run a statement with each row, in this transaction and before anything is read, with others that wait.
 
-    def add(self, statement: str, rows: Rows) -> None:
-        """Keeps rows for later. Of one statement they stay in order; the statements go in that of their tables."""
+        Rows of one statement stay in order, and a row is written after those that it refers to. Do not use it for
+        statements that change a host's spec, its attributes or the queue.
+        """
         if rows:
-            self._rows.append((statement, rows))
+            self._waiting.append((statement, rows))
 
-    def flush(self, *, then_writes: bool = False) -> None:
-        """Writes all that waits; what comes next may be undone with the part that it is in, if it ``then_writes``.
+    def next_id(self, table: str) -> int:
+        """Return an id for a new row of the table: larger than any that was ever given."""
+        number = next(self._ids.get(table, _NO_IDS), None)
+        if number is None:
+            self._ids[table] = self._new_ids(table)
+            number = next(self._ids[table])
+        return number
 
-        What could not be written once makes every later try fail, until :meth:`drop`.
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of a transaction that is undone on its own when the block raises."""
+        savepoint = _Savepoint(len(self._waiting))
+        self._savepoints.append(savepoint)
+        name = f"part{len(self._savepoints)}"
+        try:
+            yield
+            if savepoint.is_begun:
+                self._run(f"RELEASE {name}")
+        except BaseException:
+            if savepoint.is_begun:
+                self._waiting.clear()
+                self._undo(f"ROLLBACK TO {name}")
+                self._undo(f"RELEASE {name}")
+            else:
+                del self._waiting[savepoint.start :]
+            raise
+        finally:
+            self._savepoints.pop()
+
+    def _flush(self, *, then_writes: bool = False) -> None:
+        """Write all that waits; with ``then_writes``, begin the savepoints in which the next statement writes.
+
+        When that fails once, every later call in the transaction raises the same error.
         """
         if self._broken is not None:
             raise self._broken
-        if not self._rows and (not then_writes or all(part.is_begun for part in self._parts)):
+        if not self._waiting and (not then_writes or all(each.is_begun for each in self._savepoints)):
             return
-        rows, self._rows = self._rows, []
+        waiting, self._waiting = self._waiting, []
         done = 0
         try:
-            for number, part in enumerate(self._parts, 1):
-                if not part.is_begun:
-                    self._write(rows[done : part.start])
-                    done = part.start
+            for number, savepoint in enumerate(self._savepoints, 1):
+                if not savepoint.is_begun:
+                    self._write(waiting[done : savepoint.start])
+                    done = savepoint.start
                     self._run(f"SAVEPOINT part{number}")
-                    part.is_begun = True
-            self._write(rows[done:])
+                    savepoint.is_begun = True
+            self._write(waiting[done:])
         except BaseException as error:
             self._broken = error
             raise
 
-    def take(self, most: int) -> list[tuple[str, Sequence[Value]]]:
-        """What waits, for the caller to write in this order; nothing when it is more than ``most``: that is written."""
-        if self._broken is not None or sum(len(rows) for _, rows in self._rows) > most:
-            self.flush()
-        left, self._rows = self._rows, []
-        return [(statement, row) for statement, rows in sorted(left, key=lambda each: _rank(each[0])) for row in rows]
+    def _take(self, most: int) -> list[tuple[str, Sequence[Value]]]:
+        """Return what waits, in the order in which the caller must write it; write it here if it is over ``most``."""
+        if self._broken is not None or sum(len(rows) for _, rows in self._waiting) > most:
+            self._flush()
+        waiting, self._waiting = self._waiting, []
+        return [
+            (statement, row) for statement, rows in sorted(waiting, key=lambda each: _rank(each[0])) for row in rows
+        ]
 
-    def drop(self) -> None:
-        """Forgets all that waits: its transaction is over."""
-        self._rows.clear()
+    def _drop(self) -> None:
+        """Forget all that waits: its transaction has ended."""
+        self._waiting.clear()
         self._broken = None
-
-    @contextmanager
-    def part(self, undo: Callable[[str], None]) -> Iterator[None]:
-        """A part of the transaction that is undone on its own when the block raises; ``undo`` runs what does that."""
-        part = _Part(len(self._rows))
-        self._parts.append(part)
-        name = f"part{len(self._parts)}"
-        try:
-            yield
-            if part.is_begun:
-                self._run(f"RELEASE {name}")
-        except BaseException:
-            if part.is_begun:
-                self._rows.clear()
-                undo(f"ROLLBACK TO {name}")
-                undo(f"RELEASE {name}")
-            else:
-                del self._rows[part.start :]
-            raise
-        finally:
-            self._parts.pop()
+        self._ids.clear()
 
     def _write(self, waiting: Sequence[tuple[str, Rows]]) -> None:
         of_statement: dict[str, list[Sequence[Value]]] = {}
@@ -120,10 +132,26 @@ class WriteBuffer:
         for statement in sorted(of_statement, key=_rank):
             self._run_many(statement, of_statement[statement])
 
+    def _run(self, statement: str) -> object:
+        """Run a statement without parameters."""
+        raise NotImplementedError
+
+    def _run_many(self, statement: str, rows: Sequence[Sequence[Value]]) -> None:
+        """Run a statement with each row."""
+        raise NotImplementedError
+
+    def _undo(self, statement: str) -> None:
+        """Run a statement that undoes something; it may fail where that is undone already."""
+        raise NotImplementedError
+
+    def _new_ids(self, table: str) -> Iterator[int]:
+        """Return at least one id as :meth:`next_id` gives them."""
+        raise NotImplementedError
+
 
 @cache
 def _rank(statement: str) -> int:
     for rank, beginning in enumerate(_ORDER):
         if statement.startswith(beginning):
             return rank
-    raise AssertionError(f"nobody said when {statement!r} may be run later")
+    raise AssertionError(f"{statement!r} has no place in the order of statements that wait")

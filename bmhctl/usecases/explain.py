@@ -17,9 +17,9 @@ from bmhctl.usecases.reservations.fairness import due_before, free_for
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import one_host
 from bmhctl.usecases.shared.leases import check_token, describe_reservation
+from bmhctl.usecases.shared.maintenance import in_words, rest_of_reasons, where_resume_leads
 from bmhctl.usecases.shared.refresh import refresh
 from bmhctl.usecases.shared.transitions import guard_input
-from bmhctl.usecases.steps.resume import in_words, rest_of_reasons, where_resume_leads
 
 _DEPENDS = {Guard.CHECKS_PASSED, Guard.CLEANUP_SUCCEEDED}
 """Guards whose answer is found out by running steps."""
@@ -37,10 +37,10 @@ def graph(ctx: Context, name: str | None = None) -> Graph:
     now = refresh(ctx)
     with ctx.store.snapshot():
         if name is None:
-            return Graph(ctx.store.counts())
+            return Graph(ctx.store.hosts.counts())
         host = one_host(ctx, name)
-        events: tuple[Event, ...] = tuple(ctx.store.events(host))
-        return Graph(ctx.store.counts(), _why(ctx, host, now), events)
+        events: tuple[Event, ...] = tuple(ctx.store.events.read(host))
+        return Graph(ctx.store.hosts.counts(), _why(ctx, host, now), events)
 
 
 def _why(ctx: Context, host: Host, now: datetime) -> Why:
@@ -53,7 +53,7 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
         answers,
         _next(ctx, host, now),
         now,
-        ctx.store.results(host),
+        ctx.store.step_results.of(host),
     )
 
 
@@ -98,7 +98,7 @@ def _facts(ctx: Context, host: Host, now: datetime) -> Iterable[str]:
             yield f"maintenance since {mark.since:%Y-%m-%d %H:%M} UTC by {mark.actor}{until}: {mark.reason}"
         if host.reservation:
             yield f"keeps the reservation of {describe_reservation(host.reservation)}"
-    last = list(ctx.store.events(host, last=1))
+    last = list(ctx.store.events.read(host, last=1))
     if last and last[0].reason and host.state in (State.TAINTED, State.INITIAL):
         yield f"last: {last[0].verb} by {last[0].actor}: {last[0].reason}"
 

@@ -135,8 +135,8 @@ def import_hosts(
     said: dict[str, Values] = {}
     kept = False
     names = [arrival.host.name for arrival in cargo.arrivals]
-    there = ctx.store.hosts_named(names)
-    before = ctx.store.imported(there)
+    there = ctx.store.hosts.with_names(names)
+    before = ctx.store.imported.of(there)
     for arrival in cargo.arrivals:
         host = _harmless(ctx, arrival.host)
         known, last = there.get(host.name), before.get(host.name)

@@ -14,9 +14,7 @@ from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.locations import SQLITE_SUFFIXES, is_on_server, resolve
-from bmhctl.stores.rows import Row
-from bmhctl.stores.schema import INVENTORY_KEY, TABLES
-from bmhctl.stores.sqlite.database import SqliteDatabase
+from bmhctl.stores.schema import INVENTORY_KEY
 from bmhctl.stores.sqlite.files import building
 from bmhctl.stores.sqlite.open import create_database, new_database, open_database
 from bmhctl.stores.state_files import state_file, without_table
@@ -51,7 +49,6 @@ TEMPLATE = """\
 
 _TEXT = "declaration_text"  # where a backup keeps the TOML file itself
 _TRIES = 10
-_TOLD_EVERY = 10_000
 
 
 def init(location: str, *, group: str | None = None) -> Done:
@@ -96,7 +93,7 @@ def _init_on_server(location: str, group: str | None) -> Done:
     if group is not None:
         raise UsageError("--group is for files", hint="bmhctl policy grants prints the SQL that lets others in")
     with open.creating(location) as store:
-        store.put(INVENTORY_KEY, _new_mark())
+        store.meta.put(INVENTORY_KEY, _new_mark())
     shown = open.shown(location)
     next_step = f"next: bmhctl -i {open.typed(location)} add node01"
     return Done("init", f"created {shown}", {"inventory": shown}, (next_step,))
@@ -167,10 +164,8 @@ def backup(ctx: Context, destination: str) -> Done:
     refresh(ctx)
     _check_free(path)
     with building(path) as partial:
-        database = ctx.store.database
-        if isinstance(database, SqliteDatabase):
-            counts = _back_up(ctx, database, partial)
-        else:
+        counts = _back_up(ctx, partial)
+        if counts is None:
             with _new_file(ctx, partial, takes_anything=True) as target:
                 counts = _fill(ctx, target)
                 _disown(target, None, None)
@@ -217,20 +212,11 @@ def _new_file(ctx: Context, partial: Path, *, takes_anything: bool = False) -> I
 def _fill(ctx: Context, target: Store) -> dict[str, int]:
     """Loads all, as it is at one moment, in the target's transaction; returns how many rows each table has."""
     with ctx.store.snapshot():
-        for number, table in enumerate(TABLES, 1):
-            target.load(table, _told(ctx, table, f"table {number} of {len(TABLES)}", ctx.store.dump(table)))
-    return target.loaded()
+        return target.admin.fill_from(ctx.store.admin, ctx.progress)
 
 
 def _new_mark() -> str:
     return os.urandom(8).hex()
-
-
-def _told(ctx: Context, table: str, place: str, rows: Iterator[Row]) -> Iterator[Row]:
-    for count, row in enumerate(rows):
-        if count % _TOLD_EVERY == 0:
-            ctx.progress(f"copy {table}", f"{place}, {count:,} rows")
-        yield row
 
 
 def _disown(target: Store, declared_by: Path | None, text: bytes | None) -> None:
@@ -239,25 +225,31 @@ def _disown(target: Store, declared_by: Path | None, text: bytes | None) -> None
     from bmhctl.usecases.shared.declaration_sync import FINGERPRINT, OWNER
 
     for key in (FINGERPRINT, INTENT):
-        target.put(key, None)
-    target.put(INVENTORY_KEY, _new_mark())
-    target.put(OWNER, str(declared_by) if declared_by else None)
+        target.meta.put(key, None)
+    target.meta.put(INVENTORY_KEY, _new_mark())
+    target.meta.put(OWNER, str(declared_by) if declared_by else None)
     if text is not None or declared_by is not None:
-        target.put(_TEXT, None if text is None else text.decode())
+        target.meta.put(_TEXT, None if text is None else text.decode())
 
 
-def _back_up(ctx: Context, database: SqliteDatabase, partial: Path) -> dict[str, int]:
-    """Copies a SQLite file page by page, and the text of the TOML file that it belongs to, if there is one."""
+def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
+    """Copy a SQLite file page by page, with the text of the TOML file that declares its hosts, if there is one.
+
+    Returns how many rows each table has; None where the inventory is not in a file.
+    """
     for _ in range(_TRIES):
         refresh(ctx)
         text = None if ctx.store.declaration is None else ctx.store.declaration.text()
-        database.copy_to(partial)
+        if not ctx.store.admin.copy_file_to(partial):
+            return None
         copy = Store(open_database(partial), claims=ctx.store.claims, folder=str(partial.parent))
         with closing(copy) as target, target.transaction():
             if text is None or _is_of(target, text):
                 _disown(target, None, text)
-                return target.loaded()
-    raise UnreachableError(f"{ctx.store.location} keeps changing", hint="try again when whoever writes it is done")
+                return target.admin.settle()
+    raise UnreachableError(
+        f"{ctx.store.location} keeps changing", hint="try again when the program that writes it has finished"
+    )
 
 
 def _is_of(target: Store, text: bytes) -> bool:
@@ -265,7 +257,7 @@ def _is_of(target: Store, text: bytes) -> bool:
     from bmhctl.stores.toml.fingerprint import Fingerprint
     from bmhctl.usecases.shared.declaration_sync import FINGERPRINT
 
-    known = Fingerprint.from_text(target.get(FINGERPRINT) or "")
+    known = Fingerprint.from_text(target.meta.get(FINGERPRINT) or "")
     return known is not None and known.sha256 == Fingerprint.of(text).sha256
 
 
@@ -276,8 +268,8 @@ def _declaration(store: Store) -> Iterator[bytes]:
     """
     from bmhctl.stores.toml.editor import Add, edited
 
-    policy = (store.policy_text() or "").encode()
-    kept = store.get(_TEXT)
+    policy = (store.meta.policy_text() or "").encode()
+    kept = store.meta.get(_TEXT)
     if kept is not None and _says(kept.encode(), list(_declared(store)), policy):
         yield without_table(kept.encode())  # where its state was: a copy has its own
         return
@@ -290,7 +282,7 @@ def _declaration(store: Store) -> Iterator[bytes]:
 
 
 def _declared(store: Store) -> Iterator[HostSpec]:
-    return (host.spec for host in store.hosts(HostQuery()) if not host.undeclared)
+    return (host.spec for host in store.hosts.find(HostQuery()) if not host.undeclared)
 
 
 def _says(text: bytes, hosts: Sequence[HostSpec], policy: bytes) -> bool:

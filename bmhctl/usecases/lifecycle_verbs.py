@@ -52,8 +52,8 @@ def taint(
 
 def _taint_again(ctx: Context, host: Host, now: datetime, fault: str | None, token: str | None) -> Outcome:
     if token is not None:
-        last = ctx.store.reservation(token)
-        if last is None or last.is_open() or ctx.store.last_reservation(host) != token or last.was_lost():
+        last = ctx.store.reservations.get(token)
+        if last is None or last.is_open() or ctx.store.events.last_reservation(host) != token or last.was_lost():
             held_reservation(ctx, token, now)  # over, or unknown: says which
             raise NotYoursError(f"is tainted: reservation {token} does not hold it", host=host.name)
     if fault and fault != host.fault:
@@ -92,8 +92,8 @@ def release(
     refresh_and_reap(ctx)
     with ctx.store.transaction(shared=True):
         now = ctx.clock()
-        ctx.store.lock_hosts(HostQuery(reservation=reservation))
-        known = ctx.store.reservation(reservation)
+        ctx.store.hosts.lock(HostQuery(reservation=reservation))
+        known = ctx.store.reservations.get(reservation)
         if known is not None and not known.is_open() and not known.was_lost():
             return Outcomes("release", (), (f"reservation {reservation} was given back already",))
         held = held_reservation(ctx, reservation, now)

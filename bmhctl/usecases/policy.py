@@ -22,7 +22,7 @@ from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 def show_policy(ctx: Context) -> Document:
     """The policy as TOML."""
     refresh(ctx)
-    return Document(ctx.store.policy_text() or "# no policy: 4h leases, at most 3d, no checks, no cleanup\n")
+    return Document(ctx.store.meta.policy_text() or "# no policy: 4h leases, at most 3d, no checks, no cleanup\n")
 
 
 def check_policy(ctx: Context, choice: Choice, text: str | None, name: str) -> Plan:
@@ -48,7 +48,7 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
         )
     policy = _parsed(text, name)
     with ctx.store.transaction():
-        ctx.store.keep_policy(text)
+        ctx.store.meta.save_policy(text)
     words = f"policy of {ctx.store.location}: {_counts(policy)}"
     return Done("policy apply", words, {"inventory": ctx.store.location}, tuple(_not_there(ctx, policy)))
 

@@ -45,7 +45,7 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
         hosts: Iterable[Host]
         hosts, missing = choose(ctx, choice)
     else:
-        hosts = ctx.store.hosts(HostQuery(selector=choice.selector, states=choice.states))
+        hosts = ctx.store.hosts.find(HostQuery(selector=choice.selector, states=choice.states))
     if sort is not None:
         hosts = sorted(hosts, key=lambda host: _sort_value(host, key), reverse=sort.startswith("-"))
     return Hosts(hosts, now, missing=tuple(missing))
@@ -57,13 +57,15 @@ def everything(ctx: Context) -> Iterator[Everything]:
     now = refresh(ctx)
     with ctx.store.snapshot():
         store = ctx.store
-        yield Everything(store.all_reservations(is_open=True), store.hosts(HostQuery()), store.policy_text(), now)
+        yield Everything(
+            store.reservations.all(is_open=True), store.hosts.find(HostQuery()), store.meta.policy_text(), now
+        )
 
 
 def list_names(ctx: Context, selector: Selector, states: frozenset[State]) -> Names:
     """The names of the hosts that fit, in order: a thousand take less time than ten hosts."""
     refresh(ctx)
-    return Names(ctx.store.names(HostQuery(selector=selector, states=states)))
+    return Names(ctx.store.hosts.names(HostQuery(selector=selector, states=states)))
 
 
 def show(ctx: Context, name: str) -> HostDetail:
@@ -71,7 +73,9 @@ def show(ctx: Context, name: str) -> HostDetail:
     now = refresh(ctx)
     with ctx.store.snapshot():
         host = one_host(ctx, name)
-        return HostDetail(host, tuple(ctx.store.events(host, last=SHOWN_EVENTS)), now, ctx.store.results(host))
+        return HostDetail(
+            host, tuple(ctx.store.events.read(host, last=SHOWN_EVENTS)), now, ctx.store.step_results.of(host)
+        )
 
 
 def status(ctx: Context) -> Status:
@@ -80,27 +84,25 @@ def status(ctx: Context) -> Status:
     What it reads does not grow with the fleet: the first :data:`SHOWN` of each list, and how many there are.
     """
     from bmhctl.stores import status_queries
-    from bmhctl.usecases.reservations.fairness import set_aside, waiting_tickets
 
     now = refresh(ctx)
-    database = ctx.store.database
     with ctx.store.snapshot():
-        totals = status_queries.totals(database, now)
-        counts = ctx.store.counts()
-        held = status_queries.reservations(database, "reservations", now, SHOWN)
-        leases = status_queries.reservations(database, "leases", now, SHOWN) if totals["leases"] else []
-        expired = status_queries.reservations(database, "expired", now, SHOWN) if totals["expired"] else []
-        hosts = status_queries.held(database, {each.id: each for each in (*held, *leases)})
-        endings = [*_leases(leases, hosts), *_maintenance(status_queries.coming_back(database, SHOWN))]
+        totals = status_queries.totals(ctx.store, now)
+        counts = ctx.store.hosts.counts()
+        held = status_queries.reservations(ctx.store, "reservations", now, SHOWN)
+        leases = status_queries.reservations(ctx.store, "leases", now, SHOWN) if totals["leases"] else []
+        expired = status_queries.reservations(ctx.store, "expired", now, SHOWN) if totals["expired"] else []
+        hosts = status_queries.held(ctx.store, {each.id: each for each in (*held, *leases)})
+        endings = [*_leases(leases, hosts), *_maintenance(status_queries.coming_back(ctx.store, SHOWN))]
         marked = {
-            which: status_queries.names(database, which, SHOWN) if totals[which] else ()
+            which: status_queries.names(ctx.store, which, SHOWN) if totals[which] else ()
             for which in ("cordoned", "undeclared", "faults")
         }
+        set_aside, waiting = _queue(ctx)
         return Status(
             inventory=ctx.store.location,
             counts=counts,
-            # Hosts that wait to be fetched by an older ticket are nobody else's.
-            free=max(0, counts[State.AVAILABLE] - totals["kept_back"] - set_aside(ctx)),
+            free=max(0, counts[State.AVAILABLE] - totals["kept_back"] - set_aside),
             cordoned=marked["cordoned"],
             undeclared=marked["undeclared"],
             faults=marked["faults"],
@@ -108,7 +110,7 @@ def status(ctx: Context) -> Status:
             expired=tuple(each.id for each in expired),
             endings=tuple(sorted(endings, key=lambda ending: ending.at)[:SHOWN]),
             now=now,
-            waiting=len(waiting_tickets(ctx)),
+            waiting=waiting,
             totals={
                 "held": totals["reservations"],
                 "endings": totals["leases"] + totals["maintenance"],
@@ -117,10 +119,19 @@ def status(ctx: Context) -> Status:
         )
 
 
+def _queue(ctx: Context) -> tuple[int, int]:
+    """Return how many free hosts are set aside for tickets, and how many processes wait."""
+    if not ctx.store.tickets.all():
+        return 0, 0
+    from bmhctl.usecases.reservations.fairness import set_aside, waiting_tickets
+
+    return set_aside(ctx), len(waiting_tickets(ctx))
+
+
 def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:
     """Reservations with the hosts that they hold now; reads all that are held, once."""
     hosts: dict[str, list[Host]] = {}
-    for host in ctx.store.hosts(HostQuery(is_held=True)):
+    for host in ctx.store.hosts.find(HostQuery(is_held=True)):
         if host.reservation is not None:
             hosts.setdefault(host.reservation.id, []).append(host)
     return [Held(reservation, tuple(hosts.get(reservation.id, ()))) for reservation in reservations]
@@ -144,9 +155,9 @@ def history(ctx: Context, name: str | None = None, last: int | None = None) -> H
     """What happened to one host under all its names, also one that was removed, or to the whole inventory."""
     now = refresh(ctx)
     if name is None:
-        return History(ctx.store.events(last=last), None, now)
-    host = ctx.store.host(name)
-    events = list(ctx.store.events(host or name, last=last))
+        return History(ctx.store.events.read(last=last), None, now)
+    host = ctx.store.hosts.named(name)
+    events = list(ctx.store.events.read(host or name, last=last))
     if not events:
         raise not_found(ctx, name)
     return History(events, name, now)
@@ -177,5 +188,5 @@ def reservations(ctx: Context, *, ended: bool = False) -> Reservations:
     """The open reservations with their hosts, the oldest first; with ``ended``, all that ever were."""
     now = refresh(ctx)
     with ctx.store.snapshot():
-        known = ctx.store.all_reservations() if ended else ctx.store.open_reservations()
+        known = ctx.store.reservations.all() if ended else ctx.store.reservations.open()
         return Reservations(tuple(with_hosts(ctx, known)), now)

@@ -26,8 +26,10 @@ from bmhctl.domain.model import Bmc, Fact, HostSpec
 from bmhctl.domain.selector import canonical
 from bmhctl.domain.units import quantity
 from bmhctl.stores import open_store
-from bmhctl.stores.locations import state_file
-from bmhctl.stores.rows import SPEC_COLUMNS, Value, from_spec
+from bmhctl.stores.hosts import spec_row
+from bmhctl.stores.rows import Value
+from bmhctl.stores.schema import SPEC_COLUMNS
+from bmhctl.stores.state_files import state_file
 from bmhctl.stores.store import Store
 from bmhctl.usecases import inventories
 from bmhctl.usecases.shared.context import Context
@@ -146,7 +148,7 @@ class Generator:
         rows["hosts"].append(
             (
                 number,
-                *from_spec(spec),
+                *spec_row(spec),
                 state,
                 since,
                 int(state in ("reserved", "tainted")),
@@ -218,7 +220,7 @@ def fill(store: Store, hosts: int, seed: int = 1, state: str | None = None) -> N
                 generator.host(number, generator.spec(number), rows)
             for table, columns in COLUMNS.items():
                 store.database.load(table, columns, rows[table])
-        store.loaded()
+        store.admin.settle()
 
 
 def generate(path: Path, hosts: int, seed: int = 1, state: str | None = None) -> Path:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from bmhctl import open_inventory
-from bmhctl.stores.locations import state_file
+from bmhctl.stores.state_files import state_file
 from tests.benchmarks.generate import generate
 from tests.benchmarks.harness import Bench, Figure, Series, in_turn, ratio
 from tests.benchmarks.processes import Cost, Programs, programs

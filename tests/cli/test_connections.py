@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from bmhctl.stores.postgres import connection, database
+from bmhctl.stores.postgres import connection, schema
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.schema import VERSION
 from bmhctl.usecases import inventories
@@ -123,9 +123,9 @@ def test_the_variables_of_libpq_hold_beside_the_url(shared: str, cli: Cli, monke
         with monkeypatch.context() as patch:
             for key, value in env.items():
                 patch.setenv(key, value)
-            opened = database.open_database(Address.parse(shared))
+            opened = schema.open_database(Address.parse(shared))
         try:
-            return str(next(opened.execute("SELECT current_setting('application_name')"))[0])
+            return str(opened.execute("SELECT current_setting('application_name')")[0][0])
         finally:
             opened.close()
 

@@ -12,9 +12,9 @@ import pytest
 from bmhctl.cli.commands import COMMANDS
 from bmhctl.probes import redfish_client
 from bmhctl.probes.redfish_hardware import hardware
-from bmhctl.stores.postgres import database, roles
+from bmhctl.stores.migrations import MIGRATIONS, Migration
+from bmhctl.stores.postgres import roles, schema
 from bmhctl.stores.postgres.url import Address
-from bmhctl.stores.schema import MIGRATIONS, Migration
 from tests.cli.conftest import Cli, error_of, json_of
 from tests.cli.roles import Fleet, shared
 from tests.conftest import run_bmhctl
@@ -243,9 +243,9 @@ def test_an_inventory_of_an_older_bmhctl_is_updated_by_its_owner(
     fleet: Fleet, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     later = (*MIGRATIONS, Migration("later", ("CREATE TABLE later (id TEXT)",)))
-    for module in (database, roles):
+    for module in (schema, roles):
         monkeypatch.setattr(module, "MIGRATIONS", later)
-    monkeypatch.setattr(database, "VERSION", len(later))
+    monkeypatch.setattr(schema, "VERSION", len(later))
     [[owner]] = fleet.sql("SELECT current_user")
     for role in ROLES[:3]:
         done = cli("list", BMHCTL_INVENTORY=fleet.url_of(role))

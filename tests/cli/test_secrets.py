@@ -178,17 +178,17 @@ def test_no_process_of_ours_has_it_on_its_command_line(fleet: Fleet, bmhctl: Bmh
     "defect",
     [
         "def counts(self): return 1 / 0",
-        "def counts(self): return dict(self.database.execute('SELECT nonsense FROM nowhere.at_all'))",
-        "def counts(self): return dict(self.database.execute('SELECT ?', [object()]))",
+        "def counts(self): return dict(self._database.execute('SELECT nonsense FROM nowhere.at_all'))",
+        "def counts(self): return dict(self._database.execute('SELECT ?', [object()]))",
     ],
 )
 def test_a_defects_traceback_does_not_have_it(defect: str, fleet: Fleet) -> None:
     code = f"""
 import sys
 from bmhctl.cli.main import run
-from bmhctl.stores.store import Store
+from bmhctl.stores.hosts import Hosts
 {defect}
-Store.counts = counts
+Hosts.counts = counts
 sys.exit(run(["status"]))
 """
     done = subprocess.run(

@@ -98,7 +98,7 @@ def until(condition: Callable[[], object]) -> None:
 
 def queue_of(inventory: Inventory) -> list[str]:
     """Who has a ticket, the oldest first."""
-    return [ticket.owner for ticket in inventory._context.store.tickets()]
+    return [ticket.owner for ticket in inventory._context.store.tickets.all()]
 
 
 def give_back(inventory: Inventory, *names: str) -> None:

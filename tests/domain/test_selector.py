@@ -67,11 +67,11 @@ def test_the_database_finds_just_the_hosts_that_fit(
     specs = [HostSpec(f"node{n}", labels=each, hardware=hardware) for n, each in enumerate(labels)]
     ctx = Context(store, "alice")
     with store.transaction():
-        for row in list(store.hosts(HostQuery())):
+        for row in list(store.hosts.find(HostQuery())):
             apply(ctx, Changes(removals=(Removal(row.name),)), utc_now())
         apply(ctx, Changes(newcomers=tuple(HostAddition(Host(s, State.INITIAL, utc_now())) for s in specs)), utc_now())
 
-    found = [host.name for host in store.hosts(HostQuery(selector=selector))]
+    found = [host.name for host in store.hosts.find(HostQuery(selector=selector))]
 
     assert found == [spec.name for spec in specs if selector.fits(spec)]
 

@@ -99,7 +99,7 @@ def call(fleet: Fleet, example: str, *args: str, **more: str) -> Run:
 
 def owners(fleet: Fleet) -> list[str]:
     store = fleet.lab.context().store
-    return [reservation.owner for reservation in store.all_reservations()]
+    return [reservation.owner for reservation in store.reservations.all()]
 
 
 @pytest.mark.parametrize("example", VARIABLES)
@@ -137,7 +137,7 @@ def test_an_example_that_is_cancelled_while_it_waits_leaves_no_ticket(example: s
     assert process.stderr.readline().startswith("waiting for ")
     os.killpg(process.pid, signal.SIGTERM)  # as CI does: the whole group
     assert end(process).status == 143
-    assert lab_of_two.lab.context().store.tickets() == []
+    assert lab_of_two.lab.context().store.tickets.all() == []
     assert owners(lab_of_two) == ["bob"]
 
 

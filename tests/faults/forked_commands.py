@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bmhctl.stores.sqlite import open as sqlite_open
 from tests.faults.vfs import Change, Files
 
 
@@ -189,7 +188,7 @@ def _child(request: dict[str, Any], counted: mmap.mmap) -> int:
     os.chdir(folder)
     held = [open_store(request["keep_open"])] if "keep_open" in request else []
     for store in held:
-        store.counts()
+        store.hosts.counts()
     recorder = Recorder(folder) if "record" in request else None
     before = recorder or _before(request, counted)
     files = Files(folder, before)
@@ -231,13 +230,13 @@ def _note_answers(recorder: Recorder) -> None:
 def _checkpoint_often(pages: int) -> None:
     from bmhctl.stores.sqlite import database
 
-    configure = sqlite_open._configure
+    configure = database.SqliteDatabase.configure
 
-    def configured(database: database.SqliteDatabase) -> None:
-        configure(database)
-        database.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+    def configured(self: database.SqliteDatabase) -> None:
+        configure(self)
+        self.execute(f"PRAGMA wal_autocheckpoint = {pages}")
 
-    sqlite_open._configure = configured
+    database.SqliteDatabase.configure = configured  # type: ignore[method-assign]  # a spy
 
 
 def _before(request: dict[str, Any], counted: mmap.mmap) -> Callable[[Change], int]:

@@ -79,8 +79,8 @@ def check(store: Store) -> None:
     assert [tuple(row) for row in store.database.execute("PRAGMA integrity_check")] == [("ok",)]
     assert list(store.database.execute("PRAGMA foreign_key_check")) == []
     held: set[str] = set()
-    for host in store.hosts(HostQuery()):
-        chain = list(store.events(host))
+    for host in store.hosts.find(HostQuery()):
+        chain = list(store.events.read(host))
         ways = [chain[0].source, *(event.dest for event in chain)]
         assert ways == [None, *(event.source for event in chain[1:]), host.state], f"{host.name}: a gap in its chain"
         assert chain[-1].id == host.last_event
@@ -93,25 +93,25 @@ def check(store: Store) -> None:
         if host.reservation is not None:
             assert host.reservation.is_open()
             held.add(host.reservation.id)
-    assert held == {one.id for one in store.open_reservations()}, "a reservation without hosts, or hosts without it"
+    assert held == {one.id for one in store.reservations.open()}, "a reservation without hosts, or hosts without it"
 
 
 def _snapshot(store: Store, path: Path) -> Snapshot:
-    hosts = list(store.hosts(HostQuery()))
+    hosts = list(store.hosts.find(HostQuery()))
     held = {one.id: tuple(h.name for h in hosts if h.reservation and h.reservation.id == one.id) for one in _all(store)}
     return Snapshot(
         hosts=tuple((_where(host), _verbs(store, host)) for host in hosts),
         reservations=tuple(
-            sorted((r.owner, r.purpose or "", str(r.end), held[r.id], str(r.ttl)) for r in store.all_reservations())
+            sorted((r.owner, r.purpose or "", str(r.end), held[r.id], str(r.ttl)) for r in store.reservations.all())
         ),
         departed=tuple(sorted(str(row[0]) for row in store.database.execute("SELECT key FROM departed"))),
-        policy=store.policy_text(),
+        policy=store.meta.policy_text(),
         text=path.read_bytes() if store.declaration is not None else b"",
     )
 
 
 def _all(store: Store) -> list[object]:
-    return list(store.all_reservations())
+    return list(store.reservations.all())
 
 
 def _where(host: Host) -> tuple[object, ...]:
@@ -121,7 +121,7 @@ def _where(host: Host) -> tuple[object, ...]:
 
 
 def _verbs(store: Store, host: Host) -> tuple[object, ...]:
-    return tuple((event.host, event.actor, event.verb.value, event.dest) for event in store.events(host))
+    return tuple((event.host, event.actor, event.verb.value, event.dest) for event in store.events.read(host))
 
 
 def _forget_headers() -> None:

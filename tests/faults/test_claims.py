@@ -82,7 +82,7 @@ def test_a_lock_file_that_is_removed_under_a_step_costs_the_claim_and_nothing_el
 
     store = file_lab.context().store
     check(store)
-    moves = [event for event in store.events() if event.verb is Verb.READY]
+    moves = [event for event in store.events.read() if event.verb is Verb.READY]
     figures("claims", home(file_lab), tries=1, faults=2, losses=int(len(moves) != 1))
     assert (len(moves), sorted(ends)) == (1, [0, 1]), "one of them moved it, the other one was told"
     assert not store.claims.claimed([host_claim(1)])
@@ -101,7 +101,7 @@ def test_a_claim_that_ends_while_another_step_is_being_started_leaves_nothing(
             ((claim, name),) = first
             copy = os.dup(claim)  # as a child has it between its fork and its exec
             with file_lab.visit("bob") as bob:
-                until(lambda: bob.store.host(name).state is State.AVAILABLE)  # type: ignore[union-attr]
+                until(lambda: bob.store.hosts.named(name).state is State.AVAILABLE)  # type: ignore[union-attr]
             forgotten.wait(0.5)  # which it should not be yet
             os.close(copy)
         first.append((*pass_fds, env["BMH_HOST"]))
@@ -115,7 +115,7 @@ def test_a_claim_that_ends_while_another_step_is_being_started_leaves_nothing(
     monkeypatch.setattr(command.subprocess, "Popen", start)
     monkeypatch.setattr(FileClaims, "forget", forget)
     step_verbs.ready(file_lab.context(), Choice(("node1", "node2")), jobs=2)
-    assert [host.state for host in file_lab.context().store.hosts(HostQuery())] == [State.AVAILABLE] * 2
+    assert [host.state for host in file_lab.context().store.hosts.find(HostQuery())] == [State.AVAILABLE] * 2
     assert not claims_of(file_lab).exists()
 
 
@@ -129,7 +129,7 @@ def test_lock_files_of_processes_that_are_gone_keep_nobody_from_anything(file_la
     step_verbs.ready(file_lab.context(), Choice(everything=True))
     granted = reserve.reserve_or_wait(file_lab.context(), request.reservation_request(count=2))
 
-    states = [host.state for host in file_lab.context().store.hosts(HostQuery())]
+    states = [host.state for host in file_lab.context().store.hosts.find(HostQuery())]
     figures("claims", home(file_lab), tries=2, faults=len(stale), losses=states.count(State.AVAILABLE))
     assert (states, len(granted.held.hosts)) == ([State.RESERVED] * 2, 2)
 

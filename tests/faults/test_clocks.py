@@ -13,9 +13,10 @@ from bmhctl.api import Inventory
 from bmhctl.domain.model import Event, Reservation, State, Ticket
 from bmhctl.domain.requirements import dump_requirements
 from bmhctl.results import Held
+from bmhctl.stores import migrations
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.stores.schema import MIGRATIONS
+from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.stores.sqlite import open as sqlite_open
 from bmhctl.usecases import hosts, inventories
 from bmhctl.usecases.reservations import fairness, holder, request
@@ -54,7 +55,7 @@ def as_(lab: Lab, actor: str) -> Inventory:
 
 
 def lease(lab: Lab, reservation_id: str) -> Reservation:
-    known = lab.context().store.reservation(reservation_id)
+    known = lab.context().store.reservations.get(reservation_id)
     assert known is not None
     return known
 
@@ -67,11 +68,11 @@ def left(lab: Lab, reservation_id: str) -> timedelta:
 
 
 def events(lab: Lab) -> list[Event]:
-    return list(lab.context().store.events())
+    return list(lab.context().store.events.read())
 
 
 def states(lab: Lab) -> list[State]:
-    return [host.state for host in lab.context().store.hosts(HostQuery())]
+    return [host.state for host in lab.context().store.hosts.find(HostQuery())]
 
 
 def set_aside(lab: Inventory) -> Held:
@@ -198,7 +199,7 @@ def test_a_stopped_waiter_does_not_come_before_all_others_until_the_clock_has_ca
     wants = dump_requirements(request.reservation_request(count=4).requirements)
     fleet.clock.move(days=365)
     with ctx.store.transaction():
-        ticket = ctx.store.add_ticket(Ticket("stopped", wants, fleet.clock.now, fleet.clock.now))
+        ticket = ctx.store.tickets.add(Ticket("stopped", wants, fleet.clock.now, fleet.clock.now))
     with ctx.store.claims.share(ticket_claim(ticket.id)):
         assert [one.id for one in fairness.live_tickets(ctx)] == [ticket.id]
         fleet.clock.move(days=-365)
@@ -257,7 +258,7 @@ def test_an_inventory_from_before_renewals_were_kept_counts_from_the_grant(
 ) -> None:
     lab = Lab(tmp_path / "old.db")
     with monkeypatch.context() as before:
-        before.setattr(sqlite_open, "MIGRATIONS", MIGRATIONS[:3])
+        before.setattr(migrations, "MIGRATIONS", MIGRATIONS[:3])
         before.setattr(sqlite_open, "VERSION", 3)
         inventories.init(str(lab.path))
     made = lab.clock.now + timedelta(days=1000)

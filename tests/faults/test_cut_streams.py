@@ -118,9 +118,9 @@ def test_a_waiter_whose_connection_is_cut_waits_on_and_leaves_nothing_when_it_ha
 ) -> None:
     link.reserve()
     with spawn("-m", "bmhctl", "-i", link.url, "reserve", "node1", "--wait", "1m", "-o", "name") as waiter:
-        until(lambda: link.lab._context.store.tickets() and listens(link))
+        until(lambda: link.lab._context.store.tickets.all() and listens(link))
         link.proxy.cut()
-        until(lambda: link.sessions() == 2 and link.lab._context.store.tickets() and listens(link))
+        until(lambda: link.sessions() == 2 and link.lab._context.store.tickets.all() and listens(link))
         link.bring(State.AVAILABLE)
         out, err = waiter.communicate(timeout=30)
     until(lambda: link.sessions() == 1)
@@ -136,9 +136,9 @@ RESERVE, NODE1 = ("-m", "bmhctl", "-i"), ("reserve", "node1", "-o", "name")
 
 def wait_through_proxy(link: ServerLink, *options: str) -> subprocess.Popen[str]:
     """Somebody who waits for node1 by way of the proxy, and is in the queue."""
-    before = len(link.lab._context.store.tickets())
+    before = len(link.lab._context.store.tickets.all())
     waiter = spawn(*RESERVE, link.url, *NODE1, *options)
-    until(lambda: len(link.lab._context.store.tickets()) > before and listens(link))
+    until(lambda: len(link.lab._context.store.tickets.all()) > before and listens(link))
     return waiter
 
 

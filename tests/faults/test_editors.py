@@ -194,7 +194,7 @@ def test_no_host_is_lost_while_its_file_is_edited_under_running_commands(
     # and all of it can be used again
     for line in (["reap"], ["recycle", "node[1-4]"], ["ready", "node[1-4]"]):
         forked.run(folder, ("-i", "lab.toml", *line))
-    for token in [one.id for one in store.open_reservations()]:
+    for token in [one.id for one in store.reservations.open()]:
         assert forked.run(folder, ("-i", "lab.toml", "release", "-R", token)).status == 0
     assert forked.run(folder, ("-i", "lab.toml", "recycle", "node[1-4]")).status == 0
     everyone = forked.run(folder, ("-i", "lab.toml", "reserve", "-n", "4"))
@@ -204,15 +204,15 @@ def test_no_host_is_lost_while_its_file_is_edited_under_running_commands(
 def missing(store, worker: Worker) -> Iterator[str]:  # type: ignore[no-untyped-def]  # a Store
     """What a worker was told and the inventory does not know."""
     for token, is_given_back in worker.held.items():
-        known = store.reservation(token)
+        known = store.reservations.get(token)
         if known is None or (is_given_back and known.is_open()):
             yield token
 
 
 def laundered(store) -> Iterator[str]:  # type: ignore[no-untyped-def]  # a Store
     """Hosts that were made clean after a use without the cleanup that their file declares at all times."""
-    for host in store.hosts(HostQuery()):
-        for event in store.events(host):
+    for host in store.hosts.find(HostQuery()):
+        for event in store.events.read(host):
             if event.verb is Verb.RESET and event.source is State.TAINTED and "wipe" not in (event.reason or ""):
                 yield f"{host.name}: {event.reason}"
 

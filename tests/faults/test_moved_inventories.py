@@ -154,10 +154,10 @@ def test_what_writes_into_an_inventory_that_was_moved_writes_nothing_and_says_so
 def test_a_writer_whose_inventory_is_moved_before_its_commit_writes_nothing(way: str, fleet: Fleet) -> None:
     store = fleet.lab.context().store
     with pytest.raises(MovedError), store.transaction():  # noqa: PT012 - the commit raises
-        store.put("key", "value")
+        store.meta.put("key", "value")
         WAYS[way](fleet.lab)
     if way == "replaced":
-        assert fleet.lab.context().store.get("key") is None
+        assert fleet.lab.context().store.meta.get("key") is None
 
 
 def test_closing_an_inventory_whose_log_was_replaced_loses_nothing_of_the_new_one(fleet: Fleet) -> None:
@@ -279,7 +279,7 @@ def test_a_schema_that_is_dropped_restored_or_copied_over_is_noticed(way: str, t
         ctx = lab.context()
         if way == "copied over":
             with ctx.store.transaction():
-                ctx.store.put("inventory", "another")
+                ctx.store.meta.put("inventory", "another")
         else:
             drop_schema(lab.location)
         if way == "restored":
@@ -296,7 +296,7 @@ def test_a_schema_without_a_mark_of_its_own_works_as_before(tmp_path: Path) -> N
     for lab in made_in("postgres", tmp_path):
         fleet = make_fleet(lab)
         with (store := lab.context().store).transaction():
-            store.put("inventory", None)
+            store.meta.put("inventory", None)
         lab.close()
         assert fleet.bmhctl("run", "--host", "node1", "--", "true").status == 0
 

@@ -108,11 +108,11 @@ def test_a_server_that_is_stopped_and_killed_in_a_race_loses_nothing_and_shares_
     with open_inventory(server.url, actor="operator") as lab:
         store = lab._context.store
         with store.transaction():  # nobody is at work for the dead any more
-            known = {one.id: one for one in store.all_reservations()}
-            hosts = list(store.hosts(HostQuery()))
+            known = {one.id: one for one in store.reservations.all()}
+            hosts = list(store.hosts.find(HostQuery()))
         lost = [one for one in reserved if one not in known] + [one for one in released if known[one].is_open()]
         for host in hosts:
-            chain = list(store.events(host))
+            chain = list(store.events.read(host))
             assert [chain[0].source, *(e.dest for e in chain)] == [None, *(e.source for e in chain[1:]), host.state]
             assert (host.state is State.RESERVED) == (host.reservation is not None)
     assert len(reserved) > faults, "they were at work between the faults"
@@ -134,7 +134,7 @@ def test_a_run_goes_on_without_its_server_while_the_lease_lasts_and_renews_it_th
             lab.reserve("node1")
         run = spawn("-m", "bmhctl", "-i", server.url, "--as", "alice", "run", *options, "--", "sh", "-c", task)
         if waits:
-            until(lambda: len(lab._context.store.tickets()) == 1)
+            until(lambda: len(lab._context.store.tickets.all()) == 1)
             lab.taint("node1")
             lab.reset("node1")
             lab.ready("node1")
@@ -223,7 +223,7 @@ def test_who_waits_keeps_its_place_when_all_connections_break_and_the_server_liv
             until(lambda number=number: len(waiting(lab)) == number + 1)  # type: ignore[misc]
 
         def asked(statement: str) -> object:
-            return next(lab._context.store.database.execute(statement))[0]
+            return lab._context.store.database.execute(statement)[0][0]
 
         until(lambda: asked("SELECT clock_timestamp() - pg_postmaster_start_time() > interval '6 s'"))
         waiters[0].send_signal(signal.SIGSTOP)  # it is back later than the others
@@ -324,7 +324,7 @@ def test_a_waiter_that_was_killed_is_excused_once_and_not_after_each_restart(ser
 def shared(lab: Inventory) -> list[bool]:
     """Which of the tickets have a process, the oldest first."""
     store = lab._context.store
-    return [bool(store.claims.shared([ticket_claim(ticket.id)])) for ticket in store.tickets()]
+    return [bool(store.claims.shared([ticket_claim(ticket.id)])) for ticket in store.tickets.all()]
 
 
 @pytest.mark.parametrize("line", [("reserve", "-n1", "--wait", "1m"), ("run", "-n1", "--wait", "1m", "--", "true")])
@@ -440,7 +440,7 @@ def test_a_step_whose_claim_somebody_else_took_over_does_not_run(server: Server,
         ran = tmp_path / "ran"
         apply_policy(lab._context, f'[checks.mark]\ncommand = ["touch", "{ran}"]\n', "policy.toml")
         store = lab._context.store
-        host = store.host("node1")
+        host = store.hosts.named("node1")
         assert host is not None
         with claimed(lab._context, host) as held:
             list(store.database.execute("UPDATE claims SET token = 'another'"))
@@ -450,12 +450,12 @@ def test_a_step_whose_claim_somebody_else_took_over_does_not_run(server: Server,
 
 
 ACTS: dict[str, Callable[[Store], object]] = {
-    "one statement": lambda store: store.host("node1"),
+    "one statement": lambda store: store.hosts.named("node1"),
     "many statements": lambda store: [
         store.database.enqueue("UPDATE hosts SET since = ? WHERE name = ?", [number, "node1"]) for number in range(1000)
     ],
-    "a stream": lambda store: list(store.events()),
-    "a load": lambda store: store.load("meta", [("a", "b")]),
+    "a stream": lambda store: list(store.events.read()),
+    "a load": lambda store: store.database.load("meta", ("key", "value"), [("a", "b")]),
 }
 
 
@@ -501,7 +501,7 @@ def test_a_signal_at_any_moment_of_a_grant_leaves_it_told_or_undone_and_the_conn
             lab.release(lab.reserve("node1").reservation.id)
             span = time.monotonic() - began
             for _ in range(tries):
-                if other.host("node1").state is not State.AVAILABLE:
+                if other.hosts.named("node1").state is not State.AVAILABLE:
                     lab.reset("node1")
                     lab.ready("node1")
                 try:

@@ -107,13 +107,13 @@ def test_runs_with_wrong_clocks_outlive_their_first_lease_and_end_what_is_over(
     renewed = {one for one in ends if one != over.id}
 
     def ends_now(one: str) -> datetime:
-        known = lab._context.store.reservation(one)
+        known = lab._context.store.reservations.get(one)
         assert known is not None
         assert known.expires_at is not None
         return known.expires_at
 
     until(lambda: all(ends_now(one) > (ends[one] or ends_now(one)) for one in renewed))
-    until(lambda: not lab._context.store.reservation(over.id).is_open())  # type: ignore[union-attr]  # it is there
+    until(lambda: not lab._context.store.reservations.get(over.id).is_open())  # type: ignore[union-attr]  # it is there
     go.touch()
     said = [run.communicate(timeout=60) for run in runs]
     statuses = [run.returncode for run in runs]

@@ -107,16 +107,16 @@ class Fleet:
 
     def states(self) -> dict[str, str]:
         """Each host's state."""
-        return {host.name: str(host.state) for host in self.lab.context().store.hosts(HostQuery())}
+        return {host.name: str(host.state) for host in self.lab.context().store.hosts.find(HostQuery())}
 
     def history(self) -> list[tuple[str, str, str | None]]:
         """What happened to the hosts since they were available: host, verb, reason."""
-        events = [(e.host, str(e.verb), e.reason) for e in self.lab.context().store.events()]
+        events = [(e.host, str(e.verb), e.reason) for e in self.lab.context().store.events.read()]
         start = max(place for place, event in enumerate(events) if event[1] == "ready")
         return events[start + 1 :]
 
     def open_reservations(self) -> list[str]:
-        return [reservation.id for reservation in self.lab.context().store.open_reservations()]
+        return [reservation.id for reservation in self.lab.context().store.reservations.open()]
 
     def recycle(self) -> None:
         """Makes every host available again."""

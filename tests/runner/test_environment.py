@@ -102,7 +102,7 @@ def test_bmhctl_inside_the_task_means_the_same_inventory_and_reservation(fleet: 
     assert done.status == 0
     reservation, *names = done.stdout.split()
     assert names == ["node1", "node2", "node3", "node1", "node3"]
-    known = fleet.lab.context().store.reservation(reservation)
+    known = fleet.lab.context().store.reservations.get(reservation)
     assert known is not None
     assert (known.owner, known.end_reason) == ("carol", "task completed")
     assert [event for event in fleet.history() if event[1] in ("taint", "fault")][:2] == [

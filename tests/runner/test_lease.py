@@ -33,7 +33,7 @@ def go(turn: Turn) -> Run:
 
 
 def lease(fleet: Fleet) -> Reservation:
-    (held,) = fleet.lab.context().store.open_reservations()
+    (held,) = fleet.lab.context().store.reservations.open()
     fleet.lab.close()
     return held
 
@@ -207,7 +207,7 @@ def test_no_moment_has_two_tasks_on_one_host(trouble: str, fleet: Fleet) -> None
         turn.send(signal.SIGCONT)
     else:
         with (store := fleet.lab.context().store).transaction():
-            (held,) = store.open_reservations()
+            (held,) = store.reservations.open()
             past(held.expires_at)
             assert not lives(task)
     done = turn.end()
@@ -226,7 +226,7 @@ def test_a_watchdog_that_was_killed_leaves_the_end_of_the_lease_to_run(toml_flee
     task = int(turn.line())
     os.kill(watchdog_of(turn.pid), signal.SIGKILL)
     with (store := toml_fleet.lab.context().store).transaction():
-        (held,) = store.open_reservations()
+        (held,) = store.reservations.open()
         past(held.expires_at)
         assert not lives(task)
     assert turn.end().status == 125
@@ -247,7 +247,7 @@ def test_a_lease_that_is_too_short_for_a_task_is_refused_with_the_shortest_that_
 
 
 def over(fleet: Fleet, held: Reservation) -> str:
-    ended = fleet.lab.context().store.reservation(held.id)
+    ended = fleet.lab.context().store.reservations.get(held.id)
     assert ended is not None
     assert ended.ended_at is not None
     return f"reservation {held.id} is over: lease expired at {ended.ended_at:%Y-%m-%d %H:%M:%S} UTC"

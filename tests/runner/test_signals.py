@@ -94,7 +94,7 @@ def test_a_signal_while_run_waits_for_hosts_ends_it_and_leaves_no_ticket(fleet: 
         assert turn.process.stderr.readline().startswith("waiting for node1, first in the queue")
         turn.send(signal.Signals[f"SIG{name}"])
         assert turn.end() == Run(128 + signal.Signals[f"SIG{name}"], "", "")
-        assert fleet.lab.context().store.tickets() == []
+        assert fleet.lab.context().store.tickets.all() == []
     assert len(fleet.open_reservations()) == 1
 
 

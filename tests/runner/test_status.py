@@ -44,7 +44,7 @@ def test_on_exit_recycle_brings_the_hosts_back_to_available(fleet: Fleet) -> Non
     assert done == Run(3, "", "")
     assert fleet.states() == dict.fromkeys(("node1", "node2", "node3"), "available")
     store = fleet.lab.context().store
-    verbs = [(event.verb, event.reason) for event in store.events() if event.host == "node2"][-4:]
+    verbs = [(event.verb, event.reason) for event in store.events.read() if event.host == "node2"][-4:]
     assert [verb for verb, _ in verbs] == ["reserve", "taint", "reset", "ready"]
     assert verbs[1][1] == "task failed: exit 3"
 
@@ -60,7 +60,7 @@ def test_keep_on_fail_leaves_the_hosts_reserved_and_says_how_to_give_them_back(f
     options = ["run", "-n", "2", "--ttl", "1m", "--keep-on-fail", "6h", "--on-exit", "recycle"]
     done = fleet.bmhctl(*options, "sh", "-c", "exit 3")
 
-    (kept,) = fleet.lab.context().store.open_reservations()
+    (kept,) = fleet.lab.context().store.reservations.open()
     until = kept.expires_at
     assert until is not None
     assert timedelta(hours=5, minutes=59) < until - datetime.now(UTC) <= timedelta(hours=6)
@@ -132,7 +132,7 @@ def test_failures_of_its_own_have_their_status_and_nothing_is_reserved(case: str
     assert (done.status, done.stdout) == (status, "")
     assert json.loads(done.stderr)["error"]["code"] == code
     assert used.history() == before
-    assert used.lab.context().store.tickets() == []
+    assert used.lab.context().store.tickets.all() == []
 
 
 def test_a_failure_of_its_own_is_told_to_a_person_in_words(used: Fleet) -> None:

@@ -35,7 +35,7 @@ def test_kill_9_of_run_ends_the_whole_family_and_the_lease_ends_in_tainted(toml_
     watchdog = watchdog_of(turn.pid)
     family = {*printed, *descendants(turn.pid)} - {watchdog}
     assert len(family) >= 6  # and, most of the time, a sleep
-    (held,) = toml_fleet.lab.context().store.open_reservations()
+    (held,) = toml_fleet.lab.context().store.reservations.open()
     toml_fleet.lab.close()
 
     turn.send(signal.SIGKILL)
@@ -56,7 +56,7 @@ def test_the_claim_of_a_killed_run_is_removed_by_the_next_reap_or_recycle(by: st
     turn.end()
     left = fleet.lab.context().store.claims.left_behind
     wait_until(lambda: left() or fleet.lab.path.suffix == ".schema")
-    (held,) = fleet.lab.context().store.open_reservations()
+    (held,) = fleet.lab.context().store.reservations.open()
     wait_until(lambda: datetime.now(UTC) > (held.expires_at or held.created_at))
     wait_until(lambda: fleet.bmhctl(by).status == 0 and not left())
 

@@ -11,9 +11,9 @@ import pytest
 
 from bmhctl.domain.model import State
 from bmhctl.errors import BmhctlError
-from bmhctl.stores import open_store
+from bmhctl.stores import migrations, open_store
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.stores.schema import MIGRATIONS
+from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.stores.sqlite import open as file_store
 from bmhctl.stores.store import Store
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs
@@ -32,19 +32,19 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def counted(store: Store) -> dict[State, int]:
     """What is there."""
-    return dict.fromkeys(State, 0) | Counter(host.state for host in store.hosts(HostQuery()))
+    return dict.fromkeys(State, 0) | Counter(host.state for host in store.hosts.find(HostQuery()))
 
 
 def leaves(store: Store, name: str) -> None:
     """Removes a host in a transaction that fails in the end."""
-    host = store.host(name)
+    host = store.hosts.named(name)
     assert host is not None
-    before = store.counts()
+    before = store.hosts.counts()
 
     def leave() -> None:
         with store.transaction():
-            store.drop_host(host, next(store.events(host, last=1)))
-            assert store.counts() == before | {host.state: before[host.state] - 1}
+            store.hosts.remove(host, next(store.events.read(host, last=1)))
+            assert store.hosts.counts() == before | {host.state: before[host.state] - 1}
             raise LookupError
 
     with pytest.raises(LookupError):
@@ -53,36 +53,36 @@ def leaves(store: Store, name: str) -> None:
 
 def test_hosts_that_come_move_and_leave_are_counted(lab: Lab) -> None:
     store = lab.context().store
-    assert store.counts() == dict.fromkeys(State, 0)
+    assert store.hosts.counts() == dict.fromkeys(State, 0)
     a_host_in_each_state(lab)
     store = lab.context().store
-    assert store.counts() == counted(store) == dict.fromkeys(State, 1) | {State.MAINTENANCE: 2}
+    assert store.hosts.counts() == counted(store) == dict.fromkeys(State, 1) | {State.MAINTENANCE: 2}
     lifecycle_verbs.cordon(lab.context(), Choice(("node2",)))
     hosts.rename(lab.context(), "node1", "other")
     hosts.remove(lab.context(), Choice(("node4",)), force=True, reason="scrapped")
-    assert store.counts() == counted(store) == dict.fromkeys(State, 1) | {State.TAINTED: 0, State.MAINTENANCE: 2}
+    assert store.hosts.counts() == counted(store) == dict.fromkeys(State, 1) | {State.TAINTED: 0, State.MAINTENANCE: 2}
 
 
 def test_what_is_undone_is_not_counted(lab: Lab) -> None:
     a_host_in_each_state(lab)
     store = lab.context().store
-    before = store.counts()
+    before = store.hosts.counts()
     done = lifecycle_verbs.taint(lab.context("bob"), Choice(("node3", "node2")))
     assert [item.error is None for item in done.items] == [True, False]
     leaves(store, "node1")
-    assert store.counts() == counted(store) == before | {State.RESERVED: 0, State.TAINTED: 2}
+    assert store.hosts.counts() == counted(store) == before | {State.RESERVED: 0, State.TAINTED: 2}
 
 
 @pytest.mark.parametrize("home", HOMES)
 def test_a_copy_is_counted_as_well(lab: Lab, home: str, tmp_path: Path) -> None:
     a_host_in_each_state(lab)
-    before = lab.context().store.counts()
+    before = lab.context().store.hosts.counts()
     folder = tmp_path / "copy"
     folder.mkdir()
     other = Lab(folder / SUFFIX[home])
     inventories.copy(lab.context(), location(other.path))
     store = other.context().store
-    assert store.counts() == counted(store) == before
+    assert store.hosts.counts() == counted(store) == before
     other.remove()
 
 
@@ -100,7 +100,7 @@ def test_a_backup_is_counted_as_well(lab: Lab, tmp_path: Path) -> None:
     a_host_in_each_state(lab)
     inventories.backup(lab.context(), str(tmp_path / "backup.db"))
     store = Lab(tmp_path / "backup.db").context().store
-    assert store.counts() == counted(store) == lab.context().store.counts()
+    assert store.hosts.counts() == counted(store) == lab.context().store.hosts.counts()
     store.close()
 
 
@@ -110,7 +110,7 @@ def test_an_inventory_from_before_hosts_were_counted_is_counted_once(
     names = [migration.name for migration in MIGRATIONS]
     older = MIGRATIONS[: names.index("counts")]
     with monkeypatch.context() as before:
-        before.setattr(file_store, "MIGRATIONS", older)
+        before.setattr(migrations, "MIGRATIONS", older)
         before.setattr(file_store, "VERSION", len(older))
         inventories.init(str(tmp_path / "lab.db"))
     raw = sqlite3.connect(tmp_path / "lab.db")
@@ -121,7 +121,7 @@ def test_an_inventory_from_before_hosts_were_counted_is_counted_once(
     raw.commit()
     raw.close()
     store = open_store(str(tmp_path / "lab.db"))
-    assert store.counts() == dict.fromkeys(State, 0) | {State.TAINTED: 1}
+    assert store.hosts.counts() == dict.fromkeys(State, 0) | {State.TAINTED: 1}
     store.close()
 
 
@@ -137,9 +137,9 @@ def test_a_wrong_count_is_reported_and_fixed(lab: Lab) -> None:
     ]
     assert [each.kind for each in examined(lab, fix=True).findings if each.fixed] == ["counts", "counts"]
     store = lab.context().store
-    assert store.counts() == counted(store)
+    assert store.hosts.counts() == counted(store)
     lifecycle_verbs.taint(lab.context("bob"), Choice(("node3",)))
-    assert store.counts() == counted(store)
+    assert store.hosts.counts() == counted(store)
 
 
 @pytest.mark.parametrize("lab", ["postgres"], indirect=True)
@@ -167,6 +167,6 @@ def test_on_a_server_the_rows_of_many_moves_are_summed_up_while_others_move_host
         thread.join()
     assert failed == []
     store = lab.context().store
-    assert store.counts() == counted(store) == dict.fromkeys(State, 0) | {State.TAINTED: 12}
+    assert store.hosts.counts() == counted(store) == dict.fromkeys(State, 0) | {State.TAINTED: 12}
     # Twelve hosts were moved twice: 48 rows, had none been summed up.
-    assert int(next(database.execute("SELECT COUNT(*) FROM counts"))[0] or 0) < 48
+    assert int(database.execute("SELECT COUNT(*) FROM counts")[0][0] or 0) < 48

@@ -40,8 +40,8 @@ ACTS: dict[str, tuple[Callable[[Context], object], int]] = {
     "reserve": (reserve(1), 2),
     # and the ids of the other events
     "reserve five": (reserve(5), 3),
-    # and whether it was granted before
-    "reserve under a request id": (reserve(1, "job-1"), 3),
+    # and whether it was granted before, asked along
+    "reserve under a request id": (reserve(1, "job-1"), 2),
     "release": (lambda ctx: lifecycle_verbs.release(ctx, Choice(), reservation="r-one"), 11),
     "extend": (lambda ctx: holder.extend(ctx, "r-two"), 7),
     "show": (lambda ctx: queries.show(ctx, "node1"), 5),

@@ -92,15 +92,14 @@ def test_processes_that_reserve_at_once_never_share_a_host(lab: Lab, tmp_path: P
 
     assert ends == [(0, "25", "")] * 4
     store = lab.context().store
-    assert [host.state for host in store.hosts(HostQuery())] == [State.AVAILABLE] * 2
-    reserves = [event for event in store.events() if event.verb == "reserve"]
+    assert [host.state for host in store.hosts.find(HostQuery())] == [State.AVAILABLE] * 2
+    reserves = [event for event in store.events.read() if event.verb == "reserve"]
     assert len(reserves) == 100
 
 
 VICTIM = """
 import os, signal, sys
 from bmhctl import open_inventory
-from bmhctl.stores.write_buffer import WriteBuffer
 
 inventory, kill_at = sys.argv[1], int(sys.argv[2])
 statements = 0
@@ -121,7 +120,6 @@ with open_inventory(inventory, actor="victim") as lab:
     home = type(database)
     for name in {"execute", "_run", "_run_many", "_begin", "_commit"} & {*vars(home)}:
         setattr(home, name, counting(getattr(home, name)))
-    database._pending = WriteBuffer(database._run_many, database._run)
     held = lab.reserve(count=2)
     print(held.reservation.id, flush=True)
     lab.release(held.reservation.id)
@@ -146,16 +144,16 @@ def test_a_kill_at_any_statement_leaves_each_commit_whole_or_absent(lab: Lab) ->
         said = done.stdout.split()
         store = lab.context().store
         with store.transaction():  # a server may still be at work for the dead
-            held = store.open_reservations()
-            reserved = list(store.hosts(HostQuery(states=frozenset({State.RESERVED}))))
+            held = store.reservations.open()
+            reserved = list(store.hosts.find(HostQuery(states=frozenset({State.RESERVED}))))
         # whole or absent: a reservation has both of its hosts, or there is none
         assert (len(held), len(reserved)) in ((0, 0), (1, 2)), kill_at
         if "released" in said:
             assert held == []
         elif said:  # acknowledged, and never given back by anyone
-            assert store.reservation(said[0]) is not None
-        for host in store.hosts(HostQuery()):
-            chain = list(store.events(host))
+            assert store.reservations.get(said[0]) is not None
+        for host in store.hosts.find(HostQuery()):
+            chain = list(store.events.read(host))
             assert chain[-1].dest == host.state
             assert chain[-1].id == host.last_event
         if done.returncode == 0:
@@ -199,11 +197,11 @@ def test_what_was_acknowledged_is_there_whenever_the_process_is_killed(lab: Lab)
         worker.communicate()
         store = lab.context().store
         for word, reservation_id in said:
-            known = store.reservation(reservation_id)
+            known = store.reservations.get(reservation_id)
             assert known is not None
             assert word == "reserved" or known.ended_at is not None
         with store.transaction():  # a server may still be at work for the dead
-            left = store.open_reservations()
+            left = store.reservations.open()
         for held in left:
             lifecycle_verbs.release(lab.context("worker"), Choice(), reservation=held.id)
         step_verbs.reset(lab.context(), Choice(states=frozenset({State.TAINTED})))
@@ -214,7 +212,6 @@ EDITOR = """
 import os, signal, sys
 from bmhctl.stores.sqlite.database import SqliteDatabase
 from bmhctl.stores.toml import atomic_replace
-from bmhctl.stores.write_buffer import WriteBuffer
 from bmhctl.usecases import hosts
 from bmhctl import open_inventory
 
@@ -237,7 +234,6 @@ with open_inventory(inventory, actor="editor") as lab:
         setattr(SqliteDatabase, name, killing(getattr(SqliteDatabase, name)))
     context = lab._context
     database = context.store.database
-    database._pending = WriteBuffer(database._run_many, database._run)
     if verb == "rename":
         hosts.rename(context, "node1", "renamed")
     elif verb == "remove":
@@ -279,7 +275,7 @@ def test_a_kill_in_the_middle_of_an_edit_leaves_file_and_state_agreeing(toml_lab
             timeout=60,
         )
         found = {h.name: h.state for h in queries.list_hosts(toml_lab.context(), Choice(everything=True)).hosts}
-        undeclared = [h.name for h in toml_lab.context().store.hosts(HostQuery()) if h.undeclared]
+        undeclared = [h.name for h in toml_lab.context().store.hosts.find(HostQuery()) if h.undeclared]
         toml_lab.close()
         assert found in (before, after), (kill_at, found)
         assert undeclared == [], kill_at
@@ -298,7 +294,7 @@ def test_a_runner_that_is_killed_leaves_its_host_claimed_until_the_step_ends(lab
     os.mkfifo(fifo)
     lab.policy(f'[checks.slow]\ncommand = ["sh", "-c", "read line < {fifo}"]\n')
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
-    host = lab.context().store.host("node1")
+    host = lab.context().store.hosts.named("node1")
     assert host is not None
     claims = lab.context().store.claims
     runner = spawn(

@@ -67,23 +67,30 @@ from bmhctl import open_inventory
 from bmhctl.domain.model import State
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.domain.requirements import load_requirements, total
-from bmhctl.usecases.reservations import grants
+from bmhctl.usecases.reservations import contended, grants
 
 inventory, marks, size, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-overtaken, waits, settle = [], [], grants._settle
+overtaken, waits, at_once, in_turn = [], [], grants.settle, contended._settle
 
-def settled(attempt, ticket, hosts, *rest):
+def look(attempt, ticket, hosts):
     # in the granting transaction: all who came before must find enough left
     store = attempt.ctx.store
-    left = store.count(HostQuery(states=frozenset({State.AVAILABLE}))) - len(hosts)
-    for other in store.tickets():
+    left = store.hosts.count(HostQuery(states=frozenset({State.AVAILABLE}))) - len(hosts)
+    for other in store.tickets.all():
         if ticket is None or other.id < ticket.id:
             left -= total(load_requirements(other.wants))
             if left < 0:
                 overtaken.append((ticket and ticket.id, other.id))
-    return settle(attempt, ticket, hosts, *rest)
 
-grants._settle = settled
+def settled(attempt, policy, hosts, token):
+    look(attempt, None, hosts)
+    return at_once(attempt, policy, hosts, token)
+
+def settled_in_turn(attempt, ticket, hosts):
+    look(attempt, ticket, hosts)
+    return in_turn(attempt, ticket, hosts)
+
+grants.settle, contended._settle = settled, settled_in_turn
 with open_inventory(inventory) as lab:
     for _ in range(rounds):
         began = time.monotonic()
@@ -122,11 +129,11 @@ def test_who_waits_is_served_in_turn_and_alone_gangs_among_ones(fleet: Lab, tmp_
     print(f"{processes * rounds} grants by {processes} processes in {time.monotonic() - began:.1f} s")
     assert ends == [(0, "", [])] * processes
     ctx = fleet.context()
-    reserves = [event for event in ctx.store.events() if event.verb == "reserve"]
+    reserves = [event for event in ctx.store.events.read() if event.verb == "reserve"]
     assert len(reserves) == rounds * sum(sizes)
     assert {event.actor for event in reserves} == {f"racer{number}" for number in range(processes)}
-    assert [host.state for host in ctx.store.hosts(HostQuery())] == [State.AVAILABLE] * HOSTS
-    assert (ctx.store.open_reservations(), ctx.store.tickets(), list(marks.iterdir())) == ([], [], [])
+    assert [host.state for host in ctx.store.hosts.find(HostQuery())] == [State.AVAILABLE] * HOSTS
+    assert (ctx.store.reservations.open(), ctx.store.tickets.all(), list(marks.iterdir())) == ([], [], [])
     assert not list(tmp_path.glob("*.claims")), "no claim is left, nor the folder they were in"
 
 
@@ -161,16 +168,16 @@ def test_after_a_storm_of_kills_time_brings_every_host_back(fleet: Lab) -> None:
         victim.communicate()
 
     lab = fleet.context("operator")
-    names = [host_claim(host.id) for host in lab.store.hosts(HostQuery())]
+    names = [host_claim(host.id) for host in lab.store.hosts.find(HostQuery())]
     until(lambda: not lab.store.claims.claimed(names) and queue.queue(lab).items == ())
     fleet.clock.now = datetime.now(UTC)
-    held = {host.name for host in lab.store.hosts(HostQuery(states=frozenset({State.RESERVED})))}
+    held = {host.name for host in lab.store.hosts.find(HostQuery(states=frozenset({State.RESERVED})))}
     fleet.clock.move(seconds=2)
     reaped = holder.reap_expired(lab)
 
     assert {host.name for one in reaped.items for host in one.hosts} == held
-    assert lab.store.open_reservations() == []
-    assert {h.name for h in lab.store.hosts(HostQuery(states=frozenset({State.TAINTED})))} >= held
+    assert lab.store.reservations.open() == []
+    assert {h.name for h in lab.store.hosts.find(HostQuery(states=frozenset({State.TAINTED})))} >= held
     assert queue.queue(lab).items == ()
     step_verbs.reset(lab, Choice(states=frozenset({State.TAINTED})))
     step_verbs.ready(lab, Choice(states=frozenset({State.INITIAL})))
@@ -195,7 +202,7 @@ def test_when_all_who_hold_and_all_who_wait_are_killed_every_host_is_tainted_in_
     fleet.clock.now = datetime.now(UTC)
     fleet.clock.move(minutes=2)
     assert len(holder.reap_expired(lab).items) == len(holders)
-    assert [host.state for host in lab.store.hosts(HostQuery())] == [State.TAINTED] * HOSTS
+    assert [host.state for host in lab.store.hosts.find(HostQuery())] == [State.TAINTED] * HOSTS
 
 
 HOLDER = """

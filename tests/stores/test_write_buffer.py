@@ -22,29 +22,33 @@ class UndoneError(Exception):
     """A part goes wrong."""
 
 
-class Table:
-    """A table of texts, written through what waits or at once."""
+class Table(WriteBuffer):
+    """A table of texts, written later or at once."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._database = sqlite3.connect(":memory:", isolation_level=None)
-        self._run = self._database.execute
         self._run("CREATE TABLE events (id INTEGER PRIMARY KEY, text TEXT)")
         self._run("BEGIN")
-        self.pending = WriteBuffer(self._run_many, self._run)
         self.close = self._database.close
 
-    def _run_many(self, statement: str, rows: list[Sequence[Value]]) -> None:
+    def _run(self, statement: str) -> sqlite3.Cursor:
+        return self._database.execute(statement)
+
+    _undo = _run
+
+    def _run_many(self, statement: str, rows: Sequence[Sequence[Value]]) -> None:
         self._database.executemany(statement, rows)
 
-    def enqueue(self, text: str) -> None:
-        self.pending.add("INSERT INTO events (text) VALUES (?)", [[text]])
+    def later(self, text: str) -> None:
+        self.enqueue("INSERT INTO events (text) VALUES (?)", [text])
 
     def now(self, text: str) -> None:
-        self.pending.flush(then_writes=True)
-        self._run("INSERT INTO events (text) VALUES (?)", [text])
+        self._flush(then_writes=True)
+        self._database.execute("INSERT INTO events (text) VALUES (?)", [text])
 
     def read(self) -> list[str]:
-        self.pending.flush()
+        self._flush()
         return [text for (text,) in self._run("SELECT text FROM events ORDER BY id")]
 
 
@@ -55,7 +59,7 @@ def table() -> Iterator[Table]:
 
 
 acts = st.recursive(
-    st.sampled_from(["enqueue", "now", "read"]),
+    st.sampled_from(["later", "now", "read"]),
     lambda inner: st.tuples(st.booleans(), st.lists(inner, max_size=4)),
     max_leaves=12,
 )
@@ -75,7 +79,7 @@ def play_all(table: Table, program: list[object]) -> None:
         if isinstance(act, tuple):
             fails, inner = act
             before = list(written)
-            with suppress(UndoneError), table.pending.part(table._run):
+            with suppress(UndoneError), table.savepoint():
                 for each in inner:
                     play(each)
                 if fails:
@@ -94,47 +98,47 @@ def play_all(table: Table, program: list[object]) -> None:
 
 
 def test_what_could_not_be_written_is_not_forgotten_by_the_part_around_it(table: Table) -> None:
-    table.pending.add("INSERT INTO events (id, text) VALUES (?, ?)", [[1, "one"]])
-    table.pending.add("INSERT INTO events (id, text) VALUES (?, ?)", [[1, "another one"]])
-    with pytest.raises(sqlite3.IntegrityError), table.pending.part(table._run):
+    table.enqueue("INSERT INTO events (id, text) VALUES (?, ?)", [1, "one"])
+    table.enqueue("INSERT INTO events (id, text) VALUES (?, ?)", [1, "another one"])
+    with pytest.raises(sqlite3.IntegrityError), table.savepoint():
         table.now("two")
     with pytest.raises(sqlite3.IntegrityError):
-        table.pending.flush()
-    table.pending.drop()
-    table.pending.flush()
+        table._flush()
+    table._drop()
+    table._flush()
 
 
 def test_little_that_waits_can_be_taken_in_order_and_much_is_written(table: Table) -> None:
     event, fact = "INSERT INTO events (text) VALUES (?)", "INSERT INTO facts (text) VALUES (?)"
-    table.pending.add(event, [["one"], ["two"]])
-    table.pending.add(fact, [["first"]])
-    assert table.pending.take(3) == [(fact, ["first"]), (event, ["one"]), (event, ["two"])]
-    assert (table.pending.is_empty, table.read()) == (True, [])
+    table.enqueue(event, ["one"], ["two"])
+    table.enqueue(fact, ["first"])
+    assert table._take(3) == [(fact, ["first"]), (event, ["one"]), (event, ["two"])]
+    assert table.read() == []
 
-    table.pending.add(event, [["one"], ["two"]])
-    assert (table.pending.take(1), table.read()) == ([], ["one", "two"])
+    table.enqueue(event, ["one"], ["two"])
+    assert (table._take(1), table.read()) == ([], ["one", "two"])
 
 
-def test_nothing_waits_that_nobody_has_a_place_for(table: Table) -> None:
-    table.pending.add("DELETE FROM events", [[]])
-    with pytest.raises(AssertionError, match="when 'DELETE FROM events'"):
-        table.pending.flush()
+def test_a_statement_without_a_place_in_the_order_may_not_wait(table: Table) -> None:
+    table.enqueue("DELETE FROM events", [])
+    with pytest.raises(AssertionError, match="'DELETE FROM events' has no place"):
+        table._flush()
 
 
 def test_a_host_that_comes_back_and_a_new_one_are_let_in_together_in_any_order(lab: Lab) -> None:
     if not lab.is_toml:
         hosts.add(lab.context(), ["a", "b"], hosts.AttributeChanges(labels={"arch": "y"}))
-        assert {host.name for host in lab.context().store.hosts_named(["a", "b"]).values()} == {"a", "b"}
+        assert {host.name for host in lab.context().store.hosts.with_names(["a", "b"]).values()} == {"a", "b"}
         return
     hosts.add(lab.context(), ["a", "z"], hosts.AttributeChanges(labels={"arch": "x"}))
     step_verbs.ready(lab.context(), Choice(everything=True))
     text = lab.path.read_text()
     lab.path.write_text(text[text.index("[hosts.z]") :])
-    assert lab.context().store.hosts_named(["a"])["a"].undeclared is False
+    assert lab.context().store.hosts.with_names(["a"])["a"].undeclared is False
     homes_before = queries.list_hosts(lab.context(), Choice(everything=True)).hosts
     assert [host.name for host in homes_before if host.undeclared] == ["a"]
     hosts.add(lab.context(), ["a", "b"], hosts.AttributeChanges(labels={"arch": "y"}))
-    found = lab.context().store.hosts_named(["a", "b"])
+    found = lab.context().store.hosts.with_names(["a", "b"])
     assert {name: (host.undeclared, host.spec.labels) for name, host in found.items()} == {
         name: (False, {"arch": "y"}) for name in ("a", "b")
     }

@@ -41,7 +41,7 @@ def test_a_resume_is_recommended_to_whom_it_would_help(lab: Lab) -> None:
 
 def test_nothing_is_recommended_while_a_step_runs(lab: Lab) -> None:
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
-    host = lab.context().store.host("node1")
+    host = lab.context().store.hosts.named("node1")
     assert host is not None
     assert explain.why(lab.context(), "node1").next == "bmhctl ready node1"
     with lab.context().store.claims.claim(host_claim(host.id)):

@@ -167,10 +167,10 @@ def test_a_renamed_host_keeps_its_state_reservation_and_history(lab: Lab) -> Non
 
     hosts.rename(lab.context(), "node1", "db1")
 
-    host = lab.context().store.host("db1")
+    host = lab.context().store.hosts.named("db1")
     assert host is not None
     assert (host.state, host.reservation and host.reservation.owner) == (State.RESERVED, "alice")
-    assert [str(e.verb) for e in lab.context().store.events(host)] == ["enter", "ready", "reserve", "rename"]
+    assert [str(e.verb) for e in lab.context().store.events.read(host)] == ["enter", "ready", "reserve", "rename"]
     assert states(lab) == {"db1": "reserved"}
 
 
@@ -204,7 +204,7 @@ def test_a_used_host_is_removed_only_by_force(lab: Lab) -> None:
         hosts.remove(lab.context(), Choice(("node1",)), force=True)
     hosts.remove(lab.context(), Choice(("node1",)), force=True, reason="scrapped")
     assert states(lab) == {"node2": "tainted"}
-    assert lab.context().store.open_reservations() == []
+    assert lab.context().store.reservations.open() == []
 
 
 def test_a_host_removed_while_dirty_comes_back_tainted(lab: Lab) -> None:
@@ -270,16 +270,16 @@ spec:
     assert (plan.dry_run, states(lab)) == (True, {})
     hosts.import_hosts(lab.context(), cargo)
     assert states(lab) == {"busy": "reserved", "free": "available", "fresh": "initial"}
-    busy = lab.context().store.host("busy")
+    busy = lab.context().store.hosts.named("busy")
     assert busy is not None
     assert busy.reservation is not None
     assert (busy.reservation.owner, busy.reservation.expires_at) == ("Machine/prod/worker-0", None)
-    before = list(lab.context().store.events())
+    before = list(lab.context().store.events.read())
 
     again = hosts.import_hosts(lab.context(), cargo)
 
     assert [(item.host, item.changed) for item in again.items] == [("free", False), ("busy", False), ("fresh", False)]
-    assert list(lab.context().store.events()) == before
+    assert list(lab.context().store.events.read()) == before
 
 
 def test_an_import_updates_facts_but_never_a_state_and_never_credentials(lab: Lab) -> None:
@@ -355,12 +355,12 @@ def test_a_copy_in_any_home_has_every_host_state_reservation_event_and_the_polic
         assert specs(copied) == specs(lab)
         ours, theirs = lab.context().store, copied.context().store
         for table in ("hosts", "reservations", "events", "facts", "departed"):
-            assert list(theirs.dump(table)) == list(ours.dump(table))
+            assert list(theirs.admin.rows(table)) == list(ours.admin.rows(table))
         assert copied.context().policy() == lab.context().policy()
         hosts.add(copied.context(), ["node9"], AttributeChanges())
-        new = theirs.host("node9")
+        new = theirs.hosts.named("node9")
         assert new is not None
-        assert [str(e.verb) for e in theirs.events(new)] == ["enter"], "an id of the past is not given again"
+        assert [str(e.verb) for e in theirs.events.read(new)] == ["enter"], "an id of the past is not given again"
     finally:
         copied.close()
 
@@ -450,7 +450,7 @@ def test_a_policy_that_comes_with_hosts_that_may_not_come_is_not_kept(tmp_path: 
     with pytest.raises(InvalidError):
         hosts.import_hosts(lab.context(), read_inventory(text, "x.toml", lab.clock()), with_policy=True)
 
-    assert lab.context().store.policy_text() is None
+    assert lab.context().store.meta.policy_text() is None
     lab.close()
 
 
@@ -486,7 +486,7 @@ def test_a_backup_taken_while_others_write_restores_the_whole_inventory_into_any
             "node4": "initial",
         }
         ours, theirs = lab.context().store, restored.context().store
-        assert list(theirs.events()) == list(ours.events())[:-1], "what came after the backup is not in it"
+        assert list(theirs.events.read()) == list(ours.events.read())[:-1], "what came after the backup is not in it"
         assert restored.context().policy() == lab.context().policy()
         if restored.is_toml and lab.is_toml:
             assert restored.path.read_bytes() == lab.path.read_bytes(), "comments and all"

@@ -36,10 +36,10 @@ def lines(outcomes: Outcomes) -> list[tuple[str, str, str]]:
 
 def events(lab: Lab, name: str) -> list[tuple[str, str, str, str, str | None]]:
     ctx = lab.context()
-    host = ctx.store.host(name)
+    host = ctx.store.hosts.named(name)
     return [
         (e.actor, str(e.verb), str(e.source or "[*]"), str(e.dest or "[*]"), e.reason)
-        for e in ctx.store.events(host or name)
+        for e in ctx.store.events.read(host or name)
     ]
 
 
@@ -193,10 +193,10 @@ def test_giving_back_one_of_three_keeps_the_reservation_until_the_last(fleet: La
     mine = reserve(fleet, "node1", "node2", "node3")
 
     lifecycle_verbs.taint(fleet.context(), named("node1", "node2"))
-    assert [r.id for r in fleet.context().store.open_reservations()] == [mine]
+    assert [r.id for r in fleet.context().store.reservations.open()] == [mine]
 
     lifecycle_verbs.taint(fleet.context(), named("node3"))
-    assert fleet.context().store.open_reservations() == []
+    assert fleet.context().store.reservations.open() == []
 
 
 def test_an_expired_reservation_taints_its_hosts_but_for_one_in_maintenance(fleet: Lab) -> None:
@@ -209,7 +209,7 @@ def test_an_expired_reservation_taints_its_hosts_but_for_one_in_maintenance(flee
     assert states(fleet) == {"node1": "tainted", "node2": "tainted", "node3": "maintenance", "node4": "available"}
     assert events(fleet, "node1")[-1] == ("bmhctl", "taint", "reserved", "tainted", "lease expired")
     assert events(fleet, "node3")[-1] == ("bmhctl", "reservation-lost", "maintenance", "maintenance", "lease expired")
-    kept = fleet.context().store.host("node3")
+    kept = fleet.context().store.hosts.named("node3")
     assert kept is not None
     assert (kept.dirty, kept.reservation) == (True, None)
 
@@ -253,7 +253,7 @@ def test_a_reserved_host_keeps_its_lease_through_maintenance(fleet: Lab) -> None
     lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
     resume.resume(fleet.context("bob"), named("node1"))
 
-    host = fleet.context().store.host("node1")
+    host = fleet.context().store.hosts.named("node1")
     assert host is not None
     assert (host.state, host.reservation and host.reservation.id) == (State.RESERVED, mine)
 
@@ -275,7 +275,7 @@ def test_a_holder_may_give_back_a_host_in_maintenance(fleet: Lab) -> None:
     done = lifecycle_verbs.taint(fleet.context(), named("node1"))
 
     assert (done.status, states(fleet)["node1"]) == (ExitStatus.DONE, "maintenance")
-    assert fleet.context().store.open_reservations() == []
+    assert fleet.context().store.reservations.open() == []
 
 
 def test_the_plan_of_a_resume_says_where_and_why_and_changes_nothing(fleet: Lab) -> None:
@@ -385,7 +385,7 @@ def test_a_cordoned_host_is_kept_by_its_holder_and_given_to_nobody_else(fleet: L
 
 def test_a_host_whose_step_runs_refuses_what_would_collide(fleet: Lab) -> None:
     ctx = fleet.context()
-    host = ctx.store.host("node1")
+    host = ctx.store.hosts.named("node1")
     assert host is not None
     with ctx.store.claims.claim(host_claim(host.id)):
         maintained = lifecycle_verbs.maintain(fleet.context("bob"), named("node1"), reason="fan")
@@ -426,7 +426,7 @@ def test_a_claim_and_a_maintenance_never_meet(fleet: Lab, monkeypatch: pytest.Mo
     ctx = fleet.context("bob")
     hosts.add(ctx, ["node9"], hosts.AttributeChanges())
     claimed, others = (
-        ctx.store.claims.claimed,
+        ctx.store.claims.claimed_hosts,
         iter([lambda: threading.Thread(target=ready_in_its_own_time).start()]),
     )
     refused: list[Outcomes] = []
@@ -437,15 +437,15 @@ def test_a_claim_and_a_maintenance_never_meet(fleet: Lab, monkeypatch: pytest.Mo
             refused.append(step_verbs.ready(ann, named("node9")))
         ended.set()
 
-    def overtaken(names: list[str]) -> frozenset[str]:
+    def overtaken(hosts: list[int]) -> frozenset[int]:
         """Somebody claims the host just after it was found free, while maintain is on its way to commit."""
-        answer = claimed(names)
+        answer = claimed(hosts)
         for other in others:
             other()
-            wait_for_claim(fleet, names[0])
+            wait_for_claim(fleet, host_claim(hosts[0]))
         return answer
 
-    monkeypatch.setattr(ctx.store.claims, "claimed", overtaken)
+    monkeypatch.setattr(ctx.store.claims, "claimed_hosts", overtaken)
     lifecycle_verbs.maintain(ctx, named("node9"), reason="hands inside")
 
     assert ended.wait(30)

@@ -10,7 +10,7 @@ import pytest
 from bmhctl.domain.model import State, Ticket
 from bmhctl.domain.requirements import Requirement, dump_requirements
 from bmhctl.stores.claims import ticket_claim
-from bmhctl.stores.schema import MIGRATIONS
+from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
 from bmhctl.usecases.reservations import request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
@@ -84,20 +84,20 @@ def test_what_nobody_can_reserve_is_not_free(fleet: Lab) -> None:
 def test_what_is_set_aside_for_somebody_who_waits_is_not_free(fleet: Lab) -> None:
     ctx = fleet.context("bob")
     now = ctx.clock()
-    ticket = ctx.store.add_ticket(
+    ticket = ctx.store.tickets.add(
         Ticket(owner="bob", wants=dump_requirements((Requirement(count=12),)), created_at=now, refreshed_at=now)
     )
     with ctx.store.claims.share(ticket_claim(ticket.id)):
         seen = queries.status(fleet.context())
         assert (seen.waiting, seen.free) == (1, 9)  # it can never be met, so it keeps nobody waiting
-        ctx.store.drop_ticket(ticket.id)
-    small = ctx.store.add_ticket(
+        ctx.store.tickets.remove(ticket.id)
+    small = ctx.store.tickets.add(
         Ticket(owner="bob", wants=dump_requirements((Requirement(count=4),)), created_at=now, refreshed_at=now)
     )
     with ctx.store.claims.share(ticket_claim(small.id)):
         seen = queries.status(fleet.context())
         assert (seen.waiting, seen.free) == (1, 5)
-    ctx.store.drop_ticket(small.id)
+    ctx.store.tickets.remove(small.id)
 
 
 def test_the_lists_are_cut_and_their_totals_are_not(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,7 @@ def rows_of_each(fleet: Path, url: str) -> dict[str, int]:
     """How many rows a server reads for each command, one after the other, of a fleet of which a part is reserved."""
     with closing(open_store(str(fleet))) as store:
         ctx = Context(store, "alice")
-        for _ in range(store.count(HostQuery()) // 20):
+        for _ in range(store.hosts.count(HostQuery()) // 20):
             reserve_or_wait(ctx, request.reservation_request((), None, 1))
         inventories.copy(ctx, url)
     address = Address.parse(url)
@@ -171,7 +171,7 @@ def rows(command: Command, url: str, watcher: psycopg.Connection[tuple[int]]) ->
     """How many rows of an inventory a server reads for one who opens it and does that."""
     before = _read(watcher)
     with closing(open_store(url)) as store:
-        backend = next(store.database.execute("SELECT pg_backend_pid()"))[0]
+        backend = store.database.execute("SELECT pg_backend_pid()")[0][0]
         with suppress(BmhctlError):
             command(Context(store, "alice", clock=store.now))
     # It tells what it read before it is gone.

@@ -1,7 +1,7 @@
 """Claims in PostgreSQL: tokens with a deadline, for processes on many machines.
 
-A claim on a host is a row with a token and a deadline, which its holder moves on while it lives. A ticket is shared
-through a lock that the server drops with the connection.
+A claim on a host is a row with a token and a deadline, which its holder renews while it runs. A ticket is shared
+through a lock that the server releases with the connection.
 """
 
 from __future__ import annotations
@@ -9,20 +9,26 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from bmhctl.errors import BmhctlError, StateRefusedError, UnreachableError
-from bmhctl.stores.claims import Hold, LeftClaim
-from bmhctl.stores.database import Question
+from bmhctl.stores.claims import Hold, LeftClaim, host_claim
 from bmhctl.stores.postgres.connection import steady
 from bmhctl.stores.postgres.database import NOW, STARTED, PostgresDatabase
 
+if TYPE_CHECKING:
+    from bmhctl.stores.database import Question
+    from bmhctl.stores.rows import Row
+
 LENGTH = 30.0
-"""Seconds after which a claim that nobody renews is anybody's."""
+"""Seconds after which a claim that is not renewed is over."""
 
 _RENEW = 8.0  # seconds between two renewals
-_MARGIN = 12.0  # seconds before the deadline at which a claim that can't be renewed counts as lost: a step must end
+_MARGIN = (
+    12.0  # seconds before the deadline at which a claim that can't be renewed counts as lost, so that its step ends
+)
 _RETRY = 1.0
 
 # A claim is over at its deadline; or at once when its holder's connection is gone, and no step of its can still run.
@@ -37,7 +43,7 @@ _CLAIM = (
     f" WHERE {_OVER} RETURNING token"
 )
 _RENEWAL = f"UPDATE claims SET until = {NOW} + ? WHERE name = ? AND token = ? RETURNING token"  # also a late one
-_ANY: Question = "SELECT name FROM claims", ()  # hardly more than steps that run
+_ANY: Question = "SELECT name FROM claims", ()  # hardly more rows than running steps
 _MICROSECONDS = int(LENGTH * 1_000_000)
 _LEFT = (
     f"SELECT name, holder, CASE WHEN {STARTED} BETWEEN until - {_MICROSECONDS} AND until THEN 1 ELSE 0 END"
@@ -48,7 +54,7 @@ _LEFT = (
 class LeasedClaims:
     """The claims of one inventory in PostgreSQL."""
 
-    foreseen: tuple[Question, ...] = (_ANY,)
+    standing: tuple[Question, ...] = (_ANY,)
 
     def __init__(self, database: PostgresDatabase) -> None:
         self._database = database
@@ -57,7 +63,7 @@ class LeasedClaims:
 
     @contextmanager
     def share(self, name: str) -> Iterator[Callable[[], bool]]:
-        """Holds a claim together with others until the block ends; yields what tells whether no other holds it."""
+        """Hold a claim together with others until the block ends; yield a test whether no other holds it."""
         self._database.share_lock(name)
         try:
             yield lambda: self._database.holders([name]).get(name, 0) <= 1
@@ -66,7 +72,7 @@ class LeasedClaims:
 
     @contextmanager
     def claim(self, name: str) -> Iterator[Hold | None]:
-        """Claims alone until the block ends, and renews the claim meanwhile; yields None when it is claimed already."""
+        """Claim alone until the block ends, and renew the claim meanwhile; yield None when it is claimed already."""
         token = os.urandom(8).hex()
         holder = f"{socket.gethostname()} process {os.getpid()}"
         if not list(self._database.execute(_CLAIM, [name, token, holder, _MICROSECONDS])):
@@ -77,8 +83,8 @@ class LeasedClaims:
             guarding = "UPDATE claims SET guarded = 1 WHERE name = ? AND token = ? RETURNING token"
             if not list(self._database.execute(guarding, [name, token])):
                 raise StateRefusedError(
-                    "its claim was lost with the connection, and somebody else has it: nothing was run",
-                    hint="try again when that one is done",
+                    "its claim was lost with the connection, and another process has it: nothing was run",
+                    hint="try again when that one has finished",
                 )
 
         self._is_away = False
@@ -91,33 +97,41 @@ class LeasedClaims:
             self._end(name, token)  # also one that is lost, as long as it is in nobody else's hands
 
     def _end(self, name: str, token: str) -> None:
-        """Ends a claim; whoever waits may have looked too early, between the last commit under it and now."""
+        """End a claim, and notify waiting processes: they may have tried between the last commit under it and now."""
         if self._is_away:
-            return  # its deadline ends it: to ask a server that is away, each time for as long as that takes, is vain
+            return  # its deadline ends it: each attempt to reach a lost server takes long
         try:
             with self._database.transaction(write=True, shared=True):
                 self._database.execute("DELETE FROM claims WHERE name = ? AND token = ?", [name, token])
-                self._database.stir()
         except UnreachableError:
             self._is_away = not self._database.is_connected
 
+    def claimed_hosts(self, hosts: Collection[int], standing: Sequence[Row] | None = None) -> frozenset[int]:
+        """Return the ids of those hosts that a process has claimed; ``standing`` are the rows of :attr:`standing`."""
+        names = {host_claim(host): host for host in hosts}
+        return frozenset(names[name] for name in self._claimed(names, standing))
+
     def claimed(self, names: Collection[str]) -> frozenset[str]:
-        """Those of the names that a process holds alone."""
+        """Return those of the names that a process holds alone."""
+        return self._claimed(names, None)
+
+    def _claimed(self, names: Collection[str], standing: Sequence[Row] | None) -> frozenset[str]:
         if not names:
             return frozenset()
-        found = {str(row[0]) for row in self._database.execute(*_ANY)}.intersection(names)
+        rows = self._database.execute(*_ANY) if standing is None else standing
+        found = {str(row[0]) for row in rows}.intersection(names)
         if not found:
             return frozenset()
-        # As a rule, none is: only then is it worth asking who is connected.
+        # Usually none is: only then the connections have to be looked up.
         there = f"SELECT name FROM claims WHERE name IN ({', '.join('?' * len(found))}) AND NOT {_OVER}"
         return frozenset(str(row[0]) for row in self._database.execute(there, [*found]))
 
     def shared(self, names: Collection[str]) -> frozenset[str]:
-        """Those of the names that any process shares."""
+        """Return those of the names that any process shares."""
         return frozenset(self._database.holders(names))
 
     def forget(self, name: str, *, shared: bool = False) -> None:
-        """Removes what is left of a claim when nobody holds it."""
+        """Remove what is left of a claim that no process holds."""
         if not shared:
             self._database.execute(f"DELETE FROM claims WHERE name = ? AND {_OVER}", [name])
 
@@ -138,9 +152,9 @@ class LeasedClaims:
 
 
 class _Loss:
-    """Whether a claim is lost: somebody took it over, or it was not renewed in time.
+    """Whether a claim is lost: another process has it, or it was not renewed in time.
 
-    Nothing has to come back from a server for that: who waits for its answer still learns it from the time.
+    The time alone decides the second, so that it is known while the server does not answer.
     """
 
     def __init__(self) -> None:
@@ -148,21 +162,21 @@ class _Loss:
         self._at = steady() + LENGTH - _MARGIN
 
     def put_off(self, renewed: float) -> None:
-        """It was renewed, not before that moment."""
+        """Record that it was renewed, not before that moment."""
         self._at = renewed + LENGTH - _MARGIN
 
     def set(self) -> None:
-        """It is."""
+        """Record that it is lost."""
         self._known.set()
 
     def is_set(self) -> bool:
-        """Whether it is; from then on for ever."""
+        """Return whether it is lost; it stays lost."""
         if steady() >= self._at:
             self._known.set()
         return self._known.is_set()
 
     def wait(self, timeout: float) -> bool:
-        """Waits for it, so many seconds at most; whether it is."""
+        """Wait for the loss, ``timeout`` seconds at most; return whether it is lost."""
         self._known.wait(max(0.0, min(timeout, self._at - steady())))
         return self.is_set()
 
@@ -177,7 +191,7 @@ class _Keeper:
         self._thread: threading.Thread | None = None
 
     def keep(self, name: str, token: str, loss: _Loss) -> None:
-        """Renews a claim from now on."""
+        """Renew a claim from now on."""
         with self._changed:
             self._kept[name] = token, loss
             if self._thread is None:
@@ -185,7 +199,7 @@ class _Keeper:
                 self._thread.start()
 
     def leave(self, name: str) -> None:
-        """Renews it no more."""
+        """Stop renewing it."""
         with self._changed:
             self._kept.pop(name, None)
             if not self._kept:
@@ -208,7 +222,7 @@ class _Keeper:
                     if list(database.execute(_RENEWAL, [_MICROSECONDS, name, token])):
                         loss.put_off(before)
                     elif name in self._kept:
-                        loss.set()  # somebody took it over
+                        loss.set()  # another process has it
                 pause = _RENEW
             except BmhctlError:
                 pause = _RETRY

@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL: settings, time limits, and what its errors mean for a person."""
+"""A connection to PostgreSQL: settings, time limits, and the errors that an operator is shown for its errors."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo, PGconn, Ping
 
 from bmhctl.errors import FASTER, AwayError, BmhctlError, ConflictError, InvalidError, UnreachableError, UsageError
+from bmhctl.stores.limits import LOCK_PATIENCE
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.rows import Value
 from bmhctl.support.redact import without_secrets
 
-# What it notes beside the errors that it raises is not for a person's terminal.
+# What it logs beside the errors that it raises is not for the terminal.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
-LOCK_PATIENCE = 15.0
-"""How long a command waits for another one's turn, in seconds."""
-
 CONNECT_PATIENCE = 10
-"""How long a command waits for a server to answer at all, in seconds, where ``connect_timeout`` says nothing."""
+"""How long a command waits for a server to answer at all, in seconds, where ``connect_timeout`` is not set."""
 
 SILENCE = 10.0
-"""For how long a server may say nothing, in seconds, before it is asked whether it is still at work for us."""
+"""For how long a server may be silent, in seconds, before it is asked whether it still works on the statement."""
 
 _OLDEST = 13_00_00
 
@@ -45,7 +43,7 @@ steady = _clock()
 
 
 class Connection(psycopg.Connection[tuple[Value, ...]]):
-    """One that waits as long as the server is at work for it, and no longer.
+    """A connection that waits as long as the server works on its statement, and no longer.
 
     A statement may take its time. But one whose answer never comes, for the server hangs or the network swallowed
     it, would be waited for for ever: after each :data:`SILENCE` another connection asks what the server does.
@@ -55,11 +53,11 @@ class Connection(psycopg.Connection[tuple[Value, ...]]):
     again: Callable[[], psycopg.Connection[tuple[Value, ...]]] | None = None
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
-        """What psycopg calls for whatever takes an answer."""
+        """Wait for an answer; psycopg calls this for each."""
         try:
             return super().wait(self._while_at_work(gen), *args, **kwargs)
         except (KeyboardInterrupt, SystemExit):
-            with suppress(psycopg.Error, RuntimeError):  # else what it can't clean up would be told on stderr
+            with suppress(psycopg.Error, RuntimeError):  # else what it can't clean up is reported on stderr
                 gen.close()
             raise
 
@@ -75,7 +73,7 @@ class Connection(psycopg.Connection[tuple[Value, ...]]):
                     self.close()
                     raise psycopg.OperationalError(f"it has not answered for {SILENCE:g} s")
                 elif steady() - since > SILENCE:
-                    # Its answer may have come while it was asked: then the next round sees it.
+                    # The answer may have arrived meanwhile: the next round sees it.
                     since, is_in_doubt = steady(), not self._is_at_work()
                 wanted = gen.send(ready)
         except StopIteration as end:
@@ -89,17 +87,17 @@ class Connection(psycopg.Connection[tuple[Value, ...]]):
             with closing(self.again()) as other:
                 return bool(other.execute(_AT_WORK, [self.backend]).fetchall())
         except psycopg.Error as error:
-            return "FATAL:" in str(error)  # it answers, only not this question: it may have no room for who asks
+            return "FATAL:" in str(error)  # it answers: it may only have no room for another connection
 
 
-# Who waits for us, or for our reading what it wrote, is not.
+# A backend that waits for the client, or for the client to read its answer, does not work.
 _AT_WORK = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type IS DISTINCT FROM 'Client'"
 
 
 def connect(address: Address) -> Connection:
-    """Connects to the server of an inventory; raises what :func:`translate` makes of its errors."""
+    """Connect to the server of an inventory; raise what :func:`translate` returns for its errors."""
     try:
-        # What the URL does not say, libpq finds in the environment, in a service file or in a password file.
+        # What the URL leaves out, libpq finds in the environment, in a service file or in a password file.
         outside = {each.keyword: (each.val or b"").decode() for each in Conninfo.get_defaults()}
         patience = conninfo_to_dict(address.url).get("connect_timeout") or outside[b"connect_timeout"]
         settings = {"connect_timeout": patience or CONNECT_PATIENCE, "fallback_application_name": "bmhctl"}
@@ -108,7 +106,7 @@ def connect(address: Address) -> Connection:
             make_conninfo(address.url, **settings),
             autocommit=True,
             # Each query is planned for its own values: how many hosts fit depends on the label. And no statement is
-            # taken for prepared that a transaction which failed left unprepared.
+            # taken for prepared that a failed transaction left unprepared.
             prepare_threshold=None,
         )
         connection = again()
@@ -123,7 +121,7 @@ def connect(address: Address) -> Connection:
                 f"{address.shown} is PostgreSQL {connection.info.server_version // 10_000}",
                 hint=f"bmhctl needs {_OLDEST // 10_000} or newer",
             )
-        # A server may be set to acknowledge what it has not written yet; what it promises beyond "on" is left alone.
+        # A server may be set to acknowledge what it has not written yet; a stricter setting than "on" is kept.
         rows = connection.execute(
             f"SELECT pg_backend_pid(), set_config('search_path', '\"{address.schema}\"', false),"
             f" set_config('lock_timeout', '{LOCK_PATIENCE * 1000:.0f}', false),"
@@ -141,7 +139,7 @@ def connect(address: Address) -> Connection:
 
 
 def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> BmhctlError:
-    """PostgreSQL's error in words for a person, without the password."""
+    """Return the error that an operator is shown for one of PostgreSQL, without the password."""
     said = _words_of(error)
     match error:
         case errors.SerializationFailure() | errors.DeadlockDetected():
@@ -164,7 +162,7 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
         case psycopg.OperationalError() | psycopg.InterfaceError() if is_lost:
             kind, hint = _what_to_look_at(error, said, address)
             return kind(f"can't reach {address.shown}: {said}", hint=hint)
-    raise error  # a defect of ours: let its traceback be seen
+    raise error  # a defect of bmhctl: its traceback is needed
 
 
 def _words_of(error: psycopg.Error) -> str:

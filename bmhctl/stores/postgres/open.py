@@ -10,14 +10,14 @@ from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.store import Store
 
 FOLDER = "/"
-"""What relative paths of a policy start from: no folder is the same on all machines."""
+"""From where relative paths of a policy start: no other folder is the same on all machines."""
 
 
 def open_store(location: str) -> Store:
-    """Opens the inventory at a URL."""
+    """Open the inventory at a URL."""
     address = _address(location)
     from bmhctl.stores.postgres.claims import LeasedClaims
-    from bmhctl.stores.postgres.database import open_database
+    from bmhctl.stores.postgres.schema import open_database
 
     database = open_database(address)
     return Store(database, claims=LeasedClaims(database), folder=FOLDER, address=address.location)
@@ -31,19 +31,19 @@ def creating(location: str) -> Iterator[Store]:
     """
     address = _address(location)
     from bmhctl.stores.postgres.claims import LeasedClaims
-    from bmhctl.stores.postgres.database import creating
+    from bmhctl.stores.postgres.schema import creating
 
     with creating(address) as database:
         yield Store(database, claims=LeasedClaims(database), folder=FOLDER, address=address.location)
 
 
 def shown(location: str) -> str:
-    """The URL as a person may see it."""
+    """Return the URL without its password."""
     return Address.parse(location).shown
 
 
 def typed(location: str) -> str:
-    """The same as it is typed in a shell."""
+    """Return the URL without its password, as it is typed in a shell."""
     return Address.parse(location).typed
 
 

@@ -7,9 +7,9 @@ but the owner may alter a table, change an id, or change or delete an event.
 from __future__ import annotations
 
 from bmhctl.errors import UnreachableError, UsageError
+from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.stores.postgres.url import is_name
-from bmhctl.stores.rows import LIFECYCLE_COLUMNS, RESERVATION_COLUMNS, SPEC_COLUMNS
-from bmhctl.stores.schema import MIGRATIONS
+from bmhctl.stores.schema import LIFECYCLE_COLUMNS, RESERVATION_COLUMNS, SPEC_COLUMNS
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen
 

@@ -1,4 +1,4 @@
-"""Parse the URL of an inventory in PostgreSQL: for libpq, and without its password for people."""
+"""Parse the URL of an inventory in PostgreSQL: for libpq, and without its password for messages."""
 
 from __future__ import annotations
 
@@ -62,19 +62,19 @@ class Address(Frozen):
 
     @property
     def shown(self) -> str:
-        """The URL as a person may see it."""
+        """The URL without its password."""
         return self._with_schema(_Url.parse(self.url).bare())
 
     @property
     def typed(self) -> str:
-        """The same as it is typed in a shell."""
+        """The URL without its password, as it is typed in a shell."""
         import shlex
 
         return shlex.quote(self.shown)
 
     @property
     def location(self) -> str:
-        """The whole URL, password and all: for another bmhctl, never for a person."""
+        """The whole URL with the password: for another process of bmhctl, never for a message."""
         return self._with_schema(_Url.parse(self.url))
 
     @property
@@ -90,7 +90,7 @@ class Address(Frozen):
 
 
 def is_name(text: str, longest: int = _LONGEST) -> bool:
-    """Whether a text may name a schema or a role of ours: whole, and with nothing to escape."""
+    """Return whether a text may name a schema or a role of bmhctl: it needs no escaping."""
     return len(text) <= longest and _NAME.fullmatch(text) is not None
 
 
@@ -104,7 +104,7 @@ class _Url(Frozen):
 
     @classmethod
     def parse(cls, text: str) -> _Url:
-        """Raises :class:`UsageError`, which quotes nothing: what can't be read may be a password."""
+        """Raise :class:`UsageError` without quoting anything: what can't be read may be a password."""
         found = _URL.fullmatch(text)
         if found is None:
             _refuse("it does not begin with postgresql://")

@@ -6,25 +6,26 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bmhctl.errors import MovedError, UnreachableError
-from bmhctl.stores.claims import Hold, LeftClaim
 
 if TYPE_CHECKING:
+    from bmhctl.stores.claims import Hold, LeftClaim
     from bmhctl.stores.database import Question
+    from bmhctl.stores.rows import Row
 
 
-_TRIES = 5  # for what is held: who asks with the same kind of lock looks like a holder
-_PAUSE = 0.002  # seconds: whoever only asks whether something is claimed holds the lock for microseconds
+_TRIES = 5  # for a held lock: a process that asks with the same kind of lock looks like a holder
+_PAUSE = 0.002  # seconds: a process that only asks holds the lock for microseconds
 _MOST_TRIES = 500
 
 
 def folder_beside(inventory: Path) -> Path:
-    """Where the claims of the inventory in a file are."""
+    """Return the folder with the claims of the inventory in a file."""
     return inventory.with_name(inventory.name + ".claims")
 
 
@@ -35,7 +36,7 @@ class _HeldError(Exception):
 class FileClaims:
     """The claims of one inventory on this machine; one file for each, in a folder beside the inventory's file."""
 
-    foreseen: tuple[Question, ...] = ()
+    standing: tuple[Question, ...] = ()
 
     def __init__(self, inventory: Path) -> None:
         self._inventory = inventory
@@ -44,7 +45,7 @@ class FileClaims:
 
     @contextmanager
     def share(self, name: str) -> Iterator[Callable[[], bool]]:
-        """Holds a claim together with others until the block ends; yields what tells whether no other holds it."""
+        """Hold a claim together with others until the block ends; yield a test whether no other holds it."""
         handle = self._open(name, _join)
         self._held[handle] = name, _join
         try:
@@ -58,7 +59,8 @@ class FileClaims:
 
     @contextmanager
     def claim(self, name: str) -> Iterator[Hold | None]:
-        """Claims alone; ends with the block, or later: with the last process that inherited the descriptor."""
+        """Claim alone; the claim ends with the block, or later with the last process that inherited the descriptor."""
+        from bmhctl.stores.claims import Hold
         from bmhctl.support.fork_lock import STARTING
 
         try:
@@ -76,14 +78,23 @@ class FileClaims:
                 os.close(handle)
                 self.forget(name)
 
+    def claimed_hosts(self, hosts: Collection[int], standing: Sequence[Row] | None = None) -> frozenset[int]:
+        """Return the ids of those hosts that a process has claimed."""
+        if not self._folder.exists():
+            return frozenset()
+        from bmhctl.stores.claims import host_claim
+
+        names = {host_claim(host): host for host in hosts}
+        return frozenset(names[name] for name in self.claimed(names))
+
     def claimed(self, names: Collection[str]) -> frozenset[str]:
-        """Those of the names that a process holds alone."""
+        """Return those of the names that a process holds alone."""
         if not self._folder.exists():
             return frozenset()
         return frozenset(name for name in names if self._ask(name, lambda handle: not _lock(handle, fcntl.LOCK_SH)))
 
     def shared(self, names: Collection[str]) -> frozenset[str]:
-        """Those of the names that any process shares; of one that several ask for at once it may say so, too."""
+        """Return those of the names that any process shares, and perhaps one that several ask about at once."""
         if not self._folder.exists():
             return frozenset()
         return frozenset(
@@ -92,6 +103,8 @@ class FileClaims:
 
     def left_behind(self) -> list[LeftClaim]:
         """Return the claims whose file exists and is locked by no process: only a killed process leaves its file."""
+        from bmhctl.stores.claims import LeftClaim
+
         try:
             names = sorted(os.listdir(self._folder))
         except FileNotFoundError:
@@ -135,7 +148,7 @@ class FileClaims:
             os.close(handle)
 
     def _open(self, name: str, lock: Callable[[int], None]) -> int:
-        """A descriptor of the claim's file, locked; raises what ``lock`` raises when it can't be."""
+        """Return a descriptor of the claim's file, locked; raise what ``lock`` raises when it can't be."""
         path = self._path(name)
         while True:
             self._make_folder()
@@ -143,7 +156,7 @@ class FileClaims:
                 # Read-only, so that a file which another member of the group left behind can be locked, too.
                 handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except FileNotFoundError:
-                continue  # the folder was tidied away in between
+                continue  # the folder was removed in between
             except OSError as error:
                 raise self._unreachable(error) from error
             try:
@@ -153,10 +166,10 @@ class FileClaims:
                 raise
             if _is_file(handle, path):
                 return handle
-            os.close(handle)  # it was tidied away in between: lock the one that is there now
+            os.close(handle)  # it was removed in between: lock the new one
 
     def forget(self, name: str, *, shared: bool = False) -> None:
-        """Removes what is left of a claim when nobody holds it: a process that was killed leaves its file."""
+        """Remove what is left of a claim that no process holds: a killed process leaves its file."""
         try:
             handle = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -180,7 +193,7 @@ class FileClaims:
             self._folder.mkdir(exist_ok=True)
         except OSError as error:
             raise self._unreachable(error) from error
-        with suppress(OSError):  # whoever may write the inventory may claim its hosts: the group, too
+        with suppress(OSError):  # every user who may write the inventory may claim its hosts, the group too
             there = self._inventory.stat()
             os.chown(self._folder, -1, there.st_gid)
             self._folder.chmod(there.st_mode & 0o777 | (there.st_mode & 0o444) >> 2)
@@ -197,9 +210,9 @@ class FileClaims:
 
 
 def _take(handle: int, *, sharers: bool, tries: int) -> bool:
-    """Locks a file alone; False when ``tries`` times it was held: by ``sharers``, else by one who has it alone.
+    """Lock a file alone; return False when it was held ``tries`` times, by ``sharers`` or else by one process alone.
 
-    Whoever locks it in the other way only asks, and is waited for; one who is stopped while asking, not for ever.
+    A process that locks it in the other way only asks, and is waited for, but not for ever: it may be stopped.
     """
     for _ in range(_MOST_TRIES):
         if _lock(handle, fcntl.LOCK_EX):
@@ -221,7 +234,7 @@ def _take_alone(handle: int) -> None:
 
 
 def _join(handle: int) -> None:
-    fcntl.flock(handle, fcntl.LOCK_SH)  # only who asks is in the way
+    fcntl.flock(handle, fcntl.LOCK_SH)  # only a process that asks is in the way
 
 
 def _lock(handle: int, kind: int) -> bool:

@@ -1,4 +1,4 @@
-"""The database backend for one SQLite file: WAL, one writer at a time, for one machine."""
+"""The database backend for one SQLite file: WAL, one writing transaction at a time, for one machine."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bmhctl.errors import AwayError, BmhctlError, InvalidError, MovedError, UnreachableError
-from bmhctl.stores.database import Question
+from bmhctl.stores.limits import LOCK_PATIENCE
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.sqlite.open_files import OpenFiles
 from bmhctl.stores.write_buffer import WriteBuffer
 
-LOCK_PATIENCE = 15.0
-"""How long a command waits for another one's transaction, in seconds."""
+if TYPE_CHECKING:
+    from bmhctl.stores.database import Question
+    from bmhctl.stores.host_query import HostQuery, RareTerm
+
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "fuse.sshfs", "fuse.glusterfs"}
+_AT_ONCE = 100  # rows of a stream that are in memory
 _INDEX_ONLY = re.compile(r"row \d+ missing from index \S+|wrong # of entries in index \S+")
-# What a CHECK excludes is no damage: the questions about the rows say what it means.
+# A row that a CHECK excludes is not damage: doctor's questions about the rows report what it means.
 _NO_DAMAGE = re.compile(r"ok$|\*\*\* in database main \*\*\*$|CHECK constraint failed in ")
 LOOK_AT_DISK = "look at the disk, its mount and your quota"
 
@@ -28,19 +34,25 @@ LOOK_AT_DISK = "look at the disk, its mount and your quota"
 _left_open: list[sqlite3.Connection] = []
 
 
-class SqliteDatabase:
-    """A connection to one file; use :func:`open_database` or :func:`create_database`."""
+class SqliteDatabase(WriteBuffer):
+    """A connection to one file; use :func:`bmhctl.stores.sqlite.open.open_database`."""
 
-    locks_rows = False  # one writer at a time
-    announces = False
-    knows_frequencies = False
+    locks_rows = False  # one transaction writes at a time
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        super().__init__()
         self._path = path
         self._connection = connection
-        self._pending = WriteBuffer(self._run_many, self._run)
-        self._last_ids: dict[str, int] = {}
         self.open_files: OpenFiles | None = None  # None while a file is being built under another name
+
+    def configure(self) -> None:
+        """Apply the settings that every connection needs."""
+        self.execute("PRAGMA synchronous = FULL")
+        self.execute("PRAGMA foreign_keys = ON")
+
+    def schema_version(self) -> int:
+        """Return how many migrations the file has seen."""
+        return int(self.execute("PRAGMA user_version")[0][0] or 0)
 
     @property
     def location(self) -> str:
@@ -48,116 +60,114 @@ class SqliteDatabase:
         return str(self._path)
 
     def now(self) -> datetime:
-        """This machine's clock."""
+        """Return the time of this machine's clock."""
         return datetime.now(UTC)
 
     @property
     def is_connected(self) -> bool:
-        """Always: a file is no server."""
+        """Always true: a file can't be disconnected."""
         return True
 
     def last_disruption(self) -> datetime:
-        """Never."""
+        """Return the earliest time there is: never."""
         return datetime.min.replace(tzinfo=UTC)
 
-    def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
-        """Runs one statement; its rows are read as they are asked for."""
-        self._pending.flush(then_writes=not sql.startswith("SELECT"))
+    def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """Run one statement and return its rows."""
+        if self._waiting or self._savepoints or self._broken:
+            self._flush(then_writes=not sql.startswith("SELECT"))
+        try:
+            return self._connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from error
+
+    def stream(self, sql: str, parameters: Sequence[Value] = ()) -> Iterator[Row]:
+        """Run one statement and yield its rows; they are read some at a time."""
+        if self._waiting or self._broken:
+            self._flush()
         try:
             cursor = self._connection.execute(sql, parameters)
-            if cursor.description is None:
-                return iter(())
-            if sql.startswith("INSERT"):  # RETURNING: the statement ends only when its row is read
-                return iter(cursor.fetchall())
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
-        return self._rows(cursor)
+        return chain.from_iterable(self._batches(cursor))
 
-    stream = execute
-
-    def locking(self, *questions: Question, foreseen: Sequence[Question] = ()) -> list[Row]:
-        """Asks the questions: whoever writes has all rows for itself."""
-        rows, *_ = [list(self.execute(*question)) for question in questions]
-        return rows
-
-    def _rows(self, cursor: sqlite3.Cursor) -> Iterator[Row]:
+    def _batches(self, cursor: sqlite3.Cursor) -> Iterator[list[Row]]:
         try:
-            for row in cursor:  # noqa: UP028 - "yield from" would close the cursor, also on a closed connection
-                yield row
+            while rows := cursor.fetchmany(_AT_ONCE):
+                yield rows
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
 
-    def enqueue(self, sql: str, *rows: Sequence[Value]) -> None:
-        """Runs a statement with each row before anything else is asked, together with others that wait."""
-        self._pending.add(sql, rows)
+    def begin_with(self, *questions: Question) -> AbstractContextManager[list[list[Row]]]:
+        """A transaction that writes; yields the rows of each question that it begins with."""
+        return self._transaction(True, questions)
 
-    def next_id(self, table: str) -> int:
-        """What no row of the table was ever called."""
-        if table not in self._last_ids:
-            known = list(self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", [table]))
-            self._last_ids[table] = int(known[0][0] or 0) if known else 0
-        self._last_ids[table] += 1
-        return self._last_ids[table]
-
-    def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        """Adds many rows to a table."""
-        self._pending.flush(then_writes=True)
-        self._run_many(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", rows)
-
-    def _run_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
-        try:
-            self._connection.executemany(sql, rows)
-        except sqlite3.Error as error:
-            raise translate(error, self._path) from error
-
-    def _run(self, sql: str) -> None:
-        try:
-            self._connection.execute(sql)
-        except sqlite3.Error as error:
-            raise translate(error, self._path) from error
-
-    @contextmanager
-    def transaction(
-        self,
-        *,
-        write: bool,
-        shared: bool = False,
-        foreseen: Sequence[Question] = (),
-        locking: Sequence[Question] = (),
-    ) -> Iterator[None]:
-        """``BEGIN IMMEDIATE`` for writers, so that two never both read first and then race to write.
+    def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[object]:
+        """A transaction; while it lasts, no other one writes if it does.
 
         Raises :class:`MovedError` when the file is not the one at the path any more: nothing is written then.
         """
-        self.check_in_place()
+        return self._transaction(write)
+
+    @contextmanager
+    def _transaction(self, write: bool, questions: Sequence[Question] = ()) -> Iterator[list[list[Row]]]:
+        if self.open_files is not None:
+            self.open_files.check()
+        # IMMEDIATE, so that no two transactions read first and then fail when both of them write.
         self._run("BEGIN IMMEDIATE" if write else "BEGIN")
         try:
-            yield
-            self._pending.flush()
-            if write:
-                self.check_in_place()
+            yield [self.execute(*question) for question in questions]
+            self._flush()
+            if write and self.open_files is not None:
+                self.open_files.check()
             self._run("COMMIT")
         except BaseException:
             self._undo("ROLLBACK")
+            self._drop()
             raise
         finally:
-            self._pending.drop()
-            self._last_ids.clear()
+            self._ids.clear()
 
-    def savepoint(self) -> AbstractContextManager[None]:
-        """Undone on its own when the block raises."""
-        return self._pending.part(self._undo)
+    def lock(self, *questions: Question) -> None:
+        """Do nothing: the transaction that writes is the only one."""
 
-    def abandon(self) -> None:
-        """``ROLLBACK``."""
-        self._pending.drop()
-        self._undo("ROLLBACK")
+    def rare_term(self, query: HostQuery) -> RareTerm | None:
+        """Return the rarest term of a query, if few hosts fit it."""
+        from bmhctl.stores.sqlite.planner import rarest
 
-    def _undo(self, sql: str) -> None:
-        # SQLite may have rolled back all of it by itself (disk full, I/O error); the first error is the one to report.
+        return rarest(self.execute, query)
+
+    def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Add many rows to a table."""
+        self._flush(then_writes=True)
+        self._run_many(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", rows)
+
+    def _new_ids(self, table: str) -> Iterator[int]:
+        known = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", [table]).fetchall()
+        return count(int(known[0][0] or 0) + 1 if known else 1)
+
+    def _run_many(self, statement: str, rows: Iterable[Sequence[Value]]) -> None:
+        try:
+            self._connection.executemany(statement, rows)
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from error
+
+    def _run(self, statement: str) -> None:
+        try:
+            self._connection.execute(statement)
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from error
+
+    def _undo(self, statement: str) -> None:
+        # SQLite may have rolled back all of it already (disk full, I/O error); the first error is the one to report.
         if self._connection.in_transaction:
             with suppress(BmhctlError):
-                self._run(sql)
+                self._run(statement)
+
+    def abandon(self) -> None:
+        """Undo the transaction that is open, if there is one."""
+        self._drop()
+        self._undo("ROLLBACK")
 
     def check_in_place(self) -> None:
         """Raise :class:`MovedError` when the path leads to another file than the open one, or to none."""
@@ -165,35 +175,34 @@ class SqliteDatabase:
             self.open_files.check()
 
     def version(self) -> int:
-        """SQLite's ``data_version``."""
+        """Return SQLite's ``data_version``."""
         self.check_in_place()
-        return int(next(iter(self.execute("PRAGMA data_version")))[0] or 0)
+        return int(self.execute("PRAGMA data_version")[0][0] or 0)
 
-    def stir(self, *, parting: bool = False) -> None:
-        """Nothing is needed: who waits sees the version change."""
-
-    def hush(self) -> None:
-        """Nothing to do: who waits looks for itself."""
+    def generation(self) -> tuple[int, ...]:
+        """Return the last event, and the number and the sum of the tickets' ids."""
+        newest = "SELECT (SELECT COALESCE(MAX(id), 0) FROM events), COUNT(*), COALESCE(SUM(id), 0) FROM tickets"
+        return tuple(int(number or 0) for number in self.execute(newest)[0])
 
     def wakes(self) -> int | None:
-        """Nothing wakes who waits: looking costs microseconds."""
+        """Return None: asking for the version takes microseconds."""
         return None
 
     def start_ids_after(self, table: str, last: int) -> None:
-        """Makes the next id that the table gives larger than ``last``."""
+        """Make the next id that the table gives larger than ``last``."""
         self.execute("DELETE FROM sqlite_sequence WHERE name = ?", [table])
         self.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [table, last])
-        self._last_ids.clear()
+        self._ids.clear()
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The one file; SQLite's own beside it come and go."""
+        """The one file; those that SQLite makes beside it come and go."""
         return (self._path,)
 
     def damage(self) -> Iterator[tuple[str, bool]]:
-        """What ``PRAGMA integrity_check`` says, or why it can't."""
+        """Yield what ``PRAGMA integrity_check`` reports, or why it fails."""
         try:
-            for (said,) in self.execute("PRAGMA integrity_check"):
+            for (said,) in self.stream("PRAGMA integrity_check"):
                 for line in str(said).splitlines():
                     if not _NO_DAMAGE.match(line):
                         yield line, _INDEX_ONLY.fullmatch(line) is not None
@@ -201,11 +210,11 @@ class SqliteDatabase:
             yield error.message, False
 
     def rebuild_indexes(self) -> None:
-        """``REINDEX``."""
+        """Run ``REINDEX``."""
         self.execute("REINDEX")
 
     def copy_to(self, partial: Path) -> None:
-        """Writes a copy as of one moment into an empty file, broken or not, while others go on: SQLite's own backup."""
+        """Write a copy as of one moment into an empty file, broken or not, while others go on writing."""
         try:
             with closing(sqlite3.connect(partial)) as copy:
                 self._connection.backup(copy)
@@ -213,12 +222,12 @@ class SqliteDatabase:
             raise translate(error, partial) from error
         there = self._path.stat()
         partial.chmod(there.st_mode & 0o700)
-        with suppress(OSError):  # who may read the one may read the other; if that can't be had, only its owner
+        with suppress(OSError):  # the same group may read both; where that is refused, only the owner may
             os.chown(partial, -1, there.st_gid)
             partial.chmod(there.st_mode & 0o777)
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         try:
             self.check_in_place()
         except MovedError:
@@ -230,7 +239,7 @@ class SqliteDatabase:
 
 
 def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
-    """SQLite's error in words for a person."""
+    """Return the error that an operator is shown for an error of SQLite; raise it again if it is a defect of bmhctl."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
         return AwayError(
@@ -247,11 +256,11 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
         return AwayError(f"{path} can't be read or written ({error})", hint=LOOK_AT_DISK)
     if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
         return InvalidError(f"{path} is not whole ({error})", hint="restore it from a backup")
-    raise error  # a defect of ours: let its traceback be seen
+    raise error  # a defect of bmhctl: its traceback is needed
 
 
 def _is_full(path: Path) -> bool:
-    """Whether its disk is full: SQLite does not say so of the files that it makes beside an inventory."""
+    """Return whether a file's disk is full: SQLite does not say so for the files that it makes beside an inventory."""
     try:
         disk = os.statvfs(path.parent)
     except OSError:
@@ -272,3 +281,21 @@ def connect(path: Path) -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_PATIENCE)
     except sqlite3.Error as error:
         raise translate(error, path) from error
+
+
+def refuse_network(folder: Path) -> None:
+    """Raise :class:`UnreachableError` for a folder on a network filesystem: SQLite's locks don't hold there."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return  # not Linux: only SQLite's own errors report it
+    kinds = {fields[1]: fields[2] for line in mounts.splitlines() if len(fields := line.split(" ")) > 2}
+    for place in (folder.resolve(), *folder.resolve().parents):
+        kind = kinds.get(str(place).replace(" ", "\\040"))
+        if kind is not None:
+            if kind in _NETWORK:
+                raise UnreachableError(
+                    f"{folder} is on a network filesystem ({kind}): files there can't be shared safely",
+                    hint="several machines share an inventory through PostgreSQL; keep a file on a local disk",
+                )
+            return

@@ -1,4 +1,4 @@
-"""SQLite files: built under another name and linked into place; network filesystems are refused."""
+"""SQLite files: built under another name and linked into place."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, UnreachableError
-from bmhctl.stores.sqlite.database import LOOK_AT_DISK, SqliteDatabase, connect, writable_hint
-
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "fuse.sshfs", "fuse.glusterfs"}
+from bmhctl.stores.sqlite.database import LOOK_AT_DISK, SqliteDatabase, connect, refuse_network, writable_hint
 
 
 @contextmanager
 def building(path: Path) -> Iterator[Path]:
-    """A name to build a file under; it gets its own name, durably, when the block ends, unless one is there.
+    """Yield a name under which to build a file; it gets its own name, durably, when the block ends.
 
     Raises :class:`FileExistsError` for that, and :class:`UnreachableError` when it can't be written.
     """
@@ -37,7 +35,7 @@ def building(path: Path) -> Iterator[Path]:
         yield partial
         _settle(partial)
         sync(partial)
-        os.link(partial, path)  # unlike rename, never takes the place of a file that appeared meanwhile
+        os.link(partial, path)  # unlike rename, never replaces a file that appeared meanwhile
         sync(path.parent)
     except FileExistsError:
         raise
@@ -45,12 +43,12 @@ def building(path: Path) -> Iterator[Path]:
         raise UnreachableError(f"can't write {path}: {error.strerror}", hint=_remedy(path, error)) from error
     finally:
         for suffix in ("", "-wal", "-shm", "-journal"):
-            with suppress(OSError):  # what is left bears no inventory's name
+            with suppress(OSError):  # leftovers don't have the name of an inventory
                 os.unlink(name + suffix)
 
 
 def _refuse_leftovers(path: Path) -> None:
-    """Raises :class:`InvalidError` for a journal without its file: SQLite would play it into the new one.
+    """Raise :class:`InvalidError` for a journal without its file: SQLite would play it into the new one.
 
     The journal is looked for first: that of a file which another command makes meanwhile comes after the file.
     """
@@ -65,13 +63,13 @@ def _refuse_leftovers(path: Path) -> None:
 
 
 def _settle(partial: Path) -> None:
-    """Brings into a database what is left in its WAL: when closing it could not, as on a full disk, it said nothing."""
+    """Move what is left in the WAL into its database: closing it reports no error when it can't, as on a full disk."""
     wal = Path(f"{partial}-wal")
     if not wal.exists():
         return
     database = SqliteDatabase(destination(partial), connect(partial))
     try:
-        list(database.execute("PRAGMA wal_checkpoint(TRUNCATE)"))
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         database.close()
     if wal.exists():
@@ -79,12 +77,12 @@ def _settle(partial: Path) -> None:
 
 
 def log_of(path: Path) -> Path:
-    """SQLite's write-ahead log of a file: the last writes to it, until they are moved into it."""
+    """Return the path of SQLite's write-ahead log of a file, which has the last writes until they are moved into it."""
     return path.with_name(path.name + "-wal")
 
 
 def sync(path: Path) -> None:
-    """Makes a file's bytes, or a folder's names, durable."""
+    """Make a file's bytes, or a folder's names, durable."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -92,30 +90,12 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def refuse_network(folder: Path) -> None:
-    """Raises :class:`UnreachableError` for a folder on a network filesystem: SQLite's locks don't hold there."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return  # not Linux: SQLite's own errors have to do
-    kinds = {fields[1]: fields[2] for line in mounts.splitlines() if len(fields := line.split(" ")) > 2}
-    for place in (folder.resolve(), *folder.resolve().parents):
-        kind = kinds.get(str(place).replace(" ", "\\040"))
-        if kind is not None:
-            if kind in _NETWORK:
-                raise UnreachableError(
-                    f"{folder} is on a network filesystem ({kind}): files there can't be shared safely",
-                    hint="several machines share an inventory through PostgreSQL; keep a file on a local disk",
-                )
-            return
-
-
 def _remedy(path: Path, error: OSError) -> str:
     return "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else writable_hint(path)
 
 
 def destination(partial: Path) -> Path:
-    """What a file that is being built will be called: so it is named in messages."""
+    """Return the final path of a file that is being built, for messages."""
     return partial.with_name(partial.name.removeprefix(".").removesuffix(_PARTIAL).rpartition(".")[0])
 
 

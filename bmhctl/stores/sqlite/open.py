@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, UnreachableError
-from bmhctl.stores.schema import MIGRATIONS, VERSION
-from bmhctl.stores.sqlite.database import SqliteDatabase, connect, writable_hint
-from bmhctl.stores.sqlite.files import building, destination, refuse_network
+from bmhctl.stores.schema import VERSION
+from bmhctl.stores.sqlite.database import SqliteDatabase, connect, refuse_network, writable_hint
 from bmhctl.stores.sqlite.open_files import OpenFiles
 
 APPLICATION_ID = 0x424D4843
@@ -17,7 +16,7 @@ _HEADER = b"SQLite format 3\x00"
 
 
 def open_database(path: Path) -> SqliteDatabase:
-    """Opens an existing inventory file and brings its schema up to date.
+    """Open an existing inventory file and update its schema.
 
     Raises :class:`UnreachableError` when it is missing or can't be used here, :class:`InvalidError` when it is
     not an inventory, is damaged, or was written by a newer bmhctl.
@@ -26,8 +25,15 @@ def open_database(path: Path) -> SqliteDatabase:
     opened = _opened(path)
     database = SqliteDatabase(path, connect(path))
     try:
-        _check_schema(database, path)
-        _configure(database)
+        version = database.schema_version()
+        if version > VERSION:
+            raise InvalidError(
+                f"{path} was written by a newer bmhctl (schema {version}; this one knows {VERSION})",
+                hint="update bmhctl on this machine",
+            )
+        if version < VERSION:
+            _migrate(database)
+        database.configure()
         opened.add_beside()
         opened.check()  # it may have been replaced since it was looked at
         database.open_files = opened
@@ -45,13 +51,15 @@ def _opened(path: Path) -> OpenFiles:
 
 
 def create_database(path: Path, *, mode: int | None = None, group: int | None = None) -> None:
-    """Creates an empty inventory file in one step: it is there whole, or not at all.
+    """Create an empty inventory file, whole or not at all.
 
     ``mode`` and ``group`` (an id) are set before the file appears. Raises :class:`FileExistsError` when
     something is there already.
     """
     if path.exists():
         raise FileExistsError(path)
+    from bmhctl.stores.sqlite.files import building
+
     with building(path) as partial:
         new_database(partial).close()
         try:
@@ -64,16 +72,18 @@ def create_database(path: Path, *, mode: int | None = None, group: int | None = 
 
 
 def new_database(partial: Path, *, takes_anything: bool = False) -> SqliteDatabase:
-    """Makes an empty inventory in a file that is being built, and opens it; close it before it gets its name.
+    """Make an empty inventory in a file that is being built, and return it open; close it before it gets its name.
 
-    Over this connection it ``takes_anything``, also rows that contradict each other: for a backup of what is broken.
+    With ``takes_anything`` this connection also accepts rows that contradict each other, for a backup of damaged ones.
     """
+    from bmhctl.stores.sqlite.files import destination
+
     database = SqliteDatabase(destination(partial), connect(partial))
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         _migrate(database)
-        _configure(database)
+        database.configure()
         if takes_anything:
             database.execute("PRAGMA foreign_keys = OFF")
             database.execute("PRAGMA ignore_check_constraints = ON")
@@ -81,11 +91,6 @@ def new_database(partial: Path, *, takes_anything: bool = False) -> SqliteDataba
         database.close()
         raise
     return database
-
-
-def _configure(database: SqliteDatabase) -> None:
-    database.execute("PRAGMA synchronous = FULL")
-    database.execute("PRAGMA foreign_keys = ON")
 
 
 def _check_file(path: Path) -> None:
@@ -102,7 +107,7 @@ def _check_file(path: Path) -> None:
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise InvalidError(f"{path} is a SQLite file of another program", hint="choose another file with -i")
     if not os.access(path, os.W_OK):
-        # Who only reads makes the files beside it, too, and can't remove them: they would lock out those who write.
+        # Read-only commands create the files beside it too, and can't remove them: they would lock out other users.
         raise UnreachableError(f"{path} can't be written: it is read-only for this user", hint=writable_hint(path))
     refuse_network(path.parent)
 
@@ -111,10 +116,10 @@ _looked_at: dict[tuple[int, int], int] = {}
 
 
 def _header(path: Path) -> bytes:
-    """The first bytes of a file, through a descriptor that is kept as long as the process lives.
+    """Return the first bytes of a file, through a descriptor that stays open as long as the process runs.
 
     Closing any descriptor of a file drops all locks that this process has on it, those of an open inventory too; then
-    another process would take itself for the only one. See "How To Corrupt An SQLite Database File", section 2.2.
+    another process would find itself the only one. See "How To Corrupt An SQLite Database File", section 2.2.
     """
     status = path.stat()
     key = (status.st_dev, status.st_ino)
@@ -123,25 +128,12 @@ def _header(path: Path) -> bytes:
     return os.pread(_looked_at[key], 100, 0)
 
 
-def _check_schema(database: SqliteDatabase, path: Path) -> None:
-    version = _version(database)
-    if version > VERSION:
-        raise InvalidError(
-            f"{path} was written by a newer bmhctl (schema {version}; this one knows {VERSION})",
-            hint="update bmhctl on this machine",
-        )
-    if version < VERSION:
-        _migrate(database)
-
-
-def _version(database: SqliteDatabase) -> int:
-    return int(next(iter(database.execute("PRAGMA user_version")))[0] or 0)
-
-
 def _migrate(database: SqliteDatabase) -> None:
+    from bmhctl.stores.migrations import MIGRATIONS
+
     with database.transaction(write=True):
         for number, migration in enumerate(MIGRATIONS, 1):
-            if number <= _version(database):
+            if number <= database.schema_version():
                 continue
             for statement in (*migration.statements, *migration.in_file):
                 database.execute(statement.format(serial="INTEGER PRIMARY KEY AUTOINCREMENT"))

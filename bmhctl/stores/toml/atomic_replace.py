@@ -9,10 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bmhctl.errors import UnreachableError
+from bmhctl.stores.limits import LOCK_PATIENCE
 from bmhctl.stores.toml.file import read_file, shown
-
-LOCK_PATIENCE = 15.0
-"""How long an edit waits for other edits in the same folder, in seconds."""
 
 _TRIES = 10
 
@@ -20,17 +18,16 @@ _TRIES = 10
 def edit_file(
     path: Path, change: Callable[[bytes], bytes], before_replace: Callable[[bytes], None] | None = None
 ) -> bytes:
-    """Replaces a file's content by what ``change`` makes of it, atomically and durably; returns the new content.
+    """Replace a file's content by what ``change`` returns for it, atomically and durably; return the new content.
 
-    A lock keeps edits of the same folder apart; it ends with its process and leaves nothing behind. When somebody
-    else writes the file meanwhile, ``change`` is asked again about the new content. ``before_replace`` is told the
-    content that is about to be written, each time; nothing is written when ``change`` changes nothing. Links are
-    followed; mode, group and, where the system lets us, owner and attributes stay. A file of several hard links is
-    refused: replacing it would part them. Do not call it while holding a lock on a database that
-    ``before_replace``, here or in another process, waits for.
-
-    Raises :class:`UnreachableError` when the file can't be read, locked or replaced; it is then as it was. Only when
-    the disk fails right after the file was replaced, it may be the new one already; the error says so.
+    A lock keeps edits of the same folder apart; it ends with its process and leaves nothing behind. When another
+    program writes the file meanwhile, ``change`` is called again with the new content. ``before_replace`` is called
+    with the content that is about to be written; nothing is written when ``change`` changes nothing. Links are
+    followed; mode, group and, where the system allows it, owner and attributes stay. A file of several hard links
+    is refused: replacing it would part them. Do not call it while holding a lock on a database that
+    ``before_replace``, here or in another process, waits for. Raises :class:`UnreachableError` when the file can't
+    be read, locked or replaced; it is then as it was. Only when the disk fails right after the file was replaced,
+    it may be the new one already; the error says so.
     """
     target = Path(os.path.realpath(path))
     with edits_locked(target) as folder:
@@ -45,12 +42,13 @@ def edit_file(
             if _replace(target, folder, old, new):
                 return new
     raise UnreachableError(
-        f"{shown(target)} keeps changing while it is edited", hint="try again when whoever writes it is done"
+        f"{shown(target)} keeps changing while it is edited",
+        hint="try again when the program that writes it has finished",
     )
 
 
 def draft_of(target: Path) -> Path:
-    """Where the new content of a file is written first: one fixed name, safe under :func:`edits_locked`.
+    """Return where the new content of a file is written first: one fixed name, safe under :func:`edits_locked`.
 
     What an edit that was killed left behind is overwritten by the next.
     """
@@ -59,7 +57,7 @@ def draft_of(target: Path) -> Path:
 
 @contextmanager
 def edits_locked(target: Path) -> Iterator[int]:
-    """Holds the lock on edits of the target's folder; yields the folder's descriptor."""
+    """Hold the lock on edits of the target's folder; yield the folder's descriptor."""
     import fcntl
 
     try:
@@ -97,7 +95,7 @@ def _refuse_what_a_rename_would_break(target: Path) -> None:
 
 
 def _replace(target: Path, folder: int, old: bytes, new: bytes) -> bool:
-    """Puts the new content in the file's place unless its content is no longer the old one."""
+    """Put the new content in the file's place unless its content changed meanwhile."""
     draft = draft_of(target)
     try:
         try:
@@ -137,7 +135,7 @@ def _make_alike(target: Path, draft: Path) -> None:
         try:
             os.chown(draft, there.st_uid, there.st_gid)
         except PermissionError:
-            # Only root gives files away. The group must stay, or the mode would let other people in.
+            # Only root gives files away. The group must stay, or the mode would admit other users.
             os.chown(draft, -1, there.st_gid)
     shutil.copystat(target, draft)
     os.utime(draft)

@@ -16,11 +16,11 @@ from bmhctl.stores.toml.fingerprint import Fingerprint
 from bmhctl.support.toml_text import broken, load, position
 from bmhctl.support.values import Frozen
 
-_DEPTH = 5  # no mistake is named deeper than hosts.node01.labels.arch
+_DEPTH = 5  # mistakes are reported at most as deep as hosts.node01.labels.arch
 
 
 class Declaration(Frozen):
-    """What a TOML inventory says: its hosts in the order of the file, its policy, and what looks odd.
+    """What a TOML inventory declares: its hosts in the order of the file, its policy, and warnings.
 
     ``policy_text`` is the policy alone as TOML, empty if the file has none.
     """
@@ -42,7 +42,7 @@ def read_declaration(file: DeclarationFile) -> Declaration:
 
 
 def parse_declaration(data: bytes, name: str, fingerprint: Fingerprint | None = None) -> Declaration:
-    """What the bytes of a TOML inventory say; ``name`` is the file's name in messages.
+    """Return what the bytes of a TOML inventory declare; ``name`` is the file's name in messages.
 
     Raises :class:`InvalidError` whose message begins with ``name:line:column:`` when it is no TOML, and with
     ``name:line:``, or ``name:`` when the line is not certain, when it is no inventory.
@@ -134,7 +134,7 @@ def _located(error: InvalidError, text: str, name: str) -> InvalidError:
 
 
 def _line_of(text: str, key: object, message: str) -> int | None:
-    """The line of the key, or of the one that the message begins with; None unless it is certain."""
+    """Return the line of the key, or of the one with which the message begins; None if it is not certain."""
     from bmhctl.stores.toml.scanner import scan, walk
 
     try:

@@ -31,7 +31,7 @@ class Add(Frozen):
 
 
 class Replace(Frozen):
-    """Declare something else about a host; what is equal stays as it is written."""
+    """Change what is declared about a host; equal values stay as they are written."""
 
     spec: HostSpec
 
@@ -44,7 +44,7 @@ class Rename(Frozen):
 
 
 class Remove(Frozen):
-    """Declare a host no longer; the comments in its tables stay."""
+    """Remove a host's declaration; the comments in its tables stay."""
 
     name: str
 
@@ -53,7 +53,7 @@ Change = Add | Replace | Rename | Remove
 
 
 def edited(text: bytes, changes: Sequence[Change], name: str) -> bytes:
-    """The text of a TOML inventory with the changes made in their order; ``name`` is the file's name in messages.
+    """Return the text of a TOML inventory with the changes, made in order; ``name`` is the file's name in messages.
 
     Raises :class:`NotFoundError` for a host that is not declared. Raises :class:`InvalidError` when the text is
     no inventory, when a name is taken, and when the result would not be exactly what was asked for with every
@@ -162,7 +162,7 @@ def _by_hand(changes: Iterable[Change], hosts: Iterable[HostSpec]) -> list[str]:
 
 
 def _comments(text: str) -> Counter[str]:
-    """The comments of a valid TOML text, found in another way than the edit found them."""
+    """Return the comments of a valid TOML text, found in another way than the edit found them."""
     return Counter(comment for comment in _STRING_OR_COMMENT.findall(text) if comment)
 
 
@@ -183,7 +183,7 @@ def _rewritten(text: str, changes: Sequence[Change], hosts: Iterable[HostSpec]) 
 
 
 def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
-    """Runs of changes that touch different hosts, so that one look at the text is enough for each run."""
+    """Return the changes in groups that concern different hosts, so that each group needs one scan of the text."""
     batch: list[Change] = []
     touched: set[str] = set()
     for change in changes:
@@ -201,7 +201,7 @@ def _pairs(entry: Mapping[str, object]) -> list[str]:
 
 
 def _pair(key: str, value: object) -> str:
-    """``key = value`` on one line, a table as an inline table."""
+    """Return ``key = value`` on one line, a table as an inline table."""
     import tomli_w
 
     if isinstance(value, Mapping):
@@ -320,7 +320,7 @@ class _Rewriting:
         return any(node.path[: len(path)] == path for node in self._hosts[path[1]])
 
     def _keep_declared(self, name: str) -> None:
-        """Lets a host of which nothing is left to say be declared still."""
+        """Keep a host declared when none of its keys is left."""
         nodes = self._hosts[name]
         if all(node in self._gone for node in nodes):
             if _dotted(nodes, ("hosts", name)):
@@ -329,7 +329,7 @@ class _Rewriting:
                 self._insert(("hosts", name), [], name)
 
     def _insert(self, table: tuple[str, ...], pairs: Sequence[str], name: str) -> None:
-        """Writes new keys into a table, in the way in which the table is written; ``name`` is the host's."""
+        """Write new keys into a table, in the way in which the table is written; ``name`` is the host's."""
         nodes = [*self._tables, *self._hosts[name]]
         for node in nodes:
             if node.path == table:
@@ -364,7 +364,7 @@ class _Rewriting:
         return self._text.index("\n", node.end) + 1
 
     def _lines_gone(self) -> list[tuple[int, int, str]]:
-        """Takes out the lines of what is gone; comments stay on lines of their own."""
+        """Remove the lines of removed keys; comments stay on lines of their own."""
         gone: list[tuple[int, int, str]] = []
         runs: list[list[int]] = []  # adjacent lines that leave nothing, as indices, with a header among them
         for node in sorted((node for node in self._gone if node not in self._owner), key=lambda node: node.start):
@@ -381,7 +381,7 @@ class _Rewriting:
         return gone
 
     def _close_gap(self, gone: list[tuple[int, int, str]], first: int, last: int) -> None:
-        """Of the blank lines on both sides of a table that is gone, one goes with it."""
+        """Remove one of the blank lines around each removed table."""
         start, end = gone[first][0], gone[last][1]
         following = _BLANK_LINE.match(self._text, end)
         if following and (start == 0 or _ends_blank(self._text, start)):
@@ -410,12 +410,12 @@ class _Rewriting:
 
 
 def _depth(node: Node) -> int:
-    """How many parts of its path are not written at the node but above it."""
+    """Return how many parts of a node's path are written above it."""
     return len(node.path) - len(node.parts)
 
 
 def _dotted(nodes: Iterable[Node], table: tuple[str, ...]) -> Node | None:
-    """The last key that is written as a dotted key through the table."""
+    """Return the last key that is written as a dotted key through the table."""
     found = None
     for node in nodes:
         if node.value is not None and _depth(node) < len(table) < len(node.path) and node.path[: len(table)] == table:

@@ -25,7 +25,7 @@ _TRIES = 40
 
 
 class DeclarationFile:
-    """A TOML inventory on disk. Links are followed first, so that all links to a file share its state file."""
+    """A TOML inventory on disk. Links are resolved first, so that all links to a file share its state file."""
 
     def __init__(self, path: Path, given: Path | None = None) -> None:
         self._path = Path(os.path.realpath(path))
@@ -85,14 +85,14 @@ class DeclarationFile:
             )
 
     def rests(self, fingerprint: Fingerprint) -> bool:
-        """Whether one ``stat`` tells that the file is as it was at the fingerprint.
+        """Return whether one ``stat`` proves that the file is as it was at the fingerprint.
 
         Raises :class:`UnreachableError` when the file is missing.
         """
         return fingerprint.settled and _stamp(_status(self._path)) == _stamp(fingerprint)
 
     def same(self, fingerprint: Fingerprint | None) -> bool:
-        """Whether the file is as it was at the fingerprint: one ``stat`` as a rule, at most a hash, never a parse.
+        """Return whether the file is as it was at the fingerprint: usually one ``stat``, at most a hash, never a parse.
 
         Raises :class:`UnreachableError` when the file is missing or can't be read.
         """
@@ -104,7 +104,7 @@ class DeclarationFile:
         return size == fingerprint.size and _sha256(self._bytes()) == fingerprint.sha256
 
     def fingerprint(self) -> Fingerprint:
-        """What the file looks like now; waits and raises as :meth:`load` does."""
+        """Return the file's fingerprint; wait and raise as :meth:`load` does."""
         return self.load()[1]
 
     def load(self) -> tuple[bytes, Fingerprint]:
@@ -119,7 +119,7 @@ class DeclarationFile:
             if seen is not None and seen.st_ino == before.st_ino and _stamp(seen) != _stamp(before):
                 patience = _PATIENCE  # it is being written in place, and is not whole before that ends
             seen = before
-            # A file that is being saved may be half there; and only an old one's times tell of the next write.
+            # A file that is being saved may be incomplete, and only an old time proves that there was no later write.
             short_of = _GRAIN - (now - max(before.st_mtime_ns, before.st_ctime_ns))
             if 0 < short_of <= patience:
                 patience -= short_of
@@ -129,11 +129,12 @@ class DeclarationFile:
             if _stamp(_status(self._path)) == _stamp(before):
                 return data, Fingerprint(*_stamp(before), _sha256(data), settled=_is_settled(before, now))
         raise UnreachableError(
-            f"{shown(self._path)} keeps changing while it is read", hint="try again when whoever writes it is done"
+            f"{shown(self._path)} keeps changing while it is read",
+            hint="try again when the program that writes it has finished",
         )
 
     def text(self) -> bytes:
-        """What is in the file now; raises as :meth:`load` does when it can't be read."""
+        """Return the file's bytes; raise as :meth:`load` does when it can't be read."""
         return self._bytes()
 
     def _bytes(self) -> bytes:
@@ -141,7 +142,7 @@ class DeclarationFile:
 
 
 def read_file(path: Path) -> bytes:
-    """A declaration's bytes; :class:`UnreachableError` or, when there are too many, :class:`InvalidError`."""
+    """Return a declaration's bytes; raise :class:`UnreachableError`, or :class:`InvalidError` for too many."""
     size = _status(path).st_size
     if size <= SIZE_LIMIT:
         try:
@@ -155,7 +156,7 @@ def read_file(path: Path) -> bytes:
 
 
 def shown(path: Path) -> str:
-    """A path as messages name it: relative when it is in the working directory or below."""
+    """Return a path as messages name it: relative when it is in the working directory or below."""
     try:
         return str(path.relative_to(Path.cwd()))
     except (ValueError, OSError):
@@ -174,7 +175,7 @@ def _status(path: Path) -> os.stat_result:
 
 
 def make_again(state: Path) -> str:
-    """What to do about a state file whose TOML file is gone."""
+    """Return the hint for a state file whose TOML file is missing."""
     return f"the states of its hosts are there: bmhctl copy {shown(state)} NEW.toml makes an inventory of them"
 
 

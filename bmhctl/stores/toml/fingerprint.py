@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Fingerprint(Frozen):
-    """What a file looked like when it was read; times in ns, ``sha256`` in hex.
+    """The state of a file when it was read; times in ns, ``sha256`` in hex.
 
     ``settled``: the file's times lay so far in the past that every later write gives it others.
     """
@@ -26,17 +26,17 @@ class Fingerprint(Frozen):
 
     @classmethod
     def of(cls, data: bytes) -> Fingerprint:
-        """The fingerprint of a content that is in no file yet: files are compared with it by their content."""
+        """Return the fingerprint of a content that is not in a file yet: a file is compared with it by its content."""
         return cls(0, len(data), 0, 0, _sha256(data), settled=False)
 
     def to_text(self) -> str:
-        """One line that :meth:`from_text` reads back."""
+        """Return one line that :meth:`from_text` reads back."""
         numbers = (self.inode, self.size, self.mtime_ns, self.ctime_ns, int(self.settled))
         return " ".join((*map(str, numbers), self.sha256))
 
     @classmethod
     def from_text(cls, text: str) -> Fingerprint | None:
-        """The fingerprint that a text stands for; None, which is like no file, when it stands for none."""
+        """Return the fingerprint in a text; None, which no file equals, when there is none."""
         match = re.fullmatch(r"(\d{1,20}) (\d{1,20}) (-?\d{1,20}) (-?\d{1,20}) ([01]) ([0-9a-f]{64})", text, re.ASCII)
         if not match:
             return None

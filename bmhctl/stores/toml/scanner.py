@@ -11,7 +11,7 @@ from bmhctl.support.values import Frozen
 
 
 class Node(Frozen):
-    """A header or a key with its value, and where in the text it stands.
+    """A header or a key with its value, and its place in the text.
 
     ``path`` is its whole dotted name, with a host's name in lower case; ``parts`` are the spans of the last parts of
     it, those written here. ``value`` is where the value begins (None: a header), ``inside`` the keys of a value that is
@@ -38,19 +38,19 @@ class Source(Frozen):
     comments: tuple[tuple[int, int], ...]
 
     def comments_within(self, start: int, end: int) -> list[str]:
-        """The comments that begin at or behind ``start`` and before ``end``."""
+        """Return the comments that begin at or behind ``start`` and before ``end``."""
         first = bisect_right(self.comments, (start, -1))
         last = bisect_right(self.comments, (end, -1))
         return [self.text[begin:stop] for begin, stop in self.comments[first:last]]
 
 
 def scan(text: str) -> Source:
-    """Finds every header, key and comment of a valid TOML text; raises ValueError where it can't follow one."""
+    """Find every header, key and comment of a valid TOML text; raise ValueError where it can't."""
     return _Scanner(text).source()
 
 
 def walk(nodes: Iterable[Node]) -> Iterator[Node]:
-    """These nodes and all inside them, in the order of the text."""
+    """Yield these nodes and all inside them, in the order of the text."""
     for node in nodes:
         yield node
         if node.inside:
@@ -131,7 +131,7 @@ class _Scanner:
         return tuple(inside) if opening == "{" else None
 
     def _skip(self) -> bool:
-        """Goes to what comes next; False at the end."""
+        """Go to the next header, key or comment; return False at the end."""
         while True:
             match = self._match(self._BLANK)
             if match[1] is None:

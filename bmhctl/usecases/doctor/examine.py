@@ -185,7 +185,7 @@ def _next_sync(ctx: Context, seen: Examination) -> None:
 
 def _interrupted_edit(ctx: Context, seen: Examination, fixing: bool) -> None:
     path = Path(ctx.store.location)
-    if ctx.store.get(INTENT) is None:
+    if ctx.store.meta.get(INTENT) is None:
         return
     with nullcontext() if fixing else edits_locked(path):
         try:
@@ -223,7 +223,7 @@ def _rows(ctx: Context, seen: Examination, declaration: Declaration | None) -> N
 def _policy(ctx: Context, seen: Examination) -> Policy | None:
     import tomllib
 
-    text = ctx.store.policy_text() or ""
+    text = ctx.store.meta.policy_text() or ""
     try:
         document = tomllib.loads(text)
         check_keys(document, POLICY_KEYS, "")
@@ -235,13 +235,13 @@ def _policy(ctx: Context, seen: Examination) -> Policy | None:
         seen.note(Finding("policy", BROKEN, f"the policy is not valid: {error}", remedy))
         return None
     try:
-        is_same = ctx.store.parsed_policy() == document
+        is_same = ctx.store.meta.parsed_policy() == document
     except ValueError:
         is_same = False
     if not is_same:
         message = "the policy in force is not the one that policy show prints"
         seen.fixable(
-            "policy", BROKEN, message, "parses the stored policy again", lambda ctx: ctx.store.keep_parsed_policy()
+            "policy", BROKEN, message, "parses the stored policy again", lambda ctx: ctx.store.meta.parse_policy_again()
         )
     return policy
 
@@ -275,7 +275,7 @@ def _hosts(ctx: Context, seen: Examination, declaration: Declaration | None) -> 
             )
     for name in declared or ():
         differs("is declared, but unknown", name)
-    if declaration is not None and declaration.policy_text != (ctx.store.policy_text() or ""):
+    if declaration is not None and declaration.policy_text != (ctx.store.meta.policy_text() or ""):
         differs("the policy differs from the declared one", None)
 
 
@@ -292,9 +292,9 @@ def _restore(ctx: Context) -> None:
     """Store again what is derived from the rest of a host's row, where it differs from that."""
     for stored in ctx.store.integrity.hosts():
         if stored.host is not None and stored.wrong_attributes:
-            ctx.store.save_facts(stored.host)
+            ctx.store.hosts.save_attributes(stored.host)
         if stored.host is not None and stored.is_back_at_wrong:
-            ctx.store.save_back_at(stored.host)
+            ctx.store.hosts.save_back_at(stored.host)
 
 
 # beside the database
@@ -319,9 +319,9 @@ def _remove(paths: list[Path], _: Context) -> None:
 def _processes(ctx: Context, seen: Examination) -> None:
     """Record the tickets and claims of processes that no longer run."""
     dead: set[str] = set()
-    for ticket in ctx.store.tickets():
+    for ticket in ctx.store.tickets.all():
         # A process that leaves the queue removes its ticket first: one that is still there and unheld is a dead one's.
-        if is_gone(ctx, ticket.id) and ctx.store.ticket(ticket.id) is not None:
+        if is_gone(ctx, ticket.id) and ctx.store.tickets.get(ticket.id) is not None:
             message = f"ticket {ticket.id} of {ticket.owner}: the process that waited with it was killed"
             seen.fixable("ticket", NOTE, message, "removes it; it delays no other ticket", drop_dead)
             dead.add(ticket_claim(ticket.id))
@@ -335,7 +335,7 @@ def _claimant(ctx: Context, claim: str) -> str:
     """Return what held a claim as " of …", empty for a name that bmhctl does not give."""
     kind, _, which = claim.partition("-")
     if kind == "host" and re.fullmatch(r"[0-9]{1,18}", which):
-        host = ctx.store.host_with_id(int(which))
+        host = ctx.store.hosts.with_id(int(which))
         return f" of a check or cleanup of {host.name if host else 'a removed host'}"
     return {"run": f" of a run under reservation {which}", "ticket": " of a wait for hosts"}.get(kind, "")
 

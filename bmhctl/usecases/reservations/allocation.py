@@ -9,21 +9,22 @@ from bmhctl.errors import BmhctlError, BusyError, UnsatisfiableError
 from bmhctl.lifecycle.table import where
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
-from bmhctl.usecases.reservations.fairness import candidates, due_before, free_for, query_for
+from bmhctl.usecases.reservations.fairness import candidates, due_before, free_for
 from bmhctl.usecases.reservations.matching import Match, match
-from bmhctl.usecases.reservations.request import ReservationRequest
+from bmhctl.usecases.reservations.request import ReservationRequest, query_for
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import not_found
 from bmhctl.usecases.shared.leases import describe_reservation
 from bmhctl.usecases.shared.transitions import decide, guard_input
 
-_HOLDERS = 100  # are named to whoever finds all hosts busy
+_HOLDERS = 100  # holders that a busy request is told at most
 
 
 def choose_hosts(ctx: Context, request: ReservationRequest, before: int | None = None) -> tuple[Host, ...]:
-    """The hosts that a request gets now, in the caller's transaction; raises why it gets none.
+    """Return the hosts that a request gets now, in the caller's transaction.
 
-    ``before`` is the ticket it waits with: only older ones go first.
+    ``before`` is the id of the ticket with which it waits: only older tickets go first. Raises :class:`NotFoundError`,
+    :class:`UnsatisfiableError` or :class:`BusyError` when it gets none.
     """
     _check_names(ctx, request.requirements)
     free = free_for(ctx, request.requirements, before)
@@ -35,9 +36,9 @@ def choose_hosts(ctx: Context, request: ReservationRequest, before: int | None =
 
 
 def check_satisfiable(ctx: Context, requirements: Requirements) -> None:
-    """Raises :class:`UnsatisfiableError` when no set of the declared hosts could ever fit, whatever their states.
+    """Raise :class:`UnsatisfiableError` when no set of the declared hosts fits, whatever their states.
 
-    Says how many hosts each term of a selector excludes, and the nearest request that could be met.
+    It reports how many hosts each term of a selector excludes, and the nearest request that is possible.
     """
     possible = match(requirements, candidates(ctx, [requirements], HostQuery(declared=True)))
     if not possible.missing:
@@ -78,13 +79,13 @@ def _alternative(ctx: Context, requirements: Requirements, nearest: int) -> str:
 
 def _check_names(ctx: Context, requirements: Requirements) -> None:
     for requirement in requirements:
-        if requirement.name is not None and ctx.store.host(requirement.name) is None:
+        if requirement.name is not None and ctx.store.hosts.named(requirement.name) is None:
             raise not_found(ctx, requirement.name)
 
 
 def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | None) -> BmhctlError:
     now = ctx.clock()
-    named = [ctx.store.host(requirement.name) for requirement in requirements if requirement.name is not None]
+    named = [ctx.store.hosts.named(requirement.name) for requirement in requirements if requirement.name is not None]
     for host in named:
         if host is not None and host.state is not State.AVAILABLE:
             held = f" by {describe_reservation(host.reservation)}" if host.reservation else ""
@@ -101,7 +102,7 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
     from bmhctl.stores import availability_queries
 
     fitting = [query_for(requirement, HostQuery(declared=True)) for requirement in dict.fromkeys(requirements)]
-    seen = availability_queries.doings(ctx.store, fitting, _HOLDERS)
+    seen = availability_queries.occupation(ctx.store, fitting, _HOLDERS)
     spread, holders = seen.states, seen.holders
     ends = f"; the first lease ends at {seen.first_end:%Y-%m-%d %H:%M} UTC" if seen.first_end else ""
     held_by = f", held by {', '.join(holders[:3])}" + (" …" if len(holders) > 3 else "") if holders else ""

@@ -26,25 +26,24 @@ from bmhctl.usecases.shared.leases import (
     reap,
 )
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
-from bmhctl.usecases.shared.reservation_ids import new_reservation_id
 from bmhctl.usecases.shared.transitions import guard_input, move, record_event
 
 
 @retried
 def give_up(ctx: Context, reservation_id: str, reason: str) -> None:
-    """Gives back a grant whose answer reached nobody; nothing happens if there is none."""
-    ctx.store.database.abandon()
+    """Give back a grant whose answer was not delivered; nothing happens if there is none."""
+    ctx.store.abandon()
     with ctx.store.transaction():
         now = ctx.clock()
-        known = ctx.store.reservation(reservation_id)
+        known = ctx.store.reservations.get(reservation_id)
         for host in hosts_of(ctx, known) if known is not None and known.is_open() else ():
             give_back(ctx, host, now, reason=reason)
 
 
 def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:
-    """Ends every reservation whose lease is over, with the hosts it held; with ``dry_run`` only says which."""
+    """End every reservation whose lease has expired; return them with their hosts. ``dry_run`` changes nothing."""
     now = refresh(ctx)
-    over = [r for r in ctx.store.due_reservations(now, now + CLOCK_SLACK) if not r.is_valid(now)]
+    over = [r for r in ctx.store.reservations.due(now, now + CLOCK_SLACK) if not r.is_valid(now)]
     held = [Held(r, tuple(hosts_of(ctx, r))) for r in over]
     if dry_run:
         return Reservations(tuple(held), now)
@@ -55,9 +54,9 @@ def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:
 
 @retried
 def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, silent: bool = False) -> Grant:
-    """Makes a lease end ``ttl`` from now (None: its own length), never sooner than it would, capped by the policy.
+    """Make a lease end ``ttl`` from now (None: its own length), never sooner than it would, capped by the policy.
 
-    Raises :class:`NotYoursError` when the lease is over, :class:`bmhctl.errors.NotFoundError` when it never was.
+    Raises :class:`NotYoursError` when the lease has ended, :class:`bmhctl.errors.NotFoundError` when there is none.
     ``silent`` writes no event: for renewals by the clock.
     """
     refresh_and_reap(ctx)
@@ -65,7 +64,7 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
     notes: tuple[str, ...] = ()
     with ctx.store.transaction(shared=True):
         now = ctx.clock()
-        ctx.store.lock_hosts(HostQuery(reservation=reservation))
+        ctx.store.hosts.lock(HostQuery(reservation=reservation))
         held = held_reservation(ctx, reservation, now)
         hosts = hosts_of(ctx, held)
         length = ttl or held.ttl or policy.ttl
@@ -77,7 +76,7 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
         if now + length <= held.expires_at:
             return Grant(Held(held, tuple(hosts)), ("the lease lasts longer already",))
         longer = replace(held, expires_at=now + length, renewed_at=now)
-        ctx.store.save_reservation(longer)
+        ctx.store.reservations.save(longer)
         if not silent:
             words = f"until {longer.expires_at:%Y-%m-%d %H:%M:%S} UTC"
             hosts = [
@@ -90,7 +89,7 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
 def handover(
     ctx: Context, reservation: str, to: str, *, token: str | None = None, force: bool = False, reason: str | None = None
 ) -> Grant:
-    """Gives a reservation to another owner under a new id; the old id is dead, the lease ends when it would have.
+    """Give a reservation to another owner under a new id; the old one ends, and the lease ends when it would have.
 
     The caller must be the owner or give the reservation's id as ``token``; ``force`` with a ``reason`` overrides.
     """
@@ -104,27 +103,27 @@ def handover(
         _check_holder(ctx, old, token, force)
         new = replace(
             old,
-            id=new_reservation_id(ctx.store),
+            id=ctx.store.reservations.new_id(),
             owner=to,
             created_at=now,
             request_id=None,
             renewed_at=old.counted_from,  # it ends when the old one would have: this is no new count
         )
-        ctx.store.add_reservation(new)
+        ctx.store.reservations.add(new)
         words = f"from {old.owner} to {to}" + (f", forced: {reason}" if force else "")
         hosts = [
             record_event(ctx, replace(host, reservation=new), EventKind.HANDOVER, now, reason=words)
             for host in hosts_of(ctx, old)
         ]
-        ctx.store.save_reservation(replace(old, ended_at=now, end_reason=f"handed over to {to}", end=End.HANDED_OVER))
+        ctx.store.reservations.save(replace(old, ended_at=now, end_reason=f"handed over to {to}", end=End.HANDED_OVER))
     return Grant(Held(new, tuple(hosts)), (f"{old.id} is over; {to} acts with {new.id}",))
 
 
 @retried
 def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Grant:
-    """Swaps a bad host of a reservation for another that fits what was asked for, in one commit.
+    """Replace a bad host of a reservation by another that fits the request, in one commit.
 
-    The bad one is tainted with a fault. Raises :class:`BusyError` when none that fits is free; then nothing changed.
+    The bad one is tainted with a fault. Raises :class:`BusyError` when no other is free; then nothing changed.
     """
     if not reason.strip():
         raise UsageError(
@@ -137,7 +136,7 @@ def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Gran
         hosts = hosts_of(ctx, held)
         bad = next((host for host in hosts if host.name == name), None)
         if bad is None:
-            known = ctx.store.host(name)
+            known = ctx.store.hosts.named(name)
             if known is None:
                 raise not_found(ctx, name)
             check_token(ctx, known, reservation, now)
@@ -162,7 +161,7 @@ def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Gran
 
 
 def _spare(ctx: Context, requirements: Requirements, kept: Sequence[Host]) -> Host | None:
-    """A free host that, with those that are kept, meets the requirements as well as the bad one did."""
+    """Return a free host that with the kept ones meets the requirements as the bad one did; None if there is none."""
     before = match(requirements, kept).missing
     for host in free_for(ctx, requirements, None):
         if host.id not in {h.id for h in kept} and match(requirements, [*kept, host]).missing < before:

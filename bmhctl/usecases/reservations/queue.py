@@ -26,11 +26,9 @@ from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 
-# looking at the queue, and leaving it
-
 
 def queue(ctx: Context) -> Queue:
-    """Who waits, in which order, for what, and what each one still misses."""
+    """Return the waiting tickets in their order, with what each asks for and still lacks."""
     now = refresh(ctx)
     with ctx.store.snapshot():
         items = []
@@ -50,19 +48,21 @@ def _missing(ctx: Context, requirements: Requirements, ticket: Ticket) -> str:
         return "nothing: it is about to be granted"
     words = f"{found.missing} more host{'s' if found.missing > 1 else ''}"
     if not comes_back(ctx, requirements):
-        return f"{words}: that needs an operator; {_who_needs_help(ctx, requirements)}"
+        return f"{words}: that needs an operator; {_obstacles(ctx, requirements)}"
     return words
 
 
-def _who_needs_help(ctx: Context, requirements: Requirements) -> str:
+def _obstacles(ctx: Context, requirements: Requirements) -> str:
     words = [
-        f"{host.name} {what}" for host in candidates(ctx, [requirements], HostQuery(), more=20) if (what := _ails(host))
+        f"{host.name} {what}"
+        for host in candidates(ctx, [requirements], HostQuery(), more=20)
+        if (what := _obstacle(host))
     ]
     shown = ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
     return shown or "too few hosts fit"
 
 
-def _ails(host: Host) -> str | None:
+def _obstacle(host: Host) -> str | None:
     if host.undeclared:
         return "is not declared any more"
     if host.state is State.MAINTENANCE:
@@ -74,21 +74,21 @@ def _ails(host: Host) -> str | None:
 
 @retried
 def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | None = None) -> Done:
-    """Takes a ticket out of the queue; whoever waits with it is told. Another's only by force with a reason."""
+    """Remove a ticket from the queue; its process ends with an error. Another owner's needs force and a reason."""
     forced_reason(force, reason)
     refresh_and_reap(ctx)
     with ctx.store.transaction():
-        ticket = ctx.store.ticket(ticket_id)
+        ticket = ctx.store.tickets.get(ticket_id)
         if ticket is None:
             raise NotFoundError(f"there is no ticket {ticket_id}", hint="bmhctl queue lists them")
         if ticket.owner != ctx.actor and not force:
             raise NotYoursError(f"ticket {ticket_id} is {ticket.owner}'s", hint="--force --reason WHY overrides")
-        if may_come_back(ctx, ticket):  # and would queue up again, since nobody told it
+        if may_come_back(ctx, ticket):  # and would queue again, since it was not notified
             raise BusyError(
                 f"ticket {ticket_id}: its process lost the server with all others, and is not back yet",
                 hint=f"try again: it is back, or out of the queue, within {format_duration(LAPSE)}",
             )
-        ctx.store.drop_ticket(ticket_id)
+        ctx.store.tickets.remove(ticket_id)
     age = format_age(ctx.clock() - ticket.created_at)
     return Done(
         "queue cancel",

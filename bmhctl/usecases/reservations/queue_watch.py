@@ -20,7 +20,7 @@ _LOOK_AROUND = timedelta(seconds=0.5)  # between two looks at what no commit tel
 
 
 class Waiting(Frozen):
-    """Where a waiter stands: its place, what it waits for and why, and until when at most."""
+    """A waiting process: its position, what it waits for and why, and its deadline."""
 
     position: int
     requirements: str
@@ -29,15 +29,16 @@ class Waiting(Frozen):
 
 
 class Watch:
-    """Tells a waiter when to try again, and all the others that it lives.
+    """Finds when a waiting process has to try again, and refreshes its ticket.
 
-    It is time when a host changed, when the TOML file did, when somebody ahead left the queue or was killed, and
-    every few seconds for what nobody tells: a lease that is over, a process that was stopped, a step that ended.
+    It tries again when a host or the TOML file changed, when an earlier ticket left the queue or its process was
+    killed, and every few seconds for what changes nothing in the inventory: a lease that expires, a process that is
+    stopped, a step that ends.
     """
 
     def __init__(self, ctx: Context, ticket: int) -> None:
         self.has_news = True
-        self.trouble: str | None = None  # why the TOML file can't be used: then nothing is granted
+        self.trouble: str | None = None  # why the TOML file can't be used; nothing is granted then
         self._ctx = ctx
         self._ticket = ticket
         self._ahead: list[int] = []
@@ -49,7 +50,7 @@ class Watch:
         self._began = self._rests_until = 0.0
 
     def stirs(self) -> bool:
-        """Whether to try now."""
+        """Return whether to try now."""
         self._began = time.monotonic()
         now = self._ctx.clock()
         is_due = _is_over(REFRESH, self._refreshed, now)
@@ -67,9 +68,9 @@ class Watch:
         return (is_due or is_changed) and self.trouble is None
 
     def pace(self) -> None:
-        """After a try in vain: the more are ahead, the less of its time a waiter spends on trying.
+        """Pause after a failed try: the more tickets are ahead, the smaller the share of time that is spent on trying.
 
-        Else many would be in the way of those few whose turn it is, at whatever happens.
+        Else the many at the back would delay the few at the front at every change.
         """
         now = time.monotonic()
         self._rests_until = now + min(_LONGEST_REST, 4 * self._behind_front * (now - self._began))
@@ -80,16 +81,16 @@ class Watch:
 
     @property
     def rests(self) -> float:
-        """For how many seconds it shall not try again, whatever changes."""
+        """For how many seconds it does not try again, whatever changes."""
         return max(0.0, self._rests_until - time.monotonic())
 
     def is_quiet(self) -> bool:
-        """Whether nothing was committed since the last look; else something may have been missed in between."""
+        """Return whether nothing was committed since the last check; else a change may have been missed."""
         return self._version == self._ctx.store.version()
 
     def _refresh(self, now: datetime) -> None:
         with self._ctx.store.transaction(shared=True):
-            self._ctx.store.refresh_ticket(self._ticket, now)
+            self._ctx.store.tickets.refresh(self._ticket, now)
         reap_due(self._ctx, now)
 
     def _look_at_file(self) -> None:
@@ -98,20 +99,20 @@ class Watch:
         trouble = None
         try:
             refresh(self._ctx)
-        except (InvalidError, UnreachableError) as error:  # somebody is editing it
-            trouble = f"{error.message}; nothing is granted until that is mended"
+        except (InvalidError, UnreachableError) as error:  # it is being edited
+            trouble = f"{error.message}; nothing is granted until that is fixed"
         if trouble != self.trouble:
             self.trouble, self._generation, self._state = trouble, None, None
-        self._version = None  # what was taken over just now is of our own making, and changed no version
+        self._version = None  # a sync by this connection does not change the version
 
     def _drop_dead(self) -> None:
-        """Whoever waits just ahead was killed, or has left: the first wakes nobody, unless its ticket is dropped."""
+        """Remove the tickets of killed processes: one that was killed notifies no other."""
         with self._ctx.store.transaction():
             drop_dead(self._ctx)
         self._version = None
 
     def _is_changed(self) -> bool:
-        """Whether a host changed, or who is ahead, or our ticket was cancelled; who came behind us is no matter."""
+        """Return whether a host, the tickets ahead or this ticket changed; those behind do not count."""
         if self.rests:
             return False
         version = self._ctx.store.version()
@@ -122,16 +123,16 @@ class Watch:
         if generation == self._generation:
             return False
         self._generation = generation
-        tickets = self._ctx.store.ticket_ids(self._ticket)
+        tickets = self._ctx.store.tickets.ids(self._ticket)
         self._ahead = [ticket for ticket in tickets if ticket < self._ticket]
         before, self._state = self._state, (generation[0], tickets)
         return self._state != before
 
 
 class ProgressReporter:
-    """Tells where a waiter stands when that changed; no more than a hundredth of the time goes into finding out.
+    """Reports the position of a waiting process when it changed; spends at most a hundredth of the time on it.
 
-    At the back of a long queue, less than that: all who wait find out.
+    At the back of a long queue it spends less, because all waiting processes do the same.
     """
 
     def __init__(
@@ -151,7 +152,7 @@ class ProgressReporter:
         self._silent_until: datetime | None = None
 
     def tells(self, trouble: str | None) -> bool:
-        """Tells it, or finds that it is as before; False when it is too early. Raises what makes waiting vain."""
+        """Report it if it changed; return False when it is too early. Raises an error that waiting can't resolve."""
         ctx = self._ctx
         began = ctx.clock()
         if self._silent_until is not None and began < self._silent_until:

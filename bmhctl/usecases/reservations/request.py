@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from bmhctl.domain.policy import Policy
+from bmhctl.domain.model import State
 from bmhctl.domain.requirements import MOST_HOSTS, Requirement, Requirements, total
 from bmhctl.domain.selector import Selector
 from bmhctl.domain.units import format_duration
 from bmhctl.errors import UsageError
-from bmhctl.support.values import Frozen
-from bmhctl.usecases.shared.host_selection import unfold
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.values import Frozen, replace
+
+if TYPE_CHECKING:
+    from bmhctl.domain.policy import Policy
+
+FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
+"""The hosts that can be reserved."""
 
 
 class ReservationRequest(Frozen):
-    """What a reservation is asked for.
+    """What is asked for in a reservation.
 
-    ``ttl`` is how long the lease shall last (None: as the policy says); ``endless`` asks for a lease without end,
-    where the policy allows it. ``request_id`` makes asking again safe: the same id gives the same reservation.
-    ``token`` is the id that the reservation shall have, if the caller needs to know it before.
+    ``ttl`` is the length of the lease (None: the policy's); ``endless`` asks for a lease without end, where the policy
+    allows it. ``request_id`` makes a retry safe: the same id gives the same reservation. ``token`` is the id that the
+    reservation is to have, if the caller needs to know it before.
     """
 
     requirements: Requirements
@@ -41,25 +48,27 @@ def reservation_request(
     endless: bool = False,
     request_id: str | None = None,
 ) -> ReservationRequest:
-    """A request from what a person says: these very hosts; or ``count`` that fit a selector; or several requirements.
+    """Return a request for the named hosts, for ``count`` hosts that fit a selector, or for several requirements.
 
-    Raises :class:`UsageError` for one that makes no sense.
+    Raises :class:`UsageError` for a combination or a value that makes no sense.
     """
     ways = [bool(names), selector is not None or count is not None, bool(requirements)]
     if sum(ways) > 1:
         raise UsageError("name hosts, or choose them with -l and -n, or with --want: not several of these")
     if not any(ways):
         raise UsageError(
-            "what shall be reserved?", hint="name hosts, or say how many: -n 1; or what they must be: -l arch=arm64"
+            "no host is asked for", hint="name hosts, or give a number: -n 1; or a selector: -l arch=arm64"
         )
     if count is not None and count < 1:
         raise UsageError(f"can't reserve {count} hosts", hint="-n takes a number from 1")
     if ttl is not None and not ttl:
-        raise UsageError("a lease of no length makes no sense", hint="such as --ttl 20m")
+        raise UsageError("a lease can't have the length 0", hint="such as --ttl 20m")
     if request_id == "":
         raise UsageError("the request id is empty", hint='such as --request-id "$CI_JOB_ID"')
     found: Requirements
     if names:
+        from bmhctl.usecases.shared.host_selection import unfold
+
         for name in (unfolded := unfold(names)):
             if "*" in name or "?" in name:
                 raise UsageError(f"{name!r} names no host", hint="reserve takes exact names, or -l SELECTOR -n N")
@@ -74,14 +83,14 @@ def reservation_request(
 
 
 class LeaseTerms(Frozen):
-    """The lease that a request gets under the policy: None is without end; ``notes`` say where it differs."""
+    """The length of a request's lease under the policy, None without end; ``notes`` report where it was changed."""
 
     ttl: timedelta | None
     notes: tuple[str, ...] = ()
 
 
 def lease_of(policy: Policy, request: ReservationRequest) -> LeaseTerms:
-    """How long the lease will be; raises :class:`UsageError` for one without end where there is a maximum."""
+    """Return the terms of the lease; raise :class:`UsageError` for one without end where there is a maximum."""
     if request.endless:
         if policy.max_ttl is not None:
             raise UsageError(
@@ -94,3 +103,20 @@ def lease_of(policy: Policy, request: ReservationRequest) -> LeaseTerms:
         most = format_duration(policy.max_ttl)
         return LeaseTerms(policy.max_ttl, (f"the lease is {most}, the longest that this inventory allows",))
     return LeaseTerms(ttl)
+
+
+def queries_for(everyone: Sequence[Requirements], query: HostQuery, more: int = 0) -> list[HostQuery]:
+    """Return a query for each of the requirements, for hosts of ``query`` that fit it.
+
+    Each finds no more hosts than all requirements ask for together, and ``more``: no match can need others.
+    """
+    most = sum(total(requirements) for requirements in everyone) + more
+    wanted = dict.fromkeys(requirement for requirements in everyone for requirement in requirements)
+    return [replace(query_for(requirement, query), limit=most) for requirement in wanted]
+
+
+def query_for(requirement: Requirement, query: HostQuery) -> HostQuery:
+    """Return the query for hosts of ``query`` that fit a requirement; of some states, the least recently used first."""
+    if requirement.name is not None:  # a named host is meant, declared or not: it is reported why it is refused
+        return replace(query, names=(requirement.name,), declared=False)
+    return replace(query, selector=requirement.selector, by_turn=bool(query.states))

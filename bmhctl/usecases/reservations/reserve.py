@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import State
 from bmhctl.errors import (
@@ -13,36 +14,30 @@ from bmhctl.errors import (
     UnreachableError,
 )
 from bmhctl.results import Grant, Outcome, Plan
-from bmhctl.usecases.reservations.allocation import choose_hosts
-from bmhctl.usecases.reservations.fairness import (
-    waiting_tickets,
-)
-from bmhctl.usecases.reservations.grants import (
-    Attempt,
-    find_lost_grant,
-    grant_uncontended,
-    granted_before,
-    try_grant,
-)
+from bmhctl.usecases.reservations.grants import Attempt, grant_uncontended, granted_before
 from bmhctl.usecases.reservations.request import ReservationRequest, lease_of
-from bmhctl.usecases.reservations.waiting import WaitOptions, ticket_of_request, wait
-from bmhctl.usecases.shared.absence import PAUSE, Absence, outlast
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import reap_due, refresh
+
+if TYPE_CHECKING:
+    from bmhctl.usecases.reservations.waiting import WaitOptions
 
 
 def reserve_or_wait(
     ctx: Context, request: ReservationRequest, patience: WaitOptions | None = None, *, check: bool = False
 ) -> Grant:
-    """As ``reserve``; with ``patience``, waits in a fair queue for what is busy.
+    """Reserve hosts; with ``patience``, wait in a fair queue for busy ones.
 
-    With ``check``, the readiness checks of each host run before it is granted; a host that fails goes to
-    maintenance, and the next is tried. Raises :class:`WaitTimeoutError` when the time is over; a grant that would
-    come after it is undone. However the wait ends, its ticket is gone then.
+    With ``check``, the readiness checks of each host run before it is granted; a host that fails goes to maintenance,
+    and the next is tried. Raises :class:`BusyError` or :class:`UnsatisfiableError` when hosts are missing, and
+    :class:`WaitTimeoutError` when the time is over: a later grant is undone. The ticket is removed however the wait
+    ends.
     """
     if patience is None:
         now = refresh(ctx)
     else:
+        from bmhctl.usecases.shared.absence import PAUSE, Absence, outlast
+
         pause = patience.pause
         now = outlast(Absence(ctx.tell, ctx.store.location), lambda: pause(PAUSE, None), lambda: refresh(ctx))
     timeout = patience.timeout if patience else None
@@ -53,6 +48,8 @@ def reserve_or_wait(
             reap_due(ctx, now)
             granted = _reserve_or_wait(attempt, patience)
     except UncertainError as error:
+        from bmhctl.usecases.reservations.contended import find_lost_grant
+
         found = find_lost_grant(attempt, error)
         if found is None:
             raise UnreachableError(
@@ -62,11 +59,13 @@ def reserve_or_wait(
     except AwayError:
         if patience is None:
             raise
+        from bmhctl.usecases.reservations.waiting import wait
+
         return wait(attempt, patience)  # it waits for the inventory as well
     except BmhctlError:
-        raise  # where any other is raised, nothing was committed
+        raise  # any other error means that nothing was committed
     except BaseException:
-        # A signal may come between the commit and the return: then nobody would know of what was granted.
+        # A signal may come between the commit and the return: then the grant would be unknown.
         if request.request_id is None and attempt.token is not None:
             from bmhctl.usecases.reservations.holder import give_up
 
@@ -77,9 +76,13 @@ def reserve_or_wait(
 
 
 def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
+    from bmhctl.usecases.reservations.contended import try_grant
+    from bmhctl.usecases.reservations.fairness import waiting_tickets
+    from bmhctl.usecases.reservations.waiting import ticket_of_request, wait
+
     ctx, request = attempt.ctx, attempt.request
     if request.endless:
-        lease_of(ctx.policy(), request)  # raises where that is not allowed, before there is a wait
+        lease_of(ctx.policy(), request)  # raises where that is not allowed, before any wait
     ticket = None
     if request.request_id is not None:
         with ctx.store.snapshot():
@@ -99,7 +102,9 @@ def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
 
 
 def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
-    """What ``reserve`` would take now; raises what it would raise. Nothing changes."""
+    """Return what ``reserve`` would take now, and raise what it would raise. Nothing changes."""
+    from bmhctl.usecases.reservations.allocation import choose_hosts
+
     refresh(ctx)
     terms = lease_of(ctx.policy(), request)
     with ctx.store.snapshot():

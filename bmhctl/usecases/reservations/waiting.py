@@ -19,20 +19,18 @@ from bmhctl.results import Grant
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.support.values import Frozen
 from bmhctl.usecases.reservations.allocation import choose_hosts
+from bmhctl.usecases.reservations.contended import (
+    check_ticket,
+    find_lost_grant,
+    try_grant,
+)
 from bmhctl.usecases.reservations.fairness import (
     any_free,
     drop_dead,
     free_for,
     note_excused,
 )
-from bmhctl.usecases.reservations.grants import (
-    Attempt,
-    check_same,
-    check_ticket,
-    find_lost_grant,
-    granted_before,
-    try_grant,
-)
+from bmhctl.usecases.reservations.grants import Attempt, check_same, granted_before
 from bmhctl.usecases.reservations.matching import match
 from bmhctl.usecases.reservations.queue_watch import ProgressReporter, Waiting, Watch
 from bmhctl.usecases.reservations.request import ReservationRequest
@@ -109,7 +107,7 @@ def _is_worth_trying(attempt: Attempt, ticket: Ticket) -> bool:
     """Whether any host is free that would do; or another process got it for the same request, or the ticket is gone."""
     ctx, request = attempt.ctx, attempt.request
     return (
-        ctx.store.ticket(ticket.id) is None
+        ctx.store.tickets.get(ticket.id) is None
         or granted_before(ctx, request) is not None
         or any_free(ctx, request.requirements)
     )
@@ -148,7 +146,7 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
     ctx, request = attempt.ctx, attempt.request
     with ExitStack() as stack:
         with ctx.store.transaction():
-            ticket = None if before is None else ctx.store.ticket(before.id)
+            ticket = None if before is None else ctx.store.tickets.get(before.id)
             if before is not None:
                 note_excused(ctx)
             if before is not None and ticket is not None and not _is_same(ticket, before):
@@ -159,7 +157,7 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
                 if before is not None:
                     ctx.tell("lost its place in the queue; queued again at the end")
                 now = ctx.clock()
-                ticket = ctx.store.add_ticket(
+                ticket = ctx.store.tickets.add(
                     Ticket(
                         owner=ctx.actor,
                         wants=dump_requirements(request.requirements),
@@ -185,10 +183,10 @@ def _is_same(ticket: Ticket, before: Ticket) -> bool:
 def _leave(ctx: Context, ticket_id: int, is_last: Callable[[], bool]) -> None:
     """Takes a ticket out of the queue, unless others wait with it; a grant has done so already."""
     with suppress(BmhctlError):  # if the store can't be written now: a ticket whose process is gone does not count
-        if ctx.store.ticket(ticket_id) is not None:
+        if ctx.store.tickets.get(ticket_id) is not None:
             with ctx.store.transaction():  # nobody joins meanwhile
                 if is_last():
-                    ctx.store.drop_ticket(ticket_id)
+                    ctx.store.tickets.remove(ticket_id)
 
 
 def ticket_of_request(ctx: Context, request: ReservationRequest, waiting: Sequence[Ticket]) -> Ticket | None:

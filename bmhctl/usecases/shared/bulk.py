@@ -20,7 +20,7 @@ _Outcome = TypeVar("_Outcome", Outcome, Outcome | None)
 
 @retried
 def each_in_one_commit(ctx: Context, verb: str, choice: Choice, one: Callable[[Host, datetime], Outcome]) -> Outcomes:
-    """Treats each host on its own, behind a savepoint; what succeeded is committed at once."""
+    """Apply ``one`` to each chosen host, each in a savepoint; commit together those that succeeded."""
     refresh_and_reap(ctx)
 
     def guarded(host: Host) -> Outcome:
@@ -31,37 +31,37 @@ def each_in_one_commit(ctx: Context, verb: str, choice: Choice, one: Callable[[H
     with ctx.store.transaction(shared=bool(names)):
         now = ctx.clock()
         if names:
-            ctx.store.lock_hosts(HostQuery(names=names))
+            ctx.store.hosts.lock(HostQuery(names=names))
         hosts, missing = choose(ctx, choice)
         items = tuple(attempt(host, guarded) for host in hosts)
     return Outcomes(verb, (*items, *(failed(error) for error in missing)))
 
 
 def attempt(host: Host, one: Callable[[Host], _Outcome]) -> _Outcome | Outcome:
-    """The outcome of one host; what refuses or fails it is an outcome too."""
+    """Return the outcome of one host; an error that concerns only this host becomes an outcome."""
     try:
         return one(host)
     except (UnreachableError, InvalidError):
-        raise  # the inventory itself is in trouble, not this host
+        raise  # the inventory itself failed, not this host
     except BmhctlError as error:
         error.host = error.host or host.name
         return failed(error, host)
 
 
 def failed(error: BmhctlError, host: Host | None = None) -> Outcome:
-    """The outcome of a host that something stood against; it is as it was."""
+    """Return the outcome of a host that was refused or failed, and so did not change."""
     state = host.state if host else None
     steps = error.results if isinstance(error, StepFailedError) else ()
     return Outcome(error.host or "", False, error.message, state, state, steps=steps, error=error)
 
 
 def already(host: Host, words: str | None = None) -> Outcome:
-    """The outcome of a host that is where it was wanted."""
+    """Return the outcome of a host that is in the verb's end state already."""
     return Outcome(host.name, False, words or f"already {host.state}", host.state, host.state)
 
 
 def moved(before: Host, after: Host, words: str, steps: tuple[CheckResult, ...] = ()) -> Outcome:
-    """The outcome of a host that changed."""
+    """Return the outcome of a host that changed."""
     held = after.reservation or before.reservation
     return Outcome(
         host=before.name,
@@ -75,7 +75,7 @@ def moved(before: Host, after: Host, words: str, steps: tuple[CheckResult, ...] 
 
 
 def refuse_early(verb: Verb, host: Host, word: str | None = None) -> None:
-    """Refuses, before any step runs, what the table refuses anyway."""
+    """Raise :class:`StateRefusedError`, before any step runs, for a state from which the verb is impossible."""
     if not edges(verb, host.state):
         raise StateRefusedError(
             f"is {where(host.state)}: {word or verb} is only possible from {', '.join(sources(verb))}",

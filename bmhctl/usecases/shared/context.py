@@ -17,25 +17,23 @@ if TYPE_CHECKING:
 
 
 def utc_now() -> datetime:
-    """The local clock, in UTC."""
+    """Return the time of the local clock, in UTC."""
     return datetime.now(UTC)
 
 
 def _silent(_: str) -> None:
-    """Tells nobody."""
+    """Ignore a notice."""
 
 
 def _no_progress(_: str, __: str) -> None:
-    """Shows nobody."""
+    """Ignore progress."""
 
 
 class Context(Frozen):
-    """An open inventory, a clock, and on whose behalf.
+    """An open inventory, a clock, and the actor.
 
-    ``environ`` is the environment that checks and cleanup steps start from; ``tell`` takes one line for the
-    person at work (a warning, what was taken over), ``progress`` what is being done and at which place of how
-    many, for one who waits;
-    neither may fail.
+    ``environ`` is the environment that checks and cleanup steps start from. ``tell`` takes one line for the user, such
+    as a warning; ``progress`` takes what is being done, and its place among how many. Neither may fail.
     """
 
     store: Store
@@ -46,18 +44,18 @@ class Context(Frozen):
     progress: Callable[[str, str], None] = _no_progress
 
     def policy(self) -> Policy:
-        """The inventory's policy."""
+        """Return the inventory's policy."""
         from bmhctl.domain.policy import parse_policy
 
-        return parse_policy(self.store.parsed_policy())
+        return parse_policy(self.store.meta.parsed_policy())
 
 
 CLOCK_SLACK = timedelta(minutes=1)
-"""How far a clock may be set back, as time servers do now and then, before the leases are looked at."""
+"""How far a clock may be set back, as time servers do now and then, before leases are corrected for it."""
 
 
 TRIES = 6
-"""How often something is tried in all."""
+"""How often a use case is tried in all."""
 
 _PAUSE = 0.02  # seconds at most before the second try; each further pause may be twice as long
 
@@ -68,9 +66,9 @@ _Result = TypeVar("_Result")
 def retried(
     act: Callable[Concatenate[Context, _Arguments], _Result],
 ) -> Callable[Concatenate[Context, _Arguments], _Result]:
-    """Does again what a :class:`ConflictError` undid: a deadlock, a failed serialisation, the same request at once.
+    """Retry a use case that a :class:`ConflictError` undid: a deadlock, a failed serialisation, the same request twice.
 
-    For what commits once, at its end: then nothing of a try that failed is left.
+    For use cases that commit once, at their end, so that a failed try leaves nothing.
     """
 
     @wraps(act)
@@ -86,7 +84,7 @@ def retried(
             return act(ctx, *args, **kwargs)
         except ConflictError as error:
             error.message = error.message.replace(FASTER, f"{FASTER}, {TRIES} times in a row", 1)
-            error.hint = "try again: what was not told as done was not done"
+            error.hint = "try again: nothing was done but what was reported"
             raise
 
     return again

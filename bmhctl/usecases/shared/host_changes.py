@@ -1,7 +1,4 @@
-"""Let hosts enter, change their declaration, rename and remove them, inside a transaction.
-
-Each function works in the caller's transaction; both kinds of homes go through here.
-"""
+"""Add hosts, change their declaration, rename and remove them, in the caller's transaction and in every backend."""
 
 from __future__ import annotations
 
@@ -17,12 +14,11 @@ from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import one_host
 from bmhctl.usecases.shared.leases import describe_reservation, give_back
-from bmhctl.usecases.shared.reservation_ids import new_reservation_id
 from bmhctl.usecases.shared.transitions import event_of, record_event
 
 
 class Removal(Frozen):
-    """A host to let go; a reserved or dirty one only with ``force``."""
+    """A host to remove; a reserved or dirty one only with ``force``."""
 
     name: str
     reason: str | None = None
@@ -30,24 +26,24 @@ class Removal(Frozen):
 
 
 class HostAddition(Frozen):
-    """A host to let in, in the state that it brings (its ``since`` is set then), and why."""
+    """A host to add, in the state that it has (``since`` is set when it is added), and the reason."""
 
     host: Host
     reason: str | None = None
 
 
 class SpecChange(Frozen):
-    """What to declare anew about a host: worked out from what is declared at the very moment of the change."""
+    """A change of what is declared about a host, computed from what is declared when the change is made."""
 
     name: str
     edit: Callable[[Context, HostSpec], HostSpec]
 
 
 class Changes(Frozen):
-    """What shall become of an inventory's entries; renames come first, newcomers last.
+    """Changes of the hosts of an inventory; renames are made first, additions last.
 
-    ``specs`` is what is declared anew about hosts that are there, and ``reason`` why. ``policy`` is a valid policy's
-    text to keep, for a database. ``imported`` is what an import says of hosts, by their names.
+    ``specs`` are changes of what is declared about hosts, and ``reason`` is why. ``policy`` is the text of a valid
+    policy to save, for a database. ``imported`` is what an import says about hosts, by their names.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
@@ -60,9 +56,9 @@ class Changes(Frozen):
 
 
 def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
-    """Makes all the changes, in the caller's transaction; raises for the first that may not be."""
+    """Make all the changes, and return an outcome for each; raise the error of the first that is refused."""
     if changes.policy is not None:
-        ctx.store.keep_policy(changes.policy)
+        ctx.store.meta.save_policy(changes.policy)
     outcomes = [rename(ctx, old, new, now) for old, new in changes.renames]
     outcomes += [remove(ctx, removal, now) for removal in changes.removals]
     specs = [each.edit(ctx, one_host(ctx, each.name).spec) for each in changes.specs]
@@ -70,25 +66,25 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     outcomes += [change_spec(ctx, one_host(ctx, spec.name), spec, now, changes.reason) for spec in specs]
     outcomes += _enter_all(ctx, changes.newcomers, now)
     _forget_who_is_back(ctx, [*specs, *(newcomer.host.spec for newcomer in changes.newcomers)])
-    ctx.store.keep_imported(changes.imported)
+    ctx.store.imported.save(changes.imported)
     return outcomes
 
 
 def _forget_who_is_back(ctx: Context, specs: Sequence[HostSpec]) -> None:
-    """Of machines that left: those whose MAC a dirty host bears are back, and known to be dirty.
+    """Remove the records of departed machines that are back: a dirty host has their MAC.
 
-    When all is changed: hosts may swap their MACs.
+    Called after all changes, because hosts may swap their MACs.
     """
-    if ctx.store.has_departed():
-        for host in ctx.store.hosts_bearing(macs=[spec.mac for spec in specs if spec.mac is not None]):
+    if ctx.store.departed.is_any():
+        for host in ctx.store.hosts.having(macs=[spec.mac for spec in specs if spec.mac is not None]):
             if host.dirty and host.spec.mac is not None:
-                ctx.store.drop_departed("", host.spec.mac)
+                ctx.store.departed.remove("", host.spec.mac)
 
 
 def _enter_all(ctx: Context, newcomers: Sequence[HostAddition], now: datetime) -> list[Outcome]:
-    """Looks up what is known of all of them before the first is let in, so that they are written together."""
+    """Add hosts; reads what is known about all of them before the first is added, so that they are written together."""
     arriving = [newcomer.host.spec for newcomer in newcomers]
-    known = ctx.store.hosts_named(spec.name for spec in arriving)
+    known = ctx.store.hosts.with_names(spec.name for spec in arriving)
     refuse_known_macs(ctx, arriving)
     # An undeclared host that is declared again may come back with another MAC.
     refuse_used_macs(ctx, [spec for spec in arriving if spec.name in known])
@@ -96,10 +92,10 @@ def _enter_all(ctx: Context, newcomers: Sequence[HostAddition], now: datetime) -
         ctx.tell(warning)
     granted: dict[str, Reservation] = {}
     outcomes = []
-    some_left = ctx.store.has_departed()
+    some_left = ctx.store.departed.is_any()
     for newcomer in newcomers:
         there = known.get(newcomer.host.name)
-        departed = ctx.store.departed(newcomer.host.name, newcomer.host.spec.mac) if some_left else None
+        departed = ctx.store.departed.reason(newcomer.host.name, newcomer.host.spec.mac) if some_left else None
         outcomes.append(_enter(ctx, newcomer, now, there, departed, granted))
     return outcomes
 
@@ -112,10 +108,10 @@ def _enter(
     departed: str | None,
     granted: dict[str, Reservation],
 ) -> Outcome:
-    """Lets a host in, in the state that it brings; an undeclared one of that name is declared again.
+    """Add a host in the state that it has; an undeclared one of that name is declared again.
 
-    A reservation that it brings is made anew, once for all newcomers that bring it (``granted``): it never joins one
-    that is here already. A host that was removed while dirty comes back tainted: leaving cleans nothing.
+    Its reservation is added once for all added hosts that have it (``granted``); it never joins one that exists
+    already. A host that was removed while dirty enters tainted, because removing it cleaned nothing.
     """
     host, reason = newcomer.host, newcomer.reason
     if known is not None:
@@ -126,10 +122,10 @@ def _enter(
         clean = host.state in (State.INITIAL, State.AVAILABLE)
         host = replace(host, state=State.TAINTED if clean else host.state, dirty=True)
         reason = f"it was removed while dirty: {departed}"
-        ctx.store.drop_departed(host.name, host.spec.mac)
+        ctx.store.departed.remove(host.name, host.spec.mac)
     if host.reservation is not None:
         host = replace(host, reservation=_granted(ctx, host.reservation, granted))
-    ctx.store.add_host(
+    ctx.store.hosts.add(
         replace(host, since=now),
         Event(
             host=host.name,
@@ -149,15 +145,15 @@ def _enter(
 def _granted(ctx: Context, brought: Reservation, granted: dict[str, Reservation]) -> Reservation:
     if brought.id and brought.id in granted:
         return granted[brought.id]
-    is_free = brought.id and ctx.store.reservation(brought.id) is None
-    made = brought if is_free else replace(brought, id=new_reservation_id(ctx.store))
-    ctx.store.add_reservation(made)
+    is_free = brought.id and ctx.store.reservations.get(brought.id) is None
+    made = brought if is_free else replace(brought, id=ctx.store.reservations.new_id())
+    ctx.store.reservations.add(made)
     granted[brought.id or made.id] = made
     return made
 
 
 def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str | None = None) -> Outcome:
-    """Saves what is declared anew about a host; says which facts differ."""
+    """Save a host's new spec; the outcome lists what differs."""
     changed = differences(host.spec, spec)
     if not changed and not host.undeclared:
         return Outcome(host.name, False, "nothing to change", host.state, host.state)
@@ -165,22 +161,22 @@ def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason:
         for warning in duplicates([*_bearers(ctx, [spec]), spec]):
             ctx.tell(warning)
     if host.dirty and host.spec.mac is not None and spec.mac != host.spec.mac:
-        # The machine that bore the old MAC was used; should it come back under another name, it is not clean.
-        ctx.store.add_departed(None, host.spec.mac, now, f"{host.name} bore this MAC")
+        # The machine with the old MAC was used: if it comes back under another name, it is not clean.
+        ctx.store.departed.add(None, host.spec.mac, now, f"{host.name} bore this MAC")
     fresh = replace(host, spec=spec, undeclared=False)
     words = f"changed: {', '.join(changed)}" if changed else ""
     if host.undeclared:
         words = f"declared again{'; ' + words if words else ''}"
     kind = EventKind.DECLARE if host.undeclared else EventKind.SET
-    ctx.store.save_spec(fresh, event_of(ctx, fresh, kind, now, reason or words))
+    ctx.store.hosts.save_spec(fresh, event_of(ctx, fresh, kind, now, reason or words))
     return Outcome(host.name, True, words, host.state, host.state)
 
 
 def rename(ctx: Context, old: str, new: str, now: datetime) -> Outcome:
-    """Gives a host another name; everything else about it stays."""
+    """Rename a host; everything else about it stays."""
     host = one_host(ctx, old)
     refuse_taken(ctx, new, f"can't be renamed: there is a host {new} already", old)
-    departed = None if host.dirty else ctx.store.departed(new, host.spec.mac)
+    departed = None if host.dirty else ctx.store.departed.reason(new, host.spec.mac)
     if departed is not None:
         raise InvalidError(
             f"can't be renamed: a used machine of the name {new} was removed ({departed})",
@@ -188,19 +184,19 @@ def rename(ctx: Context, old: str, new: str, now: datetime) -> Outcome:
             hint=f"bmhctl add {new}, which enters tainted, and reset it",
         )
     renamed = replace(host, spec=replace(host.spec, name=new))
-    ctx.store.save_spec(renamed, event_of(ctx, renamed, EventKind.RENAME, now, f"was {old}"))
+    ctx.store.hosts.save_spec(renamed, event_of(ctx, renamed, EventKind.RENAME, now, f"was {old}"))
     return Outcome(new, True, f"was {old}", host.state, host.state)
 
 
 def remove(ctx: Context, removal: Removal, now: datetime) -> Outcome:
-    """Lets a host go; its history stays. A reserved or dirty one needs force, and is remembered as dirty."""
+    """Remove a host; its history stays. A reserved or dirty one needs force, and is recorded as departed."""
     host = one_host(ctx, removal.name)
     check_removable(host, removal.force)
     source = host.state
     if host.reservation is not None:
         host = give_back(ctx, host, now, reason=f"removed: {removal.reason}", end=End.REMOVED)
     if host.dirty:
-        ctx.store.add_departed(host.name, host.spec.mac, now, removal.reason or f"{host.state}")
+        ctx.store.departed.add(host.name, host.spec.mac, now, removal.reason or f"{host.state}")
     event = Event(
         host=host.name,
         at=now,
@@ -210,18 +206,18 @@ def remove(ctx: Context, removal: Removal, now: datetime) -> Outcome:
         dest=None,
         reason=removal.reason,
     )
-    ctx.store.drop_host(host, event)
+    ctx.store.hosts.remove(host, event)
     return Outcome(host.name, True, "removed", source, None)
 
 
 def refuse_taken(ctx: Context, name: str, words: str, host: str) -> None:
-    """Raises :class:`StateRefusedError` in these words about ``host`` when there is a host of that name."""
-    if ctx.store.host(name) is not None:
+    """Raise :class:`StateRefusedError` with these words, about ``host``, when a host has the name."""
+    if ctx.store.hosts.named(name) is not None:
         raise StateRefusedError(words, host=host, hint=f"look at it: bmhctl show {name}")
 
 
 def refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
-    """Raises :class:`InvalidError` for a clean host that takes over the MAC of one that is dirty.
+    """Raise :class:`InvalidError` for a clean host that is given the MAC of a dirty one.
 
     It would be the used machine under a name that counts as clean.
     """
@@ -229,7 +225,7 @@ def refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
         host = one_host(ctx, spec.name)
         if spec.mac is None or host.dirty or host.spec.mac == spec.mac:
             continue
-        departed = ctx.store.departed("", spec.mac)
+        departed = ctx.store.departed.reason("", spec.mac)
         if departed is not None:
             raise InvalidError(
                 f"has the MAC {spec.mac} of a used machine that left ({departed})",
@@ -237,7 +233,7 @@ def refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
                 hint=f"correct the MAC, or bmhctl remove {spec.name} and add it again: it enters tainted",
                 details={"mac": spec.mac},
             )
-        for other in ctx.store.hosts_bearing(macs=[spec.mac]):
+        for other in ctx.store.hosts.having(macs=[spec.mac]):
             if other.dirty:
                 raise InvalidError(
                     f"has the MAC {spec.mac} of {other.name}, which is {where(other.state)} and dirty",
@@ -248,7 +244,7 @@ def refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
 
 
 def check_removable(host: Host, force: bool) -> None:
-    """Raises :class:`StateRefusedError` for a host that only force may remove: a reserved or a dirty one."""
+    """Raise :class:`StateRefusedError` for a host that only force may remove: a reserved or a dirty one."""
     if (host.reservation is not None or host.dirty) and not force:
         why = (
             f"is held by {describe_reservation(host.reservation)}" if host.reservation else f"is {host.state} and dirty"
@@ -262,19 +258,19 @@ def check_removable(host: Host, force: bool) -> None:
 
 
 def undeclare(ctx: Context, host: Host, now: datetime, reason: str) -> None:
-    """Notes that a host is no longer declared; it keeps its whole state and can't be reserved."""
+    """Record that a host is no longer declared; it keeps its whole state and can't be reserved."""
     record_event(ctx, replace(host, undeclared=True), EventKind.UNDECLARE, now, reason=reason)
 
 
 def refuse_known_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
-    """Raises :class:`InvalidError` for a new name that bears the MAC of a known host: it may be that host, renamed."""
+    """Raise :class:`InvalidError` for a new host with the MAC of a known one: it may be that host, renamed."""
     arriving: dict[str, list[HostSpec]] = {}
     for spec in specs:
         if spec.mac is not None:
             arriving.setdefault(spec.mac, []).append(spec)
-    for known in ctx.store.hosts_bearing(macs=arriving):
+    for known in ctx.store.hosts.having(macs=arriving):
         for spec in arriving[str(known.spec.mac)]:
-            if ctx.store.host(spec.name) is None:
+            if ctx.store.hosts.named(spec.name) is None:
                 raise InvalidError(
                     f"has the MAC {spec.mac} of {known.name}: is it the same machine?",
                     host=spec.name,
@@ -284,7 +280,7 @@ def refuse_known_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
 
 
 def differences(old: HostSpec, new: HostSpec) -> list[str]:
-    """What differs between two declarations, as ``labels.rack r1 → r2``; values are shown, secrets are references."""
+    """Return what differs between two declarations, as ``labels.rack r1 → r2``; secrets are only references."""
     return [f"{key} {shown(a)} → {shown(b)}" for key, a, b in _pairs(old, new) if a != b]
 
 
@@ -305,8 +301,8 @@ def shown(value: object) -> str:
 
 
 def _bearers(ctx: Context, specs: Sequence[HostSpec]) -> list[HostSpec]:
-    """The other hosts that bear a MAC or an address of these."""
+    """Return the specs of other hosts that have a MAC or an address of these."""
     names = {spec.name for spec in specs}
     macs = [spec.mac for spec in specs if spec.mac is not None]
     addresses = [spec.address for spec in specs if spec.address is not None]
-    return [host.spec for host in ctx.store.hosts_bearing(macs=macs, addresses=addresses) if host.name not in names]
+    return [host.spec for host in ctx.store.hosts.having(macs=macs, addresses=addresses) if host.name not in names]

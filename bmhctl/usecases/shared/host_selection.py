@@ -15,23 +15,23 @@ from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.shared.context import Context
 
 MOST_NAMES = 100_000
-"""How many names the folded ranges of one call may stand for."""
+"""How many names the folded ranges of one command may stand for."""
 
 FEW = 100
-"""So many hosts are locked one by one: for more, whoever changes them takes a turn alone."""
+"""Up to how many named hosts are locked one by one; a change of more hosts takes a transaction that writes alone."""
 
 _FOLDED = pattern(r"[a-z0-9.-]*+(?:\[[0-9]++(?:-[0-9]++)?(?:,[0-9]++(?:-[0-9]++)?)*+\][a-z0-9.-]*+)++")
 _GROUP = pattern(r"\[([^\]]*)\]")
 _RANGE = pattern(r"([0-9]+)(?:-([0-9]+))?")
-_NEAR = 500  # names before and after one that is missing, among which to look for what was meant
-_HINTS = 5  # for more names that are missing nobody reads what they may have meant
+_NEAR = 500  # names before and after a missing one, among which the nearest is suggested
+_HINTS = 5  # missing names for which another is suggested
 _PATTERN = pattern(r"[a-z0-9*?.-]+")
 
 
 class Choice(Frozen):
-    """Hosts as a person names them; without ``names``, every host that fits the selector and the states.
+    """The hosts that a command is for; without ``names``, every host that fits the selector and the states.
 
-    ``everything`` says that no names, no selector and no states is meant as "all hosts".
+    ``everything``: all hosts are meant where no names, no selector and no states are given.
     """
 
     names: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Choice(Frozen):
 
 
 def unfold(names: Sequence[str]) -> list[str]:
-    """Replaces each folded range by its names, in order, each name once; the rest is left as it is.
+    """Return the names with each folded range replaced by its own, in order, each name once.
 
     ``node[01-03].lab`` is node01.lab, node02.lab, node03.lab. All are returned in lower case. Raises
     :class:`UsageError` for a broken or a huge range.
@@ -67,13 +67,13 @@ def unfold(names: Sequence[str]) -> list[str]:
 
 
 def exact_names(choice: Choice) -> tuple[str, ...]:
-    """The names of the hosts that are meant, where each is named and they are not very many; else none."""
+    """Return the names, if all are exact and at most :data:`FEW`; else none."""
     names = unfold(choice.names)
     return () if len(names) > FEW or any("*" in name or "?" in name for name in names) else tuple(names)
 
 
 def _size(name: str) -> int:
-    """How many names a folded range stands for; looked at before anything is made of it."""
+    """Return how many names a folded range stands for, without making them; raise :class:`UsageError` if broken."""
     if not _FOLDED.fullmatch(name):
         raise UsageError(f"{name!r} is no range of hosts", hint="write it like node[01-20] or rack[1-2]-node[1,3,5]")
     size, length = 1, len(_GROUP.sub("", name))
@@ -87,10 +87,10 @@ def _size(name: str) -> int:
 
 
 def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError]]:
-    """The hosts that are meant, each once, and an error for every name or glob that matches nothing.
+    """Return the chosen hosts, each once, and an error for every name or glob that matches none.
 
-    Named hosts come in the order in which they were named, others by name. A selector that matches nothing is
-    no error. Raises :class:`UsageError` when nothing is named at all.
+    Named hosts come in the order in which they were named, others by name. A selector may match none. Raises
+    :class:`UsageError` when nothing is chosen by.
     """
     if not (choice.names or choice.selector.terms or choice.states or choice.everything):
         raise UsageError(
@@ -98,11 +98,11 @@ def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError
         )
     query = HostQuery(selector=choice.selector, states=choice.states)
     if not choice.names:
-        return list(ctx.store.hosts(query)), []
+        return list(ctx.store.hosts.find(query)), []
     names = unfold(choice.names)
     exact = dict.fromkeys(name for name in names if "*" not in name and "?" not in name)
     hosts: dict[str, Host] = {}
-    known = {host.name: host for host in ctx.store.hosts(HostQuery(names=tuple(exact)))} if exact else {}
+    known = {host.name: host for host in ctx.store.hosts.find(HostQuery(names=tuple(exact)))} if exact else {}
     missing: list[NotFoundError] = []
     narrow = bool(choice.selector.terms or choice.states)
     for name in names:
@@ -116,7 +116,7 @@ def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError
             if not found:
                 missing.append(NotFoundError("matches no host", host=name, hint="bmhctl list shows all"))
     if narrow:
-        fitting = ctx.store.hosts(replace(query, names=tuple(hosts))) if hosts else iter(())
+        fitting = ctx.store.hosts.find(replace(query, names=tuple(hosts))) if hosts else iter(())
         keep = {host.name for host in fitting}
         hosts = {name: host for name, host in hosts.items() if name in keep}
     return list(hosts.values()), missing
@@ -126,27 +126,27 @@ def _matching(ctx: Context, pattern: str) -> Iterator[Host]:
     pattern = re.sub(r"\*+", "*", pattern)
     if not _PATTERN.fullmatch(pattern) or len(pattern.replace("*", "")) > LONGEST_NAME:
         return iter(())
-    return ctx.store.hosts(HostQuery(patterns=(pattern,)))
+    return ctx.store.hosts.find(HostQuery(patterns=(pattern,)))
 
 
 def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundError:
-    """The error for a name that no host bears, with the nearest name there is if that is to be looked for."""
+    """Return the error for a name that no host has; with ``look_around``, with the nearest name that a host has."""
     if "*" in name or "?" in name or "[" in name:
         return NotFoundError(
             "names no host", host=name, hint="this command takes one exact name; bmhctl list shows all"
         )
-    if look_around and next(ctx.store.events(name, last=1), None) is not None:
+    if look_around and next(ctx.store.events.read(name, last=1), None) is not None:
         return NotFoundError(
             "was removed, or has another name now", host=name, hint=f"bmhctl history {name} tells what became of it"
         )
-    near = nearest(name, ctx.store.names_near(name, _NEAR)) if look_around else None
+    near = nearest(name, ctx.store.hosts.names_near(name, _NEAR)) if look_around else None
     hint = f"did you mean {near}?" if near else "bmhctl list shows all hosts"
     return NotFoundError("there is no such host", host=name, hint=hint)
 
 
 def one_host(ctx: Context, name: str) -> Host:
-    """The host with this very name; :class:`NotFoundError` if there is none."""
-    host = ctx.store.host(name)
+    """Return the host with this exact name; raise :class:`NotFoundError` if there is none."""
+    host = ctx.store.hosts.named(name)
     if host is None:
         raise not_found(ctx, name)
     return host

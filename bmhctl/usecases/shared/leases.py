@@ -19,20 +19,21 @@ EXPIRED = "lease expired"
 
 
 def hosts_of(ctx: Context, reservation: Reservation) -> list[Host]:
-    """The hosts that a reservation holds now, by name."""
-    return list(ctx.store.hosts(HostQuery(reservation=reservation.id)))
+    """Return the hosts that a reservation holds now, by name."""
+    return list(ctx.store.hosts.find(HostQuery(reservation=reservation.id)))
 
 
 @retried
 def reap(ctx: Context) -> list[Reservation]:
-    """Ends every reservation whose lease is over, in one commit: its hosts are tainted, or lose it in maintenance.
+    """End every reservation whose lease has expired, in one commit; return them.
 
-    A lease that was granted by a clock which has been set back since gets a new end.
+    Their hosts are tainted; those in maintenance stay there and lose the reservation. A lease that was granted by a
+    clock that has been set back since gets a new end.
     """
     with ctx.store.transaction():
         now = ctx.clock()
         expired = []
-        for reservation in ctx.store.due_reservations(now, now + CLOCK_SLACK):
+        for reservation in ctx.store.reservations.due(now, now + CLOCK_SLACK):
             if reservation.is_valid(now):
                 _put_right(ctx, reservation, now)
                 continue
@@ -52,12 +53,12 @@ def forget_left_claims(ctx: Context) -> None:
 
 
 def _put_right(ctx: Context, reservation: Reservation, now: datetime) -> None:
-    """Moves a lease's end back by as much as the clock was: none has more left than it was granted."""
+    """Move a lease's end back by as much as the clock was set back, so that it lasts no longer than it was granted."""
     if reservation.expires_at is None:
         return
     back = reservation.counted_from - now
     held = replace(reservation, expires_at=reservation.expires_at - back, renewed_at=now)
-    ctx.store.save_reservation(held)
+    ctx.store.reservations.save(held)
     words = f"until {held.expires_at:%Y-%m-%d %H:%M:%S} UTC: the clock was set back by at least {format_age(back)}"
     for host in hosts_of(ctx, reservation):
         record_event(ctx, replace(host, reservation=held), EventKind.EXTEND, now, reason=words, actor=SELF)
@@ -66,10 +67,10 @@ def _put_right(ctx: Context, reservation: Reservation, now: datetime) -> None:
 def give_back(
     ctx: Context, host: Host, now: datetime, *, reason: str, end: End = End.RETURNED, actor: str | None = None
 ) -> Host:
-    """Takes a host out of its reservation; the reservation ends with its last host, in the way of ``end``.
+    """Take a host out of its reservation, and return it; the reservation ends with its last host, recorded as ``end``.
 
-    From reserved the host is tainted; in maintenance it stays, dirty, without the reservation. The caller has
-    found out that this may be done.
+    A reserved host is tainted; one in maintenance stays there, dirty, without the reservation. The caller has checked
+    that the actor may do this.
     """
     reservation = host.reservation
     if reservation is None:
@@ -86,14 +87,17 @@ def give_back(
             actor=actor,
             reservation=reservation.id,
         )
-    if not ctx.store.count(HostQuery(reservation=reservation.id)):
-        ctx.store.save_reservation(replace(reservation, ended_at=now, end_reason=reason, end=end))
+    if not ctx.store.hosts.count(HostQuery(reservation=reservation.id)):
+        ctx.store.reservations.save(replace(reservation, ended_at=now, end_reason=reason, end=end))
     return left
 
 
 def held_reservation(ctx: Context, token: str, now: datetime) -> Reservation:
-    """The valid reservation that a token names; :class:`NotFoundError` or :class:`NotYoursError` if there is none."""
-    reservation = ctx.store.reservation(token)
+    """Return the valid reservation with the id ``token``.
+
+    Raises :class:`NotFoundError` when there is none, :class:`NotYoursError` when it has ended.
+    """
+    reservation = ctx.store.reservations.get(token)
     if reservation is None:
         raise NotFoundError(f"there is no reservation {token}", hint="bmhctl reservations lists the open ones")
     if not reservation.is_valid(now):
@@ -108,7 +112,7 @@ def held_reservation(ctx: Context, token: str, now: datetime) -> Reservation:
 
 
 def check_token(ctx: Context, host: Host, token: str | None, now: datetime) -> None:
-    """Fencing: raises :class:`NotYoursError` unless the token, or without one the actor's name, holds the host."""
+    """Raise :class:`NotYoursError` unless the token, or the actor's name without one, holds the host."""
     reservation = host.reservation
     if reservation is None:
         if token is not None:
@@ -129,13 +133,13 @@ def check_token(ctx: Context, host: Host, token: str | None, now: datetime) -> N
 
 
 def describe_reservation(reservation: Reservation) -> str:
-    """Who holds it, for what and until when: ``alice (r-7k3m9q2x, nightly) until 2026-01-01 12:00 UTC``."""
+    """Return the holder, the purpose and the end: ``alice (r-7k3m9q2x, nightly) until 2026-01-01 12:00 UTC``."""
     purpose = f", {reservation.purpose}" if reservation.purpose else ""
     until = f" until {reservation.expires_at:%Y-%m-%d %H:%M} UTC" if reservation.expires_at else " without end"
     return f"{reservation.owner} ({reservation.id}{purpose}){until}"
 
 
 def forced_reason(force: bool, reason: str | None) -> None:
-    """Raises :class:`UsageError` when force is used without saying why."""
+    """Raise :class:`UsageError` when force is used without a reason."""
     if force and not (reason and reason.strip()):
         raise UsageError("--force needs --reason: it is in the history for those whom it overrides")

@@ -30,9 +30,9 @@ def _is_current(ctx: Context, file: DeclarationFile) -> bool:
     """Whether the state is this very file's, as it is now: then nothing is loaded that could read it."""
     from bmhctl.stores.toml.fingerprint import Fingerprint
 
-    known = ctx.store.get(FINGERPRINT)
+    known = ctx.store.meta.get(FINGERPRINT)
     fingerprint = None if known is None else Fingerprint.from_text(known)
-    return fingerprint is not None and ctx.store.get(OWNER) == file.identity and file.rests(fingerprint)
+    return fingerprint is not None and ctx.store.meta.get(OWNER) == file.identity and file.rests(fingerprint)
 
 
 def refresh_and_reap(ctx: Context) -> datetime:
@@ -44,7 +44,7 @@ def refresh_and_reap(ctx: Context) -> datetime:
 
 def reap_due(ctx: Context, now: datetime) -> None:
     """Reaps what there is to reap: one query, and as a rule nothing."""
-    if ctx.store.is_any_due(now, now + CLOCK_SLACK):
+    if ctx.store.reservations.is_any_due(now, now + CLOCK_SLACK):
         from bmhctl.usecases.shared.leases import reap
 
         reap(ctx)

@@ -8,15 +8,14 @@ from bmhctl.domain.model import Event, EventKind, Host, Note, Reservation, State
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, StateRefusedError, StepFailedError, UsageError
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED, GuardInput, ask
 from bmhctl.lifecycle.table import Guard
-from bmhctl.stores.claims import host_claim
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 
 SELF = "bmhctl"
-"""The actor of what bmhctl does by itself: a lease that ends, a quarantine."""
+"""The actor of what bmhctl does by itself: ending an expired lease, a quarantine."""
 
 CLAIMED = "a check or cleanup is running on it"
-"""Why a claimed host refuses."""
+"""Why a verb is refused on a claimed host."""
 
 _ERRORS: dict[Guard, type[BmhctlError]] = {
     Guard.CHECKS_PASSED: StepFailedError,
@@ -28,7 +27,7 @@ _ERRORS: dict[Guard, type[BmhctlError]] = {
     Guard.NOT_CORDONED: BusyError,
     Guard.ITS_TURN: BusyError,
 }
-"""The error of each guard that says no; any other is a :class:`StateRefusedError`."""
+"""The error of each guard that refuses; of any other it is :class:`StateRefusedError`."""
 
 
 def guard_input(
@@ -42,8 +41,8 @@ def guard_input(
     reason: str | None = None,
     claim_is_mine: bool = False,
 ) -> GuardInput:
-    """What the guards may ask of a host; ``checks``, ``cleanup`` and ``holder`` as :class:`GuardInput` has them."""
-    claimed = not claim_is_mine and bool(ctx.store.claims.claimed([host_claim(host.id)]))
+    """Return what the guards need to know about a host; some parameters are those of :class:`GuardInput`."""
+    claimed = not claim_is_mine and bool(ctx.store.claims.claimed_hosts([host.id]))
     return GuardInput(
         undeclared="it is not declared any more" if host.undeclared else None,
         cordon=None if host.cordon is None else _cordoned(host.cordon),
@@ -63,11 +62,11 @@ def _cordoned(cordon: Note) -> str:
 
 
 def decide(verb: Verb, host: Host, facts: GuardInput) -> State:
-    """Where a verb leads a host; raises the error of the guard that says no, in its words."""
+    """Return the state to which a verb leads a host; raise the error of the guard that refuses."""
     answer = ask(verb, host.state, facts)
     if answer.dest is not None:
         return answer.dest
-    # Of several ways out, the last one asks for least: its guard is what stands in the way.
+    # Of several edges, the last one requires the least: its guard is the reason to report.
     guard, words = answer.refusals[-1]
     raise _ERRORS.get(guard, StateRefusedError)(
         f"can't {verb}: {words}", host=host.name, hint=f"bmhctl why {host.name}"
@@ -85,7 +84,7 @@ def move(
     actor: str | None = None,
     reservation: Reservation | None = None,
 ) -> Host:
-    """Drives a host through one verb and saves it with its event; what each state implies is set here.
+    """Move a host with a verb, save it with its event, and return it; what each state implies is set here.
 
     ``reservation`` is the new one for ``reserve``. Raises as :func:`decide` does; then nothing was saved.
     """
@@ -105,10 +104,10 @@ def move(
         moved = replace(moved, fault=None, failed_cleanups=0)
     if verb is Verb.RESUME:
         moved = replace(moved, maintenance=())
-    return ctx.store.save_host(
+    return ctx.store.hosts.save(
         moved,
         Event(
-            host=host.name,
+            host=host.spec.name,
             at=now,
             actor=actor or ctx.actor,
             verb=verb,
@@ -130,8 +129,8 @@ def record_event(
     actor: str | None = None,
     reservation: str | None = None,
 ) -> Host:
-    """Saves what changed about a host without moving it (``host`` is as it shall be), with its event."""
-    return ctx.store.save_host(host, event_of(ctx, host, kind, now, reason, actor, reservation))
+    """Save a host that changed but keeps its state, with its event; return it. ``host`` is as it is to be saved."""
+    return ctx.store.hosts.save(host, event_of(ctx, host, kind, now, reason, actor, reservation))
 
 
 def event_of(
@@ -143,7 +142,7 @@ def event_of(
     actor: str | None = None,
     reservation: str | None = None,
 ) -> Event:
-    """The event of a remark: its source is its destination."""
+    """Return an event that moves no host: its source is its destination."""
     return Event(
         host=host.name,
         at=now,

@@ -139,7 +139,9 @@ def _fenced(
 @retried
 def _record(ctx: Context, host: Host, reason: str) -> None:
     with ctx.store.transaction(shared=True):
-        record_event(ctx, ctx.store.host_with_id(host.id, lock=True) or host, EventKind.SET, ctx.clock(), reason=reason)
+        record_event(
+            ctx, ctx.store.hosts.with_id(host.id, lock=True) or host, EventKind.SET, ctx.clock(), reason=reason
+        )
 
 
 def inspect(

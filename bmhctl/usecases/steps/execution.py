@@ -135,12 +135,12 @@ class Claimed:
 
     def refresh(self) -> None:
         """Takes the host as it is now for the one to go on from: after a move of the caller's own."""
-        self.host = self._ctx.store.host_with_id(self.host.id) or self.host
+        self.host = self._ctx.store.hosts.with_id(self.host.id) or self.host
 
     def current(self) -> Host:
         """The host as it is now, locked in the caller's transaction; refuses if it was removed since the claim."""
         self.check()
-        now = self._ctx.store.host_with_id(self.host.id, lock=True)
+        now = self._ctx.store.hosts.with_id(self.host.id, lock=True)
         if now is None:
             raise StateRefusedError("was removed while its steps ran", host=self.host.name)
         return now
@@ -166,7 +166,7 @@ class Claimed:
         if self._promised is None:
             return None
         event, outcome = self._promised
-        now = self._ctx.store.host_with_id(self.host.id)
+        now = self._ctx.store.hosts.with_id(self.host.id)
         return outcome if now is not None and now.last_event == event else None
 
 
@@ -215,7 +215,7 @@ def claimed(ctx: Context, host: Host) -> Iterator[Claimed]:
             raise ClaimedError(host)
         # In a writer's turn: whoever asked for claims before this one was there has committed when it is read.
         with ctx.store.transaction(shared=True):
-            fresh = ctx.store.host_with_id(host.id, lock=True)
+            fresh = ctx.store.hosts.with_id(host.id, lock=True)
         if fresh is None:
             raise StateRefusedError("was removed meanwhile", host=host.name)
         yield Claimed(ctx, fresh, ctx.policy(), hold)

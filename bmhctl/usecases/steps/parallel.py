@@ -133,7 +133,7 @@ def each(
                     advance(job.held.host, partial(job.proceed, run))
     except BaseException:
         ended += crew.cancel()
-        ctx.store.database.abandon()
+        ctx.store.abandon()
         with suppress(BmhctlError):  # the inventory is in trouble: that is told already
             for job, run in ended:
                 if running.get(job.held.host.id) is job:
@@ -162,7 +162,7 @@ def _in_one_commit(ctx: Context, treatment: BulkOperation, hosts: Sequence[Host]
     are_few = len(hosts) <= FEW
     with ctx.store.transaction(shared=are_few):
         now, policy = ctx.clock(), ctx.policy()
-        fresh = ctx.store.fresh(hosts, lock=are_few)
+        fresh = ctx.store.hosts.fresh(hosts, lock=are_few)
         busy = ctx.store.claims.claimed([host_claim(host.id) for host in hosts])
 
         def one(host: Host) -> Outcome:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 
-from bmhctl.domain.model import EventKind, Host, Note, State, Verb
+from bmhctl.domain.model import EventKind, Host, State, Verb
 from bmhctl.errors import NotYoursError, StateRefusedError
 from bmhctl.results import Outcome, Outcomes, Plan
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import already, failed
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.host_selection import Choice, choose
-from bmhctl.usecases.shared.leases import describe_reservation
+from bmhctl.usecases.shared.maintenance import in_words, rest_of_reasons, where_resume_leads
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import record_event
 from bmhctl.usecases.steps.execution import Claimed
@@ -52,25 +51,12 @@ def plan_resume(ctx: Context, choice: Choice, *, everyones: bool = False) -> Pla
     return Plan("resume", (*items, *(failed(error) for error in missing)))
 
 
-# what a resume closes, and where it leads
-
-
-def rest_of_reasons(ctx: Context, host: Host, everyones: bool) -> tuple[Note, ...]:
-    """The reasons that stay open after the actor's are closed; a quarantine's is anyone's to close."""
-    return tuple(m for m in host.maintenance if not (everyones or m.quarantine or m.actor == ctx.actor))
-
-
-def in_words(marks: Iterable[Note]) -> str:
-    """Whose reasons they are, and which."""
-    return "; ".join(f"{mark.actor}: {mark.reason}" for mark in marks)
-
-
 @retried
 def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
     """Closes the actor's reasons while others stay; None when none would: then the host has to be moved as well."""
     with ctx.store.transaction(shared=True):
         now = ctx.clock()
-        fresh = ctx.store.host_with_id(host.id, lock=True)
+        fresh = ctx.store.hosts.with_id(host.id, lock=True)
         if fresh is None or fresh.state is not State.MAINTENANCE:
             raise StateRefusedError("changed meanwhile", host=host.name, hint="look again, then try again")
         rest = rest_of_reasons(ctx, fresh, everyones)
@@ -98,19 +84,3 @@ def _resume_words(ctx: Context, host: Host, everyones: bool, now: datetime) -> O
         return Outcome(host.name, False, f"stays in maintenance for {whose}", host.state, host.state)
     state, words = where_resume_leads(ctx, host, now)
     return Outcome(host.name, True, words, host.state, state)
-
-
-def where_resume_leads(ctx: Context, host: Host, now: datetime) -> tuple[State, str]:
-    """Where a host in maintenance would go if its reasons were closed now, and why, supposing that steps pass."""
-    policy = ctx.policy()
-    if host.reservation is not None and host.reservation.is_valid(now):
-        return State.RESERVED, f"its reservation is valid: {describe_reservation(host.reservation)}"
-    if host.dirty:
-        steps = [step.name for step in policy.cleanup if step.applies_to(host.spec)]
-        run = f"if its cleanup succeeds ({', '.join(steps)}), else it stays" if steps else "no cleanup step applies"
-        return State.INITIAL, f"it is dirty: {run}"
-    if host.came_from is State.AVAILABLE:
-        steps = [step.name for step in policy.checks if step.applies_to(host.spec)]
-        run = f"if its checks pass ({', '.join(steps)}), else initial" if steps else "no readiness check applies"
-        return State.AVAILABLE, f"it came from available and is clean: {run}"
-    return State.INITIAL, f"it came from {host.came_from or 'elsewhere'} and is clean"

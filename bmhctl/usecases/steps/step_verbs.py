@@ -175,7 +175,7 @@ def _looked_at(ctx: Context, held: Claimed, run: StepsRun) -> Outcome:
         host = held.current()
         if run.refusal is not None:
             record_event(ctx, host, EventKind.STEP_FAILED, now, reason=run.refusal)
-        ctx.store.save_results(host, run.results, now)
+        ctx.store.step_results.save(host, run.results, now)
         return host
 
     host = held.settle(note)
@@ -201,7 +201,7 @@ def _finish(
         )
         words = run.refusal or run.summary
         left = move(ctx, host, verb, facts, now, reason=words)
-        ctx.store.save_results(host, run.results, now)
+        ctx.store.step_results.save(host, run.results, now)
         return held.promise(left, moved(host, left, words, run.results))
 
     return held.settle(go)
@@ -216,7 +216,7 @@ def _note_failure(ctx: Context, held: Claimed, run: StepsRun, *, counted: bool =
         hint = f"mend it and try again; bmhctl why {host.name}"
         failures = host.failed_cleanups + 1 if counted else host.failed_cleanups
         host = record_event(ctx, replace(host, failed_cleanups=failures), EventKind.STEP_FAILED, now, reason=words)
-        ctx.store.save_results(host, run.results, now)
+        ctx.store.step_results.save(host, run.results, now)
         limit = ctx.policy().quarantine_after
         if counted and failures >= limit and host.state is State.TAINTED:
             reason = f"quarantined after {failures} failed cleanups in a row"

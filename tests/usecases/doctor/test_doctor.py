@@ -89,7 +89,7 @@ def test_a_ticket_that_is_granted_during_the_examination_is_not_reported_as_left
 
     def leaves(ctx: Context, ticket: int) -> bool:
         with fleet.context().store.transaction():
-            fleet.opened[-1].drop_ticket(ticket)
+            fleet.opened[-1].tickets.remove(ticket)
         return True
 
     monkeypatch.setattr(examine, "is_gone", leaves)
@@ -127,7 +127,7 @@ def test_many_broken_things_are_fixed_in_one_call(fleet: Lab) -> None:
 def test_a_reservation_that_the_doctor_ended_names_it_and_counts_as_lost(fleet: Lab) -> None:
     unchecked(fleet, "INSERT INTO reservations (id, owner, created_at, expires_at) VALUES ('r-0', 'eve', 1, 2)")
     examined(fleet, fix=True)
-    ended = fleet.context().store.reservation("r-0")
+    ended = fleet.context().store.reservations.get("r-0")
     assert ended is not None
     assert (ended.is_open(), ended.was_lost(), ended.end_reason) == (
         False,
@@ -153,7 +153,7 @@ def test_a_host_that_vanished_while_used_comes_back_tainted(fleet: Lab) -> None:
     assert examined(fleet, fix=True).error is None
     if not fleet.is_toml:  # there its declaration had it come back at once
         hosts.add(fleet.context(), ["node4"], hosts.AttributeChanges())
-    host = fleet.context().store.host("node4")
+    host = fleet.context().store.hosts.named("node4")
     assert host is not None
     assert (host.state, host.dirty) == (State.TAINTED, True)
     assert found(examined(fleet, fix=True)) == [
@@ -167,7 +167,7 @@ def test_a_host_that_vanished_while_clean_is_a_warning(fleet: Lab) -> None:
         *(f"DELETE FROM {what} = 2" for what in ("results WHERE host_id", "facts WHERE host_id", "hosts WHERE id")),
     )
     assert ("orphan", "warning", "node2") in [each[:3] for each in found(examined(fleet, fix=True))]
-    assert fleet.context().store.departed("node2", None) is None
+    assert fleet.context().store.departed.reason("node2", None) is None
 
 
 def test_findings_beyond_the_first_hundred_of_their_sort_are_counted_and_fixed_all_the_same(lab: Lab) -> None:
@@ -224,7 +224,7 @@ def test_a_host_that_counts_as_clean_is_set_aside_marked_and_cleaned(name: str, 
     cleaned(fleet, name)
 
     assert examined(fleet).findings == ()
-    assert fleet.context().store.host(name).state is State.INITIAL  # type: ignore[union-attr]  # it is there
+    assert fleet.context().store.hosts.named(name).state is State.INITIAL  # type: ignore[union-attr]  # it is there
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
@@ -282,7 +282,7 @@ def test_a_host_with_a_broken_history_is_removed_and_added_again(fleet: Lab) -> 
 
     diagnosis = examined(fleet)
     assert (diagnosis.error, {each.severity.value for each in diagnosis.findings}) == (None, {"warning"})
-    assert fleet.context().store.host("node4").dirty  # type: ignore[union-attr]  # it is there
+    assert fleet.context().store.hosts.named("node4").dirty  # type: ignore[union-attr]  # it is there
 
 
 def test_a_maintenance_without_a_reason_gets_one(fleet: Lab) -> None:
@@ -404,7 +404,7 @@ def test_a_row_that_cannot_be_read_is_named_and_the_doctor_says_which_column(col
     store = fleet.context().store
     for query in (HostQuery(names=("node2",)), HostQuery()):
         with pytest.raises(InvalidError, match=r"^the row of host node2 can't be read$") as refused:
-            list(store.hosts(query))
+            list(store.hosts.find(query))
         assert refused.value.hint == "bmhctl doctor says what is wrong with it"
     assert f"its {column} can't be read: '{{oops'" in [each.message for each in examined(fleet).findings]
 

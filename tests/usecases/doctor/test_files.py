@@ -282,7 +282,7 @@ def test_an_edit_of_the_file_that_is_not_in_the_state_yet_is_kept_for_the_next_c
     toml_fleet.path.write_text(text)
     assert kinds(at(toml_fleet, fix=True)) == [("declaration", "note", False)]
     queries.list_hosts(toml_fleet.context(), Choice(everything=True))
-    assert toml_fleet.context().store.host("renamed") is not None
+    assert toml_fleet.context().store.hosts.named("renamed") is not None
     assert at(toml_fleet).findings == ()
 
 
@@ -370,7 +370,7 @@ def test_an_index_without_its_rows_is_built_again_from_them(fleet: Lab) -> None:
     assert {(each.kind, each.fixed) for each in fixed.findings} == {("damage", True), ("history", True)}
     assert fixed.counts["hosts"] == 6
     assert at(fleet, fix=True).findings == ()
-    assert fleet.context().store.hosts_bearing(macs=["52:54:00:00:00:02"])
+    assert fleet.context().store.hosts.having(macs=["52:54:00:00:00:02"])
 
 
 def test_an_inventory_without_any_file_is_an_error_not_a_finding(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def fleet(lab: Lab) -> Lab:
 def event_of(lab: Lab, name: str, place: int) -> int:
     """The id of one of a host's events."""
     store = lab.context().store
-    return [event.id for event in store.events(store.host(name) or name)][place]
+    return [event.id for event in store.events.read(store.hosts.named(name) or name)][place]
 
 
 # what no command may guess

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bmhctl.domain.model import Host, State
-from bmhctl.domain.requirements import Requirements, parse_requirement
+from bmhctl.domain.requirements import parse_requirement
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import (
     BusyError,
@@ -26,12 +26,12 @@ from bmhctl.errors import (
 )
 from bmhctl.results import Grant
 from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.store import Store
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
-from bmhctl.usecases.reservations import grants, queue, request, reserve, waiting
+from bmhctl.usecases.reservations import contended, grants, queue, request, reserve, waiting
 from bmhctl.usecases.reservations.queue_watch import Waiting
 from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.reservations.waiting import WaitOptions
-from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import execution, step_verbs
 from tests.conftest import Lab, made_in
@@ -90,7 +90,7 @@ def states(lab: Lab) -> list[State]:
 
 
 def tickets(lab: Lab) -> list[str]:
-    return [ticket.owner for ticket in lab.context().store.tickets()]
+    return [ticket.owner for ticket in lab.context().store.tickets.all()]
 
 
 def missing(lab: Lab) -> list[str]:
@@ -288,13 +288,13 @@ def test_a_grant_that_comes_after_the_deadline_is_undone(
     if not at_once:
         take(fleet, count=4)
     late(fleet, monkeypatch)
-    before = len(list(fleet.context().store.all_reservations()))
+    before = len(list(fleet.context().store.reservations.all()))
 
     with pytest.raises(WaitTimeoutError):
         wait(fleet, lambda: give_back(fleet, "node1"), timeout=60)
 
     assert states(fleet)[0] == "available"
-    assert len(list(fleet.context().store.all_reservations())) == before
+    assert len(list(fleet.context().store.reservations.all())) == before
     assert tickets(fleet) == []
 
 
@@ -306,18 +306,19 @@ class Interruption(BaseException):
 def test_what_was_granted_to_a_process_that_is_interrupted_before_it_knows_is_given_back(
     way: str, fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    granting: Callable[..., Grant] = getattr(reserve, way)
+    module = reserve if way == "grant_uncontended" else contended
+    granting: Callable[..., Grant] = getattr(module, way)
 
     def interrupted(*args: object) -> Grant:
         granting(*args)
         raise Interruption
 
     monkeypatch.setattr(reserve, "grant_uncontended", lambda *_: None)
-    monkeypatch.setattr(reserve, way, interrupted)
+    monkeypatch.setattr(module, way, interrupted)
     with pytest.raises(Interruption):
         wait(fleet)
     assert states(fleet)[0] == "tainted"
-    assert fleet.context().store.open_reservations() == []
+    assert fleet.context().store.reservations.open() == []
 
     with pytest.raises(Interruption):  # with a request id, who asks again gets it
         wait(fleet, count=1, request_id="job-1")
@@ -328,18 +329,18 @@ def test_what_was_granted_to_a_process_that_is_interrupted_before_it_knows_is_gi
 def test_a_host_whose_check_begins_while_it_is_chosen_is_not_granted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken_at_once = grants.taken_at_once
+    grant_view = Store.grant_view
     for lab in made_in("postgres", tmp_path):  # where several are at work at once
         hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
         step_verbs.ready(lab.context(), Choice(("node1", "node2")))
         with ExitStack() as checks:
 
-            def overtaken(ctx: Context, wants: Requirements) -> object:
+            def overtaken(store: Store, *questions: object, **more: object) -> object:
                 other = lab.context("bob")  # noqa: B023 - there is one lab
-                checks.enter_context(execution.claimed(other, next(other.store.hosts(HostQuery()))))
-                return taken_at_once(ctx, wants)
+                checks.enter_context(execution.claimed(other, next(other.store.hosts.find(HostQuery()))))
+                return grant_view(store, *questions, **more)  # type: ignore[arg-type]  # passed on as they came
 
-            monkeypatch.setattr(grants, "taken_at_once", overtaken)
+            monkeypatch.setattr(Store, "grant_view", overtaken)
             with pytest.raises(StateRefusedError, match="a check or cleanup is running on it"):
                 reserve.reserve_or_wait(lab.context(), request.reservation_request(("node1", "node2")))
         assert states(lab) == ["available", "available"]
@@ -470,13 +471,13 @@ def test_while_the_file_is_no_use_nothing_is_granted_which_is_said_once_and_then
         toml_lab.clock.move(seconds=1)
 
     def mend() -> None:
-        assert [host.state for host in toml_lab.context().store.hosts(HostQuery())] == ["available"]
+        assert [host.state for host in toml_lab.context().store.hosts.find(HostQuery())] == ["available"]
         toml_lab.path.write_bytes(whole)
 
     assert names(wait(toml_lab, free_and_broken, *[lambda: None] * 50, mend)) == ["node1"]
     assert len(told) == 2, "once where it stands, once that the file is no use"
     assert "lab.toml" in told[1].why
-    assert told[1].why.endswith("; nothing is granted until that is mended")
+    assert told[1].why.endswith("; nothing is granted until that is fixed")
 
 
 def test_the_policy_of_the_moment_of_the_grant_limits_the_lease_and_that_is_said(fleet: Lab) -> None:
@@ -588,7 +589,7 @@ def test_a_ticket_that_is_cancelled_ends_the_wait(fleet: Lab) -> None:
     said: list[str] = []
 
     def cancel() -> None:
-        (ticket,) = fleet.context().store.tickets()
+        (ticket,) = fleet.context().store.tickets.all()
         with pytest.raises(NotYoursError):
             queue.cancel(fleet.context("bob"), ticket.id)
         with pytest.raises(UsageError):
@@ -610,7 +611,7 @@ def test_that_the_last_ticket_is_cancelled_is_announced_like_any_other(fleet: La
     def cancel() -> None:
         waits, other = fleet.opened[-1], fleet.context()
         before = waits.version()
-        queue.cancel(fleet.context("alice"), other.store.tickets()[0].id)
+        queue.cancel(fleet.context("alice"), other.store.tickets.all()[0].id)
         until(lambda: waits.version() != before)
 
     with pytest.raises(StateRefusedError, match="the ticket was cancelled"):
@@ -623,7 +624,7 @@ CHECK = '[checks.ping]\ncommand = ["test", "{name}", "!=", "node1"]\n'
 
 
 def of(lab: Lab, name: str) -> Host:
-    host = lab.context().store.host(name)
+    host = lab.context().store.hosts.named(name)
     assert host is not None
     return host
 

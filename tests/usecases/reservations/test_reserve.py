@@ -167,7 +167,7 @@ def test_nothing_is_left_of_a_reservation_that_failed(fleet: Lab) -> None:
     with pytest.raises(BmhctlError):
         take(fleet, "node1", "nope")
 
-    assert list(fleet.context().store.all_reservations()) == []
+    assert list(fleet.context().store.reservations.all()) == []
 
 
 def test_a_retry_answers_the_hosts_in_the_order_of_what_was_asked_for(fleet: Lab) -> None:

@@ -180,7 +180,7 @@ def test_a_file_without_a_byte_is_a_save_that_went_wrong_and_undeclares_nobody(c
         seen(cellar)
     cellar.path.write_text(LAB)
     assert seen(cellar) == {"node1": "reserved", "node2": "available"}
-    assert "undeclare" not in [event.verb for event in cellar.context().store.events()]
+    assert "undeclare" not in [event.verb for event in cellar.context().store.events.read()]
 
 
 def test_the_last_host_of_a_file_can_be_removed_though_that_empties_it(toml_lab: Lab) -> None:
@@ -298,6 +298,6 @@ def test_two_edits_of_one_host_lose_nothing_of_each_other(cellar: Lab, monkeypat
     monkeypatch.setattr(atomic_replace, "edit_file", delayed)
     hosts.set_attributes(cellar.context(), Choice(("node1",)), hosts.AttributeChanges(note="hello"))
 
-    host = cellar.context().store.host("node1")
+    host = cellar.context().store.hosts.named("node1")
     assert host is not None
     assert (host.spec.note, host.spec.labels) == ("hello", {"rack": "r9"})

@@ -96,10 +96,10 @@ def test_what_a_host_had_before_its_first_import_stays(lab: Lab) -> None:
 def test_importing_again_changes_nothing_and_writes_nothing(lab: Lab) -> None:
     bring(lab, FIRST, HostSpec("n2"))
     before = lab.path.read_bytes() if lab.is_toml else b""
-    events = len(list(lab.context().store.events()))
+    events = len(list(lab.context().store.events.read()))
     done = bring(lab, FIRST, HostSpec("n2"))
     assert [(item.changed, item.message) for item in done.items] == [(False, "nothing to change")] * 2
-    assert len(list(lab.context().store.events())) == events
+    assert len(list(lab.context().store.events.read())) == events
     assert (lab.path.read_bytes() if lab.is_toml else b"") == before
 
 

@@ -37,7 +37,7 @@ def as_(lab: Lab, actor: str) -> Inventory:
 
 
 def states(lab: Lab) -> list[State]:
-    return [host.state for host in lab.context().store.hosts(HostQuery())]
+    return [host.state for host in lab.context().store.hosts.find(HostQuery())]
 
 
 def ids(held: Held) -> tuple[str, list[str]]:
@@ -67,7 +67,7 @@ def test_a_late_act_with_an_old_id_changes_nothing_and_says_who_has_the_host_now
         alice.reap()
     recycle(fleet, "node1")
     new = bob.reserve("node1", purpose="nightly")
-    before = list(fleet.context().store.events())
+    before = list(fleet.context().store.events.read())
 
     acts: list[Callable[[], object]] = [
         lambda: alice.taint("node1", reservation=old),
@@ -86,7 +86,7 @@ def test_a_late_act_with_an_old_id_changes_nothing_and_says_who_has_the_host_now
             act()
         said.append(str(refused.value))
 
-    assert list(fleet.context().store.events()) == before
+    assert list(fleet.context().store.events.read()) == before
     assert alice.host("node1").reservation == new.reservation
     assert f"is held by bob ({new.reservation.id}, nightly) until 20" in said[0]
     assert f"is held by bob ({new.reservation.id}, nightly) until 20" in said[1]
@@ -181,7 +181,7 @@ def test_every_command_that_writes_ends_the_leases_that_are_over(fleet: Lab, nam
     first = as_(fleet, "bob").history("node2")[-1]
     assert (first.actor, first.verb, first.reason) == ("bmhctl", "taint", "lease expired")
     assert states(fleet)[1] == "tainted"
-    assert over.reservation.id not in [one.id for one in fleet.context().store.open_reservations()]
+    assert over.reservation.id not in [one.id for one in fleet.context().store.reservations.open()]
 
 
 def test_reap_names_what_it_ends_and_a_dry_run_changes_nothing(fleet: Lab) -> None:
@@ -271,12 +271,12 @@ def test_a_bad_host_is_replaced_by_one_that_fits_and_is_tainted_with_its_fault(f
 def test_when_no_other_host_fits_replacing_changes_nothing(fleet: Lab) -> None:
     alice = as_(fleet, "alice")
     held = alice.reserve(selector="rack=r1", count=2)
-    before: list[Event] = list(fleet.context().store.events())
+    before: list[Event] = list(fleet.context().store.events.read())
 
     with pytest.raises(BusyError):
         alice.replace("node1", held.reservation.id, reason="dead fan")  # those of the other rack are free
 
-    assert list(fleet.context().store.events()) == before
+    assert list(fleet.context().store.events.read()) == before
     with pytest.raises(UsageError):
         alice.replace("node1", held.reservation.id, reason=" ")
 

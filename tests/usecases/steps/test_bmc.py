@@ -161,7 +161,7 @@ def test_a_whole_life_through_redfish(fleet: Lab) -> None:
     again = bmc.inspect(context(fleet), Choice(("compute-*",)))
     assert said(again) == dict.fromkeys(seven, "nothing differs")
     healthy = HostQuery(selector=parse_selector("health=OK"))
-    assert [host.name for host in context(fleet).store.hosts(healthy)] == seven
+    assert [host.name for host in context(fleet).store.hosts.find(healthy)] == seven
 
     assert said(step_verbs.ready(context(fleet), Choice(("compute-*",)))) == dict.fromkeys(
         seven, "readiness check passed: bmc"
@@ -175,10 +175,10 @@ def test_a_whole_life_through_redfish(fleet: Lab) -> None:
     outcomes = step_verbs.recycle(context(fleet), Choice())
     print(f"two recycled: {time.monotonic() - started:.1f} s")
     assert said(outcomes) == dict.fromkeys(names, "cleanup step passed: restart; readiness check passed: bmc")
-    assert {host.state for host in context(fleet).store.hosts(HostQuery())} == {State.AVAILABLE}
-    host = context(fleet).store.host("compute-1")
+    assert {host.state for host in context(fleet).store.hosts.find(HostQuery())} == {State.AVAILABLE}
+    host = context(fleet).store.hosts.named("compute-1")
     assert host is not None
-    assert {(r.step, r.verdict.value, r.detail) for r in context(fleet).store.results(host)} == {
+    assert {(r.step, r.verdict.value, r.detail) for r in context(fleet).store.step_results.of(host)} == {
         ("restart", "pass", "reset ForceRestart, power on"),
         ("bmc", "pass", "health OK, power on"),
     }
@@ -228,9 +228,9 @@ def test_power_of_what_somebody_else_holds_needs_force_and_is_in_the_history(fle
         done = bmc.power(context(fleet, who), choice, Power.ON, **more)  # type: ignore[arg-type]
         assert said(done) == {"compute-1": "power on"}
     assert said(bmc.power(context(fleet, "bob"), choice, Power.STATUS)) == {"compute-1": "power on"}
-    host = context(fleet).store.host("compute-1")
+    host = context(fleet).store.hosts.named("compute-1")
     assert host is not None
-    last = list(context(fleet).store.events(host))[-1]
+    last = list(context(fleet).store.events.read(host))[-1]
     assert (last.verb, last.actor, last.reason) == (EventKind.SET, "bob", "forced power on: fire")
 
 

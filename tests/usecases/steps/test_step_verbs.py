@@ -23,6 +23,8 @@ from bmhctl.probes.setting import StepEnvironment
 from bmhctl.results import Outcomes
 from bmhctl.stores.claims import host_claim
 from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.hosts import Hosts
+from bmhctl.stores.step_results import StepResults
 from bmhctl.stores.store import Store
 from bmhctl.support.values import replace
 from bmhctl.support.worker_pool import WorkerPool
@@ -71,17 +73,19 @@ def fleet(lab: Lab) -> Lab:
 
 
 def states(lab: Lab) -> dict[str, str]:
-    return {host.name: host.state.value for host in lab.context().store.hosts(HostQuery())}
+    return {host.name: host.state.value for host in lab.context().store.hosts.find(HostQuery())}
 
 
 def host(lab: Lab, name: str = "node1") -> Host:
-    found = lab.context().store.host(name)
+    found = lab.context().store.hosts.named(name)
     assert found is not None
     return found
 
 
 def results(lab: Lab, name: str = "node1") -> list[tuple[str, str, str, float]]:
-    return [(r.step, r.verdict.value, r.detail, r.seconds) for r in lab.context().store.results(host(lab, name))]
+    return [
+        (r.step, r.verdict.value, r.detail, r.seconds) for r in lab.context().store.step_results.of(host(lab, name))
+    ]
 
 
 def said(outcomes: Outcomes) -> dict[str, tuple[bool, str]]:
@@ -106,7 +110,7 @@ def test_the_last_result_of_each_step_is_recorded_with_its_time(fleet: Lab) -> N
     fleet.clock.move(hours=1)
     with saying(lambda *_: PASS):
         step_verbs.check(fleet.context(), Choice(("node1",)), only=("b",))
-    found = fleet.context().store.results(host(fleet))
+    found = fleet.context().store.step_results.of(host(fleet))
     assert [(r.step, r.verdict, r.at is not None and r.at > before) for r in found] == [
         ("a", FAIL, False),
         ("b", PASS, True),
@@ -132,7 +136,10 @@ def test_a_check_moves_nothing(fleet: Lab) -> None:
             outcomes = step_verbs.check(fleet.context(), ALL)
         assert [item.error is None for item in outcomes.items] == [verdict is PASS] * 3
         assert states(fleet) == before
-    assert [event.verb for event in fleet.context().store.events(host(fleet))] == [Verb.ENTER, EventKind.STEP_FAILED]
+    assert [event.verb for event in fleet.context().store.events.read(host(fleet))] == [
+        Verb.ENTER,
+        EventKind.STEP_FAILED,
+    ]
 
 
 def test_a_check_of_what_somebody_else_holds_needs_force(fleet: Lab) -> None:
@@ -197,7 +204,7 @@ def test_an_override_needs_a_reason_and_is_in_the_history(fleet: Lab) -> None:
     with saying(lambda step, _: ran.append(step.name) or (FAIL if step.name == "a" else PASS)):  # type: ignore[func-returns-value]
         step_verbs.ready(fleet.context(), Choice(("node1",)), override=("a",), reason="sensor is broken")
     assert ran == ["b"]
-    last = list(fleet.context().store.events(host(fleet)))[-1]
+    last = list(fleet.context().store.events.read(host(fleet)))[-1]
     assert (last.verb, last.dest, last.reason) == (
         Verb.READY,
         State.AVAILABLE,
@@ -373,7 +380,7 @@ def test_an_interruption_right_after_a_commit_tells_what_was_committed(
     verdict: Verdict, fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taint(fleet, "node1")
-    commit, save = Store.transaction, Store.save_results
+    commit, save = Store.transaction, StepResults.save
     saved: list[str] = []
 
     @contextmanager
@@ -384,12 +391,12 @@ def test_an_interruption_right_after_a_commit_tells_what_was_committed(
             saved.clear()
             raise KeyboardInterrupt
 
-    def saving(store: Store, host: Host, results: Sequence[CheckResult], at: datetime) -> None:
+    def saving(store: StepResults, host: Host, results: Sequence[CheckResult], at: datetime) -> None:
         save(store, host, results, at)
         saved.append(host.name)
 
     monkeypatch.setattr(Store, "transaction", committing)
-    monkeypatch.setattr(Store, "save_results", saving)
+    monkeypatch.setattr(StepResults, "save", saving)
     with (
         saying(lambda step, spec: verdict),
         pytest.raises(KeyboardInterrupt),
@@ -417,7 +424,7 @@ def test_hosts_without_steps_are_treated_together_and_each_by_itself(lab: Lab) -
     hosts.add(lab.context(), ["node[1-6]"], hosts.AttributeChanges())
     hosts.add(lab.context(), ["bmc1"], hosts.AttributeChanges(labels={"bmc": "yes"}))
     lifecycle_verbs.maintain(lab.context(), Choice(("node6",)), reason="disk")
-    held = lab.context().store.host("node5")
+    held = lab.context().store.hosts.named("node5")
     assert held is not None
 
     with lab.context().store.claims.claim(host_claim(held.id)):
@@ -435,7 +442,7 @@ def test_hosts_without_steps_are_treated_together_and_each_by_itself(lab: Lab) -
     assert [(item.host, item.source, item.state) for item in recycled.items] == [
         (name, State.TAINTED, State.AVAILABLE) for name in ("bmc1", "node1", "node2", "node3", "node4")
     ]
-    assert [event.verb for event in lab.context().store.events(host(lab))] == [
+    assert [event.verb for event in lab.context().store.events.read(host(lab))] == [
         "enter", "ready", "reserve", "taint", "reset", "ready",
     ]  # fmt: skip
     assert lab.context().store.claims.left_behind() == []
@@ -446,7 +453,7 @@ def test_a_host_that_was_renamed_since_it_was_chosen_is_nobody_elses_meanwhile(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
-    chosen, fresh = step_verbs.choose, Store.fresh
+    chosen, fresh = step_verbs.choose, Hosts.fresh
     came_through: list[bool] = []
 
     def late(ctx: Context, choice: Choice) -> tuple[list[Host], list[BmhctlError]]:
@@ -454,7 +461,7 @@ def test_a_host_that_was_renamed_since_it_was_chosen_is_nobody_elses_meanwhile(
         hosts.rename(lab.context(), "node1", "renamed")
         return found
 
-    def maintained(store: Store, some: Sequence[Host], *, lock: bool = False) -> dict[int, Host]:
+    def maintained(store: Hosts, some: Sequence[Host], *, lock: bool = False) -> dict[int, Host]:
         found = fresh(store, some, lock=lock)
         other = threading.Thread(
             target=lifecycle_verbs.maintain, args=(there, Choice(("renamed",))), kwargs={"reason": "disk"}
@@ -468,12 +475,12 @@ def test_a_host_that_was_renamed_since_it_was_chosen_is_nobody_elses_meanwhile(
     others: list[threading.Thread] = []
     there = lab.context("carol")
     monkeypatch.setattr(step_verbs, "choose", late)
-    monkeypatch.setattr(Store, "fresh", maintained)
+    monkeypatch.setattr(Hosts, "fresh", maintained)
     step_verbs.ready(lab.context(), Choice(("node1",)))
     for other in others:
         other.join(30)
     assert came_through == [False]
-    assert [(event.source, event.dest) for event in lab.context().store.events("renamed")][-2:] == [
+    assert [(event.source, event.dest) for event in lab.context().store.events.read("renamed")][-2:] == [
         (State.INITIAL, State.AVAILABLE),
         (State.AVAILABLE, State.MAINTENANCE),
     ]

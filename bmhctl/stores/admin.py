@@ -1,0 +1,65 @@
+"""The inventory as a whole: all rows of its tables, for copies and backups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bmhctl.stores.schema import TABLES
+from bmhctl.support.values import Frozen
+
+if TYPE_CHECKING:
+    from bmhctl.stores.database import Database
+    from bmhctl.stores.rows import Row
+
+_TOLD_EVERY = 10_000
+
+
+class Admin(Frozen):
+    """All tables of one inventory; made by :attr:`bmhctl.stores.store.Store.admin`."""
+
+    _database: Database
+
+    def fill_from(self, source: Admin, progress: Callable[[str, str], None]) -> dict[str, int]:
+        """Add every row of another inventory, which is as it is in its transaction; return how many each table has.
+
+        ``progress`` is told the table, and its place among the tables with the number of its rows so far.
+        """
+        for number, table in enumerate(TABLES, 1):
+            place = f"table {number} of {len(TABLES)}"
+            self._database.load(table, TABLES[table], _counted(table, place, source.rows(table), progress))
+        return self.settle()
+
+    def rows(self, table: str) -> Iterator[Row]:
+        """Yield every row of one of :data:`TABLES`, as it is stored."""
+        return self._database.stream(f"SELECT {', '.join(TABLES[table])} FROM {table}")
+
+    def settle(self) -> dict[str, int]:
+        """End a load: no id that was ever given is given again. Return how many rows each table has."""
+        [(last_host,)] = self._database.execute(
+            "SELECT MAX(id) FROM (SELECT id FROM hosts UNION ALL SELECT host_id FROM events) ids"
+        )
+        [(last_event,)] = self._database.execute("SELECT MAX(id) FROM events")
+        self._database.start_ids_after("hosts", int(last_host or 0))
+        self._database.start_ids_after("events", int(last_event or 0))
+        counts = ((table, self._database.execute(f"SELECT COUNT(*) FROM {table}")) for table in TABLES)
+        return {table: int(number or 0) for table, [(number,)] in counts}
+
+    def copy_file_to(self, partial: Path) -> bool:
+        """Copy a SQLite file page by page into an empty file, as of one moment; return False where there is none."""
+        if not self._database.files:
+            return False
+        from bmhctl.stores.sqlite.database import SqliteDatabase
+
+        if not isinstance(self._database, SqliteDatabase):
+            raise AssertionError("only SQLite keeps an inventory in a file")
+        self._database.copy_to(partial)
+        return True
+
+
+def _counted(table: str, place: str, rows: Iterator[Row], progress: Callable[[str, str], None]) -> Iterator[Row]:
+    for count, row in enumerate(rows):
+        if count % _TOLD_EVERY == 0:
+            progress(f"copy {table}", f"{place}, {count:,} rows")
+        yield row

@@ -1,0 +1,391 @@
+"""The hosts of an inventory: their rows and SQL. Each change of a host is saved with one event."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from bmhctl.domain.host_name import as_stored
+from bmhctl.domain.model import Bmc, Event, Host, HostSpec, Note, State
+from bmhctl.domain.selector import selectable
+from bmhctl.domain.units import quantity
+from bmhctl.stores.host_query import HostQuery, condition
+from bmhctl.stores.reservations import to_reservation
+from bmhctl.stores.rows import (
+    EPOCH,
+    MICROSECOND,
+    UNREADABLE,
+    Row,
+    Value,
+    from_json,
+    from_time,
+    to_json,
+    to_moment,
+    to_time,
+    unreadable,
+)
+from bmhctl.stores.schema import EVENT_COLUMNS, LIFECYCLE_COLUMNS, RECOUNT, RESERVATION_COLUMNS, SPEC_COLUMNS
+from bmhctl.support.values import Frozen, replace
+
+if TYPE_CHECKING:
+    from bmhctl.stores.database import Database, Question
+
+_HOST_COLUMNS = f"hosts.id, hosts.last_event, {', '.join(f'hosts.{c}' for c in SPEC_COLUMNS + LIFECYCLE_COLUMNS)}"
+
+HOST_SELECT = (
+    f"SELECT {_HOST_COLUMNS}, {', '.join(f'r.{c}' for c in RESERVATION_COLUMNS)} "
+    "FROM hosts LEFT JOIN reservations r ON r.id = hosts.reservation"
+)
+"""Reads hosts with their reservations, as :func:`to_host` takes them."""
+
+_FREE_SELECT = f"SELECT {_HOST_COLUMNS}, NULL FROM hosts"
+_SAVE_LIFECYCLE = (
+    f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in LIFECYCLE_COLUMNS)}, back_at = ?, last_event = ? WHERE id = ?"
+)
+_SAVE_SPEC = f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in SPEC_COLUMNS)} WHERE id = ?"
+_ADD_HOST = (
+    f"INSERT INTO hosts ({', '.join(SPEC_COLUMNS + LIFECYCLE_COLUMNS)}, back_at, last_event, id) "
+    f"VALUES ({', '.join('?' * (len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS) + 3))})"
+)
+_ADD_ATTRIBUTE = "INSERT INTO facts (host_id, key, value, number) VALUES (?, ?, ?, ?)"
+_ADD_EVENT = (
+    f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}, host_id) VALUES ({', '.join('?' * (len(EVENT_COLUMNS) + 1))})"
+)
+_NAMES_AT_ONCE = 500  # databases limit the parameters of a statement
+
+
+class Hosts(Frozen):
+    """The hosts, each with the reservation that holds it."""
+
+    _database: Database
+
+    def named(self, name: str) -> Host | None:
+        """Return the host with this name, in whatever case it is given; None if there is none."""
+        return self._one(" WHERE hosts.name = ?", as_stored(name))
+
+    def with_id(self, host_id: int, *, lock: bool = False) -> Host | None:
+        """Return the host with this id, whatever its name is now; None if it was removed."""
+        if lock:
+            self._lock(" WHERE hosts.id = ?", [host_id])
+        return self._one(" WHERE hosts.id = ?", host_id)
+
+    def _one(self, where: str, value: Value) -> Host | None:
+        rows = self._database.execute(f"{HOST_SELECT}{where}", [value])
+        return to_host(rows[0]) if rows else None
+
+    def with_names(self, names: Iterable[str]) -> dict[str, Host]:
+        """Return the hosts with one of these exact names, by name."""
+        return {host.name: host for host in self._having("name", names)}
+
+    def having(self, *, macs: Iterable[str] = (), addresses: Iterable[str] = ()) -> list[Host]:
+        """Return the hosts with one of these MACs, then those with one of the addresses; each time the oldest first."""
+        found = {host.id: host for host in (*self._having("mac", macs), *self._having("address", addresses))}
+        return list(found.values())
+
+    def _having(self, column: str, values: Iterable[str]) -> Iterator[Host]:
+        wanted = list(dict.fromkeys(values))
+        for start in range(0, len(wanted), _NAMES_AT_ONCE):
+            some = wanted[start : start + _NAMES_AT_ONCE]
+            places = ", ".join("?" * len(some))
+            sql = f"{HOST_SELECT} WHERE hosts.{column} IN ({places}) ORDER BY hosts.id"
+            yield from map(to_host, self._database.execute(sql, some))
+
+    def fresh(self, hosts: Sequence[Host], *, lock: bool = False) -> dict[int, Host]:
+        """Return these hosts as they are now, by id, whatever their names; reads only those that changed."""
+        found: dict[int, Host] = {}
+        for start in range(0, len(hosts), _NAMES_AT_ONCE):
+            some = hosts[start : start + _NAMES_AT_ONCE]
+            ids = [host.id for host in some]
+            where = f" WHERE hosts.id IN ({', '.join('?' * len(some))})"
+            if lock:
+                self._lock(where, ids)
+            rows = self._database.execute(f"SELECT id, last_event FROM hosts{where}", ids)
+            events = {row[0]: row[1] for row in rows}
+            for host in some:
+                # A lease may be renewed without an event.
+                is_fresh = host.reservation is None and events.get(host.id) == host.last_event
+                now = host if is_fresh else self.with_id(host.id)
+                if now is not None:
+                    found[host.id] = now
+        return found
+
+    def find(self, query: HostQuery) -> Iterator[Host]:
+        """Yield the hosts of a query, in its order; reads them as they are asked for."""
+        if len(query.names) > _NAMES_AT_ONCE:
+            found = {
+                host.id: host
+                for start in range(0, len(query.names), _NAMES_AT_ONCE)
+                for host in self.find(
+                    replace(query, names=query.names[start : start + _NAMES_AT_ONCE], patterns=query.patterns)
+                )
+            }
+            return iter(sorted(found.values(), key=lambda host: host.name))
+        is_small = query.names or query.reservation is not None or query.limit is not None
+        read = self._database.execute if is_small else self._database.stream
+        return map(to_host, read(*self._select(query, HOST_SELECT)))
+
+    def free(self, query: HostQuery) -> Question:
+        """Return the question for the free hosts of a query that no other transaction is about to change.
+
+        Where the database locks rows, no other can change them from then on until the transaction ends.
+        """
+        return self._select(query, _FREE_SELECT, " FOR UPDATE SKIP LOCKED" if self._database.locks_rows else "")
+
+    def _select(self, query: HostQuery, select: str, suffix: str = "") -> Question:
+        where, parameters = self.where(query)
+        order = "COALESCE(hosts.used_at, 0), hosts.id" if query.by_turn else "hosts.name"
+        limit = "" if query.limit is None else f" LIMIT {int(query.limit)}"
+        return f"{select}{where} ORDER BY {order}{limit}{suffix}", parameters
+
+    def where(self, query: HostQuery) -> tuple[str, list[Value]]:
+        """Return the condition of a query on ``hosts``, from WHERE on, and its parameters."""
+        return condition(query, self._database.rare_term(query) if query.selector.terms else None)
+
+    def lock(self, query: HostQuery) -> None:
+        """Keep other transactions from changing the hosts of a query and their reservations until this one ends."""
+        self._lock(*self.where(query))
+
+    def _lock(self, where: str, parameters: Sequence[Value]) -> None:
+        if not self._database.locks_rows:
+            return
+        # Always in this order, so that no two transactions wait for each other; what is read afterwards is current.
+        held = f"WHERE id IN (SELECT reservation FROM hosts{where})"
+        self._database.lock(
+            (f"SELECT id FROM hosts{where} ORDER BY id FOR UPDATE", parameters),
+            (f"SELECT id FROM reservations {held} ORDER BY id FOR UPDATE", parameters),
+        )
+
+    def specs(self) -> Iterator[tuple[HostSpec, bool]]:
+        """Yield what is declared about every host, and whether the host is undeclared."""
+        rows = self._database.stream(f"SELECT {', '.join(SPEC_COLUMNS)}, undeclared FROM hosts")
+        return ((to_spec(spec), bool(undeclared)) for *spec, undeclared in rows)
+
+    def count(self, query: HostQuery) -> int:
+        """Return how many hosts a query finds, whatever its limit."""
+        where, parameters = self.where(query)
+        [(number,)] = self._database.execute(f"SELECT COUNT(*) FROM hosts{where}", parameters)
+        return int(number or 0)
+
+    def counts(self) -> dict[State, int]:
+        """Return how many hosts are in each state, as the database keeps it; every state is there."""
+        counts = dict.fromkeys(State, 0)
+        for state, number in self._database.execute("SELECT state, SUM(number) FROM counts GROUP BY state"):
+            counts[State(str(state))] = int(number or 0)
+        return counts
+
+    def recount(self) -> None:
+        """Count again what :meth:`counts` returns, in the caller's transaction."""
+        for statement in RECOUNT:
+            self._database.execute(statement)
+
+    def names(self, query: HostQuery | None = None) -> Iterator[str]:
+        """Yield the names of a query's hosts, of all without one, in order."""
+        where, parameters = self.where(query) if query else ("", [])
+        rows = self._database.stream(f"SELECT name FROM hosts{where} ORDER BY name", parameters)
+        return (str(row[0]) for row in rows)
+
+    def names_near(self, name: str, most: int) -> list[str]:
+        """Return at most so many names before, and so many after, the place of a name in their order."""
+        name = as_stored(name)
+        before = self._database.execute(
+            f"SELECT name FROM hosts WHERE name < ? ORDER BY name DESC LIMIT {int(most)}", [name]
+        )
+        after = self._database.execute(
+            f"SELECT name FROM hosts WHERE name >= ? ORDER BY name LIMIT {int(most)}", [name]
+        )
+        return [str(row[0]) for row in (*before, *after)]
+
+    def add(self, host: Host, event: Event) -> None:
+        """Save a new host with the event of its entry, under new ids."""
+        host_id = self._database.next_id("hosts")
+        last_event = self._add_event(host_id, event)
+        row = [*spec_row(host.spec), *lifecycle_row(host), back_at(host), last_event, host_id]
+        self._database.enqueue(_ADD_HOST, row)
+        self._add_attributes(host_id, host.spec)
+
+    def save(self, host: Host, event: Event) -> Host:
+        """Save a changed host, except its spec, with the event of the change; return it with the event's id."""
+        row, event_row = [*lifecycle_row(host), back_at(host)], _event_row(event)
+        number = self._database.next_id("events")
+        self._database.enqueue(_ADD_EVENT, [number, *event_row, host.id])
+        self._database.enqueue(_SAVE_LIFECYCLE, [*row, number, host.id])
+        return replace(host, last_event=number)
+
+    def save_spec(self, host: Host, event: Event) -> Host:
+        """Save a changed host with its spec and the event of the change; return it with the event's id."""
+        self._database.execute(_SAVE_SPEC, [*spec_row(host.spec), host.id])
+        self.save_attributes(host)
+        return self.save(host, event)
+
+    def save_back_at(self, host: Host) -> None:
+        """Save again when a host's maintenance ends, from its reasons."""
+        self._database.execute("UPDATE hosts SET back_at = ? WHERE id = ?", [back_at(host), host.id])
+
+    def save_attributes(self, host: Host) -> None:
+        """Save again what selectors see of a host, from its spec."""
+        self._database.execute("DELETE FROM facts WHERE host_id = ?", [host.id])
+        self._add_attributes(host.id, host.spec)
+
+    def remove(self, host: Host, event: Event) -> None:
+        """Remove a host, with its last event; its history stays."""
+        self._add_event(host.id, event)
+        self._database.execute("DELETE FROM hosts WHERE id = ?", [host.id])
+        self._database.execute("DELETE FROM meta WHERE key = ?", [f"imported/{host.id}"])
+
+    def _add_attributes(self, host_id: int, spec: HostSpec) -> None:
+        rows = [(host_id, key, value, quantity(value)) for key, value in selectable(spec).items()]
+        self._database.enqueue(_ADD_ATTRIBUTE, *rows)
+
+    def _add_event(self, host_id: int, event: Event) -> int:
+        number = self._database.next_id("events")
+        self._database.enqueue(_ADD_EVENT, [number, *_event_row(event), host_id])
+        return number
+
+
+def spec_row(spec: HostSpec) -> list[Value]:
+    """Return the values of :data:`SPEC_COLUMNS`."""
+    bmc = spec.bmc
+    return [
+        spec.name,
+        spec.address,
+        spec.mac,
+        to_json(dict(spec.labels)),
+        None if bmc is None else to_json(_bmc_values(bmc)),
+        to_json(dict(spec.hardware)),
+        spec.note,
+    ]
+
+
+def _bmc_values(bmc: Bmc) -> list[object]:
+    """Return the fields of a BMC; a rare setting only where it is set, so that other rows stay as they were."""
+    values: list[object] = [bmc.address, bmc.type, bmc.system_id, bmc.credentials, bmc.verify_tls]
+    return values if bmc.tls_min_version is None else [*values, bmc.tls_min_version]
+
+
+def lifecycle_row(host: Host) -> list[Value]:
+    """Return the values of :data:`LIFECYCLE_COLUMNS`."""
+    return [
+        host.state.value,
+        (host.since - EPOCH) // MICROSECOND,
+        int(host.dirty),
+        int(host.undeclared),
+        None if host.came_from is None else host.came_from.value,
+        None if host.cordon is None else to_json(_note_values(host.cordon)),
+        to_json([_note_values(note) for note in host.maintenance]) if host.maintenance else None,
+        host.fault,
+        host.failed_cleanups,
+        None if host.reservation is None else host.reservation.id,
+        None if host.used_at is None else (host.used_at - EPOCH) // MICROSECOND,
+    ]
+
+
+def back_at(host: Host) -> int | None:
+    """Return when a host's maintenance ends, as a column holds it: the last of the times that its reasons name."""
+    ends = [note.until for note in host.maintenance if note.until]
+    return from_time(max(ends)) if ends else None
+
+
+def _event_row(event: Event) -> list[Value]:
+    """Return the values of :data:`EVENT_COLUMNS`, without the id."""
+    return [
+        event.host,
+        (event.at - EPOCH) // MICROSECOND,
+        event.actor,
+        event.verb.value,
+        None if event.source is None else event.source.value,
+        None if event.dest is None else event.dest.value,
+        event.reason,
+        event.reservation,
+    ]
+
+
+def to_host(row: Row) -> Host:
+    """Return the host in a row of :data:`HOST_SELECT`; raise :class:`InvalidError` for one that can't be read."""
+    try:
+        # One tuple assignment: this runs once for each host of a listing.
+        (
+            host_id,
+            last_event,
+            name,
+            address,
+            mac,
+            labels,
+            bmc,
+            hardware,
+            note,
+            state,
+            since,
+            dirty,
+            undeclared,
+            came_from,
+            cordon,
+            maintenance,
+            fault,
+            failed_cleanups,
+            _,
+            used_at,
+            *reservation,
+        ) = row
+        return Host(
+            _spec(name, address, mac, labels, bmc, hardware, note),
+            _STATES[state],
+            EPOCH + int(since or 0) * MICROSECOND,
+            bool(dirty),
+            bool(undeclared),
+            None if came_from is None else _STATES[came_from],
+            None if cordon is None else _to_note(from_json(str(cordon))),
+            () if maintenance is None else tuple(_to_note(each) for each in from_json(str(maintenance))),
+            None if fault is None else str(fault),
+            int(failed_cleanups or 0),
+            None if reservation[0] is None else to_reservation(reservation),
+            None if used_at is None else EPOCH + int(used_at) * MICROSECOND,
+            int(host_id or 0),
+            int(last_event or 0),
+        )
+    except UNREADABLE as error:
+        raise unreadable("host", row[2]) from error
+
+
+def to_spec(row: Row) -> HostSpec:
+    """Return the spec in the values of :data:`SPEC_COLUMNS`; raise :class:`InvalidError` for others."""
+    try:
+        return _spec(*row)
+    except UNREADABLE as error:
+        raise unreadable("host", row[0]) from error
+
+
+def _spec(name: Value, address: Value, mac: Value, labels: Value, bmc: Value, hardware: Value, note: Value) -> HostSpec:
+    # All three at once, and as they are written, without spaces around them: what the decoder does around each text
+    # takes as long as the text.
+    text = f"[{labels},{'null' if bmc is None else bmc},{hardware}]"
+    (worn, managed, properties), end = _raw_decode(text)
+    if end != len(text):
+        raise ValueError("text after the JSON")
+    return HostSpec(
+        str(name),
+        None if address is None else str(address),
+        None if mac is None else str(mac),
+        worn,
+        None if managed is None else Bmc(*managed),
+        properties,
+        None if note is None else str(note),
+    )
+
+
+class _States(dict[Value, State]):
+    def __missing__(self, value: Value) -> State:
+        return State(str(value))  # whose error names the value
+
+
+_STATES = _States({state.value: state for state in State})
+_raw_decode = json.JSONDecoder().raw_decode
+
+
+def _note_values(note: Note) -> list[object]:
+    return [note.actor, note.reason, from_time(note.since), from_time(note.until), note.quarantine]
+
+
+def _to_note(value: Sequence[Value]) -> Note:
+    actor, reason, since, until, quarantine = value
+    return Note(str(actor), str(reason), to_moment(since), to_time(until), bool(quarantine))

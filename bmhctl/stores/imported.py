@@ -1,0 +1,44 @@
+"""What the last import said about each host, so that the next one can tell what was set here since."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from bmhctl.support.values import Frozen
+
+if TYPE_CHECKING:
+    from bmhctl.domain.model import Fact
+    from bmhctl.stores.database import Database
+
+_KEY = "'imported/' || hosts.id"
+_SAVE = (
+    f"INSERT INTO meta (key, value) SELECT {_KEY}, CAST(? AS TEXT) FROM hosts WHERE hosts.name = ? "
+    "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
+_NAMES_AT_ONCE = 500  # databases limit the parameters of a statement
+
+
+class Imported(Frozen):
+    """The imported values, by the hosts' names."""
+
+    _database: Database
+
+    def of(self, names: Iterable[str]) -> dict[str, dict[str, Fact]]:
+        """Return what was saved for the hosts with these names, by name."""
+        wanted = list(dict.fromkeys(names))
+        found: dict[str, dict[str, Fact]] = {}
+        for start in range(0, len(wanted), _NAMES_AT_ONCE):
+            some = wanted[start : start + _NAMES_AT_ONCE]
+            rows = self._database.execute(
+                f"SELECT hosts.name, meta.value FROM hosts JOIN meta ON meta.key = {_KEY} "
+                f"WHERE hosts.name IN ({', '.join('?' * len(some))})",
+                some,
+            )
+            found.update((str(name), json.loads(str(value))) for name, value in rows)
+        return found
+
+    def save(self, values: Mapping[str, Mapping[str, Fact]]) -> None:
+        """Save what an import said about hosts, by their names, in place of what was saved before."""
+        self._database.enqueue(_SAVE, *((json.dumps(said), name) for name, said in values.items()))

@@ -1,0 +1,6 @@
+"""The time limits that all backends share."""
+
+from __future__ import annotations
+
+LOCK_PATIENCE = 15.0
+"""How long a command waits for the transaction or the edit of another command, in seconds."""

@@ -1,0 +1,150 @@
+"""The reservations of an inventory: their rows and SQL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from bmhctl.domain.model import End, Reservation
+from bmhctl.stores.rows import EPOCH, MICROSECOND, UNREADABLE, Row, Value, from_time, unreadable
+from bmhctl.stores.schema import RESERVATION_COLUMNS
+from bmhctl.support.values import Frozen
+
+if TYPE_CHECKING:
+    from bmhctl.stores.database import Database
+
+_SELECT = f"SELECT {', '.join(RESERVATION_COLUMNS)} FROM reservations"
+_ADD = (
+    f"INSERT INTO reservations ({', '.join(RESERVATION_COLUMNS)}) VALUES ({', '.join('?' * len(RESERVATION_COLUMNS))})"
+)
+_SAVE = f"UPDATE reservations SET {', '.join(f'{c} = ?' for c in RESERVATION_COLUMNS[1:])} WHERE id = ?"
+OF_REQUEST = f"{_SELECT} WHERE owner = ? AND request_id = ?"
+"""Finds the reservation that an owner's request got."""
+
+_COUNTED_FROM = "COALESCE(renewed_at, created_at)"
+_DUE = (
+    ("ended_at IS NULL AND expires_at <= ?", "expires_at"),
+    (f"ended_at IS NULL AND expires_at IS NOT NULL AND {_COUNTED_FROM} > ?", f"{_COUNTED_FROM} DESC"),
+)
+"""Which leases are due, each with an index, in whose order only few are asked for: PostgreSQL, which expects most
+leases to be due, would else read all open ones to find none."""
+
+ANY_DUE = ", ".join(f"(SELECT 1 FROM reservations WHERE {due} ORDER BY {order} LIMIT 1)" for due, order in _DUE)
+"""Values, separated by commas, of which one is 1 when a lease is due; takes the moments of :meth:`Reservations.due`."""
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
+
+
+class Reservations(Frozen):
+    """The reservations, open and ended."""
+
+    _database: Database
+
+    def get(self, reservation_id: str) -> Reservation | None:
+        """Return the reservation with this id, open or ended; None if there is none."""
+        rows = self._database.execute(f"{_SELECT} WHERE id = ?", [reservation_id])
+        return to_reservation(rows[0]) if rows else None
+
+    def of_request(self, owner: str, request_id: str) -> Reservation | None:
+        """Return the reservation that an owner's request got, open or ended; None if it got none."""
+        rows = self._database.execute(OF_REQUEST, [owner, request_id])
+        return to_reservation(rows[0]) if rows else None
+
+    def open(self) -> list[Reservation]:
+        """Return every open reservation, the oldest first."""
+        rows = self._database.execute(f"{_SELECT} WHERE ended_at IS NULL ORDER BY created_at, id")
+        return [to_reservation(row) for row in rows]
+
+    def all(self, *, is_open: bool = False) -> Iterator[Reservation]:
+        """Yield every reservation, or every open one, the oldest first; reads them as they are asked for."""
+        where = " WHERE ended_at IS NULL" if is_open else ""
+        return map(to_reservation, self._database.stream(f"{_SELECT}{where} ORDER BY created_at, id"))
+
+    def due(self, now: datetime, latest: datetime) -> list[Reservation]:
+        """Return the open leases that end by ``now``, or are counted from after ``latest``; the first to end first."""
+        found: dict[str, Reservation] = {}
+        for (due, order), moment in zip(_DUE, (now, latest), strict=True):
+            most = 0
+            rows: Sequence[Row] = ()
+            while len(rows) == most:
+                most = max(1, 10 * most)
+                rows = self._database.execute(
+                    f"{_SELECT} WHERE {due} ORDER BY {order} LIMIT {most}", [from_time(moment)]
+                )
+            found |= {each.id: each for each in map(to_reservation, rows)}
+        return sorted(found.values(), key=lambda due: (due.expires_at or due.created_at, due.id))
+
+    def is_any_due(self, now: datetime, latest: datetime) -> bool:
+        """Return whether :meth:`due` would find any; one query, which every writing command asks."""
+        moments = [(now - EPOCH) // MICROSECOND, (latest - EPOCH) // MICROSECOND]
+        [(found,)] = self._database.execute(f"SELECT COALESCE({ANY_DUE})", moments)
+        return found is not None
+
+    def new_id(self) -> str:
+        """Return a short id that no reservation of this inventory ever had."""
+        while self.get(text := random_id()) is not None:
+            pass
+        return text
+
+    def add(self, reservation: Reservation) -> None:
+        """Save a new reservation."""
+        self._database.enqueue(_ADD, reservation_row(reservation))
+
+    def save(self, reservation: Reservation) -> None:
+        """Save a changed reservation."""
+        identifier, *values = reservation_row(reservation)
+        self._database.enqueue(_SAVE, [*values, identifier])
+
+
+def random_id() -> str:
+    """Return a short random id, ``r-7k3m9q2x``; look whether a reservation has it before it is used."""
+    number = int.from_bytes(os.urandom(5), "big")
+    return "r-" + "".join(_ALPHABET[number >> shift & 31] for shift in range(0, 40, 5))
+
+
+def reservation_row(reservation: Reservation) -> list[Value]:
+    """Return the values of :data:`RESERVATION_COLUMNS`."""
+    ttl, expires, ended, renewed = (
+        reservation.ttl,
+        reservation.expires_at,
+        reservation.ended_at,
+        reservation.renewed_at,
+    )
+    return [
+        reservation.id,
+        reservation.owner,
+        reservation.purpose,
+        (reservation.created_at - EPOCH) // MICROSECOND,
+        None if expires is None else (expires - EPOCH) // MICROSECOND,
+        None if ttl is None else ttl // MICROSECOND,
+        None if ended is None else (ended - EPOCH) // MICROSECOND,
+        reservation.end_reason,
+        None if reservation.end is None else reservation.end.value,
+        reservation.wants,
+        reservation.request_id,
+        None if renewed is None else (renewed - EPOCH) // MICROSECOND,
+    ]
+
+
+def to_reservation(row: Row) -> Reservation:
+    """Return the reservation in the values of :data:`RESERVATION_COLUMNS`; raise :class:`InvalidError` for others."""
+    try:
+        identifier, owner, purpose, created, expires, ttl, ended, end_reason, end, wants, request_id, renewed = row
+        return Reservation(
+            str(identifier),
+            str(owner),
+            None if purpose is None else str(purpose),
+            EPOCH + int(created or 0) * MICROSECOND,
+            None if expires is None else EPOCH + int(expires) * MICROSECOND,
+            None if ttl is None else int(ttl) * MICROSECOND,
+            None if ended is None else EPOCH + int(ended) * MICROSECOND,
+            None if end_reason is None else str(end_reason),
+            None if end is None else End(str(end)),
+            None if wants is None else str(wants),
+            None if request_id is None else str(request_id),
+            None if renewed is None else EPOCH + int(renewed) * MICROSECOND,
+        )
+    except UNREADABLE as error:
+        raise unreadable("reservation", row[0]) from error

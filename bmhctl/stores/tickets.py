@@ -1,0 +1,90 @@
+"""The queue of an inventory: the tickets of waiting processes, their rows and SQL."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from bmhctl.domain.model import Ticket
+from bmhctl.stores.rows import MICROSECOND, UNREADABLE, Row, Value, from_time, to_moment, to_text, to_time, unreadable
+from bmhctl.stores.schema import TICKET_COLUMNS
+from bmhctl.support.values import Frozen, replace
+
+if TYPE_CHECKING:
+    from bmhctl.stores.database import Database
+
+_SELECT = f"SELECT {', '.join(TICKET_COLUMNS)} FROM tickets"
+_ADD = (
+    f"INSERT INTO tickets ({', '.join(TICKET_COLUMNS[1:])}) "
+    f"VALUES ({', '.join('?' * (len(TICKET_COLUMNS) - 1))}) RETURNING id"
+)
+
+
+class Tickets(Frozen):
+    """The tickets, also those whose process is gone."""
+
+    _database: Database
+
+    def all(self, before: int | None = None) -> list[Ticket]:
+        """Return every ticket, or every one that is older than the one with the id ``before``; the oldest first."""
+        where, parameters = (" WHERE id < ?", [before]) if before is not None else ("", list[Value]())
+        return [_to_ticket(row) for row in self._database.execute(f"{_SELECT}{where} ORDER BY id", parameters)]
+
+    def ids(self, last: int) -> list[int]:
+        """Return the ids up to one, the oldest first: much cheaper than :meth:`all`."""
+        rows = self._database.execute("SELECT id FROM tickets WHERE id <= ? ORDER BY id", [last])
+        return [int(row[0] or 0) for row in rows]
+
+    def get(self, ticket_id: int) -> Ticket | None:
+        """Return the ticket with this id; None if there is none."""
+        if not 0 < ticket_id < 2**63:  # a larger number fits no column
+            return None
+        rows = self._database.execute(f"{_SELECT} WHERE id = ?", [ticket_id])
+        return _to_ticket(rows[0]) if rows else None
+
+    def add(self, ticket: Ticket) -> Ticket:
+        """Save a new ticket at the end of the queue; return it with its id."""
+        [(number,)] = self._database.execute(_ADD, _ticket_row(ticket))
+        return replace(ticket, id=int(number or 0))
+
+    def refresh(self, ticket_id: int, now: datetime) -> None:
+        """Record that the ticket's process was still waiting at ``now``."""
+        self._database.execute("UPDATE tickets SET refreshed_at = ? WHERE id = ?", [from_time(now), ticket_id])
+
+    def remove(self, ticket_id: int) -> None:
+        """Remove a ticket from the queue; nothing happens if it is not there."""
+        self._database.execute("DELETE FROM tickets WHERE id = ?", [ticket_id])
+
+
+def _ticket_row(ticket: Ticket) -> list[Value]:
+    """Return the values of :data:`TICKET_COLUMNS`, without the id."""
+    return [
+        ticket.owner,
+        ticket.wants,
+        from_time(ticket.created_at),
+        from_time(ticket.refreshed_at),
+        ticket.purpose,
+        None if ticket.ttl is None else ticket.ttl // MICROSECOND,
+        int(ticket.endless),
+        from_time(ticket.deadline),
+        ticket.request_id,
+    ]
+
+
+def _to_ticket(row: Row) -> Ticket:
+    try:
+        identifier, owner, wants, created_at, refreshed_at, purpose, ttl, endless, deadline, request_id = row
+        return Ticket(
+            id=int(identifier or 0),
+            owner=str(owner),
+            wants=str(wants),
+            created_at=to_moment(created_at),
+            refreshed_at=to_moment(refreshed_at),
+            purpose=to_text(purpose),
+            ttl=None if ttl is None else int(ttl) * MICROSECOND,
+            endless=bool(endless),
+            deadline=to_time(deadline),
+            request_id=to_text(request_id),
+        )
+    except UNREADABLE as error:
+        raise unreadable("ticket", row[0]) from error

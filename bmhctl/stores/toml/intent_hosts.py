@@ -1,0 +1,26 @@
+"""The hosts of an intent as JSON: an intent to add a host is kept before the host is in the tables."""
+
+from __future__ import annotations
+
+from bmhctl.domain.model import Host
+from bmhctl.stores.hosts import lifecycle_row, spec_row, to_host
+from bmhctl.stores.reservations import reservation_row
+from bmhctl.stores.rows import Row, Value
+from bmhctl.stores.schema import RESERVATION_COLUMNS
+
+HostValues = tuple[Row, Row | None]
+"""The values of a host, and those of the reservation that holds it."""
+
+
+def host_values(host: Host) -> HostValues:
+    """Return a host and its reservation as values that JSON has."""
+    no_ids: list[Value] = [0, 0]
+    held = None if host.reservation is None else reservation_row(host.reservation)
+    return [*no_ids, *spec_row(host.spec), *lifecycle_row(host)], held
+
+
+def host_of(values: HostValues) -> Host:
+    """Return the host in what :func:`host_values` returned, also in an earlier version that knew fewer columns."""
+    host, reservation = values
+    held = list(reservation or ())
+    return to_host([*host, *held, *[None] * (len(RESERVATION_COLUMNS) - len(held))])

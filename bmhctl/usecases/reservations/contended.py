@@ -1,0 +1,134 @@
+"""Grant a request that others compete for: in the order of the queue, and after its checks if it asks for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+
+from bmhctl.domain.model import Host, Note, Ticket, Verb
+from bmhctl.errors import StateRefusedError, UncertainError, UnreachableError, UsageError
+from bmhctl.results import Grant, Held
+from bmhctl.support.values import replace
+from bmhctl.usecases.reservations.allocation import choose_hosts
+from bmhctl.usecases.reservations.fairness import LAPSE
+from bmhctl.usecases.reservations.grants import Attempt, granted_before, settle
+from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.leases import hosts_of
+from bmhctl.usecases.shared.transitions import SELF, guard_input, move
+
+_FIND_OUT = 15.0  # seconds to try to reach a server that was lost during a commit
+RECONNECT_PAUSE = 0.3
+"""Seconds between two attempts to reach a server that was lost."""
+
+
+def try_grant(attempt: Attempt, ticket: Ticket | None) -> Grant:
+    """Grant the request if its hosts are free and no earlier ticket has a right to them, or raise `BusyError`."""
+    return _grant_checked(attempt, ticket) if attempt.check else _grant_in_turn(attempt.ctx, attempt, ticket)
+
+
+@retried
+def _grant_in_turn(ctx: Context, attempt: Attempt, ticket: Ticket | None) -> Grant:
+    attempt.token = None  # an undone transaction made no reservation
+    with ctx.store.transaction():
+        before = granted_before(ctx, attempt.request)
+        if before is not None:
+            return before
+        return _settle(attempt, ticket, choose_hosts(ctx, attempt.request, ticket.id if ticket else None))
+
+
+def _settle(attempt: Attempt, ticket: Ticket | None, hosts: Sequence[Host]) -> Grant:
+    """Take the hosts and leave the queue, in the caller's transaction; past the deadline, neither happens."""
+    ctx, request = attempt.ctx, attempt.request
+    if ticket is not None:
+        check_ticket(ctx, ticket)
+        ctx.store.tickets.remove(ticket.id)
+    policy = ctx.policy()
+    if request.token is not None and ctx.store.reservations.get(request.token) is not None:
+        raise UsageError(f"a reservation has the id {request.token} already", hint="give none: one is made")
+    return settle(attempt, policy, hosts, request.token or ctx.store.reservations.new_id())
+
+
+def check_ticket(ctx: Context, ticket: Ticket) -> None:
+    """Raise :class:`StateRefusedError` if the ticket was cancelled."""
+    if ctx.store.tickets.get(ticket.id) is None:
+        raise StateRefusedError("the ticket was cancelled", details={"ticket": ticket.id})
+
+
+def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
+    """Check each host before it is granted; each failed round removes a host from the choice, so it ends."""
+    from bmhctl.usecases.steps.execution import claimed
+
+    ctx, request = attempt.ctx, attempt.request
+    while True:
+        attempt.check_time()
+        _step_aside(ctx, ticket, timedelta())
+        with ctx.store.snapshot():
+            hosts = choose_hosts(ctx, request, ticket.id if ticket else None)
+        with ExitStack() as stack:
+            try:
+                held = [stack.enter_context(claimed(ctx, host)) for host in hosts]
+            except StateRefusedError:
+                continue  # another process's step was faster
+            if any(one.host.last_event != host.last_event for one, host in zip(held, hosts, strict=True)):
+                continue
+            _step_aside(ctx, ticket, LAPSE)
+            refusals = [(one.host, refusal) for one in held if (refusal := one.run_checks().refusal) is not None]
+            with ctx.store.transaction():
+                before = granted_before(ctx, request)
+                if before is not None:
+                    return before
+                if any(_is_changed(ctx, one.host) for one in held):
+                    continue  # it may have been cordoned meanwhile
+                if not refusals:
+                    return _settle(attempt, ticket, hosts)
+                for host, refusal in refusals:
+                    _set_aside(ctx, host, f"failed when it was to be reserved: {refusal}")
+
+
+def _step_aside(ctx: Context, ticket: Ticket | None, lapse: timedelta) -> None:
+    """Let the ticket lapse while its hosts are checked, which may take hours, so that it holds no others back."""
+    if ticket is not None:
+        with ctx.store.transaction(shared=True):
+            ctx.store.tickets.refresh(ticket.id, ctx.clock() - lapse)
+
+
+def _is_changed(ctx: Context, host: Host) -> bool:
+    now = ctx.store.hosts.with_id(host.id)
+    return now is None or now.last_event != host.last_event
+
+
+def _set_aside(ctx: Context, host: Host, reason: str) -> None:
+    """Move a host that failed its checks to maintenance, in the caller's transaction."""
+    now = ctx.clock()
+    mark = Note(SELF, reason, now, quarantine=True)
+    facts = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
+    move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
+    ctx.tell(f"{host.name}: {reason}; it is in maintenance now, the next is tried")
+
+
+def find_lost_grant(attempt: Attempt, lost: UncertainError) -> Grant | None:
+    """Return the grant whose answer was lost with the connection, by the reservation's id; None if there is none.
+
+    Raises :class:`UnreachableError` when that can't be found out.
+    """
+    ctx, request = attempt.ctx, attempt.request
+    if attempt.token is None:  # no grant was about to be committed
+        return None
+    until = time.monotonic() + _FIND_OUT
+    while True:
+        try:
+            with ctx.store.transaction():  # which begins when the lost one has ended
+                known = ctx.store.reservations.get(attempt.token)
+                if known is None:
+                    return None
+                return Grant(Held(known, tuple(hosts_of(ctx, known))), ("the connection was lost meanwhile",))
+        except UnreachableError:
+            if time.monotonic() > until:
+                if request.request_id is not None:
+                    hint = f"ask again under the same request id, {request.request_id}: it tells which"
+                else:
+                    hint = f"bmhctl reservations tells: the id would be {attempt.token}"
+                raise UnreachableError(lost.message, hint=hint) from lost
+            time.sleep(RECONNECT_PAUSE)

@@ -1,0 +1,36 @@
+"""The reasons for maintenance: which stay open, and where a host goes without them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from bmhctl.domain.model import Host, Note, State
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.leases import describe_reservation
+
+
+def rest_of_reasons(ctx: Context, host: Host, everyones: bool) -> tuple[Note, ...]:
+    """Return the reasons that stay open after the actor's are closed, or everyone's; anyone closes a quarantine's."""
+    return tuple(m for m in host.maintenance if not (everyones or m.quarantine or m.actor == ctx.actor))
+
+
+def in_words(marks: Iterable[Note]) -> str:
+    """Return the actors and their reasons."""
+    return "; ".join(f"{mark.actor}: {mark.reason}" for mark in marks)
+
+
+def where_resume_leads(ctx: Context, host: Host, now: datetime) -> tuple[State, str]:
+    """Return where a host in maintenance would go if its reasons were closed now and its steps passed, and why."""
+    policy = ctx.policy()
+    if host.reservation is not None and host.reservation.is_valid(now):
+        return State.RESERVED, f"its reservation is valid: {describe_reservation(host.reservation)}"
+    if host.dirty:
+        steps = [step.name for step in policy.cleanup if step.applies_to(host.spec)]
+        run = f"if its cleanup succeeds ({', '.join(steps)}), else it stays" if steps else "no cleanup step applies"
+        return State.INITIAL, f"it is dirty: {run}"
+    if host.came_from is State.AVAILABLE:
+        steps = [step.name for step in policy.checks if step.applies_to(host.spec)]
+        run = f"if its checks pass ({', '.join(steps)}), else initial" if steps else "no readiness check applies"
+        return State.AVAILABLE, f"it came from available and is clean: {run}"
+    return State.INITIAL, f"it came from {host.came_from or 'elsewhere'} and is clean"
