@@ -82,7 +82,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
             root.invoke(ctx)
         return ExitStatus.DONE
     except BmhctlError as error:
-        return _own(invocation.fail(error, _ours(args)), args)
+        return _own(invocation.fail(_with_habit(error, args), _ours(args)), args)
     except typer.Exit as done:
         return int(done.exit_code)
     except _EndedError as ended:
@@ -167,7 +167,26 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
 
 
 def _usage(error: Exception) -> UsageError:
-    message = error.format_message()  # type: ignore[attr-defined]  # the caller has looked
+    """Return a usage error of Typer's as one of bmhctl's, with the command or option that was probably meant."""
+    from bmhctl.cli.habits import meant_by
+
+    # A suggestion of Typer's own is a part of the formatted message only.
+    is_option = hasattr(error, "possibilities")
+    message = error.message if is_option else error.format_message()  # type: ignore[attr-defined]  # the caller checked
     context = getattr(error, "ctx", None)
     hint = f"{context.command_path} --help" if context else f"{PROGRAM} --help"
+    meant = meant_by(error) if context else None
+    hint = f"did you mean {meant}? See {hint}" if meant else hint
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
+
+
+def _with_habit(error: BmhctlError, args: list[str]) -> BmhctlError:
+    """Return the error, with another hint where a count or a selector stands in the place of a host's name."""
+    if error.code == "not-found" and error.host is not None and (error.host.isdecimal() or "=" in error.host):
+        from bmhctl.cli.habits import meant_host, option_names
+
+        name = _command_in(args) or ""
+        meant = meant_host(error.host, name, option_names(build_command(name, ENTRIES[name])))
+        if meant:
+            error.hint = f"did you mean {meant}?"
+    return error

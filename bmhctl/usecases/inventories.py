@@ -186,7 +186,15 @@ def _copied(ctx: Context, destination: str, counts: dict[str, int]) -> Done:
         "copy",
         f"copied {ctx.store.location} to {destination}: {_in_words(counts)}",
         {"source": ctx.store.location, "destination": destination, "rows": counts},
+        _warnings(ctx.store.location, counts["hosts"]),
     )
+
+
+def _warnings(source: str, hosts: int) -> tuple[str, ...]:
+    """Return what to note about a copy: with hosts in two inventories, both reserve the same machines."""
+    if not hosts:
+        return ()
+    return (f"{source} still has the same {plural(hosts, 'host')}: use one of the two only, or both reserve them",)
 
 
 def _in_words(counts: dict[str, int]) -> str:

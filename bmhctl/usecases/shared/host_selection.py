@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from bmhctl.domain.host_name import LONGEST_NAME, as_stored
 from bmhctl.domain.model import Host, State
@@ -25,6 +25,7 @@ _GROUP = pattern(r"\[([^\]]*)\]")
 _RANGE = pattern(r"([0-9]+)(?:-([0-9]+))?")
 _NEAR = 500  # names before and after one that is missing, among which to look for what was meant
 _HINTS = 5  # for more names that are missing nobody reads what they may have meant
+_PADDING = pattern(r"(?<![0-9])0++(?=[0-9])")
 _PATTERN = pattern(r"[a-z0-9*?.-]+")
 
 
@@ -98,7 +99,12 @@ def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError
         )
     query = HostQuery(selector=choice.selector, states=choice.states)
     if not choice.names:
-        return list(ctx.store.hosts(query)), []
+        fitting = list(ctx.store.hosts(query))
+        if not fitting and choice.selector.terms:
+            from bmhctl.usecases.shared.unmatched_selector import note_unknown_keys
+
+            note_unknown_keys(ctx, choice.selector)
+        return fitting, []
     names = unfold(choice.names)
     exact = dict.fromkeys(name for name in names if "*" not in name and "?" not in name)
     hosts: dict[str, Host] = {}
@@ -116,8 +122,8 @@ def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError
             if not found:
                 missing.append(NotFoundError("matches no host", host=name, hint="bmhctl list shows all"))
     if narrow:
-        fitting = ctx.store.hosts(replace(query, names=tuple(hosts))) if hosts else iter(())
-        keep = {host.name for host in fitting}
+        narrowed = ctx.store.hosts(replace(query, names=tuple(hosts))) if hosts else iter(())
+        keep = {host.name for host in narrowed}
         hosts = {name: host for name, host in hosts.items() if name in keep}
     return list(hosts.values()), missing
 
@@ -139,9 +145,16 @@ def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundE
         return NotFoundError(
             "was removed, or has another name now", host=name, hint=f"bmhctl history {name} tells what became of it"
         )
-    near = nearest(name, ctx.store.names_near(name, _NEAR)) if look_around else None
+    near = _nearest(name, ctx.store.names_near(name, _NEAR)) if look_around else None
     hint = f"did you mean {near}?" if near else "bmhctl list shows all hosts"
     return NotFoundError("there is no such host", host=name, hint=hint)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name whose numbers are the same when leading zeros are dropped, else the most alike one."""
+    known = [*known]
+    unpadded = _PADDING.sub("", name)
+    return next((each for each in known if _PADDING.sub("", each) == unpadded), None) or nearest(name, known)
 
 
 def one_host(ctx: Context, name: str) -> Host:
