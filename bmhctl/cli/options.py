@@ -36,7 +36,7 @@ def _complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[st
 
 
 def _read(ctx: typer.Context, read: Callable[[Store], Iterable[T]]) -> list[T]:
-    """What a completion needs from the inventory: what is wrong with that is no news at the touch of a key."""
+    """Return what a completion needs from the inventory; ignore errors: completion must never print one."""
     from bmhctl.stores import open_store
     from bmhctl.stores.discovery import find_inventory
     from bmhctl.stores.store import closing
@@ -83,7 +83,7 @@ Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Wh
 Force = Annotated[bool, typer.Option("--force", help="Override the holder; needs --reason.")]
 Fields = Annotated[str | None, typer.Option("--fields", metavar="A,B,C", help="Which columns or keys to show.")]
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, max=1000, metavar="N", help="How many hosts at once.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]
 
 
 def choice(

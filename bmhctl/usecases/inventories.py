@@ -30,7 +30,7 @@ TEMPLATE = """\
 # An inventory of bmhctl. This file declares; what happens to the hosts is remembered beside it.
 
 # [defaults]
-# ttl = "4h"                # how long a reservation lasts when nobody says
+# ttl = "4h"                # how long a reservation lasts by default
 # max_ttl = "3d"            # the longest that a lease may last
 # quarantine_after = 3      # failed cleanups in a row before a host goes to maintenance by itself
 
@@ -57,7 +57,7 @@ _TOLD_EVERY = 10_000
 def init(location: str, *, group: str | None = None) -> Done:
     """Creates an empty inventory; raises :class:`StateRefusedError` when there is one.
 
-    ``group`` names a group of this machine that shall share it: its members may write it.
+    ``group`` names a group of this machine whose members may write it.
     """
     if is_on_server(location):
         return _init_on_server(location, group)
@@ -123,7 +123,7 @@ def _group_id(group: str) -> int:
 
 
 def copy(ctx: Context, destination: str) -> Done:
-    """Copies the whole inventory to a home that is not there yet, row by row: nothing is lost or judged.
+    """Copy the whole inventory to a destination that does not exist yet, row by row and unchanged.
 
     Reserved stays reserved and dirty stays dirty. The destination appears whole, or not at all.
     """
@@ -159,7 +159,7 @@ def copy(ctx: Context, destination: str) -> Done:
 def backup(ctx: Context, destination: str) -> Done:
     """Writes the whole inventory as it is at one moment into a new SQLite file, while others go on writing.
 
-    ``copy`` from that file restores it, into any home; a TOML file comes back with its comments.
+    ``copy`` from that file restores it, into any backend; a TOML file comes back with its comments.
     """
     path, is_declared = resolve(destination)
     if is_declared:
@@ -265,7 +265,7 @@ def _back_up(ctx: Context, database: SqliteDatabase, partial: Path) -> dict[str,
             if text is None or _is_of(target, text):
                 _disown(target, None, text)
                 return target.loaded()
-    raise UnreachableError(f"{ctx.store.location} keeps changing", hint="try again when whoever writes it is done")
+    raise UnreachableError(f"{ctx.store.location} keeps changing", hint="try again when its other writers are done")
 
 
 def _is_of(target: Store, text: bytes) -> bool:

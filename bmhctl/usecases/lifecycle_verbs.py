@@ -30,7 +30,7 @@ def taint(
     """Takes each host out of its reservation into tainted; ``fault`` also records what is broken.
 
     ``reservation`` is the fencing token; without it the actor's name must be the owner's. ``force`` needs a
-    reason. ``word`` is what the caller calls it.
+    reason. ``word`` is the command's name in messages.
     """
     forced_reason(force, reason or fault)
 
@@ -141,7 +141,7 @@ def maintain(ctx: Context, choice: Choice, *, reason: str, until: datetime | Non
 
 
 def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcomes:
-    """Keeps hosts from being reserved from now on; whoever holds one keeps it."""
+    """Keep hosts from being reserved from now on; holders keep theirs."""
 
     def one(host: Host, now: datetime) -> Outcome:
         if host.cordon is not None and reason in (None, host.cordon.reason):

@@ -114,7 +114,7 @@ def status(ctx: Context) -> Status:
         return Status(
             inventory=ctx.store.location,
             counts=counts,
-            # Hosts that wait to be fetched by an older ticket are nobody else's.
+            # Hosts that an older ticket will get are not free.
             free=max(0, counts[State.AVAILABLE] - totals["kept_back"] - set_aside(ctx)),
             cordoned=marked["cordoned"],
             undeclared=marked["undeclared"],
