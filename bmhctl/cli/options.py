@@ -11,10 +11,11 @@ from typing import Annotated, TypeVar
 import typer
 
 from bmhctl.cli.session import invocation_of
-from bmhctl.domain.model import State
+from bmhctl.domain.model import Power, State
 from bmhctl.domain.selector import EVERY_HOST, parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, UsageError
+from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.store import Store
 from bmhctl.usecases.shared.host_selection import Choice
 
@@ -25,9 +26,34 @@ MOST = 1_000_000_000
 
 
 def complete_hosts(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the host names that begin with what is typed, which keeps its case: Typer drops those that do not."""
+    """Return the names of hosts that fit the command and begin with what is typed, and for ``power`` its actions.
+
+    They keep the case of what is typed: Typer drops candidates that begin otherwise.
+    """
     begins = incomplete.lower()
-    return [incomplete + name[len(begins) :] for name in _read(ctx, Store.names) if name.startswith(begins)]
+    names = _read(ctx, _FITTING.get(ctx.info_name or "", Store.names))
+    actions = [*Power] if ctx.info_name == "power" and ctx.params.get("hosts") else []
+    return [incomplete + word[len(begins) :] for word in (*names, *actions) if word.startswith(begins)]
+
+
+def _held(store: Store) -> Iterable[str]:
+    return store.names(HostQuery(is_held=True))
+
+
+def _cordoned(store: Store) -> Iterable[str]:
+    return (host.name for host in store.hosts(HostQuery()) if host.cordon is not None)
+
+
+def _in_maintenance(store: Store) -> Iterable[str]:
+    return store.names(HostQuery(states=frozenset((State.MAINTENANCE,))))
+
+
+_FITTING: dict[str, Callable[[Store], Iterable[str]]] = {
+    "release": _held,
+    "resume": _in_maintenance,
+    "uncordon": _cordoned,
+}
+"""The hosts that completion offers for a command; all of them for any other."""
 
 
 def _complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
