@@ -112,6 +112,15 @@ def test_a_name_without_its_zeros_is_answered_with_the_host_of_that_number(cli: 
     assert cli("why", "r1-node1").stderr == "bmhctl: r1-node1: there is no such host\nhint: did you mean r1-node01?\n"
 
 
+def test_a_range_that_is_written_as_a_shells_pattern_is_explained(cli: Cli, lab: Any) -> None:
+    done = cli("list", "node0[12]")
+    assert (done.status, done.stderr) == (
+        3,
+        "bmhctl: node012: there is no such host\nhint: [12] is the number 12; for one of its digits each: node0[1,2]\n",
+    )
+    assert cli("list", "node0[1,2]", "-o", "name").stdout.split() == ["node01", "node02"]
+
+
 @pytest.mark.parametrize("command", ["list", "cordon"])
 @pytest.mark.parametrize(
     ("selector", "note"),

@@ -25,6 +25,7 @@ _GROUP = pattern(r"\[([^\]]*)\]")
 _RANGE = pattern(r"([0-9]+)(?:-([0-9]+))?")
 _NEAR = 500  # names before and after one that is missing, among which to look for what was meant
 _HINTS = 5  # for more names that are missing nobody reads what they may have meant
+_AS_IN_A_SHELL = pattern(r"\[([0-9]{2,9})\]")
 _PADDING = pattern(r"(?<![0-9])0++(?=[0-9])")
 _PATTERN = pattern(r"[a-z0-9*?.-]+")
 
@@ -115,7 +116,7 @@ def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError
         if name in known:
             hosts[name] = known[name]
         elif name in exact:
-            missing.append(not_found(ctx, name, look_around=len(missing) < _HINTS))
+            missing.append(_range_explained(not_found(ctx, name, look_around=len(missing) < _HINTS), choice.names))
         else:
             found = list(_matching(ctx, name))
             hosts.update((host.name, host) for host in found)
@@ -126,6 +127,16 @@ def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError
         keep = {host.name for host in narrowed}
         hosts = {name: host for name, host in hosts.items() if name in keep}
     return list(hosts.values()), missing
+
+
+def _range_explained(error: NotFoundError, given: Iterable[str]) -> NotFoundError:
+    """Return the error, with a hint where a range such as node0[12] was given as a shell's pattern."""
+    for text in given:
+        digits = _AS_IN_A_SHELL.search(text)
+        if digits and error.host in unfold([text]):
+            each = text.replace(digits[0], f"[{','.join(digits[1])}]")
+            error.hint = f"[{digits[1]}] is the number {digits[1]}; for one of its digits each: {each}"
+    return error
 
 
 def _matching(ctx: Context, pattern: str) -> Iterator[Host]:
