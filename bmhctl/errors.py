@@ -113,7 +113,7 @@ class WaitTimeoutError(BmhctlError):
 
 
 class NotYoursError(BmhctlError):
-    """Somebody else holds the host, or the caller's lease is over."""
+    """Another owner holds the host, or the caller's lease has expired."""
 
     status = ExitStatus.NOT_YOURS
     code = "not-yours"
@@ -157,7 +157,7 @@ def brief(value: object, most: int = 60) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that somebody may have meant; nobody means anything by a very long one."""
+    """Return the known word most like ``word``, None if there is none or ``word`` is longer than 100 characters."""
     from difflib import get_close_matches
 
     near = get_close_matches(word, known, n=1) if len(word) <= 100 else []
@@ -205,7 +205,7 @@ FASTER = "another command was faster"
 
 
 class ConflictError(UnreachableError):
-    """Two transactions got in each other's way and this one was undone: done again, it succeeds as a rule."""
+    """Two transactions conflicted and this one was rolled back; a retry usually succeeds."""
 
 
 class UncertainError(UnreachableError):

@@ -32,10 +32,10 @@ OPTIONAL_VALUES: dict[str, str] = {"--wait": FOREVER}
 
 
 class OptionalValueCommand(TyperCommand):
-    """A command that gives options of :data:`BARE` their value before it parses its arguments."""
+    """A command that gives options of :data:`OPTIONAL_VALUES` their value before it parses its arguments."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parses as Typer does; arguments behind ``--``, or behind a passed-on command's name, are left alone."""
+        """Parses as Typer does; arguments after ``--``, or after the name of a command to run, are not changed."""
         return super().parse_args(ctx, list(self._completed(args)))
 
     def own(self, args: Sequence[str]) -> list[str]:

@@ -17,7 +17,8 @@ _Address = Annotated[
 _Mac = Annotated[str | None, typer.Option("--mac", metavar="MAC", help="The boot interface's MAC address.")]
 _Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; may be repeated.")]
 _Hardware = Annotated[
-    list[str] | None, typer.Option("--hardware", metavar="KEY=VALUE", help="A fact such as cpus=64 or memory=256GiB.")
+    list[str] | None,
+    typer.Option("--hardware", metavar="KEY=VALUE", help="A property such as cpus=64 or memory=256GiB."),
 ]
 _Bmc = Annotated[
     str | None, typer.Option("--bmc", metavar="URL", help="The BMC's address, such as redfish+https://10.0.1.11/….")
@@ -86,7 +87,7 @@ def set_(
     ] = None,
     hardware: Annotated[
         list[str] | None,
-        typer.Option("--hardware", metavar="KEY=VALUE", help="Set a hardware fact; KEY- removes it."),
+        typer.Option("--hardware", metavar="KEY=VALUE", help="Set a hardware property; KEY- removes it."),
     ] = None,
     bmc: _Bmc = None,
     bmc_type: _BmcType = None,
@@ -96,7 +97,7 @@ def set_(
     tls_min_version: _TlsMinVersion = None,
     note: _Note = None,
 ) -> None:
-    """Change what is declared about hosts; an empty value ('') takes a fact away."""
+    """Change what is declared about hosts; an empty value ('') removes an attribute."""
     from bmhctl.usecases import hosts as usecases
 
     facts = usecases.AttributeChanges(
@@ -134,7 +135,7 @@ def remove(
     force: Annotated[bool, typer.Option("--force", help="Also reserved or dirty ones; needs --reason.")] = False,
     reason: Reason = None,
 ) -> None:
-    """Let hosts go; their history stays. A reserved or dirty host is refused unless forced."""
+    """Remove hosts; their history stays. A reserved or dirty host is refused unless forced."""
     from bmhctl.usecases import hosts as usecases
 
     with session(ctx, Outcomes) as lab:
@@ -153,14 +154,14 @@ def import_(
     ] = False,
     dry_run: DryRun = False,
     policy: Annotated[
-        bool, typer.Option("--policy", help="Also take over the policy of an export: it names commands to run.")
+        bool, typer.Option("--policy", help="Also import the policy of an export: it names commands to run.")
     ] = False,
 ) -> None:
     """Import BareMetalHost manifests (YAML or JSON), or what export wrote as TOML or JSON; all or nothing.
 
     New hosts enter in the state that they have there; a known host's facts are updated, but for those that were set
     here, and its state never.
-    Secrets and other kinds are skipped. --name '{namespace}-{name}' tells hosts of one name apart.
+    Secrets and other kinds are skipped. --name '{namespace}-{name}' distinguishes hosts of one name.
     """
     from bmhctl.formats import read_paths
     from bmhctl.formats.naming import NameTemplate

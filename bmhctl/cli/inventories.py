@@ -18,7 +18,7 @@ def init(
     ctx: typer.Context,
     group: Annotated[str | None, typer.Option("--group", metavar="NAME", help="Share it with this group.")] = None,
     adopt: Annotated[
-        bool, typer.Option("--adopt", help="Take over a state file that belonged to another TOML file.")
+        bool, typer.Option("--adopt", help="Use a state file that belonged to another TOML file.")
     ] = False,
 ) -> None:
     """Create an empty inventory; without -i, bmh.toml in this folder."""
@@ -61,9 +61,9 @@ def _export_toml(ctx: typer.Context) -> None:
 def copy(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(metavar="SRC", help="An inventory.")],
-    destination: Annotated[str, typer.Argument(metavar="DST", help="Where it shall be too; not there yet.")],
+    destination: Annotated[str, typer.Argument(metavar="DST", help="Where to copy it; must not exist yet.")],
 ) -> None:
-    """Copy a whole inventory into another home: hosts, states, reservations, history and policy."""
+    """Copy a whole inventory to another file or server: hosts, states, reservations, history and policy."""
     from bmhctl.usecases import inventories
 
     invocation_of(ctx).inventory = source
@@ -73,7 +73,7 @@ def copy(
 
 def backup(
     ctx: typer.Context,
-    destination: Annotated[str, typer.Argument(metavar="FILE", help="A .db file that is not there yet.")],
+    destination: Annotated[str, typer.Argument(metavar="FILE", help="A .db file that does not exist yet.")],
 ) -> None:
     """Write the whole inventory as it is at this moment into a file, while others go on; copy restores it."""
     from bmhctl.usecases import inventories

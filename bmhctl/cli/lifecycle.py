@@ -25,7 +25,7 @@ def taint(
 ) -> None:
     """Give hosts back as used: out of their reservation, into tainted.
 
-    With --fault, the host is not recycled before somebody names it.
+    With --fault, the host is recycled only when it is named.
     """
     with session(ctx, Outcomes) as lab:
         lab.show(
@@ -87,12 +87,12 @@ def cordon(
     state: States = None,
     reason: Reason = None,
 ) -> None:
-    """Keep hosts from being reserved from now on; whoever holds one keeps it."""
+    """Keep hosts from being reserved from now on; holders keep theirs."""
     with session(ctx, Outcomes) as lab:
         lab.show(lifecycle_verbs.cordon(lab.context, choice(hosts, selector, state), reason=reason))
 
 
 def uncordon(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText = None, state: States = None) -> None:
-    """Let hosts be reserved again."""
+    """Allow hosts to be reserved again."""
     with session(ctx, Outcomes) as lab:
         lab.show(lifecycle_verbs.uncordon(lab.context, choice(hosts, selector, state)))

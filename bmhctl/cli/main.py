@@ -22,7 +22,7 @@ from bmhctl.stores.state_files import VARIABLE, keep_states_in
 
 
 def run(args: list[str]) -> int:
-    """Runs one command line; returns its exit status. What it has to say is on stdout and stderr."""
+    """Run one command line, with its output on stdout and stderr, and return its exit status."""
     invocation = Invocation()
     if not _open_streams():
         closed = UnreachableError("stdout is closed: nothing was done", hint="use > /dev/null")
@@ -38,7 +38,7 @@ def run(args: list[str]) -> int:
         status = 128 + signal.SIGPIPE
     except OSError as error:
         if error.filename is not None:
-            raise  # not our output: a defect, to be seen whole
+            raise  # not the output: a defect, shown with its traceback
         status = invocation.fail(UnreachableError(f"can't write the output: {error.strerror}"), args)
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -49,9 +49,9 @@ def run(args: list[str]) -> int:
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the process without taking the interpreter apart first: a tenth of a command's time, for nobody.
+    """End the process without finalizing the interpreter, which would take a tenth of a command's time.
 
-    All is written and closed by now. Whoever looks on from inside (a debugger, coverage) sees the ordinary end.
+    All output is written and closed by now. Under a debugger or coverage the process ends in the ordinary way.
     """
     import atexit
     import threading
@@ -82,7 +82,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
             root.invoke(ctx)
         return ExitStatus.DONE
     except BmhctlError as error:
-        return _own(invocation.fail(error, _ours(args)), args)
+        return _own(invocation.fail(_with_habit(error, args), _ours(args)), args)
     except typer.Exit as done:
         return int(done.exit_code)
     except _EndedError as ended:
@@ -123,7 +123,7 @@ def _command_in(args: list[str]) -> str | None:
 
 
 def _check_text(args: list[str]) -> None:
-    """Refuses what is no text: no inventory could hold it."""
+    """Raise :class:`UsageError` for arguments and variables that are not UTF-8, which no inventory can store."""
     if _command_in(args) in OWN_FAILURES:
         args = []  # what follows is another program's, which may well want other bytes
     ours = [(f"${name}", text) for name, text in os.environ.items() if name.startswith("BMH")]
@@ -135,7 +135,7 @@ def _check_text(args: list[str]) -> None:
 
 
 def _open_streams() -> bool:
-    """Whether stdout is open; what the caller closed leads nowhere now, or a file of ours would get its number."""
+    """Whether stdout is open; closed streams are opened on /dev/null, or the next file would get their number."""
     is_open = sys.__stdout__ is not None
     for number in range(3):
         try:
@@ -167,7 +167,26 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
 
 
 def _usage(error: Exception) -> UsageError:
-    message = error.format_message()  # type: ignore[attr-defined]  # the caller has looked
+    """Return a usage error of Typer's as one of bmhctl's, with the command or option that was probably meant."""
+    from bmhctl.cli.habits import meant_by
+
+    # A suggestion of Typer's own is a part of the formatted message only.
+    is_option = hasattr(error, "possibilities")
+    message = error.message if is_option else error.format_message()  # type: ignore[attr-defined]  # the caller checked
     context = getattr(error, "ctx", None)
     hint = f"{context.command_path} --help" if context else f"{PROGRAM} --help"
+    meant = meant_by(error) if context else None
+    hint = f"did you mean {meant}? See {hint}" if meant else hint
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
+
+
+def _with_habit(error: BmhctlError, args: list[str]) -> BmhctlError:
+    """Return the error, with another hint where a count or a selector stands in the place of a host's name."""
+    if error.code == "not-found" and error.host is not None and (error.host.isdecimal() or "=" in error.host):
+        from bmhctl.cli.habits import meant_host, option_names
+
+        name = _command_in(args) or ""
+        meant = meant_host(error.host, name, option_names(build_command(name, ENTRIES[name])))
+        if meant:
+            error.hint = f"did you mean {meant}?"
+    return error

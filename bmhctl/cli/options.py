@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from bmhctl.cli.session import invocation_of
-from bmhctl.domain.model import State
+from bmhctl.domain.model import Power, State
 from bmhctl.domain.selector import EVERY_HOST, parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, UsageError
+from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.shared.host_selection import Choice
 
 if TYPE_CHECKING:
@@ -27,13 +28,38 @@ MOST = 1_000_000_000
 
 
 def complete_hosts(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the host names that begin with what is typed, which keeps its case: Typer drops those that do not."""
+    """Return the names of hosts that fit the command and begin with what is typed, and for ``power`` its actions.
+
+    They keep the case of what is typed: Typer drops candidates that begin otherwise.
+    """
     begins = incomplete.lower()
-    return [
-        incomplete + name[len(begins) :]
-        for name in _read(ctx, lambda store: store.hosts.names())
-        if name.startswith(begins)
-    ]
+    names = _read(ctx, _FITTING.get(ctx.info_name or "", _all_names))
+    actions = [*Power] if ctx.info_name == "power" and ctx.params.get("hosts") else []
+    return [incomplete + word[len(begins) :] for word in (*names, *actions) if word.startswith(begins)]
+
+
+def _all_names(store: Store) -> Iterable[str]:
+    return store.hosts.names()
+
+
+def _held(store: Store) -> Iterable[str]:
+    return store.hosts.names(HostQuery(is_held=True))
+
+
+def _cordoned(store: Store) -> Iterable[str]:
+    return (host.name for host in store.hosts.find(HostQuery()) if host.cordon is not None)
+
+
+def _in_maintenance(store: Store) -> Iterable[str]:
+    return store.hosts.names(HostQuery(states=frozenset((State.MAINTENANCE,))))
+
+
+_FITTING: dict[str, Callable[[Store], Iterable[str]]] = {
+    "release": _held,
+    "resume": _in_maintenance,
+    "uncordon": _cordoned,
+}
+"""The hosts that completion offers for a command; all of them for any other."""
 
 
 def _complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
@@ -42,7 +68,7 @@ def _complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[st
 
 
 def _read(ctx: typer.Context, read: Callable[[Store], Iterable[T]]) -> list[T]:
-    """What a completion needs from the inventory: what is wrong with that is no news at the touch of a key."""
+    """Return what a completion needs from the inventory; ignore errors: completion must never print one."""
     from bmhctl.stores import open_store
     from bmhctl.stores.locations import find_inventory
     from bmhctl.stores.store import closing
@@ -89,7 +115,7 @@ Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Wh
 Force = Annotated[bool, typer.Option("--force", help="Override the holder; needs --reason.")]
 Fields = Annotated[str | None, typer.Option("--fields", metavar="A,B,C", help="Which columns or keys to show.")]
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, max=1000, metavar="N", help="How many hosts at once.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]
 
 
 def choice(

@@ -68,7 +68,7 @@ def status(ctx: typer.Context) -> None:
 
 
 def why(ctx: typer.Context, host: HostName) -> None:
-    """Say why a host is where it is, which verbs are open to it now, and what stands against the others."""
+    """Explain a host's state, which verbs are possible now, and what prevents the others."""
     from bmhctl.usecases.explain import why as explain
 
     with session(ctx, Why) as lab:

@@ -44,7 +44,7 @@ def extend(
 def handover(
     ctx: typer.Context,
     which: ReservationId,
-    to: Annotated[str, typer.Option("--to", metavar="OWNER", help="Who shall have it.")],
+    to: Annotated[str, typer.Option("--to", metavar="OWNER", help="The new owner.")],
     reservation: Reservation = None,
     force: Force = False,
     reason: Reason = None,
@@ -60,7 +60,7 @@ def replace(
     reservation: Reservation = None,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="What is wrong with it.")] = "",
 ) -> None:
-    """Swap a bad host of a reservation for another that fits; the bad one is tainted with a fault."""
+    """Replace a bad host of a reservation by another that fits; the bad one is tainted with a fault."""
     from bmhctl.errors import UsageError
 
     if reservation is None:
@@ -82,10 +82,10 @@ def queue(ctx: typer.Context, fields: Fields = None) -> None:
 def queue_cancel(
     ctx: typer.Context,
     ticket: Annotated[int, typer.Argument(metavar="TICKET", help="A ticket's number.")],
-    force: Annotated[bool, typer.Option("--force", help="Also somebody else's; needs --reason.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also another owner's; needs --reason.")] = False,
     reason: Reason = None,
 ) -> None:
-    """Take a ticket out of the queue; whoever waits with it is told, and ends."""
+    """Take a ticket out of the queue; the command that waits with it ends."""
     from bmhctl.usecases.reservations.queue import cancel
 
     with session(ctx, Done) as lab:
@@ -93,6 +93,6 @@ def queue_cancel(
 
 
 def reap(ctx: typer.Context, dry_run: DryRun = False) -> None:
-    """End the leases that are over: their hosts become tainted. Every writing command does this first."""
+    """End expired leases: their hosts become tainted. Every writing command does this first."""
     with session(ctx, Reservations) as lab:
         lab.show(holder.reap_expired(lab.context, dry_run=dry_run))

@@ -22,7 +22,7 @@ Count = Annotated[
 ]
 WantTexts = Annotated[
     list[str] | None,
-    typer.Option("--want", metavar="SELECTOR*N", help="One of several wants, all or none; may be repeated."),
+    typer.Option("--want", metavar="SELECTOR*N", help="One of several requests, all or none; may be repeated."),
 ]
 Purpose = Annotated[str | None, typer.Option("--for", metavar="PURPOSE", help="What for.")]
 Ttl = Annotated[str | None, typer.Option("--ttl", metavar="DURATION", help="How long the lease lasts: 20m, 4h, none.")]
@@ -31,7 +31,7 @@ Wait = Annotated[
     typer.Option(
         "--wait",
         metavar="[DURATION]",
-        help="Wait in the queue for what is busy: so long, or for ever.",
+        help="Wait in the queue while hosts are busy: so long, or forever.",
     ),
 ]
 RequestId = Annotated[
@@ -55,7 +55,7 @@ def reserve(
     shell: Annotated[bool, typer.Option("--shell", help="Print lines for eval, also on failure.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Take these hosts, or any that fit: all of them or none. Prints the reservation and its hosts.
+    """Reserve these hosts, or any that fit: all of them or none. Prints the reservation and its hosts.
 
     Of the hosts that fit, those come first that were used least recently. What earlier tickets wait for is not
     taken. A topology: --want 'arch=arm64*2' --want role=switch
@@ -78,7 +78,7 @@ def reserve(
 
 
 def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
-    """Writes what was granted; when nobody can be told, and nobody can ask again, it is given back."""
+    """Write what was granted; give it back when that fails and no request id allows to ask again."""
     try:
         if not shell:
             lab.show(grant)

@@ -73,8 +73,8 @@ def _run(
                 _check_granted(lab.context, grant.held.reservation)
             signals.hold()
         except BmhctlError:
-            raise  # nothing was granted, or nobody can know
-        except BaseException:  # a signal between the grant and the task: nobody would give the hosts back
+            raise  # nothing was granted, or it is not known
+        except BaseException:  # a signal between the grant and the task: give the hosts back
             with suppress(BmhctlError):  # else their lease ends by itself
                 give_up(lab.context, str(request.token), "interrupted before the task")
             raise

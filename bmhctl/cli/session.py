@@ -259,7 +259,7 @@ GLOBAL_OPTIONS: tuple[TyperOption, ...] = (
         complete=_formats,
         help="table, plain, json, jsonl, csv, name; some commands also have toml, mermaid, dot, svg.",
     ),
-    _option("-q", "--quiet", field="quiet", help="No notes on stderr, only errors."),
-    _option("-v", "--verbose", field="verbose", help="Say more."),
+    _option("-q", "--quiet", field="quiet", help="Print no notes on stderr, only errors."),
+    _option("-v", "--verbose", field="verbose", help="Print more."),
 )
 """Accepted by every command, before or after its name."""

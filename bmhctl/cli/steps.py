@@ -45,7 +45,7 @@ def check(
         list[str] | None, typer.Option("--check", metavar="CHECK", help="Only this check; may be repeated.")
     ] = None,
     jobs: Jobs = JOBS,
-    force: Annotated[bool, typer.Option("--force", help="Also hosts that somebody else has reserved.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also hosts that another owner has reserved.")] = False,
 ) -> None:
     """Run readiness checks without moving a host; what they say is recorded."""
     with session(ctx, Outcomes) as lab:

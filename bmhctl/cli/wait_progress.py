@@ -48,7 +48,7 @@ def pause_before_opening(patience: WaitOptions) -> Callable[[], None]:
 
 
 class _Pause:
-    """Passes time; when the reader of our stdout is gone, raises :class:`BrokenPipeError`: nobody waits any more."""
+    """Sleep; raise :class:`BrokenPipeError` when the reader of stdout is gone."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor

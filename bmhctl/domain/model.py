@@ -132,7 +132,7 @@ class Reservation(Frozen):
         return self.renewed_at or self.created_at
 
     def is_open(self) -> bool:
-        """Whether nobody and nothing has ended it."""
+        """Return whether it has not been ended."""
         return self.ended_at is None
 
     def was_lost(self) -> bool:

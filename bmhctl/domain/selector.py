@@ -130,7 +130,9 @@ class Term(Frozen):
         """
         fitting, parameters = self.fitting()
         if first and most is not None:
-            order = "f.number" if self.operator in _NUMERIC else "f.value"  # as the index has them: it shall be walked
+            order = (
+                "f.number" if self.operator in _NUMERIC else "f.value"
+            )  # the spelling of the index, so that it is used
             return f"hosts.id IN ({fitting} ORDER BY {order} LIMIT {most})", parameters
         if first:
             return f"hosts.id IN ({fitting})", parameters

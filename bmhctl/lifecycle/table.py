@@ -111,7 +111,7 @@ EDGES: tuple[Edge, ...] = (
         _S.TAINTED,
         (_G.MAY_BE_TAINTED,),
         "Host is tainted",
-        "Whoever used a host leaves traces, whether the task succeeded or not.",
+        "Every task leaves traces on its host, whether it succeeded or not.",
     ),
     Edge(
         _V.RESET,

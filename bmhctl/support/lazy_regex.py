@@ -16,5 +16,5 @@ class _Pattern:
 
     def __getattr__(self, name: str) -> object:
         found = getattr(re.compile(*self._source), name)
-        setattr(self, name, found)  # the next time, nobody comes here
+        setattr(self, name, found)  # later accesses find the attribute
         return found

@@ -3,7 +3,7 @@
 ``@dataclass(frozen=True, slots=True)`` writes and compiles six methods for each class while its module is loaded, and
 makes the class twice. That is half a millisecond, and the modules of one command hold fifty such classes. A class of
 these values costs a fiftieth of it: they have their methods in common, but for ``__init__``, which is compiled when a
-class makes its first value. To type checkers, and to whoever uses :mod:`dataclasses` on them, they are dataclasses.
+class makes its first value. To type checkers and to :mod:`dataclasses` they are dataclasses.
 """
 
 from __future__ import annotations

@@ -15,15 +15,16 @@ _Result = TypeVar("_Result")
 _TICK = 0.5  # seconds between two looks whether a signal came
 
 PATIENCE = 5.0
-"""Seconds that cancelled work gets to end before it is left behind."""
+"""Seconds that cancelled tasks have to end before the pool stops waiting for them."""
 
 
 class WorkerPool(Generic[_Task, _Result]):
-    """At most ``size`` pieces of work at a time; results come in the order in which they are done.
+    """Runs at most ``size`` tasks at a time; results come in the order in which they are done.
 
-    Work is given an event that is set when it shall end as soon as it can.
+    Each task gets an event that is set when it must end as soon as it can.
 
-    The threads are daemons: what can't be cancelled (a connection that nobody answers) does not keep the process.
+    The threads are daemons: a task that can't be cancelled (a connection without an answer) does not keep the
+    process alive.
     """
 
     def __init__(self, work: Callable[[_Task, threading.Event], _Result], size: int) -> None:
@@ -40,7 +41,7 @@ class WorkerPool(Generic[_Task, _Result]):
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether no more shall be done."""
+        """Return whether the pool was cancelled."""
         return self._cancelled.is_set()
 
     @property
@@ -73,7 +74,7 @@ class WorkerPool(Generic[_Task, _Result]):
         until = time.monotonic() + PATIENCE
         try:
             self._join(until)
-        except BaseException:  # noqa: BLE001 - somebody impatient: nothing is left behind, or untold, for that
+        except BaseException:  # noqa: BLE001 - a second Ctrl-C: still collect the results
             self._join(until)
         done: list[tuple[_Task, _Result]] = []
         while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from bmhctl.domain.model import Event, Host, State, Verb
+from bmhctl.domain.model import Event, EventKind, Host, State, Verb
 from bmhctl.domain.requirements import Requirement
 from bmhctl.errors import BmhctlError
 from bmhctl.lifecycle.machine import ask, possible
@@ -20,6 +20,14 @@ from bmhctl.usecases.shared.leases import check_token, describe_reservation
 from bmhctl.usecases.shared.maintenance import in_words, rest_of_reasons, where_resume_leads
 from bmhctl.usecases.shared.refresh import refresh
 from bmhctl.usecases.shared.transitions import guard_input
+
+_FEW_EVENTS = 20  # among so many newest events is the one that explains a state, as a rule
+
+_EXPLAIN_NOTHING = {
+    *(EventKind.CORDON, EventKind.UNCORDON, EventKind.SET, EventKind.RENAME),
+    *(EventKind.DECLARE, EventKind.UNDECLARE, EventKind.REASON_ADDED, EventKind.REASON_CLOSED),
+}
+"""Events after which the reason for a host's state is the same as before."""
 
 _DEPENDS = {Guard.CHECKS_PASSED, Guard.CLEANUP_SUCCEEDED}
 """Guards whose answer is found out by running steps."""
@@ -76,7 +84,7 @@ def _summary(ctx: Context, host: Host, now: datetime) -> str:
         case State.AVAILABLE if not free_for(ctx, (Requirement(name=host.name),), None):
             return f"{host.name} is available, but {due_before(ctx, None) or 'a check or cleanup is running on it'}"
         case State.AVAILABLE:
-            return f"{host.name} is free: available to whoever reserves it"
+            return f"{host.name} is free: available to be reserved"
         case _:
             return f"{host.name} is {host.state}: {MEANING[host.state]}"
 
@@ -98,9 +106,18 @@ def _facts(ctx: Context, host: Host, now: datetime) -> Iterable[str]:
             yield f"maintenance since {mark.since:%Y-%m-%d %H:%M} UTC by {mark.actor}{until}: {mark.reason}"
         if host.reservation:
             yield f"keeps the reservation of {describe_reservation(host.reservation)}"
-    last = list(ctx.store.events.read(host, last=1))
-    if last and last[0].reason and host.state in (State.TAINTED, State.INITIAL):
-        yield f"last: {last[0].verb} by {last[0].actor}: {last[0].reason}"
+    last = _last_attempt(ctx, host) if host.state in (State.TAINTED, State.INITIAL) else None
+    if last is not None and last.reason:
+        yield f"last: {last.verb} by {last.actor}: {last.reason}"
+
+
+def _last_attempt(ctx: Context, host: Host) -> Event | None:
+    """Return the newest event that moved the host or failed to; changes of what is declared explain no state."""
+    for looked_at in (_FEW_EVENTS, None):
+        events = [event for event in ctx.store.events.read(host, last=looked_at) if event.verb not in _EXPLAIN_NOTHING]
+        if events:
+            return events[-1]
+    return None
 
 
 def _answer(ctx: Context, host: Host, verb: Verb, now: datetime) -> VerbAnswer:

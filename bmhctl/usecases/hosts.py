@@ -117,7 +117,7 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
 def import_hosts(
     ctx: Context, cargo: ImportBatch, *, dry_run: bool = False, with_policy: bool = False, overwrite: bool = False
 ) -> Imported:
-    """Take in what files brought, all or nothing: new hosts enter in their state, known ones get their facts.
+    """Import what was read from files, all or nothing: new hosts enter in their state, known ones get their facts.
 
     The state of a known host is never changed, its credentials never replaced; importing again changes nothing.
     What was set here since the last import is kept and reported, unless ``overwrite``: see :func:`merge`.

@@ -28,7 +28,7 @@ TEMPLATE = """\
 # An inventory of bmhctl. This file declares; what happens to the hosts is remembered beside it.
 
 # [defaults]
-# ttl = "4h"                # how long a reservation lasts when nobody says
+# ttl = "4h"                # how long a reservation lasts by default
 # max_ttl = "3d"            # the longest that a lease may last
 # quarantine_after = 3      # failed cleanups in a row before a host goes to maintenance by itself
 
@@ -54,7 +54,7 @@ _TRIES = 10
 def init(location: str, *, group: str | None = None) -> Done:
     """Creates an empty inventory; raises :class:`StateRefusedError` when there is one.
 
-    ``group`` names a group of this machine that shall share it: its members may write it.
+    ``group`` names a group of this machine whose members may write it.
     """
     if is_on_server(location):
         return _init_on_server(location, group)
@@ -120,7 +120,7 @@ def _group_id(group: str) -> int:
 
 
 def copy(ctx: Context, destination: str) -> Done:
-    """Copies the whole inventory to a home that is not there yet, row by row: nothing is lost or judged.
+    """Copy the whole inventory to a destination that does not exist yet, row by row and unchanged.
 
     Reserved stays reserved and dirty stays dirty. The destination appears whole, or not at all.
     """
@@ -156,7 +156,7 @@ def copy(ctx: Context, destination: str) -> Done:
 def backup(ctx: Context, destination: str) -> Done:
     """Writes the whole inventory as it is at one moment into a new SQLite file, while others go on writing.
 
-    ``copy`` from that file restores it, into any home; a TOML file comes back with its comments.
+    ``copy`` from that file restores it, into any backend; a TOML file comes back with its comments.
     """
     path, is_declared = resolve(destination)
     if is_declared:
@@ -181,7 +181,15 @@ def _copied(ctx: Context, destination: str, counts: dict[str, int]) -> Done:
         "copy",
         f"copied {ctx.store.location} to {destination}: {_in_words(counts)}",
         {"source": ctx.store.location, "destination": destination, "rows": counts},
+        _warnings(ctx.store.location, counts["hosts"]),
     )
+
+
+def _warnings(source: str, hosts: int) -> tuple[str, ...]:
+    """Return what to note about a copy: with hosts in two inventories, both reserve the same machines."""
+    if not hosts:
+        return ()
+    return (f"{source} still has the same {plural(hosts, 'host')}: use one of the two only, or both reserve them",)
 
 
 def _in_words(counts: dict[str, int]) -> str:
@@ -247,9 +255,7 @@ def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
             if text is None or _is_of(target, text):
                 _disown(target, None, text)
                 return target.admin.settle()
-    raise UnreachableError(
-        f"{ctx.store.location} keeps changing", hint="try again when the program that writes it has finished"
-    )
+    raise UnreachableError(f"{ctx.store.location} keeps changing", hint="try again when its other writers are done")
 
 
 def _is_of(target: Store, text: bytes) -> bool:

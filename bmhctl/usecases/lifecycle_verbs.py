@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from bmhctl.domain.model import End, EventKind, Host, Note, State, Verb
-from bmhctl.errors import NotYoursError, UsageError
+from bmhctl.errors import BmhctlError, NotYoursError, UsageError
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
@@ -30,7 +30,7 @@ def taint(
     """Takes each host out of its reservation into tainted; ``fault`` also records what is broken.
 
     ``reservation`` is the fencing token; without it the actor's name must be the owner's. ``force`` needs a
-    reason. ``word`` is what the caller calls it.
+    reason. ``word`` is the command's name in messages.
     """
     forced_reason(force, reason or fault)
 
@@ -40,7 +40,7 @@ def taint(
         if not force and (reservation is not None or host.reservation is not None):
             check_token(ctx, host, reservation, now)
         if host.reservation is None:
-            refuse_early(Verb.TAINT, host, word)
+            _refuse_free(host, word, fault)
         words = reason or (f"fault: {fault}" if fault else "task completed")
         left = _give_back(ctx, host, now, words, force)
         if fault:
@@ -48,6 +48,16 @@ def taint(
         return moved(host, left, words)
 
     return each_in_one_commit(ctx, word, choice, one)
+
+
+def _refuse_free(host: Host, word: str, fault: str | None) -> None:
+    """Raise the refusal of a host that is not reserved; a fault of one is recorded by ``maintain`` instead."""
+    try:
+        refuse_early(Verb.TAINT, host, word)
+    except BmhctlError as error:
+        if fault:
+            error.hint = f"to set aside a host that is not reserved: bmhctl maintain {host.name} --reason TEXT"
+        raise
 
 
 def _taint_again(ctx: Context, host: Host, now: datetime, fault: str | None, token: str | None) -> Outcome:
@@ -87,7 +97,8 @@ def release(
         return taint(ctx, choice, reason=words, reservation=reservation, force=force, word="release")
     if reservation is None:
         raise UsageError(
-            "what shall be released?", hint="name hosts, or give -R RESERVATION; bmhctl reservations lists them"
+            "no host and no reservation is named",
+            hint="name hosts, or give -R RESERVATION; bmhctl reservations lists them",
         )
     refresh_and_reap(ctx)
     with ctx.store.transaction(shared=True):
@@ -130,7 +141,7 @@ def maintain(ctx: Context, choice: Choice, *, reason: str, until: datetime | Non
 
 
 def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcomes:
-    """Keeps hosts from being reserved from now on; whoever holds one keeps it."""
+    """Keep hosts from being reserved from now on; holders keep theirs."""
 
     def one(host: Host, now: datetime) -> Outcome:
         if host.cordon is not None and reason in (None, host.cordon.reason):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 from bmhctl.domain.model import Host, Reservation, State
 from bmhctl.domain.selector import Selector
@@ -46,9 +47,23 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
         hosts, missing = choose(ctx, choice)
     else:
         hosts = ctx.store.hosts.find(HostQuery(selector=choice.selector, states=choice.states))
+        if choice.selector.terms:
+            hosts = _noting_unknown_keys(ctx, choice.selector, hosts)
     if sort is not None:
         hosts = sorted(hosts, key=lambda host: _sort_value(host, key), reverse=sort.startswith("-"))
     return Hosts(hosts, now, missing=tuple(missing))
+
+
+def _noting_unknown_keys(ctx: Context, selector: Selector, hosts: Iterable[Host]) -> Iterable[Host]:
+    """Return the same hosts; note the selector's keys that no host has if there are none."""
+    found = iter(hosts)
+    first = next(found, None)
+    if first is not None:
+        return chain((first,), found)
+    from bmhctl.usecases.shared.unmatched_selector import note_unknown_keys
+
+    note_unknown_keys(ctx, selector)
+    return ()
 
 
 @contextmanager
@@ -102,6 +117,7 @@ def status(ctx: Context) -> Status:
         return Status(
             inventory=ctx.store.location,
             counts=counts,
+            # Hosts that an older ticket will get are not free.
             free=max(0, counts[State.AVAILABLE] - totals["kept_back"] - set_aside),
             cordoned=marked["cordoned"],
             undeclared=marked["undeclared"],

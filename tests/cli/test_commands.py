@@ -202,7 +202,9 @@ def test_a_group_without_a_command_says_that_one_is_missing(cli: Cli) -> None:
 
 
 def test_an_unknown_command_is_a_usage_error(cli: Cli) -> None:
-    assert cli("lst") == Run(2, "", "bmhctl: no such command 'lst'\nhint: bmhctl --help\n")
+    assert cli("lst") == Run(
+        2, "", "bmhctl: no such command 'lst'\nhint: did you mean bmhctl list? See bmhctl --help\n"
+    )
     assert cli("policy", "lst") == Run(2, "", "bmhctl: no such command 'lst'\nhint: bmhctl policy --help\n")
     assert error_of(cli("-o", "json", "lst"))["code"] == "usage"
     assert error_of(cli("lst", "--output=jsonl"))["code"] == "usage"

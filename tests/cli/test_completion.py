@@ -110,6 +110,25 @@ def test_commands_options_hosts_and_states_are_completed(
     assert capfd.readouterr() == ("".join(f"{word}\n" for word in offered) or "\n", "")
 
 
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("bmhctl release ", ["node01"]),
+        ("bmhctl uncordon ", ["node02"]),
+        ("bmhctl resume ", ["node03"]),
+        ("bmhctl power node01 o", ["on", "off"]),
+    ],
+)
+def test_only_hosts_and_actions_that_fit_the_command_are_offered(
+    line: str, offered: list[str], cli: Cli, lab: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for args in (["ready", "node01"], ["reserve", "node01"], ["cordon", "node02"]):
+        assert cli(*args).status == 0
+    assert cli("maintain", "node03", "--reason", "new disk").status == 0
+    asked(cli, line)
+    assert sorted(capfd.readouterr().out.split()) == sorted(offered)
+
+
 def test_what_is_wrong_with_an_inventory_is_not_said_at_the_touch_of_a_key(
     cli: Cli, lab: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,7 +120,7 @@ def test_a_step_that_fails_is_9(cli: Cli, lab: Path) -> None:
     assert (done.status, done.stdout, done.stderr) == (
         9,
         "",
-        "bmhctl: node01: readiness check failed: disk: exit 3: sick\nhint: mend it and try again; bmhctl why node01\n",
+        "bmhctl: node01: readiness check failed: disk: exit 3: sick\nhint: fix it and try again; bmhctl why node01\n",
     )
     error = error_of(cli("ready", "node01", "-o", "json"))
     assert (error["code"], error["host"]) == ("step-failed", "node01")

@@ -15,7 +15,7 @@ from tests.cli.conftest import Cli, json_of
 from tests.conftest import Run
 
 Policy = Callable[[str], None]
-HINT = "hint: mend it and try again; bmhctl why node01\n"
+HINT = "hint: fix it and try again; bmhctl why node01\n"
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_step_that_cannot_run_is_a_failure(step: str, why: str, cli: Cli, poli
     assert cli("ready", "node03") == Run(
         9,
         "",
-        f"bmhctl: node03: readiness check failed: odd: {why}\nhint: mend it and try again; bmhctl why node03\n",
+        f"bmhctl: node03: readiness check failed: odd: {why}\nhint: fix it and try again; bmhctl why node03\n",
     )
 
 
@@ -211,7 +211,7 @@ def test_after_failed_cleanups_in_a_row_a_host_goes_to_maintenance_by_itself(
         9,
         "",
         "bmhctl: node01: cleanup step failed: wipe: exit 1; quarantined after 2 failed cleanups in a row\n"
-        "hint: mend it, then: bmhctl resume node01\n",
+        "hint: fix it, then: bmhctl resume node01\n",
     )
     host = json_of(cli("show", "node01", "-o", "json"))["host"]
     assert (host["state"], host["dirty"], host["failed_cleanups"]) == ("maintenance", True, 2)
@@ -246,5 +246,5 @@ def test_steps_apply_to_the_hosts_that_their_selector_fits(cli: Cli, policy: Pol
     assert cli("ready", "node01", "node03") == Run(
         9,
         "node01  initial → available  no readiness check applies to it\n",
-        "bmhctl: node03: readiness check failed: never: exit 1\nhint: mend it and try again; bmhctl why node03\n",
+        "bmhctl: node03: readiness check failed: never: exit 1\nhint: fix it and try again; bmhctl why node03\n",
     )

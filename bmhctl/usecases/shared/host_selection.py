@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from bmhctl.domain.host_name import LONGEST_NAME, as_stored
 from bmhctl.domain.model import Host, State
@@ -23,8 +23,10 @@ FEW = 100
 _FOLDED = pattern(r"[a-z0-9.-]*+(?:\[[0-9]++(?:-[0-9]++)?(?:,[0-9]++(?:-[0-9]++)?)*+\][a-z0-9.-]*+)++")
 _GROUP = pattern(r"\[([^\]]*)\]")
 _RANGE = pattern(r"([0-9]+)(?:-([0-9]+))?")
-_NEAR = 500  # names before and after a missing one, among which the nearest is suggested
+_NEAR = 500  # names before and after one that is missing, among which to look for what was meant
 _HINTS = 5  # missing names for which another is suggested
+_AS_IN_A_SHELL = pattern(r"\[([0-9]{2,9})\]")
+_PADDING = pattern(r"(?<![0-9])0++(?=[0-9])")
 _PATTERN = pattern(r"[a-z0-9*?.-]+")
 
 
@@ -98,7 +100,12 @@ def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError
         )
     query = HostQuery(selector=choice.selector, states=choice.states)
     if not choice.names:
-        return list(ctx.store.hosts.find(query)), []
+        fitting = list(ctx.store.hosts.find(query))
+        if not fitting and choice.selector.terms:
+            from bmhctl.usecases.shared.unmatched_selector import note_unknown_keys
+
+            note_unknown_keys(ctx, choice.selector)
+        return fitting, []
     names = unfold(choice.names)
     exact = dict.fromkeys(name for name in names if "*" not in name and "?" not in name)
     hosts: dict[str, Host] = {}
@@ -109,17 +116,27 @@ def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError
         if name in known:
             hosts[name] = known[name]
         elif name in exact:
-            missing.append(not_found(ctx, name, look_around=len(missing) < _HINTS))
+            missing.append(_range_explained(not_found(ctx, name, look_around=len(missing) < _HINTS), choice.names))
         else:
             found = list(_matching(ctx, name))
             hosts.update((host.name, host) for host in found)
             if not found:
                 missing.append(NotFoundError("matches no host", host=name, hint="bmhctl list shows all"))
     if narrow:
-        fitting = ctx.store.hosts.find(replace(query, names=tuple(hosts))) if hosts else iter(())
-        keep = {host.name for host in fitting}
+        narrowed = ctx.store.hosts.find(replace(query, names=tuple(hosts))) if hosts else iter(())
+        keep = {host.name for host in narrowed}
         hosts = {name: host for name, host in hosts.items() if name in keep}
     return list(hosts.values()), missing
+
+
+def _range_explained(error: NotFoundError, given: Iterable[str]) -> NotFoundError:
+    """Return the error, with a hint where a range such as node0[12] was given as a shell's pattern."""
+    for text in given:
+        digits = _AS_IN_A_SHELL.search(text)
+        if digits and error.host in unfold([text]):
+            each = text.replace(digits[0], f"[{','.join(digits[1])}]")
+            error.hint = f"[{digits[1]}] is the number {digits[1]}; for one of its digits each: {each}"
+    return error
 
 
 def _matching(ctx: Context, pattern: str) -> Iterator[Host]:
@@ -139,9 +156,16 @@ def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundE
         return NotFoundError(
             "was removed, or has another name now", host=name, hint=f"bmhctl history {name} tells what became of it"
         )
-    near = nearest(name, ctx.store.hosts.names_near(name, _NEAR)) if look_around else None
+    near = _nearest(name, ctx.store.hosts.names_near(name, _NEAR)) if look_around else None
     hint = f"did you mean {near}?" if near else "bmhctl list shows all hosts"
     return NotFoundError("there is no such host", host=name, hint=hint)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name whose numbers are the same when leading zeros are dropped, else the most alike one."""
+    known = [*known]
+    unpadded = _PADDING.sub("", name)
+    return next((each for each in known if _PADDING.sub("", each) == unpadded), None) or nearest(name, known)
 
 
 def one_host(ctx: Context, name: str) -> Host:

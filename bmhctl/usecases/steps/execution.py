@@ -80,7 +80,7 @@ class StepPlan(Frozen):
 
 
 class Claimed:
-    """A host under the caller's claim: its steps may run; nobody else's can meanwhile."""
+    """A host under the caller's claim: its steps may run, and no other command's."""
 
     def __init__(self, ctx: Context, host: Host, policy: Policy, hold: Hold) -> None:
         self.host = host
@@ -157,7 +157,7 @@ class Claimed:
         return now
 
     def promise(self, after: Host, outcome: Outcome) -> Outcome:
-        """Notes, before the commit, what is true after it; a signal may come between the commit and who tells it."""
+        """Record, before the commit, the outcome after it: a signal may come before it is reported."""
         self._promised = after.last_event, outcome
         return outcome
 
@@ -171,7 +171,7 @@ class Claimed:
 
 
 class Unclaimed(Claimed):
-    """A host on which no step has to run, in the caller's transaction, which nobody else has claimed."""
+    """A host on which no step has to run, in the caller's transaction, without another command's claim."""
 
     def __init__(self, ctx: Context, host: Host, policy: Policy, now: datetime) -> None:
         super().__init__(ctx, host, policy, Hold())
@@ -195,7 +195,7 @@ class Unclaimed(Claimed):
 
 
 class ClaimedError(StateRefusedError):
-    """Somebody's step runs on the host."""
+    """A step of another command runs on the host."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(CLAIMED, host=host.name, hint="wait until it ends")
@@ -213,7 +213,7 @@ def claimed(ctx: Context, host: Host) -> Iterator[Claimed]:
     with ctx.store.claims.claim(host_claim(host.id)) as hold:
         if hold is None:
             raise ClaimedError(host)
-        # In a writer's turn: whoever asked for claims before this one was there has committed when it is read.
+        # Under the write lock: commands that read the claims before this one was made have committed by then.
         with ctx.store.transaction(shared=True):
             fresh = ctx.store.hosts.with_id(host.id, lock=True)
         if fresh is None:

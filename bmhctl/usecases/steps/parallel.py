@@ -24,7 +24,7 @@ from bmhctl.usecases.shared.host_selection import FEW
 from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun, Unclaimed, claimed
 
 NO_STEPS = StepsRun((), None, "maintenance complete")
-"""What is said where a job has no program."""
+"""The result of a job without steps."""
 
 _IN_ONE_COMMIT = 10_000
 
@@ -80,9 +80,9 @@ class BulkOperation(Frozen):
 def each(
     ctx: Context, treatment: BulkOperation, hosts: Sequence[Host], missing: Iterable[BmhctlError], jobs: int
 ) -> Outcomes:
-    """Treats each host on its own, so many at once; steps run in threads, all else here.
+    """Treat each host on its own, ``jobs`` at once; steps run in threads, everything else in the caller's.
 
-    Whatever interrupts it, steps that have ended have their effect, and are told.
+    When it is interrupted, steps that have ended keep their effect and are reported.
     """
     outcomes: dict[int, Outcome] = {}
     claims: dict[int, ExitStack] = {}
@@ -134,7 +134,7 @@ def each(
     except BaseException:
         ended += crew.cancel()
         ctx.store.abandon()
-        with suppress(BmhctlError):  # the inventory is in trouble: that is told already
+        with suppress(BmhctlError):  # the first error is reported already
             for job, run in ended:
                 if running.get(job.held.host.id) is job:
                     advance(job.held.host, partial(job.settle, run))

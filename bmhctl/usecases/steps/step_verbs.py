@@ -24,7 +24,7 @@ from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepsRun
 from bmhctl.usecases.steps.parallel import NO_STEPS, BulkOperation, Job, each
 
 JOBS = 16
-"""How many hosts are treated at once when nobody says."""
+"""How many hosts are treated at once by default."""
 
 
 def ready(
@@ -79,7 +79,8 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     """Brings used hosts back to available: reset, then ready; all that are tainted, or those that are named.
 
     A pattern or a selector means the tainted ones among its hosts. A host with a fault is left alone unless it is
-    named exactly, and one on which somebody's step runs unless it is named. Safe to run any number of times at once.
+    named exactly, and one on which another command's step runs unless it is named. Safe to run
+    any number of times at once.
     """
     forget_left_claims(ctx)
     named = set(unfold(choice.names))
@@ -90,7 +91,7 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
         if host.state is State.AVAILABLE:
             return already(host)
         if host.state is not State.TAINTED and host.name not in named:
-            return already(host, f"somebody else was faster: it is {host.state}")
+            return already(host, f"another command was faster: it is {host.state}")
         if host.state is not State.INITIAL:
             refuse_early(Verb.RESET, host, "recycle")
         if host.fault is not None and host.name not in choice.names:
@@ -130,7 +131,7 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int = JOBS, force: bool = False) -> Outcomes:
     """Runs readiness checks without moving a host, and records what they say.
 
-    ``only`` names the checks to run. A host that somebody else has reserved is checked only with ``force``.
+    ``only`` names the checks to run. A host that another owner has reserved is checked only with ``force``.
     """
     _known_checks(ctx, only)
 
@@ -139,7 +140,7 @@ def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int =
             try:
                 check_token(ctx, host, None, ctx.clock())
             except NotYoursError as error:
-                error.hint = "--force checks it all the same: tell its holder"
+                error.hint = "--force checks it all the same: notify its holder"
                 raise
         return None
 
@@ -180,7 +181,7 @@ def _looked_at(ctx: Context, held: Claimed, run: StepsRun) -> Outcome:
 
     host = held.settle(note)
     if run.refusal is not None:
-        raise _failure(host, run, run.refusal, f"mend it and try again; bmhctl why {host.name}")
+        raise _failure(host, run, run.refusal, f"fix it and try again; bmhctl why {host.name}")
     return Outcome(host.name, False, run.summary, host.state, host.state, steps=run.results)
 
 
@@ -213,7 +214,7 @@ def _note_failure(ctx: Context, held: Claimed, run: StepsRun, *, counted: bool =
     def note(now: datetime) -> StepFailedError:
         host = held.unchanged()
         words = run.refusal or run.summary
-        hint = f"mend it and try again; bmhctl why {host.name}"
+        hint = f"fix it and try again; bmhctl why {host.name}"
         failures = host.failed_cleanups + 1 if counted else host.failed_cleanups
         host = record_event(ctx, replace(host, failed_cleanups=failures), EventKind.STEP_FAILED, now, reason=words)
         ctx.store.step_results.save(host, run.results, now)
@@ -224,7 +225,7 @@ def _note_failure(ctx: Context, held: Claimed, run: StepsRun, *, counted: bool =
             facts = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
             host = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
             words = f"{words}; {reason}"
-            hint = f"mend it, then: bmhctl resume {host.name}"
+            hint = f"fix it, then: bmhctl resume {host.name}"
         error = _failure(host, run, words, hint)
         held.promise(host, failed(error, host))
         return error

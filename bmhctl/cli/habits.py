@@ -1,0 +1,163 @@
+"""What people type out of habit: words and options of other tools, and the command line that each stands for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from bmhctl.cli.commands import ENTRIES, PROGRAM
+
+COMMANDS: dict[str, str] = {
+    "acquire": "reserve",
+    "allocate": "reserve",
+    "book": "reserve",
+    "claim": "reserve",
+    "clean": "reset HOST",
+    "cp": "copy SRC DST",
+    "create": "add HOST",
+    "del": "remove HOST",
+    "delete": "remove HOST",
+    "describe": "show HOST",
+    "disable": "cordon HOST",
+    "drain": "cordon HOST",
+    "enable": "uncordon HOST",
+    "events": "history",
+    "exec": "run HOST -- COMMAND",
+    "explain": "why HOST",
+    "free": "release HOST",
+    "get": "list",
+    "hosts": "list",
+    "info": "show HOST",
+    "leases": "reservations",
+    "lock": "reserve",
+    "log": "history",
+    "logs": "history",
+    "ls": "list",
+    "mv": "rename HOST NEW",
+    "new": "add HOST",
+    "ps": "reservations",
+    "reboot": "power HOST cycle",
+    "renew": "extend",
+    "restore": "copy SRC DST",
+    "return": "release HOST",
+    "rm": "remove HOST",
+    "summary": "status",
+    "unlock": "release HOST",
+    "unreserve": "release HOST",
+    "update": "set HOST",
+    "version": "--version",
+    "wipe": "reset HOST",
+}
+"""Commands of other tools, each with the command line that does the same here."""
+
+_LABEL = ("-l rack=r1",)
+_COUNT = ("-n 2",)
+_PLACE = ("-i FILE",)
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "--actor": ("--as NAME",),
+    "--columns": ("--fields name,state",),
+    "--comment": ("--reason TEXT", "--note TEXT"),
+    "--config": _PLACE,
+    "--csv": ("-o csv",),
+    "--db": _PLACE,
+    "--duration": ("--ttl 4h",),
+    "--file": _PLACE,
+    "--filter": _LABEL,
+    "--format": ("-o json",),
+    "--json": ("-o json",),
+    "--jsonl": ("-o jsonl",),
+    "--label": _LABEL,
+    "--labels": _LABEL,
+    "--lease": ("--ttl 4h",),
+    "--limit": _COUNT,
+    "--message": ("--reason TEXT",),
+    "--noop": ("--dry-run",),
+    "--num": _COUNT,
+    "--number": _COUNT,
+    "--order": ("--sort name",),
+    "--parallel": ("-j 8",),
+    "--purpose": ("--for PURPOSE",),
+    "--silent": ("-q",),
+    "--sort-by": ("--sort name",),
+    "--tail": _COUNT,
+    "--threads": ("-j 8",),
+    "--time": ("--ttl 4h",),
+    "--timeout": ("--timeout 60s", "--wait 10m"),
+    "--user": ("--as NAME",),
+    "--where": _LABEL,
+    "-L": _LABEL,
+    "-c": _COUNT,
+    "-m": ("--reason TEXT",),
+    **{f"--{state}": (f"--state {state}",) for state in ("initial", "available", "reserved", "tainted", "maintenance")},
+}
+"""Options of other tools, each with what stands for it here; the first that the command has is suggested."""
+
+_UNKNOWN_COMMAND = re.compile(r"No such command '(.*)'", re.S)
+_LIKELY = 0.75  # as difflib measures it: less alike words are not suggested
+_LONGEST = 40  # characters of a word that may be a misspelling
+
+
+def meant_by(error: Any) -> str | None:
+    """Return what a usage error of Typer's was probably meant to be, as it is typed; None if that is not clear."""
+    if error.ctx is None:
+        return None
+    option = getattr(error, "option_name", None)
+    if option is not None and hasattr(error, "possibilities"):
+        return meant_option(option, option_names(error.ctx.command))
+    command = _UNKNOWN_COMMAND.match(error.message)
+    if command is None:
+        return None
+    prefix = error.ctx.command_path.removeprefix(PROGRAM).strip()
+    meant = meant_command(command[1], prefix)
+    return meant and f"{PROGRAM} {meant}"
+
+
+def meant_command(word: str, group: str = "") -> str | None:
+    """Return the command line that an unknown command stands for, below ``group`` ("policy"; "" is the root)."""
+    word = word.lower()
+    if not group and word in COMMANDS:
+        return COMMANDS[word]
+    prefix = f"{group} " if group else ""
+    names = {name.removeprefix(prefix).split(" ")[0] for name in ENTRIES if name.startswith(prefix)}
+    habits = () if group else COMMANDS
+    near = _nearest(word, (*sorted(names), *habits))
+    if near is None:
+        return None
+    return prefix + near if near in names else COMMANDS[near]
+
+
+def meant_option(option: str, known: Iterable[str]) -> str | None:
+    """Return what an unknown option stands for in a command that has the options ``known``."""
+    known = [*known]
+    habits = {
+        habit: next((text for text in meant if text.split(" ")[0] in known), None) for habit, meant in OPTIONS.items()
+    }
+    if habits.get(option):
+        return habits[option]
+    long = [name for name in known if name.startswith("--") and name != "--help"]
+    near = _nearest(option, [*long, *(habit for habit, meant in habits.items() if meant)])
+    return near if near is None or near in long else habits[near]
+
+
+def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
+    """Return what a name that no host has stands for in a command that has the options ``known``."""
+    known = [*known]
+    if name.isdecimal() and command in ("reserve", "run"):
+        return f"-n {name}"
+    if re.fullmatch(r"[\w./-]+!?=[\w.-]*", name) and "-l" in known:
+        key, _, value = name.partition("=")
+        return f"--state {value}" if key == "state" and "--state" in known else f"-l {name}"
+    return None
+
+
+def option_names(command: Any) -> list[str]:
+    """Return every spelling of every option of a command."""
+    return [name for param in command.params for name in (*param.opts, *param.secondary_opts) if name.startswith("-")]
+
+
+def _nearest(word: str, known: Iterable[str]) -> str | None:
+    near = get_close_matches(word, [*known], n=1, cutoff=_LIKELY) if len(word) <= _LONGEST else []
+    return near[0] if near else None

@@ -1,0 +1,33 @@
+"""Explain a selector that fits no host: a key that no host has, or a field that has an option of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bmhctl.domain.model import State
+from bmhctl.domain.selector import Operator, Selector, Term, selectable
+from bmhctl.errors import nearest
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.usecases.shared.context import Context
+
+_SAMPLE = 1000  # hosts whose keys are looked at for the one that was meant
+
+
+def note_unknown_keys(ctx: Context, selector: Selector) -> None:
+    """Note each key of ``selector`` that no host of the inventory has, with the key or option that was meant."""
+    for note in _unknown_keys(ctx, selector):
+        ctx.tell(note)
+
+
+def _unknown_keys(ctx: Context, selector: Selector) -> Iterator[str]:
+    for key, term in {term.key: term for term in selector.terms}.items():
+        present = Selector((Term(key, Operator.PRESENT, ()),))
+        if next(ctx.store.hosts.names(HostQuery(selector=present)), None) is not None:
+            continue
+        values = [value for value in term.values if value in [*State]]
+        if key == "state":
+            yield f"no host has the key state; states are chosen with --state {values[0] if values else 'STATE'}"
+            continue
+        sample = ctx.store.hosts.find(HostQuery(limit=_SAMPLE))
+        near = nearest(key, sorted({known for host in sample for known in selectable(host.spec)}))
+        yield f"no host has the key {key}" + (f"; did you mean {near}?" if near else "")

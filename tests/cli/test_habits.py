@@ -1,0 +1,164 @@
+"""What people type out of habit: each is answered with the command line that they meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bmhctl.cli import habits
+from bmhctl.cli.app import application, build_command
+from bmhctl.cli.commands import ENTRIES, PROGRAM
+from tests.cli.conftest import Cli
+from tests.conftest import Run
+
+VALUES = {"HOST": ["node01"], "NEW": ["node02"], "SRC": ["a.db"], "DST": ["b.db"], "COMMAND": ["true"]}
+
+
+def _parsed(line: list[str]) -> None:
+    """Parse a command line with the live commands, without running it; raises as the command would."""
+    root: Any = application()
+    ctx: Any = root.make_context(PROGRAM, line)
+    name, command, rest = root.resolve_command(ctx, [*ctx._protected_args, *ctx.args])
+    command.make_context(name, rest, parent=ctx)
+
+
+def _required(command: Any) -> list[str]:
+    """The arguments and options that a command requires."""
+    found: list[object] = []
+    for param in command.params:
+        if param.required and param.param_type_name == "option":
+            found += [param.opts[0], "node01"]
+        elif param.required:
+            found.append(next(iter(getattr(param.type, "choices", ())), "node01"))
+    return [str(getattr(value, "value", value)) for value in found]
+
+
+@pytest.mark.parametrize(("word", "meant"), [*habits.COMMANDS.items()])
+def test_the_command_meant_by_a_habitual_word_parses(word: str, meant: str, cli: Cli) -> None:
+    assert word not in ENTRIES
+    assert cli(word) == Run(
+        2, "", f"bmhctl: no such command '{word}'\nhint: did you mean bmhctl {meant}? See bmhctl --help\n"
+    )
+    if meant == "--version":
+        assert cli(meant).status == 0
+        return
+    line = [value for part in meant.split() for value in VALUES.get(part, [part])]
+    _parsed(line)
+
+
+@pytest.mark.parametrize("name", [name for name in ENTRIES if " " not in name and name not in ("policy", "queue")])
+def test_the_option_meant_by_a_habitual_one_parses(name: str) -> None:
+    command: Any = build_command(name, ENTRIES[name])
+    known = habits.option_names(command)
+    for option in habits.OPTIONS:
+        meant = None if option in known else habits.meant_option(option, known)
+        if meant is None or meant in known:  # an option of a like name; its value is the user's
+            continue
+        _parsed([name, *meant.split(), *_required(command)])
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("resrve", "bmhctl reserve"),
+        ("lst", "bmhctl list"),
+        ("delte", "bmhctl remove HOST"),
+        ("policy shw", "bmhctl policy show"),
+        ("list --label rack=r1", "-l rack=r1"),
+        ("list --lable rack=r1", "-l rack=r1"),
+        ("set --lable rack=r1", "--label"),
+        ("list --json", "-o json"),
+        ("list --available", "--state available"),
+        ("reserve -c 2", "-n 2"),
+        ("history --tail 2", "-n 2"),
+        ("ready --parallel 3", "-j 8"),
+        ("reserve --dryrun", "--dry-run"),
+    ],
+)
+def test_a_misspelling_is_answered_with_the_nearest(line: str, meant: str, cli: Cli) -> None:
+    done = cli(*line.split())
+    assert done.status == 2
+    assert f"hint: did you mean {meant}? See bmhctl" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "line", ["list --bogus", "xyzzy", "policy lst", "list -c 2", "postgresql://u@h/db", "list --helm"]
+)
+def test_nothing_unlikely_is_suggested(line: str, cli: Cli) -> None:
+    done = cli(*line.split())
+    assert done.status == 2
+    assert "did you mean" not in done.stderr
+    assert "Possible options" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("reserve 2", "-n 2"),
+        ("list rack=r1", "-l rack=r1"),
+        ("taint rack=r1", "-l rack=r1"),
+        ("list state=tainted", "--state tainted"),
+    ],
+)
+def test_a_count_or_a_selector_in_the_place_of_a_name_is_recognized(line: str, meant: str, cli: Cli, lab: Any) -> None:
+    done = cli(*line.split())
+    assert done.status == 3
+    assert done.stderr.endswith(f"there is no such host\nhint: did you mean {meant}?\n")
+
+
+def test_a_name_without_its_zeros_is_answered_with_the_host_of_that_number(cli: Cli, lab: Any) -> None:
+    assert cli("add", "r1-node[01-12]").status == 0
+    assert cli("why", "r1-node1").stderr == "bmhctl: r1-node1: there is no such host\nhint: did you mean r1-node01?\n"
+
+
+def test_a_range_that_is_written_as_a_shells_pattern_is_explained(cli: Cli, lab: Any) -> None:
+    done = cli("list", "node0[12]")
+    assert (done.status, done.stderr) == (
+        3,
+        "bmhctl: node012: there is no such host\nhint: [12] is the number 12; for one of its digits each: node0[1,2]\n",
+    )
+    assert cli("list", "node0[1,2]", "-o", "name").stdout.split() == ["node01", "node02"]
+
+
+@pytest.mark.parametrize("command", ["list", "cordon"])
+@pytest.mark.parametrize(
+    ("selector", "note"),
+    [
+        ("rak=r1", "no host has the key rak; did you mean rack?\n"),
+        ("state=tainted", "no host has the key state; states are chosen with --state tainted\n"),
+        ("rack=r9", ""),
+    ],
+)
+def test_a_selector_that_fits_nothing_says_which_key_no_host_has(
+    command: str, selector: str, note: str, cli: Cli, lab: Any
+) -> None:
+    done = cli(command, "-l", selector)
+    assert (done.status, done.stderr) == (0, note)
+
+
+def test_a_fault_of_a_free_host_is_answered_with_maintain(cli: Cli, lab: Any) -> None:
+    assert cli("ready", "node02").status == 0
+    done = cli("taint", "node02", "--fault", "no fan")
+    assert done.status == 4
+    assert done.stderr.endswith(
+        "hint: to set aside a host that is not reserved: bmhctl maintain node02 --reason TEXT\n"
+    )
+
+
+def test_why_keeps_the_failure_after_other_changes(cli: Cli, lab: Any) -> None:
+    lab.write_text(lab.read_text() + '[checks.disk]\ncommand = ["false"]\n')
+    assert cli("ready", "node02").status == 9
+    before = cli("why", "node02", "-o", "plain").stdout
+    for number in range(25):
+        assert cli("set", "node02", "--label", f"try=n{number}").status == 0
+    assert "disk" in before
+    assert [line for line in before.splitlines() if "last" in line] == [
+        line for line in cli("why", "node02", "-o", "plain").stdout.splitlines() if "last" in line
+    ]
+
+
+def test_a_copy_warns_that_both_inventories_have_the_hosts(cli: Cli, lab: Any) -> None:
+    done = cli("copy", "bmh.toml", "copy.db")
+    assert done.status == 0
+    assert "bmh.toml still has the same 3 hosts: use one of the two only, or both reserve them" in done.stderr
