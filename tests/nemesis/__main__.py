@@ -23,6 +23,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from tests.conftest import environment
@@ -46,8 +47,11 @@ dice = random.Random(seed)
 with open_inventory(location, actor=actor) as lab:
     held = lab.reserve(count=1, ttl="3s", wait="3s")
     for _ in range(dice.randrange(1, 20)):
+        at = time.time()
+        if at >= held.reservation.expires_at.timestamp():  # it was stopped: nothing ends a task of the API
+            break
         with open(log, "a") as file:
-            file.write(f"{held.hosts[0].name} {held.reservation.id} {time.time():.9f}\\n")
+            file.write(f"{held.hosts[0].name} {held.reservation.id} {at:.9f}\\n")
         time.sleep(0.05)
     lab.release(held.reservation.id)
 """
@@ -70,13 +74,15 @@ class Clients:
         return self.folder / "beats"
 
     def commands(self, dice: random.Random) -> Sequence[str]:
-        task = TASK.format(beats=dice.randrange(1, 60), log=self.log)
+        task = TASK.format(beats=dice.randrange(1, 100), log=self.log)
         request = ("--request-id", f"job-{dice.randrange(50)}") if dice.random() < 0.2 else ()
         return dice.choice(
             [
                 ("run", "-n1", "--ttl", dice.choice(("2s", "3s", "5s")), *request, "--", "sh", "-c", task),
                 ("run", "-n1", "--ttl", "3s", "--wait", "5s", "--", "sh", "-c", task),
                 ("run", "--host", dice.choice(HOSTS), "--ttl", "3s", "--wait", "3s", "--", "sh", "-c", task),
+                ("run", "-n1", "--ttl", "2s", "--wait", "5s", "--", "sh", "-c", task),
+                ("recycle",),
                 ("recycle",),
                 ("reap",),
                 ("cordon", dice.choice(HOSTS), "--reason", "nemesis"),
@@ -122,11 +128,13 @@ def kill(clients: Clients, dice: random.Random) -> None:
 
 def stop(clients: Clients, dice: random.Random) -> None:
     """SIGSTOP of a command for longer than its lease."""
-    for process in dice.sample(clients.running, min(2, len(clients.running))):
-        with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGSTOP)
-            time.sleep(dice.uniform(0.5, 5))
-            process.send_signal(signal.SIGCONT)
+    runs = [process for process in clients.running if "run" in process.args] or clients.running
+    stopped = dice.sample(runs, min(3, len(runs)))
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for process in stopped:
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
+        time.sleep(dice.uniform(2, 6) if number == signal.SIGSTOP else 0)
 
 
 def lock(clients: Clients, dice: random.Random) -> None:
@@ -134,7 +142,7 @@ def lock(clients: Clients, dice: random.Random) -> None:
     path = clients.folder / ("lab.state.db" if clients.location.endswith(".toml") else "lab.db")
     with closing(sqlite3.connect(path, isolation_level=None)) as other, suppress(sqlite3.Error):
         other.execute("BEGIN IMMEDIATE")
-        time.sleep(dice.uniform(0.5, 5))
+        time.sleep(dice.uniform(0.5, 7))
         other.execute("ROLLBACK")
 
 
@@ -149,14 +157,14 @@ def checked(clients: Clients, history: str) -> list[str]:
         of_host = sorted(
             (min(beats), max(beats), reservation) for (host, reservation), beats in spans.items() if host == name
         )
-        for (_, ended, one), (began, _, other) in zip(of_host, of_host[1:], strict=False):
+        for (_, ended, one), (began, _, other) in pairwise(of_host):
             if began <= ended:
                 wrong.append(f"{name}: {one} was on it until {ended:.3f}, {other} from {began:.3f}")
     chains: dict[str, list[dict[str, str]]] = defaultdict(list)
     for event in map(json.loads, history.splitlines()):
         chains[event["host"]].append(event)
     for name, events in chains.items():
-        for before, after in zip(events, events[1:], strict=False):
+        for before, after in pairwise(events):
             if after["source"] != before["dest"]:
                 wrong.append(
                     f"{name}: {after['verb']} from {after['source']} follows {before['verb']} to {before['dest']}"
