@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bmhctl.errors import MovedError, UnreachableError
+from bmhctl.errors import AwayError, MovedError, UnreachableError
 
 if TYPE_CHECKING:
     from bmhctl.stores.claims import Hold, LeftClaim
@@ -203,7 +203,8 @@ class FileClaims:
 
     def _unreachable(self, error: OSError) -> UnreachableError:
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return UnreachableError(
+        kind = AwayError if is_full else UnreachableError
+        return kind(
             f"can't claim anything in {self._folder}: {error.strerror}",
             hint="free some space" if is_full else f"make {self._folder.parent} writable",
         )

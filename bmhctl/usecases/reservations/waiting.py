@@ -12,6 +12,7 @@ from bmhctl.errors import (
     AwayError,
     BmhctlError,
     BusyError,
+    MovedError,
     UncertainError,
     UnreachableError,
 )
@@ -68,8 +69,7 @@ def wait(attempt: Attempt, patience: WaitOptions) -> Grant:
         try:
             if reopening.is_done(absence):
                 with _queued(attempt, ticket) as ticket:
-                    absence.ends()
-                    return _wait_in_queue(attempt, patience, ticket)
+                    return _wait_in_queue(attempt, patience, ticket, absence)
         except UnreachableError as error:
             if ticket is None and not isinstance(error, AwayError):
                 raise
@@ -82,7 +82,20 @@ def wait(attempt: Attempt, patience: WaitOptions) -> Grant:
         attempt.check_time()
 
 
-def _wait_in_queue(attempt: Attempt, patience: WaitOptions, ticket: Ticket) -> Grant:
+def _wait_in_queue(attempt: Attempt, patience: WaitOptions, ticket: Ticket, absence: Absence) -> Grant:
+    """Wait with a ticket, which is kept while the inventory is locked or full; raises for one that is lost or moved."""
+    while True:
+        try:
+            return _wait_for_turn(attempt, patience, ticket, absence)
+        except AwayError as error:
+            if isinstance(error, MovedError) or not attempt.ctx.store.is_connected:
+                raise
+            absence.goes_on(error)
+        patience.pause(PAUSE, None)
+        attempt.check_time()
+
+
+def _wait_for_turn(attempt: Attempt, patience: WaitOptions, ticket: Ticket, absence: Absence) -> Grant:
     watch = Watch(attempt.ctx, ticket.id)
     teller = ProgressReporter(
         attempt.ctx, ticket, lambda: _why_not(attempt, ticket), attempt.deadline, patience.progress
@@ -91,8 +104,10 @@ def _wait_in_queue(attempt: Attempt, patience: WaitOptions, ticket: Ticket) -> G
         if watch.stirs() and _is_worth_trying(attempt, ticket):
             granted = _try(attempt, ticket)
             if granted is not None:
+                absence.ends()
                 return granted
             watch.pace()
+        absence.ends()
         if watch.has_news and teller.tells(watch.trouble):
             watch.has_news = False
         attempt.check_time()

@@ -14,6 +14,7 @@ from bmhctl.domain.model import Host, State
 from bmhctl.domain.requirements import parse_requirement
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import (
+    AwayError,
     BusyError,
     NotFoundError,
     NotYoursError,
@@ -711,3 +712,24 @@ def test_a_lease_without_end_is_refused_before_anybody_waits(fleet: Lab) -> None
 
     with pytest.raises(UsageError):
         wait(fleet, lambda: pytest.fail("it waited"), count=1, endless=True)
+
+
+def test_a_disk_that_is_full_for_a_moment_ends_no_wait_and_costs_no_place(
+    fleet: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter([AwayError("the disk is full: it can't be written")])
+    act = waiting._try
+
+    def fails_once(*args: Any) -> Grant | None:
+        for error in failures:
+            raise error
+        return act(*args)
+
+    monkeypatch.setattr(waiting, "_try", fails_once)
+    take(fleet, "node1")
+    assert names(wait(fleet, lambda: give_back(fleet, "node1"), names=("node1",))) == ["node1"]
+    assert fleet.said == [
+        "the disk is full: it can't be written; waits until it is back",
+        f"{fleet.context().store.location} is back: waits on",
+    ]
+    assert tickets(fleet) == []

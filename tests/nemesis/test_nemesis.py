@@ -1,0 +1,57 @@
+"""The short form of the nemesis, and a checker that sees what it is to see."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.faults.figures import Figures
+from tests.nemesis.__main__ import Clients, attack, checked
+from tests.postgres import Server
+
+
+@pytest.mark.parametrize("backend", ["toml", "sqlite", "postgres"])
+def test_random_clients_beside_a_nemesis_share_nothing_and_lose_nothing(
+    backend: str, tmp_path: Path, figures: Figures
+) -> None:
+    server = Server() if backend == "postgres" else None
+    try:
+        location = str(tmp_path / ("lab.toml" if backend == "toml" else "lab.db"))
+        if server is not None:
+            server.start()
+            location = server.url
+        wrong = attack(location, tmp_path, 8, 5, server, number=4)
+    finally:
+        if server is not None:
+            server.remove()
+    figures("nemesis, short", backend, tries=1, losses=len(wrong))
+    assert wrong == []
+
+
+def event(verb: str, source: str | None, dest: str, reservation: str | None = None) -> str:
+    return json.dumps({"host": "node1", "verb": verb, "source": source, "dest": dest, "reservation": reservation})
+
+
+START = [event("enter", None, "initial"), event("ready", "initial", "available")]
+USED = [*START, event("reserve", "available", "reserved", "r-a"), event("taint", "reserved", "tainted", "r-a")]
+
+
+@pytest.mark.parametrize(
+    ("beats", "events", "found"),
+    [
+        ([("r-a", 1.0), ("r-a", 2.0)], USED, []),
+        ([("r-a", 1.0), ("r-b", 1.5), ("r-a", 2.0)], USED, ["node1: r-a was on it until 2.000, r-b from 1.500"]),
+        ([("r-c", 1.0)], USED, ["node1: r-c is not in the history"]),
+        ([], [START[0], USED[2]], ["node1: reserve from available follows enter to initial"]),
+        ([], [*USED, event("ready", "tainted", "available")], ["node1: available again without a cleanup"]),
+    ],
+)
+def test_the_checker_finds_what_is_wrong(
+    beats: list[tuple[str, float]], events: list[str], found: list[str], tmp_path: Path
+) -> None:
+    clients = Clients("lab.db", tmp_path, random.Random(1))
+    clients.log.write_text("".join(f"node1 {reservation} {at}\n" for reservation, at in beats))
+    assert [each for each in checked(clients, "\n".join(events)) if each in found] == found
