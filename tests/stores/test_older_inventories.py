@@ -71,10 +71,21 @@ def comparable(answer: dict[str, Any], backend: str) -> dict[str, Any]:
     return kept
 
 
+def known_then(now: Any, then: Any) -> Any:
+    """Return what is answered now without the keys that were not there then."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        return {key: known_then(value, then[key]) for key, value in now.items() if key in then}
+    if isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
+        return [known_then(mine, its) for mine, its in zip(now, then, strict=True)]
+    return now
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_older_inventory_answers_as_it_did(ask: Ask, backend: str, name: str) -> None:
     then = json.loads((FIXTURES / "expected.json").read_text(encoding="utf-8"))[backend][name]
-    assert comparable(answered(ask, *COMMANDS[name]), backend) == comparable(then, backend)
+    now = comparable(answered(ask, *COMMANDS[name]), backend)
+    then = comparable(then, backend)
+    assert known_then(now, then) == then
 
 
 def states(ask: Ask) -> dict[str, str]:
