@@ -265,6 +265,7 @@ def _loading(path: Path) -> Iterator[None]:
         made = indexes.fetchall()
         for name, _ in made:
             database.execute(f"DROP INDEX {name}")
+        database.execute("PRAGMA journal_mode = DELETE")  # an open inventory must not lose its write-ahead log
     yield
     with closing(sqlite3.connect(path)) as database:
         for setting in ("synchronous = OFF", f"cache_size = {-_CACHE}"):

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from bmhctl.cli.commands import COMMANDS
-from bmhctl.probes import redfish_client
 from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.stores.migrations import MIGRATIONS, Migration
 from bmhctl.stores.postgres import roles, schema
 from bmhctl.stores.postgres.url import Address
+from bmhctl.usecases.steps import bmc
 from tests.cli.conftest import Cli, error_of, json_of
 from tests.cli.roles import Fleet, shared
 from tests.conftest import run_bmhctl
@@ -125,7 +125,7 @@ def test_each_role_may_do_what_is_its_own_and_changes_nothing_else(
     role: str, fleet: Fleet, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: dict[object, object] = {hardware: {"cpus": 64}}
-    monkeypatch.setattr(redfish_client, "ask", lambda *given: answers.get(given[-1], "off"))  # no BMC is near
+    monkeypatch.setattr(bmc, "ask", lambda *given: answers.get(given[-1], "off"))  # no BMC is near
     assert cli("policy", "apply", fleet.file(POLICY), "-i", fleet.url).status == 0
     who = fleet.login(role)
     [[owner]] = fleet.sql("SELECT current_user")

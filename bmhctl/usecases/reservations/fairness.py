@@ -13,6 +13,7 @@ from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.reservations.matching import left_over, match
 from bmhctl.usecases.reservations.request import FREE, queries_for
+from bmhctl.usecases.shared.absence import LONGEST
 from bmhctl.usecases.shared.context import Context
 
 REFRESH = timedelta(seconds=5)
@@ -23,6 +24,8 @@ LAPSE = timedelta(seconds=15)
 
 After connections were lost, waiting processes have as long to reconnect: longer than a connection takes to time out.
 """
+
+_LONGEST_AWAY = timedelta(seconds=LONGEST)  # no process waits longer for a server that is away
 
 _EXCUSED = "excused"  # the key in the inventory under which excused tickets are kept
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -74,7 +77,8 @@ def _excuse(ctx: Context) -> Callable[[Ticket], bool]:
     def is_excused(ticket: Ticket) -> bool:
         since = _excused_since(ticket, excused) or last_disruption
         is_past = ticket.deadline is not None and ticket.deadline <= now
-        return not is_past and ticket.refreshed_at < last_disruption and now - since < LAPSE
+        silent = last_disruption - ticket.refreshed_at
+        return not is_past and timedelta() < silent < _LONGEST_AWAY and now - since < LAPSE
 
     return is_excused
 
