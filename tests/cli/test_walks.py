@@ -51,9 +51,9 @@ MOST: dict[str, tuple[int, int]] = {
     "status": (34, 140),
     "why n1": (42, 141),
     "ready n8": (47, 169),
-    "reservations": (34, 101),
+    "reservations": (35, 102),
     "history n1": (29, 86),
-    "extend -R r-one": (38, 128),
+    "extend -R r-one": (39, 129),
     "release -R r-one": (38, 161),
 }
 """For each command how many files it enters at most, and how often it moves from one to another."""

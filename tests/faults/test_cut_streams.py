@@ -12,6 +12,7 @@ import pytest
 
 from bmhctl import open_inventory
 from bmhctl.domain.model import State
+from bmhctl.stores import reopen
 from tests.conftest import Run
 from tests.faults.figures import Figures
 from tests.faults.in_process import call
@@ -96,6 +97,7 @@ def test_rows_that_are_cut_off_are_missed_and_no_copy_of_them_is_left(
 ) -> None:
     drop_schema(link.url)
     assert copied(link, source, link.url).status == 0
+    reopen(link.lab._context.store)  # its inventory is another one now
     losses = []
     for number, fate in zip((HOSTS - 200, 1_500, 30), CUTS, strict=True):
         done = link.call("list", "-o", "jsonl", plan=first(is_row, fate, skip=number))

@@ -444,7 +444,7 @@ def test_a_step_whose_claim_somebody_else_took_over_does_not_run(server: Server,
         assert host is not None
         with claimed(lab._context, host) as held:
             list(store.database.execute("UPDATE claims SET token = 'another'"))
-            with pytest.raises(StateRefusedError, match="somebody else has it"):
+            with pytest.raises(StateRefusedError, match="another process has it"):
                 held.run_checks()
         assert not ran.exists()
 
@@ -501,7 +501,7 @@ def test_a_signal_at_any_moment_of_a_grant_leaves_it_told_or_undone_and_the_conn
             lab.release(lab.reserve("node1").reservation.id)
             span = time.monotonic() - began
             for _ in range(tries):
-                if other.hosts.named("node1").state is not State.AVAILABLE:
+                if other.host("node1").state is not State.AVAILABLE:
                     lab.reset("node1")
                     lab.ready("node1")
                 try:

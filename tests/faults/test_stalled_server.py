@@ -10,7 +10,7 @@ import pytest
 from bmhctl.domain.model import State
 from bmhctl.stores.postgres import connection
 from bmhctl.stores.postgres.url import Address
-from bmhctl.usecases.reservations import grants
+from bmhctl.usecases.reservations import contended
 from tests.faults.conftest import SCALE, some
 from tests.faults.figures import Figures
 from tests.faults.proxy import Fate, Message
@@ -42,7 +42,7 @@ main()
 @pytest.fixture(autouse=True)
 def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "SILENCE", 0.2)
-    monkeypatch.setattr(grants, "_FIND_OUT", 0.5)
+    monkeypatch.setattr(contended, "_FIND_OUT", 0.5)
 
 
 def test_a_server_that_falls_silent_is_status_11_with_the_reason(link: ServerLink, figures: Figures) -> None:
