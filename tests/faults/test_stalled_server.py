@@ -27,7 +27,7 @@ LINES = (
     ("history", "node1"),
     ("doctor",),
     ("cordon", "node1"),
-    ("reserve", "-n", "9", "--wait", "1m"),
+    ("reserve", "-n", "9"),
 )
 
 IMPATIENT = """
