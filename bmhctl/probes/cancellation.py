@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class Cancelled(Protocol):
-    """Whether nobody wants to know any more; a :class:`threading.Event` is one."""
+    """Whether work was cancelled; a :class:`threading.Event` is one."""
 
     def is_set(self) -> bool:
         """Whether it is so."""
@@ -41,7 +41,7 @@ class AnyOf(Frozen):
 
 
 class InterruptedStepError(Exception):
-    """Nobody wants to know any more."""
+    """The work was cancelled."""
 
 
 def within(seconds: float, cancelled: Cancelled, work: Callable[[], _T]) -> _T:

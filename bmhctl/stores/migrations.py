@@ -176,7 +176,7 @@ _COUNTS = Migration(
         END""",
     ),
     on_server=(
-        # Rows are only added, so that no writer waits for another; now and then one sums up those that nobody is at.
+        # Rows are only added, so that no writer waits for another; now and then one sums up those that are not in use.
         """CREATE FUNCTION count_hosts() RETURNS trigger
             LANGUAGE plpgsql SECURITY DEFINER SET search_path = "{schema}", pg_temp AS $$
         DECLARE first BIGINT; last BIGINT;
@@ -198,7 +198,7 @@ _COUNTS = Migration(
             END IF;
             RETURN NULL;
         END $$""",
-        # It has its owner's rights: nobody else may have it run on a table of their own.
+        # It has its owner's rights: other roles must not run it on a table of their own.
         "REVOKE EXECUTE ON FUNCTION count_hosts() FROM PUBLIC",
         """CREATE TRIGGER hosts_entered AFTER INSERT ON hosts REFERENCING NEW TABLE AS entered
             FOR EACH STATEMENT EXECUTE FUNCTION count_hosts()""",

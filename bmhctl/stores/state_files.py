@@ -56,7 +56,7 @@ def stated_file(declaration: Path) -> Path | None:
     try:
         data = declaration.read_bytes()
     except OSError:
-        data = b""  # whoever needs the file reports that
+        data = b""  # the code that needs the file reports that
     return named_state(data, declaration) or _in_folder(declaration)
 
 

@@ -30,7 +30,7 @@ _LAG = 0.2  # the part of the grace by which the watchdog begins after the runne
 
 
 def steady() -> float:
-    """Return the seconds of a clock that nobody sets, and that goes on while the machine sleeps."""
+    """Return the seconds of a clock that is never set, and that goes on while the machine sleeps."""
     number = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if number is None else time.clock_gettime(number)
 

@@ -94,7 +94,7 @@ class LeasedClaims:
             yield Hold(lost=loss, guard=guard)
         finally:
             self._keeper.leave(name)
-            self._end(name, token)  # also one that is lost, as long as it is in nobody else's hands
+            self._end(name, token)  # also one that is lost, unless another process has it
 
     def _end(self, name: str, token: str) -> None:
         """End a claim, and notify waiting processes: they may have tried between the last commit under it and now."""

@@ -118,7 +118,7 @@ class FileClaims:
         ]
 
     def restore(self) -> None:
-        """Make those files of held claims anew that somebody removed, as with a whole folder; costs a ``stat`` of each.
+        """Create again the files of held claims that were removed, as with a whole folder; costs a ``stat`` of each.
 
         Raises :class:`MovedError` when another process has claimed the same meanwhile.
         """

@@ -65,7 +65,7 @@ class DeclarationFile:
         try:
             is_same = os.path.samefile(self._given, self._path)
         except OSError:
-            return  # whoever reads it is told what is missing
+            return  # reading it reports what is missing
         if not is_same:
             raise MovedError(
                 f"{shown(self._given)} leads to {shown(Path(os.path.realpath(self._given)))} now, "

@@ -131,7 +131,7 @@ def _is_worth_trying(attempt: Attempt, ticket: Ticket) -> bool:
 def _try(attempt: Attempt, ticket: Ticket) -> Grant | None:
     """A grant if it is this ticket's turn."""
     ctx, request = attempt.ctx, attempt.request
-    with ctx.store.snapshot():  # most tries end here, in nobody's way
+    with ctx.store.snapshot():  # most attempts stop here, before taking the write lock
         before = granted_before(ctx, request)
         if before is not None:
             return before
@@ -199,7 +199,7 @@ def _leave(ctx: Context, ticket_id: int, is_last: Callable[[], bool]) -> None:
     """Takes a ticket out of the queue, unless others wait with it; a grant has done so already."""
     with suppress(BmhctlError):  # if the store can't be written now: a ticket whose process is gone does not count
         if ctx.store.tickets.get(ticket_id) is not None:
-            with ctx.store.transaction():  # nobody joins meanwhile
+            with ctx.store.transaction():  # no other process can join meanwhile
                 if is_last():
                     ctx.store.tickets.remove(ticket_id)
 
