@@ -1,82 +1,89 @@
-"""Run the steps of many hosts at once, in threads that never touch the inventory."""
+"""Run tasks in threads, several at once, while the caller's thread starts them and handles their results."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
+_Item = TypeVar("_Item")
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
-_TICK = 0.5  # seconds between two looks whether a signal came
+_TICK = 0.5  # seconds after which a wait starts again, so that a pending signal is handled
 
 PATIENCE = 5.0
 """Seconds that cancelled tasks have to end before the pool stops waiting for them."""
 
 
 class WorkerPool(Generic[_Task, _Result]):
-    """Runs at most ``size`` tasks at a time; results come in the order in which they are done.
+    """Runs ``work(task, cancelled)`` in threads, at most ``size`` tasks at a time; it must not return None.
 
-    Each task gets an event that is set when it must end as soon as it can.
-
-    The threads are daemons: a task that can't be cancelled (a connection without an answer) does not keep the
-    process alive.
+    ``cancelled`` is set when the task must end as soon as it can. The threads are daemons: a task that can't be
+    cancelled (a connection without an answer) does not keep the process alive.
     """
 
     def __init__(self, work: Callable[[_Task, threading.Event], _Result], size: int) -> None:
         self._cancelled = threading.Event()
         self._work = work
-        self._size = size
+        self._size = max(1, size)
         self._done: SimpleQueue[tuple[_Task, _Result | None, BaseException | None]] = SimpleQueue()
         self._working: dict[int, threading.Event] = {}  # set at the end: a join that is interrupted forgets its thread
+        self._unhandled: list[tuple[_Task, _Result]] = []
 
-    @property
-    def is_full(self) -> bool:
-        """Whether another piece of work would have to wait."""
-        return len(self._working) >= self._size
+    def run_all(
+        self, items: Iterable[_Item], begin: Callable[[_Item], None], handle: Callable[[_Task, _Result], None]
+    ) -> None:
+        """Call ``begin`` with each item while a thread is free, and ``handle`` with each result; both in this thread.
 
-    @property
-    def is_cancelled(self) -> bool:
-        """Return whether the pool was cancelled."""
-        return self._cancelled.is_set()
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is being done."""
-        return not self._working
+        ``begin`` and ``handle`` may each :meth:`start` one task. Raises what they or a task raise, and what a signal
+        raises; call :meth:`cancel` then.
+        """
+        waiting = deque(items)
+        while waiting or self._working:
+            while waiting and len(self._working) < self._size:
+                begin(waiting.popleft())
+            if self._working:
+                self._unhandled = [self._next()]
+                for task, result in self._unhandled:
+                    handle(task, result)
+                self._unhandled = []
 
     def start(self, task: _Task) -> None:
-        """Begins a piece of work."""
-        ended = self._working[id(task)] = threading.Event()
-        threading.Thread(target=self._run, args=(task, ended), daemon=True).start()
+        """Start a task in a thread of its own, unless the pool was cancelled."""
+        if not self._cancelled.is_set():
+            ended = self._working[id(task)] = threading.Event()
+            threading.Thread(target=self._run, args=(task, ended), daemon=True).start()
 
-    def next(self) -> tuple[_Task, _Result]:
-        """Waits for the next piece of work that is done; raises what it raised."""
-        task, result, error = self._next_done()
+    def _next(self) -> tuple[_Task, _Result]:
+        """Wait for the next task that ends; return it with its result, or raise what it raised."""
+        while True:
+            # A signal that comes just before the wait does not end it: it is seen when the wait is over.
+            with suppress(Empty):
+                task, result, error = self._done.get(timeout=_TICK)
+                break
         del self._working[id(task)]
         if error is not None or result is None:
             raise error or AssertionError("work returned nothing")
         return task, result
 
-    def _next_done(self) -> tuple[_Task, _Result | None, BaseException | None]:
-        while True:
-            # A signal that comes just before the wait does not end it: it is seen when the wait is over.
-            with suppress(Empty):
-                return self._done.get(timeout=_TICK)
-
     def cancel(self) -> list[tuple[_Task, _Result]]:
-        """Asks all work to end, and waits a little for it; returns what was done before, and not yet asked for."""
+        """Ask all tasks to end, and wait up to ``PATIENCE`` for them; none starts after this.
+
+        Returns the results that ``handle`` did not finish with: first the one that it was called with, then those of
+        tasks that ended by themselves before the pool was cancelled.
+        """
         self._cancelled.set()
         until = time.monotonic() + PATIENCE
         try:
             self._join(until)
         except BaseException:  # noqa: BLE001 - a second Ctrl-C: still collect the results
             self._join(until)
-        done: list[tuple[_Task, _Result]] = []
+        done, self._unhandled = self._unhandled, []
         while True:
             try:
                 task, result, error = self._done.get_nowait()
@@ -94,6 +101,6 @@ class WorkerPool(Generic[_Task, _Result]):
             done: tuple[_Task, _Result | None, BaseException | None] = (task, self._work(task, self._cancelled), None)
         except BaseException as error:  # noqa: BLE001 - raised again where the result is awaited
             done = (task, None, error)
-        if not self._cancelled.is_set():  # else it may have ended for that
+        if not self._cancelled.is_set():  # else it may have ended because of that
             self._done.put(done)
         ended.set()

@@ -1,4 +1,4 @@
-"""Work in threads, and what interrupts who waits for it."""
+"""The worker pool: tasks in threads, and what a signal leaves of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,55 @@ class Interruption(BaseException):
     """What a signal raises."""
 
 
+def test_every_item_is_done_and_never_more_at_once_than_the_pool_has_threads() -> None:
+    at_once, most, lock = 0, 0, threading.Lock()
+    pair = threading.Barrier(2)
+
+    def work(number: str, _: threading.Event) -> int:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        pair.wait(20)  # only with two at once does it end
+        with lock:
+            at_once -= 1
+        return int(number)
+
+    found: dict[str, int] = {}
+    pool = WorkerPool(work, 2)
+    pool.run_all([str(number) for number in range(10)], pool.start, found.__setitem__)
+    assert found == {str(number): number for number in range(10)}
+    assert most == 2
+
+
+def test_what_a_task_raises_is_raised_where_its_result_is_awaited() -> None:
+    def work(_: str, __: threading.Event) -> str:
+        raise ValueError("broken")
+
+    pool = WorkerPool(work, 1)
+    with pytest.raises(ValueError, match="broken"):
+        pool.run_all(["task"], pool.start, lambda _, __: None)
+
+
+def test_cancel_returns_the_result_that_was_being_handled_and_those_that_were_not() -> None:
+    pool: WorkerPool[str, str] = WorkerPool(lambda task, _: task.upper(), 2)
+
+    def handle(_: str, __: str) -> None:
+        until(lambda: pool._done.qsize() == 1)
+        raise Interruption
+
+    with pytest.raises(Interruption):
+        pool.run_all(["a", "b"], pool.start, handle)
+    assert sorted(pool.cancel()) == [("a", "A"), ("b", "B")]
+    pool.start("c")
+    assert pool.cancel() == []  # nothing starts any more, and nothing is returned twice
+
+
 def test_a_signal_that_woke_another_thread_ends_the_wait_all_the_same() -> None:
     was_cancelled, main = [], threading.get_ident()
 
     def work(_: str, cancelled: threading.Event) -> str:
-        until(lambda: "next" in sys._current_frames()[main].f_code.co_name)
+        until(lambda: sys._current_frames()[main].f_code.co_name in ("get", "_next"))
         signal.pthread_kill(threading.get_ident(), signal.SIGALRM)
         was_cancelled.append(cancelled.wait(20))
         return "done"
@@ -31,11 +75,10 @@ def test_a_signal_that_woke_another_thread_ends_the_wait_all_the_same() -> None:
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        crew = WorkerPool(work, 1)
-        crew.start("task")
+        pool = WorkerPool(work, 1)
         with pytest.raises(Interruption):
-            crew.next()
-        crew.cancel()
+            pool.run_all(["task"], pool.start, lambda _, __: None)
+        pool.cancel()
     finally:
         signal.signal(signal.SIGALRM, before)
     assert was_cancelled == [True]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TypeVar
 
@@ -53,6 +53,12 @@ def failed(error: BmhctlError, host: Host | None = None) -> Outcome:
     state = host.state if host else None
     steps = error.results if isinstance(error, StepFailedError) else ()
     return Outcome(error.host or "", False, error.message, state, state, steps=steps, error=error)
+
+
+def report_all(ctx: Context, outcomes: Iterable[Outcome]) -> None:
+    """Report each outcome in a line: an interrupted user wants to know how far the command got."""
+    for outcome in outcomes:
+        ctx.tell(f"{outcome.host}: {outcome.message}")
 
 
 def already(host: Host, words: str | None = None) -> Outcome:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from threading import Event
@@ -21,7 +21,7 @@ from bmhctl.probes.setting import StepEnvironment
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.values import replace
 from bmhctl.support.worker_pool import WorkerPool
-from bmhctl.usecases.shared.bulk import attempt, failed
+from bmhctl.usecases.shared.bulk import attempt, failed, report_all
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.declaration_sync import change
 from bmhctl.usecases.shared.host_changes import Changes, SpecChange, differences
@@ -198,32 +198,32 @@ def _each(
             error.name_host(host.name)
             return error
 
-    def take(host: Host, said: _T | BmhctlError) -> None:
+    def handle(host: Host, answer: _T | BmhctlError) -> None:
         def one(_: Host) -> Outcome:
-            if isinstance(said, BmhctlError):
-                raise said
-            return outcome(host, said)
+            if isinstance(answer, BmhctlError):
+                raise answer
+            return outcome(host, answer)
 
         outcomes[host.id] = attempt(host, one)
 
-    crew: WorkerPool[Host, _T | BmhctlError] = WorkerPool(work, max(1, jobs))
+    def begin(item: tuple[int, Host]) -> None:
+        position, host = item
+        ctx.progress(f"{verb} {host.name}", f"{position} of {len(hosts)}")
+        if host.name in refused:
+            handle(host, refused[host.name])
+        else:
+            pool.start(host)
+
+    pool: WorkerPool[Host, _T | BmhctlError] = WorkerPool(work, jobs)
     outcomes: dict[int, Outcome] = {}
-    waiting = deque(hosts)
     try:
-        while waiting or not crew.is_idle:
-            while waiting and not crew.is_full:
-                host = waiting.popleft()
-                ctx.progress(f"{verb} {host.name}", f"{len(hosts) - len(waiting)} of {len(hosts)}")
-                if host.name in refused:
-                    take(host, refused[host.name])
-                else:
-                    crew.start(host)
-            if not crew.is_idle:
-                take(*crew.next())
+        pool.run_all(enumerate(hosts, 1), begin, handle)
     except BaseException:
-        for host, said in crew.cancel():
-            take(host, said)
-        for told in outcomes.values():  # an interrupted user wants to know how far it got
-            ctx.tell(f"{told.host}: {told.message}")
+        ended = pool.cancel()
+        ctx.store.abandon()
+        with suppress(BmhctlError):  # the first error is reported already
+            for host, answer in ended:
+                handle(host, answer)
+        report_all(ctx, outcomes.values())
         raise
     return Outcomes(verb, (*(outcomes[host.id] for host in hosts), *(failed(error) for error in missing)))

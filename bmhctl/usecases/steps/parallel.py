@@ -5,7 +5,6 @@ Hosts on which no step has to run need no claim and no thread: they are moved to
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -18,7 +17,7 @@ from bmhctl.results import Outcome, Outcomes
 from bmhctl.stores.claims import host_claim
 from bmhctl.support.values import Frozen
 from bmhctl.support.worker_pool import WorkerPool
-from bmhctl.usecases.shared.bulk import attempt, failed
+from bmhctl.usecases.shared.bulk import attempt, failed, report_all
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.host_selection import FEW
 from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun, Unclaimed, claimed
@@ -87,7 +86,7 @@ def each(
     outcomes: dict[int, Outcome] = {}
     claims: dict[int, ExitStack] = {}
     running: dict[int, Job] = {}
-    crew: WorkerPool[Job, StepsRun] = WorkerPool(lambda job, cancelled: job.run(cancelled), max(1, jobs))
+    pool: WorkerPool[Job, StepsRun] = WorkerPool(Job.run, jobs)
 
     def start(host: Host) -> Outcome | Job:
         claims[host.id] = ExitStack()
@@ -98,15 +97,14 @@ def each(
         return treatment.early(held.host) or treatment.prepare(held)  # it may have changed since it was chosen
 
     def advance(host: Host, act: Callable[[], Outcome | Job]) -> None:
-        """Goes on with a host until its steps have to be waited for, or its outcome is known."""
+        """Go on with a host until it has to wait for its steps, or its outcome is known."""
 
         def one(_: Host) -> Outcome | None:
             found = act()
             while isinstance(found, Job):
                 if found.takes_time:
                     running[host.id] = found
-                    if not crew.is_cancelled:
-                        crew.start(found)
+                    pool.start(found)
                     return None
                 found = found.finish(found.run(None))
             return found
@@ -117,29 +115,26 @@ def each(
             running.pop(host.id, None)
             claims.pop(host.id).close()
 
-    waiting: deque[Host] = deque()
-    ended: list[tuple[Job, StepsRun]] = []
+    def begin(item: tuple[int, Host]) -> None:
+        position, host = item
+        ctx.progress(f"{treatment.verb} {host.name}", f"{position} of {len(hosts)}")
+        advance(host, partial(start, host))
+
+    def handle(job: Job, run: StepsRun) -> None:
+        advance(job.held.host, partial(job.proceed, run))
+
     try:
         _without_steps(ctx, treatment, [host for host in hosts if not treatment.has_steps(host)], outcomes)
-        waiting.extend(host for host in hosts if host.id not in outcomes)
-        while waiting or not crew.is_idle:
-            while waiting and not crew.is_full:
-                host = waiting.popleft()
-                ctx.progress(f"{treatment.verb} {host.name}", f"{len(hosts) - len(waiting)} of {len(hosts)}")
-                advance(host, partial(start, host))
-            if not crew.is_idle:
-                ended[:] = [crew.next()]
-                for job, run in ended:
-                    advance(job.held.host, partial(job.proceed, run))
+        rest = [host for host in hosts if host.id not in outcomes]
+        pool.run_all(enumerate(rest, len(outcomes) + 1), begin, handle)
     except BaseException:
-        ended += crew.cancel()
+        ended = pool.cancel()
         ctx.store.abandon()
         with suppress(BmhctlError):  # the first error is reported already
             for job, run in ended:
                 if running.get(job.held.host.id) is job:
                     advance(job.held.host, partial(job.settle, run))
-        for outcome in (*outcomes.values(), *(job.so_far for job in running.values() if job.so_far)):
-            ctx.tell(f"{outcome.host}: {outcome.message}")
+        report_all(ctx, (*outcomes.values(), *(job.so_far for job in running.values() if job.so_far)))
         raise
     finally:
         for stack in claims.values():

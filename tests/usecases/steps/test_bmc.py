@@ -25,6 +25,7 @@ from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.reservations import request, reserve
 from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_changes import Changes
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import bmc, step_verbs
 from tests.conftest import Lab, environment
@@ -280,6 +281,24 @@ def test_listing_names_never_loads_what_talks_to_bmcs(fleet: Lab) -> None:
         text=True,
     )
     assert (done.returncode, done.stderr, len(done.stdout.split())) == (0, "", 7)
+
+
+def test_an_interrupted_inspection_reports_what_it_recorded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges())
+    real, interrupted = bmc.change, iter([False, True])
+
+    def change(ctx: Context, changes: Changes) -> object:
+        if next(interrupted, False):
+            raise KeyboardInterrupt  # while the answer of node2 is recorded
+        return real(ctx, changes)
+
+    monkeypatch.setattr(bmc, "ask", lambda *_: {"cpus": 8})
+    monkeypatch.setattr(bmc, "change", change)
+    with pytest.raises(KeyboardInterrupt):
+        bmc.inspect(lab.context(), Choice(everything=True), jobs=1)
+    assert lab.said == [f"node{n}: changed: hardware.cpus (none) → 8" for n in (1, 2)]
+    known = lab.context().store.hosts.find(HostQuery())
+    assert [host.spec.hardware for host in known] == [{"cpus": 8}, {"cpus": 8}, {}]
 
 
 def test_the_example_for_ipmi_is_a_shell_script() -> None:

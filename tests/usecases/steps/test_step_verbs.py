@@ -341,19 +341,19 @@ def test_what_has_ended_is_recorded_and_told_when_the_rest_is_interrupted(
             ended.set()
         return CheckResult(step.name, PASS, "", 0.1)
 
-    real = WorkerPool.next
+    real = WorkerPool._next
 
-    def interrupted(crew: WorkerPool[object, object]) -> tuple[object, object]:
+    def interrupted(pool: WorkerPool[object, object]) -> tuple[object, object]:
         assert ended.wait(10)
-        while crew._done.qsize() < 2:  # both have ended, nobody has asked yet
+        while pool._done.qsize() < 2:  # both have ended, and neither result was handled
             time.sleep(0.01)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(probe, "run", run)
-    monkeypatch.setattr(WorkerPool, "next", interrupted)
+    monkeypatch.setattr(WorkerPool, "_next", interrupted)
     with pytest.raises(KeyboardInterrupt):
         step_verbs.ready(fleet.context(), ALL)
-    monkeypatch.setattr(WorkerPool, "next", real)
+    monkeypatch.setattr(WorkerPool, "_next", real)
     assert states(fleet) == {"node1": "available", "node2": "available", "node3": "initial"}
     assert sorted(fleet.said) == [f"node{n}: readiness checks passed: a, b" for n in (1, 2)]
     assert results(fleet, "node3") == []
