@@ -205,6 +205,20 @@ class Event(Frozen):
     id: int = 0
 
 
+class Phase(StrEnum):
+    """When in a host's life a step runs; the value is the table of its steps in a policy.
+
+    ``SETUP`` and ``CHECKS`` come before a host is available, ``PREPARE`` before it is handed to a holder, ``CLEANUP``
+    after its use, ``RETIRE`` before it leaves.
+    """
+
+    SETUP = "setup"
+    CHECKS = "checks"
+    PREPARE = "prepare"
+    CLEANUP = "cleanup"
+    RETIRE = "retire"
+
+
 class Verdict(StrEnum):
     """How a step ended; unknown is never a pass."""
 

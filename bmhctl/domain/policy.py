@@ -1,21 +1,21 @@
-"""The policy of an inventory: lease defaults, readiness checks, cleanup steps; parse and validate."""
+"""The policy of an inventory: lease defaults, and the steps of each phase of a host's life; parse and validate."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 
-from bmhctl.domain.model import BootTarget, HostSpec
-from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
+from bmhctl.domain.model import BootTarget, HostSpec, Phase
+from bmhctl.domain.selector import EVERY_HOST, Selector, is_label_key, parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import InvalidError, UsageError, brief, nearest
 from bmhctl.support.lazy_regex import pattern
-from bmhctl.support.values import Frozen, replace
+from bmhctl.support.values import Frozen, field, replace
 
-POLICY_KEYS = ("defaults", "checks", "cleanup")
-"""The top-level tables of a policy."""
+POLICY_KEYS = ("defaults", *Phase)
+"""The top-level tables of a policy: the defaults, and the steps of each phase."""
 
 PLACEHOLDER = pattern(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_./-]*)\}")
 """What is substituted in a command's arguments: ``{name}``, ``{labels.rack}``; ``{{`` stands for a brace."""
@@ -32,6 +32,31 @@ class StepKind(StrEnum):
     REDFISH = "redfish"
 
 
+class PhaseRules(Frozen):
+    """What holds for the steps of one phase.
+
+    ``noun`` names one step for a person. Redfish steps of a phase that ``acts`` change the BMC's host, those of another
+    only ask. Steps of a phase that ``stops_at_failure`` run up to the first that fails, those of another all run. A
+    phase that ``is_remembered`` does not repeat a step that passed. ``keys`` are settings that only its steps have.
+    """
+
+    noun: str
+    acts: bool = True
+    stops_at_failure: bool = True
+    is_remembered: bool = False
+    keys: tuple[str, ...] = ()
+
+
+PHASES: Mapping[Phase, PhaseRules] = {
+    Phase.SETUP: PhaseRules("setup step", is_remembered=True),
+    Phase.CHECKS: PhaseRules("readiness check", acts=False, stops_at_failure=False),
+    Phase.PREPARE: PhaseRules("prepare step"),
+    Phase.CLEANUP: PhaseRules("cleanup step"),
+    Phase.RETIRE: PhaseRules("retire step"),
+}
+"""The rules of each phase; a new kind of step is a row here and a member of :class:`Phase`."""
+
+
 class HttpStep(Frozen):
     """What an ``http`` step asks for: a URL that answers with this status, and holds the text if one is given."""
 
@@ -41,7 +66,7 @@ class HttpStep(Frozen):
 
 
 class RedfishStep(Frozen):
-    """What a ``redfish`` step demands of a BMC: a health and a power state; as a cleanup (``acts``) what it does.
+    """What a ``redfish`` step demands of a BMC: a health and a power state; in a phase that ``acts`` what it does.
 
     ``reset`` is a reset by Redfish's own name, such as ``ForceRestart``; ``boot_once`` what the next start boots from.
     """
@@ -54,15 +79,17 @@ class RedfishStep(Frozen):
 
 
 class Step(Frozen):
-    """One readiness check or cleanup step.
+    """One step of a phase.
 
     ``command`` is an argument list (kind command), ``port`` a TCP port (kind tcp), ``page`` what is asked for (kind
     http), ``demand`` what is asked of the BMC (kind redfish). ``timeout`` is how long one try may take, ``retries``
-    how many more tries a failure gets.
+    how many more tries a failure gets. ``needs`` are the steps of its phase that have to pass before; None: it follows
+    the one declared before it. ``outputs`` are the hardware properties that its output may set.
     """
 
     name: str
     kind: StepKind
+    phase: Phase = Phase.CHECKS
     command: tuple[str, ...] = ()
     port: int = 0
     page: HttpStep | None = None
@@ -70,6 +97,8 @@ class Step(Frozen):
     timeout: timedelta = timedelta(minutes=1)
     retries: int = 0
     selector: Selector = EVERY_HOST
+    needs: tuple[str, ...] | None = None
+    outputs: tuple[str, ...] = ()
 
     def applies_to(self, spec: HostSpec) -> bool:
         """Whether the step is meant for this host."""
@@ -86,10 +115,17 @@ class Policy(Frozen):
     ttl: timedelta | None = timedelta(hours=4)
     max_ttl: timedelta | None = timedelta(days=3)
     quarantine_after: int = 3
-    checks: tuple[Step, ...] = ()
-    cleanup: tuple[Step, ...] = ()
+    steps: Mapping[Phase, tuple[Step, ...]] = field(default_factory=dict)
     bmc_parallel: int = 1
     proxy: str | None = None
+
+    def of(self, phase: Phase) -> tuple[Step, ...]:
+        """The steps of a phase, as declared."""
+        return self.steps.get(phase, ())
+
+    def applying(self, phase: Phase, spec: HostSpec) -> tuple[Step, ...]:
+        """The steps of a phase that apply to a host, in the order of their declaration."""
+        return tuple(step for step in self.of(phase) if step.applies_to(spec))
 
 
 def parse_policy(document: Mapping[str, object]) -> Policy:
@@ -108,8 +144,7 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
         ttl=ttl,
         max_ttl=max_ttl,
         quarantine_after=quarantine_after,
-        checks=_steps(document, "checks"),
-        cleanup=_steps(document, "cleanup"),
+        steps={phase: _steps(document, phase) for phase in Phase if phase in document},
         bmc_parallel=whole_number(defaults.get("bmc_parallel", 1), 1, 1000, "defaults.bmc_parallel"),
         proxy=_proxy(defaults),
     )
@@ -138,15 +173,53 @@ def _lease(defaults: Mapping[str, object], key: str, fallback: timedelta) -> tim
     return value
 
 
-def _steps(document: Mapping[str, object], group: str) -> tuple[Step, ...]:
-    return tuple(
-        _step(f"{group}.{name}", name, require_table(entry, f"{group}.{name}"))
-        for name, entry in require_table(document.get(group, {}), group).items()
+def _steps(document: Mapping[str, object], phase: Phase) -> tuple[Step, ...]:
+    steps = tuple(
+        _step(phase, name, require_table(entry, f"{phase}.{name}"))
+        for name, entry in require_table(document[phase], phase).items()
     )
+    if any(step.needs is not None for step in steps):
+        _check_order(phase, steps)
+    return steps
 
 
-def _step(where: str, name: str, entry: Mapping[str, object]) -> Step:
-    check_keys(entry, (*StepKind, "timeout", "retries", "selector"), where)
+def _check_order(phase: Phase, steps: tuple[Step, ...]) -> None:
+    """Raises :class:`InvalidError` for a step that needs an unknown one, or in the end itself."""
+    from graphlib import CycleError, TopologicalSorter
+
+    names = [step.name for step in steps]
+    for step in steps:
+        for name in step.needs or ():
+            if name not in names:
+                near = nearest(name, names)
+                raise InvalidError(
+                    f"{phase}.{step.name}.needs: there is no [{phase}.{name}]",
+                    hint=f"did you mean {str(near)!r}?" if near else "a step needs others of its own table",
+                    details={"key": f"{phase}.{step.name}.needs"},
+                )
+    try:
+        TopologicalSorter(predecessors(steps)).prepare()
+    except CycleError as error:
+        circle = error.args[1][::-1]
+        raise InvalidError(
+            f"{phase}: the steps need each other in a circle: {' needs '.join(circle)}",
+            hint="a step without needs follows the one declared before it; needs = [] makes it independent",
+            details={"key": f"{phase}.{circle[0]}.needs"},
+        ) from error
+
+
+def predecessors(steps: Sequence[Step]) -> dict[str, tuple[str, ...]]:
+    """Return, for each step by name, the steps that have to end before it may start."""
+    before = (None, *(step.name for step in steps))
+    return {
+        step.name: step.needs if step.needs is not None else (previous,) if previous is not None else ()
+        for previous, step in zip(before, steps, strict=False)
+    }
+
+
+def _step(phase: Phase, name: str, entry: Mapping[str, object]) -> Step:
+    where = f"{phase}.{name}"
+    check_keys(entry, (*StepKind, *_COMMON_KEYS, *PHASES[phase].keys), where)
     kinds = [kind for kind in StepKind if kind.value in entry]
     if len(kinds) != 1:
         said = " and ".join(kinds) if kinds else f"none of {', '.join(StepKind)}"
@@ -159,17 +232,46 @@ def _step(where: str, name: str, entry: Mapping[str, object]) -> Step:
         applies = parse_selector(selector)
     except UsageError as error:
         raise InvalidError(f"{where}.selector: {error.message}", hint=error.hint) from error
-    retries = whole_number(entry.get("retries", 0), 0, 100, f"{where}.retries")
-    step = Step(name, kinds[0], timeout=timeout, retries=retries, selector=applies)
+    step = Step(
+        name,
+        kinds[0],
+        phase,
+        timeout=timeout,
+        retries=whole_number(entry.get("retries", 0), 0, 100, f"{where}.retries"),
+        selector=applies,
+        needs=_texts(entry["needs"], f"{where}.needs", "of steps") if "needs" in entry else None,
+        outputs=_outputs(entry, kinds[0], where),
+    )
     match kinds[0]:
         case StepKind.TCP:
             return replace(step, port=whole_number(entry["tcp"], 1, 65535, f"{where}.tcp"))
         case StepKind.HTTP:
             return replace(step, page=_page(entry["http"], f"{where}.http"))
         case StepKind.REDFISH:
-            return replace(step, demand=_demand(entry["redfish"], f"{where}.redfish"))
+            return replace(step, demand=_demand(entry["redfish"], f"{where}.redfish", PHASES[phase].acts))
         case StepKind.COMMAND:
             return replace(step, command=_command(entry["command"], f"{where}.command"))
+
+
+_COMMON_KEYS = ("timeout", "retries", "selector", "needs", "outputs")
+
+
+def _texts(value: object, where: str, of_what: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        raise type_error(where, f"a list of names {of_what}", value)
+    return tuple(dict.fromkeys(value))
+
+
+def _outputs(entry: Mapping[str, object], kind: StepKind, where: str) -> tuple[str, ...]:
+    if "outputs" not in entry:
+        return ()
+    if kind is not StepKind.COMMAND:
+        raise InvalidError(f"{where}.outputs: only a command has an output", hint="remove it, or use a command")
+    names = _texts(entry["outputs"], f"{where}.outputs", "of hardware properties")
+    for name in names:
+        if not is_label_key(name):
+            raise type_error(f"{where}.outputs", "names of hardware properties such as firmware", name)
+    return names
 
 
 def _command(value: object, where: str) -> tuple[str, ...]:
@@ -205,9 +307,8 @@ _RESETS = (
 )
 
 
-def _demand(value: object, where: str) -> RedfishStep:
+def _demand(value: object, where: str, acts: bool) -> RedfishStep:
     entry = require_table(value, where)
-    acts = where.startswith("cleanup.")
     check_keys(entry, ("power", "reset", "boot_once") if acts else ("health", "power"), where)
     choices = {
         "health": ("OK", "Warning", "Critical"),

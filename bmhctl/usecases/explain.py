@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from bmhctl.domain.model import Event, EventKind, Host, State, Verb
+from bmhctl.domain.model import Event, EventKind, Host, Phase, State, Verb
 from bmhctl.domain.requirements import Requirement
 from bmhctl.errors import BmhctlError
 from bmhctl.lifecycle.machine import ask, possible
@@ -153,9 +153,8 @@ def _answer(ctx: Context, host: Host, verb: Verb, now: datetime) -> VerbAnswer:
 
 
 def _steps(ctx: Context, host: Host, verb: Verb) -> str:
-    policy = ctx.policy()
-    steps = policy.checks if verb is Verb.READY else policy.cleanup
-    return ", ".join(step.name for step in steps if step.applies_to(host.spec))
+    phase = Phase.CHECKS if verb is Verb.READY else Phase.CLEANUP
+    return ", ".join(step.name for step in ctx.policy().applying(phase, host.spec))
 
 
 _COMMANDS = {

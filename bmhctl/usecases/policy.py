@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from shutil import which
 
-from bmhctl.domain.model import HostSpec
-from bmhctl.domain.policy import POLICY_KEYS, Policy, check_keys, parse_policy
+from bmhctl.domain.model import HostSpec, Phase
+from bmhctl.domain.policy import PHASES, POLICY_KEYS, Policy, check_keys, parse_policy
 from bmhctl.domain.units import plural
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.results import Document, Done, Outcome, Plan, Script
@@ -44,7 +44,8 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
     refresh_and_reap(ctx)
     if ctx.store.declaration is not None:
         raise UsageError(
-            f"{ctx.store.location} holds its policy itself", hint="edit [defaults], [checks] and [cleanup] there"
+            f"{ctx.store.location} holds its policy itself",
+            hint="edit [defaults], [checks] and [cleanup] there",
         )
     policy = _parsed(text, name)
     with ctx.store.transaction():
@@ -78,16 +79,16 @@ def _parsed(text: str, name: str) -> Policy:
 
 def _applying(policy: Policy, spec: HostSpec) -> str:
     words = []
-    for noun, steps in (("checks", policy.checks), ("cleanup", policy.cleanup)):
-        names = ", ".join(step.name for step in steps if step.applies_to(spec))
-        words.append(f"{noun}: {names or 'none'}")
+    for phase in _mentioned(policy):
+        names = ", ".join(step.name for step in policy.applying(phase, spec))
+        words.append(f"{phase}: {names or 'none'}")
     return "; ".join(words)
 
 
 def _not_there(ctx: Context, policy: Policy) -> Iterator[str]:
     """Which steps run a program that this machine does not have; another, which runs them, may."""
-    for noun, steps in (("check", policy.checks), ("cleanup step", policy.cleanup)):
-        for step in steps:
+    for phase in Phase:
+        for step in policy.of(phase):
             program = step.command[0] if step.command else ""
             if not program or "{" in program:
                 continue
@@ -96,8 +97,13 @@ def _not_there(ctx: Context, policy: Policy) -> Iterator[str]:
             known = os.pathsep.join(os.path.join(ctx.store.folder, each) for each in path)  # steps run in that folder
             if which(os.path.join(folder, program), path=known) is None:
                 start = f" (relative paths start at {folder})" if folder and not program.startswith("/") else ""
-                yield f"{noun} {step.name}: there is no program {program} here that can be run{start}"
+                yield f"{PHASES[phase].noun} {step.name}: there is no program {program} here that can be run{start}"
 
 
 def _counts(policy: Policy) -> str:
-    return f"{plural(len(policy.checks), 'check')}, {plural(len(policy.cleanup), 'cleanup step')}"
+    return ", ".join(plural(len(policy.of(phase)), PHASES[phase].noun) for phase in _mentioned(policy))
+
+
+def _mentioned(policy: Policy) -> Iterator[Phase]:
+    """The phases that a summary names: those with steps, and the two that every inventory should have."""
+    return (phase for phase in Phase if policy.of(phase) or phase in (Phase.CHECKS, Phase.CLEANUP))

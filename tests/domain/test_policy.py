@@ -6,13 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from bmhctl.domain.policy import Policy, Step, StepKind, parse_policy
+from bmhctl.domain.model import Phase
+from bmhctl.domain.policy import Policy, Step, StepKind, parse_policy, predecessors
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import InvalidError
 
 
 def test_an_empty_policy_has_the_defaults() -> None:
-    assert parse_policy({}) == Policy(timedelta(hours=4), timedelta(days=3), 3, (), ())
+    assert parse_policy({}) == Policy(timedelta(hours=4), timedelta(days=3), 3)
 
 
 def test_a_whole_policy_is_read() -> None:
@@ -26,16 +27,53 @@ def test_a_whole_policy_is_read() -> None:
         ttl=timedelta(hours=1),
         max_ttl=None,
         quarantine_after=5,
-        checks=(Step("ssh", StepKind.TCP, port=22, timeout=timedelta(seconds=5), selector=parse_selector("!offline")),),
-        cleanup=(
-            Step(
-                "wipe",
-                StepKind.COMMAND,
-                command=("./wipe.sh", "{address}", "{labels.rack}", "{{x}}"),
-                timeout=timedelta(hours=2),
+        steps={
+            Phase.CHECKS: (
+                Step("ssh", StepKind.TCP, port=22, timeout=timedelta(seconds=5), selector=parse_selector("!offline")),
             ),
-        ),
+            Phase.CLEANUP: (
+                Step(
+                    "wipe",
+                    StepKind.COMMAND,
+                    Phase.CLEANUP,
+                    command=("./wipe.sh", "{address}", "{labels.rack}", "{{x}}"),
+                    timeout=timedelta(hours=2),
+                ),
+            ),
+        },
     )
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_each_phase_has_steps_of_its_own_that_may_act_or_only_ask(phase: Phase) -> None:
+    ask = {"redfish": {"power": "on"}}
+    act = {"redfish": {"reset": "ForceRestart"}}
+
+    [step] = parse_policy({phase: {"bmc": ask}}).of(phase)
+
+    assert step.phase is phase
+    assert step.demand is not None
+    assert step.demand.acts is (phase is not Phase.CHECKS)
+    if phase is Phase.CHECKS:
+        with pytest.raises(InvalidError, match="unknown key 'reset'"):
+            parse_policy({phase: {"bmc": act}})
+    else:
+        parse_policy({phase: {"bmc": act}})
+
+
+def test_steps_need_others_of_their_phase_or_follow_the_one_before() -> None:
+    tcp = {"tcp": 22}
+    steps = parse_policy(
+        {"setup": {"a": tcp, "b": tcp, "c": {"tcp": 22, "needs": []}, "d": {"tcp": 22, "needs": ["a", "c", "a"]}}}
+    ).of(Phase.SETUP)
+
+    assert predecessors(steps) == {"a": (), "b": ("a",), "c": (), "d": ("a", "c")}
+
+
+def test_a_command_declares_the_properties_that_it_may_set() -> None:
+    [step] = parse_policy({"checks": {"cpu": {"command": ["lscpu"], "outputs": ["cpus", "firmware"]}}}).of(Phase.CHECKS)
+
+    assert step.outputs == ("cpus", "firmware")
 
 
 @pytest.mark.parametrize(
@@ -65,6 +103,29 @@ def test_a_whole_policy_is_read() -> None:
         ({"checks": {"x": {"http": {"url": "http://a", "statsu": 1}}}}, "checks.x.http: unknown key 'statsu'", None),
         ({"checks": {"x": {"tcp": 22, "retries": -1}}}, "checks.x.retries must be a whole number from 0", None),
         ({"cleanup": {"x": {"redfish": {}}}}, "cleanup.x.redfish asks for nothing", None),
+        ({"setup": {"x": {"tcp": 22, "needs": "y"}}}, "setup.x.needs must be a list of names of steps", None),
+        (
+            {"setup": {"bios": {"tcp": 22}}, "checks": {"x": {"tcp": 22, "needs": ["bios"]}}},
+            "checks.x.needs: there is no [checks.bios]",
+            "a step needs others of its own table",
+        ),
+        (
+            {"setup": {"bios": {"tcp": 22}, "x": {"tcp": 22, "needs": ["bois"]}}},
+            "setup.x.needs: there is no [setup.bois]",
+            "did you mean 'bios'?",
+        ),
+        (
+            {"setup": {"a": {"tcp": 22, "needs": ["a"]}}},
+            "setup: the steps need each other in a circle: a needs a",
+            None,
+        ),
+        (
+            {"setup": {"a": {"tcp": 22, "needs": ["b"]}, "b": {"tcp": 22}}},
+            "setup: the steps need each other in a circle: a needs b needs a",
+            "a step without needs follows the one declared before it; needs = [] makes it independent",
+        ),
+        ({"setup": {"x": {"tcp": 22, "outputs": ["cpus"]}}}, "setup.x.outputs: only a command has an output", None),
+        ({"setup": {"x": {"command": ["a"], "outputs": ["-"]}}}, "setup.x.outputs must be names of hardware", None),
     ],
 )
 def test_each_mistake_is_named_with_its_key(document: dict[str, object], message: str | None, hint: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from bmhctl.domain.model import Host, Note, State
+from bmhctl.domain.model import Host, Note, Phase, State
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import describe_reservation
 
@@ -26,11 +26,11 @@ def where_resume_leads(ctx: Context, host: Host, now: datetime) -> tuple[State, 
     if host.reservation is not None and host.reservation.is_valid(now):
         return State.RESERVED, f"its reservation is valid: {describe_reservation(host.reservation)}"
     if host.dirty:
-        steps = [step.name for step in policy.cleanup if step.applies_to(host.spec)]
+        steps = [step.name for step in policy.applying(Phase.CLEANUP, host.spec)]
         run = f"if its cleanup succeeds ({', '.join(steps)}), else it stays" if steps else "no cleanup step applies"
         return State.INITIAL, f"it is dirty: {run}"
     if host.came_from is State.AVAILABLE:
-        steps = [step.name for step in policy.checks if step.applies_to(host.spec)]
+        steps = [step.name for step in policy.applying(Phase.CHECKS, host.spec)]
         run = f"if its checks pass ({', '.join(steps)}), else initial" if steps else "no readiness check applies"
         return State.AVAILABLE, f"it came from available and is clean: {run}"
     return State.INITIAL, f"it came from {host.came_from or 'elsewhere'} and is clean"

@@ -8,8 +8,8 @@ from datetime import datetime
 from threading import Event
 from typing import TypeVar
 
-from bmhctl.domain.model import CheckResult, Host, Verdict
-from bmhctl.domain.policy import Policy, Step
+from bmhctl.domain.model import CheckResult, Host, Phase, Verdict
+from bmhctl.domain.policy import PHASES, PhaseRules, Policy, Step
 from bmhctl.errors import StateRefusedError, UnreachableError
 from bmhctl.probes import run as probe
 from bmhctl.probes.cancellation import AnyOf
@@ -32,25 +32,23 @@ class StepsRun(Frozen):
 
 
 class StepPlan(Frozen):
-    """Which steps to run on one host, and how; needs no inventory, so it runs in any thread.
+    """Which steps of a phase to run on one host, and how; needs no inventory, so it runs in any thread.
 
     ``overridden`` names steps that count as passed for a reason that a person gave.
     """
 
     host: Host
+    phase: Phase
     steps: tuple[Step, ...]
-    kind: str
     setting: StepEnvironment
     declared: bool
-    stop_at_failure: bool
     overridden: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, cancelled: Event | None = None) -> StepsRun:
-        """Runs the steps in their order; a cleanup up to the first that fails."""
+        """Runs the steps in their order; those of some phases up to the first that fails."""
         if not self.steps:
-            return StepsRun(
-                (), None, f"no {self.kind} applies to it" if self.declared else f"no {self.kind}s are declared"
-            )
+            noun = self._rules.noun
+            return StepsRun((), None, f"no {noun} applies to it" if self.declared else f"no {noun}s are declared")
         setting = self.setting
         if cancelled is not None:
             setting = replace(setting, cancelled=AnyOf((cancelled, setting.cancelled)))
@@ -61,20 +59,25 @@ class StepPlan(Frozen):
             if setting.cancelled.is_set():
                 break
             results.append(probe.run(step, self.host.spec, setting))
-            if self.stop_at_failure and results[-1].verdict is not Verdict.PASS:
+            if self._rules.stops_at_failure and results[-1].verdict is not Verdict.PASS:
                 break
         return self._judged(results)
 
+    @property
+    def _rules(self) -> PhaseRules:
+        return PHASES[self.phase]
+
     def _judged(self, results: list[CheckResult]) -> StepsRun:
+        noun = self._rules.noun
         bad = [result for result in results if result.verdict is not Verdict.PASS]
         if bad:
             words = "; ".join(f"{r.step}: {r.detail or r.verdict}" for r in bad)
-            summary = f"{len(bad)} of {len(self.steps)} {self.kind}s failed"
-            return StepsRun(tuple(results), f"{self.kind} failed: {words}", summary)
+            summary = f"{len(bad)} of {len(self.steps)} {noun}s failed"
+            return StepsRun(tuple(results), f"{noun} failed: {words}", summary)
         said = []
         if results:
             names = ", ".join(result.step for result in results)
-            said.append(f"{self.kind}{'s' if len(results) > 1 else ''} passed: {names}")
+            said.append(f"{noun}{'s' if len(results) > 1 else ''} passed: {names}")
         said += [f"{name} overridden: {reason}" for name, reason in self.overridden.items()]
         return StepsRun(tuple(results), None, "; ".join(said))
 
@@ -89,21 +92,13 @@ class Claimed:
         self._hold = hold
         self._promised: tuple[int, Outcome] | None = None
 
-    def checks(self, overridden: Mapping[str, str] | None = None) -> StepPlan:
-        """The readiness checks that apply; all of them run."""
-        return self._program(self._policy.checks, "readiness check", overridden or {}, stop_at_failure=False)
-
-    def cleanup(self) -> StepPlan:
-        """The cleanup steps that apply; they run up to the first that fails."""
-        return self._program(self._policy.cleanup, "cleanup step", {}, stop_at_failure=True)
-
     def run_checks(self) -> StepsRun:
         """Runs the readiness checks that apply, here and now."""
-        return self.checks().run()
+        return self.plan(Phase.CHECKS).run()
 
-    def _program(
-        self, declared: tuple[Step, ...], kind: str, overridden: Mapping[str, str], *, stop_at_failure: bool
-    ) -> StepPlan:
+    def plan(self, phase: Phase, overridden: Mapping[str, str] | None = None) -> StepPlan:
+        """The steps of a phase that apply to the host, ready to run."""
+        declared = self._policy.of(phase)
         hold = self._hold
         if any(step.applies_to(self.host.spec) for step in declared):
             hold.guard()
@@ -116,9 +111,10 @@ class Claimed:
             proxy=self._policy.proxy,
             bmc_parallel=self._policy.bmc_parallel,
         )
-        mine = tuple(step for step in declared if step.applies_to(self.host.spec))
-        skipped = {name: reason for name, reason in overridden.items() if name in {step.name for step in mine}}
-        return StepPlan(self.host, mine, kind, setting, bool(declared), stop_at_failure, skipped)
+        mine = self._policy.applying(phase, self.host.spec)
+        names = {step.name for step in mine}
+        skipped = {name: reason for name, reason in (overridden or {}).items() if name in names}
+        return StepPlan(self.host, phase, mine, setting, bool(declared), skipped)
 
     def settle(self, act: Callable[[datetime], _T]) -> _T:
         """Takes what the steps said into account: in one transaction, done again when another one undid it."""

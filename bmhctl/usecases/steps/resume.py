@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bmhctl.domain.model import EventKind, Host, State, Verb
+from bmhctl.domain.model import EventKind, Host, Phase, State, Verb
 from bmhctl.errors import NotYoursError, StateRefusedError
 from bmhctl.results import Outcome, Outcomes, Plan
 from bmhctl.support.values import replace
@@ -34,9 +34,9 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
     def prepare(held: Claimed) -> Job:
         host = held.host
         if host.reservation is None and host.dirty:
-            return Job(held, held.cleanup(), lambda run: _cleaned(ctx, held, run, Verb.RESUME))
+            return Job(held, held.plan(Phase.CLEANUP), lambda run: _cleaned(ctx, held, run, Verb.RESUME))
         if host.reservation is None and host.came_from is State.AVAILABLE:
-            return Job(held, held.checks(), lambda run: _finish(ctx, held, Verb.RESUME, checks=run))
+            return Job(held, held.plan(Phase.CHECKS), lambda run: _finish(ctx, held, Verb.RESUME, checks=run))
         return Job(held, None, lambda _: _finish(ctx, held, Verb.RESUME))
 
     refresh_and_reap(ctx)

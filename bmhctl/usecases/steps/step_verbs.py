@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from bmhctl.domain.model import EventKind, Host, Note, State, Verb
+from bmhctl.domain.model import EventKind, Host, Note, Phase, State, Verb
 from bmhctl.errors import NotYoursError, StateRefusedError, StepFailedError, UsageError
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED
 from bmhctl.results import Outcome, Outcomes
@@ -43,10 +43,10 @@ def ready(
         return None
 
     def prepare(held: Claimed) -> Job:
-        return Job(held, held.checks(overridden), lambda run: _proven(ctx, held, run))
+        return Job(held, held.plan(Phase.CHECKS, overridden), lambda run: _proven(ctx, held, run))
 
     refresh_and_reap(ctx)
-    return each(ctx, BulkOperation("ready", early, prepare, ctx.policy().checks), *choose(ctx, choice), jobs)
+    return each(ctx, BulkOperation("ready", early, prepare, ctx.policy().of(Phase.CHECKS)), *choose(ctx, choice), jobs)
 
 
 def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
@@ -69,10 +69,10 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
         return None
 
     def prepare(held: Claimed) -> Job:
-        return Job(held, held.cleanup(), lambda run: _cleaned(ctx, held, run))
+        return Job(held, held.plan(Phase.CLEANUP), lambda run: _cleaned(ctx, held, run))
 
     refresh_and_reap(ctx)
-    return each(ctx, BulkOperation("reset", early, prepare, ctx.policy().cleanup), *choose(ctx, choice), jobs)
+    return each(ctx, BulkOperation("reset", early, prepare, ctx.policy().of(Phase.CLEANUP)), *choose(ctx, choice), jobs)
 
 
 def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
@@ -100,8 +100,8 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 
     def prepare(held: Claimed) -> Job:
         if held.host.state is State.INITIAL:
-            return Job(held, held.checks(), lambda run: _proven(ctx, held, run))
-        return Job(held, held.cleanup(), lambda run: then(held, _cleaned(ctx, held, run)))
+            return Job(held, held.plan(Phase.CHECKS), lambda run: _proven(ctx, held, run))
+        return Job(held, held.plan(Phase.CLEANUP), lambda run: then(held, _cleaned(ctx, held, run)))
 
     def then(held: Claimed, reset_outcome: Outcome) -> Job:
         held.refresh()
@@ -112,7 +112,7 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
             steps = (*reset_outcome.steps, *outcome.steps)
             return replace(outcome, source=reset_outcome.source, message=words, steps=steps)
 
-        return Job(held, held.checks(), both, reset_outcome)
+        return Job(held, held.plan(Phase.CHECKS), both, reset_outcome)
 
     def unless_named(item: Outcome) -> Outcome:
         busy = isinstance(item.error, ClaimedError) and item.host not in named
@@ -123,7 +123,11 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     hosts = [host for host in hosts if host.state is State.TAINTED or host.name in named]
     policy = ctx.policy()
     outcomes = each(
-        ctx, BulkOperation("recycle", early, prepare, (*policy.cleanup, *policy.checks)), hosts, missing, jobs
+        ctx,
+        BulkOperation("recycle", early, prepare, (*policy.of(Phase.CLEANUP), *policy.of(Phase.CHECKS))),
+        hosts,
+        missing,
+        jobs,
     )
     return replace(outcomes, items=tuple(map(unless_named, outcomes.items)))
 
@@ -145,13 +149,13 @@ def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int =
         return None
 
     def prepare(held: Claimed) -> Job:
-        program = held.checks()
+        program = held.plan(Phase.CHECKS)
         if only:
             program = replace(program, steps=tuple(step for step in program.steps if step.name in only))
         return Job(held, program, lambda run: _looked_at(ctx, held, run))
 
     refresh_and_reap(ctx)
-    return each(ctx, BulkOperation("check", early, prepare, ctx.policy().checks), *choose(ctx, choice), jobs)
+    return each(ctx, BulkOperation("check", early, prepare, ctx.policy().of(Phase.CHECKS)), *choose(ctx, choice), jobs)
 
 
 # what follows from what the steps said
@@ -251,7 +255,7 @@ def _known_checks(ctx: Context, names: Sequence[str]) -> None:
     if not names:
         return
     refresh(ctx)
-    known = [step.name for step in ctx.policy().checks]
+    known = [step.name for step in ctx.policy().of(Phase.CHECKS)]
     for name in names:
         if name not in known:
             raise UsageError(f"there is no check {name!r}", hint=f"declared: {', '.join(known) or 'none'}")

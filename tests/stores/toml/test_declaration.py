@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmhctl.domain.model import Bmc, HostSpec
+from bmhctl.domain.model import Bmc, HostSpec, Phase
 from bmhctl.domain.policy import StepKind
 from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.stores.toml import declaration
@@ -73,7 +73,8 @@ def test_a_declaration_has_its_hosts_in_the_order_of_the_file_and_its_policy_apa
         ),
     )
     assert said.policy_text == '[defaults]\nttl = "2h"\n\n[checks.ssh]\ntcp = 22\n'
-    assert (said.policy.ttl, [step.kind for step in said.policy.checks]) == (timedelta(hours=2), [StepKind.TCP])
+    assert said.policy.ttl == timedelta(hours=2)
+    assert [step.kind for step in said.policy.of(Phase.CHECKS)] == [StepKind.TCP]
     assert len(said.warnings) == 1
     assert said.warnings[0].startswith("node02 and node01 have the same address 10.0.0.12")
 

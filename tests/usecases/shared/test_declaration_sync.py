@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.domain.model import State
+from bmhctl.domain.model import Phase, State
 from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.stores.toml import atomic_replace
 from bmhctl.stores.toml import file as toml_file
@@ -212,7 +212,7 @@ def test_a_policy_in_the_file_is_the_inventorys(cellar: Lab) -> None:
 
     ctx = cellar.context()
     seen(cellar)
-    assert [step.name for step in ctx.policy().checks] == ["ping"]
+    assert [step.name for step in ctx.policy().of(Phase.CHECKS)] == ["ping"]
 
 
 def test_comments_and_order_survive_every_edit_of_ours(cellar: Lab) -> None:
