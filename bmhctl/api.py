@@ -57,10 +57,9 @@ def open_inventory(
     ['node01', 'node02'] ['tainted', 'tainted']
     >>> folder.cleanup()
     """
-    from bmhctl.stores import open_store
-    from bmhctl.stores.state_files import VARIABLE, keep_states_in
+    from bmhctl.stores import open_store, state_files
 
-    keep_states_in(os.environ.get(VARIABLE))
+    state_files.shared_folder = os.environ.get(state_files.VARIABLE)
     if create:
         from bmhctl.usecases.inventories import init
 

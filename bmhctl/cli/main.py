@@ -18,7 +18,7 @@ from bmhctl.cli.session import GLOBAL_OPTIONS, Invocation
 from bmhctl.cli.typer_internals import complete
 from bmhctl.errors import BmhctlError, ExitStatus, UnreachableError, UsageError
 from bmhctl.output import hush
-from bmhctl.stores.state_files import VARIABLE, keep_states_in
+from bmhctl.stores import state_files
 
 
 def run(args: list[str]) -> int:
@@ -72,7 +72,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup means it
             signal.signal(number, _end)
-    keep_states_in(os.environ.get(VARIABLE))
+    state_files.shared_folder = os.environ.get(state_files.VARIABLE)
     try:
         _check_text(args)
         if not args:

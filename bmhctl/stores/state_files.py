@@ -9,17 +9,21 @@ from functools import cache
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, UsageError
-from bmhctl.stores.locations import SQLITE_SUFFIXES, STATE_SUFFIX
+
+SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
+
+STATE_SUFFIX = ".state.db"
 
 VARIABLE = "BMHCTL_STATE_DIR"
 """The folder for the state files of TOML inventories that name none themselves."""
+
+shared_folder: str | None = None
+"""That folder, as this process was given it; None or empty: state files stay beside theirs."""
 
 TABLE, KEY = "inventory", "state"
 """The table of the TOML file, and its key, that name the state file."""
 
 _MOST_LINKS = 40
-
-_folder: list[str] = []
 
 
 @cache
@@ -35,11 +39,6 @@ def _other() -> re.Pattern[bytes]:
 @cache
 def _next_header() -> re.Pattern[bytes]:
     return re.compile(rb"^[ \t]*\[", re.M)
-
-
-def keep_states_in(folder: str | None) -> None:
-    """Take note of :data:`VARIABLE`, as this process was given it; None or empty: state files stay beside theirs."""
-    _folder[:] = [folder] if folder else []
 
 
 def state_file(declaration: Path) -> Path:
@@ -61,7 +60,9 @@ def stated_file(declaration: Path) -> Path | None:
 
 
 def _in_folder(declaration: Path) -> Path | None:
-    return Path(os.path.realpath(Path(_folder[0]).expanduser())) / beside(declaration).name if _folder else None
+    if not shared_folder:
+        return None
+    return Path(os.path.realpath(Path(shared_folder).expanduser())) / beside(declaration).name
 
 
 def beside(declaration: Path) -> Path:
@@ -148,7 +149,7 @@ def check_only_one(given: Path, declaration: Path, state: Path) -> None:
     state while the old one is not moved there.
     """
     old = beside(declaration)
-    if state != old or _folder:
+    if state != old or shared_folder:
         if not state.exists() and old.exists():
             raise UsageError(
                 f"{state} is not there yet, but {old} is",

@@ -6,7 +6,7 @@ The SQL is written once, with ``?`` for parameters, in what SQLite and PostgreSQ
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -54,21 +54,21 @@ class Store:
 
     ``declaration`` is the TOML file that declares the hosts, None where the database itself does. ``folder`` is what a
     policy's relative paths start from. ``address`` is how another process of bmhctl reaches the inventory, where that
-    is not what an operator is shown. ``given`` is the location by which it was opened.
+    is not what an operator is shown. ``given`` is the location by which it was opened. ``claims`` makes the claims.
     """
 
     def __init__(
         self,
         database: Database,
         *,
-        claims: Claims,
+        claims: Callable[[], Claims],
         folder: str,
         declaration: DeclarationFile | None = None,
         address: str | None = None,
         given: str | None = None,
     ) -> None:
         self.database = database
-        self.claims = claims
+        self._make_claims = claims
         self.folder = folder
         self.declaration = declaration
         self.hosts = Hosts(database)
@@ -76,6 +76,11 @@ class Store:
         self.address = address or self.location
         """How another process of bmhctl reaches this inventory; may hold a password."""
         self.given = given or self.address
+
+    @cached_property
+    def claims(self) -> Claims:
+        """The claims on its hosts and tickets."""
+        return self._make_claims()
 
     @cached_property
     def tickets(self) -> Tickets:
@@ -140,7 +145,7 @@ class Store:
 
     def undeclared(self) -> Store:
         """Return the same open inventory without the file that declares its hosts, so that it is never synced."""
-        return Store(self.database, claims=self.claims, folder=self.folder, address=self.address)
+        return Store(self.database, claims=lambda: self.claims, folder=self.folder, address=self.address)
 
     def close(self) -> None:
         """Close the inventory."""

@@ -13,11 +13,11 @@ from bmhctl.domain.units import plural
 from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.stores.locations import SQLITE_SUFFIXES, is_on_server, resolve
+from bmhctl.stores.locations import is_on_server, resolve
 from bmhctl.stores.schema import INVENTORY_KEY
 from bmhctl.stores.sqlite.files import building
 from bmhctl.stores.sqlite.open import create_database, new_database, open_database
-from bmhctl.stores.state_files import state_file, without_table
+from bmhctl.stores.state_files import SQLITE_SUFFIXES, state_file, without_table
 from bmhctl.stores.store import Store, closing
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
@@ -211,7 +211,9 @@ def _check_free(*places: Path) -> None:
 def _new_file(ctx: Context, partial: Path, *, takes_anything: bool = False) -> Iterator[Store]:
     """An empty inventory in a file that is being built, in a transaction."""
     made = Store(
-        new_database(partial, takes_anything=takes_anything), claims=ctx.store.claims, folder=str(partial.parent)
+        new_database(partial, takes_anything=takes_anything),
+        claims=lambda: ctx.store.claims,
+        folder=str(partial.parent),
     )
     with closing(made) as target, target.transaction():
         yield target
@@ -250,7 +252,7 @@ def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
         text = None if ctx.store.declaration is None else ctx.store.declaration.text()
         if not ctx.store.admin.copy_file_to(partial):
             return None
-        copy = Store(open_database(partial), claims=ctx.store.claims, folder=str(partial.parent))
+        copy = Store(open_database(partial), claims=lambda: ctx.store.claims, folder=str(partial.parent))
         with closing(copy) as target, target.transaction():
             if text is None or _is_of(target, text):
                 _disown(target, None, text)

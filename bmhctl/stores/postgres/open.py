@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from bmhctl.errors import UsageError
 from bmhctl.stores.postgres.url import Address
@@ -20,7 +21,7 @@ def open_store(location: str) -> Store:
     from bmhctl.stores.postgres.schema import open_database
 
     database = open_database(address)
-    return Store(database, claims=LeasedClaims(database), folder=FOLDER, address=address.location)
+    return Store(database, claims=partial(LeasedClaims, database), folder=FOLDER, address=address.location)
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def creating(location: str) -> Iterator[Store]:
     from bmhctl.stores.postgres.schema import creating
 
     with creating(address) as database:
-        yield Store(database, claims=LeasedClaims(database), folder=FOLDER, address=address.location)
+        yield Store(database, claims=partial(LeasedClaims, database), folder=FOLDER, address=address.location)
 
 
 def shown(location: str) -> str:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.stores.schema import VERSION
-from bmhctl.stores.sqlite.database import SqliteDatabase, connect, refuse_network, writable_hint
-from bmhctl.stores.sqlite.open_files import OpenFiles
+from bmhctl.stores.sqlite.database import OpenFiles, SqliteDatabase, connect, refuse_network, writable_hint
 
 APPLICATION_ID = 0x424D4843
 """Marks a SQLite file as an inventory of bmhctl (``BMHC``)."""
