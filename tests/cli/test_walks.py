@@ -50,7 +50,7 @@ MOST: dict[str, tuple[int, int]] = {
     "show n1": (26, 85),
     "status": (30, 129),
     "why n1": (39, 128),
-    "ready n8": (44, 159),
+    "ready n8": (44, 160),
     "reservations": (31, 91),
     "history n1": (25, 77),
     "extend -R r-one": (35, 116),
