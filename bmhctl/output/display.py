@@ -29,7 +29,7 @@ class Format(StrEnum):
 class Display(Frozen):
     """Two streams, what they can show, and what the person asked for.
 
-    ``format`` is None when nobody asked: then it is a table on a terminal and plain in a pipe. ``colour`` and
+    ``format`` is None where none was asked for: see :attr:`shown`. ``colour`` and
     ``error_colour`` are for stdout and stderr, and so are ``width`` and ``error_width``.
     """
 
@@ -74,8 +74,11 @@ class Display(Frozen):
 
     @property
     def shown(self) -> Format:
-        """The format that holds: what was asked for, else a table on a terminal and plain in a pipe."""
-        return self.format or (Format.TABLE if self.stdout_tty else Format.PLAIN)
+        """Return the format in use: the one asked for, else a table on a terminal and plain in a pipe.
+
+        ``FORCE_COLOR`` asks for what a terminal shows: plain has no colours, so a pipe gets the table as well.
+        """
+        return self.format or (Format.TABLE if self.stdout_tty or self.colour else Format.PLAIN)
 
     @property
     def machine(self) -> bool:
