@@ -80,7 +80,7 @@ def view_of(kind: type) -> View:
     return views[kind]
 
 
-_MOST_HINTS = 3
+_FEW_HOSTS = 3  # that fail for the same reason are reported one by one
 
 
 def check(kind: type, display: Display, fields: tuple[str, ...] | None = None) -> View:
@@ -165,9 +165,10 @@ def _cells(view: View, result: object, fields: tuple[str, ...]) -> Iterable[Sequ
 
 
 def report(error: BmhctlError, display: Display) -> None:
-    """Writes an error to stderr: a line for each host and what to do next, or one JSON object in JSON mode.
+    """Write an error to stderr: each host and what to do next, or one JSON object in JSON mode.
 
-    Never raises for a stderr that is closed or full: nobody is left to be told.
+    Hosts that failed for the same reason share a line if they are many. Never raises for a stderr that is closed or
+    full: no stream is left to report that on.
     """
     with suppress(OSError):
         if display.machine:
@@ -237,21 +238,44 @@ def _folded(text: str, width: int | None, used: int = 0) -> list[str]:
     return [lines[0][used:], *lines[1:]]
 
 
+def _grouped(reasons: Sequence[tuple[str, str]]) -> Iterable[tuple[Sequence[str], str]]:
+    """Yield each reason with its hosts; a reason of a few hosts is repeated, so that each has a line of its own."""
+    groups: dict[str, list[str]] = {}
+    for host, reason in reasons:
+        groups.setdefault(reason, []).append(host)
+    for reason, hosts in groups.items():
+        if len(hosts) > _FEW_HOSTS and all(hosts):
+            yield hosts, reason
+        else:
+            yield from (([host], reason) for host in hosts)
+
+
+def _hints(hints: Sequence[tuple[str, str]]) -> Iterable[str]:
+    """Yield each hint once; of many that differ in nothing but the host's name, the first stands for all."""
+    texts = dict.fromkeys(hint for _, hint in hints)
+    if len(texts) <= _FEW_HOSTS:
+        yield from texts
+        return
+    alike: dict[tuple[str, ...], dict[str, None]] = {}
+    for host, hint in hints:
+        alike.setdefault(tuple(" " if word == host else word for word in hint.split(" ")), {})[hint] = None
+    for same in alike.values():
+        more = f" (likewise for {len(same) - 1} more)" if len(same) > 1 else ""
+        yield f"{next(iter(same))}{more}"
+
+
 def _error_lines(error: BmhctlError, paint: Painter, width: int | None) -> Iterable[str]:
     each = error.details.get("errors")
     if not isinstance(each, list):
         each = [{"host": error.host, "message": error.message, "hint": error.hint}]
-    hints = list(dict.fromkeys(str(one["hint"]) for one in each if one.get("hint")))
-    if len(hints) > _MOST_HINTS:  # the same advice, a host each: a few show what is meant
-        hints = [*hints[: _MOST_HINTS - 1], f"and likewise for the others ({len(hints) - _MOST_HINTS + 1} more)"]
-    for one in each:
-        host = f"{clean(str(one['host']))}: " if one.get("host") else ""
-        first, *rest = clean_lines(str(one["message"]))
+    for hosts, message in _grouped([(str(one.get("host") or ""), str(one["message"])) for one in each]):
+        host = f"{clean(' '.join(hosts))}: " if any(hosts) else ""
+        first, *rest = clean_lines(message)
         first, *more = _folded(first, width, len("bmhctl: ") + len(host))
         yield f"{paint('bmhctl:', '1;31')} {paint(host, '1') if host else ''}{first}\n"
         yield from (f"{line}\n" for line in more)
         yield from (f"  {line}\n" for line in rest)
-    for hint in hints:
+    for hint in _hints([(str(one.get("host") or ""), str(one["hint"])) for one in each if one.get("hint")]):
         first, *rest = clean_lines(hint)
         yield f"{paint('hint:', '1;36')} {first}\n"
         yield from (f"  {line}\n" for line in rest)

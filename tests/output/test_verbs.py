@@ -163,11 +163,24 @@ def test_a_verb_on_no_host_says_nothing() -> None:
     assert both(Outcomes("taint", (Outcome("a", False, "", error=BUSY),))) == ("", "")
 
 
-def test_of_many_hosts_a_few_hints_show_what_is_meant() -> None:
+def test_many_hosts_that_fail_for_the_same_reason_share_a_line_and_a_hint() -> None:
     errors = [StateRefusedError("is available", host=f"n{n}", hint=f"bmhctl why n{n}") for n in range(5)]
+    other = StateRefusedError("is reserved", host="n9", hint="release it first")
 
-    assert told(combine(errors)).splitlines()[5:] == [
+    assert told(combine([*errors[:2], other, *errors[2:]])).splitlines() == [
+        "bmhctl: n0 n1 n2 n3 n4: is available",
+        "bmhctl: n9: is reserved",
+        "hint: bmhctl why n0 (likewise for 4 more)",
+        "hint: release it first",
+    ]
+
+
+def test_a_few_hosts_that_fail_for_the_same_reason_have_a_line_and_a_hint_each() -> None:
+    errors = [StateRefusedError("is available", host=f"n{n}", hint=f"bmhctl why n{n}") for n in range(2)]
+
+    assert told(combine(errors)).splitlines() == [
+        "bmhctl: n0: is available",
+        "bmhctl: n1: is available",
         "hint: bmhctl why n0",
         "hint: bmhctl why n1",
-        "hint: and likewise for the others (3 more)",
     ]
