@@ -164,10 +164,10 @@ def table(pairs: Iterable[tuple[str, Line]], indent: str = "") -> list[Line]:
 def write_columns(titles: Sequence[str], rows: Iterable[Sequence[str]], display: Display, *, is_table: bool) -> int:
     """Write rows of texts under their titles, and return how many lines; ``-`` stands for an empty cell in a pipe.
 
-    In a table columns that do not fit are cut or left out; in a pipe everything is shown in whole.
+    Nothing is cut, as the columns were asked for by name: a line too long for the terminal goes on below.
     """
     if is_table:
-        heads = [Column(title, 0, 8 if place else None) for place, title in enumerate(titles)]
+        heads = [Column(title) for title in titles]
         return paint(columns(heads, ([[(cell, "")] for cell in row] for row in rows), display.width), display)
     stream = iter(rows)
     widths = [0] * len(titles)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from bmhctl.domain.model import CheckResult, Host, State, Verdict
-from bmhctl.domain.units import format_age
 from bmhctl.output.layout import COLOUR, state_span
 from bmhctl.output.records import flags
 from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad
@@ -27,7 +26,7 @@ def until_line(at: datetime | None, now: datetime) -> Line:
     if at is None:
         return [("no end", "dim")]
     if at <= now:
-        return [(f"over {format_age(now - at)}", "red")]
+        return [(until(at, now), "red")]
     return [(until(at, now), "yellow" if at - now < _SOON else "")]
 
 

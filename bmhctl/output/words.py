@@ -20,11 +20,11 @@ def ago(at: datetime, now: datetime) -> str:
 
 
 def until(at: datetime | None, now: datetime) -> str:
-    """``in 35m``, ``5m ago``, or ``no end``."""
+    """Return ``in 35m``, ``overdue 5m`` for an end that has passed, or ``no end``."""
     if at is None:
         return "no end"
     left = at - now
-    return f"in {format_age(left)}" if left > timedelta(0) else ago(at, now)
+    return f"in {format_age(left)}" if left > timedelta(0) else f"overdue {format_age(-left)}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -114,6 +114,13 @@ def test_fields_choose_the_columns_in_their_order() -> None:
     assert shown(hosts(FLEET[:1]), fields, tty=True).splitlines()[0].split() == ["STATE", "NAME", "UNTIL"]
 
 
+def test_a_field_that_was_asked_for_by_name_is_never_cut_on_a_terminal() -> None:
+    item = host("n1", spec=spec("n1", note="the fan of the second power supply rattles"))
+    text = shown(hosts((item,)), ("name", "note", "since"), tty=True, width=40)
+    assert text.split() == ["NAME", "NOTE", "SINCE", "n1", *str(item.spec.note).split(), "2026-11-23T06:00:00Z"]
+    assert max(map(cell_width, text.splitlines())) <= 40
+
+
 def test_every_field_can_be_shown_in_every_way() -> None:
     for name in FIELDS:
         for format in (Format.TABLE, Format.PLAIN, Format.CSV, Format.JSON, Format.JSONL):
@@ -182,8 +189,8 @@ def test_reservations_show_who_holds_what_until_when() -> None:
 
 def test_a_lease_that_is_over_but_not_reaped_shows_it() -> None:
     left = host("node01", State.RESERVED, reservation=OVER)
-    assert "node01  ◆ reserved  2h     ci-bot job 4711  over 5m  " in shown(hosts((left,)), tty=True)
-    assert "r-9ab1  ci-bot  over 5m  node01  5h ago  job 4711\n" in shown(
+    assert "node01  ◆ reserved  2h     ci-bot job 4711  overdue 5m  " in shown(hosts((left,)), tty=True, width=100)
+    assert "r-9ab1  ci-bot  overdue 5m  node01  5h ago  job 4711\n" in shown(
         Reservations((Held(OVER, (left,)),), NOW), tty=True
     )
 

@@ -57,7 +57,7 @@ def test_times_are_in_utc_for_machines_and_relative_for_people() -> None:
     assert ago(NOW - timedelta(hours=2), NOW) == "2h ago"
     assert ago(NOW + timedelta(seconds=3), NOW) == "just now"
     assert until(NOW + timedelta(minutes=35), NOW) == "in 35m"
-    assert until(NOW - timedelta(minutes=5), NOW) == "5m ago"
+    assert until(NOW - timedelta(minutes=5), NOW) == "overdue 5m"
     assert until(None, NOW) == "no end"
 
 

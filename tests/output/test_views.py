@@ -76,6 +76,12 @@ def test_what_ends_next_is_wrapped_between_names_and_never_within_one(name: str,
     assert max(map(cell_width, text.splitlines())) <= width
 
 
+def test_a_maintenance_past_its_end_is_called_overdue() -> None:
+    late = Ending(NOW - timedelta(minutes=5), "maintenance: replace the PSU", ("node06",))
+    text = shown(replace(STATUS, endings=(late,)), tty=True, width=80)
+    assert "Ends next\n  overdue 5m  maintenance: replace the PSU  node06\n" in text
+
+
 def test_an_empty_inventory_has_a_status_too() -> None:
     empty = Status("lab.db", {}, 0, (), (), (), (), (), (), NOW)
     assert shown(empty, tty=True) == (
@@ -157,8 +163,8 @@ def test_history_is_a_timeline() -> None:
 
 def test_history_in_a_pipe_is_a_table() -> None:
     assert shown(History(EVENTS[-1:], "node01", NOW)) == (
-        "AT                    HOST    ACTOR  VERB     SOURCE     DEST      REASON\n"
-        "2026-11-23T06:00:00Z  node01  alice  reserve  available  reserved  nightly tests\n"
+        "AT                    HOST    ACTOR  VERB     SOURCE     DEST      REASON         RESERVATION\n"
+        "2026-11-23T06:00:00Z  node01  alice  reserve  available  reserved  nightly tests  r-7k3m\n"
     )
 
 

@@ -43,7 +43,7 @@ VIEWS = {
     History: View(
         LISTED,
         _FIELDS,
-        ("at", "host", "actor", "verb", "source", "dest", "reason"),
+        ("at", "host", "actor", "verb", "source", "dest", "reason", "reservation"),
         _FIELDS,
         _document,
         lines=lambda result, _: history_lines(result.events, result.now, result.host is not None),

@@ -39,7 +39,7 @@ def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
             [*until_line(r.expires_at, now), *([(f" · {stamp(r.expires_at)}", "dim")] if r.expires_at else [])],
         )
     for mark in host.maintenance:
-        back = f", back {until(mark.until, now)}" if mark.until else ""
+        back = f", {'back ' if mark.until > now else ''}{until(mark.until, now)}" if mark.until else ""
         yield "maintenance", [(mark.reason, "magenta"), (f" · {mark.actor}, {ago(mark.since, now)}{back}", "dim")]
     if host.came_from:
         yield "came from", [place_span(host.came_from)]
