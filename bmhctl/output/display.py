@@ -30,7 +30,8 @@ class Display(Frozen):
     """Two streams, what they can show, and what the person asked for.
 
     ``format`` is None where none was asked for: see :attr:`shown`. ``colour`` and
-    ``error_colour`` are for stdout and stderr, and so are ``width`` and ``error_width``.
+    ``error_colour`` are for stdout and stderr, and so are ``width`` and ``error_width``. ``forced``: ``FORCE_COLOR``
+    asks for what a terminal shows; ``watched``: so does a program that gives its width, such as ``watch``.
     """
 
     stdout: TextIO
@@ -44,6 +45,8 @@ class Display(Frozen):
     verbose: bool = False
     format: Format | None = None
     error_width: int = 80
+    forced: bool = False
+    watched: bool = False
 
     @classmethod
     def from_environment(
@@ -61,24 +64,23 @@ class Display(Frozen):
         ``NO_COLOR`` wins over ``FORCE_COLOR``, which wins over ``TERM=dumb`` and over not being a terminal.
         """
         ttys = stdout.isatty(), stderr.isatty()
+        forced = environ.get("FORCE_COLOR", "0") not in ("", "0") and not environ.get("NO_COLOR")
+        watched = forced and "COLUMNS" in environ and not environ.get("CI")
         if environ.get("NO_COLOR"):
             colours = False, False
-        elif environ.get("FORCE_COLOR", "0") not in ("", "0"):
+        elif forced:
             colours = True, True
         elif environ.get("TERM") == "dumb":
             colours = False, False
         else:
             colours = ttys
         widths = _width(environ, stdout), _width(environ, stderr)
-        return cls(stdout, stderr, *ttys, widths[0], *colours, quiet, verbose, format, widths[1])
+        return cls(stdout, stderr, *ttys, widths[0], *colours, quiet, verbose, format, widths[1], forced, watched)
 
     @property
     def shown(self) -> Format:
-        """Return the format in use: the one asked for, else a table on a terminal and plain in a pipe.
-
-        ``FORCE_COLOR`` asks for what a terminal shows: plain has no colours, so a pipe gets the table as well.
-        """
-        return self.format or (Format.TABLE if self.stdout_tty or self.colour else Format.PLAIN)
+        """Return the format in use: the one asked for, else a table on a terminal and plain in a pipe."""
+        return self.format or (Format.TABLE if self.stdout_tty else Format.PLAIN)
 
     @property
     def machine(self) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.output.display import Display, Format, encodable
 from bmhctl.output.sanitize import clean, clean_lines
-from bmhctl.support.values import Frozen
+from bmhctl.support.values import Frozen, replace
 
 if TYPE_CHECKING:
     from bmhctl.output.records import Envelope, Record
@@ -117,6 +117,7 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
     flushed: a full disk or a closed pipe is raised here.
     """
     view = check(type(result), display, fields)
+    display = _forced(view, display)
     shown = display.shown
     if view.write is None or not view.write(result, display):
         if shown in (Format.JSON, Format.JSONL, Format.CSV, Format.NAME):
@@ -127,6 +128,16 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
     if shown is not Format.JSON:
         for text in view.notes(result, display):
             note(text, display)
+
+
+def _forced(view: View, display: Display) -> Display:
+    """Return the display with a terminal's form for a pipe that ``FORCE_COLOR`` asks it for.
+
+    Scripts in a CI job that sets it for all programs read rows: rows become a table only where the pipe has a width.
+    """
+    has_rows = bool(view.plain or view.records)
+    is_table = display.watched if has_rows else display.forced
+    return replace(display, format=Format.TABLE) if is_table and display.format is None else display
 
 
 def _write_for_machines(view: View, result: object, display: Display, fields: tuple[str, ...] | None) -> None:

@@ -158,6 +158,22 @@ def test_colour_in_a_pipe_follows_the_environment(env: dict[str, str], coloured:
         assert "\x1b" not in cli("-i", "bmh.toml", "list", "-o", machine, **env).stdout
 
 
+def test_watch_with_forced_colour_shows_what_a_terminal_shows(cli: Cli, lab: Path) -> None:
+    watched = {"FORCE_COLOR": "1", "COLUMNS": "100", "CI": ""}  # watch sets COLUMNS for what it runs
+    for args, sign in ((("list",), "HOST"), (("status",), "█"), (("history",), "\x1b["), (("why", "node01"), "\x1b[")):
+        assert sign in cli(*args, **watched).stdout, args
+    assert "\x1b" not in cli("list", "-o", "plain", **watched).stdout
+
+
+@pytest.mark.parametrize("env", [{"FORCE_COLOR": "1"}, {"FORCE_COLOR": "1", "COLUMNS": "60", "CI": "true"}])
+def test_rows_in_a_job_that_forces_colour_stay_rows_for_scripts(env: dict[str, str], cli: Cli, lab: Path) -> None:
+    for args in (("list",), ("reservations",), ("history",), ("show", "node01"), ("list", "--fields", "name,note")):
+        shown = cli("-i", "bmh.toml", *args, **env).stdout
+        assert shown.splitlines()[0] == cli(*args).stdout.splitlines()[0], args
+        assert "\x1b" not in shown
+    assert "\x1b[" in cli("-i", "bmh.toml", "status", **env).stdout
+
+
 @pytest.mark.parametrize("width", [80, 200])
 @pytest.mark.parametrize("args", [["list"], ["status"], ["graph"], ["reservations"]], ids=" ".join)
 def test_a_terminal_of_any_width_shows_every_name_whole_and_no_line_wraps(

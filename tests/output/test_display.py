@@ -36,16 +36,6 @@ def test_a_table_is_for_a_terminal_and_plain_for_a_pipe() -> None:
     assert Display.from_environment({}, Terminal(), Terminal(), format=Format.CSV).shown is Format.CSV
 
 
-def test_forced_colour_brings_the_table_of_a_terminal_to_a_pipe_unless_a_format_is_asked_for() -> None:
-    def shown(format: Format | None = None, **environ: str) -> Format:
-        return Display.from_environment(environ, io.StringIO(), io.StringIO(), format=format).shown
-
-    assert shown(FORCE_COLOR="1") is Format.TABLE
-    assert shown(FORCE_COLOR="1", NO_COLOR="1") is Format.PLAIN
-    assert shown(FORCE_COLOR="0") is Format.PLAIN
-    assert shown(Format.PLAIN, FORCE_COLOR="1") is Format.PLAIN
-
-
 def test_the_width_is_the_terminals_or_80() -> None:
     assert Display.from_environment({"COLUMNS": "133"}, Terminal(), Terminal()).width == 133
     for odd in ("", "0", "wide", "-3", "²"):
