@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
@@ -46,3 +46,27 @@ def in_utc(at: datetime) -> datetime:
         hint=f"write {meant[0]} or {meant[1]}",
         details={"possible": meant},
     )
+
+
+def parse_past(text: str, now: datetime) -> datetime:
+    """Return a point in time that is over, in UTC: a duration before ``now`` (``30d``), a day, or an ISO time.
+
+    A day is ``today``, ``yesterday`` or an ISO date, and means its first moment. A time without an offset is local.
+    Raises `UsageError` for anything else, for a time to come, and for a local time that does not exist or exists twice.
+    """
+    try:
+        at = now - parse_duration(text)
+    except UsageError:
+        day = now.astimezone().date()
+        known = {"today": day, "yesterday": day - timedelta(days=1)}
+        try:
+            at = in_utc(datetime.fromisoformat(str(known.get(text.strip().lower(), text))))
+        except (ValueError, OverflowError):
+            raise UsageError(
+                f"{text!r} is not a time", hint="write a duration such as 2h or 30d, yesterday, or 2026-11-24T18:00"
+            ) from None
+    except OverflowError:
+        at = datetime.min.replace(tzinfo=UTC)
+    if at > now:
+        raise UsageError(f"{text} is not over yet", hint="write a duration such as 2h or 30d, or a time that is over")
+    return at

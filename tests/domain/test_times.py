@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bmhctl import open_inventory
-from bmhctl.domain.times import in_utc, parse_moment
+from bmhctl.domain.times import in_utc, parse_moment, parse_past
 from bmhctl.errors import UsageError
 from tests.conftest import Bmhctl
 
@@ -114,3 +114,27 @@ def test_the_python_api_reads_times_in_the_same_way(zone: Callable[[str], None],
         for missing in ("2099-03-29T02:30", datetime(2099, 3, 29, 2, 30)):
             with pytest.raises(UsageError, match="does not exist"):
                 lab.maintain("node03", reason="disk", until=missing)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("30d", "2025-12-02T12:00:00+00:00"),
+        ("1h30m", "2026-01-01T10:30:00+00:00"),
+        ("today", "2026-01-01T00:00:00+01:00"),
+        ("Yesterday", "2025-12-31T00:00:00+01:00"),
+        ("2025-12-24", "2025-12-24T00:00:00+01:00"),
+        ("2025-12-24T18:00", "2025-12-24T18:00:00+01:00"),
+        ("2025-12-24T18:00Z", "2025-12-24T18:00:00+00:00"),
+        ("36500d", "1926-01-26T12:00:00+00:00"),
+    ],
+)
+def test_a_time_that_is_over_is_a_duration_a_day_or_a_time(zone: Callable[[str], None], text: str, meant: str) -> None:
+    zone("Europe/Berlin")
+    assert parse_past(text, NOW) == datetime.fromisoformat(meant)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2026-13-01", "2026-01-02", "2026-01-01T13:00Z", "9999-12-31"])
+def test_what_is_no_time_or_is_to_come_is_not_over(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_past(text, NOW)
