@@ -72,7 +72,7 @@ def open_inventory(
         actor=actor,
         clock=clock or store.now,
         environ=dict(os.environ),
-        tell=tell or (lambda _: None),
+        report=tell or (lambda _: None),
     )
     return Inventory(context)
 

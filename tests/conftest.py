@@ -99,13 +99,13 @@ class Lab:
         store = open_store(self.location)
         self.opened.append(store)
         _opened.append(store)
-        return Context(store=store, actor=actor, clock=self.clock, environ=dict(os.environ), tell=self.said.append)
+        return Context(store=store, actor=actor, clock=self.clock, environ=dict(os.environ), report=self.said.append)
 
     @contextmanager
     def visit(self, actor: str = "alice") -> Iterator[Context]:
         """A context for a block, for another thread: what a thread opens, only that thread can close."""
         with closing(open_store(self.location)) as store:
-            yield Context(store=store, actor=actor, clock=self.clock, environ=dict(os.environ), tell=self.said.append)
+            yield Context(store=store, actor=actor, clock=self.clock, environ=dict(os.environ), report=self.said.append)
 
     def close(self) -> None:
         for store in self.opened:

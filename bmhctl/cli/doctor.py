@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bmhctl.cli.options import Fields, field_list
-from bmhctl.cli.session import place, show
+from bmhctl.cli.session import show, target
 from bmhctl.results import Diagnosis
 
 
@@ -24,6 +24,6 @@ def doctor(
     from bmhctl.usecases.doctor.doctor import doctor_at
 
     wanted = field_list(fields)
-    with place(ctx, Diagnosis, wanted) as found:
+    with target(ctx, Diagnosis, wanted) as found:
         diagnosis = doctor_at(found.location, lambda store: found.session(store).context, fix=fix)
         show(diagnosis, found.display, found.line, wanted)

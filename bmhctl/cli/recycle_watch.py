@@ -24,7 +24,7 @@ def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelt
     if not interval:
         raise UsageError("--watch needs some time between two looks", hint="bmhctl recycle --watch 30s")
     said: set[str] = set()
-    absence, reopening = Absence(lab.context.tell, lab.context.store.location), Reopening(lab.context)
+    absence, reopening = Absence(lab.context.report, lab.context.store.location), Reopening(lab.context)
     while True:
         try:
             if reopening.is_done(absence):

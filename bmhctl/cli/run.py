@@ -79,7 +79,7 @@ def _run(
                 give_up(lab.context, str(request.token), "interrupted before the task")
             raise
         for text in grant.notes:
-            lab.context.tell(text)
+            lab.context.report(text)
         environ = task_environment(os.environ, grant.held, lab.context.store.address, lab.context.actor)
         task = Task(tuple(command), environ, kept, OnExit(on_exit))
         with lab.context.store.claims.claim(run_claim(grant.held.reservation.id)) as mine:

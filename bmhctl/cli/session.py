@@ -96,14 +96,14 @@ def show(result: object, display: Display, line: Line, fields: tuple[str, ...] |
             raise error
 
 
-class Place(Frozen):
-    """Where a command works: the inventory that is meant, not opened yet, and where its result goes."""
+class Target(Frozen):
+    """The inventory that a command is for, not opened yet, and where its result is printed."""
 
     location: str
     actor: str
     display: Display
     line: Line
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
 
     def session(self, store: Store) -> Session:
         """The session with the inventory that was opened."""
@@ -112,14 +112,14 @@ class Place(Frozen):
             actor=self.actor,
             clock=store.now,
             environ=dict(os.environ),
-            tell=self.tell,
+            report=self.report,
             progress=self.line.progress,
         )
         return Session(context, self.display, self.line)
 
 
 @contextmanager
-def place(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None) -> Iterator[Place]:
+def target(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None) -> Iterator[Target]:
     """Finds the inventory that the options mean, for a command whose result is of ``kind``.
 
     A format that the result does not have is refused before anything is done.
@@ -132,34 +132,34 @@ def place(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None)
 
     with Progress(display) if display.shows_progress else nullcontext(NO_LINE) as line:
 
-        def tell(text: str) -> None:
+        def report(text: str) -> None:
             line.clear()
             note(text, display)
 
         location = invocation.inventory or os.environ.get(VARIABLE)
-        location = location or find_inventory(None, os.environ, Path.cwd(), tell)
-        yield Place(location, invocation.default_actor(), display, line, tell)
+        location = location or find_inventory(None, os.environ, Path.cwd(), report)
+        yield Target(location, invocation.default_actor(), display, line, report)
 
 
 @contextmanager
 def session(
     ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None, *, pause: Callable[[], None] | None = None
 ) -> Iterator[Session]:
-    """Open the inventory that the options mean; else as :func:`place`.
+    """Open the inventory that the options mean; else as :func:`target`.
 
     With ``pause``, one that is away is waited for; it passes the time between two tries, and may raise to end that.
     """
     from bmhctl.stores import open_store
     from bmhctl.stores.store import closing
 
-    with place(ctx, kind, fields) as found:
+    with target(ctx, kind, fields) as found:
         if pause is None:
             store = open_store(found.location)
         else:
             from bmhctl.support.redact import without_secrets
             from bmhctl.usecases.shared.absence import Absence, outlast
 
-            absence = Absence(found.tell, without_secrets(found.location))
+            absence = Absence(found.report, without_secrets(found.location))
             store = outlast(absence, pause, lambda: open_store(found.location))
         with closing(store):
             yield found.session(store)

@@ -140,7 +140,7 @@ class Lease:
             hosts = [] if known is None else hosts_of(self._ctx, known)
         if known is not None and known.ended_at is not None and not known.was_lost():
             self._ends_at(None)
-            self._ctx.tell(f"reservation {self._id} was given back; the task goes on without hosts")
+            self._ctx.report(f"reservation {self._id} was given back; the task goes on without hosts")
             return False
         if known is None or not known.is_valid(self._ctx.clock()):
             why = known.end_reason if known is not None else None
@@ -153,7 +153,7 @@ class Lease:
         here = set(names)
         for name in sorted(self._names - here):
             left = plural(len(here), "host")
-            self._ctx.tell(f"{name} is no longer in reservation {self._id}; the task goes on with {left}")
+            self._ctx.report(f"{name} is no longer in reservation {self._id}; the task goes on with {left}")
         self._names = here
 
     def _plan(self) -> float:

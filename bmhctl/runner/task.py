@@ -115,7 +115,7 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals) -> int:
     try:
         child = Child(task.command, task.environ, lease.deadline)
     except OSError as error:
-        ctx.tell(f"{task.command[0]}: {error.strerror}")
+        ctx.report(f"{task.command[0]}: {error.strerror}")
         status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
         return returning.give_back(f"task not started: {error.strerror}", status)
     lease.tell_deadline = child.tell_deadline
@@ -131,7 +131,7 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals) -> int:
     if lost is None and child.was_ended_by_watchdog():
         lost = "this process was stopped for so long that it was not renewed in time"
     if lost is not None:
-        ctx.tell(f"the lease is lost: {lost}; the task was ended")
+        ctx.report(f"the lease is lost: {lost}; the task was ended")
         returning.give_back_quietly()
         return FAILED
     returning.is_in_time = child.is_watched()
@@ -187,9 +187,9 @@ def _recycle(ctx: Context, names: Sequence[str]) -> None:
             names = [item.host for item in items if item.error is None]
             for item in items:
                 if item.error is not None:
-                    ctx.tell(f"{item.host}: {item.error.message}")
+                    ctx.report(f"{item.host}: {item.error.message}")
     except BmhctlError as error:
-        ctx.tell(f"not recycled: {error.message}")
+        ctx.report(f"not recycled: {error.message}")
 
 
 class _Returning:
@@ -213,10 +213,10 @@ class _Returning:
         try:
             kept = self._insist(lambda: extend(self._ctx, self._token, length)).held
         except BmhctlError as error:
-            self._ctx.tell(f"the hosts can't be kept: {error.message}")
+            self._ctx.report(f"the hosts can't be kept: {error.message}")
             return False
         until = f" until {kept.reservation.expires_at:%Y-%m-%d %H:%M} UTC" if kept.reservation.expires_at else ""
-        self._ctx.tell(
+        self._ctx.report(
             f"{reason}: kept for debugging, asked for {format_duration(length)},{until}: "
             f"{', '.join(host.name for host in kept.hosts)}; give back: bmhctl release -R {self._token}"
         )
@@ -233,15 +233,15 @@ class _Returning:
             done = self._insist(lambda: release(self._ctx, Choice(), reservation=self._token, reason=reason))
         except (NotYoursError, NotFoundError) as error:
             if self._ended_before_lease():
-                self._ctx.tell(f"the task ended in time, but its hosts could not be given back before: {error.message}")
+                self._ctx.report(f"the task ended in time, but its hosts were not given back in time: {error.message}")
                 return status
-            self._ctx.tell(f"the lease was lost while the task ran: {error.message}")
+            self._ctx.report(f"the lease was lost while the task ran: {error.message}")
             return FAILED
         except MovedError as error:
-            self._ctx.tell(f"the hosts could not be given back: {error.message}")
+            self._ctx.report(f"the hosts could not be given back: {error.message}")
             return FAILED
         except BmhctlError as error:
-            self._ctx.tell(f"the hosts could not be given back: {error.message}; their lease ends by itself")
+            self._ctx.report(f"the hosts could not be given back: {error.message}; their lease ends by itself")
             return status or FAILED
         self.tainted = [item.host for item in done.items if item.state is State.TAINTED]
         return status
@@ -273,7 +273,7 @@ class _Returning:
                     raise
                 if self._deadline is None:
                     self._deadline = time.monotonic() + _LAST_TRIES
-                    self._ctx.tell(f"{error.message}; trying again")
+                    self._ctx.report(f"{error.message}; trying again")
                 if time.monotonic() > self._deadline:
                     raise
                 if self._signals.wait(_RETRY):

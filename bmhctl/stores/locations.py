@@ -25,7 +25,7 @@ NAMES = ("bmh.toml", "bmh.db")
 VARIABLE = "BMHCTL_INVENTORY"
 
 
-def find_inventory(given: str | None, environ: Mapping[str, str], folder: Path, tell: Callable[[str], None]) -> str:
+def find_inventory(given: str | None, environ: Mapping[str, str], folder: Path, report: Callable[[str], None]) -> str:
     """The inventory's path or URL: the given one, ``$BMHCTL_INVENTORY``, or the nearest ``bmh.toml``/``bmh.db``.
 
     An inventory names commands to run, so a discovered file counts only when it belongs to this user or root
@@ -40,7 +40,7 @@ def find_inventory(given: str | None, environ: Mapping[str, str], folder: Path, 
         )
     for place in (folder, *folder.parents):
         found = [place / name for name in NAMES if (place / name).exists()]
-        trusted = [path for path in found if _is_trusted(path, tell)]
+        trusted = [path for path in found if _is_trusted(path, report)]
         if len(trusted) > 1:
             raise UsageError(
                 f"there are two inventories here: {trusted[0]} and {trusted[1]}", hint="choose one with -i"
@@ -53,7 +53,7 @@ def find_inventory(given: str | None, environ: Mapping[str, str], folder: Path, 
     )
 
 
-def _is_trusted(path: Path, tell: Callable[[str], None]) -> bool:
+def _is_trusted(path: Path, report: Callable[[str], None]) -> bool:
     # The folder counts too: who may rename files in it may plant one.
     for place in (path, path.resolve(), path.resolve().parent):
         try:
@@ -61,10 +61,10 @@ def _is_trusted(path: Path, tell: Callable[[str], None]) -> bool:
         except OSError:
             return False
         if status.st_uid not in (os.geteuid(), 0):
-            tell(f"ignored {path}: {place} belongs to another user; name it with -i to use it")
+            report(f"ignored {path}: {place} belongs to another user; name it with -i to use it")
             return False
         if status.st_mode & stat.S_IWOTH and not (stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX):
-            tell(f"ignored {path}: everybody may write {place}; name it with -i to use it")
+            report(f"ignored {path}: everybody may write {place}; name it with -i to use it")
             return False
     return True
 

@@ -167,7 +167,7 @@ def import_hosts(
         )
     refuse_known_macs(ctx, (newcomer.host.spec for newcomer in newcomers))
     if kept:
-        ctx.tell("what was set here is kept where the files differ: import --overwrite takes what they say")
+        ctx.report("what was set here is kept where the files differ: import --overwrite takes what they say")
     if not dry_run and (specs or newcomers or policy or said):
         change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers), policy=policy, imported=said))
     return Imported(tuple(items), cargo.skipped, cargo.warnings, dry_run)
@@ -180,7 +180,7 @@ def _policy(ctx: Context, cargo: ImportBatch, *, with_policy: bool) -> str | Non
             raise InvalidError(
                 "nothing to import: the files have a policy and no hosts", hint="--policy takes the policy"
             )
-        ctx.tell("the files hold a policy, which was not taken over: --policy does that")
+        ctx.report("the files hold a policy, which was not taken over: --policy does that")
     policy = cargo.policy if with_policy else None
     if policy is not None and ctx.store.declaration is not None:
         raise UsageError(
@@ -198,7 +198,7 @@ def _harmless(ctx: Context, host: Host) -> Host:
     bmc = host.spec.bmc
     if bmc is None or bmc.credentials is None or bmc.credentials.startswith("env:"):
         return host
-    ctx.tell(f"{host.name}: its credentials are not taken over from a file: bmhctl set {host.name} --credentials …")
+    ctx.report(f"{host.name}: its credentials are not taken over from a file: bmhctl set {host.name} --credentials …")
     return replace(host, spec=replace(host.spec, bmc=replace(bmc, credentials=None)))
 
 
@@ -212,7 +212,7 @@ def _merged(
 ) -> Merged:
     merged = merge(known, brought, last, overwrite=overwrite)
     if merged.moved:
-        ctx.tell(f"{known.name}: the BMC address changed: its credentials are dropped, set them anew")
+        ctx.report(f"{known.name}: the BMC address changed: its credentials are dropped, set them anew")
     return merged
 
 
@@ -243,7 +243,7 @@ def _with_facts(ctx: Context, spec: HostSpec, facts: AttributeChanges) -> HostSp
     if before is not None and bmc.get("address") != before and "credentials" in bmc:
         del bmc["credentials"]
         if facts.bmc and facts.credentials is None:
-            ctx.tell(f"{spec.name}: the BMC address changed: its credentials are dropped, set them anew")
+            ctx.report(f"{spec.name}: the BMC address changed: its credentials are dropped, set them anew")
     put(bmc, "credentials", facts.credentials)
     if facts.verify_tls is not None:
         bmc["verify_tls"] = facts.verify_tls

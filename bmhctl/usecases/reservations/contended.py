@@ -105,7 +105,7 @@ def _set_aside(ctx: Context, host: Host, reason: str) -> None:
     mark = Note(SELF, reason, now, quarantine=True)
     facts = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
     move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
-    ctx.tell(f"{host.name}: {reason}; it is in maintenance now, the next is tried")
+    ctx.report(f"{host.name}: {reason}; it is in maintenance now, the next is tried")
 
 
 def find_lost_grant(attempt: Attempt, lost: UncertainError) -> Grant | None:

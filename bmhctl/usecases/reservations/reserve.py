@@ -39,7 +39,7 @@ def reserve_or_wait(
         from bmhctl.usecases.shared.absence import PAUSE, Absence, outlast
 
         pause = patience.pause
-        now = outlast(Absence(ctx.tell, ctx.store.location), lambda: pause(PAUSE, None), lambda: refresh(ctx))
+        now = outlast(Absence(ctx.report, ctx.store.location), lambda: pause(PAUSE, None), lambda: refresh(ctx))
     timeout = patience.timeout if patience else None
     attempt = Attempt(ctx, request, check, timeout, None if timeout is None else now + timeout)
     try:

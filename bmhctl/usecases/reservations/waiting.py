@@ -64,7 +64,7 @@ def wait(attempt: Attempt, patience: WaitOptions) -> Grant:
     """
     ctx = attempt.ctx
     ticket: Ticket | None = None
-    absence, reopening = Absence(ctx.tell, ctx.store.location), Reopening(ctx)
+    absence, reopening = Absence(ctx.report, ctx.store.location), Reopening(ctx)
     while True:
         try:
             if reopening.is_done(absence):
@@ -170,7 +170,7 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
                 ticket = ticket_of_request(ctx, request, drop_dead(ctx))
             if ticket is None:
                 if before is not None:
-                    ctx.tell("lost its place in the queue; queued again at the end")
+                    ctx.report("lost its place in the queue; queued again at the end")
                 now = ctx.clock()
                 ticket = ctx.store.tickets.add(
                     Ticket(

@@ -22,8 +22,8 @@ _Result = TypeVar("_Result")
 class Absence:
     """An inventory that can't be used for a while: the person who waits is told why, and when it is back."""
 
-    def __init__(self, tell: Callable[[str], None], location: str) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[str], None], location: str) -> None:
+        self._report = report
         self._location = location
         self._began: float | None = None
         self._reason = ""
@@ -35,13 +35,13 @@ class Absence:
         if now - self._began > LONGEST:
             raise reason
         if reason.message != self._reason:
-            self._tell(f"{reason.message}; waits until it is back")
+            self._report(f"{reason.message}; waits until it is back")
         self._reason = reason.message
 
     def ends(self) -> None:
         """Note that it is back, if it was away."""
         if self._began is not None:
-            self._tell(f"{self._location} is back: waits on")
+            self._report(f"{self._location} is back: waits on")
         self._began, self._reason = None, ""
 
 

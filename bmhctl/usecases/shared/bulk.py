@@ -58,7 +58,7 @@ def failed(error: BmhctlError, host: Host | None = None) -> Outcome:
 def report_all(ctx: Context, outcomes: Iterable[Outcome]) -> None:
     """Report each outcome in a line: an interrupted user wants to know how far the command got."""
     for outcome in outcomes:
-        ctx.tell(f"{outcome.host}: {outcome.message}")
+        ctx.report(f"{outcome.host}: {outcome.message}")
 
 
 def already(host: Host, words: str | None = None) -> Outcome:

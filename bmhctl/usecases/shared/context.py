@@ -32,15 +32,15 @@ def _no_progress(_: str, __: str) -> None:
 class Context(Frozen):
     """An open inventory, a clock, and the actor.
 
-    ``environ`` is the environment that checks and cleanup steps start from. ``tell`` takes one line for the user, such
-    as a warning; ``progress`` takes what is being done, and its place among how many. Neither may fail.
+    ``environ`` is the environment that checks and cleanup steps start from. ``report`` takes one line for the user,
+    such as a warning; ``progress`` takes what is in progress, and its position such as ``3 of 8``. Neither may fail.
     """
 
     store: Store
     actor: str
     clock: Callable[[], datetime] = utc_now
     environ: Mapping[str, str] = field(default_factory=dict)
-    tell: Callable[[str], None] = _silent
+    report: Callable[[str], None] = _silent
     progress: Callable[[str, str], None] = _no_progress
 
     def policy(self) -> Policy:

@@ -67,7 +67,7 @@ def sync_declaration(ctx: Context) -> None:
                 _remember(ctx, file, declaration)
         if is_new and declaration.hosts:
             made = f"made {file.state_path.name}: all hosts begin as initial"
-            ctx.tell(f"{made} (was there one before? restore it first)")
+            ctx.report(f"{made} (was there one before? restore it first)")
         return
     raise UnreachableError(f"{file.path} keeps changing", hint="try again when the program that writes it has finished")
 
@@ -88,7 +88,7 @@ def rehearse(ctx: Context) -> None:
     with suppress(_RehearsedError), ctx.store.savepoint():
         _check_kinship(ctx, file, declaration)
         intent = read_intent(ctx.store.meta.get(INTENT), declaration.fingerprint.sha256)
-        _reconcile(replace(ctx, tell=_nobody), declaration, intent, ctx.clock())
+        _reconcile(replace(ctx, report=_ignore), declaration, intent, ctx.clock())
         raise _RehearsedError
 
 
@@ -153,7 +153,8 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
         with ctx.store.transaction():
             try:
                 with ctx.store.savepoint():
-                    outcomes[:] = _reconcile(replace(ctx, tell=_nobody), declaration, (ctx.actor, changes), ctx.clock())
+                    silent = replace(ctx, report=_ignore)
+                    outcomes[:] = _reconcile(silent, declaration, (ctx.actor, changes), ctx.clock())
                     raise _RehearsedError
             except _RehearsedError:
                 ctx.store.meta.put(INTENT, write_intent(declaration.fingerprint.sha256, ctx.actor, changes))
@@ -195,7 +196,7 @@ class _RehearsedError(Exception):
     """Ends a rehearsal: what it did is undone."""
 
 
-def _nobody(_: str) -> None:
+def _ignore(_: str) -> None:
     """Ignore a notice: it is repeated when the change is made."""
 
 

@@ -89,7 +89,7 @@ def _enter_all(ctx: Context, newcomers: Sequence[HostAddition], now: datetime) -
     # An undeclared host that is declared again may come back with another MAC.
     refuse_used_macs(ctx, [spec for spec in arriving if spec.name in known])
     for warning in duplicates(({s.name: s for s in _bearers(ctx, arriving)} | {s.name: s for s in arriving}).values()):
-        ctx.tell(warning)
+        ctx.report(warning)
     granted: dict[str, Reservation] = {}
     outcomes = []
     some_left = ctx.store.departed.is_any()
@@ -159,7 +159,7 @@ def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason:
         return Outcome(host.name, False, "nothing to change", host.state, host.state)
     if spec.mac is not None and spec.mac != host.spec.mac:
         for warning in duplicates([*_bearers(ctx, [spec]), spec]):
-            ctx.tell(warning)
+            ctx.report(warning)
     if host.dirty and host.spec.mac is not None and spec.mac != host.spec.mac:
         # The machine with the old MAC was used: if it comes back under another name, it is not clean.
         ctx.store.departed.add(None, host.spec.mac, now, f"{host.name} bore this MAC")

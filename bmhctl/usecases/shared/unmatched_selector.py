@@ -16,7 +16,7 @@ _SAMPLE = 1000  # hosts whose keys are looked at for the one that was meant
 def note_unknown_keys(ctx: Context, selector: Selector) -> None:
     """Note each key of ``selector`` that no host of the inventory has, with the key or option that was meant."""
     for note in _unknown_keys(ctx, selector):
-        ctx.tell(note)
+        ctx.report(note)
 
 
 def _unknown_keys(ctx: Context, selector: Selector) -> Iterator[str]:

@@ -120,7 +120,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 def context(lab: Lab, actor: str = "alice", **env: str) -> Context:
     ctx = lab.context(actor)
-    return Context(ctx.store, actor, ctx.clock, {"PATH": os.environ["PATH"], **LOGIN, **env}, ctx.tell)
+    return Context(ctx.store, actor, ctx.clock, {"PATH": os.environ["PATH"], **LOGIN, **env}, ctx.report)
 
 
 @pytest.fixture
