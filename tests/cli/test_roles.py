@@ -183,7 +183,7 @@ def test_indexes_are_the_owners_to_mend(fleet: Fleet, cli: Cli) -> None:
     fleet.sql(f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{fleet.schema}.hosts_mac'::regclass")
     assert cli("doctor", BMHCTL_INVENTORY=fleet.url_of(OPERATOR)).status == 10
     done = cli("doctor", "--fix", BMHCTL_INVENTORY=fleet.url_of(OPERATOR))
-    assert "may not mend its indexes" in done.stdout + done.stderr
+    assert "may not repair its indexes" in done.stdout + done.stderr
     assert "bmhctl doctor --fix as that role does it" in done.stdout + done.stderr
     assert cli("doctor", "--fix", "-i", fleet.url).status == 0
 
@@ -230,7 +230,16 @@ def test_running_the_sql_again_takes_back_what_was_granted_by_hand(fleet: Fleet,
     assert cli("reserve", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(RUNNER)).status == 0
 
 
-def test_who_has_no_role_is_told_whom_to_ask(fleet: Fleet, cli: Cli) -> None:
+def test_a_runner_that_lacks_a_right_of_a_runner_is_told_which(fleet: Fleet, cli: Cli) -> None:
+    fleet.sql(f'REVOKE UPDATE ON "{fleet.schema}".hosts FROM {fleet.prefix}_{RUNNER}')
+    fleet.sql(f'REVOKE USAGE ON "{fleet.schema}".events_id_seq FROM {fleet.prefix}_{RUNNER}')
+    done = cli("reserve", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(RUNNER))
+    assert done.status == 11
+    lacks = "it lacks USAGE on events_id_seq, UPDATE on hosts"
+    assert f"the role {fleet.login(RUNNER)} may not change anything: {lacks}\n" in done.stderr
+
+
+def test_a_user_without_a_role_is_told_whom_to_ask(fleet: Fleet, cli: Cli) -> None:
     [[owner]] = fleet.sql("SELECT current_user")
     fleet.sql(f"REVOKE {fleet.prefix}_{VIEWER} FROM {fleet.login(VIEWER)}")
     done = cli("list", BMHCTL_INVENTORY=fleet.url_of(VIEWER))
@@ -307,5 +316,5 @@ def test_who_may_not_read_a_table_yet_is_told_of_the_grants(fleet: Fleet, cli: C
     fleet.sql(f'REVOKE SELECT ON "{fleet.schema}".meta FROM {fleet.prefix}_{RUNNER}')
     done = cli("reserve", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(RUNNER))
     assert done.status == 11
-    assert f"the role {fleet.login(RUNNER)} may not read this inventory" in done.stderr
+    assert f"the role {fleet.login(RUNNER)} may not read this inventory: it lacks SELECT on meta\n" in done.stderr
     assert "bmhctl policy grants, which is run again" in done.stderr

@@ -165,7 +165,7 @@ def test_a_task_that_ended_in_time_keeps_its_status_however_late_run_learns_of_i
     done = turn.end()
     assert done.status == 3
     assert done.stderr == (
-        f"the task ended in time, but its hosts could not be given back before: {over(toml_fleet, held)}\n"
+        f"the task ended in time, but its hosts were not given back in time: {over(toml_fleet, held)}\n"
     )
 
 
@@ -180,7 +180,7 @@ def test_a_task_that_ended_in_time_keeps_its_status_when_giving_back_waited_for_
         past(held.expires_at)
     done = turn.end()
     assert (done.status, done.stdout) == (3, "")
-    assert done.stderr.startswith("the task ended in time, but its hosts could not be given back before: ")
+    assert done.stderr.startswith("the task ended in time, but its hosts were not given back in time: ")
     assert toml_fleet.bmhctl("reap").status == 0
     assert toml_fleet.history()[-1] == ("node1", "taint", "lease expired")
 

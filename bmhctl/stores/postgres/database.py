@@ -83,6 +83,7 @@ class PostgresDatabase(WriteBuffer):
         self._lost_at: float | None = None  # when a connection replaced a lost one, by the steady clock
         self._started_at: datetime | None = None
         self._owner: str | None = None
+        self._is_owner = False
         self._which: Row | None = None  # which inventory was opened: its table and its token
         self._channel = f"{_CHANNEL}:{self._number('channel')}"
 
@@ -152,7 +153,7 @@ class PostgresDatabase(WriteBuffer):
                 while rows := connection.execute(f"FETCH {_AT_ONCE} FROM {name}").fetchall():
                     yield from rows
             except psycopg.Error as error:
-                raise self._told(error, statement) from error
+                raise self._failure(error) from error
             finally:
                 self._undo(f"CLOSE {name}")
 
@@ -191,7 +192,7 @@ class PostgresDatabase(WriteBuffer):
         except psycopg.Error as error:
             if isinstance(error.__context__, KeyboardInterrupt | SystemExit) and self._is_unsettled():
                 raise error.__context__ from None  # the interruption that kept psycopg from ending its pipeline
-            raise self._told(error, statement) from error
+            raise self._failure(error) from error
 
     def _together(self, questions: Sequence[Question]) -> list[list[Row]]:
         """Run several statements in one message; return the rows of each."""
@@ -209,14 +210,14 @@ class PostgresDatabase(WriteBuffer):
                 if not cursor.nextset():
                     return found
         except psycopg.Error as error:
-            raise self._told(error, *(statement for statement, _ in questions)) from error
+            raise self._failure(error) from error
 
     def _run(self, statement: str, parameters: Sequence[Value] = ()) -> list[Row]:
         connection = self._usable()
         try:
             return _rows(connection.execute(_translated(statement), parameters))
         except psycopg.Error as error:
-            raise self._told(error, statement) from error
+            raise self._failure(error) from error
 
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Add many rows to a table."""
@@ -233,7 +234,7 @@ class PostgresDatabase(WriteBuffer):
                 sql.SQL("ANALYZE {}").format(sql.Identifier(table))
             )  # else the planner takes it for empty for a while
         except psycopg.Error as error:
-            raise self._told(error) from error
+            raise self._failure(error) from error
 
     # transactions
 
@@ -346,6 +347,7 @@ class PostgresDatabase(WriteBuffer):
 
     def rebuild_indexes(self) -> None:
         """Run ``REINDEX`` for each table."""
+        self.require_owner("repair its indexes", "bmhctl doctor --fix")
         for table in TABLES:
             self.execute(f"REINDEX TABLE {table}")
 
@@ -371,7 +373,7 @@ class PostgresDatabase(WriteBuffer):
                 self._listens = True
             self._heard += sum(1 for _ in connection.notifies(timeout=0))
         except psycopg.Error as error:
-            raise self._told(error) from error
+            raise self._failure(error) from error
         return self._heard
 
     def generation(self) -> tuple[int, ...]:
@@ -449,13 +451,14 @@ class PostgresDatabase(WriteBuffer):
     def schema_version(self) -> int:
         """Return the schema's version, 0 when there is none; remember its owner for messages."""
         statement = (
-            "SELECT pg_get_userbyid(c.relowner), has_schema_privilege(n.oid, 'USAGE') FROM pg_class c"
+            "SELECT pg_get_userbyid(c.relowner), pg_has_role(c.relowner, 'USAGE'),"
+            " has_schema_privilege(n.oid, 'USAGE') FROM pg_class c"
             " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relname = 'migrations'"
         )
-        for owner, is_open in self.execute(statement, [self._address.schema]):
-            self._owner = str(owner)
+        for owner, is_owner, is_open in self.execute(statement, [self._address.schema]):
+            self._owner, self._is_owner = str(owner), bool(is_owner)
             if not is_open:  # its tables would seem to be missing
-                raise self._refused("", statement)
+                raise self._refused("permission denied for its schema")
             question, asked = _WHICH
             [(*which, version)] = self.execute(f"{question}, (SELECT MAX(version) FROM migrations)", asked)
             self._which = tuple(which)
@@ -474,7 +477,7 @@ class PostgresDatabase(WriteBuffer):
         self._listens, self._lost_at = False, steady()
         return self._connection
 
-    def _told(self, error: psycopg.Error, *statements: str) -> BmhctlError:
+    def _failure(self, error: psycopg.Error) -> BmhctlError:
         while not error.sqlstate and isinstance(error.__context__, psycopg.Error):
             error = error.__context__  # an error that a shutdown caused says less than the shutdown
         if (error.sqlstate or "").startswith(_SERVER_ENDS):
@@ -486,13 +489,24 @@ class PostgresDatabase(WriteBuffer):
                 hint="nothing was written; restore it, or create one, and run the command again",
             )
         if isinstance(error, errors.InsufficientPrivilege):
-            return self._refused(str(error), *statements)
+            return self._refused(error.diag.message_primary or str(error))
         return translate(error, self._address, is_lost=self._connection.closed)
 
-    def _refused(self, said: str, *statements: str) -> UnreachableError:
+    def _refused(self, said: str) -> UnreachableError:
         from bmhctl.stores.postgres.roles import refusal
 
-        return refusal(*statements, said=said, user=self._connection.info.user, owner=self._owner, shown=self.location)
+        return refusal(self._address, user=self._connection.info.user, owner=self._owner, said=said)
+
+    def require_owner(self, does: str, command: str) -> None:
+        """Raise :class:`UnreachableError` unless this role has the rights of the owner of the inventory.
+
+        ``does`` says what only the owner may do, and ``command`` the command with which the owner does it.
+        """
+        if not self._is_owner:
+            raise UnreachableError(
+                f"{self.location}: the role {self._connection.info.user} may not {does}",
+                hint=f"ask {self._owner}, who owns the inventory: {command} as that role does it",
+            )
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,43 +1,39 @@
 """The SQL for three roles on a server: viewer, runner, operator.
 
-The rights follow from the tables of the schema and from the columns that each statement of the engine writes. Nobody
-but the owner may alter a table, change an id, or change or delete an event.
+The rights follow from the tables of the schema and from the columns that the statements of the store write. Only the
+owner may alter a table, change an id, or change or delete an event.
 """
 
 from __future__ import annotations
 
-from bmhctl.errors import UnreachableError, UsageError
+from collections.abc import Iterator
+from contextlib import closing, suppress
+
+import psycopg
+
+from bmhctl.errors import BmhctlError, UnreachableError, UsageError
 from bmhctl.stores.migrations import MIGRATIONS
-from bmhctl.stores.postgres.url import is_name
+from bmhctl.stores.postgres.connection import connect
+from bmhctl.stores.postgres.url import Address, is_name
 from bmhctl.stores.schema import LIFECYCLE_COLUMNS, RESERVATION_COLUMNS, SPEC_COLUMNS
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen
 
 _CREATED = pattern(r"CREATE TABLE (\w+)")
-_WRITES = pattern(
-    r"(INSERT) INTO (\w+)|(UPDATE) (\w+) SET (\w+)|(DELETE) FROM (\w+)|FROM (\w+)\b.*\bFOR (UPDATE)"
-    r"|nextval\('(\w+)_id_seq'"
-)
-_WORD = pattern(r"\w+")
 _LONGEST_PREFIX = 50  # of 63 that a name in PostgreSQL may have
 
 Rights = dict[str, dict[str, tuple[str, ...]]]
-"""For each table, what may be done to it, with which columns; none: with all."""
+"""For each table, the privileges on it, each with its columns; none: on the whole table."""
 
 
 class Role(Frozen):
-    """One of the roles: what it is for, what lesser ones are told that they may not do and who may, and its rights."""
+    """One of the roles: its help, the words of a refusal (what a lesser role may not do, and who may), its rights."""
 
     name: str
     help: str
     does: str
     who: str
     rights: Rights
-
-    def may(self, privilege: str, table: str, column: str | None) -> bool:
-        """Whether it may do that."""
-        columns = self.rights.get(table, {}).get(privilege)
-        return columns is not None and (not columns or column is None or column in columns)
 
 
 _MOVES = (*LIFECYCLE_COLUMNS, "back_at", "last_event")
@@ -68,7 +64,7 @@ ROLES = (
     Role(
         name="runner",
         help="also takes hosts, gives them back, checks and cleans them, sets them aside",
-        does="change anything",  # the first that is refused is to lock a host, whatever for
+        does="change anything",
         who="a runner, or an operator for hosts and policy,",
         rights=_RUNNER,
     ),
@@ -80,7 +76,10 @@ ROLES = (
         rights=_OPERATOR,
     ),
 )
-"""The least first; each may do what those before it may."""
+"""The one with the fewest rights first; each also has the rights of those before it."""
+
+_SEQUENCES = ("hosts", "events")
+"""The tables whose ids are taken from a sequence by those who insert."""
 
 
 def tables() -> tuple[str, ...]:
@@ -106,7 +105,7 @@ def sql(schema: str, prefix: str) -> str:
         f'-- Roles for the inventory in the schema "{schema}". Its owner runs this, and again after each update of',
         "-- bmhctl: then each role has just these rights. Where a role is missing, making it takes CREATEROLE.",
         *(f"--   {names[role.name]}: {role.help}" for role in ROLES),
-        f"-- To let somebody in:  CREATE ROLE ci LOGIN PASSWORD '...' IN ROLE {_quoted(names['runner'])};",
+        f"-- To add a user:  CREATE ROLE ci LOGIN PASSWORD '...' IN ROLE {_quoted(names['runner'])};",
         "BEGIN;",
         "DO $$ BEGIN",
         *(
@@ -128,50 +127,77 @@ def sql(schema: str, prefix: str) -> str:
         *(
             f"GRANT USAGE ON SEQUENCE {_quoted(schema)}.{table}_id_seq TO {_quoted(names[role.name])};"
             for role in ROLES
-            for table in ("hosts", "events")
-            if role.may("INSERT", table, None)
+            for table in _SEQUENCES
+            if "INSERT" in role.rights.get(table, {})
         ),
         "COMMIT;",
     ]
     return "\n".join(lines) + "\n"
 
 
-def refusal(*statements: str, said: str, user: str, owner: str | None, shown: str) -> UnreachableError:
-    """What to say when the server refused a statement, or one of several: what the role may not do, and whom to ask.
+def refusal(address: Address, *, user: str, owner: str | None, said: str) -> UnreachableError:
+    """Return the error for a statement that the server refused: what the role may not do, and who can change that.
 
-    ``said`` is what the server said, in whatever language: it names the table.
+    Looks up the rights of the role ``user``, over another connection: this one may be in a failed transaction. No
+    ``owner`` means that there is no inventory yet. ``said`` is the server's message.
     """
-    refused = set(_WORD.findall(said)) & {*tables()}
-    statements = tuple(each for each in statements if refused & set(_WORD.findall(each))) or statements
-    whom = f"{owner}, who owns the inventory" if owner else "whoever owns the database"
-    first = next(iter(statements), "")
-    writing = [each for each in statements if _WRITES.search(each)]
-    roles = [
-        _needed(each) for each in writing or [next((each for each in statements if each.startswith("SELECT")), "")]
-    ]
-    role = None if None in roles else max(filter(None, roles), key=ROLES.index)
-    if role is not None:
-        return UnreachableError(
-            f"{shown}: the role {user} may not {role.does}",
-            hint=f"ask {whom}: {role.who} may (bmhctl policy grants, which is run again after each update)",
-        )
     if owner is None:
-        does, do = "make the tables of an inventory", "it takes CREATE on the database, or on a schema"
-    elif first.startswith("REINDEX"):
-        does, do = "mend its indexes", "bmhctl doctor --fix as that role does it"
-    else:
-        does, do = "update the tables, which an older bmhctl made", "any bmhctl command as that role does it"
-    return UnreachableError(f"{shown}: the role {user} may not {does}", hint=f"ask {whom}: {do}")
+        return UnreachableError(
+            f"{address.shown}: the role {user} may not make the tables of an inventory",
+            hint="ask the owner of the database: it takes CREATE on the database, or on a schema",
+        )
+    missing: list[tuple[int, str]] = []
+    with suppress(BmhctlError, psycopg.Error):
+        missing = _missing(address)
+    if not missing:
+        return UnreachableError(f"{address.shown}: {said}", hint=f"ask {owner}, who owns the inventory")
+    least = missing[0][0]
+    role, lacks = ROLES[least], [right for number, right in missing if number == least]
+    has_some = len(lacks) < sum(number == least for number, *_ in _rights())
+    some = f": it lacks {', '.join(dict.fromkeys(lacks))}" if has_some else ""
+    return UnreachableError(
+        f"{address.shown}: the role {user} may not {role.does}{some}",
+        hint=f"ask {owner}, who owns the inventory: {role.who} may"
+        " (bmhctl policy grants, which is run again after each update)",
+    )
 
 
-def _needed(statement: str) -> Role | None:
-    """The least role that may do what a statement does; None when only the owner may."""
-    found = _WRITES.search(statement)
-    if found is None:
-        return ROLES[0] if statement.startswith("SELECT") else None
-    privilege = found[1] or found[3] or found[6] or found[9] or "INSERT"
-    table = found[2] or found[4] or found[7] or found[8] or found[10]
-    return next((role for role in ROLES if role.may(privilege, table, found[5])), None)
+def _missing(address: Address) -> list[tuple[int, str]]:
+    """Return the rights that the role lacks, each with the number of the first of :data:`ROLES` that has it."""
+    columns = map(list, zip(*_rights(), strict=True))
+    with closing(connect(address)) as connection:
+        rows = connection.execute(_LACKS, [address.schema, *columns, address.schema])
+        return [(int(number or 0), f"{privilege} on {name}") for number, name, privilege in rows]
+
+
+_LACKS = """
+SELECT 0, nspname, 'USAGE' FROM pg_namespace WHERE nspname = %s AND NOT has_schema_privilege(oid, 'USAGE')
+UNION ALL
+SELECT r.role, r.name, r.privilege FROM unnest(%s::int[], %s::text[], %s::text[], %s::text[])
+    AS r (role, name, privilege, attribute)
+JOIN pg_class c ON c.relname = r.name AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s)
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = r.attribute
+WHERE NOT CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(c.oid, r.privilege)
+    WHEN r.attribute IS NULL THEN has_table_privilege(c.oid, r.privilege)
+    ELSE has_column_privilege(c.oid, a.attnum, r.privilege) END
+ORDER BY 1, 2, 3
+"""
+
+
+def _rights() -> Iterator[tuple[int, str, str, str | None]]:
+    """Yield each right: the number of the first role that has it, table or sequence, privilege, column (None: all)."""
+    yield from ((0, table, "SELECT", None) for table in tables())
+    known: set[tuple[str, str, str | None]] = set()
+    for number, role in enumerate(ROLES):
+        rights = {
+            (table, privilege, column)
+            for table, privileges in role.rights.items()
+            for privilege, columns in privileges.items()
+            for column in columns or (None,)
+        }
+        rights |= {(f"{table}_id_seq", "USAGE", None) for table in _SEQUENCES if (table, "INSERT", None) in rights}
+        yield from ((number, *right) for right in rights - known)
+        known |= rights
 
 
 def _privileges(rights: dict[str, tuple[str, ...]]) -> str:

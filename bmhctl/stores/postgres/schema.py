@@ -34,6 +34,7 @@ def open_database(address: Address) -> PostgresDatabase:
                 hint="update bmhctl on this machine",
             )
         if version < VERSION:
+            database.require_owner("update the tables, which an older bmhctl made", "any bmhctl command")
             with database.transaction(write=True):
                 _migrate(database, database.schema_version())
     except BaseException:
