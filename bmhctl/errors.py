@@ -148,10 +148,10 @@ class MixedError(BmhctlError):
     code = "mixed"
 
 
-def brief(value: object, most: int = 60) -> str:
-    """A value as a message may show it: its beginning, also when it is too deep or too large for Python to write."""
+def brief(value: object) -> str:
+    """Return a value as a message shows it: at most 60 characters, also when Python can't write it whole."""
     try:
-        return f"{value!r:.{most}}"
+        return f"{value!r:.60}"
     except (RecursionError, ValueError):  # ValueError: a number of thousands of digits
         return f"a {type(value).__name__} that is too large to show"
 

@@ -30,7 +30,6 @@ from bmhctl.domain.host_spec import dump_spec
 from bmhctl.domain.model import CheckResult, Event, EventKind, Host, HostSpec, State, Verb, Verdict
 from bmhctl.domain.policy import Step
 from bmhctl.errors import BmhctlError, InvalidError
-from bmhctl.formats.toml_export import dump_inventory, read_inventory
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.probes import run as probe
 from bmhctl.probes.setting import StepEnvironment
@@ -45,6 +44,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
 from tests.conftest import HOMES, SUFFIX, Lab, location
+from tests.formats.texts import dump_inventory, read_inventory
 
 pytestmark = pytest.mark.slow
 

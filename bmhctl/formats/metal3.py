@@ -8,7 +8,7 @@ from datetime import datetime
 from ipaddress import ip_address
 
 from bmhctl.domain.host_spec import parse_spec
-from bmhctl.domain.model import Fact, Host, HostSpec, ImportBatch, ImportedHost, Note, Reservation, State
+from bmhctl.domain.model import Fact, Host, HostSpec, ImportedHost, Note, Reservation, State
 from bmhctl.domain.units import format_size
 from bmhctl.errors import InvalidError
 from bmhctl.formats.documents import parse_documents
@@ -19,7 +19,6 @@ from bmhctl.formats.import_batch import (
     Part,
     Source,
     address_of,
-    combine,
     decode,
     reference,
 )
@@ -66,18 +65,14 @@ _LIFECYCLE_STATES: dict[str, State | None] = {
 """What a manifest's word for its state is here; None: such a host is not taken in."""
 
 
-def read_manifests(text: str | bytes, origin: str, now: datetime, names: NameTemplate | None = None) -> ImportBatch:
+def unpack_manifests(text: str | bytes, origin: str, now: datetime, names: NameTemplate | None = None) -> Part:
     """Return the hosts of a YAML or JSON text: one or many documents, lists of them, of both dialects.
 
     ``origin`` is what messages call the text, ``names`` makes the hosts' names. Secrets and other kinds are skipped,
-    each with a line that never shows its content. Raises :class:`InvalidError` that begins with
-    "ORIGIN, document N: field.path:" and has ``file``, ``document`` and ``field`` in its details.
+    each with a line that never shows its content. What spans several texts is not checked here. Raises
+    :class:`InvalidError` that begins with "ORIGIN, document N: field.path:" and has ``file``, ``document`` and
+    ``field`` in its details.
     """
-    return combine([unpack_manifests(text, origin, now, names)])
-
-
-def unpack_manifests(text: str | bytes, origin: str, now: datetime, names: NameTemplate | None = None) -> Part:
-    """As :func:`read_manifests`, for a text that is one of several: what spans them is not looked at yet."""
     hosts: list[FoundHost] = []
     hardware: list[FoundHardware] = []
     skipped: list[str] = []

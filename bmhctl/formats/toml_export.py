@@ -8,11 +8,11 @@ from typing import TypeVar
 
 from bmhctl.domain.host_name import check_name
 from bmhctl.domain.host_spec import dump_spec, parse_spec
-from bmhctl.domain.model import Host, ImportBatch, ImportedHost, Note, Reservation, State
+from bmhctl.domain.model import Host, ImportedHost, Note, Reservation, State
 from bmhctl.domain.policy import POLICY_KEYS, check_keys, optional_text, parse_policy, require_table, type_error
 from bmhctl.domain.units import format_duration, parse_duration
 from bmhctl.errors import InvalidError, UsageError, brief
-from bmhctl.formats.import_batch import FoundHost, Part, combine, decode
+from bmhctl.formats.import_batch import FoundHost, Part, decode
 from bmhctl.formats.naming import NameTemplate
 from bmhctl.support.toml_text import load
 from bmhctl.support.values import replace
@@ -37,20 +37,14 @@ _RESERVATION_KEYS = ("owner", "purpose", "created_at", "expires_at", "ttl")
 _T = TypeVar("_T")
 
 
-def dump_inventory(hosts: Iterable[Host], policy: str | None, now: datetime) -> str:
-    """The hosts with all that is known of each, and the policy, as the TOML that :func:`read_inventory` takes back.
-
-    Ids of hosts and events are left out: they are the store's.
-    """
-    known = list(hosts)
-    held = {host.reservation.id: host.reservation for host in known if host.reservation is not None}
-    return "".join(dump_parts(held.values(), known, policy, now))
-
-
 def dump_parts(
     reservations: Iterable[Reservation], hosts: Iterable[Host], policy: str | None, now: datetime
 ) -> Iterator[str]:
-    """The same text in parts, so that no more than one of them is in memory; with the hosts' reservations."""
+    """Yield the hosts with all that is known of each, their reservations, and the policy, as TOML.
+
+    :func:`unpack_inventory` reads that. Ids of hosts and events are left out: each inventory has its own. The text
+    comes in parts, so that only one of them is in memory.
+    """
     import tomllib
 
     import tomli_w
@@ -109,17 +103,12 @@ def _set(**entry: object) -> dict[str, object]:
     return {key: value for key, value in entry.items() if value is not None}
 
 
-def read_inventory(text: str | bytes, origin: str, now: datetime) -> ImportBatch:
-    """What :func:`dump_inventory` wrote, or any TOML inventory: there a host without a lifecycle enters at initial.
-
-    ``ImportBatch.policy`` is the policy of the text, if it has any. Raises :class:`InvalidError` that begins with
-    ``origin``, also for a state that no lifecycle leads to, such as available but dirty.
-    """
-    return combine([unpack_inventory(text, origin, now)])
-
-
 def unpack_inventory(text: str | bytes, origin: str, now: datetime, names: NameTemplate | None = None) -> Part:
-    """As :func:`read_inventory`, for a text that is one of several: what spans them is not looked at yet."""
+    """Return what :func:`dump_parts` wrote, or any TOML inventory: a host without a lifecycle enters at initial.
+
+    ``names`` makes the hosts' names. What spans several texts is not checked here. Raises :class:`InvalidError` that
+    begins with ``origin``, also for a state that no lifecycle leads to, such as available but dirty.
+    """
     import tomli_w
 
     document = load(decode(text, origin), origin)

@@ -57,7 +57,6 @@ class Display(Frozen):
         *,
         quiet: bool = False,
         verbose: bool = False,
-        format: Format | None = None,
     ) -> Display:
         """What these streams can show, by ``NO_COLOR``, ``FORCE_COLOR``, ``TERM`` and ``COLUMNS``.
 
@@ -75,7 +74,7 @@ class Display(Frozen):
         else:
             colours = ttys
         widths = _width(environ, stdout), _width(environ, stderr)
-        return cls(stdout, stderr, *ttys, widths[0], *colours, quiet, verbose, format, widths[1], forced, watched)
+        return cls(stdout, stderr, *ttys, widths[0], *colours, quiet, verbose, None, widths[1], forced, watched)
 
     @property
     def shown(self) -> Format:

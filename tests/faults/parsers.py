@@ -28,8 +28,6 @@ from bmhctl.domain.times import parse_moment
 from bmhctl.domain.units import format_duration, parse_duration, quantity
 from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, UsageError
 from bmhctl.formats import read_paths
-from bmhctl.formats.metal3 import read_manifests
-from bmhctl.formats.toml_export import dump_inventory, read_inventory
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import endpoint
 from bmhctl.stores import open_store
@@ -39,6 +37,7 @@ from bmhctl.usecases import inventories
 from bmhctl.usecases.policy import check_policy
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import MOST_NAMES, Choice, unfold
+from tests.formats.texts import dump_inventory, read_inventory, read_manifests
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 SPEC = HostSpec("fuzz", address="10.0.0.9", labels={"a": "b"}, hardware={"cpus": 1}, note="x")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bmhctl.domain.model import Bmc, Host, HostSpec, ImportBatch, ImportedHost, Note, Reservation, State
 from bmhctl.errors import BmhctlError, InvalidError, UsageError
 from bmhctl.formats.import_files import read_paths
-from bmhctl.formats.metal3 import read_manifests
+from tests.formats.texts import read_manifests
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bmhctl.domain.model import Bmc, Host, HostSpec, ImportBatch, ImportedHost, Note, Reservation, State
 from bmhctl.errors import BmhctlError, InvalidError
-from bmhctl.formats.toml_export import dump_inventory, read_inventory
+from tests.formats.texts import dump_inventory, read_inventory
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LATER = datetime(2026, 5, 2, 3, 4, 5, 678901, tzinfo=UTC)

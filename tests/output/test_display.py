@@ -3,6 +3,7 @@ import io
 import pytest
 
 from bmhctl.output import Display, Format
+from bmhctl.support.values import replace
 
 
 class Terminal(io.StringIO):
@@ -33,7 +34,7 @@ def test_the_environment_decides_about_colour(environ: dict[str, str], tty: bool
 def test_a_table_is_for_a_terminal_and_plain_for_a_pipe() -> None:
     assert Display.from_environment({}, Terminal(), io.StringIO()).shown is Format.TABLE
     assert Display.from_environment({}, io.StringIO(), Terminal()).shown is Format.PLAIN
-    assert Display.from_environment({}, Terminal(), Terminal(), format=Format.CSV).shown is Format.CSV
+    assert replace(Display.from_environment({}, Terminal(), Terminal()), format=Format.CSV).shown is Format.CSV
 
 
 def test_the_width_is_the_terminals_or_80() -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from bmhctl.domain.host_spec import host_variables
 from bmhctl.domain.model import HostSpec
 from bmhctl.errors import InvalidError, NotFoundError, StateRefusedError, UsageError
-from bmhctl.formats.toml_export import dump_inventory, read_inventory
 from bmhctl.runner.environment import export_line
 from bmhctl.stores.claims import host_claim
 from bmhctl.stores.toml.declaration import parse_declaration
@@ -22,6 +21,7 @@ from bmhctl.usecases.reservations import request, reserve
 from bmhctl.usecases.shared.host_selection import Choice, unfold
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
+from tests.formats.texts import dump_inventory, read_inventory
 
 LETTERS = "abcxyzABCXYZ0189"
 LABELS = st.from_regex(rf"\A[{LETTERS}]([{LETTERS}-]{{0,6}}[{LETTERS}])?\Z") | st.just("n" * 63)

@@ -10,8 +10,6 @@ import pytest
 from bmhctl.domain.model import Bmc, HostSpec, State
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import ExitStatus, InvalidError, NotFoundError, StateRefusedError, UsageError
-from bmhctl.formats.metal3 import read_manifests
-from bmhctl.formats.toml_export import dump_inventory, read_inventory
 from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries
 from bmhctl.usecases.hosts import AttributeChanges
@@ -19,6 +17,7 @@ from bmhctl.usecases.reservations import request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import SUFFIX, Lab
+from tests.formats.texts import dump_inventory, read_inventory, read_manifests
 
 ALL = Choice(everything=True)
 

@@ -15,7 +15,7 @@ from bmhctl.results import Imported, Outcome, Outcomes, Plan
 from bmhctl.support.values import replace
 
 
-def outcome_lines(items: Iterable[Outcome], verbose: bool, planned: bool = False) -> Iterator[Line]:
+def outcome_lines(items: Iterable[Outcome], verbose: bool) -> Iterator[Line]:
     """One line for each host that is where it was wanted; the others are errors, and reported as such."""
     done = [item for item in items if item.error is None]
     heads = (Column(""), Column(""), Column(""))

@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from bmhctl.stores.host_query import HostQuery, RareTerm
 from bmhctl.stores.rows import Row, Value
 
+_LEAST = 50
 
-def _few(share: int, most: int, least: int = 50) -> str:
-    """Return in SQL how many hosts are few: one of ``share`` hosts, at least ``least`` and at most ``most``."""
+
+def _few(share: int, most: int) -> str:
+    """Return in SQL how many hosts are few: one of ``share`` hosts, at least ``_LEAST`` and at most ``most``."""
     return (
-        f"(SELECT CAST(CASE WHEN SUM(number) < {least * share} THEN {least} WHEN SUM(number) > {most * share}"
+        f"(SELECT CAST(CASE WHEN SUM(number) < {_LEAST * share} THEN {_LEAST} WHEN SUM(number) > {most * share}"
         f" THEN {most} ELSE SUM(number) / {share} END AS BIGINT) FROM counts)"
     )
 

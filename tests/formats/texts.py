@@ -1,0 +1,29 @@
+"""Inventories and manifests as texts: each read alone, as ``import`` reads a file, or written at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from bmhctl.domain.model import Host, ImportBatch
+from bmhctl.formats.import_batch import combine
+from bmhctl.formats.metal3 import unpack_manifests
+from bmhctl.formats.naming import NameTemplate
+from bmhctl.formats.toml_export import dump_parts, unpack_inventory
+
+
+def read_manifests(text: str | bytes, origin: str, now: datetime, names: NameTemplate | None = None) -> ImportBatch:
+    """Return what a file with these manifests would import."""
+    return combine([unpack_manifests(text, origin, now, names)])
+
+
+def read_inventory(text: str | bytes, origin: str, now: datetime) -> ImportBatch:
+    """Return what a file with this TOML inventory would import."""
+    return combine([unpack_inventory(text, origin, now)])
+
+
+def dump_inventory(hosts: Iterable[Host], policy: str | None, now: datetime) -> str:
+    """Return the hosts and their reservations as ``export`` writes them."""
+    known = list(hosts)
+    held = {host.reservation.id: host.reservation for host in known if host.reservation is not None}
+    return "".join(dump_parts(held.values(), known, policy, now))
