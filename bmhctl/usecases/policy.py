@@ -97,13 +97,17 @@ def _not_there(ctx: Context, policy: Policy) -> Iterator[str]:
             known = os.pathsep.join(os.path.join(ctx.store.folder, each) for each in path)  # steps run in that folder
             if which(os.path.join(folder, program), path=known) is None:
                 start = f" (relative paths start at {folder})" if folder and not program.startswith("/") else ""
-                yield f"{PHASES[phase].noun} {step.name}: there is no program {program} here that can be run{start}"
+                yield f"{_noun(phase)} {step.name}: there is no program {program} here that can be run{start}"
 
 
 def _counts(policy: Policy) -> str:
-    return ", ".join(plural(len(policy.of(phase)), PHASES[phase].noun) for phase in _mentioned(policy))
+    return ", ".join(plural(len(policy.of(phase)), _noun(phase)) for phase in _mentioned(policy))
 
 
 def _mentioned(policy: Policy) -> Iterator[Phase]:
     """The phases that a summary names: those with steps, and the two that every inventory should have."""
     return (phase for phase in Phase if policy.of(phase) or phase in (Phase.CHECKS, Phase.CLEANUP))
+
+
+def _noun(phase: Phase) -> str:
+    return PHASES[phase].noun.removeprefix("readiness ")  # where the policy is the subject, a check is no other

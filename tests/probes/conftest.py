@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bmhctl.domain.model import CheckResult, HostSpec
+from bmhctl.domain.model import CheckResult, HostSpec, Phase
 from bmhctl.domain.policy import parse_policy
 from bmhctl.probes import run
 from bmhctl.probes.setting import StepEnvironment
@@ -39,7 +39,7 @@ def probe(tmp_path: Path) -> Probe:
     ) -> tuple[str, str]:
         """``most`` is how many seconds more than its timeout the step may take, on a busy machine."""
         policy = parse_policy({group: {"it": {"timeout": "10s", **entry}}})
-        (step,) = getattr(policy, group)
+        (step,) = policy.of(Phase(group))
         setting = StepEnvironment({**os.environ, **env}, str(tmp_path), cancelled=cancelled or Event())
         started = time.monotonic()
         result: CheckResult = run.run(step, spec or HostSpec("node01", "127.0.0.1"), setting)

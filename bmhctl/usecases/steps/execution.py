@@ -98,9 +98,10 @@ class Claimed:
 
     def plan(self, phase: Phase, overridden: Mapping[str, str] | None = None) -> StepPlan:
         """The steps of a phase that apply to the host, ready to run."""
-        declared = self._policy.of(phase)
+        declared = self._policy.steps.get(phase, ())
+        mine = tuple(step for step in declared if step.applies_to(self.host.spec))
         hold = self._hold
-        if any(step.applies_to(self.host.spec) for step in declared):
+        if mine:
             hold.guard()
         setting = StepEnvironment(
             self._ctx.environ,
@@ -111,7 +112,6 @@ class Claimed:
             proxy=self._policy.proxy,
             bmc_parallel=self._policy.bmc_parallel,
         )
-        mine = self._policy.applying(phase, self.host.spec)
         names = {step.name for step in mine}
         skipped = {name: reason for name, reason in (overridden or {}).items() if name in names}
         return StepPlan(self.host, phase, mine, setting, bool(declared), skipped)
