@@ -23,7 +23,7 @@ from bmhctl.errors import BmhctlError, StateRefusedError
 from bmhctl.results import Held, Outcomes, Status, Why
 from bmhctl.support.actor import default_actor
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.shared.host_selection import Choice, choice
 
 if TYPE_CHECKING:
     from typing import Self
@@ -107,7 +107,7 @@ class Inventory:
         from bmhctl.errors import combine
         from bmhctl.usecases.queries import list_hosts
 
-        found = list_hosts(self._context, _choice(names, selector, states))
+        found = list_hosts(self._context, choice(names, selector, states))
         error = combine(found.missing)
         if error is not None:
             raise error
@@ -176,7 +176,7 @@ class Inventory:
         """Lets hosts go; reserved or dirty ones only by ``force`` with a ``reason``."""
         from bmhctl.usecases.hosts import remove
 
-        return _done(remove(self._context, _choice(names, selector), force=force, reason=reason))
+        return _done(remove(self._context, choice(names, selector), force=force, reason=reason))
 
     # the lifecycle
 
@@ -184,7 +184,7 @@ class Inventory:
         """Runs the readiness checks, and makes hosts that pass available."""
         from bmhctl.usecases.steps.step_verbs import ready
 
-        return _done(ready(self._context, _choice(names, selector)))
+        return _done(ready(self._context, choice(names, selector)))
 
     def reserve(
         self,
@@ -283,8 +283,8 @@ class Inventory:
         """Gives hosts back as used; ``reservation`` is the fencing token. Raises ``NotYoursError``."""
         from bmhctl.usecases.lifecycle_verbs import taint
 
-        choice = _choice(names, selector)
-        return _done(taint(self._context, choice, reason=reason, fault=fault, reservation=reservation, force=force))
+        chosen = choice(names, selector)
+        return _done(taint(self._context, chosen, reason=reason, fault=fault, reservation=reservation, force=force))
 
     def release(self, reservation: str, *, reason: str | None = None) -> Outcomes:
         """Gives back all that a reservation still holds. Raises ``NotYoursError`` when its lease was lost."""
@@ -296,7 +296,7 @@ class Inventory:
         """Runs the cleanup, and makes hosts that it cleaned initial."""
         from bmhctl.usecases.steps.step_verbs import reset
 
-        return _done(reset(self._context, _choice(names, selector)))
+        return _done(reset(self._context, choice(names, selector)))
 
     def maintain(
         self, *names: str, reason: str, selector: str | None = None, until: datetime | str | None = None
@@ -309,25 +309,25 @@ class Inventory:
             until = parse_moment(until, self._context.clock())
         elif until is not None:
             until = in_utc(until)
-        return _done(maintain(self._context, _choice(names, selector), reason=reason, until=until))
+        return _done(maintain(self._context, choice(names, selector), reason=reason, until=until))
 
     def resume(self, *names: str, selector: str | None = None, everyones: bool = False) -> Outcomes:
         """Closes the actor's reasons, or everybody's, and moves hosts that have none left."""
         from bmhctl.usecases.steps.resume import resume
 
-        return _done(resume(self._context, _choice(names, selector), everyones=everyones))
+        return _done(resume(self._context, choice(names, selector), everyones=everyones))
 
     def cordon(self, *names: str, selector: str | None = None, reason: str | None = None) -> Outcomes:
         """Keeps hosts from being reserved."""
         from bmhctl.usecases.lifecycle_verbs import cordon
 
-        return _done(cordon(self._context, _choice(names, selector), reason=reason))
+        return _done(cordon(self._context, choice(names, selector), reason=reason))
 
     def uncordon(self, *names: str, selector: str | None = None) -> Outcomes:
         """Lets hosts be reserved again."""
         from bmhctl.usecases.lifecycle_verbs import uncordon
 
-        return _done(uncordon(self._context, _choice(names, selector)))
+        return _done(uncordon(self._context, choice(names, selector)))
 
 
 def _pause(seconds: float, wakes: int | None) -> None:
@@ -345,10 +345,6 @@ def _length(value: timedelta | str | bool | None) -> timedelta | None:
 
 def _selector(text: str | None) -> Selector:
     return EVERY_HOST if text is None else parse_selector(text)
-
-
-def _choice(names: Sequence[str], selector: str | None, states: Iterable[State] = ()) -> Choice:
-    return Choice(tuple(names), _selector(selector), frozenset(states))
 
 
 def _done(outcomes: Outcomes) -> Outcomes:

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, Force, HostNames, Jobs, Reason, Reservation, SelectorText, States, choice
+from bmhctl.cli.options import DryRun, Force, HostNames, Jobs, Reason, Reservation, SelectorText, States
 from bmhctl.cli.session import session
 from bmhctl.domain.model import BootTarget, Power
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.results import Outcomes
+from bmhctl.usecases.shared.host_selection import choice
 from bmhctl.usecases.steps import bmc
 from bmhctl.usecases.steps.step_verbs import JOBS
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import Fields, field_list
+from bmhctl.cli.options import Fields
 from bmhctl.cli.session import show, target
 from bmhctl.results import Diagnosis
 
@@ -23,7 +23,6 @@ def doctor(
     """
     from bmhctl.usecases.doctor.doctor import doctor_at
 
-    wanted = field_list(fields)
-    with target(ctx, Diagnosis, wanted) as found:
+    with target(ctx, Diagnosis, fields) as found:
         diagnosis = doctor_at(found.location, lambda store: found.session(store).context, fix=fix)
-        show(diagnosis, found.display, found.line, wanted)
+        show(diagnosis, found.display, found.line, found.fields)

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, HostName, HostNames, Reason, SelectorText, States, choice, pairs
+from bmhctl.cli.options import DryRun, HostName, HostNames, Reason, SelectorText, States, pairs
 from bmhctl.cli.session import session
 from bmhctl.results import Imported, Outcomes
+from bmhctl.usecases.shared.host_selection import choice
 
 _Address = Annotated[
     str | None, typer.Option("--address", metavar="ADDRESS", help="IP address or DNS name; {name} is the host's name.")

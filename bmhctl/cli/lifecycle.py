@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import Force, HostNames, Reason, Reservation, SelectorText, States, choice
+from bmhctl.cli.options import Force, HostNames, Reason, Reservation, SelectorText, States
 from bmhctl.cli.session import session
 from bmhctl.domain.times import parse_moment
 from bmhctl.results import Outcomes
 from bmhctl.usecases import lifecycle_verbs
+from bmhctl.usecases.shared.host_selection import choice
 
 
 def taint(

@@ -12,11 +12,8 @@ import typer
 
 from bmhctl.cli.session import invocation_of
 from bmhctl.domain.model import Power, State
-from bmhctl.domain.selector import EVERY_HOST, parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, UsageError
-from bmhctl.stores.host_query import HostQuery
-from bmhctl.usecases.shared.host_selection import Choice
 
 if TYPE_CHECKING:
     from bmhctl.stores.store import Store
@@ -43,14 +40,20 @@ def _all_names(store: Store) -> Iterable[str]:
 
 
 def _held(store: Store) -> Iterable[str]:
+    from bmhctl.stores.host_query import HostQuery
+
     return store.hosts.names(HostQuery(is_held=True))
 
 
 def _cordoned(store: Store) -> Iterable[str]:
+    from bmhctl.stores.host_query import HostQuery
+
     return (host.name for host in store.hosts.find(HostQuery()) if host.cordon is not None)
 
 
 def _in_maintenance(store: Store) -> Iterable[str]:
+    from bmhctl.stores.host_query import HostQuery
+
     return store.hosts.names(HostQuery(states=frozenset((State.MAINTENANCE,))))
 
 
@@ -116,29 +119,6 @@ Force = Annotated[bool, typer.Option("--force", help="Override the holder; needs
 Fields = Annotated[str | None, typer.Option("--fields", metavar="A,B,C", help="Which columns or keys to show.")]
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, max=1000, metavar="N", help="How many hosts at once.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]
-
-
-def choice(
-    names: Sequence[str] | None,
-    selector: str | None = None,
-    states: Sequence[State] | None = None,
-) -> Choice:
-    """The hosts that the options mean."""
-    return Choice(
-        names=tuple(names or ()),
-        selector=parse_selector(selector) if selector is not None else EVERY_HOST,
-        states=frozenset(states or ()),
-    )
-
-
-def field_list(text: str | None) -> tuple[str, ...] | None:
-    """``a,b,c`` as a tuple; None stays None."""
-    if text is None:
-        return None
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not names:
-        raise UsageError("--fields names no field", hint="such as --fields name,state")
-    return names
 
 
 def lease(text: str) -> tuple[timedelta | None, bool]:

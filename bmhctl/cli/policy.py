@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import HostNames, SelectorText, choice
+from bmhctl.cli.options import HostNames, SelectorText
 from bmhctl.cli.session import session
 from bmhctl.errors import UsageError
 from bmhctl.results import Document, Done, Script
+from bmhctl.usecases.shared.host_selection import choice
 
 
 def policy_show(ctx: typer.Context) -> None:

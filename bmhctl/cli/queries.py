@@ -13,13 +13,12 @@ from bmhctl.cli.options import (
     HostNames,
     SelectorText,
     States,
-    choice,
     complete_hosts,
-    field_list,
 )
 from bmhctl.cli.session import invocation_of, session
 from bmhctl.output import Format
 from bmhctl.results import Graph, History, HostDetail, Hosts, Names, Status, Why
+from bmhctl.usecases.shared.host_selection import choice
 
 _OptionalHost = Annotated[
     str | None,
@@ -40,23 +39,21 @@ def list_(
     """List hosts: all, or those that are named or fit."""
     from bmhctl.usecases.queries import list_hosts, list_names
 
-    wanted = field_list(fields)
-    names_only = invocation_of(ctx).output == Format.NAME and not (hosts or sort or wanted)
-    with session(ctx, Names if names_only else Hosts, wanted) as lab:
+    names_only = invocation_of(ctx).output == Format.NAME and not (hosts or sort or fields)
+    with session(ctx, Names if names_only else Hosts, fields) as lab:
         chosen = choice(hosts, selector, state)
         if names_only:
             lab.show(list_names(lab.context, chosen.selector, chosen.states))
         else:
-            lab.show(list_hosts(lab.context, chosen, sort), wanted)
+            lab.show(list_hosts(lab.context, chosen, sort))
 
 
 def show(ctx: typer.Context, host: HostName, fields: Fields = None) -> None:
     """Show all about one host, with its latest events."""
     from bmhctl.usecases.queries import show as show_host
 
-    wanted = field_list(fields)
-    with session(ctx, HostDetail, wanted) as lab:
-        lab.show(show_host(lab.context, host), wanted)
+    with session(ctx, HostDetail, fields) as lab:
+        lab.show(show_host(lab.context, host))
 
 
 def status(ctx: typer.Context) -> None:
@@ -86,9 +83,8 @@ def history(
     """Show what happened to a host, also to one that was removed; without a host, to all of them."""
     from bmhctl.usecases.queries import history as read
 
-    wanted = field_list(fields)
-    with session(ctx, History, wanted) as lab:
-        lab.show(read(lab.context, host, last), wanted)
+    with session(ctx, History, fields) as lab:
+        lab.show(read(lab.context, host, last))
 
 
 def graph(ctx: typer.Context, host: _OptionalHost = None) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, Fields, Force, HostName, Reason, Reservation, ReservationId, field_list
+from bmhctl.cli.options import DryRun, Fields, Force, HostName, Reason, Reservation, ReservationId
 from bmhctl.cli.session import session
 from bmhctl.domain.units import parse_duration
 from bmhctl.results import Done, Grant, Queue, Reservations
@@ -20,8 +20,8 @@ def reservations(
     fields: Fields = None,
 ) -> None:
     """List the open reservations: who holds what, what for, until when."""
-    with session(ctx, Reservations, field_list(fields)) as lab:
-        lab.show(list_reservations(lab.context, ended=ended), field_list(fields))
+    with session(ctx, Reservations, fields) as lab:
+        lab.show(list_reservations(lab.context, ended=ended))
 
 
 def extend(
@@ -75,8 +75,8 @@ def queue(ctx: typer.Context, fields: Fields = None) -> None:
         return
     from bmhctl.usecases.reservations.queue import queue as look_at_queue
 
-    with session(ctx, Queue, field_list(fields)) as lab:
-        lab.show(look_at_queue(lab.context), field_list(fields))
+    with session(ctx, Queue, fields) as lab:
+        lab.show(look_at_queue(lab.context))
 
 
 def queue_cancel(

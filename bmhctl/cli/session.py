@@ -78,10 +78,11 @@ class Session(Frozen):
     context: Context
     display: Display
     line: Line
+    fields: tuple[str, ...] | None = None
 
-    def show(self, result: object, fields: tuple[str, ...] | None = None) -> None:
+    def show(self, result: object) -> None:
         """Renders a result; then raises what failed in it, for the exit status."""
-        show(result, self.display, self.line, fields)
+        show(result, self.display, self.line, self.fields)
 
 
 def show(result: object, display: Display, line: Line, fields: tuple[str, ...] | None = None) -> None:
@@ -103,6 +104,7 @@ class Target(Frozen):
     actor: str
     display: Display
     line: Line
+    fields: tuple[str, ...] | None
     report: Callable[[str], None]
 
     def session(self, store: Store) -> Session:
@@ -115,20 +117,21 @@ class Target(Frozen):
             report=self.report,
             progress=self.line.progress,
         )
-        return Session(context, self.display, self.line)
+        return Session(context, self.display, self.line, self.fields)
 
 
 @contextmanager
-def target(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None) -> Iterator[Target]:
+def target(ctx: typer.Context, kind: type, fields: str | None = None) -> Iterator[Target]:
     """Finds the inventory that the options mean, for a command whose result is of ``kind``.
 
-    A format that the result does not have is refused before anything is done.
+    A format or one of the ``fields`` (``a,b,c``) that the result does not have is refused before anything is done.
     """
     from bmhctl.stores.locations import VARIABLE, find_inventory
 
     invocation = invocation_of(ctx)
     display = invocation.display()
-    check(kind, display, fields)
+    wanted = field_list(fields)
+    check(kind, display, wanted)
 
     with Progress(display) if display.shows_progress else nullcontext(NO_LINE) as line:
 
@@ -138,12 +141,12 @@ def target(ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None
 
         location = invocation.inventory or os.environ.get(VARIABLE)
         location = location or find_inventory(None, os.environ, Path.cwd(), report)
-        yield Target(location, invocation.default_actor(), display, line, report)
+        yield Target(location, invocation.default_actor(), display, line, wanted, report)
 
 
 @contextmanager
 def session(
-    ctx: typer.Context, kind: type, fields: tuple[str, ...] | None = None, *, pause: Callable[[], None] | None = None
+    ctx: typer.Context, kind: type, fields: str | None = None, *, pause: Callable[[], None] | None = None
 ) -> Iterator[Session]:
     """Open the inventory that the options mean; else as :func:`target`.
 
@@ -163,6 +166,16 @@ def session(
             store = outlast(absence, pause, lambda: open_store(found.location))
         with closing(store):
             yield found.session(store)
+
+
+def field_list(text: str | None) -> tuple[str, ...] | None:
+    """Return the names in ``a,b,c``, None for None; raise :class:`UsageError` where there is none."""
+    if text is None:
+        return None
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise UsageError("--fields names no field", hint="such as --fields name,state")
+    return names
 
 
 def invocation_of(ctx: typer.Context) -> Invocation:

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, HostNames, Jobs, Reason, SelectorText, States, choice
+from bmhctl.cli.options import DryRun, HostNames, Jobs, Reason, SelectorText, States
 from bmhctl.cli.session import session
 from bmhctl.domain.units import parse_duration
 from bmhctl.results import Outcomes, Plan
+from bmhctl.usecases.shared.host_selection import choice
 from bmhctl.usecases.steps import resume as resuming
 from bmhctl.usecases.steps import step_verbs
 from bmhctl.usecases.steps.step_verbs import JOBS

@@ -45,16 +45,16 @@ print(f"status {status}: {len(set(entered))} files, {len(entered) - 1} moves", f
 """
 
 MOST: dict[str, tuple[int, int]] = {
-    "reserve -l arch=arm64 -n 2": (32, 123),
-    "list": (23, 90),
-    "show n1": (26, 85),
-    "status": (30, 129),
-    "why n1": (39, 128),
-    "ready n8": (44, 160),
-    "reservations": (31, 91),
-    "history n1": (25, 77),
-    "extend -R r-one": (35, 116),
-    "release -R r-one": (35, 150),
+    "reserve -l arch=arm64 -n 2": (31, 123),
+    "list": (22, 90),
+    "show n1": (25, 85),
+    "status": (30, 130),
+    "why n1": (39, 129),
+    "ready n8": (43, 160),
+    "reservations": (30, 90),
+    "history n1": (24, 77),
+    "extend -R r-one": (35, 117),
+    "release -R r-one": (34, 151),
 }
 """For each command how many files it enters at most, and how often it moves from one to another."""
 

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from bmhctl.cli.options import field_list, pairs
+from bmhctl.cli.options import pairs
+from bmhctl.cli.session import field_list
 from bmhctl.domain.host_spec import dump_spec, parse_spec
 from bmhctl.domain.model import HostSpec, ImportBatch
 from bmhctl.domain.requirements import dump_requirements, load_requirements, parse_requirement

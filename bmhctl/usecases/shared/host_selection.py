@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bmhctl.domain.host_name import LONGEST_NAME, as_stored
 from bmhctl.domain.model import Host, State
-from bmhctl.domain.selector import EVERY_HOST, Selector
+from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.errors import NotFoundError, UsageError, nearest
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.lazy_regex import pattern
@@ -40,6 +40,12 @@ class Choice(Frozen):
     selector: Selector = EVERY_HOST
     states: frozenset[State] = frozenset()
     everything: bool = False
+
+
+def choice(names: Iterable[str] | None, selector: str | None = None, states: Iterable[State] | None = None) -> Choice:
+    """Return the hosts that a command or a call of the API is for; raise :class:`UsageError` for a broken selector."""
+    chosen = EVERY_HOST if selector is None else parse_selector(selector)
+    return Choice(tuple(names or ()), chosen, frozenset(states or ()))
 
 
 def unfold(names: Sequence[str]) -> list[str]:
