@@ -40,15 +40,11 @@ def _all_names(store: Store) -> Iterable[str]:
 
 
 def _held(store: Store) -> Iterable[str]:
-    from bmhctl.stores.host_query import HostQuery
-
-    return store.hosts.names(HostQuery(is_held=True))
+    return (host.name for host in store.hosts.held())
 
 
 def _cordoned(store: Store) -> Iterable[str]:
-    from bmhctl.stores.host_query import HostQuery
-
-    return (host.name for host in store.hosts.find(HostQuery()) if host.cordon is not None)
+    return (host.name for host in store.hosts.find() if host.cordon is not None)
 
 
 def _in_maintenance(store: Store) -> Iterable[str]:

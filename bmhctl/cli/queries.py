@@ -18,7 +18,6 @@ from bmhctl.cli.options import (
 from bmhctl.cli.session import invocation_of, session
 from bmhctl.output import Format
 from bmhctl.results import Graph, History, HostDetail, Hosts, Names, Status, Why
-from bmhctl.usecases.shared.host_selection import choice
 
 _OptionalHost = Annotated[
     str | None,
@@ -38,12 +37,13 @@ def list_(
 ) -> None:
     """List hosts: all, or those that are named or fit."""
     from bmhctl.usecases.queries import list_hosts, list_names
+    from bmhctl.usecases.shared.host_selection import choice
 
     names_only = invocation_of(ctx).output == Format.NAME and not (hosts or sort or fields)
     with session(ctx, Names if names_only else Hosts, fields) as lab:
         chosen = choice(hosts, selector, state)
         if names_only:
-            lab.show(list_names(lab.context, chosen.selector, chosen.states))
+            lab.show(list_names(lab.context, chosen))
         else:
             lab.show(list_hosts(lab.context, chosen, sort))
 

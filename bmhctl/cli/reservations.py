@@ -10,8 +10,6 @@ from bmhctl.cli.options import DryRun, Fields, Force, HostName, Reason, Reservat
 from bmhctl.cli.session import session
 from bmhctl.domain.units import parse_duration
 from bmhctl.results import Done, Grant, Queue, Reservations
-from bmhctl.usecases.queries import reservations as list_reservations
-from bmhctl.usecases.reservations import holder
 
 
 def reservations(
@@ -20,6 +18,8 @@ def reservations(
     fields: Fields = None,
 ) -> None:
     """List the open reservations: who holds what, what for, until when."""
+    from bmhctl.usecases.queries import reservations as list_reservations
+
     with session(ctx, Reservations, fields) as lab:
         lab.show(list_reservations(lab.context, ended=ended))
 
@@ -33,12 +33,13 @@ def extend(
 ) -> None:
     """Make a lease last longer, counted from now; never shorter, never longer than the policy allows."""
     from bmhctl.errors import UsageError
+    from bmhctl.usecases.reservations.holder import extend as extend_lease
 
     if reservation is None:
         raise UsageError("which reservation?", hint="give -R ID, or set BMH_RESERVATION")
     with session(ctx, Grant) as lab:
         length = None if ttl is None else parse_duration(ttl)
-        lab.show(holder.extend(lab.context, reservation, length))
+        lab.show(extend_lease(lab.context, reservation, length))
 
 
 def handover(
@@ -50,8 +51,10 @@ def handover(
     reason: Reason = None,
 ) -> None:
     """Give a reservation to another owner: under a new id, which is printed; the old id is dead."""
+    from bmhctl.usecases.reservations.holder import handover as hand_over
+
     with session(ctx, Grant) as lab:
-        lab.show(holder.handover(lab.context, which, to, token=reservation, force=force, reason=reason))
+        lab.show(hand_over(lab.context, which, to, token=reservation, force=force, reason=reason))
 
 
 def replace(
@@ -62,11 +65,12 @@ def replace(
 ) -> None:
     """Replace a bad host of a reservation by another that fits; the bad one is tainted with a fault."""
     from bmhctl.errors import UsageError
+    from bmhctl.usecases.reservations.holder import replace_host
 
     if reservation is None:
         raise UsageError("of which reservation?", hint="give -R ID, or set BMH_RESERVATION")
     with session(ctx, Grant) as lab:
-        lab.show(holder.replace_host(lab.context, host, reservation, reason))
+        lab.show(replace_host(lab.context, host, reservation, reason))
 
 
 def queue(ctx: typer.Context, fields: Fields = None) -> None:
@@ -94,5 +98,7 @@ def queue_cancel(
 
 def reap(ctx: typer.Context, dry_run: DryRun = False) -> None:
     """End expired leases: their hosts become tainted. Every writing command does this first."""
+    from bmhctl.usecases.reservations.holder import reap_expired
+
     with session(ctx, Reservations) as lab:
-        lab.show(holder.reap_expired(lab.context, dry_run=dry_run))
+        lab.show(reap_expired(lab.context, dry_run=dry_run))

@@ -12,9 +12,9 @@ class HostQuery(Frozen):
     """Which hosts: those with one of ``names`` or of ``patterns`` (``*`` and ``?``) that meet all other conditions.
 
     Without names and patterns, every name counts. ``states`` empty means every state. ``by_turn`` orders by last use,
-    the least recently used first; else hosts come by name. ``is_held`` keeps those that a reservation holds;
-    ``reservable`` leaves out cordoned and undeclared hosts, ``declared`` only the undeclared ones; ``comes_back``
-    keeps those that are free now or will be without an operator. ``limit`` is how many hosts at most.
+    the least recently used first; else hosts come by name. ``reservable`` leaves out cordoned and undeclared hosts,
+    ``declared`` only the undeclared ones; ``comes_back`` keeps those that are free now or will be without an operator.
+    ``limit`` is how many hosts at most.
     """
 
     names: tuple[str, ...] = ()
@@ -22,7 +22,6 @@ class HostQuery(Frozen):
     selector: Selector = EVERY_HOST
     states: frozenset[State] = frozenset()
     reservation: str | None = None
-    is_held: bool = False
     reservable: bool = False
     declared: bool = False
     comes_back: bool = False
@@ -70,8 +69,6 @@ def condition(query: HostQuery, rare: RareTerm | None) -> tuple[str, list[Value]
     if query.reservation is not None:
         terms.append("hosts.reservation = ?")
         parameters.append(query.reservation)
-    if query.is_held:
-        terms.append("hosts.reservation IS NOT NULL")
     if query.reservable:
         terms.append("hosts.cordon IS NULL")
     if query.comes_back:

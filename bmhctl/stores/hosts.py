@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.host_name import as_stored
 from bmhctl.domain.model import Bmc, Event, Host, HostSpec, Note, State
-from bmhctl.domain.selector import selectable
-from bmhctl.domain.units import quantity
-from bmhctl.stores.host_query import HostQuery, condition
 from bmhctl.stores.reservations import to_reservation
 from bmhctl.stores.rows import (
     EPOCH,
@@ -30,6 +27,7 @@ from bmhctl.support.values import Frozen, replace
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Database, Question
+    from bmhctl.stores.host_query import HostQuery
 
 _HOST_COLUMNS = f"hosts.id, hosts.last_event, {', '.join(f'hosts.{c}' for c in SPEC_COLUMNS + LIFECYCLE_COLUMNS)}"
 
@@ -110,8 +108,16 @@ class Hosts(Frozen):
                     found[host.id] = now
         return found
 
-    def find(self, query: HostQuery) -> Iterator[Host]:
-        """Yield the hosts of a query, in its order; reads them as they are asked for."""
+    def held(self) -> Iterator[Host]:
+        """Yield the hosts that reservations hold, by name; reads them as they are asked for."""
+        return map(
+            to_host, self._database.stream(f"{HOST_SELECT} WHERE hosts.reservation IS NOT NULL ORDER BY hosts.name")
+        )
+
+    def find(self, query: HostQuery | None = None) -> Iterator[Host]:
+        """Yield the hosts of a query, in its order, or all by name; reads them as they are asked for."""
+        if query is None:
+            return map(to_host, self._database.stream(f"{HOST_SELECT} ORDER BY hosts.name"))
         if len(query.names) > _NAMES_AT_ONCE:
             found = {
                 host.id: host
@@ -140,6 +146,8 @@ class Hosts(Frozen):
 
     def where(self, query: HostQuery) -> tuple[str, list[Value]]:
         """Return the condition of a query on ``hosts``, from WHERE on, and its parameters."""
+        from bmhctl.stores.host_query import condition
+
         return condition(query, self._database.rare_term(query) if query.selector.terms else None)
 
     def lock(self, query: HostQuery) -> None:
@@ -234,6 +242,9 @@ class Hosts(Frozen):
         self._database.execute("DELETE FROM meta WHERE key = ?", [f"imported/{host.id}"])
 
     def _add_attributes(self, host_id: int, spec: HostSpec) -> None:
+        from bmhctl.domain.selector import selectable
+        from bmhctl.domain.units import quantity
+
         rows = [(host_id, key, value, quantity(value)) for key, value in selectable(spec).items()]
         self._database.enqueue(_ADD_ATTRIBUTE, *rows)
 

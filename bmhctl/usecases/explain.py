@@ -15,9 +15,9 @@ from bmhctl.stores.claims import host_claim
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.fairness import due_before, free_for
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.host_selection import one_host
 from bmhctl.usecases.shared.leases import check_token, describe_reservation
 from bmhctl.usecases.shared.maintenance import in_words, rest_of_reasons, where_resume_leads
+from bmhctl.usecases.shared.named_host import one_host
 from bmhctl.usecases.shared.refresh import refresh
 from bmhctl.usecases.shared.transitions import guard_input
 

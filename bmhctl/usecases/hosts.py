@@ -23,9 +23,10 @@ from bmhctl.usecases.shared.host_changes import (
     refuse_known_macs,
     shown,
 )
-from bmhctl.usecases.shared.host_selection import Choice, choose, one_host, unfold
+from bmhctl.usecases.shared.host_selection import Choice, choose, unfold
 from bmhctl.usecases.shared.import_merge import Merged, Values, merge, values_of
 from bmhctl.usecases.shared.leases import forced_reason
+from bmhctl.usecases.shared.named_host import one_host
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 
 

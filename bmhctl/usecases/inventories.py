@@ -12,7 +12,6 @@ from bmhctl.domain.model import HostSpec
 from bmhctl.domain.units import plural
 from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
-from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.locations import is_on_server, resolve
 from bmhctl.stores.schema import INVENTORY_KEY
 from bmhctl.stores.sqlite.files import building
@@ -290,7 +289,7 @@ def _declaration(store: Store) -> Iterator[bytes]:
 
 
 def _declared(store: Store) -> Iterator[HostSpec]:
-    return (host.spec for host in store.hosts.find(HostQuery()) if not host.undeclared)
+    return (host.spec for host in store.hosts.find() if not host.undeclared)
 
 
 def _says(text: bytes, hosts: Sequence[HostSpec], policy: bytes) -> bool:

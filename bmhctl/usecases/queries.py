@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Host, Reservation, State
-from bmhctl.domain.selector import Selector
 from bmhctl.errors import NotFoundError, UsageError
 from bmhctl.results import (
     Ending,
@@ -20,10 +20,13 @@ from bmhctl.results import (
     Reservations,
     Status,
 )
-from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.host_selection import Choice, choose, not_found, one_host
+from bmhctl.usecases.shared.named_host import not_found, one_host
 from bmhctl.usecases.shared.refresh import refresh
+
+if TYPE_CHECKING:
+    from bmhctl.domain.selector import Selector
+    from bmhctl.usecases.shared.host_selection import Choice
 
 SHOWN_EVENTS = 5
 """How many of its latest events ``show`` shows of a host."""
@@ -44,9 +47,11 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
     missing: list[NotFoundError] = []
     if choice.names:
         hosts: Iterable[Host]
+        from bmhctl.usecases.shared.host_selection import choose
+
         hosts, missing = choose(ctx, choice)
     else:
-        hosts = ctx.store.hosts.find(HostQuery(selector=choice.selector, states=choice.states))
+        hosts = ctx.store.hosts.find(choice.query())
         if choice.selector.terms:
             hosts = _noting_unknown_keys(ctx, choice.selector, hosts)
     if sort is not None:
@@ -72,15 +77,13 @@ def everything(ctx: Context) -> Iterator[Everything]:
     now = refresh(ctx)
     with ctx.store.snapshot():
         store = ctx.store
-        yield Everything(
-            store.reservations.all(is_open=True), store.hosts.find(HostQuery()), store.meta.policy_text(), now
-        )
+        yield Everything(store.reservations.all(is_open=True), store.hosts.find(), store.meta.policy_text(), now)
 
 
-def list_names(ctx: Context, selector: Selector, states: frozenset[State]) -> Names:
-    """The names of the hosts that fit, in order: a thousand take less time than ten hosts."""
+def list_names(ctx: Context, choice: Choice) -> Names:
+    """The names of the hosts that fit selector and states, in order: a thousand take less time than ten hosts."""
     refresh(ctx)
-    return Names(ctx.store.hosts.names(HostQuery(selector=selector, states=states)))
+    return Names(ctx.store.hosts.names(choice.query()))
 
 
 def show(ctx: Context, name: str) -> HostDetail:
@@ -147,7 +150,7 @@ def _queue(ctx: Context) -> tuple[int, int]:
 def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:
     """Reservations with the hosts that they hold now; reads all that are held, once."""
     hosts: dict[str, list[Host]] = {}
-    for host in ctx.store.hosts.find(HostQuery(is_held=True)):
+    for host in ctx.store.hosts.held():
         if host.reservation is not None:
             hosts.setdefault(host.reservation.id, []).append(host)
     return [Held(reservation, tuple(hosts.get(reservation.id, ()))) for reservation in reservations]

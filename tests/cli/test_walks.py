@@ -47,13 +47,13 @@ print(f"status {status}: {len(set(entered))} files, {len(entered) - 1} moves", f
 MOST: dict[str, tuple[int, int]] = {
     "reserve -l arch=arm64 -n 2": (31, 123),
     "list": (22, 90),
-    "show n1": (25, 85),
-    "status": (30, 130),
-    "why n1": (39, 129),
-    "ready n8": (43, 160),
-    "reservations": (30, 90),
-    "history n1": (24, 77),
-    "extend -R r-one": (35, 117),
+    "show n1": (23, 81),
+    "status": (27, 126),
+    "why n1": (39, 127),
+    "ready n8": (43, 161),
+    "reservations": (19, 77),
+    "history n1": (21, 73),
+    "extend -R r-one": (34, 115),
     "release -R r-one": (34, 151),
 }
 """For each command how many files it enters at most, and how often it moves from one to another."""

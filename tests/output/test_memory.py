@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.domain.selector import EVERY_HOST
 from bmhctl.formats.toml_export import dump_parts
 from bmhctl.output import Display, Format, layout, machine_formats, render
 from bmhctl.results import Document
@@ -58,7 +57,7 @@ def listed(ctx: Context, display: Display) -> None:
 
 
 def named(ctx: Context, display: Display) -> None:
-    render(queries.list_names(ctx, EVERY_HOST, frozenset()), display)
+    render(queries.list_names(ctx, Choice()), display)
 
 
 def history(ctx: Context, display: Display) -> None:

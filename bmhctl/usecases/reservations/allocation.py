@@ -13,8 +13,8 @@ from bmhctl.usecases.reservations.fairness import candidates, due_before, free_f
 from bmhctl.usecases.reservations.matching import Match, match
 from bmhctl.usecases.reservations.request import ReservationRequest, query_for
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.host_selection import not_found
 from bmhctl.usecases.shared.leases import describe_reservation
+from bmhctl.usecases.shared.named_host import not_found
 from bmhctl.usecases.shared.transitions import decide, guard_input
 
 _HOLDERS = 100  # holders that a busy request is told at most

@@ -15,7 +15,6 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.fairness import free_for
 from bmhctl.usecases.reservations.matching import match
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, retried
-from bmhctl.usecases.shared.host_selection import not_found
 from bmhctl.usecases.shared.leases import (
     check_token,
     forced_reason,
@@ -25,6 +24,7 @@ from bmhctl.usecases.shared.leases import (
     hosts_of,
     reap,
 )
+from bmhctl.usecases.shared.named_host import not_found
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import guard_input, move, record_event
 

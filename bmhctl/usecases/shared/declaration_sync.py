@@ -32,8 +32,8 @@ from bmhctl.usecases.shared.host_changes import (
     refuse_taken,
     undeclare,
 )
-from bmhctl.usecases.shared.host_selection import one_host
 from bmhctl.usecases.shared.intents import intent_of, read_intent, write_intent
+from bmhctl.usecases.shared.named_host import one_host
 
 _TRIES = 10
 
@@ -279,7 +279,7 @@ def _check_kinship(ctx: Context, file: DeclarationFile, declaration: Declaration
     owner = ctx.store.meta.get(OWNER)
     if owner is None or owner == file.identity:
         return
-    hosts = list(ctx.store.hosts.find(HostQuery()))
+    hosts = list(ctx.store.hosts.find())
     names = {host.name for host in hosts} & {spec.name for spec in declaration.hosts}
     if hosts and declaration.hosts and not names:
         raise _foreign(file, owner)

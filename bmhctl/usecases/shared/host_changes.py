@@ -12,8 +12,8 @@ from bmhctl.lifecycle.table import where
 from bmhctl.results import Outcome
 from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.host_selection import one_host
 from bmhctl.usecases.shared.leases import describe_reservation, give_back
+from bmhctl.usecases.shared.named_host import one_host
 from bmhctl.usecases.shared.transitions import event_of, record_event
 
 

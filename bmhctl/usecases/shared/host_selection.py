@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from bmhctl.domain.host_name import LONGEST_NAME, as_stored
 from bmhctl.domain.model import Host, State
 from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
-from bmhctl.errors import NotFoundError, UsageError, nearest
+from bmhctl.errors import NotFoundError, UsageError
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.named_host import not_found
 
 MOST_NAMES = 100_000
 """How many names the folded ranges of one command may stand for."""
@@ -23,10 +24,8 @@ FEW = 100
 _FOLDED = pattern(r"[a-z0-9.-]*+(?:\[[0-9]++(?:-[0-9]++)?(?:,[0-9]++(?:-[0-9]++)?)*+\][a-z0-9.-]*+)++")
 _GROUP = pattern(r"\[([^\]]*)\]")
 _RANGE = pattern(r"([0-9]+)(?:-([0-9]+))?")
-_NEAR = 500  # names before and after one that is missing, among which to look for what was meant
 _HINTS = 5  # missing names for which another is suggested
 _AS_IN_A_SHELL = pattern(r"\[([0-9]{2,9})\]")
-_PADDING = pattern(r"(?<![0-9])0++(?=[0-9])")
 _PATTERN = pattern(r"[a-z0-9*?.-]+")
 
 
@@ -40,6 +39,10 @@ class Choice(Frozen):
     selector: Selector = EVERY_HOST
     states: frozenset[State] = frozenset()
     everything: bool = False
+
+    def query(self) -> HostQuery:
+        """Return the query for the hosts that fit the selector and the states, whatever their names."""
+        return HostQuery(selector=self.selector, states=self.states)
 
 
 def choice(names: Iterable[str] | None, selector: str | None = None, states: Iterable[State] | None = None) -> Choice:
@@ -104,7 +107,7 @@ def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError
         raise UsageError(
             "no host is named", hint="name hosts (node01, 'rack1-*', node[01-20]), or choose with -l or --state"
         )
-    query = HostQuery(selector=choice.selector, states=choice.states)
+    query = choice.query()
     if not choice.names:
         fitting = list(ctx.store.hosts.find(query))
         if not fitting and choice.selector.terms:
@@ -150,33 +153,3 @@ def _matching(ctx: Context, pattern: str) -> Iterator[Host]:
     if not _PATTERN.fullmatch(pattern) or len(pattern.replace("*", "")) > LONGEST_NAME:
         return iter(())
     return ctx.store.hosts.find(HostQuery(patterns=(pattern,)))
-
-
-def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundError:
-    """Return the error for a name that no host has; with ``look_around``, with the nearest name that a host has."""
-    if "*" in name or "?" in name or "[" in name:
-        return NotFoundError(
-            "names no host", host=name, hint="this command takes one exact name; bmhctl list shows all"
-        )
-    if look_around and next(ctx.store.events.read(name, last=1), None) is not None:
-        return NotFoundError(
-            "was removed, or has another name now", host=name, hint=f"bmhctl history {name} tells what became of it"
-        )
-    near = _nearest(name, ctx.store.hosts.names_near(name, _NEAR)) if look_around else None
-    hint = f"did you mean {near}?" if near else "bmhctl list shows all hosts"
-    return NotFoundError("there is no such host", host=name, hint=hint)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name whose numbers are the same when leading zeros are dropped, else the most alike one."""
-    known = [*known]
-    unpadded = _PADDING.sub("", name)
-    return next((each for each in known if _PADDING.sub("", each) == unpadded), None) or nearest(name, known)
-
-
-def one_host(ctx: Context, name: str) -> Host:
-    """Return the host with this exact name; raise :class:`NotFoundError` if there is none."""
-    host = ctx.store.hosts.named(name)
-    if host is None:
-        raise not_found(ctx, name)
-    return host

@@ -1,0 +1,43 @@
+"""The host with a name, or the error that reports what was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bmhctl.domain.model import Host
+from bmhctl.errors import NotFoundError, nearest
+from bmhctl.support.lazy_regex import pattern
+from bmhctl.usecases.shared.context import Context
+
+_NEAR = 500  # names before and after one that is missing, among which to look for what was meant
+_PADDING = pattern(r"(?<![0-9])0++(?=[0-9])")
+
+
+def one_host(ctx: Context, name: str) -> Host:
+    """Return the host with this exact name; raise :class:`NotFoundError` if there is none."""
+    host = ctx.store.hosts.named(name)
+    if host is None:
+        raise not_found(ctx, name)
+    return host
+
+
+def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundError:
+    """Return the error for a name that no host has; with ``look_around``, with the nearest name that a host has."""
+    if "*" in name or "?" in name or "[" in name:
+        return NotFoundError(
+            "names no host", host=name, hint="this command takes one exact name; bmhctl list shows all"
+        )
+    if look_around and next(ctx.store.events.read(name, last=1), None) is not None:
+        return NotFoundError(
+            "was removed, or has another name now", host=name, hint=f"bmhctl history {name} tells what became of it"
+        )
+    near = _nearest(name, ctx.store.hosts.names_near(name, _NEAR)) if look_around else None
+    hint = f"did you mean {near}?" if near else "bmhctl list shows all hosts"
+    return NotFoundError("there is no such host", host=name, hint=hint)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name whose numbers are the same when leading zeros are dropped, else the most alike one."""
+    known = [*known]
+    unpadded = _PADDING.sub("", name)
+    return next((each for each in known if _PADDING.sub("", each) == unpadded), None) or nearest(name, known)
