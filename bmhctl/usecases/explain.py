@@ -6,14 +6,11 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from bmhctl.domain.model import Event, EventKind, Host, Phase, State, Verb
-from bmhctl.domain.requirements import Requirement
 from bmhctl.errors import BmhctlError
-from bmhctl.lifecycle.machine import ask, possible
+from bmhctl.lifecycle.machine import GuardInput, ask, possible
 from bmhctl.lifecycle.table import ASKS, MEANING, Guard
 from bmhctl.results import Graph, VerbAnswer, Why
-from bmhctl.stores.claims import host_claim
 from bmhctl.support.values import replace
-from bmhctl.usecases.reservations.fairness import due_before, free_for
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import check_token, describe_reservation
 from bmhctl.usecases.shared.maintenance import in_words, rest_of_reasons, where_resume_leads
@@ -52,20 +49,31 @@ def graph(ctx: Context, name: str | None = None) -> Graph:
 
 
 def _why(ctx: Context, host: Host, now: datetime) -> Why:
-    verbs = [*possible(host.state)]
-    answers = tuple(_answer(ctx, host, verb, now) for verb in verbs)
+    facts = guard_input(ctx, host, now, reason="(asked)")
+    if host.state is State.AVAILABLE:
+        facts = replace(facts, earlier_ticket=_earlier_ticket(ctx, host))
     return Why(
         host,
-        _summary(ctx, host, now),
+        _summary(host, facts, now),
         tuple(_facts(ctx, host, now)),
-        answers,
-        _next(ctx, host, now),
+        tuple(_answer(ctx, host, verb, facts, now) for verb in possible(host.state)),
+        None if facts.claim else _next(ctx, host, now),
         now,
         ctx.store.step_results.of(host),
     )
 
 
-def _summary(ctx: Context, host: Host, now: datetime) -> str:
+def _earlier_ticket(ctx: Context, host: Host) -> str | None:
+    """Return the ticket to which an available host is due, in words; None when it is free, or not for that reason."""
+    if not ctx.store.tickets.all():
+        return None
+    from bmhctl.domain.requirements import Requirement
+    from bmhctl.usecases.reservations.fairness import due_before, free_for
+
+    return None if free_for(ctx, (Requirement(name=host.name),), None) else due_before(ctx, None)
+
+
+def _summary(host: Host, facts: GuardInput, now: datetime) -> str:
     held = host.reservation
     match host.state:
         case State.RESERVED if held is not None and not held.is_valid(now):
@@ -81,8 +89,8 @@ def _summary(ctx: Context, host: Host, now: datetime) -> str:
             return f"{host.name} is available, but can't be reserved: " + (
                 f"cordoned by {host.cordon.actor}" if host.cordon else "it is not declared any more"
             )
-        case State.AVAILABLE if not free_for(ctx, (Requirement(name=host.name),), None):
-            return f"{host.name} is available, but {due_before(ctx, None) or 'a check or cleanup is running on it'}"
+        case State.AVAILABLE if facts.earlier_ticket or facts.claim:
+            return f"{host.name} is available, but {facts.earlier_ticket or facts.claim}"
         case State.AVAILABLE:
             return f"{host.name} is free: available to be reserved"
         case _:
@@ -120,16 +128,12 @@ def _last_attempt(ctx: Context, host: Host) -> Event | None:
     return None
 
 
-def _answer(ctx: Context, host: Host, verb: Verb, now: datetime) -> VerbAnswer:
-    holder = None
+def _answer(ctx: Context, host: Host, verb: Verb, facts: GuardInput, now: datetime) -> VerbAnswer:
     if verb is Verb.TAINT:
         try:
             check_token(ctx, host, None, now)
         except BmhctlError as error:
-            holder = error.message
-    facts = guard_input(ctx, host, now, holder=holder, reason="(asked)")
-    if verb is Verb.RESERVE and not free_for(ctx, (Requirement(name=host.name),), None):
-        facts = replace(facts, earlier_ticket=due_before(ctx, None))
+            facts = replace(facts, holder=error.message)
     answer = ask(verb, host.state, facts)
     command = _COMMANDS.get(verb, f"bmhctl {verb} {{}}").format(host.name)
     if verb is Verb.RESUME and not facts.claim:
@@ -164,8 +168,6 @@ _COMMANDS = {
 
 
 def _next(ctx: Context, host: Host, now: datetime) -> str | None:
-    if ctx.store.claims.claimed([host_claim(host.id)]):
-        return None  # first that ends
     match host.state:
         case State.INITIAL:
             return f"bmhctl ready {host.name}"

@@ -49,7 +49,7 @@ MOST: dict[str, tuple[int, int]] = {
     "list": (22, 90),
     "show n1": (23, 81),
     "status": (27, 126),
-    "why n1": (39, 127),
+    "why n1": (35, 119),
     "ready n8": (43, 161),
     "reservations": (19, 77),
     "history n1": (21, 73),
