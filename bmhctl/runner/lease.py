@@ -14,7 +14,6 @@ from bmhctl.runner import child
 from bmhctl.support.watchdog import Deadline, steady
 from bmhctl.usecases.reservations.holder import extend
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.leases import hosts_of
 
 SHORTEST = timedelta(seconds=2)
 """The shortest lease for a task: it is renewed after a third of it, and the end of the task begins at two thirds."""
@@ -137,7 +136,7 @@ class Lease:
             return True
         with self._ctx.store.snapshot():  # the reservation and its hosts as they are at one moment
             known = self._ctx.store.reservations.get(self._id)
-            hosts = [] if known is None else hosts_of(self._ctx, known)
+            hosts = [] if known is None else self._ctx.store.hosts.held_by(known.id)
         if known is not None and known.ended_at is not None and not known.was_lost():
             self._ends_at(None)
             self._ctx.report(f"reservation {self._id} was given back; the task goes on without hosts")

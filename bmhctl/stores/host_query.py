@@ -21,7 +21,6 @@ class HostQuery(Frozen):
     patterns: tuple[str, ...] = ()
     selector: Selector = EVERY_HOST
     states: frozenset[State] = frozenset()
-    reservation: str | None = None
     reservable: bool = False
     declared: bool = False
     comes_back: bool = False
@@ -66,9 +65,6 @@ def condition(query: HostQuery, rare: RareTerm | None) -> tuple[str, list[Value]
         state = "COALESCE(hosts.state, '')" if rare else "hosts.state"
         terms.append(f"{state} IN ({', '.join('?' * len(query.states))})")
         parameters.extend(sorted(state.value for state in query.states))
-    if query.reservation is not None:
-        terms.append("hosts.reservation = ?")
-        parameters.append(query.reservation)
     if query.reservable:
         terms.append("hosts.cordon IS NULL")
     if query.comes_back:

@@ -114,6 +114,11 @@ class Hosts(Frozen):
             to_host, self._database.stream(f"{HOST_SELECT} WHERE hosts.reservation IS NOT NULL ORDER BY hosts.name")
         )
 
+    def held_by(self, reservation: str) -> list[Host]:
+        """Return the hosts that the reservation with this id holds, by name."""
+        rows = self._database.execute(f"{HOST_SELECT} WHERE hosts.reservation = ? ORDER BY hosts.name", [reservation])
+        return [to_host(row) for row in rows]
+
     def find(self, query: HostQuery | None = None) -> Iterator[Host]:
         """Yield the hosts of a query, in its order, or all by name; reads them as they are asked for."""
         if query is None:
@@ -127,7 +132,7 @@ class Hosts(Frozen):
                 )
             }
             return iter(sorted(found.values(), key=lambda host: host.name))
-        is_small = query.names or query.reservation is not None or query.limit is not None
+        is_small = query.names or query.limit is not None
         read = self._database.execute if is_small else self._database.stream
         return map(to_host, read(*self._select(query, HOST_SELECT)))
 
@@ -154,6 +159,10 @@ class Hosts(Frozen):
         """Keep other transactions from changing the hosts of a query and their reservations until this one ends."""
         self._lock(*self.where(query))
 
+    def lock_held_by(self, reservation: str) -> None:
+        """Keep other transactions from changing a reservation and the hosts that it holds until this one ends."""
+        self._lock(" WHERE hosts.reservation = ?", [reservation])
+
     def _lock(self, where: str, parameters: Sequence[Value]) -> None:
         if not self._database.locks_rows:
             return
@@ -173,6 +182,11 @@ class Hosts(Frozen):
         """Return how many hosts a query finds, whatever its limit."""
         where, parameters = self.where(query)
         [(number,)] = self._database.execute(f"SELECT COUNT(*) FROM hosts{where}", parameters)
+        return int(number or 0)
+
+    def count_held_by(self, reservation: str) -> int:
+        """Return how many hosts the reservation with this id holds."""
+        [(number,)] = self._database.execute("SELECT COUNT(*) FROM hosts WHERE hosts.reservation = ?", [reservation])
         return int(number or 0)
 
     def counts(self) -> dict[State, int]:

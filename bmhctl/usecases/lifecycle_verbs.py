@@ -7,12 +7,11 @@ from datetime import datetime
 from bmhctl.domain.model import End, EventKind, Host, Note, State, Verb
 from bmhctl.errors import BmhctlError, NotYoursError, UsageError
 from bmhctl.results import Outcome, Outcomes
-from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import already, each_in_one_commit, moved, refuse_early
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.host_selection import Choice
-from bmhctl.usecases.shared.leases import check_token, forced_reason, give_back, held_reservation, hosts_of
+from bmhctl.usecases.shared.leases import check_token, forced_reason, give_back, held_reservation
 from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.shared.transitions import guard_input, move, record_event
 
@@ -103,13 +102,13 @@ def release(
     refresh_and_reap(ctx)
     with ctx.store.transaction(shared=True):
         now = ctx.clock()
-        ctx.store.hosts.lock(HostQuery(reservation=reservation))
+        ctx.store.hosts.lock_held_by(reservation)
         known = ctx.store.reservations.get(reservation)
         if known is not None and not known.is_open() and not known.was_lost():
             return Outcomes("release", (), (f"reservation {reservation} was given back already",))
         held = held_reservation(ctx, reservation, now)
         outcomes = []
-        for host in hosts_of(ctx, held):
+        for host in ctx.store.hosts.held_by(held.id):
             left = _give_back(ctx, host, now, words, force)
             outcomes.append(moved(host, left, words))
     return Outcomes("release", tuple(outcomes))

@@ -49,12 +49,12 @@ MOST: dict[str, tuple[int, int]] = {
     "list": (22, 90),
     "show n1": (23, 81),
     "status": (27, 126),
-    "why n1": (35, 119),
+    "why n1": (32, 116),
     "ready n8": (43, 161),
     "reservations": (19, 77),
     "history n1": (21, 73),
-    "extend -R r-one": (34, 115),
-    "release -R r-one": (34, 151),
+    "extend -R r-one": (34, 111),
+    "release -R r-one": (33, 144),
 }
 """For each command how many files it enters at most, and how often it moves from one to another."""
 

@@ -15,7 +15,6 @@ from bmhctl.usecases.reservations.allocation import choose_hosts
 from bmhctl.usecases.reservations.fairness import LAPSE
 from bmhctl.usecases.reservations.grants import Attempt, granted_before, settle
 from bmhctl.usecases.shared.context import Context, retried
-from bmhctl.usecases.shared.leases import hosts_of
 from bmhctl.usecases.shared.transitions import SELF, guard_input, move
 
 _FIND_OUT = 15.0  # seconds to try to reach a server that was lost during a commit
@@ -123,7 +122,9 @@ def find_lost_grant(attempt: Attempt, lost: UncertainError) -> Grant | None:
                 known = ctx.store.reservations.get(attempt.token)
                 if known is None:
                     return None
-                return Grant(Held(known, tuple(hosts_of(ctx, known))), ("the connection was lost meanwhile",))
+                return Grant(
+                    Held(known, tuple(ctx.store.hosts.held_by(known.id))), ("the connection was lost meanwhile",)
+                )
         except UnreachableError:
             if time.monotonic() > until:
                 if request.request_id is not None:

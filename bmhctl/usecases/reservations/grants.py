@@ -129,11 +129,11 @@ def granted_as(ctx: Context, request: ReservationRequest, known: Reservation) ->
     Raises :class:`UsageError` when that asked for something else, :class:`NotYoursError` when its lease is over.
     """
     from bmhctl.usecases.reservations.matching import match
-    from bmhctl.usecases.shared.leases import held_reservation, hosts_of
+    from bmhctl.usecases.shared.leases import held_reservation
 
     check_same(request, known.wants)
     held_reservation(ctx, known.id, ctx.clock())
-    hosts = hosts_of(ctx, known)
+    hosts = ctx.store.hosts.held_by(known.id)
     as_asked = match(request.requirements, hosts).hosts
     rest = [host for host in hosts if host.id not in {other.id for other in as_asked}]
     return Grant(Held(known, (*as_asked, *rest)), (f"request {request.request_id} was granted before",))

@@ -10,7 +10,6 @@ from bmhctl.domain.requirements import Requirement, Requirements, describe_requi
 from bmhctl.domain.units import format_duration
 from bmhctl.errors import BusyError, NotYoursError, UsageError
 from bmhctl.results import Grant, Held, Reservations
-from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.fairness import free_for
 from bmhctl.usecases.reservations.matching import match
@@ -21,7 +20,6 @@ from bmhctl.usecases.shared.leases import (
     forget_left_claims,
     give_back,
     held_reservation,
-    hosts_of,
     reap,
 )
 from bmhctl.usecases.shared.named_host import not_found
@@ -36,7 +34,7 @@ def give_up(ctx: Context, reservation_id: str, reason: str) -> None:
     with ctx.store.transaction():
         now = ctx.clock()
         known = ctx.store.reservations.get(reservation_id)
-        for host in hosts_of(ctx, known) if known is not None and known.is_open() else ():
+        for host in ctx.store.hosts.held_by(known.id) if known is not None and known.is_open() else ():
             give_back(ctx, host, now, reason=reason)
 
 
@@ -44,7 +42,7 @@ def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:
     """End every reservation whose lease has expired; return them with their hosts. ``dry_run`` changes nothing."""
     now = refresh(ctx)
     over = [r for r in ctx.store.reservations.due(now, now + CLOCK_SLACK) if not r.is_valid(now)]
-    held = [Held(r, tuple(hosts_of(ctx, r))) for r in over]
+    held = [Held(r, tuple(ctx.store.hosts.held_by(r.id))) for r in over]
     if dry_run:
         return Reservations(tuple(held), now)
     ended = {reservation.id for reservation in reap(ctx)}
@@ -64,9 +62,9 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
     notes: tuple[str, ...] = ()
     with ctx.store.transaction(shared=True):
         now = ctx.clock()
-        ctx.store.hosts.lock(HostQuery(reservation=reservation))
+        ctx.store.hosts.lock_held_by(reservation)
         held = held_reservation(ctx, reservation, now)
-        hosts = hosts_of(ctx, held)
+        hosts = ctx.store.hosts.held_by(held.id)
         length = ttl or held.ttl or policy.ttl
         if held.expires_at is None or length is None:
             return Grant(Held(held, tuple(hosts)), ("the lease has no end: there is nothing to extend",))
@@ -113,7 +111,7 @@ def handover(
         words = f"from {old.owner} to {to}" + (f", forced: {reason}" if force else "")
         hosts = [
             record_event(ctx, replace(host, reservation=new), EventKind.HANDOVER, now, reason=words)
-            for host in hosts_of(ctx, old)
+            for host in ctx.store.hosts.held_by(old.id)
         ]
         ctx.store.reservations.save(replace(old, ended_at=now, end_reason=f"handed over to {to}", end=End.HANDED_OVER))
     return Grant(Held(new, tuple(hosts)), (f"{old.id} is over; {to} acts with {new.id}",))
@@ -133,7 +131,7 @@ def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Gran
     with ctx.store.transaction():
         now = ctx.clock()
         held = held_reservation(ctx, reservation, now)
-        hosts = hosts_of(ctx, held)
+        hosts = ctx.store.hosts.held_by(held.id)
         bad = next((host for host in hosts if host.name == name), None)
         if bad is None:
             known = ctx.store.hosts.named(name)

@@ -8,19 +8,12 @@ from datetime import datetime
 from bmhctl.domain.model import End, EventKind, Host, Reservation, State, Verb
 from bmhctl.domain.units import format_age
 from bmhctl.errors import AwayError, NotFoundError, NotYoursError, UsageError
-from bmhctl.stores.claims import run_claim, ticket_claim
-from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, retried
 from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
 
 EXPIRED = "lease expired"
 """The reason of a taint that no holder asked for."""
-
-
-def hosts_of(ctx: Context, reservation: Reservation) -> list[Host]:
-    """Return the hosts that a reservation holds now, by name."""
-    return list(ctx.store.hosts.find(HostQuery(reservation=reservation.id)))
 
 
 @retried
@@ -30,6 +23,8 @@ def reap(ctx: Context) -> list[Reservation]:
     Their hosts are tainted; those in maintenance stay there and lose the reservation. A lease that was granted by a
     clock that has been set back since gets a new end.
     """
+    from bmhctl.stores.claims import run_claim
+
     with ctx.store.transaction():
         now = ctx.clock()
         expired = []
@@ -38,7 +33,7 @@ def reap(ctx: Context) -> list[Reservation]:
                 _put_right(ctx, reservation, now)
                 continue
             expired.append(reservation)
-            for host in hosts_of(ctx, reservation):
+            for host in ctx.store.hosts.held_by(reservation.id):
                 give_back(ctx, host, now, reason=EXPIRED, end=End.EXPIRED, actor=SELF)
     for reservation in expired:
         ctx.store.claims.forget(run_claim(reservation.id))
@@ -47,6 +42,8 @@ def reap(ctx: Context) -> list[Reservation]:
 
 def forget_left_claims(ctx: Context) -> None:
     """Remove what killed processes have left of their claims, as ``reap`` and ``recycle`` do."""
+    from bmhctl.stores.claims import ticket_claim
+
     with suppress(AwayError):  # the next one may be able to
         for claim in ctx.store.claims.left_behind():
             ctx.store.claims.forget(claim.name, shared=claim.name.startswith(ticket_claim(0)[:-1]))
@@ -60,7 +57,7 @@ def _put_right(ctx: Context, reservation: Reservation, now: datetime) -> None:
     held = replace(reservation, expires_at=reservation.expires_at - back, renewed_at=now)
     ctx.store.reservations.save(held)
     words = f"until {held.expires_at:%Y-%m-%d %H:%M:%S} UTC: the clock was set back by at least {format_age(back)}"
-    for host in hosts_of(ctx, reservation):
+    for host in ctx.store.hosts.held_by(reservation.id):
         record_event(ctx, replace(host, reservation=held), EventKind.EXTEND, now, reason=words, actor=SELF)
 
 
@@ -87,7 +84,7 @@ def give_back(
             actor=actor,
             reservation=reservation.id,
         )
-    if not ctx.store.hosts.count(HostQuery(reservation=reservation.id)):
+    if not ctx.store.hosts.count_held_by(reservation.id):
         ctx.store.reservations.save(replace(reservation, ended_at=now, end_reason=reason, end=end))
     return left
 
