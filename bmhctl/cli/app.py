@@ -123,8 +123,8 @@ class LazyGroup(TyperGroup):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Gives every invocation a record of its own for the global options."""
-        if parent is None:
-            extra.setdefault("obj", Invocation())
+        if parent is None and "obj" not in extra:
+            extra["obj"] = Invocation()
         return super().make_context(info_name, args, parent, **extra)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -70,7 +71,6 @@ def _read(ctx: typer.Context, read: Callable[[Store], Iterable[T]]) -> list[T]:
     """Return what a completion needs from the inventory; ignore errors: completion must never print one."""
     from bmhctl.stores import open_store
     from bmhctl.stores.locations import find_inventory
-    from bmhctl.stores.store import closing
 
     try:
         location = find_inventory(invocation_of(ctx).inventory, os.environ, Path.cwd(), lambda _: None)

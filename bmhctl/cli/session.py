@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,11 +129,12 @@ def target(ctx: typer.Context, kind: type, fields: str | None = None) -> Iterato
     from bmhctl.stores.locations import VARIABLE, find_inventory
 
     invocation = invocation_of(ctx)
-    display = invocation.display()
     wanted = field_list(fields)
+    display = invocation.display()
+    progress = Progress(display) if display.shows_progress else nullcontext(NO_LINE)
     check(kind, display, wanted)
 
-    with Progress(display) if display.shows_progress else nullcontext(NO_LINE) as line:
+    with progress as line:
 
         def report(text: str) -> None:
             line.clear()
@@ -153,7 +154,6 @@ def session(
     With ``pause``, one that is away is waited for; it passes the time between two tries, and may raise to end that.
     """
     from bmhctl.stores import open_store
-    from bmhctl.stores.store import closing
 
     with target(ctx, kind, fields) as found:
         if pause is None:

@@ -230,6 +230,11 @@ def iso(at: datetime) -> str:
     return f"{at.date().isoformat()}T{at.time().isoformat('seconds')}Z"  # in a third of the time of strftime
 
 
+def stamp(at: datetime) -> str:
+    """The same moment for a person: ``2026-11-23 08:09:16Z``."""
+    return iso(at).replace("T", " ")
+
+
 def flatten(value: Json) -> str:
     """A JSON value in one cell: ``yes``/``no``, ``k=v`` pairs and lists with commas, nothing for null."""
     match value:

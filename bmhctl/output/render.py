@@ -121,8 +121,8 @@ def render(result: object, display: Display, fields: tuple[str, ...] | None = No
     shown = display.shown
     if view.write is None or not view.write(result, display):
         if shown in (Format.JSON, Format.JSONL, Format.CSV, Format.NAME):
-            _write_for_machines(view, result, display, fields)
-        elif not _write_text(view, result, display, fields) and view.empty and shown is Format.TABLE:
+            _write_for_machines(view, result, display, fields, shown)
+        elif not _write_text(view, result, display, fields, shown) and view.empty and shown is Format.TABLE:
             note(view.empty, display)
     display.stdout.flush()
     if shown is not Format.JSON:
@@ -140,13 +140,15 @@ def _forced(view: View, display: Display) -> Display:
     return replace(display, format=Format.TABLE) if is_table and display.format is None else display
 
 
-def _write_for_machines(view: View, result: object, display: Display, fields: tuple[str, ...] | None) -> None:
+def _write_for_machines(
+    view: View, result: object, display: Display, fields: tuple[str, ...] | None, shown: Format
+) -> None:
     from bmhctl.output import machine_formats
 
-    if view.names is not None and display.shown is Format.NAME:
+    if view.names is not None and shown is Format.NAME:
         machine_formats.write_names(view.names(result), display)
     elif view.document is not None:
-        match display.shown:
+        match shown:
             case Format.CSV:
                 machine_formats.write_csv(fields or view.csv, _cells(view, result, fields or view.csv), display)
             case Format.JSON:
@@ -155,15 +157,15 @@ def _write_for_machines(view: View, result: object, display: Display, fields: tu
                 machine_formats.write_jsonl(view.document(result, fields), display)
 
 
-def _write_text(view: View, result: object, display: Display, fields: tuple[str, ...] | None) -> int:
+def _write_text(view: View, result: object, display: Display, fields: tuple[str, ...] | None, shown: Format) -> int:
     """Write the chosen columns, those that plain shows, or the lines of the view; return how many lines."""
     from bmhctl.output import layout
 
-    is_table = display.shown is Format.TABLE
-    shown = fields or (() if is_table else view.plain)
-    if shown:
-        rows = _cells(view, result, shown)
-        return layout.write_columns([name.upper() for name in shown], rows, display, is_table=is_table)
+    is_table = shown is Format.TABLE
+    wanted = fields or (() if is_table else view.plain)
+    if wanted:
+        rows = _cells(view, result, wanted)
+        return layout.write_columns([name.upper() for name in wanted], rows, display, is_table=is_table)
     return layout.paint(view.lines(result, display) if view.lines else (), display)
 
 

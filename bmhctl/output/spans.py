@@ -1,4 +1,4 @@
-"""Pieces of lines that several views share: a state, an expiry, the hosts of a reservation, a step's result."""
+"""Pieces of lines that several views share: a time, a state, the hosts of a reservation, a step's result."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from bmhctl.domain.model import CheckResult, Host, State, Verdict
+from bmhctl.domain.units import format_age
 from bmhctl.output.layout import COLOUR, state_span
 from bmhctl.output.records import flags
 from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad
-from bmhctl.output.words import ago, until
 from bmhctl.results import VerbAnswer
 
 _SOON = timedelta(minutes=15)
@@ -19,6 +19,25 @@ FEW_HOSTS = 4  # hosts of one reservation, in a line on a terminal
 
 
 UNLIMITED = 10**6  # the width where nothing is to be cut, but empty columns are left out
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """``2h ago``, ``just now``; a moment that is still to come (clocks differ) is now."""
+    past = now - at
+    return f"{format_age(past)} ago" if past >= timedelta(seconds=1) else "just now"
+
+
+def until(at: datetime | None, now: datetime) -> str:
+    """Return ``in 35m``, ``overdue 5m`` for an end that has passed, or ``no end``."""
+    if at is None:
+        return "no end"
+    left = at - now
+    return f"in {format_age(left)}" if left > timedelta(0) else f"overdue {format_age(-left)}"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 host``, ``3 hosts``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def until_line(at: datetime | None, now: datetime) -> Line:

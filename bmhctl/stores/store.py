@@ -251,12 +251,3 @@ class Store:
     def wakes(self) -> int | None:
         """Return a descriptor that can be read when :meth:`version` may differ; None where it has to be polled."""
         return self.database.wakes()
-
-
-@contextmanager
-def closing(store: Store) -> Iterator[Store]:
-    """Close the store when the block ends."""
-    try:
-        yield store
-    finally:
-        store.close()

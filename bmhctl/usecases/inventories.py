@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from bmhctl.stores.schema import INVENTORY_KEY
 from bmhctl.stores.sqlite.files import building
 from bmhctl.stores.sqlite.open import create_database, new_database, open_database
 from bmhctl.stores.state_files import SQLITE_SUFFIXES, state_file, without_table
-from bmhctl.stores.store import Store, closing
+from bmhctl.stores.store import Store
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from bmhctl.stores import open_store
 from bmhctl.stores.postgres.url import Address
-from bmhctl.stores.store import closing
 from bmhctl.usecases import inventories
 from tests.cli.conftest import Cli, Terminal, json_of
 from tests.cli.roles import Fleet

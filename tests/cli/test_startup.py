@@ -38,7 +38,7 @@ MOVES = {
 }
 QUEUE = {"bmhctl.usecases.reservations", "bmhctl.domain.requirements"}
 POLICY = {"bmhctl.domain.policy"}
-LINES = {f"bmhctl.output.{name}" for name in ("layout", "records", "spans", "words")}
+LINES = {f"bmhctl.output.{name}" for name in ("layout", "records", "spans")}
 
 NEEDLESS = {
     "list -o name": {*STEPS, *EDITS, *MOVES, *QUEUE, *POLICY, *LINES},

@@ -45,16 +45,16 @@ print(f"status {status}: {len(set(entered))} files, {len(entered) - 1} moves", f
 """
 
 MOST: dict[str, tuple[int, int]] = {
-    "reserve -l arch=arm64 -n 2": (31, 123),
-    "list": (22, 90),
-    "show n1": (23, 81),
-    "status": (27, 126),
-    "why n1": (32, 116),
-    "ready n8": (43, 161),
-    "reservations": (19, 77),
-    "history n1": (21, 73),
-    "extend -R r-one": (34, 111),
-    "release -R r-one": (33, 144),
+    "reserve -l arch=arm64 -n 2": (31, 110),
+    "list": (22, 79),
+    "show n1": (23, 71),
+    "status": (26, 114),
+    "why n1": (31, 106),
+    "ready n8": (43, 151),
+    "reservations": (19, 66),
+    "history n1": (21, 62),
+    "extend -R r-one": (34, 100),
+    "release -R r-one": (33, 134),
 }
 """For each command how many files it enters at most, and how often it moves from one to another."""
 

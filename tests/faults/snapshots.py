@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bmhctl.errors import BmhctlError
 from bmhctl.stores import open_store
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.sqlite import open as sqlite_open
-from bmhctl.stores.store import Store, closing
+from bmhctl.stores.store import Store
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
 

@@ -4,7 +4,7 @@ import pytest
 
 from bmhctl.output.records import flatten, iso
 from bmhctl.output.sanitize import cell_width, clean, pad, shorten
-from bmhctl.output.words import ago, until
+from bmhctl.output.spans import ago, until
 
 from .samples import HOSTILE, NOW
 

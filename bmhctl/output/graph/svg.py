@@ -10,7 +10,7 @@ from bmhctl.lifecycle.table import EDGES, MEANING, Edge
 from bmhctl.output.graph.terminal import RING, Marks, returns
 from bmhctl.output.graph.text_formats import NEUTRAL, TONES, stroke
 from bmhctl.output.sanitize import clean
-from bmhctl.output.words import plural
+from bmhctl.output.spans import plural
 from bmhctl.results import Graph
 
 _WIDTH, _HEIGHT, _HEADER, _LEGEND = 980, 372, 40, 30

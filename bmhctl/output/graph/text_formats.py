@@ -9,7 +9,7 @@ from bmhctl.domain.model import State
 from bmhctl.lifecycle.table import EDGES, MEANING, Edge
 from bmhctl.output.graph.terminal import Marks
 from bmhctl.output.sanitize import clean
-from bmhctl.output.words import plural
+from bmhctl.output.spans import plural
 from bmhctl.results import Graph
 from bmhctl.support.values import Frozen
 

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from bmhctl.output.display import Display, Format
-from bmhctl.output.records import Envelope, Record, iso, listing, picked
+from bmhctl.output.records import Envelope, Record, iso, listing, picked, stamp
 from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad
-from bmhctl.output.words import plural, stamp
+from bmhctl.output.spans import plural
 from bmhctl.results import Diagnosis, Finding, Severity
 
 _MOST = 8  # of a kind, unless verbose

@@ -7,11 +7,10 @@ from datetime import datetime
 
 from bmhctl.domain.model import Event
 from bmhctl.output.layout import COLOUR, GLYPH
-from bmhctl.output.records import Envelope, Record, event_record, iso, listing, picked
+from bmhctl.output.records import Envelope, Record, event_record, iso, listing, picked, stamp
 from bmhctl.output.render import LISTED, View
 from bmhctl.output.sanitize import Line, Span, clean
-from bmhctl.output.spans import joined, transition_spans
-from bmhctl.output.words import ago, stamp
+from bmhctl.output.spans import ago, joined, transition_spans
 from bmhctl.results import History
 
 

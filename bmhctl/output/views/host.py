@@ -8,13 +8,12 @@ from datetime import datetime
 from bmhctl.domain.model import Host
 from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import table
-from bmhctl.output.records import Envelope, Json, event_record, flatten, host_record, iso, single, step_record
+from bmhctl.output.records import Envelope, Json, event_record, flatten, host_record, iso, single, stamp, step_record
 from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line
-from bmhctl.output.spans import heading, joined, place_span, result_lines, until_line
+from bmhctl.output.spans import ago, heading, joined, place_span, result_lines, until, until_line
 from bmhctl.output.views.history import history_lines
 from bmhctl.output.views.hosts import ALL_FIELDS
-from bmhctl.output.words import ago, stamp, until
 from bmhctl.results import HostDetail
 
 

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from bmhctl.domain.model import State
 from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import COLOUR, GLYPH, Column, columns, table
-from bmhctl.output.records import Record, held_record, iso, single
+from bmhctl.output.records import Record, held_record, iso, single, stamp
 from bmhctl.output.render import STRUCTURED, View
 from bmhctl.output.sanitize import Line, Span, cell_width, clean
-from bmhctl.output.spans import FEW_HOSTS, UNLIMITED, hosts_line, joined, until_line
-from bmhctl.output.words import stamp, until
+from bmhctl.output.spans import FEW_HOSTS, UNLIMITED, hosts_line, joined, until, until_line
 from bmhctl.results import Status
 
 _MOST = 8  # of a kind, at a glance on a terminal

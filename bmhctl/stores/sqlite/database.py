@@ -47,8 +47,12 @@ class OpenFiles:
     """
 
     def __init__(self, path: Path) -> None:
+        """Take note of the file at the path; raise :class:`UnreachableError` when it can't be found."""
         self._path = path
-        self._known: dict[str, Identity] = {str(path): _identity(path)}
+        try:
+            self._known: dict[str, Identity] = {str(path): _identity(path)}
+        except OSError as error:
+            raise UnreachableError(f"can't read {path}: {error.strerror}") from error
 
     def add_beside(self) -> None:
         """Take note of the files that SQLite has made beside it; call it once something was read."""
@@ -92,6 +96,8 @@ class SqliteDatabase(WriteBuffer):
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         super().__init__()
+        self.location = str(path)
+        """The file's path."""
         self._path = path
         self._connection = connection
         self.open_files: OpenFiles | None = None  # None while a file is being built under another name
@@ -104,11 +110,6 @@ class SqliteDatabase(WriteBuffer):
     def schema_version(self) -> int:
         """Return how many migrations the file has seen."""
         return int(self.execute("PRAGMA user_version")[0][0] or 0)
-
-    @property
-    def location(self) -> str:
-        """The file's path."""
-        return str(self._path)
 
     def now(self) -> datetime:
         """Return the time of this machine's clock."""

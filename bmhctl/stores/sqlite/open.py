@@ -21,7 +21,7 @@ def open_database(path: Path) -> SqliteDatabase:
     not an inventory, is damaged, or was written by a newer bmhctl.
     """
     _check_file(path)
-    opened = _opened(path)
+    opened = OpenFiles(path)
     database = SqliteDatabase(path, connect(path))
     try:
         version = database.schema_version()
@@ -40,13 +40,6 @@ def open_database(path: Path) -> SqliteDatabase:
         database.close()
         raise
     return database
-
-
-def _opened(path: Path) -> OpenFiles:
-    try:
-        return OpenFiles(path)
-    except OSError as error:
-        raise UnreachableError(f"can't read {path}: {error.strerror}") from error
 
 
 def create_database(path: Path, *, mode: int | None = None, group: int | None = None) -> None:

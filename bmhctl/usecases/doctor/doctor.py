@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from itertools import count
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from bmhctl.stores import open_store
 from bmhctl.stores.locations import is_on_server, resolve
 from bmhctl.stores.sqlite.files import log_of
 from bmhctl.stores.state_files import state_file
-from bmhctl.stores.store import Store, closing
+from bmhctl.stores.store import Store
 from bmhctl.stores.toml.atomic_replace import edits_locked
 from bmhctl.stores.toml.declaration import read_declaration
 from bmhctl.stores.toml.file import DeclarationFile

@@ -110,9 +110,9 @@ def queries_for(everyone: Sequence[Requirements], query: HostQuery, more: int = 
 
     Each finds no more hosts than all requirements ask for together, and ``more``: no match can need others.
     """
-    most = sum(total(requirements) for requirements in everyone) + more
-    wanted = dict.fromkeys(requirement for requirements in everyone for requirement in requirements)
-    return [replace(query_for(requirement, query), limit=most) for requirement in wanted]
+    wanted = [requirement for requirements in everyone for requirement in requirements]
+    most = sum(requirement.count for requirement in wanted) + more
+    return [replace(query_for(requirement, query), limit=most) for requirement in dict.fromkeys(wanted)]
 
 
 def query_for(requirement: Requirement, query: HostQuery) -> HostQuery:
