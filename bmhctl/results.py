@@ -38,7 +38,8 @@ class Outcomes(Frozen):
     @property
     def error(self) -> BmhctlError | None:
         """The one error that stands for all failures; None when every host is where it was wanted."""
-        return combine(item.error for item in self.items if item.error)
+        failed = [item.error for item in self.items if item.error]
+        return combine(failed) if failed else None
 
     @property
     def status(self) -> ExitStatus:

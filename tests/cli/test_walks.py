@@ -50,11 +50,11 @@ MOST: dict[str, tuple[int, int]] = {
     "show n1": (23, 71),
     "status": (26, 114),
     "why n1": (31, 106),
-    "ready n8": (43, 151),
+    "ready n8": (38, 140),
     "reservations": (19, 66),
     "history n1": (21, 62),
     "extend -R r-one": (34, 100),
-    "release -R r-one": (33, 134),
+    "release -R r-one": (32, 133),
 }
 """For each command how many files it enters at most, and how often it moves from one to another."""
 

@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from threading import Event
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from bmhctl.domain.model import CheckResult, Host, Phase, Verdict
 from bmhctl.domain.policy import PHASES, PhaseRules, Policy, Step
 from bmhctl.errors import StateRefusedError, UnreachableError
-from bmhctl.probes import run as probe
-from bmhctl.probes.cancellation import AnyOf
-from bmhctl.probes.setting import StepEnvironment
 from bmhctl.results import Outcome
 from bmhctl.stores.claims import Hold, host_claim
 from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.transitions import CLAIMED
+
+if TYPE_CHECKING:
+    from bmhctl.probes.setting import StepEnvironment
 
 _T = TypeVar("_T")
 
@@ -34,22 +34,26 @@ class StepsRun(Frozen):
 class StepPlan(Frozen):
     """Which steps of a phase to run on one host, and how; needs no inventory, so it runs in any thread.
 
-    ``overridden`` names steps that count as passed for a reason that a person gave.
+    ``overridden`` names steps that count as passed for a reason that a person gave. A plan without steps has no
+    ``setting``; ``declared`` is whether the policy has steps for the phase, even if they don't apply to the host.
     """
 
     host: Host
     phase: Phase
     steps: tuple[Step, ...]
-    setting: StepEnvironment
+    setting: StepEnvironment | None
     declared: bool
     overridden: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, cancelled: Event | None = None) -> StepsRun:
         """Runs the steps in their order; those of some phases up to the first that fails."""
-        if not self.steps:
+        setting = self.setting
+        if setting is None or not self.steps:
             noun = self._rules.noun
             return StepsRun((), None, f"no {noun} applies to it" if self.declared else f"no {noun}s are declared")
-        setting = self.setting
+        from bmhctl.probes import run as probe
+        from bmhctl.probes.cancellation import AnyOf
+
         if cancelled is not None:
             setting = replace(setting, cancelled=AnyOf((cancelled, setting.cancelled)))
         results: list[CheckResult] = []
@@ -100,9 +104,12 @@ class Claimed:
         """The steps of a phase that apply to the host, ready to run."""
         declared = self._policy.steps.get(phase, ())
         mine = tuple(step for step in declared if step.applies_to(self.host.spec))
+        if not mine:
+            return StepPlan(self.host, phase, (), None, bool(declared))
+        from bmhctl.probes.setting import StepEnvironment
+
         hold = self._hold
-        if mine:
-            hold.guard()
+        hold.guard()
         setting = StepEnvironment(
             self._ctx.environ,
             self._ctx.store.folder,

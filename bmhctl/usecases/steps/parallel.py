@@ -14,7 +14,6 @@ from bmhctl.domain.model import Host
 from bmhctl.domain.policy import Step
 from bmhctl.errors import BmhctlError
 from bmhctl.results import Outcome, Outcomes
-from bmhctl.stores.claims import host_claim
 from bmhctl.support.values import Frozen
 from bmhctl.support.worker_pool import WorkerPool
 from bmhctl.usecases.shared.bulk import attempt, failed, report_all
@@ -158,14 +157,14 @@ def _in_one_commit(ctx: Context, treatment: BulkOperation, hosts: Sequence[Host]
     with ctx.store.transaction(shared=are_few):
         now, policy = ctx.clock(), ctx.policy()
         fresh = ctx.store.hosts.fresh(hosts, lock=are_few)
-        busy = ctx.store.claims.claimed([host_claim(host.id) for host in hosts])
+        busy = ctx.store.claims.claimed_hosts([host.id for host in hosts])
 
         def one(host: Host) -> Outcome:
             host = fresh[host.id]
             with ctx.store.savepoint():
                 found: Outcome | Job | None = treatment.early(host)
                 if found is None:
-                    if host_claim(host.id) in busy:
+                    if host.id in busy:
                         raise ClaimedError(host)
                     found = treatment.prepare(Unclaimed(ctx, host, policy, now))
                 while isinstance(found, Job):

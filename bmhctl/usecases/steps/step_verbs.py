@@ -206,7 +206,8 @@ def _finish(
         )
         words = run.refusal or run.summary
         left = move(ctx, host, verb, facts, now, reason=words)
-        ctx.store.step_results.save(host, run.results, now)
+        if run.results:
+            ctx.store.step_results.save(host, run.results, now)
         return held.promise(left, moved(host, left, words, run.results))
 
     return held.settle(go)
