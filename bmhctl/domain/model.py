@@ -167,7 +167,9 @@ class Host(Frozen):
     """One host: what is declared about it, and where it is in its life.
 
     ``came_from`` is the state before maintenance; ``since`` is when the present state began; ``used_at`` is
-    when it was last reserved or given back. ``id`` and ``last_event`` are the store's.
+    when it was last reserved or given back. ``proven_at`` is when the readiness checks of an available host last
+    passed, None if that is not known. ``failed_setups`` counts those that failed in a row. ``id`` and ``last_event``
+    are the store's.
     """
 
     spec: HostSpec
@@ -182,6 +184,8 @@ class Host(Frozen):
     failed_cleanups: int = 0
     reservation: Reservation | None = None
     used_at: datetime | None = None
+    proven_at: datetime | None = None
+    failed_setups: int = 0
     id: int = 0
     last_event: int = 0
 
@@ -258,13 +262,18 @@ class BootTarget(StrEnum):
 
 
 class CheckResult(Frozen):
-    """What one check or cleanup step said of one host; ``seconds`` is how long it took, ``at`` when it ended."""
+    """What one step said of one host; ``seconds`` is how long it took, ``at`` when it ended.
+
+    ``phase`` is None when an older bmhctl did not record it. ``digest`` is a word for what was run, and for what.
+    """
 
     step: str
     verdict: Verdict
     detail: str
     seconds: float
     at: datetime | None = None
+    phase: Phase | None = None
+    digest: str | None = None
 
 
 class ImportedHost(Frozen):

@@ -16,11 +16,14 @@ from bmhctl.formats.naming import NameTemplate
 from bmhctl.formats.toml_export import found_host
 
 _VERSION = 1
-_STATES = ("state", "since", "dirty", "undeclared", "came_from", "fault", "failed_cleanups", "used_at", "reservation")
+_STATES = (
+    *("state", "since", "dirty", "undeclared", "came_from", "fault", "reservation"),
+    *("failed_cleanups", "failed_setups", "used_at", "proven_at"),
+)
 _MARKS = ("cordon", "maintenance")
 _OTHER = ("name", "flags", "owner", "purpose", "until", "cordoned")
 _KEYS = (*_OTHER, *SPEC_KEYS, *_STATES, *_MARKS)
-_TIMES = ("since", "used_at", "until")
+_TIMES = ("since", "used_at", "proven_at", "until")
 
 
 def records_of(document: object) -> list[object] | None:

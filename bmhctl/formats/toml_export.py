@@ -29,6 +29,8 @@ _LIFECYCLE_KEYS = (
     "maintenance",
     "fault",
     "failed_cleanups",
+    "failed_setups",
+    "proven_at",
     "used_at",
     "reservation",
 )
@@ -78,6 +80,8 @@ def _dump_lifecycle(host: Host) -> dict[str, object]:
         fault=host.fault,
         failed_cleanups=host.failed_cleanups or None,
         used_at=host.used_at,
+        proven_at=host.proven_at,
+        failed_setups=host.failed_setups or None,
         cordon=_dump_mark(host.cordon) if host.cordon else None,
         maintenance=[_dump_mark(mark) for mark in host.maintenance] or None,
     )
@@ -183,6 +187,8 @@ def found_host(
         failed_cleanups=_count(life, "failed_cleanups", where),
         reservation=None if holder is None else reservations[holder],
         used_at=_time(life, "used_at", where),
+        proven_at=_time(life, "proven_at", where),
+        failed_setups=_count(life, "failed_setups", where),
     )
     _check(host, where)
     return FoundHost(ImportedHost(host, host.state.value, place))

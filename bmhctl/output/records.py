@@ -82,6 +82,8 @@ FIELDS = {
     "came_from": "its state before maintenance",
     "failed_cleanups": "cleanups that failed in a row",
     "used_at": "when it was last reserved or given back",
+    "proven_at": "when the checks of an available host last passed; null if not known",
+    "failed_setups": "setups that failed in a row",
 }
 """Everything to know about a host: what ``--fields`` takes, what JSON and CSV hold, in this order."""
 
@@ -127,6 +129,8 @@ def host_record(host: Host) -> Record:
         "came_from": host.came_from and host.came_from.value,
         "failed_cleanups": host.failed_cleanups,
         "used_at": iso(host.used_at) if host.used_at else None,
+        "proven_at": iso(host.proven_at) if host.proven_at else None,
+        "failed_setups": host.failed_setups,
     }
 
 
@@ -162,13 +166,14 @@ def event_record(event: Event) -> Record:
 
 
 def step_record(step: CheckResult) -> Record:
-    """One check or cleanup step."""
+    """One step; a ``phase`` of null was not recorded."""
     return {
         "step": step.step,
         "verdict": step.verdict.value,
         "detail": step.detail,
         "seconds": round(step.seconds, 3),
         "at": iso(step.at) if step.at else None,
+        "phase": step.phase and step.phase.value,
     }
 
 

@@ -26,7 +26,7 @@ def run(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
             break
     if attempt and verdict is not Verdict.PASS:
         detail = f"{detail} (tried {attempt + 1} times)"
-    return CheckResult(step.name, verdict, detail, time.monotonic() - started)
+    return CheckResult(step.name, verdict, detail, time.monotonic() - started, phase=step.phase)
 
 
 def _try(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.host_name import as_stored
@@ -244,6 +245,10 @@ class Hosts(Frozen):
         """Save again when a host's maintenance ends, from its reasons."""
         self._database.execute("UPDATE hosts SET back_at = ? WHERE id = ?", [back_at(host), host.id])
 
+    def save_proof(self, host: Host, at: datetime) -> None:
+        """Save that a host's readiness checks passed at a time; it keeps its state, so no event is written."""
+        self._database.execute("UPDATE hosts SET proven_at = ? WHERE id = ?", [from_time(at), host.id])
+
     def save_attributes(self, host: Host) -> None:
         """Save again what selectors see of a host, from its spec."""
         self._database.execute("DELETE FROM facts WHERE host_id = ?", [host.id])
@@ -302,6 +307,8 @@ def lifecycle_row(host: Host) -> list[Value]:
         host.failed_cleanups,
         None if host.reservation is None else host.reservation.id,
         None if host.used_at is None else (host.used_at - EPOCH) // MICROSECOND,
+        None if host.proven_at is None else (host.proven_at - EPOCH) // MICROSECOND,
+        host.failed_setups,
     ]
 
 
@@ -350,6 +357,8 @@ def to_host(row: Row) -> Host:
             failed_cleanups,
             _,
             used_at,
+            proven_at,
+            failed_setups,
             *reservation,
         ) = row
         return Host(
@@ -365,6 +374,8 @@ def to_host(row: Row) -> Host:
             int(failed_cleanups or 0),
             None if reservation[0] is None else to_reservation(reservation),
             None if used_at is None else EPOCH + int(used_at) * MICROSECOND,
+            None if proven_at is None else EPOCH + int(proven_at) * MICROSECOND,
+            int(failed_setups or 0),
             int(host_id or 0),
             int(last_event or 0),
         )

@@ -231,7 +231,41 @@ _GLANCE = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE, _RESULTS, _CLAIMS, _RENEWALS, _COUNTS, _GLANCE)
+# A phase of '' is not known: the results of an older inventory, of a check or a cleanup step.
+_PHASES = Migration(
+    "phases",
+    (
+        "ALTER TABLE hosts ADD COLUMN proven_at BIGINT",
+        "ALTER TABLE hosts ADD COLUMN failed_setups INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX hosts_proven ON hosts (COALESCE(proven_at, 0), id) WHERE state = 'available'",
+    ),
+    in_file=(
+        """CREATE TABLE results_by_phase (
+            host_id BIGINT NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
+            phase TEXT NOT NULL DEFAULT '',
+            step TEXT NOT NULL,
+            verdict TEXT NOT NULL,
+            detail TEXT NOT NULL,
+            seconds DOUBLE PRECISION NOT NULL,
+            at BIGINT NOT NULL,
+            digest TEXT,
+            PRIMARY KEY (host_id, phase, step)
+        )""",
+        """INSERT INTO results_by_phase (host_id, step, verdict, detail, seconds, at)
+            SELECT host_id, step, verdict, detail, seconds, at FROM results""",
+        "DROP TABLE results",
+        "ALTER TABLE results_by_phase RENAME TO results",
+    ),
+    # The table stays the same one, with the rights that roles have on it.
+    on_server=(
+        "ALTER TABLE results ADD COLUMN phase TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE results ADD COLUMN digest TEXT",
+        "ALTER TABLE results DROP CONSTRAINT results_pkey",
+        "ALTER TABLE results ADD PRIMARY KEY (host_id, phase, step)",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE, _RESULTS, _CLAIMS, _RENEWALS, _COUNTS, _GLANCE, _PHASES)
 """In the order in which they are applied; a released one never changes."""
 
 if len(MIGRATIONS) != VERSION:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 7
+VERSION = 8
 """The schema's version: how many migrations an inventory of this bmhctl has seen."""
 
 SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
@@ -18,6 +18,8 @@ LIFECYCLE_COLUMNS = (
     "failed_cleanups",
     "reservation",
     "used_at",
+    "proven_at",
+    "failed_setups",
 )
 RESERVATION_COLUMNS = (
     "id",
@@ -53,7 +55,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "hosts": ("id", "last_event", "back_at", *SPEC_COLUMNS, *LIFECYCLE_COLUMNS),
     "facts": ("host_id", "key", "value", "number"),
     "events": ("host_id", *EVENT_COLUMNS),
-    "results": ("host_id", "step", "verdict", "detail", "seconds", "at"),
+    "results": ("host_id", "phase", "step", "verdict", "detail", "seconds", "at", "digest"),
     "departed": ("key", "mac", "at", "reason"),
 }
 """Every table that holds an inventory, with its columns, in an order that satisfies the foreign keys."""

@@ -1,22 +1,23 @@
-"""The last result of each check and cleanup step for each host."""
+"""The last result of each step for each host."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import CheckResult, Host, Verdict
-from bmhctl.stores.rows import from_time, to_time
+from bmhctl.domain.model import CheckResult, Host, Phase, State, Verdict
+from bmhctl.stores.rows import Row, from_time, to_time
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Database
 
+_COLUMNS = "phase, step, verdict, detail, seconds, at, digest"
 _SAVE = (
-    "INSERT INTO results (host_id, step, verdict, detail, seconds, at) VALUES (?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT (host_id, step) DO UPDATE SET verdict = excluded.verdict, detail = excluded.detail, "
-    "seconds = excluded.seconds, at = excluded.at"
+    f"INSERT INTO results (host_id, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (host_id, phase, step) DO UPDATE SET verdict = excluded.verdict, detail = excluded.detail, "
+    "seconds = excluded.seconds, at = excluded.at, digest = excluded.digest"
 )
 
 
@@ -27,15 +28,46 @@ class StepResults(Frozen):
 
     def save(self, host: Host, results: Iterable[CheckResult], now: datetime) -> None:
         """Save the last result of each step for a host; one without a time counts as of ``now``."""
-        rows = [(host.id, r.step, r.verdict.value, r.detail, r.seconds, from_time(r.at or now)) for r in results]
+        rows = [
+            (host.id, r.phase or "", r.step, r.verdict.value, r.detail, r.seconds, from_time(r.at or now), r.digest)
+            for r in results
+        ]
         self._database.enqueue(_SAVE, *rows)
 
     def of(self, host: Host) -> tuple[CheckResult, ...]:
         """Return the last result of each step for a host, the oldest first."""
         rows = self._database.execute(
-            "SELECT step, verdict, detail, seconds, at FROM results WHERE host_id = ? ORDER BY at, step", [host.id]
+            f"SELECT {_COLUMNS} FROM results WHERE host_id = ? ORDER BY at, phase, step", [host.id]
         )
-        return tuple(
-            CheckResult(str(step), Verdict(str(verdict)), str(detail), float(seconds or 0), to_time(at))
-            for step, verdict, detail, seconds, at in rows
+        found = [_result(row) for row in rows]
+        known = {result.step for result in found if result.phase is not None}
+        return tuple(result for result in found if result.phase is not None or result.step not in known)
+
+    def of_hosts_in(self, state: State, phase: Phase) -> Mapping[int, list[CheckResult]]:
+        """Return the results of one phase of each host in a state, by the host's id."""
+        found: dict[int, list[CheckResult]] = {}
+        rows = self._database.execute(
+            f"SELECT {_COLUMNS}, host_id FROM results WHERE phase = ? AND host_id IN "
+            "(SELECT id FROM hosts WHERE state = ?) ORDER BY at, step",
+            [phase.value, state.value],
         )
+        for *row, host_id in rows:
+            found.setdefault(int(host_id or 0), []).append(_result(row))
+        return found
+
+    def forget(self, host: Host, phase: Phase) -> None:
+        """Keep the results of a phase, but not what they were for: they count as those of another time."""
+        self._database.execute("UPDATE results SET digest = NULL WHERE host_id = ? AND phase = ?", [host.id, phase])
+
+
+def _result(row: Row) -> CheckResult:
+    phase, step, verdict, detail, seconds, at, digest = row
+    return CheckResult(
+        str(step),
+        Verdict(str(verdict)),
+        str(detail),
+        float(seconds or 0),
+        to_time(at),
+        Phase(str(phase)) if phase else None,
+        None if digest is None else str(digest),
+    )

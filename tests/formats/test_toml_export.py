@@ -126,6 +126,8 @@ def hosts(draw: st.DrawFn, pool: list[Reservation]) -> Host:
         failed_cleanups=draw(st.integers(0, 9)),
         reservation=draw(st.sampled_from(pool)) if holds else None,
         used_at=draw(st.none() | TIMES),
+        proven_at=draw(st.none() | TIMES),
+        failed_setups=draw(st.integers(0, 9)),
         id=draw(st.integers(0, 9)),
         last_event=draw(st.integers(0, 9)),
     )

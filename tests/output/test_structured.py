@@ -43,7 +43,7 @@ from .samples import (
 HOST_KEYS = [
     "name", "state", "flags", "since", "owner", "purpose", "reservation", "until", "address", "mac", "labels",
     "hardware", "bmc", "note", "dirty", "cordoned", "cordon", "undeclared", "fault", "maintenance", "came_from",
-    "failed_cleanups", "used_at",
+    "failed_cleanups", "used_at", "proven_at", "failed_setups",
 ]  # fmt: skip
 RESERVATION_KEYS = [
     "id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "hosts",
@@ -56,7 +56,7 @@ RESULT_KEYS = [
     "host", "ok", "changed", "code", "status", "message", "hint", "source", "state", "reservation", "steps",
 ]  # fmt: skip
 FINDING_KEYS = ["kind", "severity", "host", "message", "remedy", "fixable", "fixed", "number"]
-STEP_KEYS = ["step", "verdict", "detail", "seconds", "at"]
+STEP_KEYS = ["step", "verdict", "detail", "seconds", "at", "phase"]
 ANSWER_KEYS = ["verb", "open", "dest", "words", "command"]
 SHAPES = {
     "hosts": (hosts(), ["now", "hosts"], HOST_KEYS),

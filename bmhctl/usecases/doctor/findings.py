@@ -209,6 +209,7 @@ _TIMES = (
     ("events", "at"),
     ("hosts", "since"),
     ("hosts", "used_at"),
+    ("hosts", "proven_at"),
     ("reservations", "created_at"),
     ("results", "at"),
     ("departed", "at"),

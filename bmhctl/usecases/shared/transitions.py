@@ -97,6 +97,8 @@ def move(
         reservation=held if dest in (State.RESERVED, State.MAINTENANCE) else None,
         dirty=dest not in (State.INITIAL, State.AVAILABLE) and (host.dirty or dest is State.RESERVED),
         came_from=host.state if dest is State.MAINTENANCE else None,
+        proven_at=now if dest is State.AVAILABLE else None,  # every edge that leads there asks for passed checks
+        failed_setups=0 if dest in (State.INITIAL, State.AVAILABLE) else host.failed_setups,
     )
     if (dest is State.RESERVED and host.state is State.AVAILABLE) or dest is State.TAINTED:
         moved = replace(moved, used_at=now)
