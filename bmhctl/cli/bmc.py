@@ -1,8 +1,9 @@
-"""``power`` and ``inspect``."""
+"""``power``, ``boot-once`` and ``inspect``."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -44,11 +45,9 @@ def power(
     The last argument is on, off, soft-off (the operating system shuts down), cycle, status, identify or identify-off
     (the indicator light). Status of a whole rack: bmhctl power -l rack=r1 status
     """
-    names = list(hosts or ())
+    names, action = _last_argument(hosts, action, Power)
     if not action:
-        if not names or names[-1] not in list(Power):
-            raise UsageError("no action is given", hint=f"bmhctl power HOST… {_ACTIONS}")
-        action = names.pop()
+        raise UsageError("no action is given", hint=f"bmhctl power HOST… {_ACTIONS}")
     if action not in list(Power):
         raise UsageError(f"power can't be {action!r}", hint=_ACTIONS)
     if then not in (None, "off"):
@@ -87,11 +86,9 @@ def boot_once(
 
     The last argument is pxe, hdd, cd, usb, bios (the setup), http, diagnostics, or none to take it back.
     """
-    names = list(hosts or ())
+    names, target = _last_argument(hosts, target, BootTarget)
     if not target:
-        if not names or names[-1] not in list(BootTarget):
-            raise UsageError("no target is given", hint=f"bmhctl boot-once HOST… {_TARGETS}")
-        target = names.pop()
+        raise UsageError("no target is given", hint=f"bmhctl boot-once HOST… {_TARGETS}")
     if target not in list(BootTarget):
         raise UsageError(f"can't boot from {target!r}", hint=_TARGETS)
     with session(ctx, Outcomes) as lab:
@@ -125,6 +122,14 @@ def inspect(
     with session(ctx, Outcomes) as lab:
         chosen = choice(hosts, selector, state)
         lab.show(bmc.inspect(lab.context, chosen, timeout=_patience(timeout), jobs=jobs, dry_run=dry_run))
+
+
+def _last_argument(hosts: list[str] | None, option: str, words: type[StrEnum]) -> tuple[list[str], str]:
+    """Return the hosts, and the option's value, or the last of the arguments if it is one of the words; else ""."""
+    names = list(hosts or ())
+    if not option and names and names[-1] in list(words):
+        option = names.pop()
+    return names, option
 
 
 def _patience(timeout: str) -> timedelta:

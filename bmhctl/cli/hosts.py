@@ -7,101 +7,50 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, HostName, HostNames, Reason, SelectorText, States, pairs
+from bmhctl.cli.options import DryRun, HostName, HostNames, Reason, SelectorText, States, pairs, with_options
 from bmhctl.cli.session import session
 from bmhctl.results import Imported, Outcomes
+from bmhctl.usecases import hosts as usecases
+from bmhctl.usecases.hosts import AttributeChanges
 from bmhctl.usecases.shared.host_selection import choice
 
-_Address = Annotated[
-    str | None, typer.Option("--address", metavar="ADDRESS", help="IP address or DNS name; {name} is the host's name.")
-]
-_Mac = Annotated[str | None, typer.Option("--mac", metavar="MAC", help="The boot interface's MAC address.")]
-_Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; may be repeated.")]
-_Hardware = Annotated[
-    list[str] | None,
-    typer.Option("--hardware", metavar="KEY=VALUE", help="A property such as cpus=64 or memory=256GiB."),
-]
-_Bmc = Annotated[
-    str | None, typer.Option("--bmc", metavar="URL", help="The BMC's address, such as redfish+https://10.0.1.11/….")
-]
-_BmcType = Annotated[str | None, typer.Option("--bmc-type", metavar="TYPE", help="What kind of BMC it is.")]
-_BmcSystem = Annotated[str | None, typer.Option("--bmc-system", metavar="ID", help="The system's id at its BMC.")]
-_Credentials = Annotated[
-    str | None,
-    typer.Option("--credentials", metavar="REFERENCE", help="Where the BMC's are: env:NAME, file:PATH, command:…."),
-]
-_VerifyTls = Annotated[
-    bool | None, typer.Option("--verify-tls/--no-verify-tls", help="Whether the BMC's certificate is verified.")
-]
-_TlsMinVersion = Annotated[
-    str | None,
-    typer.Option("--tls-min-version", metavar="VERSION", help="The oldest TLS to accept from the BMC, such as 1.0."),
-]
-_Note = Annotated[str | None, typer.Option("--note", metavar="TEXT", help="A line for people.")]
 
-
-def add(
-    ctx: typer.Context,
-    hosts: Annotated[list[str], typer.Argument(metavar="HOST…", help="Names or folded ranges (node[01-20]).")],
-    address: _Address = None,
-    mac: _Mac = None,
-    label: _Label = None,
-    hardware: _Hardware = None,
-    bmc: _Bmc = None,
-    bmc_type: _BmcType = None,
-    bmc_system: _BmcSystem = None,
-    credentials: _Credentials = None,
-    verify_tls: _VerifyTls = None,
-    tls_min_version: _TlsMinVersion = None,
-    note: _Note = None,
-) -> None:
-    """Add hosts, all or none; they enter at initial."""
-    from bmhctl.usecases import hosts as usecases
-
-    facts = usecases.AttributeChanges(
-        address=address,
-        mac=mac,
-        note=note,
-        bmc=bmc,
-        bmc_type=bmc_type,
-        bmc_system_id=bmc_system,
-        credentials=credentials,
-        verify_tls=verify_tls,
-        tls_min_version=tls_min_version,
-        labels=pairs(label, "label"),
-        hardware=_numbers(pairs(hardware, "hardware")),
-    )
-    with session(ctx, Outcomes) as lab:
-        lab.show(usecases.add(lab.context, hosts, facts))
-
-
-def set_(
-    ctx: typer.Context,
-    hosts: HostNames = None,
-    selector: SelectorText = None,
-    state: States = None,
-    address: _Address = None,
-    mac: _Mac = None,
+def attributes(
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="ADDRESS", help="IP address or DNS name; {name} is the host's name."),
+    ] = None,
+    mac: Annotated[str | None, typer.Option("--mac", metavar="MAC", help="The boot interface's MAC address.")] = None,
     label: Annotated[
         list[str] | None,
         typer.Option("--label", metavar="KEY=VALUE", help="Set a label; KEY- removes it; may be repeated."),
     ] = None,
     hardware: Annotated[
         list[str] | None,
-        typer.Option("--hardware", metavar="KEY=VALUE", help="Set a hardware property; KEY- removes it."),
+        typer.Option("--hardware", metavar="KEY=VALUE", help="Set a property such as cpus=64; KEY- removes it."),
     ] = None,
-    bmc: _Bmc = None,
-    bmc_type: _BmcType = None,
-    bmc_system: _BmcSystem = None,
-    credentials: _Credentials = None,
-    verify_tls: _VerifyTls = None,
-    tls_min_version: _TlsMinVersion = None,
-    note: _Note = None,
-) -> None:
-    """Change what is declared about hosts; an empty value ('') removes an attribute."""
-    from bmhctl.usecases import hosts as usecases
-
-    facts = usecases.AttributeChanges(
+    bmc: Annotated[
+        str | None, typer.Option("--bmc", metavar="URL", help="The BMC's address, such as redfish+https://10.0.1.11/….")
+    ] = None,
+    bmc_type: Annotated[str | None, typer.Option("--bmc-type", metavar="TYPE", help="What kind of BMC it is.")] = None,
+    bmc_system: Annotated[
+        str | None, typer.Option("--bmc-system", metavar="ID", help="The system's id at its BMC.")
+    ] = None,
+    credentials: Annotated[
+        str | None,
+        typer.Option("--credentials", metavar="REFERENCE", help="Where the BMC's are: env:NAME, file:PATH, command:…."),
+    ] = None,
+    verify_tls: Annotated[
+        bool | None, typer.Option("--verify-tls/--no-verify-tls", help="Whether the BMC's certificate is verified.")
+    ] = None,
+    tls_min_version: Annotated[
+        str | None,
+        typer.Option("--tls-min-version", metavar="VERSION", help="The oldest TLS version to accept, such as 1.0."),
+    ] = None,
+    note: Annotated[str | None, typer.Option("--note", metavar="TEXT", help="A line for people.")] = None,
+) -> AttributeChanges:
+    """Return what the options for the attributes of a host ask for."""
+    return AttributeChanges(
         address=address,
         mac=mac,
         note=note,
@@ -114,16 +63,36 @@ def set_(
         labels=pairs(label, "label"),
         hardware=_numbers(pairs(hardware, "hardware")),
     )
+
+
+@with_options(attributes)
+def add(
+    ctx: typer.Context,
+    hosts: Annotated[list[str], typer.Argument(metavar="HOST…", help="Names or folded ranges (node[01-20]).")],
+    attributes: AttributeChanges,
+) -> None:
+    """Add hosts, all or none; they enter at initial."""
     with session(ctx, Outcomes) as lab:
-        lab.show(usecases.set_attributes(lab.context, choice(hosts, selector, state), facts))
+        lab.show(usecases.add(lab.context, hosts, attributes))
+
+
+@with_options(attributes)
+def set_(
+    ctx: typer.Context,
+    attributes: AttributeChanges,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    state: States = None,
+) -> None:
+    """Change what is declared about hosts; an empty value ('') removes an attribute."""
+    with session(ctx, Outcomes) as lab:
+        lab.show(usecases.set_attributes(lab.context, choice(hosts, selector, state), attributes))
 
 
 def rename(
     ctx: typer.Context, old: HostName, new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")]
 ) -> None:
     """Give a host another name; its state, reservation and history go with it."""
-    from bmhctl.usecases import hosts as usecases
-
     with session(ctx, Outcomes) as lab:
         lab.show(usecases.rename(lab.context, old, new))
 
@@ -137,8 +106,6 @@ def remove(
     reason: Reason = None,
 ) -> None:
     """Remove hosts; their history stays. A reserved or dirty host is refused unless forced."""
-    from bmhctl.usecases import hosts as usecases
-
     with session(ctx, Outcomes) as lab:
         lab.show(usecases.remove(lab.context, choice(hosts, selector, state), force=force, reason=reason))
 
@@ -166,7 +133,6 @@ def import_(
     """
     from bmhctl.formats import read_paths
     from bmhctl.formats.naming import NameTemplate
-    from bmhctl.usecases import hosts as usecases
 
     names = None if name is None else NameTemplate(name)
     with session(ctx, Imported) as lab:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from datetime import timedelta
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from bmhctl.stores.store import Store
 
 T = TypeVar("T")
+Command = Callable[..., None]
 
 MOST = 1_000_000_000
 """The largest count that an option takes: more than any inventory holds."""
@@ -134,3 +136,26 @@ def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:
         else:
             raise UsageError(f"can't read the {what} {item!r}", hint=f"--{what} key=value sets, --{what} key- removes")
     return found
+
+
+def with_options(group: Callable[..., object]) -> Callable[[Command], Command]:
+    """Give a command the parameters of ``group`` as its last options.
+
+    The command's parameter that is called as ``group`` is, gets what ``group`` returns of them.
+    """
+
+    def decorate(command: Command) -> Command:
+        name = group.__name__
+        own = {**signature(command, eval_str=True).parameters}
+        del own[name]
+        shared = signature(group, eval_str=True).parameters
+
+        def call(**values: object) -> None:
+            command(**{name: group(**{key: values.pop(key) for key in shared})}, **values)
+
+        parameters = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in (*own.values(), *shared.values())]
+        call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # Typer reads the options here
+        call.__doc__ = command.__doc__
+        return call
+
+    return decorate

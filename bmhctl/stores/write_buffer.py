@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -36,11 +37,10 @@ class _Savepoint:
         self.is_begun = False
 
 
-class WriteBuffer:
+class WriteBuffer(ABC):
     """A database whose writes may wait until something is read, or until the commit.
 
-    A subclass runs statements, in ``_run`` and ``_run_many``, finds ids, in ``_new_ids``, and flushes before it runs
-    anything else and before it commits.
+    A subclass calls ``_flush`` before it runs any other statement, and ``_flush`` or ``_take`` before it commits.
     """
 
     def __init__(self) -> None:
@@ -132,21 +132,21 @@ class WriteBuffer:
         for statement in sorted(of_statement, key=_rank):
             self._run_many(statement, of_statement[statement])
 
+    @abstractmethod
     def _run(self, statement: str) -> object:
         """Run a statement without parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _run_many(self, statement: str, rows: Sequence[Sequence[Value]]) -> None:
         """Run a statement with each row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _undo(self, statement: str) -> None:
         """Run a statement that undoes something; it may fail where that is undone already."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _new_ids(self, table: str) -> Iterator[int]:
         """Return at least one id as :meth:`next_id` gives them."""
-        raise NotImplementedError
 
 
 @cache

@@ -40,6 +40,9 @@ class Table(WriteBuffer):
     def _run_many(self, statement: str, rows: Sequence[Sequence[Value]]) -> None:
         self._database.executemany(statement, rows)
 
+    def _new_ids(self, table: str) -> Iterator[int]:
+        raise AssertionError(f"the database gives the ids of {table}")
+
     def later(self, text: str) -> None:
         self.enqueue("INSERT INTO events (text) VALUES (?)", [text])
 
