@@ -18,6 +18,7 @@ import pytest
 from tests.cli.conftest import Cli, json_of
 from tests.conftest import Run, environment
 from tests.probes.servers import filtered, silence
+from tests.processes import ended
 
 pytestmark = pytest.mark.slow
 
@@ -66,17 +67,6 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.02)
-
-
-def ended(pid: int) -> bool:
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([handle], [], [], 10)[0])
-    finally:
-        os.close(handle)
 
 
 def states(cli: Cli) -> dict[str, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import select
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import Cli, json_of
 from tests.conftest import Run
+from tests.processes import ended
 
 Policy = Callable[[str], None]
 HINT = "hint: fix it and try again; bmhctl why node01\n"
@@ -34,18 +33,6 @@ def tainted(cli: Cli, lab: Path) -> None:
     """node01 is tainted."""
     for verb in ("ready", "reserve", "taint"):
         assert cli(verb, "node01").status == 0
-
-
-def ended(pid: int) -> bool:
-    """Whether a process has ended, within some seconds; a child of nobody may stay as a zombie."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([handle], [], [], 10)[0])
-    finally:
-        os.close(handle)
 
 
 def test_steps_that_pass_move_the_host_and_are_named(cli: Cli, policy: Policy) -> None:

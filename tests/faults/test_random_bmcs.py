@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 
 from bmhctl.domain.host_spec import parse_spec
 from bmhctl.domain.model import Bmc, BootTarget, Power
-from bmhctl.probes import redfish_boot, redfish_client, redfish_power, redfish_system
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_boot import boot_once, identify
 from bmhctl.probes.redfish_client import Client, ask
@@ -30,7 +29,7 @@ from bmhctl.probes.redfish_power import PowerSwitch
 from bmhctl.probes.redfish_system import System
 from bmhctl.probes.setting import StepEnvironment
 from tests.faults.figures import Figures
-from tests.probes.fake_bmc import ALL, FakeBmc, FakeSystem
+from tests.probes.fake_bmc import ALL, FakeBmc, FakeSystem, shorten_pauses
 from tests.probes.servers import saying, serving
 
 SECONDS = 0.8
@@ -46,13 +45,7 @@ ACTIONS = ("status", "on", "off", "cycle", "soft-off", "identify", "identify-off
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redfish_client, "POLL", 0.05)
-    monkeypatch.setattr(redfish_power, "POLL", 0.05)
-    monkeypatch.setattr(redfish_boot, "POLL", 0.05)
-    monkeypatch.setattr(redfish_system, "POLL", 0.05)
-    monkeypatch.setattr(redfish_power, "_CYCLE_POLL", 0.03)
-    monkeypatch.setattr(redfish_power, "RESEND", 0.2)
-    monkeypatch.setattr(redfish_client, "_BUSY_PAUSE", 0.05)
+    shorten_pauses(monkeypatch, poll=0.05, resend=0.2, busy=0.05)
 
 
 @dataclass

@@ -13,6 +13,9 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from bmhctl.probes import redfish_boot, redfish_client, redfish_power, redfish_system
 from tests.probes.servers import saying, serving
 
 Json = dict[str, Any]
@@ -28,6 +31,15 @@ ALL = (
     "PowerCycle",
     "PushPowerButton",
 )
+
+
+def shorten_pauses(monkeypatch: pytest.MonkeyPatch, *, poll: float, resend: float, busy: float) -> None:
+    """Let what takes seconds on real BMCs take tenths here: the pauses between reads, resends and new tries."""
+    for module in (redfish_boot, redfish_client, redfish_power, redfish_system):
+        monkeypatch.setattr(module, "POLL", poll)
+    monkeypatch.setattr(redfish_power, "_CYCLE_POLL", poll / 2)
+    monkeypatch.setattr(redfish_power, "RESEND", resend)
+    monkeypatch.setattr(redfish_client, "_BUSY_PAUSE", busy)
 
 
 @dataclass

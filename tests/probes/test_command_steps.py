@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import select
 import threading
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from bmhctl.domain.model import Bmc, HostSpec
 from tests.probes.conftest import Probe
+from tests.processes import ended
 
 SPEC = HostSpec(
     "node01",
@@ -22,17 +22,6 @@ SPEC = HostSpec(
     bmc=Bmc("redfish+https://10.0.1.11", "redfish", "1"),
     hardware={"cpus": 64, "flag": "--rm"},
 )
-
-
-def ended(pid: int) -> bool:
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([handle], [], [], 10)[0])
-    finally:
-        os.close(handle)
 
 
 def sh(script: str, **more: object) -> dict[str, object]:

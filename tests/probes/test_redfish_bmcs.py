@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from bmhctl.domain.model import Bmc, BootTarget, HostSpec, Power
-from bmhctl.probes import redfish_boot, redfish_client, redfish_power, redfish_system
+from bmhctl.probes import redfish_client
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_boot import boot_once, identify
 from bmhctl.probes.redfish_client import ask
@@ -26,7 +26,7 @@ from bmhctl.probes.redfish_power import PowerSwitch
 from bmhctl.probes.redfish_system import System
 from bmhctl.probes.setting import StepEnvironment
 from tests.probes.conftest import Probe
-from tests.probes.fake_bmc import ALL, FakeBmc, FakeSystem, fake_bmc
+from tests.probes.fake_bmc import ALL, FakeBmc, FakeSystem, fake_bmc, shorten_pauses
 from tests.probes.servers import saying, serving
 
 SYSTEM = "/redfish/v1/Systems/1"
@@ -34,14 +34,7 @@ SYSTEM = "/redfish/v1/Systems/1"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes seconds on real BMCs takes tenths here."""
-    monkeypatch.setattr(redfish_client, "POLL", 0.1)
-    monkeypatch.setattr(redfish_power, "POLL", 0.1)
-    monkeypatch.setattr(redfish_boot, "POLL", 0.1)
-    monkeypatch.setattr(redfish_system, "POLL", 0.1)
-    monkeypatch.setattr(redfish_power, "_CYCLE_POLL", 0.05)
-    monkeypatch.setattr(redfish_power, "RESEND", 1.0)
-    monkeypatch.setattr(redfish_client, "_BUSY_PAUSE", 0.2)
+    shorten_pauses(monkeypatch, poll=0.1, resend=1.0, busy=0.2)
 
 
 def talk(
