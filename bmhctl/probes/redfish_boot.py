@@ -6,7 +6,8 @@ import time
 
 from bmhctl.domain.model import BootTarget
 from bmhctl.probes.credentials import BmcError
-from bmhctl.probes.redfish_client import POLL, Client, Json, PassingError, RefusedError, belongs_to
+from bmhctl.probes.redfish_client import POLL, Client, PassingError, RefusedError, belongs_to
+from bmhctl.probes.redfish_reply import Json
 from bmhctl.probes.redfish_system import System, listed, table, texts
 from bmhctl.support.values import Frozen
 

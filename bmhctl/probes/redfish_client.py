@@ -19,12 +19,10 @@ from bmhctl.domain.model import Bmc
 from bmhctl.probes.cancellation import Cancelled, InterruptedStepError, within
 from bmhctl.probes.credentials import BmcError, credentials
 from bmhctl.probes.http_connection import ConnectionRules, HttpConnection, HttpError, Reply, basic, proxy_for
+from bmhctl.probes.redfish_reply import Json, json_object, message_of, one_line, reason_of, retry_after, to_unicode
 from bmhctl.probes.setting import StepEnvironment
 
 _T = TypeVar("_T")
-Json = dict[str, object]
-"""A JSON object, as a BMC sent it: nothing in it is certain."""
-
 POLL = 0.5
 """Seconds between two reads of a state that is to change."""
 
@@ -37,15 +35,6 @@ _MOST_REDIRECTS = 3
 _REASON = 400  # characters
 
 _PASSING = frozenset({404, 408, 425, 429, 500, 502, 503, 504})
-_PASSING_MESSAGES = (
-    "SYS518",  # iDRAC: its data sources are not available yet
-    "ServiceTemporarilyUnavailable",
-    "ServiceInUnknownState",
-    "ServiceShuttingDown",
-    "ResourceInStandby",
-    "ResourceInUse",
-    "CouldNotEstablishConnection",
-)
 
 
 class PassingError(Exception):
@@ -288,12 +277,12 @@ class Client:
         same = location.startswith("/") or location.lower().startswith(f"{self.where.url.lower()}/")
         path = self.path(location) if same else None
         if path is None:
-            shown = _line(location)[:200]
+            shown = one_line(location)[:200]
             raise BmcError(f"{self.name} sends requests elsewhere: {shown}", hint="bmhctl set HOST --bmc … declares it")
         return path
 
     def _parse(self, reply: Reply) -> Json:
-        found = _object(reply.body)
+        found = json_object(reply.body)
         if found is None:
             raise BmcError(f"{self.name} is not a Redfish service: it answers something else than JSON objects")
         return found
@@ -341,28 +330,22 @@ class Client:
 
     def _refusal(self, reply: Reply, *, acting: bool) -> BmcError | PassingError:
         """The error for an answer of 300 and above, by whether it may pass."""
-        reason, is_passing = self._reason(reply)
-        words = f"{self.name} refuses: {reason}"
+        reason, is_passing = reason_of(reply)
+        words = f"{self.name} refuses: {self._shown(reason)} ({reply.status})"
         if is_passing or (reply.status in _PASSING and not (acting and reply.status == 404)):
             busy = is_passing or reply.status in (429, 503)
-            return PassingError(BmcError(words), sent=reply.status != 429, busy=busy, after=_retry_after(reply))
+            return PassingError(BmcError(words), sent=reply.status != 429, busy=busy, after=retry_after(reply))
         if acting and reply.status == 409:
-            return PassingError(BmcError(words), sent=False, busy=True, after=_retry_after(reply))
+            return PassingError(BmcError(words), sent=False, busy=True, after=retry_after(reply))
         if acting and reply.status >= 500 and reply.status != 501:
             return PassingError(BmcError(words), sent=True)
         error = RefusedError(words)
         error.answer = reply.status
         return error
 
-    def _reason(self, reply: Reply) -> tuple[str, bool]:
-        """Why the BMC refuses, in its own words if it gives any, and whether it says that this passes."""
-        body = _object(reply.body)
-        messages = list(_messages(body))
-        texts = [text for text, _ in messages if text]
-        passing = any(sign in name for _, name in messages for sign in _PASSING_MESSAGES)
-        words = "; ".join(dict.fromkeys(texts)) or _general(body) or _phrase(reply.status)
-        words = self._without_secrets(_line(words))
-        return (words if len(words) <= _REASON else words[:_REASON] + "…") + f" ({reply.status})", passing
+    def _shown(self, text: str) -> str:
+        text = self._without_secrets(text)
+        return text if len(text) <= _REASON else text[:_REASON] + "…"
 
     def _without_secrets(self, text: str) -> str:
         """A BMC's text, in which it may repeat what it was sent."""
@@ -387,16 +370,16 @@ class Client:
             elif "X-Auth-Token" in self._authorization:
                 return False
             user, password = self._login
-            body: Json = {"UserName": _unicode(user), "Password": _unicode(password)}
+            body: Json = {"UserName": to_unicode(user), "Password": to_unicode(password)}
             self._authorization = {}
             reply = self._request("POST", self._sessions, body, {}, None)
             token = reply.headers.get("x-auth-token", "")
             if reply.status >= 300 or not token.isascii() or not token.isprintable() or not token:
                 if reply.status in (429, 500, 502, 503, 504):
-                    reason, _ = self._reason(reply)
-                    error = BmcError(f"{self.name} opens no session: {reason}")
+                    reason, _ = reason_of(reply)
+                    error = BmcError(f"{self.name} opens no session: {self._shown(reason)} ({reply.status})")
                     self._authorization = {"Authorization": basic(user, password)}
-                    raise PassingError(error, sent=False, busy=True, after=_retry_after(reply))
+                    raise PassingError(error, sent=False, busy=True, after=retry_after(reply))
                 raise self._unauthorized(reply)
             self._authorization = {"X-Auth-Token": token}
             self._session = self._session_in(reply)
@@ -404,7 +387,7 @@ class Client:
 
     def _session_in(self, reply: Reply) -> str | None:
         """The path of a new session, which is deleted later: nothing but a member of a collection of sessions."""
-        body = _object(reply.body)
+        body = json_object(reply.body)
         for path in (self.path(reply.headers.get("location")), self.link(body)):
             if path is not None and path.rstrip("/").rpartition("/")[0].endswith("/Sessions"):
                 return path
@@ -416,8 +399,8 @@ class Client:
                 f"{self.name} requires credentials, and none are declared",
                 hint="bmhctl set HOST --credentials env:NAME, file:PATH or command:…",
             )
-        reason = "; ".join(dict.fromkeys(text for text, _ in _messages(_object(reply.body)) if text))
-        words = f": {self._without_secrets(_line(reason))[:_REASON]}" if reason else ""
+        reason = message_of(reply)
+        words = f": {self._shown(reason)}" if reason else ""
         return BmcError(f"{self.name} rejects the credentials{words}", hint="check what their reference leads to")
 
 
@@ -497,58 +480,3 @@ def _turn(address: str, most: int, cancelled: Cancelled) -> Iterator[None]:
 def belongs_to(path: str, system: str) -> bool:
     """Whether a path is a system's own, or one below it."""
     return same_path(path, system) or path.rstrip("/").casefold().startswith(system.rstrip("/").casefold() + "/")
-
-
-def _object(body: bytes) -> Json | None:
-    """The JSON object in a body, None if it is anything else."""
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _messages(body: object) -> Iterator[tuple[str, str]]:
-    """The text and the id of each message in ``@Message.ExtendedInfo``, the specific ones first."""
-    error = body.get("error") if isinstance(body, dict) else None
-    found = []
-    for place in (error, body):
-        infos = place.get("@Message.ExtendedInfo") if isinstance(place, dict) else None
-        for info in infos if isinstance(infos, list) else [infos]:
-            if isinstance(info, dict):
-                text, name = info.get("Message"), info.get("MessageId")
-                found.append((text if isinstance(text, str) else "", name if isinstance(name, str) else ""))
-    specific = [message for message in found if not message[1].endswith(("GeneralError", ".Success"))]
-    yield from specific or found
-
-
-def _general(body: object) -> str:
-    error = body.get("error") if isinstance(body, dict) else None
-    message = error.get("message") if isinstance(error, dict) else None
-    return message if isinstance(message, str) else ""
-
-
-def _phrase(status: int) -> str:
-    from http import HTTPStatus
-
-    with suppress(ValueError):
-        return HTTPStatus(status).phrase
-    return "an unknown answer"
-
-
-def _retry_after(reply: Reply) -> float | None:
-    """The seconds that the BMC asks to wait; a date there is not read."""
-    text = reply.headers.get("retry-after", "").strip()
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
-
-
-def _line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _unicode(text: str) -> str:
-    """A text that JSON can carry: bytes that were no UTF-8 are read as Latin-1, as a BMC would."""
-    raw = text.encode("utf-8", "surrogateescape")
-    with suppress(UnicodeDecodeError):
-        return raw.decode("utf-8")
-    return raw.decode("latin-1")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bmhctl.domain.model import Fact
-from bmhctl.probes.redfish_client import Client, Json
+from bmhctl.probes.redfish_client import Client
+from bmhctl.probes.redfish_reply import Json
 from bmhctl.probes.redfish_system import System
 from bmhctl.support.lazy_regex import pattern
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bmhctl.probes.credentials import BmcError
-from bmhctl.probes.redfish_client import POLL, Client, Json, belongs_to
+from bmhctl.probes.redfish_client import POLL, Client, belongs_to
+from bmhctl.probes.redfish_reply import Json
 
 MOVING = ("powering-on", "powering-off")
 """Power states in which nothing is sent to a BMC."""

@@ -1,0 +1,91 @@
+"""What the answers of a Redfish service say: their JSON object, messages, reasons and how long to wait."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+from bmhctl.probes.http_connection import Reply
+
+_PASSING_MESSAGES = (
+    "SYS518",  # iDRAC: its data sources are not available yet
+    "ServiceTemporarilyUnavailable",
+    "ServiceInUnknownState",
+    "ServiceShuttingDown",
+    "ResourceInStandby",
+    "ResourceInUse",
+    "CouldNotEstablishConnection",
+)
+
+Json = dict[str, object]
+"""A JSON object, as a BMC sent it: any key may be missing or have another type."""
+
+
+def json_object(body: bytes) -> Json | None:
+    """Return the JSON object in a body, None if it is anything else."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def reason_of(reply: Reply) -> tuple[str, bool]:
+    """Return why a request was refused, in the BMC's words if it gives any, and whether it says that this passes."""
+    body = json_object(reply.body)
+    is_passing = any(sign in name for _, name in _messages(body) for sign in _PASSING_MESSAGES)
+    return message_of(reply) or one_line(_general_message(body) or _phrase(reply.status)), is_passing
+
+
+def message_of(reply: Reply) -> str:
+    """Return the texts of the messages in an answer, "" if it has none."""
+    texts = (text for text, _ in _messages(json_object(reply.body)) if text)
+    return one_line("; ".join(dict.fromkeys(texts)))
+
+
+def _messages(body: object) -> list[tuple[str, str]]:
+    """Return the text and the id of each message in ``@Message.ExtendedInfo``, without general ones if it can."""
+    error = body.get("error") if isinstance(body, dict) else None
+    found = []
+    for part in (error, body):
+        infos = part.get("@Message.ExtendedInfo") if isinstance(part, dict) else None
+        for info in infos if isinstance(infos, list) else [infos]:
+            if isinstance(info, dict):
+                text, name = info.get("Message"), info.get("MessageId")
+                found.append((text if isinstance(text, str) else "", name if isinstance(name, str) else ""))
+    return [message for message in found if not message[1].endswith(("GeneralError", ".Success"))] or found
+
+
+def _general_message(body: object) -> str:
+    """Return the message of an error object, "" if it has none."""
+    error = body.get("error") if isinstance(body, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return message if isinstance(message, str) else ""
+
+
+def _phrase(status: int) -> str:
+    """Return the words for an HTTP status."""
+    from http import HTTPStatus
+
+    with suppress(ValueError):
+        return HTTPStatus(status).phrase
+    return "an unknown answer"
+
+
+def retry_after(reply: Reply) -> float | None:
+    """Return the seconds that the BMC asks to wait, None if it gives none, or a date."""
+    text = reply.headers.get("retry-after", "").strip()
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, without characters that can't be printed."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def to_unicode(text: str) -> str:
+    """Return a text that JSON can carry: bytes that are not UTF-8 are read as Latin-1, as a BMC does."""
+    raw = text.encode("utf-8", "surrogateescape")
+    with suppress(UnicodeDecodeError):
+        return raw.decode("utf-8")
+    return raw.decode("latin-1")
