@@ -21,7 +21,8 @@ from bmhctl.stores.toml.declaration import Declaration
 from bmhctl.stores.toml.state_keys import INTENT
 from bmhctl.support.values import replace
 from bmhctl.usecases.doctor import files as inventory_files
-from bmhctl.usecases.doctor.findings import BROKEN, FIX, NOTE, QUESTIONS, Repair
+from bmhctl.usecases.doctor.findings import QUESTIONS
+from bmhctl.usecases.doctor.question import BROKEN, FIX, NOTE, Repair
 from bmhctl.usecases.reservations.fairness import drop_dead, is_gone
 from bmhctl.usecases.shared import declaration_sync
 from bmhctl.usecases.shared.context import Context

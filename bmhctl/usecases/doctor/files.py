@@ -13,7 +13,7 @@ from bmhctl.results import Finding
 from bmhctl.stores.sqlite.claims import folder_beside
 from bmhctl.stores.sqlite.files import log_of
 from bmhctl.stores.toml.atomic_replace import draft_of
-from bmhctl.usecases.doctor.findings import BROKEN, WARNING
+from bmhctl.usecases.doctor.question import BROKEN, WARNING
 
 
 def access(declaration: Path | None, databases: Sequence[Path]) -> Iterator[Finding]:

@@ -1,143 +1,20 @@
 """The questions that ``doctor`` asks of an inventory's rows: each with its SQL, its words and what to do.
 
-The database compares, so that no answer grows with the history. A fix changes just the rows that its question finds,
-and only where nothing has to be guessed: no host gets cleaner by it, and no event is made up.
+The database compares, so that no answer grows with the history. A fix changes only the rows that its question finds,
+and only where the right value is certain: it marks no host clean, and writes no event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
-
 from bmhctl.domain.model import End, EventKind, State
-from bmhctl.lifecycle.table import EDGES, where
-from bmhctl.results import Finding, Severity
-from bmhctl.stores.integrity import Answer, stored_time
-from bmhctl.support.values import Frozen, field
-from bmhctl.usecases.shared.context import Context
-
-FIX = "bmhctl doctor --fix"
-
-BROKEN, WARNING, NOTE = Severity.BROKEN, Severity.WARNING, Severity.NOTE
-
-ALWAYS, NEVER = "1 = 1", "1 = 0"
-
-REMOVE_AND_ADD = (
-    "restore a backup; or clean it by hand, then remove it and add it again: "
-    "bmhctl remove {host} --force --reason 'broken history'; bmhctl add {host}"
-)
-"""A broken history stays broken: no command can make up what happened."""
+from bmhctl.lifecycle.table import EDGES
+from bmhctl.usecases.doctor.question import ALWAYS, FIX, WARNING, Fix, Question
 
 NOTHING_DEPENDS = "it is gone, so nothing depends on its history; a backup may have the right one"
 SET_ASIDE = (
     f"bmhctl maintain {{host}} --reason 'not clean'; {FIX} (marks it dirty there); bmhctl resume {{host}} (cleans it)"
 )
 _LOST_RESERVATION = "bmhctl maintain {host} --reason 'lost reservation'; bmhctl resume {host} (cleans it)"
-
-Repair = Callable[[Context], object]
-"""What fixes a finding and all others like it, in a transaction of the caller's."""
-
-
-class Fix(Frozen):
-    """What ``doctor --fix`` does: ``words`` complete "bmhctl doctor --fix …".
-
-    ``statement`` runs for the rows where ``when`` holds as well as the question's condition, or where ``only`` holds,
-    if that is given. ``times`` are the names of the statement's parameters. ``run`` takes the place of a statement.
-    """
-
-    words: str
-    statement: str = ""
-    when: str = ALWAYS
-    only: str = ""
-    times: tuple[str, ...] = ()
-    run: Repair | None = None
-
-
-class Question(Frozen):
-    """Something that must hold: the rows of ``table`` that break it (``where``), what to report, and what to do.
-
-    ``message`` and ``remedy`` are templates over ``host`` and ``columns``; :data:`_WORDS` says how a value is written.
-    ``host`` is the SQL for the name of the host concerned. Where ``minor`` holds, a row is a mere warning with the
-    remedy ``minor_remedy``. ``times`` are the names of the parameters: ``now``, ``soon`` (the latest that a clock
-    which is slightly ahead may show) and ``latest`` (no lease may end after it; without one the question is skipped).
-    """
-
-    kind: str
-    message: str
-    where: str
-    columns: Mapping[str, str] = field(default_factory=lambda: {"state": "hosts.state"})
-    table: str = "hosts"
-    host: str = "hosts.name"
-    severity: Severity = BROKEN
-    remedy: str = REMOVE_AND_ADD
-    fix: Fix | None = None
-    minor: str = NEVER
-    minor_remedy: str = ""
-    times: tuple[str, ...] = ()
-
-    @property
-    def select(self) -> str:
-        """The query for all rows that break it, as :meth:`Integrity.answers` takes it."""
-        conditions = {"fixable": self.fix.when if self.fix else NEVER, "minor": self.minor}
-        flags = ", ".join(f"CASE WHEN {sql} THEN 1 ELSE 0 END AS {name}" for name, sql in conditions.items())
-        named = ", ".join(f"{sql} AS {name}" for name, sql in self.columns.items())
-        return f"SELECT {self.host} AS host, {flags}, {named} FROM {self.table} WHERE {self.where}"
-
-    def finding(self, answer: Answer) -> Finding:
-        """Return what to report about one row."""
-        values = dict(zip(self.columns, answer.values, strict=True))
-        words = {name: _WORDS[name](value) if name in _WORDS else value for name, value in values.items()}
-        words["host"] = answer.host
-        remedy = self.minor_remedy if answer.minor else self.remedy
-        if self.fix and answer.fixable:
-            remedy = f"{FIX} {self.fix.words}"
-        severity = WARNING if answer.minor else self.severity
-        message = self.message.format_map(words)
-        return Finding(self.kind, severity, message, remedy.format_map(words), answer.host, answer.fixable)
-
-    def repair(self, ctx: Context, times: Mapping[str, datetime]) -> None:
-        """Fix all rows that can be, in the caller's transaction."""
-        if self.fix is None:
-            return
-        if self.fix.run:
-            self.fix.run(ctx)
-            return
-        condition = self.fix.only or f"({self.where}) AND {self.fix.when}"
-        given = [times[name] for name in self.fix.times]
-        ctx.store.integrity.repair(f"{self.fix.statement} WHERE {condition}", given)
-
-
-# how the values of some columns read
-
-
-def _state(value: object) -> str:
-    try:
-        return where(State(str(value)))
-    except ValueError:
-        return repr(value)
-
-
-def _moment(value: object, form: str = "%Y-%m-%d %H:%M:%S") -> str:
-    try:
-        return f"{stored_time(value):{form}} UTC"
-    except ValueError:
-        return repr(value)  # not written by bmhctl
-
-
-def _lease_end(value: object) -> str:
-    return "has no end" if value is None else f"lasts until {_moment(value, '%Y-%m-%d %H:%M')}"
-
-
-def _others(value: object) -> str:
-    return f" (and {value} more)" if value else ""
-
-
-_WORDS: dict[str, Callable[[object], str]] = {
-    "state": _state,
-    "latest": _moment,
-    "until": _lease_end,
-    "others": _others,
-}
 
 # parts of the SQL
 
