@@ -66,7 +66,16 @@ class Turn:
         self.process.send_signal(number)
 
     def end(self) -> Run:
-        stdout, stderr = self.process.communicate(timeout=30)
+        """How it ended; one that does not end fails the test, with what its processes were doing."""
+        try:
+            stdout, stderr = self.process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            family = describe_family(self.pid)
+            self.send(signal.SIGABRT)  # faulthandler then writes the stack of each thread to stderr
+            self.send(signal.SIGCONT)
+            with suppress(subprocess.TimeoutExpired):
+                family += "\n".join(self.process.communicate(timeout=5))
+            pytest.fail(f"bmhctl run did not end:\n{family}")
         status = self.process.returncode
         return Run(status if status >= 0 else 128 - status, stdout, stderr)
 
@@ -95,7 +104,7 @@ class Fleet:
         process = subprocess.Popen(
             [*command, *args],
             cwd=self.folder,
-            env=environment(**{**self.environ, **env}),
+            env=environment(**{**self.environ, "PYTHONFAULTHANDLER": "1", **env}),
             stdin=subprocess.PIPE if pipe_in else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -181,6 +190,24 @@ def lives(pid: int) -> bool:
 def children(pid: int) -> list[int]:
     """The living children of a process."""
     return sorted(child for child, (parent, _, _) in (processes() or {}).items() if parent == pid)
+
+
+def describe_family(root: int) -> str:
+    """What a process and all that descends from it are doing: command, state, kernel function, open files."""
+    known = processes() or {}
+    members, waiting = [], [root]
+    while waiting:
+        members.append(waiting.pop())
+        waiting += [child for child, (parent, _, _) in known.items() if parent == members[-1]]
+    lines = []
+    for member in members:
+        folder = Path("/proc", str(member))
+        with suppress(OSError):
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            lines.append(f"{member} {state} {(folder / 'wchan').read_text()} {command}")
+            lines += [f"  {handle.name} {os.readlink(handle)}" for handle in (folder / "fd").iterdir()]
+    return "\n".join(lines) + "\n"
 
 
 def read(stream: IO[str] | None) -> str:
