@@ -85,6 +85,11 @@ class Server:
         """The socket that it listens on."""
         return self._folder / ".s.PGSQL.5432"
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return self._process is not None
+
     def freeze(self) -> None:
         """Stops all of its processes: whoever asks gets no answer, and no error."""
         assert self._process is not None

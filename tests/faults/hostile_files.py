@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 from tests.faults.hostile_texts import DEEP, Made
 
-BIG = 1_000_000
+_IS_WHOLE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.1")) >= 1
+
+BIG = 1_000_000 if _IS_WHOLE else 250_000
 """As many characters as a large file has: what grows with the square of that never ends."""
 
-MANY = 100_000
+MANY = 100_000 if _IS_WHOLE else 25_000
 """So many of what is short."""
+
+REPEATED = 1_000_000
+"""The characters of a text that aliases repeat: at any scale, all copies of it are more than the memory."""
 
 _LIFE = '[hosts.a.lifecycle]\nstate = "initial"\nsince = '
 
@@ -37,8 +44,8 @@ TOML: dict[str, Made] = {
     "an inline key of 100,000 parts": lambda: "x = { " + ".".join("a" * DEEP) + " = 1 }",
     "a host of 20,000 parts": lambda: "[hosts.a]\nlabels." + ".".join("a" * 20_000) + " = 'x'",
     "a policy of 20,000 parts": lambda: "[checks]\n" + ".".join("a" * 20_000) + " = 'x'",
-    "long keys in many tables": lambda: "\n".join(f"[{'.'.join('a' * 60)}.b{n}]" for n in range(2000)),
-    "long keys in arrays": lambda: "x = [" + f"{{ {'.'.join('a' * 60)} = 1 }}," * 2000 + "]",
+    "long keys in many tables": lambda: "\n".join(f"[{'.'.join('a' * 60)}.b{n}]" for n in range(MANY // 50)),
+    "long keys in arrays": lambda: "x = [" + f"{{ {'.'.join('a' * 60)} = 1 }}," * (MANY // 50) + "]",
     "dots in a text": lambda: "[hosts.a]\nnote = '" + "1.2." * 200 + "= [x] '",
     "dots in a comment": lambda: "[hosts.a] # " + "a." * DEEP + "b = ]\n",
     "a number of 5,000 digits": lambda: "[hosts.a.hardware]\ncpus = " + "9" * 5000,
@@ -61,19 +68,19 @@ TOML: dict[str, Made] = {
     "a version that is none": lambda: "[export]\nversion = nan",
     "the same key twice": lambda: "[hosts.a]\nnote = 'a'\nnote = 'b'\n",
     "the same table twice": lambda: "[hosts.a]\n[hosts.a]\n",
-    "a key of a million letters": lambda: f"[hosts.a]\n{'a' * BIG} = 1",
-    "a table of a million letters": lambda: f"['{'a' * BIG}']",
-    "a host of a million letters": lambda: f"[hosts.{'a' * BIG}]",
-    "a label of a million letters": lambda: f"[hosts.a.labels]\n{'a' * BIG} = 'x'",
-    "a BMC's key of a million letters": lambda: f"[hosts.a.bmc]\n{'a' * BIG} = 'x'",
-    "a note of a million letters": lambda: f"[hosts.a]\nnote = '{'a' * BIG}'",
-    "a placeholder of a million letters": lambda: f"[checks.a]\ncommand = ['{{{'a' * BIG}}}']",
-    "a state of a million letters": lambda: f"[hosts.a.lifecycle]\nstate = '{'a' * BIG}'",
-    "a reservation of a million letters": lambda: f"{_LIFE}2026-01-01T00:00:00Z\nreservation = '{'a' * BIG}'",
-    "a ttl of a million letters": lambda: f"[reservations.r]\nttl = '{'9' * BIG}'",
-    "an address of a million letters": lambda: f"[hosts.a]\naddress = '{'a-' * (BIG // 2)}'",
-    "a BMC of a million letters": lambda: f"[hosts.a]\nbmc = {{ address = 'https://{'a.' * (BIG // 2)}/' }}",
-    "a check of a million letters": lambda: f"[checks.{'a' * BIG}]\ntcp = 0",
+    "a key of very many letters": lambda: f"[hosts.a]\n{'a' * BIG} = 1",
+    "a table of very many letters": lambda: f"['{'a' * BIG}']",
+    "a host of very many letters": lambda: f"[hosts.{'a' * BIG}]",
+    "a label of very many letters": lambda: f"[hosts.a.labels]\n{'a' * BIG} = 'x'",
+    "a BMC's key of very many letters": lambda: f"[hosts.a.bmc]\n{'a' * BIG} = 'x'",
+    "a note of very many letters": lambda: f"[hosts.a]\nnote = '{'a' * BIG}'",
+    "a placeholder of very many letters": lambda: f"[checks.a]\ncommand = ['{{{'a' * BIG}}}']",
+    "a state of very many letters": lambda: f"[hosts.a.lifecycle]\nstate = '{'a' * BIG}'",
+    "a reservation of very many letters": lambda: f"{_LIFE}2026-01-01T00:00:00Z\nreservation = '{'a' * BIG}'",
+    "a ttl of very many letters": lambda: f"[reservations.r]\nttl = '{'9' * BIG}'",
+    "an address of very many letters": lambda: f"[hosts.a]\naddress = '{'a-' * (BIG // 2)}'",
+    "a BMC of very many letters": lambda: f"[hosts.a]\nbmc = {{ address = 'https://{'a.' * (BIG // 2)}/' }}",
+    "a check of very many letters": lambda: f"[checks.{'a' * BIG}]\ntcp = 0",
     "a selector of blanks": lambda: f"[checks.a]\ntcp = 22\nselector = 'a{' ' * BIG};'",
     "a selector of many terms": lambda: f"[checks.a]\ntcp = 22\nselector = '{'a,' * (BIG // 2)}'",
     "a timeout of many digits": lambda: f"[checks.a]\ntcp = 22\ntimeout = '{'9' * BIG}'",
@@ -83,17 +90,17 @@ TOML: dict[str, Made] = {
     "many quotes": lambda: '[hosts.a]\nnote = """' + '""\\t' * MANY + '"""',
     "a command of many escapes": lambda: '[checks.a]\ncommand = ["""' + "\\t" * MANY + '"""]',
     "a command of many quotes": lambda: '[checks.a]\ncommand = ["""' + '""\\t' * MANY + '"""]',
-    "a command of a million letters": lambda: f"[checks.a]\ncommand = ['{'a' * BIG}', '''{'a' * BIG}''']",
+    "a command of very many letters": lambda: f"[checks.a]\ncommand = ['{'a' * BIG}', '''{'a' * BIG}''']",
     "a command of many arguments": lambda: "[checks.a]\ncommand = [" + '"a",' * MANY + "]",
     "an unterminated text": lambda: '[hosts.a]\nnote = """' + '\\"""' * MANY,
-    "an unterminated line": lambda: "\n".join(['a."' + "b." * 100] * 10_000),
+    "an unterminated line": lambda: "\n".join(['a."' + "b." * 100] * (MANY // 10)),
     "many spaces": lambda: " " * BIG + "x",
     "many comments": lambda: "# a\n" * MANY + "x",
-    "a comment of a million letters": lambda: "#" * BIG,
+    "a comment of very many letters": lambda: "#" * BIG,
     "many lines": lambda: "\n" * BIG + "x",
-    "many hosts that are wrong": lambda: "".join(f"[hosts.h{n}]\n" for n in range(50_000)) + "[hosts.x]\nadress=1\n",
-    "inline hosts": lambda: "hosts = { " + ", ".join(f"h{n} = {{}}" for n in range(20_000)) + " }",
-    "twins": lambda: "".join(f"[hosts.h{n}]\naddress = '10.0.0.1'\n" for n in range(10_000)),
+    "many hosts that are wrong": lambda: "".join(f"[hosts.h{n}]\n" for n in range(MANY // 2)) + "[hosts.x]\nadress=1\n",
+    "inline hosts": lambda: "hosts = { " + ", ".join(f"h{n} = {{}}" for n in range(MANY // 5)) + " }",
+    "twins": lambda: "".join(f"[hosts.h{n}]\naddress = '10.0.0.1'\n" for n in range(MANY // 10)),
 }
 
 _HOST = "apiVersion: metal3.io/v1alpha1\nkind: BareMetalHost\nmetadata:\n  name: a\n"
@@ -118,10 +125,10 @@ YAML: dict[str, Made] = {
     "an alias of another document": lambda: "--- &a x\n--- *a\n",
     "many aliases": lambda: "a: &a x\nb: [" + "*a," * MANY + "]",
     "aliases of a long text": lambda: (
-        f"- &t {'x' * BIG}\n" + "".join(f"- {{kind: X, metadata: {{name: *t, n: {n}}}}}\n" for n in range(20_000))
+        f"- &t {'x' * REPEATED}\n" + "".join(f"- {{kind: X, metadata: {{name: *t, n: {n}}}}}\n" for n in range(20_000))
     ),
     "descriptions of aliases": lambda: (
-        f"- kind: X\n  x: &t {'x ' * (BIG // 2)}\n"
+        f"- kind: X\n  x: &t {'x ' * (REPEATED // 2)}\n"
         + "".join(
             "- {apiVersion: metal3.io/v1alpha1, kind: BareMetalHost, "
             f"metadata: {{name: h{n}}}, spec: {{description: *t}}}}\n"
@@ -130,7 +137,7 @@ YAML: dict[str, Made] = {
     ),
     "statuses of aliases": lambda: (
         '- kind: X\n  x: &t \'{"a": ['
-        + "1," * (BIG // 2)
+        + "1," * (REPEATED // 2)
         + "1]}'\n"
         + "".join(
             "- {apiVersion: metal3.io/v1alpha1, kind: BareMetalHost, "
@@ -180,7 +187,7 @@ YAML: dict[str, Made] = {
     "many questions": lambda: "?\n" * 20_000,
     "many colons": lambda: ":" * DEEP,
     "many commas": lambda: "[" + "," * DEEP,
-    "a line of a million letters": lambda: "a" * BIG + ": b",
+    "a line of very many letters": lambda: "a" * BIG + ": b",
     "many spaces": lambda: " " * BIG + "[x",
     "many comments": lambda: "# a\n" * MANY + "[x",
     "UTF-16": lambda: _HOST.encode("utf-16"),
@@ -221,18 +228,18 @@ JSON: dict[str, Made] = {
         _HEAD + ', "annotations": {"baremetalhost.metal3.io/status": "' + "9" * 5000 + '"}}}'
     ),
     "the same key twice": lambda: '{"kind": "Secret", "kind": "BareMetalHost"}',
-    "a key of a million letters twice": lambda: f'{{"{"a" * BIG}": 1, "{"a" * BIG}": 2}}',
-    "a kind of a million letters": lambda: f'{{"kind": "{"a" * BIG}"}}',
+    "a key of very many letters twice": lambda: f'{{"{"a" * BIG}": 1, "{"a" * BIG}": 2}}',
+    "a kind of very many letters": lambda: f'{{"kind": "{"a" * BIG}"}}',
     "a kind that is deep": lambda: '{"kind": ' + "[" * 900 + "]" * 900 + "}",
     "a version that is deep": lambda: '{"kind": "BareMetalHost", "apiVersion": ' + "[" * 900 + "]" * 900 + "}",
-    "a state of a million letters": lambda: _HEAD + f'}}, "status": {{"provisioning": {{"state": "{"a" * BIG}"}}}}}}',
-    "a label of a million letters": lambda: _HEAD + f', "labels": {{"{"a" * BIG}": 1}}}}}}',
-    "a value of a million letters": lambda: _HEAD + f', "labels": {{"a": "{"a" * BIG}"}}}}}}',
-    "an address of a million letters": lambda: _HEAD + f'}}, "spec": {{"bmc": {{"address": "{"a." * BIG}"}}}}}}',
-    "a description of a million letters": lambda: _HEAD + f'}}, "spec": {{"description": "{"a " * BIG}"}}}}',
+    "a state of very many letters": lambda: _HEAD + f'}}, "status": {{"provisioning": {{"state": "{"a" * BIG}"}}}}}}',
+    "a label of very many letters": lambda: _HEAD + f', "labels": {{"{"a" * BIG}": 1}}}}}}',
+    "a value of very many letters": lambda: _HEAD + f', "labels": {{"a": "{"a" * BIG}"}}}}}}',
+    "an address of very many letters": lambda: _HEAD + f'}}, "spec": {{"bmc": {{"address": "{"a." * BIG}"}}}}}}',
+    "a description of very many letters": lambda: _HEAD + f'}}, "spec": {{"description": "{"a " * BIG}"}}}}',
     "an unterminated text": lambda: '["' + "a" * BIG,
     "many escapes": lambda: '["' + "\\n" * MANY + '"]',
-    "many documents": lambda: '{"kind": "X"}' * 50_000,
+    "many documents": lambda: '{"kind": "X"}' * (MANY // 2),
     "a long list": lambda: "[" + "1," * MANY + "1]",
     "many spaces": lambda: " " * BIG + "[",
     "trailing commas": lambda: "[1,]",

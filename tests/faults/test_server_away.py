@@ -25,7 +25,7 @@ from bmhctl.usecases.reservations.queue import cancel, queue
 from bmhctl.usecases.steps.execution import claimed
 from tests.faults.conftest import SCALE
 from tests.faults.figures import Figures
-from tests.postgres import Server
+from tests.postgres import Server, drop_schema
 from tests.processes import spawn, until
 
 WORKER = """
@@ -68,12 +68,14 @@ while True:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    """A server of its own."""
-    made = Server()
-    made.start()
-    yield made
-    made.remove()
+def server(own_server: Server) -> Iterator[Server]:
+    """A server to stop and kill, without an inventory; the same one in each test, since making one takes a second."""
+    yield own_server
+    if not own_server.is_running:
+        own_server.start()
+    with psycopg.connect(own_server.url, autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'bmhctl'")
+    drop_schema(own_server.url)
 
 
 def test_a_server_that_is_stopped_and_killed_in_a_race_loses_nothing_and_shares_no_host(
