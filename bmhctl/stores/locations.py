@@ -101,7 +101,7 @@ def open_store(location: str, *, create: bool = True) -> Store:
 
         return open.open_store(location)
     path, is_declared = resolve(location)
-    from bmhctl.stores.sqlite.open import open_database
+    from bmhctl.stores.sqlite.database import open_database
     from bmhctl.stores.store import Store
 
     if not is_declared:
@@ -142,7 +142,7 @@ def _state_file(declaration: DeclarationFile) -> Path:
     if not declaration.state_path.exists():
         from contextlib import suppress
 
-        from bmhctl.stores.sqlite.open import create_database
+        from bmhctl.stores.sqlite.files import create_database
         from bmhctl.stores.toml.declaration import read_declaration
 
         read_declaration(declaration)  # a missing or broken declaration must not leave a state file behind

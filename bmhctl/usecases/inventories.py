@@ -14,8 +14,8 @@ from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
 from bmhctl.stores.locations import is_on_server, resolve
 from bmhctl.stores.schema import INVENTORY_KEY
-from bmhctl.stores.sqlite.files import building
-from bmhctl.stores.sqlite.open import create_database, new_database, open_database
+from bmhctl.stores.sqlite.database import open_database
+from bmhctl.stores.sqlite.files import building, create_database, new_database
 from bmhctl.stores.state_files import SQLITE_SUFFIXES, state_file, without_table
 from bmhctl.stores.store import Store
 from bmhctl.usecases.shared.context import Context

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bmhctl.cli.commands import COMMANDS
-from bmhctl.stores.sqlite import open as sqlite_open
+from bmhctl.stores.sqlite import database as sqlite_database
 from tests.cli.conftest import Cli
 from tests.conftest import environment
 
@@ -117,7 +117,7 @@ Said = Callable[..., list[str]]
 @pytest.fixture
 def said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Said:
     """Runs a command on twenty hosts in a database; returns the statements that it issued, after those that open it."""
-    connect = sqlite_open.connect
+    connect = sqlite_database.connect
 
     def call(*args: str) -> list[str]:
         statements: list[str] = []
@@ -133,7 +133,7 @@ def said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Said:
             return connection
 
         with monkeypatch.context() as patch:
-            patch.setattr(sqlite_open, "connect", traced)
+            patch.setattr(sqlite_database, "connect", traced)
             done = cli("-i", "lab.db", *args)
         assert done.status == 0, done.stderr
         opening = ["PRAGMA user_version", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON"]

@@ -45,16 +45,16 @@ print(f"status {status}: {len(set(entered))} files, {len(entered) - 1} moves", f
 """
 
 MOST: dict[str, tuple[int, int]] = {
-    "reserve -l arch=arm64 -n 2": (31, 110),
-    "list": (22, 79),
-    "show n1": (23, 71),
-    "status": (26, 114),
-    "why n1": (31, 106),
-    "ready n8": (38, 140),
-    "reservations": (19, 66),
-    "history n1": (21, 62),
-    "extend -R r-one": (34, 100),
-    "release -R r-one": (32, 133),
+    "reserve -l arch=arm64 -n 2": (30, 109),
+    "list": (21, 78),
+    "show n1": (22, 70),
+    "status": (25, 113),
+    "why n1": (30, 105),
+    "ready n8": (37, 139),
+    "reservations": (18, 65),
+    "history n1": (20, 61),
+    "extend -R r-one": (33, 99),
+    "release -R r-one": (31, 132),
 }
 """For each command how many files it enters at most, and how often it moves from one to another."""
 

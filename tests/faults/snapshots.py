@@ -14,7 +14,7 @@ from bmhctl.domain.selector import selectable
 from bmhctl.errors import BmhctlError
 from bmhctl.stores import open_store
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.stores.sqlite import open as sqlite_open
+from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.stores.store import Store
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
@@ -127,6 +127,6 @@ def _verbs(store: Store, host: Host) -> tuple[object, ...]:
 
 def _forget_headers() -> None:
     """Closes what a process keeps open of each inventory that it ever looked at; ours looks at thousands."""
-    while sqlite_open._looked_at:
-        _, handle = sqlite_open._looked_at.popitem()
+    while sqlite_database._looked_at:
+        _, handle = sqlite_database._looked_at.popitem()
         os.close(handle)

@@ -17,7 +17,7 @@ from bmhctl.stores import migrations
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.migrations import MIGRATIONS
-from bmhctl.stores.sqlite import open as sqlite_open
+from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.usecases import hosts, inventories
 from bmhctl.usecases.reservations import fairness, holder, request
 from bmhctl.usecases.shared.context import CLOCK_SLACK
@@ -259,7 +259,7 @@ def test_an_inventory_from_before_renewals_were_kept_counts_from_the_grant(
     lab = Lab(tmp_path / "old.db")
     with monkeypatch.context() as before:
         before.setattr(migrations, "MIGRATIONS", MIGRATIONS[:3])
-        before.setattr(sqlite_open, "VERSION", 3)
+        before.setattr(sqlite_database, "VERSION", 3)
         inventories.init(str(lab.path))
     made = lab.clock.now + timedelta(days=1000)
     at, end = (int(moment.timestamp() * 1_000_000) for moment in (made, made + HOUR))

@@ -14,7 +14,7 @@ from bmhctl.errors import BmhctlError
 from bmhctl.stores import migrations, open_store
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.migrations import MIGRATIONS
-from bmhctl.stores.sqlite import open as file_store
+from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.stores.store import Store
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs
 from bmhctl.usecases.reservations import request, reserve
@@ -111,7 +111,7 @@ def test_an_inventory_from_before_hosts_were_counted_is_counted_once(
     older = MIGRATIONS[: names.index("counts")]
     with monkeypatch.context() as before:
         before.setattr(migrations, "MIGRATIONS", older)
-        before.setattr(file_store, "VERSION", len(older))
+        before.setattr(sqlite_database, "VERSION", len(older))
         inventories.init(str(tmp_path / "lab.db"))
     raw = sqlite3.connect(tmp_path / "lab.db")
     raw.execute(

@@ -20,7 +20,7 @@ from bmhctl.errors import BmhctlError
 from bmhctl.stores import open_store
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.postgres.url import Address
-from bmhctl.stores.sqlite import open as sqlite_open
+from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.usecases import explain, hosts, inventories, lifecycle_verbs, queries
 from bmhctl.usecases.reservations import queue, request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
@@ -117,7 +117,7 @@ def test_a_command_reads_as_much_in_a_large_fleet_as_in_a_small_one(
 def steps(command: Command, fleet: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many steps SQLite takes for a command, whether it is refused or not."""
     shutil.copy(fleet, copy)
-    connect = sqlite_open.connect
+    connect = sqlite_database.connect
     taken = 0
 
     def step() -> int:
@@ -131,7 +131,7 @@ def steps(command: Command, fleet: Path, copy: Path, monkeypatch: pytest.MonkeyP
         return connection
 
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite_open, "connect", counted)
+        patch.setattr(sqlite_database, "connect", counted)
         with closing(open_store(str(copy))) as store:
             opening, taken = taken, 0
             assert opening > 0

@@ -1,4 +1,4 @@
-"""The database backend for one SQLite file: WAL, one writing transaction at a time, for one machine.
+"""The database backend for one SQLite file, opened: WAL, one writing transaction at a time, for one machine.
 
 A transaction begins and commits only while the file that was opened is the one at its path.
 """
@@ -16,21 +16,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from bmhctl.errors import AwayError, BmhctlError, GoneError, InvalidError, MovedError, UnreachableError
+from bmhctl.errors import BmhctlError, GoneError, InvalidError, MovedError, UnreachableError
 from bmhctl.stores.limits import LOCK_PATIENCE
 from bmhctl.stores.rows import Row, Value
+from bmhctl.stores.schema import VERSION
+from bmhctl.stores.sqlite.errors import translate, writable_hint
 from bmhctl.stores.write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Question
     from bmhctl.stores.host_query import HostQuery, RareTerm
 
+APPLICATION_ID = 0x424D4843
+"""Marks a SQLite file as an inventory of bmhctl (``BMHC``)."""
+_HEADER = b"SQLite format 3\x00"
+
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "fuse.sshfs", "fuse.glusterfs"}
 _AT_ONCE = 100  # rows of a stream that are in memory
 _INDEX_ONLY = re.compile(r"row \d+ missing from index \S+|wrong # of entries in index \S+")
 # A row that a CHECK excludes is not damage: doctor's questions about the rows report what it means.
 _NO_DAMAGE = re.compile(r"ok$|\*\*\* in database main \*\*\*$|CHECK constraint failed in ")
-LOOK_AT_DISK = "look at the disk, its mount and your quota"
 
 
 _left_open: list[sqlite3.Connection] = []
@@ -38,6 +43,69 @@ _left_open: list[sqlite3.Connection] = []
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file: two processes must have the same ones
 
 Identity = tuple[int, int]
+
+
+def open_database(path: Path) -> SqliteDatabase:
+    """Open an existing inventory file and update its schema.
+
+    Raises :class:`UnreachableError` when it is missing or can't be used here, :class:`InvalidError` when it is
+    not an inventory, is damaged, or was written by a newer bmhctl.
+    """
+    _check_file(path)
+    opened = OpenFiles(path)
+    database = SqliteDatabase(path, connect(path))
+    try:
+        version = database.schema_version()
+        if version > VERSION:
+            raise InvalidError(
+                f"{path} was written by a newer bmhctl (schema {version}; this one knows {VERSION})",
+                hint="update bmhctl on this machine",
+            )
+        if version < VERSION:
+            migrate(database)
+        database.configure()
+        opened.add_beside()
+        opened.check()  # it may have been replaced since it was looked at
+        database.open_files = opened
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _check_file(path: Path) -> None:
+    try:
+        header = _header(path)
+    except FileNotFoundError:
+        raise UnreachableError(f"there is no inventory at {path}", hint=f"create one: bmhctl -i {path} init") from None
+    except OSError as error:
+        raise UnreachableError(f"can't read {path}: {error.strerror}") from error
+    if not header:
+        raise InvalidError(f"{path} is empty: no inventory", hint=f"remove it, then: bmhctl -i {path} init")
+    if not header.startswith(_HEADER) or len(header) < 100:
+        raise InvalidError(f"{path} is no SQLite file", hint="an inventory ends in .toml, .db, .sqlite or .sqlite3")
+    if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
+        raise InvalidError(f"{path} is a SQLite file of another program", hint="choose another file with -i")
+    if not os.access(path, os.W_OK):
+        # Read-only commands create the files beside it too, and can't remove them: they would lock out other users.
+        raise UnreachableError(f"{path} can't be written: it is read-only for this user", hint=writable_hint(path))
+    refuse_network(path.parent)
+
+
+_looked_at: dict[tuple[int, int], int] = {}
+
+
+def _header(path: Path) -> bytes:
+    """Return the first bytes of a file, through a descriptor that stays open as long as the process runs.
+
+    Closing any descriptor of a file drops all locks that this process has on it, those of an open inventory too; then
+    another process would find itself the only one. See "How To Corrupt An SQLite Database File", section 2.2.
+    """
+    status = path.stat()
+    key = (status.st_dev, status.st_ino)
+    if key not in _looked_at:
+        _looked_at[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return os.pread(_looked_at[key], 100, 0)
 
 
 class OpenFiles:
@@ -90,7 +158,7 @@ def _identity(path: Path | str) -> Identity:
 
 
 class SqliteDatabase(WriteBuffer):
-    """A connection to one file; use :func:`bmhctl.stores.sqlite.open.open_database`."""
+    """A connection to one file; use :func:`open_database`."""
 
     locks_rows = False  # one transaction writes at a time
 
@@ -290,42 +358,6 @@ class SqliteDatabase(WriteBuffer):
             self._connection.close()
 
 
-def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
-    """Return the error that an operator is shown for an error of SQLite; raise it again if it is a defect of bmhctl."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
-        return AwayError(
-            f"{path} is locked: another command has been writing for over {LOCK_PATIENCE:.0f} s",
-            hint="try again; if it stays locked, look for a process that hangs: fuser " + str(path),
-        )
-    if code == sqlite3.SQLITE_FULL or (code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path)):
-        return AwayError(f"the disk of {path} is full: it can't be written", hint="free some space")
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
-        return UnreachableError(f"{path} or its folder can't be written ({error})", hint=writable_hint(path))
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
-        return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
-    if code == sqlite3.SQLITE_IOERR:
-        return AwayError(f"{path} can't be read or written ({error})", hint=LOOK_AT_DISK)
-    if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
-        return InvalidError(f"{path} is not whole ({error})", hint="restore it from a backup")
-    raise error  # a defect of bmhctl: its traceback is needed
-
-
-def _is_full(path: Path) -> bool:
-    """Return whether a file's disk is full: SQLite does not say so for the files that it makes beside an inventory."""
-    try:
-        disk = os.statvfs(path.parent)
-    except OSError:
-        return False
-    space = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
-    return space == 0 or (disk.f_files > 0 and disk.f_ffree == 0)
-
-
-def writable_hint(path: Path) -> str:
-    """Return the hint for a file that can't be written."""
-    return f"bmhctl writes {path.name} and files beside it: make {path.parent or '.'} writable for this user"
-
-
 def connect(path: Path) -> sqlite3.Connection:
     """Open a connection in autocommit mode; raise what :func:`translate` makes of an error."""
     uri = f"file:{quote(os.fsencode(path))}?mode=rw"
@@ -351,3 +383,17 @@ def refuse_network(folder: Path) -> None:
                     hint="several machines share an inventory through PostgreSQL; keep a file on a local disk",
                 )
             return
+
+
+def migrate(database: SqliteDatabase) -> None:
+    """Bring the schema of a file up to date."""
+    from bmhctl.stores.migrations import MIGRATIONS
+
+    with database.transaction(write=True):
+        for number, migration in enumerate(MIGRATIONS, 1):
+            if number <= database.schema_version():
+                continue
+            for statement in (*migration.statements, *migration.in_file):
+                database.execute(statement.format(serial="INTEGER PRIMARY KEY AUTOINCREMENT"))
+            database.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, migration.name])
+            database.execute(f"PRAGMA user_version = {number}")

@@ -1,4 +1,4 @@
-"""SQLite files: built under another name and linked into place."""
+"""SQLite files: created empty, built under another name and linked into place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,47 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, UnreachableError
-from bmhctl.stores.sqlite.database import LOOK_AT_DISK, SqliteDatabase, connect, refuse_network, writable_hint
+from bmhctl.stores.sqlite.database import APPLICATION_ID, SqliteDatabase, connect, migrate, refuse_network
+from bmhctl.stores.sqlite.errors import LOOK_AT_DISK, writable_hint
+
+
+def create_database(path: Path, *, mode: int | None = None, group: int | None = None) -> None:
+    """Create an empty inventory file, whole or not at all.
+
+    ``mode`` and ``group`` (an id) are set before the file appears. Raises :class:`FileExistsError` when
+    something is there already.
+    """
+    if path.exists():
+        raise FileExistsError(path)
+    with building(path) as partial:
+        new_database(partial).close()
+        try:
+            if group is not None:
+                os.chown(partial, -1, group)
+            if mode is not None:
+                partial.chmod(mode)
+        except OSError as error:
+            raise UnreachableError(f"can't give {path} to the group: {error.strerror}") from error
+
+
+def new_database(partial: Path, *, takes_anything: bool = False) -> SqliteDatabase:
+    """Make an empty inventory in a file that is being built, and return it open; close it before it gets its name.
+
+    With ``takes_anything`` this connection also accepts rows that contradict each other, for a backup of damaged ones.
+    """
+    database = SqliteDatabase(destination(partial), connect(partial))
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        migrate(database)
+        database.configure()
+        if takes_anything:
+            database.execute("PRAGMA foreign_keys = OFF")
+            database.execute("PRAGMA ignore_check_constraints = ON")
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 @contextmanager

@@ -1,0 +1,48 @@
+"""The errors that an operator is shown for those of SQLite."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from bmhctl.errors import AwayError, BmhctlError, InvalidError, UnreachableError
+from bmhctl.stores.limits import LOCK_PATIENCE
+
+LOOK_AT_DISK = "look at the disk, its mount and your quota"
+
+
+def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
+    """Return the error that an operator is shown for an error of SQLite; raise it again if it is a defect of bmhctl."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
+        return AwayError(
+            f"{path} is locked: another command has been writing for over {LOCK_PATIENCE:.0f} s",
+            hint="try again; if it stays locked, look for a process that hangs: fuser " + str(path),
+        )
+    if code == sqlite3.SQLITE_FULL or (code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path)):
+        return AwayError(f"the disk of {path} is full: it can't be written", hint="free some space")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
+        return UnreachableError(f"{path} or its folder can't be written ({error})", hint=writable_hint(path))
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
+        return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
+    if code == sqlite3.SQLITE_IOERR:
+        return AwayError(f"{path} can't be read or written ({error})", hint=LOOK_AT_DISK)
+    if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
+        return InvalidError(f"{path} is not whole ({error})", hint="restore it from a backup")
+    raise error  # a defect of bmhctl: its traceback is needed
+
+
+def _is_full(path: Path) -> bool:
+    """Return whether a file's disk is full: SQLite does not say so for the files that it makes beside an inventory."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return False
+    space = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    return space == 0 or (disk.f_files > 0 and disk.f_ffree == 0)
+
+
+def writable_hint(path: Path) -> str:
+    """Return the hint for a file that can't be written."""
+    return f"bmhctl writes {path.name} and files beside it: make {path.parent or '.'} writable for this user"
