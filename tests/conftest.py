@@ -18,7 +18,7 @@ from bmhctl.stores import open_store
 from bmhctl.stores.store import Store
 from bmhctl.usecases import inventories
 from bmhctl.usecases.shared.context import Context
-from tests.postgres import VARIABLE, Server, drop_schema, schema_url
+from tests.postgres import VARIABLE, EmptyInventories, Server, drop_schema, schema_url
 
 pytest_plugins = ("tests.fast", "tests.faults.figures")
 
@@ -39,6 +39,8 @@ SUFFIX = {"toml": "lab.toml", "sqlite": "lab.db", "postgres": "lab.schema"}
 
 _server: list[Server] = []
 
+_empty: list[EmptyInventories] = []
+
 _opened: list[Store] = []
 """What labs opened and have not closed."""
 
@@ -53,6 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure() -> None:
     """Ends it again."""
+    for inventories_there in _empty:
+        inventories_there.close()
     for server in _server:
         server.remove()
 
@@ -169,9 +173,17 @@ def run_bmhctl(*args: str, cwd: Path, stdin: str | bytes | None = None, **extra:
 def made_in(home: str, folder: Path) -> Iterator[Lab]:
     """An empty inventory in a home; nothing is left of it afterwards."""
     made = Lab(folder / SUFFIX[home])
-    inventories.init(made.location)
+    if home != "postgres":
+        inventories.init(made.location)
+        yield made
+        made.remove()
+        return
+    if not _empty:
+        _empty.append(EmptyInventories(os.environ[VARIABLE]))
+    _empty[0].take(made.path)
     yield made
-    made.remove()
+    made.close()
+    _empty[0].give_back(made.path)
 
 
 @pytest.fixture(autouse=True)

@@ -489,7 +489,7 @@ class Lives(RuleBasedStateMachine):
 @pytest.mark.parametrize("home", HOMES)
 def test_the_invariants_hold_after_every_step(home: str) -> None:
     machine = type(f"{home.title()}Lives", (Lives,), {"kind": home})
-    share = 10 if home == "postgres" else 6  # a server takes longer for each step
+    share = 14 if home == "postgres" else 9  # a server takes longer for each step
     run_state_machine_as_test(
         machine, settings=settings(max_examples=settings().max_examples // share, stateful_step_count=40)
     )
