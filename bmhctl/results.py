@@ -184,12 +184,8 @@ class Graph(Frozen):
     events: tuple[Event, ...] = ()
 
 
-class Plan(Frozen):
+class Plan(Outcomes):
     """What a verb would do (``--dry-run``): one line a host, nothing was changed."""
-
-    verb: str
-    items: tuple[Outcome, ...]
-    notes: tuple[str, ...] = ()
 
 
 class Imported(Frozen):

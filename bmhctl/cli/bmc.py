@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, Force, HostNames, Jobs, Reason, Reservation, SelectorText, States
-from bmhctl.cli.session import session
+from bmhctl.cli.options import DryRun, Force, HostNames, Jobs, Reason, Reservation, SelectorText, States, Yes
+from bmhctl.cli.session import changing, session
 from bmhctl.domain.model import BootTarget, Power
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
@@ -39,6 +39,8 @@ def power(
     reservation: Reservation = None,
     force: Force = False,
     reason: Reason = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
     """Switch the power of hosts through their BMCs: bmhctl power node01 on. Waits until it was seen.
 
@@ -52,7 +54,7 @@ def power(
         raise UsageError(f"power can't be {action!r}", hint=_ACTIONS)
     if then not in (None, "off"):
         raise UsageError(f"--then can't be {then!r}", hint="--then off is all there is")
-    with session(ctx, Outcomes) as lab:
+    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         lab.show(
             bmc.power(
                 lab.context,
@@ -81,6 +83,8 @@ def boot_once(
     reservation: Reservation = None,
     force: Force = False,
     reason: Reason = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
     """Set what hosts boot from at their next start, and only then: bmhctl boot-once node01 pxe. Restarts nothing.
 
@@ -91,7 +95,7 @@ def boot_once(
         raise UsageError("no target is given", hint=f"bmhctl boot-once HOST… {_TARGETS}")
     if target not in list(BootTarget):
         raise UsageError(f"can't boot from {target!r}", hint=_TARGETS)
-    with session(ctx, Outcomes) as lab:
+    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         lab.show(
             bmc.boot_once(
                 lab.context,

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, HostName, HostNames, Reason, SelectorText, States, pairs, with_options
-from bmhctl.cli.session import session
-from bmhctl.results import Imported, Outcomes
+from bmhctl.cli.options import DryRun, HostName, HostNames, Reason, SelectorText, States, Yes, pairs, with_options
+from bmhctl.cli.session import changing, session
+from bmhctl.results import Imported
 from bmhctl.usecases import hosts as usecases
 from bmhctl.usecases.hosts import AttributeChanges
 from bmhctl.usecases.shared.host_selection import choice
@@ -70,9 +70,10 @@ def add(
     ctx: typer.Context,
     hosts: Annotated[list[str], typer.Argument(metavar="HOST…", help="Names or folded ranges (node[01-20]).")],
     attributes: AttributeChanges,
+    dry_run: DryRun = False,
 ) -> None:
     """Add hosts, all or none; they enter at initial."""
-    with session(ctx, Outcomes) as lab:
+    with changing(ctx, dry_run=dry_run) as lab:
         lab.show(usecases.add(lab.context, hosts, attributes))
 
 
@@ -83,17 +84,22 @@ def set_(
     hosts: HostNames = None,
     selector: SelectorText = None,
     state: States = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
     """Change what is declared about hosts; an empty value ('') removes an attribute."""
-    with session(ctx, Outcomes) as lab:
+    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         lab.show(usecases.set_attributes(lab.context, choice(hosts, selector, state), attributes))
 
 
 def rename(
-    ctx: typer.Context, old: HostName, new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")]
+    ctx: typer.Context,
+    old: HostName,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
+    dry_run: DryRun = False,
 ) -> None:
     """Give a host another name; its state, reservation and history go with it."""
-    with session(ctx, Outcomes) as lab:
+    with changing(ctx, dry_run=dry_run) as lab:
         lab.show(usecases.rename(lab.context, old, new))
 
 
@@ -104,9 +110,11 @@ def remove(
     state: States = None,
     force: Annotated[bool, typer.Option("--force", help="Also reserved or dirty ones; needs --reason.")] = False,
     reason: Reason = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
     """Remove hosts; their history stays. A reserved or dirty host is refused unless forced."""
-    with session(ctx, Outcomes) as lab:
+    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         lab.show(usecases.remove(lab.context, choice(hosts, selector, state), force=force, reason=reason))
 
 

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import Force, HostNames, Reason, Reservation, SelectorText, States
-from bmhctl.cli.session import session
+from bmhctl.cli.options import DryRun, Force, HostNames, Reason, Reservation, SelectorText, States, Yes
+from bmhctl.cli.session import changing
 from bmhctl.domain.times import parse_moment
-from bmhctl.results import Outcomes
 from bmhctl.usecases import lifecycle_verbs
 from bmhctl.usecases.shared.host_selection import choice
 
@@ -23,12 +22,14 @@ def taint(
     fault: Annotated[str | None, typer.Option("--fault", metavar="TEXT", help="What is broken.")] = None,
     reservation: Reservation = None,
     force: Force = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
     """Give hosts back as used: out of their reservation, into tainted.
 
     With --fault, the host is recycled only when it is named.
     """
-    with session(ctx, Outcomes) as lab:
+    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         lab.show(
             lifecycle_verbs.taint(
                 lab.context,
@@ -49,9 +50,11 @@ def release(
     reservation: Reservation = None,
     reason: Reason = None,
     force: Force = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
     """Give back all that a reservation holds, or just the named hosts; they become tainted."""
-    with session(ctx, Outcomes) as lab:
+    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         lab.show(
             lifecycle_verbs.release(
                 lab.context, choice(hosts, selector, state), reservation=reservation, reason=reason, force=force
@@ -71,12 +74,14 @@ def maintain(
         str | None,
         typer.Option("--until", metavar="WHEN", help="When it should be back: 2h, 3d, 2026-12-24T18:00 (local)."),
     ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
     """Set hosts aside from wherever they are, with a reason; a reserved one keeps its reservation.
 
     On a host in maintenance it adds a reason: each person closes their own with resume.
     """
-    with session(ctx, Outcomes) as lab:
+    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         back = None if until is None else parse_moment(until, lab.context.clock())
         lab.show(lifecycle_verbs.maintain(lab.context, choice(hosts, selector, state), reason=reason, until=back))
 
@@ -87,13 +92,22 @@ def cordon(
     selector: SelectorText = None,
     state: States = None,
     reason: Reason = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
     """Keep hosts from being reserved from now on; holders keep theirs."""
-    with session(ctx, Outcomes) as lab:
+    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         lab.show(lifecycle_verbs.cordon(lab.context, choice(hosts, selector, state), reason=reason))
 
 
-def uncordon(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText = None, state: States = None) -> None:
+def uncordon(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    state: States = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
     """Allow hosts to be reserved again."""
-    with session(ctx, Outcomes) as lab:
+    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         lab.show(lifecycle_verbs.uncordon(lab.context, choice(hosts, selector, state)))

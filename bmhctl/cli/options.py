@@ -116,6 +116,7 @@ Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Wh
 Force = Annotated[bool, typer.Option("--force", help="Override the holder; needs --reason.")]
 Fields = Annotated[str | None, typer.Option("--fields", metavar="A,B,C", help="Which columns or keys to show.")]
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, max=1000, metavar="N", help="How many hosts at once.")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Ask no question before many hosts are changed.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]
 
 

@@ -18,7 +18,14 @@ from bmhctl.usecases.reservations.request import ReservationRequest, reservation
 
 Count = Annotated[
     int | None,
-    typer.Option("-n", "--count", max=MOST, metavar="N", help="How many hosts.  [default: 1]", show_default=False),
+    typer.Option(
+        "-n",
+        "--count",
+        max=MOST,
+        metavar="N",
+        help="How many hosts that fit -l.  [default: 1 with -l]",
+        show_default=False,
+    ),
 ]
 WantTexts = Annotated[
     list[str] | None,

@@ -6,7 +6,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ import typer
 
 from bmhctl.cli.typer_internals import TyperOption
 from bmhctl.errors import BmhctlError, UsageError, combine
-from bmhctl.output import Display, Format, Progress, check, note, render, report
-from bmhctl.results import Diagnosis, Hosts, Outcomes
+from bmhctl.output import Display, Format, Progress, ask, check, note, render, report
+from bmhctl.results import Diagnosis, Hosts, Outcomes, Plan
 from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.shared.context import Context
 
@@ -82,6 +83,8 @@ class Session(Frozen):
 
     def show(self, result: object) -> None:
         """Renders a result; then raises what failed in it, for the exit status."""
+        if self.context.dry_run and type(result) is Outcomes:
+            result = Plan(result.verb, result.items, (*result.notes, "dry run: nothing was changed"))
         show(result, self.display, self.line, self.fields)
 
 
@@ -116,8 +119,16 @@ class Target(Frozen):
             environ=dict(os.environ),
             report=self.report,
             progress=self.line.progress,
+            show_part=self._show_part,
         )
         return Session(context, self.display, self.line, self.fields)
+
+    def _show_part(self, result: object) -> None:
+        self.line.clear()
+        with suppress(OSError):
+            render(result, self.display)
+            if isinstance(result, Outcomes) and result.error and not self.display.machine:
+                report(result.error, self.display)
 
 
 @contextmanager
@@ -166,6 +177,30 @@ def session(
             store = outlast(absence, pause, lambda: open_store(found.location))
         with closing(store):
             yield found.session(store)
+
+
+@contextmanager
+def changing(ctx: typer.Context, *, dry_run: bool, yes: bool = True) -> Iterator[Session]:
+    """A session for a verb that changes hosts: one for its plan with ``dry_run``.
+
+    Unless ``yes``, a person at a terminal is asked before many hosts are changed, or hosts that others reserved.
+    """
+    with session(ctx, Plan if dry_run else Outcomes) as lab:
+        confirm = None if yes or not _is_attended(lab.display) else partial(_confirm, lab)
+        yield replace(lab, context=replace(lab.context, dry_run=dry_run, confirm=confirm))
+
+
+def _is_attended(display: Display) -> bool:
+    """Whether a person can answer a question: not in a pipe, in a CI job, or where JSON is asked for."""
+    return sys.stdin.isatty() and display.stderr_tty and not display.machine and not os.environ.get("CI")
+
+
+def _confirm(lab: Session, question: str) -> None:
+    lab.line.clear()
+    ask(question, lab.display)
+    answer = sys.stdin.readline().strip().lower()
+    if answer not in ("y", "yes"):
+        raise UsageError("not confirmed: nothing was changed", hint="--dry-run shows what would change")
 
 
 def field_list(text: str | None) -> tuple[str, ...] | None:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, HostNames, Jobs, Reason, SelectorText, States
-from bmhctl.cli.session import session
+from bmhctl.cli.options import DryRun, HostNames, Jobs, Reason, SelectorText, States, Yes
+from bmhctl.cli.session import changing, session
 from bmhctl.domain.units import parse_duration
 from bmhctl.results import Outcomes, Plan
 from bmhctl.usecases.shared.host_selection import choice
@@ -27,12 +27,13 @@ def ready(
         typer.Option("--override", metavar="CHECK", help="Count this check as passed; needs --reason."),
     ] = None,
     reason: Reason = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Check hosts that are initial, and make those that pass available.
 
     Every readiness check of the policy that applies to a host must pass now.
     """
-    with session(ctx, Outcomes) as lab:
+    with changing(ctx, dry_run=dry_run) as lab:
         chosen = choice(hosts, selector, state)
         lab.show(step_verbs.ready(lab.context, chosen, jobs=jobs, override=override or (), reason=reason))
 
@@ -61,6 +62,7 @@ def recycle(
     watch: Annotated[
         str | None, typer.Option("--watch", metavar="DURATION", help="Go on, and look so often; ends by a signal.")
     ] = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Bring used hosts back to available: reset, then ready; all that are tainted, or those that are named.
 
@@ -69,6 +71,10 @@ def recycle(
     from bmhctl.cli.recycle_watch import pause, recycle_for_ever
 
     chosen = choice(hosts, selector)
+    if dry_run:
+        with changing(ctx, dry_run=True) as lab:
+            lab.show(step_verbs.recycle(lab.context, chosen, jobs=jobs))
+        return
     with session(ctx, Outcomes, pause=None if watch is None else pause) as lab:
         if watch is None:
             lab.show(step_verbs.recycle(lab.context, chosen, jobs=jobs))
@@ -82,12 +88,14 @@ def reset(
     selector: SelectorText = None,
     state: States = None,
     jobs: Jobs = JOBS,
+    dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
     """Clean hosts that are tainted; those whose cleanup succeeds become initial.
 
     A host with a fault is cleaned only when it is named exactly.
     """
-    with session(ctx, Outcomes) as lab:
+    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         lab.show(step_verbs.reset(lab.context, choice(hosts, selector, state), jobs=jobs))
 
 

@@ -2,6 +2,6 @@
 
 from bmhctl.output.display import Display, Format
 from bmhctl.output.progress import Progress
-from bmhctl.output.render import check, hush, note, render, report
+from bmhctl.output.render import ask, check, hush, note, render, report
 
-__all__ = ["Display", "Format", "Progress", "check", "hush", "note", "render", "report"]
+__all__ = ["Display", "Format", "Progress", "ask", "check", "hush", "note", "render", "report"]

@@ -215,6 +215,13 @@ def note(text: str, display: Display) -> None:
         display.stderr.flush()
 
 
+def ask(question: str, display: Display) -> None:
+    """Write a question to stderr, for a person at a terminal who answers yes or no."""
+    lines = [line for text in clean_lines(question) for line in _folded(text, display.error_width)]
+    display.stderr.write(encodable("\n".join(lines) + "\ngo on? [y/N] ", display.stderr))
+    display.stderr.flush()
+
+
 def hush(stream: TextIO) -> None:
     """After a :class:`BrokenPipeError`: points the stream at nothing, so that the interpreter ends quietly."""
     with suppress(OSError, ValueError):

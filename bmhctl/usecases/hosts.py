@@ -72,6 +72,10 @@ def set_attributes(ctx: Context, choice: Choice, facts: AttributeChanges) -> Out
     if facts == AttributeChanges():
         raise UsageError("nothing to set", hint="bmhctl set node01 --label rack=r1 --note 'left slot'")
     refresh_and_reap(ctx)
+    if ctx.confirm is not None:
+        from bmhctl.usecases.shared.confirmation import confirmed
+
+        choice = confirmed(ctx, "set", choice)
     hosts, missing = choose(ctx, choice)
     if len(hosts) > 1 and facts.mac:
         raise UsageError("several hosts can't share a MAC")
@@ -102,6 +106,10 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)
+    if ctx.confirm is not None:
+        from bmhctl.usecases.shared.confirmation import confirmed
+
+        choice = confirmed(ctx, "remove", choice, force=force, most=1)
     hosts, missing = choose(ctx, choice)
     errors: list[BmhctlError] = list(missing)
     removals = []
@@ -169,7 +177,7 @@ def import_hosts(
     refuse_known_macs(ctx, (newcomer.host.spec for newcomer in newcomers))
     if kept:
         ctx.report("what was set here is kept where the files differ: import --overwrite takes what they say")
-    if not dry_run and (specs or newcomers or policy or said):
+    if not (dry_run or ctx.dry_run) and (specs or newcomers or policy or said):
         change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers), policy=policy, imported=said))
     return Imported(tuple(items), cargo.skipped, cargo.warnings, dry_run)
 

@@ -46,7 +46,7 @@ def taint(
             left = record_event(ctx, replace(left, fault=fault), EventKind.FAULT, now, reason=fault)
         return moved(host, left, words)
 
-    return each_in_one_commit(ctx, word, choice, one)
+    return each_in_one_commit(ctx, word, choice, one, force=force)
 
 
 def _refuse_free(host: Host, word: str, fault: str | None) -> None:
@@ -100,7 +100,7 @@ def release(
             hint="name hosts, or give -R RESERVATION; bmhctl reservations lists them",
         )
     refresh_and_reap(ctx)
-    with ctx.store.transaction(shared=True):
+    with ctx.transaction() if ctx.dry_run else ctx.store.transaction(shared=True):
         now = ctx.clock()
         ctx.store.hosts.lock_held_by(reservation)
         known = ctx.store.reservations.get(reservation)

@@ -49,7 +49,7 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
         hosts: Iterable[Host]
         from bmhctl.usecases.shared.host_selection import choose
 
-        hosts, missing = choose(ctx, choice)
+        hosts, missing = choose(ctx, choice, is_reading=True)
     else:
         hosts = ctx.store.hosts.find(choice.query())
         if choice.selector.terms:

@@ -8,11 +8,13 @@ from bmhctl.domain.model import Verdict
 from bmhctl.output.display import Display
 from bmhctl.output.layout import Column, columns
 from bmhctl.output.records import Envelope, Record, listing, outcome_record, picked
-from bmhctl.output.render import NAMED, View
+from bmhctl.output.render import NAMED, TEXT, View
 from bmhctl.output.sanitize import Line
 from bmhctl.output.spans import UNLIMITED, place_span, transition_spans
 from bmhctl.results import Imported, Outcome, Outcomes, Plan
 from bmhctl.support.values import replace
+
+_MANY = 8  # hosts, from which on a summary is of use
 
 
 def outcome_lines(items: Iterable[Outcome], verbose: bool) -> Iterator[Line]:
@@ -58,9 +60,29 @@ def _lines(result: Outcomes | Imported, display: Display) -> Iterable[Line]:
     return () if display.quiet else outcome_lines(result.items, display.verbose)
 
 
+def _summary(result: Outcomes, display: Display) -> Iterable[str]:
+    """Yield on how many hosts a verb changed something, nothing, or failed: ``set: 38 changed, 2 failed``."""
+    if display.shown not in TEXT:
+        return
+    failed = sum(1 for item in result.items if item.error is not None)
+    changed = sum(1 for item in result.items if item.error is None and item.changed)
+    word = "would change" if isinstance(result, Plan) else "changed"
+    counts = {word: changed, "unchanged": len(result.items) - changed - failed, "failed": failed}
+    yield f"{result.verb}: {', '.join(f'{count} {word}' for word, count in counts.items() if count)}"
+
+
 _FIELDS = ("host", "ok", "changed", "code", "status", "message", "hint", "source", "state", "reservation", "steps")
 _CSV = ("host", "ok", "changed", "code", "status", "message", "source", "state", "reservation")
-_OUTCOMES = View(NAMED, _FIELDS, (), _CSV, _document, _names, _lines, lambda result, _: result.notes)
+_OUTCOMES = View(
+    NAMED,
+    _FIELDS,
+    (),
+    _CSV,
+    _document,
+    _names,
+    _lines,
+    lambda result, display: (*_summary(result, display), *result.notes) if len(result.items) > _MANY else result.notes,
+)
 
 VIEWS = {
     Outcomes: _OUTCOMES,

@@ -19,16 +19,25 @@ _Outcome = TypeVar("_Outcome", Outcome, Outcome | None)
 
 
 @retried
-def each_in_one_commit(ctx: Context, verb: str, choice: Choice, one: Callable[[Host, datetime], Outcome]) -> Outcomes:
-    """Apply ``one`` to each chosen host, each in a savepoint; commit together those that succeeded."""
+def each_in_one_commit(
+    ctx: Context, verb: str, choice: Choice, one: Callable[[Host, datetime], Outcome], *, force: bool = False
+) -> Outcomes:
+    """Apply ``one`` to each chosen host, each in a savepoint; commit together those that succeeded.
+
+    Where a person may be asked about many hosts, or about ``force``, they are: see :func:`confirmed`.
+    """
     refresh_and_reap(ctx)
+    if ctx.confirm is not None:
+        from bmhctl.usecases.shared.confirmation import confirmed
+
+        choice = confirmed(ctx, verb, choice, force=force)
 
     def guarded(host: Host) -> Outcome:
         with ctx.store.savepoint():
             return one(host, now)
 
     names = exact_names(choice)
-    with ctx.store.transaction(shared=bool(names)):
+    with ctx.transaction(shared=bool(names)):
         now = ctx.clock()
         if names:
             ctx.store.hosts.lock(HostQuery(names=names))
@@ -55,10 +64,17 @@ def failed(error: BmhctlError, host: Host | None = None) -> Outcome:
     return Outcome(error.host or "", False, error.message, state, state, steps=steps, error=error)
 
 
-def report_all(ctx: Context, outcomes: Iterable[Outcome]) -> None:
-    """Report each outcome in a line: an interrupted user wants to know how far the command got."""
-    for outcome in outcomes:
-        ctx.report(f"{outcome.host}: {outcome.message}")
+def report_interrupted(ctx: Context, verb: str, outcomes: Iterable[Outcome], total: int) -> None:
+    """Show the outcomes so far of a verb that was interrupted, and report for how many hosts there is none."""
+    done = tuple(outcomes)
+    if ctx.show_part is None:
+        for outcome in done:
+            ctx.report(f"{outcome.host}: {outcome.message}")
+        return
+    if done:
+        ctx.show_part(Outcomes(verb, done))
+    if total > 1:
+        ctx.report(f"interrupted: {verb} was not finished on {total - len(done)} of {total} hosts")
 
 
 def already(host: Host, words: str | None = None) -> Outcome:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
@@ -34,6 +35,10 @@ class Context(Frozen):
 
     ``environ`` is the environment that checks and cleanup steps start from. ``report`` takes one line for the user,
     such as a warning; ``progress`` takes what is in progress, and its position such as ``3 of 8``. Neither may fail.
+    ``show_part`` takes the result of a command that is being interrupted: what it has done so far (None: each
+    outcome is reported in a line).
+    With ``dry_run`` a use case returns what would become of each host, and changes nothing. ``confirm`` puts a question
+    to a person, and raises :class:`UsageError` unless the answer is yes; None where no person is to be asked.
     """
 
     store: Store
@@ -42,12 +47,30 @@ class Context(Frozen):
     environ: Mapping[str, str] = field(default_factory=dict)
     report: Callable[[str], None] = _silent
     progress: Callable[[str, str], None] = _no_progress
+    show_part: Callable[[object], None] | None = None
+    dry_run: bool = False
+    confirm: Callable[[str], None] | None = None
+
+    def transaction(self, *, shared: bool = False) -> AbstractContextManager[object]:
+        """A writing transaction, as :meth:`Store.transaction`; with ``dry_run`` it is undone when the block ends."""
+        return _undone(self.store) if self.dry_run else self.store.transaction(shared=shared)
 
     def policy(self) -> Policy:
         """Return the inventory's policy."""
         from bmhctl.domain.policy import parse_policy
 
         return parse_policy(self.store.meta.parsed_policy())
+
+
+@contextmanager
+def _undone(store: Store) -> Iterator[None]:
+    with suppress(_UndoneError), store.transaction():
+        yield
+        raise _UndoneError
+
+
+class _UndoneError(Exception):
+    """Ends a transaction of a dry run."""
 
 
 CLOCK_SLACK = timedelta(minutes=1)

@@ -7,6 +7,7 @@ removal, even if the first command was killed. A change by hand has no intent: a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -148,6 +149,9 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
         edits: list[Change] = [*renames, *specs, *arrivals, *gone]
         return edited(old, edits, file.path.name)
 
+    if ctx.dry_run:
+        return _planned(ctx, changes, make)
+
     def rehearse(new: bytes) -> None:
         declaration = parse_declaration(new, file.path.name, Fingerprint.of(new))
         with ctx.store.transaction():
@@ -171,6 +175,18 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
             hint="the next command does that, once the state file can be written",
         ) from error
     return outcomes
+
+
+def _planned(ctx: Context, changes: Changes, make: Callable[[bytes], bytes]) -> list[Outcome]:
+    """Return the outcomes of the changes, with ``make`` for the new content of the TOML file; change nothing."""
+    file = _file(ctx)
+    old = file.text()
+    new = make(old)
+    with ctx.transaction():
+        if new == old:
+            return apply(ctx, changes, ctx.clock())
+        declaration = parse_declaration(new, file.path.name, Fingerprint.of(new))
+        return _reconcile(ctx, declaration, (ctx.actor, changes), ctx.clock())
 
 
 def _check_taken(ctx: Context, changes: Changes) -> None:
@@ -300,5 +316,5 @@ def change(ctx: Context, changes: Changes) -> list[Outcome]:
         from bmhctl.usecases.shared.declaration_sync import change_declaration
 
         return change_declaration(ctx, changes)
-    with ctx.store.transaction():
+    with ctx.transaction():
         return apply(ctx, changes, ctx.clock())

@@ -32,13 +32,15 @@ _PATTERN = pattern(r"[a-z0-9*?.-]+")
 class Choice(Frozen):
     """The hosts that a command is for; without ``names``, every host that fits the selector and the states.
 
-    ``everything``: all hosts are meant where no names, no selector and no states are given.
+    ``everything``: all hosts are meant where no names, no selector and no states are given. ``among`` leaves out every
+    host whose name is not in it: those that a person was not asked about.
     """
 
     names: tuple[str, ...] = ()
     selector: Selector = EVERY_HOST
     states: frozenset[State] = frozenset()
     everything: bool = False
+    among: frozenset[str] | None = None
 
     def query(self) -> HostQuery:
         """Return the query for the hosts that fit the selector and the states, whatever their names."""
@@ -97,19 +99,26 @@ def _size(name: str) -> int:
     return size
 
 
-def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError]]:
+def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[list[Host], list[NotFoundError]]:
     """Return the chosen hosts, each once, and an error for every name or glob that matches none.
 
     Named hosts come in the order in which they were named, others by name. A selector may match none. Raises
-    :class:`UsageError` when nothing is chosen by.
+    :class:`UsageError` when nothing is chosen by. Unless ``is_reading``, it is also raised for a selector that excludes
+    by a key that is probably misspelt, and so would choose the very hosts that it is meant to exclude.
     """
     if not (choice.names or choice.selector.terms or choice.states or choice.everything):
         raise UsageError(
             "no host is named", hint="name hosts (node01, 'rack1-*', node[01-20]), or choose with -l or --state"
         )
+    if not is_reading and any(term.is_negative for term in choice.selector.terms):
+        from bmhctl.usecases.shared.unmatched_selector import refuse_misspelt_exclusion
+
+        refuse_misspelt_exclusion(ctx, choice.selector)
     query = choice.query()
     if not choice.names:
         fitting = list(ctx.store.hosts.find(query))
+        if choice.among is not None:
+            fitting = [host for host in fitting if host.name in choice.among]
         if not fitting and choice.selector.terms:
             from bmhctl.usecases.shared.unmatched_selector import note_unknown_keys
 
@@ -135,7 +144,8 @@ def choose(ctx: Context, choice: Choice) -> tuple[list[Host], list[NotFoundError
         narrowed = ctx.store.hosts.find(replace(query, names=tuple(hosts))) if hosts else iter(())
         keep = {host.name for host in narrowed}
         hosts = {name: host for name, host in hosts.items() if name in keep}
-    return list(hosts.values()), missing
+    among = hosts if choice.among is None else choice.among
+    return [host for name, host in hosts.items() if name in among], missing
 
 
 def _range_explained(error: NotFoundError, given: Iterable[str]) -> NotFoundError:

@@ -36,9 +36,13 @@ def _is_current(ctx: Context, file: DeclarationFile) -> bool:
 
 
 def refresh_and_reap(ctx: Context) -> datetime:
-    """What a writing use case does first: what :func:`refresh` does, and reaps every lease that is over."""
+    """What a writing use case does first: what :func:`refresh` does; it also reaps every lease that is over.
+
+    A dry run reaps none.
+    """
     now = refresh(ctx)
-    reap_due(ctx, now)
+    if not ctx.dry_run:
+        reap_due(ctx, now)
     return now
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bmhctl.domain.model import State
 from bmhctl.domain.selector import Operator, Selector, Term, selectable
-from bmhctl.errors import nearest
+from bmhctl.errors import UsageError, nearest
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.shared.context import Context
 
@@ -19,15 +19,37 @@ def note_unknown_keys(ctx: Context, selector: Selector) -> None:
         ctx.report(note)
 
 
+def refuse_misspelt_exclusion(ctx: Context, selector: Selector) -> None:
+    """Raise :class:`UsageError` for a term such as ``rak!=r1`` whose key no host has while another key is similar."""
+    for term in selector.terms:
+        if term.is_negative and not _is_known(ctx, term.key):
+            near = _nearest_key(ctx, term.key)
+            if near:
+                meant = str(term).replace(term.key, near, 1)
+                raise UsageError(
+                    f"no host has the key {term.key}, so {term} excludes none: nothing was done",
+                    hint=f"did you mean {meant}? If not, leave the term out",
+                    details={"key": term.key, "near": near},
+                )
+
+
+def _is_known(ctx: Context, key: str) -> bool:
+    present = Selector((Term(key, Operator.PRESENT, ()),))
+    return next(ctx.store.hosts.names(HostQuery(selector=present)), None) is not None
+
+
+def _nearest_key(ctx: Context, key: str) -> str | None:
+    sample = ctx.store.hosts.find(HostQuery(limit=_SAMPLE))
+    return nearest(key, sorted({known for host in sample for known in selectable(host.spec)}))
+
+
 def _unknown_keys(ctx: Context, selector: Selector) -> Iterator[str]:
     for key, term in {term.key: term for term in selector.terms}.items():
-        present = Selector((Term(key, Operator.PRESENT, ()),))
-        if next(ctx.store.hosts.names(HostQuery(selector=present)), None) is not None:
+        if _is_known(ctx, key):
             continue
         values = [value for value in term.values if value in [*State]]
         if key == "state":
             yield f"no host has the key state; states are chosen with --state {values[0] if values else 'STATE'}"
             continue
-        sample = ctx.store.hosts.find(HostQuery(limit=_SAMPLE))
-        near = nearest(key, sorted({known for host in sample for known in selectable(host.spec)}))
+        near = _nearest_key(ctx, key)
         yield f"no host has the key {key}" + (f"; did you mean {near}?" if near else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -21,7 +21,7 @@ from bmhctl.probes.setting import StepEnvironment
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.values import replace
 from bmhctl.support.worker_pool import WorkerPool
-from bmhctl.usecases.shared.bulk import attempt, failed, report_all
+from bmhctl.usecases.shared.bulk import attempt, failed, report_interrupted
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.declaration_sync import change
 from bmhctl.usecases.shared.host_changes import Changes, SpecChange, differences
@@ -62,6 +62,8 @@ def power(
         refresh(ctx)
     else:
         refresh_and_reap(ctx)
+    if action.switches:
+        choice = _confirmed(ctx, f"power {action}", choice, force)
     hosts, missing = choose(ctx, choice)
     refused = _fenced(ctx, hosts, f"power {action}", reservation, force, reason) if action.switches else {}
     force_after = timeout.total_seconds() if then_off else None
@@ -98,7 +100,7 @@ def boot_once(
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)
-    hosts, missing = choose(ctx, choice)
+    hosts, missing = choose(ctx, _confirmed(ctx, f"boot-once {target}", choice, force))
     refused = _fenced(ctx, hosts, f"boot-once {target}", reservation, force, reason)
 
     def outcome(host: Host, found: str) -> Outcome:
@@ -118,6 +120,27 @@ def boot_once(
     )
 
 
+def _confirmed(ctx: Context, verb: str, choice: Choice, force: bool) -> Choice:
+    if ctx.confirm is None:
+        return choice
+    from bmhctl.usecases.shared.confirmation import confirmed
+
+    return confirmed(ctx, verb, choice, force=force)
+
+
+def _planned(
+    verb: str, hosts: Iterable[Host], missing: Iterable[BmhctlError], refused: Mapping[str, BmhctlError]
+) -> Outcomes:
+    """Return what a dry run says: which BMCs would be asked for what."""
+    items = [
+        failed(refused[host.name], host)
+        if host.name in refused
+        else Outcome(host.name, True, f"its BMC gets: {verb}", host.state, host.state)
+        for host in hosts
+    ]
+    return Outcomes(verb, (*items, *(failed(error) for error in missing)))
+
+
 def _fenced(
     ctx: Context, hosts: Sequence[Host], what: str, reservation: str | None, force: bool, reason: str | None
 ) -> dict[str, BmhctlError]:
@@ -129,9 +152,9 @@ def _fenced(
         try:
             check_token(ctx, host, reservation, ctx.clock())
         except BmhctlError as error:
-            if force:
+            if force and not ctx.dry_run:
                 _record(ctx, host, f"forced {what}: {reason}")
-            else:
+            elif not force:
                 refused[host.name] = error
     return refused
 
@@ -182,6 +205,8 @@ def _each(
     jobs: int,
 ) -> Outcomes:
     """Hold conversations with the BMCs of many hosts at once, in threads; their outcomes are made here."""
+    if ctx.dry_run:
+        return _planned(verb, hosts, missing, refused)
     policy = ctx.policy()
 
     def work(host: Host, cancelled: Event) -> _T | BmhctlError:
@@ -224,6 +249,6 @@ def _each(
         with suppress(BmhctlError):  # the first error is reported already
             for host, answer in ended:
                 handle(host, answer)
-        report_all(ctx, outcomes.values())
+        report_interrupted(ctx, verb, outcomes.values(), len(hosts))
         raise
     return Outcomes(verb, (*(outcomes[host.id] for host in hosts), *(failed(error) for error in missing)))

@@ -10,13 +10,13 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from threading import Event
 
-from bmhctl.domain.model import Host
+from bmhctl.domain.model import Host, State
 from bmhctl.domain.policy import Step
 from bmhctl.errors import BmhctlError
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.values import Frozen
 from bmhctl.support.worker_pool import WorkerPool
-from bmhctl.usecases.shared.bulk import attempt, failed, report_all
+from bmhctl.usecases.shared.bulk import attempt, failed, report_interrupted
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.host_selection import FEW
 from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun, Unclaimed, claimed
@@ -30,18 +30,24 @@ _IN_ONE_COMMIT = 10_000
 class Job(Frozen):
     """A host that is held, the steps to run on it (None: none), and what follows from what they say.
 
-    ``so_far`` is what became of the host already, should it end here.
+    ``so_far`` is what became of the host already, should it end here; ``later`` are the steps of the job that follows.
     """
 
     held: Claimed
     program: StepPlan | None
     finish: Callable[[StepsRun], Outcome | Job]
     so_far: Outcome | None = None
+    later: StepPlan | None = None
 
     @property
     def takes_time(self) -> bool:
         """Whether any step runs at all."""
         return self.program is not None and bool(self.program.steps)
+
+    def steps_to_run(self) -> list[str]:
+        """Return the names of the steps that run if all pass, those of the job that follows included."""
+        plans = [plan for plan in (self.program, self.later) if plan is not None]
+        return [step.name for plan in plans for step in plan.steps if step.name not in plan.overridden]
 
     def run(self, cancelled: Event | None) -> StepsRun:
         """Runs the steps; in any thread."""
@@ -62,13 +68,14 @@ class BulkOperation(Frozen):
 
     ``early`` says what there is to say without steps, None if they have to run; ``prepare`` makes the job of a host
     that is held. ``steps`` are those of the policy that may have to run; None: ``early`` commits by itself, so that
-    each host is treated alone.
+    each host is treated alone. ``dest`` is the state of a host whose steps passed, None if none moves it.
     """
 
     verb: str
     early: Callable[[Host], Outcome | None]
     prepare: Callable[[Claimed], Job]
     steps: tuple[Step, ...] | None
+    dest: State | None = None
 
     def has_steps(self, host: Host) -> bool:
         """Whether any of the steps may be for this host."""
@@ -82,6 +89,8 @@ def each(
 
     When it is interrupted, steps that have ended keep their effect and are reported.
     """
+    if ctx.dry_run:
+        return _planned(ctx, treatment, hosts, missing)
     outcomes: dict[int, Outcome] = {}
     claims: dict[int, ExitStack] = {}
     running: dict[int, Job] = {}
@@ -133,13 +142,36 @@ def each(
             for job, run in ended:
                 if running.get(job.held.host.id) is job:
                     advance(job.held.host, partial(job.settle, run))
-        report_all(ctx, (*outcomes.values(), *(job.so_far for job in running.values() if job.so_far)))
+        halfway = [job.so_far for job in running.values() if job.so_far]
+        report_interrupted(ctx, treatment.verb, (*outcomes.values(), *halfway), len(hosts))
         raise
     finally:
         for stack in claims.values():
             stack.close()
     found = (*(outcomes[host.id] for host in hosts), *(failed(error) for error in missing))
     return Outcomes(treatment.verb, found)
+
+
+def _planned(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], missing: Iterable[BmhctlError]) -> Outcomes:
+    """Return what the operation would do with each host: which steps run on it, and where it goes if they pass."""
+    with ctx.transaction():
+        now, policy = ctx.clock(), ctx.policy()
+        busy = ctx.store.claims.claimed_hosts([host.id for host in hosts])
+
+        def one(host: Host) -> Outcome:
+            found: Outcome | Job | None = operation.early(host)
+            if found is None and host.id in busy:
+                raise ClaimedError(host)
+            found = found or operation.prepare(Unclaimed(ctx, host, policy, now))
+            while isinstance(found, Job):
+                if found.takes_time:
+                    steps = ", ".join(found.steps_to_run())
+                    return Outcome(host.name, True, f"if these pass: {steps}", host.state, operation.dest or host.state)
+                found = found.finish(found.run(None))
+            return found
+
+        outcomes = [attempt(host, one) for host in hosts]
+    return Outcomes(operation.verb, (*outcomes, *(failed(error) for error in missing)))
 
 
 def _without_steps(ctx: Context, treatment: BulkOperation, hosts: Sequence[Host], outcomes: dict[int, Outcome]) -> None:

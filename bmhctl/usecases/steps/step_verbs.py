@@ -46,7 +46,8 @@ def ready(
         return Job(held, held.plan(Phase.CHECKS, overridden), lambda run: _proven(ctx, held, run))
 
     refresh_and_reap(ctx)
-    return each(ctx, BulkOperation("ready", early, prepare, ctx.policy().of(Phase.CHECKS)), *choose(ctx, choice), jobs)
+    operation = BulkOperation("ready", early, prepare, ctx.policy().of(Phase.CHECKS), State.AVAILABLE)
+    return each(ctx, operation, *choose(ctx, choice), jobs)
 
 
 def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
@@ -72,7 +73,12 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
         return Job(held, held.plan(Phase.CLEANUP), lambda run: _cleaned(ctx, held, run))
 
     refresh_and_reap(ctx)
-    return each(ctx, BulkOperation("reset", early, prepare, ctx.policy().of(Phase.CLEANUP)), *choose(ctx, choice), jobs)
+    if ctx.confirm is not None:
+        from bmhctl.usecases.shared.confirmation import confirmed
+
+        choice = confirmed(ctx, "reset", choice)
+    operation = BulkOperation("reset", early, prepare, ctx.policy().of(Phase.CLEANUP), State.INITIAL)
+    return each(ctx, operation, *choose(ctx, choice), jobs)
 
 
 def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
@@ -82,7 +88,8 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     named exactly, and one on which another command's step runs unless it is named. Safe to run
     any number of times at once.
     """
-    forget_left_claims(ctx)
+    if not ctx.dry_run:
+        forget_left_claims(ctx)
     named = set(unfold(choice.names))
     narrow = choice.names or choice.selector.terms
     wanted = choice if narrow else replace(choice, states=frozenset({State.TAINTED}))
@@ -101,7 +108,12 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     def prepare(held: Claimed) -> Job:
         if held.host.state is State.INITIAL:
             return Job(held, held.plan(Phase.CHECKS), lambda run: _proven(ctx, held, run))
-        return Job(held, held.plan(Phase.CLEANUP), lambda run: then(held, _cleaned(ctx, held, run)))
+        return Job(
+            held,
+            held.plan(Phase.CLEANUP),
+            lambda run: then(held, _cleaned(ctx, held, run)),
+            later=held.plan(Phase.CHECKS) if ctx.dry_run else None,
+        )
 
     def then(held: Claimed, reset_outcome: Outcome) -> Job:
         held.refresh()
@@ -122,13 +134,9 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     hosts, missing = choose(ctx, wanted)
     hosts = [host for host in hosts if host.state is State.TAINTED or host.name in named]
     policy = ctx.policy()
-    outcomes = each(
-        ctx,
-        BulkOperation("recycle", early, prepare, (*policy.of(Phase.CLEANUP), *policy.of(Phase.CHECKS))),
-        hosts,
-        missing,
-        jobs,
-    )
+    steps = (*policy.of(Phase.CLEANUP), *policy.of(Phase.CHECKS))
+    operation = BulkOperation("recycle", early, prepare, steps, State.AVAILABLE)
+    outcomes = each(ctx, operation, hosts, missing, jobs)
     return replace(outcomes, items=tuple(map(unless_named, outcomes.items)))
 
 

@@ -1,0 +1,46 @@
+"""Ask a person before a command changes many hosts, or hosts that others have reserved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bmhctl.domain.model import Host
+from bmhctl.support.folding import folded
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice, choose
+from bmhctl.usecases.shared.leases import describe_reservation
+
+MANY = 10
+"""Up to so many hosts that a pattern, a selector or a state chose are changed without a question."""
+
+_SHOWN = 8  # words of folded names, and holders, in one question
+
+
+def confirmed(ctx: Context, verb: str, choice: Choice, *, force: bool = False, most: int = MANY) -> Choice:
+    """Return the choice, limited to the hosts that a person was asked about, if a question was asked.
+
+    It is asked for more than ``most`` hosts that were not named one by one, and for hosts that another owner has
+    reserved if ``force`` overrides that. Raises :class:`UsageError` when the answer is no.
+    """
+    if ctx.confirm is None or ctx.dry_run:
+        return choice
+    hosts, _ = choose(replace(ctx, report=lambda _: None), choice)
+    others = [host for host in hosts if force and host.reservation and host.reservation.owner != ctx.actor]
+    are_named = bool(choice.names) and not any(sign in name for name in choice.names for sign in "*?")
+    if not others and (are_named or len(hosts) <= most):
+        return choice
+    ctx.confirm("".join(_question(verb, hosts, others)))
+    return replace(choice, among=frozenset(host.name for host in hosts))
+
+
+def _question(verb: str, hosts: Sequence[Host], others: Sequence[Host]) -> Iterator[str]:
+    names = folded(host.name for host in hosts)
+    more = " …" if len(names) > _SHOWN else ""
+    count = f"{len(hosts)} hosts" if len(hosts) > 1 else "1 host"
+    yield f"{verb} changes {count}: {' '.join(names[:_SHOWN])}{more}"
+    for host in others[:_SHOWN]:
+        if host.reservation is not None:
+            yield f"\n  {host.name} is held by {describe_reservation(host.reservation)}"
+    if len(others) > _SHOWN:
+        yield f"\n  and {len(others) - _SHOWN} more are held by others"

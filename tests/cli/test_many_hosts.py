@@ -1,0 +1,178 @@
+"""Commands that change many hosts: what they would do, a question before it, and a summary after it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli, files, json_of, spawn
+
+
+@pytest.fixture
+def dozen(tmp_path: Path, cli: Cli) -> Path:
+    """Twelve hosts in two racks: node01 reserved by alice, node02 tainted, node03 available, the others initial."""
+    path = tmp_path / "bmh.toml"
+    path.write_text(
+        '[checks.up]\ncommand = ["touch", "{name}-checked"]\n[cleanup.wipe]\ncommand = ["touch", "{name}-wiped"]\n'
+    )
+    for name, rack in (("node[01-06]", "r1"), ("node[07-12]", "r2")):
+        assert cli("add", name, "--label", f"rack={rack}").status == 0
+    assert cli("ready", "node[01-03]").status == 0
+    assert cli("reserve", "node01", "node02", "--as", "alice").status == 0
+    assert cli("release", "node02", "--as", "alice").status == 0
+    for made in tmp_path.glob("*-checked"):
+        made.unlink()
+    return tmp_path
+
+
+DRY_RUNS = {
+    "add new[1-3]": "new3  [*] → initial  added",
+    "set * --label rack=r9": "node12  initial  changed: labels.rack r2 → r9",
+    "remove -l rack=r2": "node12  initial → [*]  removed",
+    "ready node04": "node04  initial → available  if these pass: up",
+    "reset node02": "node02  tainted → initial  if these pass: wipe",
+    "recycle": "node02  tainted → available  if these pass: wipe, up",
+    "taint node01 --as alice": "node01  reserved → tainted  task completed",
+    "release node01 --as alice": "node01  reserved → tainted  released",
+    "maintain node03 --reason fan": "node03  available → maintenance  fan",
+    "cordon node03": "node03  available  cordoned",
+    "uncordon node03": "node03  available  is not cordoned",
+    "power node03 off": "node03  available  its BMC gets: power off",
+    "boot-once node03 pxe": "node03  available  its BMC gets: boot-once pxe",
+    "rename node03 node99": "node99  available  was node03",
+}
+
+
+@pytest.mark.parametrize("backend", ["bmh.toml", "bmh.db"])
+@pytest.mark.parametrize("line", DRY_RUNS)
+def test_a_dry_run_shows_what_a_command_would_do_and_changes_nothing(
+    line: str, backend: str, cli: Cli, dozen: Path
+) -> None:
+    if backend == "bmh.db":
+        assert cli("copy", "bmh.toml", "bmh.db").status == 0
+    before, hosts = files(dozen), json_of(cli("-i", backend, "list", "-o", "json"))["hosts"]
+    events = cli("-i", backend, "history", "-o", "csv").stdout
+    done = cli("-i", backend, *line.split(), "--dry-run")
+    assert (done.status, done.stderr.splitlines()[-1]) == (0, "dry run: nothing was changed")
+    shown = [" ".join(row.split()) for row in done.stdout.splitlines()]
+    assert " ".join(DRY_RUNS[line].split()) in shown
+    assert json_of(cli("-i", backend, "list", "-o", "json"))["hosts"] == hosts
+    assert cli("-i", backend, "history", "-o", "csv").stdout == events
+    assert files(dozen) == before
+
+
+def test_a_dry_run_fails_as_the_command_would(cli: Cli, dozen: Path) -> None:
+    for line in ("remove node01", "remove nowhere", "taint node01 --as bob", "reset node03", "add node01"):
+        planned, done = cli(*line.split(), "--dry-run"), cli(*line.split())
+        assert (planned.status, planned.stderr.splitlines()[-2:]) == (done.status, done.stderr.splitlines()[-2:]), line
+        assert done.status
+
+
+def test_a_summary_follows_the_lines_of_many_hosts(cli: Cli, dozen: Path) -> None:
+    assert cli("cordon", "node[01-12]").stderr == "cordon: 12 changed\n"
+    assert cli("cordon", "node[01-12]").stderr == "cordon: 12 unchanged\n"
+    assert cli("uncordon", "node[01-03]").stderr == ""
+    mixed = cli("reset", "node[01-12]")
+    assert mixed.stderr.splitlines()[0] == "reset: 1 changed, 9 unchanged, 2 failed"
+    assert "summary" not in cli("cordon", "node[01-12]", "-o", "json").stdout
+
+
+def test_a_misspelt_key_that_excludes_no_host_is_refused_before_anything_changes(cli: Cli, dozen: Path) -> None:
+    for line in ("remove -l rak!=r1", "set -l !rak --note x", "ready -l rak_notin_(r1)"):
+        done = cli(*(word.replace("_", " ") for word in line.split()))
+        assert done.status == 2
+        assert "no host has the key rak" in done.stderr
+        assert "did you mean " in done.stderr
+        assert "rack" in done.stderr
+    assert len(cli("list", "-o", "name").stdout.split()) == 12
+    assert cli("cordon", "-l", "!flaky,rack=r2").status == 0  # no similar key: meant as it stands
+    assert cli("list", "-l", "rak!=r1").status == 0
+
+
+def answered(answer: str, *args: str, cwd: Path, **env: str) -> tuple[str, int]:
+    child = spawn(*args, cwd=cwd, **env)
+    child.expect_exact("go on? [y/N] ")
+    asked = child.before
+    child.send(answer)
+    rest = child.read()
+    child.close()
+    return (asked + rest).replace("\r\n", "\n"), child.exitstatus
+
+
+def test_a_person_is_asked_before_many_hosts_change_that_were_not_named(cli: Cli, dozen: Path) -> None:
+    text, status = answered("n\n", "set", "*", "--label", "rack=r9", cwd=dozen)
+    assert text.startswith("set changes 12 hosts: node[01-12]\n")
+    assert "not confirmed: nothing was changed" in text
+    assert status == 2
+    assert answered("\x04", "cordon", "-l", "rack", cwd=dozen)[1] == 2
+    assert cli("list", "-l", "rack=r9", "-o", "name").stdout == ""
+    text, status = answered("y\n", "set", "*", "--label", "rack=r9", cwd=dozen)
+    assert (status, "set: 12 changed" in text) == (0, True)
+    assert len(cli("list", "-l", "rack=r9", "-o", "name").stdout.split()) == 12
+
+
+def test_a_person_is_asked_about_each_holder_that_force_overrides(cli: Cli, dozen: Path) -> None:
+    text, status = answered("n\n", "remove", "node01", "--force", "--reason", "old", "--as", "bob", cwd=dozen)
+    assert "node01 is held by alice (r-" in text
+    assert status == 2
+    text, status = answered("yes\n", "taint", "node01", "--force", "--reason", "needed", "--as", "bob", cwd=dozen)
+    assert "taint changes 1 host: node01\n" in text
+    assert status == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "env"),
+    [
+        ("set node[01-12] --note x", {}),
+        ("set * --note x --yes", {}),
+        ("set * --note x -o json", {}),
+        ("-i bmh.toml set * --note x", {"CI": "true"}),
+        ("cordon -l rack=r1", {}),
+    ],
+)
+def test_no_question_is_asked_where_hosts_are_named_or_few_or_no_person_answers(
+    line: str, env: dict[str, str], dozen: Path
+) -> None:
+    child = spawn(*line.split(), cwd=dozen, **env)
+    text = child.read()
+    child.close()
+    assert child.exitstatus == 0
+    assert "go on?" not in text
+
+
+def test_a_yes_is_for_the_hosts_that_were_asked_about(cli: Cli, dozen: Path) -> None:
+    child = spawn("cordon", "-l", "rack", cwd=dozen)
+    child.expect_exact("go on? [y/N] ")
+    assert cli("add", "node13", "--label", "rack=r1").status == 0
+    child.send("y\n")
+    child.read()
+    child.close()
+    assert child.exitstatus == 0
+    assert cli("list", "node13", "--fields", "flags", "-o", "json").stdout.count("cordoned") == 0
+
+
+def test_ctrl_c_shows_what_was_done_as_usual_and_how_many_hosts_are_left(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "bmh.toml").write_text(
+        '[checks.up]\ncommand = ["sh", "-c", "case $0 in n3 | n4) sleep 60 ;; n2) exit 3 ;; esac", "{name}"]\n'
+    )
+    assert cli("add", "n[1-4]").status == 0
+    child = spawn("ready", "n[1-4]", cwd=tmp_path, NO_COLOR="1")
+    deadline = time.monotonic() + 20
+    while len(cli("history", "-o", "jsonl").stdout.splitlines()) < 6 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    child.sendintr()
+    text = child.read().replace("\r\n", "\n")
+    child.close()
+    assert child.exitstatus == 130
+    assert "n1  initial → available  readiness check passed: up\n" in text
+    assert "bmhctl: n2: readiness check failed: up: exit 3\n" in text
+    assert text.endswith("interrupted: ready was not finished on 2 of 4 hosts\n")
+
+
+def test_one_host_is_the_default_where_a_selector_chooses_as_help_says(cli: Cli, dozen: Path) -> None:
+    for command in ("reserve", "run"):
+        assert "[default: 1 with -l]" in " ".join(cli(command, "--help").stdout.split())
+    assert cli("run", "--", "true").status == 125
+    assert cli("run", "-l", "rack", "--", "true").status == 0

@@ -1,0 +1,21 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bmhctl.support.folding import folded
+from bmhctl.usecases.shared.host_selection import unfold
+
+
+def test_numbered_names_are_shown_as_ranges() -> None:
+    racks = [f"r{rack}-node{number:02}" for rack in (1, 2) for number in range(1, 11)]
+    assert folded(racks) == ["r1-node[01-10]", "r2-node[01-10]"]
+    assert folded(["node1", "node2", "node9", "node10"]) == ["node[1-2,9-10]"]
+    assert folded(["node01.lab", "node02.lab", "spare", "node04.lab"]) == ["node[01-02,04].lab", "spare"]
+    assert folded(["node07"]) == ["node07"]
+
+
+_NAMES = st.from_regex(r"[a-z]{1,2}[0-9]{0,3}(-[a-z][0-9]{1,2})?", fullmatch=True)
+
+
+@given(st.lists(_NAMES, unique=True, max_size=40))
+def test_a_folded_name_stands_for_exactly_the_names_that_it_was_made_from(names: list[str]) -> None:
+    assert sorted(unfold(folded(names))) == sorted(names)
