@@ -120,10 +120,23 @@ def remove(
 
 def import_(
     ctx: typer.Context,
-    files: Annotated[list[str], typer.Argument(metavar="FILE…|DIR|-", help="Manifests, folders of them, or stdin.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE…|DIR|-", help="Files, folders of them, or stdin.")],
+    kind: Annotated[
+        str | None,
+        typer.Option("--from", metavar="KIND", help="What the files are, where they don't show it."),
+    ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="TEMPLATE", help="What to call hosts: {name}, {namespace}, {labels.KEY}."),
+        typer.Option("--name", metavar="TEMPLATE", help="What to call hosts: {name}, {namespace}, {id}, {labels.KEY}."),
+    ] = None,
+    only: Annotated[str | None, typer.Option("--only", metavar="SELECTOR", help="Only hosts that it fits.")] = None,
+    label_from: Annotated[
+        list[str] | None,
+        typer.Option("--label-from", metavar="NAME,…", help="What becomes labels: groups, variables, columns."),
+    ] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="NAME=FIELD,…", help="A column or variable as a field: rack=labels.rack."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Also replace what was set here since the last import.")
@@ -133,18 +146,18 @@ def import_(
         bool, typer.Option("--policy", help="Also import the policy of an export: it names commands to run.")
     ] = False,
 ) -> None:
-    """Import BareMetalHost manifests (YAML or JSON), or what export wrote as TOML or JSON; all or nothing.
+    """Import hosts from files of other systems, manifests, or what export wrote; all or nothing.
 
     New hosts enter in the state that they have there; a known host's facts are updated, but for those that were set
-    here, and its state never.
-    Secrets and other kinds are skipped. --name '{namespace}-{name}' distinguishes hosts of one name.
+    here, and its state never. Secrets are skipped. --name '{namespace}-{name}' distinguishes hosts of one name.
+    Kinds: metal3, bmhctl, ironic, maas, netbox, metal-operator, tinkerbell, labgrid, bifrost, ansible, dnsmasq,
+    isc-dhcp, hosts, csv. See bmhctl help formats.
     """
-    from bmhctl.formats import read_paths
-    from bmhctl.formats.naming import NameTemplate
+    from bmhctl.formats import import_options, read_paths
 
-    names = None if name is None else NameTemplate(name)
+    options = import_options(kind, name, only, label_from, mapping)
     with session(ctx, Imported) as lab:
-        cargo = read_paths(files, sys.stdin.buffer, lab.context.clock(), names)
+        cargo = read_paths(files, sys.stdin.buffer, lab.context.clock(), options=options)
         lab.show(usecases.import_hosts(lab.context, cargo, dry_run=dry_run, with_policy=policy, overwrite=overwrite))
 
 

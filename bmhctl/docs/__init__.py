@@ -9,6 +9,7 @@ TOPICS = (
     "ci",
     "inventory",
     "selectors",
+    "formats",
     "bmc",
     "postgresql",
     "output",

@@ -1,5 +1,5 @@
-"""Other people's files in and out: BareMetalHost manifests, and a whole inventory as TOML."""
+"""Other people's files in and out: hosts of other systems, manifests, and a whole inventory as TOML."""
 
-from bmhctl.formats.import_files import read_paths
+from bmhctl.formats.import_files import import_options, read_paths
 
-__all__ = ["read_paths"]
+__all__ = ["import_options", "read_paths"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from ipaddress import ip_address
 from itertools import chain, count
 
 from bmhctl.domain.host_spec import duplicates
-from bmhctl.domain.model import Fact, Host, HostSpec, ImportBatch, ImportedHost
+from bmhctl.domain.model import Fact, Host, HostSpec, ImportBatch, ImportedHost, Note, Reservation, State
+from bmhctl.domain.selector import Selector
 from bmhctl.errors import InvalidError
 from bmhctl.support.values import Frozen, field, replace
 
@@ -34,13 +36,15 @@ class FoundHost(Frozen):
     """A host of one file, before the files are put together.
 
     ``source`` is its place in a cluster, ``secret`` that of its BMC's Secret. ``pinned`` are the hardware properties
-    that its own manifest declares: inspected ones don't override them.
+    that its own manifest declares: inspected ones don't override them. ``id`` is what another system calls the host,
+    where that is not its name.
     """
 
     arrival: ImportedHost
     source: Source | None = None
     secret: Source | None = None
     pinned: Mapping[str, Fact] = field(default_factory=dict)
+    id: str | None = None
 
 
 class FoundHardware(Frozen):
@@ -63,16 +67,52 @@ class Part(Frozen):
     looks_like: str | None = None
 
 
-def combine(parts: Iterable[Part]) -> ImportBatch:
+def entering(
+    spec: HostSpec,
+    state: State,
+    now: datetime,
+    *,
+    owner: str | None = None,
+    fault: str | None = None,
+    aside: Sequence[str] = (),
+) -> Host:
+    """Return a host as it enters: in use by ``owner`` elsewhere, with a fault, or set aside (maintenance)."""
+    came_from, reservation = None, None
+    if owner is not None:
+        # A machine that is in use is so with a fault too: as tainted, a cleanup would wipe it under its user's hands.
+        state = State.RESERVED
+        reservation = Reservation("", owner, "in use elsewhere", now, expires_at=None, ttl=None)
+    elif fault is not None:
+        state = State.TAINTED
+    if aside:
+        came_from = None if state is State.MAINTENANCE else state
+        state = State.MAINTENANCE
+    return Host(
+        spec,
+        state,
+        since=now,
+        # Where maintenance is all that a file knows, nothing says that the host is clean.
+        dirty=(came_from or state) not in (State.INITIAL, State.AVAILABLE),
+        came_from=came_from,
+        maintenance=tuple(Note("import", reason, now) for reason in aside),
+        fault=fault,
+        reservation=reservation,
+    )
+
+
+def combine(parts: Iterable[Part], only: Selector | None = None) -> ImportBatch:
     """Return one batch of several parts, with a warning for every MAC or address that several hosts have.
 
-    Raises :class:`InvalidError` for a name that two hosts have, naming both places, and for a second policy.
+    ``only`` leaves out the hosts that it does not fit. Raises :class:`InvalidError` for a name that two hosts have,
+    naming both places, and for a second policy.
     """
     parts = tuple(parts)
     hosts = _with_hardware(
         list(chain.from_iterable(part.hosts for part in parts)), chain.from_iterable(part.hardware for part in parts)
     )
     skipped = tuple(chain.from_iterable(part.skipped for part in parts))
+    if only is not None:
+        hosts = replace(hosts, found=tuple(each for each in hosts.found if only.fits(each.arrival.host.spec)))
     _refuse_same_names(hosts.found)
     arrivals = tuple(found.arrival for found in _with_credentials(hosts.found))
     policies = [part.policy for part in parts if part.policy is not None]
@@ -102,6 +142,8 @@ def _refuse_same_names(hosts: Iterable[FoundHost]) -> None:
         hint = "a name is unique in an inventory: rename one of them, or import them into two inventories"
         if found.source and first.source and found.source[0] != first.source[0]:
             hint = "a name is unique in an inventory: import --name '{namespace}-{name}' tells them apart"
+        elif found.id and first.id and found.id != first.id:
+            hint = "a name is unique in an inventory: import --name '{name}-{id}' tells them apart"
         raise InvalidError(
             f"{arrival.origin}: host {arrival.host.name!r} is already in {first.arrival.origin}",
             host=arrival.host.name,

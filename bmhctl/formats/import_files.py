@@ -9,42 +9,105 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bmhctl.domain.model import ImportBatch
+from bmhctl.domain.selector import is_label_key, parse_selector
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.formats.import_batch import MAX_BYTES, Part, combine, decode
+from bmhctl.formats.importers.kinds import (
+    WORDS,
+    Kind,
+    Others,
+    kind_named,
+    kind_of_text,
+    look_of_text,
+    not_as_wanted,
+    reads_text,
+    unpack_items,
+)
+from bmhctl.formats.importers.record import TARGETS, ImportOptions
 from bmhctl.formats.metal3 import unpack_manifests
 from bmhctl.formats.naming import NameTemplate
-from bmhctl.formats.recognize import text_looks_like
+from bmhctl.formats.recognize import NOT_CSV, text_looks_like
 from bmhctl.formats.toml_export import unpack_inventory
 from bmhctl.support.values import replace
 
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 """What the files of a folder end with that are read; others are left alone."""
 
+NO_OPTIONS = ImportOptions()
+"""Every host of files of any kind, under its name there."""
+
+_MAAS_HEADING = re.compile(r"\A\s*Success\.\s*Machine-readable output follows:\s*")
 _TOML = re.compile(r"(?:\s++|#[^\n]*+\n)*+(?:\[[^\[\]{},:\n]++\][ \t\r]*+(?:#|\n|\Z)|[\w.-]++\s*+=)")
 
 
+def import_options(
+    kind: str | None = None,
+    name: str | None = None,
+    only: str | None = None,
+    label_from: Sequence[str] | None = None,
+    mapping: Sequence[str] | None = None,
+) -> ImportOptions:
+    """Return the options of an import from their texts; raise `UsageError` for one that makes no sense.
+
+    ``label_from`` and ``mapping`` may each hold several, separated by commas.
+    """
+    return ImportOptions(
+        None if kind is None else kind_named(kind).word,
+        None if name is None else NameTemplate(name),
+        None if only is None else parse_selector(only),
+        None if label_from is None else tuple(each for text in label_from for each in _listed(text)),
+        tuple(_mapped(each) for text in mapping or () for each in _listed(text)),
+    )
+
+
+def _listed(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]
+
+
+def _mapped(text: str) -> tuple[str, str]:
+    source, _, target = text.rpartition("=")
+    group, _, key = target.partition(".")
+    known = target in TARGETS or (group in ("labels", "hardware") and is_label_key(key))
+    if not source or not known:
+        raise UsageError(
+            f"--map: can't read {text!r:.80}",
+            hint=f"NAME=FIELD, where FIELD is {', '.join(TARGETS)}, labels.KEY or hardware.KEY",
+        )
+    return source, target
+
+
 def read_paths(
-    paths: Sequence[str | Path], stdin: BinaryIO, now: datetime, names: NameTemplate | None = None
+    paths: Sequence[str | Path],
+    stdin: BinaryIO,
+    now: datetime,
+    names: NameTemplate | None = None,
+    options: ImportOptions = NO_OPTIONS,
 ) -> ImportBatch:
     """Return the hosts of files, of all files of a folder and its folders (hidden ones aside), and of ``-``, ``stdin``.
 
     A file whose name ends with ``.toml``, or without a known ending a text that looks like TOML, is an inventory;
-    all else is YAML or JSON. ``names`` makes the hosts' names. Raises :class:`UsageError` for what can't be read,
-    :class:`InvalidError` for what is wrong in a file or between files, such as a name in two of them, and for a file
-    that has nothing to import; files of a folder that have nothing are skipped, unless that is so of all of them.
+    all else is of the kind in ``options``, or of the kind that it looks like. ``names`` makes the hosts' names. Raises
+    :class:`UsageError` for what can't be read, :class:`InvalidError` for what is wrong in a file or between files, such
+    as a name in two of them, and for a file that has nothing to import; files of a folder that have nothing are
+    skipped, unless that is so of all of them.
     """
-    return combine(part for path in paths for part in _parts(Path(path), stdin, now, names))
+    if names is not None:
+        options = replace(options, names=names)
+    others = Others(None if options.kind is None else kind_named(options.kind))
+    parts = [part for path in paths for part in _parts(Path(path), stdin, now, options, others)]
+    parts += [unpack_items(kind, items, now, options) for kind, items in others.items.items() if items]
+    return combine(parts, options.only)
 
 
-def _parts(path: Path, stdin: BinaryIO, now: datetime, names: NameTemplate | None) -> list[Part]:
-    found = [(origin, _unpack(content, origin, now, names)) for origin, content in _contents(path, stdin)]
+def _parts(path: Path, stdin: BinaryIO, now: datetime, options: ImportOptions, others: Others) -> list[Part]:
+    found = [(origin, _unpack(content, origin, now, options, others)) for origin, content in _contents(path, stdin)]
     if all(_is_empty(part) for _, part in found):
         origin, part = found[0]
         said = f"it looks like {part.looks_like}" if part.looks_like else part.skipped[0].removeprefix(f"{origin}, ")
         more = f", and so on for {len(found)} files" if len(found) > 1 else ""
         raise InvalidError(
             f"{origin}: nothing to import: {said}{more}",
-            hint="import reads BareMetalHost manifests (YAML or JSON), and what bmhctl export wrote as TOML or JSON",
+            hint=f"import reads {', '.join(WORDS)}; --from KIND says which, and bmhctl help formats what becomes what",
             details={"file": origin, "looks_like": part.looks_like},
         )
     return [_skipped(part, origin) if _is_empty(part) and not part.skipped else part for origin, part in found]
@@ -58,14 +121,57 @@ def _skipped(part: Part, origin: str) -> Part:
     return replace(part, skipped=(f"{origin}: skipped: it looks like {part.looks_like}",))
 
 
-def _unpack(content: bytes, origin: str, now: datetime, names: NameTemplate | None) -> Part:
-    text = decode(content, origin)
-    suffix = Path(origin).suffix
-    if suffix not in SUFFIXES and (looks_like := text_looks_like(text)):
-        return Part(looks_like=looks_like)
-    if suffix == ".toml" or (suffix not in SUFFIXES and _TOML.match(text)):
-        return unpack_inventory(text, origin, now, names)
-    return unpack_manifests(text, origin, now, names)
+def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, others: Others) -> Part:
+    text = decode(_uncompressed(content, origin), origin)
+    suffix = Path(origin.removesuffix(".gz")).suffix
+    wanted = others.wanted
+    toml = suffix == ".toml" or (suffix not in SUFFIXES and _TOML.match(text) is not None)
+    kind = wanted
+    if wanted is not None:
+        _check_wanted(wanted, text, origin, toml=toml)
+    elif suffix not in SUFFIXES:
+        kind = kind_of_text(text) or _kind_of_name(suffix, options)
+        looks_like = text_looks_like(text)
+        if looks_like and (kind is None or looks_like in NOT_CSV):
+            return Part(looks_like=looks_like)
+    if kind is not None and reads_text(kind, text):
+        others.take_text(text, origin, kind)
+        return Part(looks_like=None if text.strip() else "an empty file")
+    if toml:
+        return unpack_inventory(text, origin, now, options.names)
+    return unpack_manifests(_MAAS_HEADING.sub("", text, 1), origin, now, options.names, others)
+
+
+def _kind_of_name(suffix: str, options: ImportOptions) -> Kind | None:
+    """Return the kind of a file that its suffix shows, or an option that has a column of names."""
+    if suffix == ".ini":
+        return kind_named("ansible")
+    named = any(target == "name" for _, target in options.mapping)
+    return kind_named("csv") if suffix == ".csv" or named else None
+
+
+def _check_wanted(wanted: Kind, text: str, origin: str, *, toml: bool) -> None:
+    if toml and wanted.word == "bmhctl":
+        return
+    looks_like = look_of_text(text, wanted) or ("TOML" if toml and not reads_text(wanted, text) else None)
+    if looks_like:
+        error = not_as_wanted(wanted, looks_like)
+        raise InvalidError(f"{origin}: {error.message}", hint=error.hint, details={"file": origin})
+
+
+def _uncompressed(content: bytes, origin: str) -> bytes:
+    if not content.startswith(b"\x1f\x8b"):
+        return content
+    import zlib
+
+    inflate = zlib.decompressobj(wbits=31)
+    try:
+        text = inflate.decompress(content, MAX_BYTES + 1)
+    except zlib.error as error:
+        raise InvalidError(f"{origin}: not a whole gzip file: {error}", details={"file": origin}) from error
+    if not inflate.eof and len(text) <= MAX_BYTES:
+        raise InvalidError(f"{origin}: not a whole gzip file: it is cut off", details={"file": origin})
+    return text
 
 
 def _contents(path: Path, stdin: BinaryIO) -> Iterator[tuple[str, bytes]]:

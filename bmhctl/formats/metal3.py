@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from ipaddress import ip_address
+from typing import Protocol
 
 from bmhctl.domain.host_spec import parse_spec
-from bmhctl.domain.model import Fact, Host, HostSpec, ImportedHost, Note, Reservation, State
+from bmhctl.domain.model import Fact, HostSpec, ImportedHost, State
 from bmhctl.domain.units import format_size
 from bmhctl.errors import InvalidError
 from bmhctl.formats.documents import parse_documents
@@ -20,6 +21,7 @@ from bmhctl.formats.import_batch import (
     Source,
     address_of,
     decode,
+    entering,
     reference,
 )
 from bmhctl.formats.json_export import records_of, unpack_records
@@ -33,8 +35,10 @@ _MARKS = (("detached", "baremetalhost.metal3.io/detached"), ("paused", "baremeta
 _ARCHITECTURES = {"x86-64": "x86_64", "ARM-A64": "aarch64"}
 """Redfish's words for what Metal3 and Linux call otherwise."""
 
-_LISTS = {"List": None, "BareMetalHostList": "BareMetalHost", "HardwareDataList": "HardwareData"}
-"""The kinds of lists, and which kind their items inherit."""
+_LISTS = ("List", "BareMetalHostList", "HardwareDataList")
+
+OTHER_GROUPS = ("metal.ironcore.dev/", "tinkerbell.org/", "bmc.tinkerbell.org/")
+"""How the apiVersion of manifests begins that other readers take."""
 
 _KIND = re.compile(r"[A-Za-z0-9]{1,63}")
 
@@ -65,13 +69,34 @@ _LIFECYCLE_STATES: dict[str, State | None] = {
 """What a manifest's word for its state is here; None: such a host is not taken in."""
 
 
-def unpack_manifests(text: str | bytes, origin: str, now: datetime, names: NameTemplate | None = None) -> Part:
+class OtherKinds(Protocol):
+    """What takes the documents and manifests of other systems out of a text that may hold both."""
+
+    def check_records(self, origin: str) -> None:
+        """Raise an error that begins with ``origin`` if what bmhctl wrote is not what the text may be."""
+
+    def takes_document(self, place: str, document: object) -> bool:
+        """Return whether a document is another system's, and is taken."""
+
+    def takes_manifest(self, place: str, manifest: object) -> bool:
+        """Return whether a manifest is another system's, and is taken."""
+
+
+def unpack_manifests(
+    text: str | bytes,
+    origin: str,
+    now: datetime,
+    names: NameTemplate | None = None,
+    others: OtherKinds | None = None,
+) -> Part:
     """Return the hosts of a YAML or JSON text: one or many documents, lists of them, of both dialects.
 
     ``origin`` is what messages call the text, ``names`` makes the hosts' names. Secrets and other kinds are skipped,
     each with a line that never shows its content. What spans several texts is not checked here. Raises
     :class:`InvalidError` that begins with "ORIGIN, document N: field.path:" and has ``file``, ``document`` and
     ``field`` in its details.
+
+    What ``others`` takes is not in the part that is returned.
     """
     hosts: list[FoundHost] = []
     hardware: list[FoundHardware] = []
@@ -80,12 +105,20 @@ def unpack_manifests(text: str | bytes, origin: str, now: datetime, names: NameT
     looks_like: str | None = "an empty file"
     for number, document in parse_documents(decode(text, origin), origin):
         if records_of(document) is not None:
+            if others is not None:
+                others.check_records(origin)
             hosts += unpack_records(document, origin, now, names).hosts
             looks_like = None
             continue
         place = whole = f"{origin}, document {number}"
         try:
+            if others is not None and others.takes_document(whole, document):
+                looks_like = None
+                continue
             for place, manifest in _manifests(whole, document):
+                if others is not None and others.takes_manifest(place, manifest):
+                    looks_like = None
+                    continue
                 found = _read(manifest, place, names)
                 match found:
                     case str():
@@ -112,16 +145,22 @@ def _look_of(manifest: object) -> str | None:
 def _manifests(place: str, document: object) -> Iterator[tuple[str, object]]:
     """Yield the manifests of a document, those of lists one by one; what is not one comes out as it is."""
     items, inherited = document, {}
-    if isinstance(document, dict) and isinstance(kind := document.get("kind"), str) and kind in _LISTS:
+    if isinstance(document, dict) and isinstance(kind := document.get("kind"), str) and _is_list(document, kind):
         items = document.get("items") or []
-        if (of := _LISTS[kind]) is not None:
-            inherited = {"kind": of, "apiVersion": document.get("apiVersion")}
+        if kind != "List":
+            inherited = {"kind": kind.removesuffix("List"), "apiVersion": document.get("apiVersion")}
     if isinstance(items, list):
         for number, item in enumerate(items, 1):
             heir = inherited | item if isinstance(item, dict) else item
             yield from _manifests(f"{place}, item {number}", heir)
     elif items is not None:
         yield place, items
+
+
+def _is_list(document: Mapping[str, object], kind: str) -> bool:
+    """Return whether a manifest is a list, of which the items inherit their kind; a list of Secrets stays whole."""
+    of_others = kind.endswith("List") and isinstance(document.get("items"), list)
+    return kind in _LISTS or (of_others and str(document.get("apiVersion")).startswith(OTHER_GROUPS))
 
 
 class _Account(Frozen):
@@ -140,32 +179,9 @@ class _Account(Frozen):
 
 
 def _found(account: _Account, place: str, now: datetime) -> FoundHost:
-    arrival = ImportedHost(_enter(account, now), account.word or None, place)
+    host = entering(account.spec, account.state, now, owner=account.owner, fault=account.fault, aside=account.aside)
+    arrival = ImportedHost(host, account.word or None, place)
     return FoundHost(arrival, account.source, account.secret, account.pinned)
-
-
-def _enter(account: _Account, now: datetime) -> Host:
-    state, came_from, reservation = account.state, None, None
-    if account.owner is not None:
-        # A machine that is in use is so with a fault too: as tainted, a cleanup would wipe it under its user's hands.
-        state = State.RESERVED
-        reservation = Reservation("", account.owner, "in use elsewhere", now, expires_at=None, ttl=None)
-    elif account.fault is not None:
-        state = State.TAINTED
-    if account.aside:
-        came_from = None if state is State.MAINTENANCE else state
-        state = State.MAINTENANCE
-    return Host(
-        account.spec,
-        state,
-        since=now,
-        # Where maintenance is all that a manifest knows, nobody can say that the host is clean.
-        dirty=(came_from or state) not in (State.INITIAL, State.AVAILABLE),
-        came_from=came_from,
-        maintenance=tuple(Note("import", reason, now) for reason in account.aside),
-        fault=account.fault,
-        reservation=reservation,
-    )
 
 
 def _read(manifest: object, place: str, names: NameTemplate | None) -> _Account | FoundHardware | str:
@@ -372,7 +388,7 @@ def _declared(
     if given is None:
         raise bad_field("metadata.name", "is missing")
     labels, namespace = metadata.texts("labels"), metadata.line("namespace")
-    name = host_name(names, given, labels, namespace)
+    name = host_name(names, given, labels, namespace, metadata.line("uid"))
     paths = {"mac": "spec.bootMACAddress"}
     if namespace is not None and "namespace" not in labels:
         labels["namespace"] = namespace

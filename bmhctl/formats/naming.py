@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from bmhctl.domain.host_name import check_name
@@ -9,14 +10,23 @@ from bmhctl.domain.policy import PLACEHOLDER
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.formats.manifest_fields import bad_field
 
-PLACEHOLDERS = "{name}, {namespace}, {labels.KEY}"
+PLACEHOLDERS = "{name}, {namespace}, {id}, {labels.KEY}"
 """What a template is filled with, for help and errors."""
 
-_SOURCES = {"name": "metadata.name", "namespace": "metadata.namespace"}
+_SOURCES = ("name", "namespace", "id")
+MANIFEST_PATHS = {
+    "name": "metadata.name",
+    "namespace": "metadata.namespace",
+    "id": "metadata.uid",
+    "labels": "metadata.",
+}
+"""The fields of a manifest that fill the placeholders; under ``labels``, what stands before ``labels.KEY``."""
+
+_NOT_IN_NAME = re.compile(r"[^A-Za-z0-9.-]+")
 
 
 class NameTemplate:
-    """A template such as ``{namespace}-{name}``; ``_`` in what fills it becomes ``-``, as no host name has one.
+    """A template such as ``{namespace}-{name}``; what no host name has becomes ``-`` in what fills it: ``PP:B117``.
 
     Raises `UsageError` for a placeholder that is not known and for a brace that stands alone.
     """
@@ -30,29 +40,52 @@ class NameTemplate:
         if "{" in (rest := PLACEHOLDER.sub("", text)) or "}" in rest:
             raise UsageError(f"--name: can't read {text!r:.80}", hint=f"known: {PLACEHOLDERS}")
 
-    def fill(self, name: str, labels: Mapping[str, str], namespace: str | None) -> str:
-        """Return the name of a host; raise the error of a field that is missing, or that makes no host name."""
-        values = {"name": name, "namespace": namespace} | {f"labels.{key}": value for key, value in labels.items()}
+    def needs(self, placeholder: str) -> bool:
+        """Return whether it has a placeholder."""
+        return f"{{{placeholder}}}" in self.text
+
+    def fill(
+        self,
+        name: str | None,
+        labels: Mapping[str, str],
+        namespace: str | None,
+        identity: str | None = None,
+        paths: Mapping[str, str] = MANIFEST_PATHS,
+    ) -> str:
+        """Return the name of a host; raise the error of a field that is missing, or that makes no host name.
+
+        ``identity`` fills ``{id}``; ``paths`` are the fields that errors name.
+        """
+        values = {"name": name, "namespace": namespace, "id": identity}
+        values |= {f"labels.{key}": value for key, value in labels.items()}
         filled = self.text
         for match in PLACEHOLDER.finditer(self.text):
             value = values.get(match[1])
             if value is None:
-                path = _SOURCES.get(match[1], f"metadata.{match[1]}")
+                path = paths.get(match[1]) or f"{paths['labels']}{match[1]}"
                 raise bad_field(path, f"is missing, and --name {self.text!r:.80} needs it")
-            filled = filled.replace(match[0], value.replace("_", "-"))
+            filled = filled.replace(match[0], _NOT_IN_NAME.sub("-", value.replace("_", "-")).strip("-"))
         try:
             return check_name(filled)
         except InvalidError as error:
             said = f"--name {self.text!r:.80} makes {filled!r:.80} of it, which is not a host name"
-            raise bad_field("metadata.name", said, hint=error.hint) from error
+            raise bad_field(paths["name"], said, hint=error.hint) from error
 
 
-def host_name(template: NameTemplate | None, name: str, labels: Mapping[str, str], namespace: str | None) -> str:
-    """Return the name that a host gets here; raise the error of ``metadata.name`` if it can have none."""
+def host_name(
+    template: NameTemplate | None,
+    name: str,
+    labels: Mapping[str, str],
+    namespace: str | None,
+    identity: str | None = None,
+    paths: Mapping[str, str] = MANIFEST_PATHS,
+) -> str:
+    """Return the name that a host gets here; raise the error of its field if it can have none."""
     if template is not None:
-        return template.fill(name, labels, namespace)
+        return template.fill(name, labels, namespace, identity, paths)
     try:
         return check_name(name)
     except InvalidError as error:
-        hint = "import --name '{name}' writes - for _" if "_" in name else error.hint
-        raise bad_field("metadata.name", error.message, hint=hint) from error
+        odd = _NOT_IN_NAME.search(name)
+        hint = f"import --name '{{name}}' writes - for {odd[0][0]}" if odd and odd[0][0].isprintable() else error.hint
+        raise bad_field(paths["name"], error.message, hint=hint) from error

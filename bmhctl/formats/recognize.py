@@ -6,10 +6,15 @@ import re
 from collections.abc import Iterator
 from itertools import chain, islice
 
+_EMPTY = "an empty file"
+_OWN_CSV = "a CSV that bmhctl wrote, which has no form for a host's state"
+NOT_CSV = (_EMPTY, _OWN_CSV)
+"""What a text may look like that is not read as CSV, whatever its name is."""
+
 _TEXTS = (
-    ("an empty file", re.compile(r"\s*\Z")),
+    (_EMPTY, re.compile(r"\s*\Z")),
     ("dnsmasq leases", re.compile(r"\d+ (?:[0-9a-f]{2}:){5}[0-9a-f]{2} [0-9a-f.:]+ \S+")),
-    ("a CSV that bmhctl wrote, which has no form for a host's state", re.compile(r"name,state,flags,since,")),
+    (_OWN_CSV, re.compile(r"name,state,flags,since,")),
     ("CSV", re.compile(r"(?!\s*[#-])(?:(?!: )[^\n{}\[\],])*+(?:,(?:(?!: )[^\n{}\[\],])*+){2,}+\r?(?:\n|\Z)")),
     ("an HTML page", re.compile(r"\s*<(?:!doctype|html)", re.I)),
     ("a shell script", re.compile(r"#!")),

@@ -33,12 +33,30 @@ _OTHER_NUMBER = re.compile(
     r"|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)",
     re.ASCII,
 )
-_SOME_NUMBER = float("nan")  # its value does not matter: every field that is read is a text or a whole number
 _YAML = "tag:yaml.org,2002:"
-_TEXT_TAGS = frozenset(("!", f"{_YAML}str", f"{_YAML}binary", f"{_YAML}timestamp"))
+_TEXT_TAGS = frozenset(("!", f"{_YAML}str", f"{_YAML}binary", f"{_YAML}timestamp", "!vault", "!unsafe"))
 _PLAIN_TAGS = frozenset(f"{_YAML}{kind}" for kind in ("int", "float", "bool", "null"))
 _MERGE = object()
 _COLLECTION_TAGS = frozenset((None, "!", f"{_YAML}map", f"{_YAML}seq"))
+
+
+class WrittenNumber(float):
+    """A number that is not a whole one in decimal digits, as it is written: a version 1.10 is not 1.1.
+
+    Its value does not matter: every field that is read is a text or a whole number.
+    """
+
+    __slots__ = ("_text",)
+    _text: str
+
+    def __new__(cls, text: str) -> WrittenNumber:
+        """Return the number that a text writes; its value is always "not a number"."""
+        number = super().__new__(cls, "nan")
+        number._text = text
+        return number
+
+    def __str__(self) -> str:
+        return self._text
 
 
 def read_yaml(text: str, origin: str) -> Iterator[tuple[int, object]]:
@@ -190,4 +208,4 @@ def _plain(text: str) -> object:
         return _WORDS[text]
     if _WHOLE.fullmatch(text):
         return int(text)
-    return _SOME_NUMBER if _OTHER_NUMBER.fullmatch(text) else text
+    return WrittenNumber(text) if _OTHER_NUMBER.fullmatch(text) else text

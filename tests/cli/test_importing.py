@@ -111,7 +111,7 @@ def test_an_unknown_placeholder_of_name_is_a_usage_error(cli: Cli, fleet: str) -
     done = bring(cli, fleet, "", "--name", "{nmae}")
     assert (done.status, done.stdout) == (2, "")
     assert done.stderr == (
-        "bmhctl: --name: unknown placeholder {nmae}\nhint: known: {name}, {namespace}, {labels.KEY}\n"
+        "bmhctl: --name: unknown placeholder {nmae}\nhint: known: {name}, {namespace}, {id}, {labels.KEY}\n"
     )
 
 

@@ -11,9 +11,10 @@ import resource
 import sys
 from collections.abc import Iterator
 
-from tests.faults.hostile_files import JSON, TOML, YAML
+from tests.faults.hostile_files import JSON, LINES, TOML, YAML
 from tests.faults.hostile_texts import DIGITS, STRANGE, TYPED, Made
 from tests.faults.parsers import PARSERS, Tally
+from tests.formats.importer_samples import SAMPLES
 
 MEMORY = 2 * 2**30
 """How much memory the process may take, in bytes."""
@@ -29,7 +30,11 @@ _FILES: dict[str, dict[str, dict[str, Made]]] = {
     "manifests in YAML": {"YAML": YAML, "JSON": JSON},
     "manifests in YAML without libyaml": {"YAML": YAML},
     "manifests in JSON": {"JSON": JSON},
-    "imports of any kind": {"TOML": TOML, "YAML": YAML, "JSON": JSON},
+    "imports of any kind": {"TOML": TOML, "YAML": YAML, "JSON": JSON, "lines": LINES},
+    **{
+        f"imports from {name}": {"JSON": JSON} if text[0] in "{[" else {"lines": LINES}
+        for name, text in SAMPLES.items()
+    },
 }
 
 

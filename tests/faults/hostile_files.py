@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 
 from tests.faults.hostile_texts import DEEP, Made
@@ -249,4 +250,32 @@ JSON: dict[str, Made] = {
     "UTF-16": lambda: (_HEAD + "}}").encode("utf-16"),
     "NUL": lambda: '["\\u0000", "\0"]',
     "control characters": lambda: '["\x1b[31m"]',
+}
+
+LINES: dict[str, Made] = {
+    "many spaces": lambda: " " * BIG,
+    "many empty lines": lambda: "\n" * BIG,
+    "many comments": lambda: "# a\n" * (BIG // 4),
+    "a heading of commas": lambda: "," * BIG,
+    "a heading of names": lambda: "name," * 20_000,
+    "a long cell": lambda: "name,a\nx," + "y" * BIG,
+    "a quote without an end": lambda: 'name,a\n"' + "x\n" * 100_000,
+    "many lines": lambda: "name,a\n" + "x\n" * 100_000,
+    "brackets": lambda: "[" * BIG,
+    "a range of many hosts": lambda: "[a]\nn[1:99999999]\n",
+    "ranges of many hosts": lambda: "[a]\nn[1:999][1:999][1:999][1:999]\n",
+    "a range without a step": lambda: "[a]\nn[1:9:0]\n",
+    "many ranges": lambda: "[a]\n" + "[1:1]" * 20_000 + "\n",
+    "a circle of groups": lambda: "[a:children]\nb\n[b:children]\na\n[a]\nx\n",
+    "groups 2,000 deep": lambda: "".join(f"[g{n}:children]\ng{n + 1}\n" for n in range(2000)) + "[g2000]\nx\n",
+    "leases without an end": lambda: "lease 10.0.0.1 {\n" * 50_000,
+    "ends without a lease": lambda: "lease 10.0.0.1 {\n}\n" + "}\n" * 200_000,
+    "a lease of many lines": lambda: "lease 10.0.0.1 {\n" + "  set a = b;\n" * 100_000 + "}\n",
+    "a name of quotes": lambda: 'lease 10.0.0.1 {\n  client-hostname "' + '\\"' * 100_000 + ";\n}\n",
+    "colons": lambda: ":" * BIG,
+    "an address of colons": lambda: ":" * BIG + " a",
+    "digits": lambda: "9" * BIG + " 52:54:00:00:00:01 10.0.0.1 a b",
+    "NUL": lambda: "10.0.0.1 a\0b\n",
+    "half a compressed file": lambda: b"\x1f\x8b\x08\0\0\0\0\0",
+    "a compressed file of nothing but zeroes": lambda: gzip.compress(b"\0" * (300 * 2**20), 1),
 }

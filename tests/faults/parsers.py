@@ -28,7 +28,7 @@ from bmhctl.domain.selector import canonical, parse_selector
 from bmhctl.domain.times import parse_moment
 from bmhctl.domain.units import format_duration, parse_duration, quantity
 from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, UsageError
-from bmhctl.formats import read_paths
+from bmhctl.formats import import_options, read_paths
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import endpoint
 from bmhctl.stores import open_store
@@ -38,6 +38,7 @@ from bmhctl.usecases import inventories
 from bmhctl.usecases.policy import check_policy
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import MOST_NAMES, Choice, unfold
+from tests.formats.importer_samples import SAMPLES
 from tests.formats.texts import dump_inventory, read_inventory, read_manifests
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -241,6 +242,15 @@ def _anything(text: bytes) -> object:
     return read_paths(["-"], io.BytesIO(text), NOW)
 
 
+def _import_of(kind: str) -> Callable[[bytes], object]:
+    options = import_options(kind, "{name}", label_from=["groups", "*"])
+
+    def read(text: bytes) -> object:
+        return _checked(read_paths(["-"], io.BytesIO(text), NOW, options=options))
+
+    return read
+
+
 PARSERS: dict[str, Parser] = {
     "durations": Parser(_duration, (UsageError,)),
     "sizes": Parser(_size, ()),
@@ -261,4 +271,8 @@ PARSERS: dict[str, Parser] = {
     "manifests in YAML without libyaml": Parser(_slow_manifests, (InvalidError,), of_files=True),
     "manifests in JSON": Parser(_json, (InvalidError,), of_files=True),
     "imports of any kind": Parser(_anything, (InvalidError,), of_files=True),
+    **{
+        f"imports from {name}": Parser(_import_of(name.partition("'")[0]), (InvalidError,), of_files=True)
+        for name in SAMPLES
+    },
 }

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import strategies as st
 
 from tests.cli.conftest import INVENTORY
+from tests.formats.importer_samples import SAMPLES
 
 EXPORT = """\
 [export]
@@ -220,10 +221,13 @@ SEEDS: dict[str, list[str]] = {
         json.dumps(RECORDS, indent=1),
     ],
     "imports of any kind": [YAML_TEXT, json.dumps(MANIFEST), json.dumps(RECORDS), EXPORT, "# x\n\n" + INVENTORY],
+    **{f"imports from {name}": [text] for name, text in SAMPLES.items()},
 }
 
 _TOML = ["[", "]", "[[", "]]", "{", "}", '"', "'", '"""', "'''", "=", ".", ",", "#", "\\", "\\u0000", "\\ud800", "inf"]
 _TOML += ["1979-05-27", "07:32:00Z", "0x", "1_0", "true", "[hosts.node01]", "[hosts]\n", "note", "hosts.", "a.b.c="]
+_LINES = ["lease 10.0.0.1 {", "}", "[a:b]", "[x:vars]\n", "[x:children]\nx\n", "::1 h", "infinite", ";", "|", '""', "="]
+_LINES += ["[1:99999999]", "dhcp-host=", "52:54:00:00:00:01", "h1[01:10][a:z]", "ansible_host=", "name,", '"a\nb"']
 _YAML = [
     "- ",
     "? ",
@@ -350,6 +354,7 @@ PIECES: dict[str, list[str]] = {
     "manifests in YAML without libyaml": _YAML,
     "manifests in JSON": _JSON,
     "imports of any kind": [*_TOML, *_YAML],
+    **{f"imports from {name}": [*_YAML, *_LINES] for name in SAMPLES},
 }
 
 _EVERYWHERE = [
@@ -480,9 +485,16 @@ def inputs(name: str, *, of_files: bool) -> st.SearchStrategy[Any]:
     whole: st.SearchStrategy[str] = mutated(name) | pieces(name)
     if "manifests" in name or "any" in name:
         whole |= bent_manifests()
+    if name.startswith("imports from"):
+        trees = st.sampled_from(SEEDS[name]).filter(lambda text: text[0] in "{[").map(json.loads).flatmap(bent)
+        return whole.map(_encoded) | (trees.map(json.dumps).map(_encoded) if SEEDS[name][0][0] in "{[" else torn(name))
     if "manifests" not in name:
         whole |= st.sampled_from(SEEDS[name]).filter(_is_toml).flatmap(bent_toml)
-    return whole.map(lambda text: text.encode("utf-8", "surrogatepass")) | torn(name) | st.binary(max_size=60)
+    return whole.map(_encoded) | torn(name) | st.binary(max_size=60)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _is_toml(text: str) -> bool:

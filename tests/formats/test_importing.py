@@ -107,7 +107,7 @@ def test_an_unknown_placeholder_is_named_with_the_known_ones(names: str) -> None
     with pytest.raises(UsageError) as caught:
         NameTemplate(names)
     assert "--name" in caught.value.message
-    assert caught.value.hint == "known: {name}, {namespace}, {labels.KEY}"
+    assert caught.value.hint == "known: {name}, {namespace}, {id}, {labels.KEY}"
 
 
 @given(st.text(max_size=20) | st.sampled_from(["{name}", "{namespace}.{name}"]), st.text(max_size=10))
@@ -242,20 +242,15 @@ def test_a_list_of_hardware_data_gives_its_items_its_kind() -> None:
     [
         ("", "an empty file"),
         ("---\n# nothing\n", "an empty file"),
-        ('{"count": 1, "results": [{"name": "x", "device_type": {}, "site": {}}]}', "NetBox devices"),
-        ('{"nodes": [{"provision_state": "active", "driver": "ipmi"}]}', "Ironic nodes"),
-        ('{"a": {"driver_info": {"ipmi_password": "hunter2"}, "nics": []}}', "an Ironic or Bifrost host list"),
-        ('[{"system_id": "x", "fqdn": "y"}]', "MAAS machines"),
-        ("place:\n  acquired: null\n  matches: []\n", "labgrid places"),
         ("resources:\n- type: x\n  state: free\n  names: [a]\n", "Boskos resources"),
         ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n", "a manifest of the kind 'Secret'"),
         ('{"version": 1, "kind": "status", "inventory": "x"}', "what bmhctl wrote of another kind: 'status'"),
         ('{"version": 1, "error": {"code": "usage", "status": 2, "message": "x"}}', "an error that bmhctl wrote"),
         ("a: 1\nb: 2\nc: 3\nd: 4\ne: 5\n", "a mapping with a, b, c, d …"),
-        ("name,address,rack\nn1,10.0.0.1,r1\n", "CSV"),
+        ("what,address,rack\nn1,10.0.0.1,r1\n", "CSV"),
+        ("a: 1\nipmi_password: hunter2\n", "a mapping with a, ipmi_password"),
         ("00:1c:ab:8a:97:eb,root,undefined,192.168.122.1,1\r\n", "CSV"),
         ("name,state,flags,since,owner\n", "a CSV that bmhctl wrote, which has no form for a host's state"),
-        ("1625595932 00:00:00:00:00:00 10.10.10.10 host-1 *\n", "dnsmasq leases"),
         ("<!DOCTYPE html><html>", "an HTML page"),
     ],
 )

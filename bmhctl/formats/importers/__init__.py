@@ -1,0 +1,1 @@
+"""Hosts of other systems: one module a kind, which turns its records into hosts to import."""

@@ -1,0 +1,316 @@
+"""Ansible inventories: YAML, INI, and the JSON of `ansible-inventory --list` or of an inventory script."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from itertools import product
+
+from bmhctl.errors import InvalidError
+from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, is_address, is_secret, text_of
+from bmhctl.formats.manifest_fields import bad_field
+from bmhctl.support.values import Frozen
+
+_ALL = ("all", "ungrouped")
+_GROUP_KEYS = {"hosts", "vars", "children"}
+_SECTION = re.compile(r"\[([^\]:\s]+)(?::(\w+))?\]\s*(?:[#;].*)?")
+_RANGE = re.compile(r"\[(\w+):(\w+)(?::(\d+))?\]")
+_PORT = re.compile(r"(.+):(\d{1,5})")
+_MOST_HOSTS = 100_000
+_MOST_LEVELS = 100
+_LONGEST_LINE = 20_000
+_QUOTED = re.compile(r"[\"'\\#]")
+_MACS = ("mac", "mac_address", "macaddress", "boot_mac", "pxe_mac", "bmh_mac")
+_ADDRESSES = ("ansible_host", "ansible_ssh_host")
+_BMCS = {
+    "redfish+https": (
+        *("bmc_address", "bmc_host", "bmc_ip", "oob_ip", "redfish_address", "redfish_host", "baseuri"),
+        *("idrac_address", "idrac_host", "idrac_ip", "ilo_address", "ilo_host", "ilo_ip"),
+    ),
+    "ipmi": ("ipmi_address", "ipmi_host", "ipmi_ip"),
+}
+
+
+class _Group:
+    def __init__(self) -> None:
+        self.hosts: dict[str, dict[str, object]] = {}
+        self.variables: dict[str, object] = {}
+        self.children: dict[str, None] = {}
+
+
+class _Parsed(Frozen):
+    """An inventory as its groups, with what is said of hosts beside them."""
+
+    groups: dict[str, _Group]
+    hosts: dict[str, dict[str, object]]
+
+    def group(self, name: str) -> _Group:
+        """Return a group, made when it is first named."""
+        return self.groups.setdefault(name, _Group())
+
+
+def read_document(document: object, place: str) -> list[Item] | None:
+    """Return the hosts of a YAML or JSON document; None if it is no inventory."""
+    if not _is_inventory(document):
+        return None
+    parsed = _Parsed({}, {})
+    for name, body in document.items():  # type: ignore[attr-defined]  # _is_inventory says that it is a mapping
+        if name == "_meta":
+            variables = body.get("hostvars") if isinstance(body, dict) else None
+            for host, values in (variables or {}).items():
+                parsed.hosts.setdefault(str(host), {}).update(_mapping(values, f"_meta.hostvars.{host!s:.80}"))
+        else:
+            _take_group(parsed, str(name), body)
+    return _items(parsed, place)
+
+
+def _is_inventory(document: object) -> bool:
+    if not isinstance(document, dict) or not document:
+        return False
+    groups = {name: body for name, body in document.items() if name != "_meta"}
+    script = isinstance(document.get("_meta"), dict) and "hostvars" in document["_meta"]
+    if not all(_is_group(body, script=script) for body in groups.values()):
+        return False
+    return script or any(isinstance(body, dict) and body.keys() & {"hosts", "children"} for body in groups.values())
+
+
+def _is_group(body: object, *, script: bool) -> bool:
+    if isinstance(body, dict):
+        return set(body) <= _GROUP_KEYS
+    return body is None or (script and isinstance(body, list))
+
+
+def _mapping(value: object, path: str) -> Mapping[str, object]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise bad_field(path, "must be a mapping")
+    return value
+
+
+def _take_group(parsed: _Parsed, name: str, body: object) -> None:
+    """Take a group and, without recursion, the groups that stand in it."""
+    pending: list[tuple[str, object]] = [(name, body)]
+    while pending:
+        name, body = pending.pop()
+        group = parsed.group(name)
+        if isinstance(body, list):
+            body = {"hosts": body}
+        fields = _mapping(body, name)
+        hosts = fields.get("hosts")
+        if isinstance(hosts, str):
+            hosts = [hosts]
+        if isinstance(hosts, list):
+            hosts = {str(host): None for host in hosts}
+        for pattern, variables in _mapping(hosts, f"{name}.hosts").items():
+            values = _mapping(variables, f"{name}.hosts.{pattern:.80}")
+            for host in _expanded(pattern, f"{name}.hosts"):
+                group.hosts.setdefault(host, {}).update(values)
+        group.variables.update(_mapping(fields.get("vars"), f"{name}.vars"))
+        children = fields.get("children")
+        if isinstance(children, list):
+            children = {str(child): None for child in children}
+        for child, inner in _mapping(children, f"{name}.children").items():
+            group.children[child] = None
+            pending.append((child, inner))
+
+
+def read_text(text: str, origin: str) -> list[Item]:
+    """Return the hosts of an INI inventory; raise `InvalidError` that names the line of a mistake."""
+    parsed = _Parsed({}, {})
+    section, kind = "ungrouped", "hosts"
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if not line or line[0] in "#;":
+            continue
+        try:
+            if line[0] == "[" and (match := _SECTION.fullmatch(line)):
+                section, kind = match[1], match[2] or "hosts"
+                if kind not in _GROUP_KEYS:
+                    raise bad_field("", f"[{section}:{kind}] is no kind of section: vars or children")
+                parsed.group(section)
+            elif kind == "vars":
+                key, _, value = line.partition("=")
+                parsed.group(section).variables[key.strip()] = _literal(value.strip())
+            elif kind == "children":
+                child = line.partition("#")[0].strip()
+                parsed.group(section).children[child] = None
+                parsed.group(child)
+            else:
+                _take_line(parsed.group(section), line)
+        except InvalidError as error:
+            place = f"{origin}, line {number}"
+            details = {"file": origin, "record": place}
+            raise InvalidError(f"{place}: {error.message}", hint=error.hint, details=details) from error
+    return _items(parsed, origin)
+
+
+def _take_line(group: _Group, line: str) -> None:
+    if len(line) > _LONGEST_LINE:
+        raise bad_field("", f"longer than {_LONGEST_LINE} characters")
+    try:
+        # Most lines have nothing that shlex is needed for, which takes 20 times as long.
+        pattern, *words = shlex.split(line, comments=True) if _QUOTED.search(line) else line.split()
+    except ValueError as error:
+        raise bad_field("", f"{str(error).lower()} in the line of a host") from error
+    variables: dict[str, object] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            # The word may be a part of a password with a space in it: it is not shown.
+            raise bad_field("", "a variable must be KEY=VALUE", hint="a value with spaces needs quotes")
+        variables[key] = value
+    for host in _expanded(pattern, "host"):
+        group.hosts.setdefault(host, {}).update(variables)
+
+
+def _literal(text: str) -> object:
+    """Return the value of a variable in a section of variables: quotes are taken off, as Ansible does."""
+    if text[:1] in "'\"" and text[:1]:
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return text
+        return value if isinstance(value, str) else text
+    return text
+
+
+def _expanded(pattern: str, where: str) -> list[str]:
+    """Return the hosts of a pattern such as ``web[01:10].lab`` or ``db-[a:c]``, without the port behind one."""
+    if (match := _PORT.fullmatch(pattern)) and (":" not in match[1] or match[1].endswith("]")):
+        pattern = match[1]
+    if pattern.startswith("[") and pattern.endswith("]") and not _RANGE.search(pattern):
+        pattern = pattern[1:-1]  # an IPv6 address
+    parts = _RANGE.split(pattern)
+    if len(parts) == 1:
+        return [pattern]
+    texts, choices, total = parts[::4], [], 1
+    for first, last, step in zip(parts[1::4], parts[2::4], parts[3::4], strict=True):
+        choices.append(values := _range(first, last, int(step or 1), where))
+        total *= len(values)
+        if total > _MOST_HOSTS:
+            raise bad_field(where, f"{pattern!r:.80} stands for more than {_MOST_HOSTS} hosts")
+    return ["".join(text + value for text, value in zip(texts, (*each, ""), strict=True)) for each in product(*choices)]
+
+
+def _range(first: str, last: str, step: int, where: str) -> list[str]:
+    if first.isdigit() and last.isdigit() and first.isascii() and last.isascii() and len(last) < 10 and step:
+        if len(first) > 1 and first[0] == "0" and len(first) != len(last):
+            raise bad_field(where, f"[{first}:{last}]: both ends must have as many digits")
+        width = len(first) if first[0] == "0" else 0
+        numbers = range(int(first), int(last) + 1, step)
+        if len(numbers) > _MOST_HOSTS:
+            raise bad_field(where, f"[{first}:{last}] stands for more than {_MOST_HOSTS} hosts")
+        values = [f"{number:0{width}d}" for number in numbers]
+    elif len(first) == len(last) == 1 and first.isascii() and first.isalpha() and last.isascii() and step:
+        values = [chr(code) for code in range(ord(first), ord(last) + 1, step)]
+    else:
+        values = []
+    if not values:
+        raise bad_field(where, f"[{first:.20}:{last:.20}] is no range", hint="such as [01:10], [a:f] or [0:10:2]")
+    return values
+
+
+def _items(parsed: _Parsed, place: str) -> list[Item]:
+    """Return one item a host, with its variables as Ansible would see them, and its groups."""
+    ancestors = _ancestors(parsed.groups)
+    direct: dict[str, list[str]] = {}
+    own: dict[str, dict[str, object]] = {}
+    for name, group in parsed.groups.items():
+        for host, variables in group.hosts.items():
+            direct.setdefault(host, []).append(name)
+            own.setdefault(host, {}).update(variables)
+    for host, variables in parsed.hosts.items():
+        direct.setdefault(host, [])
+        own.setdefault(host, {}).update(variables)
+    of_groups: dict[tuple[str, ...], tuple[list[str], dict[str, object]]] = {}
+    items = []
+    for host, groups in direct.items():
+        key = tuple(groups)
+        if key not in of_groups:
+            of_groups[key] = _inherited(parsed.groups, ancestors, key)
+        names, variables = of_groups[key]
+        data: dict[str, object] = {"groups": names, "variables": {**variables, **own[host]}}
+        items.append(Item(f"{place}, host {host:.80}", data, host))
+    return items
+
+
+def _ancestors(groups: Mapping[str, _Group]) -> dict[str, dict[str, int]]:
+    """Return for each group itself and the groups around it, each with its distance; refuse a circle."""
+    parents: dict[str, list[str]] = {}
+    for name, group in groups.items():
+        for child in group.children:
+            parents.setdefault(child, []).append(name)
+    found: dict[str, dict[str, int]] = {}
+    for name in groups:
+        level, distance, seen = [name], 0, {name: 0}
+        while level:
+            distance += 1
+            level = list(dict.fromkeys(parent for each in level for parent in parents.get(each, ())))
+            if name in level:
+                raise bad_field(name, "the group is within itself")
+            if distance > _MOST_LEVELS:
+                raise bad_field(name, f"groups nest deeper than {_MOST_LEVELS} levels, or in a circle")
+            seen |= dict.fromkeys(level, distance)
+        found[name] = seen
+    return found
+
+
+def _inherited(
+    groups: Mapping[str, _Group], ancestors: Mapping[str, Mapping[str, int]], direct: Iterable[str]
+) -> tuple[list[str], dict[str, object]]:
+    distances: dict[str, int] = {"all": len(groups) + 1} if "all" in groups else {}
+    for name in direct:
+        for each, distance in ancestors[name].items():
+            distances[each] = max(distance, distances.get(each, 0))
+    variables: dict[str, object] = {}
+    for name in sorted(distances, key=lambda each: (-distances[each], each)):
+        variables |= groups[name].variables
+    return [name for name in distances if name not in _ALL], variables
+
+
+def reader(items: list[Item]) -> Reader:
+    """Return the reader of hosts."""
+    return _host
+
+
+def _host(item: Item) -> Record:
+    variables = item.data["variables"]
+    groups = item.data["groups"]
+    if not isinstance(variables, dict) or not isinstance(groups, list) or item.name is None:
+        raise TypeError("the items of this reader are made above")
+    warnings: list[str] = []
+    address = _first(variables, _ADDRESSES, warnings)
+    if address is None and is_address(item.name) and item.name.replace(".", "").isdigit():
+        address = item.name
+    bmc = next(
+        (
+            bmc_url(found, scheme)
+            for scheme, keys in _BMCS.items()
+            if (found := _first(variables, keys, warnings)) is not None
+        ),
+        None,
+    )
+    mac = _first(variables, _MACS, warnings)
+    return Record(
+        item.name,
+        address=address,
+        macs=[mac] if mac else (),
+        bmc={"address": bmc},
+        groups=groups,
+        attributes=variables,
+        warnings=warnings,
+    )
+
+
+def _first(variables: Mapping[str, object], keys: Iterable[str], warnings: list[str]) -> str | None:
+    """Return the first of some variables that is set; a template is not evaluated."""
+    for key in keys:
+        text = None if is_secret(key) else text_of(variables.get(key))
+        if text is not None and "{{" in text:
+            warnings.append(f"{key} is a template, which is not evaluated")
+        elif text is not None:
+            return text
+    return None

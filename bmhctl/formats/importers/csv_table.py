@@ -1,0 +1,117 @@
+"""CSV with a heading: columns of well-known names, and any other by `--map` or `--label-from`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+
+from bmhctl.domain.model import Fact
+from bmhctl.errors import InvalidError
+from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, is_secret, size, text_of, whole
+from bmhctl.formats.manifest_fields import Fields
+
+COLUMNS = {
+    "name": ("name", "hostname", "host", "host_name", "node", "node_name", "server", "server_name", "machine"),
+    "address": ("address", "ip", "ip_address", "ipaddress", "ipv4", "ipv4_address", "primary_ip", "primary_ip4"),
+    "mac": ("mac", "mac_address", "macaddress", "hwaddr", "boot_mac", "boot_mac_address", "pxe_mac"),
+    "bmc": ("bmc", "bmc_address", "bmc_ip", "bmc_host", "bmc_url", "oob_ip", "redfish_address", "idrac_ip", "ilo_ip"),
+    "ipmi": ("ipmi_address", "ipmi_ip", "ipmi_host"),
+    "cpus": ("cpus", "cpu_count"),
+    "arch": ("arch", "architecture", "cpu_arch"),
+    "memory": ("memory",),
+    "memory_mb": ("memory_mb", "ram_mb"),
+    "memory_gb": ("memory_gb", "ram_gb"),
+    "vendor": ("vendor", "manufacturer"),
+    "model": ("model",),
+    "serial": ("serial", "serial_number"),
+    "note": ("note", "description", "comment", "comments"),
+    "id": ("id", "uuid"),
+}
+"""What is read of a host, and which columns it is read from: in any case, with spaces, ``-`` or ``_``."""
+
+_FIELDS = {column: key for key, columns in COLUMNS.items() for column in columns}
+_DELIMITERS = ",;\t|"
+
+
+def read_text(text: str, origin: str) -> Iterator[Item]:
+    """Yield a record for each line; raise `InvalidError` for a heading or a line that makes no sense."""
+    first = text.lstrip("\r\n").partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=first.count)
+    lines = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
+    heading: list[str] | None = None
+    try:
+        for row in lines:
+            if not any(cell.strip() for cell in row):
+                continue
+            if heading is None:
+                heading = _heading(row, origin)
+                continue
+            place = f"{origin}, line {lines.line_num}"
+            if len(row) > len(heading):
+                raise InvalidError(
+                    f"{place}: {len(row)} cells, and the heading has {len(heading)}",
+                    hint=f"a cell with a {delimiter!r} in it needs quotes",
+                    details={"file": origin, "record": place},
+                )
+            yield Item(place, {key: cell.strip() for key, cell in zip(heading, row, strict=False) if cell.strip()})
+    except csv.Error as error:
+        raise InvalidError(f"{origin}, line {lines.line_num}: {error}", details={"file": origin}) from error
+
+
+def _heading(row: list[str], origin: str) -> list[str]:
+    heading = [cell.strip() for cell in row]
+    twice = next((cell for cell in heading if cell and heading.count(cell) > 1), None)
+    if twice is not None:
+        raise InvalidError(f"{origin}, line 1: two columns are {twice!r:.80}", details={"file": origin})
+    return heading
+
+
+def plain(heading: str) -> str:
+    """Return a heading as the names of columns are written: ``Host Name`` is ``host_name``."""
+    return heading.lower().replace(" ", "_").replace("-", "_")
+
+
+def reader(items: list[Item]) -> Reader:
+    """Return the reader of lines."""
+    return _line
+
+
+def _line(item: Item) -> Record:
+    named: dict[str, object] = {}
+    labels: dict[str, str | None] = {}
+    hardware: dict[str, Fact | None] = {}
+    used = []
+    for key, value in item.data.items():
+        column = plain(key)
+        group, _, name = key.partition(".")
+        if column in _FIELDS and not is_secret(key):
+            named.setdefault(_FIELDS[column], value)
+        elif group == "labels" and name:
+            labels[name] = text_of(value)
+        elif group == "hardware" and name:
+            hardware[name] = text_of(value)
+        else:
+            continue
+        used.append(key)
+    fields = Fields(named)
+    ipmi = fields.line("ipmi")
+    return Record(
+        fields.line("name"),
+        id=fields.line("id"),
+        address=fields.line("address"),
+        macs=[mac] if (mac := fields.line("mac")) else (),
+        bmc={"address": bmc_url(fields.line("bmc")) or bmc_url(ipmi, "ipmi")},
+        labels=labels,
+        attributes=item.data,
+        hardware={
+            "cpus": whole(fields, "cpus"),
+            "arch": fields.line("arch"),
+            "memory": size(fields, "memory", 1)
+            or size(fields, "memory_mb", 1024**2)
+            or size(fields, "memory_gb", 1024**3),
+            **{key: fields.line(key) for key in ("vendor", "model", "serial")},
+            **hardware,
+        },
+        note=fields.squeezed("note"),
+        used=used,
+    )

@@ -1,0 +1,174 @@
+"""Ironic nodes: the API's JSON and the headings of `baremetal node list -f json`, with the MACs of its ports."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+
+from bmhctl.domain.model import State
+from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, size, state_of, text_of, texts, whole
+from bmhctl.formats.manifest_fields import Fields, bad_field, wrong_kind
+
+STATES: dict[str, State | None] = {
+    **dict.fromkeys(
+        ("", "enroll", "verifying", "manageable", "inspecting", "inspect wait", "inspect failed", "adopting"),
+        State.INITIAL,
+    ),
+    "available": State.AVAILABLE,
+    **dict.fromkeys(
+        (
+            *("active", "deploying", "wait call-back", "deploy complete", "deploy failed", "deploy hold", "rebuild"),
+            *("rescue", "rescuing", "rescue wait", "rescue failed", "unrescuing", "unrescue failed"),
+            *("servicing", "service wait", "service failed", "service hold"),
+        ),
+        State.RESERVED,
+    ),
+    **dict.fromkeys(
+        (
+            *("deleting", "deleted", "cleaning", "clean wait", "clean failed", "clean hold", "error"),
+            "adopt failed",
+        ),
+        State.TAINTED,
+    ),
+}
+"""Ironic's provision states, and what a node in each is here."""
+
+_BMC = (
+    ("redfish_address", "redfish+https"),
+    ("ipmi_address", "ipmi"),
+    ("ilo_address", "ilo"),
+    ("drac_address", "idrac"),
+    ("irmc_address", "irmc"),
+    ("xclarity_manager_ip", "https"),
+)
+_HEADINGS = (("provisioning_state", "provision_state"), ("pxe_boot_enabled", "pxe_enabled"))
+"""Headings of the command line that are other words than the API's."""
+
+_PAIR = re.compile(r"(\w+)='([^']*)'")
+_FALSE = ("false", "no", "off", "0")
+
+
+def reader(items: list[Item]) -> Reader:
+    """Return the reader of nodes; the MACs of their ports are found in all items, the boot interface's first."""
+    data = {item.place: _by_field(item.data) for item in items}
+    nodes = {str(each.get("uuid")) for each in data.values() if "provision_state" in each}
+    macs: defaultdict[str, list[tuple[bool, str]]] = defaultdict(list)
+    for each in data.values():
+        mac, node = each.get("address"), each.get("node_uuid")
+        if "provision_state" not in each and isinstance(mac, str) and isinstance(node, str):
+            macs[node].append((each.get("pxe_enabled") is False, mac))
+
+    def read(item: Item) -> Record | str:
+        fields = Fields(data[item.place])
+        if "provision_state" in fields.data:
+            return _node(fields, macs)
+        node = fields.line("node_uuid")
+        if node is None:
+            return "port skipped: it names no node: write it with baremetal port list --long -f json"
+        return "" if node in nodes else f"port skipped: these files have no node {node:.80}"
+
+    return read
+
+
+def _by_field(data: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a record by the API's names: the headings of the command line are these in other words."""
+    if "UUID" not in data and "Provisioning State" not in data:
+        return data
+    named = {key.lower().replace(" ", "_"): value for key, value in data.items()}
+    for heading, name in _HEADINGS:
+        if heading in named:
+            named[name] = named.pop(heading)
+    return named
+
+
+def _node(fields: Fields, ports: Mapping[str, list[tuple[bool, str]]]) -> Record:
+    word, state = state_of(fields, "provision_state", STATES)
+    uuid = fields.line("uuid")
+    instance = fields.line("instance_uuid") or fields.line("allocation_uuid")
+    if instance is not None and state in (State.INITIAL, State.AVAILABLE):
+        state = State.RESERVED
+    owner = fields.line("lessee") or (instance and f"instance {fields.line('instance_name') or instance}")
+    properties = mapping(fields, "properties")
+    fault = None
+    if state is State.TAINTED and (word in ("error", "clean failed", "adopt failed")):
+        fault = fields.squeezed("last_error") or word
+    retired = fields.flag("retired")
+    return Record(
+        fields.line("name") or uuid,
+        id=uuid,
+        macs=[mac for _, mac in sorted(ports.get(uuid or "", ()))],
+        bmc=driver_bmc(mapping(fields, "driver_info"), fields.line("driver")),
+        labels={
+            "resource_class": fields.line("resource_class"),
+            "conductor_group": fields.line("conductor_group"),
+        },
+        groups=texts(fields, "traits"),
+        attributes={**_capabilities(properties), **mapping(fields, "extra").data},
+        hardware={
+            "cpus": whole(properties, "cpus"),
+            "arch": properties.line("cpu_arch"),
+            "memory": size(properties, "memory_mb", 1024**2),
+            "storage": size(properties, "local_gb", 1024**3),
+            "vendor": properties.line("vendor"),
+        },
+        note=fields.squeezed("description"),
+        word=word,
+        state=None if retired else state,
+        gone="it is retired there",
+        owner=owner,
+        fault=fault,
+        aside=[fields.squeezed("maintenance_reason") or "in maintenance there"] if fields.flag("maintenance") else (),
+    )
+
+
+def _capabilities(properties: Fields) -> dict[str, object]:
+    """Return the capabilities of a node: ``boot_mode:uefi,profile:compute``, or a mapping."""
+    value = properties.data.get("capabilities")
+    if isinstance(value, dict):
+        return dict(value)
+    pairs = (each.partition(":") for each in str(value or "").split(","))
+    return {key.strip(): what.strip() for key, _, what in pairs if what}
+
+
+def mapping(fields: Fields, key: str) -> Fields:
+    """Return the mapping under a key; the command line may have written it as a text."""
+    value = fields.data.get(key)
+    if not isinstance(value, str):
+        return fields.fields(key)
+    if not value.strip():
+        return Fields({})
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            parsed = parse(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(parsed, dict):
+            return Fields({str(name): each for name, each in parsed.items()}, fields, key)
+        raise wrong_kind(fields.path_of(key), "a mapping", parsed)
+    pairs = dict(_PAIR.findall(value))
+    if not pairs:
+        raise bad_field(fields.path_of(key), "is no mapping")
+    return Fields(pairs, fields, key)
+
+
+def driver_bmc(info: Fields, driver: str | None) -> dict[str, object]:
+    """Return the BMC that a node's ``driver_info`` names, without its credentials."""
+    if "power" in info.data and isinstance(info.data["power"], dict):  # as bifrost wrote it in its first versions
+        info = Fields({**info.data, **info.data["power"]})
+    for key, scheme in _BMC:
+        address = info.line(key)
+        if address is None:
+            continue
+        bmc: dict[str, object] = {"type": driver}
+        if key == "redfish_address":
+            system = info.line("redfish_system_id")
+            bmc |= {"address": bmc_url(address), "system_id": system}
+            verify = text_of(info.data.get("redfish_verify_ca"))
+            bmc["verify_tls"] = False if verify is not None and verify.lower() in _FALSE else None
+        else:
+            bmc["address"] = bmc_url(address, scheme, whole(info, "ipmi_port") if scheme == "ipmi" else None)
+        return bmc
+    return {}

@@ -1,0 +1,59 @@
+"""What the ISC DHCP server leased: `dhcpd.leases`, of which a later lease of an address replaces an earlier one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from bmhctl.errors import InvalidError
+from bmhctl.formats.importers.record import Item, Reader, Record
+
+_LEASE = re.compile(r"lease\s++([0-9A-Fa-f.:]++)\s*+\{")
+_FIELDS = (
+    ("mac", re.compile(r"hardware ethernet ([0-9A-Fa-f:]++);")),
+    ("name", re.compile(r'client-hostname "([^"\\]*+)"')),
+    ("state", re.compile(r"binding state (\w++);")),
+)
+
+
+def read_text(text: str, origin: str) -> Iterable[Item]:
+    """Return the leases that hold; raise `InvalidError` for a lease without its end."""
+    leases: dict[str, Item] = {}
+    address, found, opened = "", None, 0
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if found is None:
+            if match := _LEASE.match(line):
+                address, found, opened = match[1], {"address": match[1]}, number
+        elif line.startswith("lease "):
+            break
+        elif line == "}":
+            leases.pop(address, None)
+            if found.pop("state", "active") == "active":
+                leases[address] = Item(f"{origin}, lease {address}", found)
+            found = None
+        else:
+            found |= {key: match[1] for key, pattern in _FIELDS if (match := pattern.match(line))}
+    if found is not None:
+        raise InvalidError(
+            f"{origin}, line {opened}: the lease {address} is not complete",
+            hint="the file may be cut off",
+            details={"file": origin, "record": f"{origin}, line {opened}"},
+        )
+    return leases.values()
+
+
+def reader(items: list[Item]) -> Reader:
+    """Return the reader of leases."""
+    return _lease
+
+
+def _lease(item: Item) -> Record:
+    fields = item.fields
+    mac = fields.line("mac")
+    return Record(
+        fields.line("name"),
+        id=mac.lower().replace(":", "-") if mac else None,
+        address=fields.line("address"),
+        macs=[mac] if mac else (),
+    )

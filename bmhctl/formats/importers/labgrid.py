@@ -1,0 +1,36 @@
+"""Places of labgrid's coordinator: its `places.yaml`."""
+
+from __future__ import annotations
+
+from bmhctl.domain.model import State
+from bmhctl.formats.importers.record import Item, Reader, Record, text_of, texts
+from bmhctl.formats.manifest_fields import Fields
+
+
+def reader(items: list[Item]) -> Reader:
+    """Return the reader of places."""
+    return _place
+
+
+def _place(item: Item) -> Record:
+    """Return a place: acquired, it is reserved by who acquired it; a free one is initial, as labgrid cleans nothing."""
+    fields = item.fields
+    acquired, reservation = fields.line("acquired"), fields.line("reservation")
+    word = "acquired" if acquired else "reserved" if reservation else "free"
+    aliases = [text for text in texts(fields, "aliases") if text]
+    return Record(
+        fields.line("name") or item.name,
+        labels={
+            "exporter": next((each for each in _exporters(fields) if each != "*"), None),
+            **{key: text_of(value) for key, value in fields.fields("tags").data.items()},
+        },
+        attributes={"aliases": " ".join(aliases) or None, "allowed": " ".join(texts(fields, "allowed")) or None},
+        note=fields.squeezed("comment"),
+        word=word,
+        state=State.INITIAL if word == "free" else State.RESERVED,
+        owner=acquired or (f"labgrid reservation {reservation}" if reservation else None),
+    )
+
+
+def _exporters(fields: Fields) -> list[str]:
+    return [name for match in fields.rows("matches") if (name := text_of(match.data.get("exporter")))]

@@ -1,0 +1,69 @@
+"""What dnsmasq leased, and its `dhcp-host` lines: names, addresses and MACs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from bmhctl.errors import InvalidError
+from bmhctl.formats.importers.record import Item, Reader, Record, is_address, texts
+
+_MAC = re.compile(r"(?:\d\d-)?((?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})")
+_HOST = "dhcp-host="
+
+
+def read_text(text: str, origin: str) -> Iterator[Item]:
+    """Yield the leases; raise `InvalidError` for a line that is none."""
+    names: set[str] = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        place = f"{origin}, line {number}"
+        words = line.split()
+        if not words or line.startswith(("#", "duid ")):
+            continue
+        if line.startswith(_HOST):
+            yield Item(place, {"words": [each.strip() for each in line.removeprefix(_HOST).split(",")]})
+            continue
+        if len(words) < 4 or not (words[0].isdigit() or words[0] == "infinite"):
+            raise InvalidError(
+                f"{place}: not a lease: expiry, MAC, address, name", details={"file": origin, "record": place}
+            )
+        _, mac, ip, name = words[:4]
+        if ":" in ip and name in names:  # the same host by IPv6
+            continue
+        names.add(name)
+        yield Item(place, {"mac": mac, "address": ip.strip("[]"), "name": name})
+
+
+def reader(items: list[Item]) -> Reader:
+    """Return the reader of leases."""
+    return _lease
+
+
+def _lease(item: Item) -> Record:
+    fields = item.fields
+    if words := texts(fields, "words"):
+        return _declared(words)
+    name, mac = fields.line("name"), _MAC.fullmatch(fields.line("mac") or "")
+    return Record(
+        None if name == "*" else name,
+        id=mac[1].replace(":", "-") if mac else None,
+        address=fields.line("address"),
+        macs=[mac[1]] if mac else (),
+    )
+
+
+def _declared(words: list[str]) -> Record:
+    macs = [match[1] for word in words if (match := _MAC.fullmatch(word))]
+    others = [word for word in words if not _MAC.fullmatch(word) and ":" not in word]
+    addresses = [word for word in others if re.fullmatch(r"\d+(?:\.\d+){3}", word)]
+    names = [
+        word
+        for word in others
+        if word not in addresses and is_address(word) and not re.fullmatch(r"\d+[smhd]?|infinite", word)
+    ]
+    return Record(
+        next(iter(names), None),
+        id=macs[0].replace(":", "-") if macs else None,
+        address=next(iter(addresses), None),
+        macs=macs,
+    )

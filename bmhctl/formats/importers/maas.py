@@ -1,0 +1,121 @@
+"""MAAS machines, as `maas PROFILE machines read` and the API write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+
+from bmhctl.domain.model import State
+from bmhctl.domain.units import format_size
+from bmhctl.formats.import_batch import Nic, address_of
+from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, size, state_of, texts, whole
+from bmhctl.formats.manifest_fields import Fields
+
+STATES: dict[str, State | None] = {
+    **dict.fromkeys(("", "new", "default", "commissioning", "testing"), State.INITIAL),
+    "ready": State.AVAILABLE,
+    **dict.fromkeys(("allocated", "reserved", "deploying", "deployed"), State.RESERVED),
+    **dict.fromkeys(
+        (
+            *("releasing", "disk erasing", "broken", "missing"),
+            *("failed commissioning", "failed deployment", "failed releasing", "releasing failed"),
+            *("failed disk erasing", "failed testing", "failed to enter rescue mode", "failed to exit rescue mode"),
+        ),
+        State.TAINTED,
+    ),
+    **dict.fromkeys(("rescue mode", "entering rescue mode", "exiting rescue mode"), State.MAINTENANCE),
+    "retired": None,
+}
+"""MAAS's names of a machine's status, and what a machine of each is here."""
+
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "ppc64el": "ppc64le"}
+"""Debian's words for what Linux calls otherwise."""
+
+_SCHEMES = {"redfish": "redfish+https", "ipmi": "ipmi"}
+
+
+def reader(items: list[Item]) -> Reader:
+    """Return the reader of machines."""
+    return _machine
+
+
+def _machine(item: Item) -> Record:
+    fields = item.fields
+    word, state = state_of(fields, "status_name", STATES)
+    known = fields.fields("hardware_info")
+    disks = [disk.data.get("size") for disk in fields.rows("physicalblockdevice_set")]
+    sizes = sum(each for each in disks if isinstance(each, int))
+    arch = (fields.line("architecture") or "").partition("/")[0]
+    boot, *others = _interfaces(fields)
+    return Record(
+        fields.line("hostname") or (fields.line("fqdn") or "").partition(".")[0] or None,
+        id=fields.line("system_id"),
+        address=_address(fields),
+        macs=[mac for mac in dict.fromkeys((boot, *others)) if mac],
+        bmc=_bmc(fields),
+        labels={
+            "pool": _name(fields, "pool"),
+            "zone": _name(fields, "zone"),
+            "domain": _name(fields, "domain"),
+        },
+        groups=texts(fields, "tag_names"),
+        attributes={**fields.fields("owner_data").data, **fields.fields("workload_annotations").data},
+        hardware={
+            "cpus": whole(fields, "cpu_count"),
+            "arch": ARCHITECTURES.get(arch, arch),
+            "memory": size(fields, "memory", 1024**2),
+            "disks": len(disks),
+            "storage": format_size(sizes) if sizes else None,
+            "nics": len({mac for mac in (boot, *others) if mac}),
+            "vendor": _known(known, "system_vendor"),
+            "model": _known(known, "system_product"),
+            "serial": _known(known, "system_serial"),
+        },
+        note=fields.squeezed("description"),
+        word=word,
+        state=state,
+        gone="it is retired there",
+        owner=fields.line("owner"),
+        fault=(fields.squeezed("status_message") or word) if _is_fault(word) else None,
+    )
+
+
+def _is_fault(word: str) -> bool:
+    return word.lower() in ("broken", "missing", "releasing failed") or word.lower().startswith("failed")
+
+
+def _name(fields: Fields, key: str) -> str | None:
+    value = fields.data.get(key)
+    return fields.fields(key).line("name") if isinstance(value, Mapping) else fields.line(key)
+
+
+def _known(fields: Fields, key: str) -> str | None:
+    text = fields.squeezed(key)
+    return None if text is None or text.lower() == "unknown" else text
+
+
+def _interfaces(fields: Fields) -> list[str | None]:
+    """Return the MAC of the boot interface, or None, and those of the physical interfaces."""
+    macs = [each.line("mac_address") for each in fields.rows("interface_set") if each.data.get("type") != "vlan"]
+    return [fields.fields("boot_interface").line("mac_address"), *macs]
+
+
+def _address(fields: Fields) -> str | None:
+    boots = {
+        link.line("ip_address") for link in fields.fields("boot_interface").rows("links") if link.line("ip_address")
+    }
+    nics = []
+    for text in texts(fields, "ip_addresses"):
+        ip_address(text)
+        nics.append(Nic("", text, text in boots))
+    return address_of(nics, None)
+
+
+def _bmc(fields: Fields) -> dict[str, object]:
+    """Return the BMC of a machine whose power parameters were written beside it."""
+    parameters = fields.fields("power_parameters")
+    kind, address = fields.line("power_type"), parameters.line("power_address")
+    if address is None:
+        return {}
+    system = parameters.line("node_id") if kind == "redfish" else None
+    return {"address": bmc_url(address, _SCHEMES.get(kind or "", "https")), "type": kind, "system_id": system}

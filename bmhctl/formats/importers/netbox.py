@@ -1,0 +1,90 @@
+"""NetBox devices: pages of `GET /api/dcim/devices/`, lists of devices, or one device."""
+
+from __future__ import annotations
+
+from bmhctl.domain.model import State
+from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, state_of, text_of
+from bmhctl.formats.manifest_fields import Fields
+
+STATES: dict[str, State | None] = {
+    **dict.fromkeys(("", "planned", "staged", "inventory"), State.INITIAL),
+    "active": State.RESERVED,
+    "failed": State.TAINTED,
+    "offline": State.MAINTENANCE,
+    "decommissioning": None,
+}
+"""The values of a device's status, and what a device of each is here."""
+
+_LABELS = ("site", "location", "rack", "role", "platform", "tenant", "cluster")
+
+
+def reader(items: list[Item]) -> Reader:
+    """Return the reader of devices."""
+    return _device
+
+
+def _device(item: Item) -> Record:
+    fields = item.fields
+    status = fields if isinstance(fields.data.get("status"), str) else fields.fields("status")
+    word, state = state_of(status, "status" if status is fields else "value", STATES)
+    kind = fields.fields("device_type")
+    role = "role" if fields.data.get("role") else "device_role"
+    labels = {key: _name(fields, role if key == "role" else key) for key in _LABELS}
+    labels |= {"position": (text_of(fields.data.get("position")) or "").removesuffix(".0")}
+    return Record(
+        fields.squeezed("name"),
+        id=text_of(fields.data.get("id")),
+        address=_address(fields, "primary_ip4") or _address(fields, "primary_ip") or _address(fields, "primary_ip6"),
+        bmc={"address": bmc_url(_address(fields, "oob_ip"))},
+        labels=labels,
+        groups=[name for tag in _tags(fields) if (name := tag.line("slug") or tag.line("name"))],
+        attributes={
+            "asset_tag": fields.data.get("asset_tag"),
+            "serial": fields.data.get("serial"),
+            **{key: _choice(value) for key, value in fields.fields("custom_fields").data.items()},
+        },
+        hardware={
+            "vendor": kind.fields("manufacturer").squeezed("name"),
+            "model": kind.squeezed("model"),
+            "serial": fields.squeezed("serial"),
+        },
+        note=fields.squeezed("description"),
+        word=word,
+        state=state,
+        gone="it is being decommissioned there",
+        owner=_display(fields.fields("tenant")) if state is State.RESERVED else None,
+        fault="failed there" if state is State.TAINTED else None,
+        aside=("offline there",) if state is State.MAINTENANCE else (),
+    )
+
+
+def _name(fields: Fields, key: str) -> str | None:
+    """Return the slug of what a device refers to, else its name; some listings have the name alone."""
+    value = fields.data.get(key)
+    if not isinstance(value, dict):
+        return text_of(value)
+    nested = fields.fields(key)
+    return nested.line("slug") or _display(nested)
+
+
+def _display(nested: Fields) -> str | None:
+    return nested.squeezed("name") or nested.squeezed("display")
+
+
+def _address(fields: Fields, key: str) -> str | None:
+    value = fields.data.get(key)
+    return fields.line(key) if isinstance(value, str) else fields.fields(key).line("address")
+
+
+def _tags(fields: Fields) -> list[Fields]:
+    value = fields.data.get("tags")
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):  # as NetBox wrote before 2.9
+        return [Fields({"name": each}) for each in value]
+    return fields.rows("tags")
+
+
+def _choice(value: object) -> object:
+    """Return the value of a custom field: a choice or an object is a mapping with its name in it."""
+    if not isinstance(value, dict):
+        return value
+    return next((value[key] for key in ("value", "slug", "name", "display") if value.get(key)), None)

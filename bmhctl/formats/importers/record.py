@@ -1,0 +1,324 @@
+"""A host as another system has it, and how it becomes a host to import: the frame of all importers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from fnmatch import fnmatchcase
+
+from bmhctl.domain.host_spec import is_network_name, parse_spec
+from bmhctl.domain.model import Fact, HostSpec, ImportedHost, State
+from bmhctl.domain.selector import LABEL_VALUE, Selector, is_label_key
+from bmhctl.domain.units import format_size, quantity
+from bmhctl.errors import InvalidError
+from bmhctl.formats.import_batch import FoundHost, Source, entering
+from bmhctl.formats.manifest_fields import Fields, bad_field
+from bmhctl.formats.naming import NameTemplate, host_name
+from bmhctl.support.values import Frozen, field
+
+TARGETS = ("name", "address", "mac", "note", "owner", "state", "id", "bmc.address", "bmc.type", "bmc.system_id")
+"""What ``--map COLUMN=TARGET`` can fill, beside ``labels.KEY`` and ``hardware.KEY``."""
+
+GROUPS = "groups"
+"""What ``--label-from`` calls the groups or tags that a host is in."""
+
+_PATHS = {"name": "name", "namespace": "namespace", "id": "id", "labels": ""}
+_MEMBER = "true"  # the value of a label that stands for a group or a tag
+_NOT_IN_LABEL = re.compile(r"[^A-Za-z0-9_.-]+")
+_NOT_IN_KEY = re.compile(r"[^A-Za-z0-9_.-]+")
+_USER = re.compile(r"(?<=//)[^/@]*@")
+_PREFIX = re.compile(r"(.*)/\d{1,3}")
+_SECRET = re.compile(
+    r"(?:^|[^a-z])pass(?:$|[^a-z])|passw|pswd|passphrase|pwd|secret|token|credential|(?:private|api|access|ssh)_?key"
+    r"|(?:^|_)auth(?:$|_key)|community|vault"
+)
+_NOT_SECRET = re.compile(r"secret_?ref|(?:credentials|secret)_?name|_(?:file|path)$")
+_VAULT = "$ANSIBLE_VAULT;"
+
+
+class Item(Frozen):
+    """One record of a file: ``place`` says where it stands, ``name`` is its key where it stands under one."""
+
+    place: str
+    data: Mapping[str, object]
+    name: str | None = None
+
+    @property
+    def fields(self) -> Fields:
+        """The record as fields with a path."""
+        return Fields(self.data)
+
+
+class Record(Frozen):
+    """What another system knows of one host, in the words of this inventory; what is unknown is None or empty.
+
+    ``word`` is its word for the host's state and ``state`` what that is here; None: the host is not imported, and
+    ``gone`` says why. ``macs`` begin with that of the boot interface. ``groups`` become labels where ``--label-from``
+    says so or the kind has it so, ``attributes`` (host variables, columns, custom fields) only where it says so;
+    ``used`` are those of them that stand in another field.
+    """
+
+    name: str | None
+    id: str | None = None
+    namespace: str | None = None
+    address: str | None = None
+    macs: Sequence[str] = ()
+    bmc: Mapping[str, object] = field(default_factory=dict)
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    groups: Sequence[str] = ()
+    attributes: Mapping[str, object] = field(default_factory=dict)
+    hardware: Mapping[str, Fact | None] = field(default_factory=dict)
+    note: str | None = None
+    word: str | None = None
+    state: State | None = State.INITIAL
+    gone: str = ""
+    owner: str | None = None
+    fault: str | None = None
+    aside: Sequence[str] = ()
+    secret: Source | None = None
+    warnings: Sequence[str] = ()
+    used: Sequence[str] = ()
+
+
+Reader = Callable[[Item], Record | str]
+"""Returns what an item says of its host, or why there is none: a line for people."""
+
+
+class ImportOptions(Frozen):
+    """How the hosts of an import are chosen, named and labelled; ``kind`` is that of the files, None to find out."""
+
+    kind: str | None = None
+    names: NameTemplate | None = None
+    only: Selector | None = None
+    label_from: tuple[str, ...] | None = None
+    mapping: tuple[tuple[str, str], ...] = ()
+
+
+class Found(Frozen):
+    """What became of one record: a host, or a line that says why there is none; warnings; its attributes' names."""
+
+    host: FoundHost | None = None
+    skipped: str | None = None
+    warnings: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    used: tuple[str, ...] = ()
+    nameless: bool = False
+
+
+def found_host(record: Record, item: Item, now: datetime, options: ImportOptions) -> Found:
+    """Return the host that a record stands for; raise `InvalidError` that names its field for what is wrong in it."""
+    mapped = dict(_mapped(record, options))
+    labels = _labels(record, mapped, options)
+    hardware = {key: value for key, value in record.hardware.items() if value not in (None, "", 0)}
+    hardware |= {key.removeprefix("hardware."): _fact(value) for key, value in mapped.items() if key[:9] == "hardware."}
+    if len(record.macs) > 1 and "nics" not in hardware:
+        hardware["nics"] = len({mac.lower() for mac in record.macs})
+    if options.only is not None and not options.only.fits(HostSpec("x", labels=labels, hardware=hardware)):
+        return Found()
+    name = mapped.get("name") or record.name
+    identity = mapped.get("id") or record.id
+    title = name or identity or "a host"
+    word, state = record.word, record.state
+    if "state" in mapped:
+        word, state = mapped["state"], _own_state(mapped["state"])
+    if state is None:
+        return Found(skipped=f"{item.place}: {title} skipped: {record.gone}")
+    if name is None and (options.names is None or options.names.needs("name")):
+        way = ": --name 'host-{id}' names it" if identity else ""
+        return Found(skipped=f"{item.place}: {title} skipped: it has no name there{way}", nameless=True)
+    named = host_name(options.names, name or "", labels, record.namespace, identity, _PATHS)
+    spec = _spec(named, record, mapped, labels, hardware)
+    owner = mapped.get("owner") or record.owner
+    if owner is None and state is State.RESERVED:
+        owner = f"unknown ({word})"
+    host = entering(
+        spec,
+        state,
+        now,
+        owner=owner if state in (State.RESERVED, State.MAINTENANCE) or "owner" in mapped else None,
+        fault=record.fault,
+        aside=record.aside or (("in maintenance there",) if state is State.MAINTENANCE else ()),
+    )
+    arrival = ImportedHost(host, word or None, item.place)
+    warnings = tuple(f"{item.place}: {said}" for said in record.warnings)
+    return Found(FoundHost(arrival, None, record.secret, {}, identity), warnings=warnings)
+
+
+def _mapped(record: Record, options: ImportOptions) -> Iterator[tuple[str, str]]:
+    for source, target in options.mapping:
+        value = text_of(record.attributes.get(source))
+        if value is not None and not is_secret(source):
+            yield target, value
+
+
+def _labels(record: Record, mapped: Mapping[str, str], options: ImportOptions) -> dict[str, str]:
+    labels = {key: value for key, value in record.labels.items() if value}
+    chosen = options.label_from
+    if chosen is None or GROUPS in chosen:
+        labels |= dict.fromkeys(record.groups, _MEMBER)
+    for pattern in chosen or ():
+        for key, value in record.attributes.items():
+            if fnmatchcase(key, pattern) and not is_secret(key) and (text := text_of(value)) is not None:
+                labels[key] = text
+    labels |= {key.removeprefix("labels."): value for key, value in mapped.items() if key.startswith("labels.")}
+    made = {label_key(key): label_value(value) for key, value in labels.items()}
+    return {key: value for key, value in made.items() if key and value}
+
+
+def _fact(value: str) -> Fact:
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else value
+
+
+def _own_state(word: str) -> State:
+    try:
+        return State(word.lower())
+    except ValueError:
+        raise bad_field("state", f"{word!r:.80} is no state here", hint=f"known: {', '.join(State)}") from None
+
+
+def _spec(
+    name: str, record: Record, mapped: Mapping[str, str], labels: Mapping[str, str], hardware: Mapping[str, Fact]
+) -> HostSpec:
+    bmc = {key: value for key, value in record.bmc.items() if value is not None}
+    bmc |= {key.removeprefix("bmc."): value for key, value in mapped.items() if key.startswith("bmc.")}
+    if isinstance(address := bmc.get("address"), str):
+        bmc["address"] = _USER.sub("", address)
+    entry: dict[str, object] = {
+        "address": without_prefix(mapped.get("address") or record.address),
+        "mac": mapped.get("mac") or next(iter(record.macs), None),
+        "labels": labels,
+        "bmc": bmc if bmc.get("address") else None,
+        "hardware": hardware,
+        "note": mapped.get("note") or record.note,
+    }
+    try:
+        return parse_spec(name, {key: value for key, value in entry.items() if value is not None})
+    except InvalidError as error:
+        where = str(error.details.get("key", ""))
+        path = where.removeprefix(f"hosts.{name}.")
+        raise bad_field(path, error.message.removeprefix(where).lstrip(": "), hint=error.hint) from error
+
+
+# what readers share
+
+
+def text_of(value: object) -> str | None:
+    """Return a plain value as a text; None for an empty one, a list or a mapping."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return " ".join(value.split()) or None
+        case float() if type(value) is float and value.is_integer():
+            return str(int(value))  # 37.0 in JSON
+        case int() | float():
+            return str(value)
+    return None
+
+
+def label_key(text: str) -> str | None:
+    """Return a text as the key of a label: what no key has becomes ``-``; None if nothing is left."""
+    return text if is_label_key(text) else _NOT_IN_KEY.sub("-", text)[:63].strip("-_.") or None
+
+
+def label_value(text: str) -> str:
+    """Return a text as the value of a label: what no value has becomes ``-``, and it is cut to 63 characters."""
+    return text if LABEL_VALUE.fullmatch(text) else _NOT_IN_LABEL.sub("-", text)[:63].strip("-_.")
+
+
+def without_prefix(address: str | None) -> str | None:
+    """Return an address without the length of its network: ``10.0.0.1/24`` is ``10.0.0.1``."""
+    match = _PREFIX.fullmatch(address) if address else None
+    return match[1] if match else address
+
+
+def whole(fields: Fields, key: str) -> int | None:
+    """Return the whole number under a key, which may be written as a text; None for an empty one."""
+    value = fields.data.get(key)
+    if isinstance(value, str):
+        value = value.strip()
+        if not value:
+            return None
+        if value.isascii() and value.isdigit() and len(value) < 16:
+            return int(value)
+        raise bad_field(fields.path_of(key), "must be a whole number from 0")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return Fields({key: value}, fields).whole(key) if value is not None else None
+
+
+def size(fields: Fields, key: str, unit: int) -> str | None:
+    """Return the size under a key, a number of ``unit`` bytes or a text such as ``64Gi``; None for 0 or none."""
+    value = fields.data.get(key)
+    if isinstance(value, str) and not value.strip().isdigit() and (number := quantity(value.strip())) is not None:
+        return format_size(int(number)) if number else None
+    number = whole(fields, key)
+    return format_size(number * unit) if number else None
+
+
+def texts(fields: Fields, key: str) -> list[str]:
+    """Return the texts of the list under a key; a single text is a list of one."""
+    value = fields.data.get(key)
+    if isinstance(value, str):
+        return [value] if value.strip() else []
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise bad_field(fields.path_of(key), "must be a list")
+    return [text for each in value if (text := text_of(each)) is not None]
+
+
+def state_of(fields: Fields, key: str, states: Mapping[str, State | None]) -> tuple[str, State | None]:
+    """Return a system's word for a state and what it is here; raise an error for a word that is not known."""
+    word = text_of(fields.data.get(key)) or ""
+    found = states.get(word.lower(), ...)
+    if found is ...:
+        known = ", ".join(state for state in states if state)
+        raise bad_field(fields.path_of(key), f"{word!r:.80} is no state known here", hint=f"known: {known}")
+    return word, found
+
+
+def bmc_url(address: str | None, scheme: str = "redfish+https", port: int | None = None) -> str | None:
+    """Return the address of a BMC with its protocol, which stays as it is where the address has one."""
+    bare = without_prefix(address)
+    if not bare or "://" in bare:
+        return bare or None
+    host = f"[{bare}]" if bare.count(":") > 1 and not bare.startswith("[") else bare
+    return f"{scheme}://{host}{f':{port}' if port else ''}"
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text is an IP address or a DNS name."""
+    return is_network_name(text)
+
+
+# secrets
+
+_known_keys: dict[str, bool] = {}
+
+
+def is_secret(key: str) -> bool:
+    """Return whether what stands under a key is a secret, by the words in the key: ``ipmi_password``, ``powerPass``."""
+    found = _known_keys.get(key)
+    if found is None:
+        plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower().replace("-", "_").replace(" ", "_")
+        found = bool(_SECRET.search(plain)) and not _NOT_SECRET.search(plain)
+        if len(_known_keys) < 100_000:
+            _known_keys[key] = found
+    return found
+
+
+def secrets_in(data: object, keys: dict[str, int]) -> None:
+    """Count the secrets of a record by their keys: what is neither empty nor a flag under a key that names one."""
+    pending = [data]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            for key, each in value.items():
+                if isinstance(each, dict | list):
+                    pending.append(each)
+                elif isinstance(each, str) and each and (is_secret(key) or each.startswith(_VAULT)):
+                    keys[key] = keys.get(key, 0) + 1
+        elif isinstance(value, list):
+            pending += [each for each in value if isinstance(each, dict | list)]

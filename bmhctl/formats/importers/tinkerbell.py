@@ -1,0 +1,121 @@
+"""Tinkerbell Hardware, with the Machines that say how its BMCs are reached."""
+
+from __future__ import annotations
+
+from bmhctl.domain.model import State
+from bmhctl.formats.import_batch import Nic, Source, address_of, reference
+from bmhctl.formats.importers.maas import ARCHITECTURES
+from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, size, texts, whole, without_prefix
+from bmhctl.formats.manifest_fields import Fields
+
+STATES: dict[str, State] = {
+    **dict.fromkeys(("in_use", "provisioned", "active"), State.RESERVED),
+    **dict.fromkeys(("deprovisioning", "deleted", "failed", "error"), State.TAINTED),
+}
+"""The words for a Hardware's state that say more than that it is declared; any other is initial here."""
+
+_OWNER = "v1alpha1.tinkerbell.org/ownerName"
+_OWNER_SPACE = "v1alpha1.tinkerbell.org/ownerNamespace"
+
+
+def reader(items: list[Item]) -> Reader:
+    """Return the reader of Hardware, which finds its Machines in all items."""
+    machines: dict[Source, Fields] = {}
+    hardware: set[Source] = set()
+    for item in items:
+        where = _source(item.fields)
+        if item.data.get("kind") == "Machine":
+            machines[where] = item.fields
+        bmc = item.fields.fields("spec").data.get("bmcRef") if item.data.get("kind") == "Hardware" else None
+        if isinstance(bmc, dict):
+            hardware.add((where[0], str(bmc.get("name"))))
+
+    def read(item: Item) -> Record | str:
+        kind, fields = item.data.get("kind"), item.fields
+        if kind == "Hardware":
+            return _hardware(fields, machines)
+        where = _source(fields)
+        if kind == "Machine" and where in hardware:
+            return ""
+        why = "no Hardware of these files refers to it" if kind == "Machine" else "not Hardware"
+        return f"{kind!s:.80} {where[1]!r:.80} skipped: {why}"
+
+    return read
+
+
+def _source(fields: Fields) -> Source:
+    metadata = fields.data.get("metadata")
+    found = metadata if isinstance(metadata, dict) else {}
+    return str(found.get("namespace") or ""), str(found.get("name") or "")
+
+
+def _hardware(fields: Fields, machines: dict[Source, Fields]) -> Record:
+    metadata, spec, status = (fields.fields(key) for key in ("metadata", "spec", "status"))
+    about = spec.fields("metadata")
+    instance, resources = about.fields("instance"), spec.fields("resources")
+    words = [status.line("state"), instance.line("state"), about.line("state")]
+    word = next((each for each in words if each and each.lower() in STATES), None) or next(filter(None, words), None)
+    state = STATES.get((word or "").lower(), State.INITIAL)
+    labels = dict(metadata.texts("labels"))
+    name, space = labels.get(_OWNER), labels.get(_OWNER_SPACE)
+    owner = "/".join(filter(None, (space, name))) or None
+    if owner is not None and state is State.INITIAL:
+        state = State.RESERVED
+    namespace = metadata.line("namespace")
+    if namespace is not None:
+        labels.setdefault("namespace", namespace)
+    facility = about.fields("facility")
+    leases = [interface.fields("dhcp") for interface in spec.rows("interfaces")]
+    archs = [arch for lease in leases if (arch := lease.line("arch"))]
+    macs = [mac for lease in leases if (mac := lease.line("mac"))]
+    bmc, secret = _bmc(_source(fields), spec.fields("bmcRef").line("name"), machines)
+    nics = [
+        Nic(lease.line("mac") or "", without_prefix(ip) or ip, pxe=False)
+        for lease in leases
+        if (ip := lease.fields("ip").line("address"))
+    ]
+    return Record(
+        metadata.line("name"),
+        id=metadata.line("uid") or instance.line("id"),
+        namespace=namespace,
+        address=address_of(nics, None),
+        macs=macs,
+        bmc=bmc,
+        labels={
+            "facility": facility.line("facility_code"),
+            "plan": facility.line("plan_slug"),
+            **labels,
+        },
+        groups=texts(instance, "tags"),
+        attributes=metadata.fields("annotations").data,
+        hardware={
+            "cpus": whole(resources, "cpu"),
+            "arch": ARCHITECTURES.get(archs[0], archs[0]) if archs else None,
+            "memory": size(resources, "memory", 1),
+            "disks": len(spec.rows("disks")),
+            "nics": len({mac.lower() for mac in macs}),
+            "vendor": about.fields("manufacturer").line("slug"),
+        },
+        word=word,
+        state=None if metadata.line("deletionTimestamp") else state,
+        gone="it is being deleted there",
+        owner=owner,
+        fault=f"{word} there" if (word or "").lower() in ("error", "failed") else None,
+        secret=secret,
+    )
+
+
+def _bmc(hardware: Source, name: str | None, machines: dict[Source, Fields]) -> tuple[dict[str, object], Source | None]:
+    machine = machines.get((hardware[0], name or ""))
+    if machine is None:
+        return {}, None
+    connection = machine.fields("spec").fields("connection")
+    options = connection.fields("providerOptions")
+    redfish = "redfish" in options.data or not options
+    secret = connection.fields("authSecretRef").line("name")
+    port = whole(options.fields("redfish"), "port") if redfish else whole(connection, "port")
+    return {
+        "address": bmc_url(connection.line("host"), "redfish+https" if redfish else "ipmi", port),
+        "credentials": reference(secret) if secret else None,
+        "verify_tls": False if connection.flag("insecureTLS") and redfish else None,
+    }, (hardware[0], secret) if secret else None

@@ -1,0 +1,485 @@
+"""What import makes of other systems' files: hosts, states with their own words, and never a secret."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bmhctl.domain.host_spec import dump_spec
+from bmhctl.domain.model import Host, ImportBatch
+from bmhctl.errors import InvalidError, UsageError
+from bmhctl.formats import import_options, read_paths
+from bmhctl.formats.importers import ironic, maas, metal_operator, netbox
+from bmhctl.formats.importers.kinds import WORDS
+from tests.formats import importer_samples as samples
+from tests.formats.importer_samples import SAMPLES
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+JSON = {name: text for name, text in SAMPLES.items() if text[0] in "{["}
+
+
+def read(
+    text: str | bytes,
+    kind: str | None = None,
+    name: str | None = None,
+    only: str | None = None,
+    label_from: Sequence[str] | None = None,
+    mapping: Sequence[str] | None = None,
+) -> ImportBatch:
+    content = text.encode() if isinstance(text, str) else text
+    return read_paths(["-"], io.BytesIO(content), NOW, options=import_options(kind, name, only, label_from, mapping))
+
+
+def hosts(batch: ImportBatch) -> dict[str, Host]:
+    return {arrival.host.name: arrival.host for arrival in batch.arrivals}
+
+
+def states(batch: ImportBatch) -> dict[str, tuple[str, str | None, str | None]]:
+    """The state of each host, the source's word for it, and its owner there."""
+    return {
+        arrival.host.name: (
+            arrival.host.state.value,
+            arrival.source_state,
+            arrival.host.reservation.owner if arrival.host.reservation else None,
+        )
+        for arrival in batch.arrivals
+    }
+
+
+def entry(batch: ImportBatch, name: str) -> dict[str, object]:
+    return dump_spec(hosts(batch)[name].spec)
+
+
+# what is so of every kind
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_kind_of_a_file_is_found_by_its_text(name: str) -> None:
+    found = read(SAMPLES[name], name="{name}")
+    assert found.arrivals
+    assert read(SAMPLES[name], name.partition("'")[0], name="{name}") == found
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_secret_is_never_stored_or_shown_and_its_key_is_named(name: str) -> None:
+    found = read(SAMPLES[name], name="{name}", label_from=["groups", "*"])
+    assert "hunter2" not in repr(found)
+    if "hunter2" in SAMPLES[name]:
+        assert any("never stored" in line for line in found.skipped)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("other", [word for word in WORDS if word != "csv"])
+def test_a_file_that_is_said_to_be_of_another_kind_is_named_as_what_it_looks_like(name: str, other: str) -> None:
+    if other == name.partition("'")[0]:
+        return
+    with pytest.raises(InvalidError) as caught:
+        read(SAMPLES[name], other)
+    assert "hunter2" not in caught.value.message
+    assert caught.value.message.startswith("standard input")
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_line_ends_of_windows_a_byte_order_mark_and_gzip_change_nothing(name: str) -> None:
+    found = hosts(read(SAMPLES[name], name="{name}"))
+    windows = "\ufeff" + SAMPLES[name].replace("\r\n", "\n").replace("\n", "\r\n")
+    assert hosts(read(windows, name="{name}")) == found
+    assert hosts(read(gzip.compress(SAMPLES[name].encode()), name="{name}")) == found
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_json_may_be_spread_over_lines_or_written_as_yaml(name: str) -> None:
+    found = hosts(read(JSON[name], name="{name}"))
+    document = json.loads(JSON[name])
+    assert hosts(read(json.dumps(document, indent=2), name="{name}")) == found
+    assert hosts(read(yaml.safe_dump(document), name="{name}")) == found
+
+
+@pytest.mark.parametrize("name", ["ironic", "ironic's command line", "maas", "netbox"])
+def test_records_come_as_a_list_as_pages_as_lines_or_alone(name: str) -> None:
+    found = hosts(read(JSON[name], name="{name}"))
+    document = json.loads(JSON[name])
+    records = document if isinstance(document, list) else next(v for v in document.values() if isinstance(v, list))
+    assert hosts(read(json.dumps(records), name="{name}")) == found
+    assert hosts(read(json.dumps({"count": 9, "results": records}), name="{name}")) == found
+    assert hosts(read(json.dumps([records[:1], records[1:]]), name="{name}")) == found
+    assert hosts(read("\n".join(json.dumps([record]) for record in records), name="{name}")) == found
+    assert hosts(read(json.dumps(records[0]), name="{name}")) == dict([next(iter(found.items()))])
+
+
+@pytest.mark.parametrize("name", ["ironic", "maas", "netbox"])
+def test_a_record_of_a_wrong_type_is_one_error_with_file_and_record(name: str) -> None:
+    document = json.loads(JSON[name])
+    records = document if isinstance(document, list) else next(v for v in document.values() if isinstance(v, list))
+    records[1] = ["hunter2"]
+    with pytest.raises(InvalidError) as caught:
+        read(json.dumps(document), name="{name}")
+    assert caught.value.message == "standard input, document 1: item 2: must be a mapping, not a list"
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "said"),
+    [
+        ("ironic", "provision_state", "levitating", "provision_state: 'levitating' is no state known here"),
+        ("maas", "status_name", "Napping", "status_name: 'Napping' is no state known here"),
+        ("netbox", "status", {"value": "lost"}, "status.value: 'lost' is no state known here"),
+        ("netbox", "primary_ip", {"address": "10.0.0.300/24"}, "address: must be an IP address or a DNS name"),
+        ("netbox", "device_type", "R640", "device_type: must be a mapping, not a text"),
+        ("maas", "cpu_count", "many", "cpu_count: must be a whole number from 0"),
+        ("ironic", "driver_info", "hunter2", "driver_info: is no mapping"),
+    ],
+)
+def test_a_wrong_value_is_one_error_with_its_field(name: str, key: str, value: object, said: str) -> None:
+    document = json.loads(JSON[name])
+    records = document if isinstance(document, list) else next(v for v in document.values() if isinstance(v, list))
+    records[0][key] = value
+    with pytest.raises(InvalidError) as caught:
+        read(json.dumps(document), name="{name}")
+    assert caught.value.message.startswith(f"standard input, document 1, item 1: {said}")
+    assert caught.value.details["field"] == said.partition(":")[0]
+
+
+def test_a_record_twice_under_one_id_is_one_host_as_the_later_page_has_it() -> None:
+    page = json.loads(samples.MAAS)
+    later = {**page[3], "status_name": "Allocated", "owner": "eve"}
+    found = read(json.dumps([page, [later]]))
+    assert states(found)["ready-ray"] == ("reserved", "Allocated", "eve")
+    assert "ready-ray: 2 records of one id: the last one is used" in found.warnings
+
+
+def test_two_hosts_of_one_name_are_told_apart_by_their_ids() -> None:
+    page = json.loads(samples.MAAS)
+    page[3]["hostname"] = page[0]["hostname"]
+    with pytest.raises(InvalidError) as caught:
+        read(json.dumps(page))
+    assert caught.value.hint == "a name is unique in an inventory: import --name '{name}-{id}' tells them apart"
+    assert "calm-cod-abc126" in hosts(read(json.dumps(page), name="{name}-{id}"))
+
+
+def test_an_unknown_kind_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean netbox"):
+        read("", "netbix")
+
+
+def test_only_leaves_out_hosts_before_anything_about_them_can_be_wrong() -> None:
+    page = json.loads(samples.NETBOX)["results"]
+    switch = {**page[0], "id": 10, "name": "sw/1", "role": {"slug": "switch"}, "status": {"value": "lost?"}}
+    switch["status"] = {"value": "active"}
+    found = read(json.dumps([{**page[0], "name": "srv1"}, switch]), only="role=server")
+    assert list(hosts(found)) == ["srv1"]
+
+
+def test_what_two_kinds_bring_is_one_batch(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(samples.MAAS)
+    (tmp_path / "b.yaml").write_text(samples.LABGRID)
+    found = read_paths([tmp_path / "a.json", tmp_path / "b.yaml"], io.BytesIO(), NOW)
+    assert {"calm-cod", "board-1"} <= hosts(found).keys()
+
+
+def test_a_name_in_two_files_of_two_kinds_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(samples.MAAS)
+    (tmp_path / "hosts").write_text("10.0.0.1 calm-cod\n")
+    with pytest.raises(InvalidError, match="already in"):
+        read_paths([tmp_path / "a.json", tmp_path / "hosts"], io.BytesIO(), NOW)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (ironic.STATES, "enroll manageable available active deploying rescue cleaning error"),
+        (maas.STATES, "new ready deployed broken retired"),
+        (netbox.STATES, "planned active failed offline decommissioning"),
+        (metal_operator.STATES, "initial available reserved error maintenance"),
+    ],
+)
+def test_states_are_compared_in_lower_case(table: dict[str, object], words: str) -> None:
+    assert set(words.split()) <= table.keys()
+    assert all(word == word.lower() for word in table)
+
+
+# the kinds
+
+
+def test_ironic_nodes_keep_their_states_instances_and_faults() -> None:
+    found = read(samples.IRONIC)
+    node = "2b045129-a906-46af-bc1a-092b294b3428"  # a node without a name is called by its UUID
+    instance = "instance 5344a3e2-978a-444e-990a-cbf47c62ef88"
+    assert states(found) == {
+        "ir1": ("available", "available", None),
+        node: ("maintenance", "active", instance),
+        "ir3": ("tainted", "clean failed", None),
+    }
+    assert [note.reason for note in hosts(found)[node].maintenance] == ["fan"]
+    assert hosts(found)["ir3"].fault == "disk"
+    assert found.skipped[0] == "standard input, document 1, item 4: ir4 skipped: it is retired there"
+    assert entry(found, "ir1") == {
+        "labels": {"resource_class": "baremetal", "CUSTOM_GPU": "true"},
+        "bmc": {
+            "address": "https://10.0.1.1",
+            "type": "redfish",
+            "system_id": "/redfish/v1/Systems/1",
+            "verify_tls": False,
+        },
+        "hardware": {"cpus": 16, "arch": "x86_64", "memory": "32GiB", "storage": "100GiB"},
+    }
+
+
+def test_ironic_ports_give_the_nodes_of_another_file_their_macs(tmp_path: Path) -> None:
+    (tmp_path / "nodes.json").write_text(samples.IRONIC_LIST)
+    (tmp_path / "ports.json").write_text(samples.IRONIC_PORTS)
+    found = read_paths([tmp_path], io.BytesIO(), NOW)
+    assert entry(found, "ir1") == {"mac": "52:54:00:00:00:01", "hardware": {"nics": 2}}
+    assert found.skipped == (f"{tmp_path}/ports.json, document 1, item 3: port skipped: these files have no node u-9",)
+
+
+def test_ironic_properties_may_be_texts_of_mappings() -> None:
+    node = {"UUID": "u", "Name": "n", "Provisioning State": "enroll", "Properties": "{'cpus': '4', 'cpu_arch': 'arm'}"}
+    assert entry(read(json.dumps([node])), "n") == {"hardware": {"cpus": 4, "arch": "arm"}}
+
+
+def test_maas_machines_keep_their_owner_disks_and_boot_interface() -> None:
+    found = read(samples.MAAS)
+    assert states(found) == {
+        "calm-cod": ("reserved", "Deployed", "ada"),
+        "new-tuna": ("tainted", "Failed testing", None),
+        "ready-ray": ("available", "Ready", None),
+        "rescue-ray": ("maintenance", "Rescue mode", None),
+    }
+    assert entry(found, "calm-cod") == {
+        "address": "10.0.0.5",
+        "mac": "52:54:00:00:01:01",
+        "labels": {"pool": "default", "zone": "north", "gpu": "true"},
+        "bmc": {"address": "ipmi://10.0.1.5", "type": "ipmi"},
+        "hardware": {
+            "cpus": 8,
+            "arch": "x86_64",
+            "memory": "16GiB",
+            "disks": 2,
+            "storage": "25000000000B",
+            "nics": 2,
+            "vendor": "Dell",
+            "serial": "X1",
+        },
+    }
+
+
+def test_the_heading_of_the_maas_command_line_is_skipped() -> None:
+    assert hosts(read("Success.\nMachine-readable output follows:\n" + samples.MAAS)) == hosts(read(samples.MAAS))
+
+
+def test_netbox_devices_become_labels_and_names_need_a_template() -> None:
+    with pytest.raises(InvalidError) as caught:
+        read(samples.NETBOX)
+    assert caught.value.message == "standard input, document 1, item 1: name: 'srv 7:a' is not a host name"
+    assert caught.value.hint == "import --name '{name}' writes - for  "
+    found = read(samples.NETBOX, name="{name}", label_from=["groups", "cost_centre", "kind"])
+    assert states(found) == {"srv-7-a": ("reserved", "active", "Team A")}
+    assert entry(found, "srv-7-a") == {
+        "address": "10.0.0.7",
+        "labels": {
+            "site": "dc1",
+            "rack": "Plant-1",
+            "role": "server",
+            "tenant": "team-a",
+            "position": "37",
+            "gpu": "true",
+            "cost_centre": "12",
+            "kind": "x",
+        },
+        "bmc": {"address": "redfish+https://10.0.1.7"},
+        "hardware": {"vendor": "Dell", "model": "R640", "serial": "S7"},
+    }
+    assert found.skipped[:2] == (
+        "standard input, document 1, item 2: gone skipped: it is being decommissioned there",
+        "standard input, document 1, item 3: 9 skipped: it has no name there: --name 'host-{id}' names it",
+    )
+    assert states(read(samples.NETBOX, name="nb-{id}")) == {
+        "nb-7": ("reserved", "active", "Team A"),
+        "nb-9": ("initial", "staged", None),
+    }
+
+
+def test_metal_operator_servers_are_joined_with_bmcs_claims_and_maintenances() -> None:
+    found = read(samples.METAL_OPERATOR)
+    assert states(found) == {
+        "srv1": ("available", "Available", None),
+        "srv2": ("reserved", "Reserved", "ServerClaim/team/claim2"),
+        "srv3": ("maintenance", "Maintenance", None),
+        "srv4": ("tainted", "Error", None),
+    }
+    assert [note.reason for note in hosts(found)["srv3"].maintenance] == ["ServerMaintenance/ops/m1 there"]
+    assert entry(found, "srv1") == {
+        "address": "10.0.0.21",
+        "mac": "52:54:00:00:02:01",
+        "labels": {"rack": "1-1"},
+        "bmc": {
+            "address": "redfish+http://10.0.1.21:8000",
+            "type": "Redfish",
+            "system_id": "/redfish/v1/Systems/437XR1138R2",
+            "credentials": "env:BMC_BMC1_SECRET",
+        },
+        "hardware": {"cpus": 16, "arch": "x86_64", "memory": "96GiB", "nics": 1, "vendor": "Contoso"},
+    }
+
+
+def test_manifests_of_two_projects_may_stand_in_one_file() -> None:
+    metal3 = "---\napiVersion: metal3.io/v1alpha1\nkind: BareMetalHost\nmetadata: {name: m1}\n"
+    assert {"m1", "srv1", "tink1"} <= hosts(read(samples.METAL_OPERATOR + "---\n" + samples.TINKERBELL + metal3)).keys()
+
+
+def test_tinkerbell_hardware_is_in_use_where_a_cluster_owns_it() -> None:
+    found = read(samples.TINKERBELL)
+    assert states(found) == {"tink1": ("initial", None, None), "tink2": ("reserved", "provisioned", "capt/node-a")}
+    assert entry(found, "tink1") == {
+        "address": "10.0.0.31",
+        "mac": "52:54:00:00:03:01",
+        "labels": {"facility": "onprem", "type": "cp", "namespace": "tink-system"},
+        "bmc": {"address": "redfish+https://10.0.1.31", "credentials": "env:BMC_BMC_CREDS", "verify_tls": False},
+        "hardware": {"arch": "x86_64", "disks": 1, "nics": 1},
+    }
+
+
+def test_an_acquired_place_of_labgrid_is_reserved_and_a_free_one_has_to_become_ready() -> None:
+    found = read(samples.LABGRID)
+    assert states(found) == {"board-1": ("reserved", "acquired", "host1/alice"), "board-2": ("initial", "free", None)}
+    assert entry(found, "board-1") == {
+        "labels": {"exporter": "exp1", "board": "imx8", "soc": "nxp"},
+        "note": "by the window",
+    }
+
+
+@pytest.mark.parametrize(("text", "name"), [(samples.BIFROST, "bif1"), (samples.BIFROST_CSV, "bif2")])
+def test_bifrost_lists_bring_macs_bmcs_and_hardware(text: str, name: str) -> None:
+    found = entry(read(text), name)
+    assert str(found["bmc"]).startswith("{'address': 'ipmi://10.0.1.4")
+    assert found["mac"]
+    assert found["hardware"]
+
+
+def test_groups_of_an_ansible_inventory_become_labels_and_variables_as_asked_for() -> None:
+    found = read(samples.ANSIBLE_YAML)
+    assert list(hosts(found)) == ["db-1", "web01.lab", "web02.lab"]
+    assert entry(found, "web01.lab") == {"address": "10.0.0.51", "labels": {"web": "true", "lab": "true"}}
+    chosen = read(samples.ANSIBLE_YAML, label_from=["rack,site,version"])
+    assert entry(chosen, "web02.lab")["labels"] == {"rack": "r1", "site": "dc1"}
+    assert entry(chosen, "db-1")["labels"] == {"rack": "r2", "site": "dc1", "version": "1.10"}
+
+
+def test_an_ini_inventory_has_ranges_ports_variables_and_children() -> None:
+    found = read(samples.ANSIBLE_INI, label_from=["groups", "rack"], mapping=["note=note"])
+    assert list(hosts(found)) == ["mail.example", "web01.lab", "web02.lab", "db-a", "db-b"]
+    assert entry(found, "db-b") == {
+        "mac": "52:54:00:00:06:01",
+        "labels": {"web": "true", "lab": "true", "rack": "r1"},
+        "note": "with spaces",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[a]\nx[1:z]\n[a:vars]\n", "line 2: host: [1:z] is no range"),
+        ("[a]\nx[01:100]\n[a:vars]\n", "line 2: host: [01:100]: both ends must have as many digits"),
+        ("[a]\nx[1:999999]\n[a:vars]\n", "line 2: host: [1:999999] stands for more than 100000 hosts"),
+        ("[a]\nx password=my hunter2\n[a:vars]\n", "line 2: a variable must be KEY=VALUE"),
+        ("[a]\nx a='hunter2\n[a:vars]\n", "line 2: no closing quotation in the line of a host"),
+        ("[a:hunter]\nx\n[a:vars]\n", "line 1: [a:hunter] is no kind of section: vars or children"),
+        ("[a]\nx\n[a:children]\nb\n[b:children]\na\n", "a: the group is within itself"),
+    ],
+)
+def test_a_mistake_in_an_ini_inventory_is_named_with_its_line(text: str, said: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        read(text)
+    assert said in caught.value.message
+    assert "hunter2" not in caught.value.message
+
+
+def test_columns_of_well_known_names_are_read_and_others_are_named() -> None:
+    found = read(samples.CSV)
+    assert entry(found, "csv1") == {
+        "address": "10.0.0.81",
+        "mac": "52:54:00:00:08:01",
+        "bmc": {"address": "redfish+https://10.0.1.81"},
+        "hardware": {"cpus": 16, "memory": "64GiB"},
+        "note": "left, top",
+    }
+    assert found.skipped[0] == (
+        "standard input: columns not imported: Rack: --label-from COLUMN makes a label of one, --map any field"
+    )
+
+
+def test_a_map_says_what_any_column_is() -> None:
+    text = "asset;where;ip;cond\nA 7;r1;10.0.0.1;available\nA 8;r2;10.0.0.2;reserved\n"
+    found = read(text, "csv", name="{name}", mapping=["asset=name,where=labels.rack", "cond=state", "ip=hardware.port"])
+    assert states(found) == {
+        "a-7": ("available", "available", None),
+        "a-8": ("reserved", "reserved", "unknown (reserved)"),
+    }
+    assert entry(found, "a-7") == {
+        "address": "10.0.0.1",
+        "labels": {"rack": "r1"},
+        "hardware": {"port": "10.0.0.1"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "mapping", "said"),
+    [
+        ("name,a\nx,1,2\n", None, "standard input, line 2: 3 cells, and the heading has 2"),
+        ("name,a,a\nx,1,2\n", None, "standard input, line 1: two columns are 'a'"),
+        ("name,mac\nx,52:54\n", None, "standard input, line 2: mac: must be a MAC address"),
+        ("what,ip\nx,10.0.0.1\n", None, "standard input: no column is a host's name"),
+        ("name,cond\nx,lost\n", ["cond=state"], "standard input, line 2: state: 'lost' is no state here"),
+    ],
+)
+def test_a_mistake_in_a_csv_is_named_with_its_line(text: str, mapping: Sequence[str] | None, said: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        read(text, "csv", mapping=mapping)
+    assert caught.value.message.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"mapping": ["rak=labels.rack"]}, "--map: standard input has no 'rak': did you mean Rack?"),
+        ({"mapping": ["Rack=rack"]}, "--map: can't read 'Rack=rack'"),
+        ({"mapping": ["Rack"]}, "--map: can't read 'Rack'"),
+        ({"label_from": ["rack"]}, "--label-from: standard input has no 'rack': did you mean Rack?"),
+    ],
+)
+def test_a_column_that_does_not_exist_is_a_usage_error(option: dict[str, Sequence[str]], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(samples.CSV, **option)
+    assert caught.value.message == said
+
+
+def test_leases_bring_names_addresses_and_macs() -> None:
+    found = read(samples.DNSMASQ)
+    assert entry(found, "lease1") == {"address": "10.0.0.91", "mac": "52:54:00:00:09:01"}
+    assert found.skipped == (
+        "standard input, line 2: 52-54-00-00-09-02 skipped: it has no name there: --name 'host-{id}' names it",
+    )
+    assert "host-52-54-00-00-09-02" in hosts(read(samples.DNSMASQ, name="host-{id}"))
+    assert entry(read(samples.ISC), "isc1") == {"address": "10.0.0.95", "mac": "52:54:00:00:09:05"}
+
+
+def test_a_lease_file_that_is_cut_off_is_refused() -> None:
+    with pytest.raises(InvalidError, match=r"line 15: the lease 10\.0\.0\.96 is not complete"):
+        read(samples.ISC.rstrip().removesuffix("}"))
+    with pytest.raises(InvalidError, match="not a whole gzip file: it is cut off"):
+        read(gzip.compress(samples.MAAS.encode())[:-20])
+
+
+def test_a_hosts_file_brings_what_is_not_this_machine_itself() -> None:
+    found = read(samples.HOSTS)
+    assert {name: entry(found, name) for name in hosts(found)} == {
+        "h1.lab": {"address": "10.0.0.97"},
+        "h2": {"address": "10.0.0.98"},
+    }
