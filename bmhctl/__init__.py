@@ -1,6 +1,6 @@
 """Lifecycle, reservations and history for shared bare-metal hosts, from a shell or from Python.
 
-``open_inventory`` and the model's types are here; each is imported when it is first used.
+Exports ``open_inventory`` and the types of the model; each is imported at its first use.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bmhctl.errors import BmhctlError as BmhctlError
     from bmhctl.errors import ExitStatus as ExitStatus
 
-_HOMES = {
+_MODULES = {
     "Inventory": "bmhctl.api",
     "open_inventory": "bmhctl.api",
     "BmhctlError": "bmhctl.errors",
@@ -31,12 +31,12 @@ _HOMES = {
     "State": "bmhctl.domain.model",
 }
 
-__all__ = list(_HOMES)
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOMES:
+    if name in _MODULES:
         from importlib import import_module
 
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

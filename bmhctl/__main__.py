@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _OBJECTS = 1_000_000
-"""As many objects as a command's modules and 10,000 hosts make: hardly any is garbage, so nobody looks before."""
+"""Collection threshold: more objects than a command makes for 10,000 hosts, and almost none becomes garbage."""
 
 
 def _leave_at_once(_: int, __: object) -> None:
-    os._exit(_INTERRUPTED)  # nothing has begun yet, and an exception in an import would be shown
+    os._exit(_INTERRUPTED)  # no work has begun, and an exception in an import would print a traceback
 
 
-if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # else it is ignored, and stays so
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # else the parent had it ignored, as nohup does
     _signal.signal(_signal.SIGINT, _leave_at_once)
 
 
@@ -34,7 +34,7 @@ def main() -> NoReturn:
         if _signal.getsignal(_signal.SIGINT) is _leave_at_once:
             _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         status = run(sys.argv[1:])
-    except KeyboardInterrupt:  # where nothing has begun yet; later ones are handled where they can be answered
+    except KeyboardInterrupt:  # before the command began; `run` handles later ones
         status = _INTERRUPTED
     leave(status)
 

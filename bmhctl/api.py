@@ -37,13 +37,14 @@ def open_inventory(
     tell: Callable[[str], None] | None = None,
     create: bool = False,
 ) -> Inventory:
-    """Opens an inventory: a ``.toml`` or a ``.db`` file, or ``postgresql://…``. Use it as a context manager.
+    """Open an inventory: a ``.toml`` or a ``.db`` file, or ``postgresql://…``. Use it as a context manager.
 
-    It is for one thread.
+    An inventory may be used in one thread only. ``actor`` is who acts (default: ``$BMHCTL_ACTOR``, or user@hostname).
+    ``clock`` returns the time by which leases are judged (default: the store's clock). ``tell`` is called with each
+    warning, a line of text. ``create`` makes an empty inventory if there is none.
 
-    ``actor`` acts (default: ``$BMHCTL_ACTOR``, or user@hostname), ``tell`` is given warnings as they come up,
-    and ``create`` makes an empty inventory when there is none. Raises
-    :class:`~bmhctl.errors.UnreachableError` and :class:`~bmhctl.errors.InvalidError`.
+    Raises :class:`~bmhctl.errors.UnreachableError` if it can't be opened, and
+    :class:`~bmhctl.errors.InvalidError` if it is damaged or written by a newer bmhctl.
 
     >>> import tempfile
     >>> from bmhctl import open_inventory
@@ -63,9 +64,9 @@ def open_inventory(
     if create:
         from bmhctl.usecases.inventories import init
 
-        with suppress(StateRefusedError):  # it is there
+        with suppress(StateRefusedError):  # it exists already
             init(str(location))
-    actor = actor or default_actor(os.environ)  # nothing may fail once the store is open
+    actor = actor or default_actor(os.environ)  # before the store is open: a failure here would leave it open
     store = open_store(str(location))
     context = Context(
         store=store,
@@ -80,9 +81,12 @@ def open_inventory(
 class Inventory:
     """An open inventory; see :func:`open_inventory`.
 
-    Methods that take ``names`` and ``selector`` mean hosts as the command line does: exact names, globs, folded
-    ranges, narrowed by the selector. Where one host fails, the others are treated all the same, and then the
-    error is raised.
+    Methods that take ``names`` and ``selector`` choose hosts as the command line does: exact names, globs and folded
+    ranges, narrowed by the selector. If the verb fails for one host, the others are still processed; then the error is
+    raised, as one :class:`~bmhctl.errors.BmhctlError` for all failures. Every method that writes first ends expired
+    leases.
+
+    Any method may raise :class:`~bmhctl.errors.UnreachableError` if the inventory can't be read or written.
     """
 
     def __init__(self, context: Context) -> None:
@@ -97,13 +101,16 @@ class Inventory:
         self.close()
 
     def close(self) -> None:
-        """Closes the inventory."""
+        """Close the inventory."""
         self._context.store.close()
 
-    # looking
+    # reading
 
     def hosts(self, *names: str, selector: str | None = None, states: Iterable[State] = ()) -> list[Host]:
-        """The hosts that are meant, all if nothing is named; raises ``NotFoundError`` for a name that is not there."""
+        """Return the chosen hosts, by name; all hosts if neither names, nor a selector, nor states are given.
+
+        Raises :class:`~bmhctl.errors.NotFoundError` for a name or a glob that matches no host.
+        """
         from bmhctl.errors import combine
         from bmhctl.usecases.queries import list_hosts
 
@@ -114,36 +121,42 @@ class Inventory:
         return list(found.hosts)
 
     def host(self, name: str) -> Host:
-        """One host; raises ``NotFoundError``."""
+        """Return one host; raise :class:`~bmhctl.errors.NotFoundError` if there is none of this name."""
         from bmhctl.usecases.queries import show
 
         return show(self._context, name).host
 
     def reservations(self) -> tuple[Held, ...]:
-        """The open reservations with their hosts, the oldest first."""
+        """Return the open reservations with their hosts, the oldest first."""
         from bmhctl.usecases.queries import reservations
 
         return reservations(self._context).items
 
     def status(self) -> Status:
-        """The fleet at a glance."""
+        """Return the fleet in short: counts by state, open reservations, what ends next, what needs attention."""
         from bmhctl.usecases.queries import status
 
         return status(self._context)
 
     def why(self, name: str) -> Why:
-        """Why a host is where it is, and what is open to it."""
+        """Return why a host is in its state, and which verbs are possible.
+
+        Raises :class:`~bmhctl.errors.NotFoundError`.
+        """
         from bmhctl.usecases.explain import why
 
         return why(self._context, name)
 
     def history(self, name: str | None = None, last: int | None = None) -> list[Event]:
-        """What happened to a host, or to all; ``last`` keeps the newest so many."""
+        """Return the events of a host, or of all hosts, oldest first; with ``last``, only so many of the newest.
+
+        Also for a host that was removed. Raises :class:`~bmhctl.errors.NotFoundError` for a name that never was one.
+        """
         from bmhctl.usecases.queries import history
 
         return list(history(self._context, name, last).events)
 
-    # hosts as entries
+    # the hosts themselves
 
     def add(
         self,
@@ -156,7 +169,12 @@ class Inventory:
         credentials: str | None = None,
         note: str | None = None,
     ) -> Outcomes:
-        """Lets new hosts in, all or none; they enter at initial."""
+        """Add hosts, all or none, in the state ``initial``; return the outcome of each.
+
+        A machine that was removed while it was used enters as ``tainted``. Raises
+        :class:`~bmhctl.errors.StateRefusedError` for a name that is taken, :class:`~bmhctl.errors.InvalidError` for a
+        MAC that another host has, and :class:`~bmhctl.errors.UsageError` for an attribute that is not valid.
+        """
         from bmhctl.usecases.hosts import AttributeChanges, add
 
         facts = AttributeChanges(
@@ -173,7 +191,11 @@ class Inventory:
     def remove(
         self, *names: str, selector: str | None = None, force: bool = False, reason: str | None = None
     ) -> Outcomes:
-        """Lets hosts go; reserved or dirty ones only by ``force`` with a ``reason``."""
+        """Remove hosts; their history stays. Return the outcome of each.
+
+        A reserved or dirty host is refused (:class:`~bmhctl.errors.StateRefusedError`) unless ``force`` is given with a
+        ``reason``.
+        """
         from bmhctl.usecases.hosts import remove
 
         return _done(remove(self._context, choice(names, selector), force=force, reason=reason))
@@ -181,7 +203,10 @@ class Inventory:
     # the lifecycle
 
     def ready(self, *names: str, selector: str | None = None) -> Outcomes:
-        """Runs the readiness checks, and makes hosts that pass available."""
+        """Run the steps that initial hosts need, and make those that pass available; return the outcomes.
+
+        Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
+        """
         from bmhctl.usecases.steps.step_verbs import ready
 
         return _done(ready(self._context, choice(names, selector)))
@@ -198,11 +223,16 @@ class Inventory:
         request_id: str | None = None,
         check: bool = False,
     ) -> Held:
-        """Takes hosts, all or none: these, or ``count`` that fit, or several ``wants`` such as ``"arch=arm64*2"``.
+        """Reserve hosts, all or none: the named ones, ``count`` that fit ``selector``, or what ``wants`` requires.
 
-        ``ttl="none"`` asks for a lease without end; ``wait`` is how long to wait for what is busy (True: for ever);
-        ``request_id`` makes asking again safe; ``check`` runs the readiness checks first. Raises ``BusyError``,
-        ``UnsatisfiableError``, ``WaitTimeoutError`` or ``NotFoundError``.
+        Each of ``wants`` is a selector and a count, such as ``"arch=arm64*2"``. ``ttl`` is how long the lease lasts
+        (``"none"``: without end; default: the policy's). ``wait`` is how long to wait in the queue while hosts are busy
+        (True: without limit; None: not at all). A call with the ``request_id`` of an earlier one returns the same
+        reservation. ``check`` runs the readiness checks first, and takes only hosts that pass.
+
+        Returns the reservation and its hosts. Raises :class:`~bmhctl.errors.BusyError` if none is free,
+        :class:`~bmhctl.errors.UnsatisfiableError` if no hosts of this inventory can ever fit,
+        :class:`~bmhctl.errors.WaitTimeoutError` if the wait was too long, and :class:`~bmhctl.errors.NotFoundError`.
         """
         from bmhctl.domain.requirements import parse_requirement
         from bmhctl.usecases.reservations.request import reservation_request
@@ -225,25 +255,36 @@ class Inventory:
         return reserve_or_wait(self._context, request, patience, check=check).held
 
     def extend(self, reservation: str, ttl: timedelta | str | None = None) -> Held:
-        """Makes a lease last so long from now. Raises ``NotYoursError`` when it is over."""
+        """Let a lease end ``ttl`` from now (default: its own length); return the reservation.
+
+        It never gets shorter, nor longer than the policy's ``max_ttl`` allows. Raises
+        :class:`~bmhctl.errors.NotYoursError` if it has expired.
+        """
         from bmhctl.usecases.reservations.holder import extend
 
         return extend(self._context, reservation, _length(ttl)).held
 
     def handover(self, reservation: str, to: str) -> Held:
-        """Gives a reservation to another owner, under a new id."""
+        """Give a reservation to another owner under a new id, and return it; the old id is no longer valid.
+
+        Raises :class:`~bmhctl.errors.NotYoursError`.
+        """
         from bmhctl.usecases.reservations.holder import handover
 
         return handover(self._context, reservation, to).held
 
     def replace(self, name: str, reservation: str, *, reason: str) -> Held:
-        """Swaps a bad host of a reservation for another that fits. Raises ``BusyError`` when there is none."""
+        """Replace a bad host of a reservation by a free one that fits; the bad one is tainted.
+
+        ``reason`` says what is wrong, and is recorded as its fault. Returns the reservation with its hosts. Raises
+        :class:`~bmhctl.errors.BusyError` if no host is free.
+        """
         from bmhctl.usecases.reservations.holder import replace_host
 
         return replace_host(self._context, name, reservation, reason).held
 
     def reap(self) -> tuple[Held, ...]:
-        """Ends the leases that are over; returns them with the hosts that they held."""
+        """End the leases that have expired; return them with the hosts that they held."""
         from bmhctl.usecases.reservations.holder import reap_expired
 
         return reap_expired(self._context).items
@@ -259,7 +300,11 @@ class Inventory:
         ttl: timedelta | str | None = None,
         wait: timedelta | str | bool | None = None,
     ) -> Iterator[Held]:
-        """Holds hosts for the block, and gives them back whatever happens in it. The lease is not renewed."""
+        """Reserve hosts for a ``with`` block, and give them back when it ends, also when it raises.
+
+        The parameters are those of :meth:`reserve`. The lease is not renewed: choose ``ttl`` longer than the block
+        takes.
+        """
         held = self.reserve(*names, selector=selector, count=count, wants=wants, purpose=purpose, ttl=ttl, wait=wait)
         try:
             yield held
@@ -280,20 +325,30 @@ class Inventory:
         reservation: str | None = None,
         force: bool = False,
     ) -> Outcomes:
-        """Gives hosts back as used; ``reservation`` is the fencing token. Raises ``NotYoursError``."""
+        """Give hosts back as used; ``reservation`` is the id of their reservation, ``fault`` says what is broken.
+
+        Returns the outcomes. Raises :class:`~bmhctl.errors.NotYoursError` if another owner holds a host, unless
+        ``force`` is given with a ``reason``.
+        """
         from bmhctl.usecases.lifecycle_verbs import taint
 
         chosen = choice(names, selector)
         return _done(taint(self._context, chosen, reason=reason, fault=fault, reservation=reservation, force=force))
 
     def release(self, reservation: str, *, reason: str | None = None) -> Outcomes:
-        """Gives back all that a reservation still holds. Raises ``NotYoursError`` when its lease was lost."""
+        """Give back all hosts that a reservation still holds; return the outcomes.
+
+        Raises :class:`~bmhctl.errors.NotYoursError` if its lease has ended.
+        """
         from bmhctl.usecases.lifecycle_verbs import release
 
         return _done(release(self._context, Choice(), reservation=reservation, reason=reason))
 
     def reset(self, *names: str, selector: str | None = None) -> Outcomes:
-        """Runs the cleanup, and makes hosts that it cleaned initial."""
+        """Run the cleanup steps of tainted hosts, and make those that it cleaned initial; return the outcomes.
+
+        Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
+        """
         from bmhctl.usecases.steps.step_verbs import reset
 
         return _done(reset(self._context, choice(names, selector)))
@@ -301,7 +356,10 @@ class Inventory:
     def maintain(
         self, *names: str, reason: str, selector: str | None = None, until: datetime | str | None = None
     ) -> Outcomes:
-        """Set hosts aside with a reason; ``until`` is when they should be back, local where it has no offset."""
+        """Put hosts into maintenance with a reason; return the outcomes.
+
+        ``until`` is when they are expected back; local time if it has no offset.
+        """
         from bmhctl.domain.times import in_utc, parse_moment
         from bmhctl.usecases.lifecycle_verbs import maintain
 
@@ -312,19 +370,22 @@ class Inventory:
         return _done(maintain(self._context, choice(names, selector), reason=reason, until=until))
 
     def resume(self, *names: str, selector: str | None = None, everyones: bool = False) -> Outcomes:
-        """Closes the actor's reasons, or everybody's, and moves hosts that have none left."""
+        """Close the actor's reasons for maintenance (``everyones``: all), and move hosts that have none left.
+
+        Returns the outcomes. Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
+        """
         from bmhctl.usecases.steps.resume import resume
 
         return _done(resume(self._context, choice(names, selector), everyones=everyones))
 
     def cordon(self, *names: str, selector: str | None = None, reason: str | None = None) -> Outcomes:
-        """Keeps hosts from being reserved."""
+        """Keep hosts from being reserved; return the outcomes."""
         from bmhctl.usecases.lifecycle_verbs import cordon
 
         return _done(cordon(self._context, choice(names, selector), reason=reason))
 
     def uncordon(self, *names: str, selector: str | None = None) -> Outcomes:
-        """Lets hosts be reserved again."""
+        """Allow hosts to be reserved again; return the outcomes."""
         from bmhctl.usecases.lifecycle_verbs import uncordon
 
         return _done(uncordon(self._context, choice(names, selector)))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 MOST_WORDS = 1000
-"""No message has more characters: of what it repeats from a file or a command line, the middle is left out."""
+"""The most characters of a message; a longer one loses its middle, which repeats a file or a command line."""
 
 
 class ExitStatus(IntEnum):
@@ -33,10 +33,10 @@ class ExitStatus(IntEnum):
 
 
 class BmhctlError(Exception):
-    """A failure that a person can act on.
+    """A failure that a user can act on.
 
-    ``message`` says what happened, ``host`` to which host, ``hint`` what to do next; ``details`` holds
-    more for machines. ``code`` is a stable word and ``status`` the exit status of the class.
+    ``message`` says what happened, ``host`` to which host, ``hint`` what to do next; ``details`` holds more for
+    machines. ``code`` is a stable word and ``status`` the exit status of the class.
     """
 
     status: ClassVar[ExitStatus] = ExitStatus.DEFECT
@@ -65,13 +65,13 @@ class BmhctlError(Exception):
 def _rebuild(
     kind: type[BmhctlError], message: str, host: str | None, hint: str | None, details: dict[str, object]
 ) -> BmhctlError:
-    error = kind.__new__(kind)  # past a constructor of its own, which may ask for other things
+    error = kind.__new__(kind)  # without its constructor, whose parameters may differ
     BmhctlError.__init__(error, message, host=host, hint=hint, details=details)
     return error
 
 
 class UsageError(BmhctlError):
-    """The command line or the call asks for something that makes no sense."""
+    """The command line or the call is not valid."""
 
     status = ExitStatus.USAGE
     code = "usage"
@@ -142,7 +142,7 @@ class UnreachableError(BmhctlError):
 
 
 class MixedError(BmhctlError):
-    """Several hosts failed, each for a cause of its own."""
+    """Several hosts failed, with different exit statuses."""
 
     status = ExitStatus.MIXED
     code = "mixed"
@@ -165,10 +165,10 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def combine(errors: Iterable[BmhctlError]) -> BmhctlError | None:
-    """The one error that stands for several hosts' errors; None if there are none.
+    """Return one error for the errors of several hosts; None if there are none.
 
-    One error is itself; several of one status keep that status, as the class that they have in common, or the first
-    one's; several statuses are a :class:`MixedError`.
+    A single error is returned as it is. Several with one exit status become one of their common class, or of the first
+    one's; several with different statuses become a :class:`MixedError`.
     """
     failed = list(errors)
     if len(failed) <= 1:
@@ -196,12 +196,12 @@ def combine(errors: Iterable[BmhctlError]) -> BmhctlError | None:
 
 
 def _published(kind: type[BmhctlError]) -> type[BmhctlError]:
-    """Return the class below :class:`BmhctlError` that a class is, or is derived from."""
+    """Return the direct subclass of :class:`BmhctlError` that a class is, or is derived from."""
     return next(base for base in kind.__mro__ if BmhctlError in base.__bases__)
 
 
 FASTER = "another command was faster"
-"""What happened, in a :class:`ConflictError`'s words."""
+"""Says in a :class:`ConflictError` what happened."""
 
 
 class ConflictError(UnreachableError):
@@ -209,7 +209,7 @@ class ConflictError(UnreachableError):
 
 
 class UncertainError(UnreachableError):
-    """The connection broke while the commit's answer was awaited: it may have taken effect or not."""
+    """The connection broke while the answer to a commit was awaited: it may have taken effect or not."""
 
 
 class AwayError(UnreachableError):
@@ -217,8 +217,8 @@ class AwayError(UnreachableError):
 
 
 class MovedError(AwayError):
-    """The inventory is not the one that was opened any more: its file or schema was replaced; nothing was written."""
+    """The file or schema was replaced since the inventory was opened; nothing was written."""
 
 
 class GoneError(MovedError):
-    """The file that was opened is at its path no more: it was removed, moved away or unmounted. It may come back."""
+    """The file that was opened is no longer at its path: removed, moved away or unmounted. It may come back."""

@@ -12,10 +12,10 @@ from bmhctl.support.values import Frozen, field
 
 
 class Outcome(Frozen):
-    """What became of one host under one command.
+    """What a command did to one host.
 
-    ``changed`` is False when there was nothing to do; ``source`` and ``state`` are where it was and is (None:
-    outside the inventory). A failure carries its ``error``, and the host is as it was.
+    ``changed`` is False when nothing had to be done; ``source`` and ``state`` are the host's state before and after
+    (None: not in the inventory). A failure carries its ``error``, and the host is unchanged.
     """
 
     host: str
@@ -29,7 +29,7 @@ class Outcome(Frozen):
 
 
 class Outcomes(Frozen):
-    """What became of every host that a command was asked to treat, in the order of the request."""
+    """The outcome of every host that a command was called with, in the order of the request."""
 
     verb: str
     items: tuple[Outcome, ...]
@@ -37,7 +37,7 @@ class Outcomes(Frozen):
 
     @property
     def error(self) -> BmhctlError | None:
-        """The one error that stands for all failures; None when every host is where it was wanted."""
+        """The one error that stands for all failures; None when every host succeeded."""
         failed = [item.error for item in self.items if item.error]
         return combine(failed) if failed else None
 
@@ -49,21 +49,21 @@ class Outcomes(Frozen):
 
 
 class Held(Frozen):
-    """A reservation and the hosts it holds now: a grant's in the order of what was asked for, else by name."""
+    """A reservation and the hosts that it holds now: after a grant in the order of the request, else by name."""
 
     reservation: Reservation
     hosts: tuple[Host, ...]
 
 
 class Grant(Frozen):
-    """What ``reserve`` took."""
+    """What ``reserve`` reserved."""
 
     held: Held
     notes: tuple[str, ...] = ()
 
 
 class Hosts(Frozen):
-    """Hosts to show, with the time at which they were looked at; ``missing`` for each name that found none."""
+    """Hosts to show, and when they were read; ``missing`` has an error for each name that matched none."""
 
     hosts: Iterable[Host]
     now: datetime
@@ -71,7 +71,7 @@ class Hosts(Frozen):
 
 
 class Everything(Frozen):
-    """A whole inventory as it is at one moment, to be read once: open reservations, then hosts, and the policy."""
+    """A whole inventory as of one moment, to be iterated once: open reservations, then hosts, and the policy."""
 
     reservations: Iterable[Reservation]
     hosts: Iterable[Host]
@@ -80,13 +80,13 @@ class Everything(Frozen):
 
 
 class Names(Frozen):
-    """The names of hosts, where nothing else of them is to be shown."""
+    """Only the names of hosts."""
 
     names: Iterable[str]
 
 
 class HostDetail(Frozen):
-    """One host with its latest events, oldest first, and what each step said of it last."""
+    """One host with its latest events, oldest first, and the last result of each step."""
 
     host: Host
     events: tuple[Event, ...]
@@ -95,14 +95,14 @@ class HostDetail(Frozen):
 
 
 class Reservations(Frozen):
-    """Reservations to show, and when they were looked at."""
+    """Reservations to show, and when they were read."""
 
     items: tuple[Held, ...]
     now: datetime
 
 
 class History(Frozen):
-    """Events, oldest first; ``host`` is the host they are about, None for the whole inventory."""
+    """Events, oldest first; ``host`` is the host that they are about, None for the whole inventory."""
 
     events: Iterable[Event]
     host: str | None
@@ -110,7 +110,7 @@ class History(Frozen):
 
 
 class Ending(Frozen):
-    """Something that ends by itself or should: a lease, or a maintenance's ``until``."""
+    """Something with an end: a lease, or a maintenance with ``until``."""
 
     at: datetime
     what: str
@@ -118,11 +118,11 @@ class Ending(Frozen):
 
 
 class Status(Frozen):
-    """The fleet at a glance.
+    """The fleet in short.
 
-    ``free`` counts hosts that can be reserved now, ``waiting`` whoever is in the queue. ``expired`` are reservations
-    whose lease is over but that no command has reaped yet. Each list holds the first of its kind, and ``totals`` says
-    by the list's name how many there are: of one that is not named there, no more.
+    ``free`` counts hosts that can be reserved now, ``waiting`` the tickets in the queue. ``expired`` are reservations
+    whose lease has ended but that no command has reaped yet. Each list holds the first few of its kind, and ``totals``
+    says by the list's name how many there are; a list that it does not name is complete.
     """
 
     inventory: str
@@ -139,14 +139,14 @@ class Status(Frozen):
     totals: Mapping[str, int] = field(default_factory=dict)
 
     def total(self, name: str) -> int:
-        """How many there are of what the list with this name begins with."""
+        """Return how many there are of the kind that the list of this name begins with."""
         return self.totals.get(name, len(getattr(self, name)))
 
 
 class VerbAnswer(Frozen):
-    """Whether one verb is open to a host now.
+    """Whether one verb is possible for a host now.
 
-    ``dest`` is where it would lead. ``open`` is None when it depends on steps that would run first. ``words``
+    ``dest`` is the state that it leads to. ``open`` is None when it depends on steps that have to run first. ``words``
     say which guards refuse, or what would happen; ``command`` is what to type.
     """
 
@@ -158,10 +158,10 @@ class VerbAnswer(Frozen):
 
 
 class Why(Frozen):
-    """Why a host is where it is, and what is open to it now.
+    """Why a host is in its state, and what is possible now.
 
-    ``summary`` is one sentence, ``facts`` what matters beside the state, ``results`` what each step said last,
-    ``next`` the command that leads towards available (None: it is there, or others have to act first).
+    ``summary`` is one sentence, ``facts`` what matters beside the state, ``results`` the last result of each step,
+    ``next`` the command that leads towards available (None: it is available, or others have to act first).
     """
 
     host: Host
@@ -189,7 +189,7 @@ class Plan(Outcomes):
 
 
 class Imported(Frozen):
-    """What an import did, or with ``dry_run`` would do, to each host it brought; and what it passed over."""
+    """What an import did, or with ``dry_run`` would do, to each host in it; and what it skipped."""
 
     items: tuple[Outcome, ...]
     skipped: tuple[str, ...]
@@ -198,7 +198,7 @@ class Imported(Frozen):
 
 
 class Done(Frozen):
-    """A command that has one thing to say: ``init``, ``copy``, ``policy apply``."""
+    """A command whose result is one message: ``init``, ``copy``, ``policy apply``."""
 
     command: str
     message: str
@@ -207,19 +207,19 @@ class Done(Frozen):
 
 
 class Document(Frozen):
-    """A text that is ready to print as it is, at once or part after part: an inventory or a policy as TOML."""
+    """A text that is printed unchanged, at once or in parts: an inventory or a policy as TOML."""
 
     text: str | Iterable[str]
 
 
 class Script(Frozen):
-    """A text for another program to run, which has no other form."""
+    """A text for another program to run; there is no other format of it."""
 
     text: str
 
 
 class Topics(Frozen):
-    """The pages of the manual: the title of each by its name, in the order in which they are listed."""
+    """The pages of the manual: the title of each by its name, in the order of the list."""
 
     titles: Mapping[str, str]
 
@@ -232,7 +232,7 @@ class ManualPage(Frozen):
 
 
 class Queued(Frozen):
-    """One ticket: its place, what it asks for, and what it still misses, in words."""
+    """One ticket: its position, what it asks for, and what it still misses, in words."""
 
     ticket: Ticket
     position: int
@@ -241,14 +241,14 @@ class Queued(Frozen):
 
 
 class Queue(Frozen):
-    """Who waits, the oldest first."""
+    """The tickets in the queue, the oldest first."""
 
     items: tuple[Queued, ...]
     now: datetime
 
 
 class Severity(StrEnum):
-    """How bad a finding is: an invariant does not hold, something may go wrong, or it is good to know."""
+    """How bad a finding is: an invariant is broken, something may go wrong, or it is for information."""
 
     BROKEN = "broken"
     WARNING = "warning"
@@ -258,7 +258,7 @@ class Severity(StrEnum):
 class Finding(Frozen):
     """One thing that ``doctor`` found: what is wrong, with which host if with one, and what to do.
 
-    ``kind`` is a stable word. ``fixable``: ``doctor --fix`` fixes it; ``fixed``: it just did. ``number`` is how
+    ``kind`` is a stable word. ``fixable``: ``doctor --fix`` can fix it; ``fixed``: it has fixed it. ``number`` is how
     many findings it stands for.
     """
 
@@ -275,8 +275,8 @@ class Finding(Frozen):
 class Diagnosis(Frozen):
     """What ``doctor`` found in an inventory, the worst first.
 
-    ``counts`` is how many hosts, events and reservations it looked at, empty if it could look at none; ``backup``
-    the copy that was made before anything was fixed.
+    ``counts`` is how many hosts, events and reservations it checked, empty if it could check none; ``backup`` is the
+    copy that was made before anything was fixed.
     """
 
     inventory: str
@@ -287,12 +287,12 @@ class Diagnosis(Frozen):
 
     @property
     def broken(self) -> tuple[Finding, ...]:
-        """What is broken still."""
+        """The findings that are still broken."""
         return tuple(each for each in self.findings if each.severity is Severity.BROKEN and not each.fixed)
 
     @property
     def error(self) -> BmhctlError | None:
-        """The error that stands for all that is broken still; None when there is nothing."""
+        """The error that stands for all that is still broken; None when nothing is."""
         number = sum(each.number for each in self.broken)
         fixable = sum(each.number for each in self.broken if each.fixable)
         if not number:

@@ -28,18 +28,18 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 FOREVER = "forever"
 
 OPTIONAL_VALUES: dict[str, str] = {"--wait": FOREVER}
-"""What each such option means without a value; it has one when a duration follows."""
+"""What each such option means without a value; a following duration is its value."""
 
 
 class OptionalValueCommand(TyperCommand):
-    """A command that gives options of :data:`OPTIONAL_VALUES` their value before it parses its arguments."""
+    """A command that completes the options of :data:`OPTIONAL_VALUES` before it parses its arguments."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parses as Typer does; arguments after ``--``, or after the name of a command to run, are not changed."""
+        """Parse as Typer does; arguments after ``--``, or of a command to run, are not changed."""
         return super().parse_args(ctx, list(self._completed(args)))
 
     def own(self, args: Sequence[str]) -> list[str]:
-        """The arguments up to what is passed on to another program."""
+        """Return the arguments up to those that are passed on to another program."""
         if self.allow_interspersed_args:
             return list(args)
         position = len(args)
@@ -96,39 +96,39 @@ def _is_duration(text: str) -> bool:
     try:
         parse_duration(text)
     except UsageError:
-        return bool(re.fullmatch(r"[\d.]+\w*", text))  # meant as one, and to be refused as one
+        return bool(re.fullmatch(r"[\d.]+\w*", text))  # it is meant as a duration, and refused as one
     return True
 
 
 class LazyGroup(TyperGroup):
-    """A group whose commands are built when they are called; ``prefix`` is what stands before their names."""
+    """A group whose commands are built when they are called; ``prefix`` is put before their names."""
 
     prefix = ""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # Typer's vendored Context
-        """The names of the commands, in the order of the table."""
+        """Return the names of the commands, in the order of the table."""
         names = (name.removeprefix(self.prefix) for name in ENTRIES if name.startswith(self.prefix))
         return list(dict.fromkeys(name.split(" ")[0] for name in names))
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # the same
-        """Builds one command, with the global options among its own."""
+        """Build one command, with the global options among its own."""
         name = self.prefix + cmd_name
         command = build_command(name, ENTRIES[name]) if name in ENTRIES else None
         if not any(known.startswith(f"{name} ") for known in ENTRIES):
             return command
         group = _group(cmd_name, f"{name} ", command.help if command else GROUP_HELP[name])
-        if command is not None:  # a command of its own that has others below it
+        if command is not None:  # it is a command and has others below it, as queue has
             group.callback, group.params, group.invoke_without_command = command.callback, command.params, True
         return group
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Gives every invocation a record of its own for the global options."""
+        """Give every invocation its own record of the global options."""
         if parent is None and "obj" not in extra:
             extra["obj"] = Invocation()
         return super().make_context(info_name, args, parent, **extra)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Writes the static table: no command is built for it."""
+        """Write the static table; no command is built for it."""
         for title, group in COMMANDS.items():
             rows = [
                 (name.removeprefix(self.prefix), entry.help)
@@ -140,7 +140,7 @@ class LazyGroup(TyperGroup):
                     formatter.write_dl(rows)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
-        """Completes command names from the table, options as Typer does."""
+        """Complete command names from the table, and options as Typer does."""
         helps = {name.removeprefix(self.prefix): entry.help for name, entry in ENTRIES.items()}
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
         found = [completion_item(name, helps.get(name)) for name in names]
@@ -148,8 +148,8 @@ class LazyGroup(TyperGroup):
 
 
 def application() -> LazyGroup:
-    """The whole command line as one Typer group."""
-    root = _group(PROGRAM, "", "Take turns on bare-metal hosts: lifecycle, reservations and history, without a server.")
+    """Return the whole command line as one Typer group."""
+    root = _group(PROGRAM, "", "Share bare-metal hosts: lifecycle, reservations and history, without a server.")
     root.params.append(_version_option())
     root.epilog = "bmhctl help lists the pages of the manual; bmhctl help ci shows one."
     return root
@@ -181,7 +181,7 @@ def build_command(name: str, entry: Entry) -> OptionalValueCommand:
     command.params.extend(GLOBAL_OPTIONS)
     command.context_settings = _SETTINGS
     if name in OWN_FAILURES:
-        command.allow_interspersed_args = False  # what follows the command's name is the command's
+        command.allow_interspersed_args = False  # what follows are the arguments of the command to run
     return command  # type: ignore[return-value]  # the default class of a CommandInfo
 
 

@@ -129,7 +129,7 @@ def inspect(
 
 
 def _last_argument(hosts: list[str] | None, option: str, words: type[StrEnum]) -> tuple[list[str], str]:
-    """Return the hosts, and the option's value, or the last of the arguments if it is one of the words; else ""."""
+    """Return the hosts, and an option that may also be the last argument: its value, one of ``words``, or ""."""
     names = list(hosts or ())
     if not option and names and names[-1] in list(words):
         option = names.pop()

@@ -39,19 +39,19 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "taint": Entry("lifecycle", "taint", "Give hosts back as used, or as broken"),
         "release": Entry("lifecycle", "release", "Give back all that a reservation holds"),
         "reset": Entry("steps", "reset", "Clean used hosts"),
-        "maintain": Entry("lifecycle", "maintain", "Set hosts aside, with a reason"),
+        "maintain": Entry("lifecycle", "maintain", "Put hosts into maintenance, with a reason"),
         "resume": Entry("steps", "resume", "End a maintenance"),
         "cordon": Entry("lifecycle", "cordon", "Keep hosts from being reserved"),
         "uncordon": Entry("lifecycle", "uncordon", "Allow hosts to be reserved again"),
     },
     "Reservations": {
-        "reservations": Entry("reservations", "reservations", "List who holds what, until when"),
+        "reservations": Entry("reservations", "reservations", "List the open reservations"),
         "run": Entry("run", "run", "Reserve, run a command, give back"),
         "extend": Entry("reservations", "extend", "Make a lease last longer"),
         "handover": Entry("reservations", "handover", "Give a reservation to another owner"),
         "replace": Entry("reservations", "replace", "Replace a bad host by another that fits"),
-        "queue": Entry("reservations", "queue", "List who waits for hosts"),
-        "queue cancel": Entry("reservations", "queue_cancel", "Take a ticket out of the queue"),
+        "queue": Entry("reservations", "queue", "List the tickets of waiting commands"),
+        "queue cancel": Entry("reservations", "queue_cancel", "Remove a ticket from the queue"),
         "reap": Entry("reservations", "reap", "End expired leases"),
     },
     "Recycling": {
@@ -64,7 +64,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     "Understanding": {
         "list": Entry("queries", "list_", "List hosts"),
         "show": Entry("queries", "show", "Show all about one host"),
-        "status": Entry("queries", "status", "See the fleet at a glance"),
+        "status": Entry("queries", "status", "Show the fleet on one screen"),
         "why": Entry("queries", "why", "Explain why a host is not free, and what is possible"),
         "history": Entry("queries", "history", "Show what happened"),
         "graph": Entry("queries", "graph", "Draw the lifecycle, or where one host is in it"),
@@ -83,17 +83,17 @@ COMMANDS: dict[str, dict[str, Entry]] = {
 ENTRIES: dict[str, Entry] = {name: entry for group in COMMANDS.values() for name, entry in group.items()}
 
 GROUP_HELP = {"policy": "Show or replace an inventory's policy."}
-"""The help of groups that are no command themselves."""
+"""The help of groups that are not commands themselves."""
 
 OWN_FAILURES = {"run": 125}
-"""Commands that pass on another program's statuses, and so have one of their own for their usage errors."""
+"""Commands that pass on another program's exit status, each with the status of its own failures."""
 
 WELCOME = """\
-bmhctl: take turns on bare-metal hosts. Three things to try first:
+bmhctl: share bare-metal hosts. Three commands to try first:
 
   bmhctl -i bmh.toml init                     create an inventory in this folder
   bmhctl add 'node[01-03]' --label rack=r1    put hosts into it
-  bmhctl status                               see the fleet at a glance
+  bmhctl status                               show the fleet on one screen
 
 All commands: bmhctl --help. About one: bmhctl reserve --help. The manual: bmhctl help.
 """

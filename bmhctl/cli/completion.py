@@ -13,7 +13,7 @@ from bmhctl.cli.typer_internals import completion_script
 
 
 class Shell(StrEnum):
-    """Shells that completion is made for."""
+    """The shells that have a completion script."""
 
     BASH = "bash"
     ZSH = "zsh"

@@ -13,13 +13,13 @@ from bmhctl.results import Diagnosis
 
 def doctor(
     ctx: typer.Context,
-    fix: Annotated[bool, typer.Option("--fix", help="Fix what needs no guess, after a backup.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Fix what can be fixed safely, after a backup.")] = False,
     fields: Fields = None,
 ) -> None:
     """Report what is wrong with the inventory, and what to do about it.
 
-    Works on one that no other command opens. With --fix no host gets cleaner, and no event is made
-    up; the backup is beside the inventory.
+    It also reads an inventory that no other command opens. --fix marks no host clean and writes no
+    event; the backup is beside the inventory.
     """
     from bmhctl.usecases.doctor.doctor import doctor_at
 

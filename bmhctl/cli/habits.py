@@ -1,4 +1,4 @@
-"""What people type out of habit: words and options of other tools, and the command line that each stands for."""
+"""Words and options of other tools that users type out of habit, and the command line that each stands for."""
 
 from __future__ import annotations
 
@@ -93,15 +93,15 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "-m": ("--reason TEXT",),
     **{f"--{state}": (f"--state {state}",) for state in ("initial", "available", "reserved", "tainted", "maintenance")},
 }
-"""Options of other tools, each with what stands for it here; the first that the command has is suggested."""
+"""Options of other tools, each with its equivalents; the first that the command has is suggested."""
 
 _UNKNOWN_COMMAND = re.compile(r"No such command '(.*)'", re.S)
-_LIKELY = 0.75  # as difflib measures it: less alike words are not suggested
-_LONGEST = 40  # characters of a word that may be a misspelling
+_LIKELY = 0.75  # the least similarity, by difflib, of a word that is suggested
+_LONGEST = 40  # the longest word that may be a misspelling
 
 
 def meant_by(error: Any) -> str | None:
-    """Return what a usage error of Typer's was probably meant to be, as it is typed; None if that is not clear."""
+    """Return what a usage error of Typer was probably meant to be, as it is typed; None if that is not clear."""
     if error.ctx is None:
         return None
     option = getattr(error, "option_name", None)

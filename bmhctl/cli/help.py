@@ -41,7 +41,7 @@ def help_(
 
 
 def _help_of(root: Any, name: str) -> str:
-    """Return the ``--help`` of a command; raise :class:`UsageError` for a name that is no command either."""
+    """Return the ``--help`` of a command; raise :class:`UsageError` for a name that is neither page nor command."""
     ctx, command = root, root.command
     for word in name.split(" "):
         known = command.list_commands(ctx) if hasattr(command, "list_commands") else []

@@ -47,9 +47,9 @@ def attributes(
         str | None,
         typer.Option("--tls-min-version", metavar="VERSION", help="The oldest TLS version to accept, such as 1.0."),
     ] = None,
-    note: Annotated[str | None, typer.Option("--note", metavar="TEXT", help="A line for people.")] = None,
+    note: Annotated[str | None, typer.Option("--note", metavar="TEXT", help="A line of text to show.")] = None,
 ) -> AttributeChanges:
-    """Return what the options for the attributes of a host ask for."""
+    """Return the attributes that the options set or remove."""
     return AttributeChanges(
         address=address,
         mac=mac,
@@ -138,13 +138,9 @@ def import_(
         list[str] | None,
         typer.Option("--map", metavar="NAME=FIELD,…", help="A column or variable as a field: rack=labels.rack."),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Also replace what was set here since the last import.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also replace attributes that were set here.")] = False,
     dry_run: DryRun = False,
-    policy: Annotated[
-        bool, typer.Option("--policy", help="Also import the policy of an export: it names commands to run.")
-    ] = False,
+    policy: Annotated[bool, typer.Option("--policy", help="Also import the policy; it names commands to run.")] = False,
 ) -> None:
     """Import hosts from files of other systems, manifests, or what export wrote; all or nothing.
 
@@ -162,7 +158,7 @@ def import_(
 
 
 def _numbers(facts: dict[str, str | None]) -> dict[str, str | int | None]:
-    """Whole numbers as numbers: ``cpus=64`` is 64, as in TOML."""
+    """Return whole numbers as numbers: ``cpus=64`` is 64, as in TOML."""
     return {
         key: int(v) if v is not None and v.isascii() and v.isdigit() and len(v) < 19 else v for key, v in facts.items()
     }

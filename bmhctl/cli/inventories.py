@@ -35,7 +35,7 @@ def init(
 
 
 def export(ctx: typer.Context) -> None:
-    """Write the whole inventory: -o toml (with states; import takes it back), json or csv."""
+    """Write the whole inventory: -o toml or json (with states, for import), or csv."""
     from bmhctl.usecases.queries import list_hosts
     from bmhctl.usecases.shared.host_selection import Choice
 
@@ -75,7 +75,7 @@ def backup(
     ctx: typer.Context,
     destination: Annotated[str, typer.Argument(metavar="FILE", help="A .db file that does not exist yet.")],
 ) -> None:
-    """Write the whole inventory as it is at this moment into a file, while others go on; copy restores it."""
+    """Write the whole inventory as of now into a file; other commands may go on. copy restores it."""
     from bmhctl.usecases import inventories
 
     with session(ctx, Done) as lab:

@@ -68,7 +68,7 @@ def maintain(
     selector: SelectorText = None,
     state: States = None,
     reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="Why; shown to all.", show_default=False)
+        str, typer.Option("--reason", metavar="TEXT", help="Why; status and why show it.", show_default=False)
     ] = "",
     until: Annotated[
         str | None,
@@ -77,9 +77,9 @@ def maintain(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Set hosts aside from wherever they are, with a reason; a reserved one keeps its reservation.
+    """Put hosts into maintenance from any state, with a reason; a reserved one keeps its reservation.
 
-    On a host in maintenance it adds a reason: each person closes their own with resume.
+    On a host in maintenance it adds a reason: resume closes the reasons of the actor who calls it.
     """
     with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         back = None if until is None else parse_moment(until, lab.context.clock())

@@ -32,26 +32,26 @@ def run(args: list[str]) -> int:
         if status and "--shell" in args and _command_in(args) == "reserve":
             from bmhctl.runner.environment import unset_line
 
-            sys.stdout.write(unset_line(status) + "\n")  # however it failed: eval must fail with it
+            sys.stdout.write(unset_line(status) + "\n")  # whatever the failure, eval must fail as well
         sys.stdout.flush()
     except BrokenPipeError:
         status = 128 + signal.SIGPIPE
     except OSError as error:
         if error.filename is not None:
-            raise  # not the output: a defect, shown with its traceback
+            raise  # not from writing the output: a defect, shown with its traceback
         status = invocation.fail(UnreachableError(f"can't write the output: {error.strerror}"), args)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            hush(stream)  # or the interpreter would try once more, and end with a status of its own
+            hush(stream)  # else the interpreter flushes again at exit, and ends with another status
     return status
 
 
 def leave(status: int) -> NoReturn:
-    """End the process without finalizing the interpreter, which would take a tenth of a command's time.
+    """End the process without finalizing the interpreter, which takes a tenth of a command's time.
 
-    All output is written and closed by now. Under a debugger or coverage the process ends in the ordinary way.
+    All output is written and closed by now. Under a debugger or coverage the process ends as usual.
     """
     import atexit
     import threading
@@ -70,7 +70,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
     if COMPLETION_VARIABLE in os.environ:
         complete(root, PROGRAM, COMPLETION_VARIABLE)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup means it
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup set it
             signal.signal(number, _end)
     state_files.shared_folder = os.environ.get(state_files.VARIABLE)
     try:
@@ -92,7 +92,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
     except FileNotFoundError as error:
         if error.filename is not None:
             raise
-        gone = UnreachableError("the folder that this was called in is gone", hint="cd to one that is there")
+        gone = UnreachableError("the current folder no longer exists", hint="cd to an existing folder")
         return invocation.fail(gone, args)
     except Exception as error:
         if not hasattr(error, "format_message"):
@@ -101,7 +101,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
 
 
 def _ours(args: list[str]) -> list[str]:
-    """The arguments that are ours to read, not those of a program that is to be run."""
+    """Return the arguments that are read here, without those of a program that ``run`` starts."""
     name = _command_in(args)
     if name not in OWN_FAILURES:
         return args
@@ -114,7 +114,7 @@ def _own(status: int, args: list[str]) -> int:
 
 
 def _command_in(args: list[str]) -> str | None:
-    """The command that is called, for failures that come before it is known."""
+    """Return the command that is called, for failures before the arguments are parsed."""
     takes_value = {name for option in GLOBAL_OPTIONS if not option.is_flag for name in option.opts}
     position = 0
     while position < len(args) and args[position].startswith("-"):
@@ -125,7 +125,7 @@ def _command_in(args: list[str]) -> str | None:
 def _check_text(args: list[str]) -> None:
     """Raise :class:`UsageError` for arguments and variables that are not UTF-8, which no inventory can store."""
     if _command_in(args) in OWN_FAILURES:
-        args = []  # what follows is another program's, which may well want other bytes
+        args = []  # what follows are another program's arguments, which may be any bytes
     ours = [(f"${name}", text) for name, text in os.environ.items() if name.startswith("BMH")]
     for what, text in (*(("the argument", arg) for arg in args), *ours):
         try:
@@ -135,13 +135,16 @@ def _check_text(args: list[str]) -> None:
 
 
 def _open_streams() -> bool:
-    """Whether stdout is open; closed streams are opened on /dev/null, or the next file would get their number."""
+    """Return whether stdout is open, and open closed streams on /dev/null.
+
+    The next file that is opened would get the number of a closed stream.
+    """
     is_open = sys.__stdout__ is not None
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number, which is this one
     if sys.__stdin__ is None:
         sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     if sys.__stdout__ is None:
@@ -150,12 +153,12 @@ def _open_streams() -> bool:
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # help is Typer's to write, and ends no command
+            stream.reconfigure(errors="backslashreplace")  # Typer writes help; no command runs after it
     return is_open
 
 
 class _EndedError(KeyboardInterrupt):
-    """A signal asked the process to end, as Ctrl-C does: libraries clean up after that one."""
+    """A signal asked the process to end. Derived from KeyboardInterrupt: libraries clean up after that one."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -167,10 +170,10 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
 
 
 def _usage(error: Exception) -> UsageError:
-    """Return a usage error of Typer's as one of bmhctl's, with the command or option that was probably meant."""
+    """Return a usage error of Typer as one of bmhctl, with the command or option that was probably meant."""
     from bmhctl.cli.habits import meant_by
 
-    # A suggestion of Typer's own is a part of the formatted message only.
+    # Typer adds its own suggestion to the formatted message only.
     is_option = hasattr(error, "possibilities")
     message = error.message if is_option else error.format_message()  # type: ignore[attr-defined]  # the caller checked
     context = getattr(error, "ctx", None)
@@ -181,7 +184,7 @@ def _usage(error: Exception) -> UsageError:
 
 
 def _with_habit(error: BmhctlError, args: list[str]) -> BmhctlError:
-    """Return the error, with another hint where a count or a selector stands in the place of a host's name."""
+    """Return the error, with another hint if a count or a selector was given in place of a host's name."""
     if error.code == "not-found" and error.host is not None and (error.host.isdecimal() or "=" in error.host):
         from bmhctl.cli.habits import meant_host, option_names
 

@@ -104,7 +104,7 @@ Reservation = Annotated[
         "--reservation",
         metavar="ID",
         envvar="BMH_RESERVATION",
-        help="The reservation on whose behalf this is done: the fencing token.",
+        help="The id of the reservation that you act for.",
         autocompletion=_complete_reservations,
     ),
 ]
@@ -112,7 +112,7 @@ ReservationId = Annotated[
     str,
     typer.Argument(metavar="RESERVATION", help="A reservation's id.", autocompletion=_complete_reservations),
 ]
-Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; it is in the history.")]
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; recorded in the history.")]
 Force = Annotated[bool, typer.Option("--force", help="Override the holder; needs --reason.")]
 Fields = Annotated[str | None, typer.Option("--fields", metavar="A,B,C", help="Which columns or keys to show.")]
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, max=1000, metavar="N", help="How many hosts at once.")]
@@ -126,7 +126,7 @@ def lease(text: str) -> tuple[timedelta | None, bool]:
 
 
 def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:
-    """``key=value`` to set and ``key-`` to remove."""
+    """Return ``key=value`` as a key with its value, and ``key-`` as a key with None: it is to be removed."""
     found: dict[str, str | None] = {}
     for item in items or ():
         key, equals, value = item.partition("=")
@@ -142,7 +142,7 @@ def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:
 def with_options(group: Callable[..., object]) -> Callable[[Command], Command]:
     """Give a command the parameters of ``group`` as its last options.
 
-    The command's parameter that is called as ``group`` is, gets what ``group`` returns of them.
+    The command's parameter with the name of ``group`` receives what ``group`` returns for them.
     """
 
     def decorate(command: Command) -> Command:

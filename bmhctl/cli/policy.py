@@ -28,10 +28,11 @@ def policy_check(
     hosts: HostNames = None,
     selector: SelectorText = None,
     file: Annotated[
-        str | None, typer.Option("--file", metavar="FILE|-", help="Judge this policy, not the inventory's own.")
+        str | None,
+        typer.Option("--file", metavar="FILE|-", help="Check this policy, not the inventory's."),
     ] = None,
 ) -> None:
-    """Validate the policy, and say for each host which checks and cleanup steps apply to it."""
+    """Validate the policy, and show for each host which steps apply to it."""
     from bmhctl.results import Plan
     from bmhctl.usecases.policy import check_policy
 
@@ -44,7 +45,7 @@ def policy_apply(
     ctx: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="A TOML file with [defaults], [checks], [cleanup].")],
 ) -> None:
-    """Replace the policy of a database; a TOML inventory holds its policy itself."""
+    """Replace the policy of a database; the policy of a TOML inventory is in the TOML file."""
     from bmhctl.usecases.policy import apply_policy
 
     text = _read(file)

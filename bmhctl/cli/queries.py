@@ -57,7 +57,7 @@ def show(ctx: typer.Context, host: HostName, fields: Fields = None) -> None:
 
 
 def status(ctx: typer.Context) -> None:
-    """See the fleet at a glance: how many hosts in which state, who holds what, what ends next."""
+    """Show the fleet on one screen: hosts by state, reservations, what ends next, what needs attention."""
     from bmhctl.usecases.queries import status as look_at_all
 
     with session(ctx, Status) as lab:
@@ -80,7 +80,7 @@ def history(
     ] = None,
     fields: Fields = None,
 ) -> None:
-    """Show what happened to a host, also to one that was removed; without a host, to all of them."""
+    """Show the events of a host, also of one that was removed; without a host, of all hosts."""
     from bmhctl.usecases.queries import history as read
 
     with session(ctx, History, fields) as lab:

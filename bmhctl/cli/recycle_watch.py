@@ -15,14 +15,14 @@ from bmhctl.usecases.steps import step_verbs
 
 
 def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelta) -> None:
-    """Recycle again and again, and show what became of each host; ends by a signal.
+    """Recycle every ``interval`` until a signal ends it, and show what became of each host.
 
-    An inventory that is away or was replaced is waited for and opened again; raises why when that takes too long.
-    One that can't be read is looked at again. What stands against the recycling of a host is reported once, until it
-    changes.
+    While the inventory is away or was replaced, wait, and open it again; raise its error when that takes too long. An
+    inventory that is not valid is read again at the next interval. Why a host can't be recycled is reported once, until
+    that changes.
     """
     if not interval:
-        raise UsageError("--watch needs some time between two looks", hint="bmhctl recycle --watch 30s")
+        raise UsageError("the interval of --watch is zero", hint="bmhctl recycle --watch 30s")
     said: set[str] = set()
     absence, reopening = Absence(lab.context.report, lab.context.store.location), Reopening(lab.context)
     while True:
@@ -44,12 +44,12 @@ def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelt
 
 
 def pause() -> None:
-    """Pass the time until an inventory that is away is tried again."""
+    """Sleep until an inventory that is away is tried again."""
     time.sleep(PAUSE)
 
 
 def _show(lab: Session, outcomes: Outcomes, said: set[str]) -> set[str]:
-    """Shows what is new; returns what was said of hosts that nothing was tried with."""
+    """Show what is new; return the lines of hosts on which no step ran."""
     lab.line.clear()
     idle = {f"{item.host}: {item.message}" for item in outcomes.items if item.error and not item.steps}
     told = tuple(

@@ -14,10 +14,10 @@ from bmhctl.results import Done, Grant, Queue, Reservations
 
 def reservations(
     ctx: typer.Context,
-    ended: Annotated[bool, typer.Option("--ended", help="Also those that are over.")] = False,
+    ended: Annotated[bool, typer.Option("--ended", help="Also reservations that have ended.")] = False,
     fields: Fields = None,
 ) -> None:
-    """List the open reservations: who holds what, what for, until when."""
+    """List the open reservations: owner, hosts, purpose, expiry."""
     from bmhctl.usecases.queries import reservations as list_reservations
 
     with session(ctx, Reservations, fields) as lab:
@@ -28,7 +28,7 @@ def extend(
     ctx: typer.Context,
     reservation: Reservation = None,
     ttl: Annotated[
-        str | None, typer.Option("--ttl", metavar="DURATION", help="Until so long from now.  [default: its own length]")
+        str | None, typer.Option("--ttl", metavar="DURATION", help="How long from now.  [default: its own length]")
     ] = None,
 ) -> None:
     """Make a lease last longer, counted from now; never shorter, never longer than the policy allows."""
@@ -50,7 +50,7 @@ def handover(
     force: Force = False,
     reason: Reason = None,
 ) -> None:
-    """Give a reservation to another owner: under a new id, which is printed; the old id is dead."""
+    """Give a reservation to another owner, under a new id, which is printed; the old id is no longer valid."""
     from bmhctl.usecases.reservations.holder import handover as hand_over
 
     with session(ctx, Grant) as lab:
@@ -74,7 +74,7 @@ def replace(
 
 
 def queue(ctx: typer.Context, fields: Fields = None) -> None:
-    """List who waits: position, age, what for, and what is missing."""
+    """List the tickets of waiting commands: position, age, request, and what is missing."""
     if ctx.invoked_subcommand is not None:
         return
     from bmhctl.usecases.reservations.queue import queue as look_at_queue
@@ -89,7 +89,7 @@ def queue_cancel(
     force: Annotated[bool, typer.Option("--force", help="Also another owner's; needs --reason.")] = False,
     reason: Reason = None,
 ) -> None:
-    """Take a ticket out of the queue; the command that waits with it ends."""
+    """Remove a ticket from the queue; the command that waits with it ends."""
     from bmhctl.usecases.reservations.queue import cancel
 
     with session(ctx, Done) as lab:

@@ -31,21 +31,21 @@ WantTexts = Annotated[
     list[str] | None,
     typer.Option("--want", metavar="SELECTOR*N", help="One of several requests, all or none; may be repeated."),
 ]
-Purpose = Annotated[str | None, typer.Option("--for", metavar="PURPOSE", help="What for.")]
+Purpose = Annotated[str | None, typer.Option("--for", metavar="PURPOSE", help="What the hosts are for.")]
 Ttl = Annotated[str | None, typer.Option("--ttl", metavar="DURATION", help="How long the lease lasts: 20m, 4h, none.")]
 Wait = Annotated[
     str | None,
     typer.Option(
         "--wait",
         metavar="[DURATION]",
-        help="Wait in the queue while hosts are busy: so long, or forever.",
+        help="Wait in the queue while hosts are busy.",
     ),
 ]
 RequestId = Annotated[
     str | None,
-    typer.Option("--request-id", metavar="ID", help="Asking again with the same id gives the same reservation."),
+    typer.Option("--request-id", metavar="ID", help="The same id again returns the same reservation."),
 ]
-Check = Annotated[bool, typer.Option("--check", help="Run the readiness checks first; a host that fails is set aside.")]
+Check = Annotated[bool, typer.Option("--check", help="Check hosts first; one that fails goes to maintenance.")]
 
 
 def reserve(
@@ -64,8 +64,8 @@ def reserve(
 ) -> None:
     """Reserve these hosts, or any that fit: all of them or none. Prints the reservation and its hosts.
 
-    Of the hosts that fit, those come first that were used least recently. What earlier tickets wait for is not
-    taken. A topology: --want 'arch=arm64*2' --want role=switch
+    The hosts that were used least recently come first. Hosts that earlier tickets wait for are not taken.
+    A topology: --want 'arch=arm64*2' --want role=switch
     """
     from bmhctl.usecases.reservations.reserve import plan_reserve, reserve_or_wait
 
@@ -85,7 +85,7 @@ def reserve(
 
 
 def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
-    """Write what was granted; give it back when that fails and no request id allows to ask again."""
+    """Write what was granted; give it back if that fails, unless a request id allows the caller to ask again."""
     try:
         if not shell:
             lab.show(grant)
@@ -118,7 +118,7 @@ def read_request(
     ttl: str | None,
     request_id: str | None,
 ) -> ReservationRequest:
-    """Return the request that the options of ``reserve`` and ``run`` describe; may raise :class:`UsageError`."""
+    """Return the request that the options of ``reserve`` and ``run`` describe; raise :class:`UsageError`."""
     length, endless = (None, False) if ttl is None else lease(ttl)
     return reservation_request(
         tuple(hosts or ()),

@@ -39,7 +39,7 @@ def run_command(
     keep_on_fail: str | None,
     on_exit: str,
 ) -> None:
-    """Runs the command under a lease and exits with its status; failures of its own exit 124 to 127."""
+    """Run the command under a lease and exit with its status; own failures exit with 124 to 127."""
     try:
         status = _run(ctx, command, make_request, wait, check, keep_on_fail, on_exit)
     except BmhctlError as error:
@@ -69,13 +69,13 @@ def _run(
         request = replace(request, token=lab.context.store.reservations.new_id())
         try:
             grant = reserve_or_wait(lab.context, request, patience, check=check)
-            if request.request_id is None:  # of an earlier answer to the same request, there may be any time left
+            if request.request_id is None:  # a request id may return an older reservation, of which any time is left
                 _check_granted(lab.context, grant.held.reservation)
             signals.hold()
         except BmhctlError:
-            raise  # nothing was granted, or it is not known
+            raise  # nothing was granted, or it is not known whether
         except BaseException:  # a signal between the grant and the task: give the hosts back
-            with suppress(BmhctlError):  # else their lease ends by itself
+            with suppress(BmhctlError):  # else their lease expires
                 give_up(lab.context, str(request.token), "interrupted before the task")
             raise
         for text in grant.notes:
@@ -83,18 +83,18 @@ def _run(
         environ = task_environment(os.environ, grant.held, lab.context.store.address, lab.context.actor)
         task = Task(tuple(command), environ, kept, OnExit(on_exit))
         with lab.context.store.claims.claim(run_claim(grant.held.reservation.id)) as mine:
-            if mine is None:  # the same request id, asked for twice: one task at a time on a host
+            if mine is None:  # the same request id is in use twice: one task at a time on a host
                 raise BusyError(
-                    f"request {request.request_id} is being run already: nothing was started",
+                    f"request {request.request_id} is running already: nothing was started",
                     hint="wait until it ends, or use another request id",
                 )
             mine.guard()
-            lab.line.clear()  # the terminal is the task's from now on
+            lab.line.clear()  # from now on the task writes to the terminal
             return run_task(lab.context, grant.held, task, signals)
 
 
 def _check_granted(ctx: Context, reservation: Reservation) -> None:
-    """Raise :class:`UsageError`, and give the hosts back, when the policy made the lease too short for a task."""
+    """Give the hosts back and raise :class:`UsageError` if the policy made the lease too short for a task."""
     try:
         check_length(reservation.ttl)
     except UsageError as error:
@@ -117,7 +117,7 @@ def run(
     ctx: typer.Context,
     command: Annotated[list[str], typer.Argument(metavar="[--] COMMAND…", help="What to run, with its own options.")],
     hosts: Annotated[
-        list[str] | None, typer.Option("--host", metavar="HOST", help="This very host; may be repeated.")
+        list[str] | None, typer.Option("--host", metavar="HOST", help="This host; may be repeated.")
     ] = None,
     selector: SelectorText = None,
     count: Count = None,
@@ -129,13 +129,13 @@ def run(
     check: Check = False,
     keep_on_fail: Annotated[
         str | None,
-        typer.Option("--keep-on-fail", metavar="DURATION", help="When it fails, leave the hosts reserved so long."),
+        typer.Option("--keep-on-fail", metavar="DURATION", help="After a failure, keep the hosts reserved so long."),
     ] = None,
     on_exit: Annotated[
-        str, typer.Option("--on-exit", metavar="taint|recycle", help="What becomes of the hosts afterwards.")
+        str, typer.Option("--on-exit", metavar="taint|recycle", help="What to do with the hosts afterwards.")
     ] = "taint",
 ) -> None:
-    """Reserve, run a command, give back: the whole turn, whatever happens in between.
+    """Reserve hosts, run a command on them, and give them back, also if it fails.
 
     The lease is renewed while the command runs; its exit status is passed through. 124: timed out waiting; 125:
     bmhctl itself failed, or the lease was lost; 126, 127: the command is not executable, not found.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Invocation:
-    """The global options of one call, wherever they stood on its command line; the later one wins."""
+    """The global options of one call, wherever they are on its command line; the last one counts."""
 
     def __init__(self) -> None:
         self.inventory: str | None = None
@@ -35,12 +35,12 @@ class Invocation:
         self.verbose = False
 
     def display(self) -> Display:
-        """Where output goes, and in which format; raises :class:`UsageError` for an unknown one."""
+        """Return where output goes, and in which format; raise :class:`UsageError` for an unknown format."""
         display = Display.from_environment(os.environ, sys.stdout, sys.stderr, quiet=self.quiet, verbose=self.verbose)
         return display if self.output is None else replace(display, format=_format(self.output))
 
     def fail(self, error: BmhctlError, args: list[str]) -> int:
-        """Reports an error; returns its exit status. In JSON mode also when the options were never parsed."""
+        """Report an error and return its exit status; as JSON if asked for, also if no option was parsed."""
         if self.output is None:
             self.output = _output_in(args)
         try:
@@ -52,20 +52,20 @@ class Invocation:
         return int(error.status)
 
     def default_actor(self) -> str:
-        """Who acts: ``--as``, ``$BMHCTL_ACTOR``, or user@hostname."""
+        """Return who acts: ``--as``, ``$BMHCTL_ACTOR``, or user@hostname."""
         from bmhctl.support.actor import VARIABLE, default_actor
 
         return self.actor or os.environ.get(VARIABLE) or default_actor(os.environ)
 
 
 class _NoLine:
-    """Stands for the line of progress where there is none."""
+    """Replaces the line of progress if none is shown."""
 
     def progress(self, text: str, place: str = "") -> None:
         """Show nothing."""
 
     def clear(self) -> None:
-        """Do nothing: there is nothing to erase."""
+        """Do nothing."""
 
 
 NO_LINE = _NoLine()
@@ -74,7 +74,7 @@ Line = Progress | _NoLine
 
 
 class Session(Frozen):
-    """An open inventory for one command, and where its result goes."""
+    """An open inventory for one command, and where its result is printed."""
 
     context: Context
     display: Display
@@ -89,7 +89,7 @@ class Session(Frozen):
 
 
 def show(result: object, display: Display, line: Line, fields: tuple[str, ...] | None = None) -> None:
-    """Renders a result; then raises what failed in it, for the exit status."""
+    """Print a result; then raise the failures in it, for the exit status."""
     line.clear()
     render(result, display, fields)
     if isinstance(result, Outcomes | Diagnosis) and result.error:
@@ -111,7 +111,7 @@ class Target(Frozen):
     report: Callable[[str], None]
 
     def session(self, store: Store) -> Session:
-        """The session with the inventory that was opened."""
+        """Return the session with the inventory that was opened."""
         context = Context(
             store=store,
             actor=self.actor,
@@ -133,7 +133,7 @@ class Target(Frozen):
 
 @contextmanager
 def target(ctx: typer.Context, kind: type, fields: str | None = None) -> Iterator[Target]:
-    """Finds the inventory that the options mean, for a command whose result is of ``kind``.
+    """Find the inventory that the options mean, for a command whose result is of ``kind``.
 
     A format or one of the ``fields`` (``a,b,c``) that the result does not have is refused before anything is done.
     """
@@ -160,9 +160,9 @@ def target(ctx: typer.Context, kind: type, fields: str | None = None) -> Iterato
 def session(
     ctx: typer.Context, kind: type, fields: str | None = None, *, pause: Callable[[], None] | None = None
 ) -> Iterator[Session]:
-    """Open the inventory that the options mean; else as :func:`target`.
+    """Open the inventory that the options mean; otherwise as :func:`target`.
 
-    With ``pause``, one that is away is waited for; it passes the time between two tries, and may raise to end that.
+    With ``pause``, wait while it is away: ``pause`` sleeps between two tries, and may raise to end the wait.
     """
     from bmhctl.stores import open_store
 
@@ -214,13 +214,13 @@ def field_list(text: str | None) -> tuple[str, ...] | None:
 
 
 def invocation_of(ctx: typer.Context) -> Invocation:
-    """The record of the global options of this call."""
+    """Return the record of the global options of this call."""
     found = ctx.find_root().obj
     return found if isinstance(found, Invocation) else Invocation()
 
 
 def _without_secrets(error: BmhctlError) -> BmhctlError:
-    """The same error, whichever argument it quotes: the URL of an inventory may stand where it does not belong."""
+    """Return the error without passwords: a URL of an inventory may be given as any argument."""
     if ":/" in f"{error.message} {error.host} {error.hint} {error.details}":
         from bmhctl.support.redact import without_secrets
 
@@ -250,7 +250,7 @@ def _format(text: str) -> Format:
 
 
 def _output_in(args: list[str]) -> str | None:
-    """What ``-o`` says, for errors that come before the options are parsed."""
+    """Return the format that ``-o`` asks for, for errors that come before the options are parsed."""
     found = None
     for position, arg in enumerate(args):
         if arg == "--":
@@ -307,7 +307,7 @@ GLOBAL_OPTIONS: tuple[TyperOption, ...] = (
         complete=_formats,
         help="table, plain, json, jsonl, csv, name; some commands also have toml, mermaid, dot, svg.",
     ),
-    _option("-q", "--quiet", field="quiet", help="Print no notes on stderr, only errors."),
+    _option("-q", "--quiet", field="quiet", help="Print only errors on stderr."),
     _option("-v", "--verbose", field="verbose", help="Print more."),
 )
-"""Accepted by every command, before or after its name."""
+"""The options that every command accepts, before or after its name."""

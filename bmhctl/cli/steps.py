@@ -49,7 +49,7 @@ def check(
     jobs: Jobs = JOBS,
     force: Annotated[bool, typer.Option("--force", help="Also hosts that another owner has reserved.")] = False,
 ) -> None:
-    """Run readiness checks without moving a host; what they say is recorded."""
+    """Run readiness checks without moving a host, and record their results."""
     with session(ctx, Outcomes) as lab:
         lab.show(step_verbs.check(lab.context, choice(hosts, selector, state), only=only or (), jobs=jobs, force=force))
 
@@ -60,13 +60,14 @@ def recycle(
     selector: SelectorText = None,
     jobs: Jobs = JOBS,
     watch: Annotated[
-        str | None, typer.Option("--watch", metavar="DURATION", help="Go on, and look so often; ends by a signal.")
+        str | None,
+        typer.Option("--watch", metavar="DURATION", help="Recycle again so often, until a signal."),
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Bring used hosts back to available: reset, then ready; all that are tainted, or those that are named.
 
-    A host with a fault is left alone unless it is named. Safe to run any number of times at once.
+    A host with a fault is skipped unless it is named. Several may run at the same time.
     """
     from bmhctl.cli.recycle_watch import pause, recycle_for_ever
 
@@ -104,13 +105,13 @@ def resume(
     hosts: HostNames = None,
     selector: SelectorText = None,
     state: States = None,
-    everyones: Annotated[bool, typer.Option("--all", help="Close everybody's reasons, not only yours.")] = False,
+    everyones: Annotated[bool, typer.Option("--all", help="Close all reasons, not only yours.")] = False,
     jobs: Jobs = JOBS,
     dry_run: DryRun = False,
 ) -> None:
-    """Close your reasons for a maintenance; a host without any left goes where its condition lets it.
+    """Close your reasons for maintenance, and move each host that has none left.
 
-    Back to its reservation if that is valid; to available if it came from there and its checks pass; else to
+    It goes back to its reservation if that is valid; to available if it came from there and its checks pass; else to
     initial, after a cleanup if it is dirty.
     """
     with session(ctx, Plan if dry_run else Outcomes) as lab:

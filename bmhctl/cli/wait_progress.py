@@ -21,19 +21,19 @@ from bmhctl.usecases.shared.absence import PAUSE
 
 
 def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
-    """How ``--wait`` waits: each change of place is told on stderr; a closed pipe on stdout ends it."""
+    """Return how ``--wait`` waits: changes of the position are noted on stderr; a closed pipe on stdout ends it."""
     display = invocation_of(ctx).display()
 
     def progress(waiting: Waiting) -> None:
-        place = "first in the queue" if waiting.position == 1 else f"number {waiting.position} in the queue"
+        position = "first in the queue" if waiting.position == 1 else f"number {waiting.position} in the queue"
         until = f", until {waiting.deadline:%H:%M:%S} UTC" if waiting.deadline else ""
-        note(f"waiting for {waiting.requirements}, {place}{until}: {waiting.why}", display)
+        note(f"waiting for {waiting.requirements}, {position}{until}: {waiting.why}", display)
 
     return WaitOptions(_pause_on(display), None if wait == "forever" else parse_duration(wait), progress)
 
 
 def pause_before_opening(patience: WaitOptions) -> Callable[[], None]:
-    """Return what passes the time until an inventory that is away can be opened; raises when the wait is over."""
+    """Return a sleep between tries to open an inventory that is away; it raises when the wait is over."""
     deadline = None if patience.timeout is None else time.monotonic() + patience.timeout.total_seconds()
 
     def pause() -> None:
@@ -41,20 +41,20 @@ def pause_before_opening(patience: WaitOptions) -> Callable[[], None]:
         if deadline is not None and time.monotonic() >= deadline:
             raise WaitTimeoutError(
                 f"timed out after {format_duration(patience.timeout or timedelta())} waiting for the inventory",
-                hint="look at the server, or wait for longer",
+                hint="check the server, or wait for longer",
             )
 
     return pause
 
 
 class _Pause:
-    """Sleep; raise :class:`BrokenPipeError` when the reader of stdout is gone."""
+    """Sleeps; raises :class:`BrokenPipeError` if the reader of stdout has ended."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
         self._poll = select.poll()
         if descriptor is not None:
-            self._poll.register(descriptor, 0)  # errors and hang-ups are always told
+            self._poll.register(descriptor, 0)  # errors and hang-ups are always reported
 
     def __call__(self, seconds: float, wakes: int | None) -> None:
         if wakes is not None:
@@ -62,7 +62,7 @@ class _Pause:
         try:
             told = self._poll.poll(seconds * 1000)
         finally:
-            if wakes is not None:  # a descriptor that is closed by the next time would end each pause at once
+            if wakes is not None:  # a descriptor that is closed meanwhile would end each later pause at once
                 self._poll.unregister(wakes)
         if any(descriptor == self._descriptor for descriptor, _ in told):
             raise BrokenPipeError("the reader of the answer is gone")

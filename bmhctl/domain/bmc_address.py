@@ -20,8 +20,8 @@ _PATH = pattern(r"(?P<prefix>(?:/[^/]+)*?)/redfish(?:/v1(?:/Systems(?:/(?P<syste
 class Endpoint(Frozen):
     """A Redfish service and one of its systems.
 
-    ``url`` is the scheme, host and port; ``root`` the path of the service root, after a prefix if the address has
-    one; ``system`` the path of the system, None when the address names none.
+    ``url`` is the scheme, host and port; ``root`` the path of the service root, after a prefix if the address has one;
+    ``system`` the path of the system, None when the address names none.
     """
 
     url: str
@@ -30,7 +30,7 @@ class Endpoint(Frozen):
 
     @property
     def prefix(self) -> str:
-        """What stands before ``/redfish/v1``, as behind a gateway that serves several BMCs; usually nothing."""
+        """The path before ``/redfish/v1``, as behind a gateway that serves several BMCs; usually empty."""
         return self.root.removesuffix(_ROOT)
 
 
@@ -38,8 +38,8 @@ def redfish_endpoint(address: str, system_id: str | None = None) -> Endpoint | N
     """Return where an address leads; None for an address of another protocol, such as ``ipmi://``.
 
     Accepts the forms of manifests (``redfish+https://``, ``redfish-virtualmedia://``, ``idrac-redfish://``, …) and
-    plain ``http(s)://``. Raises :class:`ValueError` for a path that is neither a service nor a system, and for a
-    system id that contradicts the path: a part that is ignored could be the one that names the machine.
+    plain ``http(s)://``. Raises :class:`ValueError` for a path that is neither a service nor a system, and for a system
+    id that contradicts the path: an ignored part could be the one that names the machine.
     """
     from urllib.parse import urlsplit
 
@@ -67,7 +67,7 @@ def redfish_endpoint(address: str, system_id: str | None = None) -> Endpoint | N
 
 
 def same_path(one: str, other: str) -> bool:
-    """Whether two paths name the same resource: without regard to case, escapes and a slash at the end."""
+    """Return whether two paths name one resource: case, escapes and a slash at the end do not matter."""
     from urllib.parse import unquote
 
     return unquote(one).rstrip("/").casefold() == unquote(other).rstrip("/").casefold()
@@ -91,7 +91,7 @@ def _system_path(root: str, system_id: str) -> str:
 
 
 def has_odd_segment(path: str) -> bool:
-    """Whether a path has a segment that a server may resolve to another path, such as ``..``."""
+    """Return whether a path has a segment that a server may resolve to another path, such as ``..``."""
     from urllib.parse import unquote
 
     return any(part in (".", "..") for part in unquote(path).split("/")) or "//" in path

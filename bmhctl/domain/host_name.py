@@ -6,7 +6,7 @@ from bmhctl.errors import InvalidError
 from bmhctl.support.lazy_regex import pattern
 
 LONGEST_NAME = 253
-"""How many characters a host's name may have: as many as a DNS name."""
+"""The most characters of a host name, as of a DNS name."""
 
 _HOST_NAME = pattern(
     rf"(?=.{{1,{LONGEST_NAME}}}\Z)[A-Za-z0-9](?:[-A-Za-z0-9]{{0,61}}[A-Za-z0-9])?"
@@ -15,7 +15,10 @@ _HOST_NAME = pattern(
 
 
 def check_name(name: object) -> str:
-    """Return a host's name in lower case: DNS names are compared without case. Raise `InvalidError` for any other."""
+    """Return a host's name in lower case, because DNS names are compared without case.
+
+    Raises :class:`InvalidError` for a text that is not a DNS name.
+    """
     if not isinstance(name, str) or not _HOST_NAME.fullmatch(name):
         shown = repr(name)[:80]
         raise InvalidError(
@@ -28,5 +31,5 @@ def check_name(name: object) -> str:
 
 
 def as_stored(name: str) -> str:
-    """Return a host's name, or a pattern or a range of names, as the inventory has it: in lower case."""
-    return name.lower() if name.isascii() else name  # other letters have no place in a name, lower case or not
+    """Return a host's name, or a pattern or range of names, as the inventory has it: in lower case."""
+    return name.lower() if name.isascii() else name  # a name has no other letters, so their case does not matter

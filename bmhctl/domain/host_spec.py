@@ -39,7 +39,7 @@ _CONTROL = pattern(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\u
 
 
 def parse_spec(name: str, entry: Mapping[str, object]) -> HostSpec:
-    """A host's spec from its TOML or JSON table; raises :class:`InvalidError` naming the key."""
+    """Return a host's spec from its TOML or JSON table; raise :class:`InvalidError` that names the key."""
     name = check_name(name)
     where = f"hosts.{name}"
     _check_spec_keys(name, entry)
@@ -59,13 +59,13 @@ def _check_spec_keys(name: str, entry: Mapping[str, object]) -> None:
         check_keys(entry, SPEC_KEYS, f"hosts.{name}")
     except InvalidError as error:
         unknown = str(error.details["key"]).removeprefix(f"hosts.{name}.")
-        if isinstance(entry[unknown], Mapping):  # [hosts.a.b] is a table b in the host a
+        if isinstance(entry[unknown], Mapping):  # TOML reads [hosts.a.b] as a table b in the host a
             error.hint = f'a name with dots needs quotes: [hosts."{name}.{unknown}"]'
         raise
 
 
 def dump_spec(spec: HostSpec) -> dict[str, object]:
-    """The table that :func:`parse_spec` reads back: only what is set, in the order of :data:`SPEC_KEYS`."""
+    """Return the table that :func:`parse_spec` reads back: only what is set, in the order of :data:`SPEC_KEYS`."""
     entry: dict[str, object] = {}
     if spec.address is not None:
         entry["address"] = spec.address
@@ -94,10 +94,10 @@ def dump_spec(spec: HostSpec) -> dict[str, object]:
 
 
 def host_variables(spec: HostSpec) -> dict[str, str]:
-    """A host as environment variables, without their prefix: ``HOST``, ``ADDRESS``, ``LABEL_RACK`` and so on.
+    """Return a host as environment variables, without their prefix: ``HOST``, ``ADDRESS``, ``LABEL_RACK`` and so on.
 
-    What is not declared has none; keys are in upper case, with ``_`` for all but letters and digits. Where several keys
-    give the same name, the first in alphabetical order has it, and the next ones end in ``_2``, ``_3`` and so on.
+    What is not declared has no variable; keys are in upper case, with ``_`` for all but letters and digits. If several
+    keys give the same name, the first in alphabetical order gets it, and the next ones end in ``_2``, ``_3`` and so on.
     """
     bmc = spec.bmc
     found = {"HOST": spec.name, "ADDRESS": spec.address, "MAC": spec.mac}
@@ -111,13 +111,13 @@ def host_variables(spec: HostSpec) -> dict[str, str]:
 
 
 def _unused(name: str, taken: Container[str]) -> str:
-    """Return the name, or with ``_2``, ``_3``, … behind it the first that is not taken."""
+    """Return the name, or the first of ``NAME_2``, ``NAME_3``, … that is not taken."""
     numbered = (f"{name}_{number}" for number in count(2))
     return next(each for each in chain((name,), numbered) if each not in taken)
 
 
 def duplicates(specs: Iterable[HostSpec]) -> list[str]:
-    """One warning for every MAC or address that several of these hosts bear, naming them."""
+    """Return one warning for every MAC or address that several of these hosts have, with their names."""
     bearers: dict[tuple[str, str], list[str]] = {}
     for spec in specs:
         for kind, value in (("MAC", spec.mac), ("address", spec.address)):
@@ -130,7 +130,7 @@ def same(kind: str, value: str, names: list[str]) -> str:
     """The warning that several hosts bear the same MAC or address."""
     shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} others"]
     who = f"{', '.join(shown[:-1])} and {shown[-1]}"
-    return f"{who} have the same {kind} {value}: one machine under two names can be given out twice"
+    return f"{who} have the same {kind} {value}: one machine under two names can be reserved twice"
 
 
 def _line(value: str | None, where: str) -> str | None:
@@ -146,8 +146,8 @@ def _address(value: str | None, where: str) -> str | None:
 
 
 def is_network_name(value: str) -> bool:
-    """Whether a text is an IP address or a DNS name."""
-    if _IPV4.fullmatch(value):  # most are: that is a fraction of what ipaddress takes
+    """Return whether a text is an IP address or a DNS name."""
+    if _IPV4.fullmatch(value):  # most addresses are IPv4, and this takes a fraction of the time of ipaddress
         return True
     if _DNS_NAME.fullmatch(value) and not value.rsplit(".", 1)[-1].isdigit():
         return True
@@ -174,7 +174,7 @@ def _labels(entry: Mapping[str, object], where: str) -> dict[str, str]:
     for key, value in entry.items():
         if not is_label_key(key):
             raise InvalidError(
-                f"{where}: {key!r:.80} is no label key",
+                f"{where}: {key!r:.80} is not a label key",
                 hint="at most 63 letters, digits, '-', '_' and '.', after an optional 'dns.name/'",
                 details={"key": where},
             )
@@ -188,7 +188,7 @@ def _hardware(entry: Mapping[str, object], where: str) -> dict[str, Fact]:
     hardware: dict[str, Fact] = {}
     for key, value in entry.items():
         if not is_label_key(key):
-            raise InvalidError(f"{where}: {key!r:.80} is no key", hint="use letters, digits, '-', '_' and '.'")
+            raise InvalidError(f"{where}: {key!r:.80} is not a key", hint="use letters, digits, '-', '_' and '.'")
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise type_error(f"{where}.{key}", 'a text, a whole number or a size such as "256GiB"', value)
         if isinstance(value, int) and abs(value) >= 2**63:
@@ -240,7 +240,7 @@ def _bmc(value: object, where: str) -> Bmc | None:
 
 
 def _bmc_address(address: str, system_id: str | None, where: str) -> str:
-    if "@" in address:  # anywhere: a "/" in a password ends what looks like the authority
+    if "@" in address:  # anywhere: after a "/" in a password, the rest does not look like a user or password
         raise InvalidError(
             f"{where} holds a user name or a password",
             hint='an inventory holds no secrets: use credentials = "env:NAME"',

@@ -1,4 +1,4 @@
-"""Host, reservation, ticket, event and the other nouns, as frozen values without rules."""
+"""Host, reservation, ticket, event and other nouns, as frozen values without rules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bmhctl.support.values import Frozen, field
 
 
 class State(StrEnum):
-    """Where a host is in its life; ``lifecycle.table`` says what holds in each."""
+    """The states of a host; ``lifecycle.table`` says what holds in each."""
 
     INITIAL = "initial"
     AVAILABLE = "available"
@@ -20,7 +20,7 @@ class State(StrEnum):
 
 
 class Verb(StrEnum):
-    """What moves a host, or lets it in and out of the inventory."""
+    """What changes the state of a host, or adds it to the inventory or removes it."""
 
     ENTER = "enter"
     READY = "ready"
@@ -33,7 +33,7 @@ class Verb(StrEnum):
 
 
 class EventKind(StrEnum):
-    """What matters but moves no host: an event whose source is its destination."""
+    """What is recorded without a change of state: an event whose source is its destination."""
 
     CORDON = "cordon"
     UNCORDON = "uncordon"
@@ -51,7 +51,7 @@ class EventKind(StrEnum):
 
 
 Fact = str | int
-"""The value of a hardware fact: a text, a number, or a size such as ``256GiB``."""
+"""The value of a hardware property: a text, a number, or a size such as ``256GiB``."""
 
 
 class Bmc(Frozen):
@@ -70,7 +70,7 @@ class Bmc(Frozen):
 
 
 class HostSpec(Frozen):
-    """What a person declares about a host; the lifecycle never changes it."""
+    """What is declared about a host; the lifecycle never changes it."""
 
     name: str
     address: str | None = None
@@ -82,10 +82,10 @@ class HostSpec(Frozen):
 
 
 class Note(Frozen):
-    """Who set something aside, when and why: a cordon, or one reason for a maintenance.
+    """A cordon, or one reason for maintenance: who made it, when and why.
 
-    ``until`` is when it should be over (a note, not a timer). ``quarantine`` marks a reason that bmhctl gave
-    by itself, which anyone may close.
+    ``until`` is when it should end, for information: nothing ends it. ``quarantine`` is a reason that bmhctl itself
+    gave, which any actor may close.
     """
 
     actor: str
@@ -108,9 +108,9 @@ class End(StrEnum):
 class Reservation(Frozen):
     """One owner's right to some hosts; its id is the fencing token.
 
-    Open while ``ended_at`` is None; valid while open and before ``expires_at`` (None: it never expires).
-    ``wants`` is what was asked for, ``request_id`` the caller's own name for the request, unique for an owner.
-    ``renewed_at`` is when the lease was last counted anew (None: never since it was made).
+    Open while ``ended_at`` is None; valid while open and before ``expires_at`` (None: it never expires). ``wants`` are
+    its requirements, ``request_id`` the caller's id of the request, unique for an owner. ``renewed_at`` is when the
+    lease was last extended (None: never).
     """
 
     id: str
@@ -128,27 +128,27 @@ class Reservation(Frozen):
 
     @property
     def counted_from(self) -> datetime:
-        """The moment from which the lease was granted to its end."""
+        """When the lease was last granted or extended: its length counts from there."""
         return self.renewed_at or self.created_at
 
     def is_open(self) -> bool:
-        """Return whether it has not been ended."""
+        """Whether it has not ended."""
         return self.ended_at is None
 
     def was_lost(self) -> bool:
-        """Whether it ended otherwise than by its holder, who did not give it back."""
+        """Whether it ended, and not because its holder gave it back."""
         return self.ended_at is not None and self.end is not End.RETURNED
 
     def is_valid(self, now: datetime) -> bool:
-        """Whether its holder may act on its hosts at ``now``."""
+        """Return whether its holder may act on its hosts at ``now``."""
         return self.ended_at is None and (self.expires_at is None or now < self.expires_at)
 
 
 class Ticket(Frozen):
-    """A place in the queue for hosts; a smaller ``id`` is older and goes first.
+    """A waiting request in the queue; a smaller ``id`` is older and goes first.
 
-    ``wants`` is what is asked for. ``deadline`` is when its owner stops waiting (None: never), ``refreshed_at``
-    when the waiting process last said that it lives. ``ttl`` and ``endless`` are the lease that is asked for.
+    ``wants`` are its requirements. ``deadline`` is when its owner stops waiting (None: never), ``refreshed_at`` when
+    the waiting process last showed that it is alive. ``ttl`` and ``endless`` describe the requested lease.
     """
 
     owner: str
@@ -164,12 +164,11 @@ class Ticket(Frozen):
 
 
 class Host(Frozen):
-    """One host: what is declared about it, and where it is in its life.
+    """One host: what is declared about it, and its state.
 
-    ``came_from`` is the state before maintenance; ``since`` is when the present state began; ``used_at`` is
-    when it was last reserved or given back. ``proven_at`` is when the readiness checks of an available host last
-    passed, None if that is not known. ``failed_setups`` counts those that failed in a row. ``id`` and ``last_event``
-    are the store's.
+    ``came_from`` is the state before maintenance; ``since`` is when the present state began; ``used_at`` is when it was
+    last reserved or given back. ``proven_at`` is when the readiness checks of an available host last passed, None if
+    that is not known. ``failed_setups`` counts those that failed in a row. The store sets ``id`` and ``last_event``.
     """
 
     spec: HostSpec
@@ -196,7 +195,7 @@ class Host(Frozen):
 
 
 class Event(Frozen):
-    """One line of a host's history; ``source`` is the previous event's ``dest`` (None: outside the inventory)."""
+    """One entry of a host's history; ``source`` is the ``dest`` of the one before (None: outside the inventory)."""
 
     host: str
     at: datetime
@@ -210,10 +209,10 @@ class Event(Frozen):
 
 
 class Phase(StrEnum):
-    """When in a host's life a step runs; the value is the table of its steps in a policy.
+    """When a step runs; the value is the name of the phase's table in a policy.
 
     ``SETUP`` and ``CHECKS`` come before a host is available, ``PREPARE`` before it is handed to a holder, ``CLEANUP``
-    after its use, ``RETIRE`` before it leaves.
+    after its use, ``RETIRE`` before it is removed.
     """
 
     SETUP = "setup"
@@ -224,7 +223,7 @@ class Phase(StrEnum):
 
 
 class Verdict(StrEnum):
-    """How a step ended; unknown is never a pass."""
+    """How a step ended; ``unknown`` never counts as passed."""
 
     PASS = "pass"  # noqa: S105 - a verdict, not a password
     FAIL = "fail"
@@ -232,7 +231,7 @@ class Verdict(StrEnum):
 
 
 class Power(StrEnum):
-    """What can be asked of a host's power, and of its indicator light."""
+    """What can be done with a host's power, and with its indicator light."""
 
     ON = "on"
     OFF = "off"
@@ -249,7 +248,7 @@ class Power(StrEnum):
 
 
 class BootTarget(StrEnum):
-    """What a host can be told to boot from at its next start; ``NONE`` takes that back."""
+    """What a host can boot from at its next start; ``NONE`` cancels that."""
 
     PXE = "pxe"
     HDD = "hdd"
@@ -262,9 +261,9 @@ class BootTarget(StrEnum):
 
 
 class CheckResult(Frozen):
-    """What one step said of one host; ``seconds`` is how long it took, ``at`` when it ended.
+    """The result of one step on one host; ``seconds`` is how long it took, ``at`` when it ended.
 
-    ``phase`` is None when an older bmhctl did not record it. ``digest`` is a word for what was run, and for what.
+    ``phase`` is None when an older bmhctl did not record it. ``digest`` identifies what was run, and for what.
     """
 
     step: str
@@ -277,10 +276,10 @@ class CheckResult(Frozen):
 
 
 class ImportedHost(Frozen):
-    """A host that a file brings, with the state it has there.
+    """A host in a file to import, with the state that the file gives.
 
-    ``host.reservation`` with an empty id is a claim made elsewhere (its owner is the consumer there).
-    ``source_state`` is the file's own word for the state; ``origin`` says where it stands (file, document).
+    ``host.reservation`` with an empty id is a claim made elsewhere (its owner is the consumer there). ``source_state``
+    is the state in the words of the file; ``origin`` is the position there (file, document).
     """
 
     host: Host
@@ -289,7 +288,7 @@ class ImportedHost(Frozen):
 
 
 class ImportBatch(Frozen):
-    """What the files of one import brought: hosts, what was passed over and why, what looks odd, a policy."""
+    """What the files of one import contain: hosts, what is skipped and why, warnings, a policy."""
 
     arrivals: tuple[ImportedHost, ...]
     skipped: tuple[str, ...] = ()

@@ -18,13 +18,13 @@ POLICY_KEYS = ("defaults", *Phase)
 """The top-level tables of a policy: the defaults, and the steps of each phase."""
 
 PLACEHOLDER = pattern(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_./-]*)\}")
-"""What is substituted in a command's arguments: ``{name}``, ``{labels.rack}``; ``{{`` stands for a brace."""
+"""A placeholder in a command's arguments: ``{name}``, ``{labels.rack}``; ``{{`` stands for a brace."""
 
 _PLACEHOLDERS = ("name", "address", "mac", "bmc.address", "bmc.type", "bmc.system_id", "labels.KEY", "hardware.KEY")
 
 
 class StepKind(StrEnum):
-    """How a step finds out: it runs a command, opens a TCP connection, asks for a web page, or asks the BMC."""
+    """What a step does: run a command, open a TCP connection, request a URL, or ask the BMC."""
 
     COMMAND = "command"
     TCP = "tcp"
@@ -33,11 +33,11 @@ class StepKind(StrEnum):
 
 
 class PhaseRules(Frozen):
-    """What holds for the steps of one phase.
+    """The rules for the steps of one phase.
 
-    ``noun`` names one step for a person. Redfish steps of a phase that ``acts`` change the BMC's host, those of another
-    only ask. Steps of a phase that ``stops_at_failure`` run up to the first that fails, those of another all run. A
-    phase that ``is_remembered`` does not repeat a step that passed. ``keys`` are settings that only its steps have.
+    ``noun`` names one step in messages. Redfish steps of a phase that ``acts`` change the host, those of another only
+    ask. Steps of a phase that ``stops_at_failure`` run up to the first failure, those of another all run. A phase that
+    ``is_remembered`` does not repeat a step that passed. ``keys`` are settings that only its steps have.
     """
 
     noun: str
@@ -58,7 +58,7 @@ PHASES: Mapping[Phase, PhaseRules] = {
 
 
 class HttpStep(Frozen):
-    """What an ``http`` step asks for: a URL that answers with this status, and holds the text if one is given."""
+    """The request of an ``http`` step: a URL that must answer with this status, and with this text if one is given."""
 
     url: str
     status: int = 200
@@ -66,9 +66,9 @@ class HttpStep(Frozen):
 
 
 class RedfishStep(Frozen):
-    """What a ``redfish`` step demands of a BMC: a health and a power state; in a phase that ``acts`` what it does.
+    """What a ``redfish`` step expects of a BMC: a health and a power state; in a phase that ``acts`` what it does.
 
-    ``reset`` is a reset by Redfish's own name, such as ``ForceRestart``; ``boot_once`` what the next start boots from.
+    ``reset`` is a reset by its Redfish name, such as ``ForceRestart``; ``boot_once`` what the next start boots from.
     """
 
     health: str | None = None
@@ -81,9 +81,9 @@ class RedfishStep(Frozen):
 class Step(Frozen):
     """One step of a phase.
 
-    ``command`` is an argument list (kind command), ``port`` a TCP port (kind tcp), ``page`` what is asked for (kind
-    http), ``demand`` what is asked of the BMC (kind redfish). ``timeout`` is how long one try may take, ``retries``
-    how many more tries a failure gets. ``needs`` are the steps of its phase that have to pass before; None: it follows
+    ``command`` is an argument list (kind command), ``port`` a TCP port (kind tcp), ``page`` the request (kind http),
+    ``demand`` what is expected of the BMC (kind redfish). ``timeout`` is how long one try may take, ``retries`` how
+    many more tries follow a failure. ``needs`` are the steps of its phase that have to pass before; None: it follows
     the one declared before it. ``outputs`` are the hardware properties that its output may set.
     """
 
@@ -101,12 +101,12 @@ class Step(Frozen):
     outputs: tuple[str, ...] = ()
 
     def applies_to(self, spec: HostSpec) -> bool:
-        """Whether the step is meant for this host."""
+        """Return whether the step applies to this host."""
         return self.selector.fits(spec)
 
 
 class Policy(Frozen):
-    """What an inventory asks of its hosts and its users; a ``ttl`` or ``max_ttl`` of None is "no end".
+    """What an inventory requires of its hosts and reservations; a ``ttl`` or ``max_ttl`` of None means no end.
 
     ``bmc_parallel`` is how many conversations are held with one BMC at a time. ``proxy`` is the URL of an HTTP proxy
     for ``http`` steps and BMCs, ``environment`` to read the environment's variables, or None for none.
@@ -120,16 +120,16 @@ class Policy(Frozen):
     proxy: str | None = None
 
     def of(self, phase: Phase) -> tuple[Step, ...]:
-        """The steps of a phase, as declared."""
+        """Return the steps of a phase, as declared."""
         return self.steps.get(phase, ())
 
     def applying(self, phase: Phase, spec: HostSpec) -> tuple[Step, ...]:
-        """The steps of a phase that apply to a host, in the order of their declaration."""
+        """Return the steps of a phase that apply to a host, in the order of their declaration."""
         return tuple(step for step in self.of(phase) if step.applies_to(spec))
 
 
 def parse_policy(document: Mapping[str, object]) -> Policy:
-    """A policy from its parsed TOML text; other top-level tables are the caller's to judge.
+    """Return the policy in a parsed TOML text; other top-level tables are not checked.
 
     Raises :class:`InvalidError` that names the key, and the nearest known key for an unknown one.
     """
@@ -184,7 +184,7 @@ def _steps(document: Mapping[str, object], phase: Phase) -> tuple[Step, ...]:
 
 
 def _check_order(phase: Phase, steps: tuple[Step, ...]) -> None:
-    """Raises :class:`InvalidError` for a step that needs an unknown one, or in the end itself."""
+    """Raise :class:`InvalidError` for a step that needs an unknown one, or itself through others."""
     from graphlib import CycleError, TopologicalSorter
 
     names = [step.name for step in steps]
@@ -226,7 +226,7 @@ def _step(phase: Phase, name: str, entry: Mapping[str, object]) -> Step:
         raise InvalidError(f"{where} has {said}", hint="give each step exactly one of them")
     timeout = _duration(entry, "timeout", where, timedelta(minutes=1))
     if not timeout:
-        raise InvalidError(f"{where}.timeout is zero", hint="give the step some time, such as 30s")
+        raise InvalidError(f"{where}.timeout is zero", hint="give it more, such as 30s")
     selector = optional_text(entry, "selector", where) or ""
     try:
         applies = parse_selector(selector)
@@ -326,7 +326,7 @@ def _demand(value: object, where: str, acts: bool) -> RedfishStep:
 
 
 def whole_number(value: object, least: int, most: int, where: str) -> int:
-    """``value`` if it is a whole number in these bounds, else :class:`InvalidError`."""
+    """Return ``value`` if it is a whole number in these bounds; else raise :class:`InvalidError`."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise type_error(where, f"a whole number from {least} to {most}", value)
     return value
@@ -353,14 +353,14 @@ def _duration(entry: Mapping[str, object], key: str, where: str, fallback: timed
 
 
 def require_table(value: object, where: str) -> Mapping[str, object]:
-    """``value`` if it is a TOML table, else :class:`InvalidError`."""
+    """Return ``value`` if it is a TOML table; else raise :class:`InvalidError`."""
     if not isinstance(value, dict):
         raise type_error(where, "a table", value)
     return value
 
 
 def optional_text(entry: Mapping[str, object], key: str, where: str) -> str | None:
-    """The text under ``key``, None if there is none; :class:`InvalidError` if it is anything else."""
+    """Return the text under ``key``, None if there is none; raise :class:`InvalidError` for another type."""
     value = entry.get(key)
     if value is not None and not isinstance(value, str):
         raise type_error(f"{where}.{key}", "a text", value)
@@ -368,7 +368,7 @@ def optional_text(entry: Mapping[str, object], key: str, where: str) -> str | No
 
 
 def check_keys(entry: Mapping[str, object], keys: tuple[str, ...], where: str) -> None:
-    """Raises :class:`InvalidError` for a key that is not among ``keys``, naming the nearest known one."""
+    """Raise :class:`InvalidError` for a key that is not among ``keys``, naming the nearest known one."""
     for key in entry:
         if key not in keys:
             near = nearest(key, keys)
@@ -380,5 +380,5 @@ def check_keys(entry: Mapping[str, object], keys: tuple[str, ...], where: str) -
 
 
 def type_error(where: str, wanted: str, got: object) -> InvalidError:
-    """The error for a value of the wrong type."""
+    """Return the error for a value of the wrong type."""
     return InvalidError(f"{where} must be {wanted}, not {brief(got)}", details={"key": where})

@@ -12,7 +12,7 @@ from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen
 
 MOST_HOSTS = 10_000
-"""How many hosts one reservation may hold."""
+"""The most hosts of one reservation."""
 
 _COUNT = pattern(r"[0-9]{1,9}")
 
@@ -31,16 +31,19 @@ class Requirement(Frozen):
         return f"{what}*{self.count}" if self.count > 1 else what
 
     def fits(self, spec: HostSpec) -> bool:
-        """Whether a host may be one of those that are wanted."""
+        """Return whether a host may be one of those required."""
         return spec.name == self.name if self.name is not None else self.selector.fits(spec)
 
 
 Requirements = tuple[Requirement, ...]
-"""All of a request: every requirement must be met, each by hosts of its own."""
+"""The requirements of a request: each must be met, by different hosts."""
 
 
 def parse_requirement(text: str) -> Requirement:
-    """``arch=arm64*2`` is two hosts that fit ``arch=arm64``; without a number one. Raises :class:`UsageError`."""
+    """Return the requirement in a text: ``arch=arm64*2`` is two hosts that fit ``arch=arm64``; without a number one.
+
+    Raises :class:`UsageError`.
+    """
     selector, star, count = (part.strip() for part in text.rpartition("*"))
     if not star or not _COUNT.fullmatch(count):
         selector, count = text, "1"
@@ -53,12 +56,12 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def total(requirements: Sequence[Requirement]) -> int:
-    """How many hosts are wanted in all."""
+    """Return how many hosts are required in all."""
     return sum(requirement.count for requirement in requirements)
 
 
 def describe_requirements(requirements: Sequence[Requirement]) -> str:
-    """The requirements in words: ``2 hosts with arch=arm64 and 1 with role=switch``."""
+    """Return the requirements in words: ``2 hosts with arch=arm64 and 1 with role=switch``."""
     if all(requirement.name is not None for requirement in requirements):
         return ", ".join(str(requirement.name) for requirement in requirements)
     parts: list[str] = []
@@ -71,7 +74,10 @@ def describe_requirements(requirements: Sequence[Requirement]) -> str:
 
 
 def dump_requirements(requirements: Sequence[Requirement]) -> str:
-    """The requirements as a text that :func:`load_requirements` reads back; equal requirements give equal texts."""
+    """Return the requirements as a text that :func:`load_requirements` reads back.
+
+    Equal requirements give equal texts.
+    """
     rows = [
         [",".join(sorted(map(str, requirement.selector.terms))), requirement.count]
         if requirement.name is None
@@ -82,12 +88,12 @@ def dump_requirements(requirements: Sequence[Requirement]) -> str:
 
 
 def load_requirements(text: str) -> Requirements:
-    """The requirements that :func:`dump_requirements` wrote; raises :class:`InvalidError` for any other text."""
+    """Return what :func:`dump_requirements` wrote; raise :class:`InvalidError` for any other text."""
     try:
         return tuple(_loaded(row) for row in json.loads(text))
     except (RecursionError, TypeError, ValueError, UsageError) as error:
         raise InvalidError(
-            f"the inventory holds requirements that are none: {text!r}", hint="restore it from a backup"
+            f"the inventory has a text in place of requirements: {text!r}", hint="restore it from a backup"
         ) from error
 
 

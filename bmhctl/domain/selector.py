@@ -1,7 +1,7 @@
 """Label selectors as in Kubernetes, with numbers: parse, match, explain, translate to SQL.
 
-``arch=arm64,rack!=r3,gpu,!flaky,zone in (a,b),cpus>=32,memory>=64GiB``: every term must hold. Keys are labels,
-then hardware facts. ``!=`` and ``notin`` also hold for hosts without the key, as in Kubernetes.
+``arch=arm64,rack!=r3,gpu,!flaky,zone in (a,b),cpus>=32,memory>=64GiB``: every term must hold. Keys are labels, then
+hardware properties. ``!=`` and ``notin`` also hold for hosts without the key, as in Kubernetes.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ MOST_TERMS = 100
 """How many terms a selector may have."""
 
 MOST_VALUES = 1000
-"""How many values the terms of a selector may have in all: databases limit what a statement holds."""
+"""The most values of all terms of a selector: databases limit the parameters of a statement."""
 
 _HINT = "write it like arch=arm64,rack!=r3,gpu,!flaky,zone in (a,b),cpus>=32,memory>=64GiB"
-# Every repetition takes what it can and gives nothing back: no text takes longer than its length.
+# Repetitions are possessive, so that matching takes linear time for any text.
 _TERM = pattern(
     r"\s*+(?:"
     r"(?P<absent>!)\s*+(?P<absent_key>[^\s!=<>,()]++)"
@@ -81,7 +81,7 @@ class Term(Frozen):
                 return f"{self.key}{self.operator}{self.values[0]}"
 
     def holds(self, facts: Mapping[str, str]) -> bool:
-        """Whether a host with these selectable facts (see :func:`selectable`) fits the term."""
+        """Return whether a host with these selectable attributes (see :func:`selectable`) fits the term."""
         value = facts.get(self.key)
         if self.operator is Operator.ABSENT:
             return value is None
@@ -106,7 +106,7 @@ class Term(Frozen):
 
     @property
     def is_negative(self) -> bool:
-        """Whether it also holds for hosts without the key: then no index leads to those that fit."""
+        """Whether it also holds for hosts without the key: an index does not find those."""
         return self.operator in _NEGATIVE
 
     def fitting(self) -> tuple[str, list[str | float | None]]:
@@ -123,16 +123,16 @@ class Term(Frozen):
         return f"SELECT f.host_id FROM facts f WHERE f.key = ?{wanted}", parameters
 
     def to_sql(self, *, first: bool = False, most: int | None = None) -> tuple[str, list[str | float | None]]:
-        """A condition on ``hosts`` and its parameters, with ``?`` as placeholder.
+        """Return a condition on ``hosts`` and its parameters, with ``?`` as placeholder.
 
-        With ``first``, it is written as what the database starts from, for one that few hosts fit; with ``most``, that
-        many of them are enough: a database that is told expects no more.
+        With ``first``, the database starts from this term, because few hosts fit it; with ``most``, so many of them are
+        enough: the database expects no more.
         """
         fitting, parameters = self.fitting()
         if first and most is not None:
             order = (
                 "f.number" if self.operator in _NUMERIC else "f.value"
-            )  # the spelling of the index, so that it is used
+            )  # as the index spells it, so that the index is used
             return f"hosts.id IN ({fitting} ORDER BY {order} LIMIT {most})", parameters
         if first:
             return f"hosts.id IN ({fitting})", parameters
@@ -149,7 +149,7 @@ class Selector(Frozen):
         return ",".join(str(term) for term in self.terms)
 
     def fits(self, spec: HostSpec) -> bool:
-        """Whether every term holds for what is declared about a host."""
+        """Return whether every term holds for what is declared about a host."""
         facts = selectable(spec)
         return all(term.holds(facts) for term in self.terms)
 
@@ -159,7 +159,10 @@ EVERY_HOST = Selector()
 
 
 def parse_selector(text: str) -> Selector:
-    """Reads a selector; the empty text is the selector that fits all. Raises :class:`UsageError`."""
+    """Return the selector in a text; the empty text fits every host.
+
+    Raises :class:`UsageError`.
+    """
     terms: list[Term] = []
     position, end = 0, len(text)
     values = 0
@@ -174,7 +177,7 @@ def parse_selector(text: str) -> Selector:
         values += len(term.values)
         if len(terms) > MOST_TERMS or values > MOST_VALUES:
             raise UsageError(
-                f"the selector {text!r} asks for too much",
+                f"the selector {text!r} is too long",
                 hint=f"at most {MOST_TERMS} terms with {MOST_VALUES} values in all",
             )
     return Selector(tuple(terms))
@@ -194,25 +197,25 @@ def _term(match: re.Match[str], text: str) -> Term:
     operator = Operator("=" if match["compare"] == "==" else match["compare"])
     value = match["value"]
     if operator in _NUMERIC and quantity(value) is None:
-        raise UsageError(f"{key}{operator}{value} compares with {value!r}, which is no number", hint=_HINT)
+        raise UsageError(f"{key}{operator}{value} compares with {value!r}, which is not a number", hint=_HINT)
     return Term(key, operator, (_value(value, text),))
 
 
 def _value(value: str, text: str) -> str:
     if not LABEL_VALUE.fullmatch(value):
-        raise UsageError(f"{value!r} in the selector {text!r} is no label value", hint=_HINT)
+        raise UsageError(f"{value!r} in the selector {text!r} is not a label value", hint=_HINT)
     return value
 
 
-@lru_cache(maxsize=1000)  # the hosts of a fleet resemble each other
+@lru_cache(maxsize=1000)  # the hosts of a fleet have the same few keys
 def is_label_key(key: str) -> bool:
-    """Whether a text is a label's key: an optional DNS prefix and a slash, then at most 63 letters, digits, ``-_.``."""
+    """Return whether a text is a label key: up to 63 letters, digits, ``-_.``, after an optional DNS name and slash."""
     return _LABEL_KEY.fullmatch(key) is not None
 
 
 @lru_cache(maxsize=1000)
 def canonical(value: Fact) -> str:
-    """One spelling for equal sizes, so that ``memory=262144MiB`` finds ``256GiB``; other values as they are."""
+    """Return one spelling for equal sizes, so that ``memory=262144MiB`` finds ``256GiB``; other values unchanged."""
     text = str(value)
     if not _SIZE.fullmatch(text):
         return text
@@ -221,5 +224,5 @@ def canonical(value: Fact) -> str:
 
 
 def selectable(spec: HostSpec) -> dict[str, str]:
-    """What a selector sees of a host: its labels, then its hardware facts under keys that no label uses."""
+    """Return what a selector sees of a host: its labels, and its hardware properties under keys that no label has."""
     return {key: canonical(value) for key, value in {**spec.hardware, **spec.labels}.items()}

@@ -9,10 +9,10 @@ from bmhctl.errors import UsageError
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
-    """Return a point in time to come, in UTC: a duration from ``now`` (``2h``), or an ISO date or time.
+    """Return a point in time in the future, in UTC: a duration from ``now`` (``2h``), or an ISO date or time.
 
-    A time without an offset is local. Raises `UsageError` for anything else, for a time that is over, and for a local
-    time that does not exist or exists twice because the clocks change.
+    A time without an offset is local. Raises :class:`UsageError` for any other text, for a time in the past, and for a
+    local time that does not exist or exists twice because the clocks change.
     """
     try:
         at = now + parse_duration(text)
@@ -24,14 +24,14 @@ def parse_moment(text: str, now: datetime) -> datetime:
                 f"{text!r} is not a time", hint="write a duration such as 2h or 3d, or a date such as 2026-12-24T18:00"
             ) from None
     if at <= now:
-        raise UsageError(f"{text} is not in the future", hint="write a duration such as 2h or 3d, or a time to come")
+        raise UsageError(f"{text} is not in the future", hint="write a duration such as 2h, or a later time")
     return at
 
 
 def in_utc(at: datetime) -> datetime:
     """Return a time in UTC; one without an offset is local.
 
-    Raises `UsageError` for a local time that does not exist or exists twice, naming the two that may be meant.
+    Raises :class:`UsageError` for a local time that does not exist or exists twice, naming the two that may be meant.
     """
     if at.tzinfo is not None:
         return at.astimezone(UTC)
@@ -49,10 +49,11 @@ def in_utc(at: datetime) -> datetime:
 
 
 def parse_past(text: str, now: datetime) -> datetime:
-    """Return a point in time that is over, in UTC: a duration before ``now`` (``30d``), a day, or an ISO time.
+    """Return a point in time in the past, in UTC: a duration before ``now`` (``30d``), a day, or an ISO time.
 
-    A day is ``today``, ``yesterday`` or an ISO date, and means its first moment. A time without an offset is local.
-    Raises `UsageError` for anything else, for a time to come, and for a local time that does not exist or exists twice.
+    A day is ``today``, ``yesterday`` or an ISO date, and means its beginning. A time without an offset is local. Raises
+    :class:`UsageError` for any other text, for a time in the future, and for a local time that does not exist or exists
+    twice.
     """
     try:
         at = now - parse_duration(text)
@@ -68,5 +69,5 @@ def parse_past(text: str, now: datetime) -> datetime:
     except OverflowError:
         at = datetime.min.replace(tzinfo=UTC)
     if at > now:
-        raise UsageError(f"{text} is not over yet", hint="write a duration such as 2h or 30d, or a time that is over")
+        raise UsageError(f"{text} is not in the past", hint="write a duration such as 2h, or an earlier time")
     return at

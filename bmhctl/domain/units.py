@@ -14,11 +14,14 @@ _QUANTITY = pattern(r"(\d{1,20})(?:\.(\d{1,9}))?\s?([KMGTPE]i?)?(B?)", re.ASCII)
 _STEPS = "KMGTPE"
 
 MAX_DURATION = timedelta(days=36500)
-"""No lease and no time-out is longer than this: about a century, so that adding one to a date never overflows."""
+"""The longest lease or time-out: about a century, so that adding it to a date never overflows."""
 
 
 def parse_duration(text: str) -> timedelta:
-    """``90s``, ``20m``, ``4h``, ``3d`` or a mix in falling order such as ``1h30m``; raises :class:`UsageError`."""
+    """Return the duration in a text: ``90s``, ``20m``, ``4h``, ``3d``, or several in falling order such as ``1h30m``.
+
+    Raises :class:`UsageError`.
+    """
     match = _DURATION.fullmatch(text.strip())
     if not match or not any(match.groups()):
         raise UsageError(f"{text!r} is not a duration", hint="write it like 90s, 20m, 4h, 3d or 1h30m")
@@ -30,7 +33,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(value: timedelta) -> str:
-    """The shortest text that :func:`parse_duration` reads back, in whole seconds: ``1h30m``, ``0s``."""
+    """Return the shortest text that :func:`parse_duration` reads back, in whole seconds: ``1h30m``, ``0s``."""
     seconds = max(0, int(value.total_seconds()))
     parts = []
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
@@ -41,7 +44,7 @@ def format_duration(value: timedelta) -> str:
 
 
 def format_age(value: timedelta) -> str:
-    """A duration for people, its two largest units at most: ``3d4h``, ``12m``, ``8s``."""
+    """Return a duration for people, with its two largest units at most: ``3d4h``, ``12m``, ``8s``."""
     seconds = max(0, int(value.total_seconds()))
     for big, small, unit, sub in ((86400, 3600, "d", "h"), (3600, 60, "h", "m"), (60, 1, "m", "s")):
         if seconds >= big:
@@ -52,10 +55,10 @@ def format_age(value: timedelta) -> str:
 
 @lru_cache(maxsize=1000)
 def quantity(text: str) -> float | None:
-    """The number that a text stands for: plain (``64``, ``2.5``) or a size in bytes (``256GiB``, ``1T``).
+    """Return the number in a text: plain (``64``, ``2.5``) or a size in bytes (``256GiB``, ``1T``).
 
-    ``K``, ``M``, ``G`` … are powers of 1000, ``Ki``, ``Mi``, ``Gi`` … of 1024, as in Kubernetes. None when it
-    is no number.
+    ``K``, ``M``, ``G`` … are powers of 1000, ``Ki``, ``Mi``, ``Gi`` … of 1024, as in Kubernetes. None for any other
+    text.
     """
     match = _QUANTITY.fullmatch(text)
     if not match:
@@ -69,7 +72,7 @@ def quantity(text: str) -> float | None:
 
 
 def format_size(size: int) -> str:
-    """Bytes in the largest binary unit that divides them: ``256GiB``; plain bytes otherwise (``1000B``)."""
+    """Return bytes in the largest binary unit that divides them: ``256GiB``; plain bytes otherwise (``1000B``)."""
     for power in range(len(_STEPS), 0, -1):
         if size and size % 1024**power == 0:
             return f"{size // 1024**power}{_STEPS[power - 1]}iB"
@@ -77,5 +80,5 @@ def format_size(size: int) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 host``, ``2 hosts``."""
+    """Return a count with its noun: ``1 host``, ``2 hosts``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

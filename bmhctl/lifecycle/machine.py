@@ -1,7 +1,7 @@
 """Move a host through the table with one ``transitions`` machine; the only user of that library.
 
-One machine serves the whole process. A host is never bound to it (binding grows super-linearly): a
-:class:`Passage` carries its state and the facts that the guards ask for, and is triggered as a flyweight.
+One machine serves the whole process. Hosts are not bound to it, because that takes time that grows super-linearly: a
+:class:`Passage` has the host's state and the inputs of the guards, and is triggered in its place.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from transitions import EventData, Machine
 
 NOT_CHECKED = "its readiness checks have not run"
-"""Why ``checks_passed`` refuses when nothing is known."""
+"""Why ``checks_passed`` refuses by default."""
 
 NOT_CLEANED = "its cleanup has not run"
-"""Why ``cleanup_succeeded`` refuses when nothing is known."""
+"""Why ``cleanup_succeeded`` refuses by default."""
 
 
 class GuardInput(Frozen):
-    """What the guards ask for, found out before: a guard does no I/O.
+    """What the guards need to know, found out before: a guard does no I/O.
 
-    A text says why its guard refuses; None means that nothing stands against it. ``checks`` and ``cleanup``
-    default to "has not run", which refuses. ``holder`` is None when the caller may act for the reservation.
+    A text says why its guard refuses; None lets it pass. ``checks`` and ``cleanup`` default to "has not run", which
+    refuses. ``holder`` is None when the caller may act for the reservation.
     """
 
     undeclared: str | None = None
@@ -46,7 +46,7 @@ class GuardInput(Frozen):
 
 
 class Passage:
-    """One host's way through one verb: a state, the facts, and what the guards said."""
+    """One host on its way through one verb: a state, the inputs of the guards, and what the guards said."""
 
     __slots__ = ("facts", "refusals", "state")
 
@@ -74,7 +74,7 @@ class Passage:
         return self._refuse(Guard.NOT_CORDONED, self.facts.cordon)
 
     def not_claimed(self, _: EventData) -> bool:
-        """Guards every verb that a running step would collide with."""
+        """Guards every verb that would collide with a running step."""
         return self._refuse(Guard.NOT_CLAIMED, self.facts.claim)
 
     def its_turn(self, _: EventData) -> bool:
@@ -118,7 +118,7 @@ class Passage:
 
 
 class Answer(Frozen):
-    """What the machine said: the state it leads to, or None and which guards said no, in words."""
+    """The answer of the machine: the state that the verb leads to, or None and which guards refused, in words."""
 
     dest: State | None
     refusals: tuple[tuple[Guard, str], ...]
@@ -144,10 +144,10 @@ def _machine() -> Machine:
 
 @lru_cache(maxsize=1000)
 def ask(verb: Verb, state: State, facts: GuardInput) -> Answer:
-    """Triggers ``verb`` for a host in ``state``; a refusal is an answer, with each guard's words.
+    """Trigger ``verb`` for a host in ``state``, and return the answer; a refusal has the words of each guard.
 
-    The same question has the same answer, so that of many hosts in the same case the machine is asked for one.
-    Raises :class:`StateRefusedError` when the table has no edge for the verb from that state.
+    Equal questions have equal answers, so one call serves many hosts in the same condition. Raises
+    :class:`StateRefusedError` when the table has no edge for the verb from that state.
     """
     from transitions import MachineError
 
@@ -161,5 +161,5 @@ def ask(verb: Verb, state: State, facts: GuardInput) -> Answer:
 
 
 def possible(state: State) -> tuple[Verb, ...]:
-    """The verbs that have an edge from ``state``, in the order of the table."""
+    """Return the verbs that have an edge from ``state``, in the order of the table."""
     return tuple(verb for verb in Verb if verb not in (Verb.ENTER, Verb.REMOVE) and edges(verb, state))

@@ -1,7 +1,8 @@
 """The lifecycle as data: states, edges and guards, each with the words that explain it.
 
-The machine, the guards' explanations, the graphs and the README's diagram are all drawn from here. The source
-is the ``BareMetalHost`` machine lifecycle: initial, available, reserved, tainted, and maintenance from anywhere.
+The machine, the explanations of the guards, the graphs and the diagram in the README are made from this table. The
+source is the ``BareMetalHost`` machine lifecycle: initial, available, reserved, tainted, and maintenance from any
+state.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from bmhctl.domain.model import State, Verb
 from bmhctl.support.values import Frozen
 
 MEANING: dict[State, str] = {
-    State.INITIAL: "clean and known, not yet proven ready",
-    State.AVAILABLE: "clean, proven ready, free to be reserved",
+    State.INITIAL: "clean and known, not yet checked",
+    State.AVAILABLE: "clean, checked, free to be reserved",
     State.RESERVED: "held by one reservation",
     State.TAINTED: "used and given back, dirty until a cleanup succeeds",
-    State.MAINTENANCE: "set aside by a person, with a reason",
+    State.MAINTENANCE: "in maintenance, with a reason",
 }
 """What holds for a host in each state, in one line for an operator."""
 
@@ -58,8 +59,8 @@ ASKS: dict[Guard, str] = {
 class Edge(Frozen):
     """One way from one state to another; a ``source`` of None is outside the inventory (``[*]``).
 
-    ``label`` is what the diagram says, ``why`` the one sentence why the edge exists. Edges of one verb from one
-    state are tried in the table's order. ``drawn`` is False for edges that the diagram leaves out.
+    ``label`` is its label in the diagram, ``why`` one sentence why the edge exists. Edges of one verb from one state
+    are tried in the order of the table. ``drawn`` is False for edges that the diagram leaves out.
     """
 
     verb: Verb
@@ -74,7 +75,7 @@ class Edge(Frozen):
 _S, _V, _G = State, Verb, Guard
 
 _IMPORTED = "A host that is already in use elsewhere must not look free or clean here."
-_REMOVED = "A host that left the lab must not be counted on."
+_REMOVED = "A host that left the lab can no longer be used."
 
 EDGES: tuple[Edge, ...] = (
     Edge(
@@ -95,7 +96,7 @@ EDGES: tuple[Edge, ...] = (
         _S.AVAILABLE,
         (_G.NOT_CLAIMED, _G.CHECKS_PASSED),
         "Host is ready",
-        "Only a host that has just proven itself may be handed to anyone.",
+        "Only a host whose checks have just passed may be given to a holder.",
     ),
     Edge(
         _V.RESERVE,
@@ -128,7 +129,7 @@ EDGES: tuple[Edge, ...] = (
             _S.MAINTENANCE,
             (_G.NOT_CLAIMED, _G.REASON_GIVEN),
             "Maintenance required",
-            "People need to take a host aside at any moment, and others need to know why.",
+            "An operator needs to take a host out of use at any time, and others need to know why.",
         )
         for state in (_S.INITIAL, _S.AVAILABLE, _S.RESERVED, _S.TAINTED)
     ),
@@ -138,7 +139,7 @@ EDGES: tuple[Edge, ...] = (
         _S.RESERVED,
         (_G.NOT_CLAIMED, _G.RESERVATION_VALID),
         "Maintenance complete",
-        "Who held the host before still holds it.",
+        "The holder from before still holds the host.",
     ),
     Edge(
         _V.RESUME,
@@ -146,7 +147,7 @@ EDGES: tuple[Edge, ...] = (
         _S.AVAILABLE,
         (_G.NOT_CLAIMED, _G.CAME_FROM_AVAILABLE, _G.CLEAN, _G.CHECKS_PASSED),
         "Maintenance complete",
-        "A free host is free again once it has proven that the repair did no harm.",
+        "A host that was free is free again once its checks pass after the repair.",
     ),
     Edge(
         _V.RESUME,
@@ -162,15 +163,15 @@ EDGES: tuple[Edge, ...] = (
 
 
 def where(state: State) -> str:
-    """The state as the end of "it is …": ``available``, ``in maintenance``."""
+    """Return the state as the end of "it is …": ``available``, ``in maintenance``."""
     return f"in {state}" if state is State.MAINTENANCE else str(state)
 
 
 def edges(verb: Verb, source: State | None) -> tuple[Edge, ...]:
-    """The edges of one verb from one state, in order; empty when the state refuses the verb."""
+    """Return the edges of one verb from one state, in order; empty when the state refuses the verb."""
     return tuple(edge for edge in EDGES if edge.verb is verb and edge.source is source)
 
 
 def sources(verb: Verb) -> tuple[State, ...]:
-    """The states that a verb leaves from, in the order of :class:`State`."""
+    """Return the states from which a verb is possible, in the order of :class:`State`."""
     return tuple(s for s in State if edges(verb, s))

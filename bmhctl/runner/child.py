@@ -16,16 +16,17 @@ from bmhctl.support.watchdog import Deadline
 GRACE = 10.0
 """Seconds between TERM and KILL for a task whose lease is lost."""
 
-_LEFTOVER_GRACE = 2.0  # the same for what a task that ended by itself has left in its group
+_LEFTOVER_GRACE = 2.0  # the same for what is left in the group of a task that ended by itself
 _PATIENCE = 5.0  # seconds to wait for the watchdog's end
 
 
 class Child:
-    """A running task. In the foreground of a terminal it shares our group, to read from there; else it has its own.
+    """A running task.
 
-    What we inherited, it inherits: descriptors, working directory, umask, signals that are ignored. Descriptors of
-    our own are all closed. The watchdog knows the ``deadline`` before the task starts. Raises :class:`OSError` when it
-    can't be started; then nothing is left of it.
+    In the foreground of a terminal it shares this process's group, to read from the terminal; else it has its own
+    group. It inherits what this process inherited: descriptors, working directory, umask, ignored signals. Descriptors
+    that this process opened are closed. The watchdog gets the ``deadline`` before the task starts. Raises
+    :class:`OSError` when the task can't be started; then nothing of it is left.
     """
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], deadline: Deadline | None = None) -> None:
@@ -43,7 +44,7 @@ class Child:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
 
         def introduce() -> None:
-            # In the new process. No moment is without watchdog, and no signal finds a handler of ours.
+            # In the new process: the watchdog is told first, and the signal handlers of this process are reset.
             for number in PASSED_ON:
                 if signal.getsignal(number) != signal.SIG_IGN:
                     signal.signal(number, signal.SIG_DFL)
@@ -56,7 +57,7 @@ class Child:
                 env=dict(environ),
                 process_group=None if self.shares_group else 0,
                 close_fds=False,
-                preexec_fn=introduce,  # there is no other thread yet
+                preexec_fn=introduce,  # no other thread exists yet
             )
         except BaseException:
             self._dismiss()
@@ -66,12 +67,12 @@ class Child:
         self._group = 0 if self.shares_group else self._process.pid
 
     def has_ended(self) -> bool:
-        """Whether the task's process is gone."""
+        """Whether the task's process has ended."""
         return self._process.poll() is not None
 
     @property
     def status(self) -> int:
-        """How it ended, as a shell has it: 128+n for signal n."""
+        """Its exit status as in a shell: 128+n for signal n."""
         code = self._process.returncode
         return code if code >= 0 else 128 - code
 
@@ -87,9 +88,9 @@ class Child:
             return f"signal {-code}"
 
     def pass_on(self, number: int) -> None:
-        """Passes a signal on: to the task's whole group, or to its process where the group is ours too."""
+        """Pass a signal on to the task's group, or to its process where it shares this process's group."""
         if self.shares_group and number in FROM_TERMINAL:
-            return  # it has it already
+            return  # the terminal has sent it to the task too
         with suppress(ProcessLookupError, PermissionError):
             if self._group:
                 os.killpg(self._group, number)
@@ -97,25 +98,25 @@ class Child:
                 self._process.send_signal(number)
 
     def tell_deadline(self, deadline: Deadline | None) -> None:
-        """Tell the watchdog when the lease ends, so that it ends the task before; None: it has no end."""
+        """Send the watchdog the end of the lease, before which it ends the task; None: there is no end."""
         self._write(b"until\n" if deadline is None else deadline.to_line())
 
     def end(self, deadline: Deadline | None = None) -> None:
-        """End the task and all that descends from it: TERM, and after the grace KILL, in time for the deadline."""
+        """End the task and its descendants, in time for the deadline: TERM, and after the grace KILL."""
         left = GRACE if deadline is None else min(GRACE, deadline.kill - watchdog.steady())
         watchdog.end_task(self._group, self._process.pid, left)
         self._process.wait()
 
     def was_ended_by_watchdog(self) -> bool:
-        """Whether the watchdog ended the task because its lease ended: this process was stopped, or too late."""
+        """Whether the watchdog ended the task at the end of its lease, because this process was stopped or late."""
         return self._watchdog.poll() == watchdog.LEASE_OVER
 
     def is_watched(self) -> bool:
-        """Whether the watchdog did its work until its end: it was not killed."""
+        """Whether the watchdog ended as planned, and was not killed."""
         return self._watchdog.poll() in (None, 0)
 
     def close(self, deadline: Deadline | None = None) -> None:
-        """End what the task has left in its group, in time for the deadline, and the watchdog."""
+        """End what is left in the group of the task, in time for the deadline, and the watchdog."""
         if self._group:
             left = _LEFTOVER_GRACE if deadline is None else min(_LEFTOVER_GRACE, deadline.kill - watchdog.steady())
             watchdog.end_task(self._group, self._group, left)
@@ -128,12 +129,12 @@ class Child:
             self._watchdog.wait(_PATIENCE)
 
     def _write(self, line: bytes) -> None:
-        with suppress(BrokenPipeError):  # the watchdog may have been killed
+        with suppress(BrokenPipeError):  # the watchdog may have been killed before
             os.write(self._pipe, line)
 
 
 def _in_foreground() -> bool:
-    """Whether this process is in the foreground of a terminal."""
+    """Return whether this process is in the foreground of a terminal."""
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
     except OSError:

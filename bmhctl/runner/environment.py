@@ -12,21 +12,21 @@ from bmhctl.results import Held
 
 VARIABLES: dict[str, str] = {
     "BMH_RESERVATION": "the reservation's id: the fencing token that bmhctl takes for -R",
-    "BMH_HOSTS": "the names of the hosts, with spaces between them, in the order of what was asked for",
-    "BMH_COUNT": "how many they are",
+    "BMH_HOSTS": "the names of the hosts, with spaces between them, in the order of the request",
+    "BMH_COUNT": "the number of hosts",
     "BMH_HOST": "the first host's name",
     "BMH_ADDRESS": "its address",
     "BMH_MAC": "its MAC address",
     "BMH_BMC_ADDRESS": "its BMC's address; also BMH_BMC_TYPE and BMH_BMC_SYSTEM_ID",
     "BMH_LABEL_<KEY>": "each of its labels; upper case, all but letters and digits as _; equal ones get _2, _3",
-    "BMH_HARDWARE_<KEY>": "each of its hardware facts, likewise",
+    "BMH_HARDWARE_<KEY>": "each of its hardware properties, likewise",
     "BMH_<n>_HOST": "the name of the n-th host, from 1; BMH_<n>_ADDRESS and all the others likewise",
     "BMHCTL_INVENTORY": "the inventory, so that bmhctl inside the task means the same one",
     "BMHCTL_ACTOR": "who acts, likewise",
 }
-"""Every variable that ``run`` sets; those of a fact that is not declared are not set."""
+"""Every variable that ``run`` sets; an attribute that is not declared has none."""
 
-_SHELL = ("BMH_RESERVATION", "BMH_HOSTS", "BMH_HOST", "BMH_ADDRESS")  # those that --shell sets
+_SHELL = ("BMH_RESERVATION", "BMH_HOSTS", "BMH_HOST", "BMH_ADDRESS")  # the variables that --shell sets
 
 _OURS = re.compile(
     r"BMH_(RESERVATION|HOSTS|COUNT|(\d+_)?(HOST|ADDRESS|MAC|BMC_(ADDRESS|TYPE|SYSTEM_ID)|(LABEL|HARDWARE)_.*))", re.S
@@ -34,7 +34,7 @@ _OURS = re.compile(
 
 
 def task_environment(outer: Mapping[str, str], held: Held, inventory: str, actor: str) -> dict[str, str]:
-    """The outer environment with the variables of :data:`VARIABLES` for a reservation; an outer one's are gone."""
+    """Return the environment of a task: ``outer`` without its ``BMH_*`` variables, and those of this reservation."""
     environment = {name: value for name, value in outer.items() if not _OURS.fullmatch(name)}
     environment |= {
         "BMH_RESERVATION": held.reservation.id,
@@ -52,7 +52,7 @@ def task_environment(outer: Mapping[str, str], held: Held, inventory: str, actor
 
 
 def export_line(reservation: str, hosts: Sequence[Host]) -> str:
-    """What ``eval`` turns into variables, in any POSIX shell; none is left of an earlier reservation."""
+    """Return the line that sets the variables when ``eval`` runs it, in any POSIX shell; it unsets earlier ones."""
     values = {"BMH_RESERVATION": reservation, "BMH_HOSTS": " ".join(host.name for host in hosts)}
     for host in hosts[:1]:
         values |= {"BMH_HOST": host.name, "BMH_ADDRESS": host.spec.address or ""}
@@ -62,5 +62,5 @@ def export_line(reservation: str, hosts: Sequence[Host]) -> str:
 
 
 def unset_line(status: int) -> str:
-    """What ``eval`` turns into a failure with this status, and no stale variables."""
+    """Return the line that unsets all variables and fails with this status when ``eval`` runs it."""
     return f"unset {' '.join(_SHELL)}; (exit {status})"

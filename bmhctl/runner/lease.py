@@ -16,30 +16,30 @@ from bmhctl.usecases.reservations.holder import extend
 from bmhctl.usecases.shared.context import Context
 
 SHORTEST = timedelta(seconds=2)
-"""The shortest lease for a task: it is renewed after a third of it, and the end of the task begins at two thirds."""
+"""The shortest lease for a task: it is renewed after one third, and the task is ended at two thirds."""
 
-_LOOK = 1.0  # seconds between two looks at whether the reservation is still there
+_LOOK = 1.0  # seconds between two checks whether the reservation still exists
 _RETRY = 1.0  # seconds between two tries to reach an inventory
-_SHORTEST = 0.05  # seconds between two renewals of a lease that the policy lets grow no more
-_BACK = 2.0  # seconds in which an inventory whose file is gone may come back
+_SHORTEST = 0.05  # seconds between two renewals once the policy allows no longer lease
+_BACK = 2.0  # seconds in which a missing inventory file may come back
 
 
 def check_length(ttl: timedelta | None) -> None:
-    """Raise :class:`UsageError` for a lease under which no task can run and end in time."""
+    """Raise :class:`UsageError` for a lease that is too short to run a task and end it in time."""
     if ttl is not None and ttl < SHORTEST:
         shortest = format_duration(SHORTEST)
         raise UsageError(
-            f"a lease of {ttl.total_seconds():g} s is too short: a task could not be ended before it is over",
+            f"a lease of {ttl.total_seconds():g} s is too short: a task could not be ended before it expires",
             hint=f"the shortest that works is --ttl {shortest}",
         )
 
 
 class Lease:
-    """A lease that is renewed whenever a third of what is left of it has passed, as long as that is possible.
+    """A lease that is renewed after a third of its remaining time, again and again, as long as that is possible.
 
-    An inventory may keep :meth:`keep` waiting, as when another command writes for long: then another thread still
-    learns from :meth:`lost` when the task has to end. ``wake`` is called when there is something to learn,
-    ``tell_deadline``, which may be set, when the deadline has changed.
+    :meth:`keep` may be delayed, as when another command writes for long: another thread can still ask :meth:`lost`
+    whether the task has to end. ``wake`` is called when that may have changed, ``tell_deadline``, which may be set,
+    when the deadline has changed.
     """
 
     def __init__(self, ctx: Context, held: Held, wake: Callable[[], None]) -> None:
@@ -62,9 +62,9 @@ class Lease:
         return self._deadline
 
     def lost(self) -> str | None:
-        """Return why the task has to end now: the lease is lost, or ends too soon; None while it holds.
+        """Return why the task has to end now: the lease is lost, or ends too soon; None while it is valid.
 
-        None also when its holder gave it back. Asks no database, so that a locked one delays nothing.
+        None also when its holder gave it back. Reads no database, so a locked one does not delay it.
         """
         if self._lost is None:
             self._lost = self._why_moved() or self._why_over()
@@ -89,14 +89,14 @@ class Lease:
         return None
 
     def _is_lost_by(self, error: MovedError) -> str | None:
-        """Why the lease is lost with its inventory; None as long as the file that is gone may come back."""
+        """Return why the lease is lost with its inventory; None while a missing file may still come back."""
         if not isinstance(error, GoneError):
             return error.message
         self._gone_since = steady() if self._gone_since is None else self._gone_since
         return error.message if steady() - self._gone_since > _BACK else None
 
     def keep(self, over: threading.Event) -> None:
-        """Keep the lease until the event is set, or there is none to keep."""
+        """Renew the lease until the event is set, or the reservation has ended."""
         next_look = 0.0
         while not over.wait(min(next_look, self._next_renewal) - time.monotonic()):
             try:
@@ -107,7 +107,7 @@ class Lease:
                 self._lost = error.message
                 self._wake()
                 return
-            except BmhctlError as error:  # it may be reached again before the lease ends
+            except BmhctlError as error:  # the inventory may be back before the lease ends
                 if isinstance(error, MovedError) and (why := self._is_lost_by(error)) is not None:
                     self._lost = why
                     self._wake()
@@ -117,7 +117,7 @@ class Lease:
             next_look = time.monotonic() + _LOOK
 
     def _ends_at(self, ends: datetime | None) -> None:
-        """Take note of when the lease ends, and tell it if that has changed."""
+        """Note when the lease ends, and report it if that has changed."""
         if ends == self._ends:
             return
         self._ends = ends
@@ -126,7 +126,7 @@ class Lease:
         self.tell_deadline(self._deadline)
 
     def _look(self) -> bool:
-        """Do what is due; return whether there is a lease to keep any more."""
+        """Do what is due; return whether the reservation is still open."""
         self._ctx.store.claims.restore()
         if time.monotonic() >= self._next_renewal:
             held = extend(self._ctx, self._id, silent=True).held
@@ -134,7 +134,7 @@ class Lease:
             self._next_renewal = self._plan()
             self._warn(host.name for host in held.hosts)
             return True
-        with self._ctx.store.snapshot():  # the reservation and its hosts as they are at one moment
+        with self._ctx.store.snapshot():  # reservation and hosts as of one moment
             known = self._ctx.store.reservations.get(self._id)
             hosts = [] if known is None else self._ctx.store.hosts.held_by(known.id)
         if known is not None and known.ended_at is not None and not known.was_lost():
@@ -143,7 +143,7 @@ class Lease:
             return False
         if known is None or not known.is_valid(self._ctx.clock()):
             why = known.end_reason if known is not None else None
-            raise NotYoursError(f"reservation {self._id} is over: {why or 'lease expired'}")
+            raise NotYoursError(f"reservation {self._id} has ended: {why or 'lease expired'}")
         self._ends_at(known.expires_at)
         self._warn(host.name for host in hosts)
         return True

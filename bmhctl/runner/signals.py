@@ -9,17 +9,17 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-"""What the task gets when ``run`` gets it."""
+"""The signals that ``run`` passes on to its task."""
 
 FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
-"""What a task in the terminal's foreground gets from there, as ``run`` itself does."""
+"""The signals that a terminal sends to a task in the foreground as well as to ``run``."""
 
 
 class Signals:
-    """Takes the process's signals for a block; what was ignored before stays ignored, for the task as well.
+    """Handle the process's signals for a block; ignored ones stay ignored, for the task as well.
 
-    A signal raises :class:`SystemExit` with 128+n, once: cleaning up is not interrupted. After :meth:`hold` none
-    does: they are kept until :meth:`wait` asks for them.
+    A signal raises :class:`SystemExit` with 128+n, once, so that cleaning up is not interrupted. After :meth:`hold`
+    none does: they are collected until :meth:`wait` returns them.
     """
 
     def __init__(self) -> None:
@@ -44,12 +44,12 @@ class Signals:
         self.held = True
         signal.set_wakeup_fd(-1)
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.getsignal itself returned
+            signal.signal(number, handler)  # type: ignore[arg-type]  # as signal.getsignal returned it
         os.close(self._reader)
         os.close(self._writer)
 
     def hold(self) -> None:
-        """From now on signals are kept; those that came before have had their effect."""
+        """From now on collect signals."""
         self._drain()
         self.held = True
 
@@ -58,12 +58,12 @@ class Signals:
         self.held = False
 
     def wait(self, seconds: float) -> list[int]:
-        """The signals that came, the oldest first; waits for one so long, or until :meth:`wake`."""
+        """Return the signals that came, the oldest first; wait so long for one, or until :meth:`wake`."""
         select.select([self._reader], [], [], max(0.0, seconds))
         return [number for number in self._drain() if number in PASSED_ON]
 
     def wake(self) -> None:
-        """Ends a :meth:`wait`; from any thread."""
+        """End a :meth:`wait`; from any thread."""
         with suppress(OSError):
             os.write(self._writer, b"\0")
 
@@ -73,7 +73,7 @@ class Signals:
         return b""
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        """The number is in the pipe already. A handler of ours, so that the task starts with the default one."""
+        """Raise for the first signal, unless signals are on hold: then its number is in the pipe."""
         if not self.held and number != signal.SIGCHLD:
             self.held = True
             raise SystemExit(128 + number)

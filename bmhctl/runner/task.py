@@ -1,8 +1,8 @@
 """Run a task under a lease: pass on its signals and status, renew the lease, give the hosts back.
 
-The task is ended before its lease is over: TERM, a grace, and KILL in time for ``expires_at``. The watchdog does so
-where ``run`` can't, because it is stopped. Ctrl-Z on a terminal stops the task and ``run`` together, and with it the
-renewal: continued in time (``fg``), all goes on; else the task is ended, and the host is tainted when the lease ends.
+The task is ended before its lease expires: TERM, a grace, and KILL in time for ``expires_at``. If ``run`` itself is
+stopped, the watchdog does that. Ctrl-Z on a terminal stops the task and ``run``, and so the renewal: if it is continued
+in time (``fg``), all goes on; else the task is ended, and the host is tainted when the lease expires.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 
 TIMED_OUT, FAILED, NOT_RUNNABLE, NOT_FOUND = 124, 125, 126, 127
-"""Statuses of ``run`` itself, as ``timeout`` and ``env`` have them."""
+"""Exit statuses of ``run`` itself, as of ``timeout`` and ``env``."""
 
-_LOOK = 0.1  # seconds between two looks at the clock and at the inventory's file: microseconds each
+_LOOK = 0.1  # seconds between two checks of the clock and of the inventory's file; each takes microseconds
 _RETRY = 1.0  # seconds between two tries to reach an inventory
-_LAST_TRIES = 30.0  # seconds to go on trying to give the hosts back
+_LAST_TRIES = 30.0  # seconds of tries to give the hosts back
 
 
 _T = TypeVar("_T")
 
 
 class OnExit(StrEnum):
-    """What becomes of the hosts after the task: given back, or cleaned and checked at once as well."""
+    """What to do with the hosts after the task: give them back, or also clean and check them at once."""
 
     TAINT = "taint"
     RECYCLE = "recycle"
@@ -61,8 +61,8 @@ class OnExit(StrEnum):
 class Task(Frozen):
     """A command to run under a lease.
 
-    ``keep_on_fail`` leaves the hosts reserved for so long when the command fails, for debugging. ``on_exit`` says
-    what becomes of them otherwise.
+    ``keep_on_fail`` is how long the hosts stay reserved after the command has failed, for debugging. ``on_exit`` says
+    what to do with them otherwise.
     """
 
     command: tuple[str, ...]
@@ -72,7 +72,7 @@ class Task(Frozen):
 
 
 class NotRunnableError(BmhctlError):
-    """The command can't be started; ``run_status`` is what a shell would say: 126, or 127 when it is not there."""
+    """The command can't be started; ``run_status`` is the status of a shell: 126, or 127 if it does not exist."""
 
     code = "not-runnable"
     status = ExitStatus.USAGE
@@ -84,14 +84,14 @@ class NotRunnableError(BmhctlError):
 
 
 def find_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
-    """Raises :class:`NotRunnableError` for a command that could not be started; asked before anything is reserved."""
+    """Raise :class:`NotRunnableError` for a command that can't be started, before anything is reserved."""
     name = command[0]
     found = shutil.which(name, path=environ.get("PATH", os.defpath))
     if found is None:
         if os.sep in name and Path(name).exists():
             raise NotRunnableError(f"{name}: not executable", NOT_RUNNABLE)
         raise NotRunnableError(f"{name}: command not found", NOT_FOUND)
-    with suppress(OSError):  # what may be run and not be read is no script
+    with suppress(OSError):  # a file that can be run but not read is not a script
         with open(found, "rb") as file:
             start = file.read(256)
         if start.startswith(b"#!"):
@@ -103,12 +103,12 @@ def find_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
 
 
 def run_task(ctx: Context, held: Held, task: Task, signals: Signals) -> int:
-    """Runs the command until it ends or the lease is lost; gives the hosts back. Returns the status to exit with.
+    """Run the command until it ends or the lease is lost; give the hosts back; return the status to exit with.
 
-    That is the command's own: 128+n when signal n ended it. 125 when the lease was lost, or when the hosts of a
-    command that succeeded could not be given back; 126 or 127 when it could not be started. ``signals`` are held.
+    That is the command's own: 128+n when signal n ended it. 125 when the lease was lost, or when the hosts of a command
+    that succeeded could not be given back; 126 or 127 when it could not be started. ``signals`` must be on hold.
     """
-    # A lease lives on, and ends, while somebody edits or breaks the file that declares the hosts.
+    # The task needs no declaration: a user may edit or break that file meanwhile.
     undeclared = replace(ctx, store=ctx.store.undeclared())
     returning = _Returning(undeclared, held.reservation.id, signals)
     lease = Lease(undeclared, held, signals.wake)
@@ -146,9 +146,9 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals) -> int:
 
 
 def _attend(child: Child, lease: Lease, signals: Signals) -> str | None:
-    """Passes signals on and keeps the lease until the task ends, or ends it when the lease is lost; returns why.
+    """Pass signals on and renew the lease until the task ends; end the task when the lease is lost, and return why.
 
-    The signals have a thread of their own: an inventory that keeps us waiting delays none.
+    Signals are handled in a thread of their own, so that a slow inventory does not delay them.
     """
     lost: list[str] = []
     over = threading.Event()
@@ -158,7 +158,7 @@ def _attend(child: Child, lease: Lease, signals: Signals) -> str | None:
             while not child.has_ended():
                 why = lease.lost()
                 if why is not None:
-                    if child.has_ended():  # by itself, while we were stopped: that is for who gives the hosts back
+                    if child.has_ended():  # while this process was stopped: give_back checks the lease
                         return
                     lost.append(why)
                     child.end(lease.deadline)
@@ -173,7 +173,7 @@ def _attend(child: Child, lease: Lease, signals: Signals) -> str | None:
     try:
         lease.keep(over)
     except BaseException:
-        child.end(lease.deadline)  # which ends the thread
+        child.end(lease.deadline)  # ends the thread
         raise
     finally:
         thread.join()
@@ -193,10 +193,10 @@ def _recycle(ctx: Context, names: Sequence[str]) -> None:
 
 
 class _Returning:
-    """What becomes of the hosts of a reservation; ``tainted`` are those that were given back.
+    """Gives the hosts of a reservation back after the task; ``tainted`` are those that were given back.
 
-    ``ended_at`` is when the end of the task was noticed. ``is_in_time``: it ended before the lease did, however late
-    that was noticed, since else the watchdog would have ended it.
+    ``ended_at`` is when the end of the task was noticed. ``is_in_time``: it ended before the lease did, even if that
+    was noticed late, because otherwise the watchdog would have ended it.
     """
 
     def __init__(self, ctx: Context, token: str, signals: Signals) -> None:
@@ -209,7 +209,7 @@ class _Returning:
         self._deadline: float | None = None
 
     def keep(self, length: timedelta, reason: str) -> bool:
-        """Leaves the hosts reserved for debugging; False when the lease is gone, and the hosts with it."""
+        """Leave the hosts reserved for debugging; return False when the lease, and with it the hosts, is lost."""
         try:
             kept = self._insist(lambda: extend(self._ctx, self._token, length)).held
         except BmhctlError as error:
@@ -223,10 +223,10 @@ class _Returning:
         return True
 
     def give_back(self, reason: str, status: int) -> int:
-        """Give the hosts back; return the status to exit with: this one, 125 when the lease was lost before.
+        """Give the hosts back; return the status to exit with: ``status``, or 125 when the lease was lost before.
 
-        A success is none, and so 125, when the hosts can't be given back. A lease that ended only after the task did
-        costs nothing but a note.
+        A success becomes 125 as well when the hosts can't be given back. A lease that expired only after the end of the
+        task changes no status; a note reports it.
         """
         release = lifecycle_verbs.release
         try:
@@ -241,18 +241,18 @@ class _Returning:
             self._ctx.report(f"the hosts could not be given back: {error.message}")
             return FAILED
         except BmhctlError as error:
-            self._ctx.report(f"the hosts could not be given back: {error.message}; their lease ends by itself")
+            self._ctx.report(f"the hosts could not be given back: {error.message}; their lease expires by itself")
             return status or FAILED
         self.tainted = [item.host for item in done.items if item.state is State.TAINTED]
         return status
 
     def give_back_quietly(self) -> None:
-        """Give back what a renewal that came too late may have kept, in one try."""
-        with suppress(BmhctlError):  # as a rule there is nothing to give back
+        """Try once to give back hosts that a late renewal may have kept."""
+        with suppress(BmhctlError):  # usually there is nothing to give back
             lifecycle_verbs.release(self._ctx, Choice(), reservation=self._token, reason="task ended: lease lost")
 
     def _ended_before_lease(self) -> bool:
-        """Whether the reservation was still valid when the task ended."""
+        """Return whether the reservation was still valid when the task ended."""
         try:
             known = self._ctx.store.reservations.get(self._token)
         except BmhctlError:
@@ -264,7 +264,7 @@ class _Returning:
         return known.ended_at is not None and self.ended_at < known.ended_at
 
     def _insist(self, act: Callable[[], _T]) -> _T:
-        """Goes on trying for a while when the inventory can't be reached, until a signal says that it is enough."""
+        """Retry for a while when the inventory can't be reached; a signal ends the tries."""
         while True:
             try:
                 return act()

@@ -9,13 +9,13 @@ VARIABLE = "BMHCTL_ACTOR"
 
 
 def default_actor(environ: Mapping[str, str]) -> str:
-    """``$BMHCTL_ACTOR``, or user@hostname."""
+    """Return ``$BMHCTL_ACTOR``, or user@hostname."""
     if environ.get(VARIABLE):
         return environ[VARIABLE]
     import pwd
 
     try:
         user = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # a container's user without a name
+    except KeyError:  # the user of a container may have no name
         user = f"uid{os.geteuid()}"
     return f"{user}@{os.uname().nodename}"

@@ -1,7 +1,7 @@
-"""A lock for starting processes in threads, so that they inherit no file that they must not.
+"""A lock for starting processes in threads, so that they do not inherit the locks of other threads.
 
-Between its fork and its exec a child has a copy of every descriptor of its parent, and with it a share in every lock:
-a lock that the parent releases meanwhile stays held by the child until its exec.
+Between its fork and its exec a child has a copy of every descriptor of its parent, and so a share in every file lock: a
+lock that the parent releases then stays held until the exec of the child.
 """
 
 from __future__ import annotations
@@ -9,4 +9,4 @@ from __future__ import annotations
 from threading import Lock
 
 STARTING = Lock()
-"""Held while a process is started, and while a lock is released that must be free then."""
+"""Held while a process is started, and while a file lock is released that must be free at once."""

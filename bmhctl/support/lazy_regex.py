@@ -6,8 +6,8 @@ import re
 
 
 def pattern(text: str, flags: int = 0) -> re.Pattern[str]:
-    """What ``re.compile`` returns, compiled when it is first used: a module has many, and a command needs few."""
-    return _Pattern(text, flags)  # type: ignore[return-value]  # it answers to all that is asked of one
+    """Return a pattern like ``re.compile``, compiled at its first use: a module has many, a command uses few."""
+    return _Pattern(text, flags)  # type: ignore[return-value]  # it has the methods of a pattern
 
 
 class _Pattern:
@@ -16,5 +16,5 @@ class _Pattern:
 
     def __getattr__(self, name: str) -> object:
         found = getattr(re.compile(*self._source), name)
-        setattr(self, name, found)  # later accesses find the attribute
+        setattr(self, name, found)  # from now on the attribute is found without this method
         return found

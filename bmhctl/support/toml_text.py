@@ -7,12 +7,12 @@ import re
 from bmhctl.errors import InvalidError
 
 MOST_PARTS = 64
-"""How many parts a dotted key may have: ``tomllib`` takes time and memory that grow with the square of them."""
+"""The most parts of a dotted key: the time and memory of ``tomllib`` grow with the square of them."""
 
 _PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*+')"""
 _DOT = r"[ \t]*+\.[ \t]*+"
 _TOKEN = re.compile(
-    # Texts and comments are passed over whole, so that no dot in them counts; a text without its end takes the rest.
+    # Strings and comments are skipped as a whole, so that no dot in them counts; an unterminated string takes the rest.
     rf'(?P<long>{_PART}(?:{_DOT}{_PART}){{{MOST_PARTS}}})|"""(?:[^"\\]++|\\.|"(?!""))*+"{{0,5}}'
     r"""|'''(?:[^']++|'(?!''))*+'{0,5}|"(?:[^"\\\n]++|\\.)*+"?|'[^'\n]*+'?|#[^\n]*+|[A-Za-z0-9_-]++""",
     re.S,
@@ -20,10 +20,10 @@ _TOKEN = re.compile(
 
 
 def load(text: str, name: str) -> dict[str, object]:
-    """The tables of a TOML text; ``name`` is the file's name in messages.
+    """Return the tables of a TOML text; ``name`` is the file's name in messages.
 
-    Raises :class:`InvalidError` whose message begins with ``name:line:column:``, or with ``name:`` when the place is
-    not known: for what is no TOML, and for what no inventory needs, such as nesting and numbers without end.
+    Raises :class:`InvalidError` whose message begins with ``name:line:column:``, or with ``name:`` when the position is
+    not known: for a text that is not TOML, and for nesting and numbers beyond the limits of Python.
     """
     import tomllib
 
@@ -41,12 +41,12 @@ def load(text: str, name: str) -> dict[str, object]:
         raise broken(said, name, *at) from error
     except RecursionError as error:
         raise InvalidError(f"{name}: its values are nested too deeply", details={"file": name}) from error
-    except ValueError as error:  # such as a number of more digits than Python reads
+    except ValueError as error:  # such as a number with more digits than Python reads
         raise InvalidError(f"{name}: {error}", details={"file": name}) from error
 
 
 def _refuse_long_keys(text: str, name: str) -> None:
-    if all(line.count(".") < MOST_PARTS for line in text.split("\n")):  # no key goes on in another line
+    if all(line.count(".") < MOST_PARTS for line in text.split("\n")):  # a key never continues on the next line
         return
     for token in _TOKEN.finditer(text):
         if token["long"]:
@@ -54,11 +54,11 @@ def _refuse_long_keys(text: str, name: str) -> None:
 
 
 def position(text: str, offset: int) -> tuple[int, int]:
-    """Line and column of an offset, both from 1."""
+    """Return line and column of an offset, both counted from 1."""
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
 
 
 def broken(said: str, name: str, line: int, column: int, hint: str | None = None) -> InvalidError:
-    """The error for what is wrong at one place of a file."""
+    """Return the error for what is wrong at one position of a file."""
     details = {"file": name, "line": line, "column": column}
     return InvalidError(f"{name}:{line}:{column}: {said}", hint=hint, details=details)

@@ -1,9 +1,9 @@
 """A base class for frozen values that costs less at start-up than a dataclass.
 
-``@dataclass(frozen=True, slots=True)`` writes and compiles six methods for each class while its module is loaded, and
-makes the class twice. That is half a millisecond, and the modules of one command hold fifty such classes. A class of
-these values costs a fiftieth of it: they have their methods in common, but for ``__init__``, which is compiled when a
-class makes its first value. To type checkers and to :mod:`dataclasses` they are dataclasses.
+``@dataclass(frozen=True, slots=True)`` writes and compiles six methods for each class when its module is loaded, and
+makes the class twice. That takes half a millisecond, and the modules of one command have fifty such classes. A class
+derived from this base takes a fiftieth of that time: the methods are shared, except ``__init__``, which is compiled
+when a class makes its first value. Type checkers and :mod:`dataclasses` see dataclasses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 
 class _Factory:
-    """Stands for a default that is made anew for each value."""
+    """Marks a default that is made anew for each value."""
 
     __slots__ = ("make",)
 
@@ -31,15 +31,16 @@ class _Factory:
 
 
 def field(*, default_factory: Callable[[], _T]) -> _T:
-    """A field's default that is made anew for each value."""
-    return _Factory(default_factory)  # type: ignore[return-value]  # it stands for what it makes
+    """Return the mark for a default that is made anew for each value."""
+    return _Factory(default_factory)  # type: ignore[return-value]  # the class replaces it by what it makes
 
 
 def _annotations(body: dict[str, Any]) -> dict[str, object]:
-    """Return what a class's body annotates: each name, with the text of its annotation or the value of it.
+    """Return what a class's body annotates: each name, with its annotation as text or value.
 
     ``from __future__ import annotations`` leaves texts in ``__annotations__``, on Python 3.14 too. Without it, 3.14
-    leaves only a function that makes them (PEP 649), and asking for texts evaluates no name that is not defined yet.
+    leaves only a function that makes them (PEP 649); texts are requested, because they need no name that is not defined
+    yet.
     """
     if sys.version_info >= (3, 14) and "__annotations__" not in body:
         from annotationlib import Format, call_annotate_function, get_annotate_from_class_namespace
@@ -55,14 +56,14 @@ def _is_class_variable(annotation: object) -> bool:
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
-    """What reads all fields of a value at once."""
+    """Return a function that reads all fields of a value at once."""
     if len(names) > 1:
         return attrgetter(*names)
     return lambda value: tuple(getattr(value, name) for name in names)
 
 
 def _first_init(self: Any, *args: object, **given: object) -> None:
-    """Compiles what is the class's ``__init__`` from now on."""
+    """Compile the ``__init__`` of the class at its first call."""
     kind: Any = type(self)
     kind.__init__ = _init_of(kind)
     kind.__init__(self, *args, **given)
@@ -70,7 +71,7 @@ def _first_init(self: Any, *args: object, **given: object) -> None:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 class _FrozenType(type):
-    """Makes a slot of every annotated name; its default must not stay in the class then."""
+    """Makes a slot of every annotated name, and removes its default from the class."""
 
     __match_args__: tuple[str, ...]
     _names: frozenset[str]
@@ -104,17 +105,17 @@ def _fields_of(kind: _FrozenType) -> dict[str, Field[Any]]:
 
 
 class _Fields:
-    """What :mod:`dataclasses` looks for in a class, made when it does."""
+    """The attribute that :mod:`dataclasses` looks for in a class, made when it is read."""
 
     def __get__(self, _: object, owner: _FrozenType) -> dict[str, Field[Any]]:
         return _fields_of(owner)
 
 
 class Frozen(metaclass=_FrozenType):
-    """The base of every value: a subclass says what its fields are, as a dataclass does.
+    """The base of every value: a subclass declares its fields as a dataclass does.
 
     Values are equal when they are of one class and their fields are equal; they can be hashed when their fields can.
-    Another value with some fields changed: :func:`replace`.
+    :func:`replace` makes a copy with some fields changed.
     """
 
     if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class Frozen(metaclass=_FrozenType):
     def __replace__(self, /, **changes: object) -> Self:
         kind = type(self)
         if not changes.keys() <= kind._names:
-            return kind(**changes)  # which says what is wrong with them
+            return kind(**changes)  # it raises the error for wrong arguments
         made = kind(*kind._values(self))
         for name, value in changes.items():
             getattr(kind, name).__set__(made, value)
@@ -155,12 +156,12 @@ class Frozen(metaclass=_FrozenType):
 if not TYPE_CHECKING:
 
     def replace(value: Frozen, /, **changes: object) -> Frozen:
-        """Another value, with these fields changed."""
+        """Return a copy of a value with these fields changed."""
         return value.__replace__(**changes)
 
 
 def _init_of(kind: _FrozenType) -> Callable[..., None]:
-    """Compiles ``__init__`` for a class: a parameter for each field, put into its slot."""
+    """Compile ``__init__`` for a class: a parameter for each field, assigned to its slot."""
     known: dict[str, Any] = {}
     parameters, lines = ["self"], []
     for name in kind.__match_args__:
@@ -173,7 +174,7 @@ def _init_of(kind: _FrozenType) -> Callable[..., None]:
                 made = f"_default_{name}.make() if {name} is _default_{name} else {name}"
         parameters.append(parameter)
         lines.append(f" _set_{name}(self, {made})\n")
-    exec(f"def __init__({', '.join(parameters)}):\n{''.join(lines) or ' pass'}", known)  # noqa: S102 - our own names
+    exec(f"def __init__({', '.join(parameters)}):\n{''.join(lines) or ' pass'}", known)  # noqa: S102 - only names from this package
     made_init: Callable[..., None] = known["__init__"]
     made_init.__qualname__ = f"{kind.__qualname__}.__init__"
     return made_init

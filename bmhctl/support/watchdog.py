@@ -1,8 +1,8 @@
-"""End a task when the process that runs it is gone, or when its lease ends; a script of its own, stdlib only.
+"""End a task when the process that runs it has died, or when its lease ends; a script of its own, stdlib only.
 
 Its standard input is a pipe that the runner holds open. The process that becomes the task writes its process id there
 first; the runner writes ``until``, ``grace`` and ``margin`` of the lease at its start and at each renewal (see
-:class:`Deadline`), and ``done`` at the end. The end of the pipe without that word means that the runner was killed.
+:class:`Deadline`), and ``done`` at the end. If the pipe ends without that word, the runner was killed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ GRACE = 5.0
 """Seconds between TERM and KILL."""
 
 DONE = b"done\n"
-"""The runner's last word."""
+"""The last word that the runner writes."""
 
 LEASE_OVER = 3
 """The watchdog's exit status when it ended the task because its lease was about to end."""
 
 _PAUSE = 0.02  # seconds between two checks of which processes are alive
 _MOST_MARGIN = 1.0  # seconds between KILL and the end of a lease
-_LAG = 0.2  # the part of the grace by which the watchdog begins after the runner, which is to do it
+_LAG = 0.2  # the part of the grace that the watchdog waits, because the runner should act first
 
 
 def steady() -> float:
@@ -36,7 +36,7 @@ def steady() -> float:
 
 
 class Deadline(NamedTuple):
-    """When a lease ends, by :func:`steady`, and how its end is divided.
+    """When a lease ends, by :func:`steady`, and when the task is ended before that.
 
     TERM is sent ``grace`` + ``margin`` seconds before the end, KILL ``margin`` seconds before it.
     """
@@ -47,7 +47,7 @@ class Deadline(NamedTuple):
 
     @classmethod
     def of(cls, left: float, most_grace: float) -> Deadline:
-        """Return the deadline of a lease of which so many seconds are left: a quarter of them at most is the grace."""
+        """Return the deadline of a lease that has ``left`` seconds left; the grace is at most a quarter of them."""
         return cls(steady() + left, max(0.0, min(most_grace, left / 4)), max(0.0, min(_MOST_MARGIN, left / 10)))
 
     @property
@@ -71,9 +71,9 @@ class Deadline(NamedTuple):
 
 
 def main(has_group: bool) -> int:
-    """Wait for the runner's end or the lease's, and end the task; ``has_group``: it has a process group of its own.
+    """Wait for the end of the runner or of the lease, and end the task; ``has_group``: it has its own process group.
 
-    Return the exit status: :data:`LEASE_OVER`, else 0.
+    Returns the exit status: :data:`LEASE_OVER` if the lease ended, else 0.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
@@ -105,18 +105,18 @@ def main(has_group: bool) -> int:
 
 
 def _until(deadline: Deadline | None) -> float | None:
-    """Return for how many seconds nothing is to be done; None: until the runner writes something."""
+    """Return for how many seconds there is nothing to do; None: until the runner writes."""
     if deadline is None:
         return None
-    # A pause is measured by a clock that may stop while the machine sleeps: it must not be a long one.
+    # Pauses are short, because their clock may stop while the machine sleeps.
     return min(60.0, max(0.0, deadline.term + _LAG * deadline.grace - steady()))
 
 
 def end_task(group: int, root: int, grace: float = GRACE) -> None:
-    """Ends all of a :class:`Family`: TERM, and after the grace KILL."""
+    """End all of a :class:`Family`: TERM, and after the grace KILL."""
     family = Family(group, root)
     family.send(signal.SIGTERM)
-    family.send(signal.SIGCONT)  # a stopped process gets its TERM only then
+    family.send(signal.SIGCONT)  # a stopped process handles TERM only when it is continued
     deadline = time.monotonic() + max(0.0, grace)
     while family.lives():
         if time.monotonic() >= deadline:
@@ -127,19 +127,19 @@ def end_task(group: int, root: int, grace: float = GRACE) -> None:
 
 
 class Family:
-    """A process, all that descends from it, and its group (0: it has none of its own).
+    """A process, its descendants, and its group (0: it has none of its own).
 
-    What left the group and lost its parent before anybody looked is not found: a daemon. Without /proc, only the
+    A daemon is not found: it left the group, and its parent died before the family was listed. Without /proc, only the
     group and the process itself are known.
     """
 
     def __init__(self, group: int, root: int) -> None:
         self._group = group
         self._root = root
-        self._seen: set[tuple[int, str]] = set()  # with the time of their start: a number may be given again
+        self._seen: set[tuple[int, str]] = set()  # with their start times: process ids are reused
 
     def send(self, number: int) -> None:
-        """Sends every member a signal, once."""
+        """Send every member a signal, once."""
         members = self._members()
         if self._group:
             with suppress(ProcessLookupError, PermissionError):
@@ -150,7 +150,7 @@ class Family:
                     os.kill(process, number)
 
     def lives(self) -> bool:
-        """Whether any member does."""
+        """Return whether any member is alive."""
         return bool(self._members())
 
     def _members(self) -> dict[int, int]:
@@ -175,7 +175,7 @@ class Family:
 
 
 def _processes() -> dict[int, tuple[int, int, str]] | None:
-    """Every living process with its parent, its group and the time of its start; None where there is no /proc."""
+    """Return every living process with its parent, group and start time; None without /proc."""
     found = {}
     for name in os.listdir("/proc") if os.path.exists("/proc/self/stat") else ():
         if name.isdigit():

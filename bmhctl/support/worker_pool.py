@@ -62,7 +62,7 @@ class WorkerPool(Generic[_Task, _Result]):
     def _next(self) -> tuple[_Task, _Result]:
         """Wait for the next task that ends; return it with its result, or raise what it raised."""
         while True:
-            # A signal that comes just before the wait does not end it: it is seen when the wait is over.
+            # A signal that comes just before the wait does not end it; it is handled when the wait times out.
             with suppress(Empty):
                 task, result, error = self._done.get(timeout=_TICK)
                 break

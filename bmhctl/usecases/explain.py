@@ -77,7 +77,7 @@ def _summary(host: Host, facts: GuardInput, now: datetime) -> str:
     held = host.reservation
     match host.state:
         case State.RESERVED if held is not None and not held.is_valid(now):
-            return f"{host.name} is reserved, but the lease is over: {describe_reservation(held)}; " + (
+            return f"{host.name} is reserved, but the lease has expired: {describe_reservation(held)}; " + (
                 "the next command taints it"
             )
         case State.RESERVED if held is not None:

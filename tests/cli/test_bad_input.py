@@ -91,7 +91,7 @@ def test_one_machine_under_two_names_is_a_warning_that_names_both(cli: Cli, lab:
     done = cli("list", "-o", "name")
     assert (done.status, done.stdout) == (0, "node01\nnode02\nnode03\ntwin\ntwin2\n")
     warnings = done.stderr.splitlines()
-    assert all(line.endswith(": one machine under two names can be given out twice") for line in warnings)
+    assert all(line.endswith(": one machine under two names can be reserved twice") for line in warnings)
     assert "twin and twin2 have the same MAC bc:55:85:92:de:05" in done.stderr
     named = [line.split(" have ")[0] for line in warnings if " the same address 10.0.0.12: " in line]
     assert set(" and ".join(named).replace(",", " and").split(" and ")) == {"node02", "twin", "twin2"}

@@ -167,11 +167,11 @@ def test_without_arguments_it_says_the_three_things_to_try_first(bmhctl: Bmhctl)
     assert bmhctl() == Run(
         0,
         """\
-bmhctl: take turns on bare-metal hosts. Three things to try first:
+bmhctl: share bare-metal hosts. Three commands to try first:
 
   bmhctl -i bmh.toml init                     create an inventory in this folder
   bmhctl add 'node[01-03]' --label rack=r1    put hosts into it
-  bmhctl status                               see the fleet at a glance
+  bmhctl status                               show the fleet on one screen
 
 All commands: bmhctl --help. About one: bmhctl reserve --help. The manual: bmhctl help.
 """,

@@ -138,7 +138,7 @@ def test_a_working_folder_that_is_gone_is_11(cli: Cli, lab: Path, monkeypatch: p
     assert (done.status, done.stdout, done.stderr) == (
         11,
         "",
-        "bmhctl: the folder that this was called in is gone\nhint: cd to one that is there\n",
+        "bmhctl: the current folder no longer exists\nhint: cd to an existing folder\n",
     )
 
 

@@ -347,7 +347,7 @@ def test_aliases_and_merge_keys_work_within_reason() -> None:
 def test_the_same_mac_on_two_hosts_is_a_warning() -> None:
     spec = {"bootMACAddress": "00:5c:52:31:3a:9c"}
     assert read(manifest("a", spec=spec), manifest("b", spec=spec)).warnings == (
-        "a and b have the same MAC 00:5c:52:31:3a:9c: one machine under two names can be given out twice",
+        "a and b have the same MAC 00:5c:52:31:3a:9c: one machine under two names can be reserved twice",
     )
 
 
@@ -376,7 +376,7 @@ def test_the_same_name_twice_names_both_places() -> None:
             "metadata.labels.rack",
             "must be a text of at most 63 letters, digits, '-', '_' and '.', not 'a b'",
         ),
-        ({"metadata": {"name": "n", "labels": {"a b": "x"}}}, "metadata.labels", "'a b' is no label key"),
+        ({"metadata": {"name": "n", "labels": {"a b": "x"}}}, "metadata.labels", "'a b' is not a label key"),
         (
             {"metadata": {"name": "n", "namespace": "a b"}},
             "metadata.namespace",

@@ -106,7 +106,7 @@ def test_a_lease_that_is_taken_away_ends_the_task_even_one_that_will_not(fleet: 
     reserve.reserve_or_wait(fleet.lab.context("bob"), request.reservation_request(("node1",)))
 
     done = turn.end()
-    reason = f"the lease is lost: reservation {held.id} is over: forced: fire; the task was ended\n"
+    reason = f"the lease is lost: reservation {held.id} has ended: forced: fire; the task was ended\n"
     assert done == Run(125, "", reason)
     assert not lives(task)
     assert fleet.history() == [("node1", "reserve", None)]  # bob's
@@ -241,7 +241,7 @@ def test_a_lease_that_is_too_short_for_a_task_is_refused_with_the_shortest_that_
     options = ["--ttl", "1s"] if by == "option" else []
     done = toml_fleet.bmhctl("run", "--host", "node1", *options, "--", "true")
     assert (done.status, done.stdout) == (125, "")
-    assert done.stderr.startswith("bmhctl: a lease of 1 s is too short: a task could not be ended before it is over\n")
+    assert done.stderr.startswith("bmhctl: a lease of 1 s is too short: a task could not be ended before it expires\n")
     assert ("--ttl 2s" if by == "option" else "in the policy") in done.stderr
     assert toml_fleet.open_reservations() == []
 
@@ -250,7 +250,7 @@ def over(fleet: Fleet, held: Reservation) -> str:
     ended = fleet.lab.context().store.reservations.get(held.id)
     assert ended is not None
     assert ended.ended_at is not None
-    return f"reservation {held.id} is over: lease expired at {ended.ended_at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"reservation {held.id} has ended: lease expired at {ended.ended_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def test_a_host_that_leaves_the_reservation_is_told_and_the_task_goes_on(fleet: Fleet) -> None:
@@ -290,5 +290,5 @@ task.lifecycle_verbs.release = task.extend = unreachable
     assert turn.process.stderr is not None
     assert turn.process.stderr.readline() == "the disk is gone; trying again\n"
     turn.send(signal.SIGTERM)
-    said += "the hosts could not be given back: the disk is gone; their lease ends by itself\n"
+    said += "the hosts could not be given back: the disk is gone; their lease expires by itself\n"
     assert turn.end() == Run(125 if command == "true" else 1, "", said)

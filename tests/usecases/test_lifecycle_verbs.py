@@ -156,7 +156,7 @@ def test_a_late_holder_changes_nothing_and_is_told_who_holds_it_now(fleet: Lab) 
 
     assert late.status is ExitStatus.NOT_YOURS
     assert f"is held by bob ({new})" in late.items[0].message
-    with pytest.raises(NotYoursError, match="is over: lease expired"):
+    with pytest.raises(NotYoursError, match="has ended: lease expired"):
         lifecycle_verbs.release(fleet.context(), Choice(), reservation=old)
     assert events(fleet, "node1") == before
 

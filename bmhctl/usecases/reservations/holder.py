@@ -114,7 +114,7 @@ def handover(
             for host in ctx.store.hosts.held_by(old.id)
         ]
         ctx.store.reservations.save(replace(old, ended_at=now, end_reason=f"handed over to {to}", end=End.HANDED_OVER))
-    return Grant(Held(new, tuple(hosts)), (f"{old.id} is over; {to} acts with {new.id}",))
+    return Grant(Held(new, tuple(hosts)), (f"{old.id} has ended; {to} acts with {new.id}",))
 
 
 @retried

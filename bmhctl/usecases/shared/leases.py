@@ -101,7 +101,7 @@ def held_reservation(ctx: Context, token: str, now: datetime) -> Reservation:
         ended = reservation.ended_at or reservation.expires_at
         why = reservation.end_reason or EXPIRED
         raise NotYoursError(
-            f"reservation {token} is over: {why}" + (f" at {ended:%Y-%m-%d %H:%M:%S} UTC" if ended else ""),
+            f"reservation {token} has ended: {why}" + (f" at {ended:%Y-%m-%d %H:%M:%S} UTC" if ended else ""),
             hint="reserve again (under another request id); bmhctl history HOST shows what became of its hosts",
             details={"reservation": token},
         )
@@ -117,7 +117,7 @@ def check_token(ctx: Context, host: Host, token: str | None, now: datetime) -> N
             raise NotYoursError(f"is {host.state}: reservation {token} does not hold it", host=host.name)
         return
     if not reservation.is_valid(now):
-        raise NotYoursError(f"the lease of reservation {reservation.id} is over", host=host.name)
+        raise NotYoursError(f"the lease of reservation {reservation.id} has expired", host=host.name)
     if token == reservation.id or (token is None and reservation.owner == ctx.actor):
         return
     given = f", not by reservation {token}" if token else f", not by {ctx.actor}"

@@ -262,7 +262,7 @@ def test_hosts_under_a_lost_reservation_are_cleaned_by_way_of_maintenance(reserv
 def test_a_host_under_an_ended_reservation_is_tainted_by_force(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE reservations SET ended_at = created_at, ended_how = 'expired'")
     assert {each.host for each in examined(fleet).broken} == {"node3", "node6"}
-    done = lifecycle_verbs.taint(fleet.context(), Choice(("node3", "node6")), force=True, reason="its lease is over")
+    done = lifecycle_verbs.taint(fleet.context(), Choice(("node3", "node6")), force=True, reason="lease expired")
     assert done.error is None
     assert examined(fleet).findings == ()
     cleaned(fleet, "node6")

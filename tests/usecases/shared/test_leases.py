@@ -91,7 +91,7 @@ def test_a_late_act_with_an_old_id_changes_nothing_and_says_who_has_the_host_now
     assert f"is held by bob ({new.reservation.id}, nightly) until 20" in said[0]
     assert f"is held by bob ({new.reservation.id}, nightly) until 20" in said[1]
     why = "released" if given_back else "lease expired"
-    assert all(f"reservation {old} is over: {why} at 2026-01-01 1" in words for words in said[2:])
+    assert all(f"reservation {old} has ended: {why} at 2026-01-01 1" in words for words in said[2:])
 
 
 def test_force_needs_a_reason_and_is_in_the_history(fleet: Lab) -> None:
@@ -152,7 +152,8 @@ def test_a_lease_that_is_over_is_not_extended_reaped_or_not(fleet: Lab, is_reape
 
     with pytest.raises(NotYoursError) as refused:
         alice.extend(held.reservation.id)
-    assert f"reservation {held.reservation.id} is over: lease expired at 2026-01-01 13:00:00 UTC" in str(refused.value)
+    said = f"reservation {held.reservation.id} has ended: lease expired at 2026-01-01 13:00:00 UTC"
+    assert said in str(refused.value)
 
 
 WRITERS: dict[str, Callable[[Inventory], object]] = {
@@ -247,7 +248,7 @@ def test_a_reservation_that_is_handed_over_has_a_new_id_and_the_old_one_is_dead(
     assert last_events(fleet, "node1", 1) == [("alice", "handover", "from alice to bob")]
     with pytest.raises(NotYoursError) as refused:
         alice.release(old.reservation.id)
-    assert "is over: handed over to bob" in str(refused.value)
+    assert "has ended: handed over to bob" in str(refused.value)
     bob.release(new.reservation.id)
     assert states(fleet)[:2] == ["tainted", "tainted"]
 
