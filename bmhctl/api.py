@@ -279,7 +279,7 @@ class Inventory:
         ``reason`` says what is wrong, and is recorded as its fault. Returns the reservation with its hosts. Raises
         :class:`~bmhctl.errors.BusyError` if no host is free.
         """
-        from bmhctl.usecases.reservations.holder import replace_host
+        from bmhctl.usecases.reservations.replacement import replace_host
 
         return replace_host(self._context, name, reservation, reason).held
 

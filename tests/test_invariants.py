@@ -39,7 +39,8 @@ from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries
 from bmhctl.usecases.doctor import doctor
 from bmhctl.usecases.reservations import holder, request, reserve, waiting
-from bmhctl.usecases.shared import leases
+from bmhctl.usecases.reservations.replacement import replace_host
+from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
@@ -235,7 +236,7 @@ class Lives(RuleBasedStateMachine):
     @rule(actor=actors)
     def reap(self, actor: str) -> None:
         with self.attempt(actor) as ctx:
-            leases.reap(ctx)
+            expiry.reap(ctx)
 
     @rule(actor=actors, pick=st.integers(0, 9), minutes=st.integers(1, 600))
     def extend(self, actor: str, pick: int, minutes: int) -> None:
@@ -251,7 +252,7 @@ class Lives(RuleBasedStateMachine):
     @rule(name=names, pick=st.integers(0, 9))
     def replace_a_bad_host(self, name: str, pick: int) -> None:
         with self.attempt("alice") as ctx:
-            holder.replace_host(ctx, name, self.tokens[pick % len(self.tokens)], "smells burnt")
+            replace_host(ctx, name, self.tokens[pick % len(self.tokens)], "smells burnt")
 
     @rule(actor=actors, count=st.integers(1, 3), request_id=st.sampled_from(["a", "b"]))
     def reserve_by_request(self, actor: str, count: int, request_id: str) -> None:
@@ -388,7 +389,7 @@ class Lives(RuleBasedStateMachine):
     def import_an_export_again(self) -> None:
         with self.attempt("alice") as ctx:
             found = queries.list_hosts(ctx, Choice(everything=True))
-            leases.reap(ctx)  # or the import would, which is no doing of its own
+            expiry.reap(ctx)  # or the import would, which is no doing of its own
             before = self.states(ctx)
             text = dump_inventory(found.hosts, None, found.now)
             hosts.import_hosts(ctx, read_inventory(text, "export.toml", found.now))

@@ -65,7 +65,7 @@ def replace(
 ) -> None:
     """Replace a bad host of a reservation by another that fits; the bad one is tainted with a fault."""
     from bmhctl.errors import UsageError
-    from bmhctl.usecases.reservations.holder import replace_host
+    from bmhctl.usecases.reservations.replacement import replace_host
 
     if reservation is None:
         raise UsageError("of which reservation?", hint="give -R ID, or set BMH_RESERVATION")

@@ -11,7 +11,7 @@ from datetime import datetime
 from bmhctl.domain.model import Host, Reservation
 from bmhctl.stores.hosts import HOST_SELECT, to_host
 from bmhctl.stores.reservations import to_reservation
-from bmhctl.stores.rows import from_time
+from bmhctl.stores.rows import EPOCH, MICROSECOND
 from bmhctl.stores.schema import RESERVATION_COLUMNS
 from bmhctl.stores.store import Store
 from bmhctl.support.values import replace
@@ -42,7 +42,7 @@ def totals(store: Store, now: datetime) -> Mapping[str, int]:
     """
     counted = {name: which for name, which in _LISTS.items() if name != "reservations"}
     questions = ", ".join(f"(SELECT COUNT(*) {which})" for which in counted.values())
-    moment = from_time(now)
+    moment = (now - EPOCH) // MICROSECOND
     [numbers] = store.database.execute(f"SELECT {questions}, {_KEPT_BACK}", [moment, moment])
     found = {name: int(number or 0) for name, number in zip((*counted, "kept_back"), numbers, strict=True)}
     return found | {"reservations": found["endless"] + found["expired"] + found["leases"]}
@@ -56,7 +56,9 @@ def names(store: Store, which: str, most: int) -> tuple[str, ...]:
 
 def reservations(store: Store, which: str, now: datetime, most: int) -> list[Reservation]:
     """Return the first open ``reservations``, the oldest first; or the ``expired`` or the ``leases``, by their end."""
-    order, moments = ("created_at, id", []) if which == "reservations" else ("expires_at", [from_time(now)])
+    order, moments = (
+        ("created_at, id", []) if which == "reservations" else ("expires_at", [(now - EPOCH) // MICROSECOND])
+    )
     columns = ", ".join(RESERVATION_COLUMNS)
     rows = store.database.execute(f"SELECT {columns} {_LISTS[which]} ORDER BY {order} LIMIT {int(most)}", moments)
     return [to_reservation(row) for row in rows]

@@ -48,12 +48,12 @@ MOST: dict[str, tuple[int, int]] = {
     "reserve -l arch=arm64 -n 2": (30, 109),
     "list": (21, 78),
     "show n1": (22, 70),
-    "status": (25, 113),
-    "why n1": (30, 105),
-    "ready n8": (37, 139),
+    "status": (24, 111),
+    "why n1": (29, 104),
+    "ready n8": (37, 138),
     "reservations": (18, 65),
     "history n1": (20, 61),
-    "extend -R r-one": (33, 99),
+    "extend -R r-one": (28, 94),
     "release -R r-one": (31, 132),
 }
 """For each command how many files it enters at most, and how often it moves from one to another."""

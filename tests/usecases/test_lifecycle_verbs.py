@@ -15,7 +15,7 @@ from bmhctl.stores.claims import host_claim
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
 from bmhctl.usecases.reservations import request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
-from bmhctl.usecases.shared import leases
+from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
@@ -146,7 +146,7 @@ def test_the_owners_name_counts_only_when_no_reservation_is_named(fleet: Lab) ->
 def test_a_late_holder_changes_nothing_and_is_told_who_holds_it_now(fleet: Lab) -> None:
     old = reserve(fleet, "node1", minutes=5)
     fleet.clock.move(minutes=6)
-    leases.reap(fleet.context())
+    expiry.reap(fleet.context())
     step_verbs.reset(fleet.context(), named("node1"))
     step_verbs.ready(fleet.context(), named("node1"))
     new = reserve(fleet, "node1", actor="bob")

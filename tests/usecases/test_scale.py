@@ -24,7 +24,7 @@ from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.usecases import explain, hosts, inventories, lifecycle_verbs, queries
 from bmhctl.usecases.reservations import queue, request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
-from bmhctl.usecases.shared import leases
+from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from tests.benchmarks.generate import generate
@@ -89,7 +89,7 @@ COMMANDS: dict[str, Command] = {
     "why": lambda ctx: explain.why(ctx, FEW[4]),
     "status": queries.status,
     "graph": explain.graph,
-    "reap": leases.reap,
+    "reap": expiry.reap,
     "queue": queue.queue,
     "list -l, one in a few": listed(selector="few=yes"),
     "list -l, a key of a few": listed(selector="few"),

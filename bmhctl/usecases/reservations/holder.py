@@ -1,30 +1,19 @@
-"""Extend, hand over and give up a reservation, replace a bad host, reap expired leases."""
+"""Extend, hand over and give up a reservation, reap expired leases."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 
-from bmhctl.domain.model import End, EventKind, Host, Reservation, Verb
-from bmhctl.domain.requirements import Requirement, Requirements, describe_requirements, load_requirements
+from bmhctl.domain.model import End, EventKind, Reservation
 from bmhctl.domain.units import format_duration
-from bmhctl.errors import BusyError, NotYoursError, UsageError
+from bmhctl.errors import NotYoursError, UsageError
 from bmhctl.results import Grant, Held, Reservations
 from bmhctl.support.values import replace
-from bmhctl.usecases.reservations.fairness import free_for
-from bmhctl.usecases.reservations.matching import match
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, retried
-from bmhctl.usecases.shared.leases import (
-    check_token,
-    forced_reason,
-    forget_left_claims,
-    give_back,
-    held_reservation,
-    reap,
-)
-from bmhctl.usecases.shared.named_host import not_found
+from bmhctl.usecases.shared.expiry import forget_left_claims, reap
+from bmhctl.usecases.shared.leases import forced_reason, give_back, held_reservation
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
-from bmhctl.usecases.shared.transitions import guard_input, move, record_event
+from bmhctl.usecases.shared.transitions import record_event
 
 
 @retried
@@ -115,56 +104,6 @@ def handover(
         ]
         ctx.store.reservations.save(replace(old, ended_at=now, end_reason=f"handed over to {to}", end=End.HANDED_OVER))
     return Grant(Held(new, tuple(hosts)), (f"{old.id} has ended; {to} acts with {new.id}",))
-
-
-@retried
-def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Grant:
-    """Replace a bad host of a reservation by another that fits the request, in one commit.
-
-    The bad one is tainted with a fault. Raises :class:`BusyError` when no other is free; then nothing changed.
-    """
-    if not reason.strip():
-        raise UsageError(
-            "replace needs a reason: it is the bad host's fault in the history", hint="--reason 'dead fan'"
-        )
-    refresh_and_reap(ctx)
-    with ctx.store.transaction():
-        now = ctx.clock()
-        held = held_reservation(ctx, reservation, now)
-        hosts = ctx.store.hosts.held_by(held.id)
-        bad = next((host for host in hosts if host.name == name), None)
-        if bad is None:
-            known = ctx.store.hosts.named(name)
-            if known is None:
-                raise not_found(ctx, name)
-            check_token(ctx, known, reservation, now)
-            raise NotYoursError(f"is not held by {reservation}", host=name)
-        kept = [host for host in hosts if host.name != name]
-        requirements = load_requirements(held.wants) if held.wants else (Requirement(),)
-        spare = _spare(ctx, requirements, kept)
-        if spare is None:
-            raise BusyError(
-                f"no host that fits {describe_requirements(requirements)} is free to take its place: "
-                "nothing was changed",
-                host=name,
-                hint="bmhctl status; or give it back: bmhctl taint " + name + f" --fault WHY -R {reservation}",
-            )
-        taken = move(
-            ctx, spare, Verb.RESERVE, guard_input(ctx, spare, now), now, reason=f"replaces {name}", reservation=held
-        )
-        left = give_back(ctx, bad, now, reason=f"replaced by {spare.name}: {reason}")
-        record_event(ctx, replace(left, fault=reason), EventKind.FAULT, now, reason=reason)
-    everyone = tuple(sorted((*kept, taken), key=lambda host: host.name))
-    return Grant(Held(held, everyone), (f"{name} is replaced by {spare.name}",))
-
-
-def _spare(ctx: Context, requirements: Requirements, kept: Sequence[Host]) -> Host | None:
-    """Return a free host that with the kept ones meets the requirements as the bad one did; None if there is none."""
-    before = match(requirements, kept).missing
-    for host in free_for(ctx, requirements, None):
-        if host.id not in {h.id for h in kept} and match(requirements, [*kept, host]).missing < before:
-            return host
-    return None
 
 
 def _check_holder(ctx: Context, held: Reservation, token: str | None, force: bool) -> None:

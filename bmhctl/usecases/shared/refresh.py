@@ -49,6 +49,6 @@ def refresh_and_reap(ctx: Context) -> datetime:
 def reap_due(ctx: Context, now: datetime) -> None:
     """Reaps what there is to reap: one query, and as a rule nothing."""
     if ctx.store.reservations.is_any_due(now, now + CLOCK_SLACK):
-        from bmhctl.usecases.shared.leases import reap
+        from bmhctl.usecases.shared.expiry import reap
 
         reap(ctx)

@@ -16,8 +16,9 @@ from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import already, failed, moved, refuse_early
 from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.expiry import forget_left_claims
 from bmhctl.usecases.shared.host_selection import Choice, choose, unfold
-from bmhctl.usecases.shared.leases import check_token, forget_left_claims
+from bmhctl.usecases.shared.leases import check_token
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
 from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepsRun

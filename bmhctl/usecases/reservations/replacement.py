@@ -1,0 +1,68 @@
+"""Replace a bad host of a reservation by another that fits what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bmhctl.domain.model import EventKind, Host, Verb
+from bmhctl.domain.requirements import Requirement, Requirements, describe_requirements, load_requirements
+from bmhctl.errors import BusyError, NotYoursError, UsageError
+from bmhctl.results import Grant, Held
+from bmhctl.support.values import replace
+from bmhctl.usecases.reservations.fairness import free_for
+from bmhctl.usecases.reservations.matching import match
+from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.leases import check_token, give_back, held_reservation
+from bmhctl.usecases.shared.named_host import not_found
+from bmhctl.usecases.shared.refresh import refresh_and_reap
+from bmhctl.usecases.shared.transitions import guard_input, move, record_event
+
+
+@retried
+def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Grant:
+    """Replace a bad host of a reservation by another that fits the request, in one commit.
+
+    The bad one is tainted with a fault. Raises :class:`BusyError` when no other is free; then nothing changed.
+    """
+    if not reason.strip():
+        raise UsageError(
+            "replace needs a reason: it is the bad host's fault in the history", hint="--reason 'dead fan'"
+        )
+    refresh_and_reap(ctx)
+    with ctx.store.transaction():
+        now = ctx.clock()
+        held = held_reservation(ctx, reservation, now)
+        hosts = ctx.store.hosts.held_by(held.id)
+        bad = next((host for host in hosts if host.name == name), None)
+        if bad is None:
+            known = ctx.store.hosts.named(name)
+            if known is None:
+                raise not_found(ctx, name)
+            check_token(ctx, known, reservation, now)
+            raise NotYoursError(f"is not held by {reservation}", host=name)
+        kept = [host for host in hosts if host.name != name]
+        requirements = load_requirements(held.wants) if held.wants else (Requirement(),)
+        spare = _spare(ctx, requirements, kept)
+        if spare is None:
+            raise BusyError(
+                f"no host that fits {describe_requirements(requirements)} is free to take its place: "
+                "nothing was changed",
+                host=name,
+                hint="bmhctl status; or give it back: bmhctl taint " + name + f" --fault WHY -R {reservation}",
+            )
+        taken = move(
+            ctx, spare, Verb.RESERVE, guard_input(ctx, spare, now), now, reason=f"replaces {name}", reservation=held
+        )
+        left = give_back(ctx, bad, now, reason=f"replaced by {spare.name}: {reason}")
+        record_event(ctx, replace(left, fault=reason), EventKind.FAULT, now, reason=reason)
+    everyone = tuple(sorted((*kept, taken), key=lambda host: host.name))
+    return Grant(Held(held, everyone), (f"{name} is replaced by {spare.name}",))
+
+
+def _spare(ctx: Context, requirements: Requirements, kept: Sequence[Host]) -> Host | None:
+    """Return a free host that with the kept ones meets the requirements as the bad one did; None if there is none."""
+    before = match(requirements, kept).missing
+    for host in free_for(ctx, requirements, None):
+        if host.id not in {h.id for h in kept} and match(requirements, [*kept, host]).missing < before:
+            return host
+    return None

@@ -1,0 +1,56 @@
+"""End what has expired: leases, and the claims that killed processes have left."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+
+from bmhctl.domain.model import End, EventKind, Reservation
+from bmhctl.domain.units import format_age
+from bmhctl.errors import AwayError
+from bmhctl.stores.claims import run_claim, ticket_claim
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, retried
+from bmhctl.usecases.shared.leases import EXPIRED, give_back
+from bmhctl.usecases.shared.transitions import SELF, record_event
+
+
+@retried
+def reap(ctx: Context) -> list[Reservation]:
+    """End every reservation whose lease has expired, in one commit; return them.
+
+    Their hosts are tainted; those in maintenance stay there and lose the reservation. A lease that was granted by a
+    clock that has been set back since gets a new end.
+    """
+    with ctx.store.transaction():
+        now = ctx.clock()
+        expired = []
+        for reservation in ctx.store.reservations.due(now, now + CLOCK_SLACK):
+            if reservation.is_valid(now):
+                _put_right(ctx, reservation, now)
+                continue
+            expired.append(reservation)
+            for host in ctx.store.hosts.held_by(reservation.id):
+                give_back(ctx, host, now, reason=EXPIRED, end=End.EXPIRED, actor=SELF)
+    for reservation in expired:
+        ctx.store.claims.forget(run_claim(reservation.id))
+    return expired
+
+
+def forget_left_claims(ctx: Context) -> None:
+    """Remove what killed processes have left of their claims, as ``reap`` and ``recycle`` do."""
+    with suppress(AwayError):  # the next one may be able to
+        for claim in ctx.store.claims.left_behind():
+            ctx.store.claims.forget(claim.name, shared=claim.name.startswith(ticket_claim(0)[:-1]))
+
+
+def _put_right(ctx: Context, reservation: Reservation, now: datetime) -> None:
+    """Move a lease's end back by as much as the clock was set back, so that it lasts no longer than it was granted."""
+    if reservation.expires_at is None:
+        return
+    back = reservation.counted_from - now
+    held = replace(reservation, expires_at=reservation.expires_at - back, renewed_at=now)
+    ctx.store.reservations.save(held)
+    words = f"until {held.expires_at:%Y-%m-%d %H:%M:%S} UTC: the clock was set back by at least {format_age(back)}"
+    for host in ctx.store.hosts.held_by(reservation.id):
+        record_event(ctx, replace(host, reservation=held), EventKind.EXTEND, now, reason=words, actor=SELF)
