@@ -24,18 +24,20 @@ def ready(
     jobs: Jobs = JOBS,
     override: Annotated[
         list[str] | None,
-        typer.Option("--override", metavar="CHECK", help="Count this check as passed; needs --reason."),
+        typer.Option("--override", metavar="STEP", help="Count this step as passed; needs --reason."),
     ] = None,
     reason: Reason = None,
+    again: Annotated[bool, typer.Option("--again", help="Repeat the setup steps that are done.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Check hosts that are initial, and make those that pass available.
+    """Set up and check hosts that are initial, and make those that pass available.
 
-    Every readiness check of the policy that applies to a host must pass now.
+    Every setup step of the policy that applies to a host must have passed since the host became initial, and every
+    readiness check must pass now.
     """
     with changing(ctx, dry_run=dry_run) as lab:
         chosen = choice(hosts, selector, state)
-        lab.show(step_verbs.ready(lab.context, chosen, jobs=jobs, override=override or (), reason=reason))
+        lab.show(step_verbs.ready(lab.context, chosen, jobs=jobs, override=override or (), reason=reason, again=again))
 
 
 def check(

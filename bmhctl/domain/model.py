@@ -163,12 +163,25 @@ class Ticket(Frozen):
     id: int = 0
 
 
+class SetupProgress(Frozen):
+    """How many setup steps of a host are done, of how many, and the one that failed last, if any."""
+
+    done: int
+    total: int
+    failed: str | None = None
+
+    def __str__(self) -> str:
+        """In words, such as ``2 of 4 done, firmware failed``."""
+        return f"{self.done} of {self.total} done" + (f", {self.failed} failed" if self.failed else "")
+
+
 class Host(Frozen):
     """One host: what is declared about it, and its state.
 
-    ``came_from`` is the state before maintenance; ``since`` is when the present state began; ``used_at`` is when it was
-    last reserved or given back. ``proven_at`` is when the readiness checks of an available host last passed, None if
-    that is not known. ``failed_setups`` counts those that failed in a row. The store sets ``id`` and ``last_event``.
+    ``came_from`` is the state before maintenance; ``since`` is when the present state began; ``used_at`` is
+    when it was last reserved or given back. ``proven_at`` is when the readiness checks of an available host last
+    passed, None if that is not known. ``setup`` is how far the setup of an initial host is, None before its first step
+    ran; ``failed_setups`` counts those that failed in a row. ``id`` and ``last_event`` are the store's.
     """
 
     spec: HostSpec
@@ -185,6 +198,7 @@ class Host(Frozen):
     used_at: datetime | None = None
     proven_at: datetime | None = None
     failed_setups: int = 0
+    setup: SetupProgress | None = None
     id: int = 0
     last_event: int = 0
 

@@ -119,9 +119,9 @@ class Policy(Frozen):
     bmc_parallel: int = 1
     proxy: str | None = None
 
-    def of(self, phase: Phase) -> tuple[Step, ...]:
-        """Return the steps of a phase, as declared."""
-        return self.steps.get(phase, ())
+    def of(self, *phases: Phase) -> tuple[Step, ...]:
+        """The steps of some phases, as declared."""
+        return tuple(step for phase in phases for step in self.steps.get(phase, ()))
 
     def applying(self, phase: Phase, spec: HostSpec) -> tuple[Step, ...]:
         """Return the steps of a phase that apply to a host, in the order of their declaration."""

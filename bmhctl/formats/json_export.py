@@ -21,7 +21,7 @@ _STATES = (
     *("failed_cleanups", "failed_setups", "used_at", "proven_at"),
 )
 _MARKS = ("cordon", "maintenance")
-_OTHER = ("name", "flags", "owner", "purpose", "until", "cordoned")
+_OTHER = ("name", "flags", "owner", "purpose", "until", "cordoned", "setup")
 _KEYS = (*_OTHER, *SPEC_KEYS, *_STATES, *_MARKS)
 _TIMES = ("since", "used_at", "proven_at", "until")
 

@@ -25,11 +25,15 @@ NOT_CLEANED = "its cleanup has not run"
 """Why ``cleanup_succeeded`` refuses by default."""
 
 
+NOT_SET_UP = "its setup is not complete"
+"""Why ``setup_complete`` refuses when nothing is known."""
+
+
 class GuardInput(Frozen):
     """What the guards need to know, found out before: a guard does no I/O.
 
-    A text says why its guard refuses; None lets it pass. ``checks`` and ``cleanup`` default to "has not run", which
-    refuses. ``holder`` is None when the caller may act for the reservation.
+    A text says why its guard refuses; None means that nothing stands against it. ``checks``, ``cleanup`` and
+    ``setup`` default to "has not run", which refuses. ``holder`` is None when the caller may act for the reservation.
     """
 
     undeclared: str | None = None
@@ -39,6 +43,7 @@ class GuardInput(Frozen):
     holder: str | None = None
     checks: str | None = NOT_CHECKED
     cleanup: str | None = NOT_CLEANED
+    setup: str | None = NOT_SET_UP
     reason: str | None = None
     reservation_valid: bool = False
     came_from: State | None = None
@@ -60,6 +65,10 @@ class Passage:
             return True
         self.refusals.append((guard, words))
         return False
+
+    def setup_complete(self, _: EventData) -> bool:
+        """Guards ``ready``."""
+        return self._refuse(Guard.SETUP_COMPLETE, self.facts.setup)
 
     def checks_passed(self, _: EventData) -> bool:
         """Guards ``ready`` and ``resume`` to available."""

@@ -25,6 +25,7 @@ MEANING: dict[State, str] = {
 class Guard(StrEnum):
     """A condition on an edge, by the name of the method that the machine asks."""
 
+    SETUP_COMPLETE = "setup_complete"
     CHECKS_PASSED = "checks_passed"
     NOT_UNDECLARED = "not_undeclared"
     NOT_CORDONED = "not_cordoned"
@@ -40,6 +41,7 @@ class Guard(StrEnum):
 
 
 ASKS: dict[Guard, str] = {
+    Guard.SETUP_COMPLETE: "its setup is complete",
     Guard.CHECKS_PASSED: "every readiness check that applies passed just now",
     Guard.NOT_UNDECLARED: "it is declared in the inventory",
     Guard.NOT_CORDONED: "it is not cordoned",
@@ -94,9 +96,9 @@ EDGES: tuple[Edge, ...] = (
         _V.READY,
         _S.INITIAL,
         _S.AVAILABLE,
-        (_G.NOT_CLAIMED, _G.CHECKS_PASSED),
+        (_G.NOT_CLAIMED, _G.SETUP_COMPLETE, _G.CHECKS_PASSED),
         "Host is ready",
-        "Only a host whose checks have just passed may be given to a holder.",
+        "Only a host that is set up and has just proven itself may be handed to anyone.",
     ),
     Edge(
         _V.RESERVE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
-from bmhctl.domain.model import Bmc, CheckResult, Event, Host, Note, Reservation, State
+from bmhctl.domain.model import Bmc, CheckResult, Event, Host, Note, Reservation, SetupProgress, State
 from bmhctl.errors import BmhctlError, UsageError, nearest
 from bmhctl.results import Held, Outcome, VerbAnswer
 from bmhctl.support.values import Frozen
@@ -55,13 +55,15 @@ def flags(host: Host) -> list[str]:
         words.append("dirty")
     if host.fault:
         words.append("fault")
+    if host.setup:
+        words.append(f"setup {host.setup.done}/{host.setup.total}")
     return words
 
 
 FIELDS = {
     "name": "its name, unique in the inventory",
     "state": "where it is in its lifecycle",
-    "flags": "what to know beside the state: cordoned, undeclared, dirty, fault",
+    "flags": "what to know beside the state: cordoned, undeclared, dirty, fault, or how far its setup is: setup 2/4",
     "since": "when its state began",
     "owner": "who holds it",
     "purpose": "what for",
@@ -83,6 +85,7 @@ FIELDS = {
     "failed_cleanups": "cleanups that failed in a row",
     "used_at": "when it was last reserved or given back",
     "proven_at": "when the checks of an available host last passed; null if not known",
+    "setup": "how far the setup of an initial host is; null before its first step ran",
     "failed_setups": "setups that failed in a row",
 }
 """Everything to know about a host: what ``--fields`` takes, what JSON and CSV hold, in this order."""
@@ -130,8 +133,13 @@ def host_record(host: Host) -> Record:
         "failed_cleanups": host.failed_cleanups,
         "used_at": iso(host.used_at) if host.used_at else None,
         "proven_at": iso(host.proven_at) if host.proven_at else None,
+        "setup": _setup(host.setup),
         "failed_setups": host.failed_setups,
     }
+
+
+def _setup(setup: SetupProgress | None) -> Record | None:
+    return None if setup is None else {"done": setup.done, "of": setup.total, "failed": setup.failed}
 
 
 def reservation_record(reservation: Reservation, hosts: Iterable[str]) -> Record:

@@ -56,7 +56,7 @@ def flags_line(host: Host) -> Line:
     """Return a host's flags, each in its colour."""
     line: list[Span] = []
     for flag in flags(host):
-        line += [(" ", ""), (flag, _FLAG_STYLE[flag])]
+        line += [(" ", ""), (flag, _FLAG_STYLE.get(flag, "yellow"))]
     return line[1:]
 
 
@@ -87,7 +87,7 @@ def place_span(state: State | None) -> Span:
 def heading(host: Host, now: datetime) -> Iterator[Line]:
     """A host's name, its state, since when, and what to know beside it."""
     line = [(host.name, "bold"), ("  ", ""), state_span(host.state), (f"  {ago(host.since, now)}", "dim")]
-    yield line + [(f"  {flag}", _FLAG_STYLE[flag]) for flag in flags(host)]
+    yield line + [(f"  {flag}", _FLAG_STYLE.get(flag, "yellow")) for flag in flags(host)]
 
 
 _VERDICT: dict[Verdict, Span] = {

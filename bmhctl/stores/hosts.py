@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.host_name import as_stored
-from bmhctl.domain.model import Bmc, Event, Host, HostSpec, Note, State
+from bmhctl.domain.model import Bmc, Event, Host, HostSpec, Note, SetupProgress, State
 from bmhctl.stores.reservations import to_reservation
 from bmhctl.stores.rows import (
     EPOCH,
@@ -249,6 +249,10 @@ class Hosts(Frozen):
         """Save that a host's readiness checks passed at a time; it keeps its state, so no event is written."""
         self._database.execute("UPDATE hosts SET proven_at = ? WHERE id = ?", [from_time(at), host.id])
 
+    def save_setup(self, host: Host, setup: SetupProgress) -> None:
+        """Save how far the setup of a host is; what ran is in its step results, so no event is written."""
+        self._database.execute("UPDATE hosts SET setup = ? WHERE id = ?", [_setup_value(setup), host.id])
+
     def save_attributes(self, host: Host) -> None:
         """Save again what selectors see of a host, from its spec."""
         self._database.execute("DELETE FROM facts WHERE host_id = ?", [host.id])
@@ -309,7 +313,12 @@ def lifecycle_row(host: Host) -> list[Value]:
         None if host.used_at is None else (host.used_at - EPOCH) // MICROSECOND,
         None if host.proven_at is None else (host.proven_at - EPOCH) // MICROSECOND,
         host.failed_setups,
+        _setup_value(host.setup),
     ]
+
+
+def _setup_value(setup: SetupProgress | None) -> str | None:
+    return None if setup is None else to_json([setup.done, setup.total, setup.failed])
 
 
 def back_at(host: Host) -> int | None:
@@ -359,6 +368,7 @@ def to_host(row: Row) -> Host:
             used_at,
             proven_at,
             failed_setups,
+            setup,
             *reservation,
         ) = row
         return Host(
@@ -376,6 +386,7 @@ def to_host(row: Row) -> Host:
             None if used_at is None else EPOCH + int(used_at) * MICROSECOND,
             None if proven_at is None else EPOCH + int(proven_at) * MICROSECOND,
             int(failed_setups or 0),
+            None if setup is None else SetupProgress(*from_json(str(setup))),
             int(host_id or 0),
             int(last_event or 0),
         )

@@ -237,6 +237,7 @@ _PHASES = Migration(
     (
         "ALTER TABLE hosts ADD COLUMN proven_at BIGINT",
         "ALTER TABLE hosts ADD COLUMN failed_setups INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE hosts ADD COLUMN setup TEXT",
         "CREATE INDEX hosts_proven ON hosts (COALESCE(proven_at, 0), id) WHERE state = 'available'",
     ),
     in_file=(

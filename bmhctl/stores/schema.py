@@ -20,6 +20,7 @@ LIFECYCLE_COLUMNS = (
     "used_at",
     "proven_at",
     "failed_setups",
+    "setup",
 )
 RESERVATION_COLUMNS = (
     "id",

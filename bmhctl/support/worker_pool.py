@@ -20,6 +20,10 @@ PATIENCE = 5.0
 """Seconds that cancelled tasks have to end before the pool stops waiting for them."""
 
 
+_Ended = tuple[_Task, _Result | None, BaseException | None]
+"""A task that ended, with its result or what it raised."""
+
+
 class WorkerPool(Generic[_Task, _Result]):
     """Runs ``work(task, cancelled)`` in threads, at most ``size`` tasks at a time; it must not return None.
 
@@ -31,7 +35,7 @@ class WorkerPool(Generic[_Task, _Result]):
         self._cancelled = threading.Event()
         self._work = work
         self._size = max(1, size)
-        self._done: SimpleQueue[tuple[_Task, _Result | None, BaseException | None]] = SimpleQueue()
+        self._done: SimpleQueue[_Ended[_Task, _Result] | Callable[[], None]] = SimpleQueue()
         self._working: dict[int, threading.Event] = {}  # set at the end: a join that is interrupted forgets its thread
         self._unhandled: list[tuple[_Task, _Result]] = []
 
@@ -59,13 +63,23 @@ class WorkerPool(Generic[_Task, _Result]):
             ended = self._working[id(task)] = threading.Event()
             threading.Thread(target=self._run, args=(task, ended), daemon=True).start()
 
+    def post(self, act: Callable[[], None]) -> None:
+        """From a task: have the caller's thread call ``act`` soon, before it handles the task's result.
+
+        What is left when the pool is cancelled is not called.
+        """
+        self._done.put(act)
+
     def _next(self) -> tuple[_Task, _Result]:
         """Wait for the next task that ends; return it with its result, or raise what it raised."""
         while True:
             # A signal that comes just before the wait does not end it; it is handled when the wait times out.
             with suppress(Empty):
-                task, result, error = self._done.get(timeout=_TICK)
-                break
+                done = self._done.get(timeout=_TICK)
+                if isinstance(done, tuple):
+                    task, result, error = done
+                    break
+                done()
         del self._working[id(task)]
         if error is not None or result is None:
             raise error or AssertionError("work returned nothing")
@@ -86,11 +100,11 @@ class WorkerPool(Generic[_Task, _Result]):
         done, self._unhandled = self._unhandled, []
         while True:
             try:
-                task, result, error = self._done.get_nowait()
+                ended = self._done.get_nowait()
             except Empty:
                 return done
-            if error is None and result is not None:
-                done.append((task, result))
+            if isinstance(ended, tuple) and ended[2] is None and ended[1] is not None:
+                done.append((ended[0], ended[1]))
 
     def _join(self, until: float) -> None:
         for ended in self._working.values():
@@ -98,7 +112,7 @@ class WorkerPool(Generic[_Task, _Result]):
 
     def _run(self, task: _Task, ended: threading.Event) -> None:
         try:
-            done: tuple[_Task, _Result | None, BaseException | None] = (task, self._work(task, self._cancelled), None)
+            done: _Ended[_Task, _Result] = (task, self._work(task, self._cancelled), None)
         except BaseException as error:  # noqa: BLE001 - raised again where the result is awaited
             done = (task, None, error)
         if not self._cancelled.is_set():  # else it may have ended because of that

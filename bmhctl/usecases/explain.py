@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Event, EventKind, Host, Phase, State, Verb
 from bmhctl.errors import BmhctlError
 from bmhctl.lifecycle.machine import GuardInput, ask, possible
-from bmhctl.lifecycle.table import ASKS, MEANING, Guard
+from bmhctl.lifecycle.table import ASKS, MEANING, Guard, edges
 from bmhctl.results import Graph, VerbAnswer, Why
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
@@ -18,6 +20,9 @@ from bmhctl.usecases.shared.named_host import one_host
 from bmhctl.usecases.shared.refresh import refresh
 from bmhctl.usecases.shared.transitions import guard_input
 
+if TYPE_CHECKING:
+    from bmhctl.domain.policy import Policy
+
 _FEW_EVENTS = 20  # among so many newest events is the one that explains a state, as a rule
 
 _EXPLAIN_NOTHING = {
@@ -26,8 +31,12 @@ _EXPLAIN_NOTHING = {
 }
 """Events after which the reason for a host's state is the same as before."""
 
-_DEPENDS = {Guard.CHECKS_PASSED, Guard.CLEANUP_SUCCEEDED}
-"""Guards whose answer is found out by running steps."""
+_DEPENDS = {
+    Guard.SETUP_COMPLETE: Phase.SETUP,
+    Guard.CHECKS_PASSED: Phase.CHECKS,
+    Guard.CLEANUP_SUCCEEDED: Phase.CLEANUP,
+}
+"""Guards whose answer is found out by running steps, and the phase of those."""
 
 
 def why(ctx: Context, name: str) -> Why:
@@ -52,11 +61,12 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
     facts = guard_input(ctx, host, now, reason="(asked)")
     if host.state is State.AVAILABLE:
         facts = replace(facts, earlier_ticket=_earlier_ticket(ctx, host))
+    policy = cache(ctx.policy)  # read once, where it matters
     return Why(
         host,
         _summary(host, facts, now),
-        tuple(_facts(ctx, host, now)),
-        tuple(_answer(ctx, host, verb, facts, now) for verb in possible(host.state)),
+        tuple(_facts(ctx, host, policy, now)),
+        tuple(_answer(ctx, host, verb, facts, policy, now) for verb in possible(host.state)),
         None if facts.claim else _next(ctx, host, now),
         now,
         ctx.store.step_results.of(host),
@@ -97,7 +107,7 @@ def _summary(host: Host, facts: GuardInput, now: datetime) -> str:
             return f"{host.name} is {host.state}: {MEANING[host.state]}"
 
 
-def _facts(ctx: Context, host: Host, now: datetime) -> Iterable[str]:
+def _facts(ctx: Context, host: Host, policy: Callable[[], Policy], now: datetime) -> Iterable[str]:
     if host.dirty:
         yield "dirty: it was used since its last cleanup"
     if host.cordon:
@@ -117,6 +127,29 @@ def _facts(ctx: Context, host: Host, now: datetime) -> Iterable[str]:
     last = _last_attempt(ctx, host) if host.state in (State.TAINTED, State.INITIAL) else None
     if last is not None and last.reason:
         yield f"last: {last.verb} by {last.actor}: {last.reason}"
+    if host.state is State.INITIAL:
+        yield from _setup(ctx, host, policy(), now)
+
+
+def _setup(ctx: Context, host: Host, policy: Policy, now: datetime) -> Iterable[str]:
+    """How far the setup of an initial host is, and what failed."""
+    if Phase.SETUP not in policy.steps:
+        return
+    from bmhctl.domain.units import format_age
+    from bmhctl.usecases.shared.setup_progress import setup_state
+
+    state = setup_state(policy, host, ctx.store.step_results.of(host))
+    if not state.steps:
+        return
+    counts = f"{len(state.done)} of {len(state.steps)} done"
+    if state.failed is not None:
+        at = f" {format_age(now - state.failed.at)} ago" if state.failed.at else ""
+        yield f"setup: {state.failed.step} failed{at}, {state.failed.detail or state.failed.verdict}; {counts}"
+    else:
+        left = ", ".join(step.name for step in state.left)
+        yield f"setup: {counts}" + (f"; next: {left}" if left else "")
+    if host.failed_setups:
+        yield f"its setup failed {host.failed_setups} time{'s' if host.failed_setups > 1 else ''} in a row"
 
 
 def _last_attempt(ctx: Context, host: Host) -> Event | None:
@@ -128,7 +161,9 @@ def _last_attempt(ctx: Context, host: Host) -> Event | None:
     return None
 
 
-def _answer(ctx: Context, host: Host, verb: Verb, facts: GuardInput, now: datetime) -> VerbAnswer:
+def _answer(
+    ctx: Context, host: Host, verb: Verb, facts: GuardInput, policy: Callable[[], Policy], now: datetime
+) -> VerbAnswer:
     if verb is Verb.TAINT:
         try:
             check_token(ctx, host, None, now)
@@ -146,19 +181,21 @@ def _answer(ctx: Context, host: Host, verb: Verb, facts: GuardInput, now: dateti
     if answer.dest is not None:
         return VerbAnswer(verb, True, answer.dest, (), command)
     guards = {guard for guard, _ in answer.refusals}
-    if guards <= _DEPENDS:
+    if guards <= _DEPENDS.keys():
         dest = State.AVAILABLE if verb is Verb.READY else State.INITIAL
-        steps = _steps(ctx, host, verb)
-        if not steps:
+        asked = [
+            f"if {ASKS[guard].removesuffix(' just now')}: {steps}"
+            for guard in edges(verb, host.state)[0].guards
+            if (phase := _DEPENDS.get(guard)) and (steps := _names(policy(), host, phase))
+        ]
+        if not asked:
             return VerbAnswer(verb, True, dest, ("no step applies to it",), command)
-        asked = ASKS[Guard.CHECKS_PASSED if verb is Verb.READY else Guard.CLEANUP_SUCCEEDED]
-        return VerbAnswer(verb, None, dest, (f"if {asked.removesuffix(' just now')}: {steps}",), command)
+        return VerbAnswer(verb, None, dest, tuple(asked), command)
     return VerbAnswer(verb, False, None, tuple(words for _, words in answer.refusals), command)
 
 
-def _steps(ctx: Context, host: Host, verb: Verb) -> str:
-    phase = Phase.CHECKS if verb is Verb.READY else Phase.CLEANUP
-    return ", ".join(step.name for step in ctx.policy().applying(phase, host.spec))
+def _names(policy: Policy, host: Host, phase: Phase) -> str:
+    return ", ".join(step.name for step in policy.applying(phase, host.spec))
 
 
 _COMMANDS = {

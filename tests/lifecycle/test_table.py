@@ -12,10 +12,11 @@ from bmhctl.lifecycle import table
 from bmhctl.lifecycle.machine import GuardInput, Passage, ask, possible
 from bmhctl.lifecycle.table import EDGES, Guard
 
-OPEN = GuardInput(holder=None, checks=None, cleanup=None, reason="because", reservation_valid=True)
+OPEN = GuardInput(holder=None, setup=None, checks=None, cleanup=None, reason="because", reservation_valid=True)
 """Facts to which no guard says no, save that nothing came from available."""
 
 REFUSING = {
+    Guard.SETUP_COMPLETE: {"setup": "firmware failed"},
     Guard.CHECKS_PASSED: {"checks": "ssh failed"},
     Guard.NOT_UNDECLARED: {"undeclared": "it is not declared any more"},
     Guard.NOT_CORDONED: {"cordon": "it is cordoned by bob"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from bmhctl.domain.model import Host
+from bmhctl.domain.model import Host, State
 from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import table
 from bmhctl.output.records import Envelope, Json, event_record, flatten, host_record, iso, single, stamp, step_record
@@ -48,6 +48,11 @@ def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
         yield "fault", [(host.fault, "red")]
     if host.failed_cleanups:
         yield "cleanups", [(f"{host.failed_cleanups} failed in a row", "red")]
+    if host.setup:
+        failures = f" · {host.failed_setups} failed in a row" if host.failed_setups else ""
+        yield "setup", [(str(host.setup), "red" if host.setup.failed else ""), (failures, "red")]
+    if host.proven_at and host.state is State.AVAILABLE:
+        yield "proven", [(ago(host.proven_at, now), "")]
     if spec.address:
         yield "address", [(spec.address, "")]
     if spec.mac:

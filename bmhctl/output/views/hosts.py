@@ -62,6 +62,8 @@ def _remarks(host: Host) -> Line:
     parts: list[Span] = []
     if host.fault:
         parts.append((host.fault, "red"))
+    if host.setup and host.setup.failed:
+        parts.append((f"setup step failed: {host.setup.failed}", "red"))
     parts += [(mark.reason, COLOUR[State.MAINTENANCE]) for mark in host.maintenance]
     if host.cordon:
         parts.append((host.cordon.reason, "magenta"))

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from bmhctl.domain.model import Event, EventKind, Host, Note, Reservation, State, Verb
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, StateRefusedError, StepFailedError, UsageError
-from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED, GuardInput, ask
+from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED, NOT_SET_UP, GuardInput, ask
 from bmhctl.lifecycle.table import Guard
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
@@ -18,6 +18,7 @@ CLAIMED = "a check or cleanup is running on it"
 """Why a verb is refused on a claimed host."""
 
 _ERRORS: dict[Guard, type[BmhctlError]] = {
+    Guard.SETUP_COMPLETE: StepFailedError,
     Guard.CHECKS_PASSED: StepFailedError,
     Guard.CLEANUP_SUCCEEDED: StepFailedError,
     Guard.CLEAN_OR_CLEANED: StepFailedError,
@@ -37,6 +38,7 @@ def guard_input(
     *,
     checks: str | None = NOT_CHECKED,
     cleanup: str | None = NOT_CLEANED,
+    setup: str | None = NOT_SET_UP,
     holder: str | None = None,
     reason: str | None = None,
     claim_is_mine: bool = False,
@@ -50,6 +52,7 @@ def guard_input(
         holder=holder,
         checks=checks,
         cleanup=cleanup,
+        setup=setup,
         reason=reason,
         reservation_valid=host.reservation is not None and host.reservation.is_valid(now),
         came_from=host.came_from,
@@ -98,6 +101,7 @@ def move(
         dirty=dest not in (State.INITIAL, State.AVAILABLE) and (host.dirty or dest is State.RESERVED),
         came_from=host.state if dest is State.MAINTENANCE else None,
         proven_at=now if dest is State.AVAILABLE else None,  # every edge that leads there asks for passed checks
+        setup=None,
         failed_setups=0 if dest in (State.INITIAL, State.AVAILABLE) else host.failed_setups,
     )
     if (dest is State.RESERVED and host.state is State.AVAILABLE) or dest is State.TAINTED:

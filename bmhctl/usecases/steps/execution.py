@@ -8,7 +8,7 @@ from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
-from bmhctl.domain.model import CheckResult, Host, Phase, Verdict
+from bmhctl.domain.model import CheckResult, Host, Phase, SetupProgress, Verdict
 from bmhctl.domain.policy import PHASES, PhaseRules, Policy, Step
 from bmhctl.errors import StateRefusedError, UnreachableError
 from bmhctl.results import Outcome
@@ -24,11 +24,15 @@ _T = TypeVar("_T")
 
 
 class StepsRun(Frozen):
-    """What the steps that apply to a host said; ``refusal`` is None when all passed, else why not, in words."""
+    """What the steps that apply to a host said; ``refusal`` is None when all passed, else why not, in words.
+
+    ``progress`` is how far its setup is, if that is what ran.
+    """
 
     results: tuple[CheckResult, ...]
     refusal: str | None
     summary: str
+    progress: SetupProgress | None = None
 
 
 class StepPlan(Frozen):
@@ -45,8 +49,11 @@ class StepPlan(Frozen):
     declared: bool
     overridden: Mapping[str, str] = field(default_factory=dict)
 
-    def run(self, cancelled: Event | None = None) -> StepsRun:
-        """Runs the steps in their order; those of some phases up to the first that fails."""
+    def run(self, cancelled: Event | None = None, report: Callable[[CheckResult], None] | None = None) -> StepsRun:
+        """Runs the steps in their order; those of some phases up to the first that fails.
+
+        ``report`` is called with each result, in the thread that runs the steps.
+        """
         setting = self.setting
         if setting is None or not self.steps:
             noun = self._rules.noun
@@ -63,6 +70,8 @@ class StepPlan(Frozen):
             if setting.cancelled.is_set():
                 break
             results.append(probe.run(step, self.host.spec, setting))
+            if report is not None and not setting.cancelled.is_set():  # else it may have ended because of that
+                report(results[-1])
             if self._rules.stops_at_failure and results[-1].verdict is not Verdict.PASS:
                 break
         return self._judged(results)
@@ -91,8 +100,8 @@ class Claimed:
 
     def __init__(self, ctx: Context, host: Host, policy: Policy, hold: Hold) -> None:
         self.host = host
+        self.policy = policy
         self._ctx = ctx
-        self._policy = policy
         self._hold = hold
         self._promised: tuple[int, Outcome] | None = None
 
@@ -102,7 +111,7 @@ class Claimed:
 
     def plan(self, phase: Phase, overridden: Mapping[str, str] | None = None) -> StepPlan:
         """The steps of a phase that apply to the host, ready to run."""
-        declared = self._policy.steps.get(phase, ())
+        declared = self.policy.steps.get(phase, ())
         mine = tuple(step for step in declared if step.applies_to(self.host.spec))
         if not mine:
             return StepPlan(self.host, phase, (), None, bool(declared))
@@ -116,8 +125,8 @@ class Claimed:
             hold.inherit,
             cancelled=hold.lost or Event(),
             is_guarded=hold.inherit is None,
-            proxy=self._policy.proxy,
-            bmc_parallel=self._policy.bmc_parallel,
+            proxy=self.policy.proxy,
+            bmc_parallel=self.policy.bmc_parallel,
         )
         names = {step.name for step in mine}
         skipped = {name: reason for name, reason in (overridden or {}).items() if name in names}

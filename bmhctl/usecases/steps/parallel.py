@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from threading import Event
 
-from bmhctl.domain.model import Host, State
+from bmhctl.domain.model import CheckResult, Host, State
 from bmhctl.domain.policy import Step
 from bmhctl.errors import BmhctlError
 from bmhctl.results import Outcome, Outcomes
@@ -30,14 +30,16 @@ _IN_ONE_COMMIT = 10_000
 class Job(Frozen):
     """A host that is held, the steps to run on it (None: none), and what follows from what they say.
 
-    ``so_far`` is what became of the host already, should it end here; ``later`` are the steps of the job that follows.
+    ``so_far`` is what became of the host already, should it end here; ``later`` are the steps of the jobs that follow.
+    ``note`` saves a step's result as soon as it ended; without it, ``finish`` saves them all.
     """
 
     held: Claimed
     program: StepPlan | None
     finish: Callable[[StepsRun], Outcome | Job]
     so_far: Outcome | None = None
-    later: StepPlan | None = None
+    later: tuple[StepPlan, ...] = ()
+    note: Callable[[CheckResult], None] | None = None
 
     @property
     def takes_time(self) -> bool:
@@ -45,13 +47,13 @@ class Job(Frozen):
         return self.program is not None and bool(self.program.steps)
 
     def steps_to_run(self) -> list[str]:
-        """Return the names of the steps that run if all pass, those of the job that follows included."""
-        plans = [plan for plan in (self.program, self.later) if plan is not None]
+        """Return the names of the steps that run if all pass, those of the jobs that follow included."""
+        plans = (*((self.program,) if self.program else ()), *self.later)
         return [step.name for plan in plans for step in plan.steps if step.name not in plan.overridden]
 
-    def run(self, cancelled: Event | None) -> StepsRun:
-        """Runs the steps; in any thread."""
-        return NO_STEPS if self.program is None else self.program.run(cancelled)
+    def run(self, cancelled: Event | None, report: Callable[[CheckResult], None] | None = None) -> StepsRun:
+        """Runs the steps, and reports each result; in any thread."""
+        return NO_STEPS if self.program is None else self.program.run(cancelled, report)
 
     def proceed(self, run: StepsRun) -> Outcome | Job:
         """Finishes, unless the steps were ended because the claim was lost."""
@@ -94,7 +96,12 @@ def each(
     outcomes: dict[int, Outcome] = {}
     claims: dict[int, ExitStack] = {}
     running: dict[int, Job] = {}
-    pool: WorkerPool[Job, StepsRun] = WorkerPool(Job.run, jobs)
+
+    def work(job: Job, cancelled: Event) -> StepsRun:
+        note = job.note
+        return job.run(cancelled, None if note is None else lambda result: pool.post(partial(_note, note, result)))
+
+    pool: WorkerPool[Job, StepsRun] = WorkerPool(work, jobs)
 
     def start(host: Host) -> Outcome | Job:
         claims[host.id] = ExitStack()
@@ -172,6 +179,11 @@ def _planned(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], miss
 
         outcomes = [attempt(host, one) for host in hosts]
     return Outcomes(operation.verb, (*outcomes, *(failed(error) for error in missing)))
+
+
+def _note(note: Callable[[CheckResult], None], result: CheckResult) -> None:
+    with suppress(BmhctlError):  # what keeps it from being saved keeps the job from finishing: it is reported there
+        note(result)
 
 
 def _without_steps(ctx: Context, treatment: BulkOperation, hosts: Sequence[Host], outcomes: dict[int, Outcome]) -> None:

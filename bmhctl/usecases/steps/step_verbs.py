@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from bmhctl.domain.model import EventKind, Host, Note, Phase, State, Verb
+from bmhctl.domain.policy import PHASES
 from bmhctl.errors import NotYoursError, StateRefusedError, StepFailedError, UsageError
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED
 from bmhctl.results import Outcome, Outcomes
@@ -29,11 +30,18 @@ JOBS = 16
 
 
 def ready(
-    ctx: Context, choice: Choice, *, jobs: int = JOBS, override: Sequence[str] = (), reason: str | None = None
+    ctx: Context,
+    choice: Choice,
+    *,
+    jobs: int = JOBS,
+    override: Sequence[str] = (),
+    reason: str | None = None,
+    again: bool = False,
 ) -> Outcomes:
-    """Runs the readiness checks of each host that is initial, and makes those that pass available.
+    """Sets up each host that is initial, runs its readiness checks, and makes it available if they pass.
 
-    Checks in ``override`` count as passed without running; that needs a ``reason``, which is in the history.
+    Setup steps that are done are not repeated, except with ``again``. Steps in ``override`` count as passed without
+    running; that needs a ``reason``, which is in the history.
     """
     overridden = _overridden(ctx, override, reason)
 
@@ -44,10 +52,10 @@ def ready(
         return None
 
     def prepare(held: Claimed) -> Job:
-        return Job(held, held.plan(Phase.CHECKS, overridden), lambda run: _proven(ctx, held, run))
+        return _to_available(ctx, held, overridden, again=again)
 
     refresh_and_reap(ctx)
-    operation = BulkOperation("ready", early, prepare, ctx.policy().of(Phase.CHECKS), State.AVAILABLE)
+    operation = BulkOperation("ready", early, prepare, ctx.policy().of(Phase.SETUP, Phase.CHECKS), State.AVAILABLE)
     return each(ctx, operation, *choose(ctx, choice), jobs)
 
 
@@ -108,24 +116,17 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 
     def prepare(held: Claimed) -> Job:
         if held.host.state is State.INITIAL:
-            return Job(held, held.plan(Phase.CHECKS), lambda run: _proven(ctx, held, run))
+            return _to_available(ctx, held, {})
         return Job(
             held,
             held.plan(Phase.CLEANUP),
             lambda run: then(held, _cleaned(ctx, held, run)),
-            later=held.plan(Phase.CHECKS) if ctx.dry_run else None,
+            later=(held.plan(Phase.SETUP), held.plan(Phase.CHECKS)) if ctx.dry_run else (),
         )
 
     def then(held: Claimed, reset_outcome: Outcome) -> Job:
         held.refresh()
-
-        def both(run: StepsRun) -> Outcome:
-            outcome = _proven(ctx, held, run)
-            words = f"{reset_outcome.message}; {outcome.message}"
-            steps = (*reset_outcome.steps, *outcome.steps)
-            return replace(outcome, source=reset_outcome.source, message=words, steps=steps)
-
-        return Job(held, held.plan(Phase.CHECKS), both, reset_outcome)
+        return _to_available(ctx, held, {}, so_far=reset_outcome)
 
     def unless_named(item: Outcome) -> Outcome:
         busy = isinstance(item.error, ClaimedError) and item.host not in named
@@ -134,8 +135,7 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     refresh_and_reap(ctx)
     hosts, missing = choose(ctx, wanted)
     hosts = [host for host in hosts if host.state is State.TAINTED or host.name in named]
-    policy = ctx.policy()
-    steps = (*policy.of(Phase.CLEANUP), *policy.of(Phase.CHECKS))
+    steps = ctx.policy().of(Phase.CLEANUP, Phase.SETUP, Phase.CHECKS)
     operation = BulkOperation("recycle", early, prepare, steps, State.AVAILABLE)
     outcomes = each(ctx, operation, hosts, missing, jobs)
     return replace(outcomes, items=tuple(map(unless_named, outcomes.items)))
@@ -146,7 +146,7 @@ def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int =
 
     ``only`` names the checks to run. A host that another owner has reserved is checked only with ``force``.
     """
-    _known_checks(ctx, only)
+    _known_steps(ctx, only, Phase.CHECKS)
 
     def early(host: Host) -> Outcome | None:
         if host.state is State.RESERVED and not force:
@@ -170,15 +170,59 @@ def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int =
 # what follows from what the steps said
 
 
-def _proven(ctx: Context, held: Claimed, run: StepsRun) -> Outcome:
+def _to_available(
+    ctx: Context,
+    held: Claimed,
+    overridden: Mapping[str, str],
+    *,
+    again: bool = False,
+    so_far: Outcome | None = None,
+) -> Job:
+    """The job that brings an initial host to available: what is left of its setup, then its readiness checks."""
+
+    def check(setup: StepsRun | None = None) -> Job:
+        return Job(
+            held, held.plan(Phase.CHECKS, overridden), lambda run: _proven(ctx, held, run, setup, so_far), so_far
+        )
+
+    if Phase.SETUP not in held.policy.steps:
+        return check()
+    from bmhctl.usecases.steps.setup import Setup
+
+    setup = Setup(ctx, held, overridden)
+    if not setup.applies:
+        return check()
+    if again:
+        setup.start_over()
+
+    def then(run: StepsRun) -> Job:
+        run = setup.judged(run)
+        if run.refusal is not None:
+            raise _note_failure(ctx, held, run, Phase.SETUP)
+        setup.save(run.results)
+        return check(run)
+
+    later = (held.plan(Phase.CHECKS, overridden),) if ctx.dry_run else ()
+    return Job(held, setup.plan(), then, so_far, later, setup.note)
+
+
+def _proven(
+    ctx: Context, held: Claimed, run: StepsRun, setup: StepsRun | None = None, so_far: Outcome | None = None
+) -> Outcome:
     if run.refusal is not None:
         raise _note_failure(ctx, held, run)
-    return _finish(ctx, held, Verb.READY, checks=run)
+    if setup is not None:
+        run = StepsRun((*setup.results, *run.results), None, f"{setup.summary}; {run.summary}")
+    outcome = _finish(ctx, held, Verb.READY, checks=run)
+    if so_far is None:
+        return outcome
+    words = f"{so_far.message}; {outcome.message}"
+    return replace(outcome, source=so_far.source, message=words, steps=(*so_far.steps, *outcome.steps))
 
 
 def _cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET) -> Outcome:
     if run.refusal is not None:
-        raise _note_failure(ctx, held, run, counted=True)
+        raise _note_failure(ctx, held, run, Phase.CLEANUP)
     return _finish(ctx, held, verb, cleanup=run)
 
 
@@ -211,6 +255,7 @@ def _finish(
             now,
             checks=checks.refusal if checks else NOT_CHECKED,
             cleanup=cleanup.refusal if cleanup else NOT_CLEANED,
+            setup=None,  # whose steps passed or were done before, or the checks would not have run
             claim_is_mine=True,
         )
         words = run.refusal or run.summary
@@ -222,19 +267,32 @@ def _finish(
     return held.settle(go)
 
 
-def _note_failure(ctx: Context, held: Claimed, run: StepsRun, *, counted: bool = False) -> StepFailedError:
-    """Records that a step failed, counts failed cleanups and quarantines after too many; returns what to raise."""
+_COUNTERS = {
+    Phase.CLEANUP: ("failed_cleanups", State.TAINTED, "failed cleanups"),
+    Phase.SETUP: ("failed_setups", State.INITIAL, "failed setups"),
+}
+"""What counts the failures of a phase in a row, the state from which too many lead to maintenance, and their name."""
+
+
+def _note_failure(ctx: Context, held: Claimed, run: StepsRun, phase: Phase = Phase.CHECKS) -> StepFailedError:
+    """Records that a step failed, counts the failures of some phases, quarantines after too many; what to raise."""
+    counter, state, noun = _COUNTERS.get(phase, (None, None, ""))
 
     def note(now: datetime) -> StepFailedError:
         host = held.unchanged()
         words = run.refusal or run.summary
         hint = f"fix it and try again; bmhctl why {host.name}"
-        failures = host.failed_cleanups + 1 if counted else host.failed_cleanups
-        host = record_event(ctx, replace(host, failed_cleanups=failures), EventKind.STEP_FAILED, now, reason=words)
+        failures = 0
+        if counter is not None:
+            failures = getattr(host, counter) + 1
+            host = replace(host, **{counter: failures})
+        if run.progress is not None:
+            host = replace(host, setup=run.progress)
+        host = record_event(ctx, host, EventKind.STEP_FAILED, now, reason=words)
         ctx.store.step_results.save(host, run.results, now)
         limit = ctx.policy().quarantine_after
-        if counted and failures >= limit and host.state is State.TAINTED:
-            reason = f"quarantined after {failures} failed cleanups in a row"
+        if counter is not None and failures >= limit and host.state is state:
+            reason = f"quarantined after {failures} {noun} in a row"
             mark = Note(SELF, reason, now, quarantine=True)
             facts = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
             host = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
@@ -257,15 +315,23 @@ def _failure(host: Host, run: StepsRun, words: str, hint: str) -> StepFailedErro
 def _overridden(ctx: Context, override: Sequence[str], reason: str | None) -> Mapping[str, str]:
     if override and not (reason and reason.strip()):
         raise UsageError("--override needs --reason: it is in the history")
-    _known_checks(ctx, override)
+    _known_steps(ctx, override, Phase.SETUP, Phase.CHECKS)
     return dict.fromkeys(override, reason or "")
 
 
-def _known_checks(ctx: Context, names: Sequence[str]) -> None:
+def _known_steps(ctx: Context, names: Sequence[str], *phases: Phase) -> None:
     if not names:
         return
     refresh(ctx)
-    known = [step.name for step in ctx.policy().of(Phase.CHECKS)]
+    policy = ctx.policy()
+    known = [step.name for phase in phases for step in policy.of(phase)]
+    words = [
+        PHASES[phase].noun.removeprefix("readiness ")
+        for phase in reversed(phases)
+        if policy.of(phase) or phase is Phase.CHECKS
+    ]
     for name in names:
         if name not in known:
-            raise UsageError(f"there is no check {name!r}", hint=f"declared: {', '.join(known) or 'none'}")
+            raise UsageError(
+                f"there is no {' or '.join(words)} {name!r}", hint=f"declared: {', '.join(known) or 'none'}"
+            )

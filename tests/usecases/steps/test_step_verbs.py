@@ -59,7 +59,7 @@ def saying(says: Says) -> mock._patch[object]:
 
     def run(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
         verdict = says(step, spec)
-        return CheckResult(step.name, verdict, f"said {verdict}", 1.5)
+        return CheckResult(step.name, verdict, f"said {verdict}", 1.5, phase=step.phase)
 
     return mock.patch.object(probe, "run", run)
 

@@ -1,0 +1,81 @@
+"""How far the setup of a host is: which steps of the policy are done since it became initial."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from hashlib import sha256
+
+from bmhctl.domain.model import CheckResult, Host, Phase, SetupProgress, Verdict
+from bmhctl.domain.policy import HttpStep, Policy, RedfishStep, Step
+from bmhctl.support.values import Frozen, replace
+
+
+class SetupState(Frozen):
+    """The setup steps that apply to a host that is initial, and the last valid result of each that ran.
+
+    A result is valid for the step as it is declared now, and since the host became initial: a host that was reset or
+    that came back from maintenance starts over.
+    """
+
+    steps: tuple[Step, ...]
+    results: tuple[CheckResult, ...]
+
+    @property
+    def done(self) -> tuple[str, ...]:
+        """The steps that passed: they are not repeated."""
+        return tuple(result.step for result in self.results if result.verdict is Verdict.PASS)
+
+    @property
+    def left(self) -> tuple[Step, ...]:
+        """The steps that have to run."""
+        return tuple(step for step in self.steps if step.name not in self.done)
+
+    @property
+    def failed(self) -> CheckResult | None:
+        """The newest result that is no pass."""
+        return max((r for r in self.results if r.verdict is not Verdict.PASS), key=_when, default=None)
+
+    @property
+    def progress(self) -> SetupProgress:
+        """How many are done, as the host keeps it."""
+        return SetupProgress(len(self.done), len(self.steps), self.failed.step if self.failed else None)
+
+    def and_then(self, results: Iterable[CheckResult]) -> SetupState:
+        """Return what holds after some more valid results."""
+        newer = {result.step: result for result in results}
+        kept = tuple(result for result in self.results if result.step not in newer)
+        return SetupState(self.steps, (*kept, *newer.values()))
+
+
+def setup_state(policy: Policy, host: Host, results: Iterable[CheckResult]) -> SetupState:
+    """Return what is done of the setup of a host, by the last result of each step."""
+    steps = policy.applying(Phase.SETUP, host.spec)
+    words = {step.name: digest(step, host.since) for step in steps}
+    valid = (r for r in results if r.phase is Phase.SETUP and r.digest is not None and r.digest == words.get(r.step))
+    return SetupState(steps, tuple(valid))
+
+
+def marked(steps: Iterable[Step], host: Host, results: Iterable[CheckResult]) -> Iterable[CheckResult]:
+    """Yield results with the word that makes them valid for these steps and for the host's stay in its state."""
+    words = {step.name: digest(step, host.since) for step in steps}
+    return (replace(result, digest=words[result.step]) for result in results)
+
+
+def digest(step: Step, since: datetime) -> str:
+    """Return a word for what a step does and for a host's stay in a state, which began at ``since``.
+
+    Its time limit, retries, selector and order are no part of what it does: to change them repeats no step.
+    """
+    what = [step.kind, step.command, step.port, _settings(step.page), _settings(step.demand), since.isoformat()]
+    return sha256(json.dumps(what).encode()).hexdigest()[:16]
+
+
+def _settings(value: HttpStep | RedfishStep | None) -> dict[str, object]:
+    """Return what is set; a setting that a later bmhctl adds changes no digest while it is not set."""
+    return {name: found for name in value.__match_args__ if (found := getattr(value, name))} if value else {}
+
+
+def _when(result: CheckResult) -> float:
+    return result.at.timestamp() if result.at else float("inf")

@@ -1,0 +1,70 @@
+"""The setup of one host under a claim: run what is not done, and remember each step as soon as it passed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from bmhctl.domain.model import CheckResult, Phase
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.setup_progress import marked, setup_state
+from bmhctl.usecases.steps.execution import Claimed, StepPlan, StepsRun
+
+
+class Setup:
+    """The setup steps of a host, with what is done of them since it became initial."""
+
+    def __init__(self, ctx: Context, held: Claimed, overridden: Mapping[str, str]) -> None:
+        self._ctx = ctx
+        self._held = held
+        self._overridden = overridden
+        self._state = setup_state(held.policy, held.host, ())
+        self._was_complete = False
+
+    @property
+    def applies(self) -> bool:
+        """Whether any setup step is for the host."""
+        return bool(self._state.steps)
+
+    def start_over(self) -> None:
+        """Forget what is done, so that all steps run again, also those that this process does not get to."""
+        self._held.settle(lambda _: self._ctx.store.step_results.forget(self._held.host, Phase.SETUP))
+
+    def plan(self) -> StepPlan:
+        """The steps that are not done."""
+        results = self._ctx.store.step_results.of(self._held.host)
+        self._state = setup_state(self._held.policy, self._held.host, results)
+        plan = self._held.plan(Phase.SETUP, self._overridden)
+        self._was_complete = not self._state.left
+        left = {step.name for step in self._state.left}
+        return replace(plan, steps=tuple(step for step in plan.steps if step.name in left))
+
+    def note(self, result: CheckResult) -> None:
+        """Save the result of a step: a process that is killed later does not repeat what is done."""
+        self.save((result,))
+
+    def save(self, results: Iterable[CheckResult]) -> None:
+        """Save results, and how far the setup is, unless the host changed since the claim."""
+        results = tuple(marked(self._state.steps, self._held.host, results))
+        if not results:
+            return
+        self._state = self._state.and_then(results)
+        store = self._ctx.store
+
+        def act(now: datetime) -> None:
+            host = self._held.unchanged()
+            store.step_results.save(host, results, now)
+            store.hosts.save_setup(host, self._state.progress)
+
+        self._held.settle(act)
+
+    def judged(self, run: StepsRun) -> StepsRun:
+        """What a run of the steps that were left means for the whole setup."""
+        if self._was_complete:
+            return StepsRun((), None, "its setup was complete")
+        results = tuple(marked(self._state.steps, self._held.host, run.results))
+        self._state = self._state.and_then(results)
+        progress = self._state.progress
+        refusal = run.refusal and f"{run.refusal}; {progress.done} of {progress.total} done"
+        return replace(run, results=results, refusal=refusal, progress=progress)
