@@ -1,1 +1,1 @@
-"""Run one check or cleanup step against one host: a command, TCP, HTTP or Redfish."""
+"""Run one step against one host: a command, TCP, HTTP or Redfish."""

@@ -16,6 +16,11 @@ from tests.processes import ended
 Policy = Callable[[str], None]
 HINT = "hint: fix it and try again; bmhctl why node01\n"
 
+BEFORE_AVAILABLE = pytest.mark.parametrize(
+    ("table", "noun", "counted"), [("checks", "readiness check", ""), ("setup", "setup step", "; 0 of 1 done")]
+)
+"""The tables whose steps ``ready`` runs: what a step is called, and what is counted when the only one failed."""
+
 
 @pytest.fixture
 def policy(lab: Path) -> Policy:
@@ -84,12 +89,15 @@ def test_a_step_that_fails_keeps_the_host_where_it_is_and_says_why(cli: Cli, pol
         ("tcp = 1", "it has no address to reach port 1 at"),
     ],
 )
-def test_a_step_that_cannot_run_is_a_failure(step: str, why: str, cli: Cli, policy: Policy) -> None:
-    policy(f"[checks.odd]\n{step}\n")
+@BEFORE_AVAILABLE
+def test_a_step_that_cannot_run_is_a_failure(
+    table: str, noun: str, counted: str, step: str, why: str, cli: Cli, policy: Policy
+) -> None:
+    policy(f"[{table}.odd]\n{step}\n")
     assert cli("ready", "node03") == Run(
         9,
         "",
-        f"bmhctl: node03: readiness check failed: odd: {why}\nhint: fix it and try again; bmhctl why node03\n",
+        f"bmhctl: node03: {noun} failed: odd: {why}{counted}\nhint: fix it and try again; bmhctl why node03\n",
     )
 
 
@@ -101,14 +109,17 @@ def test_a_value_that_a_program_could_take_for_an_option_is_refused(cli: Cli, po
     assert "its hardware.flag '--rm' begins with '-': a program could take it for an option" in done.stderr
 
 
-def test_a_step_that_ignores_the_request_to_end_is_killed(cli: Cli, policy: Policy, lab: Path) -> None:
+@BEFORE_AVAILABLE
+def test_a_step_that_ignores_the_request_to_end_is_killed(
+    table: str, noun: str, counted: str, cli: Cli, policy: Policy, lab: Path
+) -> None:
     policy(
-        "[checks.stubborn]\n"
+        f"[{table}.stubborn]\n"
         'command = ["sh", "-c", "trap \'\' TERM; echo $$ > pid; echo begun; sleep 60; sleep 60"]\n'
         'timeout = "1s"'
     )
     assert cli("ready", "node01") == Run(
-        9, "", f"bmhctl: node01: readiness check failed: stubborn: took longer than 1 s: begun\n{HINT}"
+        9, "", f"bmhctl: node01: {noun} failed: stubborn: took longer than 1 s: begun{counted}\n{HINT}"
     )
     assert ended(int((lab.parent / "pid").read_text()))
     assert cli("maintain", "node01", "--reason", "stubborn").status == 0
@@ -121,21 +132,33 @@ def test_a_child_that_a_step_leaves_behind_is_ended_with_it(cli: Cli, policy: Po
     assert cli("reserve", "node01").status == 0
 
 
-def test_ten_megabytes_of_output_are_read_and_the_end_is_kept(cli: Cli, policy: Policy) -> None:
+@BEFORE_AVAILABLE
+def test_ten_megabytes_of_output_are_read_and_the_end_is_kept(
+    table: str, noun: str, counted: str, cli: Cli, policy: Policy
+) -> None:
     policy(
-        '[checks.loud]\ncommand = ["sh", "-c", "head -c 10000000 /dev/zero | tr \'\\\\0\' x; echo; echo end; exit 3"]'
+        f'[{table}.loud]\ncommand = ["sh", "-c", "head -c 10000000 /dev/zero | tr \'\\\\0\' x; echo; echo end; exit 3"]'
     )
     done = cli("ready", "node01")
     assert (done.status, done.stdout) == (9, "")
-    assert done.stderr.endswith(f"x / end\n{HINT}")
+    assert done.stderr.endswith(f"x / end{counted}\n{HINT}")
     assert len(done.stderr) < 1000
 
 
-def test_what_a_step_prints_never_steers_a_terminal(cli: Cli, policy: Policy) -> None:
-    policy("""[checks.odd]\ncommand = ["printf", '\\033[31mred\\033]0;t\\007 [bold] \\342\\200\\256 \\377\\n']
-[checks.bad]\ncommand = ["sh", "-c", "printf '\\\\033[31mred\\\\377\\\\n'; exit 1"]""")
+@BEFORE_AVAILABLE
+def test_what_a_step_prints_never_steers_a_terminal(
+    table: str, noun: str, counted: str, cli: Cli, policy: Policy
+) -> None:
+    policy(
+        """[checks.odd]\ncommand = ["printf", '\\033[31mred\\033]0;t\\007 [bold] \\342\\200\\256 \\377\\n']
+[checks.bad]\ncommand = ["sh", "-c", "printf '\\\\033[31mred\\\\377\\\\n'; exit 1"]""".replace("[checks.", f"[{table}.")
+    )
     done = cli("ready", "node01")
-    assert done == Run(9, "", f"bmhctl: node01: readiness check failed: bad: exit 1: \\x1b[31mred\ufffd\n{HINT}")
+    assert done == Run(
+        9,
+        "",
+        f"bmhctl: node01: {noun} failed: bad: exit 1: \\x1b[31mred\ufffd{counted.replace('0 of 1', '1 of 2')}\n{HINT}",
+    )
     for args in (["history"], ["why", "node01"], ["show", "node01"], ["graph", "node01"]):
         for output in ("table", "plain", "json"):
             assert "\x1b" not in cli(*args, "-o", output).stdout

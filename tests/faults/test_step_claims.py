@@ -48,7 +48,7 @@ main()
 
 @dataclass
 class Steps:
-    """A host of which the check goes on until it is told to end."""
+    """A host of which the check, or a setup step, goes on until it is told to end."""
 
     url: str
     folder: Path
@@ -77,15 +77,17 @@ class Steps:
             assert lab._context.store.claims.left_behind() == []
 
 
-@pytest.fixture
-def steps(own_server: Server, tmp_path: Path) -> Iterator[Steps]:
+@pytest.fixture(params=["checks", "setup"])
+def steps(request: pytest.FixtureRequest, own_server: Server, tmp_path: Path) -> Iterator[Steps]:
     url = schema_url(own_server.url, tmp_path)
     inventories.init(url)
     with open_inventory(url, actor="operator") as lab:
         lab.add("node1")
         code = tmp_path / "step.py"
         code.write_text(STEP)
-        apply_policy(lab._context, f'[checks.long]\ncommand = ["{sys.executable}", "{code}", "{tmp_path}"]\n', "policy")
+        apply_policy(
+            lab._context, f'[{request.param}.long]\ncommand = ["{sys.executable}", "{code}", "{tmp_path}"]\n', "policy"
+        )
     yield Steps(url, tmp_path)
     drop_schema(url)
 

@@ -1,4 +1,4 @@
-"""Run the checks and cleanup steps of a host, under a claim and outside every transaction."""
+"""Run the steps of a host, under a claim and outside every transaction."""
 
 from __future__ import annotations
 
