@@ -14,7 +14,10 @@ from bmhctl.support import watchdog
 from bmhctl.support.watchdog import Deadline
 
 GRACE = 10.0
-"""Seconds between TERM and KILL for a task whose lease is lost."""
+"""Seconds between TERM and KILL for a task whose lease is about to end."""
+
+LOST_GRACE = 2.0
+"""The same when the lease is lost already: another job may have the host."""
 
 _LEFTOVER_GRACE = 2.0  # the same for what is left in the group of a task that ended by itself
 _PATIENCE = 5.0  # seconds to wait for the watchdog's end
@@ -101,9 +104,13 @@ class Child:
         """Send the watchdog the end of the lease, before which it ends the task; None: there is no end."""
         self._write(b"until\n" if deadline is None else deadline.to_line())
 
-    def end(self, deadline: Deadline | None = None) -> None:
-        """End the task and its descendants, in time for the deadline: TERM, and after the grace KILL."""
-        left = GRACE if deadline is None else min(GRACE, deadline.kill - watchdog.steady())
+    def end(self, deadline: Deadline | None = None, *, is_free: bool = False) -> None:
+        """End the task and its descendants, in time for the deadline: TERM, and after the grace KILL.
+
+        ``is_free``: the hosts may be another job's already, so the grace is short.
+        """
+        grace = LOST_GRACE if is_free else GRACE
+        left = grace if deadline is None else min(grace, deadline.kill - watchdog.steady())
         watchdog.end_task(self._group, self._process.pid, left)
         self._process.wait()
 

@@ -11,6 +11,7 @@ from bmhctl.domain.units import format_duration, plural
 from bmhctl.errors import BmhctlError, GoneError, MovedError, NotFoundError, NotYoursError, UsageError
 from bmhctl.results import Held
 from bmhctl.runner import child
+from bmhctl.support.values import Frozen
 from bmhctl.support.watchdog import Deadline, steady
 from bmhctl.usecases.reservations.holder import extend
 from bmhctl.usecases.shared.context import Context
@@ -34,6 +35,13 @@ def check_length(ttl: timedelta | None) -> None:
         )
 
 
+class Loss(Frozen):
+    """Why a task has to end; ``is_free``: its hosts may be another job's already, not only when the lease ends."""
+
+    reason: str
+    is_free: bool
+
+
 class Lease:
     """A lease that is renewed after a third of its remaining time, again and again, as long as that is possible.
 
@@ -46,7 +54,7 @@ class Lease:
         self._ctx = ctx
         self._id = held.reservation.id
         self._names = {host.name for host in held.hosts}
-        self._lost: str | None = None
+        self._loss: Loss | None = None
         self._trouble: str | None = None
         self._gone_since: float | None = None
         self._wake = wake
@@ -61,14 +69,17 @@ class Lease:
         """When the task has to be ended; None for a lease without an end."""
         return self._deadline
 
-    def lost(self) -> str | None:
+    def lost(self) -> Loss | None:
         """Return why the task has to end now: the lease is lost, or ends too soon; None while it is valid.
 
         None also when its holder gave it back. Reads no database, so a locked one does not delay it.
         """
-        if self._lost is None:
-            self._lost = self._why_moved() or self._why_over()
-        return self._lost
+        # The thread of `keep` may find a loss at any moment: it must never be replaced by None.
+        if self._loss is None and (why := self._why_moved()) is not None:
+            self._loss = Loss(why, is_free=True)
+        if self._loss is None and (why := self._why_over()) is not None:
+            self._loss = Loss(why, is_free=False)
+        return self._loss
 
     def _why_over(self) -> str | None:
         ends, deadline = self._ends, self._deadline
@@ -104,17 +115,19 @@ class Lease:
                     return
                 self._trouble = None
             except (NotYoursError, NotFoundError) as error:
-                self._lost = error.message
-                self._wake()
+                self._lose(error.message)
                 return
             except BmhctlError as error:  # the inventory may be back before the lease ends
                 if isinstance(error, MovedError) and (why := self._is_lost_by(error)) is not None:
-                    self._lost = why
-                    self._wake()
+                    self._lose(why)
                     return
                 self._trouble = error.message
                 self._next_renewal = min(self._plan(), time.monotonic() + _RETRY)
             next_look = time.monotonic() + _LOOK
+
+    def _lose(self, why: str) -> None:
+        self._loss = Loss(why, is_free=True)
+        self._wake()
 
     def _ends_at(self, ends: datetime | None) -> None:
         """Note when the lease ends, and report it if that has changed."""

@@ -156,12 +156,12 @@ def _attend(child: Child, lease: Lease, signals: Signals) -> str | None:
     def look_after() -> None:
         try:
             while not child.has_ended():
-                why = lease.lost()
-                if why is not None:
+                loss = lease.lost()
+                if loss is not None:
                     if child.has_ended():  # while this process was stopped: give_back checks the lease
                         return
-                    lost.append(why)
-                    child.end(lease.deadline)
+                    lost.append(loss.reason)
+                    child.end(lease.deadline, is_free=loss.is_free)
                     return
                 for number in signals.wait(_LOOK):
                     child.pass_on(number)

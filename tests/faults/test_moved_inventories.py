@@ -90,9 +90,6 @@ def home(fleet: Fleet) -> str:
     return "toml" if fleet.lab.is_toml else "sqlite"
 
 
-STUBBORN = "trap '' TERM; echo $$; while :; do sleep 0.05; done"
-
-
 def started(fleet: Fleet, *options: str) -> tuple[Turn, int]:
     turn = fleet.start("run", "--host", "node1", *options, "--", "sh", "-c", "echo $$; exec sleep 1000")
     return turn, int(turn.line())
@@ -116,6 +113,17 @@ def test_a_run_whose_inventory_is_moved_ends_its_task_and_says_why(
     assert str(database(fleet.lab)) in done.stderr
     if way in ("replaced", "restored"):
         assert set(fleet.states().values()) == {"available"}, "nothing was written into another inventory"
+
+
+def test_a_task_that_ignores_term_gets_kill_soon_when_its_inventory_is_gone(fleet: Fleet) -> None:
+    """Another job may have its host: it is not given the time that is left before the end of a lease."""
+    stubborn = "trap '' TERM; echo $$; while :; do sleep 0.05; done"
+    patch = "child.GRACE, child.LOST_GRACE = 60, 0.5"
+    turn = fleet.start("run", "--host", "node1", "--", "sh", "-c", stubborn, patch=patch)
+    task = int(turn.line())
+    removed(fleet.lab)
+    assert turn.end().status == 125
+    assert not lives(task)
 
 
 def test_a_job_in_a_checkout_that_is_cleaned_is_ended_and_the_next_one_has_its_host_alone(fleet: Fleet) -> None:

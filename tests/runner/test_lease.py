@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from bmhctl.domain.model import Reservation
+from bmhctl.runner.lease import Lease
+from bmhctl.stores.store import Store
 from bmhctl.usecases import lifecycle_verbs
 from bmhctl.usecases.reservations import request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
@@ -96,7 +99,16 @@ STUBBORN = "trap '' TERM HUP INT; echo ready; while :; do sleep 0.1; done"
 
 
 def test_a_lease_that_is_taken_away_ends_the_task_even_one_that_will_not(fleet: Fleet) -> None:
-    turn = fleet.start("run", "--host", "node1", "--", "sh", "-c", f"echo $$; {STUBBORN}", patch="child.GRACE = 0.5")
+    turn = fleet.start(
+        "run",
+        "--host",
+        "node1",
+        "--",
+        "sh",
+        "-c",
+        f"echo $$; {STUBBORN}",
+        patch="child.GRACE, child.LOST_GRACE = 60, 0.5",
+    )
     task = int(turn.line())
     assert turn.line() == "ready"
     held = lease(fleet)
@@ -111,6 +123,21 @@ def test_a_lease_that_is_taken_away_ends_the_task_even_one_that_will_not(fleet: 
     assert not lives(task)
     assert fleet.history() == [("node1", "reserve", None)]  # bob's
     assert lease(fleet).owner == "bob"
+
+
+def test_a_loss_that_is_found_while_another_thread_looks_at_the_files_is_kept(
+    toml_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``run`` went on for ever: one thread had found that the lease was taken away, the other one forgot it again."""
+    now_in(toml_fleet)
+    ctx = toml_fleet.lab.context()
+    held = reserve.reserve_or_wait(ctx, request.reservation_request(("node1",))).held
+    lifecycle_verbs.taint(ctx, Choice(("node1",)), reason="fire", force=True)
+    kept = Lease(ctx, held, lambda: None)
+    monkeypatch.setattr(Store, "check_in_place", lambda _: kept.keep(threading.Event()))
+    loss = kept.lost()
+    assert loss is not None
+    assert loss.reason == f"reservation {held.reservation.id} is over: forced: fire"
 
 
 def test_a_run_that_was_stopped_for_too_long_ends_its_task(fleet: Fleet) -> None:
