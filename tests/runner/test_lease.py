@@ -137,7 +137,7 @@ def test_a_loss_that_is_found_while_another_thread_looks_at_the_files_is_kept(
     monkeypatch.setattr(Store, "check_in_place", lambda _: kept.keep(threading.Event()))
     loss = kept.lost()
     assert loss is not None
-    assert loss.reason == f"reservation {held.reservation.id} is over: forced: fire"
+    assert "forced: fire" in loss.reason
 
 
 def test_a_run_that_was_stopped_for_too_long_ends_its_task(fleet: Fleet) -> None:
