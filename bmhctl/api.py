@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Event, Host, State
+from bmhctl.domain.model import Event, Host, State, TaskResult
 from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, StateRefusedError
@@ -310,11 +310,16 @@ class Inventory:
             yield held
         except BaseException as error:
             try:
-                self.release(held.reservation.id, reason=f"task failed: {type(error).__name__}")
+                self._end_task(held, f"task failed: {type(error).__name__}", TaskResult.FAILED)
             except BmhctlError as lost:
                 error.add_note(f"and its hosts could not be given back: {lost.message}")
             raise
-        self.release(held.reservation.id, reason="task completed")
+        self._end_task(held, "task completed", TaskResult.COMPLETED)
+
+    def _end_task(self, held: Held, reason: str, task: TaskResult) -> None:
+        from bmhctl.usecases.lifecycle_verbs import release
+
+        _done(release(self._context, Choice(), reservation=held.reservation.id, reason=reason, task=task))
 
     def taint(
         self,

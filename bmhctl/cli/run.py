@@ -38,10 +38,11 @@ def run_command(
     check: bool,
     keep_on_fail: str | None,
     on_exit: str,
+    infra_status: list[int],
 ) -> None:
     """Run the command under a lease and exit with its status; own failures exit with 124 to 127."""
     try:
-        status = _run(ctx, command, make_request, wait, check, keep_on_fail, on_exit)
+        status = _run(ctx, command, make_request, wait, check, keep_on_fail, on_exit, infra_status)
     except BmhctlError as error:
         invocation_of(ctx).fail(error, [])
         raise typer.Exit(_status_of(error)) from error
@@ -56,6 +57,7 @@ def _run(
     check: bool,
     keep_on_fail: str | None,
     on_exit: str,
+    infra_status: list[int],
 ) -> int:
     request = make_request()
     if on_exit not in list(OnExit):
@@ -81,7 +83,7 @@ def _run(
         for text in grant.notes:
             lab.context.report(text)
         environ = task_environment(os.environ, grant.held, lab.context.store.address, lab.context.actor)
-        task = Task(tuple(command), environ, kept, OnExit(on_exit))
+        task = Task(tuple(command), environ, kept, OnExit(on_exit), frozenset(infra_status))
         with lab.context.store.claims.claim(run_claim(grant.held.reservation.id)) as mine:
             if mine is None:  # the same request id is in use twice: one task at a time on a host
                 raise BusyError(
@@ -134,6 +136,16 @@ def run(
     on_exit: Annotated[
         str, typer.Option("--on-exit", metavar="taint|recycle", help="What to do with the hosts afterwards.")
     ] = "taint",
+    infra_status: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--infra-status",
+            min=1,
+            max=255,
+            metavar="N",
+            help="An exit status that means a broken host: a fault; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Reserve hosts, run a command on them, and give them back, also if it fails.
 
@@ -150,4 +162,5 @@ def run(
         check=check,
         keep_on_fail=keep_on_fail,
         on_exit=on_exit,
+        infra_status=infra_status or [],
     )

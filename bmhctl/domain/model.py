@@ -105,6 +105,20 @@ class End(StrEnum):
     HANDED_OVER = "handed-over"
 
 
+class TaskResult(StrEnum):
+    """How a task on a host ended, as far as it is known."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class FailedTask(Frozen):
+    """A task that failed on a host: who ran it, and what for."""
+
+    owner: str
+    purpose: str | None = None
+
+
 class Reservation(Frozen):
     """One owner's right to some hosts; its id is the fencing token.
 
@@ -181,7 +195,8 @@ class Host(Frozen):
     ``came_from`` is the state before maintenance; ``since`` is when the present state began; ``used_at`` is
     when it was last reserved or given back. ``proven_at`` is when the readiness checks of an available host last
     passed, None if that is not known. ``setup`` is how far the setup of an initial host is, None before its first step
-    ran; ``failed_setups`` counts those that failed in a row. ``id`` and ``last_event`` are the store's.
+    ran; ``failed_setups`` counts those that failed in a row. ``failed_tasks`` are those that failed on it in a row, of
+    each owner and purpose one. ``id`` and ``last_event`` are the store's.
     """
 
     spec: HostSpec
@@ -199,6 +214,7 @@ class Host(Frozen):
     proven_at: datetime | None = None
     failed_setups: int = 0
     setup: SetupProgress | None = None
+    failed_tasks: tuple[FailedTask, ...] = ()
     id: int = 0
     last_event: int = 0
 

@@ -17,6 +17,8 @@ from bmhctl.support.values import Frozen, field, replace
 POLICY_KEYS = ("defaults", *Phase)
 """The top-level tables of a policy: the defaults, and the steps of each phase."""
 
+_DEFAULTS = ("ttl", "max_ttl", "quarantine_after", "quarantine_after_task_failures", "bmc_parallel", "proxy")
+
 PLACEHOLDER = pattern(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_./-]*)\}")
 """A placeholder in a command's arguments: ``{name}``, ``{labels.rack}``; ``{{`` stands for a brace."""
 
@@ -110,6 +112,8 @@ class Policy(Frozen):
 
     ``bmc_parallel`` is how many conversations are held with one BMC at a time. ``proxy`` is the URL of an HTTP proxy
     for ``http`` steps and BMCs, ``environment`` to read the environment's variables, or None for none.
+    ``quarantine_after_task_failures`` is after how many tasks that fail in a row a host goes to maintenance; None:
+    never.
     """
 
     ttl: timedelta | None = timedelta(hours=4)
@@ -118,6 +122,7 @@ class Policy(Frozen):
     steps: Mapping[Phase, tuple[Step, ...]] = field(default_factory=dict)
     bmc_parallel: int = 1
     proxy: str | None = None
+    quarantine_after_task_failures: int | None = None
 
     def of(self, *phases: Phase) -> tuple[Step, ...]:
         """The steps of some phases, as declared."""
@@ -134,7 +139,7 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
     Raises :class:`InvalidError` that names the key, and the nearest known key for an unknown one.
     """
     defaults = require_table(document.get("defaults", {}), "defaults")
-    check_keys(defaults, ("ttl", "max_ttl", "quarantine_after", "bmc_parallel", "proxy"), "defaults")
+    check_keys(defaults, _DEFAULTS, "defaults")
     quarantine_after = whole_number(defaults.get("quarantine_after", 3), 1, 1000, "defaults.quarantine_after")
     max_ttl = _lease(defaults, "max_ttl", timedelta(days=3))
     ttl = _lease(defaults, "ttl", timedelta(hours=4))
@@ -147,6 +152,7 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
         steps={phase: _steps(document, phase) for phase in Phase if phase in document},
         bmc_parallel=whole_number(defaults.get("bmc_parallel", 1), 1, 1000, "defaults.bmc_parallel"),
         proxy=_proxy(defaults),
+        quarantine_after_task_failures=_task_failures(defaults),
     )
     if policy.max_ttl is not None and (policy.ttl is None or policy.ttl > policy.max_ttl):
         raise InvalidError(
@@ -154,6 +160,11 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
             hint='shorten ttl, or raise max_ttl ("none" lifts it)',
         )
     return policy
+
+
+def _task_failures(defaults: Mapping[str, object]) -> int | None:
+    key = "quarantine_after_task_failures"
+    return whole_number(defaults[key], 2, 20, f"defaults.{key}") if key in defaults else None
 
 
 def _proxy(defaults: Mapping[str, object]) -> str | None:

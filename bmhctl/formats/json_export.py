@@ -20,7 +20,8 @@ _STATES = (
     *("state", "since", "dirty", "undeclared", "came_from", "fault", "reservation"),
     *("failed_cleanups", "failed_setups", "used_at", "proven_at"),
 )
-_MARKS = ("cordon", "maintenance")
+_MARKS = ("cordon", "maintenance", "failed_tasks")
+_NEWER = ("failed_setups", "proven_at", "setup", "failed_tasks")  # an older bmhctl did not write them
 _OTHER = ("name", "flags", "owner", "purpose", "until", "cordoned", "setup")
 _KEYS = (*_OTHER, *SPEC_KEYS, *_STATES, *_MARKS)
 _TIMES = ("since", "used_at", "proven_at", "until")
@@ -65,7 +66,7 @@ def _record(value: object, number: int) -> Mapping[str, object]:
     where = f"hosts[{number}]"
     record = require_table(value, where)
     check_keys(record, _KEYS, where)
-    missing = [key for key in _KEYS if key not in record]
+    missing = [key for key in _KEYS if key not in record and key not in _NEWER]
     if missing:
         raise InvalidError(
             f"{where}: {', '.join(missing[:3])} {'is' if len(missing) == 1 else 'are'} missing",

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from bmhctl.domain.host_name import check_name
 from bmhctl.domain.host_spec import dump_spec, parse_spec
-from bmhctl.domain.model import Host, ImportedHost, Note, Reservation, State
+from bmhctl.domain.model import FailedTask, Host, ImportedHost, Note, Reservation, State
 from bmhctl.domain.policy import POLICY_KEYS, check_keys, optional_text, parse_policy, require_table, type_error
 from bmhctl.domain.units import format_duration, parse_duration
 from bmhctl.errors import InvalidError, UsageError, brief
@@ -31,6 +31,7 @@ _LIFECYCLE_KEYS = (
     "failed_cleanups",
     "failed_setups",
     "proven_at",
+    "failed_tasks",
     "used_at",
     "reservation",
 )
@@ -79,6 +80,7 @@ def _dump_lifecycle(host: Host) -> dict[str, object]:
         reservation=host.reservation.id if host.reservation else None,
         fault=host.fault,
         failed_cleanups=host.failed_cleanups or None,
+        failed_tasks=[_set(owner=task.owner, purpose=task.purpose) for task in host.failed_tasks] or None,
         used_at=host.used_at,
         proven_at=host.proven_at,
         failed_setups=host.failed_setups or None,
@@ -185,6 +187,7 @@ def found_host(
         maintenance=_marks(life.get("maintenance", []), f"{where}.maintenance"),
         fault=optional_text(life, "fault", where),
         failed_cleanups=_count(life, "failed_cleanups", where),
+        failed_tasks=_failed_tasks(life.get("failed_tasks", []), f"{where}.failed_tasks"),
         reservation=None if holder is None else reservations[holder],
         used_at=_time(life, "used_at", where),
         proven_at=_time(life, "proven_at", where),
@@ -230,6 +233,19 @@ def _marks(value: object, where: str) -> tuple[Note, ...]:
     if not isinstance(value, list):
         raise type_error(where, "a list of tables", value)
     return tuple(_mark(entry, f"{where}[{number}]") for number, entry in enumerate(value))
+
+
+def _failed_tasks(value: object, where: str) -> tuple[FailedTask, ...]:
+    if not isinstance(value, list):
+        raise type_error(where, "a list of tables", value)
+    return tuple(_failed_task(entry, f"{where}[{number}]") for number, entry in enumerate(value))
+
+
+def _failed_task(value: object, where: str) -> FailedTask:
+    entry = require_table(value, where)
+    check_keys(entry, ("owner", "purpose"), where)
+    owner = _required(optional_text(entry, "owner", where), f"{where}.owner")
+    return FailedTask(owner, optional_text(entry, "purpose", where))
 
 
 def _mark(value: object, where: str) -> Note:

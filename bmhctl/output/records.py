@@ -87,6 +87,7 @@ FIELDS = {
     "proven_at": "when the checks of an available host last passed; null if not known",
     "setup": "how far the setup of an initial host is; null before its first step ran",
     "failed_setups": "setups that failed in a row",
+    "failed_tasks": "tasks that failed on it in a row, of each owner and purpose one",
 }
 """Everything to know about a host: what ``--fields`` takes, what JSON and CSV hold, in this order."""
 
@@ -135,6 +136,7 @@ def host_record(host: Host) -> Record:
         "proven_at": iso(host.proven_at) if host.proven_at else None,
         "setup": _setup(host.setup),
         "failed_setups": host.failed_setups,
+        "failed_tasks": [{"owner": task.owner, "purpose": task.purpose} for task in host.failed_tasks],
     }
 
 

@@ -19,6 +19,7 @@ GRACE = 10.0
 LOST_GRACE = 2.0
 """The same when the lease is lost already: another job may have the host."""
 
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _LEFTOVER_GRACE = 2.0  # the same for what is left in the group of a task that ended by itself
 _PATIENCE = 5.0  # seconds to wait for the watchdog's end
 
@@ -28,12 +29,14 @@ class Child:
 
     In the foreground of a terminal it shares this process's group, to read from the terminal; else it has its own
     group. It inherits what this process inherited: descriptors, working directory, umask, ignored signals. Descriptors
-    that this process opened are closed. The watchdog gets the ``deadline`` before the task starts. Raises
-    :class:`OSError` when the task can't be started; then nothing of it is left.
+    that this process opened are closed. The watchdog gets the ``deadline`` before the task starts.
+    ``was_asked_to_end`` is whether a signal that was passed on asked for its end. Raises :class:`OSError` when the task
+    can't be started; then nothing of it is left.
     """
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], deadline: Deadline | None = None) -> None:
         self.shares_group = _in_foreground()
+        self.was_asked_to_end = False
         end, self._pipe = os.pipe()
         self._watchdog = subprocess.Popen(
             [sys.executable, "-I", "-S", watchdog.__file__, "shared" if self.shares_group else "group"],
@@ -92,6 +95,7 @@ class Child:
 
     def pass_on(self, number: int) -> None:
         """Pass a signal on to the task's group, or to its process where it shares this process's group."""
+        self.was_asked_to_end |= number in _ENDING
         if self.shares_group and number in FROM_TERMINAL:
             return  # the terminal has sent it to the task too
         with suppress(ProcessLookupError, PermissionError):

@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from bmhctl.domain.model import End, State
+from bmhctl.domain.model import End, State, TaskResult
 from bmhctl.domain.units import format_duration
 from bmhctl.errors import (
     BmhctlError,
@@ -62,13 +62,15 @@ class Task(Frozen):
     """A command to run under a lease.
 
     ``keep_on_fail`` is how long the hosts stay reserved after the command has failed, for debugging. ``on_exit`` says
-    what to do with them otherwise.
+    what to do with them otherwise. ``infra_statuses`` are the exit statuses by which the command reports that a host is
+    broken: it gets a fault.
     """
 
     command: tuple[str, ...]
     environ: Mapping[str, str]
     keep_on_fail: timedelta | None = None
     on_exit: OnExit = OnExit.TAINT
+    infra_statuses: frozenset[int] = frozenset()
 
 
 class NotRunnableError(BmhctlError):
@@ -138,7 +140,13 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals) -> int:
     reason = "task completed" if child.status == 0 else f"task failed: {child.outcome}"
     if child.status and task.keep_on_fail is not None and returning.keep(task.keep_on_fail, reason):
         return child.status
-    status = returning.give_back(reason, child.status)
+    if child.status in task.infra_statuses:
+        status = returning.give_back(reason, child.status, fault=f"reported by a task: {child.outcome}")
+    else:
+        result: TaskResult | None = TaskResult.FAILED if child.status else TaskResult.COMPLETED
+        if child.was_asked_to_end:  # which says nothing about the hosts
+            result = None
+        status = returning.give_back(reason, child.status, task=result)
     if task.on_exit is OnExit.RECYCLE:
         signals.let_go()
         _recycle(ctx, returning.tainted)
@@ -222,15 +230,18 @@ class _Returning:
         )
         return True
 
-    def give_back(self, reason: str, status: int) -> int:
+    def give_back(self, reason: str, status: int, *, task: TaskResult | None = None, fault: str | None = None) -> int:
         """Give the hosts back; return the status to exit with: ``status``, or 125 when the lease was lost before.
 
+        ``task`` is how the task ended on them, None if that says nothing about them; ``fault`` is what is broken.
         A success becomes 125 as well when the hosts can't be given back. A lease that expired only after the end of the
         task changes no status; a note reports it.
         """
         release = lifecycle_verbs.release
         try:
-            done = self._insist(lambda: release(self._ctx, Choice(), reservation=self._token, reason=reason))
+            done = self._insist(
+                lambda: release(self._ctx, Choice(), reservation=self._token, reason=reason, task=task, fault=fault)
+            )
         except (NotYoursError, NotFoundError) as error:
             if self._ended_before_lease():
                 self._ctx.report(f"the task ended in time, but its hosts were not given back in time: {error.message}")
@@ -243,6 +254,12 @@ class _Returning:
         except BmhctlError as error:
             self._ctx.report(f"the hosts could not be given back: {error.message}; their lease expires by itself")
             return status or FAILED
+        for item in done.items:
+            if item.source is State.RESERVED and item.state is State.MAINTENANCE:
+                self._ctx.report(f"{item.host}: {item.message}")
+        if fault:
+            self._ctx.report(f"{', '.join(item.host for item in done.items)}: fault recorded: {fault}")
+            return status
         self.tainted = [item.host for item in done.items if item.state is State.TAINTED]
         return status
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.host_name import as_stored
-from bmhctl.domain.model import Bmc, Event, Host, HostSpec, Note, SetupProgress, State
+from bmhctl.domain.model import Bmc, Event, FailedTask, Host, HostSpec, Note, SetupProgress, State
 from bmhctl.stores.reservations import to_reservation
 from bmhctl.stores.rows import (
     EPOCH,
@@ -314,6 +314,7 @@ def lifecycle_row(host: Host) -> list[Value]:
         None if host.proven_at is None else (host.proven_at - EPOCH) // MICROSECOND,
         host.failed_setups,
         _setup_value(host.setup),
+        to_json([[task.owner, task.purpose] for task in host.failed_tasks]) if host.failed_tasks else None,
     ]
 
 
@@ -369,6 +370,7 @@ def to_host(row: Row) -> Host:
             proven_at,
             failed_setups,
             setup,
+            failed_tasks,
             *reservation,
         ) = row
         return Host(
@@ -387,6 +389,7 @@ def to_host(row: Row) -> Host:
             None if proven_at is None else EPOCH + int(proven_at) * MICROSECOND,
             int(failed_setups or 0),
             None if setup is None else SetupProgress(*from_json(str(setup))),
+            () if failed_tasks is None else tuple(_to_failed_task(each) for each in from_json(str(failed_tasks))),
             int(host_id or 0),
             int(last_event or 0),
         )
@@ -427,6 +430,11 @@ class _States(dict[Value, State]):
 
 _STATES = _States({state.value: state for state in State})
 _raw_decode = json.JSONDecoder().raw_decode
+
+
+def _to_failed_task(value: Sequence[Value]) -> FailedTask:
+    owner, purpose = value
+    return FailedTask(str(owner), None if purpose is None else str(purpose))
 
 
 def _note_values(note: Note) -> list[object]:

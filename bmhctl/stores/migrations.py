@@ -266,7 +266,19 @@ _PHASES = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_CORE, _QUEUE, _RESULTS, _CLAIMS, _RENEWALS, _COUNTS, _GLANCE, _PHASES)
+_FAILED_TASKS = Migration("failed tasks", ("ALTER TABLE hosts ADD COLUMN failed_tasks TEXT",))
+
+MIGRATIONS: tuple[Migration, ...] = (
+    _CORE,
+    _QUEUE,
+    _RESULTS,
+    _CLAIMS,
+    _RENEWALS,
+    _COUNTS,
+    _GLANCE,
+    _PHASES,
+    _FAILED_TASKS,
+)
 """In the order in which they are applied; a released one never changes."""
 
 if len(MIGRATIONS) != VERSION:

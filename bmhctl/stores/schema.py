@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 8
+VERSION = 9
 """The schema's version: how many migrations an inventory of this bmhctl has seen."""
 
 SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
@@ -21,6 +21,7 @@ LIFECYCLE_COLUMNS = (
     "proven_at",
     "failed_setups",
     "setup",
+    "failed_tasks",
 )
 RESERVATION_COLUMNS = (
     "id",

@@ -14,7 +14,7 @@ from bmhctl.lifecycle.table import ASKS, MEANING, Guard, edges
 from bmhctl.results import Graph, VerbAnswer, Why
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.leases import check_token, describe_reservation
+from bmhctl.usecases.shared.leases import check_token, describe_reservation, describe_tasks
 from bmhctl.usecases.shared.maintenance import in_words, rest_of_reasons, where_resume_leads
 from bmhctl.usecases.shared.named_host import one_host
 from bmhctl.usecases.shared.refresh import refresh
@@ -118,6 +118,9 @@ def _facts(ctx: Context, host: Host, policy: Callable[[], Policy], now: datetime
         yield f"fault: {host.fault}"
     if host.failed_cleanups:
         yield f"its cleanup failed {host.failed_cleanups} time{'s' if host.failed_cleanups > 1 else ''} in a row"
+    if host.failed_tasks:
+        number = f"{len(host.failed_tasks)} tasks" if len(host.failed_tasks) > 1 else "1 task"
+        yield f"{number} failed in a row: {describe_tasks(host.failed_tasks)}"
     if host.state is State.MAINTENANCE:
         for mark in host.maintenance:
             until = f", until {mark.until:%Y-%m-%d %H:%M} UTC" if mark.until else ""

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bmhctl.domain.model import End, EventKind, Host, Note, State, Verb
+from bmhctl.domain.model import End, EventKind, Host, Note, State, TaskResult, Verb
 from bmhctl.errors import BmhctlError, NotYoursError, UsageError
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import already, each_in_one_commit, moved, refuse_early
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.host_selection import Choice
-from bmhctl.usecases.shared.leases import check_token, forced_reason, give_back, held_reservation
+from bmhctl.usecases.shared.leases import (
+    check_token,
+    describe_tasks,
+    forced_reason,
+    give_back,
+    held_reservation,
+)
 from bmhctl.usecases.shared.refresh import refresh_and_reap
-from bmhctl.usecases.shared.transitions import guard_input, move, record_event
+from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
 
 
 def taint(
@@ -41,10 +47,8 @@ def taint(
         if host.reservation is None:
             _refuse_free(host, word, fault)
         words = reason or (f"fault: {fault}" if fault else "task completed")
-        left = _give_back(ctx, host, now, words, force)
-        if fault:
-            left = record_event(ctx, replace(left, fault=fault), EventKind.FAULT, now, reason=fault)
-        return moved(host, left, words)
+        task = None if reason or fault or force else TaskResult.COMPLETED
+        return _give_back(ctx, host, now, words, force, fault, task)
 
     return each_in_one_commit(ctx, word, choice, one, force=force)
 
@@ -71,10 +75,40 @@ def _taint_again(ctx: Context, host: Host, now: datetime, fault: str | None, tok
     return already(host)
 
 
-def _give_back(ctx: Context, host: Host, now: datetime, words: str, force: bool) -> Host:
-    if not force:
-        return give_back(ctx, host, now, reason=words)
-    return give_back(ctx, host, now, reason=f"forced: {words}", end=End.FORCED)
+def _give_back(
+    ctx: Context,
+    host: Host,
+    now: datetime,
+    words: str,
+    force: bool,
+    fault: str | None = None,
+    task: TaskResult | None = None,
+) -> Outcome:
+    if force:
+        left = give_back(ctx, host, now, reason=f"forced: {words}", end=End.FORCED)
+    else:
+        left = give_back(ctx, host, now, reason=words, task=task)
+    if fault:
+        left = record_event(ctx, replace(left, fault=fault), EventKind.FAULT, now, reason=fault)
+    elif task is TaskResult.FAILED and left.state is State.TAINTED and len(left.failed_tasks) > 1:
+        quarantined = _quarantine(ctx, left, now)
+        if quarantined is not None:
+            return moved(host, quarantined, f"{words}; {quarantined.maintenance[0].reason}")
+    return moved(host, left, words)
+
+
+def _quarantine(ctx: Context, host: Host, now: datetime) -> Host | None:
+    """Move a host on which as many tasks failed in a row as the policy allows to maintenance; None if they are fewer.
+
+    The cause may be the host or the tasks: which of both, only a person can find out.
+    """
+    limit = ctx.policy().quarantine_after_task_failures
+    if limit is None or len(host.failed_tasks) < limit:
+        return None
+    reason = f"quarantined after {len(host.failed_tasks)} tasks failed in a row: {describe_tasks(host.failed_tasks)}"
+    note = Note(SELF, reason, now, quarantine=True)
+    facts = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
+    return move(ctx, replace(host, maintenance=(note,)), Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
 
 
 @retried
@@ -85,10 +119,14 @@ def release(
     reservation: str | None = None,
     reason: str | None = None,
     force: bool = False,
+    fault: str | None = None,
+    task: TaskResult | None = None,
 ) -> Outcomes:
     """Gives hosts back, as ``taint`` does: those that are named, else all that the reservation still holds.
 
-    A reservation that its holder gave back already is a success; one whose lease was lost is refused.
+    Of all that it holds, ``fault`` also records what is broken, and ``task`` how the task ended on them: a host on
+    which too many failed in a row goes to maintenance. A reservation that its holder gave back already is a success;
+    one whose lease was lost is refused.
     """
     forced_reason(force, reason)
     words = reason or "released"
@@ -107,10 +145,9 @@ def release(
         if known is not None and not known.is_open() and not known.was_lost():
             return Outcomes("release", (), (f"reservation {reservation} was given back already",))
         held = held_reservation(ctx, reservation, now)
-        outcomes = []
-        for host in ctx.store.hosts.held_by(held.id):
-            left = _give_back(ctx, host, now, words, force)
-            outcomes.append(moved(host, left, words))
+        outcomes = [
+            _give_back(ctx, host, now, words, force, fault, task) for host in ctx.store.hosts.held_by(held.id)
+        ]
     return Outcomes("release", tuple(outcomes))
 
 

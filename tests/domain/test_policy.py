@@ -18,7 +18,7 @@ def test_an_empty_policy_has_the_defaults() -> None:
 
 def test_a_whole_policy_is_read() -> None:
     document = {
-        "defaults": {"ttl": "1h", "max_ttl": "none", "quarantine_after": 5},
+        "defaults": {"ttl": "1h", "max_ttl": "none", "quarantine_after": 5, "quarantine_after_task_failures": 3},
         "checks": {"ssh": {"tcp": 22, "timeout": "5s", "selector": "!offline"}},
         "cleanup": {"wipe": {"command": ["./wipe.sh", "{address}", "{labels.rack}", "{{x}}"], "timeout": "2h"}},
     }
@@ -27,6 +27,7 @@ def test_a_whole_policy_is_read() -> None:
         ttl=timedelta(hours=1),
         max_ttl=None,
         quarantine_after=5,
+        quarantine_after_task_failures=3,
         steps={
             Phase.CHECKS: (
                 Step("ssh", StepKind.TCP, port=22, timeout=timedelta(seconds=5), selector=parse_selector("!offline")),
@@ -84,6 +85,11 @@ def test_a_command_declares_the_properties_that_it_may_set() -> None:
         ({"defaults": {"ttl": "5"}}, "defaults.ttl: '5' is not a duration", "write it like 90s, 20m, 4h, 3d or 1h30m"),
         ({"defaults": {"ttl": "0s"}}, "defaults.ttl is zero", 'a lease needs a length, or "none" for no end'),
         ({"defaults": []}, "defaults must be a table, not []", None),
+        (
+            {"defaults": {"quarantine_after_task_failures": 1}},
+            "defaults.quarantine_after_task_failures must be a whole number from 2 to 20",
+            None,
+        ),
         (
             {"defaults": {"quarantine_after": True}},
             "defaults.quarantine_after must be a whole number from 1 to 1000",

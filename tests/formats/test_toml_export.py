@@ -11,7 +11,7 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmhctl.domain.model import Bmc, Host, HostSpec, ImportBatch, ImportedHost, Note, Reservation, State
+from bmhctl.domain.model import Bmc, FailedTask, Host, HostSpec, ImportBatch, ImportedHost, Note, Reservation, State
 from bmhctl.errors import BmhctlError, InvalidError
 from tests.formats.texts import dump_inventory, read_inventory
 
@@ -124,6 +124,7 @@ def hosts(draw: st.DrawFn, pool: list[Reservation]) -> Host:
         maintenance=tuple(draw(st.lists(MARKS, max_size=2))) if state is State.MAINTENANCE else (),
         fault=draw(st.none() | LINES),
         failed_cleanups=draw(st.integers(0, 9)),
+        failed_tasks=tuple(draw(st.lists(st.builds(FailedTask, LINES, st.none() | LINES), max_size=2))),
         reservation=draw(st.sampled_from(pool)) if holds else None,
         used_at=draw(st.none() | TIMES),
         proven_at=draw(st.none() | TIMES),

@@ -160,3 +160,67 @@ def test_a_lease_that_the_policy_caps_is_told(toml_fleet: Fleet) -> None:
     toml_fleet.lab.policy('[defaults]\nttl = "30m"\nmax_ttl = "1h"\n')
     done = toml_fleet.bmhctl("run", "-n", "1", "--ttl", "4h", "true")
     assert done == Run(0, "", "the lease is 1h, the longest that this inventory allows\n")
+
+
+SUSPICIOUS = "[defaults]\nquarantine_after_task_failures = 3\n"
+
+
+def run_failing(fleet: Fleet, owner: str, purpose: str, script: str = "exit 3") -> Run:
+    done = fleet.bmhctl("run", "--host", "node1", "--as", owner, "--for", purpose, "--", "sh", "-c", script)
+    fleet.recycle()
+    return done
+
+
+def test_tasks_of_several_owners_or_purposes_that_fail_in_a_row_quarantine_the_host(fleet: Fleet) -> None:
+    fleet.lab.policy(SUSPICIOUS)
+    assert run_failing(fleet, "alice", "nightly") == Run(3, "", "")
+    assert run_failing(fleet, "alice", "smoke") == Run(3, "", "")
+    assert fleet.states()["node1"] == "available"
+    assert "2 tasks failed in a row: alice (nightly), alice (smoke)" in fleet.bmhctl("why", "node1").stdout
+    words = "quarantined after 3 tasks failed in a row: alice (nightly), alice (smoke), bob (nightly)"
+    assert run_failing(fleet, "bob", "nightly") == Run(3, "", f"node1: task failed: exit 3; {words}\n")
+    assert fleet.states()["node1"] == "maintenance"
+    assert fleet.bmhctl("resume", "node1", "--as", "carol").status == 0  # a quarantine is for anyone to end
+    shown = json.loads(fleet.bmhctl("show", "node1", "-o", "json").stdout)["host"]
+    assert (shown["state"], shown["failed_tasks"]) == ("initial", [])
+
+
+def test_one_broken_build_quarantines_no_host_and_a_success_starts_the_count_again(toml_fleet: Fleet) -> None:
+    toml_fleet.lab.policy(SUSPICIOUS)
+    for purpose in ("build", "build", "build", "smoke"):
+        run_failing(toml_fleet, "alice", purpose)
+    assert toml_fleet.states()["node1"] == "available"
+    run_failing(toml_fleet, "carol", "nightly", "exit 0")
+    for owner in ("alice", "bob"):
+        run_failing(toml_fleet, owner, "nightly")
+    assert toml_fleet.states()["node1"] == "available"
+    shown = json.loads(toml_fleet.bmhctl("show", "node1", "-o", "json").stdout)["host"]
+    assert [task["owner"] for task in shown["failed_tasks"]] == ["alice", "bob"]
+
+
+def test_without_the_setting_no_number_of_failing_tasks_quarantines(toml_fleet: Fleet) -> None:
+    for number in range(4):
+        assert run_failing(toml_fleet, "alice", f"job {number}") == Run(3, "", "")
+    assert toml_fleet.states()["node1"] == "available"
+
+
+def test_a_task_that_was_cancelled_says_nothing_about_its_host(toml_fleet: Fleet) -> None:
+    task = toml_fleet.start("run", "--host", "node1", "--", "sh", "-c", "echo on; exec sleep 60")
+    assert task.line() == "on"
+    task.send(15)
+    assert task.end().status == 143
+    shown = json.loads(toml_fleet.bmhctl("show", "node1", "-o", "json").stdout)["host"]
+    assert (shown["state"], shown["failed_tasks"]) == ("tainted", [])
+
+
+def test_an_infra_status_gives_the_hosts_a_fault(fleet: Fleet) -> None:
+    command = ("run", "--host", "node1", "--infra-status", "75", "--on-exit", "recycle", "--", "sh", "-c")
+    done = fleet.bmhctl(*command, "exit 75")
+    assert done == Run(75, "", "node1: fault recorded: reported by a task: exit 75\n")
+    shown = json.loads(fleet.bmhctl("show", "node1", "-o", "json").stdout)["host"]
+    assert (shown["state"], shown["fault"]) == ("tainted", "reported by a task: exit 75")
+    assert fleet.bmhctl("recycle").status == 0
+    assert fleet.states()["node1"] == "tainted"
+    assert fleet.bmhctl("recycle", "node1").status == 0  # a person who repaired it names it
+    assert fleet.bmhctl(*command, "exit 3").stderr == ""
+    assert fleet.states()["node1"] == "available"

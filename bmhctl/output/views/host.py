@@ -53,6 +53,9 @@ def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
         yield "setup", [(str(host.setup), "red" if host.setup.failed else ""), (failures, "red")]
     if host.proven_at and host.state is State.AVAILABLE:
         yield "proven", [(ago(host.proven_at, now), "")]
+    if host.failed_tasks:
+        tasks = ", ".join(f"{t.owner} ({t.purpose})" if t.purpose else t.owner for t in host.failed_tasks)
+        yield "tasks", [(f"{len(host.failed_tasks)} failed in a row: {tasks}", "red")]
     if spec.address:
         yield "address", [(spec.address, "")]
     if spec.mac:

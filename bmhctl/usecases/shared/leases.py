@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
-from bmhctl.domain.model import End, EventKind, Host, Reservation, State, Verb
+from bmhctl.domain.model import End, EventKind, FailedTask, Host, Reservation, State, TaskResult, Verb
 from bmhctl.errors import NotFoundError, NotYoursError, UsageError
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
@@ -15,16 +16,24 @@ EXPIRED = "lease expired"
 
 
 def give_back(
-    ctx: Context, host: Host, now: datetime, *, reason: str, end: End = End.RETURNED, actor: str | None = None
+    ctx: Context,
+    host: Host,
+    now: datetime,
+    *,
+    reason: str,
+    end: End = End.RETURNED,
+    actor: str | None = None,
+    task: TaskResult | None = None,
 ) -> Host:
     """Take a host out of its reservation, and return it; the reservation ends with its last host, recorded as ``end``.
 
-    A reserved host is tainted; one in maintenance stays there, dirty, without the reservation. The caller has checked
-    that the actor may do this.
+    A reserved host is tainted; one in maintenance stays there, dirty, without the reservation. ``task`` is how the task
+    ended on it, None if that is not known. The caller has checked that the actor may do this.
     """
     reservation = host.reservation
     if reservation is None:
         return host
+    host = replace(host, failed_tasks=_failed_tasks(host, reservation, task))
     if host.state is State.RESERVED:
         left = move(ctx, host, Verb.TAINT, guard_input(ctx, host, now), now, reason=reason, actor=actor)
     else:
@@ -40,6 +49,19 @@ def give_back(
     if not ctx.store.hosts.count_held_by(reservation.id):
         ctx.store.reservations.save(replace(reservation, ended_at=now, end_reason=reason, end=end))
     return left
+
+
+_MOST_FAILED_TASKS = 20  # so many are kept: more than any policy asks for
+
+
+def _failed_tasks(host: Host, reservation: Reservation, task: TaskResult | None) -> tuple[FailedTask, ...]:
+    """Return the tasks that failed in a row, after one more; the same owner's for the same purpose count once."""
+    if task is None:
+        return host.failed_tasks
+    if task is TaskResult.COMPLETED:
+        return ()
+    others = tuple(t for t in host.failed_tasks if (t.owner, t.purpose) != (reservation.owner, reservation.purpose))
+    return (*others, FailedTask(reservation.owner, reservation.purpose))[-_MOST_FAILED_TASKS:]
 
 
 def held_reservation(ctx: Context, token: str, now: datetime) -> Reservation:
@@ -87,6 +109,11 @@ def describe_reservation(reservation: Reservation) -> str:
     purpose = f", {reservation.purpose}" if reservation.purpose else ""
     until = f" until {reservation.expires_at:%Y-%m-%d %H:%M} UTC" if reservation.expires_at else " without end"
     return f"{reservation.owner} ({reservation.id}{purpose}){until}"
+
+
+def describe_tasks(tasks: Iterable[FailedTask]) -> str:
+    """Return the owner and the purpose of each task: ``alice (nightly), bob``."""
+    return ", ".join(f"{task.owner} ({task.purpose})" if task.purpose else task.owner for task in tasks)
 
 
 def forced_reason(force: bool, reason: str | None) -> None:

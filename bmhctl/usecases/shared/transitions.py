@@ -107,9 +107,11 @@ def move(
     if (dest is State.RESERVED and host.state is State.AVAILABLE) or dest is State.TAINTED:
         moved = replace(moved, used_at=now)
     elif dest is State.INITIAL and host.dirty:
-        moved = replace(moved, fault=None, failed_cleanups=0)
+        repaired = host.fault is not None  # a person named it to have it reset
+        tasks = () if repaired else moved.failed_tasks
+        moved = replace(moved, fault=None, failed_cleanups=0, failed_tasks=tasks)
     if verb is Verb.RESUME:
-        moved = replace(moved, maintenance=())
+        moved = replace(moved, maintenance=(), failed_tasks=())
     return ctx.store.hosts.save(
         moved,
         Event(
