@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -222,17 +222,20 @@ class Inventory:
         wait: timedelta | str | bool | None = None,
         request_id: str | None = None,
         check: bool = False,
+        params: Mapping[str, str] | None = None,
     ) -> Held:
         """Reserve hosts, all or none: the named ones, ``count`` that fit ``selector``, or what ``wants`` requires.
 
         Each of ``wants`` is a selector and a count, such as ``"arch=arm64*2"``. ``ttl`` is how long the lease lasts
         (``"none"``: without end; default: the policy's). ``wait`` is how long to wait in the queue while hosts are busy
         (True: without limit; None: not at all). A call with the ``request_id`` of an earlier one returns the same
-        reservation. ``check`` runs the readiness checks first, and takes only hosts that pass.
+        reservation. ``check`` runs the readiness checks first, and takes only hosts that pass. ``params`` are values
+        for the prepare steps of the policy, which run before this returns.
 
         Returns the reservation and its hosts. Raises :class:`~bmhctl.errors.BusyError` if none is free,
         :class:`~bmhctl.errors.UnsatisfiableError` if no hosts of this inventory can ever fit,
-        :class:`~bmhctl.errors.WaitTimeoutError` if the wait was too long, and :class:`~bmhctl.errors.NotFoundError`.
+        :class:`~bmhctl.errors.WaitTimeoutError` if the wait was too long, :class:`~bmhctl.errors.StepFailedError` if
+        hosts can't be prepared, and :class:`~bmhctl.errors.NotFoundError`.
         """
         from bmhctl.domain.requirements import parse_requirement
         from bmhctl.usecases.reservations.request import reservation_request
@@ -248,6 +251,7 @@ class Inventory:
             ttl=None if ttl == "none" else _length(ttl),
             endless=ttl == "none",
             request_id=request_id,
+            params=params,
         )
         patience = None
         if wait is not None and wait is not False:
@@ -299,13 +303,16 @@ class Inventory:
         purpose: str | None = None,
         ttl: timedelta | str | None = None,
         wait: timedelta | str | bool | None = None,
+        params: Mapping[str, str] | None = None,
     ) -> Iterator[Held]:
         """Reserve hosts for a ``with`` block, and give them back when it ends, also when it raises.
 
         The parameters are those of :meth:`reserve`. The lease is not renewed: choose ``ttl`` longer than the block
         takes.
         """
-        held = self.reserve(*names, selector=selector, count=count, wants=wants, purpose=purpose, ttl=ttl, wait=wait)
+        held = self.reserve(
+            *names, selector=selector, count=count, wants=wants, purpose=purpose, ttl=ttl, wait=wait, params=params
+        )
         try:
             yield held
         except BaseException as error:

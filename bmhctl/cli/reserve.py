@@ -45,6 +45,10 @@ RequestId = Annotated[
     str | None,
     typer.Option("--request-id", metavar="ID", help="The same id again returns the same reservation."),
 ]
+Params = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="NAME=VALUE", help="A value for the prepare steps; may be repeated."),
+]
 Check = Annotated[bool, typer.Option("--check", help="Check hosts first; one that fails goes to maintenance.")]
 
 
@@ -59,6 +63,7 @@ def reserve(
     wait: Wait = None,
     request_id: RequestId = None,
     check: Check = False,
+    param: Params = None,
     shell: Annotated[bool, typer.Option("--shell", help="Print lines for eval, also on failure.")] = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -69,7 +74,7 @@ def reserve(
     """
     from bmhctl.usecases.reservations.reserve import plan_reserve, reserve_or_wait
 
-    request = read_request(hosts, selector, count, want, purpose, ttl, request_id)
+    request = read_request(hosts, selector, count, want, purpose, ttl, request_id, param)
     patience, pause = None, None
     if wait is not None:
         from bmhctl.cli.wait_progress import patience_of, pause_before_opening
@@ -92,7 +97,7 @@ def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
             return
         from bmhctl.runner.environment import export_line
 
-        sys.stdout.write(export_line(grant.held.reservation.id, grant.held.hosts) + "\n")
+        sys.stdout.write(export_line(grant.held) + "\n")
         sys.stdout.flush()
     except BaseException as error:
         if is_safe:
@@ -117,8 +122,14 @@ def read_request(
     purpose: str | None,
     ttl: str | None,
     request_id: str | None,
+    param: list[str] | None,
 ) -> ReservationRequest:
     """Return the request that the options of ``reserve`` and ``run`` describe; raise :class:`UsageError`."""
+    params: dict[str, str] = {}
+    if param:
+        from bmhctl.domain.parameters import parse_parameters
+
+        params = parse_parameters(param)
     length, endless = (None, False) if ttl is None else lease(ttl)
     return reservation_request(
         tuple(hosts or ()),
@@ -129,4 +140,5 @@ def read_request(
         ttl=length,
         endless=endless,
         request_id=request_id,
+        params=params,
     )

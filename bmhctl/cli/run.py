@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bmhctl.cli.options import SelectorText
-from bmhctl.cli.reserve import Check, Count, Purpose, RequestId, Ttl, Wait, WantTexts, read_request
+from bmhctl.cli.reserve import Check, Count, Params, Purpose, RequestId, Ttl, Wait, WantTexts, read_request
 from bmhctl.cli.session import invocation_of, session
 from bmhctl.cli.wait_progress import patience_of, pause_before_opening
 from bmhctl.domain.model import Reservation
@@ -68,9 +68,11 @@ def _run(
     patience = None if wait is None else patience_of(ctx, wait)
     pause = None if patience is None else pause_before_opening(patience)
     with session(ctx, Outcomes, pause=pause) as lab, Signals() as signals:
-        request = replace(request, token=lab.context.store.reservations.new_id())
+        token = lab.context.store.reservations.new_id()
+        request = replace(request, token=token)
         try:
             grant = reserve_or_wait(lab.context, request, patience, check=check)
+            token = grant.held.reservation.id
             if request.request_id is None:  # a request id may return an older reservation, of which any time is left
                 _check_granted(lab.context, grant.held.reservation)
             signals.hold()
@@ -78,7 +80,7 @@ def _run(
             raise  # nothing was granted, or it is not known whether
         except BaseException:  # a signal between the grant and the task: give the hosts back
             with suppress(BmhctlError):  # else their lease expires
-                give_up(lab.context, str(request.token), "interrupted before the task")
+                give_up(lab.context, token, "interrupted before the task")
             raise
         for text in grant.notes:
             lab.context.report(text)
@@ -129,6 +131,7 @@ def run(
     wait: Wait = None,
     request_id: RequestId = None,
     check: Check = False,
+    param: Params = None,
     keep_on_fail: Annotated[
         str | None,
         typer.Option("--keep-on-fail", metavar="DURATION", help="After a failure, keep the hosts reserved so long."),
@@ -157,7 +160,7 @@ def run(
     run_command(
         ctx,
         command,
-        lambda: read_request(hosts, selector, count, want, purpose, ttl, request_id),
+        lambda: read_request(hosts, selector, count, want, purpose, ttl, request_id, param),
         wait=wait,
         check=check,
         keep_on_fail=keep_on_fail,

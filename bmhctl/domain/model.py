@@ -48,6 +48,7 @@ class EventKind(StrEnum):
     RESERVATION_LOST = "reservation-lost"
     EXTEND = "extend"
     HANDOVER = "handover"
+    PREPARE = "prepare"
 
 
 Fact = str | int
@@ -124,7 +125,8 @@ class Reservation(Frozen):
 
     Open while ``ended_at`` is None; valid while open and before ``expires_at`` (None: it never expires). ``wants`` are
     its requirements, ``request_id`` the caller's id of the request, unique for an owner. ``renewed_at`` is when the
-    lease was last extended (None: never).
+    lease was last extended (None: never). ``params`` are the values with which its hosts are prepared (None: no prepare
+    step runs on them), ``prepared_at`` is when all of them were.
     """
 
     id: str
@@ -139,6 +141,13 @@ class Reservation(Frozen):
     wants: str | None = None
     request_id: str | None = None
     renewed_at: datetime | None = None
+    params: Mapping[str, str] | None = None
+    prepared_at: datetime | None = None
+
+    @property
+    def is_unprepared(self) -> bool:
+        """Whether its hosts still have to be prepared before their holder gets them."""
+        return self.params is not None and self.prepared_at is None
 
     @property
     def counted_from(self) -> datetime:

@@ -17,7 +17,16 @@ from bmhctl.support.values import Frozen, field, replace
 POLICY_KEYS = ("defaults", *Phase)
 """The top-level tables of a policy: the defaults, and the steps of each phase."""
 
-_DEFAULTS = ("ttl", "max_ttl", "quarantine_after", "quarantine_after_task_failures", "bmc_parallel", "proxy")
+DEFAULTS = (
+    "ttl",
+    "max_ttl",
+    "quarantine_after",
+    "quarantine_after_task_failures",
+    "prepare_failures",
+    "bmc_parallel",
+    "proxy",
+)
+"""The keys of the table ``defaults``."""
 
 PLACEHOLDER = pattern(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_./-]*)\}")
 """A placeholder in a command's arguments: ``{name}``, ``{labels.rack}``; ``{{`` stands for a brace."""
@@ -52,7 +61,7 @@ class PhaseRules(Frozen):
 PHASES: Mapping[Phase, PhaseRules] = {
     Phase.SETUP: PhaseRules("setup step", is_remembered=True),
     Phase.CHECKS: PhaseRules("readiness check", acts=False, stops_at_failure=False),
-    Phase.PREPARE: PhaseRules("prepare step"),
+    Phase.PREPARE: PhaseRules("prepare step", keys=("params",)),
     Phase.CLEANUP: PhaseRules("cleanup step"),
     Phase.RETIRE: PhaseRules("retire step"),
 }
@@ -80,13 +89,35 @@ class RedfishStep(Frozen):
     boot_once: str | None = None
 
 
+class Param(Frozen):
+    """A value that a reservation may give to a step: its default (None: it has none), and what it has to match."""
+
+    name: str
+    pattern: str
+    default: str | None = None
+
+    def refusal(self, value: str) -> str | None:
+        """Return why a value is refused, after "the parameter NAME"; None if it is allowed."""
+        if len(value) > _LONGEST_VALUE or not value.isprintable():
+            return f"takes at most {_LONGEST_VALUE} printable characters, not {brief(value)}"
+        if value.startswith("-"):
+            return f"can't begin with '-', as {brief(value)} does: a program could take it for an option"
+        if re.fullmatch(self.pattern, value, re.ASCII) is None:
+            return f"must match {self.pattern}, which {brief(value)} does not"
+        return None
+
+
+_LONGEST_VALUE = 200
+
+
 class Step(Frozen):
     """One step of a phase.
 
     ``command`` is an argument list (kind command), ``port`` a TCP port (kind tcp), ``page`` the request (kind http),
     ``demand`` what is expected of the BMC (kind redfish). ``timeout`` is how long one try may take, ``retries`` how
     many more tries follow a failure. ``needs`` are the steps of its phase that have to pass before; None: it follows
-    the one declared before it. ``outputs`` are the hardware properties that its output may set.
+    the one declared before it. ``outputs`` are the hardware properties that its output may set, ``params`` the values
+    that a reservation may give it.
     """
 
     name: str
@@ -101,6 +132,7 @@ class Step(Frozen):
     selector: Selector = EVERY_HOST
     needs: tuple[str, ...] | None = None
     outputs: tuple[str, ...] = ()
+    params: tuple[Param, ...] = ()
 
     def applies_to(self, spec: HostSpec) -> bool:
         """Return whether the step applies to this host."""
@@ -113,7 +145,7 @@ class Policy(Frozen):
     ``bmc_parallel`` is how many conversations are held with one BMC at a time. ``proxy`` is the URL of an HTTP proxy
     for ``http`` steps and BMCs, ``environment`` to read the environment's variables, or None for none.
     ``quarantine_after_task_failures`` is after how many tasks that fail in a row a host goes to maintenance; None:
-    never.
+    never. ``prepare_failures`` is on how many hosts a request's preparation may fail before it is given up.
     """
 
     ttl: timedelta | None = timedelta(hours=4)
@@ -123,6 +155,7 @@ class Policy(Frozen):
     bmc_parallel: int = 1
     proxy: str | None = None
     quarantine_after_task_failures: int | None = None
+    prepare_failures: int = 3
 
     def of(self, *phases: Phase) -> tuple[Step, ...]:
         """The steps of some phases, as declared."""
@@ -139,7 +172,7 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
     Raises :class:`InvalidError` that names the key, and the nearest known key for an unknown one.
     """
     defaults = require_table(document.get("defaults", {}), "defaults")
-    check_keys(defaults, _DEFAULTS, "defaults")
+    check_keys(defaults, DEFAULTS, "defaults")
     quarantine_after = whole_number(defaults.get("quarantine_after", 3), 1, 1000, "defaults.quarantine_after")
     max_ttl = _lease(defaults, "max_ttl", timedelta(days=3))
     ttl = _lease(defaults, "ttl", timedelta(hours=4))
@@ -153,6 +186,7 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
         bmc_parallel=whole_number(defaults.get("bmc_parallel", 1), 1, 1000, "defaults.bmc_parallel"),
         proxy=_proxy(defaults),
         quarantine_after_task_failures=_task_failures(defaults),
+        prepare_failures=whole_number(defaults.get("prepare_failures", 3), 1, 1000, "defaults.prepare_failures"),
     )
     if policy.max_ttl is not None and (policy.ttl is None or policy.ttl > policy.max_ttl):
         raise InvalidError(
@@ -252,16 +286,18 @@ def _step(phase: Phase, name: str, entry: Mapping[str, object]) -> Step:
         selector=applies,
         needs=_texts(entry["needs"], f"{where}.needs", "of steps") if "needs" in entry else None,
         outputs=_outputs(entry, kinds[0], where),
+        params=_params(entry["params"], f"{where}.params") if "params" in entry else (),
     )
+    names = tuple(param.name for param in step.params)
     match kinds[0]:
         case StepKind.TCP:
             return replace(step, port=whole_number(entry["tcp"], 1, 65535, f"{where}.tcp"))
         case StepKind.HTTP:
-            return replace(step, page=_page(entry["http"], f"{where}.http"))
+            return replace(step, page=_page(entry["http"], f"{where}.http", names))
         case StepKind.REDFISH:
             return replace(step, demand=_demand(entry["redfish"], f"{where}.redfish", PHASES[phase].acts))
         case StepKind.COMMAND:
-            return replace(step, command=_command(entry["command"], f"{where}.command"))
+            return replace(step, command=_command(entry["command"], f"{where}.command", names))
 
 
 _COMMON_KEYS = ("timeout", "retries", "selector", "needs", "outputs")
@@ -285,21 +321,44 @@ def _outputs(entry: Mapping[str, object], kind: StepKind, where: str) -> tuple[s
     return names
 
 
-def _command(value: object, where: str) -> tuple[str, ...]:
+def _params(value: object, where: str) -> tuple[Param, ...]:
+    return tuple(_param(name, entry, f"{where}.{name}") for name, entry in require_table(value, where).items())
+
+
+def _param(name: str, value: object, where: str) -> Param:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name, re.ASCII):
+        raise InvalidError(f"{where}: not a parameter's name", hint="lower case letters, digits and _, such as image")
+    entry: Mapping[str, object] = {"pattern": value} if isinstance(value, str) else require_table(value, where)
+    check_keys(entry, ("pattern", "default"), where)
+    allowed = optional_text(entry, "pattern", where)
+    if allowed is None:
+        raise InvalidError(f"{where} has no pattern", hint='what a value has to match, such as pattern = "noble|jammy"')
+    try:
+        re.compile(allowed, re.ASCII)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise InvalidError(f"{where}.pattern: {error}", hint="a regular expression, as Python has them") from error
+    param = Param(name, allowed, optional_text(entry, "default", where))
+    refusal = None if param.default is None else param.refusal(param.default)
+    if refusal is not None:
+        raise InvalidError(f"{where}.default: the parameter {refusal}", details={"key": f"{where}.default"})
+    return param
+
+
+def _command(value: object, where: str, params: tuple[str, ...]) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(part, str) for part in value):
         raise type_error(where, 'a list of texts such as ["./wipe.sh", "{address}"]', value)
     for part in value:
-        _check_placeholders(part, where)
+        _check_placeholders(part, where, params)
     return tuple(value)
 
 
-def _page(value: object, where: str) -> HttpStep:
+def _page(value: object, where: str, params: tuple[str, ...]) -> HttpStep:
     entry: Mapping[str, object] = {"url": value} if isinstance(value, str) else require_table(value, where)
     check_keys(entry, ("url", "status", "text"), where)
     url = optional_text(entry, "url", where)
     if url is None or not re.match(r"https?://[^/\s@]+(/\S*)?$", url):
         raise type_error(f"{where}.url", "a URL such as http://{address}:8080/health, without a password", url)
-    _check_placeholders(url, f"{where}.url")
+    _check_placeholders(url, f"{where}.url", params)
     return HttpStep(
         url, whole_number(entry.get("status", 200), 100, 599, f"{where}.status"), optional_text(entry, "text", where)
     )
@@ -343,12 +402,13 @@ def whole_number(value: object, least: int, most: int, where: str) -> int:
     return value
 
 
-def _check_placeholders(part: str, where: str) -> None:
+def _check_placeholders(part: str, where: str, params: tuple[str, ...]) -> None:
+    known = (*_PLACEHOLDERS, *(f"param.{name}" for name in params))
     for match in PLACEHOLDER.finditer(part):
-        if match[1] and match[1] not in _PLACEHOLDERS and not re.match(r"(?:labels|hardware)\..", match[1]):
+        if match[1] and match[1] not in known and not re.match(r"(?:labels|hardware)\..", match[1]):
             raise InvalidError(
                 f"{where}: unknown placeholder {match[0]}",
-                hint=f"known: {', '.join(f'{{{name}}}' for name in _PLACEHOLDERS)}; write {{{{ for a brace",
+                hint=f"known: {', '.join(f'{{{name}}}' for name in known)}; write {{{{ for a brace",
                 details={"key": where},
             )
 

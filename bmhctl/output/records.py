@@ -156,6 +156,8 @@ def reservation_record(reservation: Reservation, hosts: Iterable[str]) -> Record
         "ttl": int(r.ttl.total_seconds()) if r.ttl else None,
         "ended_at": iso(r.ended_at) if r.ended_at else None,
         "end_reason": r.end_reason,
+        "params": None if r.params is None else dict(r.params),
+        "prepared_at": iso(r.prepared_at) if r.prepared_at else None,
         "hosts": [*hosts],
     }
 

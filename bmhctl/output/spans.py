@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from bmhctl.domain.model import CheckResult, Host, State, Verdict
+from bmhctl.domain.model import CheckResult, Host, Reservation, State, Verdict
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import COLOUR, state_span
 from bmhctl.output.records import flags
@@ -47,6 +47,16 @@ def until_line(at: datetime | None, now: datetime) -> Line:
     if at <= now:
         return [(until(at, now), "red")]
     return [(until(at, now), "yellow" if at - now < _SOON else "")]
+
+
+def prepared_line(reservation: Reservation) -> Line:
+    """With what the hosts of a reservation were prepared, or that they are not yet."""
+    if reservation.params is None:
+        return []
+    values = " ".join(f"{name}={value}" for name, value in reservation.params.items())
+    if reservation.prepared_at is None:
+        return [(" ".join(filter(None, ("in progress:" if reservation.is_open() else "not done:", values))), "yellow")]
+    return [(values or "yes", "")]
 
 
 _FLAG_STYLE = {"cordoned": "magenta", "undeclared": "magenta", "dirty": "yellow", "fault": "red"}

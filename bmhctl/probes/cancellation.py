@@ -8,6 +8,7 @@ from threading import Event, Thread
 from typing import Generic, Protocol, TypeVar
 
 from bmhctl.support.values import Frozen
+from bmhctl.support.watchdog import steady
 
 _TICK = 0.1  # seconds between two looks whether what is waited for is still wanted
 _T = TypeVar("_T")
@@ -37,6 +38,21 @@ class AnyOf(Frozen):
         deadline = time.monotonic() + timeout
         while not self.is_set() and (left := deadline - time.monotonic()) > 0:
             self.others[0].wait(min(_TICK, left))
+        return self.is_set()
+
+
+class Due(Frozen):
+    """Cancelled from a moment on, by :func:`bmhctl.support.watchdog.steady`."""
+
+    at: float
+
+    def is_set(self) -> bool:
+        """Whether the moment has come."""
+        return steady() >= self.at
+
+    def wait(self, timeout: float) -> bool:
+        """Waits for it, so many seconds at most; whether it has come."""
+        time.sleep(max(0.0, min(timeout, self.at - steady())))
         return self.is_set()
 
 

@@ -34,10 +34,11 @@ _DETAIL_LINES = 3
 
 def run_command(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
     """Passes on exit 0; the last lines of what it printed are the detail."""
-    arguments = [fill(part, spec) for part in step.command]
+    arguments = [fill(part, spec, setting.params) for part in step.command]
     seconds = step.timeout.total_seconds()
     environ = {name: value for name, value in setting.environ.items() if not name.startswith("BMH_")}
     environ.update((f"BMH_{name}", value) for name, value in host_variables(spec).items())
+    environ.update(setting.variables)
     try:
         ended = call(arguments, replace(setting, environ=environ), seconds)
     except (OSError, ValueError) as error:
@@ -72,7 +73,7 @@ def call(arguments: list[str], setting: StepEnvironment, seconds: float, stderr:
     Its group is ended when the time is up, when it is cancelled, and when the program itself ends: nothing of it
     outlives it.
     """
-    with _guard() if setting.is_guarded else nullcontext(lambda _: None) as introduce:
+    with _guard(setting.deadline) if setting.is_guarded else nullcontext(lambda _: None) as introduce:
         with STARTING:
             process = subprocess.Popen(
                 arguments,
@@ -97,8 +98,11 @@ def call(arguments: list[str], setting: StepEnvironment, seconds: float, stderr:
 
 
 @contextmanager
-def _guard() -> Iterator[Callable[[int], None]]:
-    """A process of its own that ends a step's group when this one is killed meanwhile; yields what tells it which."""
+def _guard(deadline: watchdog.Deadline | None) -> Iterator[Callable[[int], None]]:
+    """A process of its own that ends a step's group when this one is killed meanwhile; yields what tells it which.
+
+    It also ends the group before the deadline, should this process be stopped.
+    """
     with STARTING:
         guard = subprocess.Popen(
             [sys.executable, "-I", "-S", watchdog.__file__, "group"],
@@ -112,7 +116,7 @@ def _guard() -> Iterator[Callable[[int], None]]:
 
         def introduce(process: int) -> None:
             with suppress(BrokenPipeError):  # it may have been killed
-                pipe.write(b"%d\n" % process)
+                pipe.write(b"%d\n" % process if deadline is None else deadline.to_line() + b"%d\n" % process)
                 pipe.flush()
 
         try:

@@ -25,7 +25,7 @@ def fetch(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict
     page = step.page or HttpStep("")
     if spec.address is not None and ":" in spec.address:
         spec = replace(spec, address=f"[{spec.address}]")  # so a URL writes an IPv6 address
-    url, seconds = fill(page.url, spec), step.timeout.total_seconds()
+    url, seconds = fill(page.url, spec, setting.params), step.timeout.total_seconds()
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     origin = f"{parts.scheme}://{parts.netloc}"

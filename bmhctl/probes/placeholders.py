@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from bmhctl.domain.model import HostSpec
 from bmhctl.domain.policy import PLACEHOLDER
@@ -12,13 +13,17 @@ class UnfillableError(Exception):
     """A placeholder without a value, or with one that a program could take for an option."""
 
 
-def fill(part: str, spec: HostSpec) -> str:
-    """A text with its placeholders replaced by what is declared about a host; :class:`UnfillableError` if it is not."""
+def fill(part: str, spec: HostSpec, params: Mapping[str, str] | None = None) -> str:
+    """A text with its placeholders replaced by what is declared about a host; :class:`UnfillableError` if it is not.
+
+    ``params`` are the values of ``{param.NAME}``.
+    """
 
     def value(match: re.Match[str]) -> str:
         if match[0] in ("{{", "}}"):
             return match[0][0]
-        found = _value(match[1], spec)
+        group, _, key = match[1].partition(".")
+        found = (params or {}).get(key) if group == "param" else _value(match[1], spec)
         if found is None:
             raise UnfillableError(f"it has no {match[1]} to put into {part!r}")
         if found.startswith("-"):

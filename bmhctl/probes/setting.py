@@ -7,13 +7,16 @@ from threading import Event
 
 from bmhctl.probes.cancellation import Cancelled
 from bmhctl.support.values import Frozen, field
+from bmhctl.support.watchdog import Deadline
 
 
 class StepEnvironment(Frozen):
     """Where a step runs: its environment, its working folder, and a descriptor that its process inherits.
 
     When ``cancelled`` is set, a step that runs ends as soon as it can; one that ``is_guarded`` also when this process
-    is killed. ``proxy`` and ``bmc_parallel`` are the policy's, see :class:`bmhctl.domain.policy.Policy`.
+    is killed, and in time for the ``deadline`` when it is stopped. ``params`` are the values of the step's parameters,
+    ``variables`` are set in its environment. ``proxy`` and ``bmc_parallel`` are the policy's, see
+    :class:`bmhctl.domain.policy.Policy`.
     """
 
     environ: Mapping[str, str]
@@ -23,3 +26,6 @@ class StepEnvironment(Frozen):
     is_guarded: bool = False
     proxy: str | None = None
     bmc_parallel: int = 1
+    params: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    deadline: Deadline | None = None

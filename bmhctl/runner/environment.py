@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from bmhctl.domain.host_spec import host_variables
-from bmhctl.domain.model import Host
 from bmhctl.results import Held
 
 VARIABLES: dict[str, str] = {
@@ -20,16 +19,20 @@ VARIABLES: dict[str, str] = {
     "BMH_BMC_ADDRESS": "its BMC's address; also BMH_BMC_TYPE and BMH_BMC_SYSTEM_ID",
     "BMH_LABEL_<KEY>": "each of its labels; upper case, all but letters and digits as _; equal ones get _2, _3",
     "BMH_HARDWARE_<KEY>": "each of its hardware properties, likewise",
+    "BMH_PREPARED": "with what the hosts were prepared, such as image=noble; not set where no prepare step ran",
+    "BMH_PARAM_<NAME>": "the value of each parameter of the prepare steps",
     "BMH_<n>_HOST": "the name of the n-th host, from 1; BMH_<n>_ADDRESS and all the others likewise",
     "BMHCTL_INVENTORY": "the inventory, so that bmhctl inside the task means the same one",
     "BMHCTL_ACTOR": "who acts, likewise",
 }
 """Every variable that ``run`` sets; an attribute that is not declared has none."""
 
-_SHELL = ("BMH_RESERVATION", "BMH_HOSTS", "BMH_HOST", "BMH_ADDRESS")  # the variables that --shell sets
+_SHELL = ("BMH_RESERVATION", "BMH_HOSTS", "BMH_HOST", "BMH_ADDRESS", "BMH_PREPARED")  # what --shell sets
 
 _OURS = re.compile(
-    r"BMH_(RESERVATION|HOSTS|COUNT|(\d+_)?(HOST|ADDRESS|MAC|BMC_(ADDRESS|TYPE|SYSTEM_ID)|(LABEL|HARDWARE)_.*))", re.S
+    r"BMH_(RESERVATION|HOSTS|COUNT|PREPARED|PARAM_.*"
+    r"|(\d+_)?(HOST|ADDRESS|MAC|BMC_(ADDRESS|TYPE|SYSTEM_ID)|(LABEL|HARDWARE)_.*))",
+    re.S,
 )
 
 
@@ -43,6 +46,7 @@ def task_environment(outer: Mapping[str, str], held: Held, inventory: str, actor
         "BMHCTL_INVENTORY": inventory,
         "BMHCTL_ACTOR": actor,
     }
+    environment |= _variables_of(held)
     for number, host in enumerate(held.hosts, 1):
         facts = host_variables(host.spec)
         environment.update((f"BMH_{number}_{name}", value) for name, value in facts.items())
@@ -51,10 +55,19 @@ def task_environment(outer: Mapping[str, str], held: Held, inventory: str, actor
     return environment
 
 
-def export_line(reservation: str, hosts: Sequence[Host]) -> str:
+def _variables_of(held: Held) -> dict[str, str]:
+    if held.reservation.params is None:
+        return {}
+    from bmhctl.domain.parameters import parameter_variables
+
+    return parameter_variables(held.reservation.params)
+
+
+def export_line(held: Held) -> str:
     """Return the line that sets the variables when ``eval`` runs it, in any POSIX shell; it unsets earlier ones."""
-    values = {"BMH_RESERVATION": reservation, "BMH_HOSTS": " ".join(host.name for host in hosts)}
-    for host in hosts[:1]:
+    values = {"BMH_RESERVATION": held.reservation.id, "BMH_HOSTS": " ".join(host.name for host in held.hosts)}
+    values["BMH_PREPARED"] = _variables_of(held).get("BMH_PREPARED", "")
+    for host in held.hosts[:1]:
         values |= {"BMH_HOST": host.name, "BMH_ADDRESS": host.spec.address or ""}
     stale = [name for name in _SHELL if not values.get(name)]
     exports = " ".join(f"{name}={shlex.quote(values[name])}" for name in _SHELL if name not in stale)

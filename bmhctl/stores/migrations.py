@@ -268,6 +268,11 @@ _PHASES = Migration(
 
 _FAILED_TASKS = Migration("failed tasks", ("ALTER TABLE hosts ADD COLUMN failed_tasks TEXT",))
 
+_PREPARED = Migration(
+    "prepared",
+    ("ALTER TABLE reservations ADD COLUMN params TEXT", "ALTER TABLE reservations ADD COLUMN prepared_at BIGINT"),
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     _CORE,
     _QUEUE,
@@ -278,6 +283,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _GLANCE,
     _PHASES,
     _FAILED_TASKS,
+    _PREPARED,
 )
 """In the order in which they are applied; a released one never changes."""
 

@@ -8,7 +8,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import End, Reservation
-from bmhctl.stores.rows import EPOCH, MICROSECOND, UNREADABLE, Row, Value, from_time, unreadable
+from bmhctl.stores.rows import (
+    EPOCH,
+    MICROSECOND,
+    UNREADABLE,
+    Row,
+    Value,
+    from_json,
+    from_time,
+    to_json,
+    unreadable,
+)
 from bmhctl.stores.schema import RESERVATION_COLUMNS
 from bmhctl.support.values import Frozen
 
@@ -106,11 +116,13 @@ def random_id() -> str:
 
 def reservation_row(reservation: Reservation) -> list[Value]:
     """Return the values of :data:`RESERVATION_COLUMNS`."""
-    ttl, expires, ended, renewed = (
+    ttl, expires, ended, renewed, params, prepared = (
         reservation.ttl,
         reservation.expires_at,
         reservation.ended_at,
         reservation.renewed_at,
+        reservation.params,
+        reservation.prepared_at,
     )
     return [
         reservation.id,
@@ -125,13 +137,16 @@ def reservation_row(reservation: Reservation) -> list[Value]:
         reservation.wants,
         reservation.request_id,
         None if renewed is None else (renewed - EPOCH) // MICROSECOND,
+        None if params is None else to_json(dict(params)),
+        None if prepared is None else (prepared - EPOCH) // MICROSECOND,
     ]
 
 
 def to_reservation(row: Row) -> Reservation:
     """Return the reservation in the values of :data:`RESERVATION_COLUMNS`; raise :class:`InvalidError` for others."""
     try:
-        identifier, owner, purpose, created, expires, ttl, ended, end_reason, end, wants, request_id, renewed = row
+        identifier, owner, purpose, created, expires, ttl, ended, end_reason, end, wants, request_id, *more = row
+        renewed, params, prepared = more
         return Reservation(
             str(identifier),
             str(owner),
@@ -145,6 +160,8 @@ def to_reservation(row: Row) -> Reservation:
             None if wants is None else str(wants),
             None if request_id is None else str(request_id),
             None if renewed is None else EPOCH + int(renewed) * MICROSECOND,
+            None if params is None else from_json(str(params)),
+            None if prepared is None else EPOCH + int(prepared) * MICROSECOND,
         )
     except UNREADABLE as error:
         raise unreadable("reservation", row[0]) from error

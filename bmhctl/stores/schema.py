@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 9
+VERSION = 10
 """The schema's version: how many migrations an inventory of this bmhctl has seen."""
 
 SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
@@ -36,6 +36,8 @@ RESERVATION_COLUMNS = (
     "wants",
     "request_id",
     "renewed_at",
+    "params",
+    "prepared_at",
 )
 TICKET_COLUMNS = (
     "id",

@@ -100,7 +100,8 @@ def main(has_group: bool) -> int:
             elif words:
                 task = int(words[0])
     if task:
-        end_task(task if has_group else 0, task)
+        grace = GRACE if deadline is None else min(GRACE, deadline.kill - steady())
+        end_task(task if has_group else 0, task, grace)
     return 0
 
 

@@ -145,9 +145,7 @@ def release(
         if known is not None and not known.is_open() and not known.was_lost():
             return Outcomes("release", (), (f"reservation {reservation} was given back already",))
         held = held_reservation(ctx, reservation, now)
-        outcomes = [
-            _give_back(ctx, host, now, words, force, fault, task) for host in ctx.store.hosts.held_by(held.id)
-        ]
+        outcomes = [_give_back(ctx, host, now, words, force, fault, task) for host in ctx.store.hosts.held_by(held.id)]
     return Outcomes("release", tuple(outcomes))
 
 

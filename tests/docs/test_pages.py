@@ -30,7 +30,7 @@ from pages import (
 from bmhctl.cli.commands import COMMANDS
 from bmhctl.docs import topics
 from bmhctl.domain.host_spec import SPEC_KEYS
-from bmhctl.domain.policy import StepKind
+from bmhctl.domain.policy import DEFAULTS, StepKind
 from bmhctl.errors import BmhctlError, ExitStatus
 
 pytestmark = pytest.mark.slow
@@ -221,12 +221,10 @@ def _words(text: str) -> list[str]:
 def test_the_keys_of_the_inventory_are_those_of_the_code() -> None:
     table = page("inventory").section("## The file")
     keys = re.findall(r"(?m)^\| (?:… )?`([\w.]+)`", table)
-    assert [key for key in keys if key.startswith("defaults.")] == [
-        f"defaults.{key}" for key in ("ttl", "max_ttl", "quarantine_after", "bmc_parallel", "proxy")
-    ]
+    assert [key for key in keys if key.startswith("defaults.")] == [f"defaults.{key}" for key in DEFAULTS]
     steps, hosts = keys.index("checks.NAME"), keys.index("hosts.NAME")
-    of_steps = [*StepKind, "timeout", "retries", "selector"]
-    assert keys[steps:hosts] == ["checks.NAME", "cleanup.NAME", *(f".{key}" for key in of_steps)]
+    of_steps = [*StepKind, "timeout", "retries", "selector", "params"]
+    assert keys[steps:hosts] == ["checks.NAME", "prepare.NAME", "cleanup.NAME", *(f".{key}" for key in of_steps)]
     assert keys[hosts + 1 :] == [f".{key}" for key in SPEC_KEYS]
     for key in ("address", "type", "system_id", "credentials", "verify_tls"):
         assert f"`{key}`" in table

@@ -46,7 +46,8 @@ HOST_KEYS = [
     "failed_cleanups", "used_at", "proven_at", "setup", "failed_setups", "failed_tasks",
 ]  # fmt: skip
 RESERVATION_KEYS = [
-    "id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "hosts",
+    "id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "params",
+    "prepared_at", "hosts",
 ]  # fmt: skip
 TICKET_KEYS = [
     "ticket", "position", "owner", "purpose", "wants", "missing", "age", "created_at", "deadline", "request_id",

@@ -111,6 +111,6 @@ reserving._answer = lambda *args, **kwargs: os._exit(9)
     assert (lost.status, lost.stdout) == (9, "")
     (held,) = fleet.open_reservations()
     again = fleet.bmhctl(*args)
-    line = f"unset BMH_ADDRESS; export BMH_RESERVATION={held} BMH_HOSTS='node1 node2' BMH_HOST=node1\n"
+    line = f"unset BMH_ADDRESS BMH_PREPARED; export BMH_RESERVATION={held} BMH_HOSTS='node1 node2' BMH_HOST=node1\n"
     assert (again.status, again.stdout) == (0, line)
     assert fleet.open_reservations() == [held]

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bmhctl.domain.host_spec import host_variables
-from bmhctl.domain.model import HostSpec
+from bmhctl.domain.model import HostSpec, Reservation
 from bmhctl.errors import InvalidError, NotFoundError, StateRefusedError, UsageError
+from bmhctl.results import Held
 from bmhctl.runner.environment import export_line
 from bmhctl.stores.claims import host_claim
 from bmhctl.stores.toml.declaration import parse_declaration
@@ -49,7 +50,8 @@ def test_a_name_goes_in_and_out_unchanged_but_for_its_case(lab: Lab) -> None:
         ctx = lab.context()
         host = queries.show(ctx, given_names[0].swapcase()).host
         assert host_variables(host.spec)["HOST"] == stored[0]
-        assert export_line("r-1", [host]).endswith(f"BMH_HOSTS={stored[0]} BMH_HOST={stored[0]}")
+        mine = Reservation("r-1", "alice", None, host.since, None, None)
+        assert export_line(Held(mine, (host,))).endswith(f"BMH_HOSTS={stored[0]} BMH_HOST={stored[0]}")
         with ctx.store.claims.claim(host_claim(host.id)) as held:
             assert held is not None
             (refused,) = lifecycle_verbs.maintain(lab.context(), Choice((given_names[0],)), reason="check").items

@@ -11,7 +11,7 @@ from bmhctl.output.layout import table
 from bmhctl.output.records import Envelope, Json, event_record, flatten, host_record, iso, single, stamp, step_record
 from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line
-from bmhctl.output.spans import ago, heading, joined, place_span, result_lines, until, until_line
+from bmhctl.output.spans import ago, heading, joined, place_span, prepared_line, result_lines, until, until_line
 from bmhctl.output.views.history import history_lines
 from bmhctl.output.views.hosts import ALL_FIELDS
 from bmhctl.results import HostDetail
@@ -37,6 +37,8 @@ def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
             "until",
             [*until_line(r.expires_at, now), *([(f" · {stamp(r.expires_at)}", "dim")] if r.expires_at else [])],
         )
+        if prepared := prepared_line(r):
+            yield "prepared", prepared
     for mark in host.maintenance:
         back = f", {'back ' if mark.until > now else ''}{until(mark.until, now)}" if mark.until else ""
         yield "maintenance", [(mark.reason, "magenta"), (f" · {mark.actor}, {ago(mark.since, now)}{back}", "dim")]

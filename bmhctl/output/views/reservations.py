@@ -11,7 +11,7 @@ from bmhctl.output.layout import COLOUR, Column, columns
 from bmhctl.output.records import Envelope, Record, held_record, host_record, iso, listing, picked, stamp
 from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line
-from bmhctl.output.spans import FEW_HOSTS, ago, hosts_line, until_line
+from bmhctl.output.spans import FEW_HOSTS, ago, hosts_line, prepared_line, until_line
 from bmhctl.output.views.hosts import ALL_FIELDS
 from bmhctl.results import Grant, Held, Reservations
 from bmhctl.support.values import replace
@@ -23,6 +23,7 @@ RESERVATION_COLUMNS = (
     Column("HOSTS", 0, 12),
     Column("SINCE", 5),
     Column("PURPOSE", 4, 12),
+    Column("PREPARED", 6, 12),
     Column("ENDED", 3, 12),
 )
 
@@ -38,6 +39,7 @@ def reservation_rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line
             hosts_line(held.hosts, FEW_HOSTS),
             [(ago(r.created_at, now), "")],
             [(r.purpose or "", "")],
+            prepared_line(r),
             [(" ".join(filter(None, (ago(r.ended_at, now), r.end_reason))), "")] if r.ended_at else [],
         ]
 
@@ -53,6 +55,8 @@ def grant_lines(grant: Grant, width: int) -> Iterator[Line]:
     )
     yield from columns(heads, rows, width)
     yield []
+    if prepared := prepared_line(r):
+        yield [("prepared   ", "dim"), *prepared]
     yield [("give back  ", "dim"), (f"bmhctl release -R {r.id}", "")]
     if r.expires_at:
         yield [("keep       ", "dim"), (f"bmhctl extend -R {r.id}", "")]
@@ -73,7 +77,19 @@ def _lines(result: Reservations, display: Display) -> Iterable[Line]:
     return columns(RESERVATION_COLUMNS, reservation_rows(result.items, result.now), display.width)
 
 
-_FIELDS = ("id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "hosts")
+_FIELDS = (
+    "id",
+    "owner",
+    "purpose",
+    "created_at",
+    "expires_at",
+    "ttl",
+    "ended_at",
+    "end_reason",
+    "params",
+    "prepared_at",
+    "hosts",
+)
 
 VIEWS = {
     Reservations: View(

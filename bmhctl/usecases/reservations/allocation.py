@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from bmhctl.domain.model import Host, State, Verb
 from bmhctl.domain.requirements import Requirements, describe_requirements, total
 from bmhctl.domain.selector import Selector
@@ -116,3 +118,15 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
         hint="wait for them with --wait 30m" + ("; bmhctl reservations shows who holds what" if holders else ""),
         details={"free": len(found.hosts), "wanted": total(requirements), "states": spread, "holders": holders},
     )
+
+
+def spare_host(
+    ctx: Context, requirements: Requirements, kept: Sequence[Host], fits: Callable[[Host], bool] = lambda _: True
+) -> Host | None:
+    """Return a free host that with the kept ones meets the requirements as the bad one did; None if there is none."""
+    before = match(requirements, kept).missing
+    for host in free_for(ctx, requirements, None):
+        is_new = host.id not in {h.id for h in kept}
+        if is_new and fits(host) and match(requirements, [*kept, host]).missing < before:
+            return host
+    return None

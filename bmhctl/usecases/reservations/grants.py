@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from bmhctl.domain.model import Host, Reservation, Verb
+from bmhctl.domain.model import Host, Phase, Reservation, Verb
 from bmhctl.domain.policy import Policy, parse_policy
 from bmhctl.domain.requirements import Requirements, describe_requirements, dump_requirements, load_requirements
 from bmhctl.domain.units import format_duration
@@ -38,9 +38,13 @@ class Attempt:
         self.deadline = deadline
         self.token: str | None = None
 
+    def is_late(self) -> bool:
+        """Return whether the deadline has passed."""
+        return self.deadline is not None and self.ctx.clock() >= self.deadline
+
     def check_time(self) -> None:
         """Raise :class:`WaitTimeoutError` when the deadline has passed."""
-        if self.deadline is not None and self.ctx.clock() >= self.deadline:
+        if self.is_late():
             raise WaitTimeoutError(
                 f"timed out after {format_duration(self.timeout or timedelta())} "
                 f"waiting for {describe_requirements(self.request.requirements)}",
@@ -83,18 +87,31 @@ def _enough(requirements: Requirements, free: tuple[Host, ...]) -> tuple[Host, .
 def settle(attempt: Attempt, policy: Policy, hosts: Sequence[Host], token: str) -> Grant:
     """Grant the chosen hosts in the caller's transaction, under the id ``token``.
 
-    Raises :class:`WaitTimeoutError` past the attempt's deadline: then the caller's transaction has to be undone.
+    Raises :class:`WaitTimeoutError` past the attempt's deadline, and :class:`UsageError` for values that its prepare
+    steps don't take: then the caller's transaction has to be undone.
     """
     attempt.token = token
-    granted = grant(attempt.ctx, attempt.request, lease_of(policy, attempt.request), hosts, token)
+    params, steps = None, policy.steps.get(Phase.PREPARE, ())
+    if steps or attempt.request.params:
+        from bmhctl.domain.parameters import values_for
+
+        params = values_for(steps, attempt.request.params, (host.spec for host in hosts))
+    granted = grant(attempt.ctx, attempt.request, lease_of(policy, attempt.request), hosts, token, params)
     attempt.check_time()
     return granted
 
 
-def grant(ctx: Context, request: ReservationRequest, terms: LeaseTerms, hosts: Sequence[Host], token: str) -> Grant:
+def grant(
+    ctx: Context,
+    request: ReservationRequest,
+    terms: LeaseTerms,
+    hosts: Sequence[Host],
+    token: str,
+    params: Mapping[str, str] | None = None,
+) -> Grant:
     """Reserve the chosen hosts in the caller's transaction, in which no other process was found to claim them.
 
-    ``token`` becomes the reservation's id.
+    ``token`` becomes the reservation's id. ``params`` are the values with which they are prepared, None for not at all.
     """
     now = ctx.clock()
     reservation = Reservation(
@@ -106,6 +123,7 @@ def grant(ctx: Context, request: ReservationRequest, terms: LeaseTerms, hosts: S
         ttl=terms.ttl,
         wants=dump_requirements(request.requirements),
         request_id=request.request_id,
+        params=params,
     )
     ctx.store.reservations.add(reservation)
     taken = []
@@ -132,6 +150,7 @@ def granted_as(ctx: Context, request: ReservationRequest, known: Reservation) ->
     from bmhctl.usecases.shared.leases import held_reservation
 
     check_same(request, known.wants)
+    _check_same_params(request, known)
     held_reservation(ctx, known.id, ctx.clock())
     hosts = ctx.store.hosts.held_by(known.id)
     as_asked = match(request.requirements, hosts).hosts
@@ -147,3 +166,14 @@ def check_same(request: ReservationRequest, requirements: str | None) -> None:
             f"not {describe_requirements(request.requirements)}",
             hint="use another request id for another request",
         )
+
+
+def _check_same_params(request: ReservationRequest, known: Reservation) -> None:
+    """Raise :class:`UsageError` when the request's id was used with other values for the prepare steps."""
+    for name, value in request.params.items():
+        before = (known.params or {}).get(name)
+        if before != value:
+            raise UsageError(
+                f"request id {request.request_id!r} was used for {name}={before or '(none)'}, not {name}={value}",
+                hint="use another request id for another request",
+            )

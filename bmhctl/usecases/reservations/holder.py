@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 
 from bmhctl.domain.model import End, EventKind, Reservation
@@ -17,14 +18,18 @@ from bmhctl.usecases.shared.transitions import record_event
 
 
 @retried
-def give_up(ctx: Context, reservation_id: str, reason: str) -> None:
-    """Give back a grant whose answer was not delivered; nothing happens if there is none."""
+def give_up(ctx: Context, reservation_id: str, reason: str, hosts: Collection[int] | None = None) -> None:
+    """Give back a grant whose answer was not delivered, or those of its hosts with one of these ids.
+
+    Nothing happens if there is none.
+    """
     ctx.store.abandon()
     with ctx.store.transaction():
         now = ctx.clock()
         known = ctx.store.reservations.get(reservation_id)
         for host in ctx.store.hosts.held_by(known.id) if known is not None and known.is_open() else ():
-            give_back(ctx, host, now, reason=reason)
+            if hosts is None or host.id in hosts:
+                give_back(ctx, host, now, reason=reason)
 
 
 def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:

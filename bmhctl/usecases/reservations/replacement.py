@@ -1,16 +1,13 @@
-"""Replace a bad host of a reservation by another that fits what was asked for."""
+"""Replace a bad host of a reservation by another that fits, prepared as the bad one was."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from bmhctl.domain.model import EventKind, Host, Verb
-from bmhctl.domain.requirements import Requirement, Requirements, describe_requirements, load_requirements
+from bmhctl.domain.requirements import Requirement, describe_requirements, load_requirements
 from bmhctl.errors import BusyError, NotYoursError, UsageError
 from bmhctl.results import Grant, Held
 from bmhctl.support.values import replace
-from bmhctl.usecases.reservations.fairness import free_for
-from bmhctl.usecases.reservations.matching import match
+from bmhctl.usecases.reservations.allocation import spare_host
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.leases import check_token, give_back, held_reservation
 from bmhctl.usecases.shared.named_host import not_found
@@ -18,12 +15,22 @@ from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.shared.transitions import guard_input, move, record_event
 
 
-@retried
 def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Grant:
-    """Replace a bad host of a reservation by another that fits the request, in one commit.
+    """Replace a bad host of a reservation by another that fits the request, and prepare that as the others were.
 
     The bad one is tainted with a fault. Raises :class:`BusyError` when no other is free; then nothing changed.
     """
+    granted, taken = _swap(ctx, name, reservation, reason)
+    if granted.held.reservation.params is None:
+        return granted
+    from bmhctl.usecases.reservations.preparation import Preparation
+
+    return Preparation(ctx, is_new=False).run(granted, [taken])
+
+
+@retried
+def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant, Host]:
+    """Replace a bad host in one commit; return what is held then, and the host that took its place."""
     if not reason.strip():
         raise UsageError(
             "replace needs a reason: it is the bad host's fault in the history", hint="--reason 'dead fan'"
@@ -42,7 +49,7 @@ def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Gran
             raise NotYoursError(f"is not held by {reservation}", host=name)
         kept = [host for host in hosts if host.name != name]
         requirements = load_requirements(held.wants) if held.wants else (Requirement(),)
-        spare = _spare(ctx, requirements, kept)
+        spare = spare_host(ctx, requirements, kept)
         if spare is None:
             raise BusyError(
                 f"no host that fits {describe_requirements(requirements)} is free to take its place: "
@@ -56,13 +63,4 @@ def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Gran
         left = give_back(ctx, bad, now, reason=f"replaced by {spare.name}: {reason}")
         record_event(ctx, replace(left, fault=reason), EventKind.FAULT, now, reason=reason)
     everyone = tuple(sorted((*kept, taken), key=lambda host: host.name))
-    return Grant(Held(held, everyone), (f"{name} is replaced by {spare.name}",))
-
-
-def _spare(ctx: Context, requirements: Requirements, kept: Sequence[Host]) -> Host | None:
-    """Return a free host that with the kept ones meets the requirements as the bad one did; None if there is none."""
-    before = match(requirements, kept).missing
-    for host in free_for(ctx, requirements, None):
-        if host.id not in {h.id for h in kept} and match(requirements, [*kept, host]).missing < before:
-            return host
-    return None
+    return Grant(Held(held, everyone), (f"{name} is replaced by {spare.name}",)), taken

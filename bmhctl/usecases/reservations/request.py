@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from bmhctl.domain.selector import Selector
 from bmhctl.domain.units import format_duration
 from bmhctl.errors import UsageError
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.support.values import Frozen, replace
+from bmhctl.support.values import Frozen, field, replace
 
 if TYPE_CHECKING:
     from bmhctl.domain.policy import Policy
@@ -26,7 +26,7 @@ class ReservationRequest(Frozen):
 
     ``ttl`` is the length of the lease (None: the policy's); ``endless`` asks for a lease without end, where the policy
     allows it. ``request_id`` makes a retry safe: the same id gives the same reservation. ``token`` is the id that the
-    reservation is to have, if the caller needs to know it before.
+    reservation is to have, if the caller needs to know it before. ``params`` are values for its prepare steps.
     """
 
     requirements: Requirements
@@ -35,6 +35,7 @@ class ReservationRequest(Frozen):
     endless: bool = False
     request_id: str | None = None
     token: str | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
 
 
 def reservation_request(
@@ -47,6 +48,7 @@ def reservation_request(
     ttl: timedelta | None = None,
     endless: bool = False,
     request_id: str | None = None,
+    params: Mapping[str, str] | None = None,
 ) -> ReservationRequest:
     """Return a request for the named hosts, for ``count`` hosts that fit a selector, or for several requirements.
 
@@ -79,7 +81,7 @@ def reservation_request(
         found = (Requirement(selector or Selector(), count or 1),)
     if total(found) > MOST_HOSTS:
         raise UsageError(f"{total(found)} hosts are too many for one reservation", hint=f"at most {MOST_HOSTS}")
-    return ReservationRequest(found, purpose, ttl, endless, request_id)
+    return ReservationRequest(found, purpose, ttl, endless, request_id, params=params or {})
 
 
 class LeaseTerms(Frozen):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import State
+from bmhctl.domain.model import Phase, State
 from bmhctl.errors import (
     AwayError,
     BmhctlError,
@@ -14,6 +17,7 @@ from bmhctl.errors import (
     UnreachableError,
 )
 from bmhctl.results import Grant, Outcome, Plan
+from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.grants import Attempt, grant_uncontended, granted_before
 from bmhctl.usecases.reservations.request import ReservationRequest, lease_of
 from bmhctl.usecases.shared.context import Context
@@ -26,13 +30,38 @@ if TYPE_CHECKING:
 def reserve_or_wait(
     ctx: Context, request: ReservationRequest, patience: WaitOptions | None = None, *, check: bool = False
 ) -> Grant:
-    """Reserve hosts; with ``patience``, wait in a fair queue for busy ones.
+    """Reserve hosts; with ``patience``, wait in a fair queue for busy ones. Prepares them, if the policy says how.
 
     With ``check``, the readiness checks of each host run before it is granted; a host that fails goes to maintenance,
-    and the next is tried. Raises :class:`BusyError` or :class:`UnsatisfiableError` when hosts are missing, and
-    :class:`WaitTimeoutError` when the time is over: a later grant is undone. The ticket is removed however the wait
-    ends.
+    and the next is tried. Raises :class:`BusyError` or :class:`UnsatisfiableError` when hosts are missing,
+    :class:`WaitTimeoutError` when the time is over: a later grant is undone; and :class:`StepFailedError` when hosts
+    can't be prepared. The ticket is removed however the wait ends.
     """
+    attempt, granted = _reserve(ctx, request, patience, check, None)
+    reservation = granted.held.reservation
+    if reservation.params is None or reservation.prepared_at is not None:
+        return granted
+    from bmhctl.usecases.reservations.preparation import PAUSE, reserve_prepared
+
+    def again() -> Grant:
+        attempt.check_time()
+        return _reserve(ctx, replace(request, token=None), patience, check, attempt.deadline)[1]
+
+    pause = partial(patience.pause, PAUSE, None) if patience else partial(time.sleep, PAUSE)
+    return reserve_prepared(
+        ctx,
+        granted,
+        again if patience else None,
+        pause=pause,
+        is_late=attempt.is_late,
+        is_safe=bool(request.request_id),
+    )
+
+
+def _reserve(
+    ctx: Context, request: ReservationRequest, patience: WaitOptions | None, check: bool, deadline: datetime | None
+) -> tuple[Attempt, Grant]:
+    """Reserve hosts that are prepared later; ``deadline`` is that of an earlier attempt."""
     if patience is None:
         now = refresh(ctx)
     else:
@@ -40,10 +69,12 @@ def reserve_or_wait(
 
         pause = patience.pause
         now = outlast(Absence(ctx.report, ctx.store.location), lambda: pause(PAUSE, None), lambda: refresh(ctx))
+    if request.params:
+        request = _with_parameters(ctx, request)
     timeout = patience.timeout if patience else None
-    attempt = Attempt(ctx, request, check, timeout, None if timeout is None else now + timeout)
+    attempt = Attempt(ctx, request, check, timeout, deadline or (None if timeout is None else now + timeout))
     try:
-        granted = None if check else grant_uncontended(ctx, attempt, now)
+        granted = None if attempt.check else grant_uncontended(ctx, attempt, now)
         if granted is None:
             reap_due(ctx, now)
             granted = _reserve_or_wait(attempt, patience)
@@ -55,13 +86,13 @@ def reserve_or_wait(
             raise UnreachableError(
                 f"lost the connection to {ctx.store.location}: nothing was reserved", hint="try again"
             ) from error
-        return found
+        granted = found
     except AwayError:
         if patience is None:
             raise
         from bmhctl.usecases.reservations.waiting import wait
 
-        return wait(attempt, patience)  # it waits for the inventory as well
+        granted = wait(attempt, patience)  # it waits for the inventory as well
     except BmhctlError:
         raise  # any other error means that nothing was committed
     except BaseException:
@@ -72,7 +103,16 @@ def reserve_or_wait(
             with suppress(BmhctlError):  # else their lease ends by itself
                 give_up(ctx, attempt.token, "interrupted before the answer")
         raise
-    return granted
+    return attempt, granted
+
+
+def _with_parameters(ctx: Context, request: ReservationRequest) -> ReservationRequest:
+    """Return a request for hosts that can be prepared with its values; raise :class:`UsageError` for bad ones."""
+    from bmhctl.domain.parameters import complete, narrow
+
+    steps = ctx.policy().of(Phase.PREPARE)
+    complete(steps, request.params)
+    return replace(request, requirements=narrow(steps, request.params, request.requirements))
 
 
 def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
@@ -107,7 +147,13 @@ def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
 
     refresh(ctx)
     terms = lease_of(ctx.policy(), request)
+    if request.params:
+        request = _with_parameters(ctx, request)
     with ctx.store.snapshot():
         hosts = choose_hosts(ctx, request)
+    if request.params:
+        from bmhctl.domain.parameters import values_for
+
+        values_for(ctx.policy().of(Phase.PREPARE), request.params, (host.spec for host in hosts))
     items = [Outcome(host.name, True, "would be taken", host.state, State.RESERVED) for host in hosts]
     return Plan("reserve", tuple(items), terms.notes)

@@ -1,0 +1,115 @@
+"""The values that a reservation gives its prepare steps: read, check against the policy, complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from bmhctl.domain.model import HostSpec
+from bmhctl.domain.policy import Step
+from bmhctl.domain.requirements import Requirement, Requirements
+from bmhctl.domain.selector import Selector, Term
+from bmhctl.errors import UsageError, nearest
+from bmhctl.support.values import replace
+
+
+def parse_parameters(texts: Iterable[str]) -> dict[str, str]:
+    """Return the values that ``name=value`` texts give; raise :class:`UsageError` for another text, or a name twice."""
+    values: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"can't read the parameter {text!r}", hint="write it like --param image=noble")
+        if name in values:
+            raise UsageError(f"the parameter {name} is given twice", hint="give it once")
+        values[name] = value
+    return values
+
+
+def complete(steps: Sequence[Step], given: Mapping[str, str]) -> dict[str, str]:
+    """Return the given values and the defaults of the others, by name.
+
+    Raises :class:`UsageError` for a parameter that no step declares, a value that does not match its pattern, and a
+    step of which only some parameters have a value.
+    """
+    declared = {param.name: param for step in steps for param in step.params}
+    for name in given:
+        if name not in declared:
+            near = nearest(name, declared)
+            known = f"declared: {', '.join(declared)}" if declared else "the policy declares none: bmhctl policy show"
+            raise UsageError(
+                f"there is no parameter {name!r}",
+                hint=f"did you mean {near!r}? {known}" if near else known,
+                details={"param": name},
+            )
+    for step in steps:
+        for param in step.params:
+            refusal = param.refusal(given[param.name]) if param.name in given else None
+            if refusal is not None:
+                raise UsageError(f"the parameter {param.name} {refusal}", details={"param": param.name})
+    values = {name: param.default for name, param in declared.items() if param.default is not None} | dict(given)
+    for step in steps:
+        missing = [param.name for param in step.params if param.name not in values]
+        if missing and any(param.name in given for param in step.params):
+            raise UsageError(
+                f"the prepare step {step.name} needs the parameter {missing[0]} as well",
+                hint=f"--param {missing[0]}=VALUE",
+                details={"param": missing[0]},
+            )
+    return values
+
+
+def with_values(steps: Iterable[Step], values: Mapping[str, str]) -> tuple[Step, ...]:
+    """Return the steps that run: those of which every parameter has a value."""
+    return tuple(step for step in steps if all(param.name in values for param in step.params))
+
+
+def narrow(steps: Sequence[Step], given: Mapping[str, str], requirements: Requirements) -> Requirements:
+    """Return the requirements for hosts that can be prepared as is asked: the selectors of the steps count as well.
+
+    A parameter that several steps take narrows nothing: each may be for other hosts.
+    """
+    terms: list[Term] = []
+    for name in given:
+        takers = [step for step in steps if any(param.name == name for param in step.params)]
+        terms += [term for term in takers[0].selector.terms if len(takers) == 1 and term not in terms]
+    if not terms:
+        return requirements
+    return tuple(_narrowed(requirement, terms) for requirement in requirements)
+
+
+def _narrowed(requirement: Requirement, terms: Sequence[Term]) -> Requirement:
+    if requirement.name is not None:
+        return requirement
+    own = requirement.selector.terms
+    return replace(requirement, selector=Selector((*own, *(term for term in terms if term not in own))))
+
+
+def values_for(steps: Sequence[Step], given: Mapping[str, str], specs: Iterable[HostSpec]) -> dict[str, str] | None:
+    """Return the values with which hosts are prepared; None when no step runs on any of them.
+
+    Raises what :func:`complete` raises, and :class:`UsageError` for a host to which a given parameter does not apply.
+    """
+    values = complete(steps, given)
+    running = with_values(steps, values)
+    is_any = False
+    for spec in specs:
+        mine = [step for step in running if step.applies_to(spec)]
+        is_any = is_any or bool(mine)
+        taken = {param.name for step in mine for param in step.params}
+        for name in given:
+            if name not in taken:
+                raise UsageError(
+                    f"no prepare step with the parameter {name} applies to it",
+                    host=spec.name,
+                    hint="bmhctl policy check shows which steps apply to which host",
+                    details={"param": name},
+                )
+    return values if is_any else None
+
+
+def parameter_variables(params: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the variables of a step or a task that hold the values with which hosts are prepared."""
+    if params is None:
+        return {}
+    prepared = " ".join(f"{name}={value}" for name, value in params.items())
+    return {"BMH_PREPARED": prepared, **{f"BMH_PARAM_{name.upper()}": value for name, value in params.items()}}

@@ -1,0 +1,351 @@
+"""Prepare the hosts of a reservation before their holder gets them, and replace those on which that fails.
+
+The steps run under the reservation and under claims on its hosts, outside every transaction. They end before the lease
+does: a reservation whose process was killed ends by itself, and no step of it is left by then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from datetime import datetime
+from functools import partial
+from threading import Event
+
+from bmhctl.domain.model import EventKind, Host, Phase, Reservation, Verb
+from bmhctl.domain.parameters import parameter_variables, with_values
+from bmhctl.domain.policy import Policy, Step
+from bmhctl.domain.requirements import Requirement, load_requirements
+from bmhctl.domain.units import format_duration, plural
+from bmhctl.errors import BmhctlError, NotYoursError, StepFailedError
+from bmhctl.probes.cancellation import AnyOf, Due
+from bmhctl.results import Grant, Held
+from bmhctl.support.values import Frozen, replace
+from bmhctl.support.watchdog import Deadline
+from bmhctl.support.worker_pool import WorkerPool
+from bmhctl.usecases.reservations.allocation import spare_host
+from bmhctl.usecases.reservations.holder import give_up
+from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.leases import give_back, held_reservation
+from bmhctl.usecases.shared.transitions import guard_input, move, record_event
+from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun, claimed
+
+_JOBS = 16
+_GRACE = 2.0  # seconds between TERM and KILL for a step whose lease ends
+PAUSE = 0.2
+"""Seconds between two looks whether another process has prepared the hosts."""
+
+
+class NoSpareError(StepFailedError):
+    """The preparation failed, and no other host that fits is free: all hosts were given back."""
+
+
+def reserve_prepared(
+    ctx: Context,
+    first: Grant,
+    again: Callable[[], Grant] | None,
+    *,
+    pause: Callable[[], None],
+    is_late: Callable[[], bool],
+    is_safe: bool,
+) -> Grant:
+    """Prepare what was granted, and return it; where no host is left to try, wait in the queue ``again`` if possible.
+
+    Raises as :meth:`Preparation.run`.
+    """
+    preparation = Preparation(ctx, pause=pause, is_late=is_late)
+    granted = first
+    while granted.held.reservation.is_unprepared:
+        try:
+            return preparation.run(granted, granted.held.hosts, is_safe=is_safe)
+        except NoSpareError as error:
+            if again is None:
+                raise
+            ctx.report(f"{error.message}; waiting for another")
+            _forget_request(ctx, granted.held.reservation.id)
+            granted = again()
+    return granted
+
+
+@retried
+def _forget_request(ctx: Context, reservation_id: str) -> None:
+    """Let the request of an ended reservation be granted once more under its id."""
+    with ctx.store.transaction(shared=True):
+        known = ctx.store.reservations.get(reservation_id)
+        if known is not None and not known.is_open():
+            ctx.store.reservations.save(replace(known, request_id=None))
+
+
+class _Failure(Frozen):
+    host: Host
+    words: str
+
+
+class Preparation:
+    """The preparation of a reservation by this process; ``failed`` are the hosts on which it failed so far.
+
+    ``is_new``: its holder has none of its hosts yet, so that every failure gives all of them back. Else only a host
+    that joins it is prepared, and only that is given back. No other host is tried when it ``is_late``.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        *,
+        is_new: bool = True,
+        pause: Callable[[], None] = lambda: time.sleep(PAUSE),
+        is_late: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._ctx = ctx
+        self._is_new = is_new
+        self._pause = pause
+        self._is_late = is_late
+        self.failed: list[str] = []
+
+    def run(self, granted: Grant, waiting: Sequence[Host], *, is_safe: bool = False) -> Grant:
+        """Prepare the ``waiting`` hosts of a grant, and return it with those that are prepared.
+
+        Each that fails is replaced by the next that fits, until as many failed as the policy allows. Raises
+        :class:`StepFailedError` then, :class:`NoSpareError` when none is free, and :class:`NotYoursError` when the
+        lease is lost. An interruption counts as a failure, unless it ``is_safe`` to ask for the grant again.
+        """
+        reservation = granted.held.reservation
+        try:
+            return self._run(granted, list(waiting))
+        except BmhctlError:
+            raise
+        except BaseException:
+            if not is_safe:
+                with suppress(BmhctlError):  # else the lease ends by itself
+                    self._give_back(reservation, waiting, "interrupted while it was prepared")
+            raise
+
+    def _run(self, granted: Grant, waiting: list[Host]) -> Grant:
+        ctx, notes = self._ctx, list(granted.notes)
+        reservation = granted.held.reservation
+        order = [host.id for host in granted.held.hosts]
+        while waiting:
+            with ExitStack() as stack:
+                try:
+                    claims = [stack.enter_context(claimed(ctx, host)) for host in waiting]
+                except ClaimedError:  # another process prepares them, for the same request
+                    self._pause()
+                    reservation = held_reservation(ctx, reservation.id, ctx.clock())
+                    if self._is_new and not reservation.is_unprepared:
+                        break
+                    continue
+                left = [held.host for held in claims if not _is_held(held.host, reservation)]
+                if left:
+                    waiting = self._held_instead(reservation, left, waiting, len(order))
+                    order = [host.id for host in waiting]
+                    continue
+                reservation = claims[0].host.reservation or reservation  # as it is now
+                if self._is_new and not reservation.is_unprepared:
+                    break
+                ended = self._prepare(reservation, claims)
+                reservation, waiting = self._settle(reservation, ended, notes, order)
+        places = {host_id: place for place, host_id in enumerate(order)}
+        hosts = sorted(ctx.store.hosts.held_by(reservation.id), key=lambda host: places.get(host.id, len(places)))
+        return Grant(Held(reservation, tuple(hosts)), tuple(notes))
+
+    def _held_instead(
+        self, reservation: Reservation, left: Sequence[Host], waiting: Sequence[Host], number: int
+    ) -> list[Host]:
+        """Return the hosts of the reservation, of which some were replaced by another process for the same request.
+
+        Raises :class:`NotYoursError`, and gives the others back, when hosts have left it.
+        """
+        now = self._ctx.store.hosts.held_by(reservation.id)
+        if self._is_new and len(now) == number:
+            return now
+        self._give_back(reservation, waiting, f"{left[0].name} was taken out of it")
+        raise NotYoursError(
+            f"was taken out of reservation {reservation.id} before it was prepared",
+            host=left[0].name,
+            hint=f"bmhctl history {left[0].name}",
+        )
+
+    def _give_back(self, reservation: Reservation, waiting: Sequence[Host], reason: str) -> None:
+        give_up(self._ctx, reservation.id, reason, None if self._is_new else [host.id for host in waiting])
+
+    def _prepare(self, reservation: Reservation, claims: Sequence[Claimed]) -> list[tuple[Claimed, StepsRun]]:
+        """Run the prepare steps on each host, on several at once; return what they said, in the order of the claims."""
+        policy = self._ctx.policy()
+        deadline = _deadline(reservation, self._ctx.clock())
+        plans = [(held, _plan(held, policy, reservation, deadline)) for held in claims]
+        ended: dict[int, StepsRun] = {}
+
+        def work(task: tuple[Claimed, StepPlan], cancelled: Event) -> StepsRun:
+            return task[1].run(cancelled)
+
+        pool: WorkerPool[tuple[Claimed, StepPlan], StepsRun] = WorkerPool(work, _JOBS)
+
+        def begin(task: tuple[Claimed, StepPlan]) -> None:
+            host = task[0].host
+            self._ctx.progress(f"prepare {host.name}", f"{len(ended) + 1} of {len(plans)}")
+            pool.start(task)
+
+        try:
+            pool.run_all(plans, begin, lambda task, run: ended.update({task[0].host.id: run}))
+        except BaseException:
+            pool.cancel()
+            raise
+        if deadline is not None and Due(deadline.term).is_set():
+            self._give_back(reservation, [held.host for held in claims], "its lease ended while it was prepared")
+            length = format_duration(reservation.ttl) if reservation.ttl else "granted"
+            raise StepFailedError(
+                f"the lease of {length} ended while {plural(len(claims), 'host')} of {reservation.id} "
+                f"{'was' if len(claims) == 1 else 'were'} prepared: all were given back",
+                hint="ask for a longer lease with --ttl",
+                details={"reservation": reservation.id},
+            )
+        for held in claims:
+            held.check()
+        return [(held, ended[held.host.id]) for held in claims]
+
+    def _settle(
+        self, reservation: Reservation, ended: list[tuple[Claimed, StepsRun]], notes: list[str], order: list[int]
+    ) -> tuple[Reservation, list[Host]]:
+        """Record what the steps said; return the reservation and the hosts that still have to be prepared."""
+        failures = [_Failure(held.host, run.refusal) for held, run in ended if run.refusal is not None]
+        if not failures:
+            return _finish(self._ctx, reservation, ended, self._is_new), []
+        self.failed += [failure.host.name for failure in failures]
+        enough = self._enough()
+        spares = None if enough else _replace(self._ctx, reservation, ended, failures)
+        if spares is None:
+            words = "; ".join(f"{failure.host.name}: {failure.words}" for failure in failures)
+            _note_failures(self._ctx, reservation, ended)
+            self._give_back(reservation, [failure.host for failure in failures], words)
+            raise (StepFailedError if enough else NoSpareError)(
+                f"{words}; {enough or 'no other host that fits is free'}",
+                hint="bmhctl history HOST; check the parameters, and the prepare steps in bmhctl policy show",
+                details={"reservation": reservation.id, "failed": list(self.failed)},
+            )
+        for failure, spare in zip(failures, spares, strict=True):
+            notes.append(f"{failure.host.name} could not be prepared: replaced by {spare.name}")
+            self._ctx.report(f"{failure.host.name}: {failure.words}; {spare.name} is tried")
+            order[order.index(failure.host.id)] = spare.id
+        return reservation, spares
+
+    def _enough(self) -> str | None:
+        """Return why no other host is tried; None if one is."""
+        if self._is_late():
+            return "the time to wait is over"
+        number = len(self.failed)
+        if number < self._ctx.policy().prepare_failures:
+            return None
+        return f"no other host is tried after {plural(number, 'failure')}: see prepare_failures in the policy"
+
+
+def _is_held(host: Host, reservation: Reservation) -> bool:
+    return host.reservation is not None and host.reservation.id == reservation.id
+
+
+def _plan(held: Claimed, policy: Policy, reservation: Reservation, deadline: Deadline | None) -> StepPlan:
+    """Return the prepare steps of a host that run with the reservation's values, ended in time for the deadline."""
+    values = reservation.params or {}
+    plan = held.plan(Phase.PREPARE)
+    if plan.setting is None:
+        return plan
+    setting = replace(
+        plan.setting,
+        params=values,
+        variables={"BMH_RESERVATION": reservation.id, **parameter_variables(values)},
+        is_guarded=True,
+        deadline=deadline,
+    )
+    if deadline is not None:
+        setting = replace(setting, cancelled=AnyOf((plan.setting.cancelled, Due(deadline.term))))
+    return replace(plan, steps=with_values(plan.steps, values), setting=setting)
+
+
+def _deadline(reservation: Reservation, now: datetime) -> Deadline | None:
+    if reservation.expires_at is None:
+        return None
+    return Deadline.of((reservation.expires_at - now).total_seconds(), _GRACE)
+
+
+@retried
+def _finish(
+    ctx: Context, reservation: Reservation, ended: Sequence[tuple[Claimed, StepsRun]], is_new: bool
+) -> Reservation:
+    """Record that hosts are prepared, and return the reservation; the lease of a new one counts from now.
+
+    Raises :class:`bmhctl.errors.NotYoursError` when the lease was lost meanwhile.
+    """
+    with ctx.store.transaction():
+        now = ctx.clock()
+        held = held_reservation(ctx, reservation.id, now)
+        if not is_new:
+            _record(ctx, ended, held, now)
+            return held
+        expires = None if held.ttl is None or held.expires_at is None else max(held.expires_at, now + held.ttl)
+        done = replace(held, prepared_at=now, expires_at=expires, renewed_at=now)
+        ctx.store.reservations.save(done)
+        _record(ctx, ended, done, now)
+    return done
+
+
+def _record(ctx: Context, ended: Sequence[tuple[Claimed, StepsRun]], reservation: Reservation, now: datetime) -> None:
+    """Record what the steps said of those hosts that the reservation still holds, in the caller's transaction."""
+    values = ", ".join(f"{name}={value}" for name, value in (reservation.params or {}).items())
+    for claim, run in ended:
+        host = ctx.store.hosts.with_id(claim.host.id, lock=True)
+        if host is None or not _is_held(host, reservation):
+            continue
+        if run.results and run.refusal is None:
+            words = run.summary + (f" with {values}" if values else "")
+            host = record_event(ctx, replace(host, reservation=reservation), EventKind.PREPARE, now, reason=words)
+        ctx.store.step_results.save(host, run.results, now)
+
+
+@retried
+def _note_failures(ctx: Context, reservation: Reservation, ended: Sequence[tuple[Claimed, StepsRun]]) -> None:
+    with ctx.store.transaction(shared=True):
+        _record(ctx, ended, reservation, ctx.clock())
+
+
+@retried
+def _replace(
+    ctx: Context, reservation: Reservation, ended: Sequence[tuple[Claimed, StepsRun]], failures: Sequence[_Failure]
+) -> list[Host] | None:
+    """Replace each host on which the preparation failed, in one commit; return the others that take their places.
+
+    None, and nothing changes, when too few are free.
+    """
+    with ctx.store.transaction():
+        now = ctx.clock()
+        held = held_reservation(ctx, reservation.id, now)
+        requirements = load_requirements(held.wants) if held.wants else (Requirement(),)
+        bad = {failure.host.id for failure in failures}
+        kept = [host for host in ctx.store.hosts.held_by(held.id) if host.id not in bad]
+        steps, spares = ctx.policy().of(Phase.PREPARE), []
+        for failure in failures:
+            wanted = _parameters(steps, held, failure.host)
+            spare = spare_host(ctx, requirements, kept, partial(_takes, steps, held, wanted))
+            if spare is None:
+                return None
+            kept.append(spare)
+            spares.append(spare)
+        _record(ctx, ended, held, now)
+        taken = []
+        for failure, spare in zip(failures, spares, strict=True):
+            facts, words = guard_input(ctx, spare, now), f"replaces {failure.host.name}"
+            taken.append(move(ctx, spare, Verb.RESERVE, facts, now, reason=words, reservation=held))
+            host = ctx.store.hosts.with_id(failure.host.id, lock=True)
+            if host is not None and _is_held(host, held):
+                give_back(ctx, host, now, reason=failure.words)
+    return taken
+
+
+def _takes(steps: Sequence[Step], reservation: Reservation, wanted: frozenset[str], host: Host) -> bool:
+    """Return whether all of the ``wanted`` values are used to prepare a host."""
+    return wanted <= _parameters(steps, reservation, host)
+
+
+def _parameters(steps: Sequence[Step], reservation: Reservation, host: Host) -> frozenset[str]:
+    """Return the names of the values that are used to prepare a host."""
+    mine = with_values((step for step in steps if step.applies_to(host.spec)), reservation.params or {})
+    return frozenset(param.name for step in mine for param in step.params)
