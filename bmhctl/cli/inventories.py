@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bmhctl.cli.options import HostNames, SelectorText, States
 from bmhctl.cli.session import invocation_of, session
 from bmhctl.errors import UsageError
 from bmhctl.output import Format, check, render
 from bmhctl.results import Document, Done, Hosts
 from bmhctl.stores.locations import VARIABLE
+
+if TYPE_CHECKING:
+    from bmhctl.usecases.shared.host_selection import Choice
 
 
 def init(
@@ -34,27 +38,38 @@ def init(
     render(inventories.init(invocation.inventory, group=group), invocation.display())
 
 
-def export(ctx: typer.Context) -> None:
-    """Write the whole inventory: -o toml or json (with states, for import), or csv."""
-    from bmhctl.usecases.queries import list_hosts
-    from bmhctl.usecases.shared.host_selection import Choice
+def export(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText = None, state: States = None) -> None:
+    """Write the inventory, or some hosts: -o toml or json (with states, for import), or csv.
+
+    For other systems: -o metal3 (manifests), ansible (an inventory), ssh (a configuration to Include), known-hosts,
+    dnsmasq (dhcp-host lines), netbox (patches of custom fields). See bmhctl help formats.
+    """
+    from bmhctl.formats.exporters.table import MODULES
+    from bmhctl.usecases.queries import chosen, list_hosts
+    from bmhctl.usecases.shared.host_selection import Choice, choice
 
     invocation = invocation_of(ctx)
-    invocation.output = invocation.output or Format.TOML.value
-    if invocation.output not in ("toml", "json", "jsonl", "csv"):
-        raise UsageError(f"can't export as {invocation.output}", hint="-o toml, json, jsonl or csv")
-    if invocation.output == "toml":
-        _export_toml(ctx)
-        return
-    with session(ctx, Hosts) as lab:
-        lab.show(list_hosts(lab.context, Choice(everything=True)))
+    output = invocation.output = invocation.output or Format.TOML.value
+    if output not in ("toml", "json", "jsonl", "csv", *MODULES):
+        raise UsageError(f"can't export as {output}", hint=f"-o toml, json, jsonl, csv, {', '.join(MODULES)}")
+    wanted = choice(hosts, selector, state) if hosts or selector or state else Choice(everything=True)
+    if output == "toml":
+        _export_toml(ctx, wanted)
+    elif output in MODULES:
+        from bmhctl.formats.exporters.table import export as written
+
+        with session(ctx, Document) as lab:
+            lab.show(Document(written(output, chosen(lab.context, wanted), os.environ.get("BMH_RESERVATION"))))
+    else:
+        with session(ctx, Hosts) as lab:
+            lab.show(list_hosts(lab.context, wanted))
 
 
-def _export_toml(ctx: typer.Context) -> None:
+def _export_toml(ctx: typer.Context, wanted: Choice) -> None:
     from bmhctl.formats.toml_export import dump_parts
     from bmhctl.usecases.queries import everything
 
-    with session(ctx, Document) as lab, everything(lab.context) as found:
+    with session(ctx, Document) as lab, everything(lab.context, wanted) as found:
         lab.show(Document(dump_parts(found.reservations, found.hosts, found.policy, found.now)))
 
 

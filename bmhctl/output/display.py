@@ -24,6 +24,12 @@ class Format(StrEnum):
     MERMAID = "mermaid"
     DOT = "dot"
     SVG = "svg"
+    METAL3 = "metal3"
+    ANSIBLE = "ansible"
+    SSH = "ssh"
+    KNOWN_HOSTS = "known-hosts"
+    DNSMASQ = "dnsmasq"
+    NETBOX = "netbox"
 
 
 class Display(Frozen):

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Host, Reservation, State
-from bmhctl.errors import NotFoundError, UsageError
+from bmhctl.errors import NotFoundError, UsageError, combine
 from bmhctl.results import (
     Ending,
     Everything,
@@ -72,12 +72,30 @@ def _noting_unknown_keys(ctx: Context, selector: Selector, hosts: Iterable[Host]
 
 
 @contextmanager
-def everything(ctx: Context) -> Iterator[Everything]:
-    """All that an export holds, as it is at one moment: for the block, in which it is read."""
+def everything(ctx: Context, choice: Choice | None = None) -> Iterator[Everything]:
+    """All that an export holds, as it is at one moment: for the block, in which it is read.
+
+    With ``choice``: those hosts and their reservations, and no policy. Raises :class:`NotFoundError` for a name that
+    fits no host.
+    """
     now = refresh(ctx)
     with ctx.store.snapshot():
         store = ctx.store
-        yield Everything(store.reservations.all(is_open=True), store.hosts.find(), store.meta.policy_text(), now)
+        if choice is None or choice.everything:
+            yield Everything(store.reservations.all(is_open=True), store.hosts.find(), store.meta.policy_text(), now)
+            return
+        hosts = list(chosen(ctx, choice))
+        held = {host.reservation.id: host.reservation for host in hosts if host.reservation is not None}
+        yield Everything(held.values(), hosts, None, now)
+
+
+def chosen(ctx: Context, choice: Choice) -> Iterable[Host]:
+    """Return the hosts that a command names; raise the error of a name that fits none, as an export has no gaps."""
+    found = list_hosts(ctx, choice)
+    error = combine(found.missing)
+    if error is not None:
+        raise error
+    return found.hosts
 
 
 def list_names(ctx: Context, choice: Choice) -> Names:

@@ -39,6 +39,7 @@ def _device(item: Item) -> Record:
         labels=labels,
         groups=[name for tag in _tags(fields) if (name := tag.line("slug") or tag.line("name"))],
         attributes={
+            "id": fields.data.get("id"),
             "asset_tag": fields.data.get("asset_tag"),
             "serial": fields.data.get("serial"),
             **{key: _choice(value) for key, value in fields.fields("custom_fields").data.items()},

@@ -7,6 +7,8 @@ from bmhctl.output.records import Envelope, jsonable, single
 from bmhctl.output.render import STRUCTURED, TEXT, View
 from bmhctl.results import Document, Done, Script
 
+_OTHERS = (Format.METAL3, Format.ANSIBLE, Format.SSH, Format.KNOWN_HOSTS, Format.DNSMASQ, Format.NETBOX)
+
 
 def _document(result: Done, _: tuple[str, ...] | None) -> Envelope:
     return single(
@@ -33,6 +35,6 @@ VIEWS = {
         lines=lambda result, display: () if display.quiet else [[(result.message, "")]],
         notes=lambda result, _: result.notes,
     ),
-    Document: View((*TEXT, Format.TOML), write=_write),
+    Document: View((*TEXT, Format.TOML, *_OTHERS), write=_write),
     Script: View(TEXT, write=_write),
 }

@@ -1,0 +1,1 @@
+"""Hosts for other systems: one module a format, which writes hosts as text."""

@@ -1,0 +1,31 @@
+"""The host keys of hosts as lines of `known_hosts`: their hardware properties `ssh_host_key…`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from bmhctl.domain.model import Host
+from bmhctl.errors import InvalidError
+
+KEY = "ssh_host_key"
+"""How the names of the properties begin that hold a host key: its type and the key in base64."""
+
+_LINE = re.compile(r"((?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/]+=*)(?: .*)?")
+
+
+def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
+    """Yield a line for each host key; raise `InvalidError` for a property that is none."""
+    for host in hosts:
+        names = ",".join(filter(None, (host.name, host.spec.address)))
+        for key, value in sorted(host.spec.hardware.items()):
+            if not key.startswith(KEY):
+                continue
+            match = _LINE.fullmatch(str(value))
+            if not match:
+                raise InvalidError(
+                    f"{host.name}: hardware {key} is not a host key",
+                    host=host.name,
+                    hint="it is what ssh-keyscan shows after the name: ssh-ed25519 AAAA…",
+                )
+            yield f"{names} {match[1]}\n"

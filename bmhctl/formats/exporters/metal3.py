@@ -1,0 +1,162 @@
+"""Hosts as BareMetalHost manifests that a cluster accepts and that `import` reads back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address
+
+import yaml
+
+from bmhctl.domain.model import Bmc, Host, State
+from bmhctl.domain.units import quantity
+
+_STATUS = "baremetalhost.metal3.io/status"
+_PAUSED = "baremetalhost.metal3.io/paused"
+_MEBIBYTE = 1024**2
+_MOST_DISKS = 1000
+_NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_NOT_IN_NAME = re.compile(r"[^a-z0-9.-]+")
+_STATES = {
+    State.AVAILABLE: "available",
+    State.RESERVED: "externally provisioned",
+    State.TAINTED: "deprovisioning",
+}
+
+
+def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
+    """Yield one YAML document a host."""
+    dumper = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
+    for host in hosts:
+        yield "---\n" + yaml.dump(_manifest(host), Dumper=dumper, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def _manifest(host: Host) -> dict[str, object]:
+    """Return the manifest of a host; its status is in the annotation from which Metal3 restores it after a move."""
+    labels = dict(host.spec.labels)
+    namespace = labels.get("namespace")
+    if namespace is not None and _NAMESPACE.fullmatch(namespace):
+        del labels["namespace"]
+    else:
+        namespace = None
+    state = _state(host)
+    annotations = {_STATUS: json.dumps(_status(host, state), ensure_ascii=False)}
+    if host.state is State.MAINTENANCE:
+        annotations[_PAUSED] = ""
+    owner = host.reservation.owner if host.reservation is not None else None
+    return {
+        "apiVersion": "metal3.io/v1alpha1",
+        "kind": "BareMetalHost",
+        "metadata": _set({"name": host.name, "namespace": namespace, "labels": labels, "annotations": annotations}),
+        "spec": _set(
+            {
+                "online": state is State.RESERVED,
+                "bootMACAddress": host.spec.mac,
+                "bmc": _bmc(host.name, host.spec.bmc),
+                "description": host.spec.note,
+                # A cluster never wipes or installs a host that something else has provisioned.
+                "externallyProvisioned": True if state is State.RESERVED else None,
+                "consumerRef": owner and _reference(owner),
+            }
+        ),
+    }
+
+
+def _state(host: Host) -> State:
+    """Return the state below a maintenance: used and not cleaned since, a host is never shown as free."""
+    if host.state is not State.MAINTENANCE:
+        return host.state
+    if host.reservation is not None:
+        return State.RESERVED
+    return State.TAINTED if host.dirty or host.came_from is None else host.came_from
+
+
+def _status(host: Host, state: State) -> dict[str, object]:
+    word = _STATES.get(state) or ("unmanaged" if host.spec.bmc is None else "registering")
+    return _set(
+        {
+            "operationalStatus": "error" if host.fault else "OK",
+            "errorType": "provisioned registration error" if host.fault else None,
+            "errorMessage": host.fault or "",
+            "errorCount": 1 if host.fault else 0,
+            "poweredOn": state is State.RESERVED,
+            "hardwareProfile": "",
+            "provisioning": {"ID": "", "image": {"url": ""}, "state": word},
+            "hardware": _hardware(host),
+        }
+    )
+
+
+def _hardware(host: Host) -> dict[str, object] | None:
+    known = host.spec.hardware
+    cpus, arch, memory = known.get("cpus"), known.get("arch"), _bytes(known.get("memory"))
+    vendor = {key: known.get(name) for key, name in _VENDOR.items() if isinstance(known.get(name), str)}
+    hardware = {
+        "cpu": _set(
+            {"arch": arch if isinstance(arch, str) else None, "count": cpus if isinstance(cpus, int) else None}
+        ),
+        "ramMebibytes": memory // _MEBIBYTE if memory and memory % _MEBIBYTE == 0 else None,
+        "nics": [{"ip": host.spec.address, "pxe": True}] if _is_ip(host.spec.address) else None,
+        "storage": _disks(known),
+        "systemVendor": vendor,
+    }
+    return {key: value for key, value in hardware.items() if value} or None
+
+
+_VENDOR = {"manufacturer": "vendor", "productName": "model", "serialNumber": "serial"}
+
+
+def _disks(known: Mapping[str, object]) -> list[dict[str, object]]:
+    """Return as many disks as there are, whose sizes add up to the storage: which has which is not known."""
+    count, total = known.get("disks"), _bytes(known.get("storage")) or 0
+    if not isinstance(count, int) or not 0 < count <= _MOST_DISKS:
+        count = 1 if total else 0
+    sizes = [total // count] * count if count else []
+    if sizes:
+        sizes[0] += total - sum(sizes)
+    return [{"name": f"disk{number}", "sizeBytes": size} for number, size in enumerate(sizes)]
+
+
+def _bytes(value: object) -> int | None:
+    number = quantity(str(value)) if value is not None else None
+    return int(number) if number is not None else None
+
+
+def _is_ip(address: str | None) -> bool:
+    try:
+        ip = ip_address(address or "")
+    except ValueError:
+        return False
+    return not ip.is_link_local
+
+
+def _bmc(name: str, bmc: Bmc | None) -> dict[str, object] | None:
+    if bmc is None:
+        return None
+    variable = (bmc.credentials or "").removeprefix("env:").removeprefix("BMC_") if bmc.credentials else ""
+    secret = _NOT_IN_NAME.sub("-", variable.lower()).strip("-.") if (bmc.credentials or "").startswith("env:") else ""
+    return _set(
+        {
+            "address": bmc.address,
+            "credentialsName": secret or f"{name}-bmc",
+            "disableCertificateVerification": None if bmc.verify_tls else True,
+        }
+    )
+
+
+def _reference(owner: str) -> dict[str, str]:
+    """Return an owner as a reference, which `import` reads as the same owner."""
+    kind, *rest = owner.split("/", 2)
+    if not all((kind, *rest)):
+        return {"name": owner}
+    match rest:
+        case [namespace, name]:
+            return {"kind": kind, "namespace": namespace, "name": name}
+        case [name]:
+            return {"kind": kind, "name": name}
+    return {"name": owner}
+
+
+def _set(values: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in values.items() if value is not None and value != {}}

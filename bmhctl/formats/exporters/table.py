@@ -1,0 +1,28 @@
+"""The formats of `export` that other systems read, and which module writes each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from typing import cast
+
+from bmhctl.domain.model import Host
+
+Write = Callable[[Iterable[Host], str | None], Iterator[str]]
+"""Writes hosts as parts of a text; the second argument is the id of the caller's reservation."""
+
+MODULES = {
+    "metal3": "metal3",
+    "ansible": "ansible",
+    "ssh": "ssh",
+    "known-hosts": "known_hosts",
+    "dnsmasq": "dnsmasq",
+    "netbox": "netbox",
+}
+"""The module of each format."""
+
+
+def export(output: str, hosts: Iterable[Host], mine: str | None = None) -> str:
+    """Return hosts as the text of a format, whole or not at all; ``mine`` is the id of the caller's reservation."""
+    write = cast("Write", import_module(f"bmhctl.formats.exporters.{MODULES[output]}").write)
+    return "".join(write(hosts, mine))
