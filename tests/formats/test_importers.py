@@ -134,6 +134,8 @@ def test_a_record_of_a_wrong_type_is_one_error_with_file_and_record(name: str) -
         ("netbox", "device_type", "R640", "device_type: must be a mapping, not a text"),
         ("maas", "cpu_count", "many", "cpu_count: must be a whole number from 0"),
         ("ironic", "driver_info", "hunter2", "driver_info: is no mapping"),
+        ("ironic", "retired", "perhaps", "retired: must be true or false, not a text"),
+        ("maas", "ip_addresses", ["10.0.0.300"], "ip_addresses: must be an IP address, not '10.0.0.300'"),
     ],
 )
 def test_a_wrong_value_is_one_error_with_its_field(name: str, key: str, value: object, said: str) -> None:
@@ -415,6 +417,25 @@ def test_columns_of_well_known_names_are_read_and_others_are_named() -> None:
     )
 
 
+@pytest.mark.parametrize("mac", ["525400000801", "5254.0000.0801", "52-54-00-00-08-01", "52:54:00:00:08:01"])
+def test_a_mac_may_be_written_as_switches_do(mac: str) -> None:
+    assert entry(read(f"name,mac\nx,{mac}\n"), "x") == {"mac": "52:54:00:00:08:01"}
+
+
+def test_the_machine_that_runs_ansible_is_no_host_of_the_lab() -> None:
+    found = read("localhost ansible_connection=local\n[web]\nw1\n")
+    assert list(hosts(found)) == ["w1"]
+    assert found.skipped == ("standard input, host localhost: localhost skipped: it is the machine that runs Ansible",)
+
+
+@pytest.mark.parametrize("status", [{"value": 1, "label": "Active"}, "ACTIVE", {"value": "active", "label": "Aktiv"}])
+def test_a_status_of_netbox_is_read_as_each_of_its_versions_writes_it(status: object) -> None:
+    device = {"name": "d", "device_type": {}, "site": {"name": "x"}, "status": status, "tags": ["a"]}
+    found = read(json.dumps([device]))
+    assert hosts(found)["d"].state.value == "reserved"
+    assert entry(found, "d")["labels"] == {"site": "x", "a": "true"}
+
+
 def test_a_map_says_what_any_column_is() -> None:
     text = "asset;where;ip;cond\nA 7;r1;10.0.0.1;available\nA 8;r2;10.0.0.2;reserved\n"
     found = read(text, "csv", name="{name}", mapping=["asset=name,where=labels.rack", "cond=state", "ip=hardware.port"])
@@ -434,6 +455,7 @@ def test_a_map_says_what_any_column_is() -> None:
     [
         ("name,a\nx,1,2\n", None, "standard input, line 2: 3 cells, and the heading has 2"),
         ("name,a,a\nx,1,2\n", None, "standard input, line 1: two columns are 'a'"),
+        ("name,memory\nx,64\n", None, "standard input, line 2: memory: needs a unit, such as 64GiB"),
         ("name,mac\nx,52:54\n", None, "standard input, line 2: mac: must be a MAC address"),
         ("what,ip\nx,10.0.0.1\n", None, "standard input: no column is a host's name"),
         ("name,cond\nx,lost\n", ["cond=state"], "standard input, line 2: state: 'lost' is no state here"),

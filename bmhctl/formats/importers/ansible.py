@@ -276,11 +276,13 @@ def reader(items: list[Item]) -> Reader:
     return _host
 
 
-def _host(item: Item) -> Record:
+def _host(item: Item) -> Record | str:
     variables = item.data["variables"]
     groups = item.data["groups"]
     if not isinstance(variables, dict) or not isinstance(groups, list) or item.name is None:
         raise TypeError("the items of this reader are made above")
+    if item.name in ("localhost", "127.0.0.1", "::1"):
+        return f"{item.name} skipped: it is the machine that runs Ansible"
     warnings: list[str] = []
     address = _first(variables, _ADDRESSES, warnings)
     if address is None and is_address(item.name) and item.name.replace(".", "").isdigit():

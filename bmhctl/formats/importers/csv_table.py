@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from bmhctl.domain.model import Fact
 from bmhctl.errors import InvalidError
 from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, is_secret, size, text_of, whole
-from bmhctl.formats.manifest_fields import Fields
+from bmhctl.formats.manifest_fields import Fields, bad_field
 
 COLUMNS = {
-    "name": ("name", "hostname", "host", "host_name", "node", "node_name", "server", "server_name", "machine"),
+    "name": ("name", "hostname", "host", "host_name", "node", "node_name", "server", "server_name", "machine", "fqdn"),
     "address": ("address", "ip", "ip_address", "ipaddress", "ipv4", "ipv4_address", "primary_ip", "primary_ip4"),
     "mac": ("mac", "mac_address", "macaddress", "hwaddr", "boot_mac", "boot_mac_address", "pxe_mac"),
     "bmc": ("bmc", "bmc_address", "bmc_ip", "bmc_host", "bmc_url", "oob_ip", "redfish_address", "idrac_ip", "ilo_ip"),
     "ipmi": ("ipmi_address", "ipmi_ip", "ipmi_host"),
     "cpus": ("cpus", "cpu_count"),
     "arch": ("arch", "architecture", "cpu_arch"),
-    "memory": ("memory",),
+    "memory": ("memory", "ram"),
     "memory_mb": ("memory_mb", "ram_mb"),
     "memory_gb": ("memory_gb", "ram_gb"),
     "vendor": ("vendor", "manufacturer"),
@@ -94,6 +94,8 @@ def _line(item: Item) -> Record:
             continue
         used.append(key)
     fields = Fields(named)
+    if (fields.line("memory") or "").isdigit():
+        raise bad_field("memory", "needs a unit, such as 64GiB", hint="or name the column memory_gb or memory_mb")
     ipmi = fields.line("ipmi")
     return Record(
         fields.line("name"),

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from bmhctl.domain.model import State
-from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, size, state_of, text_of, texts, whole
+from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, flag, size, state_of, text_of, texts, whole
 from bmhctl.formats.manifest_fields import Fields, bad_field, wrong_kind
 
 STATES: dict[str, State | None] = {
@@ -95,7 +95,7 @@ def _node(fields: Fields, ports: Mapping[str, list[tuple[bool, str]]]) -> Record
     fault = None
     if state is State.TAINTED and (word in ("error", "clean failed", "adopt failed")):
         fault = fields.squeezed("last_error") or word
-    retired = fields.flag("retired")
+    retired = flag(fields, "retired")
     return Record(
         fields.line("name") or uuid,
         id=uuid,
@@ -120,7 +120,7 @@ def _node(fields: Fields, ports: Mapping[str, list[tuple[bool, str]]]) -> Record
         gone="it is retired there",
         owner=owner,
         fault=fault,
-        aside=[fields.squeezed("maintenance_reason") or "in maintenance there"] if fields.flag("maintenance") else (),
+        aside=[fields.squeezed("maintenance_reason") or "in maintenance there"] if flag(fields, "maintenance") else (),
     )
 
 

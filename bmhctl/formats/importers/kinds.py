@@ -74,7 +74,7 @@ _MAC = r"(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}"
 _IP = r"(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,40})"
 _SECTION = re.compile(r"\[[^\]\n=,]++\][ \t]*+(?:[#;].*)?")
 _BARE_HOST = re.compile(r"[A-Za-z0-9][\w.\-\[\]:]*+(?<!:)")
-_NAME = re.compile(r"(?:host|node|server|machine)?[ _-]?(?:name|host|node|server|machine)", re.I)
+_NAME = re.compile(r"(?:host|node|server|machine)?[ _-]?(?:name|host|node|server|machine)|fqdn", re.I)
 _LINES = 1000  # lines of a text that are looked at to recognise it
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 
 from bmhctl.domain.model import State
 from bmhctl.domain.units import format_size
-from bmhctl.formats.import_batch import Nic, address_of
-from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, size, state_of, texts, whole
+from bmhctl.formats.import_batch import address_of
+from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, nic, size, state_of, texts, whole
 from bmhctl.formats.manifest_fields import Fields
 
 STATES: dict[str, State | None] = {
@@ -104,11 +103,8 @@ def _address(fields: Fields) -> str | None:
     boots = {
         link.line("ip_address") for link in fields.fields("boot_interface").rows("links") if link.line("ip_address")
     }
-    nics = []
-    for text in texts(fields, "ip_addresses"):
-        ip_address(text)
-        nics.append(Nic("", text, text in boots))
-    return address_of(nics, None)
+    found = (nic(fields, "ip_addresses", text, pxe=text in boots) for text in texts(fields, "ip_addresses"))
+    return address_of(found, None)
 
 
 def _bmc(fields: Fields) -> dict[str, object]:

@@ -6,18 +6,18 @@ from collections import defaultdict
 
 from bmhctl.domain.model import State
 from bmhctl.domain.units import format_size, quantity
-from bmhctl.formats.import_batch import Nic, Source, address_of, reference
+from bmhctl.formats.import_batch import Source, address_of, reference
 from bmhctl.formats.importers.record import (
     Item,
     Reader,
     Record,
     bmc_url,
+    nic,
     size,
     state_of,
     text_of,
     texts,
     whole,
-    without_prefix,
 )
 from bmhctl.formats.manifest_fields import Fields
 
@@ -94,17 +94,17 @@ def _server(fields: Fields, cluster: _Cluster) -> Record:
     if owner is not None and state in (State.INITIAL, State.AVAILABLE):
         state = State.RESERVED
     bmc, secret = _bmc(spec, cluster)
-    nics = [
-        (mac, _ips(nic)) for nic in status.rows("networkInterfaces") if (mac := nic.line("macAddress")) or _ips(nic)
-    ]
+    interfaces = status.rows("networkInterfaces")
+    nics = [nic(each, "ips", ip, each.line("macAddress")) for each in interfaces for ip in _ips(each)]
+    macs = [mac for each in interfaces if (mac := each.line("macAddress"))]
     processors = [each for each in status.rows("processors") if (each.line("type") or "CPU") == "CPU"]
     drives = [drive for storage in status.rows("storages") for drive in storage.rows("drives")]
     archs = [arch for each in processors if (arch := each.line("instructionSet") or each.line("architecture"))]
     return Record(
         name,
         id=metadata.line("uid") or spec.line("systemUUID") or spec.line("uuid"),
-        address=address_of((Nic(mac or "", ip, pxe=False) for mac, ips in nics for ip in ips), None),
-        macs=[mac for mac, _ in nics if mac],
+        address=address_of(nics, None),
+        macs=macs,
         bmc=bmc,
         labels=dict(metadata.texts("labels")),
         attributes=metadata.fields("annotations").data,
@@ -114,7 +114,7 @@ def _server(fields: Fields, cluster: _Cluster) -> Record:
             "memory": size(status, "totalSystemMemory", 1),
             "disks": len(drives),
             "storage": _sum(drives),
-            "nics": len({mac.lower() for mac, _ in nics if mac}),
+            "nics": len({mac.lower() for mac in macs}),
             "vendor": status.squeezed("manufacturer"),
             "model": status.squeezed("model"),
             "serial": status.squeezed("serialNumber"),
@@ -144,8 +144,8 @@ def _aside(word: str, state: State | None, spec: Fields, maintenances: list[Fiel
     return []
 
 
-def _ips(nic: Fields) -> list[str]:
-    return [without_prefix(each) or each for each in (*texts(nic, "ips"), *texts(nic, "ip"))]
+def _ips(interface: Fields) -> list[str]:
+    return [*texts(interface, "ips"), *texts(interface, "ip")]
 
 
 def _sum(drives: list[Fields]) -> str | None:

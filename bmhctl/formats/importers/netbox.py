@@ -26,7 +26,8 @@ def reader(items: list[Item]) -> Reader:
 def _device(item: Item) -> Record:
     fields = item.fields
     status = fields if isinstance(fields.data.get("status"), str) else fields.fields("status")
-    word, state = state_of(status, "status" if status is fields else "value", STATES)
+    numbered = isinstance(status.data.get("value"), int)  # as NetBox wrote before 2.7
+    word, state = state_of(status, "status" if status is fields else "label" if numbered else "value", STATES)
     kind = fields.fields("device_type")
     role = "role" if fields.data.get("role") else "device_role"
     labels = {key: _name(fields, role if key == "role" else key) for key in _LABELS}

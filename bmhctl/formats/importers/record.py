@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
+from ipaddress import ip_address
 
 from bmhctl.domain.host_spec import is_network_name, parse_spec
 from bmhctl.domain.model import Fact, HostSpec, ImportedHost, State
 from bmhctl.domain.selector import LABEL_VALUE, Selector, is_label_key
 from bmhctl.domain.units import format_size, quantity
 from bmhctl.errors import InvalidError
-from bmhctl.formats.import_batch import FoundHost, Source, entering
+from bmhctl.formats.import_batch import FoundHost, Nic, Source, entering
 from bmhctl.formats.manifest_fields import Fields, bad_field
 from bmhctl.formats.naming import NameTemplate, host_name
 from bmhctl.support.values import Frozen, field
@@ -27,6 +28,7 @@ _PATHS = {"name": "name", "namespace": "namespace", "id": "id", "labels": ""}
 _MEMBER = "true"  # the value of a label that stands for a group or a tag
 _NOT_IN_LABEL = re.compile(r"[^A-Za-z0-9_.-]+")
 _NOT_IN_KEY = re.compile(r"[^A-Za-z0-9_.-]+")
+_BARE_MAC = re.compile(r"[0-9A-Fa-f]{12}")
 _USER = re.compile(r"(?<=//)[^/@]*@")
 _PREFIX = re.compile(r"(.*)/\d{1,3}")
 _SECRET = re.compile(
@@ -186,7 +188,7 @@ def _spec(
         bmc["address"] = _USER.sub("", address)
     entry: dict[str, object] = {
         "address": without_prefix(mapped.get("address") or record.address),
-        "mac": mapped.get("mac") or next(iter(record.macs), None),
+        "mac": normal_mac(mapped.get("mac") or next(iter(record.macs), None)),
         "labels": labels,
         "bmc": bmc if bmc.get("address") else None,
         "hardware": hardware,
@@ -231,6 +233,30 @@ def without_prefix(address: str | None) -> str | None:
     """Return an address without the length of its network: ``10.0.0.1/24`` is ``10.0.0.1``."""
     match = _PREFIX.fullmatch(address) if address else None
     return match[1] if match else address
+
+
+def normal_mac(mac: str | None) -> str | None:
+    """Return a MAC with colons: switches write ``0011.2233.4455``, others no separators at all."""
+    bare = mac.replace(".", "") if mac else ""
+    return ":".join(re.findall("..", bare)) if _BARE_MAC.fullmatch(bare) else mac
+
+
+def flag(fields: Fields, key: str) -> bool:
+    """Return whether the boolean under a key is true, which may be written as a text: ``False``."""
+    value = fields.data.get(key)
+    if isinstance(value, str) and value.lower() in ("true", "false", ""):
+        return value.lower() == "true"
+    return fields.flag(key)
+
+
+def nic(fields: Fields, key: str, ip: str, mac: str | None = None, *, pxe: bool = False) -> Nic:
+    """Return a network interface; raise an error that names the field if its address is none."""
+    bare = without_prefix(ip) or ip
+    try:
+        ip_address(bare)
+    except ValueError:
+        raise bad_field(fields.path_of(key), f"must be an IP address, not {ip!r:.60}") from None
+    return Nic(mac or "", bare, pxe)
 
 
 def whole(fields: Fields, key: str) -> int | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bmhctl.domain.model import State
-from bmhctl.formats.import_batch import Nic, Source, address_of, reference
+from bmhctl.formats.import_batch import Source, address_of, reference
 from bmhctl.formats.importers.maas import ARCHITECTURES
-from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, size, texts, whole, without_prefix
+from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, nic, size, texts, whole
 from bmhctl.formats.manifest_fields import Fields
 
 STATES: dict[str, State] = {
@@ -70,7 +70,7 @@ def _hardware(fields: Fields, machines: dict[Source, Fields]) -> Record:
     macs = [mac for lease in leases if (mac := lease.line("mac"))]
     bmc, secret = _bmc(_source(fields), spec.fields("bmcRef").line("name"), machines)
     nics = [
-        Nic(lease.line("mac") or "", without_prefix(ip) or ip, pxe=False)
+        nic(lease.fields("ip"), "address", ip, lease.line("mac"))
         for lease in leases
         if (ip := lease.fields("ip").line("address"))
     ]
