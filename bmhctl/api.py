@@ -223,6 +223,7 @@ class Inventory:
         request_id: str | None = None,
         check: bool = False,
         params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> Held:
         """Reserve hosts, all or none: the named ones, ``count`` that fit ``selector``, or what ``wants`` requires.
 
@@ -231,6 +232,12 @@ class Inventory:
         (True: without limit; None: not at all). A call with the ``request_id`` of an earlier one returns the same
         reservation. ``check`` runs the readiness checks first, and takes only hosts that pass. ``params`` are values
         for the prepare steps of the policy, which run before this returns.
+
+        Each of ``wants`` is a selector and a count, such as ``"arch=arm64*2"``. ``ttl`` is how long the lease lasts
+        (``"none"``: without end; default: the policy's). ``wait`` is how long to wait in the queue while hosts are busy
+        (True: without limit; None: not at all). A call with the ``request_id`` of an earlier one returns the same
+        reservation. ``check`` runs the readiness checks first, and takes only hosts that pass. ``tags`` are kept with
+        the reservation.
 
         Returns the reservation and its hosts. Raises :class:`~bmhctl.errors.BusyError` if none is free,
         :class:`~bmhctl.errors.UnsatisfiableError` if no hosts of this inventory can ever fit,
@@ -252,6 +259,7 @@ class Inventory:
             endless=ttl == "none",
             request_id=request_id,
             params=params,
+            tags=tags,
         )
         patience = None
         if wait is not None and wait is not False:
@@ -304,6 +312,7 @@ class Inventory:
         ttl: timedelta | str | None = None,
         wait: timedelta | str | bool | None = None,
         params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> Iterator[Held]:
         """Reserve hosts for a ``with`` block, and give them back when it ends, also when it raises.
 
@@ -311,7 +320,15 @@ class Inventory:
         takes.
         """
         held = self.reserve(
-            *names, selector=selector, count=count, wants=wants, purpose=purpose, ttl=ttl, wait=wait, params=params
+            *names,
+            selector=selector,
+            count=count,
+            wants=wants,
+            purpose=purpose,
+            ttl=ttl,
+            wait=wait,
+            params=params,
+            tags=tags,
         )
         try:
             yield held

@@ -45,7 +45,15 @@ def taint(
 def release(
     ctx: typer.Context,
     hosts: HostNames = None,
-    selector: SelectorText = None,
+    selector: Annotated[
+        str | None,
+        typer.Option(
+            "-l",
+            "--selector",
+            metavar="SELECTOR",
+            help="Hosts whose reservation has these tags, or that fit: job=4711.",
+        ),
+    ] = None,
     state: States = None,
     reservation: Reservation = None,
     reason: Reason = None,

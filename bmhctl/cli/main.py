@@ -32,7 +32,7 @@ def run(args: list[str]) -> int:
         if status and "--shell" in args and _command_in(args) == "reserve":
             from bmhctl.runner.environment import unset_line
 
-            sys.stdout.write(unset_line(status) + "\n")  # whatever the failure, eval must fail as well
+            sys.stdout.write(unset_line(status, os.environ) + "\n")  # whatever the failure, eval must fail as well
         sys.stdout.flush()
     except BrokenPipeError:
         status = 128 + signal.SIGPIPE

@@ -112,6 +112,10 @@ ReservationId = Annotated[
     str,
     typer.Argument(metavar="RESERVATION", help="A reservation's id.", autocompletion=_complete_reservations),
 ]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="KEY=VALUE", help="Tag of the reservation, such as job=4711; may be repeated."),
+]
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; recorded in the history.")]
 Force = Annotated[bool, typer.Option("--force", help="Override the holder; needs --reason.")]
 Fields = Annotated[str | None, typer.Option("--fields", metavar="A,B,C", help="Which columns or keys to show.")]
@@ -123,6 +127,17 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen;
 def lease(text: str) -> tuple[timedelta | None, bool]:
     """Return how long ``--ttl`` asks for, and whether its "none" asks for a lease without end."""
     return (None, True) if text == "none" else (parse_duration(text), False)
+
+
+def tags_of(items: Sequence[str] | None) -> dict[str, str]:
+    """Return the tags of ``--tag key=value``; the later of two with one key wins."""
+    found = {}
+    for item in items or ():
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"can't read the tag {item!r}", hint="write it like --tag job=4711")
+        found[key] = value
+    return found
 
 
 def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:

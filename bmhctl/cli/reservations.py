@@ -15,13 +15,25 @@ from bmhctl.results import Done, Grant, Queue, Reservations
 def reservations(
     ctx: typer.Context,
     ended: Annotated[bool, typer.Option("--ended", help="Also reservations that have ended.")] = False,
+    selector: Annotated[
+        str | None,
+        typer.Option("-l", "--selector", metavar="SELECTOR", help="Reservations with these tags: job=4711."),
+    ] = None,
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="OWNER", help="Reservations of an owner, or of several: 'ci*'.")
+    ] = None,
     fields: Fields = None,
 ) -> None:
     """List the open reservations: owner, hosts, purpose, expiry."""
     from bmhctl.usecases.queries import reservations as list_reservations
 
+    wanted = None
+    if selector is not None:
+        from bmhctl.domain.selector import parse_selector
+
+        wanted = parse_selector(selector)
     with session(ctx, Reservations, fields) as lab:
-        lab.show(list_reservations(lab.context, ended=ended))
+        lab.show(list_reservations(lab.context, ended=ended, selector=wanted, owner=owner))
 
 
 def extend(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import MOST, DryRun, HostNames, SelectorText, lease
+from bmhctl.cli.options import MOST, DryRun, HostNames, SelectorText, Tags, lease, tags_of
 from bmhctl.cli.session import Session, session
 from bmhctl.domain.requirements import parse_requirement
 from bmhctl.domain.selector import parse_selector
@@ -62,6 +63,7 @@ def reserve(
     ttl: Ttl = None,
     wait: Wait = None,
     request_id: RequestId = None,
+    tag: Tags = None,
     check: Check = False,
     param: Params = None,
     shell: Annotated[bool, typer.Option("--shell", help="Print lines for eval, also on failure.")] = False,
@@ -74,7 +76,7 @@ def reserve(
     """
     from bmhctl.usecases.reservations.reserve import plan_reserve, reserve_or_wait
 
-    request = read_request(hosts, selector, count, want, purpose, ttl, request_id, param)
+    request = read_request(hosts, selector, count, want, purpose, ttl, request_id, param, tag)
     patience, pause = None, None
     if wait is not None:
         from bmhctl.cli.wait_progress import patience_of, pause_before_opening
@@ -97,7 +99,7 @@ def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
             return
         from bmhctl.runner.environment import export_line
 
-        sys.stdout.write(export_line(grant.held) + "\n")
+        sys.stdout.write(export_line(grant.held, os.environ) + "\n")
         sys.stdout.flush()
     except BaseException as error:
         if is_safe:
@@ -123,6 +125,7 @@ def read_request(
     ttl: str | None,
     request_id: str | None,
     param: list[str] | None,
+    tag: list[str] | None,
 ) -> ReservationRequest:
     """Return the request that the options of ``reserve`` and ``run`` describe; raise :class:`UsageError`."""
     params: dict[str, str] = {}
@@ -141,4 +144,5 @@ def read_request(
         endless=endless,
         request_id=request_id,
         params=params,
+        tags=tags_of(tag) if tag else None,
     )

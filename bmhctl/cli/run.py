@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import SelectorText
+from bmhctl.cli.options import SelectorText, Tags
 from bmhctl.cli.reserve import Check, Count, Params, Purpose, RequestId, Ttl, Wait, WantTexts, read_request
 from bmhctl.cli.session import invocation_of, session
 from bmhctl.cli.wait_progress import patience_of, pause_before_opening
@@ -130,6 +130,7 @@ def run(
     ttl: Ttl = None,
     wait: Wait = None,
     request_id: RequestId = None,
+    tag: Tags = None,
     check: Check = False,
     param: Params = None,
     keep_on_fail: Annotated[
@@ -160,7 +161,7 @@ def run(
     run_command(
         ctx,
         command,
-        lambda: read_request(hosts, selector, count, want, purpose, ttl, request_id, param),
+        lambda: read_request(hosts, selector, count, want, purpose, ttl, request_id, param, tag),
         wait=wait,
         check=check,
         keep_on_fail=keep_on_fail,

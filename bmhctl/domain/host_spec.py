@@ -104,9 +104,14 @@ def host_variables(spec: HostSpec) -> dict[str, str]:
     if bmc is not None:
         found |= {"BMC_ADDRESS": bmc.address, "BMC_TYPE": bmc.type, "BMC_SYSTEM_ID": bmc.system_id}
     variables = {name: value for name, value in found.items() if value}
-    for prefix, facts in (("LABEL", spec.labels), ("HARDWARE", spec.hardware)):
-        for key, fact in sorted(facts.items()):
-            variables[_unused(f"{prefix}_{re.sub('[^A-Z0-9]', '_', key.upper())}", variables)] = str(fact)
+    return variables | keyed_variables("LABEL", spec.labels) | keyed_variables("HARDWARE", spec.hardware)
+
+
+def keyed_variables(prefix: str, values: Mapping[str, Fact]) -> dict[str, str]:
+    """Return values by the name of a variable that is made from the prefix and the key: see :func:`host_variables`."""
+    variables: dict[str, str] = {}
+    for key, value in sorted(values.items()):
+        variables[_unused(f"{prefix}_{re.sub('[^A-Z0-9]', '_', key.upper())}", variables)] = str(value)
     return variables
 
 

@@ -126,7 +126,8 @@ class Reservation(Frozen):
     Open while ``ended_at`` is None; valid while open and before ``expires_at`` (None: it never expires). ``wants`` are
     its requirements, ``request_id`` the caller's id of the request, unique for an owner. ``renewed_at`` is when the
     lease was last extended (None: never). ``params`` are the values with which its hosts are prepared (None: no prepare
-    step runs on them), ``prepared_at`` is when all of them were.
+    step runs on them), ``prepared_at`` is when all of them were. ``asked_at`` is when its owner first requested it
+    (None: not known, or it was handed over). ``tags`` are what the owner noted with it.
     """
 
     id: str
@@ -143,6 +144,8 @@ class Reservation(Frozen):
     renewed_at: datetime | None = None
     params: Mapping[str, str] | None = None
     prepared_at: datetime | None = None
+    asked_at: datetime | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_unprepared(self) -> bool:
@@ -184,6 +187,7 @@ class Ticket(Frozen):
     deadline: datetime | None = None
     request_id: str | None = None
     id: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class SetupProgress(Frozen):
@@ -233,18 +237,12 @@ class Host(Frozen):
         return self.spec.name
 
 
-class Event(Frozen):
-    """One entry of a host's history; ``source`` is the ``dest`` of the one before (None: outside the inventory)."""
+class Verdict(StrEnum):
+    """How a step ended; ``unknown`` never counts as passed."""
 
-    host: str
-    at: datetime
-    actor: str
-    verb: Verb | EventKind
-    source: State | None
-    dest: State | None
-    reason: str | None = None
-    reservation: str | None = None
-    id: int = 0
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    FAIL = "fail"
+    UNKNOWN = "unknown"
 
 
 class Phase(StrEnum):
@@ -261,12 +259,31 @@ class Phase(StrEnum):
     RETIRE = "retire"
 
 
-class Verdict(StrEnum):
-    """How a step ended; ``unknown`` never counts as passed."""
+class StepTiming(Frozen):
+    """How one step ended, and how many seconds it took, as the event that it led to keeps it."""
 
-    PASS = "pass"  # noqa: S105 - a verdict, not a password
-    FAIL = "fail"
-    UNKNOWN = "unknown"
+    phase: Phase | None
+    step: str
+    verdict: Verdict
+    seconds: float
+
+
+class Event(Frozen):
+    """One entry of a host's history; ``source`` is the ``dest`` of the one before (None: outside the inventory).
+
+    ``steps`` are those that ran before it, in their order (None: not known, or it is of a kind that runs none).
+    """
+
+    host: str
+    at: datetime
+    actor: str
+    verb: Verb | EventKind
+    source: State | None
+    dest: State | None
+    reason: str | None = None
+    reservation: str | None = None
+    id: int = 0
+    steps: tuple[StepTiming, ...] | None = None
 
 
 class Power(StrEnum):

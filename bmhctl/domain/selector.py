@@ -148,10 +148,14 @@ class Selector(Frozen):
     def __str__(self) -> str:
         return ",".join(str(term) for term in self.terms)
 
-    def fits(self, spec: HostSpec) -> bool:
-        """Return whether every term holds for what is declared about a host."""
-        facts = selectable(spec)
-        return all(term.holds(facts) for term in self.terms)
+    def fits(self, spec: HostSpec, tags: Mapping[str, str] | None = None) -> bool:
+        """Return whether every term holds for what is declared about a host, and for the tags of its reservation."""
+        return self.holds({**selectable(spec), **(tags or {})})
+
+    def holds(self, values: Mapping[str, str]) -> bool:
+        """Return whether every term holds for these values, such as the tags of a reservation."""
+        known = {key: canonical(value) for key, value in values.items()}
+        return all(term.holds(known) for term in self.terms)
 
 
 EVERY_HOST = Selector()

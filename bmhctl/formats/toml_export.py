@@ -10,6 +10,7 @@ from bmhctl.domain.host_name import check_name
 from bmhctl.domain.host_spec import dump_spec, parse_spec
 from bmhctl.domain.model import FailedTask, Host, ImportedHost, Note, Reservation, State
 from bmhctl.domain.policy import POLICY_KEYS, check_keys, optional_text, parse_policy, require_table, type_error
+from bmhctl.domain.selector import LABEL_VALUE, is_label_key
 from bmhctl.domain.units import format_duration, parse_duration
 from bmhctl.errors import InvalidError, UsageError, brief
 from bmhctl.formats.import_batch import FoundHost, Part, decode
@@ -36,7 +37,7 @@ _LIFECYCLE_KEYS = (
     "reservation",
 )
 _MARK_KEYS = ("actor", "reason", "since", "until", "quarantine")
-_RESERVATION_KEYS = ("owner", "purpose", "created_at", "expires_at", "ttl")
+_RESERVATION_KEYS = ("owner", "purpose", "created_at", "expires_at", "ttl", "asked_at", "tags")
 _T = TypeVar("_T")
 
 
@@ -102,6 +103,8 @@ def _dump_reservation(reservation: Reservation) -> dict[str, object]:
         created_at=reservation.created_at,
         expires_at=reservation.expires_at,
         ttl="none" if reservation.ttl is None else format_duration(reservation.ttl),
+        asked_at=reservation.asked_at,
+        tags=dict(reservation.tags) or None,
     )
 
 
@@ -226,7 +229,17 @@ def _reservation(key: str, entry: Mapping[str, object]) -> Reservation:
         created_at=_required(_time(entry, "created_at", where), f"{where}.created_at"),
         expires_at=_time(entry, "expires_at", where),
         ttl=length,
+        asked_at=_time(entry, "asked_at", where),
+        tags=_tags(entry, where),
     )
+
+
+def _tags(entry: Mapping[str, object], where: str) -> dict[str, str]:
+    tags = require_table(entry.get("tags", {}), f"{where}.tags")
+    for key, value in tags.items():
+        if not is_label_key(key) or not isinstance(value, str) or not LABEL_VALUE.fullmatch(value):
+            raise type_error(f"{where}.tags.{key}", "a tag, written as a label is", value)
+    return {key: str(value) for key, value in tags.items()}
 
 
 def _marks(value: object, where: str) -> tuple[Note, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
-from bmhctl.domain.model import Bmc, CheckResult, Event, Host, Note, Reservation, SetupProgress, State
+from bmhctl.domain.model import Bmc, CheckResult, Event, Host, Note, Reservation, SetupProgress, State, StepTiming
 from bmhctl.errors import BmhctlError, UsageError, nearest
 from bmhctl.results import Held, Outcome, VerbAnswer
 from bmhctl.support.values import Frozen
@@ -159,11 +159,13 @@ def reservation_record(reservation: Reservation, hosts: Iterable[str]) -> Record
         "params": None if r.params is None else dict(r.params),
         "prepared_at": iso(r.prepared_at) if r.prepared_at else None,
         "hosts": [*hosts],
+        "asked_at": iso(r.asked_at) if r.asked_at else None,
+        "tags": dict(r.tags),
     }
 
 
 def event_record(event: Event) -> Record:
-    """One line of history; a ``source`` or ``dest`` of null is outside the inventory."""
+    """One line of history; a ``source`` or ``dest`` of null is outside the inventory, ``steps`` of null not known."""
     return {
         "id": event.id,
         "at": iso(event.at),
@@ -174,6 +176,17 @@ def event_record(event: Event) -> Record:
         "dest": event.dest and event.dest.value,
         "reason": event.reason,
         "reservation": event.reservation,
+        "steps": None if event.steps is None else [timing_record(step) for step in event.steps],
+    }
+
+
+def timing_record(timing: StepTiming) -> Record:
+    """One step that led to an event."""
+    return {
+        "phase": timing.phase and timing.phase.value,
+        "step": timing.step,
+        "verdict": timing.verdict.value,
+        "seconds": round(timing.seconds, 3),
     }
 
 

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from bmhctl.domain.host_spec import host_variables
+from bmhctl.domain.host_spec import host_variables, keyed_variables
 from bmhctl.results import Held
 
 VARIABLES: dict[str, str] = {
@@ -21,6 +21,7 @@ VARIABLES: dict[str, str] = {
     "BMH_HARDWARE_<KEY>": "each of its hardware properties, likewise",
     "BMH_PREPARED": "with what the hosts were prepared, such as image=noble; not set where no prepare step ran",
     "BMH_PARAM_<NAME>": "the value of each parameter of the prepare steps",
+    "BMH_TAG_<KEY>": "each tag of the reservation, likewise",
     "BMH_<n>_HOST": "the name of the n-th host, from 1; BMH_<n>_ADDRESS and all the others likewise",
     "BMHCTL_INVENTORY": "the inventory, so that bmhctl inside the task means the same one",
     "BMHCTL_ACTOR": "who acts, likewise",
@@ -29,8 +30,10 @@ VARIABLES: dict[str, str] = {
 
 _SHELL = ("BMH_RESERVATION", "BMH_HOSTS", "BMH_HOST", "BMH_ADDRESS", "BMH_PREPARED")  # what --shell sets
 
+_TAG = re.compile(r"BMH_TAG_[A-Z0-9_]+")  # set by --shell of an earlier reservation
+
 _OURS = re.compile(
-    r"BMH_(RESERVATION|HOSTS|COUNT|PREPARED|PARAM_.*"
+    r"BMH_(RESERVATION|HOSTS|COUNT|PREPARED|PARAM_.*|TAG_.*"
     r"|(\d+_)?(HOST|ADDRESS|MAC|BMC_(ADDRESS|TYPE|SYSTEM_ID)|(LABEL|HARDWARE)_.*))",
     re.S,
 )
@@ -45,6 +48,7 @@ def task_environment(outer: Mapping[str, str], held: Held, inventory: str, actor
         "BMH_COUNT": str(len(held.hosts)),
         "BMHCTL_INVENTORY": inventory,
         "BMHCTL_ACTOR": actor,
+        **_tags(held),
     }
     environment |= _variables_of(held)
     for number, host in enumerate(held.hosts, 1):
@@ -63,17 +67,27 @@ def _variables_of(held: Held) -> dict[str, str]:
     return parameter_variables(held.reservation.params)
 
 
-def export_line(held: Held) -> str:
-    """Return the line that sets the variables when ``eval`` runs it, in any POSIX shell; it unsets earlier ones."""
+def export_line(held: Held, outer: Mapping[str, str]) -> str:
+    """Return the line that sets the variables when ``eval`` runs it, in any POSIX shell; it unsets stale ones."""
     values = {"BMH_RESERVATION": held.reservation.id, "BMH_HOSTS": " ".join(host.name for host in held.hosts)}
     values["BMH_PREPARED"] = _variables_of(held).get("BMH_PREPARED", "")
     for host in held.hosts[:1]:
         values |= {"BMH_HOST": host.name, "BMH_ADDRESS": host.spec.address or ""}
-    stale = [name for name in _SHELL if not values.get(name)]
-    exports = " ".join(f"{name}={shlex.quote(values[name])}" for name in _SHELL if name not in stale)
+    tags = _tags(held)
+    stale = [name for name in (*_SHELL, *_stale_tags(outer)) if not values.get(name) and name not in tags]
+    set_ = {name: values[name] for name in _SHELL if name not in stale} | tags
+    exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in set_.items())
     return (f"unset {' '.join(stale)}; " if stale else "") + f"export {exports}"
 
 
-def unset_line(status: int) -> str:
-    """Return the line that unsets all variables and fails with this status when ``eval`` runs it."""
-    return f"unset {' '.join(_SHELL)}; (exit {status})"
+def unset_line(status: int, outer: Mapping[str, str]) -> str:
+    """Return the line that unsets all variables, also those of ``outer``, and fails with this status."""
+    return f"unset {' '.join((*_SHELL, *_stale_tags(outer)))}; (exit {status})"
+
+
+def _tags(held: Held) -> dict[str, str]:
+    return keyed_variables("BMH_TAG", held.reservation.tags) if held.reservation.tags else {}
+
+
+def _stale_tags(outer: Mapping[str, str]) -> list[str]:
+    return [name for name in outer if _TAG.fullmatch(name)]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.host_name import as_stored
-from bmhctl.domain.model import Event, EventKind, Host, State, Verb
-from bmhctl.stores.rows import EPOCH, MICROSECOND, UNREADABLE, Row, Value, unreadable
+from bmhctl.domain.model import Event, EventKind, Host, Phase, State, StepTiming, Verb, Verdict
+from bmhctl.stores.rows import EPOCH, MICROSECOND, UNREADABLE, Row, Value, from_json, unreadable
 from bmhctl.stores.schema import EVENT_COLUMNS
 from bmhctl.support.values import Frozen
 
@@ -51,7 +51,7 @@ class Events(Frozen):
 
 def _to_event(row: Row) -> Event:
     try:
-        identifier, host, at, actor, verb, source, dest, reason, reservation = row
+        identifier, host, at, actor, verb, source, dest, reason, reservation, steps = row
         return Event(
             id=int(identifier or 0),
             host=str(host),
@@ -62,6 +62,11 @@ def _to_event(row: Row) -> Event:
             dest=_STATES[dest],
             reason=None if reason is None else str(reason),
             reservation=None if reservation is None else str(reservation),
+            steps=None if steps is None else tuple(_to_timing(*each) for each in from_json(str(steps))),
         )
     except UNREADABLE as error:
         raise unreadable("event", row[0]) from error
+
+
+def _to_timing(phase: str | None, step: str, verdict: str, seconds: float) -> StepTiming:
+    return StepTiming(None if phase is None else Phase(phase), str(step), Verdict(verdict), float(seconds))

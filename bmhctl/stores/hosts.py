@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.host_name import as_stored
-from bmhctl.domain.model import Bmc, Event, FailedTask, Host, HostSpec, Note, SetupProgress, State
+from bmhctl.domain.model import Bmc, Event, FailedTask, Host, HostSpec, Note, SetupProgress, State, StepTiming
 from bmhctl.stores.reservations import to_reservation
 from bmhctl.stores.rows import (
     EPOCH,
@@ -339,7 +339,12 @@ def _event_row(event: Event) -> list[Value]:
         None if event.dest is None else event.dest.value,
         event.reason,
         event.reservation,
+        None if event.steps is None else to_json([_timing_values(step) for step in event.steps]),
     ]
+
+
+def _timing_values(timing: StepTiming) -> list[object]:
+    return [timing.phase and timing.phase.value, timing.step, timing.verdict.value, round(timing.seconds, 6)]
 
 
 def to_host(row: Row) -> Host:

@@ -273,6 +273,18 @@ _PREPARED = Migration(
     ("ALTER TABLE reservations ADD COLUMN params TEXT", "ALTER TABLE reservations ADD COLUMN prepared_at BIGINT"),
 )
 
+# What can't be found out afterwards; empty in older rows, in which it is not known.
+_KEPT = Migration(
+    "kept",
+    (
+        "ALTER TABLE reservations ADD COLUMN asked_at BIGINT",
+        "ALTER TABLE reservations ADD COLUMN tags TEXT",
+        "ALTER TABLE tickets ADD COLUMN tags TEXT",
+        "ALTER TABLE events ADD COLUMN steps TEXT",
+        "CREATE INDEX events_at ON events (at)",
+    ),
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     _CORE,
     _QUEUE,
@@ -284,6 +296,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _PHASES,
     _FAILED_TASKS,
     _PREPARED,
+    _KEPT,
 )
 """In the order in which they are applied; a released one never changes."""
 

@@ -116,13 +116,14 @@ def random_id() -> str:
 
 def reservation_row(reservation: Reservation) -> list[Value]:
     """Return the values of :data:`RESERVATION_COLUMNS`."""
-    ttl, expires, ended, renewed, params, prepared = (
+    ttl, expires, ended, renewed, params, prepared, asked = (
         reservation.ttl,
         reservation.expires_at,
         reservation.ended_at,
         reservation.renewed_at,
         reservation.params,
         reservation.prepared_at,
+        reservation.asked_at,
     )
     return [
         reservation.id,
@@ -139,6 +140,8 @@ def reservation_row(reservation: Reservation) -> list[Value]:
         None if renewed is None else (renewed - EPOCH) // MICROSECOND,
         None if params is None else to_json(dict(params)),
         None if prepared is None else (prepared - EPOCH) // MICROSECOND,
+        None if asked is None else (asked - EPOCH) // MICROSECOND,
+        to_json(dict(reservation.tags)) if reservation.tags else None,
     ]
 
 
@@ -146,7 +149,7 @@ def to_reservation(row: Row) -> Reservation:
     """Return the reservation in the values of :data:`RESERVATION_COLUMNS`; raise :class:`InvalidError` for others."""
     try:
         identifier, owner, purpose, created, expires, ttl, ended, end_reason, end, wants, request_id, *more = row
-        renewed, params, prepared = more
+        renewed, params, prepared, asked, tags = more
         return Reservation(
             str(identifier),
             str(owner),
@@ -162,6 +165,8 @@ def to_reservation(row: Row) -> Reservation:
             None if renewed is None else EPOCH + int(renewed) * MICROSECOND,
             None if params is None else from_json(str(params)),
             None if prepared is None else EPOCH + int(prepared) * MICROSECOND,
+            None if asked is None else EPOCH + int(asked) * MICROSECOND,
+            {} if tags is None else from_json(str(tags)),
         )
     except UNREADABLE as error:
         raise unreadable("reservation", row[0]) from error

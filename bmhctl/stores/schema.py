@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 10
+VERSION = 11
 """The schema's version: how many migrations an inventory of this bmhctl has seen."""
 
 SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
@@ -38,6 +38,8 @@ RESERVATION_COLUMNS = (
     "renewed_at",
     "params",
     "prepared_at",
+    "asked_at",
+    "tags",
 )
 TICKET_COLUMNS = (
     "id",
@@ -50,8 +52,9 @@ TICKET_COLUMNS = (
     "endless",
     "deadline",
     "request_id",
+    "tags",
 )
-EVENT_COLUMNS = ("id", "host", "at", "actor", "verb", "source", "dest", "reason", "reservation")
+EVENT_COLUMNS = ("id", "host", "at", "actor", "verb", "source", "dest", "reason", "reservation", "steps")
 
 TABLES: dict[str, tuple[str, ...]] = {
     "meta": ("key", "value"),

@@ -6,7 +6,19 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Ticket
-from bmhctl.stores.rows import MICROSECOND, UNREADABLE, Row, Value, from_time, to_moment, to_text, to_time, unreadable
+from bmhctl.stores.rows import (
+    MICROSECOND,
+    UNREADABLE,
+    Row,
+    Value,
+    from_json,
+    from_time,
+    to_json,
+    to_moment,
+    to_text,
+    to_time,
+    unreadable,
+)
 from bmhctl.stores.schema import TICKET_COLUMNS
 from bmhctl.support.values import Frozen, replace
 
@@ -68,12 +80,13 @@ def _ticket_row(ticket: Ticket) -> list[Value]:
         int(ticket.endless),
         from_time(ticket.deadline),
         ticket.request_id,
+        to_json(dict(ticket.tags)) if ticket.tags else None,
     ]
 
 
 def _to_ticket(row: Row) -> Ticket:
     try:
-        identifier, owner, wants, created_at, refreshed_at, purpose, ttl, endless, deadline, request_id = row
+        identifier, owner, wants, created_at, refreshed_at, purpose, ttl, endless, deadline, request_id, tags = row
         return Ticket(
             id=int(identifier or 0),
             owner=str(owner),
@@ -85,6 +98,7 @@ def _to_ticket(row: Row) -> Ticket:
             endless=bool(endless),
             deadline=to_time(deadline),
             request_id=to_text(request_id),
+            tags={} if tags is None else from_json(str(tags)),
         )
     except UNREADABLE as error:
         raise unreadable("ticket", row[0]) from error

@@ -124,6 +124,7 @@ def release(
 ) -> Outcomes:
     """Gives hosts back, as ``taint`` does: those that are named, else all that the reservation still holds.
 
+    A selector sees the tags of a host's reservation before the host's labels, so that ``job=4711`` is a job's hosts.
     Of all that it holds, ``fault`` also records what is broken, and ``task`` how the task ended on them: a host on
     which too many failed in a row goes to maintenance. A reservation that its holder gave back already is a success;
     one whose lease was lost is refused.
@@ -131,6 +132,7 @@ def release(
     forced_reason(force, reason)
     words = reason or "released"
     if choice.names or choice.selector.terms or choice.states:
+        choice = replace(choice, with_tags=True)
         return taint(ctx, choice, reason=words, reservation=reservation, force=force, word="release")
     if reservation is None:
         raise UsageError(

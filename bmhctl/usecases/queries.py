@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -221,9 +221,30 @@ def _sort_value(host: Host, key: str) -> tuple[object, ...]:
 # looking
 
 
-def reservations(ctx: Context, *, ended: bool = False) -> Reservations:
-    """The open reservations with their hosts, the oldest first; with ``ended``, all that ever were."""
+def reservations(
+    ctx: Context, *, ended: bool = False, selector: Selector | None = None, owner: str | None = None
+) -> Reservations:
+    """The open reservations with their hosts, the oldest first; with ``ended``, all that ever were.
+
+    ``selector`` keeps those whose tags fit, ``owner`` those of an owner, or of several with ``*`` and ``?``.
+    """
+    if owner == "":
+        raise UsageError("the owner is empty", hint="such as --owner alice@lab, or --owner 'ci*'")
     now = refresh(ctx)
     with ctx.store.snapshot():
-        known = ctx.store.reservations.all() if ended else ctx.store.reservations.open()
+        known: Iterable[Reservation] = ctx.store.reservations.all() if ended else ctx.store.reservations.open()
+        if selector is not None:
+            known = (each for each in known if selector.holds(each.tags))
+        if owner is not None:
+            fits = name_pattern(owner)
+            known = (each for each in known if fits(each.owner))
         return Reservations(tuple(with_hosts(ctx, known)), now)
+
+
+def name_pattern(text: str) -> Callable[[str], bool]:
+    """Return whether a name is that of a pattern with ``*`` and ``?``, which are all that is special in it."""
+    import re
+
+    parts = (".*" if each == "*" else "." if each == "?" else re.escape(each) for each in re.sub(r"\*+", "*", text))
+    fits = re.compile("".join(parts), re.S).fullmatch
+    return lambda name: fits(name) is not None

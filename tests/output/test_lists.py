@@ -176,10 +176,10 @@ def test_reservations_show_who_holds_what_until_when() -> None:
         "r-9ab1  ci-bot  ended                  5h ago  job 4711       1m ago expired\n"
     )
     assert shown(RESERVATIONS) == (
-        "ID      OWNER   HOSTS          EXPIRES_AT            PURPOSE\n"
-        "r-7k3m  alice   node01,node02  2026-11-23T08:35:00Z  nightly tests\n"
-        "r-2xq9  bob     node06         -                     -\n"
-        "r-9ab1  ci-bot  -              2026-11-23T07:55:00Z  job 4711\n"
+        "ID      OWNER   HOSTS          EXPIRES_AT            PURPOSE        TAGS\n"
+        "r-7k3m  alice   node01,node02  2026-11-23T08:35:00Z  nightly tests  -\n"
+        "r-2xq9  bob     node06         -                     -              -\n"
+        "r-9ab1  ci-bot  -              2026-11-23T07:55:00Z  job 4711       -\n"
     )
     many = Reservations((Held(NIGHTLY, fleet(30)),), NOW)
     assert "rack00-node0003 +26" in shown(many, tty=True, width=120)

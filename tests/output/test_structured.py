@@ -47,12 +47,12 @@ HOST_KEYS = [
 ]  # fmt: skip
 RESERVATION_KEYS = [
     "id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "params",
-    "prepared_at", "hosts",
+    "prepared_at", "hosts", "asked_at", "tags",
 ]  # fmt: skip
 TICKET_KEYS = [
-    "ticket", "position", "owner", "purpose", "wants", "missing", "age", "created_at", "deadline", "request_id",
+    "ticket", "position", "owner", "purpose", "wants", "missing", "age", "created_at", "deadline", "request_id", "tags",
 ]  # fmt: skip
-EVENT_KEYS = ["id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation"]
+EVENT_KEYS = ["id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation", "steps"]
 RESULT_KEYS = [
     "host", "ok", "changed", "code", "status", "message", "hint", "source", "state", "reservation", "steps",
 ]  # fmt: skip

@@ -38,7 +38,9 @@ def two(tmp_path: Path, bmhctl: Bmhctl) -> Path:
 
 
 def test_the_documented_variables_are_set_and_nothing_else(two: Path, bmhctl: Bmhctl) -> None:
-    done = bmhctl("-i", "lab.toml", "run", "--want", "arch=x86_64", "--want", "arch=arm64", *SHOW)
+    done = bmhctl(
+        "-i", "lab.toml", "run", "--want", "arch=x86_64", "--want", "arch=arm64", "--tag", "ci.org/job=4711", *SHOW
+    )
     assert (done.status, done.stderr) == (0, "")
     known = json.loads(done.stdout)
     ours = {name: value for name, value in known.items() if name.startswith("BMH")}
@@ -59,6 +61,7 @@ def test_the_documented_variables_are_set_and_nothing_else(two: Path, bmhctl: Bm
         "BMH_RESERVATION": ours["BMH_RESERVATION"],
         "BMH_HOSTS": "big small",
         "BMH_COUNT": "2",
+        "BMH_TAG_CI_ORG_JOB": "4711",
         **{f"BMH_{name}": value for name, value in big.items()},
         **{f"BMH_1_{name}": value for name, value in big.items()},
         **{f"BMH_2_{name}": value for name, value in small.items()},

@@ -114,3 +114,12 @@ reserving._answer = lambda *args, **kwargs: os._exit(9)
     line = f"unset BMH_ADDRESS BMH_PREPARED; export BMH_RESERVATION={held} BMH_HOSTS='node1 node2' BMH_HOST=node1\n"
     assert (again.status, again.stdout) == (0, line)
     assert fleet.open_reservations() == [held]
+
+
+def test_tags_are_exported_and_none_of_before_is_left(shell: list[str], two: Path) -> None:
+    show = "\nenv | grep ^BMH_TAG_ | sort"
+    script = 'eval "$(bmhctl reserve --shell node1 --tag job=1 --tag stage=a)"'
+    script += f'{show}\neval "$(bmhctl reserve --shell node2 --tag stage=b)"{show}'
+    script += f'\neval "$(bmhctl reserve --shell nobody)"{show}'
+    _, lines, _ = evaluated(shell, script, two)
+    assert lines == ["BMH_TAG_JOB=1", "BMH_TAG_STAGE=a", "BMH_TAG_STAGE=b"]

@@ -123,3 +123,15 @@ def test_work_goes_on_in_an_older_inventory(ask: Ask, backend: str) -> None:
     assert ask("doctor", "--fix").status == 0  # the ticket
     diagnosis = comparable(answered(ask, "doctor"), backend)
     assert (diagnosis["healthy"], [each["kind"] for each in diagnosis["findings"]]) == (True, [])
+
+
+def test_what_an_older_bmhctl_did_not_keep_is_not_known(ask: Ask) -> None:
+    """Null, never 0: steps of events, and when a reservation was asked for; what happens from now on is known."""
+    assert {each["steps"] and len(each["steps"]) for each in answered(ask, "history")["events"]} == {None}
+    listed = answered(ask, "reservations", "--ended")["reservations"]
+    assert [(each["asked_at"], each["tags"]) for each in listed] == [(None, {})] * len(listed)
+    assert ask("reset", "used01").status == 0
+    assert answered(ask, "history", "used01", "-n", "1")["events"][0]["steps"] is not None
+    assert ask("uncordon", "free02").status == 0
+    taken = answered(ask, "reserve", "free02", "--tag", "job=4711")["reservation"]
+    assert (taken["asked_at"] is not None, taken["tags"]) == (True, {"job": "4711"})

@@ -51,7 +51,7 @@ def test_a_name_goes_in_and_out_unchanged_but_for_its_case(lab: Lab) -> None:
         host = queries.show(ctx, given_names[0].swapcase()).host
         assert host_variables(host.spec)["HOST"] == stored[0]
         mine = Reservation("r-1", "alice", None, host.since, None, None)
-        assert export_line(Held(mine, (host,))).endswith(f"BMH_HOSTS={stored[0]} BMH_HOST={stored[0]}")
+        assert export_line(Held(mine, (host,)), {}).endswith(f"BMH_HOSTS={stored[0]} BMH_HOST={stored[0]}")
         with ctx.store.claims.claim(host_claim(host.id)) as held:
             assert held is not None
             (refused,) = lifecycle_verbs.maintain(lab.context(), Choice((given_names[0],)), reason="check").items

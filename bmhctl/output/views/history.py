@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bmhctl.domain.model import Event
+from bmhctl.domain.units import format_age
 from bmhctl.output.layout import COLOUR, GLYPH
 from bmhctl.output.records import Envelope, Record, event_record, iso, listing, picked, stamp
 from bmhctl.output.render import LISTED, View
@@ -26,9 +27,15 @@ def history_lines(events: Iterable[Event], now: datetime, one_host: bool) -> Ite
         if moved:
             line += [("  ", ""), *transition_spans(event.source, event.dest)]
         yield [*line, (f"  {clean(event.actor)}", "cyan"), (f"  {ago(event.at, now)}", "dim")]
-        about = joined([(text, "") for text in (event.reason, event.reservation) if text], " · ")
+        about = joined([(text, "") for text in (event.reason, event.reservation, _took(event)) if text], " · ")
         if about:
             yield [("│   " if one_host else "    ", "dim"), *about]
+
+
+def _took(event: Event) -> str:
+    """Return how long the steps took in all; an empty text for less than a second."""
+    seconds = sum(step.seconds for step in event.steps or ())
+    return f"took {format_age(timedelta(seconds=seconds))}" if seconds >= 1 else ""
 
 
 def _document(result: History, fields: tuple[str, ...] | None) -> Envelope:
@@ -36,7 +43,7 @@ def _document(result: History, fields: tuple[str, ...] | None) -> Envelope:
     return listing("history", head, "events", picked(map(event_record, result.events), fields))
 
 
-_FIELDS = ("id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation")
+_FIELDS = ("id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation", "steps")
 
 VIEWS = {
     History: View(

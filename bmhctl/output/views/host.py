@@ -39,6 +39,8 @@ def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
         )
         if prepared := prepared_line(r):
             yield "prepared", prepared
+        if r.tags:
+            yield "tags", [(flatten(dict(r.tags)), "cyan")]
     for mark in host.maintenance:
         back = f", {'back ' if mark.until > now else ''}{until(mark.until, now)}" if mark.until else ""
         yield "maintenance", [(mark.reason, "magenta"), (f" · {mark.actor}, {ago(mark.since, now)}{back}", "dim")]

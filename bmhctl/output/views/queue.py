@@ -8,7 +8,7 @@ from itertools import islice
 
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import Column, columns
-from bmhctl.output.records import Envelope, Record, iso, listing, picked
+from bmhctl.output.records import Envelope, Record, flatten, iso, listing, picked
 from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line
 from bmhctl.output.spans import until_line
@@ -21,6 +21,7 @@ _QUEUE_COLUMNS = (
     Column("WAITS", 2),
     Column("UNTIL", 4),
     Column("PURPOSE", 3, 12),
+    Column("TAGS", 3, 12),
 )
 
 
@@ -42,6 +43,7 @@ def _queue_row(item: Queued, now: datetime) -> list[Line]:
         [(format_age(now - ticket.created_at), "")],
         until_line(ticket.deadline, now) if ticket.deadline else [],
         [(ticket.purpose or "", "")],
+        [(flatten(dict(ticket.tags)), "cyan")],
     ]
 
 
@@ -59,6 +61,7 @@ def queued_record(item: Queued, now: datetime) -> Record:
         "created_at": iso(ticket.created_at),
         "deadline": iso(ticket.deadline) if ticket.deadline else None,
         "request_id": ticket.request_id,
+        "tags": dict(ticket.tags),
     }
 
 
@@ -78,6 +81,7 @@ _FIELDS = (
     "created_at",
     "deadline",
     "request_id",
+    "tags",
 )
 
 VIEWS = {

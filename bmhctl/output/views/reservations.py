@@ -8,7 +8,7 @@ from datetime import datetime
 from bmhctl.domain.model import State
 from bmhctl.output.display import Display
 from bmhctl.output.layout import COLOUR, Column, columns
-from bmhctl.output.records import Envelope, Record, held_record, host_record, iso, listing, picked, stamp
+from bmhctl.output.records import Envelope, Record, flatten, held_record, host_record, iso, listing, picked, stamp
 from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line
 from bmhctl.output.spans import FEW_HOSTS, ago, hosts_line, prepared_line, until_line
@@ -24,6 +24,7 @@ RESERVATION_COLUMNS = (
     Column("SINCE", 5),
     Column("PURPOSE", 4, 12),
     Column("PREPARED", 6, 12),
+    Column("TAGS", 4, 12),
     Column("ENDED", 3, 12),
 )
 
@@ -40,6 +41,7 @@ def reservation_rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line
             [(ago(r.created_at, now), "")],
             [(r.purpose or "", "")],
             prepared_line(r),
+            [(flatten(dict(r.tags)), "cyan")],
             [(" ".join(filter(None, (ago(r.ended_at, now), r.end_reason))), "")] if r.ended_at else [],
         ]
 
@@ -89,13 +91,15 @@ _FIELDS = (
     "params",
     "prepared_at",
     "hosts",
+    "asked_at",
+    "tags",
 )
 
 VIEWS = {
     Reservations: View(
         NAMED,
         _FIELDS,
-        ("id", "owner", "hosts", "expires_at", "purpose"),
+        ("id", "owner", "hosts", "expires_at", "purpose", "tags"),
         _FIELDS,
         _document,
         lambda result: (held.reservation.id for held in result.items),

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Host, Note, Ticket, Verb
+from bmhctl.domain.model import CheckResult, Host, Note, Ticket, Verb
 from bmhctl.errors import StateRefusedError, UncertainError, UnreachableError, UsageError
 from bmhctl.results import Grant, Held
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import choose_hosts
 from bmhctl.usecases.reservations.fairness import LAPSE
-from bmhctl.usecases.reservations.grants import Attempt, granted_before, settle
+from bmhctl.usecases.reservations.grants import NO_CHECKS, Attempt, granted_before, settle
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.transitions import SELF, guard_input, move
+
+if TYPE_CHECKING:
+    from bmhctl.usecases.steps.execution import StepsRun
 
 _FIND_OUT = 15.0  # seconds to try to reach a server that was lost during a commit
 RECONNECT_PAUSE = 0.3
@@ -37,7 +41,12 @@ def _grant_in_turn(ctx: Context, attempt: Attempt, ticket: Ticket | None) -> Gra
         return _settle(attempt, ticket, choose_hosts(ctx, attempt.request, ticket.id if ticket else None))
 
 
-def _settle(attempt: Attempt, ticket: Ticket | None, hosts: Sequence[Host]) -> Grant:
+def _settle(
+    attempt: Attempt,
+    ticket: Ticket | None,
+    hosts: Sequence[Host],
+    checks: Mapping[int, tuple[CheckResult, ...]] = NO_CHECKS,
+) -> Grant:
     """Take the hosts and leave the queue, in the caller's transaction; past the deadline, neither happens."""
     ctx, request = attempt.ctx, attempt.request
     if ticket is not None:
@@ -46,7 +55,14 @@ def _settle(attempt: Attempt, ticket: Ticket | None, hosts: Sequence[Host]) -> G
     policy = ctx.policy()
     if request.token is not None and ctx.store.reservations.get(request.token) is not None:
         raise UsageError(f"a reservation has the id {request.token} already", hint="give none: one is made")
-    return settle(attempt, policy, hosts, request.token or ctx.store.reservations.new_id())
+    return settle(
+        attempt,
+        policy,
+        hosts,
+        request.token or ctx.store.reservations.new_id(),
+        asked_at=None if ticket is None else ticket.created_at,
+        checks=checks,
+    )
 
 
 def check_ticket(ctx: Context, ticket: Ticket) -> None:
@@ -73,17 +89,18 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
             if any(one.host.last_event != host.last_event for one, host in zip(held, hosts, strict=True)):
                 continue
             _step_aside(ctx, ticket, LAPSE)
-            refusals = [(one.host, refusal) for one in held if (refusal := one.run_checks().refusal) is not None]
+            runs = [(one.host, one.run_checks()) for one in held]
+            refused = [(host, run) for host, run in runs if run.refusal is not None]
             with ctx.store.transaction():
                 before = granted_before(ctx, request)
                 if before is not None:
                     return before
                 if any(_is_changed(ctx, one.host) for one in held):
                     continue  # it may have been cordoned meanwhile
-                if not refusals:
-                    return _settle(attempt, ticket, hosts)
-                for host, refusal in refusals:
-                    _set_aside(ctx, host, f"failed when it was to be reserved: {refusal}")
+                if not refused:
+                    return _settle(attempt, ticket, hosts, {host.id: run.results for host, run in runs})
+                for host, run in refused:
+                    _set_aside(ctx, host, run)
 
 
 def _step_aside(ctx: Context, ticket: Ticket | None, lapse: timedelta) -> None:
@@ -98,12 +115,14 @@ def _is_changed(ctx: Context, host: Host) -> bool:
     return now is None or now.last_event != host.last_event
 
 
-def _set_aside(ctx: Context, host: Host, reason: str) -> None:
+def _set_aside(ctx: Context, host: Host, run: StepsRun) -> None:
     """Move a host that failed its checks to maintenance, in the caller's transaction."""
     now = ctx.clock()
+    reason = f"failed when it was to be reserved: {run.refusal}"
     mark = Note(SELF, reason, now, quarantine=True)
     facts = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
-    move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
+    host = replace(host, maintenance=(mark,))
+    move(ctx, host, Verb.MAINTAIN, facts, now, reason=reason, actor=SELF, steps=run.results)
     ctx.report(f"{host.name}: {reason}; it is in maintenance now, the next is tried")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from bmhctl.domain.model import Host, Phase, Reservation, Verb
+from bmhctl.domain.model import CheckResult, Host, Phase, Reservation, Verb
 from bmhctl.domain.policy import Policy, parse_policy
 from bmhctl.domain.requirements import Requirements, describe_requirements, dump_requirements, load_requirements
 from bmhctl.domain.units import format_duration
@@ -16,11 +16,15 @@ from bmhctl.usecases.reservations.request import FREE, LeaseTerms, ReservationRe
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, retried
 from bmhctl.usecases.shared.transitions import guard_input, move
 
+NO_CHECKS: Mapping[int, tuple[CheckResult, ...]] = {}
+"""The checks of hosts that are granted unchecked."""
+
 
 class Attempt:
     """One process's attempt to get what it requests, until a deadline.
 
-    ``token`` is the id of the reservation that was made, or is about to be committed; None before that.
+    ``token`` is the id of the reservation that was made, or is about to be committed; None before that. ``asked_at``
+    is when the process began to ask.
     """
 
     def __init__(
@@ -30,12 +34,14 @@ class Attempt:
         check: bool,
         timeout: timedelta | None,
         deadline: datetime | None,
+        asked_at: datetime,
     ) -> None:
         self.ctx = ctx
         self.request = request
         self.check = check
         self.timeout = timeout
         self.deadline = deadline
+        self.asked_at = asked_at
         self.token: str | None = None
 
     def is_late(self) -> bool:
@@ -84,11 +90,20 @@ def _enough(requirements: Requirements, free: tuple[Host, ...]) -> tuple[Host, .
     return None if found.missing else found.hosts
 
 
-def settle(attempt: Attempt, policy: Policy, hosts: Sequence[Host], token: str) -> Grant:
+def settle(
+    attempt: Attempt,
+    policy: Policy,
+    hosts: Sequence[Host],
+    token: str,
+    *,
+    asked_at: datetime | None = None,
+    checks: Mapping[int, tuple[CheckResult, ...]] = NO_CHECKS,
+) -> Grant:
     """Grant the chosen hosts in the caller's transaction, under the id ``token``.
 
-    Raises :class:`WaitTimeoutError` past the attempt's deadline, and :class:`UsageError` for values that its prepare
-    steps don't take: then the caller's transaction has to be undone.
+    ``asked_at`` is when another process began to ask for the same, if one did; ``checks`` are those that just passed,
+    by the id of the host. Raises :class:`WaitTimeoutError` past the attempt's deadline, and :class:`UsageError` for
+    values that its prepare steps don't take: then the caller's transaction has to be undone.
     """
     attempt.token = token
     params, steps = None, policy.steps.get(Phase.PREPARE, ())
@@ -96,7 +111,9 @@ def settle(attempt: Attempt, policy: Policy, hosts: Sequence[Host], token: str) 
         from bmhctl.domain.parameters import values_for
 
         params = values_for(steps, attempt.request.params, (host.spec for host in hosts))
-    granted = grant(attempt.ctx, attempt.request, lease_of(policy, attempt.request), hosts, token, params)
+    asked = attempt.asked_at if asked_at is None else min(asked_at, attempt.asked_at)
+    lease = lease_of(policy, attempt.request)
+    granted = grant(attempt.ctx, attempt.request, lease, hosts, token, asked, checks, params=params)
     attempt.check_time()
     return granted
 
@@ -107,11 +124,15 @@ def grant(
     terms: LeaseTerms,
     hosts: Sequence[Host],
     token: str,
+    asked_at: datetime,
+    checks: Mapping[int, tuple[CheckResult, ...]] = NO_CHECKS,
+    *,
     params: Mapping[str, str] | None = None,
 ) -> Grant:
     """Reserve the chosen hosts in the caller's transaction, in which no other process was found to claim them.
 
-    ``token`` becomes the reservation's id. ``params`` are the values with which they are prepared, None for not at all.
+    ``token`` becomes the reservation's id; ``checks`` are the checks of each host that just passed, by its id.
+    ``params`` are the values with which they are prepared, None for not at all.
     """
     now = ctx.clock()
     reservation = Reservation(
@@ -124,12 +145,17 @@ def grant(
         wants=dump_requirements(request.requirements),
         request_id=request.request_id,
         params=params,
+        asked_at=min(asked_at, now),  # the clock may have been set back
+        tags=request.tags,
     )
     ctx.store.reservations.add(reservation)
     taken = []
     for host in hosts:
         facts = guard_input(ctx, host, now, claim_is_mine=True)
-        taken.append(move(ctx, host, Verb.RESERVE, facts, now, reason=request.purpose, reservation=reservation))
+        steps = checks.get(host.id)
+        taken.append(
+            move(ctx, host, Verb.RESERVE, facts, now, reason=request.purpose, reservation=reservation, steps=steps)
+        )
     return Grant(Held(reservation, tuple(taken)), terms.notes)
 
 

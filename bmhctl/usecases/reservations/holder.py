@@ -99,6 +99,7 @@ def handover(
             owner=to,
             created_at=now,
             request_id=None,
+            asked_at=None,  # its owner did not wait for it
             renewed_at=old.counted_from,  # it ends when the old one would have: this is no new count
         )
         ctx.store.reservations.add(new)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import State
 from bmhctl.domain.requirements import MOST_HOSTS, Requirement, Requirements, total
-from bmhctl.domain.selector import Selector
+from bmhctl.domain.selector import LABEL_VALUE, Selector, is_label_key
 from bmhctl.domain.units import format_duration
 from bmhctl.errors import UsageError
 from bmhctl.stores.host_query import HostQuery
@@ -16,6 +16,9 @@ from bmhctl.support.values import Frozen, field, replace
 
 if TYPE_CHECKING:
     from bmhctl.domain.policy import Policy
+
+MOST_TAGS = 100
+"""How many tags a reservation may have."""
 
 FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
 """The hosts that can be reserved."""
@@ -26,7 +29,8 @@ class ReservationRequest(Frozen):
 
     ``ttl`` is the length of the lease (None: the policy's); ``endless`` asks for a lease without end, where the policy
     allows it. ``request_id`` makes a retry safe: the same id gives the same reservation. ``token`` is the id that the
-    reservation is to have, if the caller needs to know it before. ``params`` are values for its prepare steps.
+    reservation is to have, if the caller needs to know it before. ``params`` are values for its prepare steps, ``tags``
+    are kept with the reservation.
     """
 
     requirements: Requirements
@@ -36,6 +40,7 @@ class ReservationRequest(Frozen):
     request_id: str | None = None
     token: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def reservation_request(
@@ -49,6 +54,7 @@ def reservation_request(
     endless: bool = False,
     request_id: str | None = None,
     params: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> ReservationRequest:
     """Return a request for the named hosts, for ``count`` hosts that fit a selector, or for several requirements.
 
@@ -81,7 +87,22 @@ def reservation_request(
         found = (Requirement(selector or Selector(), count or 1),)
     if total(found) > MOST_HOSTS:
         raise UsageError(f"{total(found)} hosts are too many for one reservation", hint=f"at most {MOST_HOSTS}")
-    return ReservationRequest(found, purpose, ttl, endless, request_id, params=params or {})
+    if tags:
+        check_tags(tags)
+    return ReservationRequest(found, purpose, ttl, endless, request_id, params=params or {}, tags=dict(tags or {}))
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Raise :class:`UsageError` unless the tags are written as labels are, and are few enough."""
+    for key, value in tags.items():
+        if not is_label_key(key) or not LABEL_VALUE.fullmatch(value):
+            what = "value" if is_label_key(key) else "key"
+            raise UsageError(
+                f"{f'{key}={value}'!r} has no valid {what} of a tag",
+                hint="such as job=4711; a value has at most 63 letters, digits, '-', '_' and '.'",
+            )
+    if len(tags) > MOST_TAGS:
+        raise UsageError(f"{len(tags)} tags are too many for one reservation", hint=f"at most {MOST_TAGS}")
 
 
 class LeaseTerms(Frozen):

@@ -72,7 +72,7 @@ def _reserve(
     if request.params:
         request = _with_parameters(ctx, request)
     timeout = patience.timeout if patience else None
-    attempt = Attempt(ctx, request, check, timeout, deadline or (None if timeout is None else now + timeout))
+    attempt = Attempt(ctx, request, check, timeout, deadline or (None if timeout is None else now + timeout), now)
     try:
         granted = None if attempt.check else grant_uncontended(ctx, attempt, now)
         if granted is None:

@@ -183,6 +183,7 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
                         endless=request.endless,
                         deadline=attempt.deadline,
                         request_id=request.request_id,
+                        tags=request.tags,
                     )
                 )
             # Before the commit, or others would take it for a dead process's.

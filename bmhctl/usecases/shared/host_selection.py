@@ -33,7 +33,8 @@ class Choice(Frozen):
     """The hosts that a command is for; without ``names``, every host that fits the selector and the states.
 
     ``everything``: all hosts are meant where no names, no selector and no states are given. ``among`` leaves out every
-    host whose name is not in it: those that a person was not asked about.
+    host whose name is not in it: those that a person was not asked about. ``with_tags``: the selector also sees the
+    tags of a host's reservation, and those first.
     """
 
     names: tuple[str, ...] = ()
@@ -41,6 +42,7 @@ class Choice(Frozen):
     states: frozenset[State] = frozenset()
     everything: bool = False
     among: frozenset[str] | None = None
+    with_tags: bool = False
 
     def query(self) -> HostQuery:
         """Return the query for the hosts that fit the selector and the states, whatever their names."""
@@ -116,10 +118,12 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
         refuse_misspelt_exclusion(ctx, choice.selector)
     query = choice.query()
     if not choice.names:
-        fitting = list(ctx.store.hosts.find(query))
+        fitting = _fitting(ctx, choice, query)
         if choice.among is not None:
             fitting = [host for host in fitting if host.name in choice.among]
-        if not fitting and choice.selector.terms:
+        if not fitting and choice.with_tags and choice.selector.terms:
+            ctx.report(f"no host fits {choice.selector}, by its labels or by the tags of its reservation")
+        elif not fitting and choice.selector.terms:
             from bmhctl.usecases.shared.unmatched_selector import note_unknown_keys
 
             note_unknown_keys(ctx, choice.selector)
@@ -141,11 +145,29 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
             if not found:
                 missing.append(NotFoundError("matches no host", host=name, hint="bmhctl list shows all"))
     if narrow:
-        narrowed = ctx.store.hosts.find(replace(query, names=tuple(hosts))) if hosts else iter(())
+        narrowed = _fitting(ctx, choice, replace(query, names=tuple(hosts))) if hosts else []
         keep = {host.name for host in narrowed}
         hosts = {name: host for name, host in hosts.items() if name in keep}
     among = hosts if choice.among is None else choice.among
     return [host for name, host in hosts.items() if name in among], missing
+
+
+def _fitting(ctx: Context, choice: Choice, query: HostQuery) -> list[Host]:
+    """Return the hosts of a query with the choice's selector, by name; with the tags of reservations if it has them."""
+    found = list(ctx.store.hosts.find(query))
+    if not choice.with_tags or not choice.selector.terms:
+        return found
+    tagged: dict[str, Host] = {}
+    fitting: list[Host] = []
+    for host in ctx.store.hosts.held():
+        held = host.reservation
+        if held is None or not held.tags or (query.names and host.name not in query.names):
+            continue
+        tagged[host.name] = host
+        if choice.selector.fits(host.spec, held.tags) and (not query.states or host.state in query.states):
+            fitting.append(host)
+    found = [host for host in found if host.name not in tagged]
+    return sorted((*found, *fitting), key=lambda host: host.name)
 
 
 def _range_explained(error: NotFoundError, given: Iterable[str]) -> NotFoundError:

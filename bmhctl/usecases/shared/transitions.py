@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bmhctl.domain.model import Event, EventKind, Host, Note, Reservation, State, Verb
+from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Note, Reservation, State, StepTiming, Verb
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, StateRefusedError, StepFailedError, UsageError
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED, NOT_SET_UP, GuardInput, ask
 from bmhctl.lifecycle.table import Guard
@@ -86,10 +86,12 @@ def move(
     reason: str | None = None,
     actor: str | None = None,
     reservation: Reservation | None = None,
+    steps: tuple[CheckResult, ...] | None = None,
 ) -> Host:
     """Move a host with a verb, save it with its event, and return it; what each state implies is set here.
 
-    ``reservation`` is the new one for ``reserve``. Raises as :func:`decide` does; then nothing was saved.
+    ``reservation`` is the new one for ``reserve``, ``steps`` are those that ran before. Raises as :func:`decide` does;
+    then nothing was saved.
     """
     dest = decide(verb, host, facts)
     held = reservation or host.reservation
@@ -123,6 +125,7 @@ def move(
             dest=dest,
             reason=reason,
             reservation=held.id if held else None,
+            steps=_timings(steps) if steps else None,
         ),
     )
 
@@ -136,9 +139,10 @@ def record_event(
     reason: str | None = None,
     actor: str | None = None,
     reservation: str | None = None,
+    steps: tuple[CheckResult, ...] | None = None,
 ) -> Host:
     """Save a host that changed but keeps its state, with its event; return it. ``host`` is as it is to be saved."""
-    return ctx.store.hosts.save(host, event_of(ctx, host, kind, now, reason, actor, reservation))
+    return ctx.store.hosts.save(host, event_of(ctx, host, kind, now, reason, actor, reservation, steps))
 
 
 def event_of(
@@ -149,6 +153,7 @@ def event_of(
     reason: str | None,
     actor: str | None = None,
     reservation: str | None = None,
+    steps: tuple[CheckResult, ...] | None = None,
 ) -> Event:
     """Return an event that moves no host: its source is its destination."""
     return Event(
@@ -160,4 +165,9 @@ def event_of(
         dest=host.state,
         reason=reason,
         reservation=reservation or (host.reservation.id if host.reservation else None),
+        steps=_timings(steps) if steps else None,
     )
+
+
+def _timings(results: tuple[CheckResult, ...]) -> tuple[StepTiming, ...]:
+    return tuple(StepTiming(each.phase, each.step, each.verdict, each.seconds) for each in results)

@@ -232,7 +232,7 @@ def _looked_at(ctx: Context, held: Claimed, run: StepsRun) -> Outcome:
     def note(now: datetime) -> Host:
         host = held.current()
         if run.refusal is not None:
-            record_event(ctx, host, EventKind.STEP_FAILED, now, reason=run.refusal)
+            record_event(ctx, host, EventKind.STEP_FAILED, now, reason=run.refusal, steps=run.results)
         ctx.store.step_results.save(host, run.results, now)
         return host
 
@@ -259,7 +259,8 @@ def _finish(
             claim_is_mine=True,
         )
         words = run.refusal or run.summary
-        left = move(ctx, host, verb, facts, now, reason=words)
+        ran = None if run is NO_STEPS else run.results
+        left = move(ctx, host, verb, facts, now, reason=words, steps=ran)
         if run.results:
             ctx.store.step_results.save(host, run.results, now)
         return held.promise(left, moved(host, left, words, run.results))
@@ -288,7 +289,7 @@ def _note_failure(ctx: Context, held: Claimed, run: StepsRun, phase: Phase = Pha
             host = replace(host, **{counter: failures})
         if run.progress is not None:
             host = replace(host, setup=run.progress)
-        host = record_event(ctx, host, EventKind.STEP_FAILED, now, reason=words)
+        host = record_event(ctx, host, EventKind.STEP_FAILED, now, reason=words, steps=run.results)
         ctx.store.step_results.save(host, run.results, now)
         limit = ctx.policy().quarantine_after
         if counter is not None and failures >= limit and host.state is state:

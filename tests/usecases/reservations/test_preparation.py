@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import timedelta
 from unittest import mock
 
@@ -330,8 +329,10 @@ def test_two_processes_with_one_request_go_on_with_the_host_that_replaces_a_bad_
 
     second = threading.Thread(target=ask)
 
+    first_step = threading.Lock()
+
     def meanwhile() -> None:
-        with suppress(RuntimeError):  # the steps of two hosts: it is started by one of them
+        if first_step.acquire(blocking=False):  # the steps of two hosts: it is started by one of them
             second.start()
         time.sleep(0.3)
 

@@ -588,3 +588,43 @@ def test_no_used_host_is_handed_on_before_its_whole_cleanup_succeeded(
                 if found.state is not State.MAINTENANCE:
                     assert found.dirty is used[name]
         lab.remove()
+
+
+def test_an_event_keeps_the_steps_that_led_to_it_with_their_seconds(fleet: Lab) -> None:
+    """In ready, reset, resume, step-failed, and in what a checked reservation does; none where none can run."""
+
+    def kept(verb: Verb | EventKind) -> list[tuple[str, str, str, float]] | None:
+        event = [each for each in fleet.context().store.events.read(host(fleet)) if each.verb is verb][-1]
+        if event.steps is None:
+            return None
+        return [(each.phase.value, each.step, each.verdict.value, each.seconds) for each in event.steps]
+
+    checks = [("checks", "a", "pass", 1.5), ("checks", "b", "pass", 1.5)]
+    taint(fleet, "node1")
+    assert (kept(Verb.READY), kept(Verb.RESERVE), kept(Verb.TAINT), kept(Verb.ENTER)) == (checks, None, None, None)
+    with saying(lambda step, _: FAIL if step.name == "verify" else PASS):
+        step_verbs.reset(fleet.context(), Choice(("node1",)))
+    assert kept(EventKind.STEP_FAILED) == [("cleanup", "wipe", "pass", 1.5), ("cleanup", "verify", "fail", 1.5)]
+    with saying(lambda *_: PASS):
+        step_verbs.reset(fleet.context(), Choice(("node1",)))
+        step_verbs.ready(fleet.context(), Choice(("node1",)), override=["a"], reason="known")
+        assert kept(Verb.RESET) == [("cleanup", "wipe", "pass", 1.5), ("cleanup", "verify", "pass", 1.5)]
+        assert kept(Verb.READY) == checks[1:]
+        reserve.reserve_or_wait(fleet.context(), request.reservation_request(("node1",)), check=True)
+        assert kept(Verb.RESERVE) == checks
+        lifecycle_verbs.maintain(fleet.context(), Choice(("node1",)), reason="fan")
+        resume.resume(fleet.context(), Choice(("node1",)))
+        assert (kept(Verb.MAINTAIN), kept(Verb.RESUME)) == (None, None)
+    with saying(lambda *_: UNKNOWN):
+        step_verbs.check(fleet.context(), Choice(("node1",)), only=["b"])
+    assert kept(EventKind.STEP_FAILED) == [("checks", "b", "unknown", 1.5)]
+
+
+def test_the_checks_of_a_host_that_failed_when_it_was_to_be_reserved_are_kept(fleet: Lab) -> None:
+    with saying(lambda *_: PASS):
+        step_verbs.ready(fleet.context(), ALL)
+    wish = request.reservation_request(("node1",))
+    with saying(lambda *_: FAIL), pytest.raises(BmhctlError):
+        reserve.reserve_or_wait(fleet.context(), wish, check=True)
+    last = [*fleet.context().store.events.read(host(fleet))][-1]
+    assert (last.verb, [each.verdict for each in last.steps or ()]) == (Verb.MAINTAIN, [FAIL, FAIL])
