@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from bmhctl.domain.model import BootTarget, HostSpec, Phase
-from bmhctl.domain.selector import EVERY_HOST, Selector, is_label_key, parse_selector
+from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import InvalidError, UsageError, brief, nearest
 from bmhctl.support.lazy_regex import pattern
@@ -116,8 +116,7 @@ class Step(Frozen):
     ``command`` is an argument list (kind command), ``port`` a TCP port (kind tcp), ``page`` the request (kind http),
     ``demand`` what is expected of the BMC (kind redfish). ``timeout`` is how long one try may take, ``retries`` how
     many more tries follow a failure. ``needs`` are the steps of its phase that have to pass before; None: it follows
-    the one declared before it. ``outputs`` are the hardware properties that its output may set, ``params`` the values
-    that a reservation may give it.
+    the one declared before it. ``params`` are the values that a reservation may give it.
     """
 
     name: str
@@ -131,7 +130,6 @@ class Step(Frozen):
     retries: int = 0
     selector: Selector = EVERY_HOST
     needs: tuple[str, ...] | None = None
-    outputs: tuple[str, ...] = ()
     params: tuple[Param, ...] = ()
 
     def applies_to(self, spec: HostSpec) -> bool:
@@ -284,8 +282,7 @@ def _step(phase: Phase, name: str, entry: Mapping[str, object]) -> Step:
         timeout=timeout,
         retries=whole_number(entry.get("retries", 0), 0, 100, f"{where}.retries"),
         selector=applies,
-        needs=_texts(entry["needs"], f"{where}.needs", "of steps") if "needs" in entry else None,
-        outputs=_outputs(entry, kinds[0], where),
+        needs=_names(entry["needs"], f"{where}.needs") if "needs" in entry else None,
         params=_params(entry["params"], f"{where}.params") if "params" in entry else (),
     )
     names = tuple(param.name for param in step.params)
@@ -300,25 +297,13 @@ def _step(phase: Phase, name: str, entry: Mapping[str, object]) -> Step:
             return replace(step, command=_command(entry["command"], f"{where}.command", names))
 
 
-_COMMON_KEYS = ("timeout", "retries", "selector", "needs", "outputs")
+_COMMON_KEYS = ("timeout", "retries", "selector", "needs")
 
 
-def _texts(value: object, where: str, of_what: str) -> tuple[str, ...]:
+def _names(value: object, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise type_error(where, f"a list of names {of_what}", value)
+        raise type_error(where, "a list of names of steps", value)
     return tuple(dict.fromkeys(value))
-
-
-def _outputs(entry: Mapping[str, object], kind: StepKind, where: str) -> tuple[str, ...]:
-    if "outputs" not in entry:
-        return ()
-    if kind is not StepKind.COMMAND:
-        raise InvalidError(f"{where}.outputs: only a command has an output", hint="remove it, or use a command")
-    names = _texts(entry["outputs"], f"{where}.outputs", "of hardware properties")
-    for name in names:
-        if not is_label_key(name):
-            raise type_error(f"{where}.outputs", "names of hardware properties such as firmware", name)
-    return names
 
 
 def _params(value: object, where: str) -> tuple[Param, ...]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
-from bmhctl.domain.model import CheckResult, Host, Phase, SetupProgress, Verdict
+from bmhctl.domain.model import CheckResult, Host, HostSpec, Phase, SetupProgress, Verdict
 from bmhctl.domain.policy import PHASES, PhaseRules, Policy, Step
 from bmhctl.errors import StateRefusedError, UnreachableError
 from bmhctl.results import Outcome
@@ -19,6 +19,7 @@ from bmhctl.usecases.shared.transitions import CLAIMED
 
 if TYPE_CHECKING:
     from bmhctl.probes.setting import StepEnvironment
+    from bmhctl.usecases.steps.step_graph import Before
 
 _T = TypeVar("_T")
 
@@ -48,6 +49,7 @@ class StepPlan(Frozen):
     setting: StepEnvironment | None
     declared: bool
     overridden: Mapping[str, str] = field(default_factory=dict)
+    before: Before | None = None
 
     def run(self, cancelled: Event | None = None, report: Callable[[CheckResult], None] | None = None) -> StepsRun:
         """Runs the steps in their order; those of some phases up to the first that fails.
@@ -64,16 +66,27 @@ class StepPlan(Frozen):
         if cancelled is not None:
             setting = replace(setting, cancelled=AnyOf((cancelled, setting.cancelled)))
         results: list[CheckResult] = []
-        for step in self.steps:
-            if step.name in self.overridden:
-                continue
-            if setting.cancelled.is_set():
-                break
-            results.append(probe.run(step, self.host.spec, setting))
+
+        def run(step: Step) -> CheckResult:
+            result = probe.run(step, self.host.spec, setting)
             if report is not None and not setting.cancelled.is_set():  # else it may have ended because of that
-                report(results[-1])
-            if self._rules.stops_at_failure and results[-1].verdict is not Verdict.PASS:
+                report(result)
+            results.append(result)
+            return result
+
+        def goes_on() -> bool:
+            failed = self._rules.stops_at_failure and any(each.verdict is not Verdict.PASS for each in results)
+            return not failed and not setting.cancelled.is_set()
+
+        steps = [step for step in self.steps if step.name not in self.overridden]
+        if self.before is not None:
+            from bmhctl.usecases.steps.step_graph import run_in_order
+
+            return self._judged(run_in_order(steps, self.before, run, goes_on))
+        for step in steps:
+            if not goes_on():
                 break
+            run(step)
         return self._judged(results)
 
     @property
@@ -93,6 +106,14 @@ class StepPlan(Frozen):
             said.append(f"{noun}{'s' if len(results) > 1 else ''} passed: {names}")
         said += [f"{name} overridden: {reason}" for name, reason in self.overridden.items()]
         return StepsRun(tuple(results), None, "; ".join(said))
+
+
+def _order(declared: tuple[Step, ...], spec: HostSpec) -> Before | None:
+    if all(step.needs is None for step in declared):
+        return None
+    from bmhctl.usecases.steps.step_graph import order
+
+    return order(declared, spec)
 
 
 class Claimed:
@@ -130,7 +151,7 @@ class Claimed:
         )
         names = {step.name for step in mine}
         skipped = {name: reason for name, reason in (overridden or {}).items() if name in names}
-        return StepPlan(self.host, phase, mine, setting, bool(declared), skipped)
+        return StepPlan(self.host, phase, mine, setting, bool(declared), skipped, _order(declared, self.host.spec))
 
     def settle(self, act: Callable[[datetime], _T]) -> _T:
         """Takes what the steps said into account: in one transaction, done again when another one undid it."""
