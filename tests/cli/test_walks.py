@@ -53,7 +53,7 @@ MOST: dict[str, tuple[int, int]] = {
     "ready n8": (37, 138),
     "reservations": (18, 65),
     "history n1": (20, 61),
-    "extend -R r-one": (28, 94),
+    "extend -R r-one": (27, 93),
     "release -R r-one": (31, 132),
 }
 """For each command how many files it enters at most, and how often it moves from one to another."""

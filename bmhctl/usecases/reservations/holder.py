@@ -11,7 +11,6 @@ from bmhctl.errors import NotYoursError, UsageError
 from bmhctl.results import Grant, Held, Reservations
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, retried
-from bmhctl.usecases.shared.expiry import forget_left_claims, reap
 from bmhctl.usecases.shared.leases import forced_reason, give_back, held_reservation
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import record_event
@@ -34,6 +33,8 @@ def give_up(ctx: Context, reservation_id: str, reason: str, hosts: Collection[in
 
 def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:
     """End every reservation whose lease has expired; return them with their hosts. ``dry_run`` changes nothing."""
+    from bmhctl.usecases.shared.expiry import forget_left_claims, reap
+
     now = refresh(ctx)
     over = [r for r in ctx.store.reservations.due(now, now + CLOCK_SLACK) if not r.is_valid(now)]
     held = [Held(r, tuple(ctx.store.hosts.held_by(r.id))) for r in over]
