@@ -49,7 +49,7 @@ def document_looks_like(document: object) -> str:
         if isinstance(document.get("version"), int):
             return f"what bmhctl wrote of another kind: {kind!r:.60}"
         return f"a manifest of the kind {kind!r:.60}"
-    for record in _samples(document):
+    for record in samples(document):
         for words, keys in _RECORDS:
             if keys <= record.keys():
                 return words
@@ -59,7 +59,7 @@ def document_looks_like(document: object) -> str:
     return "a list" if document else "an empty file"
 
 
-def _samples(document: object) -> Iterator[dict[str, object]]:
+def samples(document: object) -> Iterator[dict[str, object]]:
     """Yield some mappings of a document, the outer ones first: what it is a list of stands in the first ones."""
     level = [document]
     for _ in range(_DEPTH):

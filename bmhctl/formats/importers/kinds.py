@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from fnmatch import fnmatchcase
 from importlib import import_module
@@ -23,7 +23,7 @@ from bmhctl.formats.importers.record import (
     secrets_in,
 )
 from bmhctl.formats.manifest_fields import bad_field, wrong_kind
-from bmhctl.formats.recognize import document_looks_like, text_looks_like
+from bmhctl.formats.recognize import document_looks_like, samples, text_looks_like
 from bmhctl.support.values import Frozen, replace
 
 _HEADING = 10_000  # characters of a heading
@@ -224,16 +224,15 @@ class Others:
         if self.wanted is None:
             if not isinstance(document, dict | list) or _is_manifest(document):
                 return False
-            candidates = [kind for kind in KINDS if kind.records or kind.documents]
+            kind = _recognised(document)
         elif self.wanted.api:
             return False
         else:
-            candidates = [self.wanted]
-        for kind in candidates:
-            found = _items(kind, document, place)
-            if found is not None:
-                self.items[kind.word] += found
-                return True
+            kind = self.wanted
+        found = _items(kind, document, place)
+        if found is not None:
+            self.items[kind.word] += found
+            return True
         if self.wanted is None:
             return False
         raise not_as_wanted(self.wanted, document_looks_like(document))
@@ -280,7 +279,7 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
         if found.host is None:
             continue
         # Pages that overlap, or were written one after the other, have a record twice: the later one is newer.
-        key = found.host.id or number
+        key = (found.host.id, found.host.arrival.host.name) if found.host.id else number
         if key in hosts:
             again[key] = again.get(key, 1) + 1
             del hosts[key]
@@ -365,6 +364,15 @@ def _is_secret(manifest: object) -> bool:
     return isinstance(manifest, dict) and manifest.get("kind") in ("Secret", "SecretList")
 
 
+def _recognised(document: object) -> Kind:
+    """Return the kind of the first records of a document, else that of documents without any."""
+    for record in samples(document):
+        for kind in KINDS:
+            if kind.records and _fits(kind, record):
+                return kind
+    return kind_named("ansible")
+
+
 def _items(kind: Kind, document: object, place: str) -> list[Item] | None:
     if kind.documents:
         return _module(kind).read_document(document, place)
@@ -396,5 +404,5 @@ def _rows(kind: Kind, value: object, place: str, name: str | None, depth: int) -
         for key, each in value.items():
             if isinstance(each, list):
                 yield from _rows(kind, each, place, None, depth + 1)
-            elif isinstance(each, Mapping):
+            elif isinstance(each, dict):
                 yield from _rows(kind, each, f"{place}, {key!s:.80}", str(key), depth + 1)

@@ -102,7 +102,7 @@ def _server(fields: Fields, cluster: _Cluster) -> Record:
     archs = [arch for each in processors if (arch := each.line("instructionSet") or each.line("architecture"))]
     return Record(
         name,
-        id=metadata.line("uid") or spec.line("systemUUID") or spec.line("uuid"),
+        id=metadata.line("uid"),
         address=address_of(nics, None),
         macs=macs,
         bmc=bmc,
