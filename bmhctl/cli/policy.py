@@ -1,4 +1,4 @@
-"""``policy show``, ``policy check``, ``policy apply`` and ``policy grants``."""
+"""``policy show``, ``policy check``, ``policy apply``, ``policy grants`` and ``schema``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from bmhctl.cli.options import HostNames, SelectorText
-from bmhctl.cli.session import session
+from bmhctl.cli.session import invocation_of, session
 from bmhctl.errors import UsageError
+from bmhctl.output import render
 from bmhctl.results import Document, Done, Script
 from bmhctl.usecases.shared.host_selection import choice
 
@@ -84,3 +85,15 @@ def _read(file: str) -> str:
     except OSError as error:
         raise UsageError(f"can't read {file}: {error.strerror}") from error
     return decode(content, file).replace("\r\n", "\n")
+
+
+def schema(ctx: typer.Context) -> None:
+    """Print the JSON Schema of a TOML inventory, which is that of a policy, too.
+
+    Editors check a file with it whose first line names it: #:schema bmh.schema.json (taplo and tombi read that line).
+    """
+    import json
+
+    from bmhctl.formats.schema import inventory_schema
+
+    render(Document(json.dumps(inventory_schema(), indent=2) + "\n"), invocation_of(ctx).display())

@@ -349,7 +349,7 @@ def _page(value: object, where: str, params: tuple[str, ...]) -> HttpStep:
     )
 
 
-_RESETS = (
+RESETS = (
     "On",
     "ForceOff",
     "ForceOn",
@@ -360,6 +360,7 @@ _RESETS = (
     "PowerCycle",
     "PushPowerButton",
 )
+"""The resets of Redfish that a step may ask for."""
 
 
 def _demand(value: object, where: str, acts: bool) -> RedfishStep:
@@ -368,7 +369,7 @@ def _demand(value: object, where: str, acts: bool) -> RedfishStep:
     choices = {
         "health": ("OK", "Warning", "Critical"),
         "power": ("on", "off", "cycle", "soft-off") if acts else ("on", "off"),
-        "reset": _RESETS,
+        "reset": RESETS,
         "boot_once": tuple(BootTarget),
     }
     for key in entry:

@@ -24,6 +24,9 @@ from bmhctl.usecases.shared.refresh import refresh
 _AT_ONCE = 1000  # hosts whose declaration is in memory
 
 TEMPLATE = """\
+#:schema bmh.schema.json
+# The line above is for editors with taplo or tombi: bmhctl schema >bmh.schema.json writes that file.
+
 # An inventory of bmhctl. This file declares; what happens to the hosts is remembered beside it.
 
 # [defaults]

@@ -29,6 +29,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "policy show": [],
     "policy check": [],
     "policy apply": ["/dev/null"],
+    "schema": [],
     "policy grants": [],
     "ready": ["node03"],
     "reserve": ["node02"],
@@ -107,7 +108,9 @@ def test_every_command_refuses_an_unknown_option(name: str, cli: Cli, lab: Path)
     assert lab.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("init", "copy", "help", "completion")])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name not in ("init", "copy", "help", "completion", "schema")]
+)
 def test_every_command_takes_the_global_options_before_and_after_its_name(name: str, cli: Cli) -> None:
     words = name.split()
     given = ["-i", "nowhere.db", "--as", "carol", "-q", "-v"]

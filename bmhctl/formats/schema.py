@@ -1,0 +1,174 @@
+"""The JSON Schema of a TOML inventory, or of a policy alone: for editors, and for checks without bmhctl."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bmhctl.domain.host_spec import TLS_VERSIONS
+from bmhctl.domain.model import BootTarget, Phase
+from bmhctl.domain.policy import PHASES, RESETS, StepKind
+
+Schema = dict[str, Any]
+
+_DURATION = r"^(?=[0-9])(?:[0-9]{1,9}d)?(?:[0-9]{1,9}h)?(?:[0-9]{1,9}m)?(?:[0-9]{1,9}s)?$"
+_NOT_ZERO = r"[1-9]"
+_NAME = r"[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?"
+_HOST_NAME = rf"^(?=.{{1,253}}$){_NAME}(?:\.{_NAME})*$"
+_LABEL_KEY = r"^(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+_LABEL_VALUE = r"^(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
+_MAC = r"^\s*(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}\s*$"
+_LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]{0,1000}$"
+_CREDENTIALS = r"^(?:env:[A-Za-z_][A-Za-z0-9_]*$|file:.|command:.)"
+_BMC = r"^(?:[A-Za-z][-A-Za-z0-9+.]*://)?[^@\s]+$"
+_ADDRESS = r"^[A-Za-z0-9_:.%-]+$"
+_URL = r"^https?://[^/\s@]+(/\S*)?$"
+_PROXY = r"^(?:environment|http://[^/\s@:]+(?::[0-9]{1,5})?/?)$"
+_PLACEHOLDERS = r"name|address|mac|bmc\.address|bmc\.type|bmc\.system_id|(?:labels|hardware)\.[A-Za-z0-9_./-]+"
+_UNKNOWN_PLACEHOLDER = rf"(?:^|[^{{]){{(?!(?:{_PLACEHOLDERS})}})[A-Za-z_][A-Za-z0-9_./-]*}}"
+
+
+def inventory_schema() -> Schema:
+    """Return the schema of a TOML inventory; without ``hosts`` such a text is a policy."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "An inventory of bmhctl",
+        **_table(
+            {
+                "defaults": _defaults(),
+                **{str(phase): _phase(phase) for phase in Phase},
+                "inventory": _table({"state": _text("Where the state file is, relative to this file.")}),
+                "hosts": _map(_HOST_NAME, _host(), "The hosts, each by its name."),
+            },
+            "The hosts of a lab, and what is required of them.",
+        ),
+    }
+
+
+def _defaults() -> Schema:
+    lease = {"anyOf": [{"const": "none"}, _duration("", zero=False)]}
+    return _table(
+        {
+            "ttl": {**lease, "description": "How long a reservation lasts by default."},
+            "max_ttl": {**lease, "description": "The longest that a lease may last."},
+            "quarantine_after": _whole(1, 1000, "Failed cleanups in a row before a host goes to maintenance."),
+            "bmc_parallel": _whole(1, 1000, "How many conversations are held with one BMC at a time."),
+            "proxy": _text("environment, or the URL of an HTTP proxy.", _PROXY),
+        },
+        "Leases and limits.",
+    )
+
+
+def _phase(phase: Phase) -> Schema:
+    return _map(".", _step(phase), f"Each {PHASES[phase].noun} by its name.")
+
+
+def _step(phase: Phase) -> Schema:
+    rules = PHASES[phase]
+    command = {"type": "array", "minItems": 1, "items": _filled(), "description": "A program, and arguments."}
+    kinds: Schema = {
+        StepKind.COMMAND.value: command,
+        StepKind.TCP.value: _whole(1, 65535, "A port that must be open."),
+        StepKind.HTTP.value: {"anyOf": [_url(), _page()]},
+        StepKind.REDFISH.value: {**_redfish(acts=rules.acts), "minProperties": 1},
+    }
+    names = {"type": "array", "items": {"type": "string"}}
+    shared: Schema = {
+        "timeout": _duration("How long one try may take.", zero=False),
+        "retries": _whole(0, 100, "How many more tries follow a failure."),
+        "selector": _text("The hosts that it applies to."),
+        "needs": {**names, "description": "The steps of this table that have to pass before."},
+        "outputs": {
+            "type": "array",
+            "items": {"type": "string", "pattern": _LABEL_KEY},
+            "description": "The hardware properties that its output may set.",
+        },
+        **{key: {} for key in rules.keys},
+    }
+    return {
+        **_table({**kinds, **shared}),
+        "oneOf": [{"required": [kind]} for kind in kinds],
+        "dependentRequired": {"outputs": [StepKind.COMMAND.value]},
+    }
+
+
+def _url() -> Schema:
+    return {**_filled(), "pattern": _URL}
+
+
+def _filled() -> Schema:
+    """Return the schema of a text whose placeholders are all known."""
+    return {"type": "string", "not": {"pattern": _UNKNOWN_PLACEHOLDER}}
+
+
+def _page() -> Schema:
+    keys: Schema = {"url": _url(), "status": _whole(100, 599), "text": _text()}
+    return {**_table(keys), "required": ["url"]}
+
+
+def _redfish(*, acts: bool) -> Schema:
+    if not acts:
+        return _table({"health": {"enum": ["OK", "Warning", "Critical"]}, "power": {"enum": ["on", "off"]}})
+    return _table(
+        {
+            "power": {"enum": ["on", "off", "cycle", "soft-off"]},
+            "reset": {"enum": [*RESETS]},
+            "boot_once": {"enum": [each.value for each in BootTarget]},
+        }
+    )
+
+
+def _host() -> Schema:
+    fact = {"anyOf": [_text("", _LINE), {"type": "integer", "minimum": -(2**63) + 1, "maximum": 2**63 - 1}]}
+    bmc = _table(
+        {
+            "address": _text("Such as redfish+https://10.0.1.11/redfish/v1/Systems/1.", _BMC),
+            "type": _text("What kind of BMC it is.", _LINE),
+            "system_id": _text("The system's id at its BMC.", _LINE),
+            "credentials": _text("Where they are: env:NAME, file:PATH or command:….", _CREDENTIALS),
+            "verify_tls": {"type": "boolean", "description": "Whether its certificate is verified."},
+            "tls_min_version": {"enum": [*TLS_VERSIONS], "description": "The oldest TLS to accept."},
+        },
+        "The management controller.",
+    )
+    return _table(
+        {
+            "address": _text("An IP address or a DNS name.", _ADDRESS),
+            "mac": _text("The boot interface's MAC address.", _MAC),
+            "labels": _map(_LABEL_KEY, _text("", _LABEL_VALUE), "What selectors see."),
+            "bmc": {**bmc, "required": ["address"]},
+            "hardware": _map(_LABEL_KEY, fact, "Properties such as cpus and memory."),
+            "note": _text("A line for people.", _LINE),
+        },
+        "One host.",
+    )
+
+
+def _table(properties: Schema, description: str = "") -> Schema:
+    return _described({"type": "object", "properties": properties, "additionalProperties": False}, description)
+
+
+def _map(keys: str, values: Schema, description: str) -> Schema:
+    """Return the schema of a table whose keys are names."""
+    return _described(
+        {"type": "object", "patternProperties": {keys: values}, "additionalProperties": False}, description
+    )
+
+
+def _text(description: str = "", pattern: str | None = None) -> Schema:
+    found: Schema = {"type": "string"} if pattern is None else {"type": "string", "pattern": pattern}
+    return _described(found, description)
+
+
+def _duration(description: str, *, zero: bool) -> Schema:
+    found: Schema = {"type": "string", "allOf": [{"pattern": _DURATION}]}
+    if not zero:
+        found["allOf"].append({"pattern": _NOT_ZERO})
+    return _described(found, description)
+
+
+def _whole(least: int, most: int, description: str = "") -> Schema:
+    return _described({"type": "integer", "minimum": least, "maximum": most}, description)
+
+
+def _described(schema: Schema, description: str) -> Schema:
+    return {**schema, "description": description} if description else schema

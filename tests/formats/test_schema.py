@@ -1,0 +1,99 @@
+"""The JSON Schema says of an inventory what the parser says of it, as far as a schema can."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from jsonschema import Draft202012Validator
+
+from bmhctl.errors import InvalidError
+from bmhctl.formats.schema import inventory_schema
+from bmhctl.stores.toml.declaration import parse_declaration
+from bmhctl.usecases.inventories import TEMPLATE
+from tests.cli.conftest import INVENTORY
+from tests.domain import test_policy
+from tests.faults.seeds import LAYOUTS, POLICY
+from tests.stores.toml import test_declaration
+
+ROOT = Path(__file__).parents[2]
+VALIDATOR = Draft202012Validator(inventory_schema())
+
+BEYOND = (".selector", "there is no [", "need each other in a circle", "longer than defaults.max_ttl")
+"""Words of refusals that a schema can't express: what spans several places, or has a grammar of its own."""
+
+
+def rejected_policies() -> Iterator[Any]:
+    for name in dir(test_policy):
+        for mark in getattr(getattr(test_policy, name), "pytestmark", ()):
+            if mark.name == "parametrize" and "document" in mark.args[0]:
+                yield from (row[0] for row in mark.args[1])
+
+
+def rejected_texts() -> Iterator[str]:
+    for name in dir(test_declaration):
+        for mark in getattr(getattr(test_declaration, name), "pytestmark", ()):
+            if mark.name == "parametrize" and "text" in mark.args[0]:
+                yield from (found for row in mark.args[1] if isinstance(found := _first(row), str))
+
+
+def _first(row: Any) -> Any:
+    values = getattr(row, "values", row)
+    return values[0] if isinstance(values, tuple) else values
+
+
+def documents() -> Iterator[dict[str, Any]]:
+    yield from rejected_policies()
+    for text in rejected_texts():
+        try:
+            yield tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError, ValueError):
+            continue  # no schema is asked about a text that is not TOML
+
+
+def refusal(document: dict[str, Any]) -> str | None:
+    try:
+        parse_declaration(tomli_w.dumps(document).encode(), "lab.toml")
+    except InvalidError as error:
+        return error.message
+    except RecursionError:  # tomli_w can't write what is nested that deep, and neither could a validator read it
+        return None
+    return None
+
+
+def test_what_the_parser_refuses_is_refused_by_the_schema_or_beyond_one() -> None:
+    refused = [(document, said) for document in documents() if (said := refusal(document)) is not None]
+    assert len(refused) > 30
+    for document, said in refused:
+        if VALIDATOR.is_valid(document):
+            assert any(words in said for words in BEYOND), (document, said)
+
+
+@pytest.mark.parametrize("text", [INVENTORY, LAYOUTS, POLICY, (ROOT / "examples" / "lab.toml").read_text(), TEMPLATE])
+def test_what_the_parser_takes_the_schema_takes(text: str) -> None:
+    parse_declaration(text.encode(), "lab.toml")
+    VALIDATOR.validate(tomllib.loads(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'checks = { a = { command = ["./a", "{address}", "{{x}}", "{labels.rack}", "{", "}", "{}"] } }',
+        'setup = { a = { command = ["a"], outputs = ["fw"], needs = [] }, b = { tcp = 1, needs = ["a"] } }',
+        'cleanup = { a = { redfish = { power = "cycle", boot_once = "pxe" }, retries = 3, timeout = "1h30m" } }',
+        'defaults = { ttl = "none", max_ttl = "none", proxy = "http://proxy:3128", bmc_parallel = 2 }',
+        'hosts = { a = { hardware = { cpus = 1, x = "y" }, labels = { "a.b/c" = "" }, mac = "52-54-00-00-00-01" } }',
+        "hosts = { a = { bmc = { address = '[fd00::1]:8000', verify_tls = false, tls_min_version = '1.0' } } }",
+    ],
+)
+def test_each_key_that_the_parser_knows_the_schema_knows(text: str) -> None:
+    parse_declaration(text.encode(), "lab.toml")
+    VALIDATOR.validate(tomllib.loads(text))
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(inventory_schema())
