@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from bmhctl.domain.units import format_duration, plural
 from bmhctl.errors import BmhctlError, GoneError, MovedError, NotFoundError, NotYoursError, UsageError
@@ -78,7 +78,7 @@ class Lease:
         if self._loss is None and (why := self._why_moved()) is not None:
             self._loss = Loss(why, is_free=True)
         if self._loss is None and (why := self._why_over()) is not None:
-            self._loss = Loss(why, is_free=False)
+            self._loss = Loss(why, is_free=self._ctx.clock() >= (self._ends or datetime.max.replace(tzinfo=UTC)))
         return self._loss
 
     def _why_over(self) -> str | None:

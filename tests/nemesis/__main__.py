@@ -1,4 +1,4 @@
-"""Random clients beside a nemesis that kills, stops, locks and restarts; afterwards a checker that knows only logs.
+"""Random clients beside a nemesis that kills, stops, locks, moves, restarts and sets clocks; then a checker of logs.
 
     python -m tests.nemesis --backend postgres --minutes 60 --seed 7
 
@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from bmhctl.support.watchdog import _processes as processes
 from tests.conftest import environment
 from tests.postgres import Server
 
@@ -33,33 +34,67 @@ HOSTS = ("node1", "node2", "node3", "node4")
 STATUSES = {0, 4, 5, 7, 8, 11, 12, 124, 125, 137, 143}
 """How a command may end here: published statuses, and what ends a process from outside."""
 
+DECOY = "decoy1"
+"""The host of the other inventory, in maintenance, that takes the place of the clients' own for a while."""
+
 TASK = (
     'trap "" TERM; n=0; while [ $n -lt {beats} ]; do'
     ' echo "$BMH_HOST $BMH_RESERVATION $(date +%s.%N)" >> {log}; sleep 0.05; n=$((n+1)); done'
 )
 """A task that ignores TERM, and writes down when it is on which host."""
 
+CLOCK = """
+import datetime, os, sys
+if sys.argv[2].startswith("postgres"):
+    import psycopg  # knows the datetime that is in C
+
+right = datetime.datetime
+
+class Moved(right):
+    @classmethod
+    def now(cls, tz=None):
+        with open(os.environ["NEMESIS_CLOCK"]) as file:
+            return right.now(tz) + datetime.timedelta(seconds=float(file.read()))
+
+datetime.datetime = Moved
+"""
+"""Lets a client have the clock that the nemesis sets: so many seconds off, as a file says."""
+
+COMMAND = "from bmhctl.__main__ import main\nmain()\n"
+
 API = """
-import random, sys, time
+import random, time
 from bmhctl import BmhctlError, open_inventory
-location, actor, seed, log = sys.argv[1:]
+_, location, actor, seed, log = sys.argv[1:]
 dice = random.Random(seed)
-with open_inventory(location, actor=actor) as lab:
-    held = lab.reserve(count=1, ttl="3s", wait="3s")
-    for _ in range(dice.randrange(1, 20)):
-        at = time.time()
-        if at >= held.reservation.expires_at.timestamp():  # it was stopped: nothing ends a task of the API
-            break
-        with open(log, "a") as file:
-            file.write(f"{held.hosts[0].name} {held.reservation.id} {at:.9f}\\n")
-        time.sleep(0.05)
-    lab.release(held.reservation.id)
+try:
+    with open_inventory(location, actor=actor) as lab:
+        held = lab.reserve(count=1, ttl="3s", wait="3s")
+        ends = 0.0
+        for beat in range(dice.randrange(1, 60)):
+            now = time.monotonic()
+            if beat % 20 == 0:  # by a clock that is never set, since nothing ends a task of the API
+                lab.extend(held.reservation.id, "3s")
+                ends = now + 3
+            now, at = time.monotonic(), time.time()
+            if now >= ends:
+                break
+            with open(log, "a") as file:
+                file.write(f"{held.hosts[0].name} {held.reservation.id} {at:.9f}\\n")
+            time.sleep(0.05)
+        lab.release(held.reservation.id)
+except BmhctlError as error:
+    sys.exit(int(error.status))
 """
 
 
 @dataclass
 class Clients:
-    """Processes of random commands on one inventory; what they write down is in ``log``."""
+    """Processes of random commands on one inventory; what they write down is in ``log``.
+
+    ``unwatched`` are those whose watchdog was killed: nothing ends their task if they are killed or stopped, too.
+    No act of the nemesis takes longer than ``longest`` seconds.
+    """
 
     location: str
     folder: Path
@@ -68,10 +103,31 @@ class Clients:
     complaints: list[str] = field(default_factory=list)
     running: list[subprocess.Popen[str]] = field(default_factory=list)
     is_over: threading.Event = field(default_factory=threading.Event)
+    unwatched: set[int] = field(default_factory=set)
+    longest: float = 6
 
     @property
     def log(self) -> Path:
         return self.folder / "beats"
+
+    @property
+    def place(self) -> Path:
+        """The folder of the inventory, where it is a file."""
+        return self.folder / "lab"
+
+    @property
+    def clock(self) -> Path:
+        return self.folder / "clock"
+
+    def victims(self) -> list[subprocess.Popen[str]]:
+        """The processes that may be killed and stopped."""
+        return [process for process in self.running if process.pid not in self.unwatched]
+
+    def set_clock(self, seconds: float) -> None:
+        """Let the clients' clock be so many seconds off."""
+        new = self.clock.with_name("clock.new")
+        new.write_text(str(seconds))
+        new.replace(self.clock)
 
     def commands(self, dice: random.Random) -> Sequence[str]:
         task = TASK.format(beats=dice.randrange(1, 100), log=self.log)
@@ -96,13 +152,13 @@ class Clients:
         """One client: a command after the other, until it is over."""
         dice = random.Random(seed)
         while not self.is_over.is_set():
-            line = self.commands(dice)
-            module = ["-c", API, self.location, f"client{number}", str(dice.random()), str(self.log)]
-            if line != ("api",):
-                module = ["-m", "bmhctl", "-i", self.location, "--as", f"client{number}", *line]
+            line = self.commands(dice) if number else ("api",)  # the first one uses Python alone
+            code, more = COMMAND, ["--as", f"client{number}", *line]
+            if line == ("api",):
+                code, more = API, [f"client{number}", str(dice.random()), str(self.log)]
             process = subprocess.Popen(
-                [sys.executable, *module],
-                env=environment(),
+                [sys.executable, "-c", CLOCK + code, "-i", self.location, *more],
+                env=environment(NEMESIS_CLOCK=str(self.clock)),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -115,34 +171,76 @@ class Clients:
             self.running.remove(process)
             status = process.returncode if process.returncode >= 0 else 128 - process.returncode
             self.ended[line[0], status] += 1
-            if line != ("api",) and (status not in STATUSES or "Traceback" in said):
+            is_expected = status in STATUSES or (status == 3 and not self.location.startswith("postgres"))  # the decoy
+            if not is_expected or "Traceback" in said:
                 self.complaints.append(f"{' '.join(line)[:80]}: status {status}: {said}")
 
 
 def kill(clients: Clients, dice: random.Random) -> None:
     """SIGKILL of a command, and with some luck of one with a task."""
-    for process in dice.sample(clients.running, min(1, len(clients.running))):
+    victims = clients.victims()
+    for process in dice.sample(victims, min(1, len(victims))):
         with suppress(ProcessLookupError):
             process.kill()
 
 
+def kill_watchdog(clients: Clients, dice: random.Random) -> None:
+    """SIGKILL of the watchdog of a ``run`` and of one of a step: their runners end what they watch."""
+    known = processes() or {}
+    watchdogs = []
+    for process, (parent, _, _) in known.items():
+        with suppress(OSError):
+            words = Path(f"/proc/{process}/cmdline").read_bytes()
+            if b"watchdog.py" in words and parent in {client.pid for client in clients.running}:
+                watchdogs.append((process, parent))
+    for process, parent in dice.sample(watchdogs, min(1, len(watchdogs))):
+        clients.unwatched.add(parent)
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def move(clients: Clients, dice: random.Random) -> None:
+    """The folder of the inventory is moved away and back; at times another one is in its place meanwhile."""
+    away, decoy = clients.folder / "away", clients.folder / "decoy"
+    is_swapped = dice.random() < 0.5
+    clients.place.rename(away)
+    if is_swapped:
+        decoy.rename(clients.place)
+    time.sleep(dice.uniform(0.3, clients.longest))
+    if is_swapped:
+        clients.place.rename(decoy)
+    away.rename(clients.place)
+
+
+def set_clock(clients: Clients, dice: random.Random) -> None:
+    """Set the clients' clock back by up to an hour; on a server, whose clock counts, also far ahead.
+
+    A machine's clock that is set ahead ends leases under their tasks: with files that is nobody's mistake.
+    """
+    if clients.location.startswith("postgres"):
+        clients.set_clock(dice.uniform(-3600, 3600))
+    else:
+        clients.set_clock(float(clients.clock.read_text()) - dice.uniform(0, 3600))
+
+
 def stop(clients: Clients, dice: random.Random) -> None:
     """SIGSTOP of a command for longer than its lease."""
-    runs = [process for process in clients.running if "run" in process.args] or clients.running
+    victims = clients.victims()
+    runs = [process for process in victims if "run" in process.args] or victims
     stopped = dice.sample(runs, min(3, len(runs)))
     for number in (signal.SIGSTOP, signal.SIGCONT):
         for process in stopped:
             with suppress(ProcessLookupError):
                 process.send_signal(number)
-        time.sleep(dice.uniform(2, 6) if number == signal.SIGSTOP else 0)
+        time.sleep(dice.uniform(2, clients.longest) if number == signal.SIGSTOP else 0)
 
 
 def lock(clients: Clients, dice: random.Random) -> None:
     """Another process writes for long."""
-    path = clients.folder / ("lab.state.db" if clients.location.endswith(".toml") else "lab.db")
+    path = clients.place / ("lab.state.db" if clients.location.endswith(".toml") else "lab.db")
     with closing(sqlite3.connect(path, isolation_level=None)) as other, suppress(sqlite3.Error):
         other.execute("BEGIN IMMEDIATE")
-        time.sleep(dice.uniform(0.5, 7))
+        time.sleep(dice.uniform(0.5, clients.longest))
         other.execute("ROLLBACK")
 
 
@@ -179,13 +277,32 @@ def checked(clients: Clients, history: str) -> list[str]:
     return wrong
 
 
-def attack(location: str, folder: Path, seconds: float, seed: int, server: Server | None, number: int = 6) -> list[str]:
-    """Let clients and the nemesis work on a new inventory for so long; return what the checker found."""
-    dice = random.Random(seed)
-    clients = Clients(location, folder, dice)
+def attack(backend: str, folder: Path, seconds: float, seed: int, *, number: int = 6, longest: float = 6) -> list[str]:
+    """Let clients and the nemesis work on a new inventory for so long; return what the checker found.
 
-    def bmhctl(*args: str) -> str:
-        line = [sys.executable, "-m", "bmhctl", "-i", location, *args]
+    Each act of the nemesis comes in turn, in an order that changes, and at least once.
+    """
+    server = Server() if backend == "postgres" else None
+    try:
+        if server is not None:
+            server.start()
+        (folder / "lab").mkdir()
+        file = folder / "lab" / ("lab.toml" if backend == "toml" else "lab.db")
+        return _attack(str(file) if server is None else server.url, folder, seconds, seed, server, number, longest)
+    finally:
+        if server is not None:
+            server.remove()
+
+
+def _attack(
+    location: str, folder: Path, seconds: float, seed: int, server: Server | None, number: int, longest: float
+) -> list[str]:
+    dice = random.Random(seed)
+    clients = Clients(location, folder, dice, longest=longest)
+    clients.set_clock(0)
+
+    def bmhctl(*args: str, place: str = location) -> str:
+        line = [sys.executable, "-m", "bmhctl", "-i", place, *args]
         return subprocess.run(line, env=environment(), check=True, capture_output=True, text=True).stdout
 
     def restart(_: Clients, __: random.Random) -> None:
@@ -194,6 +311,12 @@ def attack(location: str, folder: Path, seconds: float, seed: int, server: Serve
         time.sleep(dice.uniform(0, 2))
         server.start()
 
+    decoy = location.replace("/lab/", "/decoy/")
+    if server is None:
+        (folder / "decoy").mkdir()
+        bmhctl("init", place=decoy)
+        bmhctl("add", DECOY, place=decoy)
+        bmhctl("maintain", DECOY, "--reason", "nemesis", place=decoy)
     bmhctl("init")
     bmhctl("add", *HOSTS)
     bmhctl("ready", *HOSTS)
@@ -203,19 +326,24 @@ def attack(location: str, folder: Path, seconds: float, seed: int, server: Serve
     ]
     for thread in threads:
         thread.start()
-    acts: list[Callable[[Clients, random.Random], None]] = [kill, stop, lock if server is None else restart]
+    acts: list[Callable[[Clients, random.Random], None]] = [kill, kill_watchdog, stop, set_clock]
+    acts += [lock, move] if server is None else [restart]
     ends = time.monotonic() + seconds
-    faults = 0
-    while time.monotonic() < ends:
-        time.sleep(dice.uniform(0.1, 1))
-        dice.choice(acts)(clients, dice)
-        faults += 1
+    faults: Counter[str] = Counter()
+    while time.monotonic() < ends or len(faults) < len(acts):
+        for act in dice.sample(acts, len(acts)):
+            time.sleep(dice.uniform(0.1, 1))
+            act(clients, dice)
+            faults[act.__name__] += 1
     clients.is_over.set()
     for thread in threads:
         thread.join()
     time.sleep(6)  # what outlives its command is ended by its watchdog, at the end of its lease
     wrong = checked(clients, bmhctl("history", "-o", "jsonl"))
-    print(f"seed {seed}, {faults} faults, {sum(clients.ended.values())} commands: {len(wrong)} findings")
+    if server is None and len(written := bmhctl("history", "-o", "jsonl", place=decoy).splitlines()) != 2:
+        wrong.append(f"somebody wrote into the other inventory: {written}")
+    print(f"seed {seed}, {faults.total()} faults, {sum(clients.ended.values())} commands: {len(wrong)} findings")
+    print(", ".join(f"{name} {count}" for name, count in sorted(faults.items())))
     for (command, status), count in sorted(clients.ended.items()):
         print(f"  {command:10} {status:3} {count:6}")
     return wrong
@@ -228,18 +356,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--clients", type=int, default=14)
     asked = parser.parse_args()
-    server = Server() if asked.backend == "postgres" else None
     with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        try:
-            location = str(folder / ("lab.toml" if asked.backend == "toml" else "lab.db"))
-            if server is not None:
-                server.start()
-                location = server.url
-            wrong = attack(location, folder, asked.minutes * 60, asked.seed, server, asked.clients)
-        finally:
-            if server is not None:
-                server.remove()
+        wrong = attack(asked.backend, Path(made), asked.minutes * 60, asked.seed, number=asked.clients)
     for each in wrong:
         print(each)
     return 1 if wrong else 0

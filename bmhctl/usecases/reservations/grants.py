@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -42,10 +43,13 @@ class Attempt:
         self.timeout = timeout
         self.deadline = deadline
         self.asked_at = asked_at
+        self._ends = None if timeout is None else time.monotonic() + timeout.total_seconds()
         self.token: str | None = None
 
     def is_late(self) -> bool:
-        """Return whether the deadline has passed."""
+        """Return whether the deadline has passed, or the time to wait by a clock that is never set back."""
+        if self._ends is not None and time.monotonic() >= self._ends:
+            return True
         return self.deadline is not None and self.ctx.clock() >= self.deadline
 
     def check_time(self) -> None:

@@ -259,6 +259,17 @@ def test_a_clock_that_is_set_anew_changes_nothing_for_who_waits_for_ever(fleet: 
     assert names(wait(fleet, lambda: fleet.clock.move(hours=hours), lambda: None, back, timeout=None)) == ["node1"]
 
 
+def test_a_clock_that_is_set_back_makes_no_wait_longer(fleet: Lab) -> None:
+    take(fleet, count=4)
+    begun = fleet.clock.now
+
+    with pytest.raises(WaitTimeoutError):
+        wait(fleet, lambda: fleet.clock.move(days=-10), timeout=0.5)
+
+    assert fleet.clock.now < begun
+    assert tickets(fleet) == []
+
+
 def test_the_time_is_over_when_it_is_over_and_the_ticket_with_it(fleet: Lab) -> None:
     take(fleet, count=4)
     begun = fleet.clock.now
