@@ -256,28 +256,82 @@ def test_a_recycler_opens_the_inventory_that_takes_the_place_of_its_own(
 MOUNTED = """
 set -e
 mkdir place other && cp -a lab place/ && cp -a lab other/
-bmhctl -i place/lab/$NAME run --host node1 --ttl 1h -- sh -c 'echo on; exec sleep 1000' > out 2> err & job=$!
-until grep -q on out; do sleep 0.05; done
+lab() { bmhctl -i place/lab/$NAME "$@"; }
+lab_as_bob() { lab --as bob -q "$@"; }
+PREPARE
+bmhctl -i place/lab/$NAME COMMAND > out 2> err & job=$!
+until IS_READY; do sleep 0.05; done
 mount --bind other place
+AFTERWARDS
 status=0; wait $job || status=$?
-echo $status; cat err
+echo $status; cat out err
 """
 
+TAINT_NODE2 = "lab_as_bob reserve node2 > /dev/null && lab_as_bob taint node2 > /dev/null"
 
-def test_a_run_whose_inventory_is_mounted_over_ends_its_task(fleet: Fleet, tmp_path: Path, figures: Figures) -> None:
+
+def mounted_over(
+    fleet: Fleet, folder: Path, *, command: str, ready: str, prepare: str = "", afterwards: str = ""
+) -> str:
+    """What a command prints, after its status, when another folder is mounted over its inventory's."""
     room = ["unshare", "--mount", "--map-root-user"]
     if subprocess.run([*room, "true"], capture_output=True).returncode:
         pytest.skip("may not mount anything here")
     fleet.lab.close()
-    (tmp_path / "lab").mkdir()
-    for path in tmp_path.glob("lab.*"):
-        path.rename(tmp_path / "lab" / path.name)
+    (folder / "lab").mkdir()
+    for path in folder.glob("lab.*"):
+        path.rename(folder / "lab" / path.name)
     environ = {**os.environ, **fleet.environ, "NAME": fleet.lab.path.name}
     del environ["BMHCTL_INVENTORY"]
-    done = subprocess.run([*room, "sh", "-c", MOUNTED], cwd=tmp_path, env=environ, capture_output=True, text=True)
+    script = MOUNTED
+    for word, text in (("PREPARE", prepare), ("COMMAND", command), ("IS_READY", ready), ("AFTERWARDS", afterwards)):
+        script = script.replace(word, text)
+    done = subprocess.run(
+        [*room, "sh", "-c", script], cwd=folder, env=environ, capture_output=True, text=True, timeout=120
+    )
+    return done.stdout + done.stderr
+
+
+def test_a_run_whose_inventory_is_mounted_over_ends_its_task(fleet: Fleet, tmp_path: Path, figures: Figures) -> None:
+    task = "run --host node1 --ttl 1h -- sh -c 'echo on; exec sleep 1000'"
+    said = mounted_over(fleet, tmp_path, command=task, ready="grep -q on out")
     figures("run, its inventory mounted over", home(fleet), tries=1, losses=0, shared=0)
-    assert done.stdout.startswith("125\nthe lease is lost: "), done.stderr
-    assert "is another file now" in done.stdout
+    assert said.startswith("125\non\nthe lease is lost: "), said
+    assert "is another file now" in said
+
+
+def test_a_waiter_whose_inventory_is_mounted_over_opens_the_one_that_is_there(
+    fleet: Fleet, tmp_path: Path, figures: Figures
+) -> None:
+    """There, the host for which it waits is available."""
+    said = mounted_over(
+        fleet,
+        tmp_path,
+        prepare="lab_as_bob reserve node1 -o name > /dev/null",
+        command="reserve node1 --wait 1m -o name",
+        ready="grep -q 'first in the queue' err",
+    )
+    figures("waiter, its inventory mounted over", home(fleet), tries=1, losses=0, shared=0)
+    assert said.startswith("0\nnode1\n"), said
+    assert "is another file now" in said
+    assert "is back: waits on" in said
+
+
+def test_a_recycler_whose_inventory_is_mounted_over_recycles_the_one_that_is_there(
+    fleet: Fleet, tmp_path: Path, figures: Figures
+) -> None:
+    is_recycled = "lab list node2 -o plain --fields state | grep -q available"
+    said = mounted_over(
+        fleet,
+        tmp_path,
+        prepare=TAINT_NODE2,
+        command="recycle --watch 1s",
+        ready=is_recycled,
+        afterwards=f"{TAINT_NODE2}; until {is_recycled}; do sleep 0.05; done; kill $job",
+    )
+    figures("recycler, its inventory mounted over", home(fleet), tries=1, losses=0, shared=0)
+    assert said.startswith("143\n"), said
+    assert "is another file now" in said
 
 
 @pytest.mark.parametrize("way", ["dropped", "restored", "copied over"])
