@@ -1,6 +1,7 @@
 """The fast form of the suite: ``--fast`` leaves out what is slow, and all but one backend of each test.
 
-A plugin that ``tests/conftest.py`` names. It reports at the end what it left out.
+A plugin that ``tests/conftest.py`` names. It reports at the end what it left out. Without ``--fast`` the slow tests
+come first, so that at the end no worker is left with one while the others have nothing to do.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import Iterable
 from itertools import groupby
 
 import pytest
+from hypothesis import settings
 
 SLOW, BACKEND = "slow", "in other backends"
-SLOW_FOLDERS = ("tests/benchmarks", "tests/examples", "tests/faults", "tests/runner")
+SLOW_FOLDERS = ("tests/benchmarks", "tests/examples", "tests/faults", "tests/nemesis", "tests/runner")
 """Folders whose tests all count as slow."""
 
 BACKENDS = frozenset({"toml", "sqlite", "postgres"})
@@ -27,10 +29,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes seconds; left out by --fast")
+    if config.getoption("fast"):
+        settings.register_profile("fast", parent=settings.get_profile("default"), max_examples=25)
+        settings.load_profile("fast")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("fast"):
+        items.sort(key=lambda item: not _is_slow(item))
         return
     chosen: set[pytest.Item] = set()
     for tests in _by_backend(items):

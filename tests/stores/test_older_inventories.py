@@ -92,6 +92,7 @@ def states(ask: Ask) -> dict[str, str]:
     return {host["name"]: host["state"] for host in answered(ask, "list")["hosts"]}
 
 
+@pytest.mark.slow
 def test_work_goes_on_in_an_older_inventory(ask: Ask, backend: str) -> None:
     """Its leases, fencing, request ids, counted failures, notes and departed hosts all still count."""
     before = states(ask)

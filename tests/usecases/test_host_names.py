@@ -126,6 +126,7 @@ def test_a_toml_file_keeps_its_spelling_and_quotes_new_names_with_dots(toml_lab:
     assert names(toml_lab) == ["d.lab", "e.f"]
 
 
+@pytest.mark.slow
 @given(st.lists(NAMES, min_size=1, max_size=5, unique_by=str.lower), NAMES, st.booleans())
 def test_edits_of_a_toml_file_hit_the_host_that_is_named(present: list[str], new: str, inline: bool) -> None:
     from bmhctl.stores.toml.editor import Add, Remove, Rename, Replace, edited

@@ -425,6 +425,7 @@ def edits(draw: st.DrawFn) -> tuple[str, list[str], dict[str, HostSpec], list[Ch
     return text, comments, specs, changes, wanted
 
 
+@pytest.mark.slow
 @settings(
     max_examples=2 * settings.default.max_examples,
     deadline=None,
@@ -631,6 +632,7 @@ for n in range(5):
 """
 
 
+@pytest.mark.slow
 def test_processes_that_edit_at_once_lose_nothing(lab: Path) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", EDITOR, str(lab), str(n)]) for n in range(6)]
     assert [process.wait(60) for process in processes] == [0] * 6
