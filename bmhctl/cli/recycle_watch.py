@@ -12,10 +12,11 @@ from bmhctl.results import Outcomes
 from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
+from bmhctl.usecases.steps.recheck import recheck
 
 
 def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelta) -> None:
-    """Recycle every ``interval`` until a signal ends it, and show what became of each host.
+    """Recycle hosts and prove stale ones again, every ``interval`` until a signal ends it; show what became of each.
 
     While the inventory is away or was replaced, wait, and open it again; raise its error when that takes too long. An
     inventory that is not valid is read again at the next interval. Why a host can't be recycled is reported once, until
@@ -31,6 +32,7 @@ def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelt
                 outcomes = step_verbs.recycle(lab.context, choice, jobs=jobs)
                 absence.ends()
                 said = _show(lab, outcomes, said)
+                _show(lab, recheck(lab.context, jobs=jobs), set())
         except UnreachableError as error:
             lab.line.clear()
             absence.goes_on(error)

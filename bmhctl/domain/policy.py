@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
-from bmhctl.domain.model import BootTarget, HostSpec, Phase
+from bmhctl.domain.model import BootTarget, Host, HostSpec, Phase
 from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import InvalidError, UsageError, brief, nearest
@@ -17,6 +17,7 @@ from bmhctl.support.values import Frozen, field, replace
 POLICY_KEYS = ("defaults", *Phase)
 """The top-level tables of a policy: the defaults, and the steps of each phase."""
 
+_PROOF_KEYS = ("recheck_after", "recheck_share", "check_on_reserve", "recover_after")
 DEFAULTS = (
     "ttl",
     "max_ttl",
@@ -25,6 +26,7 @@ DEFAULTS = (
     "prepare_failures",
     "bmc_parallel",
     "proxy",
+    *_PROOF_KEYS,
 )
 """The keys of the table ``defaults``."""
 
@@ -66,6 +68,14 @@ PHASES: Mapping[Phase, PhaseRules] = {
     Phase.RETIRE: PhaseRules("retire step"),
 }
 """The rules of each phase; a new kind of step is a row here and a member of :class:`Phase`."""
+
+
+class CheckOnReserve(StrEnum):
+    """When a free host has to prove itself before it is granted: each time, when its proof is stale, or never."""
+
+    ALWAYS = "always"
+    STALE = "stale"
+    NEVER = "never"
 
 
 class HttpStep(Frozen):
@@ -144,6 +154,9 @@ class Policy(Frozen):
     for ``http`` steps and BMCs, ``environment`` to read the environment's variables, or None for none.
     ``quarantine_after_task_failures`` is after how many tasks that fail in a row a host goes to maintenance; None:
     never. ``prepare_failures`` is on how many hosts a request's preparation may fail before it is given up.
+
+    ``recheck_after`` is the age at which the proof of a free host is stale, None: never; ``recheck_share`` the part of
+    the free hosts that is proven again at a time. A host that failed then is tried again ``recover_after`` so long.
     """
 
     ttl: timedelta | None = timedelta(hours=4)
@@ -154,6 +167,22 @@ class Policy(Frozen):
     proxy: str | None = None
     quarantine_after_task_failures: int | None = None
     prepare_failures: int = 3
+    recheck_after: timedelta | None = None
+    recheck_share: float = 0.25
+    check_on_reserve: CheckOnReserve = CheckOnReserve.NEVER
+    recover_after: timedelta | None = None
+
+    def is_stale(self, host: Host, now: datetime) -> bool:
+        """Whether a free host has to be proven again; one of which it is not known when it was proven has to."""
+        if self.recheck_after is None:
+            return False
+        return host.proven_at is None or now - host.proven_at >= self.recheck_after
+
+    def must_prove(self, host: Host, now: datetime) -> bool:
+        """Whether the checks of a free host have to pass before it is granted."""
+        if self.check_on_reserve is CheckOnReserve.STALE:
+            return self.is_stale(host, now)
+        return self.check_on_reserve is CheckOnReserve.ALWAYS
 
     def of(self, *phases: Phase) -> tuple[Step, ...]:
         """The steps of some phases, as declared."""
@@ -186,6 +215,8 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
         quarantine_after_task_failures=_task_failures(defaults),
         prepare_failures=whole_number(defaults.get("prepare_failures", 3), 1, 1000, "defaults.prepare_failures"),
     )
+    if any(key in defaults for key in _PROOF_KEYS):
+        policy = _with_proofs(policy, defaults)
     if policy.max_ttl is not None and (policy.ttl is None or policy.ttl > policy.max_ttl):
         raise InvalidError(
             "defaults.ttl is longer than defaults.max_ttl",
@@ -197,6 +228,32 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
 def _task_failures(defaults: Mapping[str, object]) -> int | None:
     key = "quarantine_after_task_failures"
     return whole_number(defaults[key], 2, 20, f"defaults.{key}") if key in defaults else None
+
+
+def _with_proofs(policy: Policy, defaults: Mapping[str, object]) -> Policy:
+    """The policy with what the defaults say about the age of proofs."""
+    ages: list[timedelta | None] = []
+    for key in ("recheck_after", "recover_after"):
+        ages.append(_duration(defaults, key, "defaults", timedelta()) if key in defaults else None)
+        if ages[-1] == timedelta():
+            raise InvalidError(f"defaults.{key} is zero", hint="give it some time, such as 24h")
+    share = defaults.get("recheck_share", 0.25)
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        raise type_error("defaults.recheck_share", "a number above 0 and up to 1, such as 0.25", share)
+    when = defaults.get("check_on_reserve", CheckOnReserve.NEVER.value)
+    if when not in list(CheckOnReserve):
+        raise type_error("defaults.check_on_reserve", f"one of {', '.join(CheckOnReserve)}", when)
+    if when == CheckOnReserve.STALE and "recheck_after" not in defaults:
+        raise InvalidError(
+            "defaults.check_on_reserve is stale, and no proof ever is", hint='say when: recheck_after = "24h"'
+        )
+    return replace(
+        policy,
+        recheck_after=ages[0],
+        recover_after=ages[1],
+        recheck_share=float(share),
+        check_on_reserve=CheckOnReserve(str(when)),
+    )
 
 
 def _proxy(defaults: Mapping[str, object]) -> str | None:

@@ -137,6 +137,14 @@ class Hosts(Frozen):
         read = self._database.execute if is_small else self._database.stream
         return map(to_host, read(*self._select(query, HOST_SELECT)))
 
+    def stale(self, before: datetime) -> Iterator[Host]:
+        """Yield the free hosts that were last proven before a time, or of which that is not known, the oldest first."""
+        sql = (
+            f"{HOST_SELECT} WHERE hosts.state = 'available' AND hosts.undeclared = 0 "
+            "AND COALESCE(hosts.proven_at, 0) <= ? ORDER BY COALESCE(hosts.proven_at, 0), hosts.id"
+        )
+        return map(to_host, self._database.execute(sql, [from_time(before)]))
+
     def free(self, query: HostQuery) -> Question:
         """Return the question for the free hosts of a query that no other transaction is about to change.
 

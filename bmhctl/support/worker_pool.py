@@ -28,12 +28,20 @@ class WorkerPool(Generic[_Task, _Result]):
     """Runs ``work(task, cancelled)`` in threads, at most ``size`` tasks at a time; it must not return None.
 
     ``cancelled`` is set when the task must end as soon as it can. The threads are daemons: a task that can't be
-    cancelled (a connection without an answer) does not keep the process alive.
+    cancelled (a connection without an answer) does not keep the process alive. While tasks are waited for, ``tick`` is
+    called now and then, in the caller's thread.
     """
 
-    def __init__(self, work: Callable[[_Task, threading.Event], _Result], size: int) -> None:
+    def __init__(
+        self,
+        work: Callable[[_Task, threading.Event], _Result],
+        size: int,
+        tick: Callable[[], None] | None = None,
+    ) -> None:
         self._cancelled = threading.Event()
         self._work = work
+        self._tick = tick
+        self._next_tick = 0.0
         self._size = max(1, size)
         self._done: SimpleQueue[_Ended[_Task, _Result] | Callable[[], None]] = SimpleQueue()
         self._working: dict[int, threading.Event] = {}  # set at the end: a join that is interrupted forgets its thread
@@ -73,6 +81,9 @@ class WorkerPool(Generic[_Task, _Result]):
     def _next(self) -> tuple[_Task, _Result]:
         """Wait for the next task that ends; return it with its result, or raise what it raised."""
         while True:
+            if self._tick is not None and time.monotonic() >= self._next_tick:
+                self._next_tick = time.monotonic() + _TICK
+                self._tick()
             # A signal that comes just before the wait does not end it; it is handled when the wait times out.
             with suppress(Empty):
                 done = self._done.get(timeout=_TICK)

@@ -130,6 +130,10 @@ def _facts(ctx: Context, host: Host, policy: Callable[[], Policy], now: datetime
     last = _last_attempt(ctx, host) if host.state in (State.TAINTED, State.INITIAL) else None
     if last is not None and last.reason:
         yield f"last: {last.verb} by {last.actor}: {last.reason}"
+    if host.state is State.AVAILABLE and host.proven_at:
+        from bmhctl.domain.units import format_age
+
+        yield f"proven ready {format_age(now - host.proven_at)} ago"
     if host.state is State.INITIAL:
         yield from _setup(ctx, host, policy(), now)
 

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import CheckResult, Host, Note, Ticket, Verb
+from bmhctl.domain.model import CheckResult, Host, Ticket
 from bmhctl.errors import StateRefusedError, UncertainError, UnreachableError, UsageError
 from bmhctl.results import Grant, Held
-from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import choose_hosts
 from bmhctl.usecases.reservations.fairness import LAPSE
-from bmhctl.usecases.reservations.grants import NO_CHECKS, Attempt, granted_before, settle
+from bmhctl.usecases.reservations.grants import NO_CHECKS, Attempt, granted_before, needs_proof, settle
 from bmhctl.usecases.shared.context import Context, retried
-from bmhctl.usecases.shared.transitions import SELF, guard_input, move
+from bmhctl.usecases.shared.maintenance import set_aside
 
 if TYPE_CHECKING:
-    from bmhctl.usecases.steps.execution import StepsRun
+    pass
 
 _FIND_OUT = 15.0  # seconds to try to reach a server that was lost during a commit
 RECONNECT_PAUSE = 0.3
 """Seconds between two attempts to reach a server that was lost."""
 
 
+class _UnprovenError(Exception):
+    """Hosts were chosen whose checks have to pass before they are granted."""
+
+
 def try_grant(attempt: Attempt, ticket: Ticket | None) -> Grant:
     """Grant the request if its hosts are free and no earlier ticket has a right to them, or raise `BusyError`."""
-    return _grant_checked(attempt, ticket) if attempt.check else _grant_in_turn(attempt.ctx, attempt, ticket)
+    if not attempt.check:
+        with suppress(_UnprovenError):
+            return _grant_in_turn(attempt.ctx, attempt, ticket)
+    return _grant_checked(attempt, ticket)
 
 
 @retried
@@ -45,14 +51,20 @@ def _settle(
     attempt: Attempt,
     ticket: Ticket | None,
     hosts: Sequence[Host],
-    checks: Mapping[int, tuple[CheckResult, ...]] = NO_CHECKS,
+    checks: Mapping[int, tuple[CheckResult, ...]] | None = None,
 ) -> Grant:
-    """Take the hosts and leave the queue, in the caller's transaction; past the deadline, neither happens."""
+    """Take the hosts and leave the queue, in the caller's transaction; past the deadline, neither happens.
+
+    ``checks`` are those that just passed, by the id of the host. Without them raises :class:`_UnprovenError` when the
+    policy asks for checks first.
+    """
     ctx, request = attempt.ctx, attempt.request
     if ticket is not None:
         check_ticket(ctx, ticket)
         ctx.store.tickets.remove(ticket.id)
     policy = ctx.policy()
+    if checks is None and needs_proof(policy, hosts, ctx.clock()):
+        raise _UnprovenError
     if request.token is not None and ctx.store.reservations.get(request.token) is not None:
         raise UsageError(f"a reservation has the id {request.token} already", hint="give none: one is made")
     return settle(
@@ -61,7 +73,7 @@ def _settle(
         hosts,
         request.token or ctx.store.reservations.new_id(),
         asked_at=None if ticket is None else ticket.created_at,
-        checks=checks,
+        checks=NO_CHECKS if checks is None else checks,
     )
 
 
@@ -89,7 +101,9 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
             if any(one.host.last_event != host.last_event for one, host in zip(held, hosts, strict=True)):
                 continue
             _step_aside(ctx, ticket, LAPSE)
-            runs = [(one.host, one.run_checks()) for one in held]
+            now = ctx.clock()
+            to_prove = [one for one in held if attempt.check or one.policy.must_prove(one.host, now)]
+            runs = [(one.host, one.run_checks()) for one in to_prove]
             refused = [(host, run) for host, run in runs if run.refusal is not None]
             with ctx.store.transaction():
                 before = granted_before(ctx, request)
@@ -100,7 +114,9 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
                 if not refused:
                     return _settle(attempt, ticket, hosts, {host.id: run.results for host, run in runs})
                 for host, run in refused:
-                    _set_aside(ctx, host, run)
+                    reason = f"failed when it was to be reserved: {run.refusal}"
+                    set_aside(ctx, host, reason, run.results)
+                    ctx.report(f"{host.name}: {reason}; it is in maintenance now, the next is tried")
 
 
 def _step_aside(ctx: Context, ticket: Ticket | None, lapse: timedelta) -> None:
@@ -113,17 +129,6 @@ def _step_aside(ctx: Context, ticket: Ticket | None, lapse: timedelta) -> None:
 def _is_changed(ctx: Context, host: Host) -> bool:
     now = ctx.store.hosts.with_id(host.id)
     return now is None or now.last_event != host.last_event
-
-
-def _set_aside(ctx: Context, host: Host, run: StepsRun) -> None:
-    """Move a host that failed its checks to maintenance, in the caller's transaction."""
-    now = ctx.clock()
-    reason = f"failed when it was to be reserved: {run.refusal}"
-    mark = Note(SELF, reason, now, quarantine=True)
-    facts = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
-    host = replace(host, maintenance=(mark,))
-    move(ctx, host, Verb.MAINTAIN, facts, now, reason=reason, actor=SELF, steps=run.results)
-    ctx.report(f"{host.name}: {reason}; it is in maintenance now, the next is tried")
 
 
 def find_lost_grant(attempt: Attempt, lost: UncertainError) -> Grant | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from bmhctl.domain.model import CheckResult, Host, Phase, Reservation, Verb
-from bmhctl.domain.policy import Policy, parse_policy
+from bmhctl.domain.policy import CheckOnReserve, Policy, parse_policy
 from bmhctl.domain.requirements import Requirements, describe_requirements, dump_requirements, load_requirements
 from bmhctl.domain.units import format_duration
 from bmhctl.errors import UsageError, WaitTimeoutError
@@ -66,8 +66,8 @@ class Attempt:
 def grant_uncontended(ctx: Context, attempt: Attempt, now: datetime) -> Grant | None:
     """Grant the request if enough hosts are free, beside other grants at the same time.
 
-    Returns None when they are not, or when a ticket, a due lease or the given id may be in the way. Raises what
-    :func:`granted_as` raises for a request that was granted before.
+    Returns None when they are not, when a ticket, a due lease or the given id may be in the way, or when the policy
+    asks for checks first. Raises what :func:`granted_as` raises for a request that was granted before.
     """
     request = attempt.request
     attempt.token = None
@@ -80,7 +80,15 @@ def grant_uncontended(ctx: Context, attempt: Attempt, now: datetime) -> Grant | 
         if view.granted is not None:
             return granted_as(ctx, request, view.granted)
         hosts = _enough(request.requirements, view.free)
-        return None if hosts is None else settle(attempt, parse_policy(view.policy), hosts, token)
+        if hosts is None:
+            return None
+        policy = parse_policy(view.policy)
+        return None if needs_proof(policy, hosts, now) else settle(attempt, policy, hosts, token)
+
+
+def needs_proof(policy: Policy, hosts: Sequence[Host], now: datetime) -> bool:
+    """Return whether the policy asks for checks of one of the hosts before they are granted."""
+    return policy.check_on_reserve is not CheckOnReserve.NEVER and any(policy.must_prove(host, now) for host in hosts)
 
 
 def _enough(requirements: Requirements, free: tuple[Host, ...]) -> tuple[Host, ...] | None:

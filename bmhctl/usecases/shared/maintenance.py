@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from bmhctl.domain.model import Host, Note, Phase, State
+from bmhctl.domain.model import CheckResult, Host, Note, Phase, State, Verb
+from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import describe_reservation
+from bmhctl.usecases.shared.transitions import SELF, guard_input, move
 
 
 def rest_of_reasons(ctx: Context, host: Host, everyones: bool) -> tuple[Note, ...]:
     """Return the reasons that stay open after the actor's are closed, or everyone's; anyone closes a quarantine's."""
     return tuple(m for m in host.maintenance if not (everyones or m.quarantine or m.actor == ctx.actor))
+
+
+def set_aside(ctx: Context, host: Host, reason: str, checks: tuple[CheckResult, ...] = ()) -> Host:
+    """Move a free host that failed its checks to maintenance, in the caller's transaction; return it."""
+    now = ctx.clock()
+    mark = Note(SELF, reason, now, quarantine=True)
+    facts = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
+    aside = replace(host, maintenance=(mark,))
+    return move(ctx, aside, Verb.MAINTAIN, facts, now, reason=reason, actor=SELF, steps=checks)
 
 
 def in_words(marks: Iterable[Note]) -> str:

@@ -161,7 +161,7 @@ def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int =
         program = held.plan(Phase.CHECKS)
         if only:
             program = replace(program, steps=tuple(step for step in program.steps if step.name in only))
-        return Job(held, program, lambda run: _looked_at(ctx, held, run))
+        return Job(held, program, lambda run: _looked_at(ctx, held, run, not only))
 
     refresh_and_reap(ctx)
     return each(ctx, BulkOperation("check", early, prepare, ctx.policy().of(Phase.CHECKS)), *choose(ctx, choice), jobs)
@@ -226,14 +226,16 @@ def _cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET
     return _finish(ctx, held, verb, cleanup=run)
 
 
-def _looked_at(ctx: Context, held: Claimed, run: StepsRun) -> Outcome:
-    """What a look found is true whatever happened to the host meanwhile."""
+def _looked_at(ctx: Context, held: Claimed, run: StepsRun, proves: bool) -> Outcome:
+    """What a look found is true whatever happened to the host meanwhile; with all checks, it ``proves`` a free one."""
 
     def note(now: datetime) -> Host:
         host = held.current()
         if run.refusal is not None:
             record_event(ctx, host, EventKind.STEP_FAILED, now, reason=run.refusal, steps=run.results)
         ctx.store.step_results.save(host, run.results, now)
+        if proves and run.refusal is None and host.state is State.AVAILABLE:
+            ctx.store.hosts.save_proof(host, now)
         return host
 
     host = held.settle(note)

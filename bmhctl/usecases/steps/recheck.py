@@ -1,0 +1,162 @@
+"""Prove free hosts again whose proof is stale, and bring back those that failed then and pass again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from threading import Event
+
+from bmhctl.domain.model import Host, Phase, State, Verb
+from bmhctl.domain.policy import Policy
+from bmhctl.domain.requirements import Requirement, load_requirements
+from bmhctl.probes.cancellation import AnyOf
+from bmhctl.results import Outcome, Outcomes
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.bulk import already, failed
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.maintenance import set_aside
+from bmhctl.usecases.shared.refresh import refresh_and_reap
+from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun
+from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
+from bmhctl.usecases.steps.step_verbs import JOBS, _failure, _finish, _note_failure
+
+_FRESH = timedelta(seconds=15)
+"""The age up to which a ticket counts: its process refreshes it every five seconds."""
+
+_STEPS_ASIDE = "a request waits for it"
+
+
+def recheck(ctx: Context, *, jobs: int = JOBS) -> Outcomes:
+    """Prove free hosts again whose proof is older than the policy allows, the oldest first.
+
+    At most the policy's share of the free hosts is checked at a time, and none that a waiting request would take: its
+    checks are ended then. A host that fails goes to maintenance; with ``recover_after`` it is tried again after that
+    time, and is available when its checks pass twice. Without ``recheck_after`` nothing happens.
+    """
+    policy = ctx.policy()
+    if policy.recheck_after is None:
+        return Outcomes("recheck", ())
+    now = refresh_and_reap(ctx)
+    round_ = _Round(ctx, policy)
+    free = ctx.store.hosts.counts()[State.AVAILABLE]
+    at_a_time = max(1, min(jobs, int(free * policy.recheck_share)))
+    stale = list(ctx.store.hosts.stale(now - policy.recheck_after))
+    outcomes = each(ctx, round_.operation(), stale, (), at_a_time)
+    recovering = _recovering(ctx, policy, now)
+    if recovering:
+        back = each(ctx, round_.operation(), recovering, (), jobs)
+        outcomes = replace(outcomes, items=(*outcomes.items, *back.items))
+    return replace(outcomes, items=tuple(item for item in outcomes.items if not isinstance(item.error, ClaimedError)))
+
+
+class _Round:
+    """The checks of one round: which hosts are being checked, and what ends their steps early."""
+
+    def __init__(self, ctx: Context, policy: Policy) -> None:
+        self._ctx = ctx
+        self._policy = policy
+        self._running: dict[int, tuple[Host, Event]] = {}
+        self._wanted: list[Requirement] = []
+
+    def operation(self) -> BulkOperation:
+        """What is done with a host that is free, or that failed when it was proven."""
+        return BulkOperation(
+            "recheck", self._early, self._prepare, self._policy.of(Phase.CHECKS), State.AVAILABLE, self._step_aside
+        )
+
+    def _early(self, host: Host) -> Outcome | None:
+        if host.state is State.MAINTENANCE:
+            return None if _may_recover(host) else already(host, "changed meanwhile")
+        if host.state is not State.AVAILABLE or not self._policy.is_stale(host, self._ctx.clock()):
+            return already(host, "changed meanwhile")
+        return already(host, _STEPS_ASIDE) if self._is_wanted(host) else None
+
+    def _prepare(self, held: Claimed) -> Job:
+        plan = held.plan(Phase.CHECKS)
+        if held.host.state is State.MAINTENANCE:
+            return Job(held, plan, lambda run: self._once(held, run))
+        ends = Event()
+        self._running[held.host.id] = held.host, ends
+        return Job(held, _ended_by(plan, ends), lambda run: self._proven(held, run, ends))
+
+    def _proven(self, held: Claimed, run: StepsRun, ends: Event) -> Outcome:
+        self._running.pop(held.host.id, None)
+        if ends.is_set() and run.refusal is not None:
+            return already(held.host, _STEPS_ASIDE)
+        ctx = self._ctx
+
+        def note(now: datetime) -> Outcome:
+            host = held.unchanged()
+            ctx.store.step_results.save(host, run.results, now)
+            if run.refusal is None:
+                ctx.store.hosts.save_proof(host, now)
+                return Outcome(
+                    host.name, False, f"proven again: {run.summary}", host.state, host.state, steps=run.results
+                )
+            words = f"failed when it was proven again: {run.refusal}"
+            moved = set_aside(ctx, host, words)
+            error = _failure(
+                moved, run, f"{words}; it is in maintenance now", f"fix it, then: bmhctl resume {host.name}"
+            )
+            return held.promise(moved, failed(error, moved))
+
+        return held.settle(note)
+
+    def _once(self, held: Claimed, run: StepsRun) -> Job:
+        if run.refusal is not None:
+            raise _note_failure(self._ctx, held, run)
+        return Job(held, held.plan(Phase.CHECKS), lambda again: self._twice(held, again))
+
+    def _twice(self, held: Claimed, run: StepsRun) -> Outcome:
+        if run.refusal is not None:
+            raise _note_failure(self._ctx, held, run)
+        return _finish(self._ctx, held, Verb.RESUME, checks=replace(run, summary=f"passed twice: {run.summary}"))
+
+    def _step_aside(self) -> None:
+        """End the checks of hosts that a waiting request would take."""
+        self._wanted = [*_waiting_requirements(self._ctx)] if self._running else []
+        for host, ends in self._running.values():
+            if self._is_wanted(host):
+                ends.set()
+
+    def _is_wanted(self, host: Host) -> bool:
+        return host.cordon is None and any(wanted.fits(host.spec) for wanted in self._wanted)
+
+
+def _ended_by(plan: StepPlan, ends: Event) -> StepPlan:
+    if plan.setting is None:
+        return plan
+    return replace(plan, setting=replace(plan.setting, cancelled=AnyOf((ends, plan.setting.cancelled))))
+
+
+def _waiting_requirements(ctx: Context) -> Iterable[Requirement]:
+    now = ctx.clock()
+    for ticket in ctx.store.tickets.all():
+        if abs(now - ticket.refreshed_at) < _FRESH:
+            yield from load_requirements(ticket.wants)
+
+
+def _may_recover(host: Host) -> bool:
+    """Whether it was free and clean, and only bmhctl itself set it aside."""
+    return (
+        host.state is State.MAINTENANCE
+        and host.came_from is State.AVAILABLE
+        and not host.dirty
+        and host.reservation is None
+        and bool(host.maintenance)
+        and all(note.quarantine for note in host.maintenance)
+    )
+
+
+def _recovering(ctx: Context, policy: Policy, now: datetime) -> list[Host]:
+    """The hosts in maintenance that may come back by themselves, and whose last checks are long enough ago."""
+    if policy.recover_after is None:
+        return []
+    results = ctx.store.step_results.of_hosts_in(State.MAINTENANCE, Phase.CHECKS)
+    due = []
+    for host in ctx.store.hosts.find(HostQuery(states=frozenset({State.MAINTENANCE}))):
+        last = max((result.at for result in results.get(host.id, ()) if result.at), default=host.since)
+        if _may_recover(host) and now - max(last, host.since) >= policy.recover_after:
+            due.append(host)
+    return due

@@ -1,0 +1,220 @@
+"""The age of a proof: free hosts are proven again, fail into maintenance, and come back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+
+from bmhctl.domain.model import Verdict
+from bmhctl.domain.policy import Step
+from bmhctl.domain.selector import parse_selector
+from bmhctl.usecases import explain, hosts, lifecycle_verbs
+from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.reservations.waiting import WaitOptions
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import resume, step_verbs
+from bmhctl.usecases.steps.recheck import recheck
+from tests.conftest import Lab
+from tests.usecases.steps.test_step_verbs import FAIL, PASS, Says, host, said, saying, states
+
+POLICY = """
+[defaults]
+recheck_after = "24h"
+recheck_share = 0.5
+recover_after = "1h"
+{more}
+[checks.ssh]
+command = ["true"]
+[checks.burn-in]
+command = ["true"]
+selector = "gpu"
+"""
+
+
+def fleet(lab: Lab, more: str = "") -> Lab:
+    """Four hosts, proven an hour apart, node1 first."""
+    lab.policy(POLICY.replace("{more}", more))
+    hosts.add(lab.context(), ["node[1-4]"], hosts.AttributeChanges())
+    with saying(lambda *_: PASS):
+        for number in range(1, 5):
+            step_verbs.ready(lab.context(), Choice((f"node{number}",)))
+            lab.clock.move(hours=1)
+    return lab
+
+
+def age(lab: Lab) -> timedelta:
+    """How old the proof of node1 is, in whole seconds."""
+    proven = host(lab).proven_at
+    assert proven is not None
+    return timedelta(seconds=round((lab.clock.now - proven).total_seconds()))
+
+
+def rechecked(lab: Lab, says: Says = lambda *_: PASS) -> list[str]:
+    """Prove stale hosts again; return which were checked, in order."""
+    seen: list[str] = []
+
+    def noted(step: Step, spec: object) -> Verdict:
+        seen.append(spec.name)  # type: ignore[attr-defined]  # the host's spec
+        return says(step, spec)  # type: ignore[arg-type]
+
+    with saying(noted):
+        recheck(lab.context(), jobs=1)
+    return seen
+
+
+def take(lab: Lab, *names: str) -> list[str]:
+    wish = request.reservation_request(names, None if names else parse_selector(""))
+    return [one.name for one in reserve.reserve_or_wait(lab.context(), wish).held.hosts]
+
+
+def test_ready_and_a_check_of_all_are_proofs_and_a_check_of_one_is_none(lab: Lab) -> None:
+    fleet(lab)
+    first = host(lab).proven_at
+    with saying(lambda *_: PASS):
+        step_verbs.check(lab.context(), Choice(("node1",)), only=("ssh",))
+        assert host(lab).proven_at == first
+        step_verbs.check(lab.context(), Choice(("node1",)))
+    assert age(lab) == timedelta()
+    with saying(lambda *_: FAIL):
+        lab.clock.move(hours=1)
+        step_verbs.check(lab.context(), Choice(("node1",)))
+    assert age(lab) == timedelta(hours=1)
+
+
+def test_stale_hosts_are_proven_again_the_oldest_first(lab: Lab) -> None:
+    fleet(lab)
+    assert rechecked(lab) == []
+    lab.clock.move(hours=22)  # node1 is 26 hours old, node4 23
+    assert rechecked(lab) == ["node1", "node2", "node3"]
+    assert rechecked(lab) == []
+    assert age(lab) == timedelta()
+
+
+def test_a_policy_without_it_proves_nothing_again(lab: Lab) -> None:
+    lab.policy('[checks.ssh]\ncommand = ["true"]\n')
+    hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
+    with saying(lambda *_: PASS):
+        step_verbs.ready(lab.context(), Choice(("node1",)))
+    lab.clock.move(days=99)
+    assert rechecked(lab) == []
+
+
+def test_a_free_host_that_fails_goes_to_maintenance_and_anyone_resumes_it(lab: Lab) -> None:
+    fleet(lab)
+    lab.clock.move(hours=21)
+    with saying(lambda *_: FAIL):
+        outcomes = recheck(lab.context())
+    assert said(outcomes)["node1"] == (
+        False,
+        "failed when it was proven again: readiness check failed: ssh: said fail; it is in maintenance now",
+    )
+    assert states(lab)["node1"] == "maintenance"
+    with saying(lambda *_: PASS):
+        resume.resume(lab.context("bob"), Choice(("node1",)))
+    assert states(lab)["node1"] == "available"
+
+
+def test_it_comes_back_by_itself_when_its_checks_pass_twice(lab: Lab) -> None:
+    fleet(lab)
+    lab.clock.move(hours=21)
+    rechecked(lab, lambda *_: FAIL)
+    assert rechecked(lab) == []
+    lab.clock.move(hours=1)
+    assert "node1" in rechecked(lab, lambda _, spec: FAIL if spec.name == "node1" else PASS)
+    assert states(lab)["node1"] == "maintenance"
+    lab.clock.move(minutes=59)
+    assert "node1" not in rechecked(lab)
+    lab.clock.move(minutes=1)
+    assert [name for name in rechecked(lab) if name == "node1"] == ["node1", "node1"]
+    assert states(lab)["node1"] == "available"
+
+
+def test_what_a_person_took_to_maintenance_never_comes_back_by_itself(lab: Lab) -> None:
+    fleet(lab)
+    lifecycle_verbs.maintain(lab.context(), Choice(("node1",)), reason="a new disk")
+    lab.clock.move(hours=20)
+    assert "node1" not in rechecked(lab)
+    assert states(lab)["node1"] == "maintenance"
+
+
+def test_at_most_the_share_of_the_free_hosts_is_checked_at_a_time(lab: Lab) -> None:
+    fleet(lab)
+    lab.clock.move(days=3)
+    running, most, lock = 0, 0, threading.Lock()
+
+    def says(*_: object) -> Verdict:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.2)
+        with lock:
+            running -= 1
+        return PASS
+
+    with saying(says):
+        recheck(lab.context(), jobs=64)
+    assert most == 2
+
+
+def test_checks_step_aside_when_somebody_waits_for_the_host(lab: Lab) -> None:
+    lab.policy('[defaults]\nrecheck_after = "24h"\n[checks.long]\ncommand = ["sleep", "60"]\n')
+    hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
+    with saying(lambda *_: PASS):
+        step_verbs.ready(lab.context(), Choice(("node1",)))
+    lab.clock.move(days=2)
+    taken: list[str] = []
+
+    def pause(seconds: float, _: int | None) -> None:
+        time.sleep(min(seconds, 0.2))
+        lab.clock.move(seconds=1)
+
+    def reserving() -> None:
+        with lab.visit("bob") as ctx:
+            wish = request.reservation_request((), parse_selector(""))
+            grant = reserve.reserve_or_wait(ctx, wish, WaitOptions(pause))
+            taken.extend(one.name for one in grant.held.hosts)
+
+    waiting = threading.Thread(target=reserving)
+    started = time.monotonic()
+    timer = threading.Timer(0.5, waiting.start)
+    timer.start()
+    outcomes = recheck(lab.context())
+    timer.join()
+    waiting.join()
+    assert time.monotonic() - started < 20
+    assert taken == ["node1"]
+    assert said(outcomes) == {"node1": (True, "a request waits for it")}
+
+
+@pytest.mark.parametrize(("when", "checked"), [("always", ["node1", "node4"]), ("stale", ["node1"]), ("never", [])])
+def test_the_policy_says_when_a_host_has_to_prove_itself_before_it_is_granted(
+    when: str, checked: list[str], lab: Lab
+) -> None:
+    fleet(lab, f'check_on_reserve = "{when}"')
+    lab.clock.move(hours=20, minutes=30)
+    seen: list[str] = []
+
+    def says(_: Step, spec: object) -> Verdict:
+        seen.append(spec.name)  # type: ignore[attr-defined]  # the host's spec
+        return PASS
+
+    with saying(says):
+        assert take(lab, "node1") == ["node1"]
+        assert take(lab, "node4") == ["node4"]
+    assert seen == checked
+
+
+def test_a_host_that_fails_when_it_is_to_be_granted_goes_to_maintenance_and_the_next_is_tried(lab: Lab) -> None:
+    fleet(lab, 'check_on_reserve = "always"')
+    with saying(lambda _, spec: FAIL if spec.name == "node1" else PASS):
+        assert take(lab) == ["node2"]
+    assert states(lab)["node1"] == "maintenance"
+
+
+def test_why_and_show_tell_how_old_the_proof_is(lab: Lab) -> None:
+    fleet(lab)
+    assert "proven ready 4h ago" in explain.why(lab.context(), "node1").facts
