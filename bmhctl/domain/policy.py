@@ -24,9 +24,9 @@ DEFAULTS = (
     "quarantine_after",
     "quarantine_after_task_failures",
     "prepare_failures",
+    *_PROOF_KEYS,
     "bmc_parallel",
     "proxy",
-    *_PROOF_KEYS,
 )
 """The keys of the table ``defaults``."""
 
