@@ -225,7 +225,7 @@ def test_the_keys_of_the_inventory_are_those_of_the_code() -> None:
     keys = re.findall(r"(?m)^\| (?:… )?`([\w.]+)`", table)
     assert [key for key in keys if key.startswith("defaults.")] == [f"defaults.{key}" for key in DEFAULTS]
     steps, hosts = keys.index("checks.NAME"), keys.index("hosts.NAME")
-    of_steps = [*StepKind, "timeout", "retries", "selector", "params"]
+    of_steps = [*StepKind, "timeout", "retries", "selector", "needs", "params"]
     assert keys[steps:hosts] == ["checks.NAME", "prepare.NAME", "cleanup.NAME", *(f".{key}" for key in of_steps)]
     assert keys[hosts + 1 :] == [f".{key}" for key in SPEC_KEYS]
     for key in ("address", "type", "system_id", "credentials", "verify_tls"):
