@@ -382,6 +382,22 @@ class Inventory:
 
         return _done(reset(self._context, choice(names, selector)))
 
+    def retire(self, *names: str, selector: str | None = None, reason: str, when_free: bool = False) -> Outcomes:
+        """Clean hosts, run their retire steps and let them leave; none of them is reserved from now on.
+
+        With ``when_free`` a held host leaves after it was given back, by ``recycle``. Raises
+        :class:`~bmhctl.errors.StepFailedError` when a step fails: then the host is in maintenance.
+        """
+        from bmhctl.usecases.steps.retire import retire
+
+        return _done(retire(self._context, choice(names, selector), reason=reason, when_free=when_free))
+
+    def undo_retire(self, *names: str, selector: str | None = None) -> Outcomes:
+        """Keep hosts that were to be retired and have not left yet."""
+        from bmhctl.usecases.steps.retire import undo_retire
+
+        return _done(undo_retire(self._context, choice(names, selector)))
+
     def maintain(
         self, *names: str, reason: str, selector: str | None = None, until: datetime | str | None = None
     ) -> Outcomes:

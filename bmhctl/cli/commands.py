@@ -44,6 +44,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "resume": Entry("steps", "resume", "End a maintenance"),
         "cordon": Entry("lifecycle", "cordon", "Keep hosts from being reserved"),
         "uncordon": Entry("lifecycle", "uncordon", "Allow hosts to be reserved again"),
+        "retire": Entry("steps", "retire", "Clean hosts and let them leave for good"),
     },
     "Reservations": {
         "reservations": Entry("reservations", "reservations", "List the open reservations"),

@@ -1,4 +1,4 @@
-"""``ready``, ``reset``, ``resume``, ``check`` and ``recycle``: commands that run steps."""
+"""``ready``, ``reset``, ``retire``, ``resume``, ``check`` and ``recycle``: commands that run steps."""
 
 from __future__ import annotations
 
@@ -100,6 +100,34 @@ def reset(
     """
     with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         lab.show(step_verbs.reset(lab.context, choice(hosts, selector, state), jobs=jobs))
+
+
+def retire(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    state: States = None,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is in the history.")] = "",
+    when_free: Annotated[
+        bool, typer.Option("--when-free", help="Also hosts that are held: once they are given back.")
+    ] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Keep hosts that have not left yet.")] = False,
+    jobs: Jobs = JOBS,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Clean hosts, run their retire steps and let them leave the inventory; none is reserved from now on.
+
+    A host that fails goes to maintenance. With --when-free, recycle retires a held host after it was given back.
+    """
+    from bmhctl.usecases.steps import retire as usecase
+
+    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
+        which = choice(hosts, selector, state)
+        if undo:
+            lab.show(usecase.undo_retire(lab.context, which))
+        else:
+            lab.show(usecase.retire(lab.context, which, reason=reason, when_free=when_free, jobs=jobs))
 
 
 def resume(

@@ -30,6 +30,7 @@ class Verb(StrEnum):
     MAINTAIN = "maintain"
     RESUME = "resume"
     REMOVE = "remove"
+    RETIRE = "retire"
 
 
 class EventKind(StrEnum):
@@ -49,6 +50,8 @@ class EventKind(StrEnum):
     EXTEND = "extend"
     HANDOVER = "handover"
     PREPARE = "prepare"
+    RETIRING = "retiring"
+    RETIRE_UNDONE = "retire-undone"
 
 
 Fact = str | int
@@ -86,7 +89,8 @@ class Note(Frozen):
     """A cordon, or one reason for maintenance: who made it, when and why.
 
     ``until`` is when it should end, for information: nothing ends it. ``quarantine`` is a reason that bmhctl itself
-    gave, which any actor may close.
+    gave, which any actor may close. ``retires``: a cordon under which the host leaves the inventory once it is free;
+    ``under`` are the actor and the reason of an ordinary cordon from before.
     """
 
     actor: str
@@ -94,6 +98,8 @@ class Note(Frozen):
     since: datetime
     until: datetime | None = None
     quarantine: bool = False
+    retires: bool = False
+    under: tuple[str, str] | None = None
 
 
 class End(StrEnum):

@@ -36,7 +36,7 @@ _LIFECYCLE_KEYS = (
     "used_at",
     "reservation",
 )
-_MARK_KEYS = ("actor", "reason", "since", "until", "quarantine")
+_MARK_KEYS = ("actor", "reason", "since", "until", "quarantine", "retires")
 _RESERVATION_KEYS = ("owner", "purpose", "created_at", "expires_at", "ttl", "asked_at", "tags")
 _T = TypeVar("_T")
 
@@ -92,7 +92,12 @@ def _dump_lifecycle(host: Host) -> dict[str, object]:
 
 def _dump_mark(mark: Note) -> dict[str, object]:
     return _set(
-        actor=mark.actor, reason=mark.reason, since=mark.since, until=mark.until, quarantine=mark.quarantine or None
+        actor=mark.actor,
+        reason=mark.reason,
+        since=mark.since,
+        until=mark.until,
+        quarantine=mark.quarantine or None,
+        retires=mark.retires or None,
     )
 
 
@@ -270,6 +275,7 @@ def _mark(value: object, where: str) -> Note:
         since=_required(_time(entry, "since", where), f"{where}.since"),
         until=_time(entry, "until", where),
         quarantine=_flag(entry, "quarantine", where),
+        retires=_flag(entry, "retires", where),
     )
 
 

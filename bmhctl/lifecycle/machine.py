@@ -29,6 +29,12 @@ NOT_SET_UP = "its setup is not complete"
 """Why ``setup_complete`` refuses when nothing is known."""
 
 
+NOT_RETIRED = "its retire steps have not run"
+"""Why ``retirement_succeeded`` refuses by default."""
+
+_OUTSIDE = "[*]"  # the state of a host that has left
+
+
 class GuardInput(Frozen):
     """What the guards need to know, found out before: a guard does no I/O.
 
@@ -48,6 +54,7 @@ class GuardInput(Frozen):
     reservation_valid: bool = False
     came_from: State | None = None
     dirty: bool = False
+    retirement: str | None = NOT_RETIRED
 
 
 class Passage:
@@ -125,9 +132,16 @@ class Passage:
         words = f"it is dirty, and {self.facts.cleanup}" if self.facts.dirty and self.facts.cleanup else None
         return self._refuse(Guard.CLEAN_OR_CLEANED, words)
 
+    def retirement_succeeded(self, _: EventData) -> bool:
+        """Guards ``retire``."""
+        return self._refuse(Guard.RETIREMENT_SUCCEEDED, self.facts.retirement)
+
 
 class Answer(Frozen):
-    """The answer of the machine: the state that the verb leads to, or None and which guards refused, in words."""
+    """The answer of the machine: the state that the verb leads to, or None and which guards refused, in words.
+
+    A host that may leave has neither a state nor refusals.
+    """
 
     dest: State | None
     refusals: tuple[tuple[Guard, str], ...]
@@ -139,15 +153,16 @@ def _machine() -> Machine:
 
     machine = Machine(
         model=None,
-        states=[state.value for state in State],
+        states=[*(state.value for state in State), _OUTSIDE],
         initial=State.INITIAL.value,
         auto_transitions=False,
         send_event=True,
     )
     for edge in EDGES:
-        if edge.source is not None and edge.dest is not None:
+        if edge.source is not None and (edge.dest is not None or edge.guards):
+            dest = _OUTSIDE if edge.dest is None else edge.dest.value
             conditions: list[str | Callable[..., bool | None]] = [guard.value for guard in edge.guards]
-            machine.add_transition(edge.verb.value, edge.source.value, edge.dest.value, conditions=conditions)
+            machine.add_transition(edge.verb.value, edge.source.value, dest, conditions=conditions)
     return machine
 
 
@@ -166,9 +181,14 @@ def ask(verb: Verb, state: State, facts: GuardInput) -> Answer:
     except MachineError as error:
         possible_from = ", ".join(sources(verb))
         raise StateRefusedError(f"is {where(state)}: {verb} is only possible from {possible_from}") from error
+    if moved and passage.state == _OUTSIDE:
+        return Answer(None, ())
     return Answer(State(passage.state) if moved else None, tuple(passage.refusals))
+
+
+_OUT_AND_IN = (Verb.ENTER, Verb.RETIRE, Verb.REMOVE)
 
 
 def possible(state: State) -> tuple[Verb, ...]:
     """Return the verbs that have an edge from ``state``, in the order of the table."""
-    return tuple(verb for verb in Verb if verb not in (Verb.ENTER, Verb.REMOVE) and edges(verb, state))
+    return tuple(verb for verb in Verb if verb not in _OUT_AND_IN and edges(verb, state))

@@ -38,6 +38,7 @@ class Guard(StrEnum):
     CAME_FROM_AVAILABLE = "came_from_available"
     CLEAN = "clean"
     CLEAN_OR_CLEANED = "clean_or_cleaned"
+    RETIREMENT_SUCCEEDED = "retirement_succeeded"
 
 
 ASKS: dict[Guard, str] = {
@@ -54,6 +55,7 @@ ASKS: dict[Guard, str] = {
     Guard.CAME_FROM_AVAILABLE: "it came from available",
     Guard.CLEAN: "it is clean",
     Guard.CLEAN_OR_CLEANED: "it is clean, or its cleanup succeeded just now",
+    Guard.RETIREMENT_SUCCEEDED: "every retire step that applies succeeded just now",
 }
 """What each guard asks for, as the end of the sentence "only if …"."""
 
@@ -158,6 +160,18 @@ EDGES: tuple[Edge, ...] = (
         (_G.NOT_CLAIMED, _G.CLEAN_OR_CLEANED),
         "Maintenance complete",
         "A repaired host that is clean starts over; a dirty one is cleaned first or stays.",
+    ),
+    *(
+        Edge(
+            _V.RETIRE,
+            state,
+            None,
+            (_G.NOT_CLAIMED, _G.CLEAN_OR_CLEANED, _G.RETIREMENT_SUCCEEDED),
+            "Host is retired",
+            "A host that leaves for good takes no data and no secrets of the lab with it.",
+            drawn=False,
+        )
+        for state in (_S.INITIAL, _S.AVAILABLE, _S.TAINTED, _S.MAINTENANCE)
     ),
     *(Edge(_V.REMOVE, state, None, (), "Host is removed", _REMOVED, drawn=False) for state in State),
 )

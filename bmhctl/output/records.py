@@ -48,7 +48,7 @@ def flags(host: Host) -> list[str]:
     """What to know beside the state, in words; a reserved or tainted host is dirty by its nature."""
     words = []
     if host.cordon:
-        words.append("cordoned")
+        words.append("retiring" if host.cordon.retires else "cordoned")
     if host.undeclared:
         words.append("undeclared")
     if host.dirty and host.state not in (State.RESERVED, State.TAINTED):
@@ -63,7 +63,7 @@ def flags(host: Host) -> list[str]:
 FIELDS = {
     "name": "its name, unique in the inventory",
     "state": "where it is in its lifecycle",
-    "flags": "what to know beside the state: cordoned, undeclared, dirty, fault, or how far its setup is: setup 2/4",
+    "flags": "what to know beside the state: cordoned, retiring, undeclared, dirty, fault, or its setup: setup 2/4",
     "since": "when its state began",
     "owner": "who holds it",
     "purpose": "what for",

@@ -1,21 +1,21 @@
-"""Used machines that left the inventory: one that comes back is tainted, or leaving would launder it."""
+"""Machines that left the inventory: a used one that comes back is tainted, a retired one says when and why it left."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bmhctl.stores.rows import from_time, to_text
+from bmhctl.stores.rows import from_time, to_moment, to_text
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Database
 
-_IS_IT = "key = ? OR (key = ? AND (mac IS NULL OR CAST(? AS TEXT) IS NULL OR mac = ?))"
+_IS_IT = "retired IS NULL AND (key = ? OR (key = ? AND (mac IS NULL OR CAST(? AS TEXT) IS NULL OR mac = ?)))"
 
 
 class Departed(Frozen):
-    """The machines that left while they were dirty, each under its name and under its MAC."""
+    """The machines that left while they were dirty, each under its name and its MAC, and retired ones by their MAC."""
 
     _database: Database
 
@@ -38,6 +38,22 @@ class Departed(Frozen):
             self._database.execute(
                 "INSERT INTO departed (key, mac, at, reason) VALUES (?, ?, ?, ?)", [key, mac, from_time(at), reason]
             )
+
+    def add_retired(self, name: str, mac: str | None, at: datetime, reason: str) -> None:
+        """Record that a clean machine was retired under a name, by its MAC if it has one."""
+        self.remove(name, mac)
+        if mac is not None:
+            self._database.execute("DELETE FROM departed WHERE key = ?", [mac])
+            self._database.execute(
+                "INSERT INTO departed (key, mac, at, reason, retired) VALUES (?, ?, ?, ?, ?)",
+                [mac, mac, from_time(at), reason, name],
+            )
+
+    def retired(self, mac: str | None) -> tuple[str, datetime, str] | None:
+        """Return the name, the moment and the reason with which the machine with this MAC was retired; None if not."""
+        sql = "SELECT retired, at, reason FROM departed WHERE key = ? AND retired IS NOT NULL"
+        rows = [] if mac is None else self._database.execute(sql, [mac])
+        return (str(rows[0][0]), to_moment(rows[0][1]), str(rows[0][2])) if rows else None
 
     def remove(self, name: str, mac: str | None) -> None:
         """Remove the record of a machine: it is back, and known to be dirty."""

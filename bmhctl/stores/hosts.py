@@ -451,9 +451,16 @@ def _to_failed_task(value: Sequence[Value]) -> FailedTask:
 
 
 def _note_values(note: Note) -> list[object]:
-    return [note.actor, note.reason, from_time(note.since), from_time(note.until), note.quarantine]
+    values: list[object] = [note.actor, note.reason, from_time(note.since), from_time(note.until), note.quarantine]
+    return [*values, note.under] if note.retires else values  # so that other rows stay as they were
 
 
 def _to_note(value: Sequence[Value]) -> Note:
-    actor, reason, since, until, quarantine = value
-    return Note(str(actor), str(reason), to_moment(since), to_time(until), bool(quarantine))
+    actor, reason, since, until, quarantine, *more = value
+    note = Note(str(actor), str(reason), to_moment(since), to_time(until), bool(quarantine))
+    return note if not more else replace(note, retires=True, under=_to_pair(more[0]))
+
+
+def _to_pair(value: object) -> tuple[str, str] | None:
+    """Return the actor and the reason in a list, None for none."""
+    return (str(value[0]), str(value[1])) if isinstance(value, list) else None

@@ -285,6 +285,9 @@ _KEPT = Migration(
     ),
 )
 
+# Machines that were retired, each under its MAC: they left clean, and one that comes back says so.
+_RETIRED = Migration("retired", ("ALTER TABLE departed ADD COLUMN retired TEXT",))
+
 MIGRATIONS: tuple[Migration, ...] = (
     _CORE,
     _QUEUE,
@@ -297,6 +300,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _FAILED_TASKS,
     _PREPARED,
     _KEPT,
+    _RETIRED,
 )
 """In the order in which they are applied; a released one never changes."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 11
+VERSION = 12
 """The schema's version: how many migrations an inventory of this bmhctl has seen."""
 
 SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
@@ -63,7 +63,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "facts": ("host_id", "key", "value", "number"),
     "events": ("host_id", *EVENT_COLUMNS),
     "results": ("host_id", "phase", "step", "verdict", "detail", "seconds", "at", "digest"),
-    "departed": ("key", "mac", "at", "reason"),
+    "departed": ("key", "mac", "at", "reason", "retired"),
 }
 """Every table that holds an inventory, with its columns, in an order that satisfies the foreign keys."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Event, EventKind, Host, Phase, State, Verb
+from bmhctl.domain.model import Event, EventKind, Host, Note, Phase, State, Verb
 from bmhctl.errors import BmhctlError
 from bmhctl.lifecycle.machine import GuardInput, ask, possible
 from bmhctl.lifecycle.table import ASKS, MEANING, Guard, edges
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _FEW_EVENTS = 20  # among so many newest events is the one that explains a state, as a rule
 
 _EXPLAIN_NOTHING = {
+    *(EventKind.RETIRING, EventKind.RETIRE_UNDONE),
     *(EventKind.CORDON, EventKind.UNCORDON, EventKind.SET, EventKind.RENAME),
     *(EventKind.DECLARE, EventKind.UNDECLARE, EventKind.REASON_ADDED, EventKind.REASON_CLOSED),
 }
@@ -97,7 +99,7 @@ def _summary(host: Host, facts: GuardInput, now: datetime) -> str:
             return f"{host.name} is in maintenance: {reasons}"
         case State.AVAILABLE if host.cordon or host.undeclared:
             return f"{host.name} is available, but can't be reserved: " + (
-                f"cordoned by {host.cordon.actor}" if host.cordon else "it is not declared any more"
+                f"{_set_aside(host.cordon)} by {host.cordon.actor}" if host.cordon else "it is not declared any more"
             )
         case State.AVAILABLE if facts.earlier_ticket or facts.claim:
             return f"{host.name} is available, but {facts.earlier_ticket or facts.claim}"
@@ -107,11 +109,16 @@ def _summary(host: Host, facts: GuardInput, now: datetime) -> str:
             return f"{host.name} is {host.state}: {MEANING[host.state]}"
 
 
+def _set_aside(cordon: Note) -> str:
+    return "being retired" if cordon.retires else "cordoned"
+
+
 def _facts(ctx: Context, host: Host, policy: Callable[[], Policy], now: datetime) -> Iterable[str]:
     if host.dirty:
         yield "dirty: it was used since its last cleanup"
     if host.cordon:
-        yield f"cordoned by {host.cordon.actor}" + (f": {host.cordon.reason}" if host.cordon.reason else "")
+        why = f": {host.cordon.reason}" if host.cordon.reason else ""
+        yield f"{_set_aside(host.cordon)} by {host.cordon.actor}{why}"
     if host.undeclared:
         yield "undeclared: no longer in the TOML file, only remove ends it"
     if host.fault:
@@ -213,6 +220,8 @@ _COMMANDS = {
 
 def _next(ctx: Context, host: Host, now: datetime) -> str | None:
     match host.state:
+        case _ if host.cordon is not None and host.cordon.retires and host.reservation is None:
+            return f"bmhctl retire {host.name} --reason {shlex.quote(host.cordon.reason)}"
         case State.INITIAL:
             return f"bmhctl ready {host.name}"
         case _ if host.undeclared:

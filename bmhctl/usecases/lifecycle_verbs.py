@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from bmhctl.domain.model import End, EventKind, Host, Note, State, TaskResult, Verb
-from bmhctl.errors import BmhctlError, NotYoursError, UsageError
+from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, UsageError
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import already, each_in_one_commit, moved, refuse_early
@@ -180,6 +180,8 @@ def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcom
     """Keep hosts from being reserved from now on; holders keep theirs."""
 
     def one(host: Host, now: datetime) -> Outcome:
+        if host.cordon is not None and host.cordon.retires:
+            return already(host, f"is being retired by {host.cordon.actor}: no reservation is made on it")
         if host.cordon is not None and reason in (None, host.cordon.reason):
             return already(host, f"already cordoned by {host.cordon.actor}")
         marked = replace(host, cordon=Note(ctx.actor, reason or "", now))
@@ -195,6 +197,12 @@ def uncordon(ctx: Context, choice: Choice) -> Outcomes:
     def one(host: Host, now: datetime) -> Outcome:
         if host.cordon is None:
             return already(host, "is not cordoned")
+        if host.cordon.retires:
+            raise StateRefusedError(
+                f"is being retired by {host.cordon.actor}: {host.cordon.reason}",
+                host=host.name,
+                hint=f"to keep it: bmhctl retire {host.name} --undo",
+            )
         record_event(ctx, replace(host, cordon=None), EventKind.UNCORDON, now)
         return Outcome(host.name, True, "uncordoned", host.state, host.state)
 

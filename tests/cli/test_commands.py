@@ -40,6 +40,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "resume": ["node01"],
     "cordon": ["node01"],
     "uncordon": ["node01"],
+    "retire": ["node02", "--reason", "too old"],
     "reservations": [],
     "run": ["--host", "node02", "true"],
     "extend": ["-R", "{held}"],

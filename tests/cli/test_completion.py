@@ -80,7 +80,7 @@ def asked(cli: Cli, line: str, shell: str = "bash") -> list[str]:
         (
             "bmhctl re",
             [
-                *("rename", "remove", "ready", "reserve", "release", "reset", "resume"),
+                *("rename", "remove", "ready", "reserve", "release", "reset", "resume", "retire"),
                 *("reservations", "replace", "reap", "recycle"),
             ],
         ),

@@ -53,6 +53,7 @@ TURNS: dict[str, tuple[str, Arguments]] = {
     "taint": (RUNNER, lambda f: [f.reserved(), "--fault", "fan 3 is dead"]),
     "release": (RUNNER, lambda f: ["-R", f.held()]),
     "reset": (RUNNER, lambda f: [f.tainted()]),
+    "retire": (OPERATOR, lambda f: [f.available(), "--reason", "too old"]),
     "maintain": (RUNNER, lambda f: [f.available(), "--reason", "new disk"]),
     "resume": (RUNNER, lambda f: [f.maintained()]),
     "cordon": (RUNNER, lambda f: [f.available(), "--reason", "power work"]),

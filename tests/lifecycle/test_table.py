@@ -12,7 +12,9 @@ from bmhctl.lifecycle import table
 from bmhctl.lifecycle.machine import GuardInput, Passage, ask, possible
 from bmhctl.lifecycle.table import EDGES, Guard
 
-OPEN = GuardInput(holder=None, setup=None, checks=None, cleanup=None, reason="because", reservation_valid=True)
+OPEN = GuardInput(
+    holder=None, setup=None, checks=None, cleanup=None, retirement=None, reason="because", reservation_valid=True
+)
 """Facts to which no guard says no, save that nothing came from available."""
 
 REFUSING = {
@@ -29,6 +31,7 @@ REFUSING = {
     Guard.CAME_FROM_AVAILABLE: {"came_from": State.INITIAL},
     Guard.CLEAN: {"dirty": True},
     Guard.CLEAN_OR_CLEANED: {"dirty": True, "cleanup": "wipe failed"},
+    Guard.RETIREMENT_SUCCEEDED: {"retirement": "erase failed"},
 }
 """For each guard, the fact that makes it say no."""
 
@@ -94,7 +97,7 @@ def test_every_guard_of_every_row_can_say_no_in_words(edge: table.Edge, guard: G
     assert dict(answer.refusals)[guard]
 
 
-@pytest.mark.parametrize("verb", [v for v in Verb if v not in (Verb.ENTER, Verb.REMOVE)])
+@pytest.mark.parametrize("verb", [v for v in Verb if v not in (Verb.ENTER, Verb.RETIRE, Verb.REMOVE)])
 @pytest.mark.parametrize("state", list(State))
 def test_a_verb_without_a_row_is_refused_and_names_both(verb: Verb, state: State) -> None:
     if table.edges(verb, state):
@@ -120,3 +123,17 @@ def test_resume_keeps_a_dirty_host_whose_cleanup_failed() -> None:
 
     assert answer.dest is None
     assert answer.refusals[-1] == (Guard.CLEAN_OR_CLEANED, "it is dirty, and wipe failed")
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_a_host_leaves_by_retire_from_every_state_without_a_holder(state: State) -> None:
+    if state is State.RESERVED:
+        with pytest.raises(StateRefusedError):
+            ask(Verb.RETIRE, state, OPEN)
+        return
+    answer = ask(Verb.RETIRE, state, OPEN)
+    assert (answer.dest, answer.refusals) == (None, ())
+    used = replace(OPEN, dirty=True, cleanup="wipe failed")
+    assert [guard for guard, _ in ask(Verb.RETIRE, state, used).refusals] == [Guard.CLEAN_OR_CLEANED]
+    unfinished = replace(OPEN, retirement="erase failed")
+    assert [guard for guard, _ in ask(Verb.RETIRE, state, unfinished).refusals] == [Guard.RETIREMENT_SUCCEEDED]

@@ -47,7 +47,10 @@ def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
     if host.came_from:
         yield "came from", [place_span(host.came_from)]
     if host.cordon:
-        yield "cordoned", [(host.cordon.reason, "magenta"), (f" · {host.cordon.actor}", "dim")]
+        yield (
+            "retiring" if host.cordon.retires else "cordoned",
+            [(host.cordon.reason, "magenta"), (f" · {host.cordon.actor}", "dim")],
+        )
     if host.fault:
         yield "fault", [(host.fault, "red")]
     if host.failed_cleanups:

@@ -56,7 +56,10 @@ _CLEANED = "(e.dest = 'initial' AND e.source IN ('tainted', 'maintenance'))"
 _LAST_USE = f"(SELECT MAX(e.id) FROM events e WHERE {_HERE} AND {_USED})"
 _LAST_CLEANUP = f"(SELECT MAX(e.id) FROM events e WHERE {_HERE} AND {_CLEANED})"
 
-_DEPARTED_SINCE = f"AND NOT EXISTS (SELECT 1 FROM events e WHERE {_HERE} AND e.at >= departed.at AND {_CLEANED})"
+_DEPARTED_SINCE = (
+    "AND departed.retired IS NULL"
+    f" AND NOT EXISTS (SELECT 1 FROM events e WHERE {_HERE} AND e.at >= departed.at AND {_CLEANED})"
+)
 _OF_ITS_MAC = f"FROM departed WHERE departed.key = hosts.mac {_DEPARTED_SINCE}"
 _OF_ITS_NAME = (
     f"FROM departed WHERE departed.key = hosts.name AND (departed.mac IS NULL OR hosts.mac IS NULL) {_DEPARTED_SINCE}"

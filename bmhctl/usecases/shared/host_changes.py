@@ -18,11 +18,16 @@ from bmhctl.usecases.shared.transitions import event_of, record_event
 
 
 class Removal(Frozen):
-    """A host to remove; a reserved or dirty one only with ``force``."""
+    """A host to remove; a reserved or dirty one only with ``force``.
+
+    One that ``retires`` was cleaned, and its retire steps succeeded, while ``last_event`` was its last event.
+    """
 
     name: str
     reason: str | None = None
     force: bool = False
+    retires: bool = False
+    last_event: int | None = None
 
 
 class HostAddition(Frozen):
@@ -96,6 +101,12 @@ def _enter_all(ctx: Context, newcomers: Sequence[HostAddition], now: datetime) -
     for newcomer in newcomers:
         there = known.get(newcomer.host.name)
         departed = ctx.store.departed.reason(newcomer.host.name, newcomer.host.spec.mac) if some_left else None
+        retired = ctx.store.departed.retired(newcomer.host.spec.mac) if some_left and there is None else None
+        if retired is not None:
+            name, at, reason = retired
+            words = f"its machine was retired as {name} at {at:%Y-%m-%d %H:%M} UTC: {reason}"
+            ctx.report(f"{newcomer.host.name}: {words}")
+            newcomer = replace(newcomer, reason="; ".join(filter(None, (newcomer.reason, words))))
         outcomes.append(_enter(ctx, newcomer, now, there, departed, granted))
     return outcomes
 
@@ -193,21 +204,29 @@ def remove(ctx: Context, removal: Removal, now: datetime) -> Outcome:
     host = one_host(ctx, removal.name)
     check_removable(host, removal.force)
     source = host.state
+    if removal.last_event is not None and host.last_event != removal.last_event:
+        raise StateRefusedError(
+            f"changed while its steps ran: it is {host.state} now",
+            host=host.name,
+            hint=f"see bmhctl history {host.name}, then try again",
+        )
     if host.reservation is not None:
         host = give_back(ctx, host, now, reason=f"removed: {removal.reason}", end=End.REMOVED)
-    if host.dirty:
+    if removal.retires:
+        ctx.store.departed.add_retired(host.name, host.spec.mac, now, removal.reason or "retired")
+    elif host.dirty:
         ctx.store.departed.add(host.name, host.spec.mac, now, removal.reason or f"{host.state}")
     event = Event(
         host=host.name,
         at=now,
         actor=ctx.actor,
-        verb=Verb.REMOVE,
+        verb=Verb.RETIRE if removal.retires else Verb.REMOVE,
         source=host.state,
         dest=None,
         reason=removal.reason,
     )
     ctx.store.hosts.remove(host, event)
-    return Outcome(host.name, True, "removed", source, None)
+    return Outcome(host.name, True, "retired" if removal.retires else "removed", source, None)
 
 
 def refuse_taken(ctx: Context, name: str, words: str, host: str) -> None:

@@ -15,7 +15,7 @@ def write_intent(sha256: str, actor: str, changes: Changes) -> str:
             "sha256": sha256,
             "actor": actor,
             "renames": changes.renames,
-            "removals": [[r.name, r.reason, r.force] for r in changes.removals],
+            "removals": [[r.name, r.reason, r.force, r.retires, r.last_event] for r in changes.removals],
             "newcomers": [(*host_values(n.host), n.reason) for n in changes.newcomers],
             "reason": changes.reason,
             "imported": changes.imported,

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Note, Reservation, State, StepTiming, Verb
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, StateRefusedError, StepFailedError, UsageError
-from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED, NOT_SET_UP, GuardInput, ask
+from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED, NOT_RETIRED, NOT_SET_UP, GuardInput, ask
 from bmhctl.lifecycle.table import Guard
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
@@ -22,6 +22,7 @@ _ERRORS: dict[Guard, type[BmhctlError]] = {
     Guard.CHECKS_PASSED: StepFailedError,
     Guard.CLEANUP_SUCCEEDED: StepFailedError,
     Guard.CLEAN_OR_CLEANED: StepFailedError,
+    Guard.RETIREMENT_SUCCEEDED: StepFailedError,
     Guard.MAY_BE_TAINTED: NotYoursError,
     Guard.REASON_GIVEN: UsageError,
     Guard.NOT_UNDECLARED: BusyError,
@@ -42,6 +43,7 @@ def guard_input(
     holder: str | None = None,
     reason: str | None = None,
     claim_is_mine: bool = False,
+    retirement: str | None = NOT_RETIRED,
 ) -> GuardInput:
     """Return what the guards need to know about a host; some parameters are those of :class:`GuardInput`."""
     claimed = not claim_is_mine and bool(ctx.store.claims.claimed_hosts([host.id]))
@@ -57,10 +59,13 @@ def guard_input(
         reservation_valid=host.reservation is not None and host.reservation.is_valid(now),
         came_from=host.came_from,
         dirty=host.dirty,
+        retirement=retirement,
     )
 
 
 def _cordoned(cordon: Note) -> str:
+    if cordon.retires:
+        return f"it is being retired by {cordon.actor}: {cordon.reason}"
     return f"it is cordoned by {cordon.actor}" + (f": {cordon.reason}" if cordon.reason else "")
 
 
@@ -74,6 +79,12 @@ def decide(verb: Verb, host: Host, facts: GuardInput) -> State:
     raise _ERRORS.get(guard, StateRefusedError)(
         f"can't {verb}: {words}", host=host.name, hint=f"bmhctl why {host.name}"
     )
+
+
+def check_leaves(host: Host, facts: GuardInput) -> None:
+    """Raise the error of the guard that keeps a host from being retired."""
+    if ask(Verb.RETIRE, host.state, facts).refusals:
+        decide(Verb.RETIRE, host, facts)
 
 
 def move(

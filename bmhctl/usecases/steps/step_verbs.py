@@ -95,7 +95,7 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 
     A pattern or a selector means the tainted ones among its hosts. A host with a fault is left alone unless it is
     named exactly, and one on which another command's step runs unless it is named. Safe to run
-    any number of times at once.
+    any number of times at once. One that is to be retired is, instead.
     """
     if not ctx.dry_run:
         forget_left_claims(ctx)
@@ -115,6 +115,10 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
         return None
 
     def prepare(held: Claimed) -> Job:
+        if _retires(held.host):
+            from bmhctl.usecases.steps.retire import retirement
+
+            return retirement(ctx, held)
         if held.host.state is State.INITIAL:
             return _to_available(ctx, held, {})
         return Job(
@@ -135,10 +139,14 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     refresh_and_reap(ctx)
     hosts, missing = choose(ctx, wanted)
     hosts = [host for host in hosts if host.state is State.TAINTED or host.name in named]
-    steps = ctx.policy().of(Phase.CLEANUP, Phase.SETUP, Phase.CHECKS)
+    steps = None if any(map(_retires, hosts)) else ctx.policy().of(Phase.CLEANUP, Phase.SETUP, Phase.CHECKS)
     operation = BulkOperation("recycle", early, prepare, steps, State.AVAILABLE)
     outcomes = each(ctx, operation, hosts, missing, jobs)
     return replace(outcomes, items=tuple(map(unless_named, outcomes.items)))
+
+
+def _retires(host: Host) -> bool:
+    return host.cordon is not None and host.cordon.retires
 
 
 def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int = JOBS, force: bool = False) -> Outcomes:

@@ -1,0 +1,157 @@
+"""Retire: reserve a host no more; once it is free, clean it, run its retire steps, and let it leave the inventory."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from bmhctl.domain.model import EventKind, Host, Note, Phase, State, Verb
+from bmhctl.errors import StateRefusedError, StepFailedError, UsageError
+from bmhctl.lifecycle.machine import NOT_CLEANED
+from bmhctl.results import Outcome, Outcomes
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.bulk import already, each_in_one_commit, failed
+from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.declaration_sync import change
+from bmhctl.usecases.shared.host_changes import Changes, Removal
+from bmhctl.usecases.shared.host_selection import Choice, choose
+from bmhctl.usecases.shared.leases import describe_reservation
+from bmhctl.usecases.shared.refresh import refresh_and_reap
+from bmhctl.usecases.shared.transitions import SELF, check_leaves, guard_input, move, record_event
+from bmhctl.usecases.steps.execution import Claimed, StepsRun
+from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
+
+
+def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False, jobs: int = 16) -> Outcomes:
+    """Retire hosts: from now on none is reserved, and each that is free leaves once its steps succeeded.
+
+    A dirty host is cleaned before its retire steps run. One that fails goes to maintenance; ``retire`` again tries it
+    again. A host that is held is refused; with ``when_free`` it leaves after its holder gave it back, by ``recycle`` or
+    another ``retire``.
+    """
+    if not reason.strip():
+        raise UsageError("retire needs a reason", hint="bmhctl retire HOST --reason 'replaced by node31'")
+
+    def early(host: Host) -> Outcome | None:
+        if host.reservation is None:
+            return None
+        if not when_free:
+            raise StateRefusedError(
+                f"is held by {describe_reservation(host.reservation)}",
+                host=host.name,
+                hint=f"bmhctl retire {host.name} --when-free --reason WHY retires it once it is given back",
+            )
+        if _is_marked(host, reason):
+            return already(host, f"already retires when it is free: {reason}")
+        if not ctx.dry_run:
+            _mark(ctx, host, reason)
+        return Outcome(host.name, True, f"retires when it is free: {reason}", host.state, host.state)
+
+    def prepare(held: Claimed) -> Job:
+        if not _is_marked(held.host, reason) and not ctx.dry_run:
+            _mark(ctx, held.host, reason)
+            held.refresh()
+        return retirement(ctx, held)
+
+    refresh_and_reap(ctx)
+    if ctx.confirm is not None:
+        from bmhctl.usecases.shared.confirmation import confirmed
+
+        choice = confirmed(ctx, "retire", choice, most=1)
+    return each(ctx, BulkOperation("retire", early, prepare, steps=None), *choose(ctx, choice), jobs)
+
+
+def undo_retire(ctx: Context, choice: Choice) -> Outcomes:
+    """Allow hosts that were to be retired to be reserved again; one in maintenance stays there."""
+
+    def one(host: Host, now: datetime) -> Outcome:
+        if host.cordon is None or not host.cordon.retires:
+            return already(host, "is not being retired")
+        before = host.cordon.under
+        cordon = None if before is None else Note(before[0], before[1], host.cordon.since)
+        record_event(ctx, replace(host, cordon=cordon), EventKind.RETIRE_UNDONE, now, reason=host.cordon.reason)
+        words = "is not retired" + (f"; still cordoned by {cordon.actor}" if cordon else "")
+        return Outcome(host.name, True, words, host.state, host.state)
+
+    return each_in_one_commit(ctx, "retire", choice, one)
+
+
+def retirement(ctx: Context, held: Claimed) -> Job:
+    """Return the job that cleans a host that is to be retired, runs its retire steps and lets it leave."""
+    if not held.host.dirty:
+        return _last_job(ctx, held, None)
+
+    def cleaned(run: StepsRun) -> Job:
+        if run.refusal is not None:
+            raise _fail(ctx, held, run)
+        return _last_job(ctx, held, run)
+
+    return Job(held, held.plan(Phase.CLEANUP), cleaned, later=(held.plan(Phase.RETIRE),))
+
+
+def _last_job(ctx: Context, held: Claimed, cleanup: StepsRun | None) -> Job:
+    def finish(run: StepsRun) -> Outcome:
+        if run.refusal is not None:
+            raise _fail(ctx, held, run)
+        return _leave(ctx, held, cleanup, run)
+
+    return Job(held, held.plan(Phase.RETIRE), finish)
+
+
+def _leave(ctx: Context, held: Claimed, cleanup: StepsRun | None, run: StepsRun) -> Outcome:
+    """Let a host leave the inventory, with an event that names what was done."""
+    host = held.host
+    cleaned = NOT_CLEANED if cleanup is None else cleanup.refusal
+    check_leaves(host, guard_input(ctx, host, ctx.clock(), cleanup=cleaned, retirement=run.refusal, claim_is_mine=True))
+    reason = host.cordon.reason if host.cordon else "retired"
+    words = "; ".join((reason, *((cleanup.summary,) if cleanup else ()), run.summary))
+    (outcome,) = change(ctx, Changes(removals=(Removal(host.name, words, True, True, host.last_event),)))
+    steps = (*(cleanup.results if cleanup else ()), *run.results)
+    return replace(outcome, message=f"retired: {words}", steps=steps)
+
+
+def _fail(ctx: Context, held: Claimed, run: StepsRun) -> StepFailedError:
+    """Record that a step failed, and move the host to maintenance; return what to raise."""
+
+    def note(now: datetime) -> StepFailedError:
+        host = held.unchanged()
+        words = run.refusal or run.summary
+        reason = f"can't be retired: {words}"
+        host = record_event(ctx, host, EventKind.STEP_FAILED, now, reason=words)
+        ctx.store.step_results.save(host, run.results, now)
+        mark = Note(SELF, reason, now, quarantine=True)
+        others = tuple(each for each in host.maintenance if not each.quarantine)
+        marked = replace(host, maintenance=(*others, mark))
+        if host.state is State.MAINTENANCE:
+            host = record_event(ctx, marked, EventKind.REASON_ADDED, now, reason=reason, actor=SELF)
+        else:
+            facts = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
+            host = move(ctx, marked, Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
+        error = StepFailedError(
+            f"{words}; it is in maintenance now",
+            host=host.name,
+            hint=f"fix it, then retire it again; or bmhctl retire {host.name} --undo",
+            details={"steps": [{"step": r.step, "verdict": r.verdict, "detail": r.detail} for r in run.results]},
+        )
+        error.results = run.results
+        held.promise(host, failed(error, host))
+        return error
+
+    return held.settle(note)
+
+
+def _is_marked(host: Host, reason: str) -> bool:
+    return host.cordon is not None and host.cordon.retires and host.cordon.reason == reason
+
+
+@retried
+def _mark(ctx: Context, host: Host, reason: str) -> None:
+    """Keep a host from being reserved until it has left."""
+    with ctx.store.transaction(shared=True):
+        now = ctx.clock()
+        fresh = ctx.store.hosts.with_id(host.id, lock=True)
+        if fresh is None:
+            raise StateRefusedError("was removed meanwhile", host=host.name)
+        before = fresh.cordon
+        under = None if before is None else before.under if before.retires else (before.actor, before.reason)
+        note = Note(ctx.actor, reason, now, retires=True, under=under)
+        record_event(ctx, replace(fresh, cordon=note), EventKind.RETIRING, now, reason=reason)

@@ -1,0 +1,199 @@
+"""Retired hosts are reserved no more, leave clean, and are known when they come back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from unittest import mock
+
+import pytest
+
+from bmhctl.domain.model import CheckResult, HostSpec, State, Verdict
+from bmhctl.domain.policy import Step
+from bmhctl.errors import BmhctlError, BusyError, ExitStatus, UsageError
+from bmhctl.probes import run as probe
+from bmhctl.probes.setting import StepEnvironment
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.usecases import hosts, lifecycle_verbs
+from bmhctl.usecases.doctor.doctor import doctor
+from bmhctl.usecases.explain import why
+from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import resume, step_verbs
+from bmhctl.usecases.steps.retire import retire, undo_retire
+from tests.conftest import Lab
+
+POLICY = """
+[cleanup.wipe]
+command = ["true"]
+[retire.erase]
+command = ["true"]
+[retire.reset-credentials]
+command = ["true"]
+"""
+MAC = "bc:55:85:92:de:b1"
+
+
+class Steps:
+    """Steps that pass, save those with a name in ``bad``."""
+
+    def __init__(self) -> None:
+        self.bad: set[str] = set()
+        self.ran: list[tuple[str, str]] = []
+        self.during = lambda: None
+
+    def run(self, step: Step, spec: HostSpec, _: StepEnvironment) -> CheckResult:
+        self.ran.append((step.name, spec.name))
+        self.during()
+        verdict = Verdict.FAIL if step.name in self.bad else Verdict.PASS
+        return CheckResult(step.name, verdict, f"said {verdict}", 1.5)
+
+
+@pytest.fixture
+def steps() -> Iterator[Steps]:
+    made = Steps()
+    with mock.patch.object(probe, "run", made.run):
+        yield made
+
+
+@pytest.fixture
+def fleet(lab: Lab, steps: Steps) -> Lab:
+    """Three hosts: node1 and node2 are available, node3 is held by alice as r-one."""
+    lab.policy(POLICY)
+    hosts.add(lab.context(), ["node1"], hosts.AttributeChanges(mac=MAC))
+    hosts.add(lab.context(), ["node[2-3]"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(everything=True))
+    wants = request.reservation_request(("node3",)).requirements
+    reserve.reserve_or_wait(lab.context(), request.ReservationRequest(wants, token="r-one"))
+    steps.ran.clear()
+    return lab
+
+
+def states(lab: Lab) -> dict[str, str]:
+    return {host.name: str(host.state) for host in lab.context().store.hosts.find(HostQuery())}
+
+
+def history(lab: Lab, name: str) -> list[tuple[str, str | None, str | None]]:
+    return [(str(e.verb), e.dest, e.reason) for e in lab.context().store.events.read() if e.host == name]
+
+
+def named(*names: str) -> Choice:
+    return Choice(names)
+
+
+def test_a_free_host_leaves_with_an_event_that_says_what_was_done(fleet: Lab, steps: Steps) -> None:
+    (done,) = retire(fleet.context(), named("node1"), reason="too old").items
+    assert (done.source, done.state, done.error) == (State.AVAILABLE, None, None)
+    assert steps.ran == [("erase", "node1"), ("reset-credentials", "node1")]
+    words = "too old; retire steps passed: erase, reset-credentials"
+    assert history(fleet, "node1")[-1] == ("retire", None, words)
+    assert set(states(fleet)) == {"node2", "node3"}
+    if fleet.is_toml:
+        assert "node1" not in fleet.path.read_text()
+
+
+def test_a_used_host_is_cleaned_before_it_leaves(fleet: Lab, steps: Steps) -> None:
+    lifecycle_verbs.release(fleet.context(), Choice(), reservation="r-one")
+    retire(fleet.context(), named("node3"), reason="too old")
+    assert [name for name, _ in steps.ran] == ["wipe", "erase", "reset-credentials"]
+    words = "too old; cleanup step passed: wipe; retire steps passed: erase, reset-credentials"
+    assert history(fleet, "node3")[-1] == ("retire", None, words)
+    assert [f.kind for f in doctor(fleet.context()).findings if f.host == "node3"] == []
+
+
+def test_a_machine_that_comes_back_says_when_and_why_it_was_retired(fleet: Lab) -> None:
+    retire(fleet.context(), named("node1"), reason="too old")
+    (back,) = hosts.add(fleet.context(), ["node9"], hosts.AttributeChanges(mac=MAC)).items
+    assert back.state is State.INITIAL  # it left clean
+    words = "its machine was retired as node1 at 2026-01-01 12:00 UTC: too old; retire steps passed"
+    assert history(fleet, "node9")[0][2] is not None
+    assert words in str(history(fleet, "node9")[0][2])
+    assert any(words in said for said in fleet.said)
+    assert doctor(fleet.context()).broken == ()
+    (other,) = hosts.add(fleet.context(), ["node1"], hosts.AttributeChanges()).items
+    assert (other.state, history(fleet, "node1")[-1][2]) == (State.INITIAL, None)  # only the name is the same
+
+
+def test_a_held_host_is_refused_unless_it_may_leave_later(fleet: Lab, steps: Steps) -> None:
+    refused = retire(fleet.context("bob"), named("node3"), reason="too old")
+    assert refused.status is ExitStatus.REFUSED
+    assert retire(fleet.context("bob"), named("node[2-3]"), reason="too old", when_free=True).error is None
+    assert states(fleet) == {"node1": "available", "node3": "reserved"}
+    assert "being retired by bob: too old" in why(fleet.context(), "node3").facts
+    lifecycle_verbs.release(fleet.context(), Choice(), reservation="r-one")
+    step_verbs.recycle(fleet.context(), Choice())
+    assert states(fleet) == {"node1": "available"}
+    assert steps.ran[-3:] == [("wipe", "node3"), ("erase", "node3"), ("reset-credentials", "node3")]
+
+
+def test_no_reservation_is_made_on_a_host_that_is_being_retired(fleet: Lab, steps: Steps) -> None:
+    steps.bad = {"erase"}
+    failed = retire(fleet.context(), named("node1"), reason="too old")
+    assert failed.status is ExitStatus.STEP_FAILED
+    assert states(fleet)["node1"] == "maintenance"
+    assert history(fleet, "node1")[-1][2] == "can't be retired: retire step failed: erase: said fail"
+    resume.resume(fleet.context("carol"), named("node1"))
+    step_verbs.ready(fleet.context(), named("node1"))
+    assert states(fleet)["node1"] == "available"
+    with pytest.raises(BusyError):
+        reserve.reserve_or_wait(fleet.context(), request.reservation_request(("node1",)))
+    (refused,) = lifecycle_verbs.uncordon(fleet.context(), named("node1")).items
+    assert isinstance(refused.error, BmhctlError)
+    steps.bad = set()
+    retire(fleet.context(), named("node1"), reason="too old")
+    assert "node1" not in states(fleet)
+
+
+def test_undo_keeps_a_host_and_its_earlier_cordon(fleet: Lab, steps: Steps) -> None:
+    lifecycle_verbs.cordon(fleet.context("dave"), named("node1"), reason="loose cable")
+    steps.bad = {"erase"}
+    retire(fleet.context(), named("node[1-2]"), reason="too old")
+    assert undo_retire(fleet.context(), named("node[1-3]")).error is None
+    cordons = {host.name: host.cordon for host in fleet.context().store.hosts.find(HostQuery())}
+    kept = cordons["node1"]
+    assert kept is not None
+    assert (kept.actor, kept.reason, kept.retires) == ("dave", "loose cable", False)
+    assert cordons["node2"] is None
+    assert states(fleet)["node2"] == "maintenance"
+
+
+def test_a_cleanup_that_fails_keeps_the_host_dirty(fleet: Lab, steps: Steps) -> None:
+    lifecycle_verbs.release(fleet.context(), Choice(), reservation="r-one")
+    steps.bad = {"wipe"}
+    retire(fleet.context(), named("node3"), reason="too old")
+    (host,) = fleet.context().store.hosts.find(HostQuery(names=("node3",)))
+    assert (host.state, host.dirty) == (State.MAINTENANCE, True)
+    assert ("erase", "node3") not in steps.ran
+
+
+def test_a_host_that_changed_meanwhile_stays(fleet: Lab, steps: Steps) -> None:
+    def change() -> None:
+        with fleet.visit("bob") as ctx:
+            undo_retire(ctx, named("node1"))
+
+    steps.during = change
+    (kept,) = retire(fleet.context(), named("node1"), reason="too old").items
+    assert kept.error is not None
+    assert "changed while its steps ran" in kept.message
+    assert states(fleet)["node1"] == "available"
+
+
+def test_an_interrupted_retire_leaves_a_host_that_is_not_reserved_and_can_go_on(fleet: Lab, steps: Steps) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def killed() -> None:
+        raise KilledError
+
+    steps.during = killed
+    with pytest.raises(KilledError):
+        retire(fleet.context(), named("node1"), reason="too old")
+    with pytest.raises(BusyError):
+        reserve.reserve_or_wait(fleet.context(), request.reservation_request(("node1",)))
+    steps.during = lambda: None
+    retire(fleet.context(), named("node1"), reason="too old")
+    assert "node1" not in states(fleet)
+
+
+def test_retire_needs_a_reason(fleet: Lab) -> None:
+    with pytest.raises(UsageError, match="retire needs a reason"):
+        retire(fleet.context(), named("node1"), reason=" ")
