@@ -90,6 +90,7 @@ class RedfishStep(Frozen):
     """What a ``redfish`` step expects of a BMC: a health and a power state; in a phase that ``acts`` what it does.
 
     ``reset`` is a reset by its Redfish name, such as ``ForceRestart``; ``boot_once`` what the next start boots from.
+    ``insert`` is the URL of an image for the virtual drive, ``eject`` empties that.
     """
 
     health: str | None = None
@@ -97,6 +98,8 @@ class RedfishStep(Frozen):
     reset: str | None = None
     acts: bool = False
     boot_once: str | None = None
+    insert: str | None = None
+    eject: bool = False
 
 
 class Param(Frozen):
@@ -349,7 +352,7 @@ def _step(phase: Phase, name: str, entry: Mapping[str, object]) -> Step:
         case StepKind.HTTP:
             return replace(step, page=_page(entry["http"], f"{where}.http", names))
         case StepKind.REDFISH:
-            return replace(step, demand=_demand(entry["redfish"], f"{where}.redfish", PHASES[phase].acts))
+            return replace(step, demand=_demand(entry["redfish"], f"{where}.redfish", PHASES[phase].acts, names))
         case StepKind.COMMAND:
             return replace(step, command=_command(entry["command"], f"{where}.command", names))
 
@@ -420,22 +423,37 @@ RESETS = (
 """The resets of Redfish that a step may ask for."""
 
 
-def _demand(value: object, where: str, acts: bool) -> RedfishStep:
+def _demand(value: object, where: str, acts: bool, params: tuple[str, ...]) -> RedfishStep:
     entry = require_table(value, where)
-    check_keys(entry, ("power", "reset", "boot_once") if acts else ("health", "power"), where)
     choices = {
         "health": ("OK", "Warning", "Critical"),
         "power": ("on", "off", "cycle", "soft-off") if acts else ("on", "off"),
         "reset": RESETS,
         "boot_once": tuple(BootTarget),
     }
+    keys = ("power", "reset", "boot_once", "insert", "eject") if acts else ("health", "power")
+    check_keys(entry, keys, where)
     for key in entry:
-        if entry[key] not in choices[key]:
+        if key in choices and entry[key] not in choices[key]:
             raise type_error(f"{where}.{key}", f"one of {', '.join(choices[key])}", entry[key])
-    if not entry:
-        raise InvalidError(f"{where} asks for nothing", hint=f"it takes {' and '.join(choices)}")
+    eject = entry.get("eject", False)
+    if not isinstance(eject, bool):
+        raise type_error(f"{where}.eject", "true or false", eject)
+    insert = _image(entry, where, params)
+    if not entry or (list(entry) == ["eject"] and not eject):
+        raise InvalidError(f"{where} asks for nothing", hint=f"it takes {' and '.join(keys)}")
     health, power, reset, boot_once = (optional_text(entry, key, where) for key in choices)
-    return RedfishStep(health, power, reset, acts, boot_once)
+    return RedfishStep(health, power, reset, acts, boot_once, insert, eject)
+
+
+def _image(entry: Mapping[str, object], where: str, params: tuple[str, ...]) -> str | None:
+    image = optional_text(entry, "insert", where)
+    if image is None:
+        return None
+    if not re.match(r"https?://[^/\s@]+/\S+$", image):
+        raise type_error(f"{where}.insert", "a URL such as http://images.lab/noble.iso, without a password", image)
+    _check_placeholders(image, f"{where}.insert", params)
+    return image
 
 
 def whole_number(value: object, least: int, most: int, where: str) -> int:

@@ -5,21 +5,25 @@ from __future__ import annotations
 from bmhctl.domain.model import BootTarget, HostSpec, Power, Verdict
 from bmhctl.domain.policy import RedfishStep, Step
 from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.placeholders import fill
 from bmhctl.probes.redfish_boot import boot_once
 from bmhctl.probes.redfish_client import Client, ask
 from bmhctl.probes.redfish_power import PowerSwitch
 from bmhctl.probes.redfish_system import System
 from bmhctl.probes.setting import StepEnvironment
+from bmhctl.support.values import replace
 
 
 def consult(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
     """Return the verdict and the detail of one try.
 
     A check passes when health and power are as demanded; what is not reported is unknown, never a pass. A cleanup
-    step passes when each of its actions was seen done: ``boot_once``, then ``reset``, then ``power``.
+    step passes when each of its actions was seen done: ``eject``, ``insert``, ``boot_once``, ``reset``, then ``power``.
     """
     demand = step.demand or RedfishStep()
     answer = _act if demand.acts else _look
+    if demand.insert is not None:
+        demand = replace(demand, insert=fill(demand.insert, spec, setting.params))
     try:
         return ask(spec.bmc, setting, step.timeout, lambda client: answer(client, demand))
     except BmcError as error:
@@ -29,6 +33,13 @@ def consult(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdi
 
 def _act(client: Client, demand: RedfishStep) -> tuple[Verdict, str]:
     system, done = System(client), []
+    if demand.eject or demand.insert is not None:
+        from bmhctl.probes import redfish_media
+
+        if demand.eject:
+            done.append(redfish_media.eject(system))
+        if demand.insert is not None:
+            done.append(f"inserted {redfish_media.insert(system, demand.insert)}")
     if demand.boot_once is not None:
         done.append(f"boots once from {boot_once(system, BootTarget(demand.boot_once))}")
     if demand.reset is not None:

@@ -105,6 +105,8 @@ class FakeBmc:
     action_info: bool = False
     login: tuple[str, str] | None = None
     basic: bool = True
+    media_keys: tuple[str, ...] = ("Image", "Inserted", "WriteProtected")
+    """What InsertMedia takes."""
     resources: dict[str, Json] = field(default_factory=dict)
     """More resources, by their path without the prefix."""
     trouble: Callable[[BaseHTTPRequestHandler, bytes], bool] | None = None
@@ -195,6 +197,13 @@ class FakeBmc:
                     old = system.changes.get(key, system.extra.get(key))
                     system.changes[key] = {**old, **value} if isinstance(old, dict) else value
                 return 204, {}, {}
+        place, _, action = path.removeprefix(self.prefix).partition("/Actions/VirtualMedia.")
+        if action and method == "POST":
+            drive = self.resources[place]
+            if action == "InsertMedia" and set(body) - set(self.media_keys):
+                return 400, {"error": {"message": "unknown property"}}, {}
+            drive.update({"Image": body.get("Image"), "Inserted": action == "InsertMedia"})
+            return 204, {}, {}
         resource = self.resources.get(path.removeprefix(self.prefix))
         if resource is not None and method == "PATCH":
             resource.update(body)

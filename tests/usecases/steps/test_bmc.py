@@ -29,7 +29,7 @@ from bmhctl.usecases.shared.host_changes import Changes
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import bmc, step_verbs
 from tests.conftest import Lab, environment
-from tests.probes.servers import silence
+from tests.probes.servers import saying, serving, silence
 
 pytestmark = pytest.mark.slow
 
@@ -305,3 +305,24 @@ def test_the_example_for_ipmi_is_a_shell_script() -> None:
     script = Path(__file__).parents[3] / "examples" / "lab" / "ipmi-power.sh"
     assert subprocess.run(["sh", "-n", script], capture_output=True, text=True).stderr == ""
     assert script.stat().st_mode & 0o111 == 0o111
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+def test_a_host_is_installed_by_virtual_media_before_its_holder_gets_it(fleet: Lab) -> None:
+    """An image server and the policy are all that it takes: no script. The emulator never shows a boot once."""
+    with serving(saying("an image", 200, "application/octet-stream")) as port:
+        image = f"http://127.0.0.1:{port}/{{param.image}}.iso"
+        demand = f'insert = "{image}", power = "cycle"'
+        fleet.policy(
+            f'[prepare.install]\nredfish = {{ {demand} }}\nparams = {{ image = "[a-z]+" }}\ntimeout = "90s"\n'
+            "[cleanup.media]\nredfish = { eject = true }\n"
+        )
+        step_verbs.ready(context(fleet), Choice(("compute-2",)))
+        wish = request.reservation_request(("compute-2",), params={"image": "noble"})
+        held = reserve.reserve_or_wait(context(fleet), wish).held
+    assert held.reservation.params == {"image": "noble"}
+    results = {result.step: result.detail for result in fleet.context().store.step_results.of(held.hosts[0])}
+    inserted = image.replace("{param.image}", "noble")
+    assert results["install"] == f"inserted {inserted}, power on"
+    lifecycle_verbs.release(context(fleet), Choice(), reservation=held.reservation.id)
+    assert step_verbs.reset(context(fleet), Choice(("compute-2",))).error is None

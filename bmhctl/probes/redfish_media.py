@@ -1,0 +1,137 @@
+"""The virtual media of a system: insert an image, eject it, and read until the BMC shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.redfish_client import POLL, Client, PassingError, RefusedError, belongs_to
+from bmhctl.probes.redfish_reply import Json
+from bmhctl.probes.redfish_system import System, table, texts
+
+_DISCS = ("CD", "DVD")
+
+
+def insert(system: System, image: str) -> str:
+    """Have the system's virtual drive hold the image at this URL, and return the URL once the BMC shows it.
+
+    Another image is ejected first. Raises :class:`BmcError` when there is no virtual drive for this system alone.
+    """
+    drive = _drive(system)
+    if _holds(drive[1], image):
+        return image
+    if _is_loaded(drive[1]):
+        _eject(system, drive)
+    whole: Json = {"Image": image, "Inserted": True, "WriteProtected": True}
+    _change(system, drive, "InsertMedia", (whole, {"Image": image}), whole, lambda shown: _holds(shown, image))
+    return image
+
+
+def eject(system: System) -> str:
+    """Eject what the system's virtual drive holds; return what was done once the BMC shows it."""
+    drive = _drive(system)
+    if not _is_loaded(drive[1]):
+        return "nothing to eject"
+    _eject(system, drive)
+    return "ejected"
+
+
+def _eject(system: System, drive: tuple[str, Json]) -> None:
+    empty: Json = {"Image": None, "Inserted": False}
+    _change(system, drive, "EjectMedia", ({},), empty, lambda shown: not _is_loaded(shown))
+
+
+def _drive(system: System) -> tuple[str, Json]:
+    """Return the path and the report of the first virtual drive for discs."""
+    for path in _devices(system):
+        found = system.client.find(path)
+        kinds = texts(found.get("MediaTypes")) if found is not None else None
+        if found is not None and kinds is not None and any(kind in kinds for kind in _DISCS):
+            return path, found
+    raise BmcError(
+        f"{system.client.name} has no virtual CD drive for {system.path}",
+        hint='insert and eject need one; boot_once = "pxe" needs none',
+    )
+
+
+def _devices(system: System) -> Iterator[str]:
+    client = system.client
+    collection = client.link(system.report.get("VirtualMedia"))
+    if collection is not None and belongs_to(collection, system.path):
+        yield from client.members(collection, needed=False) or ()
+    managers = table(system.report.get("Links")).get("ManagedBy")
+    for reference in managers if isinstance(managers, list) else ():
+        path = client.link(reference)
+        manager = client.find(path) if path is not None else None
+        if path is None or manager is None or not _manages_only(client, manager, system):
+            continue
+        collection = client.link(manager.get("VirtualMedia"))
+        if collection is not None:
+            yield from client.members(collection, needed=False) or ()
+
+
+def _manages_only(client: Client, manager: Json, system: System) -> bool:
+    """Whether a manager's drive can be no other system's: an image must never be inserted there."""
+    servers = table(manager.get("Links")).get("ManagerForServers")
+    paths = [client.link(each) for each in servers] if isinstance(servers, list) else []
+    return len(paths) == 1 and paths[0] is not None and belongs_to(paths[0], system.path)
+
+
+def _change(
+    system: System,
+    drive: tuple[str, Json],
+    action: str,
+    bodies: tuple[Json, ...],
+    properties: Json,
+    is_done: Callable[[Json], bool],
+) -> None:
+    """Send an action, or change the properties where there is none, and read until it is done."""
+    client, (path, found) = system.client, drive
+    target = client.path(table(table(found.get("Actions")).get(f"#VirtualMedia.{action}")).get("target"))
+    if target is not None and not belongs_to(target, path):
+        raise BmcError(f"{client.name} would change another drive, {target}, when asked for {path}")
+    is_sent = False
+    while True:
+        if not is_sent:
+            try:
+                _send(client, path, target, bodies, properties, found)
+                is_sent = True
+            except PassingError as passing:
+                is_sent = passing.sent  # whether it was received is seen below
+                if not is_sent:
+                    client.retry_later(passing)
+        if client.left <= POLL:
+            raise BmcError(
+                f"{client.name} accepted {action}, but does not show it after {client.seconds:g} s",
+                hint="look at the BMC itself: can it reach the image?",
+            )
+        client.pause(POLL / 2)
+        found = client.get(path, missing="has lost its virtual drive", patient=True)
+        if is_done(found):
+            client.note_sent(None)
+            return
+
+
+def _send(
+    client: Client, path: str, target: str | None, bodies: tuple[Json, ...], properties: Json, found: Json
+) -> None:
+    if target is None:
+        client.patch(path, properties, found.get("@odata.etag"))
+        return
+    for body in bodies[:-1]:
+        try:
+            client.post(target, body)
+        except RefusedError:  # some take the image and nothing else
+            continue
+        return
+    client.post(target, bodies[-1])
+
+
+def _is_loaded(drive: Json) -> bool:
+    return drive.get("Inserted") is True or (drive.get("Inserted") is None and bool(drive.get("Image")))
+
+
+def _holds(drive: Json, image: str) -> bool:
+    """Whether a drive shows the image; some BMCs show only the last part of its URL."""
+    shown = drive.get("Image")
+    return _is_loaded(drive) and isinstance(shown, str) and (shown == image or shown == image.rsplit("/", 1)[-1])

@@ -1,0 +1,134 @@
+"""Images are inserted into the virtual drive of this system and of no other, and seen there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bmhctl.domain.model import Bmc, HostSpec
+from bmhctl.domain.policy import parse_policy
+from bmhctl.errors import InvalidError
+from tests.probes.conftest import Probe
+from tests.probes.fake_bmc import FakeBmc, fake_bmc, shorten_pauses
+
+IMAGE = "http://images.lab/noble.iso"
+MANAGER = "/redfish/v1/Managers/bmc"
+DRIVE = f"{MANAGER}/VirtualMedia/Cd"
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_pauses(monkeypatch, poll=0.05, resend=0.5, busy=0.1)
+
+
+def media(*systems: str, has_actions: bool = True, **drive: Any) -> dict[str, Any]:
+    """A manager of these systems with a USB stick and a CD drive."""
+    target = {"target": f"{DRIVE}/Actions/VirtualMedia.InsertMedia"}
+    actions = {
+        "#VirtualMedia.InsertMedia": target,
+        "#VirtualMedia.EjectMedia": {"target": f"{DRIVE}/Actions/VirtualMedia.EjectMedia"},
+    }
+    links = [{"@odata.id": f"/redfish/v1/Systems/{system}"} for system in systems]
+    return {
+        MANAGER: {"Links": {"ManagerForServers": links}, "VirtualMedia": {"@odata.id": f"{MANAGER}/VirtualMedia"}},
+        f"{MANAGER}/VirtualMedia": {
+            "Members": [{"@odata.id": f"{MANAGER}/VirtualMedia/Usb"}, {"@odata.id": DRIVE}]
+        },
+        f"{MANAGER}/VirtualMedia/Usb": {"MediaTypes": ["USBStick"], "Inserted": False},
+        DRIVE: {
+            "MediaTypes": ["CD", "DVD"], "Inserted": False, "Image": None,
+            **({"Actions": actions} if has_actions else {}), **drive,
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture
+def bmc() -> Iterator[FakeBmc]:
+    with fake_bmc() as made:
+        made.systems[0].extra["Links"] = {"ManagedBy": [{"@odata.id": MANAGER}]}
+        made.resources = media(made.systems[0].name)
+        yield made
+
+
+def ask(probe: Probe, bmc: FakeBmc, more: dict[str, Any] | None = None, **demand: Any) -> tuple[str, str]:
+    spec = HostSpec("node01", bmc=Bmc(f"redfish+{bmc.url}"), labels={"image": "noble"})
+    return probe({"redfish": demand, "timeout": "3s", **(more or {})}, spec, group="prepare", most=4.0)
+
+
+def actions(bmc: FakeBmc) -> list[str]:
+    return [path.rsplit(".", 1)[-1] for _, path, _ in bmc.received]
+
+
+def test_an_image_is_inserted_and_ejected(probe: Probe, bmc: FakeBmc) -> None:
+    assert ask(probe, bmc, insert="http://images.lab/{labels.image}.iso") == ("pass", f"inserted {IMAGE}")
+    assert bmc.resources[DRIVE]["Image"] == IMAGE
+    assert ask(probe, bmc, insert=IMAGE)[0] == "pass"
+    assert actions(bmc) == ["InsertMedia"]  # what is there is not inserted again
+    assert ask(probe, bmc, insert="http://images.lab/jammy.iso")[0] == "pass"
+    assert actions(bmc) == ["InsertMedia", "EjectMedia", "InsertMedia"]
+    assert ask(probe, bmc, eject=True) == ("pass", "ejected")
+    assert ask(probe, bmc, eject=True) == ("pass", "nothing to eject")
+    assert bmc.resources[DRIVE]["Inserted"] is False
+
+
+def test_a_host_is_installed_by_an_image_without_a_script(probe: Probe, bmc: FakeBmc) -> None:
+    verdict, said = ask(probe, bmc, insert=IMAGE, boot_once="cd", power="cycle")
+    assert (verdict, said) == ("pass", f"inserted {IMAGE}, boots once from cd, power on")
+    assert [method for method, _, _ in bmc.received] == ["POST", "PATCH", "POST"]
+
+
+def test_a_bmc_that_takes_the_image_alone_gets_it_alone(probe: Probe, bmc: FakeBmc) -> None:
+    bmc.media_keys = ("Image",)
+    assert ask(probe, bmc, insert=IMAGE)[0] == "pass"
+    assert [body for _, _, body in bmc.received][-1] == {"Image": IMAGE}
+
+
+def test_a_drive_without_actions_is_changed_by_its_properties(probe: Probe, bmc: FakeBmc) -> None:
+    bmc.resources = media(bmc.systems[0].name, has_actions=False)
+    assert ask(probe, bmc, insert=IMAGE)[0] == "pass"
+    assert ask(probe, bmc, eject=True)[0] == "pass"
+    assert [method for method, _, _ in bmc.received] == ["PATCH", "PATCH"]
+
+
+@pytest.mark.parametrize("systems", [(), ("1", "other")])
+def test_a_drive_that_may_be_another_systems_is_left_alone(
+    probe: Probe, bmc: FakeBmc, systems: tuple[str, ...]
+) -> None:
+    bmc.resources = media(*systems)
+    verdict, said = ask(probe, bmc, insert=IMAGE)
+    assert verdict == "fail"
+    assert "has no virtual CD drive for" in said
+    assert bmc.received == []
+
+
+def test_an_image_that_is_never_shown_fails(probe: Probe, bmc: FakeBmc) -> None:
+    bmc.resources[DRIVE]["Actions"]["#VirtualMedia.InsertMedia"]["target"] = f"{DRIVE}/Actions/VirtualMedia.EjectMedia"
+    verdict, said = ask(probe, bmc, insert=IMAGE)
+    assert verdict == "fail"
+    assert "accepted InsertMedia, but does not show it" in said
+
+
+def test_an_action_that_names_another_drive_is_refused(probe: Probe, bmc: FakeBmc) -> None:
+    bmc.resources[DRIVE]["Actions"]["#VirtualMedia.InsertMedia"]["target"] = (
+        "/redfish/v1/Managers/x/VirtualMedia/Cd/Insert"
+    )
+    verdict, said = ask(probe, bmc, insert=IMAGE)
+    assert (verdict, bmc.received) == ("fail", [])
+    assert "would change another drive" in said
+
+
+@pytest.mark.parametrize(
+    ("demand", "message"),
+    [
+        ({"insert": "ftp://images/x.iso"}, "must be a URL such as"),
+        ({"insert": "http://u:p@images/x.iso"}, "must be a URL such as"),
+        ({"insert": "http://images/{param.imag}.iso"}, "unknown placeholder {param.imag}"),
+        ({"eject": "yes"}, "eject must be true or false"),
+        ({"eject": False}, "asks for nothing"),
+    ],
+)
+def test_a_demand_that_makes_no_sense_is_refused(demand: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidError, match=message):
+        parse_policy({"prepare": {"x": {"redfish": demand, "params": {"image": "[a-z]+"}}}})
