@@ -1,0 +1,161 @@
+"""The pytest plugin: fixtures for reserved hosts, one reservation a process, renewed and given back by itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from bmhctl.api import Inventory
+    from bmhctl.domain.model import Host
+    from bmhctl.results import Held
+
+_TTL = 600  # seconds: how long a lease lasts whose renewals stop, where nothing gives it back
+_VARIABLE = "BMHCTL_INVENTORY"
+
+
+class _Wanted(NamedTuple):
+    selector: str
+    number: int
+
+
+class _Lease:
+    """Hosts that are reserved: a thread renews the lease, and a process gives them back if this one dies."""
+
+    def __init__(self, location: str, wanted: _Wanted, wait: str) -> None:
+        import bmhctl
+
+        self.wanted = wanted
+        self.lost: Exception | None = None
+        self._location = location
+        self._ended = threading.Event()
+        purpose = " ".join(filter(None, ("pytest", os.environ.get("PYTEST_XDIST_WORKER"))))
+        with bmhctl.open_inventory(location) as lab:
+            self._held: Held = lab.reserve(
+                selector=wanted.selector, count=wanted.number, purpose=purpose, ttl=f"{_TTL}s", wait=wait
+            )
+            actor = self._held.reservation.owner
+        self._guard = _guard(location, actor, self.id)
+        self._renewer = threading.Thread(target=self._renew, name="bmhctl renews the lease", daemon=True)
+        self._renewer.start()
+
+    @property
+    def id(self) -> str:
+        """The reservation's id."""
+        return self._held.reservation.id
+
+    @property
+    def hosts(self) -> Sequence[Host]:
+        """The reserved hosts."""
+        return self._held.hosts
+
+    def give_back(self, reason: str) -> None:
+        """Give the hosts back, if they are still held; a lease that was lost is not an error any more."""
+        from bmhctl.errors import NotYoursError
+
+        self._ended.set()
+        self._renewer.join()
+        with self._inventory() as lab, suppress(NotYoursError):
+            lab.release(self.id, reason=reason)
+        with suppress(BrokenPipeError):
+            self._guard.communicate(b"done\n")
+
+    def _inventory(self) -> Inventory:
+        import bmhctl
+
+        return bmhctl.open_inventory(self._location, actor=self._held.reservation.owner)
+
+    def _renew(self) -> None:
+        from bmhctl.errors import BmhctlError, NotYoursError
+
+        while not self._ended.wait(_TTL / 3):
+            try:
+                with self._inventory() as lab:
+                    lab.extend(self.id)
+            except NotYoursError as error:
+                self.lost = error
+                return
+            except BmhctlError:
+                continue  # the inventory is away: there is time for another try
+
+
+def _guard(location: str, actor: str, reservation: str) -> subprocess.Popen[bytes]:
+    """Start a process that gives a reservation back when this process ends without having said that it did."""
+    release = [sys.executable, "-m", "bmhctl", "-i", location, "--as", actor, "--quiet", "release"]
+    return subprocess.Popen(
+        ["/bin/sh", "-c", 'read -r said || exec "$@"', "sh", *release, "-R", reservation, "--reason", "pytest died"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for pytest alone
+    )
+
+
+_LEASE = pytest.StashKey["_Lease | None"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options; nothing of bmhctl is imported before a test asks for a host."""
+    group = parser.getgroup("bmhctl", "hosts of a lab")
+    group.addoption("--bmh-inventory", metavar="INVENTORY", help=f"where hosts are reserved (default: ${_VARIABLE})")
+    group.addoption("--bmh-wait", metavar="DURATION", default="30m", help="how long to wait for hosts (default: 30m)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker."""
+    config.addinivalue_line("markers", "bmh(selector, count=1): which hosts of the lab the test needs")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Give the hosts back, also after Ctrl-C."""
+    failed = session.testsfailed
+    _give_back(session.config, f"{failed} tests failed" if failed else "tests passed")
+
+
+def _give_back(config: pytest.Config, reason: str) -> None:
+    lease = config.stash.get(_LEASE, None)
+    config.stash[_LEASE] = None
+    if lease is not None:
+        lease.give_back(reason)
+
+
+@pytest.fixture
+def bmh_hosts(request: pytest.FixtureRequest) -> list[Host]:
+    """The hosts that the test's marker asks for, reserved: `@pytest.mark.bmh("arch=arm64", count=2)`.
+
+    Tests that ask for the same get the same hosts. Without an inventory, the test is skipped.
+    """
+    wanted = _wanted(request.node)
+    location = request.config.getoption("--bmh-inventory") or os.environ.get(_VARIABLE)
+    if not location:
+        pytest.skip(f"no inventory: --bmh-inventory or ${_VARIABLE} names one")
+    config = request.config
+    lease = config.stash.get(_LEASE, None)
+    if lease is not None and lease.lost is not None:
+        pytest.exit(f"the hosts are lost: {lease.lost}", returncode=3)
+    if lease is None or lease.wanted != wanted:
+        _give_back(config, "the next test needs other hosts")
+        lease = config.stash[_LEASE] = _Lease(location, wanted, config.getoption("--bmh-wait"))
+    return list(lease.hosts)
+
+
+@pytest.fixture
+def bmh_host(bmh_hosts: list[Host]) -> Host:
+    """The host that the test's marker asks for, reserved; the first one if it asks for several."""
+    return bmh_hosts[0]
+
+
+def _wanted(node: pytest.Item) -> _Wanted:
+    mark = node.get_closest_marker("bmh")
+    arguments = {} if mark is None else {**dict(zip(("selector", "count"), mark.args, strict=False)), **mark.kwargs}
+    selector, count = arguments.pop("selector", ""), arguments.pop("count", 1)
+    if arguments or not isinstance(selector, str) or not isinstance(count, int) or count < 1:
+        pytest.fail('the marker is @pytest.mark.bmh("SELECTOR", count=N)', pytrace=False)
+    return _Wanted(selector, count)

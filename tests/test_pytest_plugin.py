@@ -1,0 +1,157 @@
+"""The pytest plugin, in a pytest of its own: hosts for tests, one reservation a process, always given back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import bmhctl
+from tests.conftest import environment
+
+HOSTS = """\
+import os, time
+import pytest
+
+def note(text):
+    with open("seen", "a") as file:
+        file.write(f"{text}\\n")
+
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    with bmhctl.open_inventory(tmp_path / "lab.db", actor="ops", create=True) as inventory:
+        inventory.add("arm[1-2]", labels={"arch": "arm64"})
+        inventory.add("x86[1-2]", labels={"arch": "x86_64"})
+        inventory.ready("arm[1-2]", "x86[1-2]")
+    return tmp_path
+
+
+def command(lab: Path, tests: str, *options: str) -> list[str]:
+    (lab / "test_it.py").write_text(HOSTS + tests)
+    plugin = ["-p", "no:cacheprovider", "-p", "bmhctl.pytest_plugin"]
+    return [sys.executable, "-m", "pytest", "-q", "--rootdir", str(lab), *plugin, *options, "test_it.py"]
+
+
+def call(lab: Path, tests: str, *options: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    line = command(lab, tests, *options)
+    return subprocess.run(line, cwd=lab, env=environment(**extra), capture_output=True, text=True, check=False)
+
+
+def seen(lab: Path) -> list[str]:
+    path = lab / "seen"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def states(lab: Path) -> dict[str, str]:
+    with bmhctl.open_inventory(lab / "lab.db") as inventory:
+        return {host.name: host.state.value for host in inventory.hosts()}
+
+
+def wait_until_given_back(lab: Path) -> None:
+    ends = time.monotonic() + 30
+    while "reserved" in states(lab).values():
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+
+
+def test_tests_that_ask_for_the_same_share_one_reservation_and_others_get_theirs(lab: Path) -> None:
+    done = call(
+        lab,
+        """
+@pytest.mark.bmh("arch=arm64", count=2)
+def test_a(bmh_hosts):
+    note(",".join(host.name for host in bmh_hosts))
+
+@pytest.mark.bmh("arch=arm64", count=2)
+def test_b(bmh_host):
+    note(bmh_host.name)
+
+@pytest.mark.bmh("arch=x86_64")
+def test_c(bmh_host):
+    note(bmh_host.spec.labels["arch"])
+""",
+        "--bmh-inventory",
+        "lab.db",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert seen(lab) == ["arm1,arm2", "arm1", "x86_64"]
+    assert states(lab) == {"arm1": "tainted", "arm2": "tainted", "x861": "tainted", "x862": "available"}
+    with bmhctl.open_inventory(lab / "lab.db") as inventory:
+        reasons = [event.reason for event in inventory.history("x861")]
+    assert "tests passed" in str(reasons[-1])
+
+
+def test_two_workers_have_two_reservations(lab: Path) -> None:
+    done = call(
+        lab,
+        """
+@pytest.mark.parametrize("n", range(4))
+@pytest.mark.bmh("arch=arm64")
+def test_a(bmh_host, n):
+    note(f"{os.environ['PYTEST_XDIST_WORKER']} {bmh_host.name}")
+    time.sleep(0.3)
+""",
+        "-n",
+        "2",
+        "--bmh-inventory",
+        "lab.db",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len({line.split()[0] for line in seen(lab)}) == len(set(seen(lab))) == 2
+    assert [state for name, state in states(lab).items() if name.startswith("arm")] == ["tainted", "tainted"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_hosts_are_given_back_after_ctrl_c_and_when_pytest_is_killed(lab: Path, number: signal.Signals) -> None:
+    line = command(
+        lab,
+        """
+def test_a(bmh_host):
+    note("in")
+    time.sleep(60)
+""",
+        "--bmh-inventory",
+        "lab.db",
+    )
+    with subprocess.Popen(line, cwd=lab, env=environment(), stdout=subprocess.DEVNULL) as running:
+        ends = time.monotonic() + 60
+        while not seen(lab):
+            assert time.monotonic() < ends
+            assert running.poll() is None
+            time.sleep(0.05)
+        assert "reserved" in states(lab).values()
+        os.kill(running.pid, number)
+    wait_until_given_back(lab)
+
+
+def test_without_an_inventory_a_test_is_skipped_and_a_wrong_marker_is_named(lab: Path) -> None:
+    done = call(lab, "def test_a(bmh_host): pass\n", "-rs")
+    assert "no inventory: --bmh-inventory or $BMHCTL_INVENTORY names one" in done.stdout
+    wrong = call(lab, "@pytest.mark.bmh(cuont=2)\ndef test_a(bmh_host): pass\n", "--bmh-inventory", "lab.db")
+    assert 'the marker is @pytest.mark.bmh("SELECTOR", count=N)' in wrong.stdout
+
+
+def test_hosts_that_the_lab_has_not_are_an_error_at_once(lab: Path) -> None:
+    done = call(lab, '@pytest.mark.bmh("arch=riscv")\ndef test_a(bmh_host): pass\n', BMHCTL_INVENTORY="lab.db")
+    assert done.returncode == 1
+    assert "UnsatisfiableError" in done.stdout
+
+
+def test_nothing_of_bmhctl_is_imported_where_no_test_asks_for_a_host(lab: Path) -> None:
+    done = call(
+        lab,
+        """
+def test_a():
+    import sys
+    assert [name for name in sys.modules if name.startswith("bmhctl")] == ["bmhctl", "bmhctl.pytest_plugin"]
+""",
+    )
+    assert done.returncode == 0, done.stdout
