@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from bmhctl.domain.model import CheckResult, Event, Host, Reservation, State, Ticket, Verb
@@ -245,6 +245,155 @@ class Queue(Frozen):
 
     items: tuple[Queued, ...]
     now: datetime
+
+
+class Waits(Frozen):
+    """How long reservations were waited for: how many waits are known, their median, 95th percentile and longest."""
+
+    known: int
+    median: timedelta
+    p95: timedelta
+    longest: timedelta
+
+
+class Figures(Frozen):
+    """What the history says of a group of hosts, or of those who held them (``hosts`` and what follows it is None).
+
+    ``seconds`` is how long hosts were in each state. A failure is a maintenance that began.
+    """
+
+    name: str
+    hosts: int | None
+    seconds: Mapping[State, float]
+    reservations: int
+    failed_tasks: int
+    waits: Waits | None = None
+    failed_checks: int | None = None
+    failed_cleanups: int | None = None
+    faults: int | None = None
+    failures: int | None = None
+    mean_between_failures: timedelta | None = None
+    mean_repair: timedelta | None = None
+
+    @property
+    def utilisation(self) -> float | None:
+        """Return the share of the hosts' time in the inventory in which they were reserved; None without hosts."""
+        return self.share(State.RESERVED)
+
+    def share(self, state: State) -> float | None:
+        """Return the share of the hosts' time in the inventory that they spent in a state; None without hosts."""
+        total = sum(self.seconds.values())
+        return self.seconds.get(state, 0.0) / total if total and self.hosts is not None else None
+
+
+class Statistics(Frozen):
+    """The figures of an inventory between two moments: of all hosts, and of each group if there are any."""
+
+    since: datetime
+    until: datetime
+    now: datetime
+    by: str | None
+    groups: tuple[Figures, ...]
+    total: Figures
+
+
+class Stay(Frozen):
+    """A time that a host spent in one state; ``owner`` is who held it, where that is known."""
+
+    start: datetime
+    end: datetime
+    state: State
+    owner: str | None = None
+
+
+class HostTimeline(Frozen):
+    """Where one host was, the earliest stay first, and until when the lease on it lasts (None: there is none)."""
+
+    host: str
+    stays: tuple[Stay, ...]
+    owner: str | None = None
+    lease_end: datetime | None = None
+
+
+class Timeline(Frozen):
+    """Where hosts were between two moments, and the leases that reach beyond now; ``leases`` are all open ones."""
+
+    since: datetime
+    until: datetime
+    now: datetime
+    hosts: tuple[HostTimeline, ...]
+    leases: tuple[Held, ...]
+    inventory: str
+
+
+class HourlyUse(Frozen):
+    """How much of the fleet was reserved in each hour of the week, in the local zone.
+
+    ``cells`` has, for a weekday (0 is Monday) and an hour, the seconds that hosts were reserved and that they were in
+    the inventory.
+    """
+
+    since: datetime
+    until: datetime
+    now: datetime
+    cells: Mapping[tuple[int, int], tuple[float, float]]
+
+
+class PastEvent(Frozen):
+    """An event as a report shows it."""
+
+    at: datetime
+    actor: str
+    verb: str
+    reason: str | None
+
+
+class DayUse(Frozen):
+    """How many seconds hosts were reserved, and were in the inventory, on one local day."""
+
+    day: date
+    reserved: float
+    present: float
+
+
+class WeekWaits(Frozen):
+    """How many reservations were made in the week that began then, and how long they were waited for."""
+
+    start: datetime
+    reservations: int
+    waits: Waits | None
+
+
+class Report(Frozen):
+    """All that a report shows; ``events`` are the latest of each host, by its name, the oldest first."""
+
+    status: Status
+    statistics: Statistics
+    timeline: Timeline
+    hourly: HourlyUse
+    days: tuple[DayUse, ...]
+    weeks: tuple[WeekWaits, ...]
+    queue: Queue
+    hosts: tuple[Host, ...]
+    events: Mapping[str, tuple[PastEvent, ...]]
+
+
+class Metrics(Frozen):
+    """What a monitoring system reads: the fleet now, and what has happened since the inventory was made.
+
+    ``events`` counts by verb, ``failures`` by kind (task, check, cleanup, fault); both only grow. ``waits`` has, for
+    each bound in seconds, how many reservations were waited for that long at most (None: all whose wait is known);
+    ``waited`` is the sum of their waits in seconds. ``oldest_ticket`` is its age in seconds. ``hosts`` are there only
+    where they were asked for.
+    """
+
+    status: Status
+    oldest_ticket: float | None
+    events: Mapping[str, int]
+    failures: Mapping[str, int]
+    waits: Mapping[float | None, int]
+    waited: float
+    hosts: Iterable[Host] = ()
 
 
 class Severity(StrEnum):

@@ -13,6 +13,7 @@ TOPICS = (
     "bmc",
     "postgresql",
     "output",
+    "statistics",
     "python",
     "performance",
     "commands",

@@ -71,3 +71,16 @@ def parse_past(text: str, now: datetime) -> datetime:
     if at > now:
         raise UsageError(f"{text} is not in the past", hint="write a duration such as 2h, or an earlier time")
     return at
+
+
+def parse_until(text: str, now: datetime) -> datetime:
+    """Return the end of a span, in UTC: ``+12h`` is to come, all else is read as by :func:`parse_past` or as a time.
+
+    Raises `UsageError` for what is no time.
+    """
+    if text.startswith("+"):
+        return parse_moment(text[1:], now)
+    try:
+        return parse_past(text, now)
+    except UsageError:
+        return parse_moment(text, now)

@@ -30,6 +30,7 @@ class Format(StrEnum):
     KNOWN_HOSTS = "known-hosts"
     DNSMASQ = "dnsmasq"
     NETBOX = "netbox"
+    ICS = "ics"
 
 
 class Display(Frozen):

@@ -1,0 +1,117 @@
+"""``stats``, ``timeline``, ``metrics`` and ``report``: what the history says of the fleet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bmhctl.cli.options import Fields, HostNames, SelectorText
+from bmhctl.cli.session import session
+from bmhctl.results import Document, HourlyUse, Metrics, Statistics, Timeline
+
+
+def stats(
+    ctx: typer.Context,
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="From then on: 30d, yesterday, 2026-11-01.")
+    ] = "30d",
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to then; now by default.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="GROUP", help="host, owner, label:KEY, tag:KEY, or hour."),
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option("--sort", metavar="KEY", help="name, utilisation, tasks, failures, …; -KEY reverses.")
+    ] = None,
+    fields: Fields = None,
+) -> None:
+    """See how well the fleet was used, how long people waited, and which hosts fail.
+
+    Times in JSON, CSV and plain are in seconds. bmhctl help statistics defines each figure.
+    """
+    from bmhctl.domain.times import parse_past
+    from bmhctl.usecases.statistics import hourly_use, statistics
+
+    with session(ctx, HourlyUse if by == "hour" else Statistics, fields) as lab:
+        now = lab.context.clock()
+        start = parse_past(since, now)
+        end = None if until is None else parse_past(until, now)
+        if by == "hour":
+            lab.show(hourly_use(lab.context, start, end))
+        else:
+            lab.show(statistics(lab.context, start, end, by, sort))
+
+
+def timeline(
+    ctx: typer.Context,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="From then on: 24h, yesterday.")] = "24h",
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Up to then: +12h from now, or a time.")
+    ] = None,
+) -> None:
+    """Draw in which state each host was over the last day, and until when its lease lasts.
+
+    -o svg draws it for documents; -o ics writes the leases as a calendar.
+    """
+    from bmhctl.domain.times import parse_past, parse_until
+    from bmhctl.usecases.shared.host_selection import choice
+    from bmhctl.usecases.timeline import timeline as draw
+
+    with session(ctx, Timeline) as lab:
+        now = lab.context.clock()
+        end = None if until is None else parse_until(until, now)
+        lab.show(draw(lab.context, choice(hosts, selector), parse_past(since, now), end))
+
+
+def metrics(
+    ctx: typer.Context,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE.prom", help="Write this file at once instead of printing.")
+    ] = None,
+    per_host: Annotated[bool, typer.Option("--per-host", help="A series for each host as well.")] = False,
+) -> None:
+    """Write metrics in Prometheus' text format, such as for the textfile collector.
+
+    What has been counted is kept in the inventory, so that the next call reads only the events that are new.
+    """
+    from bmhctl.usecases.metrics import metrics as collect
+
+    with session(ctx, Metrics) as lab:
+        found = collect(lab.context, per_host=per_host)
+        if to is None:
+            lab.show(found)
+        else:
+            from bmhctl.output.prometheus import exposition
+            from bmhctl.support.atomic_write import write_atomically
+
+            lab.line.clear()
+            write_atomically(to, exposition(found))
+
+
+def report(
+    ctx: typer.Context,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE.html", help="Write this file at once instead of printing.")
+    ] = None,
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="From then on: 56d, 2026-11-01.")] = "56d",
+) -> None:
+    """Write one page for a browser: the fleet now, its use and waits, what is broken, each host's history.
+
+    It needs no server and loads nothing; a timer can write it into a web folder. Needs bmhctl[report].
+    """
+    from bmhctl.domain.times import parse_past
+    from bmhctl.output.report import page
+    from bmhctl.support.atomic_write import write_atomically
+    from bmhctl.usecases.report import report as collect
+
+    with session(ctx, Document) as lab:
+        text = page(collect(lab.context, parse_past(since, lab.context.clock())))
+        if to is None:
+            lab.show(Document(text))
+        else:
+            lab.line.clear()
+            write_atomically(to, (text,))

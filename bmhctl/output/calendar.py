@@ -1,0 +1,60 @@
+"""Leases as a calendar in the iCalendar format (RFC 5545), which calendar programs subscribe to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+
+from bmhctl.output.sanitize import clean
+from bmhctl.results import Held
+
+_LINE = 75  # octets at most, without the line's end
+_ENDLESS = timedelta(days=365)  # an event has to end: a lease without an end is shown for so long
+_ESCAPES = str.maketrans({"\\": "\\\\", ";": "\\;", ",": "\\,", "\n": "\\n"})
+
+
+def calendar(leases: Iterable[Held], now: datetime, inventory: str) -> str:
+    """Return the open leases as events, each with an id of its own that stays while the lease is extended."""
+    lab = sha256(inventory.encode()).hexdigest()[:12]  # the path or URL of an inventory is no business of a calendar
+    lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//bmhctl//leases//EN", "CALSCALE:GREGORIAN", "METHOD:PUBLISH"]
+    for held in leases:
+        lines += _event(held, now, lab)
+    lines.append("END:VCALENDAR")
+    return "".join(f"{folded}\r\n" for line in lines for folded in _folded(line))
+
+
+def _event(held: Held, now: datetime, lab: str) -> Iterator[str]:
+    lease = held.reservation
+    names = " ".join(host.name for host in held.hosts)
+    end = lease.expires_at or now + _ENDLESS
+    yield "BEGIN:VEVENT"
+    yield f"UID:{_text(lease.id)}@{lab}.bmhctl"
+    yield f"DTSTAMP:{_time(now)}"
+    yield f"DTSTART:{_time(lease.created_at)}"
+    yield f"DTEND:{_time(max(end, lease.created_at + timedelta(seconds=1)))}"
+    yield f"SUMMARY:{_text(f'{lease.owner}: {names}' + (f' ({lease.purpose})' if lease.purpose else ''))}"
+    yield f"DESCRIPTION:{_text(f'reservation {lease.id}' + ('' if lease.expires_at else ', without an end'))}"
+    yield "TRANSP:TRANSPARENT"
+    yield "END:VEVENT"
+
+
+def _time(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def _text(text: str) -> str:
+    return clean(text).translate(_ESCAPES)
+
+
+def _folded(line: str) -> Iterator[str]:
+    """Yield a line in parts of at most 75 octets, the later ones set in; no character is cut."""
+    part, size = "", 0
+    for character in line:
+        octets = len(character.encode())
+        if size + octets > _LINE:
+            yield part
+            part, size = " ", 1
+        part += character
+        size += octets
+    yield part

@@ -1,0 +1,186 @@
+"""A report of the fleet as one HTML page that needs nothing else; the only user of jinja2."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from importlib.resources import files
+
+from bmhctl.domain.model import Host, State
+from bmhctl.domain.units import format_age
+from bmhctl.errors import UsageError
+from bmhctl.output.graph.timeline_svg import svg
+from bmhctl.output.records import flags, stamp
+from bmhctl.output.sanitize import clean
+from bmhctl.output.spans import ago, until
+from bmhctl.results import Figures, Report
+from bmhctl.support.values import Frozen
+
+_WORST = 5
+_CHART_WIDTH, _CHART_HEIGHT = 720, 120
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+
+class Reason(Frozen):
+    """Why hosts are not in use, who said so, since when, and which hosts."""
+
+    kind: str
+    text: str
+    actor: str
+    since: datetime | None
+    hosts: tuple[str, ...]
+
+
+class Bar(Frozen):
+    """A bar of a chart, in its coordinates, and what it stands for in words."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    words: str
+
+
+def page(report: Report) -> str:
+    """Return the page: readable without its script and its style, and never loading anything.
+
+    Raises :class:`UsageError` where jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError:
+        raise UsageError("a report needs jinja2, which is not installed", hint="pip install 'bmhctl[report]'") from None
+
+    parts = files("bmhctl.output.templates")
+    style, script = ((parts / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"clean": clean, "stamp": stamp, "age": format_age, "percent": _percent}
+    template = environment.from_string((parts / "report.html").read_text(encoding="utf-8"))
+    now = report.status.now
+    return template.render(
+        report=report,
+        status=report.status,
+        now=now,
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        states=[(state.value, report.status.counts.get(state, 0)) for state in State],
+        total=sum(report.status.counts.values()),
+        reasons=_reasons(report.hosts),
+        timeline=svg(report.timeline),
+        use_bars=_use_bars(report),
+        wait_bars=_wait_bars(report),
+        chart=(_CHART_WIDTH, _CHART_HEIGHT),
+        heat=[(day, [_cell(report, number, hour) for hour in range(24)]) for number, day in enumerate(_DAYS)],
+        worst=_worst(report.statistics.groups),
+        flags=flags,
+        ago=lambda at: ago(at, now),
+        until=lambda at: until(at, now),
+    )
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
+
+
+def _reasons(hosts: Iterable[Host]) -> list[Reason]:
+    """Return why hosts are out of use, each reason once with all its hosts, the oldest first."""
+    found: dict[tuple[str, str, str], list[tuple[datetime | None, str]]] = {}
+    for host in hosts:
+        said: list[tuple[str, str, str, datetime | None]]
+        said = [("maintenance", note.reason, note.actor, note.since) for note in host.maintenance]
+        if host.cordon:
+            said.append(("cordoned", host.cordon.reason, host.cordon.actor, host.cordon.since))
+        if host.fault:
+            said.append(("fault", host.fault, "", host.since))
+        if host.undeclared:
+            said.append(("undeclared", "the inventory's file no longer declares it", "", None))
+        if host.failed_cleanups:
+            said.append(("cleanup", f"{host.failed_cleanups} failed in a row", "", host.since))
+        for kind, text, actor, since in said:
+            found.setdefault((kind, text, actor), []).append((since, host.name))
+    reasons = [
+        Reason(kind, text, actor, min((at for at, _ in each if at), default=None), tuple(name for _, name in each))
+        for (kind, text, actor), each in found.items()
+    ]
+    return sorted(reasons, key=lambda reason: (reason.since is None, reason.since or datetime.min, reason.text))
+
+
+def _worst(groups: Sequence[Figures]) -> list[Figures]:
+    """Return the hosts with the most trouble; those without any are left out."""
+
+    def trouble(each: Figures) -> int:
+        return (
+            (each.failures or 0) * 3
+            + (each.faults or 0) * 3
+            + (each.failed_checks or 0)
+            + (each.failed_cleanups or 0)
+            + each.failed_tasks
+        )
+
+    return sorted((each for each in groups if trouble(each)), key=lambda each: (-trouble(each), each.name))[:_WORST]
+
+
+def _use_bars(report: Report) -> list[Bar]:
+    width = _CHART_WIDTH / max(1, len(report.days))
+    bars = []
+    for place, day in enumerate(report.days):
+        share = min(1.0, day.reserved / day.present) if day.present else 0.0
+        height = share * _CHART_HEIGHT
+        words = f"{day.day:%a %d %b}: {share:.0%} reserved"
+        bars.append(
+            Bar(
+                round(place * width, 1),
+                round(_CHART_HEIGHT - height, 1),
+                round(width * 0.8, 1),
+                round(height, 1),
+                words,
+            )
+        )
+    return bars
+
+
+def _wait_bars(report: Report) -> list[Bar]:
+    longest = max((week.waits.p95 for week in report.weeks if week.waits), default=timedelta(0)) or timedelta(seconds=1)
+    width = _CHART_WIDTH / max(1, len(report.weeks))
+    bars = []
+    for place, week in enumerate(report.weeks):
+        if week.waits:
+            height = week.waits.p95 / longest * _CHART_HEIGHT
+            words = (
+                f"week from {week.start:%d %b}: median {format_age(week.waits.median)}, "
+                f"95 % under {format_age(week.waits.p95)}, of {week.waits.known}"
+            )
+        else:
+            height, words = 0.0, f"week from {week.start:%d %b}: not known"
+        bars.append(
+            Bar(
+                round(place * width, 1),
+                round(_CHART_HEIGHT - height, 1),
+                round(width * 0.8, 1),
+                round(height, 1),
+                words,
+            )
+        )
+    return bars
+
+
+def _bar(place: int, width: float, height: float, words: str) -> Bar:
+    return Bar(
+        round(place * width, 1), round(_CHART_HEIGHT - height, 1), round(width * 0.8, 1), round(height, 1), words
+    )
+
+
+def _cell(report: Report, day: int, hour: int) -> tuple[float | None, str]:
+    reserved, present = report.hourly.cells.get((day, hour), (0.0, 0.0))
+    share = min(1.0, reserved / present) if present > 0 else None
+    return share, f"{_DAYS[day]} {hour:02}:00, " + ("not known" if share is None else f"{share:.0%} reserved")

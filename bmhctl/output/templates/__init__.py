@@ -1,0 +1,1 @@
+"""The parts of the report's page: HTML for jinja2, its style and its script."""

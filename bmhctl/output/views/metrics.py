@@ -1,0 +1,17 @@
+"""Metrics as Prometheus reads them."""
+
+from __future__ import annotations
+
+from bmhctl.output.display import Display
+from bmhctl.output.prometheus import exposition
+from bmhctl.output.render import TEXT, View
+from bmhctl.results import Metrics
+
+
+def _write(result: Metrics, display: Display) -> bool:
+    for line in exposition(result):
+        display.write(line)
+    return True
+
+
+VIEWS = {Metrics: View(TEXT, write=_write)}

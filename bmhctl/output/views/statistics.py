@@ -1,0 +1,244 @@
+"""The figures of the fleet with bars, and the use of each hour of the week as a heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+
+from bmhctl.domain.model import State
+from bmhctl.domain.units import format_age
+from bmhctl.output.display import Display, Format
+from bmhctl.output.layout import COLOUR, GLYPH, Column, columns, table
+from bmhctl.output.records import Envelope, Json, Record, iso, listing, picked
+from bmhctl.output.render import LISTED, View
+from bmhctl.output.sanitize import Line
+from bmhctl.output.spans import UNLIMITED, plural
+from bmhctl.results import Figures, HourlyUse, Statistics
+
+_WORDS = {
+    State.RESERVED: "reserved",
+    State.AVAILABLE: "idle",
+    State.TAINTED: "dirty",
+    State.MAINTENANCE: "maintenance",
+    State.INITIAL: "initial",
+}
+_BAR = 24  # cells of a bar in the summary
+_SMALL_BAR = 10  # in a row
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_SHADES = " ░▒▓█"
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+_HEADS = (
+    Column("NAME", 0, 12),
+    Column("HOSTS", 3),
+    Column("UTILISATION", 1),
+    Column("HOURS", 2),
+    Column("RESERVATIONS", 2),
+    Column("WAIT", 4),
+    Column("TASKS", 3),
+    Column("CHECKS", 3),
+    Column("CLEANUPS", 3),
+    Column("FAULTS", 3),
+    Column("FAILURES", 4),
+    Column("BETWEEN", 5),
+    Column("REPAIR", 5),
+)
+
+
+def _lines(result: Statistics, display: Display) -> Iterator[Line]:
+    width = display.width if display.shown is Format.TABLE else None
+    yield [
+        (f"{iso(result.since)[:10]} – {iso(result.until)[:10]}", "bold"),
+        (f"  {format_age(result.until - result.since)} · ", ""),
+        (plural(result.total.hosts or 0, "host"), ""),
+    ]
+    yield []
+    yield from _summary(result.total)
+    if result.by is not None:
+        yield []
+        yield from columns(_HEADS, (_row(each) for each in result.groups), width or UNLIMITED)
+
+
+def _summary(total: Figures) -> Iterator[Line]:
+    for state, word in _WORDS.items():
+        share = total.share(state) or 0.0
+        yield [
+            (f"{GLYPH[state]} {word:<12} ", COLOUR[state]),
+            (_bar(share, _BAR), COLOUR[state]),
+            (f" {share:6.1%}  {total.seconds.get(state, 0.0) / 3600:>12,.1f} host-hours", ""),
+        ]
+    yield []
+    failed = (
+        (total.failed_tasks, "task"),
+        (total.failed_checks, "check"),
+        (total.failed_cleanups, "cleanup"),
+    )
+    waits = total.waits
+    told: dict[str, str] = {
+        "reservations": f"{total.reservations:,}",
+        "waits": f"median {_short(waits.median)}, 95 % under {_short(waits.p95)}, longest {_short(waits.longest)}"
+        + (f" (known of {waits.known:,})" if waits.known != total.reservations else "")
+        if waits
+        else "not known",
+        "failed": ", ".join(plural(number or 0, word) for number, word in failed),
+        "faults": f"{total.faults or 0:,}",
+        "failures": f"{total.failures or 0:,}"
+        + (f", {_short(total.mean_between_failures)} apart" if total.mean_between_failures else "")
+        + (f", {_short(total.mean_repair)} to repair" if total.mean_repair else ""),
+    }
+    yield from table((word, [(text, "")]) for word, text in told.items())
+
+
+def _row(each: Figures) -> list[Line]:
+    share = each.utilisation
+    reserved = each.seconds.get(State.RESERVED, 0.0)
+    counts = (each.failed_tasks, each.failed_checks, each.failed_cleanups, each.faults, each.failures)
+    return [
+        [(each.name, "bold")],
+        [] if each.hosts is None else [(str(each.hosts), "")],
+        [] if share is None else [(_bar(share, _SMALL_BAR), COLOUR[State.RESERVED]), (f" {share:6.1%}", "")],
+        [(f"{reserved / 3600:,.1f}", "")],
+        [(f"{each.reservations:,}", "")],
+        [(_short(each.waits.median), "")] if each.waits else [],
+        *([] if number is None else [(f"{number:,}", "red" if number else "dim")] for number in counts),
+        [(_short(each.mean_between_failures), "")] if each.mean_between_failures else [],
+        [(_short(each.mean_repair), "")] if each.mean_repair else [],
+    ]
+
+
+def _short(length: timedelta | None) -> str:
+    return "" if length is None else format_age(length)
+
+
+def _bar(share: float, width: int) -> str:
+    """Return a share of 1 as a bar, to an eighth of a cell; what is more than nothing shows."""
+    eighths = round(min(1.0, max(0.0, share)) * width * 8)
+    eighths = max(eighths, 1) if share > 0 else 0
+    full, rest = divmod(eighths, 8)
+    return (_EIGHTHS[8] * full + (_EIGHTHS[rest] if rest else "")).ljust(width, "·")
+
+
+def _heat(result: HourlyUse, display: Display) -> Iterator[Line]:
+    yield [
+        (f"{iso(result.since)[:10]} – {iso(result.until)[:10]}", "bold"),
+        ("  reserved hosts in % by weekday and hour", ""),
+    ]
+    yield []
+    wide = display.shown is not Format.TABLE or display.width >= 6 + 24 * 4
+    yield [(f"{'':5}" + "".join(f"{hour:>{4 if wide else 2}}" for hour in range(24)), "dim")]
+    for day, word in enumerate(_DAYS):
+        shares = [_share(result, day, hour) for hour in range(24)]
+        yield [(f"{word}  ", "bold"), *(_cell(share, wide) for share in shares)]
+    if not wide:
+        yield []
+        yield [(f"{shade * 2} {low} %  ", "yellow") for shade, low in _legend()]
+
+
+def _legend() -> Sequence[tuple[str, str]]:
+    return list(zip(_SHADES, ("0", "1–25", "26–50", "51–75", "76–100"), strict=True))
+
+
+def _cell(share: float | None, wide: bool) -> tuple[str, str]:
+    if share is None:
+        return ("   ·" if wide else " ·", "dim")
+    shade = _SHADES[0 if share <= 0 else min(4, 1 + int(share * 100 / 25.0001))]
+    return (f"{share * 100:>4.0f}" if wide else shade * 2, _heat_style(share) if wide else "yellow")
+
+
+def _heat_style(share: float) -> str:
+    return "dim" if share <= 0 else "green" if share < 0.5 else "yellow" if share < 0.85 else "bold red"
+
+
+def _share(result: HourlyUse, day: int, hour: int) -> float | None:
+    reserved, present = result.cells.get((day, hour), (0.0, 0.0))
+    return min(1.0, max(0.0, reserved / present)) if present > 0 else None
+
+
+def figures_record(each: Figures) -> Record:
+    """Return the figures of a group: times in seconds, shares of 1, null for what is not known or does not apply."""
+    waits = each.waits
+    return {
+        "name": each.name,
+        "hosts": each.hosts,
+        "utilisation": _rounded(each.utilisation),
+        "seconds": {state.value: round(each.seconds.get(state, 0.0)) for state in State},
+        "reservations": each.reservations,
+        "waits": {
+            "known": waits.known,
+            "median": waits.median.total_seconds(),
+            "p95": waits.p95.total_seconds(),
+            "longest": waits.longest.total_seconds(),
+        }
+        if waits
+        else None,
+        "failed_tasks": each.failed_tasks,
+        "failed_checks": each.failed_checks,
+        "failed_cleanups": each.failed_cleanups,
+        "faults": each.faults,
+        "failures": each.failures,
+        "mean_between_failures": _seconds(each.mean_between_failures),
+        "mean_repair": _seconds(each.mean_repair),
+    }
+
+
+def _rounded(share: float | None) -> Json:
+    return None if share is None else round(share, 4)
+
+
+def _seconds(length: timedelta | None) -> Json:
+    return None if length is None else round(length.total_seconds())
+
+
+_FIELDS = (
+    "name",
+    "hosts",
+    "utilisation",
+    "seconds",
+    "reservations",
+    "waits",
+    "failed_tasks",
+    "failed_checks",
+    "failed_cleanups",
+    "faults",
+    "failures",
+    "mean_between_failures",
+    "mean_repair",
+)
+
+
+def _document(result: Statistics, fields: tuple[str, ...] | None) -> Envelope:
+    head: Record = {
+        "now": iso(result.now),
+        "since": iso(result.since),
+        "until": iso(result.until),
+        "by": result.by,
+        "total": figures_record(result.total),
+    }
+    groups: Iterable[Figures] = result.groups if result.by is not None else (result.total,)
+    return listing("stats", head, "groups", picked(map(figures_record, groups), fields))
+
+
+def _hour_record(result: HourlyUse, day: int, hour: int) -> Record:
+    reserved, present = result.cells.get((day, hour), (0.0, 0.0))
+    return {
+        "weekday": _DAYS[day],
+        "hour": hour,
+        "reserved": round(reserved),
+        "present": round(present),
+        "utilisation": _rounded(_share(result, day, hour)),
+    }
+
+
+_HOUR_FIELDS = ("weekday", "hour", "reserved", "present", "utilisation")
+
+
+def _hours_document(result: HourlyUse, fields: tuple[str, ...] | None) -> Envelope:
+    head: Record = {"now": iso(result.now), "since": iso(result.since), "until": iso(result.until)}
+    hours = (_hour_record(result, day, hour) for day in range(7) for hour in range(24))
+    return listing("hourly", head, "hours", picked(hours, fields))
+
+
+VIEWS = {
+    Statistics: View(LISTED, _FIELDS, _FIELDS, _FIELDS, _document, lines=_lines),
+    HourlyUse: View(LISTED, _HOUR_FIELDS, _HOUR_FIELDS, _HOUR_FIELDS, _hours_document, lines=_heat),
+}

@@ -1,0 +1,145 @@
+"""Where hosts were, as a Gantt chart: in the terminal, as SVG, and the leases as a calendar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from bmhctl.domain.model import State
+from bmhctl.output.display import Display, Format
+from bmhctl.output.layout import COLOUR
+from bmhctl.output.records import Envelope, Record, iso, listing
+from bmhctl.output.render import LISTED, View
+from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad, shorten
+from bmhctl.output.time_axis import ticks
+from bmhctl.results import HostTimeline, Stay, Timeline
+
+MARKS = {
+    State.INITIAL: "○",
+    State.AVAILABLE: "·",
+    State.RESERVED: "█",
+    State.TAINTED: "✗",
+    State.MAINTENANCE: "■",
+}
+"""The mark of a state in the chart: different from each other without colours, too."""
+
+_AHEAD = "░"
+_NOW = "│"
+_WIDEST = 240
+_LONGEST_NAME = 24
+_LABEL = 12  # cells or more between two ticks
+
+
+def _lines(result: Timeline, display: Display) -> Iterator[Line]:
+    width = min(display.width, _WIDEST) if display.shown is Format.TABLE else 120
+    names = min(_LONGEST_NAME, max((cell_width(clean(row.host)) for row in result.hosts), default=4))
+    room = max(20, width - names - 2)
+    length = (result.until - result.since) / room
+    now = int((result.now - result.since) / length)
+    yield [(" " * (names + 2), ""), (_axis(result, room), "dim")]
+    for row in result.hosts:
+        name = pad(shorten(clean(row.host), names), names)
+        yield [(f"{name}  ", "bold"), *_chart(row, result, room, length, now)]
+    yield []
+    yield [
+        *(each for state, mark in MARKS.items() for each in ((mark, COLOUR[state]), (f" {state}  ", "dim"))),
+        (_AHEAD, COLOUR[State.RESERVED]),
+        (" leased  ", "dim"),
+        (_NOW, "bold"),
+        (" now", "dim"),
+    ]
+
+
+def _axis(result: Timeline, room: int) -> str:
+    line = [" "] * (room + _LABEL)
+    span = (result.until - result.since).total_seconds()
+    for at, label in ticks(result.since, result.until, room // _LABEL):
+        start = round((at - result.since).total_seconds() / span * room)
+        if start + len(label) <= room:
+            line[start : start + len(label) + 1] = [*label, " "]
+    return "".join(line[:room]).rstrip()
+
+
+def _chart(row: HostTimeline, result: Timeline, room: int, length: timedelta, now: int) -> Iterator[Span]:
+    """Yield runs of equal cells; a cell shows the state in which the host was longest, and now if it is there."""
+    cells = [(" ", "")] * room
+    longest = [0.0] * room
+    for stay in row.stays:
+        first, last = (stay.start - result.since) / length, (stay.end - result.since) / length
+        for cell in range(int(first), min(room, int(last) + 1)):
+            share = min(last, cell + 1) - max(first, cell)
+            if share > longest[cell]:
+                longest[cell], cells[cell] = share, (MARKS[stay.state], COLOUR[stay.state])
+    if row.owner is not None:
+        end = room if row.lease_end is None else int((row.lease_end - result.since) / length) + 1
+        for cell in range(max(0, now), min(room, end)):
+            if cells[cell][0] == " ":
+                cells[cell] = (_AHEAD, COLOUR[State.RESERVED])
+    if 0 <= now < room:
+        cells[now] = (_NOW, "bold")
+    run, style = "", cells[0][1]
+    for mark, each in cells:
+        if each != style:
+            yield run, style
+            run, style = "", each
+        run += mark
+    yield run, style
+
+
+def _stay_record(stay: Stay) -> Record:
+    return {"start": iso(stay.start), "end": iso(stay.end), "state": stay.state.value, "owner": stay.owner}
+
+
+def _host_record(row: HostTimeline) -> Record:
+    return {
+        "host": row.host,
+        "owner": row.owner,
+        "lease_end": iso(row.lease_end) if row.lease_end else None,
+        "stays": [*map(_stay_record, row.stays)],
+    }
+
+
+def _document(result: Timeline, _: tuple[str, ...] | None) -> Envelope:
+    head: Record = {"now": iso(result.now), "since": iso(result.since), "until": iso(result.until)}
+    return listing("timeline", head, "hosts", map(_host_record, result.hosts))
+
+
+def _rows(result: Timeline) -> Iterator[Record]:
+    for row in result.hosts:
+        yield from ({"host": row.host, **_stay_record(stay)} for stay in row.stays)
+
+
+_FIELDS = ("host", "start", "end", "state", "owner")
+
+
+def _write(result: Timeline, display: Display) -> bool:
+    if display.shown is Format.SVG:
+        from bmhctl.output.graph.timeline_svg import svg
+
+        display.write(svg(result))
+    elif display.shown is Format.ICS:
+        from bmhctl.output.calendar import calendar
+
+        display.write(calendar(result.leases, result.now, result.inventory))
+    elif display.shown is Format.CSV:
+        from bmhctl.output.machine_formats import write_csv
+        from bmhctl.output.records import cells
+
+        write_csv(_FIELDS, cells(_rows(result), _FIELDS), display)
+    else:
+        return False
+    return True
+
+
+VIEWS = {
+    Timeline: View(
+        (*LISTED, Format.SVG, Format.ICS),
+        document=_document,
+        plain=_FIELDS,
+        csv=_FIELDS,
+        lines=_lines,
+        empty="no hosts",
+        write=_write,
+        records=_rows,
+    )
+}

@@ -1,0 +1,274 @@
+"""The queries of ``stats``: sums over the events of a window, each in one pass, whatever their number.
+
+A host was in a state for the sum of the moments at which it left it, less the sum of those at which it entered it,
+and up to the window's end if it is there now. So nothing has to be put in order, and no event before the window
+has to be read: moments are milliseconds since its beginning, and what began before began at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from bmhctl.stores.rows import EPOCH, MICROSECOND, Row, Value
+from bmhctl.stores.store import Store
+
+HOUR = 3_600_000
+"""Milliseconds."""
+
+
+class Window(NamedTuple):
+    """A span of the history: from its first event on, and both ends in microseconds since 1970 in UTC."""
+
+    first: int
+    since: int
+    until: int
+
+    @property
+    def length(self) -> int:
+        """Return how long it is, in milliseconds."""
+        return (self.until - self.since) // 1000
+
+    @property
+    def moment(self) -> str:
+        """Return the SQL for when an event was: milliseconds since the beginning, and within the window."""
+        return (
+            f"CASE WHEN e.at <= {self.since} THEN 0 WHEN e.at >= {self.until} THEN {self.length}"
+            f" ELSE (e.at - {self.since}) / 1000 END"
+        )
+
+    @property
+    def inside(self) -> str:
+        """Return the SQL for whether an event was within the window."""
+        return f"e.at >= {self.since} AND e.at < {self.until}"
+
+
+class Flow(NamedTuple):
+    """Events of one kind of one host, summed up.
+
+    ``number`` is how many there were, ``failed_tasks`` those of them that gave a host back after a task that failed.
+    ``moments`` is the sum of their moments.
+    """
+
+    host_id: int
+    host: str
+    verb: str
+    source: str | None
+    dest: str | None
+    number: int
+    failed_tasks: int
+    moments: int
+
+
+class Holding(NamedTuple):
+    """How long hosts were reserved, for each owner or each set of tags: see the module's first lines for ``moments``.
+
+    ``failed_tasks`` is how many tasks failed.
+    """
+
+    key: str | None
+    moments: int
+    failed_tasks: int
+
+
+_OF_FAILED_TASK = "e.verb = 'taint' AND e.reason LIKE ?"
+_FAILED_TASK = "task failed%"
+
+
+def window(store: Store, since: datetime, until: datetime) -> Window:
+    """Return the span between two moments; its first event is found by bisection, as ids grow with time."""
+    start, end = ((moment - EPOCH) // MICROSECOND for moment in (since, until))
+    [(low, high)] = store.database.execute("SELECT COALESCE(MIN(id), 1), COALESCE(MAX(id), 0) + 1 FROM events")
+    first, past = int(low or 1), int(high or 1)
+    while first < past:
+        middle = (first + past) // 2
+        rows = store.database.execute("SELECT id, at FROM events WHERE id >= ? ORDER BY id LIMIT 1", [middle])
+        if rows and int(rows[0][1] or 0) < start:
+            first = int(rows[0][0] or 0) + 1
+        else:
+            past = middle
+    return Window(first, start, max(start, end))
+
+
+def flows(store: Store, window: Window) -> Iterator[Flow]:
+    """Yield what happened to each host."""
+    sql = (
+        f"SELECT e.host_id, MAX(e.host), e.verb, e.source, e.dest, SUM(CASE WHEN {window.inside} THEN 1 ELSE 0 END),"
+        f" SUM(CASE WHEN {window.inside} AND {_OF_FAILED_TASK} THEN 1 ELSE 0 END), SUM({window.moment})"
+        " FROM events e WHERE e.id >= ? GROUP BY e.host_id, e.verb, e.source, e.dest"
+    )
+    for host_id, host, verb, source, dest, number, failed, moments in store.database.stream(
+        sql, [_FAILED_TASK, window.first]
+    ):
+        yield Flow(
+            _number(host_id),
+            str(host),
+            str(verb),
+            _text(source),
+            _text(dest),
+            _number(number),
+            _number(failed),
+            _number(moments),
+        )
+
+
+class Move(NamedTuple):
+    """A host that came into a state, and who held it from then on; ``at`` is in microseconds since 1970 in UTC."""
+
+    host_id: int
+    at: int
+    source: str | None
+    dest: str | None
+    owner: str | None
+
+
+def moves(store: Store, window: Window) -> Iterator[Move]:
+    """Yield each change of a host's state or holder from the window's first event on, host by host in order."""
+    sql = (
+        "SELECT e.host_id, e.at, e.source, e.dest, r.owner FROM events e"
+        " LEFT JOIN reservations r ON r.id = e.reservation"
+        " WHERE e.id >= ? AND (e.source IS NULL OR e.dest IS NULL OR e.source <> e.dest OR e.verb = 'handover')"
+        " ORDER BY e.host_id, e.id"
+    )
+    for host_id, at, source, dest, owner in store.database.stream(sql, [window.first]):
+        yield Move(_number(host_id), _number(at), _text(source), _text(dest), _text(owner))
+
+
+def hosts(store: Store) -> Iterator[tuple[int, str, str]]:
+    """Yield each host's id, name and state."""
+    for identifier, name, state in store.database.stream("SELECT id, name, state FROM hosts"):
+        yield _number(identifier), str(name), str(state)
+
+
+def attribute(store: Store, key: str) -> dict[int, str]:
+    """Return the value of a label or hardware property for each host that has it."""
+    rows = store.database.stream("SELECT host_id, value FROM facts WHERE key = ?", [key])
+    return {_number(host_id): str(value) for host_id, value in rows}
+
+
+def holdings(store: Store, window: Window, by: str) -> Iterator[Holding]:
+    """Yield how long each owner, or each set of tags, held hosts: ``by`` is the column of reservations."""
+    sql = (
+        f"SELECT r.{by}, SUM(CASE WHEN e.source = 'reserved' THEN {window.moment} ELSE 0 END)"
+        f" - SUM(CASE WHEN e.dest = 'reserved' THEN {window.moment} ELSE 0 END),"
+        f" SUM(CASE WHEN {window.inside} AND {_OF_FAILED_TASK} THEN 1 ELSE 0 END)"
+        " FROM events e JOIN reservations r ON r.id = e.reservation"
+        " WHERE e.id >= ? AND (e.source = 'reserved' OR e.dest = 'reserved') AND e.verb <> 'handover'"
+        f" GROUP BY r.{by}"
+    )
+    for key, moments, failed in store.database.stream(sql, [_FAILED_TASK, window.first]):
+        yield Holding(_text(key), _number(moments), _number(failed))
+    # A handover names the new reservation only: the old one is that of the host's event before.
+    earlier = (
+        "(SELECT p.reservation FROM events p WHERE p.host_id = e.host_id AND p.id < e.id AND p.reservation IS NOT NULL"
+        " ORDER BY p.id DESC LIMIT 1)"
+    )
+    sql = (
+        f"SELECT old.{by}, new.{by}, SUM({window.moment}) FROM events e"
+        f" JOIN reservations new ON new.id = e.reservation LEFT JOIN reservations old ON old.id = {earlier}"
+        f" WHERE e.id >= ? AND e.verb = 'handover' AND e.source = 'reserved' GROUP BY old.{by}, new.{by}"
+    )
+    for old, new, moments in store.database.stream(sql, [window.first]):
+        yield Holding(_text(old), _number(moments), 0)
+        yield Holding(_text(new), -_number(moments), 0)
+    sql = (
+        f"SELECT r.{by}, COUNT(*) FROM hosts h JOIN reservations r ON r.id = h.reservation"
+        f" WHERE h.state = 'reserved' GROUP BY r.{by}"
+    )
+    for key, number in store.database.stream(sql):
+        yield Holding(_text(key), _number(number) * window.length, 0)
+
+
+def waits(store: Store, window: Window, by: str = "NULL") -> Iterator[tuple[str | None, float | None, int]]:
+    """Yield the reservations made within the window: a key, how long they were waited for, and how many.
+
+    The wait is in seconds, to a tenth; None where it is not known. The key is the column ``by`` of reservations.
+    """
+    sql = (
+        f"SELECT {by}, CASE WHEN asked_at IS NULL THEN NULL WHEN asked_at >= created_at THEN 0"
+        " ELSE (created_at - asked_at + 50000) / 100000 END, COUNT(*)"
+        " FROM reservations WHERE created_at >= ? AND created_at < ? GROUP BY 1, 2"
+    )
+    for key, tenths, number in store.database.stream(sql, [window.since, window.until]):
+        yield _text(key), None if tenths is None else _number(tenths) / 10, _number(number)
+
+
+def latest(store: Store, most: int) -> Iterator[Row]:
+    """Yield the latest events of each host that is in the inventory, at most so many, host by host, the oldest first.
+
+    A row has the host's id, then the event's moment in microseconds since 1970 in UTC, its actor, verb and reason.
+    """
+    return store.database.stream(
+        "SELECT host_id, at, actor, verb, reason FROM (SELECT e.*, ROW_NUMBER() OVER"
+        " (PARTITION BY host_id ORDER BY id DESC) AS place FROM events e) AS ranked"
+        f" WHERE place <= {int(most)} AND host_id IN (SELECT id FROM hosts) ORDER BY host_id, id"
+    )
+
+
+def hourly(store: Store, window: Window) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield for each hour of the window in which hosts moved how many were reserved, and how many were there.
+
+    That is the hour's number, by how many more were reserved at its end and the sum of the moments of these changes
+    in milliseconds since the hour began, then the same for the hosts in the inventory.
+    """
+    reserved = "CASE WHEN e.dest = 'reserved' THEN 1 ELSE 0 END - CASE WHEN e.source = 'reserved' THEN 1 ELSE 0 END"
+    present = "CASE WHEN e.dest IS NULL THEN 0 ELSE 1 END - CASE WHEN e.source IS NULL THEN 0 ELSE 1 END"
+    within = f"({window.moment}) % {HOUR}"
+    sql = (
+        f"SELECT ({window.moment}) / {HOUR}, SUM({reserved}), SUM(({reserved}) * ({within})), SUM({present}),"
+        f" SUM(({present}) * ({within})) FROM events e WHERE e.id >= ? GROUP BY 1 ORDER BY 1"
+    )
+    for row in store.database.stream(sql, [window.first]):
+        hour, *sums = map(_number, row)
+        yield (hour, *sums)  # type: ignore[misc]  # five numbers, as many as are selected
+
+
+class Counted(NamedTuple):
+    """Events of one kind: how many, and how many of them gave a host back after a task that failed."""
+
+    verb: str
+    source: str | None
+    number: int
+    failed_tasks: int
+
+
+def settled(store: Store, after: int, before: datetime) -> int:
+    """Return the last event such that all from the one ``after`` on to it were before a moment."""
+    moment = (before - EPOCH) // MICROSECOND
+    [(newer, last)] = store.database.execute(
+        "SELECT MIN(CASE WHEN at >= ? THEN id END), MAX(id) FROM events WHERE id > ?", [moment, after]
+    )
+    return max(after, _number(newer) - 1 if newer is not None else _number(last))
+
+
+def counted(store: Store, after: int, last: int | None = None) -> Iterator[Counted]:
+    """Yield how many events of each kind there are after one, up to the ``last``."""
+    sql = (
+        f"SELECT e.verb, e.source, COUNT(*), SUM(CASE WHEN {_OF_FAILED_TASK} THEN 1 ELSE 0 END)"
+        f" FROM events e WHERE e.id > ?{'' if last is None else ' AND e.id <= ?'} GROUP BY e.verb, e.source"
+    )
+    parameters: list[Value] = [_FAILED_TASK, after, *([] if last is None else [last])]
+    for verb, source, number, failed in store.database.stream(sql, parameters):
+        yield Counted(str(verb), _text(source), _number(number), _number(failed))
+
+
+def waits_between(store: Store, after: int, last: int | None = None) -> Iterator[tuple[float, int]]:
+    """Yield the waits that are known of reservations made by events after one: seconds, and how many waited so long."""
+    sql = (
+        "SELECT CASE WHEN asked_at >= created_at THEN 0 ELSE (created_at - asked_at + 50000) / 100000 END, COUNT(*)"
+        # A host that came later, for a broken one, has an event of its own.
+        " FROM reservations r WHERE asked_at IS NOT NULL AND id IN (SELECT e.reservation FROM events e"
+        f" WHERE e.id > ?{'' if last is None else ' AND e.id <= ?'} AND e.verb = 'reserve' AND e.at = r.created_at)"
+        " GROUP BY 1"
+    )
+    for tenths, number in store.database.stream(sql, [after, *([] if last is None else [last])]):
+        yield _number(tenths) / 10, _number(number)
+
+
+def _number(value: Value) -> int:
+    return int(value or 0)
+
+
+def _text(value: Value) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,109 @@
+"""What a monitoring system reads: gauges of the fleet now, and counters that never go back."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import timedelta
+
+from bmhctl.domain.model import EventKind, State
+from bmhctl.errors import BmhctlError
+from bmhctl.results import Metrics
+from bmhctl.stores import statistics_queries as queries
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.usecases.queries import status
+from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
+
+BOUNDS = (1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 43200.0)
+"""The bounds of the histogram of waits, in seconds."""
+
+_KEY = "metrics"
+_SETTLED = CLOCK_SLACK + timedelta(minutes=4)  # a transaction that began earlier is over: no older event will appear
+
+
+class _Counts:
+    """What was counted up to an event: kept in the inventory, so that no event is read twice."""
+
+    def __init__(self, text: str | None) -> None:
+        known = json.loads(text) if text else {}
+        self.last = int(known.get("last", 0))
+        self.events: Counter[str] = Counter(known.get("events", {}))
+        self.failures: Counter[str] = Counter(known.get("failures", {}))
+        self.waits: Counter[str] = Counter(known.get("waits", {}))
+        self.waited = float(known.get("waited", 0.0))
+
+    def to_text(self) -> str:
+        """Return what :meth:`__init__` reads."""
+        return json.dumps(
+            {
+                "last": self.last,
+                "events": self.events,
+                "failures": self.failures,
+                "waits": self.waits,
+                "waited": round(self.waited, 1),
+            }
+        )
+
+    def count(self, ctx: Context, last: int | None = None) -> None:
+        """Count the events after the last that was counted, up to another."""
+        for kind in queries.counted(ctx.store, self.last, last):
+            self.events[kind.verb] += kind.number
+            self.failures["task"] += kind.failed_tasks
+            if kind.verb == EventKind.STEP_FAILED:
+                self.failures["cleanup" if kind.source == State.TAINTED else "check"] += kind.number
+            elif kind.verb == EventKind.FAULT:
+                self.failures["fault"] += kind.number
+        for seconds, number in queries.waits_between(ctx.store, self.last, last):
+            self.waits[_bucket(seconds)] += number
+            self.waited += seconds * number
+        if last is not None:
+            self.last = last
+
+
+def _bucket(seconds: float) -> str:
+    return next((f"{bound:g}" for bound in BOUNDS if seconds <= bound), "more")
+
+
+def metrics(ctx: Context, *, per_host: bool = False) -> Metrics:
+    """Return the metrics of an inventory; with ``per_host`` its hosts as well.
+
+    What is counted for good is kept in the inventory. Who may not write there gets the same numbers, later.
+    """
+    seen = status(ctx)
+    with ctx.store.snapshot():
+        tickets = ctx.store.tickets.all()
+        counts = _Counts(ctx.store.meta.get(_KEY))
+        last = queries.settled(ctx.store, counts.last, seen.now - _SETTLED)
+        is_new = last > counts.last
+        if is_new:
+            counts.count(ctx, last)
+        kept = counts.to_text()
+        counts.count(ctx)
+        hosts = tuple(ctx.store.hosts.find(HostQuery())) if per_host else ()
+    if is_new:
+        _keep(ctx, kept, last)
+    total, waits = 0, dict[float | None, int]()
+    for bound in BOUNDS:
+        total += counts.waits[f"{bound:g}"]
+        waits[bound] = total
+    waits[None] = counts.waits.total()
+    oldest = min((ticket.created_at for ticket in tickets), default=None)
+    return Metrics(
+        seen,
+        None if oldest is None else max(0.0, (seen.now - oldest).total_seconds()),
+        dict(sorted(counts.events.items())),
+        {kind: counts.failures[kind] for kind in ("check", "cleanup", "fault", "task")},
+        waits,
+        counts.waited,
+        hosts,
+    )
+
+
+def _keep(ctx: Context, text: str, last: int) -> None:
+    """Save what was counted, unless another process counted further meanwhile, or this one may not write."""
+    try:
+        with ctx.store.transaction():
+            if _Counts(ctx.store.meta.get(_KEY)).last < last:
+                ctx.store.meta.put(_KEY, text)
+    except BmhctlError:  # a viewer, a read-only file, a lock: the numbers are right all the same
+        return

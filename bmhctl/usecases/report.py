@@ -1,0 +1,75 @@
+"""All that a report of the fleet shows, read once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, date, datetime, timedelta
+from itertools import dropwhile
+
+from bmhctl.results import DayUse, HourlyUse, PastEvent, Report, WeekWaits
+from bmhctl.stores import statistics_queries as queries
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.rows import to_moment
+from bmhctl.usecases.queries import status
+from bmhctl.usecases.reservations.queue import queue
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.statistics import statistics, use_by_hour, waits_within
+from bmhctl.usecases.timeline import timeline
+
+SHOWN_EVENTS = 10
+"""How many of its latest events a report shows of a host."""
+
+_WEEK = timedelta(days=7)
+_TIMELINE = timedelta(days=1)
+
+
+def report(ctx: Context, since: datetime) -> Report:
+    """Return what a report shows of the time since a moment: the fleet now, its use, its waits, and each host.
+
+    Raises :class:`UsageError` for a moment that is not in the past.
+    """
+    figures = statistics(ctx, since, by="host", sort="failures")
+    with ctx.store.snapshot():
+        hosts = tuple(ctx.store.hosts.find(HostQuery()))
+        names = {host.id: host.name for host in hosts}
+        events: dict[str, list[PastEvent]] = defaultdict(list)
+        for host_id, at, actor, verb, reason in queries.latest(ctx.store, SHOWN_EVENTS):
+            name = names.get(int(host_id or 0))
+            if name is not None:
+                events[name].append(
+                    PastEvent(to_moment(at), str(actor), str(verb), None if reason is None else str(reason))
+                )
+    hours = list(dropwhile(lambda hour: not hour[2], use_by_hour(ctx, _full_hour(since), figures.now)))
+    begun = max(since, hours[0][0]) if hours else figures.now  # when the inventory had its first host
+    days: dict[date, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+    cells: dict[tuple[int, int], tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+    for hour, reserved, present in hours:
+        day, place = hour.date(), (hour.weekday(), hour.hour)
+        days[day] = (days[day][0] + reserved, days[day][1] + present)
+        cells[place] = (cells[place][0] + reserved, cells[place][1] + present)
+    return Report(
+        status=status(ctx),
+        statistics=figures,
+        timeline=timeline(ctx, Choice(), max(since, figures.now - _TIMELINE)),
+        hourly=HourlyUse(since, figures.now, figures.now, dict(cells)),
+        days=tuple(DayUse(day, *sums) for day, sums in sorted(days.items())),
+        weeks=tuple(_weeks(ctx, begun, figures.now)),
+        queue=queue(ctx),
+        hosts=hosts,
+        events={name: tuple(found) for name, found in events.items()},
+    )
+
+
+def _full_hour(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def _weeks(ctx: Context, since: datetime, until: datetime) -> list[WeekWaits]:
+    found = []
+    start = since
+    while start < until:
+        made, waits = waits_within(ctx, start, min(start + _WEEK, until))
+        found.append(WeekWaits(start, made, waits))
+        start += _WEEK
+    return found

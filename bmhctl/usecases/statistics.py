@@ -1,0 +1,283 @@
+"""How well the fleet is used, how long people wait, which hosts fail: figures from the history."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+
+from bmhctl.domain.model import EventKind, State, Verb
+from bmhctl.errors import UsageError
+from bmhctl.results import Figures, HourlyUse, Statistics, Waits
+from bmhctl.stores import statistics_queries as queries
+from bmhctl.stores.statistics_queries import HOUR, Flow, Window
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.refresh import refresh
+
+SORT_KEYS: Mapping[str, Callable[[Figures], float | None]] = {
+    "utilisation": lambda each: each.utilisation,
+    "hours": lambda each: each.seconds.get(State.RESERVED, 0.0),
+    "reservations": lambda each: each.reservations,
+    "waits": lambda each: each.waits.longest.total_seconds() if each.waits else None,
+    "checks": lambda each: each.failed_checks,
+    "cleanups": lambda each: each.failed_cleanups,
+    "faults": lambda each: each.faults,
+    "tasks": lambda each: each.failed_tasks,
+    "failures": lambda each: each.failures,
+    "repair": lambda each: each.mean_repair.total_seconds() if each.mean_repair else None,
+}
+"""What groups can be sorted by besides their name; the largest comes first."""
+
+GROUPS = ("host", "owner", "label:KEY", "tag:KEY", "hour")
+"""What the figures can be grouped by."""
+
+
+def statistics(
+    ctx: Context, since: datetime, until: datetime | None = None, by: str | None = None, sort: str | None = None
+) -> Statistics:
+    """Return the figures of the fleet between two moments (``until`` is now by default), and those of each group.
+
+    ``by`` is one of :data:`GROUPS` but ``hour``, ``sort`` ``name`` or one of :data:`SORT_KEYS`, with ``-`` before it
+    for the reverse. Raises :class:`UsageError` for an impossible window and unknown keys.
+    """
+    grouping = None if by is None else _grouping(by)
+    order = _order(sort)
+    now = refresh(ctx)
+    until = _checked(since, until, now)
+    with ctx.store.snapshot():
+        window = queries.window(ctx.store, since, until)
+        total = _Sums()
+        per_host = _per_host(ctx, window)
+        for sums in per_host.values():
+            total.add(sums)
+        total.waits = Counter()
+        for _, seconds, number in queries.waits(ctx.store, window):
+            total.waits[seconds] += number
+        groups = {} if grouping is None else grouping(ctx, window, per_host)
+    figures = [sums.figures(name) for name, sums in groups.items()]
+    return Statistics(since, until, now, by, tuple(sorted(figures, key=order)), total.figures("all"))
+
+
+def hourly_use(ctx: Context, since: datetime, until: datetime | None = None) -> HourlyUse:
+    """Return the share of the fleet that was reserved, for each hour of the week in the local zone."""
+    now = refresh(ctx)
+    until = _checked(since, until, now)
+    since = since.astimezone().replace(minute=0, second=0, microsecond=0)
+    cells: dict[tuple[int, int], tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+    for at, reserved, present in use_by_hour(ctx, since, until):
+        before = cells[at.weekday(), at.hour]
+        cells[at.weekday(), at.hour] = (before[0] + reserved, before[1] + present)
+    return HourlyUse(since, until, now, dict(cells))
+
+
+def use_by_hour(ctx: Context, since: datetime, until: datetime) -> Iterator[tuple[datetime, float, float]]:
+    """Yield each hour between two moments, by its local time: the seconds that hosts were reserved, and were there."""
+    with ctx.store.snapshot():
+        window = queries.window(ctx.store, since, until)
+        changes = {hour: sums for hour, *sums in queries.hourly(ctx.store, window)}
+        states = Counter(state for _, _, state in queries.hosts(ctx.store))
+    reserved = states[State.RESERVED.value] - sum(change[0] for change in changes.values())
+    present = sum(states.values()) - sum(change[2] for change in changes.values())
+    for hour in range(-(-window.length // HOUR)):
+        length = min(HOUR, window.length - hour * HOUR)
+        more_reserved, reserved_at, more_present, present_at = changes.get(hour, (0, 0, 0, 0))
+        yield (
+            (since.astimezone(UTC) + timedelta(hours=hour)).astimezone(),
+            ((reserved + more_reserved) * length - reserved_at) / 1000,
+            ((present + more_present) * length - present_at) / 1000,
+        )
+        reserved += more_reserved
+        present += more_present
+
+
+def _checked(since: datetime, until: datetime | None, now: datetime) -> datetime:
+    """Return the end of a window that is over; raise :class:`UsageError` for an impossible one."""
+    if since >= now:
+        raise UsageError("--since is not in the past", hint="write a duration such as 30d, or a time that is over")
+    if until is not None and until <= since:
+        raise UsageError("--until is not after --since", hint="the window has to begin before it ends")
+    return now if until is None else min(until, now)
+
+
+class _Sums:
+    """What is summed up for one host or one group; times are in milliseconds."""
+
+    def __init__(self) -> None:
+        self.hosts: int | None = 0
+        self.name = ""
+        self.spent: Counter[str] = Counter()
+        self.events: Counter[str] = Counter()
+        self.waits: Counter[float | None] | None = None
+
+    def add(self, other: _Sums) -> None:
+        """Add those of one more host."""
+        self.hosts = (self.hosts or 0) + 1
+        self.spent.update(other.spent)
+        self.events.update(other.events)
+
+    def count(self, flow: Flow) -> None:
+        """Add events of one host."""
+        if flow.source != flow.dest:
+            if flow.source is not None:
+                self.spent[flow.source] += flow.moments
+            if flow.dest is not None:
+                self.spent[flow.dest] -= flow.moments
+        self.events[_EVENTS.get((flow.verb, flow.source == State.TAINTED), flow.verb)] += flow.number
+        self.events["failed-task"] += flow.failed_tasks
+
+    def figures(self, name: str) -> Figures:
+        """Return what was summed up."""
+        seconds = {state: max(0, self.spent[state.value]) / 1000 for state in State if self.spent[state.value] > 0}
+        waits = _waits(self.waits) if self.waits is not None else None
+        made = sum(self.waits.values()) if self.waits is not None else self.events[Verb.RESERVE]
+        if self.hosts is None:
+            return Figures(name, None, seconds, made, self.events["failed-task"], waits)
+        failures = self.events[Verb.MAINTAIN]
+        repairing = seconds.get(State.MAINTENANCE, 0.0)
+        return Figures(
+            name,
+            self.hosts,
+            seconds,
+            made,
+            self.events["failed-task"],
+            waits,
+            failed_checks=self.events["failed-check"],
+            failed_cleanups=self.events["failed-cleanup"],
+            faults=self.events[EventKind.FAULT],
+            failures=failures,
+            mean_between_failures=_mean(sum(seconds.values()) - repairing, failures),
+            mean_repair=_mean(repairing, failures),
+        )
+
+
+_EVENTS = {(EventKind.STEP_FAILED.value, True): "failed-cleanup", (EventKind.STEP_FAILED.value, False): "failed-check"}
+"""What a failed step was: a cleanup if its host was tainted, else a check."""
+
+
+def _mean(seconds: float, number: int) -> timedelta | None:
+    return timedelta(seconds=seconds / number) if number else None
+
+
+def waits_within(ctx: Context, since: datetime, until: datetime) -> tuple[int, Waits | None]:
+    """Return how many reservations were made between two moments, and how long they were waited for."""
+    with ctx.store.snapshot():
+        found: Counter[float | None] = Counter()
+        for _, seconds, number in queries.waits(ctx.store, queries.window(ctx.store, since, until)):
+            found[seconds] += number
+    return found.total(), _waits(found)
+
+
+def _waits(found: Counter[float | None]) -> Waits | None:
+    """Return the waits that are known, summed up; None if none is."""
+    known = sorted((seconds, number) for seconds, number in found.items() if seconds is not None)
+    count = sum(number for _, number in known)
+    if not count:
+        return None
+
+    def at(share: float) -> timedelta:
+        left = max(1, -(-count * share // 1))  # the nearest rank
+        for seconds, number in known:
+            left -= number
+            if left <= 0:
+                return timedelta(seconds=seconds)
+        return timedelta(seconds=known[-1][0])
+
+    return Waits(count, at(0.5), at(0.95), at(1.0))
+
+
+def _per_host(ctx: Context, window: Window) -> dict[int, _Sums]:
+    """Return what happened to each host that was in the inventory within the window."""
+    found: dict[int, _Sums] = defaultdict(_Sums)
+    for flow in queries.flows(ctx.store, window):
+        sums = found[flow.host_id]
+        sums.name = f"{flow.host} (removed)"
+        sums.count(flow)
+    for identifier, name, state in queries.hosts(ctx.store):
+        sums = found[identifier]
+        sums.name = name
+        sums.spent[state] += window.length
+    return {host: sums for host, sums in found.items() if sums.events.total() or any(sums.spent.values())}
+
+
+_Grouping = Callable[[Context, Window, Mapping[int, _Sums]], dict[str, _Sums]]
+
+
+def _grouping(by: str) -> _Grouping:
+    kind, colon, key = by.partition(":")
+    match kind, bool(colon), bool(key):
+        case "host", False, _:
+            return _by_host
+        case "owner", False, _:
+            return lambda ctx, window, _: _by_reservation(ctx, window, "owner", lambda owner: owner or "")
+        case "label", True, True:
+            return lambda ctx, _, per_host: _by_label(ctx, per_host, key)
+        case "tag", True, True:
+            return lambda ctx, window, _: _by_reservation(ctx, window, "tags", lambda tags: _tag(tags, key))
+    raise UsageError(f"can't group by {by!r}", hint=f"by {', '.join(GROUPS)}", details={"by": by, "known": [*GROUPS]})
+
+
+def _by_host(ctx: Context, window: Window, per_host: Mapping[int, _Sums]) -> dict[str, _Sums]:
+    groups: dict[str, _Sums] = defaultdict(_Sums)
+    for sums in per_host.values():
+        groups[sums.name].add(sums)
+    return groups
+
+
+def _by_label(ctx: Context, per_host: Mapping[int, _Sums], key: str) -> dict[str, _Sums]:
+    values = queries.attribute(ctx.store, key)
+    if not values:
+        raise UsageError(f"no host has a label or property {key!r}", hint="bmhctl list --fields name,labels,hardware")
+    groups: dict[str, _Sums] = defaultdict(_Sums)
+    for host, sums in per_host.items():
+        groups[values.get(host, NONE)].add(sums)
+    return groups
+
+
+NONE = "(none)"
+"""The name of the group of those that have no such label or tag."""
+
+
+def _by_reservation(
+    ctx: Context, window: Window, column: str, group_of: Callable[[str | None], str]
+) -> dict[str, _Sums]:
+    groups: dict[str, _Sums] = defaultdict(_of_reservations)
+    for key, moments, failed in queries.holdings(ctx.store, window, column):
+        sums = groups[group_of(key)]
+        sums.spent[State.RESERVED.value] += moments
+        sums.events["failed-task"] += failed
+    for key, seconds, number in queries.waits(ctx.store, window, column):
+        waits = groups[group_of(key)].waits
+        if waits is not None:
+            waits[seconds] += number
+    return {name: sums for name, sums in groups.items() if sums.spent.total() or (sums.waits or Counter()).total()}
+
+
+def _of_reservations() -> _Sums:
+    sums = _Sums()
+    sums.hosts, sums.waits = None, Counter()
+    return sums
+
+
+def _tag(tags: str | None, key: str) -> str:
+    from bmhctl.stores.rows import from_json
+
+    return str(from_json(tags).get(key, NONE)) if tags else NONE
+
+
+def _order(sort: str | None) -> Callable[[Figures], tuple[object, ...]]:
+    """Return the key to sort groups by: what has no such figure comes last."""
+    key = (sort or "name").removeprefix("-")
+    if key != "name" and key not in SORT_KEYS:
+        known = ("name", *SORT_KEYS)
+        raise UsageError(f"can't sort by {sort!r}", hint=f"by {', '.join(known)}", details={"known": [*known]})
+    turned = (sort or "").startswith("-")
+    if key == "name":
+        return lambda each: (each.name,)
+    figure = SORT_KEYS[key]
+    sign = 1 if turned else -1
+
+    def place(each: Figures) -> tuple[object, ...]:
+        number = figure(each)
+        return (number is None, sign * (number or 0), each.name)
+
+    return place

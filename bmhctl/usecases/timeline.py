@@ -1,0 +1,69 @@
+"""Where each host was over a span of time, and the leases ahead."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime
+
+from bmhctl.domain.model import Host, State
+from bmhctl.errors import UsageError
+from bmhctl.results import HostTimeline, Stay, Timeline
+from bmhctl.stores import statistics_queries as queries
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.stores.rows import to_moment
+from bmhctl.stores.statistics_queries import Move
+from bmhctl.usecases.queries import with_hosts
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice, choose
+from bmhctl.usecases.shared.refresh import refresh
+
+_AHEAD = 4  # a quarter of what was, after now
+
+
+def timeline(ctx: Context, choice: Choice, since: datetime, until: datetime | None = None) -> Timeline:
+    """Return where the hosts that are meant were since a moment, all of them if nothing is named.
+
+    Without ``until`` it reaches beyond now by a quarter of the time before. Raises :class:`UsageError` for an
+    impossible span, and :class:`NotFoundError` for a name that no host has.
+    """
+    now = refresh(ctx)
+    if since >= now:
+        raise UsageError("--since is not in the past", hint="write a duration such as 24h, or a time that is over")
+    if until is None:
+        until = now + (now - since) / _AHEAD
+    if until <= since:
+        raise UsageError("--until is not after --since", hint="the span has to begin before it ends")
+    with ctx.store.snapshot():
+        if choice.names:
+            hosts, missing = choose(ctx, choice)
+            for error in missing:
+                raise error
+        else:
+            hosts = list(ctx.store.hosts.find(HostQuery(selector=choice.selector, states=choice.states)))
+        moves: dict[int, list[Move]] = defaultdict(list)
+        for move in queries.moves(ctx.store, queries.window(ctx.store, since, until)):
+            moves[move.host_id].append(move)
+        leases = tuple(with_hosts(ctx, ctx.store.reservations.open()))
+    rows = tuple(_row(host, moves.get(host.id, []), since, min(now, until)) for host in hosts)
+    return Timeline(since, until, now, rows, leases, ctx.store.location)
+
+
+def _row(host: Host, moves: list[Move], since: datetime, end: datetime) -> HostTimeline:
+    held = host.reservation
+    stays = []
+    # A state that began before the span is the source of its first move, or the host's own where it never moved.
+    state: str | None = host.state
+    owner = held.owner if held else None
+    if moves:
+        state, owner = moves[0].source, moves[0].owner
+        if state == moves[0].dest:
+            owner = None  # a handover names only the owner who follows
+    start = since
+    for move in (*moves, None):
+        at = end if move is None else min(max(to_moment(move.at), start), end)
+        if state is not None and at > start:
+            kept = owner if state in (State.RESERVED, State.MAINTENANCE) else None
+            stays.append(Stay(start, at, State(state), kept))
+        if move is not None:
+            start, state, owner = at, move.dest, move.owner
+    return HostTimeline(host.name, tuple(stays), held.owner if held else None, held.expires_at if held else None)

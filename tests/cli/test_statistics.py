@@ -1,0 +1,81 @@
+"""``stats``, ``timeline``, ``metrics`` and ``report`` as commands."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from icalendar import Calendar
+
+from tests.conftest import Bmhctl
+
+
+@pytest.fixture
+def used(bmhctl: Bmhctl) -> Bmhctl:
+    """Two hosts: one was used for a task that failed, one is reserved."""
+    bmhctl("init")
+    bmhctl("add", "node[1-2]", "--label", "rack=r1")
+    bmhctl("ready", "node[1-2]")
+    bmhctl("run", "--host", "node1", "--", "false")
+    bmhctl("reserve", "node2")
+    return bmhctl
+
+
+def test_stats_are_for_people_and_for_programs(used: Bmhctl) -> None:
+    document = json.loads(used("stats", "--since", "1h", "--by", "label:rack", "-o", "json").stdout)
+    assert (document["kind"], document["by"]) == ("stats", "label:rack")
+    assert [(group["name"], group["hosts"], group["failed_tasks"]) for group in document["groups"]] == [("r1", 2, 1)]
+    assert document["total"]["reservations"] == 2
+    assert used("stats", "--by", "host", "--fields", "name,reservations", "-o", "csv").stdout == (
+        "name,reservations\nnode1,1\nnode2,1\n"
+    )
+    hours = used("stats", "--by", "hour", "-o", "csv").stdout.splitlines()
+    assert (hours[0], len(hours)) == ("weekday,hour,reserved,present,utilisation", 1 + 7 * 24)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("stats", "--since", "soon"), "'soon' is not a time"),
+        (("stats", "--since", "2999-01-01"), "2999-01-01 is not over yet"),
+        (("stats", "--since", "1h", "--until", "2h"), "--until is not after --since"),
+        (("stats", "--by", "colour"), "can't group by 'colour'"),
+        (("stats", "--sort", "beauty"), "can't sort by 'beauty'"),
+        (("timeline", "--since", "2h", "--until", "3h"), "--until is not after --since"),
+        (("report", "--since", "never"), "'never' is not a time"),
+    ],
+)
+def test_what_can_t_be_answered_is_refused_in_one_line(used: Bmhctl, arguments: tuple[str, ...], said: str) -> None:
+    done = used(*arguments)
+    assert (done.status, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[0].startswith(f"bmhctl: {said}")
+
+
+def test_a_timeline_is_drawn_and_its_leases_are_a_calendar(used: Bmhctl) -> None:
+    drawn = used("timeline", "-o", "table").stdout
+    assert drawn.splitlines()[1].startswith("node1  ")
+    assert "│" in drawn
+    assert used("timeline", "node2", "-o", "svg").stdout.startswith("<svg ")
+    (event,) = Calendar.from_ical(used("timeline", "-o", "ics").stdout).walk("VEVENT")
+    assert "node2" in str(event["summary"])
+    rows = used("timeline", "node2", "-o", "csv").stdout.splitlines()
+    assert rows[0] == "host,start,end,state,owner"
+    assert rows[-1].split(",")[3] == "reserved"
+
+
+@pytest.mark.parametrize("command", ["metrics", "report"])
+def test_a_file_is_replaced_as_a_whole_or_left_as_it_was(used: Bmhctl, command: str, tmp_path: Path) -> None:
+    target = tmp_path / "out" / "file"
+    target.parent.mkdir()
+    target.write_text("before")
+    done = used(command, "--to", str(target))
+    assert (done.status, done.stdout, done.stderr) == (0, "", "")
+    written = target.read_text()
+    assert ("bmhctl_hosts{" in written) if command == "metrics" else written.startswith("<!doctype html>")
+    assert os.stat(target).st_mode & 0o777 == 0o644
+    refused = used(command, "--to", str(tmp_path / "nowhere" / "file"))
+    assert refused.status == 11
+    assert "can't be written: No such file or directory" in refused.stderr
+    assert [path.name for path in target.parent.iterdir()] == ["file"]

@@ -1,0 +1,45 @@
+"""The calendar of leases, read by another program's parser."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from icalendar import Calendar
+
+from bmhctl.output.calendar import calendar
+from bmhctl.results import Held
+
+from .samples import FLEET, NIGHTLY, NOW
+
+HOSTILE = 'a;b,c\\d "q"\r\nBEGIN:VALARM\x1b[31m' + "ü" * 80
+
+
+def test_each_lease_is_an_event_that_another_program_reads() -> None:
+    text = calendar([Held(NIGHTLY, FLEET[:2]), Held(replace(NIGHTLY, id="r-two", expires_at=None), ())], NOW, "lab.db")
+    first, second = Calendar.from_ical(text).walk("VEVENT")
+    assert first.decoded("dtstart") == NIGHTLY.created_at.replace(microsecond=0)
+    assert first.decoded("dtend") == NIGHTLY.expires_at
+    assert str(first["summary"]) == "alice: node01 node02 (nightly tests)"
+    assert str(first["uid"]).startswith("r-7k3m@")
+    assert second.decoded("dtend") == NOW + timedelta(days=365)
+    assert str(second["description"]) == "reservation r-two, without an end"
+
+
+def test_the_id_of_an_event_stays_when_its_lease_is_extended() -> None:
+    longer = replace(NIGHTLY, expires_at=NOW + timedelta(days=9))
+    ids = {
+        str(Calendar.from_ical(calendar([Held(each, ())], NOW, "lab.db")).walk("VEVENT")[0]["uid"])
+        for each in (NIGHTLY, longer)
+    }
+    assert len(ids) == 1
+
+
+def test_hostile_texts_stay_within_their_line() -> None:
+    text = calendar([Held(replace(NIGHTLY, purpose=HOSTILE), ())], NOW, "lab.db")
+    assert all(len(line.encode()) <= 75 for line in text.split("\r\n"))
+    assert "\n" not in text.replace("\r\n", "")
+    assert "\x1b" not in text
+    (event,) = Calendar.from_ical(text).walk("VEVENT")
+    assert not event.subcomponents
+    assert "a;b,c\\d" in str(event["summary"])

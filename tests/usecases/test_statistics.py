@@ -1,0 +1,259 @@
+"""The figures of a history: each is what a person would count who reads the same history by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bmhctl.domain.model import Event, State, Verb
+from bmhctl.errors import BmhctlError, UsageError
+from bmhctl.results import Figures, Statistics, Waits
+from bmhctl.usecases import hosts, lifecycle_verbs
+from bmhctl.usecases.reservations import holder, request, reserve
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.statistics import hourly_use, statistics
+from bmhctl.usecases.steps import resume, step_verbs
+from tests.conftest import Lab
+
+START = datetime(2026, 1, 5, 0, 0, tzinfo=UTC)  # a Monday
+HOUR = timedelta(hours=1)
+
+
+def at(lab: Lab, hour: float) -> None:
+    lab.clock.now = START + hour * HOUR
+
+
+def taken(lab: Lab, name: str, owner: str) -> str:
+    grant = reserve.reserve_or_wait(lab.context(owner), request.reservation_request((name,), ttl=timedelta(days=3)))
+    return grant.held.reservation.id
+
+
+def given_back(lab: Lab, owner: str, token: str, reason: str) -> None:
+    lifecycle_verbs.release(lab.context(owner), Choice(), reservation=token, reason=reason)
+
+
+@pytest.fixture
+def history(lab: Lab) -> Lab:
+    """One Monday of three hosts in two racks, hour by hour."""
+    at(lab, 0)
+    for name, rack in (("node1", "r1"), ("node2", "r1"), ("node3", "r2")):
+        hosts.add(lab.context(), [name], hosts.AttributeChanges(labels={"rack": rack}))
+    at(lab, 1)
+    step_verbs.ready(lab.context(), Choice(("node1", "node2", "node3")))
+    at(lab, 2)
+    first = taken(lab, "node1", "alice")
+    at(lab, 4)
+    second = taken(lab, "node2", "bob")
+    at(lab, 6)
+    handed = holder.handover(lab.context("alice"), first, "bob").held.reservation.id
+    at(lab, 8)
+    given_back(lab, "bob", handed, "task completed")
+    at(lab, 9)
+    given_back(lab, "bob", second, "task failed: exit 1")
+    at(lab, 10)
+    step_verbs.reset(lab.context(), Choice(("node1",)))
+    at(lab, 12)
+    step_verbs.ready(lab.context(), Choice(("node1",)))
+    lifecycle_verbs.maintain(lab.context("ops"), Choice(("node3",)), reason="new disk")
+    at(lab, 18)
+    resume.resume(lab.context("ops"), Choice(("node3",)))
+    at(lab, 20)
+    lifecycle_verbs.taint(lab.context("ops"), Choice(("node2",)), fault="no link")
+    at(lab, 24)
+    return lab
+
+
+def hours(figures: Figures) -> dict[str, float]:
+    return {state.value: round(seconds / 3600, 2) for state, seconds in figures.seconds.items()}
+
+
+def test_the_figures_of_a_day_are_those_that_a_person_counts(history: Lab) -> None:
+    day = statistics(history.context(), START, by="host")
+    assert {each.name: hours(each) for each in day.groups} == {
+        "node1": {"initial": 3.0, "available": 13.0, "reserved": 6.0, "tainted": 2.0},
+        "node2": {"initial": 1.0, "available": 3.0, "reserved": 5.0, "tainted": 15.0},
+        "node3": {"initial": 1.0, "available": 17.0, "maintenance": 6.0},
+    }
+    total = day.total
+    assert total.hosts == 3
+    assert total.utilisation == pytest.approx(11 / 72, abs=1e-4)
+    assert (total.reservations, total.failed_tasks, total.faults) == (3, 1, 1)
+    assert total.failures == 1
+    assert total.mean_between_failures == pytest.approx(66 * HOUR, abs=timedelta(seconds=1))
+    assert total.mean_repair == pytest.approx(6 * HOUR, abs=timedelta(seconds=1))
+
+
+def test_a_window_counts_what_was_within_it_wherever_it_begins_and_ends(history: Lab) -> None:
+    part = statistics(history.context(), START + 5 * HOUR, START + 11 * HOUR, by="host")
+    assert {each.name: hours(each) for each in part.groups} == {
+        "node1": {"initial": 1.0, "reserved": 3.0, "tainted": 2.0},
+        "node2": {"reserved": 4.0, "tainted": 2.0},
+        "node3": {"available": 6.0},
+    }
+    assert [each.failed_tasks for each in part.groups] == [0, 1, 0]
+    assert part.total.failures == 0
+    assert part.total.mean_repair is None
+
+
+def test_owners_are_told_apart_and_a_handover_counts_for_both(history: Lab) -> None:
+    day = statistics(history.context(), START, by="owner")
+    assert {each.name: (hours(each), each.reservations, each.failed_tasks) for each in day.groups} == {
+        "alice": ({"reserved": 4.0}, 1, 0),
+        "bob": ({"reserved": 7.0}, 2, 1),
+    }
+    assert {each.hosts for each in day.groups} == {None}
+
+
+def test_the_hosts_of_a_label_are_one_group(history: Lab) -> None:
+    day = statistics(history.context(), START, by="label:rack", sort="utilisation")
+    assert [(each.name, each.hosts, hours(each).get("reserved", 0.0)) for each in day.groups] == [
+        ("r1", 2, 11.0),
+        ("r2", 1, 0.0),
+    ]
+
+
+def test_a_host_that_was_removed_counts_for_the_time_that_it_was_there(history: Lab) -> None:
+    hosts.remove(history.context(), Choice(("node1",)), reason="sold", force=True)
+    at(history, 34)
+    day = statistics(history.context(), START + 20 * HOUR, by="host")
+    assert {each.name: hours(each) for each in day.groups} == {
+        "node1 (removed)": {"available": 4.0},
+        "node2": {"tainted": 14.0},
+        "node3": {"available": 14.0},
+    }
+
+
+def test_the_use_of_each_hour_of_the_week_is_that_of_its_hosts(history: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    use = hourly_use(history.context(), START)
+    shares = {place: round(reserved / present, 2) for place, (reserved, present) in use.cells.items() if present}
+    expected = {hour: ((2 <= hour < 8) + (4 <= hour < 9)) / 3 for hour in range(24)}
+    assert shares == {(0, hour): round(share, 2) for hour, share in expected.items()}
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"since": START + timedelta(days=9)}, "--since is not in the past"),
+        ({"since": START + HOUR, "until": START}, "--until is not after --since"),
+        ({"by": "colour"}, "can't group by 'colour'"),
+        ({"by": "label:"}, "can't group by 'label:'"),
+        ({"by": "host:x"}, "can't group by 'host:x'"),
+        ({"by": "label:colour"}, "no host has a label or property 'colour'"),
+        ({"sort": "beauty"}, "can't sort by 'beauty'"),
+    ],
+)
+def test_what_can_t_be_answered_is_refused_in_one_line(history: Lab, options: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said.replace("(", r"\(")):
+        statistics(history.context(), **{"since": START, **options})  # type: ignore[arg-type]
+
+
+def test_waits_are_those_that_are_known(history: Lab) -> None:
+    store = history.context().store
+    with store.transaction():
+        store.database.execute("UPDATE reservations SET asked_at = NULL")
+    assert statistics(history.context(), START).total.waits is None
+    [(first,)] = store.database.execute("SELECT id FROM reservations ORDER BY created_at LIMIT 1")
+    with store.transaction():
+        store.database.execute("UPDATE reservations SET asked_at = created_at - 90000000 WHERE id = ?", [first])
+    assert statistics(history.context(), START).total.waits == Waits(
+        1, timedelta(seconds=90), timedelta(seconds=90), timedelta(seconds=90)
+    )
+
+
+# the same by brute force, over random histories
+
+
+@dataclass
+class Reader:
+    """Counts by reading one event after the other, as the module under test does not."""
+
+    since: datetime
+    until: datetime
+    spent: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def read(self, events: list[Event]) -> dict[str, dict[str, float]]:
+        by_host: dict[str, list[Event]] = {}
+        for event in events:
+            by_host.setdefault(event.host, []).append(event)
+        found: dict[str, dict[str, float]] = {}
+        for host, own in by_host.items():
+            spent: dict[str, float] = {}
+            for event, following in zip(own, [*own[1:], None], strict=True):
+                start = max(event.at, self.since)
+                end = min(following.at if following else self.until, self.until)
+                if event.dest is not None and end > start:
+                    spent[event.dest.value] = spent.get(event.dest.value, 0.0) + (end - start).total_seconds()
+            if spent:
+                found[host] = spent
+        return found
+
+
+MOVES = st.lists(
+    st.tuples(st.sampled_from(("node1", "node2", "node3")), st.sampled_from([*Verb]), st.integers(1, 100_000)),
+    max_size=30,
+)
+
+
+def moved(lab: Lab, name: str, verb: Verb) -> None:
+    held = lab.context().store.hosts.named(name)
+    match verb:
+        case Verb.READY:
+            step_verbs.ready(lab.context(), Choice((name,)))
+        case Verb.RESERVE:
+            taken(lab, name, "alice")
+        case Verb.TAINT if held is not None and held.reservation is not None:
+            given_back(lab, "alice", held.reservation.id, "done")
+        case Verb.RESET:
+            step_verbs.reset(lab.context(), Choice((name,)))
+        case Verb.MAINTAIN:
+            lifecycle_verbs.maintain(lab.context(), Choice((name,)), reason="disk")
+        case Verb.RESUME:
+            resume.resume(lab.context(), Choice((name,)))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@given(moves=MOVES, window=st.tuples(st.integers(0, 860_000), st.integers(1, 1_500_000)))
+def test_any_history_has_the_figures_that_reading_it_event_by_event_gives(
+    moves: list[tuple[str, Verb, int]], window: tuple[int, int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from bmhctl.usecases import inventories
+
+    lab = Lab(tmp_path_factory.mktemp("random") / "lab.db")
+    lab.clock.now = START
+    inventories.init(lab.location)
+    hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges())
+    for name, verb, seconds in moves:
+        lab.clock.move(seconds=seconds)
+        try:
+            moved(lab, name, verb)
+        except BmhctlError:
+            continue
+    lab.clock.move(days=10)
+    since = START + timedelta(seconds=window[0])
+    until = since + timedelta(seconds=window[1])
+    found: Statistics = statistics(lab.context(), since, until, by="host")
+    events = list(lab.context().store.events.read())
+    expected = Reader(since, min(until, lab.clock.now)).read(events)
+    for each in found.groups:
+        own = {state.value: seconds for state, seconds in each.seconds.items()}
+        wanted = expected.get(each.name, {})
+        for state in State:
+            assert own.get(state.value, 0.0) == pytest.approx(wanted.get(state.value, 0.0), abs=1.0)
+    assert {each.name for each in found.groups} == set(expected)
+    reserved = sum(event.verb is Verb.RESERVE and since <= event.at < until for event in events)
+    assert found.total.reservations == sum(
+        since <= each.created_at < until for each in lab.context().store.reservations.all()
+    )
+    assert sum(each.reservations for each in found.groups) == reserved
+    lab.close()
