@@ -39,7 +39,7 @@ def test_stats_are_for_people_and_for_programs(used: Bmhctl) -> None:
     ("arguments", "said"),
     [
         (("stats", "--since", "soon"), "'soon' is not a time"),
-        (("stats", "--since", "2999-01-01"), "2999-01-01 is not over yet"),
+        (("stats", "--since", "2999-01-01"), "2999-01-01 is not in the past"),
         (("stats", "--since", "1h", "--until", "2h"), "--until is not after --since"),
         (("stats", "--by", "colour"), "can't group by 'colour'"),
         (("stats", "--sort", "beauty"), "can't sort by 'beauty'"),
