@@ -66,6 +66,8 @@ def test_a_wal_that_is_torn_at_any_byte_of_its_last_frame_costs_just_its_last_co
     for offset in offsets:
         kept, rest = wal[: frame + offset], FRAME - offset
         for end in (b"", bytes(rest), dice.randbytes(rest)):
+            if kept + end == wal:
+                continue  # the same bytes: nothing is torn
             write_folder({**files, f"{STATE[home]}-wal": kept + end}, folder)
             if snapshot_of(path) != first:
                 lost.append((offset, len(end)))
