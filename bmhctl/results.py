@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
@@ -63,11 +63,15 @@ class Grant(Frozen):
 
 
 class Hosts(Frozen):
-    """Hosts to show, and when they were read; ``missing`` has an error for each name that matched none."""
+    """Hosts to show, and when they were read; ``missing`` has an error for each name that matched none.
+
+    ``failed`` are the results of steps that hold hosts back, by the host's id.
+    """
 
     hosts: Iterable[Host]
     now: datetime
     missing: tuple[BmhctlError, ...] = ()
+    failed: Mapping[int, Sequence[CheckResult]] = field(default_factory=dict)
 
 
 class Everything(Frozen):
@@ -117,6 +121,14 @@ class Ending(Frozen):
     hosts: tuple[str, ...]
 
 
+class Obstacle(Frozen):
+    """Why some hosts are not free: ``kind`` is cordoned, fault, maintenance or failed, ``reason`` a person's words."""
+
+    kind: str
+    reason: str
+    hosts: tuple[str, ...]
+
+
 class Status(Frozen):
     """The fleet in short.
 
@@ -137,6 +149,7 @@ class Status(Frozen):
     now: datetime
     waiting: int = 0
     totals: Mapping[str, int] = field(default_factory=dict)
+    obstacles: tuple[Obstacle, ...] = ()
 
     def total(self, name: str) -> int:
         """Return how many there are of the kind that the list of this name begins with."""
@@ -161,7 +174,8 @@ class Why(Frozen):
     """Why a host is in its state, and what is possible now.
 
     ``summary`` is one sentence, ``facts`` what matters beside the state, ``results`` the last result of each step,
-    ``next`` the command that leads towards available (None: it is available, or others have to act first).
+    ``next`` the command that leads towards available (None: it is available, or others have to act first), ``first``
+    what has to be repaired before that, as the command would fail again (None: nothing that is known).
     """
 
     host: Host
@@ -171,6 +185,7 @@ class Why(Frozen):
     next: str | None
     now: datetime
     results: tuple[CheckResult, ...] = ()
+    first: str | None = None
 
 
 class Graph(Frozen):

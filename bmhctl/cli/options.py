@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from bmhctl.cli.session import invocation_of
-from bmhctl.domain.model import Power, State
+from bmhctl.domain.model import Power, State, StateName
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, UsageError
 
@@ -96,7 +96,10 @@ SelectorText = Annotated[
     str | None,
     typer.Option("-l", "--selector", metavar="SELECTOR", help="Hosts that fit: arch=arm64,rack!=r3,gpu,cpus>=32."),
 ]
-States = Annotated[list[State] | None, typer.Option("--state", help="Hosts in this state; may be repeated.")]
+States = Annotated[
+    list[StateName] | None,
+    typer.Option("--state", help="Hosts in this state, or free (available and reservable); may be repeated."),
+]
 Reservation = Annotated[
     str | None,
     typer.Option(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from bmhctl.support.values import Frozen, field
@@ -17,6 +17,17 @@ class State(StrEnum):
     RESERVED = "reserved"
     TAINTED = "tainted"
     MAINTENANCE = "maintenance"
+
+
+class StateName(StrEnum):
+    """What a choice of hosts takes for a state: the states, and ``free`` for available hosts that can be reserved."""
+
+    INITIAL = State.INITIAL.value
+    AVAILABLE = State.AVAILABLE.value
+    RESERVED = State.RESERVED.value
+    TAINTED = State.TAINTED.value
+    MAINTENANCE = State.MAINTENANCE.value
+    FREE = "free"
 
 
 class Verb(StrEnum):
@@ -335,6 +346,36 @@ class CheckResult(Frozen):
     at: datetime | None = None
     phase: Phase | None = None
     digest: str | None = None
+
+    @property
+    def failure(self) -> str:
+        """What the step reported, with its name: for one that failed."""
+        return f"{self.step}: {self.detail or self.verdict}"
+
+
+HOLDS_BACK: dict[State, tuple[Phase, ...]] = {
+    State.INITIAL: (Phase.SETUP, Phase.CHECKS),
+    State.TAINTED: (Phase.CLEANUP,),
+}
+"""The phases whose failed steps hold a host back in a state."""
+
+
+def holding_back(host: Host, results: Iterable[CheckResult]) -> tuple[CheckResult, ...]:
+    """Return those of a host's results that hold it back: failed steps of its state, since that state began.
+
+    In a quarantine they are the cleanup steps that led to it.
+    """
+    phases, since = HOLDS_BACK.get(host.state, ()), host.since
+    if host.state is State.MAINTENANCE and any(note.quarantine for note in host.maintenance):
+        phases, since = (Phase.CLEANUP,), datetime.min.replace(tzinfo=UTC)
+    return tuple(
+        result
+        for result in results
+        if result.verdict is not Verdict.PASS
+        and (result.phase in phases or (phases and result.phase is None))
+        and result.at is not None
+        and result.at >= since
+    )
 
 
 class ImportedHost(Frozen):

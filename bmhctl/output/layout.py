@@ -83,8 +83,9 @@ def columns(
 ) -> Iterator[Line]:
     """Rows under their heads, in lines no wider than ``width`` if dropping and cutting can do it.
 
-    A ``width`` of None shows everything whole, with ``-`` where nothing is; with a width, columns that are
-    empty are left out. Widths are found in chunks of rows and only ever grow, so a generator is streamed.
+    A ``width`` of None shows everything whole, with ``-`` where nothing is; with a width, columns that are empty are
+    left out, and a last line names those that hold something but have no room. Widths are found in chunks of rows and
+    only ever grow, so a generator is streamed.
     """
     stream = iter(rows)
     naturals = [0] * len(heads)
@@ -100,6 +101,9 @@ def columns(
         first = False
         for row in chunk:
             yield _row([row[i] if width or row[i][1] else _NO_CELL for i in kept], widths)
+    left_out = [head.title for i, head in enumerate(heads) if naturals[i] and i not in kept]
+    if left_out and header and not first:
+        yield [(f"left out: {', '.join(left_out)} (see -o plain)", "dim")]
     if first and header and width is None:
         yield _row([measured_cell([(head.title, "")]) for head in heads], [len(head.title) for head in heads])
 

@@ -60,6 +60,22 @@ def flags(host: Host) -> list[str]:
     return words
 
 
+def reasons(host: Host, failed: Iterable[CheckResult] = ()) -> Iterator[str]:
+    """Yield why a host is not free, the worst first; nothing for one that is, or that its owner just uses.
+
+    ``failed`` are the results that hold it back.
+    """
+    if host.fault:
+        yield host.fault
+    for note in host.maintenance:
+        yield note.reason + (f" (until {note.until:%Y-%m-%d %H:%M}Z)" if note.until else "")
+    yield from (result.failure for result in failed)
+    if host.cordon:
+        yield host.cordon.reason or f"cordoned by {host.cordon.actor}"
+    if host.undeclared:
+        yield "no longer declared"
+
+
 FIELDS = {
     "name": "its name, unique in the inventory",
     "state": "where it is in its lifecycle",
@@ -88,6 +104,7 @@ FIELDS = {
     "setup": "how far the setup of an initial host is; null before its first step ran",
     "failed_setups": "setups that failed in a row",
     "failed_tasks": "tasks that failed on it in a row, of each owner and purpose one",
+    "reason": "why it is not free: its fault, its maintenance, steps that failed, its cordon",
 }
 """Everything to know about a host: what ``--fields`` takes, what JSON and CSV hold, in this order."""
 
@@ -105,8 +122,8 @@ def check_fields(fields: Iterable[str], known: tuple[str, ...]) -> None:
             )
 
 
-def host_record(host: Host) -> Record:
-    """One host: all its :data:`FIELDS`."""
+def host_record(host: Host, failed: Iterable[CheckResult] = ()) -> Record:
+    """One host: all its :data:`FIELDS`; ``failed`` are the results of steps that hold it back."""
     # Written out, for this runs once for each host of a listing.
     spec, held = host.spec, host.reservation
     return {
@@ -137,6 +154,7 @@ def host_record(host: Host) -> Record:
         "setup": _setup(host.setup),
         "failed_setups": host.failed_setups,
         "failed_tasks": [{"owner": task.owner, "purpose": task.purpose} for task in host.failed_tasks],
+        "reason": "; ".join(reasons(host, failed)) or None,
     }
 
 

@@ -54,6 +54,27 @@ def names(store: Store, which: str, most: int) -> tuple[str, ...]:
     return tuple(str(row[0]) for row in rows)
 
 
+def hosts_held_back(store: Store, which: str, most: int) -> list[Host]:
+    """Return the first hosts, by name, that are ``cordoned``, have ``faults``, or are ``in_maintenance``."""
+    where = "WHERE state = 'maintenance'" if which == "in_maintenance" else _LISTS[which].removeprefix("FROM hosts ")
+    where = where.replace("WHERE ", "WHERE hosts.", 1)
+    return [
+        to_host(row) for row in store.database.execute(f"{HOST_SELECT} {where} ORDER BY hosts.name LIMIT {int(most)}")
+    ]
+
+
+def hosts_with_failed_steps(store: Store, failed: Mapping[int, object], most: int) -> list[Host]:
+    """Return the first hosts, by name, of those with these ids."""
+    ids = [*failed][: 10 * most]
+    if not ids:
+        return []
+    places = ", ".join("?" * len(ids))
+    rows = store.database.execute(
+        f"{HOST_SELECT} WHERE hosts.id IN ({places}) ORDER BY hosts.name LIMIT {int(most)}", ids
+    )
+    return [to_host(row) for row in rows]
+
+
 def reservations(store: Store, which: str, now: datetime, most: int) -> list[Reservation]:
     """Return the first open ``reservations``, the oldest first; or the ``expired`` or the ``leases``, by their end."""
     order, moments = (

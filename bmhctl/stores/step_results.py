@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import CheckResult, Host, Phase, State, Verdict
+from bmhctl.domain.model import HOLDS_BACK, CheckResult, Host, Phase, State, Verdict
 from bmhctl.stores.rows import Row, from_time, to_time
 from bmhctl.support.values import Frozen
 
@@ -18,6 +18,14 @@ _SAVE = (
     f"INSERT INTO results (host_id, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (host_id, phase, step) DO UPDATE SET verdict = excluded.verdict, detail = excluded.detail, "
     "seconds = excluded.seconds, at = excluded.at, digest = excluded.digest"
+)
+_HELD_BACK = " OR ".join(
+    "(hosts.state = '{}' AND r.phase IN ('', '{}'))".format(state, "', '".join(phases))
+    for state, phases in HOLDS_BACK.items()
+)
+_FAILED = (
+    f"SELECT r.{_COLUMNS.replace(', ', ', r.')}, r.host_id FROM hosts JOIN results r ON r.host_id = hosts.id "
+    f"WHERE r.verdict <> 'pass' AND r.at >= hosts.since AND ({_HELD_BACK}) ORDER BY r.at, r.step"
 )
 
 
@@ -52,6 +60,13 @@ class StepResults(Frozen):
             [phase.value, state.value],
         )
         for *row, host_id in rows:
+            found.setdefault(int(host_id or 0), []).append(_result(row))
+        return found
+
+    def failed(self) -> Mapping[int, list[CheckResult]]:
+        """Return the results that hold hosts back, by the host's id: see :func:`bmhctl.domain.model.holding_back`."""
+        found: dict[int, list[CheckResult]] = {}
+        for *row, host_id in self._database.execute(_FAILED):
             found.setdefault(int(host_id or 0), []).append(_result(row))
         return found
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Event, EventKind, Host, Note, Phase, State, Verb
+from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Note, Phase, State, Verb, holding_back
 from bmhctl.errors import BmhctlError
 from bmhctl.lifecycle.machine import GuardInput, ask, possible
 from bmhctl.lifecycle.table import ASKS, MEANING, Guard, edges
@@ -64,6 +64,7 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
     if host.state is State.AVAILABLE:
         facts = replace(facts, earlier_ticket=_earlier_ticket(ctx, host))
     policy = cache(ctx.policy)  # read once, where it matters
+    results = ctx.store.step_results.of(host)
     return Why(
         host,
         _summary(host, facts, now),
@@ -71,8 +72,16 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
         tuple(_answer(ctx, host, verb, facts, policy, now) for verb in possible(host.state)),
         None if facts.claim else _next(ctx, host, now),
         now,
-        ctx.store.step_results.of(host),
+        results,
+        _first(host, results),
     )
+
+
+def _first(host: Host, results: tuple[CheckResult, ...]) -> str | None:
+    """Return what has to be repaired before the next command can succeed; None where nothing is known to be broken."""
+    failed = [each.failure for each in holding_back(host, results)]
+    broken = [host.fault] if host.fault and host.state in (State.TAINTED, State.MAINTENANCE) else []
+    return f"repair what was found: {'; '.join((*broken, *failed))}" if broken or failed else None
 
 
 def _earlier_ticket(ctx: Context, host: Host) -> str | None:

@@ -17,6 +17,7 @@ from bmhctl.results import (
     HostDetail,
     Hosts,
     Names,
+    Obstacle,
     Reservations,
     Status,
 )
@@ -56,7 +57,7 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
             hosts = _noting_unknown_keys(ctx, choice.selector, hosts)
     if sort is not None:
         hosts = sorted(hosts, key=lambda host: _sort_value(host, key), reverse=sort.startswith("-"))
-    return Hosts(hosts, now, missing=tuple(missing))
+    return Hosts(hosts, now, tuple(missing), ctx.store.step_results.failed())
 
 
 def _noting_unknown_keys(ctx: Context, selector: Selector, hosts: Iterable[Host]) -> Iterable[Host]:
@@ -153,7 +154,37 @@ def status(ctx: Context) -> Status:
                 "endings": totals["leases"] + totals["maintenance"],
                 **{which: totals[which] for which in ("expired", "cordoned", "undeclared", "faults")},
             },
+            obstacles=_obstacles(ctx, totals, counts),
         )
+
+
+def _obstacles(ctx: Context, totals: Mapping[str, int], counts: Mapping[State, int]) -> tuple[Obstacle, ...]:
+    """Return why hosts are not free, hosts with the same reason together."""
+    from bmhctl.stores import status_queries
+
+    are_any = {
+        "fault": ("faults", totals["faults"]),
+        "maintenance": ("in_maintenance", counts[State.MAINTENANCE]),
+        "cordoned": ("cordoned", totals["cordoned"]),
+    }
+    found: dict[tuple[str, str], list[str]] = {}
+    for kind, (which, number) in are_any.items():
+        for host in status_queries.hosts_held_back(ctx.store, which, SHOWN) if number else ():
+            found.setdefault((kind, _reason(kind, host)), []).append(host.name)
+    failed = ctx.store.step_results.failed() if counts[State.INITIAL] or counts[State.TAINTED] else {}
+    for host in status_queries.hosts_with_failed_steps(ctx.store, failed, SHOWN):
+        found.setdefault(("failed", "; ".join(result.failure for result in failed[host.id])), []).append(host.name)
+    return tuple(Obstacle(kind, reason, tuple(names)) for (kind, reason), names in found.items())
+
+
+def _reason(kind: str, host: Host) -> str:
+    match kind:
+        case "fault":
+            return host.fault or ""
+        case "maintenance":
+            return "; ".join(note.reason for note in host.maintenance)
+        case _:
+            return host.cordon.reason if host.cordon else ""
 
 
 def _queue(ctx: Context) -> tuple[int, int]:

@@ -117,12 +117,14 @@ def test_in_a_pipe_a_list_is_plain_and_on_a_terminal_a_table(bmhctl: Bmhctl, ter
         "ADDRESS",
         "LABELS",
         "NOTE",
+        "PURPOSE",
+        "REASON",
     ]
     assert "\x1b" not in piped.stdout
     shown = terminal("list")
     assert shown.status == 0
     assert "\x1b[" in shown.text
-    assert ESCAPE.sub("", shown.lines[0]).split()[:3] == ["HOST", "STATE", "SINCE"]
+    assert ESCAPE.sub("", shown.lines[0]).split()[:3] == ["NAME", "STATE", "SINCE"]
     assert "◆ reserved" in ESCAPE.sub("", shown.text)
 
 
@@ -160,7 +162,12 @@ def test_colour_in_a_pipe_follows_the_environment(env: dict[str, str], coloured:
 
 def test_watch_with_forced_colour_shows_what_a_terminal_shows(cli: Cli, lab: Path) -> None:
     watched = {"FORCE_COLOR": "1", "COLUMNS": "100", "CI": ""}  # watch sets COLUMNS for what it runs
-    for args, sign in ((("list",), "HOST"), (("status",), "█"), (("history",), "\x1b["), (("why", "node01"), "\x1b[")):
+    for args, sign in (
+        (("list",), "\x1b[2mNAME"),
+        (("status",), "█"),
+        (("history",), "\x1b["),
+        (("why", "node01"), "\x1b["),
+    ):
         assert sign in cli(*args, **watched).stdout, args
     assert "\x1b" not in cli("list", "-o", "plain", **watched).stdout
 

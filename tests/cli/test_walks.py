@@ -46,10 +46,10 @@ print(f"status {status}: {len(set(entered))} files, {len(entered) - 1} moves", f
 
 MOST: dict[str, tuple[int, int]] = {
     "reserve -l arch=arm64 -n 2": (30, 109),
-    "list": (21, 78),
-    "show n1": (22, 70),
-    "status": (24, 111),
-    "why n1": (29, 104),
+    "list": (22, 83),
+    "show n1": (23, 71),
+    "status": (25, 116),
+    "why n1": (30, 107),
     "ready n8": (37, 138),
     "reservations": (18, 65),
     "history n1": (20, 61),

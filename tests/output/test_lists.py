@@ -22,28 +22,31 @@ def shown(result: object, fields: tuple[str, ...] | None = None, **options: obje
 
 def test_a_terminal_of_80_columns_shows_what_matters_most() -> None:
     assert shown(hosts(), tty=True, width=80) == (
-        "HOST    STATE          SINCE  HOLDER        UNTIL   FLAGS       NOTE\n"
-        "node01  ◆ reserved     2h     alice night…  in 35m\n"
-        "node02  ◆ reserved     12m    alice night…  in 35m\n"
-        "node03  ● available    2h                           cordoned    kernel upgrade…\n"
-        "node04  ○ initial      8s                                       große Kiste, li…\n"
-        "node05  ✗ tainted      3d4h                         fault       fan 3 stopped\n"
-        "node06  ■ maintenance  2h                   in 6h               replace the PSU…\n"
-        "node07  ● available    2h                           undeclared\n"
+        "NAME    STATE          SINCE  OWNER  UNTIL   FLAGS       REASON\n"
+        "node01  ◆ reserved     2h     alice  in 35m\n"
+        "node02  ◆ reserved     12m    alice  in 35m\n"
+        "node03  ● available    2h                    cordoned    kernel upgrade next\n"
+        "node04  ○ initial      8s\n"
+        "node05  ✗ tainted      3d4h                  fault       fan 3 stopped\n"
+        "node06  ■ maintenance  2h            in 6h               replace the PSU (until…\n"
+        "node07  ● available    2h                    undeclared  no longer declared\n"
+        "left out: PURPOSE, ADDRESS, LABELS, NOTE (see -o plain)\n"
     )
 
 
 def test_a_terminal_of_200_columns_shows_everything() -> None:
     assert shown(hosts(FLEET[:2]), tty=True, width=200) == (
-        "HOST    STATE       SINCE  HOLDER               UNTIL   ADDRESS    LABELS\n"
-        "node01  ◆ reserved  2h     alice nightly tests  in 35m  10.0.0.11  arch=arm64,rack=r1,zone=b\n"
-        "node02  ◆ reserved  12m    alice nightly tests  in 35m  10.0.0.11  arch=arm64,rack=r1,zone=b\n"
+        "NAME    STATE       SINCE  OWNER  PURPOSE        UNTIL   ADDRESS    LABELS\n"
+        "node01  ◆ reserved  2h     alice  nightly tests  in 35m  10.0.0.11  arch=arm64,rack=r1,zone=b\n"
+        "node02  ◆ reserved  12m    alice  nightly tests  in 35m  10.0.0.11  arch=arm64,rack=r1,zone=b\n"
     )
 
 
 def test_a_narrow_column_has_the_room_where_a_wide_one_of_more_importance_does_not_fit() -> None:
     assert shown(hosts(FLEET[2:3]), tty=True, width=50) == (
-        "HOST    STATE        SINCE  FLAGS     ADDRESS\nnode03  ● available  2h     cordoned  10.0.0.11\n"
+        "NAME    STATE        FLAGS     REASON\n"
+        "node03  ● available  cordoned  kernel upgrade next\n"
+        "left out: SINCE, ADDRESS, LABELS (see -o plain)\n"
     )
 
 
@@ -54,7 +57,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_name_is_cut(width: int, colou
         text = shown(hosts(items), tty=True, width=width, colour=colour)
         if not colour:
             assert max(cell_width(line) for line in text.splitlines()) <= width
-        assert len(text.splitlines()) == len(items) + 1
+        assert len(text.partition("\x1b[2mleft out: " if colour else "left out: ")[0].splitlines()) == len(items) + 1
         for each in items:
             assert each.name in text
 
@@ -62,7 +65,8 @@ def test_no_line_is_wider_than_the_terminal_and_no_name_is_cut(width: int, colou
 def test_in_a_terminal_that_is_too_narrow_the_longest_name_is_still_whole() -> None:
     text = shown(hosts((host(LONG),)), tty=True, width=66)
     assert LONG in text
-    assert text.split() == ["HOST", "STATE", LONG, "●", "available"]
+    assert text.split()[:5] == ["NAME", "STATE", LONG, "●", "available"]
+    assert text.splitlines()[-1] == "left out: SINCE, ADDRESS, LABELS (see -o plain)"
 
 
 def test_every_state_is_told_without_colour() -> None:
@@ -84,13 +88,13 @@ def test_colours_are_only_added_to_what_is_there() -> None:
 def test_a_pipe_gets_aligned_columns_with_nothing_cut() -> None:
     assert shown(hosts((*FLEET[:1], FLEET[3], host(LONG)))) == (
         f"NAME{' ' * 59}  STATE      FLAGS  SINCE                 OWNER  UNTIL                 ADDRESS    LABELS"
-        "                     NOTE\n"
+        "                     NOTE                      PURPOSE        REASON\n"
         f"node01{' ' * 57}  reserved   -      2026-11-23T06:00:00Z  alice  2026-11-23T08:35:00Z  10.0.0.11"
-        "  arch=arm64,rack=r1,zone=b  -\n"
+        "  arch=arm64,rack=r1,zone=b  -                         nightly tests  -\n"
         f"node04{' ' * 57}  initial    -      2026-11-23T07:59:52Z  -      -                     -          -"
-        "                          große Kiste, linkes Fach\n"
+        "                          große Kiste, linkes Fach  -              -\n"
         f"{LONG}  available  -      2026-11-23T06:00:00Z  -      -                     10.0.0.11"
-        "  arch=arm64,rack=r1,zone=b  -\n"
+        "  arch=arm64,rack=r1,zone=b  -                         -              -\n"
     )
 
 
@@ -147,7 +151,7 @@ def test_an_empty_list_says_so_on_stderr_of_a_terminal_only() -> None:
         render(Hosts((), NOW), where)
     assert terminal.stdout.getvalue() == ""  # type: ignore[attr-defined]
     assert terminal.stderr.getvalue() == "no hosts\n"  # type: ignore[attr-defined]
-    assert pipe.stdout.getvalue() == "NAME  STATE  FLAGS  SINCE  OWNER  UNTIL  ADDRESS  LABELS  NOTE\n"  # type: ignore[attr-defined]
+    assert pipe.stdout.getvalue() == "NAME  STATE  FLAGS  SINCE  OWNER  UNTIL  ADDRESS  LABELS  NOTE  PURPOSE  REASON\n"  # type: ignore[attr-defined]
     assert pipe.stderr.getvalue() == ""  # type: ignore[attr-defined]
 
 
@@ -170,16 +174,21 @@ def test_a_generator_of_hosts_is_streamed(format: Format) -> None:
 
 def test_reservations_show_who_holds_what_until_when() -> None:
     assert shown(RESERVATIONS, tty=True) == (
-        "ID      OWNER   UNTIL   HOSTS          SINCE   PURPOSE        ENDED\n"
-        "r-7k3m  alice   in 35m  node01 node02  2h ago  nightly tests\n"
-        "r-2xq9  bob     no end  node06         3d ago\n"
-        "r-9ab1  ci-bot  ended                  5h ago  job 4711       1m ago expired\n"
+        "ID      OWNER   EXPIRES_AT  HOSTS          CREATED_AT  PURPOSE        ENDED_AT\n"
+        "r-7k3m  alice   in 35m      node01 node02  2h ago      nightly tests\n"
+        "r-2xq9  bob     no end      node06         3d ago\n"
+        "r-9ab1  ci-bot  ended                      5h ago      job 4711       1m ago\n"
+        "left out: END_REASON (see -o plain)\n"
     )
     assert shown(RESERVATIONS) == (
-        "ID      OWNER   HOSTS          EXPIRES_AT            PURPOSE        TAGS\n"
-        "r-7k3m  alice   node01,node02  2026-11-23T08:35:00Z  nightly tests  -\n"
-        "r-2xq9  bob     node06         -                     -              -\n"
-        "r-9ab1  ci-bot  -              2026-11-23T07:55:00Z  job 4711       -\n"
+        "ID      OWNER   HOSTS          EXPIRES_AT            PURPOSE        CREATED_AT          "
+        "  ENDED_AT              END_REASON  TAGS\n"
+        "r-7k3m  alice   node01,node02  2026-11-23T08:35:00Z  nightly tests  2026-11-23T06:00:00Z"
+        "  -                     -           -\n"
+        "r-2xq9  bob     node06         -                     -              2026-11-20T08:00:00Z"
+        "  -                     -           -\n"
+        "r-9ab1  ci-bot  -              2026-11-23T07:55:00Z  job 4711       2026-11-23T03:00:00Z"
+        "  2026-11-23T07:59:00Z  expired     -\n"
     )
     many = Reservations((Held(NIGHTLY, fleet(30)),), NOW)
     assert "rack00-node0003 +26" in shown(many, tty=True, width=120)
@@ -189,24 +198,25 @@ def test_reservations_show_who_holds_what_until_when() -> None:
 
 def test_a_lease_that_is_over_but_not_reaped_shows_it() -> None:
     left = host("node01", State.RESERVED, reservation=OVER)
-    assert "node01  ◆ reserved  2h     ci-bot job 4711  overdue 5m  " in shown(hosts((left,)), tty=True, width=100)
-    assert "r-9ab1  ci-bot  overdue 5m  node01  5h ago  job 4711\n" in shown(
+    assert "node01  ◆ reserved  2h     ci-bot  job 4711  overdue 5m  " in shown(hosts((left,)), tty=True, width=100)
+    assert "r-9ab1  ci-bot  overdue 5m  node01  5h ago      job 4711\n" in shown(
         Reservations((Held(OVER, (left,)),), NOW), tty=True
     )
 
 
 def test_the_queue_shows_who_waits_for_what_and_what_is_missing() -> None:
     assert shown(QUEUE, tty=True) == (
-        "POS  TICKET  OWNER    WAITS  UNTIL   PURPOSE\n"
-        "1    12      ci-bot   3m20s  in 26m  nightly tests of the release branch\n"
+        "POSITION  TICKET  OWNER    AGE    DEADLINE  PURPOSE\n"
+        "1         12      ci-bot   3m20s  in 26m    nightly tests of the release branch\n"
         "     4 hosts with arch=arm64 · missing: 2 more hosts\n"
-        "2    13      bob@lab  8s\n"
+        "2         13      bob@lab  8s\n"
         "     2 hosts with arch=arm64 and 1 with role=switch · missing: 1 more host: that\n"
         "     needs an operator; switch01 is in maintenance, node06 is cordoned\n"
     )
     assert shown(Queue(QUEUE.items[:1], NOW)) == (
-        "POSITION  TICKET  OWNER   AGE  WANTS                    MISSING\n"
-        "1         12      ci-bot  200  4 hosts with arch=arm64  2 more hosts\n"
+        "POSITION  TICKET  OWNER   AGE  WANTS                    MISSING       DEADLINE              PURPOSE\n"
+        "1         12      ci-bot  200  4 hosts with arch=arm64  2 more hosts"
+        "  2026-11-23T08:26:40Z  nightly tests of the release branch\n"
     )
     assert shown(QUEUE, format=Format.NAME) == "12\n13\n"
     assert shown(QUEUE, ("ticket", "request_id"), format=Format.CSV) == "ticket,request_id\n12,job-4711-1\n13,\n"

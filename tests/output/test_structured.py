@@ -43,7 +43,7 @@ from .samples import (
 HOST_KEYS = [
     "name", "state", "flags", "since", "owner", "purpose", "reservation", "until", "address", "mac", "labels",
     "hardware", "bmc", "note", "dirty", "cordoned", "cordon", "undeclared", "fault", "maintenance", "came_from",
-    "failed_cleanups", "used_at", "proven_at", "setup", "failed_setups", "failed_tasks",
+    "failed_cleanups", "used_at", "proven_at", "setup", "failed_setups", "failed_tasks", "reason",
 ]  # fmt: skip
 RESERVATION_KEYS = [
     "id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "params",
@@ -74,11 +74,11 @@ SHAPES = {
         STATUS,
         [
             "now", "inventory", "total", "counts", "free", "waiting", "totals", "cordoned", "undeclared", "faults",
-            "expired", "endings", "reservations",
+            "expired", "obstacles", "endings", "reservations",
         ],
         RESERVATION_KEYS,
     ),
-    "why": (WHY, ["now", "host", "summary", "facts", "verbs", "next", "results"], None),
+    "why": (WHY, ["now", "host", "summary", "facts", "verbs", "first", "next", "results"], None),
     "graph": (HOST_GRAPH, ["host", "state", "states", "edges", "events", "verbs"], ANSWER_KEYS),
     "done": (DONE, ["command", "message", "details", "notes"], None),
 }  # fmt: skip

@@ -40,7 +40,7 @@ def test_the_status_shows_the_fleet_at_a_glance() -> None:
         "○○○○○○●●●●●●●●●●●●●●●●●●◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆✗✗✗■■■\n"
         "\n"
         "○ 4 initial\n"
-        "● 12 available\n"
+        "● 12 available (11 free)\n"
         "◆ 20 reserved\n"
         "✗ 2 tainted\n"
         "■ 2 maintenance\n"

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from bmhctl.domain.model import Host, State
+from bmhctl.domain.model import Host, State, holding_back
 from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import table
-from bmhctl.output.records import Envelope, Json, event_record, flatten, host_record, iso, single, stamp, step_record
+from bmhctl.output.records import (
+    Envelope,
+    Json,
+    Record,
+    event_record,
+    flatten,
+    host_record,
+    iso,
+    single,
+    stamp,
+    step_record,
+)
 from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line
 from bmhctl.output.spans import ago, heading, joined, place_span, prepared_line, result_lines, until, until_line
@@ -79,9 +90,13 @@ def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
         yield "last used", [(ago(host.used_at, now), "")]
 
 
+def _record(detail: HostDetail) -> Record:
+    return host_record(detail.host, holding_back(detail.host, detail.results))
+
+
 def plain_detail(detail: HostDetail) -> list[Line]:
     """Return every field of one host, a line each."""
-    record = host_record(detail.host)
+    record = _record(detail)
     return table([(name, [(flatten(value) or "-", "")]) for name, value in record.items()])
 
 
@@ -90,7 +105,7 @@ def _lines(result: HostDetail, display: Display) -> Iterable[Line]:
 
 
 def _document(result: HostDetail, fields: tuple[str, ...] | None) -> Envelope:
-    record = host_record(result.host)
+    record = _record(result)
     events: list[Json] = [event_record(event) for event in result.events]
     return single(
         "host",
@@ -112,6 +127,6 @@ VIEWS = {
         _document,
         lambda result: (result.host.spec.name,),
         _lines,
-        records=lambda result: [host_record(result.host)],
+        records=lambda result: [_record(result)],
     )
 }

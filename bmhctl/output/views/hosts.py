@@ -5,50 +5,50 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from bmhctl.domain.model import Host, Reservation, State
+from bmhctl.domain.model import CheckResult, Host, State
 from bmhctl.domain.units import format_age
 from bmhctl.output.display import Display
 from bmhctl.output.layout import COLOUR, Column, columns, state_span
-from bmhctl.output.records import FIELDS, Envelope, flatten, host_record, iso, listing, picked
+from bmhctl.output.records import FIELDS, Envelope, Record, flatten, host_record, iso, listing, picked, reasons
 from bmhctl.output.render import NAMED, View
-from bmhctl.output.sanitize import Line, Span, clean
+from bmhctl.output.sanitize import Line
 from bmhctl.output.spans import flags_line, joined, until_line
 from bmhctl.results import Hosts
 
 ALL_FIELDS = tuple(FIELDS)
 
 HOST_COLUMNS = (
-    Column("HOST"),
+    Column("NAME"),
     Column("STATE"),
-    Column("SINCE", 4),
-    Column("HOLDER", 1, 12),
+    Column("SINCE", 5),
+    Column("OWNER", 1, 12),
+    Column("PURPOSE", 6, 10),
     Column("UNTIL", 2),
     Column("FLAGS", 3),
-    Column("ADDRESS", 7),
-    Column("LABELS", 6, 16),
-    Column("NOTE", 5, 16),
+    Column("ADDRESS", 9),
+    Column("LABELS", 8, 16),
+    Column("REASON", 4, 16),
+    Column("NOTE", 7, 16),
 )
 
 
-def host_rows(hosts: Iterable[Host], now: datetime) -> Iterator[list[Line]]:
+def host_rows(result: Hosts) -> Iterator[list[Line]]:
     """Hosts as rows of :data:`HOST_COLUMNS`."""
-    for host in hosts:
+    for host in result.hosts:
+        held = host.reservation
         yield [
             [(host.name, "bold")],
             [state_span(host.state)],
-            [(format_age(now - host.since), "")],
-            _holder(host.reservation) if host.reservation else [],
-            _host_until(host, now),
+            [(format_age(result.now - host.since), "")],
+            [(held.owner, "")] if held else [],
+            [(held.purpose or "", "dim")] if held else [],
+            _host_until(host, result.now),
             flags_line(host),
             [(host.spec.address or "", "")],
             [(flatten(dict(host.spec.labels)), "cyan")],
-            _remarks(host),
+            _reasons(host, result.failed.get(host.id, ())),
+            [(host.spec.note or "", "")],
         ]
-
-
-def _holder(reservation: Reservation) -> Line:
-    line = [(reservation.owner, "")]
-    return [*line, (f" {clean(reservation.purpose)}", "dim")] if reservation.purpose else line
 
 
 def _host_until(host: Host, now: datetime) -> Line:
@@ -58,33 +58,29 @@ def _host_until(host: Host, now: datetime) -> Line:
     return until_line(max(planned), now) if planned else []
 
 
-def _remarks(host: Host) -> Line:
-    parts: list[Span] = []
-    if host.fault:
-        parts.append((host.fault, "red"))
-    if host.setup and host.setup.failed:
-        parts.append((f"setup step failed: {host.setup.failed}", "red"))
-    parts += [(mark.reason, COLOUR[State.MAINTENANCE]) for mark in host.maintenance]
-    if host.cordon:
-        parts.append((host.cordon.reason, "magenta"))
-    if host.spec.note:
-        parts.append((host.spec.note, ""))
+def _reasons(host: Host, failed: Iterable[CheckResult]) -> Line:
+    broken = {host.fault, *(result.failure for result in failed)}
+    parts = [(text, "red" if text in broken else COLOUR[State.MAINTENANCE]) for text in reasons(host, failed)]
     return joined(parts, " · ")
 
 
+def _records(result: Hosts) -> Iterator[Record]:
+    return (host_record(host, result.failed.get(host.id, ())) for host in result.hosts)
+
+
 def _document(result: Hosts, fields: tuple[str, ...] | None) -> Envelope:
-    return listing("hosts", {"now": iso(result.now)}, "hosts", picked(map(host_record, result.hosts), fields))
+    return listing("hosts", {"now": iso(result.now)}, "hosts", picked(_records(result), fields))
 
 
 def _lines(result: Hosts, display: Display) -> Iterable[Line]:
-    return columns(HOST_COLUMNS, host_rows(result.hosts, result.now), display.width)
+    return columns(HOST_COLUMNS, host_rows(result), display.width)
 
 
 VIEWS = {
     Hosts: View(
         NAMED,
         ALL_FIELDS,
-        ("name", "state", "flags", "since", "owner", "until", "address", "labels", "note"),
+        ("name", "state", "flags", "since", "owner", "until", "address", "labels", "note", "purpose", "reason"),
         ALL_FIELDS,
         _document,
         lambda result: (host.spec.name for host in result.hosts),

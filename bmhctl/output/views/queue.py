@@ -15,11 +15,11 @@ from bmhctl.output.spans import until_line
 from bmhctl.results import Queue, Queued
 
 _QUEUE_COLUMNS = (
-    Column("POS"),
+    Column("POSITION"),
     Column("TICKET"),
     Column("OWNER", 1, 12),
-    Column("WAITS", 2),
-    Column("UNTIL", 4),
+    Column("AGE", 2),
+    Column("DEADLINE", 4),
     Column("PURPOSE", 3, 12),
     Column("TAGS", 3, 12),
 )
@@ -29,9 +29,10 @@ def queue_lines(queue: Queue, width: int) -> Iterator[Line]:
     """A row a ticket, the oldest first, and below each in whole what it waits for and still misses."""
     lines = iter(columns(_QUEUE_COLUMNS, (_queue_row(item, queue.now) for item in queue.items), width))
     yield from islice(lines, 1)
-    for item, line in zip(queue.items, lines, strict=True):
+    for item, line in zip(queue.items, lines, strict=False):
         yield line
         yield [("     ", ""), (item.wants, "cyan"), (" · missing: ", "dim"), (item.missing, "yellow")]
+    yield from lines
 
 
 def _queue_row(item: Queued, now: datetime) -> list[Line]:
@@ -88,7 +89,7 @@ VIEWS = {
     Queue: View(
         NAMED,
         _FIELDS,
-        ("position", "ticket", "owner", "age", "wants", "missing"),
+        ("position", "ticket", "owner", "age", "wants", "missing", "deadline", "purpose"),
         _FIELDS,
         _document,
         lambda result: (str(item.ticket.id) for item in result.items),

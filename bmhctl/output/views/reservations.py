@@ -19,13 +19,14 @@ from bmhctl.support.values import replace
 RESERVATION_COLUMNS = (
     Column("ID"),
     Column("OWNER", 1, 12),
-    Column("UNTIL", 2),
-    Column("HOSTS", 0, 12),
-    Column("SINCE", 5),
+    Column("EXPIRES_AT", 2),
+    Column("HOSTS", 0, 32),
+    Column("CREATED_AT", 5),
     Column("PURPOSE", 4, 12),
-    Column("PREPARED", 6, 12),
+    Column("PREPARED_AT", 6, 12),
     Column("TAGS", 4, 12),
-    Column("ENDED", 3, 12),
+    Column("ENDED_AT", 3),
+    Column("END_REASON", 7, 12),
 )
 
 
@@ -42,7 +43,8 @@ def reservation_rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line
             [(r.purpose or "", "")],
             prepared_line(r),
             [(flatten(dict(r.tags)), "cyan")],
-            [(" ".join(filter(None, (ago(r.ended_at, now), r.end_reason))), "")] if r.ended_at else [],
+            [(ago(r.ended_at, now), "")] if r.ended_at else [],
+            [(r.end_reason or "", "")],
         ]
 
 
@@ -50,7 +52,7 @@ def grant_lines(grant: Grant, width: int) -> Iterator[Line]:
     """What was taken, and how to give it back."""
     r = grant.held.reservation
     expiry = [(stamp(r.expires_at), "")] if r.expires_at else [("no end", "dim")]
-    heads = (Column("RESERVATION"), Column("HOST"), Column("ADDRESS", 2), Column("UNTIL", 1))
+    heads = (Column("RESERVATION"), Column("NAME"), Column("ADDRESS", 2), Column("UNTIL", 1))
     rows = (
         [[(r.id, "bold")], [(h.name, COLOUR[State.RESERVED])], [(h.spec.address or "", "")], expiry]
         for h in grant.held.hosts
@@ -99,7 +101,7 @@ VIEWS = {
     Reservations: View(
         NAMED,
         _FIELDS,
-        ("id", "owner", "hosts", "expires_at", "purpose", "tags"),
+        ("id", "owner", "hosts", "expires_at", "purpose", "created_at", "ended_at", "end_reason", "tags"),
         _FIELDS,
         _document,
         lambda result: (held.reservation.id for held in result.items),

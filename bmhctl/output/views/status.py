@@ -12,6 +12,7 @@ from bmhctl.output.render import STRUCTURED, View
 from bmhctl.output.sanitize import Line, Span, cell_width, clean
 from bmhctl.output.spans import FEW_HOSTS, UNLIMITED, hosts_line, joined, until, until_line
 from bmhctl.results import Status
+from bmhctl.support.folding import folded
 
 _MOST = 8  # of a kind, at a glance on a terminal
 
@@ -31,7 +32,11 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
         yield _bar(status, min(width or 72, 100), colour)
         yield []
     counts = [(state, status.counts.get(state, 0)) for state in State]
-    legend = [(f"{GLYPH[state]} {count:,} {state}", COLOUR[state] if count else "dim") for state, count in counts]
+    free = {State.AVAILABLE: f" ({status.free:,} free)"} if status.free != dict(counts)[State.AVAILABLE] else {}
+    legend = [
+        (f"{GLYPH[state]} {count:,} {state}{free.get(state, '')}", COLOUR[state] if count else "dim")
+        for state, count in counts
+    ]
     if width and len("   ".join(text for text, _ in legend)) > width:
         yield from ([each] for each in legend)
     else:
@@ -61,19 +66,37 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
         )
         yield from table(endings, "  ")
         yield from _more(status.total("endings") - len(status.endings[:limit]), "bmhctl list --sort until")
-    looks = [
+    looks = [*_obstacles(status, limit), *_without_reason(status, limit)]
+    if looks:
+        yield from _section("Look at")
+        yield from table(looks, "  ")
+    if status.expired:
+        yield [("  an expired lease ends with the next writing command, or now with: bmhctl reap", "dim")]
+
+
+_STYLES = {"fault": "red", "failed": "red", "maintenance": "magenta", "cordoned": "magenta"}
+
+
+def _obstacles(status: Status, limit: int | None) -> Iterator[tuple[str, Line]]:
+    """Yield why hosts are not free, with the hosts; on a terminal the first reasons, and numbered hosts as ranges."""
+    for obstacle in status.obstacles[:limit]:
+        names = obstacle.hosts if limit is None else folded(obstacle.hosts)
+        reason = f"  {clean(obstacle.reason)}" if obstacle.reason else ""
+        yield obstacle.kind, [*_names(names, limit, _STYLES[obstacle.kind]), (reason, "")]
+    if limit and len(status.obstacles) > limit:
+        yield "", [(f"and {len(status.obstacles) - limit:,} more reasons: bmhctl list --fields name,reason", "dim")]
+
+
+def _without_reason(status: Status, limit: int | None) -> Iterator[tuple[str, Line]]:
+    kinds = {obstacle.kind for obstacle in status.obstacles}
+    for word, key, names, style in (
         ("cordoned", "cordoned", status.cordoned, "magenta"),
         ("undeclared", "undeclared", status.undeclared, "magenta"),
         ("fault", "faults", status.faults, "red"),
         ("expired", "expired", status.expired, "red"),
-    ]
-    if any(names for _, _, names, _ in looks):
-        yield from _section("Look at")
-        yield from table(
-            ((word, _names(names, limit, style, status.total(key))) for word, key, names, style in looks if names), "  "
-        )
-    if status.expired:
-        yield [("  an expired lease ends with the next writing command, or now with: bmhctl reap", "dim")]
+    ):
+        if names and word not in kinds:
+            yield word, _names(names, limit, style, status.total(key))
 
 
 def _names(names: Sequence[str], limit: int | None, style: str = "", total: int = 0) -> Line:
@@ -120,6 +143,7 @@ def _record(status: Status) -> Record:
         "undeclared": [*status.undeclared],
         "faults": [*status.faults],
         "expired": [*status.expired],
+        "obstacles": [{"kind": o.kind, "reason": o.reason, "hosts": [*o.hosts]} for o in status.obstacles],
         "endings": [{"at": iso(e.at), "what": e.what, "hosts": [*e.hosts]} for e in status.endings],
         "reservations": [held_record(held) for held in status.held],
     }

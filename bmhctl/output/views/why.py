@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bmhctl.domain.model import holding_back
 from bmhctl.output.records import Envelope, answer_record, host_record, iso, single, step_record
 from bmhctl.output.render import STRUCTURED, View
 from bmhctl.output.sanitize import Line, clean
@@ -23,8 +24,11 @@ def why_lines(why: Why) -> Iterator[Line]:
     if why.answers:
         yield []
         yield from answer_lines(why.answers)
-    if why.next:
+    if why.next or why.first:
         yield []
+    if why.first:
+        yield [("first ", "bold"), (clean(why.first), "")]
+    if why.next:
         yield [("next  ", "bold"), (why.next, "bold cyan")]
 
 
@@ -33,10 +37,11 @@ def _document(why: Why, _: tuple[str, ...] | None) -> Envelope:
         "why",
         {
             "now": iso(why.now),
-            "host": {**host_record(why.host)},
+            "host": host_record(why.host, holding_back(why.host, why.results)),
             "summary": why.summary,
             "facts": [*why.facts],
             "verbs": [answer_record(answer) for answer in why.answers],
+            "first": why.first,
             "next": why.next,
             "results": [step_record(step) for step in why.results],
         },

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from bmhctl.domain.host_name import LONGEST_NAME, as_stored
-from bmhctl.domain.model import Host, State
+from bmhctl.domain.model import Host, State, StateName
 from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.errors import NotFoundError, UsageError
 from bmhctl.stores.host_query import HostQuery
@@ -32,9 +32,10 @@ _PATTERN = pattern(r"[a-z0-9*?.-]+")
 class Choice(Frozen):
     """The hosts that a command is for; without ``names``, every host that fits the selector and the states.
 
-    ``everything``: all hosts are meant where no names, no selector and no states are given. ``among`` leaves out every
-    host whose name is not in it: those that a person was not asked about. ``with_tags``: the selector also sees the
-    tags of a host's reservation, and those first.
+    ``everything``: all hosts are meant where no names, no selector and no states are given. ``reservable`` leaves out
+    hosts that are cordoned or not declared any more. ``among`` leaves out every host whose name is not in it: those
+    that a person was not asked about. ``with_tags``: the selector also sees the tags of a host's reservation, and those
+    first.
     """
 
     names: tuple[str, ...] = ()
@@ -43,16 +44,25 @@ class Choice(Frozen):
     everything: bool = False
     among: frozenset[str] | None = None
     with_tags: bool = False
+    reservable: bool = False
 
     def query(self) -> HostQuery:
         """Return the query for the hosts that fit the selector and the states, whatever their names."""
-        return HostQuery(selector=self.selector, states=self.states)
+        return HostQuery(selector=self.selector, states=self.states, reservable=self.reservable)
 
 
-def choice(names: Iterable[str] | None, selector: str | None = None, states: Iterable[State] | None = None) -> Choice:
-    """Return the hosts that a command or a call of the API is for; raise :class:`UsageError` for a broken selector."""
+def choice(names: Iterable[str] | None, selector: str | None = None, states: Iterable[str] | None = None) -> Choice:
+    """Return the hosts that a command or a call of the API is for; raise :class:`UsageError` for a broken selector.
+
+    ``states`` are those of :class:`State`, or ``free`` alone.
+    """
     chosen = EVERY_HOST if selector is None else parse_selector(selector)
-    return Choice(tuple(names or ()), chosen, frozenset(states or ()))
+    wanted = frozenset(states or ())
+    if StateName.FREE in wanted:
+        if len(wanted) > 1:
+            raise UsageError("the state free goes with no other", hint="free hosts are available and can be reserved")
+        return Choice(tuple(names or ()), chosen, frozenset({State.AVAILABLE}), reservable=True)
+    return Choice(tuple(names or ()), chosen, frozenset(map(State, wanted)))
 
 
 def unfold(names: Sequence[str]) -> list[str]:
