@@ -18,7 +18,9 @@ from bmhctl.usecases.shared.host_selection import choice
 def attributes(
     address: Annotated[
         str | None,
-        typer.Option("--address", metavar="ADDRESS", help="IP address or DNS name; {name} is the host's name."),
+        typer.Option(
+            "--address", metavar="ADDRESS", help="IP address or DNS name; {name}, or a range: 10.0.1.[11-20]."
+        ),
     ] = None,
     mac: Annotated[str | None, typer.Option("--mac", metavar="MAC", help="The boot interface's MAC address.")] = None,
     label: Annotated[

@@ -28,11 +28,13 @@ from bmhctl.usecases.shared.import_merge import Merged, Values, merge, values_of
 from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.named_host import one_host
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+from bmhctl.usecases.shared.spread import has_range, spread
 
 
 class AttributeChanges(Frozen):
     """What to declare about hosts: None leaves a fact alone, an empty text takes it away.
 
+    A range such as ``10.0.1.[11-20]`` in ``address``, ``mac`` or ``bmc`` gives each of several hosts its own value.
     ``{name}`` in ``address``, ``bmc`` and ``note`` stands for the host's name. A label or hardware fact of None
     is taken away.
     """
@@ -59,10 +61,15 @@ def add(ctx: Context, names: Sequence[str], facts: AttributeChanges) -> Outcomes
     unfolded = unfold(names)
     if not unfolded:
         raise UsageError("no host is named", hint="bmhctl add node01, or bmhctl add 'node[01-20]'")
-    if len(unfolded) > 1 and (facts.mac or (facts.address and "{name}" not in facts.address)):
-        raise UsageError("several hosts can't share a MAC or an address", hint="--address '{name}.lab' names each")
+    each = _spread(facts, len(unfolded))
+    shares_address = facts.address and "{name}" not in facts.address and not has_range(facts.address)
+    if len(unfolded) > 1 and ((facts.mac and not has_range(facts.mac, base=16)) or shares_address):
+        raise UsageError(
+            "several hosts can't share a MAC or an address",
+            hint="--address '{name}.lab' or '10.0.1.[11-20]' gives each its own, --mac '02:00:00:00:00:[01-0a]', too",
+        )
     now = refresh_and_reap(ctx)
-    specs = [_with_facts(ctx, HostSpec(name), facts) for name in unfolded]
+    specs = [_with_facts(ctx, HostSpec(name), own) for name, own in zip(unfolded, each, strict=True)]
     changes = Changes(newcomers=tuple(HostAddition(Host(spec, State.INITIAL, now)) for spec in specs))
     return Outcomes("add", tuple(change(ctx, changes)))
 
@@ -77,16 +84,15 @@ def set_attributes(ctx: Context, choice: Choice, facts: AttributeChanges) -> Out
 
         choice = confirmed(ctx, "set", choice)
     hosts, missing = choose(ctx, choice)
-    if len(hosts) > 1 and facts.mac:
+    each = dict(zip((host.name for host in hosts), _spread(facts, len(hosts)), strict=True))
+    if len(hosts) > 1 and facts.mac and not has_range(facts.mac, base=16):
         raise UsageError("several hosts can't share a MAC")
     gone = [host for host in hosts if host.undeclared and ctx.store.declaration is not None]
     errors: list[BmhctlError] = [
         StateRefusedError("is not declared any more", host=host.name, hint=f"bmhctl add {host.name} declares it again")
         for host in gone
     ]
-    specs = tuple(
-        SpecChange(host.name, lambda ctx, spec: _with_facts(ctx, spec, facts)) for host in hosts if host not in gone
-    )
+    specs = tuple(SpecChange(host.name, partial(_edited, each[host.name])) for host in hosts if host not in gone)
     done = change(ctx, Changes(specs=specs)) if specs else []
     return Outcomes("set", (*done, *_failures([*errors, *missing])))
 
@@ -227,6 +233,17 @@ def _merged(
 
 def _merged_spec(edit: Callable[[Context, HostSpec], Merged], ctx: Context, known: HostSpec) -> HostSpec:
     return edit(ctx, known).spec
+
+
+def _spread(facts: AttributeChanges, count: int) -> list[AttributeChanges]:
+    """Return what each of ``count`` hosts gets, where an address, a MAC or a BMC may have a range."""
+    addresses = spread("--address", facts.address, count)
+    macs, bmcs = spread("--mac", facts.mac, count, base=16), spread("--bmc", facts.bmc, count)
+    return [replace(facts, address=a, mac=m, bmc=b) for a, m, b in zip(addresses, macs, bmcs, strict=True)]
+
+
+def _edited(facts: AttributeChanges, ctx: Context, spec: HostSpec) -> HostSpec:
+    return _with_facts(ctx, spec, facts)
 
 
 def _with_facts(ctx: Context, spec: HostSpec, facts: AttributeChanges) -> HostSpec:

@@ -1,0 +1,66 @@
+"""Spread a value with a range over several hosts: ``10.0.1.[11-20]`` gives each of ten hosts an address of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import product
+
+from bmhctl.errors import UsageError
+
+_DECIMAL = re.compile(r"\[([0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*)\]")
+_HEXADECIMAL = re.compile(r"\[([0-9a-fA-F]{1,8}(?:-[0-9a-fA-F]{1,8})?(?:,[0-9a-fA-F]{1,8}(?:-[0-9a-fA-F]{1,8})?)*)\]")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_MOST = 100_000
+
+
+def has_range(text: str | None, *, base: int = 10) -> bool:
+    """Whether a value has a range, and so stands for several values; an IPv6 address in brackets is none."""
+    return text is not None and bool(_pattern(base).search(text))
+
+
+def spread(option: str, text: str | None, count: int, *, base: int = 10) -> list[str | None]:
+    """Return the values that ``count`` hosts get, in their order: those of the range, or the same one for each.
+
+    Numbers of a MAC address have the ``base`` 16. Raises :class:`UsageError` for a range of another length, and for a
+    placeholder that is not known.
+    """
+    if text is None:
+        return [None] * count
+    for name in _PLACEHOLDER.findall(text):
+        if name != "name":
+            raise UsageError(
+                f"{option} has the placeholder {{{name}}}, which is not known",
+                hint="{name} is the host's name; a range gives each host its own: --address '10.0.1.[11-20]'",
+            )
+    if not has_range(text, base=base):
+        return [text] * count
+    pattern = _pattern(base)
+    groups = [list(_numbers(group, base)) for group in pattern.findall(text)]
+    template = pattern.sub("\0", text).split("\0")
+    values: list[str | None] = ["".join(_joined(template, numbers)) for numbers in product(*groups)]
+    if len(values) != count:
+        hosts = "1 host is" if count == 1 else f"{count} hosts are"
+        digits = ", counted in hexadecimal" if base == 16 else ""
+        raise UsageError(f"{option} {text} stands for {len(values)} values{digits}, but {hosts} named")
+    return values
+
+
+def _pattern(base: int) -> re.Pattern[str]:
+    return _HEXADECIMAL if base == 16 else _DECIMAL
+
+
+def _joined(template: list[str], numbers: tuple[str, ...]) -> Iterator[str]:
+    for text, number in zip(template, (*numbers, ""), strict=True):
+        yield text
+        yield number
+
+
+def _numbers(group: str, base: int) -> Iterator[str]:
+    for span in group.split(","):
+        first, _, last = span.partition("-")
+        start, end = int(first, base), int(last or first, base)
+        if not start <= end < start + _MOST:
+            raise UsageError(f"[{group}] is no range", hint="write it like [11-20] or [1,3,5-7]")
+        form = f"0{len(first)}{'x' if base == 16 else 'd'}"
+        yield from (format(number, form) for number in range(start, end + 1))
