@@ -69,6 +69,26 @@ def _complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[st
     return [(r.id, f"{r.owner} {r.purpose or ''}".strip()) for r in held if r.id.startswith(incomplete)]
 
 
+def complete_selector(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the selectors that go on from what is typed, by the keys and values that hosts have."""
+    from bmhctl.cli.candidates import selectors
+
+    return _read(ctx, lambda store: selectors(store, incomplete))
+
+
+def _complete_fields(ctx: typer.Context, incomplete: str) -> list[str]:
+    from bmhctl.cli.candidates import fields
+
+    return list(fields(ctx.info_name or "", incomplete))
+
+
+def complete_checks(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of the policy's steps before a host is available that begin with what is typed."""
+    from bmhctl.cli.candidates import checks
+
+    return _read(ctx, lambda store: checks(store, incomplete))
+
+
 def _read(ctx: typer.Context, read: Callable[[Store], Iterable[T]]) -> list[T]:
     """Return what a completion needs from the inventory; ignore errors: completion must never print one."""
     from bmhctl.stores import open_store
@@ -94,7 +114,13 @@ HostNames = Annotated[
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="A host's name.", autocompletion=complete_hosts)]
 SelectorText = Annotated[
     str | None,
-    typer.Option("-l", "--selector", metavar="SELECTOR", help="Hosts that fit: arch=arm64,rack!=r3,gpu,cpus>=32."),
+    typer.Option(
+        "-l",
+        "--selector",
+        metavar="SELECTOR",
+        help="Hosts that fit: arch=arm64,rack!=r3,gpu,cpus>=32.",
+        autocompletion=complete_selector,
+    ),
 ]
 States = Annotated[
     list[StateName] | None,
@@ -121,7 +147,10 @@ Tags = Annotated[
 ]
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; recorded in the history.")]
 Force = Annotated[bool, typer.Option("--force", help="Override the holder; needs --reason.")]
-Fields = Annotated[str | None, typer.Option("--fields", metavar="A,B,C", help="Which columns or keys to show.")]
+Fields = Annotated[
+    str | None,
+    typer.Option("--fields", metavar="A,B,C", help="Which columns or keys to show.", autocompletion=_complete_fields),
+]
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, max=1000, metavar="N", help="How many hosts at once.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Ask no question before many hosts are changed.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]

@@ -25,13 +25,25 @@ _OptionalHost = Annotated[
 ]
 
 
+def _complete_sort(incomplete: str) -> list[str]:
+    from bmhctl.usecases.queries import SORT_KEYS
+
+    return [key for key in SORT_KEYS if key.startswith(incomplete)]
+
+
 def list_(
     ctx: typer.Context,
     hosts: HostNames = None,
     selector: SelectorText = None,
     state: States = None,
     sort: Annotated[
-        str | None, typer.Option("--sort", metavar="KEY", help="name, state, since, owner, until, used; -KEY reverses.")
+        str | None,
+        typer.Option(
+            "--sort",
+            metavar="KEY",
+            help="name, state, since, owner, until, used; -KEY reverses.",
+            autocompletion=_complete_sort,
+        ),
     ] = None,
     fields: Fields = None,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import MOST, DryRun, HostNames, SelectorText, Tags, lease, tags_of
+from bmhctl.cli.options import MOST, DryRun, HostNames, SelectorText, Tags, complete_selector, lease, tags_of
 from bmhctl.cli.session import Session, session
 from bmhctl.domain.requirements import parse_requirement
 from bmhctl.domain.selector import parse_selector
@@ -30,7 +30,12 @@ Count = Annotated[
 ]
 WantTexts = Annotated[
     list[str] | None,
-    typer.Option("--want", metavar="SELECTOR*N", help="One of several requests, all or none; may be repeated."),
+    typer.Option(
+        "--want",
+        metavar="SELECTOR*N",
+        help="One of several requests, all or none; may be repeated.",
+        autocompletion=complete_selector,
+    ),
 ]
 Purpose = Annotated[str | None, typer.Option("--for", metavar="PURPOSE", help="What the hosts are for.")]
 Ttl = Annotated[str | None, typer.Option("--ttl", metavar="DURATION", help="How long the lease lasts: 20m, 4h, none.")]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import SelectorText, Tags
+from bmhctl.cli.options import SelectorText, Tags, complete_hosts
 from bmhctl.cli.reserve import Check, Count, Params, Purpose, RequestId, Ttl, Wait, WantTexts, read_request
 from bmhctl.cli.session import invocation_of, session
 from bmhctl.cli.wait_progress import patience_of, pause_before_opening
@@ -121,7 +121,8 @@ def run(
     ctx: typer.Context,
     command: Annotated[list[str], typer.Argument(metavar="[--] COMMAND…", help="What to run, with its own options.")],
     hosts: Annotated[
-        list[str] | None, typer.Option("--host", metavar="HOST", help="This host; may be repeated.")
+        list[str] | None,
+        typer.Option("--host", metavar="HOST", help="This host; may be repeated.", autocompletion=complete_hosts),
     ] = None,
     selector: SelectorText = None,
     count: Count = None,

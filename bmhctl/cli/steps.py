@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, HostNames, Jobs, Reason, SelectorText, States, Yes
+from bmhctl.cli.options import DryRun, HostNames, Jobs, Reason, SelectorText, States, Yes, complete_checks
 from bmhctl.cli.session import changing, session
 from bmhctl.domain.units import parse_duration
 from bmhctl.results import Outcomes, Plan
@@ -24,7 +24,12 @@ def ready(
     jobs: Jobs = JOBS,
     override: Annotated[
         list[str] | None,
-        typer.Option("--override", metavar="STEP", help="Count this step as passed; needs --reason."),
+        typer.Option(
+            "--override",
+            metavar="STEP",
+            help="Count this step as passed; needs --reason.",
+            autocompletion=complete_checks,
+        ),
     ] = None,
     reason: Reason = None,
     again: Annotated[bool, typer.Option("--again", help="Repeat the setup steps that are done.")] = False,
@@ -46,7 +51,10 @@ def check(
     selector: SelectorText = None,
     state: States = None,
     only: Annotated[
-        list[str] | None, typer.Option("--check", metavar="CHECK", help="Only this check; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--check", metavar="CHECK", help="Only this check; may be repeated.", autocompletion=complete_checks
+        ),
     ] = None,
     jobs: Jobs = JOBS,
     force: Annotated[bool, typer.Option("--force", help="Also hosts that another owner has reserved.")] = False,

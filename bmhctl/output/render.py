@@ -269,7 +269,9 @@ def _grouped(reasons: Sequence[tuple[str, str]]) -> Iterable[tuple[Sequence[str]
         groups.setdefault(reason, []).append(host)
     for reason, hosts in groups.items():
         if len(hosts) > _FEW_HOSTS and all(hosts):
-            yield hosts, reason
+            from bmhctl.support.folding import folded
+
+            yield folded(hosts), reason
         else:
             yield from (([host], reason) for host in hosts)
 

@@ -20,9 +20,10 @@ def in_bash(line: str, cwd: Path) -> list[str]:
     script = """
         eval "$(bmhctl completion bash)"
         COMP_LINE=$1; COMP_POINT=${#1}
-        read -r -a COMP_WORDS <<< "$1"
+        read -r -a COMP_WORDS <<< "${1//=/ = }"  # as bash does by COMP_WORDBREAKS
         [[ $1 == *' ' ]] && COMP_WORDS+=('')
         COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        compopt() { :; }  # there is none outside a completion
         $(complete -p bmhctl | sed 's/.*-F \\([^ ]*\\).*/\\1/') bmhctl
         printf '%s\\n' "${COMPREPLY[@]}"
     """
@@ -51,7 +52,7 @@ def test_an_unknown_shell_is_refused(cli: Cli) -> None:
     )
 
 
-STATES = ["initial", "available", "reserved", "tainted", "maintenance"]
+STATES = ["initial", "available", "reserved", "tainted", "maintenance", "free"]
 HOSTS = ["node01", "node02", "node03"]
 
 
@@ -63,6 +64,24 @@ def test_a_real_bash_completes(lab: Path, fleet: str) -> None:
     assert in_bash("bmhctl list --state ", lab.parent) == STATES
     assert in_bash("bmhctl taint -R ", lab.parent) == [fleet]
     assert in_bash("bmhctl list -o j", lab.parent) == ["json", "jsonl"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+def test_a_real_bash_completes_selectors_fields_and_names_of_steps(lab: Path, cli: Cli) -> None:
+    folder = lab.parent
+    lab.write_text(lab.read_text() + "[checks.ssh]\ntcp = 22\n[checks.bmc]\ntcp = 443\n[cleanup.wipe]\ntcp = 22\n")
+    assert cli("list", "-q").status == 0
+    assert in_bash("bmhctl list -l ra", folder) == ["rack="]
+    assert in_bash("bmhctl list -l rack=", folder) == ["r1", "r2"]
+    assert in_bash("bmhctl list -l arch=arm64,rack!=r", folder) == ["r1", "r2"]
+    assert in_bash("bmhctl list -l !ra", folder) == ["!rack"]
+    assert in_bash("bmhctl list --fields name,st", folder) == ["name,state"]
+    assert in_bash("bmhctl reservations --fields expi", folder) == ["expires_at"]
+    assert in_bash("bmhctl ready --override ", folder) == ["ssh", "bmc"]
+    assert in_bash("bmhctl check --check b", folder) == ["bmc"]
+    assert in_bash("bmhctl run --host node01 --host node0", folder) == HOSTS
+    assert in_bash("bmhctl reserve --want arch=a", folder) == ["arm64"]
+    assert in_bash("bmhctl list --sort s", folder) == ["state", "since"]
 
 
 def asked(cli: Cli, line: str, shell: str = "bash") -> list[str]:
