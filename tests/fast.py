@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable
 from itertools import groupby
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -32,6 +33,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("fast"):
         settings.register_profile("fast", parent=settings.get_profile("default"), max_examples=25)
         settings.load_profile("fast")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Read no slow folder with --fast: to collect its tests takes as long as many others."""
+    folder = f"tests/{collection_path.name}"
+    return True if config.getoption("fast") and collection_path.is_dir() and folder in SLOW_FOLDERS else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -70,10 +77,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         counts = {folder: count for (folder, reason), count in sorted(_left_out.items()) if reason == why and count}
         folders = ", ".join(f"{folder} {count}" for folder, count in counts.items())
         terminalreporter.write_line(f"{sum(counts.values())} tests {why}: {folders}")
+    terminalreporter.write_line(f"all tests in {', '.join(SLOW_FOLDERS)}")
 
 
 def _is_slow(item: pytest.Item) -> bool:
-    return item.get_closest_marker("slow") is not None or _folder(item) in SLOW_FOLDERS
+    return item.get_closest_marker("slow") is not None or _folder(item).startswith(SLOW_FOLDERS)
 
 
 def _by_backend(items: list[pytest.Item]) -> Iterable[list[pytest.Item]]:
