@@ -91,7 +91,7 @@ def test_figures_have_names_of_their_own() -> None:
 
 
 def test_one_command_measures_figures_by_name_and_writes_them_down(tmp_path: Path) -> None:
-    chosen = ["hello", "start/db-1000/taint", "reserve/db", "bulk/maintain"]
+    chosen = ["hello", "start/db-1000/taint", "reserve/db"]
     written = tmp_path / "figures.json"
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks", *chosen, "--quick", "--json", str(written)],
