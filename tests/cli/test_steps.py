@@ -101,6 +101,20 @@ def test_a_step_that_cannot_run_is_a_failure(
     )
 
 
+@pytest.mark.parametrize(("option", "ran"), [((), "raid"), (("--again",), "bios, raid")])
+def test_a_setup_goes_on_where_it_failed_and_again_repeats_it(
+    option: tuple[str, ...], ran: str, cli: Cli, policy: Policy, lab: Path
+) -> None:
+    policy('[setup.bios]\ncommand = ["true"]\n[setup.raid]\ncommand = ["test", "-e", "disks"]\n')
+    assert cli("ready", "node01") == Run(9, "", f"bmhctl: node01: setup step failed: raid: exit 1; 1 of 2 done\n{HINT}")
+    assert json_of(cli("list", "node01", "-o", "json"))["hosts"][0]["setup"] == {"done": 1, "of": 2, "failed": "raid"}
+    (lab.parent / "disks").touch()
+    steps = "steps" if "," in ran else "step"
+    assert cli("ready", "node01", *option).stdout == (
+        f"node01  initial → available  setup {steps} passed: {ran}; no readiness checks are declared\n"
+    )
+
+
 def test_a_value_that_a_program_could_take_for_an_option_is_refused(cli: Cli, policy: Policy, lab: Path) -> None:
     policy('[checks.odd]\ncommand = ["echo", "{hardware.flag}"]')
     lab.write_text(lab.read_text() + '\n[hosts.node09]\nhardware = { flag = "--rm" }\n')

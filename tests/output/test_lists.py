@@ -1,9 +1,10 @@
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from bmhctl.domain.model import Host, State
+from bmhctl.domain.model import Host, SetupProgress, State
 from bmhctl.errors import UsageError
 from bmhctl.output import Format, render
 from bmhctl.output.layout import GLYPH
@@ -67,6 +68,19 @@ def test_in_a_terminal_that_is_too_narrow_the_longest_name_is_still_whole() -> N
     assert LONG in text
     assert text.split()[:5] == ["NAME", "STATE", LONG, "●", "available"]
     assert text.splitlines()[-1] == "left out: SINCE, ADDRESS, LABELS (see -o plain)"
+
+
+def test_a_list_shows_how_old_a_proof_is_and_how_far_a_setup() -> None:
+    proven = host("proven", State.AVAILABLE, proven_at=NOW - timedelta(minutes=5))
+    begun = host("begun", State.INITIAL, setup=SetupProgress(1, 3, "firmware"))
+
+    head, first, second = shown(hosts((proven, begun)), tty=True, width=120).splitlines()
+
+    assert "PROVEN" in head
+    assert " 5m " in first
+    assert "setup 1/3" in second
+    assert second.endswith("setup step failed: firmware")
+    assert "PROVEN" not in shown(hosts((host("new", State.AVAILABLE),)), tty=True, width=120)
 
 
 def test_every_state_is_told_without_colour() -> None:

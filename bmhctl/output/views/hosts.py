@@ -21,6 +21,7 @@ HOST_COLUMNS = (
     Column("NAME"),
     Column("STATE"),
     Column("SINCE", 5),
+    Column("PROVEN_AT", 10),
     Column("OWNER", 1, 12),
     Column("PURPOSE", 6, 10),
     Column("UNTIL", 2),
@@ -40,6 +41,7 @@ def host_rows(result: Hosts) -> Iterator[list[Line]]:
             [(host.name, "bold")],
             [state_span(host.state)],
             [(format_age(result.now - host.since), "")],
+            _proven(host, result.now),
             [(held.owner, "")] if held else [],
             [(held.purpose or "", "dim")] if held else [],
             _host_until(host, result.now),
@@ -49,6 +51,13 @@ def host_rows(result: Hosts) -> Iterator[list[Line]]:
             _reasons(host, result.failed.get(host.id, ())),
             [(host.spec.note or "", "")],
         ]
+
+
+def _proven(host: Host, now: datetime) -> Line:
+    """How old the proof of a free host is; nothing when it is as old as its state."""
+    if host.proven_at is None or host.state is not State.AVAILABLE or host.proven_at <= host.since:
+        return []
+    return [(format_age(now - host.proven_at), "")]
 
 
 def _host_until(host: Host, now: datetime) -> Line:
