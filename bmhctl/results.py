@@ -49,10 +49,14 @@ class Outcomes(Frozen):
 
 
 class Held(Frozen):
-    """A reservation and the hosts that it holds now: after a grant in the order of the request, else by name."""
+    """A reservation and the hosts that it holds now: after a grant in the order of the request, else by name.
+
+    ``had`` are the names of all hosts that it ever held, where that was asked for.
+    """
 
     reservation: Reservation
     hosts: tuple[Host, ...]
+    had: tuple[str, ...] = ()
 
 
 class Grant(Frozen):

@@ -328,8 +328,9 @@ def single(kind: str, body: Record) -> Envelope:
 
 
 def held_record(held: Held) -> Record:
-    """Return a reservation with the names of the hosts that it holds now."""
-    return reservation_record(held.reservation, [host.spec.name for host in held.hosts])
+    """Return a reservation with the names of the hosts that it holds now, or of those that it had when it has ended."""
+    names = [host.spec.name for host in held.hosts] if held.reservation.ended_at is None else held.had
+    return reservation_record(held.reservation, names)
 
 
 def picked(records: Iterable[Record], fields: tuple[str, ...] | None) -> Iterable[Record]:

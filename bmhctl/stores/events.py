@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from bmhctl.stores.database import Database
 
 _SELECT = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events"
+_HOSTS_BY_RESERVATION = (
+    "SELECT DISTINCT e.reservation, COALESCE(h.name, e.host) AS name FROM events e "
+    "LEFT JOIN hosts h ON h.id = e.host_id WHERE e.reservation IS NOT NULL ORDER BY e.reservation, name"
+)
 _STATES: dict[Value, State | None] = {None: None, **{state.value: state for state in State}}
 _VERBS: dict[Value, Verb | EventKind] = {member.value: member for kind in (Verb, EventKind) for member in kind}
 
@@ -47,6 +51,13 @@ class Events(Frozen):
             [host.id],
         )
         return str(rows[0][0]) if rows else None
+
+    def hosts_by_reservation(self) -> dict[str, tuple[str, ...]]:
+        """Return the hosts that each reservation ever held, by their names of today, under its id; reads all events."""
+        found: dict[str, list[str]] = {}
+        for reservation, name in self._database.stream(_HOSTS_BY_RESERVATION, ()):
+            found.setdefault(str(reservation), []).append(str(name))
+        return {reservation: tuple(names) for reservation, names in found.items()}
 
 
 def _to_event(row: Row) -> Event:

@@ -21,6 +21,7 @@ from bmhctl.results import (
     Reservations,
     Status,
 )
+from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.named_host import not_found, one_host
 from bmhctl.usecases.shared.refresh import refresh
@@ -269,7 +270,11 @@ def reservations(
         if owner is not None:
             fits = name_pattern(owner)
             known = (each for each in known if fits(each.owner))
-        return Reservations(tuple(with_hosts(ctx, known)), now)
+        held = with_hosts(ctx, known)
+        if ended:
+            names = ctx.store.events.hosts_by_reservation()
+            held = [replace(each, had=names.get(each.reservation.id, ())) for each in held]
+        return Reservations(tuple(held), now)
 
 
 def name_pattern(text: str) -> Callable[[str], bool]:

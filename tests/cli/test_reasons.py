@@ -119,3 +119,21 @@ def test_a_narrow_terminal_names_the_columns_that_it_leaves_out(cli: Cli, termin
         assert head in narrow.splitlines()[-1]
     assert "left out" not in terminal("list", width=200, NO_COLOR="1").text
     assert "left out" not in cli("list").stdout
+
+
+def test_an_ended_reservation_still_names_the_hosts_that_it_had(cli: Cli, terminal: Terminal, troubled: Path) -> None:
+    token = json_of(cli("reserve", "spare2", "-o", "json"))["reservation"]["id"]
+    assert cli("release", "-R", token).status == 0
+    assert cli("rename", "spare2", "spare9").status == 0
+    ended = {each["id"]: each for each in json_of(cli("reservations", "--ended", "-o", "json"))["reservations"]}
+    assert ended[token]["hosts"] == ["spare9"]
+    assert "dirty1,loud1" in cli("reservations", "--ended").stdout
+    assert "dirty1 loud1" in terminal("reservations", "--ended", width=160, NO_COLOR="1").text
+
+
+def test_the_holder_of_a_removed_host_is_told_who_removed_it_and_why(cli: Cli, troubled: Path) -> None:
+    token = json_of(cli("reserve", "spare2", "-o", "json"))["reservation"]["id"]
+    assert cli("remove", "spare2", "--force", "--reason", "scrapped", "--as", "eve").status == 0
+    told = cli("extend", "-R", token)
+    assert told.status == 8
+    assert "spare2 was removed by eve: scrapped" in told.stderr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from bmhctl.domain.model import State
@@ -38,7 +38,7 @@ def reservation_rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line
             [(r.id, "bold")],
             [(r.owner, "")],
             until_line(r.expires_at, now) if r.is_open() else [("ended", "dim")],
-            hosts_line(held.hosts, FEW_HOSTS),
+            hosts_line(held.hosts, FEW_HOSTS) if r.ended_at is None else _names(held.had),
             [(ago(r.created_at, now), "")],
             [(r.purpose or "", "")],
             prepared_line(r),
@@ -46,6 +46,11 @@ def reservation_rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line
             [(ago(r.ended_at, now), "")] if r.ended_at else [],
             [(r.end_reason or "", "")],
         ]
+
+
+def _names(names: Sequence[str]) -> Line:
+    more = f" +{len(names) - FEW_HOSTS}" if len(names) > FEW_HOSTS else ""
+    return [(" ".join(names[:FEW_HOSTS]) + more, "dim")]
 
 
 def grant_lines(grant: Grant, width: int) -> Iterator[Line]:

@@ -211,7 +211,9 @@ def remove(ctx: Context, removal: Removal, now: datetime) -> Outcome:
             hint=f"see bmhctl history {host.name}, then try again",
         )
     if host.reservation is not None:
-        host = give_back(ctx, host, now, reason=f"removed: {removal.reason}", end=End.REMOVED)
+        host = give_back(
+            ctx, host, now, reason=f"{host.name} was removed by {ctx.actor}: {removal.reason}", end=End.REMOVED
+        )
     if removal.retires:
         ctx.store.departed.add_retired(host.name, host.spec.mac, now, removal.reason or "retired")
     elif host.dirty:
