@@ -322,7 +322,7 @@ def predecessors(steps: Sequence[Step]) -> dict[str, tuple[str, ...]]:
 
 def _step(phase: Phase, name: str, entry: Mapping[str, object]) -> Step:
     where = f"{phase}.{name}"
-    check_keys(entry, (*StepKind, *_COMMON_KEYS, *PHASES[phase].keys), where)
+    check_keys(entry, (*StepKind, *COMMON_KEYS, *PHASES[phase].keys), where)
     kinds = [kind for kind in StepKind if kind.value in entry]
     if len(kinds) != 1:
         said = " and ".join(kinds) if kinds else f"none of {', '.join(StepKind)}"
@@ -357,7 +357,8 @@ def _step(phase: Phase, name: str, entry: Mapping[str, object]) -> Step:
             return replace(step, command=_command(entry["command"], f"{where}.command", names))
 
 
-_COMMON_KEYS = ("timeout", "retries", "selector", "needs")
+COMMON_KEYS = ("timeout", "retries", "selector", "needs")
+"""The keys of a step of any kind, beside that which says its kind."""
 
 
 def _names(value: object, where: str) -> tuple[str, ...]:

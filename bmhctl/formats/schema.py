@@ -6,7 +6,7 @@ from typing import Any
 
 from bmhctl.domain.host_spec import TLS_VERSIONS
 from bmhctl.domain.model import BootTarget, Phase
-from bmhctl.domain.policy import PHASES, RESETS, StepKind
+from bmhctl.domain.policy import COMMON_KEYS, DEFAULTS, PHASES, RESETS, StepKind
 
 Schema = dict[str, Any]
 
@@ -46,16 +46,16 @@ def inventory_schema() -> Schema:
 
 def _defaults() -> Schema:
     lease = {"anyOf": [{"const": "none"}, _duration("", zero=False)]}
-    return _table(
-        {
-            "ttl": {**lease, "description": "How long a reservation lasts by default."},
-            "max_ttl": {**lease, "description": "The longest that a lease may last."},
-            "quarantine_after": _whole(1, 1000, "Failed cleanups in a row before a host goes to maintenance."),
-            "bmc_parallel": _whole(1, 1000, "How many conversations are held with one BMC at a time."),
-            "proxy": _text("environment, or the URL of an HTTP proxy.", _PROXY),
-        },
-        "Leases and limits.",
-    )
+    known: Schema = {
+        "ttl": {**lease, "description": "How long a reservation lasts by default."},
+        "max_ttl": {**lease, "description": "The longest that a lease may last."},
+        "quarantine_after": _whole(1, 1000, "Failed cleanups in a row before a host goes to maintenance."),
+        "quarantine_after_task_failures": _whole(2, 20, "Failed tasks in a row before a host goes to maintenance."),
+        "prepare_failures": _whole(1, 1000, "On how many hosts the preparation of a request may fail."),
+        "bmc_parallel": _whole(1, 1000, "How many conversations are held with one BMC at a time."),
+        "proxy": _text("environment, or the URL of an HTTP proxy.", _PROXY),
+    }
+    return _table({key: known.get(key, {}) for key in DEFAULTS}, "Leases and limits.")
 
 
 def _phase(phase: Phase) -> Schema:
@@ -64,35 +64,25 @@ def _phase(phase: Phase) -> Schema:
 
 def _step(phase: Phase) -> Schema:
     rules = PHASES[phase]
-    command = {"type": "array", "minItems": 1, "items": _filled(), "description": "A program, and arguments."}
+    # The values of a reservation are placeholders of names that only the step itself declares.
+    filled = {"type": "string"} if "params" in rules.keys else _filled()
     kinds: Schema = {
-        StepKind.COMMAND.value: command,
+        StepKind.COMMAND.value: _described(
+            {"type": "array", "minItems": 1, "items": filled}, "A program, its arguments."
+        ),
         StepKind.TCP.value: _whole(1, 65535, "A port that must be open."),
-        StepKind.HTTP.value: {"anyOf": [_url(), _page()]},
+        StepKind.HTTP.value: {"anyOf": [{**filled, "pattern": _URL}, _page(filled)]},
         StepKind.REDFISH.value: {**_redfish(acts=rules.acts), "minProperties": 1},
     }
-    names = {"type": "array", "items": {"type": "string"}}
-    shared: Schema = {
+    known: Schema = {
         "timeout": _duration("How long one try may take.", zero=False),
         "retries": _whole(0, 100, "How many more tries follow a failure."),
         "selector": _text("The hosts that it applies to."),
-        "needs": {**names, "description": "The steps of this table that have to pass before."},
-        "outputs": {
-            "type": "array",
-            "items": {"type": "string", "pattern": _LABEL_KEY},
-            "description": "The hardware properties that its output may set.",
-        },
-        **{key: {} for key in rules.keys},
+        "needs": _described({"type": "array", "items": {"type": "string"}}, "The steps of this table before it."),
+        "params": _described({"type": "object"}, "The values that a reservation may give it."),
     }
-    return {
-        **_table({**kinds, **shared}),
-        "oneOf": [{"required": [kind]} for kind in kinds],
-        "dependentRequired": {"outputs": [StepKind.COMMAND.value]},
-    }
-
-
-def _url() -> Schema:
-    return {**_filled(), "pattern": _URL}
+    shared = {key: known.get(key, {}) for key in (*COMMON_KEYS, *rules.keys)}
+    return {**_table({**kinds, **shared}), "oneOf": [{"required": [kind]} for kind in kinds]}
 
 
 def _filled() -> Schema:
@@ -100,8 +90,8 @@ def _filled() -> Schema:
     return {"type": "string", "not": {"pattern": _UNKNOWN_PLACEHOLDER}}
 
 
-def _page() -> Schema:
-    keys: Schema = {"url": _url(), "status": _whole(100, 599), "text": _text()}
+def _page(filled: Schema) -> Schema:
+    keys: Schema = {"url": {**filled, "pattern": _URL}, "status": _whole(100, 599), "text": _text()}
     return {**_table(keys), "required": ["url"]}
 
 

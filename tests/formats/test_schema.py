@@ -83,7 +83,8 @@ def test_what_the_parser_takes_the_schema_takes(text: str) -> None:
     "text",
     [
         'checks = { a = { command = ["./a", "{address}", "{{x}}", "{labels.rack}", "{", "}", "{}"] } }',
-        'setup = { a = { command = ["a"], outputs = ["fw"], needs = [] }, b = { tcp = 1, needs = ["a"] } }',
+        'setup = { a = { command = ["a"], needs = [] }, b = { tcp = 1, needs = ["a"] } }',
+        'prepare = { a = { command = ["a", "{param.image}"], params = { image = { pattern = "[a-z]+" } } } }',
         'cleanup = { a = { redfish = { power = "cycle", boot_once = "pxe" }, retries = 3, timeout = "1h30m" } }',
         'defaults = { ttl = "none", max_ttl = "none", proxy = "http://proxy:3128", bmc_parallel = 2 }',
         'hosts = { a = { hardware = { cpus = 1, x = "y" }, labels = { "a.b/c" = "" }, mac = "52-54-00-00-00-01" } }',
