@@ -24,7 +24,7 @@ from bmhctl.usecases.shared.transitions import guard_input
 if TYPE_CHECKING:
     from bmhctl.domain.policy import Policy
 
-_FEW_EVENTS = 20  # among so many newest events is the one that explains a state, as a rule
+_FEW_EVENTS = 20  # one of this many latest events usually explains the state
 
 _EXPLAIN_NOTHING = {
     *(EventKind.RETIRING, EventKind.RETIRE_UNDONE),
@@ -38,18 +38,21 @@ _DEPENDS = {
     Guard.CHECKS_PASSED: Phase.CHECKS,
     Guard.CLEANUP_SUCCEEDED: Phase.CLEANUP,
 }
-"""Guards whose answer is found out by running steps, and the phase of those."""
+"""Guards whose answer depends on steps that have to run, and the phase of those."""
 
 
 def why(ctx: Context, name: str) -> Why:
-    """Why a host is where it is, which verbs are open to it now, and which guards say no, in words."""
+    """Return why a host is in its state, which verbs are possible now, and which guards refuse, in words.
+
+    Raises :class:`~bmhctl.errors.NotFoundError`.
+    """
     now = refresh(ctx)
     with ctx.store.snapshot():
         return _why(ctx, one_host(ctx, name), now)
 
 
 def graph(ctx: Context, name: str | None = None) -> Graph:
-    """The lifecycle with the count of hosts in each state; with a name, where that host is and how it got there."""
+    """Return the lifecycle with the count of hosts in each state; with a name, that host's state and way there."""
     now = refresh(ctx)
     with ctx.store.snapshot():
         if name is None:
@@ -129,7 +132,7 @@ def _facts(ctx: Context, host: Host, policy: Callable[[], Policy], now: datetime
         why = f": {host.cordon.reason}" if host.cordon.reason else ""
         yield f"{_set_aside(host.cordon)} by {host.cordon.actor}{why}"
     if host.undeclared:
-        yield "undeclared: no longer in the TOML file, only remove ends it"
+        yield "undeclared: no longer in the TOML file, only remove removes it"
     if host.fault:
         yield f"fault: {host.fault}"
     if host.failed_cleanups:

@@ -32,7 +32,7 @@ from bmhctl.usecases.shared.spread import has_range, spread
 
 
 class AttributeChanges(Frozen):
-    """What to declare about hosts: None leaves a fact alone, an empty text takes it away.
+    """Changes of what is declared about hosts: None keeps an attribute, an empty text removes it.
 
     A range such as ``10.0.1.[11-20]`` in ``address``, ``mac`` or ``bmc`` gives each of several hosts its own value.
     ``{name}`` in ``address``, ``bmc`` and ``note`` stands for the host's name. A label or hardware fact of None
@@ -53,10 +53,10 @@ class AttributeChanges(Frozen):
 
 
 def add(ctx: Context, names: Sequence[str], facts: AttributeChanges) -> Outcomes:
-    """Lets new hosts in, all or none; they enter at initial. Folded ranges stand for many names.
+    """Add hosts, all or none, as initial; return the outcome of each. Folded ranges stand for many names.
 
-    Raises :class:`UsageError` for facts that can't be, :class:`bmhctl.errors.StateRefusedError` for a name that is
-    taken, :class:`InvalidError` for a MAC that a known host bears.
+    Raises :class:`UsageError` for attributes that are not valid, :class:`bmhctl.errors.StateRefusedError` for a name
+    that is taken, :class:`InvalidError` for a MAC that a known host has.
     """
     unfolded = unfold(names)
     if not unfolded:
@@ -75,7 +75,11 @@ def add(ctx: Context, names: Sequence[str], facts: AttributeChanges) -> Outcomes
 
 
 def set_attributes(ctx: Context, choice: Choice, facts: AttributeChanges) -> Outcomes:
-    """Changes what is declared about hosts; a changed BMC address drops its credentials unless new ones are given."""
+    """Change what is declared about hosts; return the outcome of each.
+
+    A changed BMC address drops its credentials unless new ones are given, because they would be sent to another
+    machine.
+    """
     if facts == AttributeChanges():
         raise UsageError("nothing to set", hint="bmhctl set node01 --label rack=r1 --note 'left slot'")
     refresh_and_reap(ctx)
@@ -89,7 +93,7 @@ def set_attributes(ctx: Context, choice: Choice, facts: AttributeChanges) -> Out
         raise UsageError("several hosts can't share a MAC")
     gone = [host for host in hosts if host.undeclared and ctx.store.declaration is not None]
     errors: list[BmhctlError] = [
-        StateRefusedError("is not declared any more", host=host.name, hint=f"bmhctl add {host.name} declares it again")
+        StateRefusedError("is no longer declared", host=host.name, hint=f"bmhctl add {host.name} declares it again")
         for host in gone
     ]
     specs = tuple(SpecChange(host.name, partial(_edited, each[host.name])) for host in hosts if host not in gone)
@@ -98,7 +102,7 @@ def set_attributes(ctx: Context, choice: Choice, facts: AttributeChanges) -> Out
 
 
 def rename(ctx: Context, old: str, new: str) -> Outcomes:
-    """Gives a host another name; its state, reservation and history go with it."""
+    """Rename a host; its state, reservation and history stay. Return the outcome."""
     refresh_and_reap(ctx)
     one_host(ctx, old)
     name = with_usage(lambda: parse_spec(new, {})).name
@@ -106,9 +110,10 @@ def rename(ctx: Context, old: str, new: str) -> Outcomes:
 
 
 def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | None = None) -> Outcomes:
-    """Lets hosts go; their history stays. A reserved or dirty one goes only by ``force`` with a reason.
+    """Remove hosts; their history stays. Return the outcome of each.
 
-    A host removed while dirty is remembered as such: added again, it enters tainted.
+    A reserved or dirty host is removed only with ``force`` and a ``reason``. A host that is removed while it is dirty
+    is recorded: if it is added again, it enters tainted.
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)
@@ -132,12 +137,12 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
 def import_hosts(
     ctx: Context, cargo: ImportBatch, *, dry_run: bool = False, with_policy: bool = False, overwrite: bool = False
 ) -> Imported:
-    """Import what was read from files, all or nothing: new hosts enter in their state, known ones get their facts.
+    """Import what was read from files, all or nothing: new hosts enter in their state, known ones get their attributes.
 
-    The state of a known host is never changed, its credentials never replaced; importing again changes nothing.
-    What was set here since the last import is kept and reported, unless ``overwrite``: see :func:`merge`.
-    A policy in the files names commands to run, so it is taken only ``with_policy``, and only by a database.
-    With ``dry_run`` nothing is written. Raises :class:`InvalidError` if there is nothing to take.
+    The state of a known host never changes, nor do its credentials; a second import of the same files changes nothing.
+    What was set here since the last import is kept and reported, unless ``overwrite``: see :func:`merge`. A policy in
+    the files names commands to run, so it is imported only ``with_policy``, and only into a database. With ``dry_run``
+    nothing is written. Raises :class:`InvalidError` if there is nothing to import.
     """
     if dry_run:
         refresh(ctx)
@@ -182,24 +187,24 @@ def import_hosts(
         )
     refuse_known_macs(ctx, (newcomer.host.spec for newcomer in newcomers))
     if kept:
-        ctx.report("what was set here is kept where the files differ: import --overwrite takes what they say")
+        ctx.report("attributes that were set here are kept where the files differ; import --overwrite replaces them")
     if not (dry_run or ctx.dry_run) and (specs or newcomers or policy or said):
         change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers), policy=policy, imported=said))
     return Imported(tuple(items), cargo.skipped, cargo.warnings, dry_run)
 
 
 def _policy(ctx: Context, cargo: ImportBatch, *, with_policy: bool) -> str | None:
-    """Return the policy to keep, None for none."""
+    """Return the policy to save, None for none."""
     if cargo.policy and not with_policy:
         if not cargo.arrivals:
             raise InvalidError(
-                "nothing to import: the files have a policy and no hosts", hint="--policy takes the policy"
+                "nothing to import: the files have a policy and no hosts", hint="--policy imports the policy"
             )
-        ctx.report("the files hold a policy, which was not taken over: --policy does that")
+        ctx.report("the files contain a policy, which was not imported; --policy imports it")
     policy = cargo.policy if with_policy else None
     if policy is not None and ctx.store.declaration is not None:
         raise UsageError(
-            "a TOML inventory holds its policy itself: it takes none from a file", hint="leave out --policy"
+            "the policy of a TOML inventory is in the TOML file: none is imported", hint="leave out --policy"
         )
     return policy
 
@@ -209,11 +214,11 @@ def _kept(key: str, here: Fact | None, there: Fact) -> str:
 
 
 def _harmless(ctx: Context, host: Host) -> Host:
-    """A host without references that would have a file's author read files or run commands here."""
+    """Return a host without references with which the author of a file could read files or run commands here."""
     bmc = host.spec.bmc
     if bmc is None or bmc.credentials is None or bmc.credentials.startswith("env:"):
         return host
-    ctx.report(f"{host.name}: its credentials are not taken over from a file: bmhctl set {host.name} --credentials …")
+    ctx.report(f"{host.name}: its credentials are not imported from a file: bmhctl set {host.name} --credentials …")
     return replace(host, spec=replace(host.spec, bmc=replace(bmc, credentials=None)))
 
 
@@ -227,7 +232,7 @@ def _merged(
 ) -> Merged:
     merged = merge(known, brought, last, overwrite=overwrite)
     if merged.moved:
-        ctx.report(f"{known.name}: the BMC address changed: its credentials are dropped, set them anew")
+        ctx.report(f"{known.name}: the BMC address changed: its credentials are dropped; set them again")
     return merged
 
 
@@ -261,7 +266,7 @@ def _with_facts(ctx: Context, spec: HostSpec, facts: AttributeChanges) -> HostSp
     for group, given in (("labels", facts.labels), ("hardware", facts.hardware)):
         merged = {**getattr(spec, group), **given}
         entry[group] = {key: value for key, value in merged.items() if value is not None}
-    bmc: dict[str, object] = dict(entry.get("bmc", {}))  # type: ignore[call-overload]  # dump_spec wrote a dict
+    bmc: dict[str, object] = dict(entry.get("bmc", {}))  # type: ignore[call-overload]  # dump_spec made it a dict
     before = bmc.get("address")
     put(bmc, "address", facts.bmc)
     put(bmc, "type", facts.bmc_type)
@@ -269,7 +274,7 @@ def _with_facts(ctx: Context, spec: HostSpec, facts: AttributeChanges) -> HostSp
     if before is not None and bmc.get("address") != before and "credentials" in bmc:
         del bmc["credentials"]
         if facts.bmc and facts.credentials is None:
-            ctx.report(f"{spec.name}: the BMC address changed: its credentials are dropped, set them anew")
+            ctx.report(f"{spec.name}: the BMC address changed: its credentials are dropped; set them again")
     put(bmc, "credentials", facts.credentials)
     if facts.verify_tls is not None:
         bmc["verify_tls"] = facts.verify_tls
@@ -281,7 +286,7 @@ def _with_facts(ctx: Context, spec: HostSpec, facts: AttributeChanges) -> HostSp
 
 
 def with_usage(make: Callable[[], HostSpec]) -> HostSpec:
-    """What ``make`` returns; a value that can't be is the command line's mistake here, not the inventory's."""
+    """Return what ``make`` returns; an invalid value raises :class:`UsageError`, because it is in the command line."""
     try:
         return make()
     except InvalidError as error:

@@ -47,16 +47,16 @@ TEMPLATE = """\
 # mac = "bc:55:85:92:de:b7"
 # labels = { arch = "x86_64", rack = "r1" }
 """
-"""What a new TOML inventory says: nothing yet, and what it could."""
+"""The text of a new TOML inventory: nothing is declared, examples are commented out."""
 
-_TEXT = "declaration_text"  # where a backup keeps the TOML file itself
+_TEXT = "declaration_text"  # the key under which a backup has the text of the TOML file
 _TRIES = 10
 
 
 def init(location: str, *, group: str | None = None) -> Done:
-    """Creates an empty inventory; raises :class:`StateRefusedError` when there is one.
+    """Create an empty inventory; raise :class:`StateRefusedError` if there is one.
 
-    ``group`` names a group of this machine whose members may write it.
+    ``group`` is a group of this machine whose members may write it.
     """
     if is_on_server(location):
         return _init_on_server(location, group)
@@ -84,7 +84,7 @@ def init(location: str, *, group: str | None = None) -> Done:
             create_database(path, mode=mode, group=group_id)
     except FileExistsError as error:
         raise StateRefusedError(
-            f"{path} appeared in this very moment", hint=f"look at it: bmhctl -i {path} status"
+            f"{path} was created by another command at the same time", hint=f"look at it: bmhctl -i {path} status"
         ) from error
     return Done("init", f"created {path}", {"inventory": str(path)}, (f"next: bmhctl -i {location} add node01",))
 
@@ -93,7 +93,7 @@ def _init_on_server(location: str, group: str | None) -> Done:
     from bmhctl.stores.postgres import open
 
     if group is not None:
-        raise UsageError("--group is for files", hint="bmhctl policy grants prints the SQL that lets others in")
+        raise UsageError("--group is for files", hint="bmhctl policy grants prints the SQL that gives others access")
     with open.creating(location) as store:
         store.meta.put(INVENTORY_KEY, _new_mark())
     shown = open.shown(location)
@@ -102,7 +102,7 @@ def _init_on_server(location: str, group: str | None) -> Done:
 
 
 def adopt(ctx: Context) -> Done:
-    """Makes the state file beside a TOML file that file's own, whichever it belonged to; nothing else changes."""
+    """Tie the state file beside a TOML file to that file, whichever it belonged to; nothing else changes."""
     if ctx.store.declaration is None:
         raise UsageError("--adopt is for a TOML inventory", hint="-i lab.toml")
     from bmhctl.usecases.shared.declaration_sync import adopt as take
@@ -143,11 +143,11 @@ def copy(ctx: Context, destination: str) -> Done:
     with TemporaryFile() as declaration:
         with building(target_path) as partial, _new_file(ctx, partial) as target:
             counts = _fill(ctx, target)
-            # Of what was copied, not of the source: that goes on, and a host without its state would count as new.
+            # Of the copy, not of the source, which may have changed: a host without its state would count as new.
             if is_declared:
                 declaration.writelines(_declaration(target))
             _disown(target, path if is_declared else None, None)
-        # The state comes first: a TOML file without its state would make every host initial, used ones too.
+        # The state file comes first: without it every host would be initial, used ones too.
         if is_declared:
             declaration.seek(0)
             with building(path) as partial, partial.open("wb") as file:
@@ -156,9 +156,9 @@ def copy(ctx: Context, destination: str) -> Done:
 
 
 def backup(ctx: Context, destination: str) -> Done:
-    """Writes the whole inventory as it is at one moment into a new SQLite file, while others go on writing.
+    """Write the whole inventory as of one moment into a new SQLite file, while other commands go on writing.
 
-    ``copy`` from that file restores it, into any backend; a TOML file comes back with its comments.
+    ``copy`` from that file restores it, into any backend; a TOML file is restored with its comments.
     """
     path, is_declared = resolve(destination)
     if is_declared:
@@ -188,10 +188,10 @@ def _copied(ctx: Context, destination: str, counts: dict[str, int]) -> Done:
 
 
 def _warnings(source: str, hosts: int) -> tuple[str, ...]:
-    """Return what to note about a copy: with hosts in two inventories, both reserve the same machines."""
+    """Return a warning about a copy: if both inventories are used, both reserve the same machines."""
     if not hosts:
         return ()
-    return (f"{source} still has the same {plural(hosts, 'host')}: use one of the two only, or both reserve them",)
+    return (f"{source} still has the same {plural(hosts, 'host')}: use only one of the two, or both reserve them",)
 
 
 def _in_words(counts: dict[str, int]) -> str:
@@ -211,7 +211,7 @@ def _check_free(*places: Path) -> None:
 
 @contextmanager
 def _new_file(ctx: Context, partial: Path, *, takes_anything: bool = False) -> Iterator[Store]:
-    """An empty inventory in a file that is being built, in a transaction."""
+    """Return an empty inventory in a file that is being built, in a transaction."""
     made = Store(
         new_database(partial, takes_anything=takes_anything),
         claims=lambda: ctx.store.claims,
@@ -222,7 +222,7 @@ def _new_file(ctx: Context, partial: Path, *, takes_anything: bool = False) -> I
 
 
 def _fill(ctx: Context, target: Store) -> dict[str, int]:
-    """Loads all, as it is at one moment, in the target's transaction; returns how many rows each table has."""
+    """Copy all rows, as of one moment, in the transaction of the target; return how many rows each table has."""
     with ctx.store.snapshot():
         return target.admin.fill_from(ctx.store.admin, ctx.progress)
 
@@ -232,7 +232,7 @@ def _new_mark() -> str:
 
 
 def _disown(target: Store, declared_by: Path | None, text: bytes | None) -> None:
-    """What a copy knows of the TOML file that declared its hosts: the new one, if any, and the old one's text."""
+    """Change what a copy records of the TOML file that declares its hosts: the new one, if any, and the old text."""
     from bmhctl.stores.toml.state_keys import INTENT
     from bmhctl.usecases.shared.declaration_sync import FINGERPRINT, OWNER
 
@@ -259,11 +259,11 @@ def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
             if text is None or _is_of(target, text):
                 _disown(target, None, text)
                 return target.admin.settle()
-    raise UnreachableError(f"{ctx.store.location} keeps changing", hint="try again when its other writers are done")
+    raise UnreachableError(f"{ctx.store.location} keeps changing", hint="try again when no other command writes")
 
 
 def _is_of(target: Store, text: bytes) -> bool:
-    """Whether a state was taken over from this very text."""
+    """Return whether a state was synced from exactly this text."""
     from bmhctl.stores.toml.fingerprint import Fingerprint
     from bmhctl.usecases.shared.declaration_sync import FINGERPRINT
 
@@ -272,16 +272,16 @@ def _is_of(target: Store, text: bytes) -> bool:
 
 
 def _declaration(store: Store) -> Iterator[bytes]:
-    """A TOML file that declares all hosts: the very one that was backed up, if it still says the same.
+    """Return a TOML file that declares all hosts: the one that was backed up, if it still agrees with the state.
 
-    Else it is made some hosts at a time: there may be more than fit into memory.
+    Else it is made in parts, because not all hosts may fit into memory.
     """
     from bmhctl.stores.toml.editor import Add, edited
 
     policy = (store.meta.policy_text() or "").encode()
     kept = store.meta.get(_TEXT)
     if kept is not None and _says(kept.encode(), list(_declared(store)), policy):
-        yield without_table(kept.encode())  # where its state was: a copy has its own
+        yield without_table(kept.encode())  # the place of the state file: a copy has its own
         return
     declared, text = _declared(store), policy
     while some := [Add(spec) for spec in islice(declared, _AT_ONCE)]:

@@ -32,10 +32,10 @@ def taint(
     force: bool = False,
     word: str = "taint",
 ) -> Outcomes:
-    """Takes each host out of its reservation into tainted; ``fault`` also records what is broken.
+    """Taint the chosen hosts, out of their reservations; return the outcome of each. ``fault`` records what is broken.
 
-    ``reservation`` is the fencing token; without it the actor's name must be the owner's. ``force`` needs a
-    reason. ``word`` is the command's name in messages.
+    ``reservation`` is the id of their reservation; without it the actor must be the owner. ``force`` overrides with a
+    ``reason``. ``word`` is the name of the command in messages.
     """
     forced_reason(force, reason or fault)
 
@@ -54,12 +54,12 @@ def taint(
 
 
 def _refuse_free(host: Host, word: str, fault: str | None) -> None:
-    """Raise the refusal of a host that is not reserved; a fault of one is recorded by ``maintain`` instead."""
+    """Raise the refusal for a host that is not reserved; ``maintain`` records a fault of such a host."""
     try:
         refuse_early(Verb.TAINT, host, word)
     except BmhctlError as error:
         if fault:
-            error.hint = f"to set aside a host that is not reserved: bmhctl maintain {host.name} --reason TEXT"
+            error.hint = f"for a host that is not reserved: bmhctl maintain {host.name} --reason TEXT"
         raise
 
 
@@ -67,7 +67,7 @@ def _taint_again(ctx: Context, host: Host, now: datetime, fault: str | None, tok
     if token is not None:
         last = ctx.store.reservations.get(token)
         if last is None or last.is_open() or ctx.store.events.last_reservation(host) != token or last.was_lost():
-            held_reservation(ctx, token, now)  # over, or unknown: says which
+            held_reservation(ctx, token, now)  # raises if it has ended or does not exist
             raise NotYoursError(f"is tainted: reservation {token} does not hold it", host=host.name)
     if fault and fault != host.fault:
         left = record_event(ctx, replace(host, fault=fault), EventKind.FAULT, now, reason=fault)
@@ -122,12 +122,12 @@ def release(
     fault: str | None = None,
     task: TaskResult | None = None,
 ) -> Outcomes:
-    """Gives hosts back, as ``taint`` does: those that are named, else all that the reservation still holds.
+    """Give hosts back as ``taint`` does: the named ones, else all that the reservation still holds.
 
     A selector sees the tags of a host's reservation before the host's labels, so that ``job=4711`` is a job's hosts.
     Of all that it holds, ``fault`` also records what is broken, and ``task`` how the task ended on them: a host on
-    which too many failed in a row goes to maintenance. A reservation that its holder gave back already is a success;
-    one whose lease was lost is refused.
+    which too many failed in a row goes to maintenance. Returns the outcome of each. If its holder gave the reservation
+    back already, that is a success; if its lease was lost, it is refused.
     """
     forced_reason(force, reason)
     words = reason or "released"
@@ -152,9 +152,9 @@ def release(
 
 
 def maintain(ctx: Context, choice: Choice, *, reason: str, until: datetime | None = None) -> Outcomes:
-    """Sets hosts aside with a reason; on a host in maintenance it adds the reason to those that are there.
+    """Put hosts into maintenance with a reason; if they are in maintenance, add the reason. Return the outcomes.
 
-    A reserved host keeps its reservation. ``until`` notes when it should be back; nothing happens then.
+    A reserved host keeps its reservation. ``until`` is when it should be back, for information: nothing happens then.
     """
     if not reason.strip():
         raise UsageError("maintain needs a reason", hint="bmhctl maintain HOST --reason 'new disk'")
@@ -177,7 +177,7 @@ def maintain(ctx: Context, choice: Choice, *, reason: str, until: datetime | Non
 
 
 def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcomes:
-    """Keep hosts from being reserved from now on; holders keep theirs."""
+    """Keep hosts from being reserved from now on; reserved ones stay with their holders. Return the outcomes."""
 
     def one(host: Host, now: datetime) -> Outcome:
         if host.cordon is not None and host.cordon.retires:
@@ -192,7 +192,7 @@ def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcom
 
 
 def uncordon(ctx: Context, choice: Choice) -> Outcomes:
-    """Lets hosts be reserved again."""
+    """Allow hosts to be reserved again; return the outcomes."""
 
     def one(host: Host, now: datetime) -> Outcome:
         if host.cordon is None:

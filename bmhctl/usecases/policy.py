@@ -20,13 +20,16 @@ from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 
 
 def show_policy(ctx: Context) -> Document:
-    """The policy as TOML."""
+    """Return the policy as TOML."""
     refresh(ctx)
     return Document(ctx.store.meta.policy_text() or "# no policy: 4h leases, at most 3d, no checks, no cleanup\n")
 
 
 def check_policy(ctx: Context, choice: Choice, text: str | None, name: str) -> Plan:
-    """Which steps apply to which host, under the inventory's policy or under the one in a text; nothing changes."""
+    """Return which steps apply to which host, under the inventory's policy or under the one in ``text``.
+
+    Nothing changes. ``name`` is the name of the file of ``text``, for messages. Raises :class:`InvalidError`.
+    """
     refresh(ctx)
     policy = ctx.policy() if text is None else _parsed(text, name)
     hosts, missing = choose(ctx, choice if choice.names or choice.selector.terms else Choice(everything=True))
@@ -37,14 +40,15 @@ def check_policy(ctx: Context, choice: Choice, text: str | None, name: str) -> P
 
 @retried
 def apply_policy(ctx: Context, text: str, name: str) -> Done:
-    """Replaces the policy of a database by a text; ``name`` is its file's, for messages.
+    """Replace the policy of a database by a text; ``name`` is the name of its file, for messages.
 
-    A TOML inventory holds its policy itself: :class:`UsageError`. An invalid text is :class:`InvalidError`.
+    Raises :class:`UsageError` for a TOML inventory, whose policy is in the TOML file, and :class:`InvalidError` for a
+    text that is not a policy.
     """
     refresh_and_reap(ctx)
     if ctx.store.declaration is not None:
         raise UsageError(
-            f"{ctx.store.location} holds its policy itself",
+            f"{ctx.store.location} contains its policy",
             hint="edit [defaults], [checks] and [cleanup] there",
         )
     policy = _parsed(text, name)
@@ -55,11 +59,11 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
 
 
 def role_grants(ctx: Context, prefix: str | None) -> Script:
-    """The SQL that lets others share an inventory on a server, each as far as their role goes."""
+    """Return the SQL for the roles with which others share an inventory on a server."""
     if not is_on_server(ctx.store.address):
         raise UsageError(
-            f"{ctx.store.location} is a file: who may use it is a matter of its permissions",
-            hint="init --group NAME makes one that a group shares; chgrp and chmod let others into one that is there",
+            f"{ctx.store.location} is a file: its permissions decide who may use it",
+            hint="init --group NAME creates one that a group shares; chgrp and chmod share an existing one",
         )
     from bmhctl.stores.postgres import roles
     from bmhctl.stores.postgres.url import Address
@@ -86,7 +90,7 @@ def _applying(policy: Policy, spec: HostSpec) -> str:
 
 
 def _not_there(ctx: Context, policy: Policy) -> Iterator[str]:
-    """Which steps run a program that this machine does not have; another, which runs them, may."""
+    """Return a note for each step whose program does not exist on this machine; another machine may run it."""
     for phase in Phase:
         for step in policy.of(phase):
             program = step.command[0] if step.command else ""
@@ -105,7 +109,7 @@ def _counts(policy: Policy) -> str:
 
 
 def _mentioned(policy: Policy) -> Iterator[Phase]:
-    """The phases that a summary names: those with steps, and the two that every inventory should have."""
+    """Return the phases that a summary names: those with steps, and the two that every inventory should have."""
     return (phase for phase in Phase if policy.of(phase) or phase in (Phase.CHECKS, Phase.CLEANUP))
 
 

@@ -31,17 +31,20 @@ if TYPE_CHECKING:
     from bmhctl.usecases.shared.host_selection import Choice
 
 SHOWN_EVENTS = 5
-"""How many of its latest events ``show`` shows of a host."""
+"""How many of the latest events of a host ``show`` returns."""
 
 SHOWN = 50
-"""How many of each list ``status`` shows."""
+"""How many entries of each list ``status`` returns."""
 
 SORT_KEYS = ("name", "state", "since", "owner", "until", "used")
-"""What hosts can be sorted by."""
+"""The keys by which hosts can be sorted."""
 
 
 def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
-    """The hosts that are meant, all if nothing is named, by name or as :data:`SORT_KEYS`; ``-key`` turns it round."""
+    """Return the chosen hosts, all if nothing is named, by name or by ``sort``, one of :data:`SORT_KEYS`.
+
+    ``-key`` sorts in reverse. Raises :class:`UsageError` for another key.
+    """
     now = refresh(ctx)
     key = (sort or "").removeprefix("-")
     if sort is not None and key not in SORT_KEYS:
@@ -101,13 +104,13 @@ def chosen(ctx: Context, choice: Choice) -> Iterable[Host]:
 
 
 def list_names(ctx: Context, choice: Choice) -> Names:
-    """The names of the hosts that fit selector and states, in order: a thousand take less time than ten hosts."""
+    """Return the names of the hosts that fit, in order, without reading anything else of them."""
     refresh(ctx)
     return Names(ctx.store.hosts.names(choice.query()))
 
 
 def show(ctx: Context, name: str) -> HostDetail:
-    """One host with its latest events."""
+    """Return one host with its latest events; raise :class:`~bmhctl.errors.NotFoundError`."""
     now = refresh(ctx)
     with ctx.store.snapshot():
         host = one_host(ctx, name)
@@ -117,7 +120,7 @@ def show(ctx: Context, name: str) -> HostDetail:
 
 
 def status(ctx: Context) -> Status:
-    """The fleet at a glance: counts a state, who holds what, what ends next, what needs a person.
+    """Return the fleet in short: counts by state, reservations, what ends next, what needs an operator.
 
     What it reads does not grow with the fleet: the first :data:`SHOWN` of each list, and how many there are.
     """
@@ -140,7 +143,7 @@ def status(ctx: Context) -> Status:
         return Status(
             inventory=ctx.store.location,
             counts=counts,
-            # Hosts that an older ticket will get are not free.
+            # Hosts that are set aside for tickets are not free.
             free=max(0, counts[State.AVAILABLE] - totals["kept_back"] - set_aside),
             cordoned=marked["cordoned"],
             undeclared=marked["undeclared"],
@@ -189,7 +192,7 @@ def _reason(kind: str, host: Host) -> str:
 
 
 def _queue(ctx: Context) -> tuple[int, int]:
-    """Return how many free hosts are set aside for tickets, and how many processes wait."""
+    """Return how many free hosts are set aside for tickets, and how many tickets wait."""
     if not ctx.store.tickets.all():
         return 0, 0
     from bmhctl.usecases.reservations.fairness import set_aside, waiting_tickets
@@ -198,7 +201,7 @@ def _queue(ctx: Context) -> tuple[int, int]:
 
 
 def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:
-    """Reservations with the hosts that they hold now; reads all that are held, once."""
+    """Return reservations with the hosts that they hold now; all held hosts are read once."""
     hosts: dict[str, list[Host]] = {}
     for host in ctx.store.hosts.held():
         if host.reservation is not None:
@@ -221,7 +224,10 @@ def _maintenance(hosts: Iterable[Host]) -> Iterable[Ending]:
 
 
 def history(ctx: Context, name: str | None = None, last: int | None = None) -> History:
-    """What happened to one host under all its names, also one that was removed, or to the whole inventory."""
+    """Return the events of one host under all its names, also of a removed one, or of the whole inventory.
+
+    ``last`` returns only so many of the newest. Raises :class:`~bmhctl.errors.NotFoundError`.
+    """
     now = refresh(ctx)
     if name is None:
         return History(ctx.store.events.read(last=last), None, now)

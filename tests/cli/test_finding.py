@@ -25,7 +25,7 @@ def test_an_inventory_is_found_in_a_parent_folder(cli: Cli, lab: Path, monkeypat
     monkeypatch.chdir(deep)
     assert cli("list", "-o", "name") == NAMES
     (deep.parent / "bmh.toml").write_text("[hosts.near]\n")
-    made = "made bmh.state.db: all hosts begin as initial (was there one before? restore it first)\n"
+    made = "made bmh.state.db: all hosts are initial (if there was one before, restore it)\n"
     assert cli("list", "-o", "name") == Run(0, "near\n", made)
     assert cli("list", "-o", "name") == Run(0, "near\n", "")
 

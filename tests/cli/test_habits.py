@@ -141,9 +141,7 @@ def test_a_fault_of_a_free_host_is_answered_with_maintain(cli: Cli, lab: Any) ->
     assert cli("ready", "node02").status == 0
     done = cli("taint", "node02", "--fault", "no fan")
     assert done.status == 4
-    assert done.stderr.endswith(
-        "hint: to set aside a host that is not reserved: bmhctl maintain node02 --reason TEXT\n"
-    )
+    assert done.stderr.endswith("hint: for a host that is not reserved: bmhctl maintain node02 --reason TEXT\n")
 
 
 def test_why_keeps_the_failure_after_other_changes(cli: Cli, lab: Any) -> None:
@@ -161,4 +159,4 @@ def test_why_keeps_the_failure_after_other_changes(cli: Cli, lab: Any) -> None:
 def test_a_copy_warns_that_both_inventories_have_the_hosts(cli: Cli, lab: Any) -> None:
     done = cli("copy", "bmh.toml", "copy.db")
     assert done.status == 0
-    assert "bmh.toml still has the same 3 hosts: use one of the two only, or both reserve them" in done.stderr
+    assert "bmh.toml still has the same 3 hosts: use only one of the two, or both reserve them" in done.stderr

@@ -120,7 +120,7 @@ def test_a_policy_alone_is_taken_only_when_asked_for(cli: Cli, fleet: str) -> No
     done = bring(cli, fleet, policy)
     assert (done.status, done.stdout) == (10, "")
     assert done.stderr == (
-        "bmhctl: nothing to import: the files have a policy and no hosts\nhint: --policy takes the policy\n"
+        "bmhctl: nothing to import: the files have a policy and no hosts\nhint: --policy imports the policy\n"
     )
     assert bring(cli, fleet, policy, "--policy").status == 0
     assert "1h" in cli("-i", fleet, "policy", "show").stdout

@@ -286,7 +286,7 @@ def test_a_file_has_permissions_and_no_roles(name: str, cli: Cli) -> None:
     assert cli("init", "-i", name).status == 0
     done = cli("policy", "grants", "-i", name)
     assert (done.status, done.stdout) == (2, "")
-    assert "is a file: who may use it is a matter of its permissions" in done.stderr
+    assert "is a file: its permissions decide who may use it" in done.stderr
     assert "init --group NAME" in done.stderr
 
 

@@ -63,7 +63,7 @@ CASES: dict[str, tuple[int, list[str], dict[str, str], str]] = {
         6,
         ["reserve", "-l", "arch=riscv"],
         {},
-        "1 host with arch=riscv can never be had here: of 3 declared hosts none would fit",
+        "not possible in this inventory: 1 host with arch=riscv; of 3 declared hosts none would fit",
     ),
     "timed out": (7, ["reserve", "node01", "--wait", "1s", "-q"], {}, "timed out after 1s waiting for node01"),
     "not found: a ticket": (3, ["queue", "cancel", "1"], {}, "there is no ticket 1"),

@@ -176,7 +176,7 @@ def test_what_can_never_be_had_is_refused_at_once_however_long_one_would_wait(
     run = of(lab, bmhctl)
     many = run("reserve", "-n3", "--wait")
     assert (many.status, many.stdout) == (6, "")
-    assert "3 hosts can never be had here: of 2 declared hosts 2 would fit" in many.stderr
+    assert "not possible in this inventory: 3 hosts; of 2 declared hosts 2 would fit" in many.stderr
     none = run("reserve", "-l", "rack=r9", "--wait", "-o", "json")
     error = json.loads(none.stderr)["error"]
     assert (none.status, error["details"]["excluded"]) == (6, {"rack=r9": 2})

@@ -75,7 +75,7 @@ def test_what_another_transaction_undid_is_done_again_and_not_for_ever(
     given_up = link.call(*words)
     assert (given_up.status, given_up.stdout) == (11, "")
     assert f"another command was faster, {TRIES} times in a row (provoked)" in given_up.stderr
-    assert "hint: try again: nothing was done but what was reported" in given_up.stderr
+    assert "hint: try again: nothing was done except what was reported" in given_up.stderr
     assert sql(link, "SELECT last_value FROM {0}.tries") == [(TRIES,)]
     assert link.lab.history("node1") == before
 

@@ -129,7 +129,7 @@ def test_a_waiter_whose_connection_is_cut_waits_on_and_leaves_nothing_when_it_ha
     waiting = json.loads(link.call("queue", "-o", "json").stdout)["tickets"]
     figures("cut while waiting", "postgres", tries=1, faults=1, losses=int(waiter.returncode != 0))
     assert (waiter.returncode, out, "Traceback" in err) == (0, "node1\n", False)
-    assert re.search(r"^can't reach .*: .*; waits until it is back\n(.*\n)*.* is back: waits on$", err, re.M), err
+    assert re.search(r"^can't reach .*: .*; waiting until it is back\n(.*\n)*.* is back$", err, re.M), err
     assert (waiting, len(link.held())) == ([], 1)
 
 

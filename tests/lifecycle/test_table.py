@@ -20,7 +20,7 @@ OPEN = GuardInput(
 REFUSING = {
     Guard.SETUP_COMPLETE: {"setup": "firmware failed"},
     Guard.CHECKS_PASSED: {"checks": "ssh failed"},
-    Guard.NOT_UNDECLARED: {"undeclared": "it is not declared any more"},
+    Guard.NOT_UNDECLARED: {"undeclared": "it is no longer declared"},
     Guard.NOT_CORDONED: {"cordon": "it is cordoned by bob"},
     Guard.NOT_CLAIMED: {"claim": "a step runs"},
     Guard.ITS_TURN: {"earlier_ticket": "bob was first"},

@@ -19,7 +19,7 @@ from bmhctl.usecases.shared.leases import describe_reservation
 from bmhctl.usecases.shared.named_host import not_found
 from bmhctl.usecases.shared.transitions import decide, guard_input
 
-_HOLDERS = 100  # holders that a busy request is told at most
+_HOLDERS = 100  # the most holders that the message of a busy request names
 
 
 def choose_hosts(ctx: Context, request: ReservationRequest, before: int | None = None) -> tuple[Host, ...]:
@@ -53,7 +53,7 @@ def check_satisfiable(ctx: Context, requirements: Requirements) -> None:
     words = [f"{term} excludes {number}" for term, number in excluded.items()]
     nearest = len(possible.hosts)
     raise UnsatisfiableError(
-        f"{describe_requirements(requirements)} can never be had here: "
+        f"not possible in this inventory: {describe_requirements(requirements)}; "
         f"of {everyone} declared hosts {nearest or 'none'} would fit" + (f" ({'; '.join(words)})" if words else ""),
         hint=_alternative(ctx, requirements, nearest),
         details={"fitting": nearest, "hosts": everyone, "excluded": excluded},

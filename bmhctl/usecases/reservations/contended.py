@@ -97,7 +97,7 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
             try:
                 held = [stack.enter_context(claimed(ctx, host)) for host in hosts]
             except StateRefusedError:
-                continue  # another process's step was faster
+                continue  # a step of another process began first
             if any(one.host.last_event != host.last_event for one, host in zip(held, hosts, strict=True)):
                 continue
             _step_aside(ctx, ticket, LAPSE)
@@ -120,7 +120,7 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
 
 
 def _step_aside(ctx: Context, ticket: Ticket | None, lapse: timedelta) -> None:
-    """Let the ticket lapse while its hosts are checked, which may take hours, so that it holds no others back."""
+    """Let the ticket lapse while its hosts are checked, which may take hours, so that it delays no other."""
     if ticket is not None:
         with ctx.store.transaction(shared=True):
             ctx.store.tickets.refresh(ticket.id, ctx.clock() - lapse)
@@ -152,8 +152,8 @@ def find_lost_grant(attempt: Attempt, lost: UncertainError) -> Grant | None:
         except UnreachableError:
             if time.monotonic() > until:
                 if request.request_id is not None:
-                    hint = f"ask again under the same request id, {request.request_id}: it tells which"
+                    hint = f"ask again under the same request id, {request.request_id}: the answer shows which"
                 else:
-                    hint = f"bmhctl reservations tells: the id would be {attempt.token}"
+                    hint = f"bmhctl reservations shows whether; the id would be {attempt.token}"
                 raise UnreachableError(lost.message, hint=hint) from lost
             time.sleep(RECONNECT_PAUSE)

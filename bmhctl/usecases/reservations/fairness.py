@@ -25,9 +25,9 @@ LAPSE = timedelta(seconds=15)
 After connections were lost, waiting processes have as long to reconnect: longer than a connection takes to time out.
 """
 
-_LONGEST_AWAY = timedelta(seconds=LONGEST)  # no process waits longer for a server that is away
+_LONGEST_AWAY = timedelta(seconds=LONGEST)  # a process waits no longer than that for a server
 
-_EXCUSED = "excused"  # the key in the inventory under which excused tickets are kept
+_EXCUSED = "excused"  # the key of the inventory that has the excused tickets
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _wants_of = lru_cache(maxsize=1000)(load_requirements)
 
@@ -171,7 +171,7 @@ def set_aside(ctx: Context) -> int:
 def _unclaimed(ctx: Context, everyone: Sequence[Requirements]) -> list[Host]:
     free = candidates(ctx, everyone, FREE)
     unclaimed = _without_claimed(ctx, free)
-    if len(unclaimed) < len(free):  # a claimed host may have taken the place of a free one within the limit
+    if len(unclaimed) < len(free):  # a claimed host counts against the limit of the query
         unclaimed = _without_claimed(ctx, candidates(ctx, everyone, FREE, more=len(free) - len(unclaimed)))
     return unclaimed
 

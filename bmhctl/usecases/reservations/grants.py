@@ -1,4 +1,4 @@
-"""Grant a request: take its hosts in one commit. The common case, in which nothing is in its way, is all here."""
+"""Grant a request: reserve its hosts in one commit. The common case, without competition, is all here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_CHECKS: Mapping[int, tuple[CheckResult, ...]] = {}
 
 
 class Attempt:
-    """One process's attempt to get what it requests, until a deadline.
+    """The attempt of one process to get what it requests, until a deadline.
 
     ``token`` is the id of the reservation that was made, or is about to be committed; None before that. ``asked_at``
     is when the process began to ask.
@@ -182,7 +182,7 @@ def granted_before(ctx: Context, request: ReservationRequest) -> Grant | None:
 def granted_as(ctx: Context, request: ReservationRequest, known: Reservation) -> Grant:
     """Return the grant of a reservation that the same request got before, with its hosts in the order of the request.
 
-    Raises :class:`UsageError` when that asked for something else, :class:`NotYoursError` when its lease is over.
+    Raises :class:`UsageError` when that was for other requirements, :class:`NotYoursError` when its lease has ended.
     """
     from bmhctl.usecases.reservations.matching import match
     from bmhctl.usecases.shared.leases import held_reservation

@@ -88,7 +88,7 @@ def handover(
     """
     forced_reason(force, reason)
     if not to.strip():
-        raise UsageError("to whom?", hint="bmhctl handover RESERVATION --to OWNER")
+        raise UsageError("no new owner is given", hint="bmhctl handover RESERVATION --to OWNER")
     refresh_and_reap(ctx)
     with ctx.store.transaction():
         now = ctx.clock()

@@ -27,7 +27,7 @@ def match(requirements: Requirements, free: Sequence[Host]) -> Match:
     """
     fits = [[number for number, requirement in enumerate(requirements) if requirement.fits(host.spec)] for host in free]
     room = [requirement.count for requirement in requirements]
-    got: list[set[int]] = [set() for _ in requirements]  # the places in ``free`` of each requirement's hosts
+    got: list[set[int]] = [set() for _ in requirements]  # for each requirement, the indices in ``free`` of its hosts
 
     def find_room(host: int) -> None:
         """Assign a host to a requirement; where all that it fits are full, move one of their hosts on to another."""
@@ -62,9 +62,9 @@ def left_over(
 ) -> list[Host]:
     """Return the free hosts to which no earlier ticket has a right.
 
-    A full match is set aside for its ticket; a partial one holds just the matched hosts, so that a request for
-    four is not starved by a stream of ones; a ticket whose missing hosts need an operator holds nothing:
-    ``comes_back`` tells whether requirements can be met without one.
+    A full match is set aside for its ticket; a partial one holds just the matched hosts, so that a request for four is
+    not starved by a stream of ones; a ticket whose missing hosts need an operator holds nothing: ``comes_back`` returns
+    whether requirements can be met without one.
     """
     left = list(free)
     for requirements in earlier:

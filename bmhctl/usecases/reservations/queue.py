@@ -42,7 +42,7 @@ def queue(ctx: Context) -> Queue:
 
 def _missing(ctx: Context, requirements: Requirements, ticket: Ticket) -> str:
     if not is_live(ctx, ticket):
-        return "its process checks hosts, or is stopped: others may go first"
+        return "its process is checking hosts, or is stopped: others may go first"
     found = match(requirements, free_for(ctx, requirements, ticket.id))
     if not found.missing:
         return "nothing: it is about to be granted"
@@ -64,7 +64,7 @@ def _obstacles(ctx: Context, requirements: Requirements) -> str:
 
 def _obstacle(host: Host) -> str | None:
     if host.undeclared:
-        return "is not declared any more"
+        return "is no longer declared"
     if host.state is State.MAINTENANCE:
         return "is in maintenance"
     if host.cordon is not None:
@@ -83,10 +83,10 @@ def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | N
             raise NotFoundError(f"there is no ticket {ticket_id}", hint="bmhctl queue lists them")
         if ticket.owner != ctx.actor and not force:
             raise NotYoursError(f"ticket {ticket_id} is {ticket.owner}'s", hint="--force --reason WHY overrides")
-        if may_come_back(ctx, ticket):  # and would queue again, since it was not notified
+        if may_come_back(ctx, ticket):  # it would queue again, because it is not notified
             raise BusyError(
-                f"ticket {ticket_id}: its process lost the server with all others, and is not back yet",
-                hint=f"try again: it is back, or out of the queue, within {format_duration(LAPSE)}",
+                f"ticket {ticket_id}: its process lost the server, as all did, and is not back yet",
+                hint=f"try again: it is back, or removed from the queue, within {format_duration(LAPSE)}",
             )
         ctx.store.tickets.remove(ticket_id)
     age = format_age(ctx.clock() - ticket.created_at)

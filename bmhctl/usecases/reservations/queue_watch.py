@@ -14,9 +14,9 @@ from bmhctl.usecases.reservations.fairness import REFRESH, drop_dead, is_gone, l
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import reap_due, refresh
 
-_FRONT = 4  # so many of a queue try at whatever happens
+_FRONT = 4  # this many tickets at the front try at every change
 _LONGEST_REST = 1.0
-_LOOK_AROUND = timedelta(seconds=0.5)  # between two looks at what no commit tells: a TOML file, who is just ahead
+_LOOK_AROUND = timedelta(seconds=0.5)  # between checks of what no commit reports
 
 
 class Waiting(Frozen):
@@ -81,7 +81,7 @@ class Watch:
 
     @property
     def rests(self) -> float:
-        """For how many seconds it does not try again, whatever changes."""
+        """Return for how many seconds it does not try again, whatever changes."""
         return max(0.0, self._rests_until - time.monotonic())
 
     def is_quiet(self) -> bool:
@@ -99,7 +99,7 @@ class Watch:
         trouble = None
         try:
             refresh(self._ctx)
-        except (InvalidError, UnreachableError) as error:  # it is being edited
+        except (InvalidError, UnreachableError) as error:  # a user is editing it
             trouble = f"{error.message}; nothing is granted until that is fixed"
         if trouble != self.trouble:
             self.trouble, self._generation, self._state = trouble, None, None

@@ -25,7 +25,7 @@ FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
 
 
 class ReservationRequest(Frozen):
-    """What is asked for in a reservation.
+    """A request for a reservation.
 
     ``ttl`` is the length of the lease (None: the policy's); ``endless`` asks for a lease without end, where the policy
     allows it. ``request_id`` makes a retry safe: the same id gives the same reservation. ``token`` is the id that the
@@ -65,7 +65,7 @@ def reservation_request(
         raise UsageError("name hosts, or choose them with -l and -n, or with --want: not several of these")
     if not any(ways):
         raise UsageError(
-            "no host is asked for", hint="name hosts, or give a number: -n 1; or a selector: -l arch=arm64"
+            "no host is requested", hint="name hosts, or give a number: -n 1; or a selector: -l arch=arm64"
         )
     if count is not None and count < 1:
         raise UsageError(f"can't reserve {count} hosts", hint="-n takes a number from 1")
@@ -79,7 +79,7 @@ def reservation_request(
 
         for name in (unfolded := unfold(names)):
             if "*" in name or "?" in name:
-                raise UsageError(f"{name!r} names no host", hint="reserve takes exact names, or -l SELECTOR -n N")
+                raise UsageError(f"{name!r} is not a host name", hint="reserve takes exact names, or -l SELECTOR -n N")
         found = tuple(Requirement(name=name) for name in unfolded)
     elif requirements:
         found = tuple(requirements)

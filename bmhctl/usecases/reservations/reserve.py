@@ -100,7 +100,7 @@ def _reserve(
         if request.request_id is None and attempt.token is not None:
             from bmhctl.usecases.reservations.holder import give_up
 
-            with suppress(BmhctlError):  # else their lease ends by itself
+            with suppress(BmhctlError):  # else their lease expires
                 give_up(ctx, attempt.token, "interrupted before the answer")
         raise
     return attempt, granted
@@ -142,7 +142,7 @@ def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
 
 
 def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
-    """Return what ``reserve`` would take now, and raise what it would raise. Nothing changes."""
+    """Return what ``reserve`` would reserve now, and raise what it would raise. Nothing changes."""
     from bmhctl.usecases.reservations.allocation import choose_hosts
 
     refresh(ctx)
@@ -155,5 +155,5 @@ def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
         from bmhctl.domain.parameters import values_for
 
         values_for(ctx.policy().of(Phase.PREPARE), request.params, (host.spec for host in hosts))
-    items = [Outcome(host.name, True, "would be taken", host.state, State.RESERVED) for host in hosts]
+    items = [Outcome(host.name, True, "would be reserved", host.state, State.RESERVED) for host in hosts]
     return Plan("reserve", tuple(items), terms.notes)

@@ -39,16 +39,16 @@ from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
 from bmhctl.usecases.shared.context import Context
 
 POLL = 0.15
-"""Seconds between two looks of a waiter; each costs microseconds unless something was committed."""
+"""Seconds between two checks of a waiting process; each takes microseconds unless something was committed."""
 
-_POLL_WOKEN = 0.5  # the same where whatever changes wakes who waits
+_POLL_WOKEN = 0.5  # the same for a server, which wakes waiting processes at every change
 
 
 class WaitOptions(Frozen):
-    """How to wait: for how long (None: for ever), how to pass seconds, whom to tell when the place changes.
+    """How to wait: for how long (None: without limit), how to pause, and what to call when the position changes.
 
-    ``pause`` is given seconds, and a descriptor at which to end sooner when it can be read, if there is one. It may
-    raise to end the wait, as when a signal came or the reader of the answer is gone.
+    ``pause`` gets seconds, and a descriptor if there is one: when that can be read, the pause ends early. It may raise
+    to end the wait, as when a signal came or the reader of the answer is gone.
     """
 
     pause: Callable[[float, int | None], None]
@@ -119,7 +119,7 @@ def _wait_for_turn(attempt: Attempt, patience: WaitOptions, ticket: Ticket, abse
 
 
 def _is_worth_trying(attempt: Attempt, ticket: Ticket) -> bool:
-    """Whether any host is free that would do; or another process got it for the same request, or the ticket is gone."""
+    """Return whether to try: a fitting host is free, the same request was granted elsewhere, or the ticket is gone."""
     ctx, request = attempt.ctx, attempt.request
     return (
         ctx.store.tickets.get(ticket.id) is None
@@ -129,7 +129,7 @@ def _is_worth_trying(attempt: Attempt, ticket: Ticket) -> bool:
 
 
 def _try(attempt: Attempt, ticket: Ticket) -> Grant | None:
-    """A grant if it is this ticket's turn."""
+    """Return a grant if this ticket is next in the queue and its hosts are free; else None."""
     ctx, request = attempt.ctx, attempt.request
     with ctx.store.snapshot():  # most attempts stop here, before taking the write lock
         before = granted_before(ctx, request)
@@ -154,9 +154,9 @@ def _why_not(attempt: Attempt, ticket: Ticket) -> str:
 
 @contextmanager
 def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
-    """A ticket for the block: that of ``before``, that with which the same request waits, or a new one at the end.
+    """Yield a ticket: ``before``, or that of the same request, or a new one at the end of the queue.
 
-    A ticket from before the server was lost may be gone: others may have taken its process for dead.
+    A ticket from before the server was lost may have been removed, because its process was taken for dead.
     """
     ctx, request = attempt.ctx, attempt.request
     with ExitStack() as stack:
@@ -165,7 +165,7 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
             if before is not None:
                 note_excused(ctx)
             if before is not None and ticket is not None and not _is_same(ticket, before):
-                ticket = None  # of another inventory, which is at the place of the one that it was in
+                ticket = None  # the inventory was replaced: the ticket is not in the new one
             if ticket is None:
                 ticket = ticket_of_request(ctx, request, drop_dead(ctx))
             if ticket is None:
@@ -186,7 +186,7 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
                         tags=request.tags,
                     )
                 )
-            # Before the commit, or others would take it for a dead process's.
+            # Before the commit: otherwise others would take it for the ticket of a dead process.
             is_last = stack.enter_context(ctx.store.claims.share(ticket_claim(ticket.id)))
             stack.callback(_leave, ctx, ticket.id, is_last)
         yield ticket
@@ -197,8 +197,8 @@ def _is_same(ticket: Ticket, before: Ticket) -> bool:
 
 
 def _leave(ctx: Context, ticket_id: int, is_last: Callable[[], bool]) -> None:
-    """Takes a ticket out of the queue, unless others wait with it; a grant has done so already."""
-    with suppress(BmhctlError):  # if the store can't be written now: a ticket whose process is gone does not count
+    """Remove a ticket from the queue, unless other processes wait with it; a grant has removed it already."""
+    with suppress(BmhctlError):  # if the store can't be written now: the ticket of a dead process does not count
         if ctx.store.tickets.get(ticket_id) is not None:
             with ctx.store.transaction():  # no other process can join meanwhile
                 if is_last():
@@ -206,7 +206,7 @@ def _leave(ctx: Context, ticket_id: int, is_last: Callable[[], bool]) -> None:
 
 
 def ticket_of_request(ctx: Context, request: ReservationRequest, waiting: Sequence[Ticket]) -> Ticket | None:
-    """The ticket with which the same request waits."""
+    """Return the ticket with which the same request waits, None if there is none."""
     for ticket in waiting:
         if request.request_id is not None and (ticket.owner, ticket.request_id) == (ctx.actor, request.request_id):
             check_same(request, ticket.wants)

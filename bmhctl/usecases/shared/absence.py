@@ -20,7 +20,7 @@ _Result = TypeVar("_Result")
 
 
 class Absence:
-    """An inventory that can't be used for a while: the person who waits is told why, and when it is back."""
+    """An inventory that can't be used for a while: reports why, and when it can be used again."""
 
     def __init__(self, report: Callable[[str], None], location: str) -> None:
         self._report = report
@@ -29,19 +29,19 @@ class Absence:
         self._reason = ""
 
     def goes_on(self, reason: BmhctlError) -> None:
-        """Note that it is away; raise the reason when that has lasted for :data:`LONGEST`."""
+        """Note that it is away; raise ``reason`` when that has lasted for :data:`LONGEST`."""
         now = time.monotonic()
         self._began = now if self._began is None else self._began
         if now - self._began > LONGEST:
             raise reason
         if reason.message != self._reason:
-            self._report(f"{reason.message}; waits until it is back")
+            self._report(f"{reason.message}; waiting until it is back")
         self._reason = reason.message
 
     def ends(self) -> None:
         """Note that it is back, if it was away."""
         if self._began is not None:
-            self._report(f"{self._location} is back: waits on")
+            self._report(f"{self._location} is back")
         self._began, self._reason = None, ""
 
 
@@ -53,16 +53,16 @@ class Reopening:
         self._is_due = False
 
     def note(self, error: BmhctlError) -> None:
-        """Take note of an error: after a :class:`MovedError`, the inventory has to be opened again."""
+        """Note an error: after a :class:`MovedError`, the inventory has to be opened again."""
         self._is_due |= isinstance(error, MovedError)
 
     def is_done(self, absence: Absence) -> bool:
-        """Open it if that is due; return False when it is still away, as ``absence`` was told."""
+        """Open it if necessary; return False if it is still away, which is reported to ``absence``."""
         if not self._is_due:
             return True
         try:
             reopen(self._ctx.store)
-        except (UnreachableError, InvalidError) as error:  # it may be half there
+        except (UnreachableError, InvalidError) as error:  # a part of it may be there already
             absence.goes_on(error)
             return False
         self._is_due = False
@@ -70,7 +70,7 @@ class Reopening:
 
 
 def outlast(absence: Absence, pause: Callable[[], None], act: Callable[[], _Result]) -> _Result:
-    """Return what ``act`` returns; do it again as long as it raises :class:`AwayError`, with a pause between.
+    """Return what ``act`` returns; repeat it, with pauses, as long as it raises :class:`AwayError`.
 
     Raises that error when the inventory is away for longer than :data:`LONGEST`.
     """

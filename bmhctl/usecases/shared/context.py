@@ -80,7 +80,7 @@ CLOCK_SLACK = timedelta(minutes=1)
 TRIES = 6
 """How often a use case is tried in all."""
 
-_PAUSE = 0.02  # seconds at most before the second try; each further pause may be twice as long
+_PAUSE = 0.02  # the longest pause before the second try, in seconds; the longest doubles with each further try
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -107,7 +107,7 @@ def retried(
             return act(ctx, *args, **kwargs)
         except ConflictError as error:
             error.message = error.message.replace(FASTER, f"{FASTER}, {TRIES} times in a row", 1)
-            error.hint = "try again: nothing was done but what was reported"
+            error.hint = "try again: nothing was done except what was reported"
             raise
 
     return again

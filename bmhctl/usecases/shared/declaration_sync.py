@@ -67,8 +67,8 @@ def sync_declaration(ctx: Context) -> None:
                 _reconcile(ctx, declaration, intent, ctx.clock())
                 _remember(ctx, file, declaration)
         if is_new and declaration.hosts:
-            made = f"made {file.state_path.name}: all hosts begin as initial"
-            ctx.report(f"{made} (was there one before? restore it first)")
+            made = f"made {file.state_path.name}: all hosts are initial"
+            ctx.report(f"{made} (if there was one before, restore it)")
         return
     raise UnreachableError(f"{file.path} keeps changing", hint="try again when the program that writes it has finished")
 
@@ -77,7 +77,7 @@ def _see_again(ctx: Context, file: DeclarationFile, known: Fingerprint) -> None:
     """Save the fingerprint of a file that was only touched, so that the next command only has to stat it."""
     fresh = file.fingerprint()
     if fresh.settled and fresh.sha256 == known.sha256:
-        with suppress(UnreachableError), ctx.store.transaction():  # a user who may only read reads the file each time
+        with suppress(UnreachableError), ctx.store.transaction():  # a user who may not write reads the file each time
             if _known(ctx) == known:
                 ctx.store.meta.put(FINGERPRINT, fresh.to_text())
 
@@ -112,7 +112,7 @@ def forget(ctx: Context) -> None:
 def left_intent(ctx: Context) -> str | None:
     """Return the actor of an interrupted edit, None if there is none.
 
-    The caller holds the lock on edits: else one may be in progress.
+    The caller must hold the lock on edits: otherwise an edit may be in progress.
     """
     text = ctx.store.meta.get(INTENT)
     if text is None:
@@ -140,11 +140,11 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
     outcomes: list[Outcome] = []
 
     def make(old: bytes) -> bytes:
-        sync_declaration(ctx)  # under the lock on edits: the edits before this one are in the state then
+        sync_declaration(ctx)  # under the lock on edits, so that earlier edits are in the state
         _check_taken(ctx, changes)
         specs = [Replace(each.edit(ctx, one_host(ctx, each.name).spec)) for each in changes.specs]
         declared = {spec.name for spec in parse_declaration(old, file.path.name).hosts}
-        # An undeclared host is not in the file any more: it is only removed from the state.
+        # An undeclared host is not in the file: it is removed only from the state.
         gone = [Remove(removal.name) for removal in changes.removals if removal.name in declared]
         edits: list[Change] = [*renames, *specs, *arrivals, *gone]
         return edited(old, edits, file.path.name)
@@ -209,11 +209,11 @@ def adopt(ctx: Context) -> None:
 
 
 class _RehearsedError(Exception):
-    """Ends a rehearsal: what it did is undone."""
+    """Ends a rehearsal, so that its changes are undone."""
 
 
 def _ignore(_: str) -> None:
-    """Ignore a notice: it is repeated when the change is made."""
+    """Ignore a notice: it is reported again when the change is made."""
 
 
 def _reconcile(
@@ -282,7 +282,7 @@ def _check_owner(ctx: Context, file: DeclarationFile) -> None:
 
 
 def _check_torn(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
-    # An operator who declares nothing any more leaves a line or a comment; an empty file is a save that failed.
+    # A file without hosts still has a line or a comment; an empty file is a save that failed.
     if declaration.fingerprint.size == 0 and ctx.store.hosts.count(HostQuery(declared=True)):
         raise InvalidError(
             f"{file.path} is empty: was it cut off while it was saved? What it declared is kept",
@@ -304,7 +304,7 @@ def _check_kinship(ctx: Context, file: DeclarationFile, declaration: Declaration
 def _foreign(file: DeclarationFile, owner: str) -> InvalidError:
     return InvalidError(
         f"{file.state_path} belongs to {owner}, not to {file.path}",
-        hint=f"move it away to start afresh, or take it over: bmhctl -i {file.path} init --adopt",
+        hint=f"move it away to start again, or adopt it: bmhctl -i {file.path} init --adopt",
         details={"state_file": str(file.state_path), "owner": owner},
     )
 

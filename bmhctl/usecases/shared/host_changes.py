@@ -173,7 +173,7 @@ def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason:
             ctx.report(warning)
     if host.dirty and host.spec.mac is not None and spec.mac != host.spec.mac:
         # The machine with the old MAC was used: if it comes back under another name, it is not clean.
-        ctx.store.departed.add(None, host.spec.mac, now, f"{host.name} bore this MAC")
+        ctx.store.departed.add(None, host.spec.mac, now, f"{host.name} had this MAC")
     fresh = replace(host, spec=spec, undeclared=False)
     words = f"changed: {', '.join(changed)}" if changed else ""
     if host.undeclared:

@@ -24,7 +24,7 @@ FEW = 100
 _FOLDED = pattern(r"[a-z0-9.-]*+(?:\[[0-9]++(?:-[0-9]++)?(?:,[0-9]++(?:-[0-9]++)?)*+\][a-z0-9.-]*+)++")
 _GROUP = pattern(r"\[([^\]]*)\]")
 _RANGE = pattern(r"([0-9]+)(?:-([0-9]+))?")
-_HINTS = 5  # missing names for which another is suggested
+_HINTS = 5  # how many missing names get a suggestion
 _AS_IN_A_SHELL = pattern(r"\[([0-9]{2,9})\]")
 _PATTERN = pattern(r"[a-z0-9*?.-]+")
 
@@ -74,8 +74,8 @@ def unfold(names: Sequence[str]) -> list[str]:
     found: dict[str, None] = {}
     size = 0
     for name in map(as_stored, names):
-        if "://" in name:  # not to be quoted: it may hold a password
-            raise UsageError("a URL stands where the name of a host belongs", hint="name an inventory with -i URL")
+        if "://" in name:  # never quoted: it may contain a password
+            raise UsageError("a URL was given in place of a host name", hint="name an inventory with -i URL")
         if "[" not in name and "]" not in name:
             found[name] = None
             continue
@@ -86,8 +86,8 @@ def unfold(names: Sequence[str]) -> list[str]:
 
         try:
             found.update(dict.fromkeys(NodeSet(name, resolver=RESOLVER_NOGROUP)))
-        except (NodeSetParseError, AssertionError) as error:  # the latter for numbers of digits within and behind []
-            raise UsageError(f"{name!r} is no range of hosts: {error}") from error
+        except (NodeSetParseError, AssertionError) as error:  # ValueError for too many digits in or after []
+            raise UsageError(f"{name!r} is not a range of hosts: {error}") from error
     return list(found)
 
 
@@ -100,7 +100,7 @@ def exact_names(choice: Choice) -> tuple[str, ...]:
 def _size(name: str) -> int:
     """Return how many names a folded range stands for, without making them; raise :class:`UsageError` if broken."""
     if not _FOLDED.fullmatch(name):
-        raise UsageError(f"{name!r} is no range of hosts", hint="write it like node[01-20] or rack[1-2]-node[1,3,5]")
+        raise UsageError(f"{name!r} is not a range of hosts", hint="write it like node[01-20] or rack[1-2]-node[1,3,5]")
     size, length = 1, len(_GROUP.sub("", name))
     for group in _GROUP.findall(name):
         spans = [(first, last or first) for first, last in _RANGE.findall(group)]
@@ -181,7 +181,7 @@ def _fitting(ctx: Context, choice: Choice, query: HostQuery) -> list[Host]:
 
 
 def _range_explained(error: NotFoundError, given: Iterable[str]) -> NotFoundError:
-    """Return the error, with a hint where a range such as node0[12] was given as a shell's pattern."""
+    """Return the error, with a hint if a range such as node0[12] was written as a shell pattern."""
     for text in given:
         digits = _AS_IN_A_SHELL.search(text)
         if digits and error.host in unfold([text]):

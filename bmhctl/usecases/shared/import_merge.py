@@ -1,7 +1,7 @@
-"""What becomes of a known host when a file says something else of it: what a person set here stays.
+"""What becomes of a known host when a file differs from it: values that were set here stay.
 
-The inventory keeps what the last import said of each host. A value that is still as that import set it follows the
-file; any other was set here. Where that is not known, a value that is here counts as set here.
+The inventory keeps the values of the last import of each host. A value that is still as that import set it follows the
+file; any other was set here. If there was no import, every value counts as set here.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ Values = dict[str, Fact]
 
 _TEXTS = ("address", "mac", "note")
 _GROUPS = ("labels", "hardware")
-_BMC = ("address", "type", "system_id", "verify_tls", "tls_min_version")  # the credentials are never a file's
+_BMC = ("address", "type", "system_id", "verify_tls", "tls_min_version")  # credentials are never imported
 
 
 class Merged(Frozen):
-    """A host's new spec, and what was kept of the old one in spite of the file: name, value here, value there.
+    """A host's new spec, and which old values were kept instead of the file's: name, value here, value in the file.
 
-    ``moved`` says that its BMC's address changed: its credentials are dropped.
+    ``moved``: the address of its BMC changed, so its credentials are dropped.
     """
 
     spec: HostSpec
@@ -31,7 +31,7 @@ class Merged(Frozen):
 
 
 def values_of(spec: HostSpec) -> Values:
-    """Return what is declared about a host, but for its name and its credentials."""
+    """Return what is declared about a host, without its name and its credentials."""
     values: Values = {key: value for key in _TEXTS if (value := getattr(spec, key)) is not None}
     values |= {f"labels.{key}": value for key, value in spec.labels.items()}
     values |= {f"hardware.{key}": value for key, value in spec.hardware.items()}
@@ -41,10 +41,10 @@ def values_of(spec: HostSpec) -> Values:
 
 
 def merge(known: HostSpec, brought: HostSpec, last: Mapping[str, Fact] | None, *, overwrite: bool = False) -> Merged:
-    """Return what to declare about a known host of which a file says ``brought``.
+    """Return what to declare about a known host for which a file declares ``brought``.
 
-    ``last`` is what the last import said of it, None if that is not known; ``overwrite`` takes all that the file says.
-    What the file does not mention stays.
+    ``last`` are the values of the last import, None if there was none; ``overwrite`` takes every value of the file.
+    Values that the file does not have stay.
     """
     here = values_of(known)
     values = dict(here)
@@ -53,14 +53,14 @@ def merge(known: HostSpec, brought: HostSpec, last: Mapping[str, Fact] | None, *
         if here.get(key) == there:
             continue
         if key.startswith("bmc.") and any(name == "bmc.address" for name, _, _ in kept):
-            continue  # it is about another BMC than the one that is kept
+            continue  # it belongs to another BMC than the one that is kept
         if overwrite or (here.get(key) == last[key] if last is not None and key in last else key not in here):
             values[key] = there
         else:
             kept.append((key, here.get(key), there))
     moved = known.bmc is not None and values.get("bmc.address") != known.bmc.address
     if moved and (brought.bmc is None or brought.bmc.system_id is None):
-        values.pop("bmc.system_id", None)  # it names a system of the BMC that it had
+        values.pop("bmc.system_id", None)  # it is a system of the former BMC
     return Merged(_spec(known, brought, values, moved=moved), tuple(kept), moved and _has_credentials(known))
 
 
@@ -71,8 +71,8 @@ def _has_credentials(spec: HostSpec) -> bool:
 def _spec(known: HostSpec, brought: HostSpec, values: Mapping[str, Fact], *, moved: bool) -> HostSpec:
     """Return the spec of these values.
 
-    Credentials are never taken from a file for a BMC that is known, and dropped when it moved: else who writes
-    manifests could have them sent anywhere.
+    Credentials are never imported, and dropped when the BMC moved: else the author of a manifest could have them sent
+    to any machine.
     """
     groups: dict[str, dict[str, Fact]] = {group: {} for group in _GROUPS}
     for key, value in values.items():

@@ -9,7 +9,7 @@ from bmhctl.usecases.shared.host_changes import Changes, HostAddition, Removal
 
 
 def write_intent(sha256: str, actor: str, changes: Changes) -> str:
-    """Return the intent to make changes; ``sha256`` is the hash of the TOML file as it will be after them."""
+    """Return the intent to make changes; ``sha256`` is the hash of the TOML file after them."""
     return json.dumps(
         {
             "sha256": sha256,
@@ -38,9 +38,9 @@ def read_intent(text: str | None, sha256: str) -> tuple[str, Changes] | None:
 
 
 def intent_of(text: str) -> tuple[str | None, str]:
-    """Return the hash of the TOML file after an intent, and its actor; None and "somebody" if it can't be read."""
+    """Return the hash of the TOML file after an intent, and its actor; None and "an unknown actor" if unreadable."""
     try:
         kept = json.loads(text)
         return kept["sha256"], str(kept["actor"])
     except (ValueError, LookupError, TypeError):
-        return None, "somebody"
+        return None, "an unknown actor"

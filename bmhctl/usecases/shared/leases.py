@@ -1,4 +1,4 @@
-"""Who may act for a reservation, and how a host leaves one; it ends with its last host."""
+"""Who may act for a reservation, and how a host leaves one; a reservation ends with its last host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.transitions import guard_input, move, record_event
 
 EXPIRED = "lease expired"
-"""The reason of a taint that no holder asked for."""
+"""The reason of a taint that no holder requested."""
 
 
 def give_back(
@@ -119,4 +119,4 @@ def describe_tasks(tasks: Iterable[FailedTask]) -> str:
 def forced_reason(force: bool, reason: str | None) -> None:
     """Raise :class:`UsageError` when force is used without a reason."""
     if force and not (reason and reason.strip()):
-        raise UsageError("--force needs --reason: it is in the history for those whom it overrides")
+        raise UsageError("--force needs --reason, which is recorded in the history")

@@ -22,14 +22,14 @@ def one_host(ctx: Context, name: str) -> Host:
 
 
 def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundError:
-    """Return the error for a name that no host has; with ``look_around``, with the nearest name that a host has."""
+    """Return the error for a name that no host has; with ``look_around`` it suggests the nearest name of a host."""
     if "*" in name or "?" in name or "[" in name:
         return NotFoundError(
-            "names no host", host=name, hint="this command takes one exact name; bmhctl list shows all"
+            "is not a host name", host=name, hint="this command takes one exact name; bmhctl list shows all"
         )
     if look_around and next(ctx.store.events.read(name, last=1), None) is not None:
         return NotFoundError(
-            "was removed, or has another name now", host=name, hint=f"bmhctl history {name} tells what became of it"
+            "was removed, or has another name now", host=name, hint=f"bmhctl history {name} shows what became of it"
         )
     near = _nearest(name, ctx.store.hosts.names_near(name, _NEAR)) if look_around else None
     hint = f"did you mean {near}?" if near else "bmhctl list shows all hosts"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def refresh(ctx: Context) -> datetime:
-    """Sync a changed declaration, as a reading use case does first; return the time to judge by.
+    """Sync a changed declaration, as every reading use case does first; return the time by which leases are judged.
 
     Raises :class:`MovedError` when the inventory is not the one that was opened.
     """
@@ -27,7 +27,7 @@ def refresh(ctx: Context) -> datetime:
 
 
 def _is_current(ctx: Context, file: DeclarationFile) -> bool:
-    """Whether the state is this very file's, as it is now: then nothing is loaded that could read it."""
+    """Return whether the state is synced with the TOML file as it is now: then no parser is loaded."""
     from bmhctl.stores.toml.fingerprint import Fingerprint
 
     known = ctx.store.meta.get(FINGERPRINT)
@@ -47,7 +47,7 @@ def refresh_and_reap(ctx: Context) -> datetime:
 
 
 def reap_due(ctx: Context, now: datetime) -> None:
-    """Reaps what there is to reap: one query, and as a rule nothing."""
+    """Reap what there is to reap: one query, which usually finds nothing."""
     if ctx.store.reservations.is_any_due(now, now + CLOCK_SLACK):
         from bmhctl.usecases.shared.expiry import reap
 

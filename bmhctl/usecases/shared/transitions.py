@@ -48,7 +48,7 @@ def guard_input(
     """Return what the guards need to know about a host; some parameters are those of :class:`GuardInput`."""
     claimed = not claim_is_mine and bool(ctx.store.claims.claimed_hosts([host.id]))
     return GuardInput(
-        undeclared="it is not declared any more" if host.undeclared else None,
+        undeclared="it is no longer declared" if host.undeclared else None,
         cordon=None if host.cordon is None else _cordoned(host.cordon),
         claim=CLAIMED if claimed else None,
         holder=holder,

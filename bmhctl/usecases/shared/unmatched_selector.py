@@ -10,7 +10,7 @@ from bmhctl.errors import UsageError, nearest
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.shared.context import Context
 
-_SAMPLE = 1000  # hosts whose keys are looked at for the one that was meant
+_SAMPLE = 1000  # how many hosts are searched for a similar key
 
 
 def note_unknown_keys(ctx: Context, selector: Selector) -> None:

@@ -236,7 +236,7 @@ def test_a_waiter_that_says_nothing_for_15_seconds_is_passed_over_and_keeps_its_
         fleet.clock.move(seconds=14)
         busy(lambda: take(fleet, count=1))()
         fleet.clock.move(seconds=2)
-        assert missing(fleet) == ["its process checks hosts, or is stopped: others may go first"]
+        assert missing(fleet) == ["its process is checking hosts, or is stopped: others may go first"]
         assert names(take(fleet, count=1)) == ["node1"]
 
     def awake() -> None:
@@ -740,7 +740,7 @@ def test_a_disk_that_is_full_for_a_moment_ends_no_wait_and_costs_no_place(
     take(fleet, "node1")
     assert names(wait(fleet, lambda: give_back(fleet, "node1"), names=("node1",))) == ["node1"]
     assert fleet.said == [
-        "the disk is full: it can't be written; waits until it is back",
-        f"{fleet.context().store.location} is back: waits on",
+        "the disk is full: it can't be written; waiting until it is back",
+        f"{fleet.context().store.location} is back",
     ]
     assert tickets(fleet) == []

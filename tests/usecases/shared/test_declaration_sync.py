@@ -77,7 +77,7 @@ def test_a_host_that_is_no_longer_declared_keeps_its_state_and_can_not_be_reserv
     cellar.path.write_text("# empty\n")
 
     assert seen(cellar) == {"node1": "reserved undeclared", "node2": "available undeclared"}
-    with pytest.raises(Exception, match="it is not declared any more"):
+    with pytest.raises(Exception, match="it is no longer declared"):
         reserve.reserve_or_wait(cellar.context("bob"), request.reservation_request(("node2",)))
 
 

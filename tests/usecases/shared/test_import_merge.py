@@ -18,7 +18,7 @@ from bmhctl.usecases.shared.import_merge import merge, values_of
 from tests.conftest import SUFFIX, Lab
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-ASKED = "what was set here is kept where the files differ: import --overwrite takes what they say"
+ASKED = "attributes that were set here are kept where the files differ; import --overwrite replaces them"
 
 
 def bring(lab: Lab, *specs: HostSpec, overwrite: bool = False, dry_run: bool = False) -> Imported:

@@ -316,7 +316,7 @@ def test_unsatisfiable_counts_what_each_term_excludes_and_names_the_nearest(flee
     with pytest.raises(UnsatisfiableError) as refused:
         alice.reserve(selector="rack=r1", count=3)
     assert refused.value.message == (
-        "3 hosts with rack=r1 can never be had here: of 4 declared hosts 2 would fit (rack=r1 excludes 2)"
+        "not possible in this inventory: 3 hosts with rack=r1; of 4 declared hosts 2 would fit (rack=r1 excludes 2)"
     )
     assert refused.value.hint == "2 at once would be possible; bmhctl list -l SELECTOR shows what fits"
 
