@@ -24,7 +24,7 @@ class Admin(Frozen):
     def fill_from(self, source: Admin, progress: Callable[[str, str], None]) -> dict[str, int]:
         """Add every row of another inventory, which is as it is in its transaction; return how many each table has.
 
-        ``progress`` is told the table, and its place among the tables with the number of its rows so far.
+        ``progress`` gets the table, and its position among the tables with the number of its rows so far.
         """
         for number, table in enumerate(TABLES, 1):
             place = f"table {number} of {len(TABLES)}"

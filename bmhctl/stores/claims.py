@@ -1,10 +1,9 @@
 """The protocol of claims: locks on hosts and tickets that end with the process that holds them.
 
-On one machine they are file locks. A claim on a host is inherited by the process of a step, so that it outlives a
-runner that is killed. A claim on a ticket is shared by all processes that wait with it.
-
-To ask whether something is claimed, its file is locked for a moment in the way that its holders exclude. A process that
-finds a lock taken tells a holder from one that only asks by the other kind of lock, which just one of them admits.
+On one machine they are file locks. The process of a step inherits the claim on its host, so that the claim outlives a
+runner that is killed. A claim on a ticket is shared by all processes that wait with it. To find out whether something
+is claimed, a process locks its file for a moment in a way that a holder prevents. A process that finds a lock taken
+knows by the other kind of lock whether a holder has it or another process that only asks.
 """
 
 from __future__ import annotations

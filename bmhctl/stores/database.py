@@ -26,19 +26,19 @@ class Database(Protocol):
 
     @property
     def location(self) -> str:
-        """How an operator names this database; holds no password."""
+        """The name of this database in messages, without a password."""
 
     def now(self) -> datetime:
         """Return the time by which leases are judged."""
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection is open, as far as is known; a server that is lost may come back."""
+        """Whether the connection is open, as far as is known; a lost server may come back."""
 
     def last_disruption(self) -> datetime:
-        """Return when connections to the server were lost last, and with them the locks of their processes.
+        """Return when connections to the server were last lost, and with them the locks of their processes.
 
-        The earliest time there is, where there is no server.
+        Without a server, return the earliest time there is.
         """
 
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Sequence[Row]:
@@ -57,14 +57,14 @@ class Database(Protocol):
         """Return an id for a new row of the table: larger than any that was ever given."""
 
     def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[object]:
-        """A transaction: durable when the block ends, undone when it raises. One that only reads is one snapshot.
+        """Return a transaction: durable when the block ends, undone when it raises; one that only reads is a snapshot.
 
         Of those that write, one runs at a time; ``shared`` ones run beside each other where the database
         :attr:`locks_rows`.
         """
 
     def begin_with(self, *questions: Question) -> AbstractContextManager[Sequence[Sequence[Row]]]:
-        """A shared transaction that writes; yields the rows of each question that it begins with.
+        """Return a shared transaction that writes; it yields the rows of each question that it begins with.
 
         A server answers all of them in one round trip. Each question sees what was committed before it was asked.
         """
@@ -73,10 +73,10 @@ class Database(Protocol):
         """Ask questions that lock rows, those of hosts first, where the database :attr:`locks_rows`."""
 
     def rare_term(self, query: HostQuery) -> RareTerm | None:
-        """Return the term of a query that the database is told to start from; None where its planner decides."""
+        """Return the term of a query from which the database starts; None where its planner decides."""
 
     def savepoint(self) -> AbstractContextManager[None]:
-        """A part of a transaction that is undone on its own when the block raises."""
+        """Return a part of a transaction that is undone on its own when the block raises."""
 
     def abandon(self) -> None:
         """Undo the transaction that an interruption left open, if there is one: its block may not have ended yet."""
@@ -101,7 +101,7 @@ class Database(Protocol):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files on this machine that it consists of; none for a server."""
+        """The files on this machine that the database consists of; none for a server."""
 
     def damage(self) -> Iterator[tuple[str, bool]]:
         """Yield what the database itself finds broken, each with whether :meth:`rebuild_indexes` repairs it."""

@@ -60,11 +60,11 @@ class Hosts(Frozen):
     _database: Database
 
     def named(self, name: str) -> Host | None:
-        """Return the host with this name, in whatever case it is given; None if there is none."""
+        """Return the host with this name, in upper or lower case; None if there is none."""
         return self._one(" WHERE hosts.name = ?", as_stored(name))
 
     def with_id(self, host_id: int, *, lock: bool = False) -> Host | None:
-        """Return the host with this id, whatever its name is now; None if it was removed."""
+        """Return the host with this id, also after it was renamed; None if it was removed."""
         if lock:
             self._lock(" WHERE hosts.id = ?", [host_id])
         return self._one(" WHERE hosts.id = ?", host_id)
@@ -91,7 +91,7 @@ class Hosts(Frozen):
             yield from map(to_host, self._database.execute(sql, some))
 
     def fresh(self, hosts: Sequence[Host], *, lock: bool = False) -> dict[int, Host]:
-        """Return these hosts as they are now, by id, whatever their names; reads only those that changed."""
+        """Return these hosts as they are now, by id, also renamed ones; reads only those that changed."""
         found: dict[int, Host] = {}
         for start in range(0, len(hosts), _NAMES_AT_ONCE):
             some = hosts[start : start + _NAMES_AT_ONCE]
@@ -188,7 +188,7 @@ class Hosts(Frozen):
         return ((to_spec(spec), bool(undeclared)) for *spec, undeclared in rows)
 
     def count(self, query: HostQuery) -> int:
-        """Return how many hosts a query finds, whatever its limit."""
+        """Return how many hosts a query finds; its limit does not count."""
         where, parameters = self.where(query)
         [(number,)] = self._database.execute(f"SELECT COUNT(*) FROM hosts{where}", parameters)
         return int(number or 0)
@@ -217,7 +217,7 @@ class Hosts(Frozen):
         return (str(row[0]) for row in rows)
 
     def names_near(self, name: str, most: int) -> list[str]:
-        """Return at most so many names before, and so many after, the place of a name in their order."""
+        """Return at most so many names before, and so many after, a name in alphabetical order."""
         name = as_stored(name)
         before = self._database.execute(
             f"SELECT name FROM hosts WHERE name < ? ORDER BY name DESC LIMIT {int(most)}", [name]

@@ -1,4 +1,4 @@
-"""What the last import said about each host, so that the next one can tell what was set here since."""
+"""What the last import declared for each host, so that the next one knows which values were set here since."""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ def stored_time(value: object) -> datetime:
 
 
 class Answer(Frozen):
-    """One row that a question found: the host it concerns, whether it can be fixed, whether it is a mere warning.
+    """One row that a question found: the host concerned, whether it can be fixed, whether it is only a warning.
 
-    ``values`` are the further columns in their order; ``more`` is how many answers of the same sort were left out.
+    ``values`` are the further columns in their order; ``more`` is how many answers of the same kind were left out.
     """
 
     host: str | None
@@ -70,7 +70,7 @@ class Integrity:
 
     @property
     def location(self) -> str:
-        """How an operator names the database; holds no password."""
+        """The name of the database in messages, without a password."""
         return self._database.location
 
     @property

@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 _SERVER = "postgres"
 
 NAMES = ("bmh.toml", "bmh.db")
-"""What discovery looks for in this folder and its parents."""
+"""The file names that discovery looks for in the current folder and its parents."""
 
 VARIABLE = "BMHCTL_INVENTORY"
 
 
 def find_inventory(given: str | None, environ: Mapping[str, str], folder: Path, report: Callable[[str], None]) -> str:
-    """The inventory's path or URL: the given one, ``$BMHCTL_INVENTORY``, or the nearest ``bmh.toml``/``bmh.db``.
+    """Return the location of the inventory: ``given``, ``$BMHCTL_INVENTORY``, or the nearest ``bmh.toml``/``bmh.db``.
 
-    An inventory names commands to run, so a discovered file counts only when it belongs to this user or root
-    and not everybody may write it; with ``$CI`` set nothing is discovered at all. Raises :class:`UsageError`.
+    An inventory names commands to run, so a discovered file is used only if it belongs to this user or root and not
+    every user may write it; with ``$CI`` set none is discovered. ``report`` is called with a line for each ignored
+    file. Raises :class:`UsageError`.
     """
     if given or environ.get(VARIABLE):
         return given or environ[VARIABLE]
@@ -54,7 +55,7 @@ def find_inventory(given: str | None, environ: Mapping[str, str], folder: Path, 
 
 
 def _is_trusted(path: Path, report: Callable[[str], None]) -> bool:
-    # The folder counts too: who may rename files in it may plant one.
+    # The folder counts too: a user who may rename files in it can replace the inventory.
     for place in (path, path.resolve(), path.resolve().parent):
         try:
             status = place.stat()
@@ -64,18 +65,18 @@ def _is_trusted(path: Path, report: Callable[[str], None]) -> bool:
             report(f"ignored {path}: {place} belongs to another user; name it with -i to use it")
             return False
         if status.st_mode & stat.S_IWOTH and not (stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX):
-            report(f"ignored {path}: everybody may write {place}; name it with -i to use it")
+            report(f"ignored {path}: every user may write {place}; name it with -i to use it")
             return False
     return True
 
 
 def is_on_server(location: str) -> bool:
-    """Whether a location is the URL of a server, no path."""
+    """Return whether a location is the URL of a server, not a path."""
     return location[: len(_SERVER)].lower() == _SERVER and "://" in location
 
 
 def resolve(location: str) -> tuple[Path, bool]:
-    """An inventory's real path, and whether it is a TOML file; raises :class:`UsageError` for anything else."""
+    """Return an inventory's real path, and whether it is a TOML file; raise :class:`UsageError` for others."""
     try:
         path = Path(location).expanduser()
     except RuntimeError as error:
@@ -84,7 +85,7 @@ def resolve(location: str) -> tuple[Path, bool]:
         from bmhctl.support.redact import without_secrets
 
         raise UsageError(
-            f"{without_secrets(location)!r} is no inventory",
+            f"{without_secrets(location)!r} is not an inventory",
             hint="its name must end in .toml, .db, .sqlite or .sqlite3, or be a URL: postgresql://host/database",
         )
     return path.resolve(), path.suffix == ".toml"
@@ -107,7 +108,7 @@ def open_store(location: str, *, create: bool = True) -> Store:
     if not is_declared:
         owner = path.with_name(path.name.removesuffix(STATE_SUFFIX) + ".toml")
         if path.name.endswith(STATE_SUFFIX) and owner.exists():
-            raise UsageError(f"{path} is what {owner.name} remembers, no inventory of its own", hint=f"-i {owner}")
+            raise UsageError(f"{path} is the state file of {owner.name}, not an inventory", hint=f"-i {owner}")
         claims = partial(_file_claims, path)
         return Store(open_database(path), claims=claims, folder=str(path.parent), given=location)
     from bmhctl.stores.state_files import check_only_one

@@ -159,7 +159,7 @@ _RENEWALS = Migration(
     ),
 )
 
-# How many hosts are in each state: the sum of its rows. The database keeps it itself, whatever changes a host.
+# How many hosts are in each state: the sum of its rows. Triggers keep it, so no statement has to.
 _COUNTS = Migration(
     "counts",
     ("CREATE TABLE counts (id {serial}, state TEXT NOT NULL, number BIGINT NOT NULL)", *RECOUNT),

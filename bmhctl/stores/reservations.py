@@ -109,7 +109,7 @@ class Reservations(Frozen):
 
 
 def random_id() -> str:
-    """Return a short random id, ``r-7k3m9q2x``; look whether a reservation has it before it is used."""
+    """Return a short random id, ``r-7k3m9q2x``; the caller checks that no reservation has it."""
     number = int.from_bytes(os.urandom(5), "big")
     return "r-" + "".join(_ALPHABET[number >> shift & 31] for shift in range(0, 40, 5))
 

@@ -47,5 +47,5 @@ def to_text(value: Value) -> str | None:
 def unreadable(kind: str, name: Value) -> InvalidError:
     """Return the error for a row that can't be read: ``kind`` is what it holds, ``name`` how it is called."""
     return InvalidError(
-        f"the row of {kind} {name!s:.80} can't be read", hint="bmhctl doctor says what is wrong with it"
+        f"the row of {kind} {name!s:.80} can't be read", hint="bmhctl doctor reports what is wrong with it"
     )

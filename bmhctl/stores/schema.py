@@ -68,7 +68,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 """Every table that holds an inventory, with its columns, in an order that satisfies the foreign keys."""
 
 INVENTORY_KEY = "inventory"
-"""The key in ``meta`` of a random word that tells an inventory on a server from one that takes its place.
+"""The key in ``meta`` of a random word by which an inventory on a server differs from one that replaces it.
 
 An old inventory may have none.
 """

@@ -143,10 +143,10 @@ def state_of(table: object, declaration: Path) -> Path | None:
 
 
 def check_only_one(given: Path, declaration: Path, state: Path) -> None:
-    """Raise :class:`UsageError` when it is in doubt where the states are; ``given`` is the name that a person uses.
+    """Raise :class:`UsageError` when it is in doubt where the states are; ``given`` is the name that the user gave.
 
-    A link whose target is another file than yesterday's would make all hosts initial, and so would a new place for the
-    state while the old one is not moved there.
+    All hosts would be initial if a link led to another file than before, or if the state file had not been moved to its
+    new place.
     """
     old = beside(declaration)
     if state != old or shared_folder:
@@ -165,7 +165,7 @@ def check_only_one(given: Path, declaration: Path, state: Path) -> None:
         if other.exists() and other != state:
             raise UsageError(
                 f"{given} is a link to {declaration}, but there is also the state file {other}",
-                hint=f'say which one holds: {KEY} = "…" under [{TABLE}] in the file, or {VARIABLE}=FOLDER',
+                hint=f'choose one: {KEY} = "…" under [{TABLE}] in the file, or {VARIABLE}=FOLDER',
                 details={"file": str(declaration), "state": str(other)},
             )
 

@@ -79,7 +79,7 @@ class Store:
 
     @cached_property
     def claims(self) -> Claims:
-        """The claims on its hosts and tickets."""
+        """The claims on hosts and tickets."""
         return self._make_claims()
 
     @cached_property
@@ -105,14 +105,14 @@ class Store:
 
     @cached_property
     def departed(self) -> Departed:
-        """The used machines that left."""
+        """The used machines that left the inventory."""
         from bmhctl.stores.departed import Departed
 
         return Departed(self.database)
 
     @cached_property
     def imported(self) -> Imported:
-        """What the last import said about each host."""
+        """What the last import declared for each host."""
         from bmhctl.stores.imported import Imported
 
         return Imported(self.database)
@@ -140,7 +140,7 @@ class Store:
 
     @property
     def location(self) -> str:
-        """How an operator names this inventory; holds no password."""
+        """The name of this inventory in messages, without a password."""
         return str(self.declaration.path) if self.declaration else self.database.location
 
     def undeclared(self) -> Store:
@@ -178,19 +178,19 @@ class Store:
     # transactions
 
     def transaction(self, *, shared: bool = False) -> AbstractContextManager[object]:
-        """A writing transaction: durable when the block ends, undone when it raises.
+        """Return a writing transaction: durable when the block ends, undone when it raises.
 
-        It is the only one that writes, unless it is ``shared``: then others that are may run beside it, so it locks
-        what it reads to change it (``lock``) and changes nothing else.
+        No other transaction writes at the same time, unless it is ``shared``: then other shared ones may run beside it,
+        so it locks what it reads to change it (``lock``) and changes nothing else.
         """
         return self.database.transaction(write=True, shared=shared)
 
     def snapshot(self) -> AbstractContextManager[object]:
-        """A reading transaction: everything read in the block is of one moment."""
+        """Return a reading transaction: everything read in the block is of one moment."""
         return self.database.transaction(write=False)
 
     def savepoint(self) -> AbstractContextManager[None]:
-        """A part of a writing transaction that is undone on its own when the block raises."""
+        """Return a part of a writing transaction that is undone on its own when the block raises."""
         return self.database.savepoint()
 
     def abandon(self) -> None:
@@ -207,9 +207,9 @@ class Store:
         latest: datetime,
         request: tuple[str, str] | None = None,
     ) -> Iterator[GrantView]:
-        """A shared writing transaction that begins with all that a grant asks; a server answers in one round trip.
+        """Return a shared writing transaction that begins with all that a grant asks, in one round trip to a server.
 
-        ``queries`` are for free hosts, ``token`` is the id that the reservation is to have, ``request`` an owner and a
+        ``queries`` are for free hosts, ``token`` is the id that the reservation gets, ``request`` an owner and a
         request id. A lease is due that ends by ``now``, or is counted from after ``latest``.
         """
         moments = [(now - EPOCH) // MICROSECOND, (latest - EPOCH) // MICROSECOND]

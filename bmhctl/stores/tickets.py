@@ -33,7 +33,7 @@ _ADD = (
 
 
 class Tickets(Frozen):
-    """The tickets, also those whose process is gone."""
+    """The tickets, also those whose process has died."""
 
     _database: Database
 
@@ -64,7 +64,7 @@ class Tickets(Frozen):
         self._database.execute("UPDATE tickets SET refreshed_at = ? WHERE id = ?", [from_time(now), ticket_id])
 
     def remove(self, ticket_id: int) -> None:
-        """Remove a ticket from the queue; nothing happens if it is not there."""
+        """Remove a ticket from the queue; do nothing if it does not exist."""
         self._database.execute("DELETE FROM tickets WHERE id = ?", [ticket_id])
 
 

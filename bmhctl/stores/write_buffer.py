@@ -68,7 +68,7 @@ class WriteBuffer(ABC):
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """A part of a transaction that is undone on its own when the block raises."""
+        """Return a part of a transaction that is undone on its own when the block raises."""
         savepoint = _Savepoint(len(self._waiting))
         self._savepoints.append(savepoint)
         name = f"part{len(self._savepoints)}"
@@ -154,4 +154,4 @@ def _rank(statement: str) -> int:
     for rank, beginning in enumerate(_ORDER):
         if statement.startswith(beginning):
             return rank
-    raise AssertionError(f"{statement!r} has no place in the order of statements that wait")
+    raise AssertionError(f"{statement!r} is not in the order of statements that wait")

@@ -103,10 +103,10 @@ def test_one_machine_under_two_names_is_a_warning_that_names_both(cli: Cli, lab:
         (b"", "{} is empty: no inventory", "remove it, then: bmhctl -i {} init"),
         (
             b"SQLite format 3\0 and no more",
-            "{} is no SQLite file",
+            "{} is not a SQLite file",
             "an inventory ends in .toml, .db, .sqlite or .sqlite3",
         ),
-        (b"just some text\n" * 20, "{} is no SQLite file", "an inventory ends in .toml, .db, .sqlite or .sqlite3"),
+        (b"just some text\n" * 20, "{} is not a SQLite file", "an inventory ends in .toml, .db, .sqlite or .sqlite3"),
     ],
     ids=["empty", "torn in its header", "no database"],
 )

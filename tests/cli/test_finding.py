@@ -52,7 +52,7 @@ def test_in_ci_none_is_searched_for(cli: Cli, lab: Path) -> None:
 
 def test_a_file_that_everybody_may_write_is_ignored_and_that_is_said(cli: Cli, lab: Path) -> None:
     lab.chmod(0o666)
-    ignored = f"ignored {lab}: everybody may write {lab}; name it with -i to use it\n"
+    ignored = f"ignored {lab}: every user may write {lab}; name it with -i to use it\n"
     assert cli("list") == Run(2, "", ignored + NONE + HOW)
     assert cli("list", "-i", str(lab), "-o", "name") == NAMES
 
@@ -61,7 +61,7 @@ def test_a_file_in_a_folder_that_everybody_may_write_is_ignored(cli: Cli, lab: P
     lab.parent.chmod(0o777)
     done = cli("list")
     assert (done.status, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"ignored {lab}: everybody may write {lab.parent};")
+    assert done.stderr.startswith(f"ignored {lab}: every user may write {lab.parent};")
     lab.parent.chmod(0o1777)
     assert cli("list", "-o", "name") == NAMES
 
@@ -87,7 +87,7 @@ def test_a_name_that_is_no_inventorys_is_refused(name: str, cli: Cli) -> None:
     assert cli("-i", name, "list") == Run(
         2,
         "",
-        f"bmhctl: {name!r} is no inventory\nhint: its name must end in .toml, .db, .sqlite or .sqlite3, "
+        f"bmhctl: {name!r} is not an inventory\nhint: its name must end in .toml, .db, .sqlite or .sqlite3, "
         "or be a URL: postgresql://host/database\n",
     )
 

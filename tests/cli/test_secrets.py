@@ -195,7 +195,7 @@ sys.exit(run(["status"]))
         [sys.executable, "-c", code], env=environment(BMHCTL_INVENTORY=fleet.url), capture_output=True, text=True
     )
     assert done.returncode != 0
-    assert "Traceback" in done.stderr or "is not whole" in done.stderr
+    assert "Traceback" in done.stderr or "is damaged" in done.stderr
     assert SECRET not in done.stdout + done.stderr
 
 

@@ -31,7 +31,7 @@ _MARGIN = (
 )
 _RETRY = 1.0
 
-# A claim is over at its deadline; or at once when its holder's connection is gone, and no step of its can still run.
+# A claim ends at its deadline; or at once when its holder's connection has ended and no step of it can still run.
 _OVER = (
     f"(claims.until <= {NOW} OR claims.guarded = 0 AND NOT EXISTS"
     " (SELECT 1 FROM pg_stat_activity WHERE pid = claims.backend))"
@@ -136,7 +136,7 @@ class LeasedClaims:
             self._database.execute(f"DELETE FROM claims WHERE name = ? AND {_OVER}", [name])
 
     def restore(self) -> None:
-        """Nothing: claims in a table are not removed."""
+        """Do nothing: claims in a table are not removed."""
 
     def left_behind(self) -> list[LeftClaim]:
         """Return the claims that are over but have a row; the holder may still run, without its connection."""
@@ -182,7 +182,7 @@ class _Loss:
 
 
 class _Keeper:
-    """Renews claims in a thread, over a connection of its own: both begin when the first claim gets old."""
+    """Renews claims in a thread, over its own connection; both start when the first claim needs renewal."""
 
     def __init__(self, database: PostgresDatabase) -> None:
         self._address = database.address

@@ -34,7 +34,7 @@ _OLDEST = 13_00_00
 
 
 def _clock() -> Callable[[], float]:
-    # Unlike the monotonic clock, this one goes on while the machine sleeps.
+    # Unlike the monotonic clock, it does not stop while the machine sleeps.
     number = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic if number is None else lambda: time.clock_gettime(number)
 
@@ -45,8 +45,8 @@ steady = _clock()
 class Connection(psycopg.Connection[tuple[Value, ...]]):
     """A connection that waits as long as the server works on its statement, and no longer.
 
-    A statement may take its time. But one whose answer never comes, for the server hangs or the network swallowed
-    it, would be waited for for ever: after each :data:`SILENCE` another connection asks what the server does.
+    A statement may take any time. But if the server hangs or the network is cut, its answer never comes: after each
+    :data:`SILENCE` another connection asks whether the server still works on it.
     """
 
     backend: Value = 0
@@ -152,13 +152,14 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
                 hint="try again; if it stays locked, look for a session that hangs in pg_stat_activity",
             )
         case errors.UndefinedTable() | errors.InvalidSchemaName() | errors.UndefinedColumn():
-            return InvalidError(f"the inventory in {address.shown} is not whole ({said})", hint="restore it")
+            return InvalidError(f"the inventory in {address.shown} is damaged ({said})", hint="restore it")
         case errors.ReadOnlySqlTransaction():
             return UnreachableError(
-                f"{address.shown} takes no changes ({said})", hint="name the primary: ?target_session_attrs=read-write"
+                f"{address.shown} is read-only ({said})",
+                hint="name the primary: ?target_session_attrs=read-write",
             )
         case errors.DiskFull() | errors.OutOfMemory() | errors.QueryCanceled() | errors.InsufficientResources():
-            return AwayError(f"{address.shown}: {said}: nothing was changed", hint="look at the server")
+            return AwayError(f"{address.shown}: {said}: nothing was changed", hint="check the server")
         case psycopg.OperationalError() | psycopg.InterfaceError() if is_lost:
             kind, hint = _what_to_look_at(error, said, address)
             return kind(f"can't reach {address.shown}: {said}", hint=hint)
@@ -174,9 +175,9 @@ _HINTS: tuple[tuple[str, _Kind, str], ...] = (
     ("57P03", AwayError, "the server is starting, stopping or recovering: try again in a moment"),
     ("57P", AwayError, "the server was stopped, or an administrator ended the connection: try again when it is back"),
     ("53300", AwayError, "the server has no room for another connection: try again, or raise its max_connections"),
-    ("53", AwayError, "the server has too little memory or disk: look at its log"),
-    ("28", UnreachableError, "look at the user and the password; the server's log and pg_hba.conf say more"),
-    ("3D000", UnreachableError, "look at the database's name: psql -l lists those that are there"),
+    ("53", AwayError, "the server has too little memory or disk: see its log"),
+    ("28", UnreachableError, "check the user and the password; the server's log and pg_hba.conf say more"),
+    ("3D000", UnreachableError, "check the name of the database: psql -l lists them"),
 )
 """What to do about a connection that was refused or ended, by the first letters of its SQLSTATE."""
 
@@ -192,15 +193,15 @@ def _what_to_look_at(error: psycopg.Error, said: str, address: Address) -> tuple
     if "FATAL:" in said:  # it answered
         return (
             UnreachableError,
-            "look at the user, the password and the database; whoever runs the server sees more in its log",
+            "check the user, the password and the database; the server's log says more",
         )
-    return AwayError, "look at the server and the network"
+    return AwayError, "check the server and the network"
 
 
 def _state_of(said: str, address: Address) -> str | None:
-    """Return the SQLSTATE with which a server refused a connection, as far as it can be told.
+    """Return the SQLSTATE with which a server refused a connection, None if it can't be found out.
 
-    libpq keeps that to itself, but for one: its ping tells a server that is starting or stopping from others.
+    libpq does not pass it on, but its ping distinguishes a server that is starting or stopping from others.
     """
     if "FATAL:" not in said:
         return None

@@ -89,7 +89,7 @@ class PostgresDatabase(WriteBuffer):
 
     @property
     def location(self) -> str:
-        """How an operator names this database; holds no password."""
+        """The name of this database in messages, without a password."""
         return self._address.shown
 
     @property
@@ -114,7 +114,7 @@ class PostgresDatabase(WriteBuffer):
         return self._run(statement, parameters)
 
     def begin_with(self, *questions: Question) -> AbstractContextManager[list[list[Row]]]:
-        """A shared transaction; the questions are asked in the message that begins it.
+        """Return a shared transaction; the questions are asked in the message that begins it.
 
         Each statement of a message sees what was committed before that statement. The message also asks whether any
         process waits, which can't change until the transaction ends, and takes the id of an event: see
@@ -239,7 +239,7 @@ class PostgresDatabase(WriteBuffer):
     # transactions
 
     def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[object]:
-        """READ COMMITTED for one that writes, shared or alone; one snapshot for one that reads.
+        """Return a READ COMMITTED transaction if it writes, shared or alone; one snapshot if it only reads.
 
         Raises :class:`UncertainError` when the connection broke while the server was told to commit.
         """
@@ -307,12 +307,12 @@ class PostgresDatabase(WriteBuffer):
             if wrote and self._connection.closed:
                 raise UncertainError(
                     f"{error.message}, in the middle of a commit: it is not known whether it took effect",
-                    hint="look before you repeat it: bmhctl status, bmhctl history HOST",
+                    hint="check before you repeat it: bmhctl status, bmhctl history HOST",
                 ) from error
             raise
 
     def abandon(self) -> None:
-        """Close the connection, if a transaction is open: it may be in the middle of anything."""
+        """Close the connection if a transaction is open, because it may be in the middle of a statement."""
         if self._depth:
             self.close()
             self._forget()
@@ -479,7 +479,7 @@ class PostgresDatabase(WriteBuffer):
 
     def _failure(self, error: psycopg.Error) -> BmhctlError:
         while not error.sqlstate and isinstance(error.__context__, psycopg.Error):
-            error = error.__context__  # an error that a shutdown caused says less than the shutdown
+            error = error.__context__  # report the shutdown, not the errors that it caused
         if (error.sqlstate or "").startswith(_SERVER_ENDS):
             self._connection.close()  # the server is about to end it
         # Every transaction asks for this table first: where only another one is missing, the inventory is damaged.

@@ -26,7 +26,7 @@ def open_store(location: str) -> Store:
 
 @contextmanager
 def creating(location: str) -> Iterator[Store]:
-    """A new, empty inventory that appears whole when the block ends, or not at all; everything is in one transaction.
+    """Yield a new, empty inventory; one transaction makes it appear whole when the block ends, or not at all.
 
     Raises :class:`bmhctl.errors.StateRefusedError` when there is one.
     """

@@ -56,14 +56,14 @@ _OPERATOR: Rights = _RUNNER | {
 ROLES = (
     Role(
         name="viewer",
-        help="sees everything, changes nothing",
+        help="reads everything, changes nothing",
         does="read this inventory",
         who="a viewer",
         rights={},
     ),
     Role(
         name="runner",
-        help="also takes hosts, gives them back, checks and cleans them, sets them aside",
+        help="also reserves hosts, gives them back, runs their steps, puts them into maintenance",
         does="change anything",
         who="a runner, or an operator for hosts and policy,",
         rights=_RUNNER,
@@ -89,9 +89,9 @@ def tables() -> tuple[str, ...]:
 
 
 def sql(schema: str, prefix: str) -> str:
-    """The SQL that makes the roles where they are missing, and gives each exactly its rights; safe to run again.
+    """Return the SQL that makes the roles where they are missing, and gives each exactly its rights; safe to run again.
 
-    Raises :class:`UsageError` for a prefix that would make no name for a role.
+    Raises :class:`UsageError` for a prefix that is not valid in the name of a role.
     """
     if not is_name(prefix, _LONGEST_PREFIX) or not is_name(f"{prefix}_{ROLES[0].name}"):
         raise UsageError(

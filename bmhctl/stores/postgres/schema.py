@@ -45,7 +45,7 @@ def open_database(address: Address) -> PostgresDatabase:
 
 @contextmanager
 def creating(address: Address) -> Iterator[PostgresDatabase]:
-    """A new, empty inventory, in a transaction that makes it appear whole when the block ends, or not at all.
+    """Yield a new, empty inventory, in a transaction that makes it appear whole when the block ends, or not at all.
 
     Raises :class:`StateRefusedError` when there is one.
     """
@@ -70,7 +70,7 @@ def creating(address: Address) -> Iterator[PostgresDatabase]:
 def _migrate(database: PostgresDatabase, version: int) -> None:
     for number, migration in enumerate(MIGRATIONS[version:], version + 1):
         for statement in (*migration.statements, *migration.on_server):
-            # Names and ids are compared byte by byte, whatever language the database sorts in.
+            # Names and ids are compared byte by byte; the collation of the database does not matter.
             typed = re.sub(
                 r"\bTEXT\b", 'TEXT COLLATE "C"', statement.format(serial=_IDENTITY, schema=database.address.schema)
             )

@@ -31,7 +31,7 @@ _LONGEST = 63  # bytes of a name in PostgreSQL
 class Address(Frozen):
     """Where an inventory is: ``url`` for libpq, and the ``schema`` in that database.
 
-    Whoever prints one prints ``shown``, which has no password.
+    Messages use ``shown``, which has no password.
     """
 
     url: str
@@ -42,10 +42,10 @@ class Address(Frozen):
 
     @classmethod
     def parse(cls, location: str) -> Address:
-        """Takes ``?schema=`` out of a URL.
+        """Split ``?schema=`` off a URL.
 
-        Raises :class:`UsageError` for a name that needs quoting, and for what libpq would take otherwise than it is
-        meant: a password with an unencoded ``@`` is no host's name, to be looked up and to be printed.
+        Raises :class:`UsageError` for a name that needs quoting, and for what libpq would understand differently: of a
+        password with an unencoded ``@``, it would look up and print a part as the name of a host.
         """
         url = _Url.parse(location)
         named = [value for key, value in url.query if key == "schema"]
@@ -54,7 +54,7 @@ class Address(Frozen):
         schema = _decoded(named[0]) if named else SCHEMA
         if not is_name(schema):
             raise UsageError(
-                f"{schema!r} is no name for a schema",
+                f"{schema!r} is not a name for a schema",
                 hint=f"?schema=lab: letters, digits, '_' and '-', at most {_LONGEST}; 'pg_…' is PostgreSQL's own",
             )
         rest = tuple(parameter for parameter in url.query if parameter[0] != "schema")
@@ -112,7 +112,7 @@ class _Url(Frozen):
         if "@" in hosts + database:
             _refuse("there is an '@' too many, or one behind a '/'")
         if not _HOSTS.fullmatch(hosts):
-            _refuse("what follows a ':' is no port")
+            _refuse("what follows a ':' is not a port")
         if _BAD_PERCENT.search(text):
             _refuse("a '%' must be followed by two hexadecimal digits")
         if any(each.isspace() for each in text):

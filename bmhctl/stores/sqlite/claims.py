@@ -205,7 +205,7 @@ class FileClaims:
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         kind = AwayError if is_full else UnreachableError
         return kind(
-            f"can't claim anything in {self._folder}: {error.strerror}",
+            f"can't make claims in {self._folder}: {error.strerror}",
             hint="free some space" if is_full else f"make {self._folder.parent} writable",
         )
 

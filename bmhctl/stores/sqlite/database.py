@@ -65,7 +65,7 @@ def open_database(path: Path) -> SqliteDatabase:
             migrate(database)
         database.configure()
         opened.add_beside()
-        opened.check()  # it may have been replaced since it was looked at
+        opened.check()  # it may have been replaced since the check
         database.open_files = opened
     except BaseException:
         database.close()
@@ -83,7 +83,7 @@ def _check_file(path: Path) -> None:
     if not header:
         raise InvalidError(f"{path} is empty: no inventory", hint=f"remove it, then: bmhctl -i {path} init")
     if not header.startswith(_HEADER) or len(header) < 100:
-        raise InvalidError(f"{path} is no SQLite file", hint="an inventory ends in .toml, .db, .sqlite or .sqlite3")
+        raise InvalidError(f"{path} is not a SQLite file", hint="an inventory ends in .toml, .db, .sqlite or .sqlite3")
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise InvalidError(f"{path} is a SQLite file of another program", hint="choose another file with -i")
     if not os.access(path, os.W_OK):
@@ -140,7 +140,7 @@ class OpenFiles:
             except OSError as error:
                 raise GoneError(
                     f"{path} is gone: it was removed, moved away or unmounted while it was in use",
-                    hint="nothing was written; bring it back, or create an inventory anew and run the command again",
+                    hint="nothing was written; restore it, or create an inventory, and run the command again",
                     details={"file": path},
                 ) from error
             if now != known:
@@ -185,7 +185,7 @@ class SqliteDatabase(WriteBuffer):
 
     @property
     def is_connected(self) -> bool:
-        """Always true: a file can't be disconnected."""
+        """Always true: a file has no connection to lose."""
         return True
 
     def last_disruption(self) -> datetime:
@@ -219,13 +219,13 @@ class SqliteDatabase(WriteBuffer):
             raise translate(error, self._path) from error
 
     def begin_with(self, *questions: Question) -> AbstractContextManager[list[list[Row]]]:
-        """A transaction that writes; yields the rows of each question that it begins with."""
+        """Return a transaction that writes; it yields the rows of each question that it begins with."""
         return self._transaction(True, questions)
 
     def transaction(self, *, write: bool, shared: bool = False) -> AbstractContextManager[object]:
-        """A transaction; while it lasts, no other one writes if it does.
+        """Return a transaction; while one writes, no other one does.
 
-        Raises :class:`MovedError` when the file is not the one at the path any more: nothing is written then.
+        Raises :class:`MovedError` when the file at the path is another one by now: then nothing is written.
         """
         return self._transaction(write)
 
@@ -249,7 +249,7 @@ class SqliteDatabase(WriteBuffer):
             self._ids.clear()
 
     def lock(self, *questions: Question) -> None:
-        """Do nothing: the transaction that writes is the only one."""
+        """Do nothing: no other transaction writes."""
 
     def rare_term(self, query: HostQuery) -> RareTerm | None:
         """Return the rarest term of a query, if few hosts fit it."""
@@ -316,7 +316,7 @@ class SqliteDatabase(WriteBuffer):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The one file; those that SQLite makes beside it come and go."""
+        """The file itself; SQLite makes and removes others beside it."""
         return (self._path,)
 
     def damage(self) -> Iterator[tuple[str, bool]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from bmhctl.errors import AwayError, BmhctlError, InvalidError, UnreachableError
 from bmhctl.stores.limits import LOCK_PATIENCE
 
-LOOK_AT_DISK = "look at the disk, its mount and your quota"
+LOOK_AT_DISK = "check the disk, its mount and your quota"
 
 
 def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
@@ -29,7 +29,7 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
     if code == sqlite3.SQLITE_IOERR:
         return AwayError(f"{path} can't be read or written ({error})", hint=LOOK_AT_DISK)
     if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
-        return InvalidError(f"{path} is not whole ({error})", hint="restore it from a backup")
+        return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
     raise error  # a defect of bmhctl: its traceback is needed
 
 

@@ -97,7 +97,7 @@ def _refuse_leftovers(path: Path) -> None:
         if left.exists() and left.stat().st_size and not path.exists():
             raise InvalidError(
                 f"{path} is missing, but {left.name}, which belongs to it, is there",
-                hint=f"bring {path.name} back; to start afresh, move {left.name} away, too",
+                hint=f"restore {path.name}; to start again, move {left.name} away, too",
                 details={"file": str(left)},
             )
 

@@ -121,7 +121,7 @@ def _replace(target: Path, folder: int, old: bytes, new: bytes) -> bool:
     except OSError as error:
         raise UnreachableError(
             f"{shown(target)} is replaced, but a power cut could undo that: {error.strerror}",
-            hint="look at the disk and its mount",
+            hint="check the disk and its mount",
             details={"file": shown(target)},
         ) from error
     return True

@@ -77,7 +77,7 @@ def _decoded(data: bytes, name: str) -> str:
     if text.startswith("\ufeff"):
         raise broken("begins with a byte order mark", name, 1, 1, hint="save the file as UTF-8 without BOM")
     if "\0" in text:
-        raise broken("a NUL byte", name, *position(text, text.index("\0")), hint="this looks like no text file")
+        raise broken("a NUL byte", name, *position(text, text.index("\0")), hint="this does not look like a text file")
     return text
 
 

@@ -149,7 +149,7 @@ def _by_hand(changes: Iterable[Change], hosts: Iterable[HostSpec]) -> list[str]:
                 said = [f"write {', '.join(new)}"] * bool(new) + [f"delete {', '.join(gone)}"] * bool(gone)
                 lines.append(f"under [hosts.{host_key(spec.name)}] {' and '.join(said) or 'change nothing'}")
             case Rename(old, new_name):
-                lines.append(f"write hosts.{host_key(new_name)} for hosts.{host_key(old)} wherever it stands")
+                lines.append(f"write hosts.{host_key(new_name)} for hosts.{host_key(old)} wherever it occurs")
             case Remove(name):
                 lines.append(f"delete all of hosts.{host_key(name)}")
         _apply(change, specs, "")

@@ -34,7 +34,7 @@ class DeclarationFile:
 
     @property
     def path(self) -> Path:
-        """The file itself, links resolved."""
+        """The file itself, with links resolved."""
         return self._path
 
     @property
@@ -46,9 +46,9 @@ class DeclarationFile:
 
     @property
     def identity(self) -> str:
-        """The owner that the state file takes note of: the file itself, or its name where the state is not beside it.
+        """The owner that the state file records: the file itself, or its name where the state is not beside it.
 
-        Then the name may be a link that leads to another file tomorrow.
+        Then the name may be a link, which may lead to another file later.
         """
         is_beside = self._given is None or self.state_path == beside(self._path)
         return str(self._path if is_beside else self._given)

@@ -11,11 +11,11 @@ from bmhctl.support.values import Frozen
 
 
 class Node(Frozen):
-    """A header or a key with its value, and its place in the text.
+    """A header or a key with its value, and its position in the text.
 
     ``path`` is its whole dotted name, with a host's name in lower case; ``parts`` are the spans of the last parts of
     it, those written here. ``value`` is where the value begins (None: a header), ``inside`` the keys of a value that is
-    an inline table. ``header`` is the header that the key stands under.
+    an inline table. ``header`` is the header above the key.
     """
 
     path: tuple[str, ...]
@@ -26,7 +26,7 @@ class Node(Frozen):
     inside: tuple[Node, ...] | None = None
     header: Node | None = None
 
-    __eq__ = object.__eq__  # a place in a text is itself only
+    __eq__ = object.__eq__  # nodes are compared by identity
     __hash__ = object.__hash__
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FINGERPRINT = "declaration"
-"""What the TOML file looked like when it was last synced."""
+"""The fingerprint of the TOML file when it was last synced."""
 
 OWNER = "declared_by"
 """Which TOML file the state file belongs to."""

@@ -45,7 +45,7 @@ def test_the_schema_is_taken_out_wherever_it_stands(url: str, schema: str, rest:
     "name", ["", 'a"b', "a%22b", "a b", "ä", "1st", "a.b", "a" * 64, "pg_lab", "information_schema"]
 )
 def test_a_schema_whose_name_is_not_plain_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="is no name for a schema") as refused:
+    with pytest.raises(UsageError, match="is not a name for a schema") as refused:
         Address.parse(f"postgresql://h/db?schema={name.replace(' ', '%20')}")
     assert "at most 63" in str(refused.value.hint)
 
@@ -161,7 +161,7 @@ def test_an_encoded_password_reaches_libpq_and_nobody_else(password: str, hosts:
         "'postgresql://u:geheim'",
         "'postgresql://u:a-password-that-was-cut-off-geheim",
         "can't read postgresql:/u:geheim@h/db: No such file",
-        "mysql://u:geheim@h/db is no inventory",
+        "mysql://u:geheim@h/db is not an inventory",
         "host=h password=geheim dbname=db",
         "host=h password = 'ge geheim' dbname=db",
         "postgresql://h/db?password=geheim&x=y",
@@ -196,7 +196,7 @@ def test_a_text_without_passwords_stays_as_it_is(text: str) -> None:
     ],
 )
 def test_what_is_no_inventory_is_quoted_without_its_password(location: str) -> None:
-    with pytest.raises(UsageError, match="is no inventory") as refused:
+    with pytest.raises(UsageError, match="is not an inventory") as refused:
         resolve(location)
     assert SECRET not in refused.value.message
     assert "postgresql://host/database" in str(refused.value.hint)

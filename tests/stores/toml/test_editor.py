@@ -202,7 +202,7 @@ def test_a_result_that_is_not_as_meant_is_refused_with_the_lines_to_write_by_han
         by_hand = [
             'under [hosts.node01] write note = "x" and delete mac',
             'at the end write [hosts.a] and below it note = "y"',
-            "write hosts.b for hosts.node02 wherever it stands",
+            "write hosts.b for hosts.node02 wherever it occurs",
             "delete all of hosts.b",
         ]
         assert caught.value.details == {"file": "lab.toml", "by_hand": by_hand}

@@ -405,7 +405,7 @@ def test_a_row_that_cannot_be_read_is_named_and_the_doctor_says_which_column(col
     for query in (HostQuery(names=("node2",)), HostQuery()):
         with pytest.raises(InvalidError, match=r"^the row of host node2 can't be read$") as refused:
             list(store.hosts.find(query))
-        assert refused.value.hint == "bmhctl doctor says what is wrong with it"
+        assert refused.value.hint == "bmhctl doctor reports what is wrong with it"
     assert f"its {column} can't be read: '{{oops'" in [each.message for each in examined(fleet).findings]
 
 

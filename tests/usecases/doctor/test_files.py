@@ -318,7 +318,7 @@ def test_a_damaged_page_anywhere_is_reported_as_damage_and_nothing_is_written(wh
     ("content", "words"),
     [
         (b"", "is empty: no inventory"),
-        (b"hello" * 100, "is no SQLite file"),
+        (b"hello" * 100, "is not a SQLite file"),
         (b"SQLite format 3\x00" + b"\x00" * 200, "is a SQLite file of another program"),
     ],
 )
@@ -343,7 +343,7 @@ def test_a_torn_file_is_a_finding(fleet: Lab) -> None:
 def test_a_table_that_is_gone_is_a_finding(fleet: Lab) -> None:
     unchecked(fleet, "DROP TABLE departed")
     [told] = at(fleet, fix=True).findings
-    assert (told.kind, told.message) == ("damage", f"{database_of(fleet)} is not whole (no such table: departed)")
+    assert (told.kind, told.message) == ("damage", f"{database_of(fleet)} is damaged (no such table: departed)")
 
 
 def test_text_that_is_not_utf8_is_a_finding(fleet: Lab) -> None:
