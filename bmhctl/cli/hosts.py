@@ -146,8 +146,9 @@ def import_(
 ) -> None:
     """Import hosts from files of other systems, manifests, or what export wrote; all or nothing.
 
-    New hosts enter in the state that they have there; a known host's facts are updated, but for those that were set
-    here, and its state never. Secrets are skipped. --name '{namespace}-{name}' distinguishes hosts of one name.
+    New hosts enter in the state that the files give. A known host keeps its state and the attributes that were set
+    here; its other attributes are updated. Secrets are skipped. --name '{namespace}-{name}' distinguishes hosts of
+    one name.
     Kinds: metal3, bmhctl, ironic, maas, netbox, metal-operator, tinkerbell, labgrid, bifrost, ansible, dnsmasq,
     isc-dhcp, hosts, csv. See bmhctl help formats.
     """

@@ -34,11 +34,11 @@ class Format(StrEnum):
 
 
 class Display(Frozen):
-    """Two streams, what they can show, and what the person asked for.
+    """Two streams, what they can show, and what the user asked for.
 
-    ``format`` is None where none was asked for: see :attr:`shown`. ``colour`` and
-    ``error_colour`` are for stdout and stderr, and so are ``width`` and ``error_width``. ``forced``: ``FORCE_COLOR``
-    asks for what a terminal shows; ``watched``: so does a program that gives its width, such as ``watch``.
+    ``format`` is None where none was asked for: see :attr:`shown`. ``colour`` and ``error_colour`` are for stdout and
+    stderr, and so are ``width`` and ``error_width``. ``forced``: ``FORCE_COLOR`` asks for what a terminal shows;
+    ``watched``: so does a program that gives its width, such as ``watch``.
     """
 
     stdout: TextIO
@@ -65,7 +65,7 @@ class Display(Frozen):
         quiet: bool = False,
         verbose: bool = False,
     ) -> Display:
-        """What these streams can show, by ``NO_COLOR``, ``FORCE_COLOR``, ``TERM`` and ``COLUMNS``.
+        """Return what these streams can show, by ``NO_COLOR``, ``FORCE_COLOR``, ``TERM`` and ``COLUMNS``.
 
         ``NO_COLOR`` wins over ``FORCE_COLOR``, which wins over ``TERM=dumb`` and over not being a terminal.
         """
@@ -90,12 +90,12 @@ class Display(Frozen):
 
     @property
     def machine(self) -> bool:
-        """Whether failures, too, are wanted as JSON."""
+        """Whether failures are reported as JSON, too."""
         return self.format in (Format.JSON, Format.JSONL)
 
     @property
     def shows_progress(self) -> bool:
-        """Whether a line of progress is shown: on a terminal, unless ``--quiet`` or JSON is asked for."""
+        """Whether a line of progress is shown: on a terminal, without ``--quiet`` and JSON."""
         return self.stderr_tty and not self.quiet and not self.machine
 
     @property
@@ -104,17 +104,17 @@ class Display(Frozen):
         return unicode_capable(self.stdout)
 
     def write(self, text: str) -> None:
-        """Writes to stdout; what its encoding can't hold becomes an escape."""
+        """Write to stdout; what its encoding does not have becomes an escape."""
         self.stdout.write(encodable(text, self.stdout))
 
 
 def unicode_capable(stream: TextIO) -> bool:
-    """Whether a stream's encoding holds box drawings and glyphs."""
+    """Return whether the encoding of a stream has box drawings and glyphs."""
     return (stream.encoding or "utf-8").lower().replace("-", "").startswith("utf")
 
 
 def encodable(text: str, stream: TextIO) -> str:
-    """The text with what the stream's encoding can't hold as escapes, so that writing never fails for it."""
+    """Return the text with escapes for what the encoding of the stream does not have, so that writing never fails."""
     if text.isascii() or unicode_capable(stream):
         return text
     return text.encode(stream.encoding, "backslashreplace").decode(stream.encoding)

@@ -51,14 +51,14 @@ _ASCII = (
 )
 
 _CHUNK = 1000
-"""So many rows are looked at together to find the columns' widths: a fleet of any size streams."""
+"""How many rows are read together to find the widths of the columns, so that a fleet of any size streams."""
 
 _GAP = 2
 _NO_CELL: Cell = ([("-", "")], 1)
 
 
 def state_span(state: State) -> Span:
-    """A state's glyph and word in its colour."""
+    """Return the glyph and word of a state in its colour."""
     return f"{GLYPH[state]} {state}", COLOUR[state]
 
 
@@ -81,7 +81,7 @@ def columns(
     *,
     header: bool = True,
 ) -> Iterator[Line]:
-    """Rows under their heads, in lines no wider than ``width`` if dropping and cutting can do it.
+    """Yield rows under their heads, in lines no wider than ``width`` if dropping and cutting columns allows it.
 
     A ``width`` of None shows everything whole, with ``-`` where nothing is; with a width, columns that are empty are
     left out, and a last line names those that hold something but have no room. Widths are found in chunks of rows and
@@ -123,7 +123,7 @@ def _kept(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -
 
 
 def _widths(heads: Sequence[Column], naturals: Sequence[int], kept: Sequence[int], width: int | None) -> list[int]:
-    """How wide each column is: what is left over after all floors is handed out in the order of importance."""
+    """Return how wide each column is: what remains after all minimal widths is given out by importance."""
     wanted = {i: max(len(heads[i].title), naturals[i]) for i in kept}
     if width is None:
         return list(wanted.values())
@@ -168,7 +168,7 @@ def table(pairs: Iterable[tuple[str, Line]], indent: str = "") -> list[Line]:
 def write_columns(titles: Sequence[str], rows: Iterable[Sequence[str]], display: Display, *, is_table: bool) -> int:
     """Write rows of texts under their titles, and return how many lines; ``-`` stands for an empty cell in a pipe.
 
-    Nothing is cut, as the columns were asked for by name: a line too long for the terminal goes on below.
+    Nothing is cut, because the columns were asked for by name: a line too long for the terminal continues below.
     """
     if is_table:
         heads = [Column(title) for title in titles]
@@ -235,7 +235,7 @@ def _rich(display: Display) -> Callable[[Line], None]:
 
 
 def _wrapped(line: Line, display: Display) -> None:
-    """Writes a long line in several, those after the first below the start of its last column."""
+    """Write a long line as several; those after the first begin below its last column."""
     import re
 
     from rich.text import Text
@@ -246,7 +246,7 @@ def _wrapped(line: Line, display: Display) -> None:
     longest = max(map(cell_width, text.plain.split()))
     indent = max((gap for gap in gaps if gap + longest <= display.width), default=min(4, display.width // 2))
     if indent + longest > display.width:
-        indent = 0  # a name is whole wherever that is possible
+        indent = 0  # names are cut last
     first = text.wrap(console, display.width)[0]
     rest = text[len(first.plain) :]
     rest = rest[len(rest.plain) - len(rest.plain.lstrip()) :]
@@ -259,7 +259,7 @@ def _wrapped(line: Line, display: Display) -> None:
 
 
 def console_of(display: Display) -> Console:
-    """Rich's console for stdout, told everything: it guesses nothing from the environment."""
+    """Return Rich's console for stdout, with all settings given: it reads none from the environment."""
     from rich.console import Console
 
     return Console(

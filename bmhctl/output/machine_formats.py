@@ -19,7 +19,7 @@ _FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
 
 
 def write_json(document: Envelope, display: Display) -> None:
-    """One document, its records one a line as they come; ASCII, so nothing in it can steer a terminal."""
+    """Write one document, its records one a line as they come; in ASCII, so that no control character is sent."""
     import json
 
     if document.key is None:
@@ -35,7 +35,7 @@ def write_json(document: Envelope, display: Display) -> None:
 
 
 def write_jsonl(document: Envelope, display: Display) -> None:
-    """The records of a document, one a line, in ASCII; a document without a list is one line."""
+    """Write the records of a document, one a line, in ASCII; a document without a list is one line."""
     for lines in _batches(_encoded(document.records if document.key else (document.head,))):
         display.write("".join(lines))
 
@@ -44,7 +44,7 @@ def _encoded(records: Iterable[Record]) -> Iterator[str]:
     """Each record as a line; the first of them without the quick encoder."""
     import json
 
-    # Records hold copies: there is no circle.
+    # Records are copies, so they contain no circle.
     encode: Callable[[Record], str] = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
     rest = iter(records)
     for record in islice(rest, _FEW):
@@ -58,7 +58,7 @@ def _encoded(records: Iterable[Record]) -> Iterator[str]:
 
 
 def _quick(careful: Callable[[Record], str]) -> Callable[[Record], str]:
-    """The same encoding in a tenth of the time, where there is the library for it; records hold no floats."""
+    """Return a faster encoder, which takes a tenth of the time, if its library is installed; records have no floats."""
     try:
         from orjson import OPT_PASSTHROUGH_DATETIME, dumps
     except ImportError:
@@ -67,7 +67,7 @@ def _quick(careful: Callable[[Record], str]) -> Callable[[Record], str]:
     def encode(record: Record) -> str:
         try:
             text = dumps(record, option=OPT_PASSTHROUGH_DATETIME)  # which stdlib refuses, too
-        except TypeError:  # half of a surrogate pair, or a number of more than 64 bits
+        except TypeError:  # a lone surrogate, or a number of more than 64 bits
             return careful(record)
         is_plain = text.isascii() and b"\x7f" not in text
         return text.decode() if is_plain else careful(record)
@@ -76,7 +76,7 @@ def _quick(careful: Callable[[Record], str]) -> Callable[[Record], str]:
 
 
 def write_csv(fields: Sequence[str], rows: Iterable[Sequence[str]], display: Display) -> None:
-    """CSV with a header, one line a row whatever the cells hold; no cell begins a formula."""
+    """Write CSV with a header, one line a row for any content; no cell begins a formula."""
     import csv
     import io
 
@@ -92,7 +92,7 @@ def write_csv(fields: Sequence[str], rows: Iterable[Sequence[str]], display: Dis
 
 
 def csv_cell(text: str) -> str:
-    """A cell that a spreadsheet takes as text: what would begin a formula gets a leading ``'``."""
+    """Return a cell that a spreadsheet reads as text: the beginning of a formula gets a leading ``'``."""
     shown = clean(text)
     return f"'{shown}" if text[:1] in _FORMULA or shown.lstrip()[:1] in _FORMULA else shown
 

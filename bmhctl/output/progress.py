@@ -14,17 +14,16 @@ from bmhctl.output.display import Display, encodable, unicode_capable
 from bmhctl.output.sanitize import cell_width, clean, shorten
 
 PATIENCE = 1.0
-"""Seconds of work before anything is shown."""
+"""Seconds of work before the line is shown."""
 
 _TICK = 0.25
 
 
 class Progress:
-    """A line such as ``checking node01 … 12s (3 of 7)`` that keeps time by itself and is erased when it is over.
+    """A line such as ``checking node01 … 12s (3 of 7)``, updated every second and erased at the end.
 
-    Nothing is ever shown where stderr is no terminal, with ``--quiet`` or in JSON mode. Call :meth:`clear` before
-    anything else is written to the terminal, or a child gets it; as a context manager it does so at its end. Any
-    thread may call any of this.
+    It is never shown where stderr is not a terminal, with ``--quiet`` or in JSON mode. Call :meth:`clear` before
+    anything else writes to the terminal; as a context manager it does that at its end. Any thread may call its methods.
     """
 
     def __init__(self, display: Display) -> None:
@@ -46,7 +45,7 @@ class Progress:
         self.clear()
 
     def progress(self, text: str, place: str = "") -> None:
-        """Says what is done from now on, and at which place of how many (``3 of 7``)."""
+        """Show what is in progress from now on, and its position (``3 of 7``)."""
         if not self._wanted:
             return
         with self._lock:
@@ -57,7 +56,7 @@ class Progress:
                 self._thread.start()
 
     def clear(self) -> None:
-        """Erases the line, and says nothing until the next :meth:`progress`."""
+        """Erase the line, and show nothing until the next :meth:`progress`."""
         with self._lock:
             if self._thread is None or self._over is None:
                 return

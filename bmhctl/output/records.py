@@ -45,7 +45,7 @@ def _bmc(bmc: Bmc | None) -> Json:
 
 
 def flags(host: Host) -> list[str]:
-    """What to know beside the state, in words; a reserved or tainted host is dirty by its nature."""
+    """Return what to know beside the state, in words; that a reserved or tainted host is dirty is not repeated."""
     words = []
     if host.cordon:
         words.append("retiring" if host.cordon.retires else "cordoned")
@@ -88,11 +88,11 @@ FIELDS = {
     "address": "its IP address or DNS name",
     "mac": "its MAC address",
     "labels": "its labels",
-    "hardware": "its hardware facts",
+    "hardware": "its hardware properties",
     "bmc": "its management controller; credentials are a reference, never a secret",
-    "note": "what a person noted",
+    "note": "the note of the operator",
     "dirty": "whether it was reserved since its last cleanup",
-    "cordoned": "whether it is set aside from reservations",
+    "cordoned": "whether it is kept from reservations",
     "cordon": "by whom, why and until when it is cordoned",
     "undeclared": "whether the inventory's file no longer declares it",
     "fault": "what was found broken",
@@ -110,7 +110,7 @@ FIELDS = {
 
 
 def check_fields(fields: Iterable[str], known: tuple[str, ...]) -> None:
-    """An unknown field is a :class:`UsageError` that names the nearest one and all."""
+    """Raise :class:`UsageError` for an unknown field, with the nearest one and all known ones."""
     for name in fields:
         if name not in known:
             near = nearest(name, known)
@@ -221,7 +221,7 @@ def step_record(step: CheckResult) -> Record:
 
 
 def outcome_record(outcome: Outcome) -> Record:
-    """What became of one host; ``code`` is ``done``, or the stable word for its failure."""
+    """Return what became of one host; ``code`` is ``done``, or the stable word for its failure."""
     error = outcome.error
     return {
         "host": outcome.host,
@@ -239,7 +239,7 @@ def outcome_record(outcome: Outcome) -> Record:
 
 
 def answer_record(answer: VerbAnswer) -> Record:
-    """Whether one verb is open; ``open`` is null when steps that would run first decide."""
+    """Return whether one verb is possible; ``open`` is null when steps have to run first."""
     return {
         "verb": answer.verb.value,
         "open": answer.open,
@@ -250,7 +250,7 @@ def answer_record(answer: VerbAnswer) -> Record:
 
 
 def error_document(error: BmhctlError) -> Record:
-    """What stderr gets in JSON mode: one object with a stable ``code`` word."""
+    """Return what stderr gets in JSON mode: one object with a stable ``code`` word."""
     return {
         "version": VERSION,
         "error": {
@@ -279,12 +279,12 @@ def iso(at: datetime) -> str:
 
 
 def stamp(at: datetime) -> str:
-    """The same moment for a person: ``2026-11-23 08:09:16Z``."""
+    """Return the moment for a person: ``2026-11-23 08:09:16Z``."""
     return iso(at).replace("T", " ")
 
 
 def flatten(value: Json) -> str:
-    """A JSON value in one cell: ``yes``/``no``, ``k=v`` pairs and lists with commas, nothing for null."""
+    """Return a JSON value as one cell: ``yes``/``no``, ``k=v`` pairs and lists with commas, "" for null."""
     match value:
         case None:
             return ""

@@ -32,9 +32,9 @@ class View(Frozen):
 
     ``formats`` are those it has. ``fields`` are the keys of its records, for ``--fields``; ``plain`` and ``csv`` are
     the fields shown in these formats by default (no ``plain``: its ``lines`` are shown there, too). ``document`` makes
-    the JSON document of a result, ``names`` yields what ``-o name`` prints, ``lines`` and ``notes`` (for stderr) are
-    given the display as well. ``empty`` is the note for a table without rows. ``write`` writes formats of its own and
-    returns true when it did. ``records`` are the rows of plain and CSV where the document has no list.
+    the JSON document of a result, ``names`` yields what ``-o name`` prints, ``lines`` and ``notes`` (for stderr) get
+    the display as well. ``empty`` is the note for a table without rows. ``write`` writes formats of its own and returns
+    true when it did. ``records`` are the rows of plain and CSV where the document has no list.
     """
 
     formats: tuple[Format, ...]
@@ -115,10 +115,10 @@ def check(kind: type, display: Display, fields: tuple[str, ...] | None = None) -
 def render(result: object, display: Display, fields: tuple[str, ...] | None = None) -> None:
     """Write a result to stdout in the format asked for, and its notes to stderr.
 
-    ``fields`` picks columns of a table, plain and CSV, keys of JSON and JSON lines. A format or a field that
-    the result does not have is a :class:`UsageError`, and nothing is written. Hosts that failed are not on
-    stdout but in JSON, JSON lines and CSV: pass the result's ``error`` to :func:`report`. Everything is
-    flushed: a full disk or a closed pipe is raised here.
+    ``fields`` picks columns of a table, plain and CSV, keys of JSON and JSON lines. Raises :class:`UsageError` for a
+    format or field that the result does not have, and then writes nothing. Hosts that failed are on stdout only in
+    JSON, JSON lines and CSV: pass the result's ``error`` to :func:`report`. Everything is flushed, so a full disk or a
+    closed pipe raises here.
     """
     view = check(type(result), display, fields)
     display = _forced(view, display)
@@ -202,9 +202,9 @@ def report(error: BmhctlError, display: Display) -> None:
 
 
 def note(text: str, display: Display) -> None:
-    """Writes a line to stderr for a person: not with ``--quiet``, and not in JSON mode.
+    """Write a line to stderr for a person: not with ``--quiet``, and not in JSON mode.
 
-    ``json`` has a result's notes in its document; in ``jsonl`` a note is one JSON object a line on stderr.
+    ``json`` has the notes of a result in its document; in ``jsonl`` a note is one JSON object a line on stderr.
     """
     if display.quiet or display.format is Format.JSON:
         return
@@ -227,7 +227,7 @@ def ask(question: str, display: Display) -> None:
 
 
 def hush(stream: TextIO) -> None:
-    """After a :class:`BrokenPipeError`: points the stream at nothing, so that the interpreter ends quietly."""
+    """After a :class:`BrokenPipeError`, point the stream at /dev/null, so that the interpreter ends quietly."""
     with suppress(OSError, ValueError):
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, stream.fileno())
@@ -246,7 +246,7 @@ def _coloured(text: str, code: str) -> str:
 
 
 def _folded(text: str, width: int | None, used: int = 0) -> list[str]:
-    """A text in lines for a terminal, the later ones set in; no word is broken. ``used`` cells are taken already."""
+    """Return a text in lines for a terminal, the later ones indented; no word is broken; ``used`` cells are taken."""
     if width is None or used + len(text) <= width:
         return [text]
     from textwrap import wrap

@@ -8,10 +8,10 @@ _KEPT = frozenset("\u00a0\u3000\u200c\u200d")  # harmless, and Asian scripts and
 
 
 def clean(text: str) -> str:
-    r"""The text with everything that could steer a terminal or hide itself made visible: ``\x1b``, ``\u202e``, ``\n``.
+    r"""Return the text with escapes for characters that could control a terminal or hide: ``\x1b``, ``\u202e``, ``\n``.
 
-    Control characters, escape sequences, bidi overrides, invisible characters and lone surrogates; the result
-    is always one line.
+    Control characters, escape sequences, bidi overrides, invisible characters and lone surrogates; the result is always
+    one line.
     """
     if text.isprintable():
         return text
@@ -19,12 +19,12 @@ def clean(text: str) -> str:
 
 
 def clean_lines(text: str) -> list[str]:
-    """Like :func:`clean` for our own longer texts: their line breaks are kept."""
+    """Return a text as :func:`clean` does, but keep its line breaks: for longer texts of bmhctl."""
     return [clean(line) for line in text.split("\n")]
 
 
 def cell_width(text: str) -> int:
-    """How many terminal cells a clean text takes."""
+    """Return how many terminal cells a clean text takes."""
     if text.isascii():
         return len(text)
     from unicodedata import combining, east_asian_width
@@ -35,7 +35,7 @@ def cell_width(text: str) -> int:
 
 
 def pad(text: str, width: int) -> str:
-    """The text with spaces up to ``width`` cells; a longer one is left whole."""
+    """Return the text with spaces up to ``width`` cells; a longer one is returned whole."""
     return text + " " * (width - cell_width(text))
 
 
@@ -47,7 +47,7 @@ def padded(texts: Iterable[str]) -> list[str]:
 
 
 def shorten(text: str, width: int, ellipsis: str = "…") -> str:
-    """The text cut to ``width`` cells, its end marked when something was cut off."""
+    """Return the text cut to ``width`` cells, with a mark at its end if it was cut."""
     if cell_width(text) <= width:
         return text
     room = width - len(ellipsis)

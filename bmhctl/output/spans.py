@@ -79,7 +79,7 @@ def joined(parts: Iterable[Span], separator: str) -> Line:
 
 
 def hosts_line(hosts: Sequence[Host], limit: int | None) -> Line:
-    """The first few by name, in the colour of their states."""
+    """Return the first few hosts by name, in the colour of their states."""
     names = joined([(host.name, COLOUR[host.state]) for host in hosts[:limit]], " ")
     return names if limit is None or len(hosts) <= limit else [*names, (f" +{len(hosts) - limit}", "dim")]
 
@@ -95,7 +95,7 @@ def place_span(state: State | None) -> Span:
 
 
 def heading(host: Host, now: datetime) -> Iterator[Line]:
-    """A host's name, its state, since when, and what to know beside it."""
+    """Yield a host's name, its state, since when, and what to know beside it."""
     line = [(host.name, "bold"), ("  ", ""), state_span(host.state), (f"  {ago(host.since, now)}", "dim")]
     yield line + [(f"  {flag}", _FLAG_STYLE.get(flag, "yellow")) for flag in flags(host)]
 
@@ -108,7 +108,7 @@ _VERDICT: dict[Verdict, Span] = {
 
 
 def result_lines(results: Sequence[CheckResult], now: datetime) -> Iterator[Line]:
-    """What each check and cleanup step said last, and how long ago."""
+    """Yield the last result of each step, and how long ago it was."""
     if results:
         yield []
     width = max((cell_width(result.step) for result in results), default=0)

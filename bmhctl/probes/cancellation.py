@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 from bmhctl.support.values import Frozen
 from bmhctl.support.watchdog import steady
 
-_TICK = 0.1  # seconds between two looks whether what is waited for is still wanted
+_TICK = 0.1  # seconds between two checks whether the work was cancelled
 _T = TypeVar("_T")
 
 
@@ -18,10 +18,10 @@ class Cancelled(Protocol):
     """Whether work was cancelled; a :class:`threading.Event` is one."""
 
     def is_set(self) -> bool:
-        """Whether it is so."""
+        """Return whether the work was cancelled."""
 
     def wait(self, timeout: float) -> bool:
-        """Waits for it, so many seconds at most; whether it is so."""
+        """Wait up to so many seconds for it; return whether it was cancelled."""
 
 
 class AnyOf(Frozen):
@@ -30,11 +30,11 @@ class AnyOf(Frozen):
     others: tuple[Cancelled, ...]
 
     def is_set(self) -> bool:
-        """Whether one of them is."""
+        """Return whether one of them is set."""
         return any(other.is_set() for other in self.others)
 
     def wait(self, timeout: float) -> bool:
-        """Waits for one of them, so many seconds at most; whether one is."""
+        """Wait up to so many seconds for one of them; return whether one is set."""
         deadline = time.monotonic() + timeout
         while not self.is_set() and (left := deadline - time.monotonic()) > 0:
             self.others[0].wait(min(_TICK, left))
@@ -61,10 +61,11 @@ class InterruptedStepError(Exception):
 
 
 def within(seconds: float, cancelled: Cancelled, work: Callable[[], _T]) -> _T:
-    """What ``work`` returns or raises; :class:`TimeoutError` when it takes longer than it may.
+    """Return what ``work`` returns, or raise what it raises; raise :class:`TimeoutError` after ``seconds``.
 
     Raises :class:`InterruptedStepError` when it is cancelled. Work that can't be ended from outside (a name that is
-    resolved, a server that sends a byte now and then) is left behind: it must not change anything by then.
+    resolved, a server that sends a byte now and then) goes on in its thread: it must not change anything after the time
+    limit.
     """
     answer = _Answer(work)
     Thread(target=answer.find, daemon=True).start()
@@ -80,7 +81,7 @@ def within(seconds: float, cancelled: Cancelled, work: Callable[[], _T]) -> _T:
 
 
 class _Answer(Generic[_T]):
-    """What a piece of work came to, once it is found."""
+    """The result of the work, once it has ended."""
 
     def __init__(self, work: Callable[[], _T]) -> None:
         self.found = Event()

@@ -1,4 +1,4 @@
-"""The ``command`` step: runs a program without a shell, in a process group of its own."""
+"""The ``command`` step: run a program without a shell, in its own process group."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bmhctl.support.values import Frozen, replace
 GRACE = 2.0
 """Seconds between the request to end (TERM) and the end (KILL) of a step that ran out of time."""
 
-_TICK = 0.05  # seconds between two looks whether a program with a quiet pipe has ended, or shall
+_TICK = 0.05  # seconds between two checks whether a program that prints nothing has ended, or must end
 _CHUNK = 1 << 16
 _MOST_IN_PIPE = 1 << 20
 _KEPT = 4000
@@ -56,7 +56,7 @@ class Ended(Frozen):
     output: bytes
 
     def words(self, seconds: float) -> str:
-        """How it ended, for a person; ``seconds`` is what it had."""
+        """Return how it ended, in words; ``seconds`` was its time limit."""
         if self.status is None:
             return f"took longer than {seconds:g} s"
         if self.status >= 0:
@@ -68,10 +68,10 @@ class Ended(Frozen):
 
 
 def call(arguments: list[str], setting: StepEnvironment, seconds: float, stderr: int = subprocess.STDOUT) -> Ended:
-    """Runs a program; raises :class:`OSError` or :class:`ValueError` when that can't be.
+    """Run a program; raise :class:`OSError` or :class:`ValueError` when it can't be started.
 
-    Its group is ended when the time is up, when it is cancelled, and when the program itself ends: nothing of it
-    outlives it.
+    Its process group is ended at the time limit, when it is cancelled, and when the program itself ends: no process of
+    it stays.
     """
     with _guard(setting.deadline) if setting.is_guarded else nullcontext(lambda _: None) as introduce:
         with STARTING:
@@ -130,7 +130,7 @@ def _guard(deadline: watchdog.Deadline | None) -> Iterator[Callable[[int], None]
 def _watch(
     process: subprocess.Popen[bytes], pipe: IO[bytes], seconds: float, cancelled: Cancelled
 ) -> tuple[bytes, bool]:
-    """The end of what a process prints, and whether it ended in time; its children may keep the pipe open."""
+    """Return the end of the output of a process, and whether it ended in time; its children may keep the pipe open."""
     deadline = time.monotonic() + seconds
     kept, is_open = b"", True
     with selectors.DefaultSelector() as selector:
@@ -148,7 +148,7 @@ def _watch(
 
 
 def _rest(pipe: IO[bytes]) -> bytes:
-    """What is still in the pipe; no more of it than a pipe holds, should something go on and on."""
+    """Return what is still in the pipe, at most its capacity: another process may go on writing."""
     kept = b""
     for _ in range(_MOST_IN_PIPE // _CHUNK):
         chunk = pipe.read(_CHUNK)

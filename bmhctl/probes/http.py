@@ -13,14 +13,14 @@ from bmhctl.probes.setting import StepEnvironment
 from bmhctl.support.values import replace
 
 MOST = 1 << 20
-"""How many bytes of an answer are looked at."""
+"""How many bytes of an answer are read."""
 
 
 def fetch(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
-    """Return the verdict: a pass if the URL answers in time with the status, and with the text in its first MiB.
+    """Return a pass if the URL answers in time with the status, and with the text in the first MiB.
 
-    Redirects are not followed: what answers is what was asked. TLS is verified. A proxy is used only if the policy
-    says so.
+    Redirects are not followed: the answer must come from the URL itself. TLS is verified. A proxy is used only if the
+    policy names one.
     """
     page = step.page or HttpStep("")
     if spec.address is not None and ":" in spec.address:

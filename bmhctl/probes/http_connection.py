@@ -1,7 +1,7 @@
 """One HTTP connection to one server: for the ``http`` step and for BMCs, with the same rules.
 
-Nothing is read from the environment: no proxy unless the policy names one or asks for the environment's, and never
-``.netrc``. TLS trusts what this machine trusts.
+The environment is not read: a proxy is used only if the policy names one or asks for that of the environment, and
+``.netrc`` never. TLS trusts the certificates that this machine trusts.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Reply(Frozen):
 
 
 class HttpError(Exception):
-    """No answer. ``words`` say why, without any text of a library: such a text can repeat a secret.
+    """The request got no answer.
 
-    ``kind`` is one of ``timeout``, ``refused``, ``name``, ``certificate``, ``tls``, ``proxy``, ``cut`` and
-    ``protocol``; ``sent`` is whether the server may have received the request; ``reason`` is what OpenSSL says
-    about a certificate.
+    ``words`` say why, without the text of a library, which could repeat a secret. ``kind`` is one of ``timeout``,
+    ``refused``, ``name``, ``certificate``, ``tls``, ``proxy``, ``cut`` and ``protocol``; ``sent`` is whether the server
+    may have received the request; ``reason`` is the reason of OpenSSL for refusing a certificate.
     """
 
     def __init__(self, kind: str, words: str, *, sent: bool, reason: str = "") -> None:
@@ -185,7 +185,7 @@ def proxy_for(setting: str | None, environ: Mapping[str, str], url: str) -> str 
 
 
 def _is_bypassed(host: str, no_proxy: str) -> bool:
-    """Whether ``no_proxy`` names a host, one of the domains above it, or ``*``."""
+    """Return whether ``no_proxy`` names a host, one of the domains above it, or ``*``."""
     names = [name.strip().lower().lstrip(".") for name in no_proxy.split(",")]
     return "*" in names or any(name and (host == name or host.endswith("." + name)) for name in names)
 
@@ -221,13 +221,13 @@ def _tls(verify: bool, oldest: str | None) -> ssl.SSLContext:
             warnings.simplefilter("ignore", DeprecationWarning)  # the inventory asks for what is old
             context.minimum_version = ssl.TLSVersion[version]
     if oldest in _OLD_TLS:
-        context.set_ciphers("DEFAULT:@SECLEVEL=0")  # OpenSSL 3 offers nothing older than TLS 1.2 above level 0
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")  # above level 0, OpenSSL 3 accepts no TLS older than 1.2
         context.options |= 0x4  # OP_LEGACY_SERVER_CONNECT, which Python names from 3.12 on
     return context
 
 
 def _trouble(error: Exception, sent: bool) -> HttpError:
-    """The error in words of ours."""
+    """Return the error, without the text of a library."""
     for kind, name, words in _TROUBLES:
         if isinstance(error, kind):
             return HttpError(name, words, sent=sent, reason=getattr(error, "verify_message", ""))

@@ -114,7 +114,7 @@ def _apply(system: System, change: _Change, found: Json) -> None:
             shown = listed([str(value) for value in change.shown(found).values()])
             raise BmcError(
                 f"{client.name} accepted {change.words}, but shows {shown} after {client.seconds:g} s",
-                hint="look at the BMC itself",
+                hint="check the BMC itself",
             )
         client.pause(POLL / 2)
         for path in dict.fromkeys((change.path, sent[1] if sent else change.path)):

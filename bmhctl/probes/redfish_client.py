@@ -1,7 +1,7 @@
 """One conversation with one BMC's Redfish service: requests, login, deadline, and which failures may pass.
 
-The requests are this package's own, over :mod:`http.client`: what matters here (was a request sent, may it be
-repeated, whose system is it) is what a Redfish library hides, and none of them is worth 300 ms of imports.
+The requests are made here, with :mod:`http.client`: a Redfish library hides whether a request was sent, whether it may
+be repeated, and which system it is for, and takes 300 ms to import.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ class PassingError(Exception):
 
 
 class RefusedError(BmcError):
-    """The BMC received a request and refused it: it did nothing. ``answer`` is the HTTP status."""
+    """The BMC received a request, refused it and did nothing. ``answer`` is the HTTP status."""
 
     answer = 0
 
 
 class Client:
-    """The service at one endpoint, until a deadline: nothing is sent after it, nor once the caller cancels.
+    """The service at one endpoint, until a deadline: nothing is sent after it, nor after the caller cancels.
 
-    Methods raise :class:`BmcError` for what stays, and :class:`PassingError` for what may pass.
+    Methods raise :class:`BmcError` for permanent failures, and :class:`PassingError` for those that may pass.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Client:
 
     @property
     def name(self) -> str:
-        """How messages name the BMC."""
+        """The name of the BMC in messages."""
         return f"its BMC at {self.where.url}{self.where.prefix}"
 
     @property
@@ -98,7 +98,7 @@ class Client:
 
     @property
     def _short(self) -> float:
-        """Seconds for one request among many: a lost answer must not take all the time there is."""
+        """Seconds for one request among many, so that a lost answer does not take all the time."""
         return max(1.0, self.seconds / 3)
 
     # reading
@@ -132,7 +132,7 @@ class Client:
                 return found
 
     def find(self, path: str) -> Json | None:
-        """Return the object at a path, None if it can't be had: for what is good to know but not needed."""
+        """Return the object at a path, None if it can't be read: for optional properties."""
         if self.left < 1:
             return None
         try:
@@ -213,7 +213,7 @@ class Client:
             raise self.late()
 
     def retry_later(self, passing: PassingError) -> None:
-        """Wait before a request that the BMC did not act on is repeated; raises at the deadline what hindered it."""
+        """Wait before repeating a request that the BMC did not act on; at the deadline raise what prevented it."""
         self._trouble = passing.error
         self.pause(_BUSY_PAUSE if passing.after is None else passing.after)
 
@@ -329,7 +329,7 @@ class Client:
         return BmcError(host)
 
     def _refusal(self, reply: Reply, *, acting: bool) -> BmcError | PassingError:
-        """The error for an answer of 300 and above, by whether it may pass."""
+        """Return the error for an answer of 300 and above, by whether it may pass."""
         reason, is_passing = reason_of(reply)
         words = f"{self.name} refuses: {self._shown(reason)} ({reply.status})"
         if is_passing or (reply.status in _PASSING and not (acting and reply.status == 404)):
@@ -348,7 +348,7 @@ class Client:
         return text if len(text) <= _REASON else text[:_REASON] + "…"
 
     def _without_secrets(self, text: str) -> str:
-        """A BMC's text, in which it may repeat what it was sent."""
+        """Return a text of a BMC without the credentials, which it may repeat."""
         secrets = [self._login[1]] if self._login else []
         secrets += [value.removeprefix("Basic ") for value in self._authorization.values()]
         for secret in secrets:
@@ -386,7 +386,7 @@ class Client:
             return True
 
     def _session_in(self, reply: Reply) -> str | None:
-        """The path of a new session, which is deleted later: nothing but a member of a collection of sessions."""
+        """Return the path of a new session, to delete it later; only a member of a collection of sessions."""
         body = json_object(reply.body)
         for path in (self.path(reply.headers.get("location")), self.link(body)):
             if path is not None and path.rstrip("/").rpartition("/")[0].endswith("/Sessions"):
@@ -478,5 +478,5 @@ def _turn(address: str, most: int, cancelled: Cancelled) -> Iterator[None]:
 
 
 def belongs_to(path: str, system: str) -> bool:
-    """Whether a path is a system's own, or one below it."""
+    """Return whether a path is that of a system, or one below it."""
     return same_path(path, system) or path.rstrip("/").casefold().startswith(system.rstrip("/").casefold() + "/")

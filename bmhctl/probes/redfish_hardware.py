@@ -93,7 +93,7 @@ def _simple_drives(client: Client, report: Json) -> int | None:
 
 
 def _parts(client: Client, reference: object) -> list[Json] | None:
-    """The members of the collection that a reference leads to; None unless all can be read."""
+    """Return the members of the collection that a reference leads to; None unless all can be read."""
     path = client.link(reference)
     members = None if path is None else client.members(path, needed=False)
     return None if members is None else _read(client, members)
@@ -116,14 +116,14 @@ def _is_there(part: Json) -> bool:
 
 
 def _sum(parts: list[Json], name: str, most: int = 2**31) -> int | None:
-    """The sum of a number over all parts; None if one of them does not have it, or there are none."""
+    """Return the sum of a number over all parts; None if one of them does not have it, or there are none."""
     numbers = [_whole(part.get(name), most) for part in parts]
     known = [number for number in numbers if number is not None]
     return sum(known) if known and len(known) == len(numbers) else None
 
 
 def _whole(value: object, most: int = 2**31) -> int | None:
-    """A number as a whole one, if it can be how many there are of something."""
+    """Return a number as a whole number, if it can be a count."""
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
     return int(number) if 1 <= number < most else None
 

@@ -1,7 +1,7 @@
-"""Switch the power of a system so that the change was seen.
+"""Switch the power of a system, and wait until the change was seen.
 
-Nothing counts as done because the BMC accepted it. A state is read until it is the requested one; a BMC that is in a
-transition settles before anything is sent to it, and a command is sent again if it settles elsewhere.
+An answer of the BMC does not prove a change. The state is read until it is the requested one; a BMC in a transition has
+to settle before anything is sent to it, and a command is sent again if it settles in another state.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class PowerSwitch:
             self._restart(kind)
 
     def _reach(self, goal: str, *, ways: Sequence[str] | None = None, until: float | None = None) -> str:
-        """Bring the power to a state and see it there; ask again when it settles elsewhere."""
+        """Bring the power to a state and wait until it is seen; send again when it settles in another state."""
         client, refused = self._system.client, list[str]()
         sent: _Sent | None = None
         while (state := self._system.power()) != goal:
@@ -95,7 +95,7 @@ class PowerSwitch:
         try:
             return self._reach("off", ways=_WAYS["soft-off"], until=until)
         except BmcError:
-            if time.monotonic() < until:  # it refuses or can't: nothing is forced before the time
+            if time.monotonic() < until:  # it refuses or can't: wait, and force it when the time is up
                 raise
         return self._reach("off", ways=("ForceOff",)) + " by force"
 
@@ -110,7 +110,7 @@ class PowerSwitch:
                 try:
                     return self._restart(kind)
                 except RefusedError:
-                    continue  # nothing was done: the next way may be taken
+                    continue  # the BMC did nothing: try the next way
         if "ForceOff" in known and {"On", "ForceOn", "PushPowerButton"} & set(known):
             self._reach("off", ways=("ForceOff",))
             return self._reach("on")
@@ -157,7 +157,7 @@ class PowerSwitch:
                 client.note_sent(kind)
                 sent.is_unanswered = True
             else:
-                sent.is_over = True  # nothing was done
+                sent.is_over = True  # the BMC did nothing
                 client.retry_later(passing)
         except RefusedError as error:
             self._system.look()
@@ -253,7 +253,7 @@ class _Sent:
 
 
 def _has_left(before: Json, now: Json) -> bool:
-    """Whether a system shows that it restarted since ``before``: by its power, its reset time, or its boot."""
+    """Return whether a system shows that it restarted since ``before``: by its power, reset time, or boot."""
     if power_of(now) != power_of(before) and power_of(now) != "unknown":
         return True
     old, new = before.get("LastResetTime"), now.get("LastResetTime")
@@ -283,7 +283,7 @@ def _stage(system: Json) -> int | None:
 
 
 def _allowed_by(info: Json | None) -> tuple[str, ...] | None:
-    """What an ActionInfo allows as ``ResetType``."""
+    """Return what an ActionInfo allows as ``ResetType``."""
     parameters = table(info).get("Parameters")
     for each in parameters if isinstance(parameters, list) else ():
         if table(each).get("Name") == "ResetType":

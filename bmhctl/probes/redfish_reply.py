@@ -31,7 +31,7 @@ def json_object(body: bytes) -> Json | None:
 
 
 def reason_of(reply: Reply) -> tuple[str, bool]:
-    """Return why a request was refused, in the BMC's words if it gives any, and whether it says that this passes."""
+    """Return why a request was refused, in the BMC's words if it gives any, and whether that may pass by itself."""
     body = json_object(reply.body)
     is_passing = any(sign in name for _, name in _messages(body) for sign in _PASSING_MESSAGES)
     return message_of(reply) or one_line(_general_message(body) or _phrase(reply.status)), is_passing

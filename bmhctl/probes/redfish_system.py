@@ -51,7 +51,7 @@ class System:
         return _health(self.report.get("Status"))
 
     def look(self) -> None:
-        """Read the system again, through failures that pass."""
+        """Read the system again, and retry failures that may pass."""
         self.report = self._read(patient=True)
 
     def _read(self, *, patient: bool = False) -> Json:
@@ -102,7 +102,7 @@ def texts(value: object) -> tuple[str, ...] | None:
 
 
 def table(value: object) -> Json:
-    """Return a JSON object as it is, and an empty one for anything else."""
+    """Return a JSON object, or an empty one for any other value."""
     return value if isinstance(value, dict) else {}
 
 

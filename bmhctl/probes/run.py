@@ -15,9 +15,9 @@ RETRY_PAUSE = 1.0
 
 
 def run(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
-    """Runs a step, and again as often as it has retries while it fails; waits for its end, at most its timeout a try.
+    """Run a step, and repeat it as often as it has retries while it fails; return its result.
 
-    A step that can't run is a failure.
+    Each try takes at most the timeout of the step. A step that can't run has failed.
     """
     started = time.monotonic()
     for attempt in range(step.retries + 1):

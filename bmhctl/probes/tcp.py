@@ -11,7 +11,7 @@ from bmhctl.probes.setting import StepEnvironment
 
 
 def connect(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
-    """Passes when the host's address accepts a connection on the step's port in time."""
+    """Return a pass if the host's address accepts a connection on the port of the step in time."""
     if spec.address is None:
         return Verdict.FAIL, f"it has no address to reach port {step.port} at"
     there, seconds = (spec.address, step.port), step.timeout.total_seconds()

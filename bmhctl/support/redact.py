@@ -1,4 +1,4 @@
-"""Remove passwords from texts that a person sees."""
+"""Remove passwords from texts that are shown."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 
 class _Factory:
-    """Marks a default that is made anew for each value."""
+    """Marks a default that is made for each value."""
 
     __slots__ = ("make",)
 
@@ -31,7 +31,7 @@ class _Factory:
 
 
 def field(*, default_factory: Callable[[], _T]) -> _T:
-    """Return the mark for a default that is made anew for each value."""
+    """Return the mark for a default that is made for each value."""
     return _Factory(default_factory)  # type: ignore[return-value]  # the class replaces it by what it makes
 
 

@@ -272,7 +272,7 @@ def _is_of(target: Store, text: bytes) -> bool:
 
 
 def _declaration(store: Store) -> Iterator[bytes]:
-    """Return a TOML file that declares all hosts: the one that was backed up, if it still agrees with the state.
+    """Yield a TOML file that declares all hosts: the one that was backed up, if it still agrees with the state.
 
     Else it is made in parts, because not all hosts may fit into memory.
     """

@@ -90,7 +90,7 @@ def _applying(policy: Policy, spec: HostSpec) -> str:
 
 
 def _not_there(ctx: Context, policy: Policy) -> Iterator[str]:
-    """Return a note for each step whose program does not exist on this machine; another machine may run it."""
+    """Yield a note for each step whose program does not exist on this machine; another machine may run it."""
     for phase in Phase:
         for step in policy.of(phase):
             program = step.command[0] if step.command else ""

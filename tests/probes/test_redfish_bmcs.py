@@ -803,7 +803,7 @@ def test_a_next_boot_that_the_bmc_does_not_allow_or_show_is_reported() -> None:
 
         bmc.trouble = ignore
         assert talk(bmc, lambda system: boot_once(system, BootTarget.CD), seconds=1) == (
-            "its BMC at BMC accepted booting once from cd, but shows Disabled, None after 1 s (look at the BMC itself)"
+            "its BMC at BMC accepted booting once from cd, but shows Disabled, None after 1 s (check the BMC itself)"
         )
 
 

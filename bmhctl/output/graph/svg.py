@@ -23,7 +23,7 @@ _FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, 
 
 
 def svg(graph: Graph) -> str:
-    """The drawing, with counts or with one host in it; every text is escaped, nothing is loaded from elsewhere."""
+    """Return the drawing, with counts or with one host in it; every text is escaped, nothing external is loaded."""
     return "".join(f"{line}\n" for line in _svg(graph))
 
 
@@ -108,7 +108,7 @@ def _edge(edge: Edge, marks: Marks) -> Iterator[str]:
 
 
 def _route(edge: Edge, marks: Marks) -> tuple[str, float, float, str]:
-    """An edge's path, and its label's place and side."""
+    """Return the path of an edge, and the position and side of its label."""
     source, dest = edge.source, edge.dest
     tip = _TIP + (7 if dest is marks.here else 0)
     tail = 7 if source is not None and source is marks.here else 0

@@ -20,9 +20,9 @@ Way = tuple[State | None, State | None]
 
 
 class Marks(Frozen):
-    """What a drawing shows of one host: where it is, the ways it took to get there, the ways open to it now.
+    """What a drawing shows of one host: where it is, the edges that it took, the edges that are open to it now.
 
-    Without a host ``here`` is None and every way counts as open.
+    Without a host ``here`` is None and every edge counts as open.
     """
 
     here: State | None
@@ -31,7 +31,7 @@ class Marks(Frozen):
 
     @classmethod
     def of(cls, graph: Graph) -> Marks:
-        """What a graph's host has to show."""
+        """Return what the host of a graph has to show."""
         drawn = [edge for edge in EDGES if edge.drawn]
         if graph.why is None:
             return cls(None, (), frozenset((e.source, e.dest) for e in drawn))
@@ -43,7 +43,7 @@ class Marks(Frozen):
 
 
 def trail(events: Sequence[Event]) -> tuple[Way, ...]:
-    """The moves of a host's present round: since it was last in initial, or since it came."""
+    """Return the moves of a host since it was last initial, or since it was added."""
     moves: list[Way] = []
     for event in events:
         if event.source is event.dest:
@@ -55,7 +55,7 @@ def trail(events: Sequence[Event]) -> tuple[Way, ...]:
 
 
 def drawing(graph: Graph, width: int) -> Iterator[Line]:
-    """The lifecycle with its counts, or one host in it; a list of its ways where ``width`` is too narrow."""
+    """Yield the lifecycle with its counts, or one host in it; a list of the edges if ``width`` is too narrow."""
     marks = Marks.of(graph)
     if graph.why:
         yield from heading(graph.why.host, graph.why.now)
@@ -129,7 +129,7 @@ class _Canvas:
         self.text(x, y + height - 1, low_left + across * (width - 2) + low_right, style)
 
     def arrow(self, points: Sequence[Point], style: str, *, heavy: bool, solid: bool) -> None:
-        """A line through the corners; the last point is its head, the first is left to the box it leaves."""
+        """Draw a line through the corners; the last point is its head, the first belongs to the box that it leaves."""
         chars = _HEAVY if heavy else _LIGHT
         steps = list(_steps(points))
         for (x, y, come), (_, _, go) in pairwise(steps):
@@ -163,7 +163,7 @@ class _Layout(Frozen):
 
     @classmethod
     def within(cls, width: int) -> _Layout | None:
-        """The roomiest layout that fits; None when none does."""
+        """Return the widest layout that fits; None when none does."""
         sizes = (cls(17, (17, 17, 17)), cls(15, (12, 12, 12)), cls(13, (8, 9, 8)))
         return next((size for size in sizes if size.right <= width), None)
 
@@ -176,7 +176,7 @@ class _Layout(Frozen):
         return 2 + before * self.box + sum(self.gaps[:before])
 
     def lane(self, state: State, side: int) -> int:
-        """The column, left (-1) or right (1) of a box's middle, where an arrow leaves or arrives."""
+        """Return the column, left (-1) or right (1) of the middle of a box, where an arrow leaves or arrives."""
         return self.left(state) + self.box // 2 + 4 * side
 
     def draw(self, graph: Graph, marks: Marks) -> Iterator[Line]:
@@ -223,7 +223,7 @@ class _Layout(Frozen):
             canvas.text(x, y, border[tee], canvas.cells[x, y][1])
 
     def _route(self, edge: Edge) -> tuple[Sequence[Point], Point, int]:
-        """An edge's corners from the border it leaves to its head, its label's middle, and which tee it leaves by."""
+        """Return the corners of an edge from its border to its head, the middle of its label, and its tee."""
         source, dest = edge.source, edge.dest
         bottom = _TOP + _HIGH - 1
         label_y = (bottom + _LOW) // 2
@@ -247,5 +247,5 @@ class _Layout(Frozen):
 
 
 def returns(state: State) -> bool:
-    """Whether a drawn edge leads from maintenance back to a state; then two arrows share its side."""
+    """Return whether a drawn edge leads from maintenance back to a state; then two arrows share its side."""
     return any(edge.source is State.MAINTENANCE and edge.dest is state for edge in EDGES if edge.drawn)

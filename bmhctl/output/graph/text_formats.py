@@ -33,7 +33,7 @@ NEUTRAL = "#7d8590"
 
 
 def mermaid(graph: Graph) -> str:
-    """A ``stateDiagram-v2``: the lifecycle as its source document draws it, then the counts, or where the host is."""
+    """Return a ``stateDiagram-v2``: the lifecycle as in its source document, then the counts, or where the host is."""
     return "".join(f"{line}\n" for line in _mermaid(graph))
 
 
@@ -61,13 +61,13 @@ def _mermaid_state(state: State | None) -> str:
 
 
 def _mermaid_text(text: str) -> str:
-    """A text for a note: what Mermaid could read as its own, as HTML, or as the note's end, as entities."""
+    """Return the text of a note, with entities for what Mermaid would read as its own, as HTML, or as the end."""
     safe = "".join(c if c.isalnum() or c in " .,-_/" else f"#{ord(c)};" for c in clean(text))
     return re.sub("(end) (note)", r"\1#32;\2", safe, flags=re.IGNORECASE)
 
 
 def dot(graph: Graph) -> str:
-    """A Graphviz digraph, readable on light and dark pages."""
+    """Return a Graphviz digraph, readable on light and dark pages."""
     return "".join(f"{line}\n" for line in _dot(graph))
 
 
@@ -104,7 +104,7 @@ def _dot_edge(edge: Edge, marks: Marks) -> str:
 
 
 def stroke(edge: Edge, marks: Marks) -> tuple[str, float]:
-    """The colour and width of an edge's line: grey when it is neither open nor was taken, bold when it was."""
+    """Return the colour and width of an edge: grey when it is neither open nor was taken, bold when it was taken."""
     way = (edge.source, edge.dest)
     lit = way in marks.open or way in marks.taken
     return TONES[edge.dest].line if edge.dest and lit else NEUTRAL, 3.5 if way in marks.taken else 1.6 if lit else 1

@@ -49,9 +49,9 @@ def diagnosis_lines(diagnosis: Diagnosis, verbose: bool) -> Iterator[Line]:
 
 
 def diagnosis_notes(diagnosis: Diagnosis, display: Display) -> Iterator[str]:
-    """Yield the lines for stderr: the verdict where the rows on stdout don't show it, and where the backup is.
+    """Yield the lines for stderr: the verdict if the rows on stdout do not show it, and where the backup is.
 
-    An inventory that is broken has an error to say so; formats for machines get no verdict.
+    A broken inventory is reported as an error instead; formats for machines get no verdict.
     """
     if display.shown is Format.PLAIN and not diagnosis.broken:
         yield f"{diagnosis.inventory}: {''.join(text for text, _ in _verdict(diagnosis)).removeprefix('✓ ')}"
@@ -99,7 +99,7 @@ def _verdict(diagnosis: Diagnosis) -> Line:
 
 
 def finding_record(finding: Finding) -> Record:
-    """One thing that ``doctor`` found."""
+    """Return one thing that ``doctor`` found."""
     return {
         "kind": finding.kind,
         "severity": finding.severity.value,

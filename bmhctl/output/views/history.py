@@ -16,7 +16,7 @@ from bmhctl.results import History
 
 
 def history_lines(events: Iterable[Event], now: datetime, one_host: bool) -> Iterator[Line]:
-    """A timeline: a state's glyph where a host arrived in it, a bar where something else happened to it."""
+    """Yield a timeline: the glyph of a state where a host arrived in it, a bar for any other event."""
     for event in events:
         moved = event.source is not event.dest
         sign = (GLYPH[event.dest], COLOUR[event.dest]) if moved and event.dest else ("│" if not moved else "·", "dim")

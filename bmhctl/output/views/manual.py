@@ -29,7 +29,7 @@ _STYLES = {
 
 
 def topic_lines(topics: Iterable[tuple[str, Line]]) -> Iterable[Line]:
-    """Return the list of pages: a name and a title each, then how to see one."""
+    """Yield the list of pages: a name and a title each, then how to see one."""
     yield [("bmhctl help PAGE shows a page of the manual:", "")]
     yield []
     yield from table(topics, "  ")

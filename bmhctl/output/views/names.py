@@ -1,4 +1,4 @@
-"""The names of hosts and nothing else: ``list -o name`` loads no more than this."""
+"""Only the names of hosts: ``list -o name`` loads no more than this."""
 
 from __future__ import annotations
 

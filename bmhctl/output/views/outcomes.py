@@ -18,7 +18,7 @@ _MANY = 8  # hosts, from which on a summary is of use
 
 
 def outcome_lines(items: Iterable[Outcome], verbose: bool) -> Iterator[Line]:
-    """One line for each host that is where it was wanted; the others are errors, and reported as such."""
+    """Yield one line for each host without an error; errors are reported elsewhere."""
     done = [item for item in items if item.error is None]
     heads = (Column(""), Column(""), Column(""))
     rows = ([[(item.host, "bold")], _change(item), [(item.message, "")]] for item in done)
@@ -29,7 +29,7 @@ def outcome_lines(items: Iterable[Outcome], verbose: bool) -> Iterator[Line]:
 
 
 def step_lines(item: Outcome) -> Iterator[Line]:
-    """What each step said, below its host."""
+    """Yield the result of each step, below its host."""
     sign = {Verdict.PASS: ("✓", "green"), Verdict.FAIL: ("✗", "red"), Verdict.UNKNOWN: ("?", "yellow")}
     for step in item.steps:
         yield [("  ", ""), sign[step.verdict], (f" {step.step} {step.seconds:.1f}s ", ""), (step.detail, "dim")]

@@ -26,7 +26,7 @@ _QUEUE_COLUMNS = (
 
 
 def queue_lines(queue: Queue, width: int) -> Iterator[Line]:
-    """A row a ticket, the oldest first, and below each in whole what it waits for and still misses."""
+    """Yield a row for each ticket, the oldest first, and below it what it waits for and still misses."""
     lines = iter(columns(_QUEUE_COLUMNS, (_queue_row(item, queue.now) for item in queue.items), width))
     yield from islice(lines, 1)
     for item, line in zip(queue.items, lines, strict=False):

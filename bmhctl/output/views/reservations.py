@@ -31,7 +31,7 @@ RESERVATION_COLUMNS = (
 
 
 def reservation_rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line]]:
-    """Reservations as rows of :data:`RESERVATION_COLUMNS`."""
+    """Yield reservations as rows of :data:`RESERVATION_COLUMNS`."""
     for held in items:
         r = held.reservation
         yield [
@@ -54,7 +54,7 @@ def _names(names: Sequence[str]) -> Line:
 
 
 def grant_lines(grant: Grant, width: int) -> Iterator[Line]:
-    """What was taken, and how to give it back."""
+    """Yield what was reserved, and how to give it back."""
     r = grant.held.reservation
     expiry = [(stamp(r.expires_at), "")] if r.expires_at else [("no end", "dim")]
     heads = (Column("RESERVATION"), Column("NAME"), Column("ADDRESS", 2), Column("UNTIL", 1))

@@ -1,4 +1,4 @@
-"""The fleet on one screen: counts, reservations, what ends next, what needs a look."""
+"""The fleet on one screen: counts, reservations, what ends next, what needs attention."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST = 8  # of a kind, at a glance on a terminal
 
 
 def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Line]:
-    """The fleet at a glance."""
+    """Yield the fleet on one screen."""
     total = sum(status.counts.values())
     yield [
         (status.inventory, "bold"),
@@ -116,7 +116,7 @@ def _section(title: str) -> Iterator[Line]:
 
 
 def _bar(status: Status, width: int, colour: bool) -> Line:
-    """The states' shares; every state that has a host has at least one cell, and the cells add up."""
+    """Return the share of each state; a state with a host has at least one cell, and the cells add up."""
     counts = {state: status.counts.get(state, 0) for state in State}
     total = sum(counts.values())
     cells = {state: max(1, count * width // total) if count else 0 for state, count in counts.items()}

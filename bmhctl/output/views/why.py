@@ -13,7 +13,7 @@ from bmhctl.results import Why
 
 
 def why_lines(why: Why) -> Iterator[Line]:
-    """Why a host is where it is, and what may be done."""
+    """Yield why a host is in its state, and what is possible."""
     host = why.host
     yield from heading(host, why.now)
     yield []

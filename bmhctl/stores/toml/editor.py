@@ -193,7 +193,7 @@ def _write(change: Change, specs: Mapping[str, HostSpec], rewriting: Rewriting) 
 
 
 def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
-    """Return the changes in groups that concern different hosts, so that each group needs one scan of the text."""
+    """Yield the changes in groups that concern different hosts, so that each group needs one scan of the text."""
     batch: list[Change] = []
     touched: set[str] = set()
     for change in changes:

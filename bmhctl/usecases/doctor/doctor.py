@@ -1,4 +1,4 @@
-"""Finds what is wrong with an inventory, also with one that no other command opens, and fixes what needs no guess."""
+"""Find what is wrong with an inventory, also with one that no other command opens, and fix what can be fixed safely."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def _unopened(path: Path, database: Path, obstacle: Finding) -> Diagnosis:
 def doctor(ctx: Context, *, fix: bool = False) -> Diagnosis:
     """Return what is wrong with an inventory and what to do about it; change nothing.
 
-    With ``fix`` first copy the inventory to a file beside it, then fix, in one commit, what needs no guess: no host
-    gets cleaner by it, and no event is made up. A second call finds nothing left to fix.
+    With ``fix``, first copy the inventory to a file beside it, then fix in one commit what can be fixed safely: no host
+    is marked clean, and no event is written. A second call finds nothing left to fix.
     """
     seen = _examined(ctx, deep=True)
     if not (fix and seen.repairs):

@@ -1,4 +1,4 @@
-"""One examination of an inventory for ``doctor``: what is wrong, and what fixes it. Changes nothing itself."""
+"""One examination of an inventory for ``doctor``: what is wrong, and how to fix it. Changes nothing itself."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def _declaration(ctx: Context, seen: Examination) -> Declaration | None:
     except (InvalidError, UnreachableError) as error:
         found = refused(error, ctx.store.location)
         if not file.path.exists():
-            message = f"{file.path} is gone; the state of its hosts is there"
+            message = f"{file.path} does not exist; the state of its hosts does"
             remedy = f"restore it; or write it again from the state: bmhctl copy {file.state_path} NEW.toml"
             found = Finding("declaration", BROKEN, message, remedy)
         seen.is_foreign = found.kind == "owner"
@@ -329,7 +329,7 @@ def _processes(ctx: Context, seen: Examination) -> None:
     for left in ctx.store.claims.left_behind():
         if left.name not in dead:
             message = f"the claim {left.name}{_claimant(ctx, left.name)} is left over: {left.cause}"
-            seen.fixable("claim", NOTE, message, "removes it; it claims nothing any more", _forget_claims)
+            seen.fixable("claim", NOTE, message, "removes it; it no longer claims anything", _forget_claims)
 
 
 def _claimant(ctx: Context, claim: str) -> str:

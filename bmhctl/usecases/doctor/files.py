@@ -22,7 +22,7 @@ def access(declaration: Path | None, databases: Sequence[Path]) -> Iterator[Find
     for place in (*files, *map(folder_beside, databases), *dict.fromkeys(path.parent for path in files)):
         status = _status(place)
         if status is not None and _is_world_writable(status):
-            message = f"every user may write {place}, and so run commands as those who ready and recycle hosts"
+            message = f"every user may write {place}, and so have commands run by the users of ready and recycle"
             yield Finding("access", BROKEN, message, f"chmod o-w {place}")
     for database in databases:
         yield from _for_this_user(database)
@@ -91,7 +91,7 @@ def left_behind(files: Sequence[Path]) -> list[Path]:
 
 
 def missing(database: Path) -> Finding:
-    """Return the finding for a state file that is not there; only a person knows whether there ever was one."""
+    """Return the finding for a state file that does not exist; only the operator knows whether there was one."""
     log = log_of(database)
     if log.exists():
         return Finding(

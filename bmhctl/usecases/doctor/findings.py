@@ -10,7 +10,7 @@ from bmhctl.domain.model import End, EventKind, State
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.usecases.doctor.question import ALWAYS, FIX, WARNING, Fix, Question
 
-NOTHING_DEPENDS = "it is gone, so nothing depends on its history; a backup may have the right one"
+NOTHING_DEPENDS = "the host was removed, so nothing depends on its history; a backup may have the right one"
 SET_ASIDE = (
     f"bmhctl maintain {{host}} --reason 'not clean'; {FIX} (marks it dirty there); bmhctl resume {{host}} (cleans it)"
 )
@@ -23,7 +23,7 @@ _LAST_EVENT = f"(SELECT MAX(e.id) FROM events e WHERE {_HERE})"
 _LAST_DEST = f"(SELECT e.dest FROM events e WHERE {_HERE} ORDER BY e.id DESC LIMIT 1)"
 _DEST_BEFORE = "(SELECT p.dest FROM events p WHERE p.host_id = e.host_id AND p.id < e.id ORDER BY p.id DESC LIMIT 1)"
 
-# The host's events are a gapless chain that ends at the host's state: the state is beyond doubt.
+# The host's events are a gapless chain that ends at the host's state, so the state is certain.
 _IS_WHOLE = (
     f"COALESCE({_LAST_DEST}, '') = hosts.state AND NOT EXISTS (SELECT 1 FROM events e WHERE {_HERE}"
     f" AND COALESCE(e.source, '') <> COALESCE({_DEST_BEFORE}, ''))"
@@ -299,7 +299,7 @@ QUESTIONS: tuple[Question, ...] = (
         )
         for table, what in (("facts", "attributes"), ("results", "step results"))
     ),
-    # what only looks odd
+    # what may be intended
     Question(
         "duplicate",
         "has the MAC {mac} of {last}{others}",

@@ -45,12 +45,12 @@ class Fix(Frozen):
 
 
 class Question(Frozen):
-    """Something that must hold: the rows of ``table`` that break it (``where``), what to report, and what to do.
+    """A rule: the rows of ``table`` that break it (``where``), what to report, and what to do.
 
     ``message`` and ``remedy`` are templates over ``host`` and ``columns``; :data:`_WORDS` says how a value is written.
-    ``host`` is the SQL for the name of the host concerned. Where ``minor`` holds, a row is a mere warning with the
-    remedy ``minor_remedy``. ``times`` are the names of the parameters: ``now``, ``soon`` (the latest that a clock
-    which is slightly ahead may show) and ``latest`` (no lease may end after it; without one the question is skipped).
+    ``host`` is the SQL for the name of the host concerned. Where ``minor`` holds, a row is only a warning with the
+    remedy ``minor_remedy``. ``times`` are the names of the parameters: ``now``, ``soon`` (the latest that a clock which
+    is slightly ahead may show) and ``latest`` (no lease may end after it; without one the question is skipped).
     """
 
     kind: str
@@ -98,7 +98,7 @@ class Question(Frozen):
         ctx.store.integrity.repair(f"{self.fix.statement} WHERE {condition}", given)
 
 
-# how the values of some columns read
+# how the values of some columns are written
 
 
 def _state(value: object) -> str:

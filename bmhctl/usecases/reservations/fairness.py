@@ -59,7 +59,7 @@ def _live(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
     if not tickets:
         return []
     now, is_excused = ctx.clock(), _excuse(ctx)
-    # abs: after a clock was set back, a stopped process would count for ever
+    # abs: otherwise a stopped process would count for long after a clock was set back
     return _waiting(ctx, [t for t in tickets if abs(now - t.refreshed_at) < LAPSE or is_excused(t)])
 
 

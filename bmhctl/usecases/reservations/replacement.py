@@ -52,8 +52,7 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
         spare = spare_host(ctx, requirements, kept)
         if spare is None:
             raise BusyError(
-                f"no host that fits {describe_requirements(requirements)} is free to take its place: "
-                "nothing was changed",
+                f"no host that fits {describe_requirements(requirements)} is free: nothing was changed",
                 host=name,
                 hint="bmhctl status; or give it back: bmhctl taint " + name + f" --fault WHY -R {reservation}",
             )

@@ -57,10 +57,10 @@ class WaitOptions(Frozen):
 
 
 def wait(attempt: Attempt, patience: WaitOptions) -> Grant:
-    """Wait in the queue, also while the inventory is away, locked, full, or replaced by another one.
+    """Wait in the queue, also while the inventory is away, locked, full, or replaced by another one; return the grant.
 
-    The ticket stays at its place as long as the inventory knows it. Raises what keeps the inventory away when that
-    lasts for longer than :data:`LONGEST`.
+    The ticket keeps its position as long as it is in the inventory. Raises the error of the inventory when it is away
+    for longer than :data:`LONGEST`.
     """
     ctx = attempt.ctx
     ticket: Ticket | None = None
@@ -149,7 +149,7 @@ def _why_not(attempt: Attempt, ticket: Ticket) -> str:
         choose_hosts(attempt.ctx, attempt.request, ticket.id)
     except BusyError as error:
         return f"{error.host} {error.message}" if error.host else error.message
-    return "it is its turn"
+    return "it is next in the queue"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Ask a person before a command changes many hosts, or hosts that others have reserved."""
+"""Ask the user before a command changes many hosts, or hosts that others have reserved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host with a name, or the error that reports what was probably meant."""
+"""Find the host with a name, or explain which one was probably meant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bmhctl.errors import NotFoundError, nearest
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.usecases.shared.context import Context
 
-_NEAR = 500  # names before and after one that is missing, among which to look for what was meant
+_NEAR = 500  # how many names before and after a missing one are compared with it
 _PADDING = pattern(r"(?<![0-9])0++(?=[0-9])")
 
 
@@ -37,7 +37,7 @@ def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundE
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name whose numbers are the same when leading zeros are dropped, else the most alike one."""
+    """Return the known name with the same numbers without leading zeros, else the most similar one."""
     known = [*known]
     unpadded = _PADDING.sub("", name)
     return next((each for each in known if _PADDING.sub("", each) == unpadded), None) or nearest(name, known)

@@ -49,11 +49,11 @@ def power(
     reason: str | None = None,
     then_off: bool = False,
 ) -> Outcomes:
-    """Switch the power of hosts and wait until it was seen, or return it (``STATUS``), or switch the indicator light.
+    """Switch the power of hosts and wait until it was seen; or return it (``STATUS``), or switch the indicator light.
 
-    A host that is reserved by another owner is switched only by ``force`` with a ``reason``, which is recorded. With
-    ``then_off`` a host that has not shut down (``SOFT_OFF``) after ``timeout`` is switched off. Raises
-    :class:`UsageError` for ``then_off`` with another action.
+    ``timeout`` is for each BMC. A host that another owner has reserved is switched only with ``force`` and a
+    ``reason``, which is recorded. With ``then_off`` a host that has not shut down (``SOFT_OFF``) after ``timeout`` is
+    switched off. Returns the outcomes; raises :class:`UsageError` for ``then_off`` with another action.
     """
     forced_reason(force, reason)
     if then_off and action is not Power.SOFT_OFF:
@@ -94,9 +94,10 @@ def boot_once(
     force: bool = False,
     reason: str | None = None,
 ) -> Outcomes:
-    """Have the next start of hosts boot from ``target``, and return once their BMCs show it; restarts nothing.
+    """Set what hosts boot from at their next start, and return the outcomes once their BMCs show it; restart nothing.
 
-    A host that is reserved by another owner is changed only by ``force`` with a ``reason``, which is recorded.
+    A host that another owner has reserved is changed only with ``force`` and a ``reason``, which is recorded.
+    ``timeout`` is for each BMC.
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)
@@ -131,7 +132,7 @@ def _confirmed(ctx: Context, verb: str, choice: Choice, force: bool) -> Choice:
 def _planned(
     verb: str, hosts: Iterable[Host], missing: Iterable[BmhctlError], refused: Mapping[str, BmhctlError]
 ) -> Outcomes:
-    """Return what a dry run says: which BMCs would be asked for what."""
+    """Return the result of a dry run: which BMCs would be asked for what."""
     items = [
         failed(refused[host.name], host)
         if host.name in refused
@@ -144,7 +145,7 @@ def _planned(
 def _fenced(
     ctx: Context, hosts: Sequence[Host], what: str, reservation: str | None, force: bool, reason: str | None
 ) -> dict[str, BmhctlError]:
-    """The hosts that another owner has reserved, each with its refusal; with ``force`` they are recorded instead."""
+    """Return a refusal for each host that another owner has reserved; with ``force``, record an event instead."""
     refused: dict[str, BmhctlError] = {}
     for host in hosts:
         if host.state is not State.RESERVED:
@@ -181,7 +182,7 @@ def inspect(
         spec = replace(host.spec, hardware={**host.spec.hardware, **found})
         changed = differences(host.spec, spec)
         if not changed:
-            return Outcome(host.name, False, "nothing differs", host.state, host.state)
+            return Outcome(host.name, False, "unchanged", host.state, host.state)
         if not dry_run:
             change(ctx, Changes(specs=(SpecChange(host.name, partial(_found, found)),), reason="inspected"))
         return Outcome(host.name, True, f"changed: {', '.join(changed)}", host.state, host.state)
@@ -204,7 +205,7 @@ def _each(
     timeout: timedelta,
     jobs: int,
 ) -> Outcomes:
-    """Hold conversations with the BMCs of many hosts at once, in threads; their outcomes are made here."""
+    """Ask the BMCs of many hosts at once, in threads; ``outcome`` is called in this thread."""
     if ctx.dry_run:
         return _planned(verb, hosts, missing, refused)
     policy = ctx.policy()

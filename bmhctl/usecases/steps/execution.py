@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 class StepsRun(Frozen):
-    """What the steps that apply to a host said; ``refusal`` is None when all passed, else why not, in words.
+    """The results of the steps that apply to a host; ``refusal`` is None when all passed, else why not, in words.
 
     ``progress`` is how far its setup is, if that is what ran.
     """
@@ -39,8 +39,8 @@ class StepsRun(Frozen):
 class StepPlan(Frozen):
     """Which steps of a phase to run on one host, and how; needs no inventory, so it runs in any thread.
 
-    ``overridden`` names steps that count as passed for a reason that a person gave. A plan without steps has no
-    ``setting``; ``declared`` is whether the policy has steps for the phase, even if they don't apply to the host.
+    ``overridden`` names steps that count as passed, each with the reason that was given. A plan without steps has no
+    ``setting``; ``declared`` is whether the policy has steps for the phase, even if they do not apply to the host.
     """
 
     host: Host
@@ -52,7 +52,7 @@ class StepPlan(Frozen):
     before: Before | None = None
 
     def run(self, cancelled: Event | None = None, report: Callable[[CheckResult], None] | None = None) -> StepsRun:
-        """Runs the steps in their order; those of some phases up to the first that fails.
+        """Run the steps in their order, in some phases up to the first failure; return their results.
 
         ``report`` is called with each result, in the thread that runs the steps.
         """
@@ -127,11 +127,11 @@ class Claimed:
         self._promised: tuple[int, Outcome] | None = None
 
     def run_checks(self) -> StepsRun:
-        """Runs the readiness checks that apply, here and now."""
+        """Run the readiness checks that apply, in this thread."""
         return self.plan(Phase.CHECKS).run()
 
     def plan(self, phase: Phase, overridden: Mapping[str, str] | None = None) -> StepPlan:
-        """The steps of a phase that apply to the host, ready to run."""
+        """Return the steps of a phase that apply to the host, ready to run."""
         declared = self.policy.steps.get(phase, ())
         mine = tuple(step for step in declared if step.applies_to(self.host.spec))
         if not mine:
@@ -154,24 +154,27 @@ class Claimed:
         return StepPlan(self.host, phase, mine, setting, bool(declared), skipped, _order(declared, self.host.spec))
 
     def settle(self, act: Callable[[datetime], _T]) -> _T:
-        """Takes what the steps said into account: in one transaction, done again when another one undid it."""
+        """Act on the results of the steps in one transaction, which is repeated after a conflict."""
         return _settle(self._ctx, act)
 
     def check(self) -> None:
-        """Raises :class:`UnreachableError` when the claim was lost; for that the inventory need not be reached."""
+        """Raise :class:`UnreachableError` when the claim was lost; does not read the inventory."""
         if self._hold.lost is not None and self._hold.lost.is_set():
             raise UnreachableError(
-                "its claim was lost, for the inventory could not be reached: its steps were ended",
+                "its claim was lost, because the inventory could not be reached: its steps were ended",
                 host=self.host.name,
                 hint="try again",
             )
 
     def refresh(self) -> None:
-        """Takes the host as it is now for the one to go on from: after a move of the caller's own."""
+        """Read the host again, after a move by this command."""
         self.host = self._ctx.store.hosts.with_id(self.host.id) or self.host
 
     def current(self) -> Host:
-        """The host as it is now, locked in the caller's transaction; refuses if it was removed since the claim."""
+        """Return the host as it is now, locked in the caller's transaction.
+
+        Raises :class:`StateRefusedError` if it was removed since the claim.
+        """
         self.check()
         now = self._ctx.store.hosts.with_id(self.host.id, lock=True)
         if now is None:
@@ -179,7 +182,7 @@ class Claimed:
         return now
 
     def unchanged(self) -> Host:
-        """The same, but refuses if anything happened to it since the claim."""
+        """Return the host as :meth:`current` does; raise :class:`StateRefusedError` if it changed since the claim."""
         now = self.current()
         if now.last_event != self.host.last_event:
             raise StateRefusedError(
@@ -195,7 +198,7 @@ class Claimed:
         return outcome
 
     def kept(self) -> Outcome | None:
-        """What was promised, if it was committed."""
+        """Return the promised outcome if it was committed, else None."""
         if self._promised is None:
             return None
         event, outcome = self._promised
@@ -211,19 +214,19 @@ class Unclaimed(Claimed):
         self._now = now
 
     def refresh(self) -> None:
-        """It is as the last settlement left it."""
+        """Do nothing: the host is as the last settlement left it."""
 
     def current(self) -> Host:
-        """The host as it is in the caller's transaction."""
+        """Return the host as it is in the caller's transaction."""
         return self.host
 
     def promise(self, after: Host, outcome: Outcome) -> Outcome:
-        """Goes on from what the host is now."""
+        """Continue with the host as it is after the move."""
         self.host = after
         return outcome
 
     def settle(self, act: Callable[[datetime], _T]) -> _T:
-        """Acts in the caller's transaction."""
+        """Act in the caller's transaction."""
         return act(self._now)
 
 
@@ -242,7 +245,7 @@ def _settle(ctx: Context, act: Callable[[datetime], _T]) -> _T:
 
 @contextmanager
 def claimed(ctx: Context, host: Host) -> Iterator[Claimed]:
-    """Claims a host for the block, and reads it anew; raises :class:`ClaimedError` when a step runs on it."""
+    """Claim a host for the block, and read it again; raise :class:`ClaimedError` when a step runs on it."""
     with ctx.store.claims.claim(host_claim(host.id)) as hold:
         if hold is None:
             raise ClaimedError(host)

@@ -28,10 +28,10 @@ _IN_ONE_COMMIT = 10_000
 
 
 class Job(Frozen):
-    """A host that is held, the steps to run on it (None: none), and what follows from what they say.
+    """A claimed host, the steps to run on it (None: none), and what to do with their results.
 
-    ``so_far`` is what became of the host already, should it end here; ``later`` are the steps of the jobs that follow.
-    ``note`` saves a step's result as soon as it ended; without it, ``finish`` saves them all.
+    ``so_far`` is the outcome if it ends here; ``later`` are the steps of the jobs that follow. ``note`` saves the
+    result of a step as soon as it ends; without it, ``finish`` saves them all.
     """
 
     held: Claimed
@@ -43,7 +43,7 @@ class Job(Frozen):
 
     @property
     def takes_time(self) -> bool:
-        """Whether any step runs at all."""
+        """Whether it has any step to run."""
         return self.program is not None and bool(self.program.steps)
 
     def steps_to_run(self) -> list[str]:
@@ -52,16 +52,16 @@ class Job(Frozen):
         return [step.name for plan in plans for step in plan.steps if step.name not in plan.overridden]
 
     def run(self, cancelled: Event | None, report: Callable[[CheckResult], None] | None = None) -> StepsRun:
-        """Runs the steps, and reports each result; in any thread."""
+        """Run the steps, and report each result; in any thread."""
         return NO_STEPS if self.program is None else self.program.run(cancelled, report)
 
     def proceed(self, run: StepsRun) -> Outcome | Job:
-        """Finishes, unless the steps were ended because the claim was lost."""
+        """Finish, unless the steps were ended because the claim was lost."""
         self.held.check()
         return self.finish(run)
 
     def settle(self, run: StepsRun) -> Outcome | Job:
-        """Finishes, unless an interrupted finish got as far as its commit."""
+        """Finish, unless an interrupted finish was committed already."""
         return self.held.kept() or self.proceed(run)
 
 
@@ -82,19 +82,20 @@ class BulkOperation(Frozen):
     tick: Callable[[], None] | None = None
 
     def has_steps(self, host: Host) -> bool:
-        """Whether any of the steps may be for this host."""
+        """Return whether any of the steps may apply to this host."""
         return self.steps is None or any(step.applies_to(host.spec) for step in self.steps)
 
 
 def each(
-    ctx: Context, treatment: BulkOperation, hosts: Sequence[Host], missing: Iterable[BmhctlError], jobs: int
+    ctx: Context, operation: BulkOperation, hosts: Sequence[Host], missing: Iterable[BmhctlError], jobs: int
 ) -> Outcomes:
-    """Treat each host on its own, ``jobs`` at once; steps run in threads, everything else in the caller's.
+    """Process each host on its own, ``jobs`` at once, and return the outcomes.
 
-    When it is interrupted, steps that have ended keep their effect and are reported.
+    Steps run in threads, everything else in this thread. If it is interrupted, steps that have ended keep their effect
+    and are reported.
     """
     if ctx.dry_run:
-        return _planned(ctx, treatment, hosts, missing)
+        return _planned(ctx, operation, hosts, missing)
     outcomes: dict[int, Outcome] = {}
     claims: dict[int, ExitStack] = {}
     running: dict[int, Job] = {}
@@ -107,11 +108,11 @@ def each(
 
     def start(host: Host) -> Outcome | Job:
         claims[host.id] = ExitStack()
-        outcome = treatment.early(host)
+        outcome = operation.early(host)
         if outcome is not None:
             return outcome
         held = claims[host.id].enter_context(claimed(ctx, host))
-        return treatment.early(held.host) or treatment.prepare(held)  # it may have changed since it was chosen
+        return operation.early(held.host) or operation.prepare(held)  # it may have changed since it was chosen
 
     def advance(host: Host, act: Callable[[], Outcome | Job]) -> None:
         """Go on with a host until it has to wait for its steps, or its outcome is known."""
@@ -134,14 +135,14 @@ def each(
 
     def begin(item: tuple[int, Host]) -> None:
         position, host = item
-        ctx.progress(f"{treatment.verb} {host.name}", f"{position} of {len(hosts)}")
+        ctx.progress(f"{operation.verb} {host.name}", f"{position} of {len(hosts)}")
         advance(host, partial(start, host))
 
     def handle(job: Job, run: StepsRun) -> None:
         advance(job.held.host, partial(job.proceed, run))
 
     try:
-        _without_steps(ctx, treatment, [host for host in hosts if not treatment.has_steps(host)], outcomes)
+        _without_steps(ctx, operation, [host for host in hosts if not operation.has_steps(host)], outcomes)
         rest = [host for host in hosts if host.id not in outcomes]
         pool.run_all(enumerate(rest, len(outcomes) + 1), begin, handle)
     except BaseException:
@@ -152,13 +153,13 @@ def each(
                 if running.get(job.held.host.id) is job:
                     advance(job.held.host, partial(job.settle, run))
         halfway = [job.so_far for job in running.values() if job.so_far]
-        report_interrupted(ctx, treatment.verb, (*outcomes.values(), *halfway), len(hosts))
+        report_interrupted(ctx, operation.verb, (*outcomes.values(), *halfway), len(hosts))
         raise
     finally:
         for stack in claims.values():
             stack.close()
     found = (*(outcomes[host.id] for host in hosts), *(failed(error) for error in missing))
-    return Outcomes(treatment.verb, found)
+    return Outcomes(operation.verb, found)
 
 
 def _planned(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], missing: Iterable[BmhctlError]) -> Outcomes:
@@ -188,16 +189,16 @@ def _note(note: Callable[[CheckResult], None], result: CheckResult) -> None:
         note(result)
 
 
-def _without_steps(ctx: Context, treatment: BulkOperation, hosts: Sequence[Host], outcomes: dict[int, Outcome]) -> None:
-    """Treats hosts on which no step has to run, and notes what became of each; those on which one has to are left."""
+def _without_steps(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], outcomes: dict[int, Outcome]) -> None:
+    """Process the hosts on which no step has to run, and add their outcomes; the other hosts are skipped."""
     for start in range(0, len(hosts), _IN_ONE_COMMIT):
         some = hosts[start : start + _IN_ONE_COMMIT]
-        ctx.progress(f"{treatment.verb} {some[0].name}", f"{start + 1} of {len(hosts)}")
-        outcomes |= _in_one_commit(ctx, treatment, some)
+        ctx.progress(f"{operation.verb} {some[0].name}", f"{start + 1} of {len(hosts)}")
+        outcomes |= _in_one_commit(ctx, operation, some)
 
 
 @retried
-def _in_one_commit(ctx: Context, treatment: BulkOperation, hosts: Sequence[Host]) -> dict[int, Outcome]:
+def _in_one_commit(ctx: Context, operation: BulkOperation, hosts: Sequence[Host]) -> dict[int, Outcome]:
     outcomes: dict[int, Outcome] = {}
     are_few = len(hosts) <= FEW
     with ctx.store.transaction(shared=are_few):
@@ -208,11 +209,11 @@ def _in_one_commit(ctx: Context, treatment: BulkOperation, hosts: Sequence[Host]
         def one(host: Host) -> Outcome:
             host = fresh[host.id]
             with ctx.store.savepoint():
-                found: Outcome | Job | None = treatment.early(host)
+                found: Outcome | Job | None = operation.early(host)
                 if found is None:
                     if host.id in busy:
                         raise ClaimedError(host)
-                    found = treatment.prepare(Unclaimed(ctx, host, policy, now))
+                    found = operation.prepare(Unclaimed(ctx, host, policy, now))
                 while isinstance(found, Job):
                     if found.takes_time:  # the policy has changed since
                         raise _HasStepsError
@@ -220,11 +221,11 @@ def _in_one_commit(ctx: Context, treatment: BulkOperation, hosts: Sequence[Host]
                 return found
 
         for host in hosts:
-            if host.id in fresh:  # else it was removed meanwhile
+            if host.id in fresh:  # else it was removed in the meantime
                 with suppress(_HasStepsError):
                     outcomes[host.id] = attempt(host, one)
     return outcomes
 
 
 class _HasStepsError(Exception):
-    """A host has to be treated in the other way."""
+    """A step has to run on the host after all."""

@@ -20,10 +20,10 @@ from bmhctl.usecases.steps.step_verbs import JOBS, _cleaned, _finish
 
 
 def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int = JOBS) -> Outcomes:
-    """Closes the actor's reasons (``everyones``: all), and moves each host that has none left.
+    """Close the actor's reasons (``everyones``: all), and move each host that has none left; return the outcomes.
 
-    It goes back to its valid reservation; or to available, if it came from there and its checks pass; else to
-    initial, after a cleanup if it is dirty. A cleanup that fails leaves it where it is.
+    It goes back to its valid reservation; or to available, if it came from there and its checks pass; else to initial,
+    after a cleanup if it is dirty. If the cleanup fails, it stays in maintenance.
     """
 
     def early(host: Host) -> Outcome | None:
@@ -44,7 +44,7 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
 
 
 def plan_resume(ctx: Context, choice: Choice, *, everyones: bool = False) -> Plan:
-    """Where ``resume`` would bring each host and why; nothing runs and nothing changes."""
+    """Return where ``resume`` would move each host and why; nothing runs and nothing changes."""
     now = refresh(ctx)
     hosts, missing = choose(ctx, choice)
     items = [_resume_words(ctx, host, everyones, now) for host in hosts]
@@ -53,12 +53,12 @@ def plan_resume(ctx: Context, choice: Choice, *, everyones: bool = False) -> Pla
 
 @retried
 def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
-    """Closes the actor's reasons while others stay; None when none would: then the host has to be moved as well."""
+    """Close the actor's reasons while others stay; return None if none would stay: then the host has to be moved."""
     with ctx.store.transaction(shared=True):
         now = ctx.clock()
         fresh = ctx.store.hosts.with_id(host.id, lock=True)
         if fresh is None or fresh.state is not State.MAINTENANCE:
-            raise StateRefusedError("changed meanwhile", host=host.name, hint="look again, then try again")
+            raise StateRefusedError("changed meanwhile", host=host.name, hint="check it, then try again")
         rest = rest_of_reasons(ctx, fresh, everyones)
         if not rest:
             return None
@@ -68,7 +68,7 @@ def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
             raise NotYoursError(
                 f"stays in maintenance, and no reason there is yours: {whose}",
                 host=host.name,
-                hint=f"bmhctl resume {host.name} --all closes everybody's reasons",
+                hint=f"bmhctl resume {host.name} --all closes all reasons",
             )
         reasons = "; ".join(mark.reason for mark in closed)
         record_event(ctx, replace(fresh, maintenance=rest), EventKind.REASON_CLOSED, now, reason=reasons)

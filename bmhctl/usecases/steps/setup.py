@@ -60,7 +60,7 @@ class Setup:
         self._held.settle(act)
 
     def judged(self, run: StepsRun) -> StepsRun:
-        """What a run of the steps that were left means for the whole setup."""
+        """Return what a run of the remaining steps means for the whole setup."""
         if self._was_complete:
             return StepsRun((), None, "its setup was complete")
         results = tuple(marked(self._state.steps, self._held.host, run.results))

@@ -1,7 +1,7 @@
 """Ready, reset, check and recycle.
 
-A host is claimed, its steps run in a thread, and what they said is taken into account in a transaction that makes
-sure that nothing happened to the host meanwhile. The threads never touch the inventory.
+A host is claimed, its steps run in a thread, and their results are saved in a transaction that checks that the host has
+not changed meanwhile. The threads never use the inventory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepsRun
 from bmhctl.usecases.steps.parallel import NO_STEPS, BulkOperation, Job, each
 
 JOBS = 16
-"""How many hosts are treated at once by default."""
+"""How many hosts are processed at once by default."""
 
 
 def ready(
@@ -38,10 +38,11 @@ def ready(
     reason: str | None = None,
     again: bool = False,
 ) -> Outcomes:
-    """Sets up each host that is initial, runs its readiness checks, and makes it available if they pass.
+    """Set up each initial host, run its readiness checks, and make it available if they pass; return the outcomes.
 
     Setup steps that are done are not repeated, except with ``again``. Steps in ``override`` count as passed without
-    running; that needs a ``reason``, which is in the history.
+    running; that needs a ``reason``, which is recorded in the history. ``jobs`` is how many hosts are processed at
+    once.
     """
     overridden = _overridden(ctx, override, reason)
 
@@ -60,10 +61,11 @@ def ready(
 
 
 def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
-    """Runs the cleanup of each host that is tainted, and makes those that it cleaned initial.
+    """Run the cleanup of each tainted host, and make those that it cleaned initial; return the outcomes.
 
-    A host with a fault is cleaned only when it is named exactly. A cleanup that fails is counted; after the
-    policy's ``quarantine_after`` in a row the host goes to maintenance by itself.
+    A host with a fault is cleaned only when it is named exactly. A cleanup that fails is counted; after the policy's
+    ``quarantine_after`` in a row the host goes to maintenance by itself. ``jobs`` is how many hosts are processed at
+    once.
     """
 
     def early(host: Host) -> Outcome | None:
@@ -91,7 +93,7 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 
 
 def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
-    """Brings used hosts back to available: reset, then ready; all that are tainted, or those that are named.
+    """Reset used hosts and make them ready: all that are tainted, or those that are chosen; return the outcomes.
 
     A pattern or a selector means the tainted ones among its hosts. A host with a fault is left alone unless it is
     named exactly, and one on which another command's step runs unless it is named. Safe to run
@@ -111,7 +113,7 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
         if host.state is not State.INITIAL:
             refuse_early(Verb.RESET, host, "recycle")
         if host.fault is not None and host.name not in choice.names:
-            return already(host, f"left alone for its fault: {host.fault}")
+            return already(host, f"skipped because of its fault: {host.fault}")
         return None
 
     def prepare(held: Claimed) -> Job:
@@ -134,7 +136,7 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 
     def unless_named(item: Outcome) -> Outcome:
         busy = isinstance(item.error, ClaimedError) and item.host not in named
-        return replace(item, message=f"left alone: {item.message}", error=None) if busy else item
+        return replace(item, message=f"skipped: {item.message}", error=None) if busy else item
 
     refresh_and_reap(ctx)
     hosts, missing = choose(ctx, wanted)
@@ -150,7 +152,7 @@ def _retires(host: Host) -> bool:
 
 
 def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int = JOBS, force: bool = False) -> Outcomes:
-    """Runs readiness checks without moving a host, and records what they say.
+    """Run readiness checks without moving a host, and record their results; return the outcomes.
 
     ``only`` names the checks to run. A host that another owner has reserved is checked only with ``force``.
     """
@@ -161,7 +163,7 @@ def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int =
             try:
                 check_token(ctx, host, None, ctx.clock())
             except NotYoursError as error:
-                error.hint = "--force checks it all the same: notify its holder"
+                error.hint = "--force checks it anyway: notify its holder"
                 raise
         return None
 
@@ -175,7 +177,7 @@ def check(ctx: Context, choice: Choice, *, only: Sequence[str] = (), jobs: int =
     return each(ctx, BulkOperation("check", early, prepare, ctx.policy().of(Phase.CHECKS)), *choose(ctx, choice), jobs)
 
 
-# what follows from what the steps said
+# what to do with the results of the steps
 
 
 def _to_available(
@@ -186,7 +188,7 @@ def _to_available(
     again: bool = False,
     so_far: Outcome | None = None,
 ) -> Job:
-    """The job that brings an initial host to available: what is left of its setup, then its readiness checks."""
+    """Return the job that makes an initial host available: the rest of its setup, then its readiness checks."""
 
     def check(setup: StepsRun | None = None) -> Job:
         return Job(
@@ -265,7 +267,7 @@ def _finish(
             now,
             checks=checks.refusal if checks else NOT_CHECKED,
             cleanup=cleanup.refusal if cleanup else NOT_CLEANED,
-            setup=None,  # whose steps passed or were done before, or the checks would not have run
+            setup=None,  # its steps passed now or before, else the checks would not have run
             claim_is_mine=True,
         )
         words = run.refusal or run.summary
@@ -286,7 +288,7 @@ _COUNTERS = {
 
 
 def _note_failure(ctx: Context, held: Claimed, run: StepsRun, phase: Phase = Phase.CHECKS) -> StepFailedError:
-    """Records that a step failed, counts the failures of some phases, quarantines after too many; what to raise."""
+    """Record a failed step, count the failures of some phases, quarantine after too many; return the error."""
     counter, state, noun = _COUNTERS.get(phase, (None, None, ""))
 
     def note(now: datetime) -> StepFailedError:
@@ -325,7 +327,7 @@ def _failure(host: Host, run: StepsRun, words: str, hint: str) -> StepFailedErro
 
 def _overridden(ctx: Context, override: Sequence[str], reason: str | None) -> Mapping[str, str]:
     if override and not (reason and reason.strip()):
-        raise UsageError("--override needs --reason: it is in the history")
+        raise UsageError("--override needs --reason, which is recorded in the history")
     _known_steps(ctx, override, Phase.SETUP, Phase.CHECKS)
     return dict.fromkeys(override, reason or "")
 

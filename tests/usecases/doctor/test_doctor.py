@@ -371,7 +371,7 @@ def test_the_claim_of_a_killed_run_names_the_run_and_says_that_it_was_killed(fle
     assert left.message == claim + (
         "the process that held it was killed" if fleet.context().store.integrity.files else holder
     )
-    assert left.remedy == "bmhctl doctor --fix removes it; it claims nothing any more"
+    assert left.remedy == "bmhctl doctor --fix removes it; it no longer claims anything"
     examined(fleet, fix=True)
     assert fleet.context().store.claims.left_behind() == []
 

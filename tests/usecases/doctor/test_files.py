@@ -87,7 +87,7 @@ def test_a_file_that_is_gone_can_be_written_again_from_its_state(toml_fleet: Lab
 
     assert found(at(toml_fleet)) == [
         (
-            "declaration", "broken", None, f"{toml_fleet.path} is gone; the state of its hosts is there",
+            "declaration", "broken", None, f"{toml_fleet.path} does not exist; the state of its hosts does",
             f"restore it; or write it again from the state: bmhctl copy {state} NEW.toml",
         )
     ]  # fmt: skip
@@ -410,7 +410,7 @@ def test_files_that_every_user_may_write_are_broken_but_not_a_folder_like_tmp(fl
     assert found(diagnosis) == [
         (
             "access", "broken", None,
-            f"every user may write {place}, and so run commands as those who ready and recycle hosts",
+            f"every user may write {place}, and so have commands run by the users of ready and recycle",
             f"chmod o-w {place}",
         )
         for place in places

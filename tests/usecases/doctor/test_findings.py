@@ -151,7 +151,7 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
             (
                 "history", "warning", "node7",
                 "a gap in its history: event 20, remove, begins at available, the one before ended at initial",
-                "it is gone, so nothing depends on its history; a backup may have the right one",
+                "the host was removed, so nothing depends on its history; a backup may have the right one",
             )
         ],
     ),

@@ -160,7 +160,7 @@ def test_a_whole_life_through_redfish(fleet: Lab) -> None:
     found = bmc.inspect(context(fleet), Choice(("compute-*",)))
     assert [item.changed for item in found.items] == [True] * 7
     again = bmc.inspect(context(fleet), Choice(("compute-*",)))
-    assert said(again) == dict.fromkeys(seven, "nothing differs")
+    assert said(again) == dict.fromkeys(seven, "unchanged")
     healthy = HostQuery(selector=parse_selector("health=OK"))
     assert [host.name for host in context(fleet).store.hosts.find(healthy)] == seven
 

@@ -251,7 +251,7 @@ def test_a_fault_is_never_recycled_without_being_named(fleet: Lab) -> None:
         for choice in (Choice(), Choice(("node*",)), Choice(("node[1-3]",)), Choice(states=frozenset({State.TAINTED}))):
             assert said(step_verbs.recycle(fleet.context(), choice)).get("node1") == (
                 True,
-                "left alone for its fault: fan",
+                "skipped because of its fault: fan",
             )
         assert (ran.count("node1"), states(fleet)["node1"]) == (0, "tainted")
         assert said(step_verbs.recycle(fleet.context(), Choice(("node1",))))["node1"][0]
@@ -270,7 +270,7 @@ def test_a_fault_that_is_found_while_a_host_waits_for_its_turn_counts_too(fleet:
 
     with saying(says):
         outcomes = step_verbs.recycle(fleet.context(), Choice(), jobs=1)
-    assert said(outcomes)["node2"] == (True, "left alone for its fault: fan")
+    assert said(outcomes)["node2"] == (True, "skipped because of its fault: fan")
     assert set(ran) == {"node1"}
 
 
@@ -306,7 +306,7 @@ def test_a_host_on_which_a_step_runs_is_left_alone_unless_it_is_named(fleet: Lab
     taint(fleet, "node1")
     with claimed(fleet.context(), host(fleet)), saying(lambda *_: PASS):
         words = "a check or cleanup is running on it"
-        assert said(step_verbs.recycle(fleet.context(), Choice())) == {"node1": (True, f"left alone: {words}")}
+        assert said(step_verbs.recycle(fleet.context(), Choice())) == {"node1": (True, f"skipped: {words}")}
         assert said(step_verbs.recycle(fleet.context(), Choice(("node1",)))) == {"node1": (False, words)}
 
 
