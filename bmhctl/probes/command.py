@@ -33,7 +33,7 @@ _DETAIL_LINES = 3
 
 
 def run_command(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
-    """Passes on exit 0; the last lines of what it printed are the detail."""
+    """Return a pass for exit status 0, else a failure; the detail is the last lines of its output."""
     arguments = [fill(part, spec, setting.params) for part in step.command]
     seconds = step.timeout.total_seconds()
     environ = {name: value for name, value in setting.environ.items() if not name.startswith("BMH_")}
@@ -99,9 +99,9 @@ def call(arguments: list[str], setting: StepEnvironment, seconds: float, stderr:
 
 @contextmanager
 def _guard(deadline: watchdog.Deadline | None) -> Iterator[Callable[[int], None]]:
-    """A process of its own that ends a step's group when this one is killed meanwhile; yields what tells it which.
+    """Start a process that ends the group of a step if this process is killed; yield what sends it the group.
 
-    It also ends the group before the deadline, should this process be stopped.
+    It also ends the group before the deadline if this process is stopped.
     """
     with STARTING:
         guard = subprocess.Popen(

@@ -14,7 +14,7 @@ class UnfillableError(Exception):
 
 
 def fill(part: str, spec: HostSpec, params: Mapping[str, str] | None = None) -> str:
-    """A text with its placeholders replaced by what is declared about a host; :class:`UnfillableError` if it is not.
+    """Return a text with declared values in place of placeholders; raise :class:`UnfillableError` if one is missing.
 
     ``params`` are the values of ``{param.NAME}``.
     """
