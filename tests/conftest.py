@@ -1,4 +1,4 @@
-"""What the tests share: inventories in every home, several actors, a clock that moves when it is told to."""
+"""What the tests share: inventories in every backend, several actors, a clock that moves when the test says so."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ settings.register_profile("long", parent=settings.get_profile("default"), max_ex
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 HOMES = ("toml", "sqlite", "postgres")
-"""Every home of an inventory."""
+"""Every backend of an inventory."""
 
 FILES = ("toml", "sqlite")
 """Those that are files of this machine."""
@@ -67,7 +67,7 @@ def location(path: Path) -> str:
 
 
 class Clock:
-    """A clock that moves when it is told to, and a microsecond at each look."""
+    """A clock that moves when the test says so, and a microsecond at each look."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -171,7 +171,7 @@ def run_bmhctl(*args: str, cwd: Path, stdin: str | bytes | None = None, **extra:
 
 
 def made_in(home: str, folder: Path) -> Iterator[Lab]:
-    """An empty inventory in a home; nothing is left of it afterwards."""
+    """An empty inventory in a backend; nothing is left of it afterwards."""
     made = Lab(folder / SUFFIX[home])
     if home != "postgres":
         inventories.init(made.location)
@@ -198,7 +198,7 @@ def closes_labs() -> Iterator[None]:
 
 @pytest.fixture(params=HOMES)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    """An empty inventory, once in each home."""
+    """An empty inventory, once in each backend."""
     yield from made_in(request.param, tmp_path)
 
 

@@ -40,7 +40,7 @@ def schema_url(server: str, path: Path) -> str:
 
 
 def drop_schema(url: str) -> None:
-    """Removes an inventory that nobody uses any more."""
+    """Removes an inventory that is no longer used."""
     address = Address.parse(url)
     with psycopg.connect(address.url, autocommit=True) as connection:
         connection.execute("SET client_min_messages = error")
@@ -59,7 +59,7 @@ SELECT md5(string_agg(item, ' ' ORDER BY item)) FROM (
   UNION ALL SELECT concat('p', oid, '.', xmin) FROM pg_proc WHERE pronamespace IN (TABLE space)
 ) AS items (item)
 """
-"""Which transaction wrote each part of a schema's definition: nothing was defined anew if it is the same."""
+"""Which transaction wrote each part of a schema's definition: nothing was defined again if it is the same."""
 
 _TABLES = """
 SELECT relname, pg_relation_size(oid) FROM pg_class
@@ -85,7 +85,7 @@ class _Made:
 class EmptyInventories:
     """Empty inventories of one server, emptied and given again: to make one takes 80 ms of a processor, this 10.
 
-    One whose tables were defined anew, or grew large, is dropped.
+    One whose tables were defined again, or grew large, is dropped.
     """
 
     def __init__(self, server: str) -> None:

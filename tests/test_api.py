@@ -1,4 +1,4 @@
-"""The Python API: an inventory as an object, in every home."""
+"""The Python API: an inventory as an object, in every backend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import HOMES, SUFFIX, Lab
 
 @pytest.fixture(params=HOMES)
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Where an inventory shall be, once for each home."""
+    """Where an inventory shall be, once for each backend."""
     lab = Lab(tmp_path / SUFFIX[request.param])
     yield lab.location
     lab.remove()
@@ -97,7 +97,7 @@ def test_waiting_ends_in_time(path: str) -> None:
         assert refused.value.status is ExitStatus.TIMED_OUT
 
 
-def test_no_time_to_wait_is_no_wait(path: str) -> None:
+def test_no_time_to_wait_is_not_waiting(path: str) -> None:
     with open_inventory(path, actor="alice", create=True) as lab:
         lab.add("node1")
         with pytest.raises(BmhctlError) as refused:

@@ -58,7 +58,7 @@ def test_an_error_of_another_status_makes_it_a_mixed_one(kind: type[BmhctlError]
     assert isinstance(combine([made(kind, "node1"), other]), MixedError)
 
 
-def test_two_hosts_on_which_steps_run_are_both_told_and_so_is_a_third_for_another_cause(lab: Lab) -> None:
+def test_two_hosts_on_which_steps_run_are_both_reported_and_so_is_a_third_for_another_cause(lab: Lab) -> None:
     from bmhctl import Inventory
     from bmhctl.usecases import hosts
     from bmhctl.usecases.lifecycle_verbs import maintain

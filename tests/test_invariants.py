@@ -1,4 +1,4 @@
-"""The five invariants of the lifecycle, after every step of random lives by several actors in every home."""
+"""The five invariants of the lifecycle, after every step of random lives by several actors in every backend."""
 
 from __future__ import annotations
 

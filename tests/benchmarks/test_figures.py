@@ -57,7 +57,7 @@ def test_a_generated_database_is_whole(made: Path) -> None:
     database.close()
 
 
-def test_the_same_seed_gives_the_same_hosts_in_both_homes(made: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_hosts_in_both_backends(made: Path, tmp_path: Path) -> None:
     declared = generate(tmp_path / "lab.toml", 400)
     with open_inventory(made) as one, open_inventory(declared) as other:
         hosts = one.hosts()

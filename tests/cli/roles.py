@@ -1,4 +1,4 @@
-"""An inventory on the server with somebody in each of its roles, and hosts in every state for what they try."""
+"""An inventory on the server with a user in each of its roles, and hosts in every state for what they try."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Fleet:
         self._numbers = count(1)
 
     def login(self, role: str) -> str:
-        """The name of somebody in a role."""
+        """The name of a user in a role."""
         return f"{self.prefix}_some_{role}"
 
     def url_of(self, role: str, url: str | None = None) -> str:
@@ -38,7 +38,7 @@ class Fleet:
         return f"{url or self.url}&user={self.login(role)}&password=geheim"
 
     def sql(self, text: str, role: str | None = None) -> list[tuple[object, ...]]:
-        """Runs statements as the owner, or as somebody in a role; returns the rows of a single one."""
+        """Runs statements as the owner, or as a user in a role; returns the rows of a single one."""
         url = Address.parse(self.url if role is None else self.url_of(role)).url
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema)))
@@ -46,7 +46,7 @@ class Fleet:
             return cursor.fetchall() if cursor.description else []
 
     def may(self, role: str, statement: str) -> bool:
-        """Whether the server lets somebody in a role do that."""
+        """Whether the server lets a user in a role do that."""
         try:
             self.sql(statement, role)
         except psycopg.errors.InsufficientPrivilege:
@@ -149,7 +149,7 @@ class Fleet:
 
 @contextmanager
 def shared(folder: Path) -> Iterator[Fleet]:
-    """A fleet with somebody in each role; nothing of it is left on the server."""
+    """A fleet with a user in each role; nothing of it is left on the server."""
     fleet = Fleet(folder)
     names = [name for role in roles.ROLES for name in (f"{fleet.prefix}_{role.name}", fleet.login(role.name))]
     with ExitStack() as stack:

@@ -110,7 +110,7 @@ def test_one_machine_under_two_names_is_a_warning_that_names_both(cli: Cli, lab:
     ],
     ids=["empty", "torn in its header", "no database"],
 )
-def test_a_file_that_is_no_inventory_is_refused_and_left_alone(
+def test_a_file_that_is_not_an_inventory_is_refused_and_left_unchanged(
     content: bytes, message: str, hint: str, cli: Cli, tmp_path: Path
 ) -> None:
     path = tmp_path / "lab.db"
@@ -130,7 +130,7 @@ def database(cli: Cli, tmp_path: Path) -> Path:
     return tmp_path / "lab.db"
 
 
-def test_another_programs_database_is_refused_and_left_alone(cli: Cli, tmp_path: Path) -> None:
+def test_another_programs_database_is_refused_and_left_unchanged(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "lab.db"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE hosts (name TEXT)")
@@ -144,7 +144,7 @@ def test_another_programs_database_is_refused_and_left_alone(cli: Cli, tmp_path:
 
 
 @pytest.mark.parametrize("kept", [200, 4096, 9000, 50_000])
-def test_a_half_written_database_is_refused_and_left_alone(kept: int, cli: Cli, database: Path) -> None:
+def test_a_half_written_database_is_refused_and_left_unchanged(kept: int, cli: Cli, database: Path) -> None:
     whole = database.read_bytes()
     assert len(whole) > kept
     database.write_bytes(whole[:kept])
@@ -156,7 +156,7 @@ def test_a_half_written_database_is_refused_and_left_alone(kept: int, cli: Cli, 
     assert database.read_bytes() == whole[:kept]
 
 
-def test_a_newer_schema_is_refused_by_its_number_and_left_alone(cli: Cli, database: Path) -> None:
+def test_a_newer_schema_is_refused_by_its_number_and_left_unchanged(cli: Cli, database: Path) -> None:
     connection = sqlite3.connect(database)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
@@ -178,7 +178,7 @@ def test_a_missing_file_is_11_and_none_is_made(name: str, cli: Cli, tmp_path: Pa
     assert files(tmp_path) == {}
 
 
-def test_a_folder_is_no_inventory(cli: Cli, tmp_path: Path) -> None:
+def test_a_folder_is_not_an_inventory(cli: Cli, tmp_path: Path) -> None:
     for name in ("a.toml", "a.db"):
         (tmp_path / name).mkdir()
         done = cli("-i", name, "list")

@@ -61,7 +61,7 @@ def test_power_boot_once_and_inspect_are_typed_as_their_help_says(cli: Cli) -> N
         ("boot-once node01 --from floppy", "can't boot from 'floppy'"),
     ],
 )
-def test_what_is_no_action_is_refused_before_any_bmc_is_asked(line: str, said: str, cli: Cli, lab: Path) -> None:
+def test_what_is_not_an_action_is_refused_before_any_bmc_is_asked(line: str, said: str, cli: Cli, lab: Path) -> None:
     done = cli(*line.split())
     assert (done.status, done.stderr.splitlines()[0]) == (2, f"bmhctl: {said}")
 

@@ -140,7 +140,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_command_is_quiet_when_asked_and_errors_are_said_all_the_same(name: str, cli: Cli, fleet: str) -> None:
+def test_every_command_is_quiet_when_asked_and_errors_are_said_anyway(name: str, cli: Cli, fleet: str) -> None:
     done = cli(*words_of(name, fleet, "-q"))
     assert done.status == REFUSED.get(name, 0)
     assert done.stderr.startswith("bmhctl: ") if done.status else done.stderr == ""

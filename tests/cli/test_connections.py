@@ -133,7 +133,7 @@ def test_the_variables_of_libpq_hold_beside_the_url(shared: str, cli: Cli, monke
     assert name(PGAPPNAME="nightly") == "nightly"
 
 
-def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(cli: Cli, tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_is_not_waited_for_without_end(cli: Cli, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.bind(str(tmp_path / ".s.PGSQL.5432"))
         deaf.listen()
@@ -147,7 +147,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(cli: Cli, tmp_
     ("query", "env", "seconds"),
     [("", {}, "10"), ("", {"PGCONNECT_TIMEOUT": "3"}, "3"), ("?connect_timeout=4", {"PGCONNECT_TIMEOUT": "3"}, "4")],
 )
-def test_how_long_it_is_waited_for_is_said_as_libpq_is_told(
+def test_the_reported_wait_is_the_one_that_libpq_is_configured_for(
     query: str, env: dict[str, str], seconds: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -204,7 +204,7 @@ def test_an_inventory_that_lost_a_table_is_not_whole(shared: str, cli: Cli) -> N
     assert "is damaged" in done.stderr
 
 
-def test_a_server_that_takes_no_changes_is_looked_at_all_the_same(shared: str, cli: Cli) -> None:
+def test_a_server_that_takes_no_changes_is_read_anyway(shared: str, cli: Cli) -> None:
     assert cli("add", "node01", "-i", shared).status == 0
     standby = f"{shared}&options=-cdefault_transaction_read_only%3Don"
     for command in ("list", "show node01", "why node01", "status", "queue", "export", "history", "copy"):
@@ -235,7 +235,7 @@ def test_what_is_not_there_is_named(change: str, said: str, shared: str, cli: Cl
     assert said in done.stderr
 
 
-def test_a_database_without_an_inventory_is_told_from_one_with(shared: str, cli: Cli) -> None:
+def test_a_database_without_an_inventory_is_distinguished_from_one_with(shared: str, cli: Cli) -> None:
     done = cli("list", "-i", f"{shared}x")
     assert (done.status, done.stdout) == (11, "")
     assert f"there is no inventory in {shared}x" in done.stderr

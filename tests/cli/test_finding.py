@@ -50,14 +50,14 @@ def test_in_ci_none_is_searched_for(cli: Cli, lab: Path) -> None:
     assert cli("list", "-o", "name", CI="true", BMHCTL_INVENTORY="bmh.toml") == NAMES
 
 
-def test_a_file_that_everybody_may_write_is_ignored_and_that_is_said(cli: Cli, lab: Path) -> None:
+def test_a_file_that_every_user_may_write_is_ignored_and_that_is_said(cli: Cli, lab: Path) -> None:
     lab.chmod(0o666)
     ignored = f"ignored {lab}: every user may write {lab}; name it with -i to use it\n"
     assert cli("list") == Run(2, "", ignored + NONE + HOW)
     assert cli("list", "-i", str(lab), "-o", "name") == NAMES
 
 
-def test_a_file_in_a_folder_that_everybody_may_write_is_ignored(cli: Cli, lab: Path) -> None:
+def test_a_file_in_a_folder_that_every_user_may_write_is_ignored(cli: Cli, lab: Path) -> None:
     lab.parent.chmod(0o777)
     done = cli("list")
     assert (done.status, done.stdout) == (2, "")
@@ -83,7 +83,7 @@ def test_the_variable_names_an_inventory_and_the_option_wins_over_it(cli: Cli, l
 
 
 @pytest.mark.parametrize("name", ["hosts.txt", "hosts", "."])
-def test_a_name_that_is_no_inventorys_is_refused(name: str, cli: Cli) -> None:
+def test_a_name_that_is_not_an_inventorys_is_refused(name: str, cli: Cli) -> None:
     assert cli("-i", name, "list") == Run(
         2,
         "",

@@ -47,7 +47,7 @@ def test_a_page_on_a_terminal_is_laid_out_in_its_width(terminal: Terminal) -> No
     assert any(re.match(r" *11 +unreachable +the inventory", line) for line in plain)
 
 
-def test_no_colour_is_written_where_none_is_wanted(terminal: Terminal) -> None:
+def test_no_colour_is_written_where_none_is_asked_for(terminal: Terminal) -> None:
     assert "\x1b" not in terminal("help", "ci", NO_COLOR="1").text
 
 

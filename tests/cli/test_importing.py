@@ -89,7 +89,7 @@ def test_a_changed_export_is_refused_with_its_field_and_nothing_is_taken(
     assert hosts(cli, "other.db") == []
 
 
-def test_a_list_with_chosen_fields_is_no_export(cli: Cli, fleet: str) -> None:
+def test_a_list_with_chosen_fields_is_not_an_export(cli: Cli, fleet: str) -> None:
     written = cli("-i", fleet, "list", "-o", "json", "--fields", "name,state,flags").stdout
     done = bring(cli, fleet, written)
     assert (done.status, done.stdout) == (10, "")

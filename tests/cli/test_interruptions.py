@@ -1,4 +1,4 @@
-"""Pipes that break, disks that are full, and signals: nothing is held that nobody knows of."""
+"""Pipes that break, disks that are full, and signals: nothing is held that no machine trusts of."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def full() -> Iterator[IO[str]]:
 
 @contextmanager
 def broken_pipe() -> Iterator[int]:
-    """The writing end of a pipe that nobody reads."""
+    """The writing end of a pipe that no process reads."""
     reading, writing = os.pipe()
     os.close(reading)
     yield writing

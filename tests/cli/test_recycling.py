@@ -217,7 +217,7 @@ def test_a_recycler_killed_in_a_step_leaves_the_host_tainted_and_another_one_fin
     assert second.returncode == 130
 
 
-def test_a_watch_goes_on_over_a_broken_inventory_and_tells_of_it_once(
+def test_a_watch_goes_on_over_a_broken_inventory_and_reports_it_once(
     fleet: Callable[[int, str], None], tmp_path: Path, start: Start, cli: Cli
 ) -> None:
     fleet(1, "")
@@ -244,7 +244,7 @@ def test_a_watch_needs_time_between_two_looks(fleet: Callable[[int, str], None],
     assert (done.status, done.stdout) == (2, "")
 
 
-def test_show_and_why_tell_what_each_step_said_last(fleet: Callable[[int, str], None], cli: Cli) -> None:
+def test_show_and_why_show_the_last_result_of_each_step(fleet: Callable[[int, str], None], cli: Cli) -> None:
     fleet(1, '[checks.disk]\ncommand = ["sh", "-c", "echo sda is worn; exit 3"]\n')
     assert cli("check", "node001").status == 9
     for command in ("show", "why"):

@@ -97,7 +97,7 @@ FORBIDDEN = (
     "DELETE FROM migrations",
     "INSERT INTO migrations VALUES (99, 'mine')",
 )
-"""What nobody may but the owner."""
+"""What only the owner may do."""
 
 OPERATORS = (
     *(f"UPDATE hosts SET {column} = 'x'" for column in ("name", "address", "mac", "labels", "bmc", "note")),
@@ -149,7 +149,7 @@ def test_each_role_may_do_what_is_its_own_and_changes_nothing_else(
             assert cli("reap", "-i", fleet.url).status == 0  # else all that follows would begin with it
 
 
-def test_a_whole_turn_of_a_ci_job_is_a_runners_own(fleet: Fleet, cli: Cli) -> None:
+def test_a_whole_cycle_of_a_ci_job_is_a_runners_own(fleet: Fleet, cli: Cli) -> None:
     name = fleet.available()
     mine = fleet.url_of(RUNNER)
     held = json_of(cli("reserve", name, "--ttl", "1h", "-o", "json", BMHCTL_INVENTORY=mine))["reservation"]["id"]
@@ -166,7 +166,7 @@ def test_a_whole_turn_of_a_ci_job_is_a_runners_own(fleet: Fleet, cli: Cli) -> No
 
 
 @pytest.mark.parametrize("role", [VIEWER, RUNNER])
-def test_who_may_move_hosts_may_mend_what_is_wrong_with_them(role: str, fleet: Fleet, cli: Cli) -> None:
+def test_who_may_move_hosts_may_repair_what_is_wrong_with_them(role: str, fleet: Fleet, cli: Cli) -> None:
     fleet.tainted()
     fleet.sql("UPDATE hosts SET last_event = 0")
     before = fleet.rows()
@@ -180,7 +180,7 @@ def test_who_may_move_hosts_may_mend_what_is_wrong_with_them(role: str, fleet: F
     assert "geheim" not in done.stdout + done.stderr
 
 
-def test_indexes_are_the_owners_to_mend(fleet: Fleet, cli: Cli) -> None:
+def test_indexes_are_the_owners_to_repair(fleet: Fleet, cli: Cli) -> None:
     fleet.sql(f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{fleet.schema}.hosts_mac'::regclass")
     assert cli("doctor", BMHCTL_INVENTORY=fleet.url_of(OPERATOR)).status == 10
     done = cli("doctor", "--fix", BMHCTL_INVENTORY=fleet.url_of(OPERATOR))
@@ -231,7 +231,7 @@ def test_running_the_sql_again_takes_back_what_was_granted_by_hand(fleet: Fleet,
     assert cli("reserve", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(RUNNER)).status == 0
 
 
-def test_a_runner_that_lacks_a_right_of_a_runner_is_told_which(fleet: Fleet, cli: Cli) -> None:
+def test_a_runner_that_lacks_a_right_of_a_runner_learns_which(fleet: Fleet, cli: Cli) -> None:
     fleet.sql(f'REVOKE UPDATE ON "{fleet.schema}".hosts FROM {fleet.prefix}_{RUNNER}')
     fleet.sql(f'REVOKE USAGE ON "{fleet.schema}".events_id_seq FROM {fleet.prefix}_{RUNNER}')
     done = cli("reserve", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(RUNNER))
@@ -240,7 +240,7 @@ def test_a_runner_that_lacks_a_right_of_a_runner_is_told_which(fleet: Fleet, cli
     assert f"the role {fleet.login(RUNNER)} may not change anything: {lacks}\n" in done.stderr
 
 
-def test_a_user_without_a_role_is_told_whom_to_ask(fleet: Fleet, cli: Cli) -> None:
+def test_a_user_without_a_role_learns_whom_to_ask(fleet: Fleet, cli: Cli) -> None:
     [[owner]] = fleet.sql("SELECT current_user")
     fleet.sql(f"REVOKE {fleet.prefix}_{VIEWER} FROM {fleet.login(VIEWER)}")
     done = cli("list", BMHCTL_INVENTORY=fleet.url_of(VIEWER))
@@ -302,7 +302,7 @@ def test_an_owner_who_may_make_no_schemas_takes_one_that_was_made_for_them(fleet
 
 
 @pytest.mark.parametrize("role", [VIEWER, RUNNER, OPERATOR])
-def test_nobody_has_what_counts_the_hosts_run_for_a_table_of_their_own(fleet: Fleet, role: str) -> None:
+def test_no_role_has_what_counts_the_hosts_run_for_a_table_of_their_own(fleet: Fleet, role: str) -> None:
     """It has its owner's rights: whoever could call it could write what only the owner may."""
     trigger = (
         "CREATE TEMP TABLE mine (state TEXT); CREATE TRIGGER mine AFTER INSERT ON mine"
@@ -313,7 +313,7 @@ def test_nobody_has_what_counts_the_hosts_run_for_a_table_of_their_own(fleet: Fl
     assert str(path).endswith(", pg_temp"), "what it names is not looked for among somebody's temporary tables"
 
 
-def test_who_may_not_read_a_table_yet_is_told_of_the_grants(fleet: Fleet, cli: Cli) -> None:
+def test_who_may_not_read_a_table_yet_learns_of_the_grants(fleet: Fleet, cli: Cli) -> None:
     fleet.sql(f'REVOKE SELECT ON "{fleet.schema}".meta FROM {fleet.prefix}_{RUNNER}')
     done = cli("reserve", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(RUNNER))
     assert done.status == 11

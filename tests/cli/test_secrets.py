@@ -152,7 +152,7 @@ def test_a_url_in_the_wrong_place_is_quoted_without_it(
         assert SECRET not in "".join(map(str, [*vars(cli("list", *options, BMHCTL_INVENTORY=broken)).values()]))
 
 
-def test_a_task_is_told_the_whole_url(fleet: Fleet, cli: Cli) -> None:
+def test_a_task_gets_the_whole_url(fleet: Fleet, cli: Cli) -> None:
     name = fleet.available()
     inner = f"{sys.executable} -m bmhctl list --state reserved -o name"
     task = ("run", "-q", "--host", name, "--", "sh", "-c", f'echo "$BMHCTL_INVENTORY"; {inner}')

@@ -47,7 +47,7 @@ def test_steps_that_pass_move_the_host_and_are_named(cli: Cli, policy: Policy) -
     assert [(event["verb"], event["reason"]) for event in steps] == [("ready", "readiness checks passed: a, b")]
 
 
-def test_a_step_whose_program_is_not_there_is_told_before_it_runs(cli: Cli, policy: Policy, lab: Path) -> None:
+def test_a_step_whose_program_is_not_there_is_reported_before_it_runs(cli: Cli, policy: Policy, lab: Path) -> None:
     there = lab.parent / "there.sh"
     there.write_text("#!/bin/sh\n")
     there.chmod(0o755)

@@ -198,7 +198,7 @@ def test_a_terminal_of_any_width_shows_every_name_whole_and_no_line_wraps(
         assert any(long in line for line in shown.lines)
 
 
-def test_quiet_says_errors_only_and_data_all_the_same(cli: Cli) -> None:
+def test_quiet_says_errors_only_and_data_anyway(cli: Cli) -> None:
     assert cli("-i", "bmh.toml", "init", "-q") == Run(0, "", "")
     assert cli("add", "node01", "-q") == Run(0, "", "")
     assert cli("ready", "node01", "-q") == Run(0, "", "")

@@ -1,4 +1,4 @@
-"""Waiting with the real command in every home: processes that queue, and what ends their wait."""
+"""Waiting with the real command in every backend: processes that queue, and what ends their wait."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(params=HOMES)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    """An empty inventory, once in each home."""
+    """An empty inventory, once in each backend."""
     yield from made_in(request.param, tmp_path)
 
 
@@ -270,7 +270,7 @@ def test_who_asks_again_gets_the_same_whether_the_first_still_waits_was_killed_o
 # looking at the queue
 
 
-def test_the_queue_shows_place_wish_and_what_is_missing(
+def test_the_queue_shows_position_request_and_what_is_missing(
     lab: Lab, fleet: Inventory, waiting: Queue, bmhctl: Bmhctl
 ) -> None:
     run = of(lab, bmhctl)

@@ -55,7 +55,7 @@ def test_every_package_is_found_by_the_build() -> None:
     assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
-def test_every_file_that_is_no_module_is_declared_for_the_build() -> None:
+def test_every_file_that_is_not_a_module_is_declared_for_the_build() -> None:
     # An editable install has every file; a wheel has only these.
     package_data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     declared = {

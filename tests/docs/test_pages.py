@@ -1,4 +1,4 @@
-"""README and manual tell the truth: sessions run as shown, tables agree with the code, links lead somewhere."""
+"""README and manual are correct: sessions run as shown, tables agree with the code, links lead somewhere."""
 
 from __future__ import annotations
 

@@ -135,6 +135,6 @@ def test_a_time_that_is_over_is_a_duration_a_day_or_a_time(zone: Callable[[str],
 
 
 @pytest.mark.parametrize("text", ["", "soon", "2026-13-01", "2026-01-02", "2026-01-01T13:00Z", "9999-12-31"])
-def test_what_is_no_time_or_is_to_come_is_not_over(text: str) -> None:
+def test_what_is_not_a_time_or_is_to_come_is_not_over(text: str) -> None:
     with pytest.raises(UsageError):
         parse_past(text, NOW)

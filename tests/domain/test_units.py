@@ -22,7 +22,7 @@ def test_durations_are_read(text: str, seconds: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "5", "h", "1m1h", "1.5h", "-1h", "1h 30m", "99999999999d", "36501d", "٣h", "none"]
 )
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_what_is_not_a_duration_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_duration(text)
 
@@ -48,7 +48,7 @@ def test_quantities_are_numbers(text: str, number: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "1e9", "GiB", "-1", "1 2", "0x10"])
-def test_what_is_no_quantity_is_none(text: str) -> None:
+def test_what_is_not_a_quantity_is_none(text: str) -> None:
     assert quantity(text) is None
 
 

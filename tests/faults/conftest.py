@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(params=FILES)
 def file_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    """An empty inventory, once in each home that is a file."""
+    """An empty inventory, once in each backend that is a file."""
     made = Lab(tmp_path / FILES[request.param])
     inventories.init(str(made.path))
     yield made

@@ -1,4 +1,4 @@
-"""What the fault suites counted, shown at the end of a session: a line for each suite and home.
+"""What the fault suites counted, shown at the end of a session: a line for each suite and backend.
 
 A plugin that `tests/conftest.py` names, since with pytest-xdist the process that prints never reads a conftest below
 it. The figures travel in the tests' own reports.
@@ -16,7 +16,7 @@ PROPERTY = "figures"
 
 
 class Figures(Protocol):
-    """Counts of one test; those of the same suite and home are added up."""
+    """Counts of one test; those of the same suite and backend are added up."""
 
     def __call__(self, suite: str, home: str, **counts: int) -> None:
         """As in `figures("killed in a commit", "sqlite", tries=200, faults=200, losses=0)`."""
@@ -33,7 +33,7 @@ def figures(record_property: Callable[[str, object], None]) -> Figures:
 
 
 def lines(rows: list[tuple[str, str, dict[str, int]]]) -> list[str]:
-    """The rows as aligned lines, in the order of their suites' and homes' names."""
+    """The rows as aligned lines, in the order of their suites' and backends' names."""
     sums: dict[tuple[str, str], Counter[str]] = {}
     for suite, home, counts in rows:
         sums.setdefault((suite, home), Counter()).update(counts)

@@ -16,7 +16,7 @@ from tests.conftest import Lab
 from tests.faults.snapshots import Folder, read_folder, write_folder
 
 FILES = {"toml": "lab.toml", "sqlite": "lab.db"}
-"""The homes that are files."""
+"""The backends that are files."""
 
 TOKEN = "r-00000000"
 

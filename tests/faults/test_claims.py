@@ -119,7 +119,7 @@ def test_a_claim_that_ends_while_another_step_is_being_started_leaves_nothing(
     assert not claims_of(file_lab).exists()
 
 
-def test_lock_files_of_processes_that_are_gone_keep_nobody_from_anything(file_lab: Lab, figures: Figures) -> None:
+def test_lock_files_of_dead_processes_block_no_command(file_lab: Lab, figures: Figures) -> None:
     hosts.add(file_lab.context(), ["node[1-2]"], hosts.AttributeChanges())
     claims_of(file_lab).mkdir(exist_ok=True)
     stale = [host_claim(1), host_claim(2), host_claim(77), ticket_claim(1), run_claim("r-00000000"), "rubbish"]

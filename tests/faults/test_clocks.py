@@ -33,7 +33,7 @@ WRONG = {"an hour": HOUR, "a day": 24 * HOUR, "three years": timedelta(days=3 * 
 
 @pytest.fixture(params=HOMES)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    """An empty inventory, once in each home."""
+    """An empty inventory, once in each backend."""
     yield from made_in(request.param, tmp_path)
 
 
@@ -163,7 +163,7 @@ def test_a_jump_forward_taints_exactly_what_is_over_by_the_new_clock(
     assert [lease(fleet, one).expires_at for one in ids] == list(ends.values())
 
 
-def test_an_hour_forward_and_back_again_gives_nobody_more_than_was_granted(fleet: Lab) -> None:
+def test_an_hour_forward_and_back_again_gives_no_holder_more_than_was_granted(fleet: Lab) -> None:
     held = as_(fleet, "alice").reserve("node1", ttl="4h").reservation
     fleet.clock.move(hours=1)
     as_(fleet, "alice").extend(held.id, "4h")

@@ -1,4 +1,4 @@
-"""Transactions that PostgreSQL undoes for another's sake: done again a few times, then told."""
+"""Transactions that PostgreSQL undoes for another's sake: retried a few times, then reported."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def provoke(link: ServerLink, error: str, times: int) -> None:
 
 
 @pytest.mark.parametrize("name", some([*VERBS], "verbs"))
-def test_what_another_transaction_undid_is_done_again_and_not_for_ever(
+def test_what_another_transaction_undid_is_done_again_and_not_without_end(
     link: ServerLink, name: str, figures: Figures
 ) -> None:
     words = VERBS[name](link)
@@ -127,7 +127,7 @@ def test_a_database_that_isolates_more_than_is_asked_for_lets_no_command_fail(li
 
 
 def told(link: ServerLink, error: str) -> bool:
-    """Whether the command was told of such an error."""
+    """Whether the command reported such an error."""
     return any(
         not message.is_clients and message.kind == b"E" and error.encode() in message.body
         for message in link.proxy.passed

@@ -23,7 +23,7 @@ NOT_KNOWN = "it is not known whether it took effect"
 
 @dataclass(frozen=True)
 class Verb:
-    """A command line made anew for each try, and whether it took effect."""
+    """A command line made again for each try, and whether it took effect."""
 
     line: Callable[[ServerLink], tuple[str, ...]]
     start: State

@@ -46,7 +46,7 @@ Edit = Iterator[None]
 
 
 def in_place(path: Path, text: str) -> Edit:
-    """Cuts the file and writes it anew in pieces, as many editors do, and cp."""
+    """Cuts the file and writes it again in pieces, as many editors do, and cp."""
     with path.open("w", encoding="utf-8") as file:
         yield
         for start in range(0, len(text), len(text) // 3):
@@ -202,7 +202,7 @@ def test_no_host_is_lost_while_its_file_is_edited_under_running_commands(
 
 
 def missing(store, worker: Worker) -> Iterator[str]:  # type: ignore[no-untyped-def]  # a Store
-    """What a worker was told and the inventory does not know."""
+    """What a worker received and the inventory does not know."""
     for token, is_given_back in worker.held.items():
         known = store.reservations.get(token)
         if known is None or (is_given_back and known.is_open()):

@@ -1,4 +1,4 @@
-"""The table of figures itself: a row for each suite and home, summed over tests and over worker processes."""
+"""The table of figures itself: a row for each suite and backend, summed over tests and over worker processes."""
 
 from __future__ import annotations
 

@@ -366,7 +366,7 @@ def test_a_schema_without_a_mark_of_its_own_works_as_before(tmp_path: Path) -> N
         assert fleet.bmhctl("run", "--host", "node1", "--", "true").status == 0
 
 
-def test_a_file_that_comes_back_is_no_other(toml_lab: Lab) -> None:
+def test_a_file_that_comes_back_is_the_same_one(toml_lab: Lab) -> None:
     ctx = toml_lab.context()
     state = toml_lab.path.with_name("lab.state.db")
     away = state.with_name("away")

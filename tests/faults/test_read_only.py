@@ -38,7 +38,7 @@ def run(forked: ForkedCommands, folder: Path, line: Sequence[str], user: int = O
 
 @pytest.mark.parametrize("what", FOLDERS)
 @pytest.mark.parametrize("home", FILES)
-def test_who_may_only_read_is_told_so_and_changes_nothing(
+def test_who_may_only_read_gets_the_reason_and_changes_nothing(
     home: str, what: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
     start = start_of("reserve", home)

@@ -275,7 +275,7 @@ def test_a_waiter_that_may_come_back_can_be_cancelled_only_when_it_is_back(serve
         assert "the ticket was cancelled" in err
 
 
-def test_a_waiter_whose_time_is_over_blocks_nobody_after_a_restart(server: Server) -> None:
+def test_a_waiter_whose_time_is_over_blocks_no_other_after_a_restart(server: Server) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
         lab.ready("node1")
@@ -373,7 +373,7 @@ def is_back(lab: Inventory) -> bool:
         return False
 
 
-def test_a_server_that_starts_up_is_no_wrong_password(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_starts_up_is_not_a_wrong_password(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     from psycopg.pq import Ping
 
     from bmhctl.stores.postgres import connection
@@ -434,7 +434,7 @@ def test_one_request_is_never_run_twice_at_once_also_when_the_server_was_away(se
     assert "request job-1 is being run already" in err
 
 
-def test_a_step_whose_claim_somebody_else_took_over_does_not_run(server: Server, tmp_path: Path) -> None:
+def test_a_step_whose_claim_another_process_took_does_not_run(server: Server, tmp_path: Path) -> None:
     with open_inventory(server.url, actor="alice", create=True) as lab:
         lab.add("node1")
         ran = tmp_path / "ran"
@@ -477,7 +477,7 @@ def test_a_connection_that_the_server_ends_is_said_to_be_lost(server: Server, ac
         assert lab.host("node1").name == "node1"
 
 
-def test_a_signal_at_any_moment_of_a_grant_leaves_it_told_or_undone_and_the_connection_in_order(
+def test_a_signal_at_any_moment_of_a_grant_leaves_it_reported_or_undone_and_the_connection_in_order(
     server: Server, figures: Figures
 ) -> None:
     tries = max(30, round(600 * SCALE))

@@ -48,7 +48,7 @@ main()
 
 @dataclass
 class Steps:
-    """A host of which the check, or a setup step, goes on until it is told to end."""
+    """A host of which the check, or a setup step, runs until it is asked to end."""
 
     url: str
     folder: Path

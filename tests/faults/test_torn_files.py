@@ -218,7 +218,7 @@ def test_a_wal_without_its_file_is_not_played_into_a_new_one(home: str, forked: 
     assert forked.run(folder, ("-i", FILES[home], *line)).status == 0
 
 
-def test_a_state_file_that_is_older_than_its_toml_file_lets_in_anew_what_it_does_not_know(
+def test_a_state_file_that_is_older_than_its_toml_file_adds_again_what_it_does_not_know(
     forked: ForkedCommands, folder: Path
 ) -> None:
     write_folder(start_of("reserve", "toml"), folder)
@@ -231,7 +231,7 @@ def test_a_state_file_that_is_older_than_its_toml_file_lets_in_anew_what_it_does
     snapshot_of(folder / "lab.toml")
 
 
-def test_another_inventorys_state_file_is_refused_and_left_alone(forked: ForkedCommands, folder: Path) -> None:
+def test_another_inventorys_state_file_is_refused_and_left_unchanged(forked: ForkedCommands, folder: Path) -> None:
     write_folder(start_of("reserve", "toml"), folder)
     snapshot_of(folder / "lab.toml")
     other = folder / "other.toml"

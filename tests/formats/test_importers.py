@@ -156,7 +156,7 @@ def test_a_record_twice_under_one_id_is_one_host_as_the_later_page_has_it() -> N
     assert "ready-ray: 2 records of one id: the last one is used" in found.warnings
 
 
-def test_two_hosts_of_one_name_are_told_apart_by_their_ids() -> None:
+def test_two_hosts_of_one_name_are_distinguished_by_their_ids() -> None:
     page = json.loads(samples.MAAS)
     page[3]["hostname"] = page[0]["hostname"]
     with pytest.raises(InvalidError) as caught:
@@ -422,7 +422,7 @@ def test_a_mac_may_be_written_as_switches_do(mac: str) -> None:
     assert entry(read(f"name,mac\nx,{mac}\n"), "x") == {"mac": "52:54:00:00:08:01"}
 
 
-def test_the_machine_that_runs_ansible_is_no_host_of_the_lab() -> None:
+def test_the_machine_that_runs_ansible_is_not_a_host_of_the_lab() -> None:
     found = read("localhost ansible_connection=local\n[web]\nw1\n")
     assert list(hosts(found)) == ["w1"]
     assert found.skipped == ("standard input, host localhost: localhost skipped: it is the machine that runs Ansible",)

@@ -55,7 +55,7 @@ def test_a_manifest_may_have_a_name_with_dots_or_in_upper_case() -> None:
     assert [spec.name for spec in specs(read(host("Worker-0.lab.Example")))] == ["worker-0.lab.example"]
 
 
-def test_hosts_of_one_name_in_two_namespaces_are_told_apart_by_a_template() -> None:
+def test_hosts_of_one_name_in_two_namespaces_are_distinguished_by_a_template() -> None:
     cluster = host("worker-0", "a"), host("worker-0", "b")
     error = refusal(*cluster)
     assert error.message == "standard input, document 2: host 'worker-0' is already in standard input, document 1"

@@ -201,7 +201,7 @@ def test_a_consumer_makes_a_host_reserved_whatever_its_word() -> None:
     )
 
 
-def test_externally_provisioned_is_in_use_by_somebody_unknown() -> None:
+def test_externally_provisioned_is_in_use_by_an_unknown_owner() -> None:
     host = life(manifest(spec={"externallyProvisioned": True}))
     assert (host.state, host.reservation) == (State.RESERVED, claim("unknown (externally provisioned)"))
 
@@ -267,7 +267,7 @@ def test_a_host_that_is_being_deleted_is_refused_and_named() -> None:
     )
 
 
-def test_a_secret_and_what_is_no_known_host_are_skipped_and_named_without_their_content() -> None:
+def test_a_secret_and_what_is_not_a_known_host_are_skipped_and_named_without_their_content() -> None:
     cargo = read(
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "foo"}, "data": {"password": "aHVudGVyMg=="}},
         {"kind": "Namespace", "metadata": {"name": "metal3"}},
@@ -482,7 +482,7 @@ def test_aliases_that_multiply_a_text_are_refused() -> None:
         ("[" * 100_000, "nested too deep"),
     ],
 )
-def test_broken_json_in_a_json_file_is_told_as_json(text: str, said: str) -> None:
+def test_broken_json_in_a_json_file_is_reported_as_json(text: str, said: str) -> None:
     error = refusal(text, "x.json")
     assert error.message.startswith("x.json, document ")
     assert said in error.message

@@ -83,7 +83,7 @@ def test_a_list_shows_how_old_a_proof_is_and_how_far_a_setup() -> None:
     assert "PROVEN" not in shown(hosts((host("new", State.AVAILABLE),)), tty=True, width=120)
 
 
-def test_every_state_is_told_without_colour() -> None:
+def test_every_state_is_reported_without_colour() -> None:
     text = shown(hosts(tuple(host(f"n{state}", state) for state in State)), tty=True)
     for state in State:
         assert f"{GLYPH[state]} {state}" in text

@@ -109,7 +109,7 @@ def test_a_terminal_that_goes_away_ends_nothing() -> None:
         time.sleep(0.05)
 
 
-def test_many_threads_may_tell_and_clear_at_once() -> None:
+def test_many_threads_may_report_and_clear_at_once() -> None:
     where = display(tty=True)
     shown = Progress(where)
 

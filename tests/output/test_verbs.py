@@ -126,11 +126,11 @@ def test_a_grant_says_what_was_taken_and_on_a_terminal_how_to_give_it_back() -> 
     assert both(GRANT, format=Format.NAME)[0] == "node01\nnode02\n"
 
 
-def test_names_of_a_verb_are_the_hosts_that_are_where_they_were_wanted() -> None:
+def test_names_of_a_verb_are_the_hosts_that_are_in_the_requested_state() -> None:
     assert both(OUTCOMES, format=Format.NAME)[0] == "node01\nnode05\n"
 
 
-def test_an_import_tells_what_it_passed_over_and_what_looks_odd() -> None:
+def test_an_import_reports_what_it_skipped_and_what_looks_odd() -> None:
     assert both(IMPORTED) == (
         "node08  [*] → reserved  provisioned there\nnode09  initial         known already\n",
         "node08 and node09 have the same MAC\nskipped Secret bmc-1: secrets are never stored\n",

@@ -128,7 +128,7 @@ def test_the_status_says_how_many_there_are_of_what_it_shows_the_first_of() -> N
         assert "  fault       node05" in lines
 
 
-def test_why_tells_what_is_open_before_what_is_not() -> None:
+def test_why_shows_what_is_open_before_what_is_not() -> None:
     assert shown(WHY, tty=True) == (
         "node01  ◆ reserved  2h ago\n"
         "\n"

@@ -127,13 +127,13 @@ def filtered() -> Iterator[int]:
 
 
 def closed_port() -> int:
-    """A port where nobody listens."""
+    """A port on which no process listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 def make_certificate(folder: Path) -> Path:
-    """A certificate and its key that nobody knows."""
+    """A certificate and its key that no machine trusts."""
     path = folder / "certificate.pem"
     options = ["-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     names = ["-addext", "subjectAltName=IP:127.0.0.1"]

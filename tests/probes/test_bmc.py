@@ -170,7 +170,7 @@ def test_a_bmc_needs_no_system_id_when_it_has_but_one(probe: Probe) -> None:
     ],
     ids=["html", "404", "list", "torn", "500", "400"],
 )
-def test_what_answers_something_else_is_told_in_one_line(answer: Answer, said: str, probe: Probe) -> None:
+def test_what_answers_something_else_is_reported_in_one_line(answer: Answer, said: str, probe: Probe) -> None:
     with serving(answer) as port:
         verdict, words = probe(DEMAND, host(at(port)))
     assert (verdict, words.startswith(said.format(where=f"http://127.0.0.1:{port}"))) == ("fail", True), words
@@ -250,7 +250,9 @@ def test_credentials_come_from_the_environment_a_file_or_a_command(tmp_path: Pat
         ("command:'", "its credentials command:' can't be read: ValueError"),
     ],
 )
-def test_credentials_that_cannot_be_had_are_told_without_showing_any(reference: str, said: str, tmp_path: Path) -> None:
+def test_credentials_that_cannot_be_had_are_reported_without_showing_any(
+    reference: str, said: str, tmp_path: Path
+) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     setting = StepEnvironment({"HALF": "s3cret", "PATH": "/usr/bin:/bin"}, str(tmp_path))
     with pytest.raises(BmcError) as caught:
@@ -275,11 +277,11 @@ def test_a_password_is_tried_and_its_refusal_shows_none(probe: Probe) -> None:
         )
 
 
-def test_a_host_without_a_bmc_is_told_so(probe: Probe) -> None:
+def test_a_host_without_a_bmc_gets_that_reason(probe: Probe) -> None:
     assert probe(DEMAND, host(None)) == ("fail", "it has no BMC declared (bmhctl set node01 --bmc redfish+https://…)")
 
 
-def test_nothing_is_asked_of_a_bmc_any_more_once_nobody_wants_to_know(probe: Probe) -> None:
+def test_nothing_is_asked_of_a_bmc_any_more_once_it_was_cancelled(probe: Probe) -> None:
     cancelled = Event()
     cancelled.set()
     with socket.create_server(("127.0.0.1", 0)) as server:

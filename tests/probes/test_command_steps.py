@@ -68,7 +68,7 @@ def test_what_cannot_be_filled_in_safely_fails(part: str, why: str, probe: Probe
     )
 
 
-def test_the_environment_tells_of_this_host_and_of_no_other(probe: Probe) -> None:
+def test_the_environment_describes_this_host_and_no_other(probe: Probe) -> None:
     # A task of `run` has the variables of its own hosts: a step on a host without an address must not get theirs.
     others = {"BMH_HOST": "other", "BMH_ADDRESS": "10.9.9.9", "BMH_RESERVATION": "r-1", "BMH_LABEL_X": "y"}
     told = sh("env | grep ^BMH_ | sort | tr '\\n' ' '; echo $KEPT")

@@ -265,7 +265,7 @@ def test_a_host_that_goes_off_late_and_comes_back_was_restarted() -> None:
         assert bmc.resets == ["ForceRestart"]
 
 
-def test_a_host_that_stays_off_after_a_restart_is_switched_on_or_told() -> None:
+def test_a_host_that_stays_off_after_a_restart_is_switched_on_or_reported() -> None:
     with fake_bmc(systems=[FakeSystem(stays_off=True)]) as bmc:
         assert talk(bmc, switch(Power.CYCLE)) == "on"
         assert bmc.resets == ["ForceRestart", "On"]
@@ -543,7 +543,7 @@ def test_a_session_is_ended_when_the_time_is_up_or_the_command_is_interrupted() 
         assert len([path for method, path, _ in bmc.received if method == "DELETE"]) == 2
 
 
-def test_a_session_that_ends_early_is_made_anew_once() -> None:
+def test_a_session_that_ends_early_is_made_again_once() -> None:
     with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
 
         def question(system: System) -> str:
@@ -717,7 +717,7 @@ def test_old_tls_is_spoken_only_with_a_bmc_that_is_declared_to_need_it(certifica
 # soft-off, light and next boot
 
 
-def test_soft_off_asks_the_operating_system_and_forces_only_when_told_to() -> None:
+def test_soft_off_asks_the_operating_system_and_forces_only_when_asked_to() -> None:
     with fake_bmc(systems=[FakeSystem(lag=0.5)]) as bmc:
         assert (talk(bmc, switch(Power.SOFT_OFF)), bmc.resets) == ("off", ["GracefulShutdown"])
     with fake_bmc(systems=[FakeSystem(ignores=("GracefulShutdown",))]) as bmc:

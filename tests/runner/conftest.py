@@ -160,7 +160,7 @@ def _ended(fleet: Fleet) -> None:
 
 @pytest.fixture
 def fleet(lab: Lab) -> Iterator[Fleet]:
-    """node1 to node3, available; once in each home."""
+    """node1 to node3, available; once in each backend."""
     made = make_fleet(lab)
     yield made
     _ended(made)
@@ -168,7 +168,7 @@ def fleet(lab: Lab) -> Iterator[Fleet]:
 
 @pytest.fixture
 def toml_fleet(toml_lab: Lab) -> Iterator[Fleet]:
-    """The same, in a TOML inventory, where the home does not matter."""
+    """The same, in a TOML inventory, where the backend does not matter."""
     made = make_fleet(toml_lab)
     yield made
     _ended(made)

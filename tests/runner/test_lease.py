@@ -20,7 +20,7 @@ from tests.conftest import Run
 from tests.runner.conftest import Fleet, Turn, lives, wait_until
 
 WAITS = ["sh", "-c", "echo ready; read line; exit 3"]
-"""A task that ends when it is told to."""
+"""A task that ends when it is asked to."""
 
 
 def waiting(fleet: Fleet, *options: str) -> Turn:
@@ -280,7 +280,7 @@ def over(fleet: Fleet, held: Reservation) -> str:
     return f"reservation {held.id} has ended: lease expired at {ended.ended_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def test_a_host_that_leaves_the_reservation_is_told_and_the_task_goes_on(fleet: Fleet) -> None:
+def test_a_host_that_leaves_the_reservation_is_reported_and_the_task_goes_on(fleet: Fleet) -> None:
     turn = waiting(fleet, "-n", "3")
     held = lease(fleet)
     now_in(fleet)
@@ -302,7 +302,7 @@ def test_a_host_that_leaves_the_reservation_is_told_and_the_task_goes_on(fleet: 
     [([], "true", ""), (["--keep-on-fail", "6h"], "false", "the hosts can't be kept: the disk is gone\n")],
     ids=["given back", "kept"],
 )
-def test_hosts_that_cannot_be_given_back_are_told_and_a_signal_ends_the_tries(
+def test_hosts_that_cannot_be_given_back_are_reported_and_a_signal_ends_the_tries(
     options: list[str], command: str, said: str, toml_fleet: Fleet
 ) -> None:
     patch = """

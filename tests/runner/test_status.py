@@ -135,7 +135,7 @@ def test_failures_of_its_own_have_their_status_and_nothing_is_reserved(case: str
     assert used.lab.context().store.tickets.all() == []
 
 
-def test_a_failure_of_its_own_is_told_to_a_person_in_words(used: Fleet) -> None:
+def test_a_failure_of_its_own_is_reported_to_a_person_in_words(used: Fleet) -> None:
     assert used.bmhctl("run", "-n", "1", "./naked.sh") == Run(
         126,
         "",
@@ -156,7 +156,7 @@ def test_options_behind_the_name_of_the_command_are_the_commands(
     assert done == Run(0, "".join(f"<{arg}>" for arg in given), "")
 
 
-def test_a_lease_that_the_policy_caps_is_told(toml_fleet: Fleet) -> None:
+def test_a_lease_that_the_policy_caps_is_reported(toml_fleet: Fleet) -> None:
     toml_fleet.lab.policy('[defaults]\nttl = "30m"\nmax_ttl = "1h"\n')
     done = toml_fleet.bmhctl("run", "-n", "1", "--ttl", "4h", "true")
     assert done == Run(0, "", "the lease is 1h, the longest that this inventory allows\n")

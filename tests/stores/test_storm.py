@@ -109,7 +109,7 @@ json.dump({"overtaken": overtaken, "longest": max(waits)}, sys.stdout)
 """
 
 
-def test_who_waits_is_served_in_turn_and_alone_gangs_among_ones(fleet: Lab, tmp_path: Path) -> None:
+def test_who_waits_is_served_in_order_and_alone_gangs_among_ones(fleet: Lab, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
     processes, grants = (12, 1000 * SCALE) if SCALE < 1 else (64, 2000) if is_on_server(fleet) else (32, 1000)
@@ -231,7 +231,7 @@ while True:
 """
 
 
-def test_who_only_asks_keeps_nobody_from_claiming_nor_from_leaving(tmp_path: Path) -> None:
+def test_a_process_that_only_asks_blocks_no_claim_and_no_release(tmp_path: Path) -> None:
     claims = FileClaims(tmp_path / "lab.db")
     askers = [spawn(ASKER, tmp_path / "lab.db", actor="asker") for _ in range(3)]
     for asker in askers:

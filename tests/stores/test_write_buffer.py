@@ -69,7 +69,7 @@ acts = st.recursive(
 
 
 @given(st.lists(acts, max_size=6))
-def test_what_waits_comes_to_be_in_order_and_a_part_that_is_undone_leaves_nothing(program: list[object]) -> None:
+def test_what_waits_is_written_in_order_and_a_part_that_is_undone_leaves_nothing(program: list[object]) -> None:
     with closing(Table()) as table:
         play_all(table, program)
 
@@ -128,7 +128,7 @@ def test_a_statement_without_a_place_in_the_order_may_not_wait(table: Table) -> 
         table._flush()
 
 
-def test_a_host_that_comes_back_and_a_new_one_are_let_in_together_in_any_order(lab: Lab) -> None:
+def test_a_host_that_comes_back_and_a_new_one_are_added_together_in_any_order(lab: Lab) -> None:
     if not lab.is_toml:
         hosts.add(lab.context(), ["a", "b"], hosts.AttributeChanges(labels={"arch": "y"}))
         assert {host.name for host in lab.context().store.hosts.with_names(["a", "b"]).values()} == {"a", "b"}

@@ -61,7 +61,7 @@ def test_cancel_returns_the_result_that_was_being_handled_and_those_that_were_no
     assert pool.cancel() == []  # nothing starts any more, and nothing is returned twice
 
 
-def test_a_signal_that_woke_another_thread_ends_the_wait_all_the_same() -> None:
+def test_a_signal_that_woke_another_thread_ends_the_wait_anyway() -> None:
     was_cancelled, main = [], threading.get_ident()
 
     def work(_: str, cancelled: threading.Event) -> str:

@@ -162,7 +162,7 @@ def test_edits_of_a_toml_file_hit_the_host_that_is_named(present: list[str], new
         ('[hosts."A.b"]\nmac = "x"\n', "lab.toml:2: hosts.a.b.mac must be a MAC address", None),
     ],
 )
-def test_a_mistake_about_names_in_a_toml_file_is_told_with_its_line(text: str, said: str, hint: str | None) -> None:
+def test_a_mistake_about_names_in_a_toml_file_is_reported_with_its_line(text: str, said: str, hint: str | None) -> None:
     with pytest.raises(InvalidError) as caught:
         parse_declaration(text.encode(), "lab.toml")
     assert caught.value.message.startswith(said)

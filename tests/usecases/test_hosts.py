@@ -1,4 +1,4 @@
-"""Hosts as entries, in every home: add, set, rename, remove, import; what is refused and what is remembered."""
+"""Hosts as entries, in every backend: add, set, rename, remove, import; what is refused and what is remembered."""
 
 from __future__ import annotations
 
@@ -332,7 +332,7 @@ def test_an_export_is_taken_back_with_its_states(lab: Lab, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", list(SUFFIX))
-def test_a_copy_in_any_home_has_every_host_state_reservation_event_and_the_policy(
+def test_a_copy_in_any_backend_has_every_host_state_reservation_event_and_the_policy(
     lab: Lab, tmp_path: Path, kind: str
 ) -> None:
     lab.policy('[defaults]\nttl = "2h"\n[checks.ping]\ncommand = ["true"]\n')
@@ -465,7 +465,9 @@ def test_facts_of_a_host_that_is_not_declared_any_more_can_not_be_set(toml_lab: 
     ]
 
 
-def test_a_backup_taken_while_others_write_restores_the_whole_inventory_into_any_home(lab: Lab, tmp_path: Path) -> None:
+def test_a_backup_taken_while_others_write_restores_the_whole_inventory_into_any_backend(
+    lab: Lab, tmp_path: Path
+) -> None:
     lab.policy('[checks.ping]\ncommand = ["true"]\n')
     hosts.add(lab.context(), ["node[1-4]"], AttributeChanges(labels={"rack": "r1"}))
     use(lab, "node1", "node2")

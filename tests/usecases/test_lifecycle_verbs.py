@@ -1,4 +1,4 @@
-"""The verbs, in every home: what each does to hosts, to whom it says no, and what it leaves in the history."""
+"""The verbs, in every backend: what each does to hosts, to whom it says no, and what it leaves in the history."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_the_owners_name_counts_only_when_no_reservation_is_named(fleet: Lab) ->
     assert (with_old.status, without.status) == (ExitStatus.NOT_YOURS, ExitStatus.DONE)
 
 
-def test_a_late_holder_changes_nothing_and_is_told_who_holds_it_now(fleet: Lab) -> None:
+def test_a_late_holder_changes_nothing_and_learns_who_holds_it_now(fleet: Lab) -> None:
     old = reserve(fleet, "node1", minutes=5)
     fleet.clock.move(minutes=6)
     expiry.reap(fleet.context())
@@ -367,7 +367,7 @@ def test_a_fault_can_be_noted_on_a_tainted_host(fleet: Lab) -> None:
     assert lines(done) == [("node1", "tainted", "fault recorded: smells burnt")]
 
 
-def test_a_cordoned_host_is_kept_by_its_holder_and_given_to_nobody_else(fleet: Lab) -> None:
+def test_a_cordoned_host_is_kept_by_its_holder_and_given_to_no_other(fleet: Lab) -> None:
     mine = reserve(fleet, "node1")
     lifecycle_verbs.cordon(fleet.context("bob"), named("node1", "node2", "node3", "node4"), reason="audit")
     lifecycle_verbs.release(fleet.context(), Choice(), reservation=mine)

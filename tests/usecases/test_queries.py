@@ -1,4 +1,4 @@
-"""The fleet at a glance, in every home: the first few of each list, and how many there are."""
+"""The fleet at a glance, in every backend: the first few of each list, and how many there are."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def test_what_is_held_comes_with_the_oldest_first_and_what_ends_with_the_soonest
     assert [ending.hosts for ending in queries.status(fleet.context()).endings] == [("node3",), ("node1",), ("node2",)]
 
 
-def test_a_lease_that_is_over_is_told_until_somebody_ends_it(fleet: Lab) -> None:
+def test_a_lease_that_is_over_is_reported_until_a_command_ends_it(fleet: Lab) -> None:
     token = reserve(fleet, "node1", 1)
     fleet.clock.move(hours=2)
     seen = queries.status(fleet.context())
     assert (seen.expired, seen.endings, seen.total("expired")) == ((token,), (), 1)
 
 
-def test_what_nobody_can_reserve_is_not_free(fleet: Lab) -> None:
+def test_what_can_not_be_reserved_is_not_free(fleet: Lab) -> None:
     lifecycle_verbs.cordon(fleet.context(), Choice(("node1", "node2", "node9")))
     reserve(fleet, "node8", 1)
     lifecycle_verbs.cordon(fleet.context(), Choice(("node8",)))
@@ -81,7 +81,7 @@ def test_what_nobody_can_reserve_is_not_free(fleet: Lab) -> None:
     assert seen.free == 5
 
 
-def test_what_is_set_aside_for_somebody_who_waits_is_not_free(fleet: Lab) -> None:
+def test_what_is_set_aside_for_a_waiting_ticket_is_not_free(fleet: Lab) -> None:
     ctx = fleet.context("bob")
     now = ctx.clock()
     ticket = ctx.store.tickets.add(
@@ -119,7 +119,7 @@ def test_the_lists_are_cut_and_their_totals_are_not(fleet: Lab, monkeypatch: pyt
     assert [held.hosts[0].name for held in seen.held] == ["node4", "node5"]
 
 
-def test_when_a_host_shall_be_back_is_known_of_older_inventories_and_after_a_repair(
+def test_when_a_host_should_be_back_is_known_of_older_inventories_and_after_a_repair(
     fleet: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where the backup of a server's inventory goes

@@ -95,7 +95,7 @@ def test_a_password_is_never_shown(url: str, shown: str) -> None:
     ["postgresql://h:5432/db", "postgresql://u@h:5432", "postgresql://[::1]:5432/db", "postgresql://h1:1,h2:2/db",
      "postgresql://", "postgresql:///?service=lab", "postgresql:///db?user=a@b", "postgresql://%2Ftmp/db"],
 )  # fmt: skip
-def test_what_is_no_password_is_shown(url: str) -> None:
+def test_what_is_not_a_password_is_shown(url: str) -> None:
     address = Address.parse(url)
     assert (address.shown, address.location, address.url) == (url, url, url)
     assert not address.has_secret
@@ -143,7 +143,7 @@ def test_whatever_is_accepted_means_to_libpq_what_is_shown(rest: str) -> None:
 
 
 @given(st.text(min_size=1), st.sampled_from(["h", "h:5432", "[::1]:5432", "h1:1,h2:2", ""]))
-def test_an_encoded_password_reaches_libpq_and_nobody_else(password: str, hosts: str) -> None:
+def test_an_encoded_password_reaches_libpq_and_nothing_else(password: str, hosts: str) -> None:
     marked = f"x{password}x".replace("\0", "")
     address = Address.parse(f"postgresql://u:{quote(marked, safe='')}@{hosts}/db?schema=lab")
     assert conninfo_to_dict(address.url)["password"] == marked
@@ -195,7 +195,7 @@ def test_a_text_without_passwords_stays_as_it_is(text: str) -> None:
         "host=h password=geheim",
     ],
 )
-def test_what_is_no_inventory_is_quoted_without_its_password(location: str) -> None:
+def test_what_is_not_an_inventory_is_quoted_without_its_password(location: str) -> None:
     with pytest.raises(UsageError, match="is not an inventory") as refused:
         resolve(location)
     assert SECRET not in refused.value.message

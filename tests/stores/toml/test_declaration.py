@@ -114,7 +114,7 @@ def test_windows_line_ends_change_nothing() -> None:
         ("[hosts.a]\nnote = 'a\0'\n", "lab.toml:2:10: a NUL byte", 2, 10),
     ],
 )
-def test_a_file_that_is_no_toml_is_refused_with_line_and_column(
+def test_a_file_that_is_not_toml_is_refused_with_line_and_column(
     text: str | bytes, begins: str, line: int, column: int
 ) -> None:
     error = refused(text)
@@ -372,7 +372,7 @@ def test_a_fingerprint_reads_back_from_its_text(fingerprint: Fingerprint) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "1 2 3 4 1 beef", "1 2 3 4 2 " + "0" * 64])
-def test_a_text_that_is_no_fingerprint_is_like_no_file(text: str) -> None:
+def test_a_text_that_is_not_a_fingerprint_is_like_no_file(text: str) -> None:
     assert Fingerprint.from_text(text) is None
 
 

@@ -556,7 +556,7 @@ def test_an_edit_that_changes_nothing_writes_nothing(lab: Path) -> None:
     assert (lab.stat().st_ino, lab.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_an_edit_starts_again_when_somebody_wrote_the_file_meanwhile(lab: Path) -> None:
+def test_an_edit_starts_again_when_another_process_wrote_the_file_meanwhile(lab: Path) -> None:
     told: list[bytes] = []
 
     def meddle(new: bytes) -> None:

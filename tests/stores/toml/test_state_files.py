@@ -76,7 +76,7 @@ def swap(tmp_path: Path) -> None:
     (tmp_path / "next").rename(tmp_path / "current")
 
 
-def test_a_release_that_is_swapped_is_refused_by_name_until_told_where_the_state_is(
+def test_a_release_that_is_swapped_is_refused_by_name_until_the_file_says_where_the_state_is(
     tmp_path: Path, bmhctl: Bmhctl
 ) -> None:
     releases(tmp_path, HOST)
@@ -104,7 +104,7 @@ def test_a_link_beside_a_state_file_of_its_own_is_refused_by_name(tmp_path: Path
     assert states(bmhctl, BMHCTL_STATE_DIR=".") == "node1,available"
 
 
-def test_a_state_that_was_not_moved_to_its_new_place_is_not_begun_anew(tmp_path: Path, bmhctl: Bmhctl) -> None:
+def test_a_state_that_was_not_moved_to_its_new_place_is_not_started_again(tmp_path: Path, bmhctl: Bmhctl) -> None:
     (tmp_path / "var").mkdir()
     (tmp_path / "lab.toml").write_text(HOST)
     assert bmhctl("-i", "lab.toml", "ready", "node1").status == 0

@@ -59,7 +59,7 @@ def test_an_inventory_after_every_verb_is_healthy_and_the_doctor_changes_nothing
     assert everything(fleet) == before
 
 
-def test_an_expired_lease_that_is_not_reaped_yet_is_no_finding(fleet: Lab) -> None:
+def test_an_expired_lease_that_is_not_reaped_yet_is_not_a_finding(fleet: Lab) -> None:
     fleet.clock.move(days=2)
     assert examined(fleet).findings == ()
 
@@ -170,7 +170,7 @@ def test_a_host_that_vanished_while_clean_is_a_warning(fleet: Lab) -> None:
     assert fleet.context().store.departed.reason("node2", None) is None
 
 
-def test_findings_beyond_the_first_hundred_of_their_sort_are_counted_and_fixed_all_the_same(lab: Lab) -> None:
+def test_findings_beyond_the_first_hundred_of_their_sort_are_counted_and_fixed_anyway(lab: Lab) -> None:
     hosts.add(lab.context(), ["node[1-250]"], hosts.AttributeChanges(labels={"arch": "arm64"}))
     unchecked(
         lab,

@@ -30,7 +30,7 @@ from tests.conftest import FILES, Lab, environment, made_in
 
 @pytest.fixture(params=FILES)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    """An empty inventory, once in each home that is files."""
+    """An empty inventory, once in each backend that is files."""
     yield from made_in(request.param, tmp_path)
 
 
@@ -65,7 +65,7 @@ def kinds(diagnosis: Diagnosis) -> list[tuple[str, str, bool]]:
 # a TOML file and its state file
 
 
-def test_a_mistake_in_the_file_is_reported_with_its_line_and_the_state_is_examined_all_the_same(
+def test_a_mistake_in_the_file_is_reported_with_its_line_and_the_state_is_examined_anyway(
     toml_fleet: Lab,
 ) -> None:
     toml_fleet.path.write_text(toml_fleet.path.read_text() + "[hosts.node1\n")

@@ -32,7 +32,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def fleet(lab: Lab) -> Lab:
-    """A host in each state; its events have the same numbers in every home, though a server skips some."""
+    """A host in each state; its events have the same numbers in every backend, though a server skips some."""
     a_host_in_each_state(lab)
     unchecked(
         lab,

@@ -63,7 +63,9 @@ def test_a_match_is_the_best_of_all_there_are(request: Requirements, free: list[
 
 
 @given(requests, fleets)
-def test_the_hosts_come_in_the_order_of_the_wants_that_they_meet(request: Requirements, free: list[Host]) -> None:
+def test_the_hosts_come_in_the_order_of_the_requirements_that_they_meet(
+    request: Requirements, free: list[Host]
+) -> None:
     found = match(request, free)
 
     if not found.missing:
@@ -71,19 +73,19 @@ def test_the_hosts_come_in_the_order_of_the_wants_that_they_meet(request: Requir
         assert all(want.fits(one.spec) for want, one in zip(slots, found.hosts, strict=True))
 
 
-def test_a_host_that_two_wants_fit_goes_to_the_one_that_has_no_other() -> None:
+def test_a_host_that_two_requirements_fit_goes_to_the_one_that_has_no_other() -> None:
     both, plain = host(1, "ab"), host(2, "a")
 
     assert match(wants("a", "b"), [both, plain]) == Match((plain, both), 0)
 
 
-def test_the_first_hosts_are_used_though_the_wants_come_in_another_order() -> None:
+def test_the_first_hosts_are_used_though_the_requirements_come_in_another_order() -> None:
     hosts = [host(1, "ab"), host(2, "a"), host(3, "b")]
 
     assert match(wants("a", "b"), hosts) == Match((hosts[1], hosts[0]), 0)
 
 
-def test_a_long_chain_of_hosts_moves_on_for_the_last_want() -> None:
+def test_a_long_chain_of_hosts_moves_on_for_the_last_requirement() -> None:
     # want n fits host n and host n + 1: when each has the later one, the first host makes all of them move
     hosts = [
         Host(HostSpec(f"node{n}", labels={f"k{n}": "", f"k{n - 1}": ""}), State.AVAILABLE, NOW, id=n)

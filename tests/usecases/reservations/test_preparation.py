@@ -246,7 +246,7 @@ def test_the_lease_counts_from_when_the_hosts_are_prepared(fleet: Lab, steps: St
     assert take(fleet, ttl=timedelta(hours=1)).held.reservation.ttl == timedelta(hours=1)
 
 
-def test_a_lease_that_was_lost_meanwhile_is_no_grant(fleet: Lab, steps: Steps) -> None:
+def test_a_lease_that_was_lost_meanwhile_is_not_a_grant(fleet: Lab, steps: Steps) -> None:
     def lose() -> None:
         with fleet.visit("bob") as ctx:
             lifecycle_verbs.taint(ctx, Choice(("node1",)), force=True, reason="mine")

@@ -1,4 +1,4 @@
-"""The queue in every home, with a clock that moves when told to: whose turn it is, and what ends a wait."""
+"""The queue in every backend, with a clock that the test moves: which ticket is next, and what ends a wait."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_what_is_free_is_had_at_once_and_without_a_ticket(fleet: Lab) -> None:
     assert told == []
 
 
-def test_a_waiter_gets_the_host_that_comes_back_and_nobody_else_does(fleet: Lab) -> None:
+def test_a_waiter_gets_the_host_that_comes_back_and_no_other_does(fleet: Lab) -> None:
     take(fleet, count=4)
 
     def back() -> None:
@@ -210,7 +210,7 @@ def test_a_waiter_hears_where_it_stands_and_again_only_when_that_changes(fleet: 
     ]
 
 
-def test_overlapping_wants_find_the_hosts_that_fit_them_all(fleet: Lab) -> None:
+def test_overlapping_requirements_find_the_hosts_that_fit_them_all(fleet: Lab) -> None:
     hosts.add(fleet.context(), ["switch"], hosts.AttributeChanges(labels={"rack": "r1", "role": "switch"}))
     step_verbs.ready(fleet.context(), Choice(("switch",)))
     take(fleet, "node2", "switch")
@@ -247,7 +247,7 @@ def test_a_waiter_that_says_nothing_for_15_seconds_is_passed_over_and_keeps_its_
 
 
 @pytest.mark.parametrize("hours", [-3, 3])
-def test_a_clock_that_is_set_anew_changes_nothing_for_who_waits_for_ever(fleet: Lab, hours: int) -> None:
+def test_a_clock_that_is_set_again_changes_nothing_for_an_endless_wait(fleet: Lab, hours: int) -> None:
     held = reserve.reserve_or_wait(
         fleet.context("holder"), reservation_request(count=4, ttl=timedelta(days=2))
     ).held.hosts
@@ -469,7 +469,7 @@ def move_away(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [spoil, move_away])
-def test_while_the_file_is_no_use_nothing_is_granted_which_is_said_once_and_then_it_goes_on(
+def test_while_the_file_is_not_usable_nothing_is_granted_which_is_reported_once(
     toml_lab: Lab, change: Callable[[Path], None]
 ) -> None:
     hosts.add(toml_lab.context(), ["node1"], hosts.AttributeChanges())
@@ -568,7 +568,7 @@ def test_who_attached_is_protected_beyond_the_first_ones_deadline(fleet: Lab) ->
     assert names(wait(fleet, second, timeout=5, **wish)) == ["node1"]
 
 
-def test_the_same_request_id_with_other_wants_is_refused_while_waiting_and_later(fleet: Lab) -> None:
+def test_the_same_request_id_with_other_requirements_is_refused_while_waiting_and_later(fleet: Lab) -> None:
     take(fleet, count=4)
 
     def other() -> None:
@@ -655,7 +655,7 @@ def test_a_host_that_fails_its_checks_is_set_aside_and_the_next_is_taken(fleet: 
     assert any(line.startswith("node1: failed when it was to be reserved") for line in fleet.said)
 
 
-def test_hosts_that_pass_are_free_again_when_another_of_the_same_wish_fails(fleet: Lab) -> None:
+def test_hosts_that_pass_are_free_again_when_another_of_the_same_request_fails(fleet: Lab) -> None:
     fleet.policy(CHECK)
     take(fleet, "node3", "node4")
 
@@ -718,7 +718,7 @@ def test_checks_that_take_longer_than_there_is_time_reserve_nothing(
     assert states(fleet) == ["available"] * 4
 
 
-def test_a_lease_without_end_is_refused_before_anybody_waits(fleet: Lab) -> None:
+def test_a_lease_without_end_is_refused_before_any_wait(fleet: Lab) -> None:
     take(fleet, count=4)
 
     with pytest.raises(UsageError):

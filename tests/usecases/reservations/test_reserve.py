@@ -1,4 +1,4 @@
-"""Reserving hosts in every home: all or none, in turn, and why not."""
+"""Reserving hosts in every backend: all or none, in turn, and why not."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_more_than_there_are_is_unsatisfiable_with_what_each_term_excludes(fleet
     }
 
 
-def test_hosts_in_maintenance_make_a_wish_busy_not_unsatisfiable(fleet: Lab) -> None:
+def test_hosts_in_maintenance_make_a_request_busy_not_unsatisfiable(fleet: Lab) -> None:
     lifecycle_verbs.maintain(fleet.context(), Choice(("node*",)), reason="power cut")
 
     with pytest.raises(BusyError):
@@ -113,7 +113,7 @@ def test_names_are_exact_never_substrings(fleet: Lab) -> None:
     "wish",
     [{}, {"count": 0}, {"names": ("node1",), "count": 2}, {"count": 1, "ttl": timedelta(0)}, {"names": ("no*",)}],
 )
-def test_a_senseless_wish_is_a_usage_error(fleet: Lab, wish: dict[str, object]) -> None:
+def test_a_senseless_request_is_a_usage_error(fleet: Lab, wish: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         reserve.reserve_or_wait(fleet.context(), reservation_request(**wish))  # type: ignore[arg-type]  # a table of shorthands
 
@@ -181,7 +181,7 @@ def test_a_retry_answers_the_hosts_in_the_order_of_what_was_asked_for(fleet: Lab
     assert [host.name for host in again.hosts] == ["node3", "node1"]
 
 
-def test_the_order_of_terms_makes_no_other_wish(fleet: Lab) -> None:
+def test_the_order_of_terms_makes_no_other_request(fleet: Lab) -> None:
     def ask(selector: str) -> str:
         wish = request.reservation_request(selector=parse_selector(selector), request_id="job-1")
         return reserve.reserve_or_wait(fleet.context(), wish, None).held.reservation.id

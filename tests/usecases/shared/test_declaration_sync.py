@@ -89,7 +89,7 @@ def test_declared_again_it_is_what_it_was(cellar: Lab) -> None:
     assert seen(cellar) == {"node1": "reserved", "node2": "available"}
 
 
-def test_a_tainted_host_is_not_laundered_by_declaring_it_anew(cellar: Lab) -> None:
+def test_a_tainted_host_is_not_laundered_by_declaring_it_again(cellar: Lab) -> None:
     lifecycle_verbs.taint(cellar.context(), Choice(("node1",)))
     for text in ("# nothing\n", LAB.replace("00:01", "00:07"), LAB):
         cellar.path.write_text(text)
@@ -174,7 +174,7 @@ def test_two_links_to_a_file_share_its_state(cellar: Lab, tmp_path: Path) -> Non
     linked.close()
 
 
-def test_a_file_without_a_byte_is_a_save_that_went_wrong_and_undeclares_nobody(cellar: Lab) -> None:
+def test_a_file_without_a_byte_is_a_save_that_went_wrong_and_undeclares_no_host(cellar: Lab) -> None:
     cellar.path.write_bytes(b"")  # as an editor leaves it that was killed, or whose disk was full
     with pytest.raises(InvalidError, match="is empty: was it cut off while it was saved"):
         seen(cellar)
@@ -267,7 +267,7 @@ def test_a_used_machine_whose_mac_was_changed_comes_back_tainted(cellar: Lab) ->
     assert seen(cellar) == {"node1": "reserved", "node2": "available", "node9": "tainted"}
 
 
-def test_an_edit_that_comes_before_another_one_is_taken_over_keeps_its_meaning(
+def test_an_edit_that_comes_before_another_one_is_synced_keeps_its_meaning(
     cellar: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edit_file = atomic_replace.edit_file

@@ -1,4 +1,4 @@
-"""Leases and their tokens in every home: who may act for one, how it ends, what takes its place."""
+"""Leases and their tokens in every backend: who may act for one, how it ends, what replaces it."""
 
 from __future__ import annotations
 
@@ -293,7 +293,7 @@ def test_a_topology_keeps_its_shape_when_one_of_it_is_replaced(fleet: Lab) -> No
 # what cannot be had
 
 
-def test_wants_that_overlap_find_the_hosts_that_meet_them_all_or_take_none(fleet: Lab) -> None:
+def test_requirements_that_overlap_find_the_hosts_that_meet_them_all_or_take_none(fleet: Lab) -> None:
     alice = as_(fleet, "alice")
     hosts.set_attributes(fleet.context(), Choice(("node1",)), hosts.AttributeChanges(labels={"role": "switch"}))
 

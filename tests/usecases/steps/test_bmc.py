@@ -213,7 +213,7 @@ def test_the_light_the_shutdown_and_the_next_boot_are_reported_as_the_bmc_shows_
     assert item.message.endswith("accepted booting once from pxe, but shows Continuous, Pxe after 1 s")
 
 
-def test_power_of_what_somebody_else_holds_needs_force_and_is_in_the_history(fleet: Lab) -> None:
+def test_power_of_what_another_owner_holds_needs_force_and_is_in_the_history(fleet: Lab) -> None:
     step_verbs.ready(context(fleet), Choice(("compute-1",)))
     reservation = reserve.reserve_or_wait(context(fleet), request.reservation_request(("compute-1",))).held.reservation
     choice = Choice(("compute-1",))
@@ -235,7 +235,7 @@ def test_power_of_what_somebody_else_holds_needs_force_and_is_in_the_history(fle
     assert (last.verb, last.actor, last.reason) == (EventKind.SET, "bob", "forced power on: fire")
 
 
-def test_every_host_has_its_own_answer_and_the_bad_ones_stop_nobody(fleet: Lab, emulator: Emulator) -> None:
+def test_every_host_has_its_own_answer_and_the_bad_ones_stop_no_other(fleet: Lab, emulator: Emulator) -> None:
     def change(number: int, **facts: str) -> None:
         hosts.set_attributes(context(fleet), Choice((f"compute-{number}",)), hosts.AttributeChanges(**facts))  # type: ignore[arg-type]
 

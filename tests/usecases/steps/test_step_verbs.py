@@ -55,7 +55,7 @@ Says = Callable[[Step, HostSpec], Verdict]
 
 
 def saying(says: Says) -> mock._patch[object]:
-    """Steps that say what they are told to."""
+    """Steps with the results that a test wants."""
 
     def run(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
         verdict = says(step, spec)
@@ -142,7 +142,7 @@ def test_a_check_moves_nothing(fleet: Lab) -> None:
     ]
 
 
-def test_a_check_of_what_somebody_else_holds_needs_force(fleet: Lab) -> None:
+def test_a_check_of_what_another_owner_holds_needs_force(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
         step_verbs.ready(fleet.context(), Choice(("node1",)))
         reserve.reserve_or_wait(fleet.context("alice"), request.reservation_request(("node1",)))
@@ -258,7 +258,7 @@ def test_a_fault_is_never_recycled_without_being_named(fleet: Lab) -> None:
     assert (host(fleet).state, host(fleet).fault) == (State.AVAILABLE, None)
 
 
-def test_a_fault_that_is_found_while_a_host_waits_for_its_turn_counts_too(fleet: Lab) -> None:
+def test_a_fault_that_is_found_while_a_host_waits_to_be_processed_counts_too(fleet: Lab) -> None:
     taint(fleet, "node1", "node2")
     ran: list[str] = []
 
@@ -310,7 +310,7 @@ def test_a_host_on_which_a_step_runs_is_skipped_unless_it_is_named(fleet: Lab) -
         assert said(step_verbs.recycle(fleet.context(), Choice(("node1",)))) == {"node1": (False, words)}
 
 
-def test_at_most_so_many_hosts_are_treated_at_once(fleet: Lab) -> None:
+def test_at_most_so_many_hosts_are_processed_at_once(fleet: Lab) -> None:
     hosts.add(fleet.context(), ["node[4-9]"], hosts.AttributeChanges())
     lock, now, most = threading.Lock(), 0, 0
 
@@ -329,7 +329,7 @@ def test_at_most_so_many_hosts_are_treated_at_once(fleet: Lab) -> None:
     assert (most, set(states(fleet).values())) == (3, {"available"})
 
 
-def test_what_has_ended_is_recorded_and_told_when_the_rest_is_interrupted(
+def test_what_has_ended_is_recorded_and_reported_when_the_rest_is_interrupted(
     fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = threading.Event()
@@ -360,7 +360,7 @@ def test_what_has_ended_is_recorded_and_told_when_the_rest_is_interrupted(
     assert not fleet.context().store.claims.claimed([f"host-{host(fleet, 'node3').id}"])
 
 
-def test_a_recycling_that_is_interrupted_tells_how_far_it_came(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recycling_that_is_interrupted_reports_how_far_it_came(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     taint(fleet, "node1")
 
     def run(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
@@ -376,7 +376,7 @@ def test_a_recycling_that_is_interrupted_tells_how_far_it_came(fleet: Lab, monke
 
 
 @pytest.mark.parametrize("verdict", [PASS, Verdict.FAIL])
-def test_an_interruption_right_after_a_commit_tells_what_was_committed(
+def test_an_interruption_right_after_a_commit_reports_what_was_committed(
     verdict: Verdict, fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taint(fleet, "node1")
@@ -419,7 +419,7 @@ selector = "bmc"
 """
 
 
-def test_hosts_without_steps_are_treated_together_and_each_by_itself(lab: Lab) -> None:
+def test_hosts_without_steps_are_processed_together_and_each_by_itself(lab: Lab) -> None:
     lab.policy(STEPS_FOR_FEW)
     hosts.add(lab.context(), ["node[1-6]"], hosts.AttributeChanges())
     hosts.add(lab.context(), ["bmc1"], hosts.AttributeChanges(labels={"bmc": "yes"}))
@@ -449,7 +449,7 @@ def test_hosts_without_steps_are_treated_together_and_each_by_itself(lab: Lab) -
 
 
 @pytest.mark.parametrize("lab", ["postgres"], indirect=True)
-def test_a_host_that_was_renamed_since_it_was_chosen_is_nobody_elses_meanwhile(
+def test_a_host_that_was_renamed_since_it_was_chosen_is_claimed_by_no_other_meanwhile(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
@@ -486,7 +486,7 @@ def test_a_host_that_was_renamed_since_it_was_chosen_is_nobody_elses_meanwhile(
     ]
 
 
-def test_what_was_committed_before_an_interruption_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_committed_before_an_interruption_is_reported(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts.add(lab.context(), ["node[1-6]"], hosts.AttributeChanges())
     monkeypatch.setattr(parallel, "_IN_ONE_COMMIT", 2)
 
