@@ -156,7 +156,7 @@ class Status(Frozen):
     obstacles: tuple[Obstacle, ...] = ()
 
     def total(self, name: str) -> int:
-        """Return how many there are of the kind that the list of this name begins with."""
+        """Return the whole number of entries of which the list with this name has the first few."""
         return self.totals.get(name, len(getattr(self, name)))
 
 

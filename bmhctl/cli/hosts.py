@@ -129,7 +129,7 @@ def import_(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="TEMPLATE", help="What to call hosts: {name}, {namespace}, {id}, {labels.KEY}."),
+        typer.Option("--name", metavar="TEMPLATE", help="The names: {name}, {namespace}, {id}, {labels.KEY}."),
     ] = None,
     only: Annotated[str | None, typer.Option("--only", metavar="SELECTOR", help="Only hosts that it fits.")] = None,
     label_from: Annotated[

@@ -148,7 +148,7 @@ def run(
             min=1,
             max=255,
             metavar="N",
-            help="An exit status that means a broken host: a fault; may be repeated.",
+            help="An exit status that means a broken host; may be repeated.",
         ),
     ] = None,
 ) -> None:

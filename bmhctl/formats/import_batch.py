@@ -25,7 +25,7 @@ Source = tuple[str, str]
 
 
 class Nic(Frozen):
-    """A network interface of which a manifest knows the address; ``pxe`` says that the host boots from it."""
+    """A network interface whose address a manifest declares; ``pxe`` says that the host boots from it."""
 
     mac: str
     ip: str
@@ -33,11 +33,11 @@ class Nic(Frozen):
 
 
 class FoundHost(Frozen):
-    """A host of one file, before the files are put together.
+    """A host of one file, before the files are combined.
 
-    ``source`` is its place in a cluster, ``secret`` that of its BMC's Secret. ``pinned`` are the hardware properties
-    that its own manifest declares: inspected ones don't override them. ``id`` is what another system calls the host,
-    where that is not its name.
+    ``source`` is its namespace and name in a cluster, ``secret`` that of its BMC's Secret. ``pinned`` are the hardware
+    properties that its own manifest declares: inspected ones do not replace them. ``id`` is what another system calls
+    the host, if that is not its name.
     """
 
     arrival: ImportedHost
@@ -48,7 +48,7 @@ class FoundHost(Frozen):
 
 
 class FoundHardware(Frozen):
-    """What HardwareData says of the host of the same namespace and name; ``origin`` is where it stands."""
+    """The properties that HardwareData has of the host of the same namespace and name; ``origin`` is its position."""
 
     source: Source
     facts: Mapping[str, Fact]
@@ -57,7 +57,7 @@ class FoundHardware(Frozen):
 
 
 class Part(Frozen):
-    """What one file contains; ``looks_like`` says what it seems to be where it has nothing to import."""
+    """What one file contains; ``looks_like`` is what it seems to be if it has nothing to import."""
 
     hosts: tuple[FoundHost, ...] = ()
     hardware: tuple[FoundHardware, ...] = ()
@@ -76,7 +76,7 @@ def entering(
     fault: str | None = None,
     aside: Sequence[str] = (),
 ) -> Host:
-    """Return a host as it enters: in use by ``owner`` elsewhere, with a fault, or set aside (maintenance)."""
+    """Return a host as it enters: in use by ``owner`` elsewhere, with a fault, or in maintenance (``aside``)."""
     came_from, reservation = None, None
     if owner is not None:
         # A machine that is in use is so with a fault too: as tainted, a cleanup would wipe it under its user's hands.
@@ -91,7 +91,7 @@ def entering(
         spec,
         state,
         since=now,
-        # Where maintenance is all that a file knows, nothing says that the host is clean.
+        # A file that has only the maintenance of a host does not say that it is clean.
         dirty=(came_from or state) not in (State.INITIAL, State.AVAILABLE),
         came_from=came_from,
         maintenance=tuple(Note("import", reason, now) for reason in aside),
@@ -141,9 +141,9 @@ def _refuse_same_names(hosts: Iterable[FoundHost]) -> None:
             continue
         hint = "a name is unique in an inventory: rename one of them, or import them into two inventories"
         if found.source and first.source and found.source[0] != first.source[0]:
-            hint = "a name is unique in an inventory: import --name '{namespace}-{name}' tells them apart"
+            hint = "a name is unique in an inventory: import --name '{namespace}-{name}' distinguishes them"
         elif found.id and first.id and found.id != first.id:
-            hint = "a name is unique in an inventory: import --name '{name}-{id}' tells them apart"
+            hint = "a name is unique in an inventory: import --name '{name}-{id}' distinguishes them"
         raise InvalidError(
             f"{arrival.origin}: host {arrival.host.name!r} is already in {first.arrival.origin}",
             host=arrival.host.name,
@@ -158,7 +158,7 @@ class _Inspected(Frozen):
 
 
 def _with_hardware(hosts: Iterable[FoundHost], hardware: Iterable[FoundHardware]) -> _Inspected:
-    """Return the hosts with what HardwareData says of them, and a line for each that says something of no host."""
+    """Return the hosts with the properties of HardwareData, and a line for each HardwareData without a host."""
     inspected: dict[Source, FoundHardware] = {}
     for each in hardware:
         first = inspected.setdefault(each.source, each)
@@ -217,7 +217,7 @@ def reference(*names: str) -> str:
 
 
 def _with_credentials(hosts: Iterable[FoundHost]) -> list[FoundHost]:
-    """Return the hosts, each Secret with a variable of its own: else one BMC would get another's password."""
+    """Return the hosts, each Secret with its own variable, so that no BMC gets the password of another."""
     hosts = list(hosts)
     wanted: defaultdict[str, set[Source]] = defaultdict(set)
     for found in hosts:
@@ -243,7 +243,7 @@ def _with_variable(found: FoundHost, variable: str) -> FoundHost:
 
 
 def decode(text: str | bytes, origin: str) -> str:
-    """Return the text of a file: UTF-8, or UTF-16 with its mark; raise `InvalidError` for anything else or too much."""
+    """Return the text of a file: UTF-8, or UTF-16 with its mark; raise :class:`InvalidError` for any other file."""
     if len(text) > MAX_BYTES:
         raise InvalidError(
             f"{origin}: longer than {MAX_BYTES // 1024**2} MiB", hint="split it", details={"file": origin}

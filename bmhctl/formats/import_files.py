@@ -31,7 +31,7 @@ from bmhctl.formats.toml_export import unpack_inventory
 from bmhctl.support.values import replace
 
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
-"""What the files of a folder end with that are read; others are left alone."""
+"""The endings of the files that are read of a folder; other files are skipped."""
 
 NO_OPTIONS = ImportOptions()
 """Every host of files of any kind, under its name there."""

@@ -13,7 +13,7 @@ _NOT_IN_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\
 
 
 class Fields:
-    """A mapping of a manifest, which knows its path for those who have to correct it; null is the same as absent."""
+    """A mapping of a manifest, which knows its path for messages; null counts as absent."""
 
     __slots__ = ("_key", "_parent", "data")
 
@@ -26,13 +26,13 @@ class Fields:
         return bool(self.data)
 
     def path_of(self, key: str) -> str:
-        """The path of a field of this mapping."""
+        """Return the path of a field of this mapping."""
         # Put together only when it is asked for: most manifests are in order.
         within = self._parent.path_of(self._key) if self._parent is not None else self._key
         return f"{within}.{key}" if within else key
 
     def fields(self, key: str) -> Fields:
-        """The mapping under a key; an empty one if there is none."""
+        """Return the mapping under a key; an empty one if there is none."""
         value = self.data.get(key)
         if value is None:
             return _NOTHING
@@ -41,7 +41,7 @@ class Fields:
         return Fields(value, self, key)
 
     def rows(self, key: str) -> list[Fields]:
-        """The mappings of the list under a key."""
+        """Return the mappings of the list under a key."""
         value = self.data.get(key)
         if value is None:
             return []
@@ -55,7 +55,7 @@ class Fields:
         return rows
 
     def line(self, key: str) -> str | None:
-        """The text under a key if it is one clean line; None for an empty one, which is how Go writes "unset"."""
+        """Return the text under a key if it is one clean line; None for an empty one, which Go writes for "unset"."""
         value = self.data.get(key)
         if value is None or value == "":
             return None
@@ -68,7 +68,7 @@ class Fields:
         return value.strip() or None
 
     def squeezed(self, key: str) -> str | None:
-        """The text under a key as one line, shortened where it is too long for one."""
+        """Return the text under a key as one line, shortened if it is too long for one."""
         value = self.data.get(key)
         if value is None:
             return None
@@ -78,7 +78,7 @@ class Fields:
         return (line if len(line) <= _MAX_LINE else f"{line[: _MAX_LINE - 1]}…") or None
 
     def whole(self, key: str) -> int | None:
-        """The whole number under a key, from 0 to where JSON numbers end being exact."""
+        """Return the whole number under a key, from 0 to the largest exact number of JSON."""
         value = self.data.get(key)
         if value is None:
             return None
@@ -87,14 +87,14 @@ class Fields:
         return value
 
     def flag(self, key: str) -> bool:
-        """Whether the boolean under a key is true."""
+        """Return whether the boolean under a key is true."""
         value = self.data.get(key)
         if value is not None and not isinstance(value, bool):
             raise wrong_kind(self.path_of(key), "true or false", value)
         return bool(value)
 
     def texts(self, key: str) -> dict[str, str]:
-        """The mapping under a key if all its values are texts."""
+        """Return the mapping under a key if all its values are texts."""
         entry = self.fields(key)
         texts = {}
         for name, value in entry.data.items():
@@ -104,7 +104,7 @@ class Fields:
         return texts
 
     def json(self, key: str) -> Fields:
-        """The mapping that the JSON text under a key stands for; an empty one if there is none."""
+        """Return the mapping in the JSON text under a key; an empty one if there is none."""
         value = self.data.get(key)
         if value is None or value == "":
             return _NOTHING
@@ -113,7 +113,7 @@ class Fields:
         try:
             parsed = json.loads(value)
         except ValueError as error:
-            raise bad_field(self.path_of(key), "is no valid JSON") from error
+            raise bad_field(self.path_of(key), "is not valid JSON") from error
         if not isinstance(parsed, dict):
             raise wrong_kind(self.path_of(key), "a JSON object", parsed)
         return Fields(parsed, self, key)
@@ -123,8 +123,8 @@ _NOTHING = Fields({})
 
 
 def wrong_kind(path: str, wanted: str, got: object) -> InvalidError:
-    """The error for a value of the wrong type."""
-    # Never the value itself: it can be a password in the wrong place.
+    """Return the error for a value of the wrong type."""
+    # Never the value itself: it may be a password under the wrong key.
     said, hint = "nothing", None
     match got:
         case bool():
@@ -141,7 +141,7 @@ def wrong_kind(path: str, wanted: str, got: object) -> InvalidError:
 
 
 def bad_field(path: str, said: str, hint: str | None = None) -> InvalidError:
-    """The error for one field, without the place of its document; ``field`` in its details is the path."""
+    """Return the error for one field, without the position of its document; ``field`` in its details is the path."""
     return InvalidError(f"{path}: {said}" if path else said, hint=hint, details={"field": path})
 
 
@@ -151,5 +151,5 @@ def bad_document(origin: str, number: int, said: str) -> InvalidError:
 
 
 def key_twice(key: object) -> str:
-    """Return what is said of a key that a mapping has twice."""
+    """Return the words for a key that a mapping has twice."""
     return f"the key {key!r:.80} stands twice in one mapping"

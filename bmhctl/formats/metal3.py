@@ -164,7 +164,7 @@ def _is_list(document: Mapping[str, object], kind: str) -> bool:
 
 
 class _Account(Frozen):
-    """What a manifest says of one host: its declaration, and all that its state follows from."""
+    """What a manifest declares about one host, and all from which its state follows."""
 
     source: Source
     secret: Source | None
@@ -185,12 +185,12 @@ def _found(account: _Account, place: str, now: datetime) -> FoundHost:
 
 
 def _read(manifest: object, place: str, names: NameTemplate | None) -> _Account | FoundHardware | str:
-    """Return what a manifest says of its host, or why there is none to take in."""
+    """Return the host that a manifest declares, or why there is none to import."""
     if not isinstance(manifest, dict):
         raise wrong_kind("", "a manifest", manifest)
     kind, version = manifest.get("kind"), manifest.get("apiVersion")
     if kind is None:
-        return "skipped: it has no kind, so it is no manifest"
+        return "skipped: it has no kind, so it is not a manifest"
     title = kind if isinstance(kind, str) and _KIND.fullmatch(kind) else f"{kind!r:.80}"
     metadata = manifest.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
@@ -310,7 +310,7 @@ def _nics(hardware: Fields) -> tuple[Nic, ...]:
 
 
 def _set(facts: Mapping[str, Fact | None]) -> dict[str, Fact]:
-    """Return what is neither unset nor zero nor empty: Go writes all of these for "unknown"."""
+    """Return the values that are not unset, zero or empty: Go writes all of these for "unknown"."""
     return {key: value for key, value in facts.items() if value}
 
 
@@ -356,7 +356,7 @@ def _state(fields: Fields, states: Mapping[str, State | None]) -> tuple[str, Sta
     word = fields.line("state") or ""
     if word not in states:
         known = ", ".join(state for state in states if state)
-        raise bad_field(fields.path_of("state"), f"{word!r:.80} is no state known here", hint=f"known: {known}")
+        raise bad_field(fields.path_of("state"), f"{word!r:.80} is not a known state", hint=f"known: {known}")
     return word, states[word]
 
 

@@ -1,4 +1,4 @@
-"""The names that hosts get on import: made by ``--name TEMPLATE`` from what a manifest says of them."""
+"""The names that hosts get on import: made by ``--name TEMPLATE`` from the fields of a manifest."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class NameTemplate:
         identity: str | None = None,
         paths: Mapping[str, str] = MANIFEST_PATHS,
     ) -> str:
-        """Return the name of a host; raise the error of a field that is missing, or that makes no host name.
+        """Return the name of a host; raise the error of a field that is missing, or that is not valid in a host name.
 
         ``identity`` fills ``{id}``; ``paths`` are the fields that errors name.
         """

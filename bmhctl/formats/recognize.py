@@ -1,4 +1,4 @@
-"""What a file looks like that has nothing to import, so that a person sees which file was named by mistake."""
+"""What a file without hosts looks like, so that the message shows which file was named by mistake."""
 
 from __future__ import annotations
 

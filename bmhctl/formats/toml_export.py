@@ -206,7 +206,7 @@ def found_host(
 
 
 def _check(host: Host, where: str) -> None:
-    """Refuses what the lifecycle's invariants exclude: above all a used host that calls itself clean."""
+    """Refuse what the invariants of the lifecycle exclude: above all a used host that is marked clean."""
     if host.came_from is not None and (host.state is not State.MAINTENANCE or host.came_from is State.MAINTENANCE):
         raise _invalid(f"{where}.came_from", "is the state before maintenance, and there only")
     if host.reservation is not None and host.state not in (State.RESERVED, State.MAINTENANCE):

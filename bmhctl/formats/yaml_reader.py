@@ -18,7 +18,7 @@ from yaml import AliasEvent, DocumentStartEvent, MappingEndEvent, MappingStartEv
 from bmhctl.formats.manifest_fields import bad_document, key_twice
 
 _MAX_DEPTH = 100
-_FREE_ALIASES = 20_000_000  # characters that aliases may repeat, whatever the length of the text
+_FREE_ALIASES = 20_000_000  # the most characters that aliases may repeat, in a text of any length
 
 _WORDS: dict[str, bool | None] = {
     form: value
@@ -83,7 +83,7 @@ def _said(error: Exception) -> str:
         case yaml.YAMLError():
             return " ".join(str(error).split())
         case UnicodeError():
-            return "half of a surrogate pair is not a text"
+            return "a lone surrogate is not a text"
     return "a number or an escape is out of range"  # only the parser that stands in for libyaml raises these
 
 

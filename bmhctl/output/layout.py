@@ -63,10 +63,10 @@ def state_span(state: State) -> Span:
 
 
 class Column(Frozen):
-    """A column and what may happen to it where room is short.
+    """A column, and how it is shortened when the lines are too long.
 
-    ``rank`` 0 is never dropped; of the others the lowest gets room first. ``least`` is the width down to which it may
-    be cut (None: never cut).
+    ``rank`` 0 is never dropped; of the others the one with the lowest rank is kept longest. ``least`` is the width to
+    which it may be cut (None: never cut).
     """
 
     title: str

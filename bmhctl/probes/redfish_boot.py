@@ -96,7 +96,7 @@ class _Change(Frozen):
         return self.properties if self.part is None else {self.part: self.properties}
 
     def shown(self, resource: Json) -> Json:
-        """The same properties, as a resource shows them."""
+        """Return the changed properties as a resource shows them."""
         found = resource if self.part is None else table(resource.get(self.part))
         return {key: found.get(key) for key in self.properties}
 

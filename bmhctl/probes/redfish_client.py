@@ -218,7 +218,7 @@ class Client:
         self.pause(_BUSY_PAUSE if passing.after is None else passing.after)
 
     def note_sent(self, what: str | None) -> None:
-        """Note what was sent and is not shown yet, for the message at the deadline; None once it is shown."""
+        """Record the action that was sent, for the message at the deadline; None once its effect was seen."""
         self._sent, self._has_answered = what, False
 
     def late(self) -> BmcError:

@@ -146,7 +146,7 @@ class PowerSwitch:
     # sending
 
     def _send(self, kind: str, refused: list[str]) -> _Sent:
-        """Send a reset; what becomes of it is seen in the state."""
+        """Send a reset; its effect is read from the state later."""
         client = self._system.client
         sent = _Sent(kind, time.monotonic())
         try:

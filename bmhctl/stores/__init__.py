@@ -1,4 +1,4 @@
-"""Inventories as they are stored: what each keeps, and how it is found and saved, whatever the backend."""
+"""Stores of inventories: find and save what an inventory keeps, with one interface for all backends."""
 
 from bmhctl.stores.locations import open_store, reopen
 

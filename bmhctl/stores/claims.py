@@ -71,9 +71,10 @@ class Claims(Protocol):
     """The question for the claims that the inventory's database knows of; none where it knows of none."""
 
     def share(self, name: str) -> AbstractContextManager[Callable[[], bool]]:
-        """Hold a claim together with others until the block ends; yield a test whether no other holds it.
+        """Hold a claim together with others until the block ends; yield a test whether no other process holds it.
 
-        Call it only before leaving, and where no other process can join: after it, the claim may count as left.
+        Call the test only right before the end of the block, and while no other process can join: it may release the
+        claim.
         """
 
     def claim(self, name: str) -> AbstractContextManager[Hold | None]:

@@ -152,7 +152,7 @@ def check_only_one(given: Path, declaration: Path, state: Path) -> None:
     if state != old or shared_folder:
         if not state.exists() and old.exists():
             raise UsageError(
-                f"{state} is not there yet, but {old} is",
+                f"{state} does not exist yet, but {old} does",
                 hint=f"while no command runs: mv {old} {state}; to start afresh, move the old file away",
             )
         return

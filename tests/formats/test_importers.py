@@ -127,9 +127,9 @@ def test_a_record_of_a_wrong_type_is_one_error_with_file_and_record(name: str) -
 @pytest.mark.parametrize(
     ("name", "key", "value", "said"),
     [
-        ("ironic", "provision_state", "levitating", "provision_state: 'levitating' is no state known here"),
-        ("maas", "status_name", "Napping", "status_name: 'Napping' is no state known here"),
-        ("netbox", "status", {"value": "lost"}, "status.value: 'lost' is no state known here"),
+        ("ironic", "provision_state", "levitating", "provision_state: 'levitating' is not a known state"),
+        ("maas", "status_name", "Napping", "status_name: 'Napping' is not a known state"),
+        ("netbox", "status", {"value": "lost"}, "status.value: 'lost' is not a known state"),
         ("netbox", "primary_ip", {"address": "10.0.0.300/24"}, "address: must be an IP address or a DNS name"),
         ("netbox", "device_type", "R640", "device_type: must be a mapping, not a text"),
         ("maas", "cpu_count", "many", "cpu_count: must be a whole number from 0"),
@@ -161,7 +161,7 @@ def test_two_hosts_of_one_name_are_distinguished_by_their_ids() -> None:
     page[3]["hostname"] = page[0]["hostname"]
     with pytest.raises(InvalidError) as caught:
         read(json.dumps(page))
-    assert caught.value.hint == "a name is unique in an inventory: import --name '{name}-{id}' tells them apart"
+    assert caught.value.hint == "a name is unique in an inventory: import --name '{name}-{id}' distinguishes them"
     assert "calm-cod-abc126" in hosts(read(json.dumps(page), name="{name}-{id}"))
 
 

@@ -59,7 +59,7 @@ def test_hosts_of_one_name_in_two_namespaces_are_distinguished_by_a_template() -
     cluster = host("worker-0", "a"), host("worker-0", "b")
     error = refusal(*cluster)
     assert error.message == "standard input, document 2: host 'worker-0' is already in standard input, document 1"
-    assert error.hint == "a name is unique in an inventory: import --name '{namespace}-{name}' tells them apart"
+    assert error.hint == "a name is unique in an inventory: import --name '{namespace}-{name}' distinguishes them"
     found = specs(read(*cluster, names="{namespace}-{name}"))
     assert [(spec.name, spec.labels) for spec in found] == [
         ("a-worker-0", {"namespace": "a"}),

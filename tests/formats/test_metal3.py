@@ -283,7 +283,7 @@ def test_a_secret_and_what_is_not_a_known_host_are_skipped_and_named_without_the
             "lab.yaml, document 2: Namespace 'metal3' skipped: not a BareMetalHost",
             "lab.yaml, document 4: BareMetalHost 'other' skipped: its apiVersion is 'example.org/v1', "
             "not metal3.io/v1alpha1 or metal.afritzler.github.io/v1alpha1",
-            "lab.yaml, document 5: skipped: it has no kind, so it is no manifest",
+            "lab.yaml, document 5: skipped: it has no kind, so it is not a manifest",
             "lab.yaml, document 6: '\\x1b[31m' '\\x1b[0m' skipped: not a BareMetalHost",
         ),
     )
@@ -399,7 +399,7 @@ def test_the_same_name_twice_names_both_places() -> None:
             "must be a text, not a mapping",
         ),
         ({"spec": {"externallyProvisioned": "yes"}}, "spec.externallyProvisioned", "must be true or false, not a text"),
-        ({"status": status("paused")}, "status.provisioning.state", "'paused' is no state known here"),
+        ({"status": status("paused")}, "status.provisioning.state", "'paused' is not a known state"),
         (
             {"status": {"hardware": {"ramMebibytes": -1}}},
             "status.hardware.ramMebibytes",
@@ -414,7 +414,7 @@ def test_the_same_name_twice_names_both_places() -> None:
         (
             {"metadata": {"name": "n", "annotations": {"baremetalhost.metal3.io/status": "{"}}},
             "metadata.annotations.baremetalhost.metal3.io/status",
-            "is no valid JSON",
+            "is not valid JSON",
         ),
     ],
 )

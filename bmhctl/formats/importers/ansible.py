@@ -238,7 +238,7 @@ def _items(parsed: _Parsed, place: str) -> list[Item]:
 
 
 def _ancestors(groups: Mapping[str, _Group]) -> dict[str, dict[str, int]]:
-    """Return for each group itself and the groups around it, each with its distance; refuse a circle."""
+    """Return the groups around each group, itself included, each with its distance; raise for a circle."""
     parents: dict[str, list[str]] = {}
     for name, group in groups.items():
         for child in group.children:

@@ -84,7 +84,7 @@ class Record(Frozen):
 
 
 Reader = Callable[[Item], Record | str]
-"""Returns what an item says of its host, or why there is none: a line for people."""
+"""Returns the host that an item of a file declares, or a line that explains why there is none."""
 
 
 class ImportOptions(Frozen):
@@ -325,7 +325,7 @@ _known_keys: dict[str, bool] = {}
 
 
 def is_secret(key: str) -> bool:
-    """Return whether what stands under a key is a secret, by the words in the key: ``ipmi_password``, ``powerPass``."""
+    """Return whether the value of a key is a secret, by the words in the key: ``ipmi_password``, ``powerPass``."""
     found = _known_keys.get(key)
     if found is None:
         plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower().replace("-", "_").replace(" ", "_")

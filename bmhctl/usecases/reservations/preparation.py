@@ -50,9 +50,9 @@ def reserve_prepared(
     is_late: Callable[[], bool],
     is_safe: bool,
 ) -> Grant:
-    """Prepare what was granted, and return it; where no host is left to try, wait in the queue ``again`` if possible.
+    """Prepare the hosts of a grant and return it; if no host is left to try, call ``again`` to wait in the queue.
 
-    Raises as :meth:`Preparation.run`.
+    Without ``again`` it raises :class:`NoSpareError` then; else it raises as :meth:`Preparation.run`.
     """
     preparation = Preparation(ctx, pause=pause, is_late=is_late)
     granted = first
@@ -70,7 +70,7 @@ def reserve_prepared(
 
 @retried
 def _forget_request(ctx: Context, reservation_id: str) -> None:
-    """Let the request of an ended reservation be granted once more under its id."""
+    """Allow the request of an ended reservation to be granted again under its id."""
     with ctx.store.transaction(shared=True):
         known = ctx.store.reservations.get(reservation_id)
         if known is not None and not known.is_open():

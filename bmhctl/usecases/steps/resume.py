@@ -53,7 +53,7 @@ def plan_resume(ctx: Context, choice: Choice, *, everyones: bool = False) -> Pla
 
 @retried
 def _close_reasons(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
-    """Close the actor's reasons while others stay; return None if none would stay: then the host has to be moved."""
+    """Close the actor's reasons if others stay; else return None: the caller has to move the host."""
     with ctx.store.transaction(shared=True):
         now = ctx.clock()
         fresh = ctx.store.hosts.with_id(host.id, lock=True)

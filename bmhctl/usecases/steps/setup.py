@@ -24,7 +24,7 @@ class Setup:
 
     @property
     def applies(self) -> bool:
-        """Whether any setup step is for the host."""
+        """Whether any setup step applies to the host."""
         return bool(self._state.steps)
 
     def start_over(self) -> None:
@@ -32,7 +32,7 @@ class Setup:
         self._held.settle(lambda _: self._ctx.store.step_results.forget(self._held.host, Phase.SETUP))
 
     def plan(self) -> StepPlan:
-        """The steps that are not done."""
+        """Return the steps that are not done."""
         results = self._ctx.store.step_results.of(self._held.host)
         self._state = setup_state(self._held.policy, self._held.host, results)
         plan = self._held.plan(Phase.SETUP, self._overridden)
@@ -41,7 +41,7 @@ class Setup:
         return replace(plan, steps=tuple(step for step in plan.steps if step.name in left))
 
     def note(self, result: CheckResult) -> None:
-        """Save the result of a step: a process that is killed later does not repeat what is done."""
+        """Save the result of a step at once, so that it is not repeated if this process is killed later."""
         self.save((result,))
 
     def save(self, results: Iterable[CheckResult]) -> None:
