@@ -133,7 +133,7 @@ def test_a_record_of_a_wrong_type_is_one_error_with_file_and_record(name: str) -
         ("netbox", "primary_ip", {"address": "10.0.0.300/24"}, "address: must be an IP address or a DNS name"),
         ("netbox", "device_type", "R640", "device_type: must be a mapping, not a text"),
         ("maas", "cpu_count", "many", "cpu_count: must be a whole number from 0"),
-        ("ironic", "driver_info", "hunter2", "driver_info: is no mapping"),
+        ("ironic", "driver_info", "hunter2", "driver_info: is not a mapping"),
         ("ironic", "retired", "perhaps", "retired: must be true or false, not a text"),
         ("maas", "ip_addresses", ["10.0.0.300"], "ip_addresses: must be an IP address, not '10.0.0.300'"),
     ],
@@ -387,12 +387,12 @@ def test_an_ini_inventory_has_ranges_ports_variables_and_children() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[a]\nx[1:z]\n[a:vars]\n", "line 2: host: [1:z] is no range"),
+        ("[a]\nx[1:z]\n[a:vars]\n", "line 2: host: [1:z] is not a range"),
         ("[a]\nx[01:100]\n[a:vars]\n", "line 2: host: [01:100]: both ends must have as many digits"),
         ("[a]\nx[1:999999]\n[a:vars]\n", "line 2: host: [1:999999] stands for more than 100000 hosts"),
         ("[a]\nx password=my hunter2\n[a:vars]\n", "line 2: a variable must be KEY=VALUE"),
         ("[a]\nx a='hunter2\n[a:vars]\n", "line 2: no closing quotation in the line of a host"),
-        ("[a:hunter]\nx\n[a:vars]\n", "line 1: [a:hunter] is no kind of section: vars or children"),
+        ("[a:hunter]\nx\n[a:vars]\n", "line 1: [a:hunter] is not a kind of section (vars or children)"),
         ("[a]\nx\n[a:children]\nb\n[b:children]\na\n", "a: the group is within itself"),
     ],
 )

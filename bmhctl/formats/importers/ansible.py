@@ -41,7 +41,7 @@ class _Group:
 
 
 class _Parsed(Frozen):
-    """An inventory as its groups, with what is said of hosts beside them."""
+    """An inventory as its groups, and the variables of hosts."""
 
     groups: dict[str, _Group]
     hosts: dict[str, dict[str, object]]
@@ -129,7 +129,7 @@ def read_text(text: str, origin: str) -> list[Item]:
             if line[0] == "[" and (match := _SECTION.fullmatch(line)):
                 section, kind = match[1], match[2] or "hosts"
                 if kind not in _GROUP_KEYS:
-                    raise bad_field("", f"[{section}:{kind}] is no kind of section: vars or children")
+                    raise bad_field("", f"[{section}:{kind}] is not a kind of section (vars or children)")
                 parsed.group(section)
             elif kind == "vars":
                 key, _, value = line.partition("=")
@@ -209,7 +209,7 @@ def _range(first: str, last: str, step: int, where: str) -> list[str]:
     else:
         values = []
     if not values:
-        raise bad_field(where, f"[{first:.20}:{last:.20}] is no range", hint="such as [01:10], [a:f] or [0:10:2]")
+        raise bad_field(where, f"[{first:.20}:{last:.20}] is not a range", hint="such as [01:10], [a:f] or [0:10:2]")
     return values
 
 

@@ -150,7 +150,7 @@ def mapping(fields: Fields, key: str) -> Fields:
         raise wrong_kind(fields.path_of(key), "a mapping", parsed)
     pairs = dict(_PAIR.findall(value))
     if not pairs:
-        raise bad_field(fields.path_of(key), "is no mapping")
+        raise bad_field(fields.path_of(key), "is not a mapping")
     return Fields(pairs, fields, key)
 
 

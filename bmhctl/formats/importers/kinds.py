@@ -28,11 +28,11 @@ from bmhctl.support.values import Frozen, replace
 
 _HEADING = 10_000  # characters of a heading
 _CELLS = re.compile(r"[,;\t|]")
-_HEAD = 100_000  # characters of a text that are looked at to recognise it
+_HEAD = 100_000  # how many characters of a text are read to recognise it
 _DOCUMENT = re.compile(r"\s*+(?:#[^\n]*+\n\s*+)*+(?:\{|\[\s*+[\[{\"\]]|---|[\w.-]++:(?:\s|\Z))")
 _DEPTH = 4  # of lists and mappings around the records of a document
 _GLOB = re.compile(r"[*?\[]")
-_SAMPLE = 20  # records of a list that are looked at to recognise it
+_SAMPLE = 20  # how many records of a list are read to recognise it
 
 
 class Kind(Frozen):
@@ -75,7 +75,7 @@ _IP = r"(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,40})"
 _SECTION = re.compile(r"\[[^\]\n=,]++\][ \t]*+(?:[#;].*)?")
 _BARE_HOST = re.compile(r"[A-Za-z0-9][\w.\-\[\]:]*+(?<!:)")
 _NAME = re.compile(r"(?:host|node|server|machine)?[ _-]?(?:name|host|node|server|machine)|fqdn", re.I)
-_LINES = 1000  # lines of a text that are looked at to recognise it
+_LINES = 1000  # how many lines of a text are read to recognise it
 
 
 def _begins(pattern: str) -> Callable[[str], bool]:
@@ -173,7 +173,7 @@ def kind_named(word: str) -> Kind:
             return kind
     near = nearest(word, WORDS)
     raise UsageError(
-        f"--from: {word!r:.80} is no kind of file{f': did you mean {near}?' if near else ''}",
+        f"--from: {word!r:.80} is not a kind of file{f': did you mean {near}?' if near else ''}",
         hint=f"known: {', '.join(WORDS)}",
     )
 

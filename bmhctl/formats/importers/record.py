@@ -40,7 +40,7 @@ _VAULT = "$ANSIBLE_VAULT;"
 
 
 class Item(Frozen):
-    """One record of a file: ``place`` says where it stands, ``name`` is its key where it stands under one."""
+    """One record of a file: ``place`` is its position, ``name`` its key if it has one."""
 
     place: str
     data: Mapping[str, object]
@@ -301,7 +301,7 @@ def state_of(fields: Fields, key: str, states: Mapping[str, State | None]) -> tu
     found = states.get(word.lower(), ...)
     if found is ...:
         known = ", ".join(state for state in states if state)
-        raise bad_field(fields.path_of(key), f"{word!r:.80} is no state known here", hint=f"known: {known}")
+        raise bad_field(fields.path_of(key), f"{word!r:.80} is not a known state", hint=f"known: {known}")
     return word, found
 
 

@@ -327,7 +327,7 @@ def test_two_processes_with_one_request_go_on_with_the_host_that_replaces_a_bad_
             wish = request.reservation_request(count=2, request_id="job-1")
             answers.append(reserve.reserve_or_wait(ctx, wish))
 
-    second = threading.Thread(target=ask)
+    first, second = threading.Lock(), threading.Thread(target=ask)
 
     first_step = threading.Lock()
 
