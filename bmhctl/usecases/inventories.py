@@ -27,7 +27,7 @@ TEMPLATE = """\
 #:schema bmh.schema.json
 # The line above is for editors with taplo or tombi: bmhctl schema >bmh.schema.json writes that file.
 
-# An inventory of bmhctl. This file declares; what happens to the hosts is remembered beside it.
+# An inventory of bmhctl: what is declared about hosts. Their states are in the state file beside it.
 
 # [defaults]
 # ttl = "4h"                # how long a reservation lasts by default

@@ -262,7 +262,7 @@ def _sort_value(host: Host, key: str) -> tuple[object, ...]:
 def reservations(
     ctx: Context, *, ended: bool = False, selector: Selector | None = None, owner: str | None = None
 ) -> Reservations:
-    """The open reservations with their hosts, the oldest first; with ``ended``, all that ever were.
+    """Return the open reservations with their hosts, the oldest first; with ``ended``, also all that have ended.
 
     ``selector`` keeps those whose tags fit, ``owner`` those of an owner, or of several with ``*`` and ``?``.
     """

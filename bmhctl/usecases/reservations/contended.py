@@ -66,7 +66,7 @@ def _settle(
     if checks is None and needs_proof(policy, hosts, ctx.clock()):
         raise _UnprovenError
     if request.token is not None and ctx.store.reservations.get(request.token) is not None:
-        raise UsageError(f"a reservation has the id {request.token} already", hint="give none: one is made")
+        raise UsageError(f"a reservation has the id {request.token} already", hint="leave it out: bmhctl makes one")
     return settle(
         attempt,
         policy,

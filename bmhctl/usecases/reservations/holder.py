@@ -101,7 +101,7 @@ def handover(
             created_at=now,
             request_id=None,
             asked_at=None,  # its owner did not wait for it
-            renewed_at=old.counted_from,  # it ends when the old one would have: this is no new count
+            renewed_at=old.counted_from,  # the lease ends when the old one would have ended
         )
         ctx.store.reservations.add(new)
         words = f"from {old.owner} to {to}" + (f", forced: {reason}" if force else "")

@@ -27,10 +27,10 @@ FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
 class ReservationRequest(Frozen):
     """A request for a reservation.
 
-    ``ttl`` is the length of the lease (None: the policy's); ``endless`` asks for a lease without end, where the policy
-    allows it. ``request_id`` makes a retry safe: the same id gives the same reservation. ``token`` is the id that the
-    reservation is to have, if the caller needs to know it before. ``params`` are values for its prepare steps, ``tags``
-    are kept with the reservation.
+    ``ttl`` is the length of the lease (None: the policy's); ``endless`` requests a lease without end, where the policy
+    allows it. ``request_id`` makes a retry safe: the same id returns the same reservation. ``token`` is the id that the
+    reservation gets, if the caller needs to know it before. ``params`` are values for its prepare steps, ``tags`` are
+    kept with the reservation.
     """
 
     requirements: Requirements

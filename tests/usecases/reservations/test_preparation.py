@@ -246,7 +246,7 @@ def test_the_lease_counts_from_when_the_hosts_are_prepared(fleet: Lab, steps: St
     assert take(fleet, ttl=timedelta(hours=1)).held.reservation.ttl == timedelta(hours=1)
 
 
-def test_a_lease_that_was_lost_meanwhile_is_not_a_grant(fleet: Lab, steps: Steps) -> None:
+def test_a_lease_that_was_lost_meanwhile_is_no_grant(fleet: Lab, steps: Steps) -> None:
     def lose() -> None:
         with fleet.visit("bob") as ctx:
             lifecycle_verbs.taint(ctx, Choice(("node1",)), force=True, reason="mine")
@@ -327,7 +327,7 @@ def test_two_processes_with_one_request_go_on_with_the_host_that_replaces_a_bad_
             wish = request.reservation_request(count=2, request_id="job-1")
             answers.append(reserve.reserve_or_wait(ctx, wish))
 
-    first, second = threading.Lock(), threading.Thread(target=ask)
+    second = threading.Thread(target=ask)
 
     first_step = threading.Lock()
 
