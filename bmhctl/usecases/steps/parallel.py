@@ -70,7 +70,7 @@ class BulkOperation(Frozen):
 
     ``early`` says what there is to say without steps, None if they have to run; ``prepare`` makes the job of a host
     that is held. ``steps`` are those of the policy that may have to run; None: ``early`` commits by itself, so that
-    each host is treated alone. ``dest`` is the state of a host whose steps passed, None if none moves it. ``tick`` is
+    each host is processed alone. ``dest`` is the state of a host whose steps passed, None if none moves it. ``tick`` is
     called now and then while steps run.
     """
 
@@ -104,7 +104,7 @@ def each(
         note = job.note
         return job.run(cancelled, None if note is None else lambda result: pool.post(partial(_note, note, result)))
 
-    pool: WorkerPool[Job, StepsRun] = WorkerPool(work, jobs, treatment.tick)
+    pool: WorkerPool[Job, StepsRun] = WorkerPool(work, jobs, operation.tick)
 
     def start(host: Host) -> Outcome | Job:
         claims[host.id] = ExitStack()
