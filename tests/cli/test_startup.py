@@ -148,7 +148,7 @@ def said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Said:
 
 @pytest.mark.parametrize(
     ("line", "queries"),
-    [("list -o name", 1), ("list -l arch=arm64 -o name", 2), ("list", 1), ("show node01", 3), ("history node01", 2)],
+    [("list -o name", 1), ("list -l arch=arm64 -o name", 2), ("list", 2), ("show node01", 3), ("history node01", 2)],
 )
 def test_looking_takes_few_queries_and_changes_nothing(line: str, queries: int, said: Said) -> None:
     kinds = Counter(statement.split()[0] for statement in said(*line.split()))
