@@ -46,7 +46,7 @@ ASKS: dict[Guard, str] = {
     Guard.CHECKS_PASSED: "every readiness check that applies passed just now",
     Guard.NOT_UNDECLARED: "it is declared in the inventory",
     Guard.NOT_CORDONED: "it is not cordoned",
-    Guard.NOT_CLAIMED: "no check or cleanup is running on it",
+    Guard.NOT_CLAIMED: "no step is running on it",
     Guard.ITS_TURN: "it is not due to an earlier ticket",
     Guard.MAY_BE_TAINTED: "the caller holds the reservation, or it expired, or force is used with a reason",
     Guard.CLEANUP_SUCCEEDED: "every cleanup step that applies succeeded just now",

@@ -199,7 +199,7 @@ def test_a_runner_that_is_killed_leaves_its_claim_to_the_step(cli: Cli, slow: Pa
     assert command.wait() == -signal.SIGKILL
     done = cli("ready", "node01")
     assert (done.status, done.stdout) == (4, "")
-    assert done.stderr == "bmhctl: node01: a check or cleanup is running on it\nhint: wait until it ends\n"
+    assert done.stderr == "bmhctl: node01: a step is running on it\nhint: wait until it ends\n"
     assert cli("maintain", "node01", "--reason", "x").status == 4
     os.killpg(pids[0], signal.SIGKILL)
     assert all(ended(pid) for pid in pids)

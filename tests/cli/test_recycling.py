@@ -201,7 +201,7 @@ def test_a_recycler_killed_in_a_step_leaves_the_host_tainted_and_another_one_fin
     assert first.wait(10) == -signal.SIGKILL
     assert states(cli) == {"node001": "tainted"}
     done = cli("recycle")
-    assert (done.status, "skipped: a check or cleanup is running on it" in done.stdout, done.stderr) == (0, True, "")
+    assert (done.status, "skipped: a step is running on it" in done.stdout, done.stderr) == (0, True, "")
     assert cli("recycle", "node001").status == 4
     assert cli("maintain", "node001", "--reason", "x").status == 4
     second = start("recycle", "--watch", "1s")

@@ -68,7 +68,7 @@ class Steps:
         def is_ready() -> bool:
             with self.runner() as done:
                 _, err = done.communicate(timeout=60)
-            assert done.returncode in (0, 11) or "a check or cleanup is running on it" in err, err
+            assert done.returncode in (0, 11) or "a step is running on it" in err, err
             return done.returncode == 0
 
         until(is_ready)

@@ -311,7 +311,7 @@ def test_a_runner_that_is_killed_leaves_its_host_claimed_until_the_step_ends(lab
     runner.communicate()
     assert claims.claimed([host_claim(host.id)])
     refused = step_verbs.ready(lab.context(), Choice(("node1",)))
-    assert [str(item.error) for item in refused.items] == ["a check or cleanup is running on it"]
+    assert [str(item.error) for item in refused.items] == ["a step is running on it"]
 
     with suppress(BrokenPipeError):  # on a server the step ends with its runner
         os.write(pipe, b"go\n")

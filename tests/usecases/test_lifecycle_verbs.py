@@ -394,7 +394,7 @@ def test_a_host_whose_step_runs_refuses_what_would_collide(fleet: Lab) -> None:
         others = reserve_or_wait(fleet.context(), request.reservation_request(count=3)).held
 
     assert maintained.status is ExitStatus.REFUSED
-    assert named_one.value.message == "can't reserve: a check or cleanup is running on it"
+    assert named_one.value.message == "can't reserve: a step is running on it"
     assert [h.name for h in others.hosts] == ["node2", "node3", "node4"]
 
 

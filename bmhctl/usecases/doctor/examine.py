@@ -337,7 +337,7 @@ def _claimant(ctx: Context, claim: str) -> str:
     kind, _, which = claim.partition("-")
     if kind == "host" and re.fullmatch(r"[0-9]{1,18}", which):
         host = ctx.store.hosts.with_id(int(which))
-        return f" of a check or cleanup of {host.name if host else 'a removed host'}"
+        return f" of a step of {host.name if host else 'a removed host'}"
     return {"run": f" of a run under reservation {which}", "ticket": " of a wait for hosts"}.get(kind, "")
 
 

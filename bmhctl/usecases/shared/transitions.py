@@ -14,7 +14,7 @@ from bmhctl.usecases.shared.context import Context
 SELF = "bmhctl"
 """The actor of what bmhctl does by itself: ending an expired lease, a quarantine."""
 
-CLAIMED = "a check or cleanup is running on it"
+CLAIMED = "a step is running on it"
 """Why a verb is refused on a claimed host."""
 
 _ERRORS: dict[Guard, type[BmhctlError]] = {

@@ -95,7 +95,7 @@ class _Round:
                     host.name, False, f"proven again: {run.summary}", host.state, host.state, steps=run.results
                 )
             words = f"failed when it was proven again: {run.refusal}"
-            moved = set_aside(ctx, host, words)
+            moved = set_aside(ctx, host, words, run.results)
             error = _failure(
                 moved, run, f"{words}; it is in maintenance now", f"fix it, then: bmhctl resume {host.name}"
             )

@@ -500,8 +500,8 @@ def test_a_claim_that_was_left_is_reported_with_its_holder_and_removed(fleet: La
     claims = database_of(fleet).with_name(database_of(fleet).name + ".claims")
     claims.mkdir()
     held_by = {
-        "host-1": " of a check or cleanup of node1",
-        "host-99": " of a check or cleanup of a removed host",
+        "host-1": " of a step of node1",
+        "host-99": " of a step of a removed host",
         "host-99999999999999999999": "",
         "other": "",
         "run-r-3": " of a run under reservation r-3",

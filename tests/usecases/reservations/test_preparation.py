@@ -272,7 +272,7 @@ def test_no_lock_is_held_while_a_step_runs(fleet: Lab, steps: Steps) -> None:
 
     steps.during = meanwhile
     take(fleet)
-    assert seen == [True, True, "a check or cleanup is running on it"]
+    assert seen == [True, True, "a step is running on it"]
 
 
 def test_the_same_request_goes_on_where_a_killed_process_ended(fleet: Lab, steps: Steps) -> None:

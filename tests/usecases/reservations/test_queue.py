@@ -353,7 +353,7 @@ def test_a_host_whose_check_begins_while_it_is_chosen_is_not_granted(
                 return grant_view(store, *questions, **more)  # type: ignore[arg-type]  # passed on as they came
 
             monkeypatch.setattr(Store, "grant_view", overtaken)
-            with pytest.raises(StateRefusedError, match="a check or cleanup is running on it"):
+            with pytest.raises(StateRefusedError, match="a step is running on it"):
                 reserve.reserve_or_wait(lab.context(), request.reservation_request(("node1", "node2")))
         assert states(lab) == ["available", "available"]
 

@@ -305,7 +305,7 @@ def test_a_pattern_means_the_tainted_ones_and_a_name_means_the_host(fleet: Lab) 
 def test_a_host_on_which_a_step_runs_is_skipped_unless_it_is_named(fleet: Lab) -> None:
     taint(fleet, "node1")
     with claimed(fleet.context(), host(fleet)), saying(lambda *_: PASS):
-        words = "a check or cleanup is running on it"
+        words = "a step is running on it"
         assert said(step_verbs.recycle(fleet.context(), Choice())) == {"node1": (True, f"skipped: {words}")}
         assert said(step_verbs.recycle(fleet.context(), Choice(("node1",)))) == {"node1": (False, words)}
 
@@ -432,7 +432,7 @@ def test_hosts_without_steps_are_processed_together_and_each_by_itself(lab: Lab)
     assert [(item.host, item.changed, str(item.error or item.message)) for item in done.items] == [
         ("bmc1", True, "readiness check passed: bmc"),
         *((f"node{n}", True, "no readiness check applies to it") for n in (1, 2, 3, 4)),
-        ("node5", False, "a check or cleanup is running on it"),
+        ("node5", False, "a step is running on it"),
         ("node6", False, "is in maintenance: ready is only possible from initial"),
         ("node9", False, "there is no such host"),
     ]
