@@ -169,11 +169,14 @@ def set_aside(ctx: Context) -> int:
 
 
 def _unclaimed(ctx: Context, everyone: Sequence[Requirements]) -> list[Host]:
-    free = candidates(ctx, everyone, FREE)
-    unclaimed = _without_claimed(ctx, free)
-    if len(unclaimed) < len(free):  # a claimed host counts against the limit of the query
-        unclaimed = _without_claimed(ctx, candidates(ctx, everyone, FREE, more=len(free) - len(unclaimed)))
-    return unclaimed
+    more = 0
+    while True:
+        free = candidates(ctx, everyone, FREE, more=more)
+        unclaimed = _without_claimed(ctx, free)
+        claimed = len(free) - len(unclaimed)
+        if claimed <= more:
+            return unclaimed
+        more = 2 * claimed  # a claimed host counts against the limit of the query
 
 
 def _without_claimed(ctx: Context, hosts: list[Host]) -> list[Host]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
@@ -16,6 +17,7 @@ from bmhctl.usecases.reservations import request, reserve
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
+from bmhctl.usecases.steps.execution import claimed
 from bmhctl.usecases.steps.recheck import recheck
 from tests.conftest import Lab
 from tests.usecases.steps.test_step_verbs import FAIL, PASS, Says, host, said, saying, states
@@ -218,3 +220,14 @@ def test_a_host_that_fails_when_it_is_to_be_granted_goes_to_maintenance_and_the_
 def test_why_and_show_tell_how_old_the_proof_is(lab: Lab) -> None:
     fleet(lab)
     assert "proven ready 4h ago" in explain.why(lab.context(), "node1").facts
+
+
+def test_a_request_finds_the_free_hosts_behind_many_that_are_being_checked(lab: Lab) -> None:
+    lab.policy('[checks.ssh]\ncommand = ["true"]\n')
+    hosts.add(lab.context(), ["node[1-9]"], hosts.AttributeChanges())
+    with saying(lambda *_: PASS):
+        step_verbs.ready(lab.context(), Choice(everything=True))
+    with ExitStack() as stack:
+        for number in range(1, 9):
+            stack.enter_context(claimed(lab.context(), host(lab, f"node{number}")))
+        assert take(lab) == ["node9"]
