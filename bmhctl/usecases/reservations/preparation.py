@@ -297,7 +297,8 @@ def _record(ctx: Context, ended: Sequence[tuple[Claimed, StepsRun]], reservation
             continue
         if run.results and run.refusal is None:
             words = run.summary + (f" with {values}" if values else "")
-            host = record_event(ctx, replace(host, reservation=reservation), EventKind.PREPARE, now, reason=words)
+            held = replace(host, reservation=reservation)
+            host = record_event(ctx, held, EventKind.PREPARE, now, reason=words, steps=run.results)
         ctx.store.step_results.save(host, run.results, now)
 
 

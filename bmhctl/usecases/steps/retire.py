@@ -116,7 +116,7 @@ def _fail(ctx: Context, held: Claimed, run: StepsRun) -> StepFailedError:
         host = held.unchanged()
         words = run.refusal or run.summary
         reason = f"can't be retired: {words}"
-        host = record_event(ctx, host, EventKind.STEP_FAILED, now, reason=words)
+        host = record_event(ctx, host, EventKind.STEP_FAILED, now, reason=words, steps=run.results)
         ctx.store.step_results.save(host, run.results, now)
         mark = Note(SELF, reason, now, quarantine=True)
         others = tuple(each for each in host.maintenance if not each.quarantine)
