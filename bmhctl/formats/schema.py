@@ -6,7 +6,7 @@ from typing import Any
 
 from bmhctl.domain.host_spec import TLS_VERSIONS
 from bmhctl.domain.model import BootTarget, Phase
-from bmhctl.domain.policy import COMMON_KEYS, DEFAULTS, PHASES, RESETS, StepKind
+from bmhctl.domain.policy import COMMON_KEYS, DEFAULTS, PHASES, RESETS, CheckOnReserve, StepKind
 
 Schema = dict[str, Any]
 
@@ -52,10 +52,19 @@ def _defaults() -> Schema:
         "quarantine_after": _whole(1, 1000, "Failed cleanups in a row before a host goes to maintenance."),
         "quarantine_after_task_failures": _whole(2, 20, "Failed tasks in a row before a host goes to maintenance."),
         "prepare_failures": _whole(1, 1000, "On how many hosts the preparation of a request may fail."),
+        "recheck_after": _duration("The age at which the proof of a free host is stale.", zero=False),
+        "recover_after": _duration("After how long a quarantined host is tried again.", zero=False),
+        "recheck_share": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "check_on_reserve": {"enum": [each.value for each in CheckOnReserve]},
         "bmc_parallel": _whole(1, 1000, "How many conversations are held with one BMC at a time."),
         "proxy": _text("environment, or the URL of an HTTP proxy.", _PROXY),
     }
-    return _table({key: known.get(key, {}) for key in DEFAULTS}, "Leases and limits.")
+    defaults = _table({key: known.get(key, {}) for key in DEFAULTS}, "Leases and limits.")
+    stale = {
+        "properties": {"check_on_reserve": {"const": CheckOnReserve.STALE.value}},
+        "required": ["check_on_reserve"],
+    }
+    return {**defaults, "if": stale, "then": {"required": ["recheck_after"]}}
 
 
 def _phase(phase: Phase) -> Schema:
