@@ -86,17 +86,57 @@ def why(ctx: typer.Context, host: HostName) -> None:
 
 def history(
     ctx: typer.Context,
-    host: _OptionalHost = None,
+    hosts: HostNames = None,
+    selector: SelectorText = None,
     last: Annotated[
         int | None, typer.Option("-n", "--last", min=1, max=MOST, metavar="N", help="Only the newest N events.")
     ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="WHEN", help="From then on: 2h (ago), yesterday, 2026-01-31T12:00.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Before then, likewise.")] = None,
+    actor: Annotated[
+        str | None, typer.Option("--actor", metavar="ACTOR", help="By an actor, or by several: 'ci*'.")
+    ] = None,
+    verb: Annotated[
+        list[str] | None, typer.Option("--verb", metavar="VERB", help="Only such events; may be repeated.")
+    ] = None,
+    reservation: Annotated[
+        str | None, typer.Option("-R", "--reservation", metavar="ID", help="Under this reservation.")
+    ] = None,
+    since_id: Annotated[
+        int, typer.Option("--since-id", min=0, max=2**63 - 1, metavar="N", help="After the event with the id N.")
+    ] = 0,
+    newest_first: Annotated[bool, typer.Option("--newest-first", help="The newest event first.")] = False,
     fields: Fields = None,
 ) -> None:
-    """Show the events of a host, also of one that was removed; without a host, of all hosts."""
+    """Show the events of hosts, also of removed ones; without a host, of all hosts. The oldest come first."""
     from bmhctl.usecases.queries import history as read
 
+    others = (selector, since, until, actor, verb, reservation, since_id, newest_first)
     with session(ctx, History, fields) as lab:
-        lab.show(read(lab.context, host, last))
+        if len(hosts or ()) < 2 and not any(other not in (None, False, 0) for other in others):
+            name = hosts[0] if hosts else None
+            if name is None or not any(sign in name for sign in "*?["):
+                lab.show(read(lab.context, name, last))
+                return
+        from bmhctl.domain.times import parse_past
+        from bmhctl.usecases.history import HistoryRequest, find_history
+        from bmhctl.usecases.shared.host_selection import choice
+
+        now = lab.context.clock()
+        request = HistoryRequest(
+            choice(hosts, selector),
+            None if since is None else parse_past(since, now),
+            None if until is None else parse_past(until, now),
+            actor,
+            tuple(verb or ()),
+            reservation,
+            last,
+            newest_first,
+            since_id,
+        )
+        lab.show(find_history(lab.context, request))
 
 
 def graph(ctx: typer.Context, host: _OptionalHost = None) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.host_name import as_stored
 from bmhctl.domain.model import Event, EventKind, Host, Phase, State, StepTiming, Verb, Verdict
-from bmhctl.stores.rows import EPOCH, MICROSECOND, UNREADABLE, Row, Value, from_json, unreadable
+from bmhctl.stores.rows import EPOCH, MICROSECOND, UNREADABLE, Row, Value, from_json, from_time, unreadable
 from bmhctl.stores.schema import EVENT_COLUMNS
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Database
+    from bmhctl.stores.host_query import HostQuery
 
 _SELECT = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events"
 _HOSTS_BY_RESERVATION = (
@@ -21,6 +23,21 @@ _HOSTS_BY_RESERVATION = (
 )
 _STATES: dict[Value, State | None] = {None: None, **{state.value: state for state in State}}
 _VERBS: dict[Value, Verb | EventKind] = {member.value: member for kind in (Verb, EventKind) for member in kind}
+
+
+class EventQuery(Frozen):
+    """Which events: those that meet all conditions; None and empty ones do not count.
+
+    ``hosts`` are ids, ``among`` is a query for hosts of the inventory; ``since`` is included, ``until`` is not.
+    """
+
+    hosts: tuple[int, ...] | None = None
+    among: HostQuery | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    verbs: tuple[Verb | EventKind, ...] = ()
+    reservation: str | None = None
+    after: int = 0
 
 
 class Events(Frozen):
@@ -43,6 +60,46 @@ class Events(Frozen):
             return map(_to_event, self._database.stream(f"{_SELECT}{where} ORDER BY id", parameters))
         newest = self._database.execute(f"{_SELECT}{where} ORDER BY id DESC LIMIT {int(last)}", parameters)
         return iter([_to_event(row) for row in newest][::-1])
+
+    def find(self, query: EventQuery, *, newest_first: bool = False) -> Iterator[Event]:
+        """Yield the events of a query in the order of their ids; reads them as they are asked for."""
+        terms, parameters = ["id > ?"], list[Value]((query.after,))
+        if query.hosts is not None:
+            terms.append(f"host_id IN ({', '.join('?' * len(query.hosts)) or 'NULL'})")
+            parameters.extend(query.hosts)
+        if query.among is not None:
+            from bmhctl.stores.host_query import condition
+
+            where, values = condition(query.among, None)
+            terms.append(f"host_id IN (SELECT id FROM hosts{where})")
+            parameters.extend(values)
+        if query.since is not None:  # the first of them is found by the index on times, the rest in the order of ids
+            terms.append("id >= (SELECT MIN(id) FROM events WHERE at >= ?) AND at >= ?")
+            parameters += [from_time(query.since)] * 2
+        if query.until is not None:
+            terms.append("at < ?")
+            parameters.append(from_time(query.until))
+        if query.verbs:
+            terms.append(f"verb IN ({', '.join('?' * len(query.verbs))})")
+            parameters.extend(verb.value for verb in query.verbs)
+        if query.reservation is not None:
+            terms.append("reservation = ?")
+            parameters.append(query.reservation)
+        order = "id DESC" if newest_first else "id"
+        return map(
+            _to_event, self._database.stream(f"{_SELECT} WHERE {' AND '.join(terms)} ORDER BY {order}", parameters)
+        )
+
+    def hosts_named(self, name: str) -> list[int]:
+        """Return the id of the host that had a name last; with ``*`` and ``?``, of every host that had such a name."""
+        name = as_stored(name)
+        if "*" not in name and "?" not in name:
+            sql = "SELECT host_id FROM events WHERE host = ? ORDER BY id DESC LIMIT 1"
+            rows = self._database.execute(sql, [name])
+        else:  # names have no upper-case letter, no '%' and no '_': LIKE is exact for them
+            pattern = name.replace("*", "%").replace("?", "_")
+            rows = self._database.execute("SELECT DISTINCT host_id FROM events WHERE host LIKE ?", [pattern])
+        return [int(row[0] or 0) for row in rows]
 
     def last_reservation(self, host: Host) -> str | None:
         """Return the id of the reservation that holds a host, or held it last; None if none ever did."""

@@ -1,0 +1,103 @@
+"""The events of many hosts: chosen by hosts, time, actor, verb and reservation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import islice
+
+from bmhctl.domain.model import Event, EventKind, Verb
+from bmhctl.errors import NotFoundError, UsageError, nearest
+from bmhctl.results import History
+from bmhctl.stores.events import EventQuery
+from bmhctl.support.values import Frozen
+from bmhctl.usecases.queries import name_pattern
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice, unfold
+from bmhctl.usecases.shared.named_host import not_found
+from bmhctl.usecases.shared.refresh import refresh
+
+MOST_HOSTS = 10_000
+"""How many hosts may be named for one history: databases limit what a statement holds."""
+
+
+class HistoryRequest(Frozen):
+    """Which events to show: of all hosts where the choice names none.
+
+    ``since`` is included, ``until`` is not. ``actor`` may have ``*`` and ``?``. ``last`` keeps the newest so many.
+    """
+
+    choice: Choice = Choice()
+    since: datetime | None = None
+    until: datetime | None = None
+    actor: str | None = None
+    verbs: tuple[str, ...] = ()
+    reservation: str | None = None
+    last: int | None = None
+    newest_first: bool = False
+    after: int = 0
+
+
+def find_history(ctx: Context, request: HistoryRequest) -> History:
+    """Return the events that are requested, the oldest first unless ``newest_first``; they are read as they are used.
+
+    Names may be those of removed hosts. Raises :class:`NotFoundError` for a name that no host ever had, and
+    :class:`UsageError` for an unknown verb, an empty actor, or a period that ends before it begins.
+    """
+    if request.since is not None and request.until is not None and request.since >= request.until:
+        raise UsageError(
+            f"--since ({request.since:%F %T} UTC) is not before --until ({request.until:%F %T} UTC)",
+            hint="--since names the earlier time",
+        )
+    if request.actor == "":
+        raise UsageError("the actor is empty", hint="such as --actor alice@lab, or --actor 'ci*'")
+    verbs = tuple(map(_verb, request.verbs))
+    now = refresh(ctx)
+    query = EventQuery(
+        hosts=_ids(ctx, request.choice.names) if request.choice.names else None,
+        among=request.choice.query() if request.choice.selector.terms or request.choice.states else None,
+        since=request.since,
+        until=request.until,
+        verbs=verbs,
+        reservation=request.reservation,
+        after=request.after,
+    )
+    names = request.choice.names
+    return History(_events(ctx, request, query), names[0] if len(names) == 1 else None, now)
+
+
+def _events(ctx: Context, request: HistoryRequest, query: EventQuery) -> Iterable[Event]:
+    backwards = request.newest_first or request.last is not None
+    events = ctx.store.events.find(query, newest_first=backwards)
+    if request.actor is not None:
+        fits = name_pattern(request.actor)
+        events = (event for event in events if fits(event.actor))
+    if request.last is not None:
+        events = islice(events, request.last)
+    return events if request.newest_first or not backwards else [*events][::-1]
+
+
+def _verb(text: str) -> Verb | EventKind:
+    for kind in (Verb, EventKind):
+        if text in list(kind):
+            return kind(text)
+    known = [*Verb, *EventKind]
+    near = nearest(text, known)
+    raise UsageError(
+        f"there is no verb {text!r}", hint=(f"did you mean {near}? " if near else "") + f"known: {', '.join(known)}"
+    )
+
+
+def _ids(ctx: Context, names: Sequence[str]) -> tuple[int, ...]:
+    found: dict[int, None] = {}
+    for name in unfold(names):
+        host = ctx.store.hosts.named(name) if "*" not in name and "?" not in name else None
+        ids = [host.id] if host is not None else ctx.store.events.hosts_named(name)
+        if not ids and ("*" in name or "?" in name):
+            raise NotFoundError("no host ever had such a name", host=name, hint="bmhctl list shows the hosts of today")
+        if not ids:
+            raise not_found(ctx, name)
+        found.update(dict.fromkeys(ids))
+    if len(found) > MOST_HOSTS:
+        raise UsageError(f"{len(found)} hosts are too many to be named", hint=f"at most {MOST_HOSTS}; none means all")
+    return tuple(found)
