@@ -44,6 +44,7 @@ leases to be due, would else read all open ones to find none."""
 ANY_DUE = ", ".join(f"(SELECT 1 FROM reservations WHERE {due} ORDER BY {order} LIMIT 1)" for due, order in _DUE)
 """Values, separated by commas, of which one is 1 when a lease is due; takes the moments of :meth:`Reservations.due`."""
 
+_NO_TAGS: dict[str, str] = {}  # one for all: most reservations have none
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
 
 
@@ -166,7 +167,7 @@ def to_reservation(row: Row) -> Reservation:
             None if params is None else from_json(str(params)),
             None if prepared is None else EPOCH + int(prepared) * MICROSECOND,
             None if asked is None else EPOCH + int(asked) * MICROSECOND,
-            {} if tags is None else from_json(str(tags)),
+            _NO_TAGS if tags is None else from_json(str(tags)),
         )
     except UNREADABLE as error:
         raise unreadable("reservation", row[0]) from error
