@@ -53,7 +53,7 @@ def power(
     if action not in list(Power):
         raise UsageError(f"power can't be {action!r}", hint=_ACTIONS)
     if then not in (None, "off"):
-        raise UsageError(f"--then can't be {then!r}", hint="--then off is all there is")
+        raise UsageError(f"--then can't be {then!r}", hint="use --then off")
     with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         lab.show(
             bmc.power(

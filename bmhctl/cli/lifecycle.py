@@ -103,7 +103,7 @@ def cordon(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Keep hosts from being reserved from now on; holders keep theirs."""
+    """Keep hosts from being reserved from now on; reserved hosts stay with their holders."""
     with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         lab.show(lifecycle_verbs.cordon(lab.context, choice(hosts, selector, state), reason=reason))
 

@@ -111,7 +111,7 @@ def _summary(host: Host, facts: GuardInput, now: datetime) -> str:
             return f"{host.name} is in maintenance: {reasons}"
         case State.AVAILABLE if host.cordon or host.undeclared:
             return f"{host.name} is available, but can't be reserved: " + (
-                f"{_set_aside(host.cordon)} by {host.cordon.actor}" if host.cordon else "it is not declared any more"
+                f"{_set_aside(host.cordon)} by {host.cordon.actor}" if host.cordon else "it is no longer declared"
             )
         case State.AVAILABLE if facts.earlier_ticket or facts.claim:
             return f"{host.name} is available, but {facts.earlier_ticket or facts.claim}"

@@ -116,7 +116,7 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
                 for host, run in refused:
                     reason = f"failed when it was to be reserved: {run.refusal}"
                     set_aside(ctx, host, reason, run.results)
-                    ctx.report(f"{host.name}: {reason}; it is in maintenance now, the next is tried")
+                    ctx.report(f"{host.name}: {reason}; it is in maintenance now; trying the next host")
 
 
 def _step_aside(ctx: Context, ticket: Ticket | None, lapse: timedelta) -> None:
