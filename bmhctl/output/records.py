@@ -69,7 +69,10 @@ def reasons(host: Host, failed: Iterable[CheckResult] = ()) -> Iterator[str]:
         yield host.fault
     for note in host.maintenance:
         yield note.reason + (f" (until {note.until:%Y-%m-%d %H:%M}Z)" if note.until else "")
+    failed = [*failed]
     yield from (result.failure for result in failed)
+    if host.setup and host.setup.failed and host.setup.failed not in (result.step for result in failed):
+        yield f"setup step failed: {host.setup.failed}"
     if host.cordon:
         yield host.cordon.reason or f"cordoned by {host.cordon.actor}"
     if host.undeclared:

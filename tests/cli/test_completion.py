@@ -100,7 +100,7 @@ def asked(cli: Cli, line: str, shell: str = "bash") -> list[str]:
             "bmhctl re",
             [
                 *("rename", "remove", "ready", "reserve", "release", "reset", "resume", "retire"),
-                *("reservations", "replace", "reap", "recycle"),
+                *("reservations", "replace", "reap", "recycle", "report"),
             ],
         ),
         ("bmhctl queue c", ["cancel"]),

@@ -50,7 +50,7 @@ MOST: dict[str, tuple[int, int]] = {
     "show n1": (23, 71),
     "status": (25, 116),
     "why n1": (30, 107),
-    "ready n8": (37, 138),
+    "ready n8": (37, 139),
     "reservations": (18, 65),
     "history n1": (20, 61),
     "extend -R r-one": (27, 93),
