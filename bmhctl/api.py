@@ -10,13 +10,13 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Event, Host, State, TaskResult
+from bmhctl.domain.model import Event, Host, Reservation, State, TaskResult
 from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, StateRefusedError
@@ -313,11 +313,13 @@ class Inventory:
         wait: timedelta | str | bool | None = None,
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
+        renew: bool = False,
     ) -> Iterator[Held]:
         """Reserve hosts for a ``with`` block, and give them back when it ends, also when it raises.
 
-        The parameters are those of :meth:`reserve`. The lease is not renewed: choose ``ttl`` longer than the block
-        takes.
+        The parameters are those of :meth:`reserve`. With ``renew``, a thread extends the lease at a third of its length
+        while the block runs; else choose ``ttl`` longer than the block takes. A lease that is lost all the same raises
+        :class:`~bmhctl.errors.NotYoursError` at the end of the block.
         """
         held = self.reserve(
             *names,
@@ -331,7 +333,8 @@ class Inventory:
             tags=tags,
         )
         try:
-            yield held
+            with _renewed(self._context, held.reservation) if renew else nullcontext():
+                yield held
         except BaseException as error:
             try:
                 self._end_task(held, f"task failed: {type(error).__name__}", TaskResult.FAILED)
@@ -434,6 +437,43 @@ class Inventory:
         from bmhctl.usecases.lifecycle_verbs import uncordon
 
         return _done(uncordon(self._context, choice(names, selector)))
+
+
+@contextmanager
+def _renewed(context: Context, reservation: Reservation) -> Iterator[None]:
+    """Extend a lease for the block, in a thread with a connection of its own."""
+    length = reservation.ttl
+    if length is None:
+        yield
+        return
+    import threading
+
+    over = threading.Event()
+
+    def renew() -> None:
+        from bmhctl.errors import NotFoundError, NotYoursError
+        from bmhctl.stores import open_store
+        from bmhctl.usecases.reservations.holder import extend
+
+        pause = length.total_seconds() / 3
+        while not over.wait(pause):
+            try:
+                with closing(open_store(context.store.address)) as store:
+                    mine = Context(store=store, actor=context.actor, clock=store.now, environ=context.environ)
+                    extend(mine, reservation.id, silent=True)
+                pause = length.total_seconds() / 3
+            except (NotFoundError, NotYoursError):
+                return  # it is lost: the end of the block reports it
+            except BmhctlError:
+                pause = min(1.0, length.total_seconds() / 10)  # the inventory is away: try again soon
+
+    thread = threading.Thread(target=renew, name="bmhctl renews the lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _pause(seconds: float, wakes: int | None) -> None:

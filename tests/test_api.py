@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -113,3 +114,15 @@ def test_the_package_offers_its_names_and_imports_nothing_before_they_are_used()
     assert all(getattr(bmhctl, name) is not None for name in bmhctl.__all__)
     with pytest.raises(AttributeError):
         _ = bmhctl.nothing  # type: ignore[attr-defined]  # that is the point
+
+
+def test_a_lease_is_renewed_while_its_block_runs(path: str) -> None:
+    with open_inventory(path, actor="alice", create=True) as lab:
+        lab.add("node1")
+        lab.ready("node1")
+        with lab.reserved("node1", ttl="2s", renew=True) as held:
+            time.sleep(3)
+            [now] = lab.reservations()
+            assert (now.reservation.id, [host.name for host in now.hosts]) == (held.reservation.id, ["node1"])
+            assert now.reservation.renewed_at is not None
+        assert lab.reservations() == ()
