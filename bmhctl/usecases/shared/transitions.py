@@ -136,7 +136,7 @@ def move(
             dest=dest,
             reason=reason,
             reservation=held.id if held else None,
-            steps=None if steps is None else _timings(steps),
+            steps=_timings(steps) if steps else None if steps is None else (),
         ),
     )
 
@@ -176,7 +176,7 @@ def event_of(
         dest=host.state,
         reason=reason,
         reservation=reservation or (host.reservation.id if host.reservation else None),
-        steps=None if steps is None else _timings(steps),
+        steps=_timings(steps) if steps else None if steps is None else (),
     )
 
 
