@@ -104,7 +104,7 @@ def report(
     It needs no server and loads nothing; a timer can write it into a web folder. Needs bmhctl[report].
     """
     from bmhctl.domain.times import parse_past
-    from bmhctl.output.report import page
+    from bmhctl.output.html_report import page
     from bmhctl.support.atomic_write import write_atomically
     from bmhctl.usecases.report import report as collect
 

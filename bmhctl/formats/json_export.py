@@ -21,8 +21,8 @@ _STATES = (
     *("failed_cleanups", "failed_setups", "used_at", "proven_at"),
 )
 _MARKS = ("cordon", "maintenance", "failed_tasks")
-_NEWER = ("failed_setups", "proven_at", "setup", "failed_tasks")  # an older bmhctl did not write them
-_OTHER = ("name", "flags", "owner", "purpose", "until", "cordoned", "setup")
+_NEWER = ("failed_setups", "proven_at", "setup", "failed_tasks", "reason")  # an older bmhctl did not write them
+_OTHER = ("name", "flags", "owner", "purpose", "until", "cordoned", "setup", "reason")
 _KEYS = (*_OTHER, *SPEC_KEYS, *_STATES, *_MARKS)
 _TIMES = ("since", "used_at", "proven_at", "until")
 

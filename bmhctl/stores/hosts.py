@@ -272,6 +272,10 @@ class Hosts(Frozen):
         self._database.execute("DELETE FROM hosts WHERE id = ?", [host.id])
         self._database.execute("DELETE FROM meta WHERE key = ?", [f"imported/{host.id}"])
 
+    def check_removable(self) -> None:
+        """Raise :class:`UnreachableError` where the role on a server may remove no host; removes none."""
+        self._database.execute("DELETE FROM hosts WHERE id = 0")
+
     def _add_attributes(self, host_id: int, spec: HostSpec) -> None:
         from bmhctl.domain.selector import selectable
         from bmhctl.domain.units import quantity

@@ -162,4 +162,4 @@ def test_a_missing_inventory_is_11_and_a_state_file_is_named_as_such(cli: Cli, f
     assert done.stderr.startswith("bmhctl: there is no inventory at")
     done = cli("doctor", "-i", "bmh.state.db")
     assert (done.status, done.stdout) == (2, "")
-    assert "is what bmh.toml remembers" in done.stderr
+    assert "is the state file of bmh.toml, not an inventory" in done.stderr

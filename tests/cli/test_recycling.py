@@ -90,7 +90,7 @@ def test_200_hosts_with_a_one_second_check_are_ready_in_a_small_multiple_of_the_
     took, ideal = time.monotonic() - begun, 200 / 64
     with capfd.disabled():
         print(f"200 hosts at 64 at once: {took:.1f} s, ideal {ideal:.1f} s, {took / ideal:.1f} times as long")
-    assert (process.returncode, err, len(out.splitlines())) == (0, "", 200)
+    assert (process.returncode, err, len(out.splitlines())) == (0, "ready: 200 changed\n", 200)
     assert out.splitlines()[0] == "node001  initial → available  readiness check passed: slow"
     assert took < 6 * ideal
     assert set(states(cli).values()) == {"available"}
@@ -138,11 +138,12 @@ def test_a_signal_during_many_steps_ends_all_of_them_and_keeps_what_is_done(
             time.sleep(0.2)
         out, err = process.communicate(timeout=20)
         took = time.monotonic() - begun
-    assert (process.returncode, out) == (128 + number, "")
+    passed = [f"quick{n}  initial → available  readiness check passed: quick" for n in (1, 2, 3)]
+    assert (process.returncode, sorted(out.splitlines())) == (128 + number, passed)
     with capfd.disabled():
         print(f"{times} {number.name}: ended after {took:.1f} s")
     assert took < 6
-    assert sorted(err.splitlines()) == [f"quick{n}: readiness check passed: quick" for n in (1, 2, 3)]
+    assert err == "interrupted: ready was not finished on 12 of 15 hosts\n"
     for path in tmp_path.glob("pid-command[123]"):
         assert all(ended(int(pid)) for pid in path.read_text().split())
     assert {name: state for name, state in states(cli).items() if state != "initial"} == {

@@ -75,7 +75,8 @@ def test_an_unknown_format_is_refused_with_the_known_ones(cli: Cli, lab: Path) -
         2,
         "",
         "bmhctl: there is no output format 'yaml'\n"
-        "hint: known: table, plain, json, jsonl, csv, name, toml, mermaid, dot, svg\n",
+        "hint: known: table, plain, json, jsonl, csv, name, toml, mermaid, dot, svg, metal3, ansible, "
+        "ssh, known-hosts, dnsmasq, netbox, ics\n",
     )
 
 

@@ -4,16 +4,33 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from bmhctl import results
+from bmhctl.domain.model import State
 from bmhctl.errors import UsageError
 from bmhctl.output import Format, check, render
 from bmhctl.output.machine_formats import csv_cell
 from bmhctl.output.records import FIELDS
 from bmhctl.output.render import MODULES, view_of
-from bmhctl.results import Document, Hosts, ManualPage, Names, Reservations, Script, Topics
+from bmhctl.results import (
+    Document,
+    Figures,
+    Hosts,
+    HostTimeline,
+    HourlyUse,
+    ManualPage,
+    Metrics,
+    Names,
+    Reservations,
+    Script,
+    Statistics,
+    Stay,
+    Timeline,
+    Topics,
+)
 
 from .samples import (
     DETAIL,
@@ -84,6 +101,16 @@ SHAPES = {
 }  # fmt: skip
 
 
+_USED = Figures("node01", 1, {State.RESERVED: 60.0}, 3, 2)
+STATISTICS = Statistics(NOW - timedelta(days=7), NOW, NOW, "host", (_USED,), _USED)
+TIMELINE = Timeline(
+    NOW - timedelta(hours=2),
+    NOW,
+    NOW,
+    (HostTimeline("node01", (Stay(NOW - timedelta(hours=1), NOW, State.AVAILABLE),)),),
+    (),
+    "lab.toml",
+)
 KINDS = [getattr(results, name) for name in MODULES]
 
 
@@ -260,6 +287,10 @@ def test_every_result_can_be_rendered_in_every_format_it_has() -> None:
         Names(("node01",)),
         Topics({"ci": "For CI scripts"}),
         ManualPage("ci", "# For CI scripts\n"),
+        STATISTICS,
+        TIMELINE,
+        HourlyUse(NOW - timedelta(days=7), NOW, NOW, {(0, 9): (1800.0, 3600.0)}),
+        Metrics(STATUS, 90.0, {"reserve": 2}, {"task": 1}, {1.0: 1, None: 2}, 80.5),
     ]
     for result in results:
         for format in view_of(type(result)).formats:

@@ -124,7 +124,7 @@ def test_little_that_waits_can_be_taken_in_order_and_much_is_written(table: Tabl
 
 def test_a_statement_without_a_place_in_the_order_may_not_wait(table: Table) -> None:
     table.enqueue("DELETE FROM events", [])
-    with pytest.raises(AssertionError, match="'DELETE FROM events' has no place"):
+    with pytest.raises(AssertionError, match="'DELETE FROM events' is not in the order"):
         table._flush()
 
 

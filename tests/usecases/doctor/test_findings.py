@@ -318,7 +318,8 @@ GUESSES: dict[str, tuple[Broken, list[Found]]] = {
         lambda lab: ("UPDATE hosts SET cordon = '[1, 2]' WHERE name = 'node5'",),
         [
             (
-                "row", "broken", "node5", "its row can't be read (not enough values to unpack (expected 5, got 2))",
+                "row", "broken", "node5",
+                "its row can't be read (not enough values to unpack (expected at least 5, got 2))",
                 "restore a backup; or correct that value in the database while no command runs",
             )
         ],

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import pytest
 
 from bmhctl.domain.model import State
-from bmhctl.output.report import page
+from bmhctl.output.html_report import page
 from bmhctl.results import (
     DayUse,
     Figures,
