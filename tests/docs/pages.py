@@ -198,7 +198,7 @@ def played(page: Page) -> Iterator[Played]:
 @contextmanager
 def terminal() -> Iterator[Terminal]:
     """Open a terminal for the sessions of one page; its folder is removed afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="lab-")).resolve()
+    folder = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp")).resolve()
     shutil.copytree(ROOT / "examples", folder / "examples")
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, _WIDTH, 0, 0))

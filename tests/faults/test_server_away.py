@@ -431,7 +431,7 @@ def test_one_request_is_never_run_twice_at_once_also_when_the_server_was_away(se
     go.touch()
     ended, _ = first.communicate(timeout=60)
     assert (out, ended, first.returncode) == ("", "", 0)
-    assert "request job-1 is being run already" in err
+    assert "request job-1 is running already" in err
 
 
 def test_a_step_whose_claim_another_process_took_does_not_run(server: Server, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def read_document(document: object, place: str) -> list[Item] | None:
     for name, body in document.items():  # type: ignore[attr-defined]  # _is_inventory says that it is a mapping
         if name == "_meta":
             variables = body.get("hostvars") if isinstance(body, dict) else None
-            for host, values in (variables or {}).items():
+            for host, values in _mapping(variables, "_meta.hostvars").items():
                 parsed.hosts.setdefault(str(host), {}).update(_mapping(values, f"_meta.hostvars.{host!s:.80}"))
         else:
             _take_group(parsed, str(name), body)

@@ -470,6 +470,7 @@ def test_a_user_who_may_not_read_or_write_the_inventory_gets_a_finding(
     def told() -> tuple[int, list[str]]:
         command = [sys.executable, "-c", UNPRIVILEGED, str(warm), str(fleet.path)]
         done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr, done.stderr
         return done.returncode, done.stdout.rpartition("kind,severity,message\n")[2].splitlines()
 
     folder = database.parent
