@@ -214,7 +214,10 @@ def test_each_step_is_remembered_as_soon_as_it_ended(fleet: Lab) -> None:
     def says(step: Step, _: object) -> Verdict:
         if step.name == "firmware":
             for _attempt in range(200):
-                if (progress := host(fleet).setup) is not None:
+                with fleet.visit() as ctx:  # what a thread opens, only that thread can close
+                    found = ctx.store.hosts.named("node1")
+                progress = None if found is None else found.setup
+                if progress is not None:
                     break
                 time.sleep(0.02)
             seen.append(progress)
