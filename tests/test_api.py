@@ -19,7 +19,7 @@ from tests.conftest import HOMES, SUFFIX, Lab
 
 @pytest.fixture(params=HOMES)
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Where an inventory shall be, once for each backend."""
+    """The location of a new inventory, once for each backend."""
     lab = Lab(tmp_path / SUFFIX[request.param])
     yield lab.location
     lab.remove()

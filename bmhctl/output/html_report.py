@@ -137,15 +137,7 @@ def _use_bars(report: Report) -> list[Bar]:
         share = min(1.0, day.reserved / day.present) if day.present else 0.0
         height = share * _CHART_HEIGHT
         words = f"{day.day:%a %d %b}: {share:.0%} reserved"
-        bars.append(
-            Bar(
-                round(place * width, 1),
-                round(_CHART_HEIGHT - height, 1),
-                round(width * 0.8, 1),
-                round(height, 1),
-                words,
-            )
-        )
+        bars.append(_bar(place, width, height, words))
     return bars
 
 
@@ -162,22 +154,13 @@ def _wait_bars(report: Report) -> list[Bar]:
             )
         else:
             height, words = 0.0, f"week from {week.start:%d %b}: not known"
-        bars.append(
-            Bar(
-                round(place * width, 1),
-                round(_CHART_HEIGHT - height, 1),
-                round(width * 0.8, 1),
-                round(height, 1),
-                words,
-            )
-        )
+        bars.append(_bar(place, width, height, words))
     return bars
 
 
 def _bar(place: int, width: float, height: float, words: str) -> Bar:
-    return Bar(
-        round(place * width, 1), round(_CHART_HEIGHT - height, 1), round(width * 0.8, 1), round(height, 1), words
-    )
+    top = _CHART_HEIGHT - height
+    return Bar(round(place * width, 1), round(top, 1), round(width * 0.8, 1), round(height, 1), words)
 
 
 def _cell(report: Report, day: int, hour: int) -> tuple[float | None, str]:

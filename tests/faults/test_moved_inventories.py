@@ -186,7 +186,7 @@ def test_closing_an_inventory_whose_log_was_replaced_loses_nothing_of_the_new_on
 
 
 def waiter(fleet: Fleet) -> Turn:
-    """One that waits for node1, which somebody has."""
+    """A command that waits for node1, which bob holds."""
     with open_inventory(fleet.lab.location, actor="bob") as lab:
         lab.reserve("node1", ttl="1h")
     turn = fleet.start("reserve", "node1", "--wait", "1m", "-o", "name")

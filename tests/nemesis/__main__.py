@@ -220,7 +220,7 @@ def move(clients: Clients, dice: random.Random) -> None:
 def set_clock(clients: Clients, dice: random.Random) -> None:
     """Set the clients' clock back by up to an hour; on a server, whose clock counts, also far ahead.
 
-    A machine's clock that is set ahead ends leases under their tasks: with files that is nobody's mistake.
+    A machine's clock that is set ahead ends leases under their tasks: with files no code can prevent that.
     """
     if clients.location.startswith("postgres"):
         clients.set_clock(dice.uniform(-3600, 3600))
@@ -346,7 +346,7 @@ def _attack(
     time.sleep(6)  # what outlives its command is ended by its watchdog, at the end of its lease
     wrong = checked(clients, bmhctl("history", "-o", "jsonl"))
     if server is None and len(written := bmhctl("history", "-o", "jsonl", place=decoy).splitlines()) != 2:
-        wrong.append(f"somebody wrote into the other inventory: {written}")
+        wrong.append(f"the other inventory was written to: {written}")
     print(f"seed {seed}, {faults.total()} faults, {sum(clients.ended.values())} commands: {len(wrong)} findings")
     print(", ".join(f"{name} {count}" for name, count in sorted(faults.items())))
     for (command, status), count in sorted(clients.ended.items()):

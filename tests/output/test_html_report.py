@@ -133,5 +133,5 @@ def test_an_empty_inventory_has_a_report_too() -> None:
             events={},
         )
     )
-    assert "Nobody waits." in text
+    assert "The queue is empty." in text
     assert "No wait is known." in text

@@ -120,6 +120,6 @@ def test_tags_are_exported_and_none_of_before_is_left(shell: list[str], two: Pat
     show = "\nenv | grep ^BMH_TAG_ | sort"
     script = 'eval "$(bmhctl reserve --shell node1 --tag job=1 --tag stage=a)"'
     script += f'{show}\neval "$(bmhctl reserve --shell node2 --tag stage=b)"{show}'
-    script += f'\neval "$(bmhctl reserve --shell nobody)"{show}'
+    script += f'\neval "$(bmhctl reserve --shell no-such-host)"{show}'
     _, lines, _ = evaluated(shell, script, two)
     assert lines == ["BMH_TAG_JOB=1", "BMH_TAG_STAGE=a", "BMH_TAG_STAGE=b"]
