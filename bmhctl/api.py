@@ -177,7 +177,7 @@ class Inventory:
         """
         from bmhctl.usecases.hosts import AttributeChanges, add
 
-        facts = AttributeChanges(
+        changes = AttributeChanges(
             address=address,
             mac=mac,
             note=note,
@@ -186,7 +186,7 @@ class Inventory:
             labels=labels or {},
             hardware=hardware or {},
         )
-        return _done(add(self._context, names, facts))
+        return _done(add(self._context, names, changes))
 
     def remove(
         self, *names: str, selector: str | None = None, force: bool = False, reason: str | None = None

@@ -255,7 +255,7 @@ class Queued(Frozen):
 
     ticket: Ticket
     position: int
-    wants: str
+    requirements: str
     missing: str
 
 

@@ -160,8 +160,9 @@ def import_(
         lab.show(usecases.import_hosts(lab.context, cargo, dry_run=dry_run, with_policy=policy, overwrite=overwrite))
 
 
-def _numbers(facts: dict[str, str | None]) -> dict[str, str | int | None]:
+def _numbers(properties: dict[str, str | None]) -> dict[str, str | int | None]:
     """Return whole numbers as numbers: ``cpus=64`` is 64, as in TOML."""
     return {
-        key: int(v) if v is not None and v.isascii() and v.isdigit() and len(v) < 19 else v for key, v in facts.items()
+        key: int(v) if v is not None and v.isascii() and v.isdigit() and len(v) < 19 else v
+        for key, v in properties.items()
     }

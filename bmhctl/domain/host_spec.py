@@ -8,7 +8,7 @@ from itertools import chain, count
 
 from bmhctl.domain.bmc_address import redfish_endpoint
 from bmhctl.domain.host_name import check_name
-from bmhctl.domain.model import Bmc, Fact, HostSpec
+from bmhctl.domain.model import Bmc, HostSpec, PropertyValue
 from bmhctl.domain.policy import check_keys, optional_text, require_table, type_error
 from bmhctl.domain.selector import LABEL_VALUE, is_label_key
 from bmhctl.errors import InvalidError, nearest
@@ -107,7 +107,7 @@ def host_variables(spec: HostSpec) -> dict[str, str]:
     return variables | keyed_variables("LABEL", spec.labels) | keyed_variables("HARDWARE", spec.hardware)
 
 
-def keyed_variables(prefix: str, values: Mapping[str, Fact]) -> dict[str, str]:
+def keyed_variables(prefix: str, values: Mapping[str, PropertyValue]) -> dict[str, str]:
     """Return values by the name of a variable that is made from the prefix and the key: see :func:`host_variables`."""
     variables: dict[str, str] = {}
     for key, value in sorted(values.items()):
@@ -189,8 +189,8 @@ def _labels(entry: Mapping[str, object], where: str) -> dict[str, str]:
     return labels
 
 
-def _hardware(entry: Mapping[str, object], where: str) -> dict[str, Fact]:
-    hardware: dict[str, Fact] = {}
+def _hardware(entry: Mapping[str, object], where: str) -> dict[str, PropertyValue]:
+    hardware: dict[str, PropertyValue] = {}
     for key, value in entry.items():
         if not is_label_key(key):
             raise InvalidError(f"{where}: {key!r:.80} is not a key", hint="use letters, digits, '-', '_' and '.'")

@@ -65,7 +65,7 @@ class EventKind(StrEnum):
     RETIRE_UNDONE = "retire-undone"
 
 
-Fact = str | int
+PropertyValue = str | int
 """The value of a hardware property: a text, a number, or a size such as ``256GiB``."""
 
 
@@ -92,7 +92,7 @@ class HostSpec(Frozen):
     mac: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     bmc: Bmc | None = None
-    hardware: Mapping[str, Fact] = field(default_factory=dict)
+    hardware: Mapping[str, PropertyValue] = field(default_factory=dict)
     note: str | None = None
 
 
@@ -140,11 +140,11 @@ class FailedTask(Frozen):
 class Reservation(Frozen):
     """One owner's right to some hosts; its id is the fencing token.
 
-    Open while ``ended_at`` is None; valid while open and before ``expires_at`` (None: it never expires). ``wants`` are
-    its requirements, ``request_id`` the caller's id of the request, unique for an owner. ``renewed_at`` is when the
-    lease was last extended (None: never). ``params`` are the values with which its hosts are prepared (None: no prepare
-    step runs on them), ``prepared_at`` is when all of them were. ``asked_at`` is when its owner first requested it
-    (None: not known, or it was handed over). ``tags`` are what the owner noted with it.
+    Open while ``ended_at`` is None; valid while open and before ``expires_at`` (None: it never expires).
+    ``requirements`` is what was asked for, ``request_id`` the caller's id of the request, unique for an owner.
+    ``renewed_at`` is when the lease was last extended (None: never). ``params`` are the values with which its hosts
+    are prepared (None: no prepare step runs on them), ``prepared_at`` is when all of them were. ``asked_at`` is when
+    its owner first requested it (None: not known, or it was handed over). ``tags`` are what the owner noted with it.
     """
 
     id: str
@@ -156,7 +156,7 @@ class Reservation(Frozen):
     ended_at: datetime | None = None
     end_reason: str | None = None
     end: End | None = None
-    wants: str | None = None
+    requirements: str | None = None
     request_id: str | None = None
     renewed_at: datetime | None = None
     params: Mapping[str, str] | None = None
@@ -190,12 +190,13 @@ class Reservation(Frozen):
 class Ticket(Frozen):
     """A waiting request in the queue; a smaller ``id`` is older and goes first.
 
-    ``wants`` are its requirements. ``deadline`` is when its owner stops waiting (None: never), ``refreshed_at`` when
-    the waiting process last showed that it is alive. ``ttl`` and ``endless`` describe the requested lease.
+    ``requirements`` is what it asks for. ``deadline`` is when its owner stops waiting (None: never),
+    ``refreshed_at`` when the waiting process last showed that it is alive. ``ttl`` and ``endless``
+    describe the requested lease.
     """
 
     owner: str
-    wants: str
+    requirements: str
     created_at: datetime
     refreshed_at: datetime
     purpose: str | None = None

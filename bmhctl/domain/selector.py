@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
 
-from bmhctl.domain.model import Fact, HostSpec
+from bmhctl.domain.model import HostSpec, PropertyValue
 from bmhctl.domain.units import format_size, quantity
 from bmhctl.errors import UsageError
 from bmhctl.support.lazy_regex import pattern
@@ -80,9 +80,9 @@ class Term(Frozen):
             case _:
                 return f"{self.key}{self.operator}{self.values[0]}"
 
-    def holds(self, facts: Mapping[str, str]) -> bool:
+    def holds(self, attributes: Mapping[str, str]) -> bool:
         """Return whether a host with these selectable attributes (see :func:`selectable`) fits the term."""
-        value = facts.get(self.key)
+        value = attributes.get(self.key)
         if self.operator is Operator.ABSENT:
             return value is None
         if value is None:
@@ -218,7 +218,7 @@ def is_label_key(key: str) -> bool:
 
 
 @lru_cache(maxsize=1000)
-def canonical(value: Fact) -> str:
+def canonical(value: PropertyValue) -> str:
     """Return one spelling for equal sizes, so that ``memory=262144MiB`` finds ``256GiB``; other values unchanged."""
     text = str(value)
     if not _SIZE.fullmatch(text):

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from itertools import chain, count
 
 from bmhctl.domain.host_spec import duplicates
-from bmhctl.domain.model import Fact, Host, HostSpec, ImportBatch, ImportedHost, Note, Reservation, State
+from bmhctl.domain.model import Host, HostSpec, ImportBatch, ImportedHost, Note, PropertyValue, Reservation, State
 from bmhctl.domain.selector import Selector
 from bmhctl.errors import InvalidError
 from bmhctl.support.values import Frozen, field, replace
@@ -43,7 +43,7 @@ class FoundHost(Frozen):
     arrival: ImportedHost
     source: Source | None = None
     secret: Source | None = None
-    pinned: Mapping[str, Fact] = field(default_factory=dict)
+    pinned: Mapping[str, PropertyValue] = field(default_factory=dict)
     id: str | None = None
 
 
@@ -51,7 +51,7 @@ class FoundHardware(Frozen):
     """The properties that HardwareData has of the host of the same namespace and name; ``origin`` is its position."""
 
     source: Source
-    facts: Mapping[str, Fact]
+    properties: Mapping[str, PropertyValue]
     nics: tuple[Nic, ...]
     origin: str
 
@@ -187,7 +187,7 @@ def _inspected(found: FoundHost, hardware: FoundHardware | None) -> FoundHost:
         found,
         replace(
             spec,
-            hardware={**spec.hardware, **hardware.facts, **found.pinned},
+            hardware={**spec.hardware, **hardware.properties, **found.pinned},
             address=address_of(hardware.nics, spec.mac) or spec.address,
         ),
     )

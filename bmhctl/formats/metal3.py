@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Protocol
 
 from bmhctl.domain.host_spec import parse_spec
-from bmhctl.domain.model import Fact, HostSpec, ImportedHost, State
+from bmhctl.domain.model import HostSpec, ImportedHost, PropertyValue, State
 from bmhctl.domain.units import format_size
 from bmhctl.errors import InvalidError
 from bmhctl.formats.documents import parse_documents
@@ -168,7 +168,7 @@ class _Account(Frozen):
 
     source: Source
     secret: Source | None
-    pinned: Mapping[str, Fact]
+    pinned: Mapping[str, PropertyValue]
     spec: HostSpec
     word: str
     state: State
@@ -255,7 +255,7 @@ def _metal3(top: Fields, names: NameTemplate | None) -> _Account | None:
             "credentials": secret and reference(secret),
             "verify_tls": not bmc.flag("disableCertificateVerification"),
         },
-        hardware={**_facts(hardware), **pinned},
+        hardware={**_properties(hardware), **pinned},
         address=address_of(_nics(hardware), mac),
         mac=mac,
         note=spec.squeezed("description"),
@@ -272,10 +272,10 @@ def _hardware_data(top: Fields, place: str) -> FoundHardware:
     if not source[1]:
         raise bad_field("metadata.name", "is missing")
     hardware = top.fields("spec").fields("hardware")
-    return FoundHardware(source, _facts(hardware), _nics(hardware), place)
+    return FoundHardware(source, _properties(hardware), _nics(hardware), place)
 
 
-def _facts(hardware: Fields) -> dict[str, Fact]:
+def _properties(hardware: Fields) -> dict[str, PropertyValue]:
     """Return the hardware properties that an inspection by Metal3 found."""
     vendor, cpu = hardware.fields("systemVendor"), hardware.fields("cpu")
     storage = [disk.whole("sizeBytes") or 0 for disk in hardware.rows("storage")]
@@ -309,9 +309,9 @@ def _nics(hardware: Fields) -> tuple[Nic, ...]:
     return tuple(nics)
 
 
-def _set(facts: Mapping[str, Fact | None]) -> dict[str, Fact]:
+def _set(properties: Mapping[str, PropertyValue | None]) -> dict[str, PropertyValue]:
     """Return the values that are not unset, zero or empty: Go writes all of these for "unknown"."""
-    return {key: value for key, value in facts.items() if value}
+    return {key: value for key, value in properties.items() if value}
 
 
 def _lifecycle(top: Fields, names: NameTemplate | None) -> _Account | None:
@@ -379,7 +379,7 @@ def _declared(
     top: Fields,
     names: NameTemplate | None,
     bmc: dict[str, object],
-    hardware: Mapping[str, Fact],
+    hardware: Mapping[str, PropertyValue],
     **entry: str | None,
 ) -> HostSpec:
     """Return the spec that a manifest declares; its mistakes are named by the manifest's own fields."""

@@ -117,7 +117,7 @@ def _redfish(*, acts: bool) -> Schema:
 
 
 def _host() -> Schema:
-    fact = {"anyOf": [_text("", _LINE), {"type": "integer", "minimum": -(2**63) + 1, "maximum": 2**63 - 1}]}
+    property_value = {"anyOf": [_text("", _LINE), {"type": "integer", "minimum": -(2**63) + 1, "maximum": 2**63 - 1}]}
     bmc = _table(
         {
             "address": _text("Such as redfish+https://10.0.1.11/redfish/v1/Systems/1.", _BMC),
@@ -135,7 +135,7 @@ def _host() -> Schema:
             "mac": _text("The boot interface's MAC address.", _MAC),
             "labels": _map(_LABEL_KEY, _text("", _LABEL_VALUE), "What selectors see."),
             "bmc": {**bmc, "required": ["address"]},
-            "hardware": _map(_LABEL_KEY, fact, "Properties such as cpus and memory."),
+            "hardware": _map(_LABEL_KEY, property_value, "Properties such as cpus and memory."),
             "note": _text("A line for people.", _LINE),
         },
         "One host.",

@@ -60,11 +60,11 @@ class GuardInput(Frozen):
 class Passage:
     """One host on its way through one verb: a state, the inputs of the guards, and what the guards said."""
 
-    __slots__ = ("facts", "refusals", "state")
+    __slots__ = ("inputs", "refusals", "state")
 
-    def __init__(self, state: State, facts: GuardInput) -> None:
+    def __init__(self, state: State, inputs: GuardInput) -> None:
         self.state: str = state.value
-        self.facts = facts
+        self.inputs = inputs
         self.refusals: list[tuple[Guard, str]] = []
 
     def _refuse(self, guard: Guard, words: str | None) -> bool:
@@ -75,66 +75,66 @@ class Passage:
 
     def setup_complete(self, _: EventData) -> bool:
         """Guards ``ready``."""
-        return self._refuse(Guard.SETUP_COMPLETE, self.facts.setup)
+        return self._refuse(Guard.SETUP_COMPLETE, self.inputs.setup)
 
     def checks_passed(self, _: EventData) -> bool:
         """Guards ``ready`` and ``resume`` to available."""
-        return self._refuse(Guard.CHECKS_PASSED, self.facts.checks)
+        return self._refuse(Guard.CHECKS_PASSED, self.inputs.checks)
 
     def not_undeclared(self, _: EventData) -> bool:
         """Guards ``reserve``."""
-        return self._refuse(Guard.NOT_UNDECLARED, self.facts.undeclared)
+        return self._refuse(Guard.NOT_UNDECLARED, self.inputs.undeclared)
 
     def not_cordoned(self, _: EventData) -> bool:
         """Guards ``reserve``."""
-        return self._refuse(Guard.NOT_CORDONED, self.facts.cordon)
+        return self._refuse(Guard.NOT_CORDONED, self.inputs.cordon)
 
     def not_claimed(self, _: EventData) -> bool:
         """Guards every verb that would collide with a running step."""
-        return self._refuse(Guard.NOT_CLAIMED, self.facts.claim)
+        return self._refuse(Guard.NOT_CLAIMED, self.inputs.claim)
 
     def its_turn(self, _: EventData) -> bool:
         """Guards ``reserve``."""
-        return self._refuse(Guard.ITS_TURN, self.facts.earlier_ticket)
+        return self._refuse(Guard.ITS_TURN, self.inputs.earlier_ticket)
 
     def may_be_tainted(self, _: EventData) -> bool:
         """Guards ``taint``."""
-        return self._refuse(Guard.MAY_BE_TAINTED, self.facts.holder)
+        return self._refuse(Guard.MAY_BE_TAINTED, self.inputs.holder)
 
     def cleanup_succeeded(self, _: EventData) -> bool:
         """Guards ``reset``."""
-        return self._refuse(Guard.CLEANUP_SUCCEEDED, self.facts.cleanup)
+        return self._refuse(Guard.CLEANUP_SUCCEEDED, self.inputs.cleanup)
 
     def reason_given(self, _: EventData) -> bool:
         """Guards ``maintain``."""
-        given = bool(self.facts.reason and self.facts.reason.strip())
+        given = bool(self.inputs.reason and self.inputs.reason.strip())
         return self._refuse(Guard.REASON_GIVEN, None if given else "no reason is given")
 
     def reservation_valid(self, _: EventData) -> bool:
         """Guards ``resume`` to reserved."""
-        words = None if self.facts.reservation_valid else "it has no valid reservation"
+        words = None if self.inputs.reservation_valid else "it has no valid reservation"
         return self._refuse(Guard.RESERVATION_VALID, words)
 
     def came_from_available(self, _: EventData) -> bool:
         """Guards ``resume`` to available."""
-        origin = self.facts.came_from
+        origin = self.inputs.came_from
         words = None if origin is State.AVAILABLE else f"it came from {origin or 'outside'}, not from available"
         return self._refuse(Guard.CAME_FROM_AVAILABLE, words)
 
     def clean(self, _: EventData) -> bool:
         """Guards ``resume`` to available."""
         return self._refuse(
-            Guard.CLEAN, "it is dirty: it was reserved since its last cleanup" if self.facts.dirty else None
+            Guard.CLEAN, "it is dirty: it was reserved since its last cleanup" if self.inputs.dirty else None
         )
 
     def clean_or_cleaned(self, _: EventData) -> bool:
         """Guards ``resume`` to initial."""
-        words = f"it is dirty, and {self.facts.cleanup}" if self.facts.dirty and self.facts.cleanup else None
+        words = f"it is dirty, and {self.inputs.cleanup}" if self.inputs.dirty and self.inputs.cleanup else None
         return self._refuse(Guard.CLEAN_OR_CLEANED, words)
 
     def retirement_succeeded(self, _: EventData) -> bool:
         """Guards ``retire``."""
-        return self._refuse(Guard.RETIREMENT_SUCCEEDED, self.facts.retirement)
+        return self._refuse(Guard.RETIREMENT_SUCCEEDED, self.inputs.retirement)
 
 
 class Answer(Frozen):
@@ -167,7 +167,7 @@ def _machine() -> Machine:
 
 
 @lru_cache(maxsize=1000)
-def ask(verb: Verb, state: State, facts: GuardInput) -> Answer:
+def ask(verb: Verb, state: State, inputs: GuardInput) -> Answer:
     """Trigger ``verb`` for a host in ``state``, and return the answer; a refusal has the words of each guard.
 
     Equal questions have equal answers, so one call serves many hosts in the same condition. Raises
@@ -175,7 +175,7 @@ def ask(verb: Verb, state: State, facts: GuardInput) -> Answer:
     """
     from transitions import MachineError
 
-    passage = Passage(state, facts)
+    passage = Passage(state, inputs)
     try:
         moved = _machine().events[verb.value].trigger(passage)
     except MachineError as error:

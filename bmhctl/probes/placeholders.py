@@ -39,8 +39,8 @@ def _value(name: str, spec: HostSpec) -> str | None:
         case "labels":
             return spec.labels.get(key)
         case "hardware":
-            fact = spec.hardware.get(key)
-            return None if fact is None else str(fact)
+            value = spec.hardware.get(key)
+            return None if value is None else str(value)
         case "bmc":
             known = ("address", "type", "system_id")
             return str(getattr(spec.bmc, key)) if key in known and getattr(spec.bmc, key, None) is not None else None

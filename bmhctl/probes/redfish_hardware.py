@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bmhctl.domain.model import Fact
+from bmhctl.domain.model import PropertyValue
 from bmhctl.probes.redfish_client import Client
 from bmhctl.probes.redfish_reply import Json
 from bmhctl.probes.redfish_system import System
@@ -15,7 +15,7 @@ _MOST_PARTS = 256  # reads for one host: processors, interfaces and drives each 
 _LONGEST = 200  # characters
 
 
-def hardware(client: Client) -> dict[str, Fact]:
+def hardware(client: Client) -> dict[str, PropertyValue]:
     """Return the hardware that the BMC reports, each property only when it is known.
 
     ``sockets`` counts processors; ``cpus`` their threads, or their cores where no threads are reported. ``storage``
@@ -23,7 +23,7 @@ def hardware(client: Client) -> dict[str, Fact]:
     """
     system = System(client)
     report = system.report
-    found: dict[str, Fact] = {}
+    found: dict[str, PropertyValue] = {}
     for key, name in _TEXTS:
         line = _line(report.get(name))
         if line is not None:
@@ -40,7 +40,7 @@ def hardware(client: Client) -> dict[str, Fact]:
     return found
 
 
-def _processors(client: Client, report: Json) -> dict[str, Fact]:
+def _processors(client: Client, report: Json) -> dict[str, PropertyValue]:
     summary = _table(report.get("ProcessorSummary"))
     sockets = _whole(summary.get("Count"))
     threads = _whole(summary.get("LogicalProcessorCount"))
@@ -55,7 +55,7 @@ def _processors(client: Client, report: Json) -> dict[str, Fact]:
     return {key: value for key, value in (("sockets", sockets), ("cpus", cpus)) if value is not None}
 
 
-def _interfaces(client: Client, report: Json) -> dict[str, Fact]:
+def _interfaces(client: Client, report: Json) -> dict[str, PropertyValue]:
     parts = _parts(client, report.get("EthernetInterfaces"))
     if parts is None:
         return {}

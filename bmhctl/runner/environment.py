@@ -52,10 +52,10 @@ def task_environment(outer: Mapping[str, str], held: Held, inventory: str, actor
     }
     environment |= _variables_of(held)
     for number, host in enumerate(held.hosts, 1):
-        facts = host_variables(host.spec)
-        environment.update((f"BMH_{number}_{name}", value) for name, value in facts.items())
+        variables = host_variables(host.spec)
+        environment.update((f"BMH_{number}_{name}", value) for name, value in variables.items())
         if number == 1:
-            environment.update((f"BMH_{name}", value) for name, value in facts.items())
+            environment.update((f"BMH_{name}", value) for name, value in variables.items())
     return environment
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
-    from bmhctl.domain.model import Fact
+    from bmhctl.domain.model import PropertyValue
     from bmhctl.stores.database import Database
 
 _KEY = "'imported/' || hosts.id"
@@ -25,10 +25,10 @@ class Imported(Frozen):
 
     _database: Database
 
-    def of(self, names: Iterable[str]) -> dict[str, dict[str, Fact]]:
+    def of(self, names: Iterable[str]) -> dict[str, dict[str, PropertyValue]]:
         """Return what was saved for the hosts with these names, by name."""
         wanted = list(dict.fromkeys(names))
-        found: dict[str, dict[str, Fact]] = {}
+        found: dict[str, dict[str, PropertyValue]] = {}
         for start in range(0, len(wanted), _NAMES_AT_ONCE):
             some = wanted[start : start + _NAMES_AT_ONCE]
             rows = self._database.execute(
@@ -39,6 +39,6 @@ class Imported(Frozen):
             found.update((str(name), json.loads(str(value))) for name, value in rows)
         return found
 
-    def save(self, values: Mapping[str, Mapping[str, Fact]]) -> None:
+    def save(self, values: Mapping[str, Mapping[str, PropertyValue]]) -> None:
         """Save what an import said about hosts, by their names, in place of what was saved before."""
         self._database.enqueue(_SAVE, *((json.dumps(said), name) for name, said in values.items()))

@@ -136,7 +136,7 @@ def reservation_row(reservation: Reservation) -> list[Value]:
         None if ended is None else (ended - EPOCH) // MICROSECOND,
         reservation.end_reason,
         None if reservation.end is None else reservation.end.value,
-        reservation.wants,
+        reservation.requirements,
         reservation.request_id,
         None if renewed is None else (renewed - EPOCH) // MICROSECOND,
         None if params is None else to_json(dict(params)),
@@ -149,7 +149,7 @@ def reservation_row(reservation: Reservation) -> list[Value]:
 def to_reservation(row: Row) -> Reservation:
     """Return the reservation in the values of :data:`RESERVATION_COLUMNS`; raise :class:`InvalidError` for others."""
     try:
-        identifier, owner, purpose, created, expires, ttl, ended, end_reason, end, wants, request_id, *more = row
+        identifier, owner, purpose, created, expires, ttl, ended, end_reason, end, requirements, request_id, *more = row
         renewed, params, prepared, asked, tags = more
         return Reservation(
             str(identifier),
@@ -161,7 +161,7 @@ def to_reservation(row: Row) -> Reservation:
             None if ended is None else EPOCH + int(ended) * MICROSECOND,
             None if end_reason is None else str(end_reason),
             None if end is None else End(str(end)),
-            None if wants is None else str(wants),
+            None if requirements is None else str(requirements),
             None if request_id is None else str(request_id),
             None if renewed is None else EPOCH + int(renewed) * MICROSECOND,
             None if params is None else from_json(str(params)),

@@ -72,7 +72,7 @@ def _ticket_row(ticket: Ticket) -> list[Value]:
     """Return the values of :data:`TICKET_COLUMNS`, without the id."""
     return [
         ticket.owner,
-        ticket.wants,
+        ticket.requirements,
         from_time(ticket.created_at),
         from_time(ticket.refreshed_at),
         ticket.purpose,
@@ -86,11 +86,13 @@ def _ticket_row(ticket: Ticket) -> list[Value]:
 
 def _to_ticket(row: Row) -> Ticket:
     try:
-        identifier, owner, wants, created_at, refreshed_at, purpose, ttl, endless, deadline, request_id, tags = row
+        identifier, owner, requirements, created_at, refreshed_at, purpose, ttl, endless, deadline, request_id, tags = (
+            row
+        )
         return Ticket(
             id=int(identifier or 0),
             owner=str(owner),
-            wants=str(wants),
+            requirements=str(requirements),
             created_at=to_moment(created_at),
             refreshed_at=to_moment(refreshed_at),
             purpose=to_text(purpose),

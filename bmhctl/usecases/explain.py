@@ -63,17 +63,17 @@ def graph(ctx: Context, name: str | None = None) -> Graph:
 
 
 def _why(ctx: Context, host: Host, now: datetime) -> Why:
-    facts = guard_input(ctx, host, now, reason="(asked)")
+    inputs = guard_input(ctx, host, now, reason="(asked)")
     if host.state is State.AVAILABLE:
-        facts = replace(facts, earlier_ticket=_earlier_ticket(ctx, host))
+        inputs = replace(inputs, earlier_ticket=_earlier_ticket(ctx, host))
     policy = cache(ctx.policy)  # read once, where it matters
     results = ctx.store.step_results.of(host)
     return Why(
         host,
-        _summary(host, facts, now),
-        tuple(_facts(ctx, host, policy, now)),
-        tuple(_answer(ctx, host, verb, facts, policy, now) for verb in possible(host.state)),
-        None if facts.claim else _next(ctx, host, now),
+        _summary(host, inputs, now),
+        tuple(_details(ctx, host, policy, now)),
+        tuple(_answer(ctx, host, verb, inputs, policy, now) for verb in possible(host.state)),
+        None if inputs.claim else _next(ctx, host, now),
         now,
         results,
         _first(host, results),
@@ -97,7 +97,7 @@ def _earlier_ticket(ctx: Context, host: Host) -> str | None:
     return None if free_for(ctx, (Requirement(name=host.name),), None) else due_before(ctx, None)
 
 
-def _summary(host: Host, facts: GuardInput, now: datetime) -> str:
+def _summary(host: Host, inputs: GuardInput, now: datetime) -> str:
     held = host.reservation
     match host.state:
         case State.RESERVED if held is not None and not held.is_valid(now):
@@ -113,8 +113,8 @@ def _summary(host: Host, facts: GuardInput, now: datetime) -> str:
             return f"{host.name} is available, but can't be reserved: " + (
                 f"{_set_aside(host.cordon)} by {host.cordon.actor}" if host.cordon else "it is no longer declared"
             )
-        case State.AVAILABLE if facts.earlier_ticket or facts.claim:
-            return f"{host.name} is available, but {facts.earlier_ticket or facts.claim}"
+        case State.AVAILABLE if inputs.earlier_ticket or inputs.claim:
+            return f"{host.name} is available, but {inputs.earlier_ticket or inputs.claim}"
         case State.AVAILABLE:
             return f"{host.name} is free: available to be reserved"
         case _:
@@ -125,7 +125,7 @@ def _set_aside(cordon: Note) -> str:
     return "being retired" if cordon.retires else "cordoned"
 
 
-def _facts(ctx: Context, host: Host, policy: Callable[[], Policy], now: datetime) -> Iterable[str]:
+def _details(ctx: Context, host: Host, policy: Callable[[], Policy], now: datetime) -> Iterable[str]:
     if host.dirty:
         yield "dirty: it was used since its last cleanup"
     if host.cordon:
@@ -188,16 +188,16 @@ def _last_attempt(ctx: Context, host: Host) -> Event | None:
 
 
 def _answer(
-    ctx: Context, host: Host, verb: Verb, facts: GuardInput, policy: Callable[[], Policy], now: datetime
+    ctx: Context, host: Host, verb: Verb, inputs: GuardInput, policy: Callable[[], Policy], now: datetime
 ) -> VerbAnswer:
     if verb is Verb.TAINT:
         try:
             check_token(ctx, host, None, now)
         except BmhctlError as error:
-            facts = replace(facts, holder=error.message)
-    answer = ask(verb, host.state, facts)
+            inputs = replace(inputs, holder=error.message)
+    answer = ask(verb, host.state, inputs)
     command = _COMMANDS.get(verb, f"bmhctl {verb} {{}}").format(host.name)
-    if verb is Verb.RESUME and not facts.claim:
+    if verb is Verb.RESUME and not inputs.claim:
         others = rest_of_reasons(ctx, host, everyones=False)
         if others:
             words = f"stays in maintenance for {in_words(others)}; --all closes these, too"

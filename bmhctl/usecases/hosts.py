@@ -7,7 +7,7 @@ from functools import partial
 
 from bmhctl.domain.host_name import as_stored
 from bmhctl.domain.host_spec import dump_spec, parse_spec
-from bmhctl.domain.model import Fact, Host, HostSpec, ImportBatch, ImportedHost, State
+from bmhctl.domain.model import Host, HostSpec, ImportBatch, ImportedHost, PropertyValue, State
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UsageError
 from bmhctl.results import Imported, Outcome, Outcomes
 from bmhctl.support.values import Frozen, field, replace
@@ -35,7 +35,7 @@ class AttributeChanges(Frozen):
     """Changes of what is declared about hosts: None keeps an attribute, an empty text removes it.
 
     A range such as ``10.0.1.[11-20]`` in ``address``, ``mac`` or ``bmc`` gives each of several hosts its own value.
-    ``{name}`` in ``address``, ``bmc`` and ``note`` stands for the host's name. A label or hardware fact of None
+    ``{name}`` in ``address``, ``bmc`` and ``note`` stands for the host's name. A label or hardware property of None
     is taken away.
     """
 
@@ -52,7 +52,7 @@ class AttributeChanges(Frozen):
     hardware: Mapping[str, str | int | None] = field(default_factory=dict)
 
 
-def add(ctx: Context, names: Sequence[str], facts: AttributeChanges) -> Outcomes:
+def add(ctx: Context, names: Sequence[str], changes: AttributeChanges) -> Outcomes:
     """Add hosts, all or none, as initial; return the outcome of each. Folded ranges stand for many names.
 
     Raises :class:`UsageError` for attributes that are not valid, :class:`bmhctl.errors.StateRefusedError` for a name
@@ -61,26 +61,26 @@ def add(ctx: Context, names: Sequence[str], facts: AttributeChanges) -> Outcomes
     unfolded = unfold(names)
     if not unfolded:
         raise UsageError("no host is named", hint="bmhctl add node01, or bmhctl add 'node[01-20]'")
-    each = _spread(facts, len(unfolded))
-    shares_address = facts.address and "{name}" not in facts.address and not has_range(facts.address)
-    if len(unfolded) > 1 and ((facts.mac and not has_range(facts.mac, base=16)) or shares_address):
+    each = _spread(changes, len(unfolded))
+    shares_address = changes.address and "{name}" not in changes.address and not has_range(changes.address)
+    if len(unfolded) > 1 and ((changes.mac and not has_range(changes.mac, base=16)) or shares_address):
         raise UsageError(
             "several hosts can't share a MAC or an address",
             hint="--address '{name}.lab' or '10.0.1.[11-20]' gives each its own, --mac '02:00:00:00:00:[01-0a]', too",
         )
     now = refresh_and_reap(ctx)
-    specs = [_with_facts(ctx, HostSpec(name), own) for name, own in zip(unfolded, each, strict=True)]
-    changes = Changes(newcomers=tuple(HostAddition(Host(spec, State.INITIAL, now)) for spec in specs))
-    return Outcomes("add", tuple(change(ctx, changes)))
+    specs = [_with_changes(ctx, HostSpec(name), own) for name, own in zip(unfolded, each, strict=True)]
+    additions = Changes(newcomers=tuple(HostAddition(Host(spec, State.INITIAL, now)) for spec in specs))
+    return Outcomes("add", tuple(change(ctx, additions)))
 
 
-def set_attributes(ctx: Context, choice: Choice, facts: AttributeChanges) -> Outcomes:
+def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> Outcomes:
     """Change what is declared about hosts; return the outcome of each.
 
     A changed BMC address drops its credentials unless new ones are given, because they would be sent to another
     machine.
     """
-    if facts == AttributeChanges():
+    if changes == AttributeChanges():
         raise UsageError("nothing to set", hint="bmhctl set node01 --label rack=r1 --note 'left slot'")
     refresh_and_reap(ctx)
     if ctx.confirm is not None:
@@ -88,8 +88,8 @@ def set_attributes(ctx: Context, choice: Choice, facts: AttributeChanges) -> Out
 
         choice = confirmed(ctx, "set", choice)
     hosts, missing = choose(ctx, choice)
-    each = dict(zip((host.name for host in hosts), _spread(facts, len(hosts)), strict=True))
-    if len(hosts) > 1 and facts.mac and not has_range(facts.mac, base=16):
+    each = dict(zip((host.name for host in hosts), _spread(changes, len(hosts)), strict=True))
+    if len(hosts) > 1 and changes.mac and not has_range(changes.mac, base=16):
         raise UsageError("several hosts can't share a MAC")
     gone = [host for host in hosts if host.undeclared and ctx.store.declaration is not None]
     errors: list[BmhctlError] = [
@@ -209,7 +209,7 @@ def _policy(ctx: Context, cargo: ImportBatch, *, with_policy: bool) -> str | Non
     return policy
 
 
-def _kept(key: str, here: Fact | None, there: Fact) -> str:
+def _kept(key: str, here: PropertyValue | None, there: PropertyValue) -> str:
     return f"{key} {shown(here)} (the file: {shown(there)})"
 
 
@@ -228,7 +228,7 @@ def _origin(arrival: ImportedHost) -> str:
 
 
 def _merged(
-    ctx: Context, known: HostSpec, *, brought: HostSpec, last: Mapping[str, Fact] | None, overwrite: bool
+    ctx: Context, known: HostSpec, *, brought: HostSpec, last: Mapping[str, PropertyValue] | None, overwrite: bool
 ) -> Merged:
     merged = merge(known, brought, last, overwrite=overwrite)
     if merged.moved:
@@ -240,18 +240,18 @@ def _merged_spec(edit: Callable[[Context, HostSpec], Merged], ctx: Context, know
     return edit(ctx, known).spec
 
 
-def _spread(facts: AttributeChanges, count: int) -> list[AttributeChanges]:
+def _spread(changes: AttributeChanges, count: int) -> list[AttributeChanges]:
     """Return what each of ``count`` hosts gets, where an address, a MAC or a BMC may have a range."""
-    addresses = spread("--address", facts.address, count)
-    macs, bmcs = spread("--mac", facts.mac, count, base=16), spread("--bmc", facts.bmc, count)
-    return [replace(facts, address=a, mac=m, bmc=b) for a, m, b in zip(addresses, macs, bmcs, strict=True)]
+    addresses = spread("--address", changes.address, count)
+    macs, bmcs = spread("--mac", changes.mac, count, base=16), spread("--bmc", changes.bmc, count)
+    return [replace(changes, address=a, mac=m, bmc=b) for a, m, b in zip(addresses, macs, bmcs, strict=True)]
 
 
-def _edited(facts: AttributeChanges, ctx: Context, spec: HostSpec) -> HostSpec:
-    return _with_facts(ctx, spec, facts)
+def _edited(changes: AttributeChanges, ctx: Context, spec: HostSpec) -> HostSpec:
+    return _with_changes(ctx, spec, changes)
 
 
-def _with_facts(ctx: Context, spec: HostSpec, facts: AttributeChanges) -> HostSpec:
+def _with_changes(ctx: Context, spec: HostSpec, changes: AttributeChanges) -> HostSpec:
     entry = dump_spec(spec)
 
     def put(table: dict[str, object], key: str, value: str | None) -> None:
@@ -260,26 +260,26 @@ def _with_facts(ctx: Context, spec: HostSpec, facts: AttributeChanges) -> HostSp
         if value == "":
             del table[key]
 
-    put(entry, "address", facts.address)
-    put(entry, "mac", facts.mac)
-    put(entry, "note", facts.note)
-    for group, given in (("labels", facts.labels), ("hardware", facts.hardware)):
+    put(entry, "address", changes.address)
+    put(entry, "mac", changes.mac)
+    put(entry, "note", changes.note)
+    for group, given in (("labels", changes.labels), ("hardware", changes.hardware)):
         merged = {**getattr(spec, group), **given}
         entry[group] = {key: value for key, value in merged.items() if value is not None}
     bmc: dict[str, object] = dict(entry.get("bmc", {}))  # type: ignore[call-overload]  # dump_spec made it a dict
     before = bmc.get("address")
-    put(bmc, "address", facts.bmc)
-    put(bmc, "type", facts.bmc_type)
-    put(bmc, "system_id", facts.bmc_system_id)
+    put(bmc, "address", changes.bmc)
+    put(bmc, "type", changes.bmc_type)
+    put(bmc, "system_id", changes.bmc_system_id)
     if before is not None and bmc.get("address") != before and "credentials" in bmc:
         del bmc["credentials"]
-        if facts.bmc and facts.credentials is None:
+        if changes.bmc and changes.credentials is None:
             ctx.report(f"{spec.name}: the BMC address changed: its credentials are dropped; set them again")
-    put(bmc, "credentials", facts.credentials)
-    if facts.verify_tls is not None:
-        bmc["verify_tls"] = facts.verify_tls
-    put(bmc, "tls_min_version", facts.tls_min_version)
-    if facts.bmc == "":
+    put(bmc, "credentials", changes.credentials)
+    if changes.verify_tls is not None:
+        bmc["verify_tls"] = changes.verify_tls
+    put(bmc, "tls_min_version", changes.tls_min_version)
+    if changes.bmc == "":
         bmc = {}
     entry["bmc"] = bmc or None
     return with_usage(lambda: parse_spec(spec.name, {key: value for key, value in entry.items() if value is not None}))

@@ -107,8 +107,8 @@ def _quarantine(ctx: Context, host: Host, now: datetime) -> Host | None:
         return None
     reason = f"quarantined after {len(host.failed_tasks)} tasks failed in a row: {describe_tasks(host.failed_tasks)}"
     note = Note(SELF, reason, now, quarantine=True)
-    facts = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
-    return move(ctx, replace(host, maintenance=(note,)), Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
+    inputs = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
+    return move(ctx, replace(host, maintenance=(note,)), Verb.MAINTAIN, inputs, now, reason=reason, actor=SELF)
 
 
 @retried
@@ -162,8 +162,8 @@ def maintain(ctx: Context, choice: Choice, *, reason: str, until: datetime | Non
     def one(host: Host, now: datetime) -> Outcome:
         mark = Note(ctx.actor, reason, now, until)
         if host.state is not State.MAINTENANCE:
-            facts = guard_input(ctx, host, now, reason=reason)
-            left = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason)
+            inputs = guard_input(ctx, host, now, reason=reason)
+            left = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, inputs, now, reason=reason)
             return moved(host, left, reason)
         same = [m for m in host.maintenance if (m.actor, m.reason) == (mark.actor, mark.reason)]
         if same and same[0].until == until:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bmhctl.domain.host_spec import dump_spec
-from bmhctl.domain.model import Bmc, Fact, HostSpec
+from bmhctl.domain.model import Bmc, HostSpec, PropertyValue
 from bmhctl.domain.selector import canonical
 from bmhctl.domain.units import quantity
 from bmhctl.stores import open_store
@@ -94,7 +94,7 @@ _FAR = _NOW + 50 * 365 * 24 * _HOUR  # no lease ends while something is measured
 
 
 @lru_cache(maxsize=1000)
-def _fact(value: Fact) -> tuple[str, float | None]:
+def _fact(value: PropertyValue) -> tuple[str, float | None]:
     """A fact as it is found, and its number; most are one of a few."""
     text = canonical(value)
     return text, quantity(text)

@@ -50,7 +50,7 @@ def report_of(text: str) -> Report:
         hourly=HourlyUse(since, NOW, NOW, {(0, 9): (1800.0, 3600.0)}),
         days=(DayUse(date(2026, 11, 22), 10.0, 40.0), DayUse(date(2026, 11, 23), 0.0, 0.0)),
         weeks=(WeekWaits(since, 3, FIGURES.waits), WeekWaits(NOW - timedelta(days=7), 0, None)),
-        queue=Queue(tuple(replace(item, wants=text, missing=text) for item in QUEUE.items), NOW),
+        queue=Queue(tuple(replace(item, requirements=text, missing=text) for item in QUEUE.items), NOW),
         hosts=(host,),
         events={host.name: (PastEvent(NOW, text, "taint", text),)},
     )

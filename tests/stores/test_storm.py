@@ -78,7 +78,7 @@ def look(attempt, ticket, hosts):
     left = store.hosts.count(HostQuery(states=frozenset({State.AVAILABLE}))) - len(hosts)
     for other in store.tickets.all():
         if ticket is None or other.id < ticket.id:
-            left -= total(load_requirements(other.wants))
+            left -= total(load_requirements(other.requirements))
             if left < 0:
                 overtaken.append((ticket and ticket.id, other.id))
 

@@ -85,14 +85,14 @@ def test_what_is_set_aside_for_a_waiting_ticket_is_not_free(fleet: Lab) -> None:
     ctx = fleet.context("bob")
     now = ctx.clock()
     ticket = ctx.store.tickets.add(
-        Ticket(owner="bob", wants=dump_requirements((Requirement(count=12),)), created_at=now, refreshed_at=now)
+        Ticket(owner="bob", requirements=dump_requirements((Requirement(count=12),)), created_at=now, refreshed_at=now)
     )
     with ctx.store.claims.share(ticket_claim(ticket.id)):
         seen = queries.status(fleet.context())
         assert (seen.waiting, seen.free) == (1, 9)  # it can never be met, so it keeps nobody waiting
         ctx.store.tickets.remove(ticket.id)
     small = ctx.store.tickets.add(
-        Ticket(owner="bob", wants=dump_requirements((Requirement(count=4),)), created_at=now, refreshed_at=now)
+        Ticket(owner="bob", requirements=dump_requirements((Requirement(count=4),)), created_at=now, refreshed_at=now)
     )
     with ctx.store.claims.share(ticket_claim(small.id)):
         seen = queries.status(fleet.context())

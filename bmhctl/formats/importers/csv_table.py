@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 
-from bmhctl.domain.model import Fact
+from bmhctl.domain.model import PropertyValue
 from bmhctl.errors import InvalidError
 from bmhctl.formats.importers.record import Item, Reader, Record, bmc_url, is_secret, size, text_of, whole
 from bmhctl.formats.manifest_fields import Fields, bad_field
@@ -79,7 +79,7 @@ def reader(items: list[Item]) -> Reader:
 def _line(item: Item) -> Record:
     named: dict[str, object] = {}
     labels: dict[str, str | None] = {}
-    hardware: dict[str, Fact | None] = {}
+    hardware: dict[str, PropertyValue | None] = {}
     used = []
     for key, value in item.data.items():
         column = plain(key)

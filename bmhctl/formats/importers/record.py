@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from ipaddress import ip_address
 
 from bmhctl.domain.host_spec import is_network_name, parse_spec
-from bmhctl.domain.model import Fact, HostSpec, ImportedHost, State
+from bmhctl.domain.model import HostSpec, ImportedHost, PropertyValue, State
 from bmhctl.domain.selector import LABEL_VALUE, Selector, is_label_key
 from bmhctl.domain.units import format_size, quantity
 from bmhctl.errors import InvalidError
@@ -70,7 +70,7 @@ class Record(Frozen):
     labels: Mapping[str, str | None] = field(default_factory=dict)
     groups: Sequence[str] = ()
     attributes: Mapping[str, object] = field(default_factory=dict)
-    hardware: Mapping[str, Fact | None] = field(default_factory=dict)
+    hardware: Mapping[str, PropertyValue | None] = field(default_factory=dict)
     note: str | None = None
     word: str | None = None
     state: State | None = State.INITIAL
@@ -168,7 +168,7 @@ def _labels(record: Record, mapped: Mapping[str, str], options: ImportOptions) -
     return {key: value for key, value in made.items() if key and value}
 
 
-def _fact(value: str) -> Fact:
+def _fact(value: str) -> PropertyValue:
     return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else value
 
 
@@ -180,7 +180,11 @@ def _own_state(word: str) -> State:
 
 
 def _spec(
-    name: str, record: Record, mapped: Mapping[str, str], labels: Mapping[str, str], hardware: Mapping[str, Fact]
+    name: str,
+    record: Record,
+    mapped: Mapping[str, str],
+    labels: Mapping[str, str],
+    hardware: Mapping[str, PropertyValue],
 ) -> HostSpec:
     bmc = {key: value for key, value in record.bmc.items() if value is not None}
     bmc |= {key.removeprefix("bmc."): value for key, value in mapped.items() if key.startswith("bmc.")}

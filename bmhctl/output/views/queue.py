@@ -31,7 +31,7 @@ def queue_lines(queue: Queue, width: int) -> Iterator[Line]:
     yield from islice(lines, 1)
     for item, line in zip(queue.items, lines, strict=False):
         yield line
-        yield [("     ", ""), (item.wants, "cyan"), (" · missing: ", "dim"), (item.missing, "yellow")]
+        yield [("     ", ""), (item.requirements, "cyan"), (" · missing: ", "dim"), (item.missing, "yellow")]
     yield from lines
 
 
@@ -56,7 +56,7 @@ def queued_record(item: Queued, now: datetime) -> Record:
         "position": item.position,
         "owner": ticket.owner,
         "purpose": ticket.purpose,
-        "wants": item.wants,
+        "wants": item.requirements,
         "missing": item.missing,
         "age": max(0, int((now - ticket.created_at).total_seconds())),
         "created_at": iso(ticket.created_at),

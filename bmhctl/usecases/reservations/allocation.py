@@ -96,9 +96,9 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
             )
         if host is not None:
             due = due_before(ctx, before)
-            facts = replace(guard_input(ctx, host, now), earlier_ticket=due)
+            inputs = replace(guard_input(ctx, host, now), earlier_ticket=due)
             try:
-                decide(Verb.RESERVE, host, facts)
+                decide(Verb.RESERVE, host, inputs)
             except BmhctlError as error:
                 return error
     from bmhctl.stores import availability_queries

@@ -29,7 +29,7 @@ _LONGEST_AWAY = timedelta(seconds=LONGEST)  # a process waits no longer than tha
 
 _EXCUSED = "excused"  # the key of the inventory that has the excused tickets
 _NEVER = datetime.min.replace(tzinfo=UTC)
-_wants_of = lru_cache(maxsize=1000)(load_requirements)
+_requirements_of = lru_cache(maxsize=1000)(load_requirements)
 
 
 def is_gone(ctx: Context, ticket_id: int) -> bool:
@@ -156,14 +156,14 @@ def free_for(ctx: Context, requirements: Requirements, before: int | None) -> li
     tickets = ctx.store.tickets.all(before) if found else []
     if not tickets:
         return found
-    free = _unclaimed(ctx, [requirements, *(_wants_of(ticket.wants) for ticket in tickets)])
-    earlier = (_wants_of(ticket.wants) for ticket in _live_in_batches(ctx, tickets))
+    free = _unclaimed(ctx, [requirements, *(_requirements_of(ticket.requirements) for ticket in tickets)])
+    earlier = (_requirements_of(ticket.requirements) for ticket in _live_in_batches(ctx, tickets))
     return left_over(earlier, free, lambda other: comes_back(ctx, other))
 
 
 def set_aside(ctx: Context) -> int:
     """Return how many free hosts are set aside for tickets."""
-    requirements = [_wants_of(ticket.wants) for ticket in live_tickets(ctx)]
+    requirements = [_requirements_of(ticket.requirements) for ticket in live_tickets(ctx)]
     free = _unclaimed(ctx, requirements) if requirements else []
     return len(free) - len(left_over(requirements, free, lambda other: comes_back(ctx, other)))
 

@@ -154,7 +154,7 @@ def grant(
         created_at=now,
         expires_at=None if terms.ttl is None else now + terms.ttl,
         ttl=terms.ttl,
-        wants=dump_requirements(request.requirements),
+        requirements=dump_requirements(request.requirements),
         request_id=request.request_id,
         params=params,
         asked_at=min(asked_at, now),  # the clock may have been set back
@@ -163,10 +163,10 @@ def grant(
     ctx.store.reservations.add(reservation)
     taken = []
     for host in hosts:
-        facts = guard_input(ctx, host, now, claim_is_mine=True)
+        inputs = guard_input(ctx, host, now, claim_is_mine=True)
         steps = checks.get(host.id)
         taken.append(
-            move(ctx, host, Verb.RESERVE, facts, now, reason=request.purpose, reservation=reservation, steps=steps)
+            move(ctx, host, Verb.RESERVE, inputs, now, reason=request.purpose, reservation=reservation, steps=steps)
         )
     return Grant(Held(reservation, tuple(taken)), terms.notes)
 
@@ -187,7 +187,7 @@ def granted_as(ctx: Context, request: ReservationRequest, known: Reservation) ->
     from bmhctl.usecases.reservations.matching import match
     from bmhctl.usecases.shared.leases import held_reservation
 
-    check_same(request, known.wants)
+    check_same(request, known.requirements)
     _check_same_params(request, known)
     held_reservation(ctx, known.id, ctx.clock())
     hosts = ctx.store.hosts.held_by(known.id)

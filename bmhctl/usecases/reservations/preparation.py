@@ -319,7 +319,7 @@ def _replace(
     with ctx.store.transaction():
         now = ctx.clock()
         held = held_reservation(ctx, reservation.id, now)
-        requirements = load_requirements(held.wants) if held.wants else (Requirement(),)
+        requirements = load_requirements(held.requirements) if held.requirements else (Requirement(),)
         bad = {failure.host.id for failure in failures}
         kept = [host for host in ctx.store.hosts.held_by(held.id) if host.id not in bad]
         steps, spares = ctx.policy().of(Phase.PREPARE), []
@@ -333,8 +333,8 @@ def _replace(
         _record(ctx, ended, held, now)
         taken = []
         for failure, spare in zip(failures, spares, strict=True):
-            facts, words = guard_input(ctx, spare, now), f"replaces {failure.host.name}"
-            taken.append(move(ctx, spare, Verb.RESERVE, facts, now, reason=words, reservation=held))
+            inputs, words = guard_input(ctx, spare, now), f"replaces {failure.host.name}"
+            taken.append(move(ctx, spare, Verb.RESERVE, inputs, now, reason=words, reservation=held))
             host = ctx.store.hosts.with_id(failure.host.id, lock=True)
             if host is not None and _is_held(host, held):
                 give_back(ctx, host, now, reason=failure.words)

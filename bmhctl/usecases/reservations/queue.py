@@ -33,7 +33,7 @@ def queue(ctx: Context) -> Queue:
     with ctx.store.snapshot():
         items = []
         for position, ticket in enumerate(waiting_tickets(ctx), 1):
-            requirements = load_requirements(ticket.wants)
+            requirements = load_requirements(ticket.requirements)
             items.append(
                 Queued(ticket, position, describe_requirements(requirements), _missing(ctx, requirements, ticket))
             )
@@ -93,6 +93,6 @@ def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | N
     return Done(
         "queue cancel",
         f"cancelled ticket {ticket_id} of {ticket.owner}, {age} old, "
-        f"for {describe_requirements(load_requirements(ticket.wants))}",
+        f"for {describe_requirements(load_requirements(ticket.requirements))}",
         {"ticket": ticket_id, "owner": ticket.owner},
     )

@@ -160,7 +160,9 @@ class ProgressReporter:
         with ctx.store.snapshot():
             why = trouble or self._why_not()
             position = len(live_tickets(ctx, self._ticket.id)) + 1
-        waiting = Waiting(position, describe_requirements(load_requirements(self._ticket.wants)), why, self._deadline)
+        waiting = Waiting(
+            position, describe_requirements(load_requirements(self._ticket.requirements)), why, self._deadline
+        )
         if waiting != self._told:
             self._told = waiting
             self._progress(waiting)

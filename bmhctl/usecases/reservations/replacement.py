@@ -48,7 +48,7 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
             check_token(ctx, known, reservation, now)
             raise NotYoursError(f"is not held by {reservation}", host=name)
         kept = [host for host in hosts if host.name != name]
-        requirements = load_requirements(held.wants) if held.wants else (Requirement(),)
+        requirements = load_requirements(held.requirements) if held.requirements else (Requirement(),)
         spare = spare_host(ctx, requirements, kept)
         if spare is None:
             raise BusyError(

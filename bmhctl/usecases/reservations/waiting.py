@@ -175,7 +175,7 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
                 ticket = ctx.store.tickets.add(
                     Ticket(
                         owner=ctx.actor,
-                        wants=dump_requirements(request.requirements),
+                        requirements=dump_requirements(request.requirements),
                         created_at=now,
                         refreshed_at=now,
                         purpose=request.purpose,
@@ -193,7 +193,11 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
 
 
 def _is_same(ticket: Ticket, before: Ticket) -> bool:
-    return (ticket.owner, ticket.wants, ticket.created_at) == (before.owner, before.wants, before.created_at)
+    return (ticket.owner, ticket.requirements, ticket.created_at) == (
+        before.owner,
+        before.requirements,
+        before.created_at,
+    )
 
 
 def _leave(ctx: Context, ticket_id: int, is_last: Callable[[], bool]) -> None:
@@ -209,6 +213,6 @@ def ticket_of_request(ctx: Context, request: ReservationRequest, waiting: Sequen
     """Return the ticket with which the same request waits, None if there is none."""
     for ticket in waiting:
         if request.request_id is not None and (ticket.owner, ticket.request_id) == (ctx.actor, request.request_id):
-            check_same(request, ticket.wants)
+            check_same(request, ticket.requirements)
             return ticket
     return None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from bmhctl.domain.host_spec import duplicates
-from bmhctl.domain.model import End, Event, EventKind, Fact, Host, HostSpec, Reservation, State, Verb
+from bmhctl.domain.model import End, Event, EventKind, Host, HostSpec, PropertyValue, Reservation, State, Verb
 from bmhctl.errors import InvalidError, StateRefusedError
 from bmhctl.lifecycle.table import where
 from bmhctl.results import Outcome
@@ -57,7 +57,7 @@ class Changes(Frozen):
     newcomers: tuple[HostAddition, ...] = ()
     reason: str | None = None
     policy: str | None = None
-    imported: Mapping[str, Mapping[str, Fact]] = field(default_factory=dict)
+    imported: Mapping[str, Mapping[str, PropertyValue]] = field(default_factory=dict)
 
 
 def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:

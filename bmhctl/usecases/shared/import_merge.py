@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bmhctl.domain.model import Bmc, Fact, HostSpec
+from bmhctl.domain.model import Bmc, HostSpec, PropertyValue
 from bmhctl.support.values import Frozen, replace
 
-Values = dict[str, Fact]
+Values = dict[str, PropertyValue]
 """What is declared about a host, each value by its name: ``note``, ``labels.rack``, ``bmc.address``."""
 
 _TEXTS = ("address", "mac", "note")
@@ -26,7 +26,7 @@ class Merged(Frozen):
     """
 
     spec: HostSpec
-    kept: tuple[tuple[str, Fact | None, Fact], ...] = ()
+    kept: tuple[tuple[str, PropertyValue | None, PropertyValue], ...] = ()
     moved: bool = False
 
 
@@ -40,7 +40,9 @@ def values_of(spec: HostSpec) -> Values:
     return values
 
 
-def merge(known: HostSpec, brought: HostSpec, last: Mapping[str, Fact] | None, *, overwrite: bool = False) -> Merged:
+def merge(
+    known: HostSpec, brought: HostSpec, last: Mapping[str, PropertyValue] | None, *, overwrite: bool = False
+) -> Merged:
     """Return what to declare about a known host for which a file declares ``brought``.
 
     ``last`` are the values of the last import, None if there was none; ``overwrite`` takes every value of the file.
@@ -48,7 +50,7 @@ def merge(known: HostSpec, brought: HostSpec, last: Mapping[str, Fact] | None, *
     """
     here = values_of(known)
     values = dict(here)
-    kept: list[tuple[str, Fact | None, Fact]] = []
+    kept: list[tuple[str, PropertyValue | None, PropertyValue]] = []
     for key, there in values_of(brought).items():
         if here.get(key) == there:
             continue
@@ -68,13 +70,13 @@ def _has_credentials(spec: HostSpec) -> bool:
     return spec.bmc is not None and spec.bmc.credentials is not None
 
 
-def _spec(known: HostSpec, brought: HostSpec, values: Mapping[str, Fact], *, moved: bool) -> HostSpec:
+def _spec(known: HostSpec, brought: HostSpec, values: Mapping[str, PropertyValue], *, moved: bool) -> HostSpec:
     """Return the spec of these values.
 
     Credentials are never imported, and dropped when the BMC moved: else the author of a manifest could have them sent
     to any machine.
     """
-    groups: dict[str, dict[str, Fact]] = {group: {} for group in _GROUPS}
+    groups: dict[str, dict[str, PropertyValue]] = {group: {} for group in _GROUPS}
     for key, value in values.items():
         group, _, name = key.partition(".")
         if group in groups:
@@ -101,6 +103,6 @@ def _spec(known: HostSpec, brought: HostSpec, values: Mapping[str, Fact], *, mov
     )
 
 
-def _text(values: Mapping[str, Fact], key: str) -> str | None:
+def _text(values: Mapping[str, PropertyValue], key: str) -> str | None:
     value = values.get(key)
     return None if value is None else str(value)

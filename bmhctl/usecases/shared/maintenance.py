@@ -21,9 +21,9 @@ def set_aside(ctx: Context, host: Host, reason: str, checks: tuple[CheckResult, 
     """Move a free host that failed its checks to maintenance, in the caller's transaction; return it."""
     now = ctx.clock()
     mark = Note(SELF, reason, now, quarantine=True)
-    facts = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
+    inputs = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
     aside = replace(host, maintenance=(mark,))
-    return move(ctx, aside, Verb.MAINTAIN, facts, now, reason=reason, actor=SELF, steps=checks)
+    return move(ctx, aside, Verb.MAINTAIN, inputs, now, reason=reason, actor=SELF, steps=checks)
 
 
 def in_words(marks: Iterable[Note]) -> str:

@@ -69,9 +69,9 @@ def _cordoned(cordon: Note) -> str:
     return f"it is cordoned by {cordon.actor}" + (f": {cordon.reason}" if cordon.reason else "")
 
 
-def decide(verb: Verb, host: Host, facts: GuardInput) -> State:
+def decide(verb: Verb, host: Host, inputs: GuardInput) -> State:
     """Return the state to which a verb leads a host; raise the error of the guard that refuses."""
-    answer = ask(verb, host.state, facts)
+    answer = ask(verb, host.state, inputs)
     if answer.dest is not None:
         return answer.dest
     # Of several edges, the last one requires the least: its guard is the reason to report.
@@ -81,17 +81,17 @@ def decide(verb: Verb, host: Host, facts: GuardInput) -> State:
     )
 
 
-def check_leaves(host: Host, facts: GuardInput) -> None:
+def check_leaves(host: Host, inputs: GuardInput) -> None:
     """Raise the error of the guard that keeps a host from being retired."""
-    if ask(Verb.RETIRE, host.state, facts).refusals:
-        decide(Verb.RETIRE, host, facts)
+    if ask(Verb.RETIRE, host.state, inputs).refusals:
+        decide(Verb.RETIRE, host, inputs)
 
 
 def move(
     ctx: Context,
     host: Host,
     verb: Verb,
-    facts: GuardInput,
+    inputs: GuardInput,
     now: datetime,
     *,
     reason: str | None = None,
@@ -104,7 +104,7 @@ def move(
     ``reservation`` is the new one for ``reserve``, ``steps`` are those that ran before. Raises as :func:`decide` does;
     then nothing was saved.
     """
-    dest = decide(verb, host, facts)
+    dest = decide(verb, host, inputs)
     held = reservation or host.reservation
     moved = replace(
         host,

@@ -9,7 +9,7 @@ from functools import partial
 from threading import Event
 from typing import TypeVar
 
-from bmhctl.domain.model import BootTarget, EventKind, Fact, Host, HostSpec, Power, State
+from bmhctl.domain.model import BootTarget, EventKind, Host, HostSpec, Power, PropertyValue, State
 from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.probes import redfish_boot
 from bmhctl.probes.credentials import BmcError
@@ -178,7 +178,7 @@ def inspect(
     refresh_and_reap(ctx)
     hosts, missing = choose(ctx, choice)
 
-    def outcome(host: Host, found: dict[str, Fact]) -> Outcome:
+    def outcome(host: Host, found: dict[str, PropertyValue]) -> Outcome:
         spec = replace(host.spec, hardware={**host.spec.hardware, **found})
         changed = differences(host.spec, spec)
         if not changed:
@@ -190,8 +190,8 @@ def inspect(
     return _each(ctx, "inspect", hosts, missing, {}, hardware, outcome, timeout, jobs)
 
 
-def _found(facts: dict[str, Fact], _: Context, spec: HostSpec) -> HostSpec:
-    return replace(spec, hardware={**spec.hardware, **facts})
+def _found(properties: dict[str, PropertyValue], _: Context, spec: HostSpec) -> HostSpec:
+    return replace(spec, hardware={**spec.hardware, **properties})
 
 
 def _each(

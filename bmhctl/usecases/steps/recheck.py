@@ -134,7 +134,7 @@ def _waiting_requirements(ctx: Context) -> Iterable[Requirement]:
     now = ctx.clock()
     for ticket in ctx.store.tickets.all():
         if abs(now - ticket.refreshed_at) < _FRESH:
-            yield from load_requirements(ticket.wants)
+            yield from load_requirements(ticket.requirements)
 
 
 def _may_recover(host: Host) -> bool:

@@ -124,8 +124,8 @@ def _fail(ctx: Context, held: Claimed, run: StepsRun) -> StepFailedError:
         if host.state is State.MAINTENANCE:
             host = record_event(ctx, marked, EventKind.REASON_ADDED, now, reason=reason, actor=SELF)
         else:
-            facts = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
-            host = move(ctx, marked, Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
+            inputs = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
+            host = move(ctx, marked, Verb.MAINTAIN, inputs, now, reason=reason, actor=SELF)
         error = StepFailedError(
             f"{words}; it is in maintenance now",
             host=host.name,

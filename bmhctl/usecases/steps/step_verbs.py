@@ -261,7 +261,7 @@ def _finish(
 
     def go(now: datetime) -> Outcome:
         host = held.unchanged()
-        facts = guard_input(
+        inputs = guard_input(
             ctx,
             host,
             now,
@@ -272,7 +272,7 @@ def _finish(
         )
         words = run.refusal or run.summary
         ran = None if run is NO_STEPS else run.results
-        left = move(ctx, host, verb, facts, now, reason=words, steps=ran)
+        left = move(ctx, host, verb, inputs, now, reason=words, steps=ran)
         if run.results:
             ctx.store.step_results.save(host, run.results, now)
         return held.promise(left, moved(host, left, words, run.results))
@@ -307,8 +307,8 @@ def _note_failure(ctx: Context, held: Claimed, run: StepsRun, phase: Phase = Pha
         if counter is not None and failures >= limit and host.state is state:
             reason = f"quarantined after {failures} {noun} in a row"
             mark = Note(SELF, reason, now, quarantine=True)
-            facts = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
-            host = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, facts, now, reason=reason, actor=SELF)
+            inputs = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
+            host = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, inputs, now, reason=reason, actor=SELF)
             words = f"{words}; {reason}"
             hint = f"fix it, then: bmhctl resume {host.name}"
         error = _failure(host, run, words, hint)

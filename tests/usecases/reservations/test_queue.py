@@ -184,7 +184,7 @@ def test_the_queue_lists_who_waits_for_what_and_what_is_missing(fleet: Lab) -> N
         wait(fleet, step, timeout=60, **wishes)
     (first, second) = seen[0]
     assert [
-        (one.position, one.ticket.owner, one.ticket.purpose, one.wants, one.missing) for one in (first, second)
+        (one.position, one.ticket.owner, one.ticket.purpose, one.requirements, one.missing) for one in (first, second)
     ] == [
         (1, "alice", "nightly", "2 hosts with rack=r1", "2 more hosts"),
         (2, "bob", None, "1 host", "1 more host"),
