@@ -38,6 +38,10 @@ class OptionalValueCommand(TyperCommand):
         """Parse as Typer does; arguments after ``--``, or of a command to run, are not changed."""
         return super().parse_args(ctx, list(self._completed(args)))
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the arguments as other programs' usage lines have them: HOST is required, [HOST] is not."""
+        return [re.sub(r"\{(.*?)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
+
     def own(self, args: Sequence[str]) -> list[str]:
         """Return the arguments up to those that are passed on to another program."""
         if self.allow_interspersed_args:

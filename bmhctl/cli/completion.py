@@ -42,7 +42,7 @@ complete -o default -F _{PROGRAM}_whole_words {PROGRAM}
 """What comes after Typer's script for bash."""
 
 
-def completion(shell: Annotated[Shell, typer.Argument(help="Which shell.")]) -> None:
+def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> None:
     """Print the completion script of a shell: commands, options, host names, states, reservation ids.
 
     bash: eval "$(bmhctl completion bash)" in ~/.bashrc; zsh: the same in ~/.zshrc; fish: bmhctl completion fish

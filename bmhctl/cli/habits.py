@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "book": "reserve",
     "claim": "reserve",
     "clean": "reset HOST",
+    "config": "policy show",
     "cp": "copy SRC DST",
     "create": "add HOST",
     "del": "remove HOST",
@@ -22,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "describe": "show HOST",
     "disable": "cordon HOST",
     "drain": "cordon HOST",
+    "edit": "set HOST",
     "enable": "uncordon HOST",
     "events": "history",
     "exec": "run HOST -- COMMAND",
@@ -95,7 +97,13 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 """Options of other tools, each with its equivalents; the first that the command has is suggested."""
 
+_ALL = ("--all", "-a", "-A")
+_OF_ALL = ("list", "export", "history", "timeline")  # without a name they are about all hosts
 _UNKNOWN_COMMAND = re.compile(r"No such command '(.*)'", re.S)
+_EXTRA_ARGUMENT = re.compile(r"Got unexpected extra argument\(s\) \((\S+).*\)", re.S)
+_RESERVATION = re.compile(r"r-[a-z0-9]+")
+_LOCATION = re.compile(r"\S+\.(toml|db|sqlite3?)|postgres(ql)?://\S+")
+_LABEL_WORD = re.compile(r"[\w./-]+=[\w.-]*")
 _LIKELY = 0.75  # the least similarity, by difflib, of a word that is suggested
 _LONGEST = 40  # the longest word that may be a misspelling
 
@@ -105,12 +113,16 @@ def meant_by(error: Any) -> str | None:
     if error.ctx is None:
         return None
     option = getattr(error, "option_name", None)
+    prefix = error.ctx.command_path.removeprefix(PROGRAM).strip()
     if option is not None and hasattr(error, "possibilities"):
+        if option in _ALL and any(param.name == "hosts" for param in error.ctx.command.params):
+            return f"{PROGRAM} {prefix}" if prefix in _OF_ALL else f"{PROGRAM} {prefix} '*'"
         return meant_option(option, option_names(error.ctx.command))
+    if extra := _EXTRA_ARGUMENT.match(error.message):
+        return meant_argument(extra[1], prefix, option_names(error.ctx.command))
     command = _UNKNOWN_COMMAND.match(error.message)
     if command is None:
         return None
-    prefix = error.ctx.command_path.removeprefix(PROGRAM).strip()
     meant = meant_command(command[1], prefix)
     return meant and f"{PROGRAM} {meant}"
 
@@ -142,15 +154,45 @@ def meant_option(option: str, known: Iterable[str]) -> str | None:
     return near if near is None or near in long else habits[near]
 
 
+def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:
+    """Return what an argument stands for in a command that takes no more of them and has the options ``known``."""
+    known = [*known]
+    if _RESERVATION.fullmatch(word):
+        return f"-R {word}" if "-R" in known else None
+    if _LOCATION.fullmatch(word):
+        return f"{PROGRAM} -i {word} {command}"
+    if command == "status":
+        return f"{PROGRAM} show {word}"
+    return f"--owner {word}" if "--owner" in known else None
+
+
+def meant_label(words: Iterable[str]) -> str | None:
+    """Return the option that the first label in the place of a host's name stands for; None if there is none."""
+    return next((f"--label {word}" for word in words if _LABEL_WORD.fullmatch(word)), None)
+
+
 def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
     """Return what a name that no host has stands for in a command that has the options ``known``."""
     known = [*known]
     if name.isdecimal() and command in ("reserve", "run"):
         return f"-n {name}"
+    if _RESERVATION.fullmatch(name):
+        return f"-R {name}" if "-R" in known else f"{PROGRAM} reservations"
+    if _LOCATION.fullmatch(name):
+        return f"{PROGRAM} -i {name} {command}"
+    if command == "set" and _LABEL_WORD.fullmatch(name):
+        return f"--label {name}"
     if re.fullmatch(r"[\w./-]+!?=[\w.-]*", name) and "-l" in known:
         key, _, value = name.partition("=")
         return f"--state {value}" if key == "state" and "--state" in known else f"-l {name}"
     return None
+
+
+def synopsis(ctx: Any) -> str:
+    """Return how a command is called, on one line: its name and its arguments, or the commands of a group."""
+    if hasattr(ctx.command, "list_commands"):
+        return f"{ctx.command_path} {'|'.join(ctx.command.list_commands(ctx))}"
+    return " ".join([ctx.command_path, *ctx.command.collect_usage_pieces(ctx)])
 
 
 def option_names(command: Any) -> list[str]:

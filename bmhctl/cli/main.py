@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
+from itertools import pairwise
 from types import FrameType
 from typing import NoReturn
 
@@ -171,7 +172,7 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
 
 def _usage(error: Exception) -> UsageError:
     """Return a usage error of Typer as one of bmhctl, with the command or option that was probably meant."""
-    from bmhctl.cli.habits import meant_by
+    from bmhctl.cli.habits import meant_by, synopsis
 
     # Typer adds its own suggestion to the formatted message only.
     is_option = hasattr(error, "possibilities")
@@ -180,16 +181,24 @@ def _usage(error: Exception) -> UsageError:
     hint = f"{context.command_path} --help" if context else f"{PROGRAM} --help"
     meant = meant_by(error) if context else None
     hint = f"did you mean {meant}? See {hint}" if meant else hint
+    if context and context.parent and message.startswith("Missing"):
+        hint = f"{synopsis(context)}; see {hint}"
+    message = " ".join(message.split())  # Typer puts choices on lines of their own
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
 
 
 def _with_habit(error: BmhctlError, args: list[str]) -> BmhctlError:
-    """Return the error, with another hint if a count or a selector was given in place of a host's name."""
-    if error.code == "not-found" and error.host is not None and (error.host.isdecimal() or "=" in error.host):
+    """Return the error, with another hint if something else was given in the place of a host's name."""
+    name = _command_in(args) or ""
+    meant = None
+    if error.code == "not-found" and error.host is not None:
         from bmhctl.cli.habits import meant_host, option_names
 
-        name = _command_in(args) or ""
         meant = meant_host(error.host, name, option_names(build_command(name, ENTRIES[name])))
-        if meant:
-            error.hint = f"did you mean {meant}?"
+    elif isinstance(error, UsageError) and name in ("add", "set"):
+        from bmhctl.cli.habits import meant_label
+
+        meant = meant_label(arg for before, arg in pairwise(args) if not before.startswith("-"))
+    if meant:
+        error.hint = f"did you mean {meant}?"
     return error

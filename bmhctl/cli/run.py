@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated
@@ -107,6 +108,13 @@ def _check_granted(ctx: Context, reservation: Reservation) -> None:
         raise
 
 
+def _ways_to_name(command: list[str]) -> str:
+    if "--" in command:  # bmhctl run node01 -- make test
+        named = " ".join(f"--host {shlex.quote(word)}" for word in command[: command.index("--")])
+        return f"did you mean bmhctl run {named} -- {shlex.join(command[command.index('--') + 1 :])}?"
+    return "name hosts with --host node01, or give a number: -n 1; or a selector: -l arch=arm64"
+
+
 def _status_of(error: BmhctlError) -> int:
     match error:
         case NotRunnableError():
@@ -159,10 +167,15 @@ def run(
     """
     from bmhctl.cli.run import run_command
 
+    def make_request() -> ReservationRequest:
+        if not hosts and selector is None and count is None and not want:
+            raise UsageError("no host is requested", hint=_ways_to_name(command))
+        return read_request(hosts, selector, count, want, purpose, ttl, request_id, param, tag)
+
     run_command(
         ctx,
         command,
-        lambda: read_request(hosts, selector, count, want, purpose, ttl, request_id, param, tag),
+        make_request,
         wait=wait,
         check=check,
         keep_on_fail=keep_on_fail,

@@ -204,7 +204,9 @@ def test_the_root_help_shows_every_command_with_its_help(cli: Cli) -> None:
 
 
 def test_a_group_without_a_command_says_that_one_is_missing(cli: Cli) -> None:
-    assert cli("policy") == Run(2, "", "bmhctl: missing command\nhint: bmhctl policy --help\n")
+    assert cli("policy") == Run(
+        2, "", "bmhctl: missing command\nhint: bmhctl policy show|check|apply|grants; see bmhctl policy --help\n"
+    )
     assert cli("-q") == Run(2, "", "bmhctl: missing command\nhint: bmhctl --help\n")
     assert error_of(cli("policy", "-o", "json"))["code"] == "usage"
 

@@ -47,7 +47,7 @@ def test_an_unknown_shell_is_refused(cli: Cli) -> None:
     assert cli("completion", "tcsh") == Run(
         2,
         "",
-        "bmhctl: invalid value for 'shell': 'tcsh' is not one of 'bash', 'zsh', 'fish'\n"
+        "bmhctl: invalid value for 'SHELL': 'tcsh' is not one of 'bash', 'zsh', 'fish'\n"
         "hint: bmhctl completion --help\n",
     )
 

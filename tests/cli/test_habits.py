@@ -74,6 +74,13 @@ def test_the_option_meant_by_a_habitual_one_parses(name: str) -> None:
         ("history --tail 2", "-n 2"),
         ("ready --parallel 3", "-j 8"),
         ("reserve --dryrun", "--dry-run"),
+        ("ready --all", "bmhctl ready '*'"),
+        ("list --all", "bmhctl list"),
+        ("init lab.toml", "bmhctl -i lab.toml init"),
+        ("status postgresql://u@h/db", "bmhctl -i postgresql://u@h/db status"),
+        ("status node01", "bmhctl show node01"),
+        ("extend r-f7qsaf7y", "-R r-f7qsaf7y"),
+        ("reservations alice", "--owner alice"),
     ],
 )
 def test_a_misspelling_is_answered_with_the_nearest(line: str, meant: str, cli: Cli) -> None:
@@ -99,12 +106,47 @@ def test_nothing_unlikely_is_suggested(line: str, cli: Cli) -> None:
         ("list rack=r1", "-l rack=r1"),
         ("taint rack=r1", "-l rack=r1"),
         ("list state=tainted", "--state tainted"),
+        ("set node01 rack=r1 --note x", "--label rack=r1"),
+        ("list lab.toml", "bmhctl -i lab.toml list"),
+        ("release r-f7qsaf7y", "-R r-f7qsaf7y"),
+        ("show r-f7qsaf7y", "bmhctl reservations"),
     ],
 )
-def test_a_count_or_a_selector_in_the_place_of_a_name_is_recognized(line: str, meant: str, cli: Cli, lab: Any) -> None:
+def test_a_count_a_selector_a_file_or_a_reservation_in_the_place_of_a_name_is_recognized(
+    line: str, meant: str, cli: Cli, lab: Any
+) -> None:
     done = cli(*line.split())
     assert done.status == 3
     assert done.stderr.endswith(f"there is no such host\nhint: did you mean {meant}?\n")
+
+
+@pytest.mark.parametrize("line", ["add node01 rack=r1", "set node01 rack=r1"])
+def test_a_label_beside_a_name_is_answered_with_the_option(line: str, cli: Cli, lab: Any) -> None:
+    done = cli(*line.split())
+    assert (done.status, done.stderr.splitlines()[-1]) == (2, "hint: did you mean --label rack=r1?")
+
+
+def test_a_host_before_the_command_of_run_is_answered_with_the_option(cli: Cli, lab: Any) -> None:
+    done = cli("run", "node01", "--", "make", "test all")
+    assert (done.status, done.stderr) == (
+        125,
+        "bmhctl: no host is requested\nhint: did you mean bmhctl run --host node01 -- make 'test all'?\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("copy lab.db", "bmhctl copy [OPTIONS] SRC DST"),
+        ("why", "bmhctl why [OPTIONS] HOST"),
+        ("completion", "bmhctl completion [OPTIONS] SHELL"),
+        ("policy", "bmhctl policy show|check|apply|grants"),
+    ],
+)
+def test_what_is_missing_is_answered_with_how_the_command_is_called(line: str, hint: str, cli: Cli) -> None:
+    done = cli(*line.split())
+    assert done.status == 2
+    assert done.stderr.splitlines()[1] == f"hint: {hint}; see bmhctl {line.split()[0]} --help"
 
 
 def test_a_name_without_its_zeros_is_answered_with_the_host_of_that_number(cli: Cli, lab: Any) -> None:
