@@ -161,9 +161,7 @@ def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:
         return f"-R {word}" if "-R" in known else None
     if _LOCATION.fullmatch(word):
         return f"{PROGRAM} -i {word} {command}"
-    if command == "status":
-        return f"{PROGRAM} show {word}"
-    return f"--owner {word}" if "--owner" in known else None
+    return f"{PROGRAM} show {word}" if command == "status" else None
 
 
 def meant_label(words: Iterable[str]) -> str | None:
@@ -177,7 +175,7 @@ def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
     if name.isdecimal() and command in ("reserve", "run"):
         return f"-n {name}"
     if _RESERVATION.fullmatch(name):
-        return f"-R {name}" if "-R" in known else f"{PROGRAM} reservations"
+        return f"-R {name}" if "-R" in known else f"{PROGRAM} reservations {name}"
     if _LOCATION.fullmatch(name):
         return f"{PROGRAM} -i {name} {command}"
     if command == "set" and _LABEL_WORD.fullmatch(name):

@@ -141,6 +141,15 @@ ReservationId = Annotated[
     str,
     typer.Argument(metavar="RESERVATION", help="A reservation's id.", autocompletion=_complete_reservations),
 ]
+ReservationIds = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RESERVATION…]",
+        help="Ids of reservations, open or ended.",
+        autocompletion=_complete_reservations,
+        show_default=False,
+    ),
+]
 Tags = Annotated[
     list[str] | None,
     typer.Option("--tag", metavar="KEY=VALUE", help="Tag of the reservation, such as job=4711; may be repeated."),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, Fields, Force, HostName, Reason, Reservation, ReservationId
+from bmhctl.cli.options import DryRun, Fields, Force, HostName, Reason, Reservation, ReservationId, ReservationIds
 from bmhctl.cli.session import session
 from bmhctl.domain.units import parse_duration
 from bmhctl.results import Done, Grant, Queue, Reservations
@@ -14,6 +14,7 @@ from bmhctl.results import Done, Grant, Queue, Reservations
 
 def reservations(
     ctx: typer.Context,
+    which: ReservationIds = None,
     ended: Annotated[bool, typer.Option("--ended", help="Also reservations that have ended.")] = False,
     selector: Annotated[
         str | None,
@@ -24,7 +25,7 @@ def reservations(
     ] = None,
     fields: Fields = None,
 ) -> None:
-    """List the open reservations: owner, hosts, purpose, expiry."""
+    """List the open reservations, or these: owner, hosts, purpose, expiry."""
     from bmhctl.usecases.queries import reservations as list_reservations
 
     wanted = None
@@ -33,7 +34,7 @@ def reservations(
 
         wanted = parse_selector(selector)
     with session(ctx, Reservations, fields) as lab:
-        lab.show(list_reservations(lab.context, ended=ended, selector=wanted, owner=owner))
+        lab.show(list_reservations(lab.context, which or (), ended=ended, selector=wanted, owner=owner))
 
 
 def extend(

@@ -260,17 +260,30 @@ def _sort_value(host: Host, key: str) -> tuple[object, ...]:
 
 
 def reservations(
-    ctx: Context, *, ended: bool = False, selector: Selector | None = None, owner: str | None = None
+    ctx: Context,
+    ids: Sequence[str] = (),
+    *,
+    ended: bool = False,
+    selector: Selector | None = None,
+    owner: str | None = None,
 ) -> Reservations:
     """Return the open reservations with their hosts, the oldest first; with ``ended``, also all that have ended.
 
+    With ``ids`` they are those, open or ended; raises :class:`NotFoundError` for an id that is none.
     ``selector`` keeps those whose tags fit, ``owner`` those of an owner, or of several with ``*`` and ``?``.
     """
     if owner == "":
         raise UsageError("the owner is empty", hint="such as --owner alice@lab, or --owner 'ci*'")
     now = refresh(ctx)
     with ctx.store.snapshot():
-        known: Iterable[Reservation] = ctx.store.reservations.all() if ended else ctx.store.reservations.open()
+        known: Iterable[Reservation]
+        if ids:
+            from bmhctl.usecases.shared.leases import known_reservation
+
+            known = [known_reservation(ctx, each) for each in dict.fromkeys(ids)]
+            ended = any(each.ended_at for each in known)
+        else:
+            known = ctx.store.reservations.all() if ended else ctx.store.reservations.open()
         if selector is not None:
             known = (each for each in known if selector.holds(each.tags))
         if owner is not None:

@@ -80,7 +80,6 @@ def test_the_option_meant_by_a_habitual_one_parses(name: str) -> None:
         ("status postgresql://u@h/db", "bmhctl -i postgresql://u@h/db status"),
         ("status node01", "bmhctl show node01"),
         ("extend r-f7qsaf7y", "-R r-f7qsaf7y"),
-        ("reservations alice", "--owner alice"),
     ],
 )
 def test_a_misspelling_is_answered_with_the_nearest(line: str, meant: str, cli: Cli) -> None:
@@ -109,7 +108,7 @@ def test_nothing_unlikely_is_suggested(line: str, cli: Cli) -> None:
         ("set node01 rack=r1 --note x", "--label rack=r1"),
         ("list lab.toml", "bmhctl -i lab.toml list"),
         ("release r-f7qsaf7y", "-R r-f7qsaf7y"),
-        ("show r-f7qsaf7y", "bmhctl reservations"),
+        ("show r-f7qsaf7y", "bmhctl reservations r-f7qsaf7y"),
     ],
 )
 def test_a_count_a_selector_a_file_or_a_reservation_in_the_place_of_a_name_is_recognized(

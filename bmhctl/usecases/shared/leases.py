@@ -64,14 +64,20 @@ def _failed_tasks(host: Host, reservation: Reservation, task: TaskResult | None)
     return (*others, FailedTask(reservation.owner, reservation.purpose))[-_MOST_FAILED_TASKS:]
 
 
+def known_reservation(ctx: Context, token: str) -> Reservation:
+    """Return the reservation with the id ``token``, open or ended; raise :class:`NotFoundError` when there is none."""
+    reservation = ctx.store.reservations.get(token)
+    if reservation is None:
+        raise NotFoundError(f"there is no reservation {token}", hint="bmhctl reservations lists the open ones")
+    return reservation
+
+
 def held_reservation(ctx: Context, token: str, now: datetime) -> Reservation:
     """Return the valid reservation with the id ``token``.
 
     Raises :class:`NotFoundError` when there is none, :class:`NotYoursError` when it has ended.
     """
-    reservation = ctx.store.reservations.get(token)
-    if reservation is None:
-        raise NotFoundError(f"there is no reservation {token}", hint="bmhctl reservations lists the open ones")
+    reservation = known_reservation(ctx, token)
     if not reservation.is_valid(now):
         ended = reservation.ended_at or reservation.expires_at
         why = reservation.end_reason or EXPIRED

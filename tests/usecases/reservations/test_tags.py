@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from bmhctl.domain.selector import parse_selector
-from bmhctl.errors import UsageError
+from bmhctl.errors import NotFoundError, UsageError
 from bmhctl.results import Held
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
 from bmhctl.usecases.reservations import holder, queue, request
@@ -52,6 +52,18 @@ def test_reservations_are_found_by_their_tags_and_owners(fleet: Lab) -> None:
     assert found(fleet, owner="CI*") == []
     with pytest.raises(UsageError, match="the owner is empty"):
         found(fleet, owner="")
+
+
+def test_named_reservations_are_shown_open_or_ended(fleet: Lab) -> None:
+    ended, held, _ = (reserve(fleet, f"node{number}").reservation.id for number in (1, 2, 3))
+    lifecycle_verbs.release(fleet.context(), Choice(("node1",)))
+    listed = queries.reservations(fleet.context(), [held, ended, held]).items
+    assert [(each.reservation.id, each.reservation.ended_at is None, each.had) for each in listed] == [
+        (held, True, ("node2",)),
+        (ended, False, ("node1",)),
+    ]
+    with pytest.raises(NotFoundError, match="there is no reservation r-none"):
+        queries.reservations(fleet.context(), [held, "r-none"])
 
 
 def test_a_job_gives_back_its_own_hosts_by_their_tag(fleet: Lab) -> None:
