@@ -7,6 +7,7 @@
 #       timeout-minutes: 60
 #       env:
 #         BMHCTL_INVENTORY: /srv/lab/lab.toml
+#         LAB_INDEX: ${{ strategy.job-index }}     # for a matrix: each of its jobs has hosts of its own
 #       steps:
 #         - uses: actions/checkout@v4
 #         - run: examples/ci/github-actions.sh make hardware-test
@@ -19,7 +20,7 @@ set -eu
 exec bmhctl run \
     --as "github/$GITHUB_REPOSITORY" \
     --for "$GITHUB_WORKFLOW, $GITHUB_JOB, run $GITHUB_RUN_ID" \
-    --request-id "$GITHUB_RUN_ID-$GITHUB_RUN_ATTEMPT-$GITHUB_JOB" \
+    --request-id "$GITHUB_RUN_ID-$GITHUB_RUN_ATTEMPT-$GITHUB_JOB-${LAB_INDEX:-0}-$GITHUB_ACTION" \
     -l "${LAB_SELECTOR:-arch=arm64}" -n "${LAB_COUNT:-1}" \
     --wait "${LAB_WAIT:-30m}" --ttl 20m \
     -- "$@"

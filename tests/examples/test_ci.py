@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Lab, Run, environment
-from tests.runner.conftest import Fleet, make_fleet, wait_until
+from tests.conftest import Run, environment
+from tests.examples.conftest import end, task
+from tests.runner.conftest import Fleet, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "ci"
 
@@ -24,6 +24,7 @@ VARIABLES = {
         "GITHUB_JOB": "hardware",
         "GITHUB_RUN_ID": "1658821493",
         "GITHUB_RUN_ATTEMPT": "1",
+        "GITHUB_ACTION": "__run",
     },
     "gitlab-job.sh": {
         "CI_PROJECT_PATH": "acme/firmware",
@@ -46,28 +47,6 @@ OWNERS = {
 }
 
 
-@pytest.fixture
-def lab_of_two(toml_lab: Lab, tmp_path: Path) -> Iterator[Fleet]:
-    """node1 and node2, and a ``bmhctl`` on the path."""
-    fleet = make_fleet(toml_lab, "node[1-2]")
-    tool = tmp_path / "bin" / "bmhctl"
-    tool.parent.mkdir()
-    tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -W error -m bmhctl "$@"\n')
-    tool.chmod(0o755)
-    yield fleet
-    for process in fleet.started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def task(fleet: Fleet, name: str, text: str) -> str:
-    path = fleet.folder / name
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return str(path)
-
-
 def environ(fleet: Fleet, example: str) -> dict[str, str]:
     path = f"{fleet.folder / 'bin'}:{os.environ['PATH']}"
     return environment(BMHCTL_INVENTORY=fleet.lab.location, CI="true", **VARIABLES[example]) | {"PATH": path}
@@ -86,11 +65,6 @@ def start(fleet: Fleet, example: str, *args: str, **more: str) -> subprocess.Pop
     )
     fleet.started.append(process)
     return process
-
-
-def end(process: subprocess.Popen[str]) -> Run:
-    stdout, stderr = process.communicate(timeout=60)
-    return Run(process.returncode, stdout, stderr)
 
 
 def call(fleet: Fleet, example: str, *args: str, **more: str) -> Run:
