@@ -49,7 +49,7 @@ def parse_spec(name: str, entry: Mapping[str, object]) -> HostSpec:
         mac=_mac(optional_text(entry, "mac", where), f"{where}.mac"),
         labels=_labels(require_table(entry.get("labels", {}), f"{where}.labels"), f"{where}.labels"),
         bmc=_bmc(entry.get("bmc"), f"{where}.bmc"),
-        hardware=_hardware(require_table(entry.get("hardware", {}), f"{where}.hardware"), f"{where}.hardware"),
+        hardware=parse_properties(entry.get("hardware", {}), f"{where}.hardware"),
         note=_line(optional_text(entry, "note", where), f"{where}.note"),
     )
 
@@ -104,7 +104,7 @@ def host_variables(spec: HostSpec) -> dict[str, str]:
     if bmc is not None:
         found |= {"BMC_ADDRESS": bmc.address, "BMC_TYPE": bmc.type, "BMC_SYSTEM_ID": bmc.system_id}
     variables = {name: value for name, value in found.items() if value}
-    return variables | keyed_variables("LABEL", spec.labels) | keyed_variables("HARDWARE", spec.hardware)
+    return variables | keyed_variables("LABEL", spec.labels) | keyed_variables("HARDWARE", spec.properties)
 
 
 def keyed_variables(prefix: str, values: Mapping[str, PropertyValue]) -> dict[str, str]:
@@ -189,9 +189,10 @@ def _labels(entry: Mapping[str, object], where: str) -> dict[str, str]:
     return labels
 
 
-def _hardware(entry: Mapping[str, object], where: str) -> dict[str, PropertyValue]:
+def parse_properties(table: object, where: str) -> dict[str, PropertyValue]:
+    """Return the hardware properties in a table; raise :class:`InvalidError` for one that is not valid."""
     hardware: dict[str, PropertyValue] = {}
-    for key, value in entry.items():
+    for key, value in require_table(table, where).items():
         if not is_label_key(key):
             raise InvalidError(f"{where}: {key!r:.80} is not a key", hint="use letters, digits, '-', '_' and '.'")
         if isinstance(value, bool) or not isinstance(value, str | int):

@@ -85,7 +85,10 @@ class Bmc(Frozen):
 
 
 class HostSpec(Frozen):
-    """What is declared about a host; the lifecycle never changes it."""
+    """What is declared about a host; the lifecycle never changes it.
+
+    ``observed`` are hardware properties that steps reported: state, never written into a declaration.
+    """
 
     name: str
     address: str | None = None
@@ -94,6 +97,12 @@ class HostSpec(Frozen):
     bmc: Bmc | None = None
     hardware: Mapping[str, PropertyValue] = field(default_factory=dict)
     note: str | None = None
+    observed: Mapping[str, PropertyValue] = field(default_factory=dict)
+
+    @property
+    def properties(self) -> Mapping[str, PropertyValue]:
+        """Its hardware properties: those that are declared, and the observed ones under other keys."""
+        return {**self.observed, **self.hardware} if self.observed else self.hardware
 
 
 class Note(Frozen):
@@ -338,6 +347,7 @@ class CheckResult(Frozen):
     """The result of one step on one host; ``seconds`` is how long it took, ``at`` when it ended.
 
     ``phase`` is None when an older bmhctl did not record it. ``digest`` identifies what was run, and for what.
+    ``observed`` are the hardware properties that it reported, None for one that the host does not have any more.
     """
 
     step: str
@@ -347,6 +357,7 @@ class CheckResult(Frozen):
     at: datetime | None = None
     phase: Phase | None = None
     digest: str | None = None
+    observed: Mapping[str, PropertyValue | None] = field(default_factory=dict)
 
     @property
     def failure(self) -> str:

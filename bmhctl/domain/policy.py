@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from bmhctl.domain.model import BootTarget, Host, HostSpec, Phase
-from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
+from bmhctl.domain.selector import EVERY_HOST, Selector, is_label_key, parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import InvalidError, UsageError, brief, nearest
 from bmhctl.support.lazy_regex import pattern
@@ -61,10 +61,10 @@ class PhaseRules(Frozen):
 
 
 PHASES: Mapping[Phase, PhaseRules] = {
-    Phase.SETUP: PhaseRules("setup step", is_remembered=True),
-    Phase.CHECKS: PhaseRules("readiness check", acts=False, stops_at_failure=False),
+    Phase.SETUP: PhaseRules("setup step", is_remembered=True, keys=("properties",)),
+    Phase.CHECKS: PhaseRules("readiness check", acts=False, stops_at_failure=False, keys=("properties",)),
     Phase.PREPARE: PhaseRules("prepare step", keys=("params",)),
-    Phase.CLEANUP: PhaseRules("cleanup step"),
+    Phase.CLEANUP: PhaseRules("cleanup step", keys=("properties",)),
     Phase.RETIRE: PhaseRules("retire step"),
 }
 """The rules of each phase; a new kind of step is a row here and a member of :class:`Phase`."""
@@ -129,7 +129,8 @@ class Step(Frozen):
     ``command`` is an argument list (kind command), ``port`` a TCP port (kind tcp), ``page`` the request (kind http),
     ``demand`` what is expected of the BMC (kind redfish). ``timeout`` is how long one try may take, ``retries`` how
     many more tries follow a failure. ``needs`` are the steps of its phase that have to pass before; None: it follows
-    the one declared before it. ``params`` are the values that a reservation may give it.
+    the one declared before it. ``params`` are the values that a reservation may give it. ``properties`` are the
+    hardware properties that its output may set.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Step(Frozen):
     selector: Selector = EVERY_HOST
     needs: tuple[str, ...] | None = None
     params: tuple[Param, ...] = ()
+    properties: tuple[str, ...] = ()
 
     def applies_to(self, spec: HostSpec) -> bool:
         """Return whether the step applies to this host."""
@@ -346,6 +348,8 @@ def _step(phase: Phase, name: str, entry: Mapping[str, object]) -> Step:
         params=_params(entry["params"], f"{where}.params") if "params" in entry else (),
     )
     names = tuple(param.name for param in step.params)
+    if "properties" in entry:
+        step = replace(step, properties=_properties(entry["properties"], f"{where}.properties", kinds[0]))
     match kinds[0]:
         case StepKind.TCP:
             return replace(step, port=whole_number(entry["tcp"], 1, 65535, f"{where}.tcp"))
@@ -364,6 +368,14 @@ COMMON_KEYS = ("timeout", "retries", "selector", "needs")
 def _names(value: object, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
         raise type_error(where, "a list of names of steps", value)
+    return tuple(dict.fromkeys(value))
+
+
+def _properties(value: object, where: str, kind: StepKind) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(key, str) and is_label_key(key) for key in value):
+        raise type_error(where, 'a list of hardware properties such as ["cpus", "firmware"]', value)
+    if kind is not StepKind.COMMAND:
+        raise InvalidError(f"{where}: only a command reports properties", hint="leave it out", details={"key": where})
     return tuple(dict.fromkeys(value))
 
 

@@ -229,4 +229,4 @@ def canonical(value: PropertyValue) -> str:
 
 def selectable(spec: HostSpec) -> dict[str, str]:
     """Return what a selector sees of a host: its labels, and its hardware properties under keys that no label has."""
-    return {key: canonical(value) for key, value in {**spec.hardware, **spec.labels}.items()}
+    return {key: canonical(value) for key, value in {**spec.properties, **spec.labels}.items()}

@@ -18,10 +18,17 @@ from bmhctl.formats.toml_export import found_host
 _VERSION = 1
 _STATES = (
     *("state", "since", "dirty", "undeclared", "came_from", "fault", "reservation"),
-    *("failed_cleanups", "failed_setups", "used_at", "proven_at"),
+    *("failed_cleanups", "failed_setups", "used_at", "proven_at", "observed"),
 )
 _MARKS = ("cordon", "maintenance", "failed_tasks")
-_NEWER = ("failed_setups", "proven_at", "setup", "failed_tasks", "reason")  # an older bmhctl did not write them
+_NEWER = (
+    "failed_setups",
+    "proven_at",
+    "setup",
+    "failed_tasks",
+    "reason",
+    "observed",
+)  # an older bmhctl did not write them
 _OTHER = ("name", "flags", "owner", "purpose", "until", "cordoned", "setup", "reason")
 _KEYS = (*_OTHER, *SPEC_KEYS, *_STATES, *_MARKS)
 _TIMES = ("since", "used_at", "proven_at", "until")

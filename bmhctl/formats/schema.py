@@ -89,6 +89,9 @@ def _step(phase: Phase) -> Schema:
         "selector": _text("The hosts that it applies to."),
         "needs": _described({"type": "array", "items": {"type": "string"}}, "The steps of this table before it."),
         "params": _described({"type": "object"}, "The values that a reservation may give it."),
+        "properties": _described(
+            {"type": "array", "items": {"type": "string"}}, "The hardware properties that its output may set."
+        ),
     }
     shared = {key: known.get(key, {}) for key in (*COMMON_KEYS, *rules.keys)}
     return {**_table({**kinds, **shared}), "oneOf": [{"required": [kind]} for kind in kinds]}

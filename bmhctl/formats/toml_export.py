@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from bmhctl.domain.host_name import check_name
-from bmhctl.domain.host_spec import dump_spec, parse_spec
+from bmhctl.domain.host_spec import dump_spec, parse_properties, parse_spec
 from bmhctl.domain.model import FailedTask, Host, ImportedHost, Note, Reservation, State
 from bmhctl.domain.policy import POLICY_KEYS, check_keys, optional_text, parse_policy, require_table, type_error
 from bmhctl.domain.selector import LABEL_VALUE, is_label_key
@@ -35,6 +35,7 @@ _LIFECYCLE_KEYS = (
     "failed_tasks",
     "used_at",
     "reservation",
+    "observed",
 )
 _MARK_KEYS = ("actor", "reason", "since", "until", "quarantine", "retires")
 _RESERVATION_KEYS = ("owner", "purpose", "created_at", "expires_at", "ttl", "asked_at", "tags")
@@ -87,6 +88,7 @@ def _dump_lifecycle(host: Host) -> dict[str, object]:
         failed_setups=host.failed_setups or None,
         cordon=_dump_mark(host.cordon) if host.cordon else None,
         maintenance=[_dump_mark(mark) for mark in host.maintenance] or None,
+        observed=dict(host.spec.observed) or None,
     )
 
 
@@ -185,7 +187,7 @@ def found_host(
     if holder is not None and holder not in reservations:
         raise _invalid(f"{where}.reservation", f"there is no [reservations.{holder}]")
     host = Host(
-        spec,
+        replace(spec, observed=parse_properties(life.get("observed", {}), f"{where}.observed")),
         state=_required(_state(life, "state", where), f"{where}.state"),
         since=_required(_time(life, "since", where), f"{where}.since"),
         dirty=_flag(life, "dirty", where),

@@ -107,6 +107,7 @@ FIELDS = {
     "setup": "how far the setup of an initial host is; null before its first step ran",
     "failed_setups": "setups that failed in a row",
     "failed_tasks": "tasks that failed on it in a row, of each owner and purpose one",
+    "observed": "hardware properties that steps reported; a declared one under the same key wins",
     "reason": "why it is not free: its fault, its maintenance, steps that failed, its cordon",
 }
 """Everything to know about a host: what ``--fields`` takes, what JSON and CSV hold, in this order."""
@@ -157,6 +158,7 @@ def host_record(host: Host, failed: Iterable[CheckResult] = ()) -> Record:
         "setup": _setup(host.setup),
         "failed_setups": host.failed_setups,
         "failed_tasks": [{"owner": task.owner, "purpose": task.purpose} for task in host.failed_tasks],
+        "observed": dict(spec.observed),
         "reason": "; ".join(reasons(host, failed)) or None,
     }
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from bmhctl.domain.host_spec import host_variables
 from bmhctl.domain.model import HostSpec, Verdict
@@ -22,6 +22,9 @@ from bmhctl.support import watchdog
 from bmhctl.support.fork_lock import STARTING
 from bmhctl.support.values import Frozen, replace
 
+if TYPE_CHECKING:
+    from bmhctl.probes.outputs import Outputs
+
 GRACE = 2.0
 """Seconds between the request to end (TERM) and the end (KILL) of a step that ran out of time."""
 
@@ -32,18 +35,28 @@ _KEPT = 4000
 _DETAIL_LINES = 3
 
 
-def run_command(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
-    """Return a pass for exit status 0, else a failure; the detail is the last lines of its output."""
+def run_command(
+    step: Step, spec: HostSpec, setting: StepEnvironment, outputs: Outputs | None = None
+) -> tuple[Verdict, str]:
+    """Return a pass for exit status 0, else a failure; the detail is the last lines of its output.
+
+    ``outputs`` reads the properties that it reports.
+    """
     arguments = [fill(part, spec, setting.params) for part in step.command]
     seconds = step.timeout.total_seconds()
     environ = {name: value for name, value in setting.environ.items() if not name.startswith("BMH_")}
     environ.update((f"BMH_{name}", value) for name, value in host_variables(spec).items())
     environ.update(setting.variables)
     try:
-        ended = call(arguments, replace(setting, environ=environ), seconds)
+        ended = call(
+            arguments, replace(setting, environ=environ), seconds, read=None if outputs is None else outputs.feed
+        )
     except (OSError, ValueError) as error:
         return Verdict.FAIL, f"{arguments[0]}: {getattr(error, 'strerror', None) or error}"
-    said = _last_lines(ended.output)
+    said = _last_lines(ended.output, b"BMH_PROPERTY " if outputs else None)
+    if outputs is not None:
+        outputs.end()
+        said = " · ".join(filter(None, (said, outputs.ignored and f"ignored: {outputs.ignored}")))
     if ended.status == 0:
         return Verdict.PASS, said
     return Verdict.FAIL, ended.words(seconds) + (f": {said}" if said else "")
@@ -67,11 +80,17 @@ class Ended(Frozen):
             return f"ended by signal {-self.status}"
 
 
-def call(arguments: list[str], setting: StepEnvironment, seconds: float, stderr: int = subprocess.STDOUT) -> Ended:
+def call(
+    arguments: list[str],
+    setting: StepEnvironment,
+    seconds: float,
+    stderr: int = subprocess.STDOUT,
+    read: Callable[[bytes], None] | None = None,
+) -> Ended:
     """Run a program; raise :class:`OSError` or :class:`ValueError` when it can't be started.
 
-    Its process group is ended at the time limit, when it is cancelled, and when the program itself ends: no process of
-    it stays.
+    ``read`` gets all that it prints. Its process group is ended at the time limit, when it is cancelled, and when the
+    program itself ends: no process of it stays.
     """
     with _guard(setting.deadline) if setting.is_guarded else nullcontext(lambda _: None) as introduce:
         with STARTING:
@@ -88,12 +107,12 @@ def call(arguments: list[str], setting: StepEnvironment, seconds: float, stderr:
         with cast(IO[bytes], process.stdout) as pipe:
             try:
                 introduce(process.pid)
-                kept, in_time = _watch(process, pipe, seconds, setting.cancelled)
+                kept, in_time = _watch(process, pipe, seconds, setting.cancelled, read or _ignore)
             except BaseException:
                 _end(process, 0)
                 raise
             _end(process, 0 if in_time else GRACE)
-            kept += _rest(pipe)
+            kept += _rest(pipe, read or _ignore)
     return Ended(process.returncode if in_time else None, kept[-_KEPT:])
 
 
@@ -127,8 +146,16 @@ def _guard(deadline: watchdog.Deadline | None) -> Iterator[Callable[[int], None]
                 pipe.close()
 
 
+def _ignore(_: bytes) -> None:
+    """Ignore a part of the output."""
+
+
 def _watch(
-    process: subprocess.Popen[bytes], pipe: IO[bytes], seconds: float, cancelled: Cancelled
+    process: subprocess.Popen[bytes],
+    pipe: IO[bytes],
+    seconds: float,
+    cancelled: Cancelled,
+    read: Callable[[bytes], None],
 ) -> tuple[bytes, bool]:
     """Return the end of the output of a process, and whether it ended in time; its children may keep the pipe open."""
     deadline = time.monotonic() + seconds
@@ -143,17 +170,19 @@ def _watch(
             elif selector.select(min(left, _TICK)):
                 chunk = pipe.read(_CHUNK)
                 is_open = chunk != b""
+                read(chunk or b"")
                 kept = (kept + (chunk or b""))[-_KEPT:]
     return kept, process.returncode is not None
 
 
-def _rest(pipe: IO[bytes]) -> bytes:
+def _rest(pipe: IO[bytes], read: Callable[[bytes], None]) -> bytes:
     """Return what is still in the pipe, at most its capacity: another process may go on writing."""
     kept = b""
     for _ in range(_MOST_IN_PIPE // _CHUNK):
         chunk = pipe.read(_CHUNK)
         if not chunk:
             break
+        read(chunk)
         kept = (kept + chunk)[-_KEPT:]
     return kept
 
@@ -169,7 +198,10 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
     process.wait()
 
 
-def _last_lines(output: bytes) -> str:
+def _last_lines(output: bytes, without: bytes | None) -> str:
+    """Return the last lines; those that begin with ``without`` do not count."""
+    if without is not None:
+        output = b"\n".join(line for line in output.split(b"\n") if not line.startswith(without))
     text = output.decode("utf-8", "replace").replace("\0", "\ufffd")  # no database keeps a NUL in a text
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " / ".join(lines[-_DETAIL_LINES:])[-400:]

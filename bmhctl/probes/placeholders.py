@@ -1,4 +1,4 @@
-"""Fill the placeholders of a step's arguments from what is declared about a host."""
+"""Fill the placeholders of a step's arguments from what is known of a host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class UnfillableError(Exception):
 
 
 def fill(part: str, spec: HostSpec, params: Mapping[str, str] | None = None) -> str:
-    """Return a text with declared values in place of placeholders; raise :class:`UnfillableError` if one is missing.
+    """Return a text with a host's values in place of placeholders; raise :class:`UnfillableError` if one is missing.
 
     ``params`` are the values of ``{param.NAME}``.
     """
@@ -39,7 +39,7 @@ def _value(name: str, spec: HostSpec) -> str | None:
         case "labels":
             return spec.labels.get(key)
         case "hardware":
-            value = spec.hardware.get(key)
+            value = spec.properties.get(key)
             return None if value is None else str(value)
         case "bmc":
             known = ("address", "type", "system_id")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import CheckResult, HostSpec, Verdict
 from bmhctl.domain.policy import Step, StepKind
 from bmhctl.probes.cancellation import InterruptedStepError
 from bmhctl.probes.placeholders import UnfillableError
 from bmhctl.probes.setting import StepEnvironment
+
+if TYPE_CHECKING:
+    from bmhctl.probes.outputs import Outputs
 
 RETRY_PAUSE = 1.0
 """Seconds between two tries of a step."""
@@ -21,21 +25,31 @@ def run(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
     """
     started = time.monotonic()
     for attempt in range(step.retries + 1):
-        verdict, detail = _try(step, spec, setting)
+        outputs = _outputs(step)
+        verdict, detail = _try(step, spec, setting, outputs)
         if verdict is Verdict.PASS or attempt == step.retries or setting.cancelled.wait(RETRY_PAUSE):
             break
     if attempt and verdict is not Verdict.PASS:
         detail = f"{detail} (tried {attempt + 1} times)"
-    return CheckResult(step.name, verdict, detail, time.monotonic() - started, phase=step.phase)
+    observed = outputs.found if outputs is not None and verdict is Verdict.PASS else {}
+    return CheckResult(step.name, verdict, detail, time.monotonic() - started, phase=step.phase, observed=observed)
 
 
-def _try(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
+def _outputs(step: Step) -> Outputs | None:
+    if not step.properties:
+        return None
+    from bmhctl.probes.outputs import Outputs
+
+    return Outputs(step.properties)
+
+
+def _try(step: Step, spec: HostSpec, setting: StepEnvironment, outputs: Outputs | None) -> tuple[Verdict, str]:
     try:
         match step.kind:
             case StepKind.COMMAND:
                 from bmhctl.probes.command import run_command
 
-                return run_command(step, spec, setting)
+                return run_command(step, spec, setting, outputs)
             case StepKind.TCP:
                 from bmhctl.probes.tcp import connect
 

@@ -249,6 +249,11 @@ class Hosts(Frozen):
         self.save_attributes(host)
         return self.save(host, event)
 
+    def save_observed(self, host: Host, event: Event) -> Host:
+        """Save a changed host with its observed properties and the event; return it with the event's id."""
+        self.save_attributes(host)
+        return self.save(host, event)
+
     def save_back_at(self, host: Host) -> None:
         """Save again when a host's maintenance ends, from its reasons."""
         self._database.execute("UPDATE hosts SET back_at = ? WHERE id = ?", [back_at(host), host.id])
@@ -327,6 +332,7 @@ def lifecycle_row(host: Host) -> list[Value]:
         host.failed_setups,
         _setup_value(host.setup),
         to_json([[task.owner, task.purpose] for task in host.failed_tasks]) if host.failed_tasks else None,
+        to_json(dict(host.spec.observed)) if host.spec.observed else None,
     ]
 
 
@@ -388,10 +394,11 @@ def to_host(row: Row) -> Host:
             failed_setups,
             setup,
             failed_tasks,
+            observed,
             *reservation,
         ) = row
         return Host(
-            _spec(name, address, mac, labels, bmc, hardware, note),
+            _spec(name, address, mac, labels, bmc, hardware, note, observed),
             _STATES[state],
             EPOCH + int(since or 0) * MICROSECOND,
             bool(dirty),
@@ -422,7 +429,16 @@ def to_spec(row: Row) -> HostSpec:
         raise unreadable("host", row[0]) from error
 
 
-def _spec(name: Value, address: Value, mac: Value, labels: Value, bmc: Value, hardware: Value, note: Value) -> HostSpec:
+def _spec(
+    name: Value,
+    address: Value,
+    mac: Value,
+    labels: Value,
+    bmc: Value,
+    hardware: Value,
+    note: Value,
+    observed: Value = None,
+) -> HostSpec:
     # All three at once, and as they are written, without spaces around them: what the decoder does around each text
     # takes as long as the text.
     text = f"[{labels},{'null' if bmc is None else bmc},{hardware}]"
@@ -437,6 +453,7 @@ def _spec(name: Value, address: Value, mac: Value, labels: Value, bmc: Value, ha
         None if managed is None else Bmc(*managed),
         properties,
         None if note is None else str(note),
+        from_json(str(observed)) if observed is not None else {},
     )
 
 

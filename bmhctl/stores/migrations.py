@@ -288,6 +288,9 @@ _KEPT = Migration(
 # Machines that were retired, each under its MAC: they left clean, and one that comes back says so.
 _RETIRED = Migration("retired", ("ALTER TABLE departed ADD COLUMN retired TEXT",))
 
+# Hardware properties that steps reported, beside those that are declared.
+_OBSERVED = Migration("observed", ("ALTER TABLE hosts ADD COLUMN observed TEXT",))
+
 MIGRATIONS: tuple[Migration, ...] = (
     _CORE,
     _QUEUE,
@@ -301,6 +304,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _PREPARED,
     _KEPT,
     _RETIRED,
+    _OBSERVED,
 )
 """In the order in which they are applied; a released one never changes."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 12
+VERSION = 13
 """The schema's version: how many migrations an inventory of this bmhctl has seen."""
 
 SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
@@ -22,6 +22,7 @@ LIFECYCLE_COLUMNS = (
     "failed_setups",
     "setup",
     "failed_tasks",
+    "observed",
 )
 RESERVATION_COLUMNS = (
     "id",

@@ -228,7 +228,7 @@ def test_the_keys_of_the_inventory_are_those_of_the_code() -> None:
     keys = re.findall(r"(?m)^\| (?:… )?`([\w.]+)`", table)
     assert [key for key in keys if key.startswith("defaults.")] == [f"defaults.{key}" for key in DEFAULTS]
     steps, hosts = keys.index("checks.NAME"), keys.index("hosts.NAME")
-    of_steps = [*StepKind, "timeout", "retries", "selector", "needs", "params"]
+    of_steps = [*StepKind, "timeout", "retries", "selector", "needs", "properties", "params"]
     assert keys[steps:hosts] == [
         "checks.NAME",
         "prepare.NAME",

@@ -93,6 +93,7 @@ SPECS = st.builds(
     bmc=st.none() | BMCS,
     hardware=st.dictionaries(WORDS, st.integers(-(2**63) + 1, 2**63 - 1) | LINES, max_size=3),
     note=st.none() | LINES,
+    observed=st.dictionaries(WORDS, st.integers(0, 9) | LINES, max_size=2),
 )
 MARKS = st.builds(Note, LINES, LINES, TIMES, st.none() | TIMES, st.booleans())
 RESERVATIONS = st.builds(

@@ -77,7 +77,7 @@ def _variables(host: Host) -> dict[str, object]:
         "bmh_reservation": held and held.id,
         "bmh_mac": spec.mac,
         "bmh_labels": dict(spec.labels),
-        "bmh_hardware": _plain(spec.hardware),
+        "bmh_hardware": _plain(spec.properties),
         "bmh_bmc_address": spec.bmc and spec.bmc.address,
         "bmh_note": spec.note,
     }

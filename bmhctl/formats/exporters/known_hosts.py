@@ -18,7 +18,7 @@ def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
     """Yield a line for each host key; raise `InvalidError` for a property that is none."""
     for host in hosts:
         names = ",".join(filter(None, (host.name, host.spec.address)))
-        for key, value in sorted(host.spec.hardware.items()):
+        for key, value in sorted(host.spec.properties.items()):
             if not key.startswith(KEY):
                 continue
             match = _LINE.fullmatch(str(value))

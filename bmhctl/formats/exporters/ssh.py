@@ -19,7 +19,7 @@ def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
             continue
         yield f"\nHost {host.name}\n  HostName {host.spec.address}\n  HostKeyAlias {host.name}\n"
         for key, option, allowed in _OPTIONS:
-            value = host.spec.hardware.get(key)
+            value = host.spec.properties.get(key)
             if value is None:
                 continue
             if not allowed.fullmatch(str(value)):

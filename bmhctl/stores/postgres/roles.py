@@ -43,11 +43,11 @@ _RUNNER: Rights = {
     "reservations": {"INSERT": (), "UPDATE": RESERVATION_COLUMNS[1:]},
     "tickets": {"INSERT": (), "UPDATE": ("refreshed_at",), "DELETE": ()},
     "results": {"INSERT": (), "UPDATE": ()},
+    "facts": {"INSERT": (), "DELETE": ()},  # steps report properties
     "claims": {"INSERT": (), "UPDATE": (), "DELETE": ()},
 }
 _OPERATOR: Rights = _RUNNER | {
     "hosts": {"INSERT": (), "UPDATE": (*SPEC_COLUMNS, *_MOVES), "DELETE": ()},
-    "facts": {"INSERT": (), "DELETE": ()},
     "departed": {"INSERT": (), "DELETE": ()},
     "meta": {"INSERT": (), "UPDATE": (), "DELETE": ()},
     "counts": {"INSERT": (), "UPDATE": ("number",), "DELETE": ()},

@@ -6,7 +6,7 @@ from bmhctl.domain.model import Host
 from bmhctl.stores.hosts import lifecycle_row, spec_row, to_host
 from bmhctl.stores.reservations import reservation_row
 from bmhctl.stores.rows import Row, Value
-from bmhctl.stores.schema import RESERVATION_COLUMNS
+from bmhctl.stores.schema import LIFECYCLE_COLUMNS, RESERVATION_COLUMNS, SPEC_COLUMNS
 
 HostValues = tuple[Row, Row | None]
 """The values of a host, and those of the reservation that holds it."""
@@ -23,4 +23,5 @@ def host_of(values: HostValues) -> Host:
     """Return the host in what :func:`host_values` returned, also in an earlier version that knew fewer columns."""
     host, reservation = values
     held = list(reservation or ())
+    host = [*host, *[None] * (2 + len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS) - len(host))]
     return to_host([*host, *held, *[None] * (len(RESERVATION_COLUMNS) - len(held))])

@@ -142,7 +142,7 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
     def make(old: bytes) -> bytes:
         sync_declaration(ctx)  # under the lock on edits, so that earlier edits are in the state
         _check_taken(ctx, changes)
-        specs = [Replace(each.edit(ctx, one_host(ctx, each.name).spec)) for each in changes.specs]
+        specs = [Replace(replace(each.edit(ctx, one_host(ctx, each.name).spec), observed={})) for each in changes.specs]
         declared = {spec.name for spec in parse_declaration(old, file.path.name).hosts}
         # An undeclared host is not in the file: it is removed only from the state.
         gone = [Remove(removal.name) for removal in changes.removals if removal.name in declared]

@@ -164,7 +164,8 @@ def _granted(ctx: Context, brought: Reservation, granted: dict[str, Reservation]
 
 
 def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str | None = None) -> Outcome:
-    """Save a host's new spec; the outcome lists what differs."""
+    """Save a host's new spec; the outcome lists what differs. What was observed of the host stays."""
+    spec = replace(spec, observed=host.spec.observed)
     changed = differences(host.spec, spec)
     if not changed and not host.undeclared:
         return Outcome(host.name, False, "nothing to change", host.state, host.state)

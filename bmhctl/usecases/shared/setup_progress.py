@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 
@@ -21,6 +21,7 @@ class SetupState(Frozen):
 
     steps: tuple[Step, ...]
     results: tuple[CheckResult, ...]
+    digests: Mapping[str, str]
 
     @property
     def done(self) -> tuple[str, ...]:
@@ -46,29 +47,52 @@ class SetupState(Frozen):
         """Return what holds after some more valid results."""
         newer = {result.step: result for result in results}
         kept = tuple(result for result in self.results if result.step not in newer)
-        return SetupState(self.steps, (*kept, *newer.values()))
+        return replace(self, results=(*kept, *newer.values()))
+
+    def marked(self, results: Iterable[CheckResult]) -> Iterable[CheckResult]:
+        """Yield results with the word that makes them valid for these steps and for the host's stay in its state."""
+        return (replace(result, digest=self.digests[result.step]) for result in results)
 
 
 def setup_state(policy: Policy, host: Host, results: Iterable[CheckResult]) -> SetupState:
     """Return what is done of the setup of a host, by the last result of each step."""
     steps = policy.applying(Phase.SETUP, host.spec)
-    words = {step.name: digest(step, host.since) for step in steps}
+    words = _digests(policy.of(Phase.SETUP), host)
     valid = (r for r in results if r.phase is Phase.SETUP and r.digest is not None and r.digest == words.get(r.step))
-    return SetupState(steps, tuple(valid))
+    return SetupState(steps, tuple(valid), words)
 
 
-def marked(steps: Iterable[Step], host: Host, results: Iterable[CheckResult]) -> Iterable[CheckResult]:
-    """Yield results with the word that makes them valid for these steps and for the host's stay in its state."""
-    words = {step.name: digest(step, host.since) for step in steps}
-    return (replace(result, digest=words[result.step]) for result in results)
+def _digests(declared: Sequence[Step], host: Host) -> Mapping[str, str]:
+    """Return a word for what each step does, and what those do that it needs; a change repeats it.
+
+    A step that does not apply to the host is replaced by those that it needs.
+    """
+    by_name = {step.name: step for step in declared}
+    words: dict[str, str] = {}
+
+    def word(step: Step) -> str:
+        if step.name not in words:
+            words[step.name] = _digest(step, host.since, needed(step))
+        return words[step.name]
+
+    def needed(step: Step) -> list[str]:
+        found: list[str] = []
+        for other in (by_name[name] for name in step.needs or ()):
+            found += [word(other)] if other.applies_to(host.spec) else needed(other)
+        return sorted(set(found))
+
+    for step in declared:
+        word(step)
+    return words
 
 
-def digest(step: Step, since: datetime) -> str:
+def _digest(step: Step, since: datetime, needed: Sequence[str]) -> str:
     """Return a word for what a step does and for a host's stay in a state, which began at ``since``.
 
     Its time limit, retries, selector and order are no part of what it does: to change them repeats no step.
     """
     what = [step.kind, step.command, step.port, _settings(step.page), _settings(step.demand), since.isoformat()]
+    what += [part for part in (step.properties, needed) if part]  # so that the words of other steps stay the same
     return sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 

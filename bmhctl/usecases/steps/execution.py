@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from threading import Event
@@ -105,6 +105,10 @@ class StepPlan(Frozen):
             names = ", ".join(result.step for result in results)
             said.append(f"{noun}{'s' if len(results) > 1 else ''} passed: {names}")
         said += [f"{name} overridden: {reason}" for name, reason in self.overridden.items()]
+        if any(step.properties for step in self.steps):
+            from bmhctl.usecases.steps.observation import kept_words
+
+            said += filter(None, [kept_words(self.host.spec, results)])
         return StepsRun(tuple(results), None, "; ".join(said))
 
 
@@ -191,6 +195,15 @@ class Claimed:
                 hint=f"see bmhctl history {now.name}, then try again",
             )
         return now
+
+    def save_observed(self, host: Host, results: Iterable[CheckResult], now: datetime) -> Host:
+        """Save the properties that steps reported; return the host, in the caller's transaction."""
+        results = [result for result in results if result.observed]
+        if not results:
+            return host
+        from bmhctl.usecases.steps.observation import save_observed
+
+        return save_observed(self._ctx, host, results, now)
 
     def promise(self, after: Host, outcome: Outcome) -> Outcome:
         """Record, before the commit, the outcome after it: a signal may come before it is reported."""

@@ -87,7 +87,7 @@ class _Round:
         ctx = self._ctx
 
         def note(now: datetime) -> Outcome:
-            host = held.unchanged()
+            host = held.save_observed(held.unchanged(), run.results, now)
             ctx.store.step_results.save(host, run.results, now)
             if run.refusal is None:
                 ctx.store.hosts.save_proof(host, now)

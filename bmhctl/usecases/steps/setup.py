@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from bmhctl.domain.model import CheckResult, Phase
+from bmhctl.domain.model import CheckResult, Host, Phase
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.setup_progress import marked, setup_state
+from bmhctl.usecases.shared.setup_progress import setup_state
 from bmhctl.usecases.steps.execution import Claimed, StepPlan, StepsRun
 
 
@@ -46,24 +46,25 @@ class Setup:
 
     def save(self, results: Iterable[CheckResult]) -> None:
         """Save results, and how far the setup is, unless the host changed since the claim."""
-        results = tuple(marked(self._state.steps, self._held.host, results))
+        results = tuple(self._state.marked(results))
         if not results:
             return
         self._state = self._state.and_then(results)
         store = self._ctx.store
 
-        def act(now: datetime) -> None:
-            host = self._held.unchanged()
+        def act(now: datetime) -> Host:
+            host = self._held.save_observed(self._held.unchanged(), results, now)
             store.step_results.save(host, results, now)
             store.hosts.save_setup(host, self._state.progress)
+            return host
 
-        self._held.settle(act)
+        self._held.host = self._held.settle(act)
 
     def judged(self, run: StepsRun) -> StepsRun:
         """Return what a run of the remaining steps means for the whole setup."""
         if self._was_complete:
             return StepsRun((), None, "its setup was complete")
-        results = tuple(marked(self._state.steps, self._held.host, run.results))
+        results = tuple(self._state.marked(run.results))
         self._state = self._state.and_then(results)
         progress = self._state.progress
         refusal = run.refusal and f"{run.refusal}; {progress.done} of {progress.total} done"

@@ -240,7 +240,7 @@ def _looked_at(ctx: Context, held: Claimed, run: StepsRun, proves: bool) -> Outc
     """What a look found is true whatever happened to the host meanwhile; with all checks, it ``proves`` a free one."""
 
     def note(now: datetime) -> Host:
-        host = held.current()
+        host = held.save_observed(held.current(), run.results, now)
         if run.refusal is not None:
             record_event(ctx, host, EventKind.STEP_FAILED, now, reason=run.refusal, steps=run.results)
         ctx.store.step_results.save(host, run.results, now)
@@ -260,7 +260,7 @@ def _finish(
     run = checks or cleanup or NO_STEPS
 
     def go(now: datetime) -> Outcome:
-        host = held.unchanged()
+        host = held.save_observed(held.unchanged(), run.results, now)
         inputs = guard_input(
             ctx,
             host,
@@ -292,7 +292,7 @@ def _note_failure(ctx: Context, held: Claimed, run: StepsRun, phase: Phase = Pha
     counter, state, noun = _COUNTERS.get(phase, (None, None, ""))
 
     def note(now: datetime) -> StepFailedError:
-        host = held.unchanged()
+        host = held.save_observed(held.unchanged(), run.results, now)
         words = run.refusal or run.summary
         hint = f"fix it and try again; bmhctl why {host.name}"
         failures = 0

@@ -1,0 +1,47 @@
+"""Save the hardware properties that steps reported; what is declared about a host wins over what is observed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from bmhctl.domain.model import CheckResult, EventKind, Host, HostSpec, PropertyValue
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_changes import shown
+from bmhctl.usecases.shared.transitions import event_of
+
+
+def save_observed(ctx: Context, host: Host, results: Iterable[CheckResult], now: datetime) -> Host:
+    """Save what differs from what was observed before, with an event; return the host, in the caller's transaction."""
+    results = [result for result in results if result.observed]
+    before, after = host.spec.observed, _merged(host.spec, results)
+    changed = [
+        f"{key} {shown(before.get(key))} → {shown(after.get(key))}"
+        for key in dict.fromkeys((*before, *after))
+        if before.get(key) != after.get(key)
+    ]
+    if not changed:
+        return host
+    names = ", ".join(result.step for result in results)
+    words = "; ".join(filter(None, (f"{names} observed: {', '.join(changed)}", kept_words(host.spec, results))))
+    fresh = replace(host, spec=replace(host.spec, observed=after))
+    return ctx.store.hosts.save_observed(fresh, event_of(ctx, fresh, EventKind.SET, now, words))
+
+
+def kept_words(spec: HostSpec, results: Iterable[CheckResult]) -> str:
+    """Return which declared properties differ from what these results observed; empty if none does."""
+    kept = [
+        f"{key} {shown(spec.hardware[key])} (observed: {shown(value)})"
+        for result in results
+        for key, value in result.observed.items()
+        if key in spec.hardware and str(spec.hardware[key]) != str(value)
+    ]
+    return f"kept as declared: {', '.join(kept)}" if kept else ""
+
+
+def _merged(spec: HostSpec, results: Iterable[CheckResult]) -> Mapping[str, PropertyValue]:
+    found: dict[str, PropertyValue | None] = dict(spec.observed)
+    for result in results:
+        found |= result.observed
+    return {key: value for key, value in found.items() if value is not None}
