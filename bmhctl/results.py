@@ -110,11 +110,12 @@ class Reservations(Frozen):
 
 
 class History(Frozen):
-    """Events, oldest first; ``host`` is the host that they are about, None for the whole inventory."""
+    """Events, oldest first; ``host`` is the host that they are about, None for all; ``inventory`` is where they are."""
 
     events: Iterable[Event]
     host: str | None
     now: datetime
+    inventory: str = ""
 
 
 class Ending(Frozen):

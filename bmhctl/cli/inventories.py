@@ -11,7 +11,7 @@ from bmhctl.cli.options import HostNames, SelectorText, States
 from bmhctl.cli.session import invocation_of, session
 from bmhctl.errors import UsageError
 from bmhctl.output import Format, check, render
-from bmhctl.results import Document, Done, Hosts
+from bmhctl.results import Document, Done, History, Hosts
 from bmhctl.stores.locations import VARIABLE
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def export(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText =
     """Write the inventory, or some hosts: -o toml or json (with states, for import), or csv.
 
     For other systems: -o metal3 (manifests), ansible (an inventory), ssh (a configuration to Include), known-hosts,
-    dnsmasq (dhcp-host lines), netbox (patches of custom fields). See bmhctl help formats.
+    dnsmasq (dhcp-host lines), netbox (patches of custom fields), cloudevents (the history). See bmhctl help formats.
     """
     from bmhctl.formats.exporters.table import MODULES
     from bmhctl.usecases.queries import chosen, list_hosts
@@ -50,8 +50,9 @@ def export(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText =
 
     invocation = invocation_of(ctx)
     output = invocation.output = invocation.output or Format.TOML.value
-    if output not in ("toml", "json", "jsonl", "csv", *MODULES):
-        raise UsageError(f"can't export as {output}", hint=f"-o toml, json, jsonl, csv, {', '.join(MODULES)}")
+    if output not in ("toml", "json", "jsonl", "csv", "cloudevents", *MODULES):
+        known = ", ".join(("toml", "json", "jsonl", "csv", *MODULES, "cloudevents"))
+        raise UsageError(f"can't export as {output}", hint=f"-o {known}")
     wanted = choice(hosts, selector, state) if hosts or selector or state else Choice(everything=True)
     if output == "toml":
         _export_toml(ctx, wanted)
@@ -60,6 +61,11 @@ def export(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText =
 
         with session(ctx, Document) as lab:
             lab.show(Document(written(output, chosen(lab.context, wanted), os.environ.get("BMH_RESERVATION"))))
+    elif output == "cloudevents":
+        from bmhctl.usecases.history import HistoryRequest, find_history
+
+        with session(ctx, History) as lab:
+            lab.show(find_history(lab.context, HistoryRequest(wanted)))
     else:
         with session(ctx, Hosts) as lab:
             lab.show(list_hosts(lab.context, wanted))

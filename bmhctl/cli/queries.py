@@ -89,7 +89,7 @@ def history(
     hosts: HostNames = None,
     selector: SelectorText = None,
     last: Annotated[
-        int | None, typer.Option("-n", "--last", min=1, max=MOST, metavar="N", help="Only the newest N events.")
+        int | None, typer.Option("-n", "--last", min=0, max=MOST, metavar="N", help="Only the newest N events.")
     ] = None,
     since: Annotated[
         str | None, typer.Option("--since", metavar="WHEN", help="From then on: 2h (ago), yesterday, 2026-01-31T12:00.")
@@ -108,12 +108,13 @@ def history(
         int, typer.Option("--since-id", min=0, max=2**63 - 1, metavar="N", help="After the event with the id N.")
     ] = 0,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="The newest event first.")] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on: show events as they are recorded.")] = False,
     fields: Fields = None,
 ) -> None:
     """Show the events of hosts, also of removed ones; without a host, of all hosts. The oldest come first."""
     from bmhctl.usecases.queries import history as read
 
-    others = (selector, since, until, actor, verb, reservation, since_id, newest_first)
+    others = (selector, since, until, actor, verb, reservation, since_id, newest_first, follow)
     with session(ctx, History, fields) as lab:
         if len(hosts or ()) < 2 and not any(other not in (None, False, 0) for other in others):
             name = hosts[0] if hosts else None
@@ -136,7 +137,12 @@ def history(
             newest_first,
             since_id,
         )
-        lab.show(find_history(lab.context, request))
+        if follow:
+            from bmhctl.cli.history_follow import follow_history
+
+            follow_history(lab, request)
+        else:
+            lab.show(find_history(lab.context, request))
 
 
 def graph(ctx: typer.Context, host: _OptionalHost = None) -> None:

@@ -29,7 +29,7 @@ def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
         until = f", until {waiting.deadline:%H:%M:%S} UTC" if waiting.deadline else ""
         note(f"waiting for {waiting.requirements}, {position}{until}: {waiting.why}", display)
 
-    return WaitOptions(_pause_on(display), None if wait == "forever" else parse_duration(wait), progress)
+    return WaitOptions(pause_on(display), None if wait == "forever" else parse_duration(wait), progress)
 
 
 def pause_before_opening(patience: WaitOptions) -> Callable[[], None]:
@@ -68,7 +68,8 @@ class _Pause:
             raise BrokenPipeError("the reader of the answer is gone")
 
 
-def _pause_on(display: Display) -> _Pause:
+def pause_on(display: Display) -> Callable[[float, int | None], None]:
+    """Return a sleep that ends early when a descriptor can be read, and raises when the reader of stdout is gone."""
     try:
         descriptor = display.stdout.fileno()
         is_pipe = stat.S_ISFIFO(fstat(descriptor).st_mode) or stat.S_ISSOCK(fstat(descriptor).st_mode)

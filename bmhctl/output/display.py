@@ -31,6 +31,7 @@ class Format(StrEnum):
     DNSMASQ = "dnsmasq"
     NETBOX = "netbox"
     ICS = "ics"
+    CLOUDEVENTS = "cloudevents"
 
 
 class Display(Frozen):

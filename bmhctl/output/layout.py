@@ -173,23 +173,39 @@ def write_columns(titles: Sequence[str], rows: Iterable[Sequence[str]], display:
     if is_table:
         heads = [Column(title) for title in titles]
         return paint(columns(heads, ([[(cell, "")] for cell in row] for row in rows), display.width), display)
-    stream = iter(rows)
-    widths = [0] * len(titles)
-    count = 0
-    while chunk := measured_texts(chain([] if count else [titles], islice(stream, _CHUNK))):
-        widths = [max(width, *(row[i][1] or 1 for row in chunk)) for i, width in enumerate(widths)]
-        lines = (
-            "".join(
-                [
-                    (text or "-") + " " * (width - (size or 1) + _GAP)
-                    for (text, size), width in zip(row, widths, strict=True)
-                ]
+    return ColumnWriter(titles, display).write(rows)
+
+
+class ColumnWriter:
+    """Writes rows of texts under their titles as they come; a column only ever grows wider."""
+
+    def __init__(self, titles: Sequence[str], display: Display) -> None:
+        self._titles = titles
+        self._display = display
+        self._widths = [0] * len(titles)
+        self._is_begun = False
+
+    def write(self, rows: Iterable[Sequence[str]]) -> int:
+        """Write more rows, and return how many lines."""
+        stream = iter(rows)
+        count = 0
+        while chunk := measured_texts(chain([] if self._is_begun else [self._titles], islice(stream, _CHUNK))):
+            self._is_begun = True
+            widths = self._widths = [
+                max(width, *(row[i][1] or 1 for row in chunk)) for i, width in enumerate(self._widths)
+            ]
+            lines = (
+                "".join(
+                    [
+                        (text or "-") + " " * (width - (size or 1) + _GAP)
+                        for (text, size), width in zip(row, widths, strict=True)
+                    ]
+                )
+                for row in chunk
             )
-            for row in chunk
-        )
-        display.write(_transcribed("".join([line.rstrip() + "\n" for line in lines]), display))
-        count += len(chunk)
-    return count
+            self._display.write(_transcribed("".join([line.rstrip() + "\n" for line in lines]), self._display))
+            count += len(chunk)
+        return count
 
 
 def paint(lines: Iterable[Line], display: Display) -> int:

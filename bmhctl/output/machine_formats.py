@@ -75,14 +75,15 @@ def _quick(careful: Callable[[Record], str]) -> Callable[[Record], str]:
     return encode
 
 
-def write_csv(fields: Sequence[str], rows: Iterable[Sequence[str]], display: Display) -> None:
-    """Write CSV with a header, one line a row for any content; no cell begins a formula."""
+def write_csv(fields: Sequence[str], rows: Iterable[Sequence[str]], display: Display, *, header: bool = True) -> None:
+    """Write CSV, one line a row for any content, with or without a ``header``; no cell begins a formula."""
     import csv
     import io
 
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(fields)
+    if header:
+        writer.writerow(fields)
     for row in rows:
         writer.writerow([csv_cell(cell) for cell in row])
         display.write(buffer.getvalue())

@@ -93,6 +93,16 @@ class Database(Protocol):
     def generation(self) -> tuple[int, ...]:
         """Return a value that differs from an earlier one when a host or the queue changed since."""
 
+    def follow(self) -> None:
+        """Make :meth:`version` differ after every event, from its next call on, also while no ticket is open."""
+
+    def settled_event(self) -> int:
+        """Return the id of the newest event before which no other will appear; at least that of an earlier call."""
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether :meth:`settled_event` may soon return more, although :meth:`version` stays."""
+
     def wakes(self) -> int | None:
         """Return a descriptor that can be read when :meth:`version` may differ; None where it has to be polled."""
 

@@ -28,7 +28,8 @@ _VERBS: dict[Value, Verb | EventKind] = {member.value: member for kind in (Verb,
 class EventQuery(Frozen):
     """Which events: those that meet all conditions; None and empty ones do not count.
 
-    ``hosts`` are ids, ``among`` is a query for hosts of the inventory; ``since`` is included, ``until`` is not.
+    ``hosts`` are ids, ``among`` is a query for hosts of the inventory; ``since`` is included, ``until`` is not; the id
+    is greater than ``after``, and ``upto`` at most.
     """
 
     hosts: tuple[int, ...] | None = None
@@ -38,6 +39,7 @@ class EventQuery(Frozen):
     verbs: tuple[Verb | EventKind, ...] = ()
     reservation: str | None = None
     after: int = 0
+    upto: int | None = None
 
 
 class Events(Frozen):
@@ -64,6 +66,9 @@ class Events(Frozen):
     def find(self, query: EventQuery, *, newest_first: bool = False) -> Iterator[Event]:
         """Yield the events of a query in the order of their ids; reads them as they are asked for."""
         terms, parameters = ["id > ?"], list[Value]((query.after,))
+        if query.upto is not None:
+            terms.append("id <= ?")
+            parameters.append(query.upto)
         if query.hosts is not None:
             terms.append(f"host_id IN ({', '.join('?' * len(query.hosts)) or 'NULL'})")
             parameters.extend(query.hosts)
@@ -89,6 +94,15 @@ class Events(Frozen):
         return map(
             _to_event, self._database.stream(f"{_SELECT} WHERE {' AND '.join(terms)} ORDER BY {order}", parameters)
         )
+
+    def settled(self) -> int:
+        """Return the id of the newest event before which no other will appear."""
+        return self._database.settled_event()
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether :meth:`settled` may soon return more, although the version of the inventory stays."""
+        return self._database.is_settling
 
     def hosts_named(self, name: str) -> list[int]:
         """Return the id of the host that had a name last; with ``*`` and ``?``, of every host that had such a name."""

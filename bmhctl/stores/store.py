@@ -251,3 +251,7 @@ class Store:
     def wakes(self) -> int | None:
         """Return a descriptor that can be read when :meth:`version` may differ; None where it has to be polled."""
         return self.database.wakes()
+
+    def follow(self) -> None:
+        """Make :meth:`version` differ after every event, from its next call on, also while no ticket is open."""
+        self.database.follow()

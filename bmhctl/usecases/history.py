@@ -25,6 +25,7 @@ class HistoryRequest(Frozen):
     """Which events to show: of all hosts where the choice names none.
 
     ``since`` is included, ``until`` is not. ``actor`` may have ``*`` and ``?``. ``last`` keeps the newest so many.
+    Their ids are greater than ``after``, and ``upto`` at most.
     """
 
     choice: Choice = Choice()
@@ -36,6 +37,7 @@ class HistoryRequest(Frozen):
     last: int | None = None
     newest_first: bool = False
     after: int = 0
+    upto: int | None = None
 
 
 def find_history(ctx: Context, request: HistoryRequest) -> History:
@@ -61,9 +63,10 @@ def find_history(ctx: Context, request: HistoryRequest) -> History:
         verbs=verbs,
         reservation=request.reservation,
         after=request.after,
+        upto=request.upto,
     )
     names = request.choice.names
-    return History(_events(ctx, request, query), names[0] if len(names) == 1 else None, now)
+    return History(_events(ctx, request, query), names[0] if len(names) == 1 else None, now, ctx.store.location)
 
 
 def _events(ctx: Context, request: HistoryRequest, query: EventQuery) -> Iterable[Event]:

@@ -230,12 +230,12 @@ def history(ctx: Context, name: str | None = None, last: int | None = None) -> H
     """
     now = refresh(ctx)
     if name is None:
-        return History(ctx.store.events.read(last=last), None, now)
+        return History(ctx.store.events.read(last=last), None, now, ctx.store.location)
     host = ctx.store.hosts.named(name)
     events = list(ctx.store.events.read(host or name, last=last))
     if not events:
         raise not_found(ctx, name)
-    return History(events, name, now)
+    return History(events, name, now, ctx.store.location)
 
 
 def _sort_value(host: Host, key: str) -> tuple[object, ...]:

@@ -22,7 +22,7 @@ LOOKS: dict[str, tuple[list[str], set[str], str]] = {
     "list": (["list"], {"table", "plain", "json", "jsonl", "csv", "name"}, "hosts"),
     "show": (["show", "node01"], {"table", "plain", "json", "jsonl", "csv", "name"}, "host"),
     "reservations": (["reservations"], {"table", "plain", "json", "jsonl", "csv", "name"}, "reservations"),
-    "history": (["history"], {"table", "plain", "json", "jsonl", "csv"}, "history"),
+    "history": (["history"], {"table", "plain", "json", "jsonl", "csv", "cloudevents"}, "history"),
     "status": (["status"], {"table", "plain", "json", "jsonl"}, "status"),
     "why": (["why", "node01"], {"table", "plain", "json", "jsonl"}, "why"),
     "graph": (["graph"], {"table", "plain", "json", "jsonl", "mermaid", "dot", "svg"}, "graph"),
@@ -76,7 +76,7 @@ def test_an_unknown_format_is_refused_with_the_known_ones(cli: Cli, lab: Path) -
         "",
         "bmhctl: there is no output format 'yaml'\n"
         "hint: known: table, plain, json, jsonl, csv, name, toml, mermaid, dot, svg, metal3, ansible, "
-        "ssh, known-hosts, dnsmasq, netbox, ics\n",
+        "ssh, known-hosts, dnsmasq, netbox, ics, cloudevents\n",
     )
 
 

@@ -518,3 +518,25 @@ def test_a_signal_at_any_moment_of_a_grant_leaves_it_reported_or_undone_and_the_
         signal.signal(signal.SIGALRM, before)
     figures("a signal in a grant", "postgres", tries=tries, faults=interrupted, losses=leaked)
     assert leaked == 0
+
+
+def test_a_follower_goes_on_after_its_server_was_stopped_and_killed(server: Server) -> None:
+    with open_inventory(server.url, actor="operator", create=True) as lab:
+        lab.add("node1")
+    follower = spawn("-m", "bmhctl", "-i", server.url, "history", "--follow", "--fields", "host", "-o", "csv")
+    try:
+        assert follower.stdout is not None
+        assert [follower.stdout.readline() for _ in range(2)] == ["host\n", "node1\n"]
+        for number in (2, 3):
+            server.stop(kill=number == 3)
+            time.sleep(0.4)  # it has noticed
+            server.start()
+            with open_inventory(server.url, actor="operator") as lab:
+                lab.add(f"node{number}")
+            assert follower.stdout.readline() == f"node{number}\n"
+    finally:
+        follower.kill()
+        out, err = follower.communicate()
+    assert out == ""
+    assert len(re.findall(r"(?<!until it) is back$", err, re.MULTILINE)) == 2
+    assert "; waiting until it is back\n" in err

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from datetime import timedelta
 
+import jsonschema
 import pytest
 
 from bmhctl import results
@@ -383,3 +384,41 @@ except BrokenPipeError:
     assert child.stderr.read() == ""
     child.stderr.close()
     assert child.wait(30) == 9
+
+
+# What https://github.com/cloudevents/spec requires of an event in the JSON format, version 1.0.2.
+CLOUDEVENT = {
+    "type": "object",
+    "required": ["id", "source", "specversion", "type"],
+    "properties": {
+        "id": {"type": "string", "minLength": 1},
+        "source": {"type": "string", "format": "uri-reference", "minLength": 1},
+        "specversion": {"const": "1.0"},
+        "type": {"type": "string", "minLength": 1},
+        "datacontenttype": {"type": "string", "minLength": 1},
+        "subject": {"type": "string", "minLength": 1},
+        "time": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"},
+    },
+    # The names of context attributes are lower-case letters and digits.
+    "propertyNames": {"pattern": "^[a-z0-9]{1,20}$"},
+}
+
+
+@pytest.mark.parametrize(
+    ("inventory", "source"),
+    [
+        ("/srv/labs/lab #1.toml", "file:///srv/labs/lab%20%231.toml"),
+        ("postgresql://alice@db:5432/lab?schema=a b", "postgresql://alice@db:5432/lab?schema=a%20b"),
+    ],
+)
+def test_cloudevents_are_what_the_specification_says(inventory: str, source: str) -> None:
+    history = replace(HISTORY, inventory=inventory)
+    lines = [json.loads(line) for line in shown(history, Format.CLOUDEVENTS).splitlines()]
+    records = [json.loads(line) for line in shown(history, Format.JSONL).splitlines()]
+    assert [line["data"] for line in lines] == records
+    for line in lines:
+        jsonschema.validate(line, CLOUDEVENT)
+        assert line["source"] == source
+        assert (line["id"], line["subject"]) == (str(line["data"]["id"]), line["data"]["host"])
+        assert (line["type"], line["time"]) == (f"bmhctl.host.{line['data']['verb']}", line["data"]["at"])
+    assert len({line["id"] for line in lines}) == len(lines)

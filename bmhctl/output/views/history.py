@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from bmhctl.domain.model import Event
 from bmhctl.domain.units import format_age
+from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import COLOUR, GLYPH
 from bmhctl.output.records import Envelope, Record, event_record, iso, listing, picked, stamp
 from bmhctl.output.render import LISTED, View
@@ -43,16 +44,27 @@ def _document(result: History, fields: tuple[str, ...] | None) -> Envelope:
     return listing("history", head, "events", picked(map(event_record, result.events), fields))
 
 
+def _write(result: History, display: Display) -> bool:
+    """Write CloudEvents if they were asked for, and return whether they were."""
+    if display.format is not Format.CLOUDEVENTS:
+        return False
+    from bmhctl.output.cloudevents import write_cloudevents
+
+    write_cloudevents(result.events, result.inventory, display)
+    return True
+
+
 _FIELDS = ("id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation", "steps")
 
 VIEWS = {
     History: View(
-        LISTED,
+        (*LISTED, Format.CLOUDEVENTS),
         _FIELDS,
         ("at", "host", "actor", "verb", "source", "dest", "reason", "reservation"),
         _FIELDS,
         _document,
         lines=lambda result, _: history_lines(result.events, result.now, result.host is not None),
         empty="no events",
+        write=_write,
     )
 }

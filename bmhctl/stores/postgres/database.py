@@ -42,6 +42,7 @@ _SERVER_ENDS = ("08", "57P")
 """How SQLSTATEs begin after which a connection is lost: it failed, or the server shuts down."""
 
 _WRITERS = "turn"  # the name of the lock that shared transactions share, and others take alone
+_FOLLOWERS = "followers"  # the name of the lock that processes share which want to be notified of every event
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"  # whatever the server's default is
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _CHANNEL = "bmhctl"
@@ -50,7 +51,9 @@ _FEW_ROWS = 50  # are written with the commit, in one message
 _NEXT_ID = "SELECT nextval('{table}_id_seq')"
 _EVENT_ID: Question = _NEXT_ID.format(table="events"), ()
 _WHICH: Question = "SELECT 'meta'::regclass::oid::bigint, (SELECT value FROM meta WHERE key = ?)", (INVENTORY_KEY,)
-_ANY_TICKET: Question = "SELECT 1 FROM tickets LIMIT 1", ()
+_ANY_TICKET = "EXISTS (SELECT 1 FROM tickets)"
+# A follower shares the lock; who can take it alone for a moment is watched by none. It is cheaper than pg_locks.
+_ANY_FOLLOWER = "NOT CASE WHEN pg_try_advisory_lock({0}) THEN pg_advisory_unlock({0}) ELSE FALSE END"
 
 # Waiting processes are notified when these statements are committed: every change of a host writes an event.
 _ENDS_A_WAIT = "DELETE FROM tickets"  # also where no ticket is left: its own process is notified
@@ -77,7 +80,9 @@ class PostgresDatabase(WriteBuffer):
         self._streams = 0
         self._notifies = self._notifies_all = self._has_written = False
         self._heard = 0
-        self._listens = False
+        self._listens = self._follows = False
+        self._settled = 0  # the newest event before which no other will appear
+        self._settling: tuple[int, frozenset[str]] | None = None  # the next such one, and who may still write before it
         self._held: list[str] = []
         self._ahead = 0.0  # the server's clock minus the local steady one, in seconds
         self._lost_at: float | None = None  # when a connection replaced a lost one, by the steady clock
@@ -86,6 +91,7 @@ class PostgresDatabase(WriteBuffer):
         self._is_owner = False
         self._which: Row | None = None  # which inventory was opened: its table and its token
         self._channel = f"{_CHANNEL}:{self._number('channel')}"
+        self._is_any_awaiting = f"{_ANY_TICKET} OR {_ANY_FOLLOWER.format(self._number(_FOLLOWERS))}"
 
     @property
     def location(self) -> str:
@@ -276,7 +282,7 @@ class PostgresDatabase(WriteBuffer):
         begin = f"{_BEGIN}; SELECT {lock}({self._number(_WRITERS)})" if write else _BEGIN_READING
         started = (f"{begin}; SELECT {NOW}", ())
         which = () if self._which is None else (_WHICH,)
-        asked = (_ANY_TICKET, *questions, _EVENT_ID) if questions else ()
+        asked = ((f"SELECT 1 WHERE {self._is_any_awaiting}", ()), *questions, _EVENT_ID) if questions else ()
         answers = self._together([started, *which, *asked])
         begun = len(answers) - len(asked)
         if which:
@@ -284,8 +290,8 @@ class PostgresDatabase(WriteBuffer):
         self._set_clock(answers[begun - len(which) - 1][0][0])
         if not questions:
             return []
-        tickets, *found, ids = answers[begun:]
-        self._is_awaited = bool(tickets)
+        awaiting, *found, ids = answers[begun:]
+        self._is_awaited = bool(awaiting)
         asking = [statement.endswith("SKIP LOCKED") for statement, _ in questions]
         locked = {row[0] for locks, rows in zip(asking, found, strict=True) if locks for row in rows}
         self._keep_event_ids(ids, len(locked))
@@ -298,7 +304,7 @@ class PostgresDatabase(WriteBuffer):
         wrote = write and bool(self._has_written or self._waiting)
         last = self._take(_FEW_ROWS)
         if self._notifies_all or (self._notifies and self._is_awaited):
-            where = "" if self._notifies_all else f" WHERE EXISTS ({_ANY_TICKET[0]})"
+            where = "" if self._notifies_all else f" WHERE {self._is_any_awaiting}"
             last.append((f"SELECT pg_notify(?, ''){where}", [self._channel]))
         self._usable()
         try:
@@ -370,7 +376,11 @@ class PostgresDatabase(WriteBuffer):
         try:
             if not self._listens:
                 connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+                if self._follows:
+                    connection.execute(f"SELECT pg_advisory_lock_shared({self._number(_FOLLOWERS)})")
                 self._listens = True
+                self._heard += 1  # what changed before was not announced
+                self._settling = None
             self._heard += sum(1 for _ in connection.notifies(timeout=0))
         except psycopg.Error as error:
             raise self._failure(error) from error
@@ -379,6 +389,43 @@ class PostgresDatabase(WriteBuffer):
     def generation(self) -> tuple[int, ...]:
         """Return the version: only changes of hosts and of the queue are announced."""
         return (self.version(),)
+
+    def follow(self) -> None:
+        """From the next :meth:`version` on, be notified of every event, also while no ticket is open."""
+        if not self._follows:
+            self._follows, self._listens = True, False
+
+    def settled_event(self) -> int:
+        """Return the newest event before which no other will appear: ids are not committed in their order.
+
+        Every transaction that writes holds a lock from before it takes an id until its events can be seen. So all ids
+        up to the newest that is seen are settled when those have ended that held the lock just after that look.
+        """
+        if self._settling is not None and not self._settling[1] & self._writers():
+            self._settled, self._settling = self._settling[0], None
+        if self._settling is None:
+            newest = int(self.execute("SELECT COALESCE(MAX(id), 0) FROM events")[0][0] or 0)
+            writers = self._writers()
+            if writers:
+                self._settling = newest, writers
+            else:
+                self._settled = newest
+        return self._settled
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether :meth:`settled_event` may return more without a change that is announced."""
+        return self._settling is not None
+
+    def _writers(self) -> frozenset[str]:
+        """Return the transactions that write now."""
+        rows = self.execute(
+            "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " AND classid::bigint = ? AND objid::bigint = ?",
+            divmod(self._number(_WRITERS) & (1 << 64) - 1, 1 << 32),
+        )
+        return frozenset(str(row[0]) for row in rows)
 
     def wakes(self) -> int | None:
         """Return a descriptor that can be read when a change was announced."""

@@ -304,6 +304,18 @@ class SqliteDatabase(WriteBuffer):
         newest = "SELECT (SELECT COALESCE(MAX(id), 0) FROM events), COUNT(*), COALESCE(SUM(id), 0) FROM tickets"
         return tuple(int(number or 0) for number in self.execute(newest)[0])
 
+    def follow(self) -> None:
+        """Do nothing: every commit changes the version."""
+
+    def settled_event(self) -> int:
+        """Return the newest event: ids are given in the order of the commits."""
+        return int(self.execute("SELECT COALESCE(MAX(id), 0) FROM events")[0][0] or 0)
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether an older event may still appear: never."""
+        return False
+
     def wakes(self) -> int | None:
         """Return None: asking for the version takes microseconds."""
         return None

@@ -1,0 +1,42 @@
+"""Events in the CloudEvents 1.0 JSON format, one a line: for webhooks, event buses and log shippers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import quote
+
+from bmhctl.domain.model import Event
+from bmhctl.output.display import Display
+from bmhctl.output.machine_formats import write_jsonl
+from bmhctl.output.records import Envelope, Record, event_record, iso
+
+TYPE = "bmhctl.host."
+"""How the type of every event begins; its verb follows."""
+
+
+def write_cloudevents(events: Iterable[Event], inventory: str, display: Display) -> None:
+    """Write events as CloudEvents; ``source`` and ``id`` together are unique, so that a receiver can tell a repeat."""
+    source = _source(inventory)
+    write_jsonl(Envelope({}, "events", (_record(event, source) for event in events)), display)
+
+
+def _record(event: Event, source: str) -> Record:
+    return {
+        "specversion": "1.0",
+        "id": str(event.id),
+        "source": source,
+        "type": f"{TYPE}{event.verb.value}",
+        "subject": event.host,
+        "time": iso(event.at),
+        "datacontenttype": "application/json",
+        "data": event_record(event),
+    }
+
+
+def _source(inventory: str) -> str:
+    """Return the location of an inventory as a URI, which holds no password."""
+    if "://" in inventory:
+        return quote(inventory, safe=":/?#[]@!$&'()*+,;=%~")
+    return Path(os.path.abspath(inventory)).as_uri()

@@ -1,0 +1,54 @@
+"""Events written as they come, for a command that goes on: what one batch began, the next one continues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from bmhctl.domain.model import Event
+from bmhctl.errors import UsageError
+from bmhctl.output import machine_formats
+from bmhctl.output.cloudevents import write_cloudevents
+from bmhctl.output.display import Display, Format
+from bmhctl.output.layout import ColumnWriter, paint
+from bmhctl.output.records import Record, cells, event_record, listing, picked
+from bmhctl.output.render import check, view_of
+from bmhctl.output.views.history import history_lines
+from bmhctl.results import History
+
+
+class EventStream:
+    """Writes events to stdout, each batch at once. Raises :class:`UsageError` for a format that has an end."""
+
+    def __init__(self, display: Display, fields: tuple[str, ...] | None, inventory: str, *, one_host: bool) -> None:
+        check(History, display, fields)
+        if display.format is Format.JSON:
+            raise UsageError("-o json is one document, which would never end", hint="-o jsonl writes one event a line")
+        self._display = display
+        self._inventory = inventory
+        self._one_host = one_host
+        self._fields = fields
+        self._shown = fields or view_of(History).plain
+        self._columns = ColumnWriter([name.upper() for name in self._shown], display)
+        self._is_first = True
+
+    def write(self, events: Sequence[Event], now: datetime) -> None:
+        """Write some events, and flush."""
+        display, records = self._display, map(event_record, events)
+        match display.shown:
+            case Format.CLOUDEVENTS:
+                write_cloudevents(events, self._inventory, display)
+            case Format.JSONL:
+                machine_formats.write_jsonl(listing("history", {}, "events", picked(records, self._fields)), display)
+            case Format.CSV:
+                self._write_csv(records)
+            case Format.TABLE if not self._fields:
+                paint(history_lines(events, now, self._one_host), display)
+            case _:
+                self._columns.write(cells(records, self._shown))
+        display.stdout.flush()
+        self._is_first = False
+
+    def _write_csv(self, records: Iterable[Record]) -> None:
+        fields = self._fields or view_of(History).csv
+        machine_formats.write_csv(fields, cells(records, fields), self._display, header=self._is_first)

@@ -1,0 +1,94 @@
+"""Wait for changes of an inventory: one loop for every command that watches and changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.refresh import refresh
+
+_POLL = 0.1  # seconds between two checks of the version, each of which takes microseconds
+_POLL_WOKEN = 0.5  # the same for a server, which wakes those who wait
+_SETTLE = (0.01, 0.32)  # the first and the longest pause while other transactions may still add older events
+_LOOK_AT_FILE = 0.5
+
+Pause = Callable[[float, int | None], None]
+"""Sleeps for some seconds, or until a descriptor can be read if there is one; it may raise to end the wait."""
+
+_Result = TypeVar("_Result")
+
+
+def await_change(ctx: Context, pause: Pause, look: Callable[[], _Result | None]) -> _Result:
+    """Call ``look`` at once and whenever something was committed, until it returns a result; return that.
+
+    While the inventory is away, wait; open it again when it was moved or replaced, and look. A changed TOML file is
+    synced; one that is not valid is reported, once. Raises the error of the inventory when it is away for longer than
+    :data:`~bmhctl.usecases.shared.absence.LONGEST`, and what ``pause`` and ``look`` raise.
+    """
+    absence, reopening = Absence(ctx.report, ctx.store.location), Reopening(ctx)
+    trouble, has_looked = "", False
+    while True:
+        try:
+            if reopening.is_done(absence):
+                changes = _Changes(ctx)
+                while True:
+                    if changes.are_any():
+                        result = look()
+                        has_looked, trouble = True, ""
+                        absence.ends()
+                        if result is not None:
+                            return result
+                    changes.pause(pause)
+        except UnreachableError as error:
+            absence.goes_on(error)
+            reopening.note(error)
+        except InvalidError as error:  # a person is editing the TOML file
+            if not has_looked:
+                raise
+            if error.message != trouble:
+                ctx.report(f"{error.message}; waiting until that is fixed")
+            trouble = error.message
+        pause(PAUSE, None)
+
+
+class _Changes:
+    """Finds whether something was committed since the last look."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._version: int | None = None
+        self._looked_at_file = time.monotonic()
+        self._settle = _SETTLE[0]
+        ctx.store.follow()
+
+    def are_any(self) -> bool:
+        """Return whether to look now; true at the first call. Sync the TOML file if it changed."""
+        version = self._ctx.store.version()  # before the look: what is committed during it is looked at again
+        is_changed = self._is_synced() or version != self._version or self._ctx.store.events.is_settling
+        self._version = version
+        return is_changed
+
+    def pause(self, pause: Pause) -> None:
+        """Sleep until there may be a change."""
+        store = self._ctx.store
+        if store.events.is_settling:
+            pause(self._settle, None)
+            self._settle = min(2 * self._settle, _SETTLE[1])
+            return
+        self._settle = _SETTLE[0]
+        wakes = store.wakes()
+        pause(_POLL if wakes is None else _POLL_WOKEN, wakes)
+
+    def _is_synced(self) -> bool:
+        """Return whether the TOML file that declares the hosts was just synced: that does not change the version."""
+        now = time.monotonic()
+        if self._ctx.store.declaration is None or now - self._looked_at_file < _LOOK_AT_FILE:
+            return False
+        self._looked_at_file = now
+        before = self._ctx.store.generation()
+        refresh(self._ctx)
+        return self._ctx.store.generation() != before
