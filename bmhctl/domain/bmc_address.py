@@ -92,6 +92,8 @@ def _system_path(root: str, system_id: str) -> str:
 
 def has_odd_segment(path: str) -> bool:
     """Return whether a path has a segment that a server may resolve to another path, such as ``..``."""
-    from urllib.parse import unquote
+    if "%" in path:
+        from urllib.parse import unquote
 
-    return any(part in (".", "..") for part in unquote(path).split("/")) or "//" in path
+        path = unquote(path)
+    return "//" in path or ("." in path and any(part in (".", "..") for part in path.split("/")))

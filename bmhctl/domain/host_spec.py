@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Mapping
+from functools import lru_cache
 from itertools import chain, count
 
 from bmhctl.domain.bmc_address import redfish_endpoint
@@ -29,8 +30,8 @@ _MAC = pattern(r"(?:[0-9a-f]{2}:){5}(?:[0-9a-f]{2})")
 _IPV4 = pattern(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
 _ZONE = pattern(r"[A-Za-z0-9._-]{1,15}")
 _BMC_URL = pattern(
-    r"(?:[a-z][-a-z0-9+.]*://)?(?:\[(?P<ipv6>[^/?#\[\]]+:[^/?#\[\]]*)\]|(?P<name>[^/?#\[\]:]+))(?::(?P<port>[0-9]{1,5}))?"
-    r"(?:/[^?#]*)?(?:\?[^#]*)?",
+    r"(?P<scheme>[a-z][-a-z0-9+.]*://)?(?:\[(?P<ipv6>[^/?#\[\]]+:[^/?#\[\]]*)\]|(?P<name>[^/?#\[\]:]+))"
+    r"(?::(?P<port>[0-9]{1,5}))?(?P<rest>(?:/[^?#]*)?(?:\?[^#]*)?)",
     re.I,
 )
 _VISIBLE = pattern("[!-~]*")
@@ -261,7 +262,7 @@ def _bmc_address(address: str, system_id: str | None, where: str) -> str:
     ):
         raise type_error(where, "a BMC address such as redfish+https://10.0.1.11/redfish/v1/Systems/1", address)
     try:
-        redfish_endpoint(address, system_id)
+        _check_resource(match["scheme"] or "", match["rest"], system_id)
     except ValueError as error:
         raise InvalidError(
             f"{where} {address}: {error}",
@@ -269,3 +270,8 @@ def _bmc_address(address: str, system_id: str | None, where: str) -> str:
             details={"key": where},
         ) from None
     return address
+
+
+@lru_cache(maxsize=1000)  # apart from its host, which does not matter here, the BMCs of a fleet have few addresses
+def _check_resource(scheme: str, rest: str, system_id: str | None) -> None:
+    redfish_endpoint(f"{scheme}bmc{rest}", system_id)

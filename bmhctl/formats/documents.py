@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from bmhctl.errors import InvalidError
@@ -57,9 +58,8 @@ def _skip_space(text: str, position: int) -> int:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    entry: dict[str, object] = {}
-    for key, value in pairs:
-        if key in entry:
-            raise ValueError(key_twice(key))
-        entry[key] = value
+    entry = dict(pairs)
+    if len(entry) < len(pairs):
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(key_twice(key))
     return entry

@@ -74,7 +74,7 @@ class Fields:
             return None
         if not isinstance(value, str):
             raise wrong_kind(self.path_of(key), "a text", value)
-        line = " ".join(_NOT_IN_LINE.sub(" ", value).split())
+        line = " ".join((value if value.isprintable() else _NOT_IN_LINE.sub(" ", value)).split())
         return (line if len(line) <= _MAX_LINE else f"{line[: _MAX_LINE - 1]}…") or None
 
     def whole(self, key: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from functools import lru_cache
 
 from bmhctl.domain.model import PropertyValue
 from bmhctl.errors import InvalidError
@@ -71,6 +72,16 @@ def plain(heading: str) -> str:
     return heading.lower().replace(" ", "_").replace("-", "_")
 
 
+@lru_cache(maxsize=1000)
+def _place(heading: str) -> tuple[str, str]:
+    """Return where a column goes: the group, empty for nowhere, and the name in it."""
+    field = _FIELDS.get(plain(heading))
+    if field is not None and not is_secret(heading):
+        return "field", field
+    group, _, name = heading.partition(".")
+    return (group, name) if group in ("labels", "hardware") and name else ("", "")
+
+
 def reader(items: list[Item]) -> Reader:
     """Return the reader of lines."""
     return _line
@@ -82,13 +93,12 @@ def _line(item: Item) -> Record:
     hardware: dict[str, PropertyValue | None] = {}
     used = []
     for key, value in item.data.items():
-        column = plain(key)
-        group, _, name = key.partition(".")
-        if column in _FIELDS and not is_secret(key):
-            named.setdefault(_FIELDS[column], value)
-        elif group == "labels" and name:
+        group, name = _place(key)
+        if group == "field":
+            named.setdefault(name, value)
+        elif group == "labels":
             labels[name] = text_of(value)
-        elif group == "hardware" and name:
+        elif group == "hardware":
             hardware[name] = text_of(value)
         else:
             continue

@@ -18,13 +18,14 @@ from bmhctl.formats.importers.record import (
     ImportOptions,
     Item,
     Reader,
+    Record,
     found_host,
     is_secret,
     secrets_in,
 )
 from bmhctl.formats.manifest_fields import bad_field, wrong_kind
 from bmhctl.formats.recognize import document_looks_like, samples, text_looks_like
-from bmhctl.support.values import Frozen, replace
+from bmhctl.support.values import Frozen
 
 _HEADING = 10_000  # characters of a heading
 _CELLS = re.compile(r"[,;\t|]")
@@ -268,11 +269,12 @@ def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOpt
     used: set[str] = set()
     nameless = 0
     for number, item in enumerate(items):
-        secrets_in(item.data, secrets)
-        found = _found(read, item, now, options)
+        secrets_in(item.data, secrets, vaults=kind.documents)
+        record, found = _found(read, item, now, options)
         warnings += found.warnings
-        seen |= dict.fromkeys(found.attributes)
-        used.update(found.used)
+        if record is not None:
+            seen |= dict.fromkeys(record.attributes)
+            used.update(record.used)
         nameless += found.nameless
         if found.skipped is not None:
             skipped.append(found.skipped)
@@ -336,13 +338,12 @@ def _left_out(options: ImportOptions, seen: Iterable[str], used: set[str], origi
     return [f"{origin}: columns not imported: {keys}: --label-from COLUMN makes a label of one, --map any field"]
 
 
-def _found(read: Reader, item: Item, now: datetime, options: ImportOptions) -> Found:
+def _found(read: Reader, item: Item, now: datetime, options: ImportOptions) -> tuple[Record | None, Found]:
     try:
         record = read(item)
         if isinstance(record, str):
-            return Found(skipped=f"{item.place}: {record}" if record else None)
-        found = found_host(record, item, now, options)
-        return replace(found, attributes=tuple(record.attributes), used=tuple(record.used))
+            return None, Found(skipped=f"{item.place}: {record}" if record else None)
+        return record, found_host(record, item, now, options)
     except InvalidError as error:
         raise _placed(error, item) from error
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from ipaddress import ip_address
 
 from bmhctl.domain.host_spec import is_network_name, parse_spec
@@ -98,13 +99,11 @@ class ImportOptions(Frozen):
 
 
 class Found(Frozen):
-    """What became of one record: a host, or a line that says why there is none; warnings; its attributes' names."""
+    """What became of one record: a host, or a line that says why there is none; and warnings."""
 
     host: FoundHost | None = None
     skipped: str | None = None
     warnings: tuple[str, ...] = ()
-    attributes: tuple[str, ...] = ()
-    used: tuple[str, ...] = ()
     nameless: bool = False
 
 
@@ -325,30 +324,37 @@ def is_address(text: str) -> bool:
 
 # secrets
 
-_known_keys: dict[str, bool] = {}
+_NESTED = {dict, list}  # what parsers make; isinstance takes three times as long, for each value of a file
 
 
+@lru_cache(maxsize=100_000)
 def is_secret(key: str) -> bool:
     """Return whether the value of a key is a secret, by the words in the key: ``ipmi_password``, ``powerPass``."""
-    found = _known_keys.get(key)
-    if found is None:
-        plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower().replace("-", "_").replace(" ", "_")
-        found = bool(_SECRET.search(plain)) and not _NOT_SECRET.search(plain)
-        if len(_known_keys) < 100_000:
-            _known_keys[key] = found
-    return found
+    plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower().replace("-", "_").replace(" ", "_")
+    return bool(_SECRET.search(plain)) and not _NOT_SECRET.search(plain)
 
 
-def secrets_in(data: object, keys: dict[str, int]) -> None:
-    """Count the secrets of a record by their keys: what is neither empty nor a flag under a key that names one."""
-    pending = [data]
+@lru_cache(maxsize=1000)
+def _secret_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the keys of secrets among those of a mapping; the records of a file have the same few sets of keys."""
+    return tuple(key for key in keys if is_secret(key))
+
+
+def secrets_in(data: Mapping[str, object], keys: dict[str, int], *, vaults: bool) -> None:
+    """Count the secrets of a record by their keys: a text under a key that names one; with ``vaults``, Ansible's."""
+    pending: list[object] = [data]
     while pending:
         value = pending.pop()
         if isinstance(value, dict):
-            for key, each in value.items():
-                if isinstance(each, dict | list):
-                    pending.append(each)
-                elif isinstance(each, str) and each and (is_secret(key) or each.startswith(_VAULT)):
-                    keys[key] = keys.get(key, 0) + 1
+            pending += [each for each in value.values() if type(each) in _NESTED]
+            found = [key for key in _secret_keys(tuple(value)) if isinstance(value[key], str) and value[key]]
+            if vaults:
+                found += [key for key, each in value.items() if _is_vault(each) and key not in found]
+            for key in found:
+                keys[key] = keys.get(key, 0) + 1
         elif isinstance(value, list):
-            pending += [each for each in value if isinstance(each, dict | list)]
+            pending += [each for each in value if type(each) in _NESTED]
+
+
+def _is_vault(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(_VAULT)
