@@ -10,8 +10,8 @@ from itertools import chain, count
 from bmhctl.domain.bmc_address import redfish_endpoint
 from bmhctl.domain.host_name import check_name
 from bmhctl.domain.model import Bmc, HostSpec, PropertyValue
-from bmhctl.domain.policy import check_keys, optional_text, require_table, type_error
 from bmhctl.domain.selector import LABEL_VALUE, is_label_key
+from bmhctl.domain.tables import check_keys, optional_text, require_table, type_error
 from bmhctl.errors import InvalidError, nearest
 from bmhctl.support.lazy_regex import pattern
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from bmhctl.domain.host_name import check_name
 from bmhctl.domain.host_spec import SPEC_KEYS
 from bmhctl.domain.model import Reservation
-from bmhctl.domain.policy import check_keys, optional_text, require_table
+from bmhctl.domain.tables import check_keys, optional_text, require_table
 from bmhctl.errors import InvalidError
 from bmhctl.formats.import_batch import FoundHost, Part
 from bmhctl.formats.naming import NameTemplate

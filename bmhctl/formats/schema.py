@@ -6,7 +6,8 @@ from typing import Any
 
 from bmhctl.domain.host_spec import TLS_VERSIONS
 from bmhctl.domain.model import BootTarget, Phase
-from bmhctl.domain.policy import COMMON_KEYS, DEFAULTS, PHASES, RESETS, CheckOnReserve, StepKind
+from bmhctl.domain.policy import PHASES, CheckOnReserve, StepKind
+from bmhctl.domain.policy_parser import COMMON_KEYS, DEFAULTS, RESETS
 
 Schema = dict[str, Any]
 

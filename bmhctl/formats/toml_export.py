@@ -9,8 +9,9 @@ from typing import TypeVar
 from bmhctl.domain.host_name import check_name
 from bmhctl.domain.host_spec import dump_spec, parse_properties, parse_spec
 from bmhctl.domain.model import FailedTask, Host, ImportedHost, Note, Reservation, State
-from bmhctl.domain.policy import POLICY_KEYS, check_keys, optional_text, parse_policy, require_table, type_error
+from bmhctl.domain.policy_parser import POLICY_KEYS, parse_policy
 from bmhctl.domain.selector import LABEL_VALUE, is_label_key
+from bmhctl.domain.tables import check_keys, optional_text, require_table, type_error
 from bmhctl.domain.units import format_duration, parse_duration
 from bmhctl.errors import InvalidError, UsageError, brief
 from bmhctl.formats.import_batch import FoundHost, Part, decode

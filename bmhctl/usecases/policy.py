@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from shutil import which
 
 from bmhctl.domain.model import HostSpec, Phase
-from bmhctl.domain.policy import PHASES, POLICY_KEYS, Policy, check_keys, parse_policy
+from bmhctl.domain.policy import PHASES, Policy
+from bmhctl.domain.policy_parser import POLICY_KEYS, parse_policy
+from bmhctl.domain.tables import check_keys
 from bmhctl.domain.units import plural
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.results import Document, Done, Outcome, Plan, Script

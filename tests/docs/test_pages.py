@@ -30,7 +30,8 @@ from pages import (
 from bmhctl.cli.commands import COMMANDS
 from bmhctl.docs import topics
 from bmhctl.domain.host_spec import SPEC_KEYS
-from bmhctl.domain.policy import DEFAULTS, StepKind
+from bmhctl.domain.policy import StepKind
+from bmhctl.domain.policy_parser import DEFAULTS
 from bmhctl.errors import BmhctlError, ExitStatus
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from bmhctl.domain.model import Phase
-from bmhctl.domain.policy import Policy, Step, StepKind, parse_policy, predecessors
+from bmhctl.domain.policy import Policy, Step, StepKind, predecessors
+from bmhctl.domain.policy_parser import parse_policy
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import InvalidError
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bmhctl.domain.model import CheckResult, HostSpec, Phase
-from bmhctl.domain.policy import parse_policy
+from bmhctl.domain.policy_parser import parse_policy
 from bmhctl.probes import run
 from bmhctl.probes.setting import StepEnvironment
 from tests.probes.servers import make_certificate

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bmhctl.domain.model import Bmc, HostSpec
-from bmhctl.domain.policy import parse_policy
+from bmhctl.domain.policy_parser import parse_policy
 from bmhctl.errors import InvalidError
 from tests.probes.conftest import Probe
 from tests.probes.fake_bmc import FakeBmc, fake_bmc, shorten_pauses

@@ -8,7 +8,9 @@ from pathlib import Path
 from bmhctl.domain.host_name import as_stored, check_name
 from bmhctl.domain.host_spec import duplicates, parse_spec
 from bmhctl.domain.model import HostSpec
-from bmhctl.domain.policy import POLICY_KEYS, Policy, check_keys, parse_policy, require_table
+from bmhctl.domain.policy import Policy
+from bmhctl.domain.policy_parser import POLICY_KEYS, parse_policy
+from bmhctl.domain.tables import check_keys, require_table
 from bmhctl.errors import InvalidError, brief
 from bmhctl.stores.state_files import TABLE, state_of
 from bmhctl.stores.toml.file import DeclarationFile, shown

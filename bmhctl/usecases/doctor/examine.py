@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from bmhctl.domain.model import Host, HostSpec
-from bmhctl.domain.policy import POLICY_KEYS, Policy, check_keys, parse_policy
+from bmhctl.domain.policy import Policy
+from bmhctl.domain.policy_parser import POLICY_KEYS, parse_policy
+from bmhctl.domain.tables import check_keys
 from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.results import Finding, Severity
 from bmhctl.stores.claims import ticket_claim

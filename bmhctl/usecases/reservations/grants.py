@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from bmhctl.domain.model import CheckResult, Host, Phase, Reservation, Verb
-from bmhctl.domain.policy import CheckOnReserve, Policy, parse_policy
+from bmhctl.domain.policy import CheckOnReserve, Policy
+from bmhctl.domain.policy_parser import parse_policy
 from bmhctl.domain.requirements import Requirements, describe_requirements, dump_requirements, load_requirements
 from bmhctl.domain.units import format_duration
 from bmhctl.errors import UsageError, WaitTimeoutError

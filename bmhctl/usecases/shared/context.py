@@ -57,7 +57,7 @@ class Context(Frozen):
 
     def policy(self) -> Policy:
         """Return the inventory's policy."""
-        from bmhctl.domain.policy import parse_policy
+        from bmhctl.domain.policy_parser import parse_policy
 
         return parse_policy(self.store.meta.parsed_policy())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bmhctl.domain.model import EventKind, State
-from bmhctl.domain.policy import parse_policy
+from bmhctl.domain.policy_parser import parse_policy
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import InvalidError
 from bmhctl.formats.toml_export import dump_parts, unpack_inventory

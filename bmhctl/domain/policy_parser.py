@@ -1,0 +1,328 @@
+"""Parse and validate a policy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+
+from bmhctl.domain.model import BootTarget, Phase
+from bmhctl.domain.policy import (
+    PHASES,
+    PLACEHOLDER,
+    CheckOnReserve,
+    HttpStep,
+    Param,
+    Policy,
+    RedfishStep,
+    Step,
+    StepKind,
+    predecessors,
+)
+from bmhctl.domain.selector import is_label_key, parse_selector
+from bmhctl.domain.tables import check_keys, optional_text, require_table, type_error, whole_number
+from bmhctl.domain.units import parse_duration
+from bmhctl.errors import InvalidError, UsageError, nearest
+from bmhctl.support.values import replace
+
+POLICY_KEYS = ("defaults", *Phase)
+"""The top-level tables of a policy: the defaults, and the steps of each phase."""
+
+_PROOF_KEYS = ("recheck_after", "recheck_share", "check_on_reserve", "recover_after")
+
+DEFAULTS = (
+    "ttl",
+    "max_ttl",
+    "quarantine_after",
+    "quarantine_after_task_failures",
+    "prepare_failures",
+    *_PROOF_KEYS,
+    "bmc_parallel",
+    "proxy",
+)
+"""The keys of the table ``defaults``."""
+
+_PLACEHOLDERS = ("name", "address", "mac", "bmc.address", "bmc.type", "bmc.system_id", "labels.KEY", "hardware.KEY")
+
+
+def parse_policy(document: Mapping[str, object]) -> Policy:
+    """Return the policy in a parsed TOML text; other top-level tables are not checked.
+
+    Raises :class:`InvalidError` that names the key, and the nearest known key for an unknown one.
+    """
+    defaults = require_table(document.get("defaults", {}), "defaults")
+    check_keys(defaults, DEFAULTS, "defaults")
+    quarantine_after = whole_number(defaults.get("quarantine_after", 3), 1, 1000, "defaults.quarantine_after")
+    max_ttl = _lease(defaults, "max_ttl", timedelta(days=3))
+    ttl = _lease(defaults, "ttl", timedelta(hours=4))
+    if "ttl" not in defaults and max_ttl is not None and ttl is not None:
+        ttl = min(ttl, max_ttl)
+    policy = Policy(
+        ttl=ttl,
+        max_ttl=max_ttl,
+        quarantine_after=quarantine_after,
+        steps={phase: _steps(document, phase) for phase in Phase if phase in document},
+        bmc_parallel=whole_number(defaults.get("bmc_parallel", 1), 1, 1000, "defaults.bmc_parallel"),
+        proxy=_proxy(defaults),
+        quarantine_after_task_failures=_task_failures(defaults),
+        prepare_failures=whole_number(defaults.get("prepare_failures", 3), 1, 1000, "defaults.prepare_failures"),
+    )
+    if any(key in defaults for key in _PROOF_KEYS):
+        policy = _with_proofs(policy, defaults)
+    if policy.max_ttl is not None and (policy.ttl is None or policy.ttl > policy.max_ttl):
+        raise InvalidError(
+            "defaults.ttl is longer than defaults.max_ttl",
+            hint='shorten ttl, or raise max_ttl ("none" lifts it)',
+        )
+    return policy
+
+
+def _task_failures(defaults: Mapping[str, object]) -> int | None:
+    key = "quarantine_after_task_failures"
+    return whole_number(defaults[key], 2, 20, f"defaults.{key}") if key in defaults else None
+
+
+def _with_proofs(policy: Policy, defaults: Mapping[str, object]) -> Policy:
+    """The policy with what the defaults say about the age of proofs."""
+    ages: list[timedelta | None] = []
+    for key in ("recheck_after", "recover_after"):
+        ages.append(_duration(defaults, key, "defaults", timedelta()) if key in defaults else None)
+        if ages[-1] == timedelta():
+            raise InvalidError(f"defaults.{key} is zero", hint="give it some time, such as 24h")
+    share = defaults.get("recheck_share", 0.25)
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        raise type_error("defaults.recheck_share", "a number above 0 and up to 1, such as 0.25", share)
+    when = defaults.get("check_on_reserve", CheckOnReserve.NEVER.value)
+    if when not in list(CheckOnReserve):
+        raise type_error("defaults.check_on_reserve", f"one of {', '.join(CheckOnReserve)}", when)
+    if when == CheckOnReserve.STALE and "recheck_after" not in defaults:
+        raise InvalidError(
+            "defaults.check_on_reserve is stale, and no proof ever is", hint='say when: recheck_after = "24h"'
+        )
+    return replace(
+        policy,
+        recheck_after=ages[0],
+        recover_after=ages[1],
+        recheck_share=float(share),
+        check_on_reserve=CheckOnReserve(str(when)),
+    )
+
+
+def _proxy(defaults: Mapping[str, object]) -> str | None:
+    value = optional_text(defaults, "proxy", "defaults")
+    if value is None or value == "environment" or re.fullmatch(r"http://[^/\s@:]+(:[0-9]{1,5})?/?", value, re.ASCII):
+        return value
+    wanted = '"environment", or a URL such as http://proxy.lab:3128, without a password'
+    raise type_error("defaults.proxy", wanted, re.sub(r"//.*@", "//***@", value))
+
+
+def _lease(defaults: Mapping[str, object], key: str, fallback: timedelta) -> timedelta | None:
+    if defaults.get(key) == "none":
+        return None
+    value = _duration(defaults, key, "defaults", fallback)
+    if not value:
+        raise InvalidError(f"defaults.{key} is zero", hint='a lease needs a length, or "none" for no end')
+    return value
+
+
+def _steps(document: Mapping[str, object], phase: Phase) -> tuple[Step, ...]:
+    steps = tuple(
+        _step(phase, name, require_table(entry, f"{phase}.{name}"))
+        for name, entry in require_table(document[phase], phase).items()
+    )
+    if any(step.needs is not None for step in steps):
+        _check_order(phase, steps)
+    return steps
+
+
+def _check_order(phase: Phase, steps: tuple[Step, ...]) -> None:
+    """Raise :class:`InvalidError` for a step that needs an unknown one, or itself through others."""
+    from graphlib import CycleError, TopologicalSorter
+
+    names = [step.name for step in steps]
+    for step in steps:
+        for name in step.needs or ():
+            if name not in names:
+                near = nearest(name, names)
+                raise InvalidError(
+                    f"{phase}.{step.name}.needs: there is no [{phase}.{name}]",
+                    hint=f"did you mean {str(near)!r}?" if near else "a step needs others of its own table",
+                    details={"key": f"{phase}.{step.name}.needs"},
+                )
+    try:
+        TopologicalSorter(predecessors(steps)).prepare()
+    except CycleError as error:
+        circle = error.args[1][::-1]
+        raise InvalidError(
+            f"{phase}: the steps need each other in a circle: {' needs '.join(circle)}",
+            hint="a step without needs follows the one declared before it; needs = [] makes it independent",
+            details={"key": f"{phase}.{circle[0]}.needs"},
+        ) from error
+
+
+def _step(phase: Phase, name: str, entry: Mapping[str, object]) -> Step:
+    where = f"{phase}.{name}"
+    check_keys(entry, (*StepKind, *COMMON_KEYS, *PHASES[phase].keys), where)
+    kinds = [kind for kind in StepKind if kind.value in entry]
+    if len(kinds) != 1:
+        said = " and ".join(kinds) if kinds else f"none of {', '.join(StepKind)}"
+        raise InvalidError(f"{where} has {said}", hint="give each step exactly one of them")
+    timeout = _duration(entry, "timeout", where, timedelta(minutes=1))
+    if not timeout:
+        raise InvalidError(f"{where}.timeout is zero", hint="give it more, such as 30s")
+    selector = optional_text(entry, "selector", where) or ""
+    try:
+        applies = parse_selector(selector)
+    except UsageError as error:
+        raise InvalidError(f"{where}.selector: {error.message}", hint=error.hint) from error
+    step = Step(
+        name,
+        kinds[0],
+        phase,
+        timeout=timeout,
+        retries=whole_number(entry.get("retries", 0), 0, 100, f"{where}.retries"),
+        selector=applies,
+        needs=_names(entry["needs"], f"{where}.needs") if "needs" in entry else None,
+        params=_params(entry["params"], f"{where}.params") if "params" in entry else (),
+    )
+    names = tuple(param.name for param in step.params)
+    if "properties" in entry:
+        step = replace(step, properties=_properties(entry["properties"], f"{where}.properties", kinds[0]))
+    match kinds[0]:
+        case StepKind.TCP:
+            return replace(step, port=whole_number(entry["tcp"], 1, 65535, f"{where}.tcp"))
+        case StepKind.HTTP:
+            return replace(step, page=_page(entry["http"], f"{where}.http", names))
+        case StepKind.REDFISH:
+            return replace(step, demand=_demand(entry["redfish"], f"{where}.redfish", PHASES[phase].acts, names))
+        case StepKind.COMMAND:
+            return replace(step, command=_command(entry["command"], f"{where}.command", names))
+
+
+COMMON_KEYS = ("timeout", "retries", "selector", "needs")
+"""The keys of a step of any kind, beside that which says its kind."""
+
+
+def _names(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        raise type_error(where, "a list of names of steps", value)
+    return tuple(dict.fromkeys(value))
+
+
+def _properties(value: object, where: str, kind: StepKind) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(key, str) and is_label_key(key) for key in value):
+        raise type_error(where, 'a list of hardware properties such as ["cpus", "firmware"]', value)
+    if kind is not StepKind.COMMAND:
+        raise InvalidError(f"{where}: only a command reports properties", hint="leave it out", details={"key": where})
+    return tuple(dict.fromkeys(value))
+
+
+def _params(value: object, where: str) -> tuple[Param, ...]:
+    return tuple(_param(name, entry, f"{where}.{name}") for name, entry in require_table(value, where).items())
+
+
+def _param(name: str, value: object, where: str) -> Param:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name, re.ASCII):
+        raise InvalidError(f"{where}: not a parameter's name", hint="lower case letters, digits and _, such as image")
+    entry: Mapping[str, object] = {"pattern": value} if isinstance(value, str) else require_table(value, where)
+    check_keys(entry, ("pattern", "default"), where)
+    allowed = optional_text(entry, "pattern", where)
+    if allowed is None:
+        raise InvalidError(f"{where} has no pattern", hint='what a value has to match, such as pattern = "noble|jammy"')
+    try:
+        re.compile(allowed, re.ASCII)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise InvalidError(f"{where}.pattern: {error}", hint="a regular expression, as Python has them") from error
+    param = Param(name, allowed, optional_text(entry, "default", where))
+    refusal = None if param.default is None else param.refusal(param.default)
+    if refusal is not None:
+        raise InvalidError(f"{where}.default: the parameter {refusal}", details={"key": f"{where}.default"})
+    return param
+
+
+def _command(value: object, where: str, params: tuple[str, ...]) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(part, str) for part in value):
+        raise type_error(where, 'a list of texts such as ["./wipe.sh", "{address}"]', value)
+    for part in value:
+        _check_placeholders(part, where, params)
+    return tuple(value)
+
+
+def _page(value: object, where: str, params: tuple[str, ...]) -> HttpStep:
+    entry: Mapping[str, object] = {"url": value} if isinstance(value, str) else require_table(value, where)
+    check_keys(entry, ("url", "status", "text"), where)
+    url = optional_text(entry, "url", where)
+    if url is None or not re.match(r"https?://[^/\s@]+(/\S*)?$", url):
+        raise type_error(f"{where}.url", "a URL such as http://{address}:8080/health, without a password", url)
+    _check_placeholders(url, f"{where}.url", params)
+    return HttpStep(
+        url, whole_number(entry.get("status", 200), 100, 599, f"{where}.status"), optional_text(entry, "text", where)
+    )
+
+
+RESETS = (
+    "On",
+    "ForceOff",
+    "ForceOn",
+    "ForceRestart",
+    "GracefulRestart",
+    "GracefulShutdown",
+    "Nmi",
+    "PowerCycle",
+    "PushPowerButton",
+)
+"""The resets of Redfish that a step may ask for."""
+
+
+def _demand(value: object, where: str, acts: bool, params: tuple[str, ...]) -> RedfishStep:
+    entry = require_table(value, where)
+    choices = {
+        "health": ("OK", "Warning", "Critical"),
+        "power": ("on", "off", "cycle", "soft-off") if acts else ("on", "off"),
+        "reset": RESETS,
+        "boot_once": tuple(BootTarget),
+    }
+    keys = ("power", "reset", "boot_once", "insert", "eject") if acts else ("health", "power")
+    check_keys(entry, keys, where)
+    for key in entry:
+        if key in choices and entry[key] not in choices[key]:
+            raise type_error(f"{where}.{key}", f"one of {', '.join(choices[key])}", entry[key])
+    eject = entry.get("eject", False)
+    if not isinstance(eject, bool):
+        raise type_error(f"{where}.eject", "true or false", eject)
+    insert = _image(entry, where, params)
+    if not entry or (list(entry) == ["eject"] and not eject):
+        raise InvalidError(f"{where} asks for nothing", hint=f"it takes {' and '.join(keys)}")
+    health, power, reset, boot_once = (optional_text(entry, key, where) for key in choices)
+    return RedfishStep(health, power, reset, acts, boot_once, insert, eject)
+
+
+def _image(entry: Mapping[str, object], where: str, params: tuple[str, ...]) -> str | None:
+    image = optional_text(entry, "insert", where)
+    if image is None:
+        return None
+    if not re.match(r"https?://[^/\s@]+/\S+$", image):
+        raise type_error(f"{where}.insert", "a URL such as http://images.lab/noble.iso, without a password", image)
+    _check_placeholders(image, f"{where}.insert", params)
+    return image
+
+
+def _check_placeholders(part: str, where: str, params: tuple[str, ...]) -> None:
+    known = (*_PLACEHOLDERS, *(f"param.{name}" for name in params))
+    for match in PLACEHOLDER.finditer(part):
+        if match[1] and match[1] not in known and not re.match(r"(?:labels|hardware)\..", match[1]):
+            raise InvalidError(
+                f"{where}: unknown placeholder {match[0]}",
+                hint=f"known: {', '.join(f'{{{name}}}' for name in known)}; write {{{{ for a brace",
+                details={"key": where},
+            )
+
+
+def _duration(entry: Mapping[str, object], key: str, where: str, fallback: timedelta) -> timedelta:
+    value = optional_text(entry, key, where)
+    if value is None:
+        return fallback
+    try:
+        return parse_duration(value)
+    except UsageError as error:
+        raise InvalidError(f"{where}.{key}: {error.message}", hint=error.hint) from error
