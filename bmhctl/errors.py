@@ -216,6 +216,19 @@ class AwayError(UnreachableError):
     """The inventory can't be used now and may be again soon: its server is away, it is locked, its disk is full."""
 
 
+class RetiredError(UnreachableError):
+    """The inventory was copied for good and refuses changes; ``details`` names its successor."""
+
+    @classmethod
+    def of(cls, location: str, successor: str) -> RetiredError:
+        """Return the error for a retired inventory and where it is now."""
+        return cls(
+            f"{location} is retired and can't be changed: its successor is {successor}",
+            hint=f"name the successor: -i {successor}",
+            details={"successor": successor},
+        )
+
+
 class MovedError(AwayError):
     """The file or schema was replaced since the inventory was opened; nothing was written."""
 

@@ -24,6 +24,7 @@ def init(
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Use a state file that belonged to another TOML file.")
     ] = False,
+    reactivate: Annotated[bool, typer.Option("--reactivate", help="Use an inventory again that copy retired.")] = False,
 ) -> None:
     """Create an empty inventory; without -i, bmh.toml in this folder."""
     from bmhctl.usecases import inventories
@@ -31,9 +32,11 @@ def init(
     invocation = invocation_of(ctx)
     invocation.inventory = invocation.inventory or os.environ.get(VARIABLE) or "bmh.toml"
     check(Done, invocation.display())
-    if adopt:
+    if adopt and reactivate:
+        raise UsageError("--adopt and --reactivate are two things", hint="name one of them")
+    if adopt or reactivate:
         with session(ctx, Done) as lab:
-            lab.show(inventories.adopt(lab.context))
+            lab.show(inventories.adopt(lab.context) if adopt else inventories.reactivate(lab.context))
         return
     render(inventories.init(invocation.inventory, group=group), invocation.display())
 
@@ -83,13 +86,17 @@ def copy(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(metavar="SRC", help="An inventory.")],
     destination: Annotated[str, typer.Argument(metavar="DST", help="Where to copy it; must not exist yet.")],
+    retire_source: Annotated[
+        bool, typer.Option("--retire-source", help="SRC refuses changes afterwards and names DST.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Retire it even while tasks run or commands wait.")] = False,
 ) -> None:
     """Copy a whole inventory to another file or server: hosts, states, reservations, history and policy."""
     from bmhctl.usecases import inventories
 
     invocation_of(ctx).inventory = source
     with session(ctx, Done) as lab:
-        lab.show(inventories.copy(lab.context, destination))
+        lab.show(inventories.copy(lab.context, destination, retire_source=retire_source, force=force))
 
 
 def backup(

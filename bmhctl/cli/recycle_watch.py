@@ -6,7 +6,7 @@ import time
 from datetime import timedelta
 
 from bmhctl.cli.session import Session
-from bmhctl.errors import InvalidError, UnreachableError, UsageError, combine
+from bmhctl.errors import InvalidError, RetiredError, UnreachableError, UsageError, combine
 from bmhctl.output import render, report
 from bmhctl.results import Outcomes
 from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
@@ -35,6 +35,8 @@ def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelt
                 _show(lab, recheck(lab.context, jobs=jobs), set())
         except UnreachableError as error:
             lab.line.clear()
+            if isinstance(error, RetiredError):
+                raise
             absence.goes_on(error)
             reopening.note(error)
         except InvalidError as error:

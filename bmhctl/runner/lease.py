@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 from bmhctl.domain.units import format_duration, plural
-from bmhctl.errors import BmhctlError, GoneError, MovedError, NotFoundError, NotYoursError, UsageError
+from bmhctl.errors import BmhctlError, GoneError, MovedError, NotFoundError, NotYoursError, RetiredError, UsageError
 from bmhctl.results import Held
 from bmhctl.runner import child
 from bmhctl.support.values import Frozen
@@ -121,6 +121,10 @@ class Lease:
                 if isinstance(error, MovedError) and (why := self._is_lost_by(error)) is not None:
                     self._lose(why)
                     return
+                if isinstance(error, RetiredError) and self._trouble is None:
+                    self._ctx.report(
+                        f"the lease is not renewed any more: {error.message}; the task ends with the lease"
+                    )
                 self._trouble = error.message
                 self._next_renewal = min(self._plan(), time.monotonic() + _RETRY)
             next_look = time.monotonic() + _LOOK

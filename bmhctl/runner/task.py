@@ -27,6 +27,7 @@ from bmhctl.errors import (
     MovedError,
     NotFoundError,
     NotYoursError,
+    RetiredError,
     UnreachableError,
 )
 from bmhctl.results import Held
@@ -251,6 +252,10 @@ class _Returning:
         except MovedError as error:
             self._ctx.report(f"the hosts could not be given back: {error.message}")
             return FAILED
+        except RetiredError as error:
+            there = f"bmhctl -i {error.details['successor']} release -R {self._token}"
+            self._ctx.report(f"the hosts could not be given back: {error.message}; give them back there: {there}")
+            return status or FAILED
         except BmhctlError as error:
             self._ctx.report(f"the hosts could not be given back: {error.message}; their lease expires by itself")
             return status or FAILED
@@ -286,7 +291,7 @@ class _Returning:
             try:
                 return act()
             except UnreachableError as error:
-                if isinstance(error, MovedError) and not isinstance(error, GoneError):
+                if isinstance(error, MovedError | RetiredError) and not isinstance(error, GoneError):
                     raise
                 if self._deadline is None:
                     self._deadline = time.monotonic() + _LAST_TRIES

@@ -113,6 +113,15 @@ class Database(Protocol):
     def files(self) -> tuple[Path, ...]:
         """The files on this machine that the database consists of; none for a server."""
 
+    def refuse_changes(self, tables: Sequence[str]) -> None:
+        """Let every insert and update in the tables fail with :class:`RetiredError`, for every connection.
+
+        In the caller's transaction, from its commit on. What is right for :data:`SUCCESSOR_KEY` is in ``meta`` before.
+        """
+
+    def allow_changes(self, tables: Sequence[str]) -> None:
+        """Undo :meth:`refuse_changes`, in the caller's transaction; do nothing where it was not called."""
+
     def damage(self) -> Iterator[tuple[str, bool]]:
         """Yield what the database itself finds broken, each with whether :meth:`rebuild_indexes` repairs it."""
 

@@ -19,7 +19,7 @@ from bmhctl.stores.rows import (
     to_json,
     unreadable,
 )
-from bmhctl.stores.schema import RESERVATION_COLUMNS
+from bmhctl.stores.schema import RESERVATION_COLUMNS, SUCCESSOR_KEY
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
@@ -41,8 +41,10 @@ _DUE = (
 """Which leases are due, each with an index, in whose order only few are asked for: PostgreSQL, which expects most
 leases to be due, would else read all open ones to find none."""
 
-ANY_DUE = ", ".join(f"(SELECT 1 FROM reservations WHERE {due} ORDER BY {order} LIMIT 1)" for due, order in _DUE)
-"""Values, separated by commas, of which one is 1 when a lease is due; takes the moments of :meth:`Reservations.due`."""
+_ANY_LEASE = ", ".join(f"(SELECT 1 FROM reservations WHERE {due} ORDER BY {order} LIMIT 1)" for due, order in _DUE)
+ANY_DUE = f"{_ANY_LEASE}, (SELECT 1 FROM meta WHERE key = '{SUCCESSOR_KEY}')"
+"""Values, separated by commas, of which one is 1 when a lease is due, or the inventory is retired; takes the moments of
+:meth:`Reservations.due`."""
 
 _NO_TAGS: dict[str, str] = {}  # one for all: most reservations have none
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
@@ -88,7 +90,10 @@ class Reservations(Frozen):
         return sorted(found.values(), key=lambda due: (due.expires_at or due.created_at, due.id))
 
     def is_any_due(self, now: datetime, latest: datetime) -> bool:
-        """Return whether :meth:`due` would find any; one query, which every writing command asks."""
+        """Return whether :meth:`due` would find any, or the inventory is retired.
+
+        One query, which every writing command asks.
+        """
         moments = [(now - EPOCH) // MICROSECOND, (latest - EPOCH) // MICROSECOND]
         [(found,)] = self._database.execute(f"SELECT COALESCE({ANY_DUE})", moments)
         return found is not None

@@ -74,6 +74,9 @@ INVENTORY_KEY = "inventory"
 An old inventory may have none.
 """
 
+SUCCESSOR_KEY = "successor"
+"""The key in ``meta`` of where a retired inventory is now; one that is in use has none."""
+
 RECOUNT = (
     "DELETE FROM counts",
     "INSERT INTO counts (state, number) VALUES"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bmhctl.stores.imported import Imported
     from bmhctl.stores.integrity import Integrity
     from bmhctl.stores.meta import Meta
+    from bmhctl.stores.retirement import Retirement
     from bmhctl.stores.step_results import StepResults
     from bmhctl.stores.tickets import Tickets
     from bmhctl.stores.toml.file import DeclarationFile
@@ -38,7 +39,8 @@ _PARSED_POLICY: Question = "SELECT value FROM meta WHERE key = 'policy_parsed'",
 class GrantView(Frozen):
     """What a grant has to know, read in its transaction.
 
-    ``is_hindered``: a ticket is in the queue, a lease is due, or the id of the new reservation is taken.
+    ``is_hindered``: a ticket is in the queue, a lease is due, the inventory is retired, or the id of the new
+    reservation is taken.
     ``granted`` is what the same request got before. ``free`` are the hosts that may be taken: no step works on them,
     and no other transaction can change them until this one ends; least recently used first. ``policy`` are its tables.
     """
@@ -123,6 +125,13 @@ class Store:
         from bmhctl.stores.meta import Meta
 
         return Meta(self.database)
+
+    @property
+    def retirement(self) -> Retirement:
+        """Whether the inventory was copied for good, and refuses changes."""
+        from bmhctl.stores.retirement import Retirement
+
+        return Retirement(self.database, self.location)
 
     @property
     def admin(self) -> Admin:

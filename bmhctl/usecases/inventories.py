@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from bmhctl.domain.units import plural
 from bmhctl.errors import StateRefusedError, UnreachableError, UsageError
 from bmhctl.results import Done
 from bmhctl.stores.locations import is_on_server, resolve
-from bmhctl.stores.schema import INVENTORY_KEY
+from bmhctl.stores.schema import INVENTORY_KEY, SUCCESSOR_KEY
 from bmhctl.stores.sqlite.database import open_database
 from bmhctl.stores.sqlite.files import building, create_database, new_database
 from bmhctl.stores.state_files import SQLITE_SUFFIXES, state_file, without_table
@@ -51,6 +51,7 @@ TEMPLATE = """\
 
 _TEXT = "declaration_text"  # the key under which a backup has the text of the TOML file
 _TRIES = 10
+_MOST_REASONS = 3
 
 
 def init(location: str, *, group: str | None = None) -> Done:
@@ -121,19 +122,96 @@ def _group_id(group: str) -> int:
         raise UsageError(f"there is no group {group!r} on this machine", hint="getent group lists them") from None
 
 
-def copy(ctx: Context, destination: str) -> Done:
+def copy(ctx: Context, destination: str, *, retire_source: bool = False, force: bool = False) -> Done:
     """Copy the whole inventory to a destination that does not exist yet, row by row and unchanged.
 
-    Reserved stays reserved and dirty stays dirty. The destination appears whole, or not at all.
+    Reserved stays reserved and dirty stays dirty. The destination appears whole, or not at all. With ``retire_source``
+    this inventory refuses changes afterwards: the copy is its successor. Raises :class:`StateRefusedError`, unless
+    ``force``, when a process works with it that could not go on: a task of ``run``, a step, or a wait for hosts.
     """
-    refresh(ctx)
+    if force and not retire_source:
+        raise UsageError("--force is for --retire-source", hint="bmhctl copy --retire-source --force SRC DST")
+    if not retire_source:
+        refresh(ctx)
+        return _copied(ctx, *_copy(ctx, destination))
+    successor = _successor(destination)
+    with _edits_locked(ctx):
+        refresh(ctx)
+        with ctx.store.transaction():
+            ctx.store.retirement.check()
+            if not force:
+                _check_idle(ctx)
+            # The copy is whole before the source is retired: killed in between, there are two, but never none.
+            _, counts = _copy(ctx, destination, nullcontext())
+            ctx.store.retirement.begin(successor)
+    return _copied(ctx, successor, counts, is_retired=True)
+
+
+def _edits_locked(ctx: Context) -> AbstractContextManager[object]:
+    """Keep other commands from editing the TOML file, if there is one: an edit that is not synced would be lost."""
+    if ctx.store.declaration is None:
+        return nullcontext()
+    from bmhctl.stores.toml.atomic_replace import edits_locked
+
+    return edits_locked(ctx.store.declaration.path)
+
+
+def _successor(destination: str) -> str:
+    """Return how messages name a copy to whoever works in another folder."""
+    if is_on_server(destination):
+        from bmhctl.stores.postgres import open
+
+        return open.shown(destination)
+    return str(resolve(destination)[0].absolute())
+
+
+def _check_idle(ctx: Context) -> None:
+    from bmhctl.stores.claims import run_claim
+    from bmhctl.usecases.reservations.fairness import waiting_tickets
+
+    working = {run_claim(each.id): each for each in ctx.store.reservations.open()}
+    runs = [working[name] for name in sorted(ctx.store.claims.claimed(working.keys()))]
+    ids = {host.id: host.name for host in ctx.store.hosts.find()}
+    steps = [ids[each] for each in sorted(ctx.store.claims.claimed_hosts(ids.keys()))]
+    reasons = [
+        *(f"a task of {each.owner} runs under {each.id}" for each in runs),
+        *(f"a step runs on {name}" for name in steps),
+        *(f"{ticket.owner} waits with ticket {ticket.id}" for ticket in waiting_tickets(ctx)),
+    ]
+    if reasons:
+        more = f" and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
+        raise StateRefusedError(
+            f"{ctx.store.location} is in use: {', '.join(reasons[:_MOST_REASONS])}{more}; nothing was copied",
+            hint="wait until they end; --force retires it all the same: waits fail, and leases can't be renewed here",
+        )
+
+
+def reactivate(ctx: Context) -> Done:
+    """Let a retired inventory be changed again."""
+    successor = ctx.store.retirement.successor()
+    if successor is None:
+        raise StateRefusedError(f"{ctx.store.location} is not retired", hint="bmhctl status")
+    with ctx.store.transaction():
+        ctx.store.retirement.end()
+    return Done(
+        "init",
+        f"{ctx.store.location} is in use again",
+        {"inventory": ctx.store.location, "successor": successor},
+        (f"{successor} may have changed since and has the same hosts: use only one of the two",),
+    )
+
+
+def _copy(
+    ctx: Context, destination: str, place: AbstractContextManager[object] | None = None
+) -> tuple[str, dict[str, int]]:
+    """Return where the copy is, and how many rows of each table it has."""
     if is_on_server(destination):
         from bmhctl.stores.postgres import open
 
         with open.creating(destination) as target:
-            counts = _fill(ctx, target)
+            counts = _fill(ctx, target, place)
             _disown(target, None, None)
-        return _copied(ctx, open.shown(destination), counts)
+        return open.shown(destination), counts
     path, is_declared = resolve(destination)
     target_path = state_file(path) if is_declared else path
     _check_free(path, target_path)
@@ -142,7 +220,7 @@ def copy(ctx: Context, destination: str) -> Done:
 
     with TemporaryFile() as declaration:
         with building(target_path) as partial, _new_file(ctx, partial) as target:
-            counts = _fill(ctx, target)
+            counts = _fill(ctx, target, place)
             # Of the copy, not of the source, which may have changed: a host without its state would count as new.
             if is_declared:
                 declaration.writelines(_declaration(target))
@@ -152,7 +230,7 @@ def copy(ctx: Context, destination: str) -> Done:
             declaration.seek(0)
             with building(path) as partial, partial.open("wb") as file:
                 shutil.copyfileobj(declaration, file)
-    return _copied(ctx, str(path), counts)
+    return str(path), counts
 
 
 def backup(ctx: Context, destination: str) -> Done:
@@ -178,12 +256,17 @@ def backup(ctx: Context, destination: str) -> Done:
     )
 
 
-def _copied(ctx: Context, destination: str, counts: dict[str, int]) -> Done:
+def _copied(ctx: Context, destination: str, counts: dict[str, int], *, is_retired: bool = False) -> Done:
+    source = ctx.store.location
+    retired = (
+        f"{source} is retired: it refuses changes and names {destination}; read it, or undo: "
+        f"bmhctl -i {source} init --reactivate",
+    )
     return Done(
         "copy",
-        f"copied {ctx.store.location} to {destination}: {_in_words(counts)}",
-        {"source": ctx.store.location, "destination": destination, "rows": counts},
-        _warnings(ctx.store.location, counts["hosts"]),
+        f"copied {source} to {destination}: {_in_words(counts)}",
+        {"source": source, "destination": destination, "rows": counts, "retired": is_retired},
+        retired if is_retired else _warnings(source, counts["hosts"]),
     )
 
 
@@ -191,7 +274,10 @@ def _warnings(source: str, hosts: int) -> tuple[str, ...]:
     """Return a warning about a copy: if both inventories are used, both reserve the same machines."""
     if not hosts:
         return ()
-    return (f"{source} still has the same {plural(hosts, 'host')}: use only one of the two, or both reserve them",)
+    return (
+        f"{source} still has the same {plural(hosts, 'host')}: use only one of the two, or both reserve them"
+        " (copy --retire-source makes the first one refuse changes)",
+    )
 
 
 def _in_words(counts: dict[str, int]) -> str:
@@ -221,9 +307,12 @@ def _new_file(ctx: Context, partial: Path, *, takes_anything: bool = False) -> I
         yield target
 
 
-def _fill(ctx: Context, target: Store) -> dict[str, int]:
-    """Copy all rows, as of one moment, in the transaction of the target; return how many rows each table has."""
-    with ctx.store.snapshot():
+def _fill(ctx: Context, target: Store, moment: AbstractContextManager[object] | None = None) -> dict[str, int]:
+    """Copy all rows, as of one moment, in the transaction of the target; return how many rows each table has.
+
+    ``moment`` is a transaction of the source to read in; by default one that only reads.
+    """
+    with ctx.store.snapshot() if moment is None else moment:
         return target.admin.fill_from(ctx.store.admin, ctx.progress)
 
 
@@ -239,6 +328,7 @@ def _disown(target: Store, declared_by: Path | None, text: bytes | None) -> None
     for key in (FINGERPRINT, INTENT):
         target.meta.put(key, None)
     target.meta.put(INVENTORY_KEY, _new_mark())
+    target.meta.put(SUCCESSOR_KEY, None)
     target.meta.put(OWNER, str(declared_by) if declared_by else None)
     if text is not None or declared_by is not None:
         target.meta.put(_TEXT, None if text is None else text.decode())
@@ -257,6 +347,7 @@ def _back_up(ctx: Context, partial: Path) -> dict[str, int] | None:
         copy = Store(open_database(partial), claims=lambda: ctx.store.claims, folder=str(partial.parent))
         with closing(copy) as target, target.transaction():
             if text is None or _is_of(target, text):
+                target.retirement.end()
                 _disown(target, None, text)
                 return target.admin.settle()
     raise UnreachableError(f"{ctx.store.location} keeps changing", hint="try again when no other command writes")

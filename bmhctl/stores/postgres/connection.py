@@ -15,7 +15,16 @@ from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo, PGconn, Ping
 
-from bmhctl.errors import FASTER, AwayError, BmhctlError, ConflictError, InvalidError, UnreachableError, UsageError
+from bmhctl.errors import (
+    FASTER,
+    AwayError,
+    BmhctlError,
+    ConflictError,
+    InvalidError,
+    RetiredError,
+    UnreachableError,
+    UsageError,
+)
 from bmhctl.stores.limits import LOCK_PATIENCE
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.rows import Value
@@ -31,6 +40,9 @@ SILENCE = 10.0
 """For how long a server may be silent, in seconds, before it is asked whether it still works on the statement."""
 
 _OLDEST = 13_00_00
+
+RETIRED = "BM001"
+"""The SQLSTATE with which a retired inventory refuses a change; the message is its successor."""
 
 
 def _clock() -> Callable[[], float]:
@@ -163,6 +175,8 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
         case psycopg.OperationalError() | psycopg.InterfaceError() if is_lost:
             kind, hint = _what_to_look_at(error, said, address)
             return kind(f"can't reach {address.shown}: {said}", hint=hint)
+    if error.sqlstate == RETIRED:
+        return RetiredError.of(address.shown, said)
     raise error  # a defect of bmhctl: its traceback is needed
 
 

@@ -23,10 +23,10 @@ from psycopg import errors, sql
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from bmhctl.errors import BmhctlError, MovedError, UncertainError, UnreachableError
-from bmhctl.stores.postgres.connection import connect, steady, translate
+from bmhctl.stores.postgres.connection import RETIRED, connect, steady, translate
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.rows import Row, Value, to_moment
-from bmhctl.stores.schema import INVENTORY_KEY, TABLES
+from bmhctl.stores.schema import INVENTORY_KEY, SUCCESSOR_KEY, TABLES
 from bmhctl.stores.write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
@@ -350,6 +350,28 @@ class PostgresDatabase(WriteBuffer):
             [f'"{self._address.schema}"'],
         ):
             yield f"the index {name} is not valid", True
+
+    def refuse_changes(self, tables: Sequence[str]) -> None:
+        """Make a trigger for each table that raises :data:`RETIRED` with the successor as its message."""
+        self.require_owner("retire it", "bmhctl copy --retire-source")
+        self.execute(
+            f"CREATE OR REPLACE FUNCTION refuse_changes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            f" RAISE EXCEPTION USING ERRCODE = '{RETIRED}', MESSAGE = COALESCE("
+            f"(SELECT value FROM meta WHERE key = '{SUCCESSOR_KEY}'), '(not known)'); END $$"
+        )
+        for table in tables:
+            self.execute(f"DROP TRIGGER IF EXISTS retired ON {table}")
+            self.execute(
+                f"CREATE TRIGGER retired BEFORE INSERT OR UPDATE ON {table}"
+                " FOR EACH STATEMENT EXECUTE FUNCTION refuse_changes()"
+            )
+
+    def allow_changes(self, tables: Sequence[str]) -> None:
+        """Drop the triggers."""
+        self.require_owner("use it again", "bmhctl init --reactivate")
+        for table in tables:
+            self.execute(f"DROP TRIGGER IF EXISTS retired ON {table}")
+        self.execute("DROP FUNCTION IF EXISTS refuse_changes()")
 
     def rebuild_indexes(self) -> None:
         """Run ``REINDEX`` for each table."""

@@ -19,8 +19,8 @@ from urllib.parse import quote
 from bmhctl.errors import BmhctlError, GoneError, InvalidError, MovedError, UnreachableError
 from bmhctl.stores.limits import LOCK_PATIENCE
 from bmhctl.stores.rows import Row, Value
-from bmhctl.stores.schema import VERSION
-from bmhctl.stores.sqlite.errors import translate, writable_hint
+from bmhctl.stores.schema import SUCCESSOR_KEY, VERSION
+from bmhctl.stores.sqlite.errors import RETIRED, translate, writable_hint
 from bmhctl.stores.write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ APPLICATION_ID = 0x424D4843
 _HEADER = b"SQLite format 3\x00"
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "fuse.sshfs", "fuse.glusterfs"}
+_CHANGES = ("insert", "update")
 _AT_ONCE = 100  # rows of a stream that are in memory
 _INDEX_ONLY = re.compile(r"row \d+ missing from index \S+|wrong # of entries in index \S+")
 # A row that a CHECK excludes is not damage: doctor's questions about the rows report what it means.
@@ -330,6 +331,23 @@ class SqliteDatabase(WriteBuffer):
     def files(self) -> tuple[Path, ...]:
         """The file itself; SQLite makes and removes others beside it."""
         return (self._path,)
+
+    def refuse_changes(self, tables: Sequence[str]) -> None:
+        """Make a trigger for each table that raises the successor, as :func:`translate` reads it."""
+        [(successor,)] = self.execute("SELECT value FROM meta WHERE key = ?", [SUCCESSOR_KEY])
+        words = f"{RETIRED}{successor}".replace("'", "''")
+        for table in tables:
+            for change in _CHANGES:
+                self.execute(
+                    f"CREATE TRIGGER IF NOT EXISTS retired_{table}_{change} BEFORE {change} ON {table}"
+                    f" BEGIN SELECT RAISE(ABORT, '{words}'); END"
+                )
+
+    def allow_changes(self, tables: Sequence[str]) -> None:
+        """Drop the triggers."""
+        for table in tables:
+            for change in _CHANGES:
+                self.execute(f"DROP TRIGGER IF EXISTS retired_{table}_{change}")
 
     def damage(self) -> Iterator[tuple[str, bool]]:
         """Yield what ``PRAGMA integrity_check`` reports, or why it fails."""

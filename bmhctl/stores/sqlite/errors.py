@@ -6,8 +6,11 @@ import os
 import sqlite3
 from pathlib import Path
 
-from bmhctl.errors import AwayError, BmhctlError, InvalidError, UnreachableError
+from bmhctl.errors import AwayError, BmhctlError, InvalidError, RetiredError, UnreachableError
 from bmhctl.stores.limits import LOCK_PATIENCE
+
+RETIRED = "retired: "
+"""How the message of a trigger begins that refuses a change; the inventory's successor follows."""
 
 LOOK_AT_DISK = "check the disk, its mount and your quota"
 
@@ -28,6 +31,8 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
         return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
     if code == sqlite3.SQLITE_IOERR:
         return AwayError(f"{path} can't be read or written ({error})", hint=LOOK_AT_DISK)
+    if code == sqlite3.SQLITE_CONSTRAINT and str(error).startswith(RETIRED):
+        return RetiredError.of(str(path), str(error).removeprefix(RETIRED))
     if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
         return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
     raise error  # a defect of bmhctl: its traceback is needed

@@ -24,7 +24,7 @@ from bmhctl.stores.toml.state_keys import INTENT
 from bmhctl.support.values import replace
 from bmhctl.usecases.doctor import files as inventory_files
 from bmhctl.usecases.doctor.findings import QUESTIONS
-from bmhctl.usecases.doctor.question import BROKEN, FIX, NOTE, Repair
+from bmhctl.usecases.doctor.question import BROKEN, FIX, NOTE, WARNING, Repair
 from bmhctl.usecases.reservations.fairness import drop_dead, is_gone
 from bmhctl.usecases.shared import declaration_sync
 from bmhctl.usecases.shared.context import Context
@@ -104,6 +104,7 @@ def examine(ctx: Context, *, deep: bool, fixing: bool = False) -> Examination:
     if not seen.is_damaged:
         with nullcontext() if fixing else ctx.store.snapshot():
             declaration = _declaration(ctx, seen)
+            _retirement(ctx, seen)
             if not seen.is_foreign:
                 _rows(ctx, seen, declaration)
     _files(ctx, seen)
@@ -134,6 +135,14 @@ def _damage(ctx: Context, seen: Examination) -> None:
 
 def _rebuild_indexes(ctx: Context) -> None:
     ctx.store.integrity.rebuild_indexes()
+
+
+def _retirement(ctx: Context, seen: Examination) -> None:
+    successor = ctx.store.retirement.successor()
+    if successor is not None:
+        message = f"the inventory is retired and refuses changes: its successor is {successor}"
+        remedy = f"use -i {successor}; to use this one again: bmhctl -i {ctx.store.location} init --reactivate"
+        seen.note(Finding("retired", WARNING, message, remedy))
 
 
 # the TOML file

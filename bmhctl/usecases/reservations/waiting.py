@@ -13,6 +13,7 @@ from bmhctl.errors import (
     BmhctlError,
     BusyError,
     MovedError,
+    RetiredError,
     UncertainError,
     UnreachableError,
 )
@@ -71,7 +72,7 @@ def wait(attempt: Attempt, patience: WaitOptions) -> Grant:
                 with _queued(attempt, ticket) as ticket:
                     return _wait_in_queue(attempt, patience, ticket, absence)
         except UnreachableError as error:
-            if ticket is None and not isinstance(error, AwayError):
+            if isinstance(error, RetiredError) or (ticket is None and not isinstance(error, AwayError)):
                 raise
             granted = find_lost_grant(attempt, error) if isinstance(error, UncertainError) else None
             if granted is not None:

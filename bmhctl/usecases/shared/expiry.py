@@ -22,6 +22,7 @@ def reap(ctx: Context) -> list[Reservation]:
     Their hosts are tainted; those in maintenance stay there and lose the reservation. A lease that was granted by a
     clock that has been set back since gets a new end.
     """
+    ctx.store.retirement.check()
     with ctx.store.transaction():
         now = ctx.clock()
         expired = []
