@@ -17,7 +17,7 @@ from pages import MANUAL, ROOT, helps_of, without_globals
 
 from bmhctl.cli.commands import ENTRIES
 from bmhctl.docs import man_pages
-from tests.programs import ALL_THERE, needs
+from tests.programs import REQUIRED, needs
 
 NAMES = ["bmhctl", *(f"bmhctl-{name.replace(' ', '-')}" for name in ENTRIES)]
 BUILDS = any(int(each.version.split(".")[0]) >= 77 for each in distributions(name="setuptools"))
@@ -82,7 +82,7 @@ def test_man_finds_the_page_of_a_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not BUILDS and os.environ.get(ALL_THERE) != "all", reason="no setuptools >= 77 here")
+@pytest.mark.skipif(not BUILDS and not REQUIRED, reason="no setuptools >= 77 here")
 def test_a_wheel_and_an_sdist_bring_the_man_pages(tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(ROOT / "bmhctl", source / "bmhctl", ignore=shutil.ignore_patterns("__pycache__"))
