@@ -39,6 +39,11 @@ class Window(NamedTuple):
         )
 
     @property
+    def week(self) -> str:
+        """Return the SQL for the week of the window in which a reservation was made, from 0 on."""
+        return f"(created_at - {self.since}) / {7 * 24 * HOUR * 1000}"
+
+    @property
     def inside(self) -> str:
         """Return the SQL for whether an event was within the window."""
         return f"e.at >= {self.since} AND e.at < {self.until}"
@@ -183,7 +188,7 @@ def holdings(store: Store, window: Window, by: str) -> Iterator[Holding]:
 def waits(store: Store, window: Window, by: str = "NULL") -> Iterator[tuple[str | None, float | None, int]]:
     """Yield the reservations made within the window: a key, how long they were waited for, and how many.
 
-    The wait is in seconds, to a tenth; None where it is not known. The key is the column ``by`` of reservations.
+    The wait is in seconds, to a tenth; None where it is not known. The key is ``by``, SQL over reservations.
     """
     sql = (
         f"SELECT {by}, CASE WHEN asked_at IS NULL THEN NULL WHEN asked_at >= created_at THEN 0"

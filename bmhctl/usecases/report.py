@@ -14,13 +14,12 @@ from bmhctl.usecases.queries import status
 from bmhctl.usecases.reservations.queue import queue
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
-from bmhctl.usecases.statistics import statistics, use_by_hour, waits_within
+from bmhctl.usecases.statistics import statistics, use_by_hour, waits_by_week
 from bmhctl.usecases.timeline import timeline
 
 SHOWN_EVENTS = 10
 """How many of its latest events a report shows of a host."""
 
-_WEEK = timedelta(days=7)
 _TIMELINE = timedelta(days=1)
 
 
@@ -54,7 +53,7 @@ def report(ctx: Context, since: datetime) -> Report:
         timeline=timeline(ctx, Choice(), max(since, figures.now - _TIMELINE)),
         hourly=HourlyUse(since, figures.now, figures.now, dict(cells)),
         days=tuple(DayUse(day, *sums) for day, sums in sorted(days.items())),
-        weeks=tuple(_weeks(ctx, begun, figures.now)),
+        weeks=tuple(WeekWaits(*week) for week in waits_by_week(ctx, begun, figures.now)),
         queue=queue(ctx),
         hosts=hosts,
         events={name: tuple(found) for name, found in events.items()},
@@ -63,13 +62,3 @@ def report(ctx: Context, since: datetime) -> Report:
 
 def _full_hour(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-
-
-def _weeks(ctx: Context, since: datetime, until: datetime) -> list[WeekWaits]:
-    found = []
-    start = since
-    while start < until:
-        made, waits = waits_within(ctx, start, min(start + _WEEK, until))
-        found.append(WeekWaits(start, made, waits))
-        start += _WEEK
-    return found

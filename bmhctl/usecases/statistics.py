@@ -28,6 +28,8 @@ SORT_KEYS: Mapping[str, Callable[[Figures], float | None]] = {
 }
 """What groups can be sorted by besides their name; the largest comes first."""
 
+_WEEK = timedelta(weeks=1)
+
 GROUPS = ("host", "owner", "label:KEY", "tag:KEY", "hour")
 """What the figures can be grouped by."""
 
@@ -158,13 +160,19 @@ def _mean(seconds: float, number: int) -> timedelta | None:
     return timedelta(seconds=seconds / number) if number else None
 
 
-def waits_within(ctx: Context, since: datetime, until: datetime) -> tuple[int, Waits | None]:
-    """Return how many reservations were made between two moments, and how long they were waited for."""
+def waits_by_week(ctx: Context, since: datetime, until: datetime) -> Iterator[tuple[datetime, int, Waits | None]]:
+    """Yield the start of each week between two moments, how many reservations were made in it, and their waits.
+
+    The weeks are counted from ``since``; the last one may be shorter.
+    """
+    found: dict[str | None, Counter[float | None]] = defaultdict(Counter)
     with ctx.store.snapshot():
-        found: Counter[float | None] = Counter()
-        for _, seconds, number in queries.waits(ctx.store, queries.window(ctx.store, since, until)):
-            found[seconds] += number
-    return found.total(), _waits(found)
+        window = queries.window(ctx.store, since, until)
+        for week, seconds, number in queries.waits(ctx.store, window, window.week):
+            found[week][seconds] += number
+    for number in range(-((since - until) // _WEEK)):
+        made = found[str(number)]
+        yield since + number * _WEEK, made.total(), _waits(made)
 
 
 def _waits(found: Counter[float | None]) -> Waits | None:

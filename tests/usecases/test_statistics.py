@@ -16,7 +16,7 @@ from bmhctl.results import Figures, Statistics, Waits
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.reservations import holder, request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
-from bmhctl.usecases.statistics import hourly_use, statistics
+from bmhctl.usecases.statistics import hourly_use, statistics, waits_by_week
 from bmhctl.usecases.steps import resume, step_verbs
 from tests.conftest import Lab
 
@@ -169,6 +169,27 @@ def test_waits_are_those_that_are_known(history: Lab) -> None:
     assert statistics(history.context(), START).total.waits == Waits(
         1, timedelta(seconds=90), timedelta(seconds=90), timedelta(seconds=90)
     )
+
+
+def test_the_waits_of_a_week_are_those_of_the_reservations_made_in_it(lab: Lab) -> None:
+    at(lab, 0)
+    hosts.add(lab.context(), ["node1", "node2"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(("node1", "node2")))
+    at(lab, 7 * 24 - 0.5)
+    taken(lab, "node1", "alice")
+    at(lab, 15 * 24)
+    taken(lab, "node2", "alice")
+    store = lab.context().store
+    with store.transaction():
+        store.database.execute("UPDATE reservations SET asked_at = created_at - 90000000")
+    waits = Waits(1, *(timedelta(seconds=90),) * 3)
+    week = timedelta(weeks=1)
+    assert [*waits_by_week(lab.context(), START, START + 2.5 * week)] == [
+        (START, 1, waits),
+        (START + week, 0, None),
+        (START + 2 * week, 1, waits),
+    ]
+    assert [*waits_by_week(lab.context(), START, START)] == []
 
 
 # the same by brute force, over random histories
