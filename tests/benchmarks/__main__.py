@@ -15,10 +15,22 @@ import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
 
-from tests.benchmarks import bulk, formats, looping, reading, report, reserving, serving, starting, streaming, waiting
+from tests.benchmarks import (
+    bulk,
+    formats,
+    looping,
+    reading,
+    report,
+    reserving,
+    serving,
+    starting,
+    streaming,
+    telling,
+    waiting,
+)
 from tests.benchmarks.harness import Bench, Figure, Series
 
-FAMILIES = (starting, reserving, serving, bulk, streaming, reading, formats, waiting, looping)
+FAMILIES = (starting, reserving, serving, bulk, streaming, reading, formats, telling, waiting, looping)
 
 FIGURES: tuple[Figure, ...] = tuple(figure for family in FAMILIES for figure in family.FIGURES)
 
