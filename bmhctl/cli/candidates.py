@@ -1,12 +1,13 @@
-"""What completion offers for a selector, for ``--fields`` and for the names of steps."""
+"""What completion offers for a selector, for ``--fields``, for tickets and for the names of steps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from bmhctl import results
 from bmhctl.domain.model import Phase
+from bmhctl.domain.requirements import describe_requirements, load_requirements
 from bmhctl.domain.selector import selectable
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.shared.context import Context
@@ -24,12 +25,15 @@ _FIELDS_OF: dict[str, type] = {
 }
 
 
-def selectors(store: Store, incomplete: str) -> Iterator[str]:
-    """Yield the selectors that go on from what is typed: by a key that hosts have, or behind ``=`` by its values."""
+def selectors(store: Store, command: str, incomplete: str) -> Iterator[str]:
+    """Yield the selectors that go on from what is typed: by a key that is known, or behind ``=`` by its values.
+
+    The keys are those of hosts, and for commands that select by tags those of open reservations.
+    """
     done, comma, term = incomplete.rpartition(",")
     known: dict[str, set[str]] = {}
-    for host in store.hosts.find(HostQuery(limit=_SAMPLE)):
-        for key, value in selectable(host.spec).items():
+    for attributes in _selectable(store, command):
+        for key, value in attributes.items():
             known.setdefault(key, set()).add(value)
     for sign in ("!=", "="):
         key, found, _ = term.partition(sign)
@@ -40,6 +44,21 @@ def selectors(store: Store, incomplete: str) -> Iterator[str]:
     absent = "!" if term.startswith("!") else ""
     ends = "" if absent else "="
     yield from _beginning(incomplete, (f"{done}{comma}{absent}{key}{ends}" for key in sorted(known)))
+
+
+def _selectable(store: Store, command: str) -> Iterator[Mapping[str, str]]:
+    if command in ("reservations", "release"):
+        yield from (reservation.tags for reservation in store.reservations.open())
+    if command != "reservations":
+        yield from (selectable(host.spec) for host in store.hosts.find(HostQuery(limit=_SAMPLE)))
+
+
+def tickets(store: Store, incomplete: str) -> Iterator[tuple[str, str]]:
+    """Yield the tickets whose number begins with what is typed, each with who waits for what."""
+    for ticket in store.tickets.all():
+        if str(ticket.id).startswith(incomplete):
+            requirements = describe_requirements(load_requirements(ticket.requirements))
+            yield str(ticket.id), " ".join(filter(None, (ticket.owner, requirements, ticket.purpose)))
 
 
 def fields(command: str, incomplete: str) -> Iterator[str]:

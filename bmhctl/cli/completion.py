@@ -1,4 +1,4 @@
-"""``completion``: the completion scripts for bash, zsh and fish."""
+"""``completion``: the completion scripts for bash, zsh and fish, and the answer to what they ask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bmhctl.cli.commands import COMPLETION_VARIABLE, PROGRAM
-from bmhctl.cli.typer_internals import completion_script
+from bmhctl.cli.typer_internals import TyperGroup, candidates
 
 
 class Shell(StrEnum):
@@ -20,35 +20,88 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-_WHOLE_WORDS = f"""
-# For bash a word ends at "=" and ":"; for {PROGRAM} it does not, so what bash has of it already is cut off.
-_{PROGRAM}_whole_words() {{
-    local IFS=$'\\n' line=${{COMP_LINE:0:COMP_POINT}} word reply
-    IFS=$' \\t\\n' read -r -a COMP_WORDS <<< "$line"
-    [[ $line == *[[:space:]] ]] && COMP_WORDS+=('')
-    COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
-    word=${{COMP_WORDS[COMP_CWORD]}}
-    _{PROGRAM}_completion "$@"
-    local kept=${{word%"${{word##*[=:]}}"}}
+# Own scripts: Typer's script for zsh evaluates what it is answered, and purposes and labels are anybody's text.
+_SCRIPTS = {
+    Shell.BASH: r"""
+_PROGRAM() {
+    local line=${COMP_LINE:0:COMP_POINT} word kept option= reply
+    mapfile -t COMPREPLY < <(VARIABLE=$line "$1" 2>/dev/null)
+    # For bash a word also ends at "=" and ":": what stands before them on the line is cut off.
+    word=${line##*[[:space:]]}
+    kept=${word%"${word##*[=:]}"}
+    [[ $word == --*=* ]] && option=${word%%=*}=
     [[ $COMP_WORDBREAKS == *=* ]] || kept=
-    for reply in "${{!COMPREPLY[@]}}"; do
-        COMPREPLY[reply]=${{COMPREPLY[reply]#"$kept"}}
+    for reply in "${!COMPREPLY[@]}"; do
+        word=${COMPREPLY[reply]%%$'\t'*}
+        word=${option}${word}
+        word=${word#"$kept"}
+        [[ $word == *[!A-Za-z0-9_.,/=:@%+-]* ]] && printf -v word %q "$word"
+        COMPREPLY[reply]=$word
     done
-    [[ ${{#COMPREPLY[@]}} == 1 && ${{COMPREPLY[0]}} == *= ]] && compopt -o nospace
+    [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace
     return 0
-}}
-complete -o default -F _{PROGRAM}_whole_words {PROGRAM}
-"""
-"""What comes after Typer's script for bash."""
+}
+complete -o default -F _PROGRAM PROGRAM
+""",
+    Shell.ZSH: r"""
+#compdef PROGRAM
+_PROGRAM() {
+    local value about found=1
+    local -a whole begun
+    while IFS=$'\t' read -r value about; do
+        about=${${value//\\/\\\\}//:/\\:}${about:+:${about//\\/\\\\}}
+        if [[ $value == *= ]]; then begun+=("$about"); else whole+=("$about"); fi
+    done < <(VARIABLE="${(j: :)words[1,CURRENT]}" PROGRAM 2>/dev/null)
+    if (( ! $#whole && ! $#begun )); then
+        _files
+        return
+    fi
+    [[ $PREFIX == --*=* ]] && compset -P 1 '*='
+    (( $#begun )) && _describe value begun -S '' && found=0
+    (( $#whole )) && _describe value whole && found=0
+    return found
+}
+if [[ $funcstack[1] == _PROGRAM ]]; then
+    _PROGRAM "$@"
+else
+    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+    compdef _PROGRAM PROGRAM
+fi
+""",
+    Shell.FISH: r"""
+function __PROGRAM_candidates
+    set -l word (commandline -ct)
+    set -l found (VARIABLE=(commandline -cp | string collect) PROGRAM 2>/dev/null)
+    if set -q found[1]
+        string replace -r '^' -- (string match -r -- '^--[^=]+=' $word; or echo) $found
+    else
+        __fish_complete_path $word
+    end
+end
+complete -c PROGRAM -f -a '(__PROGRAM_candidates)'
+""",
+}
+"""The script of each shell. It gives bmhctl the line up to the cursor, and is given candidates as :func:`answer` writes
+them; where there are none, it offers files."""
 
 
 def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> None:
-    """Print the completion script of a shell: commands, options, host names, states, reservation ids.
+    """Print the completion script of a shell: commands, options, hosts, states, ids, selectors, steps.
 
     bash: eval "$(bmhctl completion bash)" in ~/.bashrc; zsh: the same in ~/.zshrc; fish: bmhctl completion fish
     > ~/.config/fish/completions/bmhctl.fish
     """
-    script = completion_script(PROGRAM, COMPLETION_VARIABLE, shell.value)
-    if shell is Shell.BASH:
-        script += _WHOLE_WORDS
-    sys.stdout.write(script + "\n")
+    script = _SCRIPTS[shell].replace("PROGRAM", PROGRAM).replace("VARIABLE", COMPLETION_VARIABLE)
+    sys.stdout.write(script.lstrip("\n"))
+
+
+def answer(root: TyperGroup, line: str) -> None:
+    """Write what may stand at the end of a line: on each line a word, and behind a tab what it means.
+
+    A word that would not be printed as it is, is left out.
+    """
+    from bmhctl.output.sanitize import clean
+
+    for word, meaning in candidates(root, PROGRAM, line):
+        if clean(word) == word:
+            sys.stdout.write(f"{word}\t{clean(meaning)}\n" if meaning else f"{word}\n")

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, Force, HostNames, Reason, Reservation, SelectorText, States, Yes
+from bmhctl.cli.options import (
+    DryRun,
+    Force,
+    HostNames,
+    Reason,
+    Reservation,
+    SelectorText,
+    States,
+    Yes,
+    complete_selector,
+)
 from bmhctl.cli.session import changing
 from bmhctl.domain.times import parse_moment
 from bmhctl.usecases import lifecycle_verbs
@@ -52,6 +62,7 @@ def release(
             "--selector",
             metavar="SELECTOR",
             help="Hosts whose reservation has these tags, or that fit: job=4711.",
+            autocompletion=complete_selector,
         ),
     ] = None,
     state: States = None,

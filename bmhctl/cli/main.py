@@ -16,7 +16,6 @@ import typer
 from bmhctl.cli.app import application, build_command
 from bmhctl.cli.commands import COMPLETION_VARIABLE, ENTRIES, OWN_FAILURES, PROGRAM, WELCOME
 from bmhctl.cli.session import GLOBAL_OPTIONS, Invocation
-from bmhctl.cli.typer_internals import complete
 from bmhctl.errors import BmhctlError, ExitStatus, UnreachableError, UsageError
 from bmhctl.output import hush
 from bmhctl.stores import state_files
@@ -69,7 +68,10 @@ def leave(status: int) -> NoReturn:
 def _run(args: list[str], invocation: Invocation) -> int:
     root = application()
     if COMPLETION_VARIABLE in os.environ:
-        complete(root, PROGRAM, COMPLETION_VARIABLE)
+        from bmhctl.cli.completion import answer
+
+        answer(root, os.environ[COMPLETION_VARIABLE])
+        return ExitStatus.DONE
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup set it
             signal.signal(number, _end)

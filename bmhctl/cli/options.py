@@ -64,16 +64,24 @@ _FITTING: dict[str, Callable[[Store], Iterable[str]]] = {
 """The hosts that completion offers for a command; all of them for any other."""
 
 
-def _complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+def complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the open reservations whose id begins with what is typed, with who holds them and what for."""
     held = _read(ctx, lambda store: store.reservations.open())
     return [(r.id, f"{r.owner} {r.purpose or ''}".strip()) for r in held if r.id.startswith(incomplete)]
 
 
 def complete_selector(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the selectors that go on from what is typed, by the keys and values that hosts have."""
+    """Return the selectors that go on from what is typed, by the keys and values that hosts or reservations have."""
     from bmhctl.cli.candidates import selectors
 
-    return _read(ctx, lambda store: selectors(store, incomplete))
+    return _read(ctx, lambda store: selectors(store, ctx.info_name or "", incomplete))
+
+
+def complete_tickets(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the tickets of the queue whose number begins with what is typed, with who waits for what."""
+    from bmhctl.cli.candidates import tickets
+
+    return _read(ctx, lambda store: tickets(store, incomplete))
 
 
 def _complete_fields(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -134,19 +142,19 @@ Reservation = Annotated[
         metavar="ID",
         envvar="BMH_RESERVATION",
         help="The id of the reservation that you act for.",
-        autocompletion=_complete_reservations,
+        autocompletion=complete_reservations,
     ),
 ]
 ReservationId = Annotated[
     str,
-    typer.Argument(metavar="RESERVATION", help="A reservation's id.", autocompletion=_complete_reservations),
+    typer.Argument(metavar="RESERVATION", help="A reservation's id.", autocompletion=complete_reservations),
 ]
 ReservationIds = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[RESERVATION…]",
         help="Ids of reservations, open or ended.",
-        autocompletion=_complete_reservations,
+        autocompletion=complete_reservations,
         show_default=False,
     ),
 ]

@@ -14,6 +14,7 @@ from bmhctl.cli.options import (
     SelectorText,
     States,
     complete_hosts,
+    complete_reservations,
 )
 from bmhctl.cli.session import invocation_of, session
 from bmhctl.output import Format
@@ -102,7 +103,14 @@ def history(
         list[str] | None, typer.Option("--verb", metavar="VERB", help="Only such events; may be repeated.")
     ] = None,
     reservation: Annotated[
-        str | None, typer.Option("-R", "--reservation", metavar="ID", help="Under this reservation.")
+        str | None,
+        typer.Option(
+            "-R",
+            "--reservation",
+            metavar="ID",
+            help="Under this reservation.",
+            autocompletion=complete_reservations,
+        ),
     ] = None,
     since_id: Annotated[
         int, typer.Option("--since-id", min=0, max=2**63 - 1, metavar="N", help="After the event with the id N.")

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from bmhctl.cli.options import DryRun, Fields, Force, HostName, Reason, Reservation, ReservationId, ReservationIds
+from bmhctl.cli.options import (
+    DryRun,
+    Fields,
+    Force,
+    HostName,
+    Reason,
+    Reservation,
+    ReservationId,
+    ReservationIds,
+    complete_selector,
+    complete_tickets,
+)
 from bmhctl.cli.session import session
 from bmhctl.domain.units import parse_duration
 from bmhctl.results import Done, Grant, Queue, Reservations
@@ -18,7 +29,13 @@ def reservations(
     ended: Annotated[bool, typer.Option("--ended", help="Also reservations that have ended.")] = False,
     selector: Annotated[
         str | None,
-        typer.Option("-l", "--selector", metavar="SELECTOR", help="Reservations with these tags: job=4711."),
+        typer.Option(
+            "-l",
+            "--selector",
+            metavar="SELECTOR",
+            help="Reservations with these tags: job=4711.",
+            autocompletion=complete_selector,
+        ),
     ] = None,
     owner: Annotated[
         str | None, typer.Option("--owner", metavar="OWNER", help="Reservations of an owner, or of several: 'ci*'.")
@@ -98,7 +115,9 @@ def queue(ctx: typer.Context, fields: Fields = None) -> None:
 
 def queue_cancel(
     ctx: typer.Context,
-    ticket: Annotated[int, typer.Argument(metavar="TICKET", help="A ticket's number.")],
+    ticket: Annotated[
+        int, typer.Argument(metavar="TICKET", help="A ticket's number.", autocompletion=complete_tickets)
+    ],
     force: Annotated[bool, typer.Option("--force", help="Also another owner's; needs --reason.")] = False,
     reason: Reason = None,
 ) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
+from collections.abc import Iterator
 from typing import Any
 
 from typer.core import TyperCommand as TyperCommand
@@ -11,6 +10,8 @@ from typer.core import TyperGroup as TyperGroup
 from typer.core import TyperOption as TyperOption
 from typer.main import get_command_from_info as get_command_from_info
 from typer.models import CommandInfo as CommandInfo
+
+_CURSOR = "\0"  # no command line contains it
 
 
 def completion_item(value: str, help: str | None) -> Any:
@@ -20,19 +21,16 @@ def completion_item(value: str, help: str | None) -> Any:
     return CompletionItem(value, help=help)
 
 
-def completion_script(program: str, variable: str, shell: str) -> str:
-    """Return the script that makes ``shell`` (bash, zsh or fish) complete ``program``."""
-    from typer._completion_shared import get_completion_script
+def candidates(root: TyperGroup, program: str, line: str) -> Iterator[tuple[str, str]]:
+    """Yield the words that may stand at the end of a command line, in its last word's place, and what they mean."""
+    from typer._click.shell_completion import _resolve_context, _resolve_incomplete, split_arg_string
 
-    return get_completion_script(prog_name=program, complete_var=variable, shell=shell)
-
-
-def complete(root: TyperGroup, program: str, variable: str) -> None:
-    """Answer the shell's completion request in the environment ``variable`` and exit; return if there is none."""
-    instruction = os.environ.get(variable)
-    if instruction:
-        from typer._completion_classes import completion_init
-        from typer.completion import shell_complete
-
-        completion_init()
-        sys.exit(shell_complete(root, {}, program, variable, instruction))
+    _, *args = split_arg_string(line + _CURSOR)
+    if not args:
+        return
+    last = args.pop().removesuffix(_CURSOR)
+    ctx = _resolve_context(root, {}, program, args)
+    place, last = _resolve_incomplete(ctx, args, last)
+    for item in place.shell_complete(ctx, last):
+        if item.type == "plain":
+            yield item.value, item.help or ""

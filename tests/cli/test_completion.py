@@ -2,35 +2,66 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pexpect
 import pytest
 
+from bmhctl.domain.model import Ticket
+from bmhctl.domain.requirements import dump_requirements, parse_requirement
+from bmhctl.stores import open_store
 from tests.cli.conftest import Cli
 from tests.conftest import Run, environment
+from tests.programs import needs
 
 BIN = str(Path(sys.executable).parent)
 
+SHELLS = [pytest.param(name, marks=needs(name)) for name in ("bash", "zsh", "fish")]
 
-def in_bash(line: str, cwd: Path) -> list[str]:
-    """What a bash that has loaded the script offers at the end of a line."""
-    script = """
-        eval "$(bmhctl completion bash)"
-        COMP_LINE=$1; COMP_POINT=${#1}
-        read -r -a COMP_WORDS <<< "${1//=/ = }"  # as bash does by COMP_WORDBREAKS
-        [[ $1 == *' ' ]] && COMP_WORDS+=('')
-        COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
-        compopt() { :; }  # there is none outside a completion
-        $(complete -p bmhctl | sed 's/.*-F \\([^ ]*\\).*/\\1/') bmhctl
-        printf '%s\\n' "${COMPREPLY[@]}"
-    """
-    env = environment(PATH=f"{BIN}:/usr/bin:/bin")
-    done = subprocess.run(["bash", "-c", script, "bash", line], cwd=cwd, env=env, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.split()
+START = {
+    "bash": (["bash", "--norc", "--noprofile"], 'eval "$(bmhctl completion bash)"'),
+    "zsh": (["zsh", "-f"], 'eval "$(bmhctl completion zsh)"'),
+    "fish": (["fish", "--no-config"], "bmhctl completion fish | source"),
+}
+SHOW = {
+    "bash": r"""bind -x '"\C-xs": printf "LINE<%s>\n" "$READLINE_LINE"'""",
+    "zsh": r"show() { print -r -- 'LINE<'$BUFFER'>' }; zle -N show; bindkey '^Xs' show",
+    "fish": r"bind \cxs 'echo LINE\<(commandline)\>'",
+}
+"""What makes ^Xs print the line that is being typed."""
+
+
+class Shell:
+    """A shell on a terminal that has loaded its completion script."""
+
+    def __init__(self, name: str, cwd: Path) -> None:
+        command, load = START[name]
+        env = environment(PATH=f"{BIN}:/usr/bin:/bin", HOME=str(cwd), TERM="xterm", LC_ALL="C.UTF-8")
+        self.process = pexpect.spawn(
+            command[0], command[1:], cwd=str(cwd), env=env, dimensions=(60, 200), encoding="utf-8", timeout=30
+        )
+        self.process.sendline(f"{load}; {SHOW[name]}; echo lo''aded")
+        self.process.expect("loaded")
+
+    def complete(self, line: str, tabs: int = 1) -> tuple[str, str]:
+        """What stands on the line after it was typed with a tab at its end, and what the shell printed meanwhile."""
+        self.process.send(line + "\t" * tabs + "\x18s")
+        self.process.expect("LINE<(.*?)>")
+        found = self.process.match[1], re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.process.before)
+        self.process.send("\x03")
+        return found
+
+    def __enter__(self) -> Shell:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.close(force=True)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -52,45 +83,77 @@ def test_an_unknown_shell_is_refused(cli: Cli) -> None:
     )
 
 
-STATES = ["initial", "available", "reserved", "tainted", "maintenance", "free"]
 HOSTS = ["node01", "node02", "node03"]
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
-def test_a_real_bash_completes(lab: Path, fleet: str) -> None:
-    assert in_bash("bmhctl tai", lab.parent) == ["taint"]
-    assert in_bash("bmhctl taint node0", lab.parent) == HOSTS
-    assert in_bash("bmhctl taint NODE0", lab.parent) == ["NODE01", "NODE02", "NODE03"]
-    assert in_bash("bmhctl list --state ", lab.parent) == STATES
-    assert in_bash("bmhctl taint -R ", lab.parent) == [fleet]
-    assert in_bash("bmhctl list -o j", lab.parent) == ["json", "jsonl"]
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
-def test_a_real_bash_completes_selectors_fields_and_names_of_steps(lab: Path, cli: Cli) -> None:
-    folder = lab.parent
+@pytest.mark.slow
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_real_shell_completes(shell: str, lab: Path, fleet: str, cli: Cli) -> None:
     lab.write_text(lab.read_text() + "[checks.ssh]\ntcp = 22\n[checks.bmc]\ntcp = 443\n[cleanup.wipe]\ntcp = 22\n")
-    assert cli("list", "-q").status == 0
-    assert in_bash("bmhctl list -l ra", folder) == ["rack="]
-    assert in_bash("bmhctl list -l rack=", folder) == ["r1", "r2"]
-    assert in_bash("bmhctl list -l arch=arm64,rack!=r", folder) == ["r1", "r2"]
-    assert in_bash("bmhctl list -l !ra", folder) == ["!rack"]
-    assert in_bash("bmhctl list --fields name,st", folder) == ["name,state"]
-    assert in_bash("bmhctl reservations --fields expi", folder) == ["expires_at"]
-    assert in_bash("bmhctl ready --override ", folder) == ["ssh", "bmc"]
-    assert in_bash("bmhctl check --check b", folder) == ["bmc"]
-    assert in_bash("bmhctl run --host node01 --host node0", folder) == HOSTS
-    assert in_bash("bmhctl reserve --want arch=a", folder) == ["arm64"]
-    assert in_bash("bmhctl list --sort s", folder) == ["state", "since"]
+    assert cli("set", "node01", "--hardware", "model=PowerEdge 6").status == 0
+    (lab.parent / "notes.txt").touch()
+    with Shell(shell, lab.parent) as real:
+
+        def completed(line: str) -> str:
+            return real.complete(line)[0].replace("\\!", "!")  # bash and zsh quote what means the history to them
+
+        assert completed("bmhctl tai") == "bmhctl taint "
+        assert completed("bmhctl taint nod") == "bmhctl taint node0"
+        assert completed("bmhctl list --state m") == "bmhctl list --state maintenance "
+        assert completed("bmhctl taint -R r-") == f"bmhctl taint -R {fleet} "
+        assert completed("bmhctl list -l ra") == "bmhctl list -l rack="
+        assert completed("bmhctl list -l arch=arm64,rack!=") == "bmhctl list -l arch=arm64,rack!=r"
+        assert completed("bmhctl list --selector=arch=a") == "bmhctl list --selector=arch=arm64 "
+        assert completed("bmhctl list -l 'ra").startswith("bmhctl list -l 'rack=")
+        assert completed("bmhctl list --fields name,sta") == "bmhctl list --fields name,state "
+        assert completed("bmhctl check --check s") == "bmhctl check --check ssh "
+        assert completed("bmhctl reserve --want arch=a") == "bmhctl reserve --want arch=arm64 "
+        assert completed("bmhctl list -l model=P").replace("'", "") in (
+            "bmhctl list -l model=PowerEdge\\ 6 ",
+            "bmhctl list -l model=PowerEdge 6 ",
+        )
+        assert completed("bmhctl import no") == "bmhctl import notes.txt "
 
 
-def asked(cli: Cli, line: str, shell: str = "bash") -> list[str]:
-    words = line.split() + ([""] if line.endswith(" ") else [])
-    protocol = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
-    with pytest.raises(SystemExit) as end:
-        cli(_BMHCTL_COMPLETE=f"complete_{shell}", **protocol)
-    assert end.value.code == 0
-    return words
+@pytest.mark.slow
+@pytest.mark.parametrize("shell", [each for each in SHELLS if each.values[0] != "bash"])
+def test_a_real_shell_shows_what_words_mean_and_runs_none_of_them(shell: str, lab: Path, cli: Cli) -> None:
+    assert cli("ready", "--state", "initial", "-q").status == 0
+    hostile = "[/red] \\$(touch pwned) '$(touch pwned)' `touch pwned` \";touch pwned;\" :a \x1b[31m \t \\"
+    for host, purpose in (("node01", hostile), ("node02", "nightly")):
+        assert cli("reserve", host, "--for", purpose, "--as", "bob").status == 0
+    with Shell(shell, lab.parent) as real:
+        line, printed = real.complete("bmhctl release -R r-", tabs=2)
+        assert line.startswith("bmhctl release -R r-")
+        assert re.search(r"r-\w{8}.*bob nightly", printed)
+        assert r"[/red] \$(touch pwned) '$(touch pwned)' `touch pwned`" in printed
+        assert r"\x1b[31m" in printed
+        assert real.complete("bmhctl cord")[0] == "bmhctl cordon "
+    assert not (lab.parent / "pwned").exists()
+
+
+def test_tickets_and_tags_are_completed(cli: Cli, lab: Path) -> None:
+    assert cli("ready", "node01", "-q").status == 0
+    assert cli("reserve", "node01", "--tag", "job=4711").status == 0
+    at = datetime.now(UTC)
+    with closing(open_store(str(lab))) as store, store.transaction():
+        wanted = dump_requirements([parse_requirement("arch=arm64*2")])
+        store.tickets.add(Ticket("bob", wanted, at, at, purpose="e2e"))
+    for line, offered in (
+        ("bmhctl queue cancel ", ["1\tbob 2 hosts with arch=arm64 e2e"]),
+        ("bmhctl release -l jo", ["job="]),
+        ("bmhctl release -l ra", ["rack="]),
+        ("bmhctl reservations -l job=", ["job=4711"]),
+        ("bmhctl reservations -l ra", []),
+    ):
+        assert offered_for(cli, line) == offered
+
+
+def offered_for(cli: Cli, line: str) -> list[str]:
+    """The lines with which bmhctl answers a shell: a word, and behind a tab what it means."""
+    done = cli(_BMHCTL_COMPLETE=line)
+    assert (done.status, done.stderr) == (0, "")
+    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -122,11 +185,8 @@ def asked(cli: Cli, line: str, shell: str = "bash") -> list[str]:
         ("bmhctl -i / taint node0", []),
     ],
 )
-def test_commands_options_hosts_and_states_are_completed(
-    line: str, offered: list[str], cli: Cli, lab: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    asked(cli, line)
-    assert capfd.readouterr() == ("".join(f"{word}\n" for word in offered) or "\n", "")
+def test_commands_options_hosts_and_states_are_completed(line: str, offered: list[str], cli: Cli, lab: Path) -> None:
+    assert [answer.partition("\t")[0] for answer in offered_for(cli, line)] == offered
 
 
 @pytest.mark.parametrize(
@@ -139,40 +199,24 @@ def test_commands_options_hosts_and_states_are_completed(
     ],
 )
 def test_only_hosts_and_actions_that_fit_the_command_are_offered(
-    line: str, offered: list[str], cli: Cli, lab: Path, capfd: pytest.CaptureFixture[str]
+    line: str, offered: list[str], cli: Cli, lab: Path
 ) -> None:
     for args in (["ready", "node01"], ["reserve", "node01"], ["cordon", "node02"]):
         assert cli(*args).status == 0
     assert cli("maintain", "node03", "--reason", "new disk").status == 0
-    asked(cli, line)
-    assert sorted(capfd.readouterr().out.split()) == sorted(offered)
+    assert sorted(offered_for(cli, line)) == sorted(offered)
 
 
-def test_what_is_wrong_with_an_inventory_is_not_said_at_the_touch_of_a_key(
-    cli: Cli, lab: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_wrong_with_an_inventory_is_not_said_at_the_touch_of_a_key(cli: Cli, lab: Path) -> None:
     (lab.parent / "torn.db").write_bytes(b"SQLite format 3\0" + bytes(200))
-    asked(cli, "bmhctl -i torn.db taint ")
-    assert capfd.readouterr() == ("\n", "")
+    assert offered_for(cli, "bmhctl -i torn.db taint ") == []
 
 
-@pytest.mark.parametrize(
-    ("shell", "line", "expected"),
-    [
-        ("zsh", "bmhctl tai", '_arguments \'*: :(("taint":"Give hosts back as used, or as broken"))\'\n'),
-        ("zsh", "bmhctl taint -R ", '_arguments \'*: :(("{id}":"alice nightly"))\'\n'),
-        ("fish", "bmhctl tai", "taint\tGive hosts back as used, or as broken\n"),
-        ("fish", "bmhctl taint -R ", "{id}\talice nightly\n"),
-        ("fish", "bmhctl show node0", "node01\nnode02\nnode03\n"),
-    ],
-)
-def test_zsh_and_fish_get_words_and_what_they_mean(
-    shell: str, line: str, expected: str, cli: Cli, fleet: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        cli(
-            _BMHCTL_COMPLETE=f"complete_{shell}",
-            _TYPER_COMPLETE_ARGS=line,
-            _TYPER_COMPLETE_FISH_ACTION="get-args",
-        )
-    assert capfd.readouterr() == (expected.replace("{id}", fleet), "")
+def test_words_come_with_what_they_mean(cli: Cli, fleet: str) -> None:
+    assert offered_for(cli, "bmhctl tai") == ["taint\tGive hosts back as used, or as broken"]
+    assert offered_for(cli, "bmhctl taint -R ") == [f"{fleet}\talice nightly"]
+
+
+@pytest.mark.parametrize("line", ["", "bmhctl", "bm", "complete_fish", "bmhctl 'taint", 'bmhctl list -l "ra'])
+def test_any_line_has_an_answer(line: str, cli: Cli, lab: Path) -> None:
+    assert len(offered_for(cli, line)) <= 1
