@@ -110,7 +110,7 @@ def test_what_people_wrote_is_text_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     "shown",
-    ["lab", "fault", "node01", "25% reserved", "Median 1m, 95 % under 2m, longest 9m", "1 events", "by lab: lab"],
+    ["lab", "fault", "node01", "25% reserved", "Median 1m, 95 % under 2m, longest 9m", "1 event", "by lab: lab"],
 )
 def test_everything_is_there_without_the_script(shown: str) -> None:
     text = re.sub(r"<script>.*</script>", "", page(report_of("lab")), flags=re.DOTALL)
