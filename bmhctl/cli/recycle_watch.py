@@ -1,50 +1,57 @@
-"""``recycle --watch``: recycle again and again until a signal ends it."""
+"""``recycle --watch``: recycle hosts as they are tainted, until a signal ends it."""
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import timedelta
 
-from bmhctl.cli.session import Session
-from bmhctl.errors import InvalidError, RetiredError, UnreachableError, UsageError, combine
+from bmhctl.cli.session import NO_LINE, Session
+from bmhctl.errors import BmhctlError, InvalidError, RetiredError, UnreachableError, UsageError
 from bmhctl.output import render, report
-from bmhctl.results import Outcomes
+from bmhctl.output.recycle_page import RecyclePage
+from bmhctl.results import Outcome, Outcomes
+from bmhctl.support.values import replace
 from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
 from bmhctl.usecases.shared.host_selection import Choice
-from bmhctl.usecases.steps import step_verbs
-from bmhctl.usecases.steps.recheck import recheck
+from bmhctl.usecases.steps.stream import Stream
 
 
 def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelta) -> None:
-    """Recycle hosts and prove stale ones again, every ``interval`` until a signal ends it; show what became of each.
+    """Recycle hosts as they are tainted, and prove stale ones again; show what became of each, until a signal ends it.
 
-    While the inventory is away or was replaced, wait, and open it again; raise its error when that takes too long. An
-    inventory that is not valid is read again at the next interval. Why a host can't be recycled is reported once, until
-    that changes.
+    Hosts that failed are tried again after ``interval``. While the inventory is away or was replaced, wait, and open it
+    again; raise its error when that takes too long. Why a host can't be recycled is reported once, until that changes.
     """
     if not interval:
         raise UsageError("the interval of --watch is zero", hint="bmhctl recycle --watch 30s")
-    said: set[str] = set()
-    absence, reopening = Absence(lab.context.report, lab.context.store.location), Reopening(lab.context)
-    while True:
-        try:
-            if reopening.is_done(absence):
-                outcomes = step_verbs.recycle(lab.context, choice, jobs=jobs)
-                absence.ends()
-                said = _show(lab, outcomes, said)
-                _show(lab, recheck(lab.context, jobs=jobs), set())
-        except UnreachableError as error:
-            lab.line.clear()
-            if isinstance(error, RetiredError):
-                raise
-            absence.goes_on(error)
-            reopening.note(error)
-        except InvalidError as error:
-            lab.line.clear()
-            if error.message not in said:
-                report(error, lab.display)
-            said = {error.message}
-        time.sleep(interval.total_seconds())
+    lab.line.clear()
+    with RecyclePage(lab.display, os.environ.get("TERM")) as page:
+        watch = _Watch(lab, page)
+        ctx = replace(lab.context, report=watch.note, progress=NO_LINE.progress)
+        absence, reopening = Absence(ctx.report, ctx.store.location), Reopening(ctx)
+        while True:
+            try:
+                if reopening.is_done(absence):
+                    Stream(
+                        ctx,
+                        choice,
+                        jobs=jobs,
+                        interval=interval,
+                        absence=absence,
+                        ended=watch.show,
+                        trouble=watch.report,
+                        show=page.show if page.is_shown else None,
+                    ).run()
+            except UnreachableError as error:
+                page.clear()
+                if isinstance(error, RetiredError):
+                    raise
+                absence.goes_on(error)
+                reopening.note(error)
+            except InvalidError as error:
+                watch.report(error)
+            time.sleep(min(interval.total_seconds(), PAUSE))
 
 
 def pause() -> None:
@@ -52,18 +59,38 @@ def pause() -> None:
     time.sleep(PAUSE)
 
 
-def _show(lab: Session, outcomes: Outcomes, said: set[str]) -> set[str]:
-    """Show what is new; return the lines of hosts on which no step ran."""
-    lab.line.clear()
-    idle = {f"{item.host}: {item.message}" for item in outcomes.items if item.error and not item.steps}
-    told = tuple(
-        item
-        for item in outcomes.items
-        if item.changed or (item.error and (item.steps or f"{item.host}: {item.message}" not in said))
-    )
-    if told:
-        render(Outcomes(outcomes.verb, told), lab.display)
-    error = combine(item.error for item in told if item.error)
-    if error is not None:
-        report(error, lab.display)
-    return idle
+class _Watch:
+    """Prints what became of hosts, above the page."""
+
+    def __init__(self, lab: Session, page: RecyclePage) -> None:
+        self._lab = lab
+        self._page = page
+        self._said: dict[str, str] = {}
+        self._trouble = ""
+
+    def note(self, text: str) -> None:
+        """Print a note."""
+        self._page.clear()
+        self._lab.context.report(text)
+
+    def show(self, verb: str, outcome: Outcome) -> None:
+        """Show an outcome if it is new: why no step can run on a host is shown once."""
+        is_idle = outcome.error is not None and not outcome.steps
+        is_known = is_idle and self._said.get(outcome.host) == outcome.message
+        self._said.pop(outcome.host, None)
+        if is_idle:
+            self._said[outcome.host] = outcome.message
+        if not (outcome.changed or outcome.error) or is_known:
+            return
+        self._page.clear()
+        outcomes = Outcomes(verb, (outcome,))
+        render(outcomes, self._lab.display)
+        if outcomes.error is not None:
+            report(outcomes.error, self._lab.display)
+
+    def report(self, error: BmhctlError) -> None:
+        """Report an error, once in a row."""
+        if error.message != self._trouble:
+            self._page.clear()
+            report(error, self._lab.display)
+        self._trouble = error.message

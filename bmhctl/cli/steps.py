@@ -71,7 +71,7 @@ def recycle(
     jobs: Jobs = JOBS,
     watch: Annotated[
         str | None,
-        typer.Option("--watch", metavar="DURATION", help="Recycle again so often, until a signal."),
+        typer.Option("--watch", metavar="DURATION", help="Recycle until a signal; retry failures so often."),
     ] = None,
     dry_run: DryRun = False,
 ) -> None:

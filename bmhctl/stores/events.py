@@ -104,6 +104,11 @@ class Events(Frozen):
         """Whether :meth:`settled` may soon return more, although the version of the inventory stays."""
         return self._database.is_settling
 
+    def newest(self) -> int:
+        """Return the id of the newest event, 0 if there is none."""
+        [(number,)] = self._database.execute("SELECT COALESCE(MAX(id), 0) FROM events")
+        return int(number or 0)
+
     def hosts_named(self, name: str) -> list[int]:
         """Return the id of the host that had a name last; with ``*`` and ``?``, of every host that had such a name."""
         name = as_stored(name)

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
@@ -65,6 +64,18 @@ class WorkerPool(Generic[_Task, _Result]):
                     handle(task, result)
                 self._unhandled = []
 
+    def run_for_ever(self, more: Callable[[], None], handle: Callable[[_Task, _Result], None]) -> None:
+        """Call ``more`` now and then and after each result, and ``handle`` with each result, until one of them raises.
+
+        Both may :meth:`start` tasks, in any number.
+        """
+        while True:
+            more()
+            self._unhandled = self._wait()
+            for task, result in self._unhandled:
+                handle(task, result)
+            self._unhandled = []
+
     def start(self, task: _Task) -> None:
         """Start a task in a thread of its own, unless the pool was cancelled."""
         if not self._cancelled.is_set():
@@ -84,17 +95,24 @@ class WorkerPool(Generic[_Task, _Result]):
             if self._tick is not None and time.monotonic() >= self._next_tick:
                 self._next_tick = time.monotonic() + _TICK
                 self._tick()
-            # A signal that comes just before the wait does not end it; it is handled when the wait times out.
-            with suppress(Empty):
-                done = self._done.get(timeout=_TICK)
-                if isinstance(done, tuple):
-                    task, result, error = done
-                    break
-                done()
+            for ended in self._wait():
+                return ended
+
+    def _wait(self) -> list[tuple[_Task, _Result]]:
+        """Wait a moment for a task that ends; return it with its result, or raise what it raised. May return none."""
+        # A signal that comes just before the wait does not end it; it is handled when the wait times out.
+        try:
+            done = self._done.get(timeout=_TICK)
+        except Empty:
+            return []
+        if not isinstance(done, tuple):
+            done()
+            return []
+        task, result, error = done
         del self._working[id(task)]
         if error is not None or result is None:
             raise error or AssertionError("work returned nothing")
-        return task, result
+        return [(task, result)]
 
     def cancel(self) -> list[tuple[_Task, _Result]]:
         """Ask all tasks to end, and wait up to ``PATIENCE`` for them; none starts after this.

@@ -65,7 +65,7 @@ def test_a_signal_that_woke_another_thread_ends_the_wait_anyway() -> None:
     was_cancelled, main = [], threading.get_ident()
 
     def work(_: str, cancelled: threading.Event) -> str:
-        until(lambda: sys._current_frames()[main].f_code.co_name in ("get", "_next"))
+        until(lambda: sys._current_frames()[main].f_code.co_name in ("get", "_wait"))
         signal.pthread_kill(threading.get_ident(), signal.SIGALRM)
         was_cancelled.append(cancelled.wait(20))
         return "done"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -51,11 +52,18 @@ class StepPlan(Frozen):
     overridden: Mapping[str, str] = field(default_factory=dict)
     before: Before | None = None
 
-    def run(self, cancelled: Event | None = None, report: Callable[[CheckResult], None] | None = None) -> StepsRun:
+    def run(
+        self,
+        cancelled: Event | None = None,
+        report: Callable[[CheckResult], None] | None = None,
+        active: dict[str, float] | None = None,
+    ) -> StepsRun:
         """Run the steps in their order, in some phases up to the first failure; return their results.
 
-        ``report`` is called with each result, in the thread that runs the steps.
+        ``report`` is called with each result, in the thread that runs the steps. ``active`` has the names of those that
+        run at a moment, with when each began.
         """
+        active = {} if active is None else active
         setting = self.setting
         if setting is None or not self.steps:
             noun = self._rules.noun
@@ -68,7 +76,11 @@ class StepPlan(Frozen):
         results: list[CheckResult] = []
 
         def run(step: Step) -> CheckResult:
-            result = probe.run(step, self.host.spec, setting)
+            active[step.name] = time.monotonic()
+            try:
+                result = probe.run(step, self.host.spec, setting)
+            finally:
+                active.pop(step.name, None)
             if report is not None and not setting.cancelled.is_set():  # else it may have ended because of that
                 report(result)
             results.append(result)

@@ -51,9 +51,14 @@ class Job(Frozen):
         plans = (*((self.program,) if self.program else ()), *self.later)
         return [step.name for plan in plans for step in plan.steps if step.name not in plan.overridden]
 
-    def run(self, cancelled: Event | None, report: Callable[[CheckResult], None] | None = None) -> StepsRun:
-        """Run the steps, and report each result; in any thread."""
-        return NO_STEPS if self.program is None else self.program.run(cancelled, report)
+    def run(
+        self,
+        cancelled: Event | None,
+        report: Callable[[CheckResult], None] | None = None,
+        active: dict[str, float] | None = None,
+    ) -> StepsRun:
+        """Run the steps, and report each result; in any thread. ``active`` has those that run, with their begin."""
+        return NO_STEPS if self.program is None else self.program.run(cancelled, report, active)
 
     def proceed(self, run: StepsRun) -> Outcome | Job:
         """Finish, unless the steps were ended because the claim was lost."""
@@ -86,78 +91,118 @@ class BulkOperation(Frozen):
         return self.steps is None or any(step.applies_to(host.spec) for step in self.steps)
 
 
-def each(
-    ctx: Context, operation: BulkOperation, hosts: Sequence[Host], missing: Iterable[BmhctlError], jobs: int
-) -> Outcomes:
-    """Process each host on its own, ``jobs`` at once, and return the outcomes.
+class Runner:
+    """Processes hosts, each under its own claim: their steps run in threads, everything else in the caller's thread.
 
-    Steps run in threads, everything else in this thread. If it is interrupted, steps that have ended keep their effect
-    and are reported.
+    ``ended`` gets each host with its outcome; ``tick`` is called now and then while steps run.
     """
-    if ctx.dry_run:
-        return _planned(ctx, operation, hosts, missing)
-    outcomes: dict[int, Outcome] = {}
-    claims: dict[int, ExitStack] = {}
-    running: dict[int, Job] = {}
 
-    def work(job: Job, cancelled: Event) -> StepsRun:
-        note = job.note
-        return job.run(cancelled, None if note is None else lambda result: pool.post(partial(_note, note, result)))
+    def __init__(
+        self, ctx: Context, jobs: int, ended: Callable[[Host, Outcome], None], tick: Callable[[], None] | None = None
+    ) -> None:
+        self.running: dict[int, Job] = {}
+        self.active: dict[int, dict[str, float]] = {}
+        """For each host whose steps run, the names of those that run now, and when each began (monotonic)."""
+        self._ctx = ctx
+        self._ended = ended
+        self._claims: dict[int, ExitStack] = {}
+        self._pool: WorkerPool[Job, StepsRun] = WorkerPool(self._work, jobs, tick)
 
-    pool: WorkerPool[Job, StepsRun] = WorkerPool(work, jobs, operation.tick)
+    def run_all(self, operation: BulkOperation, hosts: Sequence[Host], first: int, total: int) -> None:
+        """Process the hosts, as many at once as there are jobs; the number of the first one, and of all, are shown."""
 
-    def start(host: Host) -> Outcome | Job:
-        claims[host.id] = ExitStack()
+        def begin(item: tuple[int, Host]) -> None:
+            position, host = item
+            self._ctx.progress(f"{operation.verb} {host.name}", f"{position} of {total}")
+            self.begin(operation, host)
+
+        self._pool.run_all(enumerate(hosts, first), begin, self._handle)
+
+    def run_for_ever(self, more: Callable[[], None]) -> None:
+        """Call ``more`` now and then, which may :meth:`begin` with hosts, until it raises an error or a signal does."""
+        self._pool.run_for_ever(more, self._handle)
+
+    def begin(self, operation: BulkOperation, host: Host) -> None:
+        """Start with a host."""
+        self._advance(host, partial(self._start, operation, host))
+
+    def cancel(self) -> None:
+        """End all steps; those that have ended by themselves keep their effect."""
+        ended = self._pool.cancel()
+        self._ctx.store.abandon()
+        with suppress(BmhctlError):  # the first error is reported already
+            for job, run in ended:
+                if self.running.get(job.held.host.id) is job:
+                    self._advance(job.held.host, partial(job.settle, run))
+
+    def close(self) -> None:
+        """Give up all claims."""
+        for stack in self._claims.values():
+            stack.close()
+
+    def _work(self, job: Job, cancelled: Event) -> StepsRun:
+        note, active = job.note, self.active.setdefault(job.held.host.id, {})
+        report = None if note is None else lambda result: self._pool.post(partial(_note, note, result))
+        return job.run(cancelled, report, active)
+
+    def _start(self, operation: BulkOperation, host: Host) -> Outcome | Job:
+        self._claims[host.id] = ExitStack()
         outcome = operation.early(host)
         if outcome is not None:
             return outcome
-        held = claims[host.id].enter_context(claimed(ctx, host))
+        held = self._claims[host.id].enter_context(claimed(self._ctx, host))
         return operation.early(held.host) or operation.prepare(held)  # it may have changed since it was chosen
 
-    def advance(host: Host, act: Callable[[], Outcome | Job]) -> None:
+    def _handle(self, job: Job, run: StepsRun) -> None:
+        self._advance(job.held.host, partial(job.proceed, run))
+
+    def _advance(self, host: Host, act: Callable[[], Outcome | Job]) -> None:
         """Go on with a host until it has to wait for its steps, or its outcome is known."""
 
         def one(_: Host) -> Outcome | None:
             found = act()
             while isinstance(found, Job):
                 if found.takes_time:
-                    running[host.id] = found
-                    pool.start(found)
+                    self.running[host.id] = found
+                    self._pool.start(found)
                     return None
                 found = found.finish(found.run(None))
             return found
 
         outcome = attempt(host, one)
         if outcome is not None:
-            outcomes[host.id] = outcome
-            running.pop(host.id, None)
-            claims.pop(host.id).close()
+            self.running.pop(host.id, None)
+            self.active.pop(host.id, None)
+            self._claims.pop(host.id).close()
+            self._ended(host, outcome)
 
-    def begin(item: tuple[int, Host]) -> None:
-        position, host = item
-        ctx.progress(f"{operation.verb} {host.name}", f"{position} of {len(hosts)}")
-        advance(host, partial(start, host))
 
-    def handle(job: Job, run: StepsRun) -> None:
-        advance(job.held.host, partial(job.proceed, run))
+def each(
+    ctx: Context, operation: BulkOperation, hosts: Sequence[Host], missing: Iterable[BmhctlError], jobs: int
+) -> Outcomes:
+    """Process each host on its own, ``jobs`` at once, and return the outcomes.
 
+    If it is interrupted, steps that have ended keep their effect and are reported.
+    """
+    if ctx.dry_run:
+        return _planned(ctx, operation, hosts, missing)
+    outcomes: dict[int, Outcome] = {}
+
+    def ended(host: Host, outcome: Outcome) -> None:
+        outcomes[host.id] = outcome
+
+    runner = Runner(ctx, jobs, ended, operation.tick)
     try:
         _without_steps(ctx, operation, [host for host in hosts if not operation.has_steps(host)], outcomes)
         rest = [host for host in hosts if host.id not in outcomes]
-        pool.run_all(enumerate(rest, len(outcomes) + 1), begin, handle)
+        runner.run_all(operation, rest, len(outcomes) + 1, len(hosts))
     except BaseException:
-        ended = pool.cancel()
-        ctx.store.abandon()
-        with suppress(BmhctlError):  # the first error is reported already
-            for job, run in ended:
-                if running.get(job.held.host.id) is job:
-                    advance(job.held.host, partial(job.settle, run))
-        halfway = [job.so_far for job in running.values() if job.so_far]
+        runner.cancel()
+        halfway = [job.so_far for job in runner.running.values() if job.so_far]
         report_interrupted(ctx, operation.verb, (*outcomes.values(), *halfway), len(hosts))
         raise
     finally:
-        for stack in claims.values():
-            stack.close()
+        runner.close()
     found = (*(outcomes[host.id] for host in hosts), *(failed(error) for error in missing))
     return Outcomes(operation.verb, found)
 

@@ -34,41 +34,57 @@ def recheck(ctx: Context, *, jobs: int = JOBS) -> Outcomes:
     checks are ended then. A host that fails goes to maintenance; with ``recover_after`` it is tried again after that
     time, and is available when its checks pass twice. Without ``recheck_after`` nothing happens.
     """
-    policy = ctx.policy()
+    now = refresh_and_reap(ctx)
+    rechecks = Rechecks(ctx, jobs)
+    policy = rechecks.policy
     if policy.recheck_after is None:
         return Outcomes("recheck", ())
-    now = refresh_and_reap(ctx)
-    round_ = _Round(ctx, policy)
-    free = ctx.store.hosts.counts()[State.AVAILABLE]
-    at_a_time = max(1, min(jobs, int(free * policy.recheck_share)))
     stale = list(ctx.store.hosts.stale(now - policy.recheck_after))
-    outcomes = each(ctx, round_.operation(), stale, (), at_a_time)
+    outcomes = each(ctx, rechecks.operation(), stale, (), rechecks.at_a_time())
     recovering = _recovering(ctx, policy, now)
     if recovering:
-        back = each(ctx, round_.operation(), recovering, (), jobs)
+        back = each(ctx, rechecks.operation(), recovering, (), jobs)
         outcomes = replace(outcomes, items=(*outcomes.items, *back.items))
     return replace(outcomes, items=tuple(item for item in outcomes.items if not isinstance(item.error, ClaimedError)))
 
 
-class _Round:
-    """The checks of one round: which hosts are being checked, and what ends their steps early."""
+class Rechecks:
+    """The checks of free hosts: which are due, which run, and what ends their steps early; ``jobs`` at once at most."""
 
-    def __init__(self, ctx: Context, policy: Policy) -> None:
+    def __init__(self, ctx: Context, jobs: int) -> None:
+        self.policy = ctx.policy()
         self._ctx = ctx
-        self._policy = policy
+        self._jobs = jobs
         self._running: dict[int, tuple[Host, Event]] = {}
         self._wanted: list[Requirement] = []
+
+    def due(self) -> list[Host]:
+        """Return the hosts to start with now, in the order of their age: as many as the policy allows at a time."""
+        policy = self.policy = self._ctx.policy()
+        if policy.recheck_after is None:
+            return []
+        self._wanted = [*_waiting_requirements(self._ctx)]
+        now = self._ctx.clock()
+        stale = list(self._ctx.store.hosts.stale(now - policy.recheck_after))
+        room = max(0, self.at_a_time() - len(self._running)) if stale else 0
+        fit = [host for host in stale if host.id not in self._running and not self._is_wanted(host)]
+        return [*fit[:room], *_recovering(self._ctx, policy, now)[: self._jobs]]
+
+    def at_a_time(self) -> int:
+        """Return how many free hosts may be checked at once."""
+        free = self._ctx.store.hosts.counts()[State.AVAILABLE]
+        return max(1, min(self._jobs, int(free * self.policy.recheck_share)))
 
     def operation(self) -> BulkOperation:
         """What is done with a host that is free, or that failed when it was proven."""
         return BulkOperation(
-            "recheck", self._early, self._prepare, self._policy.of(Phase.CHECKS), State.AVAILABLE, self._step_aside
+            "recheck", self._early, self._prepare, self.policy.of(Phase.CHECKS), State.AVAILABLE, self.step_aside
         )
 
     def _early(self, host: Host) -> Outcome | None:
         if host.state is State.MAINTENANCE:
             return None if _may_recover(host) else already(host, "changed meanwhile")
-        if host.state is not State.AVAILABLE or not self._policy.is_stale(host, self._ctx.clock()):
+        if host.state is not State.AVAILABLE or not self.policy.is_stale(host, self._ctx.clock()):
             return already(host, "changed meanwhile")
         return already(host, _STEPS_ASIDE) if self._is_wanted(host) else None
 
@@ -113,7 +129,7 @@ class _Round:
             raise _note_failure(self._ctx, held, run)
         return _finish(self._ctx, held, Verb.RESUME, checks=replace(run, summary=f"passed twice: {run.summary}"))
 
-    def _step_aside(self) -> None:
+    def step_aside(self) -> None:
         """End the checks of hosts that a waiting request would take."""
         self._wanted = [*_waiting_requirements(self._ctx)] if self._running else []
         for host, ends in self._running.values():

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from bmhctl.domain.model import EventKind, Host, Note, Phase, State, Verb
 from bmhctl.domain.policy import PHASES
-from bmhctl.errors import NotYoursError, StateRefusedError, StepFailedError, UsageError
+from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, StepFailedError, UsageError
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.values import replace
@@ -102,8 +102,29 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     if not ctx.dry_run:
         forget_left_claims(ctx)
     named = set(unfold(choice.names))
+
+    def unless_named(item: Outcome) -> Outcome:
+        busy = isinstance(item.error, ClaimedError) and item.host not in named
+        return replace(item, message=f"skipped: {item.message}", error=None) if busy else item
+
+    refresh_and_reap(ctx)
+    hosts, missing = to_recycle(ctx, choice)
+    outcomes = each(ctx, recycling(ctx, choice, hosts), hosts, missing, jobs)
+    return replace(outcomes, items=tuple(map(unless_named, outcomes.items)))
+
+
+def to_recycle(ctx: Context, choice: Choice) -> tuple[list[Host], list[BmhctlError]]:
+    """Return the hosts that ``recycle`` means, and what is wrong with names among them."""
+    named = set(unfold(choice.names))
     narrow = choice.names or choice.selector.terms
     wanted = choice if narrow else replace(choice, states=frozenset({State.TAINTED}))
+    hosts, missing = choose(ctx, wanted)
+    return [host for host in hosts if host.state is State.TAINTED or host.name in named], list(missing)
+
+
+def recycling(ctx: Context, choice: Choice, hosts: Sequence[Host]) -> BulkOperation:
+    """Return what ``recycle`` does with each of the hosts."""
+    named = set(unfold(choice.names))
 
     def early(host: Host) -> Outcome | None:
         if host.state is State.AVAILABLE:
@@ -134,17 +155,8 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
         held.refresh()
         return _to_available(ctx, held, {}, so_far=reset_outcome)
 
-    def unless_named(item: Outcome) -> Outcome:
-        busy = isinstance(item.error, ClaimedError) and item.host not in named
-        return replace(item, message=f"skipped: {item.message}", error=None) if busy else item
-
-    refresh_and_reap(ctx)
-    hosts, missing = choose(ctx, wanted)
-    hosts = [host for host in hosts if host.state is State.TAINTED or host.name in named]
     steps = None if any(map(_retires, hosts)) else ctx.policy().of(Phase.CLEANUP, Phase.SETUP, Phase.CHECKS)
-    operation = BulkOperation("recycle", early, prepare, steps, State.AVAILABLE)
-    outcomes = each(ctx, operation, hosts, missing, jobs)
-    return replace(outcomes, items=tuple(map(unless_named, outcomes.items)))
+    return BulkOperation("recycle", early, prepare, steps, State.AVAILABLE)
 
 
 def _retires(host: Host) -> bool:

@@ -1,0 +1,194 @@
+"""Recycle hosts as soon as they are tainted, and prove free ones again, until a signal or an error ends it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from bmhctl.domain.model import Host, Phase, State
+from bmhctl.errors import BmhctlError, InvalidError, MovedError, RetiredError, UnreachableError
+from bmhctl.results import Activity, Backlog, Outcome
+from bmhctl.usecases.shared.absence import Absence
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.expiry import forget_left_claims
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.shared.refresh import refresh_and_reap
+from bmhctl.usecases.steps.execution import ClaimedError
+from bmhctl.usecases.steps.parallel import BulkOperation, Job, Runner
+from bmhctl.usecases.steps.recheck import Rechecks
+from bmhctl.usecases.steps.step_verbs import recycling, to_recycle
+
+_LOOK_AROUND = 5.0
+"""Seconds after which the inventory is read again even if nothing was committed: leases expire, steps end."""
+
+_UNLIMITED = 1_000_000
+
+
+class Stream:
+    """Recycles the hosts of a choice; ``ended`` gets the verb and the outcome of each host as soon as it is known.
+
+    ``trouble`` gets what is wrong with the inventory or with a name, once; ``show`` what happens, now and then.
+    Hosts that failed are tried again ``interval`` later, or when they changed. At most ``jobs`` hosts are recycled at
+    once; those that are proven again do not count, so that they hold nobody up.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        choice: Choice,
+        *,
+        jobs: int,
+        interval: timedelta,
+        absence: Absence,
+        ended: Callable[[str, Outcome], None],
+        trouble: Callable[[BmhctlError], None],
+        show: Callable[[Backlog], None] | None = None,
+    ) -> None:
+        self._ctx = ctx
+        self._choice = choice
+        self._jobs = jobs
+        self._interval = interval.total_seconds()
+        self._ended = ended
+        self._report_trouble = trouble
+        self._show = show
+        self._absence = absence
+        self._rechecks = Rechecks(ctx, jobs)
+        self._runner = Runner(ctx, _UNLIMITED, self._end)
+        self._began: dict[int, tuple[BulkOperation, float]] = {}
+        self._failed: dict[int, tuple[Host, float]] = {}
+        """For each host that failed, the host as that left it, and when that was."""
+        self._seen: object = None
+        self._finished = 0
+        self._looked = self._tidied = float("-inf")
+        self._waiting: tuple[str, ...] = ()
+        self._elsewhere: tuple[str, ...] = ()
+        self._trouble: set[str] = set()
+
+    def run(self) -> None:
+        """Run until a signal or an error ends it: its steps are ended then; those that have ended keep their effect.
+
+        An inventory that is not valid is reported once, and no step starts until it is. Raises
+        :class:`UnreachableError` when the inventory is away while no step runs.
+        """
+        try:
+            self._runner.run_for_ever(self._more)
+        except BaseException:
+            self._runner.cancel()
+            for job in self._runner.running.values():
+                if job.so_far is not None:
+                    self._ended(self._began[job.held.host.id][0].verb, job.so_far)
+            if self._runner.running:
+                names = ", ".join(sorted(job.held.host.name for job in self._runner.running.values()))
+                self._ctx.report(f"interrupted: recycle was not finished on {names}")
+            raise
+        finally:
+            self._runner.close()
+
+    def _more(self) -> None:
+        try:
+            if self._is_due():
+                self._start()
+            self._rechecks.step_aside()
+            self._absence.ends()
+        except InvalidError as error:
+            self._note((error,))
+        except UnreachableError as error:
+            # Steps that run may outlast that: their claims end them if it lasts.
+            if isinstance(error, MovedError | RetiredError) or not self._runner.running:
+                raise
+            self._absence.goes_on(error)
+        if self._show is not None:
+            self._show(self._backlog())
+
+    def _is_due(self) -> bool:
+        """Return whether the inventory changed, or was read long ago."""
+        seen = self._ctx.store.events.newest(), self._finished
+        now = time.monotonic()
+        if seen == self._seen and now - self._looked < min(_LOOK_AROUND, self._interval):
+            return False
+        self._seen, self._looked = seen, now
+        return True
+
+    def _note(self, errors: Sequence[BmhctlError]) -> None:
+        """Report errors that are new, and forget those that are no more."""
+        for error in errors:
+            if error.message not in self._trouble:
+                self._report_trouble(error)
+        self._trouble = {error.message for error in errors}
+
+    def _start(self) -> None:
+        """Start with the hosts that are due."""
+        ctx = self._ctx
+        if self._looked - self._tidied >= self._interval:
+            self._tidied = self._looked
+            forget_left_claims(ctx)
+        refresh_and_reap(ctx)
+        hosts, missing = to_recycle(ctx, self._choice)
+        self._note(missing)
+        self._start_recycling([host for host in hosts if self._may_try(host)])
+        for host in self._rechecks.due():
+            if self._may_try(host):
+                self._begin(self._rechecks.operation(), host)
+
+    def _start_recycling(self, hosts: list[Host]) -> None:
+        busy = self._ctx.store.claims.claimed_hosts([host.id for host in hosts])
+        self._elsewhere = tuple(host.name for host in hosts if host.id in busy)
+        free = [host for host in hosts if host.id not in busy]
+        operation = recycling(self._ctx, self._choice, free)
+        room = max(0, self._jobs - sum(op.verb == "recycle" for op, _ in self._began.values()))
+        self._waiting = tuple(host.name for host in free[room:])
+        for host in free[:room]:
+            self._begin(operation, host)
+
+    def _begin(self, operation: BulkOperation, host: Host) -> None:
+        self._began[host.id] = operation, time.monotonic()
+        self._runner.begin(operation, host)
+
+    def _may_try(self, host: Host) -> bool:
+        if host.id in self._began:
+            return False
+        if host.id not in self._failed:
+            return True
+        left, at = self._failed[host.id]
+        return left.last_event != host.last_event or time.monotonic() - at >= self._interval
+
+    def _end(self, host: Host, outcome: Outcome) -> None:
+        operation, _ = self._began.pop(host.id)
+        self._finished += 1
+        self._failed.pop(host.id, None)
+        if outcome.error is not None:
+            left = self._ctx.store.hosts.with_id(host.id)
+            if left is not None:
+                self._failed[host.id] = left, time.monotonic()
+        if isinstance(outcome.error, ClaimedError):
+            return  # another recycler was faster
+        self._ended(operation.verb, outcome)
+
+    def _backlog(self) -> Backlog:
+        now = time.monotonic()
+        found = [self._activity(job, now) for job in self._runner.running.values()]
+        again = [
+            (host.name, max(0.0, at + self._interval - now))
+            for host_id, (host, at) in self._failed.items()
+            if host_id not in self._began and host.state is State.TAINTED
+        ]
+        found.sort(key=lambda each: -each.seconds)
+        return Backlog(tuple(found), self._waiting, tuple(sorted(again, key=lambda one: one[1])), self._elsewhere)
+
+    def _activity(self, job: Job, now: float) -> Activity:
+        host = job.held.host
+        operation, began = self._began[host.id]
+        steps = sorted(dict(self._runner.active.get(host.id, {})).items(), key=lambda one: one[1])
+        names = [step.name for step in job.program.steps] if job.program else []
+        last = max((names.index(name) for name, _ in steps if name in names), default=-1)
+        later = names[last + 1 :]
+        if (
+            job.program is not None
+            and job.program.phase in (Phase.CLEANUP, Phase.SETUP)
+            and operation.verb == "recycle"
+        ):
+            phases = (Phase.SETUP, Phase.CHECKS) if job.program.phase is Phase.CLEANUP else (Phase.CHECKS,)
+            later += [step.name for phase in phases for step in job.held.policy.applying(phase, host.spec)]
+        ages = tuple((name, now - at) for name, at in steps)
+        return Activity(host.name, operation.verb, now - began, ages, tuple(later))
