@@ -73,6 +73,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "metrics": Entry("statistics", "metrics", "Write metrics for Prometheus"),
         "why": Entry("queries", "why", "Explain why a host is not free, and what is possible"),
         "history": Entry("queries", "history", "Show what happened"),
+        "wait": Entry("wait", "wait", "Wait until hosts are in a state"),
         "graph": Entry("queries", "graph", "Draw the lifecycle, or where one host is in it"),
     },
     "Care": {

@@ -63,6 +63,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "metrics": [],
     "why": ["node01"],
     "history": [],
+    "wait": ["node01", "--for", "reserved"],
     "graph": [],
     "doctor": [],
     "backup": ["backup.db"],

@@ -76,6 +76,7 @@ TURNS: dict[str, tuple[str, Arguments]] = {
     "status": (VIEWER, lambda _: []),
     "why": (VIEWER, lambda f: [f.reserved()]),
     "history": (VIEWER, lambda f: [f.tainted()]),
+    "wait": (VIEWER, lambda f: [f.tainted(), "--for", "tainted"]),
     "graph": (VIEWER, lambda f: [f.tainted()]),
     "stats": (VIEWER, lambda _: ["--by", "host"]),
     "timeline": (VIEWER, lambda f: [f.tainted()]),

@@ -22,8 +22,16 @@ Pause = Callable[[float, int | None], None]
 _Result = TypeVar("_Result")
 
 
-def await_change(ctx: Context, pause: Pause, look: Callable[[], _Result | None]) -> _Result:
+def _never() -> bool:
+    return False
+
+
+def await_change(
+    ctx: Context, pause: Pause, look: Callable[[], _Result | None], is_due: Callable[[], bool] = _never
+) -> _Result:
     """Call ``look`` at once and whenever something was committed, until it returns a result; return that.
+
+    It is also called when ``is_due``, which is asked after each pause, for what commits of others do not show.
 
     While the inventory is away, wait; open it again when it was moved or replaced, and look. A changed TOML file is
     synced; one that is not valid is reported, once. Raises the error of the inventory when it is away for longer than
@@ -36,7 +44,7 @@ def await_change(ctx: Context, pause: Pause, look: Callable[[], _Result | None])
             if reopening.is_done(absence):
                 changes = _Changes(ctx)
                 while True:
-                    if changes.are_any():
+                    if changes.are_any() or is_due():
                         result = look()
                         has_looked, trouble = True, ""
                         absence.ends()

@@ -1,0 +1,134 @@
+"""Wait until hosts are in a state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+
+from bmhctl.domain.model import Host, State, StateName
+from bmhctl.domain.units import format_duration
+from bmhctl.errors import AwayError, UnreachableError, UsageError, WaitTimeoutError, combine
+from bmhctl.results import Hosts
+from bmhctl.support.folding import folded
+from bmhctl.usecases.queries import list_hosts
+from bmhctl.usecases.shared.changes import Pause, await_change
+from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.shared.refresh import reap_due
+
+_REAP = 5.0  # seconds between two looks for expired leases, as the commands in the queue do it
+_REPORT = 1.0  # seconds between two reports
+_FEW_STATES = 3
+_FEW_WORDS = 4
+
+
+def wait(ctx: Context, choice: Choice, wanted: StateName, pause: Pause, timeout: timedelta | None = None) -> Hosts:
+    """Return the chosen hosts when all of them are in the wanted state; report what is missing when that changes.
+
+    ``timeout`` of None waits without limit; of zero, it looks once. Leases that expire meanwhile are ended. Raises
+    :class:`UsageError` when no host is chosen, :class:`WaitTimeoutError` with what is missing, :class:`NotFoundError`
+    for a name that fits no host, also one that is removed meanwhile, and what ``pause`` raises.
+    """
+    if not choice.names and not choice.selector.terms:
+        raise UsageError("wait for which hosts?", hint="name hosts (node01, 'rack1-*', node[01-20]), or choose with -l")
+    waiting = _Wait(ctx, choice, wanted, pause, timeout)
+    return await_change(ctx, waiting.pause, waiting.look, waiting.reaps)
+
+
+class _Wait:
+    """One wait: its look at the hosts, and its pauses."""
+
+    def __init__(
+        self, ctx: Context, choice: Choice, wanted: StateName, pause: Pause, timeout: timedelta | None
+    ) -> None:
+        self._ctx = ctx
+        self._choice = choice
+        self._wanted = wanted
+        self._sleep = pause
+        self._timeout = timeout
+        self._deadline = None if timeout is None else time.monotonic() + timeout.total_seconds()
+        self._until = "" if timeout is None else f", until {ctx.clock() + timeout:%H:%M:%S} UTC"
+        self._missing = f"the hosts to be {wanted}: the inventory could not be read"
+        self._reported = ""
+        self._silent_until = 0.0
+        self._reaps_at = time.monotonic() + _REAP
+
+    def look(self) -> Hosts | None:
+        """Return the hosts if all of them are in the wanted state; else note what is missing."""
+        found = list_hosts(self._ctx, self._choice)
+        error = combine(found.missing)
+        if error is not None:
+            raise error
+        hosts = list(found.hosts)
+        missing = [host for host in hosts if not _is(host, self._wanted)]
+        if not missing:
+            return Hosts(hosts, found.now, failed=found.failed)
+        count = f"{len(missing)} of {len(hosts)} hosts" if len(hosts) > 1 else missing[0].name
+        states = _in_words(missing) if len(hosts) > 1 else _words(missing[0])
+        self._missing = f"{count} to be {self._wanted}: {states}"
+        self._report()
+        return None
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if self._missing != self._reported and now >= self._silent_until:
+            self._reported, self._silent_until = self._missing, now + _REPORT
+            self._ctx.report(f"waiting for {self._missing}{self._until}")
+
+    def pause(self, seconds: float, wakes: int | None) -> None:
+        """Report what is missing, and sleep; raise :class:`WaitTimeoutError` when the time is up."""
+        now = time.monotonic()
+        if self._deadline is not None:
+            if now >= self._deadline:
+                raise WaitTimeoutError(
+                    f"timed out after {format_duration(self._timeout or timedelta())} waiting for {self._missing}",
+                    hint="see bmhctl why HOST, or wait for longer",
+                )
+            seconds = min(seconds, self._deadline - now)
+        self._report()
+        self._sleep(seconds, wakes)
+
+    def reaps(self) -> bool:
+        """End the leases that have expired, every few seconds; return whether there were any."""
+        if time.monotonic() < self._reaps_at:
+            return False
+        self._reaps_at = time.monotonic() + _REAP
+        now = self._ctx.clock()
+        if not self._ctx.store.reservations.is_any_due(now, now + CLOCK_SLACK):
+            return False
+        try:
+            reap_due(self._ctx, now)
+        except AwayError:
+            raise
+        except UnreachableError:  # a role that only reads: a command of another role ends the lease
+            return False
+        return True
+
+
+def _is(host: Host, wanted: StateName) -> bool:
+    if wanted is StateName.FREE:
+        return host.state is State.AVAILABLE and host.cordon is None and not host.undeclared
+    return host.state.value == wanted.value
+
+
+def _in_words(hosts: Iterable[Host]) -> str:
+    """Return the first hosts of each state: ``node[01-03] tainted, node07 available but cordoned``."""
+    groups: dict[str, list[str]] = {}
+    for host in hosts:
+        groups.setdefault(_words(host), []).append(host.name)
+    parts = []
+    for words, names in [*groups.items()][:_FEW_STATES]:
+        shown = folded(names)
+        more = " …" if len(shown) > _FEW_WORDS else ""
+        parts.append(f"{' '.join(shown[:_FEW_WORDS])}{more} {words}")
+    return ", ".join(parts) + (", …" if len(groups) > _FEW_STATES else "")
+
+
+def _words(host: Host) -> str:
+    """Return the state of a host, with what keeps an available one from being free."""
+    if host.state is State.RESERVED and host.reservation is not None:
+        return f"reserved by {host.reservation.owner}"
+    if host.state is State.AVAILABLE and (host.cordon or host.undeclared):
+        return f"available but {'cordoned' if host.cordon else 'undeclared'}"
+    return host.state.value
