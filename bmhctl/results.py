@@ -162,7 +162,8 @@ class Status(Frozen):
 
     ``free`` counts hosts that can be reserved now, ``waiting`` the tickets in the queue. ``expired`` are reservations
     whose lease has ended but that no command has reaped yet. Each list holds the first few of its kind, and ``totals``
-    says by the list's name how many there are; a list that it does not name is complete.
+    says by the list's name how many there are; a list that it does not name is complete. ``limited`` are the tickets
+    that wait for a limit of their owner, in words.
     """
 
     inventory: str
@@ -178,6 +179,7 @@ class Status(Frozen):
     waiting: int = 0
     totals: Mapping[str, int] = field(default_factory=dict)
     obstacles: tuple[Obstacle, ...] = ()
+    limited: tuple[str, ...] = ()
 
     def total(self, name: str) -> int:
         """Return the whole number of entries of which the list with this name has the first few."""

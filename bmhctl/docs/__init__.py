@@ -7,6 +7,7 @@ from importlib.resources import files
 TOPICS = (
     "operators",
     "ci",
+    "planning",
     "inventory",
     "selectors",
     "formats",

@@ -6,12 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Host, HostSpec, Phase
 from bmhctl.domain.selector import EVERY_HOST, Selector
 from bmhctl.errors import brief
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen, field
+
+if TYPE_CHECKING:
+    from bmhctl.domain.limits import Limit
 
 PLACEHOLDER = pattern(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_./-]*)\}")
 """A placeholder in a command's arguments: ``{name}``, ``{labels.rack}``; ``{{`` stands for a brace."""
@@ -143,6 +147,7 @@ class Policy(Frozen):
 
     ``recheck_after`` is the age at which the proof of a free host is stale, None: never; ``recheck_share`` the part of
     the free hosts that is proven again at a time. A host that failed then is tried again ``recover_after`` so long.
+    ``limits`` are those of owners.
     """
 
     ttl: timedelta | None = timedelta(hours=4)
@@ -157,6 +162,7 @@ class Policy(Frozen):
     recheck_share: float = 0.25
     check_on_reserve: CheckOnReserve = CheckOnReserve.NEVER
     recover_after: timedelta | None = None
+    limits: tuple[Limit, ...] = ()
 
     def is_stale(self, host: Host, now: datetime) -> bool:
         """Whether a free host has to be proven again; one of which it is not known when it was proven has to."""

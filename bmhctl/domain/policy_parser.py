@@ -20,13 +20,12 @@ from bmhctl.domain.policy import (
     predecessors,
 )
 from bmhctl.domain.selector import is_label_key, parse_selector
-from bmhctl.domain.tables import check_keys, optional_text, require_table, type_error, whole_number
-from bmhctl.domain.units import parse_duration
+from bmhctl.domain.tables import check_keys, duration, optional_text, require_table, type_error, whole_number
 from bmhctl.errors import InvalidError, UsageError, nearest
 from bmhctl.support.values import replace
 
-POLICY_KEYS = ("defaults", *Phase)
-"""The top-level tables of a policy: the defaults, and the steps of each phase."""
+POLICY_KEYS = ("defaults", "limits", *Phase)
+"""The top-level tables of a policy: the defaults, the limits of owners, and the steps of each phase."""
 
 _PROOF_KEYS = ("recheck_after", "recheck_share", "check_on_reserve", "recover_after")
 
@@ -69,6 +68,10 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
     )
     if any(key in defaults for key in _PROOF_KEYS):
         policy = _with_proofs(policy, defaults)
+    if "limits" in document:
+        from bmhctl.domain.limits import parse_limits
+
+        policy = replace(policy, limits=parse_limits(document["limits"]))
     if policy.max_ttl is not None and (policy.ttl is None or policy.ttl > policy.max_ttl):
         raise InvalidError(
             "defaults.ttl is longer than defaults.max_ttl",
@@ -86,7 +89,7 @@ def _with_proofs(policy: Policy, defaults: Mapping[str, object]) -> Policy:
     """The policy with what the defaults say about the age of proofs."""
     ages: list[timedelta | None] = []
     for key in ("recheck_after", "recover_after"):
-        ages.append(_duration(defaults, key, "defaults", timedelta()) if key in defaults else None)
+        ages.append(duration(defaults, key, "defaults", timedelta()) if key in defaults else None)
         if ages[-1] == timedelta():
             raise InvalidError(f"defaults.{key} is zero", hint="give it some time, such as 24h")
     share = defaults.get("recheck_share", 0.25)
@@ -119,7 +122,7 @@ def _proxy(defaults: Mapping[str, object]) -> str | None:
 def _lease(defaults: Mapping[str, object], key: str, fallback: timedelta) -> timedelta | None:
     if defaults.get(key) == "none":
         return None
-    value = _duration(defaults, key, "defaults", fallback)
+    value = duration(defaults, key, "defaults", fallback)
     if not value:
         raise InvalidError(f"defaults.{key} is zero", hint='a lease needs a length, or "none" for no end')
     return value
@@ -167,7 +170,7 @@ def _step(phase: Phase, name: str, entry: Mapping[str, object]) -> Step:
     if len(kinds) != 1:
         said = " and ".join(kinds) if kinds else f"none of {', '.join(StepKind)}"
         raise InvalidError(f"{where} has {said}", hint="give each step exactly one of them")
-    timeout = _duration(entry, "timeout", where, timedelta(minutes=1))
+    timeout = duration(entry, "timeout", where, timedelta(minutes=1))
     if not timeout:
         raise InvalidError(f"{where}.timeout is zero", hint="give it more, such as 30s")
     selector = optional_text(entry, "selector", where) or ""
@@ -316,13 +319,3 @@ def _check_placeholders(part: str, where: str, params: tuple[str, ...]) -> None:
                 hint=f"known: {', '.join(f'{{{name}}}' for name in known)}; write {{{{ for a brace",
                 details={"key": where},
             )
-
-
-def _duration(entry: Mapping[str, object], key: str, where: str, fallback: timedelta) -> timedelta:
-    value = optional_text(entry, key, where)
-    if value is None:
-        return fallback
-    try:
-        return parse_duration(value)
-    except UsageError as error:
-        raise InvalidError(f"{where}.{key}: {error.message}", hint=error.hint) from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 
-from bmhctl.errors import InvalidError, brief, nearest
+from bmhctl.domain.units import parse_duration
+from bmhctl.errors import InvalidError, UsageError, brief, nearest
 
 
 def whole_number(value: object, least: int, most: int, where: str) -> int:
@@ -27,6 +29,17 @@ def optional_text(entry: Mapping[str, object], key: str, where: str) -> str | No
     if value is not None and not isinstance(value, str):
         raise type_error(f"{where}.{key}", "a text", value)
     return value
+
+
+def duration(entry: Mapping[str, object], key: str, where: str, fallback: timedelta) -> timedelta:
+    """Return the duration under ``key``, or the fallback; raise :class:`InvalidError` for another value."""
+    value = optional_text(entry, key, where)
+    if value is None:
+        return fallback
+    try:
+        return parse_duration(value)
+    except UsageError as error:
+        raise InvalidError(f"{where}.{key}: {error.message}", hint=error.hint) from error
 
 
 def check_keys(entry: Mapping[str, object], keys: tuple[str, ...], where: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bmhctl.domain.host_spec import TLS_VERSIONS
+from bmhctl.domain.limits import LIMIT_KEYS, MAX_AHEAD, MAX_HOSTS, MAX_TTL, MOST_HOSTS, OWNER, SELECTOR
 from bmhctl.domain.model import BootTarget, Phase
 from bmhctl.domain.policy import PHASES, CheckOnReserve, StepKind
 from bmhctl.domain.policy_parser import COMMON_KEYS, DEFAULTS, RESETS
@@ -36,6 +37,7 @@ def inventory_schema() -> Schema:
         **_table(
             {
                 "defaults": _defaults(),
+                "limits": _map(".", _limit(), "What owners may have, each limit by its name."),
                 **{str(phase): _phase(phase) for phase in Phase},
                 "inventory": _table({"state": _text("Where the state file is, relative to this file.")}),
                 "hosts": _map(_HOST_NAME, _host(), "The hosts, each by its name."),
@@ -66,6 +68,18 @@ def _defaults() -> Schema:
         "required": ["check_on_reserve"],
     }
     return {**defaults, "if": stale, "then": {"required": ["recheck_after"]}}
+
+
+def _limit() -> Schema:
+    known: Schema = {
+        OWNER: _text("The owners, with * and ?; role: each role of a server.", "."),
+        SELECTOR: _text("The hosts that it counts."),
+        MAX_HOSTS: _whole(0, MOST_HOSTS, "How many hosts each owner may hold at a time."),
+        MAX_TTL: _duration("How long from now a lease may last, at every grant and extend.", zero=False),
+        MAX_AHEAD: _duration("How far ahead a booking may begin.", zero=True),
+    }
+    bounds = [{"required": [key]} for key in (MAX_HOSTS, MAX_TTL, MAX_AHEAD)]
+    return {**_table({key: known.get(key, {}) for key in LIMIT_KEYS}), "anyOf": bounds}
 
 
 def _phase(phase: Phase) -> Schema:

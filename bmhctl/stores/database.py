@@ -28,6 +28,10 @@ class Database(Protocol):
     def location(self) -> str:
         """The name of this database in messages, without a password."""
 
+    @property
+    def role(self) -> str | None:
+        """The role with which a server knows the user; None for a file."""
+
     def now(self) -> datetime:
         """Return the time by which leases are judged."""
 

@@ -120,6 +120,18 @@ class Hosts(Frozen):
         rows = self._database.execute(f"{HOST_SELECT} WHERE hosts.reservation = ? ORDER BY hosts.name", [reservation])
         return [to_host(row) for row in rows]
 
+    def held_by_owner(self, owner: str, role: str | None = None) -> list[Host]:
+        """Return the hosts that the open reservations of an owner hold, by name.
+
+        With ``role``, those of every owner with that name, or with that name before an ``@``.
+        """
+        whose, values = "owner = ?", list[Value]([owner])
+        if role is not None:
+            whose, values = "(owner = ? OR substr(owner, 1, ?) = ?)", [role, len(role) + 1, f"{role}@"]
+        where = f"hosts.reservation IN (SELECT id FROM reservations WHERE ended_at IS NULL AND {whose})"
+        rows = self._database.execute(f"{HOST_SELECT} WHERE {where} ORDER BY hosts.name", values)
+        return [to_host(row) for row in rows]
+
     def find(self, query: HostQuery | None = None) -> Iterator[Host]:
         """Yield the hosts of a query, in its order, or all by name; reads them as they are asked for."""
         if query is None:

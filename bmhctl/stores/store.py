@@ -152,6 +152,11 @@ class Store:
         """The name of this inventory in messages, without a password."""
         return str(self.declaration.path) if self.declaration else self.database.location
 
+    @property
+    def role(self) -> str | None:
+        """The role with which a server knows the user; None for a file."""
+        return self.database.role
+
     def undeclared(self) -> Store:
         """Return the same open inventory without the file that declares its hosts, so that it is never synced."""
         return Store(self.database, claims=lambda: self.claims, folder=self.folder, address=self.address)

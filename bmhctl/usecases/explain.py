@@ -94,7 +94,7 @@ def _earlier_ticket(ctx: Context, host: Host) -> str | None:
     from bmhctl.domain.requirements import Requirement
     from bmhctl.usecases.reservations.fairness import due_before, free_for
 
-    return None if free_for(ctx, (Requirement(name=host.name),), None) else due_before(ctx, None)
+    return None if free_for(ctx, (Requirement(name=host.name),), None, ctx.policy().limits) else due_before(ctx, None)
 
 
 def _summary(host: Host, inputs: GuardInput, now: datetime) -> str:
@@ -153,8 +153,26 @@ def _details(ctx: Context, host: Host, policy: Callable[[], Policy], now: dateti
         from bmhctl.domain.units import format_age
 
         yield f"proven ready {format_age(now - host.proven_at)} ago"
+    if host.state is State.AVAILABLE:
+        yield from _limited(ctx, host, policy)
     if host.state is State.INITIAL:
         yield from _setup(ctx, host, policy(), now)
+
+
+def _limited(ctx: Context, host: Host, policy: Callable[[], Policy]) -> Iterable[str]:
+    """Which tickets fit a free host, and wait all the same: for a limit of their owner."""
+    if not ctx.store.tickets.all() or not policy().limits:
+        return
+    from bmhctl.domain.requirements import load_requirements
+    from bmhctl.usecases.reservations.fairness import waiting_tickets
+    from bmhctl.usecases.reservations.limits import excess
+
+    for ticket in waiting_tickets(ctx):
+        requirements = load_requirements(ticket.requirements)
+        if any(requirement.fits(host.spec) for requirement in requirements):
+            exceeded = excess(ctx, ticket.owner, requirements, policy().limits)
+            if exceeded is not None:
+                yield f"ticket {ticket.id} waits for {exceeded.allowance.words}"
 
 
 def _setup(ctx: Context, host: Host, policy: Policy, now: datetime) -> Iterable[str]:

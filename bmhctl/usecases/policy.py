@@ -36,7 +36,7 @@ def check_policy(ctx: Context, choice: Choice, text: str | None, name: str) -> P
     policy = ctx.policy() if text is None else _parsed(text, name)
     hosts, missing = choose(ctx, choice if choice.names or choice.selector.terms else Choice(everything=True))
     items = [Outcome(h.name, False, _applying(policy, h.spec), h.state, h.state) for h in hosts]
-    notes = (_counts(policy), *_not_there(ctx, policy))
+    notes = (_counts(policy), *_limits(ctx, policy), *_not_there(ctx, policy))
     return Plan("policy check", (*items, *(failed(error) for error in missing)), notes)
 
 
@@ -51,13 +51,14 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
     if ctx.store.declaration is not None:
         raise UsageError(
             f"{ctx.store.location} contains its policy",
-            hint="edit [defaults], [checks] and [cleanup] there",
+            hint="edit [defaults], [limits], [checks] and [cleanup] there",
         )
     policy = _parsed(text, name)
     with ctx.store.transaction():
         ctx.store.meta.save_policy(text)
     words = f"policy of {ctx.store.location}: {_counts(policy)}"
-    return Done("policy apply", words, {"inventory": ctx.store.location}, tuple(_not_there(ctx, policy)))
+    notes = (*_limits(ctx, policy), *_not_there(ctx, policy))
+    return Done("policy apply", words, {"inventory": ctx.store.location}, notes)
 
 
 def role_grants(ctx: Context, prefix: str | None) -> Script:
@@ -88,6 +89,8 @@ def _applying(policy: Policy, spec: HostSpec) -> str:
     for phase in _mentioned(policy):
         names = ", ".join(step.name for step in policy.applying(phase, spec))
         words.append(f"{phase}: {names or 'none'}")
+    if policy.limits:
+        words.append(f"limits: {', '.join(limit.name for limit in policy.limits if limit.counts(spec)) or 'none'}")
     return "; ".join(words)
 
 
@@ -107,7 +110,17 @@ def _not_there(ctx: Context, policy: Policy) -> Iterator[str]:
 
 
 def _counts(policy: Policy) -> str:
-    return ", ".join(plural(len(policy.of(phase)), _noun(phase)) for phase in _mentioned(policy))
+    words = [plural(len(policy.of(phase)), _noun(phase)) for phase in _mentioned(policy)]
+    return ", ".join([*words, plural(len(policy.limits), "limit")] if policy.limits else words)
+
+
+def _limits(ctx: Context, policy: Policy) -> Iterator[str]:
+    """Yield what each limit allows whom."""
+    for limit in policy.limits:
+        whom = "each role" if limit.is_by_role else f"each owner {limit.owner}" if limit.owner != "*" else "each owner"
+        yield f"limit {limit.name}: {limit.allows} for {whom}"
+        if limit.is_by_role and ctx.store.role is None:
+            yield f"limit {limit.name}: a file has no roles, so it counts by the owner's name here"
 
 
 def _mentioned(policy: Policy) -> Iterator[Phase]:

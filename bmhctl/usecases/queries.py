@@ -139,7 +139,7 @@ def status(ctx: Context) -> Status:
             which: status_queries.names(ctx.store, which, SHOWN) if totals[which] else ()
             for which in ("cordoned", "undeclared", "faults")
         }
-        set_aside, waiting = _queue(ctx)
+        set_aside, waiting, limited = _queue(ctx)
         return Status(
             inventory=ctx.store.location,
             counts=counts,
@@ -153,6 +153,7 @@ def status(ctx: Context) -> Status:
             endings=tuple(sorted(endings, key=lambda ending: ending.at)[:SHOWN]),
             now=now,
             waiting=waiting,
+            limited=limited,
             totals={
                 "held": totals["reservations"],
                 "endings": totals["leases"] + totals["maintenance"],
@@ -191,13 +192,20 @@ def _reason(kind: str, host: Host) -> str:
             return host.cordon.reason if host.cordon else ""
 
 
-def _queue(ctx: Context) -> tuple[int, int]:
-    """Return how many free hosts are set aside for tickets, and how many tickets wait."""
+def _queue(ctx: Context) -> tuple[int, int, tuple[str, ...]]:
+    """Return how many free hosts are set aside for tickets, how many tickets wait, and which for a limit."""
     if not ctx.store.tickets.all():
-        return 0, 0
+        return 0, 0, ()
     from bmhctl.usecases.reservations.fairness import set_aside, waiting_tickets
 
-    return set_aside(ctx), len(waiting_tickets(ctx))
+    waiting, limits, words = waiting_tickets(ctx), ctx.policy().limits, list[str]()
+    if limits:
+        from bmhctl.domain.requirements import load_requirements
+        from bmhctl.usecases.reservations.limits import excess
+
+        found = ((each, excess(ctx, each.owner, load_requirements(each.requirements), limits)) for each in waiting)
+        words = [f"ticket {ticket.id} waits for {why.allowance.words}" for ticket, why in found if why is not None]
+    return set_aside(ctx, limits), len(waiting), tuple(words)
 
 
 def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:

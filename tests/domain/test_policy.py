@@ -80,6 +80,20 @@ def test_steps_need_others_of_their_phase_or_follow_the_one_before() -> None:
         ({"defaults": {"ttl": "5"}}, "defaults.ttl: '5' is not a duration", "write it like 90s, 20m, 4h, 3d or 1h30m"),
         ({"defaults": {"ttl": "0s"}}, "defaults.ttl is zero", 'a lease needs a length, or "none" for no end'),
         ({"defaults": []}, "defaults must be a table, not []", None),
+        ({"limits": []}, "limits must be a table, not []", None),
+        ({"limits": {"a": {"owner": "b"}}}, "limits.a limits nothing", "give it max_hosts, max_ttl or max_ahead"),
+        ({"limits": {"a": {"max_host": 1}}}, "limits.a: unknown key 'max_host'", "did you mean 'max_hosts'?"),
+        (
+            {"limits": {"a": {"max_hosts": -1}}},
+            "limits.a.max_hosts must be a whole number from 0 to 100000, not -1",
+            None,
+        ),
+        ({"limits": {"a": {"max_ttl": "0s"}}}, "limits.a.max_ttl is zero", "max_hosts = 0 allows no lease at all"),
+        (
+            {"limits": {"a": {"max_hosts": 1, "owner": ""}}},
+            "limits.a.owner is empty",
+            'such as owner = "intern-*"; without owner it is a limit of every owner',
+        ),
         (
             {"defaults": {"quarantine_after_task_failures": 1}},
             "defaults.quarantine_after_task_failures must be a whole number from 2 to 20",

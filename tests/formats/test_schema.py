@@ -86,6 +86,7 @@ def test_what_the_parser_takes_the_schema_takes(text: str) -> None:
         'setup = { a = { command = ["a"], needs = [] }, b = { tcp = 1, needs = ["a"] } }',
         'prepare = { a = { command = ["a", "{param.image}"], params = { image = { pattern = "[a-z]+" } } } }',
         'cleanup = { a = { redfish = { power = "cycle", boot_once = "pxe" }, retries = 3, timeout = "1h30m" } }',
+        'limits = { a = { owner = "intern-*", selector = "gpu", max_hosts = 4, max_ttl = "6h", max_ahead = "14d" } }',
         'defaults = { ttl = "none", max_ttl = "none", proxy = "http://proxy:3128", bmc_parallel = 2 }',
         'hosts = { a = { hardware = { cpus = 1, x = "y" }, labels = { "a.b/c" = "" }, mac = "52-54-00-00-00-01" } }',
         "hosts = { a = { bmc = { address = '[fd00::1]:8000', verify_tls = false, tls_min_version = '1.0' } } }",

@@ -92,7 +92,7 @@ SHAPES = {
         STATUS,
         [
             "now", "inventory", "total", "counts", "free", "waiting", "totals", "cordoned", "undeclared", "faults",
-            "expired", "obstacles", "endings", "reservations",
+            "expired", "limited", "obstacles", "endings", "reservations",
         ],
         RESERVATION_KEYS,
     ),

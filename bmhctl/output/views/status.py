@@ -70,6 +70,11 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
     if looks:
         yield from _section("Look at")
         yield from table(looks, "  ")
+    if status.limited:
+        yield from _section("At a limit")
+        for words in status.limited[:limit]:
+            yield [("  ", ""), (words, "yellow")]
+        yield from _more(len(status.limited) - len(status.limited[:limit]), "bmhctl queue")
     if status.expired:
         yield [("  an expired lease ends with the next writing command, or now with: bmhctl reap", "dim")]
 
@@ -143,6 +148,7 @@ def _record(status: Status) -> Record:
         "undeclared": [*status.undeclared],
         "faults": [*status.faults],
         "expired": [*status.expired],
+        "limited": [*status.limited],
         "obstacles": [{"kind": o.kind, "reason": o.reason, "hosts": [*o.hosts]} for o in status.obstacles],
         "endings": [{"at": iso(e.at), "what": e.what, "hosts": [*e.hosts]} for e in status.endings],
         "reservations": [held_record(held) for held in status.held],

@@ -94,6 +94,11 @@ class PostgresDatabase(WriteBuffer):
         self._is_any_awaiting = f"{_ANY_TICKET} OR {_ANY_FOLLOWER.format(self._number(_FOLLOWERS))}"
 
     @property
+    def role(self) -> str | None:
+        """The role with which the server knows the user."""
+        return self._usable().info.user
+
+    @property
     def location(self) -> str:
         """The name of this database in messages, without a password."""
         return self._address.shown

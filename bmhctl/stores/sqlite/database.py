@@ -176,6 +176,8 @@ class SqliteDatabase(WriteBuffer):
         self.execute("PRAGMA synchronous = FULL")
         self.execute("PRAGMA foreign_keys = ON")
 
+    role: str | None = None
+
     def schema_version(self) -> int:
         """Return how many migrations the file has seen."""
         return int(self.execute("PRAGMA user_version")[0][0] or 0)

@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Host, State, Verb
+from bmhctl.domain.model import Host, Reservation, State, Verb
 from bmhctl.domain.requirements import Requirements, describe_requirements, total
 from bmhctl.domain.selector import Selector
 from bmhctl.errors import BmhctlError, BusyError, UnsatisfiableError
 from bmhctl.lifecycle.table import where
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
-from bmhctl.usecases.reservations.fairness import candidates, due_before, free_for
+from bmhctl.usecases.reservations.fairness import due_before, free_for, match_free
 from bmhctl.usecases.reservations.matching import Match, match
-from bmhctl.usecases.reservations.request import ReservationRequest, query_for
+from bmhctl.usecases.reservations.request import ReservationRequest, candidates, query_for
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import describe_reservation
 from bmhctl.usecases.shared.named_host import not_found
 from bmhctl.usecases.shared.transitions import decide, guard_input
 
+if TYPE_CHECKING:
+    from bmhctl.domain.limits import Limit
+
 _HOLDERS = 100  # the most holders that the message of a busy request names
 
 
-def choose_hosts(ctx: Context, request: ReservationRequest, before: int | None = None) -> tuple[Host, ...]:
-    """Return the hosts that a request gets now, in the caller's transaction.
+def choose_hosts(
+    ctx: Context, request: ReservationRequest, before: int | None, limits: tuple[Limit, ...]
+) -> tuple[Host, ...]:
+    """Return the hosts that a request gets now, in the caller's transaction; ``limits`` are the policy's.
 
     ``before`` is the id of the ticket with which it waits: only older tickets go first. Raises :class:`NotFoundError`,
-    :class:`UnsatisfiableError` or :class:`BusyError` when it gets none.
+    :class:`UnsatisfiableError` or :class:`BusyError` when it gets none, also because of a limit.
     """
     _check_names(ctx, request.requirements)
-    free = free_for(ctx, request.requirements, before)
-    found = match(request.requirements, free)
+    if limits:
+        from bmhctl.usecases.reservations.limits import check_role
+
+        check_role(ctx, limits)
+    found = match_free(ctx, ctx.actor, request.requirements, before, limits)
     if not found.missing:
         return found.hosts
     check_satisfiable(ctx, request.requirements)
+    if limits:
+        from bmhctl.usecases.reservations.limits import refusal
+
+        refused = refusal(ctx, ctx.actor, request.requirements, limits)
+        if refused is not None:
+            raise refused
     raise _busy(ctx, request.requirements, found, before)
 
 
@@ -121,11 +136,24 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
 
 
 def spare_host(
-    ctx: Context, requirements: Requirements, kept: Sequence[Host], fits: Callable[[Host], bool] = lambda _: True
+    ctx: Context,
+    requirements: Requirements,
+    kept: Sequence[Host],
+    held: Reservation,
+    limits: tuple[Limit, ...],
+    bad: Collection[int],
+    fits: Callable[[Host], bool] = lambda _: True,
 ) -> Host | None:
-    """Return a free host that with the kept ones meets the requirements as the bad one did; None if there is none."""
+    """Return a free host that with the kept ones meets the requirements as the bad one did; None if there is none.
+
+    It is within the limits of the owner of ``held``, who gives back the hosts with the ids ``bad``.
+    """
     before = match(requirements, kept).missing
-    for host in free_for(ctx, requirements, None):
+    if limits:
+        from bmhctl.usecases.reservations.limits import exceeds_none
+
+        fits = exceeds_none(ctx, held, limits, kept, bad, fits)
+    for host in free_for(ctx, requirements, None, limits):
         is_new = host.id not in {h.id for h in kept}
         if is_new and fits(host) and match(requirements, [*kept, host]).missing < before:
             return host

@@ -18,7 +18,7 @@ from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.maintenance import set_aside
 
 if TYPE_CHECKING:
-    pass
+    from bmhctl.domain.policy import Policy
 
 _FIND_OUT = 15.0  # seconds to try to reach a server that was lost during a commit
 RECONNECT_PAUSE = 0.3
@@ -44,11 +44,14 @@ def _grant_in_turn(ctx: Context, attempt: Attempt, ticket: Ticket | None) -> Gra
         before = granted_before(ctx, attempt.request)
         if before is not None:
             return before
-        return _settle(attempt, ticket, choose_hosts(ctx, attempt.request, ticket.id if ticket else None))
+        policy = ctx.policy()
+        hosts = choose_hosts(ctx, attempt.request, ticket.id if ticket else None, policy.limits)
+        return _settle(attempt, policy, ticket, hosts)
 
 
 def _settle(
     attempt: Attempt,
+    policy: Policy,
     ticket: Ticket | None,
     hosts: Sequence[Host],
     checks: Mapping[int, tuple[CheckResult, ...]] | None = None,
@@ -62,7 +65,6 @@ def _settle(
     if ticket is not None:
         check_ticket(ctx, ticket)
         ctx.store.tickets.remove(ticket.id)
-    policy = ctx.policy()
     if checks is None and needs_proof(policy, hosts, ctx.clock()):
         raise _UnprovenError
     if request.token is not None and ctx.store.reservations.get(request.token) is not None:
@@ -92,7 +94,7 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
         attempt.check_time()
         _step_aside(ctx, ticket, timedelta())
         with ctx.store.snapshot():
-            hosts = choose_hosts(ctx, request, ticket.id if ticket else None)
+            hosts = choose_hosts(ctx, request, ticket.id if ticket else None, ctx.policy().limits)
         with ExitStack() as stack:
             try:
                 held = [stack.enter_context(claimed(ctx, host)) for host in hosts]
@@ -112,7 +114,12 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
                 if any(_is_changed(ctx, one.host) for one in held):
                     continue  # it may have been cordoned meanwhile
                 if not refused:
-                    return _settle(attempt, ticket, hosts, {host.id: run.results for host, run in runs})
+                    policy = ctx.policy()
+                    if policy.limits:
+                        from bmhctl.usecases.reservations.limits import check_hosts
+
+                        check_hosts(ctx, ctx.actor, hosts, policy.limits)  # the owner may have got others meanwhile
+                    return _settle(attempt, policy, ticket, hosts, {host.id: run.results for host, run in runs})
                 for host, run in refused:
                     reason = f"failed when it was to be reserved: {run.refusal}"
                     set_aside(ctx, host, reason, run.results)

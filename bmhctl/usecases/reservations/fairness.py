@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Host, Ticket
 from bmhctl.domain.requirements import Requirements, load_requirements
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.usecases.reservations.matching import left_over, match
-from bmhctl.usecases.reservations.request import FREE, queries_for
+from bmhctl.usecases.reservations.matching import Cap, Match, left_over, match
+from bmhctl.usecases.reservations.request import EVERY_FIT, FREE, candidates
 from bmhctl.usecases.shared.absence import LONGEST
 from bmhctl.usecases.shared.context import Context
+
+if TYPE_CHECKING:
+    from bmhctl.domain.limits import Limit
 
 REFRESH = timedelta(seconds=5)
 """How often a waiting process refreshes its ticket."""
@@ -28,7 +32,6 @@ After connections were lost, waiting processes have as long to reconnect: longer
 _LONGEST_AWAY = timedelta(seconds=LONGEST)  # a process waits no longer than that for a server
 
 _EXCUSED = "excused"  # the key of the inventory that has the excused tickets
-_NEVER = datetime.min.replace(tzinfo=UTC)
 _requirements_of = lru_cache(maxsize=1000)(load_requirements)
 
 
@@ -150,26 +153,77 @@ def any_free(ctx: Context, requirements: Requirements) -> bool:
     return bool(_unclaimed(ctx, [requirements]))
 
 
-def free_for(ctx: Context, requirements: Requirements, before: int | None) -> list[Host]:
-    """Return the free hosts that fit a requirement and are not due to an earlier ticket, least recently used first."""
-    found = _unclaimed(ctx, [requirements])
+def free_for(
+    ctx: Context, requirements: Requirements, before: int | None, limits: tuple[Limit, ...], more: int = 0
+) -> list[Host]:
+    """Return the free hosts that fit a requirement and are not due to an earlier ticket, least recently used first.
+
+    They are as many as a match can need, and ``more``. ``limits`` are the policy's: a ticket that waits for the limit
+    of its owner has a right to none.
+    """
+    found = _unclaimed(ctx, [requirements], more)
     tickets = ctx.store.tickets.all(before) if found else []
     if not tickets:
         return found
-    free = _unclaimed(ctx, [requirements, *(_requirements_of(ticket.requirements) for ticket in tickets)])
-    earlier = (_requirements_of(ticket.requirements) for ticket in _live_in_batches(ctx, tickets))
+    everyone = [requirements, *(_requirements_of(ticket.requirements) for ticket in tickets)]
+    free = _unclaimed(ctx, everyone, max(more, _more_under(limits)))
+    earlier = _within_limits(ctx, _live_in_batches(ctx, tickets), limits)
     return left_over(earlier, free, lambda other: comes_back(ctx, other))
 
 
-def set_aside(ctx: Context) -> int:
+def set_aside(ctx: Context, limits: tuple[Limit, ...]) -> int:
     """Return how many free hosts are set aside for tickets."""
-    requirements = [_requirements_of(ticket.requirements) for ticket in live_tickets(ctx)]
-    free = _unclaimed(ctx, requirements) if requirements else []
-    return len(free) - len(left_over(requirements, free, lambda other: comes_back(ctx, other)))
+    tickets = live_tickets(ctx)
+    free = _unclaimed(ctx, [_requirements_of(each.requirements) for each in tickets], _more_under(limits))
+    earlier = _within_limits(ctx, tickets, limits)
+    return len(free) - len(left_over(earlier, free, lambda other: comes_back(ctx, other)))
 
 
-def _unclaimed(ctx: Context, everyone: Sequence[Requirements]) -> list[Host]:
-    more = 0
+def _more_under(limits: tuple[Limit, ...]) -> int:
+    """Return how many more hosts a match may need: all, where a limit may exclude those that are found first."""
+    return EVERY_FIT if any(limit.max_hosts is not None and limit.selector.terms for limit in limits) else 0
+
+
+def _within_limits(
+    ctx: Context, tickets: Iterable[Ticket], limits: tuple[Limit, ...]
+) -> Iterator[tuple[Requirements, Sequence[Cap]]]:
+    """Yield what tickets ask for, with the caps of their owners; skip those that wait for a limit of their owner."""
+    if not limits:
+        yield from ((_requirements_of(ticket.requirements), ()) for ticket in tickets)
+        return
+    from bmhctl.usecases.reservations.limits import caps_of, is_within
+
+    caps: dict[str, Sequence[Cap]] = {}
+    for ticket in tickets:
+        if ticket.owner not in caps:
+            caps[ticket.owner] = caps_of(ctx, ticket.owner, limits)
+        mine, requirements = caps[ticket.owner], _requirements_of(ticket.requirements)
+        if not mine or is_within(ctx, requirements, mine):
+            yield requirements, mine
+
+
+def match_free(
+    ctx: Context, owner: str, requirements: Requirements, before: int | None, limits: tuple[Limit, ...]
+) -> Match:
+    """Return the match that an owner would get now: of free hosts that are not due to an earlier ticket.
+
+    ``before`` is the id of the owner's own ticket, None without one.
+    """
+    free = free_for(ctx, requirements, before, limits)
+    if not limits:
+        return match(requirements, free)
+    from bmhctl.usecases.reservations.limits import caps_of
+
+    caps = caps_of(ctx, owner, limits)
+    found = match(requirements, free, caps)
+    if found.missing and any(cap.selector.terms for cap in caps):
+        found = match(requirements, free_for(ctx, requirements, before, limits, EVERY_FIT), caps)
+    return found
+
+
+def _unclaimed(ctx: Context, everyone: Sequence[Requirements], more: int = 0) -> list[Host]:
+    if not everyone:
+        return []
     while True:
         free = candidates(ctx, everyone, FREE, more=more)
         unclaimed = _without_claimed(ctx, free)
@@ -187,15 +241,6 @@ def _without_claimed(ctx: Context, hosts: list[Host]) -> list[Host]:
 def comes_back(ctx: Context, requirements: Requirements) -> bool:
     """Return whether requirements can be met without an operator: by hosts without maintenance, cordon or fault."""
     return not match(requirements, candidates(ctx, [requirements], HostQuery(comes_back=True))).missing
-
-
-def candidates(ctx: Context, everyone: Sequence[Requirements], query: HostQuery, more: int = 0) -> list[Host]:
-    """Return hosts of a query that fit any of the requirements, least recently used first: as many as a match can need.
-
-    Of the hosts in all states these are any: no index has them in the order of their use.
-    """
-    found = {host.id: host for each in queries_for(everyone, query, more) for host in ctx.store.hosts.find(each)}
-    return sorted(found.values(), key=lambda host: (host.used_at or _NEVER, host.id))
 
 
 def due_before(ctx: Context, before: int | None) -> str | None:

@@ -68,7 +68,8 @@ def grant_uncontended(ctx: Context, attempt: Attempt, now: datetime) -> Grant | 
     """Grant the request if enough hosts are free, beside other grants at the same time.
 
     Returns None when they are not, when a ticket, a due lease or the given id may be in the way, or when the policy
-    asks for checks first. Raises what :func:`granted_as` raises for a request that was granted before.
+    asks for checks first or limits how many hosts the owner may hold. Raises what :func:`granted_as` raises for a
+    request that was granted before.
     """
     request = attempt.request
     attempt.token = None
@@ -84,7 +85,9 @@ def grant_uncontended(ctx: Context, attempt: Attempt, now: datetime) -> Grant | 
         if hosts is None:
             return None
         policy = parse_policy(view.policy)
-        return None if needs_proof(policy, hosts, now) else settle(attempt, policy, hosts, token)
+        if needs_proof(policy, hosts, now) or any(each.needs_order(ctx.actor) for each in policy.limits):
+            return None
+        return settle(attempt, policy, hosts, token)
 
 
 def needs_proof(policy: Policy, hosts: Sequence[Host], now: datetime) -> bool:
@@ -126,6 +129,10 @@ def settle(
         params = values_for(steps, attempt.request.params, (host.spec for host in hosts))
     asked = attempt.asked_at if asked_at is None else min(asked_at, attempt.asked_at)
     lease = lease_of(policy, attempt.request)
+    if policy.limits:
+        from bmhctl.usecases.reservations.limits import capped
+
+        lease = capped(policy.limits, attempt.ctx.actor, lease, hosts)
     granted = grant(attempt.ctx, attempt.request, lease, hosts, token, asked, checks, params=params)
     attempt.check_time()
     return granted

@@ -66,6 +66,14 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
         if policy.max_ttl is not None and length > policy.max_ttl:
             length = policy.max_ttl
             notes = (f"capped at {format_duration(length)} from now, the longest that this inventory allows",)
+        if policy.limits:
+            from bmhctl.usecases.reservations.limits import longest_lease
+
+            longest = longest_lease(policy.limits, held.owner, hosts)
+            if longest is not None and length > longest[0]:
+                length = longest[0]
+                words = f"the longest that limit {longest[1]} allows {held.owner}"
+                notes = (f"capped at {format_duration(length)} from now, {words}",)
         if now + length <= held.expires_at:
             return Grant(Held(held, tuple(hosts)), ("the lease lasts longer already",))
         longer = replace(held, expires_at=now + length, renewed_at=now)
@@ -94,11 +102,23 @@ def handover(
         now = ctx.clock()
         old = held_reservation(ctx, reservation, now)
         _check_holder(ctx, old, token, force)
+        hosts = ctx.store.hosts.held_by(old.id)
+        limits, expires_at, notes = ctx.policy().limits, old.expires_at, tuple[str, ...]()
+        if limits and to != old.owner:
+            from bmhctl.usecases.reservations.limits import check_hosts, longest_lease
+
+            check_hosts(ctx, to, hosts, limits)
+            longest = longest_lease(limits, to, hosts)
+            if longest is not None and (expires_at is None or expires_at > now + longest[0]):
+                expires_at = now + longest[0]
+                length = format_duration(longest[0])
+                notes = (f"the lease is {length}, the longest that limit {longest[1]} allows {to}",)
         new = replace(
             old,
             id=ctx.store.reservations.new_id(),
             owner=to,
             created_at=now,
+            expires_at=expires_at,
             request_id=None,
             asked_at=None,  # its owner did not wait for it
             renewed_at=old.counted_from,  # the lease ends when the old one would have ended
@@ -106,11 +126,10 @@ def handover(
         ctx.store.reservations.add(new)
         words = f"from {old.owner} to {to}" + (f", forced: {reason}" if force else "")
         hosts = [
-            record_event(ctx, replace(host, reservation=new), EventKind.HANDOVER, now, reason=words)
-            for host in ctx.store.hosts.held_by(old.id)
+            record_event(ctx, replace(host, reservation=new), EventKind.HANDOVER, now, reason=words) for host in hosts
         ]
         ctx.store.reservations.save(replace(old, ended_at=now, end_reason=f"handed over to {to}", end=End.HANDED_OVER))
-    return Grant(Held(new, tuple(hosts)), (f"{old.id} has ended; {to} acts with {new.id}",))
+    return Grant(Held(new, tuple(hosts)), (f"{old.id} has ended; {to} acts with {new.id}", *notes))
 
 
 def _check_holder(ctx: Context, held: Reservation, token: str | None, force: bool) -> None:

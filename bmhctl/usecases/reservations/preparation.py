@@ -322,10 +322,12 @@ def _replace(
         requirements = load_requirements(held.requirements) if held.requirements else (Requirement(),)
         bad = {failure.host.id for failure in failures}
         kept = [host for host in ctx.store.hosts.held_by(held.id) if host.id not in bad]
-        steps, spares = ctx.policy().of(Phase.PREPARE), []
+        policy = ctx.policy()
+        steps, spares = policy.of(Phase.PREPARE), []
         for failure in failures:
             wanted = _parameters(steps, held, failure.host)
-            spare = spare_host(ctx, requirements, kept, partial(_takes, steps, held, wanted))
+            fits = partial(_takes, steps, held, wanted)
+            spare = spare_host(ctx, requirements, kept, held, policy.limits, bad, fits)
             if spare is None:
                 return None
             kept.append(spare)

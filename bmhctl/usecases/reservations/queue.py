@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bmhctl.domain.model import Host, State, Ticket
 from bmhctl.domain.requirements import Requirements, describe_requirements, load_requirements
 from bmhctl.domain.units import format_age, format_duration
@@ -14,38 +16,45 @@ from bmhctl.results import Done, Queue, Queued
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.reservations.fairness import (
     LAPSE,
-    candidates,
     comes_back,
-    free_for,
     is_live,
+    match_free,
     may_come_back,
     waiting_tickets,
 )
-from bmhctl.usecases.reservations.matching import match
+from bmhctl.usecases.reservations.request import candidates
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+
+if TYPE_CHECKING:
+    from bmhctl.domain.limits import Limit
 
 
 def queue(ctx: Context) -> Queue:
     """Return the waiting tickets in their order, with what each asks for and still lacks."""
     now = refresh(ctx)
     with ctx.store.snapshot():
-        items = []
+        items, limits = [], ctx.policy().limits
         for position, ticket in enumerate(waiting_tickets(ctx), 1):
             requirements = load_requirements(ticket.requirements)
-            items.append(
-                Queued(ticket, position, describe_requirements(requirements), _missing(ctx, requirements, ticket))
-            )
+            missing = _missing(ctx, requirements, ticket, limits)
+            items.append(Queued(ticket, position, describe_requirements(requirements), missing))
     return Queue(tuple(items), now)
 
 
-def _missing(ctx: Context, requirements: Requirements, ticket: Ticket) -> str:
+def _missing(ctx: Context, requirements: Requirements, ticket: Ticket, limits: tuple[Limit, ...]) -> str:
     if not is_live(ctx, ticket):
         return "its process is checking hosts, or is stopped: others may go first"
-    found = match(requirements, free_for(ctx, requirements, ticket.id))
+    found = match_free(ctx, ticket.owner, requirements, ticket.id, limits)
     if not found.missing:
         return "nothing: it is about to be granted"
+    if limits:
+        from bmhctl.usecases.reservations.limits import excess
+
+        exceeded = excess(ctx, ticket.owner, requirements, limits)
+        if exceeded is not None:
+            return f"it waits for the limit of its owner: {exceeded.allowance.words}"
     words = f"{found.missing} more host{'s' if found.missing > 1 else ''}"
     if not comes_back(ctx, requirements):
         return f"{words}: that needs an operator; {_obstacles(ctx, requirements)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bmhctl.domain.model import EventKind, Host, Verb
 from bmhctl.domain.requirements import Requirement, describe_requirements, load_requirements
 from bmhctl.errors import BusyError, NotYoursError, UsageError
@@ -13,6 +15,9 @@ from bmhctl.usecases.shared.leases import check_token, give_back, held_reservati
 from bmhctl.usecases.shared.named_host import not_found
 from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.shared.transitions import guard_input, move, record_event
+
+if TYPE_CHECKING:
+    from bmhctl.domain.limits import Limit
 
 
 def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Grant:
@@ -49,10 +54,12 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
             raise NotYoursError(f"is not held by {reservation}", host=name)
         kept = [host for host in hosts if host.name != name]
         requirements = load_requirements(held.requirements) if held.requirements else (Requirement(),)
-        spare = spare_host(ctx, requirements, kept)
+        limits = ctx.policy().limits
+        spare = spare_host(ctx, requirements, kept, held, limits, {bad.id})
         if spare is None:
             raise BusyError(
-                f"no host that fits {describe_requirements(requirements)} is free: nothing was changed",
+                f"no host that fits {describe_requirements(requirements)} is free{_but_limited(held.owner, limits)}: "
+                "nothing was changed",
                 host=name,
                 hint="bmhctl status; or give it back: bmhctl taint " + name + f" --fault WHY -R {reservation}",
             )
@@ -63,3 +70,8 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
         record_event(ctx, replace(left, fault=reason), EventKind.FAULT, now, reason=reason)
     everyone = tuple(sorted((*kept, taken), key=lambda host: host.name))
     return Grant(Held(held, everyone), (f"{name} is replaced by {spare.name}",)), taken
+
+
+def _but_limited(owner: str, limits: tuple[Limit, ...]) -> str:
+    mine = [limit.name for limit in limits if limit.max_hosts is not None and limit.concerns(owner)]
+    return f" within limit {' and '.join(mine)}" if mine else ""

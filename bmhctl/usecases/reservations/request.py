@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import State
+from bmhctl.domain.model import Host, State
 from bmhctl.domain.requirements import MOST_HOSTS, Requirement, Requirements, total
 from bmhctl.domain.selector import LABEL_VALUE, Selector, is_label_key
 from bmhctl.domain.units import format_duration
@@ -16,12 +16,19 @@ from bmhctl.support.values import Frozen, field, replace
 
 if TYPE_CHECKING:
     from bmhctl.domain.policy import Policy
+    from bmhctl.usecases.shared.context import Context
 
 MOST_TAGS = 100
 """How many tags a reservation may have."""
 
 FREE = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True)
 """The hosts that can be reserved."""
+
+
+EVERY_FIT = 10**6
+"""More hosts than any inventory has: for queries that are to find all that fit."""
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class ReservationRequest(Frozen):
@@ -136,6 +143,15 @@ def queries_for(everyone: Sequence[Requirements], query: HostQuery, more: int = 
     wanted = [requirement for requirements in everyone for requirement in requirements]
     most = sum(requirement.count for requirement in wanted) + more
     return [replace(query_for(requirement, query), limit=most) for requirement in dict.fromkeys(wanted)]
+
+
+def candidates(ctx: Context, everyone: Sequence[Requirements], query: HostQuery, more: int = 0) -> list[Host]:
+    """Return hosts of a query that fit any of the requirements, least recently used first: as many as a match can need.
+
+    Of the hosts in all states these are any: no index has them in the order of their use.
+    """
+    found = {host.id: host for each in queries_for(everyone, query, more) for host in ctx.store.hosts.find(each)}
+    return sorted(found.values(), key=lambda host: (host.used_at or _NEVER, host.id))
 
 
 def query_for(requirement: Requirement, query: HostQuery) -> HostQuery:

@@ -146,11 +146,16 @@ def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
     from bmhctl.usecases.reservations.allocation import choose_hosts
 
     refresh(ctx)
-    terms = lease_of(ctx.policy(), request)
+    policy = ctx.policy()
+    terms = lease_of(policy, request)
     if request.params:
         request = _with_parameters(ctx, request)
     with ctx.store.snapshot():
-        hosts = choose_hosts(ctx, request)
+        hosts = choose_hosts(ctx, request, None, policy.limits)
+    if policy.limits:
+        from bmhctl.usecases.reservations.limits import capped
+
+        terms = capped(policy.limits, ctx.actor, terms, hosts)
     if request.params:
         from bmhctl.domain.parameters import values_for
 

@@ -29,11 +29,10 @@ from bmhctl.usecases.reservations.contended import (
 from bmhctl.usecases.reservations.fairness import (
     any_free,
     drop_dead,
-    free_for,
+    match_free,
     note_excused,
 )
 from bmhctl.usecases.reservations.grants import Attempt, check_same, granted_before
-from bmhctl.usecases.reservations.matching import match
 from bmhctl.usecases.reservations.queue_watch import ProgressReporter, Waiting, Watch
 from bmhctl.usecases.reservations.request import ReservationRequest
 from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
@@ -137,7 +136,7 @@ def _try(attempt: Attempt, ticket: Ticket) -> Grant | None:
         if before is not None:
             return before
         check_ticket(ctx, ticket)
-        if match(request.requirements, free_for(ctx, request.requirements, ticket.id)).missing:
+        if match_free(ctx, ctx.actor, request.requirements, ticket.id, ctx.policy().limits).missing:
             return None
     try:
         return try_grant(attempt, ticket)
@@ -147,7 +146,7 @@ def _try(attempt: Attempt, ticket: Ticket) -> Grant | None:
 
 def _why_not(attempt: Attempt, ticket: Ticket) -> str:
     try:
-        choose_hosts(attempt.ctx, attempt.request, ticket.id)
+        choose_hosts(attempt.ctx, attempt.request, ticket.id, attempt.ctx.policy().limits)
     except BusyError as error:
         return f"{error.host} {error.message}" if error.host else error.message
     return "it is next in the queue"

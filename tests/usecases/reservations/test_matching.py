@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bmhctl.domain.model import Host, HostSpec, State
 from bmhctl.domain.requirements import Requirements, parse_requirement, total
-from bmhctl.usecases.reservations.matching import Match, left_over, match
+from bmhctl.domain.selector import parse_selector
+from bmhctl.usecases.reservations.matching import Cap, Match, left_over, match
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -24,6 +25,11 @@ def wants(*texts: str) -> Requirements:
     return tuple(parse_requirement(text) for text in texts)
 
 
+def due(*earlier: Requirements) -> list[tuple[Requirements, tuple[Cap, ...]]]:
+    """Tickets of owners without limits."""
+    return [(each, ()) for each in earlier]
+
+
 def names(hosts: tuple[Host, ...] | list[Host]) -> list[str]:
     return [one.name for one in hosts]
 
@@ -34,6 +40,21 @@ fleets = st.lists(st.text("abc", max_size=3), max_size=5).map(
 requests = st.lists(
     st.tuples(st.sampled_from(["", "a", "b", "c", "a,b", "!a", "!b,c"]), st.integers(1, 2)), min_size=1, max_size=3
 ).map(lambda rows: wants(*(f"{selector}*{count}" for selector, count in rows)))
+
+
+@given(requests, fleets, st.integers(0, 3))
+def test_a_capped_match_is_the_largest_there_is(request: Requirements, free: list[Host], number: int) -> None:
+    def is_capped(chosen: tuple[Host, ...]) -> bool:
+        return sum("a" in host.spec.labels for host in chosen) <= number
+
+    found = match(request, free, [Cap(parse_selector("a"), number)])
+
+    assert is_capped(found.hosts)
+    assert can_serve(request, found.hosts)
+    sizes = range(len(found.hosts) + 1, min(total(request), len(free)) + 1)
+    larger = (chosen for size in sizes for chosen in combinations(free, size))
+    assert not any(is_capped(chosen) and can_serve(request, chosen) for chosen in larger)
+    assert found.missing == total(request) - len(found.hosts)
 
 
 def can_serve(request: Requirements, chosen: tuple[Host, ...]) -> bool:
@@ -114,27 +135,27 @@ FREE = [host(1, "a"), host(2, "a"), host(3, "b")]
 
 
 def test_what_an_earlier_ticket_can_take_whole_is_set_aside_for_it() -> None:
-    assert names(left_over([wants("a*2")], FREE, needs_an_operator)) == ["node3"]
+    assert names(left_over(due(wants("a*2")), FREE, needs_an_operator)) == ["node3"]
 
 
 def test_an_earlier_ticket_that_misses_some_holds_just_those_that_match() -> None:
-    assert names(left_over([wants("a*4")], FREE, everything_comes_back)) == ["node3"]
+    assert names(left_over(due(wants("a*4")), FREE, everything_comes_back)) == ["node3"]
 
 
 def test_an_earlier_ticket_that_needs_an_operator_holds_nothing() -> None:
-    assert names(left_over([wants("a*4")], FREE, needs_an_operator)) == ["node1", "node2", "node3"]
+    assert names(left_over(due(wants("a*4")), FREE, needs_an_operator)) == ["node1", "node2", "node3"]
 
 
 def test_earlier_tickets_choose_in_the_order_of_their_age() -> None:
-    assert names(left_over([wants("a"), wants("a", "b")], [*FREE, host(4, "b")], everything_comes_back)) == ["node4"]
-    assert names(left_over([wants("a*2"), wants("a")], FREE, everything_comes_back)) == ["node3"]
+    assert names(left_over(due(wants("a"), wants("a", "b")), [*FREE, host(4, "b")], everything_comes_back)) == ["node4"]
+    assert names(left_over(due(wants("a*2"), wants("a")), FREE, everything_comes_back)) == ["node3"]
 
 
 @given(st.lists(requests, max_size=3), fleets, st.booleans())
 def test_who_comes_later_never_takes_what_the_earlier_ones_match(
     earlier: list[Requirements], free: list[Host], comes_back: bool
 ) -> None:
-    left = left_over(earlier, free, lambda _: comes_back)
+    left = left_over(due(*earlier), free, lambda _: comes_back)
 
     held = [one for one in free if one not in left]
     assert left == [one for one in free if one not in held]

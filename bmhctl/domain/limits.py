@@ -1,0 +1,113 @@
+"""The limits of a policy: how many hosts an owner may hold, for how long, and how far ahead; parse and validate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from fnmatch import fnmatchcase
+
+from bmhctl.domain.model import Host, HostSpec
+from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
+from bmhctl.domain.tables import check_keys, duration, optional_text, require_table, whole_number
+from bmhctl.domain.units import format_duration, plural
+from bmhctl.errors import InvalidError, UsageError
+from bmhctl.support.values import Frozen
+
+BY_ROLE = "role"
+"""The owner of a limit that counts by the role with which a server knows the user, not by the name that is given."""
+
+OWNER, SELECTOR, MAX_HOSTS, MAX_TTL, MAX_AHEAD = "owner", "selector", "max_hosts", "max_ttl", "max_ahead"
+_BOUNDS = (MAX_HOSTS, MAX_TTL, MAX_AHEAD)
+LIMIT_KEYS = (OWNER, SELECTOR, *_BOUNDS)
+"""The keys of a limit."""
+
+MOST_HOSTS = 100_000
+"""The largest ``max_hosts``."""
+
+
+class Limit(Frozen):
+    """What each owner whose name fits ``owner`` may have of the hosts that fit ``selector``.
+
+    ``max_hosts`` is how many at a time, ``max_ttl`` how long from now at every grant and extend, ``max_ahead`` how far
+    ahead a booking may begin; None: as many, as long, as far as else. ``owner`` may have ``*`` and ``?``.
+    """
+
+    name: str
+    owner: str = "*"
+    selector: Selector = EVERY_HOST
+    max_hosts: int | None = None
+    max_ttl: timedelta | None = None
+    max_ahead: timedelta | None = None
+
+    @property
+    def is_by_role(self) -> bool:
+        """Whether it counts the hosts of a role of a server, whose names its owners have to bear."""
+        return self.owner == BY_ROLE
+
+    def concerns(self, owner: str) -> bool:
+        """Return whether it is a limit of this owner."""
+        return self.is_by_role or fnmatchcase(owner, self.owner)
+
+    def needs_order(self, owner: str) -> bool:
+        """Return whether grants to this owner have to be decided one after the other."""
+        return self.concerns(owner) and (self.is_by_role or self.max_hosts is not None)
+
+    def counts(self, spec: HostSpec) -> bool:
+        """Return whether it is about a host."""
+        return self.selector.fits(spec)
+
+    def of(self, hosts: Iterable[Host]) -> list[Host]:
+        """Return those of some hosts that it is about."""
+        return [host for host in hosts if self.counts(host.spec)]
+
+    @property
+    def most(self) -> str:
+        """How many hosts it allows, in words: ``at most 4 hosts of gpu``."""
+        return f"at most {plural(self.max_hosts or 0, 'host')}{self._which}"
+
+    @property
+    def allows(self) -> str:
+        """All that it allows, in words."""
+        words = [self.most] if self.max_hosts is not None else []
+        if self.max_ttl is not None:
+            words.append(f"leases{self._which} of at most {format_duration(self.max_ttl)}")
+        if self.max_ahead is not None:
+            words.append(f"bookings{self._which} at most {format_duration(self.max_ahead)} ahead")
+        return ", ".join(words)
+
+    @property
+    def _which(self) -> str:
+        return f" of {self.selector}" if self.selector.terms else ""
+
+
+def parse_limits(value: object) -> tuple[Limit, ...]:
+    """Return the limits in the table ``limits`` of a policy; raise :class:`InvalidError` that names the key."""
+    return tuple(
+        _limit(name, require_table(entry, f"limits.{name}")) for name, entry in require_table(value, "limits").items()
+    )
+
+
+def _limit(name: str, entry: Mapping[str, object]) -> Limit:
+    where = f"limits.{name}"
+    check_keys(entry, LIMIT_KEYS, where)
+    if not any(key in entry for key in _BOUNDS):
+        raise InvalidError(
+            f"{where} limits nothing",
+            hint=f"give it {', '.join(_BOUNDS[:-1])} or {_BOUNDS[-1]}",
+            details={"key": where},
+        )
+    owner = optional_text(entry, OWNER, where)
+    if owner == "":
+        raise InvalidError(
+            f"{where}.owner is empty", hint='such as owner = "intern-*"; without owner it is a limit of every owner'
+        )
+    try:
+        selector = parse_selector(optional_text(entry, SELECTOR, where) or "")
+    except UsageError as error:
+        raise InvalidError(f"{where}.selector: {error.message}", hint=error.hint) from error
+    most = whole_number(entry[MAX_HOSTS], 0, MOST_HOSTS, f"{where}.{MAX_HOSTS}") if MAX_HOSTS in entry else None
+    ttl = duration(entry, MAX_TTL, where, timedelta()) if MAX_TTL in entry else None
+    if ttl == timedelta():
+        raise InvalidError(f"{where}.{MAX_TTL} is zero", hint="max_hosts = 0 allows no lease at all")
+    ahead = duration(entry, MAX_AHEAD, where, timedelta()) if MAX_AHEAD in entry else None
+    return Limit(name, owner or "*", selector, most, ttl, ahead)

@@ -1,0 +1,291 @@
+"""What the limits of the policy leave to an owner, and the refusal of what exceeds them.
+
+Only a policy with limits loads this module. What is granted under a limit is decided in a transaction of its own, so
+that two grants at once can't exceed it together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from bmhctl.domain.limits import Limit
+from bmhctl.domain.model import Host, Reservation
+from bmhctl.domain.requirements import Requirements, describe_requirements, total
+from bmhctl.domain.units import format_duration
+from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UnsatisfiableError, UsageError
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.folding import folded
+from bmhctl.support.values import Frozen
+from bmhctl.usecases.reservations.matching import Cap, match
+from bmhctl.usecases.reservations.request import EVERY_FIT, LeaseTerms, candidates
+from bmhctl.usecases.shared.context import Context
+
+Limits = Sequence[Limit]
+
+
+class Allowance(Frozen):
+    """What a limit leaves to an owner, who holds ``held`` of the hosts that it is about."""
+
+    limit: Limit
+    owner: str
+    held: tuple[Host, ...]
+
+    @property
+    def cap(self) -> Cap:
+        """How many hosts the owner may get now."""
+        return Cap(self.limit.selector, max(0, (self.limit.max_hosts or 0) - len(self.held)))
+
+    @property
+    def whole(self) -> Cap:
+        """How many the owner could get without holding any."""
+        return Cap(self.limit.selector, self.limit.max_hosts or 0)
+
+    @property
+    def words(self) -> str:
+        """The limit, what it allows, and what the owner holds under which reservations."""
+        by_reservation: dict[str, list[str]] = {}
+        for host in self.held:
+            if host.reservation is not None:
+                by_reservation.setdefault(host.reservation.id, []).append(host.name)
+        holds = ", ".join(f"{' '.join(folded(names))} ({token})" for token, names in by_reservation.items())
+        return f"limit {self.limit.name}: {self.limit.most} for {self.owner}, who holds {holds or 'none'}"
+
+    @property
+    def details(self) -> dict[str, object]:
+        """The same for machines."""
+        return {
+            "limit": self.limit.name,
+            "max_hosts": self.limit.max_hosts,
+            "owner": self.owner,
+            "held": [host.name for host in self.held],
+            "reservations": sorted({host.reservation.id for host in self.held if host.reservation}),
+        }
+
+
+def check_role(ctx: Context, limits: Limits) -> None:
+    """Raise :class:`NotYoursError` if a limit counts by role and the actor does not bear the name of the role."""
+    role = ctx.store.role
+    if role is None or ctx.actor == role or ctx.actor.startswith(f"{role}@"):
+        return
+    for limit in limits:
+        if limit.is_by_role:
+            raise NotYoursError(
+                f"limit {limit.name} counts by role: {ctx.actor} is connected as {role}",
+                hint=f"reserve as {role}, or as {role}@ and any word: --as {role}@{ctx.actor.rpartition('@')[2]}",
+                details={"limit": limit.name, "role": role},
+            )
+
+
+def allowances(ctx: Context, owner: str, limits: Limits, without: Collection[int] = ()) -> tuple[Allowance, ...]:
+    """Return what the limits on the number of hosts leave to an owner; hosts with the ids ``without`` do not count."""
+    role = owner.partition("@")[0] if ctx.store.role is not None else None
+    found: dict[bool, list[Host]] = {}
+    mine = []
+    for limit in limits:
+        if limit.max_hosts is None or not limit.concerns(owner):
+            continue
+        if limit.is_by_role not in found:
+            held = ctx.store.hosts.held_by_owner(owner, role if limit.is_by_role else None)
+            found[limit.is_by_role] = [host for host in held if host.id not in without]
+        mine.append(Allowance(limit, owner, tuple(limit.of(found[limit.is_by_role]))))
+    return tuple(mine)
+
+
+def caps_of(ctx: Context, owner: str, limits: Limits) -> tuple[Cap, ...]:
+    """Return how many hosts of which selectors an owner may get now."""
+    return tuple(each.cap for each in allowances(ctx, owner, limits))
+
+
+def is_within(ctx: Context, requirements: Requirements, caps: Sequence[Cap]) -> bool:
+    """Return whether requirements could be met with so many hosts, if all declared ones were free."""
+    if any(not cap.selector.terms and total(requirements) > cap.number for cap in caps):
+        return False
+    declared = HostQuery(declared=True)
+    return any(
+        not match(requirements, candidates(ctx, [requirements], declared, more), caps).missing
+        for more in (0, EVERY_FIT)
+    )
+
+
+class Excess(Frozen):
+    """A limit that requirements exceed: ``always``, or because of what the owner holds."""
+
+    allowance: Allowance
+    always: bool
+
+
+def excess(ctx: Context, owner: str, requirements: Requirements, limits: Limits) -> Excess | None:
+    """Return the limit that refuses requirements that hosts of the inventory could meet; None if none does.
+
+    It is the first that refuses alone, or the first of all where only several together do.
+    """
+    mine = allowances(ctx, owner, limits)
+    for always in (True, False):
+        caps = [each.whole if always else each.cap for each in mine]
+        if mine and not is_within(ctx, requirements, caps):
+            alone = (each for each, cap in zip(mine, caps, strict=True) if not is_within(ctx, requirements, [cap]))
+            return Excess(next(alone, mine[0]), always)
+    return None
+
+
+def refusal(ctx: Context, owner: str, requirements: Requirements, limits: Limits) -> BmhctlError | None:
+    """Return the error of a limit that refuses requirements; None if none does.
+
+    :class:`UnsatisfiableError` if it would refuse them for an owner who holds nothing, else :class:`BusyError`.
+    """
+    found = excess(ctx, owner, requirements, limits)
+    if found is None:
+        return None
+    asked, exceeded = describe_requirements(requirements), found.allowance
+    if found.always:
+        return UnsatisfiableError(
+            f"{asked}: more than limit {exceeded.limit.name} allows: {exceeded.limit.most} for {owner}",
+            hint="ask for fewer; bmhctl policy show has the limits",
+            details=exceeded.details,
+        )
+    return BusyError(
+        f"{asked}: nothing was reserved: {exceeded.words}",
+        hint="give hosts back with bmhctl release RESERVATION, or wait until some are: --wait 30m",
+        details=exceeded.details,
+    )
+
+
+def check_hosts(ctx: Context, owner: str, hosts: Iterable[Host], limits: Limits, without: Collection[int] = ()) -> None:
+    """Raise the error of a limit that an owner would exceed with these hosts, beside those that the owner holds.
+
+    Hosts with the ids ``without`` do not count as held: they are given back in the same commit.
+    """
+    added = tuple(hosts)
+    for each in allowances(ctx, owner, limits, without):
+        number = len(each.limit.of(added))
+        if number > each.whole.number:
+            raise UnsatisfiableError(
+                f"{number} hosts are more than limit {each.limit.name} allows: {each.limit.most} for {owner}",
+                hint="bmhctl policy show has the limits",
+                details=each.details,
+            )
+        if number > each.cap.number:
+            raise BusyError(
+                f"nothing was changed: {each.words}",
+                hint="give hosts back first: bmhctl release RESERVATION",
+                details=each.details,
+            )
+
+
+def exceeds_none(
+    ctx: Context,
+    reservation: Reservation,
+    limits: Limits,
+    kept: Sequence[Host],
+    bad: Collection[int],
+    fits: Callable[[Host], bool],
+) -> Callable[[Host], bool]:
+    """Return whether a host ``fits`` and may come into a reservation beside the ``kept`` ones, instead of ``bad`` ones.
+
+    The limits are those of the reservation's owner.
+    """
+    owner, now = reservation.owner, ctx.clock()
+    mine = allowances(ctx, owner, limits, {*bad, *(host.id for host in kept)})
+    left = [(each.limit, each.cap.number - len(each.limit.of(kept))) for each in mine]
+
+    def is_within(host: Host) -> bool:
+        longest = longest_lease(limits, owner, [host])
+        is_short = longest is None or (
+            reservation.expires_at is not None and reservation.expires_at <= now + longest[0]
+        )
+        return is_short and all(number > 0 for limit, number in left if limit.counts(host.spec))
+
+    return lambda host: fits(host) and is_within(host)
+
+
+def capped(limits: Limits, owner: str, terms: LeaseTerms, hosts: Iterable[Host]) -> LeaseTerms:
+    """Return the terms of a lease of some hosts, no longer than the limits of their owner allow.
+
+    Raises :class:`UsageError` for a lease without end under such a limit.
+    """
+    shortest = _shortest(limits, owner, hosts)
+    if shortest is None or shortest.max_ttl is None or (terms.ttl is not None and terms.ttl <= shortest.max_ttl):
+        return terms
+    if terms.ttl is None:
+        raise UsageError(
+            f"limit {shortest.name} allows {owner} no lease without end",
+            hint=f"its max_ttl is {format_duration(shortest.max_ttl)}: --ttl {format_duration(shortest.max_ttl)}",
+            details={"limit": shortest.name},
+        )
+    note = f"the lease is {format_duration(shortest.max_ttl)}, the longest that limit {shortest.name} allows {owner}"
+    return LeaseTerms(shortest.max_ttl, (note,))
+
+
+def longest_lease(limits: Limits, owner: str, hosts: Iterable[Host]) -> tuple[timedelta, str] | None:
+    """Return how long from now a lease of these hosts may last, and the limit's name; None if none says so."""
+    shortest = _shortest(limits, owner, hosts)
+    return None if shortest is None or shortest.max_ttl is None else (shortest.max_ttl, shortest.name)
+
+
+def _shortest(limits: Limits, owner: str, hosts: Iterable[Host]) -> Limit | None:
+    held = tuple(hosts)
+    mine = [each for each in limits if each.max_ttl is not None and each.concerns(owner) and each.of(held)]
+    return min(mine, key=lambda limit: limit.max_ttl or timedelta.max, default=None)
+
+
+class Span(Frozen):
+    """Hosts that an owner has from one moment to another (None: without end): a booking, or a lease."""
+
+    hosts: tuple[Host, ...]
+    begin: datetime
+    end: datetime | None
+
+
+def check_booking(limits: Limits, owner: str, booking: Span, others: Sequence[Span], now: datetime) -> None:
+    """Raise the error of a limit that a booking would exceed, beside the owner's other bookings and leases.
+
+    :class:`UnsatisfiableError` where the limit refuses it by itself, :class:`BusyError` where it does because of the
+    ``others`` that last at the same time.
+    """
+    for limit in limits:
+        number = len(limit.of(booking.hosts))
+        if not number or not limit.concerns(owner):
+            continue
+        details: dict[str, object] = {"limit": limit.name, "owner": owner}
+        refused = f"limit {limit.name} allows {owner} {limit.allows}"
+        if limit.max_ahead is not None and booking.begin - now > limit.max_ahead:
+            raise UnsatisfiableError(
+                f"it would begin in {format_duration(booking.begin - now)}: {refused}",
+                hint="book it later, or for an earlier time",
+                details=details,
+            )
+        if limit.max_ttl is not None and (booking.end is None or booking.end - booking.begin > limit.max_ttl):
+            raise UnsatisfiableError(f"it is too long: {refused}", hint="book a shorter time", details=details)
+        if limit.max_hosts is None:
+            continue
+        if number > limit.max_hosts:
+            raise UnsatisfiableError(f"{number} hosts are too many: {refused}", hint="book fewer", details=details)
+        most, at = _most_at_once(limit, booking, others)
+        if number + most > limit.max_hosts:
+            raise BusyError(
+                f"{refused}, who has {most} from {at:%Y-%m-%d %H:%M} UTC: nothing was booked",
+                hint="book another time, or cancel a booking of that time",
+                details={**details, "held": most},
+            )
+
+
+def _most_at_once(limit: Limit, booking: Span, others: Sequence[Span]) -> tuple[int, datetime]:
+    """Return how many hosts of a limit the others have at once during a booking, at most, and from when."""
+    lasting = [each for each in others if _overlap(each, booking)]
+    moments = sorted({booking.begin, *(each.begin for each in lasting if each.begin > booking.begin)})
+
+    def number(moment: datetime) -> int:
+        ids = {
+            host.id
+            for each in lasting
+            if each.begin <= moment and (each.end is None or moment < each.end)
+            for host in limit.of(each.hosts)
+        }
+        return len(ids - {host.id for host in booking.hosts})
+
+    return max(((number(moment), moment) for moment in moments), key=lambda found: found[0])
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return (one.end is None or other.begin < one.end) and (other.end is None or one.begin < other.end)
