@@ -9,6 +9,7 @@ import typer
 from bmhctl.cli.options import DryRun, HostNames, Jobs, Reason, SelectorText, States, Yes, complete_checks
 from bmhctl.cli.session import changing, session
 from bmhctl.domain.units import parse_duration
+from bmhctl.errors import UsageError
 from bmhctl.results import Outcomes, Plan
 from bmhctl.usecases.shared.host_selection import choice
 from bmhctl.usecases.steps import resume as resuming
@@ -73,6 +74,9 @@ def recycle(
         str | None,
         typer.Option("--watch", metavar="DURATION", help="Recycle until a signal; retry failures so often."),
     ] = None,
+    end_step: Annotated[
+        bool, typer.Option("--end-step", help="End steps on the hosts that outlived their bmhctl.")
+    ] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Bring used hosts back to available: reset, then ready; all that are tainted, or those that are named.
@@ -82,6 +86,14 @@ def recycle(
     from bmhctl.cli.recycle_watch import pause, recycle_for_ever
 
     chosen = choice(hosts, selector)
+    if end_step:
+        from bmhctl.usecases.steps.end_step import end_step as usecase
+
+        if watch is not None:
+            raise UsageError("--end-step ends steps once: leave out --watch")
+        with changing(ctx, dry_run=dry_run) as lab:
+            lab.show(usecase(lab.context, chosen))
+        return
     if dry_run:
         with changing(ctx, dry_run=True) as lab:
             lab.show(step_verbs.recycle(lab.context, chosen, jobs=jobs))

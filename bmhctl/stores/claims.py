@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from bmhctl.support.values import Frozen
@@ -57,6 +58,26 @@ class Hold(Frozen):
     guard: Callable[[], None] = lambda: None
 
 
+class Holder(Frozen):
+    """A process that holds a claim: in words, its command line and when it began, as far as that is known.
+
+    ``is_runner`` is whether it is a bmhctl that is alive, not a step that outlived one; ``ends_by_itself`` says when a
+    claim without a process ends. ``id`` is its id on this machine, 0 on another.
+    """
+
+    process: str
+    command: str = ""
+    since: datetime | None = None
+    is_runner: bool = False
+    ends_by_itself: str = ""
+    id: int = 0
+
+    def __str__(self) -> str:
+        """In words: ``process 123 (./wipe.sh 10.0.0.11), since 2026-01-31 10:12:00 UTC``."""
+        command = f" ({self.command})" if self.command else ""
+        return f"{self.process}{command}" + (f", since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else "")
+
+
 class LeftClaim(Frozen):
     """A claim that no process holds, of which something is left; ``cause`` is why, as a sentence about "it"."""
 
@@ -97,6 +118,12 @@ class Claims(Protocol):
 
     def restore(self) -> None:
         """Take held claims again whose files were removed; raise :class:`MovedError` when another process has one."""
+
+    def holders(self, name: str) -> list[Holder]:
+        """Return the processes that hold a claim alone, as far as they are seen from here; takes milliseconds."""
+
+    def end_holders(self, name: str) -> None:
+        """End the steps that hold a claim although their bmhctl is gone; raise :class:`PermissionError` for others'."""
 
     def left_behind(self) -> list[LeftClaim]:
         """Return the claims that no process holds but that left something behind, which :meth:`forget` removes."""

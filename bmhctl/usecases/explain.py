@@ -13,6 +13,7 @@ from bmhctl.errors import BmhctlError
 from bmhctl.lifecycle.machine import GuardInput, ask, possible
 from bmhctl.lifecycle.table import ASKS, MEANING, Guard, edges
 from bmhctl.results import Graph, VerbAnswer, Why
+from bmhctl.stores.claims import host_claim
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import check_token, describe_reservation, describe_tasks
@@ -71,7 +72,7 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
     return Why(
         host,
         _summary(host, inputs, now),
-        tuple(_details(ctx, host, policy, now)),
+        (*(_claim(ctx, host) if inputs.claim else ()), *_details(ctx, host, policy, now)),
         tuple(_answer(ctx, host, verb, inputs, policy, now) for verb in possible(host.state)),
         None if inputs.claim else _next(ctx, host, now),
         now,
@@ -123,6 +124,17 @@ def _summary(host: Host, inputs: GuardInput, now: datetime) -> str:
 
 def _set_aside(cordon: Note) -> str:
     return "being retired" if cordon.retires else "cordoned"
+
+
+def _claim(ctx: Context, host: Host) -> Iterable[str]:
+    """Which processes run a step on a claimed host."""
+    for holder in ctx.store.claims.holders(host_claim(host.id)):
+        if holder.is_runner:
+            yield f"its steps are run by bmhctl: {holder}"
+        elif holder.ends_by_itself:
+            yield f"its steps were run by {holder}, which is gone: {holder.ends_by_itself}"
+        else:
+            yield f"its step outlived bmhctl: {holder}; bmhctl recycle --end-step {host.name} ends it"
 
 
 def _details(ctx: Context, host: Host, policy: Callable[[], Policy], now: datetime) -> Iterable[str]:

@@ -11,12 +11,14 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.errors import BmhctlError, StateRefusedError, UnreachableError
-from bmhctl.stores.claims import Hold, LeftClaim, host_claim
+from bmhctl.stores.claims import Hold, Holder, LeftClaim, host_claim
 from bmhctl.stores.postgres.connection import steady
 from bmhctl.stores.postgres.database import NOW, STARTED, PostgresDatabase
+from bmhctl.stores.rows import to_moment
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Question
@@ -125,6 +127,23 @@ class LeasedClaims:
         # Usually none is: only then the connections have to be looked up.
         there = f"SELECT name FROM claims WHERE name IN ({', '.join('?' * len(found))}) AND NOT {_OVER}"
         return frozenset(str(row[0]) for row in self._database.execute(there, [*found]))
+
+    def holders(self, name: str) -> list[Holder]:
+        """Return the process that has the claim; of one whose connection has ended, when the claim ends."""
+        rows = self._database.execute(
+            "SELECT claims.holder, claims.until, a.backend_start FROM claims LEFT JOIN pg_stat_activity a"
+            f" ON a.pid = claims.backend WHERE claims.name = ? AND NOT {_OVER}",
+            [name],
+        )
+        found = []
+        for holder, until, began in rows:
+            ends = "" if began else f"its step was ended with it, and its claim ends at {to_moment(until):%H:%M:%S} UTC"
+            since = began if isinstance(began, datetime) else None
+            found.append(Holder(str(holder), since=since, is_runner=began is not None, ends_by_itself=ends))
+        return found
+
+    def end_holders(self, name: str) -> None:
+        """Do nothing: a step here ends with its bmhctl."""
 
     def shared(self, names: Collection[str]) -> frozenset[str]:
         """Return those of the names that any process shares."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bmhctl.errors import AwayError, MovedError, UnreachableError
 
 if TYPE_CHECKING:
-    from bmhctl.stores.claims import Hold, LeftClaim
+    from bmhctl.stores.claims import Hold, Holder, LeftClaim
     from bmhctl.stores.database import Question
     from bmhctl.stores.rows import Row
 
@@ -116,6 +116,19 @@ class FileClaims:
             for name in names
             if self._ask(name, lambda handle: _lock(handle, fcntl.LOCK_EX))
         ]
+
+    def holders(self, name: str) -> list[Holder]:
+        """Return the processes of this machine that have the claim's file open."""
+        from bmhctl.stores.sqlite.holders import holders
+
+        return holders(self._path(name))
+
+    def end_holders(self, name: str) -> None:
+        """End the processes that inherited the claim, and remove what is left of it."""
+        from bmhctl.stores.sqlite.holders import end
+
+        end(self._path(name))
+        self.forget(name)
 
     def restore(self) -> None:
         """Create again the files of held claims that were removed, as with a whole folder; costs a ``stat`` of each.

@@ -1,0 +1,109 @@
+"""Which processes of this machine hold a claim: those that have its file open, as Linux lists them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bmhctl.stores.claims import Holder
+
+_GRACE = 2.0
+_TICK = 0.02
+
+
+def holders(claim: Path) -> list[Holder]:
+    """Return the processes that have the file of a claim open, except this one; none where that can't be found out.
+
+    bmhctl itself closes it when it starts a program; a step has it only because it inherited it.
+    """
+    try:
+        there = claim.stat()
+        ids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
+    found = []
+    for process in ids:
+        flags = list(_flags(process, there)) if process != os.getpid() else []
+        if flags:
+            found.append(
+                Holder(
+                    process=f"process {process}",
+                    command=_command(process),
+                    since=_since(process),
+                    is_runner=any(flag & os.O_CLOEXEC for flag in flags),
+                    id=process,
+                )
+            )
+    return found
+
+
+def end(claim: Path) -> None:
+    """End the processes that inherited a claim: TERM, and KILL after two seconds; raise :class:`PermissionError`."""
+    until = time.monotonic() + _GRACE
+    asked: set[int] = set()
+    while left := [each.id for each in holders(claim) if not each.is_runner]:
+        is_late = time.monotonic() >= until
+        if is_late and time.monotonic() >= until + _GRACE:
+            return  # a process in the kernel ends when it comes back from there
+        for process in left:
+            if is_late or process not in asked:
+                asked.add(process)
+                _signal(process, claim, signal.SIGKILL if is_late else signal.SIGTERM)
+        time.sleep(_TICK)
+
+
+def _signal(process: int, claim: Path, number: signal.Signals) -> None:
+    try:
+        handle = os.pidfd_open(process)
+    except ProcessLookupError:
+        return
+    try:
+        # Looked up again behind the handle: its id may be that of another process by now.
+        with suppress(ProcessLookupError, FileNotFoundError):
+            if list(_flags(process, claim.stat())):
+                if os.getpgid(process) == process:
+                    os.killpg(process, number)
+                else:
+                    signal.pidfd_send_signal(handle, number)
+    finally:
+        os.close(handle)
+
+
+def _flags(process: int, there: os.stat_result) -> Iterator[int]:
+    """Yield the flags of each descriptor of a process that is this file; none for a process of another user."""
+    folder = f"/proc/{process}"
+    with suppress(OSError):
+        for name in os.listdir(f"{folder}/fd"):
+            with suppress(OSError):
+                if os.path.samestat(os.stat(f"{folder}/fd/{name}"), there):
+                    for line in Path(folder, "fdinfo", name).read_text(encoding="ascii").splitlines():
+                        if line.startswith("flags:"):
+                            yield int(line.split()[1], 8)
+
+
+def _command(process: int) -> str:
+    try:
+        words = Path(f"/proc/{process}/cmdline").read_bytes()[:500].decode("utf-8", "replace").split("\0")
+    except OSError:
+        return ""
+    text = " ".join(word for word in words if word)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _since(process: int) -> datetime | None:
+    """Return when a process began."""
+    try:
+        ticks = int(
+            Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        )
+        [booted] = [
+            line for line in Path("/proc/stat").read_text(encoding="ascii").splitlines() if line[:6] == "btime "
+        ]
+    except (OSError, ValueError, IndexError):
+        return None
+    return datetime.fromtimestamp(int(booted.split()[1]) + ticks / os.sysconf("SC_CLK_TCK"), UTC)

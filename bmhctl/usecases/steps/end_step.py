@@ -1,0 +1,65 @@
+"""End a step that outlived the bmhctl that started it, and keeps its host claimed."""
+
+from __future__ import annotations
+
+from bmhctl.domain.model import EventKind, Host
+from bmhctl.errors import StateRefusedError, UsageError
+from bmhctl.results import Outcome, Outcomes
+from bmhctl.stores.claims import host_claim
+from bmhctl.usecases.shared.bulk import already, attempt, failed
+from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.host_selection import Choice, choose
+from bmhctl.usecases.shared.refresh import refresh_and_reap
+from bmhctl.usecases.shared.transitions import record_event
+
+
+def end_step(ctx: Context, choice: Choice) -> Outcomes:
+    """End the processes that still run a step on the named hosts although their bmhctl is gone; return the outcomes.
+
+    A step whose bmhctl is alive is refused: that one is to be ended. Each end is recorded as an event.
+    """
+    if not choice.names:
+        raise UsageError("--end-step needs the names of hosts", hint="bmhctl recycle --end-step node01")
+    refresh_and_reap(ctx)
+    hosts, missing = choose(ctx, choice)
+
+    def one(host: Host) -> Outcome:
+        claim = host_claim(host.id)
+        if not ctx.store.claims.claimed_hosts([host.id]):
+            return already(host, "no step is running on it")
+        holders = ctx.store.claims.holders(claim)
+        for holder in holders:
+            if holder.is_runner:
+                raise StateRefusedError(
+                    f"its step is run by bmhctl: {holder}",
+                    host=host.name,
+                    hint=f"end that instead: kill {holder.id}" if holder.id else "end that instead, on its machine",
+                )
+            if holder.ends_by_itself:
+                raise StateRefusedError(f"{holder}: {holder.ends_by_itself}", host=host.name, hint="try again then")
+        if not holders:
+            raise StateRefusedError(
+                "a step is running on it, in a process that is not seen from here",
+                host=host.name,
+                hint="try again as the user that started it, or as root",
+            )
+        words = "; ".join(map(str, holders))
+        if not ctx.dry_run:
+            try:
+                ctx.store.claims.end_holders(claim)
+            except PermissionError:
+                raise StateRefusedError(
+                    f"its step belongs to another user: {words}", host=host.name, hint="try again as that user, or root"
+                ) from None
+            _record(ctx, host, f"ended: {words}")
+        return Outcome(host.name, True, f"ended: {words}", host.state, host.state)
+
+    return Outcomes("end-step", (*(attempt(host, one) for host in hosts), *(failed(error) for error in missing)))
+
+
+@retried
+def _record(ctx: Context, host: Host, words: str) -> None:
+    with ctx.store.transaction(shared=True):
+        now = ctx.store.hosts.with_id(host.id, lock=True)
+        if now is not None:
+            record_event(ctx, now, EventKind.STEP_FAILED, ctx.clock(), reason=words)

@@ -1,0 +1,84 @@
+"""A step that outlived its bmhctl is named by `why` and ended by `recycle --end-step`."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from bmhctl.domain.model import EventKind
+from bmhctl.errors import StateRefusedError, UsageError
+from bmhctl.stores.claims import host_claim
+from bmhctl.usecases import explain, hosts
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import end_step
+from tests.conftest import Lab
+from tests.usecases.steps.test_step_verbs import host, said
+
+NODE = Choice(("node1",))
+
+
+@pytest.fixture
+def fleet(lab: Lab) -> Lab:
+    hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
+    return lab
+
+
+@contextmanager
+def left_step(lab: Lab) -> Iterator[subprocess.Popen[bytes]]:
+    """A step that ignores TERM, with a child, whose bmhctl has given up the claim that both inherited."""
+    with lab.context().store.claims.claim(host_claim(host(lab).id)) as hold:
+        assert hold is not None
+        assert hold.inherit is not None
+        script = "trap '' TERM; sleep 1000 & echo ready; wait"
+        step = subprocess.Popen(
+            ["sh", "-c", script], pass_fds=[hold.inherit], start_new_session=True, stdout=subprocess.PIPE
+        )
+        assert step.stdout is not None
+        step.stdout.readline()
+    with step:
+        yield step
+        step.kill()
+
+
+def test_it_is_named_with_its_process_and_ended_with_its_children(fleet: Lab) -> None:
+    if "postgres" in fleet.location:
+        pytest.skip("a step ends with its bmhctl there")
+    with left_step(fleet) as step:
+        facts = explain.why(fleet.context(), "node1").facts
+        found = [fact for fact in facts if f"process {step.pid} (sh -c" in fact]
+        assert re.fullmatch(
+            r"its step outlived bmhctl: process \d+ \(sh -c .*\), since \d{4}-\d\d-\d\d [0-9:]{8} UTC;"
+            r" bmhctl recycle --end-step node1 ends it",
+            found[0],
+        )
+        outcomes = end_step.end_step(fleet.context(), NODE)
+        assert step.wait(5) == -9
+    [(is_good, words)] = said(outcomes).values()
+    assert is_good
+    assert words.startswith(f"ended: process {step.pid} (sh -c")
+    assert not fleet.context().store.claims.claimed_hosts([host(fleet).id])
+    [event] = fleet.context().store.events.read("node1", last=1)
+    assert (event.verb, event.reason) == (EventKind.STEP_FAILED, words)
+    assert said(end_step.end_step(fleet.context(), NODE)) == {"node1": (True, "no step is running on it")}
+
+
+def test_a_step_of_a_bmhctl_that_is_alive_is_not_ended(fleet: Lab) -> None:
+    """Another connection stands for another process: this one is not among the holders of a file."""
+    with fleet.context().store.claims.claim(host_claim(host(fleet).id)):
+        [outcome] = end_step.end_step(fleet.context(), NODE).items
+        assert isinstance(outcome.error, StateRefusedError)
+        facts = explain.why(fleet.context(), "node1").facts
+    if "postgres" in fleet.location:
+        assert re.match(r"its step is run by bmhctl: \S+ process \d+, since ", outcome.message)
+        assert re.match(r"its steps are run by bmhctl: \S+ process \d+, since ", facts[0])
+    else:
+        assert "not seen from here" in outcome.message
+
+
+def test_hosts_are_named(fleet: Lab) -> None:
+    with pytest.raises(UsageError, match="needs the names"):
+        end_step.end_step(fleet.context(), Choice())
