@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 _MANUAL = Path(__file__).parent
 _WORDS = {
@@ -21,30 +22,37 @@ _ESCAPES = {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "
 _Row = tuple[str, str]
 
 
-def write(folder: Path, version: str) -> list[Path]:
+class Edition(NamedTuple):
+    """Of what the pages are: the version of bmhctl, and the date on which they were made."""
+
+    version: str
+    date: str
+
+
+def write(folder: Path, edition: Edition) -> list[Path]:
     """Write all man pages into a folder, and return their files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for name, text in man_pages(version).items():
+    for name, text in man_pages(edition).items():
         files.append(folder / f"{name}.1")
         files[-1].write_text(text, encoding="ascii")
     return files
 
 
-def man_pages(version: str) -> dict[str, str]:
+def man_pages(edition: Edition) -> dict[str, str]:
     """Return the text of each man page in roff, by its name: ``bmhctl``, ``bmhctl-policy-show``."""
     root, *blocks = re.findall(r"^```text\n(.*?)^```$", _page("commands"), re.M | re.S)
     usage, about, sections = _help(root)
     commands = [row for title, rows in sections.items() if title != "Options" for row in rows]
-    pages = {"bmhctl": "".join(_root(usage, about, sections, version))}
+    pages = {"bmhctl": "".join(_root(usage, about, sections, edition))}
     for (command, summary), block in zip(commands, blocks, strict=True):
         name = f"bmhctl-{command.replace(' ', '-')}"
-        pages[name] = "".join(_command(command, summary, block, version))
+        pages[name] = "".join(_command(command, summary, block, edition))
     return pages
 
 
-def _root(usage: str, about: list[str], sections: dict[str, list[_Row]], version: str) -> Iterator[str]:
-    yield _head("bmhctl", "share bare-metal hosts between people and CI jobs", usage, version)
+def _root(usage: str, about: list[str], sections: dict[str, list[_Row]], edition: Edition) -> Iterator[str]:
+    yield _head("bmhctl", "share bare-metal hosts between people and CI jobs", usage, edition)
     yield from _paragraphs("DESCRIPTION", about)
     yield from _list("OPTIONS", sections.pop("Options"))
     yield ".SH COMMANDS\n"
@@ -56,9 +64,9 @@ def _root(usage: str, about: list[str], sections: dict[str, list[_Row]], version
     yield from _list("EXIT STATUS", ((status, words) for status, _, words in _table("output", "Exit statuses")))
 
 
-def _command(command: str, summary: str, block: str, version: str) -> Iterator[str]:
+def _command(command: str, summary: str, block: str, edition: Edition) -> Iterator[str]:
     usage, about, sections = _help(block)
-    yield _head(f"bmhctl {command}", summary, usage, version)
+    yield _head(f"bmhctl {command}", summary, usage, edition)
     yield from _paragraphs("DESCRIPTION", about)
     for title, rows in sections.items():
         yield from _list(title.upper(), rows)
@@ -119,10 +127,10 @@ def _entries(lines: list[str]) -> Iterator[_Row]:
 # roff
 
 
-def _head(command: str, summary: str, usage: str, version: str) -> str:
+def _head(command: str, summary: str, usage: str, edition: Edition) -> str:
     name, arguments = command.replace(" ", "-"), usage.removeprefix(command)
     return (
-        f'.TH "{_escaped(name.upper())}" 1 "" "bmhctl {_escaped(version)}" "bmhctl"\n.nh\n.ad l\n'
+        f'.TH "{_escaped(name.upper())}" 1 "{edition.date}" "bmhctl {_escaped(edition.version)}" "bmhctl"\n.nh\n.ad l\n'
         f".SH NAME\n{_escaped(name)} \\- {_escaped(summary)}\n"
         f".SH SYNOPSIS\n\\fB{_escaped(command)}\\fR{_escaped(arguments)}\n"
     )
@@ -131,8 +139,8 @@ def _head(command: str, summary: str, usage: str, version: str) -> str:
 def _paragraphs(title: str, paragraphs: Iterable[str]) -> Iterator[str]:
     if title:
         yield f".SH {title}\n"
-    for text in paragraphs:
-        yield f".PP\n{_text(text)}\n"
+    for number, text in enumerate(paragraphs):
+        yield f"{_text(text)}\n" if title and not number else f".PP\n{_text(text)}\n"
 
 
 def _list(title: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

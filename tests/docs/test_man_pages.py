@@ -20,6 +20,7 @@ from bmhctl.docs import man_pages
 from tests.programs import REQUIRED, needs
 
 NAMES = ["bmhctl", *(f"bmhctl-{name.replace(' ', '-')}" for name in ENTRIES)]
+EDITION = man_pages.Edition("1.2", "2026-11-28")
 BUILDS = any(int(each.version.split(".")[0]) >= 77 for each in distributions(name="setuptools"))
 
 
@@ -36,10 +37,11 @@ def shown(page: str) -> str:
 
 
 def test_every_command_has_its_page_and_no_character_is_one_of_roff() -> None:
-    pages = man_pages.man_pages("1.2")
+    pages = man_pages.man_pages(EDITION)
     assert [*pages] == NAMES
     for name, text in pages.items():
-        assert text.startswith(f'.TH "{name.upper()}" 1 "" "bmhctl 1.2" "bmhctl"\n'.replace("-", r"\-"))
+        title = name.upper().replace("-", r"\-")
+        assert text.startswith(f'.TH "{title}" 1 "2026-11-28" "bmhctl 1.2" "bmhctl"\n')
         assert text.isascii()
         requests = {line.partition(" ")[0] for line in text.splitlines() if line[0] in ".'"}
         assert requests <= {".TH", ".SH", ".SS", ".TP", ".PP", ".nh", ".ad"}
@@ -48,7 +50,7 @@ def test_every_command_has_its_page_and_no_character_is_one_of_roff() -> None:
 @needs("groff")
 @pytest.mark.slow
 def test_a_page_says_what_the_help_of_its_command_says() -> None:
-    pages = man_pages.man_pages(version("bmhctl"))
+    pages = man_pages.man_pages(EDITION)
     for name, text, help in zip(NAMES, pages.values(), helps_of(["", *ENTRIES]), strict=True):
         told = without_globals(help) if name != "bmhctl" else help.partition("\nInventory:")[0]
         told = re.sub(r"(?m)^\w+:$", "", told.removeprefix("Usage: ")).replace("…", "...")
@@ -66,14 +68,14 @@ def test_no_text_of_the_manual_is_a_request_or_an_escape(tmp_path: Path, monkeyp
     assert line
     page.write_text(page.read_text(encoding="utf-8").replace(line[0], f"  {hostile}\n\n  'ad\n"), encoding="utf-8")
     monkeypatch.setattr(man_pages, "_MANUAL", manual)
-    text = shown(man_pages.man_pages("1")["bmhctl-init"])
+    text = shown(man_pages.man_pages(EDITION)["bmhctl-init"])
     assert hostile in text
     assert re.search(r"(?m)^ +'ad$", text)
 
 
 @needs("man")
 def test_man_finds_the_page_of_a_command(tmp_path: Path) -> None:
-    man_pages.write(tmp_path / "man1", "1.2")
+    man_pages.write(tmp_path / "man1", EDITION)
     environ = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "MANWIDTH": "80", "MANPATH": str(tmp_path)}
     for words in (["bmhctl", "reserve"], ["bmhctl-policy-show"]):
         done = subprocess.run(["man", "--warnings=w", *words], env=environ, capture_output=True, text=True)
@@ -91,7 +93,8 @@ def test_a_wheel_and_an_sdist_bring_the_man_pages(tmp_path: Path) -> None:
 
     def build(kind: str, folder: Path) -> Path:
         script = f"import setuptools.build_meta as backend; backend.build_{kind}({str(tmp_path)!r})"
-        done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True)
+        environ = {**os.environ, "SOURCE_DATE_EPOCH": "1000000000"}
+        done = subprocess.run([sys.executable, "-c", script], cwd=folder, env=environ, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         [made] = tmp_path.glob("*.tar.gz" if kind == "sdist" else "*.whl")
         return made
@@ -104,4 +107,4 @@ def test_a_wheel_and_an_sdist_bring_the_man_pages(tmp_path: Path) -> None:
         assert sorted(files) == sorted(f"{name}.1" for name in NAMES)
         assert all("/data/share/man/man1/" in name for name in files.values())  # where pip and pipx install them from
         text = wheel.read(files["bmhctl.1"]).decode()
-    assert text == man_pages.man_pages(version("bmhctl"))["bmhctl"]
+    assert text == man_pages.man_pages(man_pages.Edition(version("bmhctl"), "2001-09-09"))["bmhctl"]

@@ -204,3 +204,12 @@ def test_a_machine_without_bmhctl_is_named_as_such(job: Job) -> None:
     job.env["PATH"] = f"{job.fleet.folder / 'bin'}:/usr/bin:/bin"
     done = job.run("main")
     assert (done.status, done.stderr) == (127, "can't run bmhctl: spawn bmhctl ENOENT\n")
+
+
+def test_the_manual_uses_only_inputs_that_there_are() -> None:
+    manual = (FOLDER.parents[1] / "bmhctl" / "docs" / "ci.md").read_text()
+    [workflow] = [text for text in re.findall(r"```yaml\n(.*?)```", manual, re.S) if "jobs:" in text]
+    [step] = [
+        step for step in yaml.safe_load(workflow)["jobs"]["hardware"]["steps"] if step.get("uses") == "./examples/ci"
+    ]
+    assert step["with"].keys() <= ACTION["inputs"].keys()

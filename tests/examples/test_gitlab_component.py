@@ -91,3 +91,13 @@ def test_a_job_that_was_ended_before_it_read_its_answer_gives_the_hosts_back(lab
     assert len(lab_of_two.open_reservations()) == 1
     assert shell(lab_of_two, job, "after_script", CI_JOB_STATUS="canceled").status == 0
     assert lab_of_two.open_reservations() == []
+
+
+def test_the_include_of_the_manual_makes_a_job() -> None:
+    manual = (FILE.parents[2] / "bmhctl" / "docs" / "ci.md").read_text()
+    [text] = [text for text in re.findall(r"```yaml\n(.*?)```", manual, re.S) if "include:" in text]
+    [include] = yaml.safe_load(text)["include"]
+    assert (FILE.parents[2] / include["local"]) == FILE
+    spec = yaml.safe_load(FILE.read_text().split("\n---\n")[0])["spec"]["inputs"]
+    assert include["inputs"].keys() <= spec.keys()
+    assert included(**include["inputs"])["hardware-test"]["script"] == include["inputs"]["script"]
