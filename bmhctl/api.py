@@ -22,6 +22,7 @@ from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, StateRefusedError
 from bmhctl.results import Held, Outcomes, Status, Why
 from bmhctl.support.actor import default_actor
+from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choice
 
@@ -199,6 +200,15 @@ class Inventory:
         from bmhctl.usecases.hosts import remove
 
         return _done(remove(self._context, choice(names, selector), force=force, reason=reason))
+
+    def undo(self, *, dry_run: bool = False) -> Outcomes:
+        """Take back the last change of what is declared; return the outcome of each host. Twice makes it again.
+
+        Raises :class:`~bmhctl.errors.StateRefusedError` when there is none, or something happened to its hosts since.
+        """
+        from bmhctl.usecases.undo import undo
+
+        return _done(undo(replace(self._context, dry_run=dry_run)))
 
     # the lifecycle
 

@@ -25,6 +25,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "set": Entry("hosts", "set_", "Change what is declared about hosts"),
         "rename": Entry("hosts", "rename", "Give a host another name"),
         "remove": Entry("hosts", "remove", "Remove hosts"),
+        "undo": Entry("hosts", "undo", "Take back the last change of declarations"),
         "import": Entry("hosts", "import_", "Import hosts of other systems, or an export"),
         "export": Entry("inventories", "export", "Write hosts as TOML, JSON, or for other systems"),
         "copy": Entry("inventories", "copy", "Copy the whole inventory to another file or server"),

@@ -120,6 +120,17 @@ def remove(
         lab.show(usecases.remove(lab.context, choice(hosts, selector, state), force=force, reason=reason))
 
 
+def undo(ctx: typer.Context, dry_run: DryRun = False, yes: Yes = False) -> None:
+    """Take back the last add, set, rename, remove, import, cordon, uncordon or policy apply.
+
+    Refused once something else happened to one of its hosts. A second undo makes the change again.
+    """
+    from bmhctl.usecases.undo import undo as take_back
+
+    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
+        lab.show(take_back(lab.context))
+
+
 def import_(
     ctx: typer.Context,
     files: Annotated[list[str], typer.Argument(metavar="FILE…|DIR|-", help="Files, folders of them, or stdin.")],

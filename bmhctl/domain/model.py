@@ -299,6 +299,7 @@ class Event(Frozen):
     """One entry of a host's history; ``source`` is the ``dest`` of the one before (None: outside the inventory).
 
     ``steps`` are those that ran before it, in their order (None: not known, or it is of a kind that runs none).
+    ``before`` is what was declared before it (None: not known, or it changed nothing of that), as ``former`` writes it.
     """
 
     host: str
@@ -311,6 +312,7 @@ class Event(Frozen):
     reservation: str | None = None
     id: int = 0
     steps: tuple[StepTiming, ...] | None = None
+    before: Mapping[str, object] | None = None
 
 
 class Power(StrEnum):

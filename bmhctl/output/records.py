@@ -188,7 +188,10 @@ def reservation_record(reservation: Reservation, hosts: Iterable[str]) -> Record
 
 
 def event_record(event: Event) -> Record:
-    """One line of history; a ``source`` or ``dest`` of null is outside the inventory, ``steps`` of null not known."""
+    """One line of history; a ``source`` or ``dest`` of null is outside the inventory, ``steps`` of null not known.
+
+    ``before`` is what was declared before the event changed it; null: nothing, or not known.
+    """
     return {
         "id": event.id,
         "at": iso(event.at),
@@ -200,7 +203,13 @@ def event_record(event: Event) -> Record:
         "reason": event.reason,
         "reservation": event.reservation,
         "steps": None if event.steps is None else [timing_record(step) for step in event.steps],
+        "before": _declared(event),
     }
+
+
+def _declared(event: Event) -> Json:
+    declared = None if event.before is None else event.before.get("declared")
+    return declared if isinstance(declared, dict) else None
 
 
 def timing_record(timing: StepTiming) -> Record:

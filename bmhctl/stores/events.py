@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ _HOSTS_BY_RESERVATION = (
     "SELECT DISTINCT e.reservation, COALESCE(h.name, e.host) AS name FROM events e "
     "LEFT JOIN hosts h ON h.id = e.host_id WHERE e.reservation IS NOT NULL ORDER BY e.reservation, name"
 )
+_DECLARES = "before IS NOT NULL"
+_HOSTS_AT_ONCE = 500  # databases limit the parameters of a statement
 _STATES: dict[Value, State | None] = {None: None, **{state.value: state for state in State}}
 _VERBS: dict[Value, Verb | EventKind] = {member.value: member for kind in (Verb, EventKind) for member in kind}
 
@@ -95,6 +97,34 @@ class Events(Frozen):
             _to_event, self._database.stream(f"{_SELECT} WHERE {' AND '.join(terms)} ORDER BY {order}", parameters)
         )
 
+    def last_change(self) -> list[tuple[int, Event]]:
+        """Return the events of the last command that changed what is declared, each with the id of its host."""
+        newest = self._database.execute(f"SELECT at, actor FROM events WHERE {_DECLARES} ORDER BY id DESC LIMIT 1")
+        if not newest:
+            return []
+        columns = ", ".join(EVENT_COLUMNS)
+        found = self._database.execute(
+            f"SELECT host_id, {columns} FROM events WHERE at = ? AND actor = ? AND {_DECLARES} ORDER BY id", newest[0]
+        )
+        return [(int(host or 0), _to_event(row)) for host, *row in found]
+
+    def later(self, change: Sequence[tuple[int, Event]]) -> list[Event]:
+        """Return the first event of each host after its event in a change."""
+        last = {host: event.id for host, event in change}
+        found: dict[int, Event] = {}
+        first, ids = min(last.values(), default=0), list(last)
+        for start in range(0, len(ids), _HOSTS_AT_ONCE):
+            some = ids[start : start + _HOSTS_AT_ONCE]
+            rows = self._database.execute(
+                f"SELECT host_id, {', '.join(EVENT_COLUMNS)} FROM events WHERE id > ?"
+                f" AND host_id IN ({', '.join('?' * len(some))}) ORDER BY id",
+                [first, *some],
+            )
+            for host, *row in rows:
+                if int(row[0] or 0) > last[int(host or 0)]:
+                    found.setdefault(int(host or 0), _to_event(row))
+        return list(found.values())
+
     def settled(self) -> int:
         """Return the id of the newest event before which no other will appear."""
         return self._database.settled_event()
@@ -138,7 +168,7 @@ class Events(Frozen):
 
 def _to_event(row: Row) -> Event:
     try:
-        identifier, host, at, actor, verb, source, dest, reason, reservation, steps = row
+        identifier, host, at, actor, verb, source, dest, reason, reservation, steps, before = row
         return Event(
             id=int(identifier or 0),
             host=str(host),
@@ -150,6 +180,7 @@ def _to_event(row: Row) -> Event:
             reason=None if reason is None else str(reason),
             reservation=None if reservation is None else str(reservation),
             steps=None if steps is None else tuple(_to_timing(*each) for each in from_json(str(steps))),
+            before=None if before is None else from_json(str(before)),
         )
     except UNREADABLE as error:
         raise unreadable("event", row[0]) from error

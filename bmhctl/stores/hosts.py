@@ -370,6 +370,7 @@ def _event_row(event: Event) -> list[Value]:
         event.reason,
         event.reservation,
         None if event.steps is None else to_json([_timing_values(step) for step in event.steps]),
+        None if event.before is None else to_json(dict(event.before)),
     ]
 
 

@@ -17,6 +17,7 @@ _SAVE = (
     f"INSERT INTO meta (key, value) SELECT {_KEY}, CAST(? AS TEXT) FROM hosts WHERE hosts.name = ? "
     "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
+_FORGET = f"DELETE FROM meta WHERE key = (SELECT {_KEY} FROM hosts WHERE hosts.name = ?)"
 _NAMES_AT_ONCE = 500  # databases limit the parameters of a statement
 
 
@@ -39,6 +40,8 @@ class Imported(Frozen):
             found.update((str(name), json.loads(str(value))) for name, value in rows)
         return found
 
-    def save(self, values: Mapping[str, Mapping[str, PropertyValue]]) -> None:
-        """Save what an import said about hosts, by their names, in place of what was saved before."""
-        self._database.enqueue(_SAVE, *((json.dumps(said), name) for name, said in values.items()))
+    def save(self, values: Mapping[str, Mapping[str, PropertyValue] | None]) -> None:
+        """Save what an import said about hosts, by their names, in place of what was saved before; None removes it."""
+        self._database.enqueue(_SAVE, *((json.dumps(said), name) for name, said in values.items() if said is not None))
+        for name in self.of(name for name, said in values.items() if said is None):
+            self._database.execute(_FORGET, [name])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from bmhctl.stores.rows import from_time, to_moment
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ PARSED_POLICY = "policy_parsed"
 """The key of the policy as JSON, kept beside its text because every grant reads it."""
 
 _POLICY = "policy"
+_POLICY_BEFORE = "policy_before"
 
 
 class Meta(Frozen):
@@ -51,6 +54,18 @@ class Meta(Frozen):
         if text != (self.policy_text() or ""):
             self.put(_POLICY, text or None)
             self.parse_policy_again()
+
+    def keep_policy(self, at: datetime, actor: str, text: str) -> None:
+        """Keep the text that the policy had before a change; one is kept."""
+        self.put(_POLICY_BEFORE, json.dumps([from_time(at), actor, text]))
+
+    def kept_policy(self) -> tuple[datetime, str, str] | None:
+        """Return when the policy was changed last, by whom, and the text that it had before; None if not known."""
+        kept = self.get(_POLICY_BEFORE)
+        if kept is None:
+            return None
+        at, actor, text = json.loads(kept)
+        return to_moment(at), str(actor), str(text)
 
     def parse_policy_again(self) -> None:
         """Parse the stored policy again, and save the result beside its text."""

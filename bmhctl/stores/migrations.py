@@ -291,6 +291,15 @@ _RETIRED = Migration("retired", ("ALTER TABLE departed ADD COLUMN retired TEXT",
 # Hardware properties that steps reported, beside those that are declared.
 _OBSERVED = Migration("observed", ("ALTER TABLE hosts ADD COLUMN observed TEXT",))
 
+# What was declared before an event changed it; empty in older events, in which it is not known.
+_BEFORE = Migration(
+    "before",
+    (
+        "ALTER TABLE events ADD COLUMN before TEXT",
+        "CREATE INDEX events_declared ON events (id) WHERE before IS NOT NULL",
+    ),
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     _CORE,
     _QUEUE,
@@ -305,6 +314,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _KEPT,
     _RETIRED,
     _OBSERVED,
+    _BEFORE,
 )
 """In the order in which they are applied; a released one never changes."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 13
+VERSION = 14
 """The schema's version: how many migrations an inventory of this bmhctl has seen."""
 
 SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
@@ -55,7 +55,7 @@ TICKET_COLUMNS = (
     "request_id",
     "tags",
 )
-EVENT_COLUMNS = ("id", "host", "at", "actor", "verb", "source", "dest", "reason", "reservation", "steps")
+EVENT_COLUMNS = ("id", "host", "at", "actor", "verb", "source", "dest", "reason", "reservation", "steps", "before")
 
 TABLES: dict[str, tuple[str, ...]] = {
     "meta": ("key", "value"),

@@ -98,7 +98,7 @@ def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> O
     ]
     specs = tuple(SpecChange(host.name, partial(_edited, each[host.name])) for host in hosts if host not in gone)
     done = change(ctx, Changes(specs=specs)) if specs else []
-    return Outcomes("set", (*done, *_failures([*errors, *missing])))
+    return Outcomes("set", (*done, *_failures([*errors, *missing])), _way_back(ctx, done))
 
 
 def rename(ctx: Context, old: str, new: str) -> Outcomes:
@@ -131,7 +131,7 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
         except BmhctlError as error:
             errors.append(error)
     done = change(ctx, Changes(removals=tuple(removals))) if removals else []
-    return Outcomes("remove", (*done, *_failures(errors)))
+    return Outcomes("remove", (*done, *_failures(errors)), _way_back(ctx, done))
 
 
 def import_hosts(
@@ -291,6 +291,12 @@ def with_usage(make: Callable[[], HostSpec]) -> HostSpec:
         return make()
     except InvalidError as error:
         raise UsageError(error.message, hint=error.hint, details=error.details) from error
+
+
+def _way_back(ctx: Context, done: Iterable[Outcome]) -> tuple[str, ...]:
+    """Return a note how to take back a change of several hosts."""
+    is_many = not ctx.dry_run and sum(outcome.changed for outcome in done) > 1
+    return ("bmhctl undo takes this back",) if is_many else ()
 
 
 def _failures(errors: Iterable[BmhctlError]) -> list[Outcome]:

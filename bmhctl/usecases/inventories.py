@@ -157,7 +157,7 @@ def _edits_locked(ctx: Context) -> AbstractContextManager[object]:
 
 
 def _successor(destination: str) -> str:
-    """Return how messages name a copy to whoever works in another folder."""
+    """Return how messages name a copy, for users in any folder."""
     if is_on_server(destination):
         from bmhctl.stores.postgres import open
 

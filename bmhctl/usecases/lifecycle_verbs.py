@@ -178,6 +178,7 @@ def maintain(ctx: Context, choice: Choice, *, reason: str, until: datetime | Non
 
 def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcomes:
     """Keep hosts from being reserved from now on; reserved ones stay with their holders. Return the outcomes."""
+    from bmhctl.usecases.shared.former import Former
 
     def one(host: Host, now: datetime) -> Outcome:
         if host.cordon is not None and host.cordon.retires:
@@ -185,7 +186,7 @@ def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcom
         if host.cordon is not None and reason in (None, host.cordon.reason):
             return already(host, f"already cordoned by {host.cordon.actor}")
         marked = replace(host, cordon=Note(ctx.actor, reason or "", now))
-        record_event(ctx, marked, EventKind.CORDON, now, reason=reason)
+        record_event(ctx, marked, EventKind.CORDON, now, reason=reason, before=Former().of(host, whole=True))
         return Outcome(host.name, True, "cordoned" + (f": {reason}" if reason else ""), host.state, host.state)
 
     return each_in_one_commit(ctx, "cordon", choice, one)
@@ -193,6 +194,7 @@ def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcom
 
 def uncordon(ctx: Context, choice: Choice) -> Outcomes:
     """Allow hosts to be reserved again; return the outcomes."""
+    from bmhctl.usecases.shared.former import Former
 
     def one(host: Host, now: datetime) -> Outcome:
         if host.cordon is None:
@@ -203,7 +205,8 @@ def uncordon(ctx: Context, choice: Choice) -> Outcomes:
                 host=host.name,
                 hint=f"to keep it: bmhctl retire {host.name} --undo",
             )
-        record_event(ctx, replace(host, cordon=None), EventKind.UNCORDON, now)
+        left = replace(host, cordon=None)
+        record_event(ctx, left, EventKind.UNCORDON, now, before=Former().of(host, whole=True))
         return Outcome(host.name, True, "uncordoned", host.state, host.state)
 
     return each_in_one_commit(ctx, "uncordon", choice, one)

@@ -17,6 +17,7 @@ from bmhctl.stores.locations import is_on_server
 from bmhctl.support.toml_text import load
 from bmhctl.usecases.shared.bulk import failed
 from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.host_changes import save_policy
 from bmhctl.usecases.shared.host_selection import Choice, choose
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 
@@ -55,7 +56,7 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
         )
     policy = _parsed(text, name)
     with ctx.store.transaction():
-        ctx.store.meta.save_policy(text)
+        save_policy(ctx, text, ctx.clock())
     words = f"policy of {ctx.store.location}: {_counts(policy)}"
     notes = (*_limits(ctx, policy), *_not_there(ctx, policy))
     return Done("policy apply", words, {"inventory": ctx.store.location}, notes)

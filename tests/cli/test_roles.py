@@ -40,6 +40,7 @@ TURNS: dict[str, tuple[str, Arguments]] = {
     "set": (OPERATOR, lambda f: [f.available(), "--label", "rack=r9", "--note", "left slot"]),
     "rename": (OPERATOR, lambda f: [f.available(), f.name()]),
     "remove": (OPERATOR, lambda f: [f.reserved(), "--force", "--reason", "sold"]),
+    "undo": (OPERATOR, lambda f: ["-o", "json" if f.initial() else ""]),
     "import": (OPERATOR, lambda f: [f.file(f"[hosts.{f.name()}]\n")]),
     "export": (VIEWER, lambda _: []),
     "copy": (VIEWER, lambda f: [f.url, f"{f.name()}.toml"]),

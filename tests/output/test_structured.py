@@ -70,7 +70,7 @@ RESERVATION_KEYS = [
 TICKET_KEYS = [
     "ticket", "position", "owner", "purpose", "wants", "missing", "age", "created_at", "deadline", "request_id", "tags",
 ]  # fmt: skip
-EVENT_KEYS = ["id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation", "steps"]
+EVENT_KEYS = ["id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation", "steps", "before"]
 RESULT_KEYS = [
     "host", "ok", "changed", "code", "status", "message", "hint", "source", "state", "reservation", "steps",
 ]  # fmt: skip

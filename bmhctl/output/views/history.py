@@ -54,7 +54,7 @@ def _write(result: History, display: Display) -> bool:
     return True
 
 
-_FIELDS = ("id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation", "steps")
+_FIELDS = ("id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation", "steps", "before")
 
 VIEWS = {
     History: View(

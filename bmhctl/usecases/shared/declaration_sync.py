@@ -230,7 +230,7 @@ def _reconcile(
     if intent is not None:
         actor, changes = intent
         ctx = replace(ctx, actor=actor)
-        outcomes = apply(ctx, changes, now)
+        outcomes = apply(ctx, replace(changes, imported={}), now)
     name = _file(ctx).path.name
     known = {spec.name: (spec, undeclared) for spec, undeclared in ctx.store.hosts.specs()}
     new: list[HostSpec] = []
@@ -243,6 +243,9 @@ def _reconcile(
             changed.append(spec)
     by_hand = Changes(
         specs=tuple(SpecChange(spec.name, partial(_as_declared, spec)) for spec in changed),
+        reason=None if intent is None else changes.reason,
+        imported={} if intent is None else changes.imported,
+        by_hand=intent is None,
         newcomers=tuple(HostAddition(Host(spec, State.INITIAL, now), f"declared in {name}") for spec in new),
     )
     apply(ctx, by_hand, now)

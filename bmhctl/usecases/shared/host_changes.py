@@ -12,9 +12,10 @@ from bmhctl.lifecycle.table import where
 from bmhctl.results import Outcome
 from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.former import Former
 from bmhctl.usecases.shared.leases import describe_reservation, give_back
 from bmhctl.usecases.shared.named_host import one_host
-from bmhctl.usecases.shared.transitions import event_of, record_event
+from bmhctl.usecases.shared.transitions import event_of
 
 
 class Removal(Frozen):
@@ -48,7 +49,8 @@ class Changes(Frozen):
     """Changes of the hosts of an inventory; renames are made first, additions last.
 
     ``specs`` are changes of what is declared about hosts, and ``reason`` is why. ``policy`` is the text of a valid
-    policy to save, for a database. ``imported`` is what an import says about hosts, by their names.
+    policy to save, for a database. ``imported`` is what an import says about hosts, by their names (None: nothing any
+    more). ``by_hand``: the TOML file was edited by something else than bmhctl.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
@@ -57,22 +59,33 @@ class Changes(Frozen):
     newcomers: tuple[HostAddition, ...] = ()
     reason: str | None = None
     policy: str | None = None
-    imported: Mapping[str, Mapping[str, PropertyValue]] = field(default_factory=dict)
+    imported: Mapping[str, Mapping[str, PropertyValue] | None] = field(default_factory=dict)
+    by_hand: bool = False
 
 
 def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     """Make all the changes, and return an outcome for each; raise the error of the first that is refused."""
     if changes.policy is not None:
-        ctx.store.meta.save_policy(changes.policy)
-    outcomes = [rename(ctx, old, new, now) for old, new in changes.renames]
-    outcomes += [remove(ctx, removal, now) for removal in changes.removals]
+        save_policy(ctx, changes.policy, now)
+    known = ctx.store.imported.of([*changes.imported, *(removal.name for removal in changes.removals)])
+    former = Former(changes.by_hand, known)
+    outcomes = [rename(ctx, old, new, now, former) for old, new in changes.renames]
+    outcomes += [remove(ctx, removal, now, former) for removal in changes.removals]
     specs = [each.edit(ctx, one_host(ctx, each.name).spec) for each in changes.specs]
     refuse_used_macs(ctx, specs)
-    outcomes += [change_spec(ctx, one_host(ctx, spec.name), spec, now, changes.reason) for spec in specs]
-    outcomes += _enter_all(ctx, changes.newcomers, now)
+    outcomes += [change_spec(ctx, one_host(ctx, spec.name), spec, now, changes.reason, former) for spec in specs]
+    outcomes += _enter_all(ctx, changes.newcomers, now, former)
     _forget_who_is_back(ctx, [*specs, *(newcomer.host.spec for newcomer in changes.newcomers)])
     ctx.store.imported.save(changes.imported)
     return outcomes
+
+
+def save_policy(ctx: Context, text: str, now: datetime) -> None:
+    """Replace the policy of a database, and keep the text that it had."""
+    before = ctx.store.meta.policy_text() or ""
+    if text != before:
+        ctx.store.meta.keep_policy(now, ctx.actor, before)
+        ctx.store.meta.save_policy(text)
 
 
 def _forget_who_is_back(ctx: Context, specs: Sequence[HostSpec]) -> None:
@@ -86,7 +99,7 @@ def _forget_who_is_back(ctx: Context, specs: Sequence[HostSpec]) -> None:
                 ctx.store.departed.remove("", host.spec.mac)
 
 
-def _enter_all(ctx: Context, newcomers: Sequence[HostAddition], now: datetime) -> list[Outcome]:
+def _enter_all(ctx: Context, newcomers: Sequence[HostAddition], now: datetime, former: Former) -> list[Outcome]:
     """Add hosts; reads what is known about all of them before the first is added, so that they are written together."""
     arriving = [newcomer.host.spec for newcomer in newcomers]
     known = ctx.store.hosts.with_names(spec.name for spec in arriving)
@@ -107,7 +120,7 @@ def _enter_all(ctx: Context, newcomers: Sequence[HostAddition], now: datetime) -
             words = f"its machine was retired as {name} at {at:%Y-%m-%d %H:%M} UTC: {reason}"
             ctx.report(f"{newcomer.host.name}: {words}")
             newcomer = replace(newcomer, reason="; ".join(filter(None, (newcomer.reason, words))))
-        outcomes.append(_enter(ctx, newcomer, now, there, departed, granted))
+        outcomes.append(_enter(ctx, newcomer, now, there, departed, granted, former))
     return outcomes
 
 
@@ -118,6 +131,7 @@ def _enter(
     known: Host | None,
     departed: str | None,
     granted: dict[str, Reservation],
+    former: Former,
 ) -> Outcome:
     """Add a host in the state that it has; an undeclared one of that name is declared again.
 
@@ -128,7 +142,7 @@ def _enter(
     if known is not None:
         if not known.undeclared:
             refuse_taken(ctx, host.name, "is in the inventory already", host.name)
-        return change_spec(ctx, known, host.spec, now, reason)
+        return change_spec(ctx, known, host.spec, now, reason, former)
     if departed is not None:
         clean = host.state in (State.INITIAL, State.AVAILABLE)
         host = replace(host, state=State.TAINTED if clean else host.state, dirty=True)
@@ -147,6 +161,7 @@ def _enter(
             dest=host.state,
             reason=reason,
             reservation=host.reservation.id if host.reservation else None,
+            before=former.of(None),
         ),
     )
     words = "added" if host.state is State.INITIAL else f"added as {host.state}"
@@ -163,7 +178,7 @@ def _granted(ctx: Context, brought: Reservation, granted: dict[str, Reservation]
     return made
 
 
-def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str | None = None) -> Outcome:
+def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason: str | None, former: Former) -> Outcome:
     """Save a host's new spec; the outcome lists what differs. What was observed of the host stays."""
     spec = replace(spec, observed=host.spec.observed)
     changed = differences(host.spec, spec)
@@ -180,11 +195,12 @@ def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason:
     if host.undeclared:
         words = f"declared again{'; ' + words if words else ''}"
     kind = EventKind.DECLARE if host.undeclared else EventKind.SET
-    ctx.store.hosts.save_spec(fresh, event_of(ctx, fresh, kind, now, reason or words))
+    event = replace(event_of(ctx, fresh, kind, now, reason or words), before=former.of(host))
+    ctx.store.hosts.save_spec(fresh, event)
     return Outcome(host.name, True, words, host.state, host.state)
 
 
-def rename(ctx: Context, old: str, new: str, now: datetime) -> Outcome:
+def rename(ctx: Context, old: str, new: str, now: datetime, former: Former) -> Outcome:
     """Rename a host; everything else about it stays."""
     host = one_host(ctx, old)
     refuse_taken(ctx, new, f"can't be renamed: there is a host {new} already", old)
@@ -196,11 +212,12 @@ def rename(ctx: Context, old: str, new: str, now: datetime) -> Outcome:
             hint=f"bmhctl add {new}, which enters tainted, and reset it",
         )
     renamed = replace(host, spec=replace(host.spec, name=new))
-    ctx.store.hosts.save_spec(renamed, event_of(ctx, renamed, EventKind.RENAME, now, f"was {old}"))
+    event = replace(event_of(ctx, renamed, EventKind.RENAME, now, f"was {old}"), before=former.of(host))
+    ctx.store.hosts.save_spec(renamed, event)
     return Outcome(new, True, f"was {old}", host.state, host.state)
 
 
-def remove(ctx: Context, removal: Removal, now: datetime) -> Outcome:
+def remove(ctx: Context, removal: Removal, now: datetime, former: Former) -> Outcome:
     """Remove a host; its history stays. A reserved or dirty one needs force, and is recorded as departed."""
     host = one_host(ctx, removal.name)
     check_removable(host, removal.force)
@@ -227,6 +244,7 @@ def remove(ctx: Context, removal: Removal, now: datetime) -> Outcome:
         source=host.state,
         dest=None,
         reason=removal.reason,
+        before=None if removal.retires else former.of(host, whole=True),
     )
     ctx.store.hosts.remove(host, event)
     return Outcome(host.name, True, "retired" if removal.retires else "removed", source, None)
@@ -281,7 +299,9 @@ def check_removable(host: Host, force: bool) -> None:
 
 def undeclare(ctx: Context, host: Host, now: datetime, reason: str) -> None:
     """Record that a host is no longer declared; it keeps its whole state and can't be reserved."""
-    record_event(ctx, replace(host, undeclared=True), EventKind.UNDECLARE, now, reason=reason)
+    left = replace(host, undeclared=True)
+    event = replace(event_of(ctx, left, EventKind.UNDECLARE, now, reason), before=Former(by_hand=True).of(host))
+    ctx.store.hosts.save(left, event)
 
 
 def refuse_known_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Note, Reservation, State, StepTiming, Verb
@@ -151,9 +152,11 @@ def record_event(
     actor: str | None = None,
     reservation: str | None = None,
     steps: tuple[CheckResult, ...] | None = None,
+    before: Mapping[str, object] | None = None,
 ) -> Host:
     """Save a host that changed but keeps its state, with its event; return it. ``host`` is as it is to be saved."""
-    return ctx.store.hosts.save(host, event_of(ctx, host, kind, now, reason, actor, reservation, steps))
+    event = event_of(ctx, host, kind, now, reason, actor, reservation, steps)
+    return ctx.store.hosts.save(host, event if before is None else replace(event, before=before))
 
 
 def event_of(

@@ -1,0 +1,214 @@
+"""The last change of what is declared is taken back, in every backend, while nothing is built on it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from bmhctl.domain.host_spec import dump_spec
+from bmhctl.domain.model import State
+from bmhctl.errors import StateRefusedError, UsageError
+from bmhctl.support.values import replace
+from bmhctl.usecases import hosts, lifecycle_verbs, policy, queries, undo
+from bmhctl.usecases.hosts import AttributeChanges
+from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
+from tests.conftest import Lab
+from tests.formats.texts import read_inventory
+
+ALL = Choice(everything=True)
+LABELLED = AttributeChanges(labels={"rack": "r1"}, note="left")
+
+TEXT = """# the lab
+[defaults]
+ttl = "2h"
+
+[hosts.node2]  # the old one
+note = "spare"
+labels = { rack = "r0" } # moved twice
+mac = "bc:55:85:92:de:02"
+
+# node1 is the new one
+[hosts.node1]
+address = "10.0.0.1"
+bmc = { address = "redfish+https://10.1.0.1/redfish/v1/Systems/1", credentials = "env:BMC" }
+hardware = { cpus = 64 }
+"""
+
+
+@pytest.fixture
+def small(lab: Lab) -> Lab:
+    """Three hosts: one available, one tainted, one initial and cordoned."""
+    if lab.is_toml:
+        lab.path.write_text(TEXT)
+    else:
+        hosts.import_hosts(lab.context(), read_inventory(TEXT, "lab.toml", lab.clock()), with_policy=True)
+    hosts.add(lab.context(), ["node3"], AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(("node1", "node2")))
+    reserve.reserve_or_wait(lab.context(), request.reservation_request(("node2",)))
+    lifecycle_verbs.release(lab.context(), Choice(("node2",)))
+    lifecycle_verbs.cordon(lab.context(), Choice(("node3",)), reason="audit")
+    lab.clock.move(seconds=1)
+    return lab
+
+
+def content(lab: Lab) -> list[str]:
+    """All that an export has of the hosts, and their cordons; and the policy."""
+    ctx = lab.context()
+    found = [
+        repr(
+            (
+                dump_spec(host.spec),
+                host.name,
+                host.state,
+                host.dirty,
+                host.cordon,
+                host.maintenance,
+                host.fault,
+                host.undeclared,
+            )
+        )
+        for host in queries.list_hosts(ctx, ALL).hosts
+    ]
+    lab_policy = ctx.store.meta.policy_text()
+    lab.close()
+    return [*found, str(lab_policy)]
+
+
+IMPORTED = """
+[hosts.node1]
+labels = { rack = "r7" }
+[hosts.node8]
+[hosts.node8.lifecycle]
+state = "tainted"
+dirty = true
+since = 2026-01-01T00:00:00Z
+[hosts.node9]
+note = "new"
+"""
+
+
+CHANGES: dict[str, Callable[[Lab, Context], object]] = {
+    "add": lambda _, ctx: hosts.add(ctx, ["node[4-6]"], LABELLED),
+    "set": lambda _, ctx: hosts.set_attributes(ctx, Choice(("node1", "node2")), LABELLED),
+    "set another bmc": lambda _, ctx: hosts.set_attributes(
+        ctx, Choice(("node1",)), AttributeChanges(bmc="redfish+https://10.1.0.2/redfish/v1/Systems/1")
+    ),
+    "rename": lambda _, ctx: hosts.rename(ctx, "node2", "node7"),
+    "remove": lambda _, ctx: hosts.remove(ctx, Choice(("node1", "node3"))),
+    "remove a dirty one": lambda _, ctx: hosts.remove(ctx, Choice(("node2",)), force=True, reason="sold"),
+    "cordon": lambda _, ctx: lifecycle_verbs.cordon(ctx, Choice(("node1", "node3")), reason="power"),
+    "uncordon": lambda _, ctx: lifecycle_verbs.uncordon(ctx, Choice(("node3",))),
+    "import": lambda lab, ctx: hosts.import_hosts(ctx, read_inventory(IMPORTED, "more.toml", lab.clock())),
+    "policy apply": lambda lab, ctx: (
+        hosts.set_attributes(ctx, Choice(("node1",)), LABELLED)
+        if lab.is_toml
+        else policy.apply_policy(ctx, '[defaults]\nttl = "3h"\n', "policy.toml")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_undo_gives_back_the_same_inventory_and_another_undo_makes_the_change_again(name: str, small: Lab) -> None:
+    before = content(small)
+    CHANGES[name](small, small.context("bob"))
+    after = content(small)
+    assert after != before
+
+    small.clock.move(minutes=5)
+    planned = undo.undo(replace(small.context(), dry_run=True))
+    assert content(small) == after, "a dry run changes nothing"
+    done = undo.undo(small.context())
+    assert content(small) == before
+    assert [item.host for item in planned.items] == [item.host for item in done.items]
+    assert "by bob, 5m ago" in done.notes[0]
+
+    undo.undo(small.context())
+    assert content(small) == after
+    undo.undo(small.context())
+    assert content(small) == before
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_any_changes_are_undone_one_after_the_other(seed: int, small: Lab) -> None:
+    dice = random.Random(seed)
+    for _ in range(12):
+        small.clock.move(seconds=1)
+        before = content(small)
+        with suppress(StateRefusedError, UsageError):  # such as a name that is taken by now
+            dice.choice(list(CHANGES.values()))(small, small.context())
+        if content(small) != before and dice.random() < 0.6:
+            small.clock.move(seconds=1)
+            undo.undo(small.context())
+            assert content(small) == before
+
+
+def test_comments_and_order_of_the_file_stay(small: Lab) -> None:
+    if not small.is_toml:
+        return
+    hosts.set_attributes(small.context(), Choice(("node1", "node2")), AttributeChanges(labels={"rack": "r9"}))
+    undo.undo(small.context())
+    after = small.path.read_text()
+    for line in ("# the lab", "[hosts.node2]  # the old one", "# node1 is the new one"):
+        assert line in after
+    assert after.index("hosts.node2") < after.index("hosts.node1") < after.index("hosts.node3")
+    assert 'rack = "r0"' in after
+
+
+def test_what_happened_since_is_named_and_nothing_is_changed(small: Lab) -> None:
+    hosts.set_attributes(small.context(), ALL, LABELLED)
+    reserve.reserve_or_wait(small.context("carol"), request.reservation_request(("node1",)))
+    small.clock.move(minutes=2)
+    before = content(small)
+    with pytest.raises(StateRefusedError, match="reserve of node1 by carol 2m ago"):
+        undo.undo(small.context())
+    assert content(small) == before
+
+
+def test_an_edit_by_hand_is_not_undone(small: Lab) -> None:
+    if not small.is_toml:
+        return
+    small.path.write_text(small.path.read_text().replace('note = "spare"', 'note = "edited"'))
+    with pytest.raises(StateRefusedError, match="by an editor, not by bmhctl"):
+        undo.undo(small.context())
+
+
+def test_an_import_after_an_undo_brings_the_same_again(small: Lab) -> None:
+    CHANGES["import"](small, small.context())
+    after = content(small)
+    undo.undo(small.context())
+    small.clock.move(seconds=1)
+    CHANGES["import"](small, small.context())
+    assert content(small) == after
+
+
+def test_an_empty_inventory_has_nothing_to_undo(lab: Lab) -> None:
+    with pytest.raises(StateRefusedError, match="there is no change to undo"):
+        undo.undo(lab.context())
+
+
+def test_many_hosts_are_undone_after_a_question(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node[01-20]"], AttributeChanges())
+    asked: list[str] = []
+    undo.undo(replace(lab.context(), confirm=asked.append))
+    assert asked == ["undo takes back the enter of node[01-20] by alice: 20 hosts"]
+    assert content(lab)[:-1] == []
+
+
+def test_the_history_keeps_what_was_declared_before(small: Lab) -> None:
+    hosts.remove(small.context("bob"), Choice(("node1",)))
+    [event] = [each for each in queries.history(small.context(), "node1").events if each.verb == "remove"]
+    assert event.source is State.AVAILABLE
+    assert event.before is not None
+    assert json.loads(json.dumps(event.before["declared"])) == {
+        "name": "node1",
+        "address": "10.0.0.1",
+        "bmc": {"address": "redfish+https://10.1.0.1/redfish/v1/Systems/1", "credentials": "env:BMC"},
+        "hardware": {"cpus": 64},
+    }
