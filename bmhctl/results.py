@@ -292,6 +292,28 @@ class Queue(Frozen):
     now: datetime
 
 
+class Reminder(Frozen):
+    """Something that ends soon: ``kind`` is lease or maintenance, ``id`` that of a lease.
+
+    ``about`` is its purpose or reason, ``waiting`` are the owners of tickets that could use one of the hosts.
+    """
+
+    kind: str
+    id: str | None
+    owner: str
+    hosts: tuple[str, ...]
+    at: datetime
+    about: str | None
+    waiting: tuple[str, ...] = ()
+
+
+class Reminders(Frozen):
+    """What ends soon and was not told before, the first end first."""
+
+    items: tuple[Reminder, ...]
+    now: datetime
+
+
 class Waits(Frozen):
     """How long reservations were waited for: how many waits are known, their median, 95th percentile and longest."""
 

@@ -60,6 +60,7 @@ MODULES = {
     "Grant": "reservations",
     "Reservations": "reservations",
     "Queue": "queue",
+    "Reminders": "reminders",
     "Diagnosis": "doctor",
     "History": "history",
     "Status": "status",

@@ -49,6 +49,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "replace": ["node01", "-R", "{held}", "--reason", "dead fan"],
     "queue": [],
     "queue cancel": ["1"],
+    "remind": [],
     "reap": [],
     "check": ["node03"],
     "power": ["node01", "status"],

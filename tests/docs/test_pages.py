@@ -190,6 +190,7 @@ def _documents(lab: Path) -> Iterator[tuple[str, Any]]:
         "status",
         "why node01",
         "history",
+        "remind --before 30d",
         "graph node01",
         "stats --by host",
         "stats --by hour",

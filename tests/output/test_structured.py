@@ -25,6 +25,8 @@ from bmhctl.results import (
     ManualPage,
     Metrics,
     Names,
+    Reminder,
+    Reminders,
     Reservations,
     Script,
     Statistics,
@@ -86,6 +88,11 @@ SHAPES = {
     "grant": (GRANT, ["reservation", "notes", "hosts"], HOST_KEYS),
     "reservations": (RESERVATIONS, ["now", "reservations"], RESERVATION_KEYS),
     "queue": (QUEUE, ["now", "tickets"], TICKET_KEYS),
+    "reminders": (
+        Reminders((Reminder("lease", "r-7k3m", "alice", ("node01",), NOW + timedelta(minutes=5), None),), NOW),
+        ["now", "reminders"],
+        ["kind", "id", "owner", "hosts", "at", "about", "waiting"],
+    ),
     "history": (HISTORY, ["now", "host", "events"], EVENT_KEYS),
     "diagnosis": (DIAGNOSIS, ["now", "inventory", "healthy", "backup", "counts", "findings"], FINDING_KEYS),
     "status": (

@@ -1,0 +1,100 @@
+"""Remind people of what ends soon: leases, and maintenances with an end; each once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+
+from bmhctl.domain.model import Host, Ticket
+from bmhctl.domain.requirements import load_requirements
+from bmhctl.errors import UsageError
+from bmhctl.results import Reminder, Reminders
+from bmhctl.stores.claims import run_claim
+from bmhctl.usecases.queries import with_hosts
+from bmhctl.usecases.reservations.fairness import waiting_tickets
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.refresh import refresh_and_reap
+
+_TOLD = "reminded"
+"""The key in ``meta`` of what was told: for each length of ``before`` in seconds, the reminders that are still due."""
+
+_CLAIM = "remind"
+
+Tell = Callable[[Reminders], None]
+
+
+def remind(ctx: Context, before: timedelta, tell: Tell) -> None:
+    """Call ``tell`` with what ends within ``before`` and was not told yet; then note it as told.
+
+    Leases that a ``run`` renews are left out. What is extended beyond ``before`` is told again when its new end is
+    near. When ``tell`` raises, nothing counts as told. While another process reminds, this one only reports that.
+    """
+    if not before:
+        raise UsageError("--before is zero", hint="such as --before 1h")
+    with ctx.store.claims.claim(_CLAIM) as hold:
+        if hold is None:
+            ctx.report("another remind is running: nothing was told here")
+            return
+        now = refresh_and_reap(ctx)
+        with ctx.store.snapshot():
+            due = {_key(reminder): reminder for reminder in sorted(_due(ctx, now, before), key=lambda each: each.at)}
+        length = str(int(before.total_seconds()))
+        known = set(_told(ctx).get(length, ()))
+        new = tuple(reminder for key, reminder in due.items() if key not in known)
+        if known - due.keys() or new:
+            _note(ctx, length, sorted(known & due.keys()))  # refused to a role that may not write, before it tells
+        tell(Reminders(new, now))
+        if new:
+            _note(ctx, length, sorted(due))
+
+
+def _due(ctx: Context, now: datetime, before: timedelta) -> Iterator[Reminder]:
+    latest = now + before
+    tickets = waiting_tickets(ctx) if ctx.store.tickets.all() else []
+    ending = [each for each in ctx.store.reservations.open() if each.expires_at and each.expires_at <= latest]
+    renewed = ctx.store.claims.claimed([run_claim(each.id) for each in ending]) if ending else frozenset()
+    for held in with_hosts(ctx, (each for each in ending if run_claim(each.id) not in renewed)):
+        lease = held.reservation
+        if lease.expires_at is not None:
+            names = tuple(host.name for host in held.hosts)
+            waits = _waiting_for(held.hosts, tickets)
+            yield Reminder("lease", lease.id, lease.owner, names, lease.expires_at, lease.purpose, waits)
+    from bmhctl.stores.status_queries import coming_back
+
+    for host in coming_back(ctx.store, 10_000):
+        note = max((note for note in host.maintenance if note.until), key=lambda note: note.until or now, default=None)
+        if note is not None and note.until is not None and note.until <= latest:
+            waits = _waiting_for((host,), tickets)
+            yield Reminder("maintenance", None, note.actor, (host.name,), note.until, note.reason, waits)
+
+
+def _waiting_for(hosts: Iterable[Host], tickets: Iterable[Ticket]) -> tuple[str, ...]:
+    """Return the owners of the tickets that could use one of the hosts, the first in the queue first."""
+    specs = [host.spec for host in hosts]
+    return tuple(
+        dict.fromkeys(
+            ticket.owner
+            for ticket in tickets
+            if any(need.fits(spec) for need in load_requirements(ticket.requirements) for spec in specs)
+        )
+    )
+
+
+def _key(reminder: Reminder) -> str:
+    return reminder.id or f"{reminder.hosts[0]} {reminder.at.isoformat()}"
+
+
+def _told(ctx: Context) -> dict[str, list[str]]:
+    try:
+        known = json.loads(ctx.store.meta.get(_TOLD) or "{}")
+        return {str(length): [str(key) for key in keys] for length, keys in known.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _note(ctx: Context, length: str, keys: list[str]) -> None:
+    with ctx.store.transaction():
+        told = _told(ctx) | {length: keys}
+        kept = {length: keys for length, keys in told.items() if keys}
+        ctx.store.meta.put(_TOLD, json.dumps(kept) if kept else None)

@@ -1,0 +1,94 @@
+"""What ends soon is told once, in every backend, with who waits for it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from bmhctl.domain.model import Ticket
+from bmhctl.domain.requirements import dump_requirements, parse_requirement
+from bmhctl.errors import UsageError
+from bmhctl.results import Reminder, Reminders
+from bmhctl.stores.claims import ticket_claim
+from bmhctl.usecases import hosts, lifecycle_verbs
+from bmhctl.usecases.remind import remind
+from bmhctl.usecases.reservations import holder, request
+from bmhctl.usecases.reservations.reserve import reserve_or_wait
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
+from tests.conftest import Bmhctl, Lab
+
+HOUR = timedelta(hours=1)
+
+
+def told(lab: Lab, before: timedelta = HOUR) -> list[Reminder]:
+    found: list[Reminder] = []
+    remind(lab.context(), before, lambda each: found.extend(each.items))
+    return found
+
+
+@pytest.fixture
+def fleet(lab: Lab) -> Lab:
+    """node1 is reserved for two hours, node2 for two days, node3 in maintenance for three hours."""
+    hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges(labels={"rack": "r1"}))
+    step_verbs.ready(lab.context(), Choice(("node[1-3]",)), jobs=1)
+    reserve_or_wait(lab.context("bob"), request.reservation_request(("node1",), ttl=2 * HOUR, purpose="[red]x"))
+    reserve_or_wait(lab.context("bob"), request.reservation_request(("node2",), ttl=48 * HOUR))
+    until = lab.clock.now + 3 * HOUR
+    lifecycle_verbs.maintain(lab.context("olga"), Choice(("node3",)), reason="new disk", until=until)
+    return lab
+
+
+def test_each_end_is_told_once_when_it_is_near(fleet: Lab) -> None:
+    assert told(fleet) == []
+    fleet.clock.move(hours=1.5)
+    [lease] = told(fleet)
+    assert (lease.kind, lease.owner, lease.hosts, lease.about) == ("lease", "bob", ("node1",), "[red]x")
+    assert told(fleet) == []
+    assert [each.kind for each in told(fleet, 2 * HOUR)] == ["lease", "maintenance"]  # each length by itself
+    holder.extend(fleet.context("bob"), lease.id or "", 2 * HOUR)
+    assert told(fleet) == []
+    fleet.clock.move(hours=1.6)
+    assert [(each.kind, each.hosts) for each in told(fleet)] == [("maintenance", ("node3",)), ("lease", ("node1",))]
+    assert told(fleet) == told(fleet, 2 * HOUR) == []
+
+
+def test_what_could_not_be_told_is_told_again(fleet: Lab) -> None:
+    fleet.clock.move(hours=1.5)
+
+    def fail(_: Reminders) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        remind(fleet.context(), HOUR, fail)
+    assert len(told(fleet)) == 1
+
+
+def test_who_waits_for_the_hosts_is_named(fleet: Lab) -> None:
+    fleet.clock.move(hours=1.5)
+    ctx = fleet.context("carol")
+    wants = dump_requirements([parse_requirement("rack=r1")])
+    now = ctx.clock()
+    with ctx.store.transaction():
+        ticket = ctx.store.tickets.add(Ticket("carol", wants, now, now))
+    with ctx.store.claims.share(ticket_claim(ticket.id)):
+        assert [each.waiting for each in told(fleet)] == [("carol",)]
+
+
+def test_without_a_length_it_is_refused(fleet: Lab) -> None:
+    with pytest.raises(UsageError, match="--before is zero"):
+        told(fleet, timedelta())
+
+
+def test_a_command_gets_one_json_a_line_and_when_it_fails_nothing_counts_as_told(bmhctl: Bmhctl, toml_lab: Lab) -> None:
+    where = ("-i", toml_lab.location)
+    assert bmhctl(*where, "add", "node1").status == bmhctl(*where, "ready", "node1").status == 0
+    assert bmhctl(*where, "reserve", "node1", "--ttl", "30m").status == 0
+    done = bmhctl(*where, "remind", "--exec", "sh -c 'cat; exit 3'")
+    assert (done.status, '"hosts":["node1"]' in done.stdout) == (9, True)
+    assert "the command of --exec ended with status 3" in done.stderr
+    assert bmhctl(*where, "remind", "--exec", "/nowhere").status == 2
+    assert '"owner":"alice"' in bmhctl(*where, "remind", "--exec", "cat").stdout
+    done = bmhctl(*where, "remind", "--exec", "sh -c 'echo told; cat'")
+    assert (done.status, done.stdout, done.stderr) == (0, "", "")
