@@ -101,7 +101,7 @@ def columns(
         first = False
         for row in chunk:
             yield _row([row[i] if width or row[i][1] else _NO_CELL for i in kept], widths)
-    left_out = [head.title for i, head in enumerate(heads) if naturals[i] and i not in kept]
+    left_out = [head.title.strip() for i, head in enumerate(heads) if naturals[i] and i not in kept]
     if left_out and header and not first:
         yield [(f"left out: {', '.join(left_out)} (see -o plain)", "dim")]
     if first and header and width is None:

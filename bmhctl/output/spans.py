@@ -79,7 +79,13 @@ def joined(parts: Iterable[Span], separator: str) -> Line:
 
 
 def hosts_line(hosts: Sequence[Host], limit: int | None) -> Line:
-    """Return the first few hosts by name, in the colour of their states."""
+    """Return the first few hosts by name, in the colour of their states; numbered ones of one state as ranges."""
+    if limit and len(hosts) > 2 and len({host.state for host in hosts}) == 1:
+        from bmhctl.support.folding import folded
+
+        words = folded(host.name for host in hosts)
+        if sum(map(len, words)) <= sum(len(host.name) for host in hosts[:limit]):
+            return joined([(word, COLOUR[hosts[0].state]) for word in words], " ")
     names = joined([(host.name, COLOUR[host.state]) for host in hosts[:limit]], " ")
     return names if limit is None or len(hosts) <= limit else [*names, (f" +{len(hosts) - limit}", "dim")]
 

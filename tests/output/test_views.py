@@ -7,7 +7,7 @@ from bmhctl.domain.model import State
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.output import render
 from bmhctl.output.sanitize import cell_width
-from bmhctl.results import Ending, Graph, Held, History, Status
+from bmhctl.results import Ending, Figures, Graph, Held, History, HourlyUse, Reservations, Statistics, Status
 
 from .samples import (
     COUNTS,
@@ -74,6 +74,38 @@ def test_what_ends_next_is_wrapped_between_names_and_never_within_one(name: str,
     text = shown(replace(STATUS, endings=endings, held=held), tty=True, width=width)
     assert text.count(name) == 3
     assert max(map(cell_width, text.splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_many_numbered_hosts_of_one_reservation_are_shown_as_ranges(width: int) -> None:
+    hosts = tuple(
+        replace(FLEET[0], spec=replace(FLEET[0].spec, name=f"rack1-node{number:02}")) for number in (1, 2, 3, 4, 7)
+    )
+    names = tuple(host.name for host in hosts)
+    endings = (Ending(NOW + timedelta(hours=3), "lease r-7k3m of alice", names),)
+    text = shown(replace(STATUS, held=(Held(NIGHTLY, hosts),), endings=endings), tty=True, width=width)
+    assert text.count("rack1-node[01-04,07]") == 2
+    assert "rack1-node[01-04,07]" in shown(Reservations((Held(NIGHTLY, hosts),), NOW), tty=True, width=width)
+    assert "rack1-node01 rack1-node02" in shown(Reservations((Held(NIGHTLY, hosts[:2]),), NOW), tty=True, width=width)
+
+
+def test_numbers_of_a_table_stand_one_below_the_other() -> None:
+    groups = (Figures("r1", 9, {State.RESERVED: 3.6e6}, 1200, 0), Figures("r2", 10, {State.RESERVED: 36.0}, 7, 12))
+    statistics = Statistics(NOW - timedelta(days=7), NOW, NOW, "label:rack", groups, groups[0])
+    head, first, second = shown(statistics, tty=True, width=200).splitlines()[-3:]
+    for title, one, other in (("HOSTS", "9", "10"), ("HOURS", "1,000.0", "0.0"), ("RESERVATIONS", "1,200", "7")):
+        end = head.index(title) + len(title)
+        assert first[:end].endswith(one)
+        assert second[:end].endswith(other)
+
+
+@pytest.mark.parametrize("width", [70, 80, 120, 200])
+def test_hours_of_the_day_stand_above_their_columns(width: int) -> None:
+    noon = HourlyUse(NOW - timedelta(days=7), NOW, NOW, {(0, 12): (3600.0, 3600.0)})
+    _, _, head, monday, *_ = shown(noon, tty=True, width=width).splitlines()
+    assert head.split() in ([*map(str, range(24))], [*map(str, range(0, 24, 2))])
+    mark = "100" if width >= 102 else "█"
+    assert head.index("12") in range(monday.index(mark), monday.index(mark) + 3)
 
 
 def test_a_maintenance_past_its_end_is_called_overdue() -> None:

@@ -28,18 +28,21 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _SHADES = " ░▒▓█"
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
-_HEADS = (
-    Column("NAME", 0, 12),
-    Column("HOSTS", 3),
-    Column("UTILISATION", 1),
-    Column("HOURS", 2),
-    Column("RESERVATIONS", 2),
-    Column("WAIT", 4),
+_COUNTS = (
     Column("TASKS", 3),
     Column("CHECKS", 3),
     Column("CLEANUPS", 3),
     Column("FAULTS", 3),
     Column("FAILURES", 4),
+)
+_HEADS = (
+    Column("NAME", 0, 12),
+    Column("HOSTS", 3),
+    Column("UTILISATION", 1),
+    Column("    HOURS", 2),
+    Column("RESERVATIONS", 2),
+    Column("WAIT", 4),
+    *_COUNTS,
     Column("BETWEEN", 5),
     Column("REPAIR", 5),
 )
@@ -95,15 +98,23 @@ def _row(each: Figures) -> list[Line]:
     counts = (each.failed_tasks, each.failed_checks, each.failed_cleanups, each.faults, each.failures)
     return [
         [(each.name, "bold")],
-        [] if each.hosts is None else [(str(each.hosts), "")],
+        [] if each.hosts is None else [(_number(each.hosts, "HOSTS"), "")],
         [] if share is None else [(_bar(share, _SMALL_BAR), COLOUR[State.RESERVED]), (f" {share:6.1%}", "")],
-        [(f"{reserved / 3600:,.1f}", "")],
-        [(f"{each.reservations:,}", "")],
+        [(f"{reserved / 3600:>9,.1f}", "")],
+        [(_number(each.reservations, "RESERVATIONS"), "")],
         [(_short(each.waits.median), "")] if each.waits else [],
-        *([] if number is None else [(f"{number:,}", "red" if number else "dim")] for number in counts),
+        *(
+            [] if number is None else [(_number(number, head.title), "red" if number else "dim")]
+            for number, head in zip(counts, _COUNTS, strict=True)
+        ),
         [(_short(each.mean_between_failures), "")] if each.mean_between_failures else [],
         [(_short(each.mean_repair), "")] if each.mean_repair else [],
     ]
+
+
+def _number(number: int, title: str) -> str:
+    """Return a number as wide as the title of its column, so that the numbers stand one below the other."""
+    return f"{number:>{len(title)},}"
 
 
 def _short(length: timedelta | None) -> str:
@@ -125,7 +136,8 @@ def _heat(result: HourlyUse, display: Display) -> Iterator[Line]:
     ]
     yield []
     wide = display.shown is not Format.TABLE or display.width >= 6 + 24 * 4
-    yield [(f"{'':5}" + "".join(f"{hour:>{4 if wide else 2}}" for hour in range(24)), "dim")]
+    hours = (f"{hour:>4}" for hour in range(24)) if wide else (f"{hour:<4}" for hour in range(0, 24, 2))
+    yield [(f"{'':5}" + "".join(hours), "dim")]
     for day, word in enumerate(_DAYS):
         shares = [_share(result, day, hour) for hour in range(24)]
         yield [(f"{word}  ", "bold"), *(_cell(share, wide) for share in shares)]

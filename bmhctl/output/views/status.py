@@ -44,24 +44,30 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
     limit = _MOST if width else None
     if status.held:
         yield from _section("Held")
-        longest = max((cell_width(host.name) for held in status.held[:limit] for host in held.hosts), default=0)
-        heads = (Column(""), Column(""), Column(""), Column("", 0, max(10, longest)), Column("", 1, 10))
+        hosts = [hosts_line(held.hosts, FEW_HOSTS if width else None) for held in status.held[:limit]]
+        longest = max(sum(cell_width(clean(text)) for text, _ in line) for line in hosts)
+        name = max((cell_width(host.name) for held in status.held[:limit] for host in held.hosts), default=0)
+        least = max(10, name, min(longest, (width or UNLIMITED) // 2))
+        heads = (Column(""), Column(""), Column(""), Column("", 0, least), Column("", 1, 10))
         rows = (
             [
                 [("  ", ""), (held.reservation.owner, "bold")],
                 [(held.reservation.id, "")],
                 until_line(held.reservation.expires_at, status.now),
-                hosts_line(held.hosts, FEW_HOSTS if width else None),
+                line,
                 [(held.reservation.purpose or "", "dim")],
             ]
-            for held in status.held[:limit]
+            for held, line in zip(status.held, hosts, strict=False)
         )
         yield from columns(heads, rows, width or UNLIMITED, header=False)
         yield from _more(status.total("held") - len(status.held[:limit]), "bmhctl reservations")
     if status.endings:
         yield from _section("Ends next")
         endings = (
-            (until(ending.at, status.now), [(f"{clean(ending.what)}  ", ""), *_names(ending.hosts, limit)])
+            (
+                until(ending.at, status.now),
+                [(f"{clean(ending.what)}  ", ""), *_names(_ranges(ending.hosts, limit), limit)],
+            )
             for ending in status.endings[:limit]
         )
         yield from table(endings, "  ")
@@ -85,7 +91,7 @@ _STYLES = {"fault": "red", "failed": "red", "maintenance": "magenta", "cordoned"
 def _obstacles(status: Status, limit: int | None) -> Iterator[tuple[str, Line]]:
     """Yield why hosts are not free, with the hosts; on a terminal the first reasons, and numbered hosts as ranges."""
     for obstacle in status.obstacles[:limit]:
-        names = obstacle.hosts if limit is None else folded(obstacle.hosts)
+        names = _ranges(obstacle.hosts, limit)
         reason = f"  {clean(obstacle.reason)}" if obstacle.reason else ""
         yield obstacle.kind, [*_names(names, limit, _STYLES[obstacle.kind]), (reason, "")]
     if limit and len(status.obstacles) > limit:
@@ -102,6 +108,10 @@ def _without_reason(status: Status, limit: int | None) -> Iterator[tuple[str, Li
     ):
         if names and word not in kinds:
             yield word, _names(names, limit, style, status.total(key))
+
+
+def _ranges(names: Sequence[str], limit: int | None) -> Sequence[str]:
+    return names if limit is None or len(names) < 3 else folded(names)
 
 
 def _names(names: Sequence[str], limit: int | None, style: str = "", total: int = 0) -> Line:
