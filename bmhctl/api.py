@@ -85,13 +85,17 @@ class Inventory:
     Methods that take ``names`` and ``selector`` choose hosts as the command line does: exact names, globs and folded
     ranges, narrowed by the selector. If the verb fails for one host, the others are still processed; then the error is
     raised, as one :class:`~bmhctl.errors.BmhctlError` for all failures. Every method that writes first ends expired
-    leases.
+    leases. With ``dry_run=True`` a method changes nothing: it returns what would become of each host, and raises what
+    would fail.
 
     Any method may raise :class:`~bmhctl.errors.UnreachableError` if the inventory can't be read or written.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
+
+    def _with(self, dry_run: bool) -> Context:
+        return replace(self._context, dry_run=dry_run) if dry_run else self._context
 
     def __enter__(self) -> Self:
         return self
@@ -169,6 +173,7 @@ class Inventory:
         bmc: str | None = None,
         credentials: str | None = None,
         note: str | None = None,
+        dry_run: bool = False,
     ) -> Outcomes:
         """Add hosts, all or none, in the state ``initial``; return the outcome of each.
 
@@ -187,10 +192,15 @@ class Inventory:
             labels=labels or {},
             hardware=hardware or {},
         )
-        return _done(add(self._context, names, changes))
+        return _done(add(self._with(dry_run), names, changes))
 
     def remove(
-        self, *names: str, selector: str | None = None, force: bool = False, reason: str | None = None
+        self,
+        *names: str,
+        selector: str | None = None,
+        force: bool = False,
+        reason: str | None = None,
+        dry_run: bool = False,
     ) -> Outcomes:
         """Remove hosts; their history stays. Return the outcome of each.
 
@@ -199,7 +209,7 @@ class Inventory:
         """
         from bmhctl.usecases.hosts import remove
 
-        return _done(remove(self._context, choice(names, selector), force=force, reason=reason))
+        return _done(remove(self._with(dry_run), choice(names, selector), force=force, reason=reason))
 
     def undo(self, *, dry_run: bool = False) -> Outcomes:
         """Take back the last change of what is declared; return the outcome of each host. Twice makes it again.
@@ -208,18 +218,18 @@ class Inventory:
         """
         from bmhctl.usecases.undo import undo
 
-        return _done(undo(replace(self._context, dry_run=dry_run)))
+        return _done(undo(self._with(dry_run)))
 
     # the lifecycle
 
-    def ready(self, *names: str, selector: str | None = None) -> Outcomes:
+    def ready(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
         """Run the steps that initial hosts need, and make those that pass available; return the outcomes.
 
         Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
         """
         from bmhctl.usecases.steps.step_verbs import ready
 
-        return _done(ready(self._context, choice(names, selector)))
+        return _done(ready(self._with(dry_run), choice(names, selector)))
 
     def reserve(
         self,
@@ -276,6 +286,27 @@ class Inventory:
             patience = WaitOptions(_pause, None if wait is True else _length(wait))
         return reserve_or_wait(self._context, request, patience, check=check).held
 
+    def plan_reserve(
+        self,
+        *names: str,
+        selector: str | None = None,
+        count: int | None = None,
+        wants: Sequence[str] = (),
+        ttl: timedelta | str | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> Outcomes:
+        """Return which hosts :meth:`reserve` would reserve now, and raise what it would raise; nothing changes."""
+        from bmhctl.domain.requirements import parse_requirement
+        from bmhctl.usecases.reservations.request import reservation_request
+        from bmhctl.usecases.reservations.reserve import plan_reserve
+
+        wanted = None if selector is None else parse_selector(selector)
+        requirements = [parse_requirement(text) for text in wants]
+        length, endless = (None, True) if ttl == "none" else (_length(ttl), False)
+        request = reservation_request(names, wanted, count, requirements, ttl=length, endless=endless, params=params)
+        plan = plan_reserve(self._context, request)
+        return Outcomes("reserve", plan.items, plan.notes)
+
     def extend(self, reservation: str, ttl: timedelta | str | None = None) -> Held:
         """Let a lease end ``ttl`` from now (default: its own length); return the reservation.
 
@@ -305,11 +336,11 @@ class Inventory:
 
         return replace_host(self._context, name, reservation, reason).held
 
-    def reap(self) -> tuple[Held, ...]:
+    def reap(self, *, dry_run: bool = False) -> tuple[Held, ...]:
         """End the leases that have expired; return them with the hosts that they held."""
         from bmhctl.usecases.reservations.holder import reap_expired
 
-        return reap_expired(self._context).items
+        return reap_expired(self._context, dry_run=dry_run).items
 
     @contextmanager
     def reserved(
@@ -366,6 +397,7 @@ class Inventory:
         fault: str | None = None,
         reservation: str | None = None,
         force: bool = False,
+        dry_run: bool = False,
     ) -> Outcomes:
         """Give hosts back as used; ``reservation`` is the id of their reservation, ``fault`` says what is broken.
 
@@ -375,27 +407,31 @@ class Inventory:
         from bmhctl.usecases.lifecycle_verbs import taint
 
         chosen = choice(names, selector)
-        return _done(taint(self._context, chosen, reason=reason, fault=fault, reservation=reservation, force=force))
+        return _done(
+            taint(self._with(dry_run), chosen, reason=reason, fault=fault, reservation=reservation, force=force)
+        )
 
-    def release(self, reservation: str, *, reason: str | None = None) -> Outcomes:
+    def release(self, reservation: str, *, reason: str | None = None, dry_run: bool = False) -> Outcomes:
         """Give back all hosts that a reservation still holds; return the outcomes.
 
         Raises :class:`~bmhctl.errors.NotYoursError` if its lease has ended.
         """
         from bmhctl.usecases.lifecycle_verbs import release
 
-        return _done(release(self._context, Choice(), reservation=reservation, reason=reason))
+        return _done(release(self._with(dry_run), Choice(), reservation=reservation, reason=reason))
 
-    def reset(self, *names: str, selector: str | None = None) -> Outcomes:
+    def reset(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
         """Run the cleanup steps of tainted hosts, and make those that it cleaned initial; return the outcomes.
 
         Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
         """
         from bmhctl.usecases.steps.step_verbs import reset
 
-        return _done(reset(self._context, choice(names, selector)))
+        return _done(reset(self._with(dry_run), choice(names, selector)))
 
-    def retire(self, *names: str, selector: str | None = None, reason: str, when_free: bool = False) -> Outcomes:
+    def retire(
+        self, *names: str, selector: str | None = None, reason: str, when_free: bool = False, dry_run: bool = False
+    ) -> Outcomes:
         """Clean hosts, run their retire steps and let them leave; none of them is reserved from now on.
 
         With ``when_free`` a held host leaves after it was given back, by ``recycle``. Raises
@@ -403,16 +439,21 @@ class Inventory:
         """
         from bmhctl.usecases.steps.retire import retire
 
-        return _done(retire(self._context, choice(names, selector), reason=reason, when_free=when_free))
+        return _done(retire(self._with(dry_run), choice(names, selector), reason=reason, when_free=when_free))
 
-    def undo_retire(self, *names: str, selector: str | None = None) -> Outcomes:
+    def undo_retire(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
         """Keep hosts that were to be retired and have not left yet."""
         from bmhctl.usecases.steps.retire import undo_retire
 
-        return _done(undo_retire(self._context, choice(names, selector)))
+        return _done(undo_retire(self._with(dry_run), choice(names, selector)))
 
     def maintain(
-        self, *names: str, reason: str, selector: str | None = None, until: datetime | str | None = None
+        self,
+        *names: str,
+        reason: str,
+        selector: str | None = None,
+        until: datetime | str | None = None,
+        dry_run: bool = False,
     ) -> Outcomes:
         """Put hosts into maintenance with a reason; return the outcomes.
 
@@ -425,28 +466,35 @@ class Inventory:
             until = parse_moment(until, self._context.clock())
         elif until is not None:
             until = in_utc(until)
-        return _done(maintain(self._context, choice(names, selector), reason=reason, until=until))
+        return _done(maintain(self._with(dry_run), choice(names, selector), reason=reason, until=until))
 
-    def resume(self, *names: str, selector: str | None = None, everyones: bool = False) -> Outcomes:
+    def resume(
+        self, *names: str, selector: str | None = None, everyones: bool = False, dry_run: bool = False
+    ) -> Outcomes:
         """Close the actor's reasons for maintenance (``everyones``: all), and move hosts that have none left.
 
         Returns the outcomes. Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
         """
-        from bmhctl.usecases.steps.resume import resume
+        from bmhctl.usecases.steps.resume import plan_resume, resume
 
+        if dry_run:
+            plan = plan_resume(self._context, choice(names, selector), everyones=everyones)
+            return _done(Outcomes("resume", plan.items, plan.notes))
         return _done(resume(self._context, choice(names, selector), everyones=everyones))
 
-    def cordon(self, *names: str, selector: str | None = None, reason: str | None = None) -> Outcomes:
+    def cordon(
+        self, *names: str, selector: str | None = None, reason: str | None = None, dry_run: bool = False
+    ) -> Outcomes:
         """Keep hosts from being reserved; return the outcomes."""
         from bmhctl.usecases.lifecycle_verbs import cordon
 
-        return _done(cordon(self._context, choice(names, selector), reason=reason))
+        return _done(cordon(self._with(dry_run), choice(names, selector), reason=reason))
 
-    def uncordon(self, *names: str, selector: str | None = None) -> Outcomes:
+    def uncordon(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
         """Allow hosts to be reserved again; return the outcomes."""
         from bmhctl.usecases.lifecycle_verbs import uncordon
 
-        return _done(uncordon(self._context, choice(names, selector)))
+        return _done(uncordon(self._with(dry_run), choice(names, selector)))
 
 
 @contextmanager

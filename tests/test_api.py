@@ -126,3 +126,37 @@ def test_a_lease_is_renewed_while_its_block_runs(path: str) -> None:
             assert (now.reservation.id, [host.name for host in now.hosts]) == (held.reservation.id, ["node1"])
             assert now.reservation.renewed_at is not None
         assert lab.reservations() == ()
+
+
+def test_a_dry_run_returns_what_would_become_of_each_host_and_changes_nothing(path: str) -> None:
+    with open_inventory(path, actor="alice", create=True) as lab:
+        lab.add("node[1-3]")
+        lab.ready("node[1-2]")
+        lab.maintain("node2", reason="fan")
+        held = lab.reserve("node1").reservation.id
+        before = (lab.hosts(), lab.history())
+        plans = {
+            "[*] → initial": lab.add("node4", dry_run=True),
+            "initial → [*]": lab.remove("node3", dry_run=True),
+            "initial → available": lab.ready("node3", dry_run=True),
+            "reserved → tainted": lab.release(held, dry_run=True),
+            "maintenance → available": lab.resume("node2", dry_run=True),
+            "reserved → maintenance": lab.maintain("node1", reason="fan", dry_run=True),
+        }
+        shown = {
+            words: [f"{each.source or '[*]'} → {each.state or '[*]'}" for each in plan.items]
+            for words, plan in plans.items()
+        }
+        assert shown == {words: [words] for words in plans}
+        assert lab.cordon("node3", dry_run=True).items[0].changed
+        assert lab.taint("node1", dry_run=True).items[0].changed
+        with pytest.raises(BmhctlError, match="because of what happened since"):
+            lab.undo(dry_run=True)
+        with pytest.raises(BmhctlError, match="is held by alice"):
+            lab.remove("node1", dry_run=True)
+        with pytest.raises(BmhctlError):
+            lab.plan_reserve("node2")
+        assert lab.reap(dry_run=True) == ()
+        assert (lab.hosts(), lab.history()) == before
+        lab.resume("node2")
+        assert [each.host for each in lab.plan_reserve(count=1).items] == ["node2"]

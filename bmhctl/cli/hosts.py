@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bmhctl.cli.options import DryRun, HostName, HostNames, Reason, SelectorText, States, Yes, pairs, with_options
-from bmhctl.cli.session import changing, session
+from bmhctl.cli.session import asking, changing
 from bmhctl.results import Imported
 from bmhctl.usecases import hosts as usecases
 from bmhctl.usecases.hosts import AttributeChanges
@@ -154,6 +154,7 @@ def import_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also replace attributes that were set here.")] = False,
     dry_run: DryRun = False,
     policy: Annotated[bool, typer.Option("--policy", help="Also import the policy; it names commands to run.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Import hosts from files of other systems, manifests, or what export wrote; all or nothing.
 
@@ -166,7 +167,7 @@ def import_(
     from bmhctl.formats import import_options, read_paths
 
     options = import_options(kind, name, only, label_from, mapping)
-    with session(ctx, Imported) as lab:
+    with asking(ctx, Imported, yes=yes) as lab:
         cargo = read_paths(files, sys.stdin.buffer, lab.context.clock(), options=options)
         lab.show(usecases.import_hosts(lab.context, cargo, dry_run=dry_run, with_policy=policy, overwrite=overwrite))
 

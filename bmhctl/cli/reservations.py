@@ -15,10 +15,11 @@ from bmhctl.cli.options import (
     Reservation,
     ReservationId,
     ReservationIds,
+    Yes,
     complete_selector,
     complete_tickets,
 )
-from bmhctl.cli.session import session
+from bmhctl.cli.session import asking, session
 from bmhctl.domain.units import parse_duration
 from bmhctl.results import Done, Grant, Queue, Reservations
 
@@ -79,11 +80,12 @@ def handover(
     reservation: Reservation = None,
     force: Force = False,
     reason: Reason = None,
+    yes: Yes = False,
 ) -> None:
     """Give a reservation to another owner, under a new id, which is printed; the old id is no longer valid."""
     from bmhctl.usecases.reservations.holder import handover as hand_over
 
-    with session(ctx, Grant) as lab:
+    with asking(ctx, Grant, yes=yes) as lab:
         lab.show(hand_over(lab.context, which, to, token=reservation, force=force, reason=reason))
 
 

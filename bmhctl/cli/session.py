@@ -185,9 +185,16 @@ def changing(ctx: typer.Context, *, dry_run: bool, yes: bool = True) -> Iterator
 
     Unless ``yes``, a person at a terminal is asked before many hosts are changed, or hosts that others reserved.
     """
-    with session(ctx, Plan if dry_run else Outcomes) as lab:
+    with asking(ctx, Plan if dry_run else Outcomes, yes=yes) as lab:
+        yield replace(lab, context=replace(lab.context, dry_run=dry_run))
+
+
+@contextmanager
+def asking(ctx: typer.Context, kind: type, *, yes: bool) -> Iterator[Session]:
+    """A session for a command that asks a person at a terminal before it goes on, unless ``yes``."""
+    with session(ctx, kind) as lab:
         confirm = None if yes or not _is_attended(lab.display) else partial(_confirm, lab)
-        yield replace(lab, context=replace(lab.context, dry_run=dry_run, confirm=confirm))
+        yield replace(lab, context=replace(lab.context, confirm=confirm))
 
 
 def _is_attended(display: Display) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bmhctl.cli.options import DryRun, HostNames, Jobs, Reason, SelectorText, States, Yes, complete_checks
-from bmhctl.cli.session import changing, session
+from bmhctl.cli.session import asking, changing, session
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.results import Outcomes, Plan
@@ -158,13 +158,14 @@ def resume(
     everyones: Annotated[bool, typer.Option("--all", help="Close all reasons, not only yours.")] = False,
     jobs: Jobs = JOBS,
     dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
     """Close your reasons for maintenance, and move each host that has none left.
 
     It goes back to its reservation if that is valid; to available if it came from there and its checks pass; else to
     initial, after a cleanup if it is dirty.
     """
-    with session(ctx, Plan if dry_run else Outcomes) as lab:
+    with asking(ctx, Plan if dry_run else Outcomes, yes=yes) as lab:
         chosen = choice(hosts, selector, state)
         if dry_run:
             lab.show(resuming.plan_resume(lab.context, chosen, everyones=everyones))

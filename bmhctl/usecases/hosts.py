@@ -188,6 +188,10 @@ def import_hosts(
     refuse_known_macs(ctx, (newcomer.host.spec for newcomer in newcomers))
     if kept:
         ctx.report("attributes that were set here are kept where the files differ; import --overwrite replaces them")
+    if ctx.confirm is not None and not dry_run:
+        from bmhctl.usecases.shared.confirmation import confirm_names
+
+        confirm_names(ctx, "import", [item.host for item in items if item.changed])
     if not (dry_run or ctx.dry_run) and (specs or newcomers or policy or said):
         change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers), policy=policy, imported=said))
     return Imported(tuple(items), cargo.skipped, cargo.warnings, dry_run)

@@ -8,12 +8,12 @@ from functools import partial
 
 from bmhctl.domain.host_spec import parse_spec
 from bmhctl.domain.model import Event, EventKind, HostSpec, PropertyValue, Verb
-from bmhctl.domain.units import format_age, plural
+from bmhctl.domain.units import format_age
 from bmhctl.errors import StateRefusedError
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.folding import folded
 from bmhctl.support.values import Frozen, replace
-from bmhctl.usecases.shared.confirmation import MANY
+from bmhctl.usecases.shared.confirmation import confirm_names
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.declaration_sync import change
 from bmhctl.usecases.shared.former import BY_HAND, DECLARED, Former, imported_of, whole_host
@@ -55,8 +55,7 @@ def undo(ctx: Context) -> Outcomes:
     refresh_and_reap(ctx)
     last = _last_change(ctx)
     _check_undoable(ctx, last)
-    if ctx.confirm is not None and not ctx.dry_run and len(last.events) > MANY:
-        ctx.confirm(f"undo takes back the {last.words}: {plural(len(last.events), 'host')}")
+    confirm_names(ctx, f"undo of the {last.words}", [event.host for _, event in last.events])
     items = _unmark(ctx, last) if _is_mark(last) else tuple(change(ctx, _inverse(ctx, last)))
     age = ctx.clock() - last.at
     note = f"took back the {last.words}" + (f", {format_age(age)} ago" if age >= _LONG else "")

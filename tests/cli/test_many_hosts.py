@@ -122,6 +122,29 @@ def test_a_person_is_asked_about_each_holder_that_force_overrides(cli: Cli, doze
     assert status == 0
 
 
+def test_a_person_is_asked_before_many_are_resumed_or_imported_and_a_holder_loses_a_reservation(
+    cli: Cli, dozen: Path
+) -> None:
+    assert cli("maintain", "*", "--reason", "power").status == 0
+    assert "resume changes 12 hosts: node[01-12]\n" in answered("n\n", "resume", "*", cwd=dozen)[0]
+    assert len(cli("list", "--state", "maintenance", "-o", "name").stdout.split()) == 12
+
+    (dozen / "more.toml").write_text("".join(f"[hosts.new{number:02}]\n" for number in range(1, 13)))
+    text, status = answered("n\n", "import", "more.toml", cwd=dozen)
+    assert (status, "import changes 12 hosts: new[01-12]\n" in text) == (2, True)
+    assert cli("list", "new*").status == 3
+    assert answered("y\n", "import", "more.toml", cwd=dozen)[1] == 0
+    assert answered("y\n", "undo", cwd=dozen)[1] == 0
+    assert cli("list", "new*").status == 3
+
+    held = json_of(cli("reservations", "-o", "json"))["reservations"][0]["id"]
+    forced = ("handover", held, "--to", "bob", "--force", "--reason", "urgent", "--as", "carol")
+    text, status = answered("n\n", *forced, cwd=dozen)
+    assert (status, f"handover gives node01 to bob: held by alice ({held}" in text) == (2, True)
+    assert json_of(cli("reservations", "-o", "json"))["reservations"][0]["owner"] == "alice"
+    assert cli(*forced).status == 0
+
+
 @pytest.mark.parametrize(
     ("line", "env"),
     [

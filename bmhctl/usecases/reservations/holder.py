@@ -11,7 +11,7 @@ from bmhctl.errors import NotYoursError, UsageError
 from bmhctl.results import Grant, Held, Reservations
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, retried
-from bmhctl.usecases.shared.leases import forced_reason, give_back, held_reservation
+from bmhctl.usecases.shared.leases import describe_reservation, forced_reason, give_back, held_reservation
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import record_event
 
@@ -86,6 +86,16 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
     return Grant(Held(longer, tuple(replace(h, reservation=longer) for h in hosts)), notes)
 
 
+def _confirm_handover(ctx: Context, reservation: str, to: str) -> None:
+    """Ask whether another owner is to lose a reservation."""
+    held = held_reservation(ctx, reservation, ctx.clock())
+    if ctx.confirm is not None and held.owner != ctx.actor:
+        from bmhctl.support.folding import folded
+
+        names = " ".join(folded(host.name for host in ctx.store.hosts.held_by(held.id)))
+        ctx.confirm(f"handover gives {names} to {to}: held by {describe_reservation(held)}")
+
+
 @retried
 def handover(
     ctx: Context, reservation: str, to: str, *, token: str | None = None, force: bool = False, reason: str | None = None
@@ -98,6 +108,8 @@ def handover(
     if not to.strip():
         raise UsageError("no new owner is given", hint="bmhctl handover RESERVATION --to OWNER")
     refresh_and_reap(ctx)
+    if force and ctx.confirm is not None:
+        _confirm_handover(ctx, reservation, to)
     with ctx.store.transaction():
         now = ctx.clock()
         old = held_reservation(ctx, reservation, now)

@@ -34,11 +34,21 @@ def confirmed(ctx: Context, verb: str, choice: Choice, *, force: bool = False, m
     return replace(choice, among=frozenset(host.name for host in hosts))
 
 
-def _question(verb: str, hosts: Sequence[Host], others: Sequence[Host]) -> Iterator[str]:
-    names = folded(host.name for host in hosts)
+def confirm_names(ctx: Context, what: str, names: Sequence[str]) -> None:
+    """Ask about more than :data:`MANY` hosts that something is about to change."""
+    if ctx.confirm is not None and not ctx.dry_run and len(names) > MANY:
+        ctx.confirm(_summary(what, names))
+
+
+def _summary(what: str, hosts: Sequence[str]) -> str:
+    names = folded(hosts)
     more = " …" if len(names) > _SHOWN else ""
     count = f"{len(hosts)} hosts" if len(hosts) > 1 else "1 host"
-    yield f"{verb} changes {count}: {' '.join(names[:_SHOWN])}{more}"
+    return f"{what} changes {count}: {' '.join(names[:_SHOWN])}{more}"
+
+
+def _question(verb: str, hosts: Sequence[Host], others: Sequence[Host]) -> Iterator[str]:
+    yield _summary(verb, [host.name for host in hosts])
     for host in others[:_SHOWN]:
         if host.reservation is not None:
             yield f"\n  {host.name} is held by {describe_reservation(host.reservation)}"

@@ -40,6 +40,10 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
         return Job(held, None, lambda _: _finish(ctx, held, Verb.RESUME))
 
     refresh_and_reap(ctx)
+    if ctx.confirm is not None:
+        from bmhctl.usecases.shared.confirmation import confirmed
+
+        choice = confirmed(ctx, "resume", choice)
     return each(ctx, BulkOperation("resume", early, prepare, steps=None), *choose(ctx, choice), jobs)
 
 
