@@ -186,6 +186,43 @@ class Status(Frozen):
         return self.totals.get(name, len(getattr(self, name)))
 
 
+class Reason(Frozen):
+    """Why some hosts are not free: ``kind`` is maintenance, cordoned, retiring, fault, undeclared or a failed phase.
+
+    ``actor`` is who gave the reason (None: not known), ``since`` when the oldest of the hosts got it.
+    """
+
+    kind: str
+    reason: str
+    actor: str | None
+    since: datetime
+    hosts: tuple[str, ...]
+
+
+class Reasons(Frozen):
+    """Why hosts are not free, the oldest reason first."""
+
+    items: tuple[Reason, ...]
+    inventory: str
+    now: datetime
+
+
+class HostGroup(Frozen):
+    """The hosts that have one value of a label, by name; None: those without that label."""
+
+    value: str | None
+    hosts: tuple[Host, ...]
+
+
+class Fleet(Frozen):
+    """All hosts by the values of the label ``by``."""
+
+    by: str
+    groups: tuple[HostGroup, ...]
+    inventory: str
+    now: datetime
+
+
 class VerbAnswer(Frozen):
     """Whether one verb is possible for a host now.
 

@@ -22,6 +22,9 @@ _FIELDS_OF: dict[str, type] = {
     "reservations": results.Reservations,
     "history": results.History,
     "queue": results.Queue,
+    "status": results.Reasons,
+    "wait": results.Hosts,
+    "remind": results.Reminders,
 }
 
 

@@ -17,8 +17,10 @@ from bmhctl.cli.options import (
     complete_reservations,
 )
 from bmhctl.cli.session import invocation_of, session
+from bmhctl.errors import UsageError
 from bmhctl.output import Format
-from bmhctl.results import Graph, History, HostDetail, Hosts, Names, Status, Why
+from bmhctl.results import Fleet, Graph, History, HostDetail, Hosts, Names, Reasons, Status, Why
+from bmhctl.usecases.shared.context import Context
 
 _OptionalHost = Annotated[
     str | None,
@@ -69,12 +71,34 @@ def show(ctx: typer.Context, host: HostName, fields: Fields = None) -> None:
         lab.show(show_host(lab.context, host))
 
 
-def status(ctx: typer.Context) -> None:
+def status(
+    ctx: typer.Context,
+    reasons: Annotated[bool, typer.Option("--reasons", help="Why hosts are not free, a line for each reason.")] = False,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="LABEL", help="A mark for each host, a row for each value of a label."),
+    ] = None,
+    fields: Fields = None,
+) -> None:
     """Show the fleet on one screen: hosts by state, reservations, what ends next, what needs attention."""
+    if reasons and by is not None:
+        raise UsageError("--reasons and --by are two views", hint="give one of them")
+    with session(ctx, Reasons if reasons else Status if by is None else Fleet, fields) as lab:
+        lab.show(_look(lab.context, reasons, by))
+
+
+def _look(ctx: Context, reasons: bool, by: str | None) -> Status | Reasons | Fleet:
+    if reasons:
+        from bmhctl.usecases.overviews import reasons as look_at_reasons
+
+        return look_at_reasons(ctx)
+    if by is not None:
+        from bmhctl.usecases.overviews import fleet
+
+        return fleet(ctx, by)
     from bmhctl.usecases.queries import status as look_at_all
 
-    with session(ctx, Status) as lab:
-        lab.show(look_at_all(lab.context))
+    return look_at_all(ctx)
 
 
 def why(ctx: typer.Context, host: HostName) -> None:

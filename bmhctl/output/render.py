@@ -64,6 +64,8 @@ MODULES = {
     "Diagnosis": "doctor",
     "History": "history",
     "Status": "status",
+    "Reasons": "overviews",
+    "Fleet": "overviews",
     "Statistics": "statistics",
     "HourlyUse": "statistics",
     "Timeline": "timeline",

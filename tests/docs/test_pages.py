@@ -188,6 +188,8 @@ def _documents(lab: Path) -> Iterator[tuple[str, Any]]:
         "resume node01 --dry-run",
         "import baremetalhosts.yaml --dry-run",
         "status",
+        "status --reasons",
+        "status --by rack",
         "why node01",
         "history",
         "remind --before 30d",

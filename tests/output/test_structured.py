@@ -19,12 +19,16 @@ from bmhctl.output.render import MODULES, view_of
 from bmhctl.results import (
     Document,
     Figures,
+    Fleet,
+    HostGroup,
     Hosts,
     HostTimeline,
     HourlyUse,
     ManualPage,
     Metrics,
     Names,
+    Reason,
+    Reasons,
     Reminder,
     Reminders,
     Reservations,
@@ -88,6 +92,16 @@ SHAPES = {
     "grant": (GRANT, ["reservation", "notes", "hosts"], HOST_KEYS),
     "reservations": (RESERVATIONS, ["now", "reservations"], RESERVATION_KEYS),
     "queue": (QUEUE, ["now", "tickets"], TICKET_KEYS),
+    "reasons": (
+        Reasons((Reason("maintenance", "new disk", "alice", NOW - timedelta(days=2), ("node01", "node02")),), "l", NOW),
+        ["now", "inventory", "reasons"],
+        ["kind", "reason", "actor", "since", "hosts"],
+    ),
+    "fleet": (
+        Fleet("rack", (HostGroup("r1", tuple(hosts().hosts)),), "lab.toml", NOW),
+        ["now", "inventory", "by", "groups"],
+        ["value", "total", "free", "counts", "hosts"],
+    ),
     "reminders": (
         Reminders((Reminder("lease", "r-7k3m", "alice", ("node01",), NOW + timedelta(minutes=5), None),), NOW),
         ["now", "reminders"],

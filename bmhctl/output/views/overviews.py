@@ -1,0 +1,182 @@
+"""The fleet by the reasons why hosts are not free, and by the values of a label: one mark a host."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+from bmhctl.domain.model import Host, State
+from bmhctl.domain.units import format_age
+from bmhctl.output.display import Display, Format
+from bmhctl.output.layout import COLOUR, GLYPH, Column, columns
+from bmhctl.output.records import Envelope, Record, flags, iso, listing, picked, stamp
+from bmhctl.output.render import NAMED, STRUCTURED, View
+from bmhctl.output.sanitize import Line, Span, clean, padded
+from bmhctl.output.spans import UNLIMITED, joined, plural
+from bmhctl.results import Fleet, HostGroup, Reason, Reasons
+from bmhctl.support.folding import folded
+
+_STYLE = {"maintenance": "magenta", "cordoned": "magenta", "retiring": "magenta", "undeclared": "magenta"}
+
+# Beside the states: a mark must differ from every other one without colour, too.
+_FAULT: Span = ("!", "red")
+_KEPT_BACK: Span = ("◐", "magenta")
+
+
+def _reason_lines(result: Reasons, width: int) -> Iterator[Line]:
+    room = max(24, width // 3)
+    heads = (
+        Column("REASON", 0, 16),
+        Column("BY", 2, 8),
+        Column("SINCE", 1),
+        Column("KIND", 3),
+        Column("HOSTS", 0, room),
+    )
+    yield from columns(heads, (row for item in result.items for row in _reason_rows(item, result.now, room)), width)
+
+
+def _reason_rows(item: Reason, now: datetime, room: int) -> Iterator[Sequence[Line]]:
+    """Yield a row for a reason, and more for hosts that have no room in it."""
+    first, *more = _folded_lines(item.hosts, room)
+    yield [
+        [(clean(item.reason) or "(no reason given)", "bold" if item.reason else "dim")],
+        [(clean(item.actor or "-"), "cyan")],
+        [(format_age(now - item.since), "")],
+        [(item.kind, _STYLE.get(item.kind, "red"))],
+        [(first, "")],
+    ]
+    yield from ([[], [], [], [], [(hosts, "")]] for hosts in more)
+
+
+def _folded_lines(hosts: Sequence[str], room: int) -> list[str]:
+    """Return hosts as ranges, in lines of ``room`` cells at most where no single range is longer."""
+    lines = [""]
+    for word in map(clean, folded(hosts)):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > room:
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
+
+
+def _reason_record(item: Reason) -> Record:
+    return {
+        "kind": item.kind,
+        "reason": item.reason,
+        "actor": item.actor,
+        "since": iso(item.since),
+        "hosts": [*item.hosts],
+    }
+
+
+def _reasons(result: Reasons, fields: tuple[str, ...] | None) -> Envelope:
+    head: Record = {"now": iso(result.now), "inventory": result.inventory}
+    return listing("reasons", head, "reasons", picked(map(_reason_record, result.items), fields))
+
+
+def _mark(host: Host) -> Span:
+    """Return the one mark of a host: its state, or what an operator has to know first."""
+    if host.fault:
+        return _FAULT
+    if host.state is State.AVAILABLE and (host.cordon or host.undeclared):
+        return _KEPT_BACK
+    return GLYPH[host.state], COLOUR[host.state]
+
+
+def _is_free(host: Host) -> bool:
+    return host.state is State.AVAILABLE and not host.cordon and not host.undeclared
+
+
+def _fleet_lines(result: Fleet, width: int | None) -> Iterator[Line]:
+    hosts = [host for group in result.groups for host in group.hosts]
+    yield [
+        (result.inventory, "bold"),
+        (f"  {plural(len(hosts), 'host')} by {result.by} · ", ""),
+        (f"{sum(map(_is_free, hosts)):,} free", "green"),
+        (f" · {stamp(result.now)}", "dim"),
+    ]
+    yield []
+    values = padded(clean(group.value) if group.value is not None else "(none)" for group in result.groups)
+    counts = padded(_count(group.hosts) for group in result.groups)
+    for group, value, count in zip(result.groups, values, counts, strict=True):
+        head: list[Span] = [(value, "bold" if group.value is not None else "dim"), (f"  {count}  ", "dim")]
+        indent = len(value) + len(count) + 4
+        room = UNLIMITED if width is None else max(10, width - indent)
+        marks = [*map(_mark, group.hosts)]
+        for start in range(0, len(marks), room):
+            yield [*(head if not start else [(" " * indent, "")]), *_runs(marks[start : start + room])]
+    yield []
+    yield from _legend(hosts, width)
+
+
+def _count(hosts: Sequence[Host]) -> str:
+    return f"{sum(map(_is_free, hosts))}/{len(hosts)}"
+
+
+def _runs(marks: Iterable[Span]) -> Iterator[Span]:
+    """Yield equal marks that stand together as one span."""
+    text, style = "", ""
+    for mark, colour in marks:
+        if colour != style:
+            if text:
+                yield text, style
+            text, style = "", colour
+        text += mark
+    if text:
+        yield text, style
+
+
+def _legend(hosts: Sequence[Host], width: int | None) -> Iterator[Line]:
+    """Yield what each mark that is shown means, and how many hosts have it."""
+    seen = Counter(map(_mark, hosts))
+    words = [((GLYPH[state], COLOUR[state]), state.value) for state in State]
+    words += [(_KEPT_BACK, "available, but cordoned or undeclared"), (_FAULT, "fault")]
+    parts = [(f"{mark[0]} {seen[mark]:,} {word}", mark[1]) for mark, word in words if seen[mark]]
+    line: list[Span] = []
+    size = 0
+    for part in parts:
+        if line and width is not None and size + 3 + len(part[0]) > width:
+            yield joined(line, "   ")
+            line, size = [], 0
+        line.append(part)
+        size += len(part[0]) + 3
+    yield joined(line, "   ")
+    yield [("the numbers: free hosts of all", "dim")]
+
+
+def _group_record(group: HostGroup) -> Record:
+    counts = Counter(host.state for host in group.hosts)
+    return {
+        "value": group.value,
+        "total": len(group.hosts),
+        "free": sum(map(_is_free, group.hosts)),
+        "counts": {state.value: counts[state] for state in State},
+        "hosts": [{"name": host.name, "state": host.state.value, "flags": [*flags(host)]} for host in group.hosts],
+    }
+
+
+def _fleet(result: Fleet, _: object) -> Envelope:
+    head: Record = {"now": iso(result.now), "inventory": result.inventory, "by": result.by}
+    return listing("fleet", head, "groups", map(_group_record, result.groups))
+
+
+def _fleet_shown(result: Fleet, display: Display) -> Iterator[Line]:
+    return _fleet_lines(result, display.width if display.shown is Format.TABLE else None)
+
+
+_FIELDS = ("kind", "reason", "actor", "since", "hosts")
+
+VIEWS = {
+    Reasons: View(
+        NAMED,
+        _FIELDS,
+        _FIELDS,
+        _FIELDS,
+        _reasons,
+        lambda result: dict.fromkeys(name for item in result.items for name in item.hosts),
+        lambda result, display: _reason_lines(result, display.width),
+        empty="no host is held back",
+    ),
+    Fleet: View(STRUCTURED, document=_fleet, lines=_fleet_shown),
+}

@@ -1,0 +1,109 @@
+"""The whole fleet on one screen in other ways: by the reasons why hosts are not free, and by the values of a label."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+
+from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Phase
+from bmhctl.domain.selector import selectable
+from bmhctl.errors import UsageError, nearest
+from bmhctl.results import Fleet, HostGroup, Reason, Reasons
+from bmhctl.stores import status_queries
+from bmhctl.stores.events import EventQuery
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.refresh import refresh
+
+_MOST = 3000
+"""How many hosts of each kind are read."""
+
+_FAILED = {Phase.SETUP: "failed setup", Phase.CHECKS: "failed check", Phase.CLEANUP: "failed cleanup", None: "failed"}
+_NOTED = (EventKind.FAULT, EventKind.STEP_FAILED, EventKind.UNDECLARE)
+
+
+def reasons(ctx: Context) -> Reasons:
+    """Return why hosts are not free, the oldest reason first; hosts with the same reason of the same actor together.
+
+    A host with several reasons is in several.
+    """
+    now = refresh(ctx)
+    with ctx.store.snapshot():
+        found: dict[tuple[str, str, str | None], tuple[datetime, list[str]]] = {}
+        for host, kind, text, actor, since in _each(ctx):
+            oldest, names = found.setdefault((kind, text, actor), (since, []))
+            found[kind, text, actor] = (min(oldest, since), names)
+            names.append(host.name)
+    items = (Reason(*key, since, tuple(sorted(names))) for key, (since, names) in found.items())
+    return Reasons(tuple(sorted(items, key=lambda each: (each.since, each.kind, each.reason))), ctx.store.location, now)
+
+
+def _each(ctx: Context) -> Iterator[tuple[Host, str, str, str | None, datetime]]:
+    store = ctx.store
+    held = {
+        which: status_queries.hosts_held_back(store, which, _MOST)
+        for which in ("in_maintenance", "cordoned", "faults", "undeclared")
+    }
+    failed = store.step_results.failed()
+    failing = status_queries.hosts_with_failed_steps(store, failed, _MOST)
+    events = _last_events(ctx, [*held["faults"], *held["undeclared"], *failing])
+    for host in held["in_maintenance"]:
+        for note in host.maintenance:
+            yield host, "maintenance", note.reason, note.actor, note.since
+    for host in held["cordoned"]:
+        if host.cordon is not None:
+            kind = "retiring" if host.cordon.retires else "cordoned"
+            yield host, kind, host.cordon.reason, host.cordon.actor, host.cordon.since
+    for kind, verb, hosts in (
+        ("fault", EventKind.FAULT, held["faults"]),
+        ("undeclared", EventKind.UNDECLARE, held["undeclared"]),
+    ):
+        for host in hosts:
+            event = events.get((host.name, verb))
+            text = host.fault or "" if kind == "fault" else "no longer declared"
+            yield host, kind, text, event.actor if event else None, event.at if event else host.since
+    for host in failing:
+        event = events.get((host.name, EventKind.STEP_FAILED))
+        for result in failed[host.id]:
+            yield host, _kind_of(result), result.failure, event.actor if event else None, result.at or host.since
+
+
+def _kind_of(result: CheckResult) -> str:
+    return _FAILED.get(result.phase, "failed")
+
+
+def _last_events(ctx: Context, hosts: list[Host]) -> dict[tuple[str, object], Event]:
+    """Return the newest event of each kind that notes a reason, by the host's name and the kind."""
+    found: dict[tuple[str, object], Event] = {}
+    if not hosts:
+        return found
+    query = EventQuery(hosts=tuple({host.id for host in hosts}), verbs=_NOTED)
+    for event in ctx.store.events.find(query):
+        found[event.host, event.verb] = event
+    return found
+
+
+def fleet(ctx: Context, key: str) -> Fleet:
+    """Return all hosts by the value that they have under a key: a label or a hardware property.
+
+    Hosts without one are the last group. Raises :class:`UsageError` for a key that no host has.
+    """
+    now = refresh(ctx)
+    groups: dict[str | None, list[Host]] = {}
+    keys: dict[str, None] = {}
+    for host in ctx.store.hosts.find():
+        values = selectable(host.spec)
+        keys.update(dict.fromkeys(values))
+        groups.setdefault(values.get(key), []).append(host)
+    if groups and key not in keys:
+        near = nearest(key, keys)
+        hint = f"did you mean {near}? " if near else ""
+        raise UsageError(f"no host has the label {key!r}", hint=f"{hint}known: {', '.join(sorted(keys)) or 'none'}")
+    ordered = sorted(groups, key=lambda value: (value is None, _natural(value or "")))
+    return Fleet(key, tuple(HostGroup(value, tuple(groups[value])) for value in ordered), ctx.store.location, now)
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    """Return a key that sorts r2 before r10."""
+    parts = re.findall(r"[0-9]{1,18}|[^0-9]+|[0-9]+", text)
+    return [(0, int(part), "") if part.isdecimal() and len(part) < 19 else (1, 0, part) for part in parts]
