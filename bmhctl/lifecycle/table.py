@@ -169,7 +169,6 @@ EDGES: tuple[Edge, ...] = (
             (_G.NOT_CLAIMED, _G.CLEAN_OR_CLEANED, _G.RETIREMENT_SUCCEEDED),
             "Host is retired",
             "A host that leaves for good takes no data and no secrets of the lab with it.",
-            drawn=False,
         )
         for state in (_S.INITIAL, _S.AVAILABLE, _S.TAINTED, _S.MAINTENANCE)
     ),

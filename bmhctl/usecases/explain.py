@@ -73,7 +73,10 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
         host,
         _summary(host, inputs, now),
         (*(_claim(ctx, host) if inputs.claim else ()), *_details(ctx, host, policy, now)),
-        tuple(_answer(ctx, host, verb, inputs, policy, now) for verb in possible(host.state)),
+        (
+            *(_answer(ctx, host, verb, inputs, policy, now) for verb in possible(host.state)),
+            *_retire_answer(host, inputs, policy),
+        ),
         None if inputs.claim else _next(ctx, host, now),
         now,
         results,
@@ -248,6 +251,25 @@ def _answer(
             return VerbAnswer(verb, True, dest, ("no step applies to it",), command)
         return VerbAnswer(verb, None, dest, tuple(asked), command)
     return VerbAnswer(verb, False, None, tuple(words for _, words in answer.refusals), command)
+
+
+def _retire_answer(host: Host, inputs: GuardInput, policy: Callable[[], Policy]) -> Iterable[VerbAnswer]:
+    """Whether a host that is being retired may leave, or one for which the policy has retire steps."""
+    is_retiring = host.cordon is not None and host.cordon.retires
+    if not is_retiring and Phase.RETIRE not in policy().steps:
+        return
+    command = f"bmhctl retire {host.name} --reason WHY"
+    if inputs.claim:
+        yield VerbAnswer(Verb.RETIRE, False, None, (inputs.claim,), command)
+    elif host.reservation is not None and is_retiring:
+        yield VerbAnswer(Verb.RETIRE, False, None, ("it leaves once it is given back: recycle retires it",), command)
+    elif host.reservation is not None:
+        yield VerbAnswer(Verb.RETIRE, False, None, ("it is held: --when-free retires it later",), command)
+    else:
+        phases = (Phase.CLEANUP, Phase.RETIRE) if host.dirty else (Phase.RETIRE,)
+        steps = ", ".join(filter(None, (_names(policy(), host, phase) for phase in phases)))
+        words = f"it leaves the inventory if these pass: {steps}" if steps else "it leaves the inventory"
+        yield VerbAnswer(Verb.RETIRE, None if steps else True, None, (words,), command)
 
 
 def _names(policy: Policy, host: Host, phase: Phase) -> str:

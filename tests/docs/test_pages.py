@@ -123,7 +123,7 @@ def test_the_diagram_is_the_one_that_graph_draws(lab: Path) -> None:
         return [line.strip() for line in text.splitlines() if "-->" in line]
 
     assert edges(shown.text) == edges(drawn)
-    assert len(edges(drawn)) == 12
+    assert len(edges(drawn)) == 16
 
 
 def test_every_kind_of_finding_is_explained() -> None:

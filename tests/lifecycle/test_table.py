@@ -52,6 +52,10 @@ def test_the_lifecycle_is_this_table() -> None:
         ("maintenance", "resume", "reserved"),
         ("maintenance", "resume", "available"),
         ("maintenance", "resume", "initial"),
+        ("initial", "retire", "[*]"),
+        ("available", "retire", "[*]"),
+        ("tainted", "retire", "[*]"),
+        ("maintenance", "retire", "[*]"),
     ]
 
 

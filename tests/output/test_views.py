@@ -235,6 +235,7 @@ def test_the_lifecycle_is_drawn_with_its_counts() -> None:
         "  ╭─────────┴────────────────────┴─────────────────────┴──────────────────────╮\n"
         "  │                             maintenance  ■ 2                              │\n"
         "  ╰───────────────────────────────────────────────────────────────────────────╯\n"
+        "  retire: initial, available, tainted, maintenance → [*]\n"
     )
 
 
@@ -256,6 +257,7 @@ def test_a_host_is_marked_in_the_drawing_with_the_ways_it_came_and_may_go() -> N
         "  ╭─────────┴────────────────────┴─────────────────────┴──────────────────────╮\n"
         "  │                              maintenance  ■                               │\n"
         "  ╰───────────────────────────────────────────────────────────────────────────╯\n"
+        "  retire: initial, available, tainted, maintenance → [*]\n"
         "\n"
         "  ━━ came this way   ▶ open now   ▷ not now\n"
         "\n"
@@ -272,7 +274,7 @@ def test_a_terminal_too_narrow_for_the_drawing_lists_the_ways() -> None:
     assert "◆ reserved  20\n" in text
     for edge in EDGES:
         if edge.drawn:
-            assert f"  {edge.verb:<9}{edge.source or '[*]'} → {edge.dest}\n" in text
+            assert f"  {edge.verb:<9}{edge.source or '[*]'} → {edge.dest or '[*]'}\n" in text
     assert "━▷ reserve  available → reserved\n" in shown(HOST_GRAPH, tty=True, width=60)
     assert " ▶ taint    reserved → tainted\n" in shown(HOST_GRAPH, tty=True, width=60)
 

@@ -7,13 +7,13 @@ from html import escape
 
 from bmhctl.domain.model import State
 from bmhctl.lifecycle.table import EDGES, MEANING, Edge
-from bmhctl.output.graph.terminal import RING, Marks, returns
+from bmhctl.output.graph.terminal import EXITS, RING, Marks, returns
 from bmhctl.output.graph.text_formats import NEUTRAL, TONES, stroke
 from bmhctl.output.sanitize import clean
 from bmhctl.output.spans import plural
 from bmhctl.results import Graph
 
-_WIDTH, _HEIGHT, _HEADER, _LEGEND = 980, 372, 40, 30
+_WIDTH, _HEIGHT, _HEADER, _LEGEND = 980, 392, 40, 30
 _BOX, _STEP, _LEFT = 156, 244, 46  # a box of the row, from one to the next, where the first begins
 _TOP, _HIGH = 112, 64
 _LOW, _LOW_HIGH = 296, 60
@@ -50,11 +50,14 @@ def _svg(graph: Graph) -> Iterator[str]:
             f"{_text(host.name)}</text>"
         )
     for edge in EDGES:
-        if edge.drawn:
+        if edge.drawn and edge.dest is not None:
             yield from _edge(edge, marks)
     yield f'  <circle cx="{_middle(State.INITIAL) - _LANE}" cy="34" r="8" fill="{NEUTRAL}"/>'
     for state in State:
         yield from _state(state, graph, marks)
+    exits = ", ".join(edge.source for edge in EXITS if edge.source)
+    place = f'x="{_LEFT}" y="{_HEIGHT - 14}"'
+    yield f'  <text id="exits" {place} font-size="12" fill="{NEUTRAL}">retire: {exits} → [*]</text>'
     if graph.why:
         words = "bold: came this way · coloured: open now · grey: not now"
         yield f'  <text x="{_LEFT}" y="{_HEIGHT + 12}" font-size="12" fill="{NEUTRAL}">{words}</text>'

@@ -13,6 +13,9 @@ from bmhctl.output.spans import answer_lines, heading, transition_spans
 from bmhctl.results import Graph
 from bmhctl.support.values import Frozen
 
+EXITS = tuple(edge for edge in EDGES if edge.drawn and edge.dest is None)
+"""The ways out of the inventory: they are named in a line, because nearly every state has one."""
+
 RING = (State.INITIAL, State.AVAILABLE, State.RESERVED, State.TAINTED)
 """The states in a row; maintenance, which reaches all of them, lies beside them."""
 
@@ -39,7 +42,7 @@ class Marks(Frozen):
         verbs = {answer.verb: answer for answer in graph.why.answers if answer.open is not False}
         ways = [(e.source, e.dest) for e in drawn if e.source is here and e.verb in verbs]
         sure = {answer.dest for answer in verbs.values() if answer.dest}
-        return cls(here, trail(graph.events), frozenset(way for way in ways if not sure or way[1] in sure))
+        return cls(here, trail(graph.events), frozenset(way for way in ways if not sure or way[1] in (*sure, None)))
 
 
 def trail(events: Sequence[Event]) -> tuple[Way, ...]:
@@ -62,6 +65,8 @@ def drawing(graph: Graph, width: int) -> Iterator[Line]:
         yield []
     layout = _Layout.within(width)
     yield from layout.draw(graph, marks) if layout else _listed(graph, marks)
+    if layout:
+        yield exit_line(marks)
     if graph.why:
         yield []
         yield [("  ━━ came this way   ", "dim"), ("▶", "bold"), (" open now   ▷ not now", "dim")]
@@ -75,6 +80,16 @@ def drawing(graph: Graph, width: int) -> Iterator[Line]:
         if graph.why.next:
             yield []
             yield [("next  ", "bold"), (graph.why.next, "bold cyan")]
+
+
+def exit_line(marks: Marks) -> Line:
+    """Return the line that names the states from which a host may leave."""
+    states = [edge.source for edge in EXITS if edge.source]
+    line: list[Span] = [("  retire: ", "dim")]
+    for state in states:
+        style = COLOUR[state] if (state, None) in marks.open else "dim"
+        line += [(state.value, style), (", " if state is not states[-1] else " → [*]", "dim")]
+    return line
 
 
 def _told(ways: Sequence[Way]) -> Line:
@@ -185,7 +200,7 @@ class _Layout(Frozen):
         for state in State:
             self._state(canvas, state, graph, marks)
         for edge in EDGES:
-            if edge.drawn:
+            if edge.drawn and edge.dest is not None:
                 self._edge(canvas, edge, marks)
         return canvas.lines()
 

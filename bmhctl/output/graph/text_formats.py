@@ -40,7 +40,7 @@ def mermaid(graph: Graph) -> str:
 def _mermaid(graph: Graph) -> Iterator[str]:
     yield "stateDiagram-v2"
     for edge in (edge for edge in EDGES if edge.drawn):
-        label = f": {edge.label}" if edge.source else ""
+        label = f": {edge.label}" if edge.source else ""  # as in the document that the lifecycle comes from
         yield f"    {_mermaid_state(edge.source)} --> {_mermaid_state(edge.dest)}{label}"
     if graph.why is None:
         for state, count in graph.counts.items():
@@ -79,6 +79,7 @@ def _dot(graph: Graph) -> Iterator[str]:
     yield '    node [shape=box, style="rounded,filled", fontname="Helvetica", margin="0.25,0.12"]'
     yield '    edge [fontname="Helvetica", fontsize=11]'
     yield f'    start [shape=circle, width=0.18, label="", style=filled, color="{NEUTRAL}", fillcolor="{NEUTRAL}"]'
+    yield f'    end [shape=doublecircle, width=0.12, label="", style=filled, color="{NEUTRAL}", fillcolor="{NEUTRAL}"]'
     for state in State:
         tone = TONES[state]
         detail = plural(graph.counts.get(state, 0), "host")
@@ -91,7 +92,7 @@ def _dot(graph: Graph) -> Iterator[str]:
             f'color="{tone.line}", fillcolor="{tone.fill}", fontcolor="{tone.text}"{look}]'
         )
     for edge in (edge for edge in EDGES if edge.drawn):
-        yield f"    {edge.source or 'start'} -> {edge.dest} [{_dot_edge(edge, marks)}]"
+        yield f"    {edge.source or 'start'} -> {edge.dest or 'end'} [{_dot_edge(edge, marks)}]"
     yield "}"
 
 

@@ -43,7 +43,16 @@ stateDiagram-v2
 """
 """The diagram of the document that the lifecycle comes from."""
 
-DRAWN = {(e.source or "[*]", e.verb.value, e.dest) for e in EDGES if e.drawn}
+EXIT = """\
+    Initial --> [*]: Host is retired
+    Available --> [*]: Host is retired
+    Tainted --> [*]: Host is retired
+    Maintenance --> [*]: Host is retired
+"""
+"""Decommissioning, of which the document speaks without drawing it."""
+
+DRAWN = {(e.source or "[*]", e.verb.value, e.dest) for e in EDGES if e.drawn and e.dest}
+EXITS = {(e.source, e.verb.value, "[*]") for e in EDGES if e.drawn and not e.dest}
 GRAPHS = {"fleet": GRAPH, "host": HOST_GRAPH, "maintenance": MAINTENANCE_GRAPH}
 
 
@@ -161,6 +170,7 @@ def test_where_the_encoding_is_ascii_the_drawing_is_too() -> None:
         "  +---------+--------------------+---------------------+----------------------+\n"
         "  |                             maintenance  % 2                              |\n"
         "  +---------------------------------------------------------------------------+\n"
+        "  retire: initial, available, tainted, maintenance > [*]\n"
     )
 
 
@@ -190,8 +200,13 @@ def test_of_several_ways_of_a_verb_only_the_one_it_would_take_is_open() -> None:
     assert Marks.of(HOST_GRAPH).open == {(State.RESERVED, State.TAINTED), (State.RESERVED, State.MAINTENANCE)}
 
 
-def test_mermaid_without_counts_is_the_diagram_of_the_source_document() -> None:
-    assert sorted(shown(Graph({}), Format.MERMAID).splitlines()) == sorted(SOURCE.splitlines())
+def test_mermaid_without_counts_is_the_diagram_of_the_source_document_and_the_exit() -> None:
+    assert sorted(shown(Graph({}), Format.MERMAID).splitlines()) == sorted((SOURCE + EXIT).splitlines())
+
+
+def test_the_exit_is_named_below_each_drawing() -> None:
+    assert shown(GRAPH).endswith("  retire: initial, available, tainted, maintenance → [*]\n")
+    assert "retire: initial, available, tainted, maintenance → [*]</text>" in shown(GRAPH, Format.SVG)
 
 
 def test_mermaid_adds_counts_or_the_host_to_the_same_edges() -> None:
@@ -213,7 +228,8 @@ def test_mermaid_adds_counts_or_the_host_to_the_same_edges() -> None:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_every_drawn_edge_of_the_table_is_in_the_dot_file(name: str) -> None:
     found = re.findall(r'^    (\w+) -> (\w+) \[label="(\w+)", .*\]$', shown(GRAPHS[name], Format.DOT), re.M)
-    assert {(source.replace("start", "[*]"), verb, dest) for source, dest, verb in found} == DRAWN
+    edges = {(source.replace("start", "[*]"), verb, dest.replace("end", "[*]")) for source, dest, verb in found}
+    assert edges == DRAWN | EXITS
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -273,7 +289,7 @@ def test_untrusted_text_is_only_text_in_every_drawing() -> None:
     assert 'evil\\\\u2066\\\\n\\\\x9b1m\\\\t\\\\udc80</text>\\"' in shown(hostile, Format.DOT)
     mermaid = shown(hostile, Format.MERMAID)
     assert len(mermaid.splitlines()) == len(shown(HOST_GRAPH, Format.MERMAID).splitlines())
-    assert mermaid.count("-->") == len(DRAWN)
+    assert mermaid.count("-->") == len(DRAWN | EXITS)
     assert "#60;/text#62;#34;" in mermaid
     ended = replace(hostile, why=replace(why, summary="an End note; class X"))
     assert "        an End#32;note#59; class X\n" in shown(ended, Format.MERMAID)

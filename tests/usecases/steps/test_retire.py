@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from bmhctl.domain.model import CheckResult, HostSpec, State, Verdict
+from bmhctl.domain.model import CheckResult, HostSpec, State, Verb, Verdict
 from bmhctl.domain.policy import Step
 from bmhctl.errors import BmhctlError, BusyError, ExitStatus, UsageError
 from bmhctl.probes import run as probe
@@ -197,3 +197,16 @@ def test_an_interrupted_retire_leaves_a_host_that_is_not_reserved_and_can_go_on(
 def test_retire_needs_a_reason(fleet: Lab) -> None:
     with pytest.raises(UsageError, match="retire needs a reason"):
         retire(fleet.context(), named("node1"), reason=" ")
+
+
+def test_why_explains_whether_a_host_may_be_retired(fleet: Lab, steps: Steps) -> None:
+    def answer(name: str) -> tuple[bool | None, str]:
+        [found] = [each for each in why(fleet.context(), name).answers if each.verb is Verb.RETIRE]
+        return found.open, found.words[0]
+
+    assert answer("node1") == (None, "it leaves the inventory if these pass: erase, reset-credentials")
+    assert answer("node3") == (False, "it is held: --when-free retires it later")
+    retire(fleet.context(), Choice(("node3",)), reason="old", when_free=True)
+    assert answer("node3") == (False, "it leaves once it is given back: recycle retires it")
+    lifecycle_verbs.release(fleet.context(), Choice(), reservation="r-one")
+    assert answer("node3") == (None, "it leaves the inventory if these pass: wipe, erase, reset-credentials")
