@@ -64,10 +64,7 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
     if status.endings:
         yield from _section("Ends next")
         endings = (
-            (
-                until(ending.at, status.now),
-                [(f"{clean(ending.what)}  ", ""), *_names(_ranges(ending.hosts, limit), limit)],
-            )
+            (until(ending.at, status.now), [(f"{clean(ending.what)}  ", ""), *_in_short(ending.hosts, limit)])
             for ending in status.endings[:limit]
         )
         yield from table(endings, "  ")
@@ -91,7 +88,7 @@ _STYLES = {"fault": "red", "failed": "red", "maintenance": "magenta", "cordoned"
 def _obstacles(status: Status, limit: int | None) -> Iterator[tuple[str, Line]]:
     """Yield why hosts are not free, with the hosts; on a terminal the first reasons, and numbered hosts as ranges."""
     for obstacle in status.obstacles[:limit]:
-        names = _ranges(obstacle.hosts, limit)
+        names = obstacle.hosts if limit is None else folded(obstacle.hosts)
         reason = f"  {clean(obstacle.reason)}" if obstacle.reason else ""
         yield obstacle.kind, [*_names(names, limit, _STYLES[obstacle.kind]), (reason, "")]
     if limit and len(status.obstacles) > limit:
@@ -110,8 +107,9 @@ def _without_reason(status: Status, limit: int | None) -> Iterator[tuple[str, Li
             yield word, _names(names, limit, style, status.total(key))
 
 
-def _ranges(names: Sequence[str], limit: int | None) -> Sequence[str]:
-    return names if limit is None or len(names) < 3 else folded(names)
+def _in_short(names: Sequence[str], limit: int | None) -> Line:
+    """Return the hosts of a lease as the lines above show them: a few by name, more as ranges."""
+    return _names(folded(names) if limit and len(names) > 2 else names, limit)
 
 
 def _names(names: Sequence[str], limit: int | None, style: str = "", total: int = 0) -> Line:
