@@ -20,7 +20,7 @@ from bmhctl.domain.model import Event, Host, Reservation, State, TaskResult
 from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, StateRefusedError
-from bmhctl.results import Held, Outcomes, Status, Why
+from bmhctl.results import Held, Outcomes, Queued, Status, TicketChange, Why
 from bmhctl.support.actor import default_actor
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
@@ -160,6 +160,27 @@ class Inventory:
         from bmhctl.usecases.queries import history
 
         return list(history(self._context, name, last).events)
+
+    def queue(self) -> tuple[Queued, ...]:
+        """Return the tickets of waiting commands in their order, each with what it still lacks."""
+        from bmhctl.usecases.reservations.queue import queue
+
+        return queue(self._context).items
+
+    def move_ticket(self, ticket: int, *, before: int | None = None, reason: str) -> None:
+        """Move a ticket to the front of the queue, or just before another one; recorded with the reason.
+
+        Raises :class:`~bmhctl.errors.NotFoundError` for a ticket that is not in the queue.
+        """
+        from bmhctl.usecases.reservations.queue import move
+
+        move(self._context, ticket, reason, before=before)
+
+    def queue_history(self, last: int | None = None) -> tuple[TicketChange, ...]:
+        """Return what became of the tickets, oldest event first; with ``last``, only so many of the newest."""
+        from bmhctl.usecases.reservations.queue import queue_history
+
+        return queue_history(self._context, last).items
 
     # the hosts themselves
 

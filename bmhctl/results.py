@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
-from bmhctl.domain.model import CheckResult, Event, Host, Reservation, State, Ticket, Verb
+from bmhctl.domain.model import CheckResult, Event, Host, QueueEvent, Reservation, State, Ticket, Verb
 from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, combine
 from bmhctl.support.values import Frozen, field
 
@@ -348,6 +348,20 @@ class Reminders(Frozen):
     """What ends soon and was not told before, the first end first."""
 
     items: tuple[Reminder, ...]
+    now: datetime
+
+
+class TicketChange(Frozen):
+    """An event of the queue, with what the ticket asked for in words."""
+
+    event: QueueEvent
+    requirements: str
+
+
+class QueueHistory(Frozen):
+    """The events of the queue, the oldest first."""
+
+    items: tuple[TicketChange, ...]
     now: datetime
 
 

@@ -55,6 +55,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "replace": Entry("reservations", "replace", "Replace a bad host by another that fits"),
         "queue": Entry("reservations", "queue", "List the tickets of waiting commands"),
         "queue cancel": Entry("reservations", "queue_cancel", "Remove a ticket from the queue"),
+        "queue move": Entry("reservations", "queue_move", "Move a ticket in the queue"),
         "remind": Entry("remind", "remind", "Show what ends soon, each once"),
         "reap": Entry("reservations", "reap", "End expired leases"),
     },

@@ -141,12 +141,23 @@ def history(
     ] = 0,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="The newest event first.")] = False,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on: show events as they are recorded.")] = False,
+    queue: Annotated[bool, typer.Option("--queue", help="What became of the tickets of the queue.")] = False,
     fields: Fields = None,
 ) -> None:
     """Show the events of hosts, also of removed ones; without a host, of all hosts. The oldest come first."""
     from bmhctl.usecases.queries import history as read
 
     others = (selector, since, until, actor, verb, reservation, since_id, newest_first, follow)
+    if queue:
+        from bmhctl.errors import UsageError
+        from bmhctl.results import QueueHistory
+        from bmhctl.usecases.reservations.queue import queue_history
+
+        if hosts or any(others):
+            raise UsageError("--queue goes with -n and --fields only")
+        with session(ctx, QueueHistory, fields) as lab:
+            lab.show(queue_history(lab.context, last))
+        return
     with session(ctx, History, fields) as lab:
         if len(hosts or ()) < 2 and not any(other not in (None, False, 0) for other in others):
             name = hosts[0] if hosts else None

@@ -1,4 +1,4 @@
-"""``reservations``, ``extend``, ``handover``, ``replace``, ``queue``, ``queue cancel`` and ``reap``."""
+"""``reservations``, ``extend``, ``handover``, ``replace``, ``queue``, ``queue cancel``, ``queue move`` and ``reap``."""
 
 from __future__ import annotations
 
@@ -128,6 +128,28 @@ def queue_cancel(
 
     with session(ctx, Done) as lab:
         lab.show(cancel(lab.context, ticket, force=force, reason=reason))
+
+
+def queue_move(
+    ctx: typer.Context,
+    ticket: Annotated[
+        int, typer.Argument(metavar="TICKET", help="A ticket's number.", autocompletion=complete_tickets)
+    ],
+    first: Annotated[bool, typer.Option("--first", help="To the front of the queue.")] = False,
+    before: Annotated[
+        int | None,
+        typer.Option("--before", metavar="TICKET", help="Just before another.", autocompletion=complete_tickets),
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; recorded.")] = "",
+) -> None:
+    """Move a ticket in the queue: an operator decides, and history --queue shows who did, and why."""
+    from bmhctl.errors import UsageError
+    from bmhctl.usecases.reservations.queue import move
+
+    if first == (before is not None):
+        raise UsageError("where to?", hint="give --first, or --before TICKET")
+    with session(ctx, Done) as lab:
+        lab.show(move(lab.context, ticket, reason, before=before))
 
 
 def reap(ctx: typer.Context, dry_run: DryRun = False) -> None:

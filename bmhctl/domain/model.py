@@ -315,6 +315,35 @@ class Event(Frozen):
     before: Mapping[str, object] | None = None
 
 
+class QueueVerb(StrEnum):
+    """What became of a ticket."""
+
+    ASKED = "asked"
+    MOVED = "moved"
+    GRANTED = "granted"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed-out"
+    LEFT = "left"
+    LOST = "lost"
+
+
+class QueueEvent(Frozen):
+    """One entry of the history of the queue; ``requirements`` are as the ticket keeps them.
+
+    A ticket is ``left`` when its command ended for another reason than its deadline, ``lost`` when it was killed.
+    """
+
+    ticket: int
+    at: datetime
+    actor: str
+    verb: QueueVerb
+    owner: str
+    requirements: str
+    reason: str | None = None
+    reservation: str | None = None
+    id: int = 0
+
+
 class Power(StrEnum):
     """What can be done with a host's power, and with its indicator light."""
 

@@ -52,6 +52,7 @@ class View(Frozen):
 
 MODULES = {
     "Hosts": "hosts",
+    "QueueHistory": "queue_history",
     "Names": "names",
     "HostDetail": "host",
     "Outcomes": "outcomes",

@@ -42,7 +42,9 @@ class Admin(Frozen):
         )
         [(last_event,)] = self._database.execute("SELECT MAX(id) FROM events")
         self._database.start_ids_after("hosts", int(last_host or 0))
+        [(last_of_queue,)] = self._database.execute("SELECT MAX(id) FROM queue_events")
         self._database.start_ids_after("events", int(last_event or 0))
+        self._database.start_ids_after("queue_events", int(last_of_queue or 0))
         counts = ((table, self._database.execute(f"SELECT COUNT(*) FROM {table}")) for table in TABLES)
         return {table: int(number or 0) for table, [(number,)] in counts}
 

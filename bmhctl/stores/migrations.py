@@ -300,6 +300,25 @@ _BEFORE = Migration(
     ),
 )
 
+# An operator moves a ticket by giving the tickets their places anew; without one its place is its id.
+_QUEUE_HISTORY = Migration(
+    "queue history",
+    (
+        "ALTER TABLE tickets ADD COLUMN place BIGINT",
+        """CREATE TABLE queue_events (
+            id {serial},
+            ticket BIGINT NOT NULL,
+            at BIGINT NOT NULL,
+            actor TEXT NOT NULL,
+            verb TEXT NOT NULL,
+            owner TEXT NOT NULL,
+            requirements TEXT NOT NULL,
+            reason TEXT,
+            reservation TEXT
+        )""",
+    ),
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     _CORE,
     _QUEUE,
@@ -315,6 +334,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _RETIRED,
     _OBSERVED,
     _BEFORE,
+    _QUEUE_HISTORY,
 )
 """In the order in which they are applied; a released one never changes."""
 

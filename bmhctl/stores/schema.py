@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 14
+VERSION = 15
 """The schema's version: how many migrations an inventory of this bmhctl has seen."""
 
 SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
@@ -55,6 +55,7 @@ TICKET_COLUMNS = (
     "request_id",
     "tags",
 )
+QUEUE_EVENT_COLUMNS = ("id", "ticket", "at", "actor", "verb", "owner", "requirements", "reason", "reservation")
 EVENT_COLUMNS = ("id", "host", "at", "actor", "verb", "source", "dest", "reason", "reservation", "steps", "before")
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -65,6 +66,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "events": ("host_id", *EVENT_COLUMNS),
     "results": ("host_id", "phase", "step", "verdict", "detail", "seconds", "at", "digest"),
     "departed": ("key", "mac", "at", "reason", "retired"),
+    "queue_events": QUEUE_EVENT_COLUMNS,
 }
 """Every table that holds an inventory, with its columns, in an order that satisfies the foreign keys."""
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bmhctl.stores.imported import Imported
     from bmhctl.stores.integrity import Integrity
     from bmhctl.stores.meta import Meta
+    from bmhctl.stores.queue_events import QueueEvents
     from bmhctl.stores.retirement import Retirement
     from bmhctl.stores.step_results import StepResults
     from bmhctl.stores.tickets import Tickets
@@ -104,6 +105,13 @@ class Store:
         from bmhctl.stores.step_results import StepResults
 
         return StepResults(self.database)
+
+    @cached_property
+    def queue_events(self) -> QueueEvents:
+        """The history of the queue."""
+        from bmhctl.stores.queue_events import QueueEvents
+
+        return QueueEvents(self.database)
 
     @cached_property
     def departed(self) -> Departed:

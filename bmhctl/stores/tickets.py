@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ _ADD = (
     f"VALUES ({', '.join('?' * (len(TICKET_COLUMNS) - 1))}) RETURNING id"
 )
 
+_PLACE = "COALESCE(place, id)"
+_BEFORE = f"{_PLACE} < COALESCE((SELECT {_PLACE} FROM tickets WHERE id = ?), ?)"
+
 
 class Tickets(Frozen):
     """The tickets, also those whose process has died."""
@@ -38,14 +42,22 @@ class Tickets(Frozen):
     _database: Database
 
     def all(self, before: int | None = None) -> list[Ticket]:
-        """Return every ticket, or every one that is older than the one with the id ``before``; the oldest first."""
-        where, parameters = (" WHERE id < ?", [before]) if before is not None else ("", list[Value]())
-        return [_to_ticket(row) for row in self._database.execute(f"{_SELECT}{where} ORDER BY id", parameters)]
+        """Return every ticket, or every one before the one with the id ``before``; the first in the queue first."""
+        where, parameters = (f" WHERE {_BEFORE}", [before, before]) if before is not None else ("", list[Value]())
+        return [_to_ticket(row) for row in self._database.execute(f"{_SELECT}{where} ORDER BY {_PLACE}", parameters)]
 
     def ids(self, last: int) -> list[int]:
-        """Return the ids up to one, the oldest first: much cheaper than :meth:`all`."""
-        rows = self._database.execute("SELECT id FROM tickets WHERE id <= ? ORDER BY id", [last])
+        """Return the ids up to that of one ticket, in the order of the queue: much cheaper than :meth:`all`."""
+        where = f"WHERE id = ? OR {_BEFORE}"
+        rows = self._database.execute(f"SELECT id FROM tickets {where} ORDER BY {_PLACE}", [last, last, last])
         return [int(row[0] or 0) for row in rows]
+
+    def order(self, ids: Sequence[int]) -> None:
+        """Give the tickets with these ids the places that they have now, in this order."""
+        marks = ", ".join("?" * len(ids))
+        rows = self._database.execute(f"SELECT {_PLACE} FROM tickets WHERE id IN ({marks}) ORDER BY {_PLACE}", ids)
+        for (place,), ticket in zip(rows, ids, strict=True):
+            self._database.execute("UPDATE tickets SET place = ? WHERE id = ?", [place, ticket])
 
     def get(self, ticket_id: int) -> Ticket | None:
         """Return the ticket with this id; None if there is none."""

@@ -66,6 +66,7 @@ TURNS: dict[str, tuple[str, Arguments]] = {
     "replace": (RUNNER, lambda f: [*f.replaceable(), "--reason", "no link"]),
     "queue": (VIEWER, lambda _: []),
     "queue cancel": (RUNNER, lambda f: [f.ticket()]),
+    "queue move": (OPERATOR, lambda f: [[f.ticket(), f.ticket()][1], "--first", "--reason", "release"]),
     "remind": (OPERATOR, lambda f: ["--before", "30d", "-o", "json" if f.held() else ""]),
     "reap": (RUNNER, lambda f: ["-o", "json" if f.expired() else ""]),
     "check": (RUNNER, lambda f: [f.available()]),

@@ -14,6 +14,8 @@ from bmhctl.domain.model import (
     Host,
     HostSpec,
     Note,
+    QueueEvent,
+    QueueVerb,
     Reservation,
     State,
     Ticket,
@@ -39,9 +41,11 @@ from bmhctl.results import (
     Plan,
     Queue,
     Queued,
+    QueueHistory,
     Reservations,
     Severity,
     Status,
+    TicketChange,
     VerbAnswer,
     Why,
 )
@@ -263,6 +267,21 @@ RESERVATIONS = Reservations(
         Held(NIGHTLY, FLEET[:2]),
         Held(DEBUG, (FLEET[5],)),
         Held(replace(OVER, ended_at=NOW - timedelta(minutes=1), end_reason="expired"), ()),
+    ),
+    NOW,
+)
+QUEUE_HISTORY = QueueHistory(
+    (
+        TicketChange(
+            QueueEvent(7, NOW, "ci-bot", QueueVerb.ASKED, "ci-bot", '[["arch=arm64",4]]', id=1),
+            "4 hosts with arch=arm64",
+        ),
+        TicketChange(
+            QueueEvent(
+                7, NOW, "olga", QueueVerb.MOVED, "ci-bot", '[["arch=arm64",4]]', "to the front: release", None, 2
+            ),
+            "4 hosts with arch=arm64",
+        ),
     ),
     NOW,
 )

@@ -57,7 +57,7 @@ _ANY_FOLLOWER = "NOT CASE WHEN pg_try_advisory_lock({0}) THEN pg_advisory_unlock
 
 # Waiting processes are notified when these statements are committed: every change of a host writes an event.
 _ENDS_A_WAIT = "DELETE FROM tickets"  # also where no ticket is left: its own process is notified
-_ANNOUNCED = ("INSERT INTO events", "DELETE FROM claims", _ENDS_A_WAIT)
+_ANNOUNCED = ("INSERT INTO events", "DELETE FROM claims", "UPDATE tickets SET place", _ENDS_A_WAIT)
 
 
 class PostgresDatabase(WriteBuffer):

@@ -42,12 +42,14 @@ _RUNNER: Rights = {
     "events": {"INSERT": ()},
     "reservations": {"INSERT": (), "UPDATE": RESERVATION_COLUMNS[1:]},
     "tickets": {"INSERT": (), "UPDATE": ("refreshed_at",), "DELETE": ()},
+    "queue_events": {"INSERT": ()},
     "results": {"INSERT": (), "UPDATE": ()},
     "facts": {"INSERT": (), "DELETE": ()},  # steps report properties
     "claims": {"INSERT": (), "UPDATE": (), "DELETE": ()},
 }
 _OPERATOR: Rights = _RUNNER | {
     "hosts": {"INSERT": (), "UPDATE": (*SPEC_COLUMNS, *_MOVES), "DELETE": ()},
+    "tickets": {"INSERT": (), "UPDATE": ("refreshed_at", "place"), "DELETE": ()},
     "departed": {"INSERT": (), "DELETE": ()},
     "meta": {"INSERT": (), "UPDATE": (), "DELETE": ()},
     "counts": {"INSERT": (), "UPDATE": ("number",), "DELETE": ()},

@@ -303,8 +303,11 @@ class SqliteDatabase(WriteBuffer):
         return int(self.execute("PRAGMA data_version")[0][0] or 0)
 
     def generation(self) -> tuple[int, ...]:
-        """Return the last event, and the number and the sum of the tickets' ids."""
-        newest = "SELECT (SELECT COALESCE(MAX(id), 0) FROM events), COUNT(*), COALESCE(SUM(id), 0) FROM tickets"
+        """Return the last event, and the number of the tickets, and sums that change with their ids and places."""
+        newest = (
+            "SELECT (SELECT COALESCE(MAX(id), 0) FROM events), COUNT(*), COALESCE(SUM(id), 0), "
+            "COALESCE(SUM(id * place), 0) FROM tickets"
+        )
         return tuple(int(number or 0) for number in self.execute(newest)[0])
 
     def follow(self) -> None:

@@ -8,12 +8,13 @@ from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import CheckResult, Host, Ticket
+from bmhctl.domain.model import CheckResult, Host, QueueVerb, Ticket
 from bmhctl.errors import StateRefusedError, UncertainError, UnreachableError, UsageError
 from bmhctl.results import Grant, Held
 from bmhctl.usecases.reservations.allocation import choose_hosts
 from bmhctl.usecases.reservations.fairness import LAPSE
 from bmhctl.usecases.reservations.grants import NO_CHECKS, Attempt, granted_before, needs_proof, settle
+from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.maintenance import set_aside
 
@@ -69,11 +70,14 @@ def _settle(
         raise _UnprovenError
     if request.token is not None and ctx.store.reservations.get(request.token) is not None:
         raise UsageError(f"a reservation has the id {request.token} already", hint="leave it out: bmhctl makes one")
+    token = request.token or ctx.store.reservations.new_id()
+    if ticket is not None:
+        note_ticket(ctx, ticket, QueueVerb.GRANTED, reservation=token)
     return settle(
         attempt,
         policy,
         hosts,
-        request.token or ctx.store.reservations.new_id(),
+        token,
         asked_at=None if ticket is None else ticket.created_at,
         checks=NO_CHECKS if checks is None else checks,
     )

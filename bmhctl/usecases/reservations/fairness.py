@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Host, Ticket
+from bmhctl.domain.model import Host, QueueVerb, Ticket
 from bmhctl.domain.requirements import Requirements, load_requirements
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.reservations.matching import Cap, Match, left_over, match
+from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.reservations.request import EVERY_FIT, FREE, candidates
 from bmhctl.usecases.shared.absence import LONGEST
 from bmhctl.usecases.shared.context import Context
@@ -143,6 +144,7 @@ def drop_dead(ctx: Context) -> list[Ticket]:
     waiting = waiting_tickets(ctx)
     for ticket in ctx.store.tickets.all():
         if ticket not in waiting:
+            note_ticket(ctx, ticket, QueueVerb.LOST, reason="its command was killed")
             ctx.store.tickets.remove(ticket.id)
             ctx.store.claims.forget(ticket_claim(ticket.id), shared=True)
     return waiting

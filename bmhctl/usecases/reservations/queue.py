@@ -1,18 +1,19 @@
-"""List the tickets of waiting commands, and cancel one."""
+"""List the tickets of waiting commands, cancel or move one, and what became of earlier ones."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Host, State, Ticket
+from bmhctl.domain.model import Host, QueueVerb, State, Ticket
 from bmhctl.domain.requirements import Requirements, describe_requirements, load_requirements
 from bmhctl.domain.units import format_age, format_duration
 from bmhctl.errors import (
     BusyError,
     NotFoundError,
     NotYoursError,
+    UsageError,
 )
-from bmhctl.results import Done, Queue, Queued
+from bmhctl.results import Done, Queue, Queued, QueueHistory, TicketChange
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.reservations.fairness import (
     LAPSE,
@@ -22,6 +23,7 @@ from bmhctl.usecases.reservations.fairness import (
     may_come_back,
     waiting_tickets,
 )
+from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.reservations.request import candidates
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.leases import forced_reason
@@ -97,6 +99,7 @@ def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | N
                 f"ticket {ticket_id}: its process lost the server, as all did, and is not back yet",
                 hint=f"try again: it is back, or removed from the queue, within {format_duration(LAPSE)}",
             )
+        note_ticket(ctx, ticket, QueueVerb.CANCELLED, reason=reason)
         ctx.store.tickets.remove(ticket_id)
     age = format_age(ctx.clock() - ticket.created_at)
     return Done(
@@ -105,3 +108,35 @@ def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | N
         f"for {describe_requirements(load_requirements(ticket.requirements))}",
         {"ticket": ticket_id, "owner": ticket.owner},
     )
+
+
+@retried
+def move(ctx: Context, ticket_id: int, reason: str, *, before: int | None = None) -> Done:
+    """Move a ticket to the front of the queue, or just before another one; the move and its reason are recorded."""
+    if not reason.strip():
+        raise UsageError("moving a ticket needs a reason, which is recorded", hint="--reason 'release build'")
+    if ticket_id == before:
+        raise UsageError(f"ticket {ticket_id} can't be moved before itself")
+    refresh_and_reap(ctx)
+    with ctx.store.transaction():
+        waiting = {ticket.id: ticket for ticket in ctx.store.tickets.all()}
+        for each in filter(None, (ticket_id, before)):
+            if each not in waiting:
+                raise NotFoundError(f"there is no ticket {each}", hint="bmhctl queue lists them")
+        ticket, order = waiting[ticket_id], [each for each in waiting if each != ticket_id]
+        order.insert(0 if before is None else order.index(before), ticket_id)
+        where = "to the front" if before is None else f"before ticket {before} of {waiting[before].owner}"
+        if order == [*waiting]:
+            return Done("queue move", f"ticket {ticket_id} of {ticket.owner} is there already", {"ticket": ticket_id})
+        ctx.store.tickets.order(order)
+        note_ticket(ctx, ticket, QueueVerb.MOVED, reason=f"{where}: {reason}")
+    details = {"ticket": ticket_id, "owner": ticket.owner, "position": order.index(ticket_id) + 1}
+    return Done("queue move", f"moved ticket {ticket_id} of {ticket.owner} {where}", details)
+
+
+def queue_history(ctx: Context, last: int | None = None) -> QueueHistory:
+    """Return what became of the tickets, the oldest event first; ``last`` returns only so many of the newest."""
+    now = refresh(ctx)
+    events = ctx.store.queue_events.read(last)
+    described = ((each, describe_requirements(load_requirements(each.requirements))) for each in events)
+    return QueueHistory(tuple(TicketChange(each, words) for each, words in described), now)

@@ -124,7 +124,7 @@ class Watch:
             return False
         self._generation = generation
         tickets = self._ctx.store.tickets.ids(self._ticket)
-        self._ahead = [ticket for ticket in tickets if ticket < self._ticket]
+        self._ahead = [ticket for ticket in tickets if ticket != self._ticket]
         before, self._state = self._state, (generation[0], tickets)
         return self._state != before
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 
-from bmhctl.domain.model import Ticket
+from bmhctl.domain.model import QueueVerb, Ticket
 from bmhctl.domain.requirements import dump_requirements
 from bmhctl.errors import (
     AwayError,
@@ -33,6 +33,7 @@ from bmhctl.usecases.reservations.fairness import (
     note_excused,
 )
 from bmhctl.usecases.reservations.grants import Attempt, check_same, granted_before
+from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.reservations.queue_watch import ProgressReporter, Waiting, Watch
 from bmhctl.usecases.reservations.request import ReservationRequest
 from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
@@ -186,9 +187,10 @@ def _queued(attempt: Attempt, before: Ticket | None) -> Iterator[Ticket]:
                         tags=request.tags,
                     )
                 )
+                note_ticket(ctx, ticket, QueueVerb.ASKED)
             # Before the commit: otherwise others would take it for the ticket of a dead process.
             is_last = stack.enter_context(ctx.store.claims.share(ticket_claim(ticket.id)))
-            stack.callback(_leave, ctx, ticket.id, is_last)
+            stack.callback(_leave, attempt, ticket, is_last)
         yield ticket
 
 
@@ -200,13 +202,15 @@ def _is_same(ticket: Ticket, before: Ticket) -> bool:
     )
 
 
-def _leave(ctx: Context, ticket_id: int, is_last: Callable[[], bool]) -> None:
+def _leave(attempt: Attempt, ticket: Ticket, is_last: Callable[[], bool]) -> None:
     """Remove a ticket from the queue, unless other processes wait with it; a grant has removed it already."""
+    ctx = attempt.ctx
     with suppress(BmhctlError):  # if the store can't be written now: the ticket of a dead process does not count
-        if ctx.store.tickets.get(ticket_id) is not None:
+        if ctx.store.tickets.get(ticket.id) is not None:
             with ctx.store.transaction():  # no other process can join meanwhile
-                if is_last():
-                    ctx.store.tickets.remove(ticket_id)
+                if is_last() and ctx.store.tickets.get(ticket.id) is not None:
+                    note_ticket(ctx, ticket, QueueVerb.TIMED_OUT if attempt.is_late() else QueueVerb.LEFT)
+                    ctx.store.tickets.remove(ticket.id)
 
 
 def ticket_of_request(ctx: Context, request: ReservationRequest, waiting: Sequence[Ticket]) -> Ticket | None:

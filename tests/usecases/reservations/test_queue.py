@@ -744,3 +744,60 @@ def test_a_disk_that_is_full_for_a_moment_ends_no_wait_and_costs_no_place(
         f"{fleet.context().store.location} is back",
     ]
     assert tickets(fleet) == []
+
+
+def test_a_moved_ticket_is_served_in_its_new_place_and_the_history_says_who_and_why(fleet: Lab) -> None:
+    take(fleet, count=4)
+    got: list[tuple[str, list[str]]] = []
+
+    def moved() -> None:
+        first, second = (ticket.id for ticket in fleet.context().store.tickets.all())
+        queue.move(fleet.context("olga"), second, "release", before=first)
+        assert tickets(fleet) == ["carol", "alice"]
+        give_back(fleet, "node3")
+        with pytest.raises(UsageError, match="needs a reason"):
+            queue.move(fleet.context("olga"), first, " ")
+        with pytest.raises(NotFoundError):
+            queue.move(fleet.context("olga"), first, "x", before=999)
+
+    def carol_waits() -> None:
+        coming = iter([moved])
+
+        def pause(seconds: float, wakes: int | None) -> None:
+            next(coming, lambda: None)()
+            fleet.clock.move(seconds=seconds)
+
+        with fleet.visit("carol") as ctx:
+            patience = WaitOptions(pause, timedelta(seconds=60))
+            got.append(("carol", names(reserve.reserve_or_wait(ctx, reservation_request(count=1), patience))))
+
+    give = [carol_waits, lambda: give_back(fleet, "node1")]
+    got.append(("alice", names(wait(fleet, *give))))
+
+    assert got == [("carol", ["node3"]), ("alice", ["node1"])]
+    kept = [(change.event.verb.value, change.event.owner) for change in queue.queue_history(fleet.context()).items]
+    assert kept == [
+        ("asked", "alice"),
+        ("asked", "carol"),
+        ("moved", "carol"),
+        ("granted", "carol"),
+        ("granted", "alice"),
+    ]
+    [move] = (each.event for each in queue.queue_history(fleet.context()).items if each.event.verb == "moved")
+    assert (move.actor, move.reason) == ("olga", f"before ticket {move.ticket - 1} of alice: release")
+
+
+def test_the_history_of_the_queue_tells_a_deadline_from_a_cancellation(fleet: Lab) -> None:
+    take(fleet, count=4)
+    with pytest.raises(WaitTimeoutError):
+        wait(fleet, timeout=5)
+
+    def cancelled() -> None:
+        [ticket] = fleet.context().store.tickets.all()
+        queue.cancel(fleet.context("olga"), ticket.id, force=True, reason="drill")
+
+    with pytest.raises(StateRefusedError):
+        wait(fleet, cancelled)
+    kept = [(each.event.verb.value, each.event.reason) for each in queue.queue_history(fleet.context()).items]
+    assert kept == [("asked", None), ("timed-out", None), ("asked", None), ("cancelled", "drill")]
+    assert len(queue.queue_history(fleet.context(), 1).items) == 1

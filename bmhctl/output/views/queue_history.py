@@ -1,0 +1,76 @@
+"""The history of the queue: what became of each ticket, and who did it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bmhctl.output.layout import Column, columns
+from bmhctl.output.records import Envelope, Record, iso, listing, picked
+from bmhctl.output.render import LISTED, View
+from bmhctl.output.sanitize import Line
+from bmhctl.output.spans import ago
+from bmhctl.results import QueueHistory, TicketChange
+
+_COLUMNS = (
+    Column("AT", 1),
+    Column("TICKET"),
+    Column("WHAT"),
+    Column("OWNER", 0, 12),
+    Column("REQUEST", 2, 12),
+    Column("BY", 3, 12),
+    Column("RESERVATION", 3),
+    Column("REASON", 2, 12),
+)
+
+
+def queue_history_lines(result: QueueHistory, width: int) -> Iterator[Line]:
+    """Yield a row for each event, the oldest first."""
+    rows = (
+        [
+            [(ago(change.event.at, result.now), "dim")],
+            [(str(change.event.ticket), "")],
+            [(change.event.verb.value, "bold")],
+            [(change.event.owner, "")],
+            [(change.requirements, "cyan")],
+            [(change.event.actor, "")],
+            [(change.event.reservation or "", "")],
+            [(change.event.reason or "", "dim")],
+        ]
+        for change in result.items
+    )
+    yield from columns(_COLUMNS, rows, width)
+
+
+def _record(change: TicketChange) -> Record:
+    event = change.event
+    return {
+        "id": event.id,
+        "at": iso(event.at),
+        "ticket": event.ticket,
+        "verb": event.verb.value,
+        "owner": event.owner,
+        "requirements": change.requirements,
+        "actor": event.actor,
+        "reservation": event.reservation,
+        "reason": event.reason,
+    }
+
+
+def _document(result: QueueHistory, fields: tuple[str, ...] | None) -> Envelope:
+    events = (_record(change) for change in result.items)
+    return listing("queue-history", {"now": iso(result.now)}, "events", picked(events, fields))
+
+
+_FIELDS = ("id", "at", "ticket", "verb", "owner", "requirements", "actor", "reservation", "reason")
+
+VIEWS = {
+    QueueHistory: View(
+        LISTED,
+        _FIELDS,
+        _FIELDS[1:],
+        _FIELDS,
+        _document,
+        lines=lambda result, display: queue_history_lines(result, display.width),
+        empty="no events",
+    )
+}

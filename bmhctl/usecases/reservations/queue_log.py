@@ -1,0 +1,24 @@
+"""Record what becomes of tickets, for the history of the queue."""
+
+from __future__ import annotations
+
+from bmhctl.domain.model import QueueEvent, QueueVerb, Ticket
+from bmhctl.usecases.shared.context import Context
+
+
+def note_ticket(
+    ctx: Context, ticket: Ticket, verb: QueueVerb, *, reason: str | None = None, reservation: str | None = None
+) -> None:
+    """Record what became of a ticket, in the caller's transaction, which changes it."""
+    ctx.store.queue_events.add(
+        QueueEvent(
+            ticket=ticket.id,
+            at=ctx.clock(),
+            actor=ctx.actor,
+            verb=verb,
+            owner=ticket.owner,
+            requirements=ticket.requirements,
+            reason=reason,
+            reservation=reservation,
+        )
+    )
