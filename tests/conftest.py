@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -46,7 +47,9 @@ _opened: list[Store] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Starts one server for all tests, unless one is given."""
+    """Starts one server for all tests, unless one is given. Times are shown in UTC, wherever the machine stands."""
+    os.environ["TZ"] = "UTC"
+    time.tzset()
     if VARIABLE not in os.environ and not hasattr(config, "workerinput"):
         _server.append(Server())
         _server[0].start()
@@ -154,7 +157,7 @@ def environment(**extra: str) -> dict[str, str]:
         for key in ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
         if key in os.environ
     }
-    return {**kept, "LC_ALL": "C.UTF-8", "BMHCTL_ACTOR": "alice", **extra}
+    return {**kept, "LC_ALL": "C.UTF-8", "TZ": "UTC", "BMHCTL_ACTOR": "alice", **extra}
 
 
 def run_bmhctl(*args: str, cwd: Path, stdin: str | bytes | None = None, **extra: str) -> Run:

@@ -117,7 +117,8 @@ def history(
         int | None, typer.Option("-n", "--last", min=0, max=MOST, metavar="N", help="Only the newest N events.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--since", metavar="WHEN", help="From then on: 2h (ago), yesterday, 2026-01-31T12:00.")
+        str | None,
+        typer.Option("--since", metavar="WHEN", help="From then on: 2h (ago), yesterday, 2026-01-31T12:00 (local)."),
     ] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Before then, likewise.")] = None,
     actor: Annotated[

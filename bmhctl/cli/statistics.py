@@ -15,7 +15,7 @@ from bmhctl.results import Document, HourlyUse, Metrics, Statistics, Timeline
 def stats(
     ctx: typer.Context,
     since: Annotated[
-        str, typer.Option("--since", metavar="TIME", help="From then on: 30d, yesterday, 2026-11-01.")
+        str, typer.Option("--since", metavar="TIME", help="From then on: 30d, yesterday, 2026-11-01 (local).")
     ] = "30d",
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to then; now by default.")] = None,
     by: Annotated[

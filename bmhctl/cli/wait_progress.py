@@ -12,7 +12,7 @@ from os import fstat
 import typer
 
 from bmhctl.cli.session import invocation_of
-from bmhctl.domain.units import format_duration, parse_duration
+from bmhctl.domain.units import OF_DAY, format_duration, local_time, parse_duration
 from bmhctl.errors import WaitTimeoutError
 from bmhctl.output import Display, note
 from bmhctl.usecases.reservations.queue_watch import Waiting
@@ -26,7 +26,7 @@ def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
 
     def progress(waiting: Waiting) -> None:
         position = "first in the queue" if waiting.position == 1 else f"number {waiting.position} in the queue"
-        until = f", until {waiting.deadline:%H:%M:%S} UTC" if waiting.deadline else ""
+        until = f", until {local_time(waiting.deadline, OF_DAY)}" if waiting.deadline else ""
         note(f"waiting for {waiting.requirements}, {position}{until}: {waiting.why}", display)
 
     return WaitOptions(pause_on(display), None if wait == "forever" else parse_duration(wait), progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 from bmhctl.errors import UsageError
@@ -82,3 +82,12 @@ def format_size(size: int) -> str:
 def plural(count: int, noun: str) -> str:
     """Return a count with its noun: ``1 host``, ``2 hosts``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+SECONDS, OF_DAY = "%Y-%m-%d %H:%M:%S", "%H:%M:%S"
+"""Forms of :func:`local_time`: with seconds, and without the day."""
+
+
+def local_time(at: datetime, form: str = "%Y-%m-%d %H:%M") -> str:
+    """Return a point in time for people: in the local zone, which follows it (``2026-11-28 14:05 CET``)."""
+    return at.astimezone().strftime(f"{form} %Z")

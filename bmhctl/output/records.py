@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from bmhctl.domain.model import Bmc, CheckResult, Event, Host, Note, Reservation, SetupProgress, State, StepTiming
+from bmhctl.domain.units import SECONDS, local_time
 from bmhctl.errors import BmhctlError, UsageError, nearest
 from bmhctl.results import Held, Outcome, VerbAnswer
 from bmhctl.support.values import Frozen
@@ -293,8 +294,8 @@ def iso(at: datetime) -> str:
 
 
 def stamp(at: datetime) -> str:
-    """Return the moment for a person: ``2026-11-23 08:09:16Z``."""
-    return iso(at).replace("T", " ")
+    """Return the moment for a person, in the local zone, which is shown: ``2026-11-23 08:09:16 CET``."""
+    return local_time(at, SECONDS)
 
 
 def flatten(value: Json) -> str:

@@ -99,7 +99,7 @@ def _lines(backlog: Backlog, width: int, height: int) -> Iterator[Line]:
     words = [f"{number} {word}" for number, word in counts if number]
     yield [
         (" · ".join(words) if words else "waiting for hosts to recycle", "bold"),
-        (f"  {time.strftime('%H:%M:%S')}", "dim"),
+        (f"  {time.strftime('%H:%M:%S %Z')}", "dim"),
     ]
     yield from columns(_HEADS, map(_row, active[:room]), width) if active else ()
     if len(active) > room:

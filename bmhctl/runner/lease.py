@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
-from bmhctl.domain.units import format_duration, plural
+from bmhctl.domain.units import SECONDS, format_duration, local_time, plural
 from bmhctl.errors import BmhctlError, GoneError, MovedError, NotFoundError, NotYoursError, RetiredError, UsageError
 from bmhctl.results import Held
 from bmhctl.runner import child
@@ -89,7 +89,7 @@ class Lease:
         if steady() < deadline.term and self._ctx.clock() < ends - room:
             return None
         trouble = f": {self._trouble}" if self._trouble else ""
-        return f"it ends at {ends:%Y-%m-%d %H:%M:%S} UTC and was not renewed in time{trouble}"
+        return f"it ends at {local_time(ends, SECONDS)} and was not renewed in time{trouble}"
 
     def _why_moved(self) -> str | None:
         try:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bmhctl.domain.model import End, State, TaskResult
-from bmhctl.domain.units import format_duration
+from bmhctl.domain.units import format_duration, local_time
 from bmhctl.errors import (
     BmhctlError,
     ExitStatus,
@@ -224,7 +224,7 @@ class _Returning:
         except BmhctlError as error:
             self._ctx.report(f"the hosts can't be kept: {error.message}")
             return False
-        until = f" until {kept.reservation.expires_at:%Y-%m-%d %H:%M} UTC" if kept.reservation.expires_at else ""
+        until = f" until {local_time(kept.reservation.expires_at)}" if kept.reservation.expires_at else ""
         self._ctx.report(
             f"{reason}: kept for debugging, asked for {format_duration(length)},{until}: "
             f"{', '.join(host.name for host in kept.hosts)}; give back: bmhctl release -R {self._token}"

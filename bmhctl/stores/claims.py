@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from bmhctl.domain.units import SECONDS, local_time
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Holder(Frozen):
     def __str__(self) -> str:
         """In words: ``process 123 (./wipe.sh 10.0.0.11), since 2026-01-31 10:12:00 UTC``."""
         command = f" ({self.command})" if self.command else ""
-        return f"{self.process}{command}" + (f", since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else "")
+        return f"{self.process}{command}" + (f", since {local_time(self.since, SECONDS)}" if self.since else "")
 
 
 class LeftClaim(Frozen):

@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Note, Phase, State, Verb, holding_back
+from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError
 from bmhctl.lifecycle.machine import GuardInput, ask, possible
 from bmhctl.lifecycle.table import ASKS, MEANING, Guard, edges
@@ -157,8 +158,8 @@ def _details(ctx: Context, host: Host, policy: Callable[[], Policy], now: dateti
         yield f"{number} failed in a row: {describe_tasks(host.failed_tasks)}"
     if host.state is State.MAINTENANCE:
         for mark in host.maintenance:
-            until = f", until {mark.until:%Y-%m-%d %H:%M} UTC" if mark.until else ""
-            yield f"maintenance since {mark.since:%Y-%m-%d %H:%M} UTC by {mark.actor}{until}: {mark.reason}"
+            until = f", until {local_time(mark.until)}" if mark.until else ""
+            yield f"maintenance since {local_time(mark.since)} by {mark.actor}{until}: {mark.reason}"
         if host.reservation:
             yield f"keeps the reservation of {describe_reservation(host.reservation)}"
     last = _last_attempt(ctx, host) if host.state in (State.TAINTED, State.INITIAL) else None

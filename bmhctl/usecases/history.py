@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import islice
 
 from bmhctl.domain.model import Event, EventKind, Verb
+from bmhctl.domain.units import local_time
 from bmhctl.errors import NotFoundError, UsageError, nearest
 from bmhctl.results import History
 from bmhctl.stores.events import EventQuery
@@ -48,7 +49,7 @@ def find_history(ctx: Context, request: HistoryRequest) -> History:
     """
     if request.since is not None and request.until is not None and request.since >= request.until:
         raise UsageError(
-            f"--since ({request.since:%F %T} UTC) is not before --until ({request.until:%F %T} UTC)",
+            f"--since ({local_time(request.since)}) is not before --until ({local_time(request.until)})",
             hint="--since names the earlier time",
         )
     if request.actor == "":

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from bmhctl.domain.model import Host, State, StateName
-from bmhctl.domain.units import format_duration
+from bmhctl.domain.units import OF_DAY, format_duration, local_time
 from bmhctl.errors import AwayError, UnreachableError, UsageError, WaitTimeoutError, combine
 from bmhctl.results import Hosts
 from bmhctl.support.folding import folded
@@ -48,7 +48,7 @@ class _Wait:
         self._sleep = pause
         self._timeout = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout.total_seconds()
-        self._until = "" if timeout is None else f", until {ctx.clock() + timeout:%H:%M:%S} UTC"
+        self._until = "" if timeout is None else f", until {local_time(ctx.clock() + timeout, OF_DAY)}"
         self._missing = f"the hosts to be {wanted}: the inventory could not be read"
         self._reported = ""
         self._silent_until = 0.0

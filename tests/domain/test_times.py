@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -138,3 +139,22 @@ def test_a_time_that_is_over_is_a_duration_a_day_or_a_time(zone: Callable[[str],
 def test_what_is_not_a_time_or_is_to_come_is_not_over(text: str) -> None:
     with pytest.raises(UsageError):
         parse_past(text, NOW)
+
+
+def test_people_see_local_time_with_its_zone_and_programs_see_utc(bmhctl: Bmhctl) -> None:
+    berlin = {"TZ": "Europe/Berlin"}
+    bmhctl("init")
+    bmhctl("add", "node01")
+    bmhctl("maintain", "node01", "--reason", "disk", "--until", "2099-07-01T18:00", **berlin)
+    bmhctl("add", "node02")
+    bmhctl("ready", "node02")
+    bmhctl("reserve", "node02", "--ttl", "1h")
+
+    assert "until 2099-07-01 18:00 CEST" in bmhctl("why", "node01", **berlin).stdout
+    assert "until 2099-07-01 16:00 UTC" in bmhctl("why", "node01").stdout
+    assert "2099-07-01T16:00:00Z" in bmhctl("show", "node01", "-o", "json", **berlin).stdout
+    table = bmhctl("history", "node01", "-o", "table", **berlin).stdout
+    assert re.search(r" \d\d:\d\d:\d\d CES?T ", table)
+    assert re.search(r"T\d\d:\d\d:\d\dZ ", bmhctl("history", "node01", **berlin).stdout)
+    refused = bmhctl("taint", "node02", "--as", "bob", **berlin).stderr
+    assert re.search(r"until \d{4}-\d\d-\d\d \d\d:\d\d CES?T", refused)

@@ -22,7 +22,7 @@ def told(result: object, **options: object) -> str:
 
 def test_a_terminal_shows_the_worst_first_and_below_each_what_to_do() -> None:
     assert shown(DIAGNOSIS, tty=True, width=80) == (
-        "lab.db  12 hosts · 1 event · 3 reservations · 2026-11-23 08:00:00Z\n"
+        "lab.db  12 hosts · 1 event · 3 reservations · 2026-11-23 08:00:00 UTC\n"
         "\n"
         "✗ history  node02: a gap in its history: event 12 begins at available\n"
         "✗ history  node02: is available, but its history ends at tainted\n"
@@ -40,7 +40,7 @@ def test_a_terminal_shows_the_worst_first_and_below_each_what_to_do() -> None:
 
 def test_fixed_findings_say_so_and_where_the_backup_is() -> None:
     assert shown(MENDED, tty=True, width=80) == (
-        "lab.db  12 hosts · 1 event · 3 reservations · 2026-11-23 08:00:00Z\n"
+        "lab.db  12 hosts · 1 event · 3 reservations · 2026-11-23 08:00:00 UTC\n"
         "\n"
         "! lease  reservation r-2xq9 of bob has no end\n"
         "         → ask bob whether it is still used\n"
@@ -61,7 +61,7 @@ def test_fixed_findings_say_so_and_where_the_backup_is() -> None:
 def test_a_healthy_inventory_is_one_word_on_a_terminal_and_one_line_on_stderr_in_a_pipe() -> None:
     healthy = replace(DIAGNOSIS, findings=())
     assert shown(healthy, tty=True) == (
-        "lab.db  12 hosts · 1 event · 3 reservations · 2026-11-23 08:00:00Z\n\n✓ healthy\n"
+        "lab.db  12 hosts · 1 event · 3 reservations · 2026-11-23 08:00:00 UTC\n\n✓ healthy\n"
     )
     assert shown(healthy) == "SEVERITY  FIXED  KIND  HOST  MESSAGE  REMEDY\n"
     assert told(healthy) == "lab.db: healthy\n"
@@ -81,7 +81,7 @@ def test_a_pipe_gets_one_uncut_row_for_each_finding() -> None:
 
 def test_an_inventory_that_could_not_be_examined_shows_no_counts() -> None:
     assert shown(replace(DIAGNOSIS, findings=(), counts={}), tty=True).splitlines()[0] == (
-        "lab.db  2026-11-23 08:00:00Z"
+        "lab.db  2026-11-23 08:00:00 UTC"
     )
 
 

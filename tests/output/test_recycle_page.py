@@ -33,7 +33,7 @@ def test_it_names_hosts_steps_and_what_is_due_in_80_columns() -> None:
     backlog = Backlog((WIPE,), ("node02", "node03"), (("node09", 25.0),), ("node04",))
     _, text = shown(Backlog((), (), (), ()), backlog)
     lines = text.splitlines()
-    assert re.fullmatch(r"1 in progress · 2 waiting · 1 to be tried again  [0-9:]{8}", lines[0])
+    assert re.fullmatch(r"1 in progress · 2 waiting · 1 to be tried again  [0-9:]{8} UTC", lines[0])
     assert lines[1].split() == ["HOST", "VERB", "STEP", "SINCE", "IN", "ALL", "THEN"]
     assert lines[2].split() == ["node01", "recycle", "wipe", "12m", "12m", "verify,", "ssh"]
     assert lines[3:] == ["due: node[02-03]", "again, first in 25s: node09", "run by other processes: node04"]

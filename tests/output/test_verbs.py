@@ -111,8 +111,8 @@ def test_a_plan_is_shown_even_when_quiet() -> None:
 def test_a_grant_says_what_was_taken_and_on_a_terminal_how_to_give_it_back() -> None:
     assert both(GRANT, tty=True) == (
         "RESERVATION  NAME    ADDRESS    UNTIL\n"
-        "r-7k3m       node01  10.0.0.11  2026-11-23 08:35:00Z\n"
-        "r-7k3m       node02  10.0.0.11  2026-11-23 08:35:00Z\n"
+        "r-7k3m       node01  10.0.0.11  2026-11-23 08:35:00 UTC\n"
+        "r-7k3m       node02  10.0.0.11  2026-11-23 08:35:00 UTC\n"
         "\n"
         "give back  bmhctl release -R r-7k3m\n"
         "keep       bmhctl extend -R r-7k3m\n",

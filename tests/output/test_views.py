@@ -35,7 +35,7 @@ def shown(result: object, **options: object) -> str:
 
 def test_the_status_shows_the_fleet_at_a_glance() -> None:
     assert shown(STATUS, tty=True, width=60) == (
-        "lab.toml  40 hosts · 11 free · 2026-11-23 08:00:00Z\n"
+        "lab.toml  40 hosts · 11 free · 2026-11-23 08:00:00 UTC\n"
         "\n"
         "○○○○○○●●●●●●●●●●●●●●●●●●◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆✗✗✗■■■\n"
         "\n"
@@ -117,7 +117,7 @@ def test_a_maintenance_past_its_end_is_called_overdue() -> None:
 def test_an_empty_inventory_has_a_status_too() -> None:
     empty = Status("lab.db", {}, 0, (), (), (), (), (), (), NOW)
     assert shown(empty, tty=True) == (
-        "lab.db  0 hosts · 0 free · 2026-11-23 08:00:00Z\n\n"
+        "lab.db  0 hosts · 0 free · 2026-11-23 08:00:00 UTC\n\n"
         "○ 0 initial   ● 0 available   ◆ 0 reserved   ✗ 0 tainted   ■ 0 maintenance\n"
     )
 
@@ -152,7 +152,7 @@ def test_the_status_says_how_many_there_are_of_what_it_shows_the_first_of() -> N
     counts = dict.fromkeys(State, 0) | {State.AVAILABLE: 1_234_567}
     large = replace(STATUS, counts=counts, free=1_000_000, waiting=3, totals=totals)
     for lines in (shown(large, tty=True, width=80).splitlines(), shown(large).splitlines()):
-        assert lines[0] == "lab.toml  1,234,567 hosts · 1,000,000 free · 3 waiting · 2026-11-23 08:00:00Z"
+        assert lines[0] == "lab.toml  1,234,567 hosts · 1,000,000 free · 3 waiting · 2026-11-23 08:00:00 UTC"
         assert any("● 1,234,567 available" in line for line in lines)
         assert "  and 33,422 more: bmhctl reservations" in lines
         assert "  and 3,000 more: bmhctl list --sort until" in lines
@@ -182,12 +182,12 @@ def test_why_shows_what_is_open_before_what_is_not() -> None:
 
 def test_history_is_a_timeline() -> None:
     assert shown(HISTORY, tty=True) == (
-        "○ 2026-11-20 08:00:00Z  enter  [*] → initial  ops@lab  3d ago\n"
-        "● 2026-11-20 08:09:00Z  ready  initial → available  ops@lab  2d23h ago\n"
-        "│ 2026-11-23 00:00:00Z  cordon  carol  8h ago\n"
+        "○ 2026-11-20 08:00:00 UTC  enter  [*] → initial  ops@lab  3d ago\n"
+        "● 2026-11-20 08:09:00 UTC  ready  initial → available  ops@lab  2d23h ago\n"
+        "│ 2026-11-23 00:00:00 UTC  cordon  carol  8h ago\n"
         "│   kernel upgrade\n"
-        "│ 2026-11-23 01:00:00Z  uncordon  carol  7h ago\n"
-        "◆ 2026-11-23 06:00:00Z  reserve  available → reserved  alice  2h ago\n"
+        "│ 2026-11-23 01:00:00 UTC  uncordon  carol  7h ago\n"
+        "◆ 2026-11-23 06:00:00 UTC  reserve  available → reserved  alice  2h ago\n"
         "│   nightly tests · r-7k3m\n"
     )
     assert "  node01  ready  " in shown(History(EVENTS, None, NOW), tty=True)
@@ -205,7 +205,7 @@ def test_a_host_is_shown_with_all_that_is_known() -> None:
         "node01  ◆ reserved  2h ago\n"
         "\n"
         "  held by    alice · r-7k3m · nightly tests\n"
-        "  until      in 35m · 2026-11-23 08:35:00Z\n"
+        "  until      in 35m · 2026-11-23 08:35:00 UTC\n"
         "  address    10.0.0.11\n"
         "  mac        bc:55:85:92:de:b7\n"
         "  labels     arch=arm64,rack=r1,zone=b\n"

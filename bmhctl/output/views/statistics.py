@@ -51,7 +51,7 @@ _HEADS = (
 def _lines(result: Statistics, display: Display) -> Iterator[Line]:
     width = display.width if display.shown is Format.TABLE else None
     yield [
-        (f"{iso(result.since)[:10]} – {iso(result.until)[:10]}", "bold"),
+        (f"{result.since.astimezone():%Y-%m-%d} – {result.until.astimezone():%Y-%m-%d}", "bold"),
         (f"  {format_age(result.until - result.since)} · ", ""),
         (plural(result.total.hosts or 0, "host"), ""),
     ]
@@ -131,7 +131,7 @@ def _bar(share: float, width: int) -> str:
 
 def _heat(result: HourlyUse, display: Display) -> Iterator[Line]:
     yield [
-        (f"{iso(result.since)[:10]} – {iso(result.until)[:10]}", "bold"),
+        (f"{result.since.astimezone():%Y-%m-%d} – {result.until.astimezone():%Y-%m-%d}", "bold"),
         ("  reserved hosts in % by weekday and hour", ""),
     ]
     yield []

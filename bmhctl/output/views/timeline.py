@@ -46,7 +46,7 @@ def _lines(result: Timeline, display: Display) -> Iterator[Line]:
         (_AHEAD, COLOUR[State.RESERVED]),
         (" leased  ", "dim"),
         (_NOW, "bold"),
-        (" now", "dim"),
+        (f" now  times in {result.now.astimezone():%Z}", "dim"),
     ]
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from bmhctl.domain.units import OF_DAY, local_time
 from bmhctl.errors import BmhctlError, StateRefusedError, UnreachableError
 from bmhctl.stores.claims import Hold, Holder, LeftClaim, host_claim
 from bmhctl.stores.postgres.connection import steady
@@ -137,7 +138,11 @@ class LeasedClaims:
         )
         found = []
         for holder, until, began in rows:
-            ends = "" if began else f"its step was ended with it, and its claim ends at {to_moment(until):%H:%M:%S} UTC"
+            ends = (
+                ""
+                if began
+                else f"its step was ended with it, and its claim ends at {local_time(to_moment(until), OF_DAY)}"
+            )
             since = began if isinstance(began, datetime) else None
             found.append(Holder(str(holder), since=since, is_runner=began is not None, ends_by_itself=ends))
         return found

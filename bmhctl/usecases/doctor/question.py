@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from bmhctl.domain.model import State
+from bmhctl.domain.units import local_time
 from bmhctl.lifecycle.table import where
 from bmhctl.results import Finding, Severity
 from bmhctl.stores.integrity import Answer, stored_time
@@ -110,7 +111,7 @@ def _state(value: object) -> str:
 
 def _moment(value: object, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     try:
-        return f"{stored_time(value):{form}} UTC"
+        return local_time(stored_time(value), form)
     except ValueError:
         return repr(value)  # not written by bmhctl
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.model import Host, Reservation, State, Verb
 from bmhctl.domain.requirements import Requirements, describe_requirements, total
 from bmhctl.domain.selector import Selector
+from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, BusyError, UnsatisfiableError
 from bmhctl.lifecycle.table import where
 from bmhctl.stores.host_query import HostQuery
@@ -121,7 +122,7 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
     fitting = [query_for(requirement, HostQuery(declared=True)) for requirement in dict.fromkeys(requirements)]
     seen = availability_queries.occupation(ctx.store, fitting, _HOLDERS)
     spread, holders = seen.states, seen.holders
-    ends = f"; the first lease ends at {seen.first_end:%Y-%m-%d %H:%M} UTC" if seen.first_end else ""
+    ends = f"; the first lease ends at {local_time(seen.first_end)}" if seen.first_end else ""
     held_by = f", held by {', '.join(holders[:3])}" + (" …" if len(holders) > 3 else "") if holders else ""
     queued = due_before(ctx, before)
     return BusyError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Host, QueueVerb, Ticket
 from bmhctl.domain.requirements import Requirements, load_requirements
+from bmhctl.domain.units import OF_DAY, local_time
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.reservations.matching import Cap, Match, left_over, match
@@ -251,4 +252,4 @@ def due_before(ctx: Context, before: int | None) -> str | None:
     if not earlier:
         return None
     others = f" and {len(earlier) - 1} more" if len(earlier) > 1 else ""
-    return f"due to the earlier ticket of {earlier[0].owner}, from {earlier[0].created_at:%H:%M:%S} UTC{others}"
+    return f"due to the earlier ticket of {earlier[0].owner}, from {local_time(earlier[0].created_at, OF_DAY)}{others}"

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from bmhctl.domain.limits import Limit
 from bmhctl.domain.model import Host, Reservation
 from bmhctl.domain.requirements import Requirements, describe_requirements, total
-from bmhctl.domain.units import format_duration
+from bmhctl.domain.units import format_duration, local_time
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UnsatisfiableError, UsageError
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.folding import folded
@@ -264,7 +264,7 @@ def check_booking(limits: Limits, owner: str, booking: Span, others: Sequence[Sp
         most, at = _most_at_once(limit, booking, others)
         if number + most > limit.max_hosts:
             raise BusyError(
-                f"{refused}, who has {most} from {at:%Y-%m-%d %H:%M} UTC: nothing was booked",
+                f"{refused}, who has {most} from {local_time(at)}: nothing was booked",
                 hint="book another time, or cancel a booking of that time",
                 details={**details, "held": most},
             )

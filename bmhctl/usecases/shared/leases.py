@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from bmhctl.domain.model import End, EventKind, FailedTask, Host, Reservation, State, TaskResult, Verb
+from bmhctl.domain.units import SECONDS, local_time
 from bmhctl.errors import NotFoundError, NotYoursError, UsageError
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
@@ -82,7 +83,7 @@ def held_reservation(ctx: Context, token: str, now: datetime) -> Reservation:
         ended = reservation.ended_at or reservation.expires_at
         why = reservation.end_reason or EXPIRED
         raise NotYoursError(
-            f"reservation {token} has ended: {why}" + (f" at {ended:%Y-%m-%d %H:%M:%S} UTC" if ended else ""),
+            f"reservation {token} has ended: {why}" + (f" at {local_time(ended, SECONDS)}" if ended else ""),
             hint="reserve again (under another request id); bmhctl history HOST shows what became of its hosts",
             details={"reservation": token},
         )
@@ -113,7 +114,7 @@ def check_token(ctx: Context, host: Host, token: str | None, now: datetime) -> N
 def describe_reservation(reservation: Reservation) -> str:
     """Return the holder, the purpose and the end: ``alice (r-7k3m9q2x, nightly) until 2026-01-01 12:00 UTC``."""
     purpose = f", {reservation.purpose}" if reservation.purpose else ""
-    until = f" until {reservation.expires_at:%Y-%m-%d %H:%M} UTC" if reservation.expires_at else " without end"
+    until = f" until {local_time(reservation.expires_at)}" if reservation.expires_at else " without end"
     return f"{reservation.owner} ({reservation.id}{purpose}){until}"
 
 
