@@ -37,12 +37,16 @@ class _Change(Frozen):
     @property
     def words(self) -> str:
         """What it was, as "set of node01 by alice"."""
-        verbs = dict.fromkeys(event.verb.value for _, event in self.events)
+        verbs = dict.fromkeys(_command(event) for _, event in self.events)
         names = folded(event.host for _, event in self.events)
         what = "/".join([*verbs, *(["policy"] if self.policy is not None else [])])
         more = " …" if len(names) > _SHOWN else ""
         hosts = f" of {' '.join(names[:_SHOWN])}{more}" if names else ""
         return f"{what}{hosts} by {self.actor}"
+
+
+def _command(event: Event) -> str:
+    return "add" if event.verb is Verb.ENTER else event.verb.value
 
 
 def undo(ctx: Context) -> Outcomes:
@@ -118,7 +122,7 @@ def _unmark_one(ctx: Context, event: Event, host_id: int, now: datetime) -> Outc
         raise AssertionError("a host that left has a later event")
     cordon = whole_host(_kept(event)).cordon
     kind = EventKind.UNCORDON if cordon is None else EventKind.CORDON
-    reason = f"undo of {event.verb} by {event.actor}"
+    reason = f"undo of {_command(event)} by {event.actor}"
     before = Former().of(host, whole=True)
     record_event(ctx, replace(host, cordon=cordon), kind, now, reason=reason, before=before)
     return Outcome(host.name, True, f"{kind}ed: {reason}", host.state, host.state)
@@ -130,7 +134,7 @@ def _inverse(ctx: Context, last: _Change) -> Changes:
     renames, removals, specs, newcomers = [], [], [], []
     imported: dict[str, dict[str, PropertyValue] | None] = {}
     for _, event in last.events:
-        kept, reason = _kept(event), f"undo of {event.verb} by {event.actor}"
+        kept, reason = _kept(event), f"undo of {_command(event)} by {event.actor}"
         declared = kept[DECLARED]
         if event.verb is Verb.ENTER:
             removals.append(Removal(event.host, reason, force=True, last_event=event.id))

@@ -197,7 +197,7 @@ def test_many_hosts_are_undone_after_a_question(lab: Lab) -> None:
     hosts.add(lab.context(), ["node[01-20]"], AttributeChanges())
     asked: list[str] = []
     undo.undo(replace(lab.context(), confirm=asked.append))
-    assert asked == ["undo of the enter of node[01-20] by alice changes 20 hosts: node[01-20]"]
+    assert asked == ["undo of the add of node[01-20] by alice changes 20 hosts: node[01-20]"]
     assert content(lab)[:-1] == []
 
 
