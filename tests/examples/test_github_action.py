@@ -71,9 +71,12 @@ class Job:
     def end(self, process: subprocess.Popen[str]) -> Run:
         """Wait for a step, and read its files as the runner does."""
         done = end(process)
+        self.read_files()
+        return done
+
+    def read_files(self) -> None:
         for name, values in (("STATE", self.state), ("ENV", self.env), ("OUTPUT", self.outputs)):
             values.update(read(self._file(name)))
-        return done
 
     def run(self, step: str) -> Run:
         return self.end(self.start(step))
@@ -95,6 +98,10 @@ def read(path: Path) -> dict[str, str]:
         assert delimited
         found[name] = value
     return found
+
+
+def owners(fleet: Fleet) -> list[str]:
+    return [reservation.owner for reservation in fleet.lab.context().store.reservations.all()]
 
 
 def annotations(stdout: str) -> list[str]:
@@ -167,6 +174,20 @@ def test_a_reservation_whose_answer_was_never_read_is_found_by_the_post_step(job
     assert job.fleet.open_reservations() == []
     job.state.clear()
     assert job.run("post") == Run(0, "", "")  # the main step did not even begin
+
+
+def test_a_main_step_that_was_killed_leaves_no_bmhctl_that_gets_hosts_later(job: Job) -> None:
+    assert job.fleet.bmhctl("reserve", "-n", "2", "--as", "bob").status == 0
+    process = job.start("main")
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("waiting for ")
+    process.kill()
+    process.wait()
+    job.read_files()
+    assert job.run("post").status == 0
+    assert process.stderr.read() == ""  # up to its end: bmhctl has ended, too, as nothing reads its answer
+    assert job.fleet.lab.context().store.tickets.all() == []
+    assert owners(job.fleet) == ["bob"]
 
 
 def test_a_job_without_hosts_fails_and_says_so(job: Job) -> None:
