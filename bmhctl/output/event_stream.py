@@ -43,7 +43,7 @@ class EventStream:
             case Format.CSV:
                 self._write_csv(records)
             case Format.TABLE if not self._fields:
-                paint(history_lines(events, now, self._one_host), display)
+                paint(history_lines(events, now, self._one_host, display.width), display)
             case _:
                 self._columns.write(cells(records, self._shown))
         display.stdout.flush()

@@ -108,6 +108,15 @@ def test_hours_of_the_day_stand_above_their_columns(width: int) -> None:
     assert head.index("12") in range(monday.index(mark), monday.index(mark) + 3)
 
 
+@pytest.mark.parametrize(("width", "aged"), [(80, False), (90, True), (120, True)])
+def test_the_age_of_an_event_is_left_out_where_a_line_has_no_room_for_it(width: int, aged: bool) -> None:
+    event = replace(EVENTS[1], host="rack1-node01", reason=None)
+    lines = shown(History((event,), None, NOW), tty=True, width=width).splitlines()
+    assert len(lines) == 1
+    assert lines[0].endswith(" ago") is aged
+    assert "initial → available  ops@lab" in lines[0]
+
+
 def test_a_maintenance_past_its_end_is_called_overdue() -> None:
     late = Ending(NOW - timedelta(minutes=5), "maintenance: replace the PSU", ("node06",))
     text = shown(replace(STATUS, endings=(late,)), tty=True, width=80)

@@ -11,13 +11,16 @@ from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import COLOUR, GLYPH
 from bmhctl.output.records import Envelope, Record, event_record, iso, listing, picked, stamp
 from bmhctl.output.render import LISTED, View
-from bmhctl.output.sanitize import Line, Span, clean
-from bmhctl.output.spans import ago, joined, transition_spans
+from bmhctl.output.sanitize import Line, Span, cell_width, clean
+from bmhctl.output.spans import UNLIMITED, ago, joined, transition_spans
 from bmhctl.results import History
 
 
-def history_lines(events: Iterable[Event], now: datetime, one_host: bool) -> Iterator[Line]:
-    """Yield a timeline: the glyph of a state where a host arrived in it, a bar for any other event."""
+def history_lines(events: Iterable[Event], now: datetime, one_host: bool, width: int = UNLIMITED) -> Iterator[Line]:
+    """Yield a timeline: the glyph of a state where a host arrived in it, a bar for any other event.
+
+    How long ago an event was is left out where a line of this ``width`` has no room for it.
+    """
     for event in events:
         moved = event.source is not event.dest
         sign = (GLYPH[event.dest], COLOUR[event.dest]) if moved and event.dest else ("│" if not moved else "·", "dim")
@@ -27,7 +30,9 @@ def history_lines(events: Iterable[Event], now: datetime, one_host: bool) -> Ite
         line.append((event.verb.value, "bold" if moved else ""))
         if moved:
             line += [("  ", ""), *transition_spans(event.source, event.dest)]
-        yield [*line, (f"  {clean(event.actor)}", "cyan"), (f"  {ago(event.at, now)}", "dim")]
+        line.append((f"  {clean(event.actor)}", "cyan"))
+        age = (f"  {ago(event.at, now)}", "dim")
+        yield [*line, age] if sum(cell_width(text) for text, _ in (*line, age)) <= width else line
         about = joined([(text, "") for text in (event.reason, event.reservation, _took(event)) if text], " · ")
         if about:
             yield [("│   " if one_host else "    ", "dim"), *about]
@@ -63,7 +68,7 @@ VIEWS = {
         ("at", "host", "actor", "verb", "source", "dest", "reason", "reservation"),
         _FIELDS,
         _document,
-        lines=lambda result, _: history_lines(result.events, result.now, result.host is not None),
+        lines=lambda result, display: history_lines(result.events, result.now, result.host is not None, display.width),
         empty="no events",
         write=_write,
     )

@@ -28,7 +28,7 @@ from bmhctl.output.views.hosts import ALL_FIELDS
 from bmhctl.results import HostDetail
 
 
-def detail_lines(detail: HostDetail) -> Iterator[Line]:
+def detail_lines(detail: HostDetail, width: int) -> Iterator[Line]:
     """Everything about one host, then what last happened to it."""
     host, now = detail.host, detail.now
     yield from heading(host, now)
@@ -37,7 +37,7 @@ def detail_lines(detail: HostDetail) -> Iterator[Line]:
     yield from result_lines(detail.results, now)
     if detail.events:
         yield []
-        yield from history_lines(detail.events, now, True)
+        yield from history_lines(detail.events, now, True, width)
 
 
 def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
@@ -105,7 +105,7 @@ def plain_detail(detail: HostDetail) -> list[Line]:
 
 
 def _lines(result: HostDetail, display: Display) -> Iterable[Line]:
-    return detail_lines(result) if display.shown is Format.TABLE else plain_detail(result)
+    return detail_lines(result, display.width) if display.shown is Format.TABLE else plain_detail(result)
 
 
 def _document(result: HostDetail, fields: tuple[str, ...] | None) -> Envelope:
