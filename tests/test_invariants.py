@@ -43,7 +43,7 @@ from bmhctl.usecases.reservations.replacement import replace_host
 from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
-from bmhctl.usecases.steps import resume, step_verbs
+from bmhctl.usecases.steps import resume, retire, step_verbs
 from tests.conftest import HOMES, SUFFIX, Lab, location
 from tests.formats.texts import dump_inventory, read_inventory
 
@@ -58,7 +58,17 @@ quarantine_after = 2
 [checks.ping]
 command = ["true"]
 
+[setup.firmware]
+command = ["true"]
+properties = ["firmware"]
+
+[prepare.image]
+command = ["true"]
+
 [cleanup.wipe]
+command = ["true"]
+
+[retire.erase]
 command = ["true"]
 """
 
@@ -126,6 +136,7 @@ class Lives(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.lab = Lab(self.folder / SUFFIX[self.kind])
         self.used: dict[str, bool] = {}
+        self.names_of: dict[str, str] = {}
         self.seen = 0
         self.steps_pass = True
         self.copies = 0
@@ -164,7 +175,9 @@ class Lives(RuleBasedStateMachine):
         """One command by one actor; whether it is refused or not, the invariants must hold after it."""
 
         def step(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
-            return CheckResult(step.name, Verdict.PASS if self.steps_pass else Verdict.FAIL, "said so", 0.0)
+            verdict = Verdict.PASS if self.steps_pass else Verdict.FAIL
+            observed = dict.fromkeys(step.properties, self.seen) if self.steps_pass else {}
+            return CheckResult(step.name, verdict, "said so", 0.0, phase=step.phase, observed=observed)
 
         try:
             with mock.patch.object(probe, "run", step):
@@ -174,16 +187,42 @@ class Lives(RuleBasedStateMachine):
 
     # verbs
 
-    @rule(name=names, actor=actors)
-    def ready(self, name: str, actor: str) -> None:
+    @rule(name=names, actor=actors, passes=st.sampled_from([True, True, False]))
+    def ready(self, name: str, actor: str, passes: bool) -> None:
+        self.steps_pass = passes
         with self.attempt(actor) as ctx:
             step_verbs.ready(ctx, Choice((name,)))
+        self.steps_pass = True
 
-    @rule(count=st.integers(1, 3), actor=actors, minutes=st.integers(1, 400))
-    def reserve_some(self, count: int, actor: str, minutes: int) -> None:
+    @rule(
+        count=st.integers(1, 3), actor=actors, minutes=st.integers(1, 400), passes=st.sampled_from([True, True, False])
+    )
+    def reserve_some(self, count: int, actor: str, minutes: int, passes: bool) -> None:
+        """Where a prepare step fails, the hosts are tainted and others are tried."""
+        self.steps_pass = passes
         with self.attempt(actor) as ctx:
             wish = request.reservation_request(count=count, ttl=timedelta(minutes=minutes))
             self.tokens.append(reserve.reserve_or_wait(ctx, wish).held.reservation.id)
+        self.steps_pass = True
+
+    @rule(actor=actors, passes=st.booleans())
+    def recycle(self, actor: str, passes: bool) -> None:
+        self.steps_pass = passes
+        with self.attempt(actor) as ctx:
+            step_verbs.recycle(ctx, Choice())
+        self.steps_pass = True
+
+    @rule(name=names, actor=actors, when_free=st.booleans(), passes=st.booleans())
+    def retire(self, name: str, actor: str, when_free: bool, passes: bool) -> None:
+        self.steps_pass = passes
+        with self.attempt(actor) as ctx:
+            retire.retire(ctx, Choice((name,)), reason="old", when_free=when_free)
+        self.steps_pass = True
+
+    @rule(name=names, actor=actors)
+    def keep_after_all(self, name: str, actor: str) -> None:
+        with self.attempt(actor) as ctx:
+            retire.undo_retire(ctx, Choice((name,)))
 
     @rule(name=names, actor=actors)
     def reserve_named(self, name: str, actor: str) -> None:
@@ -468,8 +507,11 @@ class Lives(RuleBasedStateMachine):
         for host in store.hosts.find(HostQuery()):
             if host.spec.mac:
                 names_of[host.spec.mac] = host.name
+        retired = {e.host for e in store.events.read() if e.id > self.seen and e.verb is Verb.RETIRE}
         for mac, was_used in self.used.items():
             name = names_of.get(mac)
+            if self.names_of.get(mac) in retired:
+                was_used = False  # it was cleaned before it left
             if name is not None:
                 host = store.hosts.named(name)
                 assert host is not None
@@ -483,7 +525,7 @@ class Lives(RuleBasedStateMachine):
                 truth[mac] = was_used
         for mac, name in names_of.items():
             truth.setdefault(mac, used[name])
-        self.used = truth
+        self.used, self.names_of = truth, names_of
         self.seen = max((event.id for event in store.events.read(last=1)), default=0)
 
 

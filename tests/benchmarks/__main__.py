@@ -19,6 +19,7 @@ from tests.benchmarks import (
     bulk,
     formats,
     looping,
+    proving,
     reading,
     report,
     reserving,
@@ -30,7 +31,7 @@ from tests.benchmarks import (
 )
 from tests.benchmarks.harness import Bench, Figure, Series
 
-FAMILIES = (starting, reserving, serving, bulk, streaming, reading, formats, telling, waiting, looping)
+FAMILIES = (starting, reserving, serving, bulk, streaming, reading, formats, telling, waiting, looping, proving)
 
 FIGURES: tuple[Figure, ...] = tuple(figure for family in FAMILIES for figure in family.FIGURES)
 

@@ -68,7 +68,7 @@ class Turn:
     def end(self) -> Run:
         """How it ended; one that does not end fails the test, with what its processes were doing."""
         try:
-            stdout, stderr = self.process.communicate(timeout=30)
+            stdout, stderr = self.process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             family = describe_family(self.pid)
             self.send(signal.SIGABRT)  # faulthandler then writes the stack of each thread to stderr
@@ -176,7 +176,7 @@ def toml_fleet(toml_lab: Lab) -> Iterator[Fleet]:
 
 def wait_until(condition: Callable[[], object], what: str = "it never came to pass") -> None:
     """Awaits a condition that another process makes true; a test that waits too long has failed."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,11 +14,13 @@ from tests.runner.conftest import Fleet, lives, wait_until
 
 STUBBORN = """
 trap '' TERM
+sleep 0.5
 echo $$ > pid.new
 mv pid.new pid
 sleep 60
 sleep 60
 """
+"""Ignores TERM. It says so only after a moment: its runner has to tell the watchdog of it before a test stops that."""
 
 
 def preparing(fleet: Fleet, script: str, more: str = "") -> None:
@@ -73,14 +74,15 @@ def test_a_step_that_fails_in_any_way_taints_the_host(toml_fleet: Fleet, script:
 
 def test_a_killed_reserve_leaves_a_lease_that_ends_by_itself_and_no_step(fleet: Fleet) -> None:
     preparing(fleet, STUBBORN)
-    killed = fleet.start("reserve", "node1", "--ttl", "4s")
+    killed = fleet.start("reserve", "node1", "--ttl", "8s")
     step = step_process(fleet)
     killed.send(signal.SIGKILL)
     assert killed.end().status == 137
-    started = time.monotonic()
-    assert fleet.bmhctl("reserve", "node1").status == 5
     wait_until(lambda: not lives(step), "the step outlived its runner")
-    assert time.monotonic() - started < 4
+    (lease,) = fleet.lab.context().store.reservations.open()
+    assert lease.expires_at is not None
+    assert datetime.now(UTC) < lease.expires_at
+    assert fleet.bmhctl("reserve", "node1").status == 5
     wait_until(lambda: fleet.bmhctl("reap").status == 0 and fleet.states()["node1"] == "tainted")
     assert fleet.open_reservations() == []
 
@@ -88,7 +90,7 @@ def test_a_killed_reserve_leaves_a_lease_that_ends_by_itself_and_no_step(fleet: 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_step_is_ended_before_its_lease_is_over(fleet: Fleet, stopped: bool) -> None:
     preparing(fleet, STUBBORN)
-    command = fleet.start("reserve", "node1", "--ttl", "5s")
+    command = fleet.start("reserve", "node1", "--ttl", "9s")  # far more than a busy machine needs to start the step
     step = step_process(fleet)
     (lease,) = fleet.lab.context().store.reservations.open()
     assert lease.expires_at is not None
