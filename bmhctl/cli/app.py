@@ -27,8 +27,8 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 FOREVER = "forever"
 
-OPTIONAL_VALUES: dict[str, str] = {"--wait": FOREVER}
-"""What each such option means without a value; a following duration is its value."""
+OPTIONAL_VALUES: dict[str, str] = {"--wait": FOREVER, "--watch": "2s"}
+"""What each such option means without a value where it has ``[DURATION]``; a following duration is its value."""
 
 
 class OptionalValueCommand(TyperCommand):
@@ -59,10 +59,21 @@ class OptionalValueCommand(TyperCommand):
             return False
         takes_value = {n: not getattr(param, "is_flag", False) for param in self.params for n in param.opts}
         before = args[position - 1]
-        return _is_duration(args[position]) if before in OPTIONAL_VALUES else _wants_next(before, takes_value)
+        return _is_duration(args[position]) if before in self._optional() else _wants_next(before, takes_value)
+
+    def _optional(self) -> set[str]:
+        """Return the options of this command whose value may be left out."""
+        return {
+            name
+            for param in self.params
+            if str(getattr(param, "metavar", "")).startswith("[")
+            for name in param.opts
+            if name in OPTIONAL_VALUES
+        }
 
     def _completed(self, args: Sequence[str]) -> Iterator[str]:
         takes_value = {name: not getattr(param, "is_flag", False) for param in self.params for name in param.opts}
+        optional = self._optional()
         position = 0
         while position < len(args):
             arg = args[position]
@@ -72,7 +83,7 @@ class OptionalValueCommand(TyperCommand):
                 yield from args[position:]
                 return
             following = args[position] if position < len(args) else None
-            if arg in OPTIONAL_VALUES:
+            if arg in optional:
                 if following is None or not _is_duration(following):
                     yield OPTIONAL_VALUES[arg]
                     continue

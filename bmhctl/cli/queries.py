@@ -78,13 +78,23 @@ def status(
         str | None,
         typer.Option("--by", metavar="LABEL", help="A mark for each host, a row for each value of a label."),
     ] = None,
+    watch: Annotated[
+        str | None,
+        typer.Option("--watch", metavar="[DURATION]", help="Again when it changed, so often at most; q ends it."),
+    ] = None,
     fields: Fields = None,
 ) -> None:
     """Show the fleet on one screen: hosts by state, reservations, what ends next, what needs attention."""
     if reasons and by is not None:
         raise UsageError("--reasons and --by are two views", hint="give one of them")
     with session(ctx, Reasons if reasons else Status if by is None else Fleet, fields) as lab:
-        lab.show(_look(lab.context, reasons, by))
+        if watch is None:
+            lab.show(_look(lab.context, reasons, by))
+            return
+        from bmhctl.cli.status_watch import watch_status
+        from bmhctl.domain.units import parse_duration
+
+        watch_status(lab, lambda context: _look(context, reasons, by), parse_duration(watch))
 
 
 def _look(ctx: Context, reasons: bool, by: str | None) -> Status | Reasons | Fleet:

@@ -163,7 +163,7 @@ def offered_for(cli: Cli, line: str) -> list[str]:
             "bmhctl re",
             [
                 *("rename", "remove", "ready", "reserve", "release", "reset", "resume", "retire"),
-                *("reservations", "replace", "reap", "recycle", "report"),
+                *("reservations", "replace", "remind", "reap", "recycle", "report"),
             ],
         ),
         ("bmhctl queue c", ["cancel"]),

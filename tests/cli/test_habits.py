@@ -28,7 +28,7 @@ def _required(command: Any) -> list[str]:
     found: list[object] = []
     for param in command.params:
         if param.required and param.param_type_name == "option":
-            found += [param.opts[0], "node01"]
+            found += [param.opts[0], next(iter(getattr(param.type, "choices", ())), "node01")]
         elif param.required:
             found.append(next(iter(getattr(param.type, "choices", ())), "node01"))
     return [str(getattr(value, "value", value)) for value in found]

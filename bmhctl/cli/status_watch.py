@@ -1,0 +1,169 @@
+"""``status --watch``: the fleet again whenever the inventory changed, until q, a signal or a closed pipe ends it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import termios
+import time
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from types import FrameType
+
+from bmhctl.cli.session import Session
+from bmhctl.cli.wait_progress import pause_on
+from bmhctl.errors import UsageError
+from bmhctl.output import Display, Format
+from bmhctl.output.live import LiveView
+from bmhctl.results import Fleet, Reasons, Status
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.changes import Pause, await_change
+from bmhctl.usecases.shared.context import Context
+
+Seen = Status | Reasons | Fleet
+Look = Callable[[Context], Seen]
+
+_AGES = 60.0  # seconds after which a picture is drawn again because of the ages in it
+
+
+def watch_status(lab: Session, look: Look, interval: timedelta) -> None:
+    """Show what ``look`` returns, and again when it changed, no more often than every ``interval``.
+
+    A terminal shows it in its place until q is pressed; a pipe gets a new document.
+    """
+    if not interval:
+        raise UsageError("the interval of --watch is zero", hint="bmhctl status --watch 2s")
+    seconds = interval.total_seconds()
+    if not _is_drawn(lab.display):
+        watching = _Watching(lab.context, look, lab.show, seconds, None)
+        await_change(lab.context, pause_on(lab.display), watching.look, watching.is_due)
+        return
+    with LiveView(lab.display) as view, _keys(view) as pause:
+        context = replace(lab.context, report=view.note)
+        watching = _Watching(context, look, view.show, seconds, _AGES)
+        await_change(context, pause, watching.look, watching.is_due)
+
+
+def _is_drawn(display: Display) -> bool:
+    """Return whether a result can be drawn again in its place: as a table, on a terminal that moves its cursor."""
+    return display.stdout_tty and display.shown is Format.TABLE and os.environ.get("TERM") != "dumb"
+
+
+class _Watching:
+    """Looks when something was committed, and no more often than is asked for."""
+
+    def __init__(
+        self, ctx: Context, look: Look, show: Callable[[object], None], interval: float, repeat: float | None
+    ) -> None:
+        self._ctx = ctx
+        self._look = look
+        self._show = show
+        self._interval = interval
+        self._repeat = repeat
+        self._looked = float("-inf")
+        self._is_pending = False
+        self._shown: Seen | None = None
+
+    def look(self) -> None:
+        """Look now or, when the last look is not long ago, a little later; show it if it differs from the last one."""
+        now = time.monotonic()
+        self._is_pending = now - self._looked < self._interval
+        if self._is_pending:
+            return
+        seen = self._look(self._ctx)
+        self._looked = time.monotonic()
+        before = self._shown and replace(self._shown, now=seen.now)
+        if seen != before or self._repeat is not None:
+            self._show(seen)
+        self._shown = seen
+
+    def is_due(self) -> bool:
+        """Return whether a look was put off until now, or the ages in the picture are old."""
+        since = time.monotonic() - self._looked
+        if self._is_pending and since >= self._interval:
+            return True
+        return self._repeat is not None and since >= self._repeat
+
+
+class _QuitError(Exception):
+    """The key q was pressed."""
+
+
+@contextmanager
+def _keys(view: LiveView) -> Iterator[Pause]:
+    """Yield a pause that q ends with the block; without a terminal on stdin, there are no keys.
+
+    The terminal gets its settings back however the block ends, and while the process is stopped.
+    """
+    descriptor = sys.stdin.fileno() if sys.stdin.isatty() else None
+    before = None if descriptor is None else termios.tcgetattr(descriptor)
+    poll = select.poll()
+    noted: set[int] = set()
+    woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def enter() -> None:
+        if descriptor is not None:
+            tty.setcbreak(descriptor, termios.TCSANOW)
+
+    def leave() -> None:
+        if descriptor is not None and before is not None:
+            termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
+    def stop() -> None:
+        view.pause()
+        leave()
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)  # it goes on here
+        signal.signal(signal.SIGTSTP, note)
+        enter()
+        view.resume()
+
+    def note(number: int, _: FrameType | None) -> None:
+        noted.add(number)  # it may have come in the middle of drawing
+
+    def pause(seconds: float, wakes: int | None) -> None:
+        if wakes is not None:
+            poll.register(wakes, select.POLLIN)
+        try:
+            ready = dict(poll.poll(seconds * 1000))
+        finally:
+            if wakes is not None:
+                poll.unregister(wakes)
+        if woken in ready:
+            os.read(woken, 1024)
+        if signal.SIGTSTP in noted:
+            stop()
+        elif noted:
+            view.draw()
+        noted.clear()
+        if descriptor is not None and descriptor in ready:
+            typed = os.read(descriptor, 1024)
+            if b"q" in typed.lower():
+                raise _QuitError
+            if not typed:
+                poll.unregister(descriptor)
+
+    signals = (signal.SIGTSTP, signal.SIGWINCH)
+    handlers = {number: signal.getsignal(number) for number in signals}
+    fd_before = signal.set_wakeup_fd(wake)
+    try:
+        poll.register(woken, select.POLLIN)
+        if descriptor is not None:
+            poll.register(descriptor, select.POLLIN)
+        enter()
+        for number in signals:
+            signal.signal(number, note)
+        yield pause
+    except _QuitError:
+        pass
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(fd_before)
+        leave()
+        os.close(woken)
+        os.close(wake)

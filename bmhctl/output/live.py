@@ -1,0 +1,104 @@
+"""A result that is drawn again in its place on a terminal, or printed anew in a pipe."""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from bmhctl.output.display import Display, Format
+from bmhctl.output.render import render
+from bmhctl.output.sanitize import clean
+from bmhctl.support.values import replace
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.text import Text
+
+
+class LiveView:
+    """Draws a result in its place again and again, as a context manager; the last picture stays.
+
+    What is higher than the terminal is cut while it is live, and whole in the last picture.
+    """
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._result: object = None
+        self._note = ""
+        self._live = _live(display)
+
+    def __enter__(self) -> LiveView:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._note = ""
+        with suppress(OSError):  # the terminal is gone
+            self._draw()
+            self._live.stop()
+
+    def show(self, result: object) -> None:
+        """Draw a result; what was noted is over."""
+        self._result, self._note = result, ""
+        self.draw()
+
+    def note(self, text: str) -> None:
+        """Show a line below the result until the next one."""
+        self._note = text
+        self.draw()
+
+    def draw(self) -> None:
+        """Draw again, in the width that the terminal has now."""
+        self._draw()
+        self._live.refresh()
+
+    def pause(self) -> None:
+        """Show the cursor, because the process is about to be stopped."""
+        self._live.console.show_cursor(True)
+
+    def resume(self) -> None:
+        """Hide the cursor, and draw below what the terminal shows now."""
+        self._live.console.show_cursor(False)
+        self._live._live_render._shape = None  # the cursor is not where it was
+        self.draw()
+
+    def _draw(self) -> None:
+        self._live.update(self._text())
+
+    def _text(self) -> Text:
+        from rich.text import Text
+
+        width = self._live.console.width
+        drawn = io.TextIOWrapper(io.BytesIO(), encoding=self._display.stdout.encoding or "utf-8", write_through=True)
+        display = replace(self._display, stdout=drawn, stdout_tty=True, width=width, format=Format.TABLE, quiet=True)
+        if self._result is not None:
+            render(self._result, display)
+        drawn.seek(0)
+        text = Text.from_ansi(drawn.read().rstrip("\n"), no_wrap=True)
+        if self._note:
+            text.append(f"\n\n{clean(self._note)}", "yellow")
+        return text
+
+
+def _live(display: Display) -> Live:
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(
+        file=display.stdout,
+        color_system="standard" if display.colour else None,
+        no_color=not display.colour,
+        force_terminal=True,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+        _environ={},
+    )
+    return Live(
+        console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False, vertical_overflow="crop"
+    )

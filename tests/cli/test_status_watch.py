@@ -1,0 +1,130 @@
+"""``status --watch``: on a terminal the picture in its place, in a pipe a document for each change."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import termios
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import pexpect
+import pytest
+
+from bmhctl.usecases import hosts, lifecycle_verbs
+from bmhctl.usecases.shared.host_selection import Choice
+from tests.cli.conftest import spawn
+from tests.conftest import HOMES, Bmhctl, Lab, made_in
+from tests.processes import spawn as spawn_in_pipe
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(params=HOMES)
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """Two hosts in two racks, once in each backend."""
+    for lab in made_in(request.param, tmp_path):
+        for name, rack in (("node1", "r1"), ("node2", "r2")):
+            hosts.add(lab.context(), [name], hosts.AttributeChanges(labels={"rack": rack}))
+        yield lab
+
+
+def maintain(lab: Lab, name: str, reason: str) -> None:
+    with lab.visit() as ctx:
+        lifecycle_verbs.maintain(ctx, Choice((name,)), reason=reason)
+
+
+def test_a_pipe_gets_a_new_document_for_each_change_and_no_other(lab: Lab) -> None:
+    watch = spawn_in_pipe("-m", "bmhctl", "-i", lab.location, "status", "--reasons", "--watch", "1s", "-o", "jsonl")
+    limit = Timer(40, watch.kill)
+    limit.start()
+    assert watch.stdout is not None
+    maintain(lab, "node1", "[red]disk")
+    first = json.loads(watch.stdout.readline())
+    assert (first["reason"], first["hosts"]) == ("[red]disk", ["node1"])
+    maintain(lab, "node2", "[red]disk")
+    assert json.loads(watch.stdout.readline())["hosts"] == ["node1", "node2"]
+    watch.send_signal(signal.SIGINT)
+    assert watch.communicate(timeout=10) == ("", "")
+    limit.cancel()
+    assert watch.returncode == 130
+
+
+@pytest.fixture
+def screen(lab: Lab, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Starts it on a terminal, in one row for each rack."""
+    started = []
+
+    def start(*args: str, **env: str) -> Any:
+        child = spawn("-i", lab.location, "status", "--watch", "1s", *args, cwd=tmp_path, **env)
+        child.timeout = 30
+        started.append(child)
+        return child
+
+    yield start
+    for child in started:
+        child.close(force=True)
+
+
+def is_restored(child: Any) -> bool:
+    flags = termios.tcgetattr(child.child_fd)[3]
+    return bool(flags & termios.ECHO and flags & termios.ICANON)
+
+
+@pytest.mark.parametrize("lab", ["sqlite", "postgres"], indirect=True)
+def test_a_terminal_shows_the_fleet_in_its_place_until_q_is_pressed(lab: Lab, screen: Callable[..., Any]) -> None:
+    child = screen("--by", "rack", NO_COLOR="1")
+    child.expect("r2 .*○")
+    assert not is_restored(child)
+    maintain(lab, "node2", "disk")
+    child.expect("r2 .*■")
+    child.expect("1 maintenance")
+    child.send("q")
+    child.expect(pexpect.EOF)
+    assert is_restored(child)
+    last = child.before
+    assert "\x1b[?25h" in last  # the cursor is shown again
+    assert "■" in last  # and the last picture stays
+    child.close()
+    assert child.exitstatus == 0
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_the_terminal_is_restored_by_whatever_signal_it_ends(
+    lab: Lab, screen: Callable[..., Any], number: int, status: int
+) -> None:
+    child = screen()
+    child.expect("2 initial")
+    maintain(lab, "node1", "disk")
+    child.expect("1 maintenance")  # by now all is imported: a signal in an import would be a warning
+    os.kill(child.pid, number)
+    child.expect(pexpect.EOF)
+    assert is_restored(child)
+    child.close()
+    assert child.exitstatus == status
+    assert "Traceback" not in child.before
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+def test_it_can_be_stopped_and_continued(screen: Callable[..., Any]) -> None:
+    child = screen("--by", "rack", NO_COLOR="1")
+    child.expect("r2 .*○")
+    child.sendcontrol("z")  # nothing stops a process group without a shell: it continues at once
+    child.expect(re.escape("\x1b[?25h"))
+    child.expect(re.escape("\x1b[?25l"))
+    child.expect("r2 .*○")
+    child.send("q")
+    child.expect(pexpect.EOF)
+    assert is_restored(child)
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+def test_what_makes_no_sense_is_refused(lab: Lab, bmhctl: Bmhctl) -> None:
+    for args in (["--watch", "0s"], ["--watch", "1x"], ["--reasons", "--by", "rack"]):
+        done = bmhctl("-i", lab.location, "status", *args)
+        assert (done.status, done.stdout) == (2, "")
