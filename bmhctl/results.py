@@ -314,12 +314,16 @@ class ManualPage(Frozen):
 
 
 class Queued(Frozen):
-    """One ticket: its position, what it asks for, and what it still misses, in words."""
+    """One ticket: its position, what it asks for, and what it still misses, in words.
+
+    ``eta`` is when at the latest it fits if every lease ends as written, None where that is not known.
+    """
 
     ticket: Ticket
     position: int
     requirements: str
     missing: str
+    eta: datetime | None = None
 
 
 class Queue(Frozen):

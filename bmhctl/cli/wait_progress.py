@@ -15,7 +15,8 @@ from bmhctl.cli.session import invocation_of
 from bmhctl.domain.units import OF_DAY, format_duration, local_time, parse_duration
 from bmhctl.errors import WaitTimeoutError
 from bmhctl.output import Display, note
-from bmhctl.usecases.reservations.queue_watch import Waiting
+from bmhctl.usecases.reservations.eta import in_words
+from bmhctl.usecases.reservations.queue_watch import IS_NEXT, Waiting
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.absence import PAUSE
 
@@ -27,7 +28,8 @@ def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
     def progress(waiting: Waiting) -> None:
         position = "first in the queue" if waiting.position == 1 else f"number {waiting.position} in the queue"
         until = f", until {local_time(waiting.deadline, OF_DAY)}" if waiting.deadline else ""
-        note(f"waiting for {waiting.requirements}, {position}{until}: {waiting.why}", display)
+        eta = "" if waiting.why == IS_NEXT else f"; {in_words(waiting.eta)}"
+        note(f"waiting for {waiting.requirements}, {position}{until}: {waiting.why}{eta}", display)
 
     return WaitOptions(pause_on(display), None if wait == "forever" else parse_duration(wait), progress)
 

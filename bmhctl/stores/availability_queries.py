@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from bmhctl.domain.model import Host
 from bmhctl.domain.selector import Selector, Term
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.stores.rows import Value, to_time
+from bmhctl.stores.hosts import HOST_SELECT, to_host
+from bmhctl.stores.rows import Value, from_time, to_time
 from bmhctl.stores.store import Store
 from bmhctl.support.values import Frozen
 
@@ -77,6 +79,26 @@ def occupation(store: Store, queries: Iterable[HostQuery], most: int) -> Occupat
         values,
     )
     return Occupation(states, [f"{owner} ({token})" for owner, token in holders], first_end)
+
+
+def becoming_free(store: Store, query: HostQuery, now: datetime, most: int) -> list[Host]:
+    """Return the hosts of a query that are free, or will be when their lease or maintenance ends; the first first."""
+    where, parameters = store.hosts.where(query)
+    end = (
+        "CASE hosts.state WHEN 'available' THEN 0 WHEN 'reserved' THEN r.expires_at"
+        " ELSE CASE WHEN r.expires_at > hosts.back_at THEN r.expires_at ELSE hosts.back_at END END"
+    )
+    states = (
+        "(hosts.state = 'available' OR (hosts.state = 'reserved' AND r.expires_at IS NOT NULL)"
+        " OR (hosts.state = 'maintenance' AND hosts.back_at > ?"
+        " AND (hosts.reservation IS NULL OR r.expires_at IS NOT NULL)))"
+    )
+    able = f"hosts.undeclared = 0 AND hosts.cordon IS NULL AND hosts.fault IS NULL AND {states}"
+    rows = store.database.execute(
+        f"{HOST_SELECT}{f'{where} AND' if where else ' WHERE'} {able} ORDER BY {end}, hosts.id LIMIT {int(most)}",
+        [*parameters, from_time(now)],
+    )
+    return [to_host(row) for row in rows]
 
 
 def _number(store: Store, sql: str, parameters: list[Value]) -> int:

@@ -75,7 +75,8 @@ RESERVATION_KEYS = [
     "prepared_at", "hosts", "asked_at", "tags",
 ]  # fmt: skip
 TICKET_KEYS = [
-    "ticket", "position", "owner", "purpose", "wants", "missing", "age", "created_at", "deadline", "request_id", "tags",
+    "ticket", "position", "owner", "purpose", "wants", "missing", "eta", "age", "created_at", "deadline", "request_id",
+    "tags",
 ]  # fmt: skip
 EVENT_KEYS = ["id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation", "steps", "before"]
 RESULT_KEYS = [

@@ -15,6 +15,7 @@ from bmhctl.errors import (
 )
 from bmhctl.results import Done, Queue, Queued, QueueHistory, TicketChange
 from bmhctl.stores.host_query import HostQuery
+from bmhctl.usecases.reservations.eta import etas_of_tickets
 from bmhctl.usecases.reservations.fairness import (
     LAPSE,
     comes_back,
@@ -37,11 +38,12 @@ def queue(ctx: Context) -> Queue:
     """Return the waiting tickets in their order, with what each asks for and still lacks."""
     now = refresh(ctx)
     with ctx.store.snapshot():
-        items, limits = [], ctx.policy().limits
-        for position, ticket in enumerate(waiting_tickets(ctx), 1):
+        items, limits, waiting = [], ctx.policy().limits, waiting_tickets(ctx)
+        etas = dict(zip((ticket.id for ticket in waiting), etas_of_tickets(ctx, waiting), strict=True))
+        for position, ticket in enumerate(waiting, 1):
             requirements = load_requirements(ticket.requirements)
             missing = _missing(ctx, requirements, ticket, limits)
-            items.append(Queued(ticket, position, describe_requirements(requirements), missing))
+            items.append(Queued(ticket, position, describe_requirements(requirements), missing, etas[ticket.id]))
     return Queue(tuple(items), now)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from bmhctl.domain.model import Ticket
 from bmhctl.domain.requirements import describe_requirements, load_requirements
 from bmhctl.errors import InvalidError, UnreachableError
-from bmhctl.support.values import Frozen
+from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.reservations.fairness import REFRESH, drop_dead, is_gone, live_tickets
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import reap_due, refresh
@@ -19,13 +19,21 @@ _LONGEST_REST = 1.0
 _LOOK_AROUND = timedelta(seconds=0.5)  # between checks of what no commit reports
 
 
+IS_NEXT = "it is next in the queue"
+"""Why a request waits whose hosts are free: it is about to be granted."""
+
+
 class Waiting(Frozen):
-    """A waiting process: its position, what it waits for and why, and its deadline."""
+    """A waiting process: its position, what it waits for and why, and its deadline.
+
+    ``eta`` is when at the latest the request fits if every lease ends as written, None where that is not known.
+    """
 
     position: int
     requirements: str
     why: str
     deadline: datetime | None
+    eta: datetime | None = None
 
 
 class Watch:
@@ -139,7 +147,7 @@ class ProgressReporter:
         self,
         ctx: Context,
         ticket: Ticket,
-        why_not: Callable[[], str],
+        why_not: Callable[[], tuple[str, datetime | None]],
         deadline: datetime | None,
         progress: Callable[[Waiting], None],
     ) -> None:
@@ -158,17 +166,24 @@ class ProgressReporter:
         if self._silent_until is not None and began < self._silent_until:
             return False
         with ctx.store.snapshot():
-            why = trouble or self._why_not()
+            why, eta = (trouble, None) if trouble else self._why_not()
             position = len(live_tickets(ctx, self._ticket.id)) + 1
         waiting = Waiting(
-            position, describe_requirements(load_requirements(self._ticket.requirements)), why, self._deadline
+            position, describe_requirements(load_requirements(self._ticket.requirements)), why, self._deadline, eta
         )
-        if waiting != self._told:
+        if self._told is None or _differ(waiting, self._told):
             self._told = waiting
             self._progress(waiting)
         now = ctx.clock()
         self._silent_until = now + max(timedelta(seconds=1 + waiting.position // 8), 100 * (now - began))
         return True
+
+
+def _differ(one: Waiting, other: Waiting) -> bool:
+    """Return whether two states differ in what a user is told; the moment that the request fits by may drift a bit."""
+    if one.eta is None or other.eta is None:
+        return one != other
+    return abs(one.eta - other.eta) > timedelta(minutes=1) or replace(one, eta=other.eta) != other
 
 
 def _is_over(interval: timedelta, last: datetime | None, now: datetime) -> bool:

@@ -133,8 +133,11 @@ def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
     if ticket is None:
         try:
             return try_grant(attempt, None)
-        except BusyError:
+        except BusyError as error:
             if patience is None:
+                from bmhctl.usecases.reservations.eta import add_eta
+
+                add_eta(ctx, request, error)
                 raise
     if patience is None:
         raise BusyError(f"request {request.request_id} is waiting already", hint="wait with it: --wait")

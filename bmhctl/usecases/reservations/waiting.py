@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from bmhctl.domain.model import QueueVerb, Ticket
 from bmhctl.domain.requirements import dump_requirements
@@ -26,6 +26,7 @@ from bmhctl.usecases.reservations.contended import (
     find_lost_grant,
     try_grant,
 )
+from bmhctl.usecases.reservations.eta import eta_of_request
 from bmhctl.usecases.reservations.fairness import (
     any_free,
     drop_dead,
@@ -34,7 +35,7 @@ from bmhctl.usecases.reservations.fairness import (
 )
 from bmhctl.usecases.reservations.grants import Attempt, check_same, granted_before
 from bmhctl.usecases.reservations.queue_log import note_ticket
-from bmhctl.usecases.reservations.queue_watch import ProgressReporter, Waiting, Watch
+from bmhctl.usecases.reservations.queue_watch import IS_NEXT, ProgressReporter, Waiting, Watch
 from bmhctl.usecases.reservations.request import ReservationRequest
 from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
 from bmhctl.usecases.shared.context import Context
@@ -145,12 +146,15 @@ def _try(attempt: Attempt, ticket: Ticket) -> Grant | None:
         return None
 
 
-def _why_not(attempt: Attempt, ticket: Ticket) -> str:
+def _why_not(attempt: Attempt, ticket: Ticket) -> tuple[str, datetime | None]:
+    """Return why the request is not granted yet, and when at the latest it fits, None where that is not known."""
+    ctx = attempt.ctx
     try:
-        choose_hosts(attempt.ctx, attempt.request, ticket.id, attempt.ctx.policy().limits)
+        choose_hosts(ctx, attempt.request, ticket.id, ctx.policy().limits)
     except BusyError as error:
-        return f"{error.host} {error.message}" if error.host else error.message
-    return "it is next in the queue"
+        why = f"{error.host} {error.message}" if error.host else error.message
+        return why, eta_of_request(ctx, attempt.request, ticket.id)
+    return IS_NEXT, ctx.clock()
 
 
 @contextmanager

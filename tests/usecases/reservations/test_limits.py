@@ -63,7 +63,7 @@ def test_a_refusal_names_the_limit_what_it_allows_and_what_the_owner_holds(fleet
     with pytest.raises(BusyError) as refused:
         take(fleet, count=2)
 
-    assert refused.value.message == (
+    assert refused.value.message.startswith(
         "2 hosts with gpu: nothing was reserved: "
         f"limit interns: at most 2 hosts of gpu for intern-1, who holds gpu1 ({held})"
     )

@@ -1,0 +1,128 @@
+"""When a request fits at the latest, from what is written in the inventory; only computed where it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from bmhctl.domain.model import Host, State, Ticket
+from bmhctl.domain.policy import Policy
+from bmhctl.domain.requirements import Requirements, load_requirements, total
+from bmhctl.domain.units import local_time
+from bmhctl.errors import BusyError
+from bmhctl.stores import availability_queries
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.values import replace
+from bmhctl.usecases.reservations.fairness import comes_back, live_tickets
+from bmhctl.usecases.reservations.forecast import Claim, Freeing, Use, forecast
+from bmhctl.usecases.reservations.request import EVERY_FIT, ReservationRequest, query_for
+from bmhctl.usecases.shared.context import Context
+
+MOST_TICKETS = 25
+"""For so many tickets it is computed; for those behind them it is not known."""
+
+_NEVER_USED = datetime.min.replace(tzinfo=UTC)
+
+
+def eta_of_request(ctx: Context, request: ReservationRequest, before: int | None) -> datetime | None:
+    """Return when a request fits at the latest, None where that is not known, in the caller's transaction.
+
+    ``before`` is the id of its ticket: only those before it go first; None: all.
+    """
+    policy = ctx.policy()
+    tickets = live_tickets(ctx, before)
+    if len(tickets) >= MOST_TICKETS:
+        return None
+    own = Claim(ctx.actor, request.requirements, None)
+    return _forecast(ctx, policy, [*(_claim(ctx, policy, ticket) for ticket in tickets), own])[-1]
+
+
+def etas_of_tickets(ctx: Context, tickets: Sequence[Ticket]) -> list[datetime | None]:
+    """Return when each of the tickets fits at the latest, in the order of the queue, in the caller's transaction."""
+    policy = ctx.policy()
+    some = [_claim(ctx, policy, ticket) for ticket in tickets[:MOST_TICKETS]]
+    known = _forecast(ctx, policy, some) if some else []
+    for number, claim in enumerate(some):
+        if known[number] is None and claim.deadline is not None:  # when it would fit if it waited on
+            known[number] = _forecast(ctx, policy, [*some[:number], replace(claim, deadline=None)])[-1]
+    return [*known, *([None] * (len(tickets) - len(known)))]
+
+
+def add_eta(ctx: Context, request: ReservationRequest, error: BusyError) -> None:
+    """Add to a refusal when the request fits at the latest."""
+    with ctx.store.snapshot():
+        eta = eta_of_request(ctx, request, None)
+    error.message += f"; {in_words(eta)}"
+    error.args = (error.message,)
+    error.details["eta"] = None if eta is None else eta.isoformat().replace("+00:00", "Z")
+
+
+def in_words(eta: datetime | None) -> str:
+    """Return what a user is told of a moment, which is never promised."""
+    if eta is None:
+        return "when it fits is unknown"
+    return f"it fits by {local_time(by_minute(eta))} at the latest, if every lease ends as written"
+
+
+def by_minute(eta: datetime) -> datetime:
+    """Return the first whole minute that is not before a moment."""
+    whole = eta.replace(second=0, microsecond=0)
+    return whole if whole == eta else whole + timedelta(minutes=1)
+
+
+def _claim(ctx: Context, policy: Policy, ticket: Ticket) -> Claim:
+    ttl = None if ticket.endless else ticket.ttl or policy.ttl
+    if policy.max_ttl is not None:
+        ttl = policy.max_ttl if ttl is None else min(ttl, policy.max_ttl)
+    requirements = load_requirements(ticket.requirements)
+    return Claim(ticket.owner, requirements, ttl, ticket.deadline, comes_back(ctx, requirements))
+
+
+def _forecast(ctx: Context, policy: Policy, claims: Sequence[Claim]) -> list[datetime | None]:
+    now = ctx.clock()
+    limits = tuple(limit for limit in policy.limits if any(limit.concerns(claim.owner) for claim in claims))
+    uses = [
+        Use(owner, host, host.reservation.expires_at)
+        for owner in sorted({claim.owner for claim in claims})
+        if any(limit.max_hosts is not None and limit.concerns(owner) for limit in limits)
+        for host in ctx.store.hosts.held_by_owner(owner)
+        if host.reservation is not None
+    ]
+    # The first to be free of each requirement, as many as all claims take together: no claim can need others.
+    most = EVERY_FIT if limits else sum(total(claim.requirements) for claim in claims)
+    hosts = _freeing(ctx, [claim.requirements for claim in claims], now, most)
+    return forecast(now, hosts, claims, limits=limits, uses=uses)
+
+
+def _freeing(ctx: Context, everyone: Sequence[Requirements], now: datetime, most: int) -> list[Freeing]:
+    """Return the hosts that fit and will be free, each with when: those of which that is written."""
+    wanted = dict.fromkeys(requirement for requirements in everyone for requirement in requirements)
+    found: dict[int, Host] = {}
+    for requirement in wanted:
+        query = query_for(requirement, HostQuery(declared=True))
+        found |= {host.id: host for host in availability_queries.becoming_free(ctx.store, query, now, most)}
+    claimed = ctx.store.claims.claimed_hosts([*found])
+    known = ((host, _free_at(host, now)) for host in found.values() if host.id not in claimed)
+    return [
+        Freeing(host, at, (host.used_at or _NEVER_USED) if host.state is State.AVAILABLE else at)
+        for host, at in known
+        if at is not None
+    ]
+
+
+def _free_at(host: Host, now: datetime) -> datetime | None:
+    """Return when a host is free if everything ends as written; None where that needs a person, or is not written."""
+    if host.undeclared or host.cordon is not None or host.fault is not None:
+        return None
+    lease = host.reservation.expires_at if host.reservation is not None else now
+    match host.state:
+        case State.AVAILABLE:
+            return now
+        case State.RESERVED:
+            return None if lease is None else max(now, lease)
+        case State.MAINTENANCE:
+            ends = [note.until for note in host.maintenance]
+            back = max((end for end in ends if end is not None), default=None)
+            return None if back is None or None in ends or lease is None or back <= now else max(back, lease)
+        case _:
+            return None

@@ -1,0 +1,122 @@
+"""When requests fit at the latest, computed event by event from leases and the tickets before them; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from heapq import heapify, heappop, heappush
+
+from bmhctl.domain.limits import Limit
+from bmhctl.domain.model import Host
+from bmhctl.domain.requirements import Requirements
+from bmhctl.support.values import Frozen
+from bmhctl.usecases.reservations.matching import Cap, match
+
+
+class Freeing(Frozen):
+    """A host, from when it is free, and when it was last used by then; the least recently used is taken first."""
+
+    host: Host
+    free_at: datetime
+    used_at: datetime
+
+
+class Claim(Frozen):
+    """A request in its order: ``ttl`` is the length of its lease, None for one without end.
+
+    It leaves the queue at its ``deadline``. One that does not ``hold`` hosts, because others need an operator first,
+    gets what it needs only at once.
+    """
+
+    owner: str
+    requirements: Requirements
+    ttl: timedelta | None
+    deadline: datetime | None = None
+    holds: bool = True
+
+
+class Use(Frozen):
+    """A host that an owner holds until a moment, None without end."""
+
+    owner: str
+    host: Host
+    until: datetime | None
+
+
+def forecast(
+    now: datetime,
+    hosts: Sequence[Freeing],
+    claims: Sequence[Claim],
+    *,
+    limits: Sequence[Limit] = (),
+    uses: Sequence[Use] = (),
+    turnaround: timedelta = timedelta(),
+) -> list[datetime | None]:
+    """Return when each claim gets its hosts if every lease ends as written and nobody else asks; None for never.
+
+    ``uses`` are what owners hold now, as far as ``limits`` count it. A host is free ``turnaround`` after its lease.
+    """
+    state = {each.host.id: each for each in hosts}
+    everyone = [each.host for each in hosts]
+    held = list(uses)
+    waiting = dict(enumerate(claims))
+    found: list[datetime | None] = [None] * len(claims)
+    moments = [now, *(each.free_at for each in hosts)]
+    moments += [moment for moment in (*(use.until for use in uses), *(claim.deadline for claim in claims)) if moment]
+    heapify(moments)
+    last: datetime | None = None
+    while moments and waiting:
+        at = max(now, heappop(moments))
+        if at == last:
+            continue
+        last = at
+        free = sorted((each for each in state.values() if each.free_at <= at), key=lambda e: (e.used_at, e.host.id))
+        left = [each.host for each in free]
+        for number, claim in [*waiting.items()]:
+            if not left:
+                break
+            if claim.deadline is not None and claim.deadline <= at:
+                del waiting[number]
+                continue
+            caps = _caps(claim.owner, limits, held, at)
+            match_now = match(claim.requirements, left, caps)
+            if match_now.missing:
+                if not claim.holds or (caps and match(claim.requirements, everyone, caps).missing):
+                    continue
+            else:
+                found[number] = at
+                del waiting[number]
+                end = _end(claim, limits, match_now.hosts, at)
+                for host in match_now.hosts:
+                    held.append(Use(claim.owner, host, end))
+                    if end is None:
+                        del state[host.id]
+                    else:
+                        state[host.id] = Freeing(host, end + turnaround, end)
+                for moment in () if end is None else (end, end + turnaround):
+                    heappush(moments, moment)
+            taken = {host.id for host in match_now.hosts}
+            left = [host for host in left if host.id not in taken]
+    return found
+
+
+def _caps(owner: str, limits: Sequence[Limit], held: Sequence[Use], at: datetime) -> tuple[Cap, ...]:
+    """Return how many hosts an owner may get at a moment."""
+    caps = []
+    for limit in limits:
+        if limit.max_hosts is not None and limit.concerns(owner):
+            mine = (use for use in held if _is_same(limit, use.owner, owner) and (use.until is None or at < use.until))
+            number = sum(limit.counts(use.host.spec) for use in mine)
+            caps.append(Cap(limit.selector, max(0, limit.max_hosts - number)))
+    return tuple(caps)
+
+
+def _is_same(limit: Limit, one: str, other: str) -> bool:
+    return one == other or (limit.is_by_role and one.partition("@")[0] == other.partition("@")[0])
+
+
+def _end(claim: Claim, limits: Sequence[Limit], hosts: Sequence[Host], at: datetime) -> datetime | None:
+    """Return when the lease of a claim ends that begins now."""
+    lengths = [limit.max_ttl for limit in limits if limit.concerns(claim.owner) and limit.of(hosts)]
+    ends = [at + length for length in (claim.ttl, *lengths) if length is not None]
+    return min(ends, default=None)
