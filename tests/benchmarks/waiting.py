@@ -1,6 +1,6 @@
 """What waiting costs: from giving back to the next grant, and the time of a processor that a hundred waiters use.
 
-Each waiter is a process of its own, ``bmhctl reserve --wait``.
+Each waiter is a process of its own, ``bmhctl reserve --wait``; each follower one of ``bmhctl history --follow``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from bmhctl import open_inventory
 from bmhctl.api import Inventory
@@ -91,6 +92,42 @@ def _idle(bench: Bench) -> Series:
     return Series(mine, subject=mine, floor=its)
 
 
+@contextmanager
+def _followed_lab(bench: Bench, number: int) -> Iterator[tuple[Inventory, list[int], TextIO]]:
+    """An inventory of one host, so many processes that follow its history, and what they print from now on."""
+    with bench.scratch() as folder, open_inventory(folder / "lab.db", actor="holder@lab", create=True) as lab:
+        lab.add("node01")
+        command = [programs(bench).bmhctl, "-i", str(folder / "lab.db"), "history", "-n1", "--follow", "-o", "jsonl"]
+        reader, writer = os.pipe()
+        with os.fdopen(reader) as answers, _children(command, number, writer) as following:
+            os.close(writer)
+            for _ in range(number):
+                answers.readline()
+            yield lab, following, answers
+
+
+def _handed_on(bench: Bench) -> Series:
+    samples = []
+    with _followed_lab(bench, 1) as (lab, _, answers):
+        for _ in range(bench.at_most(20)):
+            lab.cordon("node01", reason="drill")
+            began = time.perf_counter()  # the event is committed
+            answers.readline()
+            samples.append(time.perf_counter() - began)
+            lab.uncordon("node01")
+            answers.readline()
+    return Series(samples)
+
+
+def _following(bench: Bench) -> Series:
+    number = bench.size(50, 5)
+    sleeper = [programs(bench).python, "-c", _SLEEPER]
+    with _followed_lab(bench, number) as (_, following, _), _children(sleeper, number) as asleep:
+        samples = [_percent(following, asleep) for _ in range(bench.at_most(5))]
+    mine, its = zip(*samples, strict=True)
+    return Series(mine, subject=mine, floor=its)
+
+
 def _percent(*groups: Sequence[int]) -> list[float]:
     """Percent of a core that each group of processes uses, all at the same time."""
     before, began = [sum(map(_used, group)) for group in groups], time.monotonic()
@@ -113,5 +150,7 @@ FIGURES = (
         0.3,
         unit="s",
     ),
+    Figure("waiting/follow", "from a commit to the line that history --follow prints", _handed_on, 0.3, unit="s"),
+    Figure("waiting/followers", "processor time of 50 followers, in percent of a core", _following, 10, unit="%"),
     Figure("waiting/idle", "processor time of 100 waiters, in percent of a core", _idle, unit="%"),
 )
