@@ -13,6 +13,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from bmhctl.cli.commands import ENTRIES
 from bmhctl.domain.model import Ticket
 from bmhctl.domain.requirements import dump_requirements, parse_requirement
 from bmhctl.stores import open_store
@@ -54,7 +55,7 @@ class Shell:
         self.process.send(line + "\t" * tabs + "\x18s")
         self.process.expect("LINE<(.*?)>")
         found = self.process.match[1], re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.process.before)
-        self.process.send("\x03")
+        self.process.send("\x15")  # clears the line; ^C would also discard what is typed behind it
         return found
 
     def __enter__(self) -> Shell:
@@ -159,13 +160,7 @@ def offered_for(cli: Cli, line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        (
-            "bmhctl re",
-            [
-                *("rename", "remove", "ready", "reserve", "release", "reset", "resume", "retire"),
-                *("reservations", "replace", "remind", "reap", "recycle", "report"),
-            ],
-        ),
+        ("bmhctl re", [name for name in ENTRIES if name.startswith("re")]),
         ("bmhctl queue c", ["cancel"]),
         ("bmhctl policy ", ["show", "check", "apply", "grants"]),
         ("bmhctl help po", ["postgresql", "policy", "power"]),
