@@ -19,6 +19,7 @@ from bmhctl.stores import open_store
 from bmhctl.stores.store import Store
 from bmhctl.usecases import inventories
 from bmhctl.usecases.shared.context import Context
+from tests import forked
 from tests.postgres import VARIABLE, EmptyInventories, Server, drop_schema, schema_url
 
 pytest_plugins = ("tests.fast", "tests.faults.figures")
@@ -58,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure() -> None:
     """Ends it again."""
+    forked.close()
     for inventories_there in _empty:
         inventories_there.close()
     for server in _server:
@@ -162,15 +164,21 @@ def environment(**extra: str) -> dict[str, str]:
 
 def run_bmhctl(*args: str, cwd: Path, stdin: str | bytes | None = None, **extra: str) -> Run:
     """Runs the real command in a pipe."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "bmhctl", *args],
-        cwd=cwd,
-        env=environment(**extra),
-        input=stdin.encode() if isinstance(stdin, str) else stdin or b"",
-        capture_output=True,
-        timeout=60,
-    )
-    return Run(done.returncode, done.stdout.decode(), done.stderr.decode())
+    environ = environment(**extra)
+    given = stdin.encode() if isinstance(stdin, str) else stdin or b""
+    if forked.can_run(environ):
+        status, stdout, stderr = forked.run(args, cwd, environ, given, 60)
+    else:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "bmhctl", *args],
+            cwd=cwd,
+            env=environ,
+            input=given,
+            capture_output=True,
+            timeout=60,
+        )
+        status, stdout, stderr = done.returncode, done.stdout, done.stderr
+    return Run(status, stdout.decode(), stderr.decode())
 
 
 def made_in(home: str, folder: Path) -> Iterator[Lab]:

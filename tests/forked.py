@@ -1,0 +1,205 @@
+"""The real command, forked from a process that has imported everything: a fifth of the time of an interpreter's start.
+
+Each command is a process of its own, with its own streams, folder and environment, and ends through the command's own
+entry point. What is about the start of a process (what it imports, its locale) starts an interpreter.
+The parent of all commands runs this very file.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from pathlib import Path
+
+_AT_START = ("PYTHON", "LC_", "LANG")
+"""Variables that an interpreter reads when it starts."""
+
+_LARGEST = 1 << 17
+"""Bytes of a request: arguments and environment."""
+
+_lock = threading.Lock()
+_parent: list[tuple[socket.socket, subprocess.Popen[bytes]]] = []
+
+
+def can_run(environ: dict[str, str]) -> bool:
+    """Whether a fork acts as an interpreter that is started with these variables would."""
+    chosen = {name: value for name, value in environ.items() if name.startswith(_AT_START)}
+    return chosen == {**({"LANG": environ["LANG"]} if "LANG" in environ else {}), "LC_ALL": "C.UTF-8"}
+
+
+def run(
+    args: tuple[str, ...], cwd: Path, environ: dict[str, str], stdin: bytes, timeout: float
+) -> tuple[int, bytes, bytes]:
+    """Runs a command in a pipe, and returns its status, stdout and stderr."""
+    deadline = time.monotonic() + timeout
+    ours, theirs = zip(*[_pipe(is_input) for is_input in (True, False, False, False)], strict=True)
+    request = pickle.dumps((args, str(cwd), environ))
+    assert len(request) < _LARGEST
+    with _lock:
+        if not _parent:
+            _parent.append(_start())
+        socket.send_fds(_parent[0][0], [request], theirs)
+    for handle in theirs:
+        os.close(handle)
+    answers: dict[int, bytearray] = {handle: bytearray() for handle in ours[1:]}
+    with selectors.DefaultSelector() as selector:
+        selector.register(ours[0], selectors.EVENT_WRITE)
+        for handle in answers:
+            selector.register(handle, selectors.EVENT_READ)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise subprocess.TimeoutExpired(["bmhctl", *args], timeout)
+            for key, _ in selector.select(left):
+                handle = key.fd
+                if handle in answers:
+                    read = os.read(handle, 1 << 16)
+                    answers[handle] += read
+                    is_done = not read
+                else:
+                    try:
+                        stdin = stdin[os.write(handle, stdin[: 1 << 12]) :] if stdin else b""
+                    except BrokenPipeError:  # nobody reads it
+                        stdin = b""
+                    is_done = not stdin
+                if is_done:
+                    selector.unregister(handle)
+                    os.close(handle)
+    stdout, stderr, status = (bytes(answer) for answer in answers.values())
+    assert status, "the parent of all commands is gone"
+    return int(status), stdout, stderr
+
+
+def _pipe(is_input: bool) -> tuple[int, int]:
+    """Our end of a pipe, and that of the command."""
+    read, write = os.pipe()
+    return (write, read) if is_input else (read, write)
+
+
+def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "tests.forked", str(theirs.fileno())],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            stdin=subprocess.PIPE,  # pipes, as those of each command: what Python made of its streams is not made again
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+    return ours, process
+
+
+def close() -> None:
+    """Ends the parent of all commands."""
+    for connection, process in _parent:
+        connection.close()
+        process.communicate()
+    _parent.clear()
+
+
+# the parent and its children
+
+
+def _serve(connection: socket.socket) -> None:
+    _import_everything()
+    gc.collect()
+    gc.freeze()  # children share what is there already as long as nobody looks at it
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.data is None:
+                    request, handles, _, _ = socket.recv_fds(connection, _LARGEST, 4)
+                    if not request:
+                        return
+                    child = os.fork()
+                    if not child:
+                        connection.close()
+                        selector.close()
+                        _become(request, handles)
+                    for handle in handles[:3]:
+                        os.close(handle)
+                    selector.register(os.pidfd_open(child), selectors.EVENT_READ, (child, handles[3]))
+                else:
+                    child, answer = key.data
+                    _, status = os.waitpid(child, 0)
+                    selector.unregister(key.fileobj)
+                    os.close(key.fd)
+                    os.write(answer, str(os.waitstatus_to_exitcode(status)).encode())
+                    os.close(answer)
+
+
+def _import_everything() -> None:
+    """Imports what commands import, and what they import only when they run."""
+    import importlib
+    import pkgutil
+
+    import bmhctl
+    from bmhctl.cli.main import run
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for module in pkgutil.walk_packages(bmhctl.__path__, "bmhctl."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    errors = os.dup(2)
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        for name in ("lab.db", "lab.toml"):
+            for line in (
+                "init",
+                "add node1",
+                "ready node1",
+                "reserve node1",
+                "list",
+                "list -o json",
+                "show x",
+                "status",
+            ):
+                run(["-i", f"{folder}/{name}", *line.split()])
+    os.dup2(errors, 2)
+    os.close(errors)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _become(request: bytes, handles: list[int]) -> None:
+    """Runs a command in this process, and ends with it."""
+    try:
+        args, folder, environ = pickle.loads(request)
+        for number, handle in enumerate(handles[:3]):
+            os.dup2(handle, number)
+        for handle in handles:
+            os.close(handle)
+        os.setsid()
+        os.environ.clear()
+        os.environ.update(environ)
+        time.tzset()
+        os.chdir(folder)
+        from bmhctl import __main__ as command
+
+        sys.argv[1:] = args
+        command.main()
+    except SystemExit as ended:
+        os._exit(ended.code if isinstance(ended.code, int) else 1)
+    except BaseException:  # noqa: BLE001 - as the interpreter would
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as channel:
+        _serve(channel)

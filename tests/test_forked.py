@@ -1,0 +1,55 @@
+"""A forked command ends and writes as one in an interpreter of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import forked
+from tests.conftest import Run, run_bmhctl
+
+PRINT = "import os, sys; print(os.getcwd(), sys.stdin.read(), os.environ.get('TZ'), os.environ.get('BMHCTL_HOSTS'))"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (["list", "-o", "json"], {}),
+        (["history"], {"TZ": "Asia/Tokyo"}),
+        (["show", "\udcff"], {}),
+        (["no-such-command"], {}),
+        (["-i", "none.db", "list"], {"COLUMNS": "40"}),
+        (["import", "-", "--dry-run"], {}),
+        (["run", "--host", "node1", "--", "python3", "-c", PRINT], {"TZ": "Asia/Tokyo"}),
+        (["run", "--host", "node1", "--", "sh", "-c", "kill -TERM $$"], {}),
+    ],
+    ids=lambda value: " ".join(value[:3]).encode("ascii", "replace").decode() if isinstance(value, list) else "",
+)
+def test_a_fork_answers_as_an_interpreter_does(
+    arguments: list[str], extra: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(folder: Path) -> Run:
+        folder.mkdir()
+        for line in ("init", "add node1", "ready node1"):
+            assert run_bmhctl(*line.split(), cwd=folder).status == 0
+        done = run_bmhctl(*arguments, cwd=folder, stdin="node2\n", **extra)
+        return Run(done.status, _plain(done.stdout, folder), _plain(done.stderr, folder))
+
+    one = ended(tmp_path / "lab1")
+    monkeypatch.setattr(forked, "can_run", lambda environ: False)
+    assert one == ended(tmp_path / "lab2")
+
+
+def _plain(text: str, folder: Path) -> str:
+    """What was printed, without what differs from one inventory to the next."""
+    import re
+
+    return re.sub(r"\d{4}-\d\d-\d\d.\d\d:\d\d(:\d\d)?|\br-\w+|\d+(\.\d+)? ?m?s\b", "…", text.replace(str(folder), "…"))
+
+
+@pytest.mark.parametrize("variable", ["PYTHONPATH", "LC_TIME", "LANG"])
+def test_what_an_interpreter_reads_at_its_start_is_given_to_one(variable: str) -> None:
+    environ = {"LC_ALL": "C.UTF-8", "HOME": "/"}
+    assert forked.can_run(environ)
+    assert not forked.can_run({**environ, variable: "x"} if variable != "LANG" else {"HOME": "/", "LANG": "de_DE"})
