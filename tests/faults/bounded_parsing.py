@@ -1,15 +1,18 @@
 """Gives a parser all of its hostile texts, in a process with a bounded memory and a bounded time.
 
-`python -m tests.faults.bounded_parsing PARSER` prints a line of JSON before and after each text,
-which tells the text that ended the process.
+`python -m tests.faults.bounded_parsing` reads the names of parsers, a line each, and forks a process for each one.
+It prints a line of JSON before and after each text, which tells the text that ended the process, and one with how the
+process ended.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 from tests.faults.hostile_files import JSON, LINES, TOML, YAML
 from tests.faults.hostile_texts import DIGITS, STRANGE, TYPED, Made
@@ -62,10 +65,24 @@ def judged(name: str) -> Iterator[dict[str, object]]:
 
 
 def main() -> None:
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            _bounded(line.rstrip("\n"))
+        _, status = os.waitpid(child, 0)
+        print(json.dumps({"ended": os.waitstatus_to_exitcode(status)}), flush=True)
+
+
+def _bounded(name: str) -> NoReturn:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    for row in judged(sys.argv[1]):
-        print(json.dumps(row), flush=True)
+    status = 1
+    try:
+        for row in judged(name):
+            print(json.dumps(row), flush=True)
+        status = 0
+    finally:
+        os._exit(status)
 
 
 if __name__ == "__main__":

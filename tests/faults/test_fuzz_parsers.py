@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -38,20 +40,46 @@ def test_random_texts_are_read_or_refused(name: str, figures: Figures) -> None:
         figures("fuzz: random texts", name, tries=tally.tries, refusals=tally.refusals, faults=tally.faults)
 
 
+@pytest.fixture(scope="module")
+def bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], tuple[list[Any], int, str]]]:
+    """Gives a parser its hostile texts; returns what became of each, how its process ended, and what it wrote."""
+    errors = tmp_path_factory.mktemp("bounded") / "stderr"
+    with (
+        errors.open("wb") as stderr,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.bounded_parsing"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as process,
+    ):
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin is not None and stdout is not None  # noqa: PT018 - for the type checker only
+
+        def judge(name: str) -> tuple[list[Any], int, str]:
+            stdin.write(f"{name}\n")
+            stdin.flush()
+            rows = []
+            for line in stdout:
+                rows.append(json.loads(line))
+                if "ended" in rows[-1]:
+                    return rows[:-1], rows[-1]["ended"], errors.read_text(errors="replace")
+            pytest.fail(f"the parent of all parsers is gone: {errors.read_text(errors='replace')}")
+
+        yield judge
+
+
 @pytest.mark.parametrize("name", PARSERS)
-def test_hostile_texts_are_read_or_refused_in_bounded_memory_and_time(name: str, figures: Figures) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.bounded_parsing", name],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+def test_hostile_texts_are_read_or_refused_in_bounded_memory_and_time(
+    name: str, bounded: Callable[[str], tuple[list[Any], int, str]], figures: Figures
+) -> None:
+    rows, status, stderr = bounded(name)
     ended = [row for row in rows if "fault" in row]
     faults = [f"{row['text']}: {row['fault']}" for row in ended if row["fault"]]
     if len(ended) < len(texts(name)):
-        faults.append(f"{rows[-1]['text'] if rows else 'the start'}: ended the process ({done.returncode})")
+        faults.append(f"{rows[-1]['text'] if rows else 'the start'}: ended the process ({status})")
     refusals = sum(row["refused"] for row in ended)
     figures("fuzz: hostile texts", name, tries=len(texts(name)), refusals=refusals, faults=len(faults))
-    assert not faults, f"within {SECONDS} s of a processor: {done.stderr[-500:]}"
+    assert not faults, f"within {SECONDS} s of a processor: {stderr[-500:]}"
