@@ -21,7 +21,9 @@ from tests.benchmarks.generate import generate
 
 pytestmark = pytest.mark.slow
 
-SMALL, LARGE = 250, 750
+SMALL, LARGE = 750, 1500
+"""Hosts: enough in the small one that what is kept for a while has all that it will ever have."""
+
 AT_ONCE = 50
 """Rows that are looked at together."""
 

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -455,16 +456,24 @@ sys.exit(run(["-i", mine, *args]))
 """
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter; pytest closes that of all its temporary ones whenever another run begins."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
 def test_a_user_who_may_not_read_or_write_the_inventory_gets_a_finding(
-    fleet: Lab, tmp_path_factory: pytest.TempPathFactory
+    fleet: Lab, tmp_path_factory: pytest.TempPathFactory, open_folder: Path
 ) -> None:
     warm = tmp_path_factory.mktemp("warm") / fleet.path.name
     inventories.init(str(warm))
     fleet.close()
-    for folder in fleet.path.parents:
-        if folder.stat().st_mode & 0o005 != 0o005:
-            folder.chmod(0o755)
+    fleet = Lab(fleet.path.parent.rename(open_folder / "lab") / fleet.path.name)
+    fleet.path.parent.chmod(0o755)
     database = database_of(fleet)
 
     def told() -> tuple[int, list[str]]:
