@@ -134,3 +134,39 @@ def test_a_runner_that_loses_the_server_ends_its_step_in_time_and_says_so(
     shared = (steps.folder / "two at once").exists()
     figures("server lost in a step", "postgres", tries=1, faults=1, losses=int(shared))
     assert not shared
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+def test_a_preparation_that_loses_the_server_hands_out_no_host_and_leaks_none(
+    own_server: Server, tmp_path: Path, is_back: bool
+) -> None:
+    """Asked again, the same request goes on; if nobody asks, the lease ends by itself."""
+    url = schema_url(own_server.url, tmp_path)
+    inventories.init(url)
+    with open_inventory(url, actor="operator") as lab:
+        lab.add("node1")
+        lab.ready("node1")
+        (tmp_path / "step.py").write_text(STEP)
+        words = f'["{sys.executable}", "{tmp_path}/step.py", "{tmp_path}"]'
+        apply_policy(lab._context, f"[prepare.image]\ncommand = {words}\n", "policy")
+    line = ("-i", url, "reserve", "node1", "--ttl", "2m" if is_back else "8s", "--request-id", "job-1", "-o", "name")
+    with spawn("-c", RUNNER, *line) as runner:
+        until((tmp_path / "pid").exists)
+        step = int((tmp_path / "pid").read_text())
+        own_server.stop()
+        if is_back:
+            own_server.start()
+            (tmp_path / "go").touch()
+        out, err = runner.communicate(timeout=60)
+        if not is_back:
+            own_server.start()
+    until(lambda: not lives(step))
+    assert (runner.returncode, out, "Traceback" in err) == (11, "", False), err
+    if is_back:
+        with spawn("-c", RUNNER, *line) as again:
+            assert again.communicate(timeout=60)[0] == "node1\n"
+    else:
+        with open_inventory(url, actor="operator") as lab:
+            until(lambda: bool(lab.reap()) or lab.host("node1").state is State.TAINTED)
+            assert not lab.reservations()
+    drop_schema(url)
