@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,8 @@ from bmhctl.errors import UsageError
 from bmhctl.output import Display, Format, render
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.overviews import fleet, reasons
+from bmhctl.usecases.reservations import request
+from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
@@ -56,17 +59,20 @@ def test_the_reasons_are_told_the_oldest_first_with_their_hosts_together(fleet_o
     assert (failed.reason.split(":")[0], failed.actor, failed.hosts) == ("burn-in", "ci", ("bad1", "bad2"))
 
 
-def test_a_fault_and_an_undeclared_host_have_their_event(fleet_of_seven: Lab) -> None:
+def test_a_fault_and_an_undeclared_host_have_the_actor_and_the_time_of_their_event(fleet_of_seven: Lab) -> None:
     lab = fleet_of_seven
+    reserve_or_wait(lab.context("ci"), request.reservation_request(("node05",)))
     lab.clock.move(hours=1)
-    lifecycle_verbs.maintain(lab.context(), Choice(("node05",)), reason="drill")
+    lifecycle_verbs.taint(lab.context("ci"), Choice(("node05",)), fault="fan 3 is dead")
+    lab.clock.move(hours=3)
+    found = reasons(lab.context())
+    [fault] = [each for each in found.items if each.kind == "fault"]
+    assert (fault.reason, fault.actor, fault.hosts) == ("fan 3 is dead", "ci", ("node05",))
+    assert round((found.now - fault.since).total_seconds() / 3600) == 3
     if lab.is_toml:
-        lab.close()
-        text = lab.path.read_text()
-        lab.path.write_text(text.replace("[hosts.spare]\n", ""))
-        [gone] = [each for each in reasons(lab.context()).items if each.kind == "undeclared"]
-        assert (gone.reason, gone.hosts) == ("no longer declared", ("spare",))
-        assert gone.actor
+        lab.path.write_text(re.sub(r"(?ms)^\[hosts\.spare\].*?(?=^\[|\Z)", "", lab.path.read_text()))
+        [gone] = [each for each in reasons(lab.context("bob")).items if each.kind == "undeclared"]
+        assert (gone.reason, gone.actor, gone.hosts) == ("no longer declared", "bob", ("spare",))
 
 
 def test_hosts_are_grouped_by_the_values_of_a_label_in_their_natural_order(fleet_of_seven: Lab) -> None:

@@ -13,7 +13,7 @@ from bmhctl.output.layout import COLOUR, GLYPH, Column, columns
 from bmhctl.output.records import Envelope, Record, flags, iso, listing, picked, stamp
 from bmhctl.output.render import NAMED, STRUCTURED, View
 from bmhctl.output.sanitize import Line, Span, clean, padded
-from bmhctl.output.spans import UNLIMITED, joined, plural
+from bmhctl.output.spans import UNLIMITED, joined
 from bmhctl.results import Fleet, HostGroup, Reason, Reasons
 from bmhctl.support.folding import folded
 
@@ -92,7 +92,7 @@ def _fleet_lines(result: Fleet, width: int | None) -> Iterator[Line]:
     hosts = [host for group in result.groups for host in group.hosts]
     yield [
         (result.inventory, "bold"),
-        (f"  {plural(len(hosts), 'host')} by {result.by} · ", ""),
+        (f"  {len(hosts):,} host{'' if len(hosts) == 1 else 's'} by {clean(result.by)} · ", ""),
         (f"{sum(map(_is_free, hosts)):,} free", "green"),
         (f" · {stamp(result.now)}", "dim"),
     ]
