@@ -347,6 +347,15 @@ class Inventory:
 
         return handover(self._context, reservation, to).held
 
+    def share(self, reservation: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Held:
+        """Share a reservation with other owners, who may extend and release it; ``remove`` ends that for owners.
+
+        Raises :class:`~bmhctl.errors.NotYoursError` when the lease has ended.
+        """
+        from bmhctl.usecases.reservations.holder import share
+
+        return share(self._context, reservation, add=(*add,), remove=(*remove,), token=reservation).held
+
     def replace(self, name: str, reservation: str, *, reason: str) -> Held:
         """Replace a bad host of a reservation by a free one that fits; the bad one is tainted.
 

@@ -52,6 +52,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "run": Entry("run", "run", "Reserve, run a command, give back"),
         "extend": Entry("reservations", "extend", "Make a lease last longer"),
         "handover": Entry("reservations", "handover", "Give a reservation to another owner"),
+        "share": Entry("reservations", "share", "Share a reservation with other owners"),
         "replace": Entry("reservations", "replace", "Replace a bad host by another that fits"),
         "queue": Entry("reservations", "queue", "List the tickets of waiting commands"),
         "queue cancel": Entry("reservations", "queue_cancel", "Remove a ticket from the queue"),

@@ -89,6 +89,27 @@ def handover(
         lab.show(hand_over(lab.context, which, to, token=reservation, force=force, reason=reason))
 
 
+def share(
+    ctx: typer.Context,
+    which: ReservationId,
+    add: Annotated[
+        list[str] | None, typer.Option("--with", metavar="OWNER", help="Who may extend and release it too.")
+    ] = None,
+    remove: Annotated[list[str] | None, typer.Option("--without", metavar="OWNER", help="Who may no longer.")] = None,
+    reservation: Reservation = None,
+    force: Force = False,
+    reason: Reason = None,
+) -> None:
+    """Share a reservation with other owners: they extend and release it by name; its id and owner stay."""
+    from bmhctl.usecases.reservations.holder import share as share_with
+
+    with session(ctx, Grant) as lab:
+        shared = share_with(
+            lab.context, which, add=add or (), remove=remove or (), token=reservation, force=force, reason=reason
+        )
+        lab.show(shared)
+
+
 def replace(
     ctx: typer.Context,
     host: HostName,

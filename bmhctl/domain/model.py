@@ -60,6 +60,8 @@ class EventKind(StrEnum):
     RESERVATION_LOST = "reservation-lost"
     EXTEND = "extend"
     HANDOVER = "handover"
+    SHARE = "share"
+    UNSHARE = "unshare"
     PREPARE = "prepare"
     RETIRING = "retiring"
     RETIRE_UNDONE = "retire-undone"
@@ -154,6 +156,7 @@ class Reservation(Frozen):
     ``renewed_at`` is when the lease was last extended (None: never). ``params`` are the values with which its hosts
     are prepared (None: no prepare step runs on them), ``prepared_at`` is when all of them were. ``asked_at`` is when
     its owner first requested it (None: not known, or it was handed over). ``tags`` are what the owner noted with it.
+    ``shared_with`` are other owners who may extend and release it.
     """
 
     id: str
@@ -172,6 +175,7 @@ class Reservation(Frozen):
     prepared_at: datetime | None = None
     asked_at: datetime | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    shared_with: tuple[str, ...] = ()
 
     @property
     def is_unprepared(self) -> bool:
@@ -182,6 +186,10 @@ class Reservation(Frozen):
     def counted_from(self) -> datetime:
         """When the lease was last granted or extended: its length counts from there."""
         return self.renewed_at or self.created_at
+
+    def is_held_by(self, actor: str) -> bool:
+        """Return whether an actor may act for it by name: its owner, and those with whom it is shared."""
+        return actor == self.owner or actor in self.shared_with
 
     def is_open(self) -> bool:
         """Whether it has not ended."""

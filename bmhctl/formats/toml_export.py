@@ -39,7 +39,7 @@ _LIFECYCLE_KEYS = (
     "observed",
 )
 _MARK_KEYS = ("actor", "reason", "since", "until", "quarantine", "retires")
-_RESERVATION_KEYS = ("owner", "purpose", "created_at", "expires_at", "ttl", "asked_at", "tags")
+_RESERVATION_KEYS = ("owner", "purpose", "created_at", "expires_at", "ttl", "asked_at", "tags", "shared_with")
 _T = TypeVar("_T")
 
 
@@ -113,6 +113,7 @@ def _dump_reservation(reservation: Reservation) -> dict[str, object]:
         ttl="none" if reservation.ttl is None else format_duration(reservation.ttl),
         asked_at=reservation.asked_at,
         tags=dict(reservation.tags) or None,
+        shared_with=[*reservation.shared_with] or None,
     )
 
 
@@ -239,7 +240,15 @@ def _reservation(key: str, entry: Mapping[str, object]) -> Reservation:
         ttl=length,
         asked_at=_time(entry, "asked_at", where),
         tags=_tags(entry, where),
+        shared_with=_shared(entry, where),
     )
+
+
+def _shared(entry: Mapping[str, object], where: str) -> tuple[str, ...]:
+    owners = entry.get("shared_with", [])
+    if not isinstance(owners, list) or not all(isinstance(each, str) and each for each in owners):
+        raise type_error(f"{where}.shared_with", "a list of owners", owners)
+    return tuple(owners)
 
 
 def _tags(entry: Mapping[str, object], where: str) -> dict[str, str]:

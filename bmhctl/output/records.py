@@ -185,6 +185,7 @@ def reservation_record(reservation: Reservation, hosts: Iterable[str]) -> Record
         "hosts": [*hosts],
         "asked_at": iso(r.asked_at) if r.asked_at else None,
         "tags": dict(r.tags),
+        "shared_with": [*r.shared_with],
     }
 
 

@@ -319,6 +319,8 @@ _QUEUE_HISTORY = Migration(
     ),
 )
 
+_SHARED = Migration("shared", ("ALTER TABLE reservations ADD COLUMN shared_with TEXT",))
+
 MIGRATIONS: tuple[Migration, ...] = (
     _CORE,
     _QUEUE,
@@ -335,6 +337,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _OBSERVED,
     _BEFORE,
     _QUEUE_HISTORY,
+    _SHARED,
 )
 """In the order in which they are applied; a released one never changes."""
 

@@ -148,6 +148,7 @@ def reservation_row(reservation: Reservation) -> list[Value]:
         None if prepared is None else (prepared - EPOCH) // MICROSECOND,
         None if asked is None else (asked - EPOCH) // MICROSECOND,
         to_json(dict(reservation.tags)) if reservation.tags else None,
+        to_json([*reservation.shared_with]) if reservation.shared_with else None,
     ]
 
 
@@ -155,7 +156,7 @@ def to_reservation(row: Row) -> Reservation:
     """Return the reservation in the values of :data:`RESERVATION_COLUMNS`; raise :class:`InvalidError` for others."""
     try:
         identifier, owner, purpose, created, expires, ttl, ended, end_reason, end, requirements, request_id, *more = row
-        renewed, params, prepared, asked, tags = more
+        renewed, params, prepared, asked, tags, shared = more
         return Reservation(
             str(identifier),
             str(owner),
@@ -173,6 +174,7 @@ def to_reservation(row: Row) -> Reservation:
             None if prepared is None else EPOCH + int(prepared) * MICROSECOND,
             None if asked is None else EPOCH + int(asked) * MICROSECOND,
             _NO_TAGS if tags is None else from_json(str(tags)),
+            () if shared is None else tuple(from_json(str(shared))),
         )
     except UNREADABLE as error:
         raise unreadable("reservation", row[0]) from error

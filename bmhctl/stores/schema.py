@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 15
+VERSION = 16
 """The schema's version: how many migrations an inventory of this bmhctl has seen."""
 
 SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
@@ -41,6 +41,7 @@ RESERVATION_COLUMNS = (
     "prepared_at",
     "asked_at",
     "tags",
+    "shared_with",
 )
 TICKET_COLUMNS = (
     "id",

@@ -46,6 +46,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "run": ["--host", "node02", "true"],
     "extend": ["-R", "{held}"],
     "handover": ["{held}", "--to", "bob"],
+    "share": ["{held}", "--with", "bob"],
     "replace": ["node01", "-R", "{held}", "--reason", "dead fan"],
     "queue": [],
     "queue cancel": ["1"],

@@ -63,6 +63,7 @@ TURNS: dict[str, tuple[str, Arguments]] = {
     "run": (RUNNER, lambda f: ["--host", f.available(), "--", "true"]),
     "extend": (RUNNER, lambda f: ["-R", f.held(), "--ttl", "2h"]),
     "handover": (RUNNER, lambda f: [f.held(), "--to", "bob"]),
+    "share": (RUNNER, lambda f: [f.held(), "--with", "bob"]),
     "replace": (RUNNER, lambda f: [*f.replaceable(), "--reason", "no link"]),
     "queue": (VIEWER, lambda _: []),
     "queue cancel": (RUNNER, lambda f: [f.ticket()]),

@@ -73,6 +73,7 @@ HOST_KEYS = [
 RESERVATION_KEYS = [
     "id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "params",
     "prepared_at", "hosts", "asked_at", "tags",
+    "shared_with",
 ]  # fmt: skip
 TICKET_KEYS = [
     "ticket", "position", "owner", "purpose", "wants", "missing", "eta", "age", "created_at", "deadline", "request_id",

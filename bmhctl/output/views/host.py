@@ -50,6 +50,8 @@ def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
         )
         if prepared := prepared_line(r):
             yield "prepared", prepared
+        if r.shared_with:
+            yield "shared with", [(", ".join(r.shared_with), "")]
         if r.tags:
             yield "tags", [(flatten(dict(r.tags)), "cyan")]
     for mark in host.maintenance:

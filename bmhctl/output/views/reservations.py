@@ -25,6 +25,7 @@ RESERVATION_COLUMNS = (
     Column("PURPOSE", 4, 12),
     Column("PREPARED_AT", 6, 12),
     Column("TAGS", 4, 12),
+    Column("SHARED_WITH", 4, 12),
     Column("ENDED_AT", 3),
     Column("END_REASON", 7, 12),
 )
@@ -43,6 +44,7 @@ def reservation_rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line
             [(r.purpose or "", "")],
             prepared_line(r),
             [(flatten(dict(r.tags)), "cyan")],
+            [(" ".join(r.shared_with), "")],
             [(ago(r.ended_at, now), "")] if r.ended_at else [],
             [(r.end_reason or "", "")],
         ]
@@ -100,6 +102,7 @@ _FIELDS = (
     "hosts",
     "asked_at",
     "tags",
+    "shared_with",
 )
 
 VIEWS = {

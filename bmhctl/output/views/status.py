@@ -51,7 +51,7 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
         heads = (Column(""), Column(""), Column(""), Column("", 0, least), Column("", 1, 10))
         rows = (
             [
-                [("  ", ""), (held.reservation.owner, "bold")],
+                [("  ", ""), (" + ".join((held.reservation.owner, *held.reservation.shared_with)), "bold")],
                 [(held.reservation.id, "")],
                 until_line(held.reservation.expires_at, status.now),
                 line,

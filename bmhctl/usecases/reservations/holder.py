@@ -133,6 +133,7 @@ def handover(
             expires_at=expires_at,
             request_id=None,
             asked_at=None,  # its owner did not wait for it
+            shared_with=(),
             renewed_at=old.counted_from,  # the lease ends when the old one would have ended
         )
         ctx.store.reservations.add(new)
@@ -142,6 +143,50 @@ def handover(
         ]
         ctx.store.reservations.save(replace(old, ended_at=now, end_reason=f"handed over to {to}", end=End.HANDED_OVER))
     return Grant(Held(new, tuple(hosts)), (f"{old.id} has ended; {to} acts with {new.id}", *notes))
+
+
+@retried
+def share(
+    ctx: Context,
+    reservation: str,
+    *,
+    add: Collection[str] = (),
+    remove: Collection[str] = (),
+    token: str | None = None,
+    force: bool = False,
+    reason: str | None = None,
+) -> Grant:
+    """Share a reservation with other owners, who may extend and release it by their names; ``remove`` ends that.
+
+    Its id and its owner stay. The caller must be the owner or give the reservation's id as ``token``; ``force`` with a
+    ``reason`` overrides. Only those who are not its holders already are added.
+    """
+    forced_reason(force, reason)
+    if not (add or remove) or not all(each.strip() for each in (*add, *remove)):
+        raise UsageError("no owner is given", hint="bmhctl share RESERVATION --with OWNER, or --without OWNER")
+    refresh_and_reap(ctx)
+    with ctx.store.transaction():
+        now = ctx.clock()
+        old = held_reservation(ctx, reservation, now)
+        _check_holder(ctx, old, token, force)
+        strangers = [each for each in remove if each not in old.shared_with]
+        if strangers:
+            raise UsageError(
+                f"{old.id} is not shared with {', '.join(strangers)}", hint=f"bmhctl reservations {old.id}"
+            )
+        added = tuple(dict.fromkeys(each for each in add if not old.is_held_by(each)))
+        hosts = ctx.store.hosts.held_by(old.id)
+        new = replace(old, shared_with=(*(each for each in old.shared_with if each not in remove), *added))
+        if new == old:
+            return Grant(Held(old, tuple(hosts)), ("they hold it already",))
+        ctx.store.reservations.save(new)
+        why = f", forced: {reason}" if force else ""
+        for kind, names in ((EventKind.SHARE, added), (EventKind.UNSHARE, tuple(remove))):
+            if names:
+                words = f"{'with' if kind is EventKind.SHARE else 'without'} {', '.join(names)}{why}"
+                hosts = [record_event(ctx, replace(host, reservation=new), kind, now, reason=words) for host in hosts]
+    shared = f"shared with {', '.join(new.shared_with)}" if new.shared_with else "no longer shared"
+    return Grant(Held(new, tuple(hosts)), (f"{new.id} is {shared}",))
 
 
 def _check_holder(ctx: Context, held: Reservation, token: str | None, force: bool) -> None:

@@ -100,7 +100,7 @@ def check_token(ctx: Context, host: Host, token: str | None, now: datetime) -> N
         return
     if not reservation.is_valid(now):
         raise NotYoursError(f"the lease of reservation {reservation.id} has expired", host=host.name)
-    if token == reservation.id or (token is None and reservation.owner == ctx.actor):
+    if token == reservation.id or (token is None and reservation.is_held_by(ctx.actor)):
         return
     given = f", not by reservation {token}" if token else f", not by {ctx.actor}"
     raise NotYoursError(
@@ -115,7 +115,8 @@ def describe_reservation(reservation: Reservation) -> str:
     """Return the holder, the purpose and the end: ``alice (r-7k3m9q2x, nightly) until 2026-01-01 12:00 UTC``."""
     purpose = f", {reservation.purpose}" if reservation.purpose else ""
     until = f" until {local_time(reservation.expires_at)}" if reservation.expires_at else " without end"
-    return f"{reservation.owner} ({reservation.id}{purpose}){until}"
+    shared = f", shared with {', '.join(reservation.shared_with)}" if reservation.shared_with else ""
+    return f"{reservation.owner} ({reservation.id}{purpose}{shared}){until}"
 
 
 def describe_tasks(tasks: Iterable[FailedTask]) -> str:

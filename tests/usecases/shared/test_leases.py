@@ -330,8 +330,10 @@ def test_busy_names_the_holders_and_the_first_end(fleet: Lab) -> None:
 
     assert refused.value.message == (
         "2 hosts: 1 free now, nothing was reserved: 1 available, 3 reserved, "
-        f"held by bob ({bob}), carol ({carol}); the first lease ends at 2026-01-01 12:30 UTC"
+        f"held by bob ({bob}), carol ({carol}); the first lease ends at 2026-01-01 12:30 UTC; "
+        "it fits by 2026-01-01 12:31 UTC at the latest, if every lease ends as written"
     )
+    assert str(refused.value.details.pop("eta")).startswith("2026-01-01T12:30:00")
     assert refused.value.details == {
         "free": 1,
         "wanted": 2,
@@ -355,3 +357,28 @@ def test_a_request_id_gives_the_same_reservation_until_it_is_over(fleet: Lab) ->
     with pytest.raises(NotYoursError):
         alice.reserve(selector="rack=r1", request_id="job-1")
     assert queue.queue(fleet.context()).items == ()
+
+
+def test_a_shared_reservation_is_extended_and_released_by_the_others_and_the_token_stays(fleet: Lab) -> None:
+    token = as_(fleet, "alice").reserve("node1", "node2").reservation.id
+    with pytest.raises(NotYoursError):
+        holder.share(fleet.context("bob"), token, add=["bob"])
+
+    shared = holder.share(fleet.context("alice"), token, add=["bob", "carol", "alice"]).held
+
+    assert (shared.reservation.id, shared.reservation.shared_with) == (token, ("bob", "carol"))
+    assert fleet.context().store.reservations.get(token) == shared.reservation
+    fleet.clock.move(minutes=5)
+    as_(fleet, "bob").extend(token, "2h")
+    as_(fleet, "bob").taint("node1")
+    with pytest.raises(NotYoursError):
+        holder.handover(fleet.context("bob"), token, "bob")
+    as_(fleet, "alice").share(token, remove=["bob"])
+    with pytest.raises(NotYoursError, match="shared with carol"):
+        as_(fleet, "bob").taint("node2")
+    kept = [(event.verb, event.reason) for event in as_(fleet, "bob").history("node2")]
+    assert ("share", "with bob, carol") in kept
+    assert kept[-1] == ("unshare", "without bob")
+    with pytest.raises(UsageError, match="is not shared with bob"):
+        holder.share(fleet.context("alice"), token, remove=["bob"])
+    assert as_(fleet, "alice").handover(token, "dave").reservation.shared_with == ()
