@@ -220,16 +220,16 @@ def test_a_lease_that_is_over_but_not_reaped_shows_it() -> None:
 
 def test_the_queue_shows_who_waits_for_what_and_what_is_missing() -> None:
     assert shown(QUEUE, tty=True) == (
-        "POSITION  TICKET  OWNER    AGE    DEADLINE  PURPOSE\n"
-        "1         12      ci-bot   3m20s  in 26m    nightly tests of the release branch\n"
+        "POSITION  TICKET  OWNER    AGE    FITS BY  DEADLINE  PURPOSE\n"
+        "1         12      ci-bot   3m20s  unknown  in 26m    nightly tests of the relea…\n"
         "     4 hosts with arch=arm64 · missing: 2 more hosts\n"
-        "2         13      bob@lab  8s\n"
+        "2         13      bob@lab  8s     unknown\n"
         "     2 hosts with arch=arm64 and 1 with role=switch · missing: 1 more host: that\n"
         "     needs an operator; switch01 is in maintenance, node06 is cordoned\n"
     )
     assert shown(Queue(QUEUE.items[:1], NOW)) == (
-        "POSITION  TICKET  OWNER   AGE  WANTS                    MISSING       DEADLINE              PURPOSE\n"
-        "1         12      ci-bot  200  4 hosts with arch=arm64  2 more hosts"
+        "POSITION  TICKET  OWNER   AGE  WANTS                    MISSING       ETA  DEADLINE              PURPOSE\n"
+        "1         12      ci-bot  200  4 hosts with arch=arm64  2 more hosts  -  "
         "  2026-11-23T08:26:40Z  nightly tests of the release branch\n"
     )
     assert shown(QUEUE, format=Format.NAME) == "12\n13\n"
