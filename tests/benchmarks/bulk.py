@@ -83,7 +83,7 @@ def _measure(verb: str, bench: Bench) -> Series:
             shutil.copy(hosts, copy)
             return seconds(lambda: raw(verb, copy))
 
-        found = over(*in_turn(bench.at_most(3), through_api, through_raw, warm_up=0))
+        found = over(*in_turn(bench.at_most(3), through_api, through_raw))
     return Series([1 / sample for sample in found.samples], subject=found.subject, floor=found.floor)
 
 

@@ -86,6 +86,12 @@ def test_a_bound_is_kept_by_the_median(bound: float, at_least: bool, kept: bool)
     assert Figure("x", "", lambda _: Series([])).is_kept(Series([1.0])) is None
 
 
+def test_where_one_side_waits_for_the_disk_processor_time_is_held_to_the_bound() -> None:
+    found = Series([9.0, 9.0, 9.0], cpu=[1.0, 1.4, 2.0])
+    assert Figure("x", "", lambda _: found, 1.5, by_cpu=True).is_kept(found) is True
+    assert Figure("x", "", lambda _: found, 1.3, by_cpu=True).is_kept(found) is False
+
+
 def test_figures_have_names_of_their_own() -> None:
     assert len({figure.name for figure in FIGURES}) == len(FIGURES)
 
