@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.model import Event, Host, Reservation, State, TaskResult
 from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.domain.units import parse_duration
-from bmhctl.errors import BmhctlError, StateRefusedError
-from bmhctl.results import Held, Outcomes, Queued, Status, TicketChange, Why
+from bmhctl.errors import BmhctlError, StateRefusedError, UsageError
+from bmhctl.results import Booked, Held, Outcomes, Queued, Status, TicketChange, Why
 from bmhctl.support.actor import default_actor
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
@@ -265,6 +265,7 @@ class Inventory:
         check: bool = False,
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
+        booking: str | None = None,
     ) -> Held:
         """Reserve hosts, all or none: the named ones, ``count`` that fit ``selector``, or what ``wants`` requires.
 
@@ -272,13 +273,8 @@ class Inventory:
         (``"none"``: without end; default: the policy's). ``wait`` is how long to wait in the queue while hosts are busy
         (True: without limit; None: not at all). A call with the ``request_id`` of an earlier one returns the same
         reservation. ``check`` runs the readiness checks first, and takes only hosts that pass. ``params`` are values
-        for the prepare steps of the policy, which run before this returns.
-
-        Each of ``wants`` is a selector and a count, such as ``"arch=arm64*2"``. ``ttl`` is how long the lease lasts
-        (``"none"``: without end; default: the policy's). ``wait`` is how long to wait in the queue while hosts are busy
-        (True: without limit; None: not at all). A call with the ``request_id`` of an earlier one returns the same
-        reservation. ``check`` runs the readiness checks first, and takes only hosts that pass. ``tags`` are kept with
-        the reservation.
+        for the prepare steps of the policy, which run before this returns; ``tags`` are kept with the reservation.
+        ``booking`` is the id of a booking to take: it says which hosts.
 
         Returns the reservation and its hosts. Raises :class:`~bmhctl.errors.BusyError` if none is free,
         :class:`~bmhctl.errors.UnsatisfiableError` if no hosts of this inventory can ever fit,
@@ -301,11 +297,62 @@ class Inventory:
             request_id=request_id,
             params=params,
             tags=tags,
+            booking=booking,
         )
         patience = None
         if wait is not None and wait is not False:
             patience = WaitOptions(_pause, None if wait is True else _length(wait))
         return reserve_or_wait(self._context, request, patience, check=check).held
+
+    def book(
+        self,
+        *names: str,
+        begins: datetime | str,
+        ends: datetime | str | None = None,
+        ttl: timedelta | str | None = None,
+        selector: str | None = None,
+        count: int | None = None,
+        wants: Sequence[str] = (),
+        purpose: str | None = None,
+        request_id: str | None = None,
+        weekly: int = 1,
+    ) -> tuple[Booked, ...]:
+        """Book hosts, all or none, from ``begins`` until ``ends`` or for ``ttl``; return the bookings.
+
+        Times are aware datetimes, or texts as ``reserve --from`` takes them. ``weekly`` books the same time of so many
+        weeks. Raises :class:`~bmhctl.errors.BusyError` if hosts are missing then, and
+        :class:`~bmhctl.errors.UnsatisfiableError` if they always would be.
+        """
+        from bmhctl.domain.requirements import parse_requirement
+        from bmhctl.usecases.reservations.bookings import book
+        from bmhctl.usecases.reservations.request import reservation_request
+
+        request = reservation_request(
+            names,
+            None if selector is None else parse_selector(selector),
+            count,
+            [parse_requirement(text) for text in wants],
+            purpose=purpose,
+            request_id=request_id,
+        )
+        starts = _moment(begins, self._context.clock())
+        length = _length(ttl)
+        if (ends is None) == (length is None):
+            raise UsageError("give one end of the booking: ends or ttl")
+        until = _moment(ends, starts) if ends is not None else starts + (length or timedelta())
+        return book(self._context, request, starts, until, weekly=weekly).items
+
+    def bookings(self) -> tuple[Booked, ...]:
+        """Return the open bookings and planned maintenances, the first to start first."""
+        from bmhctl.usecases.reservations.bookings import bookings
+
+        return bookings(self._context).items
+
+    def cancel_booking(self, booking: str) -> None:
+        """Cancel a booking or a planned maintenance of this actor. Raises :class:`~bmhctl.errors.NotYoursError`."""
+        from bmhctl.usecases.reservations.bookings import cancel
+
+        cancel(self._context, booking)
 
     def plan_reserve(
         self,
@@ -569,6 +616,12 @@ def _pause(seconds: float, wakes: int | None) -> None:
         time.sleep(seconds)
     else:
         select.select([wakes], [], [], seconds)
+
+
+def _moment(value: datetime | str, after: datetime) -> datetime:
+    from bmhctl.domain.times import in_utc, parse_moment
+
+    return parse_moment(value, after) if isinstance(value, str) else in_utc(value)
 
 
 def _length(value: timedelta | str | bool | None) -> timedelta | None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import CheckResult, Event, Host, QueueEvent, Reservation, State, Ticket, Verb
 from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, combine
 from bmhctl.support.values import Frozen, field
+
+if TYPE_CHECKING:
+    from bmhctl.domain.booking import Booking
 
 
 class Outcome(Frozen):
@@ -367,6 +371,27 @@ class QueueHistory(Frozen):
 
     items: tuple[TicketChange, ...]
     now: datetime
+
+
+class Booked(Frozen):
+    """A booking or a planned maintenance, and the names of its hosts; ``trouble`` are those that will not be usable.
+
+    ``requirements`` is what it asks for, in words.
+    """
+
+    booking: Booking
+    hosts: tuple[str, ...]
+    requirements: str
+    trouble: tuple[str, ...] = ()
+
+
+class Bookings(Frozen):
+    """Bookings and planned maintenances, the first to start first."""
+
+    items: tuple[Booked, ...]
+    now: datetime
+    notes: tuple[str, ...] = ()
+    inventory: str = ""
 
 
 class Waits(Frozen):

@@ -19,8 +19,9 @@ from bmhctl.cli.options import (
 )
 from bmhctl.cli.session import changing
 from bmhctl.domain.times import parse_moment
+from bmhctl.errors import UsageError
 from bmhctl.usecases import lifecycle_verbs
-from bmhctl.usecases.shared.host_selection import choice
+from bmhctl.usecases.shared.host_selection import Choice, choice
 
 
 def taint(
@@ -93,6 +94,10 @@ def maintain(
         str | None,
         typer.Option("--until", metavar="WHEN", help="When it should be back: 2h, 3d, 2026-12-24T18:00 (local)."),
     ] = None,
+    begins: Annotated[
+        str | None, typer.Option("--from", metavar="WHEN", help="Plan it: 'sat 08:00'. Leases end before.")
+    ] = None,
+    resumes: Annotated[bool, typer.Option("--resume", help="A planned one ends by itself.")] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
@@ -100,9 +105,34 @@ def maintain(
 
     On a host in maintenance it adds a reason: resume closes the reasons of the actor who calls it.
     """
+    if begins is not None:
+        _plan(ctx, choice(hosts, selector, state), reason, begins, until, resumes, dry_run, yes)
+        return
+    if resumes:
+        raise UsageError("--resume is for a planned maintenance", hint="--from 'sat 08:00' --until 12:00 --resume")
     with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         back = None if until is None else parse_moment(until, lab.context.clock())
         lab.show(lifecycle_verbs.maintain(lab.context, choice(hosts, selector, state), reason=reason, until=back))
+
+
+def _plan(
+    ctx: typer.Context,
+    hosts: Choice,
+    reason: str,
+    begins: str,
+    until: str | None,
+    resumes: bool,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    from bmhctl.usecases.planned_maintenance import plan_maintenance
+
+    if until is None:
+        raise UsageError("a planned maintenance needs its end", hint="--from 'sat 08:00' --until 12:00")
+    with changing(ctx, dry_run=dry_run, yes=yes) as lab:
+        starts = parse_moment(begins, lab.context.clock())
+        ends = parse_moment(until.removeprefix("+"), starts)
+        lab.show(plan_maintenance(lab.context, hosts, starts, ends, reason=reason, resumes=resumes))
 
 
 def cordon(

@@ -12,7 +12,7 @@ from bmhctl.cli.options import MOST, DryRun, HostNames, SelectorText, Tags, comp
 from bmhctl.cli.session import Session, session
 from bmhctl.domain.requirements import parse_requirement
 from bmhctl.domain.selector import parse_selector
-from bmhctl.errors import UnreachableError
+from bmhctl.errors import UnreachableError, UsageError
 from bmhctl.output import hush
 from bmhctl.results import Grant, Plan
 from bmhctl.usecases.reservations.request import ReservationRequest, reservation_request
@@ -55,6 +55,9 @@ Params = Annotated[
     list[str] | None,
     typer.Option("--param", metavar="NAME=VALUE", help="A value for the prepare steps; may be repeated."),
 ]
+TakenBooking = Annotated[
+    str | None, typer.Option("--booking", metavar="ID", help="Take what was booked, until the booking ends.")
+]
 Check = Annotated[bool, typer.Option("--check", help="Check hosts first; one that fails goes to maintenance.")]
 
 
@@ -73,15 +76,28 @@ def reserve(
     param: Params = None,
     shell: Annotated[bool, typer.Option("--shell", help="Print lines for eval, also on failure.")] = False,
     dry_run: DryRun = False,
+    booking: TakenBooking = None,
+    begins: Annotated[
+        str | None,
+        typer.Option("--from", metavar="WHEN", help="Book for a time to come: 2h, 'tomorrow 09:00', 'sat 08:00'."),
+    ] = None,
+    ends: Annotated[
+        str | None, typer.Option("--until", metavar="WHEN", help="When the booking ends: 12:00, or --ttl 3h.")
+    ] = None,
+    weekly: Annotated[int | None, typer.Option("--weekly", metavar="N", help="Book the same time of N weeks.")] = None,
 ) -> None:
     """Reserve these hosts, or any that fit: all of them or none. Prints the reservation and its hosts.
 
     The hosts that were used least recently come first. Hosts that earlier tickets wait for are not taken.
     A topology: --want 'arch=arm64*2' --want role=switch
+    With --from it books them for a time to come; --booking takes what was booked.
     """
     from bmhctl.usecases.reservations.reserve import plan_reserve, reserve_or_wait
 
-    request = read_request(hosts, selector, count, want, purpose, ttl, request_id, param, tag)
+    request = read_request(hosts, selector, count, want, purpose, ttl, request_id, param, tag, booking)
+    if begins is not None or ends is not None or weekly is not None:
+        _book(ctx, request, begins, ends, ttl, weekly, wait or check or shell, dry_run)
+        return
     patience, pause = None, None
     if wait is not None:
         from bmhctl.cli.wait_progress import patience_of, pause_before_opening
@@ -94,6 +110,28 @@ def reserve(
             return
         grant = reserve_or_wait(lab.context, request, patience, check=check)
         _answer(lab, grant, shell, is_safe=request_id is not None)
+
+
+def _book(
+    ctx: typer.Context,
+    request: ReservationRequest,
+    begins: str | None,
+    ends: str | None,
+    ttl: str | None,
+    weekly: int | None,
+    other: object,
+    dry_run: bool,
+) -> None:
+    if begins is None:
+        raise UsageError("a booking needs its begin", hint="--from 'tomorrow 09:00' --until 12:00")
+    if other or request.booking is not None or request.params or request.tags:
+        raise UsageError(
+            "a booking takes no --wait, --check, --shell, --param, --tag and --booking",
+            hint="give them when it is taken: bmhctl reserve --booking ID",
+        )
+    from bmhctl.cli.bookings import book_hosts
+
+    book_hosts(ctx, request, begins, ends, ttl, 1 if weekly is None else weekly, dry_run)
 
 
 def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
@@ -131,6 +169,7 @@ def read_request(
     request_id: str | None,
     param: list[str] | None,
     tag: list[str] | None,
+    booking: str | None = None,
 ) -> ReservationRequest:
     """Return the request that the options of ``reserve`` and ``run`` describe; raise :class:`UsageError`."""
     params: dict[str, str] = {}
@@ -150,4 +189,5 @@ def read_request(
         request_id=request_id,
         params=params,
         tags=tags_of(tag) if tag else None,
+        booking=booking,
     )

@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 
 from bmhctl.cli.options import SelectorText, Tags, complete_hosts
-from bmhctl.cli.reserve import Check, Count, Params, Purpose, RequestId, Ttl, Wait, WantTexts, read_request
+from bmhctl.cli.reserve import (
+    Check,
+    Count,
+    Params,
+    Purpose,
+    RequestId,
+    TakenBooking,
+    Ttl,
+    Wait,
+    WantTexts,
+    read_request,
+)
 from bmhctl.cli.session import invocation_of, session
 from bmhctl.cli.wait_progress import patience_of, pause_before_opening
 from bmhctl.domain.model import Reservation
@@ -141,6 +152,7 @@ def run(
     request_id: RequestId = None,
     tag: Tags = None,
     check: Check = False,
+    booking: TakenBooking = None,
     param: Params = None,
     keep_on_fail: Annotated[
         str | None,
@@ -168,9 +180,9 @@ def run(
     from bmhctl.cli.run import run_command
 
     def make_request() -> ReservationRequest:
-        if not hosts and selector is None and count is None and not want:
+        if not hosts and selector is None and count is None and not want and booking is None:
             raise UsageError("no host is requested", hint=_ways_to_name(command))
-        return read_request(hosts, selector, count, want, purpose, ttl, request_id, param, tag)
+        return read_request(hosts, selector, count, want, purpose, ttl, request_id, param, tag, booking)
 
     run_command(
         ctx,

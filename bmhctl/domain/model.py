@@ -8,6 +8,9 @@ from enum import StrEnum
 
 from bmhctl.support.values import Frozen, field
 
+NEVER = datetime.max.replace(tzinfo=UTC)
+"""Later than every other time: when a lease without an end ends."""
+
 
 class State(StrEnum):
     """The states of a host; ``lifecycle.table`` says what holds in each."""
@@ -65,6 +68,8 @@ class EventKind(StrEnum):
     PREPARE = "prepare"
     RETIRING = "retiring"
     RETIRE_UNDONE = "retire-undone"
+    PLANNED = "planned"
+    PLAN_ENDED = "plan-ended"
 
 
 PropertyValue = str | int
@@ -225,6 +230,20 @@ class Ticket(Frozen):
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
+class Planned(Frozen):
+    """A time that is set aside on a host: for a booking (``b-…``) or a planned maintenance (``m-…``), by its id."""
+
+    id: str
+    owner: str
+    starts_at: datetime
+    ends_at: datetime
+
+    @property
+    def is_booking(self) -> bool:
+        """Whether it is for a booking, else for a planned maintenance."""
+        return self.id.startswith("b-")
+
+
 class SetupProgress(Frozen):
     """How many setup steps of a host are done, of how many, and the one that failed last, if any."""
 
@@ -244,7 +263,8 @@ class Host(Frozen):
     when it was last reserved or given back. ``proven_at`` is when the readiness checks of an available host last
     passed, None if that is not known. ``setup`` is how far the setup of an initial host is, None before its first step
     ran; ``failed_setups`` counts those that failed in a row. ``failed_tasks`` are those that failed on it in a row, of
-    each owner and purpose one. ``id`` and ``last_event`` are the store's.
+    each owner and purpose one. ``planned`` are the times that are set aside, the next one first. ``id`` and
+    ``last_event`` are the store's.
     """
 
     spec: HostSpec
@@ -263,6 +283,7 @@ class Host(Frozen):
     failed_setups: int = 0
     setup: SetupProgress | None = None
     failed_tasks: tuple[FailedTask, ...] = ()
+    planned: tuple[Planned, ...] = ()
     id: int = 0
     last_event: int = 0
 

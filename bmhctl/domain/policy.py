@@ -148,6 +148,9 @@ class Policy(Frozen):
     ``recheck_after`` is the age at which the proof of a free host is stale, None: never; ``recheck_share`` the part of
     the free hosts that is proven again at a time. A host that failed then is tried again ``recover_after`` so long.
     ``limits`` are those of owners.
+
+    A booking that is not taken within ``no_show`` of its start lapses. ``turnaround`` is how long a host is kept free
+    before a booking or a planned maintenance, for its cleanup.
     """
 
     ttl: timedelta | None = timedelta(hours=4)
@@ -163,6 +166,8 @@ class Policy(Frozen):
     check_on_reserve: CheckOnReserve = CheckOnReserve.NEVER
     recover_after: timedelta | None = None
     limits: tuple[Limit, ...] = ()
+    no_show: timedelta = timedelta(minutes=30)
+    turnaround: timedelta = timedelta()
 
     def is_stale(self, host: Host, now: datetime) -> bool:
         """Whether a free host has to be proven again; one of which it is not known when it was proven has to."""

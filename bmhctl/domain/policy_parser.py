@@ -27,6 +27,7 @@ from bmhctl.support.values import replace
 POLICY_KEYS = ("defaults", "limits", *Phase)
 """The top-level tables of a policy: the defaults, the limits of owners, and the steps of each phase."""
 
+_BOOKING_KEYS = ("no_show", "turnaround")
 _PROOF_KEYS = ("recheck_after", "recheck_share", "check_on_reserve", "recover_after")
 
 DEFAULTS = (
@@ -36,6 +37,7 @@ DEFAULTS = (
     "quarantine_after_task_failures",
     "prepare_failures",
     *_PROOF_KEYS,
+    *_BOOKING_KEYS,
     "bmc_parallel",
     "proxy",
 )
@@ -72,6 +74,12 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
         from bmhctl.domain.limits import parse_limits
 
         policy = replace(policy, limits=parse_limits(document["limits"]))
+    if any(key in defaults for key in _BOOKING_KEYS):
+        policy = replace(
+            policy,
+            no_show=duration(defaults, "no_show", "defaults", policy.no_show),
+            turnaround=duration(defaults, "turnaround", "defaults", policy.turnaround),
+        )
     if policy.max_ttl is not None and (policy.ttl is None or policy.ttl > policy.max_ttl):
         raise InvalidError(
             "defaults.ttl is longer than defaults.max_ttl",

@@ -2,30 +2,60 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
+from bmhctl.support.lazy_regex import pattern
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
-    """Return a point in time in the future, in UTC: a duration from ``now`` (``2h``), or an ISO date or time.
+    """Return a point in time after ``now``, in UTC: a duration from then (``2h``), a time of day, or an ISO time.
 
-    A time without an offset is local. Raises :class:`UsageError` for any other text, for a time in the past, and for a
-    local time that does not exist or exists twice because the clocks change.
+    A time of day alone is the next one; ``today``, ``tomorrow``, or a day of the week (``sat 08:00``) may be before
+    it, and a day alone is its beginning. A time without an offset is local. Raises :class:`UsageError` for any other
+    text, for a time in the past, and for a local time that does not exist or exists twice because the clocks change.
     """
     try:
         at = now + parse_duration(text)
     except UsageError:
         try:
-            at = in_utc(datetime.fromisoformat(text))
+            at = in_utc(_day_and_time(text, now) or datetime.fromisoformat(text))
         except (ValueError, OverflowError):
             raise UsageError(
-                f"{text!r} is not a time", hint="write a duration such as 2h or 3d, or a date such as 2026-12-24T18:00"
+                f"{text!r} is not a time",
+                hint="write a duration such as 2h or 3d, a time such as 17:00, 'tomorrow 09:00' or 'sat 08:00', "
+                "or a date such as 2026-12-24T18:00",
             ) from None
     if at <= now:
         raise UsageError(f"{text} is not in the future", hint="write a duration such as 2h, or a later time")
     return at
+
+
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_SPOKEN = pattern(
+    r"(?:(today|tomorrow|(mon|tue|wed|thu|fri|sat|sun)[a-z]*)(?:\s+|$))?(?:(\d{1,2}):(\d\d)(?::(\d\d))?)?", re.I
+)
+
+
+def _day_and_time(text: str, now: datetime) -> datetime | None:
+    """Return the local time that a day and a time of day mean after ``now``; None if the text is something else.
+
+    Raises :class:`ValueError` for a time of day that no clock shows.
+    """
+    found = _SPOKEN.fullmatch(text.strip())
+    if found is None or not text.strip():
+        return None
+    day, weekday, hour, minute, second = found.groups()
+    local = now.astimezone().replace(tzinfo=None)
+    at = local.replace(hour=int(hour or 0), minute=int(minute or 0), second=int(second or 0), microsecond=0)
+    if weekday is not None:
+        at += timedelta(days=(_DAYS.index(weekday.lower()) - local.weekday()) % 7)
+        return at if at > local else at + timedelta(days=7)
+    if day is not None:
+        return at + timedelta(days=day.lower() == "tomorrow")
+    return at if at > local else at + timedelta(days=1)
 
 
 def in_utc(at: datetime) -> datetime:

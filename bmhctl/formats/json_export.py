@@ -28,8 +28,9 @@ _NEWER = (
     "failed_tasks",
     "reason",
     "observed",
+    "planned",
 )  # an older bmhctl did not write them
-_OTHER = ("name", "flags", "owner", "purpose", "until", "cordoned", "setup", "reason")
+_OTHER = ("name", "flags", "owner", "purpose", "until", "cordoned", "setup", "reason", "planned")
 _KEYS = (*_OTHER, *SPEC_KEYS, *_STATES, *_MARKS)
 _TIMES = ("since", "used_at", "proven_at", "until")
 

@@ -59,6 +59,8 @@ def _defaults() -> Schema:
         "recover_after": _duration("After how long a quarantined host is tried again.", zero=False),
         "recheck_share": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         "check_on_reserve": {"enum": [each.value for each in CheckOnReserve]},
+        "no_show": _duration("After how long a booking that is not taken lapses.", zero=True),
+        "turnaround": _duration("How long a host is kept free before a booking or a planned maintenance.", zero=True),
         "bmc_parallel": _whole(1, 1000, "How many conversations are held with one BMC at a time."),
         "proxy": _text("environment, or the URL of an HTTP proxy.", _PROXY),
     }

@@ -46,6 +46,7 @@ class GuardInput(Frozen):
     cordon: str | None = None
     claim: str | None = None
     earlier_ticket: str | None = None
+    booked: str | None = None
     holder: str | None = None
     checks: str | None = NOT_CHECKED
     cleanup: str | None = NOT_CLEANED
@@ -96,6 +97,10 @@ class Passage:
     def its_turn(self, _: EventData) -> bool:
         """Guards ``reserve``."""
         return self._refuse(Guard.ITS_TURN, self.inputs.earlier_ticket)
+
+    def not_booked(self, _: EventData) -> bool:
+        """Guards ``reserve``."""
+        return self._refuse(Guard.NOT_BOOKED, self.inputs.booked)
 
     def may_be_tainted(self, _: EventData) -> bool:
         """Guards ``taint``."""

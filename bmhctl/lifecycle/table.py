@@ -31,6 +31,7 @@ class Guard(StrEnum):
     NOT_CORDONED = "not_cordoned"
     NOT_CLAIMED = "not_claimed"
     ITS_TURN = "its_turn"
+    NOT_BOOKED = "not_booked"
     MAY_BE_TAINTED = "may_be_tainted"
     CLEANUP_SUCCEEDED = "cleanup_succeeded"
     REASON_GIVEN = "reason_given"
@@ -48,6 +49,7 @@ ASKS: dict[Guard, str] = {
     Guard.NOT_CORDONED: "it is not cordoned",
     Guard.NOT_CLAIMED: "no step is running on it",
     Guard.ITS_TURN: "it is not due to an earlier ticket",
+    Guard.NOT_BOOKED: "the lease ends before a booking or a planned maintenance of it begins",
     Guard.MAY_BE_TAINTED: "the caller holds the reservation, or it expired, or force is used with a reason",
     Guard.CLEANUP_SUCCEEDED: "every cleanup step that applies succeeded just now",
     Guard.REASON_GIVEN: "a reason is given",
@@ -106,7 +108,7 @@ EDGES: tuple[Edge, ...] = (
         _V.RESERVE,
         _S.AVAILABLE,
         _S.RESERVED,
-        (_G.NOT_UNDECLARED, _G.NOT_CORDONED, _G.NOT_CLAIMED, _G.ITS_TURN),
+        (_G.NOT_UNDECLARED, _G.NOT_CORDONED, _G.NOT_CLAIMED, _G.ITS_TURN, _G.NOT_BOOKED),
         "Host is allocated",
         "One holder at a time, in the order in which they asked.",
     ),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from bmhctl.output.sanitize import clean
-from bmhctl.results import Held
+from bmhctl.results import Booked, Held
 
 _LINE = 75  # octets at most, without the line's end
 _ENDLESS = timedelta(days=365)  # an event has to end: a lease without an end is shown for so long
@@ -17,11 +17,34 @@ _ESCAPES = str.maketrans({"\\": "\\\\", ";": "\\;", ",": "\\,", "\n": "\\n"})
 def calendar(leases: Iterable[Held], now: datetime, inventory: str) -> str:
     """Return the open leases as events, each with an id of its own that stays while the lease is extended."""
     lab = sha256(inventory.encode()).hexdigest()[:12]  # the path or URL of an inventory is no business of a calendar
-    lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//bmhctl//leases//EN", "CALSCALE:GREGORIAN", "METHOD:PUBLISH"]
-    for held in leases:
-        lines += _event(held, now, lab)
-    lines.append("END:VCALENDAR")
+    return _calendar("leases", (_event(held, now, lab) for held in leases))
+
+
+def _calendar(what: str, events: Iterable[Iterable[str]]) -> str:
+    head = ["BEGIN:VCALENDAR", "VERSION:2.0", f"PRODID:-//bmhctl//{what}//EN", "CALSCALE:GREGORIAN", "METHOD:PUBLISH"]
+    lines = [*head, *(line for event in events for line in event), "END:VCALENDAR"]
     return "".join(f"{folded}\r\n" for line in lines for folded in _folded(line))
+
+
+def bookings_calendar(items: Iterable[Booked], now: datetime, inventory: str) -> str:
+    """Return bookings and planned maintenances as events, each with an id of its own that stays when it is moved."""
+    lab = sha256(inventory.encode()).hexdigest()[:12]
+    return _calendar("bookings", (_booking(item, now, lab) for item in items))
+
+
+def _booking(item: Booked, now: datetime, lab: str) -> Iterator[str]:
+    booking = item.booking
+    what = "maintenance: " if booking.is_maintenance else f"{booking.owner}: "
+    yield "BEGIN:VEVENT"
+    yield f"UID:{_text(booking.id)}@{lab}.bmhctl"
+    yield f"DTSTAMP:{_time(now)}"
+    yield f"DTSTART:{_time(booking.starts_at)}"
+    yield f"DTEND:{_time(booking.ends_at)}"
+    yield f"SUMMARY:{_text(what + ' '.join(item.hosts) + (f' ({booking.purpose})' if booking.purpose else ''))}"
+    yield f"DESCRIPTION:{_text(f'booking {booking.id} of {booking.owner}')}"
+    yield "STATUS:CANCELLED" if booking.ended_at is not None and not booking.reservation else "STATUS:CONFIRMED"
+    yield "TRANSP:TRANSPARENT"
+    yield "END:VEVENT"
 
 
 def _event(held: Held, now: datetime, lab: str) -> Iterator[str]:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
-from bmhctl.domain.model import Bmc, CheckResult, Event, Host, Note, Reservation, SetupProgress, State, StepTiming
+from bmhctl.domain.model import (
+    Bmc,
+    CheckResult,
+    Event,
+    Host,
+    Note,
+    Planned,
+    Reservation,
+    SetupProgress,
+    State,
+    StepTiming,
+)
 from bmhctl.domain.units import SECONDS, local_time
 from bmhctl.errors import BmhctlError, UsageError, nearest
 from bmhctl.results import Held, Outcome, VerbAnswer
@@ -56,6 +67,8 @@ def flags(host: Host) -> list[str]:
         words.append("dirty")
     if host.fault:
         words.append("fault")
+    if host.planned:
+        words.append("booked" if host.planned[0].is_booking else "planned")
     if host.setup:
         words.append(f"setup {host.setup.done}/{host.setup.total}")
     return words
@@ -83,7 +96,7 @@ def reasons(host: Host, failed: Iterable[CheckResult] = ()) -> Iterator[str]:
 FIELDS = {
     "name": "its name, unique in the inventory",
     "state": "where it is in its lifecycle",
-    "flags": "what to know beside the state: cordoned, retiring, undeclared, dirty, fault, or its setup: setup 2/4",
+    "flags": "what to know beside the state: cordoned, retiring, undeclared, dirty, fault, booked, planned, setup 2/4",
     "since": "when its state began",
     "owner": "who holds it",
     "purpose": "what for",
@@ -108,6 +121,7 @@ FIELDS = {
     "setup": "how far the setup of an initial host is; null before its first step ran",
     "failed_setups": "setups that failed in a row",
     "failed_tasks": "tasks that failed on it in a row, of each owner and purpose one",
+    "planned": "the times that are set aside on it, for bookings and planned maintenances",
     "observed": "hardware properties that steps reported; a declared one under the same key wins",
     "reason": "why it is not free: its fault, its maintenance, steps that failed, its cordon",
 }
@@ -159,8 +173,19 @@ def host_record(host: Host, failed: Iterable[CheckResult] = ()) -> Record:
         "setup": _setup(host.setup),
         "failed_setups": host.failed_setups,
         "failed_tasks": [{"owner": task.owner, "purpose": task.purpose} for task in host.failed_tasks],
+        "planned": [planned_record(each) for each in host.planned],
         "observed": dict(spec.observed),
         "reason": "; ".join(reasons(host, failed)) or None,
+    }
+
+
+def planned_record(planned: Planned) -> Record:
+    """A time that is set aside on a host."""
+    return {
+        "id": planned.id,
+        "owner": planned.owner,
+        "starts_at": iso(planned.starts_at),
+        "ends_at": iso(planned.ends_at),
     }
 
 

@@ -62,6 +62,7 @@ MODULES = {
     "Reservations": "reservations",
     "Queue": "queue",
     "Reminders": "reminders",
+    "Bookings": "bookings",
     "Diagnosis": "doctor",
     "History": "history",
     "Status": "status",

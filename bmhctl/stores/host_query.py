@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from bmhctl.domain.model import State
 from bmhctl.domain.selector import EVERY_HOST, Selector, Term
-from bmhctl.stores.rows import Value
+from bmhctl.stores.rows import Value, from_time
 from bmhctl.support.values import Frozen
 
 
@@ -14,7 +16,8 @@ class HostQuery(Frozen):
     Without names and patterns, every name counts. ``states`` empty means every state. ``by_turn`` orders by last use,
     the least recently used first; else hosts come by name. ``reservable`` leaves out cordoned and undeclared hosts,
     ``declared`` only the undeclared ones; ``comes_back`` keeps those that are free now or will be without an operator.
-    ``limit`` is how many hosts at most.
+    ``free_until`` keeps those on which no booking and no maintenance is planned before that time, ``planned`` of them
+    those on which one is planned after it, the nearest first. ``limit`` is how many hosts at most.
     """
 
     names: tuple[str, ...] = ()
@@ -25,6 +28,8 @@ class HostQuery(Frozen):
     declared: bool = False
     comes_back: bool = False
     by_turn: bool = False
+    free_until: datetime | None = None
+    planned: bool = False
     limit: int | None = None
 
 
@@ -71,4 +76,8 @@ def condition(query: HostQuery, rare: RareTerm | None) -> tuple[str, list[Value]
         terms.append("hosts.cordon IS NULL AND hosts.fault IS NULL AND hosts.state <> 'maintenance'")
     if query.reservable or query.declared or query.comes_back:
         terms.append("hosts.undeclared = 0")
+    if query.free_until is not None:
+        unplanned = "" if query.planned else "hosts.planned_at IS NULL OR "
+        terms.append(f"({unplanned}hosts.planned_at >= ?)")
+        parameters.append(from_time(query.free_until))
     return (f" WHERE {' AND '.join(terms)}" if terms else ""), parameters

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.host_name import as_stored
-from bmhctl.domain.model import Bmc, Event, FailedTask, Host, HostSpec, Note, SetupProgress, State, StepTiming
+from bmhctl.domain.model import Bmc, Event, FailedTask, Host, HostSpec, Note, Planned, SetupProgress, State, StepTiming
 from bmhctl.stores.reservations import to_reservation
 from bmhctl.stores.rows import (
     EPOCH,
@@ -40,12 +40,13 @@ HOST_SELECT = (
 
 _FREE_SELECT = f"SELECT {_HOST_COLUMNS}, NULL FROM hosts"
 _SAVE_LIFECYCLE = (
-    f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in LIFECYCLE_COLUMNS)}, back_at = ?, last_event = ? WHERE id = ?"
+    f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in LIFECYCLE_COLUMNS)}, "
+    "back_at = ?, planned_at = ?, last_event = ? WHERE id = ?"
 )
 _SAVE_SPEC = f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in SPEC_COLUMNS)} WHERE id = ?"
 _ADD_HOST = (
-    f"INSERT INTO hosts ({', '.join(SPEC_COLUMNS + LIFECYCLE_COLUMNS)}, back_at, last_event, id) "
-    f"VALUES ({', '.join('?' * (len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS) + 3))})"
+    f"INSERT INTO hosts ({', '.join(SPEC_COLUMNS + LIFECYCLE_COLUMNS)}, back_at, planned_at, last_event, id) "
+    f"VALUES ({', '.join('?' * (len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS) + 4))})"
 )
 _ADD_ATTRIBUTE = "INSERT INTO facts (host_id, key, value, number) VALUES (?, ?, ?, ?)"
 _ADD_EVENT = (
@@ -166,7 +167,8 @@ class Hosts(Frozen):
 
     def _select(self, query: HostQuery, select: str, suffix: str = "") -> Question:
         where, parameters = self.where(query)
-        order = "COALESCE(hosts.used_at, 0), hosts.id" if query.by_turn else "hosts.name"
+        turn = "hosts.planned_at, hosts.id" if query.planned else "COALESCE(hosts.used_at, 0), hosts.id"
+        order = turn if query.by_turn else "hosts.name"
         limit = "" if query.limit is None else f" LIMIT {int(query.limit)}"
         return f"{select}{where} ORDER BY {order}{limit}{suffix}", parameters
 
@@ -243,13 +245,13 @@ class Hosts(Frozen):
         """Save a new host with the event of its entry, under new ids."""
         host_id = self._database.next_id("hosts")
         last_event = self._add_event(host_id, event)
-        row = [*spec_row(host.spec), *lifecycle_row(host), back_at(host), last_event, host_id]
+        row = [*spec_row(host.spec), *lifecycle_row(host), back_at(host), planned_at(host), last_event, host_id]
         self._database.enqueue(_ADD_HOST, row)
         self._add_attributes(host_id, host.spec)
 
     def save(self, host: Host, event: Event) -> Host:
         """Save a changed host, except its spec, with the event of the change; return it with the event's id."""
-        row, event_row = [*lifecycle_row(host), back_at(host)], _event_row(event)
+        row, event_row = [*lifecycle_row(host), back_at(host), planned_at(host)], _event_row(event)
         number = self._database.next_id("events")
         self._database.enqueue(_ADD_EVENT, [number, *event_row, host.id])
         self._database.enqueue(_SAVE_LIFECYCLE, [*row, number, host.id])
@@ -345,6 +347,7 @@ def lifecycle_row(host: Host) -> list[Value]:
         _setup_value(host.setup),
         to_json([[task.owner, task.purpose] for task in host.failed_tasks]) if host.failed_tasks else None,
         to_json(dict(host.spec.observed)) if host.spec.observed else None,
+        to_json([_planned_values(each) for each in host.planned]) if host.planned else None,
     ]
 
 
@@ -356,6 +359,11 @@ def back_at(host: Host) -> int | None:
     """Return when a host's maintenance ends, as a column holds it: the last of the times that its reasons name."""
     ends = [note.until for note in host.maintenance if note.until]
     return from_time(max(ends)) if ends else None
+
+
+def planned_at(host: Host) -> int | None:
+    """Return when the next time that is set aside on a host begins, as a column holds it; None for none."""
+    return from_time(host.planned[0].starts_at) if host.planned else None
 
 
 def _event_row(event: Event) -> list[Value]:
@@ -408,6 +416,7 @@ def to_host(row: Row) -> Host:
             setup,
             failed_tasks,
             observed,
+            planned,
             *reservation,
         ) = row
         return Host(
@@ -427,6 +436,7 @@ def to_host(row: Row) -> Host:
             int(failed_setups or 0),
             None if setup is None else SetupProgress(*from_json(str(setup))),
             () if failed_tasks is None else tuple(_to_failed_task(each) for each in from_json(str(failed_tasks))),
+            () if planned is None else tuple(_to_planned(each) for each in from_json(str(planned))),
             int(host_id or 0),
             int(last_event or 0),
         )
@@ -482,6 +492,15 @@ _raw_decode = json.JSONDecoder().raw_decode
 def _to_failed_task(value: Sequence[Value]) -> FailedTask:
     owner, purpose = value
     return FailedTask(str(owner), None if purpose is None else str(purpose))
+
+
+def _planned_values(planned: Planned) -> list[object]:
+    return [planned.id, planned.owner, from_time(planned.starts_at), from_time(planned.ends_at)]
+
+
+def _to_planned(value: Sequence[Value]) -> Planned:
+    identifier, owner, starts_at, ends_at = value
+    return Planned(str(identifier), str(owner), to_moment(starts_at), to_moment(ends_at))
 
 
 def _note_values(note: Note) -> list[object]:

@@ -320,6 +320,36 @@ _QUEUE_HISTORY = Migration(
 )
 
 _SHARED = Migration("shared", ("ALTER TABLE reservations ADD COLUMN shared_with TEXT",))
+# Bookings and planned maintenances. Each host has the times that are set aside on it, and when the next one begins, in
+# its own row: what locks the host locks them, too. ``due_at`` is when something has to be done for a booking.
+_BOOKINGS = Migration(
+    "bookings",
+    (
+        """CREATE TABLE bookings (
+            id TEXT PRIMARY KEY,
+            owner TEXT NOT NULL,
+            purpose TEXT,
+            starts_at BIGINT NOT NULL,
+            ends_at BIGINT NOT NULL,
+            created_at BIGINT NOT NULL,
+            wants TEXT NOT NULL,
+            hosts TEXT NOT NULL,
+            request_id TEXT,
+            resumes SMALLINT NOT NULL,
+            due_at BIGINT,
+            reservation TEXT,
+            ended_at BIGINT,
+            end_reason TEXT,
+            CHECK (starts_at < ends_at),
+            CHECK ((ended_at IS NULL) = (due_at IS NOT NULL))
+        )""",
+        "CREATE INDEX bookings_due ON bookings (due_at) WHERE due_at IS NOT NULL",
+        "CREATE UNIQUE INDEX bookings_request ON bookings (owner, request_id) WHERE request_id IS NOT NULL",
+        "ALTER TABLE hosts ADD COLUMN planned TEXT",
+        "ALTER TABLE hosts ADD COLUMN planned_at BIGINT",
+        "CREATE INDEX hosts_planned ON hosts (planned_at, id) WHERE planned_at IS NOT NULL",
+    ),
+)
 
 MIGRATIONS: tuple[Migration, ...] = (
     _CORE,
@@ -338,6 +368,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _BEFORE,
     _QUEUE_HISTORY,
     _SHARED,
+    _BOOKINGS,
 )
 """In the order in which they are applied; a released one never changes."""
 

@@ -42,9 +42,10 @@ _DUE = (
 leases to be due, would else read all open ones to find none."""
 
 _ANY_LEASE = ", ".join(f"(SELECT 1 FROM reservations WHERE {due} ORDER BY {order} LIMIT 1)" for due, order in _DUE)
-ANY_DUE = f"{_ANY_LEASE}, (SELECT 1 FROM meta WHERE key = '{SUCCESSOR_KEY}')"
-"""Values, separated by commas, of which one is 1 when a lease is due, or the inventory is retired; takes the moments of
-:meth:`Reservations.due`."""
+_ANY_BOOKING = "(SELECT 1 FROM bookings WHERE due_at <= ? LIMIT 1)"
+ANY_DUE = f"{_ANY_LEASE}, (SELECT 1 FROM meta WHERE key = '{SUCCESSOR_KEY}'), {_ANY_BOOKING}"
+"""Values, separated by commas, of which one is 1 when a lease or a booking is due, or the inventory is retired; takes
+:func:`due_moments`."""
 
 _NO_TAGS: dict[str, str] = {}  # one for all: most reservations have none
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
@@ -90,11 +91,11 @@ class Reservations(Frozen):
         return sorted(found.values(), key=lambda due: (due.expires_at or due.created_at, due.id))
 
     def is_any_due(self, now: datetime, latest: datetime) -> bool:
-        """Return whether :meth:`due` would find any, or the inventory is retired.
+        """Return whether :meth:`due` would find any, a booking is due, or the inventory is retired.
 
         One query, which every writing command asks.
         """
-        moments = [(now - EPOCH) // MICROSECOND, (latest - EPOCH) // MICROSECOND]
+        moments = due_moments(now, latest)
         [(found,)] = self._database.execute(f"SELECT COALESCE({ANY_DUE})", moments)
         return found is not None
 
@@ -114,10 +115,16 @@ class Reservations(Frozen):
         self._database.enqueue(_SAVE, [*values, identifier])
 
 
-def random_id() -> str:
+def due_moments(now: datetime, latest: datetime) -> list[Value]:
+    """Return the parameters of :data:`ANY_DUE`, from those of :meth:`Reservations.due`."""
+    at = (now - EPOCH) // MICROSECOND
+    return [at, (latest - EPOCH) // MICROSECOND, at]
+
+
+def random_id(prefix: str = "r-") -> str:
     """Return a short random id, ``r-7k3m9q2x``; the caller checks that no reservation has it."""
     number = int.from_bytes(os.urandom(5), "big")
-    return "r-" + "".join(_ALPHABET[number >> shift & 31] for shift in range(0, 40, 5))
+    return prefix + "".join(_ALPHABET[number >> shift & 31] for shift in range(0, 40, 5))
 
 
 def reservation_row(reservation: Reservation) -> list[Value]:

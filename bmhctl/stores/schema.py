@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 16
+VERSION = 17
 """The schema's version: how many migrations an inventory of this bmhctl has seen."""
 
 SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
@@ -23,6 +23,7 @@ LIFECYCLE_COLUMNS = (
     "setup",
     "failed_tasks",
     "observed",
+    "planned",
 )
 RESERVATION_COLUMNS = (
     "id",
@@ -57,17 +58,34 @@ TICKET_COLUMNS = (
     "tags",
 )
 QUEUE_EVENT_COLUMNS = ("id", "ticket", "at", "actor", "verb", "owner", "requirements", "reason", "reservation")
+BOOKING_COLUMNS = (
+    "id",
+    "owner",
+    "purpose",
+    "starts_at",
+    "ends_at",
+    "created_at",
+    "wants",
+    "hosts",
+    "request_id",
+    "resumes",
+    "due_at",
+    "reservation",
+    "ended_at",
+    "end_reason",
+)
 EVENT_COLUMNS = ("id", "host", "at", "actor", "verb", "source", "dest", "reason", "reservation", "steps", "before")
 
 TABLES: dict[str, tuple[str, ...]] = {
     "meta": ("key", "value"),
     "reservations": RESERVATION_COLUMNS,
-    "hosts": ("id", "last_event", "back_at", *SPEC_COLUMNS, *LIFECYCLE_COLUMNS),
+    "hosts": ("id", "last_event", "back_at", "planned_at", *SPEC_COLUMNS, *LIFECYCLE_COLUMNS),
     "facts": ("host_id", "key", "value", "number"),
     "events": ("host_id", *EVENT_COLUMNS),
     "results": ("host_id", "phase", "step", "verdict", "detail", "seconds", "at", "digest"),
     "departed": ("key", "mac", "at", "reason", "retired"),
     "queue_events": QUEUE_EVENT_COLUMNS,
+    "bookings": BOOKING_COLUMNS,
 }
 """Every table that holds an inventory, with its columns, in an order that satisfies the foreign keys."""
 

@@ -13,13 +13,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bmhctl.stores.hosts import Hosts, to_host
-from bmhctl.stores.reservations import ANY_DUE, OF_REQUEST, Reservations, to_reservation
-from bmhctl.stores.rows import EPOCH, MICROSECOND, Row
+from bmhctl.stores.reservations import ANY_DUE, OF_REQUEST, Reservations, due_moments, to_reservation
+from bmhctl.stores.rows import EPOCH, Row
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
     from bmhctl.domain.model import Host, Reservation
     from bmhctl.stores.admin import Admin
+    from bmhctl.stores.bookings import Bookings
     from bmhctl.stores.claims import Claims
     from bmhctl.stores.database import Database, Question
     from bmhctl.stores.departed import Departed
@@ -34,14 +35,15 @@ if TYPE_CHECKING:
     from bmhctl.stores.tickets import Tickets
     from bmhctl.stores.toml.file import DeclarationFile
 
+_ANY_CLAIM = "(SELECT 1 FROM tickets LIMIT 1), (SELECT 1 FROM bookings WHERE due_at IS NOT NULL LIMIT 1)"
 _PARSED_POLICY: Question = "SELECT value FROM meta WHERE key = 'policy_parsed'", ()
 
 
 class GrantView(Frozen):
     """What a grant has to know, read in its transaction.
 
-    ``is_hindered``: a ticket is in the queue, a lease is due, the inventory is retired, or the id of the new
-    reservation is taken.
+    ``is_hindered``: a ticket is in the queue, hosts are booked, a lease is due, the inventory is retired, or the id of
+    the new reservation is taken.
     ``granted`` is what the same request got before. ``free`` are the hosts that may be taken: no step works on them,
     and no other transaction can change them until this one ends; least recently used first. ``policy`` are its tables.
     """
@@ -91,6 +93,13 @@ class Store:
         from bmhctl.stores.tickets import Tickets
 
         return Tickets(self.database)
+
+    @cached_property
+    def bookings(self) -> Bookings:
+        """The bookings and planned maintenances."""
+        from bmhctl.stores.bookings import Bookings
+
+        return Bookings(self.database)
 
     @cached_property
     def events(self) -> Events:
@@ -234,10 +243,9 @@ class Store:
         ``queries`` are for free hosts, ``token`` is the id that the reservation gets, ``request`` an owner and a
         request id. A lease is due that ends by ``now``, or is counted from after ``latest``.
         """
-        moments = [(now - EPOCH) // MICROSECOND, (latest - EPOCH) // MICROSECOND]
         taken = "(SELECT 1 FROM reservations WHERE id = ?)"
         questions: list[Question] = [
-            (f"SELECT COALESCE((SELECT 1 FROM tickets LIMIT 1), {taken}, {ANY_DUE})", [token, *moments]),
+            (f"SELECT COALESCE({_ANY_CLAIM}, {taken}, {ANY_DUE})", [token, *due_moments(now, latest)]),
             _PARSED_POLICY,
             *((OF_REQUEST, each) for each in (request,) if each is not None),
             *(self.hosts.free(query) for query in queries),

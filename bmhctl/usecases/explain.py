@@ -21,7 +21,7 @@ from bmhctl.usecases.shared.leases import check_token, describe_reservation, des
 from bmhctl.usecases.shared.maintenance import in_words, rest_of_reasons, where_resume_leads
 from bmhctl.usecases.shared.named_host import one_host
 from bmhctl.usecases.shared.refresh import refresh
-from bmhctl.usecases.shared.transitions import guard_input
+from bmhctl.usecases.shared.transitions import describe_planned, guard_input
 
 if TYPE_CHECKING:
     from bmhctl.domain.policy import Policy
@@ -30,6 +30,7 @@ _FEW_EVENTS = 20  # one of this many latest events usually explains the state
 
 _EXPLAIN_NOTHING = {
     *(EventKind.RETIRING, EventKind.RETIRE_UNDONE),
+    *(EventKind.PLANNED, EventKind.PLAN_ENDED),
     *(EventKind.CORDON, EventKind.UNCORDON, EventKind.SET, EventKind.RENAME),
     *(EventKind.DECLARE, EventKind.UNDECLARE, EventKind.REASON_ADDED, EventKind.REASON_CLOSED),
 }
@@ -118,8 +119,8 @@ def _summary(host: Host, inputs: GuardInput, now: datetime) -> str:
             return f"{host.name} is available, but can't be reserved: " + (
                 f"{_set_aside(host.cordon)} by {host.cordon.actor}" if host.cordon else "it is no longer declared"
             )
-        case State.AVAILABLE if inputs.earlier_ticket or inputs.claim:
-            return f"{host.name} is available, but {inputs.earlier_ticket or inputs.claim}"
+        case State.AVAILABLE if inputs.earlier_ticket or inputs.claim or inputs.booked:
+            return f"{host.name} is available, but {inputs.earlier_ticket or inputs.claim or inputs.booked}"
         case State.AVAILABLE:
             return f"{host.name} is free: available to be reserved"
         case _:
@@ -162,6 +163,7 @@ def _details(ctx: Context, host: Host, policy: Callable[[], Policy], now: dateti
             yield f"maintenance since {local_time(mark.since)} by {mark.actor}{until}: {mark.reason}"
         if host.reservation:
             yield f"keeps the reservation of {describe_reservation(host.reservation)}"
+    yield from (describe_planned(each) for each in host.planned)
     last = _last_attempt(ctx, host) if host.state in (State.TAINTED, State.INITIAL) else None
     if last is not None and last.reason:
         yield f"last: {last.verb} by {last.actor}: {last.reason}"

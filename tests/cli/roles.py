@@ -132,6 +132,12 @@ class Fleet:
             lab.cordon(name, reason="power work")
         return name
 
+    def booking(self) -> str:
+        """The id of a booking of alice's."""
+        name = self.available()
+        with self.opened() as lab:
+            return lab.book(name, begins="1d", ttl="1h")[0].booking.id
+
     def ticket(self) -> str:
         """A place in the queue, which alice left behind."""
         [[number]] = self.sql(

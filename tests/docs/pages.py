@@ -237,10 +237,10 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-_ID = re.compile(r"\br-[0-9a-z]{8}\b")
+_ID = re.compile(r"\b[rbm]-[0-9a-z]{8}\b")
 _VARYING = (
     (_ID, "<id>"),
-    (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?( UTC|Z|\+00:00)?"), "<time>"),
+    (re.compile(r"\d{4}-\d\d-\d\d(?:[ T]|\s+)\d\d:\d\d(:\d\d(\.\d+)?)?(\s+UTC|Z|\+00:00)?"), "<time>"),
     (re.compile(r"\bjust now\b|\b(\d+[dhms])+ ago\b"), "<ago>"),
     (re.compile(r"\bin (\d+[dhms])+\b"), "<ahead>"),
     (re.compile(r"(?<![\w.-])\d+(\.\d+)?s(?!\w)"), "<seconds>"),

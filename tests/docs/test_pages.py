@@ -193,6 +193,7 @@ def _documents(lab: Path) -> Iterator[tuple[str, Any]]:
         "why node01",
         "history",
         "remind --before 30d",
+        "reserve gpu01 --from 1d --ttl 1h",
         "graph node01",
         "stats --by host",
         "stats --by hour",

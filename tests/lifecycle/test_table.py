@@ -24,6 +24,7 @@ REFUSING = {
     Guard.NOT_CORDONED: {"cordon": "it is cordoned by bob"},
     Guard.NOT_CLAIMED: {"claim": "a step runs"},
     Guard.ITS_TURN: {"earlier_ticket": "bob was first"},
+    Guard.NOT_BOOKED: {"booked": "it is booked by bob"},
     Guard.MAY_BE_TAINTED: {"holder": "it is bob's"},
     Guard.CLEANUP_SUCCEEDED: {"cleanup": "wipe failed"},
     Guard.REASON_GIVEN: {"reason": " "},

@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from bmhctl.domain.booking import Booking
 from bmhctl.domain.model import (
     Bmc,
     CheckResult,
@@ -25,6 +26,8 @@ from bmhctl.domain.model import (
 from bmhctl.errors import BusyError, NotYoursError, StateRefusedError
 from bmhctl.output import Display, Format
 from bmhctl.results import (
+    Booked,
+    Bookings,
     Diagnosis,
     Done,
     Ending,
@@ -267,6 +270,28 @@ RESERVATIONS = Reservations(
         Held(NIGHTLY, FLEET[:2]),
         Held(DEBUG, (FLEET[5],)),
         Held(replace(OVER, ended_at=NOW - timedelta(minutes=1), end_reason="expired"), ()),
+    ),
+    NOW,
+)
+_BOOKING = Booking(
+    id="b-7k3m9q2x",
+    owner="alice",
+    purpose="demo",
+    starts_at=NOW + timedelta(hours=2),
+    ends_at=NOW + timedelta(hours=5),
+    created_at=NOW - timedelta(days=1),
+    requirements='[["rack=r1",2]]',
+    hosts=(1, 2),
+    due_at=NOW + timedelta(hours=2),
+)
+BOOKINGS = Bookings(
+    (
+        Booked(_BOOKING, ("node01", "node02"), "2 hosts with rack=r1", ("node02",)),
+        Booked(
+            replace(_BOOKING, id="m-2c5x8w1n", purpose="power work", hosts=(1,), starts_at=NOW - timedelta(hours=1)),
+            ("node01",),
+            "node01",
+        ),
     ),
     NOW,
 )

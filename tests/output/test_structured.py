@@ -40,6 +40,7 @@ from bmhctl.results import (
 )
 
 from .samples import (
+    BOOKINGS,
     DETAIL,
     DIAGNOSIS,
     DONE,
@@ -68,7 +69,8 @@ from .samples import (
 HOST_KEYS = [
     "name", "state", "flags", "since", "owner", "purpose", "reservation", "until", "address", "mac", "labels",
     "hardware", "bmc", "note", "dirty", "cordoned", "cordon", "undeclared", "fault", "maintenance", "came_from",
-    "failed_cleanups", "used_at", "proven_at", "setup", "failed_setups", "failed_tasks", "observed", "reason",
+    "failed_cleanups", "used_at", "proven_at", "setup", "failed_setups", "failed_tasks", "planned", "observed",
+    "reason",
 ]  # fmt: skip
 RESERVATION_KEYS = [
     "id", "owner", "purpose", "created_at", "expires_at", "ttl", "ended_at", "end_reason", "params",
@@ -78,6 +80,10 @@ RESERVATION_KEYS = [
 TICKET_KEYS = [
     "ticket", "position", "owner", "purpose", "wants", "missing", "eta", "age", "created_at", "deadline", "request_id",
     "tags",
+]  # fmt: skip
+BOOKING_KEYS = [
+    "id", "kind", "owner", "purpose", "starts_at", "ends_at", "hosts", "trouble", "wants", "state", "resumes",
+    "reservation", "request_id", "created_at", "ended_at", "end_reason",
 ]  # fmt: skip
 EVENT_KEYS = ["id", "at", "host", "actor", "verb", "source", "dest", "reason", "reservation", "steps", "before"]
 RESULT_KEYS = [
@@ -105,6 +111,7 @@ SHAPES = {
         ["now", "inventory", "by", "groups"],
         ["value", "total", "free", "counts", "hosts"],
     ),
+    "bookings": (BOOKINGS, ["now", "notes", "bookings"], BOOKING_KEYS),
     "reminders": (
         Reminders((Reminder("lease", "r-7k3m", "alice", ("node01",), NOW + timedelta(minutes=5), None),), NOW),
         ["now", "reminders"],

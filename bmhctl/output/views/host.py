@@ -57,6 +57,10 @@ def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
     for mark in host.maintenance:
         back = f", {'back ' if mark.until > now else ''}{until(mark.until, now)}" if mark.until else ""
         yield "maintenance", [(mark.reason, "magenta"), (f" · {mark.actor}, {ago(mark.since, now)}{back}", "dim")]
+    for planned in host.planned:
+        what = "booked" if planned.is_booking else "planned"
+        times = f"{stamp(planned.starts_at)} to {stamp(planned.ends_at)}"
+        yield what, [(times, "magenta"), (f" · {planned.owner}, {planned.id}", "dim")]
     if host.came_from:
         yield "came from", [place_span(host.came_from)]
     if host.cordon:

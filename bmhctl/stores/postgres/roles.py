@@ -15,7 +15,7 @@ from bmhctl.errors import BmhctlError, UnreachableError, UsageError
 from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.stores.postgres.connection import connect
 from bmhctl.stores.postgres.url import Address, is_name
-from bmhctl.stores.schema import LIFECYCLE_COLUMNS, RESERVATION_COLUMNS, SPEC_COLUMNS
+from bmhctl.stores.schema import BOOKING_COLUMNS, LIFECYCLE_COLUMNS, RESERVATION_COLUMNS, SPEC_COLUMNS
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen
 
@@ -36,7 +36,7 @@ class Role(Frozen):
     rights: Rights
 
 
-_MOVES = (*LIFECYCLE_COLUMNS, "back_at", "last_event")
+_MOVES = (*LIFECYCLE_COLUMNS, "back_at", "planned_at", "last_event")
 _RUNNER: Rights = {
     "hosts": {"UPDATE": _MOVES},
     "events": {"INSERT": ()},
@@ -45,6 +45,7 @@ _RUNNER: Rights = {
     "queue_events": {"INSERT": ()},
     "results": {"INSERT": (), "UPDATE": ()},
     "facts": {"INSERT": (), "DELETE": ()},  # steps report properties
+    "bookings": {"INSERT": (), "UPDATE": BOOKING_COLUMNS[1:]},
     "claims": {"INSERT": (), "UPDATE": (), "DELETE": ()},
 }
 _OPERATOR: Rights = _RUNNER | {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Host, Reservation, State, Verb
+from bmhctl.domain.matching import Match, match
+from bmhctl.domain.model import NEVER, Host, Reservation, State, Verb
 from bmhctl.domain.requirements import Requirements, describe_requirements, total
 from bmhctl.domain.selector import Selector
 from bmhctl.domain.units import local_time
@@ -14,7 +15,6 @@ from bmhctl.lifecycle.table import where
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.fairness import due_before, free_for, match_free
-from bmhctl.usecases.reservations.matching import Match, match
 from bmhctl.usecases.reservations.request import ReservationRequest, candidates, query_for
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import describe_reservation
@@ -35,7 +35,7 @@ def choose_hosts(
     ``before`` is the id of the ticket with which it waits: only older tickets go first. Raises :class:`NotFoundError`,
     :class:`UnsatisfiableError` or :class:`BusyError` when it gets none, also because of a limit.
     """
-    _check_names(ctx, request.requirements)
+    check_names(ctx, request.requirements)
     if limits:
         from bmhctl.usecases.reservations.limits import check_role
 
@@ -43,14 +43,21 @@ def choose_hosts(
     found = match_free(ctx, ctx.actor, request.requirements, before, limits)
     if not found.missing:
         return found.hosts
-    check_satisfiable(ctx, request.requirements)
-    if limits:
-        from bmhctl.usecases.reservations.limits import refusal
+    raise refusal(ctx, request.requirements, found, before, limits)
 
-        refused = refusal(ctx, ctx.actor, request.requirements, limits)
+
+def refusal(
+    ctx: Context, requirements: Requirements, found: Match, before: int | None, limits: tuple[Limit, ...]
+) -> BmhctlError:
+    """Return the error for a request of which no more than ``found`` is free; raise it when it is unsatisfiable."""
+    check_satisfiable(ctx, requirements)
+    if limits:
+        from bmhctl.usecases.reservations.limits import refusal as refused_by
+
+        refused = refused_by(ctx, ctx.actor, requirements, limits)
         if refused is not None:
-            raise refused
-    raise _busy(ctx, request.requirements, found, before)
+            return refused
+    return _busy(ctx, requirements, found, before)
 
 
 def check_satisfiable(ctx: Context, requirements: Requirements) -> None:
@@ -95,7 +102,8 @@ def _alternative(ctx: Context, requirements: Requirements, nearest: int) -> str:
     return "bmhctl list shows all hosts and their labels"
 
 
-def _check_names(ctx: Context, requirements: Requirements) -> None:
+def check_names(ctx: Context, requirements: Requirements) -> None:
+    """Raise :class:`NotFoundError` for a name that no host has."""
     for requirement in requirements:
         if requirement.name is not None and ctx.store.hosts.named(requirement.name) is None:
             raise not_found(ctx, requirement.name)
@@ -147,14 +155,16 @@ def spare_host(
 ) -> Host | None:
     """Return a free host that with the kept ones meets the requirements as the bad one did; None if there is none.
 
-    It is within the limits of the owner of ``held``, who gives back the hosts with the ids ``bad``.
+    It is within the limits of the owner of ``held``, who gives back the hosts with the ids ``bad``; nothing is planned
+    on it before the lease ends.
     """
     before = match(requirements, kept).missing
     if limits:
         from bmhctl.usecases.reservations.limits import exceeds_none
 
         fits = exceeds_none(ctx, held, limits, kept, bad, fits)
-    for host in free_for(ctx, requirements, None, limits):
+    until = (held.expires_at or NEVER) if ctx.store.bookings.is_any_open() else None
+    for host in free_for(ctx, requirements, None, limits, until=until):
         is_new = host.id not in {h.id for h in kept}
         if is_new and fits(host) and match(requirements, [*kept, host]).missing < before:
             return host

@@ -19,7 +19,9 @@ from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.maintenance import set_aside
 
 if TYPE_CHECKING:
+    from bmhctl.domain.limits import Limit
     from bmhctl.domain.policy import Policy
+    from bmhctl.usecases.reservations.request import ReservationRequest
 
 _FIND_OUT = 15.0  # seconds to try to reach a server that was lost during a commit
 RECONNECT_PAUSE = 0.3
@@ -42,12 +44,36 @@ def try_grant(attempt: Attempt, ticket: Ticket | None) -> Grant:
 def _grant_in_turn(ctx: Context, attempt: Attempt, ticket: Ticket | None) -> Grant:
     attempt.token = None  # an undone transaction made no reservation
     with ctx.store.transaction():
-        before = granted_before(ctx, attempt.request)
+        before = granted_before(ctx, attempt.asked)
         if before is not None:
             return before
         policy = ctx.policy()
-        hosts = choose_hosts(ctx, attempt.request, ticket.id if ticket else None, policy.limits)
+        attempt.request = resolved(ctx, attempt.asked)
+        hosts = choose(ctx, attempt.request, ticket.id if ticket else None, policy.limits)
         return _settle(attempt, policy, ticket, hosts)
+
+
+def choose(
+    ctx: Context, request: ReservationRequest, before: int | None, limits: tuple[Limit, ...]
+) -> tuple[Host, ...]:
+    """Return the hosts that a request gets now, in the caller's transaction, beside what is planned.
+
+    Parameters and errors are those of :func:`bmhctl.usecases.reservations.allocation.choose_hosts`.
+    """
+    if request.booking is None and not ctx.store.bookings.is_any_open():
+        return choose_hosts(ctx, request, before, limits)
+    from bmhctl.usecases.reservations.booked import choose_around
+
+    return choose_around(ctx, request, before)
+
+
+def resolved(ctx: Context, request: ReservationRequest) -> ReservationRequest:
+    """Return the request, for the hosts of the booking that it takes now, if it takes one."""
+    if request.booking is None and not ctx.store.bookings.is_any_open():
+        return request
+    from bmhctl.usecases.reservations.booked import resolve
+
+    return resolve(ctx, request)
 
 
 def _settle(
@@ -98,7 +124,8 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
         attempt.check_time()
         _step_aside(ctx, ticket, timedelta())
         with ctx.store.snapshot():
-            hosts = choose_hosts(ctx, request, ticket.id if ticket else None, ctx.policy().limits)
+            attempt.request = resolved(ctx, attempt.asked)
+            hosts = choose(ctx, attempt.request, ticket.id if ticket else None, ctx.policy().limits)
         with ExitStack() as stack:
             try:
                 held = [stack.enter_context(claimed(ctx, host)) for host in hosts]

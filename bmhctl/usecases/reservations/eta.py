@@ -79,6 +79,8 @@ def _claim(ctx: Context, policy: Policy, ticket: Ticket) -> Claim:
 
 
 def _forecast(ctx: Context, policy: Policy, claims: Sequence[Claim]) -> list[datetime | None]:
+    if ctx.store.bookings.is_any_open():  # it takes no account of what is planned
+        return [None] * len(claims)
     now = ctx.clock()
     limits = tuple(limit for limit in policy.limits if any(limit.concerns(claim.owner) for claim in claims))
     uses = [

@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from bmhctl.domain.matching import Cap, Match, left_over, match
 from bmhctl.domain.model import Host, QueueVerb, Ticket
 from bmhctl.domain.requirements import Requirements, load_requirements
 from bmhctl.domain.units import OF_DAY, local_time
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.usecases.reservations.matching import Cap, Match, left_over, match
+from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.queue_log import note_ticket
 from bmhctl.usecases.reservations.request import EVERY_FIT, FREE, candidates
 from bmhctl.usecases.shared.absence import LONGEST
@@ -157,19 +158,25 @@ def any_free(ctx: Context, requirements: Requirements) -> bool:
 
 
 def free_for(
-    ctx: Context, requirements: Requirements, before: int | None, limits: tuple[Limit, ...], more: int = 0
+    ctx: Context,
+    requirements: Requirements,
+    before: int | None,
+    limits: tuple[Limit, ...],
+    more: int = 0,
+    until: datetime | None = None,
 ) -> list[Host]:
     """Return the free hosts that fit a requirement and are not due to an earlier ticket, least recently used first.
 
     They are as many as a match can need, and ``more``. ``limits`` are the policy's: a ticket that waits for the limit
-    of its owner has a right to none.
+    of its owner has a right to none. With ``until`` they are those on which nothing is planned before that time; first
+    come those on which something is planned after it, the nearest first.
     """
-    found = _unclaimed(ctx, [requirements], more)
+    found = _unclaimed(ctx, [requirements], more, until)
     tickets = ctx.store.tickets.all(before) if found else []
     if not tickets:
         return found
     everyone = [requirements, *(_requirements_of(ticket.requirements) for ticket in tickets)]
-    free = _unclaimed(ctx, everyone, max(more, _more_under(limits)))
+    free = _unclaimed(ctx, everyone, max(more, _more_under(limits)), until)
     earlier = _within_limits(ctx, _live_in_batches(ctx, tickets), limits)
     return left_over(earlier, free, lambda other: comes_back(ctx, other))
 
@@ -206,13 +213,18 @@ def _within_limits(
 
 
 def match_free(
-    ctx: Context, owner: str, requirements: Requirements, before: int | None, limits: tuple[Limit, ...]
+    ctx: Context,
+    owner: str,
+    requirements: Requirements,
+    before: int | None,
+    limits: tuple[Limit, ...],
+    until: datetime | None = None,
 ) -> Match:
     """Return the match that an owner would get now: of free hosts that are not due to an earlier ticket.
 
-    ``before`` is the id of the owner's own ticket, None without one.
+    ``before`` is the id of the owner's own ticket, None without one; ``until`` is that of :func:`free_for`.
     """
-    free = free_for(ctx, requirements, before, limits)
+    free = free_for(ctx, requirements, before, limits, until=until)
     if not limits:
         return match(requirements, free)
     from bmhctl.usecases.reservations.limits import caps_of
@@ -220,15 +232,17 @@ def match_free(
     caps = caps_of(ctx, owner, limits)
     found = match(requirements, free, caps)
     if found.missing and any(cap.selector.terms for cap in caps):
-        found = match(requirements, free_for(ctx, requirements, before, limits, EVERY_FIT), caps)
+        found = match(requirements, free_for(ctx, requirements, before, limits, EVERY_FIT, until), caps)
     return found
 
 
-def _unclaimed(ctx: Context, everyone: Sequence[Requirements], more: int = 0) -> list[Host]:
+def _unclaimed(
+    ctx: Context, everyone: Sequence[Requirements], more: int = 0, until: datetime | None = None
+) -> list[Host]:
     if not everyone:
         return []
     while True:
-        free = candidates(ctx, everyone, FREE, more=more)
+        free = candidates(ctx, everyone, replace(FREE, free_until=until) if until else FREE, more=more)
         unclaimed = _without_claimed(ctx, free)
         claimed = len(free) - len(unclaimed)
         if claimed <= more:

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 
 from bmhctl.domain.limits import Limit
+from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import Host
 from bmhctl.domain.requirements import Requirements
 from bmhctl.support.values import Frozen
-from bmhctl.usecases.reservations.matching import Cap, match
 
 
 class Freeing(Frozen):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from bmhctl.domain.model import CheckResult, Host, Phase, Reservation, Verb
+from bmhctl.domain.model import NEVER, CheckResult, Host, Phase, Reservation, Verb
 from bmhctl.domain.policy import CheckOnReserve, Policy
 from bmhctl.domain.policy_parser import parse_policy
 from bmhctl.domain.requirements import Requirements, describe_requirements, dump_requirements, load_requirements
@@ -26,7 +26,7 @@ class Attempt:
     """The attempt of one process to get what it requests, until a deadline.
 
     ``token`` is the id of the reservation that was made, or is about to be committed; None before that. ``asked_at``
-    is when the process began to ask.
+    is when the process began to ask. ``request`` is what it tries to get, for ``asked``: it may take a booking.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Attempt:
     ) -> None:
         self.ctx = ctx
         self.request = request
+        self.asked = request
         self.check = check
         self.timeout = timeout
         self.deadline = deadline
@@ -100,7 +101,7 @@ def _enough(requirements: Requirements, free: tuple[Host, ...]) -> tuple[Host, .
     if len(requirements) == 1:
         count = requirements[0].count
         return free[:count] if len(free) >= count else None
-    from bmhctl.usecases.reservations.matching import match
+    from bmhctl.domain.matching import match
 
     found = match(requirements, free)
     return None if found.missing else found.hosts
@@ -133,6 +134,10 @@ def settle(
         from bmhctl.usecases.reservations.limits import capped
 
         lease = capped(policy.limits, attempt.ctx.actor, lease, hosts)
+    if attempt.request.booking is not None or any(host.planned for host in hosts):
+        from bmhctl.usecases.reservations.booked import take
+
+        hosts, lease = take(attempt.ctx, attempt.request, hosts, lease, policy, token)
     granted = grant(attempt.ctx, attempt.request, lease, hosts, token, asked, checks, params=params)
     attempt.check_time()
     return granted
@@ -160,7 +165,7 @@ def grant(
         owner=ctx.actor,
         purpose=request.purpose,
         created_at=now,
-        expires_at=None if terms.ttl is None else now + terms.ttl,
+        expires_at=terms.end(now),
         ttl=terms.ttl,
         requirements=dump_requirements(request.requirements),
         request_id=request.request_id,
@@ -171,7 +176,7 @@ def grant(
     ctx.store.reservations.add(reservation)
     taken = []
     for host in hosts:
-        inputs = guard_input(ctx, host, now, claim_is_mine=True)
+        inputs = guard_input(ctx, host, now, claim_is_mine=True, lease_end=reservation.expires_at or NEVER)
         steps = checks.get(host.id)
         taken.append(
             move(ctx, host, Verb.RESERVE, inputs, now, reason=request.purpose, reservation=reservation, steps=steps)
@@ -192,7 +197,7 @@ def granted_as(ctx: Context, request: ReservationRequest, known: Reservation) ->
 
     Raises :class:`UsageError` when that was for other requirements, :class:`NotYoursError` when its lease has ended.
     """
-    from bmhctl.usecases.reservations.matching import match
+    from bmhctl.domain.matching import match
     from bmhctl.usecases.shared.leases import held_reservation
 
     check_same(request, known.requirements)
@@ -206,6 +211,8 @@ def granted_as(ctx: Context, request: ReservationRequest, known: Reservation) ->
 
 def check_same(request: ReservationRequest, requirements: str | None) -> None:
     """Raise :class:`UsageError` when the request's id was used for other requirements."""
+    if request.booking is not None and not request.requirements:
+        return  # a booking says what it is for
     if requirements is not None and requirements != dump_requirements(request.requirements):
         raise UsageError(
             f"request id {request.request_id!r} was used for {describe_requirements(load_requirements(requirements))}, "

@@ -74,9 +74,16 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
                 length = longest[0]
                 words = f"the longest that limit {longest[1]} allows {held.owner}"
                 notes = (f"capped at {format_duration(length)} from now, {words}",)
-        if now + length <= held.expires_at:
-            return Grant(Held(held, tuple(hosts)), ("the lease lasts longer already",))
-        longer = replace(held, expires_at=now + length, renewed_at=now)
+        ends = now + length
+        if any(host.planned for host in hosts):
+            from bmhctl.usecases.reservations.booked import line_of
+
+            line, words = line_of(hosts, policy)
+            if line < ends:
+                ends, notes = line, (words,)
+        if ends <= held.expires_at:
+            return Grant(Held(held, tuple(hosts)), notes or ("the lease lasts longer already",))
+        longer = replace(held, expires_at=ends, renewed_at=now)
         ctx.store.reservations.save(longer)
         if not silent:
             words = f"until {longer.expires_at:%Y-%m-%d %H:%M:%S} UTC"

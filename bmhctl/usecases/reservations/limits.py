@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from bmhctl.domain.limits import Limit
+from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import Host, Reservation
 from bmhctl.domain.requirements import Requirements, describe_requirements, total
 from bmhctl.domain.units import format_duration, local_time
@@ -17,7 +18,6 @@ from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UnsatisfiableEr
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.folding import folded
 from bmhctl.support.values import Frozen
-from bmhctl.usecases.reservations.matching import Cap, match
 from bmhctl.usecases.reservations.request import EVERY_FIT, LeaseTerms, candidates
 from bmhctl.usecases.shared.context import Context
 
@@ -146,7 +146,7 @@ def refusal(ctx: Context, owner: str, requirements: Requirements, limits: Limits
         )
     return BusyError(
         f"{asked}: nothing was reserved: {exceeded.words}",
-        hint="give hosts back with bmhctl release RESERVATION, or wait until some are: --wait 30m",
+        hint="give hosts back with bmhctl release -R ID, or wait until some are: --wait 30m",
         details=exceeded.details,
     )
 
@@ -168,7 +168,7 @@ def check_hosts(ctx: Context, owner: str, hosts: Iterable[Host], limits: Limits,
         if number > each.cap.number:
             raise BusyError(
                 f"nothing was changed: {each.words}",
-                hint="give hosts back first: bmhctl release RESERVATION",
+                hint="give hosts back first: bmhctl release -R ID",
                 details=each.details,
             )
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from threading import Event
 
-from bmhctl.domain.model import EventKind, Host, Phase, Reservation, Verb
+from bmhctl.domain.model import NEVER, EventKind, Host, Phase, Reservation, Verb
 from bmhctl.domain.parameters import parameter_variables, with_values
 from bmhctl.domain.policy import Policy, Step
 from bmhctl.domain.requirements import Requirement, load_requirements
@@ -335,7 +335,10 @@ def _replace(
         _record(ctx, ended, held, now)
         taken = []
         for failure, spare in zip(failures, spares, strict=True):
-            inputs, words = guard_input(ctx, spare, now), f"replaces {failure.host.name}"
+            inputs, words = (
+                guard_input(ctx, spare, now, lease_end=held.expires_at or NEVER),
+                f"replaces {failure.host.name}",
+            )
             taken.append(move(ctx, spare, Verb.RESERVE, inputs, now, reason=words, reservation=held))
             host = ctx.store.hosts.with_id(failure.host.id, lock=True)
             if host is not None and _is_held(host, held):

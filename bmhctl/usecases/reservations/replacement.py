@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import EventKind, Host, Verb
+from bmhctl.domain.model import NEVER, EventKind, Host, Verb
 from bmhctl.domain.requirements import Requirement, describe_requirements, load_requirements
 from bmhctl.errors import BusyError, NotYoursError, UsageError
 from bmhctl.results import Grant, Held
@@ -64,7 +64,13 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
                 hint="bmhctl status; or give it back: bmhctl taint " + name + f" --fault WHY -R {reservation}",
             )
         taken = move(
-            ctx, spare, Verb.RESERVE, guard_input(ctx, spare, now), now, reason=f"replaces {name}", reservation=held
+            ctx,
+            spare,
+            Verb.RESERVE,
+            guard_input(ctx, spare, now, lease_end=held.expires_at or NEVER),
+            now,
+            reason=f"replaces {name}",
+            reservation=held,
         )
         left = give_back(ctx, bad, now, reason=f"replaced by {spare.name}: {reason}")
         record_event(ctx, replace(left, fault=reason), EventKind.FAULT, now, reason=reason)

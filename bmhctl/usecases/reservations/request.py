@@ -37,7 +37,7 @@ class ReservationRequest(Frozen):
     ``ttl`` is the length of the lease (None: the policy's); ``endless`` requests a lease without end, where the policy
     allows it. ``request_id`` makes a retry safe: the same id returns the same reservation. ``token`` is the id that the
     reservation gets, if the caller needs to know it before. ``params`` are values for its prepare steps, ``tags`` are
-    kept with the reservation.
+    kept with the reservation. ``booking`` is the id of the booking that it takes; its requirements are that one's then.
     """
 
     requirements: Requirements
@@ -48,6 +48,7 @@ class ReservationRequest(Frozen):
     token: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    booking: str | None = None
 
 
 def reservation_request(
@@ -62,6 +63,7 @@ def reservation_request(
     request_id: str | None = None,
     params: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
+    booking: str | None = None,
 ) -> ReservationRequest:
     """Return a request for the named hosts, for ``count`` hosts that fit a selector, or for several requirements.
 
@@ -70,7 +72,9 @@ def reservation_request(
     ways = [bool(names), selector is not None or count is not None, bool(requirements)]
     if sum(ways) > 1:
         raise UsageError("name hosts, or choose them with -l and -n, or with --want: not several of these")
-    if not any(ways):
+    if any(ways) and booking is not None:
+        raise UsageError(f"booking {booking} says which hosts: name none", hint=f"--booking {booking} alone")
+    if not any(ways) and booking is None:
         raise UsageError(
             "no host is requested", hint="name hosts, or give a number: -n 1; or a selector: -l arch=arm64"
         )
@@ -90,13 +94,17 @@ def reservation_request(
         found = tuple(Requirement(name=name) for name in unfolded)
     elif requirements:
         found = tuple(requirements)
+    elif booking is not None:
+        found = ()
     else:
         found = (Requirement(selector or Selector(), count or 1),)
     if total(found) > MOST_HOSTS:
         raise UsageError(f"{total(found)} hosts are too many for one reservation", hint=f"at most {MOST_HOSTS}")
     if tags:
         check_tags(tags)
-    return ReservationRequest(found, purpose, ttl, endless, request_id, params=params or {}, tags=dict(tags or {}))
+    return ReservationRequest(
+        found, purpose, ttl, endless, request_id, params=params or {}, tags=dict(tags or {}), booking=booking
+    )
 
 
 def check_tags(tags: Mapping[str, str]) -> None:
@@ -113,10 +121,20 @@ def check_tags(tags: Mapping[str, str]) -> None:
 
 
 class LeaseTerms(Frozen):
-    """The length of a request's lease under the policy, None without end; ``notes`` report where it was changed."""
+    """The length of a request's lease under the policy, None without end; ``notes`` report where it was changed.
+
+    It ends at ``until`` at the latest: what is planned on its hosts begins then.
+    """
 
     ttl: timedelta | None
     notes: tuple[str, ...] = ()
+    until: datetime | None = None
+
+    def end(self, now: datetime) -> datetime | None:
+        """Return when a lease that begins now ends; None for one without an end."""
+        if self.ttl is None or self.until is None:
+            return self.until if self.ttl is None else now + self.ttl
+        return min(now + self.ttl, self.until)
 
 
 def lease_of(policy: Policy, request: ReservationRequest) -> LeaseTerms:
@@ -150,8 +168,17 @@ def candidates(ctx: Context, everyone: Sequence[Requirements], query: HostQuery,
 
     Of the hosts in all states these are any: no index has them in the order of their use.
     """
-    found = {host.id: host for each in queries_for(everyone, query, more) for host in ctx.store.hosts.find(each)}
-    return sorted(found.values(), key=lambda host: (host.used_at or _NEVER, host.id))
+    queries = queries_for(everyone, query, more)
+    if query.free_until is not None:
+        queries += [replace(each, planned=True) for each in queries]
+    found = {host.id: host for each in queries for host in ctx.store.hosts.find(each)}
+    return sorted(found.values(), key=lambda host: (*_nearness(host, query), host.used_at or _NEVER, host.id))
+
+
+def _nearness(host: Host, query: HostQuery) -> tuple[bool, datetime]:
+    if query.free_until is None or not host.planned:
+        return True, _NEVER
+    return False, host.planned[0].starts_at
 
 
 def query_for(requirement: Requirement, query: HostQuery) -> HostQuery:

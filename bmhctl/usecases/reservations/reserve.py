@@ -135,9 +135,10 @@ def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
             return try_grant(attempt, None)
         except BusyError as error:
             if patience is None:
-                from bmhctl.usecases.reservations.eta import add_eta
+                if "from" not in error.details:  # it is told already from when the whole lease is possible
+                    from bmhctl.usecases.reservations.eta import add_eta
 
-                add_eta(ctx, request, error)
+                    add_eta(ctx, request, error)
                 raise
     if patience is None:
         raise BusyError(f"request {request.request_id} is waiting already", hint="wait with it: --wait")
@@ -146,7 +147,8 @@ def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
 
 def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
     """Return what ``reserve`` would reserve now, and raise what it would raise. Nothing changes."""
-    from bmhctl.usecases.reservations.allocation import choose_hosts
+
+    from bmhctl.usecases.reservations.contended import choose, resolved
 
     refresh(ctx)
     policy = ctx.policy()
@@ -154,7 +156,8 @@ def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
     if request.params:
         request = _with_parameters(ctx, request)
     with ctx.store.snapshot():
-        hosts = choose_hosts(ctx, request, None, policy.limits)
+        request = resolved(ctx, request)
+        hosts = choose(ctx, request, None, policy.limits)
     if policy.limits:
         from bmhctl.usecases.reservations.limits import capped
 

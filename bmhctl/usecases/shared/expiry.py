@@ -17,7 +17,7 @@ from bmhctl.usecases.shared.transitions import SELF, record_event
 
 @retried
 def reap(ctx: Context) -> list[Reservation]:
-    """End every reservation whose lease has expired, in one commit; return them.
+    """End every reservation whose lease has expired, in one commit; return them. Do what is due for bookings, too.
 
     Their hosts are tainted; those in maintenance stay there and lose the reservation. A lease that was granted by a
     clock that has been set back since gets a new end.
@@ -33,6 +33,10 @@ def reap(ctx: Context) -> list[Reservation]:
             expired.append(reservation)
             for host in ctx.store.hosts.held_by(reservation.id):
                 give_back(ctx, host, now, reason=EXPIRED, end=End.EXPIRED, actor=SELF)
+        if ctx.store.bookings.is_any_due(now):
+            from bmhctl.usecases.shared.planned import settle_due
+
+            settle_due(ctx, now)
     for reservation in expired:
         ctx.store.claims.forget(run_claim(reservation.id))
     return expired

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Note, Reservation, State, StepTiming, Verb
+from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Note, Planned, Reservation, State, StepTiming, Verb
+from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, StateRefusedError, StepFailedError, UsageError
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED, NOT_RETIRED, NOT_SET_UP, GuardInput, ask
 from bmhctl.lifecycle.table import Guard
@@ -29,6 +30,7 @@ _ERRORS: dict[Guard, type[BmhctlError]] = {
     Guard.NOT_UNDECLARED: BusyError,
     Guard.NOT_CORDONED: BusyError,
     Guard.ITS_TURN: BusyError,
+    Guard.NOT_BOOKED: BusyError,
 }
 """The error of each guard that refuses; of any other it is :class:`StateRefusedError`."""
 
@@ -45,8 +47,12 @@ def guard_input(
     reason: str | None = None,
     claim_is_mine: bool = False,
     retirement: str | None = NOT_RETIRED,
+    lease_end: datetime | None = None,
 ) -> GuardInput:
-    """Return what the guards need to know about a host; some parameters are those of :class:`GuardInput`."""
+    """Return what the guards need to know about a host; some parameters are those of :class:`GuardInput`.
+
+    ``lease_end`` is when a lease on it would end; None: only what is planned for now stands against one.
+    """
     claimed = not claim_is_mine and bool(ctx.store.claims.claimed_hosts([host.id]))
     return GuardInput(
         undeclared="it is no longer declared" if host.undeclared else None,
@@ -61,7 +67,21 @@ def guard_input(
         came_from=host.came_from,
         dirty=host.dirty,
         retirement=retirement,
+        booked=_booked(host, now, lease_end) if host.planned else None,
     )
+
+
+def _booked(host: Host, now: datetime, lease_end: datetime | None) -> str | None:
+    first = host.planned[0]
+    is_clear = now < first.starts_at if lease_end is None else lease_end <= first.starts_at
+    return None if is_clear else f"it is {describe_planned(first)}"
+
+
+def describe_planned(planned: Planned) -> str:
+    """Return what a time is set aside for: ``booked by alice from … to … (b-7k3m9q2x)``."""
+    what = "booked by" if planned.is_booking else "planned for a maintenance by"
+    times = f"from {local_time(planned.starts_at)} to {local_time(planned.ends_at)}"
+    return f"{what} {planned.owner} {times} ({planned.id})"
 
 
 def _cordoned(cordon: Note) -> str:
@@ -124,6 +144,8 @@ def move(
         repaired = host.fault is not None  # a person named it to have it reset
         tasks = () if repaired else moved.failed_tasks
         moved = replace(moved, fault=None, failed_cleanups=0, failed_tasks=tasks)
+    if dest is State.MAINTENANCE and host.planned:
+        ctx.store.bookings.hasten((each.id for each in host.planned if each.is_booking), now)
     if verb is Verb.RESUME:
         moved = replace(moved, maintenance=(), failed_tasks=())
     return ctx.store.hosts.save(

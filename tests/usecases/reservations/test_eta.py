@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bmhctl.domain.limits import Limit
+from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import Host, HostSpec, State
 from bmhctl.domain.requirements import Requirements, parse_requirement
 from bmhctl.domain.selector import parse_selector
@@ -17,7 +18,6 @@ from bmhctl.errors import BusyError, WaitTimeoutError
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.reservations import eta, queue, reserve
 from bmhctl.usecases.reservations.forecast import Claim, Freeing, Use, forecast
-from bmhctl.usecases.reservations.matching import Cap, match
 from bmhctl.usecases.reservations.queue_watch import Waiting
 from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.reservations.waiting import WaitOptions

@@ -8,10 +8,10 @@ from itertools import combinations, permutations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bmhctl.domain.matching import Cap, Match, left_over, match
 from bmhctl.domain.model import Host, HostSpec, State
 from bmhctl.domain.requirements import Requirements, parse_requirement, total
 from bmhctl.domain.selector import parse_selector
-from bmhctl.usecases.reservations.matching import Cap, Match, left_over, match
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

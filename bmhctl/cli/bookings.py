@@ -1,0 +1,99 @@
+"""``bookings``, ``bookings cancel``, ``bookings move``, and the booking of ``reserve --from``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from bmhctl.cli.options import DryRun, Fields, Reason, lease
+from bmhctl.cli.session import session
+from bmhctl.domain.times import parse_moment
+from bmhctl.errors import UsageError
+from bmhctl.results import Bookings, Done
+from bmhctl.support.values import replace
+from bmhctl.usecases.reservations.request import ReservationRequest
+
+BookingId = Annotated[str, typer.Argument(metavar="BOOKING", help="A booking's id.")]
+From = Annotated[str, typer.Option("--from", metavar="WHEN", help="When it begins: 2h, 'tomorrow 09:00', 'sat 08:00'.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="When it ends: 12:00, +3h.")]
+Length = Annotated[str | None, typer.Option("--ttl", metavar="DURATION", help="How long it lasts, instead of --until.")]
+ForceOthers = Annotated[bool, typer.Option("--force", help="Also another owner's; needs --reason.")]
+
+
+def bookings(
+    ctx: typer.Context,
+    ended: Annotated[bool, typer.Option("--ended", help="Also those that have ended.")] = False,
+    fields: Fields = None,
+) -> None:
+    """List bookings and planned maintenances: owner, time, hosts; the first to start first."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from bmhctl.usecases.reservations.bookings import bookings as list_bookings
+
+    with session(ctx, Bookings, fields) as lab:
+        lab.show(list_bookings(lab.context, ended=ended))
+
+
+def bookings_cancel(
+    ctx: typer.Context, which: BookingId, force: ForceOthers = False, reason: Reason = None, dry_run: DryRun = False
+) -> None:
+    """Cancel a booking or a planned maintenance; its hosts are everybody's again."""
+    from bmhctl.usecases.reservations.bookings import cancel
+
+    with session(ctx, Done) as lab:
+        lab.show(cancel(replace(lab.context, dry_run=dry_run), which, force=force, reason=reason))
+
+
+def bookings_move(
+    ctx: typer.Context,
+    which: BookingId,
+    begins: From,
+    ends: Until = None,
+    length: Length = None,
+    force: ForceOthers = False,
+    reason: Reason = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Move a booking to another time; without --until and --ttl it lasts as long as before.
+
+    Its hosts stay the same if they are free then. A move that does not fit changes nothing.
+    """
+    from bmhctl.usecases.reservations.bookings import reschedule
+
+    with session(ctx, Bookings) as lab:
+        starts = parse_moment(begins, lab.context.clock())
+        until = None if ends is None and length is None else end_of(starts, ends, length)
+        moving = replace(lab.context, dry_run=dry_run)
+        lab.show(reschedule(moving, which, starts, until, force=force, reason=reason))
+
+
+def end_of(starts: datetime, ends: str | None, length: str | None) -> datetime:
+    """Return when a span ends that begins at ``starts``: at a time, or after a length; raise :class:`UsageError`."""
+    if (ends is None) == (length is None):
+        raise UsageError("give one end: --until or --ttl", hint="--until 12:00, or --ttl 3h")
+    if ends is not None:
+        return parse_moment(ends.removeprefix("+"), starts)
+    span, endless = lease(str(length))
+    if endless or span is None:
+        raise UsageError("a booking needs an end", hint="--until 12:00, or --ttl 3h")
+    return starts + span
+
+
+def book_hosts(
+    ctx: typer.Context,
+    request: ReservationRequest,
+    begins: str,
+    ends: str | None,
+    length: str | None,
+    weekly: int,
+    dry_run: bool,
+) -> None:
+    """Book hosts for a time to come, and show the bookings."""
+    from bmhctl.usecases.reservations.bookings import book
+
+    with session(ctx, Bookings) as lab:
+        starts = parse_moment(begins, lab.context.clock())
+        booking = replace(lab.context, dry_run=dry_run)
+        lab.show(book(booking, replace(request, ttl=None), starts, end_of(starts, ends, length), weekly=weekly))

@@ -1,0 +1,114 @@
+"""Bookings and planned maintenances: as a table, records and a calendar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from bmhctl.domain.units import local_time
+from bmhctl.output.display import Display, Format
+from bmhctl.output.layout import Column, columns
+from bmhctl.output.records import Envelope, Record, iso, listing, picked
+from bmhctl.output.render import NAMED, View
+from bmhctl.output.sanitize import Line
+from bmhctl.output.spans import until
+from bmhctl.results import Booked, Bookings
+
+_COLUMNS = (
+    Column("BOOKING"),
+    Column("OWNER", 1, 12),
+    Column("FROM"),
+    Column("UNTIL", 0),
+    Column("STARTS", 3),
+    Column("HOSTS", 0, 32),
+    Column("PURPOSE", 4, 12),
+    Column("STATE", 2),
+)
+
+
+def state_of(booked: Booked, now: datetime) -> str:
+    """Return how far a booking is, in one word, or why it ended."""
+    booking = booked.booking
+    if booking.ended_at is not None:
+        return booking.end_reason or "ended"
+    if booked.trouble:
+        return "short of hosts"
+    return "now" if booking.has_begun(now) else "ahead"
+
+
+def _rows(items: Iterable[Booked], now: datetime) -> Iterator[list[Line]]:
+    for item in items:
+        booking = item.booking
+        state = state_of(item, now)
+        yield [
+            [(booking.id, "bold")],
+            [(booking.owner, "")],
+            [(local_time(booking.starts_at), "")],
+            [(local_time(booking.ends_at), "")],
+            [(until(booking.starts_at, now), "")] if now < booking.starts_at else [("", "")],
+            [(" ".join(f"{name}!" if name in item.trouble else name for name in item.hosts), "")],
+            [(booking.purpose or "", "")],
+            [(state, "red" if item.trouble else "")],
+        ]
+
+
+def booking_record(item: Booked, now: datetime) -> Record:
+    """One booking or planned maintenance; ``kind`` says which."""
+    booking = item.booking
+    return {
+        "id": booking.id,
+        "kind": "maintenance" if booking.is_maintenance else "booking",
+        "owner": booking.owner,
+        "purpose": booking.purpose,
+        "starts_at": iso(booking.starts_at),
+        "ends_at": iso(booking.ends_at),
+        "hosts": [*item.hosts],
+        "trouble": [*item.trouble],
+        "wants": item.requirements,
+        "state": state_of(item, now),
+        "resumes": booking.resumes,
+        "reservation": booking.reservation,
+        "request_id": booking.request_id,
+        "created_at": iso(booking.created_at),
+        "ended_at": iso(booking.ended_at) if booking.ended_at else None,
+        "end_reason": booking.end_reason,
+    }
+
+
+def _document(result: Bookings, fields: tuple[str, ...] | None) -> Envelope:
+    records = picked((booking_record(item, result.now) for item in result.items), fields)
+    return listing("bookings", {"now": iso(result.now), "notes": [*result.notes]}, "bookings", records)
+
+
+def _lines(result: Bookings, display: Display) -> Iterable[Line]:
+    return columns(_COLUMNS, _rows(result.items, result.now), display.width)
+
+
+def _write(result: Bookings, display: Display) -> bool:
+    if display.shown is not Format.ICS:
+        return False
+    from bmhctl.output.calendar import bookings_calendar
+
+    display.write(bookings_calendar(result.items, result.now, result.inventory))
+    return True
+
+
+_FIELDS = (
+    *("id", "kind", "owner", "purpose", "starts_at", "ends_at", "hosts", "trouble", "wants", "state", "resumes"),
+    *("reservation", "request_id", "created_at", "ended_at", "end_reason"),
+)
+
+VIEWS = {
+    Bookings: View(
+        (*NAMED, Format.ICS),
+        _FIELDS,
+        ("id", "owner", "starts_at", "ends_at", "hosts", "state", "purpose"),
+        _FIELDS,
+        _document,
+        lambda result: (item.booking.id for item in result.items),
+        _lines,
+        lambda result, _: result.notes,
+        empty="no bookings",
+        write=_write,
+    )
+}

@@ -1,0 +1,136 @@
+"""The bookings and planned maintenances of an inventory: their rows and SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from bmhctl.domain.booking import Booking
+from bmhctl.stores.reservations import random_id
+from bmhctl.stores.rows import (
+    UNREADABLE,
+    Row,
+    Value,
+    from_json,
+    from_time,
+    to_json,
+    to_moment,
+    to_text,
+    to_time,
+    unreadable,
+)
+from bmhctl.stores.schema import BOOKING_COLUMNS
+from bmhctl.support.values import Frozen
+
+if TYPE_CHECKING:
+    from bmhctl.stores.database import Database
+
+_SELECT = f"SELECT {', '.join(BOOKING_COLUMNS)} FROM bookings"
+_ADD = f"INSERT INTO bookings ({', '.join(BOOKING_COLUMNS)}) VALUES ({', '.join('?' * len(BOOKING_COLUMNS))})"
+_SAVE = f"UPDATE bookings SET {', '.join(f'{c} = ?' for c in BOOKING_COLUMNS[1:])} WHERE id = ?"
+
+
+class Bookings(Frozen):
+    """The bookings and planned maintenances, open and ended."""
+
+    _database: Database
+
+    def get(self, booking_id: str) -> Booking | None:
+        """Return the booking with this id, open or ended; None if there is none."""
+        rows = self._database.execute(f"{_SELECT} WHERE id = ?", [booking_id])
+        return _to_booking(rows[0]) if rows else None
+
+    def of_request(self, owner: str, request_id: str) -> Booking | None:
+        """Return the booking that an owner's request made, open or ended; None if it made none."""
+        rows = self._database.execute(f"{_SELECT} WHERE owner = ? AND request_id = ?", [owner, request_id])
+        return _to_booking(rows[0]) if rows else None
+
+    def is_any_open(self) -> bool:
+        """Return whether any booking or planned maintenance is open."""
+        return bool(self._database.execute("SELECT 1 FROM bookings WHERE due_at IS NOT NULL LIMIT 1"))
+
+    def open(self) -> list[Booking]:
+        """Return every open booking, the first to start first."""
+        rows = self._database.execute(f"{_SELECT} WHERE due_at IS NOT NULL ORDER BY starts_at, id")
+        return [_to_booking(row) for row in rows]
+
+    def all(self) -> list[Booking]:
+        """Return every booking, also the ended ones, the first to start first."""
+        return [_to_booking(row) for row in self._database.execute(f"{_SELECT} ORDER BY starts_at, id")]
+
+    def due(self, now: datetime) -> list[Booking]:
+        """Return the open bookings for which something has to be done by ``now``."""
+        rows = self._database.execute(f"{_SELECT} WHERE due_at <= ? ORDER BY due_at, id", [from_time(now)])
+        return [_to_booking(row) for row in rows]
+
+    def is_any_due(self, now: datetime) -> bool:
+        """Return whether :meth:`due` would find any."""
+        return bool(self._database.execute("SELECT 1 FROM bookings WHERE due_at <= ? LIMIT 1", [from_time(now)]))
+
+    def new_id(self, prefix: str) -> str:
+        """Return a short id, ``b-…`` or ``m-…``, that no booking of this inventory ever had."""
+        while self.get(text := random_id(prefix)) is not None:
+            pass
+        return text
+
+    def add(self, booking: Booking) -> None:
+        """Save a new booking."""
+        self._database.execute(_ADD, _booking_row(booking))
+
+    def save(self, booking: Booking) -> None:
+        """Save a changed booking."""
+        identifier, *values = _booking_row(booking)
+        self._database.execute(_SAVE, [*values, identifier])
+
+    def hasten(self, ids: Iterable[str], now: datetime) -> None:
+        """Make open bookings due now."""
+        for each in ids:
+            self._database.execute(
+                "UPDATE bookings SET due_at = ? WHERE id = ? AND due_at > ?", [from_time(now), each, from_time(now)]
+            )
+
+
+def _booking_row(booking: Booking) -> list[Value]:
+    """Return the values of :data:`BOOKING_COLUMNS`."""
+    return [
+        booking.id,
+        booking.owner,
+        booking.purpose,
+        from_time(booking.starts_at),
+        from_time(booking.ends_at),
+        from_time(booking.created_at),
+        booking.requirements,
+        to_json([*booking.hosts]),
+        booking.request_id,
+        int(booking.resumes),
+        from_time(booking.due_at),
+        booking.reservation,
+        from_time(booking.ended_at),
+        booking.end_reason,
+    ]
+
+
+def _to_booking(row: Row) -> Booking:
+    try:
+        identifier, owner, purpose, starts, ends, created, wants, hosts, request_id, resumes, due, taken, ended, why = (
+            row
+        )
+        return Booking(
+            id=str(identifier),
+            owner=str(owner),
+            purpose=to_text(purpose),
+            starts_at=to_moment(starts),
+            ends_at=to_moment(ends),
+            created_at=to_moment(created),
+            requirements=str(wants),
+            hosts=tuple(int(each) for each in from_json(str(hosts))),
+            request_id=to_text(request_id),
+            resumes=bool(resumes),
+            due_at=to_time(due),
+            reservation=to_text(taken),
+            ended_at=to_time(ended),
+            end_reason=to_text(why),
+        )
+    except UNREADABLE as error:
+        raise unreadable("booking", row[0]) from error

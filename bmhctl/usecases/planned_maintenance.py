@@ -1,0 +1,90 @@
+"""Plan a maintenance of hosts for a time to come: leases end before it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from bmhctl.domain.booking import Booking, in_the_way, is_leased_until
+from bmhctl.domain.model import Host
+from bmhctl.domain.requirements import Requirement, dump_requirements
+from bmhctl.errors import BusyError, UsageError
+from bmhctl.results import Outcome, Outcomes
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.bulk import each_in_one_commit
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.shared.leases import describe_reservation
+from bmhctl.usecases.shared.planned import set_aside
+from bmhctl.usecases.shared.transitions import describe_planned
+
+
+def plan_maintenance(
+    ctx: Context, choice: Choice, starts: datetime, ends: datetime, *, reason: str, resumes: bool = False
+) -> Outcomes:
+    """Plan a maintenance of hosts from ``starts`` to before ``ends``; return the outcome of each.
+
+    Leases that are granted or extended from now on end before it; at its start whichever command writes next moves the
+    hosts. With ``resumes`` it ends by itself: a clean host starts over then. A host that is booked for that time is
+    refused; one whose lease lasts longer already is named in its outcome.
+    """
+    if not reason.strip():
+        raise UsageError("maintain needs a reason", hint="bmhctl maintain HOST --reason 'power work'")
+    if ends <= starts:
+        raise UsageError("the maintenance would end before it begins", hint="--until needs a time after --from")
+    saved: list[Booking] = []
+
+    def one(host: Host, now: datetime) -> Outcome:
+        other = in_the_way(host, starts, ends)
+        if other is not None:
+            raise BusyError(
+                f"is {describe_planned(other)}: nothing was planned on it",
+                host=host.name,
+                hint=f"its owner can cancel or move it: bmhctl bookings move {other.id}",
+            )
+        booking = _with_host(ctx, saved, host, now, starts, ends, reason, resumes)
+        left = set_aside(
+            ctx,
+            host,
+            booking.span,
+            now,
+            f"from {starts:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC ({booking.id}): {reason}",
+        )
+        leased = is_leased_until(host)
+        lasts = leased is not None and leased > starts and host.reservation is not None
+        held = f"; it is held by {describe_reservation(host.reservation)}" if lasts and host.reservation else ""
+        return Outcome(host.name, True, f"planned: {reason}{held}", host.state, left.state)
+
+    return each_in_one_commit(ctx, "maintain", choice, one)
+
+
+def _with_host(
+    ctx: Context,
+    saved: list[Booking],
+    host: Host,
+    now: datetime,
+    starts: datetime,
+    ends: datetime,
+    reason: str,
+    resumes: bool,
+) -> Booking:
+    """Save the planned maintenance of a call with one more host; return it."""
+    names = Requirement(name=host.name)
+    if saved and (known := ctx.store.bookings.get(saved[0].id)) is not None:
+        booking = replace(known, hosts=(*known.hosts, host.id))
+        ctx.store.bookings.save(booking)
+        return booking
+    booking = Booking(
+        id=ctx.store.bookings.new_id("m-"),
+        owner=ctx.actor,
+        purpose=reason,
+        starts_at=starts,
+        ends_at=ends,
+        created_at=now,
+        requirements=dump_requirements((names,)),
+        hosts=(host.id,),
+        resumes=resumes,
+        due_at=starts,
+    )
+    ctx.store.bookings.add(booking)
+    saved[:] = [booking]
+    return booking

@@ -1,0 +1,202 @@
+"""Reserve beside bookings and planned maintenances: which hosts a lease may have, and until when; take a booking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from bmhctl.domain.booking import Booking, free_until, without_planned
+from bmhctl.domain.matching import Cap, match
+from bmhctl.domain.model import NEVER, Host, State
+from bmhctl.domain.policy import Policy
+from bmhctl.domain.requirements import describe_requirements, load_requirements, total
+from bmhctl.domain.units import format_duration, local_time
+from bmhctl.errors import BmhctlError, BusyError, NotFoundError, NotYoursError, StateRefusedError
+from bmhctl.lifecycle.table import where
+from bmhctl.support.values import replace
+from bmhctl.usecases.reservations.allocation import check_names, check_satisfiable, refusal
+from bmhctl.usecases.reservations.fairness import free_for, match_free
+from bmhctl.usecases.reservations.request import LeaseTerms, ReservationRequest, lease_of
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.planned import earliest_start, end_booking, hosts_of
+from bmhctl.usecases.shared.transitions import describe_planned
+
+_SHORTEST = timedelta(minutes=1)  # a shorter lease before a booking is of no use to anyone
+
+
+def known_booking(ctx: Context, booking_id: str) -> Booking:
+    """Return the booking or planned maintenance with this id, open or ended; raise :class:`NotFoundError` for none."""
+    booking = ctx.store.bookings.get(booking_id)
+    if booking is None:
+        raise NotFoundError(f"there is no booking {booking_id}", hint="bmhctl bookings lists the open ones")
+    return booking
+
+
+def open_booking(ctx: Context, booking_id: str) -> Booking:
+    """Return the open booking with this id.
+
+    Raises :class:`NotFoundError` when there is none, :class:`StateRefusedError` when it has ended.
+    """
+    booking = known_booking(ctx, booking_id)
+    if booking.ended_at is not None:
+        raise StateRefusedError(
+            f"booking {booking_id} has ended: {booking.end_reason}", hint="bmhctl bookings lists the open ones"
+        )
+    return booking
+
+
+def resolve(ctx: Context, request: ReservationRequest) -> ReservationRequest:
+    """Return the request for the hosts of the booking that it takes now; unchanged when it takes none.
+
+    It takes the one that it names, else one of the same owner whose time is now and whose hosts fit it. Raises
+    :class:`NotYoursError` for another owner's booking, :class:`StateRefusedError` before its time.
+    """
+    now = ctx.clock()
+    if request.booking is not None:
+        booking = open_booking(ctx, request.booking)
+        if booking.is_maintenance:
+            raise StateRefusedError(f"{booking.id} is a planned maintenance", hint="bmhctl bookings shows which")
+        if booking.owner != ctx.actor:
+            raise NotYoursError(f"booking {booking.id} is {booking.owner}'s, not {ctx.actor}'s")
+        if not booking.has_begun(now):
+            raise StateRefusedError(
+                f"booking {booking.id} begins at {local_time(booking.starts_at)}",
+                hint=f"before that: bmhctl bookings move {booking.id} --from WHEN",
+            )
+        return _for_booking(request, booking, now)
+    for booking in ctx.store.bookings.open():
+        if booking.owner == ctx.actor and not booking.is_maintenance and booking.has_begun(now):
+            hosts = hosts_of(ctx, booking)
+            if total(request.requirements) == len(hosts) and not match(request.requirements, hosts).missing:
+                return _for_booking(request, booking, now)
+    return request
+
+
+def _for_booking(request: ReservationRequest, booking: Booking, now: datetime) -> ReservationRequest:
+    return replace(
+        request,
+        booking=booking.id,
+        requirements=load_requirements(booking.requirements),
+        ttl=booking.ends_at - now,
+        endless=False,
+        purpose=request.purpose or booking.purpose,
+    )
+
+
+def choose_around(ctx: Context, request: ReservationRequest, before: int | None) -> tuple[Host, ...]:
+    """Return the hosts that a request gets now beside what is planned, in the caller's transaction.
+
+    Those on which something is planned soonest after the lease come first, so that the others stay free for longer
+    ones. Without hosts for the whole lease, a request that names no length gets those that are free the longest. Raises
+    as :func:`bmhctl.usecases.reservations.allocation.choose_hosts`.
+    """
+    policy, now, requirements = ctx.policy(), ctx.clock(), request.requirements
+    check_names(ctx, requirements)
+    if request.booking is not None:
+        return _choose_booked(ctx, open_booking(ctx, request.booking), policy)
+    length = lease_of(policy, request).ttl
+    until = NEVER if length is None else now + length + policy.turnaround
+    found = match_free(ctx, ctx.actor, requirements, before, policy.limits, until)
+    if not found.missing:
+        return found.hosts
+    some = free_for(ctx, requirements, before, policy.limits, until=now + policy.turnaround + _SHORTEST)
+    short = match(requirements, sorted(some, key=free_until, reverse=True), _caps(ctx, policy))
+    if short.missing:
+        raise refusal(ctx, requirements, found, before, policy.limits)
+    if request.ttl is None and not request.endless:
+        return short.hosts
+    raise _too_long(ctx, request, short.hosts, policy, length)
+
+
+def _caps(ctx: Context, policy: Policy) -> Sequence[Cap]:
+    if not policy.limits:
+        return ()
+    from bmhctl.usecases.reservations.limits import caps_of
+
+    return caps_of(ctx, ctx.actor, policy.limits)
+
+
+def _too_long(
+    ctx: Context, request: ReservationRequest, hosts: Sequence[Host], policy: Policy, length: timedelta | None
+) -> BmhctlError:
+    first = min(hosts, key=free_until)
+    line, now = free_until(first, policy.turnaround), ctx.clock()
+    begins = None
+    if length is not None:
+        begins = earliest_start(ctx, request.requirements, now, length, policy.turnaround)
+    whole = f"; the whole lease is possible from {local_time(begins)}: --from" if begins is not None else ""
+    return BusyError(
+        f"{describe_requirements(request.requirements)}: free only until {local_time(line)}, nothing was "
+        f"reserved: {first.name} is {describe_planned(first.planned[0])}",
+        hint=f"--ttl {format_duration(_whole_minutes(line - now))} is the longest now{whole}",
+        details={"until": line.isoformat(), "from": None if begins is None else begins.isoformat()},
+    )
+
+
+def _whole_minutes(length: timedelta) -> timedelta:
+    return max(length // timedelta(minutes=1) * timedelta(minutes=1), _SHORTEST)
+
+
+def _choose_booked(ctx: Context, booking: Booking, policy: Policy) -> tuple[Host, ...]:
+    requirements = load_requirements(booking.requirements)
+    mine = hosts_of(ctx, booking)
+    claimed = ctx.store.claims.claimed_hosts([host.id for host in mine])
+    usable = [host for host in mine if _is_usable(host) and host.id not in claimed]
+    found = match(requirements, usable)
+    if not found.missing:
+        return found.hosts
+    own = {host.id for host in mine}
+    others = free_for(ctx, requirements, None, policy.limits, until=booking.ends_at + policy.turnaround)
+    found = match(requirements, [*usable, *(host for host in others if host.id not in own)])
+    if not found.missing:
+        return found.hosts
+    check_satisfiable(ctx, requirements)
+    raise BusyError(
+        f"booking {booking.id} can't be taken now: {'; '.join(_missing(mine, usable))}; no other host fits",
+        hint="bmhctl why HOST says what is missing; --wait 30m waits for it",
+    )
+
+
+def _is_usable(host: Host) -> bool:
+    return host.state is State.AVAILABLE and host.cordon is None and not host.undeclared
+
+
+def _missing(mine: Iterable[Host], usable: Sequence[Host]) -> list[str]:
+    known = {host.id for host in usable}
+    words = [f"{host.name} is {where(host.state)}" for host in mine if host.id not in known]
+    return words or ["its hosts have left the inventory"]
+
+
+def take(
+    ctx: Context,
+    request: ReservationRequest,
+    hosts: Sequence[Host],
+    terms: LeaseTerms,
+    policy: Policy,
+    token: str,
+) -> tuple[Sequence[Host], LeaseTerms]:
+    """End the booking that a request takes, in the caller's transaction; return its hosts, and what is left to lease.
+
+    The lease ends where something else is planned on one of its hosts.
+    """
+    if request.booking is not None:
+        booking = open_booking(ctx, request.booking)
+        terms = replace(terms, until=booking.ends_at)
+        taken = {host.id for host in hosts}
+        end_booking(ctx, booking, ctx.clock(), f"taken as {token}", reservation=token, keep=taken)
+        hosts = [replace(host, planned=without_planned(host, booking.id)) for host in hosts]
+    if any(host.planned for host in hosts):
+        line, words = line_of(hosts, policy)
+        ends = terms.end(ctx.clock())
+        if ends is None or ends > line:
+            terms = replace(terms, notes=(*terms.notes, words), until=line)
+        elif terms.until is None:
+            terms = replace(terms, until=line)
+    return hosts, terms
+
+
+def line_of(hosts: Iterable[Host], policy: Policy) -> tuple[datetime, str]:
+    """Return until when a lease may last on hosts of which something is planned on one, and why, in words."""
+    first = min(hosts, key=free_until)
+    line = free_until(first, policy.turnaround)
+    return line, f"the lease ends at {local_time(line)}: {first.name} is {describe_planned(first.planned[0])}"

@@ -1,0 +1,275 @@
+"""Book hosts for a time to come; list, move and cancel bookings."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from bmhctl.domain.booking import Booking, without_planned
+from bmhctl.domain.matching import Match
+from bmhctl.domain.model import Host
+from bmhctl.domain.policy import Policy
+from bmhctl.domain.requirements import describe_requirements, dump_requirements, load_requirements, total
+from bmhctl.domain.times import in_utc
+from bmhctl.domain.units import format_duration, local_time
+from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UsageError
+from bmhctl.results import Booked, Bookings, Done
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.values import replace
+from bmhctl.usecases.reservations.allocation import check_names, check_satisfiable
+from bmhctl.usecases.reservations.booked import known_booking, open_booking
+from bmhctl.usecases.reservations.request import ReservationRequest
+from bmhctl.usecases.shared.context import Context, retried
+from bmhctl.usecases.shared.leases import describe_reservation, forced_reason
+from bmhctl.usecases.shared.planned import (
+    candidates,
+    choose_for,
+    due_of,
+    earliest_start,
+    end_booking,
+    hosts_of,
+    leave,
+    set_aside,
+)
+from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+from bmhctl.usecases.shared.transitions import describe_planned
+
+_MOST_REPEATS = 104
+
+
+@retried
+def book(ctx: Context, request: ReservationRequest, starts: datetime, ends: datetime, *, weekly: int = 1) -> Bookings:
+    """Book hosts from ``starts`` to before ``ends``, and again at the same local time of the following weeks.
+
+    All of them or none; a dry run of the context books none. The same request id again returns what it booked. Raises
+    :class:`BusyError` when hosts are missing then, :class:`UnsatisfiableError` when they always would be.
+    """
+    refresh_and_reap(ctx)
+    policy = ctx.policy()
+    if starts <= ctx.clock():
+        raise UsageError("a booking begins in the future", hint="bmhctl reserve without --from reserves now")
+    _check_span(starts, ends, policy)
+    if not 1 <= weekly <= _MOST_REPEATS:
+        raise UsageError(
+            f"can't repeat a booking {weekly} times", hint=f"--weekly takes a number from 1 to {_MOST_REPEATS}"
+        )
+    with ctx.transaction():
+        now = ctx.clock()
+        if request.request_id is not None:
+            known = ctx.store.bookings.of_request(ctx.actor, request.request_id)
+            if known is not None:
+                return _booked_before(ctx, request, known, now)
+        check_names(ctx, request.requirements)
+        items = []
+        for week in range(weekly):
+            begin, end = _later(starts, week), _later(ends, week)
+            found = choose_for(ctx, request.requirements, begin, end, policy.turnaround)
+            if found.missing:
+                raise _refusal(ctx, request, begin, end, policy, found)
+            if policy.limits:
+                _check_limits(ctx, policy, begin, end, found.hosts, now)
+            items.append(_book(ctx, request, begin, end, found.hosts, policy, now, is_first=not week))
+    return Bookings(tuple(items), now)
+
+
+def _check_limits(
+    ctx: Context, policy: Policy, starts: datetime, ends: datetime, hosts: tuple[Host, ...], now: datetime
+) -> None:
+    """Raise the error of a limit that a booking of the actor's would exceed, beside what the actor has already."""
+    from bmhctl.usecases.reservations.limits import Span, check_booking, check_role
+
+    check_role(ctx, policy.limits)
+    others = [
+        Span(tuple(hosts_of(ctx, each)), each.starts_at, each.ends_at)
+        for each in ctx.store.bookings.open()
+        if each.owner == ctx.actor and not each.is_maintenance
+    ]
+    others += [
+        Span(tuple(ctx.store.hosts.held_by(each.id)), now, each.expires_at)
+        for each in ctx.store.reservations.open()
+        if each.owner == ctx.actor
+    ]
+    check_booking(policy.limits, ctx.actor, Span(hosts, starts, ends), others, now)
+
+
+def _later(at: datetime, weeks: int) -> datetime:
+    if not weeks:
+        return at
+    return in_utc(at.astimezone().replace(tzinfo=None) + timedelta(weeks=weeks))
+
+
+def _check_span(starts: datetime, ends: datetime, policy: Policy) -> None:
+    if ends <= starts:
+        raise UsageError("the booking would end before it begins", hint="--until needs a time after --from")
+    if policy.max_ttl is not None and ends - starts > policy.max_ttl:
+        raise UsageError(
+            f"a booking of {format_duration(ends - starts)} is too long",
+            hint=f"at most {format_duration(policy.max_ttl)}: the max_ttl of this inventory",
+        )
+
+
+def _book(
+    ctx: Context,
+    request: ReservationRequest,
+    starts: datetime,
+    ends: datetime,
+    hosts: tuple[Host, ...],
+    policy: Policy,
+    now: datetime,
+    *,
+    is_first: bool,
+) -> Booked:
+    booking = Booking(
+        id=ctx.store.bookings.new_id("b-"),
+        owner=ctx.actor,
+        purpose=request.purpose,
+        starts_at=starts,
+        ends_at=ends,
+        created_at=now,
+        requirements=dump_requirements(request.requirements),
+        hosts=tuple(host.id for host in hosts),
+        request_id=request.request_id if is_first else None,
+    )
+    booking = replace(booking, due_at=due_of(booking, policy))
+    ctx.store.bookings.add(booking)
+    taken = [set_aside(ctx, host, booking.span, now, _words(booking)) for host in hosts]
+    return Booked(booking, tuple(host.name for host in taken), _in_words(booking))
+
+
+def _in_words(booking: Booking) -> str:
+    return describe_requirements(load_requirements(booking.requirements))
+
+
+def _words(booking: Booking) -> str:
+    """Return what the history says of a booking; times in UTC, for it is read anywhere."""
+    times = f"from {booking.starts_at:%Y-%m-%d %H:%M} to {booking.ends_at:%Y-%m-%d %H:%M} UTC"
+    return f"booked {times} ({booking.id})" + (f": {booking.purpose}" if booking.purpose else "")
+
+
+def _booked_before(ctx: Context, request: ReservationRequest, known: Booking, now: datetime) -> Bookings:
+    if known.requirements != dump_requirements(request.requirements):
+        raise UsageError(
+            f"request {request.request_id} asked for something else before", hint="use another id for another request"
+        )
+    notes = (f"request {request.request_id} was booked before",)
+    return Bookings((Booked(known, tuple(host.name for host in hosts_of(ctx, known)), _in_words(known)),), now, notes)
+
+
+def _refusal(
+    ctx: Context, request: ReservationRequest, starts: datetime, ends: datetime, policy: Policy, found: Match
+) -> BmhctlError:
+    """Return why a booking is not possible, by whom, and when instead; raise it where it never is."""
+    check_satisfiable(ctx, request.requirements)
+    begins = earliest_start(ctx, request.requirements, starts, ends - starts, policy.turnaround)
+    in_way = []
+    for host in candidates(ctx, request.requirements, HostQuery(declared=True)):
+        if host.reservation is not None and (host.reservation.expires_at or ends) > starts - policy.turnaround:
+            in_way.append(f"{host.name} is held by {describe_reservation(host.reservation)}")
+        in_way += [
+            f"{host.name} is {describe_planned(each)}"
+            for each in host.planned
+            if each.starts_at - policy.turnaround < ends and starts < each.ends_at + policy.turnaround
+        ]
+        if len(in_way) > 3:
+            break
+    more = " …" if len(in_way) > 3 else ""
+    return BusyError(
+        f"{describe_requirements(request.requirements)} from {local_time(starts)} to {local_time(ends)}: "
+        f"{len(found.hosts)} of {total(request.requirements)} free then, nothing was booked"
+        + (f": {'; '.join(in_way[:3])}{more}" if in_way else ""),
+        hint=f"free for that long: --from '{begins:%Y-%m-%dT%H:%MZ}'" if begins else "bmhctl bookings shows who comes",
+        details={"free": len(found.hosts), "from": begins.isoformat() if begins else None},
+    )
+
+
+def bookings(ctx: Context, *, ended: bool = False) -> Bookings:
+    """Return the open bookings and planned maintenances, the first to start first; with ``ended``, also the others."""
+    now = refresh(ctx)
+    with ctx.store.snapshot():
+        known = ctx.store.bookings.all() if ended else ctx.store.bookings.open()
+        return Bookings(tuple(_seen(ctx, each) for each in known), now, inventory=ctx.store.location)
+
+
+def _seen(ctx: Context, booking: Booking) -> Booked:
+    from bmhctl.domain.booking import is_broken
+
+    found = [ctx.store.hosts.with_id(each) for each in booking.hosts]
+    hosts = [host for host in found if host is not None]
+    trouble: tuple[str, ...] = ()
+    if booking.ended_at is None and not booking.is_maintenance:
+        trouble = tuple(host.name for host in hosts if is_broken(host, booking.starts_at))
+    return Booked(booking, tuple(sorted(host.name for host in hosts)), _in_words(booking), trouble)
+
+
+@retried
+def cancel(ctx: Context, booking_id: str, *, force: bool = False, reason: str | None = None) -> Done:
+    """Cancel a booking or a planned maintenance: its hosts are everybody's again.
+
+    Another owner's only with ``force`` and a ``reason``; raises :class:`NotYoursError` else.
+    """
+    forced_reason(force, reason)
+    refresh_and_reap(ctx)
+    with ctx.transaction():
+        now = ctx.clock()
+        booking = _own(ctx, booking_id, force)
+        names = ", ".join(sorted(host.name for host in hosts_of(ctx, booking)))
+        end_booking(ctx, booking, now, f"cancelled{f': {reason}' if reason else ''}")
+    return Done(
+        "bookings cancel",
+        f"{'would cancel' if ctx.dry_run else 'cancelled'} {booking.id} of {booking.owner}: {names}",
+        {"booking": booking.id, "owner": booking.owner},
+    )
+
+
+def _own(ctx: Context, booking_id: str, force: bool) -> Booking:
+    booking = open_booking(ctx, booking_id)
+    if booking.owner != ctx.actor and not force:
+        raise NotYoursError(
+            f"booking {booking.id} is {booking.owner}'s, not {ctx.actor}'s",
+            hint="--force --reason WHY overrides and is recorded",
+            details={"holder": booking.owner, "booking": booking.id},
+        )
+    return booking
+
+
+@retried
+def reschedule(
+    ctx: Context,
+    booking_id: str,
+    starts: datetime,
+    ends: datetime | None = None,
+    *,
+    force: bool = False,
+    reason: str | None = None,
+) -> Bookings:
+    """Move a booking to another time, of the same length without ``ends``; on the same hosts if they are free then.
+
+    Raises :class:`BusyError` when it does not fit there: then nothing is changed.
+    """
+    forced_reason(force, reason)
+    refresh_and_reap(ctx)
+    policy = ctx.policy()
+    with ctx.transaction():
+        now = ctx.clock()
+        booking = _own(ctx, booking_id, force)
+        until = ends or starts + (booking.ends_at - booking.starts_at)
+        _check_span(starts, until, policy)
+        mine = [replace(host, planned=without_planned(host, booking.id)) for host in hosts_of(ctx, booking)]
+        requirements = load_requirements(booking.requirements)
+        found = choose_for(ctx, requirements, starts, until, policy.turnaround, preferred=mine)
+        if found.missing:
+            raise _refusal(ctx, ReservationRequest(requirements), starts, until, policy, found)
+        moved = replace(booking, starts_at=starts, ends_at=until, hosts=tuple(host.id for host in found.hosts))
+        moved = replace(moved, due_at=due_of(moved, policy))
+        words = f"moved to {starts:%Y-%m-%d %H:%M} UTC"
+        for host in hosts_of(ctx, booking):
+            leave(ctx, host, booking, now, words)
+        for host in hosts_of(ctx, moved):
+            set_aside(ctx, host, moved.span, now, _words(moved))
+        ctx.store.bookings.save(moved)
+        return Bookings((_seen(ctx, moved),), now)
+
+
+def booking(ctx: Context, booking_id: str) -> Booked:
+    """Return one booking, open or ended; raise :class:`NotFoundError` for an unknown id."""
+    refresh(ctx)
+    return _seen(ctx, known_booking(ctx, booking_id))

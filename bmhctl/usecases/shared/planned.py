@@ -1,0 +1,233 @@
+"""Bookings and planned maintenances: choose their hosts, and do for them what is due."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from bmhctl.domain.booking import (
+    Booking,
+    is_broken,
+    is_free_for,
+    possible_starts,
+    with_planned,
+    without_planned,
+)
+from bmhctl.domain.matching import Match, match
+from bmhctl.domain.model import EventKind, Host, Note, Planned, State, Verb
+from bmhctl.domain.policy import Policy
+from bmhctl.domain.requirements import Requirements, load_requirements, total
+from bmhctl.errors import BmhctlError
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
+
+_CLEAN_AND_FREE = frozenset({State.INITIAL, State.AVAILABLE, State.TAINTED})
+_MOST_STARTS = 1000  # so many times are tried to find the earliest that is possible
+_AGAIN = timedelta(minutes=1)  # after which something that was not possible is tried again
+
+
+def hosts_of(ctx: Context, booking: Booking) -> list[Host]:
+    """Return the hosts of a booking that are still in the inventory."""
+    found = (ctx.store.hosts.with_id(each) for each in booking.hosts)
+    return [host for host in found if host is not None]
+
+
+def choose_for(
+    ctx: Context,
+    requirements: Requirements,
+    starts: datetime,
+    ends: datetime,
+    turnaround: timedelta,
+    *,
+    preferred: Sequence[Host] = (),
+) -> Match:
+    """Return the hosts for a booking or a planned maintenance from ``starts`` to ``ends``, as far as there are enough.
+
+    ``preferred`` come first: hosts as they are without what is to be replaced.
+    """
+    known = {host.id for host in preferred}
+    first = [host for host in preferred if is_free_for(host, starts, ends, turnaround)]
+    if preferred and not (found := match(requirements, first)).missing:
+        return found
+    most = total(requirements)
+    quick = HostQuery(
+        states=_CLEAN_AND_FREE, reservable=True, by_turn=True, free_until=ends + turnaround, limit=most + len(known)
+    )
+    for query in (quick, HostQuery(declared=True)):
+        others = [
+            host
+            for host in candidates(ctx, requirements, query)
+            if host.id not in known and is_free_for(host, starts, ends, turnaround)
+        ]
+        found = match(requirements, [*first, *others])
+        if not found.missing:
+            break
+    return found
+
+
+def candidates(ctx: Context, requirements: Requirements, query: HostQuery) -> Iterable[Host]:
+    """Return the hosts of a query that fit one of the requirements; a named host in whatever state it is."""
+    found: dict[int, Host] = {}
+    for requirement in dict.fromkeys(requirements):
+        if requirement.name is not None:
+            each = HostQuery(names=(requirement.name,))
+        else:
+            each = replace(query, selector=requirement.selector)
+        found |= {host.id: host for host in ctx.store.hosts.find(each)}
+    return found.values()
+
+
+def earliest_start(
+    ctx: Context, requirements: Requirements, after: datetime, length: timedelta, turnaround: timedelta
+) -> datetime | None:
+    """Return the first time from ``after`` on at which enough hosts are free for ``length``; None if none is known."""
+    fitting = [*candidates(ctx, requirements, HostQuery(declared=True))]
+    for starts in possible_starts(fitting, after, turnaround)[:_MOST_STARTS]:
+        free = [host for host in fitting if is_free_for(host, starts, starts + length, turnaround)]
+        if len(free) >= total(requirements) and not match(requirements, free).missing:
+            return starts
+    return None
+
+
+def set_aside(ctx: Context, host: Host, span: Planned, now: datetime, reason: str, actor: str | None = None) -> Host:
+    """Set a time aside on a host, in the caller's transaction; return the host."""
+    planned = with_planned(host, span)
+    return record_event(ctx, replace(host, planned=planned), EventKind.PLANNED, now, reason=reason, actor=actor)
+
+
+def end_booking(
+    ctx: Context,
+    booking: Booking,
+    now: datetime,
+    reason: str,
+    *,
+    reservation: str | None = None,
+    actor: str | None = None,
+    keep: Collection[int] = (),
+) -> None:
+    """End a booking in the caller's transaction; its hosts are free of it, except those that the caller saves."""
+    for host in hosts_of(ctx, booking):
+        if host.id not in keep:
+            leave(ctx, host, booking, now, reason, actor)
+    ctx.store.bookings.save(
+        replace(booking, due_at=None, ended_at=now, end_reason=reason, reservation=reservation or booking.reservation)
+    )
+
+
+def leave(ctx: Context, host: Host, booking: Booking, now: datetime, reason: str, actor: str | None = None) -> None:
+    """Take a host out of a booking."""
+    rest = without_planned(host, booking.id)
+    if rest != host.planned:
+        record_event(
+            ctx,
+            replace(host, planned=rest),
+            EventKind.PLAN_ENDED,
+            now,
+            reason=f"{booking.id}: {reason}",
+            actor=actor,
+        )
+
+
+def due_of(booking: Booking, policy: Policy) -> datetime:
+    """Return when something has to be done next for a booking that nobody has taken: when it lapses."""
+    if booking.is_maintenance:
+        return booking.starts_at
+    return min(booking.starts_at + policy.no_show, booking.ends_at)
+
+
+def settle_due(ctx: Context, now: datetime) -> None:
+    """Do what is due for bookings and planned maintenances, in the caller's transaction.
+
+    A booking that nobody took lapses; a host of one that will not be usable is exchanged for another that fits; a
+    planned maintenance begins, and ends if it is to end by itself.
+    """
+    policy = ctx.policy()
+    for booking in ctx.store.bookings.due(now):
+        if booking.is_maintenance:
+            _maintain(ctx, booking, now)
+        elif now >= due_of(booking, policy):
+            waited = "it is over" if now >= booking.ends_at else "its owner did not take it in time"
+            end_booking(ctx, booking, now, f"lapsed: {waited}", actor=SELF)
+        else:
+            _exchange(ctx, booking, now, policy)
+
+
+def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy) -> None:
+    mine = hosts_of(ctx, booking)
+    good = [host for host in mine if not is_broken(host, booking.starts_at)]
+    requirements = load_requirements(booking.requirements)
+    span = booking.span
+    without = [replace(host, planned=without_planned(host, booking.id)) for host in good]
+    found = choose_for(
+        ctx, requirements, max(now, booking.starts_at), booking.ends_at, policy.turnaround, preferred=without
+    )
+    due = due_of(booking, policy)
+    if found.missing:  # its owner is told; tried again when it begins
+        next_look = booking.starts_at if now < booking.starts_at else min(now + _AGAIN, due)
+        ctx.store.bookings.save(replace(booking, due_at=next_look))
+        return
+    kept = {host.id for host in good}
+    chosen = {host.id for host in found.hosts}
+    new = [host for host in found.hosts if host.id not in kept]
+    for host in mine:
+        if host.id not in chosen:
+            names = ", ".join(each.name for each in new)
+            leave(ctx, host, booking, now, f"exchanged for {names}" if names else "not needed any more", SELF)
+    for host in new:
+        set_aside(ctx, host, span, now, f"{booking.id}: takes the place of a host that is not usable", SELF)
+    ctx.store.bookings.save(replace(booking, hosts=tuple(host.id for host in found.hosts), due_at=due))
+
+
+def _maintain(ctx: Context, booking: Booking, now: datetime) -> None:
+    """Begin a planned maintenance on each of its hosts, or end it there."""
+    is_over = now >= booking.ends_at
+    left = False
+    for host in hosts_of(ctx, booking):
+        try:
+            if any(each.id == booking.id for each in host.planned):
+                _begin(ctx, host, booking, now)
+            elif is_over and booking.resumes:
+                _resume(ctx, host, booking, now)
+        except BmhctlError:  # a step runs on it: later
+            left = True
+    if left:
+        ctx.store.bookings.save(replace(booking, due_at=now + _AGAIN))
+    elif is_over or not booking.resumes:
+        words = "it is over" if is_over else "it has begun"
+        ctx.store.bookings.save(replace(booking, due_at=None, ended_at=now, end_reason=words))
+    else:
+        ctx.store.bookings.save(replace(booking, due_at=booking.ends_at))
+
+
+def _note_of(booking: Booking) -> Note:
+    return Note(booking.owner, booking.purpose or "", booking.starts_at, booking.ends_at)
+
+
+def _begin(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
+    freed = replace(host, planned=without_planned(host, booking.id))
+    if now >= booking.ends_at:  # nobody wrote while it lasted
+        record_event(ctx, freed, EventKind.PLAN_ENDED, now, reason=f"{booking.id}: it is over", actor=SELF)
+        return
+    reason = f"planned: {booking.purpose}"
+    noted = replace(freed, maintenance=(*freed.maintenance, _note_of(booking)))
+    if host.state is State.MAINTENANCE:
+        record_event(ctx, noted, EventKind.REASON_ADDED, now, reason=reason, actor=booking.owner)
+        return
+    move(ctx, noted, Verb.MAINTAIN, guard_input(ctx, host, now, reason=reason), now, reason=reason, actor=booking.owner)
+
+
+def _resume(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
+    """Close the reason of a planned maintenance; a clean host without another reason starts over, to be checked."""
+    note = _note_of(booking)
+    rest = tuple(each for each in host.maintenance if each != note)
+    if rest == host.maintenance or host.state is not State.MAINTENANCE:
+        return
+    reason = f"planned maintenance is over: {booking.purpose}"
+    if rest or (host.dirty and not (host.reservation and host.reservation.is_valid(now))):
+        closed = replace(host, maintenance=rest or host.maintenance)
+        if rest:
+            record_event(ctx, closed, EventKind.REASON_CLOSED, now, reason=reason, actor=SELF)
+        return
+    move(ctx, host, Verb.RESUME, guard_input(ctx, host, now, reason=reason), now, reason=reason, actor=SELF)

@@ -1,0 +1,354 @@
+"""Bookings and planned maintenances in every backend, with a clock that the test moves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from bmhctl.domain.model import EventKind, State
+from bmhctl.domain.requirements import parse_requirement
+from bmhctl.domain.selector import parse_selector
+from bmhctl.errors import (
+    BusyError,
+    NotFoundError,
+    NotYoursError,
+    StateRefusedError,
+    UnsatisfiableError,
+    UsageError,
+)
+from bmhctl.results import Booked, Grant
+from bmhctl.usecases import hosts, lifecycle_verbs, queries
+from bmhctl.usecases.planned_maintenance import plan_maintenance
+from bmhctl.usecases.reservations import bookings, holder, request
+from bmhctl.usecases.reservations.request import ReservationRequest
+from bmhctl.usecases.reservations.reserve import plan_reserve, reserve_or_wait
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
+from tests.conftest import Lab
+
+NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+"""When the clock of a lab starts."""
+
+
+@pytest.fixture
+def fleet(lab: Lab) -> Lab:
+    """Four hosts, all available: node1 to node3 in rack r1, node4 in r2."""
+    for number in range(1, 5):
+        rack = "r2" if number == 4 else "r1"
+        hosts.add(lab.context(), [f"node{number}"], hosts.AttributeChanges(labels={"rack": rack}))
+    step_verbs.ready(lab.context(), Choice(everything=True), jobs=1)
+    return lab
+
+
+def at(hours: float) -> datetime:
+    return NOON + timedelta(hours=hours)
+
+
+def asked(*names: str, selector: str | None = None, count: int | None = None, **more: object) -> ReservationRequest:
+    wanted = None if selector is None else parse_selector(selector)
+    return request.reservation_request(names, wanted, count, **more)  # type: ignore[arg-type]
+
+
+def book(
+    fleet: Lab,
+    begin: float,
+    end: float,
+    *names: str,
+    actor: str = "alice",
+    selector: str | None = None,
+    count: int | None = None,
+    **more: object,
+) -> Booked:
+    wanted = asked(*names, selector=selector, count=count, **more)
+    return bookings.book(fleet.context(actor), wanted, at(begin), at(end)).items[0]
+
+
+def reserve(fleet: Lab, *names: str, actor: str = "bob", **more: object) -> Grant:
+    return reserve_or_wait(fleet.context(actor), asked(*names, **more))  # type: ignore[arg-type]
+
+
+def end_of(grant: Grant) -> datetime | None:
+    return grant.held.reservation.expires_at
+
+
+def names_of(grant: Grant) -> list[str]:
+    return [host.name for host in grant.held.hosts]
+
+
+def open_ids(fleet: Lab) -> list[str]:
+    return [item.booking.id for item in bookings.bookings(fleet.context()).items]
+
+
+def test_a_booking_sets_hosts_aside_for_its_time(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, selector="rack=r1", count=2, purpose="demo")
+    assert (made.hosts, made.booking.owner, made.booking.purpose) == (("node1", "node2"), "alice", "demo")
+    [planned] = queries.show(fleet.context(), "node1").host.planned
+    assert (planned.id, planned.owner, planned.starts_at, planned.ends_at) == (
+        made.booking.id, "alice", at(2), at(5),
+    )  # fmt: skip
+    [listed] = bookings.bookings(fleet.context()).items
+    assert listed == made
+    events = [event for event in queries.show(fleet.context(), "node1").events if event.verb is EventKind.PLANNED]
+    assert [(event.actor, event.source, event.dest) for event in events] == [
+        ("alice", State.AVAILABLE, State.AVAILABLE)
+    ]
+
+
+def test_two_bookings_of_a_host_never_overlap(fleet: Lab) -> None:
+    book(fleet, 2, 5, "node1")
+    for begin, end in ((1, 3), (2, 5), (3, 4), (4, 6), (1, 9)):
+        with pytest.raises(
+            BusyError, match="node1 is booked by alice from 2026-01-01 14:00 UTC to 2026-01-01 17:00 UTC"
+        ):
+            book(fleet, begin, end, "node1", actor="bob")
+    book(fleet, 1, 2, "node1", actor="bob")
+    book(fleet, 5, 6, "node1", actor="bob")
+    starts = [each.starts_at for each in queries.show(fleet.context(), "node1").host.planned]
+    assert starts == [at(1), at(2), at(5)]
+
+
+def test_a_refused_booking_names_the_next_time_that_fits_and_changes_nothing(fleet: Lab) -> None:
+    book(fleet, 2, 5, "node4")
+    with pytest.raises(BusyError) as refused:
+        book(fleet, 3, 6, selector="rack=r2", actor="bob")
+    assert refused.value.details["from"] == at(5).isoformat()
+    assert len(open_ids(fleet)) == 1
+    with pytest.raises(UnsatisfiableError):
+        book(fleet, 3, 6, selector="rack=r2", count=2)
+    with pytest.raises(NotFoundError):
+        book(fleet, 3, 6, "node9")
+
+
+@pytest.mark.parametrize(("begin", "end"), [(3, 3), (3, 2), (-1, 2), (1, 24 * 4)])
+def test_a_span_that_makes_no_sense_is_refused(fleet: Lab, begin: float, end: float) -> None:
+    with pytest.raises(UsageError):
+        book(fleet, begin, end, "node1")
+    assert open_ids(fleet) == []
+
+
+def test_a_lease_without_a_length_ends_where_a_booking_begins(fleet: Lab) -> None:
+    book(fleet, 2, 5, "node1")
+    assert end_of(reserve(fleet, "node2")) >= at(4)  # type: ignore[operator]
+    short = reserve(fleet, "node1")
+    assert end_of(short) == at(2)
+    assert short.notes == (
+        "the lease ends at 2026-01-01 14:00 UTC: node1 is booked by alice from 2026-01-01 14:00 UTC to 2026-01-01 "
+        f"17:00 UTC ({open_ids(fleet)[0]})",
+    )
+
+
+def test_a_lease_with_a_length_gets_hosts_that_have_it_or_is_told_the_longest(fleet: Lab) -> None:
+    book(fleet, 2, 5, selector="rack=r1", count=3)
+    assert names_of(reserve(fleet, count=1, ttl=timedelta(hours=3))) == ["node4"]
+    with pytest.raises(BusyError) as refused:
+        reserve(fleet, selector="rack=r1", count=1, ttl=timedelta(hours=3))
+    assert refused.value.hint is not None
+    assert refused.value.hint.startswith("--ttl 1h59m is the longest now; the whole lease is possible from")
+    assert refused.value.details["from"] == at(5).isoformat()
+    assert names_of(reserve(fleet, selector="rack=r1", count=1, ttl=timedelta(hours=1))) == ["node1"]
+
+
+def test_hosts_with_a_booking_soon_after_the_lease_come_first(fleet: Lab) -> None:
+    book(fleet, 9, 10, "node2")
+    book(fleet, 6, 7, "node3")
+    book(fleet, 2, 3, "node1")
+    assert names_of(reserve(fleet, count=1, ttl=timedelta(hours=4))) == ["node3"]
+    assert names_of(reserve(fleet, count=1, ttl=timedelta(hours=4))) == ["node2"]
+    assert names_of(reserve(fleet, count=1, ttl=timedelta(hours=4))) == ["node4"]
+
+
+def test_a_lease_without_an_end_gets_only_hosts_on_which_nothing_is_planned(fleet: Lab) -> None:
+    fleet.policy('[defaults]\nmax_ttl = "none"\n')
+    book(fleet, 200, 201, selector="rack=r1", count=3)
+    assert names_of(reserve(fleet, count=1, endless=True)) == ["node4"]
+    with pytest.raises(BusyError, match="free only until"):
+        reserve(fleet, count=1, endless=True)
+
+
+def test_the_turnaround_is_kept_free_before_a_booking(fleet: Lab) -> None:
+    fleet.policy('[defaults]\nturnaround = "30m"\n')
+    book(fleet, 2, 5, "node1")
+    assert end_of(reserve(fleet, "node1")) == at(1.5)
+    with pytest.raises(BusyError):
+        book(fleet, 5.25, 6, "node1")
+    book(fleet, 5.5, 6, "node1")
+
+
+def test_an_extension_stops_at_the_line_and_says_so(fleet: Lab) -> None:
+    held = reserve(fleet, "node1", ttl=timedelta(hours=1)).held.reservation
+    book(fleet, 2, 5, "node1")
+    longer = holder.extend(fleet.context("bob"), held.id, timedelta(hours=4))
+    assert longer.held.reservation.expires_at == at(2)
+    assert "the lease ends at 2026-01-01 14:00 UTC: node1 is booked by alice" in longer.notes[0]
+    again = holder.extend(fleet.context("bob"), held.id, timedelta(hours=4))
+    assert (again.held.reservation.expires_at, again.notes) == (at(2), longer.notes)
+
+
+def test_a_booking_never_takes_a_host_away(fleet: Lab) -> None:
+    reserve(fleet, "node4")
+    with pytest.raises(BusyError, match="node4 is held by bob"):
+        book(fleet, 2, 5, "node4")
+    assert book(fleet, 4.5, 5, "node4").hosts == ("node4",)
+
+
+def test_its_owner_takes_a_booking_in_its_time_until_its_end(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, selector="rack=r1", count=2, purpose="demo").booking
+    with pytest.raises(StateRefusedError, match="begins at 2026-01-01 14:00 UTC"):
+        reserve(fleet, booking=made.id, actor="alice")
+    fleet.clock.now = at(2.25)
+    with pytest.raises(NotYoursError):
+        reserve(fleet, booking=made.id, actor="bob")
+    with pytest.raises(BusyError):
+        reserve(fleet, "node1")
+    taken = reserve(fleet, booking=made.id, actor="alice")
+    assert (names_of(taken), end_of(taken), taken.held.reservation.purpose) == (["node1", "node2"], at(5), "demo")
+    assert open_ids(fleet) == []
+    assert queries.show(fleet.context(), "node1").host.planned == ()
+    [ended] = bookings.bookings(fleet.context(), ended=True).items
+    assert (ended.booking.reservation, ended.booking.end_reason) == (
+        taken.held.reservation.id, f"taken as {taken.held.reservation.id}",
+    )  # fmt: skip
+    with pytest.raises(StateRefusedError, match="has ended"):
+        reserve(fleet, booking=made.id, actor="alice")
+
+
+def test_the_same_request_of_its_owner_takes_a_booking(fleet: Lab) -> None:
+    book(fleet, 2, 5, selector="rack=r1", count=2)
+    fleet.clock.now = at(2.25)
+    assert end_of(reserve(fleet, count=1, actor="alice")) != at(5)
+    taken = reserve(fleet, selector="rack=r1", count=2, actor="alice")
+    assert (end_of(taken), open_ids(fleet)) == (at(5), [])
+
+
+def test_a_dry_run_shows_what_a_booking_would_give(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, "node2").booking
+    fleet.clock.now = at(2.25)
+    plan = plan_reserve(fleet.context("alice"), asked(booking=made.id))
+    assert [item.host for item in plan.items] == ["node2"]
+    assert open_ids(fleet) == [made.id]
+
+
+def test_a_booking_that_is_not_taken_lapses(fleet: Lab) -> None:
+    fleet.policy('[defaults]\nno_show = "10m"\n')
+    made = book(fleet, 2, 5, "node1").booking
+    fleet.clock.now = at(2) + timedelta(minutes=9)
+    with pytest.raises(BusyError, match="it is booked by alice"):
+        reserve(fleet, "node1")
+    fleet.clock.now = at(2) + timedelta(minutes=10)
+    assert names_of(reserve(fleet, "node1")) == ["node1"]
+    [ended] = bookings.bookings(fleet.context(), ended=True).items
+    assert (ended.booking.id, ended.booking.end_reason) == (made.id, "lapsed: its owner did not take it in time")
+
+
+def test_a_host_that_breaks_is_exchanged_by_whoever_writes_next(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, selector="rack=r1", count=2).booking
+    lifecycle_verbs.maintain(fleet.context("carl"), Choice(("node1",)), reason="fan")
+    reserve(fleet, "node4", ttl=timedelta(hours=1))
+    [now] = bookings.bookings(fleet.context()).items
+    assert (now.booking.id, now.hosts, now.trouble) == (made.id, ("node2", "node3"), ())
+    assert queries.show(fleet.context(), "node1").host.planned == ()
+    assert queries.show(fleet.context(), "node3").host.planned[0].id == made.id
+
+
+def test_where_no_other_host_fits_the_owner_is_told(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, "node4").booking
+    lifecycle_verbs.maintain(fleet.context("carl"), Choice(("node4",)), reason="fan")
+    reserve(fleet, "node1", ttl=timedelta(hours=1))
+    [now] = bookings.bookings(fleet.context()).items
+    assert (now.booking.id, now.trouble) == (made.id, ("node4",))
+    fleet.clock.now = at(2.1)
+    with pytest.raises(BusyError, match=f"booking {made.id} can't be taken now: node4 is in maintenance"):
+        reserve(fleet, booking=made.id, actor="alice")
+
+
+def test_only_its_owner_or_force_cancels_a_booking(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, "node1").booking
+    with pytest.raises(NotYoursError):
+        bookings.cancel(fleet.context("bob"), made.id)
+    with pytest.raises(UsageError):
+        bookings.cancel(fleet.context("bob"), made.id, force=True)
+    bookings.cancel(fleet.context("bob"), made.id, force=True, reason="power cut")
+    assert (open_ids(fleet), queries.show(fleet.context(), "node1").host.planned) == ([], ())
+    with pytest.raises(NotFoundError):
+        bookings.cancel(fleet.context(), "b-none")
+
+
+def test_a_move_into_a_conflict_changes_nothing(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, "node1").booking
+    book(fleet, 6, 8, "node1", actor="bob")
+    before = queries.show(fleet.context(), "node1").host.planned
+    with pytest.raises(BusyError):
+        bookings.reschedule(fleet.context(), made.id, at(4))
+    assert queries.show(fleet.context(), "node1").host.planned == before
+    moved = bookings.reschedule(fleet.context(), made.id, at(3)).items[0].booking
+    assert (moved.starts_at, moved.ends_at) == (at(3), at(6))
+
+
+def test_weekly_bookings_are_made_all_or_none(fleet: Lab) -> None:
+    made = bookings.book(fleet.context(), asked("node1"), at(2), at(5), weekly=3).items
+    assert [item.booking.starts_at - at(2) for item in made] == [timedelta(weeks=week) for week in range(3)]
+    with pytest.raises(BusyError):
+        bookings.book(fleet.context("bob"), asked("node1"), at(2) - timedelta(weeks=1) + timedelta(weeks=2),
+                      at(5) + timedelta(weeks=1), weekly=3)  # fmt: skip
+    assert len(open_ids(fleet)) == 3
+
+
+def test_the_same_request_id_books_once(fleet: Lab) -> None:
+    first = book(fleet, 2, 5, "node1", request_id="job-1")
+    assert book(fleet, 2, 5, "node1", request_id="job-1").booking.id == first.booking.id
+    with pytest.raises(UsageError):
+        book(fleet, 2, 5, "node2", request_id="job-1")
+    assert len(open_ids(fleet)) == 1
+
+
+def test_leases_end_before_a_planned_maintenance_which_begins_lazily(fleet: Lab) -> None:
+    done = plan_maintenance(fleet.context("carl"), Choice(("node1", "node2")), at(3), at(5), reason="power work")
+    assert [(item.host, item.message) for item in done.items] == [
+        ("node1", "planned: power work"), ("node2", "planned: power work"),
+    ]  # fmt: skip
+    [planned] = bookings.bookings(fleet.context()).items
+    assert (planned.booking.is_maintenance, planned.hosts) == (True, ("node1", "node2"))
+    assert end_of(reserve(fleet, "node1")) == at(3)
+    fleet.clock.now = at(3)
+    reserve(fleet, "node4", ttl=timedelta(hours=1))
+    for name in ("node1", "node2"):
+        host = queries.show(fleet.context(), name).host
+        assert (host.state, [(note.reason, note.until) for note in host.maintenance]) == (
+            State.MAINTENANCE, [("power work", at(5))],
+        )  # fmt: skip
+        assert host.planned == ()
+
+
+def test_a_planned_maintenance_that_resumes_ends_by_itself(fleet: Lab) -> None:
+    plan_maintenance(fleet.context("carl"), Choice(("node1",)), at(3), at(5), reason="power work", resumes=True)
+    for hours in (3, 5):
+        fleet.clock.now = at(hours)
+        lifecycle_verbs.cordon(fleet.context(), Choice(("node4",)))
+    host = queries.show(fleet.context(), "node1").host
+    assert (host.state, host.maintenance, open_ids(fleet)) == (State.INITIAL, (), [])
+
+
+def test_a_maintenance_is_not_planned_over_a_booking(fleet: Lab) -> None:
+    book(fleet, 2, 5, "node1")
+    done = plan_maintenance(fleet.context("carl"), Choice(("node1", "node2")), at(3), at(5), reason="power work")
+    assert [item.error.code if item.error else None for item in done.items] == ["busy", None]
+    with pytest.raises(BusyError):
+        book(fleet, 4, 6, "node2")
+
+
+def test_why_and_the_guard_tell_of_a_booking(fleet: Lab) -> None:
+    from bmhctl.usecases.explain import why
+
+    made = book(fleet, 2, 5, "node1").booking
+    words = f"booked by alice from 2026-01-01 14:00 UTC to 2026-01-01 17:00 UTC ({made.id})"
+    assert words in why(fleet.context(), "node1").facts
+    fleet.clock.now = at(2.1)
+    seen = why(fleet.context(), "node1")
+    assert seen.summary == f"node1 is available, but it is {words}"
+
+
+def test_several_requirements_are_booked_together(fleet: Lab) -> None:
+    wanted = request.reservation_request(requirements=[parse_requirement("rack=r1*3"), parse_requirement("rack=r2")])
+    made = bookings.book(fleet.context(), wanted, at(2), at(5)).items[0]
+    assert sorted(made.hosts) == ["node1", "node2", "node3", "node4"]
