@@ -25,7 +25,7 @@ from bmhctl.domain.model import Host, HostSpec, Reservation, State
 from bmhctl.output import Display, render
 from bmhctl.results import Ending, Held, HostTimeline, HourlyUse, Obstacle, Status, Stay, Timeline
 
-FOLDER = Path(__file__).parents[2] / "pictures"
+FOLDER = Path(__file__).parents[2] / "examples" / "pictures"
 
 NOW = datetime(2026, 11, 23, 14, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.docs import pictures
 
-ROOT = pictures.FOLDER.parent
+ROOT = pictures.FOLDER.parents[1]
 DRAWN = pictures.pictures()
 
 
