@@ -27,7 +27,6 @@ from bmhctl.support.values import replace
 POLICY_KEYS = ("defaults", "limits", *Phase)
 """The top-level tables of a policy: the defaults, the limits of owners, and the steps of each phase."""
 
-_BOOKING_KEYS = ("no_show", "turnaround")
 _PROOF_KEYS = ("recheck_after", "recheck_share", "check_on_reserve", "recover_after")
 
 DEFAULTS = (
@@ -37,7 +36,8 @@ DEFAULTS = (
     "quarantine_after_task_failures",
     "prepare_failures",
     *_PROOF_KEYS,
-    *_BOOKING_KEYS,
+    "no_show",
+    "turnaround",
     "bmc_parallel",
     "proxy",
 )
@@ -51,41 +51,44 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
 
     Raises :class:`InvalidError` that names the key, and the nearest known key for an unknown one.
     """
-    defaults = require_table(document.get("defaults", {}), "defaults")
-    check_keys(defaults, DEFAULTS, "defaults")
-    quarantine_after = whole_number(defaults.get("quarantine_after", 3), 1, 1000, "defaults.quarantine_after")
-    max_ttl = _lease(defaults, "max_ttl", timedelta(days=3))
-    ttl = _lease(defaults, "ttl", timedelta(hours=4))
-    if "ttl" not in defaults and max_ttl is not None and ttl is not None:
-        ttl = min(ttl, max_ttl)
-    policy = Policy(
-        ttl=ttl,
-        max_ttl=max_ttl,
-        quarantine_after=quarantine_after,
-        steps={phase: _steps(document, phase) for phase in Phase if phase in document},
-        bmc_parallel=whole_number(defaults.get("bmc_parallel", 1), 1, 1000, "defaults.bmc_parallel"),
-        proxy=_proxy(defaults),
-        quarantine_after_task_failures=_task_failures(defaults),
-        prepare_failures=whole_number(defaults.get("prepare_failures", 3), 1, 1000, "defaults.prepare_failures"),
-    )
-    if any(key in defaults for key in _PROOF_KEYS):
-        policy = _with_proofs(policy, defaults)
+    policy = Policy(steps={phase: _steps(document, phase) for phase in Phase if phase in document})
+    if "defaults" in document:
+        policy = _with_defaults(policy, require_table(document["defaults"], "defaults"))
     if "limits" in document:
         from bmhctl.domain.limits import parse_limits
 
         policy = replace(policy, limits=parse_limits(document["limits"]))
-    if any(key in defaults for key in _BOOKING_KEYS):
-        policy = replace(
-            policy,
-            no_show=duration(defaults, "no_show", "defaults", policy.no_show),
-            turnaround=duration(defaults, "turnaround", "defaults", policy.turnaround),
-        )
-    if policy.max_ttl is not None and (policy.ttl is None or policy.ttl > policy.max_ttl):
+    return policy
+
+
+def _with_defaults(policy: Policy, defaults: Mapping[str, object]) -> Policy:
+    """The policy with what the table ``defaults`` says."""
+    check_keys(defaults, DEFAULTS, "defaults")
+    max_ttl, ttl = _lease(defaults, "max_ttl", policy.max_ttl), _lease(defaults, "ttl", policy.ttl)
+    if "ttl" not in defaults and max_ttl is not None and ttl is not None:
+        ttl = min(ttl, max_ttl)
+    if max_ttl is not None and (ttl is None or ttl > max_ttl):
         raise InvalidError(
             "defaults.ttl is longer than defaults.max_ttl",
             hint='shorten ttl, or raise max_ttl ("none" lifts it)',
         )
-    return policy
+
+    def number(key: str, fallback: int) -> int:
+        return whole_number(defaults.get(key, fallback), 1, 1000, f"defaults.{key}")
+
+    policy = replace(
+        policy,
+        ttl=ttl,
+        max_ttl=max_ttl,
+        quarantine_after=number("quarantine_after", policy.quarantine_after),
+        bmc_parallel=number("bmc_parallel", policy.bmc_parallel),
+        proxy=_proxy(defaults),
+        quarantine_after_task_failures=_task_failures(defaults),
+        prepare_failures=number("prepare_failures", policy.prepare_failures),
+        no_show=duration(defaults, "no_show", "defaults", policy.no_show),
+        turnaround=duration(defaults, "turnaround", "defaults", policy.turnaround),
+    )
+    return _with_proofs(policy, defaults) if any(key in defaults for key in _PROOF_KEYS) else policy
 
 
 def _task_failures(defaults: Mapping[str, object]) -> int | None:
@@ -127,10 +130,12 @@ def _proxy(defaults: Mapping[str, object]) -> str | None:
     raise type_error("defaults.proxy", wanted, re.sub(r"//.*@", "//***@", value))
 
 
-def _lease(defaults: Mapping[str, object], key: str, fallback: timedelta) -> timedelta | None:
-    if defaults.get(key) == "none":
+def _lease(defaults: Mapping[str, object], key: str, fallback: timedelta | None) -> timedelta | None:
+    if key not in defaults:
+        return fallback
+    if defaults[key] == "none":
         return None
-    value = duration(defaults, key, "defaults", fallback)
+    value = duration(defaults, key, "defaults", timedelta())
     if not value:
         raise InvalidError(f"defaults.{key} is zero", hint='a lease needs a length, or "none" for no end')
     return value

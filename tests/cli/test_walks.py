@@ -45,15 +45,15 @@ print(f"status {status}: {len(set(entered))} files, {len(entered) - 1} moves", f
 """
 
 MOST: dict[str, tuple[int, int]] = {
-    "reserve -l arch=arm64 -n 2": (30, 109),
+    "reserve -l arch=arm64 -n 2": (31, 111),
     "list": (22, 83),
     "show n1": (23, 71),
-    "status": (25, 116),
-    "why n1": (30, 107),
-    "ready n8": (37, 139),
+    "status": (25, 119),
+    "why n1": (35, 117),
+    "ready n8": (38, 141),
     "reservations": (18, 65),
-    "history n1": (20, 61),
-    "extend -R r-one": (27, 93),
+    "history n1": (21, 63),
+    "extend -R r-one": (28, 95),
     "release -R r-one": (31, 132),
 }
 """For each command how many files it enters at most, and how often it moves from one to another."""
