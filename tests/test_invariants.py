@@ -1,4 +1,4 @@
-"""The five invariants of the lifecycle, after every step of random lives by several actors in every backend."""
+"""The invariants of the lifecycle and of bookings, after every step of random lives in every backend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from unittest import mock
 
@@ -38,7 +39,8 @@ from bmhctl.stores import open_store
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries
 from bmhctl.usecases.doctor import doctor
-from bmhctl.usecases.reservations import holder, request, reserve, waiting
+from bmhctl.usecases.planned_maintenance import plan_maintenance
+from bmhctl.usecases.reservations import bookings, holder, request, reserve, waiting
 from bmhctl.usecases.reservations.replacement import replace_host
 from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.context import Context
@@ -143,6 +145,8 @@ class Lives(RuleBasedStateMachine):
         self.started = False
         self.tokens = ["r-unknown"]
         self.waiters: list[Waiter] = []
+        self.booked = ["b-unknown"]
+        self.longer: set[tuple[str, str]] = set()
 
     def teardown(self) -> None:
         for waiter in self.waiters:
@@ -302,6 +306,51 @@ class Lives(RuleBasedStateMachine):
             assert again.reservation == held.reservation
             self.tokens.append(held.reservation.id)
 
+    # bookings and planned maintenances
+
+    def span(self, begin: int, length: int) -> tuple[datetime, datetime]:
+        starts = self.lab.clock.now + timedelta(minutes=begin)
+        return starts, starts + timedelta(minutes=length)
+
+    @rule(actor=actors, count=st.integers(1, 3), begin=st.integers(1, 300), length=st.integers(1, 200))
+    def book(self, actor: str, count: int, begin: int, length: int) -> None:
+        with self.attempt(actor) as ctx:
+            made = bookings.book(ctx, request.reservation_request(count=count), *self.span(begin, length))
+            self.booked += [item.booking.id for item in made.items]
+
+    @rule(actor=actors, pick=st.integers(0, 9))
+    def cancel_a_booking(self, actor: str, pick: int) -> None:
+        with self.attempt(actor) as ctx:
+            bookings.cancel(ctx, self.booked[-1 - pick % len(self.booked)])
+
+    @rule(actor=actors, pick=st.integers(0, 9), begin=st.integers(1, 300))
+    def move_a_booking(self, actor: str, pick: int, begin: int) -> None:
+        with self.attempt(actor) as ctx:
+            bookings.reschedule(ctx, self.booked[-1 - pick % len(self.booked)], self.span(begin, 0)[0])
+
+    @rule(actor=actors, pick=st.integers(0, 9), wait=st.booleans())
+    def take_a_booking(self, actor: str, pick: int, wait: bool) -> None:
+        wanted = self.booked[-1 - pick % len(self.booked)]
+        known = self.ctx(actor).store.bookings.get(wanted)
+        if wait and known is not None and known.ended_at is None:
+            self.lab.clock.now = max(self.lab.clock.now, known.starts_at)
+        with self.attempt(actor) as ctx:
+            wish = request.reservation_request(booking=wanted)
+            self.tokens.append(reserve.reserve_or_wait(ctx, wish).held.reservation.id)
+
+    @rule(name=names, begin=st.integers(1, 300), length=st.integers(1, 200), resumes=st.booleans())
+    def plan_a_maintenance(self, name: str, begin: int, length: int, resumes: bool) -> None:
+        with self.attempt("bob") as ctx:
+            plan_maintenance(ctx, Choice((name,)), *self.span(begin, length), reason="power", resumes=resumes)
+        for host in self.ctx("bob").store.hosts.find(HostQuery()):  # a lease that was there before stays as it is
+            if host.reservation is not None:
+                ends = host.reservation.expires_at
+                self.longer |= {
+                    (host.reservation.id, each.id)
+                    for each in host.planned
+                    if each.id.startswith("m-") and (ends is None or ends > each.starts_at)
+                }
+
     # waiting
 
     @precondition(lambda self: len(self.waiters) < 4)
@@ -443,7 +492,7 @@ class Lives(RuleBasedStateMachine):
         ctx = self.ctx("alice")
         queries.list_hosts(ctx, Choice(everything=True))  # takes over what was edited by hand
         found = [replace(h, last_event=0) for h in ctx.store.hosts.find(HostQuery())]
-        return found, list(ctx.store.events.read()), list(ctx.store.reservations.all())
+        return found, list(ctx.store.events.read()), [*ctx.store.reservations.all(), *ctx.store.bookings.all()]
 
     @invariant()
     def all_five_hold(self) -> None:
@@ -477,9 +526,34 @@ class Lives(RuleBasedStateMachine):
         assert +Counter(store.hosts.counts()) == Counter(host.state for host in known)
         assert len(store.tickets.all()) == len(self.waiters)
         self.no_laundering()
+        self.the_plan_holds(known)
         # and the doctor says so, too: nothing is broken, and nothing is left behind
         findings = doctor.doctor(self.ctx("alice")).findings
         assert [each for each in findings if each.severity is Severity.BROKEN or each.fixable] == []
+
+    def the_plan_holds(self, known: list[Host]) -> None:
+        """6 and 7: no lease reaches into another's booking, and what is planned on a host never overlaps."""
+        open_ones = {each.id: each for each in self.ctx("alice").store.bookings.open()}
+        for host in known:
+            spans = list(host.planned)
+            assert spans == sorted(spans, key=lambda each: each.starts_at)
+            for one, following in pairwise(spans):
+                assert one.ends_at <= following.starts_at, f"{host.name}: {one} and {following} overlap"
+            lease = host.reservation
+            for each in spans:
+                booking = open_ones[each.id]
+                assert host.id in booking.hosts
+                assert (each.owner, each.starts_at, each.ends_at) == (
+                    booking.owner, booking.starts_at, booking.ends_at,
+                )  # fmt: skip
+                if lease is None or (lease.id, each.id) in self.longer:
+                    continue
+                if booking.is_maintenance or each.owner != lease.owner:
+                    assert lease.expires_at is not None, f"{host.name}: endless lease {lease.id} into {each}"
+                    assert lease.expires_at <= each.starts_at, f"{host.name}: lease {lease.id} reaches into {each}"
+        for booking in open_ones.values():
+            here = {host.id for host in known if any(each.id == booking.id for each in host.planned)}
+            assert here == set(booking.hosts) & {host.id for host in known}
 
     def no_laundering(self) -> None:
         """2: by the whole history, machine by machine: whoever was reserved is clean only after a cleanup."""

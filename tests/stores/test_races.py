@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,49 @@ def test_processes_that_reserve_at_once_never_share_a_host(lab: Lab, tmp_path: P
     assert [host.state for host in store.hosts.find(HostQuery())] == [State.AVAILABLE] * 2
     reserves = [event for event in store.events.read() if event.verb == "reserve"]
     assert len(reserves) == 100
+
+
+BOOKER = """
+import sys
+from bmhctl import open_inventory
+from bmhctl.errors import BusyError
+
+inventory, actor = sys.argv[1:]
+got = 0
+with open_inventory(inventory, actor=actor) as lab:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for start in range(60, 84):
+        try:
+            lab.book(begins=f"{start}m", ttl="90s", count=1)
+            got += 1
+        except BusyError:
+            pass
+print(got)
+"""
+
+
+def test_processes_that_book_at_once_never_get_overlapping_times(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(everything=True))
+    lab.close()
+    bookers = [spawn(BOOKER, lab.location, f"actor{n}") for n in range(3)]
+    for booker in bookers:
+        assert booker.stdout is not None
+        assert booker.stdout.readline() == "ready\n"
+    for booker in bookers:
+        assert booker.stdin is not None
+        booker.stdin.write("go\n")
+        booker.stdin.flush()
+    ends = [booker.communicate(timeout=120) for booker in bookers]
+    assert [(booker.returncode, err) for booker, (_, err) in zip(bookers, ends, strict=True)] == [(0, "")] * 3
+    store = lab.context().store
+    made = store.bookings.open()
+    assert len(made) == sum(int(out) for out, _ in ends) >= 24
+    for host in store.hosts.find(HostQuery()):
+        mine = [each for each in made if host.id in each.hosts]
+        assert [each.id for each in mine] == [each.id for each in host.planned]
+        assert all(one.ends_at <= following.starts_at for one, following in pairwise(mine))
 
 
 VICTIM = """
