@@ -88,9 +88,11 @@ def becoming_free(store: Store, query: HostQuery, now: datetime, most: int) -> l
         "CASE hosts.state WHEN 'available' THEN 0 WHEN 'reserved' THEN r.expires_at"
         " ELSE CASE WHEN r.expires_at > hosts.back_at THEN r.expires_at ELSE hosts.back_at END END"
     )
+    # As the start of an index, the state would find most of a large fleet before the few that fit.
     states = (
-        "(hosts.state = 'available' OR (hosts.state = 'reserved' AND r.expires_at IS NOT NULL)"
-        " OR (hosts.state = 'maintenance' AND hosts.back_at > ?"
+        "(COALESCE(hosts.state, '') = 'available'"
+        " OR (COALESCE(hosts.state, '') = 'reserved' AND r.expires_at IS NOT NULL)"
+        " OR (COALESCE(hosts.state, '') = 'maintenance' AND hosts.back_at > ?"
         " AND (hosts.reservation IS NULL OR r.expires_at IS NOT NULL)))"
     )
     able = f"hosts.undeclared = 0 AND hosts.cordon IS NULL AND hosts.fault IS NULL AND {states}"

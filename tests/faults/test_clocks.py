@@ -247,9 +247,10 @@ def test_looking_for_what_is_over_costs_one_query_and_two_walks_of_an_index(tmp_
     lab_context.store.database.execute = counted  # type: ignore[method-assign,assignment]  # a spy
     refresh_and_reap(lab_context)
     (sql,) = [sql for sql in asked if " reservations " in sql]
-    plan = [str(row[-1]) for row in execute(f"EXPLAIN QUERY PLAN {sql}", [0, 0])]
+    plan = [str(row[-1]) for row in execute(f"EXPLAIN QUERY PLAN {sql}", [0, 0, 0])]
     assert not [line for line in plan if line.startswith("SCAN reservations")], plan
     assert len([line for line in plan if line.startswith("SEARCH reservations USING INDEX")]) == 2
+    assert len([line for line in plan if line.startswith("SEARCH bookings USING")]) == 1, plan
     lab.close()
 
 

@@ -119,7 +119,7 @@ def found_host(record: Record, item: Item, now: datetime, options: ImportOptions
         return Found()
     name = mapped.get("name") or record.name
     identity = mapped.get("id") or record.id
-    title = name or identity or "a host"
+    title = f"{name or identity or 'a host':.100}"
     word, state = record.word, record.state
     if "state" in mapped:
         word, state = mapped["state"], _own_state(mapped["state"])

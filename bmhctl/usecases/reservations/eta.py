@@ -52,8 +52,9 @@ def add_eta(ctx: Context, request: ReservationRequest, error: BusyError) -> None
     """Add to a refusal when the request fits at the latest."""
     with ctx.store.snapshot():
         eta = eta_of_request(ctx, request, None)
-    error.message += f"; {in_words(eta)}"
-    error.args = (error.message,)
+    if eta is not None:
+        error.message += f"; {in_words(eta)}"
+        error.args = (error.message,)
     error.details["eta"] = None if eta is None else eta.isoformat().replace("+00:00", "Z")
 
 

@@ -282,6 +282,11 @@ def _finish(
             _record(ctx, ended, held, now)
             return held
         expires = None if held.ttl is None or held.expires_at is None else max(held.expires_at, now + held.ttl)
+        planned = [host for host in ctx.store.hosts.held_by(held.id) if host.planned]
+        if planned and expires is not None:
+            from bmhctl.usecases.reservations.booked import line_of
+
+            expires = min(expires, line_of(planned, ctx.policy())[0])
         done = replace(held, prepared_at=now, expires_at=expires, renewed_at=now)
         ctx.store.reservations.save(done)
         _record(ctx, ended, done, now)
