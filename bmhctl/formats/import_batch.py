@@ -123,13 +123,26 @@ def combine(parts: Iterable[Part], only: Selector | None = None) -> ImportBatch:
         )
     return ImportBatch(
         arrivals,
-        skipped=(*skipped, *hosts.skipped),
-        warnings=(
-            *chain.from_iterable(part.warnings for part in parts),
-            *duplicates(arrival.host.spec for arrival in arrivals),
+        skipped=tuple(map(_short, (*skipped, *hosts.skipped))),
+        warnings=tuple(
+            map(
+                _short,
+                (
+                    *chain.from_iterable(part.warnings for part in parts),
+                    *duplicates(arrival.host.spec for arrival in arrivals),
+                ),
+            )
         ),
         policy=policies[0] if policies else None,
     )
+
+
+_LONGEST_LINE = 900
+
+
+def _short(line: str) -> str:
+    """Return a line about a record without the rest of a very long key or value of it."""
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
 
 
 def _refuse_same_names(hosts: Iterable[FoundHost]) -> None:
