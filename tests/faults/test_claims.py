@@ -89,10 +89,11 @@ def test_a_lock_file_that_is_removed_under_a_step_costs_the_claim_and_nothing_el
 
 
 def test_a_claim_that_ends_while_another_step_is_being_started_leaves_nothing(
-    file_lab: Lab, monkeypatch: pytest.MonkeyPatch
+    file_lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file_lab.policy("[checks.quick]\ncommand = ['true']\n")
     hosts.add(file_lab.context(), ["node[1-2]"], hosts.AttributeChanges())
+    second = tmp_path / "second"
     forgotten = threading.Event()
     first: list[tuple[int, str]] = []
 
@@ -100,10 +101,13 @@ def test_a_claim_that_ends_while_another_step_is_being_started_leaves_nothing(
         if first:
             ((claim, name),) = first
             copy = os.dup(claim)  # as a child has it between its fork and its exec
+            second.touch()
             with file_lab.visit("bob") as bob:
                 until(lambda: bob.store.hosts.named(name).state is State.AVAILABLE)  # type: ignore[union-attr]
             forgotten.wait(0.5)  # which it should not be yet
             os.close(copy)
+        else:  # it ends when the other is being started, not before
+            arguments = ["sh", "-c", f"until [ -e '{second}' ]; do sleep 0.01; done"]
         first.append((*pass_fds, env["BMH_HOST"]))
         return real(arguments, env=env, pass_fds=pass_fds, **options)  # type: ignore[call-overload]
 
