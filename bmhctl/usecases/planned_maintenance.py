@@ -6,7 +6,7 @@ from datetime import datetime
 
 from bmhctl.domain.booking import Booking, in_the_way, is_leased_until
 from bmhctl.domain.model import Host
-from bmhctl.domain.requirements import Requirement, dump_requirements
+from bmhctl.domain.requirements import Requirement, dump_requirements, load_requirements
 from bmhctl.errors import BusyError, UsageError
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.values import replace
@@ -68,9 +68,10 @@ def _with_host(
     resumes: bool,
 ) -> Booking:
     """Save the planned maintenance of a call with one more host; return it."""
-    names = Requirement(name=host.name)
+    named = Requirement(name=host.name)
     if saved and (known := ctx.store.bookings.get(saved[0].id)) is not None:
-        booking = replace(known, hosts=(*known.hosts, host.id))
+        everyone = dump_requirements((*load_requirements(known.requirements), named))
+        booking = replace(known, hosts=(*known.hosts, host.id), requirements=everyone)
         ctx.store.bookings.save(booking)
         return booking
     booking = Booking(
@@ -80,7 +81,7 @@ def _with_host(
         starts_at=starts,
         ends_at=ends,
         created_at=now,
-        requirements=dump_requirements((names,)),
+        requirements=dump_requirements((named,)),
         hosts=(host.id,),
         resumes=resumes,
         due_at=starts,

@@ -11,7 +11,7 @@ from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import describe_requirements, dump_requirements, load_requirements, total
 from bmhctl.domain.times import in_utc
 from bmhctl.domain.units import format_duration, local_time
-from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UsageError
+from bmhctl.errors import BmhctlError, BusyError, NotYoursError, StateRefusedError, UsageError
 from bmhctl.results import Booked, Bookings, Done
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
@@ -251,6 +251,11 @@ def reschedule(
     with ctx.transaction():
         now = ctx.clock()
         booking = _own(ctx, booking_id, force)
+        if booking.is_maintenance:
+            raise StateRefusedError(
+                f"{booking.id} is a planned maintenance, which can't be moved",
+                hint=f"bmhctl bookings cancel {booking.id}, and plan it anew: bmhctl maintain --from WHEN",
+            )
         until = ends or starts + (booking.ends_at - booking.starts_at)
         _check_span(starts, until, policy)
         mine = [replace(host, planned=without_planned(host, booking.id)) for host in hosts_of(ctx, booking)]

@@ -309,6 +309,9 @@ def test_leases_end_before_a_planned_maintenance_which_begins_lazily(fleet: Lab)
     ]  # fmt: skip
     [planned] = bookings.bookings(fleet.context()).items
     assert (planned.booking.is_maintenance, planned.hosts) == (True, ("node1", "node2"))
+    assert planned.requirements == "node1, node2"
+    with pytest.raises(StateRefusedError, match="can't be moved"):
+        bookings.reschedule(fleet.context("carl"), planned.booking.id, at(6))
     assert end_of(reserve(fleet, "node1")) == at(3)
     fleet.clock.now = at(3)
     reserve(fleet, "node4", ttl=timedelta(hours=1))
