@@ -143,7 +143,7 @@ def _inverse(ctx: Context, last: _Change) -> Changes:
         if event.verb is EventKind.RENAME:
             renames.append((event.host, spec.name))
         elif event.verb is Verb.REMOVE:
-            newcomers.append(HostAddition(replace(whole_host(kept), undeclared=False), reason))
+            newcomers.append(HostAddition(replace(whole_host(kept), undeclared=False, planned=()), reason))
             imported[spec.name] = imported_of(kept)
         elif event.verb is EventKind.SET:
             specs.append(SpecChange(event.host, partial(_declared, spec)))

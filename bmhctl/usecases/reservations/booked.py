@@ -92,6 +92,10 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
     """
     policy, now, requirements = ctx.policy(), ctx.clock(), request.requirements
     check_names(ctx, requirements)
+    if policy.limits:
+        from bmhctl.usecases.reservations.limits import check_role
+
+        check_role(ctx, policy.limits)
     if request.booking is not None:
         return _choose_booked(ctx, open_booking(ctx, request.booking), policy)
     length = lease_of(policy, request).ttl
@@ -192,6 +196,8 @@ def take(
             terms = replace(terms, notes=(*terms.notes, words), until=line)
         elif terms.until is None:
             terms = replace(terms, until=line)
+    if terms.until is not None and terms.until <= ctx.clock():  # checks may have taken so long
+        raise BusyError(f"the time until {local_time(terms.until)} is over: nothing was reserved", hint="try again")
     return hosts, terms
 
 

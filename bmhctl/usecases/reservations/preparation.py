@@ -286,7 +286,7 @@ def _finish(
         if planned and expires is not None:
             from bmhctl.usecases.reservations.booked import line_of
 
-            expires = min(expires, line_of(planned, ctx.policy())[0])
+            expires = max(held.expires_at or now, min(expires, line_of(planned, ctx.policy())[0]))
         done = replace(held, prepared_at=now, expires_at=expires, renewed_at=now)
         ctx.store.reservations.save(done)
         _record(ctx, ended, done, now)
