@@ -69,7 +69,7 @@ def run(
                 else:
                     try:
                         stdin = stdin[os.write(handle, stdin[: 1 << 12]) :] if stdin else b""
-                    except BrokenPipeError:  # nobody reads it
+                    except BrokenPipeError:  # its reader is gone
                         stdin = b""
                     is_done = not stdin
                 if is_done:
@@ -116,7 +116,7 @@ def close() -> None:
 def _serve(connection: socket.socket) -> None:
     _import_everything()
     gc.collect()
-    gc.freeze()  # children share what is there already as long as nobody looks at it
+    gc.freeze()  # children share what is there already as long as no collection looks at it
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
         while True:

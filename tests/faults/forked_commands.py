@@ -130,7 +130,7 @@ def _serve() -> None:
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     _warm_up()
-    gc.freeze()  # children share what is there already as long as nobody looks at it
+    gc.freeze()  # children share what is there already as long as no collection looks at it
     for request in sys.stdin:
         sys.stdout.write(json.dumps(_answer(json.loads(request))) + "\n")
         sys.stdout.flush()

@@ -140,7 +140,7 @@ def test_a_runner_that_loses_the_server_ends_its_step_in_time_and_says_so(
 def test_a_preparation_that_loses_the_server_hands_out_no_host_and_leaks_none(
     own_server: Server, tmp_path: Path, is_back: bool
 ) -> None:
-    """Asked again, the same request goes on; if nobody asks, the lease ends by itself."""
+    """Asked again, the same request goes on; if it is not asked again, the lease ends by itself."""
     url = schema_url(own_server.url, tmp_path)
     inventories.init(url)
     with open_inventory(url, actor="operator") as lab:

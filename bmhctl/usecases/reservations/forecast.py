@@ -52,7 +52,7 @@ def forecast(
     uses: Sequence[Use] = (),
     turnaround: timedelta = timedelta(),
 ) -> list[datetime | None]:
-    """Return when each claim gets its hosts if every lease ends as written and nobody else asks; None for never.
+    """Return when each claim gets its hosts if every lease ends as written and no other request comes; None for never.
 
     ``uses`` are what owners hold now, as far as ``limits`` count it. A host is free ``turnaround`` after its lease.
     """

@@ -131,7 +131,7 @@ def leave(ctx: Context, host: Host, booking: Booking, now: datetime, reason: str
 
 
 def due_of(booking: Booking, policy: Policy) -> datetime:
-    """Return when something has to be done next for a booking that nobody has taken: when it lapses."""
+    """Return when something has to be done next for a booking that is not taken yet: when it lapses."""
     if booking.is_maintenance:
         return booking.starts_at
     return min(booking.starts_at + policy.no_show, booking.ends_at)
@@ -140,7 +140,7 @@ def due_of(booking: Booking, policy: Policy) -> datetime:
 def settle_due(ctx: Context, now: datetime) -> None:
     """Do what is due for bookings and planned maintenances, in the caller's transaction.
 
-    A booking that nobody took lapses; a host of one that will not be usable is exchanged for another that fits; a
+    A booking that was not taken lapses; a host of one that will not be usable is exchanged for another that fits; a
     planned maintenance begins, and ends if it is to end by itself.
     """
     policy = ctx.policy()
@@ -207,7 +207,7 @@ def _note_of(booking: Booking) -> Note:
 
 def _begin(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
     freed = replace(host, planned=without_planned(host, booking.id))
-    if now >= booking.ends_at:  # nobody wrote while it lasted
+    if now >= booking.ends_at:  # no command wrote while it lasted
         record_event(ctx, freed, EventKind.PLAN_ENDED, now, reason=f"{booking.id}: it is over", actor=SELF)
         return
     reason = f"planned: {booking.purpose}"

@@ -30,7 +30,7 @@ class Stream:
 
     ``trouble`` gets what is wrong with the inventory or with a name, once; ``show`` what happens, now and then.
     Hosts that failed are tried again ``interval`` later, or when they changed. At most ``jobs`` hosts are recycled at
-    once; those that are proven again do not count, so that they hold nobody up.
+    once; those that are proven again do not count, so that they delay no other host.
     """
 
     def __init__(
