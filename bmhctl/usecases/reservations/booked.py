@@ -9,7 +9,7 @@ from bmhctl.domain.booking import Booking, free_until, without_planned
 from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import NEVER, Host, State
 from bmhctl.domain.policy import Policy
-from bmhctl.domain.requirements import describe_requirements, load_requirements, total
+from bmhctl.domain.requirements import Requirements, describe_requirements, load_requirements, total
 from bmhctl.domain.units import format_duration, local_time
 from bmhctl.errors import BmhctlError, BusyError, NotFoundError, NotYoursError, StateRefusedError
 from bmhctl.lifecycle.table import where
@@ -63,7 +63,8 @@ def resolve(ctx: Context, request: ReservationRequest) -> ReservationRequest:
                 f"booking {booking.id} begins at {local_time(booking.starts_at)}",
                 hint=f"before that: bmhctl bookings move {booking.id} --from WHEN",
             )
-        return _for_booking(request, booking, now)
+        wanted = replace(request, requirements=load_requirements(booking.requirements), ttl=None, endless=False)
+        return _for_booking(wanted, booking, now)
     for booking in ctx.store.bookings.open():
         if booking.owner == ctx.actor and not booking.is_maintenance and booking.has_begun(now):
             hosts = hosts_of(ctx, booking)
@@ -76,8 +77,7 @@ def _for_booking(request: ReservationRequest, booking: Booking, now: datetime) -
     return replace(
         request,
         booking=booking.id,
-        requirements=load_requirements(booking.requirements),
-        ttl=booking.ends_at - now,
+        ttl=min(request.ttl or booking.ends_at - now, booking.ends_at - now),
         endless=False,
         purpose=request.purpose or booking.purpose,
     )
@@ -97,7 +97,7 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
 
         check_role(ctx, policy.limits)
     if request.booking is not None:
-        return _choose_booked(ctx, open_booking(ctx, request.booking), policy)
+        return _choose_booked(ctx, requirements, open_booking(ctx, request.booking), policy)
     length = lease_of(policy, request).ttl
     until = NEVER if length is None else now + length + policy.turnaround
     found = match_free(ctx, ctx.actor, requirements, before, policy.limits, until)
@@ -141,8 +141,7 @@ def _whole_minutes(length: timedelta) -> timedelta:
     return max(length // timedelta(minutes=1) * timedelta(minutes=1), _SHORTEST)
 
 
-def _choose_booked(ctx: Context, booking: Booking, policy: Policy) -> tuple[Host, ...]:
-    requirements = load_requirements(booking.requirements)
+def _choose_booked(ctx: Context, requirements: Requirements, booking: Booking, policy: Policy) -> tuple[Host, ...]:
     mine = hosts_of(ctx, booking)
     claimed = ctx.store.claims.claimed_hosts([host.id for host in mine])
     usable = [host for host in mine if _is_usable(host) and host.id not in claimed]

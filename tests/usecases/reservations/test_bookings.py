@@ -221,6 +221,15 @@ def test_the_same_request_of_its_owner_takes_a_booking(fleet: Lab) -> None:
     assert (end_of(taken), open_ids(fleet)) == (at(5), [])
 
 
+def test_a_request_that_takes_a_booking_gets_what_it_names_and_can_be_asked_again(fleet: Lab) -> None:
+    book(fleet, 2, 5, selector="rack=r1", count=1)
+    fleet.clock.now = at(2.25)
+    taken = reserve(fleet, "node1", actor="alice", ttl=timedelta(minutes=10), request_id="job-1")
+    again = reserve(fleet, "node1", actor="alice", ttl=timedelta(minutes=10), request_id="job-1")
+    assert (names_of(taken), end_of(taken) < at(2.5), open_ids(fleet)) == (["node1"], True, [])  # type: ignore[operator]
+    assert again.held.reservation.id == taken.held.reservation.id
+
+
 def test_a_dry_run_shows_what_a_booking_would_give(fleet: Lab) -> None:
     made = book(fleet, 2, 5, "node2").booking
     fleet.clock.now = at(2.25)
