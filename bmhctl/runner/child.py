@@ -55,7 +55,10 @@ class Child:
                 if signal.getsignal(number) != signal.SIG_IGN:
                     signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            os.write(self._pipe, b"%d\n" % os.getpid())
+            # SIGPIPE would end the task if the watchdog was killed before; its default is for the task.
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+            self._write(b"%d\n" % os.getpid())
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
         try:
             self._process = subprocess.Popen(

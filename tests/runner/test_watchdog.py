@@ -100,3 +100,23 @@ def test_kill_9_of_the_watchdog_leaves_run_and_task_alone(fleet: Fleet) -> None:
 def test_kill_9_as_the_task_starts_leaves_nothing_running(patch: str, toml_fleet: Fleet) -> None:
     turn = toml_fleet.start("run", "--host", "node1", "--", "sh", "-c", "exec sleep 1003", patch=patch)
     assert turn.end().status == 137  # its streams are at their end: all who had them are gone
+
+
+WATCHDOG_ENDS_FIRST = """
+child.watchdog.__file__ = "/dev/null"
+block = signal.pthread_sigmask
+
+def wait_and_block(how, numbers):
+    if how == signal.SIG_BLOCK:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    return block(how, numbers)
+
+child.signal.pthread_sigmask = wait_and_block
+"""
+
+
+def test_a_watchdog_that_was_killed_before_the_task_started_leaves_the_task_alone(toml_fleet: Fleet) -> None:
+    task = ("sh", "-c", "sh -c 'kill -PIPE $$; echo ignored'; exit 3")
+    turn = toml_fleet.start("run", "--host", "node1", "--", *task, patch=WATCHDOG_ENDS_FIRST)
+    assert turn.end() == Run(3, "", "")
+    assert toml_fleet.history()[-1] == ("node1", "taint", "task failed: exit 3")
