@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from bmhctl.domain.units import parse_duration
+from bmhctl.domain.units import MAX_DURATION, parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.support.lazy_regex import pattern
 
@@ -30,7 +30,14 @@ def parse_moment(text: str, now: datetime) -> datetime:
             ) from None
     if at <= now:
         raise UsageError(f"{text} is not in the future", hint="write a duration such as 2h, or a later time")
+    check_not_too_far(at, now)
     return at
+
+
+def check_not_too_far(at: datetime, now: datetime) -> None:
+    """Raise :class:`UsageError` for a time more than :data:`MAX_DURATION` after ``now``: it could not be added to."""
+    if at - now > MAX_DURATION:
+        raise UsageError(f"{at:%Y-%m-%d} is too far in the future", hint=f"at most {MAX_DURATION.days} days from now")
 
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

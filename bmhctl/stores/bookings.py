@@ -41,10 +41,14 @@ class Bookings(Frozen):
         rows = self._database.execute(f"{_SELECT} WHERE id = ?", [booking_id])
         return _to_booking(rows[0]) if rows else None
 
-    def of_request(self, owner: str, request_id: str) -> Booking | None:
-        """Return the booking that an owner's request made, open or ended; None if it made none."""
-        rows = self._database.execute(f"{_SELECT} WHERE owner = ? AND request_id = ?", [owner, request_id])
-        return _to_booking(rows[0]) if rows else None
+    def of_request(self, owner: str, request_id: str) -> list[Booking]:
+        """Return the bookings that an owner's request made, open or ended, the first to start first."""
+        first = "SELECT created_at FROM bookings WHERE owner = ? AND request_id = ?"
+        rows = self._database.execute(
+            f"{_SELECT} WHERE owner = ? AND created_at = ({first}) AND COALESCE(request_id, ?) = ? ORDER BY starts_at",
+            [owner, owner, request_id, request_id, request_id],
+        )
+        return [_to_booking(row) for row in rows]
 
     def is_any_open(self) -> bool:
         """Return whether any booking or planned maintenance is open."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from bmhctl.domain.booking import Booking, in_the_way, is_leased_until
 from bmhctl.domain.model import Host
 from bmhctl.domain.requirements import Requirement, dump_requirements, load_requirements
+from bmhctl.domain.times import check_not_too_far
 from bmhctl.errors import BusyError, UsageError
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.values import replace
@@ -31,6 +32,7 @@ def plan_maintenance(
         raise UsageError("maintain needs a reason", hint="bmhctl maintain HOST --reason 'power work'")
     if ends <= starts:
         raise UsageError("the maintenance would end before it begins", hint="--until needs a time after --from")
+    check_not_too_far(ends, ctx.clock())
     saved: list[Booking] = []
 
     def one(host: Host, now: datetime) -> Outcome:

@@ -156,14 +156,16 @@ def spare_host(
     """Return a free host that with the kept ones meets the requirements as the bad one did; None if there is none.
 
     It is within the limits of the owner of ``held``, who gives back the hosts with the ids ``bad``; nothing is planned
-    on it before the lease ends.
+    on it before the lease ends, nor in the turnaround after it.
     """
     before = match(requirements, kept).missing
     if limits:
         from bmhctl.usecases.reservations.limits import exceeds_none
 
         fits = exceeds_none(ctx, held, limits, kept, bad, fits)
-    until = (held.expires_at or NEVER) if ctx.store.bookings.is_any_open() else None
+    until = None
+    if ctx.store.bookings.is_any_open():
+        until = NEVER if held.expires_at is None else held.expires_at + ctx.policy().turnaround
     for host in free_for(ctx, requirements, None, limits, until=until):
         is_new = host.id not in {h.id for h in kept}
         if is_new and fits(host) and match(requirements, [*kept, host]).missing < before:

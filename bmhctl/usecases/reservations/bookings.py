@@ -9,7 +9,7 @@ from bmhctl.domain.matching import Match
 from bmhctl.domain.model import Host
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import describe_requirements, dump_requirements, load_requirements, total
-from bmhctl.domain.times import in_utc
+from bmhctl.domain.times import check_not_too_far, in_utc
 from bmhctl.domain.units import format_duration, local_time
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, StateRefusedError, UsageError
 from bmhctl.results import Booked, Bookings, Done
@@ -34,20 +34,19 @@ from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import describe_planned
 
 _MOST_REPEATS = 104
+_LAG = timedelta(minutes=1)  # between the moments when a time such as 2h was read and when it was booked, at most
 
 
 @retried
 def book(ctx: Context, request: ReservationRequest, starts: datetime, ends: datetime, *, weekly: int = 1) -> Bookings:
     """Book hosts from ``starts`` to before ``ends``, and again at the same local time of the following weeks.
 
-    All of them or none; a dry run of the context books none. The same request id again returns what it booked. Raises
-    :class:`BusyError` when hosts are missing then, :class:`UnsatisfiableError` when they always would be.
+    All of them or none; a dry run of the context books none. The same request under the same id returns what it booked.
+    Raises :class:`BusyError` when hosts are missing then, :class:`UnsatisfiableError` when they always would be.
     """
     refresh_and_reap(ctx)
     policy = ctx.policy()
-    if starts <= ctx.clock():
-        raise UsageError("a booking begins in the future", hint="bmhctl reserve without --from reserves now")
-    _check_span(starts, ends, policy)
+    _check_span(starts, ends, policy, ctx.clock())
     if not 1 <= weekly <= _MOST_REPEATS:
         raise UsageError(
             f"can't repeat a booking {weekly} times", hint=f"--weekly takes a number from 1 to {_MOST_REPEATS}"
@@ -56,39 +55,42 @@ def book(ctx: Context, request: ReservationRequest, starts: datetime, ends: date
         now = ctx.clock()
         if request.request_id is not None:
             known = ctx.store.bookings.of_request(ctx.actor, request.request_id)
-            if known is not None:
-                return _booked_before(ctx, request, known, now)
+            if known:
+                return _booked_before(ctx, request, starts, ends, weekly, known, now)
         check_names(ctx, request.requirements)
         items = []
         for week in range(weekly):
             begin, end = _later(starts, week), _later(ends, week)
+            _check_span(begin, end, policy, now)
             found = choose_for(ctx, request.requirements, begin, end, policy.turnaround)
             if found.missing:
                 raise _refusal(ctx, request, begin, end, policy, found)
-            if policy.limits:
-                _check_limits(ctx, policy, begin, end, found.hosts, now)
-            items.append(_book(ctx, request, begin, end, found.hosts, policy, now, is_first=not week))
+            booking = _booking(ctx, request, begin, end, found.hosts, policy, now, is_first=not week)
+            _check_limits(ctx, policy, booking, found.hosts, now)
+            items.append(_book(ctx, booking, found.hosts, now))
     return Bookings(tuple(items), now)
 
 
-def _check_limits(
-    ctx: Context, policy: Policy, starts: datetime, ends: datetime, hosts: tuple[Host, ...], now: datetime
-) -> None:
-    """Raise the error of a limit that a booking of the actor's would exceed, beside what the actor has already."""
+def _check_limits(ctx: Context, policy: Policy, booking: Booking, hosts: tuple[Host, ...], now: datetime) -> None:
+    """Raise the error of a limit that a new or a moved booking would exceed, beside what its owner has already."""
+    if not policy.limits:
+        return
     from bmhctl.usecases.reservations.limits import Span, check_booking, check_role
 
-    check_role(ctx, policy.limits)
+    owner = booking.owner
+    if owner == ctx.actor:
+        check_role(ctx, policy.limits)
     others = [
         Span(tuple(hosts_of(ctx, each)), each.starts_at, each.ends_at)
         for each in ctx.store.bookings.open()
-        if each.owner == ctx.actor and not each.is_maintenance
+        if each.owner == owner and not each.is_maintenance and each.id != booking.id
     ]
     others += [
         Span(tuple(ctx.store.hosts.held_by(each.id)), now, each.expires_at)
         for each in ctx.store.reservations.open()
-        if each.owner == ctx.actor
+        if each.owner == owner
     ]
-    check_booking(policy.limits, ctx.actor, Span(hosts, starts, ends), others, now)
+    check_booking(policy.limits, owner, Span(hosts, booking.starts_at, booking.ends_at), others, now)
 
 
 def _later(at: datetime, weeks: int) -> datetime:
@@ -97,9 +99,13 @@ def _later(at: datetime, weeks: int) -> datetime:
     return in_utc(at.astimezone().replace(tzinfo=None) + timedelta(weeks=weeks))
 
 
-def _check_span(starts: datetime, ends: datetime, policy: Policy) -> None:
+def _check_span(starts: datetime, ends: datetime, policy: Policy, now: datetime) -> None:
+    """Raise :class:`UsageError` unless a booking may last from ``starts`` to before ``ends``."""
+    if starts <= now:
+        raise UsageError("a booking begins in the future", hint="bmhctl reserve without --from reserves now")
     if ends <= starts:
         raise UsageError("the booking would end before it begins", hint="--until needs a time after --from")
+    check_not_too_far(ends, now)
     if policy.max_ttl is not None and ends - starts > policy.max_ttl:
         raise UsageError(
             f"a booking of {format_duration(ends - starts)} is too long",
@@ -107,7 +113,7 @@ def _check_span(starts: datetime, ends: datetime, policy: Policy) -> None:
         )
 
 
-def _book(
+def _booking(
     ctx: Context,
     request: ReservationRequest,
     starts: datetime,
@@ -117,7 +123,7 @@ def _book(
     now: datetime,
     *,
     is_first: bool,
-) -> Booked:
+) -> Booking:
     booking = Booking(
         id=ctx.store.bookings.new_id("b-"),
         owner=ctx.actor,
@@ -129,7 +135,10 @@ def _book(
         hosts=tuple(host.id for host in hosts),
         request_id=request.request_id if is_first else None,
     )
-    booking = replace(booking, due_at=due_of(booking, policy))
+    return replace(booking, due_at=due_of(booking, policy))
+
+
+def _book(ctx: Context, booking: Booking, hosts: tuple[Host, ...], now: datetime) -> Booked:
     ctx.store.bookings.add(booking)
     taken = [set_aside(ctx, host, booking.span, now, _words(booking)) for host in hosts]
     return Booked(booking, tuple(host.name for host in taken), _in_words(booking))
@@ -145,13 +154,46 @@ def _words(booking: Booking) -> str:
     return f"booked {times} ({booking.id})" + (f": {booking.purpose}" if booking.purpose else "")
 
 
-def _booked_before(ctx: Context, request: ReservationRequest, known: Booking, now: datetime) -> Bookings:
-    if known.requirements != dump_requirements(request.requirements):
+def _booked_before(
+    ctx: Context,
+    request: ReservationRequest,
+    starts: datetime,
+    ends: datetime,
+    weekly: int,
+    known: list[Booking],
+    now: datetime,
+) -> Bookings:
+    """Return what the same request booked before.
+
+    Raises :class:`UsageError` when its id was used for something else, :class:`NotYoursError` when all has ended.
+    """
+    first = known[0]
+    if (
+        first.requirements != dump_requirements(request.requirements)
+        or len(known) != weekly
+        or not _is_as_before(starts, first.starts_at, first.created_at, now)
+        or not _is_as_before(ends, first.ends_at, first.created_at, now)
+    ):
+        repeated = f", {len(known)} weeks" if len(known) > 1 else ""
         raise UsageError(
-            f"request {request.request_id} asked for something else before", hint="use another id for another request"
+            f"request id {request.request_id!r} was used for {_in_words(first)} from {local_time(first.starts_at)} "
+            f"to {local_time(first.ends_at)}{repeated} ({first.id})",
+            hint="use another request id for another request",
         )
-    notes = (f"request {request.request_id} was booked before",)
-    return Bookings((Booked(known, tuple(host.name for host in hosts_of(ctx, known)), _in_words(known)),), now, notes)
+    if all(each.ended_at is not None for each in known):
+        raise NotYoursError(
+            f"request id {request.request_id!r} booked {first.id}, which has ended: {first.end_reason}",
+            hint="book again under another request id",
+            details={"booking": first.id},
+        )
+    return Bookings(
+        tuple(_seen(ctx, each) for each in known), now, (f"request {request.request_id} was booked before",)
+    )
+
+
+def _is_as_before(at: datetime, before: datetime, created_at: datetime, now: datetime) -> bool:
+    """Return whether a time is the same as in an earlier request: the same moment, or as far from its request."""
+    return at == before or abs((at - now) - (before - created_at)) < _LAG
 
 
 def _refusal(
@@ -257,7 +299,7 @@ def reschedule(
                 hint=f"bmhctl bookings cancel {booking.id}, and plan it anew: bmhctl maintain --from WHEN",
             )
         until = ends or starts + (booking.ends_at - booking.starts_at)
-        _check_span(starts, until, policy)
+        _check_span(starts, until, policy, now)
         mine = [replace(host, planned=without_planned(host, booking.id)) for host in hosts_of(ctx, booking)]
         requirements = load_requirements(booking.requirements)
         found = choose_for(ctx, requirements, starts, until, policy.turnaround, preferred=mine)
@@ -265,6 +307,7 @@ def reschedule(
             raise _refusal(ctx, ReservationRequest(requirements), starts, until, policy, found)
         moved = replace(booking, starts_at=starts, ends_at=until, hosts=tuple(host.id for host in found.hosts))
         moved = replace(moved, due_at=due_of(moved, policy))
+        _check_limits(ctx, policy, moved, found.hosts, now)
         words = f"moved to {starts:%Y-%m-%d %H:%M} UTC"
         for host in hosts_of(ctx, booking):
             leave(ctx, host, booking, now, words)

@@ -211,6 +211,10 @@ def rename(ctx: Context, old: str, new: str, now: datetime, former: Former) -> O
             host=old,
             hint=f"bmhctl add {new}, which enters tainted, and reset it",
         )
+    if host.planned:
+        from bmhctl.usecases.shared.planned import rename_in_bookings
+
+        rename_in_bookings(ctx, host, new)
     renamed = replace(host, spec=replace(host.spec, name=new))
     event = replace(event_of(ctx, renamed, EventKind.RENAME, now, f"was {old}"), before=former.of(host))
     ctx.store.hosts.save_spec(renamed, event)

@@ -16,7 +16,7 @@ from bmhctl.domain.booking import (
 from bmhctl.domain.matching import Match, match
 from bmhctl.domain.model import EventKind, Host, Note, Planned, State, Verb
 from bmhctl.domain.policy import Policy
-from bmhctl.domain.requirements import Requirements, load_requirements, total
+from bmhctl.domain.requirements import Requirements, dump_requirements, load_requirements, total
 from bmhctl.errors import BmhctlError
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
@@ -128,6 +128,18 @@ def leave(ctx: Context, host: Host, booking: Booking, now: datetime, reason: str
             reason=f"{booking.id}: {reason}",
             actor=actor,
         )
+
+
+def rename_in_bookings(ctx: Context, host: Host, new: str) -> None:
+    """Let what is planned on a host that gets another name ask for it by that name."""
+    for each in host.planned:
+        booking = ctx.store.bookings.get(each.id)
+        if booking is not None:
+            renamed = (
+                replace(requirement, name=new) if requirement.name == host.name else requirement
+                for requirement in load_requirements(booking.requirements)
+            )
+            ctx.store.bookings.save(replace(booking, requirements=dump_requirements(tuple(renamed))))
 
 
 def due_of(booking: Booking, policy: Policy) -> datetime:
