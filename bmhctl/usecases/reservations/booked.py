@@ -9,16 +9,16 @@ from bmhctl.domain.booking import Booking, free_until, without_planned
 from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import NEVER, Host, State
 from bmhctl.domain.policy import Policy
-from bmhctl.domain.requirements import Requirements, describe_requirements, load_requirements, total
+from bmhctl.domain.requirements import Requirement, Requirements, describe_requirements, load_requirements, total
 from bmhctl.domain.units import format_duration, local_time
 from bmhctl.errors import BmhctlError, BusyError, NotFoundError, NotYoursError, StateRefusedError
 from bmhctl.lifecycle.table import where
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import check_names, check_satisfiable, refusal
-from bmhctl.usecases.reservations.fairness import free_for, match_free
+from bmhctl.usecases.reservations.fairness import due_hosts, free_for, match_free
 from bmhctl.usecases.reservations.request import LeaseTerms, ReservationRequest, lease_of
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.planned import earliest_start, end_booking, hosts_of
+from bmhctl.usecases.shared.planned import apply_room, earliest_start, end_booking, find_room, hosts_of
 from bmhctl.usecases.shared.transitions import describe_planned
 
 _SHORTEST = timedelta(minutes=1)  # a shorter lease before a booking is of no use to anyone
@@ -105,11 +105,35 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
         return found.hosts
     some = free_for(ctx, requirements, before, policy.limits, until=now + policy.turnaround + _SHORTEST)
     short = match(requirements, sorted(some, key=free_until, reverse=True), _caps(ctx, policy))
+    if not short.missing and _may_be_short(request):
+        return short.hosts
+    for end in _ends(request, now, length):
+        room = find_room(
+            ctx,
+            requirements,
+            now,
+            end,
+            policy.turnaround,
+            lambda more: free_for(ctx, requirements, before, policy.limits, more),
+            kept=due_hosts(ctx, policy.limits, before),
+            caps=_caps(ctx, policy),
+        )
+        if room is not None:
+            return room.hosts
     if short.missing:
         raise refusal(ctx, requirements, found, before, policy.limits)
-    if request.ttl is None and not request.endless:
-        return short.hosts
     raise _too_long(ctx, request, short.hosts, policy, length)
+
+
+def _may_be_short(request: ReservationRequest) -> bool:
+    """Return whether the lease of a request may end early, where something is planned: it names no length."""
+    return request.ttl is None and not request.endless
+
+
+def _ends(request: ReservationRequest, now: datetime, length: timedelta | None) -> list[datetime]:
+    """Return the ends of a lease for which bookings move, the whole one first."""
+    whole = NEVER if length is None else now + length
+    return [whole, now + _SHORTEST] if _may_be_short(request) else [whole]
 
 
 def _caps(ctx: Context, policy: Policy) -> Sequence[Cap]:
@@ -153,6 +177,17 @@ def _choose_booked(ctx: Context, requirements: Requirements, booking: Booking, p
     found = match(requirements, [*usable, *(host for host in others if host.id not in own)])
     if not found.missing:
         return found.hosts
+    freed = [replace(host, planned=without_planned(host, booking.id)) for host in usable]
+
+    def open_hosts(more: int) -> list[Host]:
+        return [
+            *freed,
+            *(host for host in free_for(ctx, requirements, None, policy.limits, more) if host.id not in own),
+        ]
+
+    room = find_room(ctx, requirements, ctx.clock(), booking.ends_at, policy.turnaround, open_hosts)
+    if room is not None:
+        return room.hosts
     check_satisfiable(ctx, requirements)
     raise BusyError(
         f"booking {booking.id} can't be taken now: {'; '.join(_missing(mine, usable))}; no other host fits",
@@ -180,7 +215,8 @@ def take(
 ) -> tuple[Sequence[Host], LeaseTerms]:
     """End the booking that a request takes, in the caller's transaction; return its hosts, and what is left to lease.
 
-    The lease ends where something else is planned on one of its hosts.
+    Bookings move from hosts that were chosen in spite of them. The lease ends where something else is planned on one of
+    its hosts.
     """
     if request.booking is not None:
         booking = open_booking(ctx, request.booking)
@@ -188,6 +224,8 @@ def take(
         taken = {host.id for host in hosts}
         end_booking(ctx, booking, ctx.clock(), f"taken as {token}", reservation=token, keep=taken)
         hosts = [replace(host, planned=without_planned(host, booking.id)) for host in hosts]
+    if any(host.planned for host in hosts):
+        hosts = _with_room(ctx, request, hosts, terms, policy)
     if any(host.planned for host in hosts):
         line, words = line_of(hosts, policy)
         ends = terms.end(ctx.clock())
@@ -198,6 +236,23 @@ def take(
     if terms.until is not None and terms.until <= ctx.clock():  # checks may have taken so long
         raise BusyError(f"the time until {local_time(terms.until)} is over: nothing was reserved", hint="try again")
     return hosts, terms
+
+
+def _with_room(
+    ctx: Context, request: ReservationRequest, hosts: Sequence[Host], terms: LeaseTerms, policy: Policy
+) -> Sequence[Host]:
+    """Return the hosts of a lease that begins now, after the bookings moved in spite of which they were chosen."""
+    now = ctx.clock()
+    line = line_of(hosts, policy)[0]
+    if line >= (terms.end(now) or NEVER) or (_may_be_short(request) and line >= now + _SHORTEST):
+        return hosts
+    wanted = tuple(Requirement(name=host.name) for host in hosts)
+    for end in _ends(request, now, terms.ttl):
+        for kept in (due_hosts(ctx, policy.limits), ()):  # younger tickets have no right before this one
+            room = find_room(ctx, wanted, now, end, policy.turnaround, lambda _: hosts, kept=kept)
+            if room is not None:
+                return apply_room(ctx, room, now, f"to make room for a lease of {ctx.actor}")
+    return hosts
 
 
 def line_of(hosts: Iterable[Host], policy: Policy) -> tuple[datetime, str]:

@@ -183,10 +183,15 @@ def free_for(
 
 def set_aside(ctx: Context, limits: tuple[Limit, ...]) -> int:
     """Return how many free hosts are set aside for tickets."""
-    tickets = live_tickets(ctx)
+    return len(due_hosts(ctx, limits))
+
+
+def due_hosts(ctx: Context, limits: tuple[Limit, ...], before: int | None = None) -> set[int]:
+    """Return the ids of the free hosts that are set aside for tickets; only for those before one, if given."""
+    tickets = live_tickets(ctx, before)
     free = _unclaimed(ctx, [_requirements_of(each.requirements) for each in tickets], _more_under(limits))
-    earlier = _within_limits(ctx, tickets, limits)
-    return len(free) - len(left_over(earlier, free, lambda other: comes_back(ctx, other)))
+    left = left_over(_within_limits(ctx, tickets, limits), free, lambda other: comes_back(ctx, other))
+    return {host.id for host in free} - {host.id for host in left}
 
 
 def _more_under(limits: tuple[Limit, ...]) -> int:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from bmhctl.domain.booking import (
     Booking,
     is_broken,
     is_free_for,
+    is_leased_until,
     possible_starts,
     with_planned,
     without_planned,
 )
-from bmhctl.domain.matching import Match, match
+from bmhctl.domain.matching import Cap, Match, match
 from bmhctl.domain.model import EventKind, Host, Note, Planned, State, Verb
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import Requirements, dump_requirements, load_requirements, total
+from bmhctl.domain.room import Room, make_room
 from bmhctl.errors import BmhctlError
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
@@ -25,6 +27,8 @@ from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_e
 
 _CLEAN_AND_FREE = frozenset({State.INITIAL, State.AVAILABLE, State.TAINTED})
 _MOST_STARTS = 1000  # so many times are tried to find the earliest that is possible
+_NEAR = 20  # so many more hosts than are asked for are tried first
+_ALL = 10**6
 _AGAIN = timedelta(minutes=1)  # after which something that was not possible is tried again
 
 
@@ -43,9 +47,10 @@ def choose_for(
     *,
     preferred: Sequence[Host] = (),
 ) -> Match:
-    """Return the hosts for a booking or a planned maintenance from ``starts`` to ``ends``, as far as there are enough.
+    """Return the hosts for a booking from ``starts`` to ``ends``, as far as there are enough, in a writing transaction.
 
-    ``preferred`` come first: hosts as they are without what is to be replaced.
+    ``preferred`` come first: hosts as they are without what is to be replaced. Where there are too few, other bookings
+    move to other hosts if that makes room.
     """
     known = {host.id for host in preferred}
     first = [host for host in preferred if is_free_for(host, starts, ends, turnaround)]
@@ -63,8 +68,125 @@ def choose_for(
         ]
         found = match(requirements, [*first, *others])
         if not found.missing:
-            break
-    return found
+            return found
+
+    def can_take(host: Host) -> bool:
+        leased = is_leased_until(host)
+        return not is_broken(host, starts) and (leased is None or leased <= starts - turnaround)
+
+    def open_hosts(more: int) -> list[Host]:
+        near = HostQuery(states=_CLEAN_AND_FREE, reservable=True, by_turn=True, limit=most + more)
+        others = candidates(ctx, requirements, near if more <= _NEAR else HostQuery(declared=True))
+        return [host for host in (*preferred, *(each for each in others if each.id not in known)) if can_take(host)]
+
+    room = find_room(ctx, requirements, starts, ends, turnaround, open_hosts, preferred=preferred)
+    if room is None:
+        return found
+    return Match(apply_room(ctx, room, ctx.clock(), "to make room for a booking"), 0)
+
+
+def find_room(
+    ctx: Context,
+    requirements: Requirements,
+    starts: datetime,
+    ends: datetime,
+    turnaround: timedelta,
+    open_hosts: Callable[[int], Sequence[Host]],
+    *,
+    preferred: Sequence[Host] = (),
+    kept: Collection[int] = (),
+    caps: Sequence[Cap] = (),
+) -> Room | None:
+    """Return how a request gets hosts from ``starts`` to ``ends`` if bookings that have not begun move; None if not.
+
+    ``open_hosts`` returns the hosts that the request may have apart from what is planned on them: as many as it asks
+    for and so many more. ``preferred``, ``kept`` and ``caps`` are those of :func:`choose_for` and :func:`make_room`.
+    First a few hosts and the bookings in the way there are read, which usually suffices, then all.
+    """
+    now = ctx.clock()
+
+    def is_movable(booking: Booking | None) -> bool:
+        return booking is not None and not booking.is_maintenance and booking.starts_at > now
+
+    for more in (_NEAR, _ALL):
+        wanted = open_hosts(more)
+        able = {host.id for host in wanted}
+        if more == _NEAR:
+            ids = dict.fromkeys(
+                each.id
+                for host in wanted
+                for each in host.planned
+                if each.is_booking and each.starts_at - turnaround < ends and starts - turnaround < each.ends_at
+            )
+            found = [ctx.store.bookings.get(each) for each in ids]
+        else:
+            found = [*ctx.store.bookings.open()]
+        bookings = [each for each in found if each is not None and is_movable(each)]
+        if not bookings:
+            return None
+        hosts = {host.id: host for host in wanted}
+        if more == _NEAR:
+            others = _room_nearby(ctx, bookings, turnaround)
+        else:
+            others = [*ctx.store.hosts.find(HostQuery(declared=True))]
+        for host in (*preferred, *others):
+            hosts.setdefault(host.id, host)
+        room = make_room(
+            requirements,
+            starts,
+            ends,
+            [*hosts.values()],
+            bookings,
+            turnaround=turnaround,
+            able=able,
+            kept=kept,
+            caps=caps,
+        )
+        if room is not None:
+            return room
+    return None
+
+
+def _room_nearby(ctx: Context, bookings: Sequence[Booking], turnaround: timedelta) -> Iterable[Host]:
+    """Return the hosts of some bookings, and for each kind of them a few on which nothing is planned meanwhile."""
+    latest: dict[str, Booking] = {}
+    found = {host.id: host for booking in bookings for host in hosts_of(ctx, booking)}
+    for booking in bookings:
+        known = latest.setdefault(booking.requirements, booking)
+        if booking.ends_at > known.ends_at:
+            latest[booking.requirements] = booking
+    for text, booking in latest.items():
+        requirements = load_requirements(text)
+        query = HostQuery(
+            states=_CLEAN_AND_FREE,
+            reservable=True,
+            by_turn=True,
+            free_until=booking.ends_at + turnaround,
+            limit=total(requirements) + _NEAR,
+        )
+        found |= {host.id: host for host in candidates(ctx, requirements, query)}
+    return found.values()
+
+
+def apply_room(ctx: Context, room: Room, now: datetime, why: str) -> tuple[Host, ...]:
+    """Move the bookings that make room, in the caller's transaction; return the hosts of the request as they are then.
+
+    Each of their hosts that changes gets an event, with ``why``.
+    """
+    moves = [(booking, hosts) for each, hosts in room.moves.items() if (booking := ctx.store.bookings.get(each))]
+    for booking, hosts in moves:
+        names = ", ".join(host.name for host in hosts if host.id not in booking.hosts)
+        for host in hosts_of(ctx, booking):
+            if all(host.id != each.id for each in hosts):
+                leave(ctx, host, booking, now, f"moved to {names}, {why}", SELF)
+    for booking, hosts in moves:
+        moved = replace(booking, hosts=tuple(host.id for host in hosts))
+        for host in hosts_of(ctx, moved):
+            if host.id not in booking.hosts:
+                set_aside(ctx, host, booking.span, now, f"{booking.id}: moved here, {why}", SELF)
+        ctx.store.bookings.save(moved)
+    fresh = {host.id: ctx.store.hosts.with_id(host.id) for host in room.hosts}
+    return tuple(fresh[host.id] or host for host in room.hosts)
 
 
 def candidates(ctx: Context, requirements: Requirements, query: HostQuery) -> Iterable[Host]:

@@ -364,3 +364,136 @@ def test_several_requirements_are_booked_together(fleet: Lab) -> None:
     wanted = request.reservation_request(requirements=[parse_requirement("rack=r1*3"), parse_requirement("rack=r2")])
     made = bookings.book(fleet.context(), wanted, at(2), at(5)).items[0]
     assert sorted(made.hosts) == ["node1", "node2", "node3", "node4"]
+
+
+def planned_on(fleet: Lab) -> dict[str, list[str]]:
+    """The ids of what is planned on each host, by its name."""
+    known = {host.name: host.planned for host in fleet.context().store.hosts.find()}
+    return {name: [each.id for each in planned] for name, planned in known.items()}
+
+
+def test_a_booking_moves_to_another_host_that_fits_for_a_lease_that_has_no_other(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, selector="rack=r1", count=1)
+    granted = reserve(fleet, "node1", ttl=timedelta(hours=4))
+
+    assert (names_of(granted), granted.held.hosts[0].planned) == (["node1"], ())
+    assert end_of(granted) >= at(4)  # type: ignore[operator]
+    assert planned_on(fleet) == {"node1": [], "node2": [made.booking.id], "node3": [], "node4": []}
+    assert bookings.bookings(fleet.context()).items[0].hosts == ("node2",)
+    told = {
+        name: [
+            (event.verb, event.actor, event.reason)
+            for event in queries.show(fleet.context(), name).events
+            if event.reason and "room" in event.reason
+        ]
+        for name in ("node1", "node2")
+    }
+    assert told == {
+        "node1": [
+            (EventKind.PLAN_ENDED, "bmhctl", f"{made.booking.id}: moved to node2, to make room for a lease of bob")
+        ],
+        "node2": [(EventKind.PLANNED, "bmhctl", f"{made.booking.id}: moved here, to make room for a lease of bob")],
+    }
+
+
+def test_a_booking_stays_while_the_request_can_be_met_in_another_way(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, selector="rack=r1", count=1)
+    assert names_of(reserve(fleet, selector="rack=r1", ttl=timedelta(hours=4))) == ["node2"]
+    assert end_of(reserve(fleet, "node1")) == at(2)
+    assert planned_on(fleet)["node1"] == [made.booking.id]
+
+
+def test_a_booking_that_names_its_host_or_has_begun_stays(fleet: Lab) -> None:
+    book(fleet, 2, 5, "node1")
+    began = book(fleet, 1, 5, selector="rack=r1", count=1)
+    with pytest.raises(BusyError, match="free only until"):
+        reserve(fleet, "node1", ttl=timedelta(hours=4))
+    fleet.clock.move(hours=1, minutes=5)
+    with pytest.raises(BusyError):
+        reserve(fleet, *began.hosts, ttl=timedelta(hours=1))
+    assert planned_on(fleet)[began.hosts[0]] == [began.booking.id]
+
+
+def test_bookings_move_in_a_chain_for_a_new_booking(fleet: Lab) -> None:
+    first = book(fleet, 2, 5, selector="rack=r1", count=1)
+    second = book(fleet, 2, 5, selector="rack in (r1,r2)", count=2, actor="carol")
+    assert (first.hosts, second.hosts) == (("node1",), ("node2", "node3"))
+    made = book(fleet, 3, 4, "node1", actor="bob")
+
+    assert made.hosts == ("node1",)
+    there = planned_on(fleet)
+    assert there["node1"] == [made.booking.id]
+    everything = sorted(each for planned in there.values() for each in planned)
+    assert everything == sorted([made.booking.id, first.booking.id, *2 * [second.booking.id]])
+    assert first.booking.id in there["node2"] + there["node3"]
+    assert second.booking.id in there["node4"]
+
+
+def test_a_refused_request_moves_nothing(fleet: Lab) -> None:
+    book(fleet, 2, 5, selector="rack=r1", count=3)
+    before = planned_on(fleet)
+    with pytest.raises(BusyError):
+        book(fleet, 3, 4, "node1", actor="bob")
+    with pytest.raises(BusyError):
+        reserve(fleet, "node1", "node4", ttl=timedelta(hours=4))
+    assert planned_on(fleet) == before
+
+
+def test_a_dry_run_moves_nothing(fleet: Lab) -> None:
+    from dataclasses import replace
+
+    made = book(fleet, 2, 5, selector="rack=r1", count=1)
+    plan = plan_reserve(fleet.context("bob"), asked("node1", ttl=timedelta(hours=4)))
+    shown = bookings.book(replace(fleet.context("bob"), dry_run=True), asked("node1"), at(3), at(4))
+    assert ([item.host for item in plan.items], shown.items[0].hosts) == (["node1"], ("node1",))
+    assert planned_on(fleet) == {"node1": [made.booking.id], "node2": [], "node3": [], "node4": []}
+
+
+def test_a_booking_that_is_moved_in_time_makes_room_there(fleet: Lab) -> None:
+    named = book(fleet, 6, 8, "node1")
+    other = book(fleet, 2, 5, selector="rack=r1", count=1)
+    bookings.reschedule(fleet.context("alice"), named.booking.id, at(3))
+    there = planned_on(fleet)
+    assert (there["node1"], other.booking.id in there["node2"] + there["node3"]) == ([named.booking.id], True)
+
+
+def test_a_lease_without_a_length_is_shortened_before_a_booking_moves(fleet: Lab) -> None:
+    book(fleet, 0.005, 3, selector="rack=r1", count=3)  # in eighteen seconds: too soon for any lease
+    assert names_of(reserve(fleet, "node4")) == ["node4"]
+    with pytest.raises(BusyError):
+        reserve(fleet, "node1", actor="carol")
+
+
+def test_a_booking_moves_for_a_lease_without_a_length_that_could_not_begin(fleet: Lab) -> None:
+    made = book(fleet, 0.005, 3, selector="rack in (r1,r2)", count=1)
+    granted = reserve(fleet, *made.hosts)
+    assert (granted.notes, end_of(granted) >= at(4)) == ((), True)  # type: ignore[operator]
+
+
+def test_checks_that_pass_before_a_grant_do_not_lose_the_room(fleet: Lab) -> None:
+    fleet.policy('[checks.ping]\ncommand = ["true"]\n')
+    made = book(fleet, 2, 5, selector="rack=r1", count=1)
+    granted = reserve_or_wait(fleet.context("bob"), asked("node1", ttl=timedelta(hours=4)), check=True)
+    assert (names_of(granted), planned_on(fleet)["node1"]) == (["node1"], [])
+    assert made.booking.id in planned_on(fleet)["node2"]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_booking_moves_for_another_one_whose_host_broke(fleet: Lab, is_known: bool) -> None:
+    """Before it begins, where that is known; else when it is taken."""
+    later = book(fleet, 2, 5, selector="rack in (r1,r2)", count=1, actor="carol")
+    broken = book(fleet, 1, 4, selector="rack=r1", count=1)
+    assert (later.hosts, broken.hosts) == (("node1",), ("node2",))
+    lifecycle_verbs.maintain(fleet.context(), Choice(("node3",)), reason="dead fan")
+    if is_known:
+        lifecycle_verbs.maintain(fleet.context(), Choice(("node2",)), reason="dead fan")
+        lifecycle_verbs.cordon(fleet.context(), Choice(("node3",)))
+        assert planned_on(fleet) == {
+            "node1": [broken.booking.id], "node2": [], "node3": [], "node4": [later.booking.id],
+        }  # fmt: skip
+    else:
+        lifecycle_verbs.cordon(fleet.context(), Choice(("node2",)))
+    fleet.clock.move(hours=1, minutes=1)
+    granted = reserve_or_wait(fleet.context("alice"), asked(booking=broken.booking.id))
+    assert (names_of(granted), end_of(granted)) == (["node1"], at(4))
+    assert planned_on(fleet) == {"node1": [], "node2": [], "node3": [], "node4": [later.booking.id]}

@@ -1,0 +1,247 @@
+"""Make room for a request: which bookings move to other hosts that fit them; no I/O.
+
+Each host of a booking or of the request is a *place*: one host for a time. The request's places are assigned along
+augmenting paths: a place takes a host, the place that was there moves to another host, and so on, to a host that is
+free. That finds room wherever there is any if the places on the paths all share a moment, because a host has no more
+than one of them then. Else a host may have several in the way, and the question whether all fit is NP-hard; a search
+through all ways answers it, up to a number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from bmhctl.domain.booking import Booking, is_broken, is_leased_until
+from bmhctl.domain.matching import Cap, match
+from bmhctl.domain.model import Host, Planned
+from bmhctl.domain.requirements import Requirement, Requirements, load_requirements
+from bmhctl.support.values import Frozen
+
+MOST_STEPS = 200_000
+"""How many times the search looks whether a place may take a host, before it gives up."""
+
+_requirements_of = lru_cache(maxsize=1000)(load_requirements)
+_DEEPEST = 200  # places that one search moves, at most
+
+
+class Room(Frozen):
+    """What makes room: the ``hosts`` of the request, in the order of its requirements, and the bookings that move.
+
+    ``moves`` has for each of them, by its id, all the hosts that it has then, in the order of its requirements.
+    """
+
+    hosts: tuple[Host, ...]
+    moves: Mapping[str, tuple[Host, ...]]
+
+
+class _Place(Frozen):
+    """One host for a time: of a booking by its id, of the request with None."""
+
+    booking: str | None
+    requirement: Requirement
+    starts_at: datetime
+    ends_at: datetime
+
+
+def make_room(
+    requirements: Requirements,
+    starts: datetime,
+    ends: datetime,
+    hosts: Sequence[Host],
+    bookings: Iterable[Booking],
+    *,
+    turnaround: timedelta = timedelta(),
+    able: Collection[int],
+    kept: Collection[int] = (),
+    caps: Sequence[Cap] = (),
+    steps: int = MOST_STEPS,
+) -> Room | None:
+    """Return how a request gets hosts from ``starts`` to ``ends`` if some bookings move; None if no way is found.
+
+    ``hosts`` are in the order in which the request prefers them, with what is planned on them. It may have those whose
+    ids are in ``able``, apart from what is planned there, and at most the number of each of ``caps``. The bookings are
+    those that have not begun; each moves only to hosts that fit it, whose ids are not in ``kept``, and stays unless all
+    its hosts are in ``hosts``, fit it, and are set aside for it.
+    """
+    board = _Board(hosts, turnaround, able, kept, caps, steps)
+    for booking in bookings:
+        board.add(booking)
+    wanted = [
+        board.new_place(_Place(None, requirement, starts, ends))
+        for requirement in requirements
+        for _ in range(requirement.count)
+    ]
+    before = dict(board.where)
+    if not all(board.augment(place) for place in wanted) or not board.is_within_caps(wanted):
+        board.put_back(before)
+        if not board.search(wanted):
+            return None
+    return board.room(wanted, before)
+
+
+class _Board:
+    """Which place is on which host; places and hosts are numbers here."""
+
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        turnaround: timedelta,
+        able: Collection[int],
+        kept: Collection[int],
+        caps: Sequence[Cap],
+        steps: int,
+    ) -> None:
+        self.hosts = hosts
+        self.number = {host.id: number for number, host in enumerate(hosts)}
+        self.turnaround = turnaround
+        self.able = able
+        self.kept = kept
+        self.caps = caps
+        self.steps = steps
+        self.places: list[_Place] = []
+        self.where: dict[int, int] = {}
+        self.on: list[set[int]] = [set() for _ in hosts]
+        self.fixed: list[tuple[Planned, ...]] = [host.planned for host in hosts]
+        self._fitting: dict[Requirement, list[int]] = {}
+
+    def new_place(self, place: _Place) -> int:
+        self.places.append(place)
+        return len(self.places) - 1
+
+    def add(self, booking: Booking) -> None:
+        """Make the hosts of a booking places that move, if it has all that it asks for."""
+        here = [self.hosts[self.number[each]] for each in booking.hosts if each in self.number]
+        requirements = _requirements_of(booking.requirements)
+        found = match(requirements, here)
+        is_there = all(any(each.id == booking.id for each in host.planned) for host in here)
+        if found.missing or len(here) != len(booking.hosts) or not is_there:
+            return
+        wanted = (requirement for requirement in requirements for _ in range(requirement.count))
+        for host, requirement in zip(found.hosts, wanted, strict=True):
+            number = self.number[host.id]
+            self.fixed[number] = tuple(each for each in self.fixed[number] if each.id != booking.id)
+            self.move(self.new_place(_Place(booking.id, requirement, booking.starts_at, booking.ends_at)), number)
+
+    def move(self, place: int, host: int | None) -> None:
+        """Put a place on a host, with None on none."""
+        before = self.where.pop(place, None)
+        if before is not None:
+            self.on[before].remove(place)
+        if host is not None:
+            self.where[place] = host
+            self.on[host].add(place)
+
+    def put_back(self, where: Mapping[int, int]) -> None:
+        for place in [*self.where]:
+            self.move(place, None)
+        for place, host in where.items():
+            self.move(place, host)
+
+    def fitting(self, place: int) -> list[int]:
+        """Return the hosts that fit a place."""
+        requirement = self.places[place].requirement
+        if requirement not in self._fitting:
+            self._fitting[requirement] = [n for n, host in enumerate(self.hosts) if requirement.fits(host.spec)]
+        return self._fitting[requirement]
+
+    def may_take(self, place: int, number: int) -> bool:
+        """Return whether a place may have a host if the places that move make way."""
+        self.steps -= 1
+        one, host = self.places[place], self.hosts[number]
+        if one.booking is None:
+            if host.id not in self.able:
+                return False
+        else:
+            leased = is_leased_until(host)
+            if host.id in self.kept or is_broken(host, one.starts_at):
+                return False
+            if leased is not None and leased > one.starts_at - self.turnaround:
+                return False
+        return not any(self._overlap(one, each) for each in self.fixed[number])
+
+    def in_way(self, place: int, number: int) -> list[int]:
+        """Return the places on a host that would have to move."""
+        one = self.places[place]
+        return [other for other in self.on[number] if self._overlap(one, self.places[other])]
+
+    def _overlap(self, one: _Place, other: _Place | Planned) -> bool:
+        # Compared so that no time is later than NEVER, when a lease without end ends.
+        return other.starts_at - self.turnaround < one.ends_at and one.starts_at - self.turnaround < other.ends_at
+
+    def augment(self, place: int) -> bool:
+        """Assign a place along the shortest path on which each host has one place in the way; return whether it can."""
+        came: dict[int, tuple[int, int | None]] = {}  # each host: the place that takes it, and the host it comes from
+        left: dict[Requirement, list[int]] = {}  # the hosts of a requirement that no path has reached
+        reached: list[tuple[int, int | None]] = [(place, None)]
+        known = {place}
+        for each, before in reached:
+            requirement = self.places[each].requirement
+            left[requirement] = [n for n in left.get(requirement, self.fitting(each)) if n not in came]
+            for number in left[requirement]:
+                if self.steps <= 0:
+                    return False
+                if not self.may_take(each, number):
+                    continue
+                ways = self.in_way(each, number)
+                if len(ways) > 1 or known.intersection(ways):
+                    continue
+                came[number] = each, before
+                if not ways:
+                    self._shift(number, came)
+                    return True
+                known.add(ways[0])
+                reached.append((ways[0], number))
+        return False
+
+    def _shift(self, host: int, came: Mapping[int, tuple[int, int | None]]) -> None:
+        at: int | None = host
+        while at is not None:
+            place, before = came[at]
+            self.move(place, at)
+            at = before
+
+    def search(self, todo: Sequence[int], settled: frozenset[int] = frozenset()) -> bool:
+        """Assign places whatever has to move for it, except those that are settled; return whether there is a way."""
+        if not todo:
+            return True
+        if len(settled) >= _DEEPEST:
+            return False
+        place, rest = todo[0], todo[1:]
+        ways = []
+        for number in self.fitting(place):
+            if self.steps <= 0:
+                return False
+            if self.may_take(place, number):
+                others = self.in_way(place, number)
+                if not settled.intersection(others):
+                    ways.append((len(others), number, others))
+        for _, number, others in sorted(ways):
+            for other in others:
+                self.move(other, None)
+            self.move(place, number)
+            if self.is_within_caps(settled | {place}) and self.search([*rest, *others], settled | {place}):
+                return True
+            self.move(place, None)
+            for other in others:
+                self.move(other, number)
+        return False
+
+    def is_within_caps(self, places: Iterable[int]) -> bool:
+        """Return whether the request has no more hosts of each cap than that allows."""
+        if not self.caps:
+            return True
+        mine = [self.hosts[self.where[each]].spec for each in places if self.places[each].booking is None]
+        return all(sum(cap.selector.fits(spec) for spec in mine) <= cap.number for cap in self.caps)
+
+    def room(self, wanted: Iterable[int], before: Mapping[int, int]) -> Room:
+        """Return what the board shows, against where each place was before."""
+        moved = {self.places[place].booking for place, host in before.items() if self.where[place] != host}
+        moves: dict[str, list[Host]] = {}
+        for place in before:
+            booking = self.places[place].booking
+            if booking is not None and booking in moved:
+                moves.setdefault(booking, []).append(self.hosts[self.where[place]])
+        hosts = tuple(self.hosts[self.where[each]] for each in wanted)
+        return Room(hosts, {booking: tuple(places) for booking, places in moves.items()})
