@@ -6,7 +6,8 @@ assigned to a requirement that has room, or one of that requirement's hosts move
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from bmhctl.domain.model import Host
 from bmhctl.domain.requirements import Requirements
@@ -32,7 +33,7 @@ def match(requirements: Requirements, free: Sequence[Host], caps: Sequence[Cap] 
     """Return the largest match; of several, the one that uses the first hosts in ``free``.
 
     The hosts come in the order of the requirements. With ``caps``, hosts under few of them are preferred where the
-    match would exceed one otherwise: under one cap, or under caps of which each host is in one, no larger match exists.
+    match would exceed one otherwise.
     """
     found = _match(requirements, free)
     if all(sum(cap.selector.fits(host.spec) for host in found.hosts) <= cap.number for cap in caps):
@@ -47,7 +48,11 @@ def match(requirements: Requirements, free: Sequence[Host], caps: Sequence[Cap] 
         for number in under[host.id]:
             room[number] -= 1
 
-    return _match(requirements, sorted(free, key=lambda host: len(under[host.id])), is_allowed, takes)
+    found = _match(requirements, sorted(free, key=lambda host: len(under[host.id])), is_allowed, takes)
+    if not found.missing:
+        return found
+    larger = _largest(requirements, free, caps)
+    return larger if larger.missing < found.missing else found
 
 
 def _match(
@@ -92,6 +97,95 @@ def _match(
             takes(free[host])
     hosts = tuple(free[host] for places in got for host in sorted(places))
     return Match(hosts, sum(room))
+
+
+_Kind = tuple[tuple[int, ...], tuple[int, ...]]
+"""The hosts that fit the same requirements and are under the same caps, by their numbers."""
+
+_Room = Mapping[tuple[int, ...], int]
+"""How many hosts may be used that are under the same caps."""
+
+_MOST_FLOWS = 2000  # before the search for the largest match within caps that overlap ends with the best so far
+
+
+def _largest(requirements: Requirements, free: Sequence[Host], caps: Sequence[Cap]) -> Match:
+    """Return the largest match within some caps, of any hosts.
+
+    A flow finds it for given numbers of hosts under the same caps. Where such a flow exceeds a cap, at least one of the
+    numbers that the cap is about is smaller in every allowed match: each of them is tried, as in branch and bound.
+    """
+    kinds: dict[_Kind, list[Host]] = {}
+    for host in free:
+        fits = tuple(number for number, requirement in enumerate(requirements) if requirement.fits(host.spec))
+        under = tuple(number for number, cap in enumerate(caps) if cap.selector.fits(host.spec))
+        if fits:
+            kinds.setdefault((fits, under), []).append(host)
+    wanted = sum(requirement.count for requirement in requirements)
+    todo: list[_Room] = [
+        {under: min([wanted, *(caps[number].number for number in under)]) for _, under in kinds},
+    ]
+    best: dict[tuple[int, _Kind], int] = {}
+    for _ in range(_MOST_FLOWS):
+        if not todo or sum(best.values()) == wanted:
+            break
+        room = todo.pop()
+        flow = _flow(requirements, kinds, room)
+        if sum(flow.values()) <= sum(best.values()):
+            continue
+        used = dict.fromkeys(room, 0)
+        for (_, (_, under)), number in flow.items():
+            used[under] += number
+        for number, cap in enumerate(caps):
+            mine = [under for under in used if number in under and used[under]]
+            excess = sum(used[under] for under in mine) - cap.number
+            if excess > 0:
+                fewer = -(-excess // len(mine))
+                todo += [{**room, under: used[under] - fewer} for under in mine if used[under] >= fewer]
+                break
+        else:
+            best = flow
+    left = {kind: iter(hosts) for kind, hosts in kinds.items()}
+    hosts = tuple(next(left[kind]) for (_, kind), number in sorted(best.items()) for _ in range(number))
+    return Match(hosts, wanted - len(hosts))
+
+
+def _flow(
+    requirements: Requirements, kinds: Mapping[_Kind, Sequence[Host]], room: _Room
+) -> dict[tuple[int, _Kind], int]:
+    """Return how many hosts of each kind each requirement gets in a maximum flow, with ``room`` for those alike."""
+    source, sink = object(), object()
+    left: dict[object, dict[object, int]] = {source: {}, sink: {}}
+
+    def connect(start: object, end: object, capacity: int) -> None:
+        left.setdefault(start, {})[end] = capacity
+        left.setdefault(end, {}).setdefault(start, 0)
+
+    for number, requirement in enumerate(requirements):
+        connect(source, number, requirement.count)
+    for kind, hosts in kinds.items():
+        for number in kind[0]:
+            connect(number, kind, len(hosts))
+        connect(kind, ("under", kind[1]), len(hosts))
+        connect(("under", kind[1]), sink, room[kind[1]])
+    while True:
+        came: dict[object, object] = {source: source}
+        reached = [source]
+        for node in reached:
+            for other, capacity in left[node].items():
+                if capacity and other not in came:
+                    came[other] = node
+                    reached.append(other)
+        if sink not in came:
+            break
+        path = [sink]
+        while path[-1] is not source:
+            path.append(came[path[-1]])
+        steps = [*pairwise(reversed(path))]
+        amount = min(left[start][end] for start, end in steps)
+        for start, end in steps:
+            left[start][end] -= amount
+            left[end][start] += amount
+    return {(number, kind): left[kind][number] for kind in kinds for number in kind[0] if left[kind][number]}
 
 
 def left_over(

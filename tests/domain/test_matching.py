@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from itertools import combinations, permutations
 
+import networkx as nx
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,12 +43,17 @@ requests = st.lists(
 ).map(lambda rows: wants(*(f"{selector}*{count}" for selector, count in rows)))
 
 
-@given(requests, fleets, st.integers(0, 3))
-def test_a_capped_match_is_the_largest_there_is(request: Requirements, free: list[Host], number: int) -> None:
-    def is_capped(chosen: tuple[Host, ...]) -> bool:
-        return sum("a" in host.spec.labels for host in chosen) <= number
+some_caps = st.lists(
+    st.builds(Cap, st.sampled_from(["", "a", "b", "!c"]).map(parse_selector), st.integers(0, 3)), min_size=1, max_size=3
+)
 
-    found = match(request, free, [Cap(parse_selector("a"), number)])
+
+@given(requests, fleets, some_caps)
+def test_a_capped_match_is_the_largest_there_is(request: Requirements, free: list[Host], caps: list[Cap]) -> None:
+    def is_capped(chosen: tuple[Host, ...]) -> bool:
+        return all(sum(cap.selector.fits(one.spec) for one in chosen) <= cap.number for cap in caps)
+
+    found = match(request, free, caps)
 
     assert is_capped(found.hosts)
     assert can_serve(request, found.hosts)
@@ -55,6 +61,39 @@ def test_a_capped_match_is_the_largest_there_is(request: Requirements, free: lis
     larger = (chosen for size in sizes for chosen in combinations(free, size))
     assert not any(is_capped(chosen) and can_serve(request, chosen) for chosen in larger)
     assert found.missing == total(request) - len(found.hosts)
+
+
+@given(
+    st.lists(st.text("abcd", max_size=4), max_size=60),
+    st.lists(st.tuples(st.sampled_from(["", "a", "b", "c", "a,b", "!a", "!b,c"]), st.integers(1, 9)), max_size=6),
+    st.integers(0, 9),
+    st.integers(0, 9),
+)
+def test_a_match_under_caps_that_share_no_host_is_a_maximum_flow(
+    fleet: list[str], rows: list[tuple[str, int]], with_d: int, without_d: int
+) -> None:
+    request = wants(*(f"{selector}*{count}" for selector, count in rows))
+    free = [host(number, text) for number, text in enumerate(fleet, 1)]
+    caps = [Cap(parse_selector("d"), with_d), Cap(parse_selector("!d"), without_d)]
+    graph = nx.DiGraph()
+    graph.add_nodes_from(["source", "sink"])
+    for number, requirement in enumerate(request):
+        graph.add_edge("source", number, capacity=requirement.count)
+    for one in free:
+        graph.add_edges_from((n, one.name, {"capacity": 1}) for n, each in enumerate(request) if each.fits(one.spec))
+        graph.add_edge(one.name, "d" if "d" in one.spec.labels else "!d", capacity=1)
+    graph.add_edge("d", "sink", capacity=with_d)
+    graph.add_edge("!d", "sink", capacity=without_d)
+
+    assert len(match(request, free, caps).hosts) == nx.maximum_flow_value(graph, "source", "sink")
+
+
+def test_a_match_under_caps_that_overlap_is_found_in_a_large_fleet() -> None:
+    fleet = [host(number, text) for number, text in enumerate(["ab", "a", "b", "abc", ""] * 200)]
+    caps = [Cap(parse_selector("a"), 150), Cap(parse_selector("b"), 170)]
+
+    # All 200 without labels; a host under both caps takes from both.
+    assert match(wants("*900"), fleet, caps).missing == 900 - 200 - 150 - 170
 
 
 def can_serve(request: Requirements, chosen: tuple[Host, ...]) -> bool:
