@@ -59,6 +59,14 @@ class Bookings(Frozen):
         rows = self._database.execute(f"{_SELECT} WHERE due_at IS NOT NULL ORDER BY starts_at, id")
         return [_to_booking(row) for row in rows]
 
+    def begun(self, owner: str, now: datetime) -> list[Booking]:
+        """Return the open bookings of an owner whose time is now, the first to start first."""
+        rows = self._database.execute(
+            f"{_SELECT} WHERE due_at IS NOT NULL AND owner = ? AND starts_at <= ? ORDER BY starts_at, id",
+            [owner, from_time(now)],
+        )
+        return [each for each in map(_to_booking, rows) if each.has_begun(now) and not each.is_maintenance]
+
     def all(self) -> list[Booking]:
         """Return every booking, also the ended ones, the first to start first."""
         return [_to_booking(row) for row in self._database.execute(f"{_SELECT} ORDER BY starts_at, id")]

@@ -57,10 +57,10 @@ def choose_for(
     if preferred and not (found := match(requirements, first)).missing:
         return found
     most = total(requirements)
-    quick = HostQuery(
-        states=_CLEAN_AND_FREE, reservable=True, by_turn=True, free_until=ends + turnaround, limit=most + len(known)
-    )
-    for query in (quick, HostQuery(declared=True)):
+    free = HostQuery(states=_CLEAN_AND_FREE, reservable=True, by_turn=True)
+    queries = [replace(free, free_until=ends + turnaround, limit=most + len(known))]
+    queries += [replace(free, limit=times * (most + _NEAR)) for times in (2, 16)]  # those planned for another time
+    for query in (*queries, HostQuery(declared=True)):
         others = [
             host
             for host in candidates(ctx, requirements, query)
@@ -75,8 +75,8 @@ def choose_for(
         return not is_broken(host, starts) and (leased is None or leased <= starts - turnaround)
 
     def open_hosts(more: int) -> list[Host]:
-        near = HostQuery(states=_CLEAN_AND_FREE, reservable=True, by_turn=True, limit=most + more)
-        others = candidates(ctx, requirements, near if more <= _NEAR else HostQuery(declared=True))
+        query = replace(free, limit=most + more) if more == _NEAR else HostQuery(declared=True)
+        others = candidates(ctx, requirements, query)
         return [host for host in (*preferred, *(each for each in others if each.id not in known)) if can_take(host)]
 
     room = find_room(ctx, requirements, starts, ends, turnaround, open_hosts, preferred=preferred)
