@@ -29,6 +29,7 @@ GRACE = 2.0
 """Seconds between the request to end (TERM) and the end (KILL) of a step that ran out of time."""
 
 _TICK = 0.05  # seconds between two checks whether a program that prints nothing has ended, or must end
+_PATIENCE = 5.0  # seconds to wait for the end of a guard
 _CHUNK = 1 << 16
 _MOST_IN_PIPE = 1 << 20
 _KEPT = 4000
@@ -92,58 +93,67 @@ def call(
     ``read`` gets all that it prints. Its process group is ended at the time limit, when it is cancelled, and when the
     program itself ends: no process of it stays.
     """
-    with _guard(setting.deadline) if setting.is_guarded else nullcontext(lambda _: None) as introduce:
+    readable, writable = os.pipe()
+    with (
+        open(readable, "rb") as pipe,
+        open(writable, "wb", buffering=0) as output,
+        _guard(output, setting.deadline) if setting.is_guarded else nullcontext(lambda _: None) as introduce,
+    ):
         with STARTING:
             process = subprocess.Popen(
                 arguments,
                 cwd=setting.folder,
                 env=dict(setting.environ),
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=output,
                 stderr=stderr,
                 start_new_session=True,
                 pass_fds=() if setting.inherit is None else (setting.inherit,),
             )
-        with cast(IO[bytes], process.stdout) as pipe:
-            try:
-                introduce(process.pid)
-                kept, in_time = _watch(process, pipe, seconds, setting.cancelled, read or _ignore)
-            except BaseException:
-                _end(process, 0)
-                raise
-            _end(process, 0 if in_time else GRACE)
-            kept += _rest(pipe, read or _ignore)
+        output.close()
+        try:
+            introduce(process.pid)
+            kept, in_time = _watch(process, pipe, seconds, setting.cancelled, read or _ignore)
+        except BaseException:
+            _end(process, 0)
+            raise
+        _end(process, 0 if in_time else GRACE)
+        kept += _rest(pipe, read or _ignore)
     return Ended(process.returncode if in_time else None, kept[-_KEPT:])
 
 
 @contextmanager
-def _guard(deadline: watchdog.Deadline | None) -> Iterator[Callable[[int], None]]:
+def _guard(output: IO[bytes], deadline: watchdog.Deadline | None) -> Iterator[Callable[[int], None]]:
     """Start a process that ends the group of a step if this process is killed; yield what sends it the group.
 
-    It also ends the group before the deadline if this process is stopped.
+    It also ends the group before the deadline if this process is stopped. Until it has the group, it knows the step by
+    the pipe that its ``output`` goes to.
     """
     with STARTING:
         guard = subprocess.Popen(
             [sys.executable, "-I", "-S", watchdog.__file__, "group"],
             stdin=subprocess.PIPE,
+            bufsize=0,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-    with guard:
-        pipe = cast(IO[bytes], guard.stdin)
+    pipe = cast(IO[bytes], guard.stdin)
 
-        def introduce(process: int) -> None:
-            with suppress(BrokenPipeError):  # it may have been killed
-                pipe.write(b"%d\n" % process if deadline is None else deadline.to_line() + b"%d\n" % process)
-                pipe.flush()
+    def tell(line: bytes) -> None:
+        with suppress(BrokenPipeError):  # it may have been killed
+            pipe.write(line)
 
-        try:
-            yield introduce
-        finally:
-            with suppress(BrokenPipeError):
-                pipe.write(watchdog.DONE)
-                pipe.close()
+    try:
+        tell(watchdog.OUTPUT % os.fstat(output.fileno()).st_ino + (b"" if deadline is None else deadline.to_line()))
+        yield lambda process: tell(b"%d\n" % process)
+    finally:
+        tell(watchdog.DONE)
+        pipe.close()
+        with suppress(subprocess.TimeoutExpired):
+            guard.wait(_PATIENCE)
+        guard.kill()  # it may have been stopped
+        guard.wait()
 
 
 def _ignore(_: bytes) -> None:

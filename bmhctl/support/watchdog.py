@@ -1,8 +1,9 @@
 """End a task when the process that runs it has died, or when its lease ends; a script of its own, stdlib only.
 
 Its standard input is a pipe that the runner holds open. The process that becomes the task writes its process id there
-first; the runner writes ``until``, ``grace`` and ``margin`` of the lease at its start and at each renewal (see
-:class:`Deadline`), and ``done`` at the end. If the pipe ends without that word, the runner was killed.
+first, or the runner does so after the start, and before the start :data:`OUTPUT`; the runner writes ``until``,
+``grace`` and ``margin`` of the lease at its start and at each renewal (see :class:`Deadline`), and ``done`` at the end.
+If the pipe ends without that word, the runner was killed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ GRACE = 5.0
 
 DONE = b"done\n"
 """The last word that the runner writes."""
+
+OUTPUT = b"output %d\n"
+"""The inode of the pipe that the task writes to, by which it is found as long as its process id is not known."""
 
 LEASE_OVER = 3
 """The watchdog's exit status when it ended the task because its lease was about to end."""
@@ -77,9 +81,11 @@ def main(has_group: bool) -> int:
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    task, deadline, left = 0, None, b""
+    task, output, deadline, left = 0, b"", None, b""
     while True:
-        if deadline is not None and task and steady() >= deadline.term + _LAG * deadline.grace:
+        is_over = deadline is not None and steady() >= deadline.term + _LAG * deadline.grace
+        task = task or (_writer(output) if is_over else 0)
+        if deadline is not None and is_over and task:
             group = task if has_group else 0
             if not Family(group, task).lives():
                 return 0
@@ -97,9 +103,11 @@ def main(has_group: bool) -> int:
                 return 0
             if words[:1] == [b"until"]:
                 deadline = Deadline.from_words(words) if len(words) == 4 else None
+            elif words[:1] == OUTPUT.split()[:1]:
+                output = words[1]
             elif words:
                 task = int(words[0])
-    if task:
+    if task := task or _writer(output):
         grace = GRACE if deadline is None else min(GRACE, deadline.kill - steady())
         end_task(task if has_group else 0, task, grace)
     return 0
@@ -110,7 +118,7 @@ def _until(deadline: Deadline | None) -> float | None:
     if deadline is None:
         return None
     # Pauses are short, because their clock may stop while the machine sleeps.
-    return min(60.0, max(0.0, deadline.term + _LAG * deadline.grace - steady()))
+    return min(60.0, max(_PAUSE, deadline.term + _LAG * deadline.grace - steady()))
 
 
 def end_task(group: int, root: int, grace: float = GRACE) -> None:
@@ -185,6 +193,15 @@ def _processes() -> dict[int, tuple[int, int, str]] | None:
                 if state not in "ZX":
                     found[int(name)] = (int(parent), int(group), more[16])
     return found or None
+
+
+def _writer(output: bytes) -> int:
+    """Return the process group of which the standard output is the pipe with this inode; 0 if there is none."""
+    for process, (_, group, _) in (_processes() or {}).items() if output else ():
+        with suppress(OSError):
+            if os.readlink(f"/proc/{process}/fd/1") == f"pipe:[{output.decode()}]":
+                return group
+    return 0
 
 
 def _is_there(group: int, root: int) -> bool:

@@ -87,6 +87,77 @@ def test_a_killed_reserve_leaves_a_lease_that_ends_by_itself_and_no_step(fleet: 
     assert fleet.open_reservations() == []
 
 
+AS_IT_STARTS = """
+import bmhctl.probes.command as command
+
+class Patched(command.subprocess.Popen):
+    def __init__(self, *args, **more):
+        super().__init__(*args, **more)
+        if "cwd" in more:  # the step, not its guard
+            while not os.path.exists("pid"):
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.{number})
+            time.sleep(1)  # another thread may be the one that the signal is delivered to
+
+command.subprocess.Popen = Patched
+"""
+
+
+def test_a_runner_that_is_killed_as_its_step_starts_leaves_no_step(fleet: Fleet) -> None:
+    preparing(fleet, STUBBORN)
+    killed = fleet.start("reserve", "node1", "--ttl", "20s", patch=AS_IT_STARTS.format(number="SIGKILL"))
+    step = step_process(fleet)
+    assert killed.end().status == 137
+    wait_until(lambda: not lives(step), "the step outlived its runner")
+
+
+def test_a_runner_that_is_stopped_as_its_step_starts_leaves_no_step_to_the_next_holder(fleet: Fleet) -> None:
+    preparing(fleet, STUBBORN)
+    stopped = fleet.start("reserve", "node1", "--ttl", "9s", patch=AS_IT_STARTS.format(number="SIGSTOP"))
+    step = step_process(fleet)
+    (lease,) = fleet.lab.context().store.reservations.open()
+    wait_until(lambda: not lives(step), "the step outlived its lease")
+    assert lease.expires_at is not None
+    assert datetime.now(UTC) < lease.expires_at
+    stopped.send(signal.SIGCONT)
+    assert stopped.end().status in (8, 9)
+    assert fleet.open_reservations() == []
+
+
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGSTOP"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_guard_that_is_killed_or_stopped_changes_nothing_for_a_step(
+    toml_fleet: Fleet, number: str, moment: str
+) -> None:
+    """Before or after it learnt which process the step is."""
+    preparing(toml_fleet, "echo $BMH_HOST >> done")
+    patch = f"""
+import bmhctl.probes.command as command
+
+class Patched(command.subprocess.Popen):
+    def __init__(self, arguments, **more):
+        super().__init__(arguments, **more)
+        if "group" in arguments:
+            guards.append(self)
+            if "{moment}" == "before":
+                self.send_signal(signal.{number})
+
+guards = []
+watch = command._watch
+
+def watched(*args):
+    for guard in guards:
+        guard.send_signal(signal.{number})
+    return watch(*args)
+
+command._PATIENCE = 0.1
+command._watch = watched
+command.subprocess.Popen = Patched
+"""
+    assert toml_fleet.start("reserve", "node1", "-o", "name", patch=patch).end() == Run(0, "node1\n", "")
+    assert (toml_fleet.folder / "done").read_text() == "node1\n"
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_step_is_ended_before_its_lease_is_over(fleet: Fleet, stopped: bool) -> None:
     preparing(fleet, STUBBORN)
