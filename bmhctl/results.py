@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import CheckResult, Event, Host, QueueEvent, Reservation, State, Ticket, Verb
 from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, combine
 from bmhctl.support.values import Frozen, field
+from bmhctl.support.words import Words
 
 if TYPE_CHECKING:
     from bmhctl.domain.booking import Booking
@@ -543,7 +543,7 @@ class Metrics(Frozen):
     hosts: Iterable[Host] = ()
 
 
-class Severity(StrEnum):
+class Severity(Words):
     """How bad a finding is: an invariant is broken, something may go wrong, or it is for information."""
 
     BROKEN = "broken"

@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from bmhctl.support.values import Frozen, field
+from bmhctl.support.words import Words
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 """Later than every other time: when a lease without an end ends."""
 
 
-class State(StrEnum):
+class State(Words):
     """The states of a host; ``lifecycle.table`` says what holds in each."""
 
     INITIAL = "initial"
@@ -33,7 +34,7 @@ class StateName(StrEnum):
     FREE = "free"
 
 
-class Verb(StrEnum):
+class Verb(Words):
     """What changes the state of a host, or adds it to the inventory or removes it."""
 
     ENTER = "enter"
@@ -47,7 +48,7 @@ class Verb(StrEnum):
     RETIRE = "retire"
 
 
-class EventKind(StrEnum):
+class EventKind(Words):
     """What is recorded without a change of state: an event whose source is its destination."""
 
     CORDON = "cordon"
@@ -129,7 +130,7 @@ class Note(Frozen):
     under: tuple[str, str] | None = None
 
 
-class End(StrEnum):
+class End(Words):
     """How a reservation ended: its holder gave it back, or it was lost in one of the other ways."""
 
     RETURNED = "returned"
@@ -139,7 +140,7 @@ class End(StrEnum):
     HANDED_OVER = "handed-over"
 
 
-class TaskResult(StrEnum):
+class TaskResult(Words):
     """How a task on a host ended, as far as it is known."""
 
     COMPLETED = "completed"
@@ -293,7 +294,7 @@ class Host(Frozen):
         return self.spec.name
 
 
-class Verdict(StrEnum):
+class Verdict(Words):
     """How a step ended; ``unknown`` never counts as passed."""
 
     PASS = "pass"  # noqa: S105 - a verdict, not a password
@@ -301,7 +302,7 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Phase(StrEnum):
+class Phase(Words):
     """When a step runs; the value is the name of the phase's table in a policy.
 
     ``SETUP`` and ``CHECKS`` come before a host is available, ``PREPARE`` before it is handed to a holder, ``CLEANUP``
@@ -344,7 +345,7 @@ class Event(Frozen):
     before: Mapping[str, object] | None = None
 
 
-class QueueVerb(StrEnum):
+class QueueVerb(Words):
     """What became of a ticket."""
 
     ASKED = "asked"
@@ -373,7 +374,7 @@ class QueueEvent(Frozen):
     id: int = 0
 
 
-class Power(StrEnum):
+class Power(Words):
     """What can be done with a host's power, and with its indicator light."""
 
     ON = "on"
@@ -390,7 +391,7 @@ class Power(StrEnum):
         return self in (Power.ON, Power.OFF, Power.SOFT_OFF, Power.CYCLE)
 
 
-class BootTarget(StrEnum):
+class BootTarget(Words):
     """What a host can boot from at its next start; ``NONE`` cancels that."""
 
     PXE = "pxe"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Host, HostSpec, Phase
@@ -13,6 +12,7 @@ from bmhctl.domain.selector import EVERY_HOST, Selector
 from bmhctl.errors import brief
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen, field
+from bmhctl.support.words import Words
 
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit
@@ -21,7 +21,7 @@ PLACEHOLDER = pattern(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_./-]*)\}")
 """A placeholder in a command's arguments: ``{name}``, ``{labels.rack}``; ``{{`` stands for a brace."""
 
 
-class StepKind(StrEnum):
+class StepKind(Words):
     """What a step does: run a command, open a TCP connection, request a URL, or ask the BMC."""
 
     COMMAND = "command"
@@ -55,7 +55,7 @@ PHASES: Mapping[Phase, PhaseRules] = {
 """The rules of each phase; a new kind of step is a row here and a member of :class:`Phase`."""
 
 
-class CheckOnReserve(StrEnum):
+class CheckOnReserve(Words):
     """When a free host has to prove itself before it is granted: each time, when its proof is stale, or never."""
 
     ALWAYS = "always"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 from functools import lru_cache
 
 from bmhctl.domain.model import HostSpec, PropertyValue
@@ -16,6 +15,7 @@ from bmhctl.domain.units import format_size, quantity
 from bmhctl.errors import UsageError
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen
+from bmhctl.support.words import Words
 
 _LABEL_KEY = pattern(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
@@ -43,7 +43,7 @@ _REST = pattern(r"\s*+\Z")
 _SIZE = pattern(r"\d{1,15}(?:\.\d{1,9})?[KMGTPE]i?B?", re.ASCII)
 
 
-class Operator(StrEnum):
+class Operator(Words):
     """How a term compares."""
 
     EQUAL = "="

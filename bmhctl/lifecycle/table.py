@@ -7,10 +7,9 @@ state.
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from bmhctl.domain.model import State, Verb
 from bmhctl.support.values import Frozen
+from bmhctl.support.words import Words
 
 MEANING: dict[State, str] = {
     State.INITIAL: "clean and known, not yet checked",
@@ -22,7 +21,7 @@ MEANING: dict[State, str] = {
 """What holds for a host in each state, in one line for an operator."""
 
 
-class Guard(StrEnum):
+class Guard(Words):
     """A condition on an edge, by the name of the method that the machine asks."""
 
     SETUP_COMPLETE = "setup_complete"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import TextIO
 
 from bmhctl.support.values import Frozen
+from bmhctl.support.words import Words
 
 
-class Format(StrEnum):
+class Format(Words):
     """What ``-o`` takes."""
 
     TABLE = "table"

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,6 +34,7 @@ from bmhctl.runner.child import Child
 from bmhctl.runner.lease import Lease
 from bmhctl.runner.signals import Signals
 from bmhctl.support.values import Frozen, replace
+from bmhctl.support.words import Words
 from bmhctl.usecases import lifecycle_verbs
 from bmhctl.usecases.reservations.holder import extend
 from bmhctl.usecases.shared.context import Context
@@ -52,7 +52,7 @@ _LAST_TRIES = 30.0  # seconds of tries to give the hosts back
 _T = TypeVar("_T")
 
 
-class OnExit(StrEnum):
+class OnExit(Words):
     """What to do with the hosts after the task: give them back, or also clean and check them at once."""
 
     TAINT = "taint"

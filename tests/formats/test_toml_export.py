@@ -109,7 +109,7 @@ RESERVATIONS = st.builds(
 
 @st.composite
 def hosts(draw: st.DrawFn, pool: list[Reservation]) -> Host:
-    state = draw(st.sampled_from(State))
+    state = draw(st.sampled_from([*State]))
     holds = state is State.RESERVED or (state is State.MAINTENANCE and pool != [] and draw(st.booleans()))
     if holds and not pool:
         state, holds = State.TAINTED, False
