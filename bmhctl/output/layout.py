@@ -123,16 +123,21 @@ def _kept(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -
 
 
 def _widths(heads: Sequence[Column], naturals: Sequence[int], kept: Sequence[int], width: int | None) -> list[int]:
-    """Return how wide each column is: what remains after all minimal widths is given out by importance."""
+    """Return how wide each column is: what remains goes to those that are cut, the narrow first.
+
+    So one long value takes no room from the columns beside it; what is left of equal shares goes by importance.
+    """
     wanted = {i: max(len(heads[i].title), naturals[i]) for i in kept}
     if width is None:
         return list(wanted.values())
     widths = {i: _floor(heads[i], naturals[i]) for i in kept}
     spare = width - sum(widths.values()) - _GAP * (len(kept) - 1)
-    for i in sorted(kept, key=lambda i: heads[i].rank):
-        more = max(0, min(wanted[i] - widths[i], spare))
-        widths[i] += more
-        spare -= more
+    while spare > 0 and (cut := [i for i in kept if widths[i] < wanted[i]]):
+        narrowest = min(widths[i] for i in cut)
+        for i in sorted(cut, key=lambda i: heads[i].rank):
+            if widths[i] == narrowest and spare > 0:
+                widths[i] += 1
+                spare -= 1
     return list(widths.values())
 
 
@@ -251,14 +256,15 @@ def _rich(display: Display) -> Callable[[Line], None]:
 
 
 def _wrapped(line: Line, display: Display) -> None:
-    """Write a long line as several; those after the first begin below its last column."""
+    """Write a long line as several; those after the first begin below its last column, or below what a mark begins."""
     import re
 
     from rich.text import Text
 
     console = console_of(display)
     text = Text.assemble(*line)
-    gaps = [gap.end() for gap in re.finditer(r" {2,}(?=\S)", text.plain[: display.width // 2])]
+    gaps = [gap.end() for gap in re.finditer(r"^ *[·✓✗?] (?=\S)| {2,}(?=\S)", text.plain[: display.width // 2])]
+    bar = re.match("[│|](?=   )", text.plain)
     longest = max(map(cell_width, text.plain.split()))
     indent = max((gap for gap in gaps if gap + longest <= display.width), default=min(4, display.width // 2))
     if indent + longest > display.width:
@@ -270,6 +276,8 @@ def _wrapped(line: Line, display: Display) -> None:
     console.print(first)
     for part in rest.wrap(console, display.width - indent):
         part.pad_left(indent)
+        if bar and indent:
+            part = Text.assemble((bar[0], line[0][1]), part[1:])
         part.rstrip()
         console.print(part)
 

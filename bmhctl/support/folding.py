@@ -25,6 +25,12 @@ def folded(names: Iterable[str]) -> list[str]:
     return [_word(before, after, numbers) for (before, after, _), numbers in groups.items()]
 
 
+def in_short(names: Iterable[str]) -> list[str]:
+    """Return one name or two as they are, and more of them folded: for people."""
+    known = [*names]
+    return folded(known) if len(known) > 2 else known
+
+
 def _unpadded(groups: Iterable[tuple[str, str, int]], before: str, after: str, number: str) -> int:
     """Return the width under which a number without leading zeros is kept: beside padded ones of its length, if any."""
     return len(number) if (before, after, len(number)) in groups else 1

@@ -100,8 +100,8 @@ def _word(word: str, style: Style, column: int, number: int) -> str:
         opacity = _SOLID[word[0]]
         return f'<rect x="{x}" y="{y + 3}" width="{width}" height="{_LINE - 6}"{paint} fill-opacity="{opacity}"/>'
     bold = ' font-weight="bold"' if style.bold else ""
-    fit = f'textLength="{width}" lengthAdjust="spacingAndGlyphs"'
-    return f'<text x="{x}" y="{y + 13}" {fit}{paint}{bold}>{escape(word, quote=False)}</text>'
+    fit = f' textLength="{width}" lengthAdjust="spacingAndGlyphs"' if len(word) > 2 else ""
+    return f'<text x="{x}" y="{y + 13}"{fit}{paint}{bold}>{escape(word, quote=False)}</text>'
 
 
 def _host(name: str, state: State = State.RESERVED) -> Host:

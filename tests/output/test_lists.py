@@ -164,7 +164,7 @@ def test_an_empty_list_says_so_on_stderr_of_a_terminal_only() -> None:
     for where in (terminal, pipe):
         render(Hosts((), NOW), where)
     assert terminal.stdout.getvalue() == ""  # type: ignore[attr-defined]
-    assert terminal.stderr.getvalue() == "no hosts\n"  # type: ignore[attr-defined]
+    assert terminal.stderr.getvalue() == "no hosts: bmhctl list shows all, bmhctl add HOST declares one\n"  # type: ignore[attr-defined]
     assert pipe.stdout.getvalue() == "NAME  STATE  FLAGS  SINCE  OWNER  UNTIL  ADDRESS  LABELS  NOTE  PURPOSE  REASON\n"  # type: ignore[attr-defined]
     assert pipe.stderr.getvalue() == ""  # type: ignore[attr-defined]
 
@@ -188,11 +188,11 @@ def test_a_generator_of_hosts_is_streamed(format: Format) -> None:
 
 def test_reservations_show_who_holds_what_until_when() -> None:
     assert shown(RESERVATIONS, tty=True) == (
-        "ID      OWNER   EXPIRES_AT  HOSTS          CREATED_AT  PURPOSE        ENDED_AT\n"
-        "r-7k3m  alice   in 35m      node01 node02  2h ago      nightly tests\n"
-        "r-2xq9  bob     no end      node06         3d ago\n"
-        "r-9ab1  ci-bot  ended                      5h ago      job 4711       1m ago\n"
-        "left out: END_REASON (see -o plain)\n"
+        "RESERVATION  OWNER   UNTIL   HOSTS          SINCE  PURPOSE        ENDED\n"
+        "r-7k3m       alice   in 35m  node01 node02  2h     nightly tests\n"
+        "r-2xq9       bob     no end  node06         3d\n"
+        "r-9ab1       ci-bot  ended                  5h     job 4711       1m ago\n"
+        "left out: END REASON (see -o plain)\n"
     )
     assert shown(RESERVATIONS) == (
         "ID      OWNER   HOSTS          EXPIRES_AT            PURPOSE        CREATED_AT          "
@@ -207,13 +207,13 @@ def test_reservations_show_who_holds_what_until_when() -> None:
     many = Reservations((Held(NIGHTLY, fleet(30)),), NOW)
     assert "rack00-node0003 +26" in shown(many, tty=True, width=120)
     assert "rack01-node0029" in shown(many)
-    assert "no reservations\n" in _stderr(Reservations((), NOW))
+    assert "no reservations: bmhctl reserve -n 1 takes a host that is free\n" in _stderr(Reservations((), NOW))
 
 
 def test_a_lease_that_is_over_but_not_reaped_shows_it() -> None:
     left = host("node01", State.RESERVED, reservation=OVER)
     assert "node01  ◆ reserved  2h     ci-bot  job 4711  overdue 5m  " in shown(hosts((left,)), tty=True, width=100)
-    assert "r-9ab1  ci-bot  overdue 5m  node01  5h ago      job 4711\n" in shown(
+    assert "r-9ab1       ci-bot  overdue 5m  node01  5h     job 4711\n" in shown(
         Reservations((Held(OVER, (left,)),), NOW), tty=True
     )
 
@@ -234,7 +234,7 @@ def test_the_queue_shows_who_waits_for_what_and_what_is_missing() -> None:
     )
     assert shown(QUEUE, format=Format.NAME) == "12\n13\n"
     assert shown(QUEUE, ("ticket", "request_id"), format=Format.CSV) == "ticket,request_id\n12,job-4711-1\n13,\n"
-    assert _stderr(Queue((), NOW)) == "no tickets\n"
+    assert _stderr(Queue((), NOW)) == "no tickets: no request waits for hosts\n"
 
 
 def _stderr(result: object) -> str:

@@ -7,7 +7,18 @@ from bmhctl.domain.model import State
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.output import render
 from bmhctl.output.sanitize import cell_width
-from bmhctl.results import Ending, Figures, Graph, Held, History, HourlyUse, Reservations, Statistics, Status
+from bmhctl.results import (
+    Ending,
+    Figures,
+    Graph,
+    Held,
+    History,
+    HourlyUse,
+    Reservations,
+    Statistics,
+    Status,
+    Timeline,
+)
 
 from .samples import (
     COUNTS,
@@ -24,6 +35,7 @@ from .samples import (
     STATUS,
     WHY,
     display,
+    host,
 )
 
 
@@ -104,8 +116,44 @@ def test_hours_of_the_day_stand_above_their_columns(width: int) -> None:
     noon = HourlyUse(NOW - timedelta(days=7), NOW, NOW, {(0, 12): (3600.0, 3600.0)})
     _, _, head, monday, *_ = shown(noon, tty=True, width=width).splitlines()
     assert head.split() in ([*map(str, range(24))], [*map(str, range(0, 24, 2))])
-    mark = "100" if width >= 102 else "█"
-    assert head.index("12") in range(monday.index(mark), monday.index(mark) + 3)
+    assert head.index("12") in range(monday.index("█"), monday.rindex("█") + 1)
+
+
+def test_the_shades_of_hours_are_scaled_to_the_busiest_one() -> None:
+    use = {(0, 8): 36.0, (0, 9): 180.0, (0, 10): 720.0, (1, 0): 0.0}
+    week = HourlyUse(NOW - timedelta(days=7), NOW, NOW, {hour: (seconds, 3600.0) for hour, seconds in use.items()})
+    lines = shown(week, tty=True, width=120).splitlines()
+    assert lines[3:6] == [
+        "Mon  " + "   ·" * 8 + "░" * 8 + "█" * 4 + "   ·" * 13,
+        " " * 5 + " " * 32 + "   1   5  20",
+        "Tue" + " " * 6 + "   ·" * 23,
+    ]
+    assert lines[-1] == "░░ to 5 %   ▒▒ to 10 %   ▓▓ to 15 %   ██ to 20 %   · not known"
+
+
+def test_one_long_value_takes_no_room_from_the_columns_beside_it() -> None:
+    held = Held(replace(NIGHTLY, owner="a" * 90, purpose="soak test of the release"), (host("node01", State.RESERVED),))
+    assert shown(Reservations((held,), NOW), tty=True, width=100).splitlines()[1] == (
+        f"r-7k3m       {'a' * 37}…  in 35m  node01  2h     soak test of the release"
+    )
+
+
+def test_a_timeline_without_hosts_is_a_note() -> None:
+    where = display(tty=True)
+    render(Timeline(NOW - timedelta(hours=1), NOW, NOW, (), (), "lab.toml"), where)
+    assert (where.stdout.getvalue(), where.stderr.getvalue()) == ("", "no hosts: bmhctl list shows all\n")  # type: ignore[attr-defined]
+
+
+def test_ends_of_several_hosts_at_one_time_for_one_reason_share_a_line() -> None:
+    ends = tuple(Ending(NOW + timedelta(hours=1), "maintenance: new disks", (f"node0{n}",)) for n in range(1, 5))
+    text = shown(replace(STATUS, endings=ends), tty=True, width=80)
+    assert "Ends next\n  in 1h  maintenance: new disks  node[01-04]\n\n" in text
+
+
+def test_a_long_line_goes_on_below_what_its_mark_begins() -> None:
+    event = replace(EVENTS[1], reason="a reason of many words " * 5)
+    lines = shown(History((event,), event.host, NOW), tty=True, width=80).splitlines()
+    assert [line[:6] for line in lines[1:]] == ["│   a ", "│   re"]
 
 
 @pytest.mark.parametrize(("width", "aged"), [(80, False), (90, True), (120, True)])

@@ -13,6 +13,7 @@ from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line
 from bmhctl.output.spans import until
 from bmhctl.results import Booked, Bookings
+from bmhctl.support.folding import in_short
 
 _COLUMNS = (
     Column("BOOKING"),
@@ -46,10 +47,15 @@ def _rows(items: Iterable[Booked], now: datetime) -> Iterator[list[Line]]:
             [(local_time(booking.starts_at), "")],
             [(local_time(booking.ends_at), "")],
             [(until(booking.starts_at, now), "")] if now < booking.starts_at else [("", "")],
-            [(" ".join(f"{name}!" if name in item.trouble else name for name in item.hosts), "")],
+            [(" ".join(_hosts(item)), "")],
             [(booking.purpose or "", "")],
             [(state, "red" if item.trouble else "")],
         ]
+
+
+def _hosts(item: Booked) -> list[str]:
+    """Return the hosts in short, after those that will not be usable."""
+    return [*(f"{name}!" for name in item.trouble), *in_short(name for name in item.hosts if name not in item.trouble)]
 
 
 def booking_record(item: Booked, now: datetime) -> Record:
@@ -108,7 +114,7 @@ VIEWS = {
         lambda result: (item.booking.id for item in result.items),
         _lines,
         lambda result, _: result.notes,
-        empty="no bookings",
+        empty="no bookings: bmhctl reserve --from WHEN makes one",
         write=_write,
     )
 }

@@ -69,7 +69,7 @@ VIEWS = {
         _FIELDS,
         _document,
         lines=lambda result, display: history_lines(result.events, result.now, result.host is not None, display.width),
-        empty="no events",
+        empty="no events of these hosts in this time",
         write=_write,
     )
 }

@@ -94,6 +94,6 @@ VIEWS = {
         _document,
         lambda result: (host.spec.name for host in result.hosts),
         _lines,
-        empty="no hosts",
+        empty="no hosts: bmhctl list shows all, bmhctl add HOST declares one",
     ),
 }

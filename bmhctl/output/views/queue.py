@@ -98,6 +98,6 @@ VIEWS = {
         _document,
         lambda result: (str(item.ticket.id) for item in result.items),
         lambda result, display: queue_lines(result, display.width),
-        empty="no tickets",
+        empty="no tickets: no request waits for hosts",
     )
 }

@@ -71,6 +71,6 @@ VIEWS = {
         _FIELDS,
         _document,
         lines=lambda result, display: queue_history_lines(result, display.width),
-        empty="no events",
+        empty="no events: no request has waited for hosts",
     )
 }

@@ -6,20 +6,21 @@ from collections.abc import Iterator
 
 from bmhctl.output.records import Envelope, Record, iso, listing, picked
 from bmhctl.output.render import LISTED, View
-from bmhctl.output.sanitize import Line, clean
+from bmhctl.output.sanitize import Line, clean, padded
 from bmhctl.output.spans import until
 from bmhctl.results import Reminder, Reminders
-from bmhctl.support.folding import folded
+from bmhctl.support.folding import in_short
 
 
 def _lines(result: Reminders) -> Iterator[Line]:
-    for item in result.items:
+    ends = padded(until(item.at, result.now) for item in result.items)
+    for item, end in zip(result.items, ends, strict=True):
         what = f"lease {item.id}" if item.id else "maintenance"
         line: Line = [
-            (until(item.at, result.now), "yellow" if item.at > result.now else "red"),
+            (end, "yellow" if item.at > result.now else "red"),
             (f"  {what} of ", ""),
             (item.owner, "bold"),
-            (f"  {' '.join(folded(item.hosts))}", "cyan"),
+            (f"  {' '.join(in_short(item.hosts))}", "cyan"),
             (f"  {clean(item.about)}" if item.about else "", "dim"),
         ]
         yield [*line, (f"  {', '.join(map(clean, item.waiting))} waiting" if item.waiting else "", "yellow")]
@@ -43,4 +44,13 @@ def _document(result: Reminders, fields: tuple[str, ...] | None) -> Envelope:
 
 _FIELDS = ("kind", "id", "owner", "hosts", "at", "about", "waiting")
 
-VIEWS = {Reminders: View(LISTED, _FIELDS, csv=_FIELDS, document=_document, lines=lambda result, _: _lines(result))}
+VIEWS = {
+    Reminders: View(
+        LISTED,
+        _FIELDS,
+        csv=_FIELDS,
+        document=_document,
+        lines=lambda result, _: _lines(result),
+        empty="nothing to remind of: bmhctl status shows what ends next",
+    )
+}

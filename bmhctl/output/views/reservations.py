@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from bmhctl.domain.model import State
+from bmhctl.domain.units import format_age
 from bmhctl.output.display import Display
 from bmhctl.output.layout import COLOUR, Column, columns
 from bmhctl.output.records import Envelope, Record, flatten, held_record, host_record, iso, listing, picked, stamp
@@ -17,17 +18,17 @@ from bmhctl.results import Grant, Held, Reservations
 from bmhctl.support.values import replace
 
 RESERVATION_COLUMNS = (
-    Column("ID"),
+    Column("RESERVATION"),
     Column("OWNER", 1, 12),
-    Column("EXPIRES_AT", 2),
+    Column("UNTIL", 2),
     Column("HOSTS", 0, 32),
-    Column("CREATED_AT", 5),
+    Column("SINCE", 5),
     Column("PURPOSE", 4, 12),
-    Column("PREPARED_AT", 6, 12),
+    Column("PREPARED", 6, 12),
     Column("TAGS", 4, 12),
-    Column("SHARED_WITH", 4, 12),
-    Column("ENDED_AT", 3),
-    Column("END_REASON", 7, 12),
+    Column("SHARED WITH", 4, 12),
+    Column("ENDED", 3),
+    Column("END REASON", 7, 12),
 )
 
 
@@ -40,7 +41,7 @@ def reservation_rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line
             [(r.owner, "")],
             until_line(r.expires_at, now) if r.is_open() else [("ended", "dim")],
             hosts_line(held.hosts, FEW_HOSTS) if r.ended_at is None else _names(held.had),
-            [(ago(r.created_at, now), "")],
+            [(format_age(now - r.created_at), "")],
             [(r.purpose or "", "")],
             prepared_line(r),
             [(flatten(dict(r.tags)), "cyan")],
@@ -114,7 +115,7 @@ VIEWS = {
         _document,
         lambda result: (held.reservation.id for held in result.items),
         _lines,
-        empty="no reservations",
+        empty="no reservations: bmhctl reserve -n 1 takes a host that is free",
     ),
     Grant: View(
         NAMED,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from math import ceil
 
 from bmhctl.domain.model import State
 from bmhctl.domain.units import format_age
@@ -11,8 +12,8 @@ from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import COLOUR, GLYPH, Column, columns, table
 from bmhctl.output.records import Envelope, Json, Record, iso, listing, picked
 from bmhctl.output.render import LISTED, View
-from bmhctl.output.sanitize import Line
-from bmhctl.output.spans import UNLIMITED, plural
+from bmhctl.output.sanitize import Line, Span
+from bmhctl.output.spans import UNLIMITED, joined, plural
 from bmhctl.results import Figures, HourlyUse, Statistics
 
 _WORDS = {
@@ -25,26 +26,22 @@ _WORDS = {
 _BAR = 24  # cells of a bar in the summary
 _SMALL_BAR = 10  # in a row
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_SHADES = " ░▒▓█"
+_HEAT = (("░", "blue"), ("▒", "green"), ("▓", "yellow"), ("█", "red"))
+_STEPS = (1, 2, 5, 10, 15, 20, 25)  # percent from one shade to the next
+_LEFT = 5  # cells for the day
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
-_COUNTS = (
-    Column("TASKS", 3),
-    Column("CHECKS", 3),
-    Column("CLEANUPS", 3),
-    Column("FAULTS", 3),
-    Column("FAILURES", 4),
-)
+_COUNTS = (Column("FAULTS", 3), Column("FAILURES", 4))
 _HEADS = (
-    Column("NAME", 0, 12),
     Column("HOSTS", 3),
     Column("UTILISATION", 1),
     Column("    HOURS", 2),
     Column("RESERVATIONS", 2),
     Column("WAIT", 4),
+    Column("FAILED", 3, 16),
     *_COUNTS,
-    Column("BETWEEN", 5),
-    Column("REPAIR", 5),
+    Column("MTBF", 5),
+    Column("MTTR", 5),
 )
 
 
@@ -59,7 +56,8 @@ def _lines(result: Statistics, display: Display) -> Iterator[Line]:
     yield from _summary(result.total)
     if result.by is not None:
         yield []
-        yield from columns(_HEADS, (_row(each) for each in result.groups), width or UNLIMITED)
+        heads = (Column(result.by.rpartition(":")[2].upper(), 0, 12), *_HEADS)
+        yield from columns(heads, (_row(each, result.by) for each in result.groups), width or UNLIMITED)
 
 
 def _summary(total: Figures) -> Iterator[Line]:
@@ -71,11 +69,6 @@ def _summary(total: Figures) -> Iterator[Line]:
             (f" {share:6.1%}  {total.seconds.get(state, 0.0) / 3600:>12,.1f} host-hours", ""),
         ]
     yield []
-    failed = (
-        (total.failed_tasks, "task"),
-        (total.failed_checks, "check"),
-        (total.failed_cleanups, "cleanup"),
-    )
     waits = total.waits
     told: dict[str, str] = {
         "reservations": f"{total.reservations:,}",
@@ -83,7 +76,7 @@ def _summary(total: Figures) -> Iterator[Line]:
         + (f" (known of {waits.known:,})" if waits.known != total.reservations else "")
         if waits
         else "not known",
-        "failed": ", ".join(plural(number or 0, word) for number, word in failed),
+        "failed": ", ".join(plural(number, word) for word, number in _failed(total).items()),
         "faults": f"{total.faults or 0:,}",
         "failures": f"{total.failures or 0:,}"
         + (f", {_short(total.mean_between_failures)} apart" if total.mean_between_failures else "")
@@ -92,20 +85,27 @@ def _summary(total: Figures) -> Iterator[Line]:
     yield from table((word, [(text, "")]) for word, text in told.items())
 
 
-def _row(each: Figures) -> list[Line]:
+def _failed(each: Figures) -> dict[str, int]:
+    """Return how often what failed."""
+    numbers = (each.failed_tasks, each.failed_checks, each.failed_cleanups)
+    return {word: number or 0 for word, number in zip(("task", "check", "cleanup"), numbers, strict=True)}
+
+
+def _row(each: Figures, by: str) -> list[Line]:
     share = each.utilisation
     reserved = each.seconds.get(State.RESERVED, 0.0)
-    counts = (each.failed_tasks, each.failed_checks, each.failed_cleanups, each.faults, each.failures)
+    failed = ", ".join(plural(number, word) for word, number in _failed(each).items() if number)
     return [
         [(each.name, "bold")],
-        [] if each.hosts is None else [(_number(each.hosts, "HOSTS"), "")],
+        [] if each.hosts is None or by == "host" else [(_number(each.hosts, "HOSTS"), "")],
         [] if share is None else [(_bar(share, _SMALL_BAR), COLOUR[State.RESERVED]), (f" {share:6.1%}", "")],
         [(f"{reserved / 3600:>9,.1f}", "")],
         [(_number(each.reservations, "RESERVATIONS"), "")],
         [(_short(each.waits.median), "")] if each.waits else [],
+        [(failed, "red")],
         *(
-            [] if number is None else [(_number(number, head.title), "red" if number else "dim")]
-            for number, head in zip(counts, _COUNTS, strict=True)
+            [(_number(number, head.title), "red")] if number else []
+            for number, head in zip((each.faults, each.failures), _COUNTS, strict=True)
         ),
         [(_short(each.mean_between_failures), "")] if each.mean_between_failures else [],
         [(_short(each.mean_repair), "")] if each.mean_repair else [],
@@ -135,30 +135,32 @@ def _heat(result: HourlyUse, display: Display) -> Iterator[Line]:
         ("  reserved hosts in % by weekday and hour", ""),
     ]
     yield []
-    wide = display.shown is not Format.TABLE or display.width >= 6 + 24 * 4
-    hours = (f"{hour:>4}" for hour in range(24)) if wide else (f"{hour:<4}" for hour in range(0, 24, 2))
-    yield [(f"{'':5}" + "".join(hours), "dim")]
-    for day, word in enumerate(_DAYS):
-        shares = [_share(result, day, hour) for hour in range(24)]
-        yield [(f"{word}  ", "bold"), *(_cell(share, wide) for share in shares)]
-    if not wide:
-        yield []
-        yield [(f"{shade * 2} {low} %  ", "yellow") for shade, low in _legend()]
+    wide = display.shown is not Format.TABLE or display.width >= _LEFT + 24 * 4
+    cell = 4 if wide else 3 if display.width >= _LEFT + 24 * 3 else 2
+    week = [[_share(result, day, hour) for hour in range(24)] for day in range(7)]
+    busiest = max((share or 0.0 for day in week for share in day), default=0.0)
+    step = next((step for step in _STEPS if busiest * 100 <= 4 * step), _STEPS[-1])
+    hours = (f"{hour:>{cell}}" if wide or hour % 2 == 0 else " " * cell for hour in range(24))
+    yield [(f"{'':{_LEFT}}" + "".join(hours), "dim")]
+    for word, shares in zip(_DAYS, week, strict=True):
+        yield [(f"{word:<{_LEFT}}", "bold"), *(_cell(share, step, cell) for share in shares)]
+        if wide:
+            numbers = ("" if share is None else f"{share * 100:.0f}" for share in shares)
+            yield [(" " * _LEFT + "".join(f"{number:>{cell}}" for number in numbers), "dim")]
+    yield []
+    legend = [(f"{mark * 2} to {(level + 1) * step} %", style) for level, (mark, style) in enumerate(_HEAT)]
+    unknown = [("· not known", "dim")] if any(share is None for day in week for share in day) else []
+    yield joined([*legend, *unknown], "   ")
 
 
-def _legend() -> Sequence[tuple[str, str]]:
-    return list(zip(_SHADES, ("0", "1–25", "26–50", "51–75", "76–100"), strict=True))
-
-
-def _cell(share: float | None, wide: bool) -> tuple[str, str]:
+def _cell(share: float | None, step: int, width: int) -> Span:
+    """Return one hour in the shade of its share; ``step`` is the percent from one shade to the next."""
     if share is None:
-        return ("   ·" if wide else " ·", "dim")
-    shade = _SHADES[0 if share <= 0 else min(4, 1 + int(share * 100 / 25.0001))]
-    return (f"{share * 100:>4.0f}" if wide else shade * 2, _heat_style(share) if wide else "yellow")
-
-
-def _heat_style(share: float) -> str:
-    return "dim" if share <= 0 else "green" if share < 0.5 else "yellow" if share < 0.85 else "bold red"
+        return "·".rjust(width), "dim"
+    if share <= 0:
+        return " " * width, ""
+    mark, style = _HEAT[min(len(_HEAT) - 1, max(0, ceil(share * 100 / step - 0.001) - 1))]
+    return mark * width, style
 
 
 def _share(result: HourlyUse, day: int, hour: int) -> float | None:

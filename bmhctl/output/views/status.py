@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 from bmhctl.domain.model import State
 from bmhctl.output.display import Display, Format
@@ -48,7 +49,7 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
         longest = max(sum(cell_width(clean(text)) for text, _ in line) for line in hosts)
         name = max((cell_width(host.name) for held in status.held[:limit] for host in held.hosts), default=0)
         least = max(10, name, min(longest, (width or UNLIMITED) // 2))
-        heads = (Column(""), Column(""), Column(""), Column("", 0, least), Column("", 1, 10))
+        heads = (Column("", 0, 24), Column(""), Column(""), Column("", 0, least), Column("", 1, 10))
         rows = (
             [
                 [("  ", ""), (" + ".join((held.reservation.owner, *held.reservation.shared_with)), "bold")],
@@ -64,8 +65,8 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
     if status.endings:
         yield from _section("Ends next")
         endings = (
-            (until(ending.at, status.now), [(f"{clean(ending.what)}  ", ""), *_in_short(ending.hosts, limit)])
-            for ending in status.endings[:limit]
+            (until(at, status.now), [(f"{clean(what)}  ", ""), *_in_short([n for e in alike for n in e.hosts], limit)])
+            for (at, what), alike in groupby(status.endings[:limit], lambda ending: (ending.at, ending.what))
         )
         yield from table(endings, "  ")
         yield from _more(status.total("endings") - len(status.endings[:limit]), "bmhctl list --sort until")

@@ -31,12 +31,15 @@ _LABEL = 12  # cells or more between two ticks
 
 
 def _lines(result: Timeline, display: Display) -> Iterator[Line]:
+    if not result.hosts:
+        return
     width = min(display.width, _WIDEST) if display.shown is Format.TABLE else 120
-    names = min(_LONGEST_NAME, max((cell_width(clean(row.host)) for row in result.hosts), default=4))
+    names = min(_LONGEST_NAME, max((cell_width(clean(row.host)) for row in result.hosts), default=0))
+    names = max(names, 4)
     room = max(20, width - names - 2)
     length = (result.until - result.since) / room
     now = int((result.now - result.since) / length)
-    yield [(" " * (names + 2), ""), (_axis(result, room), "dim")]
+    yield [(f"{result.now.astimezone():%Z}".ljust(names)[:names] + "  ", "dim"), (_axis(result, room), "dim")]
     for row in result.hosts:
         name = pad(shorten(clean(row.host), names), names)
         yield [(f"{name}  ", "bold"), *_chart(row, result, room, length, now)]
@@ -46,7 +49,7 @@ def _lines(result: Timeline, display: Display) -> Iterator[Line]:
         (_AHEAD, COLOUR[State.RESERVED]),
         (" leased  ", "dim"),
         (_NOW, "bold"),
-        (f" now  times in {result.now.astimezone():%Z}", "dim"),
+        (" now", "dim"),
     ]
 
 
@@ -138,7 +141,7 @@ VIEWS = {
         plain=_FIELDS,
         csv=_FIELDS,
         lines=_lines,
-        empty="no hosts",
+        empty="no hosts: bmhctl list shows all",
         write=_write,
         records=_rows,
     )
