@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import typer
@@ -36,6 +37,8 @@ class OptionalValueCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse as Typer does; arguments after ``--``, or of a command to run, are not changed."""
+        if not ctx.resilient_parsing:
+            self._refuse_swallowed(args)
         return super().parse_args(ctx, list(self._completed(args)))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -57,9 +60,8 @@ class OptionalValueCommand(TyperCommand):
     def _is_value(self, args: Sequence[str], position: int) -> bool:
         if position == 0:
             return False
-        takes_value = {n: not getattr(param, "is_flag", False) for param in self.params for n in param.opts}
         before = args[position - 1]
-        return _is_duration(args[position]) if before in self._optional() else _wants_next(before, takes_value)
+        return _is_duration(args[position]) if before in self._optional() else _wants_next(before, self._takes_value())
 
     def _optional(self) -> set[str]:
         """Return the options of this command whose value may be left out."""
@@ -71,8 +73,25 @@ class OptionalValueCommand(TyperCommand):
             if name in OPTIONAL_VALUES
         }
 
+    def _takes_value(self) -> dict[str, bool]:
+        """Return the options of this command, and whether each takes a value."""
+        return {name: not getattr(param, "is_flag", False) for param in self.params for name in param.opts}
+
+    def _refuse_swallowed(self, args: Sequence[str]) -> None:
+        """Raise :class:`UsageError` for an option in the place of another option's value: ``--fault --reason TEXT``."""
+        takes_value = self._takes_value()
+        own = self.own(args)
+        own = own[: own.index("--")] if "--" in own else own
+        is_value = False
+        for arg, following in pairwise(own):
+            is_value = not is_value and arg not in self._optional() and _wants_next(arg, takes_value)
+            if is_value and following in takes_value:
+                raise UsageError(
+                    f"{arg} has no value: {following} is an option itself", hint=f"{arg} VALUE {following} …"
+                )
+
     def _completed(self, args: Sequence[str]) -> Iterator[str]:
-        takes_value = {name: not getattr(param, "is_flag", False) for param in self.params for name in param.opts}
+        takes_value = self._takes_value()
         optional = self._optional()
         position = 0
         while position < len(args):

@@ -204,3 +204,27 @@ def test_a_copy_warns_that_both_inventories_have_the_hosts(cli: Cli, lab: Any) -
     done = cli("copy", "bmh.toml", "copy.db")
     assert done.status == 0
     assert "bmh.toml still has the same 3 hosts: use only one of the two, or both reserve them" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("taint node01 --fault --reason broken", "--fault has no value: --reason is an option itself"),
+        ("reserve -qn -l rack=r1", "-qn has no value: -l is an option itself"),
+        ("run --for -n 2 -- true", "--for has no value: -n is an option itself"),
+    ],
+)
+def test_an_option_is_not_the_value_of_the_one_before_it(line: str, said: str, cli: Cli) -> None:
+    done = cli(*line.split())
+    assert (done.status, done.stdout, done.stderr.splitlines()[0]) == (
+        125 if "run" in line else 2,
+        "",
+        f"bmhctl: {said}",
+    )
+
+
+@pytest.mark.parametrize(
+    "line", ["taint node01 --fault=--reason", "reserve --wait -n 2", "run -l gpu -- make --for -n", "list -l -- node01"]
+)
+def test_what_only_looks_like_an_option_without_a_value_parses(line: str) -> None:
+    _parsed(line.split())
