@@ -335,11 +335,12 @@ class Inventory:
             purpose=purpose,
             request_id=request_id,
         )
-        starts = _moment(begins, self._context.clock())
+        now = self._context.clock()
+        starts = _moment(begins, now)
         length = _length(ttl)
         if (ends is None) == (length is None):
             raise UsageError("give one end of the booking: ends or ttl")
-        until = _moment(ends, starts) if ends is not None else starts + (length or timedelta())
+        until = _moment(ends, starts, now) if ends is not None else starts + (length or timedelta())
         return book(self._context, request, starts, until, weekly=weekly).items
 
     def bookings(self) -> tuple[Booked, ...]:
@@ -618,10 +619,10 @@ def _pause(seconds: float, wakes: int | None) -> None:
         select.select([wakes], [], [], seconds)
 
 
-def _moment(value: datetime | str, after: datetime) -> datetime:
+def _moment(value: datetime | str, after: datetime, said: datetime | None = None) -> datetime:
     from bmhctl.domain.times import in_utc, parse_moment
 
-    return parse_moment(value, after) if isinstance(value, str) else in_utc(value)
+    return parse_moment(value, after, said=said) if isinstance(value, str) else in_utc(value)
 
 
 def _length(value: timedelta | str | bool | None) -> timedelta | None:

@@ -64,17 +64,20 @@ def bookings_move(
 
     with session(ctx, Bookings) as lab:
         starts = parse_moment(begins, lab.context.clock())
-        until = None if ends is None and length is None else end_of(starts, ends, length)
+        until = None if ends is None and length is None else end_of(starts, ends, length, lab.context.clock())
         moving = replace(lab.context, dry_run=dry_run)
         lab.show(reschedule(moving, which, starts, until, force=force, reason=reason))
 
 
-def end_of(starts: datetime, ends: str | None, length: str | None) -> datetime:
-    """Return when a span ends that begins at ``starts``: at a time, or after a length; raise :class:`UsageError`."""
+def end_of(starts: datetime, ends: str | None, length: str | None, now: datetime) -> datetime:
+    """Return when a span ends that begins at ``starts``: at a time, or after a length; raise :class:`UsageError`.
+
+    ``now`` is the time from which "tomorrow" counts.
+    """
     if (ends is None) == (length is None):
         raise UsageError("give one end: --until or --ttl", hint="--until 12:00, or --ttl 3h")
     if ends is not None:
-        return parse_moment(ends.removeprefix("+"), starts)
+        return parse_moment(ends.removeprefix("+"), starts, said=now)
     span, endless = lease(str(length))
     if endless or span is None:
         raise UsageError("a booking needs an end", hint="--until 12:00, or --ttl 3h")
@@ -96,4 +99,5 @@ def book_hosts(
     with session(ctx, Bookings) as lab:
         starts = parse_moment(begins, lab.context.clock())
         booking = replace(lab.context, dry_run=dry_run)
-        lab.show(book(booking, replace(request, ttl=None), starts, end_of(starts, ends, length), weekly=weekly))
+        until = end_of(starts, ends, length, lab.context.clock())
+        lab.show(book(booking, replace(request, ttl=None), starts, until, weekly=weekly))

@@ -130,8 +130,9 @@ def _plan(
     if until is None:
         raise UsageError("a planned maintenance needs its end", hint="--from 'sat 08:00' --until 12:00")
     with changing(ctx, dry_run=dry_run, yes=yes) as lab:
-        starts = parse_moment(begins, lab.context.clock())
-        ends = parse_moment(until.removeprefix("+"), starts)
+        now = lab.context.clock()
+        starts = parse_moment(begins, now)
+        ends = parse_moment(until.removeprefix("+"), starts, said=now)
         lab.show(plan_maintenance(lab.context, hosts, starts, ends, reason=reason, resumes=resumes))
 
 

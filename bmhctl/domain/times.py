@@ -10,24 +10,28 @@ from bmhctl.errors import UsageError
 from bmhctl.support.lazy_regex import pattern
 
 
-def parse_moment(text: str, now: datetime) -> datetime:
+def parse_moment(text: str, now: datetime, *, said: datetime | None = None) -> datetime:
     """Return a point in time after ``now``, in UTC: a duration from then (``2h``), a time of day, or an ISO time.
 
     A time of day alone is the next one; ``today``, ``tomorrow``, or a day of the week (``sat 08:00``) may be before
-    it, and a day alone is its beginning. A time without an offset is local. Raises :class:`UsageError` for any other
-    text, for a time in the past, and for a local time that does not exist or exists twice because the clocks change.
+    it, and a day alone is its beginning. For the end of a span, ``now`` is its beginning, and ``said`` when it was
+    asked for, from which ``today`` and ``tomorrow`` count. A time without an offset is local. Raises
+    :class:`UsageError` for any other text, for a time not after ``now``, and for a local time that does not exist or
+    exists twice because the clocks change.
     """
     try:
         at = now + parse_duration(text)
     except UsageError:
         try:
-            at = in_utc(_day_and_time(text, now) or datetime.fromisoformat(text))
+            at = in_utc(_day_and_time(text, now, said or now) or datetime.fromisoformat(text))
         except (ValueError, OverflowError):
             raise UsageError(
                 f"{text!r} is not a time",
                 hint="write a duration such as 2h or 3d, a time such as 17:00, 'tomorrow 09:00' or 'sat 08:00', "
                 "or a date such as 2026-12-24T18:00",
             ) from None
+    if at <= now and said is not None:
+        raise UsageError(f"the end, {text}, is not after the beginning", hint="write a duration such as 2h, or later")
     if at <= now:
         raise UsageError(f"{text} is not in the future", hint="write a duration such as 2h, or a later time")
     check_not_too_far(at, now)
@@ -42,14 +46,19 @@ def check_not_too_far(at: datetime, now: datetime) -> None:
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _SPOKEN = pattern(
-    r"(?:(today|tomorrow|(mon|tue|wed|thu|fri|sat|sun)[a-z]*)(?:\s+|$))?(?:(\d{1,2}):(\d\d)(?::(\d\d))?)?", re.I
+    r"(?:(yesterday|today|tomorrow|(mon|tue|wed|thu|fri|sat|sun)[a-z]*)(?:\s+|$))?(?:(\d{1,2}):(\d\d)(?::(\d\d))?)?",
+    re.I,
 )
 
 
-def _day_and_time(text: str, now: datetime) -> datetime | None:
-    """Return the local time that a day and a time of day mean after ``now``; None if the text is something else.
+_DISTANCE = {"yesterday": -1, "today": 0, "tomorrow": 1}
 
-    Raises :class:`ValueError` for a time of day that no clock shows.
+
+def _day_and_time(text: str, now: datetime, said: datetime, *, past: bool = False) -> datetime | None:
+    """Return the local time that a day and a time of day mean; None if the text is something else.
+
+    A time of day and a day of the week are the next ones after ``now``, or with ``past`` the last ones. ``today`` is
+    the day of ``said``. Raises :class:`ValueError` for a time of day that no clock shows.
     """
     found = _SPOKEN.fullmatch(text.strip())
     if found is None or not text.strip():
@@ -57,12 +66,15 @@ def _day_and_time(text: str, now: datetime) -> datetime | None:
     day, weekday, hour, minute, second = found.groups()
     local = now.astimezone().replace(tzinfo=None)
     at = local.replace(hour=int(hour or 0), minute=int(minute or 0), second=int(second or 0), microsecond=0)
+    if day is not None and weekday is None:
+        date = said.astimezone().date() + timedelta(days=_DISTANCE[day.lower()])
+        return datetime.combine(date, at.time())
+    days = 1 if weekday is None else 7
     if weekday is not None:
         at += timedelta(days=(_DAYS.index(weekday.lower()) - local.weekday()) % 7)
-        return at if at > local else at + timedelta(days=7)
-    if day is not None:
-        return at + timedelta(days=day.lower() == "tomorrow")
-    return at if at > local else at + timedelta(days=1)
+    if past:
+        return at if at <= local else at - timedelta(days=days)
+    return at if at > local else at + timedelta(days=days)
 
 
 def in_utc(at: datetime) -> datetime:
@@ -88,20 +100,19 @@ def in_utc(at: datetime) -> datetime:
 def parse_past(text: str, now: datetime) -> datetime:
     """Return a point in time in the past, in UTC: a duration before ``now`` (``30d``), a day, or an ISO time.
 
-    A day is ``today``, ``yesterday`` or an ISO date, and means its beginning. A time without an offset is local. Raises
-    :class:`UsageError` for any other text, for a time in the future, and for a local time that does not exist or exists
-    twice.
+    A time of day alone is the last one; ``today``, ``yesterday`` or a day of the week may be before it, and a day
+    alone is its beginning. A time without an offset is local. Raises :class:`UsageError` for any other text, for a time
+    in the future, and for a local time that does not exist or exists twice.
     """
     try:
         at = now - parse_duration(text)
     except UsageError:
-        day = now.astimezone().date()
-        known = {"today": day, "yesterday": day - timedelta(days=1)}
         try:
-            at = in_utc(datetime.fromisoformat(str(known.get(text.strip().lower(), text))))
+            at = in_utc(_day_and_time(text, now, now, past=True) or datetime.fromisoformat(text))
         except (ValueError, OverflowError):
             raise UsageError(
-                f"{text!r} is not a time", hint="write a duration such as 2h or 30d, yesterday, or 2026-11-24T18:00"
+                f"{text!r} is not a time",
+                hint="write a duration such as 2h or 30d, 'yesterday 18:00', or 2026-11-24T18:00",
             ) from None
     except OverflowError:
         at = datetime.min.replace(tzinfo=UTC)

@@ -128,6 +128,12 @@ def test_the_python_api_reads_times_in_the_same_way(zone: Callable[[str], None],
         ("2025-12-24T18:00", "2025-12-24T18:00:00+01:00"),
         ("2025-12-24T18:00Z", "2025-12-24T18:00:00+00:00"),
         ("36500d", "1926-01-26T12:00:00+00:00"),
+        ("08:00", "2026-01-01T08:00:00+01:00"),
+        ("18:00", "2025-12-31T18:00:00+01:00"),
+        ("yesterday 18:00", "2025-12-31T18:00:00+01:00"),
+        ("thu 13:00", "2026-01-01T13:00:00+01:00"),
+        ("thu 13:01", "2025-12-25T13:01:00+01:00"),
+        ("Monday", "2025-12-29T00:00:00+01:00"),
     ],
 )
 def test_a_time_that_is_over_is_a_duration_a_day_or_a_time(zone: Callable[[str], None], text: str, meant: str) -> None:
@@ -135,7 +141,34 @@ def test_a_time_that_is_over_is_a_duration_a_day_or_a_time(zone: Callable[[str],
     assert parse_past(text, NOW) == datetime.fromisoformat(meant)
 
 
-@pytest.mark.parametrize("text", ["", "soon", "2026-13-01", "2026-01-02", "2026-01-01T13:00Z", "9999-12-31"])
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("tomorrow 12:00", "2026-01-02T12:00:00+01:00"),
+        ("12:00", "2026-01-02T12:00:00+01:00"),
+        ("08:00", "2026-01-03T08:00:00+01:00"),
+        ("fri 12:00", "2026-01-02T12:00:00+01:00"),
+        ("3h", "2026-01-02T12:00:00+01:00"),
+    ],
+)
+def test_the_end_of_a_span_is_after_its_beginning_and_tomorrow_counts_from_today(
+    zone: Callable[[str], None], text: str, meant: str
+) -> None:
+    zone("Europe/Berlin")
+    starts = parse_moment("tomorrow 09:00", NOW)
+    assert parse_moment(text, starts, said=NOW) == datetime.fromisoformat(meant)
+
+
+def test_an_end_before_the_beginning_is_called_so(zone: Callable[[str], None]) -> None:
+    zone("Europe/Berlin")
+    with pytest.raises(UsageError, match="the end, tomorrow 08:00, is not after the beginning"):
+        parse_moment("tomorrow 08:00", parse_moment("tomorrow 09:00", NOW), said=NOW)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "soon", "yesterday 25:00", "today 23:00", "2026-13-01", "2026-01-02", "2026-01-01T13:00Z", "9999-12-31"],
+)
 def test_what_is_not_a_time_or_is_to_come_is_not_over(text: str) -> None:
     with pytest.raises(UsageError):
         parse_past(text, NOW)
