@@ -10,6 +10,9 @@ from bmhctl.support.values import Frozen
 
 _NOTHING = timedelta()
 
+SHORTEST_LEASE = timedelta(minutes=1)
+"""The shortest lease that is granted before something that is planned: a shorter one is of no use."""
+
 
 class Booking(Frozen):
     """Some hosts, set aside for an owner or for a planned maintenance, from ``starts_at`` to before ``ends_at``.

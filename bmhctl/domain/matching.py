@@ -7,9 +7,11 @@ assigned to a requirement that has room, or one of that requirement's hosts move
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import pairwise
 
-from bmhctl.domain.model import Host
+from bmhctl.domain.booking import SHORTEST_LEASE, free_until
+from bmhctl.domain.model import NEVER, Host
 from bmhctl.domain.requirements import Requirements
 from bmhctl.domain.selector import Selector
 from bmhctl.support.values import Frozen
@@ -27,6 +29,46 @@ class Match(Frozen):
 
     hosts: tuple[Host, ...]
     missing: int
+
+
+class Until(Frozen):
+    """Until when hosts have to be free of what is planned: for the ``whole`` lease, and for the ``least`` of it."""
+
+    whole: datetime
+    least: datetime
+
+
+def until_of(length: timedelta | None, now: datetime, turnaround: timedelta, *, may_be_short: bool) -> Until:
+    """Return until when hosts have to be free for a lease from ``now`` on of a length, None for one without end.
+
+    One that ``may_be_short`` ends early where something is planned.
+    """
+    whole = NEVER if length is None else now + length + turnaround
+    return Until(whole, min(whole, now + SHORTEST_LEASE + turnaround) if may_be_short else whole)
+
+
+class Claimant(Frozen):
+    """What a ticket asks for, with the caps of its owner; ``until`` is None where nothing is planned on any host."""
+
+    requirements: Requirements
+    caps: Sequence[Cap] = ()
+    until: Until | None = None
+
+    def match(self, free: Sequence[Host]) -> Match:
+        """Return the largest match of hosts that are free for the whole lease, else of those free for the least of it.
+
+        For the whole lease, hosts on which something is planned soonest come first, so that the others stay free for
+        longer ones; else those that are free the longest.
+        """
+        until = self.until
+        if until is None or not any(host.planned for host in free):
+            return match(self.requirements, free, self.caps)
+        whole = [host for host in free if free_until(host) >= until.whole]
+        found = match(self.requirements, sorted(whole, key=free_until), self.caps)
+        if not found.missing or until.least == until.whole:
+            return found
+        some = [host for host in free if free_until(host) >= until.least]
+        return match(self.requirements, sorted(some, key=free_until, reverse=True), self.caps)
 
 
 def match(requirements: Requirements, free: Sequence[Host], caps: Sequence[Cap] = ()) -> Match:
@@ -189,7 +231,7 @@ def _flow(
 
 
 def left_over(
-    earlier: Iterable[tuple[Requirements, Sequence[Cap]]],
+    earlier: Iterable[Claimant],
     free: Sequence[Host],
     comes_back: Callable[[Requirements], bool],
 ) -> list[Host]:
@@ -197,15 +239,14 @@ def left_over(
 
     A full match is set aside for its ticket; a partial one holds just the matched hosts, so that a request for four is
     not starved by a stream of ones; a ticket whose missing hosts need an operator holds nothing: ``comes_back`` returns
-    whether requirements can be met without one. ``earlier`` are the requirements of each ticket, with the caps of its
-    owner.
+    whether requirements can be met without one.
     """
     left = list(free)
-    for requirements, caps in earlier:
+    for claimant in earlier:
         if not left:
             break
-        found = match(requirements, left, caps)
-        if found.missing and not comes_back(requirements):
+        found = claimant.match(left)
+        if found.missing and not comes_back(claimant.requirements):
             continue
         taken = {host.id for host in found.hosts}
         left = [host for host in left if host.id not in taken]

@@ -6,7 +6,7 @@ The databases count: no host is read, and an index is used where it is enough.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bmhctl.domain.model import Host
 from bmhctl.domain.selector import Selector, Term
@@ -81,24 +81,31 @@ def occupation(store: Store, queries: Iterable[HostQuery], most: int) -> Occupat
     return Occupation(states, [f"{owner} ({token})" for owner, token in holders], first_end)
 
 
-def becoming_free(store: Store, query: HostQuery, now: datetime, most: int) -> list[Host]:
-    """Return the hosts of a query that are free, or will be when their lease or maintenance ends; the first first."""
+def becoming_free(
+    store: Store, query: HostQuery, now: datetime, most: int, turnaround: timedelta = timedelta()
+) -> list[Host]:
+    """Return the hosts of a query that are free, or will be when their lease or maintenance ends; the first first.
+
+    With them those that were given back less than ``turnaround`` ago.
+    """
     where, parameters = store.hosts.where(query)
     end = (
         "CASE hosts.state WHEN 'available' THEN 0 WHEN 'reserved' THEN r.expires_at"
+        " WHEN 'tainted' THEN hosts.used_at WHEN 'initial' THEN hosts.used_at"
         " ELSE CASE WHEN r.expires_at > hosts.back_at THEN r.expires_at ELSE hosts.back_at END END"
     )
     # As the start of an index, the state would find most of a large fleet before the few that fit.
     states = (
         "(COALESCE(hosts.state, '') = 'available'"
         " OR (COALESCE(hosts.state, '') = 'reserved' AND r.expires_at IS NOT NULL)"
+        " OR (COALESCE(hosts.state, '') IN ('tainted', 'initial') AND hosts.used_at > ?)"
         " OR (COALESCE(hosts.state, '') = 'maintenance' AND hosts.back_at > ?"
         " AND (hosts.reservation IS NULL OR r.expires_at IS NOT NULL)))"
     )
     able = f"hosts.undeclared = 0 AND hosts.cordon IS NULL AND hosts.fault IS NULL AND {states}"
     rows = store.database.execute(
         f"{HOST_SELECT}{f'{where} AND' if where else ' WHERE'} {able} ORDER BY {end}, hosts.id LIMIT {int(most)}",
-        [*parameters, from_time(now)],
+        [*parameters, from_time(now - turnaround), from_time(now)],
     )
     return [to_host(row) for row in rows]
 

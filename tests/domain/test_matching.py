@@ -9,7 +9,7 @@ import networkx as nx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmhctl.domain.matching import Cap, Match, left_over, match
+from bmhctl.domain.matching import Cap, Claimant, Match, left_over, match
 from bmhctl.domain.model import Host, HostSpec, State
 from bmhctl.domain.requirements import Requirements, parse_requirement, total
 from bmhctl.domain.selector import parse_selector
@@ -26,9 +26,9 @@ def wants(*texts: str) -> Requirements:
     return tuple(parse_requirement(text) for text in texts)
 
 
-def due(*earlier: Requirements) -> list[tuple[Requirements, tuple[Cap, ...]]]:
+def due(*earlier: Requirements) -> list[Claimant]:
     """Tickets of owners without limits."""
-    return [(each, ()) for each in earlier]
+    return [Claimant(each) for each in earlier]
 
 
 def names(hosts: tuple[Host, ...] | list[Host]) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from bmhctl.domain.booking import Booking, free_until, without_planned
-from bmhctl.domain.matching import Cap, match
+from bmhctl.domain.booking import SHORTEST_LEASE, Booking, free_until, without_planned
+from bmhctl.domain.matching import Cap, match, until_of
 from bmhctl.domain.model import NEVER, Host, State
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import Requirement, Requirements, describe_requirements, load_requirements, total
@@ -15,13 +15,11 @@ from bmhctl.errors import BmhctlError, BusyError, NotFoundError, NotYoursError, 
 from bmhctl.lifecycle.table import where
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import check_names, check_satisfiable, refusal
-from bmhctl.usecases.reservations.fairness import due_hosts, free_for, match_free
+from bmhctl.usecases.reservations.fairness import due_hosts, free_for, match_beside
 from bmhctl.usecases.reservations.request import LeaseTerms, ReservationRequest, lease_of
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import apply_room, earliest_start, end_booking, find_room, hosts_of
 from bmhctl.usecases.shared.transitions import describe_planned
-
-_SHORTEST = timedelta(minutes=1)  # a shorter lease before a booking is of no use to anyone
 
 
 def known_booking(ctx: Context, booking_id: str) -> Booking:
@@ -98,14 +96,10 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
     if request.booking is not None:
         return _choose_booked(ctx, requirements, open_booking(ctx, request.booking), policy)
     length = lease_of(policy, request).ttl
-    until = NEVER if length is None else now + length + policy.turnaround
-    found = match_free(ctx, ctx.actor, requirements, before, policy.limits, until)
+    until = until_of(length, now, policy.turnaround, may_be_short=_may_be_short(request))
+    found = match_beside(ctx, ctx.actor, requirements, before, policy, until)
     if not found.missing:
         return found.hosts
-    some = free_for(ctx, requirements, before, policy.limits, until=now + policy.turnaround + _SHORTEST)
-    short = match(requirements, sorted(some, key=free_until, reverse=True), _caps(ctx, policy))
-    if not short.missing and _may_be_short(request):
-        return short.hosts
     for end in _ends(request, now, length):
         room = find_room(
             ctx,
@@ -113,13 +107,15 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
             now,
             end,
             policy.turnaround,
-            lambda more: free_for(ctx, requirements, before, policy.limits, more),
+            lambda more: free_for(ctx, requirements, before, policy.limits, more, now),
             kept=due_hosts(ctx, policy.limits, before),
             caps=_caps(ctx, policy),
         )
         if room is not None:
             return room.hosts
-    if short.missing:
+    least = until_of(SHORTEST_LEASE, now, policy.turnaround, may_be_short=False)
+    short = match_beside(ctx, ctx.actor, requirements, before, policy, least)
+    if short.missing or _may_be_short(request):
         raise refusal(ctx, requirements, found, before, policy.limits)
     raise _too_long(ctx, request, short.hosts, policy, length)
 
@@ -132,7 +128,7 @@ def _may_be_short(request: ReservationRequest) -> bool:
 def _ends(request: ReservationRequest, now: datetime, length: timedelta | None) -> list[datetime]:
     """Return the ends of a lease for which bookings move, the whole one first."""
     whole = NEVER if length is None else now + length
-    return [whole, now + _SHORTEST] if _may_be_short(request) else [whole]
+    return [whole, now + SHORTEST_LEASE] if _may_be_short(request) else [whole]
 
 
 def _caps(ctx: Context, policy: Policy) -> Sequence[Cap]:
@@ -161,7 +157,7 @@ def _too_long(
 
 
 def _whole_minutes(length: timedelta) -> timedelta:
-    return max(length // timedelta(minutes=1) * timedelta(minutes=1), _SHORTEST)
+    return max(length // timedelta(minutes=1) * timedelta(minutes=1), SHORTEST_LEASE)
 
 
 def _choose_booked(ctx: Context, requirements: Requirements, booking: Booking, policy: Policy) -> tuple[Host, ...]:
@@ -181,7 +177,11 @@ def _choose_booked(ctx: Context, requirements: Requirements, booking: Booking, p
     def open_hosts(more: int) -> list[Host]:
         return [
             *freed,
-            *(host for host in free_for(ctx, requirements, None, policy.limits, more) if host.id not in own),
+            *(
+                host
+                for host in free_for(ctx, requirements, None, policy.limits, more, ctx.clock())
+                if host.id not in own
+            ),
         ]
 
     room = find_room(ctx, requirements, ctx.clock(), booking.ends_at, policy.turnaround, open_hosts)
@@ -243,7 +243,7 @@ def _with_room(
     """Return the hosts of a lease that begins now, after the bookings moved in spite of which they were chosen."""
     now = ctx.clock()
     line = line_of(hosts, policy)[0]
-    if line >= (terms.end(now) or NEVER) or (_may_be_short(request) and line >= now + _SHORTEST):
+    if line >= (terms.end(now) or NEVER) or (_may_be_short(request) and line >= now + SHORTEST_LEASE):
         return hosts
     wanted = tuple(Requirement(name=host.name) for host in hosts)
     for end in _ends(request, now, terms.ttl):

@@ -13,14 +13,16 @@ from bmhctl.errors import BusyError
 from bmhctl.stores import availability_queries
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
-from bmhctl.usecases.reservations.fairness import comes_back, live_tickets
+from bmhctl.usecases.reservations.fairness import comes_back, length_of, live_tickets
 from bmhctl.usecases.reservations.forecast import Claim, Freeing, Use, forecast
 from bmhctl.usecases.reservations.request import EVERY_FIT, ReservationRequest, query_for
 from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.planned import hosts_of
 
 MOST_TICKETS = 25
 """For so many tickets it is computed; for those behind them it is not known."""
 
+_MORE_BOOKED = 300  # hosts of each requirement that are looked at beside those, where something is planned
 _NEVER_USED = datetime.min.replace(tzinfo=UTC)
 
 
@@ -31,9 +33,10 @@ def eta_of_request(ctx: Context, request: ReservationRequest, before: int | None
     """
     policy = ctx.policy()
     tickets = live_tickets(ctx, before)
-    if len(tickets) >= MOST_TICKETS:
+    if len(tickets) >= MOST_TICKETS or request.booking is not None:
         return None
-    own = Claim(ctx.actor, request.requirements, None)
+    is_short = request.ttl is None and not request.endless
+    own = Claim(ctx.actor, request.requirements, length_of(request, policy), may_be_short=is_short)
     return _forecast(ctx, policy, [*(_claim(ctx, policy, ticket) for ticket in tickets), own])[-1]
 
 
@@ -72,16 +75,18 @@ def by_minute(eta: datetime) -> datetime:
 
 
 def _claim(ctx: Context, policy: Policy, ticket: Ticket) -> Claim:
-    ttl = None if ticket.endless else ticket.ttl or policy.ttl
-    if policy.max_ttl is not None:
-        ttl = policy.max_ttl if ttl is None else min(ttl, policy.max_ttl)
     requirements = load_requirements(ticket.requirements)
-    return Claim(ticket.owner, requirements, ttl, ticket.deadline, comes_back(ctx, requirements))
+    return Claim(
+        ticket.owner,
+        requirements,
+        length_of(ticket, policy),
+        ticket.deadline,
+        comes_back(ctx, requirements),
+        may_be_short=ticket.ttl is None and not ticket.endless,
+    )
 
 
 def _forecast(ctx: Context, policy: Policy, claims: Sequence[Claim]) -> list[datetime | None]:
-    if ctx.store.bookings.is_any_open():  # it takes no account of what is planned
-        return [None] * len(claims)
     now = ctx.clock()
     limits = tuple(limit for limit in policy.limits if any(limit.concerns(claim.owner) for claim in claims))
     uses = [
@@ -91,21 +96,35 @@ def _forecast(ctx: Context, policy: Policy, claims: Sequence[Claim]) -> list[dat
         for host in ctx.store.hosts.held_by_owner(owner)
         if host.reservation is not None
     ]
-    # The first to be free of each requirement, as many as all claims take together: no claim can need others.
+    is_booked = ctx.store.bookings.is_any_open()
+    if is_booked and limits:
+        owners = {claim.owner for claim in claims}
+        uses += [
+            Use(each.owner, host, each.ends_at, each.starts_at)
+            for each in ctx.store.bookings.open()
+            if each.owner in owners and not each.is_maintenance
+            for host in hosts_of(ctx, each)
+        ]
+    # The first to be free of each requirement, as many as all claims take together: no claim can need others, unless
+    # something is planned on them.
     most = EVERY_FIT if limits else sum(total(claim.requirements) for claim in claims)
-    hosts = _freeing(ctx, [claim.requirements for claim in claims], now, most)
-    return forecast(now, hosts, claims, limits=limits, uses=uses)
+    if is_booked:
+        most += _MORE_BOOKED
+    hosts = _freeing(ctx, [claim.requirements for claim in claims], now, most, policy.turnaround)
+    return forecast(now, hosts, claims, limits=limits, uses=uses, turnaround=policy.turnaround)
 
 
-def _freeing(ctx: Context, everyone: Sequence[Requirements], now: datetime, most: int) -> list[Freeing]:
+def _freeing(
+    ctx: Context, everyone: Sequence[Requirements], now: datetime, most: int, turnaround: timedelta
+) -> list[Freeing]:
     """Return the hosts that fit and will be free, each with when: those of which that is written."""
     wanted = dict.fromkeys(requirement for requirements in everyone for requirement in requirements)
     found: dict[int, Host] = {}
     for requirement in wanted:
         query = query_for(requirement, HostQuery(declared=True))
-        found |= {host.id: host for host in availability_queries.becoming_free(ctx.store, query, now, most)}
+        found |= {host.id: host for host in availability_queries.becoming_free(ctx.store, query, now, most, turnaround)}
     claimed = ctx.store.claims.claimed_hosts([*found])
-    known = ((host, _free_at(host, now)) for host in found.values() if host.id not in claimed)
+    known = ((host, _free_at(host, now, turnaround)) for host in found.values() if host.id not in claimed)
     return [
         Freeing(host, at, (host.used_at or _NEVER_USED) if host.state is State.AVAILABLE else at)
         for host, at in known
@@ -113,8 +132,11 @@ def _freeing(ctx: Context, everyone: Sequence[Requirements], now: datetime, most
     ]
 
 
-def _free_at(host: Host, now: datetime) -> datetime | None:
-    """Return when a host is free if everything ends as written; None where that needs a person, or is not written."""
+def _free_at(host: Host, now: datetime, turnaround: timedelta) -> datetime | None:
+    """Return when a host is free if everything ends as written; None where that needs a person, or is not written.
+
+    A host that was given back is free ``turnaround`` later, which is the time to clean it; after that it is not known.
+    """
     if host.undeclared or host.cordon is not None or host.fault is not None:
         return None
     lease = host.reservation.expires_at if host.reservation is not None else now
@@ -122,10 +144,13 @@ def _free_at(host: Host, now: datetime) -> datetime | None:
         case State.AVAILABLE:
             return now
         case State.RESERVED:
-            return None if lease is None else max(now, lease)
+            return None if lease is None else max(now, lease) + turnaround
         case State.MAINTENANCE:
             ends = [note.until for note in host.maintenance]
             back = max((end for end in ends if end is not None), default=None)
-            return None if back is None or None in ends or lease is None or back <= now else max(back, lease)
-        case _:
-            return None
+            if back is None or None in ends or lease is None or back <= now:
+                return None
+            return max(back, lease) + (turnaround if host.dirty else timedelta())
+        case State.TAINTED | State.INITIAL:
+            cleaned = now if host.used_at is None else host.used_at + turnaround
+            return cleaned if cleaned > now else None

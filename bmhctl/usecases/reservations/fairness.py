@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.matching import Cap, Match, left_over, match
+from bmhctl.domain.booking import free_until
+from bmhctl.domain.matching import Cap, Claimant, Match, Until, left_over, match, until_of
 from bmhctl.domain.model import Host, QueueVerb, Ticket
 from bmhctl.domain.requirements import Requirements, load_requirements
 from bmhctl.domain.units import OF_DAY, local_time
@@ -22,6 +23,8 @@ from bmhctl.usecases.shared.context import Context
 
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit
+    from bmhctl.domain.policy import Policy
+    from bmhctl.usecases.reservations.request import ReservationRequest
 
 REFRESH = timedelta(seconds=5)
 """How often a waiting process refreshes its ticket."""
@@ -32,6 +35,7 @@ LAPSE = timedelta(seconds=15)
 After connections were lost, waiting processes have as long to reconnect: longer than a connection takes to time out.
 """
 
+_NEVER_USED = datetime.min.replace(tzinfo=UTC)
 _LONGEST_AWAY = timedelta(seconds=LONGEST)  # a process waits no longer than that for a server
 
 _EXCUSED = "excused"  # the key of the inventory that has the excused tickets
@@ -171,14 +175,66 @@ def free_for(
     of its owner has a right to none. With ``until`` they are those on which nothing is planned before that time; first
     come those on which something is planned after it, the nearest first.
     """
-    found = _unclaimed(ctx, [requirements], more, until)
+    if until is not None:
+        beside = free_beside(ctx, requirements, before, ctx.policy(), Until(until, until), more)
+        return sorted((host for host in beside if free_until(host) >= until), key=free_until)
+    found = _unclaimed(ctx, [requirements], more)
     tickets = ctx.store.tickets.all(before) if found else []
     if not tickets:
         return found
     everyone = [requirements, *(_requirements_of(ticket.requirements) for ticket in tickets)]
-    free = _unclaimed(ctx, everyone, max(more, _more_under(limits)), until)
+    free = _unclaimed(ctx, everyone, max(more, _more_under(limits)))
     earlier = _within_limits(ctx, _live_in_batches(ctx, tickets), limits)
     return left_over(earlier, free, lambda other: comes_back(ctx, other))
+
+
+def free_beside(
+    ctx: Context, requirements: Requirements, before: int | None, policy: Policy, until: Until, more: int = 0
+) -> list[Host]:
+    """Return the hosts of :func:`free_for` beside what is planned: those that may be free for long enough, and others.
+
+    An earlier ticket has a right only to hosts that are free for its own lease.
+    """
+    now = ctx.clock()
+    tickets = ctx.store.tickets.all(before)
+    everyone = [requirements, *(_requirements_of(ticket.requirements) for ticket in tickets)]
+    untils = [until, *(until_of_ticket(ticket, policy, now) for ticket in tickets)]
+    more = max(more, _more_under(policy.limits)) if tickets else more
+    found: dict[int, Host] = {}
+    for each in dict.fromkeys(moment for one in untils for moment in (one.whole, one.least)):
+        found |= {host.id: host for host in _unclaimed(ctx, everyone, more, each)}
+    free = sorted(found.values(), key=lambda host: (host.used_at or _NEVER_USED, host.id))
+    if not tickets:
+        return free
+    earlier = _within_limits(ctx, _live_in_batches(ctx, tickets), policy.limits, policy, now)
+    return left_over(earlier, free, lambda other: comes_back(ctx, other))
+
+
+def until_of_ticket(ticket: Ticket, policy: Policy, now: datetime) -> Until:
+    """Return until when the hosts of a ticket have to be free."""
+    is_short = ticket.ttl is None and not ticket.endless
+    return until_of(length_of(ticket, policy), now, policy.turnaround, may_be_short=is_short)
+
+
+def length_of(ticket: Ticket | ReservationRequest, policy: Policy) -> timedelta | None:
+    """Return the length of the lease that a ticket or a request asks for, None for one without end."""
+    ttl = None if ticket.endless else ticket.ttl or policy.ttl
+    if policy.max_ttl is not None:
+        return policy.max_ttl if ttl is None else min(ttl, policy.max_ttl)
+    return ttl
+
+
+def match_beside(
+    ctx: Context, owner: str, requirements: Requirements, before: int | None, policy: Policy, until: Until
+) -> Match:
+    """Return the match that an owner would get now beside what is planned; parameters as :func:`match_free`."""
+    caps: Sequence[Cap] = ()
+    if policy.limits:
+        from bmhctl.usecases.reservations.limits import caps_of
+
+        caps = caps_of(ctx, owner, policy.limits)
+    more = EVERY_FIT if any(cap.selector.terms for cap in caps) else 0
+    return Claimant(requirements, caps, until).match(free_beside(ctx, requirements, before, policy, until, more))
 
 
 def set_aside(ctx: Context, limits: tuple[Limit, ...]) -> int:
@@ -200,11 +256,22 @@ def _more_under(limits: tuple[Limit, ...]) -> int:
 
 
 def _within_limits(
-    ctx: Context, tickets: Iterable[Ticket], limits: tuple[Limit, ...]
-) -> Iterator[tuple[Requirements, Sequence[Cap]]]:
-    """Yield what tickets ask for, with the caps of their owners; skip those that wait for a limit of their owner."""
+    ctx: Context,
+    tickets: Iterable[Ticket],
+    limits: tuple[Limit, ...],
+    policy: Policy | None = None,
+    now: datetime | None = None,
+) -> Iterator[Claimant]:
+    """Yield what tickets ask for, with the caps of their owners; skip those that wait for a limit of their owner.
+
+    With the ``policy`` and the time, also until when hosts have to be free for them.
+    """
+
+    def until(ticket: Ticket) -> Until | None:
+        return None if policy is None or now is None else until_of_ticket(ticket, policy, now)
+
     if not limits:
-        yield from ((_requirements_of(ticket.requirements), ()) for ticket in tickets)
+        yield from (Claimant(_requirements_of(ticket.requirements), (), until(ticket)) for ticket in tickets)
         return
     from bmhctl.usecases.reservations.limits import caps_of, is_within
 
@@ -214,7 +281,7 @@ def _within_limits(
             caps[ticket.owner] = caps_of(ctx, ticket.owner, limits)
         mine, requirements = caps[ticket.owner], _requirements_of(ticket.requirements)
         if not mine or is_within(ctx, requirements, mine):
-            yield requirements, mine
+            yield Claimant(requirements, mine, until(ticket))
 
 
 def match_free(
@@ -223,13 +290,12 @@ def match_free(
     requirements: Requirements,
     before: int | None,
     limits: tuple[Limit, ...],
-    until: datetime | None = None,
 ) -> Match:
-    """Return the match that an owner would get now: of free hosts that are not due to an earlier ticket.
+    """Return the match that an owner would get now if nothing were planned: of free hosts not due to earlier tickets.
 
-    ``before`` is the id of the owner's own ticket, None without one; ``until`` is that of :func:`free_for`.
+    ``before`` is the id of the owner's own ticket, None without one.
     """
-    free = free_for(ctx, requirements, before, limits, until=until)
+    free = free_for(ctx, requirements, before, limits)
     if not limits:
         return match(requirements, free)
     from bmhctl.usecases.reservations.limits import caps_of
@@ -237,7 +303,7 @@ def match_free(
     caps = caps_of(ctx, owner, limits)
     found = match(requirements, free, caps)
     if found.missing and any(cap.selector.terms for cap in caps):
-        found = match(requirements, free_for(ctx, requirements, before, limits, EVERY_FIT, until), caps)
+        found = match(requirements, free_for(ctx, requirements, before, limits, EVERY_FIT), caps)
     return found
 
 

@@ -6,15 +6,22 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 
+from bmhctl.domain.booking import free_until
 from bmhctl.domain.limits import Limit
-from bmhctl.domain.matching import Cap, match
-from bmhctl.domain.model import Host
+from bmhctl.domain.matching import Cap, Claimant, match, until_of
+from bmhctl.domain.model import Host, Planned
 from bmhctl.domain.requirements import Requirements
-from bmhctl.support.values import Frozen
+from bmhctl.support.values import Frozen, replace
+
+MOST_MOMENTS = 2000
+"""So many changes are computed."""
 
 
 class Freeing(Frozen):
-    """A host, from when it is free, and when it was last used by then; the least recently used is taken first."""
+    """A host, from when it is free, and when it was last used by then; the least recently used is taken first.
+
+    What is planned on the host takes it from its beginning to its end, whether its owner comes or not.
+    """
 
     host: Host
     free_at: datetime
@@ -24,8 +31,8 @@ class Freeing(Frozen):
 class Claim(Frozen):
     """A request in its order: ``ttl`` is the length of its lease, None for one without end.
 
-    It leaves the queue at its ``deadline``. One that does not ``hold`` hosts, because others need an operator first,
-    gets what it needs only at once.
+    One that ``may_be_short`` gets a shorter lease where something is planned. It leaves the queue at its ``deadline``.
+    One that does not ``hold`` hosts, because others need an operator first, gets what it needs only at once.
     """
 
     owner: str
@@ -33,14 +40,20 @@ class Claim(Frozen):
     ttl: timedelta | None
     deadline: datetime | None = None
     holds: bool = True
+    may_be_short: bool = False
 
 
 class Use(Frozen):
-    """A host that an owner holds until a moment, None without end."""
+    """A host that an owner holds until a moment, None without end; ``since`` is when a booking begins, None for now."""
 
     owner: str
     host: Host
     until: datetime | None
+    since: datetime | None = None
+
+    def is_at(self, at: datetime) -> bool:
+        """Return whether the owner holds it at a moment."""
+        return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
 
 
 def forecast(
@@ -54,7 +67,8 @@ def forecast(
 ) -> list[datetime | None]:
     """Return when each claim gets its hosts if every lease ends as written and no other request comes; None for never.
 
-    ``uses`` are what owners hold now, as far as ``limits`` count it. A host is free ``turnaround`` after its lease.
+    ``uses`` are what owners hold or have booked, as far as ``limits`` count it. A host is free ``turnaround`` after its
+    lease, and leases end so long before what is planned. After :data:`MOST_MOMENTS` changes nothing more is known.
     """
     state = {each.host.id: each for each in hosts}
     everyone = [each.host for each in hosts]
@@ -63,15 +77,18 @@ def forecast(
     found: list[datetime | None] = [None] * len(claims)
     moments = [now, *(each.free_at for each in hosts)]
     moments += [moment for moment in (*(use.until for use in uses), *(claim.deadline for claim in claims)) if moment]
+    moments += [_over(span, turnaround) for each in hosts for span in each.host.planned]
     heapify(moments)
     last: datetime | None = None
-    while moments and waiting:
+    computed = 0
+    while moments and waiting and computed < MOST_MOMENTS:
         at = max(now, heappop(moments))
         if at == last:
             continue
         last = at
+        computed += 1
         free = sorted((each for each in state.values() if each.free_at <= at), key=lambda e: (e.used_at, e.host.id))
-        left = [each.host for each in free]
+        left = [host for each in free if (host := _free_host(each.host, at, turnaround))]
         for number, claim in [*waiting.items()]:
             if not left:
                 break
@@ -79,14 +96,15 @@ def forecast(
                 del waiting[number]
                 continue
             caps = _caps(claim.owner, limits, held, at)
-            match_now = match(claim.requirements, left, caps)
+            until = until_of(claim.ttl, at, turnaround, may_be_short=claim.may_be_short)
+            match_now = Claimant(claim.requirements, caps, until).match(left)
             if match_now.missing:
                 if not claim.holds or (caps and match(claim.requirements, everyone, caps).missing):
                     continue
             else:
                 found[number] = at
                 del waiting[number]
-                end = _end(claim, limits, match_now.hosts, at)
+                end = _end(claim, limits, match_now.hosts, at, turnaround)
                 for host in match_now.hosts:
                     held.append(Use(claim.owner, host, end))
                     if end is None:
@@ -100,12 +118,25 @@ def forecast(
     return found
 
 
+def _over(span: Planned, turnaround: timedelta) -> datetime:
+    """Return when a host is free after something that is planned: a booking is a lease then."""
+    return span.ends_at + turnaround if span.is_booking else span.ends_at
+
+
+def _free_host(host: Host, at: datetime, turnaround: timedelta) -> Host | None:
+    """Return a host with what is planned on it from a moment on; None if something that is planned has it then."""
+    if not host.planned:
+        return host
+    ahead = tuple(span for span in host.planned if _over(span, turnaround) > at)
+    return None if ahead and ahead[0].starts_at <= at else replace(host, planned=ahead)
+
+
 def _caps(owner: str, limits: Sequence[Limit], held: Sequence[Use], at: datetime) -> tuple[Cap, ...]:
     """Return how many hosts an owner may get at a moment."""
     caps = []
     for limit in limits:
         if limit.max_hosts is not None and limit.concerns(owner):
-            mine = (use for use in held if _is_same(limit, use.owner, owner) and (use.until is None or at < use.until))
+            mine = (use for use in held if use.is_at(at) and _is_same(limit, use.owner, owner))
             number = sum(limit.counts(use.host.spec) for use in mine)
             caps.append(Cap(limit.selector, max(0, limit.max_hosts - number)))
     return tuple(caps)
@@ -115,8 +146,11 @@ def _is_same(limit: Limit, one: str, other: str) -> bool:
     return one == other or (limit.is_by_role and one.partition("@")[0] == other.partition("@")[0])
 
 
-def _end(claim: Claim, limits: Sequence[Limit], hosts: Sequence[Host], at: datetime) -> datetime | None:
-    """Return when the lease of a claim ends that begins now."""
+def _end(
+    claim: Claim, limits: Sequence[Limit], hosts: Sequence[Host], at: datetime, turnaround: timedelta
+) -> datetime | None:
+    """Return when the lease of a claim ends that begins now, None for one without end."""
     lengths = [limit.max_ttl for limit in limits if limit.concerns(claim.owner) and limit.of(hosts)]
     ends = [at + length for length in (claim.ttl, *lengths) if length is not None]
+    ends += [free_until(host, turnaround) for host in hosts if host.planned]
     return min(ends, default=None)

@@ -20,8 +20,10 @@ from bmhctl.usecases.reservations.fairness import (
     LAPSE,
     comes_back,
     is_live,
+    match_beside,
     match_free,
     may_come_back,
+    until_of_ticket,
     waiting_tickets,
 )
 from bmhctl.usecases.reservations.queue_log import note_ticket
@@ -31,26 +33,32 @@ from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 
 if TYPE_CHECKING:
-    from bmhctl.domain.limits import Limit
+    from bmhctl.domain.policy import Policy
 
 
 def queue(ctx: Context) -> Queue:
     """Return the waiting tickets in their order, with what each asks for and still lacks."""
     now = refresh(ctx)
     with ctx.store.snapshot():
-        items, limits, waiting = [], ctx.policy().limits, waiting_tickets(ctx)
+        items, policy, waiting = [], ctx.policy(), waiting_tickets(ctx)
+        is_booked = bool(waiting) and ctx.store.bookings.is_any_open()
         etas = dict(zip((ticket.id for ticket in waiting), etas_of_tickets(ctx, waiting), strict=True))
         for position, ticket in enumerate(waiting, 1):
             requirements = load_requirements(ticket.requirements)
-            missing = _missing(ctx, requirements, ticket, limits)
+            missing = _missing(ctx, requirements, ticket, policy, is_booked)
             items.append(Queued(ticket, position, describe_requirements(requirements), missing, etas[ticket.id]))
     return Queue(tuple(items), now)
 
 
-def _missing(ctx: Context, requirements: Requirements, ticket: Ticket, limits: tuple[Limit, ...]) -> str:
+def _missing(ctx: Context, requirements: Requirements, ticket: Ticket, policy: Policy, is_booked: bool) -> str:
     if not is_live(ctx, ticket):
         return "its process is checking hosts, or is stopped: others may go first"
-    found = match_free(ctx, ticket.owner, requirements, ticket.id, limits)
+    limits = policy.limits
+    if is_booked:
+        until = until_of_ticket(ticket, policy, ctx.clock())
+        found = match_beside(ctx, ticket.owner, requirements, ticket.id, policy, until)
+    else:
+        found = match_free(ctx, ticket.owner, requirements, ticket.id, limits)
     if not found.missing:
         return "nothing: it is about to be granted"
     if limits:

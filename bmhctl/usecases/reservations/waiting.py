@@ -20,10 +20,11 @@ from bmhctl.errors import (
 from bmhctl.results import Grant
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.support.values import Frozen
-from bmhctl.usecases.reservations.allocation import choose_hosts
 from bmhctl.usecases.reservations.contended import (
     check_ticket,
+    choose,
     find_lost_grant,
+    resolved,
     try_grant,
 )
 from bmhctl.usecases.reservations.eta import eta_of_request
@@ -138,7 +139,8 @@ def _try(attempt: Attempt, ticket: Ticket) -> Grant | None:
         if before is not None:
             return before
         check_ticket(ctx, ticket)
-        if match_free(ctx, ctx.actor, request.requirements, ticket.id, ctx.policy().limits).missing:
+        found = match_free(ctx, ctx.actor, request.requirements, ticket.id, ctx.policy().limits)
+        if found.missing and not ctx.store.bookings.is_any_open():
             return None
     try:
         return try_grant(attempt, ticket)
@@ -150,7 +152,7 @@ def _why_not(attempt: Attempt, ticket: Ticket) -> tuple[str, datetime | None]:
     """Return why the request is not granted yet, and when at the latest it fits, None where that is not known."""
     ctx = attempt.ctx
     try:
-        choose_hosts(ctx, attempt.request, ticket.id, ctx.policy().limits)
+        choose(ctx, resolved(ctx, attempt.asked), ticket.id, ctx.policy().limits)
     except BusyError as error:
         why = f"{error.host} {error.message}" if error.host else error.message
         return why, eta_of_request(ctx, attempt.request, ticket.id)

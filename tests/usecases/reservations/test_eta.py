@@ -10,17 +10,19 @@ from hypothesis import strategies as st
 
 from bmhctl.domain.limits import Limit
 from bmhctl.domain.matching import Cap, match
-from bmhctl.domain.model import Host, HostSpec, State
+from bmhctl.domain.model import Host, HostSpec, Planned, State
 from bmhctl.domain.requirements import Requirements, parse_requirement
 from bmhctl.domain.selector import parse_selector
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BusyError, WaitTimeoutError
 from bmhctl.usecases import hosts, lifecycle_verbs
-from bmhctl.usecases.reservations import eta, queue, reserve
+from bmhctl.usecases.planned_maintenance import plan_maintenance
+from bmhctl.usecases.reservations import bookings, eta, queue, reserve
 from bmhctl.usecases.reservations.forecast import Claim, Freeing, Use, forecast
 from bmhctl.usecases.reservations.queue_watch import Waiting
 from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.reservations.waiting import WaitOptions
+from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
@@ -39,7 +41,14 @@ def wants(text: str) -> Requirements:
 
 LIMIT = Limit("one", "o1", parse_selector("a"), max_hosts=1, max_ttl=timedelta(minutes=4))
 
-fleets = st.lists(st.tuples(st.sampled_from(["", "a", "b", "ab"]), st.integers(0, 6)), max_size=4)
+fleets = st.lists(
+    st.tuples(
+        st.sampled_from(["", "a", "b", "ab"]),
+        st.integers(0, 6),
+        st.lists(st.tuples(st.booleans(), st.integers(0, 12), st.integers(1, 5)), max_size=2),
+    ),
+    max_size=4,
+)
 queues = st.lists(
     st.builds(
         Claim,
@@ -48,79 +57,128 @@ queues = st.lists(
         st.one_of(st.none(), st.integers(1, 6).map(lambda minutes: timedelta(minutes=minutes))),
         st.one_of(st.none(), st.integers(1, 9).map(at)),
         st.booleans(),
+        st.booleans(),
     ),
     min_size=1,
     max_size=4,
 )
 
 
-def simulated(fleet: list[Freeing], claims: list[Claim], limits: list[Limit], turnaround: int) -> list[datetime | None]:
-    """Walk through every minute; at each, serve the queue in its order again and again until nothing is granted."""
-    free_at = {each.host.id: (each.free_at, each.used_at) for each in fleet}
-    by_id = {each.host.id: each.host for each in fleet}
-    leases: list[tuple[str, int, datetime]] = []
-    granted: list[datetime | None] = [None] * len(claims)
-    gone: set[int] = set()
-    for minute in range(HORIZON):
+class Simulated:
+    """A walk through every minute, at each of which the queue is served in its order until nothing is granted."""
+
+    def __init__(self, fleet: list[Freeing], claims: list[Claim], limits: list[Limit], turnaround: int) -> None:
+        self.claims, self.limits, self.turnaround = claims, limits, turnaround
+        self.hosts = {each.host.id: each.host for each in fleet}
+        self.free_from = {each.host.id: minutes(each.free_at) for each in fleet}
+        self.used = {each.host.id: each.used_at for each in fleet}
+        self.leases: list[tuple[str, int, datetime]] = []
+        self.granted: list[datetime | None] = [None] * len(claims)
+
+    def run(self) -> list[datetime | None]:
+        for minute in range(HORIZON):
+            while self.grants_one(minute):
+                pass
+        return self.granted
+
+    def room(self, host: int, minute: int) -> int | None:
+        """For how many minutes a host can be leased, None where it is taken."""
+        spans = self.hosts[host].planned
+        taken = any(
+            minutes(each.starts_at) <= minute < minutes(each.ends_at) + (self.turnaround if each.is_booking else 0)
+            for each in spans
+        )
+        if taken or self.free_from[host] > minute:
+            return None
+        begins = [minutes(each.starts_at) for each in spans if minutes(each.starts_at) > minute]
+        return min(begins, default=10**6) - self.turnaround - minute
+
+    def caps(self, owner: str, now: datetime) -> list[Cap]:
+        return [
+            Cap(each.selector, max(0, (each.max_hosts or 0) - self.held(owner, each, now)))
+            for each in self.limits
+            if each.concerns(owner)
+        ]
+
+    def held(self, owner: str, limit: Limit, now: datetime) -> int:
+        return sum(who == owner and end > now and limit.counts(self.hosts[host].spec) for who, host, end in self.leases)
+
+    def grants_one(self, minute: int) -> bool:
+        """Serve the queue; return whether one was granted."""
         now = at(minute)
-        gone |= {number for number, claim in enumerate(claims) if claim.deadline is not None and claim.deadline <= now}
-        is_changed = True
-        while is_changed:
-            is_changed = False
-            left = sorted((used, number) for number, (begin, used) in free_at.items() if begin <= now)
-            for number, claim in enumerate(claims):
-                if number in gone or granted[number] is not None:
-                    continue
-                caps = [
-                    Cap(
-                        limit.selector,
-                        max(
-                            0,
-                            (limit.max_hosts or 0)
-                            - sum(
-                                owner == claim.owner and end > now and limit.counts(by_id[host].spec)
-                                for owner, host, end in leases
-                            ),
-                        ),
-                    )
-                    for limit in limits
-                    if limit.concerns(claim.owner)
-                ]
-                found = match(claim.requirements, [by_id[host] for _, host in left], caps)
-                if not found.missing:
-                    end = now + (claim.ttl or timedelta(days=9))
-                    if caps and LIMIT.of(found.hosts):
-                        end = min(end, now + (LIMIT.max_ttl or timedelta()))
-                    granted[number], is_changed = now, True
-                    for host in found.hosts:
-                        free_at[host.id] = (end + timedelta(minutes=turnaround), end)
-                        leases.append((claim.owner, host.id, end))
-                    break
-                if (claim.holds and not match(claim.requirements, list(by_id.values()), caps).missing) or (
-                    claim.holds and not caps
-                ):
-                    taken = {host.id for host in found.hosts}
-                    left = [each for each in left if each[1] not in taken]
-    return granted
+        left = [host for _, host in sorted((self.used[host], host) for host in self.hosts)]
+        left = [host for host in left if self.room(host, minute) is not None]
+        for number, claim in enumerate(self.claims):
+            if self.granted[number] is not None or (claim.deadline is not None and claim.deadline <= now):
+                continue
+            caps = self.caps(claim.owner, now)
+            length = 10**5 if claim.ttl is None else claim.ttl // timedelta(minutes=1)
+            rooms = {host: self.room(host, minute) or 0 for host in left}
+            whole = sorted((host for host in left if rooms[host] >= length), key=lambda host: rooms[host])
+            found = match(claim.requirements, [self.hosts[host] for host in whole], caps)
+            if found.missing and claim.may_be_short:
+                short = sorted((host for host in left if rooms[host] >= 1), key=lambda host: -rooms[host])
+                found = match(claim.requirements, [self.hosts[host] for host in short], caps)
+            if not found.missing:
+                self.grant(number, [host.id for host in found.hosts], minute, rooms)
+                return True
+            is_stuck = bool(caps) and match(claim.requirements, [*self.hosts.values()], caps).missing
+            if claim.holds and not is_stuck:
+                left = [host for host in left if host not in {one.id for one in found.hosts}]
+        return False
+
+    def grant(self, number: int, hosts: list[int], minute: int, rooms: dict[int, int]) -> None:
+        claim = self.claims[number]
+        ends = [minute + rooms[host] for host in hosts if self.hosts[host].planned] + [10**5]
+        if claim.ttl is not None:
+            ends.append(minute + claim.ttl // timedelta(minutes=1))
+        if any(each.concerns(claim.owner) and each.of([self.hosts[host] for host in hosts]) for each in self.limits):
+            ends.append(minute + 4)
+        self.granted[number] = at(minute)
+        for host in hosts:
+            self.free_from[host] = min(ends) + self.turnaround
+            self.used[host] = at(min(ends))
+            self.leases.append((claim.owner, host, at(min(ends))))
+
+
+def minutes(moment: datetime) -> int:
+    return (moment - NOW) // timedelta(minutes=1)
+
+
+def spans(rows: list[tuple[bool, int, int]], free_at: int) -> tuple[Planned, ...]:
+    """What is planned on a host, one after the other, not before it is free."""
+    found: list[Planned] = []
+    begin = free_at
+    for number, (is_booking, wait, length) in enumerate(rows):
+        begin += wait + 3 * bool(found)
+        found.append(Planned(f"{'b' if is_booking else 'm'}-{number}", "o3", at(begin), at(begin + length)))
+        begin += length
+    return tuple(found)
 
 
 @given(fleets, queues, st.booleans(), st.integers(0, 2))
 def test_the_forecast_is_what_a_simulation_of_every_minute_finds(
-    fleet: list[tuple[str, int]], claims: list[Claim], is_limited: bool, turnaround: int
+    fleet: list[tuple[str, int, list[tuple[bool, int, int]]]], claims: list[Claim], is_limited: bool, turnaround: int
 ) -> None:
     found = [
         Freeing(
-            Host(HostSpec(f"node{number}", labels=dict.fromkeys(labels, "")), State.RESERVED, NOW, id=number),
+            Host(
+                HostSpec(f"node{number}", labels=dict.fromkeys(labels, "")),
+                State.RESERVED,
+                NOW,
+                planned=spans(planned, minute),
+                id=number,
+            ),
             at(minute),
             at(minute),
         )
-        for number, (labels, minute) in enumerate(fleet, 1)
+        for number, (labels, minute, planned) in enumerate(fleet, 1)
     ]
     limits = [LIMIT] if is_limited else []
 
     forecasted = forecast(NOW, found, claims, limits=limits, turnaround=timedelta(minutes=turnaround))
 
-    assert forecasted == simulated(found, claims, limits, turnaround)
+    assert forecasted == Simulated(found, claims, limits, turnaround).run()
 
 
 def test_what_an_owner_holds_counts_until_it_ends() -> None:
@@ -194,3 +252,87 @@ def test_a_ticket_and_its_progress_say_by_when_it_fits_behind_those_before_it(fl
 
     assert seen[0] == [ends[0], ends[1]]
     assert told[0].eta == ends[0]
+
+
+def told(lab: Lab, **more: object) -> datetime | None:
+    """By when a refusal says that one host of rack r1 is free."""
+    with pytest.raises(BusyError) as error:
+        reserve.reserve_or_wait(lab.context(), reservation_request((), parse_selector("rack=r1"), 1, **more))  # type: ignore[arg-type]
+    eta = error.value.details["eta"]
+    return None if eta is None else datetime.fromisoformat(str(eta))
+
+
+def test_leases_end_before_what_is_planned_so_a_long_one_fits_later(fleet: Lab) -> None:
+    first, second, third = (each.expires_at for each in fleet.context().store.reservations.open())
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    hour = timedelta(hours=1)
+    bookings.book(fleet.context("team"), reservation_request(("node1",)), first + hour, first + 9 * hour)
+    plan_maintenance(fleet.context("ops"), Choice(("node2",)), second + hour, second + 3 * hour, reason="power work")
+
+    assert told(fleet) == first
+    assert told(fleet, ttl=hour) == first
+    assert told(fleet, ttl=2 * hour) == third
+    bookings.book(fleet.context("team"), reservation_request(("node3",)), third + hour, third + 12 * hour)
+    assert told(fleet, ttl=2 * hour) == second + 3 * hour
+
+
+def test_the_turnaround_counts_after_a_lease_and_for_a_host_that_was_just_given_back(fleet: Lab) -> None:
+    first = fleet.context().store.reservations.open()[0].expires_at
+    assert first is not None
+    fleet.policy('[defaults]\nturnaround = "10m"\n')
+    assert told(fleet) == first + timedelta(minutes=10)
+    released = fleet.clock.now
+    lifecycle_verbs.release(fleet.context(), Choice(("node3",)), force=True, reason="drill")
+    eta = told(fleet)
+    assert eta is not None
+    assert timedelta() <= eta - released - timedelta(minutes=10) < timedelta(seconds=1)
+    fleet.clock.move(minutes=11)
+    assert told(fleet) == first + timedelta(minutes=10)
+
+
+def test_a_waiter_beside_a_booking_is_told_when_it_fits_and_gets_a_host_by_then(fleet: Lab) -> None:
+    """Meanwhile its ticket keeps no other from a lease that ends before the booking."""
+    begin = fleet.clock.now
+    for name in ("node2", "node3"):
+        lifecycle_verbs.cordon(fleet.context(), Choice((name,)))
+    booked = bookings.book(
+        fleet.context("team"), reservation_request(("node1",)), begin + timedelta(hours=3), begin + timedelta(hours=6)
+    ).items[0]
+    fleet.clock.move(hours=1, minutes=1)  # the lease of node1 ends
+    assert expiry.reap(fleet.context())
+    step_verbs.recycle(fleet.context(), Choice(("node1",)))
+    step_verbs.ready(fleet.context(), Choice(("node1",)))
+    said: list[Waiting] = []
+    seen: list[object] = []
+
+    def pause(seconds: float, _: int | None) -> None:
+        fleet.clock.move(seconds=max(1, seconds))
+        if len(seen) == 1:
+            with fleet.visit("short") as ctx:  # at 13:01, until 14:01
+                short = reserve.reserve_or_wait(ctx, reservation_request(count=1, ttl=timedelta(hours=1)))
+                seen.append(short.held.reservation.expires_at)
+            lifecycle_verbs.release(fleet.context("short"), Choice(("node1",)))
+            step_verbs.recycle(fleet.context(), Choice(("node1",)))
+            step_verbs.ready(fleet.context(), Choice(("node1",)))
+        elif not seen:
+            [item] = queue.queue(fleet.context()).items
+            seen.append((item.missing, item.eta))
+        elif len(seen) == 2:
+            fleet.clock.now = begin + timedelta(hours=3, minutes=1)
+            with fleet.visit("team") as ctx:
+                seen.append(reserve.reserve_or_wait(ctx, reservation_request(booking=booked.booking.id)))
+        elif fleet.clock.now < booked.booking.ends_at:
+            fleet.clock.now = booked.booking.ends_at
+            expiry.reap(fleet.context())
+            step_verbs.recycle(fleet.context(), Choice(("node1",)))
+            step_verbs.ready(fleet.context(), Choice(("node1",)))
+
+    wish = reservation_request((), parse_selector("rack=r1"), 1, ttl=timedelta(hours=4))
+    granted = reserve.reserve_or_wait(fleet.context("long"), wish, WaitOptions(pause, timedelta(hours=9), said.append))
+
+    assert seen[0] == ("1 more host", booked.booking.ends_at)
+    assert said[0].eta == booked.booking.ends_at
+    assert granted.held.reservation.created_at - booked.booking.ends_at < timedelta(minutes=1)
+    assert [host.name for host in granted.held.hosts] == ["node1"]
