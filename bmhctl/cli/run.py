@@ -35,7 +35,7 @@ from bmhctl.runner.signals import Signals
 from bmhctl.runner.task import FAILED, TIMED_OUT, NotRunnableError, OnExit, Task, find_command, run_task
 from bmhctl.stores.claims import run_claim
 from bmhctl.support.values import replace
-from bmhctl.usecases.reservations.holder import give_up
+from bmhctl.usecases.reservations.holder import extend, give_up
 from bmhctl.usecases.reservations.request import ReservationRequest
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.context import Context
@@ -84,8 +84,9 @@ def _run(
         request = replace(request, token=token)
         try:
             grant = reserve_or_wait(lab.context, request, patience, check=check)
+            is_older = token != grant.held.reservation.id  # its request id returned it; any time may be left of it
             token = grant.held.reservation.id
-            if request.request_id is None:  # a request id may return an older reservation, of which any time is left
+            if not is_older:
                 _check_granted(lab.context, grant.held.reservation)
             signals.hold()
         except BmhctlError:
@@ -96,8 +97,6 @@ def _run(
             raise
         for text in grant.notes:
             lab.context.report(text)
-        environ = task_environment(os.environ, grant.held, lab.context.store.address, lab.context.actor)
-        task = Task(tuple(command), environ, kept, OnExit(on_exit), frozenset(infra_status))
         with lab.context.store.claims.claim(run_claim(grant.held.reservation.id)) as mine:
             if mine is None:  # the same request id is in use twice: one task at a time on a host
                 raise BusyError(
@@ -105,8 +104,11 @@ def _run(
                     hint="wait until it ends, or use another request id",
                 )
             mine.guard()
+            held = extend(lab.context, token, silent=True).held if is_older else grant.held
+            environ = task_environment(os.environ, held, lab.context.store.address, lab.context.actor)
+            task = Task(tuple(command), environ, kept, OnExit(on_exit), frozenset(infra_status))
             lab.line.clear()  # from now on the task writes to the terminal
-            return run_task(lab.context, grant.held, task, signals)
+            return run_task(lab.context, held, task, signals)
 
 
 def _check_granted(ctx: Context, reservation: Reservation) -> None:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
+from bmhctl.domain.model import Reservation
 from bmhctl.domain.units import SECONDS, format_duration, local_time, plural
 from bmhctl.errors import BmhctlError, GoneError, MovedError, NotFoundError, NotYoursError, RetiredError, UsageError
 from bmhctl.results import Held
 from bmhctl.runner import child
-from bmhctl.support.values import Frozen
+from bmhctl.support.values import Frozen, replace
 from bmhctl.support.watchdog import Deadline, steady
 from bmhctl.usecases.reservations.holder import extend
 from bmhctl.usecases.shared.context import Context
@@ -23,6 +24,7 @@ _LOOK = 1.0  # seconds between two checks whether the reservation still exists
 _RETRY = 1.0  # seconds between two tries to reach an inventory
 _SHORTEST = 0.05  # seconds between two renewals once the policy allows no longer lease
 _BACK = 2.0  # seconds in which a missing inventory file may come back
+_STEP = 0.05  # seconds by which the clock may differ from the steady one before the deadline follows it
 
 
 def check_length(ttl: timedelta | None) -> None:
@@ -61,8 +63,9 @@ class Lease:
         self.tell_deadline: Callable[[Deadline | None], None] = lambda _: None
         self._ends: datetime | None = None
         self._deadline: Deadline | None = None
-        self._ends_at(held.reservation.expires_at)
-        self._next_renewal = self._plan()
+        self._setting = threading.Lock()  # held while the deadline is set
+        self._next_renewal = float("inf")
+        self._ends_with(held.reservation, self._now())
 
     @property
     def deadline(self) -> Deadline | None:
@@ -82,11 +85,18 @@ class Lease:
         return self._loss
 
     def _why_over(self) -> str | None:
-        ends, deadline = self._ends, self._deadline
-        if ends is None or deadline is None:
-            return None
-        room = timedelta(seconds=deadline.grace + deadline.margin)
-        if steady() < deadline.term and self._ctx.clock() < ends - room:
+        with self._setting:
+            ends, deadline = self._ends, self._deadline
+            if ends is None or deadline is None:
+                return None
+            left = (ends - self._ctx.clock()).total_seconds()
+            sooner = deadline.ends - (steady() + left)
+            if sooner > _STEP:  # the clock was set ahead
+                self._deadline = deadline = deadline.sooner(sooner)
+                self._next_renewal = 0.0
+        if sooner > _STEP:
+            self.tell_deadline(deadline)
+        if steady() < deadline.term:
             return None
         trouble = f": {self._trouble}" if self._trouble else ""
         return f"it ends at {local_time(ends, SECONDS)} and was not renewed in time{trouble}"
@@ -133,35 +143,47 @@ class Lease:
         self._loss = Loss(why, is_free=True)
         self._wake()
 
-    def _ends_at(self, ends: datetime | None) -> None:
-        """Note when the lease ends, and report it if that has changed."""
-        if ends == self._ends:
-            return
-        self._ends = ends
-        left = 0.0 if ends is None else (ends - self._ctx.clock()).total_seconds()
-        self._deadline = None if ends is None else Deadline.of(left, child.GRACE)
+    def _now(self) -> tuple[float, datetime]:
+        """Return the time by the steady clock, and by the one that leases are judged by, which may be set."""
+        return steady(), self._ctx.clock()
+
+    def _ends_with(self, held: Reservation, before: tuple[float, datetime]) -> None:
+        """Note when a reservation ends that was read after the moment ``before``, and plan its renewal."""
+        with self._setting:
+            self._ends, self._deadline = held.expires_at, None
+            if held.expires_at is not None:
+                now, clock = self._now()
+                granted = held.expires_at - held.counted_from
+                left = min(held.expires_at - clock, granted).total_seconds()
+                elapsed = now - before[0]
+                back = elapsed - (clock - before[1]).total_seconds()
+                if back > _STEP:  # the clock was set back, perhaps after the lease was renewed by it
+                    left = min(left, max(left - back, granted.total_seconds() - elapsed))
+                self._deadline = Deadline.of(left, child.GRACE, now)
+            self._next_renewal = self._plan()
         self.tell_deadline(self._deadline)
 
     def _look(self) -> bool:
         """Do what is due; return whether the reservation is still open."""
         self._ctx.store.claims.restore()
+        before = self._now()
         if time.monotonic() >= self._next_renewal:
             held = extend(self._ctx, self._id, silent=True).held
-            self._ends_at(held.reservation.expires_at)
-            self._next_renewal = self._plan()
+            self._ends_with(held.reservation, before)
             self._warn(host.name for host in held.hosts)
             return True
         with self._ctx.store.snapshot():  # reservation and hosts as of one moment
             known = self._ctx.store.reservations.get(self._id)
             hosts = [] if known is None else self._ctx.store.hosts.held_by(known.id)
         if known is not None and known.ended_at is not None and not known.was_lost():
-            self._ends_at(None)
+            self._ends_with(replace(known, expires_at=None), before)
             self._ctx.report(f"reservation {self._id} was given back; the task goes on without hosts")
             return False
         if known is None or not known.is_valid(self._ctx.clock()):
             why = known.end_reason if known is not None else None
             raise NotYoursError(f"reservation {self._id} has ended: {why or 'lease expired'}")
-        self._ends_at(known.expires_at)
+        if known.expires_at != self._ends:
+            self._ends_with(known, before)
         self._warn(host.name for host in hosts)
         return True
 
@@ -173,5 +195,5 @@ class Lease:
         self._names = here
 
     def _plan(self) -> float:
-        left = float("inf") if self._ends is None else (self._ends - self._ctx.clock()).total_seconds()
+        left = float("inf") if self._deadline is None else self._deadline.ends - steady()
         return time.monotonic() + max(_SHORTEST, left / 3)

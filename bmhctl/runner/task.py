@@ -115,6 +115,10 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals) -> int:
     undeclared = replace(ctx, store=ctx.store.undeclared())
     returning = _Returning(undeclared, held.reservation.id, signals)
     lease = Lease(undeclared, held, signals.wake)
+    if (loss := lease.lost()) is not None:  # this process was stopped since the grant
+        ctx.report(f"the lease is lost: {loss.reason}; the task was not started")
+        returning.give_back_quietly()
+        return FAILED
     try:
         child = Child(task.command, task.environ, lease.deadline)
     except OSError as error:

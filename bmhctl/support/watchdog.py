@@ -50,9 +50,17 @@ class Deadline(NamedTuple):
     margin: float
 
     @classmethod
-    def of(cls, left: float, most_grace: float) -> Deadline:
-        """Return the deadline of a lease that has ``left`` seconds left; the grace is at most a quarter of them."""
-        return cls(steady() + left, max(0.0, min(most_grace, left / 4)), max(0.0, min(_MOST_MARGIN, left / 10)))
+    def of(cls, left: float, most_grace: float, now: float | None = None) -> Deadline:
+        """Return the deadline of a lease that has ``left`` seconds left; the grace is at most a quarter of them.
+
+        ``now`` is when that was seen, by :func:`steady`.
+        """
+        ends = (steady() if now is None else now) + left
+        return cls(ends, max(0.0, min(most_grace, left / 4)), max(0.0, min(_MOST_MARGIN, left / 10)))
+
+    def sooner(self, seconds: float) -> Deadline:
+        """Return the deadline of a lease that ends so much sooner."""
+        return Deadline(self.ends - seconds, self.grace, self.margin)
 
     @property
     def term(self) -> float:

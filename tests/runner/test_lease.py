@@ -7,12 +7,16 @@ import signal
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bmhctl.domain.model import Reservation
+from bmhctl.results import Grant
+from bmhctl.runner import lease as runner_lease
 from bmhctl.runner.lease import Lease
 from bmhctl.stores.store import Store
+from bmhctl.support.watchdog import Deadline, steady
 from bmhctl.usecases import lifecycle_verbs
 from bmhctl.usecases.reservations import request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
@@ -138,6 +142,96 @@ def test_a_loss_that_is_found_while_another_thread_looks_at_the_files_is_kept(
     loss = kept.lost()
     assert loss is not None
     assert "forced: fire" in loss.reason
+
+
+def kept_lease(fleet: Fleet, length: float) -> Lease:
+    """A lease that counts from now, kept in this process."""
+    now_in(fleet)
+    asked = request.reservation_request(("node1",), ttl=timedelta(seconds=length))
+    ctx = fleet.lab.context()
+    return Lease(ctx, reserve.reserve_or_wait(ctx, asked).held, lambda: None)
+
+
+def test_a_clock_that_is_set_back_while_a_lease_is_renewed_lengthens_no_task(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its watchdog let a task go on for an hour; if ``run`` was stopped then, another job got the host meanwhile."""
+    over = threading.Event()
+    renew = runner_lease.extend
+
+    def then_set_back(*args: Any, **more: Any) -> Grant:
+        grant = renew(*args, **more)
+        fleet.lab.clock.now -= timedelta(hours=1)
+        over.set()
+        return grant
+
+    monkeypatch.setattr(runner_lease, "extend", then_set_back)
+    kept = kept_lease(fleet, 2)
+    kept.keep(over)
+    assert kept.deadline is not None
+    assert kept.deadline.ends <= steady() + 2
+
+
+def test_a_clock_that_is_set_back_a_little_loses_no_lease(fleet: Fleet) -> None:
+    """A lease that lasts longer already, by that clock, is not renewed, and its task was ended."""
+    kept = kept_lease(fleet, 2)
+    granted = steady()
+    fleet.lab.clock.now -= timedelta(seconds=30)
+    over = threading.Event()
+    found = []
+
+    def look() -> None:
+        wait_until(lambda: steady() > granted + 2.2 or kept.lost())
+        found.append(kept.lost())
+        over.set()
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    kept.keep(over)
+    looker.join()
+    assert found == [None]
+
+
+def test_a_clock_that_is_set_ahead_ends_a_task_sooner_also_by_its_watchdog(fleet: Fleet) -> None:
+    kept = kept_lease(fleet, 60)
+    told: list[Deadline | None] = []
+    kept.tell_deadline = told.append
+    assert kept.lost() is None
+    assert told == []
+    fleet.lab.clock.now += timedelta(seconds=30)
+    assert kept.lost() is None
+    assert told == [kept.deadline]
+    assert kept.deadline is not None
+    assert kept.deadline.ends <= steady() + 30
+
+
+def test_a_task_is_not_started_when_its_lease_is_over_by_then(toml_fleet: Fleet) -> None:
+    patch = """
+class Late(task.Lease):
+    def __init__(self, *args):
+        time.sleep(2)
+        super().__init__(*args)
+
+task.Lease = Late
+"""
+    done = toml_fleet.start("run", "--host", "node1", "--ttl", "2s", "--", "touch", "started", patch=patch).end()
+    assert (done.status, done.stdout) == (125, "")
+    assert done.stderr.startswith("the lease is lost: it ends at ")
+    assert done.stderr.endswith("; the task was not started\n")
+    assert not (toml_fleet.folder / "started").exists()
+
+
+def test_an_older_reservation_is_renewed_before_its_task_starts(fleet: Fleet) -> None:
+    """Any time may be left of it, down to no room at all for the end of the task."""
+    asked = ("--ttl", "1m", "--request-id", "job-1")
+    assert fleet.bmhctl("reserve", "node1", *asked).status == 0
+    patch = "task.Lease.keep = lambda self, over: over.wait()"
+    assert fleet.start("run", "--host", "node1", *asked, "--", "true", patch=patch).end().status == 0
+    store = fleet.lab.context().store
+    (granted, *_) = [event for event in store.events.read() if event.verb == "reserve"]
+    ended = store.reservations.get(granted.reservation or "")
+    assert ended is not None
+    assert ended.renewed_at is not None
 
 
 def test_a_run_that_was_stopped_for_too_long_ends_its_task(fleet: Fleet) -> None:
