@@ -5,13 +5,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 from bmhctl.api import Inventory
+from bmhctl.stores import bookings as stored_bookings
 from bmhctl.usecases import inventories
-from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.planned_maintenance import plan_maintenance
+from bmhctl.usecases.reservations import bookings, request, reserve
+from bmhctl.usecases.shared.host_selection import Choice
 from tests.conftest import Lab
 from tests.faults.snapshots import Folder, read_folder, write_folder
 
@@ -19,6 +23,10 @@ FILES = {"toml": "lab.toml", "sqlite": "lab.db"}
 """The backends that are files."""
 
 TOKEN = "r-00000000"
+
+BOOKING = "b-00000000"
+
+TEN_MINUTES = timedelta(minutes=10)
 
 POLICY = """
 [defaults]
@@ -75,6 +83,45 @@ def use(lab: Lab) -> None:
     of(lab).release(TOKEN)
 
 
+def book(count: int, begins: timedelta = timedelta(hours=2)) -> Callable[[Lab], object]:
+    """Books the first hosts for three hours under an id that command lines know; a negative ``begins`` is in the past.
+
+    A booking that has begun was made a day ago.
+    """
+
+    def make(lab: Lab) -> None:
+        lab.clock.move(days=-1)
+        starts = lab.clock.now + timedelta(days=1) + begins
+        wish = request.reservation_request(count=count)
+        with mock.patch.object(stored_bookings, "random_id", lambda prefix: f"{prefix}00000000"):
+            bookings.book(lab.context("alice"), wish, starts, starts + timedelta(hours=3))
+        lab.clock.move(days=1)
+
+    return make
+
+
+def break_a_booked_host(lab: Lab) -> None:
+    book(2)(lab)
+    of(lab).maintain("node1", reason="disk")
+
+
+def block_a_booked_host(lab: Lab) -> None:
+    """Books two hosts, of which one is booked by another owner five hours later."""
+    book(2)(lab)
+    starts = lab.clock.now + timedelta(hours=7)
+    bookings.book(lab.context("bob"), request.reservation_request(("node1",)), starts, starts + timedelta(hours=3))
+
+
+def plan_power_work(lab: Lab) -> None:
+    """Plans a maintenance that has begun ten minutes ago, of which no command has taken notice."""
+    lab.clock.move(days=-1)
+    starts = lab.clock.now + timedelta(days=1, minutes=-10)
+    plan_maintenance(
+        lab.context("bob"), Choice(("node1", "node2")), starts, starts + timedelta(hours=3), reason="power"
+    )
+    lab.clock.move(days=1)
+
+
 def edit_by_hand(lab: Lab) -> None:
     text = lab.path.read_text(encoding="utf-8")
     lab.path.write_text(text.replace("[hosts.node4]", "[hosts.node6]").replace("00:04", "00:06"), encoding="utf-8")
@@ -99,6 +146,19 @@ SCENARIOS = {
     "policy apply": Scenario(("policy", "apply", "policy.toml"), homes=("sqlite",)),
     "reap": Scenario(("reap",), hold_too_long),
     "reap and reserve": Scenario(("reserve", "node3"), hold_too_long, between=("reap",)),
+    "book": Scenario(("reserve", "-n", "2", "--from", "2h", "--ttl", "3h")),
+    "book weekly": Scenario(("reserve", "node1", "--from", "2h", "--ttl", "3h", "--weekly", "3")),
+    "take a booking": Scenario(("reserve", "--booking", BOOKING), book(2, -TEN_MINUTES)),
+    "take a booking by asking": Scenario(("reserve", "-n", "2"), book(2, -TEN_MINUTES)),
+    "cancel a booking": Scenario(("bookings", "cancel", BOOKING), book(2)),
+    "move a booking": Scenario(("bookings", "move", BOOKING, "--from", "3h"), book(2)),
+    "move a booking to another host": Scenario(("bookings", "move", BOOKING, "--from", "6h"), block_a_booked_host),
+    "exchange a booked host": Scenario(("reap",), break_a_booked_host),
+    "let a booking lapse": Scenario(("reap",), book(2, timedelta(hours=-1))),
+    "plan a maintenance": Scenario(
+        ("maintain", "node[1-2]", "--from", "2h", "--until", "+3h", "--reason", "power", "--resume")
+    ),
+    "begin a planned maintenance": Scenario(("reap",), plan_power_work),
     "take over an edit": Scenario(("list",), edit_by_hand, homes=("toml",)),
 }
 

@@ -6,9 +6,11 @@ import os
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from bmhctl.api import Inventory
+from bmhctl.domain.booking import Booking
 from bmhctl.domain.model import EventKind, Host, State
 from bmhctl.domain.selector import selectable
 from bmhctl.errors import BmhctlError
@@ -29,6 +31,7 @@ class Snapshot:
 
     hosts: tuple[object, ...]
     reservations: tuple[object, ...]
+    bookings: tuple[object, ...]
     departed: tuple[object, ...]
     policy: str | None
     text: bytes
@@ -80,6 +83,9 @@ def check(store: Store) -> None:
     assert [tuple(row) for row in store.database.execute("PRAGMA integrity_check")] == [("ok",)]
     assert list(store.database.execute("PRAGMA foreign_key_check")) == []
     held: set[str] = set()
+    # a planned maintenance that has begun is in the notes of its hosts instead
+    waiting = [each for each in store.bookings.open() if not each.is_maintenance or each.due_at == each.starts_at]
+    planned = [(host, each.span) for each in sorted(waiting, key=lambda each: each.id) for host in each.hosts]
     for host in store.hosts.find(HostQuery()):
         chain = list(store.events.read(host))
         ways = [chain[0].source, *(event.dest for event in chain)]
@@ -94,6 +100,7 @@ def check(store: Store) -> None:
         if host.reservation is not None:
             assert host.reservation.is_open()
             held.add(host.reservation.id)
+        assert [each for one, each in planned if one == host.id] == sorted(host.planned, key=lambda each: each.id)
     assert held == {one.id for one in store.reservations.open()}, "a reservation without hosts, or hosts without it"
 
 
@@ -103,12 +110,28 @@ def _snapshot(store: Store, path: Path) -> Snapshot:
     return Snapshot(
         hosts=tuple((_where(host), _verbs(store, host)) for host in hosts),
         reservations=tuple(
-            sorted((r.owner, r.purpose or "", str(r.end), held[r.id], str(r.ttl)) for r in store.reservations.all())
+            sorted(
+                (r.owner, r.purpose or "", str(r.end), held[r.id], _in_hours(r.ttl)) for r in store.reservations.all()
+            )
         ),
+        bookings=tuple(sorted(_booked(store, each) for each in store.bookings.all())),
         departed=tuple(sorted(str(row[0]) for row in store.database.execute("SELECT key FROM departed"))),
         policy=store.meta.policy_text(),
         text=path.read_bytes() if store.declaration is not None else b"",
     )
+
+
+def _in_hours(ttl: timedelta | None) -> str:
+    """Return a lease's length in whole hours: one that takes a booking lasts as long as is left of it."""
+    return "" if ttl is None else str(round(ttl / timedelta(hours=1)))
+
+
+def _booked(store: Store, booking: Booking) -> tuple[str, ...]:
+    hosts = [host.name for host in map(store.hosts.with_id, booking.hosts) if host is not None]
+    taken = booking.reservation and booking.end_reason == f"taken as {booking.reservation}"
+    end = "taken" if taken else str(booking.end_reason)
+    length = str(booking.ends_at - booking.starts_at)
+    return (booking.owner, length, booking.requirements, *hosts, end, str(booking.ended_at is None))
 
 
 def _all(store: Store) -> list[object]:
@@ -118,7 +141,17 @@ def _all(store: Store) -> list[object]:
 def _where(host: Host) -> tuple[object, ...]:
     reasons = tuple((mark.actor, mark.reason) for mark in host.maintenance)
     spec = (host.name, host.spec.mac, host.spec.address, tuple(sorted(host.spec.labels.items())))
-    return (*spec, host.state, host.dirty, host.undeclared, host.came_from, reasons, host.fault, host.cordon is None)
+    return (
+        *spec,
+        host.state,
+        host.dirty,
+        host.undeclared,
+        host.came_from,
+        reasons,
+        host.fault,
+        host.cordon is None,
+        tuple((each.owner, each.ends_at - each.starts_at) for each in host.planned),
+    )
 
 
 def _verbs(store: Store, host: Host) -> tuple[object, ...]:
