@@ -59,13 +59,13 @@ class Bookings(Frozen):
         rows = self._database.execute(f"{_SELECT} WHERE due_at IS NOT NULL ORDER BY starts_at, id")
         return [_to_booking(row) for row in rows]
 
-    def begun(self, owner: str, now: datetime) -> list[Booking]:
-        """Return the open bookings of an owner whose time is now, the first to start first."""
+    def of(self, owner: str, begun_by: datetime | None = None) -> list[Booking]:
+        """Return an owner's open bookings, the first to start first; with ``begun_by`` those that begin by then."""
+        begun, until = ("", []) if begun_by is None else (" AND starts_at <= ?", [from_time(begun_by)])
         rows = self._database.execute(
-            f"{_SELECT} WHERE due_at IS NOT NULL AND owner = ? AND starts_at <= ? ORDER BY starts_at, id",
-            [owner, from_time(now)],
+            f"{_SELECT} WHERE due_at IS NOT NULL AND owner = ?{begun} ORDER BY starts_at, id", [owner, *until]
         )
-        return [each for each in map(_to_booking, rows) if each.has_begun(now) and not each.is_maintenance]
+        return [_to_booking(row) for row in rows]
 
     def all(self) -> list[Booking]:
         """Return every booking, also the ended ones, the first to start first."""

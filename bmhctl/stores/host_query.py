@@ -66,8 +66,9 @@ def condition(query: HostQuery, rare: RareTerm | None) -> tuple[str, list[Value]
         terms.append(sql)
         parameters.extend(values)
     if query.states:
-        # Where few hosts fit a term, this keeps SQLite from walking all that are in the states instead.
-        state = "COALESCE(hosts.state, '')" if rare else "hosts.state"
+        # Where few hosts fit a term, this keeps SQLite from walking all that are in the states instead; it walks those
+        # on which something is planned in their order.
+        state = "COALESCE(hosts.state, '')" if rare or query.planned else "hosts.state"
         terms.append(f"{state} IN ({', '.join('?' * len(query.states))})")
         parameters.extend(sorted(state.value for state in query.states))
     if query.reservable:

@@ -344,6 +344,7 @@ _BOOKINGS = Migration(
             CHECK ((ended_at IS NULL) = (due_at IS NOT NULL))
         )""",
         "CREATE INDEX bookings_due ON bookings (due_at) WHERE due_at IS NOT NULL",
+        "CREATE INDEX bookings_owner ON bookings (owner, starts_at, id) WHERE due_at IS NOT NULL",
         "CREATE UNIQUE INDEX bookings_request ON bookings (owner, request_id) WHERE request_id IS NOT NULL",
         "ALTER TABLE hosts ADD COLUMN planned TEXT",
         "ALTER TABLE hosts ADD COLUMN planned_at BIGINT",

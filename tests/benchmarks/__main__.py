@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from tests.benchmarks import (
+    booking,
     bulk,
     formats,
     looping,
@@ -31,7 +32,20 @@ from tests.benchmarks import (
 )
 from tests.benchmarks.harness import Bench, Figure, Series
 
-FAMILIES = (starting, reserving, serving, bulk, streaming, reading, formats, telling, waiting, looping, proving)
+FAMILIES = (
+    starting,
+    reserving,
+    booking,
+    serving,
+    bulk,
+    streaming,
+    reading,
+    formats,
+    telling,
+    waiting,
+    looping,
+    proving,
+)
 
 FIGURES: tuple[Figure, ...] = tuple(figure for family in FAMILIES for figure in family.FIGURES)
 

@@ -27,8 +27,8 @@ from bmhctl.domain.selector import canonical
 from bmhctl.domain.units import quantity
 from bmhctl.stores import open_store
 from bmhctl.stores.hosts import spec_row
-from bmhctl.stores.rows import Value
-from bmhctl.stores.schema import SPEC_COLUMNS
+from bmhctl.stores.rows import Value, from_time
+from bmhctl.stores.schema import BOOKING_COLUMNS, SPEC_COLUMNS
 from bmhctl.stores.state_files import state_file
 from bmhctl.stores.store import Store
 from bmhctl.usecases import inventories
@@ -240,6 +240,24 @@ def generate(path: Path, hosts: int, seed: int = 1, state: str | None = None) ->
     with closing(open_store(str(path))) as store:
         refresh(Context(store, "alice@lab"))
     return path
+
+
+def book(store: Store, begins: datetime) -> None:
+    """Books each host by itself, for four hours of the first hundred after ``begins``, in one transaction."""
+    with store.transaction():
+        rows: list[Sequence[Value]] = []
+        for number, (host,) in enumerate(store.database.execute("SELECT id FROM hosts ORDER BY id")):
+            starts = from_time(begins) + number % 100 * _HOUR
+            span = (starts, starts + 4 * _HOUR)
+            name, owner = f"b-{number:08x}", OWNERS[number % 7]
+            wants, due_at = '[["",1]]', starts + _HOUR // 2
+            rows.append((name, owner, None, *span, _NOW, wants, f"[{host}]", None, 0, due_at, None, None, None))
+            store.database.execute(
+                "UPDATE hosts SET planned = ?, planned_at = ? WHERE id = ?",
+                [json.dumps([[name, owner, *span]]), starts, host],
+            )
+        store.database.load("bookings", BOOKING_COLUMNS, rows)
+        store.admin.settle()
 
 
 def declaration(hosts: int, seed: int = 1) -> str:

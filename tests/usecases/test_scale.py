@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -21,13 +22,14 @@ from bmhctl.stores import open_store
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.sqlite import database as sqlite_database
+from bmhctl.support.values import replace
 from bmhctl.usecases import explain, hosts, inventories, lifecycle_verbs, queries
-from bmhctl.usecases.reservations import queue, request
+from bmhctl.usecases.reservations import bookings, queue, request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
-from tests.benchmarks.generate import generate
+from tests.benchmarks.generate import book, generate
 from tests.conftest import location
 from tests.postgres import drop_schema
 from tests.processes import until
@@ -112,6 +114,53 @@ def test_a_command_reads_as_much_in_a_large_fleet_as_in_a_small_one(
     )
     assert small > 0
     assert large <= small * DEEPER, f"{large} steps, where {SMALL} hosts take {small}"
+
+
+@pytest.fixture(scope="module")
+def booked(fleets: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """The same inventories with a booking of each host, a day ahead and more."""
+    folder = tmp_path_factory.mktemp("booked")
+    for path in fleets.values():
+        shutil.copy(path, folder / path.name)
+        with closing(open_store(str(folder / path.name))) as store:
+            book(store, datetime.now(UTC) + timedelta(days=1))
+    return {size: folder / path.name for size, path in fleets.items()}
+
+
+def booking(selector: str, days: float, count: int = 2) -> Command:
+    starts = datetime.now(UTC) + timedelta(days=days)
+    wish = request.reservation_request((), parse_selector(selector), count)
+    return lambda ctx: bookings.book(ctx, wish, starts, starts + timedelta(hours=4))
+
+
+BESIDE_BOOKINGS: dict[str, Command] = {
+    **{
+        name: COMMANDS[name]
+        for name in (
+            *("reserve what most fit", "reserve any", "reserve what few fit", "reserve by number", "reserve a host"),
+            *("taint", "show", "why", "reap"),
+        )
+    },
+    "book before all bookings": booking("arch=x86_64,zone=z2", 0.5),
+    "book among the bookings": booking("arch=x86_64", 1.5),
+    "book after all bookings": booking("", 30),
+    "book what few fit": booking("few,arch", 0.5, 1),
+    "move a booking": lambda ctx: bookings.reschedule(
+        replace(ctx, actor="alice@lab"), "b-00000000", datetime.now(UTC) + timedelta(days=20)
+    ),
+    "cancel a booking": lambda ctx: bookings.cancel(replace(ctx, actor="alice@lab"), "b-00000000"),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE_BOOKINGS)
+def test_a_command_reads_as_much_among_many_bookings_as_among_few(
+    name: str, booked: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, many = (
+        steps(BESIDE_BOOKINGS[name], booked[size], tmp_path / f"{size}.db", monkeypatch) for size in (SMALL, LARGE)
+    )
+    assert few > 0
+    assert many <= few * DEEPER, f"{many} steps, where {SMALL} bookings take {few}"
 
 
 def steps(command: Command, fleet: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> int:

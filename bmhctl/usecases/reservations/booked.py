@@ -63,10 +63,11 @@ def resolve(ctx: Context, request: ReservationRequest) -> ReservationRequest:
             )
         wanted = replace(request, requirements=load_requirements(booking.requirements), ttl=None, endless=False)
         return _for_booking(wanted, booking, now)
-    for booking in ctx.store.bookings.begun(ctx.actor, now):
-        hosts = hosts_of(ctx, booking)
-        if total(request.requirements) == len(hosts) and not match(request.requirements, hosts).missing:
-            return _for_booking(request, booking, now)
+    for booking in ctx.store.bookings.of(ctx.actor, begun_by=now):
+        if not booking.is_maintenance and booking.has_begun(now):
+            hosts = hosts_of(ctx, booking)
+            if total(request.requirements) == len(hosts) and not match(request.requirements, hosts).missing:
+                return _for_booking(request, booking, now)
     return request
 
 

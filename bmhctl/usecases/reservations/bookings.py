@@ -82,8 +82,8 @@ def _check_limits(ctx: Context, policy: Policy, booking: Booking, hosts: tuple[H
         check_role(ctx, policy.limits)
     others = [
         Span(tuple(hosts_of(ctx, each)), each.starts_at, each.ends_at)
-        for each in ctx.store.bookings.open()
-        if each.owner == owner and not each.is_maintenance and each.id != booking.id
+        for each in ctx.store.bookings.of(owner)
+        if not each.is_maintenance and each.id != booking.id
     ]
     others += [
         Span(tuple(ctx.store.hosts.held_by(each.id)), now, each.expires_at)

@@ -27,6 +27,7 @@ from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_e
 
 _CLEAN_AND_FREE = frozenset({State.INITIAL, State.AVAILABLE, State.TAINTED})
 _MOST_STARTS = 1000  # so many times are tried to find the earliest that is possible
+_SOME = 10  # so many times as many hosts as are asked for are read before all are
 _NEAR = 20  # so many more hosts than are asked for are tried first
 _ALL = 10**6
 _AGAIN = timedelta(minutes=1)  # after which something that was not possible is tried again
@@ -56,11 +57,11 @@ def choose_for(
     first = [host for host in preferred if is_free_for(host, starts, ends, turnaround)]
     if preferred and not (found := match(requirements, first)).missing:
         return found
-    most = total(requirements)
-    free = HostQuery(states=_CLEAN_AND_FREE, reservable=True, by_turn=True)
-    queries = [replace(free, free_until=ends + turnaround, limit=most + len(known))]
-    queries += [replace(free, limit=times * (most + _NEAR)) for times in (2, 16)]  # those planned for another time
-    for query in (*queries, HostQuery(declared=True)):
+    most = total(requirements) + len(known)
+    free = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True, by_turn=True, limit=most)
+    # Ever more hosts are read: the first few usually suffice, however many are booked.
+    more = (replace(free, limit=_SOME * most), replace(free, free_until=ends + turnaround), HostQuery(declared=True))
+    for query in (free, *more):
         others = [
             host
             for host in candidates(ctx, requirements, query)
@@ -75,7 +76,8 @@ def choose_for(
         return not is_broken(host, starts) and (leased is None or leased <= starts - turnaround)
 
     def open_hosts(more: int) -> list[Host]:
-        query = replace(free, limit=most + more) if more == _NEAR else HostQuery(declared=True)
+        near = replace(free, states=_CLEAN_AND_FREE, limit=most + more)
+        query = near if more == _NEAR else HostQuery(declared=True)
         others = candidates(ctx, requirements, query)
         return [host for host in (*preferred, *(each for each in others if each.id not in known)) if can_take(host)]
 
