@@ -38,7 +38,7 @@ class OptionalValueCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse as Typer does; arguments after ``--``, or of a command to run, are not changed."""
         if not ctx.resilient_parsing:
-            self._refuse_swallowed(args)
+            self._refuse_swallowed(ctx, args)
         return super().parse_args(ctx, list(self._completed(args)))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -77,18 +77,21 @@ class OptionalValueCommand(TyperCommand):
         """Return the options of this command, and whether each takes a value."""
         return {name: not getattr(param, "is_flag", False) for param in self.params for name in param.opts}
 
-    def _refuse_swallowed(self, args: Sequence[str]) -> None:
-        """Raise :class:`UsageError` for an option in the place of another option's value: ``--fault --reason TEXT``."""
+    def _refuse_swallowed(self, ctx: Any, args: Sequence[str]) -> None:
+        """Raise :class:`UsageError` for an option, or nothing, in the place of a value: ``--fault --reason TEXT``."""
         takes_value = self._takes_value()
         own = self.own(args)
         own = own[: own.index("--")] if "--" in own else own
         is_value = False
-        for arg, following in pairwise(own):
-            is_value = not is_value and arg not in self._optional() and _wants_next(arg, takes_value)
-            if is_value and following in takes_value:
-                raise UsageError(
-                    f"{arg} has no value: {following} is an option itself", hint=f"{arg} VALUE {following} …"
-                )
+        for arg, following in pairwise([*own, None] if len(own) == len(args) else own):
+            is_value = (
+                not is_value and arg is not None and arg not in self._optional() and _wants_next(arg, takes_value)
+            )
+            if is_value and arg is not None and (following is None or following in takes_value):
+                name = arg if arg.startswith("--") else f"-{arg[-1]}"
+                value = next((param.metavar for param in self.params if name in param.opts), None) or "VALUE"
+                why = f": {following} is an option itself" if following else ""
+                raise UsageError(f"{name} has no value{why}", hint=f"{name} {value}; see {ctx.command_path} --help")
 
     def _completed(self, args: Sequence[str]) -> Iterator[str]:
         takes_value = self._takes_value()

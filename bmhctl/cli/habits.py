@@ -13,43 +13,73 @@ COMMANDS: dict[str, str] = {
     "acquire": "reserve",
     "allocate": "reserve",
     "book": "reserve",
+    "broken": "maintain HOST --reason TEXT",
+    "calendar": "bookings",
+    "cancel": "bookings cancel ID",
     "claim": "reserve",
     "clean": "reset HOST",
     "config": "policy show",
     "cp": "copy SRC DST",
     "create": "add HOST",
+    "dashboard": "report --to lab.html",
+    "decommission": "retire HOST",
     "del": "remove HOST",
     "delete": "remove HOST",
     "describe": "show HOST",
     "disable": "cordon HOST",
+    "discover": "inspect HOST",
     "drain": "cordon HOST",
     "edit": "set HOST",
     "enable": "uncordon HOST",
     "events": "history",
     "exec": "run HOST -- COMMAND",
     "explain": "why HOST",
+    "find": "list -l rack=r1",
+    "fix": "doctor --fix",
     "free": "release HOST",
+    "gantt": "timeline",
     "get": "list",
     "hosts": "list",
     "info": "show HOST",
+    "kick": "taint HOST --force --reason TEXT",
+    "label": "set HOST --label rack=r1",
     "leases": "reservations",
     "lock": "reserve",
     "log": "history",
     "logs": "history",
     "ls": "list",
+    "maintenance": "maintain HOST --reason TEXT",
+    "man": "help",
+    "monitor": "status --watch",
     "mv": "rename HOST NEW",
     "new": "add HOST",
+    "off": "power HOST off",
+    "on": "power HOST on",
     "ps": "reservations",
+    "quarantine": "maintain HOST --reason TEXT",
     "reboot": "power HOST cycle",
     "renew": "extend",
+    "repair": "doctor --fix",
     "restore": "copy SRC DST",
     "return": "release HOST",
     "rm": "remove HOST",
+    "schedule": "bookings",
+    "search": "list -l rack=r1",
+    "serve": "report --to lab.html",
+    "steal": "taint HOST --force --reason TEXT",
     "summary": "status",
+    "tag": "set HOST --label rack=r1",
+    "top": "status --watch",
     "unlock": "release HOST",
     "unreserve": "release HOST",
     "update": "set HOST",
+    "usage": "stats",
+    "utilization": "stats",
+    "validate": "doctor",
     "version": "--version",
+    "watch": "status --watch",
+    "web": "report --to lab.html",
+    "who": "reservations",
     "wipe": "reset HOST",
 }
 """Commands of other tools, each with the command line that does the same here."""
@@ -60,12 +90,15 @@ _PLACE = ("-i FILE",)
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "--actor": ("--as NAME",),
+    "--at": ("--from 09:00",),
+    "--begin": ("--from 09:00",),
     "--columns": ("--fields name,state",),
     "--comment": ("--reason TEXT", "--note TEXT"),
     "--config": _PLACE,
     "--csv": ("-o csv",),
     "--db": _PLACE,
     "--duration": ("--ttl 4h",),
+    "--end": ("--until 12:00",),
     "--file": _PLACE,
     "--filter": _LABEL,
     "--format": ("-o json",),
@@ -84,6 +117,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--purpose": ("--for PURPOSE",),
     "--silent": ("-q",),
     "--sort-by": ("--sort name",),
+    "--start": ("--from 09:00",),
     "--tail": _COUNT,
     "--threads": ("-j 8",),
     "--time": ("--ttl 4h",),
@@ -98,6 +132,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 """Options of other tools, each with its equivalents; the first that the command has is suggested."""
 
 _ALL = ("--all", "-a", "-A")
+_OF_ONE = ("status", "why", "graph")
 _OF_ALL = ("list", "export", "history", "timeline")  # without a name they are about all hosts
 _UNKNOWN_COMMAND = re.compile(r"No such command '(.*)'", re.S)
 _EXTRA_ARGUMENT = re.compile(r"Got unexpected extra argument\(s\) \((\S+).*\)", re.S)
@@ -132,6 +167,8 @@ def meant_command(word: str, group: str = "") -> str | None:
     word = word.lower()
     if not group and word in COMMANDS:
         return COMMANDS[word]
+    if group in ENTRIES and word in ("list", "ls", "show"):
+        return group
     prefix = f"{group} " if group else ""
     names = {name.removeprefix(prefix).split(" ")[0] for name in ENTRIES if name.startswith(prefix)}
     habits = () if group else COMMANDS
@@ -161,7 +198,9 @@ def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:
         return f"-R {word}" if "-R" in known else None
     if _LOCATION.fullmatch(word):
         return f"{PROGRAM} -i {word} {command}"
-    return f"{PROGRAM} show {word}" if command == "status" else None
+    if command == "show":
+        return f"{PROGRAM} list"
+    return f"{PROGRAM} {'show' if command == 'status' else command} {word}" if command in _OF_ONE else None
 
 
 def meant_label(words: Iterable[str]) -> str | None:

@@ -9,6 +9,7 @@ import typer
 
 from bmhctl.cli.options import DryRun, HostName, HostNames, Reason, SelectorText, States, Yes, pairs, with_options
 from bmhctl.cli.session import asking, changing
+from bmhctl.errors import UsageError
 from bmhctl.results import Imported
 from bmhctl.usecases import hosts as usecases
 from bmhctl.usecases.hosts import AttributeChanges
@@ -75,6 +76,9 @@ def add(
     dry_run: DryRun = False,
 ) -> None:
     """Add hosts, all or none; they enter at initial."""
+    addresses = [name for name in hosts if name.count(".") == 3 and name.replace(".", "").isdecimal()]
+    if addresses and len(addresses) < len(hosts):
+        raise UsageError(f"{addresses[0]} is an address, not a name", hint=f"did you mean --address {addresses[0]}?")
     with changing(ctx, dry_run=dry_run) as lab:
         lab.show(usecases.add(lab.context, hosts, attributes))
 

@@ -199,7 +199,10 @@ def pairs(items: Sequence[str] | None, what: str) -> dict[str, str | None]:
         elif item.endswith("-") and len(item) > 1:
             found[item[:-1]] = None
         else:
-            raise UsageError(f"can't read the {what} {item!r}", hint=f"--{what} key=value sets, --{what} key- removes")
+            hint = f"--{what} key=value sets, --{what} key- removes"
+            if what == "label" and not {*" =,"} & {*item}:
+                hint = f"--label {item}= sets a label without a value"
+            raise UsageError(f"can't read the {what} {item!r}", hint=hint)
     return found
 
 

@@ -67,7 +67,9 @@ def extend(
     from bmhctl.usecases.reservations.holder import extend as extend_lease
 
     if reservation is None:
-        raise UsageError("which reservation?", hint="give -R ID, or set BMH_RESERVATION")
+        raise UsageError(
+            "which reservation?", hint="give -R ID, or set BMH_RESERVATION; bmhctl reservations lists them"
+        )
     with session(ctx, Grant) as lab:
         length = None if ttl is None else parse_duration(ttl)
         lab.show(extend_lease(lab.context, reservation, length))
@@ -121,7 +123,9 @@ def replace(
     from bmhctl.usecases.reservations.replacement import replace_host
 
     if reservation is None:
-        raise UsageError("of which reservation?", hint="give -R ID, or set BMH_RESERVATION")
+        raise UsageError(
+            "of which reservation?", hint="give -R ID, or set BMH_RESERVATION; bmhctl reservations lists them"
+        )
     with session(ctx, Grant) as lab:
         lab.show(replace_host(lab.context, host, reservation, reason))
 

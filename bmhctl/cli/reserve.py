@@ -123,7 +123,10 @@ def _book(
     dry_run: bool,
 ) -> None:
     if begins is None:
-        raise UsageError("a booking needs its begin", hint="--from 'tomorrow 09:00' --until 12:00")
+        raise UsageError(
+            "a booking needs its beginning",
+            hint="--from 'tomorrow 09:00' --until 12:00; a lease that begins now has a length: --ttl 2h",
+        )
     if other or request.booking is not None or request.params or request.tags:
         raise UsageError(
             "a booking takes no --wait, --check, --shell, --param, --tag and --booking",

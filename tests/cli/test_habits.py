@@ -210,7 +210,8 @@ def test_a_copy_warns_that_both_inventories_have_the_hosts(cli: Cli, lab: Any) -
     ("line", "said"),
     [
         ("taint node01 --fault --reason broken", "--fault has no value: --reason is an option itself"),
-        ("reserve -qn -l rack=r1", "-qn has no value: -l is an option itself"),
+        ("reserve -qn -l rack=r1", "-n has no value: -l is an option itself"),
+        ("recycle --watch", "--watch has no value"),
         ("run --for -n 2 -- true", "--for has no value: -n is an option itself"),
     ],
 )
@@ -228,3 +229,26 @@ def test_an_option_is_not_the_value_of_the_one_before_it(line: str, said: str, c
 )
 def test_what_only_looks_like_an_option_without_a_value_parses(line: str) -> None:
     _parsed(line.split())
+
+
+def test_an_address_beside_a_name_is_not_added_as_a_host(cli: Cli) -> None:
+    cli("init")
+    assert cli("add", "node01", "10.0.0.21") == Run(
+        2, "", "bmhctl: 10.0.0.21 is an address, not a name\nhint: did you mean --address 10.0.0.21?\n"
+    )
+    assert cli("add", "10.0.0.21", "10.0.0.22").status == 0
+
+
+def test_a_label_without_a_value_is_answered_with_how_it_is_set(cli: Cli) -> None:
+    cli("init")
+    assert cli("add", "node01", "--label", "gpu").stderr == (
+        "bmhctl: can't read the label 'gpu'\nhint: --label gpu= sets a label without a value\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [("queue list", "queue"), ("bookings ls", "bookings"), ("show node01 node02", "list"), ("why a b", "why b")],
+)
+def test_a_word_too_many_is_answered_with_the_command_that_was_meant(line: str, meant: str, cli: Cli) -> None:
+    assert f"hint: did you mean bmhctl {meant}? " in cli(*line.split()).stderr

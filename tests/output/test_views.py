@@ -171,11 +171,12 @@ def test_a_maintenance_past_its_end_is_called_overdue() -> None:
     assert "Ends next\n  overdue 5m  maintenance: replace the PSU  node06\n" in text
 
 
-def test_an_empty_inventory_has_a_status_too() -> None:
+def test_the_status_of_an_empty_inventory_says_what_comes_next() -> None:
     empty = Status("lab.db", {}, 0, (), (), (), (), (), (), NOW)
     assert shown(empty, tty=True) == (
         "lab.db  0 hosts · 0 free · 2026-11-23 08:00:00 UTC\n\n"
-        "○ 0 initial   ● 0 available   ◆ 0 reserved   ✗ 0 tainted   ■ 0 maintenance\n"
+        "○ 0 initial   ● 0 available   ◆ 0 reserved   ✗ 0 tainted   ■ 0 maintenance\n\n"
+        "no hosts yet: bmhctl add 'node[01-03]' --label rack=r1\n"
     )
 
 

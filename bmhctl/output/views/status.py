@@ -43,6 +43,9 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
     else:
         yield joined(legend, "   ")
     limit = _MOST if width else None
+    if not total:
+        yield []
+        yield [("no hosts yet: ", "dim"), ("bmhctl add 'node[01-03]' --label rack=r1", "cyan")]
     if status.held:
         yield from _section("Held")
         hosts = [hosts_line(held.hosts, FEW_HOSTS if width else None) for held in status.held[:limit]]
