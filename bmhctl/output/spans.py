@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from math import ceil
 
 from bmhctl.domain.model import CheckResult, Host, Reservation, State, Verdict
 from bmhctl.domain.units import format_age
@@ -38,6 +39,21 @@ def until(at: datetime | None, now: datetime) -> str:
 def plural(count: int, noun: str) -> str:
     """``1 host``, ``3 hosts``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+_HEAT_LEVELS = 4
+_HEAT_STEPS = (1, 2, 5, 10, 15, 20, 25)
+
+
+def heat_step(shares: Iterable[float | None]) -> int:
+    """Return the percent from one level of a heat map to the next, so that the largest share is in the highest."""
+    most = max((share or 0.0 for share in shares), default=0.0)
+    return next((step for step in _HEAT_STEPS if most * 100 <= _HEAT_LEVELS * step), _HEAT_STEPS[-1])
+
+
+def heat_level(share: float | None, step: int) -> int:
+    """Return the level of a share in a heat map, 1 to 4; 0 for none, or one that is not known."""
+    return min(_HEAT_LEVELS, max(1, ceil(share * 100 / step - 0.001))) if share else 0
 
 
 def until_line(at: datetime | None, now: datetime) -> Line:

@@ -7,6 +7,7 @@ from bmhctl.domain.model import State
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.output import render
 from bmhctl.output.sanitize import cell_width
+from bmhctl.output.spans import heat_level, heat_step
 from bmhctl.results import (
     Ending,
     Figures,
@@ -129,6 +130,13 @@ def test_the_shades_of_hours_are_scaled_to_the_busiest_one() -> None:
         "Tue" + " " * 6 + "   ·" * 23,
     ]
     assert lines[-1] == "░░ to 5 %   ▒▒ to 10 %   ▓▓ to 15 %   ██ to 20 %   · not known"
+
+
+@pytest.mark.parametrize(("most", "step"), [(0.0, 1), (0.04, 1), (0.041, 2), (0.2, 5), (0.9, 25), (1.0, 25)])
+def test_the_busiest_hour_of_a_heat_map_is_in_the_highest_levels(most: float, step: int) -> None:
+    assert heat_step([None, most / 2, most]) == step
+    assert heat_level(most, step) == (0 if not most else 4 if most != 0.041 else 3)
+    assert (heat_level(None, step), heat_level(1e-9, step)) == (0, 1)
 
 
 def test_one_long_value_takes_no_room_from_the_columns_beside_it() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from math import ceil
 
 from bmhctl.domain.model import State
 from bmhctl.domain.units import format_age
@@ -13,7 +12,7 @@ from bmhctl.output.layout import COLOUR, GLYPH, Column, columns, table
 from bmhctl.output.records import Envelope, Json, Record, iso, listing, picked
 from bmhctl.output.render import LISTED, View
 from bmhctl.output.sanitize import Line, Span
-from bmhctl.output.spans import UNLIMITED, joined, plural
+from bmhctl.output.spans import UNLIMITED, heat_level, heat_step, joined, plural
 from bmhctl.results import Figures, HourlyUse, Statistics
 
 _WORDS = {
@@ -27,7 +26,6 @@ _BAR = 24  # cells of a bar in the summary
 _SMALL_BAR = 10  # in a row
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _HEAT = (("░", "blue"), ("▒", "green"), ("▓", "yellow"), ("█", "red"))
-_STEPS = (1, 2, 5, 10, 15, 20, 25)  # percent from one shade to the next
 _LEFT = 5  # cells for the day
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
@@ -138,8 +136,7 @@ def _heat(result: HourlyUse, display: Display) -> Iterator[Line]:
     wide = display.shown is not Format.TABLE or display.width >= _LEFT + 24 * 4
     cell = 4 if wide else 3 if display.width >= _LEFT + 24 * 3 else 2
     week = [[_share(result, day, hour) for hour in range(24)] for day in range(7)]
-    busiest = max((share or 0.0 for day in week for share in day), default=0.0)
-    step = next((step for step in _STEPS if busiest * 100 <= 4 * step), _STEPS[-1])
+    step = heat_step(share for day in week for share in day)
     hours = (f"{hour:>{cell}}" if wide or hour % 2 == 0 else " " * cell for hour in range(24))
     yield [(f"{'':{_LEFT}}" + "".join(hours), "dim")]
     for word, shares in zip(_DAYS, week, strict=True):
@@ -159,7 +156,7 @@ def _cell(share: float | None, step: int, width: int) -> Span:
         return "·".rjust(width), "dim"
     if share <= 0:
         return " " * width, ""
-    mark, style = _HEAT[min(len(_HEAT) - 1, max(0, ceil(share * 100 / step - 0.001) - 1))]
+    mark, style = _HEAT[heat_level(share, step) - 1]
     return mark * width, style
 
 
