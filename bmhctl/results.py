@@ -167,7 +167,8 @@ class Status(Frozen):
     ``free`` counts hosts that can be reserved now, ``waiting`` the tickets in the queue. ``expired`` are reservations
     whose lease has ended but that no command has reaped yet. Each list holds the first few of its kind, and ``totals``
     says by the list's name how many there are; a list that it does not name is complete. ``limited`` are the tickets
-    that wait for a limit of their owner, in words.
+    that wait for a limit of their owner, in words. ``planned`` are the open bookings and planned maintenances, the
+    first to start first.
     """
 
     inventory: str
@@ -184,6 +185,7 @@ class Status(Frozen):
     totals: Mapping[str, int] = field(default_factory=dict)
     obstacles: tuple[Obstacle, ...] = ()
     limited: tuple[str, ...] = ()
+    planned: tuple[Booked, ...] = ()
 
     def total(self, name: str) -> int:
         """Return the whole number of entries of which the list with this name has the first few."""

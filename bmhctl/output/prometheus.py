@@ -31,6 +31,12 @@ def exposition(metrics: Metrics) -> Iterator[str]:
     if ends:
         name, words = "bmhctl_next_lease_end_timestamp_seconds", "When the next lease ends, in Unix time."
         yield from _family(name, "gauge", words, [("", int(min(ends).timestamp()))])
+    planned = ((_labels(kind=kind), status.totals.get(f"{kind}s", 0)) for kind in ("booking", "maintenance"))
+    yield from _family("bmhctl_bookings_open", "gauge", "Open bookings and planned maintenances, by kind.", planned)
+    starts = [item.booking.starts_at for item in status.planned if item.booking.starts_at > status.now]
+    if starts:
+        name, words = "bmhctl_next_booking_start_timestamp_seconds", "When the next of them begins, in Unix time."
+        yield from _family(name, "gauge", words, [("", int(min(starts).timestamp()))])
     events = ((_labels(verb=verb), number) for verb, number in metrics.events.items())
     yield from _family("bmhctl_events_total", "counter", "Events in the history, by verb.", events)
     failures = ((_labels(kind=kind), number) for kind, number in metrics.failures.items())

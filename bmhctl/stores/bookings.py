@@ -67,6 +67,11 @@ class Bookings(Frozen):
         )
         return [_to_booking(row) for row in rows]
 
+    def next(self, most: int) -> list[Booking]:
+        """Return the first open bookings, the first to start first, at most so many."""
+        rows = self._database.execute(f"{_SELECT} WHERE due_at IS NOT NULL ORDER BY starts_at, id LIMIT {int(most)}")
+        return [_to_booking(row) for row in rows]
+
     def all(self) -> list[Booking]:
         """Return every booking, also the ended ones, the first to start first."""
         return [_to_booking(row) for row in self._database.execute(f"{_SELECT} ORDER BY starts_at, id")]

@@ -78,12 +78,16 @@ class Hosts(Frozen):
         """Return the hosts with one of these exact names, by name."""
         return {host.name: host for host in self._having("name", names)}
 
+    def with_ids(self, ids: Iterable[int]) -> dict[int, Host]:
+        """Return the hosts with these ids that are still in the inventory, by id."""
+        return {host.id: host for host in self._having("id", ids)}
+
     def having(self, *, macs: Iterable[str] = (), addresses: Iterable[str] = ()) -> list[Host]:
         """Return the hosts with one of these MACs, then those with one of the addresses; each time the oldest first."""
         found = {host.id: host for host in (*self._having("mac", macs), *self._having("address", addresses))}
         return list(found.values())
 
-    def _having(self, column: str, values: Iterable[str]) -> Iterator[Host]:
+    def _having(self, column: str, values: Iterable[Value]) -> Iterator[Host]:
         wanted = list(dict.fromkeys(values))
         for start in range(0, len(wanted), _NAMES_AT_ONCE):
             some = wanted[start : start + _NAMES_AT_ONCE]

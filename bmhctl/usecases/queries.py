@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.model import Host, Reservation, State
 from bmhctl.errors import NotFoundError, UsageError, combine
 from bmhctl.results import (
+    Booked,
     Ending,
     Everything,
     Held,
@@ -35,6 +36,8 @@ SHOWN_EVENTS = 5
 
 SHOWN = 50
 """How many entries of each list ``status`` returns."""
+
+_COUNTED = ("expired", "cordoned", "undeclared", "faults", "bookings", "maintenances")
 
 SORT_KEYS = ("name", "state", "since", "owner", "until", "used")
 """The keys by which hosts can be sorted."""
@@ -157,10 +160,18 @@ def status(ctx: Context) -> Status:
             totals={
                 "held": totals["reservations"],
                 "endings": totals["leases"] + totals["maintenance"],
-                **{which: totals[which] for which in ("expired", "cordoned", "undeclared", "faults")},
+                "planned": totals["bookings"] + totals["maintenances"],
+                **{which: totals[which] for which in _COUNTED},
             },
             obstacles=_obstacles(ctx, totals, counts),
+            planned=_planned(ctx) if totals["bookings"] or totals["maintenances"] else (),
         )
+
+
+def _planned(ctx: Context) -> tuple[Booked, ...]:
+    from bmhctl.usecases.reservations.bookings import with_host_names
+
+    return with_host_names(ctx, ctx.store.bookings.next(SHOWN))
 
 
 def _obstacles(ctx: Context, totals: Mapping[str, int], counts: Mapping[State, int]) -> tuple[Obstacle, ...]:

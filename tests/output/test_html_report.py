@@ -28,7 +28,7 @@ from bmhctl.results import (
     WeekWaits,
 )
 
-from .samples import FLEET, NOW, QUEUE, STATUS
+from .samples import BOOKINGS, FLEET, NOW, QUEUE, STATUS
 
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7*7 }}\x1b[31m\x07"
 MINUTE = timedelta(minutes=1)
@@ -43,8 +43,11 @@ def report_of(text: str) -> Report:
     row = HostTimeline(
         text, (Stay(NOW - timedelta(hours=3), NOW, State.RESERVED, text),), text, NOW + timedelta(hours=1)
     )
+    booked = BOOKINGS.items[0]
+    booking = replace(booked.booking, owner=text, purpose=text)
+    planned = replace(booked, booking=booking, hosts=("node01", text), trouble=(text,))
     return Report(
-        status=replace(STATUS, inventory=text),
+        status=replace(STATUS, inventory=text, planned=(planned,)),
         statistics=Statistics(since, NOW, NOW, "host", (replace(FIGURES, name=text),), FIGURES),
         timeline=Timeline(NOW - timedelta(hours=4), NOW + timedelta(hours=1), NOW, (row,), (), text),
         hourly=HourlyUse(since, NOW, NOW, {(0, 9): (1800.0, 3600.0)}),
@@ -110,7 +113,16 @@ def test_what_people_wrote_is_text_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     "shown",
-    ["lab", "fault", "node01", "25% reserved", "Median 1m, 95 % under 2m, longest 9m", "1 event", "by lab: lab"],
+    [
+        "lab",
+        "fault",
+        "node01",
+        "25% reserved",
+        "Median 1m, 95 % under 2m, longest 9m",
+        "1 event",
+        "by lab: lab",
+        "short of hosts",
+    ],
 )
 def test_everything_is_there_without_the_script(shown: str) -> None:
     text = re.sub(r"<script>.*</script>", "", page(report_of("lab")), flags=re.DOTALL)

@@ -128,7 +128,7 @@ SHAPES = {
         STATUS,
         [
             "now", "inventory", "total", "counts", "free", "waiting", "totals", "cordoned", "undeclared", "faults",
-            "expired", "limited", "obstacles", "endings", "reservations",
+            "expired", "limited", "obstacles", "endings", "planned", "reservations",
         ],
         RESERVATION_KEYS,
     ),

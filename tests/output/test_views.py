@@ -22,6 +22,7 @@ from bmhctl.results import (
 )
 
 from .samples import (
+    BOOKINGS,
     COUNTS,
     DETAIL,
     EVENTS,
@@ -224,6 +225,22 @@ def test_the_status_says_how_many_there_are_of_what_it_shows_the_first_of() -> N
         assert "  and 3,000 more: bmhctl list --sort until" in lines
         assert "  cordoned    node03 and 10,035 more" in lines
         assert "  fault       node05" in lines
+
+
+def test_the_status_shows_what_is_planned_next_and_which_hosts_of_it_will_not_be_usable() -> None:
+    assert "Planned" not in shown(STATUS)
+    item = BOOKINGS.items[0]
+    longer = replace(item, hosts=tuple(f"node{number:02}" for number in range(1, 11)))
+    planned = replace(
+        STATUS, planned=(*BOOKINGS.items, longer), totals={"planned": 5, "bookings": 4, "maintenances": 1}
+    )
+    section = shown(planned, tty=True, width=80).partition("Planned\n")[2].partition("\n\n")[0]
+    assert section.splitlines() == [
+        "  in 2h  alice        node02! node01          demo        b-7k3m9q2x",
+        "  now    maintenance  node01                  power work  m-2c5x8w1n",
+        "  in 2h  alice        node02! node[01,03-10]  demo        b-7k3m9q2x",
+        "  and 2 more: bmhctl bookings",
+    ]
 
 
 def test_why_shows_what_is_open_before_what_is_not() -> None:

@@ -12,7 +12,8 @@ from bmhctl.output.prometheus import exposition
 from bmhctl.results import Metrics
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.metrics import metrics
-from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.planned_maintenance import plan_maintenance
+from bmhctl.usecases.reservations import bookings, request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
@@ -55,6 +56,20 @@ def test_prometheus_reads_the_fleet_as_it_is(used: Lab) -> None:
     assert read["bmhctl_failures_total", (("kind", "task"),)] == 1
     assert ("bmhctl_next_lease_end_timestamp_seconds", ()) in read
     assert not any("host" in dict(labels) for _, labels in read)
+
+
+def test_what_is_booked_and_planned_is_counted_and_when_the_next_begins(used: Lab) -> None:
+    read = samples(metrics(used.context()))
+    of = {kind: ("bmhctl_bookings_open", (("kind", kind),)) for kind in ("booking", "maintenance")}
+    assert [read[each] for each in of.values()] == [0, 0]
+    assert ("bmhctl_next_booking_start_timestamp_seconds", ()) not in read
+    wanted, starts = request.reservation_request(("node2",)), used.clock.now + timedelta(days=1)
+    bookings.book(used.context(), wanted, starts, starts + timedelta(hours=1), weekly=2)
+    maintained = starts + timedelta(days=2), starts + timedelta(days=3)
+    plan_maintenance(used.context(), Choice(("node3",)), *maintained, reason="power work")
+    read = samples(metrics(used.context()))
+    assert [read[each] for each in of.values()] == [2, 1]
+    assert read["bmhctl_next_booking_start_timestamp_seconds", ()] == int(starts.timestamp())
 
 
 def test_a_series_for_each_host_is_there_only_when_it_is_asked_for(used: Lab) -> None:

@@ -12,7 +12,8 @@ from bmhctl.domain.requirements import Requirement, dump_requirements
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
-from bmhctl.usecases.reservations import request
+from bmhctl.usecases.planned_maintenance import plan_maintenance
+from bmhctl.usecases.reservations import bookings, request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
@@ -98,6 +99,36 @@ def test_what_is_set_aside_for_a_waiting_ticket_is_not_free(fleet: Lab) -> None:
         seen = queries.status(fleet.context())
         assert (seen.waiting, seen.free) == (1, 5)
     ctx.store.tickets.remove(small.id)
+
+
+def test_what_is_planned_next_comes_with_the_first_to_start_first(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert queries.status(fleet.context()).planned == ()
+    monkeypatch.setattr(queries, "SHOWN", 3)
+    now = fleet.clock.now
+
+    def book(begin: int, *names: str) -> str:
+        times = now + timedelta(hours=begin), now + timedelta(hours=begin + 1)
+        return bookings.book(fleet.context(), request.reservation_request(names), *times).items[0].booking.id
+
+    later, first = book(9, "node1", "node2"), book(1, "node2", "node3")
+    power = now + timedelta(hours=4), now + timedelta(hours=6)
+    plan_maintenance(fleet.context(), Choice(("node4", "node5")), *power, reason="power work")
+    last = book(12, "node1")
+    lifecycle_verbs.cordon(fleet.context(), Choice(("node2", "node4")))
+    hosts.remove(fleet.context(), Choice(("node3",)), reason="sold", force=True)
+    seen = queries.status(fleet.context())
+    assert [(item.booking.purpose or item.booking.id, item.hosts, item.trouble) for item in seen.planned] == [
+        (first, ("node2",), ("node2",)),
+        ("power work", ("node4", "node5"), ()),
+        (later, ("node1", "node2"), ("node2",)),
+    ]
+    assert {name: seen.totals[name] for name in ("planned", "bookings", "maintenances")} == {
+        "planned": 4,
+        "bookings": 3,
+        "maintenances": 1,
+    }
+    bookings.cancel(fleet.context(), last)
+    assert queries.status(fleet.context()).total("planned") == 3
 
 
 def test_the_lists_are_cut_and_their_totals_are_not(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from datetime import datetime
+from itertools import groupby, repeat
 
 from bmhctl.domain.model import State
 from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import COLOUR, GLYPH, Column, columns, table
-from bmhctl.output.records import Record, held_record, iso, single, stamp
+from bmhctl.output.records import Json, Record, held_record, iso, single, stamp
 from bmhctl.output.render import STRUCTURED, View
 from bmhctl.output.sanitize import Line, Span, cell_width, clean
 from bmhctl.output.spans import FEW_HOSTS, UNLIMITED, hosts_line, joined, until, until_line
-from bmhctl.results import Status
+from bmhctl.results import Booked, Status
 from bmhctl.support.folding import folded
 
 _MOST = 8  # of a kind, at a glance on a terminal
@@ -73,6 +74,12 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
         )
         yield from table(endings, "  ")
         yield from _more(status.total("endings") - len(status.endings[:limit]), "bmhctl list --sort until")
+    if status.planned:
+        yield from _section("Planned")
+        yield from columns(
+            _PLANNED, map(_planned, status.planned[:limit], repeat(status.now)), width or UNLIMITED, header=False
+        )
+        yield from _more(status.total("planned") - len(status.planned[:limit]), "bmhctl bookings")
     looks = [*_obstacles(status, limit), *_without_reason(status, limit)]
     if looks:
         yield from _section("Look at")
@@ -109,6 +116,22 @@ def _without_reason(status: Status, limit: int | None) -> Iterator[tuple[str, Li
     ):
         if names and word not in kinds:
             yield word, _names(names, limit, style, status.total(key))
+
+
+_PLANNED = (Column(""), Column("", 1, 11), Column("", 0, 20), Column("", 2, 10), Column("", 3))
+
+
+def _planned(item: Booked, now: datetime) -> list[Line]:
+    """Return when a booking begins, for whom, on which hosts (``!``: not usable then), and what for."""
+    booking = item.booking
+    good = [name for name in item.hosts if name not in item.trouble]
+    return [
+        [("  ", ""), (until(booking.starts_at, now), "") if now < booking.starts_at else ("now", "yellow")],
+        [("maintenance", "magenta")] if booking.is_maintenance else [(booking.owner, "bold")],
+        joined([*((f"{each}!", "red") for each in item.trouble), *((each, "") for each in folded(good))], " "),
+        [(booking.purpose or "", "dim")],
+        [(booking.id, "dim")],
+    ]
 
 
 def _in_short(names: Sequence[str], limit: int | None) -> Line:
@@ -155,6 +178,7 @@ def _record(status: Status) -> Record:
         "totals": {
             **{name: status.total(name) for name in ("cordoned", "undeclared", "faults", "expired", "endings")},
             "reservations": status.total("held"),
+            **{name: status.totals.get(name, 0) for name in ("bookings", "maintenances")},
         },
         "cordoned": [*status.cordoned],
         "undeclared": [*status.undeclared],
@@ -163,8 +187,17 @@ def _record(status: Status) -> Record:
         "limited": [*status.limited],
         "obstacles": [{"kind": o.kind, "reason": o.reason, "hosts": [*o.hosts]} for o in status.obstacles],
         "endings": [{"at": iso(e.at), "what": e.what, "hosts": [*e.hosts]} for e in status.endings],
+        "planned": _planned_records(status),
         "reservations": [held_record(held) for held in status.held],
     }
+
+
+def _planned_records(status: Status) -> list[Json]:
+    if not status.planned:
+        return []
+    from bmhctl.output.views.bookings import booking_record
+
+    return [booking_record(item, status.now) for item in status.planned]
 
 
 def _lines(result: Status, display: Display) -> Iterable[Line]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from bmhctl.domain.booking import Booking, without_planned
+from bmhctl.domain.booking import Booking, is_broken, without_planned
 from bmhctl.domain.matching import Match
 from bmhctl.domain.model import Host
 from bmhctl.domain.policy import Policy
@@ -228,18 +229,20 @@ def bookings(ctx: Context, *, ended: bool = False) -> Bookings:
     now = refresh(ctx)
     with ctx.store.snapshot():
         known = ctx.store.bookings.all() if ended else ctx.store.bookings.open()
-        return Bookings(tuple(_seen(ctx, each) for each in known), now, inventory=ctx.store.location)
+        return Bookings(with_host_names(ctx, known), now, inventory=ctx.store.location)
 
 
-def _seen(ctx: Context, booking: Booking) -> Booked:
-    from bmhctl.domain.booking import is_broken
+def with_host_names(ctx: Context, bookings: Sequence[Booking]) -> tuple[Booked, ...]:
+    """Return bookings with the names of their hosts, and of those that will not be usable; all hosts are read once."""
+    known = ctx.store.hosts.with_ids({each for booking in bookings for each in booking.hosts})
+    return tuple(_with_names(each, [known[host] for host in each.hosts if host in known]) for each in bookings)
 
-    found = [ctx.store.hosts.with_id(each) for each in booking.hosts]
-    hosts = [host for host in found if host is not None]
-    trouble: tuple[str, ...] = ()
+
+def _with_names(booking: Booking, hosts: Sequence[Host]) -> Booked:
+    trouble: list[str] = []
     if booking.ended_at is None and not booking.is_maintenance:
-        trouble = tuple(host.name for host in hosts if is_broken(host, booking.starts_at))
-    return Booked(booking, tuple(sorted(host.name for host in hosts)), _in_words(booking), trouble)
+        trouble = sorted(host.name for host in hosts if is_broken(host, booking.starts_at))
+    return Booked(booking, tuple(sorted(host.name for host in hosts)), _in_words(booking), tuple(trouble))
 
 
 @retried
@@ -314,10 +317,10 @@ def reschedule(
         for host in hosts_of(ctx, moved):
             set_aside(ctx, host, moved.span, now, _words(moved))
         ctx.store.bookings.save(moved)
-        return Bookings((_seen(ctx, moved),), now)
+        return Bookings(with_host_names(ctx, [moved]), now)
 
 
 def booking(ctx: Context, booking_id: str) -> Booked:
     """Return one booking, open or ended; raise :class:`NotFoundError` for an unknown id."""
     refresh(ctx)
-    return _seen(ctx, known_booking(ctx, booking_id))
+    return with_host_names(ctx, [known_booking(ctx, booking_id)])[0]
