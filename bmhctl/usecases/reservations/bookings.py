@@ -187,9 +187,7 @@ def _booked_before(
             hint="book again under another request id",
             details={"booking": first.id},
         )
-    return Bookings(
-        tuple(_seen(ctx, each) for each in known), now, (f"request {request.request_id} was booked before",)
-    )
+    return Bookings(with_host_names(ctx, known), now, (f"request {request.request_id} was booked before",))
 
 
 def _is_as_before(at: datetime, before: datetime, created_at: datetime, now: datetime) -> bool:
