@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import CheckResult, Event, Host, QueueEvent, Reservation, State, Ticket, Verb
+from bmhctl.domain.model import CheckResult, Event, Host, Planned, QueueEvent, Reservation, State, Ticket, Verb
 from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, combine
 from bmhctl.support.values import Frozen, field
 from bmhctl.support.words import Words
@@ -456,16 +456,23 @@ class Stay(Frozen):
 
 
 class HostTimeline(Frozen):
-    """Where one host was, the earliest stay first, and until when the lease on it lasts (None: there is none)."""
+    """Where one host was, the earliest stay first, and until when the lease on it lasts (None: there is none).
+
+    ``planned`` are the times that are set aside on it for bookings and maintenances, the next one first.
+    """
 
     host: str
     stays: tuple[Stay, ...]
     owner: str | None = None
     lease_end: datetime | None = None
+    planned: tuple[Planned, ...] = ()
 
 
 class Timeline(Frozen):
-    """Where hosts were between two moments, and the leases that reach beyond now; ``leases`` are all open ones."""
+    """Where hosts were between two moments, and the leases that reach beyond now.
+
+    ``leases`` are all open ones, ``planned`` all open bookings and planned maintenances.
+    """
 
     since: datetime
     until: datetime
@@ -473,6 +480,7 @@ class Timeline(Frozen):
     hosts: tuple[HostTimeline, ...]
     leases: tuple[Held, ...]
     inventory: str
+    planned: tuple[Booked, ...] = ()
 
 
 class HourlyUse(Frozen):

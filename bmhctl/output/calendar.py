@@ -1,10 +1,11 @@
-"""Leases as a calendar in the iCalendar format (RFC 5545), which calendar programs subscribe to."""
+"""Leases and bookings as a calendar in the iCalendar format (RFC 5545), which calendar programs subscribe to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import chain
 
 from bmhctl.output.sanitize import clean
 from bmhctl.results import Booked, Held
@@ -14,22 +15,16 @@ _ENDLESS = timedelta(days=365)  # an event has to end: a lease without an end is
 _ESCAPES = str.maketrans({"\\": "\\\\", ";": "\\;", ",": "\\,", "\n": "\\n"})
 
 
-def calendar(leases: Iterable[Held], now: datetime, inventory: str) -> str:
-    """Return the open leases as events, each with an id of its own that stays while the lease is extended."""
+def calendar(leases: Iterable[Held], now: datetime, inventory: str, planned: Iterable[Booked] = ()) -> str:
+    """Return leases, bookings and planned maintenances as events.
+
+    Each has an id of its own that stays while the lease is extended or the booking is moved.
+    """
     lab = sha256(inventory.encode()).hexdigest()[:12]  # the path or URL of an inventory is no business of a calendar
-    return _calendar("leases", (_event(held, now, lab) for held in leases))
-
-
-def _calendar(what: str, events: Iterable[Iterable[str]]) -> str:
-    head = ["BEGIN:VCALENDAR", "VERSION:2.0", f"PRODID:-//bmhctl//{what}//EN", "CALSCALE:GREGORIAN", "METHOD:PUBLISH"]
+    events = chain((_event(held, now, lab) for held in leases), (_booking(item, now, lab) for item in planned))
+    head = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//bmhctl//leases//EN", "CALSCALE:GREGORIAN", "METHOD:PUBLISH"]
     lines = [*head, *(line for event in events for line in event), "END:VCALENDAR"]
     return "".join(f"{folded}\r\n" for line in lines for folded in _folded(line))
-
-
-def bookings_calendar(items: Iterable[Booked], now: datetime, inventory: str) -> str:
-    """Return bookings and planned maintenances as events, each with an id of its own that stays when it is moved."""
-    lab = sha256(inventory.encode()).hexdigest()[:12]
-    return _calendar("bookings", (_booking(item, now, lab) for item in items))
 
 
 def _booking(item: Booked, now: datetime, lab: str) -> Iterator[str]:

@@ -46,6 +46,7 @@ GLYPH = {
 # One for one, so that what is aligned stays aligned where the encoding holds no more than ASCII.
 _ASCII = (
     str.maketrans("○●◆✗■◐✓→·…–█", "o*#x%/+>-~-#")
+    | str.maketrans("░◇□", ":bp")
     | str.maketrans("─│━┃═║▶▼▲▷▽△", "-|=!=|>v^)un")
     | dict.fromkeys(map(ord, "╭╮╰╯╔╗╚╝┏┓┗┛├┬┴╟╤╧"), "+")
 )

@@ -1,4 +1,4 @@
-"""Where each host was over a span of time, and the leases ahead."""
+"""Where each host was over a span of time, and the leases and bookings ahead."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.rows import to_moment
 from bmhctl.stores.statistics_queries import Move
 from bmhctl.usecases.queries import with_hosts
+from bmhctl.usecases.reservations.bookings import with_host_names
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose
 from bmhctl.usecases.shared.refresh import refresh
@@ -44,8 +45,9 @@ def timeline(ctx: Context, choice: Choice, since: datetime, until: datetime | No
         for move in queries.moves(ctx.store, queries.window(ctx.store, since, until)):
             moves[move.host_id].append(move)
         leases = tuple(with_hosts(ctx, ctx.store.reservations.open()))
+        planned = with_host_names(ctx, ctx.store.bookings.open())
     rows = tuple(_row(host, moves.get(host.id, []), since, min(now, until)) for host in hosts)
-    return Timeline(since, until, now, rows, leases, ctx.store.location)
+    return Timeline(since, until, now, rows, leases, ctx.store.location, planned)
 
 
 def _row(host: Host, moves: list[Move], since: datetime, end: datetime) -> HostTimeline:
@@ -66,4 +68,5 @@ def _row(host: Host, moves: list[Move], since: datetime, end: datetime) -> HostT
             stays.append(Stay(start, at, State(state), kept))
         if move is not None:
             start, state, owner = at, move.dest, move.owner
-    return HostTimeline(host.name, tuple(stays), held.owner if held else None, held.expires_at if held else None)
+    lease_end = held.expires_at if held else None
+    return HostTimeline(host.name, tuple(stays), held.owner if held else None, lease_end, host.planned)

@@ -10,7 +10,7 @@ from icalendar import Calendar
 from bmhctl.output.calendar import calendar
 from bmhctl.results import Held
 
-from .samples import FLEET, NIGHTLY, NOW
+from .samples import BOOKINGS, FLEET, NIGHTLY, NOW
 
 HOSTILE = 'a;b,c\\d "q"\r\nBEGIN:VALARM\x1b[31m' + "ü" * 80
 
@@ -24,6 +24,17 @@ def test_each_lease_is_an_event_that_another_program_reads() -> None:
     assert str(first["uid"]).startswith("r-7k3m@")
     assert second.decoded("dtend") == NOW + timedelta(days=365)
     assert str(second["description"]) == "reservation r-two, without an end"
+
+
+def test_bookings_and_planned_maintenances_stand_beside_the_leases() -> None:
+    text = calendar([Held(NIGHTLY, FLEET[:2])], NOW, "lab.db", BOOKINGS.items)
+    lease, booked, maintained = Calendar.from_ical(text).walk("VEVENT")
+    assert str(lease["summary"]) == "alice: node01 node02 (nightly tests)"
+    booking = BOOKINGS.items[0].booking
+    assert (booked.decoded("dtstart"), booked.decoded("dtend")) == (booking.starts_at, booking.ends_at)
+    assert str(booked["summary"]) == "alice: node01 node02 (demo)"
+    assert str(maintained["summary"]) == "maintenance: node01 (power work)"
+    assert str(maintained["uid"]).startswith("m-2c5x8w1n@")
 
 
 def test_the_id_of_an_event_stays_when_its_lease_is_extended() -> None:

@@ -1,23 +1,28 @@
 from dataclasses import replace
 from datetime import timedelta
+from xml.etree.ElementTree import fromstring
 
 import pytest
 
-from bmhctl.domain.model import State
+from bmhctl.domain.model import Planned, State
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.output import render
+from bmhctl.output.graph.timeline_svg import svg
 from bmhctl.output.sanitize import cell_width
 from bmhctl.output.spans import heat_level, heat_step
+from bmhctl.output.views.reservations import RESERVATION_COLUMNS
 from bmhctl.results import (
     Ending,
     Figures,
     Graph,
     Held,
     History,
+    HostTimeline,
     HourlyUse,
     Reservations,
     Statistics,
     Status,
+    Stay,
     Timeline,
 )
 
@@ -366,3 +371,47 @@ def test_a_terminal_too_narrow_for_the_drawing_lists_the_ways() -> None:
 def test_no_view_is_wider_than_the_terminal(width: int) -> None:
     for result in (STATUS, WHY, DETAIL, HISTORY, GRAPH, HOST_GRAPH, QUEUE):
         assert max(map(cell_width, shown(result, tty=True, width=width).splitlines())) <= width
+
+
+def test_bookings_and_planned_maintenances_have_marks_of_their_own_without_colours_too() -> None:
+    planned = tuple(
+        Planned(name, "alice", NOW + timedelta(hours=start), NOW + timedelta(hours=end))
+        for name, start, end in (("b-1", 1, 2), ("m-2", 2, 4))
+    )
+    row = HostTimeline(
+        "node01",
+        (Stay(NOW - timedelta(hours=4), NOW, State.RESERVED, "bob"),),
+        "bob",
+        NOW + timedelta(hours=3),
+        planned,
+    )
+    other = HostTimeline("node02", (Stay(NOW - timedelta(hours=4), NOW, State.AVAILABLE),))
+    chart = Timeline(NOW - timedelta(hours=4), NOW + timedelta(hours=4), NOW, (row, other), (), "lab.toml")
+    assert shown(chart, tty=True, width=48).splitlines()[1:] == [
+        "node01  ████████████████████│░░░░◇◇◇◇◇□□□□□□□□□□",
+        "node02  ····················│",
+        "",
+        "○ initial  · available  █ reserved  ✗ tainted",
+        "■ maintenance  ░ leased  ◇ booked",
+        "□ planned maintenance  │ now",
+    ]
+    without = replace(chart, hosts=(other,))
+    assert "booked" not in shown(without, tty=True)
+    assert "planned" not in shown(without, tty=True)
+
+
+def test_the_drawing_of_a_timeline_shows_what_is_set_aside_only_within_its_span() -> None:
+    planned = Planned("b-1", "<alice>", NOW + timedelta(hours=1), NOW + timedelta(days=1))
+    far = Planned("m-2", "bob", NOW + timedelta(days=2), NOW + timedelta(days=3))
+    row = HostTimeline("node01", (), None, None, (planned, far))
+    drawing = svg(Timeline(NOW - timedelta(hours=2), NOW + timedelta(hours=2), NOW, (row,), (), "lab.toml"))
+    titles = [each.text for each in fromstring(drawing).iter("{http://www.w3.org/2000/svg}title")]
+    assert [title for title in titles if title and "m-2" in title] == []
+    assert "node01: booked by <alice> (b-1), 2026-11-23 09:00:00 UTC to 2026-11-24 08:00:00 UTC" in titles
+
+
+def test_a_pipe_shows_all_that_a_table_of_reservations_shows() -> None:
+    held = Held(replace(NIGHTLY, shared_with=("bob", "carol")), FLEET[:1])
+    head, row = shown(Reservations((held,), NOW)).splitlines()
+    assert {column.title for column in RESERVATION_COLUMNS} <= {*head.split()}
+    assert row.split()[-1] == "bob,carol"

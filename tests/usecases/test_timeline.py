@@ -10,7 +10,8 @@ from bmhctl.domain.model import State
 from bmhctl.errors import NotFoundError, UsageError
 from bmhctl.results import HostTimeline
 from bmhctl.usecases import hosts, lifecycle_verbs
-from bmhctl.usecases.reservations import holder, request, reserve
+from bmhctl.usecases.planned_maintenance import plan_maintenance
+from bmhctl.usecases.reservations import bookings, holder, request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from bmhctl.usecases.timeline import timeline
@@ -93,3 +94,18 @@ def test_impossible_spans_and_unknown_hosts_are_refused(history: Lab) -> None:
         timeline(history.context(), Choice(), START + 5 * HOUR, START + 4 * HOUR)
     with pytest.raises(NotFoundError):
         timeline(history.context(), Choice(("node9",)), START)
+
+
+def test_what_is_booked_and_planned_ahead_stands_in_the_row_of_its_hosts(history: Lab) -> None:
+    now = history.clock.now
+    booked = bookings.book(
+        history.context(), request.reservation_request(("node2",)), now + HOUR, now + 2 * HOUR
+    ).items[0]
+    times = now + 5 * HOUR, now + 6 * HOUR
+    plan_maintenance(history.context(), Choice(everything=True), *times, reason="power work")
+    found = timeline(history.context(), Choice(("node2",)), START)
+    assert [[(each.owner, _hours(each.starts_at)) for each in row.planned] for row in found.hosts] == [
+        [("alice", 10.0), ("alice", 14.0)]
+    ]
+    [first, maintained] = found.planned
+    assert (first, maintained.hosts) == (booked, ("node1", "node2"))

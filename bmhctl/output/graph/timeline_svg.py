@@ -40,11 +40,22 @@ def _svg(timeline: Timeline) -> Iterator[str]:
         x = _x(timeline, timeline.now)
         yield f'  <line x1="{x}" y1="{_TOP - 6}" x2="{x}" y2="{bottom}" stroke="{NEUTRAL}" stroke-width="2"/>'
     x = _LEFT
-    for state in State:
-        yield f'  <rect x="{x}" y="{bottom + 14}" width="12" height="12" rx="2" {_paint(state)}/>'
-        yield f'  <text x="{x + 18}" y="{bottom + 24}" fill="{NEUTRAL}">{state}</text>'
-        x += 110
+    for words, paint in _legend(timeline):
+        yield f'  <rect x="{x}" y="{bottom + 14}" width="12" height="12" rx="2" {paint}/>'
+        yield f'  <text x="{x + 18}" y="{bottom + 24}" fill="{NEUTRAL}">{words}</text>'
+        x += 34 + 7 * len(words)
     yield "</svg>"
+
+
+def _legend(timeline: Timeline) -> Iterator[tuple[str, str]]:
+    yield from ((state.value, _paint(state)) for state in State)
+    if any(row.owner is not None for row in timeline.hosts):
+        yield "leased", _AHEAD
+    planned = [each for row in timeline.hosts for each in row.planned]
+    if any(each.is_booking for each in planned):
+        yield "booked", _BOOKED
+    if any(not each.is_booking for each in planned):
+        yield "planned maintenance", _PLANNED
 
 
 def _row(timeline: Timeline, row: HostTimeline, top: int) -> Iterator[str]:
@@ -60,21 +71,35 @@ def _row(timeline: Timeline, row: HostTimeline, top: int) -> Iterator[str]:
             f'  <rect x="{x}" y="{top + 3}" width="{max(0.5, round(end - x, 1))}" height="{_BAR}" '
             f"{_paint(stay.state)}><title>{_text(words)}</title></rect>"
         )
-    if row.owner is not None and timeline.now < timeline.until:
-        end_of_lease = timeline.until if row.lease_end is None else min(row.lease_end, timeline.until)
-        x, end = _x(timeline, timeline.now), _x(timeline, end_of_lease)
-        if end > x:
-            words = f"{row.host}: leased to {row.owner}" + (f" until {stamp(row.lease_end)}" if row.lease_end else "")
-            yield (
-                f'  <rect x="{x}" y="{top + 3}" width="{round(end - x, 1)}" height="{_BAR}" '
-                f'{_paint(State.RESERVED)} fill-opacity="0.35" stroke-dasharray="3 3">'
-                f"<title>{_text(words)}</title></rect>"
-            )
+    if row.owner is not None:
+        words = f"{row.host}: leased to {row.owner}" + (f" until {stamp(row.lease_end)}" if row.lease_end else "")
+        yield from _ahead(timeline, timeline.now, row.lease_end or timeline.until, top, _AHEAD, words)
+    for each in row.planned:
+        what, paint = (f"booked by {each.owner}", _BOOKED) if each.is_booking else ("planned maintenance", _PLANNED)
+        words = f"{row.host}: {what} ({each.id}), {stamp(each.starts_at)} to {stamp(each.ends_at)}"
+        yield from _ahead(timeline, each.starts_at, each.ends_at, top, paint, words)
+
+
+def _ahead(timeline: Timeline, starts: datetime, ends: datetime, top: int, paint: str, words: str) -> Iterator[str]:
+    """Yield the part of a time to come that is within the drawing."""
+    starts, ends = max(starts, timeline.now, timeline.since), min(ends, timeline.until)
+    if starts < ends:
+        x, end = _x(timeline, starts), _x(timeline, ends)
+        yield (
+            f'  <rect x="{x}" y="{top + 3}" width="{max(0.5, round(end - x, 1))}" height="{_BAR}" {paint}>'
+            f"<title>{_text(words)}</title></rect>"
+        )
 
 
 def _paint(state: State) -> str:
     tone = TONES[state]
     return f'fill="{tone.fill}" stroke="{tone.line}"'
+
+
+# Time to come is no state yet: half transparent where a host is leased, hollow where it is set aside.
+_AHEAD = f'{_paint(State.RESERVED)} fill-opacity="0.35" stroke-dasharray="3 3"'
+_BOOKED = 'fill="none" stroke="#0891b2" stroke-width="2"'
+_PLANNED = f'fill="none" stroke="{TONES[State.MAINTENANCE].line}" stroke-width="2"'
 
 
 def _x(timeline: Timeline, at: datetime) -> float:

@@ -93,9 +93,9 @@ def _lines(result: Bookings, display: Display) -> Iterable[Line]:
 def _write(result: Bookings, display: Display) -> bool:
     if display.shown is not Format.ICS:
         return False
-    from bmhctl.output.calendar import bookings_calendar
+    from bmhctl.output.calendar import calendar
 
-    display.write(bookings_calendar(result.items, result.now, result.inventory))
+    display.write(calendar((), result.now, result.inventory, result.items))
     return True
 
 

@@ -110,7 +110,10 @@ VIEWS = {
     Reservations: View(
         NAMED,
         _FIELDS,
-        ("id", "owner", "hosts", "expires_at", "purpose", "created_at", "ended_at", "end_reason", "tags"),
+        (
+            *("id", "owner", "hosts", "expires_at", "purpose", "created_at", "ended_at", "end_reason", "tags"),
+            *("prepared_at", "shared_with"),
+        ),
         _FIELDS,
         _document,
         lambda result: (held.reservation.id for held in result.items),

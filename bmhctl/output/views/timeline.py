@@ -1,4 +1,4 @@
-"""Where hosts were, as a Gantt chart: in the terminal, as SVG, and the leases as a calendar."""
+"""Where hosts were, as a Gantt chart: in the terminal, as SVG, and leases and bookings as a calendar."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 from bmhctl.domain.model import State
 from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import COLOUR
-from bmhctl.output.records import Envelope, Record, iso, listing
+from bmhctl.output.records import Envelope, Record, iso, listing, planned_record
 from bmhctl.output.render import LISTED, View
 from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad, shorten
 from bmhctl.output.time_axis import ticks
@@ -24,6 +24,9 @@ MARKS = {
 """The mark of a state in the chart: different from each other without colours, too."""
 
 _AHEAD = "░"
+BOOKED, PLANNED = ("◇", "cyan"), ("□", COLOUR[State.MAINTENANCE])
+"""The marks of time that is set aside, for a booking and for a planned maintenance."""
+
 _NOW = "│"
 _WIDEST = 240
 _LONGEST_NAME = 24
@@ -44,13 +47,27 @@ def _lines(result: Timeline, display: Display) -> Iterator[Line]:
         name = pad(shorten(clean(row.host), names), names)
         yield [(f"{name}  ", "bold"), *_chart(row, result, room, length, now)]
     yield []
-    yield [
-        *(each for state, mark in MARKS.items() for each in ((mark, COLOUR[state]), (f" {state}  ", "dim"))),
-        (_AHEAD, COLOUR[State.RESERVED]),
-        (" leased  ", "dim"),
-        (_NOW, "bold"),
-        (" now", "dim"),
-    ]
+    yield from _legend(result, width)
+
+
+def _legend(result: Timeline, width: int) -> Iterator[Line]:
+    """Yield what the marks mean, in as many lines as are needed; those of bookings where there are any."""
+    planned = [each for row in result.hosts for each in row.planned]
+    marks = [((mark, COLOUR[state]), state.value) for state, mark in MARKS.items()]
+    marks.append(((_AHEAD, COLOUR[State.RESERVED]), "leased"))
+    if any(each.is_booking for each in planned):
+        marks.append((BOOKED, "booked"))
+    if any(not each.is_booking for each in planned):
+        marks.append((PLANNED, "planned maintenance"))
+    marks.append(((_NOW, "bold"), "now"))
+    line: Line = []
+    for mark, words in marks:
+        entry: Line = [mark, (f" {words}  ", "dim")]
+        if line and sum(len(text) for text, _ in (*line, *entry)) > width + 2:
+            yield line
+            line = []
+        line = [*line, *entry]
+    yield line
 
 
 def _axis(result: Timeline, room: int) -> str:
@@ -78,6 +95,10 @@ def _chart(row: HostTimeline, result: Timeline, room: int, length: timedelta, no
         for cell in range(max(0, now), min(room, end)):
             if cells[cell][0] == " ":
                 cells[cell] = (_AHEAD, COLOUR[State.RESERVED])
+    for planned in row.planned:
+        start, end = (int((at - result.since) / length) for at in (planned.starts_at, planned.ends_at))
+        for cell in range(max(0, now, start), min(room, max(end, start + 1))):
+            cells[cell] = BOOKED if planned.is_booking else PLANNED
     if 0 <= now < room:
         cells[now] = (_NOW, "bold")
     run, style = "", cells[0][1]
@@ -98,6 +119,7 @@ def _host_record(row: HostTimeline) -> Record:
         "host": row.host,
         "owner": row.owner,
         "lease_end": iso(row.lease_end) if row.lease_end else None,
+        "planned": [*map(planned_record, row.planned)],
         "stays": [*map(_stay_record, row.stays)],
     }
 
@@ -123,7 +145,7 @@ def _write(result: Timeline, display: Display) -> bool:
     elif display.shown is Format.ICS:
         from bmhctl.output.calendar import calendar
 
-        display.write(calendar(result.leases, result.now, result.inventory))
+        display.write(calendar(result.leases, result.now, result.inventory, result.planned))
     elif display.shown is Format.CSV:
         from bmhctl.output.machine_formats import write_csv
         from bmhctl.output.records import cells
