@@ -405,10 +405,30 @@ class Waits(Frozen):
     longest: timedelta
 
 
+class BookingFigures(Frozen):
+    """Bookings that were made, taken, not taken in time, and given up; and the time of hosts in seconds.
+
+    ``booked`` is the time that hosts were set aside, ``used`` the part of it in which they were reserved.
+    """
+
+    made: int = 0
+    taken: int = 0
+    lapsed: int = 0
+    cancelled: int = 0
+    booked: float = 0.0
+    used: float = 0.0
+
+    @property
+    def share(self) -> float | None:
+        """The share of the booked time that was used; None where there is none."""
+        return self.used / self.booked if self.booked else None
+
+
 class Figures(Frozen):
     """What the history says of a group of hosts, or of those who held them (``hosts`` and what follows it is None).
 
-    ``seconds`` is how long hosts were in each state. A failure is a maintenance that began.
+    ``seconds`` is how long hosts were in each state. A failure is a maintenance that began. ``bookings`` is None for
+    groups of hosts: a booking is an owner's.
     """
 
     name: str
@@ -423,6 +443,7 @@ class Figures(Frozen):
     failures: int | None = None
     mean_between_failures: timedelta | None = None
     mean_repair: timedelta | None = None
+    bookings: BookingFigures | None = None
 
     @property
     def utilisation(self) -> float | None:

@@ -13,6 +13,9 @@ _NOTHING = timedelta()
 SHORTEST_LEASE = timedelta(minutes=1)
 """The shortest lease that is granted before something that is planned: a shorter one is of no use."""
 
+LAPSED, CANCELLED = "lapsed", "cancelled"
+"""How the reason begins for which a booking ended that was not taken in time, or that a person gave up."""
+
 
 class Booking(Frozen):
     """Some hosts, set aside for an owner or for a planned maintenance, from ``starts_at`` to before ``ends_at``.
@@ -41,6 +44,16 @@ class Booking(Frozen):
     def is_maintenance(self) -> bool:
         """Whether it is a planned maintenance."""
         return self.id.startswith("m-")
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether it ended because its owner did not take it in time."""
+        return (self.end_reason or "").startswith(LAPSED)
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether a person gave it up."""
+        return (self.end_reason or "").startswith(CANCELLED)
 
     @property
     def span(self) -> Planned:

@@ -76,6 +76,17 @@ class Bookings(Frozen):
         """Return every booking, also the ended ones, the first to start first."""
         return [_to_booking(row) for row in self._database.execute(f"{_SELECT} ORDER BY starts_at, id")]
 
+    def within(self, since: datetime, until: datetime) -> list[Booking]:
+        """Return the bookings that were made or ended between two moments, or whose time is partly between them."""
+        spans = (
+            "created_at >= ? AND created_at < ?",
+            "ended_at >= ? AND ended_at < ?",
+            "ends_at > ? AND starts_at < ?",
+        )
+        moments = [from_time(since), from_time(until)] * len(spans)
+        rows = self._database.execute(f"{_SELECT} WHERE {' OR '.join(spans)} ORDER BY starts_at, id", moments)
+        return [_to_booking(row) for row in rows]
+
     def due(self, now: datetime) -> list[Booking]:
         """Return the open bookings for which something has to be done by ``now``."""
         rows = self._database.execute(f"{_SELECT} WHERE due_at <= ? ORDER BY due_at, id", [from_time(now)])

@@ -7,10 +7,12 @@ has to be read: moments are milliseconds since its beginning, and what began bef
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
+from bmhctl.domain.model import End
 from bmhctl.stores.rows import EPOCH, MICROSECOND, Row, Value
 from bmhctl.stores.store import Store
 
@@ -197,6 +199,55 @@ def waits(store: Store, window: Window, by: str = "NULL") -> Iterator[tuple[str 
     )
     for key, tenths, number in store.database.stream(sql, [window.since, window.until]):
         yield _text(key), None if tenths is None else _number(tenths) / 10, _number(number)
+
+
+def used_of_bookings(store: Store, window: Window) -> dict[str, int]:
+    """Return for each booking that was taken how long its hosts were reserved within its time and the window.
+
+    In microseconds of hosts, by the booking's id. A reservation that was handed over goes on with the next one.
+    """
+    starts = f"(CASE WHEN b.starts_at > {window.since} THEN b.starts_at ELSE {window.since} END)"
+    ends = f"(CASE WHEN b.ends_at < {window.until} THEN b.ends_at ELSE {window.until} END)"
+    moment = f"CASE WHEN x.at <= {starts} THEN 0 WHEN x.at >= {ends} THEN {ends} - {starts} ELSE x.at - {starts} END"
+    inside = f"b.starts_at < {window.until} AND b.ends_at > {window.since}"
+    moved = (
+        f"SELECT b.id, SUM(CASE WHEN x.source = 'reserved' THEN {moment} ELSE 0 END)"
+        f" - SUM(CASE WHEN x.dest = 'reserved' THEN {moment} ELSE 0 END) FROM events x JOIN bookings b"
+        f" ON x.id >= {window.first} AND (x.source = 'reserved' OR x.dest = 'reserved') AND x.verb <> 'handover'"
+    )
+    held = f"SELECT b.id, SUM({ends} - {starts}) FROM hosts x JOIN bookings b ON x.state = 'reserved'"
+    own: tuple[str, list[Value]] = (f"{inside} AND x.reservation = b.reservation", [])
+    later = (("b.id = ? AND x.reservation = ?", each) for each in _handed_over(store, inside))
+    used: dict[str, int] = defaultdict(int)
+    for condition, values in (own, *later):
+        for select in (moved, held):
+            for booking, length in store.database.execute(f"{select} AND {condition} GROUP BY b.id", values):
+                used[str(booking)] += _number(length)
+    return used
+
+
+def _handed_over(store: Store, inside: str) -> Iterator[list[Value]]:
+    """Yield the ids of bookings, each with that of a reservation to which the one that took it was handed over."""
+    known = store.database.execute(
+        "SELECT b.id, r.id, r.ended_at FROM bookings b JOIN reservations r ON r.id = b.reservation"
+        f" WHERE {inside} AND r.ended_how = '{End.HANDED_OVER}'"
+    )
+    before = (
+        "(SELECT p.reservation FROM events p WHERE p.host_id = e.host_id AND p.id < e.id AND p.reservation IS NOT NULL"
+        " ORDER BY p.id DESC LIMIT 1)"
+    )
+    for booking, reservation, ended_at in known:
+        while ended_at is not None:
+            rows = store.database.execute(
+                "SELECT r.id, CASE WHEN r.ended_how = ? THEN r.ended_at END"
+                " FROM events e JOIN reservations r ON r.id = e.reservation WHERE e.at = ? AND e.verb = 'handover'"
+                f" AND {before} = ? LIMIT 1",
+                [End.HANDED_OVER.value, ended_at, reservation],
+            )
+            if not rows:
+                break
+            [(reservation, ended_at)] = rows
+            yield [booking, reservation]
 
 
 def latest(store: Store, most: int) -> Iterator[Row]:

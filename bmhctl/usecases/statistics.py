@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from bmhctl.domain.model import EventKind, State, Verb
 from bmhctl.errors import UsageError
-from bmhctl.results import Figures, HourlyUse, Statistics, Waits
+from bmhctl.results import BookingFigures, Figures, HourlyUse, Statistics, Waits
 from bmhctl.stores import statistics_queries as queries
+from bmhctl.stores.rows import to_moment
 from bmhctl.stores.statistics_queries import HOUR, Flow, Window
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
@@ -55,6 +56,7 @@ def statistics(
         total.waits = Counter()
         for _, seconds, number in queries.waits(ctx.store, window):
             total.waits[seconds] += number
+        total.bookings = _sum_up(_bookings(ctx, window).values())
         groups = {} if grouping is None else grouping(ctx, window, per_host)
     figures = [sums.figures(name) for name, sums in groups.items()]
     return Statistics(since, until, now, by, tuple(sorted(figures, key=order)), total.figures("all"))
@@ -110,6 +112,7 @@ class _Sums:
         self.spent: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
         self.waits: Counter[float | None] | None = None
+        self.bookings: BookingFigures | None = None
 
     def add(self, other: _Sums) -> None:
         """Add those of one more host."""
@@ -133,7 +136,7 @@ class _Sums:
         waits = _waits(self.waits) if self.waits is not None else None
         made = sum(self.waits.values()) if self.waits is not None else self.events[Verb.RESERVE]
         if self.hosts is None:
-            return Figures(name, None, seconds, made, self.events["failed-task"], waits)
+            return Figures(name, None, seconds, made, self.events["failed-task"], waits, bookings=self.bookings)
         failures = self.events[Verb.MAINTAIN]
         repairing = seconds.get(State.MAINTENANCE, 0.0)
         return Figures(
@@ -149,11 +152,48 @@ class _Sums:
             failures=failures,
             mean_between_failures=_mean(sum(seconds.values()) - repairing, failures),
             mean_repair=_mean(repairing, failures),
+            bookings=self.bookings,
         )
 
 
 _EVENTS = {(EventKind.STEP_FAILED.value, True): "failed-cleanup", (EventKind.STEP_FAILED.value, False): "failed-check"}
 """What a failed step was: a cleanup if its host was tainted, else a check."""
+
+
+def _bookings(ctx: Context, window: Window) -> dict[str, BookingFigures]:
+    """Return what became of the bookings of each owner within the window, and their time within it."""
+    since, until = to_moment(window.since), to_moment(window.until)
+    found: dict[str, list[BookingFigures]] = defaultdict(list)
+    known = [each for each in ctx.store.bookings.within(since, until) if not each.is_maintenance]
+    used = queries.used_of_bookings(ctx.store, window) if any(each.reservation for each in known) else {}
+    for each in known:
+        ended = each.ended_at is not None and since <= each.ended_at < until
+        # What was not taken kept its hosts until it ended, and an open one keeps them still.
+        last = each.ends_at if each.reservation else min(each.ends_at, each.ended_at or until)
+        span = min(last, until) - max(each.starts_at, since)
+        found[each.owner].append(
+            BookingFigures(
+                made=int(since <= each.created_at < until),
+                taken=int(ended and each.reservation is not None),
+                lapsed=int(ended and each.has_lapsed),
+                cancelled=int(ended and each.was_cancelled),
+                booked=max(0.0, span.total_seconds()) * len(each.hosts),
+                used=used.get(each.id, 0) / 1_000_000,
+            )
+        )
+    return {owner: _sum_up(each) for owner, each in found.items()}
+
+
+def _sum_up(found: Iterable[BookingFigures]) -> BookingFigures:
+    each = list(found)
+    return BookingFigures(
+        sum(one.made for one in each),
+        sum(one.taken for one in each),
+        sum(one.lapsed for one in each),
+        sum(one.cancelled for one in each),
+        sum(one.booked for one in each),
+        sum(one.used for one in each),
+    )
 
 
 def _mean(seconds: float, number: int) -> timedelta | None:
@@ -216,7 +256,7 @@ def _grouping(by: str) -> _Grouping:
         case "host", False, _:
             return _by_host
         case "owner", False, _:
-            return lambda ctx, window, _: _by_reservation(ctx, window, "owner", lambda owner: owner or "")
+            return _by_owner
         case "label", True, True:
             return lambda ctx, _, per_host: _by_label(ctx, per_host, key)
         case "tag", True, True:
@@ -228,6 +268,14 @@ def _by_host(ctx: Context, window: Window, per_host: Mapping[int, _Sums]) -> dic
     groups: dict[str, _Sums] = defaultdict(_Sums)
     for sums in per_host.values():
         groups[sums.name].add(sums)
+    return groups
+
+
+def _by_owner(ctx: Context, window: Window, _: Mapping[int, _Sums]) -> dict[str, _Sums]:
+    groups = defaultdict(_of_reservations, _by_reservation(ctx, window, "owner", lambda owner: owner or ""))
+    booked = _bookings(ctx, window)
+    for owner in {*groups, *booked}:
+        groups[owner].bookings = booked.get(owner, BookingFigures())
     return groups
 
 

@@ -12,6 +12,7 @@ from bmhctl.output.sanitize import cell_width
 from bmhctl.output.spans import heat_level, heat_step
 from bmhctl.output.views.reservations import RESERVATION_COLUMNS
 from bmhctl.results import (
+    BookingFigures,
     Ending,
     Figures,
     Graph,
@@ -413,5 +414,16 @@ def test_the_drawing_of_a_timeline_shows_what_is_set_aside_only_within_its_span(
 def test_a_pipe_shows_all_that_a_table_of_reservations_shows() -> None:
     held = Held(replace(NIGHTLY, shared_with=("bob", "carol")), FLEET[:1])
     head, row = shown(Reservations((held,), NOW)).splitlines()
-    assert {column.title for column in RESERVATION_COLUMNS} <= {*head.split()}
+    assert len(head.split()) == len(RESERVATION_COLUMNS)
+    assert head.split()[-1] == "SHARED_WITH"
     assert row.split()[-1] == "bob,carol"
+
+
+def test_the_figures_name_bookings_where_there_are_any() -> None:
+    found = BookingFigures(made=4, taken=2, lapsed=1, cancelled=1, booked=36_000.0, used=27_000.0)
+    figures = Figures("all", 2, {State.AVAILABLE: 60.0}, 3, 0)
+    stats = Statistics(NOW - timedelta(days=7), NOW, NOW, None, (), replace(figures, bookings=found))
+    none = replace(stats, total=replace(figures, bookings=BookingFigures()))
+    assert "bookings" not in shown(none, tty=True)
+    line = "bookings      4 made, 2 taken, 1 lapsed, 1 cancelled; 10.0 host-hours booked, 75.0% of it used"
+    assert line in shown(stats, tty=True, width=120).splitlines()

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from bmhctl.domain.model import Event, State, Verb
 from bmhctl.errors import BmhctlError, UsageError
-from bmhctl.results import Figures, Statistics, Waits
+from bmhctl.results import BookingFigures, Figures, Statistics, Waits
 from bmhctl.usecases import hosts, lifecycle_verbs
-from bmhctl.usecases.reservations import holder, request, reserve
+from bmhctl.usecases.planned_maintenance import plan_maintenance
+from bmhctl.usecases.reservations import bookings, holder, request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.statistics import hourly_use, statistics, waits_by_week
 from bmhctl.usecases.steps import resume, step_verbs
 from tests.conftest import Lab
@@ -278,3 +280,85 @@ def test_any_history_has_the_figures_that_reading_it_event_by_event_gives(
     )
     assert sum(each.reservations for each in found.groups) == reserved
     lab.close()
+
+
+@pytest.fixture
+def booked(lab: Lab) -> Lab:
+    """A Monday with bookings of four hosts by alice, bob and carol; a comment at each says what a person counts."""
+    at(lab, 0)
+    hosts.add(lab.context(), ["node[1-4]"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(everything=True), jobs=1)
+    two, one = request.reservation_request(("node1", "node2")), request.reservation_request(("node3",))
+
+    def book(actor: str, wish: request.ReservationRequest, starts: float, ends: float) -> str:
+        times = START + starts * HOUR, START + ends * HOUR
+        return bookings.book(lab.context(actor), wish, *times).items[0].booking.id
+
+    def take(actor: str, booking: str) -> str:
+        wish = request.reservation_request((), booking=booking)
+        return reserve.reserve_or_wait(lab.context(actor), wish).held.reservation.id
+
+    at(lab, 1)
+    used = book("alice", two, 4, 8)  # two hosts for four hours: 8 booked
+    handed = book("bob", one, 4, 10)  # 6 booked
+    late = book("carol", request.reservation_request(("node4",)), 5, 9)  # lapses at 6, when a command writes: 1 booked
+    given_up = book("carol", one, 12, 14)  # cancelled before it began: 0 booked
+    begun = book("carol", one, 15, 18)  # cancelled a quarter of an hour after it began: 0.25 booked
+    still = book("alice", two, 22, 26)  # open, two hosts for two hours of the day: 4 booked
+    plan_maintenance(lab.context("ops"), Choice(("node4",)), START + 11 * HOUR, START + 12 * HOUR, reason="power work")
+    at(lab, 4.25)
+    first = take("alice", used)  # 3.75 of the 4 hours are left
+    second = take("bob", handed)
+    at(lab, 6)
+    lifecycle_verbs.taint(lab.context("alice"), Choice(("node1",)), reservation=first)  # node1 was used for 1.75
+    third = holder.handover(lab.context("bob"), second, "dave").held.reservation.id
+    at(lab, 8.5)
+    refresh_and_reap(lab.context("ops"))  # node2 was used to the end of the booking at 8: 3.75
+    at(lab, 9)
+    given_back(lab, "dave", third, "done")  # node3 was used from 4.25 to 9: 4.75
+    step_verbs.reset(lab.context(), Choice(("node1", "node2", "node3")))
+    step_verbs.ready(lab.context(), Choice(("node1", "node2", "node3")))
+    at(lab, 10)
+    bookings.cancel(lab.context("carol"), given_up)
+    at(lab, 15.25)
+    bookings.cancel(lab.context("carol"), begun)
+    at(lab, 24)
+    assert {each.id for each in lab.context().store.bookings.open()} == {still}
+    assert lab.context().store.bookings.get(late) is not None
+    return lab
+
+
+def in_hours(found: BookingFigures | None) -> tuple[int, int, int, int, float, float]:
+    assert found is not None
+    counts = found.made, found.taken, found.lapsed, found.cancelled
+    return *counts, round(found.booked / 3600, 2), round(found.used / 3600, 2)
+
+
+def test_bookings_are_counted_as_a_person_counts_them(booked: Lab) -> None:
+    day = statistics(booked.context(), START, by="owner")
+    assert {each.name: in_hours(each.bookings) for each in day.groups} == {
+        "alice": (2, 1, 0, 0, 12.0, 5.5),
+        "bob": (1, 1, 0, 0, 6.0, 4.75),
+        "carol": (3, 0, 1, 2, 1.25, 0.0),
+        "dave": (0, 0, 0, 0, 0.0, 0.0),
+    }
+    assert in_hours(day.total.bookings) == (6, 2, 1, 2, 19.25, 10.25)
+    assert day.total.bookings is not None
+    assert day.total.bookings.share == pytest.approx(10.25 / 19.25, abs=1e-4)
+    assert [each.bookings for each in statistics(booked.context(), START, by="host").groups] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "counted"),
+    [
+        (0, 3, (6, 0, 0, 0, 0.0, 0.0)),
+        (5, 7, (0, 0, 1, 0, 7.0, 5.0)),
+        (7, 9.5, (0, 0, 0, 0, 4.5, 3.0)),
+        (15, 23, (0, 0, 0, 1, 2.25, 0.0)),
+    ],
+)
+def test_a_window_clips_bookings_as_it_clips_the_rest(
+    booked: Lab, begin: float, end: float, counted: tuple[int, int, int, int, float, float]
+) -> None:
+    part = statistics(booked.context(), START + begin * HOUR, START + end * HOUR)
+    assert in_hours(part.total.bookings) == counted

@@ -13,7 +13,7 @@ from bmhctl.output.records import Envelope, Json, Record, iso, listing, picked
 from bmhctl.output.render import LISTED, View
 from bmhctl.output.sanitize import Line, Span
 from bmhctl.output.spans import UNLIMITED, heat_level, heat_step, joined, plural
-from bmhctl.results import Figures, HourlyUse, Statistics
+from bmhctl.results import BookingFigures, Figures, HourlyUse, Statistics
 
 _WORDS = {
     State.RESERVED: "reserved",
@@ -80,7 +80,17 @@ def _summary(total: Figures) -> Iterator[Line]:
         + (f", {_short(total.mean_between_failures)} apart" if total.mean_between_failures else "")
         + (f", {_short(total.mean_repair)} to repair" if total.mean_repair else ""),
     }
+    if total.bookings != BookingFigures():
+        told["bookings"] = _booked(total.bookings or BookingFigures())
     yield from table((word, [(text, "")]) for word, text in told.items())
+
+
+def _booked(found: BookingFigures) -> str:
+    share = "" if found.share is None else f", {found.share:.1%} of it used"
+    return (
+        f"{found.made:,} made, {found.taken:,} taken, {found.lapsed:,} lapsed, {found.cancelled:,} cancelled; "
+        f"{found.booked / 3600:,.1f} host-hours booked{share}"
+    )
 
 
 def _failed(each: Figures) -> dict[str, int]:
@@ -189,7 +199,24 @@ def figures_record(each: Figures) -> Record:
         "failures": each.failures,
         "mean_between_failures": _seconds(each.mean_between_failures),
         "mean_repair": _seconds(each.mean_repair),
+        "bookings": _bookings(each.bookings),
     }
+
+
+def _bookings(found: BookingFigures | None) -> Record | None:
+    return (
+        None
+        if found is None
+        else {
+            "made": found.made,
+            "taken": found.taken,
+            "lapsed": found.lapsed,
+            "cancelled": found.cancelled,
+            "booked": round(found.booked),
+            "used": round(found.used),
+            "share": _rounded(found.share),
+        }
+    )
 
 
 def _rounded(share: float | None) -> Json:
@@ -214,6 +241,7 @@ _FIELDS = (
     "failures",
     "mean_between_failures",
     "mean_repair",
+    "bookings",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from bmhctl.domain.booking import Booking, is_broken, without_planned
+from bmhctl.domain.booking import CANCELLED, Booking, is_broken, without_planned
 from bmhctl.domain.matching import Match
 from bmhctl.domain.model import Host
 from bmhctl.domain.policy import Policy
@@ -255,7 +255,7 @@ def cancel(ctx: Context, booking_id: str, *, force: bool = False, reason: str | 
         now = ctx.clock()
         booking = _own(ctx, booking_id, force)
         names = ", ".join(sorted(host.name for host in hosts_of(ctx, booking)))
-        end_booking(ctx, booking, now, f"cancelled{f': {reason}' if reason else ''}")
+        end_booking(ctx, booking, now, f"{CANCELLED}{f': {reason}' if reason else ''}")
     return Done(
         "bookings cancel",
         f"{'would cancel' if ctx.dry_run else 'cancelled'} {booking.id} of {booking.owner}: {names}",

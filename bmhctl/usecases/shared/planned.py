@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from bmhctl.domain.booking import (
+    LAPSED,
     Booking,
     is_broken,
     is_free_for,
@@ -285,7 +286,7 @@ def settle_due(ctx: Context, now: datetime) -> None:
             _maintain(ctx, booking, now)
         elif now >= due_of(booking, policy):
             waited = "it is over" if now >= booking.ends_at else "its owner did not take it in time"
-            end_booking(ctx, booking, now, f"lapsed: {waited}", actor=SELF)
+            end_booking(ctx, booking, now, f"{LAPSED}: {waited}", actor=SELF)
         else:
             _exchange(ctx, booking, now, policy)
 
