@@ -14,6 +14,7 @@ _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 _TICK = 0.5  # seconds after which a wait starts again, so that a pending signal is handled
+_TOGETHER = 16  # results that are handled one after the other, without a look at what else is due
 
 PATIENCE = 5.0
 """Seconds that cancelled tasks have to end before the pool stops waiting for them."""
@@ -60,21 +61,24 @@ class WorkerPool(Generic[_Task, _Result]):
                 begin(waiting.popleft())
             if self._working:
                 self._unhandled = [self._next()]
-                for task, result in self._unhandled:
-                    handle(task, result)
-                self._unhandled = []
+                self._handle_all(handle)
 
     def run_for_ever(self, more: Callable[[], None], handle: Callable[[_Task, _Result], None]) -> None:
-        """Call ``more`` now and then and after each result, and ``handle`` with each result, until one of them raises.
+        """Call ``more`` now and then and after results, and ``handle`` with each result, until one of them raises.
 
-        Both may :meth:`start` tasks, in any number.
+        Both may :meth:`start` tasks, in any number. Results that are there together are all handled before ``more``.
         """
         while True:
             more()
             self._unhandled = self._wait()
-            for task, result in self._unhandled:
-                handle(task, result)
-            self._unhandled = []
+            while not self._done.empty() and len(self._unhandled) < _TOGETHER:
+                self._unhandled += self._wait()
+            self._handle_all(handle)
+
+    def _handle_all(self, handle: Callable[[_Task, _Result], None]) -> None:
+        while self._unhandled:
+            handle(*self._unhandled[0])
+            del self._unhandled[0]
 
     def start(self, task: _Task) -> None:
         """Start a task in a thread of its own, unless the pool was cancelled."""

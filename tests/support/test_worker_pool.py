@@ -61,6 +61,43 @@ def test_cancel_returns_the_result_that_was_being_handled_and_those_that_were_no
     assert pool.cancel() == []  # nothing starts any more, and nothing is returned twice
 
 
+def test_results_that_are_there_together_are_handled_before_more_is_begun() -> None:
+    pool: WorkerPool[str, str] = WorkerPool(lambda task, _: task.upper(), 3)
+    seen: list[str] = []
+
+    def more() -> None:
+        seen.append("more")
+        if len(seen) > 1:
+            raise Interruption
+        for task in ("a", "b", "c"):
+            pool.start(task)
+        until(lambda: pool._done.qsize() == 3)
+
+    with pytest.raises(Interruption):
+        pool.run_for_ever(more, lambda _, result: seen.append(result))
+    assert (seen[0], sorted(seen[1:-1]), seen[-1]) == ("more", ["A", "B", "C"], "more")
+
+
+def test_cancel_returns_what_was_not_handled_of_results_that_were_there_together() -> None:
+    pool: WorkerPool[str, str] = WorkerPool(lambda task, _: task.upper(), 3)
+    handled: list[str] = []
+
+    def more() -> None:
+        for task in ("a", "b", "c"):
+            pool.start(task)
+        until(lambda: pool._done.qsize() == 3)
+
+    def handle(_: str, result: str) -> None:
+        if handled:
+            raise Interruption
+        handled.append(result)
+
+    with pytest.raises(Interruption):
+        pool.run_for_ever(more, handle)
+    left = [result for _, result in pool.cancel()]
+    assert sorted(handled + left) == ["A", "B", "C"]
+
+
 def test_a_signal_that_woke_another_thread_ends_the_wait_anyway() -> None:
     was_cancelled, main = [], threading.get_ident()
 

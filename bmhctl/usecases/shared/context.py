@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from bmhctl.errors import FASTER, ConflictError
@@ -57,9 +57,16 @@ class Context(Frozen):
 
     def policy(self) -> Policy:
         """Return the inventory's policy."""
-        from bmhctl.domain.policy_parser import parse_policy
+        return _policy_in(self.store.meta.parsed_policy_text())
 
-        return parse_policy(self.store.meta.parsed_policy())
+
+@lru_cache(maxsize=1)
+def _policy_in(text: str | None) -> Policy:
+    import json
+
+    from bmhctl.domain.policy_parser import parse_policy
+
+    return parse_policy({} if text is None else json.loads(text))
 
 
 @contextmanager
