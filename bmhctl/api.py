@@ -233,7 +233,7 @@ class Inventory:
         return _done(remove(self._with(dry_run), choice(names, selector), force=force, reason=reason))
 
     def undo(self, *, dry_run: bool = False) -> Outcomes:
-        """Take back the last change of what is declared; return the outcome of each host. Twice makes it again.
+        """Take back the last change of what is declared; return the outcome of each host. Twice restores it.
 
         Raises :class:`~bmhctl.errors.StateRefusedError` when there is none, or something happened to its hosts since.
         """

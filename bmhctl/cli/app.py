@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from bmhctl.cli.commands import COMMANDS, ENTRIES, GROUP_HELP, OWN_FAILURES, PROGRAM, Entry
+from bmhctl.cli.options import MOST
 from bmhctl.cli.session import GLOBAL_OPTIONS, Invocation
 from bmhctl.cli.typer_internals import (
     CommandInfo,
@@ -19,6 +20,7 @@ from bmhctl.cli.typer_internals import (
     TyperOption,
     completion_item,
     get_command_from_info,
+    hide_range,
 )
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
@@ -215,6 +217,8 @@ def build_command(name: str, entry: Entry) -> OptionalValueCommand:
         pretty_exceptions_short=False,
         rich_markup_mode=None,
     )
+    for param in command.params:
+        hide_range(param, MOST)
     command.params.extend(GLOBAL_OPTIONS)
     command.context_settings = _SETTINGS
     if name in OWN_FAILURES:

@@ -55,7 +55,8 @@ def export(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText =
     output = invocation.output = invocation.output or Format.TOML.value
     if output not in ("toml", "json", "jsonl", "csv", "cloudevents", *MODULES):
         known = ", ".join(("toml", "json", "jsonl", "csv", *MODULES, "cloudevents"))
-        raise UsageError(f"can't export as {output}", hint=f"-o {known}")
+        hint = "leases: bmhctl timeline -o ics; bookings: bmhctl bookings -o ics" if output == "ics" else f"-o {known}"
+        raise UsageError(f"can't export as {output}", hint=hint)
     wanted = choice(hosts, selector, state) if hosts or selector or state else Choice(everything=True)
     if output == "toml":
         _export_toml(ctx, wanted)
@@ -63,7 +64,10 @@ def export(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText =
         from bmhctl.formats.exporters.table import export as written
 
         with session(ctx, Document) as lab:
-            lab.show(Document(written(output, chosen(lab.context, wanted), os.environ.get("BMH_RESERVATION"))))
+            text = written(output, chosen(lab.context, wanted), os.environ.get("BMH_RESERVATION"))
+            lab.show(Document(text))
+            if not text:
+                lab.context.report(f"no host has what {output} needs: see bmhctl help formats")
     elif output == "cloudevents":
         from bmhctl.usecases.history import HistoryRequest, find_history
 

@@ -186,6 +186,7 @@ def _usage(error: Exception) -> UsageError:
     if context and context.parent and message.startswith("Missing"):
         hint = f"{synopsis(context)}; see {hint}"
     message = " ".join(message.split())  # Typer puts choices on lines of their own
+    message = message.replace("is not a valid int range", "is not a whole number")
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
 
 

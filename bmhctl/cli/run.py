@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import takewhile
 from typing import Annotated
 
 import typer
@@ -123,8 +124,10 @@ def _check_granted(ctx: Context, reservation: Reservation) -> None:
 
 def _ways_to_name(command: list[str]) -> str:
     if "--" in command:  # bmhctl run node01 -- make test
-        named = " ".join(f"--host {shlex.quote(word)}" for word in command[: command.index("--")])
-        return f"did you mean bmhctl run {named} -- {shlex.join(command[command.index('--') + 1 :])}?"
+        end = command.index("--")
+        hosts = [*takewhile(lambda word: not word.startswith("-"), command[:end])]
+        words = [*(f"--host {shlex.quote(host)}" for host in hosts), *map(shlex.quote, command[len(hosts) : end])]
+        return f"did you mean bmhctl run {' '.join(words)} -- {shlex.join(command[end + 1 :])}?"
     return "name hosts with --host node01, or give a number: -n 1; or a selector: -l arch=arm64"
 
 

@@ -9,6 +9,7 @@ import typer
 
 from bmhctl.cli.options import Fields, HostNames, SelectorText
 from bmhctl.cli.session import session
+from bmhctl.errors import UsageError
 from bmhctl.results import Document, HourlyUse, Metrics, Statistics, Timeline
 
 
@@ -34,6 +35,8 @@ def stats(
     from bmhctl.domain.times import parse_past
     from bmhctl.usecases.statistics import hourly_use, statistics
 
+    if sort is not None and by in (None, "hour"):
+        raise UsageError("--sort orders the rows of a group", hint="such as --by host --sort -failures")
     with session(ctx, HourlyUse if by == "hour" else Statistics, fields) as lab:
         now = lab.context.clock()
         start = parse_past(since, now)

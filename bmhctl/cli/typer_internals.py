@@ -21,6 +21,12 @@ def completion_item(value: str, help: str | None) -> Any:
     return CompletionItem(value, help=help)
 
 
+def hide_range(param: Any, limit: int) -> None:
+    """Keep a range that only ends at ``limit`` out of an option's help."""
+    if getattr(param.type, "max", None) == limit:
+        param.type._describe_range = str
+
+
 def candidates(root: TyperGroup, program: str, line: str) -> Iterator[tuple[str, str]]:
     """Yield the words that may stand at the end of a command line, in its last word's place, and what they mean."""
     from typer._click.shell_completion import _resolve_context, _resolve_incomplete, split_arg_string

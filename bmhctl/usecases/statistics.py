@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from bmhctl.domain.model import EventKind, State, Verb
+from bmhctl.domain.units import local_time
 from bmhctl.errors import UsageError
 from bmhctl.results import BookingFigures, Figures, HourlyUse, Statistics, Waits
 from bmhctl.stores import statistics_queries as queries
@@ -99,7 +100,10 @@ def _checked(since: datetime, until: datetime | None, now: datetime) -> datetime
     if since >= now:
         raise UsageError("--since is not in the past", hint="write a duration such as 30d, or a time that is over")
     if until is not None and until <= since:
-        raise UsageError("--until is not after --since", hint="the window has to begin before it ends")
+        raise UsageError(
+            f"--since ({local_time(since)}) is not before --until ({local_time(until)})",
+            hint="--since names the earlier time",
+        )
     return now if until is None else min(until, now)
 
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from datetime import datetime
 
 from bmhctl.domain.model import Host, State
+from bmhctl.domain.units import local_time
 from bmhctl.errors import UsageError
 from bmhctl.results import HostTimeline, Stay, Timeline
 from bmhctl.stores import statistics_queries as queries
@@ -33,7 +34,10 @@ def timeline(ctx: Context, choice: Choice, since: datetime, until: datetime | No
     if until is None:
         until = now + (now - since) / _AHEAD
     if until <= since:
-        raise UsageError("--until is not after --since", hint="the span has to begin before it ends")
+        raise UsageError(
+            f"--since ({local_time(since)}) is not before --until ({local_time(until)})",
+            hint="--since names the earlier time",
+        )
     with ctx.store.snapshot():
         if choice.names:
             hosts, missing = choose(ctx, choice)

@@ -63,7 +63,7 @@ def undo(ctx: Context) -> Outcomes:
     items = _unmark(ctx, last) if _is_mark(last) else tuple(change(ctx, _inverse(ctx, last)))
     age = ctx.clock() - last.at
     note = f"took back the {last.words}" + (f", {format_age(age)} ago" if age >= _LONG else "")
-    again = () if ctx.dry_run else ("bmhctl undo makes it again",)
+    again = () if ctx.dry_run else ("bmhctl undo takes this back",)
     return Outcomes("undo", items, (f"would take {note[5:]}" if ctx.dry_run else note, *again))
 
 

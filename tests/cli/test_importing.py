@@ -124,3 +124,16 @@ def test_a_policy_alone_is_taken_only_when_asked_for(cli: Cli, fleet: str) -> No
     )
     assert bring(cli, fleet, policy, "--policy").status == 0
     assert "1h" in cli("-i", fleet, "policy", "show").stdout
+
+
+@pytest.mark.parametrize("output", ["known-hosts", "dnsmasq"])
+def test_an_export_that_is_empty_says_so_beside_it(output: str, cli: Cli, lab: Path) -> None:
+    done = cli("export", "node03", "-o", output)
+    assert (done.status, done.stdout) == (0, "")
+    assert done.stderr == f"no host has what {output} needs: see bmhctl help formats\n"
+
+
+def test_an_export_as_a_calendar_is_answered_with_the_commands_that_have_one(cli: Cli, lab: Path) -> None:
+    assert cli("export", "-o", "ics") == Run(
+        2, "", "bmhctl: can't export as ics\nhint: leases: bmhctl timeline -o ics; bookings: bmhctl bookings -o ics\n"
+    )

@@ -40,10 +40,12 @@ def test_stats_are_for_people_and_for_programs(used: Bmhctl) -> None:
     [
         (("stats", "--since", "soon"), "'soon' is not a time"),
         (("stats", "--since", "2999-01-01"), "2999-01-01 is not in the past"),
-        (("stats", "--since", "1h", "--until", "2h"), "--until is not after --since"),
+        (("stats", "--since", "1h", "--until", "2h"), "--since (20"),
         (("stats", "--by", "colour"), "can't group by 'colour'"),
-        (("stats", "--sort", "beauty"), "can't sort by 'beauty'"),
-        (("timeline", "--since", "2h", "--until", "3h"), "--until is not after --since"),
+        (("stats", "--by", "host", "--sort", "beauty"), "can't sort by 'beauty'"),
+        (("stats", "--sort", "hours"), "--sort orders the rows of a group"),
+        (("stats", "--by", "hour", "--sort", "hours"), "--sort orders the rows of a group"),
+        (("timeline", "--since", "2h", "--until", "3h"), "--since (20"),
         (("report", "--since", "never"), "'never' is not a time"),
     ],
 )
