@@ -20,6 +20,7 @@ from bmhctl.results import (
     History,
     HostTimeline,
     HourlyUse,
+    Obstacle,
     Reservations,
     Statistics,
     Status,
@@ -163,6 +164,12 @@ def test_ends_of_several_hosts_at_one_time_for_one_reason_share_a_line() -> None
     ends = tuple(Ending(NOW + timedelta(hours=1), "maintenance: new disks", (f"node0{n}",)) for n in range(1, 5))
     text = shown(replace(STATUS, endings=ends), tty=True, width=80)
     assert "Ends next\n  in 1h  maintenance: new disks  node[01-04]\n\n" in text
+
+
+def test_more_hosts_than_a_line_has_room_for_are_counted_as_hosts() -> None:
+    names = tuple(f"r{rack}-n{slot}" for rack in range(1, 13) for slot in (1, 2, 3))
+    late = replace(STATUS, obstacles=(Obstacle("maintenance", "new disks", names),))
+    assert "r8-n[1-3] and 12 more  new disks\n" in shown(late, tty=True, width=150)
 
 
 def test_a_long_line_goes_on_below_what_its_mark_begins() -> None:

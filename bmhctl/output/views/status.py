@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby, repeat
@@ -99,9 +100,8 @@ _STYLES = {"fault": "red", "failed": "red", "maintenance": "magenta", "cordoned"
 def _obstacles(status: Status, limit: int | None) -> Iterator[tuple[str, Line]]:
     """Yield why hosts are not free, with the hosts; on a terminal the first reasons, and numbered hosts as ranges."""
     for obstacle in status.obstacles[:limit]:
-        names = obstacle.hosts if limit is None else folded(obstacle.hosts)
         reason = f"  {clean(obstacle.reason)}" if obstacle.reason else ""
-        yield obstacle.kind, [*_names(names, limit, _STYLES[obstacle.kind]), (reason, "")]
+        yield obstacle.kind, [*_folded(obstacle.hosts, limit, _STYLES[obstacle.kind]), (reason, "")]
     if limit and len(status.obstacles) > limit:
         yield "", [(f"and {len(status.obstacles) - limit:,} more reasons: bmhctl list --fields name,reason", "dim")]
 
@@ -115,7 +115,7 @@ def _without_reason(status: Status, limit: int | None) -> Iterator[tuple[str, Li
         ("expired", "expired", status.expired, "red"),
     ):
         if names and word not in kinds:
-            yield word, _names(names, limit, style, status.total(key))
+            yield word, _names(names, limit, style, max(0, status.total(key) - len(names)))
 
 
 _PLANNED = (Column(""), Column("", 1, 11), Column("", 0, 20), Column("", 2, 10), Column("", 3))
@@ -136,12 +136,20 @@ def _planned(item: Booked, now: datetime) -> list[Line]:
 
 def _in_short(names: Sequence[str], limit: int | None) -> Line:
     """Return the hosts of a lease as the lines above show them: a few by name, more as ranges."""
-    return _names(folded(names) if limit and len(names) > 2 else names, limit)
+    return _folded(names, limit) if len(names) > 2 else _names(names, limit)
 
 
-def _names(names: Sequence[str], limit: int | None, style: str = "", total: int = 0) -> Line:
+def _folded(names: Sequence[str], limit: int | None, style: str = "") -> Line:
+    """Return as many hosts as ``limit`` ranges hold, and how many more there are; without a limit each by its name."""
+    if limit is None:
+        return _names(names, None, style)
+    shown = bisect_right(range(1, len(names) + 1), limit, key=lambda number: len(folded(names[:number])))
+    return _names(folded(names[:shown]), None, style, len(names) - shown)
+
+
+def _names(names: Sequence[str], limit: int | None, style: str = "", more: int = 0) -> Line:
     line: list[Span] = [(" ".join(map(clean, names[:limit])), style)]
-    more = max(total, len(names)) - len(names[:limit])
+    more += len(names) - len(names[:limit])
     return [*line, (f" and {more:,} more", "dim")] if more else line
 
 
