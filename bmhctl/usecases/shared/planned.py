@@ -108,30 +108,31 @@ def find_room(
     """
     now = ctx.clock()
 
-    def is_movable(booking: Booking | None) -> bool:
-        return booking is not None and not booking.is_maintenance and booking.starts_at > now
+    def movable(bookings: Iterable[Booking | None]) -> list[Booking]:
+        return [each for each in bookings if each is not None and not each.is_maintenance and each.starts_at > now]
 
-    for more in (_NEAR, _ALL):
-        wanted = open_hosts(more)
-        able = {host.id for host in wanted}
-        if more == _NEAR:
-            ids = dict.fromkeys(
-                each.id
-                for host in wanted
-                for each in host.planned
-                if each.is_booking and each.starts_at - turnaround < ends and starts - turnaround < each.ends_at
-            )
-            found = [ctx.store.bookings.get(each) for each in ids]
-        else:
-            found = [*ctx.store.bookings.open()]
-        bookings = [each for each in found if each is not None and is_movable(each)]
+    def nearby() -> tuple[Sequence[Host], list[Booking], Iterable[Host]]:
+        wanted = open_hosts(_NEAR)
+        ids = dict.fromkeys(
+            each.id
+            for host in wanted
+            for each in host.planned
+            if each.is_booking and each.starts_at - turnaround < ends and starts - turnaround < each.ends_at
+        )
+        bookings = movable(ctx.store.bookings.get(each) for each in ids)
+        return wanted, bookings, _room_nearby(ctx, bookings, turnaround)
+
+    def everywhere() -> tuple[Sequence[Host], list[Booking], Iterable[Host]]:
+        bookings = movable(ctx.store.bookings.open())
         if not bookings:
-            return None
+            return (), bookings, ()
+        return open_hosts(_ALL), bookings, ctx.store.hosts.find(HostQuery(declared=True))
+
+    for look in (nearby, everywhere):
+        wanted, bookings, others = look()
+        if not bookings:
+            continue
         hosts = {host.id: host for host in wanted}
-        if more == _NEAR:
-            others = _room_nearby(ctx, bookings, turnaround)
-        else:
-            others = [*ctx.store.hosts.find(HostQuery(declared=True))]
         for host in (*preferred, *others):
             hosts.setdefault(host.id, host)
         room = make_room(
@@ -141,7 +142,7 @@ def find_room(
             [*hosts.values()],
             bookings,
             turnaround=turnaround,
-            able=able,
+            able={host.id for host in wanted},
             kept=kept,
             caps=caps,
         )

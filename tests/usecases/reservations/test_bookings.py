@@ -396,6 +396,21 @@ def test_a_booking_moves_to_another_host_that_fits_for_a_lease_that_has_no_other
     }
 
 
+def test_a_booking_moves_though_many_hosts_before_its_own_have_none(fleet: Lab) -> None:
+    many = [f"many{number:02}" for number in range(1, 26)]
+    hosts.add(fleet.context(), many, hosts.AttributeChanges(labels={"rack": "r9"}))
+    hosts.set_attributes(fleet.context(), Choice(("many25", "node4")), hosts.AttributeChanges(labels={"spot": "x"}))
+    step_verbs.ready(fleet.context(), Choice(tuple(many)), jobs=1)
+    plan_maintenance(fleet.context(), Choice(tuple(many[:-1])), at(2), at(5), reason="power work")
+    other = book(fleet, 2, 5, "node4").booking
+    made = book(fleet, 2, 5, selector="spot=x", count=1)
+    bookings.cancel(fleet.context("alice"), other.id)
+
+    assert made.hosts == ("many25",)
+    assert names_of(reserve(fleet, selector="rack=r9", ttl=timedelta(hours=4))) == ["many25"]
+    assert planned_on(fleet)["node4"] == [made.booking.id]
+
+
 def test_a_booking_stays_while_the_request_can_be_met_in_another_way(fleet: Lab) -> None:
     made = book(fleet, 2, 5, selector="rack=r1", count=1)
     assert names_of(reserve(fleet, selector="rack=r1", ttl=timedelta(hours=4))) == ["node2"]
