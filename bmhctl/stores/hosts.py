@@ -276,6 +276,13 @@ class Hosts(Frozen):
         """Save again when a host's maintenance ends, from its reasons."""
         self._database.execute("UPDATE hosts SET back_at = ? WHERE id = ?", [back_at(host), host.id])
 
+    def save_planned(self, host: Host) -> None:
+        """Save again what is set aside on a host, without an event: the booking has it already."""
+        self._database.execute(
+            "UPDATE hosts SET planned = ?, planned_at = ? WHERE id = ?",
+            [planned_value(host), planned_at(host), host.id],
+        )
+
     def save_proof(self, host: Host, at: datetime) -> None:
         """Save that a host's readiness checks passed at a time; it keeps its state, so no event is written."""
         self._database.execute("UPDATE hosts SET proven_at = ? WHERE id = ?", [from_time(at), host.id])
@@ -351,7 +358,7 @@ def lifecycle_row(host: Host) -> list[Value]:
         _setup_value(host.setup),
         to_json([[task.owner, task.purpose] for task in host.failed_tasks]) if host.failed_tasks else None,
         to_json(dict(host.spec.observed)) if host.spec.observed else None,
-        to_json([_planned_values(each) for each in host.planned]) if host.planned else None,
+        planned_value(host),
     ]
 
 
@@ -363,6 +370,11 @@ def back_at(host: Host) -> int | None:
     """Return when a host's maintenance ends, as a column holds it: the last of the times that its reasons name."""
     ends = [note.until for note in host.maintenance if note.until]
     return from_time(max(ends)) if ends else None
+
+
+def planned_value(host: Host) -> str | None:
+    """Return the times that are set aside on a host, as a column holds them; None for none."""
+    return to_json([_planned_values(each) for each in host.planned]) if host.planned else None
 
 
 def planned_at(host: Host) -> int | None:

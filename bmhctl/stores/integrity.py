@@ -12,7 +12,7 @@ from bmhctl.domain.selector import selectable
 from bmhctl.domain.units import quantity
 from bmhctl.errors import InvalidError
 from bmhctl.stores.database import Database
-from bmhctl.stores.hosts import HOST_SELECT, back_at, to_host
+from bmhctl.stores.hosts import HOST_SELECT, back_at, planned_at, to_host
 from bmhctl.stores.rows import Row, from_time, to_moment
 from bmhctl.stores.schema import LIFECYCLE_COLUMNS, SPEC_COLUMNS
 from bmhctl.support.values import Frozen
@@ -20,7 +20,7 @@ from bmhctl.support.values import Frozen
 MOST = 100
 """How many answers of one sort are returned one by one; the others are only counted."""
 
-_STORED = HOST_SELECT.replace(" FROM hosts ", ", hosts.back_at FROM hosts ", 1)
+_STORED = HOST_SELECT.replace(" FROM hosts ", ", hosts.back_at, hosts.planned_at FROM hosts ", 1)
 _AT_ONCE = 500
 
 Attributes = dict[str, tuple[str, float | None]]
@@ -52,7 +52,8 @@ class StoredHost(Frozen):
     """A host's row: the host, or None and in ``problem`` why it can't be read.
 
     ``wrong_attributes`` are the keys of which selectors see something else than is declared. ``is_back_at_wrong``:
-    the stored time at which its maintenance ends is not the one that its reasons give.
+    the stored time at which its maintenance ends is not the one that its reasons give. ``is_planned_at_wrong``: nor is
+    the one at which it is set aside next that of its bookings.
     """
 
     name: str
@@ -60,6 +61,7 @@ class StoredHost(Frozen):
     problem: str | None = None
     wrong_attributes: tuple[str, ...] = ()
     is_back_at_wrong: bool = False
+    is_planned_at_wrong: bool = False
 
 
 class Integrity:
@@ -133,6 +135,10 @@ class Integrity:
             for row in rows:
                 yield _stored_host(row, attributes.get(int(row[0] or 0), {}))
 
+    def planned_hosts(self) -> Iterator[Host]:
+        """Yield the hosts on which a time is set aside."""
+        return map(to_host, self._database.stream(f"{HOST_SELECT} WHERE hosts.planned IS NOT NULL ORDER BY hosts.name"))
+
     def _attributes(self, first: int, last: int) -> dict[int, Attributes]:
         found: dict[int, Attributes] = {}
         for host_id, key, value, number in self._database.execute(
@@ -150,17 +156,25 @@ class Integrity:
 
 
 def _stored_host(row: Row, attributes: Attributes) -> StoredHost:
-    name, stored_back_at = str(row[2]), row[-1]
+    name, stored_back_at, stored_planned_at = str(row[2]), row[-2], row[-1]
     try:
-        host = to_host(row[:-1])
+        host = to_host(row[:-2])
         declared = {key: (value, quantity(value)) for key, value in selectable(host.spec).items()}
     except (InvalidError, AttributeError, LookupError, TypeError, ValueError) as error:
         return StoredHost(name, None, _unreadable(row) or f"its row can't be read ({error.__cause__ or error})")
     wrong = {key for key, _ in {*attributes.items()} ^ {*declared.items()}}
-    return StoredHost(name, host, None, tuple(sorted(wrong)), stored_back_at != back_at(host))
+    is_back_at_wrong, is_planned_at_wrong = stored_back_at != back_at(host), stored_planned_at != planned_at(host)
+    return StoredHost(name, host, None, tuple(sorted(wrong)), is_back_at_wrong, is_planned_at_wrong)
 
 
-_JSON: dict[str, type] = {"labels": dict, "bmc": list, "hardware": dict, "cordon": list, "maintenance": list}
+_JSON: dict[str, type] = {
+    "labels": dict,
+    "bmc": list,
+    "hardware": dict,
+    "cordon": list,
+    "maintenance": list,
+    "planned": list,
+}
 """Columns of JSON text, and the type each must hold."""
 
 

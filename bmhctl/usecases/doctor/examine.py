@@ -23,6 +23,7 @@ from bmhctl.stores.toml.declaration import Declaration
 from bmhctl.stores.toml.state_keys import INTENT
 from bmhctl.support.values import replace
 from bmhctl.usecases.doctor import files as inventory_files
+from bmhctl.usecases.doctor.bookings import look_at_bookings
 from bmhctl.usecases.doctor.findings import QUESTIONS
 from bmhctl.usecases.doctor.question import BROKEN, FIX, NOTE, WARNING, Repair
 from bmhctl.usecases.reservations.fairness import drop_dead, is_gone
@@ -229,6 +230,8 @@ def _rows(ctx: Context, seen: Examination, declaration: Declaration | None) -> N
             seen.note(question.finding(answer), repair, answer.more)
     ctx.progress("looking at hosts", "")
     _hosts(ctx, seen, declaration)
+    if not seen.is_unreadable:
+        look_at_bookings(ctx, seen)
     seen.counts = ctx.store.integrity.counts()
 
 
@@ -274,6 +277,9 @@ def _hosts(ctx: Context, seen: Examination, declaration: Declaration | None) -> 
         if stored.wrong_attributes:
             message = f"selectors see other values than declared: {', '.join(stored.wrong_attributes)}"
             seen.fixable("facts", BROKEN, message, "makes them see what is declared", _restore, host.name)
+        if stored.is_planned_at_wrong:
+            message = "is recorded to be set aside next at another time than its bookings give"
+            seen.fixable("booking", BROKEN, message, "records that time", _restore, host.name)
         if stored.is_back_at_wrong:
             message = "is recorded to return from maintenance at another time than its reasons give"
             seen.fixable("mark", BROKEN, message, "records that time", _restore, host.name)
@@ -308,6 +314,8 @@ def _restore(ctx: Context) -> None:
             ctx.store.hosts.save_attributes(stored.host)
         if stored.host is not None and stored.is_back_at_wrong:
             ctx.store.hosts.save_back_at(stored.host)
+        if stored.host is not None and stored.is_planned_at_wrong:
+            ctx.store.hosts.save_planned(stored.host)
 
 
 # beside the database

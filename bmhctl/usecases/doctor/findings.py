@@ -6,7 +6,7 @@ and only where the right value is certain: it marks no host clean, and writes no
 
 from __future__ import annotations
 
-from bmhctl.domain.model import End, EventKind, State
+from bmhctl.domain.model import End, EventKind, QueueVerb, State
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.usecases.doctor.question import ALWAYS, FIX, WARNING, Fix, Question
 
@@ -84,6 +84,7 @@ _COUNTS = (
     " UNION ALL SELECT state, 0, COUNT(*) FROM hosts GROUP BY state) each_kind GROUP BY state) tallies"
 )
 _OF_REMOVED = "host_id NOT IN (SELECT id FROM hosts)"
+_QUEUE_VERBS = ", ".join(f"'{verb}'" for verb in QueueVerb)
 _ENDS = ", ".join(f"'{end}'" for end in End)
 _TIMES = (
     ("events", "at"),
@@ -93,6 +94,8 @@ _TIMES = (
     ("reservations", "created_at"),
     ("results", "at"),
     ("departed", "at"),
+    ("queue_events", "at"),
+    ("bookings", "created_at"),
 )
 _FUTURE = " UNION ALL ".join(
     f"SELECT COUNT(*) AS number, MAX({column}) AS latest FROM {table} WHERE {column} > ?" for table, column in _TIMES
@@ -225,6 +228,16 @@ QUESTIONS: tuple[Question, ...] = (
         "reservations r",
         host="NULL",
         remedy="update bmhctl, or restore a backup",
+    ),
+    Question(
+        "queue",
+        "event {event} of ticket {ticket} is of a kind that this version does not know: {verb!r}",
+        f"q.verb NOT IN ({_QUEUE_VERBS})",
+        {"event": "q.id", "ticket": "q.ticket", "verb": "q.verb"},
+        "queue_events q",
+        host="NULL",
+        severity=WARNING,
+        remedy="bmhctl history --queue can't be read: update bmhctl, or restore a backup",
     ),
     # notes of a maintenance
     Question(
