@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bmhctl.domain.booking import free_until
 from bmhctl.domain.model import Host, QueueVerb, State, Ticket
 from bmhctl.domain.requirements import Requirements, describe_requirements, load_requirements
 from bmhctl.domain.units import format_age, format_duration
@@ -19,6 +21,7 @@ from bmhctl.usecases.reservations.eta import etas_of_tickets
 from bmhctl.usecases.reservations.fairness import (
     LAPSE,
     comes_back,
+    free_for,
     is_live,
     match_beside,
     match_free,
@@ -31,9 +34,12 @@ from bmhctl.usecases.reservations.request import candidates
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
+from bmhctl.usecases.shared.transitions import describe_planned
 
 if TYPE_CHECKING:
     from bmhctl.domain.policy import Policy
+
+_SOME = 20  # hosts beyond those that a request asks for are looked at to explain what it misses
 
 
 def queue(ctx: Context) -> Queue:
@@ -68,19 +74,32 @@ def _missing(ctx: Context, requirements: Requirements, ticket: Ticket, policy: P
         if exceeded is not None:
             return f"it waits for the limit of its owner: {exceeded.allowance.words}"
     words = f"{found.missing} more host{'s' if found.missing > 1 else ''}"
+    if is_booked and (planned := _held_back(ctx, requirements, ticket, policy)):
+        return f"{words}: {planned}"
     if not comes_back(ctx, requirements):
         return f"{words}: that needs an operator; {_obstacles(ctx, requirements)}"
     return words
 
 
+def _held_back(ctx: Context, requirements: Requirements, ticket: Ticket, policy: Policy) -> str | None:
+    """Return on which free hosts something is planned too early for a ticket, and what; None if on none."""
+    until = until_of_ticket(ticket, policy, ctx.clock())
+    free = free_for(ctx, requirements, ticket.id, policy.limits, more=_SOME)
+    words = [f"{host.name} is {describe_planned(host.planned[0])}" for host in free if free_until(host) < until.least]
+    return _first_few(words) if words else None
+
+
+def _first_few(words: Sequence[str]) -> str:
+    return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
+
+
 def _obstacles(ctx: Context, requirements: Requirements) -> str:
     words = [
         f"{host.name} {what}"
-        for host in candidates(ctx, [requirements], HostQuery(), more=20)
+        for host in candidates(ctx, [requirements], HostQuery(), more=_SOME)
         if (what := _obstacle(host))
     ]
-    shown = ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
-    return shown or "too few hosts fit"
+    return _first_few(words) or "too few hosts fit"
 
 
 def _obstacle(host: Host) -> str | None:

@@ -29,7 +29,8 @@ from bmhctl.results import Grant
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.store import Store
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
-from bmhctl.usecases.reservations import contended, grants, queue, request, reserve, waiting
+from bmhctl.usecases.planned_maintenance import plan_maintenance
+from bmhctl.usecases.reservations import bookings, contended, grants, queue, request, reserve, waiting
 from bmhctl.usecases.reservations.queue_watch import Waiting
 from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.reservations.waiting import WaitOptions
@@ -192,6 +193,22 @@ def test_the_queue_lists_who_waits_for_what_and_what_is_missing(fleet: Lab) -> N
     assert first.ticket.deadline is not None
     assert timedelta(seconds=59) < first.ticket.deadline - first.ticket.created_at <= timedelta(seconds=60)
     assert queue.queue(fleet.context()).items == ()
+
+
+def test_the_queue_names_the_bookings_that_hold_hosts_back(fleet: Lab) -> None:
+    now = fleet.clock.now
+    begin, end = now + timedelta(hours=2), now + timedelta(hours=3)
+    [booked] = bookings.book(fleet.context("team"), reservation_request(("node1",)), begin, end).items
+    plan_maintenance(fleet.context("ops"), Choice(("node2",)), begin, end, reason="power work")
+    long = {"selector": parse_selector("rack=r1"), "count": 1, "ttl": timedelta(hours=4)}
+    short = {"names": ("node1",), "ttl": timedelta(hours=1)}
+    seen: list[str] = []
+    with pytest.raises(WaitTimeoutError):
+        wait(fleet, lambda: seen.extend(missing(fleet)), actor="bob", timeout=5, **long)
+    [words] = seen
+    assert words.startswith("1 more host: node1 is booked by team from ")
+    assert f"({booked.booking.id}), node2 is planned for a maintenance by ops" in words
+    assert names(wait(fleet, actor="bob", timeout=5, **short)) == ["node1"]
 
 
 def test_a_waiter_hears_where_it_stands_and_again_only_when_that_changes(fleet: Lab) -> None:
