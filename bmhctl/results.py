@@ -106,12 +106,16 @@ class Hosts(Frozen):
 
 
 class Everything(Frozen):
-    """A whole inventory as of one moment, to be iterated once: open reservations, then hosts, and the policy."""
+    """A whole inventory as of one moment, to be iterated once: open reservations, then hosts, and the policy.
+
+    ``bookings`` is how many bookings and planned maintenances are open, which it does not have.
+    """
 
     reservations: Iterable[Reservation]
     hosts: Iterable[Host]
     policy: str | None
     now: datetime
+    bookings: int = 0
 
 
 class Names(Frozen):
@@ -298,6 +302,7 @@ class Document(Frozen):
     """A text that is printed unchanged, at once or in parts: an inventory or a policy as TOML."""
 
     text: str | Iterable[str]
+    notes: tuple[str, ...] = ()
 
 
 class Script(Frozen):

@@ -83,7 +83,9 @@ def _export_toml(ctx: typer.Context, wanted: Choice) -> None:
     from bmhctl.usecases.queries import everything
 
     with session(ctx, Document) as lab, everything(lab.context, wanted) as found:
-        lab.show(Document(dump_parts(found.reservations, found.hosts, found.policy, found.now)))
+        text = dump_parts(found.reservations, found.hosts, found.policy, found.now)
+        left_out = f"left out: open bookings and planned maintenances, {found.bookings}; bmhctl copy keeps them"
+        lab.show(Document(text, (left_out,) if found.bookings else ()))
 
 
 def copy(

@@ -90,7 +90,8 @@ def everything(ctx: Context, choice: Choice | None = None) -> Iterator[Everythin
     with ctx.store.snapshot():
         store = ctx.store
         if choice is None or choice.everything:
-            yield Everything(store.reservations.all(is_open=True), store.hosts.find(), store.meta.policy_text(), now)
+            bookings, policy = len(store.bookings.open()), store.meta.policy_text()
+            yield Everything(store.reservations.all(is_open=True), store.hosts.find(), policy, now, bookings)
             return
         hosts = list(chosen(ctx, choice))
         held = {host.reservation.id: host.reservation for host in hosts if host.reservation is not None}

@@ -50,6 +50,20 @@ def test_what_was_written_as_json_comes_back_with_its_states(cli: Cli, fleet: st
     assert (again.status, {line.split(None, 2)[2] for line in again.stdout.splitlines()}) == (0, {"nothing to change"})
 
 
+def test_an_export_says_how_many_bookings_it_leaves_out_and_a_copy_keeps_them(cli: Cli, fleet: str) -> None:
+    assert cli("-i", fleet, "export", "-o", "toml").stderr == ""
+    cli("-i", fleet, "reserve", "n2.lab.example", "--from", "2d", "--ttl", "1h")
+    cli("-i", fleet, "maintain", "n6.lab.example", "--from", "2d", "--until", "+3d", "--reason", "power work")
+    written = cli("-i", fleet, "export", "-o", "toml")
+    note = "left out: open bookings and planned maintenances, 2; bmhctl copy keeps them\n"
+    assert (written.status, written.stderr) == (0, note)
+    cli("-i", "other.db", "init")
+    assert bring(cli, "other.db", written.stdout).status == 0
+    assert [host["planned"] for host in hosts(cli, "other.db")] == [[]] * 6
+    assert cli("copy", fleet, "copied.db").status == 0
+    assert cli("-i", "copied.db", "bookings", "-o", "json").stdout.count('"id"') == 2
+
+
 def test_one_host_as_show_writes_it_comes_back(cli: Cli, fleet: str) -> None:
     written = cli("-i", fleet, "show", "n4.lab.example", "-o", "json").stdout
     cli("-i", "other.db", "init")

@@ -35,6 +35,6 @@ VIEWS = {
         lines=lambda result, display: () if display.quiet else [[(result.message, "")]],
         notes=lambda result, _: result.notes,
     ),
-    Document: View((*TEXT, Format.TOML, *_OTHERS), write=_write),
+    Document: View((*TEXT, Format.TOML, *_OTHERS), write=_write, notes=lambda result, _: result.notes),
     Script: View(TEXT, write=_write),
 }
