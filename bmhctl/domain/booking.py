@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from bmhctl.domain.model import NEVER, Host, Planned
@@ -110,12 +110,20 @@ def is_broken(host: Host, starts: datetime) -> bool:
     return any(note.until is None or note.until > starts for note in host.maintenance)
 
 
-def possible_starts(hosts: Iterable[Host], after: datetime, turnaround: timedelta = _NOTHING) -> Sequence[datetime]:
-    """Return the times, from ``after`` on, at which one of some hosts becomes free, the first one first."""
-    found = {after}
-    for host in hosts:
-        if host.reservation is not None and host.reservation.expires_at is not None:
-            found.add(max(after, host.reservation.expires_at + turnaround))
-        found.update(each.ends_at + turnaround for each in host.planned if each.ends_at + turnaround > after)
-        found.update(note.until for note in host.maintenance if note.until is not None and note.until > after)
-    return sorted(found)
+def free_starts(
+    host: Host, after: datetime, length: timedelta, turnaround: timedelta = _NOTHING
+) -> Iterator[tuple[datetime, datetime]]:
+    """Yield the spans of the times from ``after`` on, both ends included, at which a host is free for ``length``."""
+    if is_broken(host, NEVER - length):
+        return
+    leased = is_leased_until(host)
+    if leased == NEVER:
+        return
+    ends = [note.until for note in host.maintenance if note.until is not None]
+    begin = max([after, *ends, *([] if leased is None else [leased + turnaround])])
+    for each in host.planned:
+        last = each.starts_at - turnaround - length
+        if begin <= last:
+            yield begin, last
+        begin = max(begin, each.ends_at + turnaround)
+    yield begin, NEVER

@@ -81,6 +81,15 @@ def make_room(
     return board.room(wanted, before)
 
 
+def _fit(hosts: Sequence[Host], wanted: Sequence[Requirement]) -> bool:
+    """Return whether each of the hosts fits its requirement."""
+    return len(hosts) == len(wanted) and all(map(_fits, wanted, hosts))
+
+
+def _fits(requirement: Requirement, host: Host) -> bool:
+    return requirement.fits(host.spec)
+
+
 class _Board:
     """Which place is on which host; places and hosts are numbers here."""
 
@@ -114,12 +123,13 @@ class _Board:
         """Make the hosts of a booking places that move, if it has all that it asks for."""
         here = [self.hosts[self.number[each]] for each in booking.hosts if each in self.number]
         requirements = _requirements_of(booking.requirements)
-        found = match(requirements, here)
+        wanted = [requirement for requirement in requirements for _ in range(requirement.count)]
+        if not _fit(here, wanted):
+            here = [*match(requirements, here).hosts]
         is_there = all(any(each.id == booking.id for each in host.planned) for host in here)
-        if found.missing or len(here) != len(booking.hosts) or not is_there:
+        if len(here) != len(booking.hosts) or not _fit(here, wanted) or not is_there:
             return
-        wanted = (requirement for requirement in requirements for _ in range(requirement.count))
-        for host, requirement in zip(found.hosts, wanted, strict=True):
+        for host, requirement in zip(here, wanted, strict=True):
             number = self.number[host.id]
             self.fixed[number] = tuple(each for each in self.fixed[number] if each.id != booking.id)
             self.move(self.new_place(_Place(booking.id, requirement, booking.starts_at, booking.ends_at)), number)

@@ -13,8 +13,8 @@ from bmhctl.domain.model import Host, Planned
 from bmhctl.domain.requirements import Requirements
 from bmhctl.support.values import Frozen, replace
 
-MOST_MOMENTS = 2000
-"""So many changes are computed."""
+MOST_LOOKS = 200_000
+"""How many times it is looked what is planned on a host."""
 
 
 class Freeing(Frozen):
@@ -68,7 +68,7 @@ def forecast(
     """Return when each claim gets its hosts if every lease ends as written and no other request comes; None for never.
 
     ``uses`` are what owners hold or have booked, as far as ``limits`` count it. A host is free ``turnaround`` after its
-    lease, and leases end so long before what is planned. After :data:`MOST_MOMENTS` changes nothing more is known.
+    lease, and leases end so long before what is planned. After :data:`MOST_LOOKS` nothing more is known.
     """
     state = {each.host.id: each for each in hosts}
     everyone = [each.host for each in hosts]
@@ -80,15 +80,15 @@ def forecast(
     moments += [_over(span, turnaround) for each in hosts for span in each.host.planned]
     heapify(moments)
     last: datetime | None = None
-    computed = 0
-    while moments and waiting and computed < MOST_MOMENTS:
+    looks = 0
+    while moments and waiting and looks < MOST_LOOKS:
         at = max(now, heappop(moments))
         if at == last:
             continue
         last = at
-        computed += 1
         free = sorted((each for each in state.values() if each.free_at <= at), key=lambda e: (e.used_at, e.host.id))
         left = [host for each in free if (host := _free_host(each.host, at, turnaround))]
+        looks += sum(bool(each.host.planned) for each in free)
         for number, claim in [*waiting.items()]:
             if not left:
                 break
@@ -127,6 +127,8 @@ def _free_host(host: Host, at: datetime, turnaround: timedelta) -> Host | None:
     """Return a host with what is planned on it from a moment on; None if something that is planned has it then."""
     if not host.planned:
         return host
+    if _over(host.planned[0], turnaround) > at:
+        return None if host.planned[0].starts_at <= at else host
     ahead = tuple(span for span in host.planned if _over(span, turnaround) > at)
     return None if ahead and ahead[0].starts_at <= at else replace(host, planned=ahead)
 

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from bmhctl.domain.booking import (
     LAPSED,
     Booking,
+    free_starts,
     is_broken,
     is_free_for,
     is_leased_until,
-    possible_starts,
     with_planned,
     without_planned,
 )
@@ -27,7 +27,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
 
 _CLEAN_AND_FREE = frozenset({State.INITIAL, State.AVAILABLE, State.TAINTED})
-_MOST_STARTS = 1000  # so many times are tried to find the earliest that is possible
+_MOST_LOOKS = 500_000  # at free hosts, to find the earliest time that is possible
 _SOME = 10  # so many times as many hosts as are asked for are read before all are
 _NEAR = 20  # so many more hosts than are asked for are tried first
 _ALL = 10**6
@@ -209,11 +209,24 @@ def earliest_start(
     ctx: Context, requirements: Requirements, after: datetime, length: timedelta, turnaround: timedelta
 ) -> datetime | None:
     """Return the first time from ``after`` on at which enough hosts are free for ``length``; None if none is known."""
-    fitting = [*candidates(ctx, requirements, HostQuery(declared=True))]
-    for starts in possible_starts(fitting, after, turnaround)[:_MOST_STARTS]:
-        free = [host for host in fitting if is_free_for(host, starts, starts + length, turnaround)]
-        if len(free) >= total(requirements) and not match(requirements, free).missing:
-            return starts
+    fitting = candidates(ctx, requirements, HostQuery(declared=True))
+    begins = sorted(
+        ((first, last, host) for host in fitting for first, last in free_starts(host, after, length, turnaround)),
+        key=lambda each: each[0],
+    )
+    free: dict[int, tuple[datetime, Host]] = {}
+    looks = 0
+    for number, (first, last, host) in enumerate(begins):
+        free[host.id] = last, host
+        is_same = number + 1 < len(begins) and begins[number + 1][0] == first
+        if is_same or len(free) < total(requirements):
+            continue
+        free = {each: known for each, known in free.items() if known[0] >= first}
+        looks += len(free)
+        if looks > _MOST_LOOKS:
+            return None
+        if len(free) >= total(requirements) and not match(requirements, [known for _, known in free.values()]).missing:
+            return first
     return None
 
 
