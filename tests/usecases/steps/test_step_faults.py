@@ -1,4 +1,4 @@
-"""Steps of every temper in the phases beside checks and cleanup: nothing is laundered, nothing stays claimed."""
+"""Steps of every temper in every phase: nothing is laundered, nothing stays claimed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.domain.model import State
-from bmhctl.usecases import hosts
+from bmhctl.errors import StepFailedError
+from bmhctl.results import Outcome, Outcomes
+from bmhctl.usecases import hosts, lifecycle_verbs
+from bmhctl.usecases.reservations import reserve
+from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from bmhctl.usecases.steps.recheck import recheck
@@ -24,7 +27,14 @@ SCRIPTS = {
     "hostile": ("printf '\\033[2J[red]\\033]0;title\\007gone'; exit 3", "exit 3"),
     "stubborn": ("trap '' TERM; echo $$ > pid; sleep 60; sleep 60", "took longer than 1 s"),
 }
-AFTER = {"setup": "initial", "retire": "maintenance", "recheck": "maintenance"}
+AFTER = {
+    "setup": "initial",
+    "checks": "initial",
+    "prepare": "tainted",
+    "cleanup": "tainted",
+    "retire": "maintenance",
+    "recheck": "maintenance",
+}
 """Where a host is whose step of this phase failed."""
 
 
@@ -38,15 +48,24 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 def test_a_step_that_fails_in_any_way_is_recorded_and_lets_no_host_pass(temper: str, phase: str, lab: Lab) -> None:
     script, words = SCRIPTS[temper]
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
-    if phase != "setup":
+    if phase not in ("setup", "checks"):
         step_verbs.ready(lab.context(), Choice(("node1",)))
+    if phase == "cleanup":
+        reserve.reserve_or_wait(lab.context(), reservation_request(("node1",)))
+        lifecycle_verbs.taint(lab.context(), Choice(("node1",)))
     table = "checks" if phase == "recheck" else phase
     step = f"[{table}.it]\ncommand = {json.dumps(['sh', '-c', script])}\ntimeout = '1s'\n"
     lab.policy(f'[defaults]\nrecheck_after = "1h"\n{step.replace("1s", "20s") if temper == "noisy" else step}')
     lab.clock.move(hours=2)
     ctx = lab.context()
-    if phase == "setup":
+    if phase == "prepare":
+        with pytest.raises(StepFailedError) as caught:
+            reserve.reserve_or_wait(ctx, reservation_request(("node1",)))
+        outcomes = Outcomes("reserve", (Outcome("node1", False, caught.value.message),))
+    elif phase in ("setup", "checks"):
         outcomes = step_verbs.ready(ctx, Choice(("node1",)))
+    elif phase == "cleanup":
+        outcomes = step_verbs.reset(ctx, Choice(("node1",)))
     elif phase == "retire":
         outcomes = retire(ctx, Choice(("node1",)), reason="old")
     else:
@@ -55,8 +74,9 @@ def test_a_step_that_fails_in_any_way_is_recorded_and_lets_no_host_pass(temper: 
     assert words in outcome.message
     assert len(outcome.message) < 1000
     assert states(lab) == {"node1": AFTER[phase]}
-    assert not host(lab).dirty
-    assert host(lab).state is not State.AVAILABLE
+    assert host(lab).dirty == (phase in ("prepare", "cleanup"))
+    assert host(lab).failed_cleanups == (phase == "cleanup")
+    assert not ctx.store.reservations.open()
     assert not lab.context().store.claims.claimed_hosts([host(lab).id])
     if temper == "stubborn":
         assert ended(int((lab.path.parent / "pid").read_text()))
