@@ -42,10 +42,11 @@ def statistics(
     """Return the figures of the fleet between two moments (``until`` is now by default), and those of each group.
 
     ``by`` is one of :data:`GROUPS` but ``hour``, ``sort`` ``name`` or one of :data:`SORT_KEYS`, with ``-`` before it
-    for the reverse. Raises :class:`UsageError` for an impossible window and unknown keys.
+    for the reverse; without it hosts come by failed tasks, everything else by name. Raises :class:`UsageError` for an
+    impossible window and unknown keys.
     """
     grouping = None if by is None else _grouping(by)
-    order = _order(sort)
+    order = _order(sort or ("tasks" if by == "host" else "name"))
     now = refresh(ctx)
     until = _checked(since, until, now)
     with ctx.store.snapshot():
@@ -324,13 +325,13 @@ def _tag(tags: str | None, key: str) -> str:
     return str(from_json(tags).get(key, NONE)) if tags else NONE
 
 
-def _order(sort: str | None) -> Callable[[Figures], tuple[object, ...]]:
+def _order(sort: str) -> Callable[[Figures], tuple[object, ...]]:
     """Return the key to sort groups by: what has no such figure comes last."""
-    key = (sort or "name").removeprefix("-")
+    key = sort.removeprefix("-")
     if key != "name" and key not in SORT_KEYS:
         known = ("name", *SORT_KEYS)
         raise UsageError(f"can't sort by {sort!r}", hint=f"by {', '.join(known)}", details={"known": [*known]})
-    turned = (sort or "").startswith("-")
+    turned = sort.startswith("-")
     if key == "name":
         return lambda each: (each.name,)
     figure = SORT_KEYS[key]

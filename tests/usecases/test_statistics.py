@@ -90,8 +90,15 @@ def test_the_figures_of_a_day_are_those_that_a_person_counts(history: Lab) -> No
     assert total.mean_repair == pytest.approx(6 * HOUR, abs=timedelta(seconds=1))
 
 
+def test_hosts_are_ranked_by_the_tasks_that_failed_on_them(history: Lab) -> None:
+    ranked = statistics(history.context(), START, by="host").groups
+    assert [(each.name, each.failed_tasks) for each in ranked] == [("node2", 1), ("node1", 0), ("node3", 0)]
+    by_name = statistics(history.context(), START, by="host", sort="name").groups
+    assert [each.name for each in by_name] == ["node1", "node2", "node3"]
+
+
 def test_a_window_counts_what_was_within_it_wherever_it_begins_and_ends(history: Lab) -> None:
-    part = statistics(history.context(), START + 5 * HOUR, START + 11 * HOUR, by="host")
+    part = statistics(history.context(), START + 5 * HOUR, START + 11 * HOUR, by="host", sort="name")
     assert {each.name: hours(each) for each in part.groups} == {
         "node1": {"initial": 1.0, "reserved": 3.0, "tainted": 2.0},
         "node2": {"reserved": 4.0, "tainted": 2.0},
