@@ -29,7 +29,10 @@ def patience_of(ctx: typer.Context, wait: str) -> WaitOptions:
         position = "first in the queue" if waiting.position == 1 else f"number {waiting.position} in the queue"
         until = f", until {local_time(waiting.deadline, OF_DAY)}" if waiting.deadline else ""
         eta = "" if waiting.why == IS_NEXT else f"; {in_words(waiting.eta)}"
-        note(f"waiting for {waiting.requirements}, {position}{until}: {waiting.why}{eta}", display)
+        why = waiting.why.removeprefix(f"{waiting.requirements}: ")
+        for known in (", nothing was reserved", "nothing was reserved: "):
+            why = why.replace(known, "", 1)
+        note(f"waiting for {waiting.requirements}, {position}{until}: {why}{eta}", display)
 
     return WaitOptions(pause_on(display), None if wait == "forever" else parse_duration(wait), progress)
 

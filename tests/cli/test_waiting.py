@@ -317,8 +317,8 @@ def test_in_a_pipe_a_waiter_says_a_line_when_its_place_changes(fleet: Inventory,
 
     before, after = second.ended().stderr.splitlines()
     assert re.fullmatch(
-        r"waiting for 1 host, number 2 in the queue, until \d\d:\d\d:\d\d UTC: 1 host: none free now, nothing was "
-        r"reserved: 2 reserved, held by operator \(r-\w+\); the first lease ends at .{16} UTC; due to the earlier "
+        r"waiting for 1 host, number 2 in the queue, until \d\d:\d\d:\d\d UTC: none free now: "
+        r"2 reserved, held by operator \(r-\w+\); the first lease ends at .{16} UTC; due to the earlier "
         r"ticket of first, from \d\d:\d\d:\d\d UTC; it fits by .{16} UTC at the latest, if every lease ends as written",
         before,
     )
