@@ -13,6 +13,7 @@ from bmhctl.output.spans import heat_level, heat_step
 from bmhctl.output.views.reservations import RESERVATION_COLUMNS
 from bmhctl.results import (
     BookingFigures,
+    Bookings,
     Ending,
     Figures,
     Graph,
@@ -434,3 +435,14 @@ def test_the_figures_name_bookings_where_there_are_any() -> None:
     assert "bookings" not in shown(none, tty=True)
     line = "bookings      4 made, 2 taken, 1 lapsed, 1 cancelled; 10.0 host-hours booked, 75.0% of it used"
     assert line in shown(stats, tty=True, width=120).splitlines()
+
+
+def test_a_booking_shows_its_day_once_and_both_where_it_ends_on_another() -> None:
+    item = BOOKINGS.items[0]
+    night = replace(item, booking=replace(item.booking, ends_at=NOW + timedelta(days=1)), trouble=())
+    listed = Bookings((replace(item, trouble=()), night), NOW)
+    assert shown(listed, tty=True, width=100).splitlines() == [
+        "BOOKING     OWNER  FROM              UNTIL                 STARTS  HOSTS          PURPOSE  STATE",
+        "b-7k3m9q2x  alice  2026-11-23 10:00  13:00 UTC             in 2h   node01 node02  demo     ahead",
+        "b-7k3m9q2x  alice  2026-11-23 10:00  2026-11-24 08:00 UTC  in 2h   node01 node02  demo     ahead",
+    ]

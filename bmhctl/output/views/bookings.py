@@ -44,13 +44,21 @@ def _rows(items: Iterable[Booked], now: datetime) -> Iterator[list[Line]]:
         yield [
             [(booking.id, "bold")],
             [(booking.owner, "")],
-            [(local_time(booking.starts_at), "")],
-            [(local_time(booking.ends_at), "")],
+            *([(text, "")] for text in _span(booking.starts_at, booking.ends_at)),
             [(until(booking.starts_at, now), "")] if now < booking.starts_at else [("", "")],
             [(" ".join(_hosts(item)), "")],
             [(booking.purpose or "", "")],
             [(state, "red" if item.trouble else "")],
         ]
+
+
+def _span(starts: datetime, ends: datetime) -> tuple[str, str]:
+    """Return both ends of a span in the local zone: the day and the zone once where they are the same."""
+    begin, end = starts.astimezone(), ends.astimezone()
+    if begin.utcoffset() != end.utcoffset():
+        return local_time(starts), local_time(ends)
+    same_day = begin.date() == end.date()
+    return f"{begin:%Y-%m-%d %H:%M}", local_time(ends, "%H:%M" if same_day else "%Y-%m-%d %H:%M")
 
 
 def _hosts(item: Booked) -> list[str]:

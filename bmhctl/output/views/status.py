@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import groupby, repeat
+from itertools import groupby
 
 from bmhctl.domain.model import State
 from bmhctl.output.display import Display, Format
@@ -77,9 +77,10 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
         yield from _more(status.total("endings") - len(status.endings[:limit]), "bmhctl list --sort until")
     if status.planned:
         yield from _section("Planned")
-        yield from columns(
-            _PLANNED, map(_planned, status.planned[:limit], repeat(status.now)), width or UNLIMITED, header=False
-        )
+        planned = [_planned(item, status.now) for item in status.planned[:limit]]
+        longest = max(sum(cell_width(clean(text)) for text, _ in row[2]) for row in planned)
+        beside = (*_PLANNED[:2], Column("", 0, min(longest, (width or UNLIMITED) // 2)), *_PLANNED[2:])
+        yield from columns(beside, planned, width or UNLIMITED, header=False)
         yield from _more(status.total("planned") - len(status.planned[:limit]), "bmhctl bookings")
     looks = [*_obstacles(status, limit), *_without_reason(status, limit)]
     if looks:
@@ -118,7 +119,7 @@ def _without_reason(status: Status, limit: int | None) -> Iterator[tuple[str, Li
             yield word, _names(names, limit, style, max(0, status.total(key) - len(names)))
 
 
-_PLANNED = (Column(""), Column("", 1, 11), Column("", 0, 20), Column("", 2, 10), Column("", 3))
+_PLANNED = (Column(""), Column("", 1, 11), Column("", 2, 10), Column("", 3))  # beside the hosts
 
 
 def _planned(item: Booked, now: datetime) -> list[Line]:
