@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import free_until
-from bmhctl.domain.model import Host, QueueVerb, State, Ticket
+from bmhctl.domain.model import Host, Planned, QueueVerb, State, Ticket
 from bmhctl.domain.requirements import Requirements, describe_requirements, load_requirements
 from bmhctl.domain.units import format_age, format_duration
 from bmhctl.errors import (
@@ -17,6 +17,7 @@ from bmhctl.errors import (
 )
 from bmhctl.results import Done, Queue, Queued, QueueHistory, TicketChange
 from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.folding import in_short
 from bmhctl.usecases.reservations.eta import etas_of_tickets
 from bmhctl.usecases.reservations.fairness import (
     LAPSE,
@@ -85,8 +86,15 @@ def _held_back(ctx: Context, requirements: Requirements, ticket: Ticket, policy:
     """Return on which free hosts something is planned too early for a ticket, and what; None if on none."""
     until = until_of_ticket(ticket, policy, ctx.clock())
     free = free_for(ctx, requirements, ticket.id, policy.limits, more=_SOME)
-    words = [f"{host.name} is {describe_planned(host.planned[0])}" for host in free if free_until(host) < until.least]
-    return _first_few(words) if words else None
+    names: dict[Planned, list[str]] = {}
+    for host in free:
+        if free_until(host) < until.least:
+            names.setdefault(host.planned[0], []).append(host.name)
+    words = (
+        f"{' '.join(in_short(each))} {'are' if len(each) > 1 else 'is'} {describe_planned(planned)}"
+        for planned, each in names.items()
+    )
+    return _first_few([*words]) if names else None
 
 
 def _first_few(words: Sequence[str]) -> str:

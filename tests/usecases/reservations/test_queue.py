@@ -198,16 +198,20 @@ def test_the_queue_lists_who_waits_for_what_and_what_is_missing(fleet: Lab) -> N
 def test_the_queue_names_the_bookings_that_hold_hosts_back(fleet: Lab) -> None:
     now = fleet.clock.now
     begin, end = now + timedelta(hours=2), now + timedelta(hours=3)
+    plan_maintenance(fleet.context("ops"), Choice(("node3", "node4")), begin, end, reason="power work")
     [booked] = bookings.book(fleet.context("team"), reservation_request(("node1",)), begin, end).items
     plan_maintenance(fleet.context("ops"), Choice(("node2",)), begin, end, reason="power work")
-    long = {"selector": parse_selector("rack=r1"), "count": 1, "ttl": timedelta(hours=4)}
+    long = {"count": 4, "ttl": timedelta(hours=4)}
     short = {"names": ("node1",), "ttl": timedelta(hours=1)}
     seen: list[str] = []
     with pytest.raises(WaitTimeoutError):
         wait(fleet, lambda: seen.extend(missing(fleet)), actor="bob", timeout=5, **long)
     [words] = seen
-    assert words.startswith("1 more host: node1 is booked by team from ")
-    assert f"({booked.booking.id}), node2 is planned for a maintenance by ops" in words
+    assert words.startswith("4 more hosts: ")
+    assert "node1 is booked by team from " in words
+    assert f"({booked.booking.id})" in words
+    assert "node2 is planned for a maintenance by ops" in words
+    assert "node3 node4 are planned for a maintenance by ops" in words
     assert names(wait(fleet, actor="bob", timeout=5, **short)) == ["node1"]
 
 
