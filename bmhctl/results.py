@@ -383,13 +383,14 @@ class QueueHistory(Frozen):
 class Booked(Frozen):
     """A booking or a planned maintenance, and the names of its hosts; ``trouble`` are those that will not be usable.
 
-    ``requirements`` is what it asks for, in words.
+    ``requirements`` is what it asks for, in words. ``is_short``: fewer hosts will be usable than it asks for.
     """
 
     booking: Booking
     hosts: tuple[str, ...]
     requirements: str
     trouble: tuple[str, ...] = ()
+    is_short: bool = False
 
 
 class Bookings(Frozen):

@@ -50,6 +50,11 @@ class Bookings(Frozen):
         )
         return [_to_booking(row) for row in rows]
 
+    def taken_as(self, reservation: str) -> Booking | None:
+        """Return the booking that a reservation took; None if it took none."""
+        rows = self._database.execute(f"{_SELECT} WHERE reservation = ?", [reservation])
+        return _to_booking(rows[0]) if rows else None
+
     def is_any_open(self) -> bool:
         """Return whether any booking or planned maintenance is open."""
         return bool(self._database.execute("SELECT 1 FROM bookings WHERE due_at IS NOT NULL LIMIT 1"))

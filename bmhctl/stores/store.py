@@ -6,7 +6,7 @@ The SQL is written once, with ``?`` for parameters, in what SQLite and PostgreSQ
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -76,6 +76,9 @@ class Store:
         self._make_claims = claims
         self.folder = folder
         self.declaration = declaration
+        self._is_due = False
+        self.settle: Callable[[], object] | None = None
+        """What is called after the commit of a transaction in which :meth:`make_due` was called."""
         self.hosts = Hosts(database)
         self.reservations = Reservations(database)
         self.address = address or self.location
@@ -208,13 +211,26 @@ class Store:
 
     # transactions
 
-    def transaction(self, *, shared: bool = False) -> AbstractContextManager[object]:
+    @contextmanager
+    def transaction(self, *, shared: bool = False) -> Iterator[None]:
         """Return a writing transaction: durable when the block ends, undone when it raises.
 
         No other transaction writes at the same time, unless it is ``shared``: then other shared ones may run beside it,
         so it locks what it reads to change it (``lock``) and changes nothing else.
         """
-        return self.database.transaction(write=True, shared=shared)
+        self._is_due = False  # an undone transaction may have left it
+        with self.database.transaction(write=True, shared=shared):
+            yield
+        self._settle()
+
+    def make_due(self, bookings: Iterable[str], now: datetime) -> None:
+        """Make open bookings due now, and have that settled once the writing transaction that is open has committed."""
+        self.bookings.hasten(bookings, now)
+        self._is_due = True
+
+    def _settle(self) -> None:
+        if self._is_due and self.settle is not None:
+            self.settle()
 
     def snapshot(self) -> AbstractContextManager[object]:
         """Return a reading transaction: everything read in the block is of one moment."""

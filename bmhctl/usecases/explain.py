@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Note, Phase, State, Verb, holding_back
+from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Note, Phase, Planned, State, Verb, holding_back
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError
 from bmhctl.lifecycle.machine import GuardInput, ask, possible
@@ -163,7 +163,7 @@ def _details(ctx: Context, host: Host, policy: Callable[[], Policy], now: dateti
             yield f"maintenance since {local_time(mark.since)} by {mark.actor}{until}: {mark.reason}"
         if host.reservation:
             yield f"keeps the reservation of {describe_reservation(host.reservation)}"
-    yield from (describe_planned(each) for each in host.planned)
+    yield from (_planned(host, each) for each in host.planned)
     last = _last_attempt(ctx, host) if host.state in (State.TAINTED, State.INITIAL) else None
     if last is not None and last.reason:
         yield f"last: {last.verb} by {last.actor}: {last.reason}"
@@ -175,6 +175,16 @@ def _details(ctx: Context, host: Host, policy: Callable[[], Policy], now: dateti
         yield from _limited(ctx, host, policy)
     if host.state is State.INITIAL:
         yield from _setup(ctx, host, policy(), now)
+
+
+def _planned(host: Host, planned: Planned) -> str:
+    """What a time is set aside for; a booking of a host that is not usable then is one for which no other fits."""
+    if planned.is_booking:
+        from bmhctl.domain.booking import is_broken
+
+        if is_broken(host, planned.starts_at):
+            return f"{describe_planned(planned)}; it will not be usable then, and no other host fits"
+    return describe_planned(planned)
 
 
 def _limited(ctx: Context, host: Host, policy: Callable[[], Policy]) -> Iterable[str]:

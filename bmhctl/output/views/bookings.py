@@ -32,7 +32,7 @@ def state_of(booked: Booked, now: datetime) -> str:
     booking = booked.booking
     if booking.ended_at is not None:
         return booking.end_reason or "ended"
-    if booked.trouble:
+    if booked.is_short:
         return "short of hosts"
     return "now" if booking.has_begun(now) else "ahead"
 
@@ -48,7 +48,7 @@ def _rows(items: Iterable[Booked], now: datetime) -> Iterator[list[Line]]:
             [(until(booking.starts_at, now), "")] if now < booking.starts_at else [("", "")],
             [(" ".join(_hosts(item)), "")],
             [(booking.purpose or "", "")],
-            [(state, "red" if item.trouble else "")],
+            [(state, "red" if item.is_short else "")],
         ]
 
 

@@ -36,6 +36,11 @@ def open_booking(ctx: Context, booking_id: str) -> Booking:
     Raises :class:`NotFoundError` when there is none, :class:`StateRefusedError` when it has ended.
     """
     booking = known_booking(ctx, booking_id)
+    if booking.ended_at is not None and booking.is_maintenance:
+        raise StateRefusedError(
+            f"planned maintenance {booking_id} is not open any more: {booking.end_reason}",
+            hint="bmhctl resume HOST brings back a host that is in maintenance",
+        )
     if booking.ended_at is not None:
         raise StateRefusedError(
             f"booking {booking_id} has ended: {booking.end_reason}", hint="bmhctl bookings lists the open ones"

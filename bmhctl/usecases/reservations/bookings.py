@@ -27,6 +27,7 @@ from bmhctl.usecases.shared.planned import (
     due_of,
     earliest_start,
     end_booking,
+    end_maintenance,
     hosts_of,
     leave,
     set_aside,
@@ -237,17 +238,20 @@ def with_host_names(ctx: Context, bookings: Sequence[Booking]) -> tuple[Booked, 
 
 
 def _with_names(booking: Booking, hosts: Sequence[Host]) -> Booked:
-    trouble: list[str] = []
-    if booking.ended_at is None and not booking.is_maintenance:
-        trouble = sorted(host.name for host in hosts if is_broken(host, booking.starts_at))
-    return Booked(booking, tuple(sorted(host.name for host in hosts)), _in_words(booking), tuple(trouble))
+    names = tuple(sorted(host.name for host in hosts))
+    if booking.ended_at is not None or booking.is_maintenance:
+        return Booked(booking, names, _in_words(booking))
+    trouble = tuple(sorted(host.name for host in hosts if is_broken(host, booking.starts_at)))
+    is_short = len(hosts) - len(trouble) < total(load_requirements(booking.requirements))
+    return Booked(booking, names, _in_words(booking), trouble, is_short)
 
 
 @retried
 def cancel(ctx: Context, booking_id: str, *, force: bool = False, reason: str | None = None) -> Done:
-    """Cancel a booking or a planned maintenance: its hosts are everybody's again.
+    """Cancel a booking or a planned maintenance: its hosts are free of it.
 
-    Another owner's only with ``force`` and a ``reason``; raises :class:`NotYoursError` else.
+    A maintenance that has begun and ends by itself ends now; hosts that are dirty stay until ``resume``. Another
+    owner's only with ``force`` and a ``reason``; raises :class:`NotYoursError` else.
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)
@@ -256,9 +260,11 @@ def cancel(ctx: Context, booking_id: str, *, force: bool = False, reason: str | 
         booking = _own(ctx, booking_id, force)
         names = ", ".join(sorted(host.name for host in hosts_of(ctx, booking)))
         end_booking(ctx, booking, now, f"{CANCELLED}{f': {reason}' if reason else ''}")
+        stay = end_maintenance(ctx, booking, now) if booking.is_maintenance else ()
+    still = f"; still in maintenance: bmhctl resume {' '.join(stay)}" if stay else ""
     return Done(
         "bookings cancel",
-        f"{'would cancel' if ctx.dry_run else 'cancelled'} {booking.id} of {booking.owner}: {names}",
+        f"{'would cancel' if ctx.dry_run else 'cancelled'} {booking.id} of {booking.owner}: {names}{still}",
         {"booking": booking.id, "owner": booking.owner},
     )
 

@@ -20,15 +20,23 @@ from bmhctl.usecases.shared.transitions import record_event
 def give_up(ctx: Context, reservation_id: str, reason: str, hosts: Collection[int] | None = None) -> None:
     """Give back a grant whose answer was not delivered, or those of its hosts with one of these ids.
 
-    Nothing happens if there is none.
+    Nothing happens if there is none. A booking that it took can be taken again.
     """
     ctx.store.abandon()
     with ctx.store.transaction():
         now = ctx.clock()
         known = ctx.store.reservations.get(reservation_id)
-        for host in ctx.store.hosts.held_by(known.id) if known is not None and known.is_open() else ():
+        if known is None or not known.is_open():
+            return
+        for host in ctx.store.hosts.held_by(known.id):
             if hosts is None or host.id in hosts:
                 give_back(ctx, host, now, reason=reason)
+        taken = ctx.store.bookings.taken_as(known.id) if hosts is None else None
+        if taken is not None and now < taken.ends_at:
+            from bmhctl.usecases.shared.planned import reopen
+
+            reopen(ctx, taken, now)
+            ctx.report(f"booking {taken.id} is open again: bmhctl reserve --booking {taken.id}")
 
 
 def reap_expired(ctx: Context, *, dry_run: bool = False) -> Reservations:

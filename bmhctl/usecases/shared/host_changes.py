@@ -15,7 +15,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.former import Former
 from bmhctl.usecases.shared.leases import describe_reservation, give_back
 from bmhctl.usecases.shared.named_host import one_host
-from bmhctl.usecases.shared.transitions import event_of
+from bmhctl.usecases.shared.transitions import event_of, exchange, record_event
 
 
 class Removal(Frozen):
@@ -250,6 +250,8 @@ def remove(ctx: Context, removal: Removal, now: datetime, former: Former) -> Out
         reason=removal.reason,
         before=None if removal.retires else former.of(host, whole=True),
     )
+    if host.planned:
+        exchange(ctx, host, now)
     ctx.store.hosts.remove(host, event)
     return Outcome(host.name, True, "retired" if removal.retires else "removed", source, None)
 
@@ -304,8 +306,7 @@ def check_removable(host: Host, force: bool) -> None:
 def undeclare(ctx: Context, host: Host, now: datetime, reason: str) -> None:
     """Record that a host is no longer declared; it keeps its whole state and can't be reserved."""
     left = replace(host, undeclared=True)
-    event = replace(event_of(ctx, left, EventKind.UNDECLARE, now, reason), before=Former(by_hand=True).of(host))
-    ctx.store.hosts.save(left, event)
+    record_event(ctx, left, EventKind.UNDECLARE, now, reason=reason, before=Former(by_hand=True).of(host))
 
 
 def refuse_known_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from bmhctl.domain.booking import (
@@ -269,6 +270,22 @@ def leave(ctx: Context, host: Host, booking: Booking, now: datetime, reason: str
         )
 
 
+def reopen(ctx: Context, booking: Booking, now: datetime) -> Booking:
+    """Book hosts for the rest of a booking that was taken in vain, in the caller's transaction; return it.
+
+    Hosts that were not used last come first. Its owner has as long as at its beginning to take it.
+    """
+    policy = ctx.policy()
+    rest = replace(booking, starts_at=now, ended_at=None, end_reason=None, reservation=None)
+    requirements = load_requirements(booking.requirements)
+    hosts = choose_for(ctx, requirements, now, booking.ends_at, policy.turnaround).hosts
+    for host in hosts:
+        set_aside(ctx, host, rest.span, now, f"{booking.id}: booked again until {booking.ends_at:%Y-%m-%d %H:%M} UTC")
+    rest = replace(rest, hosts=tuple(host.id for host in hosts), due_at=due_of(rest, policy))
+    ctx.store.bookings.save(rest)
+    return rest
+
+
 def rename_in_bookings(ctx: Context, host: Host, new: str) -> None:
     """Let what is planned on a host that gets another name ask for it by that name."""
     for each in host.planned:
@@ -315,9 +332,8 @@ def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy) -> 
         ctx, requirements, max(now, booking.starts_at), booking.ends_at, policy.turnaround, preferred=without
     )
     due = due_of(booking, policy)
-    if found.missing:  # its owner is told; tried again when it begins
-        next_look = booking.starts_at if now < booking.starts_at else min(now + _AGAIN, due)
-        ctx.store.bookings.save(replace(booking, due_at=next_look))
+    if found.missing:
+        ctx.store.bookings.save(replace(booking, due_at=_next_look(booking, now, due)))
         return
     kept = {host.id for host in good}
     chosen = {host.id for host in found.hosts}
@@ -329,6 +345,12 @@ def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy) -> 
     for host in new:
         set_aside(ctx, host, span, now, f"{booking.id}: takes the place of a host that is not usable", SELF)
     ctx.store.bookings.save(replace(booking, hosts=tuple(host.id for host in found.hosts), due_at=due))
+
+
+def _next_look(booking: Booking, now: datetime, due: datetime) -> datetime:
+    """Return when other hosts are looked for again: the nearer the beginning, the sooner."""
+    ahead = booking.starts_at - now
+    return min(now + max(_AGAIN, ahead / 10), booking.starts_at if ahead > timedelta() else due, due)
 
 
 def _maintain(ctx: Context, booking: Booking, now: datetime) -> None:
@@ -350,6 +372,19 @@ def _maintain(ctx: Context, booking: Booking, now: datetime) -> None:
         ctx.store.bookings.save(replace(booking, due_at=None, ended_at=now, end_reason=words))
     else:
         ctx.store.bookings.save(replace(booking, due_at=booking.ends_at))
+
+
+def end_maintenance(ctx: Context, booking: Booking, now: datetime) -> tuple[str, ...]:
+    """End a planned maintenance on hosts where it has begun, if it ends by itself, in the caller's transaction.
+
+    Returns the names of those that stay in maintenance for it.
+    """
+    if booking.resumes:
+        for host in hosts_of(ctx, booking):
+            with suppress(BmhctlError):  # a step runs on it
+                _resume(ctx, host, booking, now)
+    note = _note_of(booking)
+    return tuple(sorted(host.name for host in hosts_of(ctx, booking) if note in host.maintenance))
 
 
 def _note_of(booking: Booking) -> Note:

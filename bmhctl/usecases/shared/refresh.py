@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
+from bmhctl.errors import BmhctlError
 from bmhctl.stores.toml.state_keys import FINGERPRINT, OWNER
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
 
@@ -18,6 +21,7 @@ def refresh(ctx: Context) -> datetime:
     Raises :class:`MovedError` when the inventory is not the one that was opened.
     """
     ctx.store.check_in_place()
+    ctx.store.settle = partial(_settle, ctx)
     file = ctx.store.declaration
     if file is not None and not _is_current(ctx, file):
         from bmhctl.usecases.shared.declaration_sync import sync_declaration
@@ -44,6 +48,12 @@ def refresh_and_reap(ctx: Context) -> datetime:
     if not ctx.dry_run:
         reap_due(ctx, now)
     return now
+
+
+def _settle(ctx: Context) -> None:
+    """Do what has become due for bookings. Where that fails, the next command that writes does it."""
+    with suppress(BmhctlError):
+        reap_due(ctx, ctx.clock())
 
 
 def reap_due(ctx: Context, now: datetime) -> None:

@@ -19,6 +19,11 @@ SELF = "bmhctl"
 CLAIMED = "a step is running on it"
 """Why a verb is refused on a claimed host."""
 
+_BREAKS = frozenset(
+    {EventKind.CORDON, EventKind.RETIRING, EventKind.FAULT, EventKind.UNDECLARE, EventKind.REASON_ADDED}
+)
+"""Events after which a host may not be usable for its bookings, without a move to maintenance."""
+
 _ERRORS: dict[Guard, type[BmhctlError]] = {
     Guard.SETUP_COMPLETE: StepFailedError,
     Guard.CHECKS_PASSED: StepFailedError,
@@ -145,7 +150,7 @@ def move(
         tasks = () if repaired else moved.failed_tasks
         moved = replace(moved, fault=None, failed_cleanups=0, failed_tasks=tasks)
     if dest is State.MAINTENANCE and host.planned:
-        ctx.store.bookings.hasten((each.id for each in host.planned if each.is_booking), now)
+        exchange(ctx, host, now)
     if verb is Verb.RESUME:
         moved = replace(moved, maintenance=(), failed_tasks=())
     return ctx.store.hosts.save(
@@ -177,8 +182,17 @@ def record_event(
     before: Mapping[str, object] | None = None,
 ) -> Host:
     """Save a host that changed but keeps its state, with its event; return it. ``host`` is as it is to be saved."""
+    if host.planned and kind in _BREAKS:
+        exchange(ctx, host, now)
     event = event_of(ctx, host, kind, now, reason, actor, reservation, steps)
     return ctx.store.hosts.save(host, event if before is None else replace(event, before=before))
+
+
+def exchange(ctx: Context, host: Host, now: datetime) -> None:
+    """Have another host take the place of one that will not be usable in its bookings, once this has committed."""
+    ids = [each.id for each in host.planned if each.is_booking]
+    if ids:
+        ctx.store.make_due(ids, now)
 
 
 def event_of(

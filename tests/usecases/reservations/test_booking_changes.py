@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from unittest import mock
 
 import pytest
 
+from bmhctl.domain.model import CheckResult, EventKind, HostSpec, State, Verdict
+from bmhctl.domain.policy import Step
 from bmhctl.domain.requirements import load_requirements
-from bmhctl.errors import BusyError, NotYoursError, UnsatisfiableError, UsageError
-from bmhctl.usecases import hosts, queries
+from bmhctl.errors import (
+    BusyError,
+    NotYoursError,
+    StateRefusedError,
+    StepFailedError,
+    UnsatisfiableError,
+    UsageError,
+)
+from bmhctl.probes import run as probe
+from bmhctl.usecases import hosts, lifecycle_verbs, queries
+from bmhctl.usecases.explain import why
 from bmhctl.usecases.planned_maintenance import plan_maintenance
-from bmhctl.usecases.reservations import bookings
+from bmhctl.usecases.reservations import bookings, holder
 from bmhctl.usecases.reservations.replacement import replace_host
 from bmhctl.usecases.shared.host_selection import Choice
-from bmhctl.usecases.steps import step_verbs
+from bmhctl.usecases.steps import retire, step_verbs
 from tests.conftest import Lab
 from tests.usecases.reservations.test_bookings import asked, at, book, names_of, open_ids, reserve
 
@@ -111,3 +124,128 @@ def test_a_booking_follows_its_host_to_another_name(fleet: Lab) -> None:
     assert names_of(reserve(fleet, booking=made.id, actor="alice")) == ["disk1", "node3"]
     assert queries.show(fleet.context(), "disk1").host.planned[0].id == planned.booking.id
     assert load_requirements(planned.booking.requirements)[0].name == "disk1"
+
+
+def cordon(fleet: Lab) -> None:
+    lifecycle_verbs.cordon(fleet.context("carl"), Choice(("node1",)), reason="fan")
+
+
+def maintain(fleet: Lab) -> None:
+    lifecycle_verbs.maintain(fleet.context("carl"), Choice(("node1",)), reason="fan")
+
+
+def remove(fleet: Lab) -> None:
+    hosts.remove(fleet.context("carl"), Choice(("node1",)), force=True, reason="fan")
+
+
+def retire_later(fleet: Lab) -> None:
+    retire.retire(fleet.context("carl"), Choice(("node1",)), reason="fan", when_free=True)
+
+
+def taint_with_a_fault(fleet: Lab) -> None:
+    lifecycle_verbs.taint(fleet.context("bob"), Choice(("node1",)), fault="fan")
+
+
+def release_with_a_fault(fleet: Lab) -> None:
+    [held] = fleet.context().store.reservations.open()
+    lifecycle_verbs.release(fleet.context("bob"), Choice(), reservation=held.id, fault="fan")
+
+
+BREAKS = (cordon, maintain, remove, retire_later, taint_with_a_fault, release_with_a_fault)
+
+
+@pytest.mark.parametrize("breaks", BREAKS, ids=lambda each: each.__name__)
+def test_a_command_that_breaks_a_booked_host_exchanges_it(fleet: Lab, breaks: Callable[[Lab], None]) -> None:
+    made = book(fleet, 2, 5, selector="rack=r1", count=1)
+    named = book(fleet, 6, 7, "node1", actor="dave")
+    reserve(fleet, "node1", ttl=timedelta(hours=1))
+    assert (made.hosts, named.is_short) == (("node1",), False)
+    breaks(fleet)
+    [exchanged, short] = bookings.bookings(fleet.context()).items
+    assert (exchanged.booking.id, exchanged.hosts, exchanged.is_short) == (made.booking.id, ("node2",), False)
+    assert (short.booking.id, short.is_short) == (named.booking.id, True)
+    if breaks is remove:
+        return
+    seen = queries.show(fleet.context(), "node1")
+    assert [each.id for each in seen.host.planned] == [named.booking.id]
+    last = [event for event in seen.events if event.verb is EventKind.PLAN_ENDED][-1]
+    assert (last.actor, last.reason) == ("bmhctl", f"{made.booking.id}: exchanged for node2")
+    words = f"booked by dave from 2026-01-01 18:00 UTC to 2026-01-01 19:00 UTC ({named.booking.id})"
+    assert f"{words}; it will not be usable then, and no other host fits" in why(fleet.context(), "node1").facts
+
+
+def test_a_booked_host_that_is_no_longer_declared_is_exchanged(toml_lab: Lab) -> None:
+    toml_lab.path.write_text("[hosts.node1]\n[hosts.node2]\n")
+    step_verbs.ready(toml_lab.context(), Choice(everything=True), jobs=1)
+    made = book(toml_lab, 2, 5, count=1)
+    toml_lab.path.write_text("[hosts.node2]\n")
+    assert made.hosts == ("node1",)
+    assert bookings.bookings(toml_lab.context()).items[0].hosts == ("node2",)
+
+
+def test_a_booking_without_a_host_gets_one_that_becomes_free_later(fleet: Lab) -> None:
+    made = book(fleet, 20, 25, selector="rack=r1", count=2)
+    hosts.remove(fleet.context("carl"), Choice(("node1",)), reason="sold")
+    [short] = bookings.bookings(fleet.context()).items
+    assert (short.hosts, short.is_short) == (("node2",), True)
+    hosts.add(fleet.context(), ["node4"], hosts.AttributeChanges(labels={"rack": "r1"}))
+    fleet.clock.move(hours=3)
+    lifecycle_verbs.cordon(fleet.context(), Choice(("node3",)))
+    [whole] = bookings.bookings(fleet.context()).items
+    assert (whole.booking.id, whole.hosts, whole.is_short) == (made.booking.id, ("node2", "node4"), False)
+
+
+def test_a_booking_that_could_not_be_prepared_can_be_taken_again(fleet: Lab) -> None:
+    fleet.policy('[prepare.image]\ncommand = ["./deploy.sh"]\n')
+    made = book(fleet, 2, 5, "node1").booking
+    fleet.clock.now = at(2.25)
+    fails = mock.patch.object(probe, "run", lambda step, *_: CheckResult(step.name, Verdict.FAIL, "no disk", 1))
+    with fails, pytest.raises(StepFailedError, match="no disk"):
+        reserve(fleet, booking=made.id, actor="alice")
+    [again] = bookings.bookings(fleet.context()).items
+    assert (again.booking.id, again.hosts, again.booking.ends_at) == (made.id, ("node1",), at(5))
+    assert fleet.said[-1] == f"booking {made.id} is open again: bmhctl reserve --booking {made.id}"
+    step_verbs.reset(fleet.context(), Choice(("node1",)))
+    step_verbs.ready(fleet.context(), Choice(("node1",)))
+    fleet.clock.move(minutes=20)
+    with pytest.raises(BusyError, match="booked by alice"):
+        reserve(fleet, "node1")
+    with mock.patch.object(probe, "run", lambda step, *_: CheckResult(step.name, Verdict.PASS, "", 1)):
+        taken = reserve(fleet, booking=made.id, actor="alice")
+    assert (names_of(taken), taken.held.reservation.expires_at) == (["node1"], at(5))
+
+
+def test_a_booking_is_prepared_on_the_next_host_that_fits(fleet: Lab) -> None:
+    fleet.policy('[prepare.image]\ncommand = ["./deploy.sh"]\n')
+    made = book(fleet, 2, 5, selector="rack=r1", count=1).booking
+    fleet.clock.now = at(2)
+
+    def run(step: Step, spec: HostSpec, _: object) -> CheckResult:
+        return CheckResult(step.name, Verdict.FAIL if spec.name == "node1" else Verdict.PASS, "no disk", 1)
+
+    with mock.patch.object(probe, "run", run):
+        assert names_of(reserve(fleet, booking=made.id, actor="alice")) == ["node2"]
+    assert open_ids(fleet) == []
+
+
+def test_a_planned_maintenance_that_ends_by_itself_ends_when_it_is_cancelled(fleet: Lab) -> None:
+    reserve(fleet, "node2", ttl=timedelta(minutes=10))
+    choice = Choice(("node1", "node2"))
+    plan_maintenance(fleet.context("carl"), choice, at(3), at(5), reason="power work", resumes=True)
+    [planned] = open_ids(fleet)
+    fleet.clock.now = at(3.5)
+    holder.reap_expired(fleet.context())
+    done = bookings.cancel(fleet.context("carl"), planned)
+    assert done.message == f"cancelled {planned} of carl: node1, node2; still in maintenance: bmhctl resume node2"
+    states = [queries.show(fleet.context(), name).host.state for name in ("node1", "node2")]
+    assert (states, open_ids(fleet)) == ([State.INITIAL, State.MAINTENANCE], [])
+
+
+def test_a_planned_maintenance_that_has_begun_is_ended_by_resume(fleet: Lab) -> None:
+    plan_maintenance(fleet.context("carl"), Choice(("node1",)), at(3), at(5), reason="power work")
+    [planned] = open_ids(fleet)
+    fleet.clock.now = at(3.5)
+    holder.reap_expired(fleet.context())
+    with pytest.raises(StateRefusedError, match="not open any more: it has begun") as refused:
+        bookings.cancel(fleet.context("carl"), planned)
+    assert refused.value.hint == "bmhctl resume HOST brings back a host that is in maintenance"
