@@ -282,6 +282,8 @@ def _finish(
             _record(ctx, ended, held, now)
             return held
         expires = None if held.ttl is None or held.expires_at is None else max(held.expires_at, now + held.ttl)
+        if held.expires_at and held.ttl and held.expires_at < held.created_at + held.ttl:
+            expires = held.expires_at  # it was cut short at the grant: its booking is over then
         planned = [host for host in ctx.store.hosts.held_by(held.id) if host.planned]
         if planned and expires is not None:
             from bmhctl.usecases.reservations.booked import line_of
