@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from bmhctl.domain.model import Reservation
-from bmhctl.domain.units import SECONDS, format_duration, local_time, plural
+from bmhctl.domain.model import Host, Reservation
+from bmhctl.domain.units import SECONDS, format_age, format_duration, local_time, plural
 from bmhctl.errors import BmhctlError, GoneError, MovedError, NotFoundError, NotYoursError, RetiredError, UsageError
 from bmhctl.results import Held
 from bmhctl.runner import child
@@ -25,6 +25,7 @@ _RETRY = 1.0  # seconds between two tries to reach an inventory
 _SHORTEST = 0.05  # seconds between two renewals once the policy allows no longer lease
 _BACK = 2.0  # seconds in which a missing inventory file may come back
 _STEP = 0.05  # seconds by which the clock may differ from the steady one before the deadline follows it
+_WARNINGS = (timedelta(hours=1), timedelta(minutes=10))  # how long before a planned end of the lease it is reported
 
 
 def check_length(ttl: timedelta | None) -> None:
@@ -50,6 +51,9 @@ class Lease:
     :meth:`keep` may be delayed, as when another command writes for long: another thread can still ask :meth:`lost`
     whether the task has to end. ``wake`` is called when that may have changed, ``tell_deadline``, which may be set,
     when the deadline has changed.
+
+    A lease is not renewed beyond what is planned on its hosts; that is reported, and again an hour and ten minutes
+    before the lease ends for it.
     """
 
     def __init__(self, ctx: Context, held: Held, wake: Callable[[], None]) -> None:
@@ -65,6 +69,9 @@ class Lease:
         self._deadline: Deadline | None = None
         self._setting = threading.Lock()  # held while the deadline is set
         self._next_renewal = float("inf")
+        self._line: datetime | None = None
+        self._planned = ""
+        self._reported: set[timedelta] = set()
         self._ends_with(held.reservation, self._now())
 
     @property
@@ -98,6 +105,8 @@ class Lease:
             self.tell_deadline(deadline)
         if steady() < deadline.term:
             return None
+        if self._is_at_line():
+            return f"it ends at {local_time(ends, SECONDS)}: {self._planned}"
         trouble = f": {self._trouble}" if self._trouble else ""
         return f"it ends at {local_time(ends, SECONDS)} and was not renewed in time{trouble}"
 
@@ -170,7 +179,7 @@ class Lease:
         if time.monotonic() >= self._next_renewal:
             held = extend(self._ctx, self._id, silent=True).held
             self._ends_with(held.reservation, before)
-            self._warn(host.name for host in held.hosts)
+            self._regard(held.hosts)
             return True
         with self._ctx.store.snapshot():  # reservation and hosts as of one moment
             known = self._ctx.store.reservations.get(self._id)
@@ -184,8 +193,35 @@ class Lease:
             raise NotYoursError(f"reservation {self._id} has ended: {why or 'lease expired'}")
         if known.expires_at != self._ends:
             self._ends_with(known, before)
-        self._warn(host.name for host in hosts)
+        self._regard(hosts)
         return True
+
+    def _regard(self, hosts: Sequence[Host]) -> None:
+        """Report what has changed about the hosts of the lease, and what is planned on them."""
+        self._warn(host.name for host in hosts)
+        line, words = None, ""
+        if any(host.planned for host in hosts):
+            from bmhctl.usecases.reservations.booked import line_of
+
+            line, words = line_of(hosts, self._ctx.policy())
+        if line != self._line:
+            self._line, self._planned, self._reported = line, words, set()
+            self._next_renewal = min(self._next_renewal, time.monotonic() + _LOOK)
+        if line is None or self._ends is None:
+            return
+        if self._is_at_line():
+            self._next_renewal = float("inf")
+        ends = max(line, self._ends)  # a lease that was there before a maintenance was planned may last longer
+        left = ends - self._ctx.clock()
+        due = {each for each in _WARNINGS if left <= each} | ({timedelta()} if self._is_at_line() else set())
+        if due - self._reported:
+            stopped = "; it is not renewed any more" if self._is_at_line() else ""
+            self._ctx.report(f"the lease ends at {local_time(ends)}, in {format_age(left)}: {words}{stopped}")
+            self._reported |= due
+
+    def _is_at_line(self) -> bool:
+        """Return whether the lease can't be renewed, because something is planned on its hosts."""
+        return self._line is not None and self._ends is not None and self._ends >= self._line
 
     def _warn(self, names: Iterable[str]) -> None:
         here = set(names)

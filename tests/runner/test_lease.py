@@ -18,7 +18,8 @@ from bmhctl.runner.lease import Lease
 from bmhctl.stores.store import Store
 from bmhctl.support.watchdog import Deadline, steady
 from bmhctl.usecases import lifecycle_verbs
-from bmhctl.usecases.reservations import request, reserve
+from bmhctl.usecases.planned_maintenance import plan_maintenance
+from bmhctl.usecases.reservations import bookings, request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from tests.conftest import Run
 from tests.runner.conftest import Fleet, Turn, lives, wait_until
@@ -413,3 +414,79 @@ task.lifecycle_verbs.release = task.extend = unreachable
     turn.send(signal.SIGTERM)
     said += "the hosts could not be given back: the disk is gone; their lease expires by itself\n"
     assert turn.end() == Run(125 if command == "true" else 1, "", said)
+
+
+class Looks(threading.Event):
+    """Set after a lease has looked at its reservation once."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        seen, _ = self.is_set(), self.set()
+        return seen
+
+
+def test_a_lease_that_ends_where_something_is_planned_says_so_in_time(
+    toml_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lease, "_plan", lambda _: 0.0)  # renew at each look
+    lab, start = toml_fleet.lab, datetime(2026, 1, 1, 12, tzinfo=UTC)
+    lab.clock.now = start
+    bob = bookings.book(
+        lab.context("bob"), request.reservation_request(("node1",)), start + timedelta(hours=3),
+        start + timedelta(hours=5),
+    ).items[0].booking  # fmt: skip
+    held = reserve.reserve_or_wait(lab.context(), request.reservation_request(("node1",), ttl=timedelta(hours=2))).held
+    ctx = lab.context()
+    kept = Lease(ctx, held, lambda: None)
+    what = f"node1 is booked by bob from 2026-01-01 15:00 UTC to 2026-01-01 17:00 UTC ({bob.id})"
+    reported = []
+    for minutes in (0, 100, 101, 119, 121, 169, 171, 172):
+        lab.clock.now = start + timedelta(minutes=minutes)
+        lab.said.clear()
+        kept.keep(Looks())
+        reported += [(minutes, words) for words in lab.said]
+    assert reported == [
+        (100, f"the lease ends at 2026-01-01 15:00 UTC, in 1h19m: {what}; it is not renewed any more"),
+        (121, f"the lease ends at 2026-01-01 15:00 UTC, in 58m: {what}; it is not renewed any more"),
+        (171, f"the lease ends at 2026-01-01 15:00 UTC, in 8m59s: {what}; it is not renewed any more"),
+    ]
+    lab.clock.now = start + timedelta(hours=3)
+    loss = kept.lost()
+    assert loss is not None
+    assert loss.reason == f"it ends at 2026-01-01 15:00:00 UTC: {what}"
+
+
+def test_a_lease_is_renewed_again_when_what_was_planned_is_cancelled(
+    toml_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bmhctl.runner.lease._LOOK", 0.0)
+    lab, start = toml_fleet.lab, datetime(2026, 1, 1, 12, tzinfo=UTC)
+    lab.clock.now = start
+    wanted = request.reservation_request(("node1",))
+    bob = bookings.book(lab.context("bob"), wanted, start + timedelta(hours=1), start + timedelta(hours=2)).items[0]
+    held = reserve.reserve_or_wait(lab.context(), wanted).held
+    ctx = lab.context()
+    kept = Lease(ctx, held, lambda: None)
+    kept.keep(Looks())
+    assert held.reservation.expires_at == start + timedelta(hours=1)
+    bookings.cancel(lab.context("bob"), bob.booking.id)
+    kept.keep(Looks())
+    kept.keep(Looks())
+    assert lease(toml_fleet).expires_at > start + timedelta(hours=3)  # type: ignore[operator]
+
+
+def test_a_task_ends_before_what_is_planned(toml_fleet: Fleet) -> None:
+    now_in(toml_fleet)
+    lab = toml_fleet.lab
+    line = datetime.now(UTC) + timedelta(seconds=6)
+    plan_maintenance(lab.context("carl"), Choice(("node1",)), line, line + timedelta(hours=1), reason="power work")
+    lab.close()
+    turn = toml_fleet.start("run", "--host", "node1", "--ttl", "2s", "--", "sleep", "1000")
+    done = turn.end()
+    assert datetime.now(UTC) < line
+    assert (done.status, done.stdout) == (125, "")
+    first, *others, lost = done.stderr.splitlines()
+    assert "node1 is planned for a maintenance by carl from" in first
+    assert lost.startswith("the lease is lost: it ends at ")
+    assert "node1 is planned for a maintenance by carl" in lost
+    assert lost.endswith("; the task was ended")
+    assert len(others) <= 1

@@ -235,7 +235,7 @@ def take(
         line, words = line_of(hosts, policy)
         ends = terms.end(ctx.clock())
         if ends is None or ends > line:
-            terms = replace(terms, notes=(*terms.notes, words), until=line)
+            terms = replace(terms, notes=(*terms.notes, ends_at_line(line, words)), until=line)
         elif terms.until is None:
             terms = replace(terms, until=line)
     if terms.until is not None and terms.until <= ctx.clock():  # checks may have taken so long
@@ -261,7 +261,12 @@ def _with_room(
 
 
 def line_of(hosts: Iterable[Host], policy: Policy) -> tuple[datetime, str]:
-    """Return until when a lease may last on hosts of which something is planned on one, and why, in words."""
+    """Return until when a lease may last on hosts of which something is planned on one, and what that is, in words."""
     first = min(hosts, key=free_until)
     line = free_until(first, policy.turnaround)
-    return line, f"the lease ends at {local_time(line)}: {first.name} is {describe_planned(first.planned[0])}"
+    return line, f"{first.name} is {describe_planned(first.planned[0])}"
+
+
+def ends_at_line(line: datetime, words: str) -> str:
+    """Return in words that a lease ends at a line of :func:`line_of`."""
+    return f"the lease ends at {local_time(line)}: {words}"
