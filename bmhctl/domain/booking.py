@@ -83,6 +83,11 @@ def in_the_way(host: Host, starts: datetime, ends: datetime, turnaround: timedel
     return None
 
 
+def is_set_aside(host: Host, now: datetime) -> bool:
+    """Return whether a host is set aside now, for a booking that is not taken yet or a maintenance that is to begin."""
+    return bool(host.planned) and host.planned[0].starts_at <= now
+
+
 def free_until(host: Host, turnaround: timedelta = _NOTHING) -> datetime:
     """Return until when a lease on a host may last; :data:`NEVER` where nothing is planned."""
     return host.planned[0].starts_at - turnaround if host.planned else NEVER

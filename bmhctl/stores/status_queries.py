@@ -33,6 +33,8 @@ _LISTS = {
 _KEPT_BACK = (
     "(SELECT COUNT(CASE WHEN state = 'available' AND undeclared = 0 THEN 1 END) FROM hosts WHERE cordon IS NOT NULL)"
     " + (SELECT COUNT(CASE WHEN state = 'available' THEN 1 END) FROM hosts WHERE undeclared = 1)"
+    " + (SELECT COUNT(CASE WHEN state = 'available' AND undeclared = 0 AND cordon IS NULL THEN 1 END) FROM hosts"
+    " WHERE planned_at <= ?)"
 )
 
 
@@ -45,7 +47,7 @@ def totals(store: Store, now: datetime) -> Mapping[str, int]:
     counted = {name: which for name, which in _LISTS.items() if name != "reservations"}
     questions = ", ".join(f"(SELECT COUNT(*) {which})" for which in counted.values())
     moment = (now - EPOCH) // MICROSECOND
-    [numbers] = store.database.execute(f"SELECT {questions}, {_KEPT_BACK}", [moment, moment])
+    [numbers] = store.database.execute(f"SELECT {questions}, {_KEPT_BACK}", [moment, moment, moment])
     found = {name: int(number or 0) for name, number in zip((*counted, "kept_back"), numbers, strict=True)}
     return found | {"reservations": found["endless"] + found["expired"] + found["leases"]}
 
@@ -63,6 +65,12 @@ def hosts_held_back(store: Store, which: str, most: int) -> list[Host]:
     return [
         to_host(row) for row in store.database.execute(f"{HOST_SELECT} {where} ORDER BY hosts.name LIMIT {int(most)}")
     ]
+
+
+def hosts_set_aside(store: Store, now: datetime, most: int) -> list[Host]:
+    """Return the first available hosts that are set aside now for something that is planned, the earliest first."""
+    sql = f"{HOST_SELECT} WHERE hosts.planned_at <= ? AND hosts.state = 'available' ORDER BY hosts.planned_at, hosts.id"
+    return [to_host(row) for row in store.database.execute(f"{sql} LIMIT {int(most)}", [(now - EPOCH) // MICROSECOND])]
 
 
 def hosts_with_failed_steps(store: Store, failed: Mapping[int, object], most: int) -> list[Host]:

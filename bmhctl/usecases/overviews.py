@@ -14,6 +14,7 @@ from bmhctl.stores import status_queries
 from bmhctl.stores.events import EventQuery
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
+from bmhctl.usecases.shared.transitions import describe_planned
 
 _MOST = 3000
 """How many hosts of each kind are read."""
@@ -30,7 +31,7 @@ def reasons(ctx: Context) -> Reasons:
     now = refresh(ctx)
     with ctx.store.snapshot():
         found: dict[tuple[str, str, str | None], tuple[datetime, list[str]]] = {}
-        for host, kind, text, actor, since in _each(ctx):
+        for host, kind, text, actor, since in _each(ctx, now):
             oldest, names = found.setdefault((kind, text, actor), (since, []))
             found[kind, text, actor] = (min(oldest, since), names)
             names.append(host.name)
@@ -38,7 +39,7 @@ def reasons(ctx: Context) -> Reasons:
     return Reasons(tuple(sorted(items, key=lambda each: (each.since, each.kind, each.reason))), ctx.store.location, now)
 
 
-def _each(ctx: Context) -> Iterator[tuple[Host, str, str, str | None, datetime]]:
+def _each(ctx: Context, now: datetime) -> Iterator[tuple[Host, str, str, str | None, datetime]]:
     store = ctx.store
     held = {
         which: status_queries.hosts_held_back(store, which, _MOST)
@@ -54,6 +55,10 @@ def _each(ctx: Context) -> Iterator[tuple[Host, str, str, str | None, datetime]]
         if host.cordon is not None:
             kind = "retiring" if host.cordon.retires else "cordoned"
             yield host, kind, host.cordon.reason, host.cordon.actor, host.cordon.since
+    for host in status_queries.hosts_set_aside(store, now, _MOST):
+        planned = host.planned[0]
+        kind = "booked" if planned.is_booking else "planned"
+        yield host, kind, describe_planned(planned), planned.owner, planned.starts_at
     for kind, verb, hosts in (
         ("fault", EventKind.FAULT, held["faults"]),
         ("undeclared", EventKind.UNDECLARE, held["undeclared"]),

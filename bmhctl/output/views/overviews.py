@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
+from bmhctl.domain.booking import is_set_aside
 from bmhctl.domain.model import Host, State
 from bmhctl.domain.units import format_age
 from bmhctl.output.display import Display, Format
@@ -17,7 +18,7 @@ from bmhctl.output.spans import UNLIMITED, joined
 from bmhctl.results import Fleet, HostGroup, Reason, Reasons
 from bmhctl.support.folding import folded
 
-_STYLE = {"maintenance": "magenta", "cordoned": "magenta", "retiring": "magenta", "undeclared": "magenta"}
+_STYLE = dict.fromkeys(("maintenance", "cordoned", "retiring", "undeclared", "booked", "planned"), "magenta")
 
 # Beside the states: a mark must differ from every other one without colour, too.
 _FAULT: Span = ("!", "red")
@@ -75,17 +76,17 @@ def _reasons(result: Reasons, fields: tuple[str, ...] | None) -> Envelope:
     return listing("reasons", head, "reasons", picked(map(_reason_record, result.items), fields))
 
 
-def _mark(host: Host) -> Span:
+def _mark(host: Host, now: datetime) -> Span:
     """Return the one mark of a host: its state, or what an operator has to know first."""
     if host.fault:
         return _FAULT
-    if host.state is State.AVAILABLE and (host.cordon or host.undeclared):
+    if host.state is State.AVAILABLE and not _is_free(host, now):
         return _KEPT_BACK
     return GLYPH[host.state], COLOUR[host.state]
 
 
-def _is_free(host: Host) -> bool:
-    return host.state is State.AVAILABLE and not host.cordon and not host.undeclared
+def _is_free(host: Host, now: datetime) -> bool:
+    return host.state is State.AVAILABLE and not (host.cordon or host.undeclared or is_set_aside(host, now))
 
 
 def _fleet_lines(result: Fleet, width: int | None) -> Iterator[Line]:
@@ -93,25 +94,25 @@ def _fleet_lines(result: Fleet, width: int | None) -> Iterator[Line]:
     yield [
         (result.inventory, "bold"),
         (f"  {len(hosts):,} host{'' if len(hosts) == 1 else 's'} by {clean(result.by)} · ", ""),
-        (f"{sum(map(_is_free, hosts)):,} free", "green"),
+        (f"{_free(hosts, result.now):,} free", "green"),
         (f" · {stamp(result.now)}", "dim"),
     ]
     yield []
     values = padded(clean(group.value) if group.value is not None else "(none)" for group in result.groups)
-    counts = padded(_count(group.hosts) for group in result.groups)
+    counts = padded(f"{_free(group.hosts, result.now)}/{len(group.hosts)}" for group in result.groups)
     for group, value, count in zip(result.groups, values, counts, strict=True):
         head: list[Span] = [(value, "bold" if group.value is not None else "dim"), (f"  {count}  ", "dim")]
         indent = len(value) + len(count) + 4
         room = UNLIMITED if width is None else max(10, width - indent)
-        marks = [*map(_mark, group.hosts)]
+        marks = [_mark(host, result.now) for host in group.hosts]
         for start in range(0, len(marks), room):
             yield [*(head if not start else [(" " * indent, "")]), *_runs(marks[start : start + room])]
     yield []
-    yield from _legend(hosts, width)
+    yield from _legend([_mark(host, result.now) for host in hosts], width)
 
 
-def _count(hosts: Sequence[Host]) -> str:
-    return f"{sum(map(_is_free, hosts))}/{len(hosts)}"
+def _free(hosts: Iterable[Host], now: datetime) -> int:
+    return sum(_is_free(host, now) for host in hosts)
 
 
 def _runs(marks: Iterable[Span]) -> Iterator[Span]:
@@ -127,11 +128,11 @@ def _runs(marks: Iterable[Span]) -> Iterator[Span]:
         yield text, style
 
 
-def _legend(hosts: Sequence[Host], width: int | None) -> Iterator[Line]:
+def _legend(marks: Iterable[Span], width: int | None) -> Iterator[Line]:
     """Yield what each mark that is shown means, and how many hosts have it."""
-    seen = Counter(map(_mark, hosts))
+    seen = Counter(marks)
     words = [((GLYPH[state], COLOUR[state]), state.value) for state in State]
-    words += [(_KEPT_BACK, "available, but cordoned or undeclared"), (_FAULT, "fault")]
+    words += [(_KEPT_BACK, "available, but cordoned, undeclared or set aside"), (_FAULT, "fault")]
     parts = [(f"{mark[0]} {seen[mark]:,} {word}", mark[1]) for mark, word in words if seen[mark]]
     line: list[Span] = []
     size = 0
@@ -145,12 +146,12 @@ def _legend(hosts: Sequence[Host], width: int | None) -> Iterator[Line]:
     yield [("the numbers: free hosts of all", "dim")]
 
 
-def _group_record(group: HostGroup) -> Record:
+def _group_record(group: HostGroup, now: datetime) -> Record:
     counts = Counter(host.state for host in group.hosts)
     return {
         "value": group.value,
         "total": len(group.hosts),
-        "free": sum(map(_is_free, group.hosts)),
+        "free": _free(group.hosts, now),
         "counts": {state.value: counts[state] for state in State},
         "hosts": [{"name": host.name, "state": host.state.value, "flags": [*flags(host)]} for host in group.hosts],
     }
@@ -158,7 +159,7 @@ def _group_record(group: HostGroup) -> Record:
 
 def _fleet(result: Fleet, _: object) -> Envelope:
     head: Record = {"now": iso(result.now), "inventory": result.inventory, "by": result.by}
-    return listing("fleet", head, "groups", map(_group_record, result.groups))
+    return listing("fleet", head, "groups", (_group_record(group, result.now) for group in result.groups))
 
 
 def _fleet_shown(result: Fleet, display: Display) -> Iterator[Line]:

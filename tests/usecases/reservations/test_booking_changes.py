@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from unittest import mock
@@ -19,8 +20,9 @@ from bmhctl.errors import (
     UnsatisfiableError,
     UsageError,
 )
+from bmhctl.output import Format, render
 from bmhctl.probes import run as probe
-from bmhctl.usecases import hosts, lifecycle_verbs, queries
+from bmhctl.usecases import hosts, lifecycle_verbs, overviews, queries
 from bmhctl.usecases.explain import why
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings, holder
@@ -28,6 +30,7 @@ from bmhctl.usecases.reservations.replacement import replace_host
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import retire, step_verbs
 from tests.conftest import Lab
+from tests.output.samples import display
 from tests.usecases.reservations.test_bookings import asked, at, book, names_of, open_ids, reserve
 
 
@@ -249,3 +252,18 @@ def test_a_planned_maintenance_that_has_begun_is_ended_by_resume(fleet: Lab) -> 
     with pytest.raises(StateRefusedError, match="not open any more: it has begun") as refused:
         bookings.cancel(fleet.context("carl"), planned)
     assert refused.value.hint == "bmhctl resume HOST brings back a host that is in maintenance"
+
+
+def test_a_host_whose_booking_has_begun_is_not_counted_as_free(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, "node1").booking
+    plan_maintenance(fleet.context("carl"), Choice(("node2",)), at(2), at(5), reason="power work")
+    assert (queries.status(fleet.context()).free, overviews.reasons(fleet.context()).items) == (3, ())
+    fleet.clock.now = at(2.1)
+    assert queries.status(fleet.context()).free == 1
+    found = {(each.kind, each.actor, each.since, each.hosts) for each in overviews.reasons(fleet.context()).items}
+    assert found == {("booked", "alice", at(2), ("node1",)), ("planned", "carl", at(2), ("node2",))}
+    shown = display(format=Format.JSON)
+    render(overviews.fleet(fleet.context(), "rack"), shown)
+    groups = json.loads(shown.stdout.getvalue())["groups"]  # type: ignore[attr-defined]
+    assert [(group["value"], group["free"]) for group in groups] == [("r1", 0), ("r2", 1)]
+    assert made.id in why(fleet.context(), "node1").summary
