@@ -59,7 +59,7 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
 
         hosts, missing = choose(ctx, choice, is_reading=True)
     else:
-        hosts = ctx.store.hosts.find(choice.query())
+        hosts = ctx.store.hosts.find(choice.query(now))
         if choice.selector.terms:
             hosts = _noting_unknown_keys(ctx, choice.selector, hosts)
     if sort is not None:
@@ -109,8 +109,8 @@ def chosen(ctx: Context, choice: Choice) -> Iterable[Host]:
 
 def list_names(ctx: Context, choice: Choice) -> Names:
     """Return the names of the hosts that fit, in order, without reading anything else of them."""
-    refresh(ctx)
-    return Names(ctx.store.hosts.names(choice.query()))
+    now = refresh(ctx)
+    return Names(ctx.store.hosts.names(choice.query(now)))
 
 
 def show(ctx: Context, name: str) -> HostDetail:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from bmhctl.domain.booking import is_set_aside
 from bmhctl.domain.model import Host, State, StateName
 from bmhctl.domain.units import OF_DAY, format_duration, local_time
 from bmhctl.errors import AwayError, UnreachableError, UsageError, WaitTimeoutError, combine
@@ -61,11 +62,11 @@ class _Wait:
         if error is not None:
             raise error
         hosts = list(found.hosts)
-        missing = [host for host in hosts if not _is(host, self._wanted)]
+        missing = [host for host in hosts if not _is(host, self._wanted, found.now)]
         if not missing:
             return Hosts(hosts, found.now, failed=found.failed)
         count = f"{len(missing)} of {len(hosts)} hosts" if len(hosts) > 1 else missing[0].name
-        states = _in_words(missing) if len(hosts) > 1 else _words(missing[0])
+        states = _in_words(missing, found.now) if len(hosts) > 1 else _words(missing[0], found.now)
         self._missing = f"{count} to be {self._wanted}: {states}"
         self._report()
         return None
@@ -106,17 +107,26 @@ class _Wait:
         return True
 
 
-def _is(host: Host, wanted: StateName) -> bool:
+def _is(host: Host, wanted: StateName, now: datetime) -> bool:
     if wanted is StateName.FREE:
-        return host.state is State.AVAILABLE and host.cordon is None and not host.undeclared
+        return host.state is State.AVAILABLE and _kept_back(host, now) is None
     return host.state.value == wanted.value
 
 
-def _in_words(hosts: Iterable[Host]) -> str:
+def _kept_back(host: Host, now: datetime) -> str | None:
+    """Return what keeps an available host from being free; None if nothing does."""
+    if host.cordon:
+        return "cordoned"
+    if host.undeclared:
+        return "undeclared"
+    return "set aside" if is_set_aside(host, now) else None
+
+
+def _in_words(hosts: Iterable[Host], now: datetime) -> str:
     """Return the first hosts of each state: ``node[01-03] tainted, node07 available but cordoned``."""
     groups: dict[str, list[str]] = {}
     for host in hosts:
-        groups.setdefault(_words(host), []).append(host.name)
+        groups.setdefault(_words(host, now), []).append(host.name)
     parts = []
     for words, names in [*groups.items()][:_FEW_STATES]:
         shown = folded(names)
@@ -125,10 +135,10 @@ def _in_words(hosts: Iterable[Host]) -> str:
     return ", ".join(parts) + (", …" if len(groups) > _FEW_STATES else "")
 
 
-def _words(host: Host) -> str:
+def _words(host: Host, now: datetime) -> str:
     """Return the state of a host, with what keeps an available one from being free."""
     if host.state is State.RESERVED and host.reservation is not None:
         return f"reserved by {host.reservation.owner}"
-    if host.state is State.AVAILABLE and (host.cordon or host.undeclared):
-        return f"available but {'cordoned' if host.cordon else 'undeclared'}"
+    if host.state is State.AVAILABLE and (why := _kept_back(host, now)) is not None:
+        return f"available but {why}"
     return host.state.value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 
 from bmhctl.domain.host_name import LONGEST_NAME, as_stored
 from bmhctl.domain.model import Host, State, StateName
@@ -33,9 +34,9 @@ class Choice(Frozen):
     """The hosts that a command is for; without ``names``, every host that fits the selector and the states.
 
     ``everything``: all hosts are meant where no names, no selector and no states are given. ``reservable`` leaves out
-    hosts that are cordoned or not declared any more. ``among`` leaves out every host whose name is not in it: those
-    that a person was not asked about. ``with_tags``: the selector also sees the tags of a host's reservation, and those
-    first.
+    hosts that are cordoned, not declared any more, or set aside now for something that is planned. ``among`` leaves out
+    every host whose name is not in it: those that a person was not asked about. ``with_tags``: the selector also sees
+    the tags of a host's reservation, and those first.
     """
 
     names: tuple[str, ...] = ()
@@ -46,9 +47,14 @@ class Choice(Frozen):
     with_tags: bool = False
     reservable: bool = False
 
-    def query(self) -> HostQuery:
+    def query(self, now: datetime) -> HostQuery:
         """Return the query for the hosts that fit the selector and the states, whatever their names."""
-        return HostQuery(selector=self.selector, states=self.states, reservable=self.reservable)
+        return HostQuery(
+            selector=self.selector,
+            states=self.states,
+            reservable=self.reservable,
+            free_until=now if self.reservable else None,
+        )
 
 
 def choice(names: Iterable[str] | None, selector: str | None = None, states: Iterable[str] | None = None) -> Choice:
@@ -126,7 +132,7 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
         from bmhctl.usecases.shared.unmatched_selector import refuse_misspelt_exclusion
 
         refuse_misspelt_exclusion(ctx, choice.selector)
-    query = choice.query()
+    query = choice.query(ctx.clock())
     if not choice.names:
         fitting = _fitting(ctx, choice, query)
         if choice.among is not None:

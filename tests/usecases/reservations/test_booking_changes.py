@@ -27,7 +27,7 @@ from bmhctl.usecases.explain import why
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings, holder
 from bmhctl.usecases.reservations.replacement import replace_host
-from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.shared.host_selection import Choice, choice
 from bmhctl.usecases.steps import retire, step_verbs
 from tests.conftest import Lab
 from tests.output.samples import display
@@ -260,6 +260,12 @@ def test_a_host_whose_booking_has_begun_is_not_counted_as_free(fleet: Lab) -> No
     assert (queries.status(fleet.context()).free, overviews.reasons(fleet.context()).items) == (3, ())
     fleet.clock.now = at(2.1)
     assert queries.status(fleet.context()).free == 1
+    free = choice(None, states=["free"])
+    assert [host.name for host in queries.list_hosts(fleet.context(), free).hosts] == ["node3"]
+    assert [*queries.list_names(fleet.context(), free).names] == ["node3"]
+    assert [host.name for host in queries.list_hosts(fleet.context(), choice(["node*"], states=["free"])).hosts] == [
+        "node3"
+    ]
     found = {(each.kind, each.actor, each.since, each.hosts) for each in overviews.reasons(fleet.context()).items}
     assert found == {("booked", "alice", at(2), ("node1",)), ("planned", "carl", at(2), ("node2",))}
     shown = display(format=Format.JSON)
