@@ -531,11 +531,13 @@ class Inventory:
         reason: str,
         selector: str | None = None,
         until: datetime | str | None = None,
+        when_free: bool = False,
         dry_run: bool = False,
     ) -> Outcomes:
         """Put hosts into maintenance with a reason; return the outcomes.
 
-        ``until`` is when they are expected back; local time if it has no offset.
+        ``until`` is when they are expected back; local time if it has no offset. With ``when_free`` a held host goes
+        once it is given back, and is not reserved before.
         """
         from bmhctl.domain.times import in_utc, parse_moment
         from bmhctl.usecases.lifecycle_verbs import maintain
@@ -544,7 +546,9 @@ class Inventory:
             until = parse_moment(until, self._context.clock())
         elif until is not None:
             until = in_utc(until)
-        return _done(maintain(self._with(dry_run), choice(names, selector), reason=reason, until=until))
+        return _done(
+            maintain(self._with(dry_run), choice(names, selector), reason=reason, until=until, when_free=when_free)
+        )
 
     def resume(
         self, *names: str, selector: str | None = None, everyones: bool = False, dry_run: bool = False

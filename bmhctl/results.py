@@ -199,8 +199,8 @@ class Status(Frozen):
 class Reason(Frozen):
     """Why some hosts are not free.
 
-    ``kind`` is maintenance, cordoned, retiring, booked, planned, fault, undeclared or a failed phase. ``actor`` is who
-    gave the reason (None: not known), ``since`` when the oldest of the hosts got it.
+    ``kind`` is maintenance, cordoned, retiring, draining, booked, planned, fault, undeclared or a failed phase.
+    ``actor`` is who gave the reason (None: not known), ``since`` when the oldest of the hosts got it.
     """
 
     kind: str

@@ -98,6 +98,7 @@ def maintain(
         str | None, typer.Option("--from", metavar="WHEN", help="Plan it: 'sat 08:00'. Leases end before.")
     ] = None,
     resumes: Annotated[bool, typer.Option("--resume", help="A planned one ends by itself.")] = False,
+    when_free: Annotated[bool, typer.Option("--when-free", help="A held host goes once it is given back.")] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
@@ -105,6 +106,8 @@ def maintain(
 
     On a host in maintenance it adds a reason: resume closes the reasons of the actor who calls it.
     """
+    if when_free and begins is not None:
+        raise UsageError("--when-free is for now, --from for later", hint="give one of them")
     if begins is not None:
         _plan(ctx, choice(hosts, selector, state), reason, begins, until, resumes, dry_run, yes)
         return
@@ -112,7 +115,11 @@ def maintain(
         raise UsageError("--resume is for a planned maintenance", hint="--from 'sat 08:00' --until 12:00 --resume")
     with changing(ctx, dry_run=dry_run, yes=yes) as lab:
         back = None if until is None else parse_moment(until, lab.context.clock())
-        lab.show(lifecycle_verbs.maintain(lab.context, choice(hosts, selector, state), reason=reason, until=back))
+        lab.show(
+            lifecycle_verbs.maintain(
+                lab.context, choice(hosts, selector, state), reason=reason, until=back, when_free=when_free
+            )
+        )
 
 
 def _plan(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from bmhctl.support.values import Frozen, field
+from bmhctl.support.values import Frozen, field, replace
 from bmhctl.support.words import Words
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -118,7 +118,8 @@ class Note(Frozen):
 
     ``until`` is when it should end, for information: nothing ends it. ``quarantine`` is a reason that bmhctl itself
     gave, which any actor may close. ``retires``: a cordon under which the host leaves the inventory once it is free;
-    ``under`` are the actor and the reason of an ordinary cordon from before.
+    ``maintains``: one under which it goes to maintenance when it is given back. ``under`` are the actor and the reason
+    of an ordinary cordon from before.
     """
 
     actor: str
@@ -128,6 +129,24 @@ class Note(Frozen):
     quarantine: bool = False
     retires: bool = False
     under: tuple[str, str] | None = None
+    maintains: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The flag of a host under this cordon."""
+        return "retiring" if self.retires else "draining" if self.maintains else "cordoned"
+
+    @property
+    def before(self) -> Note | None:
+        """The ordinary cordon from before this one."""
+        return None if self.under is None else Note(*self.under, self.since)
+
+    def over(self, before: Note | None) -> Note:
+        """Return this cordon, which remembers an ordinary one from before."""
+        if before is None:
+            return self
+        is_special = before.retires or before.maintains
+        return replace(self, under=before.under if is_special else (before.actor, before.reason))
 
 
 class End(Words):

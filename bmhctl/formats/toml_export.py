@@ -38,7 +38,7 @@ _LIFECYCLE_KEYS = (
     "reservation",
     "observed",
 )
-_MARK_KEYS = ("actor", "reason", "since", "until", "quarantine", "retires")
+_MARK_KEYS = ("actor", "reason", "since", "until", "quarantine", "retires", "maintains")
 _RESERVATION_KEYS = ("owner", "purpose", "created_at", "expires_at", "ttl", "asked_at", "tags", "shared_with")
 _T = TypeVar("_T")
 
@@ -101,6 +101,7 @@ def _dump_mark(mark: Note) -> dict[str, object]:
         until=mark.until,
         quarantine=mark.quarantine or None,
         retires=mark.retires or None,
+        maintains=mark.maintains or None,
     )
 
 
@@ -288,6 +289,7 @@ def _mark(value: object, where: str) -> Note:
         until=_time(entry, "until", where),
         quarantine=_flag(entry, "quarantine", where),
         retires=_flag(entry, "retires", where),
+        maintains=_flag(entry, "maintains", where),
     )
 
 

@@ -60,7 +60,7 @@ def flags(host: Host) -> list[str]:
     """Return what to know beside the state, in words; that a reserved or tainted host is dirty is not repeated."""
     words = []
     if host.cordon:
-        words.append("retiring" if host.cordon.retires else "cordoned")
+        words.append(host.cordon.flag)
     if host.undeclared:
         words.append("undeclared")
     if host.dirty and host.state not in (State.RESERVED, State.TAINTED):
@@ -96,7 +96,8 @@ def reasons(host: Host, failed: Iterable[CheckResult] = ()) -> Iterator[str]:
 FIELDS = {
     "name": "its name, unique in the inventory",
     "state": "where it is in its lifecycle",
-    "flags": "what to know beside the state: cordoned, retiring, undeclared, dirty, fault, booked, planned, setup 2/4",
+    "flags": "what to know beside the state: cordoned, retiring, draining, undeclared, dirty, fault, booked, planned, "
+    "setup 2/4",
     "since": "when its state began",
     "owner": "who holds it",
     "purpose": "what for",

@@ -75,7 +75,11 @@ def prepared_line(reservation: Reservation) -> Line:
     return [(values or "yes", "")]
 
 
-_FLAG_STYLE = {"cordoned": "magenta", "retiring": "magenta", "undeclared": "magenta", "dirty": "yellow", "fault": "red"}
+_FLAG_STYLE = {
+    **dict.fromkeys(("cordoned", "retiring", "draining", "undeclared"), "magenta"),
+    "dirty": "yellow",
+    "fault": "red",
+}
 
 
 def flags_line(host: Host) -> Line:

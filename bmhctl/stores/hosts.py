@@ -521,13 +521,18 @@ def _to_planned(value: Sequence[Value]) -> Planned:
 
 def _note_values(note: Note) -> list[object]:
     values: list[object] = [note.actor, note.reason, from_time(note.since), from_time(note.until), note.quarantine]
+    if note.maintains:
+        return [*values, note.under, True]
     return [*values, note.under] if note.retires else values  # so that other rows stay as they were
 
 
 def _to_note(value: Sequence[Value]) -> Note:
     actor, reason, since, until, quarantine, *more = value
     note = Note(str(actor), str(reason), to_moment(since), to_time(until), bool(quarantine))
-    return note if not more else replace(note, retires=True, under=_to_pair(more[0]))
+    if not more:
+        return note
+    maintains = len(more) > 1
+    return replace(note, retires=not maintains, maintains=maintains, under=_to_pair(more[0]))
 
 
 def _to_pair(value: object) -> tuple[str, str] | None:

@@ -128,6 +128,8 @@ def _summary(host: Host, inputs: GuardInput, now: datetime) -> str:
 
 
 def _set_aside(cordon: Note) -> str:
+    if cordon.maintains:
+        return "to go to maintenance when it is free"
     return "being retired" if cordon.retires else "cordoned"
 
 

@@ -13,6 +13,7 @@ from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.leases import (
     check_token,
+    describe_reservation,
     describe_tasks,
     forced_reason,
     give_back,
@@ -151,16 +152,21 @@ def release(
     return Outcomes("release", tuple(outcomes))
 
 
-def maintain(ctx: Context, choice: Choice, *, reason: str, until: datetime | None = None) -> Outcomes:
+def maintain(
+    ctx: Context, choice: Choice, *, reason: str, until: datetime | None = None, when_free: bool = False
+) -> Outcomes:
     """Put hosts into maintenance with a reason; if they are in maintenance, add the reason. Return the outcomes.
 
-    A reserved host keeps its reservation. ``until`` is when it should be back, for information: nothing happens then.
+    A reserved host keeps its reservation; with ``when_free`` it is cordoned instead, and goes to maintenance in the
+    commit that gives it back. ``until`` is when it should be back, for information: nothing happens then.
     """
     if not reason.strip():
         raise UsageError("maintain needs a reason", hint="bmhctl maintain HOST --reason 'new disk'")
 
     def one(host: Host, now: datetime) -> Outcome:
         mark = Note(ctx.actor, reason, now, until)
+        if when_free and host.reservation is not None:
+            return _drain(ctx, host, mark)
         if host.state is not State.MAINTENANCE:
             inputs = guard_input(ctx, host, now, reason=reason)
             left = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, inputs, now, reason=reason)
@@ -176,6 +182,23 @@ def maintain(ctx: Context, choice: Choice, *, reason: str, until: datetime | Non
     return each_in_one_commit(ctx, "maintain", choice, one)
 
 
+def _drain(ctx: Context, host: Host, mark: Note) -> Outcome:
+    """Cordon a host that is held, to go to maintenance when it is given back; return its outcome."""
+    from bmhctl.usecases.shared.former import Former
+
+    before = host.cordon
+    if before is not None and before.retires:
+        return already(host, f"is being retired by {before.actor}: no reservation is made on it")
+    words = f"goes to maintenance when it is free: {mark.reason}"
+    if before is not None and before.maintains and (before.reason, before.until) == (mark.reason, mark.until):
+        return already(host, f"already {words}")
+    left = replace(host, cordon=replace(mark, maintains=True).over(before))
+    reason = f"maintenance when it is free: {mark.reason}"
+    record_event(ctx, left, EventKind.CORDON, mark.since, reason=reason, before=Former().of(host, whole=True))
+    held = "" if host.reservation is None else f"; held by {describe_reservation(host.reservation)}"
+    return Outcome(host.name, True, words + held, host.state, host.state)
+
+
 def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcomes:
     """Keep hosts from being reserved from now on; reserved ones stay with their holders. Return the outcomes."""
     from bmhctl.usecases.shared.former import Former
@@ -183,6 +206,8 @@ def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcom
     def one(host: Host, now: datetime) -> Outcome:
         if host.cordon is not None and host.cordon.retires:
             return already(host, f"is being retired by {host.cordon.actor}: no reservation is made on it")
+        if host.cordon is not None and host.cordon.maintains:
+            return already(host, f"already goes to maintenance when it is free: {host.cordon.reason}")
         if host.cordon is not None and reason in (None, host.cordon.reason):
             return already(host, f"already cordoned by {host.cordon.actor}")
         marked = replace(host, cordon=Note(ctx.actor, reason or "", now))

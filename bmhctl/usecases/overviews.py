@@ -53,8 +53,7 @@ def _each(ctx: Context, now: datetime) -> Iterator[tuple[Host, str, str, str | N
             yield host, "maintenance", note.reason, note.actor, note.since
     for host in held["cordoned"]:
         if host.cordon is not None:
-            kind = "retiring" if host.cordon.retires else "cordoned"
-            yield host, kind, host.cordon.reason, host.cordon.actor, host.cordon.since
+            yield host, host.cordon.flag, host.cordon.reason, host.cordon.actor, host.cordon.since
     for host in status_queries.hosts_set_aside(store, now, _MOST):
         planned = host.planned[0]
         kind = "booked" if planned.is_booking else "planned"

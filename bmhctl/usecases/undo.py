@@ -24,6 +24,7 @@ from bmhctl.usecases.shared.transitions import record_event
 _SHOWN = 3
 _LONG = timedelta(minutes=1)
 _MARKS = (EventKind.CORDON, EventKind.UNCORDON)
+_PLANS = (EventKind.PLANNED, EventKind.PLAN_ENDED)  # what is planned on a host stays as it is
 
 
 class _Change(Frozen):
@@ -87,7 +88,8 @@ def _check_undoable(ctx: Context, last: _Change) -> None:
         raise StateRefusedError(
             f"the last change was made in {ctx.store.location} by an editor, not by bmhctl", hint="undo it in the file"
         )
-    since = ctx.store.events.later(last.events)
+    adds = any(event.verb is Verb.ENTER for _, event in last.events)
+    since = [each for each in ctx.store.events.later(last.events) if adds or each.verb not in _PLANS]
     if since:
         now = ctx.clock()
         words = [f"{each.verb} of {each.host} by {each.actor} {format_age(now - each.at)} ago" for each in since]

@@ -65,7 +65,7 @@ def _attributes(host: Host, now: datetime) -> Iterator[tuple[str, Line]]:
         yield "came from", [place_span(host.came_from)]
     if host.cordon:
         yield (
-            "retiring" if host.cordon.retires else "cordoned",
+            host.cordon.flag,
             [(host.cordon.reason, "magenta"), (f" · {host.cordon.actor}", "dim")],
         )
     if host.fault:

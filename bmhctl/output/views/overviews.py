@@ -18,7 +18,9 @@ from bmhctl.output.spans import UNLIMITED, joined
 from bmhctl.results import Fleet, HostGroup, Reason, Reasons
 from bmhctl.support.folding import folded
 
-_STYLE = dict.fromkeys(("maintenance", "cordoned", "retiring", "undeclared", "booked", "planned"), "magenta")
+_STYLE = dict.fromkeys(
+    ("maintenance", "cordoned", "retiring", "draining", "undeclared", "booked", "planned"), "magenta"
+)
 
 # Beside the states: a mark must differ from every other one without colour, too.
 _FAULT: Span = ("!", "red")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from bmhctl.domain.model import End, EventKind, FailedTask, Host, Reservation, State, TaskResult, Verb
+from bmhctl.domain.model import End, EventKind, FailedTask, Host, Note, Reservation, State, TaskResult, Verb
 from bmhctl.domain.units import SECONDS, local_time
 from bmhctl.errors import NotFoundError, NotYoursError, UsageError
 from bmhctl.support.values import replace
@@ -47,9 +47,26 @@ def give_back(
             actor=actor,
             reservation=reservation.id,
         )
+    left = _drained(ctx, left, now)
     if not ctx.store.hosts.count_held_by(reservation.id):
         ctx.store.reservations.save(replace(reservation, ended_at=now, end_reason=reason, end=end))
     return left
+
+
+def _drained(ctx: Context, host: Host, now: datetime) -> Host:
+    """Move a host that was given back to maintenance if its cordon says so, in the caller's transaction; return it.
+
+    One that is in maintenance gets one more reason.
+    """
+    cordon = host.cordon
+    if cordon is None or not cordon.maintains:
+        return host
+    note = Note(cordon.actor, cordon.reason, now, cordon.until)
+    noted = replace(host, cordon=cordon.before, maintenance=(*host.maintenance, note))
+    if host.state is State.MAINTENANCE:
+        return record_event(ctx, noted, EventKind.REASON_ADDED, now, reason=note.reason, actor=note.actor)
+    inputs = guard_input(ctx, host, now, reason=note.reason, claim_is_mine=True)
+    return move(ctx, noted, Verb.MAINTAIN, inputs, now, reason=note.reason, actor=note.actor)
 
 
 _MOST_FAILED_TASKS = 20  # so many are kept: more than any policy asks for

@@ -92,6 +92,8 @@ def describe_planned(planned: Planned) -> str:
 def _cordoned(cordon: Note) -> str:
     if cordon.retires:
         return f"it is being retired by {cordon.actor}: {cordon.reason}"
+    if cordon.maintains:
+        return f"it goes to maintenance when it is free, by {cordon.actor}: {cordon.reason}"
     return f"it is cordoned by {cordon.actor}" + (f": {cordon.reason}" if cordon.reason else "")
 
 

@@ -66,8 +66,7 @@ def undo_retire(ctx: Context, choice: Choice) -> Outcomes:
     def one(host: Host, now: datetime) -> Outcome:
         if host.cordon is None or not host.cordon.retires:
             return already(host, "is not being retired")
-        before = host.cordon.under
-        cordon = None if before is None else Note(before[0], before[1], host.cordon.since)
+        cordon = host.cordon.before
         record_event(ctx, replace(host, cordon=cordon), EventKind.RETIRE_UNDONE, now, reason=host.cordon.reason)
         words = "is not retired" + (f"; still cordoned by {cordon.actor}" if cordon else "")
         return Outcome(host.name, True, words, host.state, host.state)
@@ -152,7 +151,5 @@ def _mark(ctx: Context, host: Host, reason: str) -> None:
         fresh = ctx.store.hosts.with_id(host.id, lock=True)
         if fresh is None:
             raise StateRefusedError("was removed meanwhile", host=host.name)
-        before = fresh.cordon
-        under = None if before is None else before.under if before.retires else (before.actor, before.reason)
-        note = Note(ctx.actor, reason, now, retires=True, under=under)
+        note = Note(ctx.actor, reason, now, retires=True).over(fresh.cordon)
         record_event(ctx, replace(fresh, cordon=note), EventKind.RETIRING, now, reason=reason)
