@@ -22,6 +22,7 @@ from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import Requirements, dump_requirements, load_requirements, total
 from bmhctl.domain.room import Room, make_room
 from bmhctl.errors import BmhctlError
+from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
@@ -308,21 +309,37 @@ def due_of(booking: Booking, policy: Policy) -> datetime:
 def settle_due(ctx: Context, now: datetime) -> None:
     """Do what is due for bookings and planned maintenances, in the caller's transaction.
 
-    A booking that was not taken lapses; a host of one that will not be usable is exchanged for another that fits; a
-    planned maintenance begins, and ends if it is to end by itself.
+    A booking that was not taken lapses, unless its owner is waiting to take it; a host of one that will not be usable
+    is exchanged for another that fits; a planned maintenance begins, and ends if it is to end by itself.
     """
     policy = ctx.policy()
-    for booking in ctx.store.bookings.due(now):
+    for each in ctx.store.bookings.due(now):
+        booking = ctx.store.bookings.get(each.id) or each  # another one may have moved it
+        due = due_of(booking, policy)
         if booking.is_maintenance:
             _maintain(ctx, booking, now)
-        elif now >= due_of(booking, policy):
-            waited = "it is over" if now >= booking.ends_at else "its owner did not take it in time"
-            end_booking(ctx, booking, now, f"{LAPSED}: {waited}", actor=SELF)
+        elif now >= booking.ends_at:
+            end_booking(ctx, booking, now, f"{LAPSED}: it is over", actor=SELF)
+        elif now < due:
+            _exchange(ctx, booking, now, policy, due)
+        elif _is_waited_for(ctx, booking):
+            _exchange(ctx, booking, now, policy, min(now + _AGAIN, booking.ends_at))
         else:
-            _exchange(ctx, booking, now, policy)
+            end_booking(ctx, booking, now, f"{LAPSED}: its owner did not take it in time", actor=SELF)
 
 
-def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy) -> None:
+def _is_waited_for(ctx: Context, booking: Booking) -> bool:
+    """Return whether a process waits for what a booking asks for, for its owner."""
+    mine = [
+        ticket_claim(ticket.id)
+        for ticket in ctx.store.tickets.all()
+        if (ticket.owner, ticket.requirements) == (booking.owner, booking.requirements)
+    ]
+    return bool(mine) and bool(ctx.store.claims.shared(mine))
+
+
+def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy, due: datetime) -> None:
+    """Exchange the hosts of a booking that will not be usable; ``due`` is when something has to be done next."""
     mine = hosts_of(ctx, booking)
     good = [host for host in mine if not is_broken(host, booking.starts_at)]
     requirements = load_requirements(booking.requirements)
@@ -331,7 +348,6 @@ def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy) -> 
     found = choose_for(
         ctx, requirements, max(now, booking.starts_at), booking.ends_at, policy.turnaround, preferred=without
     )
-    due = due_of(booking, policy)
     if found.missing:
         ctx.store.bookings.save(replace(booking, due_at=_next_look(booking, now, due)))
         return

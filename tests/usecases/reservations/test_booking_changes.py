@@ -27,8 +27,10 @@ from bmhctl.usecases.explain import why
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings, holder
 from bmhctl.usecases.reservations.replacement import replace_host
+from bmhctl.usecases.reservations.reserve import reserve_or_wait
+from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice, choice
-from bmhctl.usecases.steps import retire, step_verbs
+from bmhctl.usecases.steps import resume, retire, step_verbs
 from tests.conftest import Lab
 from tests.output.samples import display
 from tests.usecases.reservations.test_bookings import asked, at, book, names_of, open_ids, reserve
@@ -273,3 +275,21 @@ def test_a_host_whose_booking_has_begun_is_not_counted_as_free(fleet: Lab) -> No
     groups = json.loads(shown.stdout.getvalue())["groups"]  # type: ignore[attr-defined]
     assert [(group["value"], group["free"]) for group in groups] == [("r1", 0), ("r2", 1)]
     assert made.id in why(fleet.context(), "node1").summary
+
+
+def test_a_booking_does_not_lapse_while_its_owner_waits_to_take_it(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, selector="rack=r1", count=2).booking
+    fleet.clock.now = at(2.25)
+    rack = Choice(("node1", "node2"))
+    lifecycle_verbs.maintain(fleet.context("carl"), rack, reason="fan")
+    steps = iter(
+        [
+            lambda: fleet.clock.move(minutes=20),
+            lambda: lifecycle_verbs.cordon(fleet.context("carl"), Choice(("node3",))),
+            lambda: resume.resume(fleet.context("carl"), rack),
+        ]
+    )
+    patience = WaitOptions(lambda *_: next(steps, lambda: None)(), timedelta(hours=1), fleet.said.append)
+    taken = reserve_or_wait(fleet.context("alice"), asked(booking=made.id), patience)
+    assert (names_of(taken), taken.held.reservation.expires_at) == (["node1", "node2"], at(5))
+    assert bookings.booking(fleet.context(), made.id).booking.reservation == taken.held.reservation.id
