@@ -297,6 +297,13 @@ _COMMANDS = {
 }
 
 
+def _take(ctx: Context, host: Host, now: datetime) -> str | None:
+    """Return the command by which the actor takes the booking for which a host is set aside now."""
+    first = host.planned[0]
+    is_mine = first.is_booking and first.owner == ctx.actor and first.starts_at <= now < first.ends_at
+    return f"bmhctl reserve --booking {first.id}" if is_mine else None
+
+
 def _next(ctx: Context, host: Host, now: datetime) -> str | None:
     match host.state:
         case _ if host.cordon is not None and host.cordon.retires and host.reservation is None:
@@ -305,8 +312,10 @@ def _next(ctx: Context, host: Host, now: datetime) -> str | None:
             return f"bmhctl ready {host.name}"
         case _ if host.undeclared:
             return f"bmhctl remove {host.name}" if not host.dirty else None
+        case State.AVAILABLE if host.cordon is not None:
+            return f"bmhctl uncordon {host.name}"
         case State.AVAILABLE:
-            return f"bmhctl uncordon {host.name}" if host.cordon else None
+            return _take(ctx, host, now) if host.planned else None
         case State.RESERVED if host.reservation is not None and not host.reservation.is_valid(now):
             return "bmhctl reap"
         case State.RESERVED:

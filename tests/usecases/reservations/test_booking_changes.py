@@ -275,6 +275,8 @@ def test_a_host_whose_booking_has_begun_is_not_counted_as_free(fleet: Lab) -> No
     groups = json.loads(shown.stdout.getvalue())["groups"]  # type: ignore[attr-defined]
     assert [(group["value"], group["free"]) for group in groups] == [("r1", 0), ("r2", 1)]
     assert made.id in why(fleet.context(), "node1").summary
+    assert why(fleet.context(), "node1").next == f"bmhctl reserve --booking {made.id}"
+    assert why(fleet.context("bob"), "node1").next is None
 
 
 def test_a_booking_does_not_lapse_while_its_owner_waits_to_take_it(fleet: Lab) -> None:
