@@ -100,7 +100,12 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
 
         check_role(ctx, policy.limits)
     if request.booking is not None:
-        return _choose_booked(ctx, requirements, open_booking(ctx, request.booking), policy)
+        hosts = _choose_booked(ctx, requirements, open_booking(ctx, request.booking), policy)
+        if policy.limits:
+            from bmhctl.usecases.reservations.limits import check_hosts
+
+            check_hosts(ctx, ctx.actor, hosts, policy.limits)
+        return hosts
     length = lease_of(policy, request).ttl
     until = until_of(length, now, policy.turnaround, may_be_short=_may_be_short(request))
     found = match_beside(ctx, ctx.actor, requirements, before, policy, until)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from bmhctl.domain.booking import CANCELLED, Booking, is_broken, without_planned
@@ -82,17 +82,24 @@ def _check_limits(ctx: Context, policy: Policy, booking: Booking, hosts: tuple[H
     owner = booking.owner
     if owner == ctx.actor:
         check_role(ctx, policy.limits)
-    others = [
-        Span(tuple(hosts_of(ctx, each)), each.starts_at, each.ends_at)
-        for each in ctx.store.bookings.of(owner)
-        if not each.is_maintenance and each.id != booking.id
-    ]
-    others += [
-        Span(tuple(ctx.store.hosts.held_by(each.id)), now, each.expires_at)
-        for each in ctx.store.reservations.open()
-        if each.owner == owner
-    ]
-    check_booking(policy.limits, owner, Span(hosts, booking.starts_at, booking.ends_at), others, now)
+    role = None if ctx.store.role is None else owner.partition("@")[0]
+
+    def others(by_role: bool) -> Iterator[Span]:
+        def counts(other: str) -> bool:
+            return other == owner or (by_role and other.partition("@")[0] == role)
+
+        for each in ctx.store.bookings.open() if by_role else ctx.store.bookings.of(owner):
+            if counts(each.owner) and not each.is_maintenance and each.id != booking.id:
+                yield Span(tuple(hosts_of(ctx, each)), each.starts_at, each.ends_at)
+        for held in ctx.store.reservations.open():
+            if counts(held.owner):
+                yield Span(tuple(ctx.store.hosts.held_by(held.id)), now, held.expires_at)
+
+    span = Span(hosts, booking.starts_at, booking.ends_at)
+    for by_role in (False, True):
+        limits = [limit for limit in policy.limits if limit.is_by_role is by_role]
+        if limits:
+            check_booking(limits, owner, span, [*others(by_role)], now)
 
 
 def _later(at: datetime, weeks: int) -> datetime:

@@ -295,3 +295,26 @@ def test_a_booking_does_not_lapse_while_its_owner_waits_to_take_it(fleet: Lab) -
     taken = reserve_or_wait(fleet.context("alice"), asked(booking=made.id), patience)
     assert (names_of(taken), taken.held.reservation.expires_at) == (["node1", "node2"], at(5))
     assert bookings.booking(fleet.context(), made.id).booking.reservation == taken.held.reservation.id
+
+
+def test_a_booking_is_taken_within_the_limits_of_its_owner(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, "node1", actor="intern-1").booking
+    fleet.policy('[limits.interns]\nowner = "intern-*"\nmax_hosts = 1\n')
+    reserve(fleet, "node3", actor="intern-1", ttl=timedelta(hours=3))
+    fleet.clock.now = at(2.1)
+    with pytest.raises(BusyError, match="limit interns: at most 1 host for intern-1, who holds node3"):
+        reserve(fleet, booking=made.id, actor="intern-1")
+    lifecycle_verbs.release(fleet.context("intern-1"), Choice(("node3",)))
+    assert names_of(reserve(fleet, booking=made.id, actor="intern-1")) == ["node1"]
+
+
+def test_bookings_count_together_under_a_limit_by_role(fleet: Lab) -> None:
+    fleet.policy('[limits.each]\nowner = "role"\nmax_hosts = 1\n')
+    role = fleet.context().store.role
+    book(fleet, 2, 5, "node1", actor=f"{role}@ci")
+    if role is None:
+        book(fleet, 3, 6, "node2", actor=f"{role}@lab")
+        return
+    with pytest.raises(BusyError, match="limit each allows"):
+        book(fleet, 3, 6, "node2", actor=f"{role}@lab")
+    book(fleet, 5, 6, "node2", actor=f"{role}@lab")
