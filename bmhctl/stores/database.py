@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +23,9 @@ class Database(Protocol):
 
     locks_rows: bool
     """Whether several transactions write at the same time, and so lock the rows that they read to change them."""
+
+    after_commit: Callable[[], object] | None
+    """What is called once the transaction that is open has committed; nothing if it is undone."""
 
     @property
     def location(self) -> str:

@@ -76,7 +76,6 @@ class Store:
         self._make_claims = claims
         self.folder = folder
         self.declaration = declaration
-        self._is_due = False
         self.settle: Callable[[], object] | None = None
         """What is called after the commit of a transaction in which :meth:`make_due` was called."""
         self.hosts = Hosts(database)
@@ -211,26 +210,18 @@ class Store:
 
     # transactions
 
-    @contextmanager
-    def transaction(self, *, shared: bool = False) -> Iterator[None]:
+    def transaction(self, *, shared: bool = False) -> AbstractContextManager[object]:
         """Return a writing transaction: durable when the block ends, undone when it raises.
 
         No other transaction writes at the same time, unless it is ``shared``: then other shared ones may run beside it,
         so it locks what it reads to change it (``lock``) and changes nothing else.
         """
-        self._is_due = False  # an undone transaction may have left it
-        with self.database.transaction(write=True, shared=shared):
-            yield
-        self._settle()
+        return self.database.transaction(write=True, shared=shared)
 
     def make_due(self, bookings: Iterable[str], now: datetime) -> None:
         """Make open bookings due now, and have that settled once the writing transaction that is open has committed."""
         self.bookings.hasten(bookings, now)
-        self._is_due = True
-
-    def _settle(self) -> None:
-        if self._is_due and self.settle is not None:
-            self.settle()
+        self.database.after_commit = self.settle
 
     def snapshot(self) -> AbstractContextManager[object]:
         """Return a reading transaction: everything read in the block is of one moment."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 
@@ -48,6 +48,7 @@ class WriteBuffer(ABC):
         self._savepoints: list[_Savepoint] = []
         self._broken: BaseException | None = None
         self._ids: dict[str, Iterator[int]] = {}
+        self.after_commit: Callable[[], object] | None = None
 
     def enqueue(self, statement: str, *rows: Sequence[Value]) -> None:
         """Run a statement with each row, in this transaction and before anything is read, with others that wait.

@@ -266,10 +266,14 @@ class PostgresDatabase(WriteBuffer):
             yield self._begin(write=write, shared=shared, questions=questions)
             self._commit(write=write)
         except BaseException:
+            self.after_commit = None
             self._undo("ROLLBACK")
             raise
         finally:
             self._forget()
+        act, self.after_commit = self.after_commit, None
+        if act is not None:
+            act()
 
     def _forget(self) -> None:
         """Forget what concerns only the transaction that ended."""

@@ -245,11 +245,15 @@ class SqliteDatabase(WriteBuffer):
                 self.open_files.check()
             self._run("COMMIT")
         except BaseException:
+            self.after_commit = None
             self._undo("ROLLBACK")
             self._drop()
             raise
         finally:
             self._ids.clear()
+        act, self.after_commit = self.after_commit, None
+        if act is not None:
+            act()
 
     def lock(self, *questions: Question) -> None:
         """Do nothing: no other transaction writes."""
