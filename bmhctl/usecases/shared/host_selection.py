@@ -47,8 +47,11 @@ class Choice(Frozen):
     with_tags: bool = False
     reservable: bool = False
 
-    def query(self, now: datetime) -> HostQuery:
-        """Return the query for the hosts that fit the selector and the states, whatever their names."""
+    def query(self, now: datetime | None) -> HostQuery:
+        """Return the query for the hosts that fit the selector and the states, whatever their names.
+
+        ``now`` is needed where only ``reservable`` hosts are meant.
+        """
         return HostQuery(
             selector=self.selector,
             states=self.states,
@@ -132,7 +135,7 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
         from bmhctl.usecases.shared.unmatched_selector import refuse_misspelt_exclusion
 
         refuse_misspelt_exclusion(ctx, choice.selector)
-    query = choice.query(ctx.clock())
+    query = choice.query(ctx.clock() if choice.reservable else None)
     if not choice.names:
         fitting = _fitting(ctx, choice, query)
         if choice.among is not None:
