@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from typing import NamedTuple
 
 GRACE = 5.0
 """Seconds between TERM and KILL."""
@@ -39,15 +38,18 @@ def steady() -> float:
     return time.monotonic() if number is None else time.clock_gettime(number)
 
 
-class Deadline(NamedTuple):
+class Deadline:  # a NamedTuple or a dataclass would double what the start of a watchdog costs
     """When a lease ends, by :func:`steady`, and when the task is ended before that.
 
     TERM is sent ``grace`` + ``margin`` seconds before the end, KILL ``margin`` seconds before it.
     """
 
-    ends: float
-    grace: float
-    margin: float
+    __slots__ = ("ends", "grace", "margin")
+
+    def __init__(self, ends: float, grace: float, margin: float) -> None:
+        self.ends = ends
+        self.grace = grace
+        self.margin = margin
 
     @classmethod
     def of(cls, left: float, most_grace: float, now: float | None = None) -> Deadline:
@@ -74,7 +76,7 @@ class Deadline(NamedTuple):
 
     def to_line(self) -> bytes:
         """Return the line that :meth:`from_words` reads."""
-        return b"until %.6f %.6f %.6f\n" % self
+        return b"until %.6f %.6f %.6f\n" % (self.ends, self.grace, self.margin)
 
     @classmethod
     def from_words(cls, words: list[bytes]) -> Deadline:
@@ -95,7 +97,7 @@ def main(has_group: bool) -> int:
         task = task or (_writer(output) if is_over else 0)
         if deadline is not None and is_over and task:
             group = task if has_group else 0
-            if not Family(group, task).lives():
+            if not Family(group, task).members():
                 return 0
             end_task(group, task, deadline.kill - steady())
             return LEASE_OVER
@@ -131,13 +133,20 @@ def _until(deadline: Deadline | None) -> float | None:
 
 def end_task(group: int, root: int, grace: float = GRACE) -> None:
     """End all of a :class:`Family`: TERM, and after the grace KILL."""
-    family = Family(group, root)
-    family.send(signal.SIGTERM)
-    family.send(signal.SIGCONT)  # a stopped process handles TERM only when it is continued
     deadline = time.monotonic() + max(0.0, grace)
-    while family.lives():
-        if time.monotonic() >= deadline:
-            family.send(signal.SIGKILL)
+    family = Family(group, root)
+    members = family.members()
+    family.send(signal.SIGTERM, members)
+    family.send(signal.SIGCONT, members)  # a stopped process handles TERM only when it is continued
+    while members:
+        began = time.monotonic()
+        members = family.members()
+        look = time.monotonic() - began  # tenths of a second on a busy machine: none may be begun before KILL is due
+        if not members:
+            return
+        if time.monotonic() + max(look, _PAUSE) >= deadline:
+            time.sleep(max(0.0, deadline - time.monotonic()))
+            family.send(signal.SIGKILL, members)
             if time.monotonic() >= deadline + GRACE:
                 return
         time.sleep(_PAUSE)
@@ -155,9 +164,8 @@ class Family:
         self._root = root
         self._seen: set[tuple[int, str]] = set()  # with their start times: process ids are reused
 
-    def send(self, number: int) -> None:
-        """Send every member a signal, once."""
-        members = self._members()
+    def send(self, number: int, members: dict[int, int]) -> None:
+        """Send each of these members a signal, and its own group."""
         if self._group:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._group, number)
@@ -166,11 +174,8 @@ class Family:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(process, number)
 
-    def lives(self) -> bool:
-        """Return whether any member is alive."""
-        return bool(self._members())
-
-    def _members(self) -> dict[int, int]:
+    def members(self) -> dict[int, int]:
+        """Return the members that are alive, each with its process group."""
         known = _processes()
         if known is None:
             return {self._root: self._group} if _is_there(self._group, self._root) else {}
