@@ -162,6 +162,15 @@ class Hosts(Frozen):
         )
         return map(to_host, self._database.execute(sql, [from_time(before)]))
 
+    def resumed_by(self, actor: str) -> list[Host]:
+        """Return the initial hosts of which the last event is that an actor resumed them, by name."""
+        sql = (
+            f"{HOST_SELECT} WHERE hosts.state = 'initial' AND hosts.undeclared = 0 AND EXISTS "
+            "(SELECT 1 FROM events e WHERE e.id = hosts.last_event AND e.verb = 'resume' AND e.actor = ?) "
+            "ORDER BY hosts.name"
+        )
+        return [to_host(row) for row in self._database.execute(sql, [actor])]
+
     def free(self, query: HostQuery) -> Question:
         """Return the question for the free hosts of a query that no other transaction is about to change.
 

@@ -95,6 +95,7 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
 def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     """Reset used hosts and make them ready: all that are tainted, or those that are chosen; return the outcomes.
 
+    Without a choice, hosts whose planned maintenance ended by itself are made ready, too: once, unless they are named.
     A pattern or a selector means the tainted ones among its hosts. A host with a fault is left alone unless it is
     named exactly, and one on which another command's step runs unless it is named. Safe to run
     any number of times at once. One that is to be retired is, instead.
@@ -119,17 +120,20 @@ def to_recycle(ctx: Context, choice: Choice) -> tuple[list[Host], list[BmhctlErr
     narrow = choice.names or choice.selector.terms
     wanted = choice if narrow else replace(choice, states=frozenset({State.TAINTED}))
     hosts, missing = choose(ctx, wanted)
-    return [host for host in hosts if host.state is State.TAINTED or host.name in named], list(missing)
+    found = [host for host in hosts if host.state is State.TAINTED or host.name in named]
+    return found if narrow else [*found, *ctx.store.hosts.resumed_by(SELF)], list(missing)
 
 
 def recycling(ctx: Context, choice: Choice, hosts: Sequence[Host]) -> BulkOperation:
     """Return what ``recycle`` does with each of the hosts."""
     named = set(unfold(choice.names))
+    came_back = {host.name for host in hosts if host.state is State.INITIAL}
 
     def early(host: Host) -> Outcome | None:
         if host.state is State.AVAILABLE:
             return already(host)
-        if host.state is not State.TAINTED and host.name not in named:
+        is_back = host.state is State.INITIAL and host.name in came_back
+        if host.state is not State.TAINTED and host.name not in named and not is_back:
             return already(host, f"another command was faster: it is {host.state}")
         if host.state is not State.INITIAL:
             refuse_early(Verb.RESET, host, "recycle")
