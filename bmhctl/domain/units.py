@@ -88,6 +88,12 @@ SECONDS, OF_DAY = "%Y-%m-%d %H:%M:%S", "%H:%M:%S"
 """Forms of :func:`local_time`: with seconds, and without the day."""
 
 
+def by_minute(eta: datetime) -> datetime:
+    """Return the first whole minute that is not before a moment."""
+    whole = eta.replace(second=0, microsecond=0)
+    return whole if whole == eta else whole + timedelta(minutes=1)
+
+
 def local_time(at: datetime, form: str = "%Y-%m-%d %H:%M") -> str:
     """Return a point in time for people: in the local zone, which follows it (``2026-11-28 14:05 CET``)."""
     return at.astimezone().strftime(f"{form} %Z")

@@ -10,7 +10,7 @@ from bmhctl.domain.matching import Cap, match, until_of
 from bmhctl.domain.model import NEVER, Host, State
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import Requirement, Requirements, describe_requirements, load_requirements, total
-from bmhctl.domain.units import format_duration, local_time
+from bmhctl.domain.units import by_minute, format_duration, local_time
 from bmhctl.errors import BmhctlError, BusyError, NotFoundError, NotYoursError, StateRefusedError
 from bmhctl.lifecycle.table import where
 from bmhctl.support.values import replace
@@ -158,7 +158,7 @@ def _too_long(
     begins = None
     if length is not None:
         begins = earliest_start(ctx, request.requirements, now, length, policy.turnaround)
-    whole = f"; the whole lease is possible from {local_time(begins)}: --from" if begins is not None else ""
+    whole = f"; the whole lease is possible from {local_time(by_minute(begins))}: --from" if begins is not None else ""
     return BusyError(
         f"{describe_requirements(request.requirements)}: free only until {local_time(line)}, nothing was "
         f"reserved: {first.name} is {describe_planned(first.planned[0])}",

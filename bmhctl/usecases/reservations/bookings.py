@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from bmhctl.domain.booking import CANCELLED, Booking, is_broken, without_planned
 from bmhctl.domain.matching import Match
-from bmhctl.domain.model import Host
+from bmhctl.domain.model import Host, Ticket
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import describe_requirements, dump_requirements, load_requirements, total
 from bmhctl.domain.times import check_not_too_far, in_utc
-from bmhctl.domain.units import format_duration, local_time
+from bmhctl.domain.units import by_minute, format_duration, local_time
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, StateRefusedError, UsageError
 from bmhctl.results import Booked, Bookings, Done
 from bmhctl.stores.host_query import HostQuery
@@ -36,6 +37,7 @@ from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import describe_planned
 
 _MOST_REPEATS = 104
+_MOST_CHOICES = 20  # so many choices of hosts are tried for a booking that would make a ticket wait longer
 _LAG = timedelta(minutes=1)  # between the moments when a time such as 2h was read and when it was booked, at most
 
 
@@ -64,13 +66,76 @@ def book(ctx: Context, request: ReservationRequest, starts: datetime, ends: date
         for week in range(weekly):
             begin, end = _later(starts, week), _later(ends, week)
             _check_span(begin, end, policy, now)
-            found = choose_for(ctx, request.requirements, begin, end, policy.turnaround)
-            if found.missing:
-                raise _refusal(ctx, request, begin, end, policy, found)
-            booking = _booking(ctx, request, begin, end, found.hosts, policy, now, is_first=not week)
-            _check_limits(ctx, policy, booking, found.hosts, now)
-            items.append(_book(ctx, booking, found.hosts, now))
+            make = partial(_make, ctx, request, begin, end, policy, now, not week)
+            items.append(_beside_tickets(ctx, make))
     return Bookings(tuple(items), now)
+
+
+def _make(
+    ctx: Context,
+    request: ReservationRequest,
+    starts: datetime,
+    ends: datetime,
+    policy: Policy,
+    now: datetime,
+    is_first: bool,
+    avoided: Collection[int],
+) -> Booked:
+    found = choose_for(ctx, request.requirements, starts, ends, policy.turnaround, avoided=avoided)
+    if found.missing:
+        raise _refusal(ctx, request, starts, ends, policy, found)
+    booking = _booking(ctx, request, starts, ends, found.hosts, policy, now, is_first=is_first)
+    _check_limits(ctx, policy, booking, found.hosts, now)
+    return _book(ctx, booking, found.hosts, now)
+
+
+def _beside_tickets(ctx: Context, make: Callable[[Collection[int]], Booked]) -> Booked:
+    """Return the booking that ``make`` saves on other hosts than the given ones, so that no ticket waits longer for it.
+
+    Every ticket is older than a booking that is made now. Raises :class:`BusyError` where none of the choices that were
+    tried leaves each ticket the time by which it fits now.
+    """
+    from bmhctl.usecases.reservations.fairness import live_tickets
+
+    tickets = live_tickets(ctx)
+    if not tickets:
+        return make(())
+    from bmhctl.usecases.reservations.eta import etas_of_tickets
+
+    now = ctx.clock()
+    still = replace(ctx, clock=lambda: now)
+    before = etas_of_tickets(still, tickets)
+    avoided: set[int] = set()
+    refused: BmhctlError | None = None
+    for _ in range(_MOST_CHOICES):
+        try:
+            with ctx.store.savepoint():
+                made = make(avoided)
+                refused = _delayed(tickets, before, etas_of_tickets(still, tickets))
+                if refused is None:
+                    return made
+                raise refused
+        except BusyError as error:
+            if error is not refused:
+                raise refused or error from None
+            avoided.update(made.booking.hosts)
+    raise refused or BusyError("nothing was booked")
+
+
+def _delayed(
+    tickets: Sequence[Ticket], before: Sequence[datetime | None], after: Sequence[datetime | None]
+) -> BusyError | None:
+    """Return the refusal of a booking after which the first of the tickets that waits longer fits later or never."""
+    for ticket, was, would_be in zip(tickets, before, after, strict=True):
+        if was is not None and (would_be is None or would_be > was):
+            later = "never" if would_be is None else f"by {local_time(would_be)}"
+            return BusyError(
+                f"nothing was booked: the older ticket of {ticket.owner} would get its hosts {later}, not by "
+                f"{local_time(was)}",
+                hint="book a later time; bmhctl queue shows who waits",
+                details={"ticket": ticket.id, "owner": ticket.owner},
+            )
+    return None
 
 
 def _check_limits(ctx: Context, policy: Policy, booking: Booking, hosts: tuple[Host, ...], now: datetime) -> None:
@@ -225,7 +290,9 @@ def _refusal(
         f"{describe_requirements(request.requirements)} from {local_time(starts)} to {local_time(ends)}: "
         f"{len(found.hosts)} of {total(request.requirements)} free then, nothing was booked"
         + (f": {'; '.join(in_way[:3])}{more}" if in_way else ""),
-        hint=f"free for that long: --from '{begins:%Y-%m-%dT%H:%MZ}'" if begins else "bmhctl bookings shows who comes",
+        hint=f"free for that long: --from '{by_minute(begins):%Y-%m-%dT%H:%MZ}'"
+        if begins
+        else "bmhctl bookings shows who comes",
         details={"free": len(found.hosts), "from": begins.isoformat() if begins else None},
     )
 
@@ -316,19 +383,24 @@ def reschedule(
         _check_span(starts, until, policy, now)
         mine = [replace(host, planned=without_planned(host, booking.id)) for host in hosts_of(ctx, booking)]
         requirements = load_requirements(booking.requirements)
-        found = choose_for(ctx, requirements, starts, until, policy.turnaround, preferred=mine)
-        if found.missing:
-            raise _refusal(ctx, ReservationRequest(requirements), starts, until, policy, found)
-        moved = replace(booking, starts_at=starts, ends_at=until, hosts=tuple(host.id for host in found.hosts))
-        moved = replace(moved, due_at=due_of(moved, policy))
-        _check_limits(ctx, policy, moved, found.hosts, now)
-        words = f"moved to {starts:%Y-%m-%d %H:%M} UTC"
-        for host in hosts_of(ctx, booking):
-            leave(ctx, host, booking, now, words)
-        for host in hosts_of(ctx, moved):
-            set_aside(ctx, host, moved.span, now, _words(moved))
-        ctx.store.bookings.save(moved)
-        return Bookings(with_host_names(ctx, [moved]), now)
+
+        def make(avoided: Collection[int]) -> Booked:
+            found = choose_for(ctx, requirements, starts, until, policy.turnaround, preferred=mine, avoided=avoided)
+            if found.missing:
+                raise _refusal(ctx, ReservationRequest(requirements), starts, until, policy, found)
+            moved = replace(booking, starts_at=starts, ends_at=until, hosts=tuple(host.id for host in found.hosts))
+            moved = replace(moved, due_at=due_of(moved, policy))
+            _check_limits(ctx, policy, moved, found.hosts, now)
+            words = f"moved to {starts:%Y-%m-%d %H:%M} UTC"
+            for host in hosts_of(ctx, booking):
+                leave(ctx, host, booking, now, words)
+            for host in hosts_of(ctx, moved):
+                set_aside(ctx, host, moved.span, now, _words(moved))
+            ctx.store.bookings.save(moved)
+            [seen] = with_host_names(ctx, [moved])
+            return seen
+
+        return Bookings((_beside_tickets(ctx, make),), now)
 
 
 def booking(ctx: Context, booking_id: str) -> Booked:

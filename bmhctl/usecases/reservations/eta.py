@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from bmhctl.domain.model import Host, State, Ticket
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import Requirements, load_requirements, total
-from bmhctl.domain.units import local_time
+from bmhctl.domain.units import by_minute, local_time
 from bmhctl.errors import BusyError
 from bmhctl.stores import availability_queries
 from bmhctl.stores.host_query import HostQuery
@@ -66,12 +66,6 @@ def in_words(eta: datetime | None) -> str:
     if eta is None:
         return "when it fits is unknown"
     return f"it fits by {local_time(by_minute(eta))} at the latest, if every lease ends as written"
-
-
-def by_minute(eta: datetime) -> datetime:
-    """Return the first whole minute that is not before a moment."""
-    whole = eta.replace(second=0, microsecond=0)
-    return whole if whole == eta else whole + timedelta(minutes=1)
 
 
 def _claim(ctx: Context, policy: Policy, ticket: Ticket) -> Claim:

@@ -50,13 +50,15 @@ def choose_for(
     turnaround: timedelta,
     *,
     preferred: Sequence[Host] = (),
+    avoided: Collection[int] = (),
 ) -> Match:
     """Return the hosts for a booking from ``starts`` to ``ends``, as far as there are enough, in a writing transaction.
 
     ``preferred`` come first: hosts as they are without what is to be replaced. Where there are too few, other bookings
-    move to other hosts if that makes room.
+    move to other hosts if that makes room. Hosts with the ids ``avoided`` are not chosen.
     """
-    known = {host.id for host in preferred}
+    preferred = [host for host in preferred if host.id not in avoided]
+    known = {*avoided, *(host.id for host in preferred)}
     first = [host for host in preferred if is_free_for(host, starts, ends, turnaround)]
     if preferred and not (found := match(requirements, first)).missing:
         return found

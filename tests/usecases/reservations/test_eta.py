@@ -13,11 +13,11 @@ from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import Host, HostSpec, Planned, State
 from bmhctl.domain.requirements import Requirements, parse_requirement
 from bmhctl.domain.selector import parse_selector
-from bmhctl.domain.units import local_time
+from bmhctl.domain.units import by_minute, local_time
 from bmhctl.errors import BusyError, WaitTimeoutError
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.planned_maintenance import plan_maintenance
-from bmhctl.usecases.reservations import bookings, eta, queue, reserve
+from bmhctl.usecases.reservations import bookings, queue, reserve
 from bmhctl.usecases.reservations.forecast import Claim, Freeing, Use, forecast
 from bmhctl.usecases.reservations.queue_watch import Waiting
 from bmhctl.usecases.reservations.request import reservation_request
@@ -216,7 +216,7 @@ def test_a_busy_refusal_says_by_when_the_request_fits(fleet: Lab) -> None:
         assert end is not None
         error = refused(fleet, count, "rack=r1")
         assert error.message.endswith(
-            f"it fits by {local_time(eta.by_minute(end))} at the latest, if every lease ends as written"
+            f"it fits by {local_time(by_minute(end))} at the latest, if every lease ends as written"
         )
         assert error.details["eta"] == end.isoformat().replace("+00:00", "Z")
 

@@ -1,0 +1,110 @@
+"""Tickets are older than what is booked after them: no booking makes one wait longer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from bmhctl.domain.model import Ticket
+from bmhctl.domain.requirements import dump_requirements
+from bmhctl.errors import BusyError
+from bmhctl.stores.claims import ticket_claim
+from bmhctl.usecases import hosts
+from bmhctl.usecases.reservations import bookings, queue, reserve
+from bmhctl.usecases.reservations.request import ReservationRequest, reservation_request
+from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.steps import step_verbs
+from tests.conftest import Lab
+
+NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+
+
+def at(hours: float) -> datetime:
+    return NOON + timedelta(hours=hours)
+
+
+@pytest.fixture
+def fleet(lab: Lab) -> Lab:
+    """Two hosts that carol holds: node1 until about 14:00, node2 until about 14:30."""
+    hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(everything=True))
+    for name, hours in (("node1", 2.0), ("node2", 2.5)):
+        reserve.reserve_or_wait(lab.context("carol"), reservation_request((name,), ttl=timedelta(hours=hours)))
+    return lab
+
+
+@contextmanager
+def waiting(lab: Lab, wanted: ReservationRequest) -> Iterator[None]:
+    """Bob waits for hosts with a ticket, as a process does."""
+    ctx = lab.context("bob")
+    requirements = dump_requirements(wanted.requirements)
+    with ctx.store.transaction():
+        ticket = Ticket("bob", requirements, lab.clock.now, lab.clock.now, ttl=wanted.ttl)
+        ticket = ctx.store.tickets.add(ticket)
+    with ctx.store.claims.share(ticket_claim(ticket.id)):
+        yield
+
+
+def book(lab: Lab, begin: float, end: float, *names: str, count: int | None = None) -> tuple[str, ...]:
+    wanted = reservation_request(names, None, count)
+    return bookings.book(lab.context("alice"), wanted, at(begin), at(end)).items[0].hosts
+
+
+def known(lab: Lab) -> tuple[object, object]:
+    """What is booked, and by when bob's ticket fits."""
+    etas = [item.eta for item in queue.queue(lab.context()).items]
+    return bookings.bookings(lab.context()).items, etas
+
+
+def test_a_booking_that_would_make_an_older_ticket_wait_longer_is_refused_and_changes_nothing(fleet: Lab) -> None:
+    with waiting(fleet, reservation_request(("node1",), ttl=timedelta(hours=4))):
+        before = known(fleet)
+        with pytest.raises(BusyError) as refused:
+            book(fleet, 3, 5, "node1")
+        assert refused.value.message == (
+            "nothing was booked: the older ticket of bob would get its hosts by 2026-01-01 17:00 UTC, not by "
+            "2026-01-01 14:00 UTC"
+        )
+        assert refused.value.details["owner"] == "bob"
+        assert known(fleet) == before
+        assert book(fleet, 6.5, 8, "node1") == ("node1",), "after the lease that bob asks for"
+
+
+def test_a_booking_is_made_on_hosts_for_which_no_ticket_waits(fleet: Lab) -> None:
+    with waiting(fleet, reservation_request((), None, 1, ttl=timedelta(hours=4))):
+        before = [item.eta for item in queue.queue(fleet.context()).items]
+        assert book(fleet, 3, 5, count=1) == ("node2",)
+        assert [item.eta for item in queue.queue(fleet.context()).items] == before
+        with pytest.raises(BusyError, match="the older ticket of bob"):
+            book(fleet, 3, 5, count=1)
+
+
+def test_a_booking_that_delays_no_ticket_is_made_as_without_one(fleet: Lab) -> None:
+    with waiting(fleet, reservation_request(("node1",))):  # without a length: a shorter lease will do
+        assert book(fleet, 3, 5, "node1") == ("node1",)
+    with waiting(fleet, reservation_request(("node2",), ttl=timedelta(hours=4))):
+        assert book(fleet, 5, 6, "node1") == ("node1",)
+
+
+def test_a_booking_is_not_moved_into_the_way_of_an_older_ticket(fleet: Lab) -> None:
+    book(fleet, 9, 11, "node1")
+    [made] = bookings.bookings(fleet.context()).items
+    with waiting(fleet, reservation_request(("node1",), ttl=timedelta(hours=4))):
+        with pytest.raises(BusyError, match="the older ticket of bob"):
+            bookings.reschedule(fleet.context("alice"), made.booking.id, at(3))
+        assert bookings.bookings(fleet.context()).items == (made,)
+        bookings.reschedule(fleet.context("alice"), made.booking.id, at(7))
+
+
+def test_the_hint_of_a_refused_booking_can_be_followed(fleet: Lab) -> None:
+    """Times are shown by the minute, and what is in the way may end within one."""
+    first = bookings.book(
+        fleet.context("carol"), reservation_request(("node1",)), at(5), at(6) + timedelta(seconds=20)
+    ).items[0]
+    with pytest.raises(BusyError) as refused:
+        book(fleet, 5.5, 6.5, "node1")
+    assert refused.value.hint == "free for that long: --from '2026-01-01T18:01Z'"
+    assert book(fleet, 6 + 1 / 60, 7, "node1") == first.hosts
