@@ -23,7 +23,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 from bmhctl.support.watchdog import _processes as processes
@@ -88,6 +88,35 @@ except BmhctlError as error:
 """
 
 
+BOOK = """
+import random, time
+from datetime import timedelta
+from bmhctl import BmhctlError, open_inventory
+from bmhctl.usecases.reservations.bookings import reschedule
+_, location, actor, seed, log = sys.argv[1:]
+dice = random.Random(seed)
+try:
+    with open_inventory(location, actor=actor) as lab:
+        made = lab.book(begins="2s", ttl="6s", count=1)[0].booking
+        turn = dice.random()
+        if turn < 0.2:
+            lab.cancel_booking(made.id)
+        elif turn < 0.4:
+            reschedule(lab._context, made.id, made.starts_at + timedelta(seconds=5))
+        elif turn < 0.9:
+            time.sleep(2)
+            held = lab.reserve(booking=made.id, ttl="3s")
+            ends = time.monotonic() + 2
+            while time.monotonic() < ends:
+                with open(log, "a") as file:
+                    file.write(f"{held.hosts[0].name} {held.reservation.id} {time.time():.9f}\\n")
+                time.sleep(0.05)
+            lab.release(held.reservation.id)
+except BmhctlError as error:
+    sys.exit(5 if error.status == 2 else int(error.status))  # the clock was set past its beginning
+"""
+
+
 @dataclass
 class Clients:
     """Processes of random commands on one inventory; what they write down is in ``log``.
@@ -145,6 +174,10 @@ class Clients:
                 ("uncordon", "node*"),
                 ("list", "-o", "json"),
                 ("api",),
+                ("book",),
+                ("book",),
+                ("reserve", "-n1", "--from", "1m", "--ttl", "1m"),
+                ("maintain", dice.choice(HOSTS), "--from", "1m", "--until", "+2s", "--reason", "power", "--resume"),
             ]
         )
 
@@ -160,8 +193,8 @@ class Clients:
         while not self.is_over.is_set():
             line = self.commands(dice) if number else ("api",)  # the first one uses Python alone
             code, more = COMMAND, ["--as", f"client{number}", *line]
-            if line == ("api",):
-                code, more = API, [f"client{number}", str(dice.random()), str(self.log)]
+            if line in (("api",), ("book",)):
+                code, more = BOOK if line == ("book",) else API, [f"client{number}", str(dice.random()), str(self.log)]
             process = subprocess.Popen(
                 [sys.executable, "-c", CLOCK + code, "-i", self.location, *more],
                 env=environment(NEMESIS_CLOCK=str(self.clock)),
@@ -249,9 +282,21 @@ def lock(clients: Clients, dice: random.Random) -> None:
         other.execute("ROLLBACK")
 
 
-def checked(clients: Clients, history: str) -> list[str]:
-    """Return what is wrong with what the tasks wrote down and the history says."""
-    wrong = list(clients.complaints)
+def overlapping(bookings: str) -> list[str]:
+    """Return which two bookings of a host, of those that were kept until they began, overlap; reads JSON lines."""
+    kept = [each for each in map(json.loads, bookings.splitlines()) if each["kind"] == "booking"]
+    wrong = []
+    for one, other in combinations(kept, 2):
+        begin = max(one["starts_at"], other["starts_at"])
+        is_kept = all(each["ended_at"] is None or each["ended_at"] > begin for each in (one, other))
+        if is_kept and begin < min(one["ends_at"], other["ends_at"]) and {*one["hosts"]} & {*other["hosts"]}:
+            wrong.append(f"{one['id']} and {other['id']} overlap at {begin}")
+    return wrong
+
+
+def checked(clients: Clients, history: str, bookings: str = "") -> list[str]:
+    """Return what is wrong with what the tasks wrote down, and what the history and the bookings say."""
+    wrong = [*clients.complaints, *overlapping(bookings)]
     spans: dict[tuple[str, str], list[float]] = defaultdict(list)
     for line in clients.log.read_text().splitlines() if clients.log.exists() else ():
         host, reservation, at = line.split()
@@ -344,7 +389,7 @@ def _attack(
     for thread in threads:
         thread.join()
     time.sleep(6)  # what outlives its command is ended by its watchdog, at the end of its lease
-    wrong = checked(clients, bmhctl("history", "-o", "jsonl"))
+    wrong = checked(clients, bmhctl("history", "-o", "jsonl"), bmhctl("bookings", "--ended", "-o", "jsonl"))
     if server is None and len(written := bmhctl("history", "-o", "jsonl", place=decoy).splitlines()) != 2:
         wrong.append(f"the other inventory was written to: {written}")
     print(f"seed {seed}, {faults.total()} faults, {sum(clients.ended.values())} commands: {len(wrong)} findings")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.figures import Figures
-from tests.nemesis.__main__ import Clients, attack, checked
+from tests.nemesis.__main__ import Clients, attack, checked, overlapping
 
 
 @pytest.mark.parametrize("backend", ["toml", "sqlite", "postgres"])
@@ -45,3 +45,22 @@ def test_the_checker_finds_what_is_wrong(
     clients = Clients("lab.db", tmp_path, random.Random(1))
     clients.log.write_text("".join(f"node1 {reservation} {at}\n" for reservation, at in beats))
     assert [each for each in checked(clients, "\n".join(events)) if each in found] == found
+
+
+def booked(identifier: str, begin: int, end: int, ended: int | None = None, host: str = "node1") -> str:
+    times = {"starts_at": begin, "ends_at": end, "ended_at": ended}
+    return json.dumps({"id": identifier, "kind": "booking", "hosts": [host], **times})
+
+
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [
+        (booked("b-2", 20, 30), []),
+        (booked("b-2", 15, 30), ["b-1 and b-2 overlap at 15"]),
+        (booked("b-2", 15, 30, ended=16), ["b-1 and b-2 overlap at 15"]),
+        (booked("b-2", 15, 30, ended=12), []),
+        (booked("b-2", 15, 30, host="node2"), []),
+    ],
+)
+def test_the_checker_finds_bookings_that_overlap(other: str, found: list[str]) -> None:
+    assert overlapping(f"{booked('b-1', 10, 20)}\n{other}") == found

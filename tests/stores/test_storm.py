@@ -13,12 +13,14 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from bmhctl.domain.model import State
+from bmhctl.domain.booking import Booking
+from bmhctl.domain.model import Event, EventKind, State
 from bmhctl.stores.claims import host_claim, ticket_claim
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.sqlite.claims import FileClaims
@@ -27,6 +29,7 @@ from bmhctl.usecases.reservations import holder, queue, request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import SUFFIX, Lab, environment
+from tests.faults.figures import Figures
 
 pytestmark = pytest.mark.slow
 
@@ -183,6 +186,127 @@ def test_after_a_storm_of_kills_time_brings_every_host_back(fleet: Lab) -> None:
     step_verbs.ready(lab, Choice(states=frozenset({State.INITIAL})))
     everything = reserve.reserve_or_wait(lab, request.reservation_request(count=HOSTS))
     assert len(everything.held.hosts) == HOSTS, "nothing that the dead left behind keeps a host"
+
+
+BOOKER = """
+import json, os, sys, time
+from contextlib import suppress
+from datetime import datetime, UTC
+from bmhctl import BmhctlError, open_inventory
+from bmhctl.errors import BusyError, UsageError
+
+inventory, marks, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
+counts = dict.fromkeys(("booked", "taken", "given up", "broken"), 0)
+with open_inventory(inventory) as lab:
+    for number in range(rounds):
+        try:
+            made = lab.book(begins="2s", ttl="10s", count=1 + number % 2)[0].booking
+        except (BusyError, UsageError):  # or the two seconds are over before it is its turn
+            time.sleep(0.1)
+            continue
+        counts["booked"] += 1
+        if number % 5 == 4:
+            lab.cancel_booking(made.id)
+            counts["given up"] += 1
+            continue
+        time.sleep(max(0, (made.starts_at - datetime.now(UTC)).total_seconds()))
+        try:
+            held = lab.reserve(booking=made.id)
+        except BmhctlError:  # its host is not clean in time, or the time is over
+            counts["broken"] += 1
+            with suppress(BmhctlError):
+                lab.cancel_booking(made.id)
+            continue
+        names = [host.name for host in held.hosts]
+        for name in names:
+            os.close(os.open(os.path.join(marks, name), os.O_CREAT | os.O_EXCL))  # fails if another holds it
+        for name in names:
+            os.unlink(os.path.join(marks, name))
+        counts["taken"] += 1
+        with suppress(BmhctlError):  # the planner recycles it, or its maintenance begins
+            lab.release(held.reservation.id)
+            lab.reset(*names)
+            lab.ready(*names)
+json.dump(counts, sys.stdout)
+"""
+
+PASSER = """
+import os, sys, time
+from contextlib import suppress
+from bmhctl import BmhctlError, open_inventory
+from bmhctl.errors import BusyError
+
+inventory, marks, until = sys.argv[1], sys.argv[2], time.monotonic() + float(sys.argv[3])
+with open_inventory(inventory) as lab:
+    while time.monotonic() < until:
+        try:
+            held = lab.reserve(count=1)
+        except BusyError:
+            time.sleep(0.05)
+            continue
+        [name] = [host.name for host in held.hosts]
+        os.close(os.open(os.path.join(marks, name), os.O_CREAT | os.O_EXCL))
+        os.unlink(os.path.join(marks, name))
+        with suppress(BmhctlError):  # the planner recycles it, or its maintenance begins
+            lab.release(held.reservation.id)
+            lab.reset(name)
+            lab.ready(name)
+"""
+
+PLANNER = """
+import subprocess, sys, time
+
+inventory, until = sys.argv[1], time.monotonic() + float(sys.argv[2])
+number = 0
+while time.monotonic() < until:
+    number += 1
+    plan = ("maintain", f"node{1 + number % 8}", "--from", "2s", "--until", "+1s", "--reason", "power", "--resume")
+    for line in (plan, ("recycle",)):
+        done = subprocess.run([sys.executable, "-m", "bmhctl", "-i", inventory, "-q", *line], stderr=subprocess.PIPE)
+        assert done.returncode in (0, 4, 5, 12), done.stderr
+"""
+
+
+def overlaps(chain: list[Event], known: dict[str, Booking]) -> int:
+    """How often a time was set aside on a host that overlaps another one which was set aside there, by its history."""
+    found, current = 0, set[str]()
+    for event in chain:
+        current = {each for each in current if (ended := known[each].ended_at) is None or ended > event.at}
+        ids = [each for each in known if each in (event.reason or "")]
+        if event.verb is EventKind.PLANNED:
+            new = known[ids[0]]
+            others = [known[each] for each in current]
+            found += sum(new.starts_at < each.ends_at and each.starts_at < new.ends_at for each in others)
+            current.add(new.id)
+        elif event.verb is EventKind.PLAN_ENDED:
+            current -= {*ids}
+    return found
+
+
+def test_bookings_and_planned_maintenances_join_the_race_and_none_is_shared(
+    fleet: Lab, tmp_path: Path, figures: Figures
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    seconds = 6 if SCALE < 1 else 60
+    rounds = 6 if SCALE < 1 else 100
+    bookers = [spawn(BOOKER, fleet.location, marks, rounds, actor=f"booker{number}") for number in range(3)]
+    others = [spawn(PASSER, fleet.location, marks, seconds, actor=f"passer{number}") for number in range(3)]
+    others.append(spawn(PLANNER, fleet.location, seconds, actor="planner"))
+    ends = [(each, *each.communicate(timeout=PATIENCE)) for each in (*bookers, *others)]
+    assert [(each.returncode, err) for each, _, err in ends] == [(0, "")] * len(ends)
+
+    ctx = fleet.context()
+    known = {each.id: each for each in ctx.store.bookings.all()}
+    shared = sum(overlaps(list(ctx.store.events.read(host)), known) for host in ctx.store.hosts.find(HostQuery()))
+    counts: Counter[str] = Counter()
+    for _, out, _ in ends[: len(bookers)]:
+        counts.update(json.loads(out))
+    backend = next(name for name, suffix in SUFFIX.items() if fleet.path.name == suffix)
+    lost = counts["booked"] - counts["taken"] - counts["given up"] - counts["broken"]
+    figures("bookings in a race", backend, tries=counts["booked"], taken=counts["taken"], losses=lost, shared=shared)
+    assert (lost, shared, list(marks.iterdir())) == (0, 0, [])
+    assert counts["taken"]
 
 
 def test_when_all_who_hold_and_all_who_wait_are_killed_every_host_is_tainted_in_time(fleet: Lab) -> None:
