@@ -20,7 +20,7 @@ from bmhctl.domain.model import Event, Host, Reservation, State, TaskResult
 from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, StateRefusedError, UsageError
-from bmhctl.results import Booked, Held, Outcomes, Queued, Status, TicketChange, Why
+from bmhctl.results import Held, Outcomes
 from bmhctl.support.actor import default_actor
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
@@ -28,6 +28,11 @@ from bmhctl.usecases.shared.host_selection import Choice, choice
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from bmhctl.results.bookings import Booked
+    from bmhctl.results.queue import Queued, TicketChange
+    from bmhctl.results.status import Status
+    from bmhctl.results.why import Why
 
 
 def open_inventory(
@@ -139,7 +144,7 @@ class Inventory:
 
     def status(self) -> Status:
         """Return the fleet in short: counts by state, open reservations, what ends next, what needs attention."""
-        from bmhctl.usecases.queries import status
+        from bmhctl.usecases.status import status
 
         return status(self._context)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from bmhctl.results import Diagnosis
+from bmhctl.results.diagnosis import Diagnosis
 from bmhctl.stores import open_store
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.doctor.doctor import doctor

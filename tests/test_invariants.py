@@ -36,7 +36,8 @@ from bmhctl.errors import BmhctlError, InvalidError
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.probes import run as probe
 from bmhctl.probes.setting import StepEnvironment
-from bmhctl.results import Held, Severity
+from bmhctl.results import Held
+from bmhctl.results.diagnosis import Severity
 from bmhctl.stores import open_store
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries

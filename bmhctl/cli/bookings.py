@@ -11,7 +11,8 @@ from bmhctl.cli.options import DryRun, Fields, Reason, lease
 from bmhctl.cli.session import session
 from bmhctl.domain.times import parse_moment
 from bmhctl.errors import UsageError
-from bmhctl.results import Bookings, Done
+from bmhctl.results import Done
+from bmhctl.results.bookings import Bookings
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.request import ReservationRequest
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from bmhctl import results
 from bmhctl.domain.model import Phase
 from bmhctl.domain.requirements import describe_requirements, load_requirements
 from bmhctl.domain.selector import selectable
+from bmhctl.results import History, HostDetail, Hosts, Reservations
+from bmhctl.results.queue import Queue, Reminders
+from bmhctl.results.status import Reasons
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.shared.context import Context
 
@@ -17,14 +19,14 @@ if TYPE_CHECKING:
 
 _SAMPLE = 1000  # hosts whose keys and values are offered
 _FIELDS_OF: dict[str, type] = {
-    "list": results.Hosts,
-    "show": results.HostDetail,
-    "reservations": results.Reservations,
-    "history": results.History,
-    "queue": results.Queue,
-    "status": results.Reasons,
-    "wait": results.Hosts,
-    "remind": results.Reminders,
+    "list": Hosts,
+    "show": HostDetail,
+    "reservations": Reservations,
+    "history": History,
+    "queue": Queue,
+    "status": Reasons,
+    "wait": Hosts,
+    "remind": Reminders,
 }
 
 

@@ -8,7 +8,7 @@ import typer
 
 from bmhctl.cli.options import Fields
 from bmhctl.cli.session import show, target
-from bmhctl.results import Diagnosis
+from bmhctl.results.diagnosis import Diagnosis
 
 
 def doctor(

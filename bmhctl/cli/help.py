@@ -11,7 +11,7 @@ from bmhctl.cli.session import invocation_of
 from bmhctl.docs import TOPICS, page, topics
 from bmhctl.errors import UsageError, nearest
 from bmhctl.output import render
-from bmhctl.results import ManualPage, Topics
+from bmhctl.results.texts import ManualPage, Topics
 
 
 def _complete(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:

@@ -11,7 +11,8 @@ from bmhctl.cli.options import HostNames, SelectorText, States
 from bmhctl.cli.session import invocation_of, session
 from bmhctl.errors import UsageError
 from bmhctl.output import Format, check, render
-from bmhctl.results import Document, Done, History, Hosts
+from bmhctl.results import Done, History, Hosts
+from bmhctl.results.texts import Document
 from bmhctl.stores.locations import VARIABLE
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """``taint``, ``release``, ``maintain``, ``cordon`` and ``uncordon``."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: Typer would compile the text of each annotation at every start.
 
 from typing import Annotated
 

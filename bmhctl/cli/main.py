@@ -66,11 +66,10 @@ def leave(status: int) -> NoReturn:
 
 
 def _run(args: list[str], invocation: Invocation) -> int:
-    root = application()
     if COMPLETION_VARIABLE in os.environ:
         from bmhctl.cli.completion import answer
 
-        answer(root, os.environ[COMPLETION_VARIABLE])
+        answer(application(), os.environ[COMPLETION_VARIABLE])
         return ExitStatus.DONE
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup set it
@@ -81,6 +80,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
         if not args:
             sys.stdout.write(WELCOME)
             return ExitStatus.DONE
+        root = application()
         with root.make_context(PROGRAM, args, obj=invocation) as ctx:
             root.invoke(ctx)
         return ExitStatus.DONE

@@ -12,7 +12,8 @@ from bmhctl.cli.options import HostNames, SelectorText
 from bmhctl.cli.session import invocation_of, session
 from bmhctl.errors import UsageError
 from bmhctl.output import render
-from bmhctl.results import Document, Done, Script
+from bmhctl.results import Done
+from bmhctl.results.texts import Document, Script
 from bmhctl.usecases.shared.host_selection import choice
 
 

@@ -1,8 +1,8 @@
 """``list``, ``show``, ``status``, ``why``, ``history`` and ``graph``: commands that change nothing."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: Typer would compile the text of each annotation at every start.
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,8 +19,11 @@ from bmhctl.cli.options import (
 from bmhctl.cli.session import invocation_of, session
 from bmhctl.errors import UsageError
 from bmhctl.output import Format
-from bmhctl.results import Fleet, Graph, History, HostDetail, Hosts, Names, Reasons, Status, Why
+from bmhctl.results import History, HostDetail, Hosts, Names
 from bmhctl.usecases.shared.context import Context
+
+if TYPE_CHECKING:
+    from bmhctl.results.status import Fleet, Reasons, Status
 
 _OptionalHost = Annotated[
     str | None,
@@ -85,6 +88,8 @@ def status(
     fields: Fields = None,
 ) -> None:
     """Show the fleet on one screen: hosts by state, reservations, what ends next, what needs attention."""
+    from bmhctl.results.status import Fleet, Reasons, Status
+
     if reasons and by is not None:
         raise UsageError("--reasons and --by are two views", hint="give one of them")
     with session(ctx, Reasons if reasons else Status if by is None else Fleet, fields) as lab:
@@ -97,7 +102,7 @@ def status(
         watch_status(lab, lambda context: _look(context, reasons, by), parse_duration(watch))
 
 
-def _look(ctx: Context, reasons: bool, by: str | None) -> Status | Reasons | Fleet:
+def _look(ctx: Context, reasons: bool, by: str | None) -> "Status | Reasons | Fleet":
     if reasons:
         from bmhctl.usecases.overviews import reasons as look_at_reasons
 
@@ -106,13 +111,14 @@ def _look(ctx: Context, reasons: bool, by: str | None) -> Status | Reasons | Fle
         from bmhctl.usecases.overviews import fleet
 
         return fleet(ctx, by)
-    from bmhctl.usecases.queries import status as look_at_all
+    from bmhctl.usecases.status import status as look_at_all
 
     return look_at_all(ctx)
 
 
 def why(ctx: typer.Context, host: HostName) -> None:
     """Explain a host's state, which verbs are possible now, and what prevents the others."""
+    from bmhctl.results.why import Why
     from bmhctl.usecases.explain import why as explain
 
     with session(ctx, Why) as lab:
@@ -161,7 +167,7 @@ def history(
     others = (selector, since, until, actor, verb, reservation, since_id, newest_first, follow)
     if queue:
         from bmhctl.errors import UsageError
-        from bmhctl.results import QueueHistory
+        from bmhctl.results.queue import QueueHistory
         from bmhctl.usecases.reservations.queue import queue_history
 
         if hosts or any(others):
@@ -204,6 +210,7 @@ def graph(ctx: typer.Context, host: _OptionalHost = None) -> None:
 
     For documents: -o mermaid, -o dot, -o svg.
     """
+    from bmhctl.results.why import Graph
     from bmhctl.usecases.explain import graph as draw
 
     with session(ctx, Graph) as lab:

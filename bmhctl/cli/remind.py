@@ -14,7 +14,7 @@ from bmhctl.cli.session import session
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import StepFailedError, UsageError
 from bmhctl.output import Format, render
-from bmhctl.results import Reminders
+from bmhctl.results.queue import Reminders
 from bmhctl.support.values import replace
 
 

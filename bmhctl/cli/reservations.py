@@ -21,7 +21,7 @@ from bmhctl.cli.options import (
 )
 from bmhctl.cli.session import asking, session
 from bmhctl.domain.units import parse_duration
-from bmhctl.results import Done, Grant, Queue, Reservations
+from bmhctl.results import Done, Grant, Reservations
 
 
 def reservations(
@@ -134,6 +134,7 @@ def queue(ctx: typer.Context, fields: Fields = None) -> None:
     """List the tickets of waiting commands: position, age, request, and what is missing."""
     if ctx.invoked_subcommand is not None:
         return
+    from bmhctl.results.queue import Queue
     from bmhctl.usecases.reservations.queue import queue as look_at_queue
 
     with session(ctx, Queue, fields) as lab:

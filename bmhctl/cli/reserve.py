@@ -1,6 +1,6 @@
 """``reserve``: its options, which ``run`` shares, and its answer."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: Typer would compile the text of each annotation at every start.
 
 import os
 import sys

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,13 @@ import typer
 
 from bmhctl.cli.typer_internals import TyperOption
 from bmhctl.errors import BmhctlError, UsageError, combine
-from bmhctl.output import Display, Format, Progress, ask, check, note, render, report
-from bmhctl.results import Diagnosis, Hosts, Outcomes, Plan
+from bmhctl.output import Display, Format, ask, check, note, render, report
+from bmhctl.results import Hosts, Outcomes, Plan
 from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.shared.context import Context
 
 if TYPE_CHECKING:
+    from bmhctl.output.progress import Progress
     from bmhctl.stores.store import Store
 
 
@@ -70,15 +71,13 @@ class _NoLine:
 
 NO_LINE = _NoLine()
 
-Line = Progress | _NoLine
-
 
 class Session(Frozen):
     """An open inventory for one command, and where its result is printed."""
 
     context: Context
     display: Display
-    line: Line
+    line: Progress | _NoLine
     fields: tuple[str, ...] | None = None
 
     def show(self, result: object) -> None:
@@ -88,16 +87,14 @@ class Session(Frozen):
         show(result, self.display, self.line, self.fields)
 
 
-def show(result: object, display: Display, line: Line, fields: tuple[str, ...] | None = None) -> None:
+def show(result: object, display: Display, line: Progress | _NoLine, fields: tuple[str, ...] | None = None) -> None:
     """Print a result; then raise the failures in it, for the exit status."""
     line.clear()
     render(result, display, fields)
-    if isinstance(result, Outcomes | Diagnosis) and result.error:
-        raise result.error
-    if isinstance(result, Hosts) and result.missing:
-        error = combine(result.missing)
-        if error:
-            raise error
+    missing = result.missing if isinstance(result, Hosts) else ()
+    error = combine(missing) if missing else getattr(result, "error", None)
+    if error is not None:
+        raise error
 
 
 class Target(Frozen):
@@ -106,7 +103,7 @@ class Target(Frozen):
     location: str
     actor: str
     display: Display
-    line: Line
+    line: Progress | _NoLine
     fields: tuple[str, ...] | None
     report: Callable[[str], None]
 
@@ -142,7 +139,11 @@ def target(ctx: typer.Context, kind: type, fields: str | None = None) -> Iterato
     invocation = invocation_of(ctx)
     wanted = field_list(fields)
     display = invocation.display()
-    progress = Progress(display) if display.shows_progress else nullcontext(NO_LINE)
+    progress: AbstractContextManager[Progress | _NoLine] = nullcontext(NO_LINE)
+    if display.shows_progress:
+        from bmhctl.output.progress import Progress
+
+        progress = Progress(display)
     check(kind, display, wanted)
 
     with progress as line:

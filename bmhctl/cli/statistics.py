@@ -10,7 +10,8 @@ import typer
 from bmhctl.cli.options import Fields, HostNames, SelectorText
 from bmhctl.cli.session import session
 from bmhctl.errors import UsageError
-from bmhctl.results import Document, HourlyUse, Metrics, Statistics, Timeline
+from bmhctl.results.statistics import HourlyUse, Metrics, Statistics, Timeline
+from bmhctl.results.texts import Document
 
 
 def stats(

@@ -19,7 +19,7 @@ from bmhctl.cli.wait_progress import pause_on
 from bmhctl.errors import UsageError
 from bmhctl.output import Display, Format
 from bmhctl.output.live import LiveView
-from bmhctl.results import Fleet, Reasons, Status
+from bmhctl.results.status import Fleet, Reasons, Status
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.changes import Pause, await_change
 from bmhctl.usecases.shared.context import Context

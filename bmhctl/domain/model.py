@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from bmhctl.support.values import Frozen, field, replace
-from bmhctl.support.words import Words
+from bmhctl.support.values import Frozen, Words, field, replace
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 """Later than every other time: when a lease without an end ends."""

@@ -11,8 +11,7 @@ from bmhctl.domain.model import Host, HostSpec, Phase
 from bmhctl.domain.selector import EVERY_HOST, Selector
 from bmhctl.errors import brief
 from bmhctl.support.lazy_regex import pattern
-from bmhctl.support.values import Frozen, field
-from bmhctl.support.words import Words
+from bmhctl.support.values import Frozen, Words, field
 
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit

@@ -14,8 +14,7 @@ from bmhctl.domain.model import HostSpec, PropertyValue
 from bmhctl.domain.units import format_size, quantity
 from bmhctl.errors import UsageError
 from bmhctl.support.lazy_regex import pattern
-from bmhctl.support.values import Frozen
-from bmhctl.support.words import Words
+from bmhctl.support.values import Frozen, Words
 
 _LABEL_KEY = pattern(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 

@@ -8,8 +8,7 @@ state.
 from __future__ import annotations
 
 from bmhctl.domain.model import State, Verb
-from bmhctl.support.values import Frozen
-from bmhctl.support.words import Words
+from bmhctl.support.values import Frozen, Words
 
 MEANING: dict[State, str] = {
     State.INITIAL: "clean and known, not yet checked",

@@ -1,7 +1,6 @@
 """The only place that prints: results, errors and notes as text for people or machines."""
 
 from bmhctl.output.display import Display, Format
-from bmhctl.output.progress import Progress
 from bmhctl.output.render import ask, check, hush, note, render, report
 
-__all__ = ["Display", "Format", "Progress", "ask", "check", "hush", "note", "render", "report"]
+__all__ = ["Display", "Format", "ask", "check", "hush", "note", "render", "report"]

@@ -8,7 +8,8 @@ from hashlib import sha256
 from itertools import chain
 
 from bmhctl.output.sanitize import clean
-from bmhctl.results import Booked, Held
+from bmhctl.results import Held
+from bmhctl.results.bookings import Booked
 
 _LINE = 75  # octets at most, without the line's end
 _ENDLESS = timedelta(days=365)  # an event has to end: a lease without an end is shown for so long

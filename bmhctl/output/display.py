@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TextIO
 
-from bmhctl.support.values import Frozen
-from bmhctl.support.words import Words
+from bmhctl.support.values import Frozen, Words
 
 
 class Format(Words):

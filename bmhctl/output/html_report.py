@@ -16,7 +16,7 @@ from bmhctl.output.graph.timeline_svg import svg
 from bmhctl.output.records import flags, stamp
 from bmhctl.output.sanitize import clean
 from bmhctl.output.spans import ago, heat_level, heat_step, until
-from bmhctl.results import Figures, Report
+from bmhctl.results.statistics import Figures, Report
 from bmhctl.support.values import Frozen
 
 _WORST = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from bmhctl.domain.model import State
-from bmhctl.results import Metrics
+from bmhctl.results.statistics import Metrics
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import (
     Bmc,
@@ -19,8 +20,11 @@ from bmhctl.domain.model import (
 )
 from bmhctl.domain.units import SECONDS, local_time
 from bmhctl.errors import BmhctlError, UsageError, nearest
-from bmhctl.results import Held, Outcome, VerbAnswer
+from bmhctl.results import Held, Outcome
 from bmhctl.support.values import Frozen
+
+if TYPE_CHECKING:
+    from bmhctl.results.why import VerbAnswer
 
 VERSION = 1
 """The version of every document's shape; it changes when a key changes its meaning or goes."""

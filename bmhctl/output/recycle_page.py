@@ -14,7 +14,7 @@ from bmhctl.domain.units import format_age
 from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import Column, columns, paint
 from bmhctl.output.sanitize import Line
-from bmhctl.results import Activity, Backlog
+from bmhctl.results.recycling import Activity, Backlog
 from bmhctl.support.folding import folded
 from bmhctl.support.values import replace
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from math import ceil
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import CheckResult, Host, Reservation, State, Verdict
 from bmhctl.domain.units import format_age
 from bmhctl.output.layout import COLOUR, state_span
 from bmhctl.output.records import flags
 from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad
-from bmhctl.results import VerbAnswer
+
+if TYPE_CHECKING:
+    from bmhctl.results.why import VerbAnswer
 
 _SOON = timedelta(minutes=15)
 

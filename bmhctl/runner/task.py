@@ -33,8 +33,7 @@ from bmhctl.results import Held
 from bmhctl.runner.child import Child
 from bmhctl.runner.lease import Lease
 from bmhctl.runner.signals import Signals
-from bmhctl.support.values import Frozen, replace
-from bmhctl.support.words import Words
+from bmhctl.support.values import Frozen, Words, replace
 from bmhctl.usecases import lifecycle_verbs
 from bmhctl.usecases.reservations.holder import extend
 from bmhctl.usecases.shared.context import Context

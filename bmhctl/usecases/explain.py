@@ -13,7 +13,7 @@ from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError
 from bmhctl.lifecycle.machine import GuardInput, ask, possible
 from bmhctl.lifecycle.table import ASKS, MEANING, Guard, edges
-from bmhctl.results import Graph, VerbAnswer, Why
+from bmhctl.results.why import Graph, VerbAnswer, Why
 from bmhctl.stores.claims import host_claim
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context

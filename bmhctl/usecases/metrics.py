@@ -8,11 +8,11 @@ from datetime import timedelta
 
 from bmhctl.domain.model import EventKind, State
 from bmhctl.errors import BmhctlError
-from bmhctl.results import Metrics
+from bmhctl.results.statistics import Metrics
 from bmhctl.stores import statistics_queries as queries
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.usecases.queries import status
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
+from bmhctl.usecases.status import status
 
 BOUNDS = (1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 43200.0)
 """The bounds of the histogram of waits, in seconds."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Phase
 from bmhctl.domain.selector import selectable
 from bmhctl.errors import UsageError, nearest
-from bmhctl.results import Fleet, HostGroup, Reason, Reasons
+from bmhctl.results.status import Fleet, HostGroup, Reason, Reasons
 from bmhctl.stores import status_queries
 from bmhctl.stores.events import EventQuery
 from bmhctl.usecases.shared.context import Context

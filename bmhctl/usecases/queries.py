@@ -1,43 +1,26 @@
-"""List, show, status, history and reservations."""
+"""List, show, history and reservations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Host, Reservation, State
 from bmhctl.errors import NotFoundError, UsageError, combine
-from bmhctl.results import (
-    Booked,
-    Ending,
-    Everything,
-    Held,
-    History,
-    HostDetail,
-    Hosts,
-    Names,
-    Obstacle,
-    Reservations,
-    Status,
-)
+from bmhctl.results import Held, History, HostDetail, Hosts, Names, Reservations
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.named_host import not_found, one_host
 from bmhctl.usecases.shared.refresh import refresh
 
 if TYPE_CHECKING:
     from bmhctl.domain.selector import Selector
+    from bmhctl.results.inventories import Everything
     from bmhctl.usecases.shared.host_selection import Choice
 
 SHOWN_EVENTS = 5
 """How many of the latest events of a host ``show`` returns."""
-
-SHOWN = 50
-"""How many entries of each list ``status`` returns."""
-
-_COUNTED = ("expired", "cordoned", "undeclared", "faults", "bookings", "maintenances")
 
 SORT_KEYS = ("name", "state", "since", "owner", "until", "used")
 """The keys by which hosts can be sorted."""
@@ -86,6 +69,8 @@ def everything(ctx: Context, choice: Choice | None = None) -> Iterator[Everythin
     With ``choice``: those hosts and their reservations, and no policy. Raises :class:`NotFoundError` for a name that
     fits no host.
     """
+    from bmhctl.results.inventories import Everything
+
     now = refresh(ctx)
     with ctx.store.snapshot():
         store = ctx.store
@@ -115,109 +100,14 @@ def list_names(ctx: Context, choice: Choice) -> Names:
 
 def show(ctx: Context, name: str) -> HostDetail:
     """Return one host with its latest events; raise :class:`~bmhctl.errors.NotFoundError`."""
+    from bmhctl.usecases.shared.named_host import one_host
+
     now = refresh(ctx)
     with ctx.store.snapshot():
         host = one_host(ctx, name)
         return HostDetail(
             host, tuple(ctx.store.events.read(host, last=SHOWN_EVENTS)), now, ctx.store.step_results.of(host)
         )
-
-
-def status(ctx: Context) -> Status:
-    """Return the fleet in short: counts by state, reservations, what ends next, what needs an operator.
-
-    What it reads does not grow with the fleet: the first :data:`SHOWN` of each list, and how many there are.
-    """
-    from bmhctl.stores import status_queries
-
-    now = refresh(ctx)
-    with ctx.store.snapshot():
-        totals = status_queries.totals(ctx.store, now)
-        counts = ctx.store.hosts.counts()
-        held = status_queries.reservations(ctx.store, "reservations", now, SHOWN)
-        leases = status_queries.reservations(ctx.store, "leases", now, SHOWN) if totals["leases"] else []
-        expired = status_queries.reservations(ctx.store, "expired", now, SHOWN) if totals["expired"] else []
-        hosts = status_queries.held(ctx.store, {each.id: each for each in (*held, *leases)})
-        endings = [*_leases(leases, hosts), *_maintenance(status_queries.coming_back(ctx.store, SHOWN))]
-        marked = {
-            which: status_queries.names(ctx.store, which, SHOWN) if totals[which] else ()
-            for which in ("cordoned", "undeclared", "faults")
-        }
-        set_aside, waiting, limited = _queue(ctx)
-        return Status(
-            inventory=ctx.store.location,
-            counts=counts,
-            # Hosts that are set aside for tickets are not free.
-            free=max(0, counts[State.AVAILABLE] - totals["kept_back"] - set_aside),
-            cordoned=marked["cordoned"],
-            undeclared=marked["undeclared"],
-            faults=marked["faults"],
-            held=tuple(Held(each, tuple(hosts[each.id])) for each in held),
-            expired=tuple(each.id for each in expired),
-            endings=tuple(sorted(endings, key=lambda ending: ending.at)[:SHOWN]),
-            now=now,
-            waiting=waiting,
-            limited=limited,
-            totals={
-                "held": totals["reservations"],
-                "endings": totals["leases"] + totals["maintenance"],
-                "planned": totals["bookings"] + totals["maintenances"],
-                **{which: totals[which] for which in _COUNTED},
-            },
-            obstacles=_obstacles(ctx, totals, counts),
-            planned=_planned(ctx) if totals["bookings"] or totals["maintenances"] else (),
-        )
-
-
-def _planned(ctx: Context) -> tuple[Booked, ...]:
-    from bmhctl.usecases.reservations.bookings import with_host_names
-
-    return with_host_names(ctx, ctx.store.bookings.next(SHOWN))
-
-
-def _obstacles(ctx: Context, totals: Mapping[str, int], counts: Mapping[State, int]) -> tuple[Obstacle, ...]:
-    """Return why hosts are not free, hosts with the same reason together."""
-    from bmhctl.stores import status_queries
-
-    are_any = {
-        "fault": ("faults", totals["faults"]),
-        "maintenance": ("in_maintenance", counts[State.MAINTENANCE]),
-        "cordoned": ("cordoned", totals["cordoned"]),
-    }
-    found: dict[tuple[str, str], list[str]] = {}
-    for kind, (which, number) in are_any.items():
-        for host in status_queries.hosts_held_back(ctx.store, which, SHOWN) if number else ():
-            found.setdefault((kind, _reason(kind, host)), []).append(host.name)
-    failed = ctx.store.step_results.failed() if counts[State.INITIAL] or counts[State.TAINTED] else {}
-    for host in status_queries.hosts_with_failed_steps(ctx.store, failed, SHOWN):
-        found.setdefault(("failed", "; ".join(result.failure for result in failed[host.id])), []).append(host.name)
-    return tuple(Obstacle(kind, reason, tuple(names)) for (kind, reason), names in found.items())
-
-
-def _reason(kind: str, host: Host) -> str:
-    match kind:
-        case "fault":
-            return host.fault or ""
-        case "maintenance":
-            return "; ".join(note.reason for note in host.maintenance)
-        case _:
-            return host.cordon.reason if host.cordon else ""
-
-
-def _queue(ctx: Context) -> tuple[int, int, tuple[str, ...]]:
-    """Return how many free hosts are set aside for tickets, how many tickets wait, and which for a limit."""
-    if not ctx.store.tickets.all():
-        return 0, 0, ()
-    from bmhctl.usecases.reservations.fairness import set_aside, waiting_tickets
-
-    waiting, limits, words = waiting_tickets(ctx), ctx.policy().limits, list[str]()
-    if limits:
-        from bmhctl.domain.requirements import load_requirements
-        from bmhctl.usecases.reservations.limits import excess
-
-        found = ((each, excess(ctx, each.owner, load_requirements(each.requirements), limits)) for each in waiting)
-        words = [f"ticket {ticket.id} waits for {why.allowance.words}" for ticket, why in found if why is not None]
-    return set_aside(ctx, limits), len(waiting), tuple(words)
 
 
 def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:
@@ -227,20 +117,6 @@ def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:
         if host.reservation is not None:
             hosts.setdefault(host.reservation.id, []).append(host)
     return [Held(reservation, tuple(hosts.get(reservation.id, ()))) for reservation in reservations]
-
-
-def _leases(leases: Iterable[Reservation], hosts: Mapping[str, Sequence[Host]]) -> Iterable[Ending]:
-    for lease in leases:
-        if lease.expires_at is not None:
-            names = tuple(host.name for host in hosts[lease.id])
-            yield Ending(lease.expires_at, f"lease {lease.id} of {lease.owner}", names)
-
-
-def _maintenance(hosts: Iterable[Host]) -> Iterable[Ending]:
-    for host in hosts:
-        ends = [(mark.until, mark.reason) for mark in host.maintenance if mark.until is not None]
-        for end, reason in sorted(ends)[-1:]:
-            yield Ending(end, f"maintenance: {reason}", (host.name,))
 
 
 def history(ctx: Context, name: str | None = None, last: int | None = None) -> History:
@@ -254,6 +130,8 @@ def history(ctx: Context, name: str | None = None, last: int | None = None) -> H
     host = ctx.store.hosts.named(name)
     events = list(ctx.store.events.read(host or name, last=last))
     if not events:
+        from bmhctl.usecases.shared.named_host import not_found
+
         raise not_found(ctx, name)
     return History(events, name, now, ctx.store.location)
 

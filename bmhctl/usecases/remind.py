@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from bmhctl.domain.model import Host, Ticket
 from bmhctl.domain.requirements import load_requirements
 from bmhctl.errors import UsageError
-from bmhctl.results import Reminder, Reminders
+from bmhctl.results.queue import Reminder, Reminders
 from bmhctl.stores.claims import run_claim
 from bmhctl.usecases.queries import with_hosts
 from bmhctl.usecases.reservations.fairness import waiting_tickets

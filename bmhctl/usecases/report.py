@@ -6,15 +6,15 @@ from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
 from itertools import dropwhile
 
-from bmhctl.results import DayUse, HourlyUse, PastEvent, Report, WeekWaits
+from bmhctl.results.statistics import DayUse, HourlyUse, PastEvent, Report, WeekWaits
 from bmhctl.stores import statistics_queries as queries
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.rows import to_moment
-from bmhctl.usecases.queries import status
 from bmhctl.usecases.reservations.queue import queue
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.statistics import statistics, use_by_hour, waits_by_week
+from bmhctl.usecases.status import status
 from bmhctl.usecases.timeline import timeline
 
 SHOWN_EVENTS = 10

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from bmhctl.domain.model import EventKind, State, Verb
 from bmhctl.domain.units import local_time
 from bmhctl.errors import UsageError
-from bmhctl.results import BookingFigures, Figures, HourlyUse, Statistics, Waits
+from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statistics, Waits
 from bmhctl.stores import statistics_queries as queries
 from bmhctl.stores.rows import to_moment
 from bmhctl.stores.statistics_queries import HOUR, Flow, Window

@@ -8,7 +8,7 @@ from datetime import datetime
 from bmhctl.domain.model import Host, State
 from bmhctl.domain.units import local_time
 from bmhctl.errors import UsageError
-from bmhctl.results import HostTimeline, Stay, Timeline
+from bmhctl.results.statistics import HostTimeline, Stay, Timeline
 from bmhctl.stores import statistics_queries as queries
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.rows import to_moment

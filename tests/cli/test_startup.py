@@ -38,16 +38,21 @@ MOVES = {
 }
 QUEUE = {"bmhctl.usecases.reservations", "bmhctl.domain.requirements"}
 POLICY = {"bmhctl.domain.policy"}
+PARSER = {"bmhctl.domain.policy_parser", "bmhctl.domain.tables"}
+RESULTS = {f"bmhctl.results.{name}" for name in ("bookings", "diagnosis", "queue", "statistics", "texts", "why")}
 LINES = {f"bmhctl.output.{name}" for name in ("layout", "records", "spans")}
 
 NEEDLESS = {
-    "list -o name": {*STEPS, *EDITS, *MOVES, *QUEUE, *POLICY, *LINES},
-    "list": {*STEPS, *EDITS, *MOVES, *QUEUE, *POLICY},
-    "show node01": {*STEPS, *EDITS, *MOVES, *QUEUE, *POLICY},
-    "status": {*STEPS, *EDITS, *MOVES, *POLICY},
-    "reserve node01 --for nightly": {*STEPS, *EDITS, "bmhctl.cli.wait_progress", "bmhctl.usecases.reservations.holder"},
-    "reserve -l arch=x86_64 -o json": {*STEPS, *EDITS},
-    "taint node01 --force --reason drill": {*STEPS, *EDITS, *QUEUE, *POLICY},
+    "list -o name": {*STEPS, *EDITS, *MOVES, *QUEUE, *POLICY, *LINES, *RESULTS},
+    "list": {*STEPS, *EDITS, *MOVES, *QUEUE, *POLICY, *RESULTS},
+    "show node01": {*STEPS, *EDITS, *MOVES, *QUEUE, *POLICY, *RESULTS},
+    "status": {*STEPS, *EDITS, *MOVES, *POLICY, *RESULTS},
+    "reserve node01 --for nightly": {
+        *(*STEPS, *EDITS, *RESULTS),
+        *("bmhctl.cli.wait_progress", "bmhctl.usecases.reservations.holder"),
+    },
+    "reserve -l arch=x86_64 -o json": {*STEPS, *EDITS, *RESULTS},
+    "taint node01 --force --reason drill": {*STEPS, *EDITS, *QUEUE, *POLICY, *RESULTS},
 }
 """What each command must leave unloaded, beside what is slow."""
 
@@ -99,6 +104,12 @@ def test_a_toml_inventory_that_did_not_change_is_not_parsed(lab: Path) -> None:
     lab.write_text(lab.read_text() + "[hosts.node04]\n")
     assert "tomllib" in loaded_by("list", cwd=lab.parent)
     assert "tomllib" not in loaded_by("list", cwd=lab.parent)
+
+
+def test_an_inventory_without_a_policy_needs_no_parser_of_policies(tmp_path: Path, cli: Cli) -> None:
+    for line in ("init", "add node01", "ready node01"):
+        assert cli("-i", "lab.db", *line.split()).status == 0
+    assert loaded_by("-i", "lab.db", "reserve", "node01", cwd=tmp_path) & PARSER == set()
 
 
 def test_the_root_help_loads_no_command(tmp_path: Path) -> None:

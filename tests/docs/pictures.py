@@ -23,7 +23,9 @@ from rich.text import Text
 
 from bmhctl.domain.model import Host, HostSpec, Reservation, State
 from bmhctl.output import Display, render
-from bmhctl.results import Ending, Held, HostTimeline, HourlyUse, Obstacle, Status, Stay, Timeline
+from bmhctl.results import Held
+from bmhctl.results.statistics import HostTimeline, HourlyUse, Stay, Timeline
+from bmhctl.results.status import Ending, Obstacle, Status
 
 FOLDER = Path(__file__).parents[2] / "examples" / "pictures"
 

@@ -26,14 +26,8 @@ from bmhctl.domain.model import (
 from bmhctl.errors import BusyError, NotYoursError, StateRefusedError
 from bmhctl.output import Display, Format
 from bmhctl.results import (
-    Booked,
-    Bookings,
-    Diagnosis,
     Done,
-    Ending,
-    Finding,
     Grant,
-    Graph,
     Held,
     History,
     HostDetail,
@@ -42,16 +36,13 @@ from bmhctl.results import (
     Outcome,
     Outcomes,
     Plan,
-    Queue,
-    Queued,
-    QueueHistory,
     Reservations,
-    Severity,
-    Status,
-    TicketChange,
-    VerbAnswer,
-    Why,
 )
+from bmhctl.results.bookings import Booked, Bookings
+from bmhctl.results.diagnosis import Diagnosis, Finding, Severity
+from bmhctl.results.queue import Queue, Queued, QueueHistory, TicketChange
+from bmhctl.results.status import Ending, Status
+from bmhctl.results.why import Graph, VerbAnswer, Why
 
 NOW = datetime(2026, 11, 23, 8, 0, 0, tzinfo=UTC)
 LONG = "a" + "-very-long-name" * 4 + "-x"  # 63 characters, as long as a name may be

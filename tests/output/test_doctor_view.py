@@ -3,7 +3,7 @@ from dataclasses import replace
 from bmhctl.errors import ExitStatus, InvalidError
 from bmhctl.output import Format, render
 from bmhctl.output.sanitize import cell_width
-from bmhctl.results import Finding, Severity
+from bmhctl.results.diagnosis import Finding, Severity
 
 from .samples import DIAGNOSIS, HOSTILE, MENDED, display
 

@@ -13,13 +13,13 @@ import pytest
 
 from bmhctl.domain.model import State
 from bmhctl.output.html_report import page
-from bmhctl.results import (
+from bmhctl.results.queue import Queue
+from bmhctl.results.statistics import (
     DayUse,
     Figures,
     HostTimeline,
     HourlyUse,
     PastEvent,
-    Queue,
     Report,
     Statistics,
     Stay,

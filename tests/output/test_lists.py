@@ -10,7 +10,8 @@ from bmhctl.output import Format, render
 from bmhctl.output.layout import GLYPH
 from bmhctl.output.records import FIELDS
 from bmhctl.output.sanitize import cell_width
-from bmhctl.results import Held, Hosts, Queue, Reservations
+from bmhctl.results import Held, Hosts, Reservations
+from bmhctl.results.queue import Queue
 
 from .samples import FLEET, LONG, NIGHTLY, NOW, OVER, QUEUE, RESERVATIONS, display, fleet, host, hosts, spec, wide_fleet
 

@@ -12,7 +12,7 @@ import pytest
 
 from bmhctl.formats.toml_export import dump_parts
 from bmhctl.output import Display, Format, layout, machine_formats, render
-from bmhctl.results import Document
+from bmhctl.results.texts import Document
 from bmhctl.stores import open_store
 from bmhctl.usecases import inventories, queries
 from bmhctl.usecases.shared.context import Context

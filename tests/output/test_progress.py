@@ -5,8 +5,9 @@ from threading import Thread
 
 import pytest
 
-from bmhctl.output import Format, Progress
+from bmhctl.output import Format
 from bmhctl.output import progress as module
+from bmhctl.output.progress import Progress
 
 from .samples import HOSTILE, display
 

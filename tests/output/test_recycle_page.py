@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from bmhctl.output.recycle_page import RecyclePage
-from bmhctl.results import Activity, Backlog
+from bmhctl.results.recycling import Activity, Backlog
 
 from .samples import display
 

@@ -5,39 +5,22 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
 
 import jsonschema
 import pytest
 
-from bmhctl import results
 from bmhctl.domain.model import State
 from bmhctl.errors import UsageError
 from bmhctl.output import Format, check, render
 from bmhctl.output.machine_formats import csv_cell
 from bmhctl.output.records import FIELDS
 from bmhctl.output.render import MODULES, view_of
-from bmhctl.results import (
-    Document,
-    Figures,
-    Fleet,
-    HostGroup,
-    Hosts,
-    HostTimeline,
-    HourlyUse,
-    ManualPage,
-    Metrics,
-    Names,
-    Reason,
-    Reasons,
-    Reminder,
-    Reminders,
-    Reservations,
-    Script,
-    Statistics,
-    Stay,
-    Timeline,
-    Topics,
-)
+from bmhctl.results import Hosts, Names, Reservations
+from bmhctl.results.queue import Reminder, Reminders
+from bmhctl.results.statistics import Figures, HostTimeline, HourlyUse, Metrics, Statistics, Stay, Timeline
+from bmhctl.results.status import Fleet, HostGroup, Reason, Reasons
+from bmhctl.results.texts import Document, ManualPage, Script, Topics
 
 from .samples import (
     BOOKINGS,
@@ -148,7 +131,7 @@ TIMELINE = Timeline(
     (),
     "lab.toml",
 )
-KINDS = [getattr(results, name) for name in MODULES]
+KINDS = [kind for name in {*MODULES.values()} for kind in import_module(f"bmhctl.output.views.{name}").VIEWS]
 
 
 def shown(result: object, format: Format, fields: tuple[str, ...] | None = None) -> str:

@@ -11,23 +11,11 @@ from bmhctl.output.graph.timeline_svg import svg
 from bmhctl.output.sanitize import cell_width
 from bmhctl.output.spans import heat_level, heat_step
 from bmhctl.output.views.reservations import RESERVATION_COLUMNS
-from bmhctl.results import (
-    BookingFigures,
-    Bookings,
-    Ending,
-    Figures,
-    Graph,
-    Held,
-    History,
-    HostTimeline,
-    HourlyUse,
-    Obstacle,
-    Reservations,
-    Statistics,
-    Status,
-    Stay,
-    Timeline,
-)
+from bmhctl.results import Held, History, Reservations
+from bmhctl.results.bookings import Bookings
+from bmhctl.results.statistics import BookingFigures, Figures, HostTimeline, HourlyUse, Statistics, Stay, Timeline
+from bmhctl.results.status import Ending, Obstacle, Status
+from bmhctl.results.why import Graph
 
 from .samples import (
     BOOKINGS,

@@ -11,7 +11,7 @@ from enum import StrEnum
 import orjson
 import pytest
 
-from bmhctl.support.words import Words
+from bmhctl.support.values import Words
 
 
 class Light(Words):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bmhctl.domain.model import State, Verb
-from bmhctl.results import VerbAnswer
+from bmhctl.results.why import VerbAnswer
 from bmhctl.stores.claims import host_claim
 from bmhctl.usecases import explain, hosts, lifecycle_verbs
 from bmhctl.usecases.shared.host_selection import Choice

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bmhctl.output.prometheus import exposition
-from bmhctl.results import Metrics
+from bmhctl.results.statistics import Metrics
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.metrics import metrics
 from bmhctl.usecases.planned_maintenance import plan_maintenance

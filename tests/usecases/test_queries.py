@@ -11,11 +11,12 @@ from bmhctl.domain.model import State, Ticket
 from bmhctl.domain.requirements import Requirement, dump_requirements
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.migrations import MIGRATIONS
-from bmhctl.usecases import hosts, lifecycle_verbs, queries
+from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings, request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.status import status
 from bmhctl.usecases.steps import resume, step_verbs
 from tests.broken_inventories import examined, unchecked
 from tests.conftest import Lab
@@ -46,7 +47,7 @@ def test_what_is_held_comes_with_the_oldest_first_and_what_ends_with_the_soonest
         fleet.context(), Choice(("node4",)), reason="disk", until=fleet.clock.now + timedelta(hours=5)
     )
     lifecycle_verbs.maintain(fleet.context(), Choice(("node5",)), reason="no end in sight")
-    seen = queries.status(fleet.context())
+    seen = status(fleet.context())
     assert [(held.reservation.id, [host.name for host in held.hosts]) for held in seen.held] == [
         (late, ["node1"]),
         (last, ["node2"]),
@@ -60,13 +61,13 @@ def test_what_is_held_comes_with_the_oldest_first_and_what_ends_with_the_soonest
     ]
     assert (seen.free, seen.counts[State.MAINTENANCE], seen.total("held"), seen.total("endings")) == (4, 2, 3, 4)
     resume.resume(fleet.context(), Choice(("node4",)), everyones=True)
-    assert [ending.hosts for ending in queries.status(fleet.context()).endings] == [("node3",), ("node1",), ("node2",)]
+    assert [ending.hosts for ending in status(fleet.context()).endings] == [("node3",), ("node1",), ("node2",)]
 
 
 def test_a_lease_that_is_over_is_reported_until_a_command_ends_it(fleet: Lab) -> None:
     token = reserve(fleet, "node1", 1)
     fleet.clock.move(hours=2)
-    seen = queries.status(fleet.context())
+    seen = status(fleet.context())
     assert (seen.expired, seen.endings, seen.total("expired")) == ((token,), (), 1)
 
 
@@ -76,7 +77,7 @@ def test_what_can_not_be_reserved_is_not_free(fleet: Lab) -> None:
     lifecycle_verbs.cordon(fleet.context(), Choice(("node8",)))
     if fleet.is_toml:
         fleet.path.write_text(fleet.path.read_text().replace("[hosts.node9]", "[hosts.other]"))
-    seen = queries.status(fleet.context())
+    seen = status(fleet.context())
     assert seen.cordoned == ("node1", "node2", "node8", "node9")
     assert seen.undeclared == (("node9",) if fleet.is_toml else ())
     assert seen.free == 5
@@ -89,21 +90,21 @@ def test_what_is_set_aside_for_a_waiting_ticket_is_not_free(fleet: Lab) -> None:
         Ticket(owner="bob", requirements=dump_requirements((Requirement(count=12),)), created_at=now, refreshed_at=now)
     )
     with ctx.store.claims.share(ticket_claim(ticket.id)):
-        seen = queries.status(fleet.context())
+        seen = status(fleet.context())
         assert (seen.waiting, seen.free) == (1, 9)  # it can never be met, so it keeps nobody waiting
         ctx.store.tickets.remove(ticket.id)
     small = ctx.store.tickets.add(
         Ticket(owner="bob", requirements=dump_requirements((Requirement(count=4),)), created_at=now, refreshed_at=now)
     )
     with ctx.store.claims.share(ticket_claim(small.id)):
-        seen = queries.status(fleet.context())
+        seen = status(fleet.context())
         assert (seen.waiting, seen.free) == (1, 5)
     ctx.store.tickets.remove(small.id)
 
 
 def test_what_is_planned_next_comes_with_the_first_to_start_first(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert queries.status(fleet.context()).planned == ()
-    monkeypatch.setattr(queries, "SHOWN", 3)
+    assert status(fleet.context()).planned == ()
+    monkeypatch.setattr("bmhctl.usecases.status.SHOWN", 3)
     now = fleet.clock.now
 
     def book(begin: int, *names: str) -> str:
@@ -116,7 +117,7 @@ def test_what_is_planned_next_comes_with_the_first_to_start_first(fleet: Lab, mo
     last = book(12, "node1")
     lifecycle_verbs.cordon(fleet.context(), Choice(("node2", "node4")))
     hosts.remove(fleet.context(), Choice(("node3",)), reason="sold", force=True)
-    seen = queries.status(fleet.context())
+    seen = status(fleet.context())
     assert [(item.booking.purpose or item.booking.id, item.hosts, item.trouble) for item in seen.planned] == [
         (first, ("node2",), ("node2",)),
         ("power work", ("node4", "node5"), ()),
@@ -128,18 +129,18 @@ def test_what_is_planned_next_comes_with_the_first_to_start_first(fleet: Lab, mo
         "maintenances": 1,
     }
     bookings.cancel(fleet.context(), last)
-    assert queries.status(fleet.context()).total("planned") == 3
+    assert status(fleet.context()).total("planned") == 3
 
 
 def test_the_lists_are_cut_and_their_totals_are_not(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "SHOWN", 2)
+    monkeypatch.setattr("bmhctl.usecases.status.SHOWN", 2)
     for number in range(1, 5):
         reserve(fleet, f"node{number}", number)
     lifecycle_verbs.taint(fleet.context(), Choice(("node1", "node2", "node3")), fault="fan")
     for number in range(5, 8):
         reserve(fleet, f"node{number}", number)
     lifecycle_verbs.cordon(fleet.context(), Choice(("node1", "node4", "node8")))
-    seen = queries.status(fleet.context())
+    seen = status(fleet.context())
     lists = ("held", "endings", "cordoned", "faults")
     assert {name: (len(getattr(seen, name)), seen.total(name)) for name in lists} == {
         "held": (2, 4),
@@ -158,17 +159,17 @@ def test_when_a_host_should_be_back_is_known_of_older_inventories_and_after_a_re
         fleet.context(), Choice(("node4",)), reason="fan", until=fleet.clock.now + timedelta(hours=2)
     )
     lifecycle_verbs.maintain(fleet.context(), Choice(("node5",)), reason="no end in sight")
-    kept = queries.status(fleet.context()).endings
+    kept = status(fleet.context()).endings
     assert [ending.hosts for ending in kept] == [("node4",)]
     unchecked(fleet, "UPDATE hosts SET back_at = NULL")
-    assert queries.status(fleet.context()).endings == ()
+    assert status(fleet.context()).endings == ()
     assert [(each.kind, each.host, each.fixed) for each in examined(fleet, fix=True).findings if each.fixable] == [
         ("mark", "node4", True)
     ]
-    assert queries.status(fleet.context()).endings == kept
+    assert status(fleet.context()).endings == kept
     unchecked(fleet, "UPDATE hosts SET back_at = NULL")
     database = fleet.context().store.database
     [glance] = [migration for migration in MIGRATIONS if migration.name == "glance"]
     for statement in glance.in_file if database.files else glance.on_server:  # as it is done to an older inventory
         list(database.execute(statement))
-    assert queries.status(fleet.context()).endings == kept
+    assert status(fleet.context()).endings == kept

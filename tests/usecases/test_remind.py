@@ -9,7 +9,7 @@ import pytest
 from bmhctl.domain.model import Ticket
 from bmhctl.domain.requirements import dump_requirements, parse_requirement
 from bmhctl.errors import UsageError
-from bmhctl.results import Reminder, Reminders
+from bmhctl.results.queue import Reminder, Reminders
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.remind import remind

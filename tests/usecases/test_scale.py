@@ -29,6 +29,7 @@ from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.status import status
 from tests.benchmarks.generate import book, generate
 from tests.conftest import location
 from tests.postgres import drop_schema
@@ -89,7 +90,7 @@ COMMANDS: dict[str, Command] = {
     "maintain": lambda ctx: lifecycle_verbs.maintain(ctx, Choice(FEW[2:3]), reason="fan"),
     "show": lambda ctx: queries.show(ctx, FEW[0]),
     "why": lambda ctx: explain.why(ctx, FEW[4]),
-    "status": queries.status,
+    "status": status,
     "graph": explain.graph,
     "reap": expiry.reap,
     "queue": queue.queue,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bmhctl.domain.model import Event, State, Verb
 from bmhctl.errors import BmhctlError, UsageError
-from bmhctl.results import BookingFigures, Figures, Statistics, Waits
+from bmhctl.results.statistics import BookingFigures, Figures, Statistics, Waits
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings, holder, request, reserve

@@ -8,7 +8,7 @@ import pytest
 
 from bmhctl.domain.model import State
 from bmhctl.errors import NotFoundError, UsageError
-from bmhctl.results import HostTimeline
+from bmhctl.results.statistics import HostTimeline
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings, holder, request, reserve

@@ -11,7 +11,7 @@ from bmhctl.output.graph.terminal import EXITS, RING, Marks, returns
 from bmhctl.output.graph.text_formats import NEUTRAL, TONES, stroke
 from bmhctl.output.sanitize import clean
 from bmhctl.output.spans import plural
-from bmhctl.results import Graph
+from bmhctl.results.why import Graph
 
 _WIDTH, _HEIGHT, _HEADER, _LEGEND = 980, 392, 40, 30
 _BOX, _STEP, _LEFT = 156, 244, 46  # a box of the row, from one to the next, where the first begins

@@ -10,7 +10,7 @@ from bmhctl.lifecycle.table import EDGES, Edge
 from bmhctl.output.layout import COLOUR, GLYPH
 from bmhctl.output.sanitize import Line, Span, cell_width
 from bmhctl.output.spans import answer_lines, heading, transition_spans
-from bmhctl.results import Graph
+from bmhctl.results.why import Graph
 from bmhctl.support.values import Frozen
 
 EXITS = tuple(edge for edge in EDGES if edge.drawn and edge.dest is None)

@@ -10,7 +10,7 @@ from bmhctl.lifecycle.table import EDGES, MEANING, Edge
 from bmhctl.output.graph.terminal import Marks
 from bmhctl.output.sanitize import clean
 from bmhctl.output.spans import plural
-from bmhctl.results import Graph
+from bmhctl.results.why import Graph
 from bmhctl.support.values import Frozen
 
 

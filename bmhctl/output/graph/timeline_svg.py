@@ -11,7 +11,7 @@ from bmhctl.output.graph.text_formats import NEUTRAL, TONES
 from bmhctl.output.records import stamp
 from bmhctl.output.sanitize import clean
 from bmhctl.output.time_axis import ticks
-from bmhctl.results import HostTimeline, Timeline
+from bmhctl.results.statistics import HostTimeline, Timeline
 
 _LEFT, _WIDTH, _ROW, _BAR, _TOP, _BOTTOM = 170, 830, 22, 14, 34, 40
 _FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"

@@ -12,7 +12,7 @@ from bmhctl.output.records import Envelope, Record, iso, listing, picked
 from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line
 from bmhctl.output.spans import until
-from bmhctl.results import Booked, Bookings
+from bmhctl.results.bookings import Booked, Bookings
 from bmhctl.support.folding import in_short
 
 _COLUMNS = (

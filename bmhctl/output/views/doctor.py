@@ -10,7 +10,7 @@ from bmhctl.output.records import Envelope, Record, iso, listing, picked, stamp
 from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad
 from bmhctl.output.spans import plural
-from bmhctl.results import Diagnosis, Finding, Severity
+from bmhctl.results.diagnosis import Diagnosis, Finding, Severity
 
 _MOST = 8  # of a kind, unless verbose
 

@@ -9,7 +9,7 @@ from bmhctl.output.display import Display, Format
 from bmhctl.output.records import Envelope, answer_record, event_record, single
 from bmhctl.output.render import STRUCTURED, View
 from bmhctl.output.sanitize import Line
-from bmhctl.results import Graph
+from bmhctl.results.why import Graph
 
 
 def _lines(result: Graph, display: Display) -> Iterable[Line]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import console_of, table
 from bmhctl.output.render import TEXT, View
-from bmhctl.results import ManualPage, Topics
+from bmhctl.results.texts import ManualPage, Topics
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bmhctl.output.display import Display
 from bmhctl.output.prometheus import exposition
 from bmhctl.output.render import TEXT, View
-from bmhctl.results import Metrics
+from bmhctl.results.statistics import Metrics
 
 
 def _write(result: Metrics, display: Display) -> bool:

@@ -15,7 +15,7 @@ from bmhctl.output.records import Envelope, Record, flags, iso, listing, picked,
 from bmhctl.output.render import NAMED, STRUCTURED, View
 from bmhctl.output.sanitize import Line, Span, clean, padded
 from bmhctl.output.spans import UNLIMITED, joined
-from bmhctl.results import Fleet, HostGroup, Reason, Reasons
+from bmhctl.results.status import Fleet, HostGroup, Reason, Reasons
 from bmhctl.support.folding import folded
 
 _STYLE = dict.fromkeys(

@@ -12,7 +12,7 @@ from bmhctl.output.records import Envelope, Record, flatten, iso, listing, picke
 from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line
 from bmhctl.output.spans import until_line
-from bmhctl.results import Queue, Queued
+from bmhctl.results.queue import Queue, Queued
 
 _QUEUE_COLUMNS = (
     Column("POSITION"),

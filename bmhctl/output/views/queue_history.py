@@ -9,7 +9,7 @@ from bmhctl.output.records import Envelope, Record, iso, listing, picked
 from bmhctl.output.render import LISTED, View
 from bmhctl.output.sanitize import Line
 from bmhctl.output.spans import ago
-from bmhctl.results import QueueHistory, TicketChange
+from bmhctl.results.queue import QueueHistory, TicketChange
 
 _COLUMNS = (
     Column("AT", 1),

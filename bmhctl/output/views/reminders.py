@@ -8,7 +8,7 @@ from bmhctl.output.records import Envelope, Record, iso, listing, picked
 from bmhctl.output.render import LISTED, View
 from bmhctl.output.sanitize import Line, clean, padded
 from bmhctl.output.spans import until
-from bmhctl.results import Reminder, Reminders
+from bmhctl.results.queue import Reminder, Reminders
 from bmhctl.support.folding import in_short
 
 

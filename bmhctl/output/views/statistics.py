@@ -13,7 +13,7 @@ from bmhctl.output.records import Envelope, Json, Record, iso, listing, picked
 from bmhctl.output.render import LISTED, View
 from bmhctl.output.sanitize import Line, Span
 from bmhctl.output.spans import UNLIMITED, heat_level, heat_step, joined, plural
-from bmhctl.results import BookingFigures, Figures, HourlyUse, Statistics
+from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statistics
 
 _WORDS = {
     State.RESERVED: "reserved",

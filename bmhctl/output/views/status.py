@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import State
 from bmhctl.output.display import Display, Format
@@ -14,8 +15,11 @@ from bmhctl.output.records import Json, Record, held_record, iso, single, stamp
 from bmhctl.output.render import STRUCTURED, View
 from bmhctl.output.sanitize import Line, Span, cell_width, clean
 from bmhctl.output.spans import FEW_HOSTS, UNLIMITED, hosts_line, joined, until, until_line
-from bmhctl.results import Booked, Status
+from bmhctl.results.status import Status
 from bmhctl.support.folding import folded
+
+if TYPE_CHECKING:
+    from bmhctl.results.bookings import Booked
 
 _MOST = 8  # of a kind, at a glance on a terminal
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bmhctl.output.display import Display, Format
 from bmhctl.output.records import Envelope, jsonable, single
 from bmhctl.output.render import STRUCTURED, TEXT, View
-from bmhctl.results import Document, Done, Script
+from bmhctl.results import Done
+from bmhctl.results.texts import Document, Script
 
 _OTHERS = (Format.METAL3, Format.ANSIBLE, Format.SSH, Format.KNOWN_HOSTS, Format.DNSMASQ, Format.NETBOX)
 

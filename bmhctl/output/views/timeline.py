@@ -12,7 +12,7 @@ from bmhctl.output.records import Envelope, Record, iso, listing, planned_record
 from bmhctl.output.render import LISTED, View
 from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad, shorten
 from bmhctl.output.time_axis import ticks
-from bmhctl.results import HostTimeline, Stay, Timeline
+from bmhctl.results.statistics import HostTimeline, Stay, Timeline
 
 MARKS = {
     State.INITIAL: "○",

@@ -9,7 +9,7 @@ from bmhctl.output.records import Envelope, answer_record, host_record, iso, sin
 from bmhctl.output.render import STRUCTURED, View
 from bmhctl.output.sanitize import Line, clean
 from bmhctl.output.spans import answer_lines, heading, result_lines
-from bmhctl.results import Why
+from bmhctl.results.why import Why
 
 
 def why_lines(why: Why) -> Iterator[Line]:

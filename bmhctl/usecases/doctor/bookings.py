@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.booking import Booking, in_the_way, is_leased_until, with_planned
 from bmhctl.domain.model import Host, Planned
 from bmhctl.domain.units import local_time
-from bmhctl.results import Finding
+from bmhctl.results.diagnosis import Finding
 from bmhctl.support.values import replace
 from bmhctl.usecases.doctor.question import BROKEN, NOTE, WARNING
 

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError
-from bmhctl.results import Diagnosis, Finding
+from bmhctl.results.diagnosis import Diagnosis, Finding
 from bmhctl.stores import open_store
 from bmhctl.stores.locations import is_on_server, resolve
 from bmhctl.stores.sqlite.files import log_of

@@ -15,7 +15,7 @@ from bmhctl.domain.policy import Policy
 from bmhctl.domain.policy_parser import POLICY_KEYS, parse_policy
 from bmhctl.domain.tables import check_keys
 from bmhctl.errors import InvalidError, UnreachableError
-from bmhctl.results import Finding, Severity
+from bmhctl.results.diagnosis import Finding, Severity
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.integrity import MOST
 from bmhctl.stores.toml.atomic_replace import edits_locked

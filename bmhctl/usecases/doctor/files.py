@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bmhctl.results import Finding
+from bmhctl.results.diagnosis import Finding
 from bmhctl.stores.sqlite.claims import folder_beside
 from bmhctl.stores.sqlite.files import log_of
 from bmhctl.stores.toml.atomic_replace import draft_of

@@ -8,7 +8,7 @@ from datetime import datetime
 from bmhctl.domain.model import State
 from bmhctl.domain.units import local_time
 from bmhctl.lifecycle.table import where
-from bmhctl.results import Finding, Severity
+from bmhctl.results.diagnosis import Finding, Severity
 from bmhctl.stores.integrity import Answer, stored_time
 from bmhctl.support.values import Frozen, field
 from bmhctl.usecases.shared.context import Context

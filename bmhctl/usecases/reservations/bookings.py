@@ -14,7 +14,8 @@ from bmhctl.domain.requirements import describe_requirements, dump_requirements,
 from bmhctl.domain.times import check_not_too_far, in_utc
 from bmhctl.domain.units import by_minute, format_duration, local_time
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, StateRefusedError, UsageError
-from bmhctl.results import Booked, Bookings, Done
+from bmhctl.results import Done
+from bmhctl.results.bookings import Booked, Bookings
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import check_names, check_satisfiable

@@ -8,14 +8,13 @@ from datetime import datetime, timedelta
 
 from bmhctl.domain.model import NEVER, CheckResult, Host, Phase, Reservation, Verb
 from bmhctl.domain.policy import CheckOnReserve, Policy
-from bmhctl.domain.policy_parser import parse_policy
 from bmhctl.domain.requirements import Requirements, describe_requirements, dump_requirements, load_requirements
 from bmhctl.domain.units import format_duration
 from bmhctl.errors import UsageError, WaitTimeoutError
 from bmhctl.results import Grant, Held
 from bmhctl.stores.reservations import random_id
 from bmhctl.usecases.reservations.request import FREE, LeaseTerms, ReservationRequest, lease_of, queries_for
-from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, retried
+from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, policy_in, retried
 from bmhctl.usecases.shared.transitions import guard_input, move
 
 NO_CHECKS: Mapping[int, tuple[CheckResult, ...]] = {}
@@ -85,7 +84,7 @@ def grant_uncontended(ctx: Context, attempt: Attempt, now: datetime) -> Grant | 
         hosts = _enough(request.requirements, view.free)
         if hosts is None:
             return None
-        policy = parse_policy(view.policy)
+        policy = policy_in(view.policy)
         if needs_proof(policy, hosts, now) or any(each.needs_order(ctx.actor) for each in policy.limits):
             return None
         return settle(attempt, policy, hosts, token)

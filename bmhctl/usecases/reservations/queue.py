@@ -15,7 +15,8 @@ from bmhctl.errors import (
     NotYoursError,
     UsageError,
 )
-from bmhctl.results import Done, Queue, Queued, QueueHistory, TicketChange
+from bmhctl.results import Done
+from bmhctl.results.queue import Queue, Queued, QueueHistory, TicketChange
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.folding import in_short
 from bmhctl.usecases.reservations.eta import etas_of_tickets

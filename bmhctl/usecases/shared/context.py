@@ -57,16 +57,25 @@ class Context(Frozen):
 
     def policy(self) -> Policy:
         """Return the inventory's policy."""
-        return _policy_in(self.store.meta.parsed_policy_text())
+        return _policy_of(self.store.meta.parsed_policy_text())
 
 
 @lru_cache(maxsize=1)
-def _policy_in(text: str | None) -> Policy:
+def _policy_of(text: str | None) -> Policy:
     import json
 
+    return policy_in({} if text is None else json.loads(text))
+
+
+def policy_in(document: Mapping[str, object]) -> Policy:
+    """Return the policy in a parsed text; one that declares nothing needs no parser."""
+    if not document:
+        from bmhctl.domain.policy import Policy
+
+        return Policy()
     from bmhctl.domain.policy_parser import parse_policy
 
-    return parse_policy({} if text is None else json.loads(text))
+    return parse_policy(document)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.lazy_regex import pattern
 from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.named_host import not_found
 
 MOST_NAMES = 100_000
 """How many names the folded ranges of one command may stand for."""
@@ -157,6 +156,8 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
         if name in known:
             hosts[name] = known[name]
         elif name in exact:
+            from bmhctl.usecases.shared.named_host import not_found
+
             missing.append(_range_explained(not_found(ctx, name, look_around=len(missing) < _HINTS), choice.names))
         else:
             found = list(_matching(ctx, name))

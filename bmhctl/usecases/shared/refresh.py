@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bmhctl.errors import BmhctlError
-from bmhctl.stores.toml.state_keys import FINGERPRINT, OWNER
 from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ def refresh(ctx: Context) -> datetime:
 def _is_current(ctx: Context, file: DeclarationFile) -> bool:
     """Return whether the state is synced with the TOML file as it is now: then no parser is loaded."""
     from bmhctl.stores.toml.fingerprint import Fingerprint
+    from bmhctl.stores.toml.state_keys import FINGERPRINT, OWNER
 
     known = ctx.store.meta.get(FINGERPRINT)
     fingerprint = None if known is None else Fingerprint.from_text(known)

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 from bmhctl.domain.model import Host, Phase, State
 from bmhctl.errors import BmhctlError, InvalidError, MovedError, RetiredError, UnreachableError
-from bmhctl.results import Activity, Backlog, Outcome
+from bmhctl.results import Outcome
+from bmhctl.results.recycling import Activity, Backlog
 from bmhctl.usecases.shared.absence import Absence
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.expiry import forget_left_claims

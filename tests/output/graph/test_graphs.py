@@ -11,7 +11,7 @@ from bmhctl.lifecycle.table import EDGES
 from bmhctl.output import Format, render
 from bmhctl.output.graph import terminal
 from bmhctl.output.graph.terminal import Marks, trail
-from bmhctl.results import Graph
+from bmhctl.results.why import Graph
 from tests.output.samples import (
     COUNTS,
     EVENTS,

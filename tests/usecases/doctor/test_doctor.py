@@ -14,7 +14,7 @@ import pytest
 
 from bmhctl.domain.model import State
 from bmhctl.errors import InvalidError
-from bmhctl.results import Finding
+from bmhctl.results.diagnosis import Finding
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.rows import from_time
 from bmhctl.usecases import hosts, lifecycle_verbs, queries

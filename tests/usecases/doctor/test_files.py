@@ -17,7 +17,7 @@ import pytest
 
 from bmhctl.domain.model import Phase
 from bmhctl.errors import InvalidError, StateRefusedError, UnreachableError
-from bmhctl.results import Diagnosis
+from bmhctl.results.diagnosis import Diagnosis
 from bmhctl.usecases import hosts, inventories, queries
 from bmhctl.usecases.doctor.doctor import doctor_at
 from bmhctl.usecases.reservations import reserve, waiting

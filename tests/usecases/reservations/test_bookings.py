@@ -17,7 +17,8 @@ from bmhctl.errors import (
     UnsatisfiableError,
     UsageError,
 )
-from bmhctl.results import Booked, Grant
+from bmhctl.results import Grant
+from bmhctl.results.bookings import Booked
 from bmhctl.usecases import hosts, lifecycle_verbs, queries
 from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings, holder, request

@@ -15,7 +15,7 @@ from bmhctl.domain.requirements import parse_requirement
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UnsatisfiableError, UsageError
 from bmhctl.results import Grant
-from bmhctl.usecases import explain, hosts, lifecycle_verbs, queries
+from bmhctl.usecases import explain, hosts, lifecycle_verbs
 from bmhctl.usecases.policy import check_policy
 from bmhctl.usecases.reservations import holder, queue, reserve
 from bmhctl.usecases.reservations.limits import Span, check_booking
@@ -23,6 +23,7 @@ from bmhctl.usecases.reservations.replacement import replace_host
 from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.status import status
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
 
@@ -134,9 +135,9 @@ def test_a_ticket_that_waits_for_its_limit_holds_nothing_and_is_granted_when_the
     seen: list[str] = []
     steps: list[Callable[[], object]] = [
         lambda: seen.extend(item.missing for item in queue.queue(fleet.context()).items),
-        lambda: seen.extend(queries.status(fleet.context()).limited),
+        lambda: seen.extend(status(fleet.context()).limited),
         lambda: seen.extend(explain.why(fleet.context(), "gpu3").facts),
-        lambda: seen.append(f"free: {queries.status(fleet.context()).free}"),
+        lambda: seen.append(f"free: {status(fleet.context()).free}"),
         lambda: seen.extend(names(take(fleet, actor="intern-2"))),
         lambda: lifecycle_verbs.release(fleet.context("intern-1"), Choice(), reservation=first.held.reservation.id),
         lambda: step_verbs.reset(fleet.context(), Choice(("gpu1",))),

@@ -12,7 +12,8 @@ import pytest
 from bmhctl.domain.model import HostSpec, Verdict
 from bmhctl.domain.policy import Step
 from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
-from bmhctl.results import Backlog, Outcome
+from bmhctl.results import Outcome
+from bmhctl.results.recycling import Backlog
 from bmhctl.usecases import hosts
 from bmhctl.usecases.shared.absence import Absence
 from bmhctl.usecases.shared.host_selection import Choice

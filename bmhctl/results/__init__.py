@@ -1,0 +1,130 @@
+"""The values that use cases return; ``output`` renders them. Those that most commands need are here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from bmhctl.domain.model import CheckResult, Event, Host, Reservation, State
+from bmhctl.errors import BmhctlError, ExitStatus, combine
+from bmhctl.support.values import Frozen, field
+
+
+class Outcome(Frozen):
+    """What a command did to one host.
+
+    ``changed`` is False when nothing had to be done; ``source`` and ``state`` are the host's state before and after
+    (None: not in the inventory). A failure carries its ``error``, and the host is unchanged.
+    """
+
+    host: str
+    changed: bool
+    message: str
+    source: State | None = None
+    state: State | None = None
+    reservation: str | None = None
+    steps: tuple[CheckResult, ...] = ()
+    error: BmhctlError | None = None
+
+
+class Outcomes(Frozen):
+    """The outcome of every host that a command was called with, in the order of the request."""
+
+    verb: str
+    items: tuple[Outcome, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def error(self) -> BmhctlError | None:
+        """The one error that stands for all failures; None when every host succeeded."""
+        failed = [item.error for item in self.items if item.error]
+        return combine(failed) if failed else None
+
+    @property
+    def status(self) -> ExitStatus:
+        """The command's exit status."""
+        error = self.error
+        return error.status if error else ExitStatus.DONE
+
+
+class Held(Frozen):
+    """A reservation and the hosts that it holds now: after a grant in the order of the request, else by name.
+
+    ``had`` are the names of all hosts that it ever held, where that was asked for.
+    """
+
+    reservation: Reservation
+    hosts: tuple[Host, ...]
+    had: tuple[str, ...] = ()
+
+
+class Grant(Frozen):
+    """What ``reserve`` reserved."""
+
+    held: Held
+    notes: tuple[str, ...] = ()
+
+
+class Hosts(Frozen):
+    """Hosts to show, and when they were read; ``missing`` has an error for each name that matched none.
+
+    ``failed`` are the results of steps that hold hosts back, by the host's id.
+    """
+
+    hosts: Iterable[Host]
+    now: datetime
+    missing: tuple[BmhctlError, ...] = ()
+    failed: Mapping[int, Sequence[CheckResult]] = field(default_factory=dict)
+
+
+class Names(Frozen):
+    """Only the names of hosts."""
+
+    names: Iterable[str]
+
+
+class HostDetail(Frozen):
+    """One host with its latest events, oldest first, and the last result of each step."""
+
+    host: Host
+    events: tuple[Event, ...]
+    now: datetime
+    results: tuple[CheckResult, ...] = ()
+
+
+class Reservations(Frozen):
+    """Reservations to show, and when they were read."""
+
+    items: tuple[Held, ...]
+    now: datetime
+
+
+class History(Frozen):
+    """Events, oldest first; ``host`` is the host that they are about, None for all; ``inventory`` is where they are."""
+
+    events: Iterable[Event]
+    host: str | None
+    now: datetime
+    inventory: str = ""
+
+
+class Plan(Outcomes):
+    """What a verb would do (``--dry-run``): one line a host, nothing was changed."""
+
+
+class Imported(Frozen):
+    """What an import did, or with ``dry_run`` would do, to each host in it; and what it skipped."""
+
+    items: tuple[Outcome, ...]
+    skipped: tuple[str, ...]
+    warnings: tuple[str, ...]
+    dry_run: bool
+
+
+class Done(Frozen):
+    """A command whose result is one message: ``init``, ``copy``, ``policy apply``."""
+
+    command: str
+    message: str
+    details: Mapping[str, object]
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,68 @@
+"""What is wrong with an inventory: results of ``doctor``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from bmhctl.errors import BmhctlError, InvalidError
+from bmhctl.support.values import Frozen, Words
+
+
+class Severity(Words):
+    """How bad a finding is: an invariant is broken, something may go wrong, or it is for information."""
+
+    BROKEN = "broken"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class Finding(Frozen):
+    """One thing that ``doctor`` found: what is wrong, with which host if with one, and what to do.
+
+    ``kind`` is a stable word. ``fixable``: ``doctor --fix`` can fix it; ``fixed``: it has fixed it. ``number`` is how
+    many findings it stands for.
+    """
+
+    kind: str
+    severity: Severity
+    message: str
+    remedy: str
+    host: str | None = None
+    fixable: bool = False
+    fixed: bool = False
+    number: int = 1
+
+
+class Diagnosis(Frozen):
+    """What ``doctor`` found in an inventory, the worst first.
+
+    ``counts`` is how many hosts, events and reservations it checked, empty if it could check none; ``backup`` is the
+    copy that was made before anything was fixed.
+    """
+
+    inventory: str
+    findings: tuple[Finding, ...]
+    now: datetime
+    counts: Mapping[str, int]
+    backup: str | None = None
+
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        """The findings that are still broken."""
+        return tuple(each for each in self.findings if each.severity is Severity.BROKEN and not each.fixed)
+
+    @property
+    def error(self) -> BmhctlError | None:
+        """The error that stands for all that is still broken; None when nothing is."""
+        number = sum(each.number for each in self.broken)
+        fixable = sum(each.number for each in self.broken if each.fixable)
+        if not number:
+            return None
+        words = "1 thing is" if number == 1 else f"{number} things are"
+        those = f"{fixable} of them" if fixable < number else "it" if number == 1 else "them"
+        return InvalidError(
+            f"{self.inventory}: {words} broken",
+            hint=f"bmhctl doctor --fix repairs {those}, after a backup" if fixable else None,
+            details={"broken": number, "fixable": fixable},
+        )

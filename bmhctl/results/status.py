@@ -1,0 +1,99 @@
+"""The fleet in short: results of ``status``, and of its other forms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from bmhctl.domain.model import Host, State
+from bmhctl.results import Held
+from bmhctl.support.values import Frozen, field
+
+if TYPE_CHECKING:
+    from bmhctl.results.bookings import Booked
+
+
+class Ending(Frozen):
+    """Something with an end: a lease, or a maintenance with ``until``."""
+
+    at: datetime
+    what: str
+    hosts: tuple[str, ...]
+
+
+class Obstacle(Frozen):
+    """Why some hosts are not free: ``kind`` is cordoned, fault, maintenance or failed, ``reason`` a person's words."""
+
+    kind: str
+    reason: str
+    hosts: tuple[str, ...]
+
+
+class Status(Frozen):
+    """The fleet in short.
+
+    ``free`` counts hosts that can be reserved now, ``waiting`` the tickets in the queue. ``expired`` are reservations
+    whose lease has ended but that no command has reaped yet. Each list holds the first few of its kind, and ``totals``
+    says by the list's name how many there are; a list that it does not name is complete. ``limited`` are the tickets
+    that wait for a limit of their owner, in words. ``planned`` are the open bookings and planned maintenances, the
+    first to start first.
+    """
+
+    inventory: str
+    counts: Mapping[State, int]
+    free: int
+    cordoned: tuple[str, ...]
+    undeclared: tuple[str, ...]
+    faults: tuple[str, ...]
+    held: tuple[Held, ...]
+    expired: tuple[str, ...]
+    endings: tuple[Ending, ...]
+    now: datetime
+    waiting: int = 0
+    totals: Mapping[str, int] = field(default_factory=dict)
+    obstacles: tuple[Obstacle, ...] = ()
+    limited: tuple[str, ...] = ()
+    planned: tuple[Booked, ...] = ()
+
+    def total(self, name: str) -> int:
+        """Return the whole number of entries of which the list with this name has the first few."""
+        return self.totals.get(name, len(getattr(self, name)))
+
+
+class Reason(Frozen):
+    """Why some hosts are not free.
+
+    ``kind`` is maintenance, cordoned, retiring, draining, booked, planned, fault, undeclared or a failed phase.
+    ``actor`` is who gave the reason (None: not known), ``since`` when the oldest of the hosts got it.
+    """
+
+    kind: str
+    reason: str
+    actor: str | None
+    since: datetime
+    hosts: tuple[str, ...]
+
+
+class Reasons(Frozen):
+    """Why hosts are not free, the oldest reason first."""
+
+    items: tuple[Reason, ...]
+    inventory: str
+    now: datetime
+
+
+class HostGroup(Frozen):
+    """The hosts that have one value of a label, by name; None: those without that label."""
+
+    value: str | None
+    hosts: tuple[Host, ...]
+
+
+class Fleet(Frozen):
+    """All hosts by the values of the label ``by``."""
+
+    by: str
+    groups: tuple[HostGroup, ...]
+    inventory: str
+    now: datetime
