@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 
 from bmhctl.domain.booking import Booking, is_broken, is_leased_until
+from bmhctl.domain.limits import Limit
 from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import Host, Planned
 from bmhctl.domain.requirements import Requirement, Requirements, load_requirements
@@ -37,12 +38,14 @@ class Room(Frozen):
 
 
 class _Place(Frozen):
-    """One host for a time: of a booking by its id, of the request with None."""
+    """One host for a time: of a booking by its id, with its owner and the host it has; of the request with None."""
 
     booking: str | None
     requirement: Requirement
     starts_at: datetime
     ends_at: datetime
+    owner: str = ""
+    home: Host | None = None
 
 
 def make_room(
@@ -56,16 +59,18 @@ def make_room(
     able: Collection[int],
     kept: Collection[int] = (),
     caps: Sequence[Cap] = (),
+    limits: Sequence[Limit] = (),
     steps: int = MOST_STEPS,
 ) -> Room | None:
     """Return how a request gets hosts from ``starts`` to ``ends`` if some bookings move; None if no way is found.
 
     ``hosts`` are in the order in which the request prefers them, with what is planned on them. It may have those whose
     ids are in ``able``, apart from what is planned there, and at most the number of each of ``caps``. The bookings are
-    those that have not begun; each moves only to hosts that fit it, whose ids are not in ``kept``, and stays unless all
-    its hosts are in ``hosts``, fit it, and are set aside for it.
+    those that have not begun; each moves only to hosts that fit it, whose ids are not in ``kept``, and which count for
+    no other of the ``limits`` of its owner. It stays unless all its hosts are in ``hosts``, fit it, and are set aside
+    for it.
     """
-    board = _Board(hosts, turnaround, able, kept, caps, steps)
+    board = _Board(hosts, turnaround, able, kept, caps, limits, steps)
     for booking in bookings:
         board.add(booking)
     wanted = [
@@ -100,6 +105,7 @@ class _Board:
         able: Collection[int],
         kept: Collection[int],
         caps: Sequence[Cap],
+        limits: Sequence[Limit],
         steps: int,
     ) -> None:
         self.hosts = hosts
@@ -108,6 +114,7 @@ class _Board:
         self.able = able
         self.kept = kept
         self.caps = caps
+        self.limits = limits
         self.steps = steps
         self.places: list[_Place] = []
         self.where: dict[int, int] = {}
@@ -132,7 +139,12 @@ class _Board:
         for host, requirement in zip(here, wanted, strict=True):
             number = self.number[host.id]
             self.fixed[number] = tuple(each for each in self.fixed[number] if each.id != booking.id)
-            self.move(self.new_place(_Place(booking.id, requirement, booking.starts_at, booking.ends_at)), number)
+            self.move(
+                self.new_place(
+                    _Place(booking.id, requirement, booking.starts_at, booking.ends_at, booking.owner, host)
+                ),
+                number,
+            )
 
     def move(self, place: int, host: int | None) -> None:
         """Put a place on a host, with None on none."""
@@ -165,11 +177,20 @@ class _Board:
                 return False
         else:
             leased = is_leased_until(host)
-            if host.id in self.kept or is_broken(host, one.starts_at):
+            if host.id in self.kept or is_broken(host, one.starts_at) or self._is_limited(one, host):
                 return False
             if leased is not None and leased > one.starts_at - self.turnaround:
                 return False
         return not any(self._overlap(one, each) for each in self.fixed[number])
+
+    def _is_limited(self, place: _Place, host: Host) -> bool:
+        """Return whether a host counts for a limit of a booking's owner for which the host that it has does not."""
+        return any(
+            each.concerns(place.owner)
+            and each.counts(host.spec)
+            and (place.home is None or not each.counts(place.home.spec))
+            for each in self.limits
+        )
 
     def in_way(self, place: int, number: int) -> list[int]:
         """Return the places on a host that would have to move."""

@@ -134,7 +134,7 @@ def find_room(
 
     for look in (nearby, everywhere):
         wanted, bookings, others = look()
-        if not bookings:
+        if not bookings or len(wanted) < total(requirements):
             continue
         hosts = {host.id: host for host in wanted}
         for host in (*preferred, *others):
@@ -149,6 +149,7 @@ def find_room(
             able={host.id for host in wanted},
             kept=kept,
             caps=caps,
+            limits=ctx.policy().limits,
         )
         if room is not None:
             return room
