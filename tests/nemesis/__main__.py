@@ -84,7 +84,7 @@ try:
             time.sleep(0.05)
         lab.release(held.reservation.id)
 except BmhctlError as error:
-    sys.exit(int(error.status))
+    sys.exit(print(error.message, file=sys.stderr) or int(error.status))
 """
 
 
