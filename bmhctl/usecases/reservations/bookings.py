@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import CANCELLED, Booking, is_broken, without_planned
-from bmhctl.domain.matching import Match
+from bmhctl.domain.matching import Cap, Match
 from bmhctl.domain.model import Host, Ticket
 from bmhctl.domain.policy import Policy
-from bmhctl.domain.requirements import describe_requirements, dump_requirements, load_requirements, total
+from bmhctl.domain.requirements import Requirements, describe_requirements, dump_requirements, load_requirements, total
 from bmhctl.domain.times import check_not_too_far, in_utc
 from bmhctl.domain.units import by_minute, format_duration, local_time
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, StateRefusedError, UsageError
@@ -36,6 +37,10 @@ from bmhctl.usecases.shared.planned import (
 )
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import describe_planned
+
+if TYPE_CHECKING:
+    from bmhctl.domain.limits import Limit
+    from bmhctl.usecases.reservations.limits import Span
 
 _MOST_REPEATS = 104
 _MOST_CHOICES = 20  # so many choices of hosts are tried for a booking that would make a ticket wait longer
@@ -82,7 +87,7 @@ def _make(
     is_first: bool,
     avoided: Collection[int],
 ) -> Booked:
-    found = choose_for(ctx, request.requirements, starts, ends, policy.turnaround, avoided=avoided)
+    found = _choose(ctx, policy, ctx.actor, request.requirements, starts, ends, now, avoided=avoided)
     if found.missing:
         raise _refusal(ctx, request, starts, ends, policy, found)
     booking = _booking(ctx, request, starts, ends, found.hosts, policy, now, is_first=is_first)
@@ -148,24 +153,62 @@ def _check_limits(ctx: Context, policy: Policy, booking: Booking, hosts: tuple[H
     owner = booking.owner
     if owner == ctx.actor:
         check_role(ctx, policy.limits)
+    span = Span(hosts, booking.starts_at, booking.ends_at)
+    for by_role, limits in _by_role(policy):
+        check_booking(limits, owner, span, [*_spans_of(ctx, owner, now, booking.id, by_role)], now)
+
+
+def _by_role(policy: Policy) -> list[tuple[bool, list[Limit]]]:
+    """Return the limits that count by owner and those that count by role, where there are any."""
+    found = ((by_role, [limit for limit in policy.limits if limit.is_by_role is by_role]) for by_role in (False, True))
+    return [(by_role, limits) for by_role, limits in found if limits]
+
+
+def _choose(
+    ctx: Context,
+    policy: Policy,
+    owner: str,
+    requirements: Requirements,
+    starts: datetime,
+    ends: datetime,
+    now: datetime,
+    *,
+    preferred: Sequence[Host] = (),
+    avoided: Collection[int] = (),
+    without: str | None = None,
+) -> Match:
+    """Return the hosts of :func:`choose_for` within the limits of an owner, or any that would be free without them.
+
+    What the owner has does not count the booking ``without``.
+    """
+    caps: list[Cap] = []
+    for by_role, limits in _by_role(policy):
+        from bmhctl.usecases.reservations.limits import caps_of_booking
+
+        others = [*_spans_of(ctx, owner, now, without, by_role)]
+        caps += caps_of_booking(limits, owner, starts, ends, others, now)
+    choose = partial(
+        choose_for, ctx, requirements, starts, ends, policy.turnaround, preferred=preferred, avoided=avoided
+    )
+    found = choose(caps=caps)
+    return choose() if found.missing and caps else found  # the limit that they exceed is named then
+
+
+def _spans_of(ctx: Context, owner: str, now: datetime, without: str | None, by_role: bool) -> Iterator[Span]:
+    """Yield what an owner, or every owner of the same role, has booked and holds, except one booking."""
+    from bmhctl.usecases.reservations.limits import Span
+
     role = None if ctx.store.role is None else owner.partition("@")[0]
 
-    def others(by_role: bool) -> Iterator[Span]:
-        def counts(other: str) -> bool:
-            return other == owner or (by_role and other.partition("@")[0] == role)
+    def counts(other: str) -> bool:
+        return other == owner or (by_role and other.partition("@")[0] == role)
 
-        for each in ctx.store.bookings.open() if by_role else ctx.store.bookings.of(owner):
-            if counts(each.owner) and not each.is_maintenance and each.id != booking.id:
-                yield Span(tuple(hosts_of(ctx, each)), each.starts_at, each.ends_at)
-        for held in ctx.store.reservations.open():
-            if counts(held.owner):
-                yield Span(tuple(ctx.store.hosts.held_by(held.id)), now, held.expires_at)
-
-    span = Span(hosts, booking.starts_at, booking.ends_at)
-    for by_role in (False, True):
-        limits = [limit for limit in policy.limits if limit.is_by_role is by_role]
-        if limits:
-            check_booking(limits, owner, span, [*others(by_role)], now)
+    for each in ctx.store.bookings.open() if by_role else ctx.store.bookings.of(owner):
+        if counts(each.owner) and not each.is_maintenance and each.id != without:
+            yield Span(tuple(hosts_of(ctx, each)), each.starts_at, each.ends_at)
+    for held in ctx.store.reservations.open():
+        if counts(held.owner):
+            yield Span(tuple(ctx.store.hosts.held_by(held.id)), now, held.expires_at)
 
 
 def _later(at: datetime, weeks: int) -> datetime:
@@ -386,7 +429,18 @@ def reschedule(
         requirements = load_requirements(booking.requirements)
 
         def make(avoided: Collection[int]) -> Booked:
-            found = choose_for(ctx, requirements, starts, until, policy.turnaround, preferred=mine, avoided=avoided)
+            found = _choose(
+                ctx,
+                policy,
+                booking.owner,
+                requirements,
+                starts,
+                until,
+                now,
+                preferred=mine,
+                avoided=avoided,
+                without=booking.id,
+            )
             if found.missing:
                 raise _refusal(ctx, ReservationRequest(requirements), starts, until, policy, found)
             moved = replace(booking, starts_at=starts, ends_at=until, hosts=tuple(host.id for host in found.hosts))

@@ -270,6 +270,22 @@ def check_booking(limits: Limits, owner: str, booking: Span, others: Sequence[Sp
             )
 
 
+def caps_of_booking(
+    limits: Limits, owner: str, begin: datetime, end: datetime, others: Sequence[Span], now: datetime
+) -> tuple[Cap, ...]:
+    """Return how many hosts of which selectors an owner may book for a time, beside other bookings and leases."""
+    asked, caps = Span((), begin, end), []
+    for limit in limits:
+        if not limit.concerns(owner):
+            continue
+        is_too_far = limit.max_ahead is not None and begin - now > limit.max_ahead
+        if is_too_far or (limit.max_ttl is not None and end - begin > limit.max_ttl):
+            caps.append(Cap(limit.selector, 0))
+        elif limit.max_hosts is not None:
+            caps.append(Cap(limit.selector, max(0, limit.max_hosts - _most_at_once(limit, asked, others)[0])))
+    return tuple(caps)
+
+
 def _most_at_once(limit: Limit, booking: Span, others: Sequence[Span]) -> tuple[int, datetime]:
     """Return how many hosts of a limit the others have at once during a booking, at most, and from when."""
     lasting = [each for each in others if _overlap(each, booking)]

@@ -51,16 +51,18 @@ def choose_for(
     *,
     preferred: Sequence[Host] = (),
     avoided: Collection[int] = (),
+    caps: Sequence[Cap] = (),
 ) -> Match:
     """Return the hosts for a booking from ``starts`` to ``ends``, as far as there are enough, in a writing transaction.
 
     ``preferred`` come first: hosts as they are without what is to be replaced. Where there are too few, other bookings
-    move to other hosts if that makes room. Hosts with the ids ``avoided`` are not chosen.
+    move to other hosts if that makes room. Hosts with the ids ``avoided`` are not chosen, and of each
+    of ``caps`` at most as many as it allows.
     """
     preferred = [host for host in preferred if host.id not in avoided]
     known = {*avoided, *(host.id for host in preferred)}
     first = [host for host in preferred if is_free_for(host, starts, ends, turnaround)]
-    if preferred and not (found := match(requirements, first)).missing:
+    if preferred and not (found := match(requirements, first, caps)).missing:
         return found
     most = total(requirements) + len(known)
     free = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True, by_turn=True, limit=most)
@@ -72,7 +74,7 @@ def choose_for(
             for host in candidates(ctx, requirements, query)
             if host.id not in known and is_free_for(host, starts, ends, turnaround)
         ]
-        found = match(requirements, [*first, *others])
+        found = match(requirements, [*first, *others], caps)
         if not found.missing:
             return found
 
@@ -86,7 +88,7 @@ def choose_for(
         others = candidates(ctx, requirements, query)
         return [host for host in (*preferred, *(each for each in others if each.id not in known)) if can_take(host)]
 
-    room = find_room(ctx, requirements, starts, ends, turnaround, open_hosts, preferred=preferred)
+    room = find_room(ctx, requirements, starts, ends, turnaround, open_hosts, preferred=preferred, caps=caps)
     if room is None:
         return found
     return Match(apply_room(ctx, room, ctx.clock(), "to make room for a booking"), 0)

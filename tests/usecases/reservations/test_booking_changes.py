@@ -30,6 +30,7 @@ from bmhctl.usecases.reservations.replacement import replace_host
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice, choice
+from bmhctl.usecases.status import status
 from bmhctl.usecases.steps import resume, retire, step_verbs
 from tests.conftest import Lab
 from tests.output.samples import display
@@ -259,9 +260,9 @@ def test_a_planned_maintenance_that_has_begun_is_ended_by_resume(fleet: Lab) -> 
 def test_a_host_whose_booking_has_begun_is_not_counted_as_free(fleet: Lab) -> None:
     made = book(fleet, 2, 5, "node1").booking
     plan_maintenance(fleet.context("carl"), Choice(("node2",)), at(2), at(5), reason="power work")
-    assert (queries.status(fleet.context()).free, overviews.reasons(fleet.context()).items) == (3, ())
+    assert (status(fleet.context()).free, overviews.reasons(fleet.context()).items) == (3, ())
     fleet.clock.now = at(2.1)
-    assert queries.status(fleet.context()).free == 1
+    assert status(fleet.context()).free == 1
     free = choice(None, states=["free"])
     assert [host.name for host in queries.list_hosts(fleet.context(), free).hosts] == ["node3"]
     assert [*queries.list_names(fleet.context(), free).names] == ["node3"]

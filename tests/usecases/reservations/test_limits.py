@@ -17,7 +17,7 @@ from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UnsatisfiableEr
 from bmhctl.results import Grant
 from bmhctl.usecases import explain, hosts, lifecycle_verbs
 from bmhctl.usecases.policy import check_policy
-from bmhctl.usecases.reservations import holder, queue, reserve
+from bmhctl.usecases.reservations import bookings, holder, queue, reserve
 from bmhctl.usecases.reservations.limits import Span, check_booking
 from bmhctl.usecases.reservations.replacement import replace_host
 from bmhctl.usecases.reservations.request import reservation_request
@@ -273,3 +273,19 @@ def test_a_booking_is_refused_by_the_limit_that_it_exceeds(fleet: Lab) -> None:
     book(2, 3, 24, 30, lease, later)  # never both of these at once
     with pytest.raises(BusyError, match="who has 2"):
         book(2, 3, 24, 30, lease, Span(gpus[1:2], now + 24.5 * hour, now + 30 * hour))
+
+
+def test_a_booking_gets_other_hosts_where_those_of_a_limit_would_exceed_it(fleet: Lab) -> None:
+    hour = timedelta(hours=1)
+
+    def book(count: int, begin: int, length: int) -> list[str]:
+        starts = fleet.clock.now + begin * hour
+        wish = reservation_request((), None, count)
+        return sorted(bookings.book(fleet.context("intern-1"), wish, starts, starts + length * hour).items[0].hosts)
+
+    assert book(4, 24, 3) == ["cpu1", "cpu2", "gpu1", "gpu2"]
+    assert book(2, 48, 8) == ["cpu1", "cpu2"]
+    with pytest.raises(BusyError, match="limit interns"):
+        book(1, 25, 1)
+    with pytest.raises(UnsatisfiableError, match="limit interns"):
+        book(5, 72, 3)
