@@ -109,7 +109,7 @@ def _run(
             environ = task_environment(os.environ, held, lab.context.store.address, lab.context.actor)
             task = Task(tuple(command), environ, kept, OnExit(on_exit), frozenset(infra_status))
             lab.line.clear()  # from now on the task writes to the terminal
-            return run_task(lab.context, held, task, signals)
+            return run_task(lab.context, held, task, signals, mine.inherit)
 
 
 def _check_granted(ctx: Context, reservation: Reservation) -> None:

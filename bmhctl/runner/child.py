@@ -29,12 +29,19 @@ class Child:
 
     In the foreground of a terminal it shares this process's group, to read from the terminal; else it has its own
     group. It inherits what this process inherited: descriptors, working directory, umask, ignored signals. Descriptors
-    that this process opened are closed. The watchdog gets the ``deadline`` before the task starts.
+    that this process opened are closed. The watchdog gets the ``deadline`` before the task starts, and ``claim``, the
+    descriptor of a claim that is to last until it has ended the task of a process that was killed.
     ``was_asked_to_end`` is whether a signal that was passed on asked for its end. Raises :class:`OSError` when the task
     can't be started; then nothing of it is left.
     """
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], deadline: Deadline | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        deadline: Deadline | None = None,
+        claim: int | None = None,
+    ) -> None:
         self.shares_group = _in_foreground()
         self.was_asked_to_end = False
         end, self._pipe = os.pipe()
@@ -44,6 +51,7 @@ class Child:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            pass_fds=() if claim is None else (claim,),
         )
         os.close(end)
         self.tell_deadline(deadline)

@@ -102,6 +102,29 @@ def test_kill_9_as_the_task_starts_leaves_nothing_running(patch: str, toml_fleet
     assert turn.end().status == 137  # its streams are at their end: all who had them are gone
 
 
+def test_a_retry_of_a_killed_run_starts_no_second_task_beside_the_first(fleet: Fleet) -> None:
+    again = ("run", "--host", "node1", "--request-id", "job-1", "--")
+    first = fleet.start(*again, "sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.1; done")
+    task, watchdog = int(first.line()), watchdog_of(first.pid)
+    os.kill(watchdog, signal.SIGSTOP)
+    os.kill(first.pid, signal.SIGKILL)
+    second = fleet.start(*again, "true").end()
+    was_alive = lives(task)
+    os.kill(watchdog, signal.SIGCONT)
+    wait_until(lambda: not lives(watchdog))
+    assert (second, was_alive, lives(task)) == (
+        Run(
+            125,
+            "",
+            "request job-1 was granted before\n"
+            "bmhctl: request job-1 is running already: nothing was started\n"
+            "hint: wait until it ends, or use another request id\n",
+        ),
+        True,
+        False,
+    )
+
+
 WATCHDOG_ENDS_FIRST = """
 child.watchdog.__file__ = "/dev/null"
 block = signal.pthread_sigmask
