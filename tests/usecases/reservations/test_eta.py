@@ -332,7 +332,8 @@ def test_a_waiter_beside_a_booking_is_told_when_it_fits_and_gets_a_host_by_then(
     wish = reservation_request((), parse_selector("rack=r1"), 1, ttl=timedelta(hours=4))
     granted = reserve.reserve_or_wait(fleet.context("long"), wish, WaitOptions(pause, timedelta(hours=9), said.append))
 
-    assert seen[0] == ("1 more host", booked.booking.ends_at)
+    held_back = "node1 is booked by team from 2026-01-01 15:00 UTC to 2026-01-01 18:00 UTC"
+    assert seen[0] == (f"1 more host: {held_back} ({booked.booking.id})", booked.booking.ends_at)
     assert said[0].eta == booked.booking.ends_at
     assert granted.held.reservation.created_at - booked.booking.ends_at < timedelta(minutes=1)
     assert [host.name for host in granted.held.hosts] == ["node1"]
