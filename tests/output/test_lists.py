@@ -189,24 +189,24 @@ def test_a_generator_of_hosts_is_streamed(format: Format) -> None:
 
 def test_reservations_show_who_holds_what_until_when() -> None:
     assert shown(RESERVATIONS, tty=True) == (
-        "RESERVATION  OWNER   UNTIL   HOSTS          SINCE  PURPOSE        ENDED\n"
-        "r-7k3m       alice   in 35m  node01 node02  2h     nightly tests\n"
-        "r-2xq9       bob     no end  node06         3d\n"
-        "r-9ab1       ci-bot  ended                  5h     job 4711       1m ago\n"
-        "left out: END REASON (see -o plain)\n"
+        "ID      OWNER   EXPIRES_AT  HOSTS          CREATED_AT  PURPOSE        ENDED_AT\n"
+        "r-7k3m  alice   in 35m      node01 node02  2h ago      nightly tests\n"
+        "r-2xq9  bob     no end      node06         3d ago\n"
+        "r-9ab1  ci-bot  ended                      5h ago      job 4711       1m ago\n"
+        "left out: END_REASON (see -o plain)\n"
     )
     assert shown(RESERVATIONS) == (
         "ID      OWNER   HOSTS          EXPIRES_AT            PURPOSE        CREATED_AT          "
-        "  ENDED_AT              END_REASON  TAGS\n"
+        "  ENDED_AT              END_REASON  TAGS  PREPARED_AT  SHARED_WITH\n"
         "r-7k3m  alice   node01,node02  2026-11-23T08:35:00Z  nightly tests  2026-11-23T06:00:00Z"
-        "  -                     -           -\n"
+        "  -                     -           -     -            -\n"
         "r-2xq9  bob     node06         -                     -              2026-11-20T08:00:00Z"
-        "  -                     -           -\n"
+        "  -                     -           -     -            -\n"
         "r-9ab1  ci-bot  -              2026-11-23T07:55:00Z  job 4711       2026-11-23T03:00:00Z"
-        "  2026-11-23T07:59:00Z  expired     -\n"
+        "  2026-11-23T07:59:00Z  expired     -     -            -\n"
     )
     many = Reservations((Held(NIGHTLY, fleet(30)),), NOW)
-    assert "rack00-node0003 +26" in shown(many, tty=True, width=120)
+    assert "rack00-node0003 +26" in shown(many, tty=True, width=130)
     assert "rack01-node0029" in shown(many)
     assert "no reservations: bmhctl reserve -n 1 takes a host that is free\n" in _stderr(Reservations((), NOW))
 
@@ -214,7 +214,7 @@ def test_reservations_show_who_holds_what_until_when() -> None:
 def test_a_lease_that_is_over_but_not_reaped_shows_it() -> None:
     left = host("node01", State.RESERVED, reservation=OVER)
     assert "node01  ◆ reserved  2h     ci-bot  job 4711  overdue 5m  " in shown(hosts((left,)), tty=True, width=100)
-    assert "r-9ab1       ci-bot  overdue 5m  node01  5h     job 4711\n" in shown(
+    assert "r-9ab1  ci-bot  overdue 5m  node01  5h ago      job 4711\n" in shown(
         Reservations((Held(OVER, (left,)),), NOW), tty=True
     )
 

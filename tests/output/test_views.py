@@ -139,7 +139,7 @@ def test_the_busiest_hour_of_a_heat_map_is_in_the_highest_levels(most: float, st
 def test_one_long_value_takes_no_room_from_the_columns_beside_it() -> None:
     held = Held(replace(NIGHTLY, owner="a" * 90, purpose="soak test of the release"), (host("node01", State.RESERVED),))
     assert shown(Reservations((held,), NOW), tty=True, width=100).splitlines()[1] == (
-        f"r-7k3m       {'a' * 37}…  in 35m  node01  2h     soak test of the release"
+        f"r-7k3m  {'a' * 33}…  in 35m      node01  2h ago      soak test of the release"
     )
 
 

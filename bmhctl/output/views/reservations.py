@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from bmhctl.domain.model import State
-from bmhctl.domain.units import format_age
 from bmhctl.output.display import Display
 from bmhctl.output.layout import COLOUR, Column, columns
 from bmhctl.output.records import Envelope, Record, flatten, held_record, host_record, iso, listing, picked, stamp
@@ -18,17 +17,17 @@ from bmhctl.results import Grant, Held, Reservations
 from bmhctl.support.values import replace
 
 RESERVATION_COLUMNS = (
-    Column("RESERVATION"),
+    Column("ID"),
     Column("OWNER", 1, 12),
-    Column("UNTIL", 2),
+    Column("EXPIRES_AT", 2),
     Column("HOSTS", 0, 32),
-    Column("SINCE", 5),
+    Column("CREATED_AT", 5),
     Column("PURPOSE", 4, 12),
-    Column("PREPARED", 6, 12),
+    Column("PREPARED_AT", 6, 12),
     Column("TAGS", 4, 12),
-    Column("SHARED WITH", 4, 12),
-    Column("ENDED", 3),
-    Column("END REASON", 7, 12),
+    Column("SHARED_WITH", 4, 12),
+    Column("ENDED_AT", 3),
+    Column("END_REASON", 7, 12),
 )
 
 
@@ -41,7 +40,7 @@ def reservation_rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line
             [(r.owner, "")],
             until_line(r.expires_at, now) if r.is_open() else [("ended", "dim")],
             hosts_line(held.hosts, FEW_HOSTS) if r.ended_at is None else _names(held.had),
-            [(format_age(now - r.created_at), "")],
+            [(ago(r.created_at, now), "")],
             [(r.purpose or "", "")],
             prepared_line(r),
             [(flatten(dict(r.tags)), "cyan")],

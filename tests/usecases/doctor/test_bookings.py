@@ -179,6 +179,7 @@ def test_removed_hosts_and_what_is_due_are_named(lab: Lab, ids: Ids) -> None:
     assert [message.partition(" of alice: something is due since ")[0] for _, message in notes] == [
         f"booking {ids['early']}",
         f"planned maintenance {ids['power']}",
+        f"booking {ids['late']}",  # other hosts are looked for again
     ]
     refresh_and_reap(lab.context())
     assert not [each for each in found(examined(lab)) if each[1] == "note"]
