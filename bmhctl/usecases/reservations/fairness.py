@@ -245,8 +245,13 @@ def set_aside(ctx: Context, limits: tuple[Limit, ...]) -> int:
 def due_hosts(ctx: Context, limits: tuple[Limit, ...], before: int | None = None) -> set[int]:
     """Return the ids of the free hosts that are set aside for tickets; only for those before one, if given."""
     tickets = live_tickets(ctx, before)
-    free = _unclaimed(ctx, [_requirements_of(each.requirements) for each in tickets], _more_under(limits))
-    left = left_over(_within_limits(ctx, tickets, limits), free, lambda other: comes_back(ctx, other))
+    wanted = [_requirements_of(each.requirements) for each in tickets]
+    free = _unclaimed(ctx, wanted, _more_under(limits))
+    earlier = _within_limits(ctx, tickets, limits)
+    if any(host.planned for host in free):  # a ticket has a right only to hosts that are free for its own lease
+        free = _unclaimed(ctx, wanted, EVERY_FIT)
+        earlier = _within_limits(ctx, tickets, limits, ctx.policy(), ctx.clock())
+    left = left_over(earlier, free, lambda other: comes_back(ctx, other))
     return {host.id for host in free} - {host.id for host in left}
 
 

@@ -35,6 +35,7 @@ from bmhctl.usecases.reservations.queue_watch import Waiting
 from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.status import status
 from bmhctl.usecases.steps import execution, step_verbs
 from tests.conftest import Lab, made_in
 from tests.processes import until
@@ -213,6 +214,22 @@ def test_the_queue_names_the_bookings_that_hold_hosts_back(fleet: Lab) -> None:
     assert "node2 is planned for a maintenance by ops" in words
     assert "node3 node4 are planned for a maintenance by ops" in words
     assert names(wait(fleet, actor="bob", timeout=5, **short)) == ["node1"]
+
+
+def test_a_ticket_sets_aside_no_hosts_that_are_booked_during_its_lease(fleet: Lab) -> None:
+    begin, end = fleet.clock.now + timedelta(hours=2), fleet.clock.now + timedelta(hours=3)
+    bookings.book(fleet.context("team"), reservation_request(("node1", "node2", "node3")), begin, end)
+    seen: list[int] = []
+    with pytest.raises(WaitTimeoutError):
+        wait(
+            fleet,
+            lambda: seen.append(status(fleet.context()).free),
+            actor="bob",
+            timeout=5,
+            count=2,
+            ttl=timedelta(hours=4),
+        )
+    assert seen == [3]  # node4 is set aside
 
 
 def test_a_waiter_hears_where_it_stands_and_again_only_when_that_changes(fleet: Lab) -> None:
