@@ -364,6 +364,20 @@ class Lives(RuleBasedStateMachine):
             assert {host.id for host in held.hosts} == set(promised.hosts)
             assert held.reservation.expires_at == promised.ends_at
 
+    @rule(
+        actor=actors,
+        count=st.integers(1, 3),
+        begin=st.integers(1, 300),
+        length=st.integers(20, 200),
+        is_named=st.booleans(),
+    )
+    def book_and_take(self, actor: str, count: int, begin: int, length: int, is_named: bool) -> None:
+        """The rules before, one after the other, so that many bookings are there to be honoured."""
+        known = len(self.booked)
+        self.book(actor, count, begin, length)
+        if len(self.booked) > known:
+            self.take_a_booking(actor, 0, is_named)
+
     @contextmanager
     def is_honoured(self, wanted: str) -> Iterator[None]:
         """Fail where the block, which takes a booking, is refused."""
