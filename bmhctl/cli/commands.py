@@ -60,7 +60,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "bookings": Entry("bookings", "bookings", "List what is booked, and planned maintenances"),
         "bookings cancel": Entry("bookings", "bookings_cancel", "Cancel a booking or a planned maintenance"),
         "bookings move": Entry("bookings", "bookings_move", "Move a booking to another time"),
-        "remind": Entry("remind", "remind", "Show what ends soon, each once"),
+        "remind": Entry("remind", "remind", "Show what ends or begins soon, each once"),
         "reap": Entry("reservations", "reap", "End expired leases"),
     },
     "Recycling": {

@@ -1,4 +1,4 @@
-"""``remind``: what ends soon, once; for cron."""
+"""``remind``: what ends or begins soon, once; for cron."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from bmhctl.support.values import replace
 
 def remind(
     ctx: typer.Context,
-    before: Annotated[str, typer.Option("--before", metavar="DURATION", help="How long before the end.")] = "1h",
+    before: Annotated[str, typer.Option("--before", metavar="DURATION", help="How long before.")] = "1h",
     command: Annotated[
         str | None,
         typer.Option("--exec", metavar="COMMAND", help="Give the reminders to this command, one JSON a line."),
     ] = None,
     fields: Fields = None,
 ) -> None:
-    """Show which leases and maintenances end soon, and who waits for their hosts: each once, so run it from cron."""
+    """Show which leases and maintenances end soon, and which bookings begin: each once, so run it from cron."""
     from bmhctl.usecases.remind import remind as remind_of
 
     with session(ctx, Reminders, fields) as lab:

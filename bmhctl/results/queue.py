@@ -1,4 +1,4 @@
-"""The queue, its history, and what ends soon: results of ``queue`` and ``remind``."""
+"""The queue, its history, and what ends or begins soon: results of ``queue`` and ``remind``."""
 
 from __future__ import annotations
 
@@ -42,8 +42,15 @@ class QueueHistory(Frozen):
     now: datetime
 
 
+LEASE, MAINTENANCE = "lease", "maintenance"
+"""Kinds of reminders of what ends at a time."""
+
+BOOKING, PLANNED, SHORT = "booking", "planned-maintenance", "short-booking"
+"""Kinds of reminders of what begins at a time; a short booking will have fewer usable hosts than it asks for."""
+
+
 class Reminder(Frozen):
-    """Something that ends soon: ``kind`` is lease or maintenance, ``id`` that of a lease.
+    """Something that ends or begins ``at`` a time: ``id`` is that of the lease, the booking or the planned maintenance.
 
     ``about`` is its purpose or reason, ``waiting`` are the owners of tickets that could use one of the hosts.
     """
@@ -58,7 +65,7 @@ class Reminder(Frozen):
 
 
 class Reminders(Frozen):
-    """What ends soon and was not told before, the first end first."""
+    """What ends or begins soon and was not told before, the first first."""
 
     items: tuple[Reminder, ...]
     now: datetime

@@ -1,4 +1,4 @@
-"""Remind people of what ends soon: leases, and maintenances with an end; each once."""
+"""Remind people of what ends or begins soon: leases, maintenances and bookings; each once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from bmhctl.domain.model import Host, Ticket
 from bmhctl.domain.requirements import load_requirements
 from bmhctl.errors import UsageError
-from bmhctl.results.queue import Reminder, Reminders
+from bmhctl.results.queue import BOOKING, LEASE, MAINTENANCE, PLANNED, SHORT, Reminder, Reminders
 from bmhctl.stores.claims import run_claim
 from bmhctl.usecases.queries import with_hosts
 from bmhctl.usecases.reservations.fairness import waiting_tickets
@@ -25,10 +25,11 @@ Tell = Callable[[Reminders], None]
 
 
 def remind(ctx: Context, before: timedelta, tell: Tell) -> None:
-    """Call ``tell`` with what ends within ``before`` and was not told yet; then note it as told.
+    """Call ``tell`` with what ends or begins within ``before`` and was not told yet; then note it as told.
 
-    Leases that a ``run`` renews are left out. What is extended beyond ``before`` is told again when its new end is
-    near. When ``tell`` raises, nothing counts as told. While another process reminds, this one only reports that.
+    A booking for which no other hosts fit is told at once, however far ahead it is. Leases that a ``run`` renews are
+    left out. What is extended beyond ``before`` is told again when its new end is near. When ``tell`` raises, nothing
+    counts as told. While another process reminds, this one only reports that.
     """
     if not before:
         raise UsageError("--before is zero", hint="such as --before 1h")
@@ -59,14 +60,30 @@ def _due(ctx: Context, now: datetime, before: timedelta) -> Iterator[Reminder]:
         if lease.expires_at is not None:
             names = tuple(host.name for host in held.hosts)
             waits = _waiting_for(held.hosts, tickets)
-            yield Reminder("lease", lease.id, lease.owner, names, lease.expires_at, lease.purpose, waits)
+            yield Reminder(LEASE, lease.id, lease.owner, names, lease.expires_at, lease.purpose, waits)
     from bmhctl.stores.status_queries import coming_back
 
     for host in coming_back(ctx.store, 10_000):
         note = max((note for note in host.maintenance if note.until), key=lambda note: note.until or now, default=None)
         if note is not None and note.until is not None and note.until <= latest:
             waits = _waiting_for((host,), tickets)
-            yield Reminder("maintenance", None, note.actor, (host.name,), note.until, note.reason, waits)
+            yield Reminder(MAINTENANCE, None, note.actor, (host.name,), note.until, note.reason, waits)
+    yield from _planned(ctx, now, latest)
+
+
+def _planned(ctx: Context, now: datetime, latest: datetime) -> Iterator[Reminder]:
+    bookings = [*ctx.store.bookings.open()]
+    if not bookings:
+        return
+    from bmhctl.usecases.reservations.bookings import with_host_names
+
+    for booked in with_host_names(ctx, bookings):
+        booking = booked.booking
+        about = (booking.id, booking.owner, booked.hosts, booking.starts_at, booking.purpose)
+        if booked.is_short:
+            yield Reminder(SHORT, *about)
+        if now < booking.starts_at <= latest:
+            yield Reminder(PLANNED if booking.is_maintenance else BOOKING, *about)
 
 
 def _waiting_for(hosts: Iterable[Host], tickets: Iterable[Ticket]) -> tuple[str, ...]:
@@ -82,7 +99,8 @@ def _waiting_for(hosts: Iterable[Host], tickets: Iterable[Ticket]) -> tuple[str,
 
 
 def _key(reminder: Reminder) -> str:
-    return reminder.id or f"{reminder.hosts[0]} {reminder.at.isoformat()}"
+    known = reminder.id or f"{reminder.hosts[0]} {reminder.at.isoformat()}"
+    return f"{known} {SHORT}" if reminder.kind == SHORT else known
 
 
 def _told(ctx: Context) -> dict[str, list[str]]:

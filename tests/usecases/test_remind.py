@@ -1,4 +1,4 @@
-"""What ends soon is told once, in every backend, with who waits for it."""
+"""What ends or begins soon is told once, in every backend, with who waits for it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from bmhctl.errors import UsageError
 from bmhctl.results.queue import Reminder, Reminders
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.usecases import hosts, lifecycle_verbs
+from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.remind import remind
-from bmhctl.usecases.reservations import holder, request
+from bmhctl.usecases.reservations import bookings, holder, request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
@@ -92,3 +93,22 @@ def test_a_command_gets_one_json_a_line_and_when_it_fails_nothing_counts_as_told
     assert '"owner":"alice"' in bmhctl(*where, "remind", "--exec", "cat").stdout
     done = bmhctl(*where, "remind", "--exec", "sh -c 'echo told; cat'")
     assert (done.status, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_what_begins_and_a_booking_without_enough_hosts_are_told_once(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(("node[1-2]",)), jobs=1)
+    begin = lab.clock.now + 3 * HOUR
+    wish = request.reservation_request(("node1",), purpose="demo")
+    [booked] = bookings.book(lab.context("bob"), wish, begin, begin + HOUR).items
+    plan_maintenance(lab.context("olga"), Choice(("node2",)), begin, begin + HOUR, reason="power work")
+    assert told(lab) == []
+    lifecycle_verbs.cordon(lab.context("olga"), Choice(("node1",)), reason="fan")
+    of_booking = (booked.booking.id, "bob", ("node1",), begin, "demo")
+    assert told(lab) == [Reminder("short-booking", *of_booking)]
+    assert told(lab) == []
+    lab.clock.move(hours=2.5)
+    [planned, started] = sorted(told(lab), key=lambda each: each.kind, reverse=True)
+    assert (planned.kind, planned.owner, planned.hosts) == ("planned-maintenance", "olga", ("node2",))
+    assert started == Reminder("booking", *of_booking)
+    assert told(lab) == []

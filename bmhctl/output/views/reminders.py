@@ -1,4 +1,4 @@
-"""What ends soon, and who waits for it."""
+"""What ends or begins soon, and who waits for it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from bmhctl.output.records import Envelope, Record, iso, listing, picked
 from bmhctl.output.render import LISTED, View
 from bmhctl.output.sanitize import Line, clean, padded
 from bmhctl.output.spans import until
-from bmhctl.results.queue import Reminder, Reminders
+from bmhctl.results.queue import BOOKING, LEASE, MAINTENANCE, PLANNED, SHORT, Reminder, Reminders
 from bmhctl.support.folding import in_short
+
+_WORDS = {
+    LEASE: "lease {}",
+    MAINTENANCE: "maintenance",
+    BOOKING: "start of booking {}",
+    PLANNED: "start of maintenance {}",
+    SHORT: "too few hosts for booking {}",
+}
 
 
 def _lines(result: Reminders) -> Iterator[Line]:
     ends = padded(until(item.at, result.now) for item in result.items)
     for item, end in zip(result.items, ends, strict=True):
-        what = f"lease {item.id}" if item.id else "maintenance"
+        what = _WORDS[item.kind].format(item.id)
         line: Line = [
-            (end, "yellow" if item.at > result.now else "red"),
+            (end, "yellow" if item.at > result.now and item.kind != SHORT else "red"),
             (f"  {what} of ", ""),
             (item.owner, "bold"),
             (f"  {' '.join(in_short(item.hosts))}", "cyan"),
