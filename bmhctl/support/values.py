@@ -3,7 +3,7 @@
 ``@dataclass(frozen=True, slots=True)`` writes and compiles six methods for each class when its module is loaded, and
 makes the class twice. That takes half a millisecond, and the modules of one command have fifty such classes. A class
 derived from this base takes a fiftieth of that time: the methods are shared, except ``__init__``, which is compiled
-when a class makes its first value. Type checkers and :mod:`dataclasses` see dataclasses.
+only for a class that makes many values. Type checkers and :mod:`dataclasses` see dataclasses.
 
 An enum of ten words takes a tenth of a millisecond, and a command loads a dozen. The words here are strings and single
 instances, too; their class can be iterated, called with a word, and indexed with a name. Type checkers see a
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Frozen", "Words", "field", "replace"]
 
 _T = TypeVar("_T")
+
+_FEW = 20  # so many values take less time without a compiled __init__ than compiling it takes
 
 
 class _Factory:
@@ -70,10 +72,29 @@ def _getter(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
 
 
 def _first_init(self: Any, *args: object, **given: object) -> None:
-    """Compile the ``__init__`` of the class at its first call."""
+    """Set the fields of the first few values of a class; for the next one, and to refuse arguments, compile."""
     kind: Any = type(self)
+    if kind._uncompiled:
+        kind._uncompiled -= 1
+        if (values := _bound(kind, args, given)) is not None:
+            for name, value in values.items():
+                object.__setattr__(self, name, value)
+            return
     kind.__init__ = _init_of(kind)
     kind.__init__(self, *args, **given)
+
+
+def _bound(kind: Any, args: tuple[object, ...], given: dict[str, object]) -> dict[str, object] | None:
+    """Return the value of each field; None if the arguments are not those of the class."""
+    names = kind.__match_args__
+    values = dict(zip(names, args, strict=False)) | given
+    if len(values) != len(args) + len(given) or not kind._names.issuperset(given):
+        return None
+    if len(values) < len(names):
+        for name, default in kind._defaults.items():
+            if name not in values:
+                values[name] = default.make() if isinstance(default, _Factory) else default
+    return values if len(values) == len(names) else None
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -83,6 +104,7 @@ class _FrozenType(type):
     __match_args__: tuple[str, ...]
     _names: frozenset[str]
     _defaults: dict[str, object]
+    _uncompiled: int
     _values: Callable[[object], tuple[object, ...]]
 
     def __new__(mcs, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> _FrozenType:
@@ -94,6 +116,7 @@ class _FrozenType(type):
         made = super().__new__(mcs, name, bases, body)
         made._defaults = {key: value for base in above for key, value in base._defaults.items()} | defaults
         made._names = frozenset(names)
+        made._uncompiled = _FEW
         made._values = _getter(names)
         return made
 

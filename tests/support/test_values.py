@@ -88,6 +88,21 @@ def test_what_makes_no_value_is_a_type_error(args: tuple[object, ...], given: di
             Point(*args, **given)  # type: ignore[arg-type]
 
 
+def test_the_first_values_of_a_class_and_later_ones_are_made_alike() -> None:
+    class Late(Frozen):
+        name: str
+        labels: dict[str, str] = field(default_factory=dict)
+        size: int = 3
+
+    made = [Late("a", size=4) for _ in range(50)]
+    assert (set(map(repr, made)), len({id(each.labels) for each in made})) == (
+        {f"{Late.__qualname__}(name='a', labels={{}}, size=4)"},
+        50,
+    )
+    with pytest.raises(TypeError, match="size"):
+        Late("a", {}, 4, size=4)  # type: ignore[misc]  # what is refused
+
+
 def test_a_default_that_is_made_is_made_for_each_value() -> None:
     assert Point(1).marks is not Point(1).marks
 
