@@ -350,7 +350,7 @@ class Lives(RuleBasedStateMachine):
             actor = known.owner
         with self.attempt(actor) as ctx:
             expiry.reap(ctx)
-            queries.list_hosts(ctx, Choice(everything=True))  # takes over what was edited by hand
+            queries.list_hosts(ctx, Choice(everything=True))  # reads what was edited by hand
             promised = self.honoured(ctx, wanted)
             wish = request.reservation_request(booking=wanted)
             if promised is not None and not is_named:  # the same request takes it as well
@@ -549,7 +549,7 @@ class Lives(RuleBasedStateMachine):
 
     def everything(self) -> tuple[list[Host], list[Event], list[object]]:
         ctx = self.ctx("alice")
-        queries.list_hosts(ctx, Choice(everything=True))  # takes over what was edited by hand
+        queries.list_hosts(ctx, Choice(everything=True))  # reads what was edited by hand
         found = [replace(h, last_event=0) for h in ctx.store.hosts.find(HostQuery())]
         return found, list(ctx.store.events.read()), [*ctx.store.reservations.all(), *ctx.store.bookings.all()]
 

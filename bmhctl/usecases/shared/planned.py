@@ -277,7 +277,7 @@ def leave(ctx: Context, host: Host, booking: Booking, now: datetime, reason: str
 
 
 def reopen(ctx: Context, booking: Booking, now: datetime) -> Booking:
-    """Book hosts for the rest of a booking that was taken in vain, in the caller's transaction; return it.
+    """Book hosts for the rest of a booking whose taker got no hosts, in the caller's transaction; return it.
 
     Hosts that were not used last come first. Its owner has as long as at its beginning to take it.
     """
