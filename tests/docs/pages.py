@@ -240,8 +240,8 @@ def environment(folder: Path) -> dict[str, str]:
 _ID = re.compile(r"\b[rbm]-[0-9a-z]{8}\b")
 _VARYING = (
     (_ID, "<id>"),
-    (re.compile(r"\d{4}-\d\d-\d\d(?:[ T]|\s+)\d\d:\d\d(:\d\d(\.\d+)?)?(\s+UTC|Z|\+00:00)?"), "<time>"),
-    (re.compile(r"\b\d\d:\d\d\s+UTC"), "<time>"),  # of the same day as the one before
+    (re.compile(r"\d{4}-\d\d-\d\d(?:[ T]|\s+)\d\d:\d\d(:\d\d(\.\d+)?)?"), "<time>"),
+    (re.compile(r"\b\d\d:\d\d(?=\s+UTC)"), "<time>"),  # of the same day as the one before
     (re.compile(r"\bjust now\b|\b(\d+[dhms])+ ago\b"), "<ago>"),
     (re.compile(r"\bin (\d+[dhms])+\b"), "<ahead>"),
     (re.compile(r"(?<![\w.-])\d+(\.\d+)?s(?!\w)"), "<seconds>"),

@@ -2,14 +2,15 @@
 
     python tests/docs/update.py [PAGE…]
 
-A PAGE is README or the name of a page of the manual; without one, all are rewritten. Sessions are played again; an
-output that differs only in its times and ids stays as it is.
+A PAGE is README or the name of a page of the manual. Without one, the pages are rewritten on which more than times and
+ids differ. All outputs of a page are from one play, so that its times and ids agree.
 """
 
 from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import groupby
 
 from pages import FILES, Page, Played, comparable, generated, page, played, read, replaced
@@ -19,15 +20,17 @@ def main(names: list[str]) -> None:
     """Rewrite the pages of these names, several at a time."""
     chosen = [page(name) for name in names] or [read(path) for path in FILES]
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(update, chosen))
+        list(pool.map(partial(update, always=bool(names)), chosen))
 
 
-def update(page: Page) -> None:
-    """Rewrite one page."""
+def update(page: Page, always: bool) -> None:
+    """Rewrite one page; its sessions only if they differ in more than times and ids, unless ``always``."""
     text = page.text
-    sessions = [(block, list(steps)) for block, steps in groupby(played(page), key=lambda step: step.block)]
-    for block, steps in reversed(sessions):
-        text = text[: block.start] + "".join(map(_shown, steps)) + text[block.start + len(block.text) :]
+    steps = list(played(page))
+    if always or any(comparable(step.output) != comparable(step.command.output) for step in steps):
+        sessions = [(block, list(steps)) for block, steps in groupby(steps, key=lambda step: step.block)]
+        for block, shown in reversed(sessions):
+            text = text[: block.start] + "".join(map(_shown, shown)) + text[block.start + len(block.text) :]
     for name, part in generated(page).items():
         text = replaced(text, name, part)
     if text != page.text:
@@ -36,9 +39,7 @@ def update(page: Page) -> None:
 
 
 def _shown(step: Played) -> str:
-    same = comparable(step.output) == comparable(step.command.output)
-    output = step.command.output if same else step.output
-    return f"{step.command.typed}\n{output}" + ("" if not output or output.endswith("\n") else "\n")
+    return f"{step.command.typed}\n{step.output}" + ("" if not step.output or step.output.endswith("\n") else "\n")
 
 
 if __name__ == "__main__":
