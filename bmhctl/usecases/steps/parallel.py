@@ -94,7 +94,8 @@ class BulkOperation(Frozen):
 class Runner:
     """Processes hosts, each under its own claim: their steps run in threads, everything else in the caller's thread.
 
-    ``ended`` gets each host with its outcome; ``tick`` is called now and then while steps run.
+    ``ended`` gets each host with its outcome, twice if a signal interrupts it; ``tick`` is called now and then while
+    steps run.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Runner:
         self._ctx = ctx
         self._ended = ended
         self._claims: dict[int, ExitStack] = {}
+        self._last: tuple[Host, Outcome] | None = None
         self._pool: WorkerPool[Job, StepsRun] = WorkerPool(self._work, jobs, tick)
 
     def run_all(self, operation: BulkOperation, hosts: Sequence[Host], first: int, total: int) -> None:
@@ -129,6 +131,7 @@ class Runner:
     def cancel(self) -> None:
         """End all steps; those that have ended by themselves keep their effect."""
         ended = self._pool.cancel()
+        self._end_last()
         self._ctx.store.abandon()
         with suppress(BmhctlError):  # the first error is reported already
             for job, run in ended:
@@ -171,10 +174,18 @@ class Runner:
 
         outcome = attempt(host, one)
         if outcome is not None:
+            self._last = host, outcome  # a signal may come before it is reported
+            self._claims.pop(host.id).close()
+            self._end_last()
+
+    def _end_last(self) -> None:
+        """Report the outcome that was found last, unless that is done."""
+        if self._last is not None:
+            host, outcome = self._last
             self.running.pop(host.id, None)
             self.active.pop(host.id, None)
-            self._claims.pop(host.id).close()
             self._ended(host, outcome)
+            self._last = None
 
 
 def each(

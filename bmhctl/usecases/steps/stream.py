@@ -155,16 +155,18 @@ class Stream:
         return left.last_event != host.last_event or time.monotonic() - at >= self._interval
 
     def _end(self, host: Host, outcome: Outcome) -> None:
-        operation, _ = self._began.pop(host.id)
+        if host.id not in self._began:
+            return  # reported before a signal came
+        operation, _ = self._began[host.id]
         self._finished += 1
         self._failed.pop(host.id, None)
         if outcome.error is not None:
             left = self._ctx.store.hosts.with_id(host.id)
             if left is not None:
                 self._failed[host.id] = left, time.monotonic()
-        if isinstance(outcome.error, ClaimedError):
-            return  # another recycler was faster
-        self._ended(operation.verb, outcome)
+        if not isinstance(outcome.error, ClaimedError):  # else another recycler was faster
+            self._ended(operation.verb, outcome)
+        del self._began[host.id]
 
     def _backlog(self) -> Backlog:
         now = time.monotonic()

@@ -33,7 +33,7 @@ from bmhctl.usecases.reservations import request, reserve
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import parallel, resume, step_verbs
-from bmhctl.usecases.steps.execution import claimed
+from bmhctl.usecases.steps.execution import Claimed, claimed
 from tests.conftest import HOMES, SUFFIX, Lab
 
 ALL = Choice(everything=True)
@@ -407,6 +407,23 @@ def test_an_interruption_right_after_a_commit_reports_what_was_committed(
     assert fleet.said == [
         "node1: cleanup steps passed: wipe, verify" if passed else "node1: cleanup step failed: wipe: said fail"
     ]
+
+
+def test_an_interruption_as_a_claim_is_given_up_reports_what_was_committed(
+    fleet: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def interrupted(ctx: Context, host: Host) -> Iterator[Claimed]:
+        with claimed(ctx, host) as held:
+            yield held
+        if host.name == "node2":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(parallel, "claimed", interrupted)
+    with saying(lambda *_: PASS), pytest.raises(KeyboardInterrupt):
+        step_verbs.ready(fleet.context(), ALL, jobs=1)
+    assert states(fleet) == {"node1": "available", "node2": "available", "node3": "initial"}
+    assert fleet.said == [f"node{n}: readiness checks passed: a, b" for n in (1, 2)]
 
 
 STEPS_FOR_FEW = """

@@ -123,6 +123,31 @@ def test_a_long_wipe_and_a_long_check_hold_nobody_up(fleet: Lab) -> None:
     assert not ran.troubles
 
 
+def test_an_outcome_whose_report_is_interrupted_is_reported_again(fleet: Lab) -> None:
+    reports: list[str] = []
+
+    def ended(verb: str, outcome: Outcome) -> None:
+        reports.append(f"{outcome.host}: {verb}")
+        if len(reports) == 1:
+            raise KeyboardInterrupt
+
+    ctx = fleet.context("recycler")
+    made = stream.Stream(
+        ctx,
+        Choice(),
+        jobs=2,
+        interval=timedelta(minutes=1),
+        absence=Absence(ctx.report, "lab"),
+        ended=ended,
+        trouble=lambda error: None,
+    )
+    with saying(lambda *_: PASS), pytest.raises(KeyboardInterrupt):
+        made.run()
+    assert states(fleet)["node1"] == "available"
+    assert reports == ["node1: recycle"] * 2
+    assert fleet.said == []
+
+
 def test_a_failed_host_is_tried_again_after_the_interval_or_when_it_changed(fleet: Lab) -> None:
     tries: list[float] = []
 
