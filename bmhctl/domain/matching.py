@@ -25,10 +25,14 @@ class Cap(Frozen):
 
 
 class Match(Frozen):
-    """The hosts that requirements would get; ``missing`` is how many more it takes."""
+    """The hosts that requirements would get; ``missing`` is how many more it takes.
+
+    ``notes`` say what was moved to other hosts for it.
+    """
 
     hosts: tuple[Host, ...]
     missing: int
+    notes: tuple[str, ...] = ()
 
 
 class Until(Frozen):

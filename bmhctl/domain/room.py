@@ -13,11 +13,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from bmhctl.domain.booking import Booking, is_broken, is_leased_until
+from bmhctl.domain.booking import Booking, is_broken, is_free_for, is_leased_until
 from bmhctl.domain.limits import Limit
 from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import Host, Planned
-from bmhctl.domain.requirements import Requirement, Requirements, load_requirements
+from bmhctl.domain.requirements import Requirement, Requirements, load_requirements, total
 from bmhctl.support.values import Frozen
 
 MOST_STEPS = 200_000
@@ -25,6 +25,29 @@ MOST_STEPS = 200_000
 
 _requirements_of = lru_cache(maxsize=1000)(load_requirements)
 _DEEPEST = 200  # places that one search moves, at most
+
+
+class Demand(Frozen):
+    """Hosts for a time: what a booking or a lease asks for, and how long they are to be free before and after it."""
+
+    requirements: Requirements
+    starts_at: datetime
+    ends_at: datetime
+    turnaround: timedelta = timedelta()
+
+    @classmethod
+    def of(cls, booking: Booking, turnaround: timedelta) -> Demand:
+        """Return what a booking asks for."""
+        return cls(_requirements_of(booking.requirements), booking.starts_at, booking.ends_at, turnaround)
+
+    @property
+    def total(self) -> int:
+        """How many hosts it asks for."""
+        return total(self.requirements)
+
+    def is_met_by(self, host: Host) -> bool:
+        """Return whether a host may be booked then: nothing else is planned on it, and its lease is over before."""
+        return is_free_for(host, self.starts_at, self.ends_at, self.turnaround)
 
 
 class Room(Frozen):
@@ -49,20 +72,17 @@ class _Place(Frozen):
 
 
 def make_room(
-    requirements: Requirements,
-    starts: datetime,
-    ends: datetime,
+    demand: Demand,
     hosts: Sequence[Host],
     bookings: Iterable[Booking],
     *,
-    turnaround: timedelta = timedelta(),
     able: Collection[int],
     kept: Collection[int] = (),
     caps: Sequence[Cap] = (),
     limits: Sequence[Limit] = (),
     steps: int = MOST_STEPS,
 ) -> Room | None:
-    """Return how a request gets hosts from ``starts`` to ``ends`` if some bookings move; None if no way is found.
+    """Return how a request gets its hosts if some bookings move; None if no way is found.
 
     ``hosts`` are in the order in which the request prefers them, with what is planned on them. It may have those whose
     ids are in ``able``, apart from what is planned there, and at most the number of each of ``caps``. The bookings are
@@ -70,12 +90,12 @@ def make_room(
     no other of the ``limits`` of its owner. It stays unless all its hosts are in ``hosts``, fit it, and are set aside
     for it.
     """
-    board = _Board(hosts, turnaround, able, kept, caps, limits, steps)
+    board = _Board(hosts, demand.turnaround, able, kept, caps, limits, steps)
     for booking in bookings:
         board.add(booking)
     wanted = [
-        board.new_place(_Place(None, requirement, starts, ends))
-        for requirement in requirements
+        board.new_place(_Place(None, requirement, demand.starts_at, demand.ends_at))
+        for requirement in demand.requirements
         for _ in range(requirement.count)
     ]
     before = dict(board.where)

@@ -20,7 +20,7 @@ from bmhctl.domain.requirements import (
     load_requirements,
     parse_requirement,
 )
-from bmhctl.domain.room import Room, make_room
+from bmhctl.domain.room import Demand, Room, make_room
 from bmhctl.domain.selector import parse_selector
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -85,8 +85,8 @@ class World:
 
     def answer(self, caps: Sequence[Cap] = (), kept: Sequence[int] = ()) -> Room | None:
         return make_room(
-            self.request, self.begin, self.end, self.hosts, self.bookings,
-            turnaround=self.turnaround, able=[one.id for one in self.hosts if is_open(one)], caps=caps, kept=kept,
+            Demand(self.request, self.begin, self.end, self.turnaround), self.hosts, self.bookings,
+            able=[one.id for one in self.hosts if is_open(one)], caps=caps, kept=kept,
         )  # fmt: skip
 
     def jobs(self) -> list[tuple[Booking, Requirement, int | None]]:
@@ -253,7 +253,7 @@ def test_a_lease_without_end_gets_a_host_from_which_all_bookings_move() -> None:
     fleet = World(
         [host(1, "a"), host(2)], [booking(1, 1, 9, [1], "*1"), booking(2, 20, 9, [1], "*1")], wants("a*1"), (0, 1), 3
     )
-    found = make_room(fleet.request, NOW, NEVER, fleet.hosts, fleet.bookings, turnaround=fleet.turnaround, able=[1, 2])
+    found = make_room(Demand(fleet.request, NOW, NEVER, fleet.turnaround), fleet.hosts, fleet.bookings, able=[1, 2])
 
     assert found is not None
     assert {each: [one.name for one in there] for each, there in found.moves.items()} == {"b-1": ["n2"], "b-2": ["n2"]}
@@ -266,7 +266,7 @@ def test_a_thousand_bookings_in_a_chain_move_by_one_host_each() -> None:
         for n in range(1, 1002)
     ]
     chain = [booking(n, 10, 10, [n], f"k{n}*1") for n in range(1, 1001)]
-    found = make_room(wants("k0*1"), NOW, at(30), planned(fleet, chain), chain, able=[1])
+    found = make_room(Demand(wants("k0*1"), NOW, at(30)), planned(fleet, chain), chain, able=[1])
 
     assert found is not None
     assert [len(found.moves), found.hosts[0].name, found.moves["b-1000"][0].name] == [1000, "n1", "n1001"]

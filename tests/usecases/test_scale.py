@@ -110,11 +110,7 @@ ON_SERVER = [name for name in COMMANDS if name not in ("status", "list --state, 
 def test_a_command_reads_as_much_in_a_large_fleet_as_in_a_small_one(
     name: str, fleets: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small, large = (
-        steps(COMMANDS[name], fleets[size], tmp_path / f"{size}.db", monkeypatch) for size in (SMALL, LARGE)
-    )
-    assert small > 0
-    assert large <= small * DEEPER, f"{large} steps, where {SMALL} hosts take {small}"
+    check_steps(COMMANDS[name], fleets, tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -157,11 +153,14 @@ BESIDE_BOOKINGS: dict[str, Command] = {
 def test_a_command_reads_as_much_among_many_bookings_as_among_few(
     name: str, booked: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few, many = (
-        steps(BESIDE_BOOKINGS[name], booked[size], tmp_path / f"{size}.db", monkeypatch) for size in (SMALL, LARGE)
-    )
-    assert few > 0
-    assert many <= few * DEEPER, f"{many} steps, where {SMALL} bookings take {few}"
+    check_steps(BESIDE_BOOKINGS[name], booked, tmp_path, monkeypatch)
+
+
+def check_steps(command: Command, fleets: dict[int, Path], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare how many steps a command takes in a small and in a large inventory."""
+    small, large = (steps(command, fleets[size], folder / f"{size}.db", monkeypatch) for size in (SMALL, LARGE))
+    assert small > 0
+    assert large <= small * DEEPER, f"{large} steps, where {SMALL} hosts take {small}"
 
 
 def steps(command: Command, fleet: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> int:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from bmhctl.domain.booking import SHORTEST_LEASE, Booking, free_until, without_planned
-from bmhctl.domain.matching import Cap, match, until_of
+from bmhctl.domain.matching import Cap, Match, match, until_of
 from bmhctl.domain.model import NEVER, Host, State
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import Requirement, Requirements, describe_requirements, load_requirements, total
+from bmhctl.domain.room import Demand
 from bmhctl.domain.units import by_minute, format_duration, local_time
 from bmhctl.errors import BmhctlError, BusyError, NotFoundError, NotYoursError, StateRefusedError
 from bmhctl.lifecycle.table import where
@@ -114,10 +115,7 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
     for end in _ends(request, now, length):
         room = find_room(
             ctx,
-            requirements,
-            now,
-            end,
-            policy.turnaround,
+            Demand(requirements, now, end, policy.turnaround),
             lambda more: free_for(ctx, requirements, before, policy.limits, more, now),
             kept=due_hosts(ctx, policy.limits, before),
             caps=_caps(ctx, policy),
@@ -157,7 +155,7 @@ def _too_long(
     line, now = free_until(first, policy.turnaround), ctx.clock()
     begins = None
     if length is not None:
-        begins = earliest_start(ctx, request.requirements, now, length, policy.turnaround)
+        begins = earliest_start(ctx, Demand(request.requirements, now, now + length, policy.turnaround))
     whole = f"; the whole lease is possible from {local_time(by_minute(begins))}: --from" if begins is not None else ""
     return BusyError(
         f"{describe_requirements(request.requirements)}: free only until {local_time(line)}, nothing was "
@@ -195,7 +193,7 @@ def _choose_booked(ctx: Context, requirements: Requirements, booking: Booking, p
             ),
         ]
 
-    room = find_room(ctx, requirements, ctx.clock(), booking.ends_at, policy.turnaround, open_hosts)
+    room = find_room(ctx, Demand(requirements, ctx.clock(), booking.ends_at, policy.turnaround), open_hosts)
     if room is not None:
         return room.hosts
     check_satisfiable(ctx, requirements)
@@ -235,7 +233,8 @@ def take(
         end_booking(ctx, booking, ctx.clock(), f"taken as {token}", reservation=token, keep=taken)
         hosts = [replace(host, planned=without_planned(host, booking.id)) for host in hosts]
     if any(host.planned for host in hosts):
-        hosts = _with_room(ctx, request, hosts, terms, policy)
+        found = _with_room(ctx, request, hosts, terms, policy)
+        hosts, terms = found.hosts, replace(terms, notes=(*terms.notes, *found.notes))
     if any(host.planned for host in hosts):
         line, words = line_of(hosts, policy)
         ends = terms.end(ctx.clock())
@@ -250,19 +249,19 @@ def take(
 
 def _with_room(
     ctx: Context, request: ReservationRequest, hosts: Sequence[Host], terms: LeaseTerms, policy: Policy
-) -> Sequence[Host]:
+) -> Match:
     """Return the hosts of a lease that begins now, after the bookings moved in spite of which they were chosen."""
-    now = ctx.clock()
+    now, as_they_are = ctx.clock(), Match(tuple(hosts), 0)
     line = line_of(hosts, policy)[0]
     if line >= (terms.end(now) or NEVER) or (_may_be_short(request) and line >= now + SHORTEST_LEASE):
-        return hosts
+        return as_they_are
     wanted = tuple(Requirement(name=host.name) for host in hosts)
     for end in _ends(request, now, terms.ttl):
         for kept in (due_hosts(ctx, policy.limits), ()):  # younger tickets have no right before this one
-            room = find_room(ctx, wanted, now, end, policy.turnaround, lambda _: hosts, kept=kept)
+            room = find_room(ctx, Demand(wanted, now, end, policy.turnaround), lambda _: hosts, kept=kept)
             if room is not None:
                 return apply_room(ctx, room, now, f"to make room for a lease of {ctx.actor}")
-    return hosts
+    return as_they_are
 
 
 def line_of(hosts: Iterable[Host], policy: Policy) -> tuple[datetime, str]:

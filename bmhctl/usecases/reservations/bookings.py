@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import CANCELLED, Booking, is_broken, without_planned
-from bmhctl.domain.matching import Cap, Match
-from bmhctl.domain.model import Host, Ticket
+from bmhctl.domain.model import Host
 from bmhctl.domain.policy import Policy
-from bmhctl.domain.requirements import Requirements, describe_requirements, dump_requirements, load_requirements, total
+from bmhctl.domain.requirements import describe_requirements, dump_requirements, load_requirements, total
 from bmhctl.domain.times import check_not_too_far, in_utc
-from bmhctl.domain.units import by_minute, format_duration, local_time
-from bmhctl.errors import BmhctlError, BusyError, NotYoursError, StateRefusedError, UsageError
+from bmhctl.domain.units import format_duration, local_time
+from bmhctl.errors import NotYoursError, StateRefusedError, UsageError
 from bmhctl.results import Done
 from bmhctl.results.bookings import Booked, Bookings
-from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
-from bmhctl.usecases.reservations.allocation import check_names, check_satisfiable
+from bmhctl.usecases.reservations.allocation import check_names
+from bmhctl.usecases.reservations.bookable import beside_tickets, choose
 from bmhctl.usecases.reservations.booked import known_booking, open_booking
 from bmhctl.usecases.reservations.request import ReservationRequest
 from bmhctl.usecases.shared.context import Context, retried
-from bmhctl.usecases.shared.leases import describe_reservation, forced_reason
+from bmhctl.usecases.shared.leases import forced_reason
 from bmhctl.usecases.shared.planned import (
-    candidates,
-    choose_for,
     due_of,
-    earliest_start,
     end_booking,
     end_maintenance,
     hosts_of,
@@ -36,14 +30,8 @@ from bmhctl.usecases.shared.planned import (
     set_aside,
 )
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
-from bmhctl.usecases.shared.transitions import describe_planned
-
-if TYPE_CHECKING:
-    from bmhctl.domain.limits import Limit
-    from bmhctl.usecases.reservations.limits import Span
 
 _MOST_REPEATS = 104
-_MOST_CHOICES = 20  # so many choices of hosts are tried for a booking that would make a ticket wait longer
 _LAG = timedelta(minutes=1)  # between the moments when a time such as 2h was read and when it was booked, at most
 
 
@@ -68,147 +56,50 @@ def book(ctx: Context, request: ReservationRequest, starts: datetime, ends: date
             if known:
                 return _booked_before(ctx, request, starts, ends, weekly, known, now)
         check_names(ctx, request.requirements)
-        items = []
+        placed = []
         for week in range(weekly):
             begin, end = _later(starts, week), _later(ends, week)
             _check_span(begin, end, policy, now)
-            make = partial(_make, ctx, request, begin, end, policy, now, not week)
-            items.append(_beside_tickets(ctx, make))
-    return Bookings(tuple(items), now)
-
-
-def _make(
-    ctx: Context,
-    request: ReservationRequest,
-    starts: datetime,
-    ends: datetime,
-    policy: Policy,
-    now: datetime,
-    is_first: bool,
-    avoided: Collection[int],
-) -> Booked:
-    found = _choose(ctx, policy, ctx.actor, request.requirements, starts, ends, now, avoided=avoided)
-    if found.missing:
-        raise _refusal(ctx, request, starts, ends, policy, found)
-    booking = _booking(ctx, request, starts, ends, found.hosts, policy, now, is_first=is_first)
-    _check_limits(ctx, policy, booking, found.hosts, now)
-    return _book(ctx, booking, found.hosts, now)
-
-
-def _beside_tickets(ctx: Context, make: Callable[[Collection[int]], Booked]) -> Booked:
-    """Return the booking that ``make`` saves on other hosts than the given ones, so that no ticket waits longer for it.
-
-    Every ticket is older than a booking that is made now. Raises :class:`BusyError` where none of the choices that were
-    tried leaves each ticket the time by which it fits now.
-    """
-    from bmhctl.usecases.reservations.fairness import live_tickets
-
-    tickets = live_tickets(ctx)
-    if not tickets:
-        return make(())
-    from bmhctl.usecases.reservations.eta import etas_of_tickets
-
-    now = ctx.clock()
-    still = replace(ctx, clock=lambda: now)
-    before = etas_of_tickets(still, tickets)
-    avoided: set[int] = set()
-    refused: BmhctlError | None = None
-    for _ in range(_MOST_CHOICES):
-        try:
-            with ctx.store.savepoint():
-                made = make(avoided)
-                refused = _delayed(tickets, before, etas_of_tickets(still, tickets))
-                if refused is None:
-                    return made
-                raise refused
-        except BusyError as error:
-            if error is not refused:
-                raise refused or error from None
-            avoided.update(made.booking.hosts)
-    raise refused or BusyError("nothing was booked")
-
-
-def _delayed(
-    tickets: Sequence[Ticket], before: Sequence[datetime | None], after: Sequence[datetime | None]
-) -> BusyError | None:
-    """Return the refusal of a booking after which the first of the tickets that waits longer fits later or never."""
-    for ticket, was, would_be in zip(tickets, before, after, strict=True):
-        if was is not None and (would_be is None or would_be > was):
-            later = "never" if would_be is None else f"by {local_time(would_be)}"
-            return BusyError(
-                f"nothing was booked: the older ticket of {ticket.owner} would get its hosts {later}, not by "
-                f"{local_time(was)}",
-                hint="book a later time; bmhctl queue shows who waits",
-                details={"ticket": ticket.id, "owner": ticket.owner},
+            booking = Booking(
+                id=ctx.store.bookings.new_id("b-"),
+                owner=ctx.actor,
+                purpose=request.purpose,
+                starts_at=begin,
+                ends_at=end,
+                created_at=now,
+                requirements=dump_requirements(request.requirements),
+                hosts=(),
+                request_id=None if week else request.request_id,
             )
-    return None
+            placed.append(_place(ctx, booking, policy, now))
+    return Bookings(tuple(item for item, _ in placed), now, tuple(note for _, notes in placed for note in notes))
 
 
-def _check_limits(ctx: Context, policy: Policy, booking: Booking, hosts: tuple[Host, ...], now: datetime) -> None:
-    """Raise the error of a limit that a new or a moved booking would exceed, beside what its owner has already."""
-    if not policy.limits:
-        return
-    from bmhctl.usecases.reservations.limits import Span, check_booking, check_role
+def _place(
+    ctx: Context, booking: Booking, policy: Policy, now: datetime, before: Booking | None = None
+) -> tuple[Booked, tuple[str, ...]]:
+    """Choose the hosts of a booking and save it, in the caller's transaction; with ``before`` in the place of that one.
 
-    owner = booking.owner
-    if owner == ctx.actor:
-        check_role(ctx, policy.limits)
-    span = Span(hosts, booking.starts_at, booking.ends_at)
-    for by_role, limits in _by_role(policy):
-        check_booking(limits, owner, span, [*_spans_of(ctx, owner, now, booking.id, by_role)], now)
-
-
-def _by_role(policy: Policy) -> list[tuple[bool, list[Limit]]]:
-    """Return the limits that count by owner and those that count by role, where there are any."""
-    found = ((by_role, [limit for limit in policy.limits if limit.is_by_role is by_role]) for by_role in (False, True))
-    return [(by_role, limits) for by_role, limits in found if limits]
-
-
-def _choose(
-    ctx: Context,
-    policy: Policy,
-    owner: str,
-    requirements: Requirements,
-    starts: datetime,
-    ends: datetime,
-    now: datetime,
-    *,
-    preferred: Sequence[Host] = (),
-    avoided: Collection[int] = (),
-    without: str | None = None,
-) -> Match:
-    """Return the hosts of :func:`choose_for` within the limits of an owner, or any that would be free without them.
-
-    What the owner has does not count the booking ``without``.
+    Returns it with notes for its owner. Raises as :func:`choose` and :func:`beside_tickets`.
     """
-    caps: list[Cap] = []
-    for by_role, limits in _by_role(policy):
-        from bmhctl.usecases.reservations.limits import caps_of_booking
+    left = [] if before is None else hosts_of(ctx, before)
+    mine = [replace(host, planned=without_planned(host, booking.id)) for host in left]
 
-        others = [*_spans_of(ctx, owner, now, without, by_role)]
-        caps += caps_of_booking(limits, owner, starts, ends, others, now)
-    choose = partial(
-        choose_for, ctx, requirements, starts, ends, policy.turnaround, preferred=preferred, avoided=avoided
-    )
-    found = choose(caps=caps)
-    return choose() if found.missing and caps else found  # the limit that they exceed is named then
+    def make(avoided: Collection[int]) -> tuple[Booked, tuple[str, ...]]:
+        found = choose(ctx, booking, policy, now, preferred=mine, avoided=avoided)
+        placed = replace(booking, hosts=tuple(host.id for host in found.hosts), due_at=due_of(booking, policy))
+        hosts: Sequence[Host] = found.hosts
+        if before is None:
+            ctx.store.bookings.add(placed)
+        else:
+            for host in hosts_of(ctx, before):
+                leave(ctx, host, before, now, f"moved to {placed.starts_at:%Y-%m-%d %H:%M} UTC")
+            ctx.store.bookings.save(placed)
+            hosts = hosts_of(ctx, placed)
+        taken = [set_aside(ctx, host, placed.span, now, _words(placed)) for host in hosts]
+        return _with_names(placed, taken), found.notes
 
-
-def _spans_of(ctx: Context, owner: str, now: datetime, without: str | None, by_role: bool) -> Iterator[Span]:
-    """Yield what an owner, or every owner of the same role, has booked and holds, except one booking."""
-    from bmhctl.usecases.reservations.limits import Span
-
-    role = None if ctx.store.role is None else owner.partition("@")[0]
-
-    def counts(other: str) -> bool:
-        return other == owner or (by_role and other.partition("@")[0] == role)
-
-    for each in ctx.store.bookings.open() if by_role else ctx.store.bookings.of(owner):
-        if counts(each.owner) and not each.is_maintenance and each.id != without:
-            yield Span(tuple(hosts_of(ctx, each)), each.starts_at, each.ends_at)
-    for held in ctx.store.reservations.open():
-        if counts(held.owner):
-            yield Span(tuple(ctx.store.hosts.held_by(held.id)), now, held.expires_at)
+    return beside_tickets(ctx, make)
 
 
 def _later(at: datetime, weeks: int) -> datetime:
@@ -229,37 +120,6 @@ def _check_span(starts: datetime, ends: datetime, policy: Policy, now: datetime)
             f"a booking of {format_duration(ends - starts)} is too long",
             hint=f"at most {format_duration(policy.max_ttl)}: the max_ttl of this inventory",
         )
-
-
-def _booking(
-    ctx: Context,
-    request: ReservationRequest,
-    starts: datetime,
-    ends: datetime,
-    hosts: tuple[Host, ...],
-    policy: Policy,
-    now: datetime,
-    *,
-    is_first: bool,
-) -> Booking:
-    booking = Booking(
-        id=ctx.store.bookings.new_id("b-"),
-        owner=ctx.actor,
-        purpose=request.purpose,
-        starts_at=starts,
-        ends_at=ends,
-        created_at=now,
-        requirements=dump_requirements(request.requirements),
-        hosts=tuple(host.id for host in hosts),
-        request_id=request.request_id if is_first else None,
-    )
-    return replace(booking, due_at=due_of(booking, policy))
-
-
-def _book(ctx: Context, booking: Booking, hosts: tuple[Host, ...], now: datetime) -> Booked:
-    ctx.store.bookings.add(booking)
-    taken = [set_aside(ctx, host, booking.span, now, _words(booking)) for host in hosts]
-    return Booked(booking, tuple(host.name for host in taken), _in_words(booking))
 
 
 def _in_words(booking: Booking) -> str:
@@ -310,35 +170,6 @@ def _booked_before(
 def _is_as_before(at: datetime, before: datetime, created_at: datetime, now: datetime) -> bool:
     """Return whether a time is the same as in an earlier request: the same moment, or as far from its request."""
     return at == before or abs((at - now) - (before - created_at)) < _LAG
-
-
-def _refusal(
-    ctx: Context, request: ReservationRequest, starts: datetime, ends: datetime, policy: Policy, found: Match
-) -> BmhctlError:
-    """Return why a booking is not possible, by whom, and when instead; raise it where it never is."""
-    check_satisfiable(ctx, request.requirements)
-    begins = earliest_start(ctx, request.requirements, starts, ends - starts, policy.turnaround)
-    in_way = []
-    for host in candidates(ctx, request.requirements, HostQuery(declared=True)):
-        if host.reservation is not None and (host.reservation.expires_at or ends) > starts - policy.turnaround:
-            in_way.append(f"{host.name} is held by {describe_reservation(host.reservation)}")
-        in_way += [
-            f"{host.name} is {describe_planned(each)}"
-            for each in host.planned
-            if each.starts_at - policy.turnaround < ends and starts < each.ends_at + policy.turnaround
-        ]
-        if len(in_way) > 3:
-            break
-    more = " …" if len(in_way) > 3 else ""
-    return BusyError(
-        f"{describe_requirements(request.requirements)} from {local_time(starts)} to {local_time(ends)}: "
-        f"{len(found.hosts)} of {total(request.requirements)} free then, nothing was booked"
-        + (f": {'; '.join(in_way[:3])}{more}" if in_way else ""),
-        hint=f"free for that long: --from '{by_minute(begins):%Y-%m-%dT%H:%MZ}'"
-        if begins
-        else "bmhctl bookings shows who comes",
-        details={"free": len(found.hosts), "from": begins.isoformat() if begins else None},
-    )
 
 
 def bookings(ctx: Context, *, ended: bool = False) -> Bookings:
@@ -425,37 +256,8 @@ def reschedule(
             )
         until = ends or starts + (booking.ends_at - booking.starts_at)
         _check_span(starts, until, policy, now)
-        mine = [replace(host, planned=without_planned(host, booking.id)) for host in hosts_of(ctx, booking)]
-        requirements = load_requirements(booking.requirements)
-
-        def make(avoided: Collection[int]) -> Booked:
-            found = _choose(
-                ctx,
-                policy,
-                booking.owner,
-                requirements,
-                starts,
-                until,
-                now,
-                preferred=mine,
-                avoided=avoided,
-                without=booking.id,
-            )
-            if found.missing:
-                raise _refusal(ctx, ReservationRequest(requirements), starts, until, policy, found)
-            moved = replace(booking, starts_at=starts, ends_at=until, hosts=tuple(host.id for host in found.hosts))
-            moved = replace(moved, due_at=due_of(moved, policy))
-            _check_limits(ctx, policy, moved, found.hosts, now)
-            words = f"moved to {starts:%Y-%m-%d %H:%M} UTC"
-            for host in hosts_of(ctx, booking):
-                leave(ctx, host, booking, now, words)
-            for host in hosts_of(ctx, moved):
-                set_aside(ctx, host, moved.span, now, _words(moved))
-            ctx.store.bookings.save(moved)
-            [seen] = with_host_names(ctx, [moved])
-            return seen
-
-        return Bookings((_beside_tickets(ctx, make),), now)
+        item, notes = _place(ctx, replace(booking, starts_at=starts, ends_at=until), policy, now, booking)
+        return Bookings((item,), now, notes)
 
 
 def booking(ctx: Context, booking_id: str) -> Booked:

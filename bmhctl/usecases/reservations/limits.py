@@ -255,7 +255,7 @@ def check_booking(limits: Limits, owner: str, booking: Span, others: Sequence[Sp
                 hint="book it later, or for an earlier time",
                 details=details,
             )
-        if limit.max_ttl is not None and (booking.end is None or booking.end - booking.begin > limit.max_ttl):
+        if _is_too_long(limit, booking):
             raise UnsatisfiableError(f"it is too long: {refused}", hint="book a shorter time", details=details)
         if limit.max_hosts is None:
             continue
@@ -271,19 +271,23 @@ def check_booking(limits: Limits, owner: str, booking: Span, others: Sequence[Sp
 
 
 def caps_of_booking(
-    limits: Limits, owner: str, begin: datetime, end: datetime, others: Sequence[Span], now: datetime
+    limits: Limits, owner: str, booking: Span, others: Sequence[Span], now: datetime
 ) -> tuple[Cap, ...]:
-    """Return how many hosts of which selectors an owner may book for a time, beside other bookings and leases."""
-    asked, caps = Span((), begin, end), []
+    """Return how many hosts of which selectors a booking without hosts may get, beside other bookings and leases."""
+    caps = []
     for limit in limits:
         if not limit.concerns(owner):
             continue
-        is_too_far = limit.max_ahead is not None and begin - now > limit.max_ahead
-        if is_too_far or (limit.max_ttl is not None and end - begin > limit.max_ttl):
+        is_too_far = limit.max_ahead is not None and booking.begin - now > limit.max_ahead
+        if is_too_far or _is_too_long(limit, booking):
             caps.append(Cap(limit.selector, 0))
         elif limit.max_hosts is not None:
-            caps.append(Cap(limit.selector, max(0, limit.max_hosts - _most_at_once(limit, asked, others)[0])))
+            caps.append(Cap(limit.selector, max(0, limit.max_hosts - _most_at_once(limit, booking, others)[0])))
     return tuple(caps)
+
+
+def _is_too_long(limit: Limit, booking: Span) -> bool:
+    return limit.max_ttl is not None and (booking.end is None or booking.end - booking.begin > limit.max_ttl)
 
 
 def _most_at_once(limit: Limit, booking: Span, others: Sequence[Span]) -> tuple[int, datetime]:

@@ -11,7 +11,6 @@ from bmhctl.domain.booking import (
     Booking,
     free_starts,
     is_broken,
-    is_free_for,
     is_leased_until,
     with_planned,
     without_planned,
@@ -20,7 +19,7 @@ from bmhctl.domain.matching import Cap, Match, match
 from bmhctl.domain.model import EventKind, Host, Note, Planned, State, Verb
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import Requirements, dump_requirements, load_requirements, total
-from bmhctl.domain.room import Room, make_room
+from bmhctl.domain.room import Demand, Room, make_room
 from bmhctl.errors import BmhctlError
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import HostQuery
@@ -44,16 +43,13 @@ def hosts_of(ctx: Context, booking: Booking) -> list[Host]:
 
 def choose_for(
     ctx: Context,
-    requirements: Requirements,
-    starts: datetime,
-    ends: datetime,
-    turnaround: timedelta,
+    demand: Demand,
     *,
     preferred: Sequence[Host] = (),
     avoided: Collection[int] = (),
     caps: Sequence[Cap] = (),
 ) -> Match:
-    """Return the hosts for a booking from ``starts`` to ``ends``, as far as there are enough, in a writing transaction.
+    """Return the hosts for what a booking asks for, as far as there are enough, in a writing transaction.
 
     ``preferred`` come first: hosts as they are without what is to be replaced. Where there are too few, other bookings
     move to other hosts if that makes room. Hosts with the ids ``avoided`` are not chosen, and of each
@@ -61,18 +57,17 @@ def choose_for(
     """
     preferred = [host for host in preferred if host.id not in avoided]
     known = {*avoided, *(host.id for host in preferred)}
-    first = [host for host in preferred if is_free_for(host, starts, ends, turnaround)]
+    requirements = demand.requirements
+    first = [host for host in preferred if demand.is_met_by(host)]
     if preferred and not (found := match(requirements, first, caps)).missing:
         return found
-    most = total(requirements) + len(known)
+    most = demand.total + len(known)
     free = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True, by_turn=True, limit=most)
     # Ever more hosts are read: the first few usually suffice, however many are booked.
-    more = (replace(free, limit=_SOME * most), replace(free, free_until=ends + turnaround), HostQuery(declared=True))
-    for query in (free, *more):
+    some, then = replace(free, limit=_SOME * most), replace(free, free_until=demand.ends_at + demand.turnaround)
+    for query in (free, some, then, HostQuery(declared=True)):
         others = [
-            host
-            for host in candidates(ctx, requirements, query)
-            if host.id not in known and is_free_for(host, starts, ends, turnaround)
+            host for host in candidates(ctx, requirements, query) if host.id not in known and demand.is_met_by(host)
         ]
         found = match(requirements, [*first, *others], caps)
         if not found.missing:
@@ -80,7 +75,9 @@ def choose_for(
 
     def can_take(host: Host) -> bool:
         leased = is_leased_until(host)
-        return not is_broken(host, starts) and (leased is None or leased <= starts - turnaround)
+        return not is_broken(host, demand.starts_at) and (
+            leased is None or leased <= demand.starts_at - demand.turnaround
+        )
 
     def open_hosts(more: int) -> list[Host]:
         near = replace(free, states=_CLEAN_AND_FREE, limit=most + more)
@@ -88,31 +85,26 @@ def choose_for(
         others = candidates(ctx, requirements, query)
         return [host for host in (*preferred, *(each for each in others if each.id not in known)) if can_take(host)]
 
-    room = find_room(ctx, requirements, starts, ends, turnaround, open_hosts, preferred=preferred, caps=caps)
-    if room is None:
-        return found
-    return Match(apply_room(ctx, room, ctx.clock(), "to make room for a booking"), 0)
+    room = find_room(ctx, demand, open_hosts, preferred=preferred, caps=caps)
+    return found if room is None else apply_room(ctx, room, ctx.clock(), "to make room for a booking")
 
 
 def find_room(
     ctx: Context,
-    requirements: Requirements,
-    starts: datetime,
-    ends: datetime,
-    turnaround: timedelta,
+    demand: Demand,
     open_hosts: Callable[[int], Sequence[Host]],
     *,
     preferred: Sequence[Host] = (),
     kept: Collection[int] = (),
     caps: Sequence[Cap] = (),
 ) -> Room | None:
-    """Return how a request gets hosts from ``starts`` to ``ends`` if bookings that have not begun move; None if not.
+    """Return how a request gets its hosts if bookings that have not begun move; None if not.
 
     ``open_hosts`` returns the hosts that the request may have apart from what is planned on them: as many as it asks
     for and so many more. ``preferred``, ``kept`` and ``caps`` are those of :func:`choose_for` and :func:`make_room`.
     First a few hosts and the bookings in the way there are read, which usually suffices, then all.
     """
-    now = ctx.clock()
+    now, turnaround = ctx.clock(), demand.turnaround
 
     def movable(bookings: Iterable[Booking | None]) -> list[Booking]:
         return [each for each in bookings if each is not None and not each.is_maintenance and each.starts_at > now]
@@ -123,7 +115,9 @@ def find_room(
             each.id
             for host in wanted
             for each in host.planned
-            if each.is_booking and each.starts_at - turnaround < ends and starts - turnaround < each.ends_at
+            if each.is_booking
+            and each.starts_at - turnaround < demand.ends_at
+            and demand.starts_at - turnaround < each.ends_at
         )
         bookings = movable(ctx.store.bookings.get(each) for each in ids)
         return wanted, bookings, _room_nearby(ctx, bookings, turnaround)
@@ -136,18 +130,15 @@ def find_room(
 
     for look in (nearby, everywhere):
         wanted, bookings, others = look()
-        if not bookings or len(wanted) < total(requirements):
+        if not bookings or len(wanted) < demand.total:
             continue
         hosts = {host.id: host for host in wanted}
         for host in (*preferred, *others):
             hosts.setdefault(host.id, host)
         room = make_room(
-            requirements,
-            starts,
-            ends,
+            demand,
             [*hosts.values()],
             bookings,
-            turnaround=turnaround,
             able={host.id for host in wanted},
             kept=kept,
             caps=caps,
@@ -179,17 +170,20 @@ def _room_nearby(ctx: Context, bookings: Sequence[Booking], turnaround: timedelt
     return found.values()
 
 
-def apply_room(ctx: Context, room: Room, now: datetime, why: str) -> tuple[Host, ...]:
+def apply_room(ctx: Context, room: Room, now: datetime, why: str) -> Match:
     """Move the bookings that make room, in the caller's transaction; return the hosts of the request as they are then.
 
-    Each of their hosts that changes gets an event, with ``why``.
+    Each of their hosts that changes gets an event, with ``why``; the notes of the match say which bookings moved.
     """
     moves = [(booking, hosts) for each, hosts in room.moves.items() if (booking := ctx.store.bookings.get(each))]
+    notes = []
     for booking, hosts in moves:
         names = ", ".join(host.name for host in hosts if host.id not in booking.hosts)
         for host in hosts_of(ctx, booking):
             if all(host.id != each.id for each in hosts):
                 leave(ctx, host, booking, now, f"moved to {names}, {why}", SELF)
+        was = "would be" if ctx.dry_run else "was"
+        notes.append(f"booking {booking.id} of {booking.owner} {was} moved to {names} to make room")
     for booking, hosts in moves:
         moved = replace(booking, hosts=tuple(host.id for host in hosts))
         for host in hosts_of(ctx, moved):
@@ -197,7 +191,7 @@ def apply_room(ctx: Context, room: Room, now: datetime, why: str) -> tuple[Host,
                 set_aside(ctx, host, booking.span, now, f"{booking.id}: moved here, {why}", SELF)
         ctx.store.bookings.save(moved)
     fresh = {host.id: ctx.store.hosts.with_id(host.id) for host in room.hosts}
-    return tuple(fresh[host.id] or host for host in room.hosts)
+    return Match(tuple(fresh[host.id] or host for host in room.hosts), 0, tuple(notes))
 
 
 def candidates(ctx: Context, requirements: Requirements, query: HostQuery) -> Iterable[Host]:
@@ -212,13 +206,15 @@ def candidates(ctx: Context, requirements: Requirements, query: HostQuery) -> It
     return found.values()
 
 
-def earliest_start(
-    ctx: Context, requirements: Requirements, after: datetime, length: timedelta, turnaround: timedelta
-) -> datetime | None:
-    """Return the first time from ``after`` on at which enough hosts are free for ``length``; None if none is known."""
-    fitting = candidates(ctx, requirements, HostQuery(declared=True))
+def earliest_start(ctx: Context, demand: Demand) -> datetime | None:
+    """Return the first time from its beginning on at which enough hosts are free for as long; None if none is known."""
+    requirements, after = demand.requirements, demand.starts_at
     begins = sorted(
-        ((first, last, host) for host in fitting for first, last in free_starts(host, after, length, turnaround)),
+        (
+            (first, last, host)
+            for host in candidates(ctx, requirements, HostQuery(declared=True))
+            for first, last in free_starts(host, after, demand.ends_at - after, demand.turnaround)
+        ),
         key=lambda each: each[0],
     )
     free: dict[int, tuple[datetime, Host]] = {}
@@ -226,13 +222,13 @@ def earliest_start(
     for number, (first, last, host) in enumerate(begins):
         free[host.id] = last, host
         is_same = number + 1 < len(begins) and begins[number + 1][0] == first
-        if is_same or len(free) < total(requirements):
+        if is_same or len(free) < demand.total:
             continue
         free = {each: known for each, known in free.items() if known[0] >= first}
         looks += len(free)
         if looks > _MOST_LOOKS:
             return None
-        if len(free) >= total(requirements) and not match(requirements, [known for _, known in free.values()]).missing:
+        if len(free) >= demand.total and not match(requirements, [known for _, known in free.values()]).missing:
             return first
     return None
 
@@ -283,8 +279,7 @@ def reopen(ctx: Context, booking: Booking, now: datetime) -> Booking:
     """
     policy = ctx.policy()
     rest = replace(booking, starts_at=now, ended_at=None, end_reason=None, reservation=None)
-    requirements = load_requirements(booking.requirements)
-    hosts = choose_for(ctx, requirements, now, booking.ends_at, policy.turnaround).hosts
+    hosts = choose_for(ctx, Demand.of(rest, policy.turnaround)).hosts
     for host in hosts:
         set_aside(ctx, host, rest.span, now, f"{booking.id}: booked again until {booking.ends_at:%Y-%m-%d %H:%M} UTC")
     rest = replace(rest, hosts=tuple(host.id for host in hosts), due_at=due_of(rest, policy))
@@ -347,12 +342,9 @@ def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy, due
     """Exchange the hosts of a booking that will not be usable; ``due`` is when something has to be done next."""
     mine = hosts_of(ctx, booking)
     good = [host for host in mine if not is_broken(host, booking.starts_at)]
-    requirements = load_requirements(booking.requirements)
-    span = booking.span
     without = [replace(host, planned=without_planned(host, booking.id)) for host in good]
-    found = choose_for(
-        ctx, requirements, max(now, booking.starts_at), booking.ends_at, policy.turnaround, preferred=without
-    )
+    rest = replace(booking, starts_at=max(now, booking.starts_at))
+    found = choose_for(ctx, Demand.of(rest, policy.turnaround), preferred=without)
     if found.missing:
         ctx.store.bookings.save(replace(booking, due_at=_next_look(booking, now, due)))
         return
@@ -364,7 +356,7 @@ def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy, due
             names = ", ".join(each.name for each in new)
             leave(ctx, host, booking, now, f"exchanged for {names}" if names else "not needed any more", SELF)
     for host in new:
-        set_aside(ctx, host, span, now, f"{booking.id}: takes the place of a host that is not usable", SELF)
+        set_aside(ctx, host, booking.span, now, f"{booking.id}: takes the place of a host that is not usable", SELF)
     ctx.store.bookings.save(replace(booking, hosts=tuple(host.id for host in found.hosts), due_at=due))
 
 

@@ -378,6 +378,7 @@ def test_a_booking_moves_to_another_host_that_fits_for_a_lease_that_has_no_other
     granted = reserve(fleet, "node1", ttl=timedelta(hours=4))
 
     assert (names_of(granted), granted.held.hosts[0].planned) == (["node1"], ())
+    assert granted.notes == (f"booking {made.booking.id} of alice was moved to node2 to make room",)
     assert end_of(granted) >= at(4)  # type: ignore[operator]
     assert planned_on(fleet) == {"node1": [], "node2": [made.booking.id], "node3": [], "node4": []}
     assert bookings.bookings(fleet.context()).items[0].hosts == ("node2",)
@@ -434,9 +435,13 @@ def test_bookings_move_in_a_chain_for_a_new_booking(fleet: Lab) -> None:
     first = book(fleet, 2, 5, selector="rack=r1", count=1)
     second = book(fleet, 2, 5, selector="rack in (r1,r2)", count=2, actor="carol")
     assert (first.hosts, second.hosts) == (("node1",), ("node2", "node3"))
-    made = book(fleet, 3, 4, "node1", actor="bob")
+    answer = bookings.book(fleet.context("bob"), asked("node1"), at(3), at(4))
+    made = answer.items[0]
 
     assert made.hosts == ("node1",)
+    assert sorted(note.split(" was moved to ")[0] for note in answer.notes) == sorted(
+        f"booking {each.booking.id} of {each.booking.owner}" for each in (first, second)
+    )
     there = planned_on(fleet)
     assert there["node1"] == [made.booking.id]
     everything = sorted(each for planned in there.values() for each in planned)
@@ -462,6 +467,7 @@ def test_a_dry_run_moves_nothing(fleet: Lab) -> None:
     plan = plan_reserve(fleet.context("bob"), asked("node1", ttl=timedelta(hours=4)))
     shown = bookings.book(replace(fleet.context("bob"), dry_run=True), asked("node1"), at(3), at(4))
     assert ([item.host for item in plan.items], shown.items[0].hosts) == (["node1"], ("node1",))
+    assert shown.notes == (f"booking {made.booking.id} of alice would be moved to node2 to make room",)
     assert planned_on(fleet) == {"node1": [made.booking.id], "node2": [], "node3": [], "node4": []}
 
 
@@ -483,7 +489,9 @@ def test_a_lease_without_a_length_is_shortened_before_a_booking_moves(fleet: Lab
 def test_a_booking_moves_for_a_lease_without_a_length_that_could_not_begin(fleet: Lab) -> None:
     made = book(fleet, 0.005, 3, selector="rack in (r1,r2)", count=1)
     granted = reserve(fleet, *made.hosts)
-    assert (granted.notes, end_of(granted) >= at(4)) == ((), True)  # type: ignore[operator]
+    [(now_on, _)] = [(name, ids) for name, ids in planned_on(fleet).items() if ids]
+    assert granted.notes == (f"booking {made.booking.id} of alice was moved to {now_on} to make room",)
+    assert end_of(granted) >= at(4)  # type: ignore[operator]
 
 
 def test_checks_that_pass_before_a_grant_do_not_lose_the_room(fleet: Lab) -> None:

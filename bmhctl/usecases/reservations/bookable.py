@@ -1,0 +1,174 @@
+"""Choose the hosts of a booking: within the limits of its owner, and so that no older ticket waits longer for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bmhctl.domain.booking import Booking
+from bmhctl.domain.matching import Match
+from bmhctl.domain.model import Host, Ticket
+from bmhctl.domain.policy import Policy
+from bmhctl.domain.requirements import describe_requirements
+from bmhctl.domain.room import Demand
+from bmhctl.domain.units import by_minute, local_time
+from bmhctl.errors import BmhctlError, BusyError
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.values import replace
+from bmhctl.usecases.reservations.allocation import check_satisfiable
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.leases import describe_reservation
+from bmhctl.usecases.shared.planned import candidates, choose_for, earliest_start, hosts_of
+from bmhctl.usecases.shared.transitions import describe_planned
+
+if TYPE_CHECKING:
+    from bmhctl.domain.limits import Limit
+    from bmhctl.results.bookings import Booked
+    from bmhctl.usecases.reservations.limits import Span
+
+    _Placed = tuple[Booked, tuple[str, ...]]
+
+_MOST_CHOICES = 20  # so many choices of hosts are tried for a booking that would make a ticket wait longer
+
+
+def choose(
+    ctx: Context,
+    booking: Booking,
+    policy: Policy,
+    now: datetime,
+    *,
+    preferred: Sequence[Host] = (),
+    avoided: Collection[int] = (),
+) -> Match:
+    """Return the hosts for a new or a moved booking, in the caller's transaction; those that it has do not count.
+
+    ``preferred`` and ``avoided`` are those of :func:`choose_for`. Raises the error of a limit that it would exceed
+    beside what its owner has, :class:`BusyError` when hosts are missing then, :class:`UnsatisfiableError` when they
+    always would be.
+    """
+    demand = Demand.of(booking, policy.turnaround)
+    find = partial(choose_for, ctx, demand, preferred=preferred, avoided=avoided)
+    if not policy.limits:
+        found = find()
+        if found.missing:
+            raise _refusal(ctx, demand, len(found.hosts))
+        return found
+    from bmhctl.usecases.reservations.limits import Span, caps_of_booking, check_booking, check_role
+
+    owner = booking.owner
+    if owner == ctx.actor:
+        check_role(ctx, policy.limits)
+    asked = Span((), booking.starts_at, booking.ends_at)
+    counted = [(limits, [*_spans_of(ctx, booking, now, by_role)]) for by_role, limits in _by_role(policy)]
+    caps = [cap for limits, others in counted for cap in caps_of_booking(limits, owner, asked, others, now)]
+    found = find(caps=caps)
+    if found.missing and caps:
+        found = find()  # the limit that they exceed is named then
+    if found.missing:
+        raise _refusal(ctx, demand, len(found.hosts))
+    for limits, others in counted:
+        check_booking(limits, owner, replace(asked, hosts=found.hosts), others, now)
+    return found
+
+
+def _by_role(policy: Policy) -> list[tuple[bool, list[Limit]]]:
+    """Return the limits that count by owner and those that count by role, where there are any."""
+    found = ((by_role, [limit for limit in policy.limits if limit.is_by_role is by_role]) for by_role in (False, True))
+    return [(by_role, limits) for by_role, limits in found if limits]
+
+
+def _spans_of(ctx: Context, booking: Booking, now: datetime, by_role: bool) -> Iterator[Span]:
+    """Yield what the owner of a booking, or every owner of the same role, has booked and holds besides it."""
+    from bmhctl.usecases.reservations.limits import Span
+
+    owner = booking.owner
+    role = None if ctx.store.role is None else owner.partition("@")[0]
+
+    def counts(other: str) -> bool:
+        return other == owner or (by_role and other.partition("@")[0] == role)
+
+    for each in ctx.store.bookings.open() if by_role else ctx.store.bookings.of(owner):
+        if counts(each.owner) and not each.is_maintenance and each.id != booking.id:
+            yield Span(tuple(hosts_of(ctx, each)), each.starts_at, each.ends_at)
+    for held in ctx.store.reservations.open():
+        if counts(held.owner):
+            yield Span(tuple(ctx.store.hosts.held_by(held.id)), now, held.expires_at)
+
+
+def beside_tickets(ctx: Context, make: Callable[[Collection[int]], _Placed]) -> _Placed:
+    """Return what ``make`` returns that saves a booking on other hosts than given ones, so that no ticket waits longer.
+
+    Every ticket is older than a booking that is made now. Raises :class:`BusyError` where none of the choices that were
+    tried leaves each ticket the time by which it fits now.
+    """
+    from bmhctl.usecases.reservations.fairness import live_tickets
+
+    tickets = live_tickets(ctx)
+    if not tickets:
+        return make(())
+    from bmhctl.usecases.reservations.eta import etas_of_tickets
+
+    now = ctx.clock()
+    still = replace(ctx, clock=lambda: now)
+    before = etas_of_tickets(still, tickets)
+    avoided: set[int] = set()
+    refused: BmhctlError | None = None
+    for _ in range(_MOST_CHOICES):
+        try:
+            with ctx.store.savepoint():
+                made = make(avoided)
+                refused = _delayed(tickets, before, etas_of_tickets(still, tickets))
+                if refused is None:
+                    return made
+                raise refused
+        except BusyError as error:
+            if error is not refused:
+                raise refused or error from None
+            avoided.update(made[0].booking.hosts)
+    raise refused or BusyError("nothing was booked")
+
+
+def _delayed(
+    tickets: Sequence[Ticket], before: Sequence[datetime | None], after: Sequence[datetime | None]
+) -> BusyError | None:
+    """Return the refusal of a booking after which the first of the tickets that waits longer fits later or never."""
+    for ticket, was, would_be in zip(tickets, before, after, strict=True):
+        if was is not None and (would_be is None or would_be > was):
+            later = "never" if would_be is None else f"by {local_time(would_be)}"
+            return BusyError(
+                f"nothing was booked: the older ticket of {ticket.owner} would get its hosts {later}, not by "
+                f"{local_time(was)}",
+                hint="book a later time; bmhctl queue shows who waits",
+                details={"ticket": ticket.id, "owner": ticket.owner},
+            )
+    return None
+
+
+def _refusal(ctx: Context, demand: Demand, free: int) -> BmhctlError:
+    """Return why a booking is not possible, by whom, and when instead; raise it where it never is."""
+    requirements, starts, ends, turnaround = demand.requirements, demand.starts_at, demand.ends_at, demand.turnaround
+    check_satisfiable(ctx, requirements)
+    begins = earliest_start(ctx, demand)
+    in_way = []
+    for host in candidates(ctx, requirements, HostQuery(declared=True)):
+        if host.reservation is not None and (host.reservation.expires_at or ends) > starts - turnaround:
+            in_way.append(f"{host.name} is held by {describe_reservation(host.reservation)}")
+        in_way += [
+            f"{host.name} is {describe_planned(each)}"
+            for each in host.planned
+            if each.starts_at - turnaround < ends and starts < each.ends_at + turnaround
+        ]
+        if len(in_way) > 3:
+            break
+    more = " …" if len(in_way) > 3 else ""
+    return BusyError(
+        f"{describe_requirements(requirements)} from {local_time(starts)} to {local_time(ends)}: "
+        f"{free} of {demand.total} free then, nothing was booked"
+        + (f": {'; '.join(in_way[:3])}{more}" if in_way else ""),
+        hint=f"free for that long: --from '{by_minute(begins):%Y-%m-%dT%H:%MZ}'"
+        if begins
+        else "bmhctl bookings shows who comes",
+        details={"free": free, "from": begins.isoformat() if begins else None},
+    )
