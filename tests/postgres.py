@@ -220,7 +220,7 @@ class Server:
         assert self._process is not None
         first = self._process.pid
         os.kill(first, signal.SIGSTOP)  # so that it makes no more of them
-        known = watchdog._processes() or {}
+        known = watchdog.processes() or {}
         self._frozen = [*(process for process, (parent, _, _) in known.items() if parent == first), first]
         for process in self._frozen:
             os.kill(process, signal.SIGSTOP)

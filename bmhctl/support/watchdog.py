@@ -176,7 +176,7 @@ class Family:
 
     def members(self) -> dict[int, int]:
         """Return the members that are alive, each with its process group."""
-        known = _processes()
+        known = processes()
         if known is None:
             return {self._root: self._group} if _is_there(self._group, self._root) else {}
         children: dict[int, list[int]] = {}
@@ -196,7 +196,7 @@ class Family:
         return found
 
 
-def _processes() -> dict[int, tuple[int, int, str]] | None:
+def processes() -> dict[int, tuple[int, int, str]] | None:
     """Return every living process with its parent, group and start time; None without /proc."""
     found = {}
     for name in os.listdir("/proc") if os.path.exists("/proc/self/stat") else ():
@@ -210,7 +210,7 @@ def _processes() -> dict[int, tuple[int, int, str]] | None:
 
 def _writer(output: bytes) -> int:
     """Return the process group of which the standard output is the pipe with this inode; 0 if there is none."""
-    for process, (_, group, _) in (_processes() or {}).items() if output else ():
+    for process, (_, group, _) in (processes() or {}).items() if output else ():
         with suppress(OSError):
             if os.readlink(f"/proc/{process}/fd/1") == f"pipe:[{output.decode()}]":
                 return group

@@ -13,6 +13,7 @@ from pages import ROOT
 
 PACKAGE = ROOT / "bmhctl"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 ENTRANCES = ("__main__.py", "actors.py", "api.py", "cli", "pytest_plugin.py")
 """Where the environment may be read: what is below is given what it needs."""
 
@@ -58,6 +59,12 @@ def test_only_output_prints() -> None:
 def test_values_are_frozen_in_one_way() -> None:
     # A dataclass writes and compiles its methods at every start: bmhctl.support.values has them once for all values.
     found = [where for path in MODULES for name, where in uses(path) if name == "dataclasses.dataclass"]
+    assert found == []
+
+
+def test_no_private_name_is_imported_from_another_module() -> None:
+    private = re.compile(r"bmhctl\..*\._[a-z]\w*")
+    found = [(name, where) for path in (*MODULES, *TESTS) for name, where in uses(path) if private.fullmatch(name)]
     assert found == []
 
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 from pathlib import Path
 
-from bmhctl.support.watchdog import _processes as processes
+from bmhctl.support.watchdog import processes
 from tests.conftest import environment
 from tests.postgres import Server
 

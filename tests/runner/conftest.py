@@ -17,7 +17,7 @@ from typing import IO, Any
 import pytest
 
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.support.watchdog import _processes as processes
+from bmhctl.support.watchdog import processes
 from bmhctl.usecases import hosts
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs

@@ -13,13 +13,13 @@ from bmhctl.support import watchdog
 
 def test_kill_comes_in_time_however_long_it_takes_to_list_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine that takes tenths of a second, and the task outlived its lease by several of them."""
-    listed = watchdog._processes
+    listed = watchdog.processes
 
     def slowly() -> dict[int, tuple[int, int, str]] | None:
         time.sleep(1)
         return listed()
 
-    monkeypatch.setattr(watchdog, "_processes", slowly)
+    monkeypatch.setattr(watchdog, "processes", slowly)
     script = "trap '' TERM; echo; while :; do sleep 0.1; done"
     with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True) as task:
         assert task.stdout is not None

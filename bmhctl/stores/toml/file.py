@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bmhctl.errors import InvalidError, MovedError, UnreachableError
 from bmhctl.stores.state_files import beside, state_file
-from bmhctl.stores.toml.fingerprint import Fingerprint, _sha256
+from bmhctl.stores.toml.fingerprint import Fingerprint, sha256_of
 
 SIZE_LIMIT = 256 * 2**20
 """No declaration is larger than this, in bytes."""
@@ -101,7 +101,7 @@ class DeclarationFile:
         if self.rests(fingerprint):
             return True
         size = _status(self._path).st_size
-        return size == fingerprint.size and _sha256(self._bytes()) == fingerprint.sha256
+        return size == fingerprint.size and sha256_of(self._bytes()) == fingerprint.sha256
 
     def fingerprint(self) -> Fingerprint:
         """Return the file's fingerprint; wait and raise as :meth:`load` does."""
@@ -127,7 +127,7 @@ class DeclarationFile:
                 continue
             data = self._bytes()
             if _stamp(_status(self._path)) == _stamp(before):
-                return data, Fingerprint(*_stamp(before), _sha256(data), settled=_is_settled(before, now))
+                return data, Fingerprint(*_stamp(before), sha256_of(data), settled=_is_settled(before, now))
         raise UnreachableError(
             f"{shown(self._path)} keeps changing while it is read",
             hint="try again when the program that writes it has finished",

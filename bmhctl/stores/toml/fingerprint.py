@@ -27,7 +27,7 @@ class Fingerprint(Frozen):
     @classmethod
     def of(cls, data: bytes) -> Fingerprint:
         """Return the fingerprint of a content that is not in a file yet: a file is compared with it by its content."""
-        return cls(0, len(data), 0, 0, _sha256(data), settled=False)
+        return cls(0, len(data), 0, 0, sha256_of(data), settled=False)
 
     def to_text(self) -> str:
         """Return one line that :meth:`from_text` reads back."""
@@ -44,7 +44,8 @@ class Fingerprint(Frozen):
         return cls(inode, size, mtime_ns, ctime_ns, match[6], settled=bool(settled))
 
 
-def _sha256(data: bytes) -> str:
+def sha256_of(data: bytes) -> str:
+    """Return the SHA-256 of a text, in hexadecimal digits."""
     import hashlib
 
     return hashlib.sha256(data).hexdigest()

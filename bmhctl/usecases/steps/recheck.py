@@ -19,7 +19,7 @@ from bmhctl.usecases.shared.maintenance import set_aside
 from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun
 from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
-from bmhctl.usecases.steps.step_verbs import JOBS, _failure, _finish, _note_failure
+from bmhctl.usecases.steps.step_verbs import JOBS, failure_of, finish, note_failure
 
 _FRESH = timedelta(seconds=15)
 """The age up to which a ticket counts: its process refreshes it every five seconds."""
@@ -112,7 +112,7 @@ class Rechecks:
                 )
             words = f"failed when it was proven again: {run.refusal}"
             moved = set_aside(ctx, host, words, run.results)
-            error = _failure(
+            error = failure_of(
                 moved, run, f"{words}; it is in maintenance now", f"fix it, then: bmhctl resume {host.name}"
             )
             return held.promise(moved, failed(error, moved))
@@ -121,13 +121,13 @@ class Rechecks:
 
     def _once(self, held: Claimed, run: StepsRun) -> Job:
         if run.refusal is not None:
-            raise _note_failure(self._ctx, held, run)
+            raise note_failure(self._ctx, held, run)
         return Job(held, held.plan(Phase.CHECKS), lambda again: self._twice(held, again))
 
     def _twice(self, held: Claimed, run: StepsRun) -> Outcome:
         if run.refusal is not None:
-            raise _note_failure(self._ctx, held, run)
-        return _finish(self._ctx, held, Verb.RESUME, checks=replace(run, summary=f"passed twice: {run.summary}"))
+            raise note_failure(self._ctx, held, run)
+        return finish(self._ctx, held, Verb.RESUME, checks=replace(run, summary=f"passed twice: {run.summary}"))
 
     def step_aside(self) -> None:
         """End the checks of hosts that a waiting request would take."""

@@ -16,7 +16,7 @@ from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import record_event
 from bmhctl.usecases.steps.execution import Claimed
 from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
-from bmhctl.usecases.steps.step_verbs import JOBS, _cleaned, _finish
+from bmhctl.usecases.steps.step_verbs import JOBS, cleaned, finish
 
 
 def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int = JOBS) -> Outcomes:
@@ -34,10 +34,10 @@ def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int =
     def prepare(held: Claimed) -> Job:
         host = held.host
         if host.reservation is None and host.dirty:
-            return Job(held, held.plan(Phase.CLEANUP), lambda run: _cleaned(ctx, held, run, Verb.RESUME))
+            return Job(held, held.plan(Phase.CLEANUP), lambda run: cleaned(ctx, held, run, Verb.RESUME))
         if host.reservation is None and host.came_from is State.AVAILABLE:
-            return Job(held, held.plan(Phase.CHECKS), lambda run: _finish(ctx, held, Verb.RESUME, checks=run))
-        return Job(held, None, lambda _: _finish(ctx, held, Verb.RESUME))
+            return Job(held, held.plan(Phase.CHECKS), lambda run: finish(ctx, held, Verb.RESUME, checks=run))
+        return Job(held, None, lambda _: finish(ctx, held, Verb.RESUME))
 
     refresh_and_reap(ctx)
     if ctx.confirm is not None:

@@ -81,7 +81,7 @@ def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
         return None
 
     def prepare(held: Claimed) -> Job:
-        return Job(held, held.plan(Phase.CLEANUP), lambda run: _cleaned(ctx, held, run))
+        return Job(held, held.plan(Phase.CLEANUP), lambda run: cleaned(ctx, held, run))
 
     refresh_and_reap(ctx)
     if ctx.confirm is not None:
@@ -151,7 +151,7 @@ def recycling(ctx: Context, choice: Choice, hosts: Sequence[Host]) -> BulkOperat
         return Job(
             held,
             held.plan(Phase.CLEANUP),
-            lambda run: then(held, _cleaned(ctx, held, run)),
+            lambda run: then(held, cleaned(ctx, held, run)),
             later=(held.plan(Phase.SETUP), held.plan(Phase.CHECKS)) if ctx.dry_run else (),
         )
 
@@ -224,7 +224,7 @@ def _to_available(
     def then(run: StepsRun) -> Job:
         run = setup.judged(run)
         if run.refusal is not None:
-            raise _note_failure(ctx, held, run, Phase.SETUP)
+            raise note_failure(ctx, held, run, Phase.SETUP)
         setup.save(run.results)
         return check(run)
 
@@ -236,20 +236,21 @@ def _proven(
     ctx: Context, held: Claimed, run: StepsRun, setup: StepsRun | None = None, so_far: Outcome | None = None
 ) -> Outcome:
     if run.refusal is not None:
-        raise _note_failure(ctx, held, run)
+        raise note_failure(ctx, held, run)
     if setup is not None:
         run = StepsRun((*setup.results, *run.results), None, f"{setup.summary}; {run.summary}")
-    outcome = _finish(ctx, held, Verb.READY, checks=run)
+    outcome = finish(ctx, held, Verb.READY, checks=run)
     if so_far is None:
         return outcome
     words = f"{so_far.message}; {outcome.message}"
     return replace(outcome, source=so_far.source, message=words, steps=(*so_far.steps, *outcome.steps))
 
 
-def _cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET) -> Outcome:
+def cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET) -> Outcome:
+    """Take a host out of its state after its cleanup; raise :class:`StepFailedError` when the cleanup failed."""
     if run.refusal is not None:
-        raise _note_failure(ctx, held, run, Phase.CLEANUP)
-    return _finish(ctx, held, verb, cleanup=run)
+        raise note_failure(ctx, held, run, Phase.CLEANUP)
+    return finish(ctx, held, verb, cleanup=run)
 
 
 def _looked_at(ctx: Context, held: Claimed, run: StepsRun, proves: bool) -> Outcome:
@@ -266,13 +267,14 @@ def _looked_at(ctx: Context, held: Claimed, run: StepsRun, proves: bool) -> Outc
 
     host = held.settle(note)
     if run.refusal is not None:
-        raise _failure(host, run, run.refusal, f"fix it and try again; bmhctl why {host.name}")
+        raise failure_of(host, run, run.refusal, f"fix it and try again; bmhctl why {host.name}")
     return Outcome(host.name, False, run.summary, host.state, host.state, steps=run.results)
 
 
-def _finish(
+def finish(
     ctx: Context, held: Claimed, verb: Verb, *, checks: StepsRun | None = None, cleanup: StepsRun | None = None
 ) -> Outcome:
+    """Drive a claimed host by ``verb``, with the results of its steps; raise what the lifecycle refuses."""
     run = checks or cleanup or NO_STEPS
 
     def go(now: datetime) -> Outcome:
@@ -303,7 +305,7 @@ _COUNTERS = {
 """What counts the failures of a phase in a row, the state from which too many lead to maintenance, and their name."""
 
 
-def _note_failure(ctx: Context, held: Claimed, run: StepsRun, phase: Phase = Phase.CHECKS) -> StepFailedError:
+def note_failure(ctx: Context, held: Claimed, run: StepsRun, phase: Phase = Phase.CHECKS) -> StepFailedError:
     """Record a failed step, count the failures of some phases, quarantine after too many; return the error."""
     counter, state, noun = _COUNTERS.get(phase, (None, None, ""))
 
@@ -327,14 +329,15 @@ def _note_failure(ctx: Context, held: Claimed, run: StepsRun, phase: Phase = Pha
             host = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, inputs, now, reason=reason, actor=SELF)
             words = f"{words}; {reason}"
             hint = f"fix it, then: bmhctl resume {host.name}"
-        error = _failure(host, run, words, hint)
+        error = failure_of(host, run, words, hint)
         held.promise(host, failed(error, host))
         return error
 
     return held.settle(note)
 
 
-def _failure(host: Host, run: StepsRun, words: str, hint: str) -> StepFailedError:
+def failure_of(host: Host, run: StepsRun, words: str, hint: str) -> StepFailedError:
+    """Return the error for a host whose steps failed, with their results."""
     details = {"steps": [{"step": r.step, "verdict": r.verdict, "detail": r.detail} for r in run.results]}
     error = StepFailedError(words, host=host.name, hint=hint, details=details)
     error.results = run.results
