@@ -12,18 +12,10 @@ from bmhctl.domain.model import ImportBatch
 from bmhctl.domain.selector import is_label_key, parse_selector
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.formats.import_batch import MAX_BYTES, Part, combine, decode
-from bmhctl.formats.importers.kinds import (
-    WORDS,
-    Kind,
-    Others,
-    kind_named,
-    kind_of_text,
-    look_of_text,
-    not_as_wanted,
-    reads_text,
-    unpack_items,
-)
+from bmhctl.formats.importers.kinds import WORDS, Kind, kind_named, kind_of_text, look_of_text, reads_text
 from bmhctl.formats.importers.record import TARGETS, ImportOptions
+from bmhctl.formats.importers.sort_records import ForeignRecords, not_as_wanted
+from bmhctl.formats.importers.unpack import unpack_items
 from bmhctl.formats.metal3 import unpack_manifests
 from bmhctl.formats.naming import NameTemplate
 from bmhctl.formats.recognize import NOT_CSV, text_looks_like
@@ -93,13 +85,13 @@ def read_paths(
     """
     if names is not None:
         options = replace(options, names=names)
-    others = Others(None if options.kind is None else kind_named(options.kind))
+    others = ForeignRecords(None if options.kind is None else kind_named(options.kind))
     parts = [part for path in paths for part in _parts(Path(path), stdin, now, options, others)]
     parts += [unpack_items(kind, items, now, options) for kind, items in others.items.items() if items]
     return combine(parts, options.only)
 
 
-def _parts(path: Path, stdin: BinaryIO, now: datetime, options: ImportOptions, others: Others) -> list[Part]:
+def _parts(path: Path, stdin: BinaryIO, now: datetime, options: ImportOptions, others: ForeignRecords) -> list[Part]:
     found = [(origin, _unpack(content, origin, now, options, others)) for origin, content in _contents(path, stdin)]
     if all(_is_empty(part) for _, part in found):
         origin, part = found[0]
@@ -121,7 +113,7 @@ def _skipped(part: Part, origin: str) -> Part:
     return replace(part, skipped=(f"{origin}: skipped: it looks like {part.looks_like}",))
 
 
-def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, others: Others) -> Part:
+def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, others: ForeignRecords) -> Part:
     text = decode(_uncompressed(content, origin), origin)
     suffix = Path(origin.removesuffix(".gz")).suffix
     wanted = others.wanted

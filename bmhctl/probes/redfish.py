@@ -7,7 +7,8 @@ from bmhctl.domain.policy import RedfishStep, Step
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.placeholders import fill
 from bmhctl.probes.redfish_boot import boot_once
-from bmhctl.probes.redfish_client import Client, ask
+from bmhctl.probes.redfish_client import Client
+from bmhctl.probes.redfish_conversation import ask
 from bmhctl.probes.redfish_power import PowerSwitch
 from bmhctl.probes.redfish_system import System
 from bmhctl.probes.setting import StepEnvironment

@@ -1,4 +1,4 @@
-"""One conversation with one BMC's Redfish service: requests, login, deadline, and which failures may pass.
+"""The Redfish service of one BMC: requests, sessions, a deadline, and which failures may pass.
 
 The requests are made here, with :mod:`http.client`: a Redfish library hides whether a request was sent, whether it may
 be repeated, and which system it is for, and takes 300 ms to import.
@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from datetime import timedelta
-from threading import Condition, Lock
-from typing import TypeVar
+from collections.abc import Mapping
+from contextlib import suppress
+from threading import Lock
 
-from bmhctl.domain.bmc_address import Endpoint, has_odd_segment, redfish_endpoint, same_path
-from bmhctl.domain.model import Bmc
-from bmhctl.probes.cancellation import Cancelled, InterruptedStepError, within
-from bmhctl.probes.credentials import BmcError, credentials
-from bmhctl.probes.http_connection import ConnectionRules, HttpConnection, HttpError, Reply, basic, proxy_for
+from bmhctl.domain.bmc_address import Endpoint, has_odd_segment, same_path
+from bmhctl.probes.cancellation import Cancelled, InterruptedStepError
+from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.http_connection import HttpConnection, HttpError, Reply, basic
 from bmhctl.probes.redfish_reply import Json, json_object, message_of, one_line, reason_of, retry_after, to_unicode
-from bmhctl.probes.setting import StepEnvironment
 
-_T = TypeVar("_T")
 POLL = 0.5
 """Seconds between two reads of a state that is to change."""
 
 _BUSY_PAUSE = 1.0  # seconds before a request is repeated, when the BMC does not say how long to wait
 _EXTRA_READ = 10.0  # seconds at most for a read that is not needed
-_GRACE = 0.3  # seconds beyond the deadline in which a conversation may end by its own, better words
 _GOODBYE = 2.0  # seconds for each part of the end of a session, beyond the deadline
 _MOST_PAGES = 50
 _MOST_REDIRECTS = 3
@@ -406,75 +400,6 @@ class Client:
 
 _ROOT_KEYS = (("RedfishVersion", str), ("Systems", dict), ("SessionService", dict), ("@odata.id", str))
 _LATE_HINT = "bmhctl power HOST status shows what became of it"
-
-
-def ask(bmc: Bmc | None, setting: StepEnvironment, timeout: timedelta, question: Callable[[Client], _T]) -> _T:
-    """Return what ``question`` finds out, or does, in a conversation of at most ``timeout``.
-
-    The time begins when the conversation does: at most ``setting.bmc_parallel`` of them are held with one BMC at a
-    time. Raises :class:`BmcError`. A session that was made is ended, whatever happens.
-    """
-    if bmc is None:
-        raise BmcError("it has no BMC declared", hint="bmhctl set HOST --bmc redfish+https://…")
-    where, seconds = endpoint(bmc), timeout.total_seconds()
-    with _turn(where.url.lower(), setting.bmc_parallel, setting.cancelled):
-        started = time.monotonic()
-        login = credentials(bmc.credentials, setting, seconds)
-        rules = ConnectionRules(
-            bmc.verify_tls, bmc.tls_min_version, proxy_for(setting.proxy, setting.environ, where.url)
-        )
-        client = Client(
-            where, HttpConnection(where.url, rules), login, setting.cancelled, seconds - (time.monotonic() - started)
-        )
-        client.seconds = seconds
-
-        def work() -> _T:
-            try:
-                return question(client)
-            except PassingError as passing:
-                raise passing.error from None
-
-        try:
-            return within(client.left + _GRACE, setting.cancelled, work)
-        except TimeoutError:
-            raise client.late() from None
-        finally:
-            client.end()
-
-
-def endpoint(bmc: Bmc) -> Endpoint:
-    """Return where a BMC's service and system are; raises :class:`BmcError` for an address without Redfish."""
-    try:
-        found = redfish_endpoint(bmc.address, bmc.system_id)
-    except ValueError as error:
-        raise BmcError(f"its BMC address {bmc.address}: {error}", hint="bmhctl set HOST --bmc …") from None
-    if found is None:
-        raise BmcError(
-            f"its BMC address {bmc.address} does not use Redfish",
-            hint="for ipmi:// declare a check of kind command that calls ipmitool; see examples/lab/ipmi-power.sh",
-        )
-    return found
-
-
-_turns: dict[str, int] = {}
-_free = Condition()
-
-
-@contextmanager
-def _turn(address: str, most: int, cancelled: Cancelled) -> Iterator[None]:
-    """Wait until fewer than ``most`` conversations with a BMC are held by this process."""
-    with _free:
-        while _turns.get(address, 0) >= most:
-            if cancelled.is_set():
-                raise InterruptedStepError
-            _free.wait(0.1)
-        _turns[address] = _turns.get(address, 0) + 1
-    try:
-        yield
-    finally:
-        with _free:
-            _turns[address] -= 1
-            _free.notify_all()
 
 
 def belongs_to(path: str, system: str) -> bool:

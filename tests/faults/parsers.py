@@ -30,7 +30,7 @@ from bmhctl.domain.units import format_duration, parse_duration, quantity
 from bmhctl.errors import BmhctlError, ExitStatus, InvalidError, UsageError
 from bmhctl.formats import import_options, read_paths
 from bmhctl.probes.credentials import BmcError
-from bmhctl.probes.redfish_client import endpoint
+from bmhctl.probes.redfish_conversation import endpoint
 from bmhctl.stores import open_store
 from bmhctl.stores.toml.declaration import Fingerprint, parse_declaration
 from bmhctl.stores.toml.editor import Add, Remove, Rename, Replace, edited

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bmhctl.domain.host_spec import parse_spec
 from bmhctl.domain.model import Bmc
 from bmhctl.probes.credentials import BmcError
-from bmhctl.probes.redfish_client import ask
+from bmhctl.probes.redfish_conversation import ask
 from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.redfish_system import System
 from bmhctl.probes.setting import StepEnvironment

@@ -23,7 +23,8 @@ from bmhctl.domain.host_spec import parse_spec
 from bmhctl.domain.model import Bmc, BootTarget, Power
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_boot import boot_once, identify
-from bmhctl.probes.redfish_client import Client, ask
+from bmhctl.probes.redfish_client import Client
+from bmhctl.probes.redfish_conversation import ask
 from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.redfish_power import PowerSwitch
 from bmhctl.probes.redfish_system import System

@@ -14,7 +14,7 @@ import pytest
 from bmhctl.domain.bmc_address import Endpoint
 from bmhctl.domain.model import Bmc, HostSpec
 from bmhctl.probes.credentials import BmcError, credentials
-from bmhctl.probes.redfish_client import ask, endpoint
+from bmhctl.probes.redfish_conversation import ask, endpoint
 from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.setting import StepEnvironment
 from tests.probes.conftest import Probe

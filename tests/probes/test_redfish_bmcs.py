@@ -20,7 +20,7 @@ from bmhctl.domain.model import Bmc, BootTarget, HostSpec, Power
 from bmhctl.probes import redfish_client
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_boot import boot_once, identify
-from bmhctl.probes.redfish_client import ask
+from bmhctl.probes.redfish_conversation import ask
 from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.redfish_power import PowerSwitch
 from bmhctl.probes.redfish_system import System

@@ -18,9 +18,10 @@ from bmhctl.errors import BmhctlError, BusyError
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import check_satisfiable
+from bmhctl.usecases.shared.booking_hosts import candidates, choose_for, earliest_start
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import describe_reservation
-from bmhctl.usecases.shared.planned import candidates, choose_for, earliest_start, hosts_of
+from bmhctl.usecases.shared.planned import hosts_of
 from bmhctl.usecases.shared.transitions import describe_planned
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.reservations.allocation import check_names, check_satisfiable, refusal
 from bmhctl.usecases.reservations.fairness import due_hosts, free_for, match_beside
 from bmhctl.usecases.reservations.request import LeaseTerms, ReservationRequest, lease_of
+from bmhctl.usecases.shared.booking_hosts import apply_room, earliest_start, find_room
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.planned import apply_room, earliest_start, end_booking, find_room, hosts_of
+from bmhctl.usecases.shared.planned import end_booking, hosts_of
 from bmhctl.usecases.shared.transitions import describe_planned
 
 

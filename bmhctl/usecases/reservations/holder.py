@@ -33,7 +33,7 @@ def give_up(ctx: Context, reservation_id: str, reason: str, hosts: Collection[in
                 give_back(ctx, host, now, reason=reason)
         taken = ctx.store.bookings.taken_as(known.id) if hosts is None else None
         if taken is not None and now < taken.ends_at:
-            from bmhctl.usecases.shared.planned import reopen
+            from bmhctl.usecases.shared.booking_hosts import reopen
 
             reopen(ctx, taken, now)
             ctx.report(f"booking {taken.id} is open again: bmhctl reserve --booking {taken.id}")

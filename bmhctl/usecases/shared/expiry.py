@@ -34,7 +34,7 @@ def reap(ctx: Context) -> list[Reservation]:
             for host in ctx.store.hosts.held_by(reservation.id):
                 give_back(ctx, host, now, reason=EXPIRED, end=End.EXPIRED, actor=SELF)
         if ctx.store.bookings.is_any_due(now):
-            from bmhctl.usecases.shared.planned import settle_due
+            from bmhctl.usecases.shared.due_bookings import settle_due
 
             settle_due(ctx, now)
     for reservation in expired:

@@ -13,7 +13,8 @@ from bmhctl.domain.model import BootTarget, EventKind, Host, HostSpec, Power, Pr
 from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.probes import redfish_boot
 from bmhctl.probes.credentials import BmcError
-from bmhctl.probes.redfish_client import Client, ask
+from bmhctl.probes.redfish_client import Client
+from bmhctl.probes.redfish_conversation import ask
 from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.redfish_power import FORCE_TIME, PowerSwitch
 from bmhctl.probes.redfish_system import System

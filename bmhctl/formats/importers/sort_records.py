@@ -1,0 +1,120 @@
+"""Take the records of other systems out of texts and documents, and sort them by kind."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from bmhctl.errors import InvalidError
+from bmhctl.formats.importers.kinds import KINDS, Kind, kind_named, module_of
+from bmhctl.formats.importers.record import Item
+from bmhctl.formats.manifest_fields import bad_field, wrong_kind
+from bmhctl.formats.recognize import document_looks_like, samples
+
+_DEPTH = 4  # of lists and mappings around the records of a document
+_SAMPLE = 20  # how many records of a list are read to recognise it
+
+
+class ForeignRecords:
+    """Takes the records of other systems out of texts and documents, by their kind; ``wanted`` is the only kind."""
+
+    def __init__(self, wanted: Kind | None = None) -> None:
+        self.wanted = wanted
+        self.items: defaultdict[str, list[Item]] = defaultdict(list)
+
+    def take_text(self, text: str, origin: str, kind: Kind) -> None:
+        """Take the records of a text; raise `InvalidError` that begins with ``origin``."""
+        self.items[kind.word] += module_of(kind).read_text(text, origin)
+
+    def check_records(self, origin: str) -> None:
+        """Raise an error that begins with ``origin`` if another kind is wanted than what bmhctl wrote."""
+        if self.wanted is not None and self.wanted.word != "bmhctl":
+            error = not_as_wanted(self.wanted, "what bmhctl wrote")
+            raise InvalidError(f"{origin}: {error.message}", hint=error.hint, details={"file": origin})
+
+    def takes_document(self, place: str, document: object) -> bool:
+        """Return whether a document is another system's, and is taken; raise an error if it is not as wanted."""
+        if self.wanted is None:
+            if not isinstance(document, dict | list) or _is_manifest(document):
+                return False
+            kind = _recognised(document)
+        elif self.wanted.api:
+            return False
+        else:
+            kind = self.wanted
+        found = _items(kind, document, place)
+        if found is not None:
+            self.items[kind.word] += found
+            return True
+        if self.wanted is None:
+            return False
+        raise not_as_wanted(self.wanted, document_looks_like(document))
+
+    def takes_manifest(self, place: str, manifest: object) -> bool:
+        """Return whether a manifest is another system's, and is taken; raise an error if it is not as wanted."""
+        version = manifest.get("apiVersion") if isinstance(manifest, dict) else None
+        kind = next((each for each in KINDS if each.api and str(version).startswith(each.api)), None)
+        if kind is not None and isinstance(manifest, dict) and not kind.own and self.wanted in (None, kind):
+            self.items[kind.word].append(Item(place, manifest))
+            return True
+        if self.wanted is not None and self.wanted is not kind and not _is_secret(manifest):
+            raise not_as_wanted(self.wanted, document_looks_like(manifest))
+        return False
+
+
+def not_as_wanted(wanted: Kind, looks_like: str | None) -> InvalidError:
+    """Return the error for a file of another kind than ``--from`` says, without its place."""
+    said = f"not {wanted.title}" + (f": it looks like {looks_like}" if looks_like else "")
+    return bad_field("", said, hint="leave out --from where the kind is to be found by itself")
+
+
+def _is_manifest(document: object) -> bool:
+    return isinstance(document, dict) and isinstance(document.get("kind"), str) and "apiVersion" in document
+
+
+def _is_secret(manifest: object) -> bool:
+    return isinstance(manifest, dict) and manifest.get("kind") in ("Secret", "SecretList")
+
+
+def _recognised(document: object) -> Kind:
+    """Return the kind of the first records of a document, else that of documents without any."""
+    for record in samples(document):
+        for kind in KINDS:
+            if kind.records and _fits(kind, record):
+                return kind
+    return kind_named("ansible")
+
+
+def _items(kind: Kind, document: object, place: str) -> list[Item] | None:
+    if kind.documents:
+        return module_of(kind).read_document(document, place)
+    found = list(_rows(kind, document, place, None, 0))
+    return found or None
+
+
+def _fits(kind: Kind, value: object) -> bool:
+    return isinstance(value, dict) and any(keys <= value.keys() for keys in kind.records)
+
+
+def _rows(kind: Kind, value: object, place: str, name: str | None, depth: int) -> Iterator[Item]:
+    """Yield the records of a document: one alone, in a list, in a page of one, or each under its name."""
+    if isinstance(value, dict) and _fits(kind, value):
+        yield Item(place, value, name)
+    elif depth > _DEPTH:
+        return
+    elif isinstance(value, list):
+        fits = any(_fits(kind, each) for each in value[:_SAMPLE])
+        for number, each in enumerate(value, 1):
+            where = f"{place}, item {number}"
+            if fits and each is not None and not isinstance(each, dict):
+                raise wrong_kind(f"item {number}", "a mapping", each)
+            if fits and isinstance(each, dict):
+                yield Item(where, each)
+            elif isinstance(each, dict | list):
+                yield from _rows(kind, each, where, None, depth + 1)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            if isinstance(each, list):
+                yield from _rows(kind, each, place, None, depth + 1)
+            elif isinstance(each, dict):
+                yield from _rows(kind, each, f"{place}, {key!s:.80}", str(key), depth + 1)

@@ -1,0 +1,122 @@
+"""Make hosts of the records of one kind, and report what of them is skipped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from fnmatch import fnmatchcase
+
+from bmhctl.errors import InvalidError, UsageError, nearest
+from bmhctl.formats.import_batch import FoundHost, Part
+from bmhctl.formats.importers.kinds import kind_named, module_of
+from bmhctl.formats.importers.record import (
+    GROUPS,
+    Found,
+    ImportOptions,
+    Item,
+    Reader,
+    Record,
+    found_host,
+    is_secret,
+    secrets_in,
+)
+
+_GLOB = re.compile(r"[*?\[]")
+
+
+def unpack_items(word: str, items: list[Item], now: datetime, options: ImportOptions) -> Part:
+    """Return the hosts that the items of a kind stand for; raise `InvalidError` that begins with an item's place."""
+    kind = kind_named(word)
+    read = module_of(kind).reader(items)
+    hosts: dict[object, FoundHost] = {}
+    skipped: list[str] = []
+    warnings: list[str] = []
+    secrets: dict[str, int] = {}
+    again: dict[object, int] = {}
+    seen: dict[str, None] = {}
+    used: set[str] = set()
+    nameless = 0
+    for number, item in enumerate(items):
+        secrets_in(item.data, secrets, vaults=kind.documents)
+        record, found = _found(read, item, now, options)
+        warnings += found.warnings
+        if record is not None:
+            seen |= dict.fromkeys(record.attributes)
+            used.update(record.used)
+        nameless += found.nameless
+        if found.skipped is not None:
+            skipped.append(found.skipped)
+        if found.host is None:
+            continue
+        # Pages that overlap, or were written one after the other, have a record twice: the later one is newer.
+        key = (found.host.id, found.host.arrival.host.name) if found.host.id else number
+        if key in hosts:
+            again[key] = again.get(key, 1) + 1
+            del hosts[key]
+        hosts[key] = found.host
+    origin = items[0].place.partition(", ")[0]
+    warnings += [
+        f"{hosts[key].arrival.host.name}: {count} records of one id: the last one is used"
+        for key, count in again.items()
+    ]
+    _refuse_unknown(options, seen, origin)
+    if kind.word == "csv":
+        if nameless == len(items):
+            raise InvalidError(
+                f"{origin}: no column is a host's name",
+                hint=f"--map COLUMN=name says which is: {', '.join(each for each in seen if not is_secret(each)):.400}",
+                details={"file": origin},
+            )
+        skipped += _left_out(options, seen, used, origin)
+    if secrets:
+        count = sum(secrets.values())
+        keys = ", ".join(sorted(secrets)[:8]) + (", …" if len(secrets) > 8 else "")
+        skipped.append(f"{origin}: {count} secret{'s' * (count > 1)} skipped, which are never stored: {keys}")
+    return Part(tuple(hosts.values()), skipped=tuple(skipped), warnings=tuple(warnings))
+
+
+def _refuse_unknown(options: ImportOptions, seen: Iterable[str], origin: str) -> None:
+    """Raise `UsageError` for what ``--map`` or ``--label-from`` names and no record has."""
+    seen = list(seen)
+    named = [("--map", source) for source, _ in options.mapping]
+    named += [("--label-from", each) for each in options.label_from or () if each != GROUPS and not _GLOB.search(each)]
+    for option, source in named:
+        if source not in seen:
+            near = {each.lower(): each for each in seen}.get(
+                nearest(source.lower(), [each.lower() for each in seen]) or ""
+            )
+            known = ", ".join(each for each in seen if not is_secret(each)) or "nothing that can be named"
+            raise UsageError(
+                f"{option}: {origin} has no {source!r:.80}{f': did you mean {near}?' if near else ''}",
+                hint=f"it has {known:.400}",
+            )
+
+
+def _left_out(options: ImportOptions, seen: Iterable[str], used: set[str], origin: str) -> list[str]:
+    taken = used | {source for source, _ in options.mapping}
+    patterns = options.label_from or ()
+    left = [
+        key
+        for key in seen
+        if key not in taken and not is_secret(key) and not any(fnmatchcase(key, each) for each in patterns)
+    ]
+    if not left:
+        return []
+    keys = ", ".join(left[:8]) + (", …" if len(left) > 8 else "")
+    return [f"{origin}: columns not imported: {keys}: --label-from COLUMN makes a label of one, --map any field"]
+
+
+def _found(read: Reader, item: Item, now: datetime, options: ImportOptions) -> tuple[Record | None, Found]:
+    try:
+        record = read(item)
+        if isinstance(record, str):
+            return None, Found(skipped=f"{item.place}: {record}" if record else None)
+        return record, found_host(record, item, now, options)
+    except InvalidError as error:
+        raise _placed(error, item) from error
+
+
+def _placed(error: InvalidError, item: Item) -> InvalidError:
+    where = {"file": item.place.partition(", ")[0], "record": item.place, "field": error.details.get("field", "")}
+    return InvalidError(f"{item.place}: {error.message}", hint=error.hint, details=where)

@@ -1,0 +1,91 @@
+"""Hold a conversation with a BMC: of limited length, with its credentials, and only so many at the same time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from threading import Condition
+from typing import TypeVar
+
+from bmhctl.domain.bmc_address import Endpoint, redfish_endpoint
+from bmhctl.domain.model import Bmc
+from bmhctl.probes.cancellation import Cancelled, InterruptedStepError, within
+from bmhctl.probes.credentials import BmcError, credentials
+from bmhctl.probes.http_connection import ConnectionRules, HttpConnection, proxy_for
+from bmhctl.probes.redfish_client import Client, PassingError
+from bmhctl.probes.setting import StepEnvironment
+
+_T = TypeVar("_T")
+_GRACE = 0.3  # seconds beyond the deadline for a more precise error than that time ran out
+
+
+def ask(bmc: Bmc | None, setting: StepEnvironment, timeout: timedelta, question: Callable[[Client], _T]) -> _T:
+    """Return what ``question`` finds out, or does, in a conversation of at most ``timeout``.
+
+    The time begins when the conversation does: at most ``setting.bmc_parallel`` of them are held with one BMC at a
+    time. Raises :class:`BmcError`. A session that was made is ended, whatever happens.
+    """
+    if bmc is None:
+        raise BmcError("it has no BMC declared", hint="bmhctl set HOST --bmc redfish+https://…")
+    where, seconds = endpoint(bmc), timeout.total_seconds()
+    with _turn(where.url.lower(), setting.bmc_parallel, setting.cancelled):
+        started = time.monotonic()
+        login = credentials(bmc.credentials, setting, seconds)
+        rules = ConnectionRules(
+            bmc.verify_tls, bmc.tls_min_version, proxy_for(setting.proxy, setting.environ, where.url)
+        )
+        client = Client(
+            where, HttpConnection(where.url, rules), login, setting.cancelled, seconds - (time.monotonic() - started)
+        )
+        client.seconds = seconds
+
+        def work() -> _T:
+            try:
+                return question(client)
+            except PassingError as passing:
+                raise passing.error from None
+
+        try:
+            return within(client.left + _GRACE, setting.cancelled, work)
+        except TimeoutError:
+            raise client.late() from None
+        finally:
+            client.end()
+
+
+def endpoint(bmc: Bmc) -> Endpoint:
+    """Return where a BMC's service and system are; raises :class:`BmcError` for an address without Redfish."""
+    try:
+        found = redfish_endpoint(bmc.address, bmc.system_id)
+    except ValueError as error:
+        raise BmcError(f"its BMC address {bmc.address}: {error}", hint="bmhctl set HOST --bmc …") from None
+    if found is None:
+        raise BmcError(
+            f"its BMC address {bmc.address} does not use Redfish",
+            hint="for ipmi:// declare a check of kind command that calls ipmitool; see examples/lab/ipmi-power.sh",
+        )
+    return found
+
+
+_turns: dict[str, int] = {}
+
+_free = Condition()
+
+
+@contextmanager
+def _turn(address: str, most: int, cancelled: Cancelled) -> Iterator[None]:
+    """Wait until fewer than ``most`` conversations with a BMC are held by this process."""
+    with _free:
+        while _turns.get(address, 0) >= most:
+            if cancelled.is_set():
+                raise InterruptedStepError
+            _free.wait(0.1)
+        _turns[address] = _turns.get(address, 0) + 1
+    try:
+        yield
+    finally:
+        with _free:
+            _turns[address] -= 1
+            _free.notify_all()

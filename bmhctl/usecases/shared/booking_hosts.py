@@ -1,0 +1,235 @@
+"""Choose the hosts for a booking, also by moving other bookings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from bmhctl.domain.booking import (
+    Booking,
+    free_starts,
+    is_broken,
+    is_leased_until,
+)
+from bmhctl.domain.matching import Cap, Match, match
+from bmhctl.domain.model import Host, State
+from bmhctl.domain.requirements import Requirements, load_requirements, total
+from bmhctl.domain.room import Demand, Room, make_room
+from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.planned import due_of, hosts_of, leave, set_aside
+from bmhctl.usecases.shared.transitions import SELF
+
+_CLEAN_AND_FREE = frozenset({State.INITIAL, State.AVAILABLE, State.TAINTED})
+_MOST_LOOKS = 500_000  # at free hosts, to find the earliest time that is possible
+_SOME = 10  # so many times as many hosts as are asked for are read before all are
+_NEAR = 20  # so many more hosts than are asked for are tried first
+_ALL = 10**6
+
+
+def choose_for(
+    ctx: Context,
+    demand: Demand,
+    *,
+    preferred: Sequence[Host] = (),
+    avoided: Collection[int] = (),
+    caps: Sequence[Cap] = (),
+) -> Match:
+    """Return the hosts for what a booking asks for, as far as there are enough, in a writing transaction.
+
+    ``preferred`` come first: hosts as they are without what is to be replaced. Where there are too few, other bookings
+    move to other hosts if that makes room. Hosts with the ids ``avoided`` are not chosen, and of each
+    of ``caps`` at most as many as it allows.
+    """
+    preferred = [host for host in preferred if host.id not in avoided]
+    known = {*avoided, *(host.id for host in preferred)}
+    requirements = demand.requirements
+    first = [host for host in preferred if demand.is_met_by(host)]
+    if preferred and not (found := match(requirements, first, caps)).missing:
+        return found
+    most = demand.total + len(known)
+    free = HostQuery(states=frozenset({State.AVAILABLE}), reservable=True, by_turn=True, limit=most)
+    # Ever more hosts are read: the first few usually suffice, however many are booked.
+    some, then = replace(free, limit=_SOME * most), replace(free, free_until=demand.ends_at + demand.turnaround)
+    for query in (free, some, then, HostQuery(declared=True)):
+        others = [
+            host for host in candidates(ctx, requirements, query) if host.id not in known and demand.is_met_by(host)
+        ]
+        found = match(requirements, [*first, *others], caps)
+        if not found.missing:
+            return found
+
+    def can_take(host: Host) -> bool:
+        leased = is_leased_until(host)
+        return not is_broken(host, demand.starts_at) and (
+            leased is None or leased <= demand.starts_at - demand.turnaround
+        )
+
+    def open_hosts(more: int) -> list[Host]:
+        near = replace(free, states=_CLEAN_AND_FREE, limit=most + more)
+        query = near if more == _NEAR else HostQuery(declared=True)
+        others = candidates(ctx, requirements, query)
+        return [host for host in (*preferred, *(each for each in others if each.id not in known)) if can_take(host)]
+
+    room = find_room(ctx, demand, open_hosts, preferred=preferred, caps=caps)
+    return found if room is None else apply_room(ctx, room, ctx.clock(), "to make room for a booking")
+
+
+def find_room(
+    ctx: Context,
+    demand: Demand,
+    open_hosts: Callable[[int], Sequence[Host]],
+    *,
+    preferred: Sequence[Host] = (),
+    kept: Collection[int] = (),
+    caps: Sequence[Cap] = (),
+) -> Room | None:
+    """Return how a request gets its hosts if bookings that have not begun move; None if not.
+
+    ``open_hosts`` returns the hosts that the request may have apart from what is planned on them: as many as it asks
+    for and so many more. ``preferred``, ``kept`` and ``caps`` are those of :func:`choose_for` and :func:`make_room`.
+    First a few hosts and the bookings in the way there are read, which usually suffices, then all.
+    """
+    now, turnaround = ctx.clock(), demand.turnaround
+
+    def movable(bookings: Iterable[Booking | None]) -> list[Booking]:
+        return [each for each in bookings if each is not None and not each.is_maintenance and each.starts_at > now]
+
+    def nearby() -> tuple[Sequence[Host], list[Booking], Iterable[Host]]:
+        wanted = open_hosts(_NEAR)
+        ids = dict.fromkeys(
+            each.id
+            for host in wanted
+            for each in host.planned
+            if each.is_booking
+            and each.starts_at - turnaround < demand.ends_at
+            and demand.starts_at - turnaround < each.ends_at
+        )
+        bookings = movable(ctx.store.bookings.get(each) for each in ids)
+        return wanted, bookings, _room_nearby(ctx, bookings, turnaround)
+
+    def everywhere() -> tuple[Sequence[Host], list[Booking], Iterable[Host]]:
+        bookings = movable(ctx.store.bookings.open())
+        if not bookings:
+            return (), bookings, ()
+        return open_hosts(_ALL), bookings, ctx.store.hosts.find(HostQuery(declared=True))
+
+    for look in (nearby, everywhere):
+        wanted, bookings, others = look()
+        if not bookings or len(wanted) < demand.total:
+            continue
+        hosts = {host.id: host for host in wanted}
+        for host in (*preferred, *others):
+            hosts.setdefault(host.id, host)
+        room = make_room(
+            demand,
+            [*hosts.values()],
+            bookings,
+            able={host.id for host in wanted},
+            kept=kept,
+            caps=caps,
+            limits=ctx.policy().limits,
+        )
+        if room is not None:
+            return room
+    return None
+
+
+def _room_nearby(ctx: Context, bookings: Sequence[Booking], turnaround: timedelta) -> Iterable[Host]:
+    """Return the hosts of some bookings, and for each kind of them a few on which nothing is planned meanwhile."""
+    latest: dict[str, Booking] = {}
+    found = {host.id: host for booking in bookings for host in hosts_of(ctx, booking)}
+    for booking in bookings:
+        known = latest.setdefault(booking.requirements, booking)
+        if booking.ends_at > known.ends_at:
+            latest[booking.requirements] = booking
+    for text, booking in latest.items():
+        requirements = load_requirements(text)
+        query = HostQuery(
+            states=_CLEAN_AND_FREE,
+            reservable=True,
+            by_turn=True,
+            free_until=booking.ends_at + turnaround,
+            limit=total(requirements) + _NEAR,
+        )
+        found |= {host.id: host for host in candidates(ctx, requirements, query)}
+    return found.values()
+
+
+def apply_room(ctx: Context, room: Room, now: datetime, why: str) -> Match:
+    """Move the bookings that make room, in the caller's transaction; return the hosts of the request as they are then.
+
+    Each of their hosts that changes gets an event, with ``why``; the notes of the match say which bookings moved.
+    """
+    moves = [(booking, hosts) for each, hosts in room.moves.items() if (booking := ctx.store.bookings.get(each))]
+    notes = []
+    for booking, hosts in moves:
+        names = ", ".join(host.name for host in hosts if host.id not in booking.hosts)
+        for host in hosts_of(ctx, booking):
+            if all(host.id != each.id for each in hosts):
+                leave(ctx, host, booking, now, f"moved to {names}, {why}", SELF)
+        was = "would be" if ctx.dry_run else "was"
+        notes.append(f"booking {booking.id} of {booking.owner} {was} moved to {names} to make room")
+    for booking, hosts in moves:
+        moved = replace(booking, hosts=tuple(host.id for host in hosts))
+        for host in hosts_of(ctx, moved):
+            if host.id not in booking.hosts:
+                set_aside(ctx, host, booking.span, now, f"{booking.id}: moved here, {why}", SELF)
+        ctx.store.bookings.save(moved)
+    fresh = {host.id: ctx.store.hosts.with_id(host.id) for host in room.hosts}
+    return Match(tuple(fresh[host.id] or host for host in room.hosts), 0, tuple(notes))
+
+
+def candidates(ctx: Context, requirements: Requirements, query: HostQuery) -> Iterable[Host]:
+    """Return the hosts of a query that fit one of the requirements; a named host in whatever state it is."""
+    found: dict[int, Host] = {}
+    for requirement in dict.fromkeys(requirements):
+        if requirement.name is not None:
+            each = HostQuery(names=(requirement.name,))
+        else:
+            each = replace(query, selector=requirement.selector)
+        found |= {host.id: host for host in ctx.store.hosts.find(each)}
+    return found.values()
+
+
+def earliest_start(ctx: Context, demand: Demand) -> datetime | None:
+    """Return the first time from its beginning on at which enough hosts are free for as long; None if none is known."""
+    requirements, after = demand.requirements, demand.starts_at
+    begins = sorted(
+        (
+            (first, last, host)
+            for host in candidates(ctx, requirements, HostQuery(declared=True))
+            for first, last in free_starts(host, after, demand.ends_at - after, demand.turnaround)
+        ),
+        key=lambda each: each[0],
+    )
+    free: dict[int, tuple[datetime, Host]] = {}
+    looks = 0
+    for number, (first, last, host) in enumerate(begins):
+        free[host.id] = last, host
+        is_same = number + 1 < len(begins) and begins[number + 1][0] == first
+        if is_same or len(free) < demand.total:
+            continue
+        free = {each: known for each, known in free.items() if known[0] >= first}
+        looks += len(free)
+        if looks > _MOST_LOOKS:
+            return None
+        if len(free) >= demand.total and not match(requirements, [known for _, known in free.values()]).missing:
+            return first
+    return None
+
+
+def reopen(ctx: Context, booking: Booking, now: datetime) -> Booking:
+    """Book hosts for the rest of a booking whose taker got no hosts, in the caller's transaction; return it.
+
+    Hosts that were not used last come first. Its owner has as long as at its beginning to take it.
+    """
+    policy = ctx.policy()
+    rest = replace(booking, starts_at=now, ended_at=None, end_reason=None, reservation=None)
+    hosts = choose_for(ctx, Demand.of(rest, policy.turnaround)).hosts
+    for host in hosts:
+        set_aside(ctx, host, rest.span, now, f"{booking.id}: booked again until {booking.ends_at:%Y-%m-%d %H:%M} UTC")
+    rest = replace(rest, hosts=tuple(host.id for host in hosts), due_at=due_of(rest, policy))
+    ctx.store.bookings.save(rest)
+    return rest

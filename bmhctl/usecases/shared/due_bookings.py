@@ -1,0 +1,151 @@
+"""Do what is due for bookings: one that was not taken lapses, a planned maintenance begins or ends."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from bmhctl.domain.booking import (
+    LAPSED,
+    Booking,
+    is_broken,
+    without_planned,
+)
+from bmhctl.domain.model import EventKind, Host, Note, State, Verb
+from bmhctl.domain.policy import Policy
+from bmhctl.domain.room import Demand
+from bmhctl.errors import BmhctlError
+from bmhctl.stores.claims import ticket_claim
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.booking_hosts import choose_for
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.planned import due_of, end_booking, hosts_of, leave, set_aside
+from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
+
+_AGAIN = timedelta(minutes=1)  # after which something that was not possible is tried again
+
+
+def settle_due(ctx: Context, now: datetime) -> None:
+    """Do what is due for bookings and planned maintenances, in the caller's transaction.
+
+    A booking that was not taken lapses, unless its owner is waiting to take it; a host of one that will not be usable
+    is exchanged for another that fits; a planned maintenance begins, and ends if it is to end by itself.
+    """
+    policy = ctx.policy()
+    for each in ctx.store.bookings.due(now):
+        booking = ctx.store.bookings.get(each.id) or each  # another one may have moved it
+        due = due_of(booking, policy)
+        if booking.is_maintenance:
+            _maintain(ctx, booking, now)
+        elif now >= booking.ends_at:
+            end_booking(ctx, booking, now, f"{LAPSED}: it is over", actor=SELF)
+        elif now < due:
+            _exchange(ctx, booking, now, policy, due)
+        elif _is_waited_for(ctx, booking):
+            _exchange(ctx, booking, now, policy, min(now + _AGAIN, booking.ends_at))
+        else:
+            end_booking(ctx, booking, now, f"{LAPSED}: its owner did not take it in time", actor=SELF)
+
+
+def _is_waited_for(ctx: Context, booking: Booking) -> bool:
+    """Return whether a process waits for what a booking asks for, for its owner."""
+    mine = [
+        ticket_claim(ticket.id)
+        for ticket in ctx.store.tickets.all()
+        if (ticket.owner, ticket.requirements) == (booking.owner, booking.requirements)
+    ]
+    return bool(mine) and bool(ctx.store.claims.shared(mine))
+
+
+def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy, due: datetime) -> None:
+    """Exchange the hosts of a booking that will not be usable; ``due`` is when something has to be done next."""
+    mine = hosts_of(ctx, booking)
+    good = [host for host in mine if not is_broken(host, booking.starts_at)]
+    without = [replace(host, planned=without_planned(host, booking.id)) for host in good]
+    rest = replace(booking, starts_at=max(now, booking.starts_at))
+    found = choose_for(ctx, Demand.of(rest, policy.turnaround), preferred=without)
+    if found.missing:
+        ctx.store.bookings.save(replace(booking, due_at=_next_look(booking, now, due)))
+        return
+    kept = {host.id for host in good}
+    chosen = {host.id for host in found.hosts}
+    new = [host for host in found.hosts if host.id not in kept]
+    for host in mine:
+        if host.id not in chosen:
+            names = ", ".join(each.name for each in new)
+            leave(ctx, host, booking, now, f"exchanged for {names}" if names else "not needed any more", SELF)
+    for host in new:
+        set_aside(ctx, host, booking.span, now, f"{booking.id}: takes the place of a host that is not usable", SELF)
+    ctx.store.bookings.save(replace(booking, hosts=tuple(host.id for host in found.hosts), due_at=due))
+
+
+def _next_look(booking: Booking, now: datetime, due: datetime) -> datetime:
+    """Return when other hosts are looked for again: the nearer the beginning, the sooner."""
+    ahead = booking.starts_at - now
+    return min(now + max(_AGAIN, ahead / 10), booking.starts_at if ahead > timedelta() else due, due)
+
+
+def _maintain(ctx: Context, booking: Booking, now: datetime) -> None:
+    """Begin a planned maintenance on each of its hosts, or end it there."""
+    is_over = now >= booking.ends_at
+    left = False
+    for host in hosts_of(ctx, booking):
+        try:
+            if any(each.id == booking.id for each in host.planned):
+                _begin(ctx, host, booking, now)
+            elif is_over and booking.resumes:
+                _resume(ctx, host, booking, now)
+        except BmhctlError:  # a step runs on it: later
+            left = True
+    if left:
+        ctx.store.bookings.save(replace(booking, due_at=now + _AGAIN))
+    elif is_over or not booking.resumes:
+        words = "it is over" if is_over else "it has begun"
+        ctx.store.bookings.save(replace(booking, due_at=None, ended_at=now, end_reason=words))
+    else:
+        ctx.store.bookings.save(replace(booking, due_at=booking.ends_at))
+
+
+def end_maintenance(ctx: Context, booking: Booking, now: datetime) -> tuple[str, ...]:
+    """End a planned maintenance on hosts where it has begun, if it ends by itself, in the caller's transaction.
+
+    Returns the names of those that stay in maintenance for it.
+    """
+    if booking.resumes:
+        for host in hosts_of(ctx, booking):
+            with suppress(BmhctlError):  # a step runs on it
+                _resume(ctx, host, booking, now)
+    note = _note_of(booking)
+    return tuple(sorted(host.name for host in hosts_of(ctx, booking) if note in host.maintenance))
+
+
+def _note_of(booking: Booking) -> Note:
+    return Note(booking.owner, booking.purpose or "", booking.starts_at, booking.ends_at)
+
+
+def _begin(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
+    freed = replace(host, planned=without_planned(host, booking.id))
+    if now >= booking.ends_at:  # no command wrote while it lasted
+        record_event(ctx, freed, EventKind.PLAN_ENDED, now, reason=f"{booking.id}: it is over", actor=SELF)
+        return
+    reason = f"planned: {booking.purpose}"
+    noted = replace(freed, maintenance=(*freed.maintenance, _note_of(booking)))
+    if host.state is State.MAINTENANCE:
+        record_event(ctx, noted, EventKind.REASON_ADDED, now, reason=reason, actor=booking.owner)
+        return
+    move(ctx, noted, Verb.MAINTAIN, guard_input(ctx, host, now, reason=reason), now, reason=reason, actor=booking.owner)
+
+
+def _resume(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
+    """Close the reason of a planned maintenance; a clean host without another reason starts over, to be checked."""
+    note = _note_of(booking)
+    rest = tuple(each for each in host.maintenance if each != note)
+    if rest == host.maintenance or host.state is not State.MAINTENANCE:
+        return
+    reason = f"planned maintenance is over: {booking.purpose}"
+    if rest or (host.dirty and not (host.reservation and host.reservation.is_valid(now))):
+        closed = replace(host, maintenance=rest or host.maintenance)
+        if rest:
+            record_event(ctx, closed, EventKind.REASON_CLOSED, now, reason=reason, actor=SELF)
+        return
+    move(ctx, host, Verb.RESUME, guard_input(ctx, host, now, reason=reason), now, reason=reason, actor=SELF)
