@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import Event, Host, Reservation, State, TaskResult
-from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
+from bmhctl.domain.selector import parse_selector
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, StateRefusedError, UsageError
 from bmhctl.results import Held, Outcomes
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bmhctl.results.queue import Queued, TicketChange
     from bmhctl.results.status import Status
     from bmhctl.results.why import Why
+    from bmhctl.usecases.reservations.request import ReservationRequest
 
 
 def open_inventory(
@@ -286,24 +287,10 @@ class Inventory:
         :class:`~bmhctl.errors.WaitTimeoutError` if the wait was too long, :class:`~bmhctl.errors.StepFailedError` if
         hosts can't be prepared, and :class:`~bmhctl.errors.NotFoundError`.
         """
-        from bmhctl.domain.requirements import parse_requirement
-        from bmhctl.usecases.reservations.request import reservation_request
         from bmhctl.usecases.reservations.reserve import reserve_or_wait
         from bmhctl.usecases.reservations.waiting import WaitOptions
 
-        request = reservation_request(
-            names,
-            None if selector is None else parse_selector(selector),
-            count,
-            [parse_requirement(text) for text in wants],
-            purpose=purpose,
-            ttl=None if ttl == "none" else _length(ttl),
-            endless=ttl == "none",
-            request_id=request_id,
-            params=params,
-            tags=tags,
-            booking=booking,
-        )
+        request = _request(names, selector, count, wants, ttl, purpose, request_id, params, tags, booking)
         patience = None
         if wait is not None and wait is not False:
             patience = WaitOptions(_pause, None if wait is True else _length(wait))
@@ -328,18 +315,9 @@ class Inventory:
         weeks. Raises :class:`~bmhctl.errors.BusyError` if hosts are missing then, and
         :class:`~bmhctl.errors.UnsatisfiableError` if they always would be.
         """
-        from bmhctl.domain.requirements import parse_requirement
         from bmhctl.usecases.reservations.bookings import book
-        from bmhctl.usecases.reservations.request import reservation_request
 
-        request = reservation_request(
-            names,
-            None if selector is None else parse_selector(selector),
-            count,
-            [parse_requirement(text) for text in wants],
-            purpose=purpose,
-            request_id=request_id,
-        )
+        request = _request(names, selector, count, wants, purpose=purpose, request_id=request_id)
         now = self._context.clock()
         starts = _moment(begins, now)
         length = _length(ttl)
@@ -370,15 +348,9 @@ class Inventory:
         params: Mapping[str, str] | None = None,
     ) -> Outcomes:
         """Return which hosts :meth:`reserve` would reserve now, and raise what it would raise; nothing changes."""
-        from bmhctl.domain.requirements import parse_requirement
-        from bmhctl.usecases.reservations.request import reservation_request
         from bmhctl.usecases.reservations.reserve import plan_reserve
 
-        wanted = None if selector is None else parse_selector(selector)
-        requirements = [parse_requirement(text) for text in wants]
-        length, endless = (None, True) if ttl == "none" else (_length(ttl), False)
-        request = reservation_request(names, wanted, count, requirements, ttl=length, endless=endless, params=params)
-        plan = plan_reserve(self._context, request)
+        plan = plan_reserve(self._context, _request(names, selector, count, wants, ttl, params=params))
         return Outcomes("reserve", plan.items, plan.notes)
 
     def extend(self, reservation: str, ttl: timedelta | str | None = None) -> Held:
@@ -621,6 +593,36 @@ def _renewed(context: Context, reservation: Reservation) -> Iterator[None]:
         thread.join()
 
 
+def _request(
+    names: Sequence[str],
+    selector: str | None,
+    count: int | None,
+    wants: Sequence[str],
+    ttl: timedelta | str | None = None,
+    purpose: str | None = None,
+    request_id: str | None = None,
+    params: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    booking: str | None = None,
+) -> ReservationRequest:
+    from bmhctl.domain.requirements import parse_requirement
+    from bmhctl.usecases.reservations.request import reservation_request
+
+    return reservation_request(
+        names,
+        None if selector is None else parse_selector(selector),
+        count,
+        [parse_requirement(text) for text in wants],
+        purpose=purpose,
+        ttl=None if ttl == "none" else _length(ttl),
+        endless=ttl == "none",
+        request_id=request_id,
+        params=params,
+        tags=tags,
+        booking=booking,
+    )
+
+
 def _pause(seconds: float, wakes: int | None) -> None:
     if wakes is None:
         time.sleep(seconds)
@@ -638,10 +640,6 @@ def _length(value: timedelta | str | bool | None) -> timedelta | None:
     if isinstance(value, bool):
         return None
     return parse_duration(value) if isinstance(value, str) else value
-
-
-def _selector(text: str | None) -> Selector:
-    return EVERY_HOST if text is None else parse_selector(text)
 
 
 def _done(outcomes: Outcomes) -> Outcomes:

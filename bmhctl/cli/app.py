@@ -47,6 +47,12 @@ class OptionalValueCommand(TyperCommand):
         """Return the arguments as other programs' usage lines have them: HOST is required, [HOST] is not."""
         return [re.sub(r"\{(.*?)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options without the ranges that only keep numbers small enough for the tables."""
+        for param in self.params:
+            hide_range(param, MOST)
+        super().format_options(ctx, formatter)
+
     def own(self, args: Sequence[str]) -> list[str]:
         """Return the arguments up to those that are passed on to another program."""
         if self.allow_interspersed_args:
@@ -217,8 +223,6 @@ def build_command(name: str, entry: Entry) -> OptionalValueCommand:
         pretty_exceptions_short=False,
         rich_markup_mode=None,
     )
-    for param in command.params:
-        hide_range(param, MOST)
     command.params.extend(GLOBAL_OPTIONS)
     command.context_settings = _SETTINGS
     if name in OWN_FAILURES:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from bmhctl.cli.session import invocation_of
-from bmhctl.domain.model import Power, State, StateName
+from bmhctl.domain.bmc_commands import Power
+from bmhctl.domain.model import State, StateName
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import BmhctlError, UsageError
 

@@ -1,4 +1,4 @@
-"""Host, reservation, ticket, event and other nouns, as frozen values without rules."""
+"""Host, reservation, event, step result and other nouns, as frozen values without rules."""
 
 from __future__ import annotations
 
@@ -228,27 +228,6 @@ class Reservation(Frozen):
         return self.ended_at is None and (self.expires_at is None or now < self.expires_at)
 
 
-class Ticket(Frozen):
-    """A waiting request in the queue; a smaller ``id`` is older and goes first.
-
-    ``requirements`` is what it asks for. ``deadline`` is when its owner stops waiting (None: never),
-    ``refreshed_at`` when the waiting process last showed that it is alive. ``ttl`` and ``endless``
-    describe the requested lease.
-    """
-
-    owner: str
-    requirements: str
-    created_at: datetime
-    refreshed_at: datetime
-    purpose: str | None = None
-    ttl: timedelta | None = None
-    endless: bool = False
-    deadline: datetime | None = None
-    request_id: str | None = None
-    id: int = 0
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-
 class Planned(Frozen):
     """A time that is set aside on a host: for a booking (``b-…``) or a planned maintenance (``m-…``), by its id."""
 
@@ -363,65 +342,6 @@ class Event(Frozen):
     before: Mapping[str, object] | None = None
 
 
-class QueueVerb(Words):
-    """What became of a ticket."""
-
-    ASKED = "asked"
-    MOVED = "moved"
-    GRANTED = "granted"
-    CANCELLED = "cancelled"
-    TIMED_OUT = "timed-out"
-    LEFT = "left"
-    LOST = "lost"
-
-
-class QueueEvent(Frozen):
-    """One entry of the history of the queue; ``requirements`` are as the ticket keeps them.
-
-    A ticket is ``left`` when its command ended for another reason than its deadline, ``lost`` when it was killed.
-    """
-
-    ticket: int
-    at: datetime
-    actor: str
-    verb: QueueVerb
-    owner: str
-    requirements: str
-    reason: str | None = None
-    reservation: str | None = None
-    id: int = 0
-
-
-class Power(Words):
-    """What can be done with a host's power, and with its indicator light."""
-
-    ON = "on"
-    OFF = "off"
-    SOFT_OFF = "soft-off"
-    CYCLE = "cycle"
-    STATUS = "status"
-    IDENTIFY = "identify"
-    IDENTIFY_OFF = "identify-off"
-
-    @property
-    def switches(self) -> bool:
-        """Whether it changes the power."""
-        return self in (Power.ON, Power.OFF, Power.SOFT_OFF, Power.CYCLE)
-
-
-class BootTarget(Words):
-    """What a host can boot from at its next start; ``NONE`` cancels that."""
-
-    PXE = "pxe"
-    HDD = "hdd"
-    CD = "cd"
-    USB = "usb"
-    BIOS = "bios"
-    HTTP = "http"
-    DIAGNOSTICS = "diagnostics"
-    NONE = "none"
-
-
 class CheckResult(Frozen):
     """The result of one step on one host; ``seconds`` is how long it took, ``at`` when it ended.
 
@@ -467,24 +387,3 @@ def holding_back(host: Host, results: Iterable[CheckResult]) -> tuple[CheckResul
         and result.at is not None
         and result.at >= since
     )
-
-
-class ImportedHost(Frozen):
-    """A host in a file to import, with the state that the file gives.
-
-    ``host.reservation`` with an empty id is a claim made elsewhere (its owner is the consumer there). ``source_state``
-    is the state in the words of the file; ``origin`` is the position there (file, document).
-    """
-
-    host: Host
-    source_state: str | None
-    origin: str
-
-
-class ImportBatch(Frozen):
-    """What the files of one import contain: hosts, what is skipped and why, warnings, a policy."""
-
-    arrivals: tuple[ImportedHost, ...]
-    skipped: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    policy: str | None = None

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 
-from bmhctl.domain.model import BootTarget, Phase
+from bmhctl.domain.bmc_commands import BootTarget
+from bmhctl.domain.model import Phase
 from bmhctl.domain.policy import (
     PHASES,
     PLACEHOLDER,

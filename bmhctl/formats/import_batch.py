@@ -10,7 +10,8 @@ from ipaddress import ip_address
 from itertools import chain, count
 
 from bmhctl.domain.host_spec import duplicates
-from bmhctl.domain.model import Host, HostSpec, ImportBatch, ImportedHost, Note, PropertyValue, Reservation, State
+from bmhctl.domain.import_batch import ImportBatch, ImportedHost
+from bmhctl.domain.model import Host, HostSpec, Note, PropertyValue, Reservation, State
 from bmhctl.domain.selector import Selector
 from bmhctl.errors import InvalidError
 from bmhctl.support.values import Frozen, field, replace

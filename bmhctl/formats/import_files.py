@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from bmhctl.domain.model import ImportBatch
+from bmhctl.domain.import_batch import ImportBatch
 from bmhctl.domain.selector import is_label_key, parse_selector
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.formats.import_batch import MAX_BYTES, Part, combine, decode

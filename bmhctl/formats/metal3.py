@@ -9,7 +9,8 @@ from ipaddress import ip_address
 from typing import Protocol
 
 from bmhctl.domain.host_spec import parse_spec
-from bmhctl.domain.model import HostSpec, ImportedHost, PropertyValue, State
+from bmhctl.domain.import_batch import ImportedHost
+from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.units import format_size
 from bmhctl.errors import InvalidError
 from bmhctl.formats.documents import parse_documents

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from bmhctl.domain.host_name import check_name
 from bmhctl.domain.host_spec import dump_spec, parse_properties, parse_spec
-from bmhctl.domain.model import FailedTask, Host, ImportedHost, Note, Reservation, State
+from bmhctl.domain.import_batch import ImportedHost
+from bmhctl.domain.model import FailedTask, Host, Note, Reservation, State
 from bmhctl.domain.policy_parser import POLICY_KEYS, parse_policy
 from bmhctl.domain.selector import LABEL_VALUE, is_label_key
 from bmhctl.domain.tables import check_keys, optional_text, require_table, type_error

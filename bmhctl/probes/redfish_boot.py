@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from bmhctl.domain.model import BootTarget
+from bmhctl.domain.bmc_commands import BootTarget
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import POLL, Client, PassingError, RefusedError, belongs_to
 from bmhctl.probes.redfish_reply import Json

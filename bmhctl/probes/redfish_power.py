@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from bmhctl.domain.model import Power
+from bmhctl.domain.bmc_commands import Power
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_client import POLL, PassingError, RefusedError, belongs_to
 from bmhctl.probes.redfish_reply import Json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bmhctl.domain.model import QueueEvent, Ticket
+from bmhctl.domain.ticket import QueueEvent, Ticket
 from bmhctl.support.values import Frozen
 
 

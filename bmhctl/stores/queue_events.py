@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import QueueEvent, QueueVerb
+from bmhctl.domain.ticket import QueueEvent, QueueVerb
 from bmhctl.stores.rows import UNREADABLE, Row, from_time, to_moment, to_text, unreadable
 from bmhctl.stores.schema import QUEUE_EVENT_COLUMNS
 from bmhctl.support.values import Frozen

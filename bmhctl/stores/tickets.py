@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Ticket
+from bmhctl.domain.ticket import Ticket
 from bmhctl.stores.rows import (
     MICROSECOND,
     UNREADABLE,

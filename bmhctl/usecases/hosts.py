@@ -7,7 +7,8 @@ from functools import partial
 
 from bmhctl.domain.host_name import as_stored
 from bmhctl.domain.host_spec import dump_spec, parse_spec
-from bmhctl.domain.model import Host, HostSpec, ImportBatch, ImportedHost, PropertyValue, State
+from bmhctl.domain.import_batch import ImportBatch, ImportedHost
+from bmhctl.domain.model import Host, HostSpec, PropertyValue, State
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UsageError
 from bmhctl.results import Imported, Outcome, Outcomes
 from bmhctl.support.values import Frozen, field, replace

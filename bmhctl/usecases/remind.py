@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 
-from bmhctl.domain.model import Host, Ticket
+from bmhctl.domain.model import Host
 from bmhctl.domain.requirements import load_requirements
+from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import UsageError
 from bmhctl.results.queue import BOOKING, LEASE, MAINTENANCE, PLANNED, SHORT, Reminder, Reminders
 from bmhctl.stores.claims import run_claim

@@ -14,8 +14,8 @@ import pexpect
 import pytest
 
 from bmhctl.cli.commands import ENTRIES
-from bmhctl.domain.model import Ticket
 from bmhctl.domain.requirements import dump_requirements, parse_requirement
+from bmhctl.domain.ticket import Ticket
 from bmhctl.stores import open_store
 from tests.cli.conftest import Cli
 from tests.conftest import Run, environment

@@ -22,7 +22,8 @@ import yaml
 from bmhctl.cli.options import pairs
 from bmhctl.cli.session import field_list
 from bmhctl.domain.host_spec import dump_spec, parse_spec
-from bmhctl.domain.model import HostSpec, ImportBatch
+from bmhctl.domain.import_batch import ImportBatch
+from bmhctl.domain.model import HostSpec
 from bmhctl.domain.requirements import dump_requirements, load_requirements, parse_requirement
 from bmhctl.domain.selector import canonical, parse_selector
 from bmhctl.domain.times import parse_moment

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from bmhctl.api import Inventory
-from bmhctl.domain.model import Event, Reservation, State, Ticket
+from bmhctl.domain.model import Event, Reservation, State
 from bmhctl.domain.requirements import dump_requirements
+from bmhctl.domain.ticket import Ticket
 from bmhctl.results import Held
 from bmhctl.stores import migrations
 from bmhctl.stores.claims import ticket_claim

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from bmhctl.domain.host_spec import dump_spec
-from bmhctl.domain.model import Host, ImportBatch
+from bmhctl.domain.import_batch import ImportBatch
+from bmhctl.domain.model import Host
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.formats import import_options, read_paths
 from bmhctl.formats.importers import ironic, maas, metal_operator, netbox

@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmhctl.domain.model import HostSpec, ImportBatch
+from bmhctl.domain.import_batch import ImportBatch
+from bmhctl.domain.model import HostSpec
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.formats.import_files import read_paths
 from bmhctl.formats.naming import NameTemplate

@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmhctl.domain.model import Bmc, Host, HostSpec, ImportBatch, ImportedHost, Note, Reservation, State
+from bmhctl.domain.import_batch import ImportBatch, ImportedHost
+from bmhctl.domain.model import Bmc, Host, HostSpec, Note, Reservation, State
 from bmhctl.errors import BmhctlError, InvalidError, UsageError
 from bmhctl.formats.import_files import read_paths
 from tests.formats.texts import read_manifests

@@ -11,7 +11,8 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmhctl.domain.model import Bmc, FailedTask, Host, HostSpec, ImportBatch, ImportedHost, Note, Reservation, State
+from bmhctl.domain.import_batch import ImportBatch, ImportedHost
+from bmhctl.domain.model import Bmc, FailedTask, Host, HostSpec, Note, Reservation, State
 from bmhctl.errors import BmhctlError, InvalidError
 from tests.formats.texts import dump_inventory, read_inventory
 

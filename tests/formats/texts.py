@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from bmhctl.domain.model import Host, ImportBatch
+from bmhctl.domain.import_batch import ImportBatch
+from bmhctl.domain.model import Host
 from bmhctl.formats.import_batch import combine
 from bmhctl.formats.metal3 import unpack_manifests
 from bmhctl.formats.naming import NameTemplate

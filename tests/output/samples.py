@@ -15,14 +15,12 @@ from bmhctl.domain.model import (
     Host,
     HostSpec,
     Note,
-    QueueEvent,
-    QueueVerb,
     Reservation,
     State,
-    Ticket,
     Verb,
     Verdict,
 )
+from bmhctl.domain.ticket import QueueEvent, QueueVerb, Ticket
 from bmhctl.errors import BusyError, NotYoursError, StateRefusedError
 from bmhctl.output import Display, Format
 from bmhctl.results import (

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.domain.model import State, Ticket
+from bmhctl.domain.model import State
 from bmhctl.domain.requirements import Requirement, dump_requirements
+from bmhctl.domain.ticket import Ticket
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.usecases import hosts, lifecycle_verbs

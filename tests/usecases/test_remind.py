@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from bmhctl.domain.model import Ticket
 from bmhctl.domain.requirements import dump_requirements, parse_requirement
+from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import UsageError
 from bmhctl.results.queue import Reminder, Reminders
 from bmhctl.stores.claims import ticket_claim

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bmhctl.domain.model import Ticket
 from bmhctl.domain.requirements import Requirement, dump_requirements
+from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import ExitStatus, RetiredError, StateRefusedError, UsageError
 from bmhctl.stores.claims import host_claim, run_claim, ticket_claim
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs, policy, queries

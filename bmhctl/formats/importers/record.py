@@ -10,7 +10,8 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from bmhctl.domain.host_spec import is_network_name, parse_spec
-from bmhctl.domain.model import HostSpec, ImportedHost, PropertyValue, State
+from bmhctl.domain.import_batch import ImportedHost
+from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.selector import LABEL_VALUE, Selector, is_label_key
 from bmhctl.domain.units import format_size, quantity
 from bmhctl.errors import InvalidError

@@ -6,7 +6,8 @@ and only where the right value is certain: it marks no host clean, and writes no
 
 from __future__ import annotations
 
-from bmhctl.domain.model import End, EventKind, QueueVerb, State
+from bmhctl.domain.model import End, EventKind, State
+from bmhctl.domain.ticket import QueueVerb
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.usecases.doctor.question import ALWAYS, FIX, WARNING, Fix, Question
 

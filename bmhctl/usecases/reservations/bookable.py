@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import Booking
 from bmhctl.domain.matching import Match
-from bmhctl.domain.model import Host, Ticket
+from bmhctl.domain.model import Host
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import describe_requirements
 from bmhctl.domain.room import Demand
+from bmhctl.domain.ticket import Ticket
 from bmhctl.domain.units import by_minute, local_time
 from bmhctl.errors import BmhctlError, BusyError
 from bmhctl.stores.host_query import HostQuery

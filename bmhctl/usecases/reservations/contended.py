@@ -8,7 +8,8 @@ from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import CheckResult, Host, QueueVerb, Ticket
+from bmhctl.domain.model import CheckResult, Host
+from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.errors import StateRefusedError, UncertainError, UnreachableError, UsageError
 from bmhctl.results import Grant, Held
 from bmhctl.usecases.reservations.allocation import choose_hosts

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from bmhctl.domain.model import Host, State, Ticket
+from bmhctl.domain.model import Host, State
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import Requirements, load_requirements, total
+from bmhctl.domain.ticket import Ticket
 from bmhctl.domain.units import by_minute, local_time
 from bmhctl.errors import BusyError
 from bmhctl.stores import availability_queries

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import free_until
 from bmhctl.domain.matching import Cap, Claimant, Match, Until, left_over, match, until_of
-from bmhctl.domain.model import Host, QueueVerb, Ticket
+from bmhctl.domain.model import Host
 from bmhctl.domain.requirements import Requirements, load_requirements
+from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.domain.units import OF_DAY, local_time
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import HostQuery

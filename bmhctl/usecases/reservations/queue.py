@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.booking import free_until
-from bmhctl.domain.model import Host, Planned, QueueVerb, State, Ticket
+from bmhctl.domain.model import Host, Planned, State
 from bmhctl.domain.requirements import Requirements, describe_requirements, load_requirements
+from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.domain.units import format_age, format_duration
 from bmhctl.errors import (
     BusyError,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bmhctl.domain.model import QueueEvent, QueueVerb, Ticket
+from bmhctl.domain.ticket import QueueEvent, QueueVerb, Ticket
 from bmhctl.usecases.shared.context import Context
 
 

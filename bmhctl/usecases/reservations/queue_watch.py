@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from bmhctl.domain.model import Ticket
 from bmhctl.domain.requirements import describe_requirements, load_requirements
+from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.reservations.fairness import REFRESH, drop_dead, is_gone, live_tickets

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 
-from bmhctl.domain.model import QueueVerb, Ticket
 from bmhctl.domain.requirements import dump_requirements
+from bmhctl.domain.ticket import QueueVerb, Ticket
 from bmhctl.errors import (
     AwayError,
     BmhctlError,

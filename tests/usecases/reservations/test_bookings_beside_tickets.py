@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bmhctl.domain.model import Ticket
 from bmhctl.domain.requirements import dump_requirements
+from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import BusyError
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.usecases import hosts

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmhctl.domain.model import Bmc, Host, HostSpec, ImportBatch, ImportedHost, State
+from bmhctl.domain.import_batch import ImportBatch, ImportedHost
+from bmhctl.domain.model import Bmc, Host, HostSpec, State
 from bmhctl.results import Imported
 from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, inventories, queries

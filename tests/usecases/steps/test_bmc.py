@@ -16,7 +16,8 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from bmhctl.domain.model import BootTarget, EventKind, Power, State
+from bmhctl.domain.bmc_commands import BootTarget, Power
+from bmhctl.domain.model import EventKind, State
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import ExitStatus, NotYoursError, UsageError
 from bmhctl.formats import read_paths
