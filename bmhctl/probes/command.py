@@ -108,7 +108,7 @@ def call(
                 stdout=output,
                 stderr=stderr,
                 start_new_session=True,
-                pass_fds=() if setting.inherit is None else (setting.inherit,),
+                pass_fds=setting.inherit,
             )
         output.close()
         try:

@@ -11,7 +11,7 @@ from bmhctl.support.watchdog import Deadline
 
 
 class StepEnvironment(Frozen):
-    """Where a step runs: its environment, its working folder, and a descriptor that its process inherits.
+    """Where a step runs: its environment, its working folder, and the descriptors that its process inherits.
 
     When ``cancelled`` is set, a step that runs ends as soon as it can; one that ``is_guarded`` also when this process
     is killed, and in time for the ``deadline`` when it is stopped. ``params`` are the values of the step's parameters,
@@ -21,7 +21,7 @@ class StepEnvironment(Frozen):
 
     environ: Mapping[str, str]
     folder: str
-    inherit: int | None = None
+    inherit: tuple[int, ...] = ()
     cancelled: Cancelled = field(default_factory=Event)
     is_guarded: bool = False
     proxy: str | None = None

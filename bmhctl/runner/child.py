@@ -30,7 +30,7 @@ class Child:
     In the foreground of a terminal it shares this process's group, to read from the terminal; else it has its own
     group. It inherits what this process inherited: descriptors, working directory, umask, ignored signals. Descriptors
     that this process opened are closed. The watchdog gets the ``deadline`` before the task starts, and ``claim``, the
-    descriptor of a claim that is to last until it has ended the task of a process that was killed.
+    descriptors of a claim that is to last until it has ended the task of a process that was killed.
     ``was_asked_to_end`` is whether a signal that was passed on asked for its end. Raises :class:`OSError` when the task
     can't be started; then nothing of it is left.
     """
@@ -40,7 +40,7 @@ class Child:
         command: Sequence[str],
         environ: Mapping[str, str],
         deadline: Deadline | None = None,
-        claim: int | None = None,
+        claim: Sequence[int] = (),
     ) -> None:
         self.shares_group = _in_foreground()
         self.was_asked_to_end = False
@@ -51,7 +51,7 @@ class Child:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            pass_fds=() if claim is None else (claim,),
+            pass_fds=claim,
         )
         os.close(end)
         self.tell_deadline(deadline)

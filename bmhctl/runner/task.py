@@ -104,12 +104,12 @@ def find_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
             raise NotRunnableError(f"{name}: neither a program nor a script that begins with #!", NOT_RUNNABLE)
 
 
-def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: int | None = None) -> int:
+def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequence[int] = ()) -> int:
     """Run the command until it ends or the lease is lost; give the hosts back; return the status to exit with.
 
     That is the command's own: 128+n when signal n ended it. 125 when the lease was lost, or when the hosts of a command
     that succeeded could not be given back; 126 or 127 when it could not be started. ``signals`` must be on hold.
-    ``claim`` is the descriptor of the claim of this run, which lasts until the task of a killed run has ended.
+    ``claim`` are the descriptors of the claim of this run, which lasts until the task of a killed run has ended.
     """
     # The task needs no declaration: a user may edit or break that file meanwhile.
     undeclared = replace(ctx, store=ctx.store.undeclared())

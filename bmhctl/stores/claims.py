@@ -49,12 +49,12 @@ class Lost(Protocol):
 class Hold(Frozen):
     """A claim that is held.
 
-    ``inherit`` is a descriptor for the step's process to inherit, so that the claim lives as long as that does; None
+    ``inherit`` are descriptors for the step's process to inherit, so that the claim lives as long as that does; none
     where the claim can't be inherited: there the step must end when its runner does, and when ``lost`` is set, and
     ``guard`` is called before the first one runs, so that the claim outlives the runner until it has ended.
     """
 
-    inherit: int | None = None
+    inherit: tuple[int, ...] = ()
     lost: Lost | None = None
     guard: Callable[[], None] = lambda: None
 

@@ -14,6 +14,7 @@ from bmhctl.stores.state_files import SQLITE_SUFFIXES, STATE_SUFFIX
 
 if TYPE_CHECKING:
     from bmhctl.stores.claims import Claims
+    from bmhctl.stores.sqlite.database import Marks
     from bmhctl.stores.store import Store
     from bmhctl.stores.toml.file import DeclarationFile
 
@@ -109,26 +110,28 @@ def open_store(location: str, *, create: bool = True) -> Store:
         owner = path.with_name(path.name.removesuffix(STATE_SUFFIX) + ".toml")
         if path.name.endswith(STATE_SUFFIX) and owner.exists():
             raise UsageError(f"{path} is the state file of {owner.name}, not an inventory", hint=f"-i {owner}")
-        claims = partial(_file_claims, path)
-        return Store(open_database(path), claims=claims, folder=str(path.parent), given=location)
+        database = open_database(path)
+        claims = partial(_file_claims, path, database.marks)
+        return Store(database, claims=claims, folder=str(path.parent), given=location)
     from bmhctl.stores.state_files import check_only_one
     from bmhctl.stores.toml.file import DeclarationFile
 
     declaration = DeclarationFile(path, Path(location).expanduser())
     check_only_one(declaration.given, declaration.path, declaration.state_path)
+    database = open_database(_state_file(declaration) if create else declaration.state_path)
     return Store(
-        open_database(_state_file(declaration) if create else declaration.state_path),
-        claims=partial(_file_claims, declaration.state_path),
+        database,
+        claims=partial(_file_claims, declaration.state_path, database.marks),
         folder=str(declaration.path.parent),
         declaration=declaration,
         given=location,
     )
 
 
-def _file_claims(path: Path) -> Claims:
+def _file_claims(path: Path, marks: Marks | None) -> Claims:
     from bmhctl.stores.sqlite.claims import FileClaims
 
-    return FileClaims(path)
+    return FileClaims(path, marks)
 
 
 def reopen(store: Store) -> None:

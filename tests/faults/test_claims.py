@@ -97,7 +97,7 @@ def test_a_claim_that_ends_while_another_step_is_being_started_leaves_nothing(
     forgotten = threading.Event()
     first: list[tuple[int, str]] = []
 
-    def start(arguments: list[str], env: dict[str, str], pass_fds: tuple[int], **options: object) -> object:
+    def start(arguments: list[str], env: dict[str, str], pass_fds: tuple[int, ...], **options: object) -> object:
         if first:
             ((claim, name),) = first
             copy = os.dup(claim)  # as a child has it between its fork and its exec
@@ -108,7 +108,7 @@ def test_a_claim_that_ends_while_another_step_is_being_started_leaves_nothing(
             os.close(copy)
         else:  # it ends when the other is being started, not before
             arguments = ["sh", "-c", f"until [ -e '{second}' ]; do sleep 0.01; done"]
-        first.append((*pass_fds, env["BMH_HOST"]))
+        first.append((pass_fds[0], env["BMH_HOST"]))
         return real(arguments, env=env, pass_fds=pass_fds, **options)  # type: ignore[call-overload]
 
     def forget(claims: FileClaims, name: str) -> None:

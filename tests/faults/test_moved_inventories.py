@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -127,15 +128,72 @@ def test_a_task_that_ignores_term_gets_kill_soon_when_its_inventory_is_gone(flee
 
 
 def test_a_job_in_a_checkout_that_is_cleaned_is_ended_and_the_next_one_has_its_host_alone(fleet: Fleet) -> None:
-    """As CI does it: job A runs, the checkout is cleaned, the hosts are made ready again, job B runs.
-
-    A looks at its inventory every tenth of a second: what comes sooner than that, it can't prevent.
-    """
+    """As CI does it: job A runs, the checkout is cleaned, the hosts are made ready again, job B runs."""
     turn, task = started(fleet, "--ttl", "6s")
     replaced(fleet.lab)
     wait_until(lambda: not lives(task), "job A was not ended")
     assert fleet.bmhctl("run", "--host", "node1", "--", "sh", "-c", "echo $BMH_HOST").stdout == "node1\n"
     assert turn.end().status == 125
+
+
+STUBBORN = "trap '' TERM; echo $$; while :; do sleep 0.05; done"
+ALONE = "kill -0 {task} 2>/dev/null && echo shared || echo alone"
+
+
+def cleaned(fleet: Fleet) -> None:
+    """As ``git clean -ffdx`` does; what makes a new inventory follows at once."""
+    removed(fleet.lab)
+
+
+def cloned_again(fleet: Fleet) -> None:
+    """As CI systems do that begin each job with an empty folder."""
+    kept = fleet.folder.with_name(f"{fleet.folder.name}.kept")
+    fleet.folder.rename(kept)
+    fleet.folder.mkdir()
+    if fleet.lab.is_toml:
+        shutil.copy(kept / "lab.toml", fleet.folder)
+
+
+def backup_moved_over(fleet: Fleet) -> None:
+    """Its hosts are available, as they were before the run."""
+    removed(fleet.lab)
+    fleet.folder.joinpath("before.db").rename(database(fleet.lab))
+
+
+@pytest.mark.parametrize("way", [cleaned, cloned_again, backup_moved_over])
+def test_the_next_job_waits_for_a_task_that_ignores_term_and_has_lost_its_inventory(
+    way: Callable[[Fleet], None], fleet: Fleet, figures: Figures
+) -> None:
+    turn = fleet.start("run", "--host", "node1", "--ttl", "1h", "--", "sh", "-c", STUBBORN)
+    task = int(turn.line())
+    way(fleet)
+    if way is not backup_moved_over:
+        if not fleet.lab.is_toml:
+            assert fleet.bmhctl("init").status == 0
+            assert fleet.bmhctl("add", "node1").status == 0
+        assert fleet.bmhctl("ready", "node1").status == 0
+    done = fleet.bmhctl("run", "--host", "node1", "--", "sh", "-c", ALONE.format(task=task))
+    figures(f"the next job, inventory {way.__name__}", home(fleet), tries=1, shared=int("shared" in done.stdout))
+    assert (done.status, done.stdout, done.stderr) == (0, "alone\n", "")
+    assert turn.end().status == 125
+
+
+def test_a_new_inventory_names_the_process_that_works_for_the_one_before(fleet: Fleet) -> None:
+    """A ``run`` that is stopped can't end its task, which therefore keeps its host until the lease ends."""
+    patch = "from bmhctl.stores.sqlite import database; database._EARLIER_PATIENCE = 0.2"
+    turn = fleet.start("run", "--host", "node1", "--ttl", "1h", "--", "sh", "-c", STUBBORN)
+    task = int(turn.line())
+    turn.send(signal.SIGSTOP)
+    cleaned(fleet)
+    if not fleet.lab.is_toml:
+        assert fleet.bmhctl("init").status == 0
+    refused = fleet.start("add", "node7", patch=patch).end()
+    assert refused.status == ExitStatus.UNREACHABLE, refused
+    assert f"process {turn.pid} (" in refused.stderr
+    turn.send(signal.SIGCONT)
+    assert turn.end().status == 125
+    assert not lives(task)
+    assert fleet.bmhctl("add", "node7").status == 0
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bmhctl.stores.claims import Hold, Holder, LeftClaim
     from bmhctl.stores.database import Question
     from bmhctl.stores.rows import Row
+    from bmhctl.stores.sqlite.database import Marks
 
 
 _TRIES = 5  # for a held lock: a process that asks with the same kind of lock looks like a holder
@@ -38,8 +39,11 @@ class FileClaims:
 
     standing: tuple[Question, ...] = ()
 
-    def __init__(self, inventory: Path) -> None:
+    def __init__(self, inventory: Path, marks: Marks | None = None) -> None:
         self._inventory = inventory
+        self._marks = marks
+        self._marked: tuple[int, ...] = ()  # while any claim is held alone
+        self._alone = 0  # how many are
         self._folder = folder_beside(inventory)
         self._held: dict[int, tuple[str, Callable[[int], None]]] = {}
 
@@ -69,14 +73,26 @@ class FileClaims:
             yield None
             return
         self._held[handle] = name, _take_alone
+        with STARTING:
+            if self._marks is not None and not self._marked:
+                self._marked = self._marks.hold()
+            self._alone += 1
         try:
-            yield Hold(handle)
+            yield Hold((handle, *self._marked))
         finally:
             del self._held[handle]
             with STARTING:
+                self._alone -= 1
+                if not self._alone:
+                    self._unmark()
                 # A step that outlived its runner keeps the lock: then its file stays.
                 os.close(handle)
                 self.forget(name)
+
+    def _unmark(self) -> None:
+        for each in self._marked:
+            os.close(each)
+        self._marked = ()
 
     def claimed_hosts(self, hosts: Collection[int], standing: Sequence[Row] | None = None) -> frozenset[int]:
         """Return the ids of those hosts that a process has claimed."""

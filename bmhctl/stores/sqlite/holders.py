@@ -42,6 +42,18 @@ def holders(claim: Path) -> list[Holder]:
     return found
 
 
+def lockers(byte: int) -> list[Holder]:
+    """Return the processes that have locked this byte of any file, as far as this user may see them."""
+    found = []
+    for name in os.listdir("/proc"):
+        with suppress(OSError):
+            for info in Path("/proc", name, "fdinfo").iterdir() if name.isdigit() else ():
+                if f" {byte} {byte}\n" in info.read_text(encoding="ascii"):
+                    found.append(Holder(process=f"process {name}", command=_command(int(name)), id=int(name)))
+                    break
+    return found
+
+
 def end(claim: Path) -> None:
     """End the processes that inherited a claim: TERM, and KILL after two seconds; raise :class:`PermissionError`."""
     until = time.monotonic() + _GRACE

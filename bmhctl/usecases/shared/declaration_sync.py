@@ -60,7 +60,7 @@ def sync_declaration(ctx: Context) -> None:
         with ctx.store.transaction():
             if not file.same(declaration.fingerprint):
                 continue  # it was written meanwhile: what was read is not what is declared
-            is_new = ctx.store.meta.get(OWNER) is None
+            is_new = ctx.store.meta.get(OWNER) is None and not any(ctx.store.hosts.counts().values())
             if _known(ctx) != declaration.fingerprint:
                 _check_kinship(ctx, file, declaration)
                 intent = read_intent(ctx.store.meta.get(INTENT), declaration.fingerprint.sha256)

@@ -161,7 +161,7 @@ class Claimed:
             self._ctx.store.folder,
             hold.inherit,
             cancelled=hold.lost or Event(),
-            is_guarded=hold.inherit is None,
+            is_guarded=not hold.inherit,
             proxy=self.policy.proxy,
             bmc_parallel=self.policy.bmc_parallel,
         )
