@@ -2,12 +2,14 @@
 
 Each command is a process of its own, with its own streams, folder and environment, and ends through the command's own
 entry point. What is about the start of a process (what it imports, its locale) starts an interpreter.
-The parent of all commands runs this very file.
+The parent of all commands runs this very file; it also forks functions of the tests (``act``), which can do what no
+command does, such as refuse a write.
 """
 
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import pickle
 import selectors
@@ -19,7 +21,9 @@ import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 _AT_START = ("PYTHON", "LC_", "LANG")
 """Variables that an interpreter reads when it starts."""
@@ -38,12 +42,15 @@ def can_run(environ: dict[str, str]) -> bool:
 
 
 def run(
-    args: tuple[str, ...], cwd: Path, environ: dict[str, str], stdin: bytes, timeout: float
+    args: Sequence[Any], cwd: Path, environ: dict[str, str], stdin: bytes = b"", timeout: float = 60, act: str = ""
 ) -> tuple[int, bytes, bytes]:
-    """Runs a command in a pipe, and returns its status, stdout and stderr."""
+    """Runs a command in a pipe, and returns its status (below 0: the signal that ended it), stdout and stderr.
+
+    ``act``, as ``module:function``, is called with the arguments instead, and returns the status.
+    """
     deadline = time.monotonic() + timeout
     ours, theirs = zip(*[_pipe(is_input) for is_input in (True, False, False, False)], strict=True)
-    request = pickle.dumps((args, str(cwd), environ))
+    request = pickle.dumps((args, str(cwd), environ, act))
     assert len(request) < _LARGEST
     with _lock:
         if not _parent:
@@ -125,11 +132,16 @@ def _serve(connection: socket.socket) -> None:
                     request, handles, _, _ = socket.recv_fds(connection, _LARGEST, 4)
                     if not request:
                         return
+                    args, folder, environ, act = pickle.loads(request)
+                    called = _function(act) if act else None
                     child = os.fork()
                     if not child:
                         connection.close()
+                        for key in selector.get_map().values():  # an answer ends when all have closed it
+                            if key.data is not None:
+                                os.close(key.data[1])
                         selector.close()
-                        _become(request, handles)
+                        _become(handles, folder, environ, called, args)
                     for handle in handles[:3]:
                         os.close(handle)
                     selector.register(os.pidfd_open(child), selectors.EVENT_READ, (child, handles[3]))
@@ -144,7 +156,6 @@ def _serve(connection: socket.socket) -> None:
 
 def _import_everything() -> None:
     """Imports what commands import, and what they import only when they run."""
-    import importlib
     import pkgutil
 
     import bmhctl
@@ -175,10 +186,18 @@ def _import_everything() -> None:
         signal.signal(number, handler)
 
 
-def _become(request: bytes, handles: list[int]) -> None:
+def _function(name: str) -> Callable[..., int]:
+    """Returns a function of the tests; its module is imported once, for all commands."""
+    module, _, function = name.partition(":")
+    found: Callable[..., int] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def _become(
+    handles: list[int], folder: str, environ: dict[str, str], act: Callable[..., int] | None, args: Sequence[Any]
+) -> None:
     """Runs a command in this process, and ends with it."""
     try:
-        args, folder, environ = pickle.loads(request)
         for number, handle in enumerate(handles[:3]):
             os.dup2(handle, number)
         for handle in handles:
@@ -188,6 +207,10 @@ def _become(request: bytes, handles: list[int]) -> None:
         os.environ.update(environ)
         time.tzset()
         os.chdir(folder)
+        if act is not None:
+            status = act(*args)
+            sys.stderr.flush()
+            os._exit(status)
         from bmhctl import __main__ as command
 
         sys.argv[1:] = args

@@ -27,12 +27,10 @@ SCALE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.1"))
 """How much of all faults is tried: 1 is every one of them."""
 
 
-@pytest.fixture(scope="module")
-def forked() -> Iterator[ForkedCommands]:
+@pytest.fixture
+def forked() -> ForkedCommands:
     """Runs commands in processes that may be killed or starved."""
-    parent = ForkedCommands(environment())
-    yield parent
-    parent.close()
+    return ForkedCommands(environment())
 
 
 @pytest.fixture(scope="session")

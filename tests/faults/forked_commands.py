@@ -1,31 +1,25 @@
 """Commands to be killed, starved of space or watched: real processes, made by forking one that has imported everything.
 
 A whole interpreter for each of some thousand kills would take minutes; a fork that runs one command line takes some
-hundredths of a second, and is a process of its own all the same. The parent runs this very file.
+hundredths of a second, and is a process of its own all the same. :mod:`tests.forked` forks them.
 """
 
 from __future__ import annotations
 
 import errno
-import gc
-import importlib
-import json
 import mmap
 import os
 import pickle
-import pkgutil
 import resource
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import forked
 from tests.faults.vfs import Change, Files
 
 
@@ -44,18 +38,10 @@ class End:
 
 
 class ForkedCommands:
-    """Runs command lines in the folder of an inventory, each in a process of its own; close it when done."""
+    """Runs command lines in the folder of an inventory, each in a process of its own."""
 
     def __init__(self, environ: dict[str, str]) -> None:
-        root = Path(__file__).parents[2]
-        self._parent = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.faults.forked_commands"],
-            cwd=root,
-            env=environ,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._environ = environ
 
     def run(self, folder: Path, *lines: Sequence[str], **fault: object) -> End:
         """Runs command lines one after the other in one process; without a fault, they run as always.
@@ -65,16 +51,14 @@ class ForkedCommands:
         ``keep_open=path`` holds an inventory open meanwhile, as others may. ``user`` (an id) runs it as that user,
         ``size`` limits every file to so many bytes, ``checkpoint`` SQLite's WAL to so many pages.
         """
-        stdin, stdout = self._parent.stdin, self._parent.stdout
-        assert stdin is not None and stdout is not None  # noqa: PT018 - for the type checker only
-        stdin.write(json.dumps({"folder": str(folder), "lines": lines, **fault}, default=str) + "\n")
-        stdin.flush()
-        answer = stdout.readline()
-        assert answer, "the parent of all commands is gone"
-        return End(**json.loads(answer))
-
-    def close(self) -> None:
-        self._parent.communicate()
+        with tempfile.NamedTemporaryFile() as counted:  # it outlives the process, however that ends
+            counted.write(bytes(8))
+            counted.flush()
+            status, stdout, stderr = forked.run(
+                (counted.name, folder, lines, fault), folder, self._environ, act=f"{__name__}:act"
+            )
+            changes = int.from_bytes(os.pread(counted.fileno(), 8, 0), "little")
+        return End(status, stdout.decode(), stderr.decode(), changes)
 
 
 def record(path: Path) -> list[tuple[Change, dict[str, int], dict[int, bytes]]]:
@@ -122,71 +106,17 @@ class Recorder:
             self(Change("said", str(self._folder)))
 
 
-# the parent and its children
+# the process under test
 
 
-def _serve() -> None:
-    for module in pkgutil.walk_packages(importlib.import_module("bmhctl").__path__, "bmhctl."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    _warm_up()
-    gc.freeze()  # children share what is there already as long as no collection looks at it
-    for request in sys.stdin:
-        sys.stdout.write(json.dumps(_answer(json.loads(request))) + "\n")
-        sys.stdout.flush()
-
-
-def _warm_up() -> None:
-    """Imports what commands import only when they run: a child that is another user may not be able to."""
-    from bmhctl.cli.main import run
-
-    folder = Path(tempfile.mkdtemp())
-    with tempfile.TemporaryFile() as nowhere:
-        kept = [os.dup(stream) for stream in (1, 2)]
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
-        for name in ("lab.db", "lab.toml"):
-            for line in (["init"], ["add", "node1"], ["ready", "node1"], ["reserve", "node1"], ["list"], ["list", "x"]):
-                run(["-i", str(folder / name), *line])
-        for stream, handle in enumerate(kept, 1):
-            os.dup2(handle, stream)
-            os.close(handle)
-    shutil.rmtree(folder)
-
-
-def _answer(request: dict[str, Any]) -> dict[str, object]:
-    counted = mmap.mmap(-1, 8)  # outlives the child, however it ends
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = os.fork()
-        if not child:
-            os.dup2(out.fileno(), 1)
-            os.dup2(err.fileno(), 2)
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            status = 1
-            try:
-                status = _child(request, counted)
-            except BaseException:  # noqa: BLE001 - as the interpreter would
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(status)
-        _, status = os.waitpid(child, 0)
-        said = [os.pread(stream.fileno(), 1 << 20, 0).decode() for stream in (out, err)]
-    return {
-        "status": os.waitstatus_to_exitcode(status),
-        "stdout": said[0],
-        "stderr": said[1],
-        "changes": int.from_bytes(counted[:8], "little"),
-    }
-
-
-def _child(request: dict[str, Any], counted: mmap.mmap) -> int:
+def act(counted_in: str, folder: Path, lines: Sequence[Sequence[str]], request: dict[str, Any]) -> int:
+    """Runs command lines with a fault; counts the changes in a file."""
     from bmhctl.cli.main import run
     from bmhctl.stores import open_store
 
-    folder = Path(request["folder"])
-    os.chdir(folder)
-    held = [open_store(request["keep_open"])] if "keep_open" in request else []
+    with open(counted_in, "r+b") as file:
+        counted = mmap.mmap(file.fileno(), 8)
+    held = [open_store(str(request["keep_open"]))] if "keep_open" in request else []
     for store in held:
         store.hosts.counts()
     recorder = Recorder(folder) if "record" in request else None
@@ -203,8 +133,8 @@ def _child(request: dict[str, Any], counted: mmap.mmap) -> int:
     if "checkpoint" in request:
         _checkpoint_often(request["checkpoint"])
     status = 0
-    for number, line in enumerate(request["lines"], 1):
-        status = run(line)
+    for number, line in enumerate(lines, 1):
+        status = run(list(line))
         if recorder is not None:
             recorder.note_answer(number)
     if recorder is not None:
@@ -257,7 +187,3 @@ def _before(request: dict[str, Any], counted: mmap.mmap) -> Callable[[Change], i
         return 0
 
     return before
-
-
-if __name__ == "__main__":
-    _serve()

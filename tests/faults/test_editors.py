@@ -129,7 +129,6 @@ class Worker(threading.Thread):
             self._bmhctl("recycle", name)
             if self._sets:
                 self._bmhctl("set", "node2", "--label", f"round=r{len(self.ends)}")
-        self._forked.close()
 
     def _bmhctl(self, *line: str) -> End:
         while True:

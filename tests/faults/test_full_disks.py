@@ -178,6 +178,7 @@ def test_a_toml_file_that_can_only_be_written_by_half_stays_as_it_was(
 FULL = """
 import json, os, subprocess, sys
 from pathlib import Path
+from tests import forked
 from tests.faults.forked_commands import ForkedCommands
 
 start, lines = sys.argv[1], json.loads(sys.argv[2])
@@ -185,10 +186,10 @@ disk = start + ".disk"
 os.mkdir(disk)
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "none", disk], check=True)
 subprocess.run(f"cp {start}/* {disk}/", shell=True, check=True)
-forked = ForkedCommands(dict(os.environ))
+commands = ForkedCommands(dict(os.environ))
 
 def bmhctl(*line):
-    end = forked.run(Path(disk), line)
+    end = commands.run(Path(disk), line)
     return [end.status, end.stderr]
 
 with open(disk + "/filler", "wb", buffering=0) as filler:
