@@ -231,3 +231,16 @@ def bmhctl(tmp_path: Path) -> Bmhctl:
         return run_bmhctl(*args, cwd=cwd or tmp_path, stdin=stdin, **extra)
 
     return call
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets the local zone."""
+
+    def be_in(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield be_in
+    monkeypatch.undo()
+    time.tzset()

@@ -88,9 +88,9 @@ def reserve(
 ) -> None:
     """Reserve these hosts, or any that fit: all of them or none. Prints the reservation and its hosts.
 
-    The hosts that were used least recently come first. Hosts that earlier tickets wait for are not taken.
-    A topology: --want 'arch=arm64*2' --want role=switch
-    With --from it books them for a time to come; --booking takes what was booked.
+    The hosts that were used least recently come first. Hosts that earlier tickets wait for are not taken. For a
+    topology: --want 'arch=arm64*2' --want role=switch. With --from it books them for a time to come; --booking takes
+    what was booked.
     """
     from bmhctl.usecases.reservations.reserve import plan_reserve, reserve_or_wait
 

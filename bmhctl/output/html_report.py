@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from hashlib import sha256
 from importlib.resources import files
 
-from bmhctl.domain.model import Host, State
+from bmhctl.domain.model import State
 from bmhctl.domain.units import format_age
 from bmhctl.errors import UsageError
 from bmhctl.output.graph.timeline_svg import svg
@@ -17,21 +17,12 @@ from bmhctl.output.records import flags, stamp
 from bmhctl.output.sanitize import clean
 from bmhctl.output.spans import ago, heat_level, heat_step, until
 from bmhctl.results.statistics import Figures, Report
+from bmhctl.support.folding import in_short
 from bmhctl.support.values import Frozen
 
 _WORST = 5
 _CHART_WIDTH, _CHART_HEIGHT = 720, 120
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-
-
-class Reason(Frozen):
-    """Why hosts are not in use, who said so, since when, and which hosts."""
-
-    kind: str
-    text: str
-    actor: str
-    since: datetime | None
-    hosts: tuple[str, ...]
 
 
 class Bar(Frozen):
@@ -59,7 +50,13 @@ def page(report: Report) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"clean": clean, "stamp": stamp, "age": format_age, "percent": _percent}
+    environment.filters |= {
+        "clean": clean,
+        "stamp": stamp,
+        "age": format_age,
+        "percent": _percent,
+        "in_short": in_short,
+    }
     template = environment.from_string((parts / "report.html").read_text(encoding="utf-8"))
     now = report.status.now
     return template.render(
@@ -72,7 +69,7 @@ def page(report: Report) -> str:
         script_hash=_hash(script),
         states=[(state.value, report.status.counts.get(state, 0)) for state in State],
         total=sum(report.status.counts.values()),
-        reasons=_reasons(report.hosts),
+        reasons=report.reasons.items,
         timeline=svg(report.timeline),
         use_bars=_use_bars(report),
         wait_bars=_wait_bars(report),
@@ -92,29 +89,6 @@ def _hash(text: str) -> str:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.1%}"
-
-
-def _reasons(hosts: Iterable[Host]) -> list[Reason]:
-    """Return why hosts are out of use, each reason once with all its hosts, the oldest first."""
-    found: dict[tuple[str, str, str], list[tuple[datetime | None, str]]] = {}
-    for host in hosts:
-        said: list[tuple[str, str, str, datetime | None]]
-        said = [("maintenance", note.reason, note.actor, note.since) for note in host.maintenance]
-        if host.cordon:
-            said.append(("cordoned", host.cordon.reason, host.cordon.actor, host.cordon.since))
-        if host.fault:
-            said.append(("fault", host.fault, "", host.since))
-        if host.undeclared:
-            said.append(("undeclared", "the inventory's file no longer declares it", "", None))
-        if host.failed_cleanups:
-            said.append(("cleanup", f"{host.failed_cleanups} failed in a row", "", host.since))
-        for kind, text, actor, since in said:
-            found.setdefault((kind, text, actor), []).append((since, host.name))
-    reasons = [
-        Reason(kind, text, actor, min((at for at, _ in each if at), default=None), tuple(name for _, name in each))
-        for (kind, text, actor), each in found.items()
-    ]
-    return sorted(reasons, key=lambda reason: (reason.since is None, reason.since or datetime.min, reason.text))
 
 
 def _worst(groups: Sequence[Figures]) -> list[Figures]:

@@ -158,6 +158,12 @@ def _row(cells: Sequence[Cell], widths: Sequence[int]) -> Line:
 
 
 def _cut(cell: Line, room: int) -> Iterator[Span]:
+    """Yield what has room of a cell; the number of what it does not name, such as `` +26`` at its end, is kept."""
+    *others, last = cell
+    if others and last[0].startswith(" +") and last[0][2:].isdecimal():
+        yield from _cut(others, room - len(last[0]))
+        yield last
+        return
     for text, style in cell:
         shown = shorten(text, room)
         room -= cell_width(shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from io import StringIO
@@ -12,10 +12,10 @@ from types import TracebackType
 
 from bmhctl.domain.units import format_age
 from bmhctl.output.display import Display, Format
-from bmhctl.output.layout import Column, columns, paint
+from bmhctl.output.layout import Column, columns, paint, table
 from bmhctl.output.sanitize import Line
 from bmhctl.results.recycling import Activity, Backlog
-from bmhctl.support.folding import folded
+from bmhctl.support.folding import folded_within
 from bmhctl.support.values import replace
 
 _EVERY = 0.5  # seconds between two pages
@@ -104,19 +104,15 @@ def _lines(backlog: Backlog, width: int, height: int) -> Iterator[Line]:
     yield from columns(_HEADS, map(_row, active[:room]), width) if active else ()
     if len(active) > room:
         yield [(f"and {len(active) - room} more", "dim")]
-    if backlog.waiting:
-        yield from _named("due", backlog.waiting, width)
-    if backlog.again:
-        soon = format_age(timedelta(seconds=backlog.again[0][1]))
-        yield from _named(f"again, first in {soon}", [name for name, _ in backlog.again], width)
-    if backlog.elsewhere:
-        yield from _named("run by other processes", backlog.elsewhere, width)
-
-
-def _named(word: str, names: Iterable[str], width: int) -> Iterator[Line]:
-    text = ",".join(folded(names))
-    room = max(8, width - len(word) - 3)
-    yield [(f"{word}: ", "dim"), (text if len(text) <= room else f"{text[: room - 1]}…", "")]
+    soon = format_age(timedelta(seconds=backlog.again[0][1])) if backlog.again else ""
+    names = {
+        "due": backlog.waiting,
+        f"again, first in {soon}": tuple(name for name, _ in backlog.again),
+        "run by other processes": backlog.elsewhere,
+    }
+    words = [word for word, found in names.items() if found]
+    room = max(8, width - max(map(len, words), default=0) - 3)
+    yield from table((word, [(folded_within(names[word], room), "")]) for word in words)
 
 
 def _row(activity: Activity) -> list[Line]:

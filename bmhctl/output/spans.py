@@ -40,8 +40,8 @@ def until(at: datetime | None, now: datetime) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 host``, ``3 hosts``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    """``1 host``, ``3,000 hosts``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 _HEAT_LEVELS = 4
@@ -99,6 +99,29 @@ def joined(parts: Iterable[Span], separator: str) -> Line:
     for part in parts:
         line += [(separator, "dim"), part]
     return line[1:]
+
+
+def packed(parts: Iterable[Line], separator: str, width: int | None) -> Iterator[Line]:
+    """Yield the parts in lines of ``width`` cells, as many in each as fit; in one line for a width of None."""
+    line: list[Span] = []
+    for part in parts:
+        longer = [*line, (separator, "dim"), *part] if line else [*part]
+        if line and width is not None and sum(cell_width(text) for text, _ in longer) > width:
+            yield line
+            longer = [*part]
+        line = longer
+    yield line
+
+
+def inventory_line(inventory: str, words: Iterable[Span], width: int | None) -> Line:
+    """Return the first line of a view: the inventory, by its last folders where there is no room for all, and words."""
+    known = [*words]
+    whole = clean(inventory)
+    room = UNLIMITED if width is None else width - 2 - sum(cell_width(text) for text, _ in known)
+    folders = whole.split("/")
+    texts = [whole, *(f"…/{'/'.join(folders[start:])}" for start in range(1, len(folders)))]
+    shown = next((text for text in texts if cell_width(text) <= room), texts[-1])
+    return [(shown, "bold"), ("  ", ""), *known]
 
 
 def hosts_line(hosts: Sequence[Host], limit: int | None) -> Line:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.model import Host, Planned, State
 from bmhctl.results import Held
 from bmhctl.results.queue import Queue
-from bmhctl.results.status import Status
+from bmhctl.results.status import Reasons, Status
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
@@ -166,6 +166,7 @@ class Report(Frozen):
     """All that a report shows; ``events`` are the latest of each host, by its name, the oldest first."""
 
     status: Status
+    reasons: Reasons
     statistics: Statistics
     timeline: Timeline
     hourly: HourlyUse

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+
+_MOST = 1000  # names of which as many are shown as fit, whatever is left
 
 _LAST_NUMBER = re.compile(r"(.*?)([0-9]{1,9})([^0-9]*)", re.S)
 
 
-def folded(names: Iterable[str]) -> list[str]:
+def folded(names: Iterable[str], most: int | None = None) -> list[str]:
     """Return the names in words that host arguments take: those that differ in their last number share one.
 
-    ``node01``, ``node02`` and ``node04`` are ``node[01-02,04]``. Words come in the order of their first names.
+    ``node01``, ``node02`` and ``node04`` are ``node[01-02,04]``. Words come in the order of their first names. One
+    that were longer than ``most`` is several, unless a single range of it is.
     """
     groups: dict[tuple[str, str, int], dict[str, int]] = {}
     for name in names:
@@ -22,7 +26,20 @@ def folded(names: Iterable[str]) -> list[str]:
         before, number, after = match.groups()
         width = len(number) if number.startswith("0") or len(number) == 1 else _unpadded(groups, before, after, number)
         groups.setdefault((before, after, width), {})[number] = int(number)
-    return [_word(before, after, numbers) for (before, after, _), numbers in groups.items()]
+    return [word for (before, after, _), numbers in groups.items() for word in _words(before, after, numbers, most)]
+
+
+def folded_within(names: Sequence[str], room: int) -> str:
+    """Return the names folded, in ``room`` cells: as many as fit, and how many more there are, as `` +26``."""
+    whole = " ".join(folded(names))
+    if len(whole) <= room:
+        return whole
+
+    def text(number: int) -> str:
+        return f"{' '.join(folded(names[:number]))} +{len(names) - number}"
+
+    numbers = range(1, min(len(names), _MOST))
+    return text(max(1, bisect_right(numbers, room, key=lambda number: len(text(number)))))
 
 
 def in_short(names: Iterable[str]) -> list[str]:
@@ -36,12 +53,22 @@ def _unpadded(groups: Iterable[tuple[str, str, int]], before: str, after: str, n
     return len(number) if (before, after, len(number)) in groups else 1
 
 
-def _word(before: str, after: str, numbers: dict[str, int]) -> str:
+def _words(before: str, after: str, numbers: dict[str, int], most: int | None) -> Iterator[str]:
     if not numbers:
-        return before
-    if len(numbers) == 1:
-        return f"{before}{next(iter(numbers))}{after}"
-    return f"{before}[{','.join(_spans(numbers))}]{after}"
+        yield before
+        return
+    spans: list[str] = []
+    for span in _spans(numbers):
+        if spans and most is not None and len(_word(before, after, [*spans, span])) > most:
+            yield _word(before, after, spans)
+            spans = []
+        spans.append(span)
+    yield _word(before, after, spans)
+
+
+def _word(before: str, after: str, spans: list[str]) -> str:
+    is_one = len(spans) == 1 and "-" not in spans[0]
+    return f"{before}{spans[0]}{after}" if is_one else f"{before}[{','.join(spans)}]{after}"
 
 
 def _spans(numbers: dict[str, int]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from bmhctl.support.values import Frozen
 from bmhctl.usecases.queries import name_pattern
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, unfold
+from bmhctl.usecases.shared.leases import known_reservation
 from bmhctl.usecases.shared.named_host import not_found
 from bmhctl.usecases.shared.refresh import refresh
 
@@ -44,8 +45,9 @@ class HistoryRequest(Frozen):
 def find_history(ctx: Context, request: HistoryRequest) -> History:
     """Return the events that are requested, the oldest first unless ``newest_first``; they are read as they are used.
 
-    Names may be those of removed hosts. Raises :class:`NotFoundError` for a name that no host ever had, and
-    :class:`UsageError` for an unknown verb, an empty actor, or a period that ends before it begins.
+    Names may be those of removed hosts. Raises :class:`NotFoundError` for a name that no host ever had and for an
+    unknown reservation, and :class:`UsageError` for an unknown verb, an empty actor, or a period that ends before it
+    begins.
     """
     if request.since is not None and request.until is not None and request.since >= request.until:
         raise UsageError(
@@ -56,6 +58,8 @@ def find_history(ctx: Context, request: HistoryRequest) -> History:
         raise UsageError("the actor is empty", hint="such as --actor alice@lab, or --actor 'ci*'")
     verbs = tuple(map(_verb, request.verbs))
     now = refresh(ctx)
+    if request.reservation is not None:
+        known_reservation(ctx, request.reservation)
     query = EventQuery(
         hosts=_ids(ctx, request.choice.names) if request.choice.names else None,
         among=request.choice.query(ctx.clock()) if request.choice.selector.terms or request.choice.states else None,

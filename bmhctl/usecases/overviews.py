@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -12,6 +11,7 @@ from bmhctl.errors import UsageError, nearest
 from bmhctl.results.status import Fleet, HostGroup, Reason, Reasons
 from bmhctl.stores import status_queries
 from bmhctl.stores.events import EventQuery
+from bmhctl.support.natural_order import natural
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
 from bmhctl.usecases.shared.transitions import describe_planned
@@ -103,11 +103,5 @@ def fleet(ctx: Context, key: str) -> Fleet:
         near = nearest(key, keys)
         hint = f"did you mean {near}? " if near else ""
         raise UsageError(f"no host has the label {key!r}", hint=f"{hint}known: {', '.join(sorted(keys)) or 'none'}")
-    ordered = sorted(groups, key=lambda value: (value is None, _natural(value or "")))
+    ordered = sorted(groups, key=lambda value: (value is None, natural(value or "")))
     return Fleet(key, tuple(HostGroup(value, tuple(groups[value])) for value in ordered), ctx.store.location, now)
-
-
-def _natural(text: str) -> list[tuple[int, int, str]]:
-    """Return a key that sorts r2 before r10."""
-    parts = re.findall(r"[0-9]{1,18}|[^0-9]+|[0-9]+", text)
-    return [(0, int(part), "") if part.isdecimal() and len(part) < 19 else (1, 0, part) for part in parts]

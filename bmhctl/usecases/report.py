@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import dropwhile
 
 from bmhctl.results.statistics import DayUse, HourlyUse, PastEvent, Report, WeekWaits
 from bmhctl.stores import statistics_queries as queries
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.rows import to_moment
+from bmhctl.usecases.overviews import reasons
 from bmhctl.usecases.reservations.queue import queue
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
@@ -49,6 +50,7 @@ def report(ctx: Context, since: datetime) -> Report:
         cells[place] = (cells[place][0] + reserved, cells[place][1] + present)
     return Report(
         status=status(ctx),
+        reasons=reasons(ctx),
         statistics=figures,
         timeline=timeline(ctx, Choice(), max(since, figures.now - _TIMELINE)),
         hourly=HourlyUse(since, figures.now, figures.now, dict(cells)),
@@ -61,4 +63,5 @@ def report(ctx: Context, since: datetime) -> Report:
 
 
 def _full_hour(at: datetime) -> datetime:
-    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    """Return when the local hour of a moment began: some zones are half an hour from the others."""
+    return at.astimezone().replace(minute=0, second=0, microsecond=0)

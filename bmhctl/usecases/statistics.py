@@ -13,6 +13,7 @@ from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statis
 from bmhctl.stores import statistics_queries as queries
 from bmhctl.stores.rows import to_moment
 from bmhctl.stores.statistics_queries import HOUR, Flow, Window
+from bmhctl.support.natural_order import natural
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
 
@@ -46,7 +47,7 @@ def statistics(
     impossible window and unknown keys.
     """
     grouping = None if by is None else _grouping(by)
-    order = _order(sort or ("tasks" if by == "host" else "name"))
+    ordered = _order(sort or ("tasks" if by == "host" else "name"))
     now = refresh(ctx)
     until = _checked(since, until, now)
     with ctx.store.snapshot():
@@ -61,7 +62,7 @@ def statistics(
         total.bookings = _sum_up(_bookings(ctx, window).values())
         groups = {} if grouping is None else grouping(ctx, window, per_host)
     figures = [sums.figures(name) for name, sums in groups.items()]
-    return Statistics(since, until, now, by, tuple(sorted(figures, key=order)), total.figures("all"))
+    return Statistics(since, until, now, by, tuple(ordered(figures)), total.figures("all"))
 
 
 def hourly_use(ctx: Context, since: datetime, until: datetime | None = None) -> HourlyUse:
@@ -325,20 +326,19 @@ def _tag(tags: str | None, key: str) -> str:
     return str(from_json(tags).get(key, NONE)) if tags else NONE
 
 
-def _order(sort: str) -> Callable[[Figures], tuple[object, ...]]:
-    """Return the key to sort groups by: what has no such figure comes last."""
+def _order(sort: str) -> Callable[[Iterable[Figures]], list[Figures]]:
+    """Return what sorts groups: those without such a figure come last, and so do those without a name."""
     key = sort.removeprefix("-")
     if key != "name" and key not in SORT_KEYS:
         known = ("name", *SORT_KEYS)
         raise UsageError(f"can't sort by {sort!r}", hint=f"by {', '.join(known)}", details={"known": [*known]})
-    turned = sort.startswith("-")
-    if key == "name":
-        return lambda each: (each.name,)
-    figure = SORT_KEYS[key]
-    sign = 1 if turned else -1
+    is_turned = sort.startswith("-")
 
-    def place(each: Figures) -> tuple[object, ...]:
-        number = figure(each)
-        return (number is None, sign * (number or 0), each.name)
+    def ordered(groups: Iterable[Figures]) -> list[Figures]:
+        by_name = sorted(groups, key=lambda each: natural(each.name), reverse=is_turned and key == "name")
+        if key == "name":
+            return sorted(by_name, key=lambda each: each.name == NONE)
+        figure, sign = SORT_KEYS[key], 1 if is_turned else -1
+        return sorted(by_name, key=lambda each: ((number := figure(each)) is None, sign * (number or 0)))
 
-    return place
+    return ordered

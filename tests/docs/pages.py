@@ -148,7 +148,9 @@ class Terminal:
         self.shell.stdin.flush()
         seen = self._read_up_to(f"{mark} ", script)
         output, _, rest = seen.partition(mark)
-        return int(rest.split()[0]), output.replace(str(self.folder), FOLDER)
+        # A path for which a line has no room is shown by its last folders.
+        output = output.replace(str(self.folder), FOLDER).replace(f"…/{self.folder.name}", FOLDER)
+        return int(rest.split()[0]), output
 
     def _read_up_to(self, mark: str, script: str) -> str:
         seen, deadline = b"", time.monotonic() + _PATIENCE

@@ -27,6 +27,7 @@ from bmhctl.results.statistics import (
     Waits,
     WeekWaits,
 )
+from bmhctl.results.status import Reason, Reasons
 
 from .samples import BOOKINGS, FLEET, NOW, QUEUE, STATUS
 
@@ -48,6 +49,7 @@ def report_of(text: str) -> Report:
     planned = replace(booked, booking=booking, hosts=("node01", text), trouble=(text,))
     return Report(
         status=replace(STATUS, inventory=text, planned=(planned,)),
+        reasons=Reasons((Reason("fault", text, text, since, (text,)),), text, NOW),
         statistics=Statistics(since, NOW, NOW, "host", (replace(FIGURES, name=text),), FIGURES),
         timeline=Timeline(NOW - timedelta(hours=4), NOW + timedelta(hours=1), NOW, (row,), (), text),
         hourly=HourlyUse(since, NOW, NOW, {(0, 9): (1800.0, 3600.0)}),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ClusterShell.NodeSet import NodeSet
+
 from bmhctl.output.recycle_page import RecyclePage
 from bmhctl.results.recycling import Activity, Backlog
 
@@ -36,7 +38,20 @@ def test_it_names_hosts_steps_and_what_is_due_in_80_columns() -> None:
     assert re.fullmatch(r"1 in progress · 2 waiting · 1 to be tried again  [0-9:]{8} UTC", lines[0])
     assert lines[1].split() == ["HOST", "VERB", "STEP", "SINCE", "IN", "ALL", "THEN"]
     assert lines[2].split() == ["node01", "recycle", "wipe", "12m", "12m", "verify,", "ssh"]
-    assert lines[3:] == ["due: node[02-03]", "again, first in 25s: node09", "run by other processes: node04"]
+    assert lines[3:] == [
+        "due                     node[02-03]",
+        "again, first in 25s     node09",
+        "run by other processes  node04",
+    ]
+
+
+def test_what_has_no_room_on_the_page_is_counted() -> None:
+    names = tuple(f"rack{n}-node" for n in range(0, 99, 2))
+    _, text = shown(Backlog((), names, (), ()))
+    *_, due = text.splitlines()
+    folded, _, more = due.removeprefix("due  ").partition(" +")
+    assert len(due) <= 80
+    assert len(NodeSet(folded)) + int(more) == len(names)
 
 
 def test_many_hosts_and_hostile_words_do_not_leave_the_screen() -> None:

@@ -1,8 +1,11 @@
+import re
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from xml.etree.ElementTree import fromstring
 
 import pytest
+from ClusterShell.NodeSet import NodeSet
 
 from bmhctl.domain.model import Planned, State
 from bmhctl.lifecycle.table import EDGES
@@ -10,11 +13,13 @@ from bmhctl.output import render
 from bmhctl.output.graph.timeline_svg import svg
 from bmhctl.output.sanitize import cell_width
 from bmhctl.output.spans import heat_level, heat_step
+from bmhctl.output.time_axis import ticks
 from bmhctl.output.views.reservations import RESERVATION_COLUMNS
-from bmhctl.results import Held, History, Reservations
+from bmhctl.results import Held, History, Outcome, Plan, Reservations
 from bmhctl.results.bookings import Bookings
+from bmhctl.results.diagnosis import Diagnosis
 from bmhctl.results.statistics import BookingFigures, Figures, HostTimeline, HourlyUse, Statistics, Stay, Timeline
-from bmhctl.results.status import Ending, Obstacle, Status
+from bmhctl.results.status import Ending, Fleet, HostGroup, Obstacle, Reason, Reasons, Status
 from bmhctl.results.why import Graph
 
 from .samples import (
@@ -49,11 +54,8 @@ def test_the_status_shows_the_fleet_at_a_glance() -> None:
         "\n"
         "○○○○○○●●●●●●●●●●●●●●●●●●◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆◆✗✗✗■■■\n"
         "\n"
-        "○ 4 initial\n"
-        "● 12 available (11 free)\n"
-        "◆ 20 reserved\n"
-        "✗ 2 tainted\n"
-        "■ 2 maintenance\n"
+        "○ 4 initial   ● 12 available (11 free)   ◆ 20 reserved\n"
+        "✗ 2 tainted   ■ 2 maintenance\n"
         "\n"
         "Held\n"
         "  alice  r-7k3m  in 35m  node01 node02  nightly tests\n"
@@ -97,6 +99,68 @@ def test_many_numbered_hosts_of_one_reservation_are_shown_as_ranges(width: int) 
     assert text.count("rack1-node[01-04,07]") == 2
     assert "rack1-node[01-04,07]" in shown(Reservations((Held(NIGHTLY, hosts),), NOW), tty=True, width=width)
     assert "rack1-node01 rack1-node02" in shown(Reservations((Held(NIGHTLY, hosts[:2]),), NOW), tty=True, width=width)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_list_of_hosts_that_is_cut_says_how_many_it_does_not_name(width: int) -> None:
+    hosts = tuple(host(f"rack-with-a-name-{'abcdefgh'[n]}-node{n}", State.AVAILABLE) for n in range(8))
+    held = Held(NIGHTLY, hosts)
+    lines = shown(Reservations((held,), NOW), tty=True, width=width).splitlines()
+    lines += shown(replace(STATUS, held=(held,)), tty=True, width=width).splitlines()
+    assert len([line for line in lines if "… +4" in line]) == 2
+
+
+@pytest.mark.parametrize("width", [62, 64, 80])
+def test_an_inventory_in_a_deep_folder_is_named_by_its_last_folders_so_that_its_line_is_one(width: int) -> None:
+    place = "/srv/machines/of/the/whole/company/lab.toml"
+    fleet = Fleet("rack", (HostGroup("r1", (FLEET[0],)),), place, NOW)
+    diagnosis = Diagnosis(place, (), NOW, {"hosts": 1200})
+    for result in (replace(STATUS, inventory=place), fleet, diagnosis):
+        first, second, *_ = shown(result, tty=True, width=width).splitlines()
+        assert second == ""
+        assert "/lab.toml  1" in first or "/lab.toml  40 hosts" in first
+        assert place in shown(result, tty=True, width=200)
+        assert result is diagnosis or place in shown(result)
+
+
+def test_the_marks_of_groups_begin_in_one_column_whatever_the_script_of_their_names() -> None:
+    fleet = Fleet("rack", tuple(HostGroup(name, (FLEET[0],)) for name in ("r1", "機架十")), "lab.toml", NOW)
+    rows = shown(fleet, tty=True, width=80).splitlines()[2:4]
+    assert len({cell_width(row) for row in rows}) == 1
+
+
+def test_a_reason_with_more_ranges_of_hosts_than_fit_a_line_names_them_all() -> None:
+    names = tuple(f"node{n:02}" for n in range(1, 60, 2))
+    reasons = Reasons((Reason("fault", "dust", None, NOW, names),), "lab.toml", NOW)
+    text = shown(reasons, tty=True, width=80)
+    assert "…" not in text
+    assert [*NodeSet(",".join(re.findall(r"node\S+", text)))] == [*names]
+
+
+def test_a_plan_that_changes_no_host_is_not_counted() -> None:
+    hosts = tuple(Outcome(f"node{n}", False, "checks: ssh", State.INITIAL, State.INITIAL) for n in range(40))
+    where = display(tty=True)
+    render(Plan("policy check", hosts, ("1 check",)), where)
+    assert where.stderr.getvalue() == "1 check\n"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"),
+    [
+        ("2026-03-29", ["29 Mar", "06:00", "12:00", "18:00"]),  # summer time begins at 02:00
+        ("2026-10-25", ["25 Oct", "06:00", "12:00", "18:00"]),
+    ],
+)
+def test_the_axis_of_a_chart_has_round_hours_on_both_sides_of_summer_time(
+    day: str, hours: list[str], zone: Callable[[str], None]
+) -> None:
+    zone("Europe/Berlin")
+    since = datetime.fromisoformat(day).astimezone()
+    found = ticks(since, since + timedelta(hours=20), 5)
+    assert [label for _, label in found] == hours
+    assert [f"{at.astimezone():%H:%M}" for at, _ in found][1:] == hours[1:]
+    days = ticks(since - timedelta(days=2), since + timedelta(days=3), 6)
+    assert {f"{at.astimezone():%H:%M}" for at, _ in days} == {"00:00"}
 
 
 def test_numbers_of_a_table_stand_one_below_the_other() -> None:

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmhctl.support.folding import folded
+from bmhctl.support.folding import folded, folded_within
 from bmhctl.usecases.shared.host_selection import unfold
 
 
@@ -19,3 +19,12 @@ _NAMES = st.from_regex(r"[a-z]{1,2}[0-9]{0,3}(-[a-z][0-9]{1,2})?", fullmatch=Tru
 @given(st.lists(_NAMES, unique=True, max_size=40))
 def test_a_folded_name_stands_for_exactly_the_names_that_it_was_made_from(names: list[str]) -> None:
     assert sorted(unfold(folded(names))) == sorted(names)
+    assert sorted(unfold(folded(names, 20))) == sorted(names)
+
+
+def test_a_word_of_many_ranges_is_cut_into_words_of_a_length() -> None:
+    odd = [f"node{number:02}" for number in range(1, 12, 2)]
+    assert folded(odd, 14) == ["node[01,03,05]", "node[07,09,11]"]
+    assert folded(odd, 2) == odd
+    assert folded_within(odd, 20) == "node[01,03,05,07] +2"
+    assert folded_within(odd, 23) == "node[01,03,05,07,09,11]"

@@ -61,6 +61,8 @@ def test_events_are_found_by_hosts_time_actor_verb_and_reservation(lab: Lab, beg
     assert found(lab, actor="OLGA") == []
     held = lab.context().store.reservations.open()[0].id
     assert found(lab, reservation=held) == ["node1 reserve"]
+    with pytest.raises(NotFoundError, match="there is no reservation r-00000000"):
+        found(lab, reservation="r-00000000")
 
 
 def test_the_oldest_come_first_unless_the_newest_are_asked_for(lab: Lab, began: datetime) -> None:

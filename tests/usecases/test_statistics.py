@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +16,7 @@ from bmhctl.errors import BmhctlError, UsageError
 from bmhctl.results.statistics import BookingFigures, Figures, Statistics, Waits
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.planned_maintenance import plan_maintenance
+from bmhctl.usecases.report import report
 from bmhctl.usecases.reservations import bookings, holder, request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.refresh import refresh_and_reap
@@ -137,17 +139,29 @@ def test_a_host_that_was_removed_counts_for_the_time_that_it_was_there(history: 
     }
 
 
-def test_the_use_of_each_hour_of_the_week_is_that_of_its_hosts(history: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
+def test_the_use_of_each_hour_of_the_week_is_that_of_its_hosts(history: Lab, zone: Callable[[str], None]) -> None:
+    zone("UTC")
     use = hourly_use(history.context(), START)
     shares = {place: round(reserved / present, 2) for place, (reserved, present) in use.cells.items() if present}
     expected = {hour: ((2 <= hour < 8) + (4 <= hour < 9)) / 3 for hour in range(24)}
     assert shares == {(0, hour): round(share, 2) for hour, share in expected.items()}
-    monkeypatch.undo()
-    time.tzset()
+
+
+def test_a_report_has_the_whole_local_hours_of_a_zone_with_half_an_hour_too(
+    history: Lab, zone: Callable[[str], None]
+) -> None:
+    zone("Asia/Kolkata")
+    use = hourly_use(history.context(), START)
+    assert report(history.context(), START).hourly.cells == use.cells
+
+
+def test_groups_come_in_their_natural_order_and_those_without_a_name_last(history: Lab) -> None:
+    hosts.add(history.context(), ["spare"], hosts.AttributeChanges())
+    for name, rack in (("node1", "r10"), ("node2", "r2")):
+        hosts.set_attributes(history.context(), Choice((name,)), hosts.AttributeChanges(labels={"rack": rack}))
+    for sort, names in (("name", ["r2", "r10", "(none)"]), ("-name", ["r10", "r2", "(none)"])):
+        found = statistics(history.context(), START, by="label:rack", sort=sort)
+        assert [each.name for each in found.groups] == names
 
 
 @pytest.mark.parametrize(

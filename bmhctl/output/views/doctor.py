@@ -9,7 +9,7 @@ from bmhctl.output.display import Display, Format
 from bmhctl.output.records import Envelope, Record, iso, listing, picked, stamp
 from bmhctl.output.render import NAMED, View
 from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad
-from bmhctl.output.spans import plural
+from bmhctl.output.spans import inventory_line, plural
 from bmhctl.results.diagnosis import Diagnosis, Finding, Severity
 
 _MOST = 8  # of a kind, unless verbose
@@ -22,14 +22,11 @@ _SIGN: dict[Severity, Span] = {
 _FIXED: Span = ("✓", "bold green")
 
 
-def diagnosis_lines(diagnosis: Diagnosis, verbose: bool) -> Iterator[Line]:
+def diagnosis_lines(diagnosis: Diagnosis, verbose: bool, width: int | None = None) -> Iterator[Line]:
     """Yield the inventory, each finding with its remedy, and the verdict; few of each kind unless ``verbose``."""
     counts = " · ".join(plural(number, what.removesuffix("s")) for what, number in diagnosis.counts.items())
-    yield [
-        (diagnosis.inventory, "bold"),
-        (f"  {counts}" if counts else "", ""),
-        (f" · {stamp(diagnosis.now)}" if counts else f"  {stamp(diagnosis.now)}", "dim"),
-    ]
+    words = [(f"{counts} · " if counts else "", ""), (stamp(diagnosis.now), "dim")]
+    yield inventory_line(diagnosis.inventory, words, width)
     yield []
     indent = 2 + max((cell_width(clean(each.kind)) for each in diagnosis.findings), default=0) + 2
     shown = list(diagnosis.findings if verbose else _few(diagnosis.findings))
@@ -133,7 +130,9 @@ VIEWS = {
         _FIELDS,
         _document,
         lambda result: dict.fromkeys(each.host for each in result.findings if each.host),
-        lambda result, display: diagnosis_lines(result, display.verbose),
+        lambda result, display: diagnosis_lines(
+            result, display.verbose, display.width if display.shown is Format.TABLE else None
+        ),
         diagnosis_notes,
     )
 }

@@ -61,11 +61,16 @@ def _lines(result: Outcomes | Imported, display: Display) -> Iterable[Line]:
 
 
 def _summary(result: Outcomes, display: Display) -> Iterable[str]:
-    """Yield on how many hosts a verb changed something, nothing, or failed: ``set: 38 changed, 2 failed``."""
+    """Yield on how many hosts a verb changed something, nothing, or failed: ``set: 38 changed, 2 failed``.
+
+    Nothing for a plan that would change no host, such as that of ``policy check``.
+    """
     if display.shown not in TEXT:
         return
     failed = sum(1 for item in result.items if item.error is not None)
     changed = sum(1 for item in result.items if item.error is None and item.changed)
+    if isinstance(result, Plan) and not changed and not failed:
+        return
     word = "would change" if isinstance(result, Plan) else "changed"
     counts = {word: changed, "unchanged": len(result.items) - changed - failed, "failed": failed}
     yield f"{result.verb}: {', '.join(f'{count} {word}' for word, count in counts.items() if count)}"

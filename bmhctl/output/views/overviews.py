@@ -13,8 +13,8 @@ from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import COLOUR, GLYPH, Column, columns
 from bmhctl.output.records import Envelope, Record, flags, iso, listing, picked, stamp
 from bmhctl.output.render import NAMED, STRUCTURED, View
-from bmhctl.output.sanitize import Line, Span, clean, padded
-from bmhctl.output.spans import UNLIMITED, joined
+from bmhctl.output.sanitize import Line, Span, cell_width, clean, padded
+from bmhctl.output.spans import UNLIMITED, inventory_line, packed, plural
 from bmhctl.results.status import Fleet, HostGroup, Reason, Reasons
 from bmhctl.support.folding import folded
 
@@ -55,7 +55,7 @@ def _reason_rows(item: Reason, now: datetime, room: int) -> Iterator[Sequence[Li
 def _folded_lines(hosts: Sequence[str], room: int) -> list[str]:
     """Return hosts as ranges, in lines of ``room`` cells at most where no single range is longer."""
     lines = [""]
-    for word in map(clean, folded(hosts)):
+    for word in map(clean, folded(hosts, room)):
         if lines[-1] and len(lines[-1]) + 1 + len(word) > room:
             lines.append(word)
         else:
@@ -93,18 +93,18 @@ def _is_free(host: Host, now: datetime) -> bool:
 
 def _fleet_lines(result: Fleet, width: int | None) -> Iterator[Line]:
     hosts = [host for group in result.groups for host in group.hosts]
-    yield [
-        (result.inventory, "bold"),
-        (f"  {len(hosts):,} host{'' if len(hosts) == 1 else 's'} by {clean(result.by)} · ", ""),
+    words = [
+        (f"{plural(len(hosts), 'host')} by {clean(result.by)} · ", ""),
         (f"{_free(hosts, result.now):,} free", "green"),
         (f" · {stamp(result.now)}", "dim"),
     ]
+    yield inventory_line(result.inventory, words, width)
     yield []
     values = padded(clean(group.value) if group.value is not None else "(none)" for group in result.groups)
     counts = padded(f"{_free(group.hosts, result.now)}/{len(group.hosts)}" for group in result.groups)
     for group, value, count in zip(result.groups, values, counts, strict=True):
         head: list[Span] = [(value, "bold" if group.value is not None else "dim"), (f"  {count}  ", "dim")]
-        indent = len(value) + len(count) + 4
+        indent = cell_width(value) + len(count) + 4
         room = UNLIMITED if width is None else max(10, width - indent)
         marks = [_mark(host, result.now) for host in group.hosts]
         for start in range(0, len(marks), room):
@@ -136,15 +136,7 @@ def _legend(marks: Iterable[Span], width: int | None) -> Iterator[Line]:
     words = [((GLYPH[state], COLOUR[state]), state.value) for state in State]
     words += [(_KEPT_BACK, "available, but cordoned, undeclared or set aside"), (_FAULT, "fault")]
     parts = [(f"{mark[0]} {seen[mark]:,} {word}", mark[1]) for mark, word in words if seen[mark]]
-    line: list[Span] = []
-    size = 0
-    for part in parts:
-        if line and width is not None and size + 3 + len(part[0]) > width:
-            yield joined(line, "   ")
-            line, size = [], 0
-        line.append(part)
-        size += len(part[0]) + 3
-    yield joined(line, "   ")
+    yield from packed(([part] for part in parts), "   ", width)
     yield [("the numbers: free hosts of all", "dim")]
 
 

@@ -14,7 +14,17 @@ from bmhctl.output.layout import COLOUR, GLYPH, Column, columns, table
 from bmhctl.output.records import Json, Record, held_record, iso, single, stamp
 from bmhctl.output.render import STRUCTURED, View
 from bmhctl.output.sanitize import Line, Span, cell_width, clean
-from bmhctl.output.spans import FEW_HOSTS, UNLIMITED, hosts_line, joined, until, until_line
+from bmhctl.output.spans import (
+    FEW_HOSTS,
+    UNLIMITED,
+    hosts_line,
+    inventory_line,
+    joined,
+    packed,
+    plural,
+    until,
+    until_line,
+)
 from bmhctl.results.status import Status
 from bmhctl.support.folding import folded
 
@@ -27,13 +37,13 @@ _MOST = 8  # of a kind, at a glance on a terminal
 def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Line]:
     """Yield the fleet on one screen."""
     total = sum(status.counts.values())
-    yield [
-        (status.inventory, "bold"),
-        (f"  {total:,} host{'' if total == 1 else 's'} · ", ""),
+    words = [
+        (f"{plural(total, 'host')} · ", ""),
         (f"{status.free:,} free", "green" if status.free else "red"),
         (f" · {status.waiting:,} waiting" if status.waiting else "", "yellow"),
         (f" · {stamp(status.now)}", "dim"),
     ]
+    yield inventory_line(status.inventory, words, width)
     yield []
     if total:
         yield _bar(status, min(width or 72, 100), colour)
@@ -44,10 +54,7 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
         (f"{GLYPH[state]} {count:,} {state}{free.get(state, '')}", COLOUR[state] if count else "dim")
         for state, count in counts
     ]
-    if width and len("   ".join(text for text, _ in legend)) > width:
-        yield from ([each] for each in legend)
-    else:
-        yield joined(legend, "   ")
+    yield from packed(([each] for each in legend), "   ", width)
     limit = _MOST if width else None
     if not total:
         yield []
@@ -92,8 +99,8 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
         yield from table(looks, "  ")
     if status.limited:
         yield from _section("At a limit")
-        for words in status.limited[:limit]:
-            yield [("  ", ""), (words, "yellow")]
+        for text in status.limited[:limit]:
+            yield [("  ", ""), (text, "yellow")]
         yield from _more(len(status.limited) - len(status.limited[:limit]), "bmhctl queue")
     if status.expired:
         yield [("  an expired lease ends with the next writing command, or now with: bmhctl reap", "dim")]

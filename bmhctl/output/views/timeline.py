@@ -11,6 +11,7 @@ from bmhctl.output.layout import COLOUR
 from bmhctl.output.records import Envelope, Record, iso, listing, planned_record
 from bmhctl.output.render import LISTED, View
 from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad, shorten
+from bmhctl.output.spans import packed
 from bmhctl.output.time_axis import ticks
 from bmhctl.results.statistics import HostTimeline, Stay, Timeline
 
@@ -60,14 +61,7 @@ def _legend(result: Timeline, width: int) -> Iterator[Line]:
     if any(not each.is_booking for each in planned):
         marks.append((PLANNED, "planned maintenance"))
     marks.append(((_NOW, "bold"), "now"))
-    line: Line = []
-    for mark, words in marks:
-        entry: Line = [mark, (f" {words}  ", "dim")]
-        if line and sum(len(text) for text, _ in (*line, *entry)) > width + 2:
-            yield line
-            line = []
-        line = [*line, *entry]
-    yield line
+    yield from packed(([mark, (f" {words}", "dim")] for mark, words in marks), "  ", width)
 
 
 def _axis(result: Timeline, room: int) -> str:

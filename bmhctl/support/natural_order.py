@@ -1,0 +1,11 @@
+"""The order of names as people count: r2 before r10."""
+
+from __future__ import annotations
+
+import re
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """Return a key that sorts texts by the numbers in them."""
+    parts = re.findall(r"[0-9]{1,18}|[^0-9]+|[0-9]+", text)
+    return [(0, int(part), "") if part.isdecimal() and len(part) < 19 else (1, 0, part) for part in parts]
