@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.matching import Match, match
-from bmhctl.domain.model import NEVER, Host, Reservation, State, Verb
+from bmhctl.domain.model import Host, State, Verb
 from bmhctl.domain.requirements import Requirements, describe_requirements, total
 from bmhctl.domain.selector import Selector
 from bmhctl.domain.units import local_time
@@ -14,7 +13,7 @@ from bmhctl.errors import BmhctlError, BusyError, UnsatisfiableError
 from bmhctl.lifecycle.table import where
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
-from bmhctl.usecases.reservations.fairness import due_before, free_for, match_free
+from bmhctl.usecases.reservations.fairness import due_before, match_free
 from bmhctl.usecases.reservations.request import ReservationRequest, candidates, query_for
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import describe_reservation
@@ -142,32 +141,3 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
         hint="wait for them with --wait 30m" + ("; bmhctl reservations shows who holds what" if holders else ""),
         details={"free": len(found.hosts), "wanted": total(requirements), "states": spread, "holders": holders},
     )
-
-
-def spare_host(
-    ctx: Context,
-    requirements: Requirements,
-    kept: Sequence[Host],
-    held: Reservation,
-    limits: tuple[Limit, ...],
-    bad: Collection[int],
-    fits: Callable[[Host], bool] = lambda _: True,
-) -> Host | None:
-    """Return a free host that with the kept ones meets the requirements as the bad one did; None if there is none.
-
-    It is within the limits of the owner of ``held``, who gives back the hosts with the ids ``bad``; nothing is planned
-    on it before the lease ends, nor in the turnaround after it.
-    """
-    before = match(requirements, kept).missing
-    if limits:
-        from bmhctl.usecases.reservations.limits import exceeds_none
-
-        fits = exceeds_none(ctx, held, limits, kept, bad, fits)
-    until = None
-    if ctx.store.bookings.is_any_open():
-        until = NEVER if held.expires_at is None else held.expires_at + ctx.policy().turnaround
-    for host in free_for(ctx, requirements, None, limits, until=until):
-        is_new = host.id not in {h.id for h in kept}
-        if is_new and fits(host) and match(requirements, [*kept, host]).missing < before:
-            return host
-    return None

@@ -24,8 +24,8 @@ from bmhctl.results import Grant, Held
 from bmhctl.support.values import Frozen, replace
 from bmhctl.support.watchdog import Deadline
 from bmhctl.support.worker_pool import WorkerPool
-from bmhctl.usecases.reservations.allocation import spare_host
 from bmhctl.usecases.reservations.holder import give_up
+from bmhctl.usecases.reservations.spares import spare_host
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.leases import give_back, held_reservation
 from bmhctl.usecases.shared.transitions import guard_input, move, record_event
@@ -75,6 +75,10 @@ def _forget_request(ctx: Context, reservation_id: str) -> None:
         known = ctx.store.reservations.get(reservation_id)
         if known is not None and not known.is_open():
             ctx.store.reservations.save(replace(known, request_id=None))
+
+
+class _NoneFreeError(Exception):
+    """Too few hosts are free to replace those on which the preparation failed."""
 
 
 class _Failure(Frozen):
@@ -213,7 +217,7 @@ class Preparation:
             return _finish(self._ctx, reservation, ended, self._is_new), []
         self.failed += [failure.host.name for failure in failures]
         enough = self._enough()
-        spares = None if enough else _replace(self._ctx, reservation, ended, failures)
+        spares = None if enough else _replace(self._ctx, reservation, ended, failures, notes)
         if spares is None:
             words = "; ".join(f"{failure.host.name}: {failure.words}" for failure in failures)
             _note_failures(self._ctx, reservation, ended)
@@ -317,28 +321,34 @@ def _note_failures(ctx: Context, reservation: Reservation, ended: Sequence[tuple
 
 @retried
 def _replace(
-    ctx: Context, reservation: Reservation, ended: Sequence[tuple[Claimed, StepsRun]], failures: Sequence[_Failure]
+    ctx: Context,
+    reservation: Reservation,
+    ended: Sequence[tuple[Claimed, StepsRun]],
+    failures: Sequence[_Failure],
+    notes: list[str],
 ) -> list[Host] | None:
     """Replace each host on which the preparation failed, in one commit; return the others that take their places.
 
-    None, and nothing changes, when too few are free.
+    Adds to the ``notes`` of the grant which bookings moved for it. None, and nothing changes, when too few are free.
     """
-    with ctx.store.transaction():
+    moved: list[str] = []
+    with suppress(_NoneFreeError), ctx.store.transaction():
         now = ctx.clock()
         held = held_reservation(ctx, reservation.id, now)
         requirements = load_requirements(held.requirements) if held.requirements else (Requirement(),)
         bad = {failure.host.id for failure in failures}
         kept = [host for host in ctx.store.hosts.held_by(held.id) if host.id not in bad]
-        policy = ctx.policy()
-        steps, spares = policy.of(Phase.PREPARE), []
+        spares: list[Host] = []
+        steps = ctx.policy().of(Phase.PREPARE)
         for failure in failures:
             wanted = _parameters(steps, held, failure.host)
             fits = partial(_takes, steps, held, wanted)
-            spare = spare_host(ctx, requirements, kept, held, policy.limits, bad, fits)
-            if spare is None:
-                return None
-            kept.append(spare)
-            spares.append(spare)
+            found = spare_host(ctx, requirements, kept, held, bad, fits)
+            if found.missing:
+                raise _NoneFreeError  # bookings that made room for another one stay where they were
+            kept += found.hosts
+            spares += found.hosts
+            moved += found.notes
         _record(ctx, ended, held, now)
         taken = []
         for failure, spare in zip(failures, spares, strict=True):
@@ -350,7 +360,9 @@ def _replace(
             host = ctx.store.hosts.with_id(failure.host.id, lock=True)
             if host is not None and _is_held(host, held):
                 give_back(ctx, host, now, reason=failure.words)
-    return taken
+        notes += moved
+        return taken
+    return None
 
 
 def _takes(steps: Sequence[Step], reservation: Reservation, wanted: frozenset[str], host: Host) -> bool:

@@ -9,7 +9,7 @@ from bmhctl.domain.requirements import Requirement, describe_requirements, load_
 from bmhctl.errors import BusyError, NotYoursError, UsageError
 from bmhctl.results import Grant, Held
 from bmhctl.support.values import replace
-from bmhctl.usecases.reservations.allocation import spare_host
+from bmhctl.usecases.reservations.spares import spare_host
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.leases import check_token, give_back, held_reservation
 from bmhctl.usecases.shared.named_host import not_found
@@ -55,14 +55,15 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
         kept = [host for host in hosts if host.name != name]
         requirements = load_requirements(held.requirements) if held.requirements else (Requirement(),)
         limits = ctx.policy().limits
-        spare = spare_host(ctx, requirements, kept, held, limits, {bad.id})
-        if spare is None:
+        found = spare_host(ctx, requirements, kept, held, {bad.id})
+        if found.missing:
             raise BusyError(
                 f"no host that fits {describe_requirements(requirements)} is free{_but_limited(held.owner, limits)}: "
                 "nothing was changed",
                 host=name,
                 hint="bmhctl status; or give it back: bmhctl taint " + name + f" --fault WHY -R {reservation}",
             )
+        spare = found.hosts[0]
         taken = move(
             ctx,
             spare,
@@ -75,7 +76,7 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
         left = give_back(ctx, bad, now, reason=f"replaced by {spare.name}: {reason}")
         record_event(ctx, replace(left, fault=reason), EventKind.FAULT, now, reason=reason)
     everyone = tuple(sorted((*kept, taken), key=lambda host: host.name))
-    return Grant(Held(held, everyone), (f"{name} is replaced by {spare.name}",)), taken
+    return Grant(Held(held, everyone), (f"{name} is replaced by {spare.name}", *found.notes)), taken
 
 
 def _but_limited(owner: str, limits: tuple[Limit, ...]) -> str:

@@ -1,0 +1,52 @@
+"""Choose a host that takes the place of another one in a reservation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+
+from bmhctl.domain.matching import Match, match
+from bmhctl.domain.model import NEVER, Host, Reservation
+from bmhctl.domain.requirements import Requirement, Requirements
+from bmhctl.domain.room import Demand
+from bmhctl.usecases.reservations.fairness import due_hosts, free_for
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.planned import apply_room, find_room
+
+
+def spare_host(
+    ctx: Context,
+    requirements: Requirements,
+    kept: Sequence[Host],
+    held: Reservation,
+    bad: Collection[int],
+    fits: Callable[[Host], bool] = lambda _: True,
+) -> Match:
+    """Return a free host that with the kept ones meets the requirements as the bad one did; a match of none else.
+
+    It is within the limits of the owner of ``held``, who gives back the hosts with the ids ``bad``; nothing is planned
+    on it before the lease ends, nor in the turnaround after it. Where there is none, bookings move to other hosts for
+    it, in the caller's transaction.
+    """
+    policy = ctx.policy()
+    before, known = match(requirements, kept).missing, {host.id for host in kept}
+    if policy.limits:
+        from bmhctl.usecases.reservations.limits import exceeds_none
+
+        fits = exceeds_none(ctx, held, policy.limits, kept, bad, fits)
+
+    def is_spare(host: Host) -> bool:
+        return host.id not in known and fits(host) and match(requirements, [*kept, host]).missing < before
+
+    def spares(until: datetime | None, more: int = 0) -> list[Host]:
+        return [host for host in free_for(ctx, requirements, None, policy.limits, more, until) if is_spare(host)]
+
+    is_booked, ends = ctx.store.bookings.is_any_open(), held.expires_at or NEVER
+    until = None if not is_booked else ends if ends == NEVER else ends + policy.turnaround
+    free = spares(until)[:1]
+    if free or not is_booked:
+        return Match(tuple(free), 1 - len(free))
+    now = ctx.clock()
+    demand = Demand((Requirement(),), now, ends, policy.turnaround)
+    room = find_room(ctx, demand, lambda more: spares(now, more), kept=due_hosts(ctx, policy.limits))
+    return Match((), 1) if room is None else apply_room(ctx, room, now, f"to make room for a lease of {held.owner}")
