@@ -50,6 +50,13 @@ class Demand(Frozen):
         return is_free_for(host, self.starts_at, self.ends_at, self.turnaround)
 
 
+def unusable(booking: Booking, hosts: Sequence[Host]) -> list[Host]:
+    """Return those hosts of a booking that will not be usable then, or do not fit it any more."""
+    usable = [host for host in hosts if not is_broken(host, booking.starts_at)]
+    good = {host.id for host in match(_requirements_of(booking.requirements), usable).hosts}
+    return [host for host in hosts if host.id not in good]
+
+
 class Room(Frozen):
     """What makes room: the ``hosts`` of the request, in the order of its requirements, and the bookings that move.
 

@@ -6,7 +6,7 @@ The SQL is written once, with ``?`` for parameters, in what SQLite and PostgreSQ
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -76,8 +76,9 @@ class Store:
         self._make_claims = claims
         self.folder = folder
         self.declaration = declaration
-        self.settle: Callable[[], object] | None = None
-        """What is called after the commit of a transaction in which :meth:`make_due` was called."""
+        self.settle: Callable[[Collection[str]], object] | None = None
+        """What is called with the bookings that :meth:`make_due` got, after the commit of their transaction."""
+        self._due: dict[str, None] = {}
         self.hosts = Hosts(database)
         self.reservations = Reservations(database)
         self.address = address or self.location
@@ -220,8 +221,15 @@ class Store:
 
     def make_due(self, bookings: Iterable[str], now: datetime) -> None:
         """Make open bookings due now, and have that settled once the writing transaction that is open has committed."""
-        self.bookings.hasten(bookings, now)
-        self.database.after_commit = self.settle
+        due = dict.fromkeys(bookings)
+        self.bookings.hasten(due, now)
+        self._due |= due
+        self.database.after_commit = self._settle_due
+
+    def _settle_due(self) -> None:
+        due, self._due = self._due, {}
+        if self.settle is not None:
+            self.settle(due)
 
     def snapshot(self) -> AbstractContextManager[object]:
         """Return a reading transaction: everything read in the block is of one moment."""

@@ -165,7 +165,7 @@ def _details(ctx: Context, host: Host, policy: Callable[[], Policy], now: dateti
             yield f"maintenance since {local_time(mark.since)} by {mark.actor}{until}: {mark.reason}"
         if host.reservation:
             yield f"keeps the reservation of {describe_reservation(host.reservation)}"
-    yield from (_planned(host, each) for each in host.planned)
+    yield from (_planned(ctx, host, each) for each in host.planned)
     last = _last_attempt(ctx, host) if host.state in (State.TAINTED, State.INITIAL) else None
     if last is not None and last.reason:
         yield f"last: {last.verb} by {last.actor}: {last.reason}"
@@ -179,13 +179,18 @@ def _details(ctx: Context, host: Host, policy: Callable[[], Policy], now: dateti
         yield from _setup(ctx, host, policy(), now)
 
 
-def _planned(host: Host, planned: Planned) -> str:
-    """What a time is set aside for; a booking of a host that is not usable then is one for which no other fits."""
-    if planned.is_booking:
+def _planned(ctx: Context, host: Host, planned: Planned) -> str:
+    """What a time is set aside for; a booking of a host that is of no use for it is one for which no other fits."""
+    booking = ctx.store.bookings.get(planned.id) if planned.is_booking else None
+    if booking is not None:
         from bmhctl.domain.booking import is_broken
+        from bmhctl.domain.room import unusable
+        from bmhctl.usecases.shared.planned import hosts_of
 
         if is_broken(host, planned.starts_at):
             return f"{describe_planned(planned)}; it will not be usable then, and no other host fits"
+        if any(each.id == host.id for each in unusable(booking, hosts_of(ctx, booking))):
+            return f"{describe_planned(planned)}; it does not fit that any more, and no other host does"
     return describe_planned(planned)
 
 

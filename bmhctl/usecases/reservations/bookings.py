@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from bmhctl.domain.booking import CANCELLED, Booking, is_broken, without_planned
+from bmhctl.domain.booking import CANCELLED, Booking, without_planned
 from bmhctl.domain.model import Host
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import describe_requirements, dump_requirements, load_requirements, total
+from bmhctl.domain.room import unusable
 from bmhctl.domain.times import check_not_too_far, in_utc
 from bmhctl.domain.units import format_duration, local_time
 from bmhctl.errors import NotYoursError, StateRefusedError, UsageError
@@ -184,7 +185,7 @@ def _with_names(booking: Booking, hosts: Sequence[Host]) -> Booked:
     names = tuple(sorted(host.name for host in hosts))
     if booking.ended_at is not None or booking.is_maintenance:
         return Booked(booking, names, _in_words(booking))
-    trouble = tuple(sorted(host.name for host in hosts if is_broken(host, booking.starts_at)))
+    trouble = tuple(sorted(host.name for host in unusable(booking, hosts)))
     is_short = len(hosts) - len(trouble) < total(load_requirements(booking.requirements))
     return Booked(booking, names, _in_words(booking), trouble, is_short)
 

@@ -10,8 +10,8 @@ from bmhctl.domain.model import NEVER, Host, Reservation
 from bmhctl.domain.requirements import Requirement, Requirements
 from bmhctl.domain.room import Demand
 from bmhctl.usecases.reservations.fairness import due_hosts, free_for
+from bmhctl.usecases.shared.booking_hosts import apply_room, find_room
 from bmhctl.usecases.shared.context import Context
-from bmhctl.usecases.shared.planned import apply_room, find_room
 
 
 def spare_host(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 
 from bmhctl.domain.booking import (
     LAPSED,
     Booking,
-    is_broken,
     without_planned,
 )
 from bmhctl.domain.model import EventKind, Host, Note, State, Verb
 from bmhctl.domain.policy import Policy
-from bmhctl.domain.room import Demand
+from bmhctl.domain.requirements import load_requirements, total
+from bmhctl.domain.room import Demand, unusable
+from bmhctl.domain.units import local_time, plural
 from bmhctl.errors import BmhctlError
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.support.values import replace
@@ -60,14 +62,13 @@ def _is_waited_for(ctx: Context, booking: Booking) -> bool:
 def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy, due: datetime) -> None:
     """Exchange the hosts of a booking that will not be usable; ``due`` is when something has to be done next."""
     mine = hosts_of(ctx, booking)
-    good = [host for host in mine if not is_broken(host, booking.starts_at)]
-    without = [replace(host, planned=without_planned(host, booking.id)) for host in good]
+    kept = {host.id for host in mine} - {host.id for host in unusable(booking, mine)}
+    without = [replace(host, planned=without_planned(host, booking.id)) for host in mine if host.id in kept]
     rest = replace(booking, starts_at=max(now, booking.starts_at))
     found = choose_for(ctx, Demand.of(rest, policy.turnaround), preferred=without)
     if found.missing:
         ctx.store.bookings.save(replace(booking, due_at=_next_look(booking, now, due)))
         return
-    kept = {host.id for host in good}
     chosen = {host.id for host in found.hosts}
     new = [host for host in found.hosts if host.id not in kept]
     for host in mine:
@@ -77,6 +78,21 @@ def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy, due
     for host in new:
         set_aside(ctx, host, booking.span, now, f"{booking.id}: takes the place of a host that is not usable", SELF)
     ctx.store.bookings.save(replace(booking, hosts=tuple(host.id for host in found.hosts), due_at=due))
+
+
+def report_short(ctx: Context, bookings: Iterable[str]) -> None:
+    """Report which of these bookings lack hosts, in a line each."""
+    for each in bookings:
+        booking = ctx.store.bookings.get(each)
+        if booking is None or booking.ended_at is not None:
+            continue
+        hosts = hosts_of(ctx, booking)
+        missing = total(load_requirements(booking.requirements)) - len(hosts) + len(unusable(booking, hosts))
+        if missing > 0:
+            ctx.report(
+                f"booking {booking.id} of {booking.owner} from {local_time(booking.starts_at)} is short of "
+                f"{plural(missing, 'host')}, no other fits: bmhctl bookings move {booking.id} --from WHEN, or cancel it"
+            )
 
 
 def _next_look(booking: Booking, now: datetime, due: datetime) -> datetime:

@@ -194,6 +194,8 @@ def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason:
     words = f"changed: {', '.join(changed)}" if changed else ""
     if host.undeclared:
         words = f"declared again{'; ' + words if words else ''}"
+    if host.planned:
+        exchange(ctx, host, now)
     kind = EventKind.DECLARE if host.undeclared else EventKind.SET
     event = replace(event_of(ctx, fresh, kind, now, reason or words), before=former.of(host))
     ctx.store.hosts.save_spec(fresh, event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Collection
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -50,10 +50,19 @@ def refresh_and_reap(ctx: Context) -> datetime:
     return now
 
 
-def _settle(ctx: Context) -> None:
-    """Do what has become due for bookings. Where that fails, the next command that writes does it."""
-    with suppress(BmhctlError):
-        reap_due(ctx, ctx.clock())
+def _settle(ctx: Context, bookings: Collection[str]) -> None:
+    """Do what has become due for bookings, and report which of them lack hosts then."""
+    from bmhctl.usecases.shared.due_bookings import report_short
+
+    now = ctx.clock()
+    try:
+        due = [booking.id for booking in ctx.store.bookings.due(now) if booking.id in bookings]  # not if it was undone
+        reap_due(ctx, now)
+        report_short(ctx, due)
+    except BmhctlError as error:
+        ctx.report(
+            f"booked hosts are not exchanged yet: {error.message}; the next command that writes does it: bmhctl reap"
+        )
 
 
 def reap_due(ctx: Context, now: datetime) -> None:

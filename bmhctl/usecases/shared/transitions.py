@@ -191,7 +191,7 @@ def record_event(
 
 
 def exchange(ctx: Context, host: Host, now: datetime) -> None:
-    """Have another host take the place of one that will not be usable in its bookings, once this has committed."""
+    """Have other hosts take the place of one in the bookings for which it is of no use, once this has committed."""
     ids = [each.id for each in host.planned if each.is_booking]
     if ids:
         ctx.store.make_due(ids, now)

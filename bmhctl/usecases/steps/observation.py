@@ -9,7 +9,7 @@ from bmhctl.domain.model import CheckResult, EventKind, Host, HostSpec, Property
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_changes import shown
-from bmhctl.usecases.shared.transitions import event_of
+from bmhctl.usecases.shared.transitions import event_of, exchange
 
 
 def save_observed(ctx: Context, host: Host, results: Iterable[CheckResult], now: datetime) -> Host:
@@ -26,6 +26,8 @@ def save_observed(ctx: Context, host: Host, results: Iterable[CheckResult], now:
     names = ", ".join(result.step for result in results)
     words = "; ".join(filter(None, (f"{names} observed: {', '.join(changed)}", kept_words(host.spec, results))))
     fresh = replace(host, spec=replace(host.spec, observed=after))
+    if host.planned:
+        exchange(ctx, host, now)
     return ctx.store.hosts.save_observed(fresh, event_of(ctx, fresh, EventKind.SET, now, words))
 
 

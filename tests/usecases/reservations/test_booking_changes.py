@@ -17,6 +17,7 @@ from bmhctl.errors import (
     NotYoursError,
     StateRefusedError,
     StepFailedError,
+    UnreachableError,
     UnsatisfiableError,
     UsageError,
 )
@@ -29,10 +30,12 @@ from bmhctl.usecases.reservations import bookings, holder
 from bmhctl.usecases.reservations.replacement import replace_host
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.reservations.waiting import WaitOptions
+from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.host_selection import Choice, choice
 from bmhctl.usecases.status import status
 from bmhctl.usecases.steps import resume, retire, step_verbs
 from tests.conftest import Lab
+from tests.formats.texts import dump_inventory, read_inventory
 from tests.output.samples import display
 from tests.usecases.reservations.test_bookings import asked, at, book, names_of, open_ids, reserve
 
@@ -319,3 +322,109 @@ def test_bookings_count_together_under_a_limit_by_role(fleet: Lab) -> None:
     with pytest.raises(BusyError, match="limit each allows"):
         book(fleet, 3, 6, "node2", actor=f"{role}@lab")
     book(fleet, 5, 6, "node2", actor=f"{role}@lab")
+
+
+def change_a_label(fleet: Lab) -> None:
+    hosts.set_attributes(fleet.context("carl"), Choice(("node1",)), hosts.AttributeChanges(labels={"rack": "r9"}))
+
+
+def import_another_label(fleet: Lab) -> None:
+    found = queries.list_hosts(fleet.context(), Choice(("node1",)))
+    text = dump_inventory(found.hosts, None, found.now).replace("r1", "r9")
+    hosts.import_hosts(fleet.context("carl"), read_inventory(text, "lab.toml", found.now), overwrite=True)
+
+
+@pytest.mark.parametrize("changes", [change_a_label, import_another_label], ids=lambda each: each.__name__)
+def test_a_host_that_does_not_fit_its_booking_any_more_is_exchanged(fleet: Lab, changes: Callable[[Lab], None]) -> None:
+    made = book(fleet, 2, 5, selector="rack=r1", count=1)
+    assert made.hosts == ("node1",)
+    changes(fleet)
+    [exchanged] = bookings.bookings(fleet.context()).items
+    assert (exchanged.hosts, exchanged.is_short, fleet.said) == (("node2",), False, [])
+    assert queries.show(fleet.context(), "node1").host.planned == ()
+    fleet.clock.now = at(2)
+    assert names_of(reserve(fleet, booking=made.booking.id, actor="alice")) == ["node2"]
+
+
+def test_a_host_of_which_another_property_is_observed_is_exchanged(fleet: Lab) -> None:
+    fleet.policy('[checks.inventory]\ncommand = ["./inventory.sh"]\nproperties = ["disks"]\n')
+
+    def check(disks: int) -> None:
+        def run(step: Step, *_: object) -> CheckResult:
+            return CheckResult(step.name, Verdict.PASS, "", 1, observed={"disks": disks})
+
+        with mock.patch.object(probe, "run", run):
+            step_verbs.check(fleet.context("carl"), Choice(("node1",) if disks == 1 else (), everything=disks == 2))
+
+    check(disks=2)
+    made = book(fleet, 2, 5, selector="disks>=2", count=1)
+    check(disks=1)
+    [exchanged] = bookings.bookings(fleet.context()).items
+    assert (made.hosts, exchanged.hosts, exchanged.is_short) == (("node1",), ("node2",), False)
+
+
+def test_a_command_that_leaves_a_booking_short_of_hosts_names_it(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, selector="rack=r1", count=2).booking
+    change_a_label(fleet)
+    [short] = bookings.bookings(fleet.context()).items
+    assert (short.hosts, short.trouble, short.is_short) == (("node1", "node2"), ("node1",), True)
+    words = (
+        f"booking {made.id} of alice from 2026-01-01 14:00 UTC is short of 1 host, no other fits: "
+        f"bmhctl bookings move {made.id} --from WHEN, or cancel it"
+    )
+    assert fleet.said == [words]
+    assert "it does not fit that any more, and no other host does" in "".join(why(fleet.context(), "node1").facts)
+    lifecycle_verbs.cordon(fleet.context("carl"), Choice(("node2",)))
+    assert fleet.said == [words, words.replace("1 host,", "2 hosts,")]
+    lifecycle_verbs.uncordon(fleet.context("carl"), Choice(("node2",)))
+    hosts.set_attributes(fleet.context("carl"), Choice(("node1",)), hosts.AttributeChanges(labels={"rack": "r1"}))
+    [whole] = bookings.bookings(fleet.context()).items
+    assert (whole.trouble, whole.is_short, fleet.said[2:]) == ((), False, [])
+
+
+def test_a_host_that_could_not_be_exchanged_at_once_is_reported(fleet: Lab) -> None:
+    book(fleet, 2, 5, selector="rack=r1", count=1)
+    locked = UnreachableError("the inventory is locked", hint="try again")
+    with mock.patch.object(expiry, "reap", side_effect=locked):
+        lifecycle_verbs.cordon(fleet.context("carl"), Choice(("node1",)))
+    assert fleet.said == [
+        "booked hosts are not exchanged yet: the inventory is locked; the next command that writes does it: bmhctl reap"
+    ]
+    expiry.reap(fleet.context())
+    assert bookings.bookings(fleet.context()).items[0].hosts == ("node2",)
+
+
+def test_a_booking_moves_for_the_host_that_replaces_a_bad_one(fleet: Lab) -> None:
+    held = reserve(fleet, selector="rack=r1", ttl=timedelta(hours=4))
+    made = book(fleet, 2, 3, selector="rack=r1", count=1)
+    assert (names_of(held), made.hosts) == (["node1"], ("node2",))
+    hosts.add(fleet.context(), ["node4"], hosts.AttributeChanges(labels={"rack": "r1"}))  # not ready, but may be then
+    replaced = replace_host(fleet.context("bob"), "node1", held.held.reservation.id, "dead fan")
+    assert names_of(replaced) == ["node2"]
+    assert replaced.notes == (
+        "node1 is replaced by node2", f"booking {made.booking.id} of alice was moved to node4 to make room",
+    )  # fmt: skip
+    assert bookings.bookings(fleet.context()).items[0].hosts == ("node4",)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_booking_moves_for_the_host_that_is_prepared_instead_of_another(fleet: Lab, count: int) -> None:
+    """Of two that fail only one could be replaced: then no booking moves."""
+    fleet.policy('[prepare.image]\ncommand = ["./deploy.sh"]\n')
+    made = book(fleet, 2, 3, selector="rack=r1", count=1)
+    hosts.add(fleet.context(), ["node4"], hosts.AttributeChanges(labels={"rack": "r1"}))  # it is not ready
+    if count == 2:
+        hosts.set_attributes(fleet.context(), Choice(("node3",)), hosts.AttributeChanges(labels={"rack": "r1"}))
+
+    def run(step: Step, spec: HostSpec, _: object) -> CheckResult:
+        return CheckResult(step.name, Verdict.PASS if spec.name == "node1" else Verdict.FAIL, "no disk", 1)
+
+    with mock.patch.object(probe, "run", run):
+        if count == 2:
+            with pytest.raises(StepFailedError, match="no other host that fits is free"):
+                reserve(fleet, selector="rack=r1", count=2, ttl=timedelta(hours=4))
+            assert bookings.bookings(fleet.context()).items[0].hosts == ("node1",)
+            return
+        granted = reserve(fleet, selector="rack=r1", ttl=timedelta(hours=4))
+    assert names_of(granted) == ["node1"]
+    assert f"booking {made.booking.id} of alice was moved to node4 to make room" in granted.notes
