@@ -38,10 +38,11 @@ def plan_maintenance(
     def one(host: Host, now: datetime) -> Outcome:
         other = in_the_way(host, starts, ends)
         if other is not None:
+            act = "move" if other.is_booking else "cancel"
             raise BusyError(
                 f"is {describe_planned(other)}: nothing was planned on it",
                 host=host.name,
-                hint=f"its owner can cancel or move it: bmhctl bookings move {other.id}",
+                hint=f"its owner can {act} it: bmhctl bookings {act} {other.id}",
             )
         booking = _with_host(ctx, saved, host, now, starts, ends, reason, resumes)
         left = set_aside(

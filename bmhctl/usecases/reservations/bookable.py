@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.booking import Booking
+from bmhctl.domain.booking import Booking, is_broken
 from bmhctl.domain.matching import Match
 from bmhctl.domain.model import Host
 from bmhctl.domain.policy import Policy
@@ -23,7 +23,7 @@ from bmhctl.usecases.shared.booking_hosts import candidates, choose_for, earlies
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.leases import describe_reservation
 from bmhctl.usecases.shared.planned import hosts_of
-from bmhctl.usecases.shared.transitions import describe_planned
+from bmhctl.usecases.shared.transitions import describe_cordon, describe_planned
 
 if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit
@@ -162,6 +162,8 @@ def _refusal(ctx: Context, demand: Demand, free: int) -> BmhctlError:
             for each in host.planned
             if each.starts_at - turnaround < ends and starts < each.ends_at + turnaround
         ]
+        if is_broken(host, starts):
+            in_way.append(f"{host.name} {_describe_trouble(host)}")
         if len(in_way) > 3:
             break
     more = " …" if len(in_way) > 3 else ""
@@ -174,3 +176,17 @@ def _refusal(ctx: Context, demand: Demand, free: int) -> BmhctlError:
         else "bmhctl bookings shows who comes",
         details={"free": free, "from": begins.isoformat() if begins else None},
     )
+
+
+def _describe_trouble(host: Host) -> str:
+    """Return why a host will not be usable: of several reasons the first."""
+    if host.undeclared:
+        return "is no longer declared"
+    if host.cordon is not None:
+        return describe_cordon(host.cordon)
+    if host.fault is not None:
+        return f"has a fault: {host.fault}"
+    ends = [note.until for note in host.maintenance]
+    until = max((end for end in ends if end is not None), default=None)
+    back = "" if until is None or None in ends else f" until {local_time(until)}"
+    return f"is in maintenance{back}: {host.maintenance[0].reason}"

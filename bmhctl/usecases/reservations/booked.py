@@ -68,7 +68,7 @@ def resolve(ctx: Context, request: ReservationRequest) -> ReservationRequest:
                 f"booking {booking.id} begins at {local_time(booking.starts_at)}",
                 hint=f"before that: bmhctl bookings move {booking.id} --from WHEN",
             )
-        wanted = replace(request, requirements=load_requirements(booking.requirements), ttl=None, endless=False)
+        wanted = replace(request, requirements=load_requirements(booking.requirements))
         return _for_booking(wanted, booking, now)
     for booking in ctx.store.bookings.of(ctx.actor, begun_by=now):
         if not booking.is_maintenance and booking.has_begun(now):
@@ -82,7 +82,7 @@ def _for_booking(request: ReservationRequest, booking: Booking, now: datetime) -
     return replace(
         request,
         booking=booking.id,
-        ttl=min(request.ttl or booking.ends_at - now, booking.ends_at - now),
+        ttl=request.ttl or booking.ends_at - now,
         endless=False,
         purpose=request.purpose or booking.purpose,
     )
@@ -221,15 +221,21 @@ def take(
     terms: LeaseTerms,
     policy: Policy,
     token: str,
+    asked: ReservationRequest,
 ) -> tuple[Sequence[Host], LeaseTerms]:
     """End the booking that a request takes, in the caller's transaction; return its hosts, and what is left to lease.
 
+    ``asked`` is the request before it was found that it takes a booking: then the notes of the terms say so.
     Bookings move from hosts that were chosen in spite of them. The lease ends where something else is planned on one of
     its hosts.
     """
     if request.booking is not None:
         booking = open_booking(ctx, request.booking)
         terms = replace(terms, until=booking.ends_at)
+        is_longer = asked.endless or (asked.ttl is not None and ctx.clock() + asked.ttl > booking.ends_at)
+        if asked.booking is None or is_longer:
+            note = f"this takes booking {booking.id}: the lease ends at {local_time(booking.ends_at)} at the latest"
+            terms = replace(terms, notes=(*terms.notes, note))
         taken = {host.id for host in hosts}
         end_booking(ctx, booking, ctx.clock(), f"taken as {token}", reservation=token, keep=taken)
         hosts = [replace(host, planned=without_planned(host, booking.id)) for host in hosts]

@@ -71,11 +71,12 @@ def book(ctx: Context, request: ReservationRequest, starts: datetime, ends: date
 
 
 def _place(
-    ctx: Context, booking: Booking, policy: Policy, now: datetime, before: Booking | None = None
+    ctx: Context, booking: Booking, policy: Policy, now: datetime, before: Booking | None = None, why: str = ""
 ) -> tuple[Booked, tuple[str, ...]]:
     """Choose the hosts of a booking and save it, in the caller's transaction; with ``before`` in the place of that one.
 
-    Returns it with notes for its owner. Raises as :func:`choose` and :func:`beside_tickets`.
+    ``why`` ends what the history says of a move. Returns the booking with notes for its owner. Raises as :func:`choose`
+    and :func:`beside_tickets`.
     """
     left = [] if before is None else hosts_of(ctx, before)
     mine = [replace(host, planned=without_planned(host, booking.id)) for host in left]
@@ -88,7 +89,7 @@ def _place(
             ctx.store.bookings.add(placed)
         else:
             for host in hosts_of(ctx, before):
-                leave(ctx, host, before, now, f"moved to {placed.starts_at:%Y-%m-%d %H:%M} UTC")
+                leave(ctx, host, before, now, f"moved to {placed.starts_at:%Y-%m-%d %H:%M} UTC{why}")
             ctx.store.bookings.save(placed)
             hosts = hosts_of(ctx, placed)
         taken = [set_aside(ctx, host, placed.span, now, _words(placed)) for host in hosts]
@@ -251,7 +252,8 @@ def reschedule(
             )
         until = ends or starts + (booking.ends_at - booking.starts_at)
         _check_span(starts, until, policy, now)
-        item, notes = _place(ctx, replace(booking, starts_at=starts, ends_at=until), policy, now, booking)
+        moved = replace(booking, starts_at=starts, ends_at=until)
+        item, notes = _place(ctx, moved, policy, now, booking, f": {reason}" if reason else "")
         return Bookings((item,), now, notes)
 
 

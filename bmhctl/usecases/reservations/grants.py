@@ -136,7 +136,7 @@ def settle(
     if attempt.request.booking is not None or any(host.planned for host in hosts):
         from bmhctl.usecases.reservations.booked import take
 
-        hosts, lease = take(attempt.ctx, attempt.request, hosts, lease, policy, token)
+        hosts, lease = take(attempt.ctx, attempt.request, hosts, lease, policy, token, attempt.asked)
     granted = grant(attempt.ctx, attempt.request, lease, hosts, token, asked, checks, params=params)
     attempt.check_time()
     return granted

@@ -61,7 +61,7 @@ def guard_input(
     claimed = not claim_is_mine and bool(ctx.store.claims.claimed_hosts([host.id]))
     return GuardInput(
         undeclared="it is no longer declared" if host.undeclared else None,
-        cordon=None if host.cordon is None else _cordoned(host.cordon),
+        cordon=None if host.cordon is None else f"it {describe_cordon(host.cordon)}",
         claim=CLAIMED if claimed else None,
         holder=holder,
         checks=checks,
@@ -89,12 +89,13 @@ def describe_planned(planned: Planned) -> str:
     return f"{what} {planned.owner} {times} ({planned.id})"
 
 
-def _cordoned(cordon: Note) -> str:
+def describe_cordon(cordon: Note) -> str:
+    """Return who cordoned a host and why: ``is cordoned by alice: fan``."""
     if cordon.retires:
-        return f"it is being retired by {cordon.actor}: {cordon.reason}"
+        return f"is being retired by {cordon.actor}: {cordon.reason}"
     if cordon.maintains:
-        return f"it goes to maintenance when it is free, by {cordon.actor}: {cordon.reason}"
-    return f"it is cordoned by {cordon.actor}" + (f": {cordon.reason}" if cordon.reason else "")
+        return f"goes to maintenance when it is free, by {cordon.actor}: {cordon.reason}"
+    return f"is cordoned by {cordon.actor}" + (f": {cordon.reason}" if cordon.reason else "")
 
 
 def decide(verb: Verb, host: Host, inputs: GuardInput) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -24,6 +25,7 @@ from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings, holder, request
 from bmhctl.usecases.reservations.request import ReservationRequest
 from bmhctl.usecases.reservations.reserve import plan_reserve, reserve_or_wait
+from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
@@ -229,6 +231,59 @@ def test_a_request_that_takes_a_booking_gets_what_it_names_and_can_be_asked_agai
     again = reserve(fleet, "node1", actor="alice", ttl=timedelta(minutes=10), request_id="job-1")
     assert (names_of(taken), end_of(taken) < at(2.5), open_ids(fleet)) == (["node1"], True, [])  # type: ignore[operator]
     assert again.held.reservation.id == taken.held.reservation.id
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+@pytest.mark.parametrize(("ttl", "end", "is_told"), [(1, 3.25, False), (4, 5, True), (None, 5, False)])
+def test_a_booking_is_taken_for_the_length_that_is_asked_for_or_the_rest_of_it(
+    fleet: Lab, ttl: float | None, end: float, is_told: bool, is_named: bool
+) -> None:
+    made = book(fleet, 2, 5, "node1").booking
+    fleet.clock.now = at(2.25)
+    more = {"ttl": None if ttl is None else timedelta(hours=ttl), "booking": made.id if is_named else None}
+    taken = reserve(fleet, *(() if is_named else ("node1",)), actor="alice", **more)
+    told = f"this takes booking {made.id}: the lease ends at 2026-01-01 17:00 UTC at the latest"
+    assert at(end) <= end_of(taken) < at(end + 0.01)  # type: ignore[operator]
+    assert taken.notes == ((told,) if is_told or not is_named else ())
+
+
+@pytest.mark.parametrize(
+    ("breaks", "told"),
+    [
+        (lambda ctx: lifecycle_verbs.cordon(ctx, Choice(("node4",)), reason="fan"), "is cordoned by carl: fan"),
+        (
+            lambda ctx: lifecycle_verbs.maintain(ctx, Choice(("node4",)), reason="fan", until=at(3)),
+            "is in maintenance until 2026-01-01 15:00 UTC: fan",
+        ),
+        (lambda ctx: lifecycle_verbs.maintain(ctx, Choice(("node4",)), reason="fan"), "is in maintenance: fan"),
+    ],
+)
+def test_a_refused_booking_says_why_a_host_is_not_usable_then(
+    fleet: Lab, breaks: Callable[[Context], object], told: str
+) -> None:
+    breaks(fleet.context("carl"))
+    with pytest.raises(BusyError, match=f"nothing was booked: node4 {told}$"):
+        book(fleet, 2, 5, selector="rack=r2", count=1)
+
+
+def test_a_plan_in_the_way_of_a_maintenance_is_one_that_its_owner_can_give_up(fleet: Lab) -> None:
+    booked = book(fleet, 2, 5, "node1").booking.id
+    plan_maintenance(fleet.context(), Choice(("node2",)), at(2), at(5), reason="power work")
+    planned = next(each for each in open_ids(fleet) if each != booked)
+    refused = plan_maintenance(fleet.context(), Choice(("node1", "node2")), at(3), at(4), reason="more")
+    assert [item.error.hint for item in refused.items if item.error] == [
+        f"its owner can move it: bmhctl bookings move {booked}",
+        f"its owner can cancel it: bmhctl bookings cancel {planned}",
+    ]
+
+
+def test_the_history_says_why_a_booking_of_another_owner_was_moved(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, "node1").booking
+    bookings.reschedule(fleet.context("carl"), made.id, at(6), force=True, reason="power work")
+    events = queries.show(fleet.context(), "node1").events
+    assert [(event.actor, event.reason) for event in events if event.verb is EventKind.PLAN_ENDED] == [
+        ("carl", f"{made.id}: moved to 2026-01-01 18:00 UTC: power work")
+    ]
 
 
 def test_a_dry_run_shows_what_a_booking_would_give(fleet: Lab) -> None:
