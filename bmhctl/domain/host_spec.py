@@ -153,9 +153,14 @@ def _address(value: str | None, where: str) -> str | None:
 
 def is_network_name(value: str) -> bool:
     """Return whether a text is an IP address or a DNS name."""
-    if _IPV4.fullmatch(value):  # most addresses are IPv4, and this takes a fraction of the time of ipaddress
+    if _IPV4.fullmatch(value) or (_DNS_NAME.fullmatch(value) and not value.rsplit(".", 1)[-1].isdigit()):
         return True
-    if _DNS_NAME.fullmatch(value) and not value.rsplit(".", 1)[-1].isdigit():
+    return is_ip(value) and ("%" not in value or _ZONE.fullmatch(value.partition("%")[2]) is not None)
+
+
+def is_ip(value: str) -> bool:
+    """Return whether a text is an IP address."""
+    if _IPV4.fullmatch(value):  # most addresses are IPv4, and this takes a fraction of the time of ipaddress
         return True
     from ipaddress import ip_address
 
@@ -163,7 +168,7 @@ def is_network_name(value: str) -> bool:
         ip_address(value)
     except ValueError:
         return False
-    return "%" not in value or _ZONE.fullmatch(value.partition("%")[2]) is not None
+    return True
 
 
 def _mac(value: str | None, where: str) -> str | None:

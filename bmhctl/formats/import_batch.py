@@ -58,7 +58,10 @@ class FoundHardware(Frozen):
 
 
 class Part(Frozen):
-    """What one file contains; ``looks_like`` is what it seems to be if it has nothing to import."""
+    """What one file contains; ``looks_like`` is what it seems to be if it has nothing to import.
+
+    ``elsewhere``: it has records that are read with those of other files.
+    """
 
     hosts: tuple[FoundHost, ...] = ()
     hardware: tuple[FoundHardware, ...] = ()
@@ -66,6 +69,7 @@ class Part(Frozen):
     warnings: tuple[str, ...] = ()
     policy: str | None = None
     looks_like: str | None = None
+    elsewhere: bool = False
 
 
 def entering(
@@ -217,12 +221,15 @@ def address_of(nics: Iterable[Nic], boot_mac: str | None) -> str | None:
     best: tuple[int, int] = (3, 0)
     address = None
     for nic in nics:
-        ip = ip_address(nic.ip)
         boots = boot_mac is not None and nic.mac.lower() == boot_mac.lower()
-        rank = (0 if boots else 1 if nic.pxe else 2, ip.version)
-        if rank < best and not ip.is_link_local:
+        rank = (0 if boots else 1 if nic.pxe else 2, 6 if ":" in nic.ip else 4)
+        if rank < best and not _is_link_local(nic.ip):
             best, address = rank, nic.ip
     return address
+
+
+def _is_link_local(ip: str) -> bool:
+    return ip.startswith("169.254.") if ":" not in ip else ip_address(ip).is_link_local
 
 
 def reference(*names: str) -> str:
@@ -268,4 +275,8 @@ def decode(text: str | bytes, origin: str) -> str:
     try:
         return text.decode("utf-16" if marked else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidError(f"{origin}: not UTF-8 text (at byte {error.start})", details={"file": origin}) from error
+        raise InvalidError(
+            f"{origin}: not UTF-8 text (at byte {error.start})",
+            hint="save it as UTF-8; what Excel wrote in western Europe: iconv -f WINDOWS-1252 -t UTF-8 FILE",
+            details={"file": origin},
+        ) from error

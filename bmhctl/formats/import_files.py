@@ -106,7 +106,8 @@ def _parts(path: Path, stdin: BinaryIO, now: datetime, options: ImportOptions, o
 
 
 def _is_empty(part: Part) -> bool:
-    return not (part.hosts or part.hardware or part.policy) and bool(part.looks_like or part.skipped)
+    found = part.hosts or part.hardware or part.policy or part.elsewhere
+    return not found and bool(part.looks_like or part.skipped)
 
 
 def _skipped(part: Part, origin: str) -> Part:

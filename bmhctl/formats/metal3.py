@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from ipaddress import ip_address
 from typing import Protocol
 
-from bmhctl.domain.host_spec import parse_spec
+from bmhctl.domain.host_spec import is_ip, parse_spec
 from bmhctl.domain.import_batch import ImportedHost
 from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.units import format_size
@@ -104,6 +103,7 @@ def unpack_manifests(
     skipped: list[str] = []
     warnings: list[str] = []
     looks_like: str | None = "an empty file"
+    elsewhere = False
     for number, document in parse_documents(decode(text, origin), origin):
         if records_of(document) is not None:
             if others is not None:
@@ -114,11 +114,11 @@ def unpack_manifests(
         place = whole = f"{origin}, document {number}"
         try:
             if others is not None and others.takes_document(whole, document):
-                looks_like = None
+                elsewhere = True
                 continue
             for place, manifest in _manifests(whole, document):
                 if others is not None and others.takes_manifest(place, manifest):
-                    looks_like = None
+                    elsewhere = True
                     continue
                 found = _read(manifest, place, names)
                 match found:
@@ -135,7 +135,8 @@ def unpack_manifests(
                 error = bad_field("", "nested too deep")
             where = {"file": origin, "document": number, "field": error.details["field"]}
             raise InvalidError(f"{place}: {error.message}", hint=error.hint, details=where) from error
-    return Part(tuple(hosts), tuple(hardware), tuple(skipped), tuple(warnings), looks_like=looks_like)
+    parts = tuple(hosts), tuple(hardware), tuple(skipped), tuple(warnings)
+    return Part(*parts, looks_like=None if elsewhere else looks_like, elsewhere=elsewhere)
 
 
 def _look_of(manifest: object) -> str | None:
@@ -212,8 +213,8 @@ def _read(manifest: object, place: str, names: NameTemplate | None) -> _Account 
 
 
 def _metal3(top: Fields, names: NameTemplate | None) -> _Account | None:
-    spec, status = top.fields("spec"), top.fields("status")
-    annotations = top.fields("metadata").fields("annotations")
+    metadata, spec, status = top.fields("metadata"), top.fields("spec"), top.fields("status")
+    annotations = metadata.fields("annotations")
     if not (status.fields("provisioning").line("state") or status.line("errorType")):
         # A pivot or a restore leaves the status empty, with this copy to fill it from: without it, a host in use
         # would look new.
@@ -249,7 +250,7 @@ def _metal3(top: Fields, names: NameTemplate | None) -> _Account | None:
     bmc = spec.fields("bmc")
     secret = bmc.line("credentialsName")
     declared = _declared(
-        top,
+        metadata,
         names,
         bmc={
             "address": bmc.line("address"),
@@ -264,12 +265,14 @@ def _metal3(top: Fields, names: NameTemplate | None) -> _Account | None:
     warnings = []
     if owner is None and spec.fields("image").line("url") and state in (State.INITIAL, State.AVAILABLE):
         warnings.append(f"{declared.name} has a spec.image: Metal3 may be about to install it")
-    place = _source(top), _secret(top, secret)
-    return _Account(*place, pinned, declared, word, state, owner, fault, tuple(aside), tuple(warnings))
+    source = _source(metadata)
+    return _Account(
+        source, _secret(source, secret), pinned, declared, word, state, owner, fault, tuple(aside), tuple(warnings)
+    )
 
 
 def _hardware_data(top: Fields, place: str) -> FoundHardware:
-    source = _source(top)
+    source = _source(top.fields("metadata"))
     if not source[1]:
         raise bad_field("metadata.name", "is missing")
     hardware = top.fields("spec").fields("hardware")
@@ -302,10 +305,8 @@ def _nics(hardware: Fields) -> tuple[Nic, ...]:
         text = nic.line("ip")
         if text is None:
             continue
-        try:
-            ip_address(text)
-        except ValueError:
-            raise bad_field(nic.path_of("ip"), f"must be an IP address, not {text!r:.60}") from None
+        if not is_ip(text):
+            raise bad_field(nic.path_of("ip"), f"must be an IP address, not {text!r:.60}")
         nics.append(Nic(nic.line("mac") or "", text, nic.flag("pxe")))
     return tuple(nics)
 
@@ -316,7 +317,7 @@ def _set(properties: Mapping[str, PropertyValue | None]) -> dict[str, PropertyVa
 
 
 def _lifecycle(top: Fields, names: NameTemplate | None) -> _Account | None:
-    spec, status = top.fields("spec"), top.fields("status")
+    metadata, spec, status = top.fields("metadata"), top.fields("spec"), top.fields("status")
     word, state = _state(status, _LIFECYCLE_STATES)
     if state is None:
         return None
@@ -329,7 +330,7 @@ def _lifecycle(top: Fields, names: NameTemplate | None) -> _Account | None:
     bmc = spec.fields("bmc")
     secret = bmc.fields("secretRef").line("name")
     declared = _declared(
-        top,
+        metadata,
         names,
         bmc={
             "address": bmc.line("address"),
@@ -350,7 +351,8 @@ def _lifecycle(top: Fields, names: NameTemplate | None) -> _Account | None:
         mac=spec.line("bootMACAddress"),
     )
     aside = ("in maintenance there",) if state is State.MAINTENANCE else ()
-    return _Account(_source(top), _secret(top, secret), {}, declared, word, state, owner, None, aside, ())
+    source = _source(metadata)
+    return _Account(source, _secret(source, secret), {}, declared, word, state, owner, None, aside, ())
 
 
 def _state(fields: Fields, states: Mapping[str, State | None]) -> tuple[str, State | None]:
@@ -367,24 +369,22 @@ def _owner(consumer: Fields) -> str | None:
     return "/".join(filter(None, (consumer.line(key) for key in ("kind", "namespace", "name")))) or None
 
 
-def _source(top: Fields) -> Source:
-    metadata = top.fields("metadata")
+def _source(metadata: Fields) -> Source:
     return metadata.line("namespace") or "", metadata.line("name") or ""
 
 
-def _secret(top: Fields, name: str | None) -> Source | None:
-    return (_source(top)[0], name) if name else None
+def _secret(source: Source, name: str | None) -> Source | None:
+    return (source[0], name) if name else None
 
 
 def _declared(
-    top: Fields,
+    metadata: Fields,
     names: NameTemplate | None,
     bmc: dict[str, object],
     hardware: Mapping[str, PropertyValue],
     **entry: str | None,
 ) -> HostSpec:
     """Return the spec that a manifest declares; its mistakes are named by the manifest's own fields."""
-    metadata = top.fields("metadata")
     given = metadata.line("name")
     if given is None:
         raise bad_field("metadata.name", "is missing")

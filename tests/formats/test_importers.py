@@ -337,6 +337,32 @@ def test_manifests_of_two_projects_may_stand_in_one_file() -> None:
     assert {"m1", "srv1", "tink1"} <= hosts(read(samples.METAL_OPERATOR + "---\n" + samples.TINKERBELL + metal3)).keys()
 
 
+def test_tinkerbell_hardware_boots_from_the_interface_that_may_netboot() -> None:
+    hardware = """
+apiVersion: tinkerbell.org/v1alpha1
+kind: Hardware
+metadata: {name: t}
+spec:
+  interfaces:
+  - {dhcp: {mac: "52:54:00:00:03:01", ip: {address: 10.0.0.1}}, netboot: {allowPXE: false}}
+  - {dhcp: {mac: "52:54:00:00:03:02", ip: {address: 10.0.0.2}}, netboot: {allowPXE: true}}
+  - {disableDhcp: true}
+"""
+    assert entry(read(hardware), "t") == {
+        "address": "10.0.0.2",
+        "mac": "52:54:00:00:03:02",
+        "hardware": {"nics": 2},
+    }
+
+
+@pytest.mark.parametrize("name", ["metal-operator", "tinkerbell"])
+def test_what_stands_beside_the_hosts_of_a_file_is_skipped(name: str) -> None:
+    secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: hunter2}\n"
+    found = read(SAMPLES[name].rstrip("\n") + "\n" + secret)
+    assert found.arrivals == read(SAMPLES[name]).arrivals
+    assert any(line.endswith("Secret 's' skipped: secrets are never stored") for line in found.skipped)
+
+
 def test_tinkerbell_hardware_is_in_use_where_a_cluster_owns_it() -> None:
     found = read(samples.TINKERBELL)
     assert states(found) == {"tink1": ("initial", None, None), "tink2": ("reserved", "provisioned", "capt/node-a")}
@@ -373,6 +399,27 @@ def test_groups_of_an_ansible_inventory_become_labels_and_variables_as_asked_for
     chosen = read(samples.ANSIBLE_YAML, label_from=["rack,site,version"])
     assert entry(chosen, "web02.lab")["labels"] == {"rack": "r1", "site": "dc1"}
     assert entry(chosen, "db-1")["labels"] == {"rack": "r2", "site": "dc1", "version": "1.10"}
+
+
+def test_a_script_may_write_groups_as_lists_and_variables_nowhere() -> None:
+    text = '{"databases": {"hosts": ["db1"], "children": ["old"]}, "old": ["db0"], "web": ["w1", "db1"]}'
+    assert {name: entry(read(text), name)["labels"] for name in ("db0", "db1", "w1")} == {
+        "db0": {"old": "true", "databases": "true"},
+        "db1": {"databases": "true", "web": "true"},
+        "w1": {"web": "true"},
+    }
+
+
+def test_the_path_of_a_bmc_is_kept_up_to_its_end() -> None:
+    address = "redfish+https://10.0.1.1/redfish/v1/Systems/1"
+    assert entry(read(f"name,bmc\nx,{address}\n"), "x")["bmc"] == {"address": address}
+    assert entry(read(f"[lab]\nx bmc_address={address}\n"), "x")["bmc"] == {"address": address}
+
+
+def test_a_secret_of_digits_is_a_secret() -> None:
+    found = read("all: {hosts: {x: {ipmi_password: 12345, password_expired: false}}}", label_from=["*"])
+    assert entry(found, "x") == {}
+    assert found.skipped == ("standard input: 1 secret skipped, which are never stored: ipmi_password",)
 
 
 def test_an_ini_inventory_has_ranges_ports_variables_and_children() -> None:
@@ -435,6 +482,30 @@ def test_a_status_of_netbox_is_read_as_each_of_its_versions_writes_it(status: ob
     found = read(json.dumps([device]))
     assert hosts(found)["d"].state.value == "reserved"
     assert entry(found, "d")["labels"] == {"site": "x", "a": "true"}
+
+
+@pytest.mark.parametrize(
+    ("heading", "cell", "hardware"),
+    [
+        ("Memory", "64 GB", {"memory": "64GiB"}),
+        ("RAM", "1.5T", {"memory": "1536GiB"}),
+        ("RAM", "512GiB", {"memory": "512GiB"}),
+        ("RAM (GB)", "64", {"memory": "64GiB"}),
+        ("CPU Cores", "32", {"cpus": 32}),
+        ("Service-Tag", "ABC1234", {"serial": "ABC1234"}),
+    ],
+)
+def test_a_sheet_of_people_is_read_as_they_mean_it(heading: str, cell: str, hardware: dict[str, object]) -> None:
+    assert entry(read(f"Host Name;{heading};Mgmt. IP\nx;{cell};10.0.1.1\n"), "x") == {
+        "hardware": hardware,
+        "bmc": {"address": "redfish+https://10.0.1.1"},
+    }
+
+
+def test_a_file_in_another_encoding_is_refused_with_how_to_convert_it() -> None:
+    with pytest.raises(InvalidError, match="not UTF-8 text") as caught:
+        read("name;where\nx;München\n".encode("latin-1"))
+    assert "iconv -f WINDOWS-1252" in str(caught.value.hint)
 
 
 def test_a_map_says_what_any_column_is() -> None:

@@ -71,15 +71,15 @@ def _is_inventory(document: object) -> bool:
         return False
     groups = {name: body for name, body in document.items() if name != "_meta"}
     script = isinstance(document.get("_meta"), dict) and "hostvars" in document["_meta"]
-    if not all(_is_group(body, script=script) for body in groups.values()):
+    if not all(_is_group(body) for body in groups.values()):
         return False
     return script or any(isinstance(body, dict) and body.keys() & {"hosts", "children"} for body in groups.values())
 
 
-def _is_group(body: object, *, script: bool) -> bool:
-    if isinstance(body, dict):
-        return set(body) <= _GROUP_KEYS
-    return body is None or (script and isinstance(body, list))
+def _is_group(body: object) -> bool:
+    if isinstance(body, list):  # as scripts write a group without variables
+        return all(isinstance(host, str) for host in body)
+    return body is None or (isinstance(body, dict) and set(body) <= _GROUP_KEYS)
 
 
 def _mapping(value: object, path: str) -> Mapping[str, object]:

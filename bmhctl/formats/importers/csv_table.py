@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -15,23 +16,28 @@ COLUMNS = {
     "name": ("name", "hostname", "host", "host_name", "node", "node_name", "server", "server_name", "machine", "fqdn"),
     "address": ("address", "ip", "ip_address", "ipaddress", "ipv4", "ipv4_address", "primary_ip", "primary_ip4"),
     "mac": ("mac", "mac_address", "macaddress", "hwaddr", "boot_mac", "boot_mac_address", "pxe_mac"),
-    "bmc": ("bmc", "bmc_address", "bmc_ip", "bmc_host", "bmc_url", "oob_ip", "redfish_address", "idrac_ip", "ilo_ip"),
+    "bmc": (
+        *("bmc", "bmc_address", "bmc_ip", "bmc_host", "bmc_url", "oob_ip", "mgmt_ip", "management_ip"),
+        *("redfish_address", "idrac_ip", "ilo_ip"),
+    ),
     "ipmi": ("ipmi_address", "ipmi_ip", "ipmi_host"),
-    "cpus": ("cpus", "cpu_count"),
+    "cpus": ("cpus", "cpu_count", "cpu_cores", "cores"),
     "arch": ("arch", "architecture", "cpu_arch"),
     "memory": ("memory", "ram"),
     "memory_mb": ("memory_mb", "ram_mb"),
     "memory_gb": ("memory_gb", "ram_gb"),
     "vendor": ("vendor", "manufacturer"),
     "model": ("model",),
-    "serial": ("serial", "serial_number"),
+    "serial": ("serial", "serial_number", "service_tag"),
     "note": ("note", "description", "comment", "comments"),
     "id": ("id", "uuid"),
 }
-"""What is read of a host, and which columns it is read from: in any case, with spaces, ``-`` or ``_``."""
+"""What is read of a host, and which columns it is read from: in any case, with any marks between the words."""
 
 _FIELDS = {column: key for key, columns in COLUMNS.items() for column in columns}
 _DELIMITERS = ",;\t|"
+_BETWEEN = re.compile(r"[^a-z0-9]+")
+_UNIT = re.compile(r"(?<=[KMGT])B?\Z")
 
 
 def read_text(text: str, origin: str) -> Iterator[Item]:
@@ -68,8 +74,8 @@ def _heading(row: list[str], origin: str) -> list[str]:
 
 
 def plain(heading: str) -> str:
-    """Return a heading as the names of columns are written: ``Host Name`` is ``host_name``."""
-    return heading.lower().replace(" ", "_").replace("-", "_")
+    """Return a heading as the names of columns are written: ``RAM (GB)`` is ``ram_gb``."""
+    return _BETWEEN.sub("_", heading.lower()).strip("_")
 
 
 @lru_cache(maxsize=1000)
@@ -104,8 +110,10 @@ def _line(item: Item) -> Record:
             continue
         used.append(key)
     fields = Fields(named)
-    if (fields.line("memory") or "").isdigit():
-        raise bad_field("memory", "needs a unit, such as 64GiB", hint="or name the column memory_gb or memory_mb")
+    if memory := fields.line("memory"):
+        if memory.isdigit():
+            raise bad_field("memory", "needs a unit, such as 64GiB", hint="or name the column memory_gb or memory_mb")
+        named["memory"] = _UNIT.sub("iB", memory)  # memory comes in powers of two, whatever a sheet calls them
     ipmi = fields.line("ipmi")
     return Record(
         fields.line("name"),

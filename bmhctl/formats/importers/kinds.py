@@ -59,7 +59,7 @@ def _keys(*groups: str) -> tuple[frozenset[str], ...]:
 _MAC = r"(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}"
 _IP = r"(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,40})"
 _SECTION = re.compile(r"\[[^\]\n=,]++\][ \t]*+(?:[#;].*)?")
-_BARE_HOST = re.compile(r"[A-Za-z0-9][\w.\-\[\]:]*+(?<!:)")
+_HOST = re.compile(r"[A-Za-z0-9][\w.\-\[\]:]*+(?<!:)(?:[ \t]++\w++=.*)?")
 _NAME = re.compile(r"(?:host|node|server|machine)?[ _-]?(?:name|host|node|server|machine)|fqdn", re.I)
 _LINES = 1000  # how many lines of a text are read to recognise it
 
@@ -82,7 +82,7 @@ def _is_ansible(text: str) -> bool:
             if ":vars]" in line or ":children]" in line:
                 return True
             section = True
-        elif (section and _BARE_HOST.fullmatch(line)) or _sets_ansible(line):
+        elif (section and _HOST.fullmatch(line)) or _sets_ansible(line):
             return True
     return False
 

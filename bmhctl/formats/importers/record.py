@@ -6,10 +6,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
-from functools import lru_cache
-from ipaddress import ip_address
 
-from bmhctl.domain.host_spec import is_network_name, parse_spec
+from bmhctl.domain.host_spec import is_ip, is_network_name, parse_spec
 from bmhctl.domain.import_batch import ImportedHost
 from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.selector import LABEL_VALUE, Selector, is_label_key
@@ -256,10 +254,8 @@ def flag(fields: Fields, key: str) -> bool:
 def nic(fields: Fields, key: str, ip: str, mac: str | None = None, *, pxe: bool = False) -> Nic:
     """Return a network interface; raise an error that names the field if its address is none."""
     bare = without_prefix(ip) or ip
-    try:
-        ip_address(bare)
-    except ValueError:
-        raise bad_field(fields.path_of(key), f"must be an IP address, not {ip!r:.60}") from None
+    if not is_ip(bare):
+        raise bad_field(fields.path_of(key), f"must be an IP address, not {ip!r:.60}")
     return Nic(mac or "", bare, pxe)
 
 
@@ -311,9 +307,11 @@ def state_of(fields: Fields, key: str, states: Mapping[str, State | None]) -> tu
 
 def bmc_url(address: str | None, scheme: str = "redfish+https", port: int | None = None) -> str | None:
     """Return the address of a BMC with its protocol, which stays as it is where the address has one."""
+    if address and "://" in address:
+        return address
     bare = without_prefix(address)
-    if not bare or "://" in bare:
-        return bare or None
+    if not bare:
+        return None
     host = f"[{bare}]" if bare.count(":") > 1 and not bare.startswith("[") else bare
     return f"{scheme}://{host}{f':{port}' if port else ''}"
 
@@ -328,31 +326,33 @@ def is_address(text: str) -> bool:
 _NESTED = {dict, list}  # what parsers make; isinstance takes three times as long, for each value of a file
 
 
-@lru_cache(maxsize=100_000)
 def is_secret(key: str) -> bool:
     """Return whether the value of a key is a secret, by the words in the key: ``ipmi_password``, ``powerPass``."""
-    plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower().replace("-", "_").replace(" ", "_")
-    return bool(_SECRET.search(plain)) and not _NOT_SECRET.search(plain)
+    return _SECRETS[key]
 
 
-@lru_cache(maxsize=1000)
-def _secret_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the keys of secrets among those of a mapping; the records of a file have the same few sets of keys."""
-    return tuple(key for key in keys if is_secret(key))
+class _Secrets(dict[str, bool]):
+    """Whether a key is a secret, found out once: the records of a file have the same few keys, each of them often."""
+
+    def __missing__(self, key: str) -> bool:
+        plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower().replace("-", "_").replace(" ", "_")
+        secret = self[key] = bool(_SECRET.search(plain)) and not _NOT_SECRET.search(plain)
+        return secret
+
+
+_SECRETS = _Secrets()
 
 
 def secrets_in(data: Mapping[str, object], keys: dict[str, int], *, vaults: bool) -> None:
-    """Count the secrets of a record by their keys: a text under a key that names one; with ``vaults``, Ansible's."""
+    """Count the secrets of a record by their keys: what a key names as one; with ``vaults``, Ansible's, too."""
     pending: list[object] = [data]
-    while pending:
-        value = pending.pop()
+    for value in pending:
         if isinstance(value, dict):
-            pending += [each for each in value.values() if type(each) in _NESTED]
-            found = [key for key in _secret_keys(tuple(value)) if isinstance(value[key], str) and value[key]]
-            if vaults:
-                found += [key for key, each in value.items() if _is_vault(each) and key not in found]
-            for key in found:
-                keys[key] = keys.get(key, 0) + 1
+            for key, each in value.items():
+                if type(each) in _NESTED:
+                    pending.append(each)
+                elif (_SECRETS[key] and each and type(each) is not bool) or (vaults and _is_vault(each)):
+                    keys[key] = keys.get(key, 0) + 1
         elif isinstance(value, list):
             pending += [each for each in value if type(each) in _NESTED]
 

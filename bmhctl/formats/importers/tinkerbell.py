@@ -65,7 +65,8 @@ def _hardware(fields: Fields, machines: dict[Source, Fields]) -> Record:
     if namespace is not None:
         labels.setdefault("namespace", namespace)
     facility = about.fields("facility")
-    leases = [interface.fields("dhcp") for interface in spec.rows("interfaces")]
+    booting = sorted(spec.rows("interfaces"), key=lambda each: not each.fields("netboot").flag("allowPXE"))
+    leases = [interface.fields("dhcp") for interface in booting]
     archs = [arch for lease in leases if (arch := lease.line("arch"))]
     macs = [mac for lease in leases if (mac := lease.line("mac"))]
     bmc, secret = _bmc(_source(fields), spec.fields("bmcRef").line("name"), machines)
