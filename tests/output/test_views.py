@@ -181,6 +181,30 @@ def test_hours_of_the_day_stand_above_their_columns(width: int) -> None:
     assert head.index("12") in range(monday.index("█"), monday.rindex("█") + 1)
 
 
+@pytest.mark.parametrize("width", [40, 52])
+def test_a_narrow_terminal_has_a_heat_map_and_a_summary_with_a_line_each(width: int) -> None:
+    text = shown(HourlyUse(NOW, NOW, NOW, {(0, 9): (1.0, 2.0)}), tty=True, width=width).splitlines()
+    assert [line[:3] for line in text if line[:3] in ("Mon", "Tue")] == ["Mon", "Tue"]
+    head = next(line for line in text if line.endswith("18"))
+    [monday] = [line for line in text if line.startswith("Mon")]
+    assert monday[head.index("6") + 3] == "█"
+    total = Figures("all", 1, dict.fromkeys(State, 3600.0), 0, 0)
+    lines = shown(Statistics(NOW, NOW, NOW, None, (), total), tty=True, width=width).splitlines()
+    assert len([line for line in lines if "20.0%" in line and line.rstrip().endswith(("h", "host-hours"))]) == 5
+
+
+def test_a_wide_terminal_shows_long_names_of_hosts_in_a_timeline() -> None:
+    name = LONG[:50]
+    row = HostTimeline(name, (Stay(NOW - timedelta(hours=2), NOW, State.RESERVED),), None, None)
+    lab = Timeline(NOW - timedelta(hours=2), NOW, NOW, (row,), (), "lab.toml")
+    assert name not in shown(lab, tty=True, width=80)
+    assert name in shown(lab, tty=True, width=200)
+
+
+def test_an_inventory_without_hosts_has_no_marks_to_explain() -> None:
+    assert shown(Fleet("rack", (), "lab.toml", NOW), tty=True).count("\n") == 1
+
+
 def test_the_shades_of_hours_are_scaled_to_the_busiest_one() -> None:
     use = {(0, 8): 36.0, (0, 9): 180.0, (0, 10): 720.0, (1, 0): 0.0}
     week = HourlyUse(NOW - timedelta(days=7), NOW, NOW, {hour: (seconds, 3600.0) for hour, seconds in use.items()})

@@ -99,6 +99,8 @@ def _fleet_lines(result: Fleet, width: int | None) -> Iterator[Line]:
         (f" · {stamp(result.now)}", "dim"),
     ]
     yield inventory_line(result.inventory, words, width)
+    if not hosts:
+        return
     yield []
     values = padded(clean(group.value) if group.value is not None else "(none)" for group in result.groups)
     counts = padded(f"{_free(group.hosts, result.now)}/{len(group.hosts)}" for group in result.groups)

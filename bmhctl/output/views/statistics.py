@@ -23,6 +23,7 @@ _WORDS = {
     State.INITIAL: "initial",
 }
 _BAR = 24  # cells of a bar in the summary
+_BESIDE_BAR = 47  # cells of its line
 _SMALL_BAR = 10  # in a row
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _HEAT = (("░", "blue"), ("▒", "green"), ("▓", "yellow"), ("█", "red"))
@@ -51,20 +52,22 @@ def _lines(result: Statistics, display: Display) -> Iterator[Line]:
         (plural(result.total.hosts or 0, "host"), ""),
     ]
     yield []
-    yield from _summary(result.total)
+    yield from _summary(result.total, width or UNLIMITED)
     if result.by is not None:
         yield []
         heads = (Column(result.by.rpartition(":")[2].upper(), 0, 12), *_HEADS)
         yield from columns(heads, (_row(each, result.by) for each in result.groups), width or UNLIMITED)
 
 
-def _summary(total: Figures) -> Iterator[Line]:
+def _summary(total: Figures, width: int) -> Iterator[Line]:
+    room = width - _BESIDE_BAR
     for state, word in _WORDS.items():
         share = total.share(state) or 0.0
         yield [
             (f"{GLYPH[state]} {word:<12} ", COLOUR[state]),
-            (_bar(share, _BAR), COLOUR[state]),
-            (f" {share:6.1%}  {total.seconds.get(state, 0.0) / 3600:>12,.1f} host-hours", ""),
+            (_bar(share, min(_BAR, room)) if room > 0 else "", COLOUR[state]),
+            (f" {share:6.1%}  {total.seconds.get(state, 0.0) / 3600:>12,.1f}", ""),
+            (" host-hours" if room >= 0 else " h", ""),
         ]
     yield []
     waits = total.waits
@@ -144,10 +147,13 @@ def _heat(result: HourlyUse, display: Display) -> Iterator[Line]:
     ]
     yield []
     wide = display.shown is not Format.TABLE or display.width >= _LEFT + 24 * 4
-    cell = 4 if wide else 3 if display.width >= _LEFT + 24 * 3 else 2
+    cell = 4 if wide else next((cell for cell in (3, 2) if display.width >= _LEFT + 24 * cell), 1)
     week = [[_share(result, day, hour) for hour in range(24)] for day in range(7)]
     step = heat_step(share for day in week for share in day)
-    hours = (f"{hour:>{cell}}" if wide or hour % 2 == 0 else " " * cell for hour in range(24))
+    if cell > 1:
+        hours = [f"{hour:>{cell}}" if wide or hour % 2 == 0 else " " * cell for hour in range(24)]
+    else:
+        hours = [f"{hour:<6}" for hour in range(0, 24, 6)]
     yield [(f"{'':{_LEFT}}" + "".join(hours), "dim")]
     for word, shares in zip(_DAYS, week, strict=True):
         yield [(f"{word:<{_LEFT}}", "bold"), *(_cell(share, step, cell) for share in shares)]

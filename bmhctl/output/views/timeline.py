@@ -30,7 +30,7 @@ BOOKED, PLANNED = ("◇", "cyan"), ("□", COLOUR[State.MAINTENANCE])
 
 _NOW = "│"
 _WIDEST = 240
-_LONGEST_NAME = 24
+_LONGEST_NAME = 24  # or a quarter of the line
 _LABEL = 12  # cells or more between two ticks
 
 
@@ -38,7 +38,7 @@ def _lines(result: Timeline, display: Display) -> Iterator[Line]:
     if not result.hosts:
         return
     width = min(display.width, _WIDEST) if display.shown is Format.TABLE else 120
-    names = min(_LONGEST_NAME, max((cell_width(clean(row.host)) for row in result.hosts), default=0))
+    names = min(max(_LONGEST_NAME, width // 4), max((cell_width(clean(row.host)) for row in result.hosts), default=0))
     names = max(names, 4)
     room = max(20, width - names - 2)
     length = (result.until - result.since) / room
