@@ -13,6 +13,8 @@ from bmhctl.errors import UsageError
 from bmhctl.results.statistics import HourlyUse, Metrics, Statistics, Timeline
 from bmhctl.results.texts import Document
 
+_STDOUT = Path("-")
+
 
 def stats(
     ctx: typer.Context,
@@ -86,7 +88,7 @@ def metrics(
 
     with session(ctx, Metrics) as lab:
         found = collect(lab.context, per_host=per_host)
-        if to is None:
+        if to is None or to == _STDOUT:
             lab.show(found)
         else:
             from bmhctl.output.prometheus import exposition
@@ -114,7 +116,7 @@ def report(
 
     with session(ctx, Document) as lab:
         text = page(collect(lab.context, parse_past(since, lab.context.clock())))
-        if to is None:
+        if to is None or to == _STDOUT:
             lab.show(Document(text))
         else:
             lab.line.clear()

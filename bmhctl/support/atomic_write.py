@@ -16,11 +16,16 @@ _MODE = 0o644  # it is for other programs to read
 def write_atomically(path: Path, texts: Iterable[str]) -> None:
     """Write the texts, in UTF-8, to a file that then takes the place of the one at ``path``.
 
-    Raises :class:`UnreachableError` when it can't be written; the file that was there before is as it was.
+    What is there and is no file, such as a pipe or ``/dev/null``, gets the texts and stays what it is. Raises
+    :class:`UnreachableError` when it can't be written; the file that was there before is as it was.
     """
     target = Path(os.path.realpath(path))
     draft = None
     try:
+        if path.exists() and not path.is_file():
+            with path.open("w", encoding="utf-8") as stream:
+                stream.writelines(texts)
+            return
         with NamedTemporaryFile(
             "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", suffix=".new", delete=False
         ) as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,19 @@ def test_a_file_is_replaced_as_a_whole_or_left_as_it_was(used: Bmhctl, command: 
     assert refused.status == 11
     assert "can't be written: No such file or directory" in refused.stderr
     assert [path.name for path in target.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("command", ["metrics", "report"])
+def test_a_pipe_is_written_to_and_never_replaced(used: Bmhctl, command: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received: list[str] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_text()), daemon=True)
+    reader.start()
+    done = used(command, "--to", str(pipe))
+    reader.join(30)
+    printed = used(command, "--to", "-")
+    assert (done.status, done.stdout, printed.status, printed.stderr) == (0, "", 0, "")
+    assert received[0][:100] == printed.stdout[:100]
+    assert pipe.is_fifo()
+    assert not [path.name for path in tmp_path.iterdir() if path.name == "-"]
