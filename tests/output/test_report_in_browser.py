@@ -89,6 +89,11 @@ def test_the_page_is_no_wider_than_the_screen(fleet: Page, width: int) -> None:
     assert fleet.run("document.documentElement.scrollWidth") <= width
 
 
+def test_a_printed_page_is_no_wider_than_its_paper(fleet: Page) -> None:
+    fleet.resize(720, media="print")
+    assert fleet.run("document.documentElement.scrollWidth") <= 720
+
+
 def test_it_is_whole_on_paper(fleet: Page) -> None:
     fleet.resize(800, media="print")
     hidden = "[...document.querySelectorAll('#search, details')].filter(each => each.offsetParent).length"
