@@ -36,10 +36,10 @@ def a_host_in_each_state(lab: Lab) -> None:
         hosts.add(lab.context(), [f"node{number}"], facts)
     step_verbs.ready(lab.context(), Choice(tuple(f"node{number}" for number in range(2, 8))), jobs=1)
     for number in (3, 4, 6):
-        wish = request.ReservationRequest(
+        asked = request.ReservationRequest(
             request.reservation_request((f"node{number}",)).requirements, token=f"r-{number}"
         )
-        reserve.reserve_or_wait(lab.context("bob"), wish)
+        reserve.reserve_or_wait(lab.context("bob"), asked)
     lifecycle_verbs.taint(lab.context("bob"), Choice(("node4",)))
     lifecycle_verbs.maintain(lab.context(), Choice(("node5", "node6")), reason="new disk")
     hosts.remove(lab.context(), Choice(("node7",)))

@@ -30,7 +30,7 @@ settings.register_profile(
 settings.register_profile("long", parent=settings.get_profile("default"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-HOMES = ("toml", "sqlite", "postgres")
+BACKENDS = ("toml", "sqlite", "postgres")
 """Every backend of an inventory."""
 
 FILES = ("toml", "sqlite")
@@ -181,10 +181,10 @@ def run_bmhctl(*args: str, cwd: Path, stdin: str | bytes | None = None, **extra:
     return Run(status, stdout.decode(), stderr.decode())
 
 
-def made_in(home: str, folder: Path) -> Iterator[Lab]:
+def made_in(backend: str, folder: Path) -> Iterator[Lab]:
     """An empty inventory in a backend; nothing is left of it afterwards."""
-    made = Lab(folder / SUFFIX[home])
-    if home != "postgres":
+    made = Lab(folder / SUFFIX[backend])
+    if backend != "postgres":
         inventories.init(made.location)
         yield made
         made.remove()
@@ -207,7 +207,7 @@ def closes_labs() -> Iterator[None]:
     del _opened[before:]
 
 
-@pytest.fixture(params=HOMES)
+@pytest.fixture(params=BACKENDS)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     """An empty inventory, once in each backend."""
     yield from made_in(request.param, tmp_path)

@@ -64,7 +64,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: object) -> None:
-    """Take over what a worker of pytest-xdist left out: each of them collects all tests."""
+    """Count what a worker of pytest-xdist left out: each of them collects all tests."""
     for folder, why, count in getattr(node, "workeroutput", {}).get("left_out", ()):
         _left_out[folder, why] = count
 

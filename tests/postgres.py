@@ -112,7 +112,7 @@ class EmptyInventories:
         self._made[path] = made
 
     def give_back(self, path: Path) -> None:
-        """Take a path's inventory from it, whatever became of it."""
+        """Take a path's inventory from it, also one that was damaged or dropped."""
         made = self._made.pop(path)
         try:
             is_empty = self._empty(made)
@@ -216,7 +216,7 @@ class Server:
         return self._process is not None
 
     def freeze(self) -> None:
-        """Stops all of its processes: whoever asks gets no answer, and no error."""
+        """Stops all of its processes: a client gets no answer, and no error."""
         assert self._process is not None
         first = self._process.pid
         os.kill(first, signal.SIGSTOP)  # so that it makes no more of them
@@ -292,7 +292,7 @@ class Server:
         home = Path(found.origin).parent
         if self._user is None:
             return home / _VERSION / "bin"
-        # The virtual environment may be closed to anybody but root.
+        # The virtual environment may be closed to all users but root.
         site = self._folder / "site"
         for part in ("bin", "lib", "share"):
             shutil.copytree(home / _VERSION / part, site / home.name / _VERSION / part, copy_function=_link)

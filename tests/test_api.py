@@ -14,10 +14,10 @@ import pytest
 
 import bmhctl
 from bmhctl import BmhctlError, ExitStatus, State, api, open_inventory
-from tests.conftest import HOMES, SUFFIX, Lab
+from tests.conftest import BACKENDS, SUFFIX, Lab
 
 
-@pytest.fixture(params=HOMES)
+@pytest.fixture(params=BACKENDS)
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The location of a new inventory, once for each backend."""
     lab = Lab(tmp_path / SUFFIX[request.param])

@@ -49,7 +49,7 @@ from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, retire, step_verbs
-from tests.conftest import HOMES, SUFFIX, Lab, location
+from tests.conftest import BACKENDS, SUFFIX, Lab, location
 from tests.formats.texts import dump_inventory, read_inventory
 
 pytestmark = pytest.mark.slow
@@ -86,24 +86,24 @@ actors = st.sampled_from(ACTORS)
 
 
 class Waiter:
-    """Somebody who waits for hosts in a thread of its own, and looks just when it is told to."""
+    """A waiter in a thread of its own, which looks only when it is told to."""
 
-    def __init__(self, lab: Lab, actor: str, wish: request.ReservationRequest, timeout: timedelta | None) -> None:
+    def __init__(self, lab: Lab, actor: str, asked: request.ReservationRequest, timeout: timedelta | None) -> None:
         self.actor = actor
         self.ended = False
         self.granted: Held | None = None
         self.failed: BaseException | None = None
         self._go, self._paused = threading.Semaphore(0), threading.Semaphore(0)
         self._stop = False
-        self._thread = threading.Thread(target=self._wait, args=(lab, wish, timeout), daemon=True)
+        self._thread = threading.Thread(target=self._wait, args=(lab, asked, timeout), daemon=True)
         self._thread.start()
         self._paused.acquire()
 
-    def _wait(self, lab: Lab, wish: request.ReservationRequest, timeout: timedelta | None) -> None:
+    def _wait(self, lab: Lab, asked: request.ReservationRequest, timeout: timedelta | None) -> None:
         store = open_store(lab.location)
         ctx = Context(store=store, actor=self.actor, clock=lab.clock)
         try:
-            self.granted = reserve.reserve_or_wait(ctx, wish, waiting.WaitOptions(self._pause, timeout)).held
+            self.granted = reserve.reserve_or_wait(ctx, asked, waiting.WaitOptions(self._pause, timeout)).held
         except BaseException as error:  # noqa: BLE001 - to be looked at by the test's own thread
             self.failed = error
         finally:
@@ -211,8 +211,8 @@ class Lives(RuleBasedStateMachine):
         """Where a prepare step fails, the hosts are tainted and others are tried."""
         self.steps_pass = passes
         with self.attempt(actor) as ctx:
-            wish = request.reservation_request(count=count, ttl=timedelta(minutes=minutes))
-            self.tokens.append(reserve.reserve_or_wait(ctx, wish).held.reservation.id)
+            asked = request.reservation_request(count=count, ttl=timedelta(minutes=minutes))
+            self.tokens.append(reserve.reserve_or_wait(ctx, asked).held.reservation.id)
         self.steps_pass = True
 
     @rule(actor=actors, passes=st.booleans())
@@ -312,9 +312,9 @@ class Lives(RuleBasedStateMachine):
     @rule(actor=actors, count=st.integers(1, 3), request_id=st.sampled_from(["a", "b"]))
     def reserve_by_request(self, actor: str, count: int, request_id: str) -> None:
         with self.attempt(actor) as ctx:
-            wish = request.reservation_request(count=count, request_id=request_id)
-            held = reserve.reserve_or_wait(ctx, wish, None).held
-            again = reserve.reserve_or_wait(ctx, wish, None).held
+            asked = request.reservation_request(count=count, request_id=request_id)
+            held = reserve.reserve_or_wait(ctx, asked, None).held
+            again = reserve.reserve_or_wait(ctx, asked, None).held
             assert again.reservation == held.reservation
             self.tokens.append(held.reservation.id)
 
@@ -352,14 +352,14 @@ class Lives(RuleBasedStateMachine):
             expiry.reap(ctx)
             queries.list_hosts(ctx, Choice(everything=True))  # reads what was edited by hand
             promised = self.honoured(ctx, wanted)
-            wish = request.reservation_request(booking=wanted)
+            asked = request.reservation_request(booking=wanted)
             if promised is not None and not is_named:  # the same request takes it as well
-                wish = replace(wish, requirements=load_requirements(promised.requirements), booking=None)
+                asked = replace(asked, requirements=load_requirements(promised.requirements), booking=None)
             if promised is None:
-                self.tokens.append(reserve.reserve_or_wait(ctx, wish).held.reservation.id)
+                self.tokens.append(reserve.reserve_or_wait(ctx, asked).held.reservation.id)
                 return
             with self.is_honoured(wanted):
-                held = reserve.reserve_or_wait(ctx, wish).held
+                held = reserve.reserve_or_wait(ctx, asked).held
             self.tokens.append(held.reservation.id)
             assert {host.id for host in held.hosts} == set(promised.hosts)
             assert held.reservation.expires_at == promised.ends_at
@@ -434,7 +434,7 @@ class Lives(RuleBasedStateMachine):
         self.settle()
 
     def settle(self) -> None:
-        """Whoever has ended has hosts, or a reason why not."""
+        """Every waiter that ended has hosts, or a reason why not."""
         for waiter in self.waiters:
             if waiter.granted is not None:
                 self.tokens.append(waiter.granted.reservation.id)
@@ -448,7 +448,7 @@ class Lives(RuleBasedStateMachine):
     def add(self, mac: str, name: str) -> None:
         known = self.ctx("alice").store.hosts.named(name)
         if known is not None and known.spec.mac != mac:
-            return  # an undeclared host that comes back as another machine: a person is warned, nobody can know
+            return  # an undeclared host that comes back as another machine: a person is warned, bmhctl can't know
         with self.attempt("alice") as ctx:
             hosts.add(ctx, [name], hosts.AttributeChanges(mac=mac))
 
@@ -467,7 +467,7 @@ class Lives(RuleBasedStateMachine):
         with self.attempt("bob") as ctx:
             hosts.set_attributes(ctx, Choice((name,)), hosts.AttributeChanges(labels={"rack": rack}))
 
-    # the TOML file under somebody's editor
+    # the TOML file in another user's editor
 
     def is_toml(self) -> bool:
         return self.lab.is_toml
@@ -518,7 +518,7 @@ class Lives(RuleBasedStateMachine):
 
     # whole inventories
 
-    @rule(kind=st.sampled_from(HOMES))
+    @rule(kind=st.sampled_from(BACKENDS))
     def move_to_another_home(self, kind: str) -> None:
         for waiter in self.waiters:  # a queue stays where it is
             waiter.stop()
@@ -617,7 +617,7 @@ class Lives(RuleBasedStateMachine):
             assert here == set(booking.hosts) & {host.id for host in known}
 
     def no_laundering(self) -> None:
-        """2: by the whole history, machine by machine: whoever was reserved is clean only after a cleanup."""
+        """2: by the whole history, machine by machine: one that was reserved is clean only after a cleanup."""
         store = self.ctx("alice").store
         mac_of = {host.name: host.spec.mac for host in store.hosts.find(HostQuery())}
         used = dict.fromkeys(mac_of, False)
@@ -664,10 +664,10 @@ class Lives(RuleBasedStateMachine):
         self.seen = max((event.id for event in store.events.read(last=1)), default=0)
 
 
-@pytest.mark.parametrize("home", HOMES)
-def test_the_invariants_hold_after_every_step(home: str) -> None:
-    machine = type(f"{home.title()}Lives", (Lives,), {"kind": home})
-    share = 14 if home == "postgres" else 9  # a server takes longer for each step
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_invariants_hold_after_every_step(backend: str) -> None:
+    machine = type(f"{backend.title()}Lives", (Lives,), {"kind": backend})
+    share = 14 if backend == "postgres" else 9  # a server takes longer for each step
     run_state_machine_as_test(
         machine, settings=settings(max_examples=settings().max_examples // share, stateful_step_count=40)
     )

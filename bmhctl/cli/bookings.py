@@ -40,7 +40,7 @@ def bookings(
 def bookings_cancel(
     ctx: typer.Context, which: BookingId, force: ForceOthers = False, reason: Reason = None, dry_run: DryRun = False
 ) -> None:
-    """Cancel a booking or a planned maintenance; its hosts are everybody's again."""
+    """Cancel a booking or a planned maintenance; its hosts are free of it."""
     from bmhctl.usecases.reservations.bookings import cancel
 
     with session(ctx, Done) as lab:

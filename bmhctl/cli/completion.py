@@ -20,7 +20,7 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-# Own scripts: Typer's script for zsh evaluates what it is answered, and purposes and labels are anybody's text.
+# Own scripts: Typer's script for zsh evaluates the answer as code, and purposes and labels are untrusted text.
 _SCRIPTS = {
     Shell.BASH: r"""
 _PROGRAM() {

@@ -172,8 +172,8 @@ def import_(
 
     options = import_options(kind, name, only, label_from, mapping)
     with asking(ctx, Imported, yes=yes) as lab:
-        cargo = read_paths(files, sys.stdin.buffer, lab.context.clock(), options=options)
-        lab.show(usecases.import_hosts(lab.context, cargo, dry_run=dry_run, with_policy=policy, overwrite=overwrite))
+        batch = read_paths(files, sys.stdin.buffer, lab.context.clock(), options=options)
+        lab.show(usecases.import_hosts(lab.context, batch, dry_run=dry_run, with_policy=policy, overwrite=overwrite))
 
 
 def _numbers(properties: dict[str, str | None]) -> dict[str, str | int | None]:

@@ -17,7 +17,7 @@ from bmhctl.cli.app import application, build_command
 from bmhctl.cli.commands import COMPLETION_VARIABLE, ENTRIES, OWN_FAILURES, PROGRAM, WELCOME
 from bmhctl.cli.session import GLOBAL_OPTIONS, Invocation
 from bmhctl.errors import BmhctlError, ExitStatus, UnreachableError, UsageError
-from bmhctl.output import hush
+from bmhctl.output import silence
 from bmhctl.stores import state_files
 
 
@@ -44,7 +44,7 @@ def run(args: list[str]) -> int:
         try:
             stream.flush()
         except OSError:
-            hush(stream)  # else the interpreter flushes again at exit, and ends with another status
+            silence(stream)  # else the interpreter flushes again at exit, and ends with another status
     return status
 
 

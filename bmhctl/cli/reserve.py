@@ -13,7 +13,7 @@ from bmhctl.cli.session import Session, session
 from bmhctl.domain.requirements import parse_requirement
 from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import UnreachableError, UsageError
-from bmhctl.output import hush
+from bmhctl.output import silence
 from bmhctl.results import Grant, Plan
 from bmhctl.usecases.reservations.request import ReservationRequest, reservation_request
 
@@ -155,7 +155,7 @@ def _answer(lab: Session, grant: Grant, shell: bool, *, is_safe: bool) -> None:
         give_up(lab.context, grant.held.reservation.id, "the answer could not be written")
         if not isinstance(error, OSError):
             raise
-        hush(lab.display.stdout)
+        silence(lab.display.stdout)
         raise UnreachableError(
             f"can't write the answer ({error.strerror}): what was reserved is given back",
             details={"reservation": grant.held.reservation.id},

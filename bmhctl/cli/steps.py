@@ -75,7 +75,7 @@ def recycle(
         typer.Option("--watch", metavar="DURATION", help="Recycle until a signal; retry failures so often."),
     ] = None,
     end_step: Annotated[
-        bool, typer.Option("--end-step", help="End steps on the hosts that outlived their bmhctl.")
+        bool, typer.Option("--end-step", help="End steps that run on although their bmhctl has died.")
     ] = False,
     dry_run: DryRun = False,
 ) -> None:

@@ -163,7 +163,7 @@ def _italic(part: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a text as a line that is no request: those begin with a dot or an apostrophe."""
+    """Return a text as a line that roff does not read as a request: those begin with a dot or an apostrophe."""
     escaped = _escaped(text)
     return f"\\&{escaped}" if escaped.startswith(".") else escaped
 

@@ -22,7 +22,7 @@ class Booking(Frozen):
 
     Open while ``ended_at`` is None. ``requirements`` is what was asked for, ``hosts`` are the ids of the hosts.
     ``purpose`` is the reason of a maintenance; ``resumes``: it ends by itself. ``due_at`` is when something has to be
-    done next, by whichever command writes then. ``reservation`` is the id of the one that took it.
+    done next, by the next command that writes. ``reservation`` is the id of the one that took it.
     """
 
     id: str
@@ -57,7 +57,7 @@ class Booking(Frozen):
 
     @property
     def span(self) -> Planned:
-        """What each of its hosts has of it."""
+        """The time that is set aside for it on each of its hosts."""
         return Planned(self.id, self.owner, self.starts_at, self.ends_at)
 
     def has_begun(self, now: datetime) -> bool:

@@ -75,7 +75,7 @@ class _Place(Frozen):
     starts_at: datetime
     ends_at: datetime
     owner: str = ""
-    home: Host | None = None
+    origin: Host | None = None
 
 
 def make_room(
@@ -215,7 +215,7 @@ class _Board:
         return any(
             each.concerns(place.owner)
             and each.counts(host.spec)
-            and (place.home is None or not each.counts(place.home.spec))
+            and (place.origin is None or not each.counts(place.origin.spec))
             for each in self.limits
         )
 

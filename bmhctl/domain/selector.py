@@ -129,9 +129,7 @@ class Term(Frozen):
         """
         fitting, parameters = self.fitting()
         if first and most is not None:
-            order = (
-                "f.number" if self.operator in _NUMERIC else "f.value"
-            )  # as the index spells it, so that the index is used
+            order = "f.number" if self.operator in _NUMERIC else "f.value"  # the column of the index, which it reads
             return f"hosts.id IN ({fitting} ORDER BY {order} LIMIT {most})", parameters
         if first:
             return f"hosts.id IN ({fitting})", parameters
@@ -189,7 +187,7 @@ def parse_selector(text: str) -> Selector:
 def _term(match: re.Match[str], text: str) -> Term:
     key = match["absent_key"] or match["key"]
     if not is_label_key(key):
-        raise UsageError(f"{key!r} in the selector {text!r} is no label key", hint=_HINT)
+        raise UsageError(f"{key!r} in the selector {text!r} is not a label key", hint=_HINT)
     if match["absent"]:
         return Term(key, Operator.ABSENT)
     if match["set"]:

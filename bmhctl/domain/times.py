@@ -124,7 +124,7 @@ def parse_past(text: str, now: datetime) -> datetime:
 def parse_until(text: str, now: datetime) -> datetime:
     """Return the end of a span, in UTC: ``+12h`` is to come, all else is read as by :func:`parse_past` or as a time.
 
-    Raises `UsageError` for what is no time.
+    Raises `UsageError` for a text that is not a time.
     """
     if text.startswith("+"):
         return parse_moment(text[1:], now)

@@ -1,6 +1,6 @@
 """The only place that prints: results, errors and notes as text for people or machines."""
 
 from bmhctl.output.display import Display, Format
-from bmhctl.output.render import ask, check, hush, note, render, report
+from bmhctl.output.render import ask, check, note, render, report, silence
 
-__all__ = ["Display", "Format", "ask", "check", "hush", "note", "render", "report"]
+__all__ = ["Display", "Format", "ask", "check", "note", "render", "report", "silence"]

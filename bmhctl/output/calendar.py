@@ -21,7 +21,7 @@ def calendar(leases: Iterable[Held], now: datetime, inventory: str, planned: Ite
 
     Each has an id of its own that stays while the lease is extended or the booking is moved.
     """
-    lab = sha256(inventory.encode()).hexdigest()[:12]  # the path or URL of an inventory is no business of a calendar
+    lab = sha256(inventory.encode()).hexdigest()[:12]  # a calendar is not to show the path or URL of an inventory
     events = chain((_event(held, now, lab) for held in leases), (_booking(item, now, lab) for item in planned))
     head = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//bmhctl//leases//EN", "CALSCALE:GREGORIAN", "METHOD:PUBLISH"]
     lines = [*head, *(line for event in events for line in event), "END:VCALENDAR"]

@@ -42,7 +42,7 @@ class LiveView:
             self._live.stop()
 
     def show(self, result: object) -> None:
-        """Draw a result; what was noted is over."""
+        """Draw a result, and remove the note below the one before."""
         self._result, self._note = result, ""
         self.draw()
 

@@ -231,7 +231,7 @@ def ask(question: str, display: Display) -> None:
     display.stderr.flush()
 
 
-def hush(stream: TextIO) -> None:
+def silence(stream: TextIO) -> None:
     """After a :class:`BrokenPipeError`, point the stream at /dev/null, so that the interpreter ends quietly."""
     with suppress(OSError, ValueError):
         nothing = os.open(os.devnull, os.O_WRONLY)

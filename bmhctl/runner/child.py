@@ -17,10 +17,10 @@ GRACE = 10.0
 """Seconds between TERM and KILL for a task whose lease is about to end."""
 
 LOST_GRACE = 2.0
-"""The same when the lease is lost already: another job may have the host."""
+"""Seconds between TERM and KILL for a task whose lease is lost already: another job may have the host."""
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-_LEFTOVER_GRACE = 2.0  # the same for what is left in the group of a task that ended by itself
+_LEFTOVER_GRACE = 2.0  # seconds between TERM and KILL for processes that a task left behind in its group
 _PATIENCE = 5.0  # seconds to wait for the watchdog's end
 
 
@@ -116,7 +116,7 @@ class Child:
                 self._process.send_signal(number)
 
     def tell_deadline(self, deadline: Deadline | None) -> None:
-        """Send the watchdog the end of the lease, before which it ends the task; None: there is no end."""
+        """Send the watchdog the end of the lease, before which it ends the task; None for a lease without an end."""
         self._write(b"until\n" if deadline is None else deadline.to_line())
 
     def end(self, deadline: Deadline | None = None, *, is_free: bool = False) -> None:

@@ -94,7 +94,7 @@ def becoming_free(
         " WHEN 'tainted' THEN hosts.used_at WHEN 'initial' THEN hosts.used_at"
         " ELSE CASE WHEN r.expires_at > hosts.back_at THEN r.expires_at ELSE hosts.back_at END END"
     )
-    # As the start of an index, the state would find most of a large fleet before the few that fit.
+    # COALESCE keeps the index of states unused: it would find most of a large fleet before the few that fit.
     states = (
         "(COALESCE(hosts.state, '') = 'available'"
         " OR (COALESCE(hosts.state, '') = 'reserved' AND r.expires_at IS NOT NULL)"

@@ -320,8 +320,8 @@ _QUEUE_HISTORY = Migration(
 )
 
 _SHARED = Migration("shared", ("ALTER TABLE reservations ADD COLUMN shared_with TEXT",))
-# Bookings and planned maintenances. Each host has the times that are set aside on it, and when the next one begins, in
-# its own row: what locks the host locks them, too. ``due_at`` is when something has to be done for a booking.
+# Bookings and planned maintenances. The row of a host also has the times that are set aside on it, and when the next
+# one begins, so that a lock on the host covers them. ``due_at`` is when something has to be done for a booking.
 _BOOKINGS = Migration(
     "bookings",
     (

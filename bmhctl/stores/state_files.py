@@ -73,7 +73,7 @@ def beside(declaration: Path) -> Path:
 def named_state(data: bytes, declaration: Path) -> Path | None:
     """Return the state file that the bytes of a TOML file name, None if they name none.
 
-    Only the few lines of the table are parsed. Raises :class:`InvalidError` for a table that is no such table.
+    Only the few lines of the table are parsed. Raises :class:`InvalidError` for a table with other keys or values.
     """
     if b"inventory" not in data:
         return None
@@ -115,7 +115,7 @@ def without_table(data: bytes) -> bytes:
 def state_of(table: object, declaration: Path) -> Path | None:
     """Return the state file that an ``[inventory]`` table names; relative to the TOML file's folder.
 
-    Raises :class:`InvalidError` for one that is no path of a state file.
+    Raises :class:`InvalidError` for one that can't be the path of a state file.
     """
     if table is None:
         return None
@@ -189,5 +189,5 @@ def _link_folders(given: Path, declaration: Path) -> list[Path]:
 def _of_siblings(given: Path, declaration: Path) -> list[Path]:
     """Return the state files in the folders beside the target's, where releases follow each other."""
     if not any(hop.is_symlink() or hop.parent.is_symlink() for hop in _hops(given)):
-        return []  # only a folder further up is a link, as a home folder may be
+        return []  # only a folder further up is a link, as the folder of a user may be
     return sorted(declaration.parent.parent.glob(f"*/{beside(declaration).name}"))

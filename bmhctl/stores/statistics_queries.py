@@ -188,7 +188,7 @@ def holdings(store: Store, window: Window, by: str) -> Iterator[Holding]:
 
 
 def waits(store: Store, window: Window, by: str = "NULL") -> Iterator[tuple[str | None, float | None, int]]:
-    """Yield the reservations made within the window: a key, how long they were waited for, and how many.
+    """Yield how many of the reservations made within the window waited how long: the key, the wait, and the number.
 
     The wait is in seconds, to a tenth; None where it is not known. The key is ``by``, SQL over reservations.
     """

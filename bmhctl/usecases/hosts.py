@@ -136,7 +136,7 @@ def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | N
 
 
 def import_hosts(
-    ctx: Context, cargo: ImportBatch, *, dry_run: bool = False, with_policy: bool = False, overwrite: bool = False
+    ctx: Context, batch: ImportBatch, *, dry_run: bool = False, with_policy: bool = False, overwrite: bool = False
 ) -> Imported:
     """Import what was read from files, all or nothing: new hosts enter in their state, known ones get their attributes.
 
@@ -149,16 +149,16 @@ def import_hosts(
         refresh(ctx)
     else:
         refresh_and_reap(ctx)
-    policy = _policy(ctx, cargo, with_policy=with_policy)
+    policy = _policy(ctx, batch, with_policy=with_policy)
     newcomers: list[HostAddition] = []
     specs: list[SpecChange] = []
     items: list[Outcome] = []
     said: dict[str, Values] = {}
     kept = False
-    names = [arrival.host.name for arrival in cargo.arrivals]
+    names = [arrival.host.name for arrival in batch.arrivals]
     there = ctx.store.hosts.with_names(names)
     before = ctx.store.imported.of(there)
-    for arrival in cargo.arrivals:
+    for arrival in batch.arrivals:
         host = _harmless(ctx, arrival.host)
         known, last = there.get(host.name), before.get(host.name)
         now_said = {**(last or {}), **values_of(host.spec)}
@@ -195,18 +195,18 @@ def import_hosts(
         confirm_names(ctx, "import", [item.host for item in items if item.changed])
     if not (dry_run or ctx.dry_run) and (specs or newcomers or policy or said):
         change(ctx, Changes(specs=tuple(specs), newcomers=tuple(newcomers), policy=policy, imported=said))
-    return Imported(tuple(items), cargo.skipped, cargo.warnings, dry_run)
+    return Imported(tuple(items), batch.skipped, batch.warnings, dry_run)
 
 
-def _policy(ctx: Context, cargo: ImportBatch, *, with_policy: bool) -> str | None:
+def _policy(ctx: Context, batch: ImportBatch, *, with_policy: bool) -> str | None:
     """Return the policy to save, None for none."""
-    if cargo.policy and not with_policy:
-        if not cargo.arrivals:
+    if batch.policy and not with_policy:
+        if not batch.arrivals:
             raise InvalidError(
                 "nothing to import: the files have a policy and no hosts", hint="--policy imports the policy"
             )
         ctx.report("the files contain a policy, which was not imported; --policy imports it")
-    policy = cargo.policy if with_policy else None
+    policy = batch.policy if with_policy else None
     if policy is not None and ctx.store.declaration is not None:
         raise UsageError(
             "the policy of a TOML inventory is in the TOML file: none is imported", hint="leave out --policy"

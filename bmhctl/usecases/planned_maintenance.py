@@ -24,7 +24,7 @@ def plan_maintenance(
 ) -> Outcomes:
     """Plan a maintenance of hosts from ``starts`` to before ``ends``; return the outcome of each.
 
-    Leases that are granted or extended from now on end before it; at its start whichever command writes next moves the
+    Leases that are granted or extended from now on end before it; at its start the next command that writes moves the
     hosts. With ``resumes`` it ends by itself: a clean host starts over then. A host that is booked for that time is
     refused; one whose lease lasts longer already is named in its outcome.
     """

@@ -131,4 +131,4 @@ def _mentioned(policy: Policy) -> Iterator[Phase]:
 
 
 def _noun(phase: Phase) -> str:
-    return PHASES[phase].noun.removeprefix("readiness ")  # where the policy is the subject, a check is no other
+    return PHASES[phase].noun.removeprefix("readiness ")  # in a policy there are no other checks

@@ -121,7 +121,7 @@ class _Sums:
         self.bookings: BookingFigures | None = None
 
     def add(self, other: _Sums) -> None:
-        """Add those of one more host."""
+        """Add the sums of one more host."""
         self.hosts = (self.hosts or 0) + 1
         self.spent.update(other.spent)
         self.events.update(other.events)

@@ -224,7 +224,7 @@ def fill(store: Store, hosts: int, seed: int = 1, state: str | None = None) -> N
 
 
 def generate(path: Path, hosts: int, seed: int = 1, state: str | None = None) -> Path:
-    """Makes a new inventory of so many hosts: a ``.db``, or a ``.toml`` that is taken over already.
+    """Makes a new inventory of so many hosts: a ``.db``, or a ``.toml`` that is synced already.
 
     With ``state``, all hosts are in that one, and none has a fault.
     """

@@ -98,7 +98,7 @@ class Bench:
             shutil.rmtree(path)
 
     def database(self, hosts: int, state: str | None = None) -> Path:
-        """A database of so many hosts, all in one state if it is given; shared: whoever changes much takes a copy."""
+        """A database of so many hosts, all in one state if it is given; shared: one that changes much takes a copy."""
         name = f"{hosts}-{state or 'mixed'}.db"
         return self.once(name, lambda: generate(self.folder / name, hosts, state=state))
 
@@ -116,7 +116,7 @@ def ratio(subject: Sequence[float], floor: Sequence[float]) -> list[float]:
 
 
 def over(subject: Sequence[float], floor: Sequence[float]) -> Series:
-    """What the subject takes over what the floor takes."""
+    """The subject's time divided by the floor's."""
     return Series(ratio(subject, floor), subject=subject, floor=floor)
 
 

@@ -1,4 +1,4 @@
-"""What people write: an edited TOML inventory that is taken over, and manifests that are imported."""
+"""What people write: an edited TOML inventory that is synced, and manifests that are imported."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One reservation through the Python API, beside a raw loop that writes the same rows as durably.
 
-A raw loop is all that a home's figure needs: it takes the least recently used free host that fits, as a program would
-that trusts everybody. Another home has another loop with the same methods, and its line in ``FIGURES``.
+A raw loop is all that the figure of a backend needs: it takes the least recently used free host that fits, as a program
+would that checks nothing. Another backend has another loop with the same methods, and its line in ``FIGURES``.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _TTL = 4 * 3_600_000_000
 
 
 class RawClient:
-    """Reserves as fast as the server can, as a program would that trusts everybody."""
+    """Reserves as fast as the server can, as a program would that checks nothing."""
 
     def __init__(self, url: str) -> None:
         server, _, schema = url.rpartition("&schema=")

@@ -243,7 +243,7 @@ def test_what_cannot_be_declared_is_refused_and_the_file_stays_as_it_was(cli: Cl
 
 
 def without_privileges() -> None:
-    """What root may and others may not shall count here, too: file permissions."""
+    """The command runs as another user than root: file permissions count for it."""
     if os.geteuid() == 0:
         for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
             if ctypes.CDLL(None, use_errno=True).prctl(24, capability, 0, 0, 0):
@@ -262,11 +262,11 @@ def run_unprivileged(*args: str, cwd: Path) -> Run:
     return Run(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("home", ["bmh.toml", "bmh.db"])
-def test_in_a_read_only_folder_every_error_says_what_to_do(home: str, cli: Cli, tmp_path: Path) -> None:
-    assert cli("-i", home, "init").status == 0
-    assert cli("-i", home, "add", "node01").status == 0
-    assert cli("-i", home, "ready", "node01").status == 0
+@pytest.mark.parametrize("backend", ["bmh.toml", "bmh.db"])
+def test_in_a_read_only_folder_every_error_says_what_to_do(backend: str, cli: Cli, tmp_path: Path) -> None:
+    assert cli("-i", backend, "init").status == 0
+    assert cli("-i", backend, "add", "node01").status == 0
+    assert cli("-i", backend, "ready", "node01").status == 0
     before = files(tmp_path)
     for path in tmp_path.iterdir():
         path.chmod(0o444)

@@ -225,7 +225,7 @@ def test_a_server_that_takes_no_changes_is_read_anyway(shared: str, cli: Cli) ->
     ("change", "said"),
     [
         ("dbname=nope", 'database "nope" does not exist'),
-        ("user=nobody-at-all", 'role "nobody-at-all" does not exist'),
+        ("user=no-such-role", 'role "no-such-role" does not exist'),
         ("host=/nowhere", "No such file or directory"),
     ],
 )

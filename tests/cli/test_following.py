@@ -14,13 +14,13 @@ from threading import Timer
 import pytest
 
 from bmhctl.usecases import hosts
-from tests.conftest import HOMES, Bmhctl, Lab, made_in
+from tests.conftest import BACKENDS, Bmhctl, Lab, made_in
 from tests.processes import spawn
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=HOMES)
+@pytest.fixture(params=BACKENDS)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     """An empty inventory, once in each backend."""
     yield from made_in(request.param, tmp_path)

@@ -149,7 +149,7 @@ def wait_for_step(lab: Path) -> list[int]:
 
 
 def is_untouched(cli: Cli) -> bool:
-    """Whether node01 is initial as ever, nobody's claim is on it, and nothing was written down."""
+    """Whether node01 is still initial and unclaimed, and nothing was recorded."""
     events = json_of(cli("history", "node01", "-o", "json"))["events"]
     why = json_of(cli("why", "node01", "-o", "json"))
     return (

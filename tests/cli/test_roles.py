@@ -314,14 +314,14 @@ def test_an_owner_who_may_make_no_schemas_takes_one_that_was_made_for_them(fleet
 
 @pytest.mark.parametrize("role", [VIEWER, RUNNER, OPERATOR])
 def test_no_role_has_what_counts_the_hosts_run_for_a_table_of_their_own(fleet: Fleet, role: str) -> None:
-    """It has its owner's rights: whoever could call it could write what only the owner may."""
+    """It has its owner's rights: a role that could call it could write what only the owner may."""
     trigger = (
         "CREATE TEMP TABLE mine (state TEXT); CREATE TRIGGER mine AFTER INSERT ON mine"
         " REFERENCING NEW TABLE AS entered FOR EACH STATEMENT EXECUTE FUNCTION count_hosts()"
     )
     assert not fleet.may(role, trigger)
     [(path,)] = fleet.sql("SELECT proconfig[1] FROM pg_proc WHERE oid = 'count_hosts'::regproc")
-    assert str(path).endswith(", pg_temp"), "what it names is not looked for among somebody's temporary tables"
+    assert str(path).endswith(", pg_temp"), "what it names is not looked for among temporary tables"
 
 
 def test_who_may_not_read_a_table_yet_learns_of_the_grants(fleet: Fleet, cli: Cli) -> None:

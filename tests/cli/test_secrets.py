@@ -1,4 +1,4 @@
-"""The password in a URL is for libpq and for the task of ``run``: nobody else reads it, on a screen or in a table."""
+"""The password in a URL is for libpq and for the task of ``run``: no screen and no table shows it."""
 
 from __future__ import annotations
 

@@ -18,13 +18,13 @@ import pytest
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.shared.host_selection import Choice
 from tests.cli.conftest import spawn
-from tests.conftest import HOMES, Bmhctl, Lab, made_in
+from tests.conftest import BACKENDS, Bmhctl, Lab, made_in
 from tests.processes import spawn as spawn_in_pipe
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=HOMES)
+@pytest.fixture(params=BACKENDS)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     """Two hosts in two racks, once in each backend."""
     for lab in made_in(request.param, tmp_path):

@@ -19,12 +19,12 @@ from bmhctl.api import Inventory
 from bmhctl.usecases import hosts
 from bmhctl.usecases.policy import apply_policy
 from bmhctl.usecases.shared.host_selection import Choice
-from tests.conftest import HOMES, Bmhctl, Lab, Run, environment, made_in
+from tests.conftest import BACKENDS, Bmhctl, Lab, Run, environment, made_in
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=HOMES)
+@pytest.fixture(params=BACKENDS)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     """An empty inventory, once in each backend."""
     yield from made_in(request.param, tmp_path)
@@ -248,8 +248,8 @@ def test_a_lease_that_is_clamped_at_the_grant_is_said(fleet: Inventory, waiting:
 def test_who_asks_again_gets_the_same_whether_the_first_still_waits_was_killed_or_is_done(
     lab: Lab, fleet: Inventory, waiting: Queue, bmhctl: Bmhctl
 ) -> None:
-    wish = ("-n1", "--request-id", "job-1")
-    first, again = waiting("ci", *wish, "--wait"), waiting("ci", *wish, "--wait")
+    asked = ("-n1", "--request-id", "job-1")
+    first, again = waiting("ci", *asked, "--wait"), waiting("ci", *asked, "--wait")
     assert queue_of(fleet) == ["ci"]
     first.process.kill()
     behind = waiting("behind", "-n1", "--wait")

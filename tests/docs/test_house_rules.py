@@ -79,6 +79,26 @@ def test_nothing_waits_to_be_finished() -> None:
     assert found == []
 
 
+REPLACED = re.compile(
+    r"\b(whoever|nobody|somebody|anybody|everybody|shall|in vain|mends?|mended|takes? over|took over|taken over|let go"
+    r"|cargo|wish|wishes|crew|hush|premises)\b",
+    re.I,
+)
+"""Words that do not name who does what, or name a thing in another way than the pages do."""
+
+
+@pytest.mark.parametrize("folder", ["bmhctl", "tests", "examples"])
+def test_code_and_comments_are_in_plain_words(folder: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {word[0]}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path.name not in (Path(__file__).name, "test_pages.py")  # they have the list
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for word in REPLACED.finditer(line)
+    ]
+    assert found == []
+
+
 def test_no_error_is_caught_unseen() -> None:
     found = []
     for path in MODULES:

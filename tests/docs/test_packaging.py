@@ -50,7 +50,7 @@ def test_what_is_declared_is_there() -> None:
 
 
 def test_every_package_is_found_by_the_build() -> None:
-    # A folder without __init__.py would be missing from the wheel, and nobody would see it in an editable install.
+    # A folder without __init__.py would be missing from the wheel, which an editable install would hide.
     folders = {path.parent for path in (ROOT / "bmhctl").rglob("*.py")}
     assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
 

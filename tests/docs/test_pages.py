@@ -172,7 +172,7 @@ def test_the_tables_of_json_name_the_keys_of_every_document(lab: Path) -> None:
         "event": documents["history"]["events"][0],
         "verb": documents["why"]["verbs"][0],
         "finding": documents["diagnosis"]["findings"][0],
-        "error": json.loads(bmhctl(lab, "show", "nobody", "-o", "json", status=3))["error"],
+        "error": json.loads(bmhctl(lab, "show", "absent", "-o", "json", status=3))["error"],
     }
     shown = dict(re.findall(r"(?m)^\| (\w+) \| ((?:`\w+`(?:, )?)+) \|$", page("output").text))
     assert {name: _words(shown[name]) for name in records} == {name: list(record) for name, record in records.items()}

@@ -61,7 +61,7 @@ class Disk:
         self._pending: list[Names] = []
 
     def see(self, names: dict[str, int], written: dict[int, bytes]) -> None:
-        """Takes over what the folder was found to look like."""
+        """Starts from what the folder contained."""
         is_first = not self._files
         self._alive = {inode: file for inode, file in self._alive.items() if inode in names.values()}
         for name, inode in names.items():
@@ -82,7 +82,7 @@ class Disk:
                 file.pending += [(None, b"", 0), (0, content, 0)]
 
     def do(self, change: Change) -> None:
-        """Lets a change happen. What was done to names is seen later."""
+        """Applies a change to the content of a file. Changes of names come with :meth:`see`."""
         if change.kind == "sync-folder":
             self._synced, self._pending = dict(self._now), []
             return

@@ -18,7 +18,7 @@ PROPERTY = "figures"
 class Figures(Protocol):
     """Counts of one test; those of the same suite and backend are added up."""
 
-    def __call__(self, suite: str, home: str, **counts: int) -> None:
+    def __call__(self, suite: str, backend: str, **counts: int) -> None:
         """As in `figures("killed in a commit", "sqlite", tries=200, faults=200, losses=0)`."""
 
 
@@ -26,8 +26,8 @@ class Figures(Protocol):
 def figures(record_property: Callable[[str, object], None]) -> Figures:
     """Takes a row of figures; call it before the assertions about them, so that a failed test shows them too."""
 
-    def note(suite: str, home: str, **counts: int) -> None:
-        record_property(PROPERTY, [suite, home, counts])
+    def note(suite: str, backend: str, **counts: int) -> None:
+        record_property(PROPERTY, [suite, backend, counts])
 
     return note
 
@@ -35,13 +35,13 @@ def figures(record_property: Callable[[str, object], None]) -> Figures:
 def lines(rows: list[tuple[str, str, dict[str, int]]]) -> list[str]:
     """The rows as aligned lines, in the order of their suites' and backends' names."""
     sums: dict[tuple[str, str], Counter[str]] = {}
-    for suite, home, counts in rows:
-        sums.setdefault((suite, home), Counter()).update(counts)
+    for suite, backend, counts in rows:
+        sums.setdefault((suite, backend), Counter()).update(counts)
     width = [max((len(key[column]) for key in sums), default=0) for column in (0, 1)]
     return [
-        f"{suite:{width[0]}}  {home:{width[1]}}  "
-        + "  ".join(f"{name} {n:>7,}" for name, n in sums[suite, home].items())
-        for suite, home in sorted(sums)
+        f"{suite:{width[0]}}  {backend:{width[1]}}  "
+        + "  ".join(f"{name} {n:>7,}" for name, n in sums[suite, backend].items())
+        for suite, backend in sorted(sums)
     ]
 
 

@@ -144,7 +144,7 @@ def act(counted_in: str, folder: Path, lines: Sequence[Sequence[str]], request: 
 
 
 def _note_answers(recorder: Recorder) -> None:
-    """Takes a command for acknowledged as soon as somebody can have read so, not only when it has ended."""
+    """Takes a command for acknowledged as soon as its answer can have been read, not only when it has ended."""
     from bmhctl.cli.session import Session
 
     show = Session.show

@@ -210,11 +210,11 @@ def _policy(text: bytes) -> object:
 
 
 def _inventory(text: bytes) -> object:
-    cargo = read_inventory(text, "export.toml", NOW)
-    again = read_inventory(dump_inventory((a.host for a in cargo.arrivals), cargo.policy, NOW), "again.toml", NOW)
-    assert [a.host for a in again.arrivals] == [a.host for a in cargo.arrivals]
-    assert again.policy == cargo.policy
-    return cargo
+    batch = read_inventory(text, "export.toml", NOW)
+    again = read_inventory(dump_inventory((a.host for a in batch.arrivals), batch.policy, NOW), "again.toml", NOW)
+    assert [a.host for a in again.arrivals] == [a.host for a in batch.arrivals]
+    assert again.policy == batch.policy
+    return batch
 
 
 def _manifests(text: bytes) -> object:
@@ -230,13 +230,13 @@ def _json(text: bytes) -> object:
     return _checked(read_manifests(text, "manifests.json", NOW))
 
 
-def _checked(cargo: ImportBatch) -> object:
-    hosts = [arrival.host for arrival in cargo.arrivals]
+def _checked(batch: ImportBatch) -> object:
+    hosts = [arrival.host for arrival in batch.arrivals]
     for host in hosts:
         assert parse_spec(host.name, dump_spec(host.spec)) == host.spec
-    for said in (*cargo.skipped, *cargo.warnings):
+    for said in (*batch.skipped, *batch.warnings):
         assert len(said) < 1000
-    return cargo
+    return batch
 
 
 def _anything(text: bytes) -> object:

@@ -20,7 +20,7 @@ class Fate(enum.Enum):
     BEFORE = "the connection is cut before it passes"
     MIDDLE = "the connection is cut in the middle of it"
     AFTER = "it passes, and then the connection is cut"
-    FREEZE = "neither it nor anything after it passes, and nobody is told"
+    FREEZE = "neither it nor anything after it passes, without an error"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def everything_passes(_: Message) -> Fate:
 class Proxy:
     """Listens in a folder of its own; ``plan`` decides about each message, of all connections.
 
-    With ``is_away``, nobody is let in, but counted (``turned_away``). ``passed`` is what was seen since :meth:`begin`.
+    With ``is_away``, clients are turned away and counted (``turned_away``). ``passed`` is what was seen since
+    :meth:`begin`.
     """
 
     def __init__(self, server: Path) -> None:
@@ -87,7 +88,7 @@ class Proxy:
             _end(one)
 
     def close(self) -> None:
-        """Lets nobody in any more, and cuts who is."""
+        """Lets no client in any more, and cuts those that are in."""
         _end(self._listener)
         self.cut()
         self._folder.cleanup()

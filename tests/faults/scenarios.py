@@ -60,7 +60,7 @@ class Scenario:
     line: tuple[str, ...]
     before: Callable[[Lab], object] = lambda lab: None
     between: tuple[str, ...] | None = None
-    homes: tuple[str, ...] = tuple(FILES)
+    backends: tuple[str, ...] = tuple(FILES)
 
 
 def of(lab: Lab) -> Inventory:
@@ -69,8 +69,8 @@ def of(lab: Lab) -> Inventory:
 
 def hold(count: int) -> Callable[[Lab], object]:
     """Reserves the first hosts under a token that command lines know."""
-    wish = replace(request.reservation_request(count=count), token=TOKEN)
-    return lambda lab: reserve.reserve_or_wait(lab.context("alice"), wish)
+    asked = replace(request.reservation_request(count=count), token=TOKEN)
+    return lambda lab: reserve.reserve_or_wait(lab.context("alice"), asked)
 
 
 def hold_too_long(lab: Lab) -> None:
@@ -93,9 +93,9 @@ def book(count: int, begins: timedelta = timedelta(hours=2)) -> Callable[[Lab], 
     def make(lab: Lab) -> None:
         lab.clock.move(days=-1)
         starts = lab.clock.now + timedelta(days=1) + begins
-        wish = request.reservation_request(count=count)
+        asked = request.reservation_request(count=count)
         with mock.patch.object(stored_bookings, "random_id", lambda prefix: f"{prefix}00000000"):
-            bookings.book(lab.context("alice"), wish, starts, starts + timedelta(hours=3))
+            bookings.book(lab.context("alice"), asked, starts, starts + timedelta(hours=3))
         lab.clock.move(days=1)
 
     return make
@@ -146,7 +146,7 @@ SCENARIOS = {
     "rename": Scenario(("rename", "node1", "spare"), hold(1)),
     "remove": Scenario(("remove", "node2", "--force", "--reason", "scrapped"), hold(2)),
     "import": Scenario(("import", "metal.yaml")),
-    "policy apply": Scenario(("policy", "apply", "policy.toml"), homes=("sqlite",)),
+    "policy apply": Scenario(("policy", "apply", "policy.toml"), backends=("sqlite",)),
     "reap": Scenario(("reap",), hold_too_long),
     "reap and reserve": Scenario(("reserve", "node3"), hold_too_long, between=("reap",)),
     "book": Scenario(("reserve", "-n", "2", "--from", "2h", "--ttl", "3h")),
@@ -162,18 +162,18 @@ SCENARIOS = {
         ("maintain", "node[1-2]", "--from", "2h", "--until", "+3h", "--reason", "power", "--resume")
     ),
     "begin a planned maintenance": Scenario(("reap",), plan_power_work),
-    "take over an edit": Scenario(("list",), edit_by_hand, homes=("toml",)),
+    "sync an edit": Scenario(("list",), edit_by_hand, backends=("toml",)),
 }
 
-CASES = [(name, home) for name, scenario in SCENARIOS.items() for home in scenario.homes]
+CASES = [(name, backend) for name, scenario in SCENARIOS.items() for backend in scenario.backends]
 
 
 @cache
-def start_of(name: str, home: str) -> Folder:
+def start_of(name: str, backend: str) -> Folder:
     """The files from which a scenario starts."""
     with tempfile.TemporaryDirectory() as folder:
-        write_folder(_base(home), Path(folder))
-        lab = Lab(Path(folder) / FILES[home])
+        write_folder(_base(backend), Path(folder))
+        lab = Lab(Path(folder) / FILES[backend])
         lab.clock.now = datetime.now(UTC)
         SCENARIOS[name].before(lab)
         lab.close()
@@ -181,10 +181,10 @@ def start_of(name: str, home: str) -> Folder:
 
 
 @cache
-def _base(home: str) -> Folder:
+def _base(backend: str) -> Folder:
     """Three hosts that are available and one that is not, with a check and a cleanup."""
     with tempfile.TemporaryDirectory() as folder:
-        lab = Lab(Path(folder) / FILES[home])
+        lab = Lab(Path(folder) / FILES[backend])
         lab.clock.now = datetime.now(UTC)
         inventories.init(str(lab.path))
         lab.policy(POLICY)

@@ -35,7 +35,7 @@ class ServerLink:
         self.lab.host("node1")
         if self.sessions() > 1:
             gc.collect()  # a connection in a reference cycle; a process of its own would have ended
-        until(lambda: self.sessions() == 1)  # whoever was cut off is done with
+        until(lambda: self.sessions() == 1)  # the sessions that were cut off have ended
         return done
 
     def sessions(self) -> int:

@@ -36,7 +36,7 @@ READY = (
 )
 
 
-def home(lab: Lab) -> str:
+def backend(lab: Lab) -> str:
     return "toml" if lab.is_toml else "sqlite"
 
 
@@ -83,7 +83,7 @@ def test_a_lock_file_that_is_removed_under_a_step_costs_the_claim_and_nothing_el
     store = file_lab.context().store
     check(store)
     moves = [event for event in store.events.read() if event.verb is Verb.READY]
-    figures("claims", home(file_lab), tries=1, faults=2, losses=int(len(moves) != 1))
+    figures("claims", backend(file_lab), tries=1, faults=2, losses=int(len(moves) != 1))
     assert (len(moves), sorted(ends)) == (1, [0, 1]), "one of them moved it, the other one was told"
     assert not store.claims.claimed([host_claim(1)])
 
@@ -134,7 +134,7 @@ def test_lock_files_of_dead_processes_block_no_command(file_lab: Lab, figures: F
     granted = reserve.reserve_or_wait(file_lab.context(), request.reservation_request(count=2))
 
     states = [host.state for host in file_lab.context().store.hosts.find(HostQuery())]
-    figures("claims", home(file_lab), tries=2, faults=len(stale), losses=states.count(State.AVAILABLE))
+    figures("claims", backend(file_lab), tries=2, faults=len(stale), losses=states.count(State.AVAILABLE))
     assert (states, len(granted.held.hosts)) == ([State.RESERVED] * 2, 2)
 
 
@@ -162,7 +162,7 @@ def test_a_process_that_is_stopped_keeps_its_claim_and_one_that_is_killed_loses_
     holder.communicate()
     assert not store.claims.claimed([host_claim(1)])
     step_verbs.ready(file_lab.context(), Choice(("node1",)))
-    assert not claims_of(file_lab).exists(), "what it left behind is tidied away by whoever claims next"
+    assert not claims_of(file_lab).exists(), "what it left behind is removed by the next process that claims"
 
 
 def test_what_stands_in_the_place_of_the_lock_files_is_named(
@@ -175,7 +175,7 @@ def test_what_stands_in_the_place_of_the_lock_files_is_named(
     ends = [forked.run(file_lab.path.parent, ("-i", file_lab.path.name, *line)) for line in lines]
 
     lost = [end for end in ends if "Traceback" in end.stderr or end.status not in (0, 5, 11)]
-    figures("claims", home(file_lab), tries=len(ends), faults=1, losses=len(lost))
+    figures("claims", backend(file_lab), tries=len(ends), faults=1, losses=len(lost))
     assert lost == []
     assert (ends[0].status, claims_of(file_lab).name in ends[0].stderr) == (11, True)
     claims_of(file_lab).unlink()

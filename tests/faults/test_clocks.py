@@ -25,14 +25,14 @@ from bmhctl.usecases.shared.context import CLOCK_SLACK
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.steps import step_verbs
-from tests.conftest import HOMES, SUFFIX, Bmhctl, Lab, made_in
+from tests.conftest import BACKENDS, SUFFIX, Bmhctl, Lab, made_in
 from tests.faults.figures import Figures
 
 HOUR = timedelta(hours=1)
 WRONG = {"an hour": HOUR, "a day": 24 * HOUR, "three years": timedelta(days=3 * 365)}
 
 
-@pytest.fixture(params=HOMES)
+@pytest.fixture(params=BACKENDS)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     """An empty inventory, once in each backend."""
     yield from made_in(request.param, tmp_path)
@@ -47,8 +47,8 @@ def fleet(lab: Lab) -> Lab:
     return lab
 
 
-def home(lab: Lab) -> str:
-    return next(home for home, suffix in SUFFIX.items() if suffix == lab.path.name)
+def backend(lab: Lab) -> str:
+    return next(backend for backend, suffix in SUFFIX.items() if suffix == lab.path.name)
 
 
 def as_(lab: Lab, actor: str) -> Inventory:
@@ -109,7 +109,7 @@ def test_a_lease_granted_by_a_clock_that_was_ahead_ends_when_it_was_meant_to(
     ended = as_(fleet, "bob").reap()
 
     lives_on = int(lasts > HOUR or not ended)
-    figures("clock set back", home(fleet), tries=1, faults=1, losses=lives_on + len(early))
+    figures("clock set back", backend(fleet), tries=1, faults=1, losses=lives_on + len(early))
     assert (lasts, early, [one.reservation.id for one in ended]) == (HOUR, (), [held])
 
 
@@ -140,7 +140,7 @@ def test_a_small_step_back_changes_nothing(fleet: Lab, seconds: float, figures: 
     as_(fleet, "bob").cordon("node4")
 
     is_changed = lease(fleet, held.id) != held
-    figures("clock set back", home(fleet), tries=1, faults=1, losses=int(is_changed))
+    figures("clock set back", backend(fleet), tries=1, faults=1, losses=int(is_changed))
     assert not is_changed
     assert [event for event in events(fleet) if event.verb != "cordon"] == before
 
@@ -158,7 +158,7 @@ def test_a_jump_forward_taints_exactly_what_is_over_by_the_new_clock(
     ended = {one.reservation.id for one in as_(fleet, "bob").reap()}
 
     over = {one for one, end in ends.items() if end is not None and end <= fleet.clock.now}
-    figures("clock set forward", home(fleet), tries=len(ids), faults=1, losses=len(ended ^ over))
+    figures("clock set forward", backend(fleet), tries=len(ids), faults=1, losses=len(ended ^ over))
     assert ended == over == set(ids[: 2 if forward == 1 else 4])
     assert states(fleet) == ["tainted"] * len(over) + ["reserved"] * (4 - len(over))
     assert [lease(fleet, one).expires_at for one in ids] == list(ends.values())
@@ -225,7 +225,7 @@ def test_every_command_works_on_what_happened_in_the_future(fleet: Lab, bmhctl: 
     ends = {" ".join(line): bmhctl("-i", fleet.location, *line) for line in lines}
 
     failed = {line: end for line, end in ends.items() if end.status != 0}
-    figures("clock set back", home(fleet), tries=len(lines), faults=1, losses=len(failed))
+    figures("clock set back", backend(fleet), tries=len(lines), faults=1, losses=len(failed))
     assert failed == {}
     assert not [end.stderr for end in ends.values() if "Traceback" in end.stderr]
     fleet.clock.now = datetime.now(UTC)

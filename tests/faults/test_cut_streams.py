@@ -137,7 +137,7 @@ RESERVE, NODE1 = ("-m", "bmhctl", "-i"), ("reserve", "node1", "-o", "name")
 
 
 def wait_through_proxy(link: ServerLink, *options: str) -> subprocess.Popen[str]:
-    """Somebody who waits for node1 by way of the proxy, and is in the queue."""
+    """A command that waits for node1 through the proxy, and is in the queue."""
     before = len(link.lab._context.store.tickets.all())
     waiter = spawn(*RESERVE, link.url, *NODE1, *options)
     until(lambda: len(link.lab._context.store.tickets.all()) > before and listens(link))

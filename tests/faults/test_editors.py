@@ -71,7 +71,7 @@ def like_vim(path: Path, text: str) -> Edit:
 
 
 def by_git(path: Path, text: str) -> Edit:
-    """Checks out another branch, and back, and again: git itself does not stop for anybody."""
+    """Checks out another branch, and back, and again: git itself waits for no lock."""
     yield
     for branch in ("few", "many", "few" if text == FEW else "many"):
         git(path.parent, "checkout", "--quiet", "--force", branch)
@@ -157,7 +157,7 @@ def test_no_host_is_lost_while_its_file_is_edited_under_running_commands(
         lab.path.write_text(FEW, encoding="utf-8")
     assert forked.run(folder, ("-i", "lab.toml", "ready", "node[1-4]")).status == 0
     over = threading.Event()
-    # One edits the file, too; not what somebody has left there by half and goes on to write: that would be his loss.
+    # One edits the file, too; not what another editor has half written and goes on to write: that edit would be lost.
     sets = editor != "in place"
     workers = [Worker(folder, number, over, sets=sets and number == 0) for number in range(PROCESSES)]
     for worker in workers:

@@ -42,12 +42,12 @@ def wrong_with(end: End) -> str | None:
     return None
 
 
-@pytest.mark.parametrize(("name", "home"), CASES)
+@pytest.mark.parametrize(("name", "backend"), CASES)
 def test_a_disk_in_trouble_at_any_change_costs_nothing(
-    name: str, home: str, forked: ForkedCommands, folder: Path, figures: Figures
+    name: str, backend: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
-    scenario, start, path = SCENARIOS[name], start_of(name, home), folder / FILES[home]
-    line = ("-i", FILES[home], *scenario.line)
+    scenario, start, path = SCENARIOS[name], start_of(name, backend), folder / FILES[backend]
+    line = ("-i", FILES[backend], *scenario.line)
 
     def after(*lines: tuple[str, ...]) -> tuple[Snapshot, int]:
         write_folder(start, folder)
@@ -55,7 +55,7 @@ def test_a_disk_in_trouble_at_any_change_costs_nothing(
         return snapshot_of(path), sum(changes)
 
     (before, _), (whole, total) = after(), after(line)
-    allowed = [before, *([after(("-i", FILES[home], *scenario.between))[0]] if scenario.between else []), whole]
+    allowed = [before, *([after(("-i", FILES[backend], *scenario.between))[0]] if scenario.between else []), whole]
 
     def tried(trouble: str, refuse_at: int) -> str | None:
         write_folder(start, folder)
@@ -64,7 +64,7 @@ def test_a_disk_in_trouble_at_any_change_costs_nothing(
         if found not in allowed or (end.status == 0 and found != whole):
             return f"half there after {end}"
         again = forked.run(folder, line)
-        is_done = found == whole or scenario.line == ("list",)  # looking took over what there was to take over
+        is_done = found == whole or scenario.line == ("list",)  # listing synced what there was to sync
         if not is_done and (again.status, snapshot_of(path)) != (0, whole):
             return f"does not go on when all is well again: {again}"
         if again.status in (1, 11):
@@ -72,7 +72,7 @@ def test_a_disk_in_trouble_at_any_change_costs_nothing(
         return wrong_with(end)
 
     everything = list(itertools.product(TROUBLES, range(total)))
-    lost, chosen = [], some(everything, (name, home), SHARE)
+    lost, chosen = [], some(everything, (name, backend), SHARE)
     for trouble, refuse_at in chosen:
         try:
             wrong = tried(trouble, refuse_at)
@@ -81,50 +81,50 @@ def test_a_disk_in_trouble_at_any_change_costs_nothing(
         if wrong is not None:
             lost.append((trouble, refuse_at, wrong))
 
-    figures("disks in trouble", home, tries=len(chosen), faults=len(chosen), losses=len(lost))
+    figures("disks in trouble", backend, tries=len(chosen), faults=len(chosen), losses=len(lost))
     assert lost == []
 
 
-@pytest.mark.parametrize("home", FILES)
+@pytest.mark.parametrize("backend", FILES)
 @pytest.mark.parametrize("what", ["init", "copy"])
 def test_what_a_disk_in_trouble_keeps_from_being_made_whole_is_not_made_at_all(
-    what: str, home: str, forked: ForkedCommands, folder: Path, figures: Figures
+    what: str, backend: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
     start = {"from.db": start_of("release", "sqlite")["lab.db"]} if what == "copy" else {}
-    line = ("copy", "from.db", FILES[home]) if what == "copy" else ("-i", FILES[home], "init")
+    line = ("copy", "from.db", FILES[backend]) if what == "copy" else ("-i", FILES[backend], "init")
     write_folder(start, folder)
     total = forked.run(folder, line).changes
-    whole = snapshot_of(folder / FILES[home])
+    whole = snapshot_of(folder / FILES[backend])
 
-    lost, chosen = [], some(list(itertools.product(TROUBLES, range(total))), (what, home), SHARE)
+    lost, chosen = [], some(list(itertools.product(TROUBLES, range(total))), (what, backend), SHARE)
     for trouble, refuse_at in chosen:
         write_folder(start, folder)
         end = forked.run(folder, line, refuse_at=refuse_at, **TROUBLES[trouble])
         wrong = wrong_with(end)
-        is_there = (folder / FILES[home]).exists()
+        is_there = (folder / FILES[backend]).exists()
         try:
-            if (is_there and snapshot_of(folder / FILES[home]) != whole) or (end.status == 0 and not is_there):
+            if (is_there and snapshot_of(folder / FILES[backend]) != whole) or (end.status == 0 and not is_there):
                 wrong = f"half there after {end}"
         except AssertionError as error:
             wrong = f"{error} after {end}"
         if wrong is not None:
             lost.append((trouble, refuse_at, wrong))
 
-    figures("disks in trouble", home, tries=len(chosen), faults=len(chosen), losses=len(lost))
+    figures("disks in trouble", backend, tries=len(chosen), faults=len(chosen), losses=len(lost))
     assert lost == []
 
 
-@pytest.mark.parametrize("home", FILES)
+@pytest.mark.parametrize("backend", FILES)
 @pytest.mark.parametrize("what", ["init", "copy"])
 def test_a_new_inventory_whose_wal_can_not_be_moved_into_its_file_is_none_or_whole(
-    what: str, home: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
+    what: str, backend: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
     # Closing a SQLite database does that, and when it can't, closing says nothing.
     start = {"from.db": start_of("release", "sqlite")["lab.db"]} if what == "copy" else {}
-    line = ("copy", "from.db", FILES[home]) if what == "copy" else ("-i", FILES[home], "init")
+    line = ("copy", "from.db", FILES[backend]) if what == "copy" else ("-i", FILES[backend], "init")
     write_folder(start, folder)
     assert forked.run(folder, line, record=tmp_path / "changes").status == 0
-    whole = snapshot_of(folder / FILES[home])
+    whole = snapshot_of(folder / FILES[backend])
     changes = [change for change, _, _ in record(tmp_path / "changes")]
     wals = [number for number, change in enumerate(changes) if change.path.endswith(".partial-wal")]
     moving = [
@@ -134,16 +134,16 @@ def test_a_new_inventory_whose_wal_can_not_be_moved_into_its_file_is_none_or_who
     ]
     assert len(moving) > 10
 
-    database = {"toml": "lab.state.db", "sqlite": "lab.db"}[home]
-    lost, chosen = [], some(list(itertools.product(TROUBLES, moving)), home, SHARE)
+    database = {"toml": "lab.state.db", "sqlite": "lab.db"}[backend]
+    lost, chosen = [], some(list(itertools.product(TROUBLES, moving)), backend, SHARE)
     for trouble, refuse_at in chosen:
         write_folder(start, folder)
         end = forked.run(folder, line, refuse_at=refuse_at, **TROUBLES[trouble])
-        if end.status == 0 and snapshot_of(folder / FILES[home]) != whole:
+        if end.status == 0 and snapshot_of(folder / FILES[backend]) != whole:
             lost.append((trouble, refuse_at))
         if end.status and (end.status != 11 or (folder / database).exists()):
             lost.append((trouble, refuse_at))
-    figures("disks in trouble", home, tries=len(chosen), faults=len(chosen), losses=len(lost))
+    figures("disks in trouble", backend, tries=len(chosen), faults=len(chosen), losses=len(lost))
     assert lost == []
 
 
@@ -206,19 +206,19 @@ forked.close()
 """
 
 
-@pytest.mark.parametrize("home", FILES)
+@pytest.mark.parametrize("backend", FILES)
 def test_on_a_disk_that_is_full_every_command_says_so_and_works_when_it_is_not(
-    home: str, folder: Path, figures: Figures
+    backend: str, folder: Path, figures: Figures
 ) -> None:
     unshare = shutil.which("unshare")
     own = [str(unshare), "--map-root-user", "--mount"]
     if unshare is None or subprocess.run([*own, "true"], capture_output=True).returncode:
         pytest.skip("no mount of its own is to be had here: there is no small disk to fill")
-    write_folder(start_of("reserve", home), folder)
+    write_folder(start_of("reserve", backend), folder)
     lines = [
-        *(["-i", FILES[home], *line] for line in (["list"], ["reserve", "-n", "1"], ["ready", "node4"], *EDITS)),
+        *(["-i", FILES[backend], *line] for line in (["list"], ["reserve", "-n", "1"], ["ready", "node4"], *EDITS)),
         ["-i", "new.toml", "init"],
-        ["copy", FILES[home], "copy.db"],
+        ["copy", FILES[backend], "copy.db"],
     ]
     done = subprocess.run(
         [*own, sys.executable, "-c", FULL, str(folder), json.dumps(lines)],
@@ -233,7 +233,7 @@ def test_on_a_disk_that_is_full_every_command_says_so_and_works_when_it_is_not(
     refused = [(line, end) for line, end in zip(lines, full, strict=True) if end[0] != 0]
     wrong = [end for end in refused if end[1][0] != 11 or not any(w in end[1][1] for w in ("is full", "No space left"))]
     lost = [*wrong, *(end for end in again if end[0] != 0)]
-    figures("disks in trouble", home, tries=len(lines), faults=len(refused), losses=len(lost))
+    figures("disks in trouble", backend, tries=len(lines), faults=len(refused), losses=len(lost))
     assert lost == []
     assert len(refused) >= len(lines) - 1, "at most the list was to be had"
     assert [name for name in left if "new" in name or "copy" in name or "partial" in name] == []

@@ -1,4 +1,4 @@
-"""The command line takes whatever is typed: a published exit status and words for a person, never a traceback."""
+"""Any command line can be typed: a published exit status and words for a person, never a traceback."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NUMBERS = ["0", "1", "2", "-1", "1000000000", "1000000001", "9" * 30, "9" * 5000
 TIMES = ["2026-12-24T18:00", "9999-12-31", "0001-01-01T00:00+23:59", "tomorrow"]
 FACTS = ["rack=r9", "rack-", "=", "a", "cpus=9" + "9" * 5000, "a=\u00e9", "\u202e=x", "a=" + "b" * 5000]
 ADDRESSES = ["10.0.0.1", "{name}.lab", "{", "fe80::1%eth0", "http://127.0.0.1:9", "ipmi://10.0.0.1", "https://a:b@c/"]
-FILES = ["-", ".", "bmh.toml", "bmh.db", "nothing.yaml", "policy.toml", "a" * 5000, "bmh.toml/x", "~nobody-here/x.db"]
+FILES = ["-", ".", "bmh.toml", "bmh.db", "nothing.yaml", "policy.toml", "a" * 5000, "bmh.toml/x", "~absent-user/x.db"]
 WORDS = ["alice", "", " ", "-", "--", "json", "toml", "svg", "env:X", "file:/", "command:true", "on", "cycle", "bash"]
 STRANGE = ["\u202e\x1b[31m", "\udcff", "\ud800", "a\nb", "\U0001f600", "[red]x[/red]", "%s{}$(id)`id`", "x" * 100_000]
 POOL = [*HOSTS, *IDS, *SELECTORS, *DURATIONS, *NUMBERS, *TIMES, *FACTS, *ADDRESSES, *FILES, *WORDS, *STRANGE]

@@ -87,7 +87,7 @@ def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
             process.communicate()
 
 
-def home(fleet: Fleet) -> str:
+def backend(fleet: Fleet) -> str:
     return "toml" if fleet.lab.is_toml else "sqlite"
 
 
@@ -107,7 +107,7 @@ def test_a_run_whose_inventory_is_moved_ends_its_task_and_says_why(
     assert lives(task)
     WAYS[way](fleet.lab)
     done = turn.end()
-    figures(f"run, its inventory {way}", home(fleet), tries=1, losses=0, shared=int(lives(task)))
+    figures(f"run, its inventory {way}", backend(fleet), tries=1, losses=0, shared=int(lives(task)))
     assert not lives(task)
     assert (done.status, done.stdout) == (125, "")
     assert done.stderr.startswith("the lease is lost: ")
@@ -173,7 +173,7 @@ def test_the_next_job_waits_for_a_task_that_ignores_term_and_has_lost_its_invent
             assert fleet.bmhctl("add", "node1").status == 0
         assert fleet.bmhctl("ready", "node1").status == 0
     done = fleet.bmhctl("run", "--host", "node1", "--", "sh", "-c", ALONE.format(task=task))
-    figures(f"the next job, inventory {way.__name__}", home(fleet), tries=1, shared=int("shared" in done.stdout))
+    figures(f"the next job, inventory {way.__name__}", backend(fleet), tries=1, shared=int("shared" in done.stdout))
     assert (done.status, done.stdout, done.stderr) == (0, "alone\n", "")
     assert turn.end().status == 125
 
@@ -215,7 +215,7 @@ def test_what_writes_into_an_inventory_that_was_moved_writes_nothing_and_says_so
         assert "nothing was written" in (caught.value.hint or "")
     ctx.store.close()
     after = {path: path.read_bytes() for path in fleet.folder.iterdir() if path.is_file()}
-    figures(f"writer, its inventory {way}", home(fleet), tries=3, losses=int(before != after), shared=0)
+    figures(f"writer, its inventory {way}", backend(fleet), tries=3, losses=int(before != after), shared=0)
     assert before == after
 
 
@@ -258,7 +258,7 @@ def test_a_waiter_opens_the_inventory_that_takes_the_place_of_its_own(way: str, 
     turn = waiter(fleet)
     WAYS[way](fleet.lab)
     done = turn.end()
-    figures(f"waiter, its inventory {way}", home(fleet), tries=1, losses=int(done.status not in (0, 7)), shared=0)
+    figures(f"waiter, its inventory {way}", backend(fleet), tries=1, losses=int(done.status not in (0, 7)), shared=0)
     assert " is back\n" in done.stderr
     assert done.status == 0
     assert fleet.states()["node1"] == "reserved"
@@ -305,7 +305,7 @@ def test_a_recycler_opens_the_inventory_that_takes_the_place_of_its_own(
         wait_until(lambda: str(lab.host("node3").state) == "available", "it still recycles what is gone")
     turn.process.terminate()
     done = turn.end()
-    figures(f"recycler, its inventory {way}", home(fleet), tries=1, losses=0, shared=0)
+    figures(f"recycler, its inventory {way}", backend(fleet), tries=1, losses=0, shared=0)
     assert done.status == 143
     assert "is another file now" in done.stderr
 
@@ -352,7 +352,7 @@ def mounted_over(
 def test_a_run_whose_inventory_is_mounted_over_ends_its_task(fleet: Fleet, tmp_path: Path, figures: Figures) -> None:
     task = "run --host node1 --ttl 1h -- sh -c 'echo on; exec sleep 1000'"
     said = mounted_over(fleet, tmp_path, command=task, ready="grep -q on out")
-    figures("run, its inventory mounted over", home(fleet), tries=1, losses=0, shared=0)
+    figures("run, its inventory mounted over", backend(fleet), tries=1, losses=0, shared=0)
     assert said.startswith("125\non\nthe lease is lost: "), said
     assert "is another file now" in said
 
@@ -368,7 +368,7 @@ def test_a_waiter_whose_inventory_is_mounted_over_opens_the_one_that_is_there(
         command="reserve node1 --wait 1m -o name",
         ready="grep -q 'first in the queue' err",
     )
-    figures("waiter, its inventory mounted over", home(fleet), tries=1, losses=0, shared=0)
+    figures("waiter, its inventory mounted over", backend(fleet), tries=1, losses=0, shared=0)
     assert said.startswith("0\nnode1\n"), said
     assert "is another file now" in said
     assert " is back\n" in said
@@ -386,7 +386,7 @@ def test_a_recycler_whose_inventory_is_mounted_over_recycles_the_one_that_is_the
         ready=is_recycled,
         afterwards=f"{TAINT_NODE2}; until {is_recycled}; do sleep 0.05; done; kill $job",
     )
-    figures("recycler, its inventory mounted over", home(fleet), tries=1, losses=0, shared=0)
+    figures("recycler, its inventory mounted over", backend(fleet), tries=1, losses=0, shared=0)
     assert said.startswith("143\n"), said
     assert "is another file now" in said
 

@@ -33,53 +33,53 @@ DAY = (
 """A day of an inventory: command lines that follow one another."""
 
 
-def opened(found: Folder, folder: Path, home: str, dice: random.Random) -> Snapshot | str:
+def opened(found: Folder, folder: Path, backend: str, dice: random.Random) -> Snapshot | str:
     """What is in an inventory after a power cut, or why it can't be said."""
     rubbish = {name.removesuffix("-wal") + "-shm": dice.randbytes(32768) for name in found if name.endswith("-wal")}
     write_folder({**found, **rubbish}, folder)
     try:
-        return snapshot_of(folder / FILES[home])
+        return snapshot_of(folder / FILES[backend])
     except AssertionError as error:
         return str(error)
 
 
 @pytest.mark.parametrize("is_kept_open", [False, True], ids=["alone", "kept open"])
-@pytest.mark.parametrize(("name", "home"), CASES)
+@pytest.mark.parametrize(("name", "backend"), CASES)
 def test_a_power_cut_at_any_moment_costs_nothing_that_was_acknowledged(
-    name: str, home: str, is_kept_open: bool, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
+    name: str, backend: str, is_kept_open: bool, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
-    scenario, start = SCENARIOS[name], start_of(name, home)
-    before = opened(start, folder, home, random.Random(0))
+    scenario, start = SCENARIOS[name], start_of(name, backend)
+    before = opened(start, folder, backend, random.Random(0))
     between = []
     if scenario.between:
         write_folder(start, folder)
-        forked.run(folder, ("-i", FILES[home], *scenario.between))
-        between = [snapshot_of(folder / FILES[home])]
+        forked.run(folder, ("-i", FILES[backend], *scenario.between))
+        between = [snapshot_of(folder / FILES[backend])]
     write_folder(start, folder)
-    held = {"keep_open": FILES[home]} if is_kept_open else {}
-    end = forked.run(folder, ("-i", FILES[home], *scenario.line), record=tmp_path / "changes", **held)
+    held = {"keep_open": FILES[backend]} if is_kept_open else {}
+    end = forked.run(folder, ("-i", FILES[backend], *scenario.line), record=tmp_path / "changes", **held)
     assert end.status == 0, end
-    whole = snapshot_of(folder / FILES[home])
+    whole = snapshot_of(folder / FILES[backend])
 
     dice, tries, seen, lost = random.Random(name), 0, set(), []
     for number, mode, said, found in cuts(start, record(tmp_path / "changes"), name, SHARE):
         tries += 1
-        snapshot = opened(found, folder, home, dice)
+        snapshot = opened(found, folder, backend, dice)
         seen.add(snapshot)
         if snapshot not in ([whole] if said else [before, *between, whole]):
             lost.append((number, mode, snapshot if isinstance(snapshot, str) else "neither before nor after"))
 
-    figures("power cuts", home, tries=tries, faults=tries, losses=len(lost))
+    figures("power cuts", backend, tries=tries, faults=tries, losses=len(lost))
     assert lost == []
     assert seen >= {before, whole}, "cuts before and after the commit were both seen"
 
 
-@pytest.mark.parametrize("home", FILES)
+@pytest.mark.parametrize("backend", FILES)
 def test_a_power_cut_in_a_day_of_commands_costs_none_of_those_before(
-    home: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
+    backend: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
-    start, path = start_of("reserve", home), folder / FILES[home]
-    lines = [("-i", FILES[home], *line) for line in DAY]
+    start, path = start_of("reserve", backend), folder / FILES[backend]
+    lines = [("-i", FILES[backend], *line) for line in DAY]
     write_folder(start, folder)
     snapshots: list[Snapshot | str] = [snapshot_of(path)]
     for line in lines:
@@ -87,54 +87,54 @@ def test_a_power_cut_in_a_day_of_commands_costs_none_of_those_before(
         snapshots.append(snapshot_of(path))
     write_folder(start, folder)
     # others keep it open, so that the WAL outlives the commands; it is checkpointed in the middle of them
-    forked.run(folder, *lines, record=tmp_path / "changes", keep_open=FILES[home], checkpoint=20)
+    forked.run(folder, *lines, record=tmp_path / "changes", keep_open=FILES[backend], checkpoint=20)
 
-    dice, tries, lost, seen = random.Random(home), 0, [], set()
-    for number, mode, said, found in cuts(start, record(tmp_path / "changes"), home, SHARE):
+    dice, tries, lost, seen = random.Random(backend), 0, [], set()
+    for number, mode, said, found in cuts(start, record(tmp_path / "changes"), backend, SHARE):
         tries += 1
-        snapshot = opened(found, folder, home, dice)
+        snapshot = opened(found, folder, backend, dice)
         if snapshot not in snapshots[said : said + 2]:
             lost.append((number, mode, said, snapshot if isinstance(snapshot, str) else "neither before nor after"))
         else:
             seen.add(said + snapshots[said : said + 2].index(snapshot))
 
-    figures("power cuts", home, tries=tries, faults=tries, losses=len(lost))
+    figures("power cuts", backend, tries=tries, faults=tries, losses=len(lost))
     assert (lost, len(seen)) == ([], len(snapshots))
 
 
-@pytest.mark.parametrize("home", FILES)
+@pytest.mark.parametrize("backend", FILES)
 def test_a_power_cut_while_an_inventory_is_made_leaves_none_or_a_whole_one(
-    home: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
+    backend: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
-    assert forked.run(folder, ("-i", FILES[home], "init"), record=tmp_path / "changes").status == 0
-    whole, tries, lost = snapshot_of(folder / FILES[home]), 0, []
+    assert forked.run(folder, ("-i", FILES[backend], "init"), record=tmp_path / "changes").status == 0
+    whole, tries, lost = snapshot_of(folder / FILES[backend]), 0, []
 
-    dice = random.Random(home)
-    for number, mode, said, found in cuts({}, record(tmp_path / "changes"), home, SHARE):
+    dice = random.Random(backend)
+    for number, mode, said, found in cuts({}, record(tmp_path / "changes"), backend, SHARE):
         tries += 1
-        snapshot = opened(found, folder, home, dice) if FILES[home] in found else "none"
+        snapshot = opened(found, folder, backend, dice) if FILES[backend] in found else "none"
         if snapshot not in ([whole] if said else [whole, "none"]):
             lost.append((number, mode, snapshot))
 
-    figures("power cuts", home, tries=tries, faults=tries, losses=len(lost))
+    figures("power cuts", backend, tries=tries, faults=tries, losses=len(lost))
     assert lost == []
 
 
 @pytest.mark.parametrize("destination", FILES)
-@pytest.mark.parametrize("home", FILES)
+@pytest.mark.parametrize("backend", FILES)
 def test_a_power_cut_while_an_inventory_is_copied_leaves_no_copy_or_a_whole_one(
-    home: str, destination: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
+    backend: str, destination: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
-    start, copy = start_of("release", home), f"copy-{FILES[destination]}"
-    before = opened(start, folder, home, random.Random(0))
+    start, copy = start_of("release", backend), f"copy-{FILES[destination]}"
+    before = opened(start, folder, backend, random.Random(0))
     write_folder(start, folder)
-    assert forked.run(folder, ("copy", FILES[home], copy), record=tmp_path / "changes").status == 0
+    assert forked.run(folder, ("copy", FILES[backend], copy), record=tmp_path / "changes").status == 0
     whole, tries, lost = snapshot_of(folder / copy), 0, []
 
-    dice = random.Random(home)
-    for number, mode, said, found in cuts(start, record(tmp_path / "changes"), home, SHARE):
+    dice = random.Random(backend)
+    for number, mode, said, found in cuts(start, record(tmp_path / "changes"), backend, SHARE):
         tries += 1
-        original = opened(found, folder, home, dice)
+        original = opened(found, folder, backend, dice)
         try:
             copied: Snapshot | str = snapshot_of(folder / copy) if copy in found else "none"
         except AssertionError as error:
@@ -142,5 +142,5 @@ def test_a_power_cut_while_an_inventory_is_copied_leaves_no_copy_or_a_whole_one(
         if original != before or copied not in ([whole] if said else [whole, "none"]):
             lost.append((number, mode, copied if isinstance(copied, str) else "not whole"))
 
-    figures("power cuts", home, tries=tries, faults=tries, losses=len(lost))
+    figures("power cuts", backend, tries=tries, faults=tries, losses=len(lost))
     assert lost == []

@@ -1,4 +1,4 @@
-"""A folder or a file that a user may only read: each refusal is an 11 that says so, and nobody is locked out by it."""
+"""A folder or a file that a user may only read: each refusal is an 11 that says so, and locks no other user out."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def run(forked: ForkedCommands, folder: Path, line: Sequence[str], user: int = O
 
 
 @pytest.mark.parametrize("what", FOLDERS)
-@pytest.mark.parametrize("home", FILES)
+@pytest.mark.parametrize("backend", FILES)
 def test_who_may_only_read_gets_the_reason_and_changes_nothing(
-    home: str, what: str, forked: ForkedCommands, folder: Path, figures: Figures
+    backend: str, what: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
-    start = start_of("reserve", home)
+    start = start_of("reserve", backend)
     write_folder(start, folder)
     for path in folder.iterdir():
         path.chmod(FOLDERS[what][1])
     folder.chmod(FOLDERS[what][0])
     try:
-        ends = {line: run(forked, folder, ("-i", FILES[home], *line)) for line in LINES}
+        ends = {line: run(forked, folder, ("-i", FILES[backend], *line)) for line in LINES}
         if what != "the files":
             ends["init",] = run(forked, folder, ("-i", "new.db", "init"))
         left = read_folder(folder)
@@ -59,28 +59,28 @@ def test_who_may_only_read_gets_the_reason_and_changes_nothing(
         for line, end in ends.items()
         if end.status != 11 or not any(word in end.stderr for word in WORDS) or "Traceback" in end.stderr
     ]
-    figures("read-only", home, tries=len(ends), faults=len(ends), losses=len(lost))
+    figures("read-only", backend, tries=len(ends), faults=len(ends), losses=len(lost))
     assert lost == []
     assert left == start
     for path in folder.iterdir():
         path.chmod(0o666)
-    assert run(forked, folder, ("-i", FILES[home], "reserve", "-n", "1")).status == 0
+    assert run(forked, folder, ("-i", FILES[backend], "reserve", "-n", "1")).status == 0
 
 
-@pytest.mark.parametrize("home", FILES)
-def test_who_may_only_read_does_not_lock_out_the_owner(home: str, forked: ForkedCommands, folder: Path) -> None:
+@pytest.mark.parametrize("backend", FILES)
+def test_who_may_only_read_does_not_lock_out_the_owner(backend: str, forked: ForkedCommands, folder: Path) -> None:
     # SQLite makes files beside an inventory for readers, too: they would be the reader's, and stay.
-    write_folder(start_of("reserve", home), folder)
+    write_folder(start_of("reserve", backend), folder)
     folder.chmod(0o777)
     for path in folder.iterdir():
         path.chmod(0o644 if IS_ROOT else 0o444)
         os.chown(path, OWNER, -1)
 
-    run(forked, folder, ("-i", FILES[home], "list"))
+    run(forked, folder, ("-i", FILES[backend], "list"))
 
     for path in folder.iterdir():
         if not IS_ROOT:
             path.chmod(0o644)
-    end = run(forked, folder, ("-i", FILES[home], "reserve", "-n", "1"), user=OWNER)
+    end = run(forked, folder, ("-i", FILES[backend], "reserve", "-n", "1"), user=OWNER)
     assert (end.status, end.stderr) == (0, "")
-    snapshot_of(folder / FILES[home])
+    snapshot_of(folder / FILES[backend])

@@ -39,7 +39,7 @@ while True:
         lab = lab or open_inventory(url, actor=actor)
         held = lab.reserve(count=1, ttl="5s")
         name = held.hosts[0].name
-        os.close(os.open(os.path.join(marks, name), os.O_CREAT | os.O_EXCL))  # fails if anybody else holds it
+        os.close(os.open(os.path.join(marks, name), os.O_CREAT | os.O_EXCL))  # fails if another one holds it
         print("reserved", held.reservation.id, name, flush=True)
         os.unlink(os.path.join(marks, name))
         while True:
@@ -90,7 +90,7 @@ def test_a_server_that_is_stopped_and_killed_in_a_race_loses_nothing_and_shares_
     workers = [spawn("-c", WORKER, server.url, f"worker{number}", str(marks)) for number in range(6)]
     faults = max(4, round(20 * SCALE))
     for number in range(faults):
-        time.sleep(dice.uniform(0.3, 1.2))  # whatever is under way is hit
+        time.sleep(dice.uniform(0.3, 1.2))  # it hits what is in progress
         server.stop(kill=number % 2 == 1)
         time.sleep(dice.uniform(0, 0.3))
         server.start()
@@ -109,7 +109,7 @@ def test_a_server_that_is_stopped_and_killed_in_a_race_loses_nothing_and_shares_
     )
     with open_inventory(server.url, actor="operator") as lab:
         store = lab._context.store
-        with store.transaction():  # nobody is at work for the dead any more
+        with store.transaction():  # no server process works for a dead command any more
             known = {one.id: one for one in store.reservations.all()}
             hosts = list(store.hosts.find(HostQuery()))
         lost = [one for one in reserved if one not in known] + [one for one in released if known[one].is_open()]

@@ -86,7 +86,7 @@ def test_a_worker_with_a_wrong_clock_takes_renews_and_reaps_by_the_servers(
     )
     figures("wrong clock", "postgres", tries=1, faults=1, losses=int(not is_true) + len(found["reaped"]))
     assert is_true, (began, now, found)
-    assert found["reaped"] == [], "what is valid by the server's clock is nobody's to end"
+    assert found["reaped"] == [], "what is valid by the server's clock is not ended"
     assert lab.reservations()[0].reservation == valid
     assert {host.state for host in lab.hosts()} == {State.RESERVED, State.AVAILABLE}
 
@@ -102,7 +102,7 @@ def test_runs_with_wrong_clocks_outlive_their_first_lease_and_end_what_is_over(
         for hours, name in zip(HOURS, ("node1", "node2"), strict=True)
     ]
     until(lambda: len(lab.reservations()) == len(runs))
-    over = lab.reserve("node3", ttl="1s").reservation  # nobody renews this one
+    over = lab.reserve("node3", ttl="1s").reservation  # this one is not renewed
     ends = {one.reservation.id: one.reservation.expires_at for one in lab.reservations()}
     renewed = {one for one in ends if one != over.id}
 

@@ -52,7 +52,7 @@ def test_a_server_that_falls_silent_is_status_11_with_the_reason(link: ServerLin
         started = time.monotonic()
 
         def falls_silent(message: Message) -> Fate:
-            # From a command's first question on, nobody hears of it; who comes later is heard no more than that.
+            # From a command's first question on, the server gets nothing from it, nor from later ones.
             link.proxy.is_away = link.proxy.is_away or (message.is_clients and b"migrations" in message.body)
             return Fate.FREEZE if link.proxy.is_away else Fate.PASS
 
@@ -94,4 +94,4 @@ def test_a_statement_that_takes_long_is_waited_for(link: ServerLink) -> None:
     done = link.call("cordon", "node1", plan=lambda _: Fate.PASS)
     assert (done.status, done.stderr) == (0, "")
     asked = [message for message in link.proxy.passed if b"wait_event_type" in message.body]
-    assert asked, "somebody looked whether it was at work"
+    assert asked, "it was asked whether it was at work"

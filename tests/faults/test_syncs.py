@@ -26,12 +26,12 @@ ONE_COMMIT = (
 
 @pytest.mark.parametrize("name", ONE_COMMIT)
 def test_a_change_is_synced_once(name: str, forked: ForkedCommands, folder: Path, tmp_path: Path) -> None:
-    home = "sqlite"
-    write_folder(start_of(name, home), folder)
-    # The first commit begins SQLite's log anew, and syncs that, too; whoever has the file open keeps the log.
+    backend = "sqlite"
+    write_folder(start_of(name, backend), folder)
+    # The first commit begins SQLite's log anew, and syncs that, too; a process that has the file open keeps the log.
     first = ("cordon", "node4")
-    lines = [("-i", FILES[home], *line) for line in (first, SCENARIOS[name].line)]
-    end = forked.run(folder, *lines, record=tmp_path / "changes", keep_open=FILES[home])
+    lines = [("-i", FILES[backend], *line) for line in (first, SCENARIOS[name].line)]
+    end = forked.run(folder, *lines, record=tmp_path / "changes", keep_open=FILES[backend])
     assert end.status == 0, end
     kinds = [change.kind for change, _, _ in record(tmp_path / "changes")]
     assert kinds.count("said") == 2

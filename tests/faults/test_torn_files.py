@@ -29,9 +29,9 @@ FRAME = 24 + 4096
 STATUSES = {*range(13)} - {1}
 
 
-def as_it_is_when_used(folder: Path, home: str, *acts: Callable[[Inventory], object]) -> Folder:
+def as_it_is_when_used(folder: Path, backend: str, *acts: Callable[[Inventory], object]) -> Folder:
     """The files while an inventory is open and things happen: with its WAL."""
-    lab = Lab(folder / FILES[home])
+    lab = Lab(folder / FILES[backend])
     inventory = Inventory(lab.context("alice"))
     for act in acts:
         act(inventory)
@@ -43,43 +43,43 @@ def as_it_is_when_used(folder: Path, home: str, *acts: Callable[[Inventory], obj
 # a WAL
 
 
-@pytest.mark.parametrize("home", FILES)
+@pytest.mark.parametrize("backend", FILES)
 def test_a_wal_that_is_torn_at_any_byte_of_its_last_frame_costs_just_its_last_commit(
-    home: str, folder: Path, figures: Figures
+    backend: str, folder: Path, figures: Figures
 ) -> None:
-    write_folder(start_of("reserve", home), folder)
+    write_folder(start_of("reserve", backend), folder)
     acts = [lambda lab: lab.reserve("node1"), lambda lab: lab.maintain("node2", reason="disk")]
-    files = as_it_is_when_used(folder, home, *acts)
-    wal = files[f"{STATE[home]}-wal"]
-    path = folder / FILES[home]
+    files = as_it_is_when_used(folder, backend, *acts)
+    wal = files[f"{STATE[backend]}-wal"]
+    path = folder / FILES[backend]
     write_folder(files, folder)
     whole = snapshot_of(path)
-    write_folder(start_of("reserve", home), folder)
+    write_folder(start_of("reserve", backend), folder)
     before = snapshot_of(path)
-    as_it_is_when_used(folder, home, acts[0])
+    as_it_is_when_used(folder, backend, acts[0])
     first = snapshot_of(path)
     assert len({before, first, whole}) == 3
 
-    dice, lost = random.Random(home), []
+    dice, lost = random.Random(backend), []
     frame = len(wal) - FRAME
-    offsets = sorted({*range(25), *some(range(FRAME), home, 1 if SCALE >= 1 else SCALE / 10)})
+    offsets = sorted({*range(25), *some(range(FRAME), backend, 1 if SCALE >= 1 else SCALE / 10)})
     for offset in offsets:
         kept, rest = wal[: frame + offset], FRAME - offset
         for end in (b"", bytes(rest), dice.randbytes(rest)):
             if kept + end == wal:
                 continue  # the same bytes: nothing is torn
-            write_folder({**files, f"{STATE[home]}-wal": kept + end}, folder)
+            write_folder({**files, f"{STATE[backend]}-wal": kept + end}, folder)
             if snapshot_of(path) != first:
                 lost.append((offset, len(end)))
-    figures("torn files", home, tries=3 * len(offsets), faults=3 * len(offsets), losses=len(lost))
+    figures("torn files", backend, tries=3 * len(offsets), faults=3 * len(offsets), losses=len(lost))
     assert lost == []
 
 
-@pytest.mark.parametrize("home", FILES)
+@pytest.mark.parametrize("backend", FILES)
 def test_a_wal_that_is_torn_anywhere_is_as_if_only_the_commits_before_had_been(
-    home: str, folder: Path, figures: Figures
+    backend: str, folder: Path, figures: Figures
 ) -> None:
-    path = folder / FILES[home]
+    path = folder / FILES[backend]
     acts = [
         lambda lab: lab.reserve("node1"),
         lambda lab: lab.maintain("node2", reason="disk"),
@@ -87,21 +87,21 @@ def test_a_wal_that_is_torn_anywhere_is_as_if_only_the_commits_before_had_been(
     ]
     snapshots = []
     for number in range(len(acts) + 1):
-        write_folder(start_of("reserve", home), folder)
-        files = as_it_is_when_used(folder, home, *acts[:number])
+        write_folder(start_of("reserve", backend), folder)
+        files = as_it_is_when_used(folder, backend, *acts[:number])
         snapshots.append(snapshot_of(path))
-    wal = files[f"{STATE[home]}-wal"]
+    wal = files[f"{STATE[backend]}-wal"]
 
     lost, seen = [], set()
-    offsets = some([*range(0, len(wal), 11 if SCALE >= 1 else 97), len(wal)], home, SCALE)
+    offsets = some([*range(0, len(wal), 11 if SCALE >= 1 else 97), len(wal)], backend, SCALE)
     for offset in offsets:
-        write_folder({**files, f"{STATE[home]}-wal": wal[:offset]}, folder)
+        write_folder({**files, f"{STATE[backend]}-wal": wal[:offset]}, folder)
         snapshot = snapshot_of(path)
         if snapshot not in snapshots:
             lost.append(offset)
         else:
             seen.add(snapshots.index(snapshot))
-    figures("torn files", home, tries=len(offsets), faults=len(offsets), losses=len(lost))
+    figures("torn files", backend, tries=len(offsets), faults=len(offsets), losses=len(lost))
     assert (lost, seen) == ([], set(range(len(snapshots))))
 
 
@@ -116,7 +116,7 @@ def essence(snapshot: Snapshot) -> list[object]:
 def test_a_toml_file_that_is_cut_off_anywhere_is_refused_or_taken_at_its_word_and_no_state_is_lost(
     folder: Path, monkeypatch: pytest.MonkeyPatch, figures: Figures
 ) -> None:
-    monkeypatch.setattr(toml_file, "_PATIENCE", 0)  # nobody is writing it any more
+    monkeypatch.setattr(toml_file, "_PATIENCE", 0)  # it is not being written any more
     start, path = start_of("release", "toml"), folder / "lab.toml"
     write_folder(start, folder)
     before = snapshot_of(path)
@@ -179,43 +179,45 @@ DAMAGES: dict[str, Callable[[Folder, Folder], Folder]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("home", FILES)
+@pytest.mark.parametrize("backend", FILES)
 def test_whatever_became_of_the_files_commands_work_or_say_what_is_wrong(
-    home: str, damage: str, forked: ForkedCommands, folder: Path, figures: Figures
+    backend: str, damage: str, forked: ForkedCommands, folder: Path, figures: Figures
 ) -> None:
-    write_folder(start_of("reserve", home), folder)
+    write_folder(start_of("reserve", backend), folder)
     old = read_folder(folder)
-    new = as_it_is_when_used(folder, home, lambda lab: lab.reserve("node1"))
+    new = as_it_is_when_used(folder, backend, lambda lab: lab.reserve("node1"))
 
     def named(files: Folder, now: str, then: str) -> Folder:
         return {name.replace(now, then): content for name, content in files.items()}
 
-    found = DAMAGES[damage](named(new, STATE[home], "STATE"), named(old, STATE[home], "STATE"))
-    write_folder(named(found, "STATE", STATE[home]), folder)
+    found = DAMAGES[damage](named(new, STATE[backend], "STATE"), named(old, STATE[backend], "STATE"))
+    write_folder(named(found, "STATE", STATE[backend]), folder)
 
     lines = (["list"], ["status"], ["history"], ["reserve", "-n", "1"], ["ready", "node4"], ["cordon", "node3"])
-    ends = [forked.run(folder, ("-i", FILES[home], *line)) for line in lines]
+    ends = [forked.run(folder, ("-i", FILES[backend], *line)) for line in lines]
 
     wrong = [end for end in ends if end.status not in STATUSES or "Traceback" in end.stderr]
-    figures("lost files", home, tries=len(ends), faults=1, losses=len(wrong))
+    figures("lost files", backend, tries=len(ends), faults=1, losses=len(wrong))
     assert wrong == []
     if not any(end.status for end in ends):
-        snapshot_of(folder / FILES[home])
+        snapshot_of(folder / FILES[backend])
 
 
-@pytest.mark.parametrize("home", FILES)
-def test_a_wal_without_its_file_is_not_played_into_a_new_one(home: str, forked: ForkedCommands, folder: Path) -> None:
-    write_folder(start_of("reserve", home), folder)
-    files = as_it_is_when_used(folder, home, lambda lab: lab.reserve("node1"))
-    left = {name: content for name, content in files.items() if name != STATE[home]}
+@pytest.mark.parametrize("backend", FILES)
+def test_a_wal_without_its_file_is_not_played_into_a_new_one(
+    backend: str, forked: ForkedCommands, folder: Path
+) -> None:
+    write_folder(start_of("reserve", backend), folder)
+    files = as_it_is_when_used(folder, backend, lambda lab: lab.reserve("node1"))
+    left = {name: content for name, content in files.items() if name != STATE[backend]}
     write_folder(left, folder)
-    line = ("list",) if home == "toml" else ("init",)
-    end = forked.run(folder, ("-i", FILES[home], *line))
+    line = ("list",) if backend == "toml" else ("init",)
+    end = forked.run(folder, ("-i", FILES[backend], *line))
     assert (end.status, read_folder(folder)) == (10, left)
-    assert f"{STATE[home]} is missing, but {STATE[home]}-wal, which belongs to it, is there" in end.stderr
+    assert f"{STATE[backend]} is missing, but {STATE[backend]}-wal, which belongs to it, is there" in end.stderr
 
-    (folder / f"{STATE[home]}-wal").unlink()
-    assert forked.run(folder, ("-i", FILES[home], *line)).status == 0
+    (folder / f"{STATE[backend]}-wal").unlink()
+    assert forked.run(folder, ("-i", FILES[backend], *line)).status == 0
 
 
 def test_a_state_file_that_is_older_than_its_toml_file_adds_again_what_it_does_not_know(

@@ -169,7 +169,7 @@ class Files:
             ours.xWrite = self._callback(_WRITE, written)
             ours.xTruncate = self._callback(_TRUNCATE, truncated)
             ours.xSync = self._callback(_SYNC, synced)
-            if theirs.xShmMap:  # files that are nobody else's have none
+            if theirs.xShmMap:  # files that no other process has open have none
                 ours.xShmMap = self._callback(_SHARE, shared)
             self._methods[address] = ours
         return self._methods[address]

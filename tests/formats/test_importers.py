@@ -530,7 +530,7 @@ def test_a_map_says_what_any_column_is() -> None:
         ("name,memory\nx,64\n", None, "standard input, line 2: memory: needs a unit, such as 64GiB"),
         ("name,mac\nx,52:54\n", None, "standard input, line 2: mac: must be a MAC address"),
         ("what,ip\nx,10.0.0.1\n", None, "standard input: no column is a host's name"),
-        ("name,cond\nx,lost\n", ["cond=state"], "standard input, line 2: state: 'lost' is no state here"),
+        ("name,cond\nx,lost\n", ["cond=state"], "standard input, line 2: state: 'lost' is not a state of bmhctl"),
     ],
 )
 def test_a_mistake_in_a_csv_is_named_with_its_line(text: str, mapping: Sequence[str] | None, said: str) -> None:

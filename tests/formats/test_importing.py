@@ -39,8 +39,8 @@ def read(*documents: object, names: str | None = None) -> ImportBatch:
     return read_paths(["-"], io.BytesIO(text), NOW, None if names is None else NameTemplate(names))
 
 
-def specs(cargo: ImportBatch) -> list[HostSpec]:
-    return [arrival.host.spec for arrival in cargo.arrivals]
+def specs(batch: ImportBatch) -> list[HostSpec]:
+    return [arrival.host.spec for arrival in batch.arrivals]
 
 
 def refusal(*documents: object, names: str | None = None) -> InvalidError:
@@ -177,9 +177,9 @@ def test_hardware_data_of_the_same_name_and_namespace_is_taken_whichever_comes_f
         host("n1", "a", bootMACAddress="52:54:00:00:00:02", architecture="aarch64", hardwareProfile="big"),
         hardware_data("n1", "a", **DETAILS),
     ]
-    cargo = read(*reversed(documents) if hardware_first else documents)
-    assert cargo.skipped == ()
-    (spec,) = specs(cargo)
+    batch = read(*reversed(documents) if hardware_first else documents)
+    assert batch.skipped == ()
+    (spec,) = specs(batch)
     assert spec.address == "10.0.0.2"
     assert spec.hardware == {
         "cpus": 64,
@@ -199,15 +199,15 @@ def test_hardware_data_overrides_the_status_and_may_be_in_another_file(tmp_path:
     old = host("n1", "a") | {"status": {"hardware": {"cpu": {"count": 2}, "systemVendor": {"productName": "old"}}}}
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(hardware_data("n1", "a", cpu={"count": 64})))
     (tmp_path / "b.json").write_text(json.dumps(old))
-    cargo = read_paths(
+    batch = read_paths(
         [tmp_path / "a.yaml", tmp_path / "b.json"], io.BytesIO(), NOW, NameTemplate("{namespace}.{name}")
     )
-    assert specs(cargo) == [HostSpec("a.n1", labels={"namespace": "a"}, hardware={"cpus": 64, "model": "old"})]
+    assert specs(batch) == [HostSpec("a.n1", labels={"namespace": "a"}, hardware={"cpus": 64, "model": "old"})]
 
 
 def test_hardware_data_of_no_host_is_skipped_and_named() -> None:
-    cargo = read(host("n1", "a"), hardware_data("n1", "b"), hardware_data("n2", "a"))
-    assert cargo.skipped == tuple(
+    batch = read(host("n1", "a"), hardware_data("n1", "b"), hardware_data("n2", "a"))
+    assert batch.skipped == tuple(
         f"standard input, document {number}: HardwareData {name!r} skipped: these files have no BareMetalHost of its "
         "name and namespace"
         for number, name in ((2, "n1"), (3, "n2"))
@@ -276,9 +276,9 @@ def test_what_a_folder_has_beside_its_hosts_is_skipped_and_named(tmp_path: Path)
     (tmp_path / "a.yaml").write_text("")
     (tmp_path / "b.yaml").write_text(yaml.safe_dump(host("n1")))
     (tmp_path / "c.yaml").write_text("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n")
-    cargo = read_paths([tmp_path], io.BytesIO(), NOW)
-    assert [spec.name for spec in specs(cargo)] == ["n1"]
-    assert cargo.skipped == (
+    batch = read_paths([tmp_path], io.BytesIO(), NOW)
+    assert [spec.name for spec in specs(batch)] == ["n1"]
+    assert batch.skipped == (
         f"{tmp_path}/a.yaml: skipped: it looks like an empty file",
         f"{tmp_path}/c.yaml, document 1: Secret 'x' skipped: secrets are never stored",
     )

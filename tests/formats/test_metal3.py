@@ -1,4 +1,4 @@
-"""What manifests bring: hosts, what is passed over, and errors that say where to correct what."""
+"""What manifests bring: hosts, what is skipped, and errors that say where to correct what."""
 
 from __future__ import annotations
 
@@ -253,12 +253,12 @@ def test_the_status_is_read_from_its_annotation_when_there_is_no_other() -> None
 
 
 def test_a_host_that_is_being_deleted_is_refused_and_named() -> None:
-    cargo = read(
+    batch = read(
         manifest("a", status=status("deleting")),
         manifest("b", status=status("powering off before delete")),
         manifest("c", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}),
     )
-    assert cargo == ImportBatch(
+    assert batch == ImportBatch(
         (),
         (
             "lab.yaml, document 1: BareMetalHost 'a' skipped: it is being deleted there",
@@ -269,7 +269,7 @@ def test_a_host_that_is_being_deleted_is_refused_and_named() -> None:
 
 
 def test_a_secret_and_what_is_not_a_known_host_are_skipped_and_named_without_their_content() -> None:
-    cargo = read(
+    batch = read(
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "foo"}, "data": {"password": "aHVudGVyMg=="}},
         {"kind": "Namespace", "metadata": {"name": "metal3"}},
         None,
@@ -277,7 +277,7 @@ def test_a_secret_and_what_is_not_a_known_host_are_skipped_and_named_without_the
         {"password": "aHVudGVyMg=="},
         {"kind": "\x1b[31m", "metadata": {"name": "\x1b[0m"}},
     )
-    assert cargo == ImportBatch(
+    assert batch == ImportBatch(
         (),
         (
             "lab.yaml, document 1: Secret 'foo' skipped: secrets are never stored",
@@ -292,18 +292,18 @@ def test_a_secret_and_what_is_not_a_known_host_are_skipped_and_named_without_the
 
 def test_lists_are_unrolled_and_the_items_of_a_typed_list_inherit_its_kind() -> None:
     bare = {"metadata": {"name": "c"}}
-    cargo = read(
+    batch = read(
         {"apiVersion": "v1", "kind": "List", "items": [manifest("a"), {"kind": "Secret"}]},
         [manifest("b")],
         {"apiVersion": "metal3.io/v1alpha1", "kind": "BareMetalHostList", "items": [bare]},
         {"kind": "List", "items": None},
     )
-    assert [(arrival.host.name, arrival.origin) for arrival in cargo.arrivals] == [
+    assert [(arrival.host.name, arrival.origin) for arrival in batch.arrivals] == [
         ("a", "lab.yaml, document 1, item 1"),
         ("b", "lab.yaml, document 2, item 1"),
         ("c", "lab.yaml, document 3, item 1"),
     ]
-    assert cargo.skipped == ("lab.yaml, document 1, item 2: Secret skipped: secrets are never stored",)
+    assert batch.skipped == ("lab.yaml, document 1, item 2: Secret skipped: secrets are never stored",)
 
 
 def test_json_is_read_one_document_or_many() -> None:
@@ -353,8 +353,8 @@ def test_the_same_mac_on_two_hosts_is_a_warning() -> None:
 
 
 def test_an_image_on_a_host_that_looks_free_is_a_warning() -> None:
-    cargo = read(manifest("a", spec={"image": {"url": "http://x/y"}}))
-    assert cargo.warnings == ("lab.yaml, document 1: a has a spec.image: Metal3 may be about to install it",)
+    batch = read(manifest("a", spec={"image": {"url": "http://x/y"}}))
+    assert batch.warnings == ("lab.yaml, document 1: a has a spec.image: Metal3 may be about to install it",)
 
 
 def test_the_same_name_twice_names_both_places() -> None:
@@ -617,8 +617,8 @@ def test_a_folder_is_read_in_order_without_what_is_hidden(tmp_path: Path) -> Non
     write(tmp_path, ".git/e.yaml", json.dumps(manifest("e")))
     write(tmp_path, ".f.yaml", json.dumps(manifest("f")))
     write(tmp_path, "notes.txt", "- [")
-    cargo = read_paths([tmp_path, "-"], io.BytesIO(b"[export]\nversion = 1\n[hosts.z]\n"), NOW)
-    assert [(arrival.host.name, arrival.origin) for arrival in cargo.arrivals] == [
+    batch = read_paths([tmp_path, "-"], io.BytesIO(b"[export]\nversion = 1\n[hosts.z]\n"), NOW)
+    assert [(arrival.host.name, arrival.origin) for arrival in batch.arrivals] == [
         ("a", f"{tmp_path}/a.yaml, document 1"),
         ("b", f"{tmp_path}/b.yml, document 1"),
         ("d", f"{tmp_path}/d.toml, hosts.d"),
@@ -628,8 +628,8 @@ def test_a_folder_is_read_in_order_without_what_is_hidden(tmp_path: Path) -> Non
 
 
 def test_standard_input_may_be_a_manifest(tmp_path: Path) -> None:
-    cargo = read_paths(["-"], io.BytesIO(b"# mine\n" + METAL3.encode()), NOW)
-    assert [arrival.origin for arrival in cargo.arrivals] == ["standard input, document 1"]
+    batch = read_paths(["-"], io.BytesIO(b"# mine\n" + METAL3.encode()), NOW)
+    assert [arrival.origin for arrival in batch.arrivals] == ["standard input, document 1"]
 
 
 def test_names_and_macs_are_compared_across_files(tmp_path: Path) -> None:

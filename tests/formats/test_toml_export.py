@@ -141,9 +141,9 @@ def test_what_is_written_comes_back_as_it_was(data: st.DataObject) -> None:
     pool = data.draw(st.lists(RESERVATIONS, max_size=3, unique_by=lambda reservation: reservation.id))
     fleet = data.draw(st.lists(hosts(pool), max_size=4, unique_by=lambda host: host.name))
     text = dump_inventory(fleet, None, NOW)
-    cargo = read_inventory(text.encode(), "lab.toml", LATER)
-    assert [arrival.host for arrival in cargo.arrivals] == [replace(host, id=0, last_event=0) for host in fleet]
-    assert [arrival.source_state for arrival in cargo.arrivals] == [host.state.value for host in fleet]
+    batch = read_inventory(text.encode(), "lab.toml", LATER)
+    assert [arrival.host for arrival in batch.arrivals] == [replace(host, id=0, last_event=0) for host in fleet]
+    assert [arrival.source_state for arrival in batch.arrivals] == [host.state.value for host in fleet]
 
 
 def test_a_policy_comes_back_as_its_own_text() -> None:
@@ -158,8 +158,8 @@ def test_a_policy_comes_back_as_its_own_text() -> None:
 
 def test_hosts_of_one_reservation_share_it_again() -> None:
     fleet = [Host(HostSpec(name), State.RESERVED, NOW, dirty=True, reservation=HELD) for name in ("a", "b")]
-    cargo = read_inventory(dump_inventory(fleet, None, NOW), "lab.toml", NOW)
-    assert [arrival.host.reservation for arrival in cargo.arrivals] == [HELD, HELD]
+    batch = read_inventory(dump_inventory(fleet, None, NOW), "lab.toml", NOW)
+    assert [arrival.host.reservation for arrival in batch.arrivals] == [HELD, HELD]
 
 
 def test_a_declared_inventory_enters_at_initial() -> None:

@@ -73,7 +73,7 @@ try:
         ends = 0.0
         for beat in range(dice.randrange(1, 60)):
             now = time.monotonic()
-            if beat % 20 == 0:  # by a clock that is never set, since nothing ends a task of the API
+            if beat % 20 == 0:  # by the steady clock: a task of the API is not ended when its lease is
                 lab.extend(held.reservation.id, "3s")
                 ends = now + 3
             now, at = time.monotonic(), time.time()

@@ -362,7 +362,7 @@ DIAGNOSIS = Diagnosis(
     NOW,
     {"hosts": 12, "events": 1, "reservations": 3},
 )
-MENDED = Diagnosis(
+REPAIRED = Diagnosis(
     "lab.db",
     (
         replace(DIAGNOSIS.findings[3]),

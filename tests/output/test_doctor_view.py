@@ -5,7 +5,7 @@ from bmhctl.output import Format, render
 from bmhctl.output.sanitize import cell_width
 from bmhctl.results.diagnosis import Finding, Severity
 
-from .samples import DIAGNOSIS, HOSTILE, MENDED, display
+from .samples import DIAGNOSIS, HOSTILE, REPAIRED, display
 
 
 def shown(result: object, **options: object) -> str:
@@ -39,7 +39,7 @@ def test_a_terminal_shows_the_worst_first_and_below_each_what_to_do() -> None:
 
 
 def test_fixed_findings_say_so_and_where_the_backup_is() -> None:
-    assert shown(MENDED, tty=True, width=80) == (
+    assert shown(REPAIRED, tty=True, width=80) == (
         "lab.db  12 hosts · 1 event · 3 reservations · 2026-11-23 08:00:00 UTC\n"
         "\n"
         "! lease  reservation r-2xq9 of bob has no end\n"
@@ -51,11 +51,11 @@ def test_fixed_findings_say_so_and_where_the_backup_is() -> None:
         "\n"
         "✓ healthy · 8 fixed · 1 warning\n"
     )
-    assert told(MENDED, tty=True) == ("backup from before the fix: lab.db.before-doctor-20261123T080000Z.db\n")
-    assert told(MENDED) == (
+    assert told(REPAIRED, tty=True) == ("backup from before the fix: lab.db.before-doctor-20261123T080000Z.db\n")
+    assert told(REPAIRED) == (
         "lab.db: healthy · 8 fixed · 1 warning\nbackup from before the fix: lab.db.before-doctor-20261123T080000Z.db\n"
     )
-    assert told(MENDED, quiet=True) == told(DIAGNOSIS) == ""
+    assert told(REPAIRED, quiet=True) == told(DIAGNOSIS) == ""
 
 
 def test_a_healthy_inventory_is_one_word_on_a_terminal_and_one_line_on_stderr_in_a_pipe() -> None:
@@ -86,12 +86,12 @@ def test_an_inventory_that_could_not_be_examined_shows_no_counts() -> None:
 
 
 def test_few_findings_of_a_kind_are_shown_unless_verbose() -> None:
-    many = tuple(Finding("facts", Severity.BROKEN, "are wrong", "mend it", f"node{n:02}", True) for n in range(20))
+    many = tuple(Finding("facts", Severity.BROKEN, "are wrong", "repair it", f"node{n:02}", True) for n in range(20))
     rest = Finding("facts", Severity.BROKEN, "and 80 more like these", "", fixable=True, number=80)
     result = replace(DIAGNOSIS, findings=(*many, rest))
     text = shown(result, tty=True)
     assert (text.count("node"), "         and 92 more: bmhctl doctor -v\n" in text) == (8, True)
-    assert text.count("mend it") == 1
+    assert text.count("repair it") == 1
     assert text.endswith("✗ 100 broken\n")
     assert shown(result, tty=True, verbose=True).count("node") == 20
 
@@ -105,7 +105,7 @@ def test_the_error_counts_what_is_still_broken_and_what_can_be_fixed() -> None:
         "bmhctl doctor --fix repairs 1 of them, after a backup",
         {"broken": 3, "fixable": 1},
     )
-    assert MENDED.error is None
+    assert REPAIRED.error is None
     one = replace(DIAGNOSIS, findings=DIAGNOSIS.findings[2:3]).error
     assert one is not None
     assert (one.message, one.hint) == ("lab.db: 1 thing is broken", "bmhctl doctor --fix repairs it, after a backup")

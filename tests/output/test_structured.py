@@ -385,14 +385,14 @@ def test_a_reader_that_goes_away_ends_it_quietly(format: str) -> None:
 import sys
 from datetime import UTC, datetime
 from bmhctl.domain.model import Host, HostSpec, State
-from bmhctl.output import Display, Format, hush, render
+from bmhctl.output import Display, Format, silence, render
 from bmhctl.results import Hosts
 now = datetime.now(UTC)
 hosts = (Host(HostSpec(f"node{{i}}"), State.INITIAL, now) for i in range(100_000))
 try:
     render(Hosts(hosts, now), Display(sys.stdout, sys.stderr, format=Format({format!r})))
 except BrokenPipeError:
-    hush(sys.stdout)
+    silence(sys.stdout)
     sys.exit(9)
 """
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -88,7 +88,7 @@ def serving(
             answer(self)
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Log nothing."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True

@@ -17,7 +17,7 @@ from tests.probes.servers import closed_port, filtered, saying, serving, silence
 
 @pytest.fixture
 def stuck_resolver(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """A name server that never answers: whoever resolves a name hangs until the event."""
+    """A name server that never answers: resolving a name takes until the event."""
     answered = threading.Event()
 
     def hang(*_: object, **__: object) -> list[object]:

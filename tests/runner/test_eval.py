@@ -84,7 +84,7 @@ def test_a_host_without_an_address_leaves_no_address_of_before(shell: list[str],
     assert lines[1:] == ["BMH_HOSTS=<node2>", "BMH_HOST=<node2>", "BMH_ADDRESS=<unset>"]
 
 
-@pytest.mark.parametrize(("args", "wanted"), [("nobody", 3), ("-n 3", 6), ("-n 0", 2), ("node1 --ttl soon", 2)])
+@pytest.mark.parametrize(("args", "wanted"), [("absent", 3), ("-n 3", 6), ("-n 0", 2), ("node1 --ttl soon", 2)])
 def test_failure_is_the_status_of_eval_and_no_variable_is_left(
     args: str, wanted: int, shell: list[str], two: Path
 ) -> None:
@@ -96,7 +96,7 @@ def test_failure_is_the_status_of_eval_and_no_variable_is_left(
 
 
 def test_set_e_ends_a_script_whose_reservation_failed(shell: list[str], two: Path) -> None:
-    status, lines, _ = evaluated(shell, "set -e\n" + FORMS["evaluated"].format(args="nobody") + "\necho lost", two)
+    status, lines, _ = evaluated(shell, "set -e\n" + FORMS["evaluated"].format(args="absent") + "\necho lost", two)
     assert (status, lines) == (3, [])
 
 

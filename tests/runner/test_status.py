@@ -86,7 +86,7 @@ OWN = {
     "timed out": (["--host", "node1", "--wait", "1s", "true"], 124, "timed-out"),
     "busy": (["--host", "node1", "true"], 125, "busy"),
     "unsatisfiable": (["-l", "arch=vax", "true"], 125, "unsatisfiable"),
-    "no such host": (["--host", "nobody", "true"], 125, "not-found"),
+    "no such host": (["--host", "absent", "true"], 125, "not-found"),
     "no inventory": (["-i", "gone.db", "-n", "1", "true"], 125, "unreachable"),
     "no selection": (["true"], 125, "usage"),
     "bad ttl": (["-n", "1", "--ttl", "soon", "true"], 125, "usage"),
@@ -180,7 +180,7 @@ def test_tasks_of_several_owners_or_purposes_that_fail_in_a_row_quarantine_the_h
     words = "quarantined after 3 tasks failed in a row: alice (nightly), alice (smoke), bob (nightly)"
     assert run_failing(fleet, "bob", "nightly") == Run(3, "", f"node1: task failed: exit 3; {words}\n")
     assert fleet.states()["node1"] == "maintenance"
-    assert fleet.bmhctl("resume", "node1", "--as", "carol").status == 0  # a quarantine is for anyone to end
+    assert fleet.bmhctl("resume", "node1", "--as", "carol").status == 0  # every actor may end a quarantine
     shown = json.loads(fleet.bmhctl("show", "node1", "-o", "json").stdout)["host"]
     assert (shown["state"], shown["failed_tasks"]) == ("initial", [])
 

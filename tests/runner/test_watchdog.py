@@ -39,7 +39,7 @@ def test_kill_9_of_run_ends_the_whole_family_and_the_lease_ends_in_tainted(toml_
     toml_fleet.lab.close()
 
     turn.send(signal.SIGKILL)
-    wait_until(lambda: not any(lives(pid) for pid in family), "somebody of the family survived")
+    wait_until(lambda: not any(lives(pid) for pid in family), "a process of the family survived")
     wait_until(lambda: not lives(watchdog))
     assert turn.end().status == 137
     wait_until(lambda: datetime.now(UTC) > (held.expires_at or held.created_at) and reaped(toml_fleet))

@@ -21,7 +21,7 @@ from bmhctl.usecases.reservations import request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.broken_inventories import a_host_in_each_state, examined, found, unchecked
-from tests.conftest import HOMES, SUFFIX, Lab, location
+from tests.conftest import BACKENDS, SUFFIX, Lab, location
 
 
 @pytest.fixture(autouse=True)
@@ -73,13 +73,13 @@ def test_what_is_undone_is_not_counted(lab: Lab) -> None:
     assert store.hosts.counts() == counted(store) == before | {State.RESERVED: 0, State.TAINTED: 2}
 
 
-@pytest.mark.parametrize("home", HOMES)
-def test_a_copy_is_counted_as_well(lab: Lab, home: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_copy_is_counted_as_well(lab: Lab, backend: str, tmp_path: Path) -> None:
     a_host_in_each_state(lab)
     before = lab.context().store.hosts.counts()
     folder = tmp_path / "copy"
     folder.mkdir()
-    other = Lab(folder / SUFFIX[home])
+    other = Lab(folder / SUFFIX[backend])
     inventories.copy(lab.context(), location(other.path))
     store = other.context().store
     assert store.hosts.counts() == counted(store) == before
@@ -92,7 +92,7 @@ def test_a_server_knows_at_once_how_much_a_copy_brought(lab: Lab, tmp_path: Path
     other = Lab(tmp_path / "copy.schema")
     inventories.copy(lab.context(), other.location)
     rows = other.context().store.database.execute("SELECT reltuples FROM pg_class WHERE oid = 'hosts'::regclass")
-    assert [row[0] for row in rows] == [6]  # -1 where nobody looked: plans are made for an empty table then
+    assert [row[0] for row in rows] == [6]  # -1 without statistics: plans are made for an empty table then
     other.remove()
 
 

@@ -31,8 +31,8 @@ def fleet(tmp_path: Path) -> Iterator[Lab]:
 
 
 def reserve(count: int, request_id: str | None = None) -> Callable[[Context], object]:
-    wish = request.reservation_request((), parse_selector("rack=r1"), count, request_id=request_id)
-    return lambda ctx: reserve_or_wait(ctx, wish)
+    asked = request.reservation_request((), parse_selector("rack=r1"), count, request_id=request_id)
+    return lambda ctx: reserve_or_wait(ctx, asked)
 
 
 ACTS: dict[str, tuple[Callable[[Context], object], int]] = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import HOMES, SUFFIX, Run, location, run_bmhctl
+from tests.conftest import BACKENDS, SUFFIX, Run, location, run_bmhctl
 from tests.postgres import drop_schema, load_schema
 
 FIXTURES = Path(__file__).parent / "fixtures" / "25a5e5a"
@@ -29,7 +29,7 @@ COMMANDS = {
 Ask = Callable[..., Run]
 
 
-@pytest.fixture(params=HOMES)
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     return request.param
 

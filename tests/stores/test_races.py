@@ -53,7 +53,7 @@ with open_inventory(inventory, actor=actor) as lab:
         except BusyError:
             continue
         mark = os.path.join(marks, held.hosts[0].name)
-        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))  # fails if anybody else holds this host
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))  # fails if another one holds this host
         os.unlink(mark)
         lab.release(held.reservation.id)
         lab.reset(held.hosts[0].name)
@@ -164,9 +164,9 @@ def counting(act):
 
 with open_inventory(inventory, actor="victim") as lab:
     database = lab._context.store.database
-    home = type(database)
-    for name in {"execute", "_run", "_run_many", "_begin", "_commit"} & {*vars(home)}:
-        setattr(home, name, counting(getattr(home, name)))
+    backend = type(database)
+    for name in {"execute", "_run", "_run_many", "_begin", "_commit"} & {*vars(backend)}:
+        setattr(backend, name, counting(getattr(backend, name)))
     held = lab.reserve(count=2)
     print(held.reservation.id, flush=True)
     lab.release(held.reservation.id)

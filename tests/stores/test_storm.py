@@ -373,7 +373,7 @@ def test_a_process_that_only_asks_blocks_no_claim_and_no_release(tmp_path: Path)
     for asker in askers:
         asker.kill()
         asker.communicate()
-    assert list(tmp_path.iterdir()) == [], "no file is left of what nobody holds"
+    assert list(tmp_path.iterdir()) == [], "no file is left of a claim that is not held"
 
 
 def until(condition) -> None:  # type: ignore[no-untyped-def]  # any callable

@@ -138,8 +138,8 @@ def test_a_host_that_comes_back_and_a_new_one_are_added_together_in_any_order(la
     text = lab.path.read_text()
     lab.path.write_text(text[text.index("[hosts.z]") :])
     assert lab.context().store.hosts.with_names(["a"])["a"].undeclared is False
-    homes_before = queries.list_hosts(lab.context(), Choice(everything=True)).hosts
-    assert [host.name for host in homes_before if host.undeclared] == ["a"]
+    backends_before = queries.list_hosts(lab.context(), Choice(everything=True)).hosts
+    assert [host.name for host in backends_before if host.undeclared] == ["a"]
     hosts.add(lab.context(), ["a", "b"], hosts.AttributeChanges(labels={"arch": "y"}))
     found = lab.context().store.hosts.with_names(["a", "b"])
     assert {name: (host.undeclared, host.spec.labels) for name, host in found.items()} == {

@@ -1,4 +1,4 @@
-"""What ``why`` recommends is what the command would do for whoever asks."""
+"""What ``why`` recommends is what the command would do for the same actor."""
 
 from __future__ import annotations
 

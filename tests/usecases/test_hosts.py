@@ -263,11 +263,11 @@ spec:
   bootMACAddress: "52:54:00:00:00:03"
   bmc: {address: "http://127.0.0.1:8000", type: RedfishLocal, secretRef: {name: foo}}
 """
-    cargo = read_manifests(manifest, "fleet.yaml", datetime(2026, 1, 1, tzinfo=UTC))
+    batch = read_manifests(manifest, "fleet.yaml", datetime(2026, 1, 1, tzinfo=UTC))
 
-    plan = hosts.import_hosts(lab.context(), cargo, dry_run=True)
+    plan = hosts.import_hosts(lab.context(), batch, dry_run=True)
     assert (plan.dry_run, states(lab)) == (True, {})
-    hosts.import_hosts(lab.context(), cargo)
+    hosts.import_hosts(lab.context(), batch)
     assert states(lab) == {"busy": "reserved", "free": "available", "fresh": "initial"}
     busy = lab.context().store.hosts.named("busy")
     assert busy is not None
@@ -275,7 +275,7 @@ spec:
     assert (busy.reservation.owner, busy.reservation.expires_at) == ("Machine/prod/worker-0", None)
     before = list(lab.context().store.events.read())
 
-    again = hosts.import_hosts(lab.context(), cargo)
+    again = hosts.import_hosts(lab.context(), batch)
 
     assert [(item.host, item.changed) for item in again.items] == [("free", False), ("busy", False), ("fresh", False)]
     assert list(lab.context().store.events.read()) == before

@@ -52,8 +52,8 @@ def fleet(lab: Lab) -> Lab:
 
 
 def reserve(lab: Lab, *names: str, actor: str = "alice", minutes: int = 60) -> str:
-    wish = request.reservation_request(names, ttl=timedelta(minutes=minutes))
-    return reserve_or_wait(lab.context(actor), wish).held.reservation.id
+    asked = request.reservation_request(names, ttl=timedelta(minutes=minutes))
+    return reserve_or_wait(lab.context(actor), asked).held.reservation.id
 
 
 def test_a_hosts_whole_life_is_in_its_history(fleet: Lab) -> None:
@@ -409,7 +409,7 @@ def test_two_who_resume_at_once_leave_no_host_in_maintenance_without_a_reason(
     )
 
     def overtaken(ctx: Context, host: Host, everyones: bool) -> Outcome | None:
-        """Whoever looked first finds that the other was faster."""
+        """The command that looked first finds that the other was faster."""
         for other in others:
             other()
         return close(ctx, host, everyones)
@@ -438,7 +438,7 @@ def test_a_claim_and_a_maintenance_never_meet(fleet: Lab, monkeypatch: pytest.Mo
         ended.set()
 
     def overtaken(hosts: list[int]) -> frozenset[int]:
-        """Somebody claims the host just after it was found free, while maintain is on its way to commit."""
+        """Another command claims the host just after it was found free, while maintain is on its way to commit."""
         answer = claimed(hosts)
         for other in others:
             other()

@@ -1,4 +1,4 @@
-"""The fleet at a glance, in every backend: the first few of each list, and how many there are."""
+"""The fleet in short, in every backend: the first few of each list, and how many there are."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def fleet(lab: Lab) -> Lab:
 
 
 def reserve(lab: Lab, name: str, hours: int) -> str:
-    wish = request.reservation_request((name,), ttl=timedelta(hours=hours))
-    return reserve_or_wait(lab.context(), wish).held.reservation.id
+    asked = request.reservation_request((name,), ttl=timedelta(hours=hours))
+    return reserve_or_wait(lab.context(), asked).held.reservation.id
 
 
 def test_what_is_held_comes_with_the_oldest_first_and_what_ends_with_the_soonest(fleet: Lab) -> None:
@@ -92,7 +92,7 @@ def test_what_is_set_aside_for_a_waiting_ticket_is_not_free(fleet: Lab) -> None:
     )
     with ctx.store.claims.share(ticket_claim(ticket.id)):
         seen = status(fleet.context())
-        assert (seen.waiting, seen.free) == (1, 9)  # it can never be met, so it keeps nobody waiting
+        assert (seen.waiting, seen.free) == (1, 9)  # it can never be met, so no ticket waits for it
         ctx.store.tickets.remove(ticket.id)
     small = ctx.store.tickets.add(
         Ticket(owner="bob", requirements=dump_requirements((Requirement(count=4),)), created_at=now, refreshed_at=now)
@@ -170,7 +170,7 @@ def test_when_a_host_should_be_back_is_known_of_older_inventories_and_after_a_re
     assert status(fleet.context()).endings == kept
     unchecked(fleet, "UPDATE hosts SET back_at = NULL")
     database = fleet.context().store.database
-    [glance] = [migration for migration in MIGRATIONS if migration.name == "glance"]
-    for statement in glance.in_file if database.files else glance.on_server:  # as it is done to an older inventory
+    [counts] = [migration for migration in MIGRATIONS if migration.name == "glance"]
+    for statement in counts.in_file if database.files else counts.on_server:  # as it is done to an older inventory
         list(database.execute(statement))
     assert status(fleet.context()).endings == kept

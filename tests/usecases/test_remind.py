@@ -99,8 +99,8 @@ def test_what_begins_and_a_booking_without_enough_hosts_are_told_once(lab: Lab) 
     hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(("node[1-2]",)), jobs=1)
     begin = lab.clock.now + 3 * HOUR
-    wish = request.reservation_request(("node1",), purpose="demo")
-    [booked] = bookings.book(lab.context("bob"), wish, begin, begin + HOUR).items
+    asked = request.reservation_request(("node1",), purpose="demo")
+    [booked] = bookings.book(lab.context("bob"), asked, begin, begin + HOUR).items
     plan_maintenance(lab.context("olga"), Choice(("node2",)), begin, begin + HOUR, reason="power work")
     assert told(lab) == []
     lifecycle_verbs.cordon(lab.context("olga"), Choice(("node1",)), reason="fan")

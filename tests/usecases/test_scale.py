@@ -84,7 +84,7 @@ COMMANDS: dict[str, Command] = {
     "reserve by number": reserve("size>=7"),
     "reserve a host": lambda ctx: reserve_or_wait(ctx, request.reservation_request(FEW[4:5])),
     "reserve what is busy": reserve("few=yes", 2),
-    "reserve what nobody fits": reserve("zone=nowhere"),
+    "reserve what no host fits": reserve("zone=nowhere"),
     "reserve what no number is": reserve("size>=1000"),
     "taint": lambda ctx: lifecycle_verbs.taint(ctx, Choice(FEW[2:3])),
     "maintain": lambda ctx: lifecycle_verbs.maintain(ctx, Choice(FEW[2:3]), reason="fan"),
@@ -126,8 +126,8 @@ def booked(fleets: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
 def booking(selector: str, days: float, count: int = 2) -> Command:
     starts = datetime.now(UTC) + timedelta(days=days)
-    wish = request.reservation_request((), parse_selector(selector), count)
-    return lambda ctx: bookings.book(ctx, wish, starts, starts + timedelta(hours=4))
+    asked = request.reservation_request((), parse_selector(selector), count)
+    return lambda ctx: bookings.book(ctx, asked, starts, starts + timedelta(hours=4))
 
 
 BESIDE_BOOKINGS: dict[str, Command] = {

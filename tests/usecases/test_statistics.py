@@ -311,13 +311,13 @@ def booked(lab: Lab) -> Lab:
     step_verbs.ready(lab.context(), Choice(everything=True), jobs=1)
     two, one = request.reservation_request(("node1", "node2")), request.reservation_request(("node3",))
 
-    def book(actor: str, wish: request.ReservationRequest, starts: float, ends: float) -> str:
+    def book(actor: str, asked: request.ReservationRequest, starts: float, ends: float) -> str:
         times = START + starts * HOUR, START + ends * HOUR
-        return bookings.book(lab.context(actor), wish, *times).items[0].booking.id
+        return bookings.book(lab.context(actor), asked, *times).items[0].booking.id
 
     def take(actor: str, booking: str) -> str:
-        wish = request.reservation_request((), booking=booking)
-        return reserve.reserve_or_wait(lab.context(actor), wish).held.reservation.id
+        asked = request.reservation_request((), booking=booking)
+        return reserve.reserve_or_wait(lab.context(actor), asked).held.reservation.id
 
     at(lab, 1)
     used = book("alice", two, 4, 8)  # two hosts for four hours: 8 booked

@@ -52,7 +52,7 @@ class _Parsed(Frozen):
 
 
 def read_document(document: object, place: str) -> list[Item] | None:
-    """Return the hosts of a YAML or JSON document; None if it is no inventory."""
+    """Return the hosts of a YAML or JSON document; None if it is not an inventory."""
     if not _is_inventory(document):
         return None
     parsed = _Parsed({}, {})

@@ -174,7 +174,7 @@ def _own_state(word: str) -> State:
     try:
         return State(word.lower())
     except ValueError:
-        raise bad_field("state", f"{word!r:.80} is no state here", hint=f"known: {', '.join(State)}") from None
+        raise bad_field("state", f"{word!r:.80} is not a state of bmhctl", hint=f"known: {', '.join(State)}") from None
 
 
 def _spec(

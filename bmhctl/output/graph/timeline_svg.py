@@ -96,7 +96,7 @@ def _paint(state: State) -> str:
     return f'fill="{tone.fill}" stroke="{tone.line}"'
 
 
-# Time to come is no state yet: half transparent where a host is leased, hollow where it is set aside.
+# Time to come has no state yet: half transparent where a host is leased, hollow where it is set aside.
 _AHEAD = f'{_paint(State.RESERVED)} fill-opacity="0.35" stroke-dasharray="3 3"'
 _BOOKED = 'fill="none" stroke="#0891b2" stroke-width="2"'
 _PLANNED = f'fill="none" stroke="{TONES[State.MAINTENANCE].line}" stroke-width="2"'

@@ -97,7 +97,7 @@ def _booked(found: BookingFigures) -> str:
 
 
 def _failed(each: Figures) -> dict[str, int]:
-    """Return how often what failed."""
+    """Return how many tasks, checks and cleanups failed, by their name in the singular."""
     numbers = (each.failed_tasks, each.failed_checks, each.failed_cleanups)
     return {word: number or 0 for word, number in zip(("task", "check", "cleanup"), numbers, strict=True)}
 

@@ -31,7 +31,7 @@ from bmhctl.support.folding import folded
 if TYPE_CHECKING:
     from bmhctl.results.bookings import Booked
 
-_MOST = 8  # of a kind, at a glance on a terminal
+_MOST = 8  # of a kind, on a terminal
 
 
 def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Line]:

@@ -75,7 +75,7 @@ class LeasedClaims:
 
     @contextmanager
     def claim(self, name: str) -> Iterator[Hold | None]:
-        """Claim alone until the block ends, and renew the claim meanwhile; yield None when it is claimed already."""
+        """Hold a claim until the block ends, and renew it meanwhile; yield None when another process holds it."""
         token = os.urandom(8).hex()
         holder = f"{socket.gethostname()} process {os.getpid()}"
         if not list(self._database.execute(_CLAIM, [name, token, holder, _MICROSECONDS])):

@@ -27,7 +27,7 @@ Rights = dict[str, dict[str, tuple[str, ...]]]
 
 
 class Role(Frozen):
-    """One of the roles: its help, the words of a refusal (what a lesser role may not do, and who may), its rights."""
+    """A role: its line of help, its rights, and for refusals of lesser roles what it does and ``who`` has it."""
 
     name: str
     help: str
@@ -102,7 +102,7 @@ def sql(schema: str, prefix: str) -> str:
             hint=f"--prefix lab: letters, digits, '_' and '-', at most {_LONGEST_PREFIX}; 'pg_…' is PostgreSQL's own",
         )
     names = {role.name: f"{prefix}_{role.name}" for role in ROLES}
-    everybody = ", ".join(map(_quoted, names.values()))
+    everyone = ", ".join(map(_quoted, names.values()))
     everything = ", ".join(f"{_quoted(schema)}.{table}" for table in tables())
     lines = [
         f'-- Roles for the inventory in the schema "{schema}". Its owner runs this, and again after each update of',
@@ -117,11 +117,11 @@ def sql(schema: str, prefix: str) -> str:
             for name in names.values()
         ),
         "END $$;",
-        f"REVOKE ALL ON SCHEMA {_quoted(schema)} FROM {everybody};",
-        f"REVOKE ALL ON {everything} FROM {everybody};",
-        f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA {_quoted(schema)} FROM {everybody};",
-        f"GRANT USAGE ON SCHEMA {_quoted(schema)} TO {everybody};",
-        f"GRANT SELECT ON {everything} TO {everybody};",
+        f"REVOKE ALL ON SCHEMA {_quoted(schema)} FROM {everyone};",
+        f"REVOKE ALL ON {everything} FROM {everyone};",
+        f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA {_quoted(schema)} FROM {everyone};",
+        f"GRANT USAGE ON SCHEMA {_quoted(schema)} TO {everyone};",
+        f"GRANT SELECT ON {everything} TO {everyone};",
         *(
             f"GRANT {_privileges(rights)} ON {_quoted(schema)}.{table} TO {_quoted(names[role.name])};"
             for role in ROLES

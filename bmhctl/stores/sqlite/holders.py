@@ -75,7 +75,7 @@ def _signal(process: int, claim: Path, number: signal.Signals) -> None:
     except ProcessLookupError:
         return
     try:
-        # Looked up again behind the handle: its id may be that of another process by now.
+        # Check again now that the handle is open: before, the id may have passed on to another process.
         with suppress(ProcessLookupError, FileNotFoundError):
             if list(_flags(process, claim.stat())):
                 if os.getpgid(process) == process:

@@ -37,7 +37,7 @@ class Declaration(Frozen):
 def read_declaration(file: DeclarationFile) -> Declaration:
     """Return what the file says now, with its fingerprint; wait as :meth:`DeclarationFile.load` does.
 
-    Raises :class:`UnreachableError` when it can't be read, :class:`InvalidError` when it is no declaration.
+    Raises :class:`UnreachableError` when it can't be read, :class:`InvalidError` when it is not a declaration.
     """
     data, fingerprint = file.load()
     return parse_declaration(data, shown(file.path), fingerprint)
@@ -47,7 +47,7 @@ def parse_declaration(data: bytes, name: str, fingerprint: Fingerprint | None = 
     """Return what the bytes of a TOML inventory declare; ``name`` is the file's name in messages.
 
     Raises :class:`InvalidError` whose message begins with ``name:line:column:`` when it is no TOML, and with
-    ``name:line:``, or ``name:`` when the line is not certain, when it is no inventory.
+    ``name:line:``, or ``name:`` when the line is not certain, when it is not an inventory.
     """
     text = _decoded(data, name)
     document = load(text, name)

@@ -303,7 +303,7 @@ def _difference(host: Host, spec: HostSpec | None) -> str | None:
         return None if host.undeclared else "is not declared, but not recorded as undeclared"
     if host.undeclared:
         return "is declared, but recorded as undeclared"
-    stored = replace(host.spec, observed=spec.observed)  # what steps reported is no declaration
+    stored = replace(host.spec, observed=spec.observed)  # what steps reported is not declared
     return None if spec == stored else f"differs from what is declared: {', '.join(differences(host.spec, spec))}"
 
 

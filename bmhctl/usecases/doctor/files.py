@@ -58,7 +58,9 @@ def _for_other_users(declaration: Path, database: Path) -> Iterator[Finding]:
     if declared.st_uid not in (stored.st_uid, 0) and not (all_may_write or group_may_write):
         owner = _name(declaration.owner, declared.st_uid)
         other = _name(database.owner, stored.st_uid)
-        message = f"{database.name} belongs to {other}, {declaration.name} to {owner}, who may not write both"
+        message = (
+            f"{database.name} belongs to {other}, and {declaration.name} to {owner}, who may not write {database.name}"
+        )
         yield Finding("access", WARNING, message, f"chown {owner} {database}")
 
 

@@ -181,7 +181,7 @@ def find_lost_grant(attempt: Attempt, lost: UncertainError) -> Grant | None:
     until = time.monotonic() + _FIND_OUT
     while True:
         try:
-            with ctx.store.transaction():  # which begins when the lost one has ended
+            with ctx.store.transaction():  # it begins only once the interrupted transaction has ended
                 known = ctx.store.reservations.get(attempt.token)
                 if known is None:
                     return None

@@ -211,7 +211,7 @@ def granted_as(ctx: Context, request: ReservationRequest, known: Reservation) ->
 def check_same(request: ReservationRequest, requirements: str | None) -> None:
     """Raise :class:`UsageError` when the request's id was used for other requirements."""
     if request.booking is not None and not request.requirements:
-        return  # a booking says what it is for
+        return  # the booking says which hosts, not the request
     if requirements is not None and requirements != dump_requirements(request.requirements):
         raise UsageError(
             f"request id {request.request_id!r} was used for {describe_requirements(load_requirements(requirements))}, "

@@ -35,7 +35,7 @@ class SetupState(Frozen):
 
     @property
     def failed(self) -> CheckResult | None:
-        """The newest result that is no pass."""
+        """The newest result that did not pass."""
         return max((r for r in self.results if r.verdict is not Verdict.PASS), key=_when, default=None)
 
     @property
@@ -89,10 +89,11 @@ def _digests(declared: Sequence[Step], host: Host) -> Mapping[str, str]:
 def _digest(step: Step, since: datetime, needed: Sequence[str]) -> str:
     """Return a word for what a step does and for a host's stay in a state, which began at ``since``.
 
-    Its time limit, retries, selector and order are no part of what it does: to change them repeats no step.
+    A change of its time limit, retries, selector or order repeats no step: they are not part of what it does.
     """
     what = [step.kind, step.command, step.port, _settings(step.page), _settings(step.demand), since.isoformat()]
-    what += [part for part in (step.properties, needed) if part]  # so that the words of other steps stay the same
+    # Empty parts are left out: then the word is the one that an older bmhctl made.
+    what += [part for part in (step.properties, needed) if part]
     return sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 

@@ -61,6 +61,6 @@ def _numbers(group: str, base: int) -> Iterator[str]:
         first, _, last = span.partition("-")
         start, end = int(first, base), int(last or first, base)
         if not start <= end < start + _MOST:
-            raise UsageError(f"[{group}] is no range", hint="write it like [11-20] or [1,3,5-7]")
+            raise UsageError(f"[{group}] is not a range", hint="write it like [11-20] or [1,3,5-7]")
         form = f"0{len(first)}{'x' if base == 16 else 'd'}"
         yield from (format(number, form) for number in range(start, end + 1))

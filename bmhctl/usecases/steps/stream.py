@@ -112,7 +112,7 @@ class Stream:
         return True
 
     def _note(self, errors: Sequence[BmhctlError]) -> None:
-        """Report errors that are new, and forget those that are no more."""
+        """Report errors that are new, and forget those that are over."""
         for error in errors:
             if error.message not in self._trouble:
                 self._report_trouble(error)

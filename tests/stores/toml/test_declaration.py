@@ -1,4 +1,4 @@
-"""The TOML file as a declaration: what it says, whether it changed, where a mistake stands."""
+"""The TOML file as a declaration: what it says, whether it changed, in which line a mistake is."""
 
 from __future__ import annotations
 

@@ -137,8 +137,8 @@ def test_what_contradicts_a_booking_is_fixed_as_the_booking_says(case: str, lab:
 
 def test_a_host_that_another_holds_then_is_left_to_a_person(lab: Lab, ids: Ids) -> None:
     unchecked(lab, "UPDATE hosts SET planned = NULL, planned_at = NULL WHERE name = 'node2'")
-    wish = request.reservation_request(("node2",), ttl=timedelta(hours=2))
-    reserve.reserve_or_wait(lab.context("bob"), wish)
+    asked = request.reservation_request(("node2",), ttl=timedelta(hours=2))
+    reserve.reserve_or_wait(lab.context("bob"), asked)
     lab.close()
     left, fixed = (
         f"is not set aside for booking {ids['early']} of alice, which has it",

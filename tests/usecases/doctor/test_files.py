@@ -437,7 +437,8 @@ def test_users_who_may_write_the_toml_file_must_be_able_to_write_its_state(toml_
         ),
         (
             "access", "warning", None,
-            "lab.state.db belongs to root, lab.toml to 54321, who may not write both", f"chown 54321 {state}",
+            "lab.state.db belongs to root, and lab.toml to 54321, who may not write lab.state.db",
+            f"chown 54321 {state}",
         ),
     ]  # fmt: skip
     os.chown(state, 54321, 4321)
@@ -465,7 +466,7 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 def test_a_user_who_may_not_read_or_write_the_inventory_gets_a_finding(
     fleet: Lab, tmp_path_factory: pytest.TempPathFactory, open_folder: Path
 ) -> None:

@@ -55,7 +55,7 @@ Broken = Callable[[Lab], tuple[str, ...]]
 
 
 def told(lab: Lab, name: str, **facts: str) -> str:
-    """Declares something of a host, as anybody may; a statement that changes nothing."""
+    """Declares something of a host, as every user may; a statement that changes nothing."""
     assert hosts.set_attributes(lab.context(), Choice((name,)), hosts.AttributeChanges(**facts)).error is None  # type: ignore[arg-type]  # texts
     return "SELECT 1"
 

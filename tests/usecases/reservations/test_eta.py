@@ -197,8 +197,8 @@ def fleet(lab: Lab) -> Lab:
     hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges(labels={"rack": "r1"}))
     step_verbs.ready(lab.context(), Choice(everything=True))
     for hours in (1, 2, 3):
-        wish = reservation_request((f"node{hours}",), ttl=timedelta(hours=hours))
-        reserve.reserve_or_wait(lab.context(f"holder{hours}"), wish)
+        asked = reservation_request((f"node{hours}",), ttl=timedelta(hours=hours))
+        reserve.reserve_or_wait(lab.context(f"holder{hours}"), asked)
     return lab
 
 
@@ -329,8 +329,8 @@ def test_a_waiter_beside_a_booking_is_told_when_it_fits_and_gets_a_host_by_then(
             step_verbs.recycle(fleet.context(), Choice(("node1",)))
             step_verbs.ready(fleet.context(), Choice(("node1",)))
 
-    wish = reservation_request((), parse_selector("rack=r1"), 1, ttl=timedelta(hours=4))
-    granted = reserve.reserve_or_wait(fleet.context("long"), wish, WaitOptions(pause, timedelta(hours=9), said.append))
+    asked = reservation_request((), parse_selector("rack=r1"), 1, ttl=timedelta(hours=4))
+    granted = reserve.reserve_or_wait(fleet.context("long"), asked, WaitOptions(pause, timedelta(hours=9), said.append))
 
     held_back = "node1 is booked by team from 2026-01-01 15:00 UTC to 2026-01-01 18:00 UTC"
     assert seen[0] == (f"1 more host: {held_back} ({booked.booking.id})", booked.booking.ends_at)

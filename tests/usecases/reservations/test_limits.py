@@ -49,8 +49,8 @@ def fleet(lab: Lab) -> Lab:
 def take(
     lab: Lab, selector: str = "gpu", count: int = 1, actor: str = "intern-1", ttl: timedelta | None = None
 ) -> Grant:
-    wish = reservation_request((), parse_selector(selector), count, ttl=ttl)
-    return reserve.reserve_or_wait(lab.context(actor), wish)
+    asked = reservation_request((), parse_selector(selector), count, ttl=ttl)
+    return reserve.reserve_or_wait(lab.context(actor), asked)
 
 
 def names(grant: Grant) -> list[str]:
@@ -74,11 +74,11 @@ def test_a_refusal_names_the_limit_what_it_allows_and_what_the_owner_holds(fleet
 
 def test_more_than_the_limit_ever_allows_is_unsatisfiable_waiting_or_not(fleet: Lab) -> None:
     patience = WaitOptions(lambda *_: pytest.fail("it waited"))
-    wish = reservation_request((), parse_selector("gpu"), 3)
+    asked = reservation_request((), parse_selector("gpu"), 3)
 
     for way in (None, patience):
         with pytest.raises(UnsatisfiableError, match="limit interns allows: at most 2 hosts of gpu for intern-1"):
-            reserve.reserve_or_wait(fleet.context("intern-1"), wish, way)
+            reserve.reserve_or_wait(fleet.context("intern-1"), asked, way)
     assert len(names(take(fleet, count=3, actor="alice"))) == 3
 
 
@@ -104,11 +104,11 @@ def test_a_lease_is_no_longer_than_the_limit_and_says_so(fleet: Lab) -> None:
 
 def test_a_lease_without_end_is_refused_under_a_limit_of_its_length(fleet: Lab) -> None:
     fleet.policy('[defaults]\nmax_ttl = "none"\n' if fleet.is_toml else f'[defaults]\nmax_ttl = "none"\n{INTERNS}')
-    wish = reservation_request((), parse_selector("gpu"), endless=True)
+    asked = reservation_request((), parse_selector("gpu"), endless=True)
 
     with pytest.raises(UsageError, match="limit interns allows intern-1 no lease without end"):
-        reserve.reserve_or_wait(fleet.context("intern-1"), wish)
-    assert reserve.reserve_or_wait(fleet.context("bob"), wish).held.reservation.expires_at is None
+        reserve.reserve_or_wait(fleet.context("intern-1"), asked)
+    assert reserve.reserve_or_wait(fleet.context("bob"), asked).held.reservation.expires_at is None
 
 
 def test_nobody_is_handed_more_than_the_own_limit(fleet: Lab) -> None:
@@ -280,8 +280,8 @@ def test_a_booking_gets_other_hosts_where_those_of_a_limit_would_exceed_it(fleet
 
     def book(count: int, begin: int, length: int) -> list[str]:
         starts = fleet.clock.now + begin * hour
-        wish = reservation_request((), None, count)
-        return sorted(bookings.book(fleet.context("intern-1"), wish, starts, starts + length * hour).items[0].hosts)
+        asked = reservation_request((), None, count)
+        return sorted(bookings.book(fleet.context("intern-1"), asked, starts, starts + length * hour).items[0].hosts)
 
     assert book(4, 24, 3) == ["cpu1", "cpu2", "gpu1", "gpu2"]
     assert book(2, 48, 8) == ["cpu1", "cpu2"]

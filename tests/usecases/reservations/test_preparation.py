@@ -81,9 +81,9 @@ def available(lab: Lab, policy: str) -> Lab:
 
 
 def take(lab: Lab, count: int = 1, *, names: tuple[str, ...] = (), wait: float | None = None, **more: object) -> Grant:
-    wish = request.reservation_request(names, None, None if names else count, **more)  # type: ignore[arg-type]
+    asked = request.reservation_request(names, None, None if names else count, **more)  # type: ignore[arg-type]
     patience = None if wait is None else WaitOptions(lambda seconds, _: time.sleep(seconds), timedelta(seconds=wait))
-    return reserve.reserve_or_wait(lab.context(), wish, patience)
+    return reserve.reserve_or_wait(lab.context(), asked, patience)
 
 
 def states(lab: Lab) -> dict[str, str]:
@@ -213,9 +213,9 @@ def test_who_waits_gets_another_host_once_one_is_free(fleet: Lab, steps: Steps) 
 
     def wait() -> None:
         with fleet.visit() as ctx:
-            wish = request.reservation_request(count=1, request_id="job-1")
+            asked = request.reservation_request(count=1, request_id="job-1")
             patience = WaitOptions(lambda seconds, _: time.sleep(seconds), timedelta(seconds=60))
-            taken.append(reserve.reserve_or_wait(ctx, wish, patience))
+            taken.append(reserve.reserve_or_wait(ctx, asked, patience))
 
     with fleet.visit() as ctx:
         waiter = threading.Thread(target=wait)
@@ -324,8 +324,8 @@ def test_two_processes_with_one_request_go_on_with_the_host_that_replaces_a_bad_
 
     def ask() -> None:
         with fleet.visit() as ctx:
-            wish = request.reservation_request(count=2, request_id="job-1")
-            answers.append(reserve.reserve_or_wait(ctx, wish))
+            asked = request.reservation_request(count=2, request_id="job-1")
+            answers.append(reserve.reserve_or_wait(ctx, asked))
 
     second = threading.Thread(target=ask)
 

@@ -57,7 +57,7 @@ told: list[Waiting] = []
 
 
 def wait(
-    lab: Lab, *steps: Step, actor: str = "alice", timeout: float | None = 600, check: bool = False, **wish: Any
+    lab: Lab, *steps: Step, actor: str = "alice", timeout: float | None = 600, check: bool = False, **asked: Any
 ) -> Grant:
     """Waits for what is wished, one host if nothing is said; in each pause the next step happens, and time passes."""
     coming = iter(steps)
@@ -69,13 +69,13 @@ def wait(
     told.clear()
     patience = WaitOptions(pause, None if timeout is None else timedelta(seconds=timeout), told.append)
     return reserve.reserve_or_wait(
-        lab.context(actor), reservation_request(**wish or {"count": 1}), patience, check=check
+        lab.context(actor), reservation_request(**asked or {"count": 1}), patience, check=check
     )
 
 
 def take(lab: Lab, *names: str, actor: str = "holder", count: int | None = None, selector: str | None = None) -> Grant:
-    wish = reservation_request(names, None if selector is None else parse_selector(selector), count)
-    return reserve.reserve_or_wait(lab.context(actor), wish)
+    asked = reservation_request(names, None if selector is None else parse_selector(selector), count)
+    return reserve.reserve_or_wait(lab.context(actor), asked)
 
 
 def give_back(lab: Lab, *names: str) -> None:
@@ -101,7 +101,7 @@ def missing(lab: Lab) -> list[str]:
 
 
 def busy(act: Step) -> Step:
-    """A step that finds nothing free: it is due to somebody who came before."""
+    """A step that finds nothing free: it is due to an older ticket."""
 
     def step() -> None:
         with pytest.raises(BusyError):
@@ -175,7 +175,7 @@ def test_a_ticket_that_needs_an_operator_holds_nothing_and_says_so(fleet: Lab) -
 
 def test_the_queue_lists_who_waits_for_what_and_what_is_missing(fleet: Lab) -> None:
     take(fleet, count=4)
-    wishes: dict[str, Any] = {"count": 2, "selector": parse_selector("rack=r1"), "purpose": "nightly"}
+    asked: dict[str, Any] = {"count": 2, "selector": parse_selector("rack=r1"), "purpose": "nightly"}
     seen = []
 
     def step() -> None:
@@ -183,7 +183,7 @@ def test_the_queue_lists_who_waits_for_what_and_what_is_missing(fleet: Lab) -> N
             wait(fleet, lambda: seen.append(queue.queue(fleet.context()).items), actor="bob", timeout=1)
 
     with pytest.raises(WaitTimeoutError):
-        wait(fleet, step, timeout=60, **wishes)
+        wait(fleet, step, timeout=60, **asked)
     (first, second) = seen[0]
     assert [
         (one.position, one.ticket.owner, one.ticket.purpose, one.requirements, one.missing) for one in (first, second)
@@ -419,11 +419,11 @@ def test_a_connection_that_is_lost_while_the_queue_is_joined_reserved_nothing(
 
 
 def test_asking_again_for_a_lease_that_is_over_ends_it(fleet: Lab) -> None:
-    wish = request.reservation_request(("node1",), request_id="job-1", ttl=timedelta(minutes=1))
-    reserve.reserve_or_wait(fleet.context(), wish)
+    asked = request.reservation_request(("node1",), request_id="job-1", ttl=timedelta(minutes=1))
+    reserve.reserve_or_wait(fleet.context(), asked)
     fleet.clock.move(minutes=2)
     with pytest.raises(NotYoursError, match=r"has (ended|expired)"):
-        reserve.reserve_or_wait(fleet.context(), wish)
+        reserve.reserve_or_wait(fleet.context(), asked)
     assert states(fleet)[0] == "tainted"
 
 
@@ -476,7 +476,7 @@ def test_an_edit_by_hand_wakes_a_waiter_that_is_the_first_to_see_it(toml_lab: La
     assert toml_lab.clock.now - begun < timedelta(seconds=1.5)
 
 
-def test_wishes_that_no_host_can_meet_any_more_end_the_wait(fleet: Lab) -> None:
+def test_asked_that_no_host_can_meet_any_more_end_the_wait(fleet: Lab) -> None:
     take(fleet, "node1")
 
     def relabel() -> None:
@@ -520,11 +520,11 @@ def test_while_the_file_is_not_usable_nothing_is_granted_which_is_reported_once(
         change(toml_lab.path)
         toml_lab.clock.move(seconds=1)
 
-    def mend() -> None:
+    def repair() -> None:
         assert [host.state for host in toml_lab.context().store.hosts.find(HostQuery())] == ["available"]
         toml_lab.path.write_bytes(whole)
 
-    assert names(wait(toml_lab, free_and_broken, *[lambda: None] * 50, mend)) == ["node1"]
+    assert names(wait(toml_lab, free_and_broken, *[lambda: None] * 50, repair)) == ["node1"]
     assert len(told) == 2, "once where it stands, once that the file is no use"
     assert "lab.toml" in told[1].why
     assert told[1].why.endswith("; nothing is granted until that is fixed")
@@ -561,16 +561,16 @@ def test_a_waiter_ends_leases_that_are_over(fleet: Lab) -> None:
 def test_who_asks_again_while_waiting_waits_with_the_same_ticket_and_gets_the_same(fleet: Lab) -> None:
     take(fleet, count=4)
     again: list[Grant] = []
-    wish: dict[str, Any] = {"count": 1, "request_id": "job-1"}
+    asked: dict[str, Any] = {"count": 1, "request_id": "job-1"}
 
     def second() -> None:
         def back() -> None:
             assert tickets(fleet) == ["alice"]
             give_back(fleet, "node2")
 
-        again.append(wait(fleet, back, **wish))
+        again.append(wait(fleet, back, **asked))
 
-    first = wait(fleet, second, **wish)
+    first = wait(fleet, second, **asked)
 
     assert first.held == again[0].held
     assert first.notes == ("request job-1 was granted before",)
@@ -578,22 +578,22 @@ def test_who_asks_again_while_waiting_waits_with_the_same_ticket_and_gets_the_sa
 
 def test_the_ticket_stays_for_who_attached_when_the_first_gives_up(fleet: Lab) -> None:
     take(fleet, count=4)
-    wish: dict[str, Any] = {"count": 1, "request_id": "job-1"}
+    asked: dict[str, Any] = {"count": 1, "request_id": "job-1"}
 
     def second() -> None:
         with pytest.raises(WaitTimeoutError):
-            wait(fleet, timeout=1, **wish)
+            wait(fleet, timeout=1, **asked)
         assert tickets(fleet) == ["alice"]
         give_back(fleet, "node1")
         busy(lambda: take(fleet, count=1))()
 
-    assert names(wait(fleet, second, **wish)) == ["node1"]
+    assert names(wait(fleet, second, **asked)) == ["node1"]
     assert tickets(fleet) == []
 
 
 def test_who_attached_is_protected_beyond_the_first_ones_deadline(fleet: Lab) -> None:
     take(fleet, count=4)
-    wish: dict[str, Any] = {"count": 1, "request_id": "job-1"}
+    asked: dict[str, Any] = {"count": 1, "request_id": "job-1"}
 
     def second() -> None:
         def later() -> None:
@@ -601,9 +601,9 @@ def test_who_attached_is_protected_beyond_the_first_ones_deadline(fleet: Lab) ->
             give_back(fleet, "node1")
             busy(lambda: take(fleet, count=1))()
 
-        assert names(wait(fleet, later, timeout=100, **wish)) == ["node1"]
+        assert names(wait(fleet, later, timeout=100, **asked)) == ["node1"]
 
-    assert names(wait(fleet, second, timeout=5, **wish)) == ["node1"]
+    assert names(wait(fleet, second, timeout=5, **asked)) == ["node1"]
 
 
 def test_the_same_request_id_with_other_requirements_is_refused_while_waiting_and_later(fleet: Lab) -> None:

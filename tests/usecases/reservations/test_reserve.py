@@ -28,10 +28,10 @@ def fleet(lab: Lab) -> Lab:
     return lab
 
 
-def take(lab: Lab, *names: str, actor: str = "alice", **wish: object) -> list[str]:
-    if isinstance(wish.get("selector"), str):
-        wish["selector"] = parse_selector(str(wish["selector"]))
-    held = reserve.reserve_or_wait(lab.context(actor), reservation_request(names, **wish)).held  # type: ignore[arg-type]  # a test's shorthand
+def take(lab: Lab, *names: str, actor: str = "alice", **asked: object) -> list[str]:
+    if isinstance(asked.get("selector"), str):
+        asked["selector"] = parse_selector(str(asked["selector"]))
+    held = reserve.reserve_or_wait(lab.context(actor), reservation_request(names, **asked)).held  # type: ignore[arg-type]  # a test's shorthand
     return [host.name for host in held.hosts]
 
 
@@ -110,12 +110,12 @@ def test_names_are_exact_never_substrings(fleet: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "asked",
     [{}, {"count": 0}, {"names": ("node1",), "count": 2}, {"count": 1, "ttl": timedelta(0)}, {"names": ("no*",)}],
 )
-def test_a_senseless_request_is_a_usage_error(fleet: Lab, wish: dict[str, object]) -> None:
+def test_a_senseless_request_is_a_usage_error(fleet: Lab, asked: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        reserve.reserve_or_wait(fleet.context(), reservation_request(**wish))  # type: ignore[arg-type]  # a table of shorthands
+        reserve.reserve_or_wait(fleet.context(), reservation_request(**asked))  # type: ignore[arg-type]  # a table of shorthands
 
 
 def test_the_least_recently_used_come_first(fleet: Lab) -> None:
@@ -172,10 +172,10 @@ def test_nothing_is_left_of_a_reservation_that_failed(fleet: Lab) -> None:
 
 def test_a_retry_answers_the_hosts_in_the_order_of_what_was_asked_for(fleet: Lab) -> None:
     wants = [parse_requirement("rack=r2"), parse_requirement("rack=r1")]
-    wish = request.reservation_request(requirements=wants, request_id="job-1")
+    asked = request.reservation_request(requirements=wants, request_id="job-1")
 
-    first = reserve.reserve_or_wait(fleet.context(), wish, None).held
-    again = reserve.reserve_or_wait(fleet.context(), wish, None).held
+    first = reserve.reserve_or_wait(fleet.context(), asked, None).held
+    again = reserve.reserve_or_wait(fleet.context(), asked, None).held
 
     assert [host.name for host in first.hosts] == ["node3", "node1"]
     assert [host.name for host in again.hosts] == ["node3", "node1"]
@@ -183,8 +183,8 @@ def test_a_retry_answers_the_hosts_in_the_order_of_what_was_asked_for(fleet: Lab
 
 def test_the_order_of_terms_makes_no_other_request(fleet: Lab) -> None:
     def ask(selector: str) -> str:
-        wish = request.reservation_request(selector=parse_selector(selector), request_id="job-1")
-        return reserve.reserve_or_wait(fleet.context(), wish, None).held.reservation.id
+        asked = request.reservation_request(selector=parse_selector(selector), request_id="job-1")
+        return reserve.reserve_or_wait(fleet.context(), asked, None).held.reservation.id
 
     assert ask("rack=r2,memory>=1GiB") == ask("memory>=1GiB,rack=r2")
     with pytest.raises(UsageError, match="request id 'job-1' was used for"):

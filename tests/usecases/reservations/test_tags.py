@@ -123,8 +123,8 @@ def test_a_reservation_knows_when_it_was_asked_for(fleet: Lab) -> None:
             lifecycle_verbs.release(fleet.context(), Choice(("node1",)))
             step_verbs.recycle(fleet.context(), Choice(("node1",)), jobs=1)
 
-    wish = request.reservation_request(("node1",), tags={"job": "1"})
-    waited = reserve_or_wait(fleet.context(), wish, WaitOptions(pause)).held.reservation
+    asked = request.reservation_request(("node1",), tags={"job": "1"})
+    waited = reserve_or_wait(fleet.context(), asked, WaitOptions(pause)).held.reservation
     assert waited.asked_at is not None
     assert waited.asked_at - began < timedelta(seconds=1)
     assert waited.created_at - waited.asked_at > timedelta(minutes=10)

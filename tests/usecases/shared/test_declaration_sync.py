@@ -274,7 +274,7 @@ def test_an_edit_that_comes_before_another_one_is_synced_keeps_its_meaning(
     others = iter([lambda: hosts.add(cellar.context("bob"), ["new1"], hosts.AttributeChanges())])
 
     def overtaken(*args: object) -> bytes:
-        """The file is replaced, and before its editor goes on, somebody else's edit comes and goes."""
+        """The file is replaced, and before its editor goes on, another edit is made and undone."""
         done = edit_file(*args)  # type: ignore[arg-type]  # passed on as they are
         for other in others:
             other()

@@ -23,8 +23,8 @@ ASKED = "attributes that were set here are kept where the files differ; import -
 
 
 def bring(lab: Lab, *specs: HostSpec, overwrite: bool = False, dry_run: bool = False) -> Imported:
-    cargo = ImportBatch(tuple(ImportedHost(Host(spec, State.INITIAL, NOW), None, "x.yaml") for spec in specs))
-    return hosts.import_hosts(lab.context(), cargo, overwrite=overwrite, dry_run=dry_run)
+    batch = ImportBatch(tuple(ImportedHost(Host(spec, State.INITIAL, NOW), None, "x.yaml") for spec in specs))
+    return hosts.import_hosts(lab.context(), batch, overwrite=overwrite, dry_run=dry_run)
 
 
 def spec(lab: Lab, name: str = "n1.lab") -> HostSpec:

@@ -31,7 +31,7 @@ def test_a_range_gives_each_added_host_its_own_address_mac_and_bmc(lab: Lab) -> 
         (AttributeChanges(address="10.0.1.[1-3]"), "--address 10.0.1.[1-3] stands for 3 values, but 4 hosts are named"),
         (AttributeChanges(mac="02:00:00:00:00:[01-10]"), "stands for 16 values, counted in hexadecimal, but 4 hosts"),
         (AttributeChanges(address="10.0.1.{n}"), "--address has the placeholder {n}, which is not known"),
-        (AttributeChanges(address="10.0.1.[4-1]"), "[4-1] is no range"),
+        (AttributeChanges(address="10.0.1.[4-1]"), "[4-1] is not a range"),
         (AttributeChanges(address="10.0.1.1"), "several hosts can't share a MAC or an address"),
     ],
 )

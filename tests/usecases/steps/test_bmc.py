@@ -131,8 +131,8 @@ def fleet(lab: Lab, emulator: Emulator, tmp_path: Path) -> Lab:
         text = (MANIFEST if number < 5 else METAL3).format(number=number, url=emulator.url)
         (tmp_path / f"compute-{number}.yaml").write_text(text)
     files = [str(path) for path in sorted(tmp_path.glob("compute-*.yaml"))]
-    cargo = read_paths(files, sys.stdin.buffer, lab.clock())
-    assert len(hosts.import_hosts(context(lab), cargo).items) == 7
+    batch = read_paths(files, sys.stdin.buffer, lab.clock())
+    assert len(hosts.import_hosts(context(lab), batch).items) == 7
     hosts.set_attributes(context(lab), Choice(("compute-[1-7]",)), hosts.AttributeChanges(credentials="env:LAB_BMC"))
     return lab
 
@@ -168,8 +168,8 @@ def test_a_whole_life_through_redfish(fleet: Lab) -> None:
     assert said(step_verbs.ready(context(fleet), Choice(("compute-*",)))) == dict.fromkeys(
         seven, "readiness check passed: bmc"
     )
-    wish = request.reservation_request(count=2, selector=parse_selector("health=OK"))
-    held = reserve.reserve_or_wait(context(fleet), wish).held
+    asked = request.reservation_request(count=2, selector=parse_selector("health=OK"))
+    held = reserve.reserve_or_wait(context(fleet), asked).held
     names = [host.name for host in held.hosts]
     assert names == seven[:2]
     lifecycle_verbs.taint(context(fleet), Choice(tuple(names)))
@@ -319,8 +319,8 @@ def test_a_host_is_installed_by_virtual_media_before_its_holder_gets_it(fleet: L
             "[cleanup.media]\nredfish = { eject = true }\n"
         )
         step_verbs.ready(context(fleet), Choice(("compute-2",)))
-        wish = request.reservation_request(("compute-2",), params={"image": "noble"})
-        held = reserve.reserve_or_wait(context(fleet), wish).held
+        asked = request.reservation_request(("compute-2",), params={"image": "noble"})
+        held = reserve.reserve_or_wait(context(fleet), asked).held
     assert held.reservation.params == {"image": "noble"}
     results = {result.step: result.detail for result in fleet.context().store.step_results.of(held.hosts[0])}
     inserted = image.replace("{param.image}", "noble")

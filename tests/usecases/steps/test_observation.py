@@ -153,7 +153,7 @@ command = ["./bios"]
 needs = ["bmc"]
 [setup.none]
 command = ["./none"]
-selector = "nobody"
+selector = "absent"
 needs = ["bios"]
 [setup.raid]
 command = ["./raid"]

@@ -68,8 +68,8 @@ def rechecked(lab: Lab, says: Says = lambda *_: PASS) -> list[str]:
 
 
 def take(lab: Lab, *names: str) -> list[str]:
-    wish = request.reservation_request(names, None if names else parse_selector(""))
-    return [one.name for one in reserve.reserve_or_wait(lab.context(), wish).held.hosts]
+    asked = request.reservation_request(names, None if names else parse_selector(""))
+    return [one.name for one in reserve.reserve_or_wait(lab.context(), asked).held.hosts]
 
 
 def test_ready_and_a_check_of_all_are_proofs_and_a_check_of_one_is_none(lab: Lab) -> None:
@@ -176,8 +176,8 @@ def test_checks_step_aside_when_somebody_waits_for_the_host(lab: Lab) -> None:
 
     def reserving() -> None:
         with lab.visit("bob") as ctx:
-            wish = request.reservation_request((), parse_selector(""))
-            grant = reserve.reserve_or_wait(ctx, wish, WaitOptions(pause))
+            asked = request.reservation_request((), parse_selector(""))
+            grant = reserve.reserve_or_wait(ctx, asked, WaitOptions(pause))
             taken.extend(one.name for one in grant.held.hosts)
 
     waiting = threading.Thread(target=reserving)

@@ -34,7 +34,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import parallel, resume, step_verbs
 from bmhctl.usecases.steps.execution import Claimed, claimed
-from tests.conftest import HOMES, SUFFIX, Lab
+from tests.conftest import BACKENDS, SUFFIX, Lab
 
 ALL = Choice(everything=True)
 PASS, FAIL, UNKNOWN = Verdict.PASS, Verdict.FAIL, Verdict.UNKNOWN
@@ -543,7 +543,7 @@ def test_a_step_that_is_declared_meanwhile_runs_on_hosts_that_had_none(
     assert states(lab) == {"node1": "initial"}
 
 
-@pytest.mark.parametrize("home", HOMES)
+@pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=15)
 @given(
     lives=st.lists(
@@ -556,10 +556,10 @@ def test_a_step_that_is_declared_meanwhile_runs_on_hosts_that_had_none(
     )
 )
 def test_no_used_host_is_handed_on_before_its_whole_cleanup_succeeded(
-    home: str, lives: list[tuple[str, tuple[str, ...], list[Verdict]]]
+    backend: str, lives: list[tuple[str, tuple[str, ...], list[Verdict]]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        lab = Lab(Path(folder) / SUFFIX[home])
+        lab = Lab(Path(folder) / SUFFIX[backend])
         inventories.init(lab.location)
         lab.policy(POLICY)
         ctx = lab.context()
@@ -640,8 +640,8 @@ def test_an_event_keeps_the_steps_that_led_to_it_with_their_seconds(fleet: Lab) 
 def test_the_checks_of_a_host_that_failed_when_it_was_to_be_reserved_are_kept(fleet: Lab) -> None:
     with saying(lambda *_: PASS):
         step_verbs.ready(fleet.context(), ALL)
-    wish = request.reservation_request(("node1",))
+    asked = request.reservation_request(("node1",))
     with saying(lambda *_: FAIL), pytest.raises(BmhctlError):
-        reserve.reserve_or_wait(fleet.context(), wish, check=True)
+        reserve.reserve_or_wait(fleet.context(), asked, check=True)
     last = [*fleet.context().store.events.read(host(fleet))][-1]
     assert (last.verb, [each.verdict for each in last.steps or ()]) == (Verb.MAINTAIN, [FAIL, FAIL])
