@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bmhctl.domain.model import Host
     from bmhctl.results import Held
 
-_TTL = 600  # seconds: how long a lease lasts whose renewals stop, where nothing gives it back
+_TTL = 600  # seconds after which a lease ends that is neither renewed nor given back
 _VARIABLE = "BMHCTL_INVENTORY"
 
 

@@ -54,5 +54,5 @@ def _run(command: str, lines: str) -> None:
         raise UsageError(f"can't run {command!r}: {error}", hint=hint) from error
     if done.returncode:
         raise StepFailedError(
-            f"the command of --exec ended with status {done.returncode}", hint="the next remind tells the same again"
+            f"the command of --exec ended with status {done.returncode}", hint="the next remind reports the same again"
         )

@@ -85,7 +85,7 @@ def _run(
         request = replace(request, token=token)
         try:
             grant = reserve_or_wait(lab.context, request, patience, check=check)
-            is_older = token != grant.held.reservation.id  # its request id returned it; any time may be left of it
+            is_older = token != grant.held.reservation.id  # an earlier request got it: its lease may end at any time
             token = grant.held.reservation.id
             if not is_older:
                 _check_granted(lab.context, grant.held.reservation)

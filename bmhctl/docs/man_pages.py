@@ -23,7 +23,7 @@ _Row = tuple[str, str]
 
 
 class Edition(NamedTuple):
-    """Of what the pages are: the version of bmhctl, and the date on which they were made."""
+    """The version of bmhctl that the pages describe, and the date on which they were made."""
 
     version: str
     date: str

@@ -61,7 +61,7 @@ class Booking(Frozen):
         return Planned(self.id, self.owner, self.starts_at, self.ends_at)
 
     def has_begun(self, now: datetime) -> bool:
-        """Return whether its time is now."""
+        """Return whether ``now`` is within its time."""
         return self.ended_at is None and self.starts_at <= now < self.ends_at
 
 

@@ -145,7 +145,7 @@ def _look_of(manifest: object) -> str | None:
 
 
 def _manifests(place: str, document: object) -> Iterator[tuple[str, object]]:
-    """Yield the manifests of a document, those of lists one by one; what is not one comes out as it is."""
+    """Yield the manifests of a document, those of a list one by one; a value that is not a manifest unchanged."""
     items, inherited = document, {}
     if isinstance(document, dict) and isinstance(kind := document.get("kind"), str) and _is_list(document, kind):
         items = document.get("items") or []

@@ -91,7 +91,7 @@ def _phase(phase: Phase) -> Schema:
 
 def _step(phase: Phase) -> Schema:
     rules = PHASES[phase]
-    # The values of a reservation are placeholders of names that only the step itself declares.
+    # Any placeholder may be the name of a parameter that only this step declares.
     filled = {"type": "string"} if "params" in rules.keys else _filled()
     kinds: Schema = {
         StepKind.COMMAND.value: _described(

@@ -11,7 +11,7 @@ from bmhctl.output.sanitize import clean
 from bmhctl.results import Held
 from bmhctl.results.bookings import Booked
 
-_LINE = 75  # octets at most, without the line's end
+_LINE = 75  # the most octets of a line, without its end
 _ENDLESS = timedelta(days=365)  # an event has to end: a lease without an end is shown for so long
 _ESCAPES = str.maketrans({"\\": "\\\\", ";": "\\;", ",": "\\,", "\n": "\\n"})
 

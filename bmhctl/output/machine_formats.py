@@ -12,8 +12,8 @@ from bmhctl.output.sanitize import clean
 if TYPE_CHECKING:
     from bmhctl.output.records import Envelope, Record
 
-_LINES_AT_ONCE = 1000  # that are written
-_FEW = 1000  # records, for which it takes longer to load a quick encoder than it saves
+_LINES_AT_ONCE = 1000  # so many lines are written in one call
+_FEW = 1000  # so few records are encoded before a quick encoder would be loaded
 
 _FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
 
@@ -41,7 +41,7 @@ def write_jsonl(document: Envelope, display: Display) -> None:
 
 
 def _encoded(records: Iterable[Record]) -> Iterator[str]:
-    """Each record as a line; the first of them without the quick encoder."""
+    """Yield each record as a line; the first few without the quick encoder."""
     import json
 
     # Records are copies, so they contain no circle.
@@ -66,7 +66,7 @@ def _quick(careful: Callable[[Record], str]) -> Callable[[Record], str]:
 
     def encode(record: Record) -> str:
         try:
-            text = dumps(record, option=OPT_PASSTHROUGH_DATETIME)  # which stdlib refuses, too
+            text = dumps(record, option=OPT_PASSTHROUGH_DATETIME)  # json refuses datetimes, too
         except TypeError:  # a lone surrogate, or a number of more than 64 bits
             return careful(record)
         is_plain = text.isascii() and b"\x7f" not in text
@@ -99,7 +99,7 @@ def csv_cell(text: str) -> str:
 
 
 def write_names(names: Iterable[str], display: Display) -> None:
-    """One name a line."""
+    """Write one name a line."""
     for lines in _batches(f"{clean(name)}\n" for name in names):
         display.write("".join(lines))
 

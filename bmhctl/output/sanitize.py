@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-_KEPT = frozenset("\u00a0\u3000\u200c\u200d")  # harmless, and Asian scripts and emoji are unreadable without them
+_KEPT = frozenset("\u00a0\u3000\u200c\u200d")  # spaces and joiners that Asian scripts and emoji need; harmless
 
 
 def clean(text: str) -> str:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 _SOON = timedelta(minutes=15)
 
 
-FEW_HOSTS = 4  # hosts of one reservation, in a line on a terminal
+FEW_HOSTS = 4  # how many hosts of a reservation a line on a terminal names
 
 
-UNLIMITED = 10**6  # the width where nothing is to be cut, but empty columns are left out
+UNLIMITED = 10**6  # a width that cuts nothing; empty columns are still left out
 
 
 def ago(at: datetime, now: datetime) -> str:

@@ -71,7 +71,7 @@ def _devices(system: System) -> Iterator[str]:
 
 
 def _manages_only(client: Client, manager: Json, system: System) -> bool:
-    """Whether a manager's drive can be no other system's: an image must never be inserted there."""
+    """Return whether a manager's drives can only be this system's: no other one may get the image."""
     servers = table(manager.get("Links")).get("ManagerForServers")
     paths = [client.link(each) for each in servers] if isinstance(servers, list) else []
     return len(paths) == 1 and paths[0] is not None and belongs_to(paths[0], system.path)

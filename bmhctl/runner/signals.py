@@ -53,7 +53,7 @@ class Signals:
         self._drain()
         self.held = True
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """From now on a signal ends the process again."""
         self.held = False
 

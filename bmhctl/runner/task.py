@@ -149,11 +149,11 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequ
         status = returning.give_back(reason, child.status, fault=f"reported by a task: {child.outcome}")
     else:
         result: TaskResult | None = TaskResult.FAILED if child.status else TaskResult.COMPLETED
-        if child.was_asked_to_end:  # which says nothing about the hosts
+        if child.was_asked_to_end:  # then its end says nothing about the hosts
             result = None
         status = returning.give_back(reason, child.status, task=result)
     if task.on_exit is OnExit.RECYCLE:
-        signals.let_go()
+        signals.release()
         _recycle(ctx, returning.tainted)
     return status
 

@@ -56,5 +56,5 @@ class Departed(Frozen):
         return (str(rows[0][0]), to_moment(rows[0][1]), str(rows[0][2])) if rows else None
 
     def remove(self, name: str, mac: str | None) -> None:
-        """Remove the record of a machine: it is back, and known to be dirty."""
+        """Remove the record of a machine that came back and is known to be dirty."""
         self._database.execute(f"DELETE FROM departed WHERE {_IS_IT}", [mac, name, mac, mac])

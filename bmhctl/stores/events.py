@@ -80,7 +80,7 @@ class Events(Frozen):
             where, values = condition(query.among, None)
             terms.append(f"host_id IN (SELECT id FROM hosts{where})")
             parameters.extend(values)
-        if query.since is not None:  # the first of them is found by the index on times, the rest in the order of ids
+        if query.since is not None:  # find the first by the index on times, and the rest in the order of ids
             terms.append("id >= (SELECT MIN(id) FROM events WHERE at >= ?) AND at >= ?")
             parameters += [from_time(query.since)] * 2
         if query.until is not None:

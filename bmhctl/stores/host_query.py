@@ -61,7 +61,7 @@ def condition(query: HostQuery, rare: RareTerm | None) -> tuple[str, list[Value]
     for term in query.selector.terms:
         if rare is None or term is not rare.term:
             sql, values = term.to_sql()
-        else:  # a query for some hosts need not find those that fit only since they were counted
+        else:  # with a limit, hosts that began to fit after they were counted need not be found
             sql, values = term.to_sql(first=True, most=None if query.limit is None else 2 * rare.fitting + 100)
         terms.append(sql)
         parameters.extend(values)

@@ -343,7 +343,7 @@ def spec_row(spec: HostSpec) -> list[Value]:
 
 
 def _bmc_values(bmc: Bmc) -> list[object]:
-    """Return the fields of a BMC; a rare setting only where it is set, so that other rows stay as they were."""
+    """Return the fields of a BMC; a rare setting only where it is set, as in rows of older versions."""
     values: list[object] = [bmc.address, bmc.type, bmc.system_id, bmc.credentials, bmc.verify_tls]
     return values if bmc.tls_min_version is None else [*values, bmc.tls_min_version]
 
@@ -487,8 +487,7 @@ def _spec(
     note: Value,
     observed: Value = None,
 ) -> HostSpec:
-    # All three at once, and as they are written, without spaces around them: what the decoder does around each text
-    # takes as long as the text.
+    # All three in one call, without spaces between them: the decoder's overhead for a text is as long as decoding it.
     text = f"[{labels},{'null' if bmc is None else bmc},{hardware}]"
     (worn, managed, properties), end = _raw_decode(text)
     if end != len(text):
@@ -532,7 +531,7 @@ def _note_values(note: Note) -> list[object]:
     values: list[object] = [note.actor, note.reason, from_time(note.since), from_time(note.until), note.quarantine]
     if note.maintains:
         return [*values, note.under, True]
-    return [*values, note.under] if note.retires else values  # so that other rows stay as they were
+    return [*values, note.under] if note.retires else values  # as in rows of older versions
 
 
 def _to_note(value: Sequence[Value]) -> Note:

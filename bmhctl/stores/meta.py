@@ -60,7 +60,7 @@ class Meta(Frozen):
             self.parse_policy_again()
 
     def keep_policy(self, at: datetime, actor: str, text: str) -> None:
-        """Keep the text that the policy had before a change; one is kept."""
+        """Save the text that the policy had before a change, in place of the one saved before."""
         self.put(_POLICY_BEFORE, json.dumps([from_time(at), actor, text]))
 
     def kept_policy(self) -> tuple[datetime, str, str] | None:

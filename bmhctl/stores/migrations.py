@@ -257,7 +257,7 @@ _PHASES = Migration(
         "DROP TABLE results",
         "ALTER TABLE results_by_phase RENAME TO results",
     ),
-    # The table stays the same one, with the rights that roles have on it.
+    # The table is altered, not replaced: roles keep their rights on it.
     on_server=(
         "ALTER TABLE results ADD COLUMN phase TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE results ADD COLUMN digest TEXT",
@@ -273,7 +273,7 @@ _PREPARED = Migration(
     ("ALTER TABLE reservations ADD COLUMN params TEXT", "ALTER TABLE reservations ADD COLUMN prepared_at BIGINT"),
 )
 
-# What can't be found out afterwards; empty in older rows, in which it is not known.
+# Empty in older rows: what these columns hold can't be found out afterwards.
 _KEPT = Migration(
     "kept",
     (

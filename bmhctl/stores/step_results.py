@@ -71,7 +71,7 @@ class StepResults(Frozen):
         return found
 
     def forget(self, host: Host, phase: Phase) -> None:
-        """Keep the results of a phase, but not what they were for: they count as those of another time."""
+        """Keep the results of a phase for display only: they no longer count as done."""
         self._database.execute("UPDATE results SET digest = NULL WHERE host_id = ? AND phase = ?", [host.id, phase])
 
 

@@ -283,7 +283,7 @@ class Store:
         claimed = self.claims.claimed_hosts([host.id for host in free], *standing)
         return tuple(host for host in free if host.id not in claimed) if claimed else tuple(free)
 
-    # who changed something
+    # changes by other processes
 
     def version(self) -> int:
         """Return a number that differs from an earlier one when another connection committed; takes microseconds."""

@@ -141,7 +141,7 @@ def end_task(group: int, root: int, grace: float = GRACE) -> None:
     while members:
         began = time.monotonic()
         members = family.members()
-        look = time.monotonic() - began  # tenths of a second on a busy machine: none may be begun before KILL is due
+        look = time.monotonic() - began  # tenths of a second on a busy machine: a look must not delay KILL
         if not members:
             return
         if time.monotonic() + max(look, _PAUSE) >= deadline:

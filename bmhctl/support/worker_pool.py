@@ -14,7 +14,7 @@ _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 _TICK = 0.5  # seconds after which a wait starts again, so that a pending signal is handled
-_TOGETHER = 16  # results that are handled one after the other, without a look at what else is due
+_TOGETHER = 16  # so many results are handled before the pool looks at what else is due
 
 PATIENCE = 5.0
 """Seconds that cancelled tasks have to end before the pool stops waiting for them."""

@@ -101,7 +101,7 @@ def _give_back(
 def _quarantine(ctx: Context, host: Host, now: datetime) -> Host | None:
     """Move a host on which as many tasks failed in a row as the policy allows to maintenance; None if they are fewer.
 
-    The cause may be the host or the tasks: which of both, only a person can find out.
+    The cause may be the host or the tasks: only a person can find out which.
     """
     limit = ctx.policy().quarantine_after_task_failures
     if limit is None or len(host.failed_tasks) < limit:

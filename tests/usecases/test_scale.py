@@ -53,7 +53,7 @@ def fleets(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 def fleet(folder: Path, size: int) -> Path:
-    """An inventory of so many hosts, of which a few are told apart."""
+    """An inventory of so many hosts, of which a few differ from the others."""
     path = generate(folder / f"{size}.db", size, state="available")
     with closing(open_store(str(path))) as store:
         ctx = Context(store, "alice")

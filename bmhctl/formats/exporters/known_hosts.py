@@ -15,7 +15,7 @@ _LINE = re.compile(r"((?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/]+=
 
 
 def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
-    """Yield a line for each host key; raise `InvalidError` for a property that is none."""
+    """Yield a line for each host key; raise `InvalidError` for a property that is not one."""
     for host in hosts:
         names = ",".join(filter(None, (host.name, host.spec.address)))
         for key, value in sorted(host.spec.properties.items()):

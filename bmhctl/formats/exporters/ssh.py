@@ -12,7 +12,7 @@ _OPTIONS = (("ssh_user", "User", re.compile(r"[A-Za-z0-9_][\w.@-]*")), ("ssh_por
 
 
 def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
-    """Yield a section for each host that has an address; raise `InvalidError` for a user or port that is none."""
+    """Yield a section for each host that has an address; raise `InvalidError` for a user or port that is not valid."""
     yield "# Written by bmhctl export -o ssh\n"
     for host in hosts:
         if host.spec.address is None:

@@ -15,7 +15,7 @@ from bmhctl.formats.importers.record import (
 from bmhctl.formats.recognize import text_looks_like
 from bmhctl.support.values import Frozen
 
-_HEADING = 10_000  # characters of a heading
+_HEADING = 10_000  # how many characters of a heading are read
 _CELLS = re.compile(r"[,;\t|]")
 _HEAD = 100_000  # how many characters of a text are read to recognise it
 _DOCUMENT = re.compile(r"\s*+(?:#[^\n]*+\n\s*+)*+(?:\{|\[\s*+[\[{\"\]]|---|[\w.-]++:(?:\s|\Z))")

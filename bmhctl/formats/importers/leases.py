@@ -13,7 +13,7 @@ _HOST = "dhcp-host="
 
 
 def read_text(text: str, origin: str) -> Iterator[Item]:
-    """Yield the leases; raise `InvalidError` for a line that is none."""
+    """Yield the leases; raise `InvalidError` for a line that is not a lease."""
     names: set[str] = set()
     for number, line in enumerate(text.splitlines(), 1):
         place = f"{origin}, line {number}"

@@ -252,7 +252,7 @@ def flag(fields: Fields, key: str) -> bool:
 
 
 def nic(fields: Fields, key: str, ip: str, mac: str | None = None, *, pxe: bool = False) -> Nic:
-    """Return a network interface; raise an error that names the field if its address is none."""
+    """Return a network interface; raise an error that names the field if its address is not a MAC."""
     bare = without_prefix(ip) or ip
     if not is_ip(bare):
         raise bad_field(fields.path_of(key), f"must be an IP address, not {ip!r:.60}")

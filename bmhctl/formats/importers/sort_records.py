@@ -11,7 +11,7 @@ from bmhctl.formats.importers.record import Item
 from bmhctl.formats.manifest_fields import bad_field, wrong_kind
 from bmhctl.formats.recognize import document_looks_like, samples
 
-_DEPTH = 4  # of lists and mappings around the records of a document
+_DEPTH = 4  # how many lists and mappings may stand around the records of a document
 _SAMPLE = 20  # how many records of a list are read to recognise it
 
 

@@ -14,11 +14,11 @@ from bmhctl.output.spans import plural
 from bmhctl.results.why import Graph
 
 _WIDTH, _HEIGHT, _HEADER, _LEGEND = 980, 392, 40, 30
-_BOX, _STEP, _LEFT = 156, 244, 46  # a box of the row, from one to the next, where the first begins
+_BOX, _STEP, _LEFT = 156, 244, 46  # the width of a box, from one box to the next, the left end of the first
 _TOP, _HIGH = 112, 64
 _LOW, _LOW_HIGH = 296, 60
-_LANE = 34  # how far from a box's middle what goes to maintenance leaves and what comes from there arrives
-_TIP = 12  # a line ends this far from its box: room for the head and a breath
+_LANE = 34  # from a box's middle to where arrows to and from maintenance leave and arrive
+_TIP = 12  # a line ends this far from its box: room for its head and a gap
 _FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 
 

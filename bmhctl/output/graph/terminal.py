@@ -167,7 +167,7 @@ def _steps(points: Sequence[Point]) -> Iterator[tuple[int, int, str]]:
             yield x, y, "r" if dx > 0 else "l" if dx < 0 else "d" if dy > 0 else "u"
 
 
-_TOP, _HIGH, _LOW = 3, 4, 11  # where the row of boxes begins, how high they are, where maintenance begins
+_TOP, _HIGH, _LOW = 3, 4, 11  # the line of the boxes, their height, the line of maintenance
 
 
 class _Layout(Frozen):

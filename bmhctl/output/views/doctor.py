@@ -12,7 +12,7 @@ from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad
 from bmhctl.output.spans import inventory_line, plural
 from bmhctl.results.diagnosis import Diagnosis, Finding, Severity
 
-_MOST = 8  # of a kind, unless verbose
+_MOST = 8  # how many findings of a kind are shown without --verbose
 
 _SIGN: dict[Severity, Span] = {
     Severity.BROKEN: ("✗", "bold red"),

@@ -14,7 +14,7 @@ from bmhctl.output.spans import UNLIMITED, place_span, transition_spans
 from bmhctl.results import Imported, Outcome, Outcomes, Plan
 from bmhctl.support.values import replace
 
-_MANY = 8  # hosts, from which on a summary is of use
+_MANY = 8  # for so many hosts a summary is printed
 
 
 def outcome_lines(items: Iterable[Outcome], verbose: bool) -> Iterator[Line]:

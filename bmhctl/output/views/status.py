@@ -31,7 +31,7 @@ from bmhctl.support.folding import folded
 if TYPE_CHECKING:
     from bmhctl.results.bookings import Booked
 
-_MOST = 8  # of a kind, on a terminal
+_MOST = 8  # how many findings of a kind a terminal shows
 
 
 def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Line]:
@@ -130,7 +130,12 @@ def _without_reason(status: Status, limit: int | None) -> Iterator[tuple[str, Li
             yield word, _names(names, limit, style, max(0, status.total(key) - len(names)))
 
 
-_PLANNED = (Column(""), Column("", 1, 11), Column("", 2, 10), Column("", 3))  # beside the hosts
+_PLANNED = (
+    Column(""),
+    Column("", 1, 11),
+    Column("", 2, 10),
+    Column("", 3),
+)  # when it begins, for whom, what for; the first is for the hosts
 
 
 def _planned(item: Booked, now: datetime) -> list[Line]:

@@ -45,8 +45,8 @@ _CLAIM = (
     " holder = excluded.holder, backend = excluded.backend, guarded = excluded.guarded, until = excluded.until"
     f" WHERE {_OVER} RETURNING token"
 )
-_RENEWAL = f"UPDATE claims SET until = {NOW} + ? WHERE name = ? AND token = ? RETURNING token"  # also a late one
-_ANY: Question = "SELECT name FROM claims", ()  # hardly more rows than running steps
+_RENEWAL = f"UPDATE claims SET until = {NOW} + ? WHERE name = ? AND token = ? RETURNING token"  # also where it was late
+_ANY: Question = "SELECT name FROM claims", ()  # the table has few more rows than there are running steps
 _MICROSECONDS = int(LENGTH * 1_000_000)
 _LEFT = (
     f"SELECT name, holder, CASE WHEN {STARTED} BETWEEN until - {_MICROSECONDS} AND until THEN 1 ELSE 0 END"
@@ -186,7 +186,7 @@ class _Loss:
         self._at = steady() + LENGTH - _MARGIN
 
     def put_off(self, renewed: float) -> None:
-        """Record that it was renewed, not before that moment."""
+        """Record when it was last renewed: it counts as lost a margin before that renewal ends."""
         self._at = renewed + LENGTH - _MARGIN
 
     def set(self) -> None:

@@ -118,12 +118,14 @@ def connect(address: Address) -> Connection:
             make_conninfo(address.url, **settings),
             autocommit=True,
             # Each query is planned for its own values: how many hosts fit depends on the label. And no statement is
-            # taken for prepared that a failed transaction left unprepared.
+            # assumed to be prepared although a failed transaction undid that.
             prepare_threshold=None,
         )
         connection = again()
     except psycopg.ProgrammingError as error:
-        why = "" if address.has_secret else f": {_words_of(error)}"  # libpq quotes what it can't read
+        why = (
+            "" if address.has_secret else f": {_words_of(error)}"
+        )  # libpq quotes the text that it can't parse, which may be a password
         raise UsageError(f"can't read the URL {address.shown}{why}", hint="postgresql://user@host/database") from None
     except psycopg.Error as error:
         raise translate(error, address, is_lost=True) from error

@@ -43,16 +43,16 @@ _SERVER_ENDS = ("08", "57P")
 
 _WRITERS = "turn"  # the name of the lock that shared transactions share, and others take alone
 _FOLLOWERS = "followers"  # the name of the lock that processes share which want to be notified of every event
-_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"  # whatever the server's default is
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"  # independent of the server's default
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _CHANNEL = "bmhctl"
-_AT_ONCE = 2000  # rows of a stream that are in memory
-_FEW_ROWS = 50  # are written with the commit, in one message
+_AT_ONCE = 2000  # how many rows of a stream are in memory at once
+_FEW_ROWS = 50  # so many rows at most are sent with the commit, in one message
 _NEXT_ID = "SELECT nextval('{table}_id_seq')"
 _EVENT_ID: Question = _NEXT_ID.format(table="events"), ()
 _WHICH: Question = "SELECT 'meta'::regclass::oid::bigint, (SELECT value FROM meta WHERE key = ?)", (INVENTORY_KEY,)
 _ANY_TICKET = "EXISTS (SELECT 1 FROM tickets)"
-# A follower shares the lock; who can take it alone for a moment is watched by none. It is cheaper than pg_locks.
+# A follower shares the lock: where it can be taken alone for a moment, no process follows. Cheaper than pg_locks.
 _ANY_FOLLOWER = "NOT CASE WHEN pg_try_advisory_lock({0}) THEN pg_advisory_unlock({0}) ELSE FALSE END"
 
 # Waiting processes are notified when these statements are committed: every change of a host writes an event.
@@ -82,7 +82,9 @@ class PostgresDatabase(WriteBuffer):
         self._heard = 0
         self._listens = self._follows = False
         self._settled = 0  # the newest event before which no other will appear
-        self._settling: tuple[int, frozenset[str]] | None = None  # the next such one, and who may still write before it
+        self._settling: tuple[int, frozenset[str]] | None = (
+            None  # the next such event, and the transactions that may still write before it
+        )
         self._held: list[str] = []
         self._ahead = 0.0  # the server's clock minus the local steady one, in seconds
         self._lost_at: float | None = None  # when a connection replaced a lost one, by the steady clock
@@ -243,7 +245,7 @@ class PostgresDatabase(WriteBuffer):
                     out.write_row(row)
             connection.execute(
                 sql.SQL("ANALYZE {}").format(sql.Identifier(table))
-            )  # else the planner takes it for empty for a while
+            )  # else the planner assumes for a while that it is empty
         except psycopg.Error as error:
             raise self._failure(error) from error
 
@@ -593,7 +595,7 @@ class PostgresDatabase(WriteBuffer):
 
 
 def _rows(cursor: psycopg.Cursor[tuple[Value, ...]]) -> list[Row]:
-    # The description would be made for each column when it is read.
+    # cursor.description would be built anew for each column.
     return [*cursor.fetchall()] if cursor.pgresult is not None and cursor.pgresult.nfields else []
 
 

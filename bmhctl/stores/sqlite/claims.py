@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bmhctl.stores.sqlite.database import Marks
 
 
-_TRIES = 5  # for a held lock: a process that asks with the same kind of lock looks like a holder
+_TRIES = 5  # how often a lock that seems held is tried: a process that only asks for it looks like a holder
 _PAUSE = 0.002  # seconds: a process that only asks holds the lock for microseconds
 _MOST_TRIES = 500
 
@@ -42,7 +42,7 @@ class FileClaims:
     def __init__(self, inventory: Path, marks: Marks | None = None) -> None:
         self._inventory = inventory
         self._marks = marks
-        self._marked: tuple[int, ...] = ()  # while any claim is held alone
+        self._marked: tuple[int, ...] = ()  # open while any claim is held alone
         self._alone = 0  # how many are
         self._folder = folder_beside(inventory)
         self._held: dict[int, tuple[str, Callable[[int], None]]] = {}
@@ -210,7 +210,7 @@ class FileClaims:
 
     def _tidy(self, handle: int, name: str, *, sharers: bool) -> None:
         path = self._path(name)
-        with suppress(OSError):  # other claims are there
+        with suppress(OSError):  # the folder holds other claims
             if _take(handle, sharers=sharers, tries=_TRIES) and _is_file(handle, path):
                 path.unlink(missing_ok=True)
                 self._folder.rmdir()
@@ -264,7 +264,7 @@ def _take_alone(handle: int) -> None:
 
 
 def _join(handle: int) -> None:
-    fcntl.flock(handle, fcntl.LOCK_SH)  # only a process that asks is in the way
+    fcntl.flock(handle, fcntl.LOCK_SH)  # waits at most for a process that only asks
 
 
 def _lock(handle: int, kind: int) -> bool:

@@ -38,7 +38,7 @@ _HEADER = b"SQLite format 3\x00"
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "fuse.sshfs", "fuse.glusterfs"}
 _CHANGES = ("insert", "update")
-_AT_ONCE = 100  # rows of a stream that are in memory
+_AT_ONCE = 100  # how many rows of a stream are in memory at once
 _INDEX_ONLY = re.compile(r"row \d+ missing from index \S+|wrong # of entries in index \S+")
 # A row that a CHECK excludes is not damage: doctor's questions about the rows report what it means.
 _NO_DAMAGE = re.compile(r"ok$|\*\*\* in database main \*\*\*$|CHECK constraint failed in ")

@@ -93,7 +93,7 @@ def _without_wrong(host: Host, known: dict[str, Booking]) -> Host:
 
 
 def _missing(host: Host, known: dict[str, Booking], now: datetime) -> Iterator[Booking]:
-    """Yield the open bookings of a host for which it is not set aside; a maintenance that began needs that no more."""
+    """Yield the open bookings of a host for which no time is set aside on it; a maintenance that began needs none."""
     has = {each.id for each in host.planned}
     for booking in known.values():
         is_over = booking.ends_at <= now or (booking.is_maintenance and booking.starts_at <= now)

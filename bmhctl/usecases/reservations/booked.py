@@ -131,7 +131,7 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
 
 
 def _may_be_short(request: ReservationRequest) -> bool:
-    """Return whether the lease of a request may end early, where something is planned: it names no length."""
+    """Return whether the lease may end early because something is planned: only that of a request without a length."""
     return request.ttl is None and not request.endless
 
 
@@ -257,7 +257,7 @@ def take(
 def _with_room(
     ctx: Context, request: ReservationRequest, hosts: Sequence[Host], terms: LeaseTerms, policy: Policy
 ) -> Match:
-    """Return the hosts of a lease that begins now, after the bookings moved in spite of which they were chosen."""
+    """Move the bookings that stand in the way of a lease that begins now; return its hosts as they are then."""
     now, as_they_are = ctx.clock(), Match(tuple(hosts), 0)
     line = line_of(hosts, policy)[0]
     if line >= (terms.end(now) or NEVER) or (_may_be_short(request) and line >= now + SHORTEST_LEASE):

@@ -47,7 +47,7 @@ def etas_of_tickets(ctx: Context, tickets: Sequence[Ticket]) -> list[datetime | 
     some = [_claim(ctx, policy, ticket) for ticket in tickets[:MOST_TICKETS]]
     known = _forecast(ctx, policy, some) if some else []
     for number, claim in enumerate(some):
-        if known[number] is None and claim.deadline is not None:  # when it would fit if it waited on
+        if known[number] is None and claim.deadline is not None:  # when it would fit without its deadline
             known[number] = _forecast(ctx, policy, [*some[:number], replace(claim, deadline=None)])[-1]
     return [*known, *([None] * (len(tickets) - len(known)))]
 
@@ -63,7 +63,7 @@ def add_eta(ctx: Context, request: ReservationRequest, error: BusyError) -> None
 
 
 def in_words(eta: datetime | None) -> str:
-    """Return what a user is told of a moment, which is never promised."""
+    """Return the words for a moment at the latest, which is an estimate."""
     if eta is None:
         return "when it fits is unknown"
     return f"it fits by {local_time(by_minute(eta))} at the latest, if every lease ends as written"
@@ -112,7 +112,7 @@ def _forecast(ctx: Context, policy: Policy, claims: Sequence[Claim]) -> list[dat
 def _freeing(
     ctx: Context, everyone: Sequence[Requirements], now: datetime, most: int, turnaround: timedelta
 ) -> list[Freeing]:
-    """Return the hosts that fit and will be free, each with when: those of which that is written."""
+    """Return the hosts that fit and of which it is known when they will be free, each with that moment."""
     wanted = dict.fromkeys(requirement for requirements in everyone for requirement in requirements)
     found: dict[int, Host] = {}
     for requirement in wanted:

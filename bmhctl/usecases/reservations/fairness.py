@@ -37,7 +37,7 @@ After connections were lost, waiting processes have as long to reconnect: longer
 """
 
 _NEVER_USED = datetime.min.replace(tzinfo=UTC)
-_LONGEST_AWAY = timedelta(seconds=LONGEST)  # a process waits no longer than that for a server
+_LONGEST_AWAY = timedelta(seconds=LONGEST)  # the longest that a process waits for a server
 
 _EXCUSED = "excused"  # the key of the inventory that has the excused tickets
 _requirements_of = lru_cache(maxsize=1000)(load_requirements)
@@ -101,7 +101,7 @@ def _excused_since(ticket: Ticket, excused: Mapping[int, datetime]) -> datetime 
 
 
 def note_excused(ctx: Context) -> None:
-    """Keep since when tickets are excused, in the caller's transaction, so that another loss excuses none again."""
+    """Save since when tickets are excused, in the caller's transaction: a further loss does not prolong that."""
     lost = ctx.store.last_disruption()
     if not timedelta() <= ctx.clock() - lost < LAPSE:
         return

@@ -147,7 +147,7 @@ def handover(
             created_at=now,
             expires_at=expires_at,
             request_id=None,
-            asked_at=None,  # its owner did not wait for it
+            asked_at=None,  # the new owner did not wait for it
             shared_with=(),
             renewed_at=old.counted_from,  # the lease ends when the old one would have ended
         )

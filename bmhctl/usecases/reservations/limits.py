@@ -53,7 +53,7 @@ class Allowance(Frozen):
 
     @property
     def details(self) -> dict[str, object]:
-        """The same for machines."""
+        """What :attr:`words` say, as fields of a JSON error."""
         return {
             "limit": self.limit.name,
             "max_hosts": self.limit.max_hosts,

@@ -174,7 +174,7 @@ class Preparation:
         give_up(self._ctx, reservation.id, reason, None if self._is_new else [host.id for host in waiting])
 
     def _prepare(self, reservation: Reservation, claims: Sequence[Claimed]) -> list[tuple[Claimed, StepsRun]]:
-        """Run the prepare steps on each host, on several at once; return what they said, in the order of the claims."""
+        """Run the prepare steps on each host, on several at once; return their results, in the order of the claims."""
         policy = self._ctx.policy()
         deadline = _deadline(reservation, self._ctx.clock())
         plans = [(held, _plan(held, policy, reservation, deadline)) for held in claims]
@@ -211,7 +211,7 @@ class Preparation:
     def _settle(
         self, reservation: Reservation, ended: list[tuple[Claimed, StepsRun]], notes: list[str], order: list[int]
     ) -> tuple[Reservation, list[Host]]:
-        """Record what the steps said; return the reservation and the hosts that still have to be prepared."""
+        """Record the results of the steps; return the reservation and the hosts that still have to be prepared."""
         failures = [_Failure(held.host, run.refusal) for held, run in ended if run.refusal is not None]
         if not failures:
             return _finish(self._ctx, reservation, ended, self._is_new), []
@@ -234,7 +234,7 @@ class Preparation:
         return reservation, spares
 
     def _enough(self) -> str | None:
-        """Return why no other host is tried; None if one is."""
+        """Return why no further host is tried; None if one is."""
         if self._is_late():
             return "the time to wait is over"
         number = len(self.failed)
@@ -287,7 +287,7 @@ def _finish(
             return held
         expires = None if held.ttl is None or held.expires_at is None else max(held.expires_at, now + held.ttl)
         if held.expires_at and held.ttl and held.expires_at < held.created_at + held.ttl:
-            expires = held.expires_at  # it was cut short at the grant: its booking is over then
+            expires = held.expires_at  # the grant ended it early: its booking is over then
         planned = [host for host in ctx.store.hosts.held_by(held.id) if host.planned]
         if planned and expires is not None:
             from bmhctl.usecases.reservations.booked import line_of
@@ -300,7 +300,7 @@ def _finish(
 
 
 def _record(ctx: Context, ended: Sequence[tuple[Claimed, StepsRun]], reservation: Reservation, now: datetime) -> None:
-    """Record what the steps said of those hosts that the reservation still holds, in the caller's transaction."""
+    """Record the results for those hosts that the reservation still holds, in the caller's transaction."""
     values = ", ".join(f"{name}={value}" for name, value in (reservation.params or {}).items())
     for claim, run in ended:
         host = ctx.store.hosts.with_id(claim.host.id, lock=True)

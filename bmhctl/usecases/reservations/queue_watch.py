@@ -107,7 +107,7 @@ class Watch:
         trouble = None
         try:
             refresh(self._ctx)
-        except (InvalidError, UnreachableError) as error:  # a user is editing it
+        except (InvalidError, UnreachableError) as error:  # as while a user edits the file
             trouble = f"{error.message}; nothing is granted until that is fixed"
         if trouble != self.trouble:
             self.trouble, self._generation, self._state = trouble, None, None

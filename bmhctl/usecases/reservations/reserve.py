@@ -135,7 +135,7 @@ def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
             return try_grant(attempt, None)
         except BusyError as error:
             if patience is None:
-                if "from" not in error.details:  # it is told already from when the whole lease is possible
+                if "from" not in error.details:  # the message already says from when the whole lease is possible
                     from bmhctl.usecases.reservations.eta import add_eta
 
                     add_eta(ctx, request, error)

@@ -44,7 +44,7 @@ from bmhctl.usecases.shared.context import Context
 POLL = 0.15
 """Seconds between two checks of a waiting process; each takes microseconds unless something was committed."""
 
-_POLL_WOKEN = 0.5  # the same for a server, which wakes waiting processes at every change
+_POLL_WOKEN = 0.5  # the longest pause with a server, which wakes waiting processes at every change
 
 
 class WaitOptions(Frozen):

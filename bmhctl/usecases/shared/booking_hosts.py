@@ -22,8 +22,8 @@ from bmhctl.usecases.shared.planned import due_of, hosts_of, leave, set_aside
 from bmhctl.usecases.shared.transitions import SELF
 
 _CLEAN_AND_FREE = frozenset({State.INITIAL, State.AVAILABLE, State.TAINTED})
-_MOST_LOOKS = 500_000  # at free hosts, to find the earliest time that is possible
-_SOME = 10  # so many times as many hosts as are asked for are read before all are
+_MOST_LOOKS = 500_000  # how many free hosts are looked at to find the earliest possible time
+_SOME = 10  # so many hosts for each that is asked for are read before all are
 _NEAR = 20  # so many more hosts than are asked for are tried first
 _ALL = 10**6
 
@@ -182,7 +182,7 @@ def apply_room(ctx: Context, room: Room, now: datetime, why: str) -> Match:
 
 
 def candidates(ctx: Context, requirements: Requirements, query: HostQuery) -> Iterable[Host]:
-    """Return the hosts of a query that fit one of the requirements; a named host in whatever state it is."""
+    """Return the hosts of a query that fit one of the requirements; a named host in every state."""
     found: dict[int, Host] = {}
     for requirement in dict.fromkeys(requirements):
         if requirement.name is not None:

@@ -12,7 +12,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
 
 _POLL = 0.1  # seconds between two checks of the version, each of which takes microseconds
-_POLL_WOKEN = 0.5  # the same for a server, which wakes those who wait
+_POLL_WOKEN = 0.5  # seconds between two checks of a server, which wakes waiting processes
 _SETTLE = (0.01, 0.32)  # the first and the longest pause while other transactions may still add older events
 _LOOK_AT_FILE = 0.5
 

@@ -35,7 +35,7 @@ def settle_due(ctx: Context, now: datetime) -> None:
     """
     policy = ctx.policy()
     for each in ctx.store.bookings.due(now):
-        booking = ctx.store.bookings.get(each.id) or each  # another one may have moved it
+        booking = ctx.store.bookings.get(each.id) or each  # settling another booking may have moved this one
         due = due_of(booking, policy)
         if booking.is_maintenance:
             _maintain(ctx, booking, now)
@@ -111,7 +111,7 @@ def _maintain(ctx: Context, booking: Booking, now: datetime) -> None:
                 _begin(ctx, host, booking, now)
             elif is_over and booking.resumes:
                 _resume(ctx, host, booking, now)
-        except BmhctlError:  # a step runs on it: later
+        except BmhctlError:  # a step runs on it: try again later
             left = True
     if left:
         ctx.store.bookings.save(replace(booking, due_at=now + _AGAIN))
@@ -129,7 +129,7 @@ def end_maintenance(ctx: Context, booking: Booking, now: datetime) -> tuple[str,
     """
     if booking.resumes:
         for host in hosts_of(ctx, booking):
-            with suppress(BmhctlError):  # a step runs on it
+            with suppress(BmhctlError):  # while a step runs on it
                 _resume(ctx, host, booking, now)
     note = _note_of(booking)
     return tuple(sorted(host.name for host in hosts_of(ctx, booking) if note in host.maintenance))
@@ -141,7 +141,7 @@ def _note_of(booking: Booking) -> Note:
 
 def _begin(ctx: Context, host: Host, booking: Booking, now: datetime) -> None:
     freed = replace(host, planned=without_planned(host, booking.id))
-    if now >= booking.ends_at:  # no command wrote while it lasted
+    if now >= booking.ends_at:  # no command wrote during the maintenance
         record_event(ctx, freed, EventKind.PLAN_ENDED, now, reason=f"{booking.id}: it is over", actor=SELF)
         return
     reason = f"planned: {booking.purpose}"

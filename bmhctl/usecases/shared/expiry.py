@@ -28,7 +28,7 @@ def reap(ctx: Context) -> list[Reservation]:
         expired = []
         for reservation in ctx.store.reservations.due(now, now + CLOCK_SLACK):
             if reservation.is_valid(now):
-                _put_right(ctx, reservation, now)
+                _shorten(ctx, reservation, now)
                 continue
             expired.append(reservation)
             for host in ctx.store.hosts.held_by(reservation.id):
@@ -44,12 +44,12 @@ def reap(ctx: Context) -> list[Reservation]:
 
 def forget_left_claims(ctx: Context) -> None:
     """Remove what killed processes have left of their claims, as ``reap`` and ``recycle`` do."""
-    with suppress(AwayError):  # the next one may be able to
+    with suppress(AwayError):  # the next command may be able to remove them
         for claim in ctx.store.claims.left_behind():
             ctx.store.claims.forget(claim.name, shared=claim.name.startswith(ticket_claim(0)[:-1]))
 
 
-def _put_right(ctx: Context, reservation: Reservation, now: datetime) -> None:
+def _shorten(ctx: Context, reservation: Reservation, now: datetime) -> None:
     """Move a lease's end back by as much as the clock was set back, so that it lasts no longer than it was granted."""
     if reservation.expires_at is None:
         return

@@ -75,7 +75,7 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     refuse_used_macs(ctx, specs)
     outcomes += [change_spec(ctx, one_host(ctx, spec.name), spec, now, changes.reason, former) for spec in specs]
     outcomes += _enter_all(ctx, changes.newcomers, now, former)
-    _forget_who_is_back(ctx, [*specs, *(newcomer.host.spec for newcomer in changes.newcomers)])
+    _forget_returned(ctx, [*specs, *(newcomer.host.spec for newcomer in changes.newcomers)])
     ctx.store.imported.save(changes.imported)
     return outcomes
 
@@ -88,8 +88,8 @@ def save_policy(ctx: Context, text: str, now: datetime) -> None:
         ctx.store.meta.save_policy(text)
 
 
-def _forget_who_is_back(ctx: Context, specs: Sequence[HostSpec]) -> None:
-    """Remove the records of departed machines that are back: a dirty host has their MAC.
+def _forget_returned(ctx: Context, specs: Sequence[HostSpec]) -> None:
+    """Remove the records of departed machines that came back: a dirty host has their MAC.
 
     Called after all changes, because hosts may swap their MACs.
     """

@@ -191,7 +191,7 @@ def _fitting(ctx: Context, choice: Choice, query: HostQuery) -> list[Host]:
 
 
 def _range_explained(error: NotFoundError, given: Iterable[str]) -> NotFoundError:
-    """Return the error, with a hint if a range such as node0[12] was written as a shell pattern."""
+    """Return the error; with a hint if a range such as node0[12] was meant as a shell pattern."""
     for text in given:
         digits = _AS_IN_A_SHELL.search(text)
         if digits and error.host in unfold([text]):

@@ -64,7 +64,7 @@ def leave(ctx: Context, host: Host, booking: Booking, now: datetime, reason: str
 
 
 def rename_in_bookings(ctx: Context, host: Host, new: str) -> None:
-    """Let what is planned on a host that gets another name ask for it by that name."""
+    """Replace the name of a host that is renamed in the requirements of what is planned on it."""
     for each in host.planned:
         booking = ctx.store.bookings.get(each.id)
         if booking is not None:

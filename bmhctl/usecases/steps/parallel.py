@@ -111,7 +111,7 @@ class Runner:
         self._pool: WorkerPool[Job, StepsRun] = WorkerPool(self._work, jobs, tick)
 
     def run_all(self, operation: BulkOperation, hosts: Sequence[Host], first: int, total: int) -> None:
-        """Process the hosts, as many at once as there are jobs; the number of the first one, and of all, are shown."""
+        """Process the hosts, several at once; the progress counts them from ``first`` to ``total``."""
 
         def begin(item: tuple[int, Host]) -> None:
             position, host = item
@@ -121,7 +121,7 @@ class Runner:
         self._pool.run_all(enumerate(hosts, first), begin, self._handle)
 
     def run_for_ever(self, more: Callable[[], None]) -> None:
-        """Call ``more`` now and then, which may :meth:`begin` with hosts, until it raises an error or a signal does."""
+        """Run until ``more`` or a signal raises: it is called again and again, and may :meth:`begin` with hosts."""
         self._pool.run_for_ever(more, self._handle)
 
     def begin(self, operation: BulkOperation, host: Host) -> None:

@@ -16,7 +16,9 @@ _Ended = tuple[Step, CheckResult | None, BaseException | None]
 
 
 def order(declared: Sequence[Step], spec: HostSpec) -> Before:
-    """Return what the steps that apply to a host wait for; for one that does not apply, what that would wait for."""
+    """Return for each step that applies to a host those that it waits for.
+
+    In place of a step that does not apply, it waits for those that this one needs."""
     direct = predecessors(declared)
     applying = {step.name for step in declared if step.applies_to(spec)}
 

@@ -254,7 +254,7 @@ def cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET)
 
 
 def _looked_at(ctx: Context, held: Claimed, run: StepsRun, proves: bool) -> Outcome:
-    """What a look found is true whatever happened to the host meanwhile; with all checks, it ``proves`` a free one."""
+    """Record what checks found, also if the host changed meanwhile; all of them together ``prove`` a free host."""
 
     def note(now: datetime) -> Host:
         host = held.save_observed(held.current(), run.results, now)

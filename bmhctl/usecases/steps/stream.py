@@ -95,7 +95,7 @@ class Stream:
         except InvalidError as error:
             self._note((error,))
         except UnreachableError as error:
-            # Steps that run may outlast that: their claims end them if it lasts.
+            # Steps that run may outlast a short absence; their claims end them in a long one.
             if isinstance(error, MovedError | RetiredError) or not self._runner.running:
                 raise
             self._absence.goes_on(error)
