@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import State
@@ -92,7 +92,7 @@ def columns(
     naturals = [0] * len(heads)
     kept: list[int] = []
     first = True
-    while chunk := measured(islice(stream, _CHUNK)):
+    while chunk := measured([*islice(stream, _CHUNK)]):
         naturals = [max(natural, max([row[i][1] for row in chunk])) for i, natural in enumerate(naturals)]
         if first:
             kept = _kept(heads, naturals, width)
@@ -201,7 +201,7 @@ class ColumnWriter:
         """Write more rows, and return how many lines."""
         stream = iter(rows)
         count = 0
-        while chunk := measured_texts(chain([] if self._is_begun else [self._titles], islice(stream, _CHUNK))):
+        while chunk := measured_texts([*([] if self._is_begun else [self._titles]), *islice(stream, _CHUNK)]):
             self._is_begun = True
             widths = self._widths = [
                 max(width, *(row[i][1] or 1 for row in chunk)) for i, width in enumerate(self._widths)
@@ -217,6 +217,8 @@ class ColumnWriter:
             )
             self._display.write(_transcribed("".join([line.rstrip() + "\n" for line in lines]), self._display))
             count += len(chunk)
+            if len(chunk) < _CHUNK:
+                break
         return count
 
 

@@ -69,9 +69,9 @@ Cell = tuple[Line, int]
 """A cell's clean spans, and its width in terminal cells."""
 
 
-def measured(rows: Iterable[Sequence[Line]]) -> list[list[Cell]]:
+def measured(rows: Sequence[Sequence[Line]]) -> list[list[Cell]]:
     """Return the cells of many rows, cleaned and measured."""
-    return [[measured_cell(cell) for cell in row] for row in list(rows)]
+    return [[measured_cell(cell) for cell in row] for row in rows]
 
 
 def measured_cell(cell: Iterable[Span]) -> Cell:
@@ -80,9 +80,9 @@ def measured_cell(cell: Iterable[Span]) -> Cell:
     return line, sum([cell_width(text) for text, _ in line])
 
 
-def measured_texts(rows: Iterable[Sequence[str]]) -> list[list[tuple[str, int]]]:
+def measured_texts(rows: Sequence[Sequence[str]]) -> list[list[tuple[str, int]]]:
     """Return the texts of many rows, cleaned and measured."""
-    return [[(text, cell_width(text)) for text in map(clean, row)] for row in list(rows)]
+    return [[(text, cell_width(text)) for text in map(clean, row)] for row in rows]
 
 
 def clean_texts(lines: Iterable[Line]) -> str:

@@ -14,7 +14,7 @@ from bmhctl.stores.state_files import SQLITE_SUFFIXES, STATE_SUFFIX
 
 if TYPE_CHECKING:
     from bmhctl.stores.claims import Claims
-    from bmhctl.stores.sqlite.database import Marks
+    from bmhctl.stores.sqlite.marks import Marks
     from bmhctl.stores.store import Store
     from bmhctl.stores.toml.file import DeclarationFile
 

@@ -46,15 +46,15 @@ print(f"status {status}: {len(set(entered))} files, {len(entered) - 1} moves", f
 """
 
 MOST: dict[str, tuple[int, int]] = {
-    "reserve -l arch=arm64 -n 2": (29, 95),
-    "list": (22, 73),
-    "show n1": (24, 64),
-    "status": (26, 112),
-    "why n1": (32, 105),
+    "reserve -l arch=arm64 -n 2": (29, 93),
+    "list": (21, 69),
+    "show n1": (23, 62),
+    "status": (25, 109),
+    "why n1": (31, 103),
     "ready n8": (35, 118),
-    "reservations": (19, 58),
-    "history n1": (21, 56),
-    "extend -R r-one": (24, 82),
+    "reservations": (18, 54),
+    "history n1": (20, 52),
+    "extend -R r-one": (24, 80),
     "release -R r-one": (28, 120),
 }
 """For each command how many files it enters at most, and how often it moves from one to another."""

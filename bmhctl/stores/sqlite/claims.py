@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bmhctl.stores.claims import Hold, Holder, LeftClaim
     from bmhctl.stores.database import Question
     from bmhctl.stores.rows import Row
-    from bmhctl.stores.sqlite.database import Marks
+    from bmhctl.stores.sqlite.marks import Marks
 
 
 _TRIES = 5  # how often a lock that seems held is tried: a process that only asks for it looks like a holder
