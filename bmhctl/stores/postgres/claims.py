@@ -18,7 +18,8 @@ from bmhctl.domain.units import OF_DAY, local_time
 from bmhctl.errors import BmhctlError, StateRefusedError, UnreachableError
 from bmhctl.stores.claims import Hold, Holder, LeftClaim, host_claim
 from bmhctl.stores.postgres.connection import steady
-from bmhctl.stores.postgres.database import NOW, STARTED, PostgresDatabase
+from bmhctl.stores.postgres.database import PostgresDatabase
+from bmhctl.stores.postgres.session import NOW, STARTED
 from bmhctl.stores.rows import to_moment
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ LENGTH = 30.0
 """Seconds after which a claim that is not renewed is over."""
 
 _RENEW = 8.0  # seconds between two renewals
-_MARGIN = (
-    12.0  # seconds before the deadline at which a claim that can't be renewed counts as lost, so that its step ends
-)
+_MARGIN = 12.0  # seconds before its deadline at which a claim that can't be renewed counts as lost: its step ends
 _RETRY = 1.0
 
 # A claim ends at its deadline; or at once when its holder's connection has ended and no step of it can still run.

@@ -10,36 +10,25 @@ answer for each. psycopg's pipeline mode waits for each statement and twice more
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import datetime
-from functools import lru_cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
-from psycopg import errors, sql
-from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from bmhctl.errors import BmhctlError, MovedError, UncertainError, UnreachableError
-from bmhctl.stores.postgres.connection import RETIRED, connect, steady, translate
+from bmhctl.stores.postgres.connection import RETIRED
+from bmhctl.stores.postgres.session import NOW, Session, translated
 from bmhctl.stores.postgres.url import Address
-from bmhctl.stores.rows import Row, Value, to_moment
+from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import INVENTORY_KEY, SUCCESSOR_KEY, TABLES
-from bmhctl.stores.write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
     from bmhctl.stores.database import Question
     from bmhctl.stores.host_query import HostQuery, RareTerm
-
-NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
-"""The server's time in SQL, as columns hold it."""
-
-STARTED = "(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000)::bigint"
-"""When the server was started, in SQL, as columns hold it."""
-_SERVER_ENDS = ("08", "57P")
-"""How SQLSTATEs begin after which a connection is lost: it failed, or the server shuts down."""
 
 _WRITERS = "turn"  # the name of the lock that shared transactions share, and others take alone
 _FOLLOWERS = "followers"  # the name of the lock that processes share which want to be notified of every event
@@ -60,60 +49,25 @@ _ENDS_A_WAIT = "DELETE FROM tickets"  # also where no ticket is left: its own pr
 _ANNOUNCED = ("INSERT INTO events", "DELETE FROM claims", "UPDATE tickets SET place", _ENDS_A_WAIT)
 
 
-class PostgresDatabase(WriteBuffer):
-    """A connection to one schema; use :func:`bmhctl.stores.postgres.schema.open_database`.
-
-    A connection that broke is opened again by the next statement outside a transaction, unless a lock was held
-    through the old one (see :meth:`share_lock`).
-    """
+class PostgresDatabase(Session):
+    """A connection to one schema; use :func:`bmhctl.stores.postgres.schema.open_database`."""
 
     locks_rows = True
 
     def __init__(self, address: Address) -> None:
-        super().__init__()
-        self._address = address
-        self._connection = connect(address)
-        self._depth = 0
+        super().__init__(address)
         self._ids_taken = self._rows_locked = 0
         self._is_shared = False
         self._is_awaited = True  # whether any process may wait to be notified
         self._streams = 0
         self._notifies = self._notifies_all = self._has_written = False
         self._heard = 0
-        self._listens = self._follows = False
+        self._follows = False
         self._settled = 0  # the newest event before which no other will appear
-        self._settling: tuple[int, frozenset[str]] | None = (
-            None  # the next such event, and the transactions that may still write before it
-        )
-        self._held: list[str] = []
-        self._ahead = 0.0  # the server's clock minus the local steady one, in seconds
-        self._lost_at: float | None = None  # when a connection replaced a lost one, by the steady clock
-        self._started_at: datetime | None = None
-        self._owner: str | None = None
-        self._is_owner = False
-        self._which: Row | None = None  # which inventory was opened: its table and its token
+        # The next such event, and the transactions that may still write before it.
+        self._settling: tuple[int, frozenset[str]] | None = None
         self._channel = f"{_CHANNEL}:{self._number('channel')}"
         self._is_any_awaiting = f"{_ANY_TICKET} OR {_ANY_FOLLOWER.format(self._number(_FOLLOWERS))}"
-
-    @property
-    def role(self) -> str | None:
-        """The role with which the server knows the user."""
-        return self._usable().info.user
-
-    @property
-    def location(self) -> str:
-        """The name of this database in messages, without a password."""
-        return self._address.shown
-
-    @property
-    def address(self) -> Address:
-        """The server, and the schema on it."""
-        return self._address
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether the connection is open, as far as is known."""
-        return not self._connection.closed
 
     # statements
 
@@ -162,7 +116,7 @@ class PostgresDatabase(WriteBuffer):
             try:
                 # DECLARE takes no parameters: the client puts them in.
                 declaring = psycopg.ClientCursor(connection)
-                declaring.execute(f"DECLARE {name} NO SCROLL CURSOR FOR {_translated(statement)}", parameters)
+                declaring.execute(f"DECLARE {name} NO SCROLL CURSOR FOR {translated(statement)}", parameters)
                 while rows := connection.execute(f"FETCH {_AT_ONCE} FROM {name}").fetchall():
                     yield from rows
             except psycopg.Error as error:
@@ -199,37 +153,12 @@ class PostgresDatabase(WriteBuffer):
         try:
             with self._usable().cursor() as cursor:
                 if len(rows) == 1:
-                    cursor.execute(_translated(statement), rows[0])
+                    cursor.execute(translated(statement), rows[0])
                 else:
-                    cursor.executemany(_translated(statement), rows)
+                    cursor.executemany(translated(statement), rows)
         except psycopg.Error as error:
             if isinstance(error.__context__, KeyboardInterrupt | SystemExit) and self._is_unsettled():
                 raise error.__context__ from None  # the interruption that kept psycopg from ending its pipeline
-            raise self._failure(error) from error
-
-    def _together(self, questions: Sequence[Question]) -> list[list[Row]]:
-        """Run several statements in one message; return the rows of each."""
-        cursor = psycopg.ClientCursor(self._usable())
-        try:
-            cursor.execute(
-                "; ".join(
-                    cursor.mogrify(_translated(statement), parameters) if parameters else statement
-                    for statement, parameters in questions
-                )
-            )
-            found: list[list[Row]] = []
-            while True:
-                found.append(_rows(cursor))
-                if not cursor.nextset():
-                    return found
-        except psycopg.Error as error:
-            raise self._failure(error) from error
-
-    def _run(self, statement: str, parameters: Sequence[Value] = ()) -> list[Row]:
-        connection = self._usable()
-        try:
-            return _rows(connection.execute(_translated(statement), parameters))
-        except psycopg.Error as error:
             raise self._failure(error) from error
 
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
@@ -341,11 +270,6 @@ class PostgresDatabase(WriteBuffer):
         with suppress(psycopg.Error):  # a broken connection has undone it already
             self._connection.execute(statement)
 
-    def _is_unsettled(self) -> bool:
-        """Return whether an interruption left the connection in the middle of a statement."""
-        server = self._connection.pgconn
-        return server.pipeline_status != PipelineStatus.OFF or server.transaction_status == TransactionStatus.ACTIVE
-
     # damage
 
     @property
@@ -390,7 +314,7 @@ class PostgresDatabase(WriteBuffer):
         for table in TABLES:
             self.execute(f"REINDEX TABLE {table}")
 
-    # notifications and the clock
+    # notifications
 
     def _check_which(self, found: Sequence[Row]) -> None:
         """Raise :class:`MovedError` when the tables are not those of the inventory that was opened."""
@@ -464,67 +388,10 @@ class PostgresDatabase(WriteBuffer):
         """Return a descriptor that can be read when a change was announced."""
         return None if self._connection.closed else self._connection.fileno()
 
-    def now(self) -> datetime:
-        """Return the server's time, computed from when the last transaction began; never the local clock's."""
-        return self._at(steady())
-
-    def _at(self, moment: float) -> datetime:
-        """Return the server's time at a moment of the local steady clock."""
-        if not self._ahead:
-            self._set_clock(self.execute(f"SELECT {NOW}")[0][0])
-        return to_moment(int((moment + self._ahead) * 1_000_000))
-
-    def last_disruption(self) -> datetime:
-        """Return when the server was started; or when this connection was made, if it replaces a lost one."""
-        if self._lost_at is not None:
-            return self._at(self._lost_at)
-        if self._started_at is None:
-            self._started_at = to_moment(self.execute(f"SELECT {STARTED}")[0][0])
-        return self._started_at
-
-    def _set_clock(self, microseconds: Value) -> None:
-        self._ahead = int(microseconds or 0) / 1_000_000 - steady()
-
     def start_ids_after(self, table: str, last: int) -> None:
         """Make the next id that the table gives larger than ``last``."""
         self._ids.clear()
         self.execute(f"ALTER TABLE {table} ALTER COLUMN id RESTART WITH {last + 1}")
-
-    # locks that the connection holds until it ends
-
-    def share_lock(self, name: str) -> None:
-        """Share a lock for as long as this connection lives; the connection is not replaced while a lock is held."""
-        self.execute("SELECT pg_advisory_lock_shared(?)", [self._number(name)])
-        self._held.append(name)
-
-    def leave_lock(self, name: str) -> None:
-        """Release a lock, unless the end of the connection did; with the last one, stop listening for notifications."""
-        self._held.remove(name)
-        if self._connection.closed:
-            return
-        with suppress(BmhctlError):
-            self.execute("SELECT pg_advisory_unlock_shared(?)", [self._number(name)])
-            if self._listens and not self._held:
-                self.execute("UNLISTEN *")  # else notifications would pile up here
-                self._listens = False
-
-    def holders(self, names: Collection[str]) -> dict[str, int]:
-        """Return how many connections share each of the locks; those that none shares are left out."""
-        if not names:
-            return {}
-        rows = self.execute(
-            "SELECT classid::bigint, objid::bigint, COUNT(*) FROM pg_locks"
-            " WHERE locktype = 'advisory' AND granted AND objsubid = 1"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) GROUP BY classid, objid"
-        )
-        known = {(upper, lower): int(count or 0) for upper, lower, count in rows}
-        halves = {name: divmod(self._number(name) & (1 << 64) - 1, 1 << 32) for name in names}
-        return {name: known[pair] for name, pair in halves.items() if pair in known}
-
-    def _number(self, name: str) -> int:
-        """Return the number that stands for a lock of this inventory."""
-        digest = blake2b(f"bmhctl/{self._address.schema}/{name}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big", signed=True)
 
     # the schema
 
@@ -544,61 +411,3 @@ class PostgresDatabase(WriteBuffer):
             self._which = tuple(which)
             return int(version or 0)
         return 0
-
-    # the connection
-
-    def _usable(self) -> psycopg.Connection[tuple[Value, ...]]:
-        if not self._connection.closed and (self._depth or not self._is_unsettled()):
-            return self._connection
-        if self._depth or self._held:
-            raise UnreachableError(f"lost the connection to {self.location}", hint="try again when it is back")
-        self.close()
-        self._connection = connect(self._address)
-        self._listens, self._lost_at = False, steady()
-        return self._connection
-
-    def _failure(self, error: psycopg.Error) -> BmhctlError:
-        while not error.sqlstate and isinstance(error.__context__, psycopg.Error):
-            error = error.__context__  # report the shutdown, not the errors that it caused
-        if (error.sqlstate or "").startswith(_SERVER_ENDS):
-            self._connection.close()  # the server is about to end it
-        # Every transaction asks for this table first: where only another one is missing, the inventory is damaged.
-        if isinstance(error, errors.UndefinedTable) and self._which and '"meta"' in str(error.diag.message_primary):
-            return MovedError(
-                f"the inventory in {self.location} is gone: its schema was dropped while it was in use",
-                hint="nothing was written; restore it, or create one, and run the command again",
-            )
-        if isinstance(error, errors.InsufficientPrivilege):
-            return self._refused(error.diag.message_primary or str(error))
-        return translate(error, self._address, is_lost=self._connection.closed)
-
-    def _refused(self, said: str) -> UnreachableError:
-        from bmhctl.stores.postgres.roles import refusal
-
-        return refusal(self._address, user=self._connection.info.user, owner=self._owner, said=said)
-
-    def require_owner(self, does: str, command: str) -> None:
-        """Raise :class:`UnreachableError` unless this role has the rights of the owner of the inventory.
-
-        ``does`` says what only the owner may do, and ``command`` the command with which the owner does it.
-        """
-        if not self._is_owner:
-            raise UnreachableError(
-                f"{self.location}: the role {self._connection.info.user} may not {does}",
-                hint=f"ask {self._owner}, who owns the inventory: {command} as that role does it",
-            )
-
-    def close(self) -> None:
-        """Close the connection."""
-        with suppress(psycopg.Error):
-            self._connection.close()
-
-
-def _rows(cursor: psycopg.Cursor[tuple[Value, ...]]) -> list[Row]:
-    # cursor.description would be built anew for each column.
-    return [*cursor.fetchall()] if cursor.pgresult is not None and cursor.pgresult.nfields else []
-
-
-@lru_cache(maxsize=1000)
-def _translated(statement: str) -> str:
-    return statement.replace("%", "%%").replace("?", "%s")

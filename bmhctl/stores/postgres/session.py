@@ -1,0 +1,229 @@
+"""A session with the server: a connection that is opened again when it was lost, its clock and its locks."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from datetime import datetime
+from functools import lru_cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import errors
+from psycopg.pq import PipelineStatus, TransactionStatus
+
+from bmhctl.errors import BmhctlError, MovedError, UnreachableError
+from bmhctl.stores.postgres.connection import connect, steady, translate
+from bmhctl.stores.postgres.url import Address
+from bmhctl.stores.rows import Row, Value, to_moment
+from bmhctl.stores.write_buffer import WriteBuffer
+
+if TYPE_CHECKING:
+    from bmhctl.stores.database import Question
+
+NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
+"""The server's time in SQL, as columns hold it."""
+
+STARTED = "(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000)::bigint"
+"""When the server was started, in SQL, as columns hold it."""
+
+_SERVER_ENDS = ("08", "57P")
+"""How SQLSTATEs begin after which a connection is lost: it failed, or the server shuts down."""
+
+
+class Session(WriteBuffer):
+    """A connection to the schema of an inventory, and what lasts as long as the connection.
+
+    A connection that broke is opened again by the next statement outside a transaction, unless a lock was held
+    through the old one (see :meth:`share_lock`).
+    """
+
+    def __init__(self, address: Address) -> None:
+        super().__init__()
+        self._address = address
+        self._connection = connect(address)
+        self._depth = 0
+        self._listens = False  # whether this connection is notified of changes
+        self._held: list[str] = []
+        self._ahead = 0.0  # the server's clock minus the local steady one, in seconds
+        self._lost_at: float | None = None  # when a connection replaced a lost one, by the steady clock
+        self._started_at: datetime | None = None
+        self._owner: str | None = None
+        self._is_owner = False
+        self._which: Row | None = None  # which inventory was opened: its table and its token
+
+    @abstractmethod
+    def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """Run one statement and return its rows."""
+
+    @property
+    def role(self) -> str | None:
+        """The role with which the server knows the user."""
+        return self._usable().info.user
+
+    @property
+    def location(self) -> str:
+        """The name of this database in messages, without a password."""
+        return self._address.shown
+
+    @property
+    def address(self) -> Address:
+        """The server, and the schema on it."""
+        return self._address
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection is open, as far as is known."""
+        return not self._connection.closed
+
+    # statements
+
+    def _run(self, statement: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        connection = self._usable()
+        try:
+            return _rows(connection.execute(translated(statement), parameters))
+        except psycopg.Error as error:
+            raise self._failure(error) from error
+
+    def _together(self, questions: Sequence[Question]) -> list[list[Row]]:
+        """Run several statements in one message; return the rows of each."""
+        cursor = psycopg.ClientCursor(self._usable())
+        try:
+            cursor.execute(
+                "; ".join(
+                    cursor.mogrify(translated(statement), parameters) if parameters else statement
+                    for statement, parameters in questions
+                )
+            )
+            found: list[list[Row]] = []
+            while True:
+                found.append(_rows(cursor))
+                if not cursor.nextset():
+                    return found
+        except psycopg.Error as error:
+            raise self._failure(error) from error
+
+    # the clock
+
+    def now(self) -> datetime:
+        """Return the server's time, computed from when the last transaction began; never the local clock's."""
+        return self._at(steady())
+
+    def _at(self, moment: float) -> datetime:
+        """Return the server's time at a moment of the local steady clock."""
+        if not self._ahead:
+            self._set_clock(self.execute(f"SELECT {NOW}")[0][0])
+        return to_moment(int((moment + self._ahead) * 1_000_000))
+
+    def last_disruption(self) -> datetime:
+        """Return when the server was started; or when this connection was made, if it replaces a lost one."""
+        if self._lost_at is not None:
+            return self._at(self._lost_at)
+        if self._started_at is None:
+            self._started_at = to_moment(self.execute(f"SELECT {STARTED}")[0][0])
+        return self._started_at
+
+    def _set_clock(self, microseconds: Value) -> None:
+        self._ahead = int(microseconds or 0) / 1_000_000 - steady()
+
+    # locks that the connection holds until it ends
+
+    def share_lock(self, name: str) -> None:
+        """Share a lock for as long as this connection lives; the connection is not replaced while a lock is held."""
+        self.execute("SELECT pg_advisory_lock_shared(?)", [self._number(name)])
+        self._held.append(name)
+
+    def leave_lock(self, name: str) -> None:
+        """Release a lock, unless the end of the connection did; with the last one, stop listening for notifications."""
+        self._held.remove(name)
+        if self._connection.closed:
+            return
+        with suppress(BmhctlError):
+            self.execute("SELECT pg_advisory_unlock_shared(?)", [self._number(name)])
+            if self._listens and not self._held:
+                self.execute("UNLISTEN *")  # else notifications would pile up here
+                self._listens = False
+
+    def holders(self, names: Collection[str]) -> dict[str, int]:
+        """Return how many connections share each of the locks; those that none shares are left out."""
+        if not names:
+            return {}
+        rows = self.execute(
+            "SELECT classid::bigint, objid::bigint, COUNT(*) FROM pg_locks"
+            " WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) GROUP BY classid, objid"
+        )
+        known = {(upper, lower): int(count or 0) for upper, lower, count in rows}
+        halves = {name: divmod(self._number(name) & (1 << 64) - 1, 1 << 32) for name in names}
+        return {name: known[pair] for name, pair in halves.items() if pair in known}
+
+    def _number(self, name: str) -> int:
+        """Return the number that stands for a lock of this inventory."""
+        digest = blake2b(f"bmhctl/{self._address.schema}/{name}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big", signed=True)
+
+    # the connection
+
+    def _usable(self) -> psycopg.Connection[tuple[Value, ...]]:
+        if not self._connection.closed and (self._depth or not self._is_unsettled()):
+            return self._connection
+        if self._depth or self._held:
+            raise UnreachableError(f"lost the connection to {self.location}", hint="try again when it is back")
+        self.close()
+        self._connection = connect(self._address)
+        self._listens, self._lost_at = False, steady()
+        return self._connection
+
+    def _is_unsettled(self) -> bool:
+        """Return whether an interruption left the connection in the middle of a statement."""
+        server = self._connection.pgconn
+        return server.pipeline_status != PipelineStatus.OFF or server.transaction_status == TransactionStatus.ACTIVE
+
+    def _failure(self, error: psycopg.Error) -> BmhctlError:
+        while not error.sqlstate and isinstance(error.__context__, psycopg.Error):
+            error = error.__context__  # report the shutdown, not the errors that it caused
+        if (error.sqlstate or "").startswith(_SERVER_ENDS):
+            self._connection.close()  # the server is about to end it
+        # Every transaction asks for this table first: where only another one is missing, the inventory is damaged.
+        if isinstance(error, errors.UndefinedTable) and self._which and '"meta"' in str(error.diag.message_primary):
+            return MovedError(
+                f"the inventory in {self.location} is gone: its schema was dropped while it was in use",
+                hint="nothing was written; restore it, or create one, and run the command again",
+            )
+        if isinstance(error, errors.InsufficientPrivilege):
+            return self._refused(error.diag.message_primary or str(error))
+        return translate(error, self._address, is_lost=self._connection.closed)
+
+    def _refused(self, said: str) -> UnreachableError:
+        from bmhctl.stores.postgres.roles import refusal
+
+        return refusal(self._address, user=self._connection.info.user, owner=self._owner, said=said)
+
+    def require_owner(self, does: str, command: str) -> None:
+        """Raise :class:`UnreachableError` unless this role has the rights of the owner of the inventory.
+
+        ``does`` says what only the owner may do, and ``command`` the command with which the owner does it.
+        """
+        if not self._is_owner:
+            raise UnreachableError(
+                f"{self.location}: the role {self._connection.info.user} may not {does}",
+                hint=f"ask {self._owner}, who owns the inventory: {command} as that role does it",
+            )
+
+    def close(self) -> None:
+        """Close the connection."""
+        with suppress(psycopg.Error):
+            self._connection.close()
+
+
+def _rows(cursor: psycopg.Cursor[tuple[Value, ...]]) -> list[Row]:
+    # cursor.description would be built anew for each column.
+    return [*cursor.fetchall()] if cursor.pgresult is not None and cursor.pgresult.nfields else []
+
+
+@lru_cache(maxsize=1000)
+def translated(statement: str) -> str:
+    """Return a statement with the placeholders of psycopg: ``%s`` instead of ``?``."""
+    return statement.replace("%", "%%").replace("?", "%s")
