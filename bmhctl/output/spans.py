@@ -101,16 +101,17 @@ def joined(parts: Iterable[Span], separator: str) -> Line:
     return line[1:]
 
 
-def packed(parts: Iterable[Line], separator: str, width: int | None) -> Iterator[Line]:
-    """Yield the parts in lines of ``width`` cells, as many in each as fit; in one line for a width of None."""
+def packed(parts: Iterable[Line], separator: str, width: int | None) -> list[Line]:
+    """Return the parts in lines of ``width`` cells, as many in each as fit; in one line for a width of None."""
+    lines: list[Line] = []
     line: list[Span] = []
     for part in parts:
         longer = [*line, (separator, "dim"), *part] if line else [*part]
         if line and width is not None and sum(cell_width(text) for text, _ in longer) > width:
-            yield line
+            lines.append(line)
             longer = [*part]
         line = longer
-    yield line
+    return [*lines, line]
 
 
 def inventory_line(inventory: str, words: Iterable[Span], width: int | None) -> Line:

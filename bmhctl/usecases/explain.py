@@ -94,7 +94,7 @@ def _first(host: Host, results: tuple[CheckResult, ...]) -> str | None:
 
 
 def _earlier_ticket(ctx: Context, host: Host) -> str | None:
-    """Return the ticket to which an available host is due, in words; None when it is free, or not for that reason."""
+    """Return in words the ticket to which an available host is due; None when it is due to none."""
     if not ctx.store.tickets.all():
         return None
     from bmhctl.domain.requirements import Requirement

@@ -36,12 +36,12 @@ _MOST = 8  # how many findings of a kind a terminal shows
 
 def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Line]:
     """Yield the fleet on one screen."""
-    total = sum(status.counts.values())
+    now, total = stamp(status.now), sum(status.counts.values())
     words = [
         (f"{plural(total, 'host')} · ", ""),
         (f"{status.free:,} free", "green" if status.free else "red"),
         (f" · {status.waiting:,} waiting" if status.waiting else "", "yellow"),
-        (f" · {stamp(status.now)}", "dim"),
+        (f" · {now}", "dim"),
     ]
     yield inventory_line(status.inventory, words, width)
     yield []
