@@ -35,7 +35,7 @@ from bmhctl.domain.requirements import load_requirements
 from bmhctl.errors import BmhctlError, InvalidError
 from bmhctl.lifecycle.table import EDGES
 from bmhctl.probes import run as probe
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 from bmhctl.results import Held
 from bmhctl.results.diagnosis import Severity
 from bmhctl.stores import open_store

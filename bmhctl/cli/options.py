@@ -73,27 +73,27 @@ def complete_reservations(ctx: typer.Context, incomplete: str) -> list[tuple[str
 
 def complete_selector(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the selectors that go on from what is typed, by the keys and values that hosts or reservations have."""
-    from bmhctl.cli.candidates import selectors
+    from bmhctl.cli.completion_candidates import selectors
 
     return _read(ctx, lambda store: selectors(store, ctx.info_name or "", incomplete))
 
 
 def complete_tickets(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the tickets of the queue whose number begins with what is typed, with who waits for what."""
-    from bmhctl.cli.candidates import tickets
+    from bmhctl.cli.completion_candidates import tickets
 
     return _read(ctx, lambda store: tickets(store, incomplete))
 
 
 def _complete_fields(ctx: typer.Context, incomplete: str) -> list[str]:
-    from bmhctl.cli.candidates import fields
+    from bmhctl.cli.completion_candidates import fields
 
     return list(fields(ctx.info_name or "", incomplete))
 
 
 def complete_checks(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the names of the policy's steps before a host is available that begin with what is typed."""
-    from bmhctl.cli.candidates import checks
+    from bmhctl.cli.completion_candidates import checks
 
     return _read(ctx, lambda store: checks(store, incomplete))
 

@@ -17,7 +17,7 @@ from bmhctl.domain.model import HostSpec, Verdict
 from bmhctl.domain.policy import Step
 from bmhctl.probes.cancellation import Cancelled
 from bmhctl.probes.placeholders import fill
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 from bmhctl.support import watchdog
 from bmhctl.support.fork_lock import STARTING
 from bmhctl.support.values import Frozen, replace
@@ -37,20 +37,20 @@ _DETAIL_LINES = 3
 
 
 def run_command(
-    step: Step, spec: HostSpec, setting: StepEnvironment, outputs: Outputs | None = None
+    step: Step, spec: HostSpec, environment: StepEnvironment, outputs: Outputs | None = None
 ) -> tuple[Verdict, str]:
     """Return a pass for exit status 0, else a failure; the detail is the last lines of its output.
 
     ``outputs`` reads the properties that it reports.
     """
-    arguments = [fill(part, spec, setting.params) for part in step.command]
+    arguments = [fill(part, spec, environment.params) for part in step.command]
     seconds = step.timeout.total_seconds()
-    environ = {name: value for name, value in setting.environ.items() if not name.startswith("BMH_")}
+    environ = {name: value for name, value in environment.environ.items() if not name.startswith("BMH_")}
     environ.update((f"BMH_{name}", value) for name, value in host_variables(spec).items())
-    environ.update(setting.variables)
+    environ.update(environment.variables)
     try:
         ended = call(
-            arguments, replace(setting, environ=environ), seconds, read=None if outputs is None else outputs.feed
+            arguments, replace(environment, environ=environ), seconds, read=None if outputs is None else outputs.feed
         )
     except (OSError, ValueError) as error:
         return Verdict.FAIL, f"{arguments[0]}: {getattr(error, 'strerror', None) or error}"
@@ -83,7 +83,7 @@ class Ended(Frozen):
 
 def call(
     arguments: list[str],
-    setting: StepEnvironment,
+    environment: StepEnvironment,
     seconds: float,
     stderr: int = subprocess.STDOUT,
     read: Callable[[bytes], None] | None = None,
@@ -97,23 +97,23 @@ def call(
     with (
         open(readable, "rb") as pipe,
         open(writable, "wb", buffering=0) as output,
-        _guard(output, setting.deadline) if setting.is_guarded else nullcontext(lambda _: None) as introduce,
+        _guard(output, environment.deadline) if environment.is_guarded else nullcontext(lambda _: None) as introduce,
     ):
         with STARTING:
             process = subprocess.Popen(
                 arguments,
-                cwd=setting.folder,
-                env=dict(setting.environ),
+                cwd=environment.folder,
+                env=dict(environment.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=stderr,
                 start_new_session=True,
-                pass_fds=setting.inherit,
+                pass_fds=environment.inherit,
             )
         output.close()
         try:
             introduce(process.pid)
-            kept, in_time = _watch(process, pipe, seconds, setting.cancelled, read or _ignore)
+            kept, in_time = _watch(process, pipe, seconds, environment.cancelled, read or _ignore)
         except BaseException:
             _end(process, 0)
             raise

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bmhctl.errors import BmhctlError, ExitStatus
 from bmhctl.probes.cancellation import InterruptedStepError
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 
 _HINT = "credentials are one line: user:password"
 
@@ -24,17 +24,17 @@ class BmcError(BmhctlError):
             self.hint = self.hint.replace(" HOST ", f" {name} ")
 
 
-def credentials(reference: str | None, setting: StepEnvironment, seconds: float) -> tuple[str, str] | None:
+def credentials(reference: str | None, environment: StepEnvironment, seconds: float) -> tuple[str, str] | None:
     """Return user and password from a reference (``env:``, ``file:``, ``command:``): one line, ``user:password``.
 
-    Files and commands are relative to the setting's folder. Raises :class:`BmcError` if there are none; neither the
+    Files and commands are relative to the environment's folder. Raises :class:`BmcError` if there are none; neither the
     user nor the password is ever shown.
     """
     if reference is None:
         return None
     kind, _, what = reference.partition(":")
     try:
-        line = _SOURCES[kind](what, setting, seconds)
+        line = _SOURCES[kind](what, environment, seconds)
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or type(error).__name__
         raise BmcError(f"its credentials {kind}:{what} can't be read: {said}", hint=_HINT) from None
@@ -44,24 +44,24 @@ def credentials(reference: str | None, setting: StepEnvironment, seconds: float)
     return user, password
 
 
-def _from_environment(name: str, setting: StepEnvironment, _: float) -> str:
-    if name not in setting.environ:
+def _from_environment(name: str, environment: StepEnvironment, _: float) -> str:
+    if name not in environment.environ:
         raise BmcError(f"its credentials are in ${name}, which is not set", hint=f"export {name}=user:password")
-    return setting.environ[name]
+    return environment.environ[name]
 
 
-def _from_file(path: str, setting: StepEnvironment, _: float) -> str:
-    return (Path(setting.folder) / Path(path).expanduser()).read_text(encoding="utf-8")
+def _from_file(path: str, environment: StepEnvironment, _: float) -> str:
+    return (Path(environment.folder) / Path(path).expanduser()).read_text(encoding="utf-8")
 
 
-def _from_command(command: str, setting: StepEnvironment, seconds: float) -> str:
+def _from_command(command: str, environment: StepEnvironment, seconds: float) -> str:
     import shlex
     import subprocess
 
     from bmhctl.probes.command import call
 
-    ended = call(shlex.split(command), setting, seconds, stderr=subprocess.DEVNULL)
-    if setting.cancelled.is_set():
+    ended = call(shlex.split(command), environment, seconds, stderr=subprocess.DEVNULL)
+    if environment.cancelled.is_set():
         raise InterruptedStepError
     if ended.status != 0:
         raise BmcError(f"the command that gives its credentials: {ended.words(seconds)}", hint=_HINT)

@@ -9,14 +9,14 @@ from bmhctl.domain.policy import HttpStep, Step
 from bmhctl.probes.cancellation import within
 from bmhctl.probes.http_connection import ConnectionRules, HttpConnection, HttpError, proxy_for
 from bmhctl.probes.placeholders import fill
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 from bmhctl.support.values import replace
 
 MOST = 1 << 20
 """How many bytes of an answer are read."""
 
 
-def fetch(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
+def fetch(step: Step, spec: HostSpec, environment: StepEnvironment) -> tuple[Verdict, str]:
     """Return a pass if the URL answers in time with the status, and with the text in the first MiB.
 
     Redirects are not followed: the answer must come from the URL itself. TLS is verified. A proxy is used only if the
@@ -25,16 +25,16 @@ def fetch(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict
     page = step.page or HttpStep("")
     if spec.address is not None and ":" in spec.address:
         spec = replace(spec, address=f"[{spec.address}]")  # so a URL writes an IPv6 address
-    url, seconds = fill(page.url, spec, setting.params), step.timeout.total_seconds()
+    url, seconds = fill(page.url, spec, environment.params), step.timeout.total_seconds()
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     origin = f"{parts.scheme}://{parts.netloc}"
     try:
-        rules = ConnectionRules(proxy=proxy_for(setting.proxy, setting.environ, origin))
+        rules = ConnectionRules(proxy=proxy_for(environment.proxy, environment.environ, origin))
         connection = HttpConnection(origin, rules)
         answer = within(
             seconds,
-            setting.cancelled,
+            environment.cancelled,
             lambda: connection.request("GET", target, seconds=seconds, most=MOST, may_cut=True),
         )
     except TimeoutError:

@@ -12,11 +12,11 @@ from bmhctl.probes.redfish_client import Client
 from bmhctl.probes.redfish_conversation import ask
 from bmhctl.probes.redfish_power import PowerSwitch
 from bmhctl.probes.redfish_system import System
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 from bmhctl.support.values import replace
 
 
-def consult(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
+def consult(step: Step, spec: HostSpec, environment: StepEnvironment) -> tuple[Verdict, str]:
     """Return the verdict and the detail of one try.
 
     A check passes when health and power are as demanded; what is not reported is unknown, never a pass. A cleanup
@@ -25,9 +25,9 @@ def consult(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdi
     demand = step.demand or RedfishStep()
     answer = _act if demand.acts else _look
     if demand.insert is not None:
-        demand = replace(demand, insert=fill(demand.insert, spec, setting.params))
+        demand = replace(demand, insert=fill(demand.insert, spec, environment.params))
     try:
-        return ask(spec.bmc, setting, step.timeout, lambda client: answer(client, demand))
+        return ask(spec.bmc, environment, step.timeout, lambda client: answer(client, demand))
     except BmcError as error:
         error.name_host(spec.name)
         return Verdict.FAIL, error.message + (f" ({error.hint})" if error.hint else "")

@@ -15,29 +15,33 @@ from bmhctl.probes.cancellation import Cancelled, InterruptedStepError, within
 from bmhctl.probes.credentials import BmcError, credentials
 from bmhctl.probes.http_connection import ConnectionRules, HttpConnection, proxy_for
 from bmhctl.probes.redfish_client import Client, PassingError
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 
 _T = TypeVar("_T")
 _GRACE = 0.3  # seconds beyond the deadline for a more precise error than that time ran out
 
 
-def ask(bmc: Bmc | None, setting: StepEnvironment, timeout: timedelta, question: Callable[[Client], _T]) -> _T:
+def ask(bmc: Bmc | None, environment: StepEnvironment, timeout: timedelta, question: Callable[[Client], _T]) -> _T:
     """Return what ``question`` finds out, or does, in a conversation of at most ``timeout``.
 
-    The time begins when the conversation does: at most ``setting.bmc_parallel`` of them are held with one BMC at a
+    The time begins when the conversation does: at most ``environment.bmc_parallel`` of them are held with one BMC at a
     time. Raises :class:`BmcError`. A session that was made is ended, whatever happens.
     """
     if bmc is None:
         raise BmcError("it has no BMC declared", hint="bmhctl set HOST --bmc redfish+https://…")
     where, seconds = endpoint(bmc), timeout.total_seconds()
-    with _turn(where.url.lower(), setting.bmc_parallel, setting.cancelled):
+    with _turn(where.url.lower(), environment.bmc_parallel, environment.cancelled):
         started = time.monotonic()
-        login = credentials(bmc.credentials, setting, seconds)
+        login = credentials(bmc.credentials, environment, seconds)
         rules = ConnectionRules(
-            bmc.verify_tls, bmc.tls_min_version, proxy_for(setting.proxy, setting.environ, where.url)
+            bmc.verify_tls, bmc.tls_min_version, proxy_for(environment.proxy, environment.environ, where.url)
         )
         client = Client(
-            where, HttpConnection(where.url, rules), login, setting.cancelled, seconds - (time.monotonic() - started)
+            where,
+            HttpConnection(where.url, rules),
+            login,
+            environment.cancelled,
+            seconds - (time.monotonic() - started),
         )
         client.seconds = seconds
 
@@ -48,7 +52,7 @@ def ask(bmc: Bmc | None, setting: StepEnvironment, timeout: timedelta, question:
                 raise passing.error from None
 
         try:
-            return within(client.left + _GRACE, setting.cancelled, work)
+            return within(client.left + _GRACE, environment.cancelled, work)
         except TimeoutError:
             raise client.late() from None
         finally:

@@ -9,7 +9,7 @@ from bmhctl.domain.model import CheckResult, HostSpec, Verdict
 from bmhctl.domain.policy import Step, StepKind
 from bmhctl.probes.cancellation import InterruptedStepError
 from bmhctl.probes.placeholders import UnfillableError
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 
 if TYPE_CHECKING:
     from bmhctl.probes.outputs import Outputs
@@ -18,7 +18,7 @@ RETRY_PAUSE = 1.0
 """Seconds between two tries of a step."""
 
 
-def run(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
+def run(step: Step, spec: HostSpec, environment: StepEnvironment) -> CheckResult:
     """Run a step, and repeat it as often as it has retries while it fails; return its result.
 
     Each try takes at most the timeout of the step. A step that can't run has failed.
@@ -26,8 +26,8 @@ def run(step: Step, spec: HostSpec, setting: StepEnvironment) -> CheckResult:
     started = time.monotonic()
     for attempt in range(step.retries + 1):
         outputs = _outputs(step)
-        verdict, detail = _try(step, spec, setting, outputs)
-        if verdict is Verdict.PASS or attempt == step.retries or setting.cancelled.wait(RETRY_PAUSE):
+        verdict, detail = _try(step, spec, environment, outputs)
+        if verdict is Verdict.PASS or attempt == step.retries or environment.cancelled.wait(RETRY_PAUSE):
             break
     if attempt and verdict is not Verdict.PASS:
         detail = f"{detail} (tried {attempt + 1} times)"
@@ -43,25 +43,25 @@ def _outputs(step: Step) -> Outputs | None:
     return Outputs(step.properties)
 
 
-def _try(step: Step, spec: HostSpec, setting: StepEnvironment, outputs: Outputs | None) -> tuple[Verdict, str]:
+def _try(step: Step, spec: HostSpec, environment: StepEnvironment, outputs: Outputs | None) -> tuple[Verdict, str]:
     try:
         match step.kind:
             case StepKind.COMMAND:
                 from bmhctl.probes.command import run_command
 
-                return run_command(step, spec, setting, outputs)
+                return run_command(step, spec, environment, outputs)
             case StepKind.TCP:
                 from bmhctl.probes.tcp import connect
 
-                return connect(step, spec, setting)
+                return connect(step, spec, environment)
             case StepKind.HTTP:
                 from bmhctl.probes.http import fetch
 
-                return fetch(step, spec, setting)
+                return fetch(step, spec, environment)
             case StepKind.REDFISH:
                 from bmhctl.probes.redfish import consult
 
-                return consult(step, spec, setting)
+                return consult(step, spec, environment)
     except UnfillableError as error:
         return Verdict.FAIL, str(error)
     except InterruptedStepError:

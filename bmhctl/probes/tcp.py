@@ -7,17 +7,17 @@ import socket
 from bmhctl.domain.model import HostSpec, Verdict
 from bmhctl.domain.policy import Step
 from bmhctl.probes.cancellation import within
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 
 
-def connect(step: Step, spec: HostSpec, setting: StepEnvironment) -> tuple[Verdict, str]:
+def connect(step: Step, spec: HostSpec, environment: StepEnvironment) -> tuple[Verdict, str]:
     """Return a pass if the host's address accepts a connection on the port of the step in time."""
     if spec.address is None:
         return Verdict.FAIL, f"it has no address to reach port {step.port} at"
     there, seconds = (spec.address, step.port), step.timeout.total_seconds()
     where = f"{spec.address} port {step.port}"
     try:
-        within(seconds, setting.cancelled, lambda: socket.create_connection(there, timeout=seconds).close())
+        within(seconds, environment.cancelled, lambda: socket.create_connection(there, timeout=seconds).close())
     except TimeoutError:
         return Verdict.FAIL, f"{where}: no answer in {seconds:g} s"
     except (OSError, UnicodeError) as error:

@@ -19,7 +19,7 @@ from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_conversation import ask
 from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.redfish_system import System
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 from tests.faults.figures import Figures
 from tests.faults.hostile_files import JSON
 from tests.faults.seeds import bent

@@ -29,7 +29,7 @@ from bmhctl.probes.redfish_conversation import ask
 from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.redfish_power import PowerSwitch
 from bmhctl.probes.redfish_system import System
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 from tests.faults.figures import Figures
 from tests.probes.fake_bmc import ALL, FakeBmc, FakeSystem, shorten_pauses
 from tests.probes.servers import saying, serving

@@ -14,7 +14,7 @@ import pytest
 from bmhctl.domain.model import CheckResult, HostSpec, Phase
 from bmhctl.domain.policy_parser import parse_policy
 from bmhctl.probes import run
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 from tests.probes.servers import make_certificate
 
 Probe = Callable[..., tuple[str, str]]

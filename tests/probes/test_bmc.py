@@ -16,7 +16,7 @@ from bmhctl.domain.model import Bmc, HostSpec
 from bmhctl.probes.credentials import BmcError, credentials
 from bmhctl.probes.redfish_conversation import ask, endpoint
 from bmhctl.probes.redfish_hardware import hardware
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 from tests.probes.conftest import Probe
 from tests.probes.servers import Answer, closed_port, filtered, redfish, saying, serving, silence
 

@@ -25,9 +25,9 @@ from bmhctl.errors import (
     UnreachableError,
     UsageError,
 )
-from bmhctl.stores.limits import LOCK_PATIENCE
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.rows import Value
+from bmhctl.stores.time_limits import LOCK_PATIENCE
 from bmhctl.support.redact import without_secrets
 
 # What it logs beside the errors that it raises is not for the terminal.

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bmhctl.errors import BmhctlError, GoneError, InvalidError, MovedError, UnreachableError
-from bmhctl.stores.limits import LOCK_PATIENCE
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import SUCCESSOR_KEY, VERSION
 from bmhctl.stores.sqlite.errors import RETIRED, translate, writable_hint
 from bmhctl.stores.sqlite.marks import Marks
+from bmhctl.stores.time_limits import LOCK_PATIENCE
 from bmhctl.stores.write_buffer import WriteBuffer
 
 if TYPE_CHECKING:

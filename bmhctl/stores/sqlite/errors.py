@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from bmhctl.errors import AwayError, BmhctlError, InvalidError, RetiredError, UnreachableError
-from bmhctl.stores.limits import LOCK_PATIENCE
+from bmhctl.stores.time_limits import LOCK_PATIENCE
 
 RETIRED = "retired: "
 """How the message of a trigger begins that refuses a change; the inventory's successor follows."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bmhctl.errors import UnreachableError
-from bmhctl.stores.limits import LOCK_PATIENCE
+from bmhctl.stores.time_limits import LOCK_PATIENCE
 from bmhctl.stores.toml.file import read_file, shown
 
 _TRIES = 10

@@ -251,18 +251,18 @@ def _plan(held: Claimed, policy: Policy, reservation: Reservation, deadline: Dea
     """Return the prepare steps of a host that run with the reservation's values, ended in time for the deadline."""
     values = reservation.params or {}
     plan = held.plan(Phase.PREPARE)
-    if plan.setting is None:
+    if plan.environment is None:
         return plan
-    setting = replace(
-        plan.setting,
+    environment = replace(
+        plan.environment,
         params=values,
         variables={"BMH_RESERVATION": reservation.id, **parameter_variables(values)},
         is_guarded=True,
         deadline=deadline,
     )
     if deadline is not None:
-        setting = replace(setting, cancelled=AnyOf((plan.setting.cancelled, Due(deadline.term))))
-    return replace(plan, steps=with_values(plan.steps, values), setting=setting)
+        environment = replace(environment, cancelled=AnyOf((plan.environment.cancelled, Due(deadline.term))))
+    return replace(plan, steps=with_values(plan.steps, values), environment=environment)
 
 
 def _deadline(reservation: Reservation, now: datetime) -> Deadline | None:

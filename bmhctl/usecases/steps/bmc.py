@@ -19,7 +19,7 @@ from bmhctl.probes.redfish_conversation import ask
 from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.redfish_power import FORCE_TIME, PowerSwitch
 from bmhctl.probes.redfish_system import System
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.support.values import replace
 from bmhctl.support.worker_pool import WorkerPool
@@ -213,7 +213,7 @@ def _each(
     policy = ctx.policy()
 
     def work(host: Host, cancelled: Event) -> _T | BmhctlError:
-        setting = StepEnvironment(
+        environment = StepEnvironment(
             ctx.environ,
             ctx.store.folder,
             cancelled=cancelled,
@@ -221,7 +221,7 @@ def _each(
             bmc_parallel=policy.bmc_parallel,
         )
         try:
-            return ask(host.spec.bmc, setting, timeout, question)
+            return ask(host.spec.bmc, environment, timeout, question)
         except BmcError as error:
             error.name_host(host.name)
             return error

@@ -19,7 +19,7 @@ from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.transitions import CLAIMED
 
 if TYPE_CHECKING:
-    from bmhctl.probes.setting import StepEnvironment
+    from bmhctl.probes.step_environment import StepEnvironment
     from bmhctl.usecases.steps.step_graph import Before
 
 _T = TypeVar("_T")
@@ -41,13 +41,13 @@ class StepPlan(Frozen):
     """Which steps of a phase to run on one host, and how; needs no inventory, so it runs in any thread.
 
     ``overridden`` names steps that count as passed, each with the reason that was given. A plan without steps has no
-    ``setting``; ``declared`` is whether the policy has steps for the phase, even if they do not apply to the host.
+    ``environment``; ``declared`` is whether the policy has steps for the phase, even if they do not apply to the host.
     """
 
     host: Host
     phase: Phase
     steps: tuple[Step, ...]
-    setting: StepEnvironment | None
+    environment: StepEnvironment | None
     declared: bool
     overridden: Mapping[str, str] = field(default_factory=dict)
     before: Before | None = None
@@ -64,31 +64,31 @@ class StepPlan(Frozen):
         run at a moment, with when each began.
         """
         active = {} if active is None else active
-        setting = self.setting
-        if setting is None or not self.steps:
+        environment = self.environment
+        if environment is None or not self.steps:
             noun = self._rules.noun
             return StepsRun((), None, f"no {noun} applies to it" if self.declared else f"no {noun}s are declared")
         from bmhctl.probes import run as probe
         from bmhctl.probes.cancellation import AnyOf
 
         if cancelled is not None:
-            setting = replace(setting, cancelled=AnyOf((cancelled, setting.cancelled)))
+            environment = replace(environment, cancelled=AnyOf((cancelled, environment.cancelled)))
         results: list[CheckResult] = []
 
         def run(step: Step) -> CheckResult:
             active[step.name] = time.monotonic()
             try:
-                result = probe.run(step, self.host.spec, setting)
+                result = probe.run(step, self.host.spec, environment)
             finally:
                 active.pop(step.name, None)
-            if report is not None and not setting.cancelled.is_set():  # else it may have ended because of that
+            if report is not None and not environment.cancelled.is_set():  # else it may have ended because of that
                 report(result)
             results.append(result)
             return result
 
         def goes_on() -> bool:
             failed = self._rules.stops_at_failure and any(each.verdict is not Verdict.PASS for each in results)
-            return not failed and not setting.cancelled.is_set()
+            return not failed and not environment.cancelled.is_set()
 
         steps = [step for step in self.steps if step.name not in self.overridden]
         if self.before is not None:
@@ -152,11 +152,11 @@ class Claimed:
         mine = tuple(step for step in declared if step.applies_to(self.host.spec))
         if not mine:
             return StepPlan(self.host, phase, (), None, bool(declared))
-        from bmhctl.probes.setting import StepEnvironment
+        from bmhctl.probes.step_environment import StepEnvironment
 
         hold = self._hold
         hold.guard()
-        setting = StepEnvironment(
+        environment = StepEnvironment(
             self._ctx.environ,
             self._ctx.store.folder,
             hold.inherit,
@@ -167,7 +167,7 @@ class Claimed:
         )
         names = {step.name for step in mine}
         skipped = {name: reason for name, reason in (overridden or {}).items() if name in names}
-        return StepPlan(self.host, phase, mine, setting, bool(declared), skipped, _order(declared, self.host.spec))
+        return StepPlan(self.host, phase, mine, environment, bool(declared), skipped, _order(declared, self.host.spec))
 
     def settle(self, act: Callable[[datetime], _T]) -> _T:
         """Act on the results of the steps in one transaction, which is repeated after a conflict."""

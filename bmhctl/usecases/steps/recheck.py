@@ -141,9 +141,9 @@ class Rechecks:
 
 
 def _ended_by(plan: StepPlan, ends: Event) -> StepPlan:
-    if plan.setting is None:
+    if plan.environment is None:
         return plan
-    return replace(plan, setting=replace(plan.setting, cancelled=AnyOf((ends, plan.setting.cancelled))))
+    return replace(plan, environment=replace(plan.environment, cancelled=AnyOf((ends, plan.environment.cancelled))))
 
 
 def _waiting_requirements(ctx: Context) -> Iterable[Requirement]:

@@ -21,7 +21,7 @@ from bmhctl.errors import (
     UsageError,
 )
 from bmhctl.probes import run as probe
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 from bmhctl.results import Grant
 from bmhctl.stores.claims import host_claim
 from bmhctl.stores.host_query import HostQuery

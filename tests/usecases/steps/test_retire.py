@@ -11,7 +11,7 @@ from bmhctl.domain.model import CheckResult, HostSpec, State, Verb, Verdict
 from bmhctl.domain.policy import Step
 from bmhctl.errors import BmhctlError, BusyError, ExitStatus, UsageError
 from bmhctl.probes import run as probe
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.doctor.doctor import doctor

@@ -19,7 +19,7 @@ from bmhctl.domain.model import CheckResult, EventKind, Host, HostSpec, State, V
 from bmhctl.domain.policy import Step
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, StepFailedError, UsageError
 from bmhctl.probes import run as probe
-from bmhctl.probes.setting import StepEnvironment
+from bmhctl.probes.step_environment import StepEnvironment
 from bmhctl.results import Outcomes
 from bmhctl.stores.claims import host_claim
 from bmhctl.stores.host_query import HostQuery
