@@ -31,7 +31,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 FOREVER = "forever"
 
 OPTIONAL_VALUES: dict[str, str] = {"--wait": FOREVER, "--watch": "2s"}
-"""What each such option means without a value where it has ``[DURATION]``; a following duration is its value."""
+"""The value of each option with an optional ``[DURATION]`` when no duration follows it."""
 
 
 class OptionalValueCommand(TyperCommand):

@@ -1,4 +1,4 @@
-"""The report's page: whole in itself, harmless, and readable without its script."""
+"""The report's page: it needs no other file, escapes what it shows, and is readable without its script."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class LeasedClaims:
         return frozenset(str(row[0]) for row in self._database.execute(there, [*found]))
 
     def holders(self, name: str) -> list[Holder]:
-        """Return the process that has the claim; of one whose connection has ended, when the claim ends."""
+        """Return the process that has the claim; if its connection has ended, also when the claim ends."""
         rows = self._database.execute(
             "SELECT claims.holder, claims.until, a.backend_start FROM claims LEFT JOIN pg_stat_activity a"
             f" ON a.pid = claims.backend WHERE claims.name = ? AND NOT {_OVER}",

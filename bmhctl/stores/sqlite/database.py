@@ -178,7 +178,7 @@ class SqliteDatabase(WriteBuffer):
         self._connection = connection
         self.open_files: OpenFiles | None = None  # None while a file is being built under another name
         self.marks: Marks | None = None  # likewise
-        self._is_alone = False  # whether no work goes on for an earlier file: none can begin later
+        self._is_alone = False  # whether it is known that no work goes on for an earlier file: none can begin later
 
     def configure(self) -> None:
         """Apply the settings that every connection needs."""

@@ -76,7 +76,7 @@ class Marks(Frozen):
         return None
 
     def _places(self) -> list[tuple[int, int]]:
-        """Return a descriptor of each folder, as far as it can be opened, and where the path's bytes begin in it."""
+        """Return a descriptor of each folder that can be opened, and the first of the path's bytes in it."""
         if not hasattr(fcntl, "F_OFD_GETLK"):
             return []  # not Linux
         try:

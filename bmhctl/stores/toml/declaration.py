@@ -46,7 +46,7 @@ def read_declaration(file: DeclarationFile) -> Declaration:
 def parse_declaration(data: bytes, name: str, fingerprint: Fingerprint | None = None) -> Declaration:
     """Return what the bytes of a TOML inventory declare; ``name`` is the file's name in messages.
 
-    Raises :class:`InvalidError` whose message begins with ``name:line:column:`` when it is no TOML, and with
+    Raises :class:`InvalidError` whose message begins with ``name:line:column:`` when it is not TOML, and with
     ``name:line:``, or ``name:`` when the line is not certain, when it is not an inventory.
     """
     text = _decoded(data, name)

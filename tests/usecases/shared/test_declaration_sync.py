@@ -1,4 +1,4 @@
-"""A TOML file under a person's hands while its state file remembers: nothing is laundered, nothing is lost."""
+"""A TOML file that users edit, and its state file: no used host becomes clean, and no state is lost."""
 
 from __future__ import annotations
 
