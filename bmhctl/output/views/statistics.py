@@ -24,10 +24,10 @@ _WORDS = {
 }
 _BAR = 24  # cells of a bar in the summary
 _BESIDE_BAR = 47  # cells of its line
-_SMALL_BAR = 10  # in a row
+_SMALL_BAR = 10  # cells of a bar in a row
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _HEAT = (("░", "blue"), ("▒", "green"), ("▓", "yellow"), ("█", "red"))
-_LEFT = 5  # cells for the day
+_LEFT = 5  # cells for the name of a day
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 _COUNTS = (Column("FAULTS", 3), Column("FAILURES", 4))
