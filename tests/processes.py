@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.conftest import environment
 
@@ -36,9 +37,23 @@ def ended(pid: int) -> bool:
         os.close(handle)
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Awaits what another process makes true; a test that waits too long has failed."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to pass"
-        time.sleep(0.005)
+def lives(pid: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def until(condition: Callable[[], object], what: str = "it never came to pass") -> None:
+    """Awaits what another process makes true; a test that waits too long has failed.
+
+    The longer a look at the condition takes, the fewer there are: it leaves the processor to what it waits for.
+    """
+    deadline = time.monotonic() + 40
+    while True:
+        began = time.monotonic()
+        if condition():
+            return
+        assert began < deadline, what
+        time.sleep(min(max(0.005, 3 * (time.monotonic() - began)), 0.3))

@@ -18,7 +18,7 @@ import pytest
 from tests.cli.conftest import Cli, json_of
 from tests.conftest import Run, environment
 from tests.probes.servers import filtered, silence
-from tests.processes import ended
+from tests.processes import ended, until
 
 pytestmark = pytest.mark.slow
 
@@ -60,13 +60,6 @@ def fleet(tmp_path: Path, cli: Cli) -> Callable[[int, str], None]:
         assert cli("list", "-o", "name").status == 0
 
     return make
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.02)
 
 
 def states(cli: Cli) -> dict[str, str]:

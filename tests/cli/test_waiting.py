@@ -20,6 +20,7 @@ from bmhctl.usecases import hosts
 from bmhctl.usecases.policy import apply_policy
 from bmhctl.usecases.shared.host_selection import Choice
 from tests.conftest import BACKENDS, Bmhctl, Lab, Run, environment, made_in
+from tests.processes import until
 
 pytestmark = pytest.mark.slow
 
@@ -86,14 +87,6 @@ def waiting(lab: Lab, fleet: Inventory) -> Iterator[Queue]:
     for waiter in started:
         with waiter.process:
             waiter.process.kill()
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Awaits what another process makes true; a test that waits too long has failed."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to pass"
-        time.sleep(0.01)
 
 
 def queue_of(inventory: Inventory) -> list[str]:

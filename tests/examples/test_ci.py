@@ -13,7 +13,8 @@ import pytest
 
 from tests.conftest import Run, environment
 from tests.examples.conftest import end, task
-from tests.runner.conftest import Fleet, wait_until
+from tests.processes import until
+from tests.runner.conftest import Fleet
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "ci"
 
@@ -217,7 +218,7 @@ def test_second(host):
 def test_the_fixture_gives_the_host_back_when_the_session_is_ended(number: signal.Signals, lab_of_two: Fleet) -> None:
     (lab_of_two.folder / "test_long.py").write_text(LONG)
     process = pytest_in(lab_of_two, "test_long.py")
-    wait_until((lab_of_two.folder / "begun").exists)
+    until((lab_of_two.folder / "begun").exists)
     process.send_signal(number)
     assert end(process).status == 2
     assert lab_of_two.open_reservations() == []

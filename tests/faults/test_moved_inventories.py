@@ -29,7 +29,8 @@ from tests.conftest import FILES, Lab, made_in
 from tests.faults.figures import Figures
 from tests.faults.snapshots import check
 from tests.postgres import drop_schema
-from tests.runner.conftest import Fleet, Turn, lives, make_fleet, wait_until
+from tests.processes import lives, until
+from tests.runner.conftest import Fleet, Turn, make_fleet
 
 
 def database(lab: Lab) -> Path:
@@ -131,7 +132,7 @@ def test_a_job_in_a_checkout_that_is_cleaned_is_ended_and_the_next_one_has_its_h
     """As CI does it: job A runs, the checkout is cleaned, the hosts are made ready again, job B runs."""
     turn, task = started(fleet, "--ttl", "6s")
     replaced(fleet.lab)
-    wait_until(lambda: not lives(task), "job A was not ended")
+    until(lambda: not lives(task), "job A was not ended")
     assert fleet.bmhctl("run", "--host", "node1", "--", "sh", "-c", "echo $BMH_HOST").stdout == "node1\n"
     assert turn.end().status == 125
 
@@ -297,12 +298,12 @@ def test_a_recycler_opens_the_inventory_that_takes_the_place_of_its_own(
     turn = fleet.start("recycle", "--watch", "1s")
     with open_inventory(fleet.lab.location, actor="bob") as lab:
         lab.release(lab.reserve("node2").reservation.id)
-    wait_until(lambda: fleet.states()["node2"] == "available")
+    until(lambda: fleet.states()["node2"] == "available")
     fleet.lab.close()
     WAYS[way](fleet.lab)
     with open_inventory(fleet.lab.location, actor="bob") as lab:
         lab.release(lab.reserve("node3").reservation.id)
-        wait_until(lambda: str(lab.host("node3").state) == "available", "it still recycles what is gone")
+        until(lambda: str(lab.host("node3").state) == "available", "it still recycles what is gone")
     turn.process.terminate()
     done = turn.end()
     figures(f"recycler, its inventory {way}", backend(fleet), tries=1, losses=0, shared=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from bmhctl.usecases import inventories
 from bmhctl.usecases.policy import apply_policy
 from tests.faults.figures import Figures
 from tests.postgres import Server, drop_schema, schema_url
-from tests.processes import spawn, until
+from tests.processes import lives, spawn, until
 
 STEP = """
 import fcntl, os, sys, time
@@ -146,14 +145,6 @@ def steps(request: pytest.FixtureRequest, own_server: Server, tmp_path: Path) ->
     url = schema_url(own_server.url, tmp_path)
     yield prepared(url, KINDS[request.param], tmp_path)
     drop_schema(url)
-
-
-def lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_the_step_of_a_runner_that_is_killed_is_ended_before_another_may_run(steps: Steps, figures: Figures) -> None:

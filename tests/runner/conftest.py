@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -172,19 +171,6 @@ def toml_fleet(toml_lab: Lab) -> Iterator[Fleet]:
     made = make_fleet(toml_lab)
     yield made
     _ended(made)
-
-
-def wait_until(condition: Callable[[], object], what: str = "it never came to pass") -> None:
-    """Awaits a condition that another process makes true; a test that waits too long has failed."""
-    deadline = time.monotonic() + 40
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
-def lives(pid: int) -> bool:
-    """Whether a process is there, and no zombie."""
-    return pid in (processes() or {})
 
 
 def children(pid: int) -> list[int]:

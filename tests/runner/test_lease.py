@@ -22,7 +22,8 @@ from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings, request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from tests.conftest import Run
-from tests.runner.conftest import Fleet, Turn, lives, wait_until
+from tests.processes import lives, until
+from tests.runner.conftest import Fleet, Turn
 
 WAITS = ["sh", "-c", "echo ready; read line; exit 3"]
 """A task that ends when it is asked to."""
@@ -48,7 +49,7 @@ def lease(fleet: Fleet) -> Reservation:
 
 def past(moment: datetime | None) -> None:
     assert moment is not None
-    wait_until(lambda: datetime.now(UTC) > moment)
+    until(lambda: datetime.now(UTC) > moment)
 
 
 def now_in(fleet: Fleet) -> None:
@@ -182,7 +183,7 @@ def test_a_clock_that_is_set_back_a_little_loses_no_lease(fleet: Fleet) -> None:
     found = []
 
     def look() -> None:
-        wait_until(lambda: steady() > granted + 2.2 or kept.lost())
+        until(lambda: steady() > granted + 2.2 or kept.lost())
         found.append(kept.lost())
         over.set()
 
@@ -253,7 +254,7 @@ def test_a_store_that_is_locked_for_longer_than_the_lease_loses_it(toml_fleet: F
     turn = waiting(toml_fleet, "--host", "node1", "--ttl", "2s")
     pid = turn.pid
     with toml_fleet.lab.context().store.transaction():
-        wait_until(lambda: len(tasks_of(pid)) == 0)  # ended while the inventory is still locked
+        until(lambda: len(tasks_of(pid)) == 0)  # ended while the inventory is still locked
     done = turn.end()
     assert done.status == 125
     assert "was not renewed in time" in done.stderr
@@ -280,7 +281,7 @@ def test_a_task_that_ended_in_time_keeps_its_status_however_late_run_learns_of_i
     assert turn.process.stdin is not None
     turn.process.stdin.write("go\n")
     turn.process.stdin.flush()
-    wait_until(lambda: not lives(task))
+    until(lambda: not lives(task))
     past(held.created_at + timedelta(seconds=3.5))
     assert toml_fleet.bmhctl("reap").status == 0
     turn.send(signal.SIGCONT)
@@ -298,7 +299,7 @@ def test_a_task_that_ended_in_time_keeps_its_status_when_giving_back_waited_for_
         assert turn.process.stdin is not None
         turn.process.stdin.write("go\n")
         turn.process.stdin.flush()
-        wait_until(lambda: not tasks_of(turn.pid))
+        until(lambda: not tasks_of(turn.pid))
         past(held.expires_at)
     done = turn.end()
     assert (done.status, done.stdout) == (3, "")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Run
-from tests.runner.conftest import Fleet, lives, wait_until
+from tests.processes import lives, until
+from tests.runner.conftest import Fleet
 
 STUBBORN = """
 trap '' TERM
@@ -31,7 +32,7 @@ def preparing(fleet: Fleet, script: str, more: str = "") -> None:
 
 def step_process(fleet: Fleet) -> int:
     file = fleet.folder / "pid"
-    wait_until(file.exists)
+    until(file.exists)
     return int(file.read_text())
 
 
@@ -78,12 +79,12 @@ def test_a_killed_reserve_leaves_a_lease_that_ends_by_itself_and_no_step(fleet: 
     step = step_process(fleet)
     killed.send(signal.SIGKILL)
     assert killed.end().status == 137
-    wait_until(lambda: not lives(step), "the step outlived its runner")
+    until(lambda: not lives(step), "the step outlived its runner")
     (lease,) = fleet.lab.context().store.reservations.open()
     assert lease.expires_at is not None
     assert datetime.now(UTC) < lease.expires_at
     assert fleet.bmhctl("reserve", "node1").status == 5
-    wait_until(lambda: fleet.bmhctl("reap").status == 0 and fleet.states()["node1"] == "tainted")
+    until(lambda: fleet.bmhctl("reap").status == 0 and fleet.states()["node1"] == "tainted")
     assert fleet.open_reservations() == []
 
 
@@ -108,7 +109,7 @@ def test_a_runner_that_is_killed_as_its_step_starts_leaves_no_step(fleet: Fleet)
     killed = fleet.start("reserve", "node1", "--ttl", "20s", patch=AS_IT_STARTS.format(number="SIGKILL"))
     step = step_process(fleet)
     assert killed.end().status == 137
-    wait_until(lambda: not lives(step), "the step outlived its runner")
+    until(lambda: not lives(step), "the step outlived its runner")
 
 
 def test_a_runner_that_is_stopped_as_its_step_starts_leaves_no_step_to_the_next_holder(fleet: Fleet) -> None:
@@ -116,7 +117,7 @@ def test_a_runner_that_is_stopped_as_its_step_starts_leaves_no_step_to_the_next_
     stopped = fleet.start("reserve", "node1", "--ttl", "9s", patch=AS_IT_STARTS.format(number="SIGSTOP"))
     step = step_process(fleet)
     (lease,) = fleet.lab.context().store.reservations.open()
-    wait_until(lambda: not lives(step), "the step outlived its lease")
+    until(lambda: not lives(step), "the step outlived its lease")
     assert lease.expires_at is not None
     assert datetime.now(UTC) < lease.expires_at
     stopped.send(signal.SIGCONT)
@@ -167,7 +168,7 @@ def test_a_step_is_ended_before_its_lease_is_over(fleet: Fleet, stopped: bool) -
     assert lease.expires_at is not None
     if stopped:
         command.send(signal.SIGSTOP)
-    wait_until(lambda: not lives(step), "the step outlived its lease")
+    until(lambda: not lives(step), "the step outlived its lease")
     assert datetime.now(UTC) < lease.expires_at
     if stopped:
         command.send(signal.SIGCONT)

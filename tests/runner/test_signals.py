@@ -13,7 +13,8 @@ import pexpect
 import pytest
 
 from tests.conftest import Run, environment
-from tests.runner.conftest import Fleet, children, lives, processes, wait_until
+from tests.processes import lives, until
+from tests.runner.conftest import Fleet, children, processes
 
 pytestmark = pytest.mark.slow
 
@@ -112,7 +113,7 @@ def test_a_signal_reaches_the_task_while_the_inventory_is_locked(fleet: Fleet) -
     assert turn.line() == "ready"
     with fleet.lab.context().store.transaction():
         due = time.monotonic() + 1.2
-        wait_until(lambda: time.monotonic() > due)
+        until(lambda: time.monotonic() > due)
         turn.send(signal.SIGTERM)
         assert turn.line() == "cleaning"  # the inventory is still locked
     assert turn.end().status == 7
@@ -181,7 +182,7 @@ def test_a_terminal_that_is_closed_ends_the_task(toml_fleet: Fleet) -> None:
     terminal = on_terminal(toml_fleet, *RUN, "sh", "-c", "echo ready; exec sleep 1000")
     terminal.expect("ready")
     terminal.close(force=False)
-    wait_until(lambda: toml_fleet.history()[-1] == ("node1", "taint", "task failed: SIGHUP"))
+    until(lambda: toml_fleet.history()[-1] == ("node1", "taint", "task failed: SIGHUP"))
 
 
 @pytest.mark.parametrize("shell", [["bash", "--norc", "-i"], ["sh", "-i"]], ids=lambda shell: shell[0])
@@ -193,12 +194,12 @@ def test_an_interactive_shell_works_under_run(shell: list[str], toml_fleet: Flee
     terminal.sendintr()  # at its prompt
     terminal.expect("prompt> ")
     terminal.sendline("sleep 1001")
-    wait_until(lambda: running(1001))
+    until(lambda: running(1001))
     terminal.sendintr()
     terminal.expect("prompt> ")
-    wait_until(lambda: not running(1001))
+    until(lambda: not running(1001))
     terminal.sendline("sleep 1002")
-    wait_until(lambda: running(1002))
+    until(lambda: running(1002))
     terminal.send("\x1a")
     terminal.expect("[Ss]topped.*prompt> ")
     terminal.sendline("bg; jobs")
@@ -216,7 +217,7 @@ def test_ctrl_z_stops_run_and_task_and_fg_continues_both(toml_fleet: Fleet) -> N
     terminal = on_terminal(toml_fleet, "bash", "--norc", "-i")
     terminal.expect("prompt> ")
     terminal.sendline(f"'{sys.executable}' -W error -m bmhctl run --host node1 -- sh -c 'cat; exit 6'")
-    wait_until(lambda: running_name("cat", terminal.pid))
+    until(lambda: running_name("cat", terminal.pid))
     terminal.sendline("one")
     terminal.expect("one\r\none")
     terminal.send("\x1a")

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.conftest import Run
-from tests.runner.conftest import Fleet, children, lives, wait_until
+from tests.processes import lives, until
+from tests.runner.conftest import Fleet, children
 from tests.runner.test_signals import command, descendants, ended, on_terminal
 
 FAMILY = """
@@ -39,10 +40,10 @@ def test_kill_9_of_run_ends_the_whole_family_and_the_lease_ends_in_tainted(toml_
     toml_fleet.lab.close()
 
     turn.send(signal.SIGKILL)
-    wait_until(lambda: not any(lives(pid) for pid in family), "a process of the family survived")
-    wait_until(lambda: not lives(watchdog))
+    until(lambda: not any(lives(pid) for pid in family), "a process of the family survived")
+    until(lambda: not lives(watchdog))
     assert turn.end().status == 137
-    wait_until(lambda: datetime.now(UTC) > (held.expires_at or held.created_at) and reaped(toml_fleet))
+    until(lambda: datetime.now(UTC) > (held.expires_at or held.created_at) and reaped(toml_fleet))
     names = ("node1", "node2", "node3")
     assert toml_fleet.history()[3:] == [(name, "taint", "lease expired") for name in names]
     assert toml_fleet.states() == dict.fromkeys(names, "tainted")
@@ -55,10 +56,10 @@ def test_the_claim_of_a_killed_run_is_removed_by_the_next_reap_or_recycle(by: st
     turn.send(signal.SIGKILL)
     turn.end()
     left = fleet.lab.context().store.claims.left_behind
-    wait_until(lambda: left() or fleet.lab.path.suffix == ".schema")
+    until(lambda: left() or fleet.lab.path.suffix == ".schema")
     (held,) = fleet.lab.context().store.reservations.open()
-    wait_until(lambda: datetime.now(UTC) > (held.expires_at or held.created_at))
-    wait_until(lambda: fleet.bmhctl(by).status == 0 and not left())
+    until(lambda: datetime.now(UTC) > (held.expires_at or held.created_at))
+    until(lambda: fleet.bmhctl(by).status == 0 and not left())
 
 
 def reaped(fleet: Fleet) -> bool:
@@ -70,11 +71,11 @@ def test_kill_9_of_run_on_a_terminal_ends_the_task(toml_fleet: Fleet) -> None:
     program = (sys.executable, "-m", "bmhctl", "run", "--host", "node1", "--", "sh", "-c", task)
     terminal = on_terminal(toml_fleet, *program)
     terminal.expect("ready")
-    wait_until(lambda: any(command(pid)[:1] == ["sleep"] for pid in descendants(terminal.pid)))
+    until(lambda: any(command(pid)[:1] == ["sleep"] for pid in descendants(terminal.pid)))
     family = descendants(terminal.pid)
     terminal.kill(signal.SIGKILL)
     assert ended(terminal) == 137
-    wait_until(lambda: not any(lives(pid) for pid in family))
+    until(lambda: not any(lives(pid) for pid in family))
 
 
 def test_kill_9_of_the_watchdog_leaves_run_and_task_alone(fleet: Fleet) -> None:
@@ -82,7 +83,7 @@ def test_kill_9_of_the_watchdog_leaves_run_and_task_alone(fleet: Fleet) -> None:
     assert turn.line() == "ready"
     watchdog = watchdog_of(turn.pid)
     os.kill(watchdog, signal.SIGKILL)
-    wait_until(lambda: not lives(watchdog))
+    until(lambda: not lives(watchdog))
     assert turn.process.stdin is not None
     turn.process.stdin.write("go\n")
     assert turn.end() == Run(3, "", "")
@@ -111,7 +112,7 @@ def test_a_retry_of_a_killed_run_starts_no_second_task_beside_the_first(fleet: F
     second = fleet.start(*again, "true").end()
     was_alive = lives(task)
     os.kill(watchdog, signal.SIGCONT)
-    wait_until(lambda: not lives(watchdog))
+    until(lambda: not lives(watchdog))
     assert (second, was_alive, lives(task)) == (
         Run(
             125,

@@ -23,6 +23,7 @@ from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab, environment
+from tests.processes import until
 
 pytestmark = pytest.mark.slow
 
@@ -360,19 +361,9 @@ def test_a_runner_that_is_killed_leaves_its_host_claimed_until_the_step_ends(lab
     with suppress(BrokenPipeError):  # on a server the step ends with its runner
         os.write(pipe, b"go\n")
     os.close(pipe)
-    wait_until(lambda: not claims.claimed([host_claim(host.id)]))
+    until(lambda: not claims.claimed([host_claim(host.id)]))
     done = subprocess.run([sys.executable, "-c", "pass"], check=True)
     assert done.returncode == 0
-
-
-def wait_until(condition) -> None:  # type: ignore[no-untyped-def]  # any callable
-    """Awaits a condition that another process makes true; a test that waits too long has failed."""
-    import time
-
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to pass"
-        time.sleep(0.01)
 
 
 def test_a_second_inventory_opened_and_closed_in_one_process_costs_no_commit(lab: Lab) -> None:

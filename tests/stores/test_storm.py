@@ -30,6 +30,7 @@ from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import SUFFIX, Lab, environment
 from tests.faults.figures import Figures
+from tests.processes import until
 
 pytestmark = pytest.mark.slow
 
@@ -374,11 +375,3 @@ def test_a_process_that_only_asks_blocks_no_claim_and_no_release(tmp_path: Path)
         asker.kill()
         asker.communicate()
     assert list(tmp_path.iterdir()) == [], "no file is left of a claim that is not held"
-
-
-def until(condition) -> None:  # type: ignore[no-untyped-def]  # any callable
-    """Awaits what other processes make true; a test that waits too long has failed."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to pass"
-        time.sleep(0.02)
