@@ -53,8 +53,10 @@ def unchecked(lab: Lab, *statements: str) -> None:
         lifted = [f"PRAGMA {pragma}" for pragma in ("foreign_keys = OFF", "ignore_check_constraints = ON")]
     else:
         rows = database.execute(
-            "SELECT 'ALTER TABLE ' || conrelid::regclass || ' DROP CONSTRAINT ' || quote_ident(conname)"
+            "SELECT concat('ALTER TABLE ', conrelid::regclass, ' DROP CONSTRAINT ',"
+            " string_agg(quote_ident(conname), ', DROP CONSTRAINT '))"
             " FROM pg_constraint WHERE contype IN ('c', 'f') AND connamespace = current_schema()::regnamespace"
+            " GROUP BY conrelid"
         )
         lifted = [str(row[0]) for row in rows]
     for statement in lifted:
