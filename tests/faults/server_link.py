@@ -31,7 +31,7 @@ class ServerLink:
             self.proxy.begin(plan)
         done = call("-i", self.url, *args)
         assert "Traceback" not in done.stderr
-        assert not [word for word in ("rollback", "ignored", "cancel") if word in done.stderr], "talk of a library"
+        assert not [word for word in ("rollback", "ignored", "canceling") if word in done.stderr], "talk of a library"
         self.lab.host("node1")
         if self.sessions() > 1:
             gc.collect()  # a connection in a reference cycle; a process of its own would have ended

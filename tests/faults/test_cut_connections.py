@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 
@@ -31,6 +32,26 @@ class Verb:
     after: Callable[[ServerLink], object] = lambda line: None
 
 
+def booked(link: ServerLink) -> str:
+    """Books the host from tomorrow on, for the command's owner; returns the id."""
+    unbook(link)
+    return link.lab.book("node1", begins="1d", ttl="1h")[0].booking.id
+
+
+def unbook(link: ServerLink) -> None:
+    for each in link.lab.bookings():
+        link.lab.cancel_booking(each.booking.id)
+
+
+def is_booked(link: ServerLink) -> bool:
+    return bool(link.lab.bookings())
+
+
+def is_moved(link: ServerLink) -> bool:
+    [one] = link.lab.bookings()
+    return one.booking.starts_at - one.booking.created_at > timedelta(days=2)
+
+
 def becomes(state: State) -> Callable[[ServerLink], bool]:
     return lambda line: line.state is state
 
@@ -51,6 +72,30 @@ VERBS = {
         State.AVAILABLE,
         lambda line: "node2" in line.names(),
         lambda line: line.lab.remove("node2") if "node2" in line.names() else None,
+    ),
+    "book": Verb(
+        lambda link: ("reserve", "node1", "--from", "1d", "--ttl", "1h", "--request-id", f"job{next(link.numbers)}"),
+        State.AVAILABLE,
+        is_booked,
+        unbook,
+    ),
+    "cancel a booking": Verb(
+        lambda link: ("bookings", "cancel", booked(link), "--as", "alice"),
+        State.AVAILABLE,
+        lambda link: not is_booked(link),
+        unbook,
+    ),
+    "move a booking": Verb(
+        lambda link: ("bookings", "move", booked(link), "--from", "3d", "--as", "alice"),
+        State.AVAILABLE,
+        is_moved,
+        unbook,
+    ),
+    "plan a maintenance": Verb(
+        lambda _: ("maintain", "node1", "--from", "1d", "--until", "+1h", "--reason", "power", "--as", "alice"),
+        State.AVAILABLE,
+        is_booked,
+        unbook,
     ),
     "status": Verb(lambda _: ("status",), State.AVAILABLE, lambda _: False),
 }
@@ -87,7 +132,7 @@ def test_cut_at_any_message_a_command_took_effect_or_not_as_it_says(
         if done.status not in (0, 11) or (not is_uncertain and has_effect != (done.status == 0 and name != "status")):
             lies.append((number, fate, done))
         if is_uncertain:
-            assert link.call(*words, plan=lambda _: Fate.PASS).status in (0, 4), "saying it again is safe"
+            assert link.call(*words, plan=lambda _: Fate.PASS).status in (0, 4, 5), "saying it again is safe"
             assert verb.has_effect(link)
         verb.after(link)
 

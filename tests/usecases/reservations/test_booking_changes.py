@@ -428,3 +428,16 @@ def test_a_booking_moves_for_the_host_that_is_prepared_instead_of_another(fleet:
         granted = reserve(fleet, selector="rack=r1", ttl=timedelta(hours=4))
     assert names_of(granted) == ["node1"]
     assert f"booking {made.booking.id} of alice was moved to node4 to make room" in granted.notes
+
+
+def test_a_broken_host_is_exchanged_for_one_that_has_the_turnaround(fleet: Lab) -> None:
+    fleet.policy('[defaults]\nturnaround = "30m"\n')
+    made = book(fleet, 2, 5, selector="rack=r1", count=1)
+    other = book(fleet, 5.25, 6, "node2", actor="dave").booking
+    cordon(fleet)
+    short = bookings.bookings(fleet.context()).items[0]
+    assert (made.hosts, short.hosts, short.is_short) == (("node1",), ("node1",), True)
+    bookings.reschedule(fleet.context("dave"), other.id, at(5.5))
+    fleet.clock.now = at(1)
+    expiry.reap(fleet.context())
+    assert bookings.bookings(fleet.context()).items[0].hosts == ("node2",)

@@ -247,6 +247,19 @@ def test_a_booking_is_taken_for_the_length_that_is_asked_for_or_the_rest_of_it(
     assert taken.notes == ((told,) if is_told or not is_named else ())
 
 
+@pytest.mark.parametrize("is_maintenance", [True, False])
+def test_a_lease_is_extended_to_the_turnaround_before_what_is_planned(fleet: Lab, is_maintenance: bool) -> None:
+    fleet.policy('[defaults]\nturnaround = "15m"\n')
+    held = reserve(fleet, "node1", ttl=timedelta(hours=1)).held.reservation
+    if is_maintenance:
+        plan_maintenance(fleet.context(), Choice(("node1",)), at(3), at(5), reason="power work")
+    else:
+        book(fleet, 3, 5, "node1")
+    longer = holder.extend(fleet.context("bob"), held.id, timedelta(hours=4))
+    assert (end_of(longer), len(longer.notes)) == (at(2.75), 1)
+    assert holder.extend(fleet.context("bob"), held.id, timedelta(hours=4)).held.reservation.expires_at == at(2.75)
+
+
 @pytest.mark.parametrize(
     ("breaks", "told"),
     [
