@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -20,11 +21,12 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 from pathlib import Path
+from typing import Any
 
 from bmhctl.support.watchdog import processes
 from tests.conftest import environment
@@ -39,7 +41,7 @@ DECOY = "decoy1"
 
 TASK = (
     'trap "" TERM; n=0; while [ $n -lt {beats} ]; do'
-    ' echo "$BMH_HOST $BMH_RESERVATION $(date +%s.%N)" >> {log}; sleep 0.05; n=$((n+1)); done'
+    ' echo "$BMH_HOST $BMH_RESERVATION $$ $(date +%s.%N)" >> {log}; sleep 0.05; n=$((n+1)); done'
 )
 """A task that ignores TERM, and writes down when it is on which host."""
 
@@ -63,7 +65,7 @@ datetime.datetime = Moved
 COMMAND = "from bmhctl.__main__ import main\nmain()\n"
 
 API = """
-import random, time
+import os, random, sys, time
 from bmhctl import BmhctlError, open_inventory
 _, location, actor, seed, log = sys.argv[1:]
 dice = random.Random(seed)
@@ -80,7 +82,7 @@ try:
             if now >= ends:
                 break
             with open(log, "a") as file:
-                file.write(f"{held.hosts[0].name} {held.reservation.id} {at:.9f}\\n")
+                file.write(f"{held.hosts[0].name} {held.reservation.id} {os.getpid()} {at:.9f}\\n")
             time.sleep(0.05)
         lab.release(held.reservation.id)
 except BmhctlError as error:
@@ -89,7 +91,7 @@ except BmhctlError as error:
 
 
 BOOK = """
-import random, time
+import os, random, sys, time
 from datetime import timedelta
 from bmhctl import BmhctlError, open_inventory
 from bmhctl.usecases.reservations.bookings import reschedule
@@ -109,10 +111,11 @@ try:
             ends = time.monotonic() + 2
             while time.monotonic() < ends:
                 with open(log, "a") as file:
-                    file.write(f"{held.hosts[0].name} {held.reservation.id} {time.time():.9f}\\n")
+                    file.write(f"{held.hosts[0].name} {held.reservation.id} {os.getpid()} {time.time():.9f}\\n")
                 time.sleep(0.05)
             lab.release(held.reservation.id)
 except BmhctlError as error:
+    print(error.message, file=sys.stderr)
     sys.exit(5 if error.status == 2 else int(error.status))  # the clock was set past its beginning
 """
 
@@ -282,28 +285,49 @@ def lock(clients: Clients, dice: random.Random) -> None:
         other.execute("ROLLBACK")
 
 
-def overlapping(bookings: str) -> list[str]:
-    """Return which two bookings of a host, of those that were kept until they began, overlap; reads JSON lines."""
+def overlapping(bookings: str, history: str = "") -> list[str]:
+    """Return which two bookings of a host, of those that were kept until they began, overlap; reads JSON lines.
+
+    The clock was set back, so a booking may be made for a time at which another one began and ended before: whether
+    both were open at once is seen from the order of the events.
+    """
     kept = [each for each in map(json.loads, bookings.splitlines()) if each["kind"] == "booking"]
+    made, ended = _lives(kept, history)
     wrong = []
     for one, other in combinations(kept, 2):
         begin = max(one["starts_at"], other["starts_at"])
         is_kept = all(each["ended_at"] is None or each["ended_at"] > begin for each in (one, other))
+        is_kept &= made[one["id"]] < ended[other["id"]] and made[other["id"]] < ended[one["id"]]
         if is_kept and begin < min(one["ends_at"], other["ends_at"]) and {*one["hosts"]} & {*other["hosts"]}:
             wrong.append(f"{one['id']} and {other['id']} overlap at {begin}")
     return wrong
 
 
+def _lives(bookings: Iterable[dict[str, Any]], history: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Return at which event each booking was made, and at which it was cancelled, lapsed or taken."""
+    taken = {each["reservation"]: each["id"] for each in bookings if each["reservation"]}
+    made = {each["id"]: 0.0 for each in bookings}
+    ended = {each["id"]: float("inf") for each in bookings}
+    for event in map(json.loads, history.splitlines()):
+        for booking in re.findall(r"b-\w{8}", event.get("reason") or ""):
+            made[booking] = made.get(booking) or event["id"]
+            if event["verb"] == "plan-ended":
+                ended[booking] = event["id"]
+        if event["verb"] == "reserve" and event["reservation"] in taken:
+            ended[taken[event["reservation"]]] = event["id"]
+    return made, ended
+
+
 def checked(clients: Clients, history: str, bookings: str = "") -> list[str]:
     """Return what is wrong with what the tasks wrote down, and what the history and the bookings say."""
-    wrong = [*clients.complaints, *overlapping(bookings)]
-    spans: dict[tuple[str, str], list[float]] = defaultdict(list)
+    wrong = [*clients.complaints, *overlapping(bookings, history)]
+    spans: dict[tuple[str, str, str], list[float]] = defaultdict(list)  # of each task: two may share a reservation
     for line in clients.log.read_text().splitlines() if clients.log.exists() else ():
-        host, reservation, at = line.split()
-        spans[host, reservation].append(float(at))
+        host, reservation, task, at = line.split()
+        spans[host, reservation, task].append(float(at))
     for name in HOSTS:
         of_host = sorted(
-            (min(beats), max(beats), reservation) for (host, reservation), beats in spans.items() if host == name
+            (min(beats), max(beats), reservation) for (host, reservation, _), beats in spans.items() if host == name
         )
         for (_, ended, one), (began, _, other) in pairwise(of_host):
             if began <= ended:
@@ -323,7 +347,9 @@ def checked(clients: Clients, history: str, bookings: str = "") -> list[str]:
                 wrong.append(f"{name}: available again without a cleanup")
             used = (used or event["verb"] == "reserve") and event["verb"] != "reset"
         known = {event["reservation"] for event in events if event["verb"] == "reserve"}
-        wrong += [f"{name}: {held} is not in the history" for host, held in spans if host == name and held not in known]
+        wrong += [
+            f"{name}: {held} is not in the history" for host, held, _ in spans if host == name and held not in known
+        ]
     return wrong
 
 

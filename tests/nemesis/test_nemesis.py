@@ -32,9 +32,11 @@ USED = [*START, event("reserve", "available", "reserved", "r-a"), event("taint",
 @pytest.mark.parametrize(
     ("beats", "events", "found"),
     [
-        ([("r-a", 1.0), ("r-a", 2.0)], USED, []),
-        ([("r-a", 1.0), ("r-b", 1.5), ("r-a", 2.0)], USED, ["node1: r-a was on it until 2.000, r-b from 1.500"]),
-        ([("r-c", 1.0)], USED, ["node1: r-c is not in the history"]),
+        ([("r-a 7", 1.0), ("r-a 7", 2.0)], USED, []),
+        ([("r-a 7", 1.0), ("r-a 7", 2.0), ("r-a 8", 3.0)], USED, []),
+        ([("r-a 7", 1.0), ("r-a 8", 1.5), ("r-a 7", 2.0)], USED, ["node1: r-a was on it until 2.000, r-a from 1.500"]),
+        ([("r-a 7", 1.0), ("r-b 8", 1.5), ("r-a 7", 2.0)], USED, ["node1: r-a was on it until 2.000, r-b from 1.500"]),
+        ([("r-c 7", 1.0)], USED, ["node1: r-c is not in the history"]),
         ([], [START[0], USED[2]], ["node1: reserve from available follows enter to initial"]),
         ([], [*USED, event("ready", "tainted", "available")], ["node1: available again without a cleanup"]),
     ],
@@ -43,12 +45,12 @@ def test_the_checker_finds_what_is_wrong(
     beats: list[tuple[str, float]], events: list[str], found: list[str], tmp_path: Path
 ) -> None:
     clients = Clients("lab.db", tmp_path, random.Random(1))
-    clients.log.write_text("".join(f"node1 {reservation} {at}\n" for reservation, at in beats))
+    clients.log.write_text("".join(f"node1 {task} {at}\n" for task, at in beats))
     assert [each for each in checked(clients, "\n".join(events)) if each in found] == found
 
 
 def booked(identifier: str, begin: int, end: int, ended: int | None = None, host: str = "node1") -> str:
-    times = {"starts_at": begin, "ends_at": end, "ended_at": ended}
+    times = {"starts_at": begin, "ends_at": end, "ended_at": ended, "reservation": None}
     return json.dumps({"id": identifier, "kind": "booking", "hosts": [host], **times})
 
 
@@ -64,3 +66,17 @@ def booked(identifier: str, begin: int, end: int, ended: int | None = None, host
 )
 def test_the_checker_finds_bookings_that_overlap(other: str, found: list[str]) -> None:
     assert overlapping(f"{booked('b-1', 10, 20)}\n{other}") == found
+
+
+def test_bookings_that_were_never_open_at_once_do_not_overlap() -> None:
+    """The clock was set back after the first one had ended."""
+    both = f"{booked('b-00000001', 10, 20, ended=18)}\n{booked('b-00000002', 15, 30)}"
+    said = ["booked (b-00000001)", "b-00000001: lapsed", "booked (b-00000002)"]
+    verbs = ["planned", "plan-ended", "planned"]
+    events = [
+        {"id": number, "verb": verb, "reason": reason, "reservation": None}
+        for number, (verb, reason) in enumerate(zip(verbs, said, strict=True), 1)
+    ]
+    assert overlapping(both, "\n".join(map(json.dumps, events))) == []
+    events[1]["id"], events[2]["id"] = 3, 2
+    assert overlapping(both, "\n".join(map(json.dumps, events))) == ["b-00000001 and b-00000002 overlap at 15"]
