@@ -49,7 +49,10 @@ def power(
     """
     names, action = _last_argument(hosts, action, Power)
     if not action:
-        raise UsageError("no action is given", hint=f"bmhctl power HOST… {_ACTIONS}")
+        from bmhctl.cli.habits import meant_power
+
+        meant = f"did you mean bmhctl power {' '.join(meant)}? " if (meant := meant_power(names)) else ""
+        raise UsageError("no action is given", hint=f"{meant}bmhctl power HOST… {_ACTIONS}")
     if action not in list(Power):
         raise UsageError(f"power can't be {action!r}", hint=_ACTIONS)
     if then not in (None, "off"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,83 +13,147 @@ from bmhctl.cli.commands import ENTRIES, PROGRAM
 COMMANDS: dict[str, str] = {
     "acquire": "reserve",
     "allocate": "reserve",
+    "annotate": "set HOST --label rack=r1",
+    "apply": "policy apply FILE",
+    "back": "release HOST",
+    "blame": "history HOST",
+    "bmc": "power HOST status",
     "book": "reserve HOST --from 09:00 --until 12:00",
+    "borrow": "reserve",
     "broken": "maintain HOST --reason TEXT",
     "calendar": "bookings",
     "cancel": "bookings cancel ID",
+    "chassis": "power HOST status",
+    "checkin": "release HOST",
+    "checkout": "reserve",
     "claim": "reserve",
     "clean": "reset HOST",
+    "commission": "add HOST",
     "config": "policy show",
+    "console": "show HOST",
+    "count": "status",
     "cp": "copy SRC DST",
     "create": "add HOST",
+    "cycle": "power HOST cycle",
     "dashboard": "report --to lab.html",
     "decommission": "retire HOST",
     "del": "remove HOST",
     "delete": "remove HOST",
+    "deregister": "remove HOST",
     "describe": "show HOST",
+    "destroy": "remove HOST",
     "disable": "cordon HOST",
     "discover": "inspect HOST",
+    "down": "power HOST off",
     "drain": "cordon HOST",
+    "dump": "export",
     "edit": "set HOST",
     "enable": "uncordon HOST",
+    "enroll": "add HOST",
     "events": "history",
-    "exec": "run HOST -- COMMAND",
+    "exec": "run --host HOST -- COMMAND",
     "explain": "why HOST",
     "find": "list -l rack=r1",
     "fix": "doctor --fix",
     "free": "release HOST",
+    "fsck": "doctor",
     "gantt": "timeline",
     "get": "list",
-    "hosts": "list",
+    "give-back": "release HOST",
+    "giveback": "release HOST",
+    "grab": "reserve",
+    "halt": "power HOST soft-off",
+    "health": "doctor",
     "info": "show HOST",
     "kick": "taint HOST --force --reason TEXT",
+    "kill": "release -R ID",
     "label": "set HOST --label rack=r1",
     "leases": "reservations",
     "limits": "policy show",
+    "load": "import FILE",
     "lock": "reserve",
     "log": "history",
     "logs": "history",
     "ls": "list",
     "maintenance": "maintain HOST --reason TEXT",
+    "maintenances": "bookings",
     "man": "help",
+    "manage": "add HOST",
+    "mark-broken": "maintain HOST --reason TEXT",
+    "migrate": "copy SRC DST",
     "monitor": "status --watch",
     "mv": "rename HOST NEW",
     "new": "add HOST",
     "off": "power HOST off",
     "on": "power HOST on",
-    "ps": "reservations",
+    "patch": "set HOST",
+    "poweroff": "power HOST off",
+    "poweron": "power HOST on",
+    "prolong": "extend -R ID",
     "prove": "check HOST",
+    "provide": "ready HOST",
+    "ps": "reservations",
     "quarantine": "maintain HOST --reason TEXT",
     "quota": "policy show",
     "reboot": "power HOST cycle",
     "recheck": "check HOST",
-    "renew": "extend",
+    "register": "add HOST",
+    "renew": "extend -R ID",
     "repair": "doctor --fix",
+    "restart": "power HOST cycle",
     "restore": "copy SRC DST",
     "return": "release HOST",
     "rm": "remove HOST",
+    "salloc": "reserve",
+    "sbatch": "run --host HOST -- COMMAND",
+    "scancel": "release -R ID",
     "schedule": "bookings",
     "search": "list -l rack=r1",
+    "sel": "history HOST",
     "serve": "report --to lab.html",
     "setup": "ready HOST",
+    "shutdown": "power HOST soft-off",
+    "sinfo": "status",
+    "squeue": "queue",
+    "srun": "run --host HOST -- COMMAND",
+    "ssh": "list -o ssh",
+    "start": "power HOST on",
+    "state": "show HOST",
     "steal": "taint HOST --force --reason TEXT",
+    "stop": "power HOST off",
     "summary": "status",
     "tag": "set HOST --label rack=r1",
+    "take": "reserve",
+    "test": "check HOST",
     "top": "status --watch",
+    "undeploy": "release HOST",
     "unlock": "release HOST",
     "unmaintain": "resume HOST",
+    "unregister": "remove HOST",
     "unreserve": "release HOST",
+    "up": "power HOST on",
     "update": "set HOST",
     "usage": "stats",
+    "use": "reserve",
     "utilization": "stats",
     "validate": "doctor",
+    "verify": "doctor",
     "version": "--version",
     "watch": "status --watch",
     "web": "report --to lab.html",
     "who": "reservations",
     "wipe": "reset HOST",
+    "yield": "release HOST",
 }
 """Commands of other tools, each with the command line that does the same here."""
+
+NOUNS = frozenset(("baremetal", "host", "hosts", "machine", "machines", "node", "nodes", "server", "servers", "system"))
+"""What other tools call hosts, before or after a command."""
+
+_WITH_HOSTS = (
+    *("boot-once", "check", "cordon", "history", "inspect", "list", "maintain", "power", "ready", "recycle", "release"),
+    *("remove", "reserve", "reset", "resume", "retire", "set", "show", "taint", "uncordon", "why"),
+)
 
 _LABEL = ("-l rack=r1",)
 _COUNT = ("-n 2",)
@@ -99,7 +164,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--at": ("--from 09:00",),
     "--begin": ("--from 09:00",),
     "--columns": ("--fields name,state",),
-    "--comment": ("--reason TEXT", "--note TEXT"),
+    "--comment": ("--reason TEXT", "--note TEXT", "--for PURPOSE"),
     "--config": _PLACE,
     "--csv": ("-o csv",),
     "--db": _PLACE,
@@ -107,19 +172,22 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--end": ("--until 12:00",),
     "--file": _PLACE,
     "--filter": _LABEL,
+    "--force": ("--yes",),
     "--for": ("--since 2h", "--until 2h"),
     "--format": ("-o json",),
+    "--hours": ("--ttl 4h",),
     "--json": ("-o json",),
     "--jsonl": ("-o jsonl",),
     "--label": _LABEL,
     "--labels": _LABEL,
     "--lease": ("--ttl 4h",),
     "--limit": _COUNT,
-    "--message": ("--reason TEXT",),
+    "--message": ("--reason TEXT", "--note TEXT", "--for PURPOSE"),
     "--noop": ("--dry-run",),
     "--num": _COUNT,
     "--number": _COUNT,
     "--order": ("--sort name",),
+    "--owner": ("--as NAME",),
     "--parallel": ("-j 8",),
     "--purpose": ("--for PURPOSE",),
     "--silent": ("-q",),
@@ -133,11 +201,15 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--where": _LABEL,
     "-L": _LABEL,
     "-c": _COUNT,
-    "-m": ("--reason TEXT",),
+    "-V": ("--version",),
+    "-f": _PLACE,
+    "-m": ("--reason TEXT", "--note TEXT", "--for PURPOSE"),
+    "-t": ("--ttl 4h", "--timeout 60s"),
     **{f"--{state}": (f"--state {state}",) for state in ("initial", "available", "reserved", "tainted", "maintenance")},
 }
 """Options of other tools, each with its equivalents; the first that the command has is suggested."""
 
+_ACTIONS = ("on", "off", "soft-off", "cycle", "status", "identify", "identify-off")
 _ALL = ("--all", "-a", "-A")
 _OF_ONE = ("status", "why", "graph")
 _OF_ALL = ("list", "export", "history", "timeline")  # without a name they are about all hosts
@@ -145,18 +217,31 @@ _UNKNOWN_COMMAND = re.compile(r"No such command '(.*)'", re.S)
 _EXTRA_ARGUMENT = re.compile(r"Got unexpected extra argument\(s\) \((\S+).*\)", re.S)
 _RESERVATION = re.compile(r"r-[a-z0-9]+")
 _LOCATION = re.compile(r"\S+\.(toml|db|sqlite3?)|postgres(ql)?://\S+")
+_SHELL_RANGE = re.compile(
+    r"(?P<start>[\w.-]*?)(?:\{(?P<list>\d+(?:,\d+)*)\}|\{?(?P<first>\d+)(?:-|\.\.)(?P<last>\d+)\}?)(?P<rest>[a-z.]*)"
+)  # node{1,2}, node{1..3}, node1-3
 _LABEL_WORD = re.compile(r"[\w./-]+=[\w.-]*")
 _LIKELY = 0.75  # the least similarity, by difflib, of a word that is suggested
+_LIKELY_HABIT = 0.86  # of a habitual word: what it stands for looks like another command, and may do harm
+_HOST = re.compile(r"[\w.*?\[\],-]{1,253}")
 _LONGEST = 40  # the longest word that may be a misspelling
 
 
-def meant_by(error: Any) -> str | None:
-    """Return what a usage error of Typer was probably meant to be, as it is typed; None if that is not clear."""
+def meant_by(error: Any, args: Sequence[str]) -> str | None:
+    """Return what a usage error of Typer was probably meant to be, as it is typed; None if that is not clear.
+
+    ``args`` is the whole command line: its hosts and labels are in what is returned.
+    """
     if error.ctx is None:
         return None
     option = getattr(error, "option_name", None)
     prefix = error.ctx.command_path.removeprefix(PROGRAM).strip()
     if option is not None and hasattr(error, "possibilities"):
+        hosts = [word for word in error.ctx.command.params if word.name == "hosts"]
+        if option in ("--host", "--hosts", "--name", "--node") and hosts:
+            return f"{PROGRAM} {prefix} HOST"
+        if option in ("-w", "--watch") and prefix == "list":
+            return f"{PROGRAM} status --watch"
         if option in _ALL and any(param.name == "hosts" for param in error.ctx.command.params):
             return f"{PROGRAM} {prefix}" if prefix in _OF_ALL else f"{PROGRAM} {prefix} '*'"
         return meant_option(option, option_names(error.ctx.command))
@@ -166,7 +251,41 @@ def meant_by(error: Any) -> str | None:
     if command is None:
         return None
     meant = meant_command(command[1], prefix)
-    return meant and f"{PROGRAM} {meant}"
+    if prefix:
+        return meant and f"{PROGRAM} {meant}"
+    typed = [*args[args.index(command[1]) + 1 :]] if command[1] in args else []
+    if command[1].lower() in NOUNS:
+        verb, typed = _verb_of(typed)
+        meant = verb or "list"
+    return meant and f"{PROGRAM} {_filled(meant, typed)}"
+
+
+def _verb_of(words: list[str]) -> tuple[str | None, list[str]]:
+    """Return the command after a noun, as in ``node show node1``, and the words after it; None without one."""
+    for position, word in enumerate(words[:2]):
+        if word in ENTRIES or word in COMMANDS:
+            return COMMANDS.get(word, word), words[position + 1 :]
+    return None, words
+
+
+def _filled(meant: str, words: list[str]) -> str:
+    """Return a command line with the hosts, the label and the program among the words in their places."""
+    end = words.index("--") if "--" in words else len(words)
+    program = shlex.join(words[end + 1 :])
+    named = [word for word in words[:end] if word.lower() not in NOUNS and not word.startswith("-")]
+    hosts = [shlex.quote(word) for word in named if _HOST.fullmatch(word) and not (word.isdecimal() or word in ENTRIES)]
+    labels = [word for word in named if _LABEL_WORD.fullmatch(word)]
+    if "NEW" in meant or "SRC" in meant:
+        return re.sub("HOST|SRC", hosts[0], re.sub("NEW|DST", hosts[1], meant)) if len(hosts) == 2 else meant
+    command = meant.split(" ", 1)[0]
+    takes_host = meant == command and command in _WITH_HOSTS
+    if hosts and ("HOST" in meant or takes_host):
+        most = None if command not in _OF_ONE and command != "show" and "--host" not in meant else 1
+        names = " ".join(hosts[:most])
+        meant = meant.replace("HOST", names) if "HOST" in meant else f"{meant} {names}"
+    if labels:
+        meant = meant.replace("rack=r1", labels[0])
+    return meant.replace("COMMAND", program) if program else meant
 
 
 def meant_command(word: str, group: str = "") -> str | None:
@@ -179,7 +298,7 @@ def meant_command(word: str, group: str = "") -> str | None:
     prefix = f"{group} " if group else ""
     names = {name.removeprefix(prefix).split(" ")[0] for name in ENTRIES if name.startswith(prefix)}
     habits = () if group else COMMANDS
-    near = _nearest(word, (*sorted(names), *habits))
+    near = _nearest(word, sorted(names)) or _nearest(word, habits, _LIKELY_HABIT)
     if near is None:
         return None
     return prefix + near if near in names else COMMANDS[near]
@@ -191,7 +310,7 @@ def meant_option(option: str, known: Iterable[str]) -> str | None:
     habits = {
         habit: next((text for text in meant if text.split(" ")[0] in known), None) for habit, meant in OPTIONS.items()
     }
-    if habits.get(option):
+    if option in habits:
         return habits[option]
     long = [name for name in known if name.startswith("--") and name != "--help"]
     near = _nearest(option, [*long, *(habit for habit, meant in habits.items() if meant)])
@@ -207,6 +326,8 @@ def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:
         return f"{PROGRAM} -i {word} {command}"
     if command == "show":
         return f"{PROGRAM} list"
+    if command == "extend":
+        return "-R ID"
     return f"{PROGRAM} {'show' if command == 'status' else command} {word}" if command in _OF_ONE else None
 
 
@@ -220,6 +341,17 @@ def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
     known = [*known]
     if name.isdecimal() and command in ("reserve", "run"):
         return f"-n {name}"
+    if name == "any" and command in ("reserve", "run"):
+        return "-n 1"
+    if name == "all":
+        return f"{PROGRAM} {command}" if command in _OF_ALL else f"{PROGRAM} {command} '*'"
+    if name == "help":
+        return f"{PROGRAM} {command} --help"
+    if written := _SHELL_RANGE.fullmatch(name):
+        inner = written["list"] or f"{written['first']}-{written['last']}"
+        return f"{PROGRAM} {command} " + shlex.quote(f"{written['start']}[{inner}]{written['rest']}")
+    if "," in name and not {*"[{"} & {*name}:
+        return f"{PROGRAM} {command} {' '.join(shlex.quote(each) for each in name.split(',') if each)}"
     if _RESERVATION.fullmatch(name):
         return f"-R {name}" if "-R" in known else f"{PROGRAM} reservations {name}"
     if _LOCATION.fullmatch(name):
@@ -230,6 +362,16 @@ def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
         key, _, value = name.partition("=")
         return f"--state {value}" if key == "state" and "--state" in known else f"-l {name}"
     return None
+
+
+def meant_power(words: Sequence[str]) -> list[str]:
+    """Return the hosts and the action of ``power`` that words without an action at their end stand for."""
+    for action, hosts in ((words[-1:], words[:-1]), (words[:1], words[1:])):
+        for word in action:
+            meant = COMMANDS.get(word, f"power HOST {word}").split(" ")
+            if hosts and meant[0] == "power" and meant[2] in _ACTIONS:
+                return [*hosts, meant[2]]
+    return []
 
 
 def synopsis(ctx: Any) -> str:
@@ -244,6 +386,6 @@ def option_names(command: Any) -> list[str]:
     return [name for param in command.params for name in (*param.opts, *param.secondary_opts) if name.startswith("-")]
 
 
-def _nearest(word: str, known: Iterable[str]) -> str | None:
-    near = get_close_matches(word, [*known], n=1, cutoff=_LIKELY) if len(word) <= _LONGEST else []
+def _nearest(word: str, known: Iterable[str], likely: float = _LIKELY) -> str | None:
+    near = get_close_matches(word, [*known], n=1, cutoff=likely) if len(word) <= _LONGEST else []
     return near[0] if near else None

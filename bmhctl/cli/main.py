@@ -100,7 +100,7 @@ def _run(args: list[str], invocation: Invocation) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        return _own(invocation.fail(_usage(error), _ours(args)), args)
+        return _own(invocation.fail(_usage(error, args), _ours(args)), args)
 
 
 def _ours(args: list[str]) -> list[str]:
@@ -172,7 +172,7 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
     raise _EndedError(number)
 
 
-def _usage(error: Exception) -> UsageError:
+def _usage(error: Exception, args: list[str]) -> UsageError:
     """Return a usage error of Typer as one of bmhctl, with the command or option that was probably meant."""
     from bmhctl.cli.habits import meant_by, synopsis
 
@@ -181,7 +181,7 @@ def _usage(error: Exception) -> UsageError:
     message = error.message if is_option else error.format_message()  # type: ignore[attr-defined]  # the caller checked
     context = getattr(error, "ctx", None)
     hint = f"{context.command_path} --help" if context else f"{PROGRAM} --help"
-    meant = meant_by(error) if context else None
+    meant = meant_by(error, args) if context else None
     hint = f"did you mean {meant}? See {hint}" if meant else hint
     if context and context.parent and message.startswith("Missing"):
         hint = f"{synopsis(context)}; see {hint}"

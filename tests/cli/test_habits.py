@@ -12,7 +12,15 @@ from bmhctl.cli.commands import ENTRIES, PROGRAM
 from tests.cli.conftest import Cli
 from tests.conftest import Run
 
-VALUES = {"HOST": ["node01"], "NEW": ["node02"], "SRC": ["a.db"], "DST": ["b.db"], "COMMAND": ["true"]}
+VALUES = {
+    "HOST": ["node01"],
+    "NEW": ["node02"],
+    "SRC": ["a.db"],
+    "DST": ["b.db"],
+    "COMMAND": ["true"],
+    "ID": ["r-f7qsaf7y"],
+    "FILE": ["a.toml"],
+}
 
 
 def _parsed(line: list[str]) -> None:
@@ -66,6 +74,29 @@ def test_the_option_meant_by_a_habitual_one_parses(name: str) -> None:
     [
         ("resrve", "bmhctl reserve"),
         ("lst", "bmhctl list"),
+        ("get hosts", "bmhctl list"),
+        ("get node01", "bmhctl list node01"),
+        ("describe node node01", "bmhctl show node01"),
+        ("node list", "bmhctl list"),
+        ("nodes", "bmhctl list"),
+        ("baremetal node show node01", "bmhctl show node01"),
+        ("host delete node01", "bmhctl remove node01"),
+        ("delete node01 node02", "bmhctl remove node01 node02"),
+        ("lock node01", "bmhctl reserve node01"),
+        ("start node01", "bmhctl power node01 on"),
+        ("stop node01", "bmhctl power node01 off"),
+        ("commission node01", "bmhctl add node01"),
+        ("label node01 rack=r7", "bmhctl set node01 --label rack=r7"),
+        ("search rack=r7", "bmhctl list -l rack=r7"),
+        ("mv node01 node02", "bmhctl rename node01 node02"),
+        ("srun -n 1 hostname", "bmhctl run --host hostname -- COMMAND"),
+        ("exec node01 -- ls -l", "bmhctl run --host node01 -- ls -l"),
+        ("reserve --hosts node01", "bmhctl reserve HOST"),
+        ("reserve --comment hi", "--for PURPOSE"),
+        ("reserve -t 2h", "--ttl 4h"),
+        ("list -f lab.toml", "-i FILE"),
+        ("list --watch", "bmhctl status --watch"),
+        ("extend node01", "-R ID"),
         ("delte", "bmhctl remove HOST"),
         ("policy shw", "bmhctl policy show"),
         ("list --label rack=r1", "-l rack=r1"),
@@ -95,7 +126,17 @@ def test_a_misspelling_is_answered_with_the_nearest(line: str, meant: str, cli: 
 
 
 @pytest.mark.parametrize(
-    "line", ["list --bogus", "xyzzy", "policy lst", "list -c 2", "postgresql://u@h/db", "list --helm"]
+    "line",
+    [
+        "list --bogus",
+        "xyzzy",
+        "policy lst",
+        "list -c 2",
+        "postgresql://u@h/db",
+        "list --helm",
+        "login",
+        "reserve --force",
+    ],
 )
 def test_nothing_unlikely_is_suggested(line: str, cli: Cli) -> None:
     done = cli(*line.split())
@@ -108,6 +149,14 @@ def test_nothing_unlikely_is_suggested(line: str, cli: Cli) -> None:
     ("line", "meant"),
     [
         ("reserve 2", "-n 2"),
+        ("reserve any", "-n 1"),
+        ("release all", "bmhctl release '*'"),
+        ("list all", "bmhctl list"),
+        ("list help", "bmhctl list --help"),
+        ("reserve node02,node03", "bmhctl reserve node02 node03"),
+        ("list rack{7,8}", "bmhctl list 'rack[7,8]'"),
+        ("ready rack1-3", "bmhctl ready 'rack[1-3]'"),
+        ("ready rack01..03", "bmhctl ready 'rack[01-03]'"),
         ("list rack=r1", "-l rack=r1"),
         ("taint rack=r1", "-l rack=r1"),
         ("list state=tainted", "--state tainted"),
@@ -129,6 +178,13 @@ def test_a_count_a_selector_a_file_or_a_reservation_in_the_place_of_a_name_is_re
 def test_a_label_beside_a_name_is_answered_with_the_option(line: str, cli: Cli, lab: Any) -> None:
     done = cli(*line.split())
     assert (done.status, done.stderr.splitlines()[-1]) == (2, "hint: did you mean --label rack=r1?")
+
+
+def test_the_action_before_the_hosts_of_power_is_answered_with_the_command(cli: Cli, lab: Any) -> None:
+    for line in (["off", "node01", "node02"], ["node01", "node02", "poweroff"]):
+        done = cli("power", *line)
+        assert done.status == 2
+        assert done.stderr.splitlines()[1].startswith("hint: did you mean bmhctl power node01 node02 off? ")
 
 
 def test_a_host_before_the_command_of_run_is_answered_with_the_option(cli: Cli, lab: Any) -> None:
