@@ -123,6 +123,8 @@ class HttpConnection:
             connection.request(method, self._target(target), body=body, headers=self._headers(headers))
             response = connection.getresponse()
             content = response.read(most + 1)
+            if response.length and len(content) <= most:  # http.client does not mind when it is told how much to read
+                raise http.client.IncompleteRead(content, response.length)
             keep = response.isclosed() and not response.will_close
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()

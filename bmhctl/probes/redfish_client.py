@@ -25,6 +25,7 @@ _BUSY_PAUSE = 1.0  # seconds before a request is repeated, when the BMC does not
 _EXTRA_READ = 10.0  # seconds at most for a read that is not needed
 _GOODBYE = 2.0  # seconds for each part of the end of a session, beyond the deadline
 _MOST_PAGES = 50
+_CHECK_ADDRESS = "bmhctl set HOST --bmc … declares it"
 _MOST_REDIRECTS = 3
 _REASON = 400  # characters
 
@@ -256,6 +257,8 @@ class Client:
             if reply.status not in (301, 302, 303, 307, 308):
                 break
             reply = self._send("GET", self._elsewhere(reply), None, {}, seconds)
+        else:
+            raise BmcError(f"{self.name} sends requests in a circle", hint=_CHECK_ADDRESS)
         if reply.status == 404 and missing:
             raise PassingError(BmcError(f"{self.name} {missing}"), sent=True)
         if reply.status >= 300:
@@ -271,8 +274,8 @@ class Client:
         same = location.startswith("/") or location.lower().startswith(f"{self.where.url.lower()}/")
         path = self.path(location) if same else None
         if path is None:
-            shown = one_line(location)[:200]
-            raise BmcError(f"{self.name} sends requests elsewhere: {shown}", hint="bmhctl set HOST --bmc … declares it")
+            shown = one_line(location)[:200] or "it does not say where"
+            raise BmcError(f"{self.name} sends requests elsewhere: {shown}", hint=_CHECK_ADDRESS)
         return path
 
     def _parse(self, reply: Reply) -> Json:

@@ -147,6 +147,12 @@ def failing(bmc: FakeBmc, seconds: float, how: str, *, after: bool = True) -> No
             return False
         if how == "reset":
             request.connection.shutdown(socket.SHUT_RDWR)
+        elif how == "half an answer":
+            request.send_response(200)
+            request.send_header("Content-Length", "1000")
+            request.end_headers()
+            request.wfile.write(b'{"PowerState": ')
+            request.connection.shutdown(socket.SHUT_RDWR)
         elif how == "SYS518":
             said = {"error": {"@Message.ExtendedInfo": [{"MessageId": "IDRAC.2.8.SYS518", "Message": "not ready"}]}}
             saying(json.dumps(said), 400, "application/json")(request)
@@ -157,7 +163,7 @@ def failing(bmc: FakeBmc, seconds: float, how: str, *, after: bool = True) -> No
     bmc.trouble = trouble
 
 
-@pytest.mark.parametrize("how", ["503", "500", "404", "429", "SYS518", "reset"])
+@pytest.mark.parametrize("how", ["503", "500", "404", "429", "SYS518", "reset", "half an answer"])
 def test_a_bmc_that_fails_for_a_while_after_the_command_is_waited_for(how: str) -> None:
     with fake_bmc(systems=[FakeSystem(power="Off")]) as bmc:
         failing(bmc, 1.0, how)
@@ -826,6 +832,14 @@ def test_a_redirect_is_followed_on_the_same_bmc_and_nowhere_else() -> None:
         assert talk(bmc, status, path=SYSTEM) == (
             "its BMC at BMC sends requests elsewhere: https://elsewhere.example/redfish/v1/Systems/1 "
             "(bmhctl set HOST --bmc … declares it)"
+        )
+        place[0] = ""
+        assert talk(bmc, status, path=SYSTEM) == (
+            "its BMC at BMC sends requests elsewhere: it does not say where (bmhctl set HOST --bmc … declares it)"
+        )
+        place[0] = SYSTEM
+        assert talk(bmc, status, path=SYSTEM) == (
+            "its BMC at BMC sends requests in a circle (bmhctl set HOST --bmc … declares it)"
         )
 
 
