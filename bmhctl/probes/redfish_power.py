@@ -158,6 +158,7 @@ class PowerSwitch:
                 sent.is_unanswered = True
             else:
                 sent.is_over = True  # the BMC did nothing
+                sent.trouble = passing.error.message
                 client.retry_later(passing)
         except RefusedError as error:
             self._system.look()
@@ -243,13 +244,19 @@ class _Sent:
         self._at = at
         self.is_over = False
         self.is_unanswered = False
+        self.trouble: str | None = None
 
     def may_repeat(self, now: float) -> bool:
         """Whether it surely had no effect, had its effect, or has long had none and may safely be repeated."""
         return self.is_over or (self._kind not in _ONCE and now - self._at > RESEND)
 
-    def hint(self, bmc: str) -> str | None:
-        return f"{self._kind} was sent; {bmc} did not confirm it" if self.is_unanswered else None
+    def hint(self, bmc: str) -> str:
+        """Return what the BMC answered."""
+        if self.trouble is not None:
+            return self.trouble
+        if self.is_unanswered:
+            return f"{self._kind} was sent; {bmc} did not confirm it"
+        return f"{bmc} accepted {self._kind}: check the BMC itself"
 
 
 def _has_left(before: Json, now: Json) -> bool:

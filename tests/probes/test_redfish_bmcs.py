@@ -163,6 +163,24 @@ def failing(bmc: FakeBmc, seconds: float, how: str, *, after: bool = True) -> No
     bmc.trouble = trouble
 
 
+def test_what_a_bmc_answered_to_a_command_without_effect_is_reported_at_the_deadline() -> None:
+    busy = {"error": {"@Message.ExtendedInfo": [{"MessageId": "X.1.Busy", "Message": "An update runs."}]}}
+    with fake_bmc(systems=[FakeSystem(ignores=ALL)]) as bmc:
+        assert talk(bmc, switch(Power.OFF), seconds=1) == (
+            "is still on, not off, after 1 s (its BMC at BMC accepted ForceOff: check the BMC itself)"
+        )
+
+        def refuse(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.command == "POST":
+                saying(json.dumps(busy), 409, "application/json")(request)
+            return request.command == "POST"
+
+        bmc.trouble = refuse
+        assert talk(bmc, switch(Power.OFF), seconds=1) == (
+            "is still on, not off, after 1 s (its BMC at BMC refuses: An update runs. (409))"
+        )
+
+
 @pytest.mark.parametrize("how", ["503", "500", "404", "429", "SYS518", "reset", "half an answer"])
 def test_a_bmc_that_fails_for_a_while_after_the_command_is_waited_for(how: str) -> None:
     with fake_bmc(systems=[FakeSystem(power="Off")]) as bmc:
@@ -346,7 +364,9 @@ def test_a_power_state_that_is_not_reported_is_unknown_and_never_reached(power: 
             "its BMC at BMC can't switch it on: it shows the power unknown"
         ), "a button that toggles is not pressed blindly"
         assert bmc.received == []
-        assert talk(bmc, switch(Power.ON), seconds=1) == "is still unknown, not on, after 1 s"
+        assert talk(bmc, switch(Power.ON), seconds=1) == (
+            "is still unknown, not on, after 1 s (its BMC at BMC accepted On: check the BMC itself)"
+        )
 
 
 # whose system
@@ -728,7 +748,9 @@ def test_soft_off_asks_the_operating_system_and_forces_only_when_asked_to() -> N
     with fake_bmc(systems=[FakeSystem(lag=0.5)]) as bmc:
         assert (talk(bmc, switch(Power.SOFT_OFF)), bmc.resets) == ("off", ["GracefulShutdown"])
     with fake_bmc(systems=[FakeSystem(ignores=("GracefulShutdown",))]) as bmc:
-        assert talk(bmc, switch(Power.SOFT_OFF), seconds=2) == "is still on, not off, after 2 s"
+        assert talk(bmc, switch(Power.SOFT_OFF), seconds=2) == (
+            "is still on, not off, after 2 s (its BMC at BMC accepted GracefulShutdown: check the BMC itself)"
+        )
         assert bmc.resets == ["GracefulShutdown"], "an operating system is asked once"
         bmc.received.clear()
         assert (
