@@ -242,7 +242,7 @@ def meant_by(error: Any, args: Sequence[str]) -> str | None:
             return f"{PROGRAM} {prefix} HOST"
         if option in ("-w", "--watch") and prefix == "list":
             return f"{PROGRAM} status --watch"
-        if option in _ALL and any(param.name == "hosts" for param in error.ctx.command.params):
+        if option in _ALL and any(param.name == "hosts" for param in error.ctx.command.params) and prefix != "add":
             return f"{PROGRAM} {prefix}" if prefix in _OF_ALL else f"{PROGRAM} {prefix} '*'"
         return meant_option(option, option_names(error.ctx.command))
     if extra := _EXTRA_ARGUMENT.match(error.message):

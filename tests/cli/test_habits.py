@@ -136,6 +136,7 @@ def test_a_misspelling_is_answered_with_the_nearest(line: str, meant: str, cli: 
         "list --helm",
         "login",
         "reserve --force",
+        "add -a",
     ],
 )
 def test_nothing_unlikely_is_suggested(line: str, cli: Cli) -> None:
@@ -311,3 +312,15 @@ def test_a_label_without_a_value_is_answered_with_how_it_is_set(cli: Cli) -> Non
 )
 def test_a_word_too_many_is_answered_with_the_command_that_was_meant(line: str, meant: str, cli: Cli) -> None:
     assert f"hint: did you mean bmhctl {meant}? " in cli(*line.split()).stderr
+
+
+@pytest.mark.parametrize("name", ["node[3-1]", "node[01-3]"])
+def test_a_range_that_goes_down_or_changes_its_digits_is_answered_with_how_one_is_written(
+    name: str, cli: Cli, lab: Any
+) -> None:
+    assert cli("add", name) == Run(
+        2,
+        "",
+        f"bmhctl: '{name}' is not a range of hosts\n"
+        "hint: a range goes up, and its ends have the same number of digits or no zeros before: node[01-20]\n",
+    )
