@@ -100,7 +100,7 @@ def test_one_machine_under_two_names_is_a_warning_that_names_both(cli: Cli, lab:
 @pytest.mark.parametrize(
     ("content", "message", "hint"),
     [
-        (b"", "{} is empty: no inventory", "remove it, then: bmhctl -i {} init"),
+        (b"", "{} is empty: no inventory", "put a backup in its place, or remove it, then: bmhctl -i {} init"),
         (
             b"SQLite format 3\0 and no more",
             "{} is not a SQLite file",

@@ -21,6 +21,7 @@ import pytest
 from bmhctl import open_inventory
 from bmhctl.errors import ExitStatus, GoneError, MovedError
 from bmhctl.stores import open_store
+from bmhctl.stores.sqlite import database as sqlite_database
 from bmhctl.usecases import hosts
 from bmhctl.usecases.queries import list_hosts
 from bmhctl.usecases.reservations import request, reserve
@@ -434,3 +435,25 @@ def test_a_file_that_comes_back_is_the_same_one(toml_lab: Lab) -> None:
     away.rename(state)
     ctx.store.check_in_place()
     check(ctx.store)
+
+
+def test_an_inventory_that_is_moved_while_it_is_opened_is_reported_as_gone(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def configure(self: sqlite_database.SqliteDatabase) -> None:
+        really_configure(self)
+        fleet.folder.rename(fleet.folder.with_name(f"{fleet.folder.name}.away"))
+
+    really_configure = sqlite_database.SqliteDatabase.configure
+    monkeypatch.setattr(sqlite_database.SqliteDatabase, "configure", configure)
+    monkeypatch.setattr(os.path, "exists", lambda _: True)  # as a moment before
+    with pytest.raises(GoneError):
+        open_store(fleet.lab.location)
+
+
+def test_an_empty_file_is_answered_with_what_may_be_put_in_its_place(fleet: Fleet) -> None:
+    removed(fleet.lab)
+    database(fleet.lab).touch()
+    said = fleet.bmhctl("list").stderr
+    init = "all hosts are initial" if fleet.lab.is_toml else f": bmhctl -i {fleet.lab.path} init"
+    assert said.endswith(f"hint: put a backup in its place, or remove it, then{'' if init[0] == ':' else ' '}{init}\n")

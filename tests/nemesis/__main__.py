@@ -107,17 +107,23 @@ try:
             reschedule(lab._context, made.id, made.starts_at + timedelta(seconds=5))
         elif turn < 0.9:
             time.sleep(2)
+            ends = time.monotonic() + 2  # the lease is longer, and begins later
             held = lab.reserve(booking=made.id, ttl="3s")
-            ends = time.monotonic() + 2
-            while time.monotonic() < ends:
+            while True:
+                now, at = time.monotonic(), time.time()
+                if now >= ends:
+                    break
                 with open(log, "a") as file:
-                    file.write(f"{held.hosts[0].name} {held.reservation.id} {os.getpid()} {time.time():.9f}\\n")
+                    file.write(f"{held.hosts[0].name} {held.reservation.id} {os.getpid()} {at:.9f}\\n")
                 time.sleep(0.05)
             lab.release(held.reservation.id)
 except BmhctlError as error:
     print(error.message, file=sys.stderr)
     sys.exit(5 if error.status == 2 else int(error.status))  # the clock was set past its beginning
 """
+
+
+_Moments = defaultdict[tuple[str, str], float]
 
 
 @dataclass
@@ -288,34 +294,39 @@ def lock(clients: Clients, dice: random.Random) -> None:
 def overlapping(bookings: str, history: str = "") -> list[str]:
     """Return which two bookings of a host, of those that were kept until they began, overlap; reads JSON lines.
 
-    The clock was set back, so a booking may be made for a time at which another one began and ended before: whether
-    both were open at once is seen from the order of the events.
+    The clock was set back, so a booking may get a host for a time at which another one had it and ended before: whether
+    both had it at once is seen from the order of the events.
     """
     kept = [each for each in map(json.loads, bookings.splitlines()) if each["kind"] == "booking"]
-    made, ended = _lives(kept, history)
+    planned, ended = _lives(kept, history)
     wrong = []
     for one, other in combinations(kept, 2):
         begin = max(one["starts_at"], other["starts_at"])
         is_kept = all(each["ended_at"] is None or each["ended_at"] > begin for each in (one, other))
-        is_kept &= made[one["id"]] < ended[other["id"]] and made[other["id"]] < ended[one["id"]]
-        if is_kept and begin < min(one["ends_at"], other["ends_at"]) and {*one["hosts"]} & {*other["hosts"]}:
+        is_shared = any(
+            planned[one["id"], host] < ended[other["id"], host] and planned[other["id"], host] < ended[one["id"], host]
+            for host in {*one["hosts"]} & {*other["hosts"]}
+        )
+        if is_kept and begin < min(one["ends_at"], other["ends_at"]) and is_shared:
             wrong.append(f"{one['id']} and {other['id']} overlap at {begin}")
     return wrong
 
 
-def _lives(bookings: Iterable[dict[str, Any]], history: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Return at which event each booking was made, and at which it was cancelled, lapsed or taken."""
+def _lives(bookings: Iterable[dict[str, Any]], history: str) -> tuple[_Moments, _Moments]:
+    """Return at which event each booking got each of its hosts, and at which that was over or it was taken."""
     taken = {each["reservation"]: each["id"] for each in bookings if each["reservation"]}
-    made = {each["id"]: 0.0 for each in bookings}
-    ended = {each["id"]: float("inf") for each in bookings}
+    planned: _Moments = defaultdict(float)
+    ended: _Moments = defaultdict(lambda: float("inf"))
     for event in map(json.loads, history.splitlines()):
         for booking in re.findall(r"b-\w{8}", event.get("reason") or ""):
-            made[booking] = made.get(booking) or event["id"]
-            if event["verb"] == "plan-ended":
-                ended[booking] = event["id"]
+            if event["verb"] == "planned":
+                planned[booking, event["host"]] = event["id"]
+                ended.pop((booking, event["host"]), None)
+            elif event["verb"] == "plan-ended":
+                ended[booking, event["host"]] = event["id"]
         if event["verb"] == "reserve" and event["reservation"] in taken:
-            ended[taken[event["reservation"]]] = event["id"]
-    return made, ended
+            ended[taken[event["reservation"]], event["host"]] = event["id"]
+    return planned, ended
 
 
 def checked(clients: Clients, history: str, bookings: str = "") -> list[str]:

@@ -74,9 +74,9 @@ def test_bookings_that_were_never_open_at_once_do_not_overlap() -> None:
     said = ["booked (b-00000001)", "b-00000001: lapsed", "booked (b-00000002)"]
     verbs = ["planned", "plan-ended", "planned"]
     events = [
-        {"id": number, "verb": verb, "reason": reason, "reservation": None}
+        {"id": number, "host": "node1", "verb": verb, "reason": reason, "reservation": None}
         for number, (verb, reason) in enumerate(zip(verbs, said, strict=True), 1)
     ]
     assert overlapping(both, "\n".join(map(json.dumps, events))) == []
-    events[1]["id"], events[2]["id"] = 3, 2
+    events[1], events[2] = {**events[2], "id": 2}, {**events[1], "id": 3}
     assert overlapping(both, "\n".join(map(json.dumps, events))) == ["b-00000001 and b-00000002 overlap at 15"]

@@ -166,8 +166,8 @@ def failing(bmc: FakeBmc, seconds: float, how: str, *, after: bool = True) -> No
 def test_what_a_bmc_answered_to_a_command_without_effect_is_reported_at_the_deadline() -> None:
     busy = {"error": {"@Message.ExtendedInfo": [{"MessageId": "X.1.Busy", "Message": "An update runs."}]}}
     with fake_bmc(systems=[FakeSystem(ignores=ALL)]) as bmc:
-        assert talk(bmc, switch(Power.OFF), seconds=1) == (
-            "is still on, not off, after 1 s (its BMC at BMC accepted ForceOff: check the BMC itself)"
+        assert talk(bmc, switch(Power.OFF), seconds=3) == (
+            "is still on, not off, after 3 s (its BMC at BMC accepted ForceOff: check the BMC itself)"
         )
 
         def refuse(request: BaseHTTPRequestHandler, body: bytes) -> bool:
@@ -176,8 +176,8 @@ def test_what_a_bmc_answered_to_a_command_without_effect_is_reported_at_the_dead
             return request.command == "POST"
 
         bmc.trouble = refuse
-        assert talk(bmc, switch(Power.OFF), seconds=1) == (
-            "is still on, not off, after 1 s (its BMC at BMC refuses: An update runs. (409))"
+        assert talk(bmc, switch(Power.OFF), seconds=3) == (
+            "is still on, not off, after 3 s (its BMC at BMC refuses: An update runs. (409))"
         )
 
 

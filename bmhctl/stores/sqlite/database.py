@@ -22,6 +22,7 @@ from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import SUCCESSOR_KEY, VERSION
 from bmhctl.stores.sqlite.errors import RETIRED, translate, writable_hint
 from bmhctl.stores.sqlite.marks import Marks
+from bmhctl.stores.state_files import STATE_SUFFIX
 from bmhctl.stores.time_limits import LOCK_PATIENCE
 from bmhctl.stores.write_buffer import WriteBuffer
 
@@ -84,7 +85,9 @@ def _check_file(path: Path) -> None:
     except OSError as error:
         raise UnreachableError(f"can't read {path}: {error.strerror}") from error
     if not header:
-        raise InvalidError(f"{path} is empty: no inventory", hint=f"remove it, then: bmhctl -i {path} init")
+        is_state = path.name.endswith(STATE_SUFFIX)
+        made = "then all hosts are initial" if is_state else f"then: bmhctl -i {path} init"
+        raise InvalidError(f"{path} is empty: no inventory", hint=f"put a backup in its place, or remove it, {made}")
     if not header.startswith(_HEADER) or len(header) < 100:
         raise InvalidError(f"{path} is not a SQLite file", hint="an inventory ends in .toml, .db, .sqlite or .sqlite3")
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
@@ -134,7 +137,7 @@ class OpenFiles:
         """Take note of the files that SQLite has made beside it; call it once something was read."""
         for suffix in _BESIDE:
             beside = f"{self._path}{suffix}"
-            if os.path.exists(beside):
+            with suppress(FileNotFoundError):
                 self._known[beside] = _identity(beside)
 
     def check(self) -> None:
