@@ -69,22 +69,15 @@ def _mapped(text: str) -> tuple[str, str]:
 
 
 def read_paths(
-    paths: Sequence[str | Path],
-    stdin: BinaryIO,
-    now: datetime,
-    names: NameTemplate | None = None,
-    options: ImportOptions = NO_OPTIONS,
+    paths: Sequence[str | Path], stdin: BinaryIO, now: datetime, options: ImportOptions = NO_OPTIONS
 ) -> ImportBatch:
     """Return the hosts of files, of all files of a folder and its folders (hidden ones aside), and of ``-``, ``stdin``.
 
     A file whose name ends with ``.toml``, or without a known ending a text that looks like TOML, is an inventory;
-    all else is of the kind in ``options``, or of the kind that it looks like. ``names`` makes the hosts' names. Raises
-    :class:`UsageError` for what can't be read, :class:`InvalidError` for what is wrong in a file or between files, such
-    as a name in two of them, and for a file that has nothing to import; files of a folder that have nothing are
-    skipped, unless that is so of all of them.
+    all else is of the kind in ``options``, or of the kind that it looks like. Raises :class:`UsageError` for what can't
+    be read, :class:`InvalidError` for what is wrong in a file or between files, such as a name in two of them, and for a
+    file that has nothing to import. Files of a folder that have nothing are skipped if others have something.
     """
-    if names is not None:
-        options = replace(options, names=names)
     others = ForeignRecords(None if options.kind is None else kind_named(options.kind))
     parts = [part for path in paths for part in _parts(Path(path), stdin, now, options, others)]
     parts += [unpack_items(kind, items, now, options) for kind, items in others.items.items() if items]

@@ -138,7 +138,7 @@ class Child:
         return self._watchdog.poll() in (None, 0)
 
     def close(self, deadline: Deadline | None = None) -> None:
-        """End what is left in the group of the task, in time for the deadline, and the watchdog."""
+        """End the watchdog and what is left in the group of the task, in time for the deadline."""
         if self._group:
             left = _LEFTOVER_GRACE if deadline is None else min(_LEFTOVER_GRACE, deadline.kill - watchdog.steady())
             watchdog.end_task(self._group, self._group, left)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bmhctl.domain.import_batch import ImportBatch
 from bmhctl.domain.model import HostSpec
 from bmhctl.errors import InvalidError, UsageError
-from bmhctl.formats.import_files import read_paths
+from bmhctl.formats.import_files import import_options, read_paths
 from bmhctl.formats.naming import NameTemplate
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -36,7 +36,7 @@ def hardware_data(name: str, namespace: str | None, **hardware: object) -> dict[
 
 def read(*documents: object, names: str | None = None) -> ImportBatch:
     text = yaml.safe_dump_all(documents).encode()
-    return read_paths(["-"], io.BytesIO(text), NOW, None if names is None else NameTemplate(names))
+    return read_paths(["-"], io.BytesIO(text), NOW, import_options(name=names))
 
 
 def specs(batch: ImportBatch) -> list[HostSpec]:
@@ -124,7 +124,7 @@ def test_a_template_makes_a_host_name_or_an_error(template: str, value: str) -> 
 
 def test_an_export_gets_names_by_a_template_too() -> None:
     text = b'[hosts.n1]\nlabels = { namespace = "a" }\n'
-    found = read_paths(["-"], io.BytesIO(text), NOW, NameTemplate("{namespace}-{name}"))
+    found = read_paths(["-"], io.BytesIO(text), NOW, import_options(name="{namespace}-{name}"))
     assert [spec.name for spec in specs(found)] == ["a-n1"]
 
 
@@ -200,7 +200,7 @@ def test_hardware_data_overrides_the_status_and_may_be_in_another_file(tmp_path:
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(hardware_data("n1", "a", cpu={"count": 64})))
     (tmp_path / "b.json").write_text(json.dumps(old))
     batch = read_paths(
-        [tmp_path / "a.yaml", tmp_path / "b.json"], io.BytesIO(), NOW, NameTemplate("{namespace}.{name}")
+        [tmp_path / "a.yaml", tmp_path / "b.json"], io.BytesIO(), NOW, import_options(name="{namespace}.{name}")
     )
     assert specs(batch) == [HostSpec("a.n1", labels={"namespace": "a"}, hardware={"cpus": 64, "model": "old"})]
 

@@ -151,13 +151,10 @@ def refusal(ctx: Context, owner: str, requirements: Requirements, limits: Limits
     )
 
 
-def check_hosts(ctx: Context, owner: str, hosts: Iterable[Host], limits: Limits, without: Collection[int] = ()) -> None:
-    """Raise the error of a limit that an owner would exceed with these hosts, beside those that the owner holds.
-
-    Hosts with the ids ``without`` do not count as held: they are given back in the same commit.
-    """
+def check_hosts(ctx: Context, owner: str, hosts: Iterable[Host], limits: Limits) -> None:
+    """Raise the error of a limit that an owner would exceed with these hosts, beside those that the owner holds."""
     added = tuple(hosts)
-    for each in allowances(ctx, owner, limits, without):
+    for each in allowances(ctx, owner, limits):
         number = len(each.limit.of(added))
         if number > each.whole.number:
             raise UnsatisfiableError(
