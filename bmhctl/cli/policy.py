@@ -91,7 +91,7 @@ def _read(file: str) -> str:
 def schema(ctx: typer.Context) -> None:
     """Print the JSON Schema of a TOML inventory, which is that of a policy, too.
 
-    Editors check a file with it whose first line names it: #:schema bmh.schema.json (taplo and tombi read that line).
+    Editors with taplo or tombi check a file with it if the first line names it: #:schema bmh.schema.json
     """
     import json
 

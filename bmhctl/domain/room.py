@@ -294,7 +294,7 @@ class _Board:
         return all(sum(cap.selector.fits(spec) for spec in mine) <= cap.number for cap in self.caps)
 
     def room(self, wanted: Iterable[int], before: Mapping[int, int]) -> Room:
-        """Return what the board shows, against where each place was before."""
+        """Return the hosts of the request, and those of each booking that moved."""
         moved = {self.places[place].booking for place, host in before.items() if self.where[place] != host}
         moves: dict[str, list[Host]] = {}
         for place in before:

@@ -74,9 +74,9 @@ def read_paths(
     """Return the hosts of files, of all files of a folder and its folders (hidden ones aside), and of ``-``, ``stdin``.
 
     A file whose name ends with ``.toml``, or without a known ending a text that looks like TOML, is an inventory;
-    all else is of the kind in ``options``, or of the kind that it looks like. Raises :class:`UsageError` for what can't
-    be read, :class:`InvalidError` for what is wrong in a file or between files, such as a name in two of them, and for a
-    file that has nothing to import. Files of a folder that have nothing are skipped if others have something.
+    all else is of the kind in ``options``, or of the kind that it looks like. Raises
+    :class:`UsageError` for what can't be read, :class:`InvalidError` for what is wrong in a file or between files, such
+    as a name in two of them, and for a file without hosts. Such files of a folder are skipped if others have hosts.
     """
     others = ForeignRecords(None if options.kind is None else kind_named(options.kind))
     parts = [part for path in paths for part in _parts(Path(path), stdin, now, options, others)]

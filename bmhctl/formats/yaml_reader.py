@@ -101,7 +101,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.number = 0
-        self._anchors: dict[str, tuple[object, int]] = {}  # each value, and how many characters an alias repeats
+        self._anchors: dict[str, tuple[object, int]] = {}  # each value with an anchor, and its length in characters
         self._repeated = 0
 
     def documents(self, get_event: Callable[[], yaml.Event | None]) -> Iterator[tuple[int, object]]:

@@ -167,7 +167,7 @@ def reservations(
 ) -> Reservations:
     """Return the open reservations with their hosts, the oldest first; with ``ended``, also all that have ended.
 
-    With ``ids`` they are those, open or ended; raises :class:`NotFoundError` for an id that is none.
+    With ``ids`` they are those, open or ended; raises :class:`NotFoundError` for an unknown id.
     ``selector`` keeps those whose tags fit, ``owner`` those of an owner, or of several with ``*`` and ``?``.
     """
     if owner == "":

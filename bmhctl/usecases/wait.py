@@ -91,7 +91,7 @@ class _Wait:
         self._sleep(seconds, wakes)
 
     def reaps(self) -> bool:
-        """End the leases that have expired, every few seconds; return whether there were any."""
+        """End expired leases, at most every few seconds; return whether there were any."""
         if time.monotonic() < self._reaps_at:
             return False
         self._reaps_at = time.monotonic() + _REAP

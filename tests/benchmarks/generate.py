@@ -110,7 +110,7 @@ class Generator:
         self._events = 0
         self._reservations = 0
         self._held = ("", "", "")  # the reservation that takes hosts now: its id, its owner, what it is for
-        self._room = 0  # for so many more
+        self._room = 0  # how many more hosts that reservation takes
 
     def spec(self, number: int) -> HostSpec:
         """What is declared about the host with this number; to be asked for from 1 on, in order."""

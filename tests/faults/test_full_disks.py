@@ -119,7 +119,7 @@ def test_what_a_disk_in_trouble_keeps_from_being_made_whole_is_not_made_at_all(
 def test_a_new_inventory_whose_wal_can_not_be_moved_into_its_file_is_none_or_whole(
     what: str, backend: str, forked: ForkedCommands, folder: Path, tmp_path: Path, figures: Figures
 ) -> None:
-    # Closing a SQLite database does that, and when it can't, closing says nothing.
+    # Closing a SQLite database moves the log into it, and reports no error when it can't.
     start = {"from.db": start_of("release", "sqlite")["lab.db"]} if what == "copy" else {}
     line = ("copy", "from.db", FILES[backend]) if what == "copy" else ("-i", FILES[backend], "init")
     write_folder(start, folder)

@@ -85,7 +85,7 @@ def _variables(host: Host) -> dict[str, object]:
 
 
 def _plain(values: Mapping[str, object]) -> dict[str, object]:
-    """Return what is set, without texts that Ansible would evaluate as a template: who writes notes runs no code."""
+    """Return what is set, without texts that Ansible would evaluate as a template: a note must not run code."""
     return {
         key: value
         for key, value in values.items()

@@ -222,12 +222,12 @@ def text_of(value: object) -> str | None:
 
 
 def label_key(text: str) -> str | None:
-    """Return a text as the key of a label: what no key has becomes ``-``; None if nothing is left."""
+    """Return a text as the key of a label, with ``-`` for characters that no key has; None if nothing is left."""
     return text if is_label_key(text) else _NOT_IN_KEY.sub("-", text)[:63].strip("-_.") or None
 
 
 def label_value(text: str) -> str:
-    """Return a text as the value of a label: what no value has becomes ``-``, and it is cut to 63 characters."""
+    """Return a text as the value of a label, with ``-`` for characters that no value has, cut to 63 characters."""
     return text if LABEL_VALUE.fullmatch(text) else _NOT_IN_LABEL.sub("-", text)[:63].strip("-_.")
 
 

@@ -30,7 +30,7 @@ BOOKED, PLANNED = ("◇", "cyan"), ("□", COLOUR[State.MAINTENANCE])
 
 _NOW = "│"
 _WIDEST = 240
-_LONGEST_NAME = 24  # or a quarter of the line
+_LONGEST_NAME = 24  # cells, if that is less than a quarter of the line
 _LABEL = 12  # cells or more between two ticks
 
 

@@ -192,7 +192,7 @@ def free_for(
 def free_beside(
     ctx: Context, requirements: Requirements, before: int | None, policy: Policy, until: Until, more: int = 0
 ) -> list[Host]:
-    """Return the hosts of :func:`free_for` beside what is planned: those that may be free for long enough, and others.
+    """Return the hosts of :func:`free_for`, with enough that are free as long as the request and each ticket need them.
 
     An earlier ticket has a right only to hosts that are free for its own lease.
     """
