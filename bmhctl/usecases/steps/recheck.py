@@ -10,16 +10,15 @@ from bmhctl.domain.model import Host, Phase, State, Verb
 from bmhctl.domain.policy import Policy
 from bmhctl.domain.requirements import Requirement, load_requirements
 from bmhctl.probes.cancellation import AnyOf
-from bmhctl.results import Outcome, Outcomes
+from bmhctl.results import Outcome
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.bulk import already, failed
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.maintenance import set_aside
-from bmhctl.usecases.shared.refresh import refresh_and_reap
-from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun
-from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
-from bmhctl.usecases.steps.step_verbs import JOBS, failure_of, finish, note_failure
+from bmhctl.usecases.steps.execution import Claimed, StepPlan, StepsRun
+from bmhctl.usecases.steps.parallel import BulkOperation, Job
+from bmhctl.usecases.steps.step_verbs import failure_of, finish, note_failure
 
 _FRESH = timedelta(seconds=15)
 """The age up to which a ticket counts: its process refreshes it every five seconds."""
@@ -27,29 +26,13 @@ _FRESH = timedelta(seconds=15)
 _STEPS_ASIDE = "a request waits for it"
 
 
-def recheck(ctx: Context, *, jobs: int = JOBS) -> Outcomes:
-    """Prove free hosts again whose proof is older than the policy allows, the oldest first.
+class Rechecks:
+    """The checks of free hosts: which are due, which run, and what ends their steps early; ``jobs`` at once at most.
 
     At most the policy's share of the free hosts is checked at a time, and none that a waiting request would take: its
     checks are ended then. A host that fails goes to maintenance; with ``recover_after`` it is tried again after that
-    time, and is available when its checks pass twice. Without ``recheck_after`` nothing happens.
+    time, and is available when its checks pass twice. Without ``recheck_after`` nothing is due.
     """
-    now = refresh_and_reap(ctx)
-    rechecks = Rechecks(ctx, jobs)
-    policy = rechecks.policy
-    if policy.recheck_after is None:
-        return Outcomes("recheck", ())
-    stale = list(ctx.store.hosts.stale(now - policy.recheck_after))
-    outcomes = each(ctx, rechecks.operation(), stale, (), rechecks.at_a_time())
-    recovering = _recovering(ctx, policy, now)
-    if recovering:
-        back = each(ctx, rechecks.operation(), recovering, (), jobs)
-        outcomes = replace(outcomes, items=(*outcomes.items, *back.items))
-    return replace(outcomes, items=tuple(item for item in outcomes.items if not isinstance(item.error, ClaimedError)))
-
-
-class Rechecks:
-    """The checks of free hosts: which are due, which run, and what ends their steps early; ``jobs`` at once at most."""
 
     def __init__(self, ctx: Context, jobs: int) -> None:
         self.policy = ctx.policy()

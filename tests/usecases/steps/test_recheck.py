@@ -18,8 +18,8 @@ from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
 from bmhctl.usecases.steps.execution import claimed
-from bmhctl.usecases.steps.recheck import recheck
 from tests.conftest import Lab
+from tests.usecases.steps.rechecking import recheck
 from tests.usecases.steps.test_step_verbs import FAIL, PASS, Says, host, said, saying, states
 
 POLICY = """

@@ -15,10 +15,10 @@ from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
-from bmhctl.usecases.steps.recheck import recheck
 from bmhctl.usecases.steps.retire import retire
 from tests.conftest import Lab, made_in
 from tests.processes import ended
+from tests.usecases.steps.rechecking import recheck
 from tests.usecases.steps.test_step_verbs import host, states
 
 SCRIPTS = {
