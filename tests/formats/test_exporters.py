@@ -114,13 +114,21 @@ def test_dhcp_lines_come_back_as_names_addresses_and_macs() -> None:
     assert brought(text.partition("\n")[0])[0].spec == HostSpec("node01", address="10.0.0.1", mac=FULL.mac)
 
 
+def test_two_hosts_of_one_address_are_refused_before_dnsmasq_refuses_to_start() -> None:
+    twin = HostSpec("n2", address="10.0.0.1", mac="52:54:00:00:00:02")
+    with pytest.raises(InvalidError, match=r"n2: has the address 10\.0\.0\.1 of node01"):
+        export("dnsmasq", [host(), host(spec=twin)])
+
+
 def test_ssh_gets_addresses_users_and_names_for_host_keys() -> None:
     spec = replace(FULL, hardware={"ssh_user": "root", "ssh_port": 2222, "ssh_host_key": "ssh-ed25519 AAAAC3= x"})
     assert export("ssh", [host(spec=spec), host(spec=HostSpec("n2"))]) == (
         "# Written by bmhctl export -o ssh\n"
         "\nHost node01\n  HostName 10.0.0.1\n  HostKeyAlias node01\n  User root\n  Port 2222\n"
     )
-    assert export("known-hosts", [host(spec=spec)]) == "node01,10.0.0.1 ssh-ed25519 AAAAC3=\n"
+    assert export("known-hosts", [host(spec=spec)]) == "node01,[10.0.0.1]:2222 ssh-ed25519 AAAAC3=\n"
+    usual = replace(spec, hardware={"ssh_host_key": "ssh-ed25519 AAAAC3="})
+    assert export("known-hosts", [host(spec=usual)]) == "node01,10.0.0.1 ssh-ed25519 AAAAC3=\n"
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,13 @@ KEY = "ssh_host_key"
 """How the names of the properties begin that hold a host key: its type and the key in base64."""
 
 _LINE = re.compile(r"((?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/]+=*)(?: .*)?")
+_PORT = re.compile(r"\d{1,5}", re.ASCII)
 
 
 def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
     """Yield a line for each host key; raise `InvalidError` for a property that is not one."""
     for host in hosts:
-        names = ",".join(filter(None, (host.name, host.spec.address)))
+        names = ",".join(filter(None, (host.name, _address(host))))
         for key, value in sorted(host.spec.properties.items()):
             if not key.startswith(KEY):
                 continue
@@ -29,3 +30,9 @@ def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
                     hint="it is what ssh-keyscan shows after the name: ssh-ed25519 AAAA…",
                 )
             yield f"{names} {match[1]}\n"
+
+
+def _address(host: Host) -> str | None:
+    """Return a host's address as ssh looks it up, which has another port in it than 22."""
+    address, port = host.spec.address, str(host.spec.properties.get("ssh_port", "22"))
+    return address if address is None or port == "22" or not _PORT.fullmatch(port) else f"[{address}]:{port}"
