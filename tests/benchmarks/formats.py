@@ -11,6 +11,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from bmhctl.domain.model import HostSpec
 from tests.benchmarks.generate import Generator
 from tests.benchmarks.harness import Bench, Figure, Series, in_turn
@@ -328,22 +330,18 @@ def _read_by_ansible(bench: Bench) -> Series:
     reader = Path(sys.executable).with_name("ansible-inventory")
     export = (tools.bmhctl, "-i", _lab(bench), "export", "-o", "ansible")
     with bench.scratch() as folder:
-        exported, same = folder / "exported.json", folder / "hosts.ini"
+        exported, same = folder / "exported.json", folder / "hosts.toml"
         tools.run(*export, output=exported)
-        same.write_text("".join(_ini(json.loads(exported.read_text()))))
+        same.write_text(_toml(json.loads(exported.read_text())))
         ours, its = partial(tools.run, *export), partial(tools.run, str(reader), "-i", str(same), "--list")
         return series(*in_turn(bench.at_most(3), its, ours, warm_up=0))
 
 
-def _ini(inventory: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Yield the lines of the same inventory as people write it for Ansible."""
-    yield "[all]\n"
-    for host, variables in inventory["_meta"]["hostvars"].items():
-        yield " ".join([host, *(f"{key}={json.dumps(json.dumps(value))}" for key, value in variables.items())]) + "\n"
-    for group, found in inventory.items():
-        if group not in ("_meta", "all"):
-            yield f"[{group}]\n"
-            yield from (f"{host}\n" for host in found["hosts"])
+def _toml(inventory: dict[str, dict[str, Any]]) -> str:
+    """Return the same inventory as people write it for Ansible."""
+    every = {"all": {"hosts": inventory["_meta"]["hostvars"]}}
+    groups = {name: group["hosts"] for name, group in inventory.items() if "hosts" in group}
+    return tomli_w.dumps(every | {name: {"hosts": {host: {} for host in hosts}} for name, hosts in groups.items()})
 
 
 FIGURES = (
@@ -369,7 +367,7 @@ FIGURES = (
     Figure("export/ansible", "export -o ansible of 10,000 hosts over list -o json", _exported, 1.5),
     Figure(
         "export/ansible-inventory",
-        "ansible-inventory --list of the same hosts and groups in INI over export -o ansible",
+        "ansible-inventory --list of the same hosts and groups in TOML over export -o ansible",
         _read_by_ansible,
         20,
         at_least=True,
