@@ -113,10 +113,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "bmh(selector, count=1): which hosts of the lab the test needs")
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Give the hosts back, also after Ctrl-C."""
     failed = session.testsfailed
-    _give_back(session.config, f"{failed} tests failed" if failed else "tests passed")
+    said = "pytest was interrupted" if exitstatus == pytest.ExitCode.INTERRUPTED else "tests passed"
+    _give_back(session.config, f"{failed} tests failed" if failed else said)
 
 
 def _give_back(config: pytest.Config, reason: str) -> None:
@@ -142,7 +143,7 @@ def bmh_hosts(request: pytest.FixtureRequest) -> list[Host]:
         pytest.exit(f"the hosts are lost: {lease.lost}", returncode=3)
     if lease is None or lease.wanted != wanted:
         _give_back(config, "the next test needs other hosts")
-        lease = config.stash[_LEASE] = _Lease(location, wanted, config.getoption("--bmh-wait"))
+        lease = config.stash[_LEASE] = _reserved(location, wanted, config.getoption("--bmh-wait"))
     return list(lease.hosts)
 
 
@@ -150,6 +151,18 @@ def bmh_hosts(request: pytest.FixtureRequest) -> list[Host]:
 def bmh_host(bmh_hosts: list[Host]) -> Host:
     """The host that the test's marker asks for, reserved; the first one if it asks for several."""
     return bmh_hosts[0]
+
+
+def _reserved(location: str, wanted: _Wanted, wait: str) -> _Lease:
+    """Return the lease of the hosts; fail the test with one line, and what to do next, where there is none."""
+    from bmhctl.errors import BmhctlError
+
+    try:
+        return _Lease(location, wanted, wait)
+    except BmhctlError as error:
+        said = f"bmhctl: {error.host}: {error.message}" if error.host else f"bmhctl: {error.message}"
+        said += f"\nhint: {error.hint}" if error.hint else ""
+    pytest.fail(said, pytrace=False)
 
 
 def _wanted(node: pytest.Item) -> _Wanted:
