@@ -220,9 +220,10 @@ _LOCATION = re.compile(r"\S+\.(toml|db|sqlite3?)|postgres(ql)?://\S+")
 _SHELL_RANGE = re.compile(
     r"(?P<start>[\w.-]*?)(?:\{(?P<list>\d+(?:,\d+)*)\}|\{?(?P<first>\d+)(?:-|\.\.)(?P<last>\d+)\}?)(?P<rest>[a-z.]*)"
 )  # node{1,2}, node{1..3}, node1-3
+_AMOUNT = re.compile(r"\d+\w?")  # the value of an option, such as 2 or 30m
 _LABEL_WORD = re.compile(r"[\w./-]+=[\w.-]*")
 _LIKELY = 0.75  # the least similarity, by difflib, of a word that is suggested
-_LIKELY_HABIT = 0.86  # of a habitual word: what it stands for looks like another command, and may do harm
+_LIKELY_HABIT = 0.85  # of a habitual word: what it stands for looks like another command, and may do harm
 _HOST = re.compile(r"[\w.*?\[\],-]{1,253}")
 _LONGEST = 40  # the longest word that may be a misspelling
 
@@ -273,7 +274,11 @@ def _filled(meant: str, words: list[str]) -> str:
     end = words.index("--") if "--" in words else len(words)
     program = shlex.join(words[end + 1 :])
     named = [word for word in words[:end] if word.lower() not in NOUNS and not word.startswith("-")]
-    hosts = [shlex.quote(word) for word in named if _HOST.fullmatch(word) and not (word.isdecimal() or word in ENTRIES)]
+    hosts = [
+        shlex.quote(word)
+        for word in named
+        if _HOST.fullmatch(word) and not (_AMOUNT.fullmatch(word) or word in ENTRIES)
+    ]
     labels = [word for word in named if _LABEL_WORD.fullmatch(word)]
     if "NEW" in meant or "SRC" in meant:
         return re.sub("HOST|SRC", hosts[0], re.sub("NEW|DST", hosts[1], meant)) if len(hosts) == 2 else meant
@@ -313,8 +318,10 @@ def meant_option(option: str, known: Iterable[str]) -> str | None:
     if option in habits:
         return habits[option]
     long = [name for name in known if name.startswith("--") and name != "--help"]
-    near = _nearest(option, [*long, *(habit for habit, meant in habits.items() if meant)])
-    return near if near is None or near in long else habits[near]
+    if near := _nearest(option, long):
+        return near
+    near = _nearest(option, [habit for habit, meant in habits.items() if meant], _LIKELY_HABIT)
+    return near and habits[near]
 
 
 def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:

@@ -84,7 +84,7 @@ class _Wait:
             if now >= self._deadline:
                 raise WaitTimeoutError(
                     f"timed out after {format_duration(self._timeout or timedelta())} waiting for {self._missing}",
-                    hint="see bmhctl why HOST, or wait for longer",
+                    hint="bmhctl list shows their states; or wait for longer",
                 )
             seconds = min(seconds, self._deadline - now)
         self._report()

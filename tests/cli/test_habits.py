@@ -89,6 +89,7 @@ def test_the_option_meant_by_a_habitual_one_parses(name: str) -> None:
         ("label node01 rack=r7", "bmhctl set node01 --label rack=r7"),
         ("search rack=r7", "bmhctl list -l rack=r7"),
         ("mv node01 node02", "bmhctl rename node01 node02"),
+        ("drain node01 --wait 2s", "bmhctl cordon node01"),
         ("srun -n 1 hostname", "bmhctl run --host hostname -- COMMAND"),
         ("exec node01 -- ls -l", "bmhctl run --host node01 -- ls -l"),
         ("reserve --hosts node01", "bmhctl reserve HOST"),
@@ -137,6 +138,7 @@ def test_a_misspelling_is_answered_with_the_nearest(line: str, meant: str, cli: 
         "login",
         "reserve --force",
         "add -a",
+        "maintain --wait 2s",
     ],
 )
 def test_nothing_unlikely_is_suggested(line: str, cli: Cli) -> None:
