@@ -499,6 +499,17 @@ def test_a_booking_that_names_its_host_or_has_begun_stays(fleet: Lab) -> None:
     assert planned_on(fleet)[began.hosts[0]] == [began.booking.id]
 
 
+def test_a_booking_that_has_begun_does_not_move_in_a_chain_either(fleet: Lab) -> None:
+    begun = book(fleet, 1, 5, selector="rack in (r1,r2)", count=1, actor="carol")
+    ahead = book(fleet, 2, 5, selector="rack=r1", count=1)
+    assert (begun.hosts, ahead.hosts) == (("node1",), ("node2",))
+    lifecycle_verbs.cordon(fleet.context(), Choice(("node3",)))
+    fleet.clock.move(hours=1, minutes=5)
+    with pytest.raises(BusyError, match="free only until"):
+        reserve(fleet, "node2", ttl=timedelta(hours=4))
+    assert planned_on(fleet)["node1"] == [begun.booking.id]
+
+
 def test_bookings_move_in_a_chain_for_a_new_booking(fleet: Lab) -> None:
     first = book(fleet, 2, 5, selector="rack=r1", count=1)
     second = book(fleet, 2, 5, selector="rack in (r1,r2)", count=2, actor="carol")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bmhctl.domain.requirements import dump_requirements
+from bmhctl.domain.selector import parse_selector
 from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import BusyError
 from bmhctl.stores.claims import ticket_claim
@@ -108,3 +109,18 @@ def test_the_hint_of_a_refused_booking_can_be_followed(fleet: Lab) -> None:
         book(fleet, 5.5, 6.5, "node1")
     assert refused.value.hint == "free for that long: --from '2026-01-01T18:01Z'"
     assert book(fleet, 6 + 1 / 60, 7, "node1") == first.hosts
+
+
+def test_no_booking_moves_to_a_host_that_is_due_to_an_older_ticket(fleet: Lab) -> None:
+    hosts.add(fleet.context(), ["node[3-4]"], hosts.AttributeChanges(labels={"rack": "r3"}))
+    step_verbs.ready(fleet.context(), Choice(("node3", "node4")))
+    wanted = reservation_request((), parse_selector("rack=r3"), 1)
+    [made] = bookings.book(fleet.context("alice"), wanted, at(2), at(5)).items
+    asked = reservation_request(made.hosts, ttl=timedelta(hours=4))
+    other = "node4" if made.hosts == ("node3",) else "node3"
+    with waiting(fleet, reservation_request(("node1", other), ttl=timedelta(hours=4))):
+        with pytest.raises(BusyError, match="free only until"):
+            reserve.reserve_or_wait(fleet.context("dave"), asked)
+        assert bookings.bookings(fleet.context()).items == (made,)
+    assert reserve.reserve_or_wait(fleet.context("dave"), asked).held.hosts[0].name == made.hosts[0]
+    assert bookings.bookings(fleet.context()).items[0].hosts == (other,)
