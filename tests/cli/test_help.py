@@ -78,3 +78,12 @@ def test_no_page_has_the_name_of_a_command() -> None:
 def test_the_root_help_and_the_welcome_name_the_manual(cli: Cli) -> None:
     assert "bmhctl help lists the pages of the manual" in cli("--help").stdout
     assert "The manual: bmhctl help." in cli().stdout
+
+
+def test_the_largest_count_is_not_in_the_help_but_in_the_refusal_of_a_larger_one(cli: Cli) -> None:
+    assert "1000000000" not in cli("reserve", "--help").stdout
+    refused = cli("-i", "lab.db", "reserve", "-n", "1000000001")
+    assert (refused.status, refused.stderr.splitlines()[0]) == (
+        2,
+        "bmhctl: invalid value for '-n' / '--count': 1000000001 is not in the range x<=1000000000",
+    )
