@@ -32,8 +32,10 @@ def a_host_in_each_state(lab: Lab) -> None:
     """
     lab.policy(POLICY)
     for number in range(1, 8):
-        facts = hosts.AttributeChanges(mac=f"52:54:00:00:00:0{number}", labels={"arch": "arm64"}, hardware={"cpus": 8})
-        hosts.add(lab.context(), [f"node{number}"], facts)
+        attributes = hosts.AttributeChanges(
+            mac=f"52:54:00:00:00:0{number}", labels={"arch": "arm64"}, hardware={"cpus": 8}
+        )
+        hosts.add(lab.context(), [f"node{number}"], attributes)
     step_verbs.ready(lab.context(), Choice(tuple(f"node{number}" for number in range(2, 8))), jobs=1)
     for number in (3, 4, 6):
         asked = request.ReservationRequest(

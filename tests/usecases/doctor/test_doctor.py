@@ -69,9 +69,9 @@ def test_changes_made_during_the_examination_are_not_mixed_with_earlier_rows(fle
 
     def meanwhile(text: str, _: str) -> None:
         if text == "looking at rows" and not happened:
-            facts = hosts.AttributeChanges(labels={"rack": "r1"})
+            attributes = hosts.AttributeChanges(labels={"rack": "r1"})
             happened.extend(
-                item.message for item in hosts.set_attributes(fleet.context(), Choice(("node1",)), facts).items
+                item.message for item in hosts.set_attributes(fleet.context(), Choice(("node1",)), attributes).items
             )
 
     assert doctor(replace(fleet.context(), progress=meanwhile)).findings == ()

@@ -54,9 +54,9 @@ Broken = Callable[[Lab], tuple[str, ...]]
 """What to do to the rows."""
 
 
-def told(lab: Lab, name: str, **facts: str) -> str:
+def told(lab: Lab, name: str, **attributes: str) -> str:
     """Declares something of a host, as every user may; a statement that changes nothing."""
-    assert hosts.set_attributes(lab.context(), Choice((name,)), hosts.AttributeChanges(**facts)).error is None  # type: ignore[arg-type]  # texts
+    assert hosts.set_attributes(lab.context(), Choice((name,)), hosts.AttributeChanges(**attributes)).error is None  # type: ignore[arg-type]  # texts
     return "SELECT 1"
 
 

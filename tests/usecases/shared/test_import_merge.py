@@ -32,8 +32,8 @@ def spec(lab: Lab, name: str = "n1.lab") -> HostSpec:
     return host.spec
 
 
-def put(lab: Lab, **facts: object) -> None:
-    hosts.set_attributes(lab.context(), Choice(("n1.lab",)), AttributeChanges(**facts))  # type: ignore[arg-type]  # from a test
+def put(lab: Lab, **attributes: object) -> None:
+    hosts.set_attributes(lab.context(), Choice(("n1.lab",)), AttributeChanges(**attributes))  # type: ignore[arg-type]  # from a test
 
 
 FIRST = HostSpec(

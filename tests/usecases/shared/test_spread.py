@@ -10,10 +10,10 @@ from tests.conftest import Lab
 
 def test_a_range_gives_each_added_host_its_own_address_mac_and_bmc(lab: Lab) -> None:
     ctx = lab.context()
-    facts = AttributeChanges(
+    attributes = AttributeChanges(
         address="10.0.1.[9-12]", mac="02:00:00:00:00:[09-0c]", bmc="redfish+https://10.0.2.[9-12]/redfish/v1/Systems/1"
     )
-    assert hosts.add(ctx, ["node[01-04]"], facts).error is None
+    assert hosts.add(ctx, ["node[01-04]"], attributes).error is None
     specs = [show(ctx, f"node{number:02}").host.spec for number in range(1, 5)]
     assert [spec.address for spec in specs] == ["10.0.1.9", "10.0.1.10", "10.0.1.11", "10.0.1.12"]
     assert [spec.mac for spec in specs] == [f"02:00:00:00:00:{end}" for end in ("09", "0a", "0b", "0c")]
@@ -26,7 +26,7 @@ def test_a_range_gives_each_added_host_its_own_address_mac_and_bmc(lab: Lab) -> 
 
 
 @pytest.mark.parametrize(
-    ("facts", "words"),
+    ("attributes", "words"),
     [
         (AttributeChanges(address="10.0.1.[1-3]"), "--address 10.0.1.[1-3] stands for 3 values, but 4 hosts are named"),
         (AttributeChanges(mac="02:00:00:00:00:[01-10]"), "stands for 16 values, counted in hexadecimal, but 4 hosts"),
@@ -36,16 +36,16 @@ def test_a_range_gives_each_added_host_its_own_address_mac_and_bmc(lab: Lab) -> 
     ],
 )
 def test_values_that_do_not_fit_the_hosts_are_refused_before_any_is_added(
-    facts: AttributeChanges, words: str, lab: Lab
+    attributes: AttributeChanges, words: str, lab: Lab
 ) -> None:
     ctx = lab.context()
     with pytest.raises(UsageError) as caught:
-        hosts.add(ctx, ["node[01-04]"], facts)
+        hosts.add(ctx, ["node[01-04]"], attributes)
     assert words in caught.value.message
     assert not any(ctx.store.hosts.counts().values())
 
 
 def test_an_ipv6_address_in_brackets_is_no_range(lab: Lab) -> None:
     ctx = lab.context()
-    facts = AttributeChanges(bmc="redfish+https://[fe80::1]/redfish/v1")
-    assert hosts.add(ctx, ["node[1-2]"], facts).error is None
+    attributes = AttributeChanges(bmc="redfish+https://[fe80::1]/redfish/v1")
+    assert hosts.add(ctx, ["node[1-2]"], attributes).error is None
