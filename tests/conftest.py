@@ -24,8 +24,15 @@ from tests.postgres import VARIABLE, EmptyInventories, Server, drop_schema, sche
 
 pytest_plugins = ("tests.fast", "tests.faults.figures")
 
+SCALE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.05"))
+"""How much of all faults and races is tried: 1 is every one of them."""
+
 settings.register_profile(
-    "default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    "default",
+    max_examples=50,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.register_profile("long", parent=settings.get_profile("default"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -14,7 +14,7 @@ import pytest
 
 from bmhctl import open_inventory
 from bmhctl.usecases import inventories
-from tests.conftest import Lab, environment
+from tests.conftest import SCALE, Lab, environment
 from tests.faults.forked_commands import ForkedCommands
 from tests.faults.proxy import Proxy
 from tests.faults.scenarios import FILES
@@ -22,9 +22,6 @@ from tests.faults.server_link import ServerLink
 from tests.postgres import Server, drop_schema, schema_url
 
 T = TypeVar("T")
-
-SCALE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.1"))
-"""How much of all faults is tried: 1 is every one of them."""
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import pytest
 
 from bmhctl.domain.model import State
 from bmhctl.stores.postgres import connection
-from tests.faults.conftest import SCALE, some
+from tests.conftest import SCALE
+from tests.faults.conftest import some
 from tests.faults.figures import Figures
 from tests.faults.proxy import Fate, at
 from tests.faults.server_link import ServerLink

@@ -21,8 +21,7 @@ import pytest
 
 from bmhctl.domain.model import State, Verb
 from bmhctl.stores.host_query import HostQuery
-from tests.conftest import Lab, environment
-from tests.faults.conftest import SCALE
+from tests.conftest import SCALE, Lab, environment
 from tests.faults.figures import Figures
 from tests.faults.forked_commands import End, ForkedCommands
 from tests.faults.snapshots import check

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import environment
-from tests.faults.conftest import SCALE, some
+from tests.conftest import SCALE, environment
+from tests.faults.conftest import some
 from tests.faults.figures import Figures
 from tests.faults.forked_commands import End, ForkedCommands, record
 from tests.faults.scenarios import CASES, FILES, SCENARIOS, start_of

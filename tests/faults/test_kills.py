@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import SCALE, some
+from tests.conftest import SCALE
+from tests.faults.conftest import some
 from tests.faults.figures import Figures
 from tests.faults.forked_commands import ForkedCommands, record
 from tests.faults.scenarios import CASES, FILES, SCENARIOS, start_of

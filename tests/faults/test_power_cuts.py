@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import SCALE
+from tests.conftest import SCALE
 from tests.faults.disks import cuts
 from tests.faults.figures import Figures
 from tests.faults.forked_commands import ForkedCommands, record

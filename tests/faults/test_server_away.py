@@ -23,7 +23,7 @@ from bmhctl.usecases.doctor.doctor import doctor
 from bmhctl.usecases.policy import apply_policy
 from bmhctl.usecases.reservations.queue import cancel, queue
 from bmhctl.usecases.steps.execution import claimed
-from tests.faults.conftest import SCALE
+from tests.conftest import SCALE
 from tests.faults.figures import Figures
 from tests.postgres import Server, drop_schema
 from tests.processes import spawn, until

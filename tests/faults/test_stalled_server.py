@@ -11,7 +11,8 @@ from bmhctl.domain.model import State
 from bmhctl.stores.postgres import connection
 from bmhctl.stores.postgres.url import Address
 from bmhctl.usecases.reservations import contended
-from tests.faults.conftest import SCALE, some
+from tests.conftest import SCALE
+from tests.faults.conftest import some
 from tests.faults.figures import Figures
 from tests.faults.proxy import Fate, Message
 from tests.faults.server_link import ServerLink

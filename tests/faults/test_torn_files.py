@@ -15,8 +15,8 @@ import pytest
 from bmhctl.api import Inventory
 from bmhctl.errors import InvalidError
 from bmhctl.stores.toml import file as toml_file
-from tests.conftest import Lab
-from tests.faults.conftest import SCALE, some
+from tests.conftest import SCALE, Lab
+from tests.faults.conftest import some
 from tests.faults.figures import Figures
 from tests.faults.forked_commands import ForkedCommands
 from tests.faults.scenarios import FILES, start_of

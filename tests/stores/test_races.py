@@ -22,12 +22,12 @@ from bmhctl.usecases import hosts, lifecycle_verbs, queries
 from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
-from tests.conftest import Lab, environment
+from tests.conftest import SCALE, Lab, environment
 from tests.processes import until
 
 pytestmark = pytest.mark.slow
 
-IS_WHOLE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.1")) >= 1
+IS_WHOLE = SCALE >= 1
 """Whether every moment is tried, or a part of them that is the same in each run."""
 
 

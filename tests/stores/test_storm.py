@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import subprocess
 import sys
@@ -28,13 +27,12 @@ from bmhctl.usecases import hosts
 from bmhctl.usecases.reservations import holder, queue, request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
-from tests.conftest import SUFFIX, Lab, environment
+from tests.conftest import SCALE, SUFFIX, Lab, environment
 from tests.faults.figures import Figures
 from tests.processes import until
 
 pytestmark = pytest.mark.slow
 
-SCALE = float(os.environ.get("BMHCTL_TEST_SCALE", "0.1"))
 HOSTS = 8
 PATIENCE = 120 + 1200 * SCALE
 """Seconds after which a race that goes on is given up."""
@@ -289,8 +287,7 @@ def test_bookings_and_planned_maintenances_join_the_race_and_none_is_shared(
 ) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
-    seconds = 6 if SCALE < 1 else 60
-    rounds = 6 if SCALE < 1 else 100
+    seconds, rounds = (3, 4) if SCALE < 1 else (60, 100)
     bookers = [spawn(BOOKER, fleet.location, marks, rounds, actor=f"booker{number}") for number in range(3)]
     others = [spawn(PASSER, fleet.location, marks, seconds, actor=f"passer{number}") for number in range(3)]
     others.append(spawn(PLANNER, fleet.location, seconds, actor="planner"))
