@@ -1,7 +1,8 @@
 """The fast form of the suite: ``--fast`` leaves out what is slow, and all but one backend of each test.
 
 A plugin that ``tests/conftest.py`` names. It reports at the end what it left out. Without ``--fast`` the slow tests
-come first, so that at the end no worker is left with one while the others have nothing to do.
+come first, those that take longest before all others and each in another worker, so that at the end no worker is left
+with one while the others have nothing to do.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes seconds; left out by --fast")
+    config.addinivalue_line("markers", "slow(seconds): takes about that many seconds; left out by --fast")
     if config.getoption("fast"):
         settings.register_profile("fast", parent=settings.get_profile("default"), max_examples=25)
         settings.load_profile("fast")
@@ -43,7 +44,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("fast"):
-        items.sort(key=lambda item: not _is_slow(item))
+        items.sort(key=_seconds, reverse=True)
+        workers = getattr(config, "workerinput", {}).get("workercount", 1)
+        _spread(items, workers, config.getoption("maxschedchunk", None) or 0)
         return
     chosen: set[pytest.Item] = set()
     for tests in _by_backend(items):
@@ -82,6 +85,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def _is_slow(item: pytest.Item) -> bool:
     return item.get_closest_marker("slow") is not None or _folder(item).startswith(SLOW_FOLDERS)
+
+
+def _seconds(item: pytest.Item) -> int:
+    """About how long a test takes: what its mark says, else 1 if it is slow."""
+    mark = item.get_closest_marker("slow")
+    return mark.kwargs.get("seconds", 1) if mark else int(_is_slow(item))
+
+
+def _spread(items: list[pytest.Item], workers: int, chunk: int) -> None:
+    """Deal the first tests out, since pytest-xdist begins by giving each worker a chunk of neighbours."""
+    first = items[: workers * chunk]
+    items[: len(first)] = [item for worker in range(workers) for item in first[worker::workers]]
 
 
 def _by_backend(items: list[pytest.Item]) -> Iterable[list[pytest.Item]]:

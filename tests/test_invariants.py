@@ -664,6 +664,7 @@ class Lives(RuleBasedStateMachine):
         self.seen = max((event.id for event in store.events.read(last=1)), default=0)
 
 
+@pytest.mark.slow(seconds=30)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_invariants_hold_after_every_step(backend: str) -> None:
     machine = type(f"{backend.title()}Lives", (Lives,), {"kind": backend})

@@ -96,6 +96,7 @@ def test_figures_have_names_of_their_own() -> None:
     assert len({figure.name for figure in FIGURES}) == len(FIGURES)
 
 
+@pytest.mark.slow(seconds=15)
 def test_one_command_measures_figures_by_name_and_writes_them_down(tmp_path: Path) -> None:
     chosen = ["hello", "start/db-1000/taint", "reserve/db"]
     written = tmp_path / "figures.json"

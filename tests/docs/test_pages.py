@@ -59,6 +59,7 @@ def bmhctl(lab: Path, *args: str, status: int = 0) -> str:
     return done.stderr if status else done.stdout
 
 
+@pytest.mark.slow(seconds=10)
 @pytest.mark.parametrize("path", [path for path in FILES if read(path).blocks("console")], ids=lambda path: path.stem)
 def test_every_session_runs_as_it_is_shown(path: Path) -> None:
     shown = read(path)

@@ -183,6 +183,7 @@ def waiting(lab: Inventory) -> list[str]:
     return [queued.ticket.owner for queued in queue(lab._context).items]
 
 
+@pytest.mark.slow(seconds=25)
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
 def test_who_waits_keeps_its_place_while_the_server_is_away(server: Server, figures: Figures, kill: bool) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
@@ -294,6 +295,7 @@ def test_a_waiter_whose_time_is_over_blocks_no_other_after_a_restart(server: Ser
         assert lab.reserve(count=1).hosts[0].name == "node1"
 
 
+@pytest.mark.slow(seconds=15)
 def test_a_waiter_that_was_killed_is_excused_once_and_not_after_each_restart(server: Server) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")

@@ -181,6 +181,7 @@ def test_the_step_of_a_runner_that_is_killed_keeps_its_host_until_it_ends(
     assert not shared
 
 
+@pytest.mark.slow(seconds=20)
 @pytest.mark.parametrize("how", ["stopped", "silent"])
 def test_a_runner_that_loses_the_server_ends_its_step_in_time_and_says_so(
     own_server: Server, steps: Steps, figures: Figures, how: str

@@ -12,6 +12,7 @@ from tests.faults.figures import Figures
 from tests.nemesis.__main__ import Clients, attack, checked, overlapping
 
 
+@pytest.mark.slow(seconds=20)
 @pytest.mark.parametrize("backend", ["toml", "sqlite", "postgres"])
 def test_random_clients_beside_a_nemesis_share_nothing_and_lose_nothing(
     backend: str, tmp_path: Path, figures: Figures

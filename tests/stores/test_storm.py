@@ -282,6 +282,7 @@ def overlaps(chain: list[Event], known: dict[str, Booking]) -> int:
     return found
 
 
+@pytest.mark.slow(seconds=8)
 def test_bookings_and_planned_maintenances_join_the_race_and_none_is_shared(
     fleet: Lab, tmp_path: Path, figures: Figures
 ) -> None:

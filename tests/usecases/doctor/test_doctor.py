@@ -356,6 +356,7 @@ def claims_found(lab: Lab) -> list[Finding]:
 KILLED_RUN = "bmhctl run --host node2 -- sh -c 'echo $BMH_RESERVATION; sleep 1000'"
 
 
+@pytest.mark.slow(seconds=30)
 def test_the_claim_of_a_killed_run_names_the_run_and_says_that_it_was_killed(fleet: Lab) -> None:
     command = [sys.executable, "-m", *shlex.split(KILLED_RUN)]
     environ = environment(BMHCTL_INVENTORY=fleet.location)

@@ -145,6 +145,7 @@ def power(lab: Lab, names: str, action: Power, **more: object) -> dict[str, str]
     return said(bmc.power(context(lab), Choice((names,)), action, **more))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow(seconds=35)
 @pytest.mark.parametrize("lab", ["toml"], indirect=True)
 def test_a_whole_life_through_redfish(fleet: Lab) -> None:
     fleet.policy(POLICY)
