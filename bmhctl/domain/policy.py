@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Host, HostSpec, Phase
+from bmhctl.domain.model import CheckResult, Host, HostSpec, Phase
 from bmhctl.domain.selector import EVERY_HOST, Selector
 from bmhctl.errors import brief
 from bmhctl.support.lazy_regex import pattern
@@ -183,6 +183,10 @@ class Policy(Frozen):
     def of(self, *phases: Phase) -> tuple[Step, ...]:
         """The steps of some phases, as declared."""
         return tuple(step for phase in phases for step in self.steps.get(phase, ()))
+
+    def declares(self, result: CheckResult) -> bool:
+        """Whether the step of a result is declared, or it is not known of which phase it was."""
+        return result.phase is None or any(step.name == result.step for step in self.steps.get(result.phase, ()))
 
     def applying(self, phase: Phase, spec: HostSpec) -> tuple[Step, ...]:
         """Return the steps of a phase that apply to a host, in the order of their declaration."""

@@ -296,7 +296,7 @@ class Hosts(Frozen):
         """Save that a host's readiness checks passed at a time; it keeps its state, so no event is written."""
         self._database.execute("UPDATE hosts SET proven_at = ? WHERE id = ?", [from_time(at), host.id])
 
-    def save_setup(self, host: Host, setup: SetupProgress) -> None:
+    def save_setup(self, host: Host, setup: SetupProgress | None) -> None:
         """Save how far the setup of a host is; what ran is in its step results, so no event is written."""
         self._database.execute("UPDATE hosts SET setup = ? WHERE id = ?", [_setup_value(setup), host.id])
 

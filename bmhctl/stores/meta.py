@@ -53,11 +53,13 @@ class Meta(Frozen):
         """Return the policy's tables as JSON; None if there is none."""
         return self.get(PARSED_POLICY)
 
-    def save_policy(self, text: str) -> None:
-        """Save the text of a valid policy; an empty text removes it."""
-        if text != (self.policy_text() or ""):
-            self.put(_POLICY, text or None)
-            self.parse_policy_again()
+    def save_policy(self, text: str) -> bool:
+        """Save the text of a valid policy, and return whether it is another one; an empty text removes it."""
+        if text == (self.policy_text() or ""):
+            return False
+        self.put(_POLICY, text or None)
+        self.parse_policy_again()
+        return True
 
     def keep_policy(self, at: datetime, actor: str, text: str) -> None:
         """Save the text that the policy had before a change, in place of the one saved before."""

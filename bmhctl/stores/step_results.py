@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ class StepResults(Frozen):
             found.setdefault(int(host_id or 0), []).append(_result(row))
         return found
 
-    def failed(self) -> Mapping[int, list[CheckResult]]:
+    def failed(self) -> Mapping[int, Sequence[CheckResult]]:
         """Return the results that hold hosts back, by the host's id: see :func:`bmhctl.domain.model.holding_back`."""
         found: dict[int, list[CheckResult]] = {}
         for *row, host_id in self._database.execute(_FAILED):

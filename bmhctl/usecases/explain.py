@@ -17,6 +17,7 @@ from bmhctl.results.why import Graph, VerbAnswer, Why
 from bmhctl.stores.claims import host_claim
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.declared_results import declared
 from bmhctl.usecases.shared.leases import check_token, describe_reservation, describe_tasks
 from bmhctl.usecases.shared.maintenance import in_words, rest_of_reasons, where_resume_leads
 from bmhctl.usecases.shared.named_host import one_host
@@ -71,6 +72,7 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
         inputs = replace(inputs, earlier_ticket=_earlier_ticket(ctx, host))
     policy = cache(ctx.policy)  # read once, where it matters
     results = ctx.store.step_results.of(host)
+    results = results and declared(ctx, results)
     return Why(
         host,
         _summary(host, inputs, now),

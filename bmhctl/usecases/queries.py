@@ -12,6 +12,7 @@ from bmhctl.errors import NotFoundError, UsageError, combine
 from bmhctl.results import Held, History, HostDetail, Hosts, Names, Reservations
 from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.declared_results import declared, declared_by_host
 from bmhctl.usecases.shared.refresh import refresh
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def list_hosts(ctx: Context, choice: Choice, sort: str | None = None) -> Hosts:
             hosts = _noting_unknown_keys(ctx, choice.selector, hosts)
     if sort is not None:
         hosts = sorted(hosts, key=lambda host: _sort_value(host, key), reverse=sort.startswith("-"))
-    return Hosts(hosts, now, tuple(missing), ctx.store.step_results.failed())
+    failed = ctx.store.step_results.failed()
+    return Hosts(hosts, now, tuple(missing), failed and declared_by_host(ctx, failed))
 
 
 def _noting_unknown_keys(ctx: Context, selector: Selector, hosts: Iterable[Host]) -> Iterable[Host]:
@@ -105,9 +107,9 @@ def show(ctx: Context, name: str) -> HostDetail:
     now = refresh(ctx)
     with ctx.store.snapshot():
         host = one_host(ctx, name)
-        return HostDetail(
-            host, tuple(ctx.store.events.read(host, last=SHOWN_EVENTS)), now, ctx.store.step_results.of(host)
-        )
+        events = tuple(ctx.store.events.read(host, last=SHOWN_EVENTS))
+        results = ctx.store.step_results.of(host)
+        return HostDetail(host, events, now, results and declared(ctx, results))
 
 
 def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:

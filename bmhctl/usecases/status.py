@@ -76,7 +76,12 @@ def _obstacles(ctx: Context, totals: Mapping[str, int], counts: Mapping[State, i
     for kind, (which, number) in are_any.items():
         for host in status_queries.hosts_held_back(ctx.store, which, SHOWN) if number else ():
             found.setdefault((kind, _reason(kind, host)), []).append(host.name)
-    failed = ctx.store.step_results.failed() if counts[State.INITIAL] or counts[State.TAINTED] else {}
+    may_fail = counts[State.INITIAL] or counts[State.TAINTED]
+    failed = ctx.store.step_results.failed() if may_fail else {}
+    if failed:
+        from bmhctl.usecases.shared.declared_results import declared_by_host
+
+        failed = declared_by_host(ctx, failed)
     for host in status_queries.hosts_with_failed_steps(ctx.store, failed, SHOWN):
         found.setdefault(("failed", "; ".join(result.failure for result in failed[host.id])), []).append(host.name)
     return tuple(Obstacle(kind, reason, tuple(names)) for (kind, reason), names in found.items())

@@ -31,6 +31,7 @@ from bmhctl.usecases.shared.host_changes import (
     SpecChange,
     apply,
     refuse_taken,
+    replace_policy,
     undeclare,
 )
 from bmhctl.usecases.shared.intents import intent_of, read_intent, write_intent
@@ -260,7 +261,7 @@ def _as_declared(spec: HostSpec, _: Context, __: HostSpec) -> HostSpec:
 
 
 def _remember(ctx: Context, file: DeclarationFile, declaration: Declaration) -> None:
-    ctx.store.meta.save_policy(declaration.policy_text)
+    replace_policy(ctx, declaration.policy_text)
     ctx.store.meta.put(FINGERPRINT, declaration.fingerprint.to_text())
     ctx.store.meta.put(OWNER, file.identity)
     ctx.store.meta.put(INTENT, None)

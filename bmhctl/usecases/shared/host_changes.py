@@ -85,7 +85,15 @@ def save_policy(ctx: Context, text: str, now: datetime) -> None:
     before = ctx.store.meta.policy_text() or ""
     if text != before:
         ctx.store.meta.keep_policy(now, ctx.actor, before)
-        ctx.store.meta.save_policy(text)
+        replace_policy(ctx, text)
+
+
+def replace_policy(ctx: Context, text: str) -> None:
+    """Save the policy, and how far the setup of hosts is by the new one."""
+    if ctx.store.meta.save_policy(text):
+        from bmhctl.usecases.shared.setup_progress import count_again
+
+        count_again(ctx)
 
 
 def _forget_returned(ctx: Context, specs: Sequence[HostSpec]) -> None:
@@ -250,7 +258,7 @@ def remove(ctx: Context, removal: Removal, now: datetime, former: Former) -> Out
         source=host.state,
         dest=None,
         reason=removal.reason,
-        before=None if removal.retires else former.of(host, whole=True),
+        before=former.of(host, whole=not removal.retires),
     )
     if host.planned:
         exchange(ctx, host, now)

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 
-from bmhctl.domain.model import CheckResult, Host, Phase, SetupProgress, Verdict
+from bmhctl.domain.model import CheckResult, Host, Phase, SetupProgress, State, Verdict
 from bmhctl.domain.policy import HttpStep, Policy, RedfishStep, Step
+from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import Frozen, replace
+from bmhctl.usecases.shared.context import Context
 
 
 class SetupState(Frozen):
@@ -60,6 +62,18 @@ def setup_state(policy: Policy, host: Host, results: Iterable[CheckResult]) -> S
     words = _digests(policy.of(Phase.SETUP), host)
     valid = (r for r in results if r.phase is Phase.SETUP and r.digest is not None and r.digest == words.get(r.step))
     return SetupState(steps, tuple(valid), words)
+
+
+def count_again(ctx: Context) -> None:
+    """Save how far the setup of each initial host is by a policy that was just changed, in the caller's transaction."""
+    results = ctx.store.step_results.of_hosts_in(State.INITIAL, Phase.SETUP)
+    if not results:
+        return
+    policy = ctx.policy()
+    for host in ctx.store.hosts.find(HostQuery(states=frozenset({State.INITIAL}))):
+        if host.id in results:
+            state = setup_state(policy, host, results[host.id])
+            ctx.store.hosts.save_setup(host, state.progress if state.results else None)
 
 
 def _digests(declared: Sequence[Step], host: Host) -> Mapping[str, str]:

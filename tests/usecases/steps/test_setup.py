@@ -9,7 +9,9 @@ import pytest
 from bmhctl.domain.model import EventKind, Phase, SetupProgress, State, Verb, Verdict
 from bmhctl.domain.policy import Step
 from bmhctl.errors import StepFailedError, UsageError
-from bmhctl.usecases import explain, hosts, lifecycle_verbs, queries
+from bmhctl.output.records import flags
+from bmhctl.usecases import explain, hosts, lifecycle_verbs, overviews, queries
+from bmhctl.usecases.policy import apply_policy
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
 from tests.conftest import Lab
@@ -140,6 +142,53 @@ def test_a_step_that_changed_in_the_policy_runs_again_and_no_other(fleet: Lab) -
     assert ready(fleet, "ssh") == ["firmware", "ssh"]
     replace_policy(fleet, changed, changed.replace('timeout = "5m"', 'timeout = "9m"\nretries = 2'))
     assert ready(fleet) == ["ssh"]
+
+
+def test_what_a_policy_no_longer_declares_neither_counts_nor_has_to_be_repaired(fleet: Lab) -> None:
+    """The step that failed was renamed, and then there are no steps at all; a policy that comes back finds it again."""
+
+    def shown() -> tuple[str, str | None, list[str], list[str], list[str]]:
+        found = queries.list_hosts(fleet.context(), Choice())
+        [listed] = [each for each in found.hosts if each.name == "node1"]
+        seen = explain.why(fleet.context(), "node1")
+        return (
+            " ".join(flags(listed)),
+            seen.first,
+            [each.step for each in seen.results],
+            [each.step for each in found.failed.get(listed.id, ())],
+            [each.reason for each in overviews.reasons(fleet.context()).items],
+        )
+
+    ready(fleet, "firmware")
+    firmware = ("firmware: said fail", ["bios", "firmware"], ["firmware"], ["firmware: said fail"])
+    assert shown() == ("setup 1/3", f"repair what was found: {firmware[0]}", *firmware[1:])
+    renamed = POLICY.replace("setup.firmware", "setup.uefi")
+    replace_policy(fleet, POLICY, renamed)
+    assert shown() == ("setup 1/3", None, ["bios"], [], [])
+    replace_policy(fleet, renamed, "[checks.ssh]\ncommand = ['true']\n")
+    assert shown() == ("", None, [], [], [])
+    replace_policy(fleet, "[checks.ssh]\ncommand = ['true']\n", POLICY)
+    assert shown() == ("setup 1/3", f"repair what was found: {firmware[0]}", *firmware[1:])
+    assert ready(fleet) == ["firmware", "raid", "ssh"]
+
+
+def test_a_command_goes_on_with_the_policy_that_it_began_with_and_remembers_it_as_that(fleet: Lab) -> None:
+    changed = POLICY.replace('["./bios"]', '["./bios", "--new"]')
+
+    def run(step: Step, _: object) -> Verdict:
+        if step.name == "bios":
+            with fleet.visit() as ctx:
+                if fleet.is_toml:
+                    replace_policy(fleet, POLICY, changed)
+                    queries.list_hosts(ctx, Choice())  # it reads the file
+                else:
+                    apply_policy(ctx, changed, "policy.toml")
+        return FAIL if step.name == "firmware" else PASS
+
+    with saying(run):
+        step_verbs.ready(fleet.context(), ONE, jobs=1)
+    assert host(fleet).setup == SetupProgress(1, 3, "firmware")
+    assert ready(fleet) == ["bios", "firmware", "raid", "ssh"]
 
 
 def test_recycle_sets_a_host_up_between_its_cleanup_and_its_checks(fleet: Lab) -> None:
