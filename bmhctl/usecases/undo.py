@@ -88,6 +88,10 @@ def _check_undoable(ctx: Context, last: _Change) -> None:
         raise StateRefusedError(
             f"the last change was made in {ctx.store.location} by an editor, not by bmhctl", hint="undo it in the file"
         )
+    if any(event.verb is Verb.RETIRE for _, event in last.events):
+        raise StateRefusedError(
+            f"the {last.words} can't be undone", hint="a machine that is still there is added again: bmhctl add NAME"
+        )
     adds = any(event.verb is Verb.ENTER for _, event in last.events)
     since = [each for each in ctx.store.events.later(last.events) if adds or each.verb not in _PLANS]
     if since:

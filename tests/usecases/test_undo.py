@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from bmhctl.domain.host_spec import dump_spec
-from bmhctl.domain.model import State
+from bmhctl.domain.model import State, Verb
 from bmhctl.errors import StateRefusedError, UsageError
 from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, lifecycle_verbs, policy, queries, undo
@@ -19,6 +19,7 @@ from bmhctl.usecases.reservations import request, reserve
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
+from bmhctl.usecases.steps.retire import retire
 from tests.conftest import Lab
 from tests.formats.texts import read_inventory
 
@@ -177,6 +178,20 @@ def test_an_edit_by_hand_is_not_undone(small: Lab) -> None:
     small.path.write_text(small.path.read_text().replace('note = "spare"', 'note = "edited"'))
     with pytest.raises(StateRefusedError, match="by an editor, not by bmhctl"):
         undo.undo(small.context())
+
+
+def test_a_host_that_was_retired_is_the_last_change_and_no_earlier_one_is_taken_back(small: Lab) -> None:
+    hosts.set_attributes(small.context(), Choice(("node3",)), LABELLED)
+    small.clock.move(seconds=1)
+    [spec] = [host.spec for host in small.context().store.hosts.find() if host.name == "node1"]
+    retire(small.context(), Choice(("node1",)), reason="old")
+    before = content(small)
+    with pytest.raises(StateRefusedError, match="the retire of node1 by alice can't be undone"):
+        undo.undo(small.context())
+    assert content(small) == before
+    [event] = [each for each in small.context().store.events.read() if each.verb is Verb.RETIRE]
+    assert event.before is not None
+    assert event.before["declared"] == {"name": "node1", **dump_spec(spec)}
 
 
 def test_an_import_after_an_undo_brings_the_same_again(small: Lab) -> None:
