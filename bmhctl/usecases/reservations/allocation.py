@@ -114,6 +114,8 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
     for host in named:
         if host is not None and host.state is not State.AVAILABLE:
             held = f" by {describe_reservation(host.reservation)}" if host.reservation else ""
+            if host.cordon is not None and host.cordon.retires:
+                held += f", and is being retired by {host.cordon.actor}"
             return BusyError(
                 f"is {where(host.state)}{held}: nothing was reserved", host=host.name, hint=f"bmhctl why {host.name}"
             )

@@ -143,6 +143,12 @@ def test_no_reservation_is_made_on_a_host_that_is_being_retired(fleet: Lab, step
     assert "node1" not in states(fleet)
 
 
+def test_a_request_for_a_host_that_is_being_retired_says_so_also_while_it_is_held(fleet: Lab) -> None:
+    retire(fleet.context(), named("node3"), reason="too old", when_free=True)
+    with pytest.raises(BusyError, match=r"is reserved by alice .*, and is being retired by alice"):
+        reserve.reserve_or_wait(fleet.context("bob"), request.reservation_request(("node3",)))
+
+
 def test_undo_keeps_a_host_and_its_earlier_cordon(fleet: Lab, steps: Steps) -> None:
     lifecycle_verbs.cordon(fleet.context("dave"), named("node1"), reason="loose cable")
     steps.bad = {"erase"}
