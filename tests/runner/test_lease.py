@@ -292,10 +292,10 @@ def test_a_task_that_ended_in_time_keeps_its_status_however_late_run_learns_of_i
     )
 
 
-def test_a_task_that_ended_in_time_keeps_its_status_when_giving_back_waited_for_a_lock(toml_fleet: Fleet) -> None:
-    turn = waiting(toml_fleet, "--host", "node1", "--ttl", "3s")
-    held = lease(toml_fleet)
-    with toml_fleet.lab.context().store.transaction():
+def test_a_task_that_ended_in_time_keeps_its_status_when_giving_back_waited_for_a_lock(fleet: Fleet) -> None:
+    turn = waiting(fleet, "--host", "node1", "--ttl", "3s")
+    held = lease(fleet)
+    with fleet.lab.context().store.transaction():
         assert turn.process.stdin is not None
         turn.process.stdin.write("go\n")
         turn.process.stdin.flush()
@@ -304,8 +304,8 @@ def test_a_task_that_ended_in_time_keeps_its_status_when_giving_back_waited_for_
     done = turn.end()
     assert (done.status, done.stdout) == (3, "")
     assert done.stderr.startswith("the task ended in time, but its hosts were not given back in time: ")
-    assert toml_fleet.bmhctl("reap").status == 0
-    assert toml_fleet.history()[-1] == ("node1", "taint", "lease expired")
+    assert fleet.bmhctl("reap").status == 0
+    assert fleet.history()[-1] == ("node1", "taint", "lease expired")
 
 
 BEATING = "trap '' TERM; echo $$; while :; do date +%s.%N >> beats; sleep 0.05; done"
