@@ -172,7 +172,7 @@ class Policy(Frozen):
         """Whether a free host has to be proven again; one of which it is not known when it was proven has to."""
         if self.recheck_after is None:
             return False
-        return host.proven_at is None or now - host.proven_at >= self.recheck_after
+        return host.proven_at is None or not is_within(host.proven_at, self.recheck_after, now)
 
     def must_prove(self, host: Host, now: datetime) -> bool:
         """Whether the checks of a free host have to pass before it is granted."""
@@ -191,6 +191,15 @@ class Policy(Frozen):
     def applying(self, phase: Phase, spec: HostSpec) -> tuple[Step, ...]:
         """Return the steps of a phase that apply to a host, in the order of their declaration."""
         return tuple(step for step in self.of(phase) if step.applies_to(spec))
+
+
+AHEAD = timedelta(minutes=1)
+"""How far in the future a proof may be, as time servers set clocks back now and then; else its age is not known."""
+
+
+def is_within(at: datetime, age: timedelta, now: datetime) -> bool:
+    """Return whether a time is less than an age ago; one that lies ahead of the clock is not."""
+    return -AHEAD <= now - at < age
 
 
 def predecessors(steps: Sequence[Step]) -> dict[str, tuple[str, ...]]:

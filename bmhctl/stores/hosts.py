@@ -154,13 +154,14 @@ class Hosts(Frozen):
         read = self._database.execute if is_small else self._database.stream
         return map(to_host, read(*self._select(query, HOST_SELECT)))
 
-    def stale(self, before: datetime) -> Iterator[Host]:
-        """Yield the free hosts that were last proven before a time, or of which that is not known, the oldest first."""
+    def stale(self, before: datetime, after: datetime) -> Iterator[Host]:
+        """Yield the free hosts that were last proven before or after these times, or never, the oldest first."""
         sql = (
             f"{HOST_SELECT} WHERE hosts.state = 'available' AND hosts.undeclared = 0 "
-            "AND COALESCE(hosts.proven_at, 0) <= ? ORDER BY COALESCE(hosts.proven_at, 0), hosts.id"
+            "AND (COALESCE(hosts.proven_at, 0) <= ? OR hosts.proven_at > ?) "
+            "ORDER BY COALESCE(hosts.proven_at, 0), hosts.id"
         )
-        return map(to_host, self._database.execute(sql, [from_time(before)]))
+        return map(to_host, self._database.execute(sql, [from_time(before), from_time(after)]))
 
     def resumed_by(self, actor: str) -> list[Host]:
         """Return the initial hosts of which the last event is that an actor resumed them, by name."""

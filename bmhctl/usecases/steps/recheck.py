@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from threading import Event
 
 from bmhctl.domain.model import Host, Phase, State, Verb
-from bmhctl.domain.policy import Policy
+from bmhctl.domain.policy import AHEAD, Policy, is_within
 from bmhctl.domain.requirements import Requirement, load_requirements
 from bmhctl.probes.cancellation import AnyOf
 from bmhctl.results import Outcome
@@ -48,7 +48,7 @@ class Rechecks:
             return []
         self._wanted = [*_waiting_requirements(self._ctx)]
         now = self._ctx.clock()
-        stale = list(self._ctx.store.hosts.stale(now - policy.recheck_after))
+        stale = list(self._ctx.store.hosts.stale(now - policy.recheck_after, now + AHEAD))
         room = max(0, self.at_a_time() - len(self._running)) if stale else 0
         fit = [host for host in stale if host.id not in self._running and not self._is_wanted(host)]
         return [*fit[:room], *_recovering(self._ctx, policy, now)[: self._jobs]]
@@ -155,7 +155,7 @@ def _recovering(ctx: Context, policy: Policy, now: datetime) -> list[Host]:
     results = ctx.store.step_results.of_hosts_in(State.MAINTENANCE, Phase.CHECKS)
     due = []
     for host in ctx.store.hosts.find(HostQuery(states=frozenset({State.MAINTENANCE}))):
-        last = max((result.at for result in results.get(host.id, ()) if result.at), default=host.since)
-        if _may_recover(host) and now - max(last, host.since) >= policy.recover_after:
+        times = [host.since, *(result.at for result in results.get(host.id, ()) if result.at)]
+        if _may_recover(host) and not any(is_within(at, policy.recover_after, now) for at in times):
             due.append(host)
     return due

@@ -95,6 +95,31 @@ def test_stale_hosts_are_proven_again_the_oldest_first(lab: Lab) -> None:
     assert age(lab) == timedelta()
 
 
+@pytest.mark.parametrize("days", [1, 400])
+def test_a_proof_that_lies_ahead_of_the_clock_is_stale(days: int, lab: Lab) -> None:
+    """The clock was wrong when the hosts were proven, and was set back; a minute is no such case."""
+    fleet(lab)
+    lab.clock.move(days=-days)
+    assert rechecked(lab) == ["node1", "node2", "node3", "node4"]
+    lab.clock.move(seconds=-50)
+    assert rechecked(lab) == []
+    lab.clock.move(hours=24, seconds=50)
+    assert rechecked(lab) == ["node1", "node2", "node3", "node4"]
+
+
+def test_a_clock_that_is_set_back_keeps_no_host_in_maintenance(lab: Lab) -> None:
+    fleet(lab)
+    lab.clock.move(hours=21)
+    rechecked(lab, lambda *_: FAIL)
+    assert states(lab)["node1"] == "maintenance"
+    lab.clock.move(days=-400)
+    assert "node1" in rechecked(lab, lambda _, spec: FAIL if spec.name == "node1" else PASS)
+    assert "node1" not in rechecked(lab), "it was just tried"
+    lab.clock.move(hours=1)
+    rechecked(lab)
+    assert states(lab)["node1"] == "available"
+
+
 def test_a_policy_without_it_proves_nothing_again(lab: Lab) -> None:
     lab.policy('[checks.ssh]\ncommand = ["true"]\n')
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
