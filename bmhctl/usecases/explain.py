@@ -137,9 +137,13 @@ def _set_aside(cordon: Note) -> str:
 
 def _claim(ctx: Context, host: Host) -> Iterable[str]:
     """Which processes run a step on a claimed host."""
-    for holder in ctx.store.claims.holders(host_claim(host.id)):
+    holders = ctx.store.claims.holders(host_claim(host.id))
+    is_run = any(holder.is_runner for holder in holders)
+    for holder in holders:
         if holder.is_runner:
             yield f"its steps are run by bmhctl: {holder}"
+        elif is_run:
+            yield f"its step is {holder}"
         elif holder.ends_by_itself:
             yield f"its steps were run by {holder}, which is gone: {holder.ends_by_itself}"
         else:

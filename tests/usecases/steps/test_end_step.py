@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from bmhctl.usecases import explain, hosts
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import end_step
 from tests.conftest import Lab
+from tests.processes import spawn, until
 from tests.usecases.steps.test_step_verbs import host, said
 
 NODE = Choice(("node1",))
@@ -77,6 +79,25 @@ def test_a_step_of_a_bmhctl_that_is_alive_is_not_ended(fleet: Lab) -> None:
         assert re.match(r"its steps are run by bmhctl: \S+ process \d+, since ", facts[0])
     else:
         assert "not seen from here" in outcome.message
+
+
+def test_a_step_whose_bmhctl_runs_it_is_named_as_that(fleet: Lab) -> None:
+    place = fleet.path.parent / "pid"
+    script = json.dumps(["sh", "-c", f"echo $$ > '{place}.new'; mv '{place}.new' '{place}'; sleep 1000"])
+    fleet.policy(f"[checks.long]\ncommand = {script}\ntimeout = '5m'\n")
+    with spawn("-m", "bmhctl", "-i", fleet.location, "ready", "node1") as runner:
+        until(place.exists)
+        facts = explain.why(fleet.context(), "node1").facts
+        [refused] = end_step.end_step(fleet.context(), NODE).items
+        runner.terminate()
+        runner.communicate()
+    assert re.match(rf"its steps are run by bmhctl: .*process {runner.pid}\b", facts[0])
+    assert not any("outlived" in fact for fact in facts)
+    assert any(f"its step is process {place.read_text().strip()} (sh -c" in fact for fact in facts) == (
+        "postgres" not in fleet.location
+    )
+    assert isinstance(refused.error, StateRefusedError)
+    assert "its step is run by bmhctl" in refused.message
 
 
 def test_hosts_are_named(fleet: Lab) -> None:
