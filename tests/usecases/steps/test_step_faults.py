@@ -1,4 +1,8 @@
-"""Steps of every temper in every phase: nothing is laundered, nothing stays claimed."""
+"""Steps of every temper in every phase, in each backend that may treat them otherwise: nothing is laundered, or stays.
+
+In process, with a short grace: what a runner does that is killed, or that loses its server, is in
+``tests/faults/test_step_claims.py``.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bmhctl.errors import StepFailedError
+from bmhctl.probes import command
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.reservations import reserve
@@ -16,7 +21,7 @@ from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from bmhctl.usecases.steps.retire import retire
-from tests.conftest import Lab, made_in
+from tests.conftest import BACKENDS, Lab, made_in
 from tests.processes import ended
 from tests.usecases.steps.rechecking import recheck
 from tests.usecases.steps.test_step_verbs import host, states
@@ -24,9 +29,12 @@ from tests.usecases.steps.test_step_verbs import host, states
 SCRIPTS = {
     "missing": ("exec ./not-there", "not-there"),
     "noisy": ("head -c 100000000 /dev/zero | tr '\\0' x; echo; echo end; exit 3", "exit 3"),
-    "hostile": ("printf '\\033[2J[red]\\033]0;title\\007gone'; exit 3", "exit 3"),
-    "stubborn": ("trap '' TERM; echo $$ > pid; sleep 60; sleep 60", "took longer than 1 s"),
+    "hostile": ("printf '\\033[2J[red]\\033]0;title\\007\\000\\377\\355\\240\\200gone'; exit 3", "exit 3"),
+    "stubborn": ("trap '' TERM; echo $$ > '{folder}/pid'; sleep 60; sleep 60", "took longer than 1 s"),
 }
+WHERE = {"missing": BACKENDS, "noisy": ("sqlite",), "hostile": BACKENDS, "stubborn": ("sqlite", "postgres")}
+"""The backends that may treat it otherwise: how a step is claimed and watched, and what a database takes as text."""
+
 AFTER = {
     "setup": "initial",
     "checks": "initial",
@@ -39,14 +47,20 @@ AFTER = {
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    yield from made_in("sqlite", tmp_path)
+def lab(backend: str, tmp_path: Path) -> Iterator[Lab]:
+    yield from made_in(backend, tmp_path)
 
 
 @pytest.mark.parametrize("phase", AFTER)
-@pytest.mark.parametrize("temper", SCRIPTS)
-def test_a_step_that_fails_in_any_way_is_recorded_and_lets_no_host_pass(temper: str, phase: str, lab: Lab) -> None:
+@pytest.mark.parametrize(
+    ("backend", "temper"), [(backend, temper) for temper, some in WHERE.items() for backend in some]
+)
+def test_a_step_that_fails_in_any_way_is_recorded_and_lets_no_host_pass(
+    temper: str, phase: str, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "GRACE", 0.2)
     script, words = SCRIPTS[temper]
+    script = script.replace("{folder}", str(lab.path.parent))
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())
     if phase not in ("setup", "checks"):
         step_verbs.ready(lab.context(), Choice(("node1",)))
