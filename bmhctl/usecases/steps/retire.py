@@ -47,7 +47,9 @@ def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False
         return Outcome(host.name, True, f"retires when it is free: {reason}", host.state, host.state)
 
     def prepare(held: Claimed) -> Job:
-        if not _is_marked(held.host, reason) and not ctx.dry_run:
+        if ctx.dry_run:
+            held.host = _marked(ctx, held.host, reason, ctx.clock())
+        elif not _is_marked(held.host, reason):
             _mark(ctx, held.host, reason)
             held.refresh()
         return retirement(ctx, held)
@@ -103,6 +105,8 @@ def _leave(ctx: Context, held: Claimed, cleanup: StepsRun | None, run: StepsRun)
     check_leaves(host, guard_input(ctx, host, ctx.clock(), cleanup=cleaned, retirement=run.refusal, claim_is_mine=True))
     reason = host.cordon.reason if host.cordon else "retired"
     words = "; ".join((reason, *((cleanup.summary,) if cleanup else ()), run.summary))
+    if ctx.dry_run:  # in a transaction, which is undone
+        return Outcome(host.name, True, f"retired: {words}", host.state, None)
     (outcome,) = change(ctx, Changes(removals=(Removal(host.name, words, True, True, host.last_event),)))
     steps = (*(cleanup.results if cleanup else ()), *run.results)
     return replace(outcome, message=f"retired: {words}", steps=steps)
@@ -151,5 +155,8 @@ def _mark(ctx: Context, host: Host, reason: str) -> None:
         fresh = ctx.store.hosts.with_id(host.id, lock=True)
         if fresh is None:
             raise StateRefusedError("was removed meanwhile", host=host.name)
-        note = Note(ctx.actor, reason, now, retires=True).over(fresh.cordon)
-        record_event(ctx, replace(fresh, cordon=note), EventKind.RETIRING, now, reason=reason)
+        record_event(ctx, _marked(ctx, fresh, reason, now), EventKind.RETIRING, now, reason=reason)
+
+
+def _marked(ctx: Context, host: Host, reason: str, now: datetime) -> Host:
+    return replace(host, cordon=Note(ctx.actor, reason, now, retires=True).over(host.cordon))

@@ -13,6 +13,7 @@ from bmhctl.errors import BmhctlError, BusyError, ExitStatus, UsageError
 from bmhctl.probes import run as probe
 from bmhctl.probes.step_environment import StepEnvironment
 from bmhctl.stores.host_query import HostQuery
+from bmhctl.support.values import replace
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.doctor.doctor import doctor
 from bmhctl.usecases.explain import why
@@ -198,6 +199,23 @@ def test_an_interrupted_retire_leaves_a_host_that_is_not_reserved_and_can_go_on(
     steps.during = lambda: None
     retire(fleet.context(), named("node1"), reason="too old")
     assert "node1" not in states(fleet)
+
+
+def test_a_dry_run_says_what_leaves_at_once_and_changes_nothing(lab: Lab) -> None:
+    """No step has to run on a clean host; on a used one, only its cleanup."""
+    hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(everything=True))
+    reserve.reserve_or_wait(lab.context(), request.reservation_request(("node2",)))
+    retire(lab.context(), named("node2"), reason="too old", when_free=True)
+    lifecycle_verbs.release(lab.context(), named("node2"))
+    before = states(lab)
+    dry = replace(lab.context(), dry_run=True)
+    clean, used = retire(dry, named("node1", "node2"), reason="too old").items
+    assert (clean.state, clean.message) == (None, "retired: too old; no retire steps are declared")
+    assert (used.source, used.state) == (State.TAINTED, None)
+    [recycled] = step_verbs.recycle(dry, named("node2")).items
+    assert recycled.state is None
+    assert states(lab) == before
 
 
 def test_retire_needs_a_reason(fleet: Lab) -> None:
