@@ -34,10 +34,10 @@ def left_step(lab: Lab) -> Iterator[subprocess.Popen[bytes]]:
     """A step that ignores TERM, with a child, whose bmhctl has given up the claim that both inherited."""
     with lab.context().store.claims.claim(host_claim(host(lab).id)) as hold:
         assert hold is not None
-        assert hold.inherit is not None
+        assert hold.inherit
         script = "trap '' TERM; sleep 1000 & echo ready; wait"
         step = subprocess.Popen(
-            ["sh", "-c", script], pass_fds=[hold.inherit], start_new_session=True, stdout=subprocess.PIPE
+            ["sh", "-c", script], pass_fds=hold.inherit, start_new_session=True, stdout=subprocess.PIPE
         )
         assert step.stdout is not None
         step.stdout.readline()
