@@ -317,6 +317,14 @@ def test_the_status_says_how_many_there_are_of_what_it_shows_the_first_of() -> N
         assert "  fault       node05" in lines
 
 
+def test_the_status_says_how_many_hosts_its_reasons_do_not_name() -> None:
+    read = (Obstacle("cordoned", "recabling", ("node01", "node02")), Obstacle("fault", "fan 3", ("node05",)))
+    large = replace(STATUS, obstacles=read, totals={"cordoned": 19, "faults": 1})
+    for text in (shown(large, tty=True), shown(large)):
+        assert "  cordoned    and 17 more hosts: bmhctl status --reasons\n" in text
+        assert text.count("more host") == 1
+
+
 def test_the_status_shows_what_is_planned_next_and_which_hosts_of_it_will_not_be_usable() -> None:
     assert "Planned" not in shown(STATUS)
     item = BOOKINGS.items[0]

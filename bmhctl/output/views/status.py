@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -115,7 +116,18 @@ def _obstacles(status: Status, limit: int | None) -> Iterator[tuple[str, Line]]:
         reason = f"  {clean(obstacle.reason)}" if obstacle.reason else ""
         yield obstacle.kind, [*_folded(obstacle.hosts, limit, _STYLES[obstacle.kind]), (reason, "")]
     if limit and len(status.obstacles) > limit:
-        yield "", [(f"and {len(status.obstacles) - limit:,} more reasons: bmhctl list --fields name,reason", "dim")]
+        yield "", [(f"and {len(status.obstacles) - limit:,} more reasons: bmhctl status --reasons", "dim")]
+    named = Counter[str]()
+    for obstacle in status.obstacles:
+        named[obstacle.kind] += len(obstacle.hosts)
+    totals = {
+        "fault": status.total("faults"),
+        "maintenance": status.counts.get(State.MAINTENANCE, 0),
+        "cordoned": status.total("cordoned"),
+    }
+    for kind, total in totals.items():
+        if named[kind] and total > named[kind]:  # only the first few were read
+            yield kind, [(f"and {plural(total - named[kind], 'more host')}: bmhctl status --reasons", "dim")]
 
 
 def _without_reason(status: Status, limit: int | None) -> Iterator[tuple[str, Line]]:
