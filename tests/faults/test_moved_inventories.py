@@ -451,6 +451,34 @@ def test_an_inventory_that_is_moved_while_it_is_opened_is_reported_as_gone(
         open_store(fleet.lab.location)
 
 
+def test_an_inventory_is_never_read_with_the_log_of_another_one_that_was_in_its_place_for_a_moment(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite opens the file first and its log by name at the first read: it would copy the one into the other."""
+    other, away = (fleet.folder.with_name(f"{fleet.folder.name}.{name}") for name in ("other", "away"))
+    shutil.copytree(fleet.folder, other)
+    with closing(sqlite3.connect(other / database(fleet.lab).name, isolation_level=None)) as writer:
+        writer.execute("CREATE TABLE more (number)")  # in its log
+        before = database(fleet.lab).read_bytes()
+
+        def read(self: sqlite_database.SqliteDatabase) -> int:
+            fleet.folder.rename(away)
+            other.rename(fleet.folder)
+            try:
+                return schema_version(self)
+            finally:
+                fleet.folder.rename(other)
+                away.rename(fleet.folder)
+
+        schema_version = sqlite_database.SqliteDatabase.schema_version
+        with monkeypatch.context() as patch:
+            patch.setattr(sqlite_database.SqliteDatabase, "schema_version", read)
+            with pytest.raises(MovedError):
+                open_store(fleet.lab.location)
+    assert database(fleet.lab).read_bytes() == before
+    assert fleet.bmhctl("list", "-o", "name").stdout.split() == ["node1", "node2", "node3"]
+
+
 def test_an_empty_file_is_answered_with_what_may_be_put_in_its_place(fleet: Fleet) -> None:
     removed(fleet.lab)
     database(fleet.lab).touch()

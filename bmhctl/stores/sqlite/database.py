@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x424D4843
 """Marks a SQLite file as an inventory of bmhctl (``BMHC``)."""
 _HEADER = b"SQLite format 3\x00"
+_WITH_LOG = b"\x02\x02"  # in the header of a file that has a write-ahead log
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "fuse.sshfs", "fuse.glusterfs"}
 _CHANGES = ("insert", "update")
@@ -47,6 +48,7 @@ _left_open: list[sqlite3.Connection] = []
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file: two processes must have the same ones
 
 Identity = tuple[int, int]
+_NONE: Identity = (0, 0)  # of no file
 
 
 def open_database(path: Path) -> SqliteDatabase:
@@ -58,6 +60,7 @@ def open_database(path: Path) -> SqliteDatabase:
     _check_file(path)
     opened = OpenFiles(path)
     database = SqliteDatabase(path, connect(path))
+    database.open_files = opened
     try:
         version = database.schema_version()
         if version > VERSION:
@@ -69,10 +72,13 @@ def open_database(path: Path) -> SqliteDatabase:
             migrate(database)
         database.configure()
         opened.add_beside()
-        opened.check()  # it may have been replaced since the check
-        database.open_files, database.marks = opened, Marks(path, opened.inode)
-    except BaseException:
-        database.close()
+        database.marks = Marks(path, opened.inode)
+    except BaseException as error:
+        try:
+            if isinstance(error, InvalidError):
+                opened.add_beside()  # with the log of another inventory, a file only looks damaged
+        finally:
+            database.close()
         raise
     return database
 
@@ -134,11 +140,29 @@ class OpenFiles:
         return self._known[str(self._path)][1]
 
     def add_beside(self) -> None:
-        """Take note of the files that SQLite has made beside it; call it once something was read."""
+        """Take note of the files that SQLite has made beside it; call it once something was read.
+
+        Raises :class:`MovedError` when they are not those that SQLite opened: the folder was moved away meanwhile, or
+        back. Linux lists what a process has open.
+        """
+        mine = _opened()
         for suffix in _BESIDE:
             beside = f"{self._path}{suffix}"
-            with suppress(FileNotFoundError):
-                self._known[beside] = _identity(beside)
+            try:
+                there = _identity(beside)
+            except FileNotFoundError:
+                there = _NONE
+            if there in mine or (not mine and there != _NONE):
+                self._known[beside] = there
+            elif mine and self._has_log():
+                self._known[beside] = _NONE
+        self.check()
+
+    def _has_log(self) -> bool:
+        try:
+            return _header(self._path)[18:20] == _WITH_LOG
+        except OSError:
+            return False
 
     def check(self) -> None:
         """Raise :class:`GoneError` when a path leads nowhere, :class:`MovedError` when it leads to another file.
@@ -160,6 +184,17 @@ class OpenFiles:
                     hint="nothing was written; run the command again: it opens the file that is there now",
                     details={"file": path},
                 )
+
+
+def _opened() -> set[Identity]:
+    """Return the device and inode of each file that this process has open; none where that can't be found out."""
+    found = set()
+    with suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                status = os.fstat(int(name))
+                found.add((status.st_dev, status.st_ino))
+    return found
 
 
 def _identity(path: Path | str) -> Identity:
