@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -93,8 +94,14 @@ class Clock:
 
 
 def _is_unused(store: Store) -> bool:
-    """Return whether it is open, and only ``Lab.opened`` and ``_opened`` refer to it."""
-    return store in _opened and sys.getrefcount(store) - (store.settle is not None) <= 5
+    """Return whether it is open, and only ``Lab.opened`` and ``_opened`` refer to it.
+
+    Its ``settle`` may keep its last context alive; then nothing else may refer to that.
+    """
+    last = store.settle.args[0] if isinstance(store.settle, partial) else None
+    if store not in _opened or (last is not None and sys.getrefcount(last) > 3):
+        return False
+    return sys.getrefcount(store) - (last is not None) <= 5
 
 
 @dataclass

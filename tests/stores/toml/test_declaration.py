@@ -238,7 +238,7 @@ def test_an_unchanged_file_is_neither_read_nor_parsed(lab: Path, monkeypatch: py
     file = DeclarationFile(lab)
     fingerprint = read_declaration(file).fingerprint
     monkeypatch.setattr(toml_file, "read_file", lambda _: pytest.fail("read"))
-    monkeypatch.setattr(toml_file, "_sha256", lambda _: pytest.fail("hashed"))
+    monkeypatch.setattr(toml_file, "sha256_of", lambda _: pytest.fail("hashed"))
     monkeypatch.setattr(tomllib, "loads", lambda _: pytest.fail("parsed"))
     assert file.same(fingerprint) is True
 
