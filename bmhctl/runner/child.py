@@ -32,7 +32,7 @@ class Child:
     that this process opened are closed. The watchdog gets the ``deadline`` before the task starts, and ``claim``, the
     descriptors of a claim that is to last until it has ended the task of a process that was killed.
     ``was_asked_to_end`` is whether a signal that was passed on asked for its end. Raises :class:`OSError` when the task
-    can't be started; then nothing of it is left.
+    can't be started, :class:`TimeoutError` when its lease is about to end; then nothing of it is left.
     """
 
     def __init__(
@@ -66,6 +66,8 @@ class Child:
             # SIGPIPE would end the task if the watchdog was killed before; its default is for the task.
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)
             self._write(b"%d\n" % os.getpid())
+            if deadline is not None and watchdog.steady() >= deadline.term:
+                raise TimeoutError  # this process was stopped since it looked at the lease
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
         try:
@@ -76,8 +78,10 @@ class Child:
                 close_fds=False,
                 preexec_fn=introduce,  # no other thread exists yet
             )
-        except BaseException:
+        except BaseException as error:
             self._dismiss()
+            if isinstance(error, subprocess.SubprocessError):  # what `introduce` raises
+                raise TimeoutError from None
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)

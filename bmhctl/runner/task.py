@@ -121,6 +121,10 @@ def run_task(ctx: Context, held: Held, task: Task, signals: Signals, claim: Sequ
         return FAILED
     try:
         child = Child(task.command, task.environ, lease.deadline, claim)
+    except TimeoutError:
+        ctx.report("the lease is lost: it ended before the task could be started; the task was not started")
+        returning.give_back_quietly()
+        return FAILED
     except OSError as error:
         ctx.report(f"{task.command[0]}: {error.strerror}")
         status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE

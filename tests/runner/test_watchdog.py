@@ -144,3 +144,15 @@ def test_a_watchdog_that_was_killed_before_the_task_started_leaves_the_task_alon
     turn = toml_fleet.start("run", "--host", "node1", "--", *task, patch=WATCHDOG_ENDS_FIRST)
     assert turn.end() == Run(3, "", "")
     assert toml_fleet.history()[-1] == ("node1", "taint", "task failed: exit 3")
+
+
+def test_a_task_is_not_started_when_run_was_stopped_until_its_lease_was_over(toml_fleet: Fleet) -> None:
+    """Between its last look at the lease and the start of the task."""
+    patch = (
+        "import time; from bmhctl.runner.child import Child; tell = Child.tell_deadline; "
+        "Child.tell_deadline = lambda self, deadline: (tell(self, deadline), time.sleep(2.5))[0]"
+    )
+    done = toml_fleet.start("run", "--host", "node1", "--ttl", "2s", "--", "echo", "started", patch=patch).end()
+    assert done == Run(
+        125, "", "the lease is lost: it ended before the task could be started; the task was not started\n"
+    )
