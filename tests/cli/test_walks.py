@@ -49,7 +49,7 @@ MOST: dict[str, tuple[int, int]] = {
     "reserve -l arch=arm64 -n 2": (29, 93),
     "list": (21, 69),
     "show n1": (23, 62),
-    "status": (25, 111),
+    "status": (25, 113),
     "why n1": (31, 103),
     "ready n8": (35, 118),
     "reservations": (18, 54),
