@@ -116,6 +116,7 @@ def test_the_package_offers_its_names_and_imports_nothing_before_they_are_used()
         _ = bmhctl.nothing  # type: ignore[attr-defined]  # that is the point
 
 
+@pytest.mark.slow
 def test_a_lease_is_renewed_while_its_block_runs(path: str) -> None:
     with open_inventory(path, actor="alice", create=True) as lab:
         lab.add("node1")

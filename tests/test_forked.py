@@ -9,6 +9,8 @@ import pytest
 from tests import forked
 from tests.conftest import Run, run_bmhctl
 
+pytestmark = pytest.mark.slow
+
 PRINT = "import os, sys; print(os.getcwd(), sys.stdin.read(), os.environ.get('TZ'), os.environ.get('BMHCTL_HOSTS'))"
 
 

@@ -14,6 +14,8 @@ import pytest
 import bmhctl
 from tests.conftest import environment
 
+pytestmark = pytest.mark.slow
+
 HOSTS = """\
 import os, time
 import pytest
@@ -89,6 +91,7 @@ def test_c(bmh_host):
     assert "tests passed" in str(reasons[-1])
 
 
+@pytest.mark.slow
 def test_two_workers_have_two_reservations(lab: Path) -> None:
     done = call(
         lab,

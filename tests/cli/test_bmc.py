@@ -28,6 +28,7 @@ def declared(cli: Cli, url: str, *options: str) -> Run:
     return cli("add", "node01", "--bmc", url, *options)
 
 
+@pytest.mark.slow
 def test_power_boot_once_and_inspect_are_typed_as_their_help_says(cli: Cli) -> None:
     system = FakeSystem(power="Off", extra={"Boot": BOOT, "IndicatorLED": "Off", "ProcessorSummary": {"Count": 2}})
     with fake_bmc(systems=[system]) as bmc:
@@ -162,6 +163,7 @@ def test_a_policy_for_bmcs_that_cannot_be_is_refused(policy: str, said: str, cli
     assert (done.status, said in done.stderr, "s3cret" in done.stderr) == (10, True, False), done
 
 
+@pytest.mark.slow
 def test_the_blades_of_one_bmc_are_asked_one_after_the_other(cli: Cli, tmp_path: Path) -> None:
     with fake_bmc(systems=[FakeSystem(f"b{n}") for n in range(1, 9)], hold=0.02) as bmc:
         for setting, most in (("", 1), ("bmc_parallel = 4", 4)):

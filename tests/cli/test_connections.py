@@ -133,6 +133,7 @@ def test_the_variables_of_libpq_hold_beside_the_url(shared: str, cli: Cli, monke
     assert name(PGAPPNAME="nightly") == "nightly"
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_not_waited_for_without_end(cli: Cli, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.bind(str(tmp_path / ".s.PGSQL.5432"))

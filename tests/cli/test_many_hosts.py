@@ -122,6 +122,7 @@ def test_a_person_is_asked_about_each_holder_that_force_overrides(cli: Cli, doze
     assert status == 0
 
 
+@pytest.mark.slow
 def test_a_person_is_asked_before_many_are_resumed_or_imported_and_a_holder_loses_a_reservation(
     cli: Cli, dozen: Path
 ) -> None:

@@ -123,6 +123,7 @@ def test_a_value_that_a_program_could_take_for_an_option_is_refused(cli: Cli, po
     assert "its hardware.flag '--rm' begins with '-': a program could take it for an option" in done.stderr
 
 
+@pytest.mark.slow
 @BEFORE_AVAILABLE
 def test_a_step_that_ignores_the_request_to_end_is_killed(
     table: str, noun: str, counted: str, cli: Cli, policy: Policy, lab: Path
@@ -194,6 +195,7 @@ def test_a_tcp_step_opens_a_connection(cli: Cli, policy: Policy, lab: Path) -> N
     )
 
 
+@pytest.mark.slow
 def test_a_tcp_step_does_not_wait_longer_than_it_may(cli: Cli, policy: Policy, lab: Path) -> None:
     hosts = lab.read_text().replace("10.0.0.11", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server, socket.create_connection(server.getsockname()):

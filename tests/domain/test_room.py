@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import networkx as nx
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -259,6 +260,7 @@ def test_a_lease_without_end_gets_a_host_from_which_all_bookings_move() -> None:
     assert {each: [one.name for one in there] for each, there in found.moves.items()} == {"b-1": ["n2"], "b-2": ["n2"]}
 
 
+@pytest.mark.slow
 def test_a_thousand_bookings_in_a_chain_move_by_one_host_each() -> None:
     # Booking n fits host n and host n + 1; only the last host is free.
     fleet = [

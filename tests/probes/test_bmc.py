@@ -176,6 +176,7 @@ def test_what_answers_something_else_is_reported_in_one_line(answer: Answer, sai
     assert (verdict, words.startswith(said.format(where=f"http://127.0.0.1:{port}"))) == ("fail", True), words
 
 
+@pytest.mark.slow
 def test_a_bmc_that_is_down_or_silent_or_nowhere_fails_in_time(probe: Probe) -> None:
     port = closed_port()
     assert probe({**DEMAND, "timeout": "1s"}, host(at(port))) == (
@@ -194,6 +195,7 @@ def test_a_bmc_that_is_down_or_silent_or_nowhere_fails_in_time(probe: Probe) -> 
     )
 
 
+@pytest.mark.slow
 def test_a_bmc_that_is_slow_in_each_answer_has_no_more_time_in_all(probe: Probe) -> None:
     asked: list[str] = []
 
@@ -237,6 +239,7 @@ def test_credentials_come_from_the_environment_a_file_or_a_command(tmp_path: Pat
     assert credentials(None, setting, 5) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reference", "said"),
     [

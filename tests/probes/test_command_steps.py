@@ -96,12 +96,14 @@ def test_a_command_that_cannot_run_or_is_killed_fails_in_words(command: list[str
     assert probe({"command": command}) == ("fail", why)
 
 
+@pytest.mark.slow
 def test_a_command_out_of_time_is_asked_to_end_and_may_say_a_last_word(probe: Probe, tmp_path: Path) -> None:
     script = "trap 'echo gave up; exit 0' TERM; echo $$ > pid; echo begun; sleep 60 & wait"
     assert probe(sh(script, timeout="1s")) == ("fail", "took longer than 1 s: begun / gave up")
     assert ended(int((tmp_path / "pid").read_text()))
 
 
+@pytest.mark.slow
 def test_a_command_that_ignores_that_is_killed_with_its_children(probe: Probe, tmp_path: Path) -> None:
     script = "trap '' TERM; sleep 60 & echo $$ $! > pids; echo begun; wait; sleep 60"
     assert probe(sh(script, timeout="1s"), most=4) == ("fail", "took longer than 1 s: begun")
@@ -130,6 +132,7 @@ def test_bytes_that_are_no_text_do_no_harm(probe: Probe) -> None:
     assert probe(sh(r"printf '\033[31mred\377\r\n\0end'; exit 1")) == ("fail", "exit 1: \x1b[31mred\ufffd / \ufffdend")
 
 
+@pytest.mark.slow
 def test_retries_try_again_until_it_passes_or_none_is_left(probe: Probe, tmp_path: Path) -> None:
     assert probe(sh("echo x >> tries; test $(wc -l < tries) -ge 2", retries=3)) == ("pass", "")
     assert (tmp_path / "tries").read_text() == "x\n" * 2

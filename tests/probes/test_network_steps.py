@@ -28,6 +28,7 @@ def stuck_resolver(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return answered
 
 
+@pytest.mark.slow
 def test_an_open_port_passes_and_a_closed_one_fails(probe: Probe) -> None:
     with silence() as port:
         assert probe({"tcp": port}) == ("pass", f"127.0.0.1 port {port} is open")
@@ -35,6 +36,7 @@ def test_an_open_port_passes_and_a_closed_one_fails(probe: Probe) -> None:
     assert probe({"tcp": port, "retries": 1}) == ("fail", f"127.0.0.1 port {port}: Connection refused (tried 2 times)")
 
 
+@pytest.mark.slow
 def test_a_filtered_port_fails_in_time(probe: Probe) -> None:
     with filtered() as port:
         assert probe({"tcp": port, "timeout": "1s"}) == ("fail", f"127.0.0.1 port {port}: no answer in 1 s")
@@ -48,6 +50,7 @@ def test_a_host_without_an_address_or_with_one_that_does_not_resolve_fails(probe
     assert (verdict, said.startswith("xxx")) == ("fail", True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
@@ -134,6 +137,7 @@ def drip(request: BaseHTTPRequestHandler) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_servers_that_are_slow_or_silent_fail_in_time(probe: Probe) -> None:
     with silence() as port:
         url = f"http://127.0.0.1:{port}/"

@@ -30,6 +30,8 @@ from tests.probes.conftest import Probe
 from tests.probes.fake_bmc import ALL, FakeBmc, FakeSystem, fake_bmc, shorten_pauses
 from tests.probes.servers import saying, serving
 
+pytestmark = pytest.mark.slow
+
 SYSTEM = "/redfish/v1/Systems/1"
 
 

@@ -61,6 +61,7 @@ def actions(bmc: FakeBmc) -> list[str]:
     return [path.rsplit(".", 1)[-1] for _, path, _ in bmc.received]
 
 
+@pytest.mark.slow
 def test_an_image_is_inserted_and_ejected(probe: Probe, bmc: FakeBmc) -> None:
     assert ask(probe, bmc, insert="http://images.lab/{labels.image}.iso") == ("pass", f"inserted {IMAGE}")
     assert bmc.resources[DRIVE]["Image"] == IMAGE
@@ -73,6 +74,7 @@ def test_an_image_is_inserted_and_ejected(probe: Probe, bmc: FakeBmc) -> None:
     assert bmc.resources[DRIVE]["Inserted"] is False
 
 
+@pytest.mark.slow
 def test_a_host_is_installed_by_an_image_without_a_script(probe: Probe, bmc: FakeBmc) -> None:
     verdict, said = ask(probe, bmc, insert=IMAGE, boot_once="cd", power="cycle")
     assert (verdict, said) == ("pass", f"inserted {IMAGE}, boots once from cd, power on")
@@ -85,6 +87,7 @@ def test_a_bmc_that_takes_the_image_alone_gets_it_alone(probe: Probe, bmc: FakeB
     assert [body for _, _, body in bmc.received][-1] == {"Image": IMAGE}
 
 
+@pytest.mark.slow
 def test_a_drive_without_actions_is_changed_by_its_properties(probe: Probe, bmc: FakeBmc) -> None:
     bmc.resources = media(bmc.systems[0].name, has_actions=False)
     assert ask(probe, bmc, insert=IMAGE)[0] == "pass"
@@ -103,6 +106,7 @@ def test_a_drive_that_may_be_another_systems_is_left_alone(
     assert bmc.received == []
 
 
+@pytest.mark.slow
 def test_an_image_that_is_never_shown_fails(probe: Probe, bmc: FakeBmc) -> None:
     bmc.resources[DRIVE]["Actions"]["#VirtualMedia.InsertMedia"]["target"] = f"{DRIVE}/Actions/VirtualMedia.EjectMedia"
     verdict, said = ask(probe, bmc, insert=IMAGE)

@@ -11,6 +11,7 @@ import pytest
 from bmhctl.support import watchdog
 
 
+@pytest.mark.slow
 def test_kill_comes_in_time_however_long_it_takes_to_list_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine that takes tenths of a second, and the task outlived its lease by several of them."""
     listed = watchdog.processes

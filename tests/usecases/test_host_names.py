@@ -38,6 +38,7 @@ def add(lab: Lab, *new: str) -> list[str]:
     return [item.host for item in hosts.add(lab.context(), new, AttributeChanges(note="x")).items]
 
 
+@pytest.mark.slow
 def test_a_name_goes_in_and_out_unchanged_but_for_its_case(lab: Lab) -> None:
     @settings(max_examples=8)
     @given(st.lists(NAMES, min_size=1, max_size=3, unique_by=str.lower))

@@ -255,6 +255,7 @@ def test_a_file_that_was_only_touched_or_copied_is_the_same(lab: Path, monkeypat
     assert file.same(fingerprint) is True
 
 
+@pytest.mark.slow
 def test_an_edit_of_the_same_size_right_after_reading_is_seen(lab: Path) -> None:
     file = DeclarationFile(lab)
     for number in range(50):

@@ -66,6 +66,7 @@ def recycle(fleet: Lab) -> None:
         step_verbs.recycle(ctx, Choice())
 
 
+@pytest.mark.slow
 def test_two_days_of_a_lab_go_as_planned(fleet: Lab) -> None:
     # Thursday: a team books three hosts for tomorrow morning; a rack's power work is planned for Saturday.
     now = fleet.clock.now

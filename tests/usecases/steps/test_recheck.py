@@ -187,6 +187,7 @@ def test_at_most_the_share_of_the_free_hosts_is_checked_at_a_time(lab: Lab) -> N
     assert most == 2
 
 
+@pytest.mark.slow
 def test_checks_step_aside_when_somebody_waits_for_the_host(lab: Lab) -> None:
     lab.policy('[defaults]\nrecheck_after = "24h"\n[checks.long]\ncommand = ["sleep", "60"]\n')
     hosts.add(lab.context(), ["node1"], hosts.AttributeChanges())

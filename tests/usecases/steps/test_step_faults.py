@@ -51,6 +51,7 @@ def lab(backend: str, tmp_path: Path) -> Iterator[Lab]:
     yield from made_in(backend, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", AFTER)
 @pytest.mark.parametrize(
     ("backend", "temper"), [(backend, temper) for temper, some in WHERE.items() for backend in some]

@@ -543,6 +543,7 @@ def test_a_step_that_is_declared_meanwhile_runs_on_hosts_that_had_none(
     assert states(lab) == {"node1": "initial"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=15)
 @given(

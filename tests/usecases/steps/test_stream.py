@@ -148,6 +148,7 @@ def test_an_outcome_whose_report_is_interrupted_is_reported_again(fleet: Lab) ->
     assert fleet.said == []
 
 
+@pytest.mark.slow
 def test_a_failed_host_is_tried_again_after_the_interval_or_when_it_changed(fleet: Lab) -> None:
     tries: list[float] = []
 
@@ -183,6 +184,7 @@ def test_hosts_beyond_the_jobs_wait_and_are_named(fleet: Lab) -> None:
     assert [name for _, name, _ in ran.outcomes] == ["node1", "node2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [InvalidError("it is broken"), UnreachableError("it is away")])
 def test_steps_that_run_outlast_an_inventory_that_cannot_be_read(
     error: BmhctlError, fleet: Lab, monkeypatch: pytest.MonkeyPatch
