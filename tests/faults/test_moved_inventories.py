@@ -26,7 +26,7 @@ from bmhctl.usecases import hosts
 from bmhctl.usecases.queries import list_hosts
 from bmhctl.usecases.reservations import request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
-from tests.conftest import FILES, Lab, made_in
+from tests.conftest import FILES, Lab, made_in, run_bmhctl
 from tests.faults.figures import Figures
 from tests.faults.snapshots import check
 from tests.postgres import drop_schema
@@ -485,3 +485,14 @@ def test_an_empty_file_is_answered_with_what_may_be_put_in_its_place(fleet: Flee
     said = fleet.bmhctl("list").stderr
     init = "all hosts are initial" if fleet.lab.is_toml else f": bmhctl -i {fleet.lab.path} init"
     assert said.endswith(f"hint: put a backup in its place, or remove it, then{'' if init[0] == ':' else ' '}{init}\n")
+
+
+def test_without_its_log_every_command_says_what_to_do_as_long_as_a_process_has_the_old_one(tmp_path: Path) -> None:
+    with open_inventory(str(tmp_path / "lab.db"), create=True) as lab:
+        lab.add("node1")
+        lab.ready("node1")
+        (tmp_path / "lab.db-wal").unlink()
+        for command in (("cordon", "node1", "--reason", "fan"), ("reserve", "node1"), ("add", "node2"), ("list",)):
+            done = run_bmhctl("-i", "lab.db", *command, cwd=tmp_path)
+            assert done.status == ExitStatus.UNREACHABLE, done.stderr
+            assert done.stderr.splitlines()[-1].startswith("hint: if lab.db-wal was removed, end what still uses it: ")

@@ -246,6 +246,9 @@ class SqliteDatabase(WriteBuffer):
         """Run one statement and return its rows."""
         if self._waiting or self._savepoints or self._broken:
             self._flush(then_writes=not sql.startswith("SELECT"))
+        return self._rows(sql, parameters)
+
+    def _rows(self, sql: str, parameters: Sequence[Value]) -> list[Row]:
         try:
             return self._connection.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
@@ -320,7 +323,7 @@ class SqliteDatabase(WriteBuffer):
         self._run_many(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", rows)
 
     def _new_ids(self, table: str) -> Iterator[int]:
-        known = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", [table]).fetchall()
+        known = self._rows("SELECT seq FROM sqlite_sequence WHERE name = ?", [table])  # whatever waits to be written
         return count(int(known[0][0] or 0) + 1 if known else 1)
 
     def _run_many(self, statement: str, rows: Iterable[Sequence[Value]]) -> None:

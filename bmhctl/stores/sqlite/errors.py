@@ -30,7 +30,10 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
         return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
     if code == sqlite3.SQLITE_IOERR:
-        return AwayError(f"{path} can't be read or written ({error})", hint=LOOK_AT_DISK)
+        hint = LOOK_AT_DISK
+        if error.sqlite_errorcode == sqlite3.SQLITE_IOERR_SHORT_READ:
+            hint = f"if {path.name}-wal was removed, end what still uses it: fuser {path}-shm; else {hint}"
+        return AwayError(f"{path} can't be read or written ({error})", hint=hint)
     if code == sqlite3.SQLITE_CONSTRAINT and str(error).startswith(RETIRED):
         return RetiredError.of(str(path), str(error).removeprefix(RETIRED))
     if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
