@@ -115,7 +115,7 @@ class OptionalValueCommand(TyperCommand):
             following = args[position] if position < len(args) else None
             if arg in optional:
                 if following is None or not _is_duration(following):
-                    yield OPTIONAL_VALUES[arg]
+                    yield OPTIONAL_VALUES.get(f"{self.name} {arg}", OPTIONAL_VALUES[arg])
                     continue
             elif not _wants_next(arg, takes_value):
                 continue

@@ -273,7 +273,7 @@ def test_a_copy_warns_that_both_inventories_have_the_hosts(cli: Cli, lab: Any) -
     [
         ("taint node01 --fault --reason broken", "--fault has no value: --reason is an option itself"),
         ("reserve -qn -l rack=r1", "-n has no value: -l is an option itself"),
-        ("recycle --watch", "--watch has no value"),
+        ("history --since", "--since has no value"),
         ("run --for -n 2 -- true", "--for has no value: -n is an option itself"),
     ],
 )

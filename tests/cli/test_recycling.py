@@ -211,6 +211,15 @@ def test_a_recycler_killed_in_a_step_leaves_the_host_tainted_and_another_one_fin
     assert second.returncode == 130
 
 
+def test_a_watch_needs_no_interval(fleet: Callable[[int, str], None], start: Start, cli: Cli) -> None:
+    fleet(1, "")
+    use(cli, 1)
+    watch = start("recycle", "--watch", "node*")
+    until(lambda: states(cli) == {"node001": "available"})
+    watch.send_signal(signal.SIGINT)
+    assert (watch.communicate(timeout=10)[1], watch.returncode) == ("", 130)
+
+
 def test_a_watch_goes_on_over_a_broken_inventory_and_reports_it_once(
     fleet: Callable[[int, str], None], tmp_path: Path, start: Start, cli: Cli
 ) -> None:
