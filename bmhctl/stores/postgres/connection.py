@@ -123,9 +123,8 @@ def connect(address: Address) -> Connection:
         )
         connection = again()
     except psycopg.ProgrammingError as error:
-        why = (
-            "" if address.has_secret else f": {_words_of(error)}"
-        )  # libpq quotes the text that it can't parse, which may be a password
+        # libpq quotes the text that it can't parse, which may be a password.
+        why = "" if address.has_secret else f": {_words_of(error)}"
         raise UsageError(f"can't read the URL {address.shown}{why}", hint="postgresql://user@host/database") from None
     except psycopg.Error as error:
         raise translate(error, address, is_lost=True) from error
