@@ -45,9 +45,8 @@ def remind(ctx: Context, before: timedelta, tell: Tell) -> None:
         known = set(_told(ctx).get(length, ()))
         new = tuple(reminder for key, reminder in due.items() if key not in known)
         if known - due.keys() or new:
-            _note(
-                ctx, length, sorted(known & due.keys())
-            )  # raises for a role that may not write, before anything is reported
+            # Raises for a role that may not write, before anything is reported.
+            _note(ctx, length, sorted(known & due.keys()))
         tell(Reminders(new, now))
         if new:
             _note(ctx, length, sorted(due))

@@ -172,9 +172,8 @@ class PostgresDatabase(Session):
             with connection.cursor() as cursor, cursor.copy(copy) as out:
                 for row in rows:
                     out.write_row(row)
-            connection.execute(
-                sql.SQL("ANALYZE {}").format(sql.Identifier(table))
-            )  # else the planner assumes for a while that it is empty
+            # Else the planner assumes for a while that the table is empty.
+            connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
         except psycopg.Error as error:
             raise self._failure(error) from error
 
