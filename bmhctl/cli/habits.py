@@ -116,7 +116,7 @@ COMMANDS: dict[str, str] = {
     "sinfo": "status",
     "squeue": "queue",
     "srun": "run --host HOST -- COMMAND",
-    "ssh": "list -o ssh",
+    "ssh": "export HOST -o ssh",
     "start": "power HOST on",
     "state": "show HOST",
     "steal": "taint HOST --force --reason TEXT",

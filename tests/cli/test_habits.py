@@ -54,6 +54,8 @@ def test_the_command_meant_by_a_habitual_word_parses(word: str, meant: str, cli:
         return
     line = [value for part in meant.split() for value in VALUES.get(part, [part])]
     _parsed(line)
+    if "-o" in line:
+        assert "no output format" not in cli(*line).stderr  # which is known only when the command runs
 
 
 @pytest.mark.parametrize(
