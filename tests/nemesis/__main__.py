@@ -13,6 +13,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -443,11 +444,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--clients", type=int, default=14)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as made:
-        wrong = attack(asked.backend, Path(made), asked.minutes * 60, asked.seed, number=asked.clients)
+    folder = Path(tempfile.mkdtemp(prefix="nemesis-"))
+    wrong = attack(asked.backend, folder, asked.minutes * 60, asked.seed, number=asked.clients)
     for each in wrong:
         print(each)
-    return 1 if wrong else 0
+    if wrong:
+        print(f"the inventory and the logs of the tasks are kept in {folder}")
+        return 1
+    shutil.rmtree(folder)
+    return 0
 
 
 if __name__ == "__main__":
