@@ -129,7 +129,7 @@ def _give_back(config: pytest.Config, reason: str) -> None:
 
 @pytest.fixture
 def bmh_hosts(request: pytest.FixtureRequest) -> list[Host]:
-    """The hosts that the test's marker asks for, reserved: `@pytest.mark.bmh("arch=arm64", count=2)`.
+    """Reserve the hosts that the test's marker asks for: `@pytest.mark.bmh("arch=arm64", count=2)`.
 
     Tests that ask for the same get the same hosts. Without an inventory, the test is skipped.
     """
@@ -149,7 +149,7 @@ def bmh_hosts(request: pytest.FixtureRequest) -> list[Host]:
 
 @pytest.fixture
 def bmh_host(bmh_hosts: list[Host]) -> Host:
-    """The host that the test's marker asks for, reserved; the first one if it asks for several."""
+    """Reserve the host that the test's marker asks for; the first one if it asks for several."""
     return bmh_hosts[0]
 
 

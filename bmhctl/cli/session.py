@@ -81,7 +81,7 @@ class Session(Frozen):
     fields: tuple[str, ...] | None = None
 
     def show(self, result: object) -> None:
-        """Renders a result; then raises what failed in it, for the exit status."""
+        """Render a result; then raise what failed in it, for the exit status."""
         if self.context.dry_run and type(result) is Outcomes:
             result = Plan(result.verb, result.items, (*result.notes, "dry run: nothing was changed"))
         show(result, self.display, self.line, self.fields)
@@ -182,7 +182,7 @@ def session(
 
 @contextmanager
 def changing(ctx: typer.Context, *, dry_run: bool, yes: bool = True) -> Iterator[Session]:
-    """A session for a verb that changes hosts: one for its plan with ``dry_run``.
+    """Open a session for a verb that changes hosts; with ``dry_run``, one that only plans.
 
     Unless ``yes``, a person at a terminal is asked before many hosts are changed, or hosts that others reserved.
     """
@@ -192,14 +192,14 @@ def changing(ctx: typer.Context, *, dry_run: bool, yes: bool = True) -> Iterator
 
 @contextmanager
 def asking(ctx: typer.Context, kind: type, *, yes: bool) -> Iterator[Session]:
-    """A session for a command that asks a person at a terminal before it goes on, unless ``yes``."""
+    """Open a session for a command that asks a person at a terminal before it goes on, unless ``yes``."""
     with session(ctx, kind) as lab:
         confirm = None if yes or not _is_attended(lab.display) else partial(_confirm, lab)
         yield replace(lab, context=replace(lab.context, confirm=confirm))
 
 
 def _is_attended(display: Display) -> bool:
-    """Whether a person can answer a question: not in a pipe, in a CI job, or where JSON is asked for."""
+    """Return whether a person can answer a question: not in a pipe, in a CI job, or where JSON is asked for."""
     return sys.stdin.isatty() and display.stderr_tty and not display.machine and not os.environ.get("CI")
 
 

@@ -133,7 +133,7 @@ def duplicates(specs: Iterable[HostSpec]) -> list[str]:
 
 
 def same(kind: str, value: str, names: list[str]) -> str:
-    """The warning that several hosts bear the same MAC or address."""
+    """Return the warning that several hosts have the same MAC or address."""
     shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} others"]
     who = f"{', '.join(shown[:-1])} and {shown[-1]}"
     return f"{who} have the same {kind} {value}: one machine under two names can be reserved twice"

@@ -216,11 +216,11 @@ class Reservation(Frozen):
         return actor == self.owner or actor in self.shared_with
 
     def is_open(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether it has not ended."""
         return self.ended_at is None
 
     def was_lost(self) -> bool:
-        """Whether it ended, and not because its holder gave it back."""
+        """Return whether it ended, and not because its holder gave it back."""
         return self.ended_at is not None and self.end is not End.RETURNED
 
     def is_valid(self, now: datetime) -> bool:

@@ -169,23 +169,23 @@ class Policy(Frozen):
     turnaround: timedelta = timedelta()
 
     def is_stale(self, host: Host, now: datetime) -> bool:
-        """Whether a free host has to be proven again; one of which it is not known when it was proven has to."""
+        """Return whether a free host has to be proven again; it has to when it is not known when it was proven."""
         if self.recheck_after is None:
             return False
         return host.proven_at is None or not is_within(host.proven_at, self.recheck_after, now)
 
     def must_prove(self, host: Host, now: datetime) -> bool:
-        """Whether the checks of a free host have to pass before it is granted."""
+        """Return whether the checks of a free host have to pass before it is granted."""
         if self.check_on_reserve is CheckOnReserve.STALE:
             return self.is_stale(host, now)
         return self.check_on_reserve is CheckOnReserve.ALWAYS
 
     def of(self, *phases: Phase) -> tuple[Step, ...]:
-        """The steps of some phases, as declared."""
+        """Return the steps of some phases, as declared."""
         return tuple(step for phase in phases for step in self.steps.get(phase, ()))
 
     def declares(self, result: CheckResult) -> bool:
-        """Whether the step of a result is declared, or it is not known of which phase it was."""
+        """Return whether the step of a result is declared, or its phase is not known."""
         return result.phase is None or any(step.name == result.step for step in self.steps.get(result.phase, ()))
 
     def applying(self, phase: Phase, spec: HostSpec) -> tuple[Step, ...]:

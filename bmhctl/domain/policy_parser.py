@@ -63,7 +63,7 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
 
 
 def _with_defaults(policy: Policy, defaults: Mapping[str, object]) -> Policy:
-    """The policy with what the table ``defaults`` says."""
+    """Return the policy with what the table ``defaults`` says."""
     check_keys(defaults, DEFAULTS, "defaults")
     max_ttl, ttl = _lease(defaults, "max_ttl", policy.max_ttl), _lease(defaults, "ttl", policy.ttl)
     if "ttl" not in defaults and max_ttl is not None and ttl is not None:
@@ -98,7 +98,7 @@ def _task_failures(defaults: Mapping[str, object]) -> int | None:
 
 
 def _with_proofs(policy: Policy, defaults: Mapping[str, object]) -> Policy:
-    """The policy with what the defaults say about the age of proofs."""
+    """Return the policy with what the defaults say about the age of proofs."""
     ages: list[timedelta | None] = []
     for key in ("recheck_after", "recover_after"):
         ages.append(duration(defaults, key, "defaults", timedelta()) if key in defaults else None)

@@ -229,7 +229,10 @@ class _Board:
         return other.starts_at - self.turnaround < one.ends_at and one.starts_at - self.turnaround < other.ends_at
 
     def augment(self, place: int) -> bool:
-        """Assign a place along the shortest path on which each host has one place in the way; return whether it can."""
+        """Assign a place along the shortest path; return whether there is one.
+
+        On a path each host has at most one place in the way.
+        """
         came: dict[int, tuple[int, int | None]] = {}  # each host: the place that takes it, and the host it comes from
         left: dict[Requirement, list[int]] = {}  # the hosts of a requirement that no path has reached
         reached: list[tuple[int, int | None]] = [(place, None)]

@@ -109,7 +109,7 @@ class Term(Frozen):
         return self.operator in _NEGATIVE
 
     def fitting(self) -> tuple[str, list[str | float | None]]:
-        """A query for the ids of the hosts that have the key, and a value that is wanted (or, negated, is not)."""
+        """Return a query for the ids of the hosts that have the key with a wanted value (negated: an unwanted one)."""
         parameters: list[str | float | None] = [self.key]
         if self.operator in (Operator.PRESENT, Operator.ABSENT):
             wanted = ""

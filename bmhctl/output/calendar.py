@@ -67,7 +67,7 @@ def _text(text: str) -> str:
 
 
 def _folded(line: str) -> Iterator[str]:
-    """Yield a line in parts of at most 75 octets, the later ones set in; no character is cut."""
+    """Yield a line in parts of at most 75 octets, the later ones after a space; no character is cut."""
     part, size = "", 0
     for character in line:
         octets = len(character.encode())

@@ -110,7 +110,7 @@ def columns(
 
 
 def _kept(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -> list[int]:
-    """Which columns to show: all without a width, else of those that hold something what fits, the important first."""
+    """Return the columns to show: without a width all, else those that are not empty and fit, the important first."""
     if width is None:
         return list(range(len(heads)))
     kept = []
@@ -158,7 +158,7 @@ def _row(cells: Sequence[Cell], widths: Sequence[int]) -> Line:
 
 
 def _cut(cell: Line, room: int) -> Iterator[Span]:
-    """Yield what has room of a cell; the number of what it does not name, such as `` +26`` at its end, is kept."""
+    """Yield the part of a cell that has room; a count of what is left out, such as `` +26`` at its end, is kept."""
     *others, last = cell
     if others and last[0].startswith(" +") and last[0][2:].isdecimal():
         yield from _cut(others, room - len(last[0]))

@@ -147,7 +147,7 @@ def check_fields(fields: Iterable[str], known: tuple[str, ...]) -> None:
 
 
 def host_record(host: Host, failed: Iterable[CheckResult] = ()) -> Record:
-    """One host: all its :data:`FIELDS`; ``failed`` are the results of steps that hold it back."""
+    """Return one host: all its :data:`FIELDS`; ``failed`` are the results of steps that hold it back."""
     # Written out, for this runs once for each host of a listing.
     spec, held = host.spec, host.reservation
     return {
@@ -185,7 +185,7 @@ def host_record(host: Host, failed: Iterable[CheckResult] = ()) -> Record:
 
 
 def planned_record(planned: Planned) -> Record:
-    """A time that is set aside on a host."""
+    """Return a time that is set aside on a host."""
     return {
         "id": planned.id,
         "owner": planned.owner,
@@ -199,7 +199,7 @@ def _setup(setup: SetupProgress | None) -> Record | None:
 
 
 def reservation_record(reservation: Reservation, hosts: Iterable[str]) -> Record:
-    """One reservation with the names of its hosts; ``ttl`` in seconds."""
+    """Return one reservation with the names of its hosts; ``ttl`` in seconds."""
     r = reservation
     return {
         "id": r.id,
@@ -220,7 +220,7 @@ def reservation_record(reservation: Reservation, hosts: Iterable[str]) -> Record
 
 
 def event_record(event: Event) -> Record:
-    """One line of history; a ``source`` or ``dest`` of null is outside the inventory, ``steps`` of null not known.
+    """Return one line of history; a null ``source`` or ``dest`` is outside the inventory, null ``steps`` are not known.
 
     ``before`` is what was declared before the event changed it; null: nothing, or not known.
     """
@@ -245,7 +245,7 @@ def _declared(event: Event) -> Json:
 
 
 def timing_record(timing: StepTiming) -> Record:
-    """One step that led to an event."""
+    """Return one step that led to an event."""
     return {
         "phase": timing.phase and timing.phase.value,
         "step": timing.step,
@@ -255,7 +255,7 @@ def timing_record(timing: StepTiming) -> Record:
 
 
 def step_record(step: CheckResult) -> Record:
-    """One step; a ``phase`` of null was not recorded."""
+    """Return one step; a ``phase`` of null was not recorded."""
     return {
         "step": step.step,
         "verdict": step.verdict.value,

@@ -182,7 +182,7 @@ _ANSWER: dict[bool | None, Span] = {True: ("✓", "green"), None: ("?", "yellow"
 
 
 def answer_lines(answers: Iterable[VerbAnswer]) -> Iterator[Line]:
-    """One line a verb: whether it is open, where to, and the command or why not."""
+    """Yield one line a verb: whether it is possible, where it leads, and the command or why not."""
     for answer in sorted(answers, key=lambda a: (a.open is False, a.open is None)):
         refused = answer.open is False
         line: list[Span] = [("  ", ""), _ANSWER[answer.open], (f" {answer.verb:<9}", "dim" if refused else "bold")]

@@ -21,7 +21,7 @@ class Cancelled(Protocol):
         """Return whether the work was cancelled."""
 
     def wait(self, timeout: float) -> bool:
-        """Wait up to so many seconds for it; return whether it was cancelled."""
+        """Wait up to ``timeout`` seconds for a cancellation; return whether there was one."""
 
 
 class AnyOf(Frozen):
@@ -34,7 +34,7 @@ class AnyOf(Frozen):
         return any(other.is_set() for other in self.others)
 
     def wait(self, timeout: float) -> bool:
-        """Wait up to so many seconds for one of them; return whether one is set."""
+        """Wait up to ``timeout`` seconds for one of them; return whether one is cancelled."""
         deadline = time.monotonic() + timeout
         while not self.is_set() and (left := deadline - time.monotonic()) > 0:
             self.others[0].wait(min(_TICK, left))
@@ -47,11 +47,11 @@ class Due(Frozen):
     at: float
 
     def is_set(self) -> bool:
-        """Whether the moment has come."""
+        """Return whether the moment has come."""
         return steady() >= self.at
 
     def wait(self, timeout: float) -> bool:
-        """Waits for it, so many seconds at most; whether it has come."""
+        """Wait up to ``timeout`` seconds for the moment; return whether it has come."""
         time.sleep(max(0.0, min(timeout, self.at - steady())))
         return self.is_set()
 

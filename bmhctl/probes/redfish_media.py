@@ -132,6 +132,6 @@ def _is_loaded(drive: Json) -> bool:
 
 
 def _holds(drive: Json, image: str) -> bool:
-    """Whether a drive shows the image; some BMCs show only the last part of its URL."""
+    """Return whether a drive shows the image; some BMCs show only the last part of its URL."""
     shown = drive.get("Image")
     return _is_loaded(drive) and isinstance(shown, str) and (shown == image or shown == image.rsplit("/", 1)[-1])

@@ -247,7 +247,7 @@ class _Sent:
         self.trouble: str | None = None
 
     def may_repeat(self, now: float) -> bool:
-        """Whether it surely had no effect, had its effect, or has long had none and may safely be repeated."""
+        """Return whether it surely had no effect, had its effect, or has long had none and may be repeated."""
         return self.is_over or (self._kind not in _ONCE and now - self._at > RESEND)
 
     def hint(self, bmc: str) -> str:

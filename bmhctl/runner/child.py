@@ -88,7 +88,7 @@ class Child:
         self._group = 0 if self.shares_group else self._process.pid
 
     def has_ended(self) -> bool:
-        """Whether the task's process has ended."""
+        """Return whether the task's process has ended."""
         return self._process.poll() is not None
 
     @property
@@ -134,11 +134,11 @@ class Child:
         self._process.wait()
 
     def was_ended_by_watchdog(self) -> bool:
-        """Whether the watchdog ended the task at the end of its lease, because this process was stopped or late."""
+        """Return whether the watchdog ended the task with its lease, because this process was stopped or late."""
         return self._watchdog.poll() == watchdog.LEASE_OVER
 
     def is_watched(self) -> bool:
-        """Whether the watchdog ended as planned, and was not killed."""
+        """Return whether the watchdog ended as planned, and was not killed."""
         return self._watchdog.poll() in (None, 0)
 
     def close(self, deadline: Deadline | None = None) -> None:

@@ -136,7 +136,7 @@ def _set_aside(cordon: Note) -> str:
 
 
 def _claim(ctx: Context, host: Host) -> Iterable[str]:
-    """Which processes run a step on a claimed host."""
+    """Return which processes run a step on a claimed host."""
     holders = ctx.store.claims.holders(host_claim(host.id))
     is_run = any(holder.is_runner for holder in holders)
     for holder in holders:
@@ -186,7 +186,7 @@ def _details(ctx: Context, host: Host, policy: Callable[[], Policy], now: dateti
 
 
 def _planned(ctx: Context, host: Host, planned: Planned) -> str:
-    """What a time is set aside for; a booking of a host that is of no use for it is one for which no other fits."""
+    """Return what a time is set aside for, and why the host keeps a booking that it can't serve."""
     booking = ctx.store.bookings.get(planned.id) if planned.is_booking else None
     if booking is not None:
         from bmhctl.domain.booking import is_broken
@@ -201,7 +201,7 @@ def _planned(ctx: Context, host: Host, planned: Planned) -> str:
 
 
 def _limited(ctx: Context, host: Host, policy: Callable[[], Policy]) -> Iterable[str]:
-    """Which tickets fit a free host, and wait all the same: for a limit of their owner."""
+    """Return which tickets fit a free host and wait all the same, for a limit of their owner."""
     if not ctx.store.tickets.all() or not policy().limits:
         return
     from bmhctl.domain.requirements import load_requirements
@@ -217,7 +217,7 @@ def _limited(ctx: Context, host: Host, policy: Callable[[], Policy]) -> Iterable
 
 
 def _setup(ctx: Context, host: Host, policy: Policy, now: datetime) -> Iterable[str]:
-    """How far the setup of an initial host is, and what failed."""
+    """Return how far the setup of an initial host is, and what failed."""
     if Phase.SETUP not in policy.steps:
         return
     from bmhctl.domain.units import format_age
@@ -280,7 +280,7 @@ def _answer(
 
 
 def _retire_answer(host: Host, inputs: GuardInput, policy: Callable[[], Policy]) -> Iterable[VerbAnswer]:
-    """Whether a host that is being retired may leave, or one for which the policy has retire steps."""
+    """Return whether a host that is being retired may leave, or one for which the policy has retire steps."""
     is_retiring = host.cordon is not None and host.cordon.retires
     if not is_retiring and Phase.RETIRE not in policy().steps:
         return

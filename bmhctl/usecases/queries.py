@@ -66,7 +66,7 @@ def _noting_unknown_keys(ctx: Context, selector: Selector, hosts: Iterable[Host]
 
 @contextmanager
 def everything(ctx: Context, choice: Choice | None = None) -> Iterator[Everything]:
-    """All that an export holds, as it is at one moment: for the block, in which it is read.
+    """Open what an export contains, as of one moment; it is read within the block.
 
     With ``choice``: those hosts and their reservations, and no policy. Raises :class:`NotFoundError` for a name that
     fits no host.
@@ -197,7 +197,7 @@ def reservations(
 
 
 def name_pattern(text: str) -> Callable[[str], bool]:
-    """Return whether a name is that of a pattern with ``*`` and ``?``, which are all that is special in it."""
+    """Return a test whether a name matches a pattern, in which only ``*`` and ``?`` are special."""
     import re
 
     parts = (".*" if each == "*" else "." if each == "?" else re.escape(each) for each in re.sub(r"\*+", "*", text))

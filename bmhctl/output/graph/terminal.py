@@ -159,7 +159,7 @@ class _Canvas:
 
 
 def _steps(points: Sequence[Point]) -> Iterator[tuple[int, int, str]]:
-    """Each cell of a line after the first point, with the direction in which it is entered."""
+    """Yield each cell of a line after the first point, with the direction in which it is entered."""
     for (x, y), (to_x, to_y) in pairwise(points):
         dx, dy = (to_x > x) - (to_x < x), (to_y > y) - (to_y < y)
         while (x, y) != (to_x, to_y):

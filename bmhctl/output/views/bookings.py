@@ -67,7 +67,7 @@ def _hosts(item: Booked) -> list[str]:
 
 
 def booking_record(item: Booked, now: datetime) -> Record:
-    """One booking or planned maintenance; ``kind`` says which."""
+    """Return one booking or planned maintenance; ``kind`` says which."""
     booking = item.booking
     return {
         "id": booking.id,

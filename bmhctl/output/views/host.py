@@ -1,4 +1,4 @@
-"""One host in whole: its attributes, its step results, its latest events."""
+"""One host in full: its attributes, its step results, its latest events."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ HOST_COLUMNS = (
 
 
 def host_rows(result: Hosts) -> Iterator[list[Line]]:
-    """Hosts as rows of :data:`HOST_COLUMNS`."""
+    """Return hosts as rows of :data:`HOST_COLUMNS`."""
     for host in result.hosts:
         held = host.reservation
         yield [
@@ -54,7 +54,7 @@ def host_rows(result: Hosts) -> Iterator[list[Line]]:
 
 
 def _proven(host: Host, now: datetime) -> Line:
-    """How old the proof of a free host is; nothing when it is as old as its state."""
+    """Return how old the proof of a free host is; nothing when it is as old as its state."""
     if host.proven_at is None or host.state is not State.AVAILABLE or host.proven_at <= host.since:
         return []
     return [(format_age(now - host.proven_at), "")]

@@ -51,7 +51,7 @@ def _queue_row(item: Queued, now: datetime) -> list[Line]:
 
 
 def queued_record(item: Queued, now: datetime) -> Record:
-    """One ticket of the queue; ``age`` is in whole seconds."""
+    """Return one ticket of the queue; ``age`` is in whole seconds."""
     ticket = item.ticket
     return {
         "ticket": ticket.id,

@@ -130,7 +130,7 @@ class _Url(Frozen):
         )
 
     def bare(self) -> _Url:
-        """The same without a password.
+        """Return the same without a password.
 
         Beside one among the parameters, only what tells which database it is remains: the rest of a password with an
         unencoded ``&`` looks like a parameter.

@@ -15,7 +15,7 @@ from bmhctl.errors import AwayError
 from bmhctl.support.values import Frozen
 
 _ROOT = Path("/")
-_INODES = 1 << 32  # how many bytes a path has for its files
+_INODES = 1 << 32  # each path has so many bytes, one for each inode
 _FLOCK = "hhqqi0q"  # struct flock of fcntl(2)
 _EARLIER_PATIENCE = 10.0  # seconds to wait for work that goes on for a file that was replaced
 _EARLIER_PAUSE = 0.05

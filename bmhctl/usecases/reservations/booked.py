@@ -272,12 +272,12 @@ def _with_room(
 
 
 def line_of(hosts: Iterable[Host], policy: Policy) -> tuple[datetime, str]:
-    """Return until when a lease may last on hosts of which something is planned on one, and what that is, in words."""
+    """Return until when a lease may last on hosts, of which one has something planned, and what that is, in words."""
     first = min(hosts, key=free_until)
     line = free_until(first, policy.turnaround)
     return line, f"{first.name} is {describe_planned(first.planned[0])}"
 
 
 def ends_at_line(line: datetime, words: str) -> str:
-    """Return in words that a lease ends at a line of :func:`line_of`."""
+    """Return the sentence that a lease ends at a time that :func:`line_of` returned, and why."""
     return f"the lease ends at {local_time(line)}: {words}"

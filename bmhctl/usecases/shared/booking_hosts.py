@@ -23,8 +23,8 @@ from bmhctl.usecases.shared.transitions import SELF
 
 _CLEAN_AND_FREE = frozenset({State.INITIAL, State.AVAILABLE, State.TAINTED})
 _MOST_LOOKS = 500_000  # how many free hosts are looked at to find the earliest possible time
-_SOME = 10  # so many hosts for each that is asked for are read before all are
-_NEAR = 20  # so many more hosts than are asked for are tried first
+_SOME = 10  # how many hosts are read for each requested one, before all are read
+_NEAR = 20  # how many more hosts than requested are tried first
 _ALL = 10**6
 
 

@@ -52,7 +52,7 @@ class Context(Frozen):
     confirm: Callable[[str], None] | None = None
 
     def transaction(self, *, shared: bool = False) -> AbstractContextManager[object]:
-        """A writing transaction, as :meth:`Store.transaction`; with ``dry_run`` it is undone when the block ends."""
+        """Open a writing transaction, as :meth:`Store.transaction`; with ``dry_run`` it is undone at the end."""
         return _undone(self.store) if self.dry_run else self.store.transaction(shared=shared)
 
     def policy(self) -> Policy:

@@ -126,8 +126,9 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
     """Return the chosen hosts, each once, and an error for every name or glob that matches none.
 
     Named hosts come in the order in which they were named, others by name. A selector may match none. Raises
-    :class:`UsageError` when nothing is chosen by. Unless ``is_reading``, it is also raised for a selector that excludes
-    by a key that is probably misspelt, and so would choose the very hosts that it is meant to exclude.
+    :class:`UsageError` when neither names nor a selector are given. Unless ``is_reading``, it is also raised for a
+    selector that excludes by a key that is probably misspelt, and so would choose the very hosts that it is meant to
+    exclude.
     """
     if not (choice.names or choice.selector.terms or choice.states or choice.everything):
         raise UsageError(

@@ -40,7 +40,7 @@ def _is_current(ctx: Context, file: DeclarationFile) -> bool:
 
 
 def refresh_and_reap(ctx: Context) -> datetime:
-    """What a writing use case does first: what :func:`refresh` does; it also reaps every lease that is over.
+    """Do what every writing use case does first: what :func:`refresh` does; then reap every lease that is over.
 
     A dry run reaps none.
     """

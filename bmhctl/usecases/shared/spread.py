@@ -15,7 +15,7 @@ _MOST = 100_000
 
 
 def has_range(text: str | None, *, base: int = 10) -> bool:
-    """Whether a value has a range, and so stands for several values; an IPv6 address in brackets is none."""
+    """Return whether a value has a range, and so stands for several; an IPv6 address in brackets is none."""
     return text is not None and bool(_pattern(base).search(text))
 
 

@@ -59,7 +59,7 @@ class Rechecks:
         return max(1, min(self._jobs, int(free * self.policy.recheck_share)))
 
     def operation(self) -> BulkOperation:
-        """What is done with a host that is free, or that failed when it was proven."""
+        """Return what is done with a host that is free, or that failed when it was proven."""
         return BulkOperation(
             "recheck", self._early, self._prepare, self.policy.of(Phase.CHECKS), State.AVAILABLE, self.step_aside
         )
@@ -137,7 +137,7 @@ def _waiting_requirements(ctx: Context) -> Iterable[Requirement]:
 
 
 def _may_recover(host: Host) -> bool:
-    """Whether it was free and clean, and only bmhctl itself set it aside."""
+    """Return whether it was free and clean, and only bmhctl itself set it aside."""
     return (
         host.state is State.MAINTENANCE
         and host.came_from is State.AVAILABLE
@@ -149,7 +149,7 @@ def _may_recover(host: Host) -> bool:
 
 
 def _recovering(ctx: Context, policy: Policy, now: datetime) -> list[Host]:
-    """The hosts in maintenance that may come back by themselves, and whose last checks are long enough ago."""
+    """Return the hosts in maintenance that may come back by themselves, and whose last checks are long enough ago."""
     if policy.recover_after is None:
         return []
     results = ctx.store.step_results.of_hosts_in(State.MAINTENANCE, Phase.CHECKS)

@@ -247,7 +247,7 @@ def _proven(
 
 
 def cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET) -> Outcome:
-    """Take a host out of its state after its cleanup; raise :class:`StepFailedError` when the cleanup failed."""
+    """Move a host on after its cleanup; raise :class:`StepFailedError` when the cleanup failed."""
     if run.refusal is not None:
         raise note_failure(ctx, held, run, Phase.CLEANUP)
     return finish(ctx, held, verb, cleanup=run)
