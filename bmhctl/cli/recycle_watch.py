@@ -7,7 +7,7 @@ import time
 from datetime import timedelta
 
 from bmhctl.cli.session import NO_LINE, Session
-from bmhctl.errors import BmhctlError, InvalidError, RetiredError, UnreachableError, UsageError
+from bmhctl.errors import BmhctlError, RetiredError, UnreachableError, UsageError
 from bmhctl.output import render, report
 from bmhctl.output.recycle_page import RecyclePage
 from bmhctl.results import Outcome, Outcomes
@@ -49,8 +49,6 @@ def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelt
                     raise
                 absence.goes_on(error)
                 reopening.note(error)
-            except InvalidError as error:
-                watch.report(error)
             time.sleep(min(interval.total_seconds(), PAUSE))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import select
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -128,9 +129,33 @@ def test_a_toml_file_that_is_edited_is_synced_and_one_that_is_broken_waited_for(
     )
     assert told == ["node1 enter", "node2 enter"]
     assert sum("waiting until that is fixed" in said for said in toml_lab.said) == 1
+    assert sum("lab.toml is valid again" in said for said in toml_lab.said) == 1
     toml_lab.path.write_text("[hosts")
     with pytest.raises(InvalidError):
         followed(toml_lab.context())
+
+
+@pytest.mark.parametrize("broken", ["[hosts", None], ids=["broken", "missing"])
+def test_a_file_that_stays_unusable_is_reported_once_whatever_is_committed_meanwhile(
+    toml_lab: Lab, monkeypatch: pytest.MonkeyPatch, broken: str | None
+) -> None:
+    monkeypatch.setattr("bmhctl.usecases.shared.changes._LOOK_AT_FILE", 0.05)
+    add(toml_lab, "node1")
+
+    def spoil() -> None:
+        if broken is None:
+            toml_lab.path.unlink()
+        else:
+            toml_lab.path.write_text(broken)
+
+    def commit() -> None:
+        store = toml_lab.context().store
+        with store.transaction():
+            store.meta.put("touched", str(len(toml_lab.said)))
+        time.sleep(0.03)
+
+    assert followed(toml_lab.context(), spoil, *[commit] * 20) == ["node1 enter"]
+    assert sum("; waiting until" in said for said in toml_lab.said) == 1, toml_lab.said
 
 
 # ids that are not committed in their order

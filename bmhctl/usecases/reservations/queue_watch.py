@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from bmhctl.domain.requirements import describe_requirements, load_requirements
 from bmhctl.domain.ticket import Ticket
-from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.errors import BmhctlError, InvalidError, UnreachableError
 from bmhctl.support.values import Frozen, replace
 from bmhctl.usecases.reservations.fairness import REFRESH, drop_dead, is_gone, live_tickets
 from bmhctl.usecases.shared.context import Context
@@ -46,7 +46,7 @@ class Watch:
 
     def __init__(self, ctx: Context, ticket: int) -> None:
         self.has_news = True
-        self.trouble: str | None = None  # why the TOML file can't be used; nothing is granted then
+        self.trouble: BmhctlError | None = None  # why the TOML file can't be used; nothing is granted then
         self._ctx = ctx
         self._ticket = ticket
         self._ahead: list[int] = []
@@ -104,13 +104,13 @@ class Watch:
     def _look_at_file(self) -> None:
         if self._ctx.store.declaration is None:
             return
-        trouble = None
+        before, self.trouble = self.trouble, None
         try:
             refresh(self._ctx)
         except (InvalidError, UnreachableError) as error:  # as while a user edits the file
-            trouble = f"{error.message}; nothing is granted until that is fixed"
-        if trouble != self.trouble:
-            self.trouble, self._generation, self._state = trouble, None, None
+            self.trouble = error
+        if (before is None) != (self.trouble is None):
+            self._generation, self._state = None, None
         self._version = None  # a sync by this connection does not change the version
 
     def _drop_dead(self) -> None:
@@ -159,14 +159,14 @@ class ProgressReporter:
         self._told: Waiting | None = None
         self._silent_until: datetime | None = None
 
-    def tells(self, trouble: str | None) -> bool:
+    def tells(self) -> bool:
         """Report it if it changed; return False when it is too early. Raises an error that waiting can't resolve."""
         ctx = self._ctx
         began = ctx.clock()
         if self._silent_until is not None and began < self._silent_until:
             return False
         with ctx.store.snapshot():
-            why, eta = (trouble, None) if trouble else self._why_not()
+            why, eta = self._why_not()
             position = len(live_tickets(ctx, self._ticket.id)) + 1
         waiting = Waiting(
             position, describe_requirements(load_requirements(self._ticket.requirements)), why, self._deadline, eta

@@ -16,6 +16,7 @@ from bmhctl.errors import (
     RetiredError,
     UncertainError,
     UnreachableError,
+    WaitTimeoutError,
 )
 from bmhctl.results import Grant
 from bmhctl.stores.claims import ticket_claim
@@ -60,14 +61,22 @@ class WaitOptions(Frozen):
 
 
 def wait(attempt: Attempt, patience: WaitOptions) -> Grant:
-    """Wait in the queue, also while the inventory is away, locked, full, or replaced by another one; return the grant.
+    """Wait in the queue, also while the inventory is away, locked, full, not valid, or replaced; return the grant.
 
-    The ticket keeps its position as long as it is in the inventory. Raises the error of the inventory when it is away
-    for longer than :data:`LONGEST`.
+    The ticket keeps its position as long as it is in the inventory. Raises the error of the inventory when it can't be
+    used for longer than :data:`LONGEST`.
     """
+    absence = Absence(attempt.ctx.report, attempt.ctx.store.location)
+    try:
+        return _wait(attempt, patience, absence)
+    except WaitTimeoutError as error:
+        raise absence.explain(error) from None
+
+
+def _wait(attempt: Attempt, patience: WaitOptions, absence: Absence) -> Grant:
     ctx = attempt.ctx
     ticket: Ticket | None = None
-    absence, reopening = Absence(ctx.report, ctx.store.location), Reopening(ctx)
+    reopening = Reopening(ctx)
     while True:
         try:
             if reopening.is_done(absence):
@@ -110,9 +119,12 @@ def _wait_for_turn(attempt: Attempt, patience: WaitOptions, ticket: Ticket, abse
                 absence.ends()
                 return granted
             watch.pace()
-        absence.ends()
-        if watch.has_news and teller.tells(watch.trouble):
-            watch.has_news = False
+        if watch.trouble is not None:
+            absence.goes_on(watch.trouble)
+        else:
+            absence.ends()
+            if watch.has_news and teller.tells():
+                watch.has_news = False
         attempt.check_time()
         if watch.rests:
             patience.pause(watch.rests, None)

@@ -1,4 +1,4 @@
-"""Wait for an inventory that is away: one rule for every command that waits or watches."""
+"""Wait for an inventory that is away, or not valid for a while: one rule for every command that waits or watches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from bmhctl.errors import AwayError, BmhctlError, InvalidError, MovedError, UnreachableError
+from bmhctl.errors import AwayError, BmhctlError, InvalidError, MovedError, UnreachableError, WaitTimeoutError
 from bmhctl.stores import reopen
 from bmhctl.usecases.shared.context import Context
 
@@ -20,29 +20,38 @@ _Result = TypeVar("_Result")
 
 
 class Absence:
-    """An inventory that can't be used for a while: reports why, and when it can be used again."""
+    """An inventory that can't be used for a while: reports why, and when it can be used again.
+
+    ``reason`` is why it can't be used now, "" if it can.
+    """
 
     def __init__(self, report: Callable[[str], None], location: str) -> None:
         self._report = report
         self._location = location
         self._began: float | None = None
-        self._reason = ""
+        self._is_broken = False
+        self.reason = ""
 
-    def goes_on(self, reason: BmhctlError) -> None:
-        """Note that it is away; raise ``reason`` when that has lasted for :data:`LONGEST`."""
+    def goes_on(self, reason: BmhctlError, *, is_busy: bool = False) -> None:
+        """Note that it can't be used; raise ``reason`` when that has lasted for :data:`LONGEST`, unless ``is_busy``."""
         now = time.monotonic()
         self._began = now if self._began is None else self._began
-        if now - self._began > LONGEST:
+        if now - self._began > LONGEST and not is_busy:
             raise reason
-        if reason.message != self._reason:
-            self._report(f"{reason.message}; waiting until it is back")
-        self._reason = reason.message
+        self._is_broken = isinstance(reason, InvalidError)  # as while a user edits the file
+        if reason.message != self.reason:
+            self._report(f"{reason.message}; waiting until {'that is fixed' if self._is_broken else 'it is back'}")
+        self.reason = reason.message
 
     def ends(self) -> None:
-        """Note that it is back, if it was away."""
+        """Note that it can be used again, if it could not."""
         if self._began is not None:
-            self._report(f"{self._location} is back")
-        self._began, self._reason = None, ""
+            self._report(f"{self._location} is {'valid again' if self._is_broken else 'back'}")
+        self._began, self._is_broken, self.reason = None, False, ""
+
+    def explain(self, error: WaitTimeoutError) -> WaitTimeoutError:
+        """Return the error at the end of a wait, with why the inventory can't be used if it can't."""
+        return WaitTimeoutError(f"{error.message}: {self.reason}") if self.reason else error
 
 
 class Reopening:

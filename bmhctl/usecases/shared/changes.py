@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from bmhctl.errors import InvalidError, UnreachableError
+from bmhctl.errors import InvalidError, UnreachableError, WaitTimeoutError
 from bmhctl.usecases.shared.absence import PAUSE, Absence, Reopening
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
@@ -34,11 +34,26 @@ def await_change(
     It is also called when ``is_due``, which is asked after each pause, for what commits of others do not show.
 
     While the inventory is away, wait; open it again when it was moved or replaced, and look. A changed TOML file is
-    synced; one that is not valid is reported, once. Raises the error of the inventory when it is away for longer than
-    :data:`~bmhctl.usecases.shared.absence.LONGEST`, and what ``pause`` and ``look`` raise.
+    synced; one that is not valid is waited for as well, once there was a look. Raises the error of the inventory when
+    it can't be used for longer than :data:`~bmhctl.usecases.shared.absence.LONGEST`, and what ``pause`` and ``look``
+    raise.
     """
-    absence, reopening = Absence(ctx.report, ctx.store.location), Reopening(ctx)
-    trouble, has_looked = "", False
+    absence = Absence(ctx.report, ctx.store.location)
+    try:
+        return _await_change(ctx, pause, look, is_due, absence)
+    except WaitTimeoutError as error:
+        raise absence.explain(error) from None
+
+
+def _await_change(
+    ctx: Context,
+    pause: Pause,
+    look: Callable[[], _Result | None],
+    is_due: Callable[[], bool],
+    absence: Absence,
+) -> _Result:
+    reopening = Reopening(ctx)
+    has_looked = False
     while True:
         try:
             if reopening.is_done(absence):
@@ -46,7 +61,7 @@ def await_change(
                 while True:
                     if changes.are_any() or is_due():
                         result = look()
-                        has_looked, trouble = True, ""
+                        has_looked = True
                         absence.ends()
                         if result is not None:
                             return result
@@ -57,9 +72,7 @@ def await_change(
         except InvalidError as error:  # a person is editing the TOML file
             if not has_looked:
                 raise
-            if error.message != trouble:
-                ctx.report(f"{error.message}; waiting until that is fixed")
-            trouble = error.message
+            absence.goes_on(error)
         pause(PAUSE, None)
 
 
@@ -69,7 +82,7 @@ class _Changes:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._version: int | None = None
-        self._looked_at_file = time.monotonic()
+        self._looked_at_file = float("-inf")  # after a break, the file may be missing or broken still
         self._settle = _SETTLE[0]
         ctx.store.follow()
 

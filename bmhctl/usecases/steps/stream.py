@@ -62,6 +62,7 @@ class Stream:
         self._seen: object = None
         self._finished = 0
         self._looked = self._tidied = float("-inf")
+        self._has_looked = False
         self._waiting: tuple[str, ...] = ()
         self._elsewhere: tuple[str, ...] = ()
         self._trouble: set[str] = set()
@@ -69,8 +70,9 @@ class Stream:
     def run(self) -> None:
         """Run until a signal or an error ends it: its steps are ended then; those that have ended keep their effect.
 
-        An inventory that is not valid is reported once, and no step starts until it is. Raises
-        :class:`UnreachableError` when the inventory is away while no step runs.
+        An inventory that is not valid is reported once, and no step starts until it is. Raises :class:`InvalidError`
+        when it is not valid at the beginning, or for too long, and :class:`UnreachableError` when it is away while no
+        step runs.
         """
         try:
             self._runner.run_for_ever(self._more)
@@ -90,14 +92,19 @@ class Stream:
         try:
             if self._is_due():
                 self._start()
+                self._absence.ends()
+                self._has_looked = True
             self._rechecks.step_aside()
-            self._absence.ends()
         except InvalidError as error:
-            self._note((error,))
+            if not (self._has_looked or self._absence.reason):
+                raise
+            self._seen = None  # look again soon
+            self._absence.goes_on(error, is_busy=bool(self._runner.running))
         except UnreachableError as error:
             # Steps that run may outlast a short absence; their claims end them in a long one.
             if isinstance(error, MovedError | RetiredError) or not self._runner.running:
                 raise
+            self._seen = None
             self._absence.goes_on(error)
         if self._show is not None:
             self._show(self._backlog())

@@ -16,6 +16,7 @@ from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import (
     AwayError,
     BusyError,
+    InvalidError,
     NotFoundError,
     NotYoursError,
     StateRefusedError,
@@ -525,9 +526,32 @@ def test_while_the_file_is_not_usable_nothing_is_granted_which_is_reported_once(
         toml_lab.path.write_bytes(whole)
 
     assert names(wait(toml_lab, free_and_broken, *[lambda: None] * 50, repair)) == ["node1"]
-    assert len(told) == 2, "once where it stands, once that the file is no use"
-    assert "lab.toml" in told[1].why
-    assert told[1].why.endswith("; nothing is granted until that is fixed")
+    assert [text.rpartition("; ")[2] for text in toml_lab.said if "waiting until" in text] == [
+        "waiting until that is fixed" if change is spoil else "waiting until it is back"
+    ]
+    assert sum(text.endswith(("lab.toml is valid again", "lab.toml is back")) for text in toml_lab.said) == 1
+
+
+@pytest.mark.parametrize("change", [spoil, move_away])
+def test_a_wait_that_ends_while_the_file_is_not_usable_says_why(toml_lab: Lab, change: Callable[[Path], None]) -> None:
+    hosts.add(toml_lab.context(), ["node1"], hosts.AttributeChanges())
+    step_verbs.ready(toml_lab.context(), Choice(everything=True))
+    take(toml_lab, "node1")
+    with pytest.raises(WaitTimeoutError, match=r"timed out after 5s waiting for 1 host: .*lab\.toml"):
+        wait(toml_lab, lambda: change(toml_lab.path), *[lambda: None] * 200, timeout=5)
+    assert sum("waiting until" in text for text in toml_lab.said) == 1
+
+
+def test_a_wait_without_limit_ends_when_the_file_is_broken_for_too_long(
+    toml_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bmhctl.usecases.shared.absence.LONGEST", 0.0)
+    hosts.add(toml_lab.context(), ["node1"], hosts.AttributeChanges())
+    step_verbs.ready(toml_lab.context(), Choice(everything=True))
+    take(toml_lab, "node1")
+    with pytest.raises(InvalidError, match=r"lab\.toml"):
+        wait(toml_lab, lambda: spoil(toml_lab.path), *[lambda: None] * 200, timeout=None)
+    assert tickets(toml_lab) == []
 
 
 def test_the_policy_of_the_moment_of_the_grant_limits_the_lease_and_that_is_said(fleet: Lab) -> None:
