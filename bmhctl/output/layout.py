@@ -55,6 +55,9 @@ _CHUNK = 1000
 """How many rows are read together to find the widths of the columns, so that a fleet of any size streams."""
 
 _GAP = 2
+_IMPORTANT = 2  # the lowest rank that is worth a line more for each row
+_NARROWEST = 8  # of a column that is never cut, where not all values fit
+_BELOW = " " * 4  # before what is below a row
 _NO_CELL: Cell = ([("-", "")], 1)
 
 
@@ -67,12 +70,14 @@ class Column(Frozen):
     """A column, and how it is shortened when the lines are too long.
 
     ``rank`` 0 is never dropped; of the others the one with the lowest rank is kept longest. ``least`` is the width to
-    which it may be cut (None: never cut).
+    which it may be cut (None: never cut). With ``below``, what is wider than the column is on a line of its own below
+    the row instead, whole; and so is the column where there is no room for one.
     """
 
     title: str
     rank: int = 0
     least: int | None = None
+    below: bool = False
 
 
 def columns(
@@ -97,26 +102,41 @@ def columns(
         if first:
             kept = _kept(heads, naturals, width)
         widths = _widths(heads, naturals, kept, width)
+        shown = [heads[i] for i in kept]
         if first and header:
-            yield _row([measured_cell([(heads[i].title, "dim" if width else "")]) for i in kept], widths)
+            yield from _row([measured_cell([(head.title, "dim" if width else "")]) for head in shown], shown, widths)
         first = False
         for row in chunk:
-            yield _row([row[i] if width or row[i][1] else _NO_CELL for i in kept], widths)
+            yield from _row([row[i] if width or row[i][1] else _NO_CELL for i in kept], shown, widths)
     left_out = [head.title.strip() for i, head in enumerate(heads) if naturals[i] and i not in kept]
     if left_out and header and not first:
         yield [(f"left out: {', '.join(left_out)} (see -o plain)", "dim")]
     if first and header and width is None:
-        yield _row([measured_cell([(head.title, "")]) for head in heads], [len(head.title) for head in heads])
+        titles = [measured_cell([(head.title, "")]) for head in heads]
+        yield from _row(titles, heads, [len(head.title) for head in heads])
 
 
 def _kept(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -> list[int]:
-    """Return the columns to show: without a width all, else those that are not empty and fit, the important first."""
+    """Return the columns to show: without a width all, else those that are not empty and fit, the important first.
+
+    A column goes below the rows before it takes the room of an important one.
+    """
     if width is None:
         return list(range(len(heads)))
+    floors = [_floor(head, natural) for head, natural in zip(heads, naturals, strict=True)]
+    kept = _fitting(heads, naturals, floors, width)
+    if any(0 < heads[i].rank <= _IMPORTANT and naturals[i] and i not in kept for i in range(len(heads))):
+        floors = [-_GAP if head.below else floor for head, floor in zip(heads, floors, strict=True)]
+        kept = _fitting(heads, naturals, floors, width)
+    return kept
+
+
+def _fitting(heads: Sequence[Column], naturals: Sequence[int], floors: Sequence[int], width: int) -> list[int]:
+    """Return the columns of rank 0, and of the others that hold something those for which there is room."""
     kept = []
     room = width + _GAP
     for i in sorted(range(len(heads)), key=lambda i: heads[i].rank):
-        needed = _floor(heads[i], naturals[i]) + _GAP
+        needed = floors[i] + _GAP
         if not heads[i].rank or (naturals[i] and needed <= room):
             kept.append(i)
             room -= needed
@@ -126,13 +146,23 @@ def _kept(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -
 def _widths(heads: Sequence[Column], naturals: Sequence[int], kept: Sequence[int], width: int | None) -> list[int]:
     """Return how wide each column is: what remains goes to those that are cut, the narrow first.
 
-    So one long value takes no room from the columns beside it; what is left of equal shares goes by importance.
+    So one long value takes no room from the columns beside it; what is left of equal shares goes by importance. Where
+    not even the columns that are never dropped fit, the widest of those that are never cut is too narrow for some of
+    its values, and a column that may be below the rows has no width.
     """
     wanted = {i: max(len(heads[i].title), naturals[i]) for i in kept}
     if width is None:
         return list(wanted.values())
     widths = {i: _floor(heads[i], naturals[i]) for i in kept}
     spare = width - sum(widths.values()) - _GAP * (len(kept) - 1)
+    if spare < 0:
+        for i in (i for i in kept if heads[i].below):
+            spare += widths[i] + _GAP
+            widths[i] = wanted[i] = 0
+    whole = [i for i in kept if heads[i].least is None and not heads[i].below]
+    if spare < 0 and whole:
+        widest = max(whole, key=lambda i: widths[i])
+        widths[widest] = wanted[widest] = max(len(heads[widest].title), _NARROWEST, widths[widest] + spare)
     while spare > 0 and (cut := [i for i in kept if widths[i] < wanted[i]]):
         narrowest = min(widths[i] for i in cut)
         for i in sorted(cut, key=lambda i: heads[i].rank):
@@ -147,23 +177,33 @@ def _floor(head: Column, natural: int) -> int:
     return wanted if head.least is None else min(wanted, head.least)
 
 
-def _row(cells: Sequence[Cell], widths: Sequence[int]) -> Line:
+def _row(cells: Sequence[Cell], heads: Sequence[Column], widths: Sequence[int]) -> Iterator[Line]:
+    """Yield a row, in several lines where a cell that is never cut is wider than its column."""
     line: list[Span] = []
-    for (cell, size), width in zip(cells, widths, strict=True):
-        if size > width:
+    below: list[Line] = []
+    at = 0
+    for (cell, size), head, width in zip(cells, heads, widths, strict=True):
+        if size > width and head.below:
+            below.append([(_BELOW, ""), *cell])
+            cell, size = [], 0
+        elif size > width and head.least is not None:
             cell, size = measured_cell(_cut(cell, width))
+        if head.below and not width:
+            continue
         line += cell
-        line.append((" " * (width - size + _GAP), ""))
-    return line
+        at += width + _GAP
+        if size > width and head is not heads[-1]:
+            yield line
+            line = [(" " * at, "")]
+        else:
+            line.append((" " * (width - size + _GAP), ""))
+    if not below or any(text.strip() for text, _ in line):
+        yield line
+    yield from below
 
 
 def _cut(cell: Line, room: int) -> Iterator[Span]:
-    """Yield the part of a cell that has room; a count of what is left out, such as `` +26`` at its end, is kept."""
-    *others, last = cell
-    if others and last[0].startswith(" +") and last[0][2:].isdecimal():
-        yield from _cut(others, room - len(last[0]))
-        yield last
-        return
+    """Yield the part of a cell that has room."""
     for text, style in cell:
         shown = shorten(text, room)
         room -= cell_width(shown)
@@ -265,30 +305,21 @@ def _rich(display: Display) -> Callable[[Line], None]:
 
 
 def _wrapped(line: Line, display: Display) -> None:
-    """Write a long line as several; those after the first begin below its last column, or below what a mark begins."""
-    import re
-
+    """Write a long line as several; a bar at its beginning goes on beside them."""
     from rich.text import Text
+
+    from bmhctl.output.wrapping import wrapped
 
     console = console_of(display)
     text = Text.assemble(*line)
-    gaps = [gap.end() for gap in re.finditer(r"^ *[·✓✗?] (?=\S)| {2,}(?=\S)", text.plain[: display.width // 2])]
-    bar = re.match("[│|](?=   )", text.plain)
-    longest = max(map(cell_width, text.plain.split()))
-    indent = max((gap for gap in gaps if gap + longest <= display.width), default=min(4, display.width // 2))
-    if indent + longest > display.width:
-        indent = 0  # names are cut last
-    first = text.wrap(console, display.width)[0]
-    rest = text[len(first.plain) :]
-    rest = rest[len(rest.plain) - len(rest.plain.lstrip()) :]
-    first.rstrip()
-    console.print(first)
-    for part in rest.wrap(console, display.width - indent):
-        part.pad_left(indent)
-        if bar and indent:
-            part = Text.assemble((bar[0], line[0][1]), part[1:])
+    bar = text.plain[0] if text.plain[:4] in ("│   ", "|   ") else ""
+    for number, (indent, start, end) in enumerate(wrapped(text.plain, display.width)):
+        part = text[start:end]
         part.rstrip()
-        console.print(part)
+        part.pad_left(indent)
+        if bar and number and indent:
+            part = Text.assemble((bar, line[0][1]), part[1:])
+        console.print(part, no_wrap=True, overflow="ignore", crop=False)
 
 
 def console_of(display: Display) -> Console:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bmhctl.output.display import Display, Format
 from bmhctl.output.render import render
 from bmhctl.output.sanitize import clean
+from bmhctl.output.spans import plural
 from bmhctl.support.values import replace
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 class LiveView:
     """Draws a result in its place again and again, as a context manager; the last picture stays.
 
-    What is higher than the terminal is cut while it is live, and whole in the last picture.
+    What is higher than the terminal is cut while it is live, with the number of lines that are not shown, and whole in
+    the last picture.
     """
 
     def __init__(self, display: Display) -> None:
@@ -36,9 +38,8 @@ class LiveView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._note = ""
         with suppress(OSError):  # the terminal is gone
-            self._draw()
+            self._live.update(self._text())
             self._live.stop()
 
     def show(self, result: object) -> None:
@@ -53,7 +54,7 @@ class LiveView:
 
     def draw(self) -> None:
         """Draw again, in the width that the terminal has now."""
-        self._draw()
+        self._live.update(self._cut(self._text()))
         self._live.refresh()
 
     def pause(self) -> None:
@@ -66,8 +67,17 @@ class LiveView:
         self._live._live_render._shape = None  # the cursor is not where it was
         self.draw()
 
-    def _draw(self) -> None:
-        self._live.update(self._text())
+    def _cut(self, text: Text) -> Text:
+        """Return what a terminal of this height shows of a text, and how much it does not show; a note is shown."""
+        from rich.text import Text
+
+        note = [Text(""), Text(clean(self._note), "yellow")] if self._note else []
+        lines = [*text.split("\n", allow_blank=True)]
+        room = self._live.console.height - len(note)
+        if len(lines) > room:
+            hidden = len(lines) - max(1, room - 1)
+            lines = [*lines[: max(1, room - 1)], Text(f"and {plural(hidden, 'more line')}", "dim")]
+        return Text("\n").join([*lines, *note])
 
     def _text(self) -> Text:
         from rich.text import Text
@@ -78,10 +88,7 @@ class LiveView:
         if self._result is not None:
             render(self._result, display)
         drawn.seek(0)
-        text = Text.from_ansi(drawn.read().rstrip("\n"), no_wrap=True)
-        if self._note:
-            text.append(f"\n\n{clean(self._note)}", "yellow")
-        return text
+        return Text.from_ansi(drawn.read().rstrip("\n"), no_wrap=True)
 
 
 def _live(display: Display) -> Live:

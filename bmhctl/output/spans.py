@@ -172,8 +172,8 @@ def result_lines(results: Sequence[CheckResult], now: datetime) -> Iterator[Line
         yield [
             ("  ", ""),
             (glyph, style),
-            (f" {pad(clean(result.step), width)}  ", ""),
-            (clean(result.detail), ""),
+            (f" {pad(clean(result.step), width)}", ""),
+            (f"  {clean(result.detail)}" if result.detail else "", ""),
             (f"{age}{took}", "dim"),
         ]
 

@@ -8,14 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 
 _MOST = 1000  # names of which as many are shown as fit, whatever is left
 
-_LAST_NUMBER = re.compile(r"(.*?)([0-9]{1,9})([^0-9]*)", re.S)
+_LAST_NUMBER = re.compile(r"([^.]*?)([0-9]{1,9})([^0-9.]*(?:\..*)?)|(.*?)([0-9]{1,9})([^0-9]*)", re.S)
+"""The last number of a name before its domain, else of the whole name."""
 
 
 def folded(names: Iterable[str], most: int | None = None) -> list[str]:
     """Return the names in words that host arguments take: those that differ in their last number share one.
 
-    ``node01``, ``node02`` and ``node04`` are ``node[01-02,04]``. Words come in the order of their first names. One
-    that were longer than ``most`` is several, unless a single range of it is.
+    ``node01``, ``node02`` and ``node04`` are ``node[01-02,04]``; of ``node01.rack2.example.com`` the number is ``01``.
+    Words come in the order of their first names. One that were longer than ``most`` is several, unless a single range
+    of it is.
     """
     groups: dict[tuple[str, str, int], dict[str, int]] = {}
     for name in names:
@@ -23,7 +25,7 @@ def folded(names: Iterable[str], most: int | None = None) -> list[str]:
         if match is None:
             groups.setdefault((name, "", 0), {})
             continue
-        before, number, after = match.groups()
+        before, number, after = match.groups()[:3] if match[2] else match.groups()[3:]
         width = len(number) if number.startswith("0") or len(number) == 1 else _unpadded(groups, before, after, number)
         groups.setdefault((before, after, width), {})[number] = int(number)
     return [word for (before, after, _), numbers in groups.items() for word in _words(before, after, numbers, most)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from bmhctl.support.values import replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.declared_results import declared
 from bmhctl.usecases.shared.leases import check_token, describe_reservation, describe_tasks
-from bmhctl.usecases.shared.maintenance import in_words, rest_of_reasons, where_resume_leads
+from bmhctl.usecases.shared.maintenance import rest_of_reasons, where_resume_leads
 from bmhctl.usecases.shared.named_host import one_host
 from bmhctl.usecases.shared.refresh import refresh
 from bmhctl.usecases.shared.transitions import describe_planned, guard_input
@@ -76,7 +76,7 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
     return Why(
         host,
         _summary(host, inputs, now),
-        (*(_claim(ctx, host) if inputs.claim else ()), *_details(ctx, host, policy, now)),
+        (*(_claim(ctx, host) if inputs.claim else ()), *_details(ctx, host, results, policy, now)),
         (
             *(_answer(ctx, host, verb, inputs, policy, now) for verb in possible(host.state)),
             *_retire_answer(host, inputs, policy),
@@ -115,8 +115,7 @@ def _summary(host: Host, inputs: GuardInput, now: datetime) -> str:
         case State.RESERVED if held is not None:
             return f"{host.name} is reserved: held by {describe_reservation(held)}"
         case State.MAINTENANCE:
-            reasons = "; ".join(f"{mark.reason} ({mark.actor})" for mark in host.maintenance) or "no reason is left"
-            return f"{host.name} is in maintenance: {reasons}"
+            return f"{host.name} is in maintenance" + _maintained(host.maintenance)
         case State.AVAILABLE if host.cordon or host.undeclared:
             return f"{host.name} is available, but can't be reserved: " + (
                 f"{_set_aside(host.cordon)} by {host.cordon.actor}" if host.cordon else "it is no longer declared"
@@ -127,6 +126,13 @@ def _summary(host: Host, inputs: GuardInput, now: datetime) -> str:
             return f"{host.name} is free: available to be reserved"
         case _:
             return f"{host.name} is {host.state}: {MEANING[host.state]}"
+
+
+def _maintained(marks: Sequence[Note]) -> str:
+    """Return the only reason of a maintenance, or how many there are: the details name each of several."""
+    if len(marks) == 1:
+        return f": {marks[0].reason}"
+    return f" for {len(marks)} reasons" if marks else ": no reason is left"
 
 
 def _set_aside(cordon: Note) -> str:
@@ -150,7 +156,11 @@ def _claim(ctx: Context, host: Host) -> Iterable[str]:
             yield f"its step outlived bmhctl: {holder}; bmhctl recycle --end-step {host.name} ends it"
 
 
-def _details(ctx: Context, host: Host, policy: Callable[[], Policy], now: datetime) -> Iterable[str]:
+def _details(
+    ctx: Context, host: Host, results: tuple[CheckResult, ...], policy: Callable[[], Policy], now: datetime
+) -> Iterable[str]:
+    """What explains the state of a host; what its fault and the results of its steps say is not repeated."""
+    known = [each.failure for each in holding_back(host, results)] + ([host.fault] if host.fault else [])
     if host.dirty:
         yield "dirty: it was used since its last cleanup"
     if host.cordon:
@@ -168,13 +178,15 @@ def _details(ctx: Context, host: Host, policy: Callable[[], Policy], now: dateti
     if host.state is State.MAINTENANCE:
         for mark in host.maintenance:
             until = f", until {local_time(mark.until)}" if mark.until else ""
-            yield f"maintenance since {local_time(mark.since)} by {mark.actor}{until}: {mark.reason}"
+            reason = f": {mark.reason}" if len(host.maintenance) > 1 else ""
+            yield f"maintenance since {local_time(mark.since)} by {mark.actor}{until}{reason}"
         if host.reservation:
             yield f"keeps the reservation of {describe_reservation(host.reservation)}"
     yield from (_planned(ctx, host, each) for each in host.planned)
     last = _last_attempt(ctx, host) if host.state in (State.TAINTED, State.INITIAL) else None
     if last is not None and last.reason:
-        yield f"last: {last.verb} by {last.actor}: {last.reason}"
+        is_known = any(text in last.reason for text in known)
+        yield f"last: {last.verb} by {last.actor}" + ("" if is_known else f": {last.reason}")
     if host.state is State.AVAILABLE and host.proven_at:
         from bmhctl.domain.units import format_age
 
@@ -259,7 +271,9 @@ def _answer(
     if verb is Verb.RESUME and not inputs.claim:
         others = rest_of_reasons(ctx, host, everyones=False)
         if others:
-            words = f"stays in maintenance for {in_words(others)}; --all closes these, too"
+            actors = ", ".join(dict.fromkeys(mark.actor for mark in others))
+            those = "those reasons" if len(others) > 1 else "that reason"
+            words = f"stays in maintenance for {actors}; --all closes {those}, too"
             return VerbAnswer(verb, False, None, (words,), command)
         dest, words = where_resume_leads(ctx, host, now)
         return VerbAnswer(verb, None if "if its" in words else True, dest, (words,), command)

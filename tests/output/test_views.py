@@ -101,13 +101,17 @@ def test_many_numbered_hosts_of_one_reservation_are_shown_as_ranges(width: int) 
     assert "rack1-node01 rack1-node02" in shown(Reservations((Held(NIGHTLY, hosts[:2]),), NOW), tty=True, width=width)
 
 
-@pytest.mark.parametrize("width", [60, 80])
-def test_a_list_of_hosts_that_is_cut_says_how_many_it_does_not_name(width: int) -> None:
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_hosts_without_room_in_their_column_are_below_the_row_and_counted(width: int) -> None:
     hosts = tuple(host(f"rack-with-a-name-{'abcdefgh'[n]}-node{n}", State.AVAILABLE) for n in range(8))
     held = Held(NIGHTLY, hosts)
-    lines = shown(Reservations((held,), NOW), tty=True, width=width).splitlines()
-    lines += shown(replace(STATUS, held=(held,)), tty=True, width=width).splitlines()
-    assert len([line for line in lines if "… +4" in line]) == 2
+    for view in (Reservations((held,), NOW), replace(STATUS, held=(held,))):
+        text = shown(view, tty=True, width=width)
+        assert [name in text for name in (each.name for each in hosts)] == [True] * 4 + [False] * 4
+        assert "-node3 +4\n" in text
+        assert "\n    rack-with-a-name-a-node0 " in text.replace(
+            "\n    rack-with-a-name-a-node0\n", "\n    rack-with-a-name-a-node0 "
+        )
 
 
 @pytest.mark.parametrize("width", [62, 64, 80])

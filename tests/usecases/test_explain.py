@@ -6,6 +6,8 @@ from bmhctl.domain.model import State, Verb
 from bmhctl.results.why import VerbAnswer
 from bmhctl.stores.claims import host_claim
 from bmhctl.usecases import explain, hosts, lifecycle_verbs
+from bmhctl.usecases.reservations import request
+from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
@@ -29,14 +31,31 @@ def test_a_resume_is_recommended_to_whom_it_would_help(lab: Lab) -> None:
     assert (refused.open, refused.dest, refused.words) == (
         False,
         None,
-        ("stays in maintenance for alice: new disk; --all closes these, too",),
+        ("stays in maintenance for alice; --all closes that reason, too",),
     )
     assert explain.why(lab.context("carol"), "node1").next is None
 
     lifecycle_verbs.maintain(lab.context("bob"), NODE, reason="new firmware")
-    assert answer(lab, "alice", Verb.RESUME).words == (
-        "stays in maintenance for bob: new firmware; --all closes these, too",
-    )
+    assert answer(lab, "alice", Verb.RESUME).words == ("stays in maintenance for bob; --all closes that reason, too",)
+
+
+def test_the_reason_of_a_maintenance_or_a_fault_is_explained_once(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node1", "node2"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(("node1", "node2")))
+    lifecycle_verbs.maintain(lab.context("alice"), NODE, reason="new disk")
+
+    def words(name: str) -> str:
+        found = explain.why(lab.context("carol"), name)
+        return "\n".join((found.summary, *found.facts, *(text for each in found.answers for text in each.words)))
+
+    assert words("node1").count("new disk") == 1
+    lifecycle_verbs.maintain(lab.context("bob"), NODE, reason="new firmware")
+    assert [words("node1").count(reason) for reason in ("new disk", "new firmware")] == [1, 1]
+    assert "in maintenance for 2 reasons" in words("node1")
+    reserve_or_wait(lab.context("alice"), request.reservation_request(("node2",)))
+    lifecycle_verbs.taint(lab.context("alice"), Choice(("node2",)), fault="dead fan")
+    assert words("node2").count("dead fan") == 1
+    assert "last: fault by alice\n" in words("node2") + "\n"
 
 
 def test_nothing_is_recommended_while_a_step_runs(lab: Lab) -> None:

@@ -17,11 +17,11 @@ from bmhctl.support.folding import in_short
 
 _COLUMNS = (
     Column("BOOKING"),
-    Column("OWNER", 1, 12),
+    Column("OWNER", 1, 10),
     Column("FROM"),
-    Column("UNTIL", 0),
+    Column("UNTIL", 1),
     Column("STARTS", 3),
-    Column("HOSTS", 0, 32),
+    Column("HOSTS", 0, 24, below=True),
     Column("PURPOSE", 4, 12),
     Column("STATE", 2),
 )

@@ -13,7 +13,7 @@ from bmhctl.output.display import Display, Format
 from bmhctl.output.layout import COLOUR, GLYPH, Column, columns
 from bmhctl.output.records import Envelope, Record, flags, iso, listing, picked, stamp
 from bmhctl.output.render import NAMED, STRUCTURED, View
-from bmhctl.output.sanitize import Line, Span, cell_width, clean, padded
+from bmhctl.output.sanitize import Line, Span, cell_width, clean, padded, shorten
 from bmhctl.output.spans import UNLIMITED, inventory_line, packed, plural
 from bmhctl.results.status import Fleet, HostGroup, Reason, Reasons
 from bmhctl.support.folding import folded
@@ -33,8 +33,8 @@ def _reason_lines(result: Reasons, width: int) -> Iterator[Line]:
         Column("REASON", 0, 16),
         Column("BY", 2, 8),
         Column("SINCE", 1),
-        Column("KIND", 3),
-        Column("HOSTS", 0, room),
+        Column("KIND", 1),
+        Column("HOSTS", 0, room, below=True),
     )
     yield from columns(heads, (row for item in result.items for row in _reason_rows(item, result.now, room)), width)
 
@@ -102,7 +102,10 @@ def _fleet_lines(result: Fleet, width: int | None) -> Iterator[Line]:
     if not hosts:
         return
     yield []
-    values = padded(clean(group.value) if group.value is not None else "(none)" for group in result.groups)
+    longest = UNLIMITED if width is None else width * 2 // 5
+    values = padded(
+        shorten(clean(group.value), longest) if group.value is not None else "(none)" for group in result.groups
+    )
     counts = padded(f"{_free(group.hosts, result.now)}/{len(group.hosts)}" for group in result.groups)
     for group, value, count in zip(result.groups, values, counts, strict=True):
         head: list[Span] = [(value, "bold" if group.value is not None else "dim"), (f"  {count}  ", "dim")]

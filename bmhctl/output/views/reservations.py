@@ -20,7 +20,7 @@ RESERVATION_COLUMNS = (
     Column("ID"),
     Column("OWNER", 1, 12),
     Column("EXPIRES_AT", 2),
-    Column("HOSTS", 0, 32),
+    Column("HOSTS", 0, 24, below=True),
     Column("CREATED_AT", 5),
     Column("PURPOSE", 4, 12),
     Column("PREPARED_AT", 6, 12),

@@ -63,10 +63,7 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
     if status.held:
         yield from _section("Held")
         hosts = [hosts_line(held.hosts, FEW_HOSTS if width else None) for held in status.held[:limit]]
-        longest = max(sum(cell_width(clean(text)) for text, _ in line) for line in hosts)
-        name = max((cell_width(host.name) for held in status.held[:limit] for host in held.hosts), default=0)
-        least = max(10, name, min(longest, (width or UNLIMITED) // 2))
-        heads = (Column("", 0, 24), Column(""), Column(""), Column("", 0, least), Column("", 1, 10))
+        heads = (Column("", 0, 16), Column("", 1), Column(""), _beside(hosts, width), Column("", 2, 10))
         rows = (
             [
                 [("  ", ""), (" + ".join((held.reservation.owner, *held.reservation.shared_with)), "bold")],
@@ -90,8 +87,7 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
     if status.planned:
         yield from _section("Planned")
         planned = [_planned(item, status.now) for item in status.planned[:limit]]
-        longest = max(sum(cell_width(clean(text)) for text, _ in row[2]) for row in planned)
-        beside = (*_PLANNED[:2], Column("", 0, min(longest, (width or UNLIMITED) // 2)), *_PLANNED[2:])
+        beside = (*_PLANNED[:2], _beside([row[2] for row in planned], width), *_PLANNED[2:])
         yield from columns(beside, planned, width or UNLIMITED, header=False)
         yield from _more(status.total("planned") - len(status.planned[:limit]), "bmhctl bookings")
     looks = [*_obstacles(status, limit), *_without_reason(status, limit)]
@@ -144,8 +140,8 @@ def _without_reason(status: Status, limit: int | None) -> Iterator[tuple[str, Li
 
 _PLANNED = (
     Column(""),
-    Column("", 1, 11),
-    Column("", 2, 10),
+    Column("", 0, 11),
+    Column("", 1, 10),
     Column("", 3),
 )  # when it begins, for whom, what for; the first is for the hosts
 
@@ -180,6 +176,13 @@ def _names(names: Sequence[str], limit: int | None, style: str = "", more: int =
     line: list[Span] = [(" ".join(map(clean, names[:limit])), style)]
     more += len(names) - len(names[:limit])
     return [*line, (f" and {more:,} more", "dim")] if more else line
+
+
+def _beside(hosts: Iterable[Line], width: int | None) -> Column:
+    """Return the column of the hosts of some rows; those of few rows that are much longer are below them."""
+    sizes = [sum(cell_width(clean(text)) for text, _ in line) for line in hosts]
+    short = [size for size in sizes if size <= (width or UNLIMITED) // 3]
+    return Column("", 0, max(short, default=10), below=True)
 
 
 def _more(count: int, command: str) -> Iterator[Line]:

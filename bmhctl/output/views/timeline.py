@@ -30,7 +30,8 @@ BOOKED, PLANNED = ("◇", "cyan"), ("□", COLOUR[State.MAINTENANCE])
 
 _NOW = "│"
 _WIDEST = 240
-_LONGEST_NAME = 24  # cells, if that is less than a quarter of the line
+_LONGEST_NAME = 24  # cells; or a quarter of a wide line
+_LEAST_CHART = 20  # cells
 _LABEL = 12  # cells or more between two ticks
 
 
@@ -38,17 +39,26 @@ def _lines(result: Timeline, display: Display) -> Iterator[Line]:
     if not result.hosts:
         return
     width = min(display.width, _WIDEST) if display.shown is Format.TABLE else 120
-    names = min(max(_LONGEST_NAME, width // 4), max((cell_width(clean(row.host)) for row in result.hosts), default=0))
-    names = max(names, 4)
-    room = max(20, width - names - 2)
+    longest = max((cell_width(clean(row.host)) for row in result.hosts), default=0)
+    names = max(4, min(max(_LONGEST_NAME, width // 4), width - 2 - _LEAST_CHART, longest))
+    room = max(_LEAST_CHART, width - names - 2)
     length = (result.until - result.since) / room
     now = int((result.now - result.since) / length)
     yield [(f"{result.now.astimezone():%Z}".ljust(names)[:names] + "  ", "dim"), (_axis(result, room), "dim")]
     for row in result.hosts:
-        name = pad(shorten(clean(row.host), names), names)
+        name = pad(_short_name(clean(row.host), names), names)
         yield [(f"{name}  ", "bold"), *_chart(row, result, room, length, now)]
     yield []
     yield from _legend(result, width)
+
+
+def _short_name(name: str, room: int) -> str:
+    """Return a name in ``room`` cells: what follows its first dot is left out first, then what is in its middle."""
+    host = name.partition(".")[0]
+    if cell_width(name) <= room or cell_width(host) < room:
+        return shorten(name, room)
+    tail = (room - 1) // 2
+    return shorten(host, room - tail) + host[len(host) - tail :]
 
 
 def _legend(result: Timeline, width: int) -> Iterator[Line]:
