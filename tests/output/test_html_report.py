@@ -131,6 +131,14 @@ def test_everything_is_there_without_the_script(shown: str) -> None:
     assert shown in text
 
 
+@pytest.mark.parametrize(("longest", "bars"), [(timedelta(milliseconds=30), 0), (9 * MINUTE, 1)])
+def test_waits_of_less_than_a_second_are_not_drawn(longest: timedelta, bars: int) -> None:
+    total = replace(FIGURES, waits=Waits(3, longest / 9, longest / 4, longest))
+    report = report_of("lab")
+    text = page(replace(report, statistics=replace(report.statistics, total=total)))
+    assert text.count('aria-label="95th percentile of the waits, by week"') == bars
+
+
 def test_an_empty_inventory_has_a_report_too() -> None:
     empty = Figures("all", 0, {}, 0, 0)
     report = report_of("lab")

@@ -14,7 +14,7 @@ import pytest
 
 from bmhctl.output.html_report import page
 from tests.output.browser import Page, browser
-from tests.output.samples import FLEET
+from tests.output.samples import FLEET, NIGHTLY
 from tests.output.test_html_report import HOSTILE, report_of
 from tests.programs import needs
 
@@ -81,6 +81,17 @@ def test_a_search_keeps_the_hosts_that_have_all_its_words(fleet: Page) -> None:
     assert fleet.run("document.getElementById('found').textContent") == "2 of 7 hosts"
     assert search("nowhere") == []
     assert search("") == [host.name for host in FLEET]
+
+
+def test_a_wide_screen_shows_all_columns_of_hosts_with_long_names_owners_and_labels(tab: Page, tmp_path: Path) -> None:
+    lease = replace(NIGHTLY, owner="ci-firmware-nightly-builders@buildserver-17.fra2.lab.example.com")
+    labels = {"owner-team": "embedded-linux-and-firmware", "rack": "r5-very-long-rack-name-in-hall-b"}
+    spec = replace(FLEET[0].spec, name="arm64-devboard-01.rack5.fra2.lab.example.com", labels=labels)
+    path = tmp_path / "lab.html"
+    path.write_text(page(replace(report_of("lab"), hosts=(replace(FLEET[0], spec=spec, reservation=lease),))))
+    tab.resize(1440)
+    tab.open(path)
+    assert tab.run("(table => table.scrollWidth <= table.clientWidth)(document.getElementById('hosts').parentElement)")
 
 
 @pytest.mark.parametrize("width", [390, 1440])
