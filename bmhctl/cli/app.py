@@ -25,7 +25,9 @@ from bmhctl.cli.typer_internals import (
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
 
-_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_WIDEST_HELP, _NARROWEST_HELP = 100, 30
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": _WIDEST_HELP}
 
 
 FOREVER = "forever"
@@ -34,8 +36,20 @@ OPTIONAL_VALUES: dict[str, str] = {"--wait": FOREVER, "--watch": "2s"}
 """The value of each option with an optional ``[DURATION]`` when no duration follows it."""
 
 
+def _help_width() -> int:
+    """Return the width of help: Click's own is never less than 50 columns."""
+    import shutil
+
+    return max(_NARROWEST_HELP, min(_WIDEST_HELP, shutil.get_terminal_size().columns) - 2)
+
+
 class OptionalValueCommand(TyperCommand):
     """A command that completes the options of :data:`OPTIONAL_VALUES` before it parses its arguments."""
+
+    def get_help(self, ctx: Any) -> str:
+        """Return the help in the width of the terminal."""
+        ctx.terminal_width = _help_width()
+        return super().get_help(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse as Typer does; arguments after ``--``, or of a command to run, are not changed."""
@@ -149,6 +163,11 @@ class LazyGroup(TyperGroup):
     """A group whose commands are built when they are called; ``prefix`` is put before their names."""
 
     prefix = ""
+
+    def get_help(self, ctx: Any) -> str:
+        """Return the help in the width of the terminal."""
+        ctx.terminal_width = _help_width()
+        return super().get_help(ctx)
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # Typer's vendored Context
         """Return the names of the commands, in the order of the table."""

@@ -51,6 +51,20 @@ def test_no_colour_is_written_where_none_is_asked_for(terminal: Terminal) -> Non
     assert "\x1b" not in terminal("help", "ci", NO_COLOR="1").text
 
 
+def test_a_page_without_colours_underlines_its_headings_and_keeps_the_backticks_of_code(terminal: Terminal) -> None:
+    text = terminal("help", "ci", NO_COLOR="1").text.replace("\r\n", "\n")
+    assert "\nRun a command on reserved hosts\n-------------------------------\n" in text
+    assert "\n`run` does all in one command" in text
+    assert not [line for line in text.splitlines() if line.endswith(" ")]
+
+
+@pytest.mark.parametrize("words", [("--help",), ("history", "--help"), ("help", "queue")])
+@pytest.mark.parametrize("width", [40, 60])
+def test_help_is_no_wider_than_a_narrow_terminal(words: tuple[str, ...], width: int, terminal: Terminal) -> None:
+    text = terminal(*words, width=width).text
+    assert width // 2 < max(map(len, text.splitlines())) <= width
+
+
 @pytest.mark.parametrize("name", ["reserve", "policy show", "policy", "queue", "queue cancel", "run", "help"])
 def test_the_name_of_a_command_shows_its_help(name: str, cli: Cli) -> None:
     done = cli("help", *name.split())

@@ -28,6 +28,9 @@ _STYLES = {
 """Rich's own paint a background behind words, which suits dark terminals only."""
 
 
+_UNDERLINES = {"h1": "=", "h2": "-"}
+
+
 def topic_lines(topics: Iterable[tuple[str, Line]]) -> Iterable[Line]:
     """Yield the list of pages: a name and a title each, then how to see one."""
     yield [("bmhctl help PAGE shows a page of the manual:", "")]
@@ -38,7 +41,12 @@ def topic_lines(topics: Iterable[tuple[str, Line]]) -> Iterable[Line]:
 
 
 def write_markdown(text: str, display: Display) -> None:
-    """Write a page to a terminal: headings, tables and code laid out in its width."""
+    """Write a page to a terminal: headings, tables and code laid out in its width.
+
+    Without colours, and so without bold letters, headings are underlined and code has backticks, as in the source.
+    """
+    import re
+
     from rich.markdown import Heading, Markdown
     from rich.text import Text
     from rich.theme import Theme
@@ -50,6 +58,8 @@ def write_markdown(text: str, display: Display) -> None:
             self.text.justify = "left"
             yield Text("")
             yield self.text
+            if not display.colour and self.tag in _UNDERLINES:
+                yield Text(_UNDERLINES[self.tag] * min(self.text.cell_len, options.max_width))
 
     class Page(Markdown):
         elements: ClassVar = {**Markdown.elements, "heading_open": LeftHeading}
@@ -57,7 +67,17 @@ def write_markdown(text: str, display: Display) -> None:
     console = console_of(display)
     console.width = min(display.width, _MOST_COLUMNS)
     console.push_theme(Theme(_STYLES))
-    console.print(Page(text, code_theme="ansi_dark", hyperlinks=False))
+    with console.capture() as laid_out:
+        console.print(Page(text if display.colour else _with_backticks(text), code_theme="ansi_dark", hyperlinks=False))
+    display.write(re.sub(r" +((?:\x1b\[[0-9;]*m)*)$", r"\1", laid_out.get(), flags=re.MULTILINE))
+
+
+def _with_backticks(text: str) -> str:
+    """Return a page whose code in sentences is shown with its backticks."""
+    import re
+
+    parts = re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
+    return "".join(part if part.startswith("```") else re.sub(r"`([^`\n]+)`", r"`` `\1` ``", part) for part in parts)
 
 
 def _write(result: ManualPage, display: Display) -> bool:
