@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,3 +87,25 @@ def test_who_may_only_read_does_not_lock_out_the_owner(backend: str, forked: For
     end = run(forked, folder, ("-i", FILES[backend], "reserve", "-n", "1"), user=OWNER)
     assert (end.status, end.stderr) == (0, "")
     snapshot_of(folder / FILES[backend])
+
+
+_MOUNTED = """
+set -e
+mount -t tmpfs tmpfs .
+{bmhctl} -i {file} init -q
+mount -o remount,ro .
+{bmhctl} -i {file} list
+"""
+
+
+@pytest.mark.parametrize("file", ["lab.db", "lab.toml"])
+def test_a_file_system_that_is_mounted_read_only_is_called_that(file: str, tmp_path: Path) -> None:
+    room = ["unshare", "--mount", "--map-root-user"]
+    if subprocess.run([*room, "true"], capture_output=True).returncode:
+        pytest.skip("may not mount anything here")
+    script = _MOUNTED.format(
+        bmhctl=shlex.join([sys.executable, "-m", "bmhctl"]), file=shlex.quote(str(tmp_path / file))
+    )
+    done = subprocess.run([*room, "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 11
+    assert "can't be written: its file system is mounted read-only\nhint: mount " in done.stderr

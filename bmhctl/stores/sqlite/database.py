@@ -20,7 +20,7 @@ from urllib.parse import quote
 from bmhctl.errors import BmhctlError, GoneError, InvalidError, MovedError, UnreachableError
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import SUCCESSOR_KEY, VERSION
-from bmhctl.stores.sqlite.errors import RETIRED, translate, writable_hint
+from bmhctl.stores.sqlite.errors import RETIRED, translate, unwritable
 from bmhctl.stores.sqlite.marks import Marks
 from bmhctl.stores.state_files import STATE_SUFFIX
 from bmhctl.stores.time_limits import LOCK_PATIENCE
@@ -100,7 +100,7 @@ def _check_file(path: Path) -> None:
         raise InvalidError(f"{path} is a SQLite file of another program", hint="choose another file with -i")
     if not os.access(path, os.W_OK):
         # Read-only commands create the files beside it too, and can't remove them: they would lock out other users.
-        raise UnreachableError(f"{path} can't be written: it is read-only for this user", hint=writable_hint(path))
+        raise unwritable(path)
     refuse_network(path.parent)
 
 

@@ -26,6 +26,8 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
     if code == sqlite3.SQLITE_FULL or (code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path)):
         return AwayError(f"the disk of {path} is full: it can't be written", hint="free some space")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
+        if is_mounted_read_only(path):
+            return unwritable(path)
         return UnreachableError(f"{path} or its folder can't be written ({error})", hint=writable_hint(path))
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
         return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
@@ -41,6 +43,12 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
     raise error  # a defect of bmhctl: its traceback is needed
 
 
+def unwritable(path: Path) -> UnreachableError:
+    """Return the error for a file that this user can only read."""
+    why = "its file system is mounted read-only" if is_mounted_read_only(path) else "it is read-only for this user"
+    return UnreachableError(f"{path} can't be written: {why}", hint=writable_hint(path))
+
+
 def _is_full(path: Path) -> bool:
     """Return whether a file's disk is full: SQLite does not say so for the files that it makes beside an inventory."""
     try:
@@ -51,6 +59,16 @@ def _is_full(path: Path) -> bool:
     return space == 0 or (disk.f_files > 0 and disk.f_ffree == 0)
 
 
+def is_mounted_read_only(path: Path) -> bool:
+    """Return whether a file is on a file system that is mounted read-only."""
+    try:
+        return bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 def writable_hint(path: Path) -> str:
     """Return the hint for a file that can't be written."""
+    if is_mounted_read_only(path):
+        return f"mount {path.parent or '.'} read-write; if it became read-only by itself, dmesg says why"
     return f"bmhctl writes {path.name} and files beside it: make {path.parent or '.'} writable for this user"
