@@ -134,6 +134,9 @@ class HttpConnection:
         if len(content) > most and not may_cut:
             raise HttpError("protocol", "sends an answer without end", sent=True)
         names = {name.lower(): value for name, value in response.getheaders()}
+        content = _unpacked(content, names.get("content-encoding", ""), most, may_cut=may_cut)
+        if len(content) > most and not may_cut:
+            raise HttpError("protocol", "sends an answer without end", sent=True)
         return Reply(response.status, names, content[:most])
 
     def _open(self, seconds: float) -> http.client.HTTPConnection:
@@ -203,6 +206,31 @@ def _proxy_login(proxy: SplitResult) -> dict[str, str]:
     if proxy.username is None:
         return {}
     return {"Proxy-Authorization": basic(unquote(proxy.username), unquote(proxy.password or ""))}
+
+
+def _unpacked(content: bytes, encodings: str, most: int, *, may_cut: bool) -> bytes:
+    """Return a body without its ``Content-Encoding``, which some servers use unasked; at most ``most`` + 1 bytes."""
+    for encoding in reversed([each.strip().lower() for each in encodings.split(",")]):
+        if encoding in ("", "identity") or not content:
+            continue
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            shown = "".join(filter(str.isprintable, encoding))[:40]
+            raise HttpError("protocol", f"sends an answer encoded as {shown}, which was not asked for", sent=True)
+        has_header = content[0] & 0x0F == 8 and int.from_bytes(content[:2], "big") % 31 == 0
+        if encoding != "deflate" and not content.startswith(b"\x1f\x8b"):
+            continue  # the header is wrong: the body is as it is
+        import zlib
+
+        is_bare = encoding == "deflate" and not has_header
+        unpacker = zlib.decompressobj(-zlib.MAX_WBITS if is_bare else zlib.MAX_WBITS | 32)
+        try:
+            content = unpacker.decompress(content, most + 1)
+        except zlib.error:
+            words = f"sends an answer that is marked as {encoding} and is not"
+            raise HttpError("protocol", words, sent=True) from None
+        if not unpacker.eof and len(content) <= most and not may_cut:
+            raise HttpError("cut", "cut the connection", sent=True)
+    return content
 
 
 _changing_filters = Lock()
