@@ -122,6 +122,7 @@ def _apply(system: System, change: _Change, found: Json) -> None:
             if change.shown(found) == change.properties:
                 client.note_sent(None)
                 return
+        client.check_task()
 
 
 def _read(system: System, path: str) -> Json:

@@ -17,6 +17,7 @@ from bmhctl.probes.cancellation import Cancelled, InterruptedStepError
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.http_connection import HttpConnection, HttpError, Reply, basic
 from bmhctl.probes.redfish_reply import Json, json_object, message_of, one_line, reason_of, retry_after, to_unicode
+from bmhctl.probes.redfish_task import Task
 
 POLL = 0.5
 """Seconds between two reads of a state that is to change."""
@@ -75,6 +76,7 @@ class Client:
         self._connection = connection
         self._login = login
         self._authorization = {} if login is None else {"Authorization": basic(*login)}
+        self._task: Task | None = None
         self._session: str | None = None
         self._sessions = f"{where.root}/SessionService/Sessions"
         self._opening = Lock()
@@ -179,8 +181,20 @@ class Client:
     # acting
 
     def post(self, path: str, body: Json) -> None:
-        """Send an action once. Raises :class:`PassingError`, which says whether it was sent, if no answer came."""
+        """Send an action once. Raises :class:`PassingError`, which says whether it was sent, if no answer came.
+
+        What the BMC does with it may fail later: see :meth:`check_task`.
+        """
         self._act("POST", path, body, {})
+
+    def check_task(self) -> None:
+        """Raise :class:`RefusedError` if the BMC made a task of the last change that it took, and the task failed."""
+        if self._task is None or self.left < 1:
+            return
+        reason = self._task.failure()
+        if reason is not None:
+            self._task = None
+            raise RefusedError(f"{self.name} accepted it and failed: {self._shown(reason)}")
 
     def patch(self, path: str, body: Json, tag: object) -> None:
         """Change properties; ``tag`` is the ETag of what was read, if the BMC gave one."""
@@ -193,10 +207,22 @@ class Client:
             self._act("PATCH", path, body, {"If-Match": "*"})
 
     def _act(self, method: str, path: str, body: Json, headers: Mapping[str, str]) -> None:
+        self._task = None
         reply = self._send(method, path, body, headers, self._short)
-        if reply.status < 300:
-            return
-        raise self._refusal(reply, acting=True)
+        if reply.status >= 300:
+            raise self._refusal(reply, acting=True)
+        if reply.status == 202:
+            own = json_object(reply.body) or {}
+            known = (self.path(reply.headers.get("location")), self.path(own.get("@odata.id")))
+            paths = tuple(dict.fromkeys(each for each in known if each is not None and each != path))
+            self._task = Task(paths, self._fetch) if paths else None
+
+    def _fetch(self, path: str) -> Reply | None:
+        """Return the reply to one read that is not needed, whatever its status; None if there is none."""
+        try:
+            return self._send("GET", path, None, {}, min(self.left / 2, _EXTRA_READ))
+        except (BmcError, PassingError):
+            return None
 
     # waiting
 

@@ -110,6 +110,7 @@ def _change(
         if is_done(found):
             client.note_sent(None)
             return
+        client.check_task()
 
 
 def _send(

@@ -79,6 +79,8 @@ class PowerSwitch:
             if state in MOVING:
                 if sent is not None:
                     sent.is_over = True  # when it settles elsewhere, what was sent had its effect
+            elif sent is not None and self._has_failed(sent, refused):
+                continue
             elif sent is None or sent.may_repeat(time.monotonic()):
                 kind = self._choose(
                     goal, ways or _WAYS["resume" if (goal, state) == ("on", "paused") else goal], refused
@@ -109,14 +111,14 @@ class PowerSwitch:
             if kind in known:
                 try:
                     return self._restart(kind)
-                except RefusedError:
-                    continue  # the BMC did nothing: try the next way
+                except RefusedError as error:
+                    self._refusal = error  # the BMC did nothing: try the next way
         if "ForceOff" in known and {"On", "ForceOn", "PushPowerButton"} & set(known):
             self._reach("off", ways=("ForceOff",))
             return self._reach("on")
         if "GracefulRestart" in known:
             return self._restart("GracefulRestart")
-        raise self._cannot("cycle", f"it allows {listed(known)}")
+        raise self._refusal or self._cannot("cycle", f"it allows {listed(known)}")
 
     def _restart(self, kind: str) -> str:
         """Send a restart, see the host leave the state it was in, and then see it on."""
@@ -133,6 +135,8 @@ class PowerSwitch:
                 )
             client.pause(_CYCLE_POLL)
             self._system.look()
+            if not _has_left(before, self._system.report):
+                self._check_restart()
             if power_of(before) == "unknown":
                 before = self._system.report  # what it was before is not known: only a change from here on counts
         left_at = time.monotonic()
@@ -142,6 +146,14 @@ class PowerSwitch:
             self._wait(None, f"went {self._system.power()} with {kind} and is not on again")
         client.note_sent(None)
         return "on"
+
+    def _check_restart(self) -> None:
+        """Raise :class:`RefusedError` if the BMC reports that the restart, of which nothing is seen, has failed."""
+        try:
+            self._system.client.check_task()
+        except RefusedError:
+            self._system.client.note_sent(None)
+            raise
 
     # sending
 
@@ -169,6 +181,18 @@ class PowerSwitch:
             sent.is_over = True
             self._refusal = error
         return sent
+
+    def _has_failed(self, sent: _Sent, refused: list[str]) -> bool:
+        """Return whether the BMC reports that what it was sent has failed: then it is as if it had refused it."""
+        try:
+            self._system.client.check_task()
+        except RefusedError as error:
+            self._system.client.note_sent(None)
+            refused.append(sent.kind)
+            sent.is_over = True
+            self._refusal = error
+            return True
+        return False
 
     def _send_once(self, kind: str) -> bool:
         """Send a reset that must not be repeated once it may have arrived; whether the BMC confirmed it."""
@@ -240,7 +264,7 @@ class _Sent:
     """A reset that was sent: when it may be sent again."""
 
     def __init__(self, kind: str, at: float) -> None:
-        self._kind = kind
+        self.kind = kind
         self._at = at
         self.is_over = False
         self.is_unanswered = False
@@ -248,15 +272,15 @@ class _Sent:
 
     def may_repeat(self, now: float) -> bool:
         """Return whether it surely had no effect, had its effect, or has long had none and may be repeated."""
-        return self.is_over or (self._kind not in _ONCE and now - self._at > RESEND)
+        return self.is_over or (self.kind not in _ONCE and now - self._at > RESEND)
 
     def hint(self, bmc: str) -> str:
         """Return what the BMC answered."""
         if self.trouble is not None:
             return self.trouble
         if self.is_unanswered:
-            return f"{self._kind} was sent; {bmc} did not confirm it"
-        return f"{bmc} accepted {self._kind}: check the BMC itself"
+            return f"{self.kind} was sent; {bmc} did not confirm it"
+        return f"{bmc} accepted {self.kind}: check the BMC itself"
 
 
 def _has_left(before: Json, now: Json) -> bool:

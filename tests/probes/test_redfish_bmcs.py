@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
@@ -651,6 +653,136 @@ def test_the_reason_of_a_vendor_comes_first_and_whole() -> None:
 
         bmc.trouble = refuse
         assert talk(bmc, switch(Power.OFF)) == f"its BMC at BMC refuses: {reason} (403)"
+
+
+MONITOR = "/redfish/v1/TaskService/TaskMonitors/7"
+TASK = "/redfish/v1/TaskService/Tasks/7"
+LID = {"MessageId": "Vendor.1.0.LidOpen", "Message": "The chassis lid is open.", "MessageSeverity": "Critical"}
+STARTED = {"MessageId": "TaskEvent.1.0.3.TaskStarted", "Message": "The task has started.", "Severity": "OK"}
+REFUSED = {"error": {"@Message.ExtendedInfo": [{"MessageId": "Base.1.8.GeneralError", "Message": "x"}, LID]}}
+
+
+def accepting(
+    bmc: FakeBmc,
+    monitor: tuple[int, dict[str, Any]],
+    task: dict[str, Any] | None,
+    only: str = "Reset",
+    location: str = MONITOR,
+) -> None:
+    """Answers actions with 202 and a task: it does nothing, and this is what it says of that then."""
+
+    def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        if request.command == "POST" and only in request.path + body.decode():
+            bmc.received.append(("POST", request.path, json.loads(body)))
+            headers = {"Location": location} if location else {}
+            saying(json.dumps({"@odata.id": TASK, "TaskState": "New"}), 202, "application/json", headers)(request)
+        elif request.path == MONITOR:
+            saying(json.dumps(monitor[1]), monitor[0], "application/json")(request)
+        elif request.path == TASK and task is not None:
+            saying(json.dumps({"@odata.id": TASK, **task}), 200, "application/json")(request)
+        else:
+            return False
+        return True
+
+    bmc.trouble = trouble
+
+
+@pytest.mark.parametrize(
+    ("monitor", "task", "reason"),
+    [
+        ((202, {}), {"TaskState": "Exception", "Messages": [STARTED, LID]}, LID["Message"]),
+        ((202, {}), {"TaskState": "Cancelled", "Messages": [{"MessageId": "A.L", "MessageArgs": ["2"]}]}, "A.L (2)"),
+        ((202, {}), {"TaskState": "Completed", "TaskStatus": "Critical", "Messages": [LID]}, LID["Message"]),
+        ((202, {}), {"TaskState": "Killed", "Messages": None}, "its task ended as Killed"),
+        ((200, {"TaskState": "Exception", "Messages": [LID]}), None, LID["Message"]),
+        ((400, REFUSED), None, LID["Message"]),
+        ((500, {}), {"JobState": "Failed", "Message": "Unable to run it.", "MessageId": "PR21"}, "Unable to run it."),
+    ],
+    ids=["exception", "cancelled", "critical", "killed", "monitor", "monitor-400", "job"],
+)  # fmt: skip
+def test_a_task_that_failed_gives_the_vendors_reason_at_once(
+    monitor: tuple[int, dict[str, Any]], task: dict[str, Any] | None, reason: str
+) -> None:
+    for goal, allowed in ((Power.OFF, ("ForceOff",)), (Power.CYCLE, ("ForceRestart",))):
+        with fake_bmc(allowed=allowed) as bmc:
+            accepting(bmc, monitor, task)
+            started = time.monotonic()
+            assert talk(bmc, switch(goal), seconds=30) == f"its BMC at BMC accepted it and failed: {reason}"
+            assert time.monotonic() - started < 15, "not at the deadline"
+            assert bmc.resets == list(allowed)
+
+
+def test_after_a_task_that_failed_the_next_way_is_tried() -> None:
+    with fake_bmc(allowed=("ForceOff", "GracefulShutdown")) as bmc:
+        accepting(bmc, (202, {}), {"TaskState": "Exception"}, only="ForceOff")
+        assert talk(bmc, switch(Power.OFF)) == "off"
+        assert bmc.resets == ["ForceOff", "GracefulShutdown"]
+
+
+@pytest.mark.parametrize(
+    "task",
+    [{"TaskState": "Running"}, {"TaskState": 7, "Messages": {}}, {"TaskState": "Completed", "TaskStatus": "OK"}, None],
+)
+def test_a_task_that_has_not_failed_proves_nothing_and_the_power_is_awaited(task: dict[str, Any] | None) -> None:
+    for location in (MONITOR, "https://elsewhere.example/x", ""):
+        with fake_bmc(allowed=("ForceOff",)) as bmc:
+            accepting(bmc, (404, {}), task, location=location)
+            said = talk(bmc, switch(Power.OFF), seconds=3)
+            assert said.startswith("is still on, not off, after 3 s"), said
+
+
+def test_a_restart_that_is_refused_without_another_way_gives_the_vendors_reason() -> None:
+    with fake_bmc(allowed=("ForceRestart",), systems=[FakeSystem(refuses=("ForceRestart",))]) as bmc:
+        assert talk(bmc, switch(Power.CYCLE)) == "its BMC at BMC refuses: ForceRestart is not supported (400)"
+
+
+# answers that are encoded unasked
+
+
+def raw_deflate(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(body) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", raw_deflate),
+        ("gzip, identity", gzip.compress),
+        ("gzip", bytes),
+    ],
+)
+def test_an_answer_that_is_packed_unasked_is_read(encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    with fake_bmc() as bmc:
+
+        def packed(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            status, said, headers = bmc.accept(request, body)
+            headers["Content-Encoding"] = encoding
+            saying(pack(json.dumps(said).encode()), status, "application/json", headers)(request)
+            return True
+
+        bmc.trouble = packed
+        assert talk(bmc, status) == "on"
+        assert talk(bmc, switch(Power.OFF)) == "off"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "words"),
+    [
+        ("gzip", gzip.compress(b" " * (64 << 20)), "sends an answer without end"),
+        ("gzip, gzip", gzip.compress(gzip.compress(b" " * (64 << 20))), "sends an answer without end"),
+        ("gzip", gzip.compress(b"{}" * 1000)[:20], "cut the connection"),
+        ("gzip", b"\x1f\x8bnonsense that is no gzip", "sends an answer that is marked as gzip and is not"),
+        ("br", b"\x0b\x02\x80{}\x03", "sends an answer encoded as br, which was not asked for"),
+    ],
+    ids=["bomb", "bomb-in-bomb", "cut", "nonsense", "unknown"],
+)
+def test_an_answer_that_cannot_be_unpacked_is_reported_as_what_it_is(encoding: str, body: bytes, words: str) -> None:
+    with serving(saying(body, 200, "application/json", {"Content-Encoding": encoding})) as port:
+        assert talk(FakeBmc(port=port), status) == f"its BMC at BMC {words}"
 
 
 # one conversation at a time

@@ -1,0 +1,79 @@
+"""Work that a BMC goes on with after its answer to an action (202): whether it failed, and why.
+
+A task is read only until the effect of the action is seen. That it succeeded proves nothing, so it is not asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bmhctl.probes.http_connection import Reply
+from bmhctl.probes.redfish_reply import Json, json_object, message_of, one_line
+
+_FAILED = ("Exception", "Killed", "Cancelled", "Failed", "CompletedWithErrors", "UserIntervention")
+"""States of a task, or of a job (``JobState``), in which it does not go on."""
+
+_MOST_MESSAGES = 3
+
+
+class Task:
+    """What a BMC does in reply to an action, read by ``fetch`` at ``paths``: the monitor of the task, and the task.
+
+    ``fetch`` returns None when the BMC can't be read.
+    """
+
+    def __init__(self, paths: tuple[str, ...], fetch: Callable[[str], Reply | None]) -> None:
+        self._paths = paths
+        self._fetch = fetch
+
+    def failure(self) -> str | None:
+        """Return why it failed, in the words of the BMC; None if it has not, or does not say."""
+        for path in self._paths:
+            reply = self._fetch(path)
+            if reply is None:
+                continue
+            if reply.status >= 400:
+                if reply.status in _GONE_OR_BUSY:
+                    continue
+                return message_of(reply) or f"its task failed ({reply.status})"
+            found = _failure(json_object(reply.body) or {})
+            if found is not None:
+                return found
+        return None
+
+
+_GONE_OR_BUSY = frozenset({401, 403, 404, 405, 408, 410, 425, 429, 500, 502, 503, 504})
+"""What says nothing about a task: a monitor is removed after its end, and a BMC that restarts something is busy."""
+
+
+def _failure(task: Json) -> str | None:
+    """Return why a task or job failed, None if it goes on, succeeded, or is something else."""
+    state = task.get("TaskState", task.get("JobState"))
+    is_critical = state == "Completed" and task.get("TaskStatus", task.get("JobStatus")) == "Critical"
+    if not isinstance(state, str) or not (state in _FAILED or is_critical):
+        return None
+    reasons = _reasons(task.get("Messages")) or _reasons([task])
+    return "; ".join(reasons) or f"its task ended as {one_line(state)}"
+
+
+def _reasons(messages: object) -> list[str]:
+    """Return the texts of the messages that report trouble; of all, the last, if none is marked as that."""
+    known = [each for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
+    bad = [each for each in known if _severity(each) in ("Critical", "Warning")]
+    texts = [text for text in map(_text, bad or known[-1:]) if text]
+    return list(dict.fromkeys(texts))[-_MOST_MESSAGES:]
+
+
+def _severity(message: Json) -> object:
+    return message.get("MessageSeverity", message.get("Severity"))
+
+
+def _text(message: Json) -> str:
+    """Return the text of a message, or else its id with its arguments."""
+    text, name, args = message.get("Message"), message.get("MessageId"), message.get("MessageArgs")
+    if isinstance(text, str) and text.strip():
+        return one_line(text)
+    if not isinstance(name, str):
+        return ""
+    given = [each for each in args if isinstance(each, str)] if isinstance(args, list) else []
+    return one_line(name + (f" ({', '.join(given)})" if given else ""))
