@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from bmhctl.domain.model import End
-from bmhctl.stores.rows import EPOCH, MICROSECOND, Row, Value
+from bmhctl.stores.rows import EPOCH, MICROSECOND, Row, Value, to_json
 from bmhctl.stores.store import Store
 
 HOUR = 3_600_000
@@ -152,6 +152,13 @@ def attribute(store: Store, key: str) -> dict[int, str]:
     """Return the value of a label or hardware property for each host that has it."""
     rows = store.database.stream("SELECT host_id, value FROM facts WHERE key = ?", [key])
     return {_number(host_id): str(value) for host_id, value in rows}
+
+
+def is_tag(store: Store, key: str) -> bool:
+    """Whether a reservation, open or ended, has a tag with this key."""
+    written = to_json({key: ""})[1:-3].replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    sql = "SELECT 1 FROM reservations WHERE tags LIKE ? ESCAPE '\\' LIMIT 1"
+    return bool(store.database.execute(sql, [f"%{written}%"]))
 
 
 def holdings(store: Store, window: Window, by: str) -> Iterator[Holding]:

@@ -266,7 +266,7 @@ def _grouping(by: str) -> _Grouping:
         case "label", True, True:
             return lambda ctx, _, per_host: _by_label(ctx, per_host, key)
         case "tag", True, True:
-            return lambda ctx, window, _: _by_reservation(ctx, window, "tags", lambda tags: _tag(tags, key))
+            return lambda ctx, window, _: _by_tag(ctx, window, key)
     raise UsageError(f"can't group by {by!r}", hint=f"by {', '.join(GROUPS)}", details={"by": by, "known": [*GROUPS]})
 
 
@@ -312,6 +312,13 @@ def _by_reservation(
         if waits is not None:
             waits[seconds] += number
     return {name: sums for name, sums in groups.items() if sums.spent.total() or (sums.waits or Counter()).total()}
+
+
+def _by_tag(ctx: Context, window: Window, key: str) -> dict[str, _Sums]:
+    groups = _by_reservation(ctx, window, "tags", lambda tags: _tag(tags, key))
+    if groups.keys() <= {NONE} and not queries.is_tag(ctx.store, key):
+        raise UsageError(f"no reservation ever had a tag {key!r}", hint="bmhctl reservations --ended --fields id,tags")
+    return groups
 
 
 def _of_reservations() -> _Sums:

@@ -164,6 +164,17 @@ def test_groups_come_in_their_natural_order_and_those_without_a_name_last(histor
         assert [each.name for each in found.groups] == names
 
 
+def test_a_tag_that_no_reservation_of_the_time_has_is_no_error_if_an_earlier_one_had_it(history: Lab) -> None:
+    store = history.context().store
+    with store.transaction():
+        store.database.execute("UPDATE reservations SET tags = ?", ['{"job":"4711"}'])
+    assert [each.name for each in statistics(history.context(), START, by="tag:job").groups] == ["4711"]
+    late = history.clock.now - timedelta(seconds=1)
+    assert {each.name for each in statistics(history.context(), late, by="tag:job").groups} <= {"4711"}
+    with pytest.raises(UsageError, match="no reservation ever had a tag 'jo'"):
+        statistics(history.context(), late, by="tag:jo")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -173,6 +184,8 @@ def test_groups_come_in_their_natural_order_and_those_without_a_name_last(histor
         ({"by": "label:"}, "can't group by 'label:'"),
         ({"by": "host:x"}, "can't group by 'host:x'"),
         ({"by": "label:colour"}, "no host has a label or property 'colour'"),
+        ({"by": "tag:colour"}, "no reservation ever had a tag 'colour'"),
+        ({"by": "tag:j_b"}, "no reservation ever had a tag 'j_b'"),
         ({"sort": "beauty"}, "can't sort by 'beauty'"),
     ],
 )
