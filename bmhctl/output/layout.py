@@ -86,12 +86,13 @@ def columns(
     width: int | None,
     *,
     header: bool = True,
+    names_left_out: bool = True,
 ) -> Iterator[Line]:
     """Yield rows under their heads, in lines no wider than ``width`` if dropping and cutting columns allows it.
 
     A ``width`` of None shows everything whole, with ``-`` where nothing is; with a width, columns that are empty are
-    left out, and a last line names those that hold something but have no room. Widths are found in chunks of rows and
-    only ever grow, so a generator is streamed.
+    left out. Unless ``names_left_out`` is False, a last line names those that hold something but have no room. Widths
+    are found in chunks of rows and only ever grow, so a generator is streamed.
     """
     stream = iter(rows)
     naturals = [0] * len(heads)
@@ -109,7 +110,7 @@ def columns(
         for row in chunk:
             yield from _row([row[i] if width or row[i][1] else _NO_CELL for i in kept], shown, widths)
     left_out = [head.title.strip() for i, head in enumerate(heads) if naturals[i] and i not in kept]
-    if left_out and header and not first:
+    if left_out and header and names_left_out and not first:
         yield [(f"left out: {', '.join(left_out)} (see -o plain)", "dim")]
     if first and header and width is None:
         titles = [measured_cell([(head.title, "")]) for head in heads]

@@ -101,7 +101,7 @@ def _lines(backlog: Backlog, width: int, height: int) -> Iterator[Line]:
         (" · ".join(words) if words else "waiting for hosts to recycle", "bold"),
         (f"  {time.strftime('%H:%M:%S %Z')}", "dim"),
     ]
-    yield from columns(_HEADS, map(_row, active[:room]), width) if active else ()
+    yield from columns(_HEADS, map(_row, active[:room]), width, names_left_out=False) if active else ()
     if len(active) > room:
         yield [(f"and {len(active) - room} more", "dim")]
     soon = format_age(timedelta(seconds=backlog.again[0][1])) if backlog.again else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
@@ -115,7 +115,8 @@ def _summary(host: Host, inputs: GuardInput, now: datetime) -> str:
         case State.RESERVED if held is not None:
             return f"{host.name} is reserved: held by {describe_reservation(held)}"
         case State.MAINTENANCE:
-            return f"{host.name} is in maintenance" + _maintained(host.maintenance)
+            reasons = "; ".join(f"{mark.reason} ({mark.actor})" for mark in host.maintenance) or "no reason is left"
+            return f"{host.name} is in maintenance: {reasons}"
         case State.AVAILABLE if host.cordon or host.undeclared:
             return f"{host.name} is available, but can't be reserved: " + (
                 f"{_set_aside(host.cordon)} by {host.cordon.actor}" if host.cordon else "it is no longer declared"
@@ -126,13 +127,6 @@ def _summary(host: Host, inputs: GuardInput, now: datetime) -> str:
             return f"{host.name} is free: available to be reserved"
         case _:
             return f"{host.name} is {host.state}: {MEANING[host.state]}"
-
-
-def _maintained(marks: Sequence[Note]) -> str:
-    """Return the only reason of a maintenance, or how many there are: the details name each of several."""
-    if len(marks) == 1:
-        return f": {marks[0].reason}"
-    return f" for {len(marks)} reasons" if marks else ": no reason is left"
 
 
 def _set_aside(cordon: Note) -> str:
@@ -159,7 +153,7 @@ def _claim(ctx: Context, host: Host) -> Iterable[str]:
 def _details(
     ctx: Context, host: Host, results: tuple[CheckResult, ...], policy: Callable[[], Policy], now: datetime
 ) -> Iterable[str]:
-    """What explains the state of a host; what its fault and the results of its steps say is not repeated."""
+    """What explains the state of a host; what the summary and the results of its steps say is not repeated."""
     known = [each.failure for each in holding_back(host, results)] + ([host.fault] if host.fault else [])
     if host.dirty:
         yield "dirty: it was used since its last cleanup"
@@ -178,8 +172,7 @@ def _details(
     if host.state is State.MAINTENANCE:
         for mark in host.maintenance:
             until = f", until {local_time(mark.until)}" if mark.until else ""
-            reason = f": {mark.reason}" if len(host.maintenance) > 1 else ""
-            yield f"maintenance since {local_time(mark.since)} by {mark.actor}{until}{reason}"
+            yield f"maintenance since {local_time(mark.since)} by {mark.actor}{until}"
         if host.reservation:
             yield f"keeps the reservation of {describe_reservation(host.reservation)}"
     yield from (_planned(ctx, host, each) for each in host.planned)

@@ -51,7 +51,7 @@ def test_the_reason_of_a_maintenance_or_a_fault_is_explained_once(lab: Lab) -> N
     assert words("node1").count("new disk") == 1
     lifecycle_verbs.maintain(lab.context("bob"), NODE, reason="new firmware")
     assert [words("node1").count(reason) for reason in ("new disk", "new firmware")] == [1, 1]
-    assert "in maintenance for 2 reasons" in words("node1")
+    assert "in maintenance: new disk (alice); new firmware (bob)\n" in words("node1")
     reserve_or_wait(lab.context("alice"), request.reservation_request(("node2",)))
     lifecycle_verbs.taint(lab.context("alice"), Choice(("node2",)), fault="dead fan")
     assert words("node2").count("dead fan") == 1
