@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from ipaddress import ip_address
 from itertools import chain, count
@@ -60,7 +60,8 @@ class FoundHardware(Frozen):
 class Part(Frozen):
     """What one file contains; ``looks_like`` is what it seems to be if it has nothing to import.
 
-    ``elsewhere``: it has records that are read with those of other files.
+    ``elsewhere``: it has records that are read with those of other files. ``planned`` are the ids of what is planned on
+    its hosts, which is not imported.
     """
 
     hosts: tuple[FoundHost, ...] = ()
@@ -70,6 +71,7 @@ class Part(Frozen):
     policy: str | None = None
     looks_like: str | None = None
     elsewhere: bool = False
+    planned: frozenset[str] = frozenset()
 
 
 def entering(
@@ -135,11 +137,19 @@ def combine(parts: Iterable[Part], only: Selector | None = None) -> ImportBatch:
                 (
                     *chain.from_iterable(part.warnings for part in parts),
                     *duplicates(arrival.host.spec for arrival in arrivals),
+                    *_without_plans(parts),
                 ),
             )
         ),
         policy=policies[0] if policies else None,
     )
+
+
+def _without_plans(parts: Iterable[Part]) -> Iterator[str]:
+    """Yield a line about bookings in an export, which belong to the calendar of the inventory that wrote it."""
+    planned = frozenset(chain.from_iterable(part.planned for part in parts))
+    if planned:
+        yield f"bookings and planned maintenances in the files, not imported: {len(planned)}; bmhctl copy keeps them"
 
 
 _LONGEST_LINE = 900

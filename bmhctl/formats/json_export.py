@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 
@@ -64,7 +64,8 @@ def unpack_records(document: object, origin: str, now: datetime, names: NameTemp
             )
         records = [_record(record, number) for number, record in enumerate(records_of(document) or ())]
         reservations = _reservations(records)
-        return Part(tuple(_host(record, reservations, origin, now, names) for record in records))
+        hosts = tuple(_host(record, reservations, origin, now, names) for record in records)
+        return Part(hosts, planned=frozenset(each for record in records for each in _planned(record)))
     except InvalidError as error:
         details = {"file": origin, "field": error.details.get("key") or error.details.get("field", "")}
         raise InvalidError(f"{origin}: {error.message}", hint=error.hint, details=details) from error
@@ -114,6 +115,14 @@ def _host(
     life = {key: _time(record[key]) if key in _TIMES else record[key] for key in _STATES if key in record}
     life |= {key: _mark(record[key]) for key in _MARKS if key in record}
     return found_host(check_name(record["name"]), {**entry, "lifecycle": life}, reservations, origin, now, names)
+
+
+def _planned(record: Mapping[str, object]) -> Iterator[str]:
+    """Yield the ids of the bookings and planned maintenances of a host."""
+    planned = record.get("planned")
+    for each in planned if isinstance(planned, list) else ():
+        if isinstance(each, dict) and isinstance(identifier := each.get("id"), str):
+            yield identifier
 
 
 def _mark(value: object) -> object:

@@ -102,13 +102,16 @@ def unpack_manifests(
     hardware: list[FoundHardware] = []
     skipped: list[str] = []
     warnings: list[str] = []
+    planned: frozenset[str] = frozenset()
     looks_like: str | None = "an empty file"
     elsewhere = False
     for number, document in parse_documents(decode(text, origin), origin):
         if records_of(document) is not None:
             if others is not None:
                 others.check_records(origin)
-            hosts += unpack_records(document, origin, now, names).hosts
+            part = unpack_records(document, origin, now, names)
+            hosts += part.hosts
+            planned |= part.planned
             looks_like = None
             continue
         place = whole = f"{origin}, document {number}"
@@ -136,7 +139,7 @@ def unpack_manifests(
             where = {"file": origin, "document": number, "field": error.details["field"]}
             raise InvalidError(f"{place}: {error.message}", hint=error.hint, details=where) from error
     parts = tuple(hosts), tuple(hardware), tuple(skipped), tuple(warnings)
-    return Part(*parts, looks_like=None if elsewhere else looks_like, elsewhere=elsewhere)
+    return Part(*parts, looks_like=None if elsewhere else looks_like, elsewhere=elsewhere, planned=planned)
 
 
 def _look_of(manifest: object) -> str | None:

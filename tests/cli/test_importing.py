@@ -64,6 +64,20 @@ def test_an_export_says_how_many_bookings_it_leaves_out_and_a_copy_keeps_them(cl
     assert cli("-i", "copied.db", "bookings", "-o", "json").stdout.count('"id"') == 2
 
 
+@pytest.mark.parametrize("output", ["json", "jsonl"])
+def test_an_import_says_how_many_bookings_of_a_json_export_it_skips(cli: Cli, fleet: str, output: str) -> None:
+    cli("-i", fleet, "reserve", "n[1-2].lab.example", "--from", "2d", "--ttl", "1h")
+    cli("-i", fleet, "maintain", "n6.lab.example", "--from", "2d", "--until", "+3d", "--reason", "power work")
+    written = cli("-i", fleet, "export", "-o", output).stdout
+    cli("-i", "other.db", "init")
+    done = bring(cli, "other.db", written)
+    note = "bookings and planned maintenances in the files, not imported: 2; bmhctl copy keeps them\n"
+    assert (done.status, done.stderr) == (0, note)
+    assert [host["planned"] for host in hosts(cli, "other.db")] == [[]] * 6
+    damaged = written.replace('"planned": [{', '"planned": ["x", {"id": 3}, {')
+    assert bring(cli, "other.db", damaged).stderr == note
+
+
 def test_one_host_as_show_writes_it_comes_back(cli: Cli, fleet: str) -> None:
     written = cli("-i", fleet, "show", "n4.lab.example", "-o", "json").stdout
     cli("-i", "other.db", "init")
