@@ -120,7 +120,7 @@ def test_a_move_to_such_a_time_is_refused_and_the_booking_stays(name: str, lab: 
             "2 of 3 free then, nothing was booked: node1 is booked by bob",
         ),
         (["node2", "--from", "2h", "--ttl", "1h", "--weekly", "0"], 2, "can't repeat a booking 0 times"),
-        (["node2", "--from", "15d", "--ttl", "1h", "--as", "intern-1"], 6, "limit interns allows intern-1"),
+        (["node2", "--from", "15d", "--ttl", "1h", "--as", "intern-1"], 6, "is too far ahead: limit interns"),
         (["node2", "--from", "2h", "--ttl", "8h", "--as", "intern-1"], 6, "it is too long: limit interns allows"),
     ],
 )

@@ -203,7 +203,9 @@ def test_indexes_are_the_owners_to_repair(fleet: Fleet, cli: Cli) -> None:
 def test_a_refusal_is_one_object_in_json(fleet: Fleet, cli: Cli) -> None:
     error = error_of(cli("add", "node99", "-o", "json", BMHCTL_INVENTORY=fleet.url_of(RUNNER)))
     assert error["code"] == "unreachable"
-    assert error["message"].endswith("may not change which hosts there are, what is declared about them, or the policy")
+    assert error["message"].endswith(
+        "may not change which hosts there are, what is declared about them, the policy, or the order of the queue"
+    )
     assert "an operator may (bmhctl policy grants, which is run again after each update)" in error["hint"]
 
 

@@ -73,8 +73,8 @@ ROLES = (
     ),
     Role(
         name="operator",
-        help="also adds, changes and removes hosts, and replaces the policy",
-        does="change which hosts there are, what is declared about them, or the policy",
+        help="also adds, changes and removes hosts, replaces the policy, and moves tickets",
+        does="change which hosts there are, what is declared about them, the policy, or the order of the queue",
         who="an operator",
         rights=_OPERATOR,
     ),

@@ -13,7 +13,7 @@ from bmhctl.domain.limits import Limit
 from bmhctl.domain.matching import Cap, match
 from bmhctl.domain.model import Host, Reservation
 from bmhctl.domain.requirements import Requirements, describe_requirements, total
-from bmhctl.domain.units import format_duration, local_time
+from bmhctl.domain.units import format_duration, local_time, plural
 from bmhctl.errors import BmhctlError, BusyError, NotYoursError, UnsatisfiableError, UsageError
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.folding import folded
@@ -248,8 +248,8 @@ def check_booking(limits: Limits, owner: str, booking: Span, others: Sequence[Sp
         refused = f"limit {limit.name} allows {owner} {limit.allows}"
         if limit.max_ahead is not None and booking.begin - now > limit.max_ahead:
             raise UnsatisfiableError(
-                f"it would begin in {format_duration(booking.begin - now)}: {refused}",
-                hint="book it later, or for an earlier time",
+                f"{local_time(booking.begin)} is too far ahead: {refused}",
+                hint="book an earlier time, or book it when that is nearer",
                 details=details,
             )
         if _is_too_long(limit, booking):
@@ -261,7 +261,7 @@ def check_booking(limits: Limits, owner: str, booking: Span, others: Sequence[Sp
         most, at = _most_at_once(limit, booking, others)
         if number + most > limit.max_hosts:
             raise BusyError(
-                f"{refused}, who has {most} from {local_time(at)}: nothing was booked",
+                f"{refused}; {owner} has {plural(most, 'host')} from {local_time(at)}: nothing was booked",
                 hint="book another time, or cancel a booking of that time",
                 details={**details, "held": most},
             )

@@ -271,7 +271,7 @@ def test_a_booking_is_refused_by_the_limit_that_it_exceeds(fleet: Lab) -> None:
             book(*refused)
     lease, later = Span(gpus[:1], now, now + 25 * hour), Span(gpus[1:2], now + 25 * hour, now + 30 * hour)
     book(2, 3, 24, 30, lease, later)  # never both of these at once
-    with pytest.raises(BusyError, match="who has 2"):
+    with pytest.raises(BusyError, match="intern-1 has 2 hosts from"):
         book(2, 3, 24, 30, lease, Span(gpus[1:2], now + 24.5 * hour, now + 30 * hour))
 
 
