@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from bmhctl.domain.booking import CANCELLED, Booking, without_planned
@@ -12,7 +13,7 @@ from bmhctl.domain.requirements import describe_requirements, dump_requirements,
 from bmhctl.domain.room import unusable
 from bmhctl.domain.times import check_not_too_far, in_utc
 from bmhctl.domain.units import format_duration, local_time
-from bmhctl.errors import NotYoursError, StateRefusedError, UsageError
+from bmhctl.errors import BusyError, NotYoursError, StateRefusedError, UnsatisfiableError, UsageError
 from bmhctl.results import Done
 from bmhctl.results.bookings import Booked, Bookings
 from bmhctl.support.values import replace
@@ -53,21 +54,34 @@ def book(ctx: Context, request: ReservationRequest, starts: datetime, ends: date
         check_names(ctx, request.requirements)
         placed = []
         for week in range(weekly):
-            begin, end = _later(starts, week), _later(ends, week)
-            _check_span(begin, end, policy, now)
-            booking = Booking(
-                id=ctx.store.bookings.new_id("b-"),
-                owner=ctx.actor,
-                purpose=request.purpose,
-                starts_at=begin,
-                ends_at=end,
-                created_at=now,
-                requirements=dump_requirements(request.requirements),
-                hosts=(),
-                request_id=None if week else request.request_id,
-            )
-            placed.append(_place(ctx, booking, policy, now))
+            with _in_week(week, weekly):
+                begin, end = _later(starts, week), _later(ends, week)
+                _check_span(begin, end, policy, now)
+                booking = Booking(
+                    id=ctx.store.bookings.new_id("b-"),
+                    owner=ctx.actor,
+                    purpose=request.purpose,
+                    starts_at=begin,
+                    ends_at=end,
+                    created_at=now,
+                    requirements=dump_requirements(request.requirements),
+                    hosts=(),
+                    request_id=None if week else request.request_id,
+                )
+                placed.append(_place(ctx, booking, policy, now))
     return Bookings(tuple(item for item, _ in placed), now, tuple(note for _, notes in placed for note in notes))
+
+
+@contextmanager
+def _in_week(week: int, weekly: int) -> Iterator[None]:
+    """Say in an error of a later week of several which one it is; a time that would do in that week is no hint then."""
+    try:
+        yield
+    except (BusyError, UnsatisfiableError, UsageError) as error:
+        if week:
+            error.message = f"week {week + 1} of {weekly}: {error.message}"
+            error.hint = f"--weekly {week} books the weeks before; book the others by themselves"
+        raise
 
 
 def _place(

@@ -80,8 +80,8 @@ def _exchange(ctx: Context, booking: Booking, now: datetime, policy: Policy, due
     ctx.store.bookings.save(replace(booking, hosts=tuple(host.id for host in found.hosts), due_at=due))
 
 
-def report_short(ctx: Context, bookings: Iterable[str]) -> None:
-    """Report which of these bookings lack hosts, in a line each."""
+def report_short(ctx: Context, bookings: Iterable[str], reported: set[str]) -> None:
+    """Report which of these bookings lack hosts, in a line each, except those lines that were ``reported`` before."""
     for each in bookings:
         booking = ctx.store.bookings.get(each)
         if booking is None or booking.ended_at is not None:
@@ -89,10 +89,13 @@ def report_short(ctx: Context, bookings: Iterable[str]) -> None:
         hosts = hosts_of(ctx, booking)
         missing = total(load_requirements(booking.requirements)) - len(hosts) + len(unusable(booking, hosts))
         if missing > 0:
-            ctx.report(
+            line = (
                 f"booking {booking.id} of {booking.owner} from {local_time(booking.starts_at)} is short of "
                 f"{plural(missing, 'host')}, no other fits: bmhctl bookings move {booking.id} --from WHEN, or cancel it"
             )
+            if line not in reported:
+                reported.add(line)
+                ctx.report(line)
 
 
 def _next_look(booking: Booking, now: datetime, due: datetime) -> datetime:

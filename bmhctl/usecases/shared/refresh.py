@@ -20,7 +20,7 @@ def refresh(ctx: Context) -> datetime:
     Raises :class:`MovedError` when the inventory is not the one that was opened.
     """
     ctx.store.check_in_place()
-    ctx.store.settle = partial(_settle, ctx)
+    ctx.store.settle = partial(_settle, ctx, set())
     file = ctx.store.declaration
     if file is not None and not _is_current(ctx, file):
         from bmhctl.usecases.shared.declaration_sync import sync_declaration
@@ -50,15 +50,15 @@ def refresh_and_reap(ctx: Context) -> datetime:
     return now
 
 
-def _settle(ctx: Context, bookings: Collection[str]) -> None:
-    """Do what has become due for bookings, and report which of them lack hosts then."""
+def _settle(ctx: Context, reported: set[str], bookings: Collection[str]) -> None:
+    """Do what has become due for bookings, and report which of them lack hosts then, each of those lines once."""
     from bmhctl.usecases.shared.due_bookings import report_short
 
     now = ctx.clock()
     try:
         due = [booking.id for booking in ctx.store.bookings.due(now) if booking.id in bookings]  # not if it was undone
         reap_due(ctx, now)
-        report_short(ctx, due)
+        report_short(ctx, due, reported)
     except BmhctlError as error:
         ctx.report(
             f"booked hosts are not exchanged yet: {error.message}; the next command that writes does it: bmhctl reap"

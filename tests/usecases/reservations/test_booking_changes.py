@@ -121,6 +121,12 @@ def test_bookings_repeated_past_the_farthest_time_are_refused(fleet: Lab) -> Non
     assert open_ids(fleet) == []
 
 
+def test_a_retired_host_of_a_booking_without_another_is_reported_once(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, "node1").booking
+    retire.retire(fleet.context("bob"), Choice(("node1",)), reason="old")
+    assert [line for line in fleet.said if made.id in line and "is short of 1 host" in line] == [fleet.said[-1]]
+
+
 def test_a_booking_follows_its_host_to_another_name(fleet: Lab) -> None:
     made = book(fleet, 2, 5, "node1", "node3").booking
     plan_maintenance(fleet.context(), Choice(("node1",)), at(6), at(7), reason="power work")
@@ -299,6 +305,40 @@ def test_a_booking_does_not_lapse_while_its_owner_waits_to_take_it(fleet: Lab) -
     taken = reserve_or_wait(fleet.context("alice"), asked(booking=made.id), patience)
     assert (names_of(taken), taken.held.reservation.expires_at) == (["node1", "node2"], at(5))
     assert bookings.booking(fleet.context(), made.id).booking.reservation == taken.held.reservation.id
+
+
+def test_who_waits_for_a_booking_gets_it_when_it_begins_also_where_it_is_moved_meanwhile(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, selector="rack=r1", count=2).booking
+    moves = iter([lambda: bookings.reschedule(fleet.context("alice"), made.id, at(2.1))])
+    pauses = []
+
+    def pause(seconds: float, _: int | None) -> None:
+        pauses.append(seconds)
+        next(moves, lambda: None)()
+        fleet.clock.move(seconds=seconds)
+
+    taken = reserve_or_wait(fleet.context(), asked(booking=made.id), WaitOptions(pause, timedelta(hours=3)))
+    assert taken.held.reservation.created_at - at(2.1) < timedelta(seconds=1)
+    assert taken.held.reservation.expires_at == at(5.1)
+    assert max(pauses) <= 5
+    assert [line.partition(" begins at ")[2] for line in fleet.said if made.id in line] == [
+        "2026-01-01 14:00 UTC",
+        "2026-01-01 14:06 UTC",
+    ]
+
+
+def test_a_booking_that_begins_after_the_wait_is_refused_at_once(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, selector="rack=r1", count=2).booking
+    patience = WaitOptions(lambda *_: pytest.fail("it waited"), timedelta(hours=1))
+    with pytest.raises(StateRefusedError, match="begins at"):
+        reserve_or_wait(fleet.context(), asked(booking=made.id), patience)
+
+
+def test_a_wait_for_a_booking_ends_when_that_is_cancelled(fleet: Lab) -> None:
+    made = book(fleet, 2, 5, selector="rack=r1", count=2).booking
+    patience = WaitOptions(lambda *_: bookings.cancel(fleet.context("alice"), made.id) and None, None)
+    with pytest.raises(StateRefusedError, match="has ended: cancelled"):
+        reserve_or_wait(fleet.context(), asked(booking=made.id), patience)
 
 
 def test_a_booking_is_taken_within_the_limits_of_its_owner(fleet: Lab) -> None:

@@ -303,8 +303,16 @@ def test_a_dry_run_shows_what_a_booking_would_give(fleet: Lab) -> None:
     made = book(fleet, 2, 5, "node2").booking
     fleet.clock.now = at(2.25)
     plan = plan_reserve(fleet.context("alice"), asked(booking=made.id))
-    assert [item.host for item in plan.items] == ["node2"]
+    assert ([item.host for item in plan.items], plan.notes) == (["node2"], ())
+    by_asking = plan_reserve(fleet.context("alice"), asked("node2"))
+    assert by_asking.notes == (f"this takes booking {made.id}: the lease ends at 2026-01-01 17:00 UTC at the latest",)
     assert open_ids(fleet) == [made.id]
+
+
+def test_a_dry_run_says_where_the_lease_would_end_before_a_booking(fleet: Lab) -> None:
+    book(fleet, 0.5, 5, "node2")
+    plan = plan_reserve(fleet.context("bob"), asked("node2"))
+    assert plan.notes == reserve(fleet, "node2", actor="bob").notes != ()
 
 
 def test_a_booking_that_is_not_taken_lapses(fleet: Lab) -> None:
@@ -370,6 +378,15 @@ def test_weekly_bookings_are_made_all_or_none(fleet: Lab) -> None:
         bookings.book(fleet.context("bob"), asked("node1"), at(2) - timedelta(weeks=1) + timedelta(weeks=2),
                       at(5) + timedelta(weeks=1), weekly=3)  # fmt: skip
     assert len(open_ids(fleet)) == 3
+
+
+def test_a_refusal_of_a_series_says_which_week_it_is(fleet: Lab) -> None:
+    later = timedelta(weeks=2)
+    bookings.book(fleet.context("bob"), asked("node1"), at(2) + later, at(5) + later)
+    with pytest.raises(BusyError) as refused:
+        bookings.book(fleet.context(), asked("node1"), at(2), at(5), weekly=4)
+    assert refused.value.message.startswith("week 3 of 4: node1 from 2026-01-15")
+    assert refused.value.hint == "--weekly 2 books the weeks before; book the others by themselves"
 
 
 def test_the_same_request_id_books_once(fleet: Lab) -> None:
