@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from bmhctl.domain.booking import SHORTEST_LEASE, Booking, free_until, without_planned
@@ -22,6 +22,8 @@ from bmhctl.usecases.shared.booking_hosts import apply_room, earliest_start, fin
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import end_booking, hosts_of
 from bmhctl.usecases.shared.transitions import describe_planned
+
+_LOOK_AGAIN = 5.0  # seconds after which a process that waits for a booking to begin looks whether it was moved
 
 
 def known_booking(ctx: Context, booking_id: str) -> Booking:
@@ -76,6 +78,47 @@ def resolve(ctx: Context, request: ReservationRequest) -> ReservationRequest:
             if total(request.requirements) == len(hosts) and not match(request.requirements, hosts).missing:
                 return _for_booking(request, booking, now)
     return request
+
+
+def await_beginning(ctx: Context, booking_id: str, pause: Callable[[float], None], deadline: datetime | None) -> None:
+    """Wait until a booking of the actor begins, if it does by ``deadline``; it may be moved or cancelled meanwhile.
+
+    ``pause`` gets seconds, and may raise to end the wait.
+    """
+    reported = None
+    while True:
+        booking, now = ctx.store.bookings.get(booking_id), ctx.clock()
+        if booking is None or booking.ended_at is not None or booking.is_maintenance or booking.owner != ctx.actor:
+            return
+        if booking.starts_at <= now or (deadline is not None and booking.starts_at > deadline):
+            return
+        if booking.starts_at != reported:
+            reported = booking.starts_at
+            ctx.report(f"waiting until booking {booking.id} begins at {local_time(booking.starts_at)}")
+        pause(min(_LOOK_AGAIN, (booking.starts_at - now) / timedelta(seconds=1)))
+
+
+def notes_of_plan(
+    ctx: Context, request: ReservationRequest, hosts: Sequence[Host], terms: LeaseTerms, asked: ReservationRequest
+) -> tuple[str, ...]:
+    """Return what :func:`take` would note of a lease without a move of bookings; it changes nothing."""
+    notes: tuple[str, ...] = ()
+    if request.booking is not None:
+        booking = open_booking(ctx, request.booking)
+        terms = replace(terms, until=booking.ends_at)
+        hosts = [replace(host, planned=without_planned(host, booking.id)) for host in hosts]
+        if asked.booking is None:
+            notes = (taken_words(booking),)
+    if not any(host.planned for host in hosts) or not (request.booking or _may_be_short(request)):
+        return notes
+    line, words = line_of(hosts, ctx.policy())
+    ends = terms.end(ctx.clock())
+    return notes if ends is not None and ends <= line else (*notes, ends_at_line(line, words))
+
+
+def taken_words(booking: Booking) -> str:
+    """Return in words that a request takes a booking that it does not name."""
+    return f"this takes booking {booking.id}: the lease ends at {local_time(booking.ends_at)} at the latest"
 
 
 def _for_booking(request: ReservationRequest, booking: Booking, now: datetime) -> ReservationRequest:
@@ -234,8 +277,7 @@ def take(
         terms = replace(terms, until=booking.ends_at)
         is_longer = asked.endless or (asked.ttl is not None and ctx.clock() + asked.ttl > booking.ends_at)
         if asked.booking is None or is_longer:
-            note = f"this takes booking {booking.id}: the lease ends at {local_time(booking.ends_at)} at the latest"
-            terms = replace(terms, notes=(*terms.notes, note))
+            terms = replace(terms, notes=(*terms.notes, taken_words(booking)))
         taken = {host.id for host in hosts}
         end_booking(ctx, booking, ctx.clock(), f"taken as {token}", reservation=token, keep=taken)
         hosts = [replace(host, planned=without_planned(host, booking.id)) for host in hosts]

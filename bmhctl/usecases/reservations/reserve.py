@@ -25,6 +25,7 @@ from bmhctl.usecases.shared.refresh import reap_due, refresh
 
 if TYPE_CHECKING:
     from bmhctl.usecases.reservations.waiting import WaitOptions
+    from bmhctl.usecases.shared.absence import Absence
 
 
 def reserve_or_wait(
@@ -68,11 +69,16 @@ def _reserve(
         from bmhctl.usecases.shared.absence import PAUSE, Absence, outlast
 
         pause = patience.pause
-        now = outlast(Absence(ctx.report, ctx.store.location), lambda: pause(PAUSE, None), lambda: refresh(ctx))
+        absence = Absence(ctx.report, ctx.store.location)
+        now = outlast(absence, lambda: pause(PAUSE, None), lambda: refresh(ctx))
+        if deadline is None and patience.timeout is not None:
+            deadline = now + patience.timeout
+        if request.booking is not None:
+            now = _await_beginning(ctx, request.booking, patience, deadline, absence)
     if request.params:
         request = _with_parameters(ctx, request)
     timeout = patience.timeout if patience else None
-    attempt = Attempt(ctx, request, check, timeout, deadline or (None if timeout is None else now + timeout), now)
+    attempt = Attempt(ctx, request, check, timeout, deadline, now)
     try:
         granted = None if attempt.check else grant_uncontended(ctx, attempt, now)
         if granted is None:
@@ -104,6 +110,20 @@ def _reserve(
                 give_up(ctx, attempt.token, "interrupted before the answer")
         raise
     return attempt, granted
+
+
+def _await_beginning(
+    ctx: Context, booking: str, patience: WaitOptions, deadline: datetime | None, absence: Absence
+) -> datetime:
+    """Wait until the booking that a request names begins; return the time."""
+    from bmhctl.usecases.reservations.booked import await_beginning
+    from bmhctl.usecases.shared.absence import PAUSE, outlast
+
+    def pause(seconds: float) -> None:
+        patience.pause(seconds, None)
+
+    outlast(absence, lambda: pause(PAUSE), lambda: await_beginning(ctx, booking, pause, deadline))
+    return outlast(absence, lambda: pause(PAUSE), lambda: refresh(ctx))
 
 
 def _with_parameters(ctx: Context, request: ReservationRequest) -> ReservationRequest:
@@ -155,6 +175,7 @@ def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
     terms = lease_of(policy, request)
     if request.params:
         request = _with_parameters(ctx, request)
+    asked = request
     with ctx.store.snapshot():
         request = resolved(ctx, request)
         hosts = choose(ctx, request, None, policy.limits)
@@ -166,5 +187,10 @@ def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
         from bmhctl.domain.parameters import values_for
 
         values_for(ctx.policy().of(Phase.PREPARE), request.params, (host.spec for host in hosts))
+    notes = terms.notes
+    if request.booking is not None or any(host.planned for host in hosts):
+        from bmhctl.usecases.reservations.booked import notes_of_plan
+
+        notes = (*notes, *notes_of_plan(ctx, request, hosts, terms, asked))
     items = [Outcome(host.name, True, "would be reserved", host.state, State.RESERVED) for host in hosts]
-    return Plan("reserve", tuple(items), terms.notes)
+    return Plan("reserve", tuple(items), notes)
