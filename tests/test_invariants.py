@@ -163,8 +163,14 @@ class Lives(RuleBasedStateMachine):
         self.lab.remove()
         shutil.rmtree(self.folder)
 
-    @initialize(kind_of_start=st.sampled_from(["two", "five"]))
-    def start(self, kind_of_start: str) -> None:
+    @initialize(
+        kind_of_start=st.sampled_from(["crowd", "two", "five"]),
+        who=st.permutations(ACTORS),
+        begin=st.integers(2, 300),
+        length=st.integers(2, 200),
+        count=st.integers(1, 3),
+    )
+    def start(self, kind_of_start: str, who: list[str], begin: int, length: int, count: int) -> None:
         inventories.init(self.lab.location)
         self.started = True
         self.lab.policy(POLICY)
@@ -173,6 +179,8 @@ class Lives(RuleBasedStateMachine):
             hosts.add(self.ctx("alice"), [f"node{number}"], hosts.AttributeChanges(mac=mac, labels={"arch": "arm64"}))
         if count == 5:
             step_verbs.ready(self.ctx("alice"), Choice(states=frozenset({State.INITIAL})))
+        if kind_of_start == "crowd":  # first of all, for the few examples that are tried by default
+            self.crowd(who, begin, length, count)
 
     # the world
 
@@ -377,6 +385,21 @@ class Lives(RuleBasedStateMachine):
         self.book(actor, count, begin, length)
         if len(self.booked) > known:
             self.take_a_booking(actor, 0, is_named)
+
+    @rule(who=st.permutations(ACTORS), begin=st.integers(2, 300), length=st.integers(2, 200), count=st.integers(1, 3))
+    def crowd(self, who: list[str], begin: int, length: int, count: int) -> None:
+        """When all hosts are free: bookings and a lease that want the same ones at the same time (6 and 7)."""
+        actor, other = who[:2]
+        self.time_goes_by(600)
+        self.recycle(actor, True)
+        self.book(actor, count, begin, length)
+        self.book(other, count, begin + length // 2, length)
+        known = len(self.tokens)
+        self.reserve_some(1, other, begin - 1, True)
+        if len(self.tokens) > known:
+            self.extend(other, known, 600)
+            self.book(actor, count, 1, length)
+            self.cancel_a_booking(actor, 0)
 
     @contextmanager
     def is_honoured(self, wanted: str) -> Iterator[None]:

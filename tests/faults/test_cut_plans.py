@@ -1,0 +1,227 @@
+"""Commands of bookings, of planned maintenance, of the queue and of sharing, cut off from their server at any message.
+
+A command took effect as a whole or not at all, and what it says is true; run again, it gives the right result.
+``BMHCTL_TEST_SCALE=1`` cuts at every message: before it, in the middle or after it; the default is a part of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from bmhctl.domain.requirements import dump_requirements
+from bmhctl.domain.ticket import Ticket
+from bmhctl.stores.postgres import connection
+from bmhctl.stores.postgres.url import Address
+from bmhctl.usecases.reservations import bookings, request
+from tests.conftest import SCALE, Lab
+from tests.faults.conftest import some
+from tests.faults.figures import Figures
+from tests.faults.proxy import Fate, at, everything_passes
+from tests.faults.scenarios import (
+    BOOKING,
+    POLICY,
+    TEN_MINUTES,
+    TOKEN,
+    block_a_booked_host,
+    book,
+    break_a_booked_host,
+    break_a_host,
+    hold,
+    of,
+    plan_power_work,
+)
+from tests.faults.server_link import ServerLink
+from tests.faults.snapshots import Snapshot, check, state_of
+
+pytestmark = pytest.mark.slow(seconds=20)
+
+CUTS = (Fate.BEFORE, Fate.MIDDLE, Fate.AFTER)
+NOT_KNOWN = "it is not known whether it took effect"
+HOUR = timedelta(hours=1)
+
+
+@dataclass
+class LinkedLab(Lab):
+    """The inventory at the end of a link, seen directly, with a clock that the test moves."""
+
+    url: str = ""
+
+    @property
+    def location(self) -> str:
+        return self.url
+
+
+@dataclass
+class Rows:
+    """The rows of an inventory on a server, kept and put back: quicker than to make an inventory again."""
+
+    url: str
+    kept: dict[str, list[tuple[object, ...]]] = field(default_factory=dict)
+
+    def keep(self) -> None:
+        with self._connection() as server:
+            found = server.execute(
+                "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = %s", [self.space]
+            )
+            self.kept = {str(name): server.execute(f'TABLE "{name}"').fetchall() for (name,) in found.fetchall()}
+
+    def put_back(self) -> None:
+        with self._connection() as server:
+            server.execute("SET session_replication_role = replica")  # no trigger counts, nothing is checked
+            server.execute("; ".join(f'DELETE FROM "{name}"' for name in self.kept))
+            for name, rows in self.kept.items():
+                for row in rows:
+                    server.execute(f'INSERT INTO "{name}" VALUES ({", ".join(["%s"] * len(row))})', row)
+
+    def _connection(self) -> psycopg.Connection[tuple[object, ...]]:
+        address = Address.parse(self.url)
+        server = psycopg.connect(address.url)
+        self.space = server.execute("SELECT to_regnamespace(%s)::oid", [address.schema]).fetchone()[0]  # type: ignore[index]
+        server.execute(f'SET search_path = "{address.schema}"')
+        return server
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command line, what was before it, and what may be seen between two commits of it."""
+
+    line: tuple[str, ...]
+    before: Callable[[Lab], object] = lambda lab: None
+    between: Callable[[Lab], object] | None = None
+    again: tuple[int, ...] = (0,)
+    """How it ends where it took effect already."""
+
+
+def of_bob(lab: Lab) -> None:
+    """Bob's booking of any host, on the first one, in which alice's of that very host will be."""
+    starts = lab.clock.now + 2 * HOUR
+    bookings.book(lab.context("bob"), request.reservation_request(count=1), starts, starts + 3 * HOUR)
+
+
+def near_a_line(lab: Lab) -> None:
+    hold(1)(lab)
+    starts = lab.clock.now + 2 * HOUR
+    bookings.book(lab.context("bob"), request.reservation_request(("node1",)), starts, starts + 3 * HOUR)
+
+
+def two_tickets(lab: Lab) -> None:
+    """Tickets as of commands that wait; they show that they are alive until the test is over."""
+    store, now = lab.context().store, lab.clock.now
+    wanted = dump_requirements(request.reservation_request(count=3).requirements)
+    with store.transaction():
+        for owner in ("alice", "bob"):
+            store.tickets.add(Ticket(owner, wanted, now, now + HOUR))
+
+
+def share(lab: Lab) -> None:
+    hold(2)(lab)
+    of(lab).share(TOKEN, add="bob")
+
+
+def begin_power_work(lab: Lab) -> None:
+    """A maintenance that ends by itself, in which the hosts are."""
+    plan_power_work(lab)
+    of(lab).reap()
+
+
+CASES = {
+    "book": Case(("reserve", "-n", "2", "--from", "2h", "--ttl", "3h", "--request-id", "job")),
+    "book weekly": Case(
+        ("reserve", "node1", "--from", "2h", "--ttl", "3h", "--weekly", "3", "--request-id", "job"),
+    ),
+    "book where another booking makes room": Case(
+        ("reserve", "node1", "--from", "3h", "--ttl", "1h", "--request-id", "job"), of_bob
+    ),
+    "take a booking": Case(("reserve", "--booking", BOOKING, "--request-id", "job"), book(2, -TEN_MINUTES)),
+    "take a booking by asking": Case(("reserve", "-n", "2", "--request-id", "job"), book(2, -TEN_MINUTES)),
+    "cancel a booking": Case(("bookings", "cancel", BOOKING), book(2), again=(4,)),
+    "move a booking": Case(("bookings", "move", BOOKING, "--from", "3h"), book(2)),
+    "move a booking to another host": Case(("bookings", "move", BOOKING, "--from", "6h"), block_a_booked_host),
+    "exchange a broken host": Case(("reap",), break_a_booked_host),
+    "break a booked host": Case(("maintain", "node1", "--reason", "disk"), book(2), between=break_a_host),
+    "let a booking lapse": Case(("reap",), book(2, -HOUR)),
+    "plan a maintenance": Case(
+        ("maintain", "node[1-2]", "--from", "2h", "--until", "+3h", "--reason", "power", "--resume"), again=(5,)
+    ),
+    "begin a planned maintenance": Case(("reap",), plan_power_work),
+    "maintain when free": Case(("maintain", "node1", "--when-free", "--reason", "disk"), hold(2)),
+    "extend into a line": Case(("extend", "-R", TOKEN, "--ttl", "5h"), near_a_line),
+    "move a ticket": Case(("queue", "move", "2", "--first", "--reason", "release"), two_tickets),
+    "share": Case(("share", TOKEN, "--with", "bob"), hold(2)),
+    "share no longer": Case(("share", TOKEN, "--without", "bob"), share, again=(0, 3, 4)),
+}
+
+
+@pytest.fixture
+def linked(link: ServerLink, tmp_path: Path) -> Iterator[LinkedLab]:
+    """Three hosts that are available, on an inventory behind a proxy."""
+    lab = LinkedLab(tmp_path / "lab.schema", url=link.direct)
+    lab.clock.now = datetime.now(UTC)
+    lab.policy(POLICY)
+    for number in (2, 3):
+        of(lab).add(f"node{number}")
+    of(lab).ready("node2", "node3")
+    lab.close()
+    yield lab
+    lab.close()
+
+
+def at_last(state: Snapshot) -> Snapshot:
+    """Returns it without the history: a command that is run again may record that once more."""
+    return replace(state, hosts=tuple(host for host, _ in state.hosts), queue=state.queue[:1])  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cut_at_any_message_a_command_took_effect_as_a_whole_or_not_as_it_says(
+    link: ServerLink, linked: LinkedLab, name: str, figures: Figures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SILENCE", 0.2)
+    case, rows = CASES[name], Rows(link.direct)
+    case.before(linked)
+    linked.close()
+    rows.keep()
+    store = link.lab._context.store
+
+    def found() -> Snapshot:
+        check(store)
+        return state_of(store)
+
+    before = found()
+    assert link.call(*case.line, plan=everything_passes).status == 0
+    messages = len(link.proxy.passed)
+    whole = found()
+    assert whole != before
+    allowed = [before, whole]
+    if case.between:
+        rows.put_back()
+        case.between(linked)
+        linked.close()
+        allowed.insert(1, found())
+
+    cuts = [(number, CUTS[number % len(CUTS)]) for number in range(messages)]
+    silences = [(number, Fate.FREEZE) for number in range(messages // 2, messages)]  # each takes its time
+    tries = some(cuts, name) + some(silences, name, SCALE * 0.2)
+    lies, uncertain, faults = [], 0, 0
+    for number, fate in tries:
+        rows.put_back()
+        done = link.call(*case.line, plan=at(number, fate))
+        faults += len(link.proxy.passed) > number
+        is_uncertain = NOT_KNOWN in done.stderr
+        uncertain += is_uncertain
+        state = found()
+        is_true = state == whole if done.status == 0 else is_uncertain or state in allowed[:-1]
+        again = link.call(*case.line, plan=everything_passes)
+        is_right = at_last(found()) == at_last(whole) and again.status in (case.again if state == whole else (0,))
+        if state not in allowed or not is_true or not is_right or done.status not in (0, 11):
+            lies.append((number, fate, done, again, state in allowed))
+
+    figures("plans cut off", "postgres", tries=len(tries), faults=faults, uncertain=uncertain, losses=len(lies))
+    assert lies == []
+    assert faults
+    assert link.in_order() == []
