@@ -91,9 +91,10 @@ class HostGroup(Frozen):
 
 
 class Fleet(Frozen):
-    """All hosts by the values of the label ``by``."""
+    """All hosts by the values of the label ``by``; ``due`` are the ids of those that are set aside for tickets."""
 
     by: str
     groups: tuple[HostGroup, ...]
     inventory: str
     now: datetime
+    due: frozenset[int] = frozenset()

@@ -96,13 +96,24 @@ def fleet(ctx: Context, key: str) -> Fleet:
     now = refresh(ctx)
     groups: dict[str | None, list[Host]] = {}
     keys: dict[str, None] = {}
-    for host in ctx.store.hosts.find():
-        values = selectable(host.spec)
-        keys.update(dict.fromkeys(values))
-        groups.setdefault(values.get(key), []).append(host)
+    with ctx.store.snapshot():
+        for host in ctx.store.hosts.find():
+            values = selectable(host.spec)
+            keys.update(dict.fromkeys(values))
+            groups.setdefault(values.get(key), []).append(host)
+        due = _due(ctx)
     if groups and key not in keys:
         near = nearest(key, keys)
         hint = f"did you mean {near}? " if near else ""
         raise UsageError(f"no host has the label {key!r}", hint=f"{hint}known: {', '.join(sorted(keys)) or 'none'}")
     ordered = sorted(groups, key=lambda value: (value is None, natural(value or "")))
-    return Fleet(key, tuple(HostGroup(value, tuple(groups[value])) for value in ordered), ctx.store.location, now)
+    return Fleet(key, tuple(HostGroup(value, tuple(groups[value])) for value in ordered), ctx.store.location, now, due)
+
+
+def _due(ctx: Context) -> frozenset[int]:
+    """Return the ids of the hosts that are set aside for tickets."""
+    if not ctx.store.tickets.all():
+        return frozenset()
+    from bmhctl.usecases.reservations.fairness import due_hosts
+
+    return frozenset(due_hosts(ctx, ctx.policy().limits))

@@ -8,13 +8,17 @@ from datetime import timedelta
 
 import pytest
 
+from bmhctl.domain.requirements import Requirement, dump_requirements
+from bmhctl.domain.ticket import Ticket
 from bmhctl.errors import UsageError
 from bmhctl.output import Display, Format, render
+from bmhctl.stores.claims import ticket_claim
 from bmhctl.usecases import hosts, lifecycle_verbs
 from bmhctl.usecases.overviews import fleet, reasons
 from bmhctl.usecases.reservations import request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
+from bmhctl.usecases.status import status
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab
 
@@ -92,6 +96,20 @@ def test_hosts_are_grouped_by_the_values_of_a_label_in_their_natural_order(fleet
     with pytest.raises(UsageError, match="no host has the label 'rak'") as refused:
         fleet(fleet_of_seven.context(), "rak")
     assert "did you mean rack?" in str(refused.value.hint)
+
+
+def test_a_host_that_is_set_aside_for_a_ticket_is_free_in_neither_view(fleet_of_seven: Lab) -> None:
+    ctx = fleet_of_seven.context("carol")
+    wants = dump_requirements((Requirement(name="node05"),))
+    with ctx.store.transaction():
+        ticket = ctx.store.tickets.add(Ticket("carol", wants, ctx.clock(), ctx.clock()))
+    with ctx.store.claims.share(ticket_claim(ticket.id)):
+        found = fleet(fleet_of_seven.context(), "rack")
+        assert status(fleet_of_seven.context()).free == 0
+    out = io.StringIO()
+    render(found, Display(out, out, format=Format.PLAIN))
+    assert " · 0 free · " in out.getvalue()
+    assert "r2      0/5  ■■■◐◐\n" in out.getvalue()
 
 
 def test_on_a_terminal_nothing_is_wider_than_it_and_hostile_text_is_harmless(fleet_of_seven: Lab) -> None:

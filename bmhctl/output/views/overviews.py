@@ -78,24 +78,25 @@ def _reasons(result: Reasons, fields: tuple[str, ...] | None) -> Envelope:
     return listing("reasons", head, "reasons", picked(map(_reason_record, result.items), fields))
 
 
-def _mark(host: Host, now: datetime) -> Span:
+def _mark(host: Host, fleet: Fleet) -> Span:
     """Return the one mark of a host: its state, or what an operator has to know first."""
     if host.fault:
         return _FAULT
-    if host.state is State.AVAILABLE and not _is_free(host, now):
+    if host.state is State.AVAILABLE and not _is_free(host, fleet):
         return _KEPT_BACK
     return GLYPH[host.state], COLOUR[host.state]
 
 
-def _is_free(host: Host, now: datetime) -> bool:
-    return host.state is State.AVAILABLE and not (host.cordon or host.undeclared or is_set_aside(host, now))
+def _is_free(host: Host, fleet: Fleet) -> bool:
+    kept_back = host.cordon or host.undeclared or is_set_aside(host, fleet.now) or host.id in fleet.due
+    return host.state is State.AVAILABLE and not kept_back
 
 
 def _fleet_lines(result: Fleet, width: int | None) -> Iterator[Line]:
     hosts = [host for group in result.groups for host in group.hosts]
     words = [
         (f"{plural(len(hosts), 'host')} by {clean(result.by)} · ", ""),
-        (f"{_free(hosts, result.now):,} free", "green"),
+        (f"{_free(hosts, result):,} free", "green"),
         (f" · {stamp(result.now)}", "dim"),
     ]
     yield inventory_line(result.inventory, words, width)
@@ -106,20 +107,20 @@ def _fleet_lines(result: Fleet, width: int | None) -> Iterator[Line]:
     values = padded(
         shorten(clean(group.value), longest) if group.value is not None else "(none)" for group in result.groups
     )
-    counts = padded(f"{_free(group.hosts, result.now)}/{len(group.hosts)}" for group in result.groups)
+    counts = padded(f"{_free(group.hosts, result)}/{len(group.hosts)}" for group in result.groups)
     for group, value, count in zip(result.groups, values, counts, strict=True):
         head: list[Span] = [(value, "bold" if group.value is not None else "dim"), (f"  {count}  ", "dim")]
         indent = cell_width(value) + len(count) + 4
         room = UNLIMITED if width is None else max(10, width - indent)
-        marks = [_mark(host, result.now) for host in group.hosts]
+        marks = [_mark(host, result) for host in group.hosts]
         for start in range(0, len(marks), room):
             yield [*(head if not start else [(" " * indent, "")]), *_runs(marks[start : start + room])]
     yield []
-    yield from _legend([_mark(host, result.now) for host in hosts], width)
+    yield from _legend([_mark(host, result) for host in hosts], width)
 
 
-def _free(hosts: Iterable[Host], now: datetime) -> int:
-    return sum(_is_free(host, now) for host in hosts)
+def _free(hosts: Iterable[Host], fleet: Fleet) -> int:
+    return sum(_is_free(host, fleet) for host in hosts)
 
 
 def _runs(marks: Iterable[Span]) -> Iterator[Span]:
@@ -145,12 +146,12 @@ def _legend(marks: Iterable[Span], width: int | None) -> Iterator[Line]:
     yield [("the numbers: free hosts of all", "dim")]
 
 
-def _group_record(group: HostGroup, now: datetime) -> Record:
+def _group_record(group: HostGroup, fleet: Fleet) -> Record:
     counts = Counter(host.state for host in group.hosts)
     return {
         "value": group.value,
         "total": len(group.hosts),
-        "free": _free(group.hosts, now),
+        "free": _free(group.hosts, fleet),
         "counts": {state.value: counts[state] for state in State},
         "hosts": [{"name": host.name, "state": host.state.value, "flags": [*flags(host)]} for host in group.hosts],
     }
@@ -158,7 +159,7 @@ def _group_record(group: HostGroup, now: datetime) -> Record:
 
 def _fleet(result: Fleet, _: object) -> Envelope:
     head: Record = {"now": iso(result.now), "inventory": result.inventory, "by": result.by}
-    return listing("fleet", head, "groups", (_group_record(group, result.now) for group in result.groups))
+    return listing("fleet", head, "groups", (_group_record(group, result) for group in result.groups))
 
 
 def _fleet_shown(result: Fleet, display: Display) -> Iterator[Line]:
