@@ -8,10 +8,12 @@ command does, such as refuse a write.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib
 import os
 import pickle
+import select
 import selectors
 import signal
 import socket
@@ -22,11 +24,15 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Self
 
 _AT_START = ("PYTHON", "LC_", "LANG")
 """Variables that an interpreter reads when it starts."""
+
+_FAULTS = "PYTHONFAULTHANDLER"
+"""One of them that a fork obeys, too."""
 
 _LARGEST = 1 << 17
 """Bytes of a request: arguments and environment."""
@@ -37,7 +43,7 @@ _parent: list[tuple[socket.socket, subprocess.Popen[bytes]]] = []
 
 def can_run(environ: dict[str, str]) -> bool:
     """Whether a fork acts as an interpreter that is started with these variables would."""
-    chosen = {name: value for name, value in environ.items() if name.startswith(_AT_START)}
+    chosen = {name: value for name, value in environ.items() if name.startswith(_AT_START) and name != _FAULTS}
     return chosen == {**({"LANG": environ["LANG"]} if "LANG" in environ else {}), "LC_ALL": "C.UTF-8"}
 
 
@@ -49,15 +55,7 @@ def run(
     ``act``, as ``module:function``, is called with the arguments instead, and returns the status.
     """
     deadline = time.monotonic() + timeout
-    ours, theirs = zip(*[_pipe(is_input) for is_input in (True, False, False, False)], strict=True)
-    request = pickle.dumps((args, str(cwd), environ, act))
-    assert len(request) < _LARGEST
-    with _lock:
-        if not _parent:
-            _parent.append(_start())
-        socket.send_fds(_parent[0][0], [request], theirs)
-    for handle in theirs:
-        os.close(handle)
+    ours = _ask(args, cwd, environ, act)
     answers: dict[int, bytearray] = {handle: bytearray() for handle in ours[1:]}
     with selectors.DefaultSelector() as selector:
         selector.register(ours[0], selectors.EVENT_WRITE)
@@ -82,9 +80,142 @@ def run(
                 if is_done:
                     selector.unregister(handle)
                     os.close(handle)
-    stdout, stderr, status = (bytes(answer) for answer in answers.values())
-    assert status, "the parent of all commands is gone"
-    return int(status), stdout, stderr
+    stdout, stderr, said = (bytes(answer) for answer in answers.values())
+    return _status(said), stdout, stderr
+
+
+class Process:
+    """A command that was forked and runs beside the test, with the methods of ``subprocess.Popen`` in text mode.
+
+    With ``code``, that is run instead, as by ``python -c``: with all modules of bmhctl loaded, so that it cannot change
+    what they read when they are. What it writes to stderr goes to an open file if there is one.
+    """
+
+    def __init__(
+        self,
+        args: Sequence[str],
+        cwd: Path,
+        environ: dict[str, str],
+        code: str | None = None,
+        stderr: int | None = None,
+    ) -> None:
+        self.args = list(args)
+        given, act = (args, "") if code is None else ((code, *args), f"{__name__}:run_code")
+        writes, *reads, self._ended = _ask(given, cwd, environ, act, stderr)
+        self.stdin = open(writes, "w")  # noqa: SIM115 - as Popen's
+        self.stdout, self.stderr = map(open, reads)
+        self._said = os.read(self._ended, 64)
+        self.pid = int(self._said.split()[0])
+        self.returncode: int | None = None
+        self._readers: list[_Reader] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close_stdin()
+        self.stdout.close()
+        self.stderr.close()
+        self.wait()
+
+    def poll(self) -> int | None:
+        """Returns the status if it has ended."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits until it has ended, and returns the status."""
+        while self.returncode is None:
+            if not select.select([self._ended], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            read = os.read(self._ended, 64)
+            self._said += read
+            if not read:
+                self.returncode = _status(self._said)
+                os.close(self._ended)
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Closes its stdin, waits until it has ended, and returns the rest of what it wrote."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._close_stdin()
+        self._readers = self._readers or [_Reader(stream) for stream in (self.stdout, self.stderr)]
+        for reader in self._readers:
+            reader.join(None if deadline is None else max(0, deadline - time.monotonic()))
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        self.wait(None if deadline is None else max(0, deadline - time.monotonic()))
+        out, err = (reader.text for reader in self._readers)
+        return out, err
+
+    def _close_stdin(self) -> None:
+        with suppress(BrokenPipeError):
+            self.stdin.close()
+
+    def send_signal(self, number: int) -> None:
+        """Sends it a signal, unless it has ended."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Sends it SIGKILL, unless it has ended."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Sends it SIGTERM, unless it has ended."""
+        self.send_signal(signal.SIGTERM)
+
+
+class _Reader(threading.Thread):
+    """Reads a stream to its end, and closes it."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        super().__init__(daemon=True)
+        self._stream = stream
+        self.text = ""
+        self.start()
+
+    def run(self) -> None:
+        if not self._stream.closed:
+            self.text = self._stream.read()
+            self._stream.close()
+
+
+def run_code(code: str, *args: str) -> int:
+    """Runs a program as ``python -c`` does: what a :class:`Process` with ``code`` calls."""
+    sys.argv[:] = ["-c", *args]
+    sys.path[0] = ""
+    try:
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+    finally:
+        sys.stdout.flush()
+    return 0
+
+
+def _ask(
+    args: Sequence[Any], cwd: Path, environ: dict[str, str], act: str, stderr: int | None = None
+) -> tuple[int, ...]:
+    """Has a command started; returns our ends of its stdin, stdout, stderr, and where its id and its status come."""
+    ours, theirs = zip(*[_pipe(is_input) for is_input in (True, False, False, False)], strict=True)
+    if stderr is not None:
+        os.dup2(stderr, theirs[2], inheritable=False)
+    request = pickle.dumps((args, str(cwd), environ, act))
+    assert len(request) < _LARGEST
+    with _lock:
+        if not _parent:
+            _parent.append(_start())
+        socket.send_fds(_parent[0][0], [request], theirs)
+    for handle in theirs:
+        os.close(handle)
+    return ours
+
+
+def _status(said: bytes) -> int:
+    """The status in what the parent said of a command: its id and its status."""
+    assert said.count(b" ") == 1, "the parent of all commands is gone"
+    return int(said.split()[1])
 
 
 def _pipe(is_input: bool) -> tuple[int, int]:
@@ -144,6 +275,7 @@ def _serve(connection: socket.socket) -> None:
                         _become(handles, folder, environ, called, args)
                     for handle in handles[:3]:
                         os.close(handle)
+                    os.write(handles[3], f"{child} ".encode())
                     selector.register(os.pidfd_open(child), selectors.EVENT_READ, (child, handles[3]))
                 else:
                     child, answer = key.data
@@ -207,6 +339,8 @@ def _become(
         os.environ.update(environ)
         time.tzset()
         os.chdir(folder)
+        if environ.get(_FAULTS):
+            faulthandler.enable()
         if act is not None:
             status = act(*args)
             sys.stderr.flush()

@@ -10,11 +10,26 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests import forked
 from tests.conftest import environment
+from tests.forked import Process
 
 
-def spawn(*args: str, **extra: str) -> subprocess.Popen[str]:
-    """Starts Python with these arguments."""
+def spawn(*args: str, **extra: str) -> Process | subprocess.Popen[str]:
+    """Starts ``python ARGS``, with nothing in its stdin: forks it where it is ``-m bmhctl …`` or ``-c CODE …``."""
+    environ = environment(**extra)
+    if forked.can_run(environ) and args[:2] == ("-m", "bmhctl"):
+        process = Process(args[2:], Path.cwd(), environ)
+    elif forked.can_run(environ) and args[0] == "-c":
+        process = Process(args[2:], Path.cwd(), environ, code=args[1])
+    else:
+        return start(*args, **extra)
+    process.stdin.close()
+    return process
+
+
+def start(*args: str, **extra: str) -> subprocess.Popen[str]:
+    """Starts ``python ARGS`` in an interpreter of its own: for tests of its start, its imports or its arguments."""
     return subprocess.Popen(
         [sys.executable, "-W", "error", *args],
         env=environment(**extra),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests import forked
-from tests.conftest import Run, run_bmhctl
+from tests.conftest import Run, environment, run_bmhctl
+from tests.forked import Process
 
 pytestmark = pytest.mark.slow
 
@@ -55,3 +58,29 @@ def test_what_an_interpreter_reads_at_its_start_is_given_to_one(variable: str) -
     environ = {"LC_ALL": "C.UTF-8", "HOME": "/"}
     assert forked.can_run(environ)
     assert not forked.can_run({**environ, variable: "x"} if variable != "LANG" else {"HOME": "/", "LANG": "de_DE"})
+
+
+BESIDE = """
+import os, sys
+print(os.getpid(), *sys.argv[1:], flush=True)
+print(sys.stdin.readline().strip(), file=sys.stderr, flush=True)
+sys.stdin.read()
+raise SystemExit(3)
+"""
+
+
+def test_a_process_beside_the_test_is_used_as_one_of_popen(tmp_path: Path) -> None:
+    ended, stopped = (Process(["a", "b"], tmp_path, environment(), code=BESIDE) for _ in range(2))
+    for process in (ended, stopped):
+        assert process.stdout.readline() == f"{process.pid} a b\n"
+        process.stdin.write("given\n")
+        process.stdin.flush()
+        assert process.stderr.readline() == "given\n"
+        assert process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0)
+        if process is stopped:
+            process.terminate()
+        assert process.communicate(timeout=60) == ("", "")
+        process.kill()  # it has ended
+    assert (ended.returncode, stopped.returncode) == (3, -signal.SIGTERM)

@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,29 +16,23 @@ import pytest
 
 from tests.cli.conftest import Cli, json_of
 from tests.conftest import Run, environment
+from tests.forked import Process
 from tests.probes.servers import filtered, silence
 from tests.processes import ended, until
 
 pytestmark = pytest.mark.slow
 
 BMHCTL = [sys.executable, "-W", "error", "-m", "bmhctl"]
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Process]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts the real command; what still runs at the end is killed."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Process] = []
 
-    def call(*args: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*BMHCTL, *args],
-            cwd=tmp_path,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def call(*args: str) -> Process:
+        process = Process(args, tmp_path, environment())
         started.append(process)
         return process
 

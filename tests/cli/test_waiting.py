@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from bmhctl.usecases import hosts
 from bmhctl.usecases.policy import apply_policy
 from bmhctl.usecases.shared.host_selection import Choice
 from tests.conftest import BACKENDS, Bmhctl, Lab, Run, environment, made_in
+from tests.forked import Process
 from tests.processes import until
 
 pytestmark = pytest.mark.slow
@@ -49,14 +48,9 @@ class Waiter:
         self.actor = actor
         self._stderr = lab.path.with_name(f"{actor}.{time.monotonic_ns()}.err")
         with self._stderr.open("w") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "bmhctl", "-i", lab.location, "reserve", "-o", "name", *args],
-                env=environment(BMHCTL_ACTOR=actor),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-            )
+            line = ("-i", lab.location, "reserve", "-o", "name", *args)
+            self.process = Process(line, Path.cwd(), environment(BMHCTL_ACTOR=actor), stderr=stderr.fileno())
+        self.process.stdin.close()
 
     def ended(self) -> Run:
         """How it ended, in a little while."""

@@ -24,11 +24,11 @@ from bmhctl.usecases import hosts
 from bmhctl.usecases.reservations import request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
-from tests.conftest import Lab, environment
+from tests.conftest import Lab
 from tests.faults.figures import Figures
 from tests.faults.forked_commands import ForkedCommands
 from tests.faults.snapshots import check
-from tests.processes import until
+from tests.processes import spawn, until
 
 READY = (
     "import sys\nfrom bmhctl import open_inventory\n"
@@ -56,14 +56,7 @@ def test_a_lock_file_that_is_removed_under_a_step_costs_the_claim_and_nothing_el
     runners, pipes = [], []
     for number, fifo in enumerate(fifos):
         os.mkfifo(fifo)
-        runners.append(
-            subprocess.Popen(
-                [sys.executable, "-W", "error", "-c", READY, str(file_lab.path), f"runner{number}"],
-                env=environment(GO=str(fifo)),
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
+        runners.append(spawn("-c", READY, str(file_lab.path), f"runner{number}", GO=str(fifo)))
         pipes.append(os.open(fifo, os.O_WRONLY))  # opens when the step is there to read
         if gone == "file":
             for claim in claims_of(file_lab).iterdir():

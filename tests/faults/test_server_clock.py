@@ -16,7 +16,7 @@ from bmhctl.usecases import inventories
 from tests.conftest import location
 from tests.faults.figures import Figures
 from tests.postgres import drop_schema
-from tests.processes import spawn, until
+from tests.processes import start, until
 
 HOURS = (1, -1)
 SLACK = timedelta(seconds=20)  # of a machine that is busy; what is looked for is an hour
@@ -72,7 +72,7 @@ def test_a_worker_with_a_wrong_clock_takes_renews_and_reaps_by_the_servers(
     url = lab._context.store.database.address.location  # type: ignore[attr-defined]  # it is PostgreSQL's
     valid = lab.reserve("node2", ttl="30m").reservation
     began = lab._context.clock()
-    worker = spawn("-c", WRONG + WORKER, str(hours), url)
+    worker = start("-c", WRONG + WORKER, str(hours), url)
     out, err = worker.communicate(timeout=60)
     now = lab._context.clock()
     assert (worker.returncode, err) == (0, "")
@@ -98,7 +98,7 @@ def test_runs_with_wrong_clocks_outlive_their_first_lease_and_end_what_is_over(
     go = tmp_path / "go"
     task = f"while [ ! -e {go} ]; do sleep 0.05; done"
     runs = [
-        spawn("-c", WRONG + RUN, str(hours), "-i", url, "run", "--host", name, "--ttl", "9s", "--", "sh", "-c", task)
+        start("-c", WRONG + RUN, str(hours), "-i", url, "run", "--host", name, "--ttl", "9s", "--", "sh", "-c", task)
         for hours, name in zip(HOURS, ("node1", "node2"), strict=True)
     ]
     until(lambda: len(lab.reservations()) == len(runs))

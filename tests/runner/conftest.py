@@ -21,6 +21,7 @@ from bmhctl.usecases import hosts
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import Lab, Run, environment, run_bmhctl
+from tests.forked import Process
 
 BMHCTL = [sys.executable, "-W", "error", "-m", "bmhctl"]
 
@@ -50,7 +51,7 @@ sys.exit(run(sys.argv[1:]))
 class Turn:
     """A ``bmhctl run`` that is under way, in a pipe."""
 
-    process: subprocess.Popen[str]
+    process: Process
 
     @property
     def pid(self) -> int:
@@ -84,7 +85,7 @@ class Fleet:
     """An inventory with hosts that are available, and the commands of one who uses them."""
 
     lab: Lab
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    started: list[Process] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -99,17 +100,11 @@ class Fleet:
 
     def start(self, *args: str, patch: str | None = None, pipe_in: bool = False, **env: str) -> Turn:
         """Starts ``bmhctl ARGS``; ``patch`` is code that runs before it in its process."""
-        command = BMHCTL if patch is None else [sys.executable, "-W", "error", "-c", PATCHED.format(patch=patch)]
-        process = subprocess.Popen(
-            [*command, *args],
-            cwd=self.folder,
-            env=environment(**{**self.environ, "PYTHONFAULTHANDLER": "1", **env}),
-            stdin=subprocess.PIPE if pipe_in else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        environ = environment(**{**self.environ, "PYTHONFAULTHANDLER": "1", **env})
+        code = None if patch is None else PATCHED.format(patch=patch)
+        process = Process(args, self.folder, environ, code=code)
+        if not pipe_in:
+            process.stdin.close()
         self.started.append(process)
         return Turn(process)
 

@@ -23,6 +23,7 @@ from bmhctl.usecases.reservations import reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import SCALE, Lab, environment
+from tests.forked import Process
 from tests.processes import until
 
 pytestmark = pytest.mark.slow
@@ -64,15 +65,8 @@ print(got)
 """
 
 
-def spawn(code: str, *args: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", code, *args],
-        env=environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def spawn(code: str, *args: str) -> Process:
+    return Process(args, Path.cwd(), environment(), code=code)
 
 
 def test_processes_that_reserve_at_once_never_share_a_host(lab: Lab, tmp_path: Path) -> None:
@@ -182,14 +176,9 @@ def test_a_kill_at_any_statement_leaves_each_commit_whole_or_absent(lab: Lab) ->
     tries = 0
     for kill_at in range(200):
         lab.close()
-        done = subprocess.run(
-            [sys.executable, "-c", VICTIM, lab.location, str(kill_at)],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        said = done.stdout.split()
+        victim = spawn(VICTIM, lab.location, str(kill_at))
+        out, err = victim.communicate(timeout=60)
+        said = out.split()
         store = lab.context().store
         with store.transaction():  # a server may still be at work for the dead
             held = store.reservations.open()
@@ -204,9 +193,9 @@ def test_a_kill_at_any_statement_leaves_each_commit_whole_or_absent(lab: Lab) ->
             chain = list(store.events.read(host))
             assert chain[-1].dest == host.state
             assert chain[-1].id == host.last_event
-        if done.returncode == 0:
+        if victim.returncode == 0:
             break
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert victim.returncode == -signal.SIGKILL, err
         tries += 1
         if held:
             lifecycle_verbs.release(lab.context("victim"), Choice(), reservation=held[0].id)
@@ -315,22 +304,17 @@ def test_a_kill_in_the_middle_of_an_edit_leaves_file_and_state_agreeing(toml_lab
             path.unlink()
         for name, content in saved.items():
             (toml_lab.path.parent / name).write_bytes(content)
-        done = subprocess.run(
-            [sys.executable, "-c", EDITOR, str(toml_lab.path), str(kill_at), verb],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        editor = spawn(EDITOR, str(toml_lab.path), str(kill_at), verb)
+        out, err = editor.communicate(timeout=60)
         found = {h.name: h.state for h in queries.list_hosts(toml_lab.context(), Choice(everything=True)).hosts}
         undeclared = [h.name for h in toml_lab.context().store.hosts.find(HostQuery()) if h.undeclared]
         toml_lab.close()
         assert found in (before, after), (kill_at, found)
         assert undeclared == [], kill_at
-        if "done" in done.stdout:
+        if "done" in out:
             assert found == after
             break
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert editor.returncode == -signal.SIGKILL, err
         seen.add(json.dumps(found))
     else:
         pytest.fail("the editor never came to its end")

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -29,6 +27,7 @@ from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.conftest import SCALE, SUFFIX, Lab, environment
 from tests.faults.figures import Figures
+from tests.forked import Process
 from tests.processes import until
 
 pytestmark = pytest.mark.slow
@@ -52,15 +51,8 @@ def is_on_server(lab: Lab) -> bool:
     return lab.path.name == SUFFIX["postgres"]
 
 
-def spawn(code: str, *args: object, actor: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", code, *map(str, args)],
-        env=environment(BMHCTL_ACTOR=actor),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def spawn(code: str, *args: object, actor: str) -> Process:
+    return Process([str(arg) for arg in args], Path.cwd(), environment(BMHCTL_ACTOR=actor), code=code)
 
 
 RACER = """
@@ -156,7 +148,7 @@ with open_inventory(sys.argv[1]) as lab:
 
 def test_after_a_storm_of_kills_time_brings_every_host_back(fleet: Lab) -> None:
     dice = random.Random(8)
-    victims: list[subprocess.Popen[str]] = []
+    victims: list[Process] = []
     kills = max(6, round(40 * SCALE))
     for number in range(kills):
         while len(victims) < (12 if SCALE >= 1 else 6):
@@ -253,7 +245,10 @@ with open_inventory(inventory) as lab:
 """
 
 PLANNER = """
-import subprocess, sys, time
+import sys, time
+from contextlib import redirect_stderr
+from io import StringIO
+from bmhctl.cli.main import run
 
 inventory, until = sys.argv[1], time.monotonic() + float(sys.argv[2])
 number = 0
@@ -261,8 +256,9 @@ while time.monotonic() < until:
     number += 1
     plan = ("maintain", f"node{1 + number % 8}", "--from", "2s", "--until", "+1s", "--reason", "power", "--resume")
     for line in (plan, ("recycle",)):
-        done = subprocess.run([sys.executable, "-m", "bmhctl", "-i", inventory, "-q", *line], stderr=subprocess.PIPE)
-        assert done.returncode in (0, 4, 5, 12), done.stderr
+        with redirect_stderr(StringIO()) as said:
+            status = run(["-i", inventory, "-q", *line])
+        assert status in (0, 4, 5, 12), said.getvalue()
 """
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shlex
 import socket
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,8 +23,8 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
 from tests.broken_inventories import a_host_in_each_state, everything, examined, found, unchecked
-from tests.conftest import Lab, environment
-from tests.processes import until
+from tests.conftest import Lab
+from tests.processes import spawn, until
 
 pytestmark = pytest.mark.slow
 
@@ -340,7 +338,7 @@ with open_inventory(sys.argv[1]) as lab:
 def test_an_inventory_in_use_is_never_reported_as_broken(lab: Lab) -> None:
     hosts.add(lab.context(), ["node[1-4]"], hosts.AttributeChanges())
     step_verbs.ready(lab.context(), Choice(everything=True))
-    with subprocess.Popen([sys.executable, "-c", WORKER, lab.location], env=environment()) as worker:
+    with spawn("-c", WORKER, lab.location) as worker:
         looks = 0
         while worker.poll() is None:
             diagnosis = doctor_at(lab.location, lambda store: Context(store, "eve", store.now))
@@ -358,9 +356,7 @@ KILLED_RUN = "bmhctl run --host node2 -- sh -c 'echo $BMH_RESERVATION; sleep 100
 
 @pytest.mark.slow(seconds=30)
 def test_the_claim_of_a_killed_run_names_the_run_and_says_that_it_was_killed(fleet: Lab) -> None:
-    command = [sys.executable, "-m", *shlex.split(KILLED_RUN)]
-    environ = environment(BMHCTL_INVENTORY=fleet.location)
-    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as run:
+    with spawn("-m", *shlex.split(KILLED_RUN), BMHCTL_INVENTORY=fleet.location) as run:
         assert run.stdout is not None
         reservation = run.stdout.readline().strip()
         assert claims_found(fleet) == []
