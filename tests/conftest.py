@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -63,6 +64,11 @@ def pytest_configure(config: pytest.Config) -> None:
         _server.append(Server())
         _server[0].start()
         os.environ[VARIABLE] = _server[0].url
+
+
+def pytest_collection_finish() -> None:
+    """Leaves what is there for good out of garbage collections, of which some tests need many."""
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from psycopg import pq
 
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.schema import INVENTORY_KEY
@@ -245,7 +246,7 @@ class Server:
             start_new_session=True,  # a Ctrl-C is for the tests
         )
         deadline = time.monotonic() + 60
-        while self._status() != 0:
+        while not self._answers():
             assert self._process.poll() is None, "the server ended at once"
             assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.02)
@@ -271,10 +272,8 @@ class Server:
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _status(self) -> int:
-        return subprocess.run(
-            [self._programs / "pg_isready", "-q", "-h", self._folder, "-U", "postgres"], user=self._user, check=False
-        ).returncode
+    def _answers(self) -> bool:
+        return pq.PGconn.ping(f"host={self._folder} user=postgres".encode()) == pq.Ping.OK
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 
@@ -29,6 +30,14 @@ class Fleet:
         self.prefix = f"r{self.schema}"
         self._numbers = count(1)
 
+    @cached_property
+    def _owners(self) -> psycopg.Connection[tuple[object, ...]]:
+        return _connected(self.url)
+
+    def close(self) -> None:
+        """Closes the owner's connection."""
+        self._owners.close()
+
     def login(self, role: str) -> str:
         """The name of a user in a role."""
         return f"{self.prefix}_some_{role}"
@@ -39,8 +48,8 @@ class Fleet:
 
     def sql(self, text: str, role: str | None = None) -> list[tuple[object, ...]]:
         """Runs statements as the owner, or as a user in a role; returns the rows of a single one."""
-        url = Address.parse(self.url if role is None else self.url_of(role)).url
-        with psycopg.connect(url, autocommit=True) as connection:
+        with ExitStack() as stack:
+            connection = self._owners if role is None else stack.enter_context(_connected(self.url_of(role)))
             connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema)))
             cursor = connection.execute(text.encode())
             return cursor.fetchall() if cursor.description else []
@@ -55,10 +64,9 @@ class Fleet:
 
     def rows(self) -> dict[str, list[tuple[object, ...]]]:
         """All that is in the inventory."""
-        with psycopg.connect(Address.parse(self.url).url) as connection:
-            tables = {table: sql.Identifier(self.schema, table) for table in roles.tables()}
-            select = sql.SQL("SELECT * FROM {}")
-            return {table: connection.execute(select.format(name)).fetchall() for table, name in tables.items()}
+        tables = {table: sql.Identifier(self.schema, table) for table in roles.tables()}
+        select = sql.SQL("SELECT * FROM {}")
+        return {table: self._owners.execute(select.format(name)).fetchall() for table, name in tables.items()}
 
     @contextmanager
     def opened(self) -> Iterator[Inventory]:
@@ -153,12 +161,17 @@ class Fleet:
         return str(path)
 
 
+def _connected(url: str) -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(Address.parse(url).url, autocommit=True)
+
+
 @contextmanager
 def shared(folder: Path) -> Iterator[Fleet]:
     """A fleet with a user in each role; nothing of it is left on the server."""
     fleet = Fleet(folder)
     names = [name for role in roles.ROLES for name in (f"{fleet.prefix}_{role.name}", fleet.login(role.name))]
     with ExitStack() as stack:
+        stack.callback(fleet.close)
         with open_inventory(fleet.url, create=True):
             stack.callback(fleet.sql, f"DROP ROLE IF EXISTS {', '.join(names)}")
             stack.callback(drop_schema, fleet.url)  # done first: a role that has rights can't be dropped

@@ -35,6 +35,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     yield made
     drop_schema(made.url)
     drop_schema(made.elsewhere)
+    made.close()
 
 
 COMMANDS = (
