@@ -182,6 +182,7 @@ class Clients:
                 ("reap",),
                 ("cordon", dice.choice(HOSTS), "--reason", "nemesis"),
                 ("uncordon", "node*"),
+                ("resume", "node*"),
                 ("list", "-o", "json"),
                 ("api",),
                 ("book",),
@@ -427,7 +428,10 @@ def _attack(
     for thread in threads:
         thread.join()
     time.sleep(6)  # what outlives its command is ended by its watchdog, at the end of its lease
-    wrong = checked(clients, bmhctl("history", "-o", "jsonl"), bmhctl("bookings", "--ended", "-o", "jsonl"))
+    history, bookings = bmhctl("history", "-o", "jsonl"), bmhctl("bookings", "--ended", "-o", "jsonl")
+    (folder / "history.jsonl").write_text(history)
+    (folder / "bookings.jsonl").write_text(bookings)
+    wrong = checked(clients, history, bookings)
     if server is None and len(written := bmhctl("history", "-o", "jsonl", place=decoy).splitlines()) != 2:
         wrong.append(f"the other inventory was written to: {written}")
     print(f"seed {seed}, {faults.total()} faults, {sum(clients.ended.values())} commands: {len(wrong)} findings")
@@ -449,7 +453,7 @@ def main() -> int:
     for each in wrong:
         print(each)
     if wrong:
-        print(f"the inventory and the logs of the tasks are kept in {folder}")
+        print(f"the history, the bookings and the logs of the tasks are kept in {folder}")
         return 1
     shutil.rmtree(folder)
     return 0
