@@ -415,6 +415,7 @@ def test_a_server_that_is_away_is_status_11_with_the_reason(server: Server) -> N
         _, err = done.communicate(timeout=60)
         assert done.returncode == 11, command
         assert err.startswith("bmhctl: can't reach postgresql://postgres@/postgres"), err
+        assert "Is the server running" not in err
 
 
 def test_one_request_is_never_run_twice_at_once_also_when_the_server_was_away(server: Server, tmp_path: Path) -> None:

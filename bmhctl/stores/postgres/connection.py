@@ -182,7 +182,9 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
 
 
 def _words_of(error: psycopg.Error) -> str:
-    return without_secrets(" ".join((error.diag.message_primary or str(error)).split()))
+    """Return what the server or libpq reports, in one line, without the guesses that libpq adds in indented lines."""
+    said = (error.diag.message_primary or str(error)).splitlines()
+    return without_secrets(" ".join(" ".join(line for line in said if not line.startswith("\t")).split()))
 
 
 _Kind = type[UnreachableError]
