@@ -41,12 +41,15 @@ def eta_of_request(ctx: Context, request: ReservationRequest, before: int | None
     return _forecast(ctx, policy, [*(_claim(ctx, policy, ticket) for ticket in tickets), own])[-1]
 
 
-def etas_of_tickets(ctx: Context, tickets: Sequence[Ticket]) -> list[datetime | None]:
-    """Return when each of the tickets fits at the latest, in the order of the queue, in the caller's transaction."""
+def etas_of_tickets(ctx: Context, tickets: Sequence[Ticket], most: int = MOST_TICKETS) -> list[datetime | None]:
+    """Return when each of the tickets fits at the latest, in the order of the queue, in the caller's transaction.
+
+    Of those behind the first ``most`` it is None.
+    """
     policy = ctx.policy()
-    some = [_claim(ctx, policy, ticket) for ticket in tickets[:MOST_TICKETS]]
+    some = [_claim(ctx, policy, ticket) for ticket in tickets[:most]]
     known = _forecast(ctx, policy, some) if some else []
-    for number, claim in enumerate(some):
+    for number, claim in enumerate(some[:MOST_TICKETS]):  # each is a forecast of its own
         if known[number] is None and claim.deadline is not None:  # when it would fit without its deadline
             known[number] = _forecast(ctx, policy, [*some[:number], replace(claim, deadline=None)])[-1]
     return [*known, *([None] * (len(tickets) - len(known)))]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from bmhctl.domain.model import State
 from bmhctl.domain.requirements import dump_requirements
 from bmhctl.domain.selector import parse_selector
 from bmhctl.domain.ticket import Ticket
@@ -81,6 +83,33 @@ def test_a_booking_is_made_on_hosts_for_which_no_ticket_waits(fleet: Lab) -> Non
         assert [item.eta for item in queue.queue(fleet.context()).items] == before
         with pytest.raises(BusyError, match="the older ticket of bob"):
             book(fleet, 3, 5, count=1)
+
+
+def test_a_booking_gets_the_one_host_that_no_ticket_wants_of_many(fleet: Lab) -> None:
+    """More choices than are tried would each delay the ticket."""
+    hosts.add(fleet.context(), ["rack[01-30]"], hosts.AttributeChanges(labels={"gpu": ""}))
+    hosts.add(fleet.context(), ["spare"], hosts.AttributeChanges())
+    step_verbs.ready(fleet.context(), Choice(states=frozenset({State.INITIAL})))
+    wanted = reservation_request((), parse_selector("gpu"), 30)
+    reserve.reserve_or_wait(fleet.context("carol"), replace(wanted, ttl=timedelta(hours=2)))
+    reserve.reserve_or_wait(fleet.context("carol"), reservation_request(("spare",), ttl=timedelta(hours=2)))
+    node_hosts = reservation_request(("node1", "node2"), ttl=timedelta(hours=4))
+    with waiting(fleet, replace(wanted, ttl=timedelta(hours=4))), waiting(fleet, node_hosts):
+        assert book(fleet, 3, 5, count=1) == ("spare",)
+        with pytest.raises(BusyError, match="the older ticket of bob"):
+            book(fleet, 3, 5, count=1)
+
+
+def test_a_booking_delays_no_ticket_far_behind_in_the_queue(fleet: Lab) -> None:
+    hosts.add(fleet.context(), ["node3"], hosts.AttributeChanges())
+    step_verbs.ready(fleet.context(), Choice(("node3",)))
+    reserve.reserve_or_wait(fleet.context("carol"), reservation_request(("node3",), ttl=timedelta(hours=2)))
+    with ExitStack() as stack:
+        for _ in range(30):
+            stack.enter_context(waiting(fleet, reservation_request(("node1",), ttl=timedelta(hours=1))))
+        stack.enter_context(waiting(fleet, reservation_request(("node3",), ttl=timedelta(hours=4))))
+        with pytest.raises(BusyError, match="the older ticket of bob"):
+            book(fleet, 3, 5, "node3")
 
 
 def test_a_booking_that_delays_no_ticket_is_made_as_without_one(fleet: Lab) -> None:
