@@ -228,6 +228,17 @@ def test_the_busiest_hour_of_a_heat_map_is_in_the_highest_levels(most: float, st
     assert (heat_level(None, step), heat_level(1e-9, step)) == (0, 1)
 
 
+def test_names_of_hosts_are_whole_in_figures_and_those_of_an_ended_reservation_are_ranges() -> None:
+    names = [f"arm64-devboard-0{number}.rack5.fra2.lab.example.com" for number in range(1, 7)]
+    groups = tuple(Figures(name, 1, {State.RESERVED: 3600.0}, 3, 1) for name in names)
+    text = shown(Statistics(NOW - timedelta(days=7), NOW, NOW, "host", groups, groups[0]), tty=True, width=80)
+    assert all(name in text for name in names)
+    ended = Held(replace(NIGHTLY, ended_at=NOW), (), tuple(names))
+    assert "arm64-devboard-[01-06].rack5.fra2.lab.example.com\n" in shown(
+        Reservations((ended,), NOW), tty=True, width=80
+    )
+
+
 def test_one_long_value_takes_no_room_from_the_columns_beside_it() -> None:
     held = Held(replace(NIGHTLY, owner="a" * 90, purpose="soak test of the release"), (host("node01", State.RESERVED),))
     assert shown(Reservations((held,), NOW), tty=True, width=100).splitlines()[1] == (

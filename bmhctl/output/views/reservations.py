@@ -14,6 +14,7 @@ from bmhctl.output.sanitize import Line
 from bmhctl.output.spans import FEW_HOSTS, ago, hosts_line, prepared_line, until_line
 from bmhctl.output.views.hosts import ALL_FIELDS
 from bmhctl.results import Grant, Held, Reservations
+from bmhctl.support.folding import in_short
 from bmhctl.support.values import replace
 
 RESERVATION_COLUMNS = (
@@ -51,8 +52,10 @@ def reservation_rows(items: Iterable[Held], now: datetime) -> Iterator[list[Line
 
 
 def _names(names: Sequence[str]) -> Line:
-    more = f" +{len(names) - FEW_HOSTS}" if len(names) > FEW_HOSTS else ""
-    return [(" ".join(names[:FEW_HOSTS]) + more, "dim")]
+    words = in_short(names)
+    if len(words) > FEW_HOSTS:
+        words = [*names[:FEW_HOSTS], f"+{len(names) - FEW_HOSTS}"]
+    return [(" ".join(words), "dim")]
 
 
 def grant_lines(grant: Grant, width: int) -> Iterator[Line]:

@@ -55,7 +55,8 @@ def _lines(result: Statistics, display: Display) -> Iterator[Line]:
     yield from _summary(result.total, width or UNLIMITED)
     if result.by is not None:
         yield []
-        heads = (Column(result.by.rpartition(":")[2].upper(), 0, 12), *_HEADS)
+        least = None if result.by == "host" else 12  # hosts whose names were cut might look the same
+        heads = (Column(result.by.rpartition(":")[2].upper(), 0, least), *_HEADS)
         yield from columns(heads, (_row(each, result.by) for each in result.groups), width or UNLIMITED)
 
 
