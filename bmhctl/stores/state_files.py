@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, UsageError
+from bmhctl.stores.mounts import mounts
 
 SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 
@@ -156,6 +157,8 @@ def check_only_one(given: Path, declaration: Path, state: Path) -> None:
                 hint=f"while no command runs: mv {old} {state}; to start afresh, move the old file away",
             )
         return
+    if not state.exists():
+        _check_only_name(declaration)
     if given == declaration:
         return
     others = [beside(place / declaration.name) for place in _link_folders(given, declaration)]
@@ -168,6 +171,25 @@ def check_only_one(given: Path, declaration: Path, state: Path) -> None:
                 hint=f'choose one: {KEY} = "…" under [{TABLE}] in the file, or {VARIABLE}=FOLDER',
                 details={"file": str(declaration), "state": str(other)},
             )
+
+
+def _check_only_name(declaration: Path) -> None:
+    """Raise :class:`UsageError` when the file has another name, beside which its states may be."""
+    try:
+        links = declaration.stat().st_nlink
+    except OSError:
+        return  # the code that needs the file reports that
+    why = None
+    if links > 1:
+        why = f"has {links} names (hard links)"
+    elif str(declaration) in mounts():
+        why = "is mounted by itself"
+    if why is not None:
+        raise UsageError(
+            f"{declaration} {why}: the states of its hosts may be beside the other name, and there are none here",
+            hint=f'say where they are: {KEY} = "…" under [{TABLE}] in the file, or {VARIABLE}=FOLDER',
+            details={"file": str(declaration)},
+        )
 
 
 def _hops(given: Path) -> Iterator[Path]:

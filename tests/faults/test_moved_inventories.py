@@ -89,6 +89,9 @@ def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
             process.communicate()
 
 
+BMHCTL = f"{sys.executable} -m bmhctl"
+
+
 def backend(fleet: Fleet) -> str:
     return "toml" if fleet.lab.is_toml else "sqlite"
 
@@ -496,3 +499,39 @@ def test_without_its_log_every_command_says_what_to_do_as_long_as_a_process_has_
             done = run_bmhctl("-i", "lab.db", *command, cwd=tmp_path)
             assert done.status == ExitStatus.UNREACHABLE, done.stderr
             assert done.stderr.splitlines()[-1].startswith("hint: if lab.db-wal was removed, end what still uses it: ")
+
+
+# one file with two names
+
+
+@pytest.mark.parametrize("file", ["lab.db", "lab.toml", "lab.state.db"])
+@pytest.mark.parametrize("way", ["link", "mount"])
+def test_one_file_with_two_names_never_grants_a_host_twice(file: str, way: str, tmp_path: Path) -> None:
+    """Each name would have a log, or a state file, of its own."""
+    if way == "mount" and subprocess.run(["unshare", "--mount", "--map-root-user", "true"]).returncode:
+        pytest.skip("may not mount anything here")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / file).touch()
+    inventory = "lab.db" if file == "lab.db" else "lab.toml"
+    other = "other/lab.db" if file == "lab.db" else "other/lab.toml"
+    first = f"""
+        {BMHCTL} -i {inventory} init -q; {BMHCTL} -i {inventory} add node1 -q; {BMHCTL} -i {inventory} ready node1 -q
+        {BMHCTL} -i {inventory} reserve node1 --as alice -q >reserved || exit 90
+    """
+    if file == "lab.state.db":
+        first += "cp lab.toml other/lab.toml\n"
+    same = f"ln -f {file} other/{file}" if way == "link" else f"mount --bind {file} other/{file}"
+    last = f"{BMHCTL} -i {other} ready node1 -q; {BMHCTL} -i {other} reserve node1 --as bob"
+    room = ["unshare", "--mount", "--map-root-user"] if way == "mount" else []
+    script = f"{first}\n{same} || exit 91\n{last}"
+    done = subprocess.run([*room, "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == (2 if file == "lab.toml" else 11), done.stderr
+    assert ("hard links" if way == "link" else "is mounted by itself") in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_file_that_is_just_being_made_has_no_other_name(tmp_path: Path) -> None:
+    path = tmp_path / "lab.db"
+    subprocess.run([*BMHCTL.split(), "-i", path, "init", "-q"], check=True)
+    os.link(path, tmp_path / ".lab.db.abc.partial")  # as a command that was killed at that moment leaves it
+    subprocess.run([*BMHCTL.split(), "-i", path, "list"], check=True, capture_output=True)
