@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
+from unittest import mock
 
+from bmhctl.domain.model import CheckResult, HostSpec, Verdict
+from bmhctl.domain.policy import Step
+from bmhctl.probes import run as probe
+from bmhctl.probes.step_environment import StepEnvironment
 from bmhctl.results.diagnosis import Diagnosis
 from bmhctl.stores import open_store
 from bmhctl.usecases import hosts, lifecycle_verbs
@@ -36,7 +41,8 @@ def a_host_in_each_state(lab: Lab) -> None:
             mac=f"52:54:00:00:00:0{number}", labels={"arch": "arm64"}, hardware={"cpus": 8}
         )
         hosts.add(lab.context(), [f"node{number}"], attributes)
-    step_verbs.ready(lab.context(), Choice(tuple(f"node{number}" for number in range(2, 8))), jobs=1)
+    with mock.patch.object(probe, "run", _passed):
+        step_verbs.ready(lab.context(), Choice(tuple(f"node{number}" for number in range(2, 8))), jobs=1)
     for number in (3, 4, 6):
         asked = request.ReservationRequest(
             request.reservation_request((f"node{number}",)).requirements, token=f"r-{number}"
@@ -46,6 +52,11 @@ def a_host_in_each_state(lab: Lab) -> None:
     lifecycle_verbs.maintain(lab.context(), Choice(("node5", "node6")), reason="new disk")
     hosts.remove(lab.context(), Choice(("node7",)))
     lab.close()
+
+
+def _passed(step: Step, _: HostSpec, __: StepEnvironment) -> CheckResult:
+    """What becomes of a step that runs ``true``; on a server each one takes two processes."""
+    return CheckResult(step.name, Verdict.PASS, "exit 0", 0.0, phase=step.phase)
 
 
 def unchecked(lab: Lab, *statements: str) -> None:

@@ -162,7 +162,8 @@ def pytest_in(fleet: Fleet, *args: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--lab-selector", "arch=arm64", *args],
         cwd=fleet.folder,
-        env=environment(BMHCTL_INVENTORY=fleet.lab.location),
+        # No plugin of these tests' environment: to load them takes longer than the session.
+        env=environment(BMHCTL_INVENTORY=fleet.lab.location, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
