@@ -15,7 +15,7 @@ import pytest
 
 from bmhctl import Inventory, open_inventory
 from bmhctl.domain.model import State
-from bmhctl.errors import BusyError, StateRefusedError, UnreachableError
+from bmhctl.errors import AwayError, BusyError, StateRefusedError, UnreachableError
 from bmhctl.stores.claims import ticket_claim
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.store import Store
@@ -460,6 +460,24 @@ ACTS: dict[str, Callable[[Store], object]] = {
     "a stream": lambda store: list(store.events.read()),
     "a load": lambda store: store.database.load("meta", ("key", "value"), [("a", "b")]),
 }
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("25P03", "can't reach postgresql://.*: it happened"),  # idle_in_transaction_session_timeout
+        ("25P04", "can't reach postgresql://.*: it happened"),  # transaction_timeout
+        ("58030", "it happened: nothing was changed"),  # its disk
+        ("XX001", "it happened: nothing was changed"),  # its own defects
+    ],
+)
+def test_what_a_server_does_to_a_transaction_is_away_and_no_defect(server: Server, state: str, words: str) -> None:
+    with open_inventory(server.url, actor="alice", create=True) as lab:
+        store = lab._context.store
+        fails = f"DO $$ BEGIN RAISE EXCEPTION 'it happened' USING ERRCODE = '{state}'; END $$"
+        with pytest.raises(AwayError, match=words), store.transaction():
+            store.database.execute(fails)
+        lab.add("node1")
 
 
 @pytest.mark.parametrize("act", list(ACTS))

@@ -173,11 +173,13 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
             )
         case errors.DiskFull() | errors.OutOfMemory() | errors.QueryCanceled() | errors.InsufficientResources():
             return AwayError(f"{address.shown}: {said}: nothing was changed", hint="check the server")
-        case psycopg.OperationalError() | psycopg.InterfaceError() if is_lost:
+        case psycopg.OperationalError() | psycopg.InterfaceError() | psycopg.InternalError() if is_lost:
             kind, hint = _what_to_look_at(error, said, address)
             return kind(f"can't reach {address.shown}: {said}", hint=hint)
     if error.sqlstate == RETIRED:
         return RetiredError.of(address.shown, said)
+    if (error.sqlstate or "").startswith(_OF_THE_SERVER):
+        return AwayError(f"{address.shown}: {said}: nothing was changed", hint="check the server's log and its disk")
     raise error  # a defect of bmhctl: its traceback is needed
 
 
@@ -187,10 +189,12 @@ def _words_of(error: psycopg.Error) -> str:
     return without_secrets(" ".join(" ".join(line for line in said if not line.startswith("\t")).split()))
 
 
+_OF_THE_SERVER = ("58", "XX")  # what begins so is a failure of its system, or of PostgreSQL itself
 _Kind = type[UnreachableError]
 _HINTS: tuple[tuple[str, _Kind, str], ...] = (
     ("57P03", AwayError, "the server is starting, stopping or recovering: try again in a moment"),
     ("57P", AwayError, "the server was stopped, or an administrator ended the connection: try again when it is back"),
+    ("25P", AwayError, "the server ends transactions that pause: see its idle_in_transaction_session_timeout"),
     ("53300", AwayError, "the server has no room for another connection: try again, or raise its max_connections"),
     ("53", AwayError, "the server has too little memory or disk: see its log"),
     ("28", UnreachableError, "check the user and the password; the server's log and pg_hba.conf say more"),

@@ -29,8 +29,8 @@ NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
 STARTED = "(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000)::bigint"
 """When the server was started, in SQL, as columns hold it."""
 
-_SERVER_ENDS = ("08", "57P")
-"""How SQLSTATEs begin after which a connection is lost: it failed, or the server shuts down."""
+_SERVER_ENDS = ("08", "57P", "25P03", "25P04")
+"""How SQLSTATEs begin after which a connection is lost: it failed, or the server shuts down or ends idle ones."""
 
 
 class Session(WriteBuffer):
