@@ -154,7 +154,6 @@ def _details(
     ctx: Context, host: Host, results: tuple[CheckResult, ...], policy: Callable[[], Policy], now: datetime
 ) -> Iterable[str]:
     """What explains the state of a host; what the summary and the results of its steps say is not repeated."""
-    known = [each.failure for each in holding_back(host, results)] + ([host.fault] if host.fault else [])
     if host.dirty:
         yield "dirty: it was used since its last cleanup"
     if host.cordon:
@@ -178,7 +177,8 @@ def _details(
     yield from (_planned(ctx, host, each) for each in host.planned)
     last = _last_attempt(ctx, host) if host.state in (State.TAINTED, State.INITIAL) else None
     if last is not None and last.reason:
-        is_known = any(text in last.reason for text in known)
+        known = (host.fault, *(each.failure for each in holding_back(host, results)))
+        is_known = any(text in last.reason for text in known if text)
         yield f"last: {last.verb} by {last.actor}" + ("" if is_known else f": {last.reason}")
     if host.state is State.AVAILABLE and host.proven_at:
         from bmhctl.domain.units import format_age
