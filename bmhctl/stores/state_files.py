@@ -156,6 +156,12 @@ def check_only_one(given: Path, declaration: Path, state: Path) -> None:
                 f"{state} does not exist yet, but {old} does",
                 hint=f"while no command runs: mv {old} {state}; to start afresh, move the old file away",
             )
+        if state != old and old.exists() and not _names_state(declaration):
+            raise UsageError(
+                f"there are two state files, {state} and {old}: commands without {VARIABLE} use the second",
+                hint=f'while no command runs, move one away, or name one in the file: [{TABLE}] {KEY} = "…"',
+                details={"file": str(declaration), "state": str(old)},
+            )
         return
     if not state.exists():
         _check_only_name(declaration)
@@ -171,6 +177,14 @@ def check_only_one(given: Path, declaration: Path, state: Path) -> None:
                 hint=f'choose one: {KEY} = "…" under [{TABLE}] in the file, or {VARIABLE}=FOLDER',
                 details={"file": str(declaration), "state": str(other)},
             )
+
+
+def _names_state(declaration: Path) -> bool:
+    """Return whether the file itself says where the states are."""
+    try:
+        return named_state(declaration.read_bytes(), declaration) is not None
+    except OSError:
+        return False  # the code that needs the file reports that
 
 
 def _check_only_name(declaration: Path) -> None:

@@ -530,6 +530,24 @@ def test_one_file_with_two_names_never_grants_a_host_twice(file: str, way: str, 
     assert done.stdout == ""
 
 
+def test_a_state_that_is_made_without_the_variable_is_noticed_by_those_who_have_it(tmp_path: Path) -> None:
+    def bmhctl(*args: str, folder: str | None) -> subprocess.CompletedProcess[str]:
+        environ = {**os.environ, **({} if folder is None else {"BMHCTL_STATE_DIR": folder})}
+        line = [*BMHCTL.split(), "-i", "lab.toml", *args]
+        return subprocess.run(line, cwd=tmp_path, env=environ, capture_output=True, text=True)
+
+    (tmp_path / "states").mkdir()
+    (tmp_path / "lab.toml").write_text("[hosts.node1]\n")
+    assert bmhctl("ready", "node1", folder="states").returncode == 0
+    assert bmhctl("ready", "node1", folder=None).returncode == 0
+    refused = bmhctl("reserve", "node1", folder="states")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "there are two state files" in refused.stderr
+    (tmp_path / "lab.toml").write_text('[inventory]\nstate = "states/lab.state.db"\n[hosts.node1]\n')
+    assert bmhctl("reserve", "node1", folder="states").returncode == 0
+    assert bmhctl("reserve", "node1", folder=None).returncode == 5
+
+
 def test_a_file_that_is_just_being_made_has_no_other_name(tmp_path: Path) -> None:
     path = tmp_path / "lab.db"
     subprocess.run([*BMHCTL.split(), "-i", path, "init", "-q"], check=True)
