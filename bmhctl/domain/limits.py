@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from fnmatch import fnmatchcase
+from typing import Any
 
 from bmhctl.domain.model import Host, HostSpec
 from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
-from bmhctl.domain.tables import check_keys, duration, optional_text, require_table, whole_number
+from bmhctl.domain.tables import Kind, duration, read_table, require_table, text, whole_number
 from bmhctl.domain.units import format_duration, plural
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.support.values import Frozen
@@ -18,11 +19,19 @@ BY_ROLE = "role"
 
 OWNER, SELECTOR, MAX_HOSTS, MAX_TTL, MAX_AHEAD = "owner", "selector", "max_hosts", "max_ttl", "max_ahead"
 _BOUNDS = (MAX_HOSTS, MAX_TTL, MAX_AHEAD)
-LIMIT_KEYS = (OWNER, SELECTOR, *_BOUNDS)
-"""The keys of a limit."""
-
 MOST_HOSTS = 100_000
 """The largest ``max_hosts``."""
+
+_KINDS: dict[str, Kind] = {
+    OWNER: text,
+    SELECTOR: text,
+    MAX_HOSTS: whole_number(0, MOST_HOSTS),
+    MAX_TTL: duration,
+    MAX_AHEAD: duration,
+}
+
+LIMIT_KEYS = tuple(_KINDS)
+"""The keys of a limit."""
 
 
 class Limit(Frozen):
@@ -82,32 +91,28 @@ class Limit(Frozen):
 
 def parse_limits(value: object) -> tuple[Limit, ...]:
     """Return the limits in the table ``limits`` of a policy; raise :class:`InvalidError` that names the key."""
-    return tuple(
-        _limit(name, require_table(entry, f"limits.{name}")) for name, entry in require_table(value, "limits").items()
-    )
+    entries = require_table(value, "limits")
+    return tuple(_limit(name, read_table(entry, _KINDS, f"limits.{name}")) for name, entry in entries.items())
 
 
-def _limit(name: str, entry: Mapping[str, object]) -> Limit:
+def _limit(name: str, entry: Mapping[str, Any]) -> Limit:
     where = f"limits.{name}"
-    check_keys(entry, LIMIT_KEYS, where)
     if not any(key in entry for key in _BOUNDS):
         raise InvalidError(
             f"{where} limits nothing",
             hint=f"give it {', '.join(_BOUNDS[:-1])} or {_BOUNDS[-1]}",
             details={"key": where},
         )
-    owner = optional_text(entry, OWNER, where)
-    if owner == "":
+    owner = entry.get(OWNER, "*")
+    if not owner:
         raise InvalidError(
             f"{where}.owner is empty", hint='such as owner = "intern-*"; without owner it is a limit of every owner'
         )
     try:
-        selector = parse_selector(optional_text(entry, SELECTOR, where) or "")
+        selector = parse_selector(entry.get(SELECTOR, ""))
     except UsageError as error:
         raise InvalidError(f"{where}.selector: {error.message}", hint=error.hint) from error
-    most = whole_number(entry[MAX_HOSTS], 0, MOST_HOSTS, f"{where}.{MAX_HOSTS}") if MAX_HOSTS in entry else None
-    ttl = duration(entry, MAX_TTL, where, timedelta()) if MAX_TTL in entry else None
+    ttl = entry.get(MAX_TTL)
     if ttl == timedelta():
         raise InvalidError(f"{where}.{MAX_TTL} is zero", hint="max_hosts = 0 allows no lease at all")
-    ahead = duration(entry, MAX_AHEAD, where, timedelta()) if MAX_AHEAD in entry else None
-    return Limit(name, owner or "*", selector, most, ttl, ahead)
+    return Limit(name, owner, selector, entry.get(MAX_HOSTS), ttl, entry.get(MAX_AHEAD))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from bmhctl.domain.bmc_commands import BootTarget
 from bmhctl.domain.model import Phase
@@ -20,29 +21,67 @@ from bmhctl.domain.policy import (
     StepKind,
     predecessors,
 )
-from bmhctl.domain.selector import is_label_key, parse_selector
-from bmhctl.domain.tables import check_keys, duration, optional_text, require_table, type_error, whole_number
+from bmhctl.domain.selector import EVERY_HOST, is_label_key, parse_selector
+from bmhctl.domain.tables import (
+    Kind,
+    anything,
+    check_keys,
+    duration,
+    duration_or_none,
+    optional_text,
+    read_table,
+    require_table,
+    text,
+    type_error,
+    whole_number,
+)
 from bmhctl.errors import InvalidError, UsageError, nearest
 from bmhctl.support.values import replace
 
 POLICY_KEYS = ("defaults", "limits", *Phase)
 """The top-level tables of a policy: the defaults, the limits of owners, and the steps of each phase."""
 
-_PROOF_KEYS = ("recheck_after", "recheck_share", "check_on_reserve", "recover_after")
+_UP_TO_1000 = whole_number(1, 1000)
 
-DEFAULTS = (
-    "ttl",
-    "max_ttl",
-    "quarantine_after",
-    "quarantine_after_task_failures",
-    "prepare_failures",
-    *_PROOF_KEYS,
-    "no_show",
-    "turnaround",
-    "bmc_parallel",
-    "proxy",
-)
+_DEFAULTS: dict[str, Kind] = {
+    "ttl": duration_or_none,
+    "max_ttl": duration_or_none,
+    "quarantine_after": _UP_TO_1000,
+    "quarantine_after_task_failures": whole_number(2, 20),
+    "prepare_failures": _UP_TO_1000,
+    "recheck_after": duration,
+    "recheck_share": anything,
+    "check_on_reserve": anything,
+    "recover_after": duration,
+    "no_show": duration,
+    "turnaround": duration,
+    "bmc_parallel": _UP_TO_1000,
+    "proxy": text,
+}
+
+DEFAULTS = tuple(_DEFAULTS)
 """The keys of the table ``defaults``."""
+
+_OF_A_KIND: dict[str, Kind] = {
+    StepKind.COMMAND: anything,
+    StepKind.TCP: whole_number(1, 65535),
+    StepKind.HTTP: anything,
+    StepKind.REDFISH: anything,
+}
+_COMMON: dict[str, Kind] = {
+    "timeout": duration,
+    "retries": whole_number(0, 100),
+    "selector": text,
+    "needs": anything,
+}
+
+COMMON_KEYS = tuple(_COMMON)
+"""The keys of a step of any kind, beside that which says its kind."""
+
+_STEPS: dict[Phase, dict[str, Kind]] = {
+    phase: {**_OF_A_KIND, **_COMMON, **dict.fromkeys(rules.keys, anything)} for phase, rules in PHASES.items()
+}
+"""The keys of a step of each phase."""
 
 _PLACEHOLDERS = ("name", "address", "mac", "bmc.address", "bmc.type", "bmc.system_id", "labels.KEY", "hardware.KEY")
 
@@ -54,7 +93,7 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
     """
     policy = Policy(steps={phase: _steps(document, phase) for phase in Phase if phase in document})
     if "defaults" in document:
-        policy = _with_defaults(policy, require_table(document["defaults"], "defaults"))
+        policy = _with_defaults(policy, read_table(document["defaults"], _DEFAULTS, "defaults"))
     if "limits" in document:
         from bmhctl.domain.limits import parse_limits
 
@@ -62,10 +101,12 @@ def parse_policy(document: Mapping[str, object]) -> Policy:
     return policy
 
 
-def _with_defaults(policy: Policy, defaults: Mapping[str, object]) -> Policy:
+def _with_defaults(policy: Policy, defaults: Mapping[str, Any]) -> Policy:
     """Return the policy with what the table ``defaults`` says."""
-    check_keys(defaults, DEFAULTS, "defaults")
-    max_ttl, ttl = _lease(defaults, "max_ttl", policy.max_ttl), _lease(defaults, "ttl", policy.ttl)
+    for key, hint in _NEVER_ZERO.items():
+        if defaults.get(key) == timedelta():
+            raise InvalidError(f"defaults.{key} is zero", hint=hint)
+    max_ttl, ttl = defaults.get("max_ttl", policy.max_ttl), defaults.get("ttl", policy.ttl)
     if "ttl" not in defaults and max_ttl is not None and ttl is not None:
         ttl = min(ttl, max_ttl)
     if max_ttl is not None and (ttl is None or ttl > max_ttl):
@@ -73,37 +114,18 @@ def _with_defaults(policy: Policy, defaults: Mapping[str, object]) -> Policy:
             "defaults.ttl is longer than defaults.max_ttl",
             hint='shorten ttl, or raise max_ttl ("none" lifts it)',
         )
-
-    def number(key: str, fallback: int) -> int:
-        return whole_number(defaults.get(key, fallback), 1, 1000, f"defaults.{key}")
-
-    policy = replace(
-        policy,
-        ttl=ttl,
-        max_ttl=max_ttl,
-        quarantine_after=number("quarantine_after", policy.quarantine_after),
-        bmc_parallel=number("bmc_parallel", policy.bmc_parallel),
-        proxy=_proxy(defaults),
-        quarantine_after_task_failures=_task_failures(defaults),
-        prepare_failures=number("prepare_failures", policy.prepare_failures),
-        no_show=duration(defaults, "no_show", "defaults", policy.no_show),
-        turnaround=duration(defaults, "turnaround", "defaults", policy.turnaround),
-    )
-    return _with_proofs(policy, defaults) if any(key in defaults for key in _PROOF_KEYS) else policy
+    _check_proxy(defaults.get("proxy"))
+    return replace(policy, **{**defaults, **_proofs(defaults), "ttl": ttl, "max_ttl": max_ttl})
 
 
-def _task_failures(defaults: Mapping[str, object]) -> int | None:
-    key = "quarantine_after_task_failures"
-    return whole_number(defaults[key], 2, 20, f"defaults.{key}") if key in defaults else None
+_NEVER_ZERO = {
+    **dict.fromkeys(("ttl", "max_ttl"), 'a lease needs a length, or "none" for no end'),
+    **dict.fromkeys(("recheck_after", "recover_after"), "give it some time, such as 24h"),
+}
 
 
-def _with_proofs(policy: Policy, defaults: Mapping[str, object]) -> Policy:
-    """Return the policy with what the defaults say about the age of proofs."""
-    ages: list[timedelta | None] = []
-    for key in ("recheck_after", "recover_after"):
-        ages.append(duration(defaults, key, "defaults", timedelta()) if key in defaults else None)
-        if ages[-1] == timedelta():
-            raise InvalidError(f"defaults.{key} is zero", hint="give it some time, such as 24h")
+def _proofs(defaults: Mapping[str, Any]) -> dict[str, object]:
+    """Return what the defaults say about the age of proofs and cannot be read by itself."""
     share = defaults.get("recheck_share", 0.25)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise type_error("defaults.recheck_share", "a number above 0 and up to 1, such as 0.25", share)
@@ -114,38 +136,20 @@ def _with_proofs(policy: Policy, defaults: Mapping[str, object]) -> Policy:
         raise InvalidError(
             "defaults.check_on_reserve is stale, and no proof ever is", hint='say when: recheck_after = "24h"'
         )
-    return replace(
-        policy,
-        recheck_after=ages[0],
-        recover_after=ages[1],
-        recheck_share=float(share),
-        check_on_reserve=CheckOnReserve(str(when)),
-    )
+    return {"recheck_share": float(share), "check_on_reserve": CheckOnReserve(str(when))}
 
 
-def _proxy(defaults: Mapping[str, object]) -> str | None:
-    value = optional_text(defaults, "proxy", "defaults")
+def _check_proxy(value: str | None) -> None:
     if value is None or value == "environment" or re.fullmatch(r"http://[^/\s@:]+(:[0-9]{1,5})?/?", value, re.ASCII):
-        return value
+        return
     wanted = '"environment", or a URL such as http://proxy.lab:3128, without a password'
     raise type_error("defaults.proxy", wanted, re.sub(r"//.*@", "//***@", value))
 
 
-def _lease(defaults: Mapping[str, object], key: str, fallback: timedelta | None) -> timedelta | None:
-    if key not in defaults:
-        return fallback
-    if defaults[key] == "none":
-        return None
-    value = duration(defaults, key, "defaults", timedelta())
-    if not value:
-        raise InvalidError(f"defaults.{key} is zero", hint='a lease needs a length, or "none" for no end')
-    return value
-
-
 def _steps(document: Mapping[str, object], phase: Phase) -> tuple[Step, ...]:
+    entries = require_table(document[phase], phase)
     steps = tuple(
-        _step(phase, name, require_table(entry, f"{phase}.{name}"))
-        for name, entry in require_table(document[phase], phase).items()
+        _step(phase, name, read_table(entry, _STEPS[phase], f"{phase}.{name}")) for name, entry in entries.items()
     )
     if any(step.needs is not None for step in steps):
         _check_order(phase, steps)
@@ -177,19 +181,17 @@ def _check_order(phase: Phase, steps: tuple[Step, ...]) -> None:
         ) from error
 
 
-def _step(phase: Phase, name: str, entry: Mapping[str, object]) -> Step:
+def _step(phase: Phase, name: str, entry: Mapping[str, Any]) -> Step:
     where = f"{phase}.{name}"
-    check_keys(entry, (*StepKind, *COMMON_KEYS, *PHASES[phase].keys), where)
     kinds = [kind for kind in StepKind if kind.value in entry]
     if len(kinds) != 1:
         said = " and ".join(kinds) if kinds else f"none of {', '.join(StepKind)}"
         raise InvalidError(f"{where} has {said}", hint="give each step exactly one of them")
-    timeout = duration(entry, "timeout", where, timedelta(minutes=1))
+    timeout = entry.get("timeout", timedelta(minutes=1))
     if not timeout:
         raise InvalidError(f"{where}.timeout is zero", hint="give it more, such as 30s")
-    selector = optional_text(entry, "selector", where) or ""
     try:
-        applies = parse_selector(selector)
+        selector = parse_selector(entry["selector"]) if "selector" in entry else EVERY_HOST
     except UsageError as error:
         raise InvalidError(f"{where}.selector: {error.message}", hint=error.hint) from error
     step = Step(
@@ -197,8 +199,8 @@ def _step(phase: Phase, name: str, entry: Mapping[str, object]) -> Step:
         kinds[0],
         phase,
         timeout=timeout,
-        retries=whole_number(entry.get("retries", 0), 0, 100, f"{where}.retries"),
-        selector=applies,
+        retries=entry.get("retries", 0),
+        selector=selector,
         needs=_names(entry["needs"], f"{where}.needs") if "needs" in entry else None,
         params=_params(entry["params"], f"{where}.params") if "params" in entry else (),
     )
@@ -207,17 +209,13 @@ def _step(phase: Phase, name: str, entry: Mapping[str, object]) -> Step:
         step = replace(step, properties=_properties(entry["properties"], f"{where}.properties", kinds[0]))
     match kinds[0]:
         case StepKind.TCP:
-            return replace(step, port=whole_number(entry["tcp"], 1, 65535, f"{where}.tcp"))
+            return replace(step, port=entry["tcp"])
         case StepKind.HTTP:
             return replace(step, page=_page(entry["http"], f"{where}.http", names))
         case StepKind.REDFISH:
             return replace(step, demand=_demand(entry["redfish"], f"{where}.redfish", PHASES[phase].acts, names))
         case StepKind.COMMAND:
             return replace(step, command=_command(entry["command"], f"{where}.command", names))
-
-
-COMMON_KEYS = ("timeout", "retries", "selector", "needs")
-"""The keys of a step of any kind, beside that which says its kind."""
 
 
 def _names(value: object, where: str) -> tuple[str, ...]:
@@ -234,6 +232,9 @@ def _properties(value: object, where: str, kind: StepKind) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
+_PARAM: dict[str, Kind] = {"pattern": text, "default": text}
+
+
 def _params(value: object, where: str) -> tuple[Param, ...]:
     return tuple(_param(name, entry, f"{where}.{name}") for name, entry in require_table(value, where).items())
 
@@ -241,16 +242,15 @@ def _params(value: object, where: str) -> tuple[Param, ...]:
 def _param(name: str, value: object, where: str) -> Param:
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name, re.ASCII):
         raise InvalidError(f"{where}: not a parameter's name", hint="lower case letters, digits and _, such as image")
-    entry: Mapping[str, object] = {"pattern": value} if isinstance(value, str) else require_table(value, where)
-    check_keys(entry, ("pattern", "default"), where)
-    allowed = optional_text(entry, "pattern", where)
+    entry: Mapping[str, Any] = {"pattern": value} if isinstance(value, str) else read_table(value, _PARAM, where)
+    allowed = entry.get("pattern")
     if allowed is None:
         raise InvalidError(f"{where} has no pattern", hint='what a value has to match, such as pattern = "noble|jammy"')
     try:
         re.compile(allowed, re.ASCII)
     except (re.error, OverflowError, RecursionError) as error:
         raise InvalidError(f"{where}.pattern: {error}", hint="a regular expression, as Python has them") from error
-    param = Param(name, allowed, optional_text(entry, "default", where))
+    param = Param(name, allowed, entry.get("default"))
     refusal = None if param.default is None else param.refusal(param.default)
     if refusal is not None:
         raise InvalidError(f"{where}.default: the parameter {refusal}", details={"key": f"{where}.default"})
@@ -265,16 +265,16 @@ def _command(value: object, where: str, params: tuple[str, ...]) -> tuple[str, .
     return tuple(value)
 
 
+_PAGE: dict[str, Kind] = {"url": text, "status": whole_number(100, 599), "text": text}
+
+
 def _page(value: object, where: str, params: tuple[str, ...]) -> HttpStep:
-    entry: Mapping[str, object] = {"url": value} if isinstance(value, str) else require_table(value, where)
-    check_keys(entry, ("url", "status", "text"), where)
-    url = optional_text(entry, "url", where)
+    entry: Mapping[str, Any] = {"url": value} if isinstance(value, str) else read_table(value, _PAGE, where)
+    url = entry.get("url")
     if url is None or not re.match(r"https?://[^/\s@]+(/\S*)?$", url):
         raise type_error(f"{where}.url", "a URL such as http://{address}:8080/health, without a password", url)
     _check_placeholders(url, f"{where}.url", params)
-    return HttpStep(
-        url, whole_number(entry.get("status", 200), 100, 599, f"{where}.status"), optional_text(entry, "text", where)
-    )
+    return HttpStep(url, entry.get("status", 200), entry.get("text"))
 
 
 RESETS = (

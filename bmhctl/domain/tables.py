@@ -2,18 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Any
 
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import InvalidError, UsageError, brief, nearest
 
+Kind = Callable[[object, str], Any]
+"""Reads a value, given where it is; raises :class:`InvalidError` for a value that is of another kind."""
 
-def whole_number(value: object, least: int, most: int, where: str) -> int:
-    """Return ``value`` if it is a whole number in these bounds; else raise :class:`InvalidError`."""
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise type_error(where, f"a whole number from {least} to {most}", value)
+
+def read_table(value: object, kinds: Mapping[str, Kind], where: str) -> dict[str, Any]:
+    """Return the values of a TOML table under their keys, each as its kind reads it.
+
+    Raises :class:`InvalidError` for a value that is no table, and for a key that is not among the kinds.
+    """
+    table = require_table(value, where)
+    check_keys(table, tuple(kinds), where)
+    return {key: kinds[key](each, f"{where}.{key}") for key, each in table.items()}
+
+
+def anything(value: object, where: str) -> object:
+    """Return a value of any kind: another function checks it."""
     return value
+
+
+def text(value: object, where: str) -> str:
+    """Return ``value`` if it is a text."""
+    if not isinstance(value, str):
+        raise type_error(where, "a text", value)
+    return value
+
+
+def duration(value: object, where: str) -> timedelta:
+    """Return the duration in a text."""
+    try:
+        return parse_duration(text(value, where))
+    except UsageError as error:
+        raise InvalidError(f"{where}: {error.message}", hint=error.hint) from error
+
+
+def duration_or_none(value: object, where: str) -> timedelta | None:
+    """Return the duration in a text, None for ``none``."""
+    return None if value == "none" else duration(value, where)
+
+
+def whole_number(least: int, most: int) -> Kind:
+    """Return the kind of a whole number in these bounds."""
+
+    def number(value: object, where: str) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise type_error(where, f"a whole number from {least} to {most}", value)
+        return value
+
+    return number
 
 
 def require_table(value: object, where: str) -> Mapping[str, object]:
@@ -26,20 +69,7 @@ def require_table(value: object, where: str) -> Mapping[str, object]:
 def optional_text(entry: Mapping[str, object], key: str, where: str) -> str | None:
     """Return the text under ``key``, None if there is none; raise :class:`InvalidError` for another type."""
     value = entry.get(key)
-    if value is not None and not isinstance(value, str):
-        raise type_error(f"{where}.{key}", "a text", value)
-    return value
-
-
-def duration(entry: Mapping[str, object], key: str, where: str, fallback: timedelta) -> timedelta:
-    """Return the duration under ``key``, or the fallback; raise :class:`InvalidError` for another value."""
-    value = optional_text(entry, key, where)
-    if value is None:
-        return fallback
-    try:
-        return parse_duration(value)
-    except UsageError as error:
-        raise InvalidError(f"{where}.{key}: {error.message}", hint=error.hint) from error
+    return None if value is None else text(value, f"{where}.{key}")
 
 
 def check_keys(entry: Mapping[str, object], keys: tuple[str, ...], where: str) -> None:
