@@ -13,9 +13,9 @@ from bmhctl.domain.model import State
 from bmhctl.domain.units import format_age
 from bmhctl.errors import UsageError
 from bmhctl.output.graph.timeline_svg import svg
-from bmhctl.output.records import flags, stamp
+from bmhctl.output.records import flags
 from bmhctl.output.sanitize import clean
-from bmhctl.output.spans import ago, heat_level, heat_step, until
+from bmhctl.output.spans import ago, heat_level, heat_step, stamp, until
 from bmhctl.results.statistics import Figures, Report
 from bmhctl.support.folding import in_short
 from bmhctl.support.values import Frozen

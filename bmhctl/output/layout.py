@@ -8,23 +8,16 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import State
 from bmhctl.output.display import Display, Format, encodable
-from bmhctl.output.sanitize import (
-    Cell,
-    Line,
-    Span,
-    cell_width,
-    clean,
-    clean_texts,
-    measured,
-    measured_cell,
-    measured_texts,
-    padded,
-    shorten,
-)
+from bmhctl.output.sanitize import cell_width, clean, shorten
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+Span = tuple[str, str]
+"""A text and its style, in Rich's words (``bold green``); no style is empty."""
+
+Line = Sequence[Span]
 
 COLOUR = {
     State.INITIAL: "blue",
@@ -54,16 +47,32 @@ _ASCII = (
 _CHUNK = 1000
 """How many rows are read together to find the widths of the columns, so that a fleet of any size streams."""
 
+UNLIMITED = 10**6  # a width that cuts nothing; empty columns are still left out
+
 _GAP = 2
 _IMPORTANT = 2  # the lowest rank that is worth a line more for each row
 _NARROWEST = 8  # of a column that is never cut, where not all values fit
 _BELOW = " " * 4  # before what is below a row
+
+Cell = tuple[Line, int]
+"""A cell's clean spans, and its width in terminal cells."""
+
 _NO_CELL: Cell = ([("-", "")], 1)
 
 
 def state_span(state: State) -> Span:
     """Return the glyph and word of a state in its colour."""
     return f"{GLYPH[state]} {state}", COLOUR[state]
+
+
+def transition_spans(source: State | None, dest: State | None) -> list[Span]:
+    """``reserved → tainted``, each in its colour."""
+    return [place_span(source), (" → ", ""), place_span(dest)]
+
+
+def place_span(state: State | None) -> Span:
+    """Return a state in its colour, ``[*]`` for none."""
+    return (state.value, COLOUR[state]) if state else ("[*]", "dim")
 
 
 class Column(Frozen):
@@ -78,6 +87,26 @@ class Column(Frozen):
     rank: int = 0
     least: int | None = None
     below: bool = False
+
+
+def measured_text(text: str) -> tuple[str, int]:
+    """Return a text, cleaned, and its width in terminal cells."""
+    text = text if text.isprintable() else clean(text)
+    is_narrow = text.isascii() or text.translate(_ASCII).isascii()  # bmhctl's own glyphs take one cell each
+    return text, len(text) if is_narrow else cell_width(text)
+
+
+def measured_cell(cell: Line) -> Cell:
+    """Return one cell, cleaned and measured."""
+    known = [(*measured_text(text), style) for text, style in cell]
+    return [(text, style) for text, _, style in known], sum([size for _, size, _ in known])
+
+
+def padded(texts: Iterable[str]) -> list[str]:
+    """Return the texts, cleaned and padded to the width of the widest."""
+    known = [measured_text(text) for text in texts]
+    width = max((size for _, size in known), default=0)
+    return [text + " " * (width - size) for text, size in known]
 
 
 def columns(
@@ -98,7 +127,7 @@ def columns(
     naturals = [0] * len(heads)
     kept: list[int] = []
     first = True
-    while chunk := measured([*islice(stream, _CHUNK)]):
+    while chunk := [[measured_cell(cell) for cell in row] for row in islice(stream, _CHUNK)]:
         naturals = [max(natural, max([row[i][1] for row in chunk])) for i, natural in enumerate(naturals)]
         if first:
             kept = _kept(heads, naturals, width)
@@ -188,7 +217,7 @@ def _row(cells: Sequence[Cell], heads: Sequence[Column], widths: Sequence[int]) 
             below.append([(_BELOW, ""), *cell])
             cell, size = [], 0
         elif size > width and head.least is not None:
-            cell, size = measured_cell(_cut(cell, width))
+            cell, size = measured_cell([*_cut(cell, width)])
         if head.below and not width:
             continue
         line += cell
@@ -242,8 +271,9 @@ class ColumnWriter:
         """Write more rows, and return how many lines."""
         stream = iter(rows)
         count = 0
-        while chunk := measured_texts([*([] if self._is_begun else [self._titles]), *islice(stream, _CHUNK)]):
+        while known := [*([] if self._is_begun else [self._titles]), *islice(stream, _CHUNK)]:
             self._is_begun = True
+            chunk = [[measured_text(text) for text in row] for row in known]
             widths = self._widths = [
                 max(width, *(row[i][1] or 1 for row in chunk)) for i, width in enumerate(self._widths)
             ]
@@ -269,7 +299,7 @@ def paint(lines: Iterable[Line], display: Display) -> int:
     if display.shown is not Format.TABLE:
         stream = iter(lines)
         while chunk := list(islice(stream, _CHUNK)):
-            display.write(_transcribed(clean_texts(chunk), display))
+            display.write(_transcribed("".join([_bare(line) for line in chunk]), display))
             count += len(chunk)
         return count
     write = _rich(display)
@@ -277,6 +307,12 @@ def paint(lines: Iterable[Line], display: Display) -> int:
         write(line)
         count += 1
     return count
+
+
+def _bare(line: Line) -> str:
+    """Return a line without its styles, cleaned, and without spaces at its end."""
+    text = "".join([text for text, _ in line])
+    return (text if text.isprintable() else clean(text)).rstrip() + "\n"
 
 
 def _transcribed(text: str, display: Display) -> str:

@@ -18,7 +18,6 @@ from bmhctl.domain.model import (
     State,
     StepTiming,
 )
-from bmhctl.domain.units import SECONDS, local_time
 from bmhctl.errors import BmhctlError, UsageError, nearest
 from bmhctl.results import Held, Outcome
 from bmhctl.support.values import Frozen
@@ -322,11 +321,6 @@ def iso(at: datetime) -> str:
     """ISO 8601 in UTC, whole seconds: ``2026-11-23T08:09:16Z``; for machines and for every pipe."""
     at = at if at.tzinfo is UTC else at.astimezone(UTC)
     return f"{at.date().isoformat()}T{at.time().isoformat('seconds')}Z"  # in a third of the time of strftime
-
-
-def stamp(at: datetime) -> str:
-    """Return the moment for a person, in the local zone, which is shown: ``2026-11-23 08:09:16 CET``."""
-    return local_time(at, SECONDS)
 
 
 def flatten(value: Json) -> str:

@@ -14,8 +14,8 @@ from bmhctl.output.sanitize import clean, clean_lines
 from bmhctl.support.values import Frozen, replace
 
 if TYPE_CHECKING:
+    from bmhctl.output.layout import Line
     from bmhctl.output.records import Envelope, Record
-    from bmhctl.output.sanitize import Line
 
 TEXT = (Format.TABLE, Format.PLAIN)
 STRUCTURED = (*TEXT, Format.JSON, Format.JSONL)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 _KEPT = frozenset("\u00a0\u3000\u200c\u200d")  # spaces and joiners that Asian scripts and emoji need; harmless
 
 
@@ -39,13 +37,6 @@ def pad(text: str, width: int) -> str:
     return text + " " * (width - cell_width(text))
 
 
-def padded(texts: Iterable[str]) -> list[str]:
-    """Return the texts, cleaned and padded to the width of the widest."""
-    known = [clean(text) for text in texts]
-    width = max(map(cell_width, known), default=0)
-    return [pad(text, width) for text in known]
-
-
 def shorten(text: str, width: int, ellipsis: str = "…") -> str:
     """Return the text cut to ``width`` cells, with a mark at its end if it was cut."""
     if cell_width(text) <= width:
@@ -58,33 +49,3 @@ def shorten(text: str, width: int, ellipsis: str = "…") -> str:
             break
         kept += c
     return (kept.rstrip() + ellipsis)[: max(width, 0)]
-
-
-Span = tuple[str, str]
-"""A text and its style, in Rich's words (``bold green``); no style is empty."""
-
-Line = Sequence[Span]
-
-Cell = tuple[Line, int]
-"""A cell's clean spans, and its width in terminal cells."""
-
-
-def measured(rows: Sequence[Sequence[Line]]) -> list[list[Cell]]:
-    """Return the cells of many rows, cleaned and measured."""
-    return [[measured_cell(cell) for cell in row] for row in rows]
-
-
-def measured_cell(cell: Iterable[Span]) -> Cell:
-    """Return one cell, cleaned and measured."""
-    line = [(clean(text), style) for text, style in cell]
-    return line, sum([cell_width(text) for text, _ in line])
-
-
-def measured_texts(rows: Sequence[Sequence[str]]) -> list[list[tuple[str, int]]]:
-    """Return the texts of many rows, cleaned and measured."""
-    return [[(text, cell_width(text)) for text in map(clean, row)] for row in rows]
-
-
-def clean_texts(lines: Iterable[Line]) -> str:
-    """Return lines without their styles as one cleaned text, without spaces at the ends of lines."""
-    return "".join(["".join([clean(text) for text, _ in line]).rstrip() + "\n" for line in lines])

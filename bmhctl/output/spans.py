@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import CheckResult, Host, Reservation, State, Verdict
-from bmhctl.domain.units import format_age
-from bmhctl.output.layout import COLOUR, state_span
+from bmhctl.domain.model import CheckResult, Host, Reservation, Verdict
+from bmhctl.domain.units import SECONDS, format_age, local_time
+from bmhctl.output.layout import COLOUR, Line, Span, padded, state_span
 from bmhctl.output.records import flags
-from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad
+from bmhctl.output.sanitize import cell_width, clean
 
 if TYPE_CHECKING:
     from bmhctl.results.why import VerbAnswer
@@ -20,9 +20,6 @@ _SOON = timedelta(minutes=15)
 
 
 FEW_HOSTS = 4  # how many hosts of a reservation a line on a terminal names
-
-
-UNLIMITED = 10**6  # a width that cuts nothing; empty columns are still left out
 
 
 def ago(at: datetime, now: datetime) -> str:
@@ -37,6 +34,11 @@ def until(at: datetime | None, now: datetime) -> str:
         return "no end"
     left = at - now
     return f"in {format_age(left)}" if left > timedelta(0) else f"overdue {format_age(-left)}"
+
+
+def stamp(at: datetime) -> str:
+    """Return the moment for a person, in the local zone, which is shown: ``2026-11-23 08:09:16 CET``."""
+    return local_time(at, SECONDS)
 
 
 def plural(count: int, noun: str) -> str:
@@ -117,8 +119,10 @@ def packed(parts: Iterable[Line], separator: str, width: int | None) -> list[Lin
 def inventory_line(inventory: str, words: Iterable[Span], width: int | None) -> Line:
     """Return the first line of a view: the inventory, by its last folders where there is no room for all, and words."""
     known = [*words]
+    if width is None:
+        return [(inventory, "bold"), ("  ", ""), *known]
     whole = clean(inventory)
-    room = UNLIMITED if width is None else width - 2 - sum(cell_width(text) for text, _ in known)
+    room = width - 2 - sum(cell_width(text) for text, _ in known)
     folders = whole.split("/")
     texts = [whole, *(f"…/{'/'.join(folders[start:])}" for start in range(1, len(folders)))]
     shown = next((text for text in texts if cell_width(text) <= room), texts[-1])
@@ -135,16 +139,6 @@ def hosts_line(hosts: Sequence[Host], limit: int | None) -> Line:
             return joined([(word, COLOUR[hosts[0].state]) for word in words], " ")
     names = joined([(host.name, COLOUR[host.state]) for host in hosts[:limit]], " ")
     return names if limit is None or len(hosts) <= limit else [*names, (f" +{len(hosts) - limit}", "dim")]
-
-
-def transition_spans(source: State | None, dest: State | None) -> list[Span]:
-    """``reserved → tainted``, each in its colour."""
-    return [place_span(source), (" → ", ""), place_span(dest)]
-
-
-def place_span(state: State | None) -> Span:
-    """Return a state in its colour, ``[*]`` for none."""
-    return (state.value, COLOUR[state]) if state else ("[*]", "dim")
 
 
 def heading(host: Host, now: datetime) -> Iterator[Line]:
@@ -164,16 +158,16 @@ def result_lines(results: Sequence[CheckResult], now: datetime) -> Iterator[Line
     """Yield the last result of each step, and how long ago it was."""
     if results:
         yield []
-    width = max((cell_width(result.step) for result in results), default=0)
-    for result in results:
+    names = padded(result.step for result in results)
+    for result, name in zip(results, names, strict=True):
         glyph, style = _VERDICT[result.verdict]
         age = f"  {ago(result.at, now)}" if result.at else ""
         took = f", took {result.seconds:.1f} s" if result.seconds >= 1 else ""
         yield [
             ("  ", ""),
             (glyph, style),
-            (f" {pad(clean(result.step), width)}", ""),
-            (f"  {clean(result.detail)}" if result.detail else "", ""),
+            (f" {name}", ""),
+            (f"  {result.detail}" if result.detail else "", ""),
             (f"{age}{took}", "dim"),
         ]
 
@@ -191,4 +185,4 @@ def answer_lines(answers: Iterable[VerbAnswer]) -> Iterator[Line]:
         words = "; ".join(answer.words)
         yield [*line, (words if refused else answer.command, "dim" if refused else "cyan")]
         if not refused and words:
-            yield [(f"{'':13}{clean(words)}", "dim")]
+            yield [(f"{'':13}{words}", "dim")]

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from bmhctl.domain.model import Event, State
 from bmhctl.lifecycle.table import EDGES, Edge
-from bmhctl.output.layout import COLOUR, GLYPH
-from bmhctl.output.sanitize import Line, Span, cell_width
-from bmhctl.output.spans import answer_lines, heading, transition_spans
+from bmhctl.output.layout import COLOUR, GLYPH, Line, Span, transition_spans
+from bmhctl.output.sanitize import cell_width
+from bmhctl.output.spans import answer_lines, heading
 from bmhctl.results.why import Graph
 from bmhctl.support.values import Frozen
 

@@ -8,8 +8,8 @@ from html import escape
 
 from bmhctl.domain.model import State
 from bmhctl.output.graph.text_formats import NEUTRAL, TONES
-from bmhctl.output.records import stamp
 from bmhctl.output.sanitize import clean
+from bmhctl.output.spans import stamp
 from bmhctl.output.time_axis import ticks
 from bmhctl.results.statistics import HostTimeline, Timeline
 

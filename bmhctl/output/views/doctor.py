@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from bmhctl.output.display import Display, Format
-from bmhctl.output.records import Envelope, Record, iso, listing, picked, stamp
+from bmhctl.output.layout import Line, Span
+from bmhctl.output.records import Envelope, Record, iso, listing, picked
 from bmhctl.output.render import NAMED, View
-from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad
-from bmhctl.output.spans import inventory_line, plural
+from bmhctl.output.sanitize import cell_width, clean, pad
+from bmhctl.output.spans import inventory_line, plural, stamp
 from bmhctl.results.diagnosis import Diagnosis, Finding, Severity
 
 _MOST = 8  # how many findings of a kind are shown without --verbose

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from bmhctl.domain.model import State
 from bmhctl.output.display import Display, Format
+from bmhctl.output.layout import Line
 from bmhctl.output.records import Envelope, answer_record, event_record, single
 from bmhctl.output.render import STRUCTURED, View
-from bmhctl.output.sanitize import Line
 from bmhctl.results.why import Graph
 
 

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from bmhctl.domain.model import Event
 from bmhctl.domain.units import format_age
 from bmhctl.output.display import Display, Format
-from bmhctl.output.layout import COLOUR, GLYPH
-from bmhctl.output.records import Envelope, Record, event_record, iso, listing, picked, stamp
+from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Line, Span, transition_spans
+from bmhctl.output.records import Envelope, Record, event_record, iso, listing, picked
 from bmhctl.output.render import LISTED, View
-from bmhctl.output.sanitize import Line, Span, cell_width, clean
-from bmhctl.output.spans import UNLIMITED, ago, joined, transition_spans
+from bmhctl.output.sanitize import cell_width, clean
+from bmhctl.output.spans import ago, joined, stamp
 from bmhctl.results import History
 
 

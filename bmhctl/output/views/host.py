@@ -7,7 +7,7 @@ from datetime import datetime
 
 from bmhctl.domain.model import Host, State, holding_back
 from bmhctl.output.display import Display, Format
-from bmhctl.output.layout import table
+from bmhctl.output.layout import Line, place_span, table
 from bmhctl.output.records import (
     Envelope,
     Json,
@@ -17,12 +17,10 @@ from bmhctl.output.records import (
     host_record,
     iso,
     single,
-    stamp,
     step_record,
 )
 from bmhctl.output.render import NAMED, View
-from bmhctl.output.sanitize import Line
-from bmhctl.output.spans import ago, heading, joined, place_span, prepared_line, result_lines, until, until_line
+from bmhctl.output.spans import ago, heading, joined, prepared_line, result_lines, stamp, until, until_line
 from bmhctl.output.views.history import history_lines
 from bmhctl.output.views.hosts import ALL_FIELDS
 from bmhctl.results import HostDetail

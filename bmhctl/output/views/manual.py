@@ -13,7 +13,7 @@ from bmhctl.results.texts import ManualPage, Topics
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from bmhctl.output.sanitize import Line
+    from bmhctl.output.layout import Line
 
 _MOST_COLUMNS = 110
 

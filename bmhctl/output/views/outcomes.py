@@ -6,11 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from bmhctl.domain.model import Verdict
 from bmhctl.output.display import Display
-from bmhctl.output.layout import Column, columns
+from bmhctl.output.layout import UNLIMITED, Column, Line, columns, place_span, transition_spans
 from bmhctl.output.records import Envelope, Record, listing, outcome_record, picked
 from bmhctl.output.render import NAMED, TEXT, View
-from bmhctl.output.sanitize import Line
-from bmhctl.output.spans import UNLIMITED, place_span, transition_spans
 from bmhctl.results import Imported, Outcome, Outcomes, Plan
 from bmhctl.support.values import replace
 

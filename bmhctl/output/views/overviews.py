@@ -10,11 +10,11 @@ from bmhctl.domain.booking import is_set_aside
 from bmhctl.domain.model import Host, State
 from bmhctl.domain.units import format_age
 from bmhctl.output.display import Display, Format
-from bmhctl.output.layout import COLOUR, GLYPH, Column, columns
-from bmhctl.output.records import Envelope, Record, flags, iso, listing, picked, stamp
+from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, columns, padded
+from bmhctl.output.records import Envelope, Record, flags, iso, listing, picked
 from bmhctl.output.render import NAMED, STRUCTURED, View
-from bmhctl.output.sanitize import Line, Span, cell_width, clean, padded, shorten
-from bmhctl.output.spans import UNLIMITED, inventory_line, packed, plural
+from bmhctl.output.sanitize import cell_width, clean, shorten
+from bmhctl.output.spans import inventory_line, packed, plural, stamp
 from bmhctl.results.status import Fleet, HostGroup, Reason, Reasons
 from bmhctl.support.folding import folded
 

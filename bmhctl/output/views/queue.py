@@ -7,10 +7,9 @@ from datetime import datetime
 from itertools import islice
 
 from bmhctl.domain.units import format_age
-from bmhctl.output.layout import Column, columns
+from bmhctl.output.layout import Column, Line, columns
 from bmhctl.output.records import Envelope, Record, flatten, iso, listing, picked
 from bmhctl.output.render import NAMED, View
-from bmhctl.output.sanitize import Line
 from bmhctl.output.spans import until_line
 from bmhctl.results.queue import Queue, Queued
 

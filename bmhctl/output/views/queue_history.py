@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bmhctl.output.layout import Column, columns
+from bmhctl.output.layout import Column, Line, columns
 from bmhctl.output.records import Envelope, Record, iso, listing, picked
 from bmhctl.output.render import LISTED, View
-from bmhctl.output.sanitize import Line
 from bmhctl.output.spans import ago
 from bmhctl.results.queue import QueueHistory, TicketChange
 

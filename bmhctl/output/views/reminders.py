@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bmhctl.output.layout import Line, padded
 from bmhctl.output.records import Envelope, Record, iso, listing, picked
 from bmhctl.output.render import LISTED, View
-from bmhctl.output.sanitize import Line, clean, padded
 from bmhctl.output.spans import until
 from bmhctl.results.queue import BOOKING, LEASE, MAINTENANCE, PLANNED, SHORT, Reminder, Reminders
 from bmhctl.support.folding import in_short
@@ -29,9 +29,9 @@ def _lines(result: Reminders) -> Iterator[Line]:
             (f"  {what} of ", ""),
             (item.owner, "bold"),
             (f"  {' '.join(in_short(item.hosts))}", "cyan"),
-            (f"  {clean(item.about)}" if item.about else "", "dim"),
+            (f"  {item.about}" if item.about else "", "dim"),
         ]
-        yield [*line, (f"  {', '.join(map(clean, item.waiting))} waiting" if item.waiting else "", "yellow")]
+        yield [*line, (f"  {', '.join(item.waiting)} waiting" if item.waiting else "", "yellow")]
 
 
 def _record(item: Reminder) -> Record:

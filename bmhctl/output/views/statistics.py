@@ -8,11 +8,10 @@ from datetime import timedelta
 from bmhctl.domain.model import State
 from bmhctl.domain.units import format_age
 from bmhctl.output.display import Display, Format
-from bmhctl.output.layout import COLOUR, GLYPH, Column, columns, table
+from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, columns, table
 from bmhctl.output.records import Envelope, Json, Record, iso, listing, picked
 from bmhctl.output.render import LISTED, View
-from bmhctl.output.sanitize import Line, Span
-from bmhctl.output.spans import UNLIMITED, heat_level, heat_step, joined, plural
+from bmhctl.output.spans import heat_level, heat_step, joined, plural
 from bmhctl.results.statistics import BookingFigures, Figures, HourlyUse, Statistics
 
 _WORDS = {

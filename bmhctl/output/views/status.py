@@ -11,21 +11,10 @@ from typing import TYPE_CHECKING
 
 from bmhctl.domain.model import State
 from bmhctl.output.display import Display, Format
-from bmhctl.output.layout import COLOUR, GLYPH, Column, columns, table
-from bmhctl.output.records import Json, Record, held_record, iso, single, stamp
+from bmhctl.output.layout import COLOUR, GLYPH, UNLIMITED, Column, Line, Span, columns, measured_cell, table
+from bmhctl.output.records import Json, Record, held_record, iso, single
 from bmhctl.output.render import STRUCTURED, View
-from bmhctl.output.sanitize import Line, Span, cell_width, clean
-from bmhctl.output.spans import (
-    FEW_HOSTS,
-    UNLIMITED,
-    hosts_line,
-    inventory_line,
-    joined,
-    packed,
-    plural,
-    until,
-    until_line,
-)
+from bmhctl.output.spans import FEW_HOSTS, hosts_line, inventory_line, joined, packed, plural, stamp, until, until_line
 from bmhctl.results.status import Status
 from bmhctl.support.folding import folded
 
@@ -79,7 +68,7 @@ def status_lines(status: Status, width: int | None, colour: bool) -> Iterator[Li
     if status.endings:
         yield from _section("Ends next")
         endings = (
-            (until(at, status.now), [(f"{clean(what)}  ", ""), *_in_short([n for e in alike for n in e.hosts], limit)])
+            (until(at, status.now), [(f"{what}  ", ""), *_in_short([n for e in alike for n in e.hosts], limit)])
             for (at, what), alike in groupby(status.endings[:limit], lambda ending: (ending.at, ending.what))
         )
         yield from table(endings, "  ")
@@ -109,7 +98,7 @@ _STYLES = {"fault": "red", "failed": "red", "maintenance": "magenta", "cordoned"
 def _obstacles(status: Status, limit: int | None) -> Iterator[tuple[str, Line]]:
     """Yield why hosts are not free, with the hosts; on a terminal the first reasons, and numbered hosts as ranges."""
     for obstacle in status.obstacles[:limit]:
-        reason = f"  {clean(obstacle.reason)}" if obstacle.reason else ""
+        reason = f"  {obstacle.reason}" if obstacle.reason else ""
         yield obstacle.kind, [*_folded(obstacle.hosts, limit, _STYLES[obstacle.kind]), (reason, "")]
     if limit and len(status.obstacles) > limit:
         yield "", [(f"and {len(status.obstacles) - limit:,} more reasons: bmhctl status --reasons", "dim")]
@@ -173,14 +162,14 @@ def _folded(names: Sequence[str], limit: int | None, style: str = "") -> Line:
 
 
 def _names(names: Sequence[str], limit: int | None, style: str = "", more: int = 0) -> Line:
-    line: list[Span] = [(" ".join(map(clean, names[:limit])), style)]
+    line: list[Span] = [(" ".join(names[:limit]), style)]
     more += len(names) - len(names[:limit])
     return [*line, (f" and {more:,} more", "dim")] if more else line
 
 
 def _beside(hosts: Iterable[Line], width: int | None) -> Column:
     """Return the column of the hosts of some rows; those of few rows that are much longer are below them."""
-    sizes = [sum(cell_width(clean(text)) for text, _ in line) for line in hosts]
+    sizes = [measured_cell(line)[1] for line in hosts]
     short = [size for size in sizes if size <= (width or UNLIMITED) // 3]
     return Column("", 0, max(short, default=10), below=True)
 

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 from bmhctl.domain.model import State
 from bmhctl.output.display import Display, Format
-from bmhctl.output.layout import COLOUR
+from bmhctl.output.layout import COLOUR, Line, Span
 from bmhctl.output.records import Envelope, Record, iso, listing, planned_record
 from bmhctl.output.render import LISTED, View
-from bmhctl.output.sanitize import Line, Span, cell_width, clean, pad, shorten
+from bmhctl.output.sanitize import cell_width, clean, pad, shorten
 from bmhctl.output.spans import packed
 from bmhctl.output.time_axis import ticks
 from bmhctl.results.statistics import HostTimeline, Stay, Timeline

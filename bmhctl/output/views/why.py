@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bmhctl.domain.model import holding_back
+from bmhctl.output.layout import Line
 from bmhctl.output.records import Envelope, answer_record, host_record, iso, single, step_record
 from bmhctl.output.render import STRUCTURED, View
-from bmhctl.output.sanitize import Line, clean
 from bmhctl.output.spans import answer_lines, heading, result_lines
 from bmhctl.results.why import Why
 
@@ -17,7 +17,7 @@ def why_lines(why: Why) -> Iterator[Line]:
     host = why.host
     yield from heading(host, why.now)
     yield []
-    yield [(f"  {clean(why.summary)}", "")]
+    yield [(f"  {why.summary}", "")]
     for fact in why.facts:
         yield [("  · ", "dim"), (fact, "")]
     yield from result_lines(why.results, why.now)
@@ -27,7 +27,7 @@ def why_lines(why: Why) -> Iterator[Line]:
     if why.next or why.first:
         yield []
     if why.first:
-        yield [("first ", "bold"), (clean(why.first), "")]
+        yield [("first ", "bold"), (why.first, "")]
     if why.next:
         yield [("next  ", "bold"), (why.next, "bold cyan")]
 
