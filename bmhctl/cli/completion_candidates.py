@@ -12,7 +12,6 @@ from bmhctl.results import History, HostDetail, Hosts, Reservations
 from bmhctl.results.queue import Queue, Reminders
 from bmhctl.results.status import Reasons
 from bmhctl.stores.host_query import HostQuery
-from bmhctl.usecases.shared.context import Context
 
 if TYPE_CHECKING:
     from bmhctl.stores.store import Store
@@ -78,7 +77,7 @@ def fields(command: str, incomplete: str) -> Iterator[str]:
 
 def checks(store: Store, incomplete: str) -> Iterator[str]:
     """Yield the names of the setup steps and checks of the policy that begin with what is typed."""
-    policy = Context(store, "completion").policy()
+    policy = store.policy()
     yield from _beginning(incomplete, (step.name for step in policy.of(Phase.SETUP, Phase.CHECKS)))
 
 

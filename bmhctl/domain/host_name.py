@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from string import ascii_lowercase, ascii_uppercase
+
 from bmhctl.errors import InvalidError
 from bmhctl.support.lazy_regex import pattern
 
 LONGEST_NAME = 253
 """The most characters of a host name, as of a DNS name."""
+
+AS_STORED = str.maketrans(ascii_uppercase, ascii_lowercase)
+"""For ``name.translate(AS_STORED)``: a host's name, or a pattern or range of names, as the inventory has it.
+
+Only ASCII letters become lower-case ones: a name has no others, and none of those is to become one.
+"""
 
 _HOST_NAME = pattern(
     rf"(?=.{{1,{LONGEST_NAME}}}\Z)[A-Za-z0-9](?:[-A-Za-z0-9]{{0,61}}[A-Za-z0-9])?"
@@ -28,8 +36,3 @@ def check_name(name: object) -> str:
             details={"key": "name"},
         )
     return name.lower()
-
-
-def as_stored(name: str) -> str:
-    """Return a host's name, or a pattern or range of names, as the inventory has it: in lower case."""
-    return name.lower() if name.isascii() else name  # a name has no other letters, so their case does not matter

@@ -177,16 +177,18 @@ EDGES: tuple[Edge, ...] = (
 """Every edge of the lifecycle, in the order in which it is tried and drawn."""
 
 
+POSSIBLE: dict[tuple[Verb, State | None], tuple[Edge, ...]] = {}
+"""The edges of each verb from each state from which it is possible, in their order."""
+
+for _edge in EDGES:
+    POSSIBLE[_edge.verb, _edge.source] = (*POSSIBLE.get((_edge.verb, _edge.source), ()), _edge)
+
+
 def where(state: State) -> str:
     """Return the state as the end of "it is …": ``available``, ``in maintenance``."""
     return f"in {state}" if state is State.MAINTENANCE else str(state)
 
 
-def edges(verb: Verb, source: State | None) -> tuple[Edge, ...]:
-    """Return the edges of one verb from one state, in order; empty when the state refuses the verb."""
-    return tuple(edge for edge in EDGES if edge.verb is verb and edge.source is source)
-
-
 def sources(verb: Verb) -> tuple[State, ...]:
     """Return the states from which a verb is possible, in the order of :class:`State`."""
-    return tuple(s for s in State if edges(verb, s))
+    return tuple(s for s in State if (verb, s) in POSSIBLE)

@@ -203,7 +203,7 @@ class Lease:
         if any(host.planned for host in hosts):
             from bmhctl.usecases.reservations.booked import line_of
 
-            line, words = line_of(hosts, self._ctx.policy())
+            line, words = line_of(hosts, self._ctx.store.policy())
         if line != self._line:
             self._line, self._planned, self._reported = line, words, set()
             self._next_renewal = min(self._next_renewal, time.monotonic() + _LOOK)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.host_name import as_stored
+from bmhctl.domain.host_name import AS_STORED
 from bmhctl.domain.model import Event, EventKind, Host, Phase, State, StepTiming, Verb, Verdict
 from bmhctl.stores.rows import EPOCH, MICROSECOND, UNREADABLE, Row, Value, from_json, from_time, unreadable
 from bmhctl.stores.schema import EVENT_COLUMNS
@@ -59,7 +59,7 @@ class Events(Frozen):
             where, parameters = " WHERE host_id = ?", [host.id]
         elif host is not None:
             where = " WHERE host_id = (SELECT host_id FROM events WHERE host = ? ORDER BY id DESC LIMIT 1)"
-            parameters = [as_stored(host)]
+            parameters = [host.translate(AS_STORED)]
         if last is None:
             return map(_to_event, self._database.stream(f"{_SELECT}{where} ORDER BY id", parameters))
         newest = self._database.execute(f"{_SELECT}{where} ORDER BY id DESC LIMIT {int(last)}", parameters)
@@ -141,7 +141,7 @@ class Events(Frozen):
 
     def hosts_named(self, name: str) -> list[int]:
         """Return the id of the host that had a name last; with ``*`` and ``?``, of every host that had such a name."""
-        name = as_stored(name)
+        name = name.translate(AS_STORED)
         if "*" not in name and "?" not in name:
             sql = "SELECT host_id FROM events WHERE host = ? ORDER BY id DESC LIMIT 1"
             rows = self._database.execute(sql, [name])

@@ -1,12 +1,13 @@
-"""A query for hosts, and its translation to SQL."""
+"""A query for hosts, its translation to SQL, and the term from which SQLite starts it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from bmhctl.domain.model import State
 from bmhctl.domain.selector import EVERY_HOST, Selector, Term
-from bmhctl.stores.rows import Value, from_time
+from bmhctl.stores.rows import Row, Value, from_time
 from bmhctl.support.values import Frozen
 
 
@@ -82,3 +83,36 @@ def condition(query: HostQuery, rare: RareTerm | None) -> tuple[str, list[Value]
         terms.append(f"({unplanned}hosts.planned_at >= ?)")
         parameters.append(from_time(query.free_until))
     return (f" WHERE {' AND '.join(terms)}" if terms else ""), parameters
+
+
+_LEAST = 50
+
+_FEW_IN_SQL = (
+    "(SELECT CAST(CASE WHEN SUM(number) < {least} * {share} THEN {least} WHEN SUM(number) > {most} * {share}"
+    " THEN {most} ELSE SUM(number) / {share} END AS BIGINT) FROM counts)"
+)
+"""How many hosts are few: one of ``share`` hosts, at least ``least`` and at most ``most``."""
+
+_FEW = _FEW_IN_SQL.format(least=_LEAST, share=100, most=10_000)
+_FEW_OF_ALL = _FEW_IN_SQL.format(least=_LEAST, share=20, most=50_000)  # more where all hosts that fit are wanted
+
+
+def rarest(execute: Callable[[str, Sequence[Value]], Sequence[Row]], query: HostQuery) -> RareTerm | None:
+    """Return the rarest term of a query if few hosts fit it; None where an order is better walked.
+
+    SQLite does not know how many hosts fit a term; PostgreSQL does. With a million hosts, starting from the few that
+    fit a rare term takes milliseconds, and walking all hosts in the order of their last use takes a second; for a
+    frequent term it is the other way round. So the fitting hosts are counted, up to the number at which both take as
+    long.
+    """
+    few = _FEW_OF_ALL if query.limit is None else _FEW
+    found: RareTerm | None = None
+    for term in query.selector.terms:
+        if term.is_negative:
+            continue
+        fitting, parameters = term.fitting()
+        [(number, enough)] = execute(f"SELECT COUNT(*), {few} FROM ({fitting} LIMIT {few} + 1) fits", parameters)
+        fits = int(number or 0)
+        if fits <= int(enough or 0) and (found is None or fits < found.fitting):
+            found = RareTerm(term, fits)
+    return found

@@ -1,4 +1,4 @@
-"""The hosts of an inventory: their rows and SQL. Each change of a host is saved with one event."""
+"""The hosts of an inventory: find them, and save their state. Each change of a host is saved with one event."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.host_name import as_stored
-from bmhctl.domain.model import Bmc, Event, FailedTask, Host, HostSpec, Note, Planned, SetupProgress, State, StepTiming
+from bmhctl.domain.host_name import AS_STORED
+from bmhctl.domain.model import Bmc, Event, Host, HostSpec, SetupProgress, State
+from bmhctl.stores.host_values import (
+    note_values,
+    planned_values,
+    setup_values,
+    timing_values,
+    to_failed_task,
+    to_note,
+    to_planned,
+)
 from bmhctl.stores.reservations import to_reservation
 from bmhctl.stores.rows import (
     EPOCH,
@@ -19,11 +28,9 @@ from bmhctl.stores.rows import (
     from_json,
     from_time,
     to_json,
-    to_moment,
-    to_time,
     unreadable,
 )
-from bmhctl.stores.schema import EVENT_COLUMNS, LIFECYCLE_COLUMNS, RECOUNT, RESERVATION_COLUMNS, SPEC_COLUMNS
+from bmhctl.stores.schema import EVENT_COLUMNS, LIFECYCLE_COLUMNS, RESERVATION_COLUMNS, SPEC_COLUMNS
 from bmhctl.support.values import Frozen, replace
 
 if TYPE_CHECKING:
@@ -43,15 +50,11 @@ _SAVE_LIFECYCLE = (
     f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in LIFECYCLE_COLUMNS)}, "
     "back_at = ?, planned_at = ?, last_event = ? WHERE id = ?"
 )
-_SAVE_SPEC = f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in SPEC_COLUMNS)} WHERE id = ?"
-_ADD_HOST = (
-    f"INSERT INTO hosts ({', '.join(SPEC_COLUMNS + LIFECYCLE_COLUMNS)}, back_at, planned_at, last_event, id) "
-    f"VALUES ({', '.join('?' * (len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS) + 4))})"
-)
-_ADD_ATTRIBUTE = "INSERT INTO facts (host_id, key, value, number) VALUES (?, ?, ?, ?)"
-_ADD_EVENT = (
+ADD_EVENT = (
     f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}, host_id) VALUES ({', '.join('?' * (len(EVENT_COLUMNS) + 1))})"
 )
+"""Saves an event: its id, its :func:`event_row` and the id of its host."""
+
 _NAMES_AT_ONCE = 500  # databases limit the parameters of a statement
 
 
@@ -62,7 +65,7 @@ class Hosts(Frozen):
 
     def named(self, name: str) -> Host | None:
         """Return the host with this name, in upper or lower case; None if there is none."""
-        return self._one(" WHERE hosts.name = ?", as_stored(name))
+        return self._one(" WHERE hosts.name = ?", name.translate(AS_STORED))
 
     def with_id(self, host_id: int, *, lock: bool = False) -> Host | None:
         """Return the host with this id, also after it was renamed; None if it was removed."""
@@ -210,11 +213,6 @@ class Hosts(Frozen):
             (f"SELECT id FROM reservations {held} ORDER BY id FOR UPDATE", parameters),
         )
 
-    def specs(self) -> Iterator[tuple[HostSpec, bool]]:
-        """Yield what is declared about every host, and whether the host is undeclared."""
-        rows = self._database.stream(f"SELECT {', '.join(SPEC_COLUMNS)}, undeclared FROM hosts")
-        return ((to_spec(spec), bool(undeclared)) for *spec, undeclared in rows)
-
     def count(self, query: HostQuery) -> int:
         """Return how many hosts a query finds; its limit does not count."""
         where, parameters = self.where(query)
@@ -233,11 +231,6 @@ class Hosts(Frozen):
             counts[State(str(state))] = int(number or 0)
         return counts
 
-    def recount(self) -> None:
-        """Count again what :meth:`counts` returns, in the caller's transaction."""
-        for statement in RECOUNT:
-            self._database.execute(statement)
-
     def names(self, query: HostQuery | None = None) -> Iterator[str]:
         """Yield the names of a query's hosts, of all without one, in order."""
         where, parameters = self.where(query) if query else ("", [])
@@ -246,7 +239,7 @@ class Hosts(Frozen):
 
     def names_near(self, name: str, most: int) -> list[str]:
         """Return at most so many names before, and so many after, a name in alphabetical order."""
-        name = as_stored(name)
+        name = name.translate(AS_STORED)
         before = self._database.execute(
             f"SELECT name FROM hosts WHERE name < ? ORDER BY name DESC LIMIT {int(most)}", [name]
         )
@@ -255,43 +248,13 @@ class Hosts(Frozen):
         )
         return [str(row[0]) for row in (*before, *after)]
 
-    def add(self, host: Host, event: Event) -> None:
-        """Save a new host with the event of its entry, under new ids."""
-        host_id = self._database.next_id("hosts")
-        last_event = self._add_event(host_id, event)
-        row = [*spec_row(host.spec), *lifecycle_row(host), back_at(host), planned_at(host), last_event, host_id]
-        self._database.enqueue(_ADD_HOST, row)
-        self._add_attributes(host_id, host.spec)
-
     def save(self, host: Host, event: Event) -> Host:
         """Save a changed host, except its spec, with the event of the change; return it with the event's id."""
-        row, event_row = [*lifecycle_row(host), back_at(host), planned_at(host)], _event_row(event)
+        row, entry = [*lifecycle_row(host), back_at(host), planned_at(host)], event_row(event)
         number = self._database.next_id("events")
-        self._database.enqueue(_ADD_EVENT, [number, *event_row, host.id])
+        self._database.enqueue(ADD_EVENT, [number, *entry, host.id])
         self._database.enqueue(_SAVE_LIFECYCLE, [*row, number, host.id])
         return replace(host, last_event=number)
-
-    def save_spec(self, host: Host, event: Event) -> Host:
-        """Save a changed host with its spec and the event of the change; return it with the event's id."""
-        self._database.execute(_SAVE_SPEC, [*spec_row(host.spec), host.id])
-        self.save_attributes(host)
-        return self.save(host, event)
-
-    def save_observed(self, host: Host, event: Event) -> Host:
-        """Save a changed host with its observed properties and the event; return it with the event's id."""
-        self.save_attributes(host)
-        return self.save(host, event)
-
-    def save_back_at(self, host: Host) -> None:
-        """Save again when a host's maintenance ends, from its reasons."""
-        self._database.execute("UPDATE hosts SET back_at = ? WHERE id = ?", [back_at(host), host.id])
-
-    def save_planned(self, host: Host) -> None:
-        """Save again what is set aside on a host, without an event: the booking has it already."""
-        self._database.execute(
-            "UPDATE hosts SET planned = ?, planned_at = ? WHERE id = ?",
-            [planned_value(host), planned_at(host), host.id],
-        )
 
     def save_proof(self, host: Host, at: datetime) -> None:
         """Save that a host's readiness checks passed at a time; it keeps its state, so no event is written."""
@@ -299,54 +262,8 @@ class Hosts(Frozen):
 
     def save_setup(self, host: Host, setup: SetupProgress | None) -> None:
         """Save how far the setup of a host is; what ran is in its step results, so no event is written."""
-        self._database.execute("UPDATE hosts SET setup = ? WHERE id = ?", [_setup_value(setup), host.id])
-
-    def save_attributes(self, host: Host) -> None:
-        """Save again what selectors see of a host, from its spec."""
-        self._database.execute("DELETE FROM facts WHERE host_id = ?", [host.id])
-        self._add_attributes(host.id, host.spec)
-
-    def remove(self, host: Host, event: Event) -> None:
-        """Remove a host, with its last event; its history stays."""
-        self._add_event(host.id, event)
-        self._database.execute("DELETE FROM hosts WHERE id = ?", [host.id])
-        self._database.execute("DELETE FROM meta WHERE key = ?", [f"imported/{host.id}"])
-
-    def check_removable(self) -> None:
-        """Raise :class:`UnreachableError` where the role on a server may remove no host; removes none."""
-        self._database.execute("DELETE FROM hosts WHERE id = 0")
-
-    def _add_attributes(self, host_id: int, spec: HostSpec) -> None:
-        from bmhctl.domain.selector import selectable
-        from bmhctl.domain.units import quantity
-
-        rows = [(host_id, key, value, quantity(value)) for key, value in selectable(spec).items()]
-        self._database.enqueue(_ADD_ATTRIBUTE, *rows)
-
-    def _add_event(self, host_id: int, event: Event) -> int:
-        number = self._database.next_id("events")
-        self._database.enqueue(_ADD_EVENT, [number, *_event_row(event), host_id])
-        return number
-
-
-def spec_row(spec: HostSpec) -> list[Value]:
-    """Return the values of :data:`SPEC_COLUMNS`."""
-    bmc = spec.bmc
-    return [
-        spec.name,
-        spec.address,
-        spec.mac,
-        to_json(dict(spec.labels)),
-        None if bmc is None else to_json(_bmc_values(bmc)),
-        to_json(dict(spec.hardware)),
-        spec.note,
-    ]
-
-
-def _bmc_values(bmc: Bmc) -> list[object]:
-    """Return the fields of a BMC; a rare setting only where it is set, as in rows of older versions."""
-    values: list[object] = [bmc.address, bmc.type, bmc.system_id, bmc.credentials, bmc.verify_tls]
-    return values if bmc.tls_min_version is None else [*values, bmc.tls_min_version]
+        value = None if setup is None else to_json(setup_values(setup))
+        self._database.execute("UPDATE hosts SET setup = ? WHERE id = ?", [value, host.id])
 
 
 def lifecycle_row(host: Host) -> list[Value]:
@@ -357,23 +274,19 @@ def lifecycle_row(host: Host) -> list[Value]:
         int(host.dirty),
         int(host.undeclared),
         None if host.came_from is None else host.came_from.value,
-        None if host.cordon is None else to_json(_note_values(host.cordon)),
-        to_json([_note_values(note) for note in host.maintenance]) if host.maintenance else None,
+        None if host.cordon is None else to_json(note_values(host.cordon)),
+        to_json([note_values(note) for note in host.maintenance]) if host.maintenance else None,
         host.fault,
         host.failed_cleanups,
         None if host.reservation is None else host.reservation.id,
         None if host.used_at is None else (host.used_at - EPOCH) // MICROSECOND,
         None if host.proven_at is None else (host.proven_at - EPOCH) // MICROSECOND,
         host.failed_setups,
-        _setup_value(host.setup),
+        None if host.setup is None else to_json(setup_values(host.setup)),
         to_json([[task.owner, task.purpose] for task in host.failed_tasks]) if host.failed_tasks else None,
         to_json(dict(host.spec.observed)) if host.spec.observed else None,
         planned_value(host),
     ]
-
-
-def _setup_value(setup: SetupProgress | None) -> str | None:
-    return None if setup is None else to_json([setup.done, setup.total, setup.failed])
 
 
 def back_at(host: Host) -> int | None:
@@ -384,7 +297,7 @@ def back_at(host: Host) -> int | None:
 
 def planned_value(host: Host) -> str | None:
     """Return the times that are set aside on a host, as a column holds them; None for none."""
-    return to_json([_planned_values(each) for each in host.planned]) if host.planned else None
+    return to_json([planned_values(each) for each in host.planned]) if host.planned else None
 
 
 def planned_at(host: Host) -> int | None:
@@ -392,7 +305,7 @@ def planned_at(host: Host) -> int | None:
     return from_time(host.planned[0].starts_at) if host.planned else None
 
 
-def _event_row(event: Event) -> list[Value]:
+def event_row(event: Event) -> list[Value]:
     """Return the values of :data:`EVENT_COLUMNS`, without the id."""
     return [
         event.host,
@@ -403,13 +316,9 @@ def _event_row(event: Event) -> list[Value]:
         None if event.dest is None else event.dest.value,
         event.reason,
         event.reservation,
-        None if event.steps is None else to_json([_timing_values(step) for step in event.steps]),
+        None if event.steps is None else to_json([timing_values(step) for step in event.steps]),
         None if event.before is None else to_json(dict(event.before)),
     ]
-
-
-def _timing_values(timing: StepTiming) -> list[object]:
-    return [timing.phase and timing.phase.value, timing.step, timing.verdict.value, round(timing.seconds, 6)]
 
 
 def to_host(row: Row) -> Host:
@@ -452,8 +361,8 @@ def to_host(row: Row) -> Host:
             bool(dirty),
             bool(undeclared),
             None if came_from is None else _STATES[came_from],
-            None if cordon is None else _to_note(from_json(str(cordon))),
-            () if maintenance is None else tuple(_to_note(each) for each in from_json(str(maintenance))),
+            None if cordon is None else to_note(from_json(str(cordon))),
+            () if maintenance is None else tuple(to_note(each) for each in from_json(str(maintenance))),
             None if fault is None else str(fault),
             int(failed_cleanups or 0),
             None if reservation[0] is None else to_reservation(reservation),
@@ -461,8 +370,8 @@ def to_host(row: Row) -> Host:
             None if proven_at is None else EPOCH + int(proven_at) * MICROSECOND,
             int(failed_setups or 0),
             None if setup is None else SetupProgress(*from_json(str(setup))),
-            () if failed_tasks is None else tuple(_to_failed_task(each) for each in from_json(str(failed_tasks))),
-            () if planned is None else tuple(_to_planned(each) for each in from_json(str(planned))),
+            () if failed_tasks is None else tuple(to_failed_task(each) for each in from_json(str(failed_tasks))),
+            () if planned is None else tuple(to_planned(each) for each in from_json(str(planned))),
             int(host_id or 0),
             int(last_event or 0),
         )
@@ -512,38 +421,3 @@ class _States(dict[Value, State]):
 
 _STATES = _States({state.value: state for state in State})
 _raw_decode = json.JSONDecoder().raw_decode
-
-
-def _to_failed_task(value: Sequence[Value]) -> FailedTask:
-    owner, purpose = value
-    return FailedTask(str(owner), None if purpose is None else str(purpose))
-
-
-def _planned_values(planned: Planned) -> list[object]:
-    return [planned.id, planned.owner, from_time(planned.starts_at), from_time(planned.ends_at)]
-
-
-def _to_planned(value: Sequence[Value]) -> Planned:
-    identifier, owner, starts_at, ends_at = value
-    return Planned(str(identifier), str(owner), to_moment(starts_at), to_moment(ends_at))
-
-
-def _note_values(note: Note) -> list[object]:
-    values: list[object] = [note.actor, note.reason, from_time(note.since), from_time(note.until), note.quarantine]
-    if note.maintains:
-        return [*values, note.under, True]
-    return [*values, note.under] if note.retires else values  # as in rows of older versions
-
-
-def _to_note(value: Sequence[Value]) -> Note:
-    actor, reason, since, until, quarantine, *more = value
-    note = Note(str(actor), str(reason), to_moment(since), to_time(until), bool(quarantine))
-    if not more:
-        return note
-    maintains = len(more) > 1
-    return replace(note, retires=not maintains, maintains=maintains, under=_to_pair(more[0]))
-
-
-def _to_pair(value: object) -> tuple[str, str] | None:
-    """Return the actor and the reason in a list, None for none."""
-    return (str(value[0]), str(value[1])) if isinstance(value, list) else None

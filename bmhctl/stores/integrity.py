@@ -1,4 +1,4 @@
-"""What ``doctor`` asks of an inventory's database: is it damaged, do its rows agree, can each be read."""
+"""What ``doctor`` asks of an inventory's database: is it damaged, do its rows agree, can each be read; and repairs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bmhctl.domain.selector import selectable
 from bmhctl.domain.units import quantity
 from bmhctl.errors import InvalidError
 from bmhctl.stores.database import Database
-from bmhctl.stores.hosts import HOST_SELECT, back_at, planned_at, to_host
+from bmhctl.stores.hosts import HOST_SELECT, back_at, planned_at, planned_value, to_host
 from bmhctl.stores.rows import Row, from_time, to_moment
-from bmhctl.stores.schema import LIFECYCLE_COLUMNS, SPEC_COLUMNS
+from bmhctl.stores.schema import LIFECYCLE_COLUMNS, RECOUNT, SPEC_COLUMNS
 from bmhctl.support.values import Frozen
 
 MOST = 100
@@ -153,6 +153,22 @@ class Integrity:
             table: int(self._database.execute(f"SELECT COUNT(*) FROM {table}")[0][0] or 0)
             for table in ("hosts", "events", "reservations")
         }
+
+    def save_back_at(self, host: Host) -> None:
+        """Save again when a host's maintenance ends, from its reasons."""
+        self._database.execute("UPDATE hosts SET back_at = ? WHERE id = ?", [back_at(host), host.id])
+
+    def save_planned(self, host: Host) -> None:
+        """Save again what is set aside on a host, without an event: the booking has it already."""
+        self._database.execute(
+            "UPDATE hosts SET planned = ?, planned_at = ? WHERE id = ?",
+            [planned_value(host), planned_at(host), host.id],
+        )
+
+    def recount(self) -> None:
+        """Count again what :meth:`~bmhctl.stores.hosts.Hosts.counts` returns, in the caller's transaction."""
+        for statement in RECOUNT:
+            self._database.execute(statement)
 
 
 def _stored_host(row: Row, attributes: Attributes) -> StoredHost:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,6 @@ from bmhctl.errors import UsageError
 from bmhctl.stores.state_files import SQLITE_SUFFIXES, STATE_SUFFIX
 
 if TYPE_CHECKING:
-    from bmhctl.stores.claims import Claims
-    from bmhctl.stores.sqlite.marks import Marks
     from bmhctl.stores.store import Store
     from bmhctl.stores.toml.file import DeclarationFile
 
@@ -111,8 +108,7 @@ def open_store(location: str, *, create: bool = True) -> Store:
         if path.name.endswith(STATE_SUFFIX) and owner.exists():
             raise UsageError(f"{path} is the state file of {owner.name}, not an inventory", hint=f"-i {owner}")
         database = open_database(path)
-        claims = partial(_file_claims, path, database.marks)
-        return Store(database, claims=claims, folder=str(path.parent), given=location)
+        return Store(database, claims=database.claims, folder=str(path.parent), given=location)
     from bmhctl.stores.state_files import check_only_one
     from bmhctl.stores.toml.file import DeclarationFile
 
@@ -121,17 +117,11 @@ def open_store(location: str, *, create: bool = True) -> Store:
     database = open_database(_state_file(declaration) if create else declaration.state_path)
     return Store(
         database,
-        claims=partial(_file_claims, declaration.state_path, database.marks),
+        claims=database.claims,
         folder=str(declaration.path.parent),
         declaration=declaration,
         given=location,
     )
-
-
-def _file_claims(path: Path, marks: Marks | None) -> Claims:
-    from bmhctl.stores.sqlite.claims import FileClaims
-
-    return FileClaims(path, marks)
 
 
 def reopen(store: Store) -> None:

@@ -46,12 +46,8 @@ class Meta(Frozen):
 
     def parsed_policy(self) -> dict[str, object]:
         """Return the policy's tables, empty if there is none."""
-        text = self.parsed_policy_text()
+        text = self.get(PARSED_POLICY)
         return {} if text is None else dict(json.loads(text))
-
-    def parsed_policy_text(self) -> str | None:
-        """Return the policy's tables as JSON; None if there is none."""
-        return self.get(PARSED_POLICY)
 
     def save_policy(self, text: str) -> bool:
         """Save the text of a valid policy, and return whether it is another one; an empty text removes it."""

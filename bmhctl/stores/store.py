@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from bmhctl.stores.hosts import Hosts, to_host
@@ -19,10 +19,12 @@ from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
     from bmhctl.domain.model import Host, Reservation
+    from bmhctl.domain.policy import Policy
     from bmhctl.stores.admin import Admin
     from bmhctl.stores.bookings import Bookings
     from bmhctl.stores.claims import Claims
     from bmhctl.stores.database import Database, Question
+    from bmhctl.stores.declared_hosts import DeclaredHosts
     from bmhctl.stores.departed import Departed
     from bmhctl.stores.events import Events
     from bmhctl.stores.host_query import HostQuery
@@ -45,13 +47,13 @@ class GrantView(Frozen):
     ``is_hindered``: a ticket is in the queue, hosts are booked, a lease is due, the inventory is retired, or the id of
     the new reservation is taken.
     ``granted`` is what the same request got before. ``free`` are the hosts that may be taken: no step works on them,
-    and no other transaction can change them until this one ends; least recently used first. ``policy`` are its tables.
+    and no other transaction can change them until this one ends; least recently used first.
     """
 
     is_hindered: bool
     granted: Reservation | None
     free: tuple[Host, ...]
-    policy: dict[str, object]
+    policy: Policy
 
 
 class Store:
@@ -140,11 +142,22 @@ class Store:
         return Imported(self.database)
 
     @cached_property
+    def declared(self) -> DeclaredHosts:
+        """What is declared about the hosts, and which hosts there are."""
+        from bmhctl.stores.declared_hosts import DeclaredHosts
+
+        return DeclaredHosts(self.database, self.hosts)
+
+    @cached_property
     def meta(self) -> Meta:
-        """What the inventory keeps about itself: the policy, and texts by key."""
+        """What the inventory keeps about itself: texts by key, among them that of the policy."""
         from bmhctl.stores.meta import Meta
 
         return Meta(self.database)
+
+    def policy(self) -> Policy:
+        """Return the inventory's policy."""
+        return _policy_in(self.database.execute(*_PARSED_POLICY))
 
     @property
     def retirement(self) -> Retirement:
@@ -272,7 +285,7 @@ class Store:
                 is_hindered=hindrance[0][0] is not None,
                 granted=to_reservation(before[0]) if before else None,
                 free=self._unclaimed(answers[: len(queries)], answers[len(queries) :]),
-                policy=dict(json.loads(str(policy[0][0]))) if policy else {},
+                policy=_policy_in(policy),
             )
 
     def _unclaimed(self, found: Sequence[Sequence[Row]], standing: Sequence[Sequence[Row]]) -> tuple[Host, ...]:
@@ -300,3 +313,19 @@ class Store:
     def follow(self) -> None:
         """Make :meth:`version` differ after every event, from its next call on, also while no ticket is open."""
         self.database.follow()
+
+
+def _policy_in(rows: Sequence[Row]) -> Policy:
+    """Return the policy in the answer to :data:`_PARSED_POLICY`; an inventory without one needs no parser."""
+    if rows:
+        return _parsed_policy(str(rows[0][0]))
+    from bmhctl.domain.policy import Policy
+
+    return Policy()
+
+
+@lru_cache(maxsize=1)
+def _parsed_policy(text: str) -> Policy:
+    from bmhctl.domain.policy_parser import parse_policy
+
+    return parse_policy(json.loads(text))

@@ -12,7 +12,7 @@ from bmhctl.domain.model import CheckResult, Event, EventKind, Host, Note, Phase
 from bmhctl.domain.units import local_time
 from bmhctl.errors import BmhctlError
 from bmhctl.lifecycle.machine import GuardInput, ask, possible
-from bmhctl.lifecycle.table import ASKS, MEANING, Guard, edges
+from bmhctl.lifecycle.table import ASKS, MEANING, POSSIBLE, Guard
 from bmhctl.results.why import Graph, VerbAnswer, Why
 from bmhctl.stores.claims import host_claim
 from bmhctl.support.values import replace
@@ -20,7 +20,6 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.declared_results import declared
 from bmhctl.usecases.shared.leases import check_token, describe_reservation, describe_tasks
 from bmhctl.usecases.shared.maintenance import rest_of_reasons, where_resume_leads
-from bmhctl.usecases.shared.named_host import one_host
 from bmhctl.usecases.shared.refresh import refresh
 from bmhctl.usecases.shared.transitions import describe_planned, guard_input
 
@@ -52,7 +51,7 @@ def why(ctx: Context, name: str) -> Why:
     """
     now = refresh(ctx)
     with ctx.store.snapshot():
-        return _why(ctx, one_host(ctx, name), now)
+        return _why(ctx, ctx.host(name), now)
 
 
 def graph(ctx: Context, name: str | None = None) -> Graph:
@@ -61,7 +60,7 @@ def graph(ctx: Context, name: str | None = None) -> Graph:
     with ctx.store.snapshot():
         if name is None:
             return Graph(ctx.store.hosts.counts())
-        host = one_host(ctx, name)
+        host = ctx.host(name)
         events: tuple[Event, ...] = tuple(ctx.store.events.read(host))
         return Graph(ctx.store.hosts.counts(), _why(ctx, host, now), events)
 
@@ -70,7 +69,7 @@ def _why(ctx: Context, host: Host, now: datetime) -> Why:
     inputs = guard_input(ctx, host, now, reason="(asked)")
     if host.state is State.AVAILABLE:
         inputs = replace(inputs, earlier_ticket=_earlier_ticket(ctx, host))
-    policy = cache(ctx.policy)  # read once, where it matters
+    policy = cache(ctx.store.policy)  # read once, where it matters
     results = ctx.store.step_results.of(host)
     results = results and declared(ctx, results)
     return Why(
@@ -102,7 +101,11 @@ def _earlier_ticket(ctx: Context, host: Host) -> str | None:
     from bmhctl.domain.requirements import Requirement
     from bmhctl.usecases.reservations.fairness import due_before, free_for
 
-    return None if free_for(ctx, (Requirement(name=host.name),), None, ctx.policy().limits) else due_before(ctx, None)
+    return (
+        None
+        if free_for(ctx, (Requirement(name=host.name),), None, ctx.store.policy().limits)
+        else due_before(ctx, None)
+    )
 
 
 def _summary(host: Host, inputs: GuardInput, now: datetime) -> str:
@@ -277,7 +280,7 @@ def _answer(
         dest = State.AVAILABLE if verb is Verb.READY else State.INITIAL
         asked = [
             f"if {ASKS[guard].removesuffix(' just now')}: {steps}"
-            for guard in edges(verb, host.state)[0].guards
+            for guard in POSSIBLE[verb, host.state][0].guards
             if (phase := _DEPENDS.get(guard)) and (steps := _names(policy(), host, phase))
         ]
         if not asked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from bmhctl.domain.host_name import as_stored
+from bmhctl.domain.host_name import AS_STORED
 from bmhctl.domain.host_spec import dump_spec, parse_spec
 from bmhctl.domain.import_batch import ImportBatch, ImportedHost
 from bmhctl.domain.model import Host, HostSpec, PropertyValue, State
@@ -27,7 +27,6 @@ from bmhctl.usecases.shared.host_changes import (
 from bmhctl.usecases.shared.host_selection import Choice, choose, unfold
 from bmhctl.usecases.shared.import_merge import Merged, Values, merge, values_of
 from bmhctl.usecases.shared.leases import forced_reason
-from bmhctl.usecases.shared.named_host import one_host
 from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.spread import has_range, spread
 
@@ -105,9 +104,9 @@ def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> O
 def rename(ctx: Context, old: str, new: str) -> Outcomes:
     """Rename a host; its state, reservation and history stay. Return the outcome."""
     refresh_and_reap(ctx)
-    one_host(ctx, old)
+    ctx.host(old)
     name = with_usage(lambda: parse_spec(new, {})).name
-    return Outcomes("rename", tuple(change(ctx, Changes(renames=((as_stored(old), name),)))))
+    return Outcomes("rename", tuple(change(ctx, Changes(renames=((old.translate(AS_STORED), name),)))))
 
 
 def remove(ctx: Context, choice: Choice, *, force: bool = False, reason: str | None = None) -> Outcomes:

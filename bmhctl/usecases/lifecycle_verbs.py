@@ -103,7 +103,7 @@ def _quarantine(ctx: Context, host: Host, now: datetime) -> Host | None:
 
     The cause may be the host or the tasks: only a person can find out which.
     """
-    limit = ctx.policy().quarantine_after_task_failures
+    limit = ctx.store.policy().quarantine_after_task_failures
     if limit is None or len(host.failed_tasks) < limit:
         return None
     reason = f"quarantined after {len(host.failed_tasks)} tasks failed in a row: {describe_tasks(host.failed_tasks)}"

@@ -116,4 +116,4 @@ def _due(ctx: Context) -> frozenset[int]:
         return frozenset()
     from bmhctl.usecases.reservations.fairness import due_hosts
 
-    return frozenset(due_hosts(ctx, ctx.policy().limits))
+    return frozenset(due_hosts(ctx, ctx.store.policy().limits))

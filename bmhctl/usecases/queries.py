@@ -102,11 +102,9 @@ def list_names(ctx: Context, choice: Choice) -> Names:
 
 def show(ctx: Context, name: str) -> HostDetail:
     """Return one host with its latest events; raise :class:`~bmhctl.errors.NotFoundError`."""
-    from bmhctl.usecases.shared.named_host import one_host
-
     now = refresh(ctx)
     with ctx.store.snapshot():
-        host = one_host(ctx, name)
+        host = ctx.host(name)
         events = tuple(ctx.store.events.read(host, last=SHOWN_EVENTS))
         results = ctx.store.step_results.of(host)
         return HostDetail(host, events, now, results and declared(ctx, results))

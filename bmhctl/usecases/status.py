@@ -103,7 +103,7 @@ def _queue(ctx: Context) -> tuple[int, int, tuple[str, ...]]:
         return 0, 0, ()
     from bmhctl.usecases.reservations.fairness import set_aside, waiting_tickets
 
-    waiting, limits, words = waiting_tickets(ctx), ctx.policy().limits, list[str]()
+    waiting, limits, words = waiting_tickets(ctx), ctx.store.policy().limits, list[str]()
     if limits:
         from bmhctl.domain.requirements import load_requirements
         from bmhctl.usecases.reservations.limits import excess

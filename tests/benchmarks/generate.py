@@ -26,7 +26,7 @@ from bmhctl.domain.model import Bmc, HostSpec, PropertyValue
 from bmhctl.domain.selector import canonical
 from bmhctl.domain.units import quantity
 from bmhctl.stores import open_store
-from bmhctl.stores.hosts import spec_row
+from bmhctl.stores.declared_hosts import spec_row
 from bmhctl.stores.rows import Value, from_time
 from bmhctl.stores.schema import BOOKING_COLUMNS, SPEC_COLUMNS
 from bmhctl.stores.state_files import state_file

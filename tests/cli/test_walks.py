@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from bmhctl.domain.requirements import Requirement
-from bmhctl.usecases import hosts, inventories
+from bmhctl.usecases import hosts, inventories, policy
 from bmhctl.usecases.reservations.request import ReservationRequest
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
@@ -46,26 +46,63 @@ print(f"status {status}: {len(set(entered))} files, {len(entered) - 1} moves", f
 """
 
 MOST: dict[str, tuple[int, int]] = {
-    "reserve -l arch=arm64 -n 2": (29, 93),
-    "list": (21, 69),
-    "show n1": (23, 62),
-    "status": (25, 113),
-    "why n1": (31, 103),
-    "ready n8": (35, 118),
-    "reservations": (18, 54),
-    "history n1": (20, 52),
-    "extend -R r-one": (24, 80),
-    "release -R r-one": (28, 120),
+    "reserve -l arch=arm64 -n 2": (26, 91),
+    "list": (20, 68),
+    "show n1": (21, 55),
+    "status": (23, 101),
+    "why n1": (26, 94),
+    "ready n8": (28, 107),
+    "reservations": (17, 51),
+    "history n1": (18, 49),
+    "extend -R r-one": (22, 76),
+    "release -R r-one": (25, 116),
 }
 """For each command how many files it enters at most, and how often it moves from one to another."""
+
+
+WITH_POLICY: dict[str, tuple[int, int]] = {
+    "reserve -l arch=arm64 -n 2": (29, 105),
+    "show n1": (27, 77),
+    "why n1": (31, 121),
+    "ready n8": (37, 160),
+    "extend -R r-one": (25, 91),
+}
+"""The same where a policy has a check, a cleanup step and defaults: it is parsed, and the steps run."""
+
+POLICY = """
+[defaults]
+ttl = "4h"
+max_ttl = "3d"
+quarantine_after = 3
+
+[checks.ssh]
+command = ["true"]
+timeout = "5s"
+
+[cleanup.wipe]
+command = ["true"]
+timeout = "2h"
+"""
 
 
 @pytest.fixture(scope="module")
 def inventory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight hosts in a SQLite file: two are reserved as r-one, one is initial."""
-    lab = Lab(tmp_path_factory.mktemp("walks") / "lab.db")
+    return made(tmp_path_factory.mktemp("walks") / "lab.db")
+
+
+@pytest.fixture(scope="module")
+def inventory_with_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a policy."""
+    return made(tmp_path_factory.mktemp("walks") / "lab.db", POLICY)
+
+
+def made(path: Path, policy_text: str | None = None) -> Path:
+    lab = Lab(path)
     lab.clock.now = datetime.now(UTC) - timedelta(minutes=1)  # so that every age has a number
     inventories.init(lab.location)
+    if policy_text is not None:
+        policy.apply_policy(lab.context(), policy_text, "policy.toml")
     hosts.add(lab.context(), ["n[1-8]"], hosts.AttributeChanges(address="{name}.lab", labels={"arch": "arm64"}))
     step_verbs.ready(lab.context(), Choice(("n[1-7]",)))
     wanted = (Requirement(name="n1"), Requirement(name="n2"))
@@ -78,17 +115,31 @@ def inventory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_command_enters_no_more_files_and_moves_no_more_often_than_it_must(
     command: str, inventory: Path, tmp_path: Path
 ) -> None:
-    shutil.copy(inventory, tmp_path / "lab.db")
+    files, moves = walked(command, inventory, tmp_path)
+    assert files <= MOST[command][0]
+    assert moves <= MOST[command][1]
+
+
+@pytest.mark.parametrize("command", WITH_POLICY)
+def test_a_policy_costs_a_command_few_more_files_and_moves(
+    command: str, inventory_with_policy: Path, tmp_path: Path
+) -> None:
+    files, moves = walked(command, inventory_with_policy, tmp_path)
+    assert files <= WITH_POLICY[command][0]
+    assert moves <= WITH_POLICY[command][1]
+
+
+def walked(command: str, inventory: Path, folder: Path) -> tuple[int, int]:
+    """How many files a command enters in a copy of the inventory, and how often it moves from one to another."""
+    shutil.copy(inventory, folder / "lab.db")
     done = subprocess.run(
         [sys.executable, "-c", WALKER, *command.split()],
-        env=environment(BMHCTL_INVENTORY=str(tmp_path / "lab.db"), BMHCTL_ACTOR="alice"),
-        cwd=tmp_path,
+        env=environment(BMHCTL_INVENTORY=str(folder / "lab.db"), BMHCTL_ACTOR="alice"),
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
     )
     counted = re.search(r"^status 0: (\d+) files, (\d+) moves$", done.stderr, re.MULTILINE)
     assert counted is not None, done.stderr
-    files, moves = MOST[command]
-    assert int(counted[1]) <= files
-    assert int(counted[2]) <= moves
+    return int(counted[1]), int(counted[2])

@@ -43,7 +43,7 @@ def leaves(store: Store, name: str) -> None:
 
     def leave() -> None:
         with store.transaction():
-            store.hosts.remove(host, next(store.events.read(host, last=1)))
+            store.declared.remove(host, next(store.events.read(host, last=1)))
             assert store.hosts.counts() == before | {host.state: before[host.state] - 1}
             raise LookupError
 

@@ -355,7 +355,7 @@ def test_a_copy_in_any_backend_has_every_host_state_reservation_event_and_the_po
         ours, theirs = lab.context().store, copied.context().store
         for table in ("hosts", "reservations", "events", "facts", "departed"):
             assert sorted(map(repr, theirs.admin.rows(table))) == sorted(map(repr, ours.admin.rows(table)))
-        assert copied.context().policy() == lab.context().policy()
+        assert copied.context().store.policy() == lab.context().store.policy()
         hosts.add(copied.context(), ["node9"], AttributeChanges())
         new = theirs.hosts.named("node9")
         assert new is not None
@@ -488,7 +488,7 @@ def test_a_backup_taken_while_others_write_restores_the_whole_inventory_into_any
         }
         ours, theirs = lab.context().store, restored.context().store
         assert list(theirs.events.read()) == list(ours.events.read())[:-1], "what came after the backup is not in it"
-        assert restored.context().policy() == lab.context().policy()
+        assert restored.context().store.policy() == lab.context().store.policy()
         if restored.is_toml and lab.is_toml:
             assert restored.path.read_bytes() == lab.path.read_bytes(), "comments and all"
         restored.remove()

@@ -1,7 +1,7 @@
 """The database backend for one SQLite file, opened: WAL, one writing transaction at a time, for one machine.
 
 A transaction begins and commits only while the file that was opened is the one at its path. Nothing is written as long
-as a task or step runs for a file that was at the path before: see `marks`.
+as a task or step runs for a file that was at the path before: see `claims.Marks`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from bmhctl.stores.mounts import mounts
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import SUCCESSOR_KEY, VERSION
 from bmhctl.stores.sqlite.errors import RETIRED, translate, unwritable
-from bmhctl.stores.sqlite.marks import Marks
 from bmhctl.stores.state_files import STATE_SUFFIX
 from bmhctl.stores.time_limits import LOCK_PATIENCE
 from bmhctl.stores.write_buffer import WriteBuffer
@@ -30,6 +29,7 @@ from bmhctl.stores.write_buffer import WriteBuffer
 if TYPE_CHECKING:
     from bmhctl.stores.database import Question
     from bmhctl.stores.host_query import HostQuery, RareTerm
+    from bmhctl.stores.sqlite.claims import FileClaims, Marks
 
 APPLICATION_ID = 0x424D4843
 """Marks a SQLite file as an inventory of bmhctl (``BMHC``)."""
@@ -75,7 +75,6 @@ def open_database(path: Path) -> SqliteDatabase:
             migrate(database)
         database.configure()
         opened.add_beside()
-        database.marks = Marks(path, opened.inode)
     except BaseException as error:
         try:
             if isinstance(error, InvalidError):
@@ -220,7 +219,6 @@ class SqliteDatabase(WriteBuffer):
         self._path = path
         self._connection = connection
         self.open_files: OpenFiles | None = None  # None while a file is being built under another name
-        self.marks: Marks | None = None  # likewise
         self._is_alone = False  # whether it is known that no work goes on for an earlier file: none can begin later
 
     def configure(self) -> None:
@@ -291,16 +289,17 @@ class SqliteDatabase(WriteBuffer):
     def _transaction(self, write: bool, questions: Sequence[Question] = ()) -> Iterator[list[list[Row]]]:
         if self.open_files is not None:
             self.open_files.check()
-        if write and self.marks is not None and not self._is_alone:
-            self.marks.await_earlier()
+        if write and not self._is_alone and self.open_files is not None:
+            self._marks(self.open_files).await_earlier()
             self._is_alone = True
         # IMMEDIATE, so that no two transactions read first and then fail when both of them write.
         self._run("BEGIN IMMEDIATE" if write else "BEGIN")
         try:
             yield [self.execute(*question) for question in questions]
-            self._flush()
-            if write and self.open_files is not None:
-                self.open_files.check()
+            if write:
+                self._flush()
+                if self.open_files is not None:
+                    self.open_files.check()
             self._run("COMMIT")
         except BaseException:
             self.after_commit = None
@@ -313,12 +312,23 @@ class SqliteDatabase(WriteBuffer):
         if act is not None:
             act()
 
+    def claims(self) -> FileClaims:
+        """Return the claims of the inventory: file locks beside it."""
+        from bmhctl.stores.sqlite.claims import FileClaims
+
+        return FileClaims(self._path, None if self.open_files is None else self._marks(self.open_files))
+
+    def _marks(self, files: OpenFiles) -> Marks:
+        from bmhctl.stores.sqlite.claims import Marks
+
+        return Marks(self._path, files.inode)
+
     def lock(self, *questions: Question) -> None:
         """Do nothing: no other transaction writes."""
 
     def rare_term(self, query: HostQuery) -> RareTerm | None:
         """Return the rarest term of a query, if few hosts fit it."""
-        from bmhctl.stores.sqlite.planner import rarest
+        from bmhctl.stores.host_query import rarest
 
         return rarest(self.execute, query)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from bmhctl.domain.host_name import as_stored, check_name
+from bmhctl.domain.host_name import AS_STORED, check_name
 from bmhctl.domain.host_spec import duplicates, parse_spec
 from bmhctl.domain.model import HostSpec
 from bmhctl.domain.policy import Policy
@@ -102,13 +102,13 @@ def _judged(document: Mapping[str, object]) -> tuple[tuple[HostSpec, ...], Polic
             raise InvalidError(
                 f"hosts.{name}: {first} is the same name, for names are compared without case",
                 hint="rename one of them",
-                details={"key": f"hosts.{as_stored(name)}"},
+                details={"key": f"hosts.{name.translate(AS_STORED)}"},
             )
     return tuple(hosts), policy
 
 
 def _host(name: str, entry: object) -> HostSpec:
-    key = f"hosts.{as_stored(name)}"
+    key = f"hosts.{name.translate(AS_STORED)}"
     try:
         check_name(name)
     except InvalidError as error:

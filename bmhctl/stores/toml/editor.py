@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from bmhctl.domain.host_name import as_stored, check_name
+from bmhctl.domain.host_name import AS_STORED, check_name
 from bmhctl.domain.host_spec import dump_spec, parse_spec
 from bmhctl.domain.model import HostSpec
 from bmhctl.errors import InvalidError, NotFoundError
@@ -91,9 +91,9 @@ def _canonical(change: Change) -> Change:
         case Add(spec) | Replace(spec):
             return replace(change, spec=parse_spec(spec.name, dump_spec(spec)))
         case Rename(old, new):
-            return Rename(as_stored(old), check_name(new))
+            return Rename(old.translate(AS_STORED), check_name(new))
         case Remove(gone):
-            return Remove(as_stored(gone))
+            return Remove(gone.translate(AS_STORED))
 
 
 def _names(change: Change) -> set[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bmhctl.domain.model import Host
-from bmhctl.stores.hosts import lifecycle_row, spec_row, to_host
+from bmhctl.stores.declared_hosts import spec_row
+from bmhctl.stores.hosts import lifecycle_row, to_host
 from bmhctl.stores.reservations import reservation_row
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import LIFECYCLE_COLUMNS, RESERVATION_COLUMNS, SPEC_COLUMNS

@@ -6,7 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
-from bmhctl.domain.host_name import as_stored
+from bmhctl.domain.host_name import AS_STORED
 from bmhctl.support.values import Frozen
 
 
@@ -151,7 +151,7 @@ class _Scanner:
 
 def _as_stored(path: tuple[str, ...]) -> tuple[str, ...]:
     """Return a path with the host's name in it as the inventory has it."""
-    return ("hosts", as_stored(path[1]), *path[2:]) if len(path) > 1 and path[0] == "hosts" else path
+    return ("hosts", path[1].translate(AS_STORED), *path[2:]) if len(path) > 1 and path[0] == "hosts" else path
 
 
 def _unquoted(key: str) -> str:

@@ -116,4 +116,4 @@ def _set_right(ctx: Context) -> None:
             if _fits(right, booking):
                 right = replace(right, planned=with_planned(right, booking.span))
         if right.planned != host.planned:
-            ctx.store.hosts.save_planned(right)
+            ctx.store.integrity.save_planned(right)

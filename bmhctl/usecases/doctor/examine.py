@@ -311,11 +311,11 @@ def _restore(ctx: Context) -> None:
     """Store again what is derived from the rest of a host's row, where it differs from that."""
     for stored in ctx.store.integrity.hosts():
         if stored.host is not None and stored.wrong_attributes:
-            ctx.store.hosts.save_attributes(stored.host)
+            ctx.store.declared.save_attributes(stored.host)
         if stored.host is not None and stored.is_back_at_wrong:
-            ctx.store.hosts.save_back_at(stored.host)
+            ctx.store.integrity.save_back_at(stored.host)
         if stored.host is not None and stored.is_planned_at_wrong:
-            ctx.store.hosts.save_planned(stored.host)
+            ctx.store.integrity.save_planned(stored.host)
 
 
 # beside the database

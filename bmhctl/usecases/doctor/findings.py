@@ -354,7 +354,7 @@ QUESTIONS: tuple[Question, ...] = (
         {"name": "tallies.state", "kept": "tallies.kept", "stored": "tallies.stored"},
         _COUNTS,
         host="NULL",
-        fix=Fix("counts them again", run=lambda ctx: ctx.store.hosts.recount()),
+        fix=Fix("counts them again", run=lambda ctx: ctx.store.integrity.recount()),
     ),
 )
 """Every question about rows, in an order in which no fix breaks what an earlier question asks."""

@@ -111,7 +111,7 @@ def notes_of_plan(
             notes = (taken_words(booking),)
     if not any(host.planned for host in hosts) or not (request.booking or _may_be_short(request)):
         return notes
-    line, words = line_of(hosts, ctx.policy())
+    line, words = line_of(hosts, ctx.store.policy())
     ends = terms.end(ctx.clock())
     return notes if ends is not None and ends <= line else (*notes, ends_at_line(line, words))
 
@@ -138,7 +138,7 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
     ones. Without hosts for the whole lease, a request that names no length gets those that are free the longest. Raises
     as :func:`bmhctl.usecases.reservations.allocation.choose_hosts`.
     """
-    policy, now, requirements = ctx.policy(), ctx.clock(), request.requirements
+    policy, now, requirements = ctx.store.policy(), ctx.clock(), request.requirements
     check_names(ctx, requirements)
     if policy.limits:
         from bmhctl.usecases.reservations.limits import check_role

@@ -39,7 +39,7 @@ def book(ctx: Context, request: ReservationRequest, starts: datetime, ends: date
     Raises :class:`BusyError` when hosts are missing then, :class:`UnsatisfiableError` when they always would be.
     """
     refresh_and_reap(ctx)
-    policy = ctx.policy()
+    policy = ctx.store.policy()
     _check_span(starts, ends, policy, ctx.clock())
     if not 1 <= weekly <= _MOST_REPEATS:
         raise UsageError(
@@ -255,7 +255,7 @@ def reschedule(
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)
-    policy = ctx.policy()
+    policy = ctx.store.policy()
     with ctx.transaction():
         now = ctx.clock()
         booking = _own(ctx, booking_id, force)

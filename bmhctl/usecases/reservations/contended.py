@@ -48,7 +48,7 @@ def _grant_in_turn(ctx: Context, attempt: Attempt, ticket: Ticket | None) -> Gra
         before = granted_before(ctx, attempt.asked)
         if before is not None:
             return before
-        policy = ctx.policy()
+        policy = ctx.store.policy()
         attempt.request = resolved(ctx, attempt.asked)
         hosts = choose(ctx, attempt.request, ticket.id if ticket else None, policy.limits)
         return _settle(attempt, policy, ticket, hosts)
@@ -126,7 +126,7 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
         _step_aside(ctx, ticket, timedelta())
         with ctx.store.snapshot():
             attempt.request = resolved(ctx, attempt.asked)
-            hosts = choose(ctx, attempt.request, ticket.id if ticket else None, ctx.policy().limits)
+            hosts = choose(ctx, attempt.request, ticket.id if ticket else None, ctx.store.policy().limits)
         with ExitStack() as stack:
             try:
                 held = [stack.enter_context(claimed(ctx, host)) for host in hosts]
@@ -146,7 +146,7 @@ def _grant_checked(attempt: Attempt, ticket: Ticket | None) -> Grant:
                 if any(_is_changed(ctx, one.host) for one in held):
                     continue  # it may have been cordoned meanwhile
                 if not refused:
-                    policy = ctx.policy()
+                    policy = ctx.store.policy()
                     if policy.limits:
                         from bmhctl.usecases.reservations.limits import check_hosts
 

@@ -32,7 +32,7 @@ def eta_of_request(ctx: Context, request: ReservationRequest, before: int | None
 
     ``before`` is the id of its ticket: only those before it go first; None: all.
     """
-    policy = ctx.policy()
+    policy = ctx.store.policy()
     tickets = live_tickets(ctx, before)
     if len(tickets) >= MOST_TICKETS or request.booking is not None:
         return None
@@ -46,7 +46,7 @@ def etas_of_tickets(ctx: Context, tickets: Sequence[Ticket], most: int = MOST_TI
 
     Of those behind the first ``most`` it is None.
     """
-    policy = ctx.policy()
+    policy = ctx.store.policy()
     some = [_claim(ctx, policy, ticket) for ticket in tickets[:most]]
     known = _forecast(ctx, policy, some) if some else []
     for number, claim in enumerate(some[:MOST_TICKETS]):  # each is a forecast of its own

@@ -177,7 +177,7 @@ def free_for(
     come those on which something is planned after it, the nearest first.
     """
     if until is not None:
-        beside = free_beside(ctx, requirements, before, ctx.policy(), Until(until, until), more)
+        beside = free_beside(ctx, requirements, before, ctx.store.policy(), Until(until, until), more)
         return sorted((host for host in beside if free_until(host) >= until), key=free_until)
     found = _unclaimed(ctx, [requirements], more)
     tickets = ctx.store.tickets.all(before) if found else []
@@ -251,7 +251,7 @@ def due_hosts(ctx: Context, limits: tuple[Limit, ...], before: int | None = None
     earlier = _within_limits(ctx, tickets, limits)
     if any(host.planned for host in free):  # a ticket has a right only to hosts that are free for its own lease
         free = _unclaimed(ctx, wanted, EVERY_FIT)
-        earlier = _within_limits(ctx, tickets, limits, ctx.policy(), ctx.clock())
+        earlier = _within_limits(ctx, tickets, limits, ctx.store.policy(), ctx.clock())
     left = left_over(earlier, free, lambda other: comes_back(ctx, other))
     return {host.id for host in free} - {host.id for host in left}
 

@@ -14,7 +14,7 @@ from bmhctl.errors import UsageError, WaitTimeoutError
 from bmhctl.results import Grant, Held
 from bmhctl.stores.reservations import random_id
 from bmhctl.usecases.reservations.request import FREE, LeaseTerms, ReservationRequest, lease_of, queries_for
-from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, policy_in, retried
+from bmhctl.usecases.shared.context import CLOCK_SLACK, Context, retried
 from bmhctl.usecases.shared.transitions import guard_input, move
 
 NO_CHECKS: Mapping[int, tuple[CheckResult, ...]] = {}
@@ -84,7 +84,7 @@ def grant_uncontended(ctx: Context, attempt: Attempt, now: datetime) -> Grant | 
         hosts = _enough(request.requirements, view.free)
         if hosts is None:
             return None
-        policy = policy_in(view.policy)
+        policy = view.policy
         if needs_proof(policy, hosts, now) or any(each.needs_order(ctx.actor) for each in policy.limits):
             return None
         return settle(attempt, policy, hosts, token)

@@ -61,7 +61,7 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
     ``silent`` writes no event: for renewals by the clock.
     """
     refresh_and_reap(ctx)
-    policy = ctx.policy()
+    policy = ctx.store.policy()
     notes: tuple[str, ...] = ()
     with ctx.store.transaction(shared=True):
         now = ctx.clock()
@@ -130,7 +130,7 @@ def handover(
         old = held_reservation(ctx, reservation, now)
         _check_holder(ctx, old, token, force)
         hosts = ctx.store.hosts.held_by(old.id)
-        limits, expires_at, notes = ctx.policy().limits, old.expires_at, tuple[str, ...]()
+        limits, expires_at, notes = ctx.store.policy().limits, old.expires_at, tuple[str, ...]()
         if limits and to != old.owner:
             from bmhctl.usecases.reservations.limits import check_hosts, longest_lease
 

@@ -175,7 +175,7 @@ class Preparation:
 
     def _prepare(self, reservation: Reservation, claims: Sequence[Claimed]) -> list[tuple[Claimed, StepsRun]]:
         """Run the prepare steps on each host, on several at once; return their results, in the order of the claims."""
-        policy = self._ctx.policy()
+        policy = self._ctx.store.policy()
         deadline = _deadline(reservation, self._ctx.clock())
         plans = [(held, _plan(held, policy, reservation, deadline)) for held in claims]
         ended: dict[int, StepsRun] = {}
@@ -238,7 +238,7 @@ class Preparation:
         if self._is_late():
             return "the time to wait is over"
         number = len(self.failed)
-        if number < self._ctx.policy().prepare_failures:
+        if number < self._ctx.store.policy().prepare_failures:
             return None
         return f"no other host is tried after {plural(number, 'failure')}: see prepare_failures in the policy"
 
@@ -292,7 +292,7 @@ def _finish(
         if planned and expires is not None:
             from bmhctl.usecases.reservations.booked import line_of
 
-            expires = max(held.expires_at or now, min(expires, line_of(planned, ctx.policy())[0]))
+            expires = max(held.expires_at or now, min(expires, line_of(planned, ctx.store.policy())[0]))
         done = replace(held, prepared_at=now, expires_at=expires, renewed_at=now)
         ctx.store.reservations.save(done)
         _record(ctx, ended, done, now)
@@ -339,7 +339,7 @@ def _replace(
         bad = {failure.host.id for failure in failures}
         kept = [host for host in ctx.store.hosts.held_by(held.id) if host.id not in bad]
         spares: list[Host] = []
-        steps = ctx.policy().of(Phase.PREPARE)
+        steps = ctx.store.policy().of(Phase.PREPARE)
         for failure in failures:
             wanted = _parameters(steps, held, failure.host)
             fits = partial(_takes, steps, held, wanted)

@@ -49,7 +49,7 @@ def queue(ctx: Context) -> Queue:
     """Return the waiting tickets in their order, with what each asks for and still lacks."""
     now = refresh(ctx)
     with ctx.store.snapshot():
-        items, policy, waiting = [], ctx.policy(), waiting_tickets(ctx)
+        items, policy, waiting = [], ctx.store.policy(), waiting_tickets(ctx)
         is_booked = bool(waiting) and ctx.store.bookings.is_any_open()
         etas = dict(zip((ticket.id for ticket in waiting), etas_of_tickets(ctx, waiting), strict=True))
         for position, ticket in enumerate(waiting, 1):

@@ -54,7 +54,7 @@ def _swap(ctx: Context, name: str, reservation: str, reason: str) -> tuple[Grant
             raise NotYoursError(f"is not held by {reservation}", host=name)
         kept = [host for host in hosts if host.name != name]
         requirements = load_requirements(held.requirements) if held.requirements else (Requirement(),)
-        limits = ctx.policy().limits
+        limits = ctx.store.policy().limits
         found = spare_host(ctx, requirements, kept, held, {bad.id})
         if found.missing:
             raise BusyError(

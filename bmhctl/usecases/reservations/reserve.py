@@ -130,7 +130,7 @@ def _with_parameters(ctx: Context, request: ReservationRequest) -> ReservationRe
     """Return a request for hosts that can be prepared with its values; raise :class:`UsageError` for bad ones."""
     from bmhctl.domain.parameters import complete, narrow
 
-    steps = ctx.policy().of(Phase.PREPARE)
+    steps = ctx.store.policy().of(Phase.PREPARE)
     complete(steps, request.params)
     return replace(request, requirements=narrow(steps, request.params, request.requirements))
 
@@ -142,7 +142,7 @@ def _reserve_or_wait(attempt: Attempt, patience: WaitOptions | None) -> Grant:
 
     ctx, request = attempt.ctx, attempt.request
     if request.endless:
-        lease_of(ctx.policy(), request)  # raises where that is not allowed, before any wait
+        lease_of(ctx.store.policy(), request)  # raises where that is not allowed, before any wait
     ticket = None
     if request.request_id is not None:
         with ctx.store.snapshot():
@@ -171,7 +171,7 @@ def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
     from bmhctl.usecases.reservations.contended import choose, resolved
 
     refresh(ctx)
-    policy = ctx.policy()
+    policy = ctx.store.policy()
     terms = lease_of(policy, request)
     if request.params:
         request = _with_parameters(ctx, request)
@@ -186,7 +186,7 @@ def plan_reserve(ctx: Context, request: ReservationRequest) -> Plan:
     if request.params:
         from bmhctl.domain.parameters import values_for
 
-        values_for(ctx.policy().of(Phase.PREPARE), request.params, (host.spec for host in hosts))
+        values_for(ctx.store.policy().of(Phase.PREPARE), request.params, (host.spec for host in hosts))
     notes = terms.notes
     if request.booking is not None or any(host.planned for host in hosts):
         from bmhctl.usecases.reservations.booked import notes_of_plan

@@ -28,7 +28,7 @@ def spare_host(
     on it before the lease ends, nor in the turnaround after it. Where there is none, bookings move to other hosts for
     it, in the caller's transaction.
     """
-    policy = ctx.policy()
+    policy = ctx.store.policy()
     before, known = match(requirements, kept).missing, {host.id for host in kept}
     if policy.limits:
         from bmhctl.usecases.reservations.limits import exceeds_none

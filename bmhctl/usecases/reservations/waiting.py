@@ -151,7 +151,7 @@ def _try(attempt: Attempt, ticket: Ticket) -> Grant | None:
         if before is not None:
             return before
         check_ticket(ctx, ticket)
-        found = match_free(ctx, ctx.actor, request.requirements, ticket.id, ctx.policy().limits)
+        found = match_free(ctx, ctx.actor, request.requirements, ticket.id, ctx.store.policy().limits)
         if found.missing and not ctx.store.bookings.is_any_open():
             return None
     try:
@@ -164,7 +164,7 @@ def _why_not(attempt: Attempt, ticket: Ticket) -> tuple[str, datetime | None]:
     """Return why the request is not granted yet, and when at the latest it fits, None where that is not known."""
     ctx = attempt.ctx
     try:
-        choose(ctx, resolved(ctx, attempt.asked), ticket.id, ctx.policy().limits)
+        choose(ctx, resolved(ctx, attempt.asked), ticket.id, ctx.store.policy().limits)
     except BusyError as error:
         why = f"{error.host} {error.message}" if error.host else error.message
         return why, eta_of_request(ctx, attempt.request, ticket.id)

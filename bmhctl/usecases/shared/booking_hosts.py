@@ -129,7 +129,7 @@ def find_room(
             able={host.id for host in wanted},
             kept=kept,
             caps=caps,
-            limits=ctx.policy().limits,
+            limits=ctx.store.policy().limits,
         )
         if room is not None:
             return room
@@ -225,7 +225,7 @@ def reopen(ctx: Context, booking: Booking, now: datetime) -> Booking:
 
     Hosts that were not used last come first. Its owner has as long as at its beginning to take it.
     """
-    policy = ctx.policy()
+    policy = ctx.store.policy()
     rest = replace(booking, starts_at=now, ended_at=None, end_reason=None, reservation=None)
     hosts = choose_for(ctx, Demand.of(rest, policy.turnaround)).hosts
     for host in hosts:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from bmhctl.domain.model import CheckResult, Host, Verb
 from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, StepFailedError, UnreachableError
-from bmhctl.lifecycle.table import edges, sources, where
+from bmhctl.lifecycle.table import POSSIBLE, sources, where
 from bmhctl.results import Outcome, Outcomes
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.shared.context import Context, retried
@@ -98,7 +98,7 @@ def moved(before: Host, after: Host, words: str, steps: tuple[CheckResult, ...] 
 
 def refuse_early(verb: Verb, host: Host, word: str | None = None) -> None:
     """Raise :class:`StateRefusedError`, before any step runs, for a state from which the verb is impossible."""
-    if not edges(verb, host.state):
+    if (verb, host.state) not in POSSIBLE:
         raise StateRefusedError(
             f"is {where(host.state)}: {word or verb} is only possible from {', '.join(sources(verb))}",
             host=host.name,

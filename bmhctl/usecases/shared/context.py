@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from bmhctl.errors import FASTER, ConflictError
 from bmhctl.support.values import Frozen, field
 
 if TYPE_CHECKING:
-    from bmhctl.domain.policy import Policy
+    from bmhctl.domain.model import Host
     from bmhctl.stores.store import Store
 
 
@@ -55,27 +55,14 @@ class Context(Frozen):
         """Open a writing transaction, as :meth:`Store.transaction`; with ``dry_run`` it is undone at the end."""
         return _undone(self.store) if self.dry_run else self.store.transaction(shared=shared)
 
-    def policy(self) -> Policy:
-        """Return the inventory's policy."""
-        return _policy_of(self.store.meta.parsed_policy_text())
+    def host(self, name: str) -> Host:
+        """Return the host with this name; raise :class:`NotFoundError`, which suggests one, if there is none."""
+        host = self.store.hosts.named(name)
+        if host is None:
+            from bmhctl.usecases.shared.named_host import not_found
 
-
-@lru_cache(maxsize=1)
-def _policy_of(text: str | None) -> Policy:
-    import json
-
-    return policy_in({} if text is None else json.loads(text))
-
-
-def policy_in(document: Mapping[str, object]) -> Policy:
-    """Return the policy in a parsed text; one that declares nothing needs no parser."""
-    if not document:
-        from bmhctl.domain.policy import Policy
-
-        return Policy()
-    from bmhctl.domain.policy_parser import parse_policy
-
-    return parse_policy(document)
+            raise not_found(self, name)
+        return host
 
 
 @contextmanager

@@ -35,7 +35,6 @@ from bmhctl.usecases.shared.host_changes import (
     undeclare,
 )
 from bmhctl.usecases.shared.intents import intent_of, read_intent, write_intent
-from bmhctl.usecases.shared.named_host import one_host
 
 _TRIES = 10
 
@@ -145,7 +144,7 @@ def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
     def make(old: bytes) -> bytes:
         sync_declaration(ctx)  # under the lock on edits, so that earlier edits are in the state
         _check_taken(ctx, changes)
-        specs = [Replace(replace(each.edit(ctx, one_host(ctx, each.name).spec), observed={})) for each in changes.specs]
+        specs = [Replace(replace(each.edit(ctx, ctx.host(each.name).spec), observed={})) for each in changes.specs]
         declared = {spec.name for spec in parse_declaration(old, file.path.name).hosts}
         # An undeclared host is not in the file: it is removed only from the state.
         gone = [Remove(removal.name) for removal in changes.removals if removal.name in declared]
@@ -233,7 +232,7 @@ def _reconcile(
         ctx = replace(ctx, actor=actor)
         outcomes = apply(ctx, replace(changes, imported={}), now)
     name = _file(ctx).path.name
-    known = {spec.name: (spec, undeclared) for spec, undeclared in ctx.store.hosts.specs()}
+    known = {spec.name: (spec, undeclared) for spec, undeclared in ctx.store.declared.specs()}
     new: list[HostSpec] = []
     changed: list[HostSpec] = []
     for spec in declaration.hosts:
@@ -252,7 +251,7 @@ def _reconcile(
     apply(ctx, by_hand, now)
     for left, (_, was_undeclared) in sorted(known.items()):
         if not was_undeclared:
-            undeclare(ctx, one_host(ctx, left), now, f"no longer in {name}")
+            undeclare(ctx, ctx.host(left), now, f"no longer in {name}")
     return outcomes
 
 

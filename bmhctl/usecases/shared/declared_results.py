@@ -12,7 +12,7 @@ _ByHost = Mapping[int, Sequence[CheckResult]]
 
 def declared(ctx: Context, results: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
     """Return those of the results of which the step is declared."""
-    return tuple(filter(ctx.policy().declares, results))
+    return tuple(filter(ctx.store.policy().declares, results))
 
 
 def declared_by_host(ctx: Context, results: _ByHost) -> _ByHost:

@@ -33,7 +33,7 @@ def settle_due(ctx: Context, now: datetime) -> None:
     A booking that was not taken lapses, unless its owner is waiting to take it; a host of one that will not be usable
     is exchanged for another that fits; a planned maintenance begins, and ends if it is to end by itself.
     """
-    policy = ctx.policy()
+    policy = ctx.store.policy()
     for each in ctx.store.bookings.due(now):
         booking = ctx.store.bookings.get(each.id) or each  # settling another booking may have moved this one
         due = due_of(booking, policy)

@@ -14,7 +14,6 @@ from bmhctl.support.values import Frozen, field, replace
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.former import Former
 from bmhctl.usecases.shared.leases import describe_reservation, give_back
-from bmhctl.usecases.shared.named_host import one_host
 from bmhctl.usecases.shared.transitions import event_of, exchange, record_event
 
 
@@ -71,9 +70,9 @@ def apply(ctx: Context, changes: Changes, now: datetime) -> list[Outcome]:
     former = Former(changes.by_hand, known)
     outcomes = [rename(ctx, old, new, now, former) for old, new in changes.renames]
     outcomes += [remove(ctx, removal, now, former) for removal in changes.removals]
-    specs = [each.edit(ctx, one_host(ctx, each.name).spec) for each in changes.specs]
+    specs = [each.edit(ctx, ctx.host(each.name).spec) for each in changes.specs]
     refuse_used_macs(ctx, specs)
-    outcomes += [change_spec(ctx, one_host(ctx, spec.name), spec, now, changes.reason, former) for spec in specs]
+    outcomes += [change_spec(ctx, ctx.host(spec.name), spec, now, changes.reason, former) for spec in specs]
     outcomes += _enter_all(ctx, changes.newcomers, now, former)
     _forget_returned(ctx, [*specs, *(newcomer.host.spec for newcomer in changes.newcomers)])
     ctx.store.imported.save(changes.imported)
@@ -158,7 +157,7 @@ def _enter(
         ctx.store.departed.remove(host.name, host.spec.mac)
     if host.reservation is not None:
         host = replace(host, reservation=_granted(ctx, host.reservation, granted))
-    ctx.store.hosts.add(
+    ctx.store.declared.add(
         replace(host, since=now),
         Event(
             host=host.name,
@@ -206,13 +205,13 @@ def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason:
         exchange(ctx, host, now)
     kind = EventKind.DECLARE if host.undeclared else EventKind.SET
     event = replace(event_of(ctx, fresh, kind, now, reason or words), before=former.of(host))
-    ctx.store.hosts.save_spec(fresh, event)
+    ctx.store.declared.save_spec(fresh, event)
     return Outcome(host.name, True, words, host.state, host.state)
 
 
 def rename(ctx: Context, old: str, new: str, now: datetime, former: Former) -> Outcome:
     """Rename a host; everything else about it stays."""
-    host = one_host(ctx, old)
+    host = ctx.host(old)
     refuse_taken(ctx, new, f"can't be renamed: there is a host {new} already", old)
     departed = None if host.dirty else ctx.store.departed.reason(new, host.spec.mac)
     if departed is not None:
@@ -227,13 +226,13 @@ def rename(ctx: Context, old: str, new: str, now: datetime, former: Former) -> O
         rename_in_bookings(ctx, host, new)
     renamed = replace(host, spec=replace(host.spec, name=new))
     event = replace(event_of(ctx, renamed, EventKind.RENAME, now, f"was {old}"), before=former.of(host))
-    ctx.store.hosts.save_spec(renamed, event)
+    ctx.store.declared.save_spec(renamed, event)
     return Outcome(new, True, f"was {old}", host.state, host.state)
 
 
 def remove(ctx: Context, removal: Removal, now: datetime, former: Former) -> Outcome:
     """Remove a host; its history stays. A reserved or dirty one needs force, and is recorded as departed."""
-    host = one_host(ctx, removal.name)
+    host = ctx.host(removal.name)
     check_removable(host, removal.force)
     source = host.state
     if removal.last_event is not None and host.last_event != removal.last_event:
@@ -262,7 +261,7 @@ def remove(ctx: Context, removal: Removal, now: datetime, former: Former) -> Out
     )
     if host.planned:
         exchange(ctx, host, now)
-    ctx.store.hosts.remove(host, event)
+    ctx.store.declared.remove(host, event)
     return Outcome(host.name, True, "retired" if removal.retires else "removed", source, None)
 
 
@@ -278,7 +277,7 @@ def refuse_used_macs(ctx: Context, specs: Iterable[HostSpec]) -> None:
     It would be the used machine under a name that counts as clean.
     """
     for spec in specs:
-        host = one_host(ctx, spec.name)
+        host = ctx.host(spec.name)
         if spec.mac is None or host.dirty or host.spec.mac == spec.mac:
             continue
         departed = ctx.store.departed.reason("", spec.mac)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
-from bmhctl.domain.host_name import LONGEST_NAME, as_stored
+from bmhctl.domain.host_name import AS_STORED, LONGEST_NAME
 from bmhctl.domain.model import Host, State, StateName
 from bmhctl.domain.selector import EVERY_HOST, Selector, parse_selector
 from bmhctl.errors import NotFoundError, UsageError
@@ -81,7 +81,7 @@ def unfold(names: Sequence[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     size = 0
-    for name in map(as_stored, names):
+    for name in (each.translate(AS_STORED) for each in names):
         if "://" in name:  # never quoted: it may contain a password
             raise UsageError("a URL was given in place of a host name", hint="name an inventory with -i URL")
         if "[" not in name and "]" not in name:
@@ -153,7 +153,7 @@ def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[l
     names = unfold(choice.names)
     exact = dict.fromkeys(name for name in names if "*" not in name and "?" not in name)
     hosts: dict[str, Host] = {}
-    known = {host.name: host for host in ctx.store.hosts.find(HostQuery(names=tuple(exact)))} if exact else {}
+    known = ctx.store.hosts.with_names(exact)
     missing: list[NotFoundError] = []
     narrow = bool(choice.selector.terms or choice.states)
     for name in names:

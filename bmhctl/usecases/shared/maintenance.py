@@ -33,7 +33,7 @@ def in_words(marks: Iterable[Note]) -> str:
 
 def where_resume_leads(ctx: Context, host: Host, now: datetime) -> tuple[State, str]:
     """Return where a host in maintenance would go if its reasons were closed now and its steps passed, and why."""
-    policy = ctx.policy()
+    policy = ctx.store.policy()
     if host.reservation is not None and host.reservation.is_valid(now):
         return State.RESERVED, f"its reservation is valid: {describe_reservation(host.reservation)}"
     if host.dirty:

@@ -1,24 +1,18 @@
-"""Find the host with a name, or explain which one was probably meant."""
+"""Explain a name that no host has: it was renamed, or which one was probably meant."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Host
 from bmhctl.errors import NotFoundError, nearest
 from bmhctl.support.lazy_regex import pattern
-from bmhctl.usecases.shared.context import Context
+
+if TYPE_CHECKING:
+    from bmhctl.usecases.shared.context import Context
 
 _NEAR = 500  # how many names before and after a missing one are compared with it
 _PADDING = pattern(r"(?<![0-9])0++(?=[0-9])")
-
-
-def one_host(ctx: Context, name: str) -> Host:
-    """Return the host with this exact name; raise :class:`NotFoundError` if there is none."""
-    host = ctx.store.hosts.named(name)
-    if host is None:
-        raise not_found(ctx, name)
-    return host
 
 
 def not_found(ctx: Context, name: str, *, look_around: bool = True) -> NotFoundError:

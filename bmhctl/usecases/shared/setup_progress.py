@@ -69,7 +69,7 @@ def count_again(ctx: Context) -> None:
     results = ctx.store.step_results.of_hosts_in(State.INITIAL, Phase.SETUP)
     if not results:
         return
-    policy = ctx.policy()
+    policy = ctx.store.policy()
     for host in ctx.store.hosts.find(HostQuery(states=frozenset({State.INITIAL}))):
         if host.id in results:
             state = setup_state(policy, host, results[host.id])

@@ -210,7 +210,7 @@ def _each(
     """Ask the BMCs of many hosts at once, in threads; ``outcome`` is called in this thread."""
     if ctx.dry_run:
         return _planned(verb, hosts, missing, refused)
-    policy = ctx.policy()
+    policy = ctx.store.policy()
 
     def work(host: Host, cancelled: Event) -> _T | BmhctlError:
         environment = StepEnvironment(

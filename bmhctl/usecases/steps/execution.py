@@ -279,4 +279,4 @@ def claimed(ctx: Context, host: Host) -> Iterator[Claimed]:
             fresh = ctx.store.hosts.with_id(host.id, lock=True)
         if fresh is None:
             raise StateRefusedError("was removed meanwhile", host=host.name)
-        yield Claimed(ctx, fresh, ctx.policy(), hold)
+        yield Claimed(ctx, fresh, ctx.store.policy(), hold)

@@ -28,7 +28,7 @@ def save_observed(ctx: Context, host: Host, results: Iterable[CheckResult], now:
     fresh = replace(host, spec=replace(host.spec, observed=after))
     if host.planned:
         exchange(ctx, host, now)
-    return ctx.store.hosts.save_observed(fresh, event_of(ctx, fresh, EventKind.SET, now, words))
+    return ctx.store.declared.save_observed(fresh, event_of(ctx, fresh, EventKind.SET, now, words))
 
 
 def kept_words(spec: HostSpec, results: Iterable[CheckResult]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from functools import partial
+from functools import cached_property, partial
 from threading import Event
 
 from bmhctl.domain.model import CheckResult, Host, State
@@ -108,7 +108,12 @@ class Runner:
         self._ended = ended
         self._claims: dict[int, ExitStack] = {}
         self._last: tuple[Host, Outcome] | None = None
-        self._pool: WorkerPool[Job, StepsRun] = WorkerPool(self._work, jobs, tick)
+        self._jobs = jobs
+        self._tick = tick
+
+    @cached_property
+    def _pool(self) -> WorkerPool[Job, StepsRun]:
+        return WorkerPool(self._work, self._jobs, self._tick)
 
     def run_all(self, operation: BulkOperation, hosts: Sequence[Host], first: int, total: int) -> None:
         """Process the hosts, several at once; the progress counts them from ``first`` to ``total``."""
@@ -206,7 +211,8 @@ def each(
     try:
         _without_steps(ctx, operation, [host for host in hosts if not operation.has_steps(host)], outcomes)
         rest = [host for host in hosts if host.id not in outcomes]
-        runner.run_all(operation, rest, len(outcomes) + 1, len(hosts))
+        if rest:
+            runner.run_all(operation, rest, len(outcomes) + 1, len(hosts))
     except BaseException:
         runner.cancel()
         halfway = [job.so_far for job in runner.running.values() if job.so_far]
@@ -221,7 +227,7 @@ def each(
 def _planned(ctx: Context, operation: BulkOperation, hosts: Sequence[Host], missing: Iterable[BmhctlError]) -> Outcomes:
     """Return what the operation would do with each host: which steps run on it, and where it goes if they pass."""
     with ctx.transaction():
-        now, policy = ctx.clock(), ctx.policy()
+        now, policy = ctx.clock(), ctx.store.policy()
         busy = ctx.store.claims.claimed_hosts([host.id for host in hosts])
 
         def one(host: Host) -> Outcome:
@@ -258,7 +264,7 @@ def _in_one_commit(ctx: Context, operation: BulkOperation, hosts: Sequence[Host]
     outcomes: dict[int, Outcome] = {}
     are_few = len(hosts) <= FEW
     with ctx.store.transaction(shared=are_few):
-        now, policy = ctx.clock(), ctx.policy()
+        now, policy = ctx.clock(), ctx.store.policy()
         fresh = ctx.store.hosts.fresh(hosts, lock=are_few)
         busy = ctx.store.claims.claimed_hosts([host.id for host in hosts])
 

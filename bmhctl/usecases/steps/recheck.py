@@ -18,7 +18,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.maintenance import set_aside
 from bmhctl.usecases.steps.execution import Claimed, StepPlan, StepsRun
 from bmhctl.usecases.steps.parallel import BulkOperation, Job
-from bmhctl.usecases.steps.step_verbs import failure_of, finish, note_failure
+from bmhctl.usecases.steps.step_outcomes import failure_of, finish, note_failure
 
 _FRESH = timedelta(seconds=15)
 """The age up to which a ticket counts: its process refreshes it every five seconds."""
@@ -35,7 +35,7 @@ class Rechecks:
     """
 
     def __init__(self, ctx: Context, jobs: int) -> None:
-        self.policy = ctx.policy()
+        self.policy = ctx.store.policy()
         self._ctx = ctx
         self._jobs = jobs
         self._running: dict[int, tuple[Host, Event]] = {}
@@ -43,7 +43,7 @@ class Rechecks:
 
     def due(self) -> list[Host]:
         """Return the hosts to start with now, in the order of their age: as many as the policy allows at a time."""
-        policy = self.policy = self._ctx.policy()
+        policy = self.policy = self._ctx.store.policy()
         if policy.recheck_after is None:
             return []
         self._wanted = [*_waiting_requirements(self._ctx)]

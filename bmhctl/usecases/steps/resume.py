@@ -16,7 +16,8 @@ from bmhctl.usecases.shared.refresh import refresh, refresh_and_reap
 from bmhctl.usecases.shared.transitions import record_event
 from bmhctl.usecases.steps.execution import Claimed
 from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
-from bmhctl.usecases.steps.step_verbs import JOBS, cleaned, finish
+from bmhctl.usecases.steps.step_outcomes import cleaned, finish
+from bmhctl.usecases.steps.step_verbs import JOBS
 
 
 def resume(ctx: Context, choice: Choice, *, everyones: bool = False, jobs: int = JOBS) -> Outcomes:

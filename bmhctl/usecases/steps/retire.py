@@ -150,7 +150,7 @@ def _is_marked(host: Host, reason: str) -> bool:
 def _mark(ctx: Context, host: Host, reason: str) -> None:
     """Keep a host from being reserved until it has left."""
     with ctx.store.transaction(shared=True):
-        ctx.store.hosts.check_removable()  # now: a role that may not remove hosts must not run the retire steps
+        ctx.store.declared.check_removable()  # now: a role that may not remove hosts must not run the retire steps
         now = ctx.clock()
         fresh = ctx.store.hosts.with_id(host.id, lock=True)
         if fresh is None:

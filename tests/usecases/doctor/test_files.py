@@ -178,7 +178,7 @@ def test_a_state_that_contradicts_the_file_it_has_read_reads_it_again(toml_fleet
     toml_fleet.path.write_text(toml_fleet.path.read_text().replace("[hosts.node4]", "[hosts.node9]"))
     queries.list_hosts(toml_fleet.context(), Choice(everything=True))
     assert at(toml_fleet).findings == ()
-    assert [each.name for each in toml_fleet.context().policy().of(Phase.CHECKS)] == ["ping"]
+    assert [each.name for each in toml_fleet.context().store.policy().of(Phase.CHECKS)] == ["ping"]
 
 
 def test_a_state_file_of_another_inventory_is_neither_examined_nor_changed(toml_fleet: Lab, tmp_path: Path) -> None:

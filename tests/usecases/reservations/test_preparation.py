@@ -264,7 +264,7 @@ def test_no_lock_is_held_while_a_step_runs(fleet: Lab, steps: Steps) -> None:
     def meanwhile() -> None:
         steps.during = lambda: None
         with fleet.visit("bob") as ctx:
-            ctx.policy()
+            ctx.store.policy()
             seen.append(lifecycle_verbs.cordon(ctx, Choice(("node4",))).items[0].changed)
             (host,) = ctx.store.hosts.find(HostQuery(names=("node1",)))
             seen.append(ctx.store.claims.claimed([host_claim(host.id)]) == {host_claim(host.id)})

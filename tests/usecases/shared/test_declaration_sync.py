@@ -212,7 +212,7 @@ def test_a_policy_in_the_file_is_the_inventorys(cellar: Lab) -> None:
 
     ctx = cellar.context()
     seen(cellar)
-    assert [step.name for step in ctx.policy().of(Phase.CHECKS)] == ["ping"]
+    assert [step.name for step in ctx.store.policy().of(Phase.CHECKS)] == ["ping"]
 
 
 def test_comments_and_order_survive_every_edit_of_ours(cellar: Lab) -> None:

@@ -1,0 +1,100 @@
+"""What is declared about the hosts of an inventory: add hosts, change their declaration, remove them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bmhctl.domain.model import Bmc, Event, Host, HostSpec
+from bmhctl.stores.hosts import ADD_EVENT, Hosts, back_at, event_row, lifecycle_row, planned_at, to_spec
+from bmhctl.stores.rows import Value, to_json
+from bmhctl.stores.schema import LIFECYCLE_COLUMNS, SPEC_COLUMNS
+from bmhctl.support.values import Frozen
+
+if TYPE_CHECKING:
+    from bmhctl.stores.database import Database
+
+_SAVE_SPEC = f"UPDATE hosts SET {', '.join(f'{c} = ?' for c in SPEC_COLUMNS)} WHERE id = ?"
+_ADD_HOST = (
+    f"INSERT INTO hosts ({', '.join(SPEC_COLUMNS + LIFECYCLE_COLUMNS)}, back_at, planned_at, last_event, id) "
+    f"VALUES ({', '.join('?' * (len(SPEC_COLUMNS) + len(LIFECYCLE_COLUMNS) + 4))})"
+)
+_ADD_ATTRIBUTE = "INSERT INTO facts (host_id, key, value, number) VALUES (?, ?, ?, ?)"
+
+
+class DeclaredHosts(Frozen):
+    """The declarations of the hosts, and which hosts there are."""
+
+    _database: Database
+    _hosts: Hosts
+
+    def specs(self) -> Iterator[tuple[HostSpec, bool]]:
+        """Yield what is declared about every host, and whether the host is undeclared."""
+        rows = self._database.stream(f"SELECT {', '.join(SPEC_COLUMNS)}, undeclared FROM hosts")
+        return ((to_spec(spec), bool(undeclared)) for *spec, undeclared in rows)
+
+    def add(self, host: Host, event: Event) -> None:
+        """Save a new host with the event of its entry, under new ids."""
+        host_id = self._database.next_id("hosts")
+        last_event = self._add_event(host_id, event)
+        row = [*spec_row(host.spec), *lifecycle_row(host), back_at(host), planned_at(host), last_event, host_id]
+        self._database.enqueue(_ADD_HOST, row)
+        self._add_attributes(host_id, host.spec)
+
+    def save_spec(self, host: Host, event: Event) -> Host:
+        """Save a changed host with its spec and the event of the change; return it with the event's id."""
+        self._database.execute(_SAVE_SPEC, [*spec_row(host.spec), host.id])
+        self.save_attributes(host)
+        return self._hosts.save(host, event)
+
+    def save_observed(self, host: Host, event: Event) -> Host:
+        """Save a changed host with its observed properties and the event; return it with the event's id."""
+        self.save_attributes(host)
+        return self._hosts.save(host, event)
+
+    def save_attributes(self, host: Host) -> None:
+        """Save again what selectors see of a host, from its spec."""
+        self._database.execute("DELETE FROM facts WHERE host_id = ?", [host.id])
+        self._add_attributes(host.id, host.spec)
+
+    def remove(self, host: Host, event: Event) -> None:
+        """Remove a host, with its last event; its history stays."""
+        self._add_event(host.id, event)
+        self._database.execute("DELETE FROM hosts WHERE id = ?", [host.id])
+        self._database.execute("DELETE FROM meta WHERE key = ?", [f"imported/{host.id}"])
+
+    def check_removable(self) -> None:
+        """Raise :class:`UnreachableError` where the role on a server may remove no host; removes none."""
+        self._database.execute("DELETE FROM hosts WHERE id = 0")
+
+    def _add_attributes(self, host_id: int, spec: HostSpec) -> None:
+        from bmhctl.domain.selector import selectable
+        from bmhctl.domain.units import quantity
+
+        rows = [(host_id, key, value, quantity(value)) for key, value in selectable(spec).items()]
+        self._database.enqueue(_ADD_ATTRIBUTE, *rows)
+
+    def _add_event(self, host_id: int, event: Event) -> int:
+        number = self._database.next_id("events")
+        self._database.enqueue(ADD_EVENT, [number, *event_row(event), host_id])
+        return number
+
+
+def spec_row(spec: HostSpec) -> list[Value]:
+    """Return the values of :data:`SPEC_COLUMNS`."""
+    bmc = spec.bmc
+    return [
+        spec.name,
+        spec.address,
+        spec.mac,
+        to_json(dict(spec.labels)),
+        None if bmc is None else to_json(_bmc_values(bmc)),
+        to_json(dict(spec.hardware)),
+        spec.note,
+    ]
+
+
+def _bmc_values(bmc: Bmc) -> list[object]:
+    """Return the fields of a BMC; a rare setting only where it is set, as in rows of older versions."""
+    values: list[object] = [bmc.address, bmc.type, bmc.system_id, bmc.credentials, bmc.verify_tls]
+    return values if bmc.tls_min_version is None else [*values, bmc.tls_min_version]

@@ -1,0 +1,165 @@
+"""What the results of steps do to a host: move it on, record what was found, count failures and quarantine it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from bmhctl.domain.model import EventKind, Host, Note, Phase, State, Verb
+from bmhctl.errors import StepFailedError
+from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED
+from bmhctl.results import Outcome
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.bulk import failed, moved
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
+from bmhctl.usecases.steps.execution import Claimed, StepsRun
+from bmhctl.usecases.steps.parallel import NO_STEPS, Job
+
+
+def to_available(
+    ctx: Context,
+    held: Claimed,
+    overridden: Mapping[str, str],
+    *,
+    again: bool = False,
+    so_far: Outcome | None = None,
+) -> Job:
+    """Return the job that makes an initial host available: the rest of its setup, then its readiness checks."""
+
+    def check(setup: StepsRun | None = None) -> Job:
+        return Job(
+            held, held.plan(Phase.CHECKS, overridden), lambda run: _proven(ctx, held, run, setup, so_far), so_far
+        )
+
+    if Phase.SETUP not in held.policy.steps:
+        return check()
+    from bmhctl.usecases.steps.setup import Setup
+
+    setup = Setup(ctx, held, overridden)
+    if not setup.applies:
+        return check()
+    if again:
+        setup.start_over()
+
+    def then(run: StepsRun) -> Job:
+        run = setup.judged(run)
+        if run.refusal is not None:
+            raise note_failure(ctx, held, run, Phase.SETUP)
+        setup.save(run.results)
+        return check(run)
+
+    later = (held.plan(Phase.CHECKS, overridden),) if ctx.dry_run else ()
+    return Job(held, setup.plan(), then, so_far, later, setup.note)
+
+
+def _proven(
+    ctx: Context, held: Claimed, run: StepsRun, setup: StepsRun | None = None, so_far: Outcome | None = None
+) -> Outcome:
+    if run.refusal is not None:
+        raise note_failure(ctx, held, run)
+    if setup is not None:
+        run = StepsRun((*setup.results, *run.results), None, f"{setup.summary}; {run.summary}")
+    outcome = finish(ctx, held, Verb.READY, checks=run)
+    if so_far is None:
+        return outcome
+    words = f"{so_far.message}; {outcome.message}"
+    return replace(outcome, source=so_far.source, message=words, steps=(*so_far.steps, *outcome.steps))
+
+
+def cleaned(ctx: Context, held: Claimed, run: StepsRun, verb: Verb = Verb.RESET) -> Outcome:
+    """Move a host on after its cleanup; raise :class:`StepFailedError` when the cleanup failed."""
+    if run.refusal is not None:
+        raise note_failure(ctx, held, run, Phase.CLEANUP)
+    return finish(ctx, held, verb, cleanup=run)
+
+
+def record_checks(ctx: Context, held: Claimed, run: StepsRun, proves: bool) -> Outcome:
+    """Record what checks found, also if the host changed meanwhile; all of them together ``prove`` a free host."""
+
+    def note(now: datetime) -> Host:
+        host = held.save_observed(held.current(), run.results, now)
+        if run.refusal is not None:
+            record_event(ctx, host, EventKind.STEP_FAILED, now, reason=run.refusal, steps=run.results)
+        ctx.store.step_results.save(host, run.results, now)
+        if proves and run.refusal is None and host.state is State.AVAILABLE:
+            ctx.store.hosts.save_proof(host, now)
+        return host
+
+    host = held.settle(note)
+    if run.refusal is not None:
+        raise failure_of(host, run, run.refusal, f"fix it and try again; bmhctl why {host.name}")
+    return Outcome(host.name, False, run.summary, host.state, host.state, steps=run.results)
+
+
+def finish(
+    ctx: Context, held: Claimed, verb: Verb, *, checks: StepsRun | None = None, cleanup: StepsRun | None = None
+) -> Outcome:
+    """Drive a claimed host by ``verb``, with the results of its steps; raise what the lifecycle refuses."""
+    run = checks or cleanup or NO_STEPS
+
+    def go(now: datetime) -> Outcome:
+        host = held.save_observed(held.unchanged(), run.results, now)
+        inputs = guard_input(
+            ctx,
+            host,
+            now,
+            checks=checks.refusal if checks else NOT_CHECKED,
+            cleanup=cleanup.refusal if cleanup else NOT_CLEANED,
+            setup=None,  # its steps passed now or before, else the checks would not have run
+            claim_is_mine=True,
+        )
+        words = run.refusal or run.summary
+        ran = None if run is NO_STEPS else run.results
+        left = move(ctx, host, verb, inputs, now, reason=words, steps=ran)
+        if run.results:
+            ctx.store.step_results.save(host, run.results, now)
+        return held.promise(left, moved(host, left, words, run.results))
+
+    return held.settle(go)
+
+
+_COUNTERS = {
+    Phase.CLEANUP: ("failed_cleanups", State.TAINTED, "failed cleanups"),
+    Phase.SETUP: ("failed_setups", State.INITIAL, "failed setups"),
+}
+"""What counts the failures of a phase in a row, the state from which too many lead to maintenance, and their name."""
+
+
+def note_failure(ctx: Context, held: Claimed, run: StepsRun, phase: Phase = Phase.CHECKS) -> StepFailedError:
+    """Record a failed step, count the failures of some phases, quarantine after too many; return the error."""
+    counter, state, noun = _COUNTERS.get(phase, (None, None, ""))
+
+    def note(now: datetime) -> StepFailedError:
+        host = held.save_observed(held.unchanged(), run.results, now)
+        words = run.refusal or run.summary
+        hint = f"fix it and try again; bmhctl why {host.name}"
+        failures = 0
+        if counter is not None:
+            failures = getattr(host, counter) + 1
+            host = replace(host, **{counter: failures})
+        if run.progress is not None:
+            host = replace(host, setup=run.progress)
+        host = record_event(ctx, host, EventKind.STEP_FAILED, now, reason=words, steps=run.results)
+        ctx.store.step_results.save(host, run.results, now)
+        limit = ctx.store.policy().quarantine_after
+        if counter is not None and failures >= limit and host.state is state:
+            reason = f"quarantined after {failures} {noun} in a row"
+            mark = Note(SELF, reason, now, quarantine=True)
+            inputs = guard_input(ctx, host, now, reason=reason, claim_is_mine=True)
+            host = move(ctx, replace(host, maintenance=(mark,)), Verb.MAINTAIN, inputs, now, reason=reason, actor=SELF)
+            words = f"{words}; {reason}"
+            hint = f"fix it, then: bmhctl resume {host.name}"
+        error = failure_of(host, run, words, hint)
+        held.promise(host, failed(error, host))
+        return error
+
+    return held.settle(note)
+
+
+def failure_of(host: Host, run: StepsRun, words: str, hint: str) -> StepFailedError:
+    """Return the error for a host whose steps failed, with their results."""
+    details = {"steps": [{"step": r.step, "verdict": r.verdict, "detail": r.detail} for r in run.results]}
+    error = StepFailedError(words, host=host.name, hint=hint, details=details)
+    error.results = run.results
+    return error
