@@ -1,0 +1,99 @@
+"""The Python API: an inventory as an object whose methods are the commands.
+
+Methods raise the errors of :mod:`bmhctl.errors` that the commands report, and return the results of
+:mod:`bmhctl.results`. Durations are :class:`~datetime.timedelta` or text such as ``"20m"``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from bmhctl.api.changing import Changing
+from bmhctl.api.reading import Reading
+from bmhctl.api.reserving import Reserving
+from bmhctl.errors import StateRefusedError
+from bmhctl.support.actor import default_actor
+from bmhctl.usecases.shared.context import Context
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+def open_inventory(
+    location: str | Path,
+    *,
+    actor: str | None = None,
+    clock: Callable[[], datetime] | None = None,
+    tell: Callable[[str], None] | None = None,
+    create: bool = False,
+) -> Inventory:
+    """Open an inventory: a ``.toml`` or a ``.db`` file, or ``postgresql://…``. Use it as a context manager.
+
+    An inventory may be used in one thread only. ``actor`` is who acts (default: ``$BMHCTL_ACTOR``, or user@hostname).
+    ``clock`` returns the time by which leases are judged (default: the store's clock). ``tell`` is called with each
+    warning, a line of text. ``create`` makes an empty inventory if there is none.
+
+    Raises :class:`~bmhctl.errors.UnreachableError` if it can't be opened, and
+    :class:`~bmhctl.errors.InvalidError` if it is damaged or written by a newer bmhctl.
+
+    >>> import tempfile
+    >>> from bmhctl import open_inventory
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with open_inventory(f"{folder.name}/lab.db", actor="ci", create=True) as lab:
+    ...     added = lab.add("node01", "node02", labels={"arch": "arm64"})
+    ...     checked = lab.ready("node01", "node02")
+    ...     with lab.reserved(selector="arch=arm64", count=2, purpose="nightly", ttl="20m") as held:
+    ...         names = [host.name for host in held.hosts]
+    ...     print(names, [str(host.state) for host in lab.hosts()])
+    ['node01', 'node02'] ['tainted', 'tainted']
+    >>> folder.cleanup()
+    """
+    from bmhctl.stores import open_store, state_files
+
+    state_files.shared_folder = os.environ.get(state_files.VARIABLE)
+    if create:
+        from bmhctl.usecases.inventories import init
+
+        with suppress(StateRefusedError):  # it exists already
+            init(str(location))
+    actor = actor or default_actor(os.environ)  # before the store is open: a failure here would leave it open
+    store = open_store(str(location))
+    context = Context(
+        store=store,
+        actor=actor,
+        clock=clock or store.now,
+        environ=dict(os.environ),
+        report=tell or (lambda _: None),
+    )
+    return Inventory(context)
+
+
+class Inventory(Reading, Changing, Reserving):
+    """An open inventory; see :func:`open_inventory`.
+
+    Methods that take ``names`` and ``selector`` choose hosts as the command line does: exact names, globs and folded
+    ranges, narrowed by the selector. If the verb fails for one host, the others are still processed; then the error is
+    raised, as one :class:`~bmhctl.errors.BmhctlError` for all failures. Every method that writes first ends expired
+    leases. With ``dry_run=True`` a method changes nothing: it returns what would become of each host, and raises what
+    would fail.
+
+    Any method may raise :class:`~bmhctl.errors.UnreachableError` if the inventory can't be read or written.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the inventory."""
+        self._context.store.close()

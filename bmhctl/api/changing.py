@@ -1,0 +1,181 @@
+"""The methods of an inventory that change hosts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from bmhctl.api.opened import Opened, done
+from bmhctl.results import Outcomes
+from bmhctl.usecases.shared.host_selection import choice
+
+
+class Changing(Opened):
+    """Add and remove hosts, and move them through the lifecycle."""
+
+    def add(
+        self,
+        *names: str,
+        address: str | None = None,
+        mac: str | None = None,
+        labels: dict[str, str] | None = None,
+        hardware: dict[str, str | int] | None = None,
+        bmc: str | None = None,
+        credentials: str | None = None,
+        note: str | None = None,
+        dry_run: bool = False,
+    ) -> Outcomes:
+        """Add hosts, all or none, in the state ``initial``; return the outcome of each.
+
+        A machine that was removed while it was used enters as ``tainted``. Raises
+        :class:`~bmhctl.errors.StateRefusedError` for a name that is taken, :class:`~bmhctl.errors.InvalidError` for a
+        MAC that another host has, and :class:`~bmhctl.errors.UsageError` for an attribute that is not valid.
+        """
+        from bmhctl.usecases.hosts import AttributeChanges, add
+
+        changes = AttributeChanges(
+            address=address,
+            mac=mac,
+            note=note,
+            bmc=bmc,
+            credentials=credentials,
+            labels=labels or {},
+            hardware=hardware or {},
+        )
+        return done(add(self._with(dry_run), names, changes))
+
+    def remove(
+        self,
+        *names: str,
+        selector: str | None = None,
+        force: bool = False,
+        reason: str | None = None,
+        dry_run: bool = False,
+    ) -> Outcomes:
+        """Remove hosts; their history stays. Return the outcome of each.
+
+        A reserved or dirty host is refused (:class:`~bmhctl.errors.StateRefusedError`) unless ``force`` is given with a
+        ``reason``.
+        """
+        from bmhctl.usecases.hosts import remove
+
+        return done(remove(self._with(dry_run), choice(names, selector), force=force, reason=reason))
+
+    def undo(self, *, dry_run: bool = False) -> Outcomes:
+        """Take back the last change of what is declared; return the outcome of each host. Twice restores it.
+
+        Raises :class:`~bmhctl.errors.StateRefusedError` when there is none, or something happened to its hosts since.
+        """
+        from bmhctl.usecases.undo import undo
+
+        return done(undo(self._with(dry_run)))
+
+    def ready(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
+        """Run the steps that initial hosts need, and make those that pass available; return the outcomes.
+
+        Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
+        """
+        from bmhctl.usecases.steps.step_verbs import ready
+
+        return done(ready(self._with(dry_run), choice(names, selector)))
+
+    def taint(
+        self,
+        *names: str,
+        selector: str | None = None,
+        reason: str | None = None,
+        fault: str | None = None,
+        reservation: str | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> Outcomes:
+        """Give hosts back as used; ``reservation`` is the id of their reservation, ``fault`` says what is broken.
+
+        Returns the outcomes. Raises :class:`~bmhctl.errors.NotYoursError` if another owner holds a host, unless
+        ``force`` is given with a ``reason``.
+        """
+        from bmhctl.usecases.lifecycle_verbs import taint
+
+        chosen = choice(names, selector)
+        return done(
+            taint(self._with(dry_run), chosen, reason=reason, fault=fault, reservation=reservation, force=force)
+        )
+
+    def reset(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
+        """Run the cleanup steps of tainted hosts, and make those that it cleaned initial; return the outcomes.
+
+        Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
+        """
+        from bmhctl.usecases.steps.step_verbs import reset
+
+        return done(reset(self._with(dry_run), choice(names, selector)))
+
+    def retire(
+        self, *names: str, selector: str | None = None, reason: str, when_free: bool = False, dry_run: bool = False
+    ) -> Outcomes:
+        """Clean hosts, run their retire steps and let them leave; none of them is reserved from now on.
+
+        With ``when_free`` a held host leaves after it was given back, by ``recycle``. Raises
+        :class:`~bmhctl.errors.StepFailedError` when a step fails: then the host is in maintenance.
+        """
+        from bmhctl.usecases.steps.retire import retire
+
+        return done(retire(self._with(dry_run), choice(names, selector), reason=reason, when_free=when_free))
+
+    def undo_retire(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
+        """Keep hosts that were to be retired and have not left yet."""
+        from bmhctl.usecases.steps.retire import undo_retire
+
+        return done(undo_retire(self._with(dry_run), choice(names, selector)))
+
+    def maintain(
+        self,
+        *names: str,
+        reason: str,
+        selector: str | None = None,
+        until: datetime | str | None = None,
+        when_free: bool = False,
+        dry_run: bool = False,
+    ) -> Outcomes:
+        """Put hosts into maintenance with a reason; return the outcomes.
+
+        ``until`` is when they are expected back; local time if it has no offset. With ``when_free`` a held host goes
+        once it is given back, and is not reserved before.
+        """
+        from bmhctl.domain.times import in_utc, parse_moment
+        from bmhctl.usecases.lifecycle_verbs import maintain
+
+        if isinstance(until, str):
+            until = parse_moment(until, self._context.clock())
+        elif until is not None:
+            until = in_utc(until)
+        return done(
+            maintain(self._with(dry_run), choice(names, selector), reason=reason, until=until, when_free=when_free)
+        )
+
+    def resume(
+        self, *names: str, selector: str | None = None, everyones: bool = False, dry_run: bool = False
+    ) -> Outcomes:
+        """Close the actor's reasons for maintenance (``everyones``: all), and move hosts that have none left.
+
+        Returns the outcomes. Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
+        """
+        from bmhctl.usecases.steps.resume import plan_resume, resume
+
+        if dry_run:
+            plan = plan_resume(self._context, choice(names, selector), everyones=everyones)
+            return done(Outcomes("resume", plan.items, plan.notes))
+        return done(resume(self._context, choice(names, selector), everyones=everyones))
+
+    def cordon(
+        self, *names: str, selector: str | None = None, reason: str | None = None, dry_run: bool = False
+    ) -> Outcomes:
+        """Keep hosts from being reserved; return the outcomes."""
+        from bmhctl.usecases.lifecycle_verbs import cordon
+
+        return done(cordon(self._with(dry_run), choice(names, selector), reason=reason))
+
+    def uncordon(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
+        """Allow hosts to be reserved again; return the outcomes."""
+        from bmhctl.usecases.lifecycle_verbs import uncordon
+
+        return done(uncordon(self._with(dry_run), choice(names, selector)))

@@ -1,0 +1,24 @@
+"""An open inventory, and what its methods have in common."""
+
+from __future__ import annotations
+
+from bmhctl.results import Outcomes
+from bmhctl.support.values import replace
+from bmhctl.usecases.shared.context import Context
+
+
+class Opened:
+    """An open inventory, with an actor and a clock."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def _with(self, dry_run: bool) -> Context:
+        return replace(self._context, dry_run=dry_run) if dry_run else self._context
+
+
+def done(outcomes: Outcomes) -> Outcomes:
+    """Return the outcomes; raise the error that stands for all failures if a host failed."""
+    if outcomes.error is not None:
+        raise outcomes.error
+    return outcomes

@@ -1,0 +1,311 @@
+"""The methods of an inventory for reservations, bookings and the queue."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from bmhctl.api.opened import Opened, done
+from bmhctl.domain.model import Reservation, TaskResult
+from bmhctl.domain.selector import parse_selector
+from bmhctl.domain.units import parse_duration
+from bmhctl.errors import BmhctlError, UsageError
+from bmhctl.results import Held, Outcomes
+from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.host_selection import Choice
+
+if TYPE_CHECKING:
+    from bmhctl.results.bookings import Booked
+    from bmhctl.usecases.reservations.request import ReservationRequest
+
+
+class Reserving(Opened):
+    """Reserve hosts and give them back, book them for later, and order the queue."""
+
+    def reserve(
+        self,
+        *names: str,
+        selector: str | None = None,
+        count: int | None = None,
+        wants: Sequence[str] = (),
+        purpose: str | None = None,
+        ttl: timedelta | str | None = None,
+        wait: timedelta | str | bool | None = None,
+        request_id: str | None = None,
+        check: bool = False,
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        booking: str | None = None,
+    ) -> Held:
+        """Reserve hosts, all or none: the named ones, ``count`` that fit ``selector``, or what ``wants`` requires.
+
+        Each of ``wants`` is a selector and a count, such as ``"arch=arm64*2"``. ``ttl`` is how long the lease lasts
+        (``"none"``: without end; default: the policy's). ``wait`` is how long to wait in the queue while hosts are busy
+        (True: without limit; None: not at all). A call with the ``request_id`` of an earlier one returns the same
+        reservation. ``check`` runs the readiness checks first, and takes only hosts that pass. ``params`` are values
+        for the prepare steps of the policy, which run before this returns; ``tags`` are kept with the reservation.
+        ``booking`` is the id of a booking to take: it says which hosts.
+
+        Returns the reservation and its hosts. Raises :class:`~bmhctl.errors.BusyError` if none is free,
+        :class:`~bmhctl.errors.UnsatisfiableError` if no hosts of this inventory can ever fit,
+        :class:`~bmhctl.errors.WaitTimeoutError` if the wait was too long, :class:`~bmhctl.errors.StepFailedError` if
+        hosts can't be prepared, and :class:`~bmhctl.errors.NotFoundError`.
+        """
+        from bmhctl.usecases.reservations.reserve import reserve_or_wait
+        from bmhctl.usecases.reservations.waiting import WaitOptions
+
+        request = _request(names, selector, count, wants, ttl, purpose, request_id, params, tags, booking)
+        patience = None
+        if wait is not None and wait is not False:
+            patience = WaitOptions(_pause, None if wait is True else _length(wait))
+        return reserve_or_wait(self._context, request, patience, check=check).held
+
+    def plan_reserve(
+        self,
+        *names: str,
+        selector: str | None = None,
+        count: int | None = None,
+        wants: Sequence[str] = (),
+        ttl: timedelta | str | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> Outcomes:
+        """Return which hosts :meth:`reserve` would reserve now, and raise what it would raise; nothing changes."""
+        from bmhctl.usecases.reservations.reserve import plan_reserve
+
+        plan = plan_reserve(self._context, _request(names, selector, count, wants, ttl, params=params))
+        return Outcomes("reserve", plan.items, plan.notes)
+
+    @contextmanager
+    def reserved(
+        self,
+        *names: str,
+        selector: str | None = None,
+        count: int | None = None,
+        wants: Sequence[str] = (),
+        purpose: str | None = None,
+        ttl: timedelta | str | None = None,
+        wait: timedelta | str | bool | None = None,
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        renew: bool = False,
+    ) -> Iterator[Held]:
+        """Reserve hosts for a ``with`` block, and give them back when it ends, also when it raises.
+
+        The parameters are those of :meth:`reserve`. With ``renew``, a thread extends the lease at a third of its length
+        while the block runs; else choose ``ttl`` longer than the block takes. A lease that is lost all the same raises
+        :class:`~bmhctl.errors.NotYoursError` at the end of the block.
+        """
+        held = self.reserve(
+            *names,
+            selector=selector,
+            count=count,
+            wants=wants,
+            purpose=purpose,
+            ttl=ttl,
+            wait=wait,
+            params=params,
+            tags=tags,
+        )
+        try:
+            with _renewed(self._context, held.reservation) if renew else nullcontext():
+                yield held
+        except BaseException as error:
+            try:
+                self._end_task(held, f"task failed: {type(error).__name__}", TaskResult.FAILED)
+            except BmhctlError as lost:
+                error.add_note(f"and its hosts could not be given back: {lost.message}")
+            raise
+        self._end_task(held, "task completed", TaskResult.COMPLETED)
+
+    def _end_task(self, held: Held, reason: str, task: TaskResult) -> None:
+        from bmhctl.usecases.lifecycle_verbs import release
+
+        done(release(self._context, Choice(), reservation=held.reservation.id, reason=reason, task=task))
+
+    def extend(self, reservation: str, ttl: timedelta | str | None = None) -> Held:
+        """Let a lease end ``ttl`` from now (default: its own length); return the reservation.
+
+        It never gets shorter, nor longer than the policy's ``max_ttl`` allows. Raises
+        :class:`~bmhctl.errors.NotYoursError` if it has expired.
+        """
+        from bmhctl.usecases.reservations.holder import extend
+
+        return extend(self._context, reservation, _length(ttl)).held
+
+    def handover(self, reservation: str, to: str) -> Held:
+        """Give a reservation to another owner under a new id, and return it; the old id is no longer valid.
+
+        Raises :class:`~bmhctl.errors.NotYoursError`.
+        """
+        from bmhctl.usecases.reservations.holder import handover
+
+        return handover(self._context, reservation, to).held
+
+    def share(self, reservation: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Held:
+        """Share a reservation with other owners, who may extend and release it; ``remove`` ends that for owners.
+
+        Raises :class:`~bmhctl.errors.NotYoursError` when the lease has ended.
+        """
+        from bmhctl.usecases.reservations.holder import share
+
+        return share(self._context, reservation, add=(*add,), remove=(*remove,), token=reservation).held
+
+    def replace(self, name: str, reservation: str, *, reason: str) -> Held:
+        """Replace a bad host of a reservation by a free one that fits; the bad one is tainted.
+
+        ``reason`` says what is wrong, and is recorded as its fault. Returns the reservation with its hosts. Raises
+        :class:`~bmhctl.errors.BusyError` if no host is free.
+        """
+        from bmhctl.usecases.reservations.replacement import replace_host
+
+        return replace_host(self._context, name, reservation, reason).held
+
+    def release(self, reservation: str, *, reason: str | None = None, dry_run: bool = False) -> Outcomes:
+        """Give back all hosts that a reservation still holds; return the outcomes.
+
+        Raises :class:`~bmhctl.errors.NotYoursError` if its lease has ended.
+        """
+        from bmhctl.usecases.lifecycle_verbs import release
+
+        return done(release(self._with(dry_run), Choice(), reservation=reservation, reason=reason))
+
+    def reap(self, *, dry_run: bool = False) -> tuple[Held, ...]:
+        """End the leases that have expired; return them with the hosts that they held."""
+        from bmhctl.usecases.reservations.holder import reap_expired
+
+        return reap_expired(self._context, dry_run=dry_run).items
+
+    def book(
+        self,
+        *names: str,
+        begins: datetime | str,
+        ends: datetime | str | None = None,
+        ttl: timedelta | str | None = None,
+        selector: str | None = None,
+        count: int | None = None,
+        wants: Sequence[str] = (),
+        purpose: str | None = None,
+        request_id: str | None = None,
+        weekly: int = 1,
+    ) -> tuple[Booked, ...]:
+        """Book hosts, all or none, from ``begins`` until ``ends`` or for ``ttl``; return the bookings.
+
+        Times are aware datetimes, or texts as ``reserve --from`` takes them. ``weekly`` books the same time of so many
+        weeks. Raises :class:`~bmhctl.errors.BusyError` if hosts are missing then, and
+        :class:`~bmhctl.errors.UnsatisfiableError` if they always would be.
+        """
+        from bmhctl.usecases.reservations.bookings import book
+
+        request = _request(names, selector, count, wants, purpose=purpose, request_id=request_id)
+        now = self._context.clock()
+        starts = _moment(begins, now)
+        length = _length(ttl)
+        if (ends is None) == (length is None):
+            raise UsageError("give one end of the booking: ends or ttl")
+        until = _moment(ends, starts, now) if ends is not None else starts + (length or timedelta())
+        return book(self._context, request, starts, until, weekly=weekly).items
+
+    def cancel_booking(self, booking: str) -> None:
+        """Cancel a booking or a planned maintenance of this actor. Raises :class:`~bmhctl.errors.NotYoursError`."""
+        from bmhctl.usecases.reservations.bookings import cancel
+
+        cancel(self._context, booking)
+
+    def move_ticket(self, ticket: int, *, before: int | None = None, reason: str) -> None:
+        """Move a ticket to the front of the queue, or just before another one; recorded with the reason.
+
+        Raises :class:`~bmhctl.errors.NotFoundError` for a ticket that is not in the queue.
+        """
+        from bmhctl.usecases.reservations.queue import move
+
+        move(self._context, ticket, reason, before=before)
+
+
+@contextmanager
+def _renewed(context: Context, reservation: Reservation) -> Iterator[None]:
+    """Extend a lease for the block, in a thread with a connection of its own."""
+    length = reservation.ttl
+    if length is None:
+        yield
+        return
+    import threading
+
+    over = threading.Event()
+
+    def renew() -> None:
+        from bmhctl.errors import NotFoundError, NotYoursError
+        from bmhctl.stores import open_store
+        from bmhctl.usecases.reservations.holder import extend
+
+        pause = length.total_seconds() / 3
+        while not over.wait(pause):
+            try:
+                with closing(open_store(context.store.address)) as store:
+                    mine = Context(store=store, actor=context.actor, clock=store.now, environ=context.environ)
+                    extend(mine, reservation.id, silent=True)
+                pause = length.total_seconds() / 3
+            except (NotFoundError, NotYoursError):
+                return  # it is lost: the end of the block reports it
+            except BmhctlError:
+                pause = min(1.0, length.total_seconds() / 10)  # the inventory is away: try again soon
+
+    thread = threading.Thread(target=renew, name="bmhctl renews the lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _request(
+    names: Sequence[str],
+    selector: str | None,
+    count: int | None,
+    wants: Sequence[str],
+    ttl: timedelta | str | None = None,
+    purpose: str | None = None,
+    request_id: str | None = None,
+    params: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    booking: str | None = None,
+) -> ReservationRequest:
+    from bmhctl.domain.requirements import parse_requirement
+    from bmhctl.usecases.reservations.request import reservation_request
+
+    return reservation_request(
+        names,
+        None if selector is None else parse_selector(selector),
+        count,
+        [parse_requirement(text) for text in wants],
+        purpose=purpose,
+        ttl=None if ttl == "none" else _length(ttl),
+        endless=ttl == "none",
+        request_id=request_id,
+        params=params,
+        tags=tags,
+        booking=booking,
+    )
+
+
+def _pause(seconds: float, wakes: int | None) -> None:
+    if wakes is None:
+        time.sleep(seconds)
+    else:
+        select.select([wakes], [], [], seconds)
+
+
+def _moment(value: datetime | str, after: datetime, said: datetime | None = None) -> datetime:
+    from bmhctl.domain.times import in_utc, parse_moment
+
+    return parse_moment(value, after, said=said) if isinstance(value, str) else in_utc(value)
+
+
+def _length(value: timedelta | str | bool | None) -> timedelta | None:
+    if isinstance(value, bool):
+        return None
+    return parse_duration(value) if isinstance(value, str) else value
