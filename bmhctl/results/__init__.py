@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from bmhctl.domain.model import CheckResult, Event, Host, Reservation, State
-from bmhctl.errors import BmhctlError, ExitStatus, combine
+from bmhctl.errors import BmhctlError, ExitStatus, StepFailedError, combine
 from bmhctl.support.values import Frozen, field
 
 
@@ -25,6 +25,32 @@ class Outcome(Frozen):
     reservation: str | None = None
     steps: tuple[CheckResult, ...] = ()
     error: BmhctlError | None = None
+
+
+def moved(before: Host, after: Host, words: str, steps: tuple[CheckResult, ...] = ()) -> Outcome:
+    """Return the outcome of a host that changed."""
+    held = after.reservation or before.reservation
+    return Outcome(
+        host=before.name,
+        changed=True,
+        message=words,
+        source=before.state,
+        state=after.state,
+        reservation=held.id if held else None,
+        steps=steps,
+    )
+
+
+def already(host: Host, words: str | None = None) -> Outcome:
+    """Return the outcome of a host that is in the verb's end state already."""
+    return Outcome(host.name, False, words or f"already {host.state}", host.state, host.state)
+
+
+def failed(error: BmhctlError, host: Host | None = None) -> Outcome:
+    """Return the outcome of a host that was refused or failed, and so did not change."""
+    state = host.state if host else None
+    steps = error.results if isinstance(error, StepFailedError) else ()
+    return Outcome(error.host or "", False, error.message, state, state, steps=steps, error=error)
 
 
 class Outcomes(Frozen):

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from bmhctl.domain.model import End, EventKind, Host, Note, State, TaskResult, Verb
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, UsageError
-from bmhctl.results import Outcome, Outcomes
+from bmhctl.results import Outcome, Outcomes, already, moved
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.bulk import already, each_in_one_commit, moved, refuse_early
+from bmhctl.usecases.shared.bulk import each_in_one_commit, refuse_early
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.leases import (

@@ -12,11 +12,10 @@ from bmhctl.domain.policy_parser import POLICY_KEYS, parse_policy
 from bmhctl.domain.tables import check_keys
 from bmhctl.domain.units import plural
 from bmhctl.errors import InvalidError, UsageError
-from bmhctl.results import Done, Outcome, Plan
+from bmhctl.results import Done, Outcome, Plan, failed
 from bmhctl.results.texts import Document, Script
 from bmhctl.stores.locations import is_on_server
 from bmhctl.support.toml_text import load
-from bmhctl.usecases.shared.bulk import failed
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.host_changes import save_policy
 from bmhctl.usecases.shared.host_selection import Choice, choose

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TypeVar
 
-from bmhctl.domain.model import CheckResult, Host, Verb
-from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, StepFailedError, UnreachableError
+from bmhctl.domain.model import Host, Verb
+from bmhctl.errors import BmhctlError, InvalidError, StateRefusedError, UnreachableError
 from bmhctl.lifecycle.table import POSSIBLE, sources, where
-from bmhctl.results import Outcome, Outcomes
+from bmhctl.results import Outcome, Outcomes, failed
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.host_selection import Choice, choose, exact_names
@@ -57,13 +57,6 @@ def attempt(host: Host, one: Callable[[Host], _Outcome]) -> _Outcome | Outcome:
         return failed(error, host)
 
 
-def failed(error: BmhctlError, host: Host | None = None) -> Outcome:
-    """Return the outcome of a host that was refused or failed, and so did not change."""
-    state = host.state if host else None
-    steps = error.results if isinstance(error, StepFailedError) else ()
-    return Outcome(error.host or "", False, error.message, state, state, steps=steps, error=error)
-
-
 def report_interrupted(ctx: Context, verb: str, outcomes: Iterable[Outcome], total: int) -> None:
     """Show the outcomes so far of a verb that was interrupted, and report for how many hosts there is none."""
     done = tuple(outcomes)
@@ -75,25 +68,6 @@ def report_interrupted(ctx: Context, verb: str, outcomes: Iterable[Outcome], tot
         ctx.show_part(Outcomes(verb, done))
     if total > 1:
         ctx.report(f"interrupted: {verb} was not finished on {total - len(done)} of {total} hosts")
-
-
-def already(host: Host, words: str | None = None) -> Outcome:
-    """Return the outcome of a host that is in the verb's end state already."""
-    return Outcome(host.name, False, words or f"already {host.state}", host.state, host.state)
-
-
-def moved(before: Host, after: Host, words: str, steps: tuple[CheckResult, ...] = ()) -> Outcome:
-    """Return the outcome of a host that changed."""
-    held = after.reservation or before.reservation
-    return Outcome(
-        host=before.name,
-        changed=True,
-        message=words,
-        source=before.state,
-        state=after.state,
-        reservation=held.id if held else None,
-        steps=steps,
-    )
 
 
 def refuse_early(verb: Verb, host: Host, word: str | None = None) -> None:

@@ -13,10 +13,10 @@ from threading import Event
 from bmhctl.domain.model import CheckResult, Host, State
 from bmhctl.domain.policy import Step
 from bmhctl.errors import BmhctlError
-from bmhctl.results import Outcome, Outcomes
+from bmhctl.results import Outcome, Outcomes, failed
 from bmhctl.support.values import Frozen
 from bmhctl.support.worker_pool import WorkerPool
-from bmhctl.usecases.shared.bulk import attempt, failed, report_interrupted
+from bmhctl.usecases.shared.bulk import attempt, report_interrupted
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.host_selection import FEW
 from bmhctl.usecases.steps.execution import Claimed, ClaimedError, StepPlan, StepsRun, Unclaimed, claimed

@@ -10,10 +10,9 @@ from bmhctl.domain.model import Host, Phase, State, Verb
 from bmhctl.domain.policy import AHEAD, Policy, is_within
 from bmhctl.domain.requirements import Requirement, load_requirements
 from bmhctl.probes.cancellation import AnyOf
-from bmhctl.results import Outcome
+from bmhctl.results import Outcome, already, failed
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.bulk import already, failed
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.maintenance import set_aside
 from bmhctl.usecases.steps.execution import Claimed, StepPlan, StepsRun

@@ -6,9 +6,8 @@ from datetime import datetime
 
 from bmhctl.domain.model import EventKind, Host, Phase, State, Verb
 from bmhctl.errors import NotYoursError, StateRefusedError
-from bmhctl.results import Outcome, Outcomes, Plan
+from bmhctl.results import Outcome, Outcomes, Plan, already, failed
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.bulk import already, failed
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.host_selection import Choice, choose
 from bmhctl.usecases.shared.maintenance import in_words, rest_of_reasons, where_resume_leads

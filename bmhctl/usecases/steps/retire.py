@@ -7,9 +7,9 @@ from datetime import datetime
 from bmhctl.domain.model import EventKind, Host, Note, Phase, State, Verb
 from bmhctl.errors import StateRefusedError, StepFailedError, UsageError
 from bmhctl.lifecycle.machine import NOT_CLEANED
-from bmhctl.results import Outcome, Outcomes
+from bmhctl.results import Outcome, Outcomes, already, failed
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.bulk import already, each_in_one_commit, failed
+from bmhctl.usecases.shared.bulk import each_in_one_commit
 from bmhctl.usecases.shared.context import Context, retried
 from bmhctl.usecases.shared.declaration_sync import change
 from bmhctl.usecases.shared.host_changes import Changes, Removal

@@ -8,9 +8,8 @@ from datetime import datetime
 from bmhctl.domain.model import EventKind, Host, Note, Phase, State, Verb
 from bmhctl.errors import StepFailedError
 from bmhctl.lifecycle.machine import NOT_CHECKED, NOT_CLEANED
-from bmhctl.results import Outcome
+from bmhctl.results import Outcome, failed, moved
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.bulk import failed, moved
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
 from bmhctl.usecases.steps.execution import Claimed, StepsRun

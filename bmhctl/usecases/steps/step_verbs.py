@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from bmhctl.domain.model import Host, Phase, State, Verb
 from bmhctl.domain.policy import PHASES
 from bmhctl.errors import BmhctlError, NotYoursError, StateRefusedError, UsageError
-from bmhctl.results import Outcome, Outcomes
+from bmhctl.results import Outcome, Outcomes, already
 from bmhctl.support.values import replace
-from bmhctl.usecases.shared.bulk import already, refuse_early
+from bmhctl.usecases.shared.bulk import refuse_early
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.expiry import forget_left_claims
 from bmhctl.usecases.shared.host_selection import Choice, choose, unfold
