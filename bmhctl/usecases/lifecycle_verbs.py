@@ -84,11 +84,13 @@ def _give_back(
     force: bool,
     fault: str | None = None,
     task: TaskResult | None = None,
+    *,
+    is_last: bool | None = None,
 ) -> Outcome:
     if force:
-        left = give_back(ctx, host, now, reason=f"forced: {words}", end=End.FORCED)
+        left = give_back(ctx, host, now, reason=f"forced: {words}", end=End.FORCED, is_last=is_last)
     else:
-        left = give_back(ctx, host, now, reason=words, task=task)
+        left = give_back(ctx, host, now, reason=words, task=task, is_last=is_last)
     if fault:
         left = record_event(ctx, replace(left, fault=fault), EventKind.FAULT, now, reason=fault)
     elif task is TaskResult.FAILED and left.state is State.TAINTED and len(left.failed_tasks) > 1:
@@ -148,7 +150,8 @@ def release(
         if known is not None and not known.is_open() and not known.was_lost():
             return Outcomes("release", (), (f"reservation {reservation} was given back already",))
         held = held_reservation(ctx, reservation, now)
-        outcomes = [_give_back(ctx, host, now, words, force, fault, task) for host in ctx.store.hosts.held_by(held.id)]
+        hosts = ctx.store.hosts.held_by(held.id)
+        outcomes = [_give_back(ctx, host, now, words, force, fault, task, is_last=host is hosts[-1]) for host in hosts]
     return Outcomes("release", tuple(outcomes))
 
 

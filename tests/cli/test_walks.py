@@ -55,7 +55,7 @@ MOST: dict[str, tuple[int, int]] = {
     "reservations": (17, 51),
     "history n1": (18, 49),
     "extend -R r-one": (22, 76),
-    "release -R r-one": (24, 116),
+    "release -R r-one": (24, 108),
 }
 """For each command how many files it enters at most, and how often it moves from one to another."""
 

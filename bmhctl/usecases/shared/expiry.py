@@ -31,8 +31,10 @@ def reap(ctx: Context) -> list[Reservation]:
                 _shorten(ctx, reservation, now)
                 continue
             expired.append(reservation)
-            for host in ctx.store.hosts.held_by(reservation.id):
-                give_back(ctx, host, now, reason=EXPIRED, end=End.EXPIRED, actor=SELF)
+            hosts = ctx.store.hosts.held_by(reservation.id)
+            for host in hosts:
+                is_last = host is hosts[-1]
+                give_back(ctx, host, now, reason=EXPIRED, end=End.EXPIRED, actor=SELF, is_last=is_last)
         if ctx.store.bookings.is_any_due(now):
             from bmhctl.usecases.shared.due_bookings import settle_due
 

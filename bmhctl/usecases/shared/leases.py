@@ -25,11 +25,13 @@ def give_back(
     end: End = End.RETURNED,
     actor: str | None = None,
     task: TaskResult | None = None,
+    is_last: bool | None = None,
 ) -> Host:
     """Take a host out of its reservation, and return it; the reservation ends with its last host, recorded as ``end``.
 
     A reserved host is tainted; one in maintenance stays there, dirty, without the reservation. ``task`` is how the task
-    ended on it, None if that is not known. The caller has checked that the actor may do this.
+    ended on it, None if that is not known. ``is_last`` is whether the reservation holds no other host; None: that is
+    asked here. The caller has checked that the actor may do this.
     """
     reservation = host.reservation
     if reservation is None:
@@ -48,7 +50,9 @@ def give_back(
             reservation=reservation.id,
         )
     left = _drained(ctx, left, now)
-    if not ctx.store.hosts.count_held_by(reservation.id):
+    if is_last is None:
+        is_last = not ctx.store.hosts.count_held_by(reservation.id)
+    if is_last:
         ctx.store.reservations.save(replace(reservation, ended_at=now, end_reason=reason, end=end))
     return left
 
