@@ -166,8 +166,8 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
         )
         if room is not None:
             return room.hosts
-    least = until_of(SHORTEST_LEASE, now, policy.turnaround, may_be_short=False)
-    short = match_beside(ctx, ctx.actor, requirements, before, policy, least)
+    longest = until_of(length, now, policy.turnaround, may_be_short=True)
+    short = match_beside(ctx, ctx.actor, requirements, before, policy, longest)
     if short.missing or _may_be_short(request):
         raise refusal(ctx, requirements, found, before, policy.limits)
     raise _too_long(ctx, request, short.hosts, policy, length)

@@ -235,7 +235,13 @@ def match_beside(
 
         caps = caps_of(ctx, owner, policy.limits)
     more = EVERY_FIT if any(cap.selector.terms for cap in caps) else 0
-    return Claimant(requirements, caps, until).match(free_beside(ctx, requirements, before, policy, until, more))
+    claimant = Claimant(requirements, caps, until)
+    found = claimant.match(free_beside(ctx, requirements, before, policy, until, more))
+    is_whole = not found.missing and all(free_until(host) >= until.whole for host in found.hosts)
+    if is_whole or until.least == until.whole or more == EVERY_FIT:
+        return found
+    # Those that are free the longest may be any.
+    return claimant.match(free_beside(ctx, requirements, before, policy, until, EVERY_FIT))
 
 
 def set_aside(ctx: Context, limits: tuple[Limit, ...]) -> int:

@@ -10,6 +10,7 @@ import pytest
 from bmhctl.domain.model import EventKind, State
 from bmhctl.domain.requirements import parse_requirement
 from bmhctl.domain.selector import parse_selector
+from bmhctl.domain.units import parse_duration
 from bmhctl.errors import (
     BusyError,
     NotFoundError,
@@ -307,6 +308,25 @@ def test_a_dry_run_shows_what_a_booking_would_give(fleet: Lab) -> None:
     by_asking = plan_reserve(fleet.context("alice"), asked("node2"))
     assert by_asking.notes == (f"this takes booking {made.id}: the lease ends at 2026-01-01 17:00 UTC at the latest",)
     assert open_ids(fleet) == [made.id]
+
+
+def test_a_refusal_names_the_longest_lease_that_any_hosts_would_have(fleet: Lab) -> None:
+    for name, begin in (("node1", 0.5), ("node2", 2), ("node3", 1), ("node4", 3)):
+        book(fleet, begin, 9, name)
+    for count, longest in ((1, "3h"), (2, "2h"), (4, "30m")):
+        with pytest.raises(BusyError) as refused:
+            reserve(fleet, count=count, ttl=timedelta(hours=5))
+        assert refused.value.hint is not None
+        named = parse_duration(refused.value.hint.split()[1])
+        assert timedelta() < parse_duration(longest) - named <= timedelta(minutes=1)
+        plan_reserve(fleet.context("bob"), asked(count=count, ttl=named))
+
+
+def test_a_lease_without_a_length_gets_the_hosts_that_are_free_the_longest(fleet: Lab) -> None:
+    for name, begin in (("node1", 0.5), ("node2", 2), ("node3", 1), ("node4", 3)):
+        book(fleet, begin, 9, name)
+    assert names_of(reserve(fleet, count=1)) == ["node4"]
+    assert sorted(names_of(reserve(fleet, count=2))) == ["node2", "node3"]
 
 
 def test_a_dry_run_says_where_the_lease_would_end_before_a_booking(fleet: Lab) -> None:
