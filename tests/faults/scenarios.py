@@ -102,12 +102,8 @@ def book(count: int, begins: timedelta = timedelta(hours=2)) -> Callable[[Lab], 
 
 
 def break_a_booked_host(lab: Lab) -> None:
-    """Books two hosts, and leaves one in maintenance as a command does that is killed right after its commit."""
+    """Leaves a booked host in maintenance as a command does that is killed right after its commit."""
     book(2)(lab)
-    break_a_host(lab)
-
-
-def break_a_host(lab: Lab) -> None:
     with mock.patch.object(Store, "make_due", lambda store, ids, now: store.bookings.hasten(ids, now)):
         of(lab).maintain("node1", reason="disk")
 

@@ -31,7 +31,6 @@ from tests.faults.scenarios import (
     block_a_booked_host,
     book,
     break_a_booked_host,
-    break_a_host,
     hold,
     of,
     plan_power_work,
@@ -89,11 +88,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Case:
-    """A command line, what was before it, and what may be seen between two commits of it."""
+    """A command line, and what was before it."""
 
     line: tuple[str, ...]
     before: Callable[[Lab], object] = lambda lab: None
-    between: Callable[[Lab], object] | None = None
     again: tuple[int, ...] = (0,)
     """How it ends where it took effect already."""
 
@@ -121,7 +119,7 @@ def two_tickets(lab: Lab) -> None:
 
 def share(lab: Lab) -> None:
     hold(2)(lab)
-    of(lab).share(TOKEN, add="bob")
+    of(lab).share(TOKEN, add=["bob"])
 
 
 def begin_power_work(lab: Lab) -> None:
@@ -144,7 +142,6 @@ CASES = {
     "move a booking": Case(("bookings", "move", BOOKING, "--from", "3h"), book(2)),
     "move a booking to another host": Case(("bookings", "move", BOOKING, "--from", "6h"), block_a_booked_host),
     "exchange a broken host": Case(("reap",), break_a_booked_host),
-    "break a booked host": Case(("maintain", "node1", "--reason", "disk"), book(2), between=break_a_host),
     "let a booking lapse": Case(("reap",), book(2, -HOUR)),
     "plan a maintenance": Case(
         ("maintain", "node[1-2]", "--from", "2h", "--until", "+3h", "--reason", "power", "--resume"), again=(5,)
@@ -154,7 +151,7 @@ CASES = {
     "extend into a line": Case(("extend", "-R", TOKEN, "--ttl", "5h"), near_a_line),
     "move a ticket": Case(("queue", "move", "2", "--first", "--reason", "release"), two_tickets),
     "share": Case(("share", TOKEN, "--with", "bob"), hold(2)),
-    "share no longer": Case(("share", TOKEN, "--without", "bob"), share, again=(0, 3, 4)),
+    "share no longer": Case(("share", TOKEN, "--without", "bob"), share, again=(2,)),
 }
 
 
@@ -197,12 +194,6 @@ def test_cut_at_any_message_a_command_took_effect_as_a_whole_or_not_as_it_says(
     messages = len(link.proxy.passed)
     whole = found()
     assert whole != before
-    allowed = [before, whole]
-    if case.between:
-        rows.put_back()
-        case.between(linked)
-        linked.close()
-        allowed.insert(1, found())
 
     cuts = [(number, CUTS[number % len(CUTS)]) for number in range(messages)]
     silences = [(number, Fate.FREEZE) for number in range(messages // 2, messages)]  # each takes its time
@@ -215,13 +206,13 @@ def test_cut_at_any_message_a_command_took_effect_as_a_whole_or_not_as_it_says(
         is_uncertain = NOT_KNOWN in done.stderr
         uncertain += is_uncertain
         state = found()
-        is_true = state == whole if done.status == 0 else is_uncertain or state in allowed[:-1]
+        is_true = state == whole if done.status == 0 else is_uncertain or state == before
         again = link.call(*case.line, plan=everything_passes)
         is_right = at_last(found()) == at_last(whole) and again.status in (case.again if state == whole else (0,))
-        if state not in allowed or not is_true or not is_right or done.status not in (0, 11):
-            lies.append((number, fate, done, again, state in allowed))
+        if state not in (before, whole) or not is_true or not is_right or done.status not in (0, 11):
+            lies.append((number, fate, done, again))
 
     figures("plans cut off", "postgres", tries=len(tries), faults=faults, uncertain=uncertain, losses=len(lies))
     assert lies == []
     assert faults
-    assert link.in_order() == []
+    assert [each for each in link.in_order() if not each.startswith("ticket ")] == []  # the tickets have no process
