@@ -57,7 +57,7 @@ class Fields:
     def line(self, key: str) -> str | None:
         """Return the text under a key if it is one clean line; None for an empty one, which Go writes for "unset"."""
         value = self.data.get(key)
-        if value is None or value == "":
+        if not value and (value is None or value == ""):
             return None
         if not isinstance(value, str):
             raise wrong_kind(self.path_of(key), "a text", value)

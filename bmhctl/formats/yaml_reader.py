@@ -118,11 +118,12 @@ class _Reader:
     def _value(self, event: yaml.Event, depth: int) -> object:
         if type(event) is AliasEvent:
             return self._repeat(event)
-        node, last, before = cast("yaml.NodeEvent", event), event, self._repeated
+        node: yaml.NodeEvent = event  # type: ignore[assignment]  # what is no alias has an anchor, or None
+        last, before = event, self._repeated
         if type(event) is ScalarEvent:
             value = _scalar(event)
         else:
-            value, last = self._collection(cast("yaml.CollectionStartEvent", event), depth + 1)
+            value, last = self._collection(event, depth + 1)  # type: ignore[arg-type]  # all else begins a collection
         if node.anchor is not None:
             self._anchors[node.anchor] = value, 1 + _end(last) - _begin(node) + self._repeated - before
         return value
@@ -143,7 +144,12 @@ class _Reader:
             key = self._key(event)
             if key in entry:
                 raise _RefusedError(event, key_twice("<<" if key is _MERGE else key))
-            entry[key] = self._value(self._next(), depth)
+            value = self._next()
+            # Most values are scalars without an anchor: a call less for each.
+            if type(value) is ScalarEvent and value.anchor is None:
+                entry[key] = _scalar(value)
+            else:
+                entry[key] = self._value(value, depth)
         return _merged(start, entry) if _MERGE in entry else entry, event
 
     def _key(self, event: yaml.Event) -> object:
