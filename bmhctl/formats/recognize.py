@@ -11,11 +11,18 @@ _OWN_CSV = "a CSV that bmhctl wrote, which has no form for a host's state"
 NOT_CSV = (_EMPTY, _OWN_CSV)
 """What a text may look like that is not read as CSV, whatever its name is."""
 
+_ABOVE = r"(?:\s++|#[^\n]*+\n|[a-z][a-z0-9.-]*+(?: [^\n{};]++)?+;)*+"
+"""Empty lines, comments and settings above the first block of a file of an ISC server."""
 _TEXTS = (
     (_EMPTY, re.compile(r"\s*\Z")),
     ("dnsmasq leases", re.compile(r"\d+ (?:[0-9a-f]{2}:){5}[0-9a-f]{2} [0-9a-f.:]+ \S+")),
     (_OWN_CSV, re.compile(r"name,state,flags,since,")),
     ("CSV", re.compile(r"(?!\s*[#-])(?:(?!: )[^\n{}\[\],])*+(?:,(?:(?!: )[^\n{}\[\],])*+){2,}+\r?(?:\n|\Z)")),
+    ("leases of DHCPv6, which have no names", re.compile(rf"{_ABOVE}ia-(?:na|ta|pd) ")),
+    (
+        "the configuration of an ISC DHCP server",
+        re.compile(rf"{_ABOVE}(?:subnet|host|group|shared-network)\b[^\n:{{]*+\{{"),
+    ),
     ("an HTML page", re.compile(r"\s*<(?:!doctype|html)", re.I)),
     ("a shell script", re.compile(r"#!")),
 )

@@ -116,8 +116,17 @@ def test_dhcp_lines_come_back_as_names_addresses_and_macs() -> None:
 
 def test_two_hosts_of_one_address_are_refused_before_dnsmasq_refuses_to_start() -> None:
     twin = HostSpec("n2", address="10.0.0.1", mac="52:54:00:00:00:02")
-    with pytest.raises(InvalidError, match=r"n2: has the address 10\.0\.0\.1 of node01"):
+    with pytest.raises(InvalidError, match=r"^has the address 10\.0\.0\.1 of node01"):
         export("dnsmasq", [host(), host(spec=twin)])
+
+
+@pytest.mark.parametrize("name", ["100123", "12h", "infinite", "ignore", "10.0.0.9"])
+def test_a_name_that_dnsmasq_takes_for_something_else_is_refused(name: str) -> None:
+    with pytest.raises(InvalidError, match="dnsmasq would take this name for") as caught:
+        export("dnsmasq", [host(spec=replace(FULL, name=name))])
+    assert caught.value.host == name
+    assert export("dnsmasq", [host(spec=HostSpec(name))]) == ""
+    assert f",h-{name}," in export("dnsmasq", [host(spec=replace(FULL, name=f"h-{name}"))])
 
 
 def test_ssh_gets_addresses_users_and_names_for_host_keys() -> None:
@@ -134,8 +143,8 @@ def test_ssh_gets_addresses_users_and_names_for_host_keys() -> None:
 @pytest.mark.parametrize(
     ("output", "hardware", "said"),
     [
-        ("ssh", {"ssh_user": "root\n  ProxyCommand rm"}, "node01: hardware ssh_user is not what ssh takes as User"),
-        ("known-hosts", {"ssh_host_key": "@revoked * ssh-rsa AAAA"}, "node01: hardware ssh_host_key is not a host key"),
+        ("ssh", {"ssh_user": "root\n  ProxyCommand rm"}, "hardware ssh_user is not what ssh takes as User"),
+        ("known-hosts", {"ssh_host_key": "@revoked * ssh-rsa AAAA"}, "hardware ssh_host_key is not a host key"),
     ],
 )
 def test_what_ssh_would_misread_is_refused(output: str, hardware: dict[str, str], said: str) -> None:

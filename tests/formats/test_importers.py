@@ -14,7 +14,7 @@ import yaml
 
 from bmhctl.domain.host_spec import dump_spec
 from bmhctl.domain.import_batch import ImportBatch
-from bmhctl.domain.model import Host
+from bmhctl.domain.model import Host, HostSpec
 from bmhctl.errors import InvalidError, UsageError
 from bmhctl.formats import import_options, read_paths
 from bmhctl.formats.importers import ironic, maas, metal_operator, netbox
@@ -508,6 +508,17 @@ def test_a_file_in_another_encoding_is_refused_with_how_to_convert_it() -> None:
     assert "iconv -f WINDOWS-1252" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("above", "kind"), [("sep=;\r\n", None), ("# exported on monday\n", "csv"), ("\ufeffsep=,\n#\n\n", "csv")]
+)
+def test_what_stands_above_the_heading_of_a_csv_is_no_heading(above: str, kind: str | None) -> None:
+    [arrival] = read(f"{above}name;#;ip\nn1;1;10.0.0.1\n", kind).arrivals
+    assert (arrival.host.spec, arrival.origin) == (
+        HostSpec("n1", address="10.0.0.1"),
+        f"standard input, line {above.count(chr(10)) + 2}",
+    )
+
+
 def test_a_map_says_what_any_column_is() -> None:
     text = "asset;where;ip;cond\nA 7;r1;10.0.0.1;available\nA 8;r2;10.0.0.2;reserved\n"
     found = read(text, "csv", name="{name}", mapping=["asset=name,where=labels.rack", "cond=state", "ip=hardware.port"])
@@ -562,6 +573,40 @@ def test_leases_bring_names_addresses_and_macs() -> None:
     )
     assert "host-52-54-00-00-09-02" in hosts(read(samples.DNSMASQ, name="host-{id}"))
     assert entry(read(samples.ISC), "isc1") == {"address": "10.0.0.95", "mac": "52:54:00:00:09:05"}
+
+
+def test_the_hosts_that_a_configuration_of_dnsmasq_declares_are_read() -> None:
+    text = (
+        "# static hosts\ninterface=eth0\nexpand-hosts\ndhcp-range=10.5.0.50,10.5.0.150,12h\n"
+        "dhcp-host=52:54:00:00:04:05,dm1,10.5.0.5,infinite\n"
+        "dhcp-host = 52:54:00:00:04:06,52:54:00:00:04:16,set:red,10.5.0.6,dm2 # two NICs\n"
+        "dhcp-host=52:54:00:00:04:09,[2001:db8::9],dm3,1w\n"
+        "dhcp-host=52:54:00:00:04:0a,ignore\n"
+    )
+    batch = read(text)
+    assert [(each.host.name, each.host.spec.address, each.host.spec.mac) for each in batch.arrivals] == [
+        ("dm1", "10.5.0.5", "52:54:00:00:04:05"),
+        ("dm2", "10.5.0.6", "52:54:00:00:04:06"),
+        ("dm3", "2001:db8::9", "52:54:00:00:04:09"),
+    ]
+    assert batch.skipped == ("standard input, line 8: 52:54:00:00:04:0a skipped: dnsmasq ignores it",)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('server-duid "x";\n\nia-na "1" {\n}\n', "it looks like leases of DHCPv6, which have no names"),
+        (
+            "option domain-name lab;\nsubnet 10.0.0.0 netmask 255.0.0.0 {\n}\n",
+            "it looks like the configuration of an ISC DHCP server",
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", [None, "isc-dhcp"])
+def test_other_files_of_an_isc_server_are_named_as_what_they_look_like(text: str, said: str, kind: str | None) -> None:
+    with pytest.raises(InvalidError, match="nothing to import") as caught:
+        read(text, kind)
+    assert caught.value.message.endswith(said)
 
 
 def test_a_lease_file_that_is_cut_off_is_refused() -> None:

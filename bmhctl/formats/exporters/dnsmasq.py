@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
 from bmhctl.domain.model import Host
 from bmhctl.errors import InvalidError
 
+_NO_NAME = re.compile(r"\d+[smhdw]?|infinite|ignore", re.I)
+"""What dnsmasq takes for a lease time or a keyword where a name may stand."""
+
 
 def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
     """Yield a line for each host that has a MAC; its address is in it where that is an IP address.
 
-    Raises `InvalidError` for two hosts of one address: dnsmasq does not start with them.
+    Raises `InvalidError` for two hosts of one address, with which dnsmasq does not start, and for a name that it would
+    take for something else.
     """
     bearers: dict[str, str] = {}
     for host in hosts:
         if host.spec.mac is None:
             continue
+        if _NO_NAME.fullmatch(host.name) or _address(host.name) is not None:
+            raise InvalidError(
+                "dnsmasq would take this name for a lease time, a keyword or an address",
+                host=host.name,
+                hint=f"bmhctl rename {host.name} host-{host.name}, or export only some hosts: -l SELECTOR",
+            )
         address = _address(host.spec.address)
         if address is None:
             yield f"dhcp-host={host.spec.mac},{host.name}\n"
@@ -25,7 +36,7 @@ def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
         first = bearers.setdefault(address, host.name)
         if first != host.name:
             raise InvalidError(
-                f"{host.name}: has the address {host.spec.address} of {first}, and dnsmasq would not start",
+                f"has the address {host.spec.address} of {first}, and dnsmasq would not start",
                 host=host.name,
                 hint="correct one of them, or export only some hosts: -l SELECTOR",
                 details={"address": host.spec.address},

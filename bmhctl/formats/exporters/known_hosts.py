@@ -25,7 +25,7 @@ def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
             match = _LINE.fullmatch(str(value))
             if not match:
                 raise InvalidError(
-                    f"{host.name}: hardware {key} is not a host key",
+                    f"hardware {key} is not a host key",
                     host=host.name,
                     hint="it is what ssh-keyscan shows after the name: ssh-ed25519 AAAA…",
                 )

@@ -23,5 +23,5 @@ def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
             if value is None:
                 continue
             if not allowed.fullmatch(str(value)):
-                raise InvalidError(f"{host.name}: hardware {key} is not what ssh takes as {option}", host=host.name)
+                raise InvalidError(f"hardware {key} is not what ssh takes as {option}", host=host.name)
             yield f"  {option} {value}\n"

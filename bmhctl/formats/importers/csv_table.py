@@ -36,13 +36,15 @@ COLUMNS = {
 
 _FIELDS = {column: key for key, columns in COLUMNS.items() for column in columns}
 _DELIMITERS = ",;\t|"
+_NO_HEADING = re.compile(r"#[^,;\t|]*\Z|sep=.{1,2}\Z", re.I)
+"""What may stand above the heading: a comment, and the line that tells Excel the separator."""
 _BETWEEN = re.compile(r"[^a-z0-9]+")
 _UNIT = re.compile(r"(?<=[KMGT])B?\Z")
 
 
 def read_text(text: str, origin: str) -> Iterator[Item]:
     """Yield a record for each line; raise `InvalidError` for a heading or a line that makes no sense."""
-    first = text.lstrip("\r\n").partition("\n")[0]
+    first = next((line for line in text.splitlines() if line.strip() and not _NO_HEADING.match(line)), "")
     delimiter = max(_DELIMITERS, key=first.count)
     lines = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
     heading: list[str] | None = None
@@ -51,6 +53,8 @@ def read_text(text: str, origin: str) -> Iterator[Item]:
             if not any(cell.strip() for cell in row):
                 continue
             if heading is None:
+                if _NO_HEADING.match(delimiter.join(row)):
+                    continue
                 heading = _heading(row, origin)
                 continue
             place = f"{origin}, line {lines.line_num}"

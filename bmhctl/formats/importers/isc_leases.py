@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from bmhctl.errors import InvalidError
 from bmhctl.formats.importers.record import Item, Reader, Record
+from bmhctl.formats.recognize import text_looks_like
 
 _LEASE = re.compile(r"lease\s++([0-9A-Fa-f.:]++)\s*+\{")
 _FIELDS = (
@@ -17,7 +18,7 @@ _FIELDS = (
 
 
 def read_text(text: str, origin: str) -> Iterable[Item]:
-    """Return the leases that hold; raise `InvalidError` for a lease without its end."""
+    """Return the leases that hold; raise `InvalidError` for a lease without its end, and for a text without leases."""
     leases: dict[str, Item] = {}
     address, found, opened = "", None, 0
     for number, line in enumerate(text.splitlines(), 1):
@@ -40,6 +41,10 @@ def read_text(text: str, origin: str) -> Iterable[Item]:
             hint="the file may be cut off",
             details={"file": origin, "record": f"{origin}, line {opened}"},
         )
+    if not opened:
+        looks_like = text_looks_like(text)
+        said = f"it looks like {looks_like}" if looks_like else "it has no lease"
+        raise InvalidError(f"{origin}: nothing to import: {said}", details={"file": origin, "looks_like": looks_like})
     return leases.values()
 
 

@@ -61,6 +61,7 @@ _IP = r"(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,40})"
 _SECTION = re.compile(r"\[[^\]\n=,]++\][ \t]*+(?:[#;].*)?")
 _HOST = re.compile(r"[A-Za-z0-9][\w.\-\[\]:]*+(?<!:)(?:[ \t]++\w++=.*)?")
 _NAME = re.compile(r"(?:host|node|server|machine)?[ _-]?(?:name|host|node|server|machine)|fqdn", re.I)
+_SEPARATOR = re.compile(r"\Asep=.[ \t]*\r?\n", re.I)  # what tells Excel how cells are separated
 _LINES = 1000  # how many lines of a text are read to recognise it
 
 
@@ -92,9 +93,18 @@ def _sets_ansible(line: str) -> bool:
     return line[0] != "[" and ":" not in host and " ansible_" in f" {variable}"
 
 
+_is_leases = _begins(rf"(?:duid [0-9a-f:]++\r?\n)?+(?:\d++|infinite) (?:\d\d-)?+{_MAC} [0-9a-fA-F.:]++ \S")
+_DHCP_HOST = re.compile(r"^dhcp-host[ \t]*+=[ \t]*+[^\s\"'\[{]", re.M)
+
+
+def _is_dnsmasq(text: str) -> bool:
+    """Return whether a text is what dnsmasq leased, or a configuration that declares hosts."""
+    return _is_leases(text) or _DHCP_HOST.search(text) is not None
+
+
 def _is_csv(text: str) -> bool:
     """Return whether the first line of a text is a heading with a column of names."""
-    heading = text.lstrip()[:_HEADING].partition("\n")[0].strip()
+    heading = _SEPARATOR.sub("", text.lstrip()[:_HEADING], 1).partition("\n")[0].strip()
     if any(mark in heading for mark in "{}[]") or heading.startswith(("name,state,flags,since,", "#", "-")):
         return False
     cells = _CELLS.split(heading)
@@ -133,9 +143,7 @@ KINDS = (
         "dnsmasq",
         "dnsmasq leases",
         "leases",
-        text=_begins(
-            rf"(?:duid [0-9a-f:]++\r?\n)?+(?:(?:\d++|infinite) (?:\d\d-)?+{_MAC} [0-9a-fA-F.:]++ \S|dhcp-host=)"
-        ),
+        text=_is_dnsmasq,
     ),
     Kind(
         "isc-dhcp",

@@ -1,4 +1,4 @@
-"""What dnsmasq leased, and its `dhcp-host` lines: names, addresses and MACs."""
+"""What dnsmasq leased, and the `dhcp-host` lines of its configuration: names, addresses and MACs."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from bmhctl.errors import InvalidError
 from bmhctl.formats.importers.record import Item, Reader, Record, is_address, texts
 
 _MAC = re.compile(r"(?:\d\d-)?((?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})")
-_HOST = "dhcp-host="
+_HOST = re.compile(r"dhcp-host[ \t]*=")
+_SETTING = re.compile(r"[a-z][a-z0-9-]*[ \t]*(?:=|#|\Z)")
+_NO_NAME = re.compile(r"\d+[smhdw]?|infinite|ignore")
 
 
 def read_text(text: str, origin: str) -> Iterator[Item]:
-    """Yield the leases; raise `InvalidError` for a line that is not a lease."""
+    """Yield the leases, or the hosts of a configuration; raise `InvalidError` for a line that belongs to neither."""
     names: set[str] = set()
     for number, line in enumerate(text.splitlines(), 1):
         place = f"{origin}, line {number}"
         words = line.split()
         if not words or line.startswith(("#", "duid ")):
             continue
-        if line.startswith(_HOST):
-            yield Item(place, {"words": [each.strip() for each in line.removeprefix(_HOST).split(",")]})
+        if match := _HOST.match(line):
+            declared = line[match.end() :].partition("#")[0]
+            yield Item(place, {"words": [each.strip() for each in declared.split(",")]})
+            continue
+        if _SETTING.match(line) and not line.startswith("infinite"):
             continue
         if len(words) < 4 or not (words[0].isdigit() or words[0] == "infinite"):
             raise InvalidError(
@@ -39,7 +44,7 @@ def reader(items: list[Item]) -> Reader:
     return _lease
 
 
-def _lease(item: Item) -> Record:
+def _lease(item: Item) -> Record | str:
     fields = item.fields
     if words := texts(fields, "words"):
         return _declared(words)
@@ -52,15 +57,14 @@ def _lease(item: Item) -> Record:
     )
 
 
-def _declared(words: list[str]) -> Record:
+def _declared(words: list[str]) -> Record | str:
+    if "ignore" in words:
+        return f"{words[0]} skipped: dnsmasq ignores it"
     macs = [match[1] for word in words if (match := _MAC.fullmatch(word))]
     others = [word for word in words if not _MAC.fullmatch(word) and ":" not in word]
     addresses = [word for word in others if re.fullmatch(r"\d+(?:\.\d+){3}", word)]
-    names = [
-        word
-        for word in others
-        if word not in addresses and is_address(word) and not re.fullmatch(r"\d+[smhd]?|infinite", word)
-    ]
+    addresses += [word[1:-1] for word in words if word.startswith("[") and word.endswith("]")]  # IPv6
+    names = [word for word in others if word not in addresses and is_address(word) and not _NO_NAME.fullmatch(word)]
     return Record(
         next(iter(names), None),
         id=macs[0].replace(":", "-") if macs else None,
