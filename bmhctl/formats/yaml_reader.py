@@ -209,6 +209,11 @@ def _scalar(event: yaml.ScalarEvent) -> object:
     raise _RefusedError(event, f"the tag {event.tag!r:.80} is not known here")
 
 
+def needs_quotes(text: str) -> bool:
+    """Return whether a text without quotes is read as another value, here or in a cluster: ``0E0``, ``yes``."""
+    return _plain(text) is not text
+
+
 def _plain(text: str) -> object:
     if text in _WORDS:
         return _WORDS[text]

@@ -106,6 +106,13 @@ def test_a_manifest_has_what_a_cluster_requires_and_never_frees_a_used_host() ->
     assert [each.spec for each in brought(export("metal3", [host()]))] == [FULL]
 
 
+def test_a_text_that_looks_like_a_number_is_quoted_in_a_manifest() -> None:
+    labels = {"a": "0E0", "b": "1e3", "c": "0o7", "d": "yes", "e": "1.10"}
+    text = export("metal3", [host(spec=replace(FULL, labels=labels))])
+    assert all(f"    {key}: '{value}'\n" in text for key, value in labels.items())
+    assert brought(text)[0].spec.labels == labels
+
+
 def test_dhcp_lines_come_back_as_names_addresses_and_macs() -> None:
     text = export(
         "dnsmasq", [host(), host(spec=HostSpec("n2", address="n2.lab")), host(spec=HostSpec("n3", mac=FULL.mac))]

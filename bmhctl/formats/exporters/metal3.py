@@ -11,6 +11,7 @@ import yaml
 
 from bmhctl.domain.model import Bmc, Host, State
 from bmhctl.domain.units import quantity
+from bmhctl.formats.yaml_reader import needs_quotes
 
 _STATUS = "baremetalhost.metal3.io/status"
 _PAUSED = "baremetalhost.metal3.io/paused"
@@ -27,9 +28,22 @@ _STATES = {
 
 def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
     """Yield one YAML document a host."""
-    dumper = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
+    dumper = _dumper()
     for host in hosts:
         yield "---\n" + yaml.dump(_manifest(host), Dumper=dumper, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def _dumper() -> type[yaml.SafeDumper]:
+    """Return a dumper that quotes what YAML 1.2 reads as a number; PyYAML writes YAML 1.1, where ``0E0`` is a text."""
+
+    class Dumper(yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper):  # type: ignore[misc]
+        pass
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, "'" if needs_quotes(value) else None)
+
+    Dumper.add_representer(str, text)
+    return Dumper
 
 
 def _manifest(host: Host) -> dict[str, object]:
