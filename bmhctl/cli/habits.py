@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from bmhctl.cli.commands import ENTRIES, PROGRAM
+from bmhctl.output.display import Format
 
 COMMANDS: dict[str, str] = {
     "acquire": "reserve",
@@ -32,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "claim": "reserve",
     "clean": "reset HOST",
     "clone": "copy SRC DST",
+    "cluster-info": "status",
     "commission": "add HOST",
     "config": "policy show",
     "console": "show HOST",
@@ -205,6 +207,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--parallel": ("-j 8",),
     "--purpose": ("--for PURPOSE",),
     "--silent": ("-q",),
+    "--show-labels": ("--fields name,labels",),
     "--sort-by": ("--sort name",),
     "--start": ("--from 09:00",),
     "--tail": _COUNT,
@@ -223,7 +226,18 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 """Options of other tools, each with its equivalents; the first that the command has is suggested."""
 
+FORMATS: dict[str, str] = {
+    **dict.fromkeys(("go-template", "jsonpath", "ndjson"), "jsonl"),
+    **dict.fromkeys(("human", "pretty", "rich"), "table"),
+    **dict.fromkeys(("yaml", "yml"), "json"),
+    **dict.fromkeys(("text", "tsv", "wide"), "plain"),
+    **dict.fromkeys(("names", "value"), "name"),
+}
+"""Output formats of other tools, each with the one that has the same here."""
+
 _ACTIONS = ("on", "off", "soft-off", "cycle", "status", "identify", "identify-off")
+_HARD_RESET = "reset"  # of ipmitool and Redfish; here a command of that name cleans a host
+_WITH_FORMAT = ("-o", "--output", "--format")
 _ALL = ("--all", "-a", "-A")
 _OF_ONE = ("status", "why", "graph")
 _OF_ALL = ("list", "export", "history", "timeline")  # without a name they are about all hosts
@@ -287,7 +301,11 @@ def _filled(meant: str, words: list[str]) -> str:
     """Return a command line with the hosts, the label and the program among the words in their places."""
     end = words.index("--") if "--" in words else len(words)
     program = shlex.join(words[end + 1 :])
-    named = [word for word in words[:end] if word.lower() not in NOUNS and not word.startswith("-")]
+    named = [
+        word
+        for word, before in zip(words[:end], ["", *words], strict=False)
+        if word.lower() not in NOUNS and not word.startswith("-") and before not in _WITH_FORMAT
+    ]
     hosts = [
         shlex.quote(word)
         for word in named
@@ -385,10 +403,21 @@ def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
     return None
 
 
+def meant_format(text: str) -> str | None:
+    """Return the output format that an unknown one stands for; None if that is not clear."""
+    word = text.lower().partition("=")[0]
+    if word == "custom-columns":
+        return "--fields name,state"
+    near = _nearest(word, [*Format])
+    meant = FORMATS.get(word) or near
+    return meant and f"-o {meant}"
+
+
 def meant_power(words: Sequence[str]) -> list[str]:
     """Return the hosts and the action of ``power`` that words without an action at their end stand for."""
     for action, hosts in ((words[-1:], words[:-1]), (words[:1], words[1:])):
         for word in action:
+            word = "cycle" if word == _HARD_RESET else word
             meant = COMMANDS.get(word, f"power HOST {word}").split(" ")
             if hosts and meant[0] == "power" and meant[2] in _ACTIONS:
                 return [*hosts, meant[2]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -77,6 +78,8 @@ def test_the_option_meant_by_a_habitual_one_parses(name: str) -> None:
         ("resrve", "bmhctl reserve"),
         ("lst", "bmhctl list"),
         ("get hosts", "bmhctl list"),
+        ("get hosts -o wide", "bmhctl list"),
+        ("get node01 --output yaml", "bmhctl list node01"),
         ("get node01", "bmhctl list node01"),
         ("describe node node01", "bmhctl show node01"),
         ("node list", "bmhctl list"),
@@ -186,10 +189,14 @@ def test_a_label_beside_a_name_is_answered_with_the_option(line: str, cli: Cli, 
 
 
 def test_the_action_before_the_hosts_of_power_is_answered_with_the_command(cli: Cli, lab: Any) -> None:
-    for line in (["off", "node01", "node02"], ["node01", "node02", "poweroff"]):
+    for line, action in (
+        (["off", "node01", "node02"], "off"),
+        (["node01", "node02", "poweroff"], "off"),
+        (["node01", "node02", "reset"], "cycle"),
+    ):
         done = cli("power", *line)
         assert done.status == 2
-        assert done.stderr.splitlines()[1].startswith("hint: did you mean bmhctl power node01 node02 off? ")
+        assert done.stderr.splitlines()[1].startswith(f"hint: did you mean bmhctl power node01 node02 {action}? ")
 
 
 def test_a_host_before_the_command_of_run_is_answered_with_the_option(cli: Cli, lab: Any) -> None:
@@ -316,6 +323,15 @@ def test_a_label_without_a_value_is_answered_with_how_it_is_set(cli: Cli) -> Non
 )
 def test_a_word_too_many_is_answered_with_the_command_that_was_meant(line: str, meant: str, cli: Cli) -> None:
     assert f"hint: did you mean bmhctl {meant}? " in cli(*line.split()).stderr
+
+
+@pytest.mark.parametrize("word", [*habits.FORMATS, "custom-columns=NAME:.metadata.name", "jsn"])
+def test_a_format_of_another_tool_is_answered_with_one_that_list_has(word: str, cli: Cli, lab: Any) -> None:
+    done = cli("list", "-o", word)
+    meant = re.search(r"^hint: did you mean ([^?]*)\? known: ", done.stderr, re.MULTILINE)
+    assert done.status == 2
+    assert meant is not None
+    assert cli("list", *meant[1].split()).status == 0
 
 
 @pytest.mark.parametrize("name", ["node[3-1]", "node[01-3]"])
