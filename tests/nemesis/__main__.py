@@ -358,7 +358,8 @@ def checked(clients: Clients, history: str, bookings: str = "") -> list[str]:
         for event in events:
             if event["dest"] == "available" and event["source"] != "available" and used:
                 wrong.append(f"{name}: available again without a cleanup")
-            used = (used or event["verb"] == "reserve") and event["verb"] != "reset"
+            is_clean = event["verb"] == "reset" or (event["verb"] == "resume" and "cleanup" in str(event["reason"]))
+            used = (used or event["verb"] == "reserve") and not is_clean
         known = {event["reservation"] for event in events if event["verb"] == "reserve"}
         wrong += [
             f"{name}: {held} is not in the history" for host, held, _ in spans if host == name and held not in known

@@ -168,6 +168,8 @@ def choose_around(ctx: Context, request: ReservationRequest, before: int | None)
             return room.hosts
     longest = until_of(length, now, policy.turnaround, may_be_short=True)
     short = match_beside(ctx, ctx.actor, requirements, before, policy, longest)
+    if not short.missing and all(free_until(host) >= until.whole for host in short.hosts):
+        return short.hosts  # a step that ran on one of them has ended since the first look
     if short.missing or _may_be_short(request):
         raise refusal(ctx, requirements, found, before, policy.limits)
     raise _too_long(ctx, request, short.hosts, policy, length)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import itertools
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -60,6 +62,27 @@ def known(lab: Lab) -> tuple[object, object]:
     """What is booked, and by when bob's ticket fits."""
     etas = [item.eta for item in queue.queue(lab.context()).items]
     return bookings.bookings(lab.context()).items, etas
+
+
+@pytest.mark.parametrize("looks", range(1, 7))
+def test_a_host_whose_step_ends_while_hosts_are_chosen_is_granted_or_busy(
+    looks: int, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())
+    step_verbs.ready(lab.context(), Choice(everything=True))
+    book(lab, 1, 2, "node1")
+    ctx = lab.context("carol")
+    claims, [node2] = type(ctx.store.claims), [ctx.host("node2").id]
+    original, count = claims.claimed_hosts, itertools.count()
+
+    def claimed_at_first(self: Any, known: Collection[int], *rest: Any) -> frozenset[int]:
+        claimed = frozenset({node2}) & {*known} if next(count) < looks else frozenset()
+        return claimed | original(self, known, *rest)
+
+    monkeypatch.setattr(claims, "claimed_hosts", claimed_at_first)
+    with suppress(BusyError):
+        grant = reserve.reserve_or_wait(ctx, reservation_request((), None, 1, ttl=timedelta(hours=4)))
+        assert [host.name for host in grant.held.hosts] == ["node2"]
 
 
 def test_a_booking_that_would_make_an_older_ticket_wait_longer_is_refused_and_changes_nothing(fleet: Lab) -> None:
