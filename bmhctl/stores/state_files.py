@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -190,12 +191,12 @@ def _names_state(declaration: Path) -> bool:
 def _check_only_name(declaration: Path) -> None:
     """Raise :class:`UsageError` when the file has another name, beside which its states may be."""
     try:
-        links = declaration.stat().st_nlink
+        status = declaration.stat()
     except OSError:
         return  # the code that needs the file reports that
     why = None
-    if links > 1:
-        why = f"has {links} names (hard links)"
+    if not stat.S_ISDIR(status.st_mode) and status.st_nlink > 1:
+        why = f"has {status.st_nlink} names (hard links)"
     elif str(declaration) in mounts():
         why = "is mounted by itself"
     if why is not None:

@@ -74,10 +74,10 @@ def test_each_command_has_its_formats_and_refuses_the_others_before_it_does_anyt
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones(cli: Cli, lab: Path) -> None:
-    assert cli("list", "-o", "yaml") == Run(
+    assert cli("list", "-o", "parquet") == Run(
         2,
         "",
-        "bmhctl: there is no output format 'yaml'\n"
+        "bmhctl: there is no output format 'parquet'\n"
         "hint: known: table, plain, json, jsonl, csv, name, toml, mermaid, dot, svg, metal3, ansible, "
         "ssh, known-hosts, dnsmasq, netbox, ics, cloudevents\n",
     )

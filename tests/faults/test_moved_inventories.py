@@ -185,7 +185,7 @@ def test_the_next_job_waits_for_a_task_that_ignores_term_and_has_lost_its_invent
 
 def test_a_new_inventory_names_the_process_that_works_for_the_one_before(fleet: Fleet) -> None:
     """A ``run`` that is stopped can't end its task, which therefore keeps its host until the lease ends."""
-    patch = "from bmhctl.stores.sqlite import marks; marks._EARLIER_PATIENCE = 0.2"
+    patch = "from bmhctl.stores.sqlite import claims; claims._EARLIER_PATIENCE = 0.2"
     turn = fleet.start("run", "--host", "node1", "--ttl", "1h", "--", "sh", "-c", STUBBORN)
     task = int(turn.line())
     turn.send(signal.SIGSTOP)
