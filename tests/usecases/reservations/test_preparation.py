@@ -340,5 +340,6 @@ def test_two_processes_with_one_request_go_on_with_the_host_that_replaces_a_bad_
     ask()
     second.join(30)
     assert [sorted(host.name for host in answer.held.hosts) for answer in answers] == [["node2", "node3"]] * 2
-    assert sorted(steps.hosts) == ["node1", "node2", "node3"]
+    # Either process may prepare what is left after node1 failed; none has answered before all are prepared.
+    assert {*steps.hosts} == {"node1", "node2", "node3"}
     assert states(fleet) == {"node1": "tainted", "node2": "reserved", "node3": "reserved", "node4": "available"}
