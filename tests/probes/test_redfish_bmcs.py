@@ -167,11 +167,17 @@ def failing(bmc: FakeBmc, seconds: float, how: str, *, after: bool = True) -> No
     bmc.trouble = trouble
 
 
+def cut_off(sent: str, seconds: int) -> str:
+    """What is said instead where the deadline comes during the last look, as on a busy machine."""
+    return f"{sent} was sent; its BMC at BMC does not show it after {seconds} s"
+
+
 def test_what_a_bmc_answered_to_a_command_without_effect_is_reported_at_the_deadline() -> None:
     busy = {"error": {"@Message.ExtendedInfo": [{"MessageId": "X.1.Busy", "Message": "An update runs."}]}}
     with fake_bmc(systems=[FakeSystem(ignores=ALL)]) as bmc:
-        assert talk(bmc, switch(Power.OFF), seconds=3) == (
-            "is still on, not off, after 3 s (its BMC at BMC accepted ForceOff: check the BMC itself)"
+        assert talk(bmc, switch(Power.OFF), seconds=3) in (
+            "is still on, not off, after 3 s (its BMC at BMC accepted ForceOff: check the BMC itself)",
+            cut_off("ForceOff", 3),
         )
 
         def refuse(request: BaseHTTPRequestHandler, body: bytes) -> bool:
@@ -264,9 +270,10 @@ def test_a_command_that_got_lost_is_sent_again_only_after_a_look_and_never_a_res
         assert len(second) > 3, "the state was read for a while in between"
     with fake_bmc() as bmc:
         losing(bmc, acts=False)
-        assert talk(bmc, switch(Power.CYCLE), seconds=2) == (
-            "its BMC at BMC did not confirm ForceRestart, which was sent, and no restart was seen in 2 s "
-            "(power off, then power on, can be seen on every BMC)"
+        assert talk(bmc, switch(Power.CYCLE), seconds=3) in (
+            "its BMC at BMC did not confirm ForceRestart, which was sent, and no restart was seen in 3 s "
+            "(power off, then power on, can be seen on every BMC)",
+            cut_off("ForceRestart", 3),
         )
         assert bmc.resets == ["ForceRestart"]
 

@@ -321,7 +321,7 @@ WORKER = """
 import sys
 from bmhctl import open_inventory
 with open_inventory(sys.argv[1]) as lab:
-    for turn in range(12):
+    for turn in range(30):
         held = lab.reserve(count=2)
         lab.extend(held.reservation.id, "5h")
         lab.release(held.reservation.id)
