@@ -18,8 +18,7 @@ from bmhctl.api.changing import Changing
 from bmhctl.api.reading import Reading
 from bmhctl.api.reserving import Reserving
 from bmhctl.errors import StateRefusedError
-from bmhctl.support.actor import default_actor
-from bmhctl.usecases.shared.context import Context
+from bmhctl.usecases.shared.context import Context, default_actor
 
 if TYPE_CHECKING:
     from typing import Self

@@ -54,9 +54,9 @@ class Invocation:
 
     def default_actor(self) -> str:
         """Return who acts: ``--as``, ``$BMHCTL_ACTOR``, or user@hostname."""
-        from bmhctl.support.actor import VARIABLE, default_actor
+        from bmhctl.usecases.shared.context import ACTOR_VARIABLE, default_actor
 
-        return self.actor or os.environ.get(VARIABLE) or default_actor(os.environ)
+        return self.actor or os.environ.get(ACTOR_VARIABLE) or default_actor(os.environ)
 
 
 class _NoLine:

@@ -1,9 +1,17 @@
-"""What is mounted where, as this process sees it."""
+"""What is mounted where, and the places and names that the file of an inventory must not have."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+
+from bmhctl.errors import UnreachableError
+
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "beegfs", "gpfs", "gfs2", "ocfs2"}
+_NETWORK |= {"vboxsf", "prl_fs"}  # between virtual machines and their host
+_NETWORK |= {f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "ceph-fuse", "vmhgfs-fuse", "rclone", "s3fs")}
 
 
 def mounts() -> dict[str, str]:
@@ -14,6 +22,49 @@ def mounts() -> dict[str, str]:
         return {}
     found = (line.split(" ") for line in text.splitlines())
     return {_unescaped(fields[1]): fields[2] for fields in found if len(fields) > 2}
+
+
+def refuse_network(folder: Path, kinds: Mapping[str, str] | None = None) -> None:
+    """Raise :class:`UnreachableError` for a folder on a network filesystem: SQLite's locks don't hold there.
+
+    ``kinds`` is what :func:`mounts` returns, if the caller has it already.
+    """
+    kinds = mounts() if kinds is None else kinds
+    for place in (folder.resolve(), *folder.resolve().parents):
+        kind = kinds.get(str(place))
+        if kind is not None:
+            if kind in _NETWORK:
+                raise UnreachableError(
+                    f"{folder} is on a network filesystem ({kind}): files there can't be shared safely",
+                    hint="several machines share an inventory through PostgreSQL; keep a file on a local disk",
+                )
+            return
+
+
+def refuse_other_name(path: Path, kinds: Mapping[str, str]) -> None:
+    """Raise :class:`UnreachableError` for a file that also has a name in another place: each would have its own log.
+
+    Two processes that use two names of one file damage it, and each grants hosts without knowing of the other. See "How
+    To Corrupt An SQLite Database File", section 2.5.
+    """
+    if str(path) in kinds:
+        raise UnreachableError(
+            f"{path} is mounted by itself: its log would not be where others see it",
+            hint="mount the folder that it is in, not the file; see bmhctl help inventory",
+        )
+    status = path.stat()
+    if status.st_nlink == 1 or _is_just_made(path, status):
+        return
+    raise UnreachableError(
+        f"{path} has {status.st_nlink} names (hard links): each would have a log of its own",
+        hint=f"remove the others: find / -xdev -inum {status.st_ino}",
+    )
+
+
+def _is_just_made(path: Path, status: os.stat_result) -> bool:
+    """Return whether the other name of a file is the one under which it was built."""
+    inodes = [other.stat().st_ino for other in path.parent.glob(f".{path.name}.*.partial") if other.exists()]
+    return status.st_nlink == 1 + inodes.count(status.st_ino) or path.stat().st_nlink == 1
 
 
 def _unescaped(place: str) -> str:

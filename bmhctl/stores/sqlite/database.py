@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain, count
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bmhctl.errors import BmhctlError, GoneError, InvalidError, MovedError, UnreachableError
-from bmhctl.stores.mounts import mounts
+from bmhctl.stores.mounts import mounts, refuse_network, refuse_other_name
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import SUCCESSOR_KEY, VERSION
 from bmhctl.stores.sqlite.errors import RETIRED, translate, unwritable
@@ -36,9 +36,6 @@ APPLICATION_ID = 0x424D4843
 _HEADER = b"SQLite format 3\x00"
 _WITH_LOG = b"\x02\x02"  # in the header of a file that has a write-ahead log
 
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "beegfs", "gpfs", "gfs2", "ocfs2"}
-_NETWORK |= {"vboxsf", "prl_fs"}  # between virtual machines and their host
-_NETWORK |= {f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "ceph-fuse", "vmhgfs-fuse", "rclone", "s3fs")}
 _CHANGES = ("insert", "update")
 _AT_ONCE = 100  # how many rows of a stream are in memory at once
 _INDEX_ONLY = re.compile(r"row \d+ missing from index \S+|wrong # of entries in index \S+")
@@ -105,7 +102,7 @@ def _check_file(path: Path) -> None:
         raise unwritable(path)
     kinds = mounts()
     refuse_network(path.parent, kinds)
-    _refuse_other_name(path, kinds)
+    refuse_other_name(path, kinds)
 
 
 _looked_at: dict[tuple[int, int], int] = {}
@@ -472,49 +469,6 @@ def connect(path: Path) -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_PATIENCE)
     except sqlite3.Error as error:
         raise translate(error, path) from error
-
-
-def refuse_network(folder: Path, kinds: Mapping[str, str] | None = None) -> None:
-    """Raise :class:`UnreachableError` for a folder on a network filesystem: SQLite's locks don't hold there.
-
-    ``kinds`` is what :func:`mounts` returns, if the caller has it already.
-    """
-    kinds = mounts() if kinds is None else kinds
-    for place in (folder.resolve(), *folder.resolve().parents):
-        kind = kinds.get(str(place))
-        if kind is not None:
-            if kind in _NETWORK:
-                raise UnreachableError(
-                    f"{folder} is on a network filesystem ({kind}): files there can't be shared safely",
-                    hint="several machines share an inventory through PostgreSQL; keep a file on a local disk",
-                )
-            return
-
-
-def _refuse_other_name(path: Path, kinds: Mapping[str, str]) -> None:
-    """Raise :class:`UnreachableError` for a file that also has a name in another place: each would have its own log.
-
-    Two processes that use two names of one file damage it, and each grants hosts without knowing of the other. See "How
-    To Corrupt An SQLite Database File", section 2.5.
-    """
-    if str(path) in kinds:
-        raise UnreachableError(
-            f"{path} is mounted by itself: its log would not be where others see it",
-            hint="mount the folder that it is in, not the file; see bmhctl help inventory",
-        )
-    status = path.stat()
-    if status.st_nlink == 1 or _is_just_made(path, status):
-        return
-    raise UnreachableError(
-        f"{path} has {status.st_nlink} names (hard links): each would have a log of its own",
-        hint=f"remove the others: find / -xdev -inum {status.st_ino}",
-    )
-
-
-def _is_just_made(path: Path, status: os.stat_result) -> bool:
-    """Return whether the other name of a file is the one under which it was built."""
-    inodes = [other.stat().st_ino for other in path.parent.glob(f".{path.name}.*.partial") if other.exists()]
-    return status.st_nlink == 1 + inodes.count(status.st_ino) or path.stat().st_nlink == 1
 
 
 def migrate(database: SqliteDatabase) -> None:

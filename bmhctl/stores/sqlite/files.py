@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, UnreachableError
-from bmhctl.stores.sqlite.database import APPLICATION_ID, SqliteDatabase, connect, migrate, refuse_network
+from bmhctl.stores.mounts import refuse_network
+from bmhctl.stores.sqlite.database import APPLICATION_ID, SqliteDatabase, connect, migrate
 from bmhctl.stores.sqlite.errors import LOOK_AT_DISK, writable_hint
 
 

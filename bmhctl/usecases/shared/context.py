@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -15,6 +16,22 @@ from bmhctl.support.values import Frozen, field
 if TYPE_CHECKING:
     from bmhctl.domain.model import Host
     from bmhctl.stores.store import Store
+
+
+ACTOR_VARIABLE = "BMHCTL_ACTOR"
+
+
+def default_actor(environ: Mapping[str, str]) -> str:
+    """Return ``$BMHCTL_ACTOR``, or user@hostname."""
+    if environ.get(ACTOR_VARIABLE):
+        return environ[ACTOR_VARIABLE]
+    import pwd
+
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # the user of a container may have no name
+        user = f"uid{os.geteuid()}"
+    return f"{user}@{os.uname().nodename}"
 
 
 def utc_now() -> datetime:
