@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bmhctl.domain.model import Host
     from bmhctl.results import Held
 
-_TTL = 600  # seconds after which a lease ends that is neither renewed nor given back
+_TTL = 600  # the length of a lease in seconds; it is renewed while the test runs
 _VARIABLE = "BMHCTL_INVENTORY"
 
 

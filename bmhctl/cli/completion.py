@@ -96,9 +96,9 @@ def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bas
 
 
 def answer(root: TyperGroup, line: str) -> None:
-    """Write what may stand at the end of a line: on each line a word, and behind a tab what it means.
+    """Write the completions of a command line, one a line: the word, then a tab and its meaning, if it has one.
 
-    A word that would not be printed as it is, is left out.
+    A word with characters that can't be printed is left out.
     """
     from bmhctl.output.sanitize import clean
 

@@ -30,9 +30,9 @@ _FIELDS_OF: dict[str, type] = {
 
 
 def selectors(store: Store, command: str, incomplete: str) -> Iterator[str]:
-    """Yield the selectors that go on from what is typed: by a key that is known, or behind ``=`` by its values.
+    """Yield completions of a partly typed selector: its last term gets a known key, or after ``=`` a known value.
 
-    The keys are those of hosts, and for commands that select by tags those of open reservations.
+    Known are the keys and values of hosts; for commands that select by tags, also those of open reservations.
     """
     done, comma, term = incomplete.rpartition(",")
     known: dict[str, set[str]] = {}

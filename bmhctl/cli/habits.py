@@ -251,15 +251,15 @@ _SHELL_RANGE = re.compile(
 _AMOUNT = re.compile(r"\d+\w?")  # the value of an option, such as 2 or 30m
 _LABEL_WORD = re.compile(r"[\w./-]+=[\w.-]*")
 _LIKELY = 0.75  # the least similarity, by difflib, of a word that is suggested
-_LIKELY_HABIT = 0.85  # of a habitual word: what it stands for looks like another command, and may do harm
+_LIKELY_HABIT = 0.85  # the same for words of other tools: a wrong guess runs another command, which may do harm
 _HOST = re.compile(r"[\w.*?\[\],-]{1,253}")
 _LONGEST = 40  # the longest word that may be a misspelling
 
 
 def meant_by(error: Any, args: Sequence[str]) -> str | None:
-    """Return what a usage error of Typer was probably meant to be, as it is typed; None if that is not clear.
+    """Return the command line that the user probably meant, for a usage error of Typer; None if that is not clear.
 
-    ``args`` is the whole command line: its hosts and labels are in what is returned.
+    ``args`` is the whole command line: its hosts and labels are kept.
     """
     if error.ctx is None:
         return None
@@ -376,7 +376,10 @@ def meant_label(words: Iterable[str]) -> str | None:
 
 
 def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
-    """Return what a name that no host has stands for in a command that has the options ``known``."""
+    """Return what the user probably meant by a name that no host has: an option or a command line; None if unclear.
+
+    ``known`` are the options of the command.
+    """
     known = [*known]
     if name.isdecimal() and command in ("reserve", "run"):
         return f"-n {name}"

@@ -36,7 +36,7 @@ class Invocation:
         self.verbose = False
 
     def display(self) -> Display:
-        """Return where output goes, and in which format; raise :class:`UsageError` for an unknown format."""
+        """Return the display: the streams and the output format; raise :class:`UsageError` for an unknown format."""
         display = Display.from_environment(os.environ, sys.stdout, sys.stderr, quiet=self.quiet, verbose=self.verbose)
         return display if self.output is None else replace(display, format=_format(self.output))
 

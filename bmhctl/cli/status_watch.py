@@ -95,9 +95,10 @@ class _QuitError(Exception):
 
 @contextmanager
 def _keys(view: LiveView) -> Iterator[Pause]:
-    """Yield a pause that q ends with the block; without a terminal on stdin, there are no keys.
+    """Yield a function that pauses; if the user presses q during the pause, the block ends.
 
-    The terminal gets its settings back however the block ends, and while the process is stopped.
+    Without a terminal on stdin, no keys are read. The settings of the terminal are restored when the block ends, for
+    whatever reason, and while the process is stopped.
     """
     descriptor = sys.stdin.fileno() if sys.stdin.isatty() else None
     before = None if descriptor is None else termios.tcgetattr(descriptor)

@@ -35,10 +35,10 @@ LIMIT_KEYS = tuple(_KINDS)
 
 
 class Limit(Frozen):
-    """What each owner whose name fits ``owner`` may have of the hosts that fit ``selector``.
+    """A limit on the hosts that fit ``selector``, for each owner whose name matches ``owner`` (with ``*`` and ``?``).
 
-    ``max_hosts`` is how many at a time, ``max_ttl`` how long from now at every grant and extend, ``max_ahead`` how far
-    ahead a booking may begin; None: as many, as long, as far as else. ``owner`` may have ``*`` and ``?``.
+    ``max_hosts`` is how many an owner may hold at a time. ``max_ttl`` is how long a lease may last from each grant and
+    extension. ``max_ahead`` is how far ahead a booking may begin. None means that this limit does not restrict it.
     """
 
     name: str

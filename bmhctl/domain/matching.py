@@ -1,7 +1,7 @@
 """Match requirements to free hosts in the order of the tickets; no I/O.
 
-One host may fit several requirements, so hosts are assigned along augmenting paths, as in bipartite matching: a host is
-assigned to a requirement that has room, or one of that requirement's hosts moves on to another that it fits.
+One host may fit several requirements, so hosts are assigned along augmenting paths, as in bipartite matching. A host
+goes to a requirement that has room. If it has none, one of its hosts moves to another requirement that the host fits.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class Claimant(Frozen):
     until: Until | None = None
 
     def match(self, free: Sequence[Host]) -> Match:
-        """Return the largest match of hosts that are free for the whole lease, else of those free for the least of it.
+        """Return the largest match of hosts that are free for the whole lease, else for its shortest allowed length.
 
-        For the whole lease, hosts on which something is planned soonest come first, so that the others stay free for
-        longer ones; else those that are free the longest.
+        For the whole lease, the hosts with the nearest plans come first: the others stay free for longer leases. For
+        the shortest length, the hosts that stay free the longest come first.
         """
         until = self.until
         if until is None or not any(host.planned for host in free):
@@ -155,10 +155,11 @@ _MOST_FLOWS = 2000  # before the search for the largest match within caps that o
 
 
 def _largest(requirements: Requirements, free: Sequence[Host], caps: Sequence[Cap]) -> Match:
-    """Return the largest match within some caps, of any hosts.
+    """Return the largest match that exceeds no cap; the best one found after :data:`_MOST_FLOWS` flows.
 
-    A flow finds it for given numbers of hosts under the same caps. Where such a flow exceeds a cap, at least one of the
-    numbers that the cap is about is smaller in every allowed match: each of them is tried, as in branch and bound.
+    The order of ``free`` does not matter. Hosts under the same caps form a group, and a maximum flow with a limit for
+    each group is the largest match for these limits. If the flow exceeds a cap, one of the groups under this cap gets
+    fewer hosts in every allowed match. So the limit of each such group is lowered in turn (branch and bound).
     """
     kinds: dict[_Kind, list[Host]] = {}
     for host in free:
@@ -198,7 +199,7 @@ def _largest(requirements: Requirements, free: Sequence[Host], caps: Sequence[Ca
 def _flow(
     requirements: Requirements, kinds: Mapping[_Kind, Sequence[Host]], room: _Room
 ) -> dict[tuple[int, _Kind], int]:
-    """Return how many hosts of each kind each requirement gets in a maximum flow, with ``room`` for those alike."""
+    """Return how many hosts of each kind each requirement gets in a maximum flow; ``room`` limits each group."""
     source, sink = object(), object()
     left: dict[object, dict[object, int]] = {source: {}, sink: {}}
 

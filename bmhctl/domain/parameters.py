@@ -59,7 +59,7 @@ def complete(steps: Sequence[Step], given: Mapping[str, str]) -> dict[str, str]:
 
 
 def with_values(steps: Iterable[Step], values: Mapping[str, str]) -> tuple[Step, ...]:
-    """Return the steps that run: those of which every parameter has a value."""
+    """Return the steps that run: those whose parameters all have a value."""
     return tuple(step for step in steps if all(param.name in values for param in step.params))
 
 
@@ -85,7 +85,7 @@ def _narrowed(requirement: Requirement, terms: Sequence[Term]) -> Requirement:
 
 
 def values_for(steps: Sequence[Step], given: Mapping[str, str], specs: Iterable[HostSpec]) -> dict[str, str] | None:
-    """Return the values with which hosts are prepared; None when no step runs on any of them.
+    """Return the values of the prepare parameters, with defaults; None when no prepare step runs on any host.
 
     Raises what :func:`complete` raises, and :class:`UsageError` for a host to which a given parameter does not apply.
     """
@@ -108,7 +108,7 @@ def values_for(steps: Sequence[Step], given: Mapping[str, str], specs: Iterable[
 
 
 def parameter_variables(params: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the variables of a step or a task that hold the values with which hosts are prepared."""
+    """Return the environment variables that show a step or a task the prepare parameters; {} for None."""
     if params is None:
         return {}
     prepared = " ".join(f"{name}={value}" for name, value in params.items())

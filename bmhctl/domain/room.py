@@ -1,10 +1,10 @@
 """Make room for a request: which bookings move to other hosts that fit them; no I/O.
 
-Each host of a booking or of the request is a *place*: one host for a time. The request's places are assigned along
-augmenting paths: a place takes a host, the place that was there moves to another host, and so on, to a host that is
-free. That finds room wherever there is any if the places on the paths all share a moment, because a host has no more
-than one of them then. Else a host may have several in the way, and the question whether all fit is NP-hard; a search
-through all ways answers it, up to a number of steps.
+A *place* is one host for a time, needed by a booking or by the request. The request's places are assigned along
+augmenting paths: a place takes a host, the place that was there moves to another host, and so on, up to a free host.
+If the places on the paths all overlap at one moment, a host has at most one of them, and a path is found if one exists.
+Otherwise several places may be in the way on one host. Then the problem is NP-hard, and all ways are searched, up to
+:data:`MOST_STEPS`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_STEPS = 200_000
 """How many times the search looks whether a place may take a host, before it gives up."""
 
 _requirements_of = lru_cache(maxsize=1000)(load_requirements)
-_DEEPEST = 200  # places that one search moves, at most
+_DEEPEST = 200  # the most places that one search moves
 
 
 class Demand(Frozen):
@@ -89,13 +89,15 @@ def make_room(
     limits: Sequence[Limit] = (),
     steps: int = MOST_STEPS,
 ) -> Room | None:
-    """Return how a request gets its hosts if some bookings move; None if no way is found.
+    """Return the hosts of a request and the bookings that move to make room for it; None if no way is found.
 
-    ``hosts`` are in the order in which the request prefers them, with what is planned on them. It may have those whose
-    ids are in ``able``, apart from what is planned there, and at most the number of each of ``caps``. The bookings are
-    those that have not begun; each moves only to hosts that fit it, whose ids are not in ``kept``, and which count for
-    no other of the ``limits`` of its owner. It stays unless all its hosts are in ``hosts``, fit it, and are set aside
-    for it.
+    ``hosts`` are all known hosts with what is planned on them, those that the request prefers first. ``able`` are the
+    ids of the hosts that the request could take if nothing were planned on them. It gets at most as many hosts of each
+    of ``caps`` as that allows.
+
+    ``bookings`` have not begun. A booking moves only to hosts that fit it and whose ids are not in ``kept``, and never
+    to a host that counts for a further one of its owner's ``limits``. It stays where it is unless all its hosts are in
+    ``hosts``, fit it, and are set aside for it. ``steps`` limits the search.
     """
     board = _Board(hosts, demand.turnaround, able, kept, caps, limits, steps)
     for booking in bookings:
@@ -211,7 +213,7 @@ class _Board:
         return not any(self._overlap(one, each) for each in self.fixed[number])
 
     def _is_limited(self, place: _Place, host: Host) -> bool:
-        """Return whether a host counts for a limit of a booking's owner for which the host that it has does not."""
+        """Return whether a booking that moved to this host would count for a further limit of its owner."""
         return any(
             each.concerns(place.owner)
             and each.counts(host.spec)
@@ -264,7 +266,7 @@ class _Board:
             at = before
 
     def search(self, todo: Sequence[int], settled: frozenset[int] = frozenset()) -> bool:
-        """Assign places whatever has to move for it, except those that are settled; return whether there is a way."""
+        """Assign places, moving any others except the settled ones; return whether that succeeded."""
         if not todo:
             return True
         if len(settled) >= _DEEPEST:

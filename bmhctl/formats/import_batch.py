@@ -146,7 +146,7 @@ def combine(parts: Iterable[Part], only: Selector | None = None) -> ImportBatch:
 
 
 def _without_plans(parts: Iterable[Part]) -> Iterator[str]:
-    """Yield a line about bookings in an export, which belong to the calendar of the inventory that wrote it."""
+    """Yield a note if the files have bookings: they belong to the inventory that wrote them, and are not imported."""
     planned = frozenset(chain.from_iterable(part.planned for part in parts))
     if planned:
         yield f"bookings and planned maintenances in the files, not imported: {len(planned)}; bmhctl copy keeps them"

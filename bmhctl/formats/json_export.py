@@ -134,7 +134,7 @@ def _mark(value: object) -> object:
 
 
 def _time(value: object) -> object:
-    """Return the time that a text stands for; anything else as it is, for the reader of tables to refuse."""
+    """Return the time in an ISO 8601 text; return any other value unchanged: its reader refuses it."""
     if isinstance(value, str):
         with suppress(ValueError):
             return datetime.fromisoformat(value)

@@ -27,12 +27,12 @@ class Fields:
 
     def path_of(self, key: str) -> str:
         """Return the path of a field of this mapping."""
-        # Put together only when it is asked for: most manifests are in order.
+        # Built only on demand: most manifests have no error to report.
         within = self._parent.path_of(self._key) if self._parent is not None else self._key
         return f"{within}.{key}" if within else key
 
     def fields(self, key: str) -> Fields:
-        """Return the mapping under a key; an empty one if there is none."""
+        """Return the mapping under a key, an empty one if there is none; raise an error for a value of another kind."""
         value = self.data.get(key)
         if value is None:
             return _NOTHING

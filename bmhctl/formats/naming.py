@@ -26,7 +26,7 @@ _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9.-]+")
 
 
 class NameTemplate:
-    """A template such as ``{namespace}-{name}``; what no host name has becomes ``-`` in what fills it: ``PP:B117``.
+    """A template such as ``{namespace}-{name}``; in a value, characters that no host name has become ``-``.
 
     Raises `UsageError` for a placeholder that is not known and for a brace that stands alone.
     """

@@ -12,7 +12,7 @@ from bmhctl.results import Held
 from bmhctl.results.bookings import Booked
 
 _LINE = 75  # the most octets of a line, without its end
-_ENDLESS = timedelta(days=365)  # an event has to end: a lease without an end is shown for so long
+_ENDLESS = timedelta(days=365)  # how long a lease without an end is shown: every event needs an end
 _ESCAPES = str.maketrans({"\\": "\\\\", ";": "\\;", ",": "\\,", "\n": "\\n"})
 
 

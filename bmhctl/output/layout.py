@@ -162,7 +162,7 @@ def _kept(heads: Sequence[Column], naturals: Sequence[int], width: int | None) -
 
 
 def _fitting(heads: Sequence[Column], naturals: Sequence[int], floors: Sequence[int], width: int) -> list[int]:
-    """Return the columns of rank 0, and of the others that hold something those for which there is room."""
+    """Return the indices of the columns to show: all of rank 0, and by rank those others that have values and fit."""
     kept = []
     room = width + _GAP
     for i in sorted(range(len(heads)), key=lambda i: heads[i].rank):
@@ -174,11 +174,10 @@ def _fitting(heads: Sequence[Column], naturals: Sequence[int], floors: Sequence[
 
 
 def _widths(heads: Sequence[Column], naturals: Sequence[int], kept: Sequence[int], width: int | None) -> list[int]:
-    """Return how wide each column is: what remains goes to those that are cut, the narrow first.
+    """Return the width of each column, in cells: spare cells go to the narrowest column that is cut, by rank if equal.
 
-    So one long value takes no room from the columns beside it; what is left of equal shares goes by importance. Where
-    not even the columns that are never dropped fit, the widest of those that are never cut is too narrow for some of
-    its values, and a column that may be below the rows has no width.
+    So one long value takes no room from the columns beside it. Where not even the least widths fit, columns that may be
+    below the rows get width 0; then the widest of the columns that are never cut becomes too narrow for its values.
     """
     wanted = {i: max(len(heads[i].title), naturals[i]) for i in kept}
     if width is None:

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
 
 class LiveView:
-    """Draws a result in its place again and again, as a context manager; the last picture stays.
+    """Draws a result again and again in the same place, as a context manager; the last picture stays.
 
-    What is higher than the terminal is cut while it is live, with the number of lines that are not shown, and whole in
-    the last picture.
+    A result that is higher than the terminal is cut, with the number of hidden lines; the last picture is whole.
     """
 
     def __init__(self, display: Display) -> None:

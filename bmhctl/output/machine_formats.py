@@ -12,8 +12,8 @@ from bmhctl.output.sanitize import clean
 if TYPE_CHECKING:
     from bmhctl.output.records import Envelope, Record
 
-_LINES_AT_ONCE = 1000  # so many lines are written in one call
-_FEW = 1000  # so few records are encoded before a quick encoder would be loaded
+_LINES_AT_ONCE = 1000  # lines that are written in one call
+_FEW = 1000  # encoding this many records takes less time than loading a quick encoder
 
 _FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
 

@@ -89,7 +89,7 @@ def view_of(kind: type) -> View:
     return views[kind]
 
 
-_FEW_HOSTS = 3  # so few hosts that fail for the same reason are reported one by one
+_FEW_HOSTS = 3  # up to so many hosts with the same error are reported one by one
 
 
 def check(kind: type, display: Display, fields: tuple[str, ...] | None = None) -> View:

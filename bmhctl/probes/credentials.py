@@ -1,4 +1,4 @@
-"""Read the user and the password of a BMC from where the inventory refers to."""
+"""Read the user and the password of a BMC from the place that the inventory names."""
 
 from __future__ import annotations
 

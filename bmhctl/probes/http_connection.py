@@ -57,8 +57,9 @@ class HttpError(Exception):
 class HttpConnection:
     """A connection to the server of ``url`` (scheme, host and port), opened when it is needed.
 
-    A request that is not safe to repeat goes over a fresh connection, so that a failure is never one of an idle
-    connection that the server had closed. :meth:`close` may be called from another thread and ends a request.
+    A request that is not safe to repeat is sent over a new connection: on an idle one that the server has closed, it
+    would fail, and it would not be known whether it was sent. :meth:`close` may be called from another thread and ends
+    a request.
     """
 
     def __init__(self, url: str, rules: ConnectionRules) -> None:

@@ -11,7 +11,7 @@ from bmhctl.probes.redfish_reply import Json
 from bmhctl.probes.redfish_system import System, listed, table, texts
 from bmhctl.support.values import Frozen
 
-_AGAIN = 15.0  # seconds after which a change that is not shown is asked for again
+_AGAIN = 15.0  # seconds after which a change is requested again if the BMC does not show it
 _BOOT = {
     BootTarget.PXE: "Pxe",
     BootTarget.HDD: "Hdd",

@@ -54,7 +54,7 @@ class Diagnosis(Frozen):
 
     @property
     def error(self) -> BmhctlError | None:
-        """The error that stands for all that is still broken; None when nothing is."""
+        """The error that reports how many things are still broken; None when nothing is."""
         number = sum(each.number for each in self.broken)
         fixable = sum(each.number for each in self.broken if each.fixable)
         if not number:

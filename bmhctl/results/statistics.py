@@ -127,8 +127,8 @@ class Timeline(Frozen):
 class HourlyUse(Frozen):
     """How much of the fleet was reserved in each hour of the week, in the local zone.
 
-    ``cells`` has, for a weekday (0 is Monday) and an hour, the seconds that hosts were reserved and that they were in
-    the inventory.
+    ``cells`` are by weekday (0 is Monday) and hour: the seconds that hosts were reserved, and the seconds that they
+    were in the inventory, each summed over all hosts.
     """
 
     since: datetime

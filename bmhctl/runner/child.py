@@ -109,7 +109,10 @@ class Child:
             return f"signal {-code}"
 
     def pass_on(self, number: int) -> None:
-        """Pass a signal on to the task's group, or to its process where it shares this process's group."""
+        """Pass a signal on to the task: to its own group, or to its process if it shares this process's group.
+
+        A signal that the terminal has sent to the shared group is not sent again.
+        """
         self.was_asked_to_end |= number in _ENDING
         if self.shares_group and number in FROM_TERMINAL:
             return  # the terminal has sent it to the task too

@@ -24,7 +24,7 @@ _LOOK = 1.0  # seconds between two checks whether the reservation still exists
 _RETRY = 1.0  # seconds between two tries to reach an inventory
 _SHORTEST = 0.05  # seconds between two renewals once the lease is as long as the policy allows
 _BACK = 2.0  # seconds in which a missing inventory file may come back
-_STEP = 0.05  # seconds by which the clock may differ from the steady one before the deadline follows it
+_STEP = 0.05  # seconds: a clock that is off by more, in either direction, makes the deadline earlier
 _WARNINGS = (timedelta(hours=1), timedelta(minutes=10))  # how long before a planned end of the lease it is reported
 
 

@@ -49,11 +49,11 @@ class Answer(Frozen):
 
 
 class StoredHost(Frozen):
-    """A host's row: the host, or None and in ``problem`` why it can't be read.
+    """A host as read from its row; for a row that can't be read, ``host`` is None and ``problem`` says why.
 
-    ``wrong_attributes`` are the keys of which selectors see something else than is declared. ``is_back_at_wrong``:
-    the stored time at which its maintenance ends is not the one that its reasons give. ``is_planned_at_wrong``: nor is
-    the one at which it is set aside next that of its bookings.
+    ``wrong_attributes`` are the keys whose indexed values, which selectors use, differ from the declared ones.
+    ``is_back_at_wrong``: the stored end of its maintenance is not the one that its reasons give.
+    ``is_planned_at_wrong``: the stored time at which it is next set aside is not that of its bookings.
     """
 
     name: str

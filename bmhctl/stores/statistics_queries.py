@@ -234,7 +234,7 @@ def used_of_bookings(store: Store, window: Window) -> dict[str, int]:
 
 
 def _handed_over(store: Store, inside: str) -> Iterator[list[Value]]:
-    """Yield the ids of bookings, each with that of a reservation to which the one that took it was handed over."""
+    """Yield the id of a booking with the id of each reservation that its own reservation was handed over to."""
     known = store.database.execute(
         "SELECT b.id, r.id, r.ended_at FROM bookings b JOIN reservations r ON r.id = b.reservation"
         f" WHERE {inside} AND r.ended_how = '{End.HANDED_OVER}'"
@@ -258,7 +258,7 @@ def _handed_over(store: Store, inside: str) -> Iterator[list[Value]]:
 
 
 def latest(store: Store, most: int) -> Iterator[Row]:
-    """Yield the latest events of each host that is in the inventory, at most so many, host by host, the oldest first.
+    """Yield the latest events of each host in the inventory, at most ``most`` a host, by host and then oldest first.
 
     A row has the host's id, then the event's moment in microseconds since 1970 in UTC, its actor, verb and reason.
     """
@@ -270,10 +270,10 @@ def latest(store: Store, most: int) -> Iterator[Row]:
 
 
 def hourly(store: Store, window: Window) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield for each hour of the window in which hosts moved how many were reserved, and how many were there.
+    """Yield a row for each hour of the window in which hosts changed their state: five numbers.
 
-    That is the hour's number, by how many more were reserved at its end and the sum of the moments of these changes
-    in milliseconds since the hour began, then the same for the hosts in the inventory.
+    They are the hour's number; the change in the number of reserved hosts; the sum of the moments of these changes, in
+    milliseconds since the hour began; then the same change and sum for the hosts in the inventory.
     """
     reserved = "CASE WHEN e.dest = 'reserved' THEN 1 ELSE 0 END - CASE WHEN e.source = 'reserved' THEN 1 ELSE 0 END"
     present = "CASE WHEN e.dest IS NULL THEN 0 ELSE 1 END - CASE WHEN e.source IS NULL THEN 0 ELSE 1 END"
@@ -317,7 +317,10 @@ def counted(store: Store, after: int, last: int | None = None) -> Iterator[Count
 
 
 def waits_between(store: Store, after: int, last: int | None = None) -> Iterator[tuple[float, int]]:
-    """Yield the waits that are known of reservations made by events after one: seconds, and how many waited so long."""
+    """Yield the known waits in seconds, each with its number of reservations.
+
+    They are those of the reservations that were made by the events after ``after``, up to ``last`` if given.
+    """
     sql = (
         "SELECT CASE WHEN asked_at >= created_at THEN 0 ELSE (created_at - asked_at + 50000) / 100000 END, COUNT(*)"
         # From the new events to their reservations, because a scan of all reservations grows with the history. A host

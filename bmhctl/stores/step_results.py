@@ -52,7 +52,7 @@ class StepResults(Frozen):
         return tuple(result for result in found if result.phase is not None or result.step not in known)
 
     def of_hosts_in(self, state: State, phase: Phase) -> Mapping[int, list[CheckResult]]:
-        """Return the results of one phase of each host in a state, by the host's id."""
+        """Return the results of one phase for the hosts in a state, by host id; hosts without results are left out."""
         found: dict[int, list[CheckResult]] = {}
         rows = self._database.execute(
             f"SELECT {_COLUMNS}, host_id FROM results WHERE phase = ? AND host_id IN "
@@ -64,7 +64,7 @@ class StepResults(Frozen):
         return found
 
     def failed(self) -> Mapping[int, Sequence[CheckResult]]:
-        """Return the results that hold hosts back, by the host's id: see :func:`bmhctl.domain.model.holding_back`."""
+        """Return the failed results that :func:`bmhctl.domain.model.holding_back` returns for each host, by host id."""
         found: dict[int, list[CheckResult]] = {}
         for *row, host_id in self._database.execute(_FAILED):
             found.setdefault(int(host_id or 0), []).append(_result(row))

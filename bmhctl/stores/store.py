@@ -233,7 +233,7 @@ class Store:
         return self.database.transaction(write=True, shared=shared)
 
     def make_due(self, bookings: Iterable[str], now: datetime) -> None:
-        """Make open bookings due now, and have that settled once the writing transaction that is open has committed."""
+        """Make open bookings due now; they are settled after the commit of the current writing transaction."""
         due = dict.fromkeys(bookings)
         self.bookings.hasten(due, now)
         self._due |= due
@@ -266,10 +266,11 @@ class Store:
         latest: datetime,
         request: tuple[str, str] | None = None,
     ) -> Iterator[GrantView]:
-        """Return a shared writing transaction that begins with all that a grant asks, in one round trip to a server.
+        """Begin a shared writing transaction, and yield all that a grant has to know: one round trip to a server.
 
         ``queries`` are for free hosts, ``token`` is the id that the reservation gets, ``request`` an owner and a
-        request id. A lease is due that ends by ``now``, or is counted from after ``latest``.
+        request id. A lease is due if it ends by ``now``, or if it counts from a time after ``latest``: the clock
+        was wrong then.
         """
         taken = "(SELECT 1 FROM reservations WHERE id = ?)"
         questions: list[Question] = [

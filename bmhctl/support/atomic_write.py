@@ -14,10 +14,10 @@ _MODE = 0o644  # it is for other programs to read
 
 
 def write_atomically(path: Path, texts: Iterable[str]) -> None:
-    """Write the texts, in UTF-8, to a file that then takes the place of the one at ``path``.
+    """Write the texts, in UTF-8, to a new file, and replace the file at ``path`` with it.
 
-    What is there and is no file, such as a pipe or ``/dev/null``, gets the texts and stays what it is. Raises
-    :class:`UnreachableError` when it can't be written; the file that was there before is as it was.
+    A pipe or a device, such as ``/dev/null``, is written to and not replaced. Raises :class:`UnreachableError` when
+    that fails; then the file at ``path`` is unchanged.
     """
     target = Path(os.path.realpath(path))
     draft = None

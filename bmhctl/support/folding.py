@@ -6,7 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
-_MOST = 1000  # names of which as many are shown as fit, whatever is left
+_MOST = 1000  # names that are considered; of those, as many are shown as fit
 
 _LAST_NUMBER = re.compile(r"([^.]*?)([0-9]{1,9})([^0-9.]*(?:\..*)?)|(.*?)([0-9]{1,9})([^0-9]*)", re.S)
 """The last number of a name before its domain, else of the whole name."""
@@ -16,8 +16,8 @@ def folded(names: Iterable[str], most: int | None = None) -> list[str]:
     """Return the names in words that host arguments take: those that differ in their last number share one.
 
     ``node01``, ``node02`` and ``node04`` are ``node[01-02,04]``; of ``node01.rack2.example.com`` the number is ``01``.
-    Words come in the order of their first names. One that were longer than ``most`` is several, unless a single range
-    of it is.
+    Words come in the order of their first names. A word longer than ``most`` characters is split
+    between its ranges.
     """
     groups: dict[tuple[str, str, int], dict[str, int]] = {}
     for name in names:

@@ -27,7 +27,7 @@ __all__ = ["Frozen", "Words", "field", "replace"]
 
 _T = TypeVar("_T")
 
-_FEW = 20  # so many values take less time without a compiled __init__ than compiling it takes
+_FEW = 20  # making this many values takes less time than compiling __init__
 
 
 class _Factory:

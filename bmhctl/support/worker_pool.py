@@ -14,7 +14,7 @@ _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 _TICK = 0.5  # seconds after which a wait starts again, so that a pending signal is handled
-_TOGETHER = 16  # so many results are handled before the pool looks at what else is due
+_TOGETHER = 16  # results that are handled before the pool checks what else is due
 
 PATIENCE = 5.0
 """Seconds that cancelled tasks have to end before the pool stops waiting for them."""
@@ -121,8 +121,8 @@ class WorkerPool(Generic[_Task, _Result]):
     def cancel(self) -> list[tuple[_Task, _Result]]:
         """Ask all tasks to end, and wait up to ``PATIENCE`` for them; none starts after this.
 
-        Returns the results that ``handle`` did not finish with: first the one that it was called with, then those of
-        tasks that ended by themselves before the pool was cancelled.
+        Returns the results that ``handle`` has not handled: first the one that it was called with when it was
+        interrupted, then those of the tasks that ended by themselves before the pool was cancelled.
         """
         self._cancelled.set()
         until = time.monotonic() + PATIENCE

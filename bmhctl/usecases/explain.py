@@ -328,7 +328,7 @@ _COMMANDS = {
 
 
 def _take(ctx: Context, host: Host, now: datetime) -> str | None:
-    """Return the command by which the actor takes the booking for which a host is set aside now."""
+    """Return the command that takes the booking of a host, if it is the actor's and its time is now; else None."""
     first = host.planned[0]
     is_mine = first.is_booking and first.owner == ctx.actor and first.starts_at <= now < first.ends_at
     return f"bmhctl reserve --booking {first.id}" if is_mine else None

@@ -58,9 +58,9 @@ class _Follower:
         self._is_first = False
 
     def _go_back(self, newest: int) -> None:
-        """Go on after the last event that is also in the inventory that was put in the place of the one from before.
+        """Go back to the last reported event that the inventory still has, after it was restored or replaced.
 
-        A restored backup gives ids again.
+        A restored backup gives the ids after it to new events. ``newest`` is the id of its newest event.
         """
         after = self._request.after
         while self._told and not self._has(self._told[-1]):

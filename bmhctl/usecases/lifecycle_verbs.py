@@ -101,7 +101,7 @@ def _give_back(
 
 
 def _quarantine(ctx: Context, host: Host, now: datetime) -> Host | None:
-    """Move a host on which as many tasks failed in a row as the policy allows to maintenance; None if they are fewer.
+    """Move a host to maintenance if too many tasks in a row failed on it, and return it; None if they were fewer.
 
     The cause may be the host or the tasks: only a person can find out which.
     """

@@ -222,7 +222,10 @@ def waits_by_week(ctx: Context, since: datetime, until: datetime) -> Iterator[tu
 
 
 def _waits(found: Counter[float | None]) -> Waits | None:
-    """Return the waits that are known, summed up; None if none is."""
+    """Return the number, median, 95th percentile and maximum of the known waits; None if no wait is known.
+
+    ``found`` counts reservations by the seconds that they were waited for (None: not known).
+    """
     known = sorted((seconds, number) for seconds, number in found.items() if seconds is not None)
     count = sum(number for _, number in known)
     if not count:

@@ -18,7 +18,7 @@ from bmhctl.usecases.shared.context import CLOCK_SLACK, Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.refresh import reap_due
 
-_REAP = 5.0  # seconds between two looks for expired leases, as the commands in the queue do it
+_REAP = 5.0  # seconds between two checks for expired leases; commands in the queue make the same checks
 _REPORT = 1.0  # seconds between two reports
 _FEW_STATES = 3
 _FEW_WORDS = 4

@@ -73,7 +73,7 @@ def test_a_broken_inventory_is_10_with_an_error_on_stderr_and_rows_on_stdout(cli
     assert files(broken.parent) == before
 
 
-def test_a_fixed_inventory_is_0_if_nothing_else_is_broken(cli: Cli, fleet: str, lab: Path) -> None:
+def test_doctor_exits_with_0_when_it_has_fixed_everything(cli: Cli, fleet: str, lab: Path) -> None:
     with sqlite3.connect(lab.with_name("bmh.state.db")) as connection:
         connection.execute("DELETE FROM facts WHERE host_id = 2")
     connection.close()
@@ -87,7 +87,7 @@ def test_a_fixed_inventory_is_0_if_nothing_else_is_broken(cli: Cli, fleet: str, 
     assert cli("list", "-l", "rack=r2", "-o", "name").stdout == "node02\nnode03\n"
 
 
-def test_an_inventory_that_is_still_broken_after_a_fix_is_10(cli: Cli, broken: Path) -> None:
+def test_doctor_exits_with_10_when_something_is_still_broken_after_a_fix(cli: Cli, broken: Path) -> None:
     done = cli("doctor", "--fix", "-o", "json")
     document = json.loads(done.stdout)
     assert (done.status, document["healthy"], Path(document["backup"]).exists()) == (10, False, True)

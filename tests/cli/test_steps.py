@@ -206,7 +206,7 @@ def test_a_tcp_step_does_not_wait_longer_than_it_may(cli: Cli, policy: Policy, l
         )
 
 
-def test_a_step_knows_its_host_and_not_more_of_it_than_it_may(cli: Cli, policy: Policy, lab: Path) -> None:
+def test_the_environment_of_a_step_has_the_host_and_no_credentials(cli: Cli, policy: Policy, lab: Path) -> None:
     policy('[checks.env]\ncommand = ["sh", "-c", "env | grep ^BMH_ | sort > env.txt"]')
     assert cli("ready", "node01").status == 0
     assert (lab.parent / "env.txt").read_text() == (

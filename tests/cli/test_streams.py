@@ -177,7 +177,7 @@ def test_watch_with_forced_colour_shows_what_a_terminal_shows(cli: Cli, lab: Pat
 
 
 @pytest.mark.parametrize("env", [{"FORCE_COLOR": "1"}, {"FORCE_COLOR": "1", "COLUMNS": "60", "CI": "true"}])
-def test_rows_in_a_job_that_forces_colour_stay_rows_for_scripts(env: dict[str, str], cli: Cli, lab: Path) -> None:
+def test_forced_colour_does_not_change_the_rows_of_tables_in_a_pipe(env: dict[str, str], cli: Cli, lab: Path) -> None:
     for args in (("list",), ("reservations",), ("history",), ("show", "node01"), ("list", "--fields", "name,note")):
         shown = cli("-i", "bmh.toml", *args, **env).stdout
         assert shown.splitlines()[0] == cli(*args).stdout.splitlines()[0], args

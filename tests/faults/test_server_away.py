@@ -296,7 +296,7 @@ def test_a_waiter_whose_time_is_over_blocks_no_other_after_a_restart(server: Ser
 
 
 @pytest.mark.slow(seconds=15)
-def test_a_waiter_that_was_killed_is_excused_once_and_not_after_each_restart(server: Server) -> None:
+def test_a_ticket_of_a_killed_process_outlives_one_restart_of_the_server_and_not_two(server: Server) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")
         lab.ready("node1")

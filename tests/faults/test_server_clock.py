@@ -91,7 +91,7 @@ def test_a_worker_with_a_wrong_clock_takes_renews_and_reaps_by_the_servers(
     assert {host.state for host in lab.hosts()} == {State.RESERVED, State.AVAILABLE}
 
 
-def test_runs_with_wrong_clocks_outlive_their_first_lease_and_end_what_is_over(
+def test_runs_with_wrong_clocks_renew_their_leases_and_reap_an_expired_one(
     lab: Inventory, tmp_path: Path, figures: Figures
 ) -> None:
     url = lab._context.store.database.address.location  # type: ignore[attr-defined]  # it is PostgreSQL's

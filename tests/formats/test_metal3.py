@@ -187,7 +187,7 @@ def test_each_word_of_metal3_has_its_state_and_is_kept(word: str, state: State) 
 
 
 @pytest.mark.parametrize("word", ["Initial", "Available", "Reserved", "Tainted", "Maintenance"])
-def test_each_word_of_the_lifecycle_is_its_state(word: str) -> None:
+def test_a_manifest_whose_state_is_a_word_of_the_lifecycle_gets_that_state(word: str) -> None:
     document = yaml.safe_load(LIFECYCLE) | {"status": {"state": word}}
     arrival = arrive(document)
     assert (arrival.host.state, arrival.source_state) == (State(word.lower()), word)

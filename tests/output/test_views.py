@@ -305,7 +305,7 @@ def test_the_bar_is_exactly_as_wide_as_it_should_be_and_shows_every_state(counts
     assert len(set(bar)) == sum(count > 0 for count in counts)
 
 
-def test_a_large_fleet_is_still_one_glance() -> None:
+def test_the_status_of_a_large_fleet_fits_on_one_screen() -> None:
     names = tuple(f"node{i:04}" for i in range(900))
     large = replace(
         STATUS,

@@ -68,7 +68,7 @@ def test_a_name_server_that_hangs_does_not_hang_the_step(
 
 
 @pytest.mark.parametrize("kind", ["tcp", "http", "redfish"])
-def test_a_step_that_hangs_is_left_when_it_is_cancelled(kind: str, probe: Probe) -> None:
+def test_a_cancelled_step_returns_at_once_although_its_connection_hangs(kind: str, probe: Probe) -> None:
     from bmhctl.domain.model import Bmc
 
     cancelled = threading.Event()

@@ -139,7 +139,9 @@ def test_a_host_that_was_removed_counts_for_the_time_that_it_was_there(history: 
     }
 
 
-def test_the_use_of_each_hour_of_the_week_is_that_of_its_hosts(history: Lab, zone: Callable[[str], None]) -> None:
+def test_the_use_of_each_hour_of_the_week_is_the_share_of_reserved_hosts(
+    history: Lab, zone: Callable[[str], None]
+) -> None:
     zone("UTC")
     use = hourly_use(history.context(), START)
     shares = {place: round(reserved / present, 2) for place, (reserved, present) in use.cells.items() if present}

@@ -122,7 +122,7 @@ _VENDOR = {"manufacturer": "vendor", "productName": "model", "serialNumber": "se
 
 
 def _disks(known: Mapping[str, object]) -> list[dict[str, object]]:
-    """Return as many disks as there are, whose sizes add up to the storage: which has which is not known."""
+    """Return disks of about equal size: their number and their total are declared, the size of each is not."""
     count, total = known.get("disks"), _bytes(known.get("storage")) or 0
     if not isinstance(count, int) or not 0 < count <= _MOST_DISKS:
         count = 1 if total else 0

@@ -59,7 +59,7 @@ class _Cluster:
 
 
 def reader(items: list[Item]) -> Reader:
-    """Return the reader of Servers, which finds what they refer to in all items."""
+    """Return the reader of Servers; it looks up the BMCs, claims and maintenances of a Server in ``items``."""
     cluster = _Cluster(items)
 
     def read(item: Item) -> Record | str:

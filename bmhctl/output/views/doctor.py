@@ -97,7 +97,7 @@ def _verdict(diagnosis: Diagnosis) -> Line:
 
 
 def finding_record(finding: Finding) -> Record:
-    """Return one thing that ``doctor`` found."""
+    """Return the record of a finding, for JSON and CSV."""
     return {
         "kind": finding.kind,
         "severity": finding.severity.value,

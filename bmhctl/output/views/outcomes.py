@@ -12,7 +12,7 @@ from bmhctl.output.render import NAMED, TEXT, View
 from bmhctl.results import Imported, Outcome, Outcomes, Plan
 from bmhctl.support.values import replace
 
-_MANY = 8  # for so many hosts a summary is printed
+_MANY = 8  # a summary is printed for more hosts than this
 
 
 def outcome_lines(items: Iterable[Outcome], verbose: bool) -> Iterator[Line]:

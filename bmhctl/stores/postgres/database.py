@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from bmhctl.stores.host_query import HostQuery, RareTerm
 
 _WRITERS = "turn"  # the name of the lock that shared transactions share, and others take alone
-_FOLLOWERS = "followers"  # the name of the lock that processes share which want to be notified of every event
+_FOLLOWERS = "followers"  # the lock that processes share to be notified of every event
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"  # independent of the server's default
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _CHANNEL = "bmhctl"
 _AT_ONCE = 2000  # how many rows of a stream are in memory at once
-_FEW_ROWS = 50  # so many rows at most are sent with the commit, in one message
+_FEW_ROWS = 50  # the most rows that are sent with the commit, in one message
 _NEXT_ID = "SELECT nextval('{table}_id_seq')"
 _EVENT_ID: Question = _NEXT_ID.format(table="events"), ()
 _WHICH: Question = "SELECT 'meta'::regclass::oid::bigint, (SELECT value FROM meta WHERE key = ?)", (INVENTORY_KEY,)
@@ -352,10 +352,10 @@ class PostgresDatabase(Session):
             self._follows, self._listens = True, False
 
     def settled_event(self) -> int:
-        """Return the newest event before which no other will appear: ids are not committed in their order.
+        """Return the id up to which no further event can appear: transactions commit in another order than their ids.
 
-        Every transaction that writes holds a lock from before it takes an id until its events can be seen. So all ids
-        up to the newest that is seen are settled when those have ended that held the lock just after that look.
+        Every writing transaction holds a lock from before it takes an id until its events are visible. So the newest
+        visible id is settled once all transactions have ended that held the lock just after it was read.
         """
         if self._settling is not None and not self._settling[1] & self._writers():
             self._settled, self._settling = self._settling[0], None

@@ -141,8 +141,8 @@ def sql(schema: str, prefix: str) -> str:
 def refusal(address: Address, *, user: str, owner: str | None, said: str) -> UnreachableError:
     """Return the error for a statement that the server refused: what the role may not do, and who can change that.
 
-    Looks up the rights of the role ``user``, over another connection: this one may be in a failed transaction. No
-    ``owner`` means that there is no inventory yet. ``said`` is the server's message.
+    ``user`` is the role, ``owner`` the owner of the inventory (None: there is no inventory yet), ``said`` the server's
+    message. The rights are read over another connection, because this one may be in a failed transaction.
     """
     if owner is None:
         return UnreachableError(

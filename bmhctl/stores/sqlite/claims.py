@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from bmhctl.stores.rows import Row
 
 
-_TRIES = 5  # how often a lock that seems held is tried: a process that only asks for it looks like a holder
-_PAUSE = 0.002  # seconds: a process that only asks holds the lock for microseconds
+_TRIES = 5  # how often a lock that seems held is tried: another process may only be testing it
+_PAUSE = 0.002  # seconds: testing a lock holds it for microseconds
 _MOST_TRIES = 500
 
 _ROOT = Path("/")
-_INODES = 1 << 32  # each path has so many bytes, one for each inode
+_INODES = 1 << 32  # the bytes of each path: one for each inode
 _FLOCK = "hhqqi0q"  # struct flock of fcntl(2)
-_EARLIER_PATIENCE = 10.0  # seconds to wait for work that goes on for a file that was replaced
+_EARLIER_PATIENCE = 10.0  # seconds to wait for tasks and steps of a file that was replaced
 _EARLIER_PAUSE = 0.05
 
 
 def folder_beside(inventory: Path) -> Path:
-    """Return the folder with the claims of the inventory in a file."""
+    """Return the folder that holds the claims of the inventory in the file ``inventory``."""
     return inventory.with_name(inventory.name + ".claims")
 
 
@@ -155,9 +155,9 @@ class FileClaims:
         self.forget(name)
 
     def restore(self) -> None:
-        """Create again the files of held claims that were removed, as with a whole folder; costs a ``stat`` of each.
+        """Create the files of held claims again where they were removed; costs one ``stat`` for each claim.
 
-        Raises :class:`MovedError` when another process has claimed the same meanwhile.
+        Raises :class:`MovedError` when another process has claimed one of them meanwhile.
         """
         for handle, (name, lock) in tuple(self._held.items()):
             if _is_file(handle, self._path(name)):
@@ -248,12 +248,12 @@ class FileClaims:
 
 
 class Marks(Frozen):
-    """Locks that outlive the files of an inventory: they show for which file at its path tasks and steps run.
+    """Locks that outlive the files of an inventory, and show whether tasks or steps run for an earlier file.
 
-    Claims and reservations are lost with the files, as when a checkout is cleaned, and a new inventory at the path
-    knows nothing of the tasks that still use its hosts. So each process with a claim locks a byte of the inventory's
-    folder, and of the root folder in case that folder is removed, too. The byte stands for the path and the inode.
-    Locks of open file descriptions need no file of their own, and last as long as a process has the descriptor.
+    When the files are removed, as when a checkout is cleaned, the claims and reservations are lost with them. A new
+    inventory at the path would give hosts away that tasks still use. So each process with a claim locks a byte that
+    stands for the path and the inode. It locks the byte in the inventory's folder, and in the root folder in case the
+    first is removed, too. Such locks need no file of their own, and last until every copy of the descriptor is closed.
     """
 
     _path: Path

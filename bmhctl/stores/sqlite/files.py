@@ -89,9 +89,9 @@ def building(path: Path) -> Iterator[Path]:
 
 
 def _refuse_leftovers(path: Path) -> None:
-    """Raise :class:`InvalidError` for a journal without its file: SQLite would play it into the new one.
+    """Raise :class:`InvalidError` for a journal without its file: SQLite would apply it to a new file of that name.
 
-    The journal is looked for first: that of a file which another command makes meanwhile comes after the file.
+    The journal is checked first: when another command creates the file meanwhile, its journal appears after the file.
     """
     for suffix in ("-wal", "-journal"):
         left = Path(f"{path}{suffix}")

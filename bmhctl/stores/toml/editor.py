@@ -53,9 +53,9 @@ Change = Add | Replace | Rename | Remove
 def edited(text: bytes, changes: Sequence[Change], name: str) -> bytes:
     """Return the text of a TOML inventory with the changes, made in order; ``name`` is the file's name in messages.
 
-    Raises :class:`NotFoundError` for a host that is not declared. Raises :class:`InvalidError` when the text is
-    no inventory, when a name is taken, and when the result would not be exactly what was asked for with every
-    comment kept; then ``hint`` and ``details["by_hand"]`` say what to write by hand.
+    Raises :class:`NotFoundError` for a host that is not declared. Raises :class:`InvalidError` when the text is not an
+    inventory, and when a name is taken. It is also raised when the changes can't be made without losing a comment or
+    changing more; then ``hint`` and ``details["by_hand"]`` say what to write by hand.
     """
     before = parse_declaration(text, name)
     changes = [_canonical(change) for change in changes]

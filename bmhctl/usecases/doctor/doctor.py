@@ -1,4 +1,4 @@
-"""Find what is wrong with an inventory, also with one that no other command opens, and fix what can be fixed safely."""
+"""Find faults in an inventory, even in one that no other command can open, and fix those that can be fixed safely."""
 
 from __future__ import annotations
 

@@ -341,7 +341,7 @@ def _processes(ctx: Context, seen: Examination) -> None:
     """Record the tickets and claims of processes that no longer run."""
     dead: set[str] = set()
     for ticket in ctx.store.tickets.all():
-        # A process that leaves the queue removes its ticket first: one that is still there and unheld is a dead one's.
+        # A process removes its ticket before it releases the claim: if only the claim is gone, the process was killed.
         if is_gone(ctx, ticket.id) and ctx.store.tickets.get(ticket.id) is not None:
             message = f"ticket {ticket.id} of {ticket.owner}: the process that waited with it was killed"
             seen.fixable("ticket", NOTE, message, "removes it; it delays no other ticket", drop_dead)

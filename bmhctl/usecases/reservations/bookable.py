@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     _Placed = tuple[Booked, tuple[str, ...]]
 
-_MOST_CHOICES = 20  # so many choices of hosts are tried for a booking that would make a ticket wait longer
-_MOST_TICKETS = 100  # so many are never made to wait longer: 0.4 s of a processor where each asks for other hosts
+_MOST_CHOICES = 20  # choices of hosts that are tried for a booking that would delay a ticket
+_MOST_TICKETS = 100  # tickets that a booking must not delay: their forecast takes up to 0.4 s of CPU time
 
 
 def choose(
@@ -101,11 +101,11 @@ def _spans_of(ctx: Context, booking: Booking, now: datetime, by_role: bool) -> I
 
 
 def beside_tickets(ctx: Context, make: Callable[[Collection[int]], _Placed]) -> _Placed:
-    """Return what ``make`` returns that saves a booking on other hosts than given ones, so that no ticket waits longer.
+    """Save a booking with ``make`` on hosts that delay no ticket, and return what ``make`` returns.
 
-    Every ticket is older than a booking that is made now. Raises :class:`BusyError` where none of the choices that were
-    tried leaves each ticket the time by which it fits now. Each choice has other hosts than those before it, the
-    last one only hosts that no ticket asks for.
+    ``make`` gets the ids of the hosts to avoid. Tickets come first because all are older than a new booking. A choice
+    that delays one is undone, and the next one avoids its hosts; the last choice avoids all hosts that a ticket could
+    use. Raises :class:`BusyError` when every choice delays a ticket.
     """
     from bmhctl.usecases.reservations.fairness import live_tickets
 
@@ -120,7 +120,7 @@ def beside_tickets(ctx: Context, make: Callable[[Collection[int]], _Placed]) -> 
     avoided: set[int] = set()
     refused: BmhctlError | None = None
     for number in range(_MOST_CHOICES + 1):
-        if number == _MOST_CHOICES:  # one that takes no ticket's host
+        if number == _MOST_CHOICES:  # the last choice: only hosts that no ticket could use
             avoided.update(_wanted(ctx, tickets[:_MOST_TICKETS]))
         try:
             with ctx.store.savepoint():
@@ -145,7 +145,7 @@ def _wanted(ctx: Context, tickets: Sequence[Ticket]) -> set[int]:
 def _delayed(
     tickets: Sequence[Ticket], before: Sequence[datetime | None], after: Sequence[datetime | None]
 ) -> BusyError | None:
-    """Return the refusal of a booking after which the first of the tickets that waits longer fits later or never."""
+    """Return the error that names the first ticket which a booking delays, by its times ``before`` and ``after``."""
     for ticket, was, would_be in zip(tickets, before, after, strict=True):
         if was is not None and (would_be is None or would_be > was):
             later = "never" if would_be is None else f"by {local_time(would_be)}"
@@ -159,7 +159,10 @@ def _delayed(
 
 
 def _refusal(ctx: Context, demand: Demand, free: int) -> BmhctlError:
-    """Return why a booking is not possible, by whom, and when instead; raise it where it never is."""
+    """Return the error for a booking without enough hosts: what is in the way, and the earliest possible time.
+
+    Raises :class:`UnsatisfiableError` where it is never possible.
+    """
     requirements, starts, ends, turnaround = demand.requirements, demand.starts_at, demand.ends_at, demand.turnaround
     check_satisfiable(ctx, requirements)
     begins = earliest_start(ctx, demand)

@@ -23,7 +23,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import end_booking, hosts_of
 from bmhctl.usecases.shared.transitions import describe_planned
 
-_LOOK_AGAIN = 5.0  # seconds after which a process that waits for a booking to begin looks whether it was moved
+_LOOK_AGAIN = 5.0  # seconds between two checks of a booking that is waited for: it may be moved
 
 
 def known_booking(ctx: Context, booking_id: str) -> Booking:
@@ -53,7 +53,7 @@ def open_booking(ctx: Context, booking_id: str) -> Booking:
 
 
 def resolve(ctx: Context, request: ReservationRequest) -> ReservationRequest:
-    """Return the request for the hosts of the booking that it takes now; unchanged when it takes none.
+    """Return the request with the hosts and the end of the booking that it takes; unchanged when it takes none.
 
     It takes the one that it names, else one of the same owner whose time is now and whose hosts fit it. Raises
     :class:`NotYoursError` for another owner's booking, :class:`StateRefusedError` before its time.
@@ -117,7 +117,7 @@ def notes_of_plan(
 
 
 def taken_words(booking: Booking) -> str:
-    """Return in words that a request takes a booking that it does not name."""
+    """Return the note that a lease takes a booking and ends with it."""
     return f"this takes booking {booking.id}: the lease ends at {local_time(booking.ends_at)} at the latest"
 
 
@@ -293,7 +293,7 @@ def take(
             terms = replace(terms, notes=(*terms.notes, ends_at_line(line, words)), until=line)
         elif terms.until is None:
             terms = replace(terms, until=line)
-    if terms.until is not None and terms.until <= ctx.clock():  # checks may have taken so long
+    if terms.until is not None and terms.until <= ctx.clock():  # checks may have run until then
         raise BusyError(f"the time until {local_time(terms.until)} is over: nothing was reserved", hint="try again")
     return hosts, terms
 
@@ -301,7 +301,7 @@ def take(
 def _with_room(
     ctx: Context, request: ReservationRequest, hosts: Sequence[Host], terms: LeaseTerms, policy: Policy
 ) -> Match:
-    """Move the bookings that stand in the way of a lease that begins now; return its hosts as they are then."""
+    """Move the bookings that are in the way of a lease; return its hosts as they are then, and notes on the moves."""
     now, as_they_are = ctx.clock(), Match(tuple(hosts), 0)
     line = line_of(hosts, policy)[0]
     if line >= (terms.end(now) or NEVER) or (_may_be_short(request) and line >= now + SHORTEST_LEASE):
@@ -316,12 +316,12 @@ def _with_room(
 
 
 def line_of(hosts: Iterable[Host], policy: Policy) -> tuple[datetime, str]:
-    """Return until when a lease may last on hosts, of which one has something planned, and what that is, in words."""
+    """Return the time by which a lease of these hosts must end, and why, in words; one of them has plans."""
     first = min(hosts, key=free_until)
     line = free_until(first, policy.turnaround)
     return line, f"{first.name} is {describe_planned(first.planned[0])}"
 
 
 def ends_at_line(line: datetime, words: str) -> str:
-    """Return the sentence that a lease ends at a time that :func:`line_of` returned, and why."""
+    """Return the note that a lease ends at ``line``, and why: both are from :func:`line_of`."""
     return f"the lease ends at {local_time(line)}: {words}"

@@ -74,7 +74,7 @@ def book(ctx: Context, request: ReservationRequest, starts: datetime, ends: date
 
 @contextmanager
 def _in_week(week: int, weekly: int) -> Iterator[None]:
-    """Say in an error of a later week of several which one it is; a time that would do in that week is no hint then."""
+    """Add the week to the message of an error in a later week, and replace its hint: that would suit only this week."""
     try:
         yield
     except (BusyError, UnsatisfiableError, UsageError) as error:

@@ -21,9 +21,9 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import hosts_of
 
 MOST_TICKETS = 25
-"""For so many tickets it is computed; for those behind them it is not known."""
+"""The number of tickets at the front of the queue for which a time is computed."""
 
-_MORE_BOOKED = 300  # hosts of each requirement that are looked at beside those, where something is planned
+_MORE_BOOKED = 300  # further hosts of each requirement that are considered where something is planned
 _NEVER_USED = datetime.min.replace(tzinfo=UTC)
 
 
@@ -103,8 +103,8 @@ def _forecast(ctx: Context, policy: Policy, claims: Sequence[Claim]) -> list[dat
             if each.owner in owners and not each.is_maintenance
             for host in hosts_of(ctx, each)
         ]
-    # The first to be free of each requirement, as many as all claims take together: no claim can need others, unless
-    # something is planned on them.
+    # The claims need no more hosts of a requirement than they ask for in all, unless something is planned on some: the
+    # hosts that become free first are enough.
     most = EVERY_FIT if limits else sum(total(claim.requirements) for claim in claims)
     if is_booked:
         most += _MORE_BOOKED
@@ -115,7 +115,7 @@ def _forecast(ctx: Context, policy: Policy, claims: Sequence[Claim]) -> list[dat
 def _freeing(
     ctx: Context, everyone: Sequence[Requirements], now: datetime, most: int, turnaround: timedelta
 ) -> list[Freeing]:
-    """Return the hosts that fit and of which it is known when they will be free, each with that moment."""
+    """Return the fitting hosts that will be free at a known time, each with that time."""
     wanted = dict.fromkeys(requirement for requirements in everyone for requirement in requirements)
     found: dict[int, Host] = {}
     for requirement in wanted:

@@ -75,10 +75,10 @@ def _live(ctx: Context, tickets: Sequence[Ticket]) -> list[Ticket]:
 
 
 def _excuse(ctx: Context) -> Callable[[Ticket], bool]:
-    """Return true for tickets whose processes may still be reconnecting to a server that was lost.
+    """Return a test whether a ticket's process may still be reconnecting to a server that was lost.
 
-    A ticket is excused once: one that was not refreshed since an earlier loss has no process any more. Nor has one past
-    its deadline, unless a process that attached to it, and may wait for longer, holds it.
+    Such a ticket is *excused*: it counts for :data:`LAPSE` although no process holds it. It is excused once: if it was
+    not refreshed since an earlier loss, its process is dead. A ticket past its deadline is not excused.
     """
     last_disruption, now = ctx.store.last_disruption(), ctx.clock()
     if not timedelta() <= now - last_disruption < LAPSE:
@@ -172,9 +172,9 @@ def free_for(
 ) -> list[Host]:
     """Return the free hosts that fit a requirement and are not due to an earlier ticket, least recently used first.
 
-    They are as many as a match can need, and ``more``. ``limits`` are the policy's: a ticket that waits for the limit
-    of its owner has a right to none. With ``until`` they are those on which nothing is planned before that time; first
-    come those on which something is planned after it, the nearest first.
+    Returns as many hosts as a match can need, and ``more``. ``limits`` are the policy's: a ticket that waits only for
+    its owner's limit keeps no host from others. With ``until``, returns only hosts on which nothing is planned before
+    that time, those with the nearest plans first.
     """
     if until is not None:
         beside = free_beside(ctx, requirements, before, ctx.store.policy(), Until(until, until), more)
@@ -240,7 +240,7 @@ def match_beside(
     is_whole = not found.missing and all(free_until(host) >= until.whole for host in found.hosts)
     if is_whole or until.least == until.whole or more == EVERY_FIT:
         return found
-    # Those that are free the longest may be any.
+    # The hosts that stay free the longest may be any of them: read all.
     return claimant.match(free_beside(ctx, requirements, before, policy, until, EVERY_FIT))
 
 

@@ -65,10 +65,11 @@ def forecast(
     uses: Sequence[Use] = (),
     turnaround: timedelta = timedelta(),
 ) -> list[datetime | None]:
-    """Return when each claim gets its hosts if every lease ends as written and no other request comes; None for never.
+    """Return the time at which each claim gets its hosts; None for a claim that gets none, or when it is not known.
 
-    ``uses`` are what owners hold or have booked, as far as ``limits`` count it. A host is free ``turnaround`` after its
-    lease, and leases end so long before what is planned. After :data:`MOST_LOOKS` nothing more is known.
+    Every lease is assumed to end on time, and no request to follow. ``uses`` are the hosts that owners hold or have
+    booked, as far as ``limits`` count them. A host is free ``turnaround`` after a lease, and a lease ends
+    ``turnaround`` before what is planned on its hosts. The search ends after :data:`MOST_LOOKS`.
     """
     state = {each.host.id: each for each in hosts}
     everyone = [each.host for each in hosts]

@@ -65,11 +65,12 @@ class Attempt:
 
 @retried
 def grant_uncontended(ctx: Context, attempt: Attempt, now: datetime) -> Grant | None:
-    """Grant the request if enough hosts are free, beside other grants at the same time.
+    """Grant the request in a shared transaction, so that other grants can run at the same time.
 
-    Returns None when they are not, when a ticket, a due lease or the given id may be in the way, or when the policy
-    asks for checks first or limits how many hosts the owner may hold. Raises what :func:`granted_as` raises for a
-    request that was granted before.
+    Returns None when too few hosts are free, and when the grant has to exclude others or wait: a ticket, a booking or a
+    due lease exists, the inventory is retired, the id of the reservation is taken, or the policy requires checks first
+    or limits how many hosts the owner may hold. Raises what :func:`granted_as` raises for a request that was granted
+    before.
     """
     request = attempt.request
     attempt.token = None

@@ -25,7 +25,7 @@ Limits = Sequence[Limit]
 
 
 class Allowance(Frozen):
-    """What a limit leaves to an owner, who holds ``held`` of the hosts that it is about."""
+    """A limit with the hosts that an owner holds under it (``held``)."""
 
     limit: Limit
     owner: str
@@ -93,12 +93,12 @@ def allowances(ctx: Context, owner: str, limits: Limits, without: Collection[int
 
 
 def caps_of(ctx: Context, owner: str, limits: Limits) -> tuple[Cap, ...]:
-    """Return how many hosts of which selectors an owner may get now."""
+    """Return the caps of an owner: for the selector of each limit, how many more hosts the owner may get now."""
     return tuple(each.cap for each in allowances(ctx, owner, limits))
 
 
 def is_within(ctx: Context, requirements: Requirements, caps: Sequence[Cap]) -> bool:
-    """Return whether requirements could be met with so many hosts, if all declared ones were free."""
+    """Return whether the requirements can be met within the caps if all declared hosts were free."""
     if any(not cap.selector.terms and total(requirements) > cap.number for cap in caps):
         return False
     declared = HostQuery(declared=True)
@@ -116,9 +116,9 @@ class Excess(Frozen):
 
 
 def excess(ctx: Context, owner: str, requirements: Requirements, limits: Limits) -> Excess | None:
-    """Return the limit that refuses requirements that hosts of the inventory could meet; None if none does.
+    """Return the limit that forbids requirements that the inventory could meet; None if none does.
 
-    It is the first that refuses alone, or the first of all where only several together do.
+    It is the first limit that forbids them alone, else the first limit of the owner: only together they forbid them.
     """
     mine = allowances(ctx, owner, limits)
     for always in (True, False):
@@ -270,7 +270,7 @@ def check_booking(limits: Limits, owner: str, booking: Span, others: Sequence[Sp
 def caps_of_booking(
     limits: Limits, owner: str, booking: Span, others: Sequence[Span], now: datetime
 ) -> tuple[Cap, ...]:
-    """Return how many hosts of which selectors a booking without hosts may get, beside other bookings and leases."""
+    """Return the caps of a booking that has no hosts yet, less what the owner's other bookings and leases have then."""
     caps = []
     for limit in limits:
         if not limit.concerns(owner):

@@ -78,7 +78,7 @@ def _forget_request(ctx: Context, reservation_id: str) -> None:
 
 
 class _NoneFreeError(Exception):
-    """Too few hosts are free to replace those on which the preparation failed."""
+    """Raised when too few hosts are free to replace those that could not be prepared."""
 
 
 class _Failure(Frozen):
@@ -87,10 +87,11 @@ class _Failure(Frozen):
 
 
 class Preparation:
-    """The preparation of a reservation by this process; ``failed`` are the hosts on which it failed so far.
+    """The preparation of a reservation by this process; ``failed`` are the names of the hosts on which it failed.
 
-    ``is_new``: its holder has none of its hosts yet, so that every failure gives all of them back. Else only a host
-    that joins it is prepared, and only that is given back. No other host is tried when it ``is_late``.
+    With ``is_new``, the holder has none of the hosts yet, and a failure gives all of them back. Without it, a host
+    joins the reservation, and only that host is prepared and given back. ``pause`` waits between two checks.
+    ``is_late`` returns whether it is too late to try another host.
     """
 
     def __init__(
@@ -108,11 +109,12 @@ class Preparation:
         self.failed: list[str] = []
 
     def run(self, granted: Grant, waiting: Sequence[Host], *, is_safe: bool = False) -> Grant:
-        """Prepare the ``waiting`` hosts of a grant, and return it with those that are prepared.
+        """Prepare the ``waiting`` hosts of a grant, and return the grant with the prepared hosts.
 
-        Each that fails is replaced by the next that fits, until as many failed as the policy allows. Raises
-        :class:`StepFailedError` then, :class:`NoSpareError` when none is free, and :class:`NotYoursError` when the
-        lease is lost. An interruption counts as a failure, unless it ``is_safe`` to ask for the grant again.
+        A host on which a step fails is replaced by another that fits. Raises :class:`StepFailedError` after
+        ``prepare_failures`` failures or when it is too late, :class:`NoSpareError` when no other host is free, and
+        :class:`NotYoursError` when the lease is lost. An interruption gives the hosts back, unless ``is_safe``: then a
+        repeated request gets the same grant.
         """
         reservation = granted.held.reservation
         try:

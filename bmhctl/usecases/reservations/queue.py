@@ -85,7 +85,7 @@ def _missing(ctx: Context, requirements: Requirements, ticket: Ticket, policy: P
 
 
 def _held_back(ctx: Context, requirements: Requirements, ticket: Ticket, policy: Policy) -> str | None:
-    """Return on which free hosts something is planned too early for a ticket, and what; None if on none."""
+    """Return in words which free hosts a ticket can't get because of plans for them; None if there are none."""
     until = until_of_ticket(ticket, policy, ctx.clock())
     free = free_for(ctx, requirements, ticket.id, policy.limits, more=_SOME)
     names: dict[Planned, list[str]] = {}

@@ -36,11 +36,11 @@ def choose_for(
     avoided: Collection[int] = (),
     caps: Sequence[Cap] = (),
 ) -> Match:
-    """Return the hosts for what a booking asks for, as far as there are enough, in a writing transaction.
+    """Return a match of hosts for a booking, in a writing transaction; its ``missing`` is how many could not be found.
 
-    ``preferred`` come first: hosts as they are without what is to be replaced. Where there are too few, other bookings
-    move to other hosts if that makes room. Hosts with the ids ``avoided`` are not chosen, and of each
-    of ``caps`` at most as many as it allows.
+    ``preferred`` hosts come first; they are given without the booking that is replaced. Where too few hosts are free,
+    other bookings move if that makes room. Hosts with ids in ``avoided`` are not chosen, and of the hosts under each of
+    ``caps`` at most as many as it allows.
     """
     preferred = [host for host in preferred if host.id not in avoided]
     known = {*avoided, *(host.id for host in preferred)}
@@ -85,11 +85,11 @@ def find_room(
     kept: Collection[int] = (),
     caps: Sequence[Cap] = (),
 ) -> Room | None:
-    """Return how a request gets its hosts if bookings that have not begun move; None if not.
+    """Return the hosts of a request and the bookings that have to move for it; None if no way is found.
 
-    ``open_hosts`` returns the hosts that the request may have apart from what is planned on them: as many as it asks
-    for and so many more. ``preferred``, ``kept`` and ``caps`` are those of :func:`choose_for` and :func:`make_room`.
-    First a few hosts and the bookings in the way there are read, which usually suffices, then all.
+    ``open_hosts(more)`` returns the hosts that the request could take if nothing were planned on them: as many as it
+    requests, and ``more``. ``preferred``, ``kept`` and ``caps`` are those of :func:`choose_for` and :func:`make_room`.
+    Only bookings that have not begun move. A few hosts and their bookings are tried first, then all.
     """
     now, turnaround = ctx.clock(), demand.turnaround
 
@@ -137,7 +137,7 @@ def find_room(
 
 
 def _room_nearby(ctx: Context, bookings: Sequence[Booking], turnaround: timedelta) -> Iterable[Host]:
-    """Return the hosts of some bookings, and for each kind of them a few on which nothing is planned meanwhile."""
+    """Return the hosts of some bookings, and for each of their requirements a few hosts that are free until then."""
     latest: dict[str, Booking] = {}
     found = {host.id: host for booking in bookings for host in hosts_of(ctx, booking)}
     for booking in bookings:

@@ -11,11 +11,11 @@ _ByHost = Mapping[int, Sequence[CheckResult]]
 
 
 def declared(ctx: Context, results: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
-    """Return those of the results of which the step is declared."""
+    """Return the results whose steps the policy declares."""
     return tuple(filter(ctx.store.policy().declares, results))
 
 
 def declared_by_host(ctx: Context, results: _ByHost) -> _ByHost:
-    """Return those of the results of which the step is declared, and the hosts that have any."""
+    """Return the results whose steps the policy declares, by host id; hosts without any are left out."""
     found = {host_id: declared(ctx, each) for host_id, each in results.items()}
     return {host_id: each for host_id, each in found.items() if each}

@@ -24,14 +24,14 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.planned import due_of, end_booking, hosts_of, leave, set_aside
 from bmhctl.usecases.shared.transitions import SELF, guard_input, move, record_event
 
-_AGAIN = timedelta(minutes=1)  # after which something that was not possible is tried again
+_AGAIN = timedelta(minutes=1)  # the pause before another try where something was not possible
 
 
 def settle_due(ctx: Context, now: datetime) -> None:
     """Do what is due for bookings and planned maintenances, in the caller's transaction.
 
-    A booking that was not taken lapses, unless its owner is waiting to take it; a host of one that will not be usable
-    is exchanged for another that fits; a planned maintenance begins, and ends if it is to end by itself.
+    A booking that was not taken in time lapses, unless its owner is waiting for it. A host that will not be usable is
+    replaced by another that fits. A planned maintenance begins, and ends if it was planned to end by itself.
     """
     policy = ctx.store.policy()
     for each in ctx.store.bookings.due(now):

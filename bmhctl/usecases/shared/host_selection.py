@@ -125,10 +125,10 @@ def _size(name: str) -> int:
 def choose(ctx: Context, choice: Choice, *, is_reading: bool = False) -> tuple[list[Host], list[NotFoundError]]:
     """Return the chosen hosts, each once, and an error for every name or glob that matches none.
 
-    Named hosts come in the order in which they were named, others by name. A selector may match none. Raises
-    :class:`UsageError` when neither names nor a selector are given. Unless ``is_reading``, it is also raised for a
-    selector that excludes by a key that is probably misspelt, and so would choose the very hosts that it is meant to
-    exclude.
+    Named hosts come in the order in which they were named, others by name. A selector may match none.
+
+    Raises :class:`UsageError` when no names, no selector and no states are given. Unless ``is_reading``, it is also
+    raised for a selector that excludes by a misspelt key: it would choose the hosts that it was meant to exclude.
     """
     if not (choice.names or choice.selector.terms or choice.states or choice.everything):
         raise UsageError(

@@ -38,7 +38,10 @@ def read_intent(text: str | None, sha256: str) -> tuple[str, Changes] | None:
 
 
 def intent_of(text: str) -> tuple[str | None, str]:
-    """Return the hash of the TOML file after an intent, and its actor; None and "an unknown actor" if unreadable."""
+    """Return the hash that the TOML file has after the edit, and the edit's actor, from the text of an intent.
+
+    Returns None and "an unknown actor" for a text that can't be read.
+    """
     try:
         kept = json.loads(text)
         return kept["sha256"], str(kept["actor"])

@@ -15,10 +15,10 @@ from bmhctl.usecases.shared.context import Context
 
 
 class SetupState(Frozen):
-    """The setup steps that apply to a host that is initial, and the last valid result of each that ran.
+    """The setup steps that apply to an initial host, and the last valid result of each step that ran.
 
-    A result is valid for the step as it is declared now, and since the host became initial: a host that was reset or
-    that came back from maintenance starts over.
+    A result is valid if the step ran as it is declared now, after the host became initial. So a host that was reset, or
+    came back from maintenance, starts over.
     """
 
     steps: tuple[Step, ...]

@@ -147,7 +147,7 @@ def move(
     if (dest is State.RESERVED and host.state is State.AVAILABLE) or dest is State.TAINTED:
         moved = replace(moved, used_at=now)
     elif dest is State.INITIAL and host.dirty:
-        repaired = host.fault is not None  # a person named it to have it reset
+        repaired = host.fault is not None  # reset skips it unless a person names it: then it is repaired
         tasks = () if repaired else moved.failed_tasks
         moved = replace(moved, fault=None, failed_cleanups=0, failed_tasks=tasks)
     if dest is State.MAINTENANCE and host.planned:
@@ -182,7 +182,10 @@ def record_event(
     steps: tuple[CheckResult, ...] | None = None,
     before: Mapping[str, object] | None = None,
 ) -> Host:
-    """Save a host that changed but keeps its state, with its event; return it. ``host`` is as it is to be saved."""
+    """Save a host that changed but keeps its state, with its event; return it as saved.
+
+    ``host`` has its new values; ``before`` are the declared ones from before the change, for ``undo``.
+    """
     if host.planned and kind in _BREAKS:
         exchange(ctx, host, now)
     event = event_of(ctx, host, kind, now, reason, actor, reservation, steps)
@@ -190,7 +193,7 @@ def record_event(
 
 
 def exchange(ctx: Context, host: Host, now: datetime) -> None:
-    """Have other hosts take the place of one in the bookings for which it is of no use, once this has committed."""
+    """Make the bookings of a host due now: after this commit, other hosts replace it where it is not usable."""
     ids = [each.id for each in host.planned if each.is_booking]
     if ids:
         ctx.store.make_due(ids, now)

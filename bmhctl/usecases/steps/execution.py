@@ -81,7 +81,7 @@ class StepPlan(Frozen):
                 result = probe.run(step, self.host.spec, environment)
             finally:
                 active.pop(step.name, None)
-            if report is not None and not environment.cancelled.is_set():  # else it may have ended because of that
+            if report is not None and not environment.cancelled.is_set():  # else it may have failed because of that
                 report(result)
             results.append(result)
             return result

@@ -61,12 +61,12 @@ class Job(Frozen):
         return NO_STEPS if self.program is None else self.program.run(cancelled, report, active)
 
     def proceed(self, run: StepsRun) -> Outcome | Job:
-        """Finish, unless the steps were ended because the claim was lost."""
+        """Finish, and return the outcome or the next job; raise :class:`UnreachableError` if the claim was lost."""
         self.held.check()
         return self.finish(run)
 
     def settle(self, run: StepsRun) -> Outcome | Job:
-        """Finish, unless an interrupted finish was committed already."""
+        """Return what an interrupted finish has committed, if anything; else finish as :meth:`proceed` does."""
         return self.held.kept() or self.proceed(run)
 
 

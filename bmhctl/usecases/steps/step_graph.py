@@ -16,9 +16,10 @@ _Ended = tuple[Step, CheckResult | None, BaseException | None]
 
 
 def order(declared: Sequence[Step], spec: HostSpec) -> Before:
-    """Return for each step that applies to a host those that it waits for.
+    """Return the steps that apply to a host, each with the steps that it waits for.
 
-    In place of a step that does not apply, it waits for those that this one needs."""
+    A needed step that does not apply is replaced by the steps that it needs itself.
+    """
     direct = predecessors(declared)
     applying = {step.name for step in declared if step.applies_to(spec)}
 

@@ -386,7 +386,7 @@ def test_a_host_that_does_not_fit_its_booking_any_more_is_exchanged(fleet: Lab, 
     assert names_of(reserve(fleet, booking=made.booking.id, actor="alice")) == ["node2"]
 
 
-def test_a_host_of_which_another_property_is_observed_is_exchanged(fleet: Lab) -> None:
+def test_a_booked_host_is_exchanged_when_a_check_reports_a_property_that_does_not_fit(fleet: Lab) -> None:
     fleet.policy('[checks.inventory]\ncommand = ["./inventory.sh"]\nproperties = ["disks"]\n')
 
     def check(disks: int) -> None:

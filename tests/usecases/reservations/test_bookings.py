@@ -196,7 +196,7 @@ def test_a_booking_never_takes_a_host_away(fleet: Lab) -> None:
     assert book(fleet, 4.5, 5, "node4").hosts == ("node4",)
 
 
-def test_its_owner_takes_a_booking_in_its_time_until_its_end(fleet: Lab) -> None:
+def test_only_the_owner_can_take_a_booking_and_only_in_its_time(fleet: Lab) -> None:
     made = book(fleet, 2, 5, selector="rack=r1", count=2, purpose="demo").booking
     with pytest.raises(StateRefusedError, match="begins at 2026-01-01 14:00 UTC"):
         reserve(fleet, booking=made.id, actor="alice")

@@ -243,7 +243,7 @@ def test_a_host_that_fails_when_it_is_to_be_granted_goes_to_maintenance_and_the_
     assert states(lab)["node1"] == "maintenance"
 
 
-def test_why_and_show_tell_how_old_the_proof_is(lab: Lab) -> None:
+def test_why_shows_when_the_host_last_passed_its_checks(lab: Lab) -> None:
     fleet(lab)
     assert "proven ready 4h ago" in explain.why(lab.context(), "node1").facts
 
