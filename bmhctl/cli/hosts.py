@@ -166,7 +166,7 @@ def import_(
     here; its other attributes are updated. Secrets are skipped. --name '{namespace}-{name}' distinguishes hosts of
     one name.
     Kinds: metal3, bmhctl, ironic, maas, netbox, metal-operator, tinkerbell, labgrid, bifrost, ansible, dnsmasq,
-    isc-dhcp, hosts, csv. See bmhctl help formats.
+    isc-dhcp, kea, hosts, csv. See bmhctl help formats.
     """
     from bmhctl.formats import import_options, read_paths
 

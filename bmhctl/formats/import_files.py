@@ -18,7 +18,7 @@ from bmhctl.formats.importers.sort_records import ForeignRecords, not_as_wanted
 from bmhctl.formats.importers.unpack import unpack_items
 from bmhctl.formats.metal3 import unpack_manifests
 from bmhctl.formats.naming import NameTemplate
-from bmhctl.formats.recognize import NOT_CSV, text_looks_like
+from bmhctl.formats.recognize import NEVER_HOSTS, content_looks_like, text_looks_like
 from bmhctl.formats.toml_export import unpack_inventory
 from bmhctl.support.values import replace
 
@@ -81,7 +81,11 @@ def read_paths(
     others = ForeignRecords(None if options.kind is None else kind_named(options.kind))
     parts = [part for path in paths for part in _parts(Path(path), stdin, now, options, others)]
     parts += [unpack_items(kind, items, now, options) for kind, items in others.items.items() if items]
-    return combine(parts, options.only)
+    if options.only is None and not any(part.hosts or part.hardware or part.policy for part in parts):
+        skipped = next((said for part in parts for said in part.skipped), None)
+        if skipped is not None:
+            raise _nothing(*skipped.partition(", ")[::2])
+    return combine([*parts, Part(warnings=others.warnings())], options.only)
 
 
 def _parts(path: Path, stdin: BinaryIO, now: datetime, options: ImportOptions, others: ForeignRecords) -> list[Part]:
@@ -90,12 +94,16 @@ def _parts(path: Path, stdin: BinaryIO, now: datetime, options: ImportOptions, o
         origin, part = found[0]
         said = f"it looks like {part.looks_like}" if part.looks_like else part.skipped[0].removeprefix(f"{origin}, ")
         more = f", and so on for {len(found)} files" if len(found) > 1 else ""
-        raise InvalidError(
-            f"{origin}: nothing to import: {said}{more}",
-            hint=f"import reads {', '.join(WORDS)}; --from KIND says which, and bmhctl help formats what becomes what",
-            details={"file": origin, "looks_like": part.looks_like},
-        )
+        raise _nothing(origin, f"{said}{more}", part.looks_like)
     return [_skipped(part, origin) if _is_empty(part) and not part.skipped else part for origin, part in found]
+
+
+def _nothing(origin: str, said: str, looks_like: str | None = None) -> InvalidError:
+    return InvalidError(
+        f"{origin}: nothing to import: {said}",
+        hint=f"import reads {', '.join(WORDS)}; --from KIND says which, and bmhctl help formats what becomes what",
+        details={"file": origin, "looks_like": looks_like},
+    )
 
 
 def _is_empty(part: Part) -> bool:
@@ -108,7 +116,10 @@ def _skipped(part: Part, origin: str) -> Part:
 
 
 def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, others: ForeignRecords) -> Part:
-    text = decode(_uncompressed(content, origin), origin)
+    content = _uncompressed(content, origin)
+    if looks_like := content_looks_like(content) or _look_of_place(Path(origin)):
+        return Part(looks_like=looks_like)
+    text = _MAAS_HEADING.sub("", decode(content, origin), 1)
     suffix = Path(origin.removesuffix(".gz")).suffix
     wanted = others.wanted
     toml = suffix == ".toml" or (suffix not in SUFFIXES and _TOML.match(text) is not None)
@@ -118,14 +129,22 @@ def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, 
     elif suffix not in SUFFIXES:
         kind = kind_of_text(text) or _kind_of_name(suffix, options)
         looks_like = text_looks_like(text)
-        if looks_like and (kind is None or looks_like in NOT_CSV):
+        if looks_like and ((kind is None and not toml) or looks_like in NEVER_HOSTS):
             return Part(looks_like=looks_like)
     if kind is not None and reads_text(kind, text):
-        others.take_text(text, origin, kind)
-        return Part(looks_like=None if text.strip() else "an empty file")
+        taken = others.take_text(text, origin, kind)
+        return Part(looks_like=None if taken else f"{kind.title} without a host" if text.strip() else "an empty file")
     if toml:
         return unpack_inventory(text, origin, now, options.names)
-    return unpack_manifests(_MAAS_HEADING.sub("", text, 1), origin, now, options.names, others)
+    return unpack_manifests(text, origin, now, options.names, others)
+
+
+def _look_of_place(path: Path) -> str | None:
+    of_ansible = path.parent.name in ("group_vars", "host_vars") or path.parent.parent.name in (
+        "group_vars",
+        "host_vars",
+    )
+    return "variables of Ansible, which ansible-inventory --list joins with the hosts" if of_ansible else None
 
 
 def _kind_of_name(suffix: str, options: ImportOptions) -> Kind | None:

@@ -6,43 +6,94 @@ import re
 from collections.abc import Iterator
 from itertools import chain, islice
 
-_EMPTY = "an empty file"
-_OWN_CSV = "a CSV that bmhctl wrote, which has no form for a host's state"
-NOT_CSV = (_EMPTY, _OWN_CSV)
-"""What a text may look like that is not read as CSV, whatever its name is."""
+_BYTES = (
+    (
+        "an Excel workbook: save it as CSV",
+        re.compile(rb"PK\x03\x04.{0,4000}?xl/|\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", re.S),
+    ),
+    ("an OpenDocument file: save it as CSV", re.compile(rb"PK\x03\x04.{26}mimetypeapplication/vnd\.oasis", re.S)),
+    ("an archive: name the files in it", re.compile(rb"PK\x03\x04|.{257}ustar", re.S)),
+    ("a compressed file of another kind than gzip", re.compile(rb"BZh[1-9]|\xfd7zXZ\0|\x28\xb5\x2f\xfd")),
+    ("a PDF", re.compile(rb"%PDF-")),
+    ("an image", re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8")),
+    ("a SQLite database: bmhctl copy copies an inventory", re.compile(rb"SQLite format 3\0")),
+)
+
+_MAC = r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}"
+_COLUMN = r"[A-Z][\w()/-]*+(?: [\w()/-]++)*+"
+_OTHERS = (
+    ("an empty file", re.compile(r"\s*\Z")),
+    ("a CSV that bmhctl wrote, which has no form for a host's state", re.compile(r"name,state,flags,since,")),
+    (
+        "a table for people: write JSON, YAML or CSV",
+        re.compile(
+            rf"\s*+(?:\+-[-+=]*\+[ \t\r]*+\n|\|[^\n]*+\n[ \t]*+\|[-:| ]++\r?\n"
+            rf"|{_COLUMN}(?: {{2,}}+{_COLUMN})++ *+\r?(?:\n|\Z))"
+        ),
+    ),
+    ("an HTML page", re.compile(r"\s*<(?:!doctype html|html)", re.I)),
+    ("XML", re.compile(r"\s*<[?!a-z]", re.I)),
+    (
+        "a configuration of ssh",
+        re.compile(r"(?:\s++|#[^\n]*+\n)*+(?:Host|Match)[ \t]++[^\n:=]++\n[ \t]++[A-Z]\w++[ \t=]"),
+    ),
+    ("nodes of xCAT", re.compile(r"# <xCAT data|Object name: |[\w.-]++:\n[ \t]++objtype=")),
+    ("addresses of neighbours, without names", re.compile(r"\S++ (?:dev \S++ |\([0-9.]++\) at )")),
+    ("an ethers file", re.compile(rf"(?:#[^\n]*+\n)*+{_MAC}[ \t]++\S++[ \t]*+(?:\n|\Z)")),
+    ("a shell script", re.compile(r"#!")),
+)
+NEVER_HOSTS = frozenset(words for words, _ in _OTHERS)
+"""What a text may look like that has no hosts, whatever its name is."""
 
 _ABOVE = r"(?:\s++|#[^\n]*+\n|[a-z][a-z0-9.-]*+(?: [^\n{};]++)?+;)*+"
 """Empty lines, comments and settings above the first block of a file of an ISC server."""
 _TEXTS = (
-    (_EMPTY, re.compile(r"\s*\Z")),
-    ("dnsmasq leases", re.compile(r"\d+ (?:[0-9a-f]{2}:){5}[0-9a-f]{2} [0-9a-f.:]+ \S+")),
-    (_OWN_CSV, re.compile(r"name,state,flags,since,")),
+    *_OTHERS,
+    ("dnsmasq leases", re.compile(rf"\d+ {_MAC} [0-9a-f.:]+ \S+")),
     ("CSV", re.compile(r"(?!\s*[#-])(?:(?!: )[^\n{}\[\],])*+(?:,(?:(?!: )[^\n{}\[\],])*+){2,}+\r?(?:\n|\Z)")),
     ("leases of DHCPv6, which have no names", re.compile(rf"{_ABOVE}ia-(?:na|ta|pd) ")),
     (
         "the configuration of an ISC DHCP server",
         re.compile(rf"{_ABOVE}(?:subnet|host|group|shared-network)\b[^\n:{{]*+\{{"),
     ),
-    ("an HTML page", re.compile(r"\s*<(?:!doctype|html)", re.I)),
-    ("a shell script", re.compile(r"#!")),
+    ("a text", re.compile(r"(?:\s++|#[^\n]*+\n)*+[^\s{\[\"'&*!|>?%@-](?:(?!:\s)[^\n])*+(?<!:)(?:\n|\Z)")),
 )
 _RECORDS = (
     ("NetBox devices", {"device_type", "site"}),
+    ("NetBox virtual machines, which are no devices", {"vcpus", "cluster"}),
+    ("NetBox objects in brief, or other objects than devices", {"url", "display", "id"}),
+    ("an answer of NetBox's GraphQL without device_type and site", {"device_list"}),
     ("Ironic nodes", {"provision_state", "driver"}),
     ("Ironic nodes", {"Provisioning State", "UUID"}),
-    ("an Ironic or Bifrost host list", {"driver_info", "nics"}),
+    ("Ironic nodes without provision_state", {"driver_info", "uuid"}),
+    ("Ironic nodes without their UUID and Provisioning State", {"Resource Class"}),
     ("MAAS machines", {"system_id", "fqdn"}),
     ("labgrid places", {"acquired", "matches"}),
+    ("labgrid resources, which are no places", {"cls", "params", "avail"}),
+    ("hosts of Foreman", {"hostgroup_name", "build"}),
+    ("systems of Cobbler", {"profile", "interfaces"}),
+    ("nodes of Proxmox", {"node", "maxcpu"}),
+    ("servers of OpenStack", {"Flavor", "Networks"}),
+    ("a Terraform state", {"terraform_version", "resources"}),
+    ("a configuration of Kea, whose leases are in kea-leases4.csv", {"Dhcp4"}),
     ("Boskos resources", {"type", "names"}),
     ("Boskos resources", {"type", "min-count"}),
     ("a Redfish resource", {"@odata.id"}),
     ("a compose file", {"image"}),
+    ("an Ansible playbook", {"hosts", "tasks"}),
+    ("an Ansible playbook", {"hosts", "roles"}),
+    ("variables of Ansible, without hosts", {"ansible_host"}),
     ("an Ansible inventory", {"hosts"}),
     ("an error that bmhctl wrote", {"code", "status", "message"}),
 )
 _MOST = 4  # keys that are named
 _DEPTH = 4
 _WIDTH = 50
+
+
+def content_looks_like(content: bytes) -> str | None:
+    """Return what the content of a file is that is no text, as far as its beginning shows; None otherwise."""
+    return next((words for words, begins in _BYTES if begins.match(content)), None)
 
 
 def text_looks_like(text: str) -> str | None:
@@ -60,6 +111,8 @@ def document_looks_like(document: object) -> str:
         for words, keys in _RECORDS:
             if keys <= record.keys():
                 return words
+    if isinstance(document, dict) and [] in (document.get("results"), document.get("items"), document.get("nodes")):
+        return "a list without records"
     if isinstance(document, dict) and document:
         names = [f"{key!s:.40}" for key in document]
         return f"a mapping with {', '.join(names[:_MOST])}{' …' if len(names) > _MOST else ''}"

@@ -311,6 +311,14 @@ lease 10.0.0.96 {
   client-hostname "isc2";
 }
 """
+KEA = """\
+address,hwaddr,client_id,valid_lifetime,expire,subnet_id,fqdn_fwd,fqdn_rev,hostname,state,user_context,pool_id
+10.0.0.90,52:54:00:00:09:10,01:52:54:00:00:09:10,3600,1700003600,1,1,1,old.lab.,0,,0
+10.0.0.91,52:54:00:00:09:11,,3600,1700003600,1,0,0,,0,,0
+10.0.0.92,52:54:00:00:09:12,,3600,1700003600,1,0,0,kea2,2,,0
+10.0.0.93,52:54:00:00:09:13,,0,1700003600,1,0,0,kea3,0,,0
+10.0.0.90,52:54:00:00:09:10,01:52:54:00:00:09:10,3600,1700007200,1,1,1,kea1.lab.,0,,0
+"""
 HOSTS = """\
 127.0.0.1 localhost
 ::1 ip6-localhost ip6-loopback
@@ -336,6 +344,7 @@ SAMPLES = {
     "csv": CSV,
     "dnsmasq": DNSMASQ,
     "isc-dhcp": ISC,
+    "kea": KEA,
     "hosts": HOSTS,
 }
 """A text of each kind, by what `--from` calls it."""

@@ -61,6 +61,40 @@ def entry(batch: ImportBatch, name: str) -> dict[str, object]:
 # what is so of every kind
 
 
+@pytest.mark.parametrize(("name", "pages"), [("ironic", "nodes"), ("netbox", "results")])
+def test_pages_without_their_last_one_are_reported(name: str, pages: str) -> None:
+    document = json.loads(JSON[name])
+    records, said = document[pages], "the pages after this one are missing: import them together with it"
+    first = {pages: records[:1], "next": "https://example.org/?offset=1"}
+    second = {pages: records[1:], "next": "https://example.org/?offset=2"}
+    assert said in read(json.dumps(first), name="{name}").warnings[0]
+    assert f"document 2: {said}" in read(f"{json.dumps(first)}\n{json.dumps(second)}", name="{name}").warnings[0]
+    whole = f"{json.dumps(first)}\n{json.dumps({**second, 'next': None})}"
+    assert not [line for line in read(whole, name="{name}").warnings if "pages" in line]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("kea", samples.KEA.partition("\n")[0]),
+        ("isc-dhcp", "lease 10.0.0.1 {\n  binding state free;\n}\n"),
+        ("csv", "name,address\n"),
+    ],
+)
+def test_a_file_without_a_record_is_refused(name: str, text: str) -> None:
+    for kind in (None, name):
+        with pytest.raises(InvalidError, match=r"nothing to import: it looks like .* without a host"):
+            read(text, kind)
+
+
+def test_files_of_which_every_record_is_skipped_are_refused_but_not_what_a_selector_leaves_out() -> None:
+    retired = json.dumps([json.loads(samples.MAAS)[2]])
+    for text, said in ((retired, "old-eel skipped: it is retired there"), (samples.IRONIC_PORTS, "port skipped: ")):
+        with pytest.raises(InvalidError, match=f"nothing to import: document 1, item 1: {said}"):
+            read(text)
+    assert not read(samples.MAAS, only="pool=other").arrivals
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_kind_of_a_file_is_found_by_its_text(name: str) -> None:
     found = read(SAMPLES[name], name="{name}")
@@ -609,11 +643,51 @@ def test_other_files_of_an_isc_server_are_named_as_what_they_look_like(text: str
     assert caught.value.message.endswith(said)
 
 
+def test_what_maas_knows_beside_its_machines_is_skipped() -> None:
+    machine, *_ = json.loads(samples.MAAS)
+    device = {"system_id": "d1", "hostname": "switch", "fqdn": "switch.maas", "node_type": 1}
+    nodes = [{**machine, "node_type": 0}, {**device, "node_type_name": "Device"}, device]
+    batch = read(json.dumps(nodes))
+    assert list(hosts(batch)) == ["calm-cod"]
+    assert batch.skipped[:2] == (
+        "standard input, document 1, item 2: switch skipped: not a machine, but: Device",
+        "standard input, document 1, item 3: switch skipped: not a machine, but: another kind of node",
+    )
+
+
+@pytest.mark.parametrize("key", ["k_g", "ipmi_hex_kg_key", "root_pw", "ansible_ssh_private_key_file"])
+def test_keys_that_are_no_passwords_by_their_words_are_secrets_too(key: str) -> None:
+    batch = read(f"[all]\nn1 {key}=hunter2 ca_file=/x pwm=3\n", label_from=["*"])
+    assert entry(batch, "n1")["labels"] == {"ca_file": "x", "pwm": "3"}
+    assert batch.skipped == (f"standard input: 1 secret skipped, which are never stored: {key}",)
+
+
+def test_variables_beside_an_ansible_inventory_are_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "host_vars" / "n1").mkdir(parents=True)
+    (tmp_path / "hosts.yml").write_text("all: {hosts: {n1: {}}}\n")
+    (tmp_path / "host_vars" / "n1" / "main.yml").write_text("ansible_host: 10.0.0.1\n")
+    batch = read_paths([tmp_path], io.BytesIO(), NOW)
+    assert list(hosts(batch)) == ["n1"]
+    assert "variables of Ansible, which ansible-inventory --list joins with the hosts" in batch.skipped[0]
+
+
 def test_a_lease_file_that_is_cut_off_is_refused() -> None:
     with pytest.raises(InvalidError, match=r"line 15: the lease 10\.0\.0\.96 is not complete"):
         read(samples.ISC.rstrip().removesuffix("}"))
     with pytest.raises(InvalidError, match="not a whole gzip file: it is cut off"):
         read(gzip.compress(samples.MAAS.encode())[:-20])
+
+
+def test_the_last_line_of_an_address_is_the_lease_that_kea_holds() -> None:
+    batch = read(samples.KEA)
+    assert {name: entry(batch, name) for name in hosts(batch)} == {
+        "kea1.lab": {"address": "10.0.0.90", "mac": "52:54:00:00:09:10"}
+    }
+    assert batch.skipped == (
+        "standard input, line 3: 52-54-00-00-09-11 skipped: it has no name there: --name 'host-{id}' names it",
+    )
+    with pytest.raises(InvalidError, match="line 6: not a whole lease"):
+        read(samples.KEA.rstrip()[:-8])
 
 
 def test_a_hosts_file_brings_what_is_not_this_machine_itself() -> None:

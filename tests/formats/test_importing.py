@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -237,6 +241,8 @@ def test_a_list_of_hardware_data_gives_its_items_its_kind() -> None:
 
 # files of other kinds
 
+TABLE = "a table for people: write JSON, YAML or CSV"
+
 
 @pytest.mark.parametrize(
     ("text", "looks_like"),
@@ -253,6 +259,20 @@ def test_a_list_of_hardware_data_gives_its_items_its_kind() -> None:
         ("00:1c:ab:8a:97:eb,root,undefined,192.168.122.1,1\r\n", "CSV"),
         ("name,state,flags,since,owner\n", "a CSV that bmhctl wrote, which has no form for a host's state"),
         ("<!DOCTYPE html><html>", "an HTML page"),
+        ('<?xml version="1.0"?>\n<nmaprun/>', "XML"),
+        ("NAME       STATE         AGE\nworker-0   provisioned   4d\n", TABLE),
+        ("+------+--------+\n| UUID | Name   |\n+------+--------+\n", TABLE),
+        ("| Name | IP |\n|------|:--:|\n| n1 | 10.0.0.1 |\n", TABLE),
+        (" Id   Name   State\n-------\n 1    vm1    running\n", TABLE),
+        ("# mine\nHost n1\n  HostName 10.0.0.1\n", "a configuration of ssh"),
+        ("n1:\n    objtype=node\n    ip=10.0.0.1\n", "nodes of xCAT"),
+        ("10.0.0.1 dev eth0 lladdr 52:54:00:00:00:01 REACHABLE\n", "addresses of neighbours, without names"),
+        ("52:54:00:00:00:01 n1\n", "an ethers file"),
+        ("node01\nnode02\n", "a text"),
+        ('{"count": 0, "next": null, "results": []}', "a list without records"),
+        ('[{"id": 1, "name": "v", "vcpus": 4, "cluster": {}}]', "NetBox virtual machines, which are no devices"),
+        ('{"Dhcp4": {}}', "a configuration of Kea, whose leases are in kea-leases4.csv"),
+        ("- hosts: all\n  tasks: []\n", "an Ansible playbook"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_with_what_it_looks_like(text: str, looks_like: str) -> None:
@@ -261,6 +281,37 @@ def test_a_file_of_another_kind_is_refused_with_what_it_looks_like(text: str, lo
     assert caught.value.message == f"standard input: nothing to import: it looks like {looks_like}"
     assert caught.value.details["looks_like"] == looks_like
     assert "hunter2" not in caught.value.message
+
+
+def archive(name: str, text: bytes = b"") -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as packed:
+        packed.writestr(name, text)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "looks_like"),
+    [
+        (archive("xl/workbook.xml"), "an Excel workbook: save it as CSV"),
+        (
+            archive("mimetype", b"application/vnd.oasis.opendocument.spreadsheet"),
+            "an OpenDocument file: save it as CSV",
+        ),
+        (archive("hosts.csv"), "an archive: name the files in it"),
+        (bz2.compress(b"name\n"), "a compressed file of another kind than gzip"),
+        (lzma.compress(b"name\n"), "a compressed file of another kind than gzip"),
+        (b"%PDF-1.7\n%\xe2\xe3", "a PDF"),
+        (b"\x89PNG\r\n\x1a\n", "an image"),
+        (b"SQLite format 3\0\x10", "a SQLite database: bmhctl copy copies an inventory"),
+    ],
+)
+@pytest.mark.parametrize("kind", [None, "csv"])
+def test_a_file_that_is_no_text_is_named_as_what_it_is(content: bytes, looks_like: str, kind: str | None) -> None:
+    for each in (content, gzip.compress(content)):
+        with pytest.raises(InvalidError) as caught:
+            read_paths(["-"], io.BytesIO(each), NOW, import_options(kind))
+        assert caught.value.message == f"standard input: nothing to import: it looks like {looks_like}"
 
 
 def test_a_cluster_without_hosts_and_one_that_is_being_deleted_are_refused() -> None:

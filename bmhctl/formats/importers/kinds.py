@@ -151,6 +151,7 @@ KINDS = (
         "isc_leases",
         text=_begins(r"(?:(?:authoring-byte-order|server-duid)[^\n]*+\n\s*+)*+lease [0-9A-Fa-f.:]++ \{"),
     ),
+    Kind("kea", "Kea leases", "kea_leases", text=_begins("address,(?:hwaddr|duid),")),
     Kind("hosts", "a hosts file", "hosts_file", text=_begins(rf"[ \t]*+{_IP}[ \t]++[A-Za-z0-9]")),
     Kind("csv", "CSV with a heading", "csv_table", text=_is_csv),
 )

@@ -38,8 +38,11 @@ def reader(items: list[Item]) -> Reader:
     return _machine
 
 
-def _machine(item: Item) -> Record:
+def _machine(item: Item) -> Record | str:
     fields = item.fields
+    if whole(fields, "node_type"):
+        kind = fields.squeezed("node_type_name") or "another kind of node"
+        return f"{fields.line('hostname') or 'a node'} skipped: not a machine, but: {kind}"
     word, state = state_of(fields, "status_name", STATES)
     known = fields.fields("hardware_info")
     disks = [disk.data.get("size") for disk in fields.rows("physicalblockdevice_set")]

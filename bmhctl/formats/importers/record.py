@@ -33,9 +33,9 @@ _USER = re.compile(r"(?<=//)[^/@]*@")
 _PREFIX = re.compile(r"(.*)/\d{1,3}")
 _SECRET = re.compile(
     r"(?:^|[^a-z])pass(?:$|[^a-z])|passw|pswd|passphrase|pwd|secret|token|credential|(?:private|api|access|ssh)_?key"
-    r"|(?:^|_)auth(?:$|_key)|community|vault"
+    r"|(?:^|_)(?:auth(?:$|_key)|pw(?:$|_)|k_?g(?:$|_))|community|vault"
 )
-_NOT_SECRET = re.compile(r"secret_?ref|(?:credentials|secret)_?name|_(?:file|path)$")
+_NOT_SECRET = re.compile(r"secret_?ref|(?:credentials|secret)_?name|(?<!private_key)_(?:file|path)$")
 _VAULT = "$ANSIBLE_VAULT;"
 
 
@@ -116,7 +116,7 @@ def found_host(record: Record, item: Item, now: datetime, options: ImportOptions
         hardware["nics"] = len({mac.lower() for mac in record.macs})
     if options.only is not None and not options.only.fits(HostSpec("x", labels=labels, hardware=hardware)):
         return Found()
-    name = mapped.get("name") or record.name
+    name = (mapped.get("name") or record.name or "").removesuffix(".") or None  # a DNS server ends a whole name with it
     identity = mapped.get("id") or record.id
     title = f"{name or identity or 'a host':.100}"
     word, state = record.word, record.state

@@ -21,10 +21,13 @@ class ForeignRecords:
     def __init__(self, wanted: Kind | None = None) -> None:
         self.wanted = wanted
         self.items: defaultdict[str, list[Item]] = defaultdict(list)
+        self._pages: defaultdict[str, list[tuple[str, bool]]] = defaultdict(list)
 
-    def take_text(self, text: str, origin: str, kind: Kind) -> None:
-        """Take the records of a text; raise `InvalidError` that begins with ``origin``."""
-        self.items[kind.word] += module_of(kind).read_text(text, origin)
+    def take_text(self, text: str, origin: str, kind: Kind) -> int:
+        """Take the records of a text and return how many; raise `InvalidError` that begins with ``origin``."""
+        found = list(module_of(kind).read_text(text, origin))
+        self.items[kind.word] += found
+        return len(found)
 
     def check_records(self, origin: str) -> None:
         """Raise an error that begins with ``origin`` if another kind is wanted than what bmhctl wrote."""
@@ -45,10 +48,20 @@ class ForeignRecords:
         found = _items(kind, document, place)
         if found is not None:
             self.items[kind.word] += found
+            if isinstance(document, dict):
+                self._pages[kind.word].append((place, bool(document.get("next"))))
             return True
         if self.wanted is None:
             return False
         raise not_as_wanted(self.wanted, document_looks_like(document))
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return a line for each kind of which the last page is missing."""
+        return tuple(
+            f"{pages[-1][0]}: the pages after this one are missing: import them together with it"
+            for pages in self._pages.values()
+            if all(continues for _, continues in pages)
+        )
 
     def takes_manifest(self, place: str, manifest: object) -> bool:
         """Return whether a manifest is another system's, and is taken; raise an error if it is not as wanted."""

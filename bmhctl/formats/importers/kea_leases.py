@@ -1,0 +1,45 @@
+"""What Kea leased: `kea-leases4.csv`, of which a later line of an address replaces an earlier one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+
+from bmhctl.errors import InvalidError
+from bmhctl.formats.importers.isc_leases import reader
+from bmhctl.formats.importers.record import Item
+
+__all__ = ["read_text", "reader"]
+
+_HELD = "0"
+"""The state of a lease that its client has; others were declined, or their time was over."""
+
+
+_COLUMNS = {"address", "hwaddr", "hostname", "state", "valid_lifetime"}
+
+
+def read_text(text: str, origin: str) -> Iterable[Item]:
+    """Return the leases that hold; raise `InvalidError` for another heading, and for a line that is not whole."""
+    lines = csv.DictReader(text.splitlines())
+    leases: dict[str, Item] = {}
+    try:
+        missing = sorted(_COLUMNS - set(lines.fieldnames or ()))
+        if missing:
+            raise _refused(origin, f"not Kea leases: no column {', '.join(missing)}")
+        for row in lines:
+            if None in row or None in row.values():
+                raise _refused(origin, "not a whole lease", lines.line_num)
+            address = row["address"]
+            leases.pop(address, None)
+            if row["state"] == _HELD and row["valid_lifetime"] != "0":
+                data = {"address": address, "name": row["hostname"], "mac": row["hwaddr"]}
+                leases[address] = Item(f"{origin}, line {lines.line_num}", data)
+    except csv.Error as error:
+        raise _refused(origin, str(error), lines.line_num) from error
+    return leases.values()
+
+
+def _refused(origin: str, said: str, line: int | None = None) -> InvalidError:
+    place = origin if line is None else f"{origin}, line {line}"
+    hint = None if line is None else "the file may be cut off"
+    return InvalidError(f"{place}: {said}", hint=hint, details={"file": origin, "record": place})
