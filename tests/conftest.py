@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -51,6 +52,9 @@ SUFFIX = {"toml": "lab.toml", "sqlite": "lab.db", "postgres": "lab.schema"}
 _server: list[Server] = []
 
 _empty: list[EmptyInventories] = []
+
+_new: dict[str, dict[str, bytes]] = {}
+"""The files of a new inventory of a kind, by what follows their stem."""
 
 _opened: list[Store] = []
 """What labs opened and have not closed."""
@@ -212,11 +216,22 @@ def run_bmhctl(*args: str, cwd: Path, stdin: str | bytes | None = None, **extra:
     return Run(status, stdout.decode(), stderr.decode())
 
 
+def make_empty(path: Path) -> None:
+    """Makes the empty inventory that ``init`` makes, in a file: a copy takes 0.1 ms of a processor, to make one 7."""
+    kind = path.suffix.removeprefix(".")
+    if kind not in _new:
+        with tempfile.TemporaryDirectory() as folder:
+            inventories.init(str(first := Path(folder, f"lab.{kind}")))
+            _new[kind] = {file.name.removeprefix(first.stem): file.read_bytes() for file in Path(folder).iterdir()}
+    for suffix, content in _new[kind].items():
+        path.with_name(path.stem + suffix).write_bytes(content)
+
+
 def made_in(backend: str, folder: Path) -> Iterator[Lab]:
     """An empty inventory in a backend; nothing is left of it afterwards."""
     made = Lab(folder / SUFFIX[backend])
     if backend != "postgres":
-        inventories.init(made.location)
+        make_empty(made.path)
         yield made
         made.remove()
         return
@@ -247,9 +262,8 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
 @pytest.fixture
 def toml_lab(tmp_path: Path) -> Iterator[Lab]:
     """An empty TOML inventory."""
-    path = tmp_path / "lab.toml"
-    inventories.init(str(path))
-    made = Lab(path)
+    made = Lab(tmp_path / "lab.toml")
+    make_empty(made.path)
     yield made
     made.close()
 

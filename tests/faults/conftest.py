@@ -14,7 +14,7 @@ import pytest
 
 from bmhctl import open_inventory
 from bmhctl.usecases import inventories
-from tests.conftest import SCALE, Lab, environment
+from tests.conftest import SCALE, Lab, environment, make_empty
 from tests.faults.forked_commands import ForkedCommands
 from tests.faults.proxy import Proxy
 from tests.faults.scenarios import FILES
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def file_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     """An empty inventory, once in each backend that is a file."""
     made = Lab(tmp_path / FILES[request.param])
-    inventories.init(str(made.path))
+    make_empty(made.path)
     yield made
     made.close()
 
