@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from threading import Lock
+from urllib.parse import urljoin, urlsplit
 
 from bmhctl.domain.bmc_address import Endpoint, has_odd_segment, same_path
 from bmhctl.probes.cancellation import Cancelled, InterruptedStepError
@@ -26,8 +27,10 @@ _BUSY_PAUSE = 1.0  # seconds before a request is repeated, when the BMC does not
 _EXTRA_READ = 10.0  # seconds at most for a read that is not needed
 _GOODBYE = 2.0  # seconds for each part of the end of a session, beyond the deadline
 _MOST_PAGES = 50
+_NAME_IT = "name one: bmhctl set HOST --bmc-system ID"
 _CHECK_ADDRESS = "bmhctl set HOST --bmc … declares it"
-_MOST_REDIRECTS = 3
+_MOST_REDIRECTS = 3  # requests in all
+_REDIRECTS = (301, 302, 303, 307, 308)
 _REASON = 400  # characters
 
 _PASSING = frozenset({404, 408, 425, 429, 500, 502, 503, 504})
@@ -138,26 +141,39 @@ class Client:
             return None
 
     def members(self, path: str, *, needed: bool = True) -> list[str] | None:
-        """Return the paths of a collection's members; None if it can't be had and is not ``needed``."""
+        """Return the paths of all of a collection's members; None if they can't be had and are not ``needed``.
+
+        A list that is not whole is none: what it lacks may be another system.
+        """
+        try:
+            return self._members(path, needed=needed)
+        except BmcError:
+            if needed:
+                raise
+            return None
+
+    def _members(self, path: str, *, needed: bool) -> list[str]:
         found: list[str] = []
-        page: str | None = path
+        page = path
         for _ in range(_MOST_PAGES):
-            if page is None:
-                return found
             read = self.get(page, missing="lists no systems") if needed else self.find(page)
-            if read is None:
-                return None
-            members = read.get("Members")
-            if not isinstance(members, list):
-                if needed:
-                    raise BmcError(f"{self.name} lists no systems")
-                return None
+            members = (read or {}).get("Members")
+            if read is None or not isinstance(members, list):
+                raise BmcError(f"{self.name} lists no systems")
             links = [self.link(member) for member in members]
-            found += [link for link in links if link is not None]
-            page = self.path(read.get("Members@odata.nextLink"))
-        if needed:
-            raise BmcError(f"{self.name} lists systems without end")
-        return None
+            more = read.get("Members@odata.nextLink") or read.get("@odata.nextLink")
+            following = self.path(more)
+            if None in links or (more and following is None):
+                raise BmcError(f"{self.name} lists systems without valid links", hint=_NAME_IT)
+            found += filter(None, links)
+            if following is None:
+                count = read.get("Members@odata.count")
+                if isinstance(count, int) and count > len(found):
+                    words = f"lists {len(found)} of the {count} systems that it counts"
+                    raise BmcError(f"{self.name} {words}", hint=_NAME_IT)
+                return list({link.rstrip("/").casefold(): link for link in found}.values())
+            page = following
+        raise BmcError(f"{self.name} lists systems without end")
 
     def link(self, value: object) -> str | None:
         """Return the path that a reference (``{"@odata.id": …}``) leads to; None if it is not one."""
@@ -271,20 +287,17 @@ class Client:
     def _end_session(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            with suppress(HttpError):
-                self._connection.request("DELETE", session, seconds=_GOODBYE, headers=self._authorization)
+            with suppress(HttpError, BmcError):
+                reply = self._connection.request("DELETE", session, seconds=_GOODBYE, headers=self._authorization)
+                if reply.status in _REDIRECTS:
+                    session = self._redirected("DELETE", session, reply)
+                    self._connection.request("DELETE", session, seconds=_GOODBYE, headers=self._authorization)
             self._connection.close()
 
     # one request
 
     def _get(self, path: str, missing: str, seconds: float | None) -> Json:
         reply = self._send("GET", path, None, {}, seconds)
-        for _ in range(_MOST_REDIRECTS):
-            if reply.status not in (301, 302, 303, 307, 308):
-                break
-            reply = self._send("GET", self._elsewhere(reply), None, {}, seconds)
-        else:
-            raise BmcError(f"{self.name} sends requests in a circle", hint=_CHECK_ADDRESS)
         if reply.status == 404 and missing:
             raise PassingError(BmcError(f"{self.name} {missing}"), sent=True)
         if reply.status >= 300:
@@ -295,19 +308,11 @@ class Client:
             found.setdefault("@odata.etag", tag)
         return found
 
-    def _elsewhere(self, reply: Reply) -> str:
-        location = reply.headers.get("location", "")
-        same = location.startswith("/") or location.lower().startswith(f"{self.where.url.lower()}/")
-        path = self.path(location) if same else None
-        if path is None:
-            shown = one_line(location)[:200] or "it does not say where"
-            raise BmcError(f"{self.name} sends requests elsewhere: {shown}", hint=_CHECK_ADDRESS)
-        return path
-
     def _parse(self, reply: Reply) -> Json:
         found = json_object(reply.body)
-        if found is None:
-            raise BmcError(f"{self.name} is not a Redfish service: it answers something else than JSON objects")
+        if found is None:  # a web server that is just starting may do so, too
+            words = "is not a Redfish service: it answers something else than JSON objects"
+            raise PassingError(BmcError(f"{self.name} {words}"), sent=True)
         return found
 
     def _send(
@@ -321,6 +326,33 @@ class Client:
         return reply
 
     def _request(
+        self, method: str, path: str, body: Json | None, headers: Mapping[str, str], seconds: float | None
+    ) -> Reply:
+        """Return the reply to one request, from where the BMC redirects it to."""
+        for _ in range(_MOST_REDIRECTS):
+            reply = self._exchange(method, path, body, headers, seconds)
+            if reply.status not in _REDIRECTS:
+                return reply
+            path = self._redirected(method, path, reply)
+        raise BmcError(f"{self.name} sends requests in a circle", hint=_CHECK_ADDRESS)
+
+    def _redirected(self, method: str, path: str, reply: Reply) -> str:
+        """Return where a redirect leads; raise :class:`BmcError` for another server, where no credentials may go.
+
+        What changes something goes only to another spelling of its path: another path may be another system's.
+        """
+        location = reply.headers.get("location", "")
+        found = None
+        with suppress(ValueError):  # a host that can't be one
+            whole = urljoin(self.where.url + path, location)
+            if location and _origin(whole) == _origin(self.where.url):
+                found = self.path(whole)
+        if found is None or not (method == "GET" or same_path(found, path)):
+            shown = one_line(location)[:200] or "it does not say where"
+            raise BmcError(f"{self.name} sends requests elsewhere: {shown}", hint=_CHECK_ADDRESS)
+        return found
+
+    def _exchange(
         self, method: str, path: str, body: Json | None, headers: Mapping[str, str], seconds: float | None
     ) -> Reply:
         if self._cancelled.is_set() or self._ended:
@@ -429,6 +461,12 @@ class Client:
 
 _ROOT_KEYS = (("RedfishVersion", str), ("Systems", dict), ("SessionService", dict), ("@odata.id", str))
 _LATE_HINT = "bmhctl power HOST status shows what became of it"
+
+
+def _origin(url: str) -> tuple[str, str | None, int]:
+    """Return the scheme, host and port of a URL; raises :class:`ValueError` for one that has none."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
 
 
 def belongs_to(path: str, system: str) -> bool:

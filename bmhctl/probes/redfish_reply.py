@@ -22,9 +22,12 @@ Json = dict[str, object]
 
 
 def json_object(body: bytes) -> Json | None:
-    """Return the JSON object in a body, None if it is anything else."""
+    """Return the JSON object in a body, None if it is anything else; what is not Unicode is read as Latin-1."""
     try:
-        found = json.loads(body)
+        try:
+            found = json.loads(body)
+        except UnicodeDecodeError:
+            found = json.loads(body.decode("latin-1"))
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -9,13 +9,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
+from bmhctl.domain.bmc_commands import Power
+from bmhctl.domain.model import Bmc
 from bmhctl.probes import redfish_boot, redfish_client, redfish_power, redfish_system
+from bmhctl.probes.credentials import BmcError
+from bmhctl.probes.redfish_conversation import ask
+from bmhctl.probes.redfish_power import PowerSwitch
+from bmhctl.probes.redfish_system import System
+from bmhctl.probes.step_environment import StepEnvironment
 from tests.probes.servers import saying, serving
 
 Json = dict[str, Any]
@@ -249,3 +258,38 @@ def fake_bmc(certificate: Path | None = None, **switches: Any) -> Iterator[FakeB
     bmc = FakeBmc(**switches)
     with serving(bmc, certificate, keep_alive=True) as bmc.port:
         yield bmc
+
+
+def talk(
+    bmc: FakeBmc,
+    question: Callable[[System], Any],
+    *,
+    seconds: float = 10.0,
+    path: str = "",
+    cancelled: Event | None = None,
+    login: str | None = None,
+    setting: StepEnvironment | None = None,
+    **declared: Any,
+) -> Any:
+    """The answer, or the error's message and hint in one line."""
+    where = Bmc(bmc.url + path, credentials=login and "env:LOGIN", **declared)
+    setting = setting or StepEnvironment({"LOGIN": login or ""}, "/", cancelled=cancelled or Event())
+    started = time.monotonic()
+    try:
+        return ask(where, setting, timedelta(seconds=seconds), lambda client: question(System(client)))
+    except BmcError as error:
+        line = error.message + (f" ({error.hint})" if error.hint else "")
+        assert line.isprintable(), line
+        return line.replace(bmc.url, "BMC")
+    finally:
+        assert time.monotonic() - started < seconds + 3
+
+
+def switch(power: Power) -> Callable[[System], str]:
+    """What switches the power and waits until it is seen."""
+    return lambda system: PowerSwitch(system).set_power(power)
+
+
+def status(system: System) -> str:
+    """The power of a system."""
+    return system.power()

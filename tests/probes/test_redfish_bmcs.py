@@ -29,7 +29,7 @@ from bmhctl.probes.redfish_power import PowerSwitch
 from bmhctl.probes.redfish_system import System
 from bmhctl.probes.step_environment import StepEnvironment
 from tests.probes.conftest import Probe
-from tests.probes.fake_bmc import ALL, FakeBmc, FakeSystem, fake_bmc, shorten_pauses
+from tests.probes.fake_bmc import ALL, FakeBmc, FakeSystem, fake_bmc, shorten_pauses, status, switch, talk
 from tests.probes.servers import saying, serving
 
 pytestmark = pytest.mark.slow
@@ -40,39 +40,6 @@ SYSTEM = "/redfish/v1/Systems/1"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_pauses(monkeypatch, poll=0.1, resend=1.0, busy=0.2)
-
-
-def talk(
-    bmc: FakeBmc,
-    question: Callable[[System], Any],
-    *,
-    seconds: float = 10.0,
-    path: str = "",
-    cancelled: Event | None = None,
-    login: str | None = None,
-    setting: StepEnvironment | None = None,
-    **declared: Any,
-) -> Any:
-    """The answer, or the error's message and hint in one line."""
-    where = Bmc(bmc.url + path, credentials=login and "env:LOGIN", **declared)
-    setting = setting or StepEnvironment({"LOGIN": login or ""}, "/", cancelled=cancelled or Event())
-    started = time.monotonic()
-    try:
-        return ask(where, setting, timedelta(seconds=seconds), lambda client: question(System(client)))
-    except BmcError as error:
-        line = error.message + (f" ({error.hint})" if error.hint else "")
-        assert line.isprintable(), line
-        return line.replace(bmc.url, "BMC")
-    finally:
-        assert time.monotonic() - started < seconds + 3
-
-
-def switch(power: Power) -> Callable[[System], str]:
-    return lambda system: PowerSwitch(system).set_power(power)
-
-
-def status(system: System) -> str:
-    return system.power()
 
 
 # what a BMC allows

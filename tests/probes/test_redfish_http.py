@@ -1,0 +1,152 @@
+"""HTTP and JSON as BMCs speak them: redirects, lists that are not whole, odd answers, logins."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import pytest
+
+from bmhctl.domain.bmc_commands import Power
+from bmhctl.probes.redfish_boot import identify
+from tests.probes.fake_bmc import FakeBmc, FakeSystem, fake_bmc, shorten_pauses, status, switch, talk
+from tests.probes.servers import Answer, saying
+
+pytestmark = pytest.mark.slow
+
+SYSTEM = "/redfish/v1/Systems/1"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_pauses(monkeypatch, poll=0.1, resend=1.0, busy=0.2)
+
+
+# redirects
+
+
+def moving(bmc: FakeBmc, *methods: str, to: str = "{path}/") -> None:
+    """Every request of these methods is redirected, unless its path ends with a slash."""
+
+    def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        if request.command not in methods or request.path.endswith("/"):
+            return False
+        last = request.path.rpartition("/")[2]
+        saying("", 308, headers={"Location": to.format(path=request.path, last=last, port=bmc.port)})(request)
+        return True
+
+    bmc.trouble = trouble
+
+
+def test_what_changes_something_is_redirected_to_the_same_path_with_a_slash() -> None:
+    with fake_bmc(systems=[FakeSystem(extra={"IndicatorLED": "Off"})], login=("admin", "s3cret"), basic=False) as bmc:
+        moving(bmc, "POST", "PATCH", "DELETE")
+        assert talk(bmc, lambda system: identify(system, True), login="admin:s3cret") == "on"
+        assert talk(bmc, switch(Power.OFF), login="admin:s3cret") == "off"
+        assert bmc.resets == ["ForceOff"]
+        assert bmc.sessions == set(), "the login and the logout were redirected, too"
+
+
+def test_an_action_is_not_redirected_to_another_system() -> None:
+    with fake_bmc(systems=[FakeSystem("1"), FakeSystem("2")]) as bmc:
+        other = "/redfish/v1/Systems/2/Actions/ComputerSystem.Reset/"
+        moving(bmc, "POST", to=other)
+        assert talk(bmc, switch(Power.OFF), path=SYSTEM) == (
+            f"its BMC at BMC sends requests elsewhere: {other} (bmhctl set HOST --bmc … declares it)"
+        )
+        assert bmc.resets == []
+
+
+@pytest.mark.parametrize(
+    ("location", "is_followed"),
+    [
+        ("{last}/", True),
+        ("//127.0.0.1:{port}{path}/", True),
+        ("HTTP://127.0.0.1:{port}{path}/", True),
+        ("//evil.example{path}/", False),
+        ("http://127.0.0.1:1{path}/", False),
+        ("https://127.0.0.1:{port}{path}/", False),
+        ("http://127.0.0.1:{port}@evil.example{path}/", False),
+        ("http://[bad{path}/", False),
+    ],
+)
+def test_a_redirect_is_followed_in_each_spelling_of_this_bmc_only(location: str, is_followed: bool) -> None:
+    with fake_bmc() as bmc:
+        moving(bmc, "GET", to=location)
+        said = talk(bmc, status, path=SYSTEM)
+        assert said == "on" if is_followed else said.startswith("its BMC at BMC sends requests elsewhere: ")
+
+
+# lists
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        ({"Members@odata.count": 2}, "lists 1 of the 2 systems that it counts"),
+        ({"Members": [{"@odata.id": SYSTEM}, None]}, "lists systems without valid links"),
+        ({"Members": [{"@odata.id": SYSTEM}, {"href": f"{SYSTEM}2"}]}, "lists systems without valid links"),
+        ({"Members": [{"@odata.id": SYSTEM}, {"@odata.id": f"{SYSTEM} b"}]}, "lists systems without valid links"),
+        ({"Members@odata.nextLink": "Systems?$skip=1"}, "lists systems without valid links"),
+        ({"@odata.nextLink": "/redfish/v1/Systems?$skip=1"}, "lists no systems"),
+    ],
+)
+def test_a_system_is_not_the_only_one_of_a_list_that_is_not_whole(rest: dict[str, Any], said: str) -> None:
+    systems = {"Members": [{"@odata.id": SYSTEM}], **rest}
+    with fake_bmc(resources={"/redfish/v1/Systems": systems}) as bmc:
+        assert talk(bmc, switch(Power.OFF)).startswith(f"its BMC at BMC {said}")
+        assert bmc.received == []
+
+
+def test_a_system_that_is_listed_twice_is_one() -> None:
+    members = [{"@odata.id": SYSTEM}, {"@odata.id": f"{SYSTEM}/"}]
+    systems = {"Members": members, "Members@odata.count": 2, "Members@odata.nextLink": ""}
+    with fake_bmc(resources={"/redfish/v1/Systems": systems}) as bmc:
+        assert talk(bmc, status) == "on"
+
+
+# bodies
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_json_is_read_in_each_encoding(encoding: str) -> None:
+    with fake_bmc(systems=[FakeSystem(extra={"AssetTag": "Gerät"})]) as bmc:
+
+        def encode(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            _, said, _ = bmc.accept(request, body)
+            text = json.dumps(said, ensure_ascii=False).encode(encoding)
+            saying(text, 200, "application/json")(request)
+            return True
+
+        bmc.trouble = encode
+        assert talk(bmc, lambda system: system.report["AssetTag"]) == "Gerät"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        saying("<html>The web server is starting</html>"),
+        saying("", 200, "application/json"),
+        saying('{"PowerState": ', 200, "application/json"),
+        saying("", 302, headers={"Location": "/login.html/"}),
+    ],
+    ids=["a page", "nothing", "half", "the login page"],
+)
+def test_what_is_no_json_for_a_while_after_a_command_is_waited_for(answer: Answer) -> None:
+    with fake_bmc(systems=[FakeSystem(power="Off", lag=0.3)]) as bmc:
+        left = threading.Semaphore(3)
+
+        def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.path == "/login.html/":
+                saying("<html>Log in</html>")(request)
+                return True
+            if request.command != "GET" or not bmc.resets or not left.acquire(blocking=False):
+                return False
+            answer(request)
+            return True
+
+        bmc.trouble = trouble
+        assert talk(bmc, switch(Power.ON)) == "on"
+        assert bmc.resets == ["On"]
