@@ -49,7 +49,7 @@ def power(
     """
     names, action = _last_argument(hosts, action, Power)
     if not action:
-        from bmhctl.cli.habits import meant_power
+        from bmhctl.cli.suggestions import meant_power
 
         meant = f"did you mean bmhctl power {' '.join(meant)}? " if (meant := meant_power(names)) else ""
         raise UsageError("no action is given", hint=f"{meant}bmhctl power HOST… {_ACTIONS}")

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
-from typing import Any
-
-from bmhctl.cli.commands import ENTRIES, PROGRAM
-from bmhctl.output.display import Format
-
 COMMANDS: dict[str, str] = {
+    "abandon": "release HOST",
     "acquire": "reserve",
     "allocate": "reserve",
     "annotate": "set HOST --label rack=r1",
     "apply": "policy apply FILE",
+    "archive": "backup FILE",
+    "assign": "reserve",
+    "audit": "history",
+    "availability": "timeline",
     "available": "list --state free",
     "back": "release HOST",
+    "ban": "cordon HOST",
     "blame": "history HOST",
+    "blink": "power HOST identify",
+    "block": "cordon HOST",
     "bmc": "power HOST status",
     "book": "reserve HOST --from 09:00 --until 12:00",
+    "boot": "boot-once HOST pxe",
     "bootdev": "boot-once HOST pxe",
     "borrow": "reserve",
     "broken": "maintain HOST --reason TEXT",
+    "bump": "queue move ID --first",
     "busy": "list --state reserved",
     "calendar": "bookings",
     "cancel": "bookings cancel ID",
@@ -32,9 +33,12 @@ COMMANDS: dict[str, str] = {
     "checkout": "reserve",
     "claim": "reserve",
     "clean": "reset HOST",
+    "cleanup": "reset HOST",
     "clone": "copy SRC DST",
     "cluster-info": "status",
+    "comment": "set HOST --note TEXT",
     "commission": "add HOST",
+    "conf": "policy show",
     "config": "policy show",
     "console": "show HOST",
     "count": "status",
@@ -42,68 +46,129 @@ COMMANDS: dict[str, str] = {
     "create": "add HOST",
     "cycle": "power HOST cycle",
     "dashboard": "report --to lab.html",
+    "dealloc": "release HOST",
+    "deallocate": "release HOST",
+    "decom": "retire HOST",
     "decommission": "retire HOST",
     "del": "remove HOST",
+    "delegate": "handover ID --to OWNER",
     "delete": "remove HOST",
+    "deprovision": "release HOST",
+    "dequeue": "queue cancel ID",
     "deregister": "remove HOST",
     "describe": "show HOST",
     "destroy": "remove HOST",
+    "details": "show HOST",
     "diff": "history",
+    "dirty": "list --state tainted",
     "disable": "cordon HOST",
     "discover": "inspect HOST",
+    "dispose": "retire HOST",
+    "doc": "help",
+    "docs": "help",
+    "done": "release HOST",
     "down": "power HOST off",
     "drain": "cordon HOST",
+    "drop": "release HOST",
     "dump": "export",
     "edit": "set HOST",
     "enable": "uncordon HOST",
     "enroll": "add HOST",
+    "erase": "reset HOST",
     "events": "history",
+    "exchange": "replace HOST",
+    "exclude": "cordon HOST",
     "exec": "run --host HOST -- COMMAND",
+    "expire": "reap",
     "explain": "why HOST",
+    "facts": "show HOST",
     "find": "list -l rack=r1",
+    "finish": "release HOST",
     "fix": "doctor --fix",
+    "follow": "history --follow",
+    "forecast": "timeline",
     "free": "release HOST",
+    "freeze": "cordon HOST",
     "fsck": "doctor",
     "gantt": "timeline",
+    "gather": "inspect HOST",
+    "gc": "reap",
     "get": "list",
     "give": "release HOST",
     "give-back": "release HOST",
     "giveback": "release HOST",
     "grab": "reserve",
     "halt": "power HOST soft-off",
+    "handoff": "handover ID --to OWNER",
     "health": "doctor",
+    "healthcheck": "check HOST",
+    "held": "list --state reserved",
+    "identify": "power HOST identify",
+    "include": "uncordon HOST",
     "info": "show HOST",
+    "initial": "list --state initial",
+    "introspect": "inspect HOST",
+    "inventory": "list",
+    "ipmitool": "power HOST status",
     "kick": "taint HOST --force --reason TEXT",
     "kill": "release -R ID",
     "label": "set HOST --label rack=r1",
+    "lease": "reserve",
+    "leased": "list --state reserved",
     "leases": "reservations",
+    "led": "power HOST identify",
     "limits": "policy show",
+    "lint": "doctor",
     "load": "import FILE",
+    "locate": "power HOST identify",
     "lock": "reserve",
     "log": "history",
     "logs": "history",
     "ls": "list",
+    "maint": "maintain HOST --reason TEXT",
     "maintenance": "maintain HOST --reason TEXT",
     "maintenances": "bookings",
     "man": "help",
     "manage": "add HOST",
+    "manual": "help",
     "mark": "maintain HOST --reason TEXT",
     "mark-broken": "maintain HOST --reason TEXT",
     "migrate": "copy SRC DST",
+    "mine": "reservations",
     "monitor": "status --watch",
     "mv": "rename HOST NEW",
+    "my": "reservations",
+    "need": "reserve",
+    "netboot": "boot-once HOST pxe",
     "new": "add HOST",
+    "note": "set HOST --note TEXT",
     "off": "power HOST off",
     "offline": "maintain HOST --reason TEXT",
     "on": "power HOST on",
     "online": "resume HOST",
     "patch": "set HOST",
+    "pause": "cordon HOST",
+    "ping": "check HOST",
+    "plan": "bookings",
+    "planned": "bookings",
+    "power-cycle": "power HOST cycle",
+    "power-off": "power HOST off",
+    "power-on": "power HOST on",
+    "power-status": "power HOST status",
     "poweroff": "power HOST off",
     "poweron": "power HOST on",
+    "prepare": "ready HOST",
+    "probe": "check HOST",
     "prolong": "extend -R ID",
+    "prometheus": "metrics",
+    "promote": "queue move ID --first",
     "prove": "check HOST",
     "provide": "ready HOST",
+    "provision": "ready HOST",
     "ps": "reservations",
+    "purge": "retire HOST",
+    "pwr": "power HOST status",
+    "pxe": "boot-once HOST pxe",
     "quarantine": "maintain HOST --reason TEXT",
     "quota": "policy show",
     "reboot": "power HOST cycle",
@@ -111,6 +176,9 @@ COMMANDS: dict[str, str] = {
     "register": "add HOST",
     "renew": "extend -R ID",
     "repair": "doctor --fix",
+    "request": "reserve",
+    "reschedule": "bookings move ID --from 09:00",
+    "reserved": "list --state reserved",
     "restart": "power HOST cycle",
     "restore": "copy SRC DST",
     "return": "release HOST",
@@ -119,34 +187,53 @@ COMMANDS: dict[str, str] = {
     "rmi": "remove HOST",
     "sacct": "history",
     "salloc": "reserve",
+    "sanitize": "reset HOST",
+    "save": "backup FILE",
     "sbatch": "run --host HOST -- COMMAND",
     "scancel": "release -R ID",
     "schedule": "bookings",
     "scontrol": "show HOST",
+    "scrub": "reset HOST",
     "search": "list -l rack=r1",
     "sel": "history HOST",
     "sensor": "inspect HOST",
     "serve": "report --to lab.html",
+    "settings": "policy show",
     "setup": "ready HOST",
     "shutdown": "power HOST soft-off",
     "sinfo": "status",
+    "slots": "timeline",
+    "snapshot": "backup FILE",
     "squeue": "queue",
     "srun": "run --host HOST -- COMMAND",
     "ssh": "export HOST -o ssh",
     "start": "power HOST on",
     "state": "show HOST",
+    "statistics": "stats",
     "steal": "taint HOST --force --reason TEXT",
     "stop": "power HOST off",
     "summary": "status",
+    "swap": "replace HOST",
     "tag": "set HOST --label rack=r1",
+    "tail": "history --follow",
+    "tainted": "list --state tainted",
     "take": "reserve",
+    "taken": "list --state reserved",
     "test": "check HOST",
     "top": "status --watch",
+    "transfer": "handover ID --to OWNER",
+    "tutorial": "help operators",
+    "unassign": "release HOST",
+    "unblock": "uncordon HOST",
     "undeploy": "release HOST",
+    "unfreeze": "uncordon HOST",
+    "unlabel": "set HOST --label rack-",
     "unlock": "release HOST",
     "unmaintain": "resume HOST",
+    "unpause": "uncordon HOST",
     "unregister": "remove HOST",
     "unreserve": "release HOST",
+    "unset": "set HOST",
     "up": "power HOST on",
     "update": "set HOST",
     "usage": "stats",
@@ -155,6 +242,8 @@ COMMANDS: dict[str, str] = {
     "validate": "doctor",
     "verify": "doctor",
     "version": "--version",
+    "waitlist": "queue",
+    "want": "reserve",
     "watch": "status --watch",
     "web": "report --to lab.html",
     "who": "reservations",
@@ -166,10 +255,8 @@ COMMANDS: dict[str, str] = {
 NOUNS = frozenset(("baremetal", "host", "hosts", "machine", "machines", "node", "nodes", "server", "servers", "system"))
 """What other tools call hosts, before or after a command."""
 
-_WITH_HOSTS = (
-    *("boot-once", "check", "cordon", "history", "inspect", "list", "maintain", "power", "ready", "recycle", "release"),
-    *("remove", "reserve", "reset", "resume", "retire", "set", "show", "taint", "uncordon", "why"),
-)
+LABELS = ("arch", "env", "gpu", "group", "model", "pool", "rack", "region", "role", "row", "site", "team", "zone")
+"""Keys of labels that are typed as options: ``--rack r1``."""
 
 _LABEL = ("-l rack=r1",)
 _COUNT = ("-n 2",)
@@ -216,6 +303,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--timeout": ("--timeout 60s", "--wait 10m"),
     "--user": ("--as NAME",),
     "--where": _LABEL,
+    **{f"--{key}": (f"--label {key}=VALUE", f"-l {key}=VALUE") for key in LABELS},
     "-L": _LABEL,
     "-c": _COUNT,
     "-V": ("--version",),
@@ -234,211 +322,3 @@ FORMATS: dict[str, str] = {
     **dict.fromkeys(("names", "value"), "name"),
 }
 """Output formats of other tools, each with the one that has the same here."""
-
-_ACTIONS = ("on", "off", "soft-off", "cycle", "status", "identify", "identify-off")
-_HARD_RESET = "reset"  # of ipmitool and Redfish; here a command of that name cleans a host
-_WITH_FORMAT = ("-o", "--output", "--format")
-_ALL = ("--all", "-a", "-A")
-_OF_ONE = ("status", "why", "graph")
-_OF_ALL = ("list", "export", "history", "timeline")  # without a name they are about all hosts
-_UNKNOWN_COMMAND = re.compile(r"No such command '(.*)'", re.S)
-_EXTRA_ARGUMENT = re.compile(r"Got unexpected extra argument\(s\) \((\S+).*\)", re.S)
-_RESERVATION = re.compile(r"r-[a-z0-9]+")
-_LOCATION = re.compile(r"\S+\.(toml|db|sqlite3?)|postgres(ql)?://\S+")
-_SHELL_RANGE = re.compile(
-    r"(?P<start>[\w.-]*?)(?:\{(?P<list>\d+(?:,\d+)*)\}|\{?(?P<first>\d+)(?:-|\.\.)(?P<last>\d+)\}?)(?P<rest>[a-z.]*)"
-)  # node{1,2}, node{1..3}, node1-3
-_AMOUNT = re.compile(r"\d+\w?")  # the value of an option, such as 2 or 30m
-_LABEL_WORD = re.compile(r"[\w./-]+=[\w.-]*")
-_LIKELY = 0.75  # the least similarity, by difflib, of a word that is suggested
-_LIKELY_HABIT = 0.85  # the same for words of other tools: a wrong guess runs another command, which may do harm
-_HOST = re.compile(r"[\w.*?\[\],-]{1,253}")
-_LONGEST = 40  # the longest word that may be a misspelling
-
-
-def meant_by(error: Any, args: Sequence[str]) -> str | None:
-    """Return the command line that the user probably meant, for a usage error of Typer; None if that is not clear.
-
-    ``args`` is the whole command line: its hosts and labels are kept.
-    """
-    if error.ctx is None:
-        return None
-    option = getattr(error, "option_name", None)
-    prefix = error.ctx.command_path.removeprefix(PROGRAM).strip()
-    if option is not None and hasattr(error, "possibilities"):
-        hosts = [word for word in error.ctx.command.params if word.name == "hosts"]
-        if option in ("--host", "--hosts", "--name", "--node") and hosts:
-            return f"{PROGRAM} {prefix} HOST"
-        if option in ("-w", "--watch") and prefix == "list":
-            return f"{PROGRAM} status --watch"
-        if option in _ALL and any(param.name == "hosts" for param in error.ctx.command.params) and prefix != "add":
-            return f"{PROGRAM} {prefix}" if prefix in _OF_ALL else f"{PROGRAM} {prefix} '*'"
-        return meant_option(option, option_names(error.ctx.command))
-    if extra := _EXTRA_ARGUMENT.match(error.message):
-        return meant_argument(extra[1], prefix, option_names(error.ctx.command))
-    command = _UNKNOWN_COMMAND.match(error.message)
-    if command is None:
-        return None
-    meant = meant_command(command[1], prefix)
-    if prefix:
-        return meant and f"{PROGRAM} {meant}"
-    typed = [*args[args.index(command[1]) + 1 :]] if command[1] in args else []
-    if command[1].lower() in NOUNS:
-        verb, typed = _verb_of(typed)
-        meant = verb or "list"
-    return meant and f"{PROGRAM} {_filled(meant, typed)}"
-
-
-def _verb_of(words: list[str]) -> tuple[str | None, list[str]]:
-    """Return the command after a noun, as in ``node show node1``, and the words after it; None without one."""
-    for position, word in enumerate(words[:2]):
-        if word in ENTRIES or word in COMMANDS:
-            return COMMANDS.get(word, word), words[position + 1 :]
-    return None, words
-
-
-def _filled(meant: str, words: list[str]) -> str:
-    """Return a command line with the hosts, the label and the program among the words in their places."""
-    end = words.index("--") if "--" in words else len(words)
-    program = shlex.join(words[end + 1 :])
-    named = [
-        word
-        for word, before in zip(words[:end], ["", *words], strict=False)
-        if word.lower() not in NOUNS and not word.startswith("-") and before not in _WITH_FORMAT
-    ]
-    hosts = [
-        shlex.quote(word)
-        for word in named
-        if _HOST.fullmatch(word) and not (_AMOUNT.fullmatch(word) or word in ENTRIES)
-    ]
-    labels = [word for word in named if _LABEL_WORD.fullmatch(word)]
-    if "NEW" in meant or "SRC" in meant:
-        return re.sub("HOST|SRC", hosts[0], re.sub("NEW|DST", hosts[1], meant)) if len(hosts) == 2 else meant
-    command = meant.split(" ", 1)[0]
-    takes_host = meant == command and command in _WITH_HOSTS
-    if hosts and ("HOST" in meant or takes_host):
-        most = None if command not in _OF_ONE and command != "show" and "--host" not in meant else 1
-        names = " ".join(hosts[:most])
-        meant = meant.replace("HOST", names) if "HOST" in meant else f"{meant} {names}"
-    if labels:
-        meant = meant.replace("rack=r1", labels[0])
-    return meant.replace("COMMAND", program) if program else meant
-
-
-def meant_command(word: str, group: str = "") -> str | None:
-    """Return the command line that an unknown command stands for, below ``group`` ("policy"; "" is the root)."""
-    word = word.lower()
-    if not group and word in COMMANDS:
-        return COMMANDS[word]
-    if group in ENTRIES and word in ("list", "ls", "show"):
-        return group
-    prefix = f"{group} " if group else ""
-    names = {name.removeprefix(prefix).split(" ")[0] for name in ENTRIES if name.startswith(prefix)}
-    habits = () if group else COMMANDS
-    near = _nearest(word, sorted(names)) or _nearest(word, habits, _LIKELY_HABIT)
-    if near is None:
-        return None
-    return prefix + near if near in names else COMMANDS[near]
-
-
-def meant_option(option: str, known: Iterable[str]) -> str | None:
-    """Return what an unknown option stands for in a command that has the options ``known``."""
-    known = [*known]
-    habits = {
-        habit: next((text for text in meant if text.split(" ")[0] in known), None) for habit, meant in OPTIONS.items()
-    }
-    if option in habits:
-        return habits[option]
-    long = [name for name in known if name.startswith("--") and name != "--help"]
-    if near := _nearest(option, long):
-        return near
-    near = _nearest(option, [habit for habit, meant in habits.items() if meant], _LIKELY_HABIT)
-    return near and habits[near]
-
-
-def meant_argument(word: str, command: str, known: Iterable[str]) -> str | None:
-    """Return what an argument stands for in a command that takes no more of them and has the options ``known``."""
-    known = [*known]
-    if _RESERVATION.fullmatch(word):
-        return f"-R {word}" if "-R" in known else None
-    if _LOCATION.fullmatch(word):
-        return f"{PROGRAM} -i {word} {command}"
-    if command == "show":
-        return f"{PROGRAM} list"
-    if command == "extend":
-        return "-R ID"
-    return f"{PROGRAM} {'show' if command == 'status' else command} {word}" if command in _OF_ONE else None
-
-
-def meant_label(words: Iterable[str]) -> str | None:
-    """Return the option that the first label in the place of a host's name stands for; None if there is none."""
-    return next((f"--label {word}" for word in words if _LABEL_WORD.fullmatch(word)), None)
-
-
-def meant_host(name: str, command: str, known: Iterable[str]) -> str | None:
-    """Return what the user probably meant by a name that no host has: an option or a command line; None if unclear.
-
-    ``known`` are the options of the command.
-    """
-    known = [*known]
-    if name.isdecimal() and command in ("reserve", "run"):
-        return f"-n {name}"
-    if name == "any" and command in ("reserve", "run"):
-        return "-n 1"
-    if name == "all":
-        return f"{PROGRAM} {command}" if command in _OF_ALL else f"{PROGRAM} {command} '*'"
-    if name == "help":
-        return f"{PROGRAM} {command} --help"
-    if written := _SHELL_RANGE.fullmatch(name):
-        inner = written["list"] or f"{written['first']}-{written['last']}"
-        return f"{PROGRAM} {command} " + shlex.quote(f"{written['start']}[{inner}]{written['rest']}")
-    if "," in name and not {*"[{"} & {*name}:
-        return f"{PROGRAM} {command} {' '.join(shlex.quote(each) for each in name.split(',') if each)}"
-    if _RESERVATION.fullmatch(name):
-        return f"-R {name}" if "-R" in known else f"{PROGRAM} reservations {name}"
-    if _LOCATION.fullmatch(name):
-        return f"{PROGRAM} -i {name} {command}"
-    if command == "set" and _LABEL_WORD.fullmatch(name):
-        return f"--label {name}"
-    if re.fullmatch(r"[\w./-]+!?=[\w.-]*", name) and "-l" in known:
-        key, _, value = name.partition("=")
-        return f"--state {value}" if key == "state" and "--state" in known else f"-l {name}"
-    return None
-
-
-def meant_format(text: str) -> str | None:
-    """Return the output format that an unknown one stands for; None if that is not clear."""
-    word = text.lower().partition("=")[0]
-    if word == "custom-columns":
-        return "--fields name,state"
-    near = _nearest(word, [*Format])
-    meant = FORMATS.get(word) or near
-    return meant and f"-o {meant}"
-
-
-def meant_power(words: Sequence[str]) -> list[str]:
-    """Return the hosts and the action of ``power`` that words without an action at their end stand for."""
-    for action, hosts in ((words[-1:], words[:-1]), (words[:1], words[1:])):
-        for word in action:
-            word = "cycle" if word == _HARD_RESET else word
-            meant = COMMANDS.get(word, f"power HOST {word}").split(" ")
-            if hosts and meant[0] == "power" and meant[2] in _ACTIONS:
-                return [*hosts, meant[2]]
-    return []
-
-
-def synopsis(ctx: Any) -> str:
-    """Return how a command is called, on one line: its name and its arguments, or the commands of a group."""
-    if hasattr(ctx.command, "list_commands"):
-        return f"{ctx.command_path} {'|'.join(ctx.command.list_commands(ctx))}"
-    return " ".join([ctx.command_path, *ctx.command.collect_usage_pieces(ctx)])
-
-
-def option_names(command: Any) -> list[str]:
-    """Return every spelling of every option of a command."""
-    return [name for param in command.params for name in (*param.opts, *param.secondary_opts) if name.startswith("-")]
-
-
-def _nearest(word: str, known: Iterable[str], likely: float = _LIKELY) -> str | None:
-    near = get_close_matches(word, [*known], n=1, cutoff=likely) if len(word) <= _LONGEST else []
-    return near[0] if near else None

@@ -174,7 +174,9 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
 
 def _usage(error: Exception, args: list[str]) -> UsageError:
     """Return a usage error of Typer as one of bmhctl, with the command or option that was probably meant."""
-    from bmhctl.cli.habits import meant_by, synopsis
+    import re
+
+    from bmhctl.cli.suggestions import meant_by, synopsis
 
     # Typer adds its own suggestion to the formatted message only.
     is_option = hasattr(error, "possibilities")
@@ -187,6 +189,7 @@ def _usage(error: Exception, args: list[str]) -> UsageError:
         hint = f"{synopsis(context)}; see {hint}"
     message = " ".join(message.split())  # Typer puts choices on lines of their own
     message = message.replace("is not a valid int range", "is not a whole number")
+    message = re.sub(r"Got unexpected extra argument(?:\(s\))? \((.*)\)", r"unexpected argument: \1", message)
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
 
 
@@ -195,11 +198,11 @@ def _with_habit(error: BmhctlError, args: list[str]) -> BmhctlError:
     name = _command_in(args) or ""
     meant = None
     if error.code == "not-found" and error.host is not None:
-        from bmhctl.cli.habits import meant_host, option_names
+        from bmhctl.cli.suggestions import meant_host, option_names
 
         meant = meant_host(error.host, name, option_names(build_command(name, ENTRIES[name])))
     elif isinstance(error, UsageError) and name in ("add", "set"):
-        from bmhctl.cli.habits import meant_label
+        from bmhctl.cli.suggestions import meant_label
 
         meant = meant_label(arg for before, arg in pairwise(args) if not before.startswith("-"))
     if meant:

@@ -154,7 +154,15 @@ def history(
         ),
     ] = None,
     since_id: Annotated[
-        int, typer.Option("--since-id", min=0, max=2**63 - 1, metavar="N", help="After the event with the id N.")
+        int,
+        typer.Option(
+            "--since-id",
+            min=0,
+            max=2**63 - 1,
+            metavar="N",
+            show_default=False,
+            help="After the event with the id N.",
+        ),
     ] = 0,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="The newest event first.")] = False,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on: show events as they are recorded.")] = False,

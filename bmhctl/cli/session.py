@@ -254,7 +254,7 @@ def _format(text: str) -> Format:
     try:
         return Format(text)
     except ValueError:
-        from bmhctl.cli.habits import meant_format
+        from bmhctl.cli.suggestions import meant_format
 
         meant = f"did you mean {near}? " if (near := meant_format(text)) else ""
         raise UsageError(f"there is no output format {text!r}", hint=f"{meant}known: {', '.join(Format)}") from None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bmhctl.cli import habits
+from bmhctl.cli import habits, suggestions
 from bmhctl.cli.app import application, build_command
 from bmhctl.cli.commands import ENTRIES, PROGRAM
 from tests.cli.conftest import Cli
@@ -64,9 +64,9 @@ def test_the_command_meant_by_a_habitual_word_parses(word: str, meant: str, cli:
 )
 def test_the_option_meant_by_a_habitual_one_parses(name: str) -> None:
     command: Any = build_command(name, ENTRIES[name])
-    known = habits.option_names(command)
+    known = suggestions.option_names(command)
     for option in habits.OPTIONS:
-        meant = None if option in known else habits.meant_option(option, known)
+        meant = None if option in known else suggestions.meant_option(option, known)
         if meant is None or meant in known:  # an option of a like name; its value is the user's
             continue
         _parsed([name, *meant.split(), *_required(command)])
@@ -109,6 +109,9 @@ def test_the_option_meant_by_a_habitual_one_parses(name: str) -> None:
         ("list --lable rack=r1", "-l rack=r1"),
         ("set --lable rack=r1", "--label"),
         ("list --json", "-o json"),
+        ("list --rack r2", "-l rack=r2"),
+        ("add node01 --rack=r2", "--label rack=r2"),
+        ("add node01 --arch", "--label arch=VALUE"),
         ("maintain --for 2h", "--until 2h"),
         ("maintain --duration 2h", "--until 4h"),
         ("history --for 2h", "--since 2h"),
@@ -144,6 +147,9 @@ def test_a_misspelling_is_answered_with_the_nearest(line: str, meant: str, cli: 
         "reserve --force",
         "add -a",
         "maintain --wait 2s",
+        "sudo",
+        "unlease",
+        "unready",
     ],
 )
 def test_nothing_unlikely_is_suggested(line: str, cli: Cli) -> None:
@@ -165,6 +171,7 @@ def test_nothing_unlikely_is_suggested(line: str, cli: Cli) -> None:
         ("list rack{7,8}", "bmhctl list 'rack[7,8]'"),
         ("ready rack1-3", "bmhctl ready 'rack[1-3]'"),
         ("ready rack01..03", "bmhctl ready 'rack[01-03]'"),
+        ("ready rack01..rack03", "bmhctl ready 'rack[01-03]'"),
         ("list rack=r1", "-l rack=r1"),
         ("taint rack=r1", "-l rack=r1"),
         ("list state=tainted", "--state tainted"),

@@ -15,7 +15,7 @@ CASES: dict[str, tuple[int, list[str], dict[str, str], str]] = {
     "usage: an unknown option": (2, ["list", "--bogus"], {}, "no such option: --bogus"),
     "usage: an unknown command": (2, ["lst"], {}, "no such command 'lst'"),
     "usage: a missing argument": (2, ["show"], {}, "missing argument 'HOST'"),
-    "usage: a surplus argument": (2, ["show", "node01", "node02"], {}, "got unexpected extra argument(s) (node02)"),
+    "usage: a surplus argument": (2, ["show", "node01", "node02"], {}, "unexpected argument: node02"),
     "usage: no number": (2, ["reserve", "-n", "x"], {}, "invalid value for '-n' / '--count'"),
     "usage: no state": (2, ["list", "--state", "x"], {}, "invalid value for '--state'"),
     "usage: no selector": (2, ["list", "-l", "="], {}, "can't read the selector '=' at '='"),
