@@ -13,7 +13,7 @@ class Ticket(Frozen):
 
     ``requirements`` is what it asks for. ``deadline`` is when its owner stops waiting (None: never),
     ``refreshed_at`` when the waiting process last showed that it is alive. ``ttl`` and ``endless``
-    describe the requested lease.
+    describe the requested lease. ``excused_at`` is when the server was lost, the first time since then.
     """
 
     owner: str
@@ -27,6 +27,7 @@ class Ticket(Frozen):
     request_id: str | None = None
     id: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)
+    excused_at: datetime | None = None
 
 
 class QueueVerb(Words):

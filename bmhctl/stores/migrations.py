@@ -352,6 +352,9 @@ _BOOKINGS = Migration(
     ),
 )
 
+# Since when a ticket counts without a process, after its server was lost.
+_EXCUSED = Migration("excused tickets", ("ALTER TABLE tickets ADD COLUMN excused_at BIGINT",))
+
 MIGRATIONS: tuple[Migration, ...] = (
     _CORE,
     _QUEUE,
@@ -370,6 +373,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _QUEUE_HISTORY,
     _SHARED,
     _BOOKINGS,
+    _EXCUSED,
 )
 """In the order in which they are applied; a released one never changes."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 17
+VERSION = 18
 """The schema's version: how many migrations an inventory of this bmhctl has seen."""
 
 SPEC_COLUMNS = ("name", "address", "mac", "labels", "bmc", "hardware", "note")
@@ -56,6 +56,7 @@ TICKET_COLUMNS = (
     "deadline",
     "request_id",
     "tags",
+    "excused_at",
 )
 QUEUE_EVENT_COLUMNS = ("id", "ticket", "at", "actor", "verb", "owner", "requirements", "reason", "reservation")
 BOOKING_COLUMNS = (

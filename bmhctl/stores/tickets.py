@@ -75,6 +75,14 @@ class Tickets(Frozen):
         """Record that the ticket's process was still waiting at ``now``."""
         self._database.execute("UPDATE tickets SET refreshed_at = ? WHERE id = ?", [from_time(now), ticket_id])
 
+    def excuse(self, lost: datetime) -> None:
+        """Record for each ticket that was not refreshed since ``lost`` that it is excused from then on, but once."""
+        self._database.execute(
+            "UPDATE tickets SET excused_at = ?"
+            " WHERE refreshed_at < ? AND (excused_at IS NULL OR excused_at < refreshed_at)",
+            [from_time(lost), from_time(lost)],
+        )
+
     def remove(self, ticket_id: int) -> None:
         """Remove a ticket from the queue; do nothing if it does not exist."""
         self._database.execute("DELETE FROM tickets WHERE id = ?", [ticket_id])
@@ -93,14 +101,14 @@ def _ticket_row(ticket: Ticket) -> list[Value]:
         from_time(ticket.deadline),
         ticket.request_id,
         to_json(dict(ticket.tags)) if ticket.tags else None,
+        from_time(ticket.excused_at),
     ]
 
 
 def _to_ticket(row: Row) -> Ticket:
     try:
-        identifier, owner, requirements, created_at, refreshed_at, purpose, ttl, endless, deadline, request_id, tags = (
-            row
-        )
+        identifier, owner, requirements, created_at, refreshed_at, purpose, ttl, endless, *more = row
+        deadline, request_id, tags, excused_at = more
         return Ticket(
             id=int(identifier or 0),
             owner=str(owner),
@@ -113,6 +121,7 @@ def _to_ticket(row: Row) -> Ticket:
             deadline=to_time(deadline),
             request_id=to_text(request_id),
             tags={} if tags is None else from_json(str(tags)),
+            excused_at=to_time(excused_at),
         )
     except UNREADABLE as error:
         raise unreadable("ticket", row[0]) from error

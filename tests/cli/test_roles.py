@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bmhctl import open_inventory
 from bmhctl.cli.commands import COMMANDS
+from bmhctl.errors import AwayError, MovedError
 from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.stores.migrations import MIGRATIONS, Migration
 from bmhctl.stores.postgres import roles, schema
@@ -19,6 +21,7 @@ from tests.cli.conftest import Cli, error_of, json_of
 from tests.cli.roles import Fleet, shared
 from tests.conftest import run_bmhctl
 from tests.postgres import drop_schema
+from tests.processes import spawn, until
 
 pytestmark = pytest.mark.slow
 
@@ -260,6 +263,64 @@ def test_a_user_without_a_role_learns_whom_to_ask(fleet: Fleet, cli: Cli) -> Non
     assert (done.status, done.stdout) == (11, "")
     assert f"the role {fleet.login(VIEWER)} may not read this inventory" in done.stderr
     assert f"ask {owner}, who owns the inventory: a viewer may (bmhctl policy grants, which is" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("revoke", "grant"),
+    [
+        ("REVOKE USAGE ON SCHEMA {schema} FROM {group}", "GRANT USAGE ON SCHEMA {schema} TO {group}"),
+        ("REVOKE {group} FROM {login}", "GRANT {group} TO {login}"),
+    ],
+)
+def test_a_right_that_is_revoked_for_a_while_is_no_inventory_that_was_dropped(
+    revoke: str, grant: str, fleet: Fleet
+) -> None:
+    names = {"schema": fleet.schema, "group": f"{fleet.prefix}_{RUNNER}", "login": fleet.login(RUNNER)}
+    host, held = fleet.available(), fleet.held()
+    with open_inventory(fleet.url_of(RUNNER), actor="alice") as lab:
+        fleet.sql(revoke.format(**names))
+        for act in (lab.hosts, lab.queue, lambda: lab.extend(held, "1h"), lambda: lab.reserve(host)):
+            with pytest.raises(AwayError, match="may not read this inventory") as refused:
+                act()
+            assert not isinstance(refused.value, MovedError), refused.value
+        fleet.sql(grant.format(**names))
+        lab.extend(held, "1h")
+        assert lab.reserve(host).hosts[0].name == host
+
+
+def test_a_schema_that_is_dropped_is_gone_for_every_statement(fleet: Fleet) -> None:
+    with open_inventory(fleet.url_of(RUNNER), actor="alice") as lab:
+        fleet.sql(f"DROP SCHEMA {fleet.schema} CASCADE")
+        for act in (lab.hosts, lab.queue, lambda: lab.reserve(count=1)):
+            with pytest.raises(MovedError, match="its schema was dropped"):
+                act()
+
+
+def test_a_runner_that_waits_keeps_its_place_when_its_connection_is_lost(fleet: Fleet) -> None:
+    host = fleet.reserved()
+    waiter = spawn("-m", "bmhctl", "-i", fleet.url_of(RUNNER), "reserve", host, "--wait", "1m")
+    tickets = "SELECT id, place, excused_at IS NOT NULL FROM tickets"
+    connected = f"SELECT pid FROM pg_stat_activity WHERE usename = '{fleet.login(RUNNER)}'"
+    until(lambda: fleet.sql(tickets) and fleet.sql(connected))
+    [(number, *_)] = fleet.sql(tickets)
+    fleet.sql(f"SELECT pg_terminate_backend(pid) FROM ({connected}) AS waiting")
+    until(lambda: fleet.sql(tickets) == [(number, None, True)])
+    with fleet.opened() as lab:
+        lab.taint(host)
+        lab.reset(host)
+        lab.ready(host)
+    out, err = waiter.communicate(timeout=30)
+    assert (waiter.returncode, "may not" in err, "lost its place" in err) == (0, False, False), err
+    assert host in out
+
+
+def test_a_limit_of_the_server_for_idle_sessions_does_not_end_a_wait(fleet: Fleet) -> None:
+    who = fleet.login(VIEWER)
+    fleet.sql(f"ALTER ROLE {who} SET idle_session_timeout = '300ms'")
+    rested = f"SELECT clock_timestamp() - state_change > '400ms' FROM pg_stat_activity WHERE usename = '{who}'"
+    with open_inventory(fleet.url_of(VIEWER)) as lab:
+        lab.hosts()
+        until(lambda: fleet.sql(rested) == [(True,)], "the session was ended")
 
 
 def test_an_inventory_of_an_older_bmhctl_is_updated_by_its_owner(

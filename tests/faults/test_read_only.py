@@ -98,14 +98,39 @@ mount -o remount,ro .
 """
 
 
-@pytest.mark.parametrize("file", ["lab.db", "lab.toml"])
-def test_a_file_system_that_is_mounted_read_only_is_called_that(file: str, tmp_path: Path) -> None:
+_WAITED = """
+set -e
+mount -t tmpfs tmpfs .
+bmh() {{ {bmhctl} -i {file} "$@"; }}
+bmh init -q; bmh add -q node1; bmh ready -q node1
+mount -o remount,ro .
+bmh reserve -n 1 --wait 30s -o name 2> err & job=$!
+until grep -q 'mounted read-only; waiting until it is back' err; do kill -0 $job; sleep 0.05; done
+mount -o remount,rw .
+wait $job
+"""
+
+
+def in_room(script: str, file: str, folder: Path) -> subprocess.CompletedProcess[str]:
     room = ["unshare", "--mount", "--map-root-user"]
     if subprocess.run([*room, "true"], capture_output=True).returncode:
         pytest.skip("may not mount anything here")
-    script = _MOUNTED.format(
-        bmhctl=shlex.join([sys.executable, "-m", "bmhctl"]), file=shlex.quote(str(tmp_path / file))
-    )
-    done = subprocess.run([*room, "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    script = script.format(bmhctl=shlex.join([sys.executable, "-m", "bmhctl"]), file=shlex.quote(str(folder / file)))
+    return subprocess.run([*room, "sh", "-c", script], cwd=folder, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["lab.db", "lab.toml"])
+def test_a_wait_that_is_begun_while_the_file_system_is_read_only_goes_on_when_it_is_not(
+    file: str, tmp_path: Path
+) -> None:
+    done = in_room(_WAITED, file, tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert done.stdout == "node1\n"
+
+
+@pytest.mark.parametrize("file", ["lab.db", "lab.toml"])
+def test_a_file_system_that_is_mounted_read_only_is_called_that(file: str, tmp_path: Path) -> None:
+    done = in_room(_MOUNTED, file, tmp_path)
     assert done.returncode == 11
     assert "can't be written: its file system is mounted read-only\nhint: mount " in done.stderr

@@ -138,6 +138,9 @@ def connect(address: Address) -> Connection:
         rows = connection.execute(
             f"SELECT pg_backend_pid(), set_config('search_path', '\"{address.schema}\"', false),"
             f" set_config('lock_timeout', '{LOCK_PATIENCE * 1000:.0f}', false),"
+            # A process that waits is idle, and its locks end with its session.
+            " CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL"  # PostgreSQL 14
+            " THEN set_config('idle_session_timeout', '0', false) END,"
             " CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')"
             " THEN set_config('synchronous_commit', 'on', false) END"
         )
@@ -167,7 +170,7 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
         case errors.UndefinedTable() | errors.InvalidSchemaName() | errors.UndefinedColumn():
             return InvalidError(f"the inventory in {address.shown} is damaged ({said})", hint="restore it")
         case errors.ReadOnlySqlTransaction():
-            return UnreachableError(
+            return AwayError(  # a standby may be promoted
                 f"{address.shown} is read-only ({said})",
                 hint="name the primary: ?target_session_attrs=read-write",
             )

@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 
 import psycopg
 
-from bmhctl.errors import BmhctlError, UnreachableError, UsageError
+from bmhctl.errors import AwayError, BmhctlError, UnreachableError, UsageError
 from bmhctl.stores.migrations import MIGRATIONS
 from bmhctl.stores.postgres.connection import connect
 from bmhctl.stores.postgres.url import Address, is_name
@@ -41,7 +41,7 @@ _RUNNER: Rights = {
     "hosts": {"UPDATE": _MOVES},
     "events": {"INSERT": ()},
     "reservations": {"INSERT": (), "UPDATE": RESERVATION_COLUMNS[1:]},
-    "tickets": {"INSERT": (), "UPDATE": ("refreshed_at",), "DELETE": ()},
+    "tickets": {"INSERT": (), "UPDATE": ("refreshed_at", "excused_at"), "DELETE": ()},
     "queue_events": {"INSERT": ()},
     "results": {"INSERT": (), "UPDATE": ()},
     "facts": {"INSERT": (), "DELETE": ()},  # steps report properties
@@ -50,7 +50,7 @@ _RUNNER: Rights = {
 }
 _OPERATOR: Rights = _RUNNER | {
     "hosts": {"INSERT": (), "UPDATE": (*SPEC_COLUMNS, *_MOVES), "DELETE": ()},
-    "tickets": {"INSERT": (), "UPDATE": ("refreshed_at", "place"), "DELETE": ()},
+    "tickets": {"INSERT": (), "UPDATE": ("refreshed_at", "excused_at", "place"), "DELETE": ()},
     "departed": {"INSERT": (), "DELETE": ()},
     "meta": {"INSERT": (), "UPDATE": (), "DELETE": ()},
     "counts": {"INSERT": (), "UPDATE": ("number",), "DELETE": ()},
@@ -138,11 +138,12 @@ def sql(schema: str, prefix: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def refusal(address: Address, *, user: str, owner: str | None, said: str) -> UnreachableError:
+def refusal(address: Address, *, user: str, owner: str | None, said: str, was_open: bool) -> UnreachableError:
     """Return the error for a statement that the server refused: what the role may not do, and who can change that.
 
     ``user`` is the role, ``owner`` the owner of the inventory (None: there is no inventory yet), ``said`` the server's
-    message. The rights are read over another connection, because this one may be in a failed transaction.
+    message. The rights are read over another connection, because this one may be in a failed transaction. ``was_open``:
+    the role could read the inventory before; if it can't now, it may be able to soon: :class:`AwayError`.
     """
     if owner is None:
         return UnreachableError(
@@ -155,10 +156,11 @@ def refusal(address: Address, *, user: str, owner: str | None, said: str) -> Unr
     if not missing:
         return UnreachableError(f"{address.shown}: {said}", hint=f"ask {owner}, who owns the inventory")
     least = missing[0][0]
+    kind = AwayError if was_open and least == 0 else UnreachableError
     role, lacks = ROLES[least], [right for number, right in missing if number == least]
     has_some = len(lacks) < sum(number == least for number, *_ in _rights())
     some = f": it lacks {', '.join(dict.fromkeys(lacks))}" if has_some else ""
-    return UnreachableError(
+    return kind(
         f"{address.shown}: the role {user} may not {role.does}{some}",
         hint=f"ask {owner}, who owns the inventory: {role.who} may"
         " (bmhctl policy grants, which is run again after each update)",

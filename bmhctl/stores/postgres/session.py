@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
@@ -31,6 +31,12 @@ STARTED = "(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000)::bigint"
 
 _SERVER_ENDS = ("08", "57P", "25P03", "25P04")
 """How SQLSTATEs begin after which a connection is lost: it failed, or the server shuts down or ends idle ones."""
+
+
+_IS_OPEN = """
+SELECT has_schema_privilege(n.oid, 'USAGE') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = 'meta'
+"""
 
 
 class Session(WriteBuffer):
@@ -186,20 +192,35 @@ class Session(WriteBuffer):
             error = error.__context__  # report the shutdown, not the errors that it caused
         if (error.sqlstate or "").startswith(_SERVER_ENDS):
             self._connection.close()  # the server is about to end it
-        # Every transaction asks for this table first: where only another one is missing, the inventory is damaged.
-        if isinstance(error, errors.UndefinedTable) and self._which and '"meta"' in str(error.diag.message_primary):
-            return MovedError(
-                f"the inventory in {self.location} is gone: its schema was dropped while it was in use",
-                hint="nothing was written; restore it, or create one, and run the command again",
-            )
+        if isinstance(error, errors.UndefinedTable) and self._which:
+            return self._without_table(error)
         if isinstance(error, errors.InsufficientPrivilege):
             return self._refused(error.diag.message_primary or str(error))
         return translate(error, self._address, is_lost=self._connection.closed)
 
+    def _without_table(self, error: psycopg.Error) -> BmhctlError:
+        """Return the error for a table that was there before: dropped with the schema, or alone, or closed to us."""
+        try:
+            with closing(connect(self._address)) as other:  # this connection may be in a failed transaction
+                found = other.execute(_IS_OPEN, [self._address.schema]).fetchall()
+        except BmhctlError as why:
+            return why
+        except psycopg.Error as why:
+            return translate(why, self._address, is_lost=True)
+        if not found:
+            return MovedError(
+                f"the inventory in {self.location} is gone: its schema was dropped while it was in use",
+                hint="nothing was written; restore it, or create one, and run the command again",
+            )
+        if not found[0][0]:
+            return self._refused("permission denied for its schema")
+        return translate(error, self._address, is_lost=False)
+
     def _refused(self, said: str) -> UnreachableError:
         from bmhctl.stores.postgres.roles import refusal
 
-        return refusal(self._address, user=self._connection.info.user, owner=self._owner, said=said)
+        user, was_open = self._connection.info.user, self._which is not None
+        return refusal(self._address, user=user, owner=self._owner, said=said, was_open=was_open)
 
     def require_owner(self, does: str, command: str) -> None:
         """Raise :class:`UnreachableError` unless this role has the rights of the owner of the inventory.

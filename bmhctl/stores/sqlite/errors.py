@@ -44,9 +44,10 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
 
 
 def unwritable(path: Path) -> UnreachableError:
-    """Return the error for a file that this user can only read."""
-    why = "its file system is mounted read-only" if is_mounted_read_only(path) else "it is read-only for this user"
-    return UnreachableError(f"{path} can't be written: {why}", hint=writable_hint(path))
+    """Return the error for a file that this user can only read: for the moment, or for good."""
+    if is_mounted_read_only(path):
+        return AwayError(f"{path} can't be written: its file system is mounted read-only", hint=writable_hint(path))
+    return UnreachableError(f"{path} can't be written: it is read-only for this user", hint=writable_hint(path))
 
 
 def _is_full(path: Path) -> bool:

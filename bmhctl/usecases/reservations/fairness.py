@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -39,7 +38,6 @@ After connections were lost, waiting processes have as long to reconnect: longer
 _NEVER_USED = datetime.min.replace(tzinfo=UTC)
 _LONGEST_AWAY = timedelta(seconds=LONGEST)  # the longest that a process waits for a server
 
-_EXCUSED = "excused"  # the key of the inventory that has the excused tickets
 _requirements_of = lru_cache(maxsize=1000)(load_requirements)
 
 
@@ -83,10 +81,11 @@ def _excuse(ctx: Context) -> Callable[[Ticket], bool]:
     last_disruption, now = ctx.store.last_disruption(), ctx.clock()
     if not timedelta() <= now - last_disruption < LAPSE:
         return lambda _: False
-    excused = _excused(ctx)
 
     def is_excused(ticket: Ticket) -> bool:
-        since = _excused_since(ticket, excused) or last_disruption
+        since = ticket.excused_at
+        if since is None or since < ticket.refreshed_at:  # its process was there after that loss
+            since = last_disruption
         is_past = ticket.deadline is not None and ticket.deadline <= now
         silent = last_disruption - ticket.refreshed_at
         return not is_past and timedelta() < silent < _LONGEST_AWAY and now - since < LAPSE
@@ -94,34 +93,11 @@ def _excuse(ctx: Context) -> Callable[[Ticket], bool]:
     return is_excused
 
 
-def _excused_since(ticket: Ticket, excused: Mapping[int, datetime]) -> datetime | None:
-    """Return since when a ticket has been excused, None if its process has been there since."""
-    since = excused.get(ticket.id)
-    return None if since is None or ticket.refreshed_at > since else since
-
-
 def note_excused(ctx: Context) -> None:
     """Save since when tickets are excused, in the caller's transaction: a further loss does not prolong that."""
     lost = ctx.store.last_disruption()
-    if not timedelta() <= ctx.clock() - lost < LAPSE:
-        return
-    known = _excused(ctx)
-    kept = {
-        ticket.id: _excused_since(ticket, known) or lost
-        for ticket in ctx.store.tickets.all()
-        if ticket.refreshed_at < lost
-    }
-    if kept != known:
-        ctx.store.meta.put(_EXCUSED, json.dumps({str(ticket): moment.isoformat() for ticket, moment in kept.items()}))
-
-
-def _excused(ctx: Context) -> dict[int, datetime]:
-    """Return the tickets that were excused, by id, each with the time of the loss."""
-    try:
-        known = json.loads(ctx.store.meta.get(_EXCUSED) or "{}")
-        return {int(ticket): datetime.fromisoformat(moment) for ticket, moment in known.items()}
-    except (ValueError, TypeError, AttributeError):
-        return {}
+    if timedelta() <= ctx.clock() - lost < LAPSE:
+        ctx.store.tickets.excuse(lost)
 
 
 def may_come_back(ctx: Context, ticket: Ticket) -> bool:

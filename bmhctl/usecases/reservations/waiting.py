@@ -95,12 +95,13 @@ def _wait(attempt: Attempt, patience: WaitOptions, absence: Absence) -> Grant:
 
 
 def _wait_in_queue(attempt: Attempt, patience: WaitOptions, ticket: Ticket, absence: Absence) -> Grant:
-    """Wait with a ticket, which is kept while the inventory is locked or full; raises for one that is lost or moved."""
+    """Wait with a ticket, kept while the inventory is locked, full, read-only; raises for one that is lost or moved."""
     while True:
         try:
             return _wait_for_turn(attempt, patience, ticket, absence)
-        except AwayError as error:
-            if isinstance(error, MovedError) or not attempt.ctx.store.is_connected:
+        except UnreachableError as error:
+            is_over = isinstance(error, MovedError | RetiredError | UncertainError)
+            if is_over or not attempt.ctx.store.is_connected:
                 raise
             absence.goes_on(error)
         patience.pause(PAUSE, None)
