@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bmhctl.errors import BmhctlError, ExitStatus
-from bmhctl.probes.cancellation import InterruptedStepError
+from bmhctl.probes.cancellation import InterruptedStepError, within
 from bmhctl.probes.step_environment import StepEnvironment
 
 _HINT = "credentials are one line: user:password"
@@ -38,8 +38,8 @@ def credentials(reference: str | None, environment: StepEnvironment, seconds: fl
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or type(error).__name__
         raise BmcError(f"its credentials {kind}:{what} can't be read: {said}", hint=_HINT) from None
-    user, colon, password = line.split("\n", 1)[0].strip().partition(":")
-    if not colon:
+    user, _, password = line.removeprefix("\ufeff").split("\n", 1)[0].strip().partition(":")
+    if not user or not password:  # a variable in it that was empty: as a login it would only count as a failure
         raise BmcError(f"its credentials {kind}:{what} hold no user:password", hint=_HINT)
     return user, password
 
@@ -50,8 +50,10 @@ def _from_environment(name: str, environment: StepEnvironment, _: float) -> str:
     return environment.environ[name]
 
 
-def _from_file(path: str, environment: StepEnvironment, _: float) -> str:
-    return (Path(environment.folder) / Path(path).expanduser()).read_text(encoding="utf-8")
+def _from_file(path: str, environment: StepEnvironment, seconds: float) -> str:
+    file = Path(environment.folder) / Path(path).expanduser()
+    # A named pipe, or a file of a server that is away, is read for as long as it likes.
+    return within(seconds, environment.cancelled, lambda: file.read_text(encoding="utf-8"))
 
 
 def _from_command(command: str, environment: StepEnvironment, seconds: float) -> str:
@@ -60,6 +62,8 @@ def _from_command(command: str, environment: StepEnvironment, seconds: float) ->
 
     from bmhctl.probes.command import call
 
+    if not shlex.split(command):
+        raise ValueError
     ended = call(shlex.split(command), environment, seconds, stderr=subprocess.DEVNULL)
     if environment.cancelled.is_set():
         raise InterruptedStepError

@@ -50,6 +50,10 @@ class PassingError(Exception):
         self.after = after
 
 
+class RejectedError(BmcError):
+    """The BMC takes the credentials for nothing: they are wrong, or the account is locked."""
+
+
 class RefusedError(BmcError):
     """The BMC received a request, refused it and did nothing. ``answer`` is the HTTP status."""
 
@@ -80,6 +84,8 @@ class Client:
         self._login = login
         self._authorization = {} if login is None else {"Authorization": basic(*login)}
         self._task: Task | None = None
+        self._is_accepted = login is None  # whether the BMC has taken the credentials
+        self._rejection: BmcError | None = None
         self._session: str | None = None
         self._sessions = f"{where.root}/SessionService/Sessions"
         self._opening = Lock()
@@ -323,6 +329,8 @@ class Client:
             reply = self._request(method, path, body, headers, seconds)
         if reply.status == 401:
             raise self._unauthorized(reply)
+        if reply.status < 300 and path.rstrip("/") != self.where.root:  # which needs no credentials
+            self._is_accepted = True
         return reply
 
     def _request(
@@ -357,6 +365,8 @@ class Client:
     ) -> Reply:
         if self._cancelled.is_set() or self._ended:
             raise InterruptedStepError
+        if self._rejection is not None:
+            raise self._rejection
         left = self.left
         if left <= 0:
             raise self.late()
@@ -430,8 +440,8 @@ class Client:
             reply = self._request("POST", self._sessions, body, {}, None)
             token = reply.headers.get("x-auth-token", "")
             if reply.status >= 300 or not token.isascii() or not token.isprintable() or not token:
-                if reply.status in (429, 500, 502, 503, 504):
-                    reason, _ = reason_of(reply)
+                reason, is_passing = reason_of(reply)
+                if is_passing or reply.status in (429, 500, 502, 503, 504):
                     error = BmcError(f"{self.name} opens no session: {self._shown(reason)} ({reply.status})")
                     self._authorization = {"Authorization": basic(user, password)}
                     raise PassingError(error, sent=False, busy=True, after=retry_after(reply))
@@ -456,7 +466,10 @@ class Client:
             )
         reason = message_of(reply)
         words = f": {self._shown(reason)}" if reason else ""
-        return BmcError(f"{self.name} rejects the credentials{words}", hint="check what their reference leads to")
+        kind = BmcError if self._is_accepted else RejectedError
+        error = kind(f"{self.name} rejects the credentials{words}", hint="check what their reference leads to")
+        self._rejection = None if self._is_accepted else error
+        return error
 
 
 _ROOT_KEYS = (("RedfishVersion", str), ("Systems", dict), ("SessionService", dict), ("@odata.id", str))

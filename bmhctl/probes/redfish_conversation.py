@@ -14,10 +14,11 @@ from bmhctl.domain.model import Bmc
 from bmhctl.probes.cancellation import Cancelled, InterruptedStepError, within
 from bmhctl.probes.credentials import BmcError, credentials
 from bmhctl.probes.http_connection import ConnectionRules, HttpConnection, proxy_for
-from bmhctl.probes.redfish_client import Client, PassingError
+from bmhctl.probes.redfish_client import Client, PassingError, RejectedError
 from bmhctl.probes.step_environment import StepEnvironment
 
 _T = TypeVar("_T")
+_REMEMBERED = 60.0  # seconds for which credentials that a BMC has rejected are not tried again
 _GRACE = 0.3  # seconds beyond the deadline for a more precise error than that time ran out
 
 
@@ -33,6 +34,7 @@ def ask(bmc: Bmc | None, environment: StepEnvironment, timeout: timedelta, quest
     with _turn(where.url.lower(), environment.bmc_parallel, environment.cancelled):
         started = time.monotonic()
         login = credentials(bmc.credentials, environment, seconds)
+        _check_not_rejected(where.url, login)
         rules = ConnectionRules(
             bmc.verify_tls, bmc.tls_min_version, proxy_for(environment.proxy, environment.environ, where.url)
         )
@@ -50,6 +52,9 @@ def ask(bmc: Bmc | None, environment: StepEnvironment, timeout: timedelta, quest
                 return question(client)
             except PassingError as passing:
                 raise passing.error from None
+            except RejectedError as rejected:
+                _rejected[where.url, login] = time.monotonic(), rejected
+                raise
 
         try:
             return within(client.left + _GRACE, environment.cancelled, work)
@@ -71,6 +76,21 @@ def endpoint(bmc: Bmc) -> Endpoint:
             hint="for ipmi:// declare a check of kind command that calls ipmitool; see examples/lab/ipmi-power.sh",
         )
     return found
+
+
+_rejected: dict[tuple[str, tuple[str, str] | None], tuple[float, RejectedError]] = {}
+"""When a BMC rejected which credentials, and the error."""
+
+
+def _check_not_rejected(url: str, login: tuple[str, str] | None) -> None:
+    """Raise the error of the last time if a BMC has just rejected these credentials.
+
+    BMCs lock an account, or this machine, after a few failures. Several hosts of one BMC, and the retries of a step,
+    count as one.
+    """
+    at, error = _rejected.get((url, login), (0.0, None))
+    if error is not None and time.monotonic() - at < _REMEMBERED:
+        raise RejectedError(error.message, hint=error.hint)
 
 
 _turns: dict[str, int] = {}

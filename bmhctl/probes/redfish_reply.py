@@ -15,6 +15,8 @@ _PASSING_MESSAGES = (
     "ResourceInStandby",
     "ResourceInUse",
     "CouldNotEstablishConnection",
+    "SessionLimitExceeded",
+    "RAC0218",  # iDRAC: the maximum number of user sessions is reached
 )
 
 Json = dict[str, object]
@@ -76,9 +78,21 @@ def _phrase(status: int) -> str:
 
 
 def retry_after(reply: Reply) -> float | None:
-    """Return the seconds that the BMC asks to wait, None if it gives none, or a date."""
+    """Return the seconds that the BMC asks to wait, None if it gives none; a date counts from its own clock."""
     text = reply.headers.get("retry-after", "").strip()
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
+    if text.isascii() and text.isdigit() and len(text) < 6:
+        return float(text)
+    until, now = _date(text), _date(reply.headers.get("date", ""))
+    return None if until is None or now is None else max(0.0, until - now)
+
+
+def _date(text: str) -> float | None:
+    """Return the seconds since the epoch of an HTTP date, None if it is none."""
+    from email.utils import parsedate_to_datetime
+
+    with suppress(ValueError, OverflowError):
+        return parsedate_to_datetime(text).timestamp()
+    return None
 
 
 def one_line(text: str) -> str:

@@ -19,7 +19,7 @@ import pytest
 
 from bmhctl.domain.bmc_commands import Power
 from bmhctl.domain.model import Bmc
-from bmhctl.probes import redfish_boot, redfish_client, redfish_power, redfish_system
+from bmhctl.probes import redfish_boot, redfish_client, redfish_conversation, redfish_power, redfish_system
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.redfish_conversation import ask
 from bmhctl.probes.redfish_power import PowerSwitch
@@ -255,6 +255,7 @@ class FakeBmc:
 @contextmanager
 def fake_bmc(certificate: Path | None = None, **switches: Any) -> Iterator[FakeBmc]:
     """A service that answers on loopback."""
+    redfish_conversation._rejected.clear()  # by a BMC that had this port before
     bmc = FakeBmc(**switches)
     with serving(bmc, certificate, keep_alive=True) as bmc.port:
         yield bmc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from datetime import timedelta
@@ -233,8 +234,9 @@ def test_an_unknown_certificate_is_refused_unless_the_host_says_otherwise(probe:
 
 def test_credentials_come_from_the_environment_a_file_or_a_command(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("admin:pass:word\nmore\n")
+    (tmp_path / "windows").write_text("\ufeffadmin:pass:word\r\n")
     setting = StepEnvironment({"LAB_BMC": " admin:pass:word\n", "PATH": "/usr/bin:/bin"}, str(tmp_path))
-    for reference in ("env:LAB_BMC", "file:secret", f"file:{tmp_path}/secret", "command:cat secret"):
+    for reference in ("env:LAB_BMC", "file:secret", f"file:{tmp_path}/secret", "file:windows", "command:cat secret"):
         assert credentials(reference, setting, 5) == ("admin", "pass:word")
     assert credentials(None, setting, 5) is None
 
@@ -245,6 +247,10 @@ def test_credentials_come_from_the_environment_a_file_or_a_command(tmp_path: Pat
     [
         ("env:NOWHERE", "its credentials are in $NOWHERE, which is not set"),
         ("env:HALF", "its credentials env:HALF hold no user:password"),
+        ("env:NO_PASSWORD", "its credentials env:NO_PASSWORD hold no user:password"),
+        ("env:NO_USER", "its credentials env:NO_USER hold no user:password"),
+        ("file:pipe", "its credentials file:pipe can't be read: TimeoutError"),
+        ("command:", "its credentials command: can't be read: ValueError"),
         ("file:nowhere", "its credentials file:nowhere can't be read: No such file or directory"),
         ("file:binary", "its credentials file:binary can't be read: UnicodeDecodeError"),
         ("command:nowhere", "its credentials command:nowhere can't be read: No such file or directory"),
@@ -257,7 +263,9 @@ def test_credentials_that_cannot_be_had_are_reported_without_showing_any(
     reference: str, said: str, tmp_path: Path
 ) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    setting = StepEnvironment({"HALF": "s3cret", "PATH": "/usr/bin:/bin"}, str(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    environ = {"HALF": "s3cret", "NO_PASSWORD": "admin:", "NO_USER": ":s3cret", "PATH": "/usr/bin:/bin"}
+    setting = StepEnvironment(environ, str(tmp_path))
     with pytest.raises(BmcError) as caught:
         credentials(reference, setting, 1)
     assert caught.value.message == said

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
 from bmhctl.domain.bmc_commands import Power
+from bmhctl.domain.model import Bmc, HostSpec
+from bmhctl.probes import redfish_conversation
 from bmhctl.probes.redfish_boot import identify
+from bmhctl.probes.redfish_hardware import hardware
+from bmhctl.probes.redfish_system import System
+from tests.probes.conftest import Probe
 from tests.probes.fake_bmc import FakeBmc, FakeSystem, fake_bmc, shorten_pauses, status, switch, talk
 from tests.probes.servers import Answer, saying
 
@@ -22,6 +28,10 @@ SYSTEM = "/redfish/v1/Systems/1"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_pauses(monkeypatch, poll=0.1, resend=1.0, busy=0.2)
+
+
+def identify_it(system: System) -> str:
+    return identify(system, True)
 
 
 # redirects
@@ -43,7 +53,7 @@ def moving(bmc: FakeBmc, *methods: str, to: str = "{path}/") -> None:
 def test_what_changes_something_is_redirected_to_the_same_path_with_a_slash() -> None:
     with fake_bmc(systems=[FakeSystem(extra={"IndicatorLED": "Off"})], login=("admin", "s3cret"), basic=False) as bmc:
         moving(bmc, "POST", "PATCH", "DELETE")
-        assert talk(bmc, lambda system: identify(system, True), login="admin:s3cret") == "on"
+        assert talk(bmc, identify_it, login="admin:s3cret") == "on"
         assert talk(bmc, switch(Power.OFF), login="admin:s3cret") == "off"
         assert bmc.resets == ["ForceOff"]
         assert bmc.sessions == set(), "the login and the logout were redirected, too"
@@ -150,3 +160,106 @@ def test_what_is_no_json_for_a_while_after_a_command_is_waited_for(answer: Answe
         bmc.trouble = trouble
         assert talk(bmc, switch(Power.ON)) == "on"
         assert bmc.resets == ["On"]
+
+
+# logins
+
+
+def logins(bmc: FakeBmc) -> list[str]:
+    """The paths of requests with a password, from now on."""
+    found: list[str] = []
+
+    def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        is_root = request.path == "/redfish/v1/"
+        if not is_root and (request.headers.get("Authorization") or b"Password" in body):
+            found.append(request.path)
+        return False
+
+    bmc.trouble = trouble
+    return found
+
+
+def test_wrong_credentials_are_tried_once_for_all_hosts_of_a_bmc_and_all_retries(probe: Probe) -> None:
+    with fake_bmc(login=("admin", "s3cret"), systems=[FakeSystem("1"), FakeSystem("2")]) as bmc:
+        tried = logins(bmc)
+        said = "its BMC at BMC rejects the credentials (check what their reference leads to)"
+        for system in "1", "2", "1":
+            assert talk(bmc, status, system_id=system, login="admin:wr0ng") == said
+            assert talk(bmc, identify_it, system_id=system, login="admin:wr0ng") == said
+        host = HostSpec("node01", bmc=Bmc(bmc.url, system_id="1", credentials="env:LOGIN"))
+        verdict, words = probe({"redfish": {"power": "on"}, "retries": 1}, host, LOGIN="admin:wr0ng")
+        assert (verdict, "rejects the credentials" in words) == ("fail", True)
+        assert tried == [f"{SYSTEM}", "/redfish/v1/SessionService/Sessions"], "by each way to log in"
+        tried.clear()
+        assert talk(bmc, status, system_id="1", login="admin:s3cret") == "on", "others are tried at once"
+        assert tried
+
+
+def test_credentials_that_were_rejected_are_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redfish_conversation, "_REMEMBERED", 0.2)
+    with fake_bmc(login=("admin", "s3cret")) as bmc:
+        assert "rejects the credentials" in talk(bmc, status, login="admin:new")
+        bmc.login = ("admin", "new")
+        assert "rejects the credentials" in talk(bmc, status, login="admin:new")
+        time.sleep(0.2)
+        assert talk(bmc, status, login="admin:new") == "on"
+
+
+def test_one_answer_that_rejects_credentials_which_were_taken_before_counts_for_its_request_only() -> None:
+    processors = {"Members": [{"@odata.id": f"{SYSTEM}/Processors/0"}]}
+    system = FakeSystem(extra={"Processors": {"@odata.id": f"{SYSTEM}/Processors"}, "Model": "M"})
+    with fake_bmc(login=("admin", "s3cret"), systems=[system], resources={f"{SYSTEM}/Processors": processors}) as bmc:
+
+        def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            is_odd = request.path.endswith("/Processors/0")
+            if is_odd:
+                saying("{}", 401)(request)
+            return is_odd
+
+        bmc.trouble = trouble
+        assert talk(bmc, lambda system: hardware(system.client), login="admin:s3cret") == {"model": "M", "health": "OK"}
+        assert talk(bmc, status, login="admin:s3cret") == "on"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (503, "IDRAC.2.1.RAC0218"),
+        (400, "IDRAC.2.1.RAC0218"),
+        (403, "Base.1.8.SessionLimitExceeded"),
+    ],
+)
+def test_a_bmc_that_has_no_more_sessions_is_asked_again_later(code: int, message: str) -> None:
+    with fake_bmc(login=("admin", "s3cret"), basic=False) as bmc:
+        left = threading.Semaphore(2)
+
+        def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            if request.command != "POST" or not left.acquire(blocking=False):
+                return False
+            info = {"MessageId": message, "Message": "The maximum number of sessions is reached."}
+            said = {"error": {"@Message.ExtendedInfo": [info]}}
+            saying(json.dumps(said), code, "application/json")(request)
+            return True
+
+        bmc.trouble = trouble
+        assert talk(bmc, status, login="admin:s3cret") == "on"
+
+
+def test_a_date_in_retry_after_counts_from_the_clock_of_the_bmc() -> None:
+    with fake_bmc() as bmc:
+        asked: list[float] = []
+
+        def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            asked.append(time.monotonic())
+            if len(asked) > 1:
+                return False
+            request.send_response_only(503)
+            request.send_header("Date", "Thu, 01 Jan 1970 00:00:59 GMT")
+            request.send_header("Retry-After", "Thu, 01 Jan 1970 00:01:00 GMT")
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return True
+
+        bmc.trouble = trouble
+        assert talk(bmc, status) == "on"
+        assert asked[1] - asked[0] >= 1
