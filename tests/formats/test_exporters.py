@@ -106,6 +106,32 @@ def test_a_manifest_has_what_a_cluster_requires_and_never_frees_a_used_host() ->
     assert [each.spec for each in brought(export("metal3", [host()]))] == [FULL]
 
 
+@pytest.mark.parametrize(
+    ("address", "system_id", "written"),
+    [
+        ("https://10.0.1.1", "/redfish/v1/Systems/1", "redfish+https://10.0.1.1/redfish/v1/Systems/1"),
+        ("http://[fd00::1]:8000/gw/redfish/v1", "a b", "redfish+http://[fd00::1]:8000/gw/redfish/v1/Systems/a%20b"),
+        ("idrac-redfish://10.0.1.1", "System.Embedded.1", None),
+        ("redfish://10.0.1.1/redfish/v1/Systems/1/", "1", "redfish://10.0.1.1/redfish/v1/Systems/1/"),
+        ("redfish+https://10.0.1.1", None, "redfish+https://10.0.1.1"),
+        ("ipmi://10.0.1.1:623", "1", "ipmi://10.0.1.1:623"),
+    ],
+)
+def test_the_address_of_a_bmc_in_a_manifest_has_redfish_and_the_system_in_it(
+    address: str, system_id: str | None, written: str | None
+) -> None:
+    spec = replace(FULL, bmc=Bmc(address, system_id=system_id))
+    manifest = yaml.safe_load(export("metal3", [host(spec=spec)]))
+    assert manifest["spec"]["bmc"]["address"] == (written or f"{address}/redfish/v1/Systems/{system_id}")
+
+
+@pytest.mark.parametrize("name", ["b1c7b5a1-4c5e-4b3d-9c4a-0f1c4b1f1a03", "b1c7b5a14c5e4b3d9c4a0f1c4b1f1a03"])
+def test_a_manifest_is_not_written_for_a_host_whose_name_is_a_uuid(name: str) -> None:
+    with pytest.raises(InvalidError, match="its name is a UUID, which Metal3 refuses"):
+        export("metal3", [host(spec=replace(FULL, name=name))])
+    assert export("metal3", [host(spec=replace(FULL, name=f"host-{name}"))])
+
+
 def test_a_text_that_looks_like_a_number_is_quoted_in_a_manifest() -> None:
     labels = {"a": "0E0", "b": "1e3", "c": "0o7", "d": "yes", "e": "1.10"}
     text = export("metal3", [host(spec=replace(FULL, labels=labels))])

@@ -9,8 +9,10 @@ from ipaddress import ip_address
 
 import yaml
 
+from bmhctl.domain.bmc_address import redfish_endpoint
 from bmhctl.domain.model import Bmc, Host, State
 from bmhctl.domain.units import quantity
+from bmhctl.errors import InvalidError
 from bmhctl.formats.yaml_reader import needs_quotes
 
 _STATUS = "baremetalhost.metal3.io/status"
@@ -19,6 +21,7 @@ _MEBIBYTE = 1024**2
 _MOST_DISKS = 1000
 _NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _NOT_IN_NAME = re.compile(r"[^a-z0-9.-]+")
+_UUID = re.compile(r"[0-9a-f]{8}(-?)[0-9a-f]{4}(?:\1[0-9a-f]{4}){2}\1[0-9a-f]{12}")
 _STATES = {
     State.AVAILABLE: "available",
     State.RESERVED: "externally provisioned",
@@ -27,9 +30,15 @@ _STATES = {
 
 
 def write(hosts: Iterable[Host], mine: str | None) -> Iterator[str]:
-    """Yield one YAML document a host."""
+    """Yield one YAML document a host; raise `InvalidError` for a name that Metal3 refuses."""
     dumper = _dumper()
     for host in hosts:
+        if _UUID.fullmatch(host.name):
+            raise InvalidError(
+                "its name is a UUID, which Metal3 refuses",
+                host=host.name,
+                hint=f"bmhctl rename {host.name} host-{host.name}, or export only some hosts: -l SELECTOR",
+            )
         yield "---\n" + yaml.dump(_manifest(host), Dumper=dumper, sort_keys=False, allow_unicode=True, width=1000)
 
 
@@ -152,11 +161,25 @@ def _bmc(name: str, bmc: Bmc | None) -> dict[str, object] | None:
     secret = _NOT_IN_NAME.sub("-", variable.lower()).strip("-.") if (bmc.credentials or "").startswith("env:") else ""
     return _set(
         {
-            "address": bmc.address,
+            "address": _address(bmc),
             "credentialsName": secret or f"{name}-bmc",
             "disableCertificateVerification": None if bmc.verify_tls else True,
         }
     )
+
+
+def _address(bmc: Bmc) -> str:
+    """Return the address of a BMC with what Metal3 needs in it: Redfish as the protocol, and the path of the system."""
+    try:
+        service, chosen = redfish_endpoint(bmc.address), redfish_endpoint(bmc.address, bmc.system_id)
+    except ValueError:
+        return bmc.address
+    if service is None or chosen is None:
+        return bmc.address
+    scheme, _, rest = bmc.address.partition("://")
+    if chosen.system != service.system:
+        rest = f"{chosen.url.partition('://')[2]}{chosen.system}"
+    return f"{'redfish+' if scheme in ('http', 'https') else ''}{scheme}://{rest}"
 
 
 def _reference(owner: str) -> dict[str, str]:
