@@ -15,6 +15,7 @@ from bmhctl.domain.selector import parse_selector
 from bmhctl.errors import UnreachableError, UsageError
 from bmhctl.output import silence
 from bmhctl.results import Grant, Plan
+from bmhctl.support.lazy_regex import pattern
 from bmhctl.usecases.reservations.request import ReservationRequest, reservation_request
 
 Count = Annotated[
@@ -59,6 +60,7 @@ TakenBooking = Annotated[
     str | None, typer.Option("--booking", metavar="ID", help="Take what was booked, until the booking ends.")
 ]
 Check = Annotated[bool, typer.Option("--check", help="Check hosts first; one that fails goes to maintenance.")]
+_LENGTH = pattern(r"(?:[0-9]+[dhms])+")
 
 
 def reserve(
@@ -181,6 +183,11 @@ def read_request(
 
         params = parse_parameters(param)
     length, endless = (None, False) if ttl is None else lease(ttl)
+    if ttl is None and purpose and _LENGTH.fullmatch(purpose):
+        raise UsageError(
+            f"--for says what the hosts are for, and {purpose} is a length",
+            hint=f"--ttl {purpose} sets the length of the lease; as a purpose, write more words",
+        )
     return reservation_request(
         tuple(hosts or ()),
         None if selector is None else parse_selector(selector),

@@ -324,6 +324,19 @@ def test_a_label_without_a_value_is_answered_with_how_it_is_set(cli: Cli) -> Non
     )
 
 
+@pytest.mark.parametrize("command", ["reserve -n 1", "run -n 1"])
+def test_a_length_as_a_purpose_is_answered_with_the_option(command: str, cli: Cli, lab: Any) -> None:
+    line = [*command.split(), "--for", "2h", *(["--", "true"] if "run" in command else [])]
+    done = cli(*line)
+    assert (done.status, done.stderr) == (
+        125 if "run" in command else 2,
+        "bmhctl: --for says what the hosts are for, and 2h is a length\n"
+        "hint: --ttl 2h sets the length of the lease; as a purpose, write more words\n",
+    )
+    assert cli("ready", "node02").status == 0
+    assert cli("reserve", "node02", "--for", "2h", "--ttl", "1h").status == 0
+
+
 @pytest.mark.parametrize(
     ("line", "meant"),
     [("queue list", "queue"), ("bookings ls", "bookings"), ("show node01 node02", "list"), ("why a b", "why b")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bmhctl.domain.matching import Match, match
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from bmhctl.domain.limits import Limit
 
 _HOLDERS = 100  # the most holders that the message of a busy request names
+
+_NEXT_COMMAND = {State.INITIAL: "bmhctl ready", State.TAINTED: "bmhctl recycle"}
+_REMEDIES = {
+    State.RESERVED: "bmhctl reservations shows who holds what",
+    State.TAINTED: "bmhctl recycle brings tainted hosts back",
+    State.INITIAL: "bmhctl ready HOST makes initial hosts available",
+}
+"""What to do about hosts in each state that are not free."""
 
 
 def choose_hosts(
@@ -117,7 +126,9 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
             if host.cordon is not None and host.cordon.retires:
                 held += f", and is being retired by {host.cordon.actor}"
             return BusyError(
-                f"is {where(host.state)}{held}: nothing was reserved", host=host.name, hint=f"bmhctl why {host.name}"
+                f"is {where(host.state)}{held}: nothing was reserved",
+                host=host.name,
+                hint=f"{_NEXT_COMMAND.get(host.state, 'bmhctl why')} {host.name}",
             )
         if host is not None:
             due = due_before(ctx, before)
@@ -140,6 +151,12 @@ def _busy(ctx: Context, requirements: Requirements, found: Match, before: int | 
         + held_by
         + ends
         + (f"; {queued}" if queued else ""),
-        hint="wait for them with --wait 30m" + ("; bmhctl reservations shows who holds what" if holders else ""),
+        hint=_remedy(spread),
         details={"free": len(found.hosts), "wanted": total(requirements), "states": spread, "holders": holders},
     )
+
+
+def _remedy(spread: Mapping[str, int]) -> str:
+    """Return what to do when the hosts that fit are in these states; initial hosts do not become free by waiting."""
+    remedies = [words for state, words in _REMEDIES.items() if state in spread]
+    return "; ".join(remedies if {*spread} == {State.INITIAL} else ["wait for them with --wait 30m", *remedies])

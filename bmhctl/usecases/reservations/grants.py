@@ -59,7 +59,7 @@ class Attempt:
             raise WaitTimeoutError(
                 f"timed out after {format_duration(self.timeout or timedelta())} "
                 f"waiting for {describe_requirements(self.request.requirements)}",
-                hint="bmhctl reservations shows who holds what",
+                hint="bmhctl status shows who holds what, and which hosts are not available",
             )
 
 

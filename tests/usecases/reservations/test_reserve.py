@@ -78,6 +78,29 @@ def test_too_few_free_hosts_is_busy_and_takes_none(fleet: Lab) -> None:
     assert free(fleet) == 3
 
 
+def test_the_hint_says_what_makes_hosts_of_each_state_available(lab: Lab) -> None:
+    hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges())
+
+    def hint(*names: str, **asked: object) -> str | None:
+        with pytest.raises(BusyError) as refused:
+            take(lab, *names, **asked)
+        return refused.value.hint
+
+    ready = "bmhctl ready HOST makes initial hosts available"
+    assert hint(count=1) == ready
+    assert hint("node1") == "bmhctl ready node1"
+    step_verbs.ready(lab.context(), Choice(("node[1-2]",)))
+    take(lab, "node1")
+    take(lab, "node2")
+    lifecycle_verbs.release(lab.context(), Choice(("node1",)))
+    assert hint("node1") == "bmhctl recycle node1"
+    assert hint("node2") == "bmhctl why node2"
+    assert hint(count=1) == (
+        "wait for them with --wait 30m; bmhctl reservations shows who holds what; "
+        f"bmhctl recycle brings tainted hosts back; {ready}"
+    )
+
+
 def test_more_than_there_are_is_unsatisfiable_with_what_each_term_excludes(fleet: Lab) -> None:
     with pytest.raises(UnsatisfiableError) as refused:
         take(fleet, selector="rack=r1,memory>=128GiB", count=1)
