@@ -41,7 +41,9 @@ def attributes(
     ] = None,
     credentials: Annotated[
         str | None,
-        typer.Option("--credentials", metavar="REFERENCE", help="Where the BMC's are: env:NAME, file:PATH, command:…."),
+        typer.Option(
+            "--credentials", metavar="REFERENCE", help="The BMC's credentials: env:NAME, file:PATH, command:…."
+        ),
     ] = None,
     verify_tls: Annotated[
         bool | None, typer.Option("--verify-tls/--no-verify-tls", help="Whether the BMC's certificate is verified.")
@@ -140,16 +142,18 @@ def import_(
     files: Annotated[list[str], typer.Argument(metavar="FILE…|DIR|-", help="Files, folders of them, or stdin.")],
     kind: Annotated[
         str | None,
-        typer.Option("--from", metavar="KIND", help="What the files are, where they don't show it."),
+        typer.Option("--from", metavar="KIND", help="The kind of the files, if it can't be recognised."),
     ] = None,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="TEMPLATE", help="The names: {name}, {namespace}, {id}, {labels.KEY}."),
     ] = None,
-    only: Annotated[str | None, typer.Option("--only", metavar="SELECTOR", help="Only hosts that it fits.")] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="SELECTOR", help="Import only the hosts that fit.")
+    ] = None,
     label_from: Annotated[
         list[str] | None,
-        typer.Option("--label-from", metavar="NAME,…", help="What becomes labels: groups, variables, columns."),
+        typer.Option("--label-from", metavar="NAME,…", help="Groups, variables or columns that become labels."),
     ] = None,
     mapping: Annotated[
         list[str] | None,

@@ -34,7 +34,7 @@ def init(
     invocation.inventory = invocation.inventory or os.environ.get(VARIABLE) or "bmh.toml"
     check(Done, invocation.display())
     if adopt and reactivate:
-        raise UsageError("--adopt and --reactivate are two things", hint="name one of them")
+        raise UsageError("--adopt and --reactivate can't be combined", hint="give one of them")
     if adopt or reactivate:
         with session(ctx, Done) as lab:
             lab.show(inventories.adopt(lab.context) if adopt else inventories.reactivate(lab.context))

@@ -97,8 +97,10 @@ def maintain(
     begins: Annotated[
         str | None, typer.Option("--from", metavar="WHEN", help="Plan it: 'sat 08:00'. Leases end before.")
     ] = None,
-    resumes: Annotated[bool, typer.Option("--resume", help="A planned one ends by itself.")] = False,
-    when_free: Annotated[bool, typer.Option("--when-free", help="A held host goes once it is given back.")] = False,
+    resumes: Annotated[
+        bool, typer.Option("--resume", help="Resume the hosts when the planned maintenance ends.")
+    ] = False,
+    when_free: Annotated[bool, typer.Option("--when-free", help="Move held hosts once they are given back.")] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
@@ -107,7 +109,7 @@ def maintain(
     On a host in maintenance it adds a reason: resume closes the reasons of the actor who calls it.
     """
     if when_free and begins is not None:
-        raise UsageError("--when-free is for now, --from for later", hint="give one of them")
+        raise UsageError("--when-free and --from can't be combined", hint="give one of them")
     if begins is not None:
         _plan(ctx, choice(hosts, selector, state), reason, begins, until, resumes, dry_run, yes)
         return

@@ -83,7 +83,7 @@ def status(
     ] = None,
     watch: Annotated[
         str | None,
-        typer.Option("--watch", metavar="[DURATION]", help="Again when it changed, so often at most; q ends it."),
+        typer.Option("--watch", metavar="[DURATION]", help="Redraw on changes, at most this often; q ends it."),
     ] = None,
     fields: Fields = None,
 ) -> None:
@@ -91,7 +91,7 @@ def status(
     from bmhctl.results.status import Fleet, Reasons, Status
 
     if reasons and by is not None:
-        raise UsageError("--reasons and --by are two views", hint="give one of them")
+        raise UsageError("--reasons and --by can't be combined", hint="give one of them")
     with session(ctx, Reasons if reasons else Status if by is None else Fleet, fields) as lab:
         if watch is None:
             lab.show(_look(lab.context, reasons, by))
@@ -136,7 +136,9 @@ def history(
         str | None,
         typer.Option("--since", metavar="WHEN", help="From then on: 2h (ago), yesterday, 2026-01-31T12:00 (local)."),
     ] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Before then, likewise.")] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="WHEN", help="Before then; the same forms as --since.")
+    ] = None,
     actor: Annotated[
         str | None, typer.Option("--actor", metavar="ACTOR", help="By an actor, or by several: 'ci*'.")
     ] = None,
@@ -165,7 +167,9 @@ def history(
         ),
     ] = 0,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="The newest event first.")] = False,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on: show events as they are recorded.")] = False,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Then show further events as they are recorded.")
+    ] = False,
     queue: Annotated[bool, typer.Option("--queue", help="What became of the tickets of the queue.")] = False,
     fields: Fields = None,
 ) -> None:
@@ -179,7 +183,7 @@ def history(
         from bmhctl.usecases.reservations.queue import queue_history
 
         if hosts or any(others):
-            raise UsageError("--queue goes with -n and --fields only")
+            raise UsageError("--queue can be combined with -n and --fields only")
         with session(ctx, QueueHistory, fields) as lab:
             lab.show(queue_history(lab.context, last))
         return

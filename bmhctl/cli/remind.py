@@ -23,7 +23,7 @@ def remind(
     before: Annotated[str, typer.Option("--before", metavar="DURATION", help="How long before.")] = "1h",
     command: Annotated[
         str | None,
-        typer.Option("--exec", metavar="COMMAND", help="Give the reminders to this command, one JSON a line."),
+        typer.Option("--exec", metavar="COMMAND", help="Pass the reminders to this command, one JSON object a line."),
     ] = None,
     fields: Fields = None,
 ) -> None:

@@ -95,9 +95,11 @@ def share(
     ctx: typer.Context,
     which: ReservationId,
     add: Annotated[
-        list[str] | None, typer.Option("--with", metavar="OWNER", help="Who may extend and release it too.")
+        list[str] | None, typer.Option("--with", metavar="OWNER", help="Let this owner extend and release it, too.")
     ] = None,
-    remove: Annotated[list[str] | None, typer.Option("--without", metavar="OWNER", help="Who may no longer.")] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option("--without", metavar="OWNER", help="Take that right from this owner.")
+    ] = None,
     reservation: Reservation = None,
     force: Force = False,
     reason: Reason = None,

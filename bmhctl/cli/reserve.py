@@ -86,7 +86,9 @@ def reserve(
     ends: Annotated[
         str | None, typer.Option("--until", metavar="WHEN", help="When the booking ends: 12:00, or --ttl 3h.")
     ] = None,
-    weekly: Annotated[int | None, typer.Option("--weekly", metavar="N", help="Book the same time of N weeks.")] = None,
+    weekly: Annotated[
+        int | None, typer.Option("--weekly", metavar="N", help="Book the same time in each of N weeks.")
+    ] = None,
 ) -> None:
     """Reserve these hosts, or any that fit: all of them or none. Prints the reservation and its hosts.
 
@@ -131,7 +133,7 @@ def _book(
         )
     if other or request.booking is not None or request.params or request.tags:
         raise UsageError(
-            "a booking takes no --wait, --check, --shell, --param, --tag and --booking",
+            "a booking can't be made with --wait, --check, --shell, --param, --tag or --booking",
             hint="give them when it is taken: bmhctl reserve --booking ID",
         )
     from bmhctl.cli.bookings import book_hosts

@@ -146,7 +146,9 @@ def run(
     command: Annotated[list[str], typer.Argument(metavar="[--] COMMAND…", help="What to run, with its own options.")],
     hosts: Annotated[
         list[str] | None,
-        typer.Option("--host", metavar="HOST", help="This host; may be repeated.", autocompletion=complete_hosts),
+        typer.Option(
+            "--host", metavar="HOST", help="Reserve this host; may be repeated.", autocompletion=complete_hosts
+        ),
     ] = None,
     selector: SelectorText = None,
     count: Count = None,
@@ -161,7 +163,9 @@ def run(
     param: Params = None,
     keep_on_fail: Annotated[
         str | None,
-        typer.Option("--keep-on-fail", metavar="DURATION", help="After a failure, keep the hosts reserved so long."),
+        typer.Option(
+            "--keep-on-fail", metavar="DURATION", help="After a failure, keep the hosts reserved for this long."
+        ),
     ] = None,
     on_exit: Annotated[
         str, typer.Option("--on-exit", metavar="taint|recycle", help="What to do with the hosts afterwards.")

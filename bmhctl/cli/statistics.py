@@ -76,7 +76,7 @@ def timeline(
 def metrics(
     ctx: typer.Context,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE.prom", help="Write this file at once instead of printing.")
+        Path | None, typer.Option("--to", metavar="FILE.prom", help="Replace this file atomically instead of printing.")
     ] = None,
     per_host: Annotated[bool, typer.Option("--per-host", help="A series for each host as well.")] = False,
 ) -> None:
@@ -101,7 +101,7 @@ def metrics(
 def report(
     ctx: typer.Context,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE.html", help="Write this file at once instead of printing.")
+        Path | None, typer.Option("--to", metavar="FILE.html", help="Replace this file atomically instead of printing.")
     ] = None,
     since: Annotated[str, typer.Option("--since", metavar="TIME", help="From then on: 56d, 2026-11-01.")] = "56d",
 ) -> None:

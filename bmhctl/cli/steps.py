@@ -72,7 +72,7 @@ def recycle(
     jobs: Jobs = JOBS,
     watch: Annotated[
         str | None,
-        typer.Option("--watch", metavar="[DURATION]", help="Recycle until a signal; retry failures so often: 30s."),
+        typer.Option("--watch", metavar="[DURATION]", help="Recycle until a signal; retry failures at this interval."),
     ] = None,
     end_step: Annotated[
         bool, typer.Option("--end-step", help="End steps that run on although their bmhctl has died.")
@@ -129,9 +129,11 @@ def retire(
     state: States = None,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is in the history.")] = "",
     when_free: Annotated[
-        bool, typer.Option("--when-free", help="Also hosts that are held: once they are given back.")
+        bool, typer.Option("--when-free", help="Retire held hosts, too, once they are given back.")
     ] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Keep hosts that have not left yet.")] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Cancel the retirement of hosts that have not left yet.")
+    ] = False,
     jobs: Jobs = JOBS,
     dry_run: DryRun = False,
     yes: Yes = False,

@@ -114,5 +114,5 @@ def _limit(name: str, entry: Mapping[str, Any]) -> Limit:
         raise InvalidError(f"{where}.selector: {error.message}", hint=error.hint) from error
     ttl = entry.get(MAX_TTL)
     if ttl == timedelta():
-        raise InvalidError(f"{where}.{MAX_TTL} is zero", hint="max_hosts = 0 allows no lease at all")
+        raise InvalidError(f"{where}.{MAX_TTL} is zero", hint="to allow no lease at all: max_hosts = 0")
     return Limit(name, owner, selector, entry.get(MAX_HOSTS), ttl, entry.get(MAX_AHEAD))

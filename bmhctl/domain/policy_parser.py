@@ -134,7 +134,7 @@ def _proofs(defaults: Mapping[str, Any]) -> dict[str, object]:
         raise type_error("defaults.check_on_reserve", f"one of {', '.join(CheckOnReserve)}", when)
     if when == CheckOnReserve.STALE and "recheck_after" not in defaults:
         raise InvalidError(
-            "defaults.check_on_reserve is stale, and no proof ever is", hint='say when: recheck_after = "24h"'
+            'defaults.check_on_reserve = "stale" needs recheck_after', hint='such as recheck_after = "24h"'
         )
     return {"recheck_share": float(share), "check_on_reserve": CheckOnReserve(str(when))}
 
@@ -189,7 +189,7 @@ def _step(phase: Phase, name: str, entry: Mapping[str, Any]) -> Step:
         raise InvalidError(f"{where} has {said}", hint="give each step exactly one of them")
     timeout = entry.get("timeout", timedelta(minutes=1))
     if not timeout:
-        raise InvalidError(f"{where}.timeout is zero", hint="give it more, such as 30s")
+        raise InvalidError(f"{where}.timeout is zero", hint="set a longer one, such as 30s")
     try:
         selector = parse_selector(entry["selector"]) if "selector" in entry else EVERY_HOST
     except UsageError as error:

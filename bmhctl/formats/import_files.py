@@ -101,7 +101,7 @@ def _parts(path: Path, stdin: BinaryIO, now: datetime, options: ImportOptions, o
 def _nothing(origin: str, said: str, looks_like: str | None = None) -> InvalidError:
     return InvalidError(
         f"{origin}: nothing to import: {said}",
-        hint=f"import reads {', '.join(WORDS)}; --from KIND says which, and bmhctl help formats what becomes what",
+        hint=f"import reads {', '.join(WORDS)}; choose one with --from KIND; see bmhctl help formats",
         details={"file": origin, "looks_like": looks_like},
     )
 

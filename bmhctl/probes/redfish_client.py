@@ -29,6 +29,7 @@ _GOODBYE = 2.0  # seconds for each part of the end of a session, beyond the dead
 _MOST_PAGES = 50
 _NAME_IT = "name one: bmhctl set HOST --bmc-system ID"
 _CHECK_ADDRESS = "bmhctl set HOST --bmc … declares it"
+_CHECK_LOGIN = "check the user and the password that the reference names"
 _MOST_REDIRECTS = 3  # requests in all
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REASON = 400  # characters
@@ -342,7 +343,7 @@ class Client:
             if reply.status not in _REDIRECTS:
                 return reply
             path = self._redirected(method, path, reply)
-        raise BmcError(f"{self.name} sends requests in a circle", hint=_CHECK_ADDRESS)
+        raise BmcError(f"{self.name} redirects requests in a circle", hint=_CHECK_ADDRESS)
 
     def _redirected(self, method: str, path: str, reply: Reply) -> str:
         """Return where a redirect leads; raise :class:`BmcError` for another server, where no credentials may go.
@@ -388,7 +389,7 @@ class Client:
     def _unreachable(self, error: HttpError) -> BmcError:
         host = f"{self.name} {error.words}"
         if error.kind == "certificate":
-            return BmcError(host, hint="bmhctl set HOST --no-verify-tls accepts any (verify_tls = false)")
+            return BmcError(host, hint="bmhctl set HOST --no-verify-tls accepts any certificate")
         if error.kind == "tls":
             return BmcError(host, hint="bmhctl set HOST --tls-min-version 1.0 accepts old TLS")
         return BmcError(host)
@@ -467,7 +468,7 @@ class Client:
         reason = message_of(reply)
         words = f": {self._shown(reason)}" if reason else ""
         kind = BmcError if self._is_accepted else RejectedError
-        error = kind(f"{self.name} rejects the credentials{words}", hint="check what their reference leads to")
+        error = kind(f"{self.name} rejects the credentials{words}", hint=_CHECK_LOGIN)
         self._rejection = None if self._is_accepted else error
         return error
 

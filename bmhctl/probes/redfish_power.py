@@ -131,7 +131,7 @@ class PowerSwitch:
                 what = f"accepted {kind}" if answered else f"did not confirm {kind}, which was sent"
                 raise BmcError(
                     f"{client.name} {what}, and no restart was seen in {client.seconds:g} s",
-                    hint="power off, then power on, can be seen on every BMC",
+                    hint="use power off, then power on: every BMC reports these",
                 )
             client.pause(_CYCLE_POLL)
             self._system.look()

@@ -30,8 +30,8 @@ def follow(ctx: Context, request: HistoryRequest, pause: Pause, hand_on: HandOn)
     """
     if request.until is not None or request.newest_first:
         raise UsageError(
-            "--follow has no end, and shows events as they come: no --until, no --newest-first",
-            hint="leave --follow out to see what has happened",
+            "--follow can't be combined with --until or --newest-first",
+            hint="leave out --follow to list past events",
         )
     await_change(ctx, pause, _Follower(ctx, request, hand_on).look)
 

@@ -90,7 +90,7 @@ def _check_undoable(ctx: Context, last: _Change) -> None:
         )
     if any(event.verb is Verb.RETIRE for _, event in last.events):
         raise StateRefusedError(
-            f"the {last.words} can't be undone", hint="a machine that is still there is added again: bmhctl add NAME"
+            f"the {last.words} can't be undone", hint="to keep a machine that is still there: bmhctl add NAME"
         )
     adds = any(event.verb is Verb.ENTER for _, event in last.events)
     since = [each for each in ctx.store.events.later(last.events) if adds or each.verb not in _PLANS]

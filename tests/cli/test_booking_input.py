@@ -39,7 +39,7 @@ SPANS: dict[str, tuple[list[str], int, str, str]] = {
         ["--from", "tomorrow 09:00", "--until", "tomorrow 08:00"],
         2,
         "the end, tomorrow 08:00, is not after the beginning",
-        "write a duration such as 2h, or later",
+        "write a duration such as 2h, or a later time",
     ),
     "two ends": (["--from", "2h", "--ttl", "1h", "--until", "+1h"], 2, "give one end: --until or --ttl", "--until"),
     "endless": (["--from", "2h", "--ttl", "none"], 2, "a booking needs an end", "--until 12:00, or --ttl 3h"),

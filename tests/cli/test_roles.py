@@ -209,7 +209,7 @@ def test_a_refusal_is_one_object_in_json(fleet: Fleet, cli: Cli) -> None:
     assert error["message"].endswith(
         "may not change which hosts there are, what is declared about them, the policy, or the order of the queue"
     )
-    assert "an operator may (bmhctl policy grants, which is run again after each update)" in error["hint"]
+    assert "an operator may; bmhctl policy grants prints the SQL, to run again after each update" in error["hint"]
 
 
 def test_no_role_may_alter_the_schema_or_rewrite_what_was(fleet: Fleet) -> None:
@@ -262,7 +262,7 @@ def test_a_user_without_a_role_learns_whom_to_ask(fleet: Fleet, cli: Cli) -> Non
     done = cli("list", BMHCTL_INVENTORY=fleet.url_of(VIEWER))
     assert (done.status, done.stdout) == (11, "")
     assert f"the role {fleet.login(VIEWER)} may not read this inventory" in done.stderr
-    assert f"ask {owner}, who owns the inventory: a viewer may (bmhctl policy grants, which is" in done.stderr
+    assert f"ask {owner}, who owns the inventory: a viewer may; bmhctl policy grants prints" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -392,4 +392,4 @@ def test_who_may_not_read_a_table_yet_learns_of_the_grants(fleet: Fleet, cli: Cl
     done = cli("reserve", fleet.available(), BMHCTL_INVENTORY=fleet.url_of(RUNNER))
     assert done.status == 11
     assert f"the role {fleet.login(RUNNER)} may not read this inventory: it lacks SELECT on meta\n" in done.stderr
-    assert "bmhctl policy grants, which is run again" in done.stderr
+    assert "bmhctl policy grants prints the SQL, to run again" in done.stderr

@@ -88,7 +88,7 @@ def test_steps_need_others_of_their_phase_or_follow_the_one_before() -> None:
             "limits.a.max_hosts must be a whole number from 0 to 100000, not -1",
             None,
         ),
-        ({"limits": {"a": {"max_ttl": "0s"}}}, "limits.a.max_ttl is zero", "max_hosts = 0 allows no lease at all"),
+        ({"limits": {"a": {"max_ttl": "0s"}}}, "limits.a.max_ttl is zero", "to allow no lease at all: max_hosts = 0"),
         (
             {"limits": {"a": {"max_hosts": 1, "owner": ""}}},
             "limits.a.owner is empty",
@@ -110,8 +110,8 @@ def test_steps_need_others_of_their_phase_or_follow_the_one_before() -> None:
         ({"defaults": {"check_on_reserve": "now"}}, "defaults.check_on_reserve must be one of always, stale, n", None),
         (
             {"defaults": {"check_on_reserve": "stale"}},
-            "defaults.check_on_reserve is stale, and no proof ever is",
-            'say when: recheck_after = "24h"',
+            'defaults.check_on_reserve = "stale" needs recheck_after',
+            'such as recheck_after = "24h"',
         ),
         ({"checks": {"x": {}}}, "checks.x has none of command, tcp, http", "give each step exactly one of them"),
         ({"checks": {"x": {"tcp": 22, "command": ["a"]}}}, "checks.x has command and tcp", None),

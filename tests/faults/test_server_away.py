@@ -265,7 +265,9 @@ def test_a_waiter_that_may_come_back_can_be_cancelled_only_when_it_is_back(serve
     server.start()
     with open_inventory(server.url, actor="operator") as lab:
         (item,) = queue(lab._context).items
-        with pytest.raises(BusyError, match="its process lost the server, as all did, and is not back yet"):
+        with pytest.raises(
+            BusyError, match="its process lost the connection to the server and has not reconnected yet"
+        ):
             cancel(lab._context, item.ticket.id, force=True, reason="not any more")
         assert doctor(lab._context, fix=True).findings == ()
         waiter.send_signal(signal.SIGCONT)

@@ -239,7 +239,7 @@ def test_a_command_that_got_lost_is_sent_again_only_after_a_look_and_never_a_res
         losing(bmc, acts=False)
         assert talk(bmc, switch(Power.CYCLE), seconds=3) in (
             "its BMC at BMC did not confirm ForceRestart, which was sent, and no restart was seen in 3 s "
-            "(power off, then power on, can be seen on every BMC)",
+            "(use power off, then power on: every BMC reports these)",
             cut_off("ForceRestart", 3),
         )
         assert bmc.resets == ["ForceRestart"]
@@ -252,7 +252,7 @@ def test_a_restart_that_was_not_seen_is_not_done(probe: Probe) -> None:
     with fake_bmc(systems=[FakeSystem(restart_off=None)]) as bmc:
         assert talk(bmc, switch(Power.CYCLE), seconds=3) == (
             "its BMC at BMC accepted ForceRestart, and no restart was seen in 3 s "
-            "(power off, then power on, can be seen on every BMC)"
+            "(use power off, then power on: every BMC reports these)"
         )
         host = HostSpec("node01", bmc=Bmc(bmc.url))
         step = {"redfish": {"reset": "ForceRestart", "power": "on"}, "timeout": "3s"}
@@ -534,7 +534,7 @@ def test_a_bmc_with_sessions_only_is_logged_into_and_out_of() -> None:
         ]
         assert bmc.sessions == set()
         assert talk(bmc, status, login="admin:wr0ng") == (
-            "its BMC at BMC rejects the credentials (check what their reference leads to)"
+            "its BMC at BMC rejects the credentials (check the user and the password that the reference names)"
         )
 
 
@@ -599,7 +599,8 @@ def test_a_locked_account_is_reported_as_the_bmc_says_it() -> None:
     with serving(saying(json.dumps(said), 401)) as port:
         bmc = FakeBmc(port=port)
         assert talk(bmc, status, login="admin:s3cret") == (
-            "its BMC at BMC rejects the credentials: The account is locked. (check what their reference leads to)"
+            "its BMC at BMC rejects the credentials: The account is locked. "
+            "(check the user and the password that the reference names)"
         )
 
 
@@ -971,7 +972,7 @@ def test_a_redirect_is_followed_on_the_same_bmc_and_nowhere_else() -> None:
         )
         place[0] = SYSTEM
         assert talk(bmc, status, path=SYSTEM) == (
-            "its BMC at BMC sends requests in a circle (bmhctl set HOST --bmc … declares it)"
+            "its BMC at BMC redirects requests in a circle (bmhctl set HOST --bmc … declares it)"
         )
 
 

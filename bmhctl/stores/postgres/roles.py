@@ -162,8 +162,8 @@ def refusal(address: Address, *, user: str, owner: str | None, said: str, was_op
     some = f": it lacks {', '.join(dict.fromkeys(lacks))}" if has_some else ""
     return kind(
         f"{address.shown}: the role {user} may not {role.does}{some}",
-        hint=f"ask {owner}, who owns the inventory: {role.who} may"
-        " (bmhctl policy grants, which is run again after each update)",
+        hint=f"ask {owner}, who owns the inventory: {role.who} may;"
+        " bmhctl policy grants prints the SQL, to run again after each update",
     )
 
 

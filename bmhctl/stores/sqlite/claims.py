@@ -167,7 +167,7 @@ class FileClaims:
             except _HeldError:
                 raise MovedError(
                     f"the claim {self._path(name)} was removed, and another process has it now",
-                    hint=f"{self._folder.name} belongs to the inventory: keep it out of folders that are cleaned",
+                    hint=f"{self._folder.name} belongs to the inventory: keep both where nothing deletes files",
                 ) from None
             os.dup2(fresh, handle, inheritable=False)
             os.close(fresh)

@@ -24,7 +24,7 @@ def edit_file(
     program writes the file meanwhile, ``change`` is called again with the new content. ``before_replace`` is called
     with the content that is about to be written; nothing is written when ``change`` changes nothing. Links are
     followed; mode, group and, where the system allows it, owner and attributes stay. A file of several hard links
-    is refused: replacing it would part them. Do not call it while holding a lock on a database that
+    is refused: replacing it would separate them. Do not call it while holding a lock on a database that
     ``before_replace``, here or in another process, waits for. Raises :class:`UnreachableError` when the file can't
     be read, locked or replaced; it is then as it was. Only when the disk fails right after the file was replaced,
     it may be the new one already; the error says so.
@@ -88,8 +88,8 @@ def _refuse_what_a_rename_would_break(target: Path) -> None:
     links = os.stat(target).st_nlink
     if links > 1:
         raise UnreachableError(
-            f"{name} has {links} hard links, and replacing it would part them",
-            hint="edit it by hand, or let the other names be symbolic links (ln -sf)",
+            f"{name} has {links} hard links, and replacing it would separate them",
+            hint="edit it by hand, or make the other names symbolic links (ln -sf)",
             details={"file": name},
         )
 

@@ -77,7 +77,7 @@ def edited(text: bytes, changes: Sequence[Change], name: str) -> bytes:
         return result.encode("utf-8")
     by_hand = _by_hand(changes, before.hosts)
     raise InvalidError(
-        f"{name}: can't make this change without disturbing the rest of the file; it is as it was",
+        f"{name}: can't make this change and keep the rest of the file; nothing was changed",
         hint="edit it by hand: " + "; ".join(by_hand[:3]) + (" …" if len(by_hand) > 3 else ""),
         details={"file": name, "by_hand": by_hand},
     )

@@ -294,7 +294,9 @@ def take(
         elif terms.until is None:
             terms = replace(terms, until=line)
     if terms.until is not None and terms.until <= ctx.clock():  # checks may have run until then
-        raise BusyError(f"the time until {local_time(terms.until)} is over: nothing was reserved", hint="try again")
+        raise BusyError(
+            f"the lease would have ended at {local_time(terms.until)}: nothing was reserved", hint="try again"
+        )
     return hosts, terms
 
 

@@ -72,7 +72,7 @@ def check_role(ctx: Context, limits: Limits) -> None:
         if limit.is_by_role:
             raise NotYoursError(
                 f"limit {limit.name} counts by role: {ctx.actor} is connected as {role}",
-                hint=f"reserve as {role}, or as {role}@ and any word: --as {role}@{ctx.actor.rpartition('@')[2]}",
+                hint=f"reserve as {role}, or as {role}@WORD: --as {role}@{ctx.actor.rpartition('@')[2]}",
                 details={"limit": limit.name, "role": role},
             )
 
@@ -249,7 +249,7 @@ def check_booking(limits: Limits, owner: str, booking: Span, others: Sequence[Sp
         if limit.max_ahead is not None and booking.begin - now > limit.max_ahead:
             raise UnsatisfiableError(
                 f"{local_time(booking.begin)} is too far ahead: {refused}",
-                hint="book an earlier time, or book it when that is nearer",
+                hint="book an earlier time, or try again when that time is nearer",
                 details=details,
             )
         if _is_too_long(limit, booking):

@@ -135,8 +135,8 @@ def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | N
             raise NotYoursError(f"ticket {ticket_id} is {ticket.owner}'s", hint="--force --reason WHY overrides")
         if may_come_back(ctx, ticket):  # it would queue again, because it is not notified
             raise BusyError(
-                f"ticket {ticket_id}: its process lost the server, as all did, and is not back yet",
-                hint=f"try again: it is back, or removed from the queue, within {format_duration(LAPSE)}",
+                f"ticket {ticket_id}: its process lost the connection to the server and has not reconnected yet",
+                hint=f"try again: within {format_duration(LAPSE)} it reconnects, or the ticket is removed",
             )
         note_ticket(ctx, ticket, QueueVerb.CANCELLED, reason=reason)
         ctx.store.tickets.remove(ticket_id)

@@ -68,7 +68,9 @@ def choice(names: Iterable[str] | None, selector: str | None = None, states: Ite
     wanted = frozenset(states or ())
     if StateName.FREE in wanted:
         if len(wanted) > 1:
-            raise UsageError("the state free goes with no other", hint="free hosts are available and can be reserved")
+            raise UsageError(
+                "free can't be combined with other states", hint="free hosts are available and can be reserved"
+            )
         return Choice(tuple(names or ()), chosen, frozenset({State.AVAILABLE}), reservable=True)
     return Choice(tuple(names or ()), chosen, frozenset(map(State, wanted)))
 
