@@ -13,6 +13,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from bmhctl import open_inventory
+from bmhctl.errors import UnreachableError
 from bmhctl.stores.postgres import connection, schema
 from bmhctl.stores.postgres.url import Address
 from bmhctl.stores.schema import VERSION
@@ -263,3 +265,19 @@ def test_a_schema_may_have_capitals_and_hyphens(name: str, shared: str, cli: Cli
         assert name == name.lower() or cli("list", "-i", url.lower()).status == 11
     finally:
         drop_schema(url)
+
+
+def test_a_pooler_that_changes_connections_is_not_taken_for_damage(shared: str) -> None:
+    with open_inventory(shared) as lab:
+        lab._context.store.database.execute("RESET search_path")  # as in a connection that another client had
+        for act in (lab.hosts, lab.queue, lambda: lab.reserve(count=1)):
+            with pytest.raises(UnreachableError, match="a pooler gave it another connection") as refused:
+                act()
+            assert "pool_mode = session" in str(refused.value.hint)
+
+
+def test_what_several_hosts_of_a_url_say_is_said_once(cli: Cli) -> None:
+    done = cli("list", "-i", "postgresql://lab@127.0.0.1:1,127.0.0.1:2/lab")
+    assert done.status == 11
+    assert done.stderr.count("Connection refused") == 2, done.stderr
+    assert "Multiple connection attempts" not in done.stderr

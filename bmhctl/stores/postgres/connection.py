@@ -186,10 +186,15 @@ def translate(error: psycopg.Error, address: Address, *, is_lost: bool) -> Bmhct
     raise error  # a defect of bmhctl: its traceback is needed
 
 
+_FAILED = "connection failed: "
+
+
 def _words_of(error: psycopg.Error) -> str:
     """Return what the server or libpq reports, in one line, without the guesses that libpq adds in indented lines."""
     said = (error.diag.message_primary or str(error)).splitlines()
-    return without_secrets(" ".join(" ".join(line for line in said if not line.startswith("\t")).split()))
+    tries = [line.rpartition(_FAILED)[2] for line in said if line.startswith("- host: ")]  # psycopg's, of several hosts
+    words = f"{_FAILED}{'; '.join(tries)}" if tries else " ".join(line for line in said if not line.startswith("\t"))
+    return without_secrets(" ".join(words.split()))
 
 
 _OF_THE_SERVER = ("58", "XX")  # what begins so is a failure of its system, or of PostgreSQL itself

@@ -33,9 +33,9 @@ _SERVER_ENDS = ("08", "57P", "25P03", "25P04")
 """How SQLSTATEs begin after which a connection is lost: it failed, or the server shuts down or ends idle ones."""
 
 
-_IS_OPEN = """
-SELECT has_schema_privilege(n.oid, 'USAGE') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relname = 'meta'
+_RELATIONS = """
+SELECT c.relname, has_schema_privilege(n.oid, 'USAGE') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s
 """
 
 
@@ -199,21 +199,27 @@ class Session(WriteBuffer):
         return translate(error, self._address, is_lost=self._connection.closed)
 
     def _without_table(self, error: psycopg.Error) -> BmhctlError:
-        """Return the error for a table that was there before: dropped with the schema, or alone, or closed to us."""
+        """Return the error for a table that was there before: dropped with the schema, or alone, or out of sight."""
         try:
             with closing(connect(self._address)) as other:  # this connection may be in a failed transaction
-                found = other.execute(_IS_OPEN, [self._address.schema]).fetchall()
+                rows = other.execute(_RELATIONS, [self._address.schema]).fetchall()
         except BmhctlError as why:
             return why
         except psycopg.Error as why:
             return translate(why, self._address, is_lost=True)
-        if not found:
+        found = {str(name): bool(is_open) for name, is_open in rows}
+        if "meta" not in found:
             return MovedError(
                 f"the inventory in {self.location} is gone: its schema was dropped while it was in use",
                 hint="nothing was written; restore it, or create one, and run the command again",
             )
-        if not found[0][0]:
+        if not found["meta"]:
             return self._refused("permission denied for its schema")
+        if any(f'"{name}"' in str(error) for name in found):
+            return UnreachableError(
+                f"{self.location}: the settings of the session were lost: a pooler gave it another connection",
+                hint="connect directly, or let the pooler keep a connection for a whole session: pool_mode = session",
+            )
         return translate(error, self._address, is_lost=False)
 
     def _refused(self, said: str) -> UnreachableError:
