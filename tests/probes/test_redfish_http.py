@@ -182,7 +182,7 @@ def logins(bmc: FakeBmc) -> list[str]:
 def test_wrong_credentials_are_tried_once_for_all_hosts_of_a_bmc_and_all_retries(probe: Probe) -> None:
     with fake_bmc(login=("admin", "s3cret"), systems=[FakeSystem("1"), FakeSystem("2")]) as bmc:
         tried = logins(bmc)
-        said = "its BMC at BMC rejects the credentials (check what their reference leads to)"
+        said = "its BMC at BMC rejects the credentials (check the user and the password that the reference names)"
         for system in "1", "2", "1":
             assert talk(bmc, status, system_id=system, login="admin:wr0ng") == said
             assert talk(bmc, identify_it, system_id=system, login="admin:wr0ng") == said
