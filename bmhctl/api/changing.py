@@ -61,16 +61,19 @@ class Changing(Opened):
         return done(remove(self._with(dry_run), choice(names, selector), force=force, reason=reason))
 
     def undo(self, *, dry_run: bool = False) -> Outcomes:
-        """Take back the last change of what is declared; return the outcome of each host. Twice restores it.
+        """Undo the last change of what is declared about hosts; return the outcome of each host.
 
-        Raises :class:`~bmhctl.errors.StateRefusedError` when there is none, or something happened to its hosts since.
+        A second call makes the change again. Raises :class:`~bmhctl.errors.StateRefusedError` when there is no change,
+        or when something happened to its hosts since.
         """
         from bmhctl.usecases.undo import undo
 
         return done(undo(self._with(dry_run)))
 
     def ready(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
-        """Run the steps that initial hosts need, and make those that pass available; return the outcomes.
+        """Run the setup steps and readiness checks of initial hosts, and make those that pass available.
+
+        Returns the outcome of each host. A host that is available already counts as done.
 
         Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
         """
@@ -88,10 +91,11 @@ class Changing(Opened):
         force: bool = False,
         dry_run: bool = False,
     ) -> Outcomes:
-        """Give hosts back as used; ``reservation`` is the id of their reservation, ``fault`` says what is broken.
+        """Give hosts back as used; return the outcome of each.
 
-        Returns the outcomes. Raises :class:`~bmhctl.errors.NotYoursError` if another owner holds a host, unless
-        ``force`` is given with a ``reason``.
+        ``reservation`` is the id of their reservation; without it this actor must be the owner. ``fault`` records what
+        is broken. Raises :class:`~bmhctl.errors.NotYoursError` if another owner holds a host or the lease has ended,
+        unless ``force`` is given with a ``reason``.
         """
         from bmhctl.usecases.lifecycle_verbs import taint
 
@@ -101,7 +105,9 @@ class Changing(Opened):
         )
 
     def reset(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
-        """Run the cleanup steps of tainted hosts, and make those that it cleaned initial; return the outcomes.
+        """Run the cleanup steps of tainted hosts, and make those that pass initial; return the outcome of each.
+
+        A host that is initial already counts as done, and a host with a fault is cleaned only if it is named exactly.
 
         Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
         """
@@ -112,9 +118,10 @@ class Changing(Opened):
     def retire(
         self, *names: str, selector: str | None = None, reason: str, when_free: bool = False, dry_run: bool = False
     ) -> Outcomes:
-        """Clean hosts, run their retire steps and let them leave; none of them is reserved from now on.
+        """Clean hosts, run their retire steps and remove them, with a ``reason``; return the outcome of each.
 
-        With ``when_free`` a held host leaves after it was given back, by ``recycle``. Raises
+        They are no longer reserved from now on. With ``when_free`` a held host leaves after it was given back, by
+        ``recycle``; otherwise a held host raises :class:`~bmhctl.errors.StateRefusedError`. Raises
         :class:`~bmhctl.errors.StepFailedError` when a step fails: then the host is in maintenance.
         """
         from bmhctl.usecases.steps.retire import retire
@@ -122,7 +129,7 @@ class Changing(Opened):
         return done(retire(self._with(dry_run), choice(names, selector), reason=reason, when_free=when_free))
 
     def undo_retire(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
-        """Keep hosts that were to be retired and have not left yet."""
+        """Cancel the retirement of hosts that have not left yet; return the outcome of each."""
         from bmhctl.usecases.steps.retire import undo_retire
 
         return done(undo_retire(self._with(dry_run), choice(names, selector)))
@@ -136,10 +143,11 @@ class Changing(Opened):
         when_free: bool = False,
         dry_run: bool = False,
     ) -> Outcomes:
-        """Put hosts into maintenance with a reason; return the outcomes.
+        """Put hosts into maintenance with a ``reason``; return the outcome of each.
 
-        ``until`` is when they are expected back; local time if it has no offset. With ``when_free`` a held host goes
-        once it is given back, and is not reserved before.
+        ``until`` is when they are expected back, for information: a datetime or a text, local time if it has no offset.
+        With ``when_free`` a held host goes to maintenance once it is given back, and is not reserved before. Raises
+        :class:`~bmhctl.errors.UsageError` for an empty reason and for a text that is not a time in the future.
         """
         from bmhctl.domain.times import in_utc, parse_moment
         from bmhctl.usecases.lifecycle_verbs import maintain
@@ -157,7 +165,7 @@ class Changing(Opened):
     ) -> Outcomes:
         """Close the actor's reasons for maintenance (``everyones``: all), and move hosts that have none left.
 
-        Returns the outcomes. Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
+        Returns the outcome of each host. Raises :class:`~bmhctl.errors.StepFailedError` if a step failed.
         """
         from bmhctl.usecases.steps.resume import plan_resume, resume
 
@@ -169,13 +177,21 @@ class Changing(Opened):
     def cordon(
         self, *names: str, selector: str | None = None, reason: str | None = None, dry_run: bool = False
     ) -> Outcomes:
-        """Keep hosts from being reserved; return the outcomes."""
+        """Keep hosts from being reserved, and record the ``reason``; return the outcome of each.
+
+        A reserved host stays with its holder. A host that is cordoned already counts as done; a
+        new reason replaces the earlier one.
+        """
         from bmhctl.usecases.lifecycle_verbs import cordon
 
         return done(cordon(self._with(dry_run), choice(names, selector), reason=reason))
 
     def uncordon(self, *names: str, selector: str | None = None, dry_run: bool = False) -> Outcomes:
-        """Allow hosts to be reserved again; return the outcomes."""
+        """Allow hosts to be reserved again; return the outcome of each.
+
+        A host that is not cordoned counts as done. Raises :class:`~bmhctl.errors.StateRefusedError` for a host that is
+        being retired.
+        """
         from bmhctl.usecases.lifecycle_verbs import uncordon
 
         return done(uncordon(self._with(dry_run), choice(names, selector)))

@@ -68,9 +68,10 @@ class Reading(Opened):
         return why(self._context, name)
 
     def history(self, name: str | None = None, last: int | None = None) -> list[Event]:
-        """Return the events of a host, or of all hosts, oldest first; with ``last``, only so many of the newest.
+        """Return the events of a host, or of all hosts, oldest first; with ``last``, only the newest ``last`` events.
 
-        Also for a host that was removed. Raises :class:`~bmhctl.errors.NotFoundError` for a name that never was one.
+        ``name`` may also be that of a removed host. Raises :class:`~bmhctl.errors.NotFoundError` for a name that no
+        host ever had.
         """
         from bmhctl.usecases.queries import history
 
@@ -83,7 +84,7 @@ class Reading(Opened):
         return queue(self._context).items
 
     def queue_history(self, last: int | None = None) -> tuple[TicketChange, ...]:
-        """Return what became of the tickets, oldest event first; with ``last``, only so many of the newest."""
+        """Return the recorded changes of tickets, oldest first; with ``last``, only the newest ``last`` changes."""
         from bmhctl.usecases.reservations.queue import queue_history
 
         return queue_history(self._context, last).items

@@ -48,7 +48,7 @@ class Reserving(Opened):
         (True: without limit; None: not at all). A call with the ``request_id`` of an earlier one returns the same
         reservation. ``check`` runs the readiness checks first, and takes only hosts that pass. ``params`` are values
         for the prepare steps of the policy, which run before this returns; ``tags`` are kept with the reservation.
-        ``booking`` is the id of a booking to take: it says which hosts.
+        ``booking`` is the id of a booking to take: it says which hosts. ``purpose`` is shown to others.
 
         Returns the reservation and its hosts. Raises :class:`~bmhctl.errors.BusyError` if none is free,
         :class:`~bmhctl.errors.UnsatisfiableError` if no hosts of this inventory can ever fit,
@@ -127,28 +127,33 @@ class Reserving(Opened):
         done(release(self._context, Choice(), reservation=held.reservation.id, reason=reason, task=task))
 
     def extend(self, reservation: str, ttl: timedelta | str | None = None) -> Held:
-        """Let a lease end ``ttl`` from now (default: its own length); return the reservation.
+        """Extend a lease until ``ttl`` from now (default: its own length); return the reservation with its hosts.
 
-        It never gets shorter, nor longer than the policy's ``max_ttl`` allows. Raises
-        :class:`~bmhctl.errors.NotYoursError` if it has expired.
+        A lease never gets shorter, nor longer than the policy allows: its ``max_ttl``, the limits, and what is planned
+        on the hosts. Raises :class:`~bmhctl.errors.NotYoursError` if it has ended, and
+        :class:`~bmhctl.errors.NotFoundError` for an unknown id.
         """
         from bmhctl.usecases.reservations.holder import extend
 
         return extend(self._context, reservation, _length(ttl)).held
 
     def handover(self, reservation: str, to: str) -> Held:
-        """Give a reservation to another owner under a new id, and return it; the old id is no longer valid.
+        """Give this actor's reservation to the owner ``to``; return it under its new id, with its hosts.
 
-        Raises :class:`~bmhctl.errors.NotYoursError`.
+        The old id is no longer valid. Raises :class:`~bmhctl.errors.NotYoursError` if another owner has the reservation
+        or its lease has ended, :class:`~bmhctl.errors.NotFoundError` for an unknown id, and
+        :class:`~bmhctl.errors.UsageError` for an empty owner. A limit of the new owner raises
+        :class:`~bmhctl.errors.BusyError` or :class:`~bmhctl.errors.UnsatisfiableError`.
         """
         from bmhctl.usecases.reservations.holder import handover
 
         return handover(self._context, reservation, to).held
 
     def share(self, reservation: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Held:
-        """Share a reservation with other owners, who may extend and release it; ``remove`` ends that for owners.
+        """Let the owners in ``add`` extend and release a reservation, and those in ``remove`` no longer; return it.
 
-        Raises :class:`~bmhctl.errors.NotYoursError` when the lease has ended.
+        Raises :class:`~bmhctl.errors.NotYoursError` when the lease has ended, :class:`~bmhctl.errors.NotFoundError` for
+        an unknown id, and :class:`~bmhctl.errors.UsageError` for no owner or one to remove with whom it is not shared.
         """
         from bmhctl.usecases.reservations.holder import share
 
@@ -194,9 +199,13 @@ class Reserving(Opened):
     ) -> tuple[Booked, ...]:
         """Book hosts, all or none, from ``begins`` until ``ends`` or for ``ttl``; return the bookings.
 
-        Times are aware datetimes, or texts as ``reserve --from`` takes them. ``weekly`` books the same time of so many
-        weeks. Raises :class:`~bmhctl.errors.BusyError` if hosts are missing then, and
-        :class:`~bmhctl.errors.UnsatisfiableError` if they always would be.
+        ``names``, ``selector``, ``count`` and ``wants`` are those of :meth:`reserve`. Times are aware datetimes, or
+        texts as ``reserve --from`` takes them. ``weekly`` is for how many weeks in a row the same time is booked. A
+        call with the ``request_id`` of an earlier one returns the same bookings.
+
+        Raises :class:`~bmhctl.errors.BusyError` if too few hosts are free then,
+        :class:`~bmhctl.errors.UnsatisfiableError` if too few always would be, and :class:`~bmhctl.errors.UsageError`
+        for a beginning in the past or a wrong end.
         """
         from bmhctl.usecases.reservations.bookings import book
 
@@ -210,15 +219,20 @@ class Reserving(Opened):
         return book(self._context, request, starts, until, weekly=weekly).items
 
     def cancel_booking(self, booking: str) -> None:
-        """Cancel a booking or a planned maintenance of this actor. Raises :class:`~bmhctl.errors.NotYoursError`."""
+        """Cancel a booking or a planned maintenance of this actor, by its id.
+
+        Raises :class:`~bmhctl.errors.NotYoursError` for another owner's, :class:`~bmhctl.errors.StateRefusedError` if
+        it has ended, and :class:`~bmhctl.errors.NotFoundError` for an unknown id.
+        """
         from bmhctl.usecases.reservations.bookings import cancel
 
         cancel(self._context, booking)
 
     def move_ticket(self, ticket: int, *, before: int | None = None, reason: str) -> None:
-        """Move a ticket to the front of the queue, or just before another one; recorded with the reason.
+        """Move a ticket to the front of the queue, or to just before the ticket ``before``; record the ``reason``.
 
-        Raises :class:`~bmhctl.errors.NotFoundError` for a ticket that is not in the queue.
+        Raises :class:`~bmhctl.errors.NotFoundError` for a ticket that is not in the queue, and
+        :class:`~bmhctl.errors.UsageError` for an empty reason.
         """
         from bmhctl.usecases.reservations.queue import move
 

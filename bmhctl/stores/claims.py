@@ -27,7 +27,7 @@ def host_claim(host_id: int) -> str:
 
 
 def run_claim(reservation_id: str) -> str:
-    """Return the name of the claim of the one ``run`` that works under a reservation."""
+    """Return the name of the claim that the ``run`` of a reservation holds: only one task runs under it."""
     return f"run-{reservation_id}"
 
 

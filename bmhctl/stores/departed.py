@@ -26,7 +26,7 @@ class Departed(Frozen):
     def reason(self, name: str, mac: str | None) -> str | None:
         """Return why a machine with this name or MAC may not count as clean; None if it may.
 
-        A name counts only if not both have a MAC, because different MACs are different machines.
+        A record under the name does not count if its MAC differs from ``mac``: then it is another machine.
         """
         rows = self._database.execute(f"SELECT reason FROM departed WHERE {_IS_IT}", [mac, name, mac, mac])
         return to_text(rows[0][0]) if rows else None

@@ -78,7 +78,8 @@ def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> O
     """Change what is declared about hosts; return the outcome of each.
 
     A changed BMC address drops its credentials unless new ones are given, because they would be sent to another
-    machine.
+    machine. Raises :class:`UsageError` when nothing is to be set, or one MAC for several hosts; errors of single hosts
+    are in their outcomes.
     """
     if changes == AttributeChanges():
         raise UsageError("nothing to set", hint="bmhctl set node01 --label rack=r1 --note 'left slot'")
@@ -102,7 +103,11 @@ def set_attributes(ctx: Context, choice: Choice, changes: AttributeChanges) -> O
 
 
 def rename(ctx: Context, old: str, new: str) -> Outcomes:
-    """Rename a host; its state, reservation and history stay. Return the outcome."""
+    """Rename a host; its state, reservation and history stay. Return the outcome.
+
+    Raises :class:`bmhctl.errors.NotFoundError` when there is no host ``old``, :class:`UsageError` when ``new`` is not a
+    host name, and :class:`bmhctl.errors.StateRefusedError` when it is taken.
+    """
     refresh_and_reap(ctx)
     ctx.host(old)
     name = with_usage(lambda: parse_spec(new, {})).name

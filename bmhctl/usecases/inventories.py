@@ -55,9 +55,10 @@ _MOST_REASONS = 3
 
 
 def init(location: str, *, group: str | None = None) -> Done:
-    """Create an empty inventory; raise :class:`StateRefusedError` if there is one.
+    """Create an empty inventory at ``location``, a path or a URL; return what was created, and the next command.
 
-    ``group`` is a group of this machine whose members may write it.
+    ``group`` is a group of this machine whose members may write it. Raises :class:`StateRefusedError` if there is an
+    inventory, :class:`UnreachableError` if it can't be written, and :class:`UsageError` for an unknown group.
     """
     if is_on_server(location):
         return _init_on_server(location, group)
@@ -103,7 +104,10 @@ def _init_on_server(location: str, group: str | None) -> Done:
 
 
 def adopt(ctx: Context) -> Done:
-    """Tie the state file beside a TOML file to that file, whichever it belonged to; nothing else changes."""
+    """Make the state file of a TOML inventory belong to its TOML file, whichever it belonged to before.
+
+    Nothing else changes. Raises :class:`UsageError` for an inventory without a TOML file.
+    """
     if ctx.store.declaration is None:
         raise UsageError("--adopt is for a TOML inventory", hint="-i lab.toml")
     from bmhctl.usecases.shared.declaration_sync import adopt as take
@@ -125,9 +129,12 @@ def _group_id(group: str) -> int:
 def copy(ctx: Context, destination: str, *, retire_source: bool = False, force: bool = False) -> Done:
     """Copy the whole inventory to a destination that does not exist yet, row by row and unchanged.
 
-    Reserved stays reserved and dirty stays dirty. The destination appears whole, or not at all. With ``retire_source``
-    this inventory refuses changes afterwards: the copy is its successor. Raises :class:`StateRefusedError`, unless
-    ``force``, when a process works with it that could not go on: a task of ``run``, a step, or a wait for hosts.
+    Reserved hosts stay reserved and dirty hosts stay dirty. The destination appears whole, or not at all. Returns what
+    was copied. With ``retire_source`` this inventory refuses changes afterwards: the copy is its successor.
+
+    Raises :class:`StateRefusedError` when the destination exists. With ``retire_source`` it is also raised, unless
+    ``force``, when a process could not go on: a task of ``run``, a step, or a wait for hosts. Raises
+    :class:`UsageError` for ``force`` without ``retire_source``.
     """
     if force and not retire_source:
         raise UsageError("--force is for --retire-source", hint="bmhctl copy --retire-source --force SRC DST")
@@ -187,7 +194,10 @@ def _check_idle(ctx: Context) -> None:
 
 
 def reactivate(ctx: Context) -> Done:
-    """Let a retired inventory be changed again."""
+    """Allow changes in a retired inventory again; return a note on its successor.
+
+    Raises :class:`StateRefusedError` if it is not retired.
+    """
     successor = ctx.store.retirement.successor()
     if successor is None:
         raise StateRefusedError(f"{ctx.store.location} is not retired", hint="bmhctl status")
@@ -236,7 +246,9 @@ def _copy(
 def backup(ctx: Context, destination: str) -> Done:
     """Write the whole inventory as of one moment into a new SQLite file, while other commands go on writing.
 
-    ``copy`` from that file restores it, into any backend; a TOML file is restored with its comments.
+    ``copy`` from that file restores it, into any backend; a TOML file is restored with its comments. Returns how many
+    rows were written. Raises :class:`UsageError` for a destination that is not a SQLite file, and
+    :class:`StateRefusedError` if it exists.
     """
     path, is_declared = resolve(destination)
     if is_declared:

@@ -125,12 +125,16 @@ def release(
     fault: str | None = None,
     task: TaskResult | None = None,
 ) -> Outcomes:
-    """Give hosts back as ``taint`` does: the named ones, else all that the reservation still holds.
+    """Give hosts back as ``taint`` does: the chosen ones, else all that the reservation still holds.
 
-    A selector sees the tags of a host's reservation before the host's labels, so that ``job=4711`` is a job's hosts.
-    Of all that it holds, ``fault`` also records what is broken, and ``task`` how the task ended on them: a host on
-    which too many failed in a row goes to maintenance. Returns the outcome of each. If its holder gave the reservation
-    back already, that is a success; if its lease was lost, it is refused.
+    Returns the outcome of each. A selector sees the tags of a host's reservation before the host's labels, so that
+    ``job=4711`` chooses the hosts of a job. ``fault`` and ``task`` apply when all hosts are given back: ``fault``
+    records what is broken, and ``task`` how the task ended. A host on which too many tasks failed in a row goes to
+    maintenance.
+
+    A reservation that its holder gave back already is a success without hosts. Raises
+    :class:`bmhctl.errors.NotYoursError` if its lease was lost, :class:`bmhctl.errors.NotFoundError` for an unknown one,
+    and :class:`UsageError` without hosts and reservation, or for ``force`` without a ``reason``.
     """
     forced_reason(force, reason)
     words = reason or "released"
@@ -161,7 +165,8 @@ def maintain(
     """Put hosts into maintenance with a reason; if they are in maintenance, add the reason. Return the outcomes.
 
     A reserved host keeps its reservation; with ``when_free`` it is cordoned instead, and goes to maintenance in the
-    commit that gives it back. ``until`` is when it should be back, for information: nothing happens then.
+    commit that gives it back. ``until`` is when it should be back, for information: nothing happens then. Raises
+    :class:`UsageError` for an empty reason.
     """
     if not reason.strip():
         raise UsageError("maintain needs a reason", hint="bmhctl maintain HOST --reason 'new disk'")
@@ -221,7 +226,10 @@ def cordon(ctx: Context, choice: Choice, *, reason: str | None = None) -> Outcom
 
 
 def uncordon(ctx: Context, choice: Choice) -> Outcomes:
-    """Allow hosts to be reserved again; return the outcomes."""
+    """Allow hosts to be reserved again; return the outcome of each.
+
+    The outcome of a host that is being retired is a :class:`StateRefusedError`.
+    """
     from bmhctl.usecases.shared.former import Former
 
     def one(host: Host, now: datetime) -> Outcome:

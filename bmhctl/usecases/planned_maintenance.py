@@ -24,9 +24,11 @@ def plan_maintenance(
 ) -> Outcomes:
     """Plan a maintenance of hosts from ``starts`` to before ``ends``; return the outcome of each.
 
-    Leases that are granted or extended from now on end before it; at its start the next command that writes moves the
-    hosts. With ``resumes`` it ends by itself: a clean host starts over then. A host that is booked for that time is
-    refused; one whose lease lasts longer already is named in its outcome.
+    Leases that are granted or extended from now on end before it. The first command that writes after its start moves
+    the hosts. With ``resumes`` it ends by itself: a clean host starts over then.
+
+    The outcome of a host that is booked for that time is a :class:`BusyError`; that of a host whose lease lasts longer
+    says so. Raises :class:`UsageError` for an empty reason, an end before the beginning, or a time too far ahead.
     """
     if not reason.strip():
         raise UsageError("maintain needs a reason", hint="bmhctl maintain HOST --reason 'power work'")

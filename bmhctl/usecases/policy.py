@@ -63,7 +63,11 @@ def apply_policy(ctx: Context, text: str, name: str) -> Done:
 
 
 def role_grants(ctx: Context, prefix: str | None) -> Script:
-    """Return the SQL for the roles with which others share an inventory on a server."""
+    """Return the SQL that creates the roles for others who share an inventory on a server, and grants their rights.
+
+    The names of the roles begin with ``prefix`` (None: the name of the schema). Raises :class:`UsageError` for an
+    inventory in a file, and for a prefix that can't begin the name of a role.
+    """
     if not is_on_server(ctx.store.address):
         raise UsageError(
             f"{ctx.store.location} is a file: its permissions decide who may use it",

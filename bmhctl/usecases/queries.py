@@ -95,7 +95,10 @@ def chosen(ctx: Context, choice: Choice) -> Iterable[Host]:
 
 
 def list_names(ctx: Context, choice: Choice) -> Names:
-    """Return the names of the hosts that fit, in order, without reading anything else of them."""
+    """Return the names of the hosts that fit, by name, without reading anything else of them.
+
+    A name in ``choice`` that no host has is not reported.
+    """
     now = refresh(ctx)
     return Names(ctx.store.hosts.names(choice.query(now)))
 
@@ -126,7 +129,8 @@ def with_hosts(ctx: Context, reservations: Iterable[Reservation]) -> list[Held]:
 def history(ctx: Context, name: str | None = None, last: int | None = None) -> History:
     """Return the events of one host under all its names, also of a removed one, or of the whole inventory.
 
-    ``last`` returns only so many of the newest. Raises :class:`~bmhctl.errors.NotFoundError`.
+    With ``last``, returns only the newest ``last`` events. Raises :class:`~bmhctl.errors.NotFoundError` for a name
+    that no host ever had.
     """
     now = refresh(ctx)
     if name is None:
@@ -171,8 +175,9 @@ def reservations(
 ) -> Reservations:
     """Return the open reservations with their hosts, the oldest first; with ``ended``, also all that have ended.
 
-    With ``ids`` they are those, open or ended; raises :class:`NotFoundError` for an unknown id.
-    ``selector`` keeps those whose tags fit, ``owner`` those of an owner, or of several with ``*`` and ``?``.
+    With ``ids``, returns the reservations with these ids, open or ended. ``selector`` keeps those whose tags fit,
+    ``owner`` those whose owner matches (with ``*`` and ``?``). Raises :class:`NotFoundError` for an unknown id, and
+    :class:`UsageError` for an empty owner.
     """
     if owner == "":
         raise UsageError("the owner is empty", hint="such as --owner alice@lab, or --owner 'ci*'")

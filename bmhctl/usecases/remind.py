@@ -26,11 +26,12 @@ Tell = Callable[[Reminders], None]
 
 
 def remind(ctx: Context, before: timedelta, tell: Tell) -> None:
-    """Call ``tell`` with what ends or begins within ``before`` and was not told yet; then note it as told.
+    """Call ``tell`` with what ends or begins within ``before``, each once; then record it as reported.
 
-    A booking for which no other hosts fit is told at once, however far ahead it is. Leases that a ``run`` renews are
-    left out. What is extended beyond ``before`` is told again when its new end is near. When ``tell`` raises, nothing
-    counts as told. While another process reminds, this one only reports that.
+    A booking that lacks hosts is reported at once, however far ahead it is. Leases that a ``run`` renews are left out.
+    A lease that was extended is reported again when its new end is near. When ``tell`` raises, nothing is recorded as
+    reported. While another process reminds, this one does nothing but say so. Raises :class:`UsageError` if ``before``
+    is zero.
     """
     if not before:
         raise UsageError("--before is zero", hint="such as --before 1h")

@@ -159,7 +159,7 @@ class LeasedClaims:
             self._database.execute(f"DELETE FROM claims WHERE name = ? AND {_OVER}", [name])
 
     def restore(self) -> None:
-        """Do nothing: claims in a table are not removed."""
+        """Do nothing: unlike the files of claims, their rows are not removed from outside."""
 
     def left_behind(self) -> list[LeftClaim]:
         """Return the claims that are over but have a row; the holder may still run, without its connection."""

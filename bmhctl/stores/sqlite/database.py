@@ -367,7 +367,7 @@ class SqliteDatabase(WriteBuffer):
             self.open_files.check()
 
     def version(self) -> int:
-        """Return SQLite's ``data_version``."""
+        """Return SQLite's ``data_version``: it differs after another connection committed a change."""
         self.check_in_place()
         return int(self.execute("PRAGMA data_version")[0][0] or 0)
 

@@ -57,7 +57,10 @@ def choose_hosts(
 def refusal(
     ctx: Context, requirements: Requirements, found: Match, before: int | None, limits: tuple[Limit, ...]
 ) -> BmhctlError:
-    """Return the error for a request of which no more than ``found`` is free; raise it when it is unsatisfiable."""
+    """Return the error for a request that gets only ``found`` now: a limit, or busy hosts.
+
+    Raises :class:`UnsatisfiableError` when no hosts of the inventory can ever fit.
+    """
     check_satisfiable(ctx, requirements)
     if limits:
         from bmhctl.usecases.reservations.limits import refusal as refused_by

@@ -33,10 +33,12 @@ _LAG = timedelta(minutes=1)  # at most, from when a time such as 2h was read unt
 
 @retried
 def book(ctx: Context, request: ReservationRequest, starts: datetime, ends: datetime, *, weekly: int = 1) -> Bookings:
-    """Book hosts from ``starts`` to before ``ends``, and again at the same local time of the following weeks.
+    """Book hosts from ``starts`` to before ``ends``, in each of ``weekly`` weeks at the same local time.
 
-    All of them or none; a dry run of the context books none. The same request under the same id returns what it booked.
-    Raises :class:`BusyError` when hosts are missing then, :class:`UnsatisfiableError` when they always would be.
+    Returns the bookings: all of them are made, or none; a dry run of the context makes none. The same request under the
+    same id returns the bookings that it made. Raises :class:`BusyError` when too few hosts are free then,
+    :class:`UnsatisfiableError` when too few always would be, and :class:`UsageError` for a time or a number of weeks
+    that is not allowed.
     """
     refresh_and_reap(ctx)
     policy = ctx.store.policy()
@@ -249,9 +251,11 @@ def reschedule(
     force: bool = False,
     reason: str | None = None,
 ) -> Bookings:
-    """Move a booking to another time, of the same length without ``ends``; on the same hosts if they are free then.
+    """Move a booking to another time, on the same hosts if they are free then; return it.
 
-    Raises :class:`BusyError` when it does not fit there: then nothing is changed.
+    Without ``ends`` it keeps its length. Raises :class:`BusyError` when too few hosts are free then: nothing is
+    changed. Raises :class:`StateRefusedError` for one that has ended and for a planned maintenance, and
+    :class:`NotYoursError` for another owner's, unless ``force`` is given with a ``reason``.
     """
     forced_reason(force, reason)
     refresh_and_reap(ctx)

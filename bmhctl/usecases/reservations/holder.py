@@ -18,9 +18,9 @@ from bmhctl.usecases.shared.transitions import record_event
 
 @retried
 def give_up(ctx: Context, reservation_id: str, reason: str, hosts: Collection[int] | None = None) -> None:
-    """Give back a grant whose answer was not delivered, or those of its hosts with one of these ids.
+    """Give back a grant that the requester did not receive; with ``hosts``, only the hosts with these ids.
 
-    Nothing happens if there is none. A booking that it took can be taken again.
+    Does nothing if there is no such reservation, or if it has ended. A booking that it took can be taken again.
     """
     ctx.store.abandon()
     with ctx.store.transaction():
@@ -102,7 +102,7 @@ def extend(ctx: Context, reservation: str, ttl: timedelta | None = None, *, sile
 
 
 def _confirm_handover(ctx: Context, reservation: str, to: str) -> None:
-    """Ask whether another owner is to lose a reservation."""
+    """Ask for confirmation if the reservation is another owner's."""
     held = held_reservation(ctx, reservation, ctx.clock())
     if ctx.confirm is not None and held.owner != ctx.actor:
         from bmhctl.support.folding import folded
@@ -115,9 +115,11 @@ def _confirm_handover(ctx: Context, reservation: str, to: str) -> None:
 def handover(
     ctx: Context, reservation: str, to: str, *, token: str | None = None, force: bool = False, reason: str | None = None
 ) -> Grant:
-    """Give a reservation to another owner under a new id; the old one ends, and the lease ends when it would have.
+    """Give a reservation to another owner under a new id, with the same end of the lease; return the new one.
 
-    The caller must be the owner or give the reservation's id as ``token``; ``force`` with a ``reason`` overrides.
+    The old reservation ends. Raises :class:`NotYoursError` unless the caller is the owner or gives the reservation's id
+    as ``token``; ``force`` with a ``reason`` overrides that. It is also raised when the lease has ended. Raises
+    :class:`UsageError` for an empty owner, and the error of a limit that the new owner would exceed.
     """
     forced_reason(force, reason)
     if not to.strip():
@@ -171,10 +173,12 @@ def share(
     force: bool = False,
     reason: str | None = None,
 ) -> Grant:
-    """Share a reservation with other owners, who may extend and release it by their names; ``remove`` ends that.
+    """Let the owners in ``add`` extend and release a reservation by their names, and those in ``remove`` no longer.
 
-    Its id and its owner stay. The caller must be the owner or give the reservation's id as ``token``; ``force`` with a
-    ``reason`` overrides. Only those who are not its holders already are added.
+    Returns the reservation; its id and its owner stay. Owners who hold it already are not added. Raises
+    :class:`NotYoursError` unless the caller is the owner or gives the reservation's id as ``token``; ``force`` with a
+    ``reason`` overrides that. It is also raised when the lease has ended. Raises :class:`UsageError` for no owner, and
+    for one to remove with whom it is not shared.
     """
     forced_reason(force, reason)
     if not (add or remove) or not all(each.strip() for each in (*add, *remove)):

@@ -152,7 +152,11 @@ def refusal(ctx: Context, owner: str, requirements: Requirements, limits: Limits
 
 
 def check_hosts(ctx: Context, owner: str, hosts: Iterable[Host], limits: Limits) -> None:
-    """Raise the error of a limit that an owner would exceed with these hosts, beside those that the owner holds."""
+    """Check that an owner may hold these hosts, beside those that the owner holds already.
+
+    Raises :class:`UnsatisfiableError` if they alone exceed a limit, and :class:`BusyError` if they exceed it together
+    with the others.
+    """
     added = tuple(hosts)
     for each in allowances(ctx, owner, limits):
         number = len(each.limit.of(added))
@@ -178,9 +182,9 @@ def exceeds_none(
     bad: Collection[int],
     fits: Callable[[Host], bool],
 ) -> Callable[[Host], bool]:
-    """Return whether a host ``fits`` and may come into a reservation beside the ``kept`` ones, instead of ``bad`` ones.
+    """Return a test whether a host fits and may replace a bad one of a reservation under the owner's limits.
 
-    The limits are those of the reservation's owner.
+    ``kept`` are the hosts that stay, ``bad`` the ids of those that are replaced, ``fits`` the test of a host alone.
     """
     owner, now = reservation.owner, ctx.clock()
     mine = allowances(ctx, owner, limits, {*bad, *(host.id for host in kept)})
@@ -215,7 +219,7 @@ def capped(limits: Limits, owner: str, terms: LeaseTerms, hosts: Iterable[Host])
 
 
 def longest_lease(limits: Limits, owner: str, hosts: Iterable[Host]) -> tuple[timedelta, str] | None:
-    """Return how long from now a lease of these hosts may last, and the limit's name; None if none says so."""
+    """Return the longest lease from now that the limits allow on these hosts, and the limit's name; None for any."""
     shortest = _shortest(limits, owner, hosts)
     return None if shortest is None or shortest.max_ttl is None else (shortest.max_ttl, shortest.name)
 

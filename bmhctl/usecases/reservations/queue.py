@@ -124,7 +124,11 @@ def _obstacle(host: Host) -> str | None:
 
 @retried
 def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | None = None) -> Done:
-    """Remove a ticket from the queue; its process ends with an error. Another owner's needs force and a reason."""
+    """Remove a ticket from the queue, and return which; its process ends with an error.
+
+    Raises :class:`NotFoundError` when there is no such ticket, :class:`NotYoursError` for another owner's unless
+    ``force`` is given with a ``reason``, and :class:`BusyError` while its process may still be reconnecting.
+    """
     forced_reason(force, reason)
     refresh_and_reap(ctx)
     with ctx.store.transaction():
@@ -151,7 +155,11 @@ def cancel(ctx: Context, ticket_id: int, *, force: bool = False, reason: str | N
 
 @retried
 def move(ctx: Context, ticket_id: int, reason: str, *, before: int | None = None) -> Done:
-    """Move a ticket to the front of the queue, or just before another one; the move and its reason are recorded."""
+    """Move a ticket to the front of the queue, or to just before the ticket ``before``; return what was done.
+
+    The move is recorded with its reason. Raises :class:`NotFoundError` for a ticket that is not in the queue, and
+    :class:`UsageError` for an empty reason and for a ticket before itself.
+    """
     if not reason.strip():
         raise UsageError("moving a ticket needs a reason, which is recorded", hint="--reason 'release build'")
     if ticket_id == before:

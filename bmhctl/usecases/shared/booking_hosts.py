@@ -182,7 +182,7 @@ def apply_room(ctx: Context, room: Room, now: datetime, why: str) -> Match:
 
 
 def candidates(ctx: Context, requirements: Requirements, query: HostQuery) -> Iterable[Host]:
-    """Return the hosts of a query that fit one of the requirements; a named host in every state."""
+    """Return the hosts of ``query`` that fit one of the requirements; of a named host, the state does not matter."""
     found: dict[int, Host] = {}
     for requirement in dict.fromkeys(requirements):
         if requirement.name is not None:

@@ -40,10 +40,11 @@ _TRIES = 10
 
 
 def sync_declaration(ctx: Context) -> None:
-    """Apply to the state what changed in the TOML file since the last sync, in one commit; else only stat the file.
+    """Apply the changes of the TOML file since the last sync to the state, in one commit.
 
-    Raises :class:`InvalidError` for a broken file, one that renames a host by hand, or a state file that belongs
-    to another TOML file; then nothing was changed. A retired inventory is read as it was.
+    An unchanged file costs one ``stat``. The state of a retired inventory is not synced any more. Raises
+    :class:`InvalidError` for a broken file, for a host that was renamed by hand, and for a state file of another TOML
+    file, and :class:`UnreachableError` for a file that keeps changing; then nothing was changed.
     """
     file = _file(ctx)
     _check_owner(ctx, file)
@@ -131,7 +132,8 @@ def drop_intent(ctx: Context) -> None:
 def change_declaration(ctx: Context, changes: Changes) -> list[Outcome]:
     """Make the changes in the TOML file, then in the state; return an outcome for each.
 
-    Raises before the file is touched when a change is refused.
+    Raises the error of a change that is refused before the file is touched. Raises :class:`UnreachableError` if the
+    file is changed but the state can't be written: the next command syncs it.
     """
     from bmhctl.stores.toml.atomic_replace import edit_file
     from bmhctl.stores.toml.editor import Add, Change, Remove, Rename, Replace, edited

@@ -210,7 +210,11 @@ def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason:
 
 
 def rename(ctx: Context, old: str, new: str, now: datetime, former: Former) -> Outcome:
-    """Rename a host; everything else about it stays."""
+    """Rename a host; everything else about it stays. Return the outcome.
+
+    Raises :class:`StateRefusedError` for a name that is taken, and :class:`InvalidError` for the name of a used machine
+    that was removed.
+    """
     host = ctx.host(old)
     refuse_taken(ctx, new, f"can't be renamed: there is a host {new} already", old)
     departed = None if host.dirty else ctx.store.departed.reason(new, host.spec.mac)
@@ -231,7 +235,11 @@ def rename(ctx: Context, old: str, new: str, now: datetime, former: Former) -> O
 
 
 def remove(ctx: Context, removal: Removal, now: datetime, former: Former) -> Outcome:
-    """Remove a host; its history stays. A reserved or dirty one needs force, and is recorded as departed."""
+    """Remove a host; its history stays. Return the outcome.
+
+    A dirty host is recorded as departed. Raises :class:`StateRefusedError` for a reserved or dirty host without force,
+    and for a host that changed after the event ``removal.last_event``.
+    """
     host = ctx.host(removal.name)
     check_removable(host, removal.force)
     source = host.state

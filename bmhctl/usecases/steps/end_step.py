@@ -16,7 +16,8 @@ from bmhctl.usecases.shared.transitions import record_event
 def end_step(ctx: Context, choice: Choice) -> Outcomes:
     """End the processes that still run a step on the named hosts although their bmhctl is gone; return the outcomes.
 
-    A step whose bmhctl is alive is refused: that one is to be ended. Each end is recorded as an event.
+    Each end is recorded as an event. The outcome of a host is a :class:`StateRefusedError` if the bmhctl of the step
+    is alive, and if its process can't be seen or ended by this user. Raises :class:`UsageError` without names.
     """
     if not choice.names:
         raise UsageError("--end-step needs the names of hosts", hint="bmhctl recycle --end-step node01")

@@ -223,7 +223,7 @@ class Claimed:
         return outcome
 
     def kept(self) -> Outcome | None:
-        """Return the promised outcome if it was committed, else None."""
+        """Return the outcome that an interrupted finish has committed, None if there is none."""
         if self._promised is None:
             return None
         event, outcome = self._promised
@@ -270,7 +270,10 @@ def _settle(ctx: Context, act: Callable[[datetime], _T]) -> _T:
 
 @contextmanager
 def claimed(ctx: Context, host: Host) -> Iterator[Claimed]:
-    """Claim a host for the block, and read it again; raise :class:`ClaimedError` when a step runs on it."""
+    """Claim a host for the block, and read it again.
+
+    Raises :class:`ClaimedError` when a step runs on it, and :class:`StateRefusedError` when it was removed.
+    """
     with ctx.store.claims.claim(host_claim(host.id)) as hold:
         if hold is None:
             raise ClaimedError(host)

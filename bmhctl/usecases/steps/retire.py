@@ -22,11 +22,12 @@ from bmhctl.usecases.steps.parallel import BulkOperation, Job, each
 
 
 def retire(ctx: Context, choice: Choice, *, reason: str, when_free: bool = False, jobs: int = 16) -> Outcomes:
-    """Retire hosts: from now on none is reserved, and each that is free leaves once its steps succeeded.
+    """Retire hosts: they are no longer reserved, and each free one leaves when its steps passed; return the outcomes.
 
-    A dirty host is cleaned before its retire steps run. One that fails goes to maintenance; ``retire`` again tries it
-    again. A host that is held is refused; with ``when_free`` it leaves after its holder gave it back, by ``recycle`` or
-    another ``retire``.
+    A dirty host is cleaned before its retire steps run. A host on which a step fails goes to maintenance, and can be
+    retired again. The outcome of a held host is a :class:`StateRefusedError`; with ``when_free`` it leaves after it was
+    given back, by ``recycle`` or another ``retire``. ``jobs`` is how many hosts are processed at once. Raises
+    :class:`UsageError` for an empty reason.
     """
     if not reason.strip():
         raise UsageError("retire needs a reason", hint="bmhctl retire HOST --reason 'replaced by node31'")

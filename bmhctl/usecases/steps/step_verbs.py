@@ -64,9 +64,9 @@ def ready(
 def reset(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     """Run the cleanup of each tainted host, and make those that it cleaned initial; return the outcomes.
 
-    A host with a fault is cleaned only when it is named exactly. A cleanup that fails is counted; after the policy's
-    ``quarantine_after`` in a row the host goes to maintenance by itself. ``jobs`` is how many hosts are processed at
-    once.
+    A host with a fault is cleaned only when it is named exactly; otherwise its outcome is a :class:`StateRefusedError`.
+    After ``quarantine_after`` failed cleanups in a row, from the policy, the host goes to maintenance by itself.
+    ``jobs`` is how many hosts are processed at once.
     """
 
     def early(host: Host) -> Outcome | None:
@@ -97,9 +97,9 @@ def recycle(ctx: Context, choice: Choice, *, jobs: int = JOBS) -> Outcomes:
     """Reset used hosts and make them ready: all that are tainted, or those that are chosen; return the outcomes.
 
     Without a choice, hosts whose planned maintenance ended by itself are made ready, too: once, unless they are named.
-    A pattern or a selector means the tainted ones among its hosts. A host with a fault is left alone unless it is
-    named exactly, and one on which another command's step runs unless it is named. Safe to run
-    any number of times at once. One that is to be retired is, instead.
+    A pattern or a selector chooses only tainted hosts. A host with a fault is skipped unless it is named exactly, and a
+    host on which a step of another command runs unless it is named. A host that is to be retired is retired instead.
+    ``jobs`` is how many hosts are processed at once. Several calls may run at the same time.
     """
     if not ctx.dry_run:
         forget_left_claims(ctx)
