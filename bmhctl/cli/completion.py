@@ -26,6 +26,11 @@ _SCRIPTS = {
 _PROGRAM() {
     local line=${COMP_LINE:0:COMP_POINT} word kept option= reply
     mapfile -t COMPREPLY < <(VARIABLE=$line "$1" 2>/dev/null)
+    if [[ ${COMPREPLY[0]} == FILES ]]; then
+        COMPREPLY=()
+        compopt -o default
+        return 0
+    fi
     # For bash a word also ends at "=" and ":": what stands before them on the line is cut off.
     word=${line##*[[:space:]]}
     kept=${word%"${word##*[=:]}"}
@@ -41,7 +46,7 @@ _PROGRAM() {
     [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace
     return 0
 }
-complete -o default -F _PROGRAM PROGRAM
+complete -F _PROGRAM PROGRAM
 """,
     Shell.ZSH: r"""
 #compdef PROGRAM
@@ -49,13 +54,10 @@ _PROGRAM() {
     local value about found=1
     local -a whole begun
     while IFS=$'\t' read -r value about; do
+        [[ $value == FILES ]] && { _files; return }
         about=${${value//\\/\\\\}//:/\\:}${about:+:${about//\\/\\\\}}
         if [[ $value == *= ]]; then begun+=("$about"); else whole+=("$about"); fi
     done < <(VARIABLE="${(j: :)words[1,CURRENT]}" PROGRAM 2>/dev/null)
-    if (( ! $#whole && ! $#begun )); then
-        _files
-        return
-    fi
     [[ $PREFIX == --*=* ]] && compset -P 1 '*='
     (( $#begun )) && _describe value begun -S '' && found=0
     (( $#whole )) && _describe value whole && found=0
@@ -72,17 +74,19 @@ fi
 function __PROGRAM_candidates
     set -l word (commandline -ct)
     set -l found (VARIABLE=(commandline -cp | string collect) PROGRAM 2>/dev/null)
-    if set -q found[1]
-        string replace -r '^' -- (string match -r -- '^--[^=]+=' $word; or echo) $found
-    else
+    if test "$found[1]" = FILES
         __fish_complete_path $word
+    else if set -q found[1]
+        string replace -r '^' -- (string match -r -- '^--[^=]+=' $word; or echo) $found
     end
 end
 complete -c PROGRAM -f -a '(__PROGRAM_candidates)'
 """,
 }
 """The script of each shell. It gives bmhctl the line up to the cursor, and is given candidates as :func:`answer` writes
-them; where there are none, it offers files."""
+them."""
+
+_FILES = "<files>"
 
 
 def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> None:
@@ -91,17 +95,23 @@ def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bas
     bash: eval "$(bmhctl completion bash)" in ~/.bashrc; zsh: the same in ~/.zshrc; fish: bmhctl completion fish
     > ~/.config/fish/completions/bmhctl.fish
     """
-    script = _SCRIPTS[shell].replace("PROGRAM", PROGRAM).replace("VARIABLE", COMPLETION_VARIABLE)
+    script = (
+        _SCRIPTS[shell]
+        .replace("PROGRAM", PROGRAM)
+        .replace("VARIABLE", COMPLETION_VARIABLE)
+        .replace("FILES", f"'{_FILES}'")
+    )
     sys.stdout.write(script.lstrip("\n"))
 
 
 def answer(root: TyperGroup, line: str) -> None:
     """Write the completions of a command line, one a line: the word, then a tab and its meaning, if it has one.
 
-    A word with characters that can't be printed is left out.
+    A word with characters that can't be printed is left out. ``<files>`` stands for all names of files.
     """
     from bmhctl.output.sanitize import clean
 
-    for word, meaning in candidates(root, PROGRAM, line):
+    for candidate in candidates(root, PROGRAM, line):
+        word, meaning = candidate or (_FILES, "")
         if clean(word) == word:
             sys.stdout.write(f"{word}\t{clean(meaning)}\n" if meaning else f"{word}\n")

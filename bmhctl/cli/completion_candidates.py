@@ -1,4 +1,4 @@
-"""What completion offers for a selector, for ``--fields``, for tickets and for the names of steps."""
+"""What completion offers for a selector, for ``--fields`` and ``-o``, for tickets and for the names of steps."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 from bmhctl.domain.model import Phase
 from bmhctl.domain.requirements import describe_requirements, load_requirements
 from bmhctl.domain.selector import selectable
-from bmhctl.results import History, HostDetail, Hosts, Reservations
+from bmhctl.results import History, HostDetail, Hosts, Outcomes, Reservations
+from bmhctl.results.bookings import Bookings
 from bmhctl.results.queue import Queue, Reminders
+from bmhctl.results.statistics import HourlyUse, Metrics, Timeline
 from bmhctl.results.status import Reasons
+from bmhctl.results.why import Graph
 from bmhctl.stores.host_query import HostQuery
 
 if TYPE_CHECKING:
     from bmhctl.stores.store import Store
 
 _SAMPLE = 1000  # hosts whose keys and values are offered
-_FIELDS_OF: dict[str, type] = {
+_RESULTS_OF: dict[str, type] = {
     "list": Hosts,
     "show": HostDetail,
     "reservations": Reservations,
@@ -26,6 +29,11 @@ _FIELDS_OF: dict[str, type] = {
     "status": Reasons,
     "wait": Hosts,
     "remind": Reminders,
+    "bookings": Bookings,
+    "graph": Graph,
+    "metrics": Metrics,
+    "stats": HourlyUse,
+    "timeline": Timeline,
 }
 
 
@@ -71,8 +79,17 @@ def fields(command: str, incomplete: str) -> Iterator[str]:
 
     done, comma, _ = incomplete.rpartition(",")
     chosen = done.split(",")
-    names = view_of(_FIELDS_OF[command]).fields if command in _FIELDS_OF else ()
+    names = view_of(_RESULTS_OF[command]).fields if command in _RESULTS_OF else ()
     yield from _beginning(incomplete, (f"{done}{comma}{name}" for name in names if name not in chosen))
+
+
+def formats(command: str, incomplete: str) -> Iterator[str]:
+    """Yield the output formats that a command has and that begin with what is typed."""
+    from bmhctl.formats.exporters.table import FORMATS
+    from bmhctl.output.render import view_of
+
+    known = FORMATS if command == "export" else view_of(_RESULTS_OF.get(command, Outcomes)).formats
+    yield from _beginning(incomplete, known)
 
 
 def checks(store: Store, incomplete: str) -> Iterator[str]:

@@ -137,12 +137,23 @@ def undo(ctx: typer.Context, dry_run: DryRun = False, yes: Yes = False) -> None:
         lab.show(take_back(lab.context))
 
 
+def _complete_kinds(incomplete: str) -> list[str]:
+    from bmhctl.formats.importers.kinds import WORDS
+
+    return [word for word in WORDS if word.startswith(incomplete)]
+
+
 def import_(
     ctx: typer.Context,
     files: Annotated[list[str], typer.Argument(metavar="FILE…|DIR|-", help="Files, folders of them, or stdin.")],
     kind: Annotated[
         str | None,
-        typer.Option("--from", metavar="KIND", help="The kind of the files, if it can't be recognised."),
+        typer.Option(
+            "--from",
+            metavar="KIND",
+            help="The kind of the files, if it can't be recognised.",
+            autocompletion=_complete_kinds,
+        ),
     ] = None,
     name: Annotated[
         str | None,

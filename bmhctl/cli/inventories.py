@@ -48,14 +48,14 @@ def export(ctx: typer.Context, hosts: HostNames = None, selector: SelectorText =
     For other systems: -o metal3 (manifests), ansible (an inventory), ssh (a configuration to Include), known-hosts,
     dnsmasq (dhcp-host lines), netbox (patches of custom fields), cloudevents (the history). See bmhctl help formats.
     """
-    from bmhctl.formats.exporters.table import MODULES
+    from bmhctl.formats.exporters.table import FORMATS, MODULES
     from bmhctl.usecases.queries import chosen, list_hosts
     from bmhctl.usecases.shared.host_selection import Choice, choice
 
     invocation = invocation_of(ctx)
     output = invocation.output = invocation.output or Format.TOML.value
-    if output not in ("toml", "json", "jsonl", "csv", "cloudevents", *MODULES):
-        known = ", ".join(("toml", "json", "jsonl", "csv", *MODULES, "cloudevents"))
+    if output not in FORMATS:
+        known = ", ".join(FORMATS)
         hint = "leases: bmhctl timeline -o ics; bookings: bmhctl bookings -o ics" if output == "ics" else f"-o {known}"
         raise UsageError(f"can't export as {output}", hint=hint)
     wanted = choice(hosts, selector, state) if hosts or selector or state else Choice(everything=True)

@@ -292,7 +292,9 @@ def _option(*names: str, field: str, help: str, metavar: str | None = None, comp
 
 
 def _formats(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:
-    return [name for name in Format if name.startswith(incomplete)]
+    from bmhctl.cli.completion_candidates import formats
+
+    return list(formats(ctx.info_name or "", incomplete))
 
 
 GLOBAL_OPTIONS: tuple[TyperOption, ...] = (

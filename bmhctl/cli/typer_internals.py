@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ from typer.main import get_command_from_info as get_command_from_info
 from typer.models import CommandInfo as CommandInfo
 
 _CURSOR = "\0"  # no command line contains it
+_FILES = re.compile(r"\b(?:FILE|DIR|SRC|DST)\b|COMMAND…?$")
+"""The metavars of values that are names of files or commands."""
 
 
 def completion_item(value: str, help: str | None) -> Any:
@@ -27,8 +30,11 @@ def hide_range(param: Any, limit: int) -> None:
         param.type._describe_range = str
 
 
-def candidates(root: TyperGroup, program: str, line: str) -> Iterator[tuple[str, str]]:
-    """Yield the words that may stand at the end of a command line, in its last word's place, and what they mean."""
+def candidates(root: TyperGroup, program: str, line: str) -> Iterator[tuple[str, str] | None]:
+    """Yield the words that may stand at the end of a command line, in its last word's place, and what they mean.
+
+    None stands for all names of files.
+    """
     from typer._click.shell_completion import _resolve_context, _resolve_incomplete, split_arg_string
 
     _, *args = split_arg_string(line + _CURSOR)
@@ -40,3 +46,5 @@ def candidates(root: TyperGroup, program: str, line: str) -> Iterator[tuple[str,
     for item in place.shell_complete(ctx, last):
         if item.type == "plain":
             yield item.value, item.help or ""
+    if _FILES.search(getattr(place, "metavar", None) or ""):
+        yield None

@@ -113,7 +113,10 @@ def test_a_real_shell_completes(shell: str, lab: Path, fleet: str, cli: Cli) -> 
             "bmhctl list -l model=PowerEdge\\ 6 ",
             "bmhctl list -l model=PowerEdge 6 ",
         )
+        line, printed = real.complete("bmhctl show node01", tabs=3)
+        assert (line, "notes.txt" in printed) == ("bmhctl show node01 ", False)
         assert completed("bmhctl import no") == "bmhctl import notes.txt "
+        assert completed("bmhctl run -l gpu -- no") == "bmhctl run -l gpu -- notes.txt "
 
 
 @pytest.mark.slow
@@ -176,6 +179,10 @@ def offered_for(cli: Cli, line: str) -> list[str]:
         ("bmhctl list --s", ["--selector", "--state", "--sort"]),
         ("bmhctl completion ", ["bash", "zsh", "fish"]),
         ("bmhctl -o js", ["json", "jsonl"]),
+        ("bmhctl list -o m", []),
+        ("bmhctl export -o m", ["metal3"]),
+        ("bmhctl graph -o m", ["mermaid"]),
+        ("bmhctl import --from metal", ["metal3", "metal-operator"]),
         ("bmhctl -i nowhere.db taint node0", []),
         ("bmhctl -i / taint node0", []),
     ],
@@ -200,6 +207,21 @@ def test_only_hosts_and_actions_that_fit_the_command_are_offered(
         assert cli(*args).status == 0
     assert cli("maintain", "node03", "--reason", "new disk").status == 0
     assert sorted(offered_for(cli, line)) == sorted(offered)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import ", "-i ", "copy a.db ", "backup x", "report --to ", "policy check --file ", "run make ", "remind --exec "],
+)
+def test_names_of_files_are_offered_where_a_file_may_stand(line: str, cli: Cli, lab: Path) -> None:
+    assert offered_for(cli, f"bmhctl {line}") == ["<files>"]
+
+
+@pytest.mark.parametrize(
+    "line", ["show node01 ", "queue cancel ", "maintain node01 --reason ", "list -l no=", "release -R "]
+)
+def test_nothing_is_offered_where_neither_a_word_nor_a_file_may_stand(line: str, cli: Cli, lab: Path) -> None:
+    assert offered_for(cli, f"bmhctl {line}") == []
 
 
 def test_what_is_wrong_with_an_inventory_is_not_said_at_the_touch_of_a_key(cli: Cli, lab: Path) -> None:

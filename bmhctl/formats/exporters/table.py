@@ -21,6 +21,9 @@ MODULES = {
 }
 """The module of each format."""
 
+FORMATS = ("toml", "json", "jsonl", "csv", *MODULES, "cloudevents")
+"""All that `export` writes."""
+
 
 def export(output: str, hosts: Iterable[Host], mine: str | None = None) -> str:
     """Return hosts as the text of a format, whole or not at all; ``mine`` is the id of the caller's reservation."""
