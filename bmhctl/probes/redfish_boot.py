@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from bmhctl.domain.bmc_commands import BootTarget
 from bmhctl.probes.credentials import BmcError
@@ -13,63 +14,67 @@ from bmhctl.support.values import Frozen
 
 _AGAIN = 15.0  # seconds after which a change is requested again if the BMC does not show it
 _BOOT = {
-    BootTarget.PXE: "Pxe",
-    BootTarget.HDD: "Hdd",
-    BootTarget.CD: "Cd",
-    BootTarget.USB: "Usb",
-    BootTarget.BIOS: "BiosSetup",
-    BootTarget.HTTP: "UefiHttp",
-    BootTarget.DIAGNOSTICS: "Diags",
-    BootTarget.NONE: "None",
+    BootTarget.PXE: ("Pxe",),
+    BootTarget.HDD: ("Hdd",),
+    BootTarget.CD: ("Cd", "UsbCd"),
+    BootTarget.USB: ("Usb",),
+    BootTarget.BIOS: ("BiosSetup",),
+    BootTarget.HTTP: ("UefiHttp",),
+    BootTarget.DIAGNOSTICS: ("Diags",),
 }
+_MODE, _UEFI = "BootSourceOverrideMode", "UEFI"
 
 
 def boot_once(system: System, target: BootTarget) -> str:
     """Have the next start, and only that, boot from ``target``; return it once the BMC shows it."""
-    wanted = _BOOT[target]
+    properties: Json = {"BootSourceOverrideEnabled": "Disabled"}
     boot = table(system.report.get("Boot"))
-    allowed = texts(boot.get("BootSourceOverrideTarget@Redfish.AllowableValues"))
-    if allowed is not None and wanted not in allowed and target is not BootTarget.NONE:
-        raise BmcError(f"{system.client.name} can't boot from {target}: it allows {listed(allowed)}")
-    if target is BootTarget.NONE:
-        properties: Json = {"BootSourceOverrideEnabled": "Disabled"}
-    else:
-        properties = {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": wanted}
-    _apply(system, _Change(system.path, properties, f"booting once from {target}", "Boot"), system.report)
+    words = f"booting once from {target}"
+    if target is not BootTarget.NONE:
+        properties = {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": _source(system, boot, target)}
+    found = _apply(system, _Change(system.path, properties, words, "Boot"), system.report)
+    was, mode = boot.get(_MODE), table(found.get("Boot")).get(_MODE)
+    if was == _UEFI and isinstance(mode, str) and mode != _UEFI and target is not BootTarget.NONE:
+        # Some set another mode where none is sent.
+        properties[_MODE] = _UEFI
+        _apply(system, _Change(system.path, properties, f"{words} in UEFI mode", "Boot"), found)
     return target.value
+
+
+def _source(system: System, boot: Json, target: BootTarget) -> str:
+    """Return what the BMC calls a target; raise :class:`BmcError` if it does not allow it, or not for once."""
+    sources = texts(boot.get("BootSourceOverrideTarget@Redfish.AllowableValues"))
+    known = [name for name in _BOOT[target] if sources is None or name in sources]
+    if not known:
+        raise BmcError(f"{system.client.name} can't boot from {target}: it allows {listed(sources or ())}")
+    times = texts(boot.get("BootSourceOverrideEnabled@Redfish.AllowableValues"))
+    if times is not None and "Once" not in times:
+        raise BmcError(f"{system.client.name} can't boot only once from {target}: it allows {listed(times)}")
+    return known[0]
 
 
 def identify(system: System, lit: bool) -> str:
     """Switch the indicator light of the system (or of its chassis, if that holds no other); ``on`` or ``off``."""
-    client = system.client
-    place, read = system.path, system.report
-    if not _has_light(read):
-        chassis = _own_chassis(system)
-        if chassis is None:
-            raise BmcError(f"{client.name} has no indicator light for it")
-        place, read = chassis
-    ways: list[Json] = []
-    if isinstance(read.get("LocationIndicatorActive"), bool):
-        ways.append({"LocationIndicatorActive": lit})
-    if isinstance(read.get("IndicatorLED"), str):
-        allowed = texts(read.get("IndicatorLED@Redfish.AllowableValues"))
-        names = ("Blinking", "Lit") if lit else ("Off",)
-        ways += [{"IndicatorLED": name} for name in names if allowed is None or name in allowed]
-    if not ways:
-        raise BmcError(f"{client.name} can't switch its indicator light {'on' if lit else 'off'}")
     word = "on" if lit else "off"
-    for way in ways[:-1]:
-        try:
-            _apply(system, _Change(place, way, f"the light {word}"), read)
-        except RefusedError:
-            continue
-        return word
-    _apply(system, _Change(place, ways[-1], f"the light {word}"), read)
-    return word
+    trouble = BmcError(f"{system.client.name} has no indicator light for it")
+    for place, read in _lights(system):
+        if not isinstance(trouble, RefusedError):
+            trouble = BmcError(f"{system.client.name} can't switch its indicator light {word}")
+        for properties, shown_as in _light(read, lit):
+            try:
+                _apply(system, _Change(place, properties, f"the light {word}", shown_as=shown_as), read)
+            except RefusedError as error:
+                trouble = error  # the BMC did nothing: try the next way
+            else:
+                return word
+    raise trouble
 
 
-def _own_chassis(system: System) -> tuple[str, Json] | None:
+def _lights(system: System) -> Iterator[tuple[str, Json]]:
+    """Yield the path and the report of each resource that has an indicator light of this system alone."""
     client = system.client
+    if _has_light(system.report):
+        yield system.path, system.report
     links = table(system.report.get("Links")).get("Chassis")
     for value in links if isinstance(links, list) else ():
         path = client.link(value)
@@ -79,17 +84,35 @@ def _own_chassis(system: System) -> tuple[str, Json] | None:
         systems = table(chassis.get("Links")).get("ComputerSystems")
         paths = [client.link(each) for each in systems] if isinstance(systems, list) else []
         if len(paths) == 1 and paths[0] is not None and belongs_to(paths[0], system.path):
-            return path, chassis
-    return None
+            yield path, chassis
+
+
+def _light(read: Json, lit: bool) -> Iterator[tuple[Json, Json | None]]:
+    """Yield the ways to switch a light: the properties to change, and how else a BMC may show that they are."""
+    if isinstance(read.get("LocationIndicatorActive"), bool):
+        yield {"LocationIndicatorActive": lit}, None
+    state = read.get("IndicatorLED")
+    if not isinstance(state, str):
+        return
+    allowed = texts(read.get("IndicatorLED@Redfish.AllowableValues"))
+    # Where a light that is not off means that all is well, it blinks to identify, and is steady again after that.
+    names = ("Blinking", "Lit") if lit else ("Off", "Lit") if state == "Blinking" else ("Off",)
+    for name in names:
+        if allowed is None or name in allowed:
+            yield {"IndicatorLED": name}, {"IndicatorLED": "Lit"} if lit and state == "Off" else None
 
 
 class _Change(Frozen):
-    """Properties to change (``body``) at ``path``, in words; ``part`` is where they are in the resource."""
+    """Properties to change (``body``) at ``path``, in words; ``part`` is where they are in the resource.
+
+    ``shown_as`` is what shows the change, too.
+    """
 
     path: str
     properties: Json
     words: str
     part: str | None = None
+    shown_as: Json | None = None
 
     @property
     def body(self) -> Json:
@@ -101,27 +124,27 @@ class _Change(Frozen):
         return {key: found.get(key) for key in self.properties}
 
 
-def _apply(system: System, change: _Change, found: Json) -> None:
-    """Send a change, and read the resource (or its settings, if they took it) until it is shown."""
+def _apply(system: System, change: _Change, found: Json) -> Json:
+    """Send a change, and read the resource (or its settings, if they took it) until it is shown; return that."""
     client = system.client
     if change.shown(found) == change.properties:
-        return
+        return found
     sent: tuple[float, str] | None = None
     while True:
         if sent is None or time.monotonic() - sent[0] > _AGAIN:
-            sent = _patch(client, change, found)
+            sent = _patch(client, change, found, is_without_effect=sent is not None)
         if client.left <= POLL:
             shown = listed([str(value) for value in change.shown(found).values()])
             raise BmcError(
                 f"{client.name} accepted {change.words}, but shows {shown} after {client.seconds:g} s",
-                hint="check the BMC itself",
+                hint=client.remark or "check the BMC itself",
             )
         client.pause(POLL / 2)
-        for path in dict.fromkeys((change.path, sent[1] if sent else change.path)):
+        for path in dict.fromkeys((sent[1] if sent else change.path, change.path)):
             found = _read(system, path)
-            if change.shown(found) == change.properties:
+            if change.shown(found) in (change.properties, change.shown_as):
                 client.note_sent(None)
-                return
+                return found
         client.check_task()
 
 
@@ -132,26 +155,39 @@ def _read(system: System, path: str) -> Json:
     return system.report
 
 
-def _patch(client: Client, change: _Change, found: Json) -> tuple[float, str] | None:
-    """Send a change, to the settings of the resource if it takes none itself.
+def _patch(client: Client, change: _Change, found: Json, *, is_without_effect: bool) -> tuple[float, str] | None:
+    """Send a change, to the settings of the resource if it takes none itself, or took it without an effect.
 
     Returns when and where it was sent; None if it was not received.
     """
-    path = change.path
+    path, read = change.path, found
     try:
+        settings = _settings(client, path, found) if is_without_effect else None
         try:
-            client.patch(path, change.body, found.get("@odata.etag"))
+            if settings is not None:
+                path, read = settings
+            client.patch(path, change.body, read.get("@odata.etag"))
         except RefusedError:
-            settings = client.link(table(found.get("@Redfish.Settings")).get("SettingsObject"))
-            if settings is None or not belongs_to(settings, path):
+            settings = settings or _settings(client, path, found)
+            if settings is None or settings[0] == path:
                 raise
-            path = settings
-            client.patch(path, change.body, table(client.find(path)).get("@odata.etag"))
+            path, read = settings
+            client.patch(path, change.body, read.get("@odata.etag"))
     except PassingError as passing:
         if not passing.sent:
             client.retry_later(passing)
             return None
     return time.monotonic(), path
+
+
+def _settings(client: Client, path: str, resource: Json) -> tuple[str, Json] | None:
+    """Return the path of the settings of a resource, and what they show; None if it has none of its own."""
+    link = table(table(resource.get("@Redfish.Settings")).get("SettingsObject"))
+    settings = client.link(link) if link else f"{path.rstrip('/')}/SD"  # AMI's, which it does not link
+    if settings is None or not belongs_to(settings, path):
+        return None
+    found = client.find(settings)
+    return None if found is None else (settings, found)
 
 
 def _has_light(resource: Json) -> bool:

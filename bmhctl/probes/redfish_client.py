@@ -17,7 +17,16 @@ from bmhctl.domain.bmc_address import Endpoint, has_odd_segment, same_path
 from bmhctl.probes.cancellation import Cancelled, InterruptedStepError
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.http_connection import HttpConnection, HttpError, Reply, basic
-from bmhctl.probes.redfish_reply import Json, json_object, message_of, one_line, reason_of, retry_after, to_unicode
+from bmhctl.probes.redfish_reply import (
+    Json,
+    json_object,
+    message_of,
+    one_line,
+    reason_of,
+    remark_of,
+    retry_after,
+    to_unicode,
+)
 from bmhctl.probes.redfish_task import Task
 
 POLL = 0.5
@@ -77,6 +86,8 @@ class Client:
     ) -> None:
         self.where = where
         self.seconds = seconds
+        self.remark = ""
+        """What the BMC warned of when it accepted the last change."""
         self.deadline = time.monotonic() + seconds
         self._sent: str | None = None
         self._trouble: BmcError | None = None
@@ -221,19 +232,25 @@ class Client:
 
     def patch(self, path: str, body: Json, tag: object) -> None:
         """Change properties; ``tag`` is the ETag of what was read, if the BMC gave one."""
-        headers = {"If-Match": tag} if isinstance(tag, str) and tag.isascii() and tag.isprintable() else {}
-        try:
-            self._act("PATCH", path, body, headers)
-        except RefusedError as error:
-            if error.answer not in (412, 428):
-                raise
-            self._act("PATCH", path, body, {"If-Match": "*"})
+        tags: list[str | None] = [None]
+        if isinstance(tag, str) and tag.isascii() and tag.isprintable():
+            tags = [tag, tag.removeprefix("W/")]
+        tried = dict.fromkeys((*tags, "*", None))
+        for number, each in enumerate(tried, 1):
+            try:
+                self._act("PATCH", path, body, {} if each is None else {"If-Match": each})
+            except RefusedError as error:
+                if error.answer not in (412, 428) or number == len(tried):
+                    raise
+            else:
+                return
 
     def _act(self, method: str, path: str, body: Json, headers: Mapping[str, str]) -> None:
         self._task = None
         reply = self._send(method, path, body, headers, self._short)
         if reply.status >= 300:
             raise self._refusal(reply, acting=True)
+        self.remark = self._shown(remark_of(reply))
         if reply.status == 202:
             own = json_object(reply.body) or {}
             known = (self.path(reply.headers.get("location")), self.path(own.get("@odata.id")))

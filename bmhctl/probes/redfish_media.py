@@ -103,7 +103,7 @@ def _change(
         if client.left <= POLL:
             raise BmcError(
                 f"{client.name} accepted {action}, but does not show it after {client.seconds:g} s",
-                hint="look at the BMC itself: can it reach the image?",
+                hint=client.remark or "look at the BMC itself: can it reach the image?",
             )
         client.pause(POLL / 2)
         found = client.get(path, missing="has lost its virtual drive", patient=True)

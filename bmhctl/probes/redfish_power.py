@@ -164,6 +164,7 @@ class PowerSwitch:
         try:
             client.post(self._target(), {"ResetType": kind})
             client.note_sent(kind)
+            sent.remark = client.remark
         except PassingError as passing:
             if passing.sent:
                 client.note_sent(kind)
@@ -269,6 +270,7 @@ class _Sent:
         self.is_over = False
         self.is_unanswered = False
         self.trouble: str | None = None
+        self.remark = ""
 
     def may_repeat(self, now: float) -> bool:
         """Return whether it surely had no effect, had its effect, or has long had none and may be repeated."""
@@ -280,7 +282,7 @@ class _Sent:
             return self.trouble
         if self.is_unanswered:
             return f"{self.kind} was sent; {bmc} did not confirm it"
-        return f"{bmc} accepted {self.kind}: check the BMC itself"
+        return f"{bmc} accepted {self.kind}: {self.remark or 'check the BMC itself'}"
 
 
 def _has_left(before: Json, now: Json) -> bool:

@@ -48,17 +48,39 @@ def message_of(reply: Reply) -> str:
     return one_line("; ".join(dict.fromkeys(texts)))
 
 
+def remark_of(reply: Reply) -> str:
+    """Return the texts of the warnings in the answer to a request that was accepted, "" if it has none."""
+    found = _all_messages(json_object(reply.body))
+    return one_line(
+        "; ".join(dict.fromkeys(text for text, _, severity in found if severity in ("Warning", "Critical")))
+    )
+
+
 def _messages(body: object) -> list[tuple[str, str]]:
-    """Return the text and the id of each message in ``@Message.ExtendedInfo``, without general ones if it can."""
-    error = body.get("error") if isinstance(body, dict) else None
-    found = []
-    for part in (error, body):
-        infos = part.get("@Message.ExtendedInfo") if isinstance(part, dict) else None
-        for info in infos if isinstance(infos, list) else [infos]:
-            if isinstance(info, dict):
-                text, name = info.get("Message"), info.get("MessageId")
-                found.append((text if isinstance(text, str) else "", name if isinstance(name, str) else ""))
+    """Return the text and the id of each message in an answer, without general ones if it can."""
+    found = [(text, name) for text, name, _ in _all_messages(body)]
     return [message for message in found if not message[1].endswith(("GeneralError", ".Success"))] or found
+
+
+def _all_messages(body: object) -> list[tuple[str, str, object]]:
+    """Return text, id and severity of each message about an answer, its properties, and theirs."""
+    if not isinstance(body, dict):
+        return []
+    found = []
+    for part in (body.get("error"), body, *body.values()):
+        for key, infos in part.items() if isinstance(part, dict) else ():
+            if not key.endswith("@Message.ExtendedInfo"):
+                continue
+            for info in infos if isinstance(infos, list) else [infos]:
+                if isinstance(info, dict):
+                    text, name = info.get("Message"), info.get("MessageId")
+                    severity = info.get("MessageSeverity", info.get("Severity"))
+                    found.append((_text(text), _text(name), severity))
+    return found
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _general_message(body: object) -> str:

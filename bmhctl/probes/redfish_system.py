@@ -11,7 +11,7 @@ from bmhctl.probes.redfish_reply import Json
 MOVING = ("powering-on", "powering-off")
 """Power states in which nothing is sent to a BMC."""
 
-_STATES = {"On": "on", "Off": "off", "PoweringOn": "powering-on", "PoweringOff": "powering-off", "Paused": "paused"}
+_STATES = {"on": "on", "off": "off", "poweringon": "powering-on", "poweringoff": "powering-off", "paused": "paused"}
 _WORSE = ("OK", "Warning", "Critical")
 _MISSING = "has lost its system"
 
@@ -81,7 +81,7 @@ class System:
 def power_of(system: Json) -> str:
     """Return the power state that a report shows, in the words of :meth:`System.power`."""
     state = system.get("PowerState")
-    return _STATES.get(state, "unknown") if isinstance(state, str) else "unknown"
+    return _STATES.get(state.casefold(), "unknown") if isinstance(state, str) else "unknown"
 
 
 def _health(status: object) -> str:

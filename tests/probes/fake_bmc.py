@@ -48,6 +48,7 @@ def shorten_pauses(monkeypatch: pytest.MonkeyPatch, *, poll: float, resend: floa
         monkeypatch.setattr(module, "POLL", poll)
     monkeypatch.setattr(redfish_power, "_CYCLE_POLL", poll / 2)
     monkeypatch.setattr(redfish_power, "RESEND", resend)
+    monkeypatch.setattr(redfish_boot, "_AGAIN", resend)
     monkeypatch.setattr(redfish_client, "_BUSY_PAUSE", busy)
 
 

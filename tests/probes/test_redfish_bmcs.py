@@ -336,6 +336,12 @@ def test_a_check_waits_for_a_transition_to_end(probe: Probe) -> None:
         assert probe({"redfish": {"power": "on"}, "timeout": "3s"}, host) == ("fail", "power powering-off")
 
 
+def test_a_power_state_is_read_in_any_case() -> None:
+    for power, read in (("ON", "on"), ("off", "off"), ("poweringOn", "powering-on")):
+        with fake_bmc(systems=[FakeSystem(extra={"PowerState": power})]) as bmc:
+            assert talk(bmc, status) == read
+
+
 @pytest.mark.parametrize("power", [None, "Sleeping", 7])
 def test_a_power_state_that_is_not_reported_is_unknown_and_never_reached(power: Any) -> None:
     with fake_bmc(systems=[FakeSystem(extra={"PowerState": power})]) as bmc:
@@ -888,6 +894,12 @@ def test_soft_off_asks_the_operating_system_and_forces_only_when_asked_to() -> N
         ),
         ({"IndicatorLED": "Lit"}, False, [{"IndicatorLED": "Off"}]),
         ({"IndicatorLED": "Off"}, False, []),
+        ({"IndicatorLED": "Lit"}, True, [{"IndicatorLED": "Blinking"}]),
+        (
+            {"IndicatorLED": "Blinking", "IndicatorLED@Redfish.AllowableValues": ["Lit", "Blinking"]},
+            False,
+            [{"IndicatorLED": "Lit"}],
+        ),
     ],
 )
 def test_the_indicator_light_is_switched_and_seen(extra: dict[str, Any], lit: bool, sent: list[dict[str, Any]]) -> None:
@@ -904,6 +916,38 @@ def test_the_light_of_a_chassis_is_switched_only_when_no_other_system_is_in_it()
         with fake_bmc(systems=[FakeSystem(extra=link)], resources={"/redfish/v1/Chassis/1": dict(chassis)}) as bmc:
             assert talk(bmc, lambda system: identify(system, True)) == said
             assert len(bmc.received) == (said == "on")
+
+
+def changing(bmc: FakeBmc, change: Callable[[str, dict[str, Any]], int], said: dict[str, Any] | None = None) -> None:
+    """Each PATCH is given to ``change``, which returns the status; with 0 the BMC acts as usual."""
+
+    def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        code = change(request.path, json.loads(body)) if request.command == "PATCH" else 0
+        if code:
+            saying("" if code == 204 else json.dumps(said or {}), code, "application/json")(request)
+        return code != 0
+
+    bmc.trouble = trouble
+
+
+def test_where_the_system_refuses_to_switch_its_light_the_one_of_its_chassis_is_switched() -> None:
+    chassis = {"IndicatorLED": "Off", "Links": {"ComputerSystems": [{"@odata.id": SYSTEM}]}}
+    system = FakeSystem(extra={"IndicatorLED": "Off", "Links": {"Chassis": [{"@odata.id": "/redfish/v1/Chassis/1"}]}})
+    with fake_bmc(systems=[system], resources={"/redfish/v1/Chassis/1": chassis}) as bmc:
+        changing(bmc, lambda path, _: 400 if path == SYSTEM else 0)
+        assert talk(bmc, lambda system: identify(system, True)) == "on"
+        assert bmc.received == [("PATCH", "/redfish/v1/Chassis/1", {"IndicatorLED": "Blinking"})]
+
+
+def test_a_light_that_was_off_and_is_shown_steady_instead_of_blinking_is_on() -> None:
+    with fake_bmc(systems=[FakeSystem(extra={"IndicatorLED": "Off"})]) as bmc:
+
+        def steady(_: str, body: dict[str, Any]) -> int:
+            bmc.systems[0].changes["IndicatorLED"] = "Off" if body["IndicatorLED"] == "Off" else "Lit"
+            return 204
+
+        changing(bmc, steady)
+        assert talk(bmc, lambda system: identify(system, True)) == "on"
 
 
 BOOT = {"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None"}
@@ -944,6 +988,94 @@ def test_a_next_boot_that_the_bmc_does_not_allow_or_show_is_reported() -> None:
         bmc.trouble = ignore
         assert talk(bmc, lambda system: boot_once(system, BootTarget.CD), seconds=3) == (
             "its BMC at BMC accepted booting once from cd, but shows Disabled, None after 3 s (check the BMC itself)"
+        )
+
+
+@pytest.mark.parametrize(
+    ("allowed", "said"),
+    [
+        ({"BootSourceOverrideTarget@Redfish.AllowableValues": ["None", "Pxe", "UsbCd"]}, "cd"),
+        (
+            {"BootSourceOverrideEnabled@Redfish.AllowableValues": ["Disabled", "Continuous"]},
+            "its BMC at BMC can't boot only once from cd: it allows Disabled, Continuous",
+        ),
+    ],
+)
+def test_the_next_boot_is_what_the_bmc_calls_it_and_only_if_it_allows_once(allowed: dict[str, Any], said: str) -> None:
+    with fake_bmc(systems=[FakeSystem(extra={"Boot": {**BOOT, **allowed}})]) as bmc:
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.CD)) == said
+        sent = [body["Boot"]["BootSourceOverrideTarget"] for _, _, body in bmc.received]
+        assert sent == (["UsbCd"] if said == "cd" else [])
+
+
+def test_the_next_boot_keeps_the_mode_uefi() -> None:
+    boot = {**BOOT, "BootSourceOverrideMode": "UEFI"}
+    for is_obeyed in True, False:
+        with fake_bmc(systems=[FakeSystem(extra={"Boot": boot})]) as bmc:
+
+            def revert(_: str, body: dict[str, Any], bmc: FakeBmc = bmc, is_obeyed: bool = is_obeyed) -> int:
+                mode = body["Boot"].get("BootSourceOverrideMode", "Legacy")
+                mode = mode if is_obeyed else "Legacy"
+                bmc.systems[0].changes["Boot"] = {**boot, **body["Boot"], "BootSourceOverrideMode": mode}
+                return 204
+
+            changing(bmc, revert)
+            said = talk(bmc, lambda system: boot_once(system, BootTarget.PXE), seconds=3)
+            lost = "accepted booting once from pxe in UEFI mode, but shows Once, Pxe, Legacy after 3 s"
+            assert said == ("pxe" if is_obeyed else f"its BMC at BMC {lost} (check the BMC itself)")
+    legacy = {**BOOT, "BootSourceOverrideMode": "Legacy"}
+    with fake_bmc(systems=[FakeSystem(extra={"Boot": legacy})]) as bmc:
+
+        def uefi_only(_: str, body: dict[str, Any]) -> int:
+            bmc.systems[0].changes["Boot"] = {**body["Boot"], "BootSourceOverrideMode": "UEFI"}
+            return 204
+
+        changing(bmc, uefi_only)
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.HTTP)) == "http", "it has no other mode"
+
+
+@pytest.mark.parametrize(
+    ("link", "place", "code"),
+    [({}, "SD", 400), ({"SettingsObject": {"@odata.id": f"{SYSTEM}/Settings"}}, "Settings", 200)],
+    ids=["refused, without a link", "accepted without an effect"],
+)
+def test_a_change_that_the_system_does_not_take_goes_to_its_settings(link: Any, place: str, code: int) -> None:
+    system = FakeSystem(extra={"Boot": dict(BOOT), "@Redfish.Settings": link})
+    with fake_bmc(systems=[system], resources={f"{SYSTEM}/{place}": {"Boot": dict(BOOT)}}) as bmc:
+        changing(bmc, lambda path, _: code if path == SYSTEM else 0)
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE)) == "pxe"
+        assert [path for _, path, _ in bmc.received] == [f"{SYSTEM}/{place}"]
+
+
+@pytest.mark.parametrize("wanted", ['W/"a"', '"a"', "*", None])
+def test_a_change_is_sent_with_the_tag_that_the_bmc_accepts(wanted: str | None) -> None:
+    system = FakeSystem(extra={"IndicatorLED": "Off", "@odata.etag": 'W/"a"'})
+    with fake_bmc(systems=[system]) as bmc:
+
+        def strict(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            is_refused = request.command == "PATCH" and request.headers.get("If-Match") != wanted
+            if is_refused:
+                saying("{}", 412)(request)
+            return is_refused
+
+        bmc.trouble = strict
+        assert talk(bmc, lambda system: identify(system, True)) == "on"
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_a_reason_is_found_at_the_property_that_is_not_accepted(within: bool) -> None:
+    info = {"Message": "The property is read-only.", "MessageId": "Base.1.8.PropertyNotWritable", "Severity": "Warning"}
+    said = {"Boot@Message.ExtendedInfo": [info]}
+    said = {"Boot": {"BootSourceOverrideTarget@Message.ExtendedInfo": [info]}} if within else said
+    with fake_bmc(systems=[FakeSystem(extra={"Boot": BOOT})]) as bmc:
+        changing(bmc, lambda *_: 400, said)
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE)) == (
+            "its BMC at BMC refuses: The property is read-only. (400)"
+        )
+        changing(bmc, lambda *_: 200, said)
+        assert talk(bmc, lambda system: boot_once(system, BootTarget.PXE), seconds=3) == (
+            "its BMC at BMC accepted booting once from pxe, but shows Disabled, None after 3 s "
+            "(The property is read-only.)"
         )
 
 
