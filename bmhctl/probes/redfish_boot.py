@@ -177,6 +177,7 @@ def _patch(client: Client, change: _Change, found: Json, *, is_without_effect: b
         if not passing.sent:
             client.retry_later(passing)
             return None
+    client.note_sent(f"the change ({change.words})")
     return time.monotonic(), path
 
 

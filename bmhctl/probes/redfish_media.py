@@ -100,6 +100,8 @@ def _change(
                 is_sent = passing.sent  # whether it was received is seen below
                 if not is_sent:
                     client.retry_later(passing)
+            if is_sent:
+                client.note_sent(action)
         if client.left <= POLL:
             raise BmcError(
                 f"{client.name} accepted {action}, but does not show it after {client.seconds:g} s",
