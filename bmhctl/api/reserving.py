@@ -160,10 +160,12 @@ class Reserving(Opened):
         return share(self._context, reservation, add=(*add,), remove=(*remove,), token=reservation).held
 
     def replace(self, name: str, reservation: str, *, reason: str) -> Held:
-        """Replace a bad host of a reservation by a free one that fits; the bad one is tainted.
+        """Replace the host ``name`` of a reservation by a free one that fits; return the reservation with its hosts.
 
-        ``reason`` says what is wrong, and is recorded as its fault. Returns the reservation with its hosts. Raises
-        :class:`~bmhctl.errors.BusyError` if no host is free.
+        The bad host is tainted, with ``reason`` as its fault. Raises :class:`~bmhctl.errors.BusyError` if no other host
+        is free, :class:`~bmhctl.errors.NotYoursError` if the lease has ended or does not hold the host,
+        :class:`~bmhctl.errors.StepFailedError` if the new host can't be prepared, and
+        :class:`~bmhctl.errors.NotFoundError` for an unknown host or reservation.
         """
         from bmhctl.usecases.reservations.replacement import replace_host
 

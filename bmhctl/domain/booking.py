@@ -84,7 +84,7 @@ def in_the_way(host: Host, starts: datetime, ends: datetime, turnaround: timedel
 
 
 def is_set_aside(host: Host, now: datetime) -> bool:
-    """Return whether a host is set aside now, for a booking that is not taken yet or a maintenance that is to begin."""
+    """Return whether the time of a booking or a planned maintenance on this host has begun; it is not taken yet."""
     return bool(host.planned) and host.planned[0].starts_at <= now
 
 

@@ -1,4 +1,4 @@
-"""What a file without hosts looks like, so that the message shows which file was named by mistake."""
+"""Recognise what a file without hosts is, so that the message names the mistake."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ _WIDTH = 50
 
 
 def content_looks_like(content: bytes) -> str | None:
-    """Return what the content of a file is that is no text, as far as its beginning shows; None otherwise."""
+    """Return what the content of a file is, by its beginning, if it is not text; None if that is not known."""
     return next((words for words, begins in _BYTES if begins.match(content)), None)
 
 
 def text_looks_like(text: str) -> str | None:
-    """Return what a text is that is neither YAML, JSON nor TOML as far as its beginning shows; None otherwise."""
+    """Return what a text is, by its beginning, if it is neither YAML, JSON nor TOML; None if that is not known."""
     return next((words for words, begins in _TEXTS if begins.match(text)), None)
 
 

@@ -1,4 +1,4 @@
-"""Events written as they come, for a command that goes on: what one batch began, the next one continues."""
+"""Write events as they come: each batch continues the output of the one before it."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from bmhctl.probes.step_environment import StepEnvironment
 
 _T = TypeVar("_T")
 _REMEMBERED = 60.0  # seconds for which credentials that a BMC has rejected are not tried again
-_GRACE = 0.3  # seconds beyond the deadline for a more precise error than that time ran out
+_GRACE = 0.3  # seconds past the deadline in which the conversation may still end with a more precise error
 
 
 def ask(bmc: Bmc | None, environment: StepEnvironment, timeout: timedelta, question: Callable[[Client], _T]) -> _T:

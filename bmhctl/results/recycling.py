@@ -16,10 +16,10 @@ class Activity(Frozen):
 
 
 class Backlog(Frozen):
-    """What happens now, the longest first, and what is due.
+    """What a recycler does now, the longest first, and which hosts it still has to recycle.
 
-    ``waiting`` are hosts for which no job is free, ``again`` are those that failed, with the seconds until they are
-    tried again, ``elsewhere`` those on which a step runs that another process started.
+    ``waiting`` are hosts that wait for a free job. ``again`` are hosts that failed, with the seconds until they are
+    tried again. ``elsewhere`` are hosts on which a step of another process runs.
     """
 
     activities: tuple[Activity, ...]

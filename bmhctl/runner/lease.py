@@ -153,7 +153,7 @@ class Lease:
         self._wake()
 
     def _now(self) -> tuple[float, datetime]:
-        """Return the time of the steady clock, and that of the clock by which leases end, which may be set back."""
+        """Return the time by the steady clock, in seconds, and by the clock of the leases, which may be set."""
         return steady(), self._ctx.clock()
 
     def _ends_with(self, held: Reservation, before: tuple[float, datetime]) -> None:

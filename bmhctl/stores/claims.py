@@ -1,9 +1,9 @@
 """The protocol of claims: locks on hosts and tickets that end with the process that holds them.
 
 On one machine they are file locks. The process of a step inherits the claim on its host, so that the claim outlives a
-runner that is killed. A claim on a ticket is shared by all processes that wait with it. To find out whether something
-is claimed, a process locks its file for a moment in a way that a holder prevents. A process that finds a lock taken
-knows by the other kind of lock whether a holder has it or another process that only asks.
+runner that is killed. All processes that wait with a ticket share the claim on it. A process tests a claim by locking
+its file for a moment, in a way that conflicts with a holder. If that fails, the other kind of lock shows whether a
+holder or another test is in the way.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Lost(Protocol):
 class Hold(Frozen):
     """A claim that is held.
 
-    ``inherit`` are descriptors for the step's process to inherit, so that the claim lives as long as that does; none
-    where the claim can't be inherited: there the step must end when its runner does, and when ``lost`` is set, and
-    ``guard`` is called before the first one runs, so that the claim outlives the runner until it has ended.
+    ``inherit`` are descriptors that the step's process inherits, so that the claim lasts as long as the step. Where a
+    claim can't be inherited, there are none. Then the step must end with its runner, and when ``lost`` is set, and
+    ``guard`` is called before the first step: it keeps the claim until the steps of a killed runner have ended.
     """
 
     inherit: tuple[int, ...] = ()
@@ -127,4 +127,4 @@ class Claims(Protocol):
         """End the steps that hold a claim although their bmhctl is gone; raise :class:`PermissionError` for others'."""
 
     def left_behind(self) -> list[LeftClaim]:
-        """Return the claims that no process holds but that left something behind, which :meth:`forget` removes."""
+        """Return the claims that no process holds, but whose files or rows still exist; :meth:`forget` removes them."""

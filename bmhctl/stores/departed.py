@@ -1,4 +1,4 @@
-"""Machines that left the inventory: a used one that comes back is tainted, a retired one says when and why it left."""
+"""Machines that left the inventory: used ones, which come back tainted, and retired ones, with the time and reason."""
 
 from __future__ import annotations
 

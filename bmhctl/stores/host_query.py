@@ -12,13 +12,15 @@ from bmhctl.support.values import Frozen
 
 
 class HostQuery(Frozen):
-    """Which hosts: those with one of ``names`` or of ``patterns`` (``*`` and ``?``) that meet all other conditions.
+    """A query for hosts: those with one of ``names`` or ``patterns`` (``*`` and ``?``) that meet all other conditions.
 
-    Without names and patterns, every name counts. ``states`` empty means every state. ``by_turn`` orders by last use,
-    the least recently used first; else hosts come by name. ``reservable`` leaves out cordoned and undeclared hosts,
-    ``declared`` only the undeclared ones; ``comes_back`` keeps those that are free now or will be without an operator.
-    ``free_until`` keeps those on which no booking and no maintenance is planned before that time, ``planned`` of them
-    those on which one is planned after it, the nearest first. ``limit`` is how many hosts at most.
+    Without names and patterns, every name fits; without ``states``, every state. ``reservable`` leaves out cordoned and
+    undeclared hosts; ``declared`` leaves out undeclared hosts only. ``comes_back`` keeps hosts that are free now or
+    will be without an operator. ``free_until`` keeps hosts without a booking or a maintenance before that time;
+    ``planned`` keeps those of them that have one later, the nearest first.
+
+    ``by_turn`` orders hosts by last use, the least recently used first; else they come by name. ``limit`` is the most
+    hosts to return.
     """
 
     names: tuple[str, ...] = ()

@@ -167,7 +167,7 @@ class Hosts(Frozen):
         return map(to_host, self._database.execute(sql, [from_time(before), from_time(after)]))
 
     def resumed_by(self, actor: str) -> list[Host]:
-        """Return the initial hosts of which the last event is that an actor resumed them, by name."""
+        """Return the initial hosts whose last event is a ``resume`` by this actor, by name."""
         sql = (
             f"{HOST_SELECT} WHERE hosts.state = 'initial' AND hosts.undeclared = 0 AND EXISTS "
             "(SELECT 1 FROM events e WHERE e.id = hosts.last_event AND e.verb = 'resume' AND e.actor = ?) "

@@ -300,7 +300,7 @@ _BEFORE = Migration(
     ),
 )
 
-# An operator moves a ticket by giving the tickets their places anew; without one its place is its id.
+# The place of a ticket in the queue is its id, until an operator moves a ticket: then all get new places.
 _QUEUE_HISTORY = Migration(
     "queue history",
     (

@@ -76,7 +76,10 @@ class Tickets(Frozen):
         self._database.execute("UPDATE tickets SET refreshed_at = ? WHERE id = ?", [from_time(now), ticket_id])
 
     def excuse(self, lost: datetime) -> None:
-        """Record for each ticket that was not refreshed since ``lost`` that it is excused from then on, but once."""
+        """Excuse the tickets that were not refreshed since ``lost``, from then on: see ``fairness``.
+
+        A ticket that is excused already keeps its earlier time until it is refreshed.
+        """
         self._database.execute(
             "UPDATE tickets SET excused_at = ?"
             " WHERE refreshed_at < ? AND (excused_at IS NULL OR excused_at < refreshed_at)",

@@ -1,4 +1,4 @@
-"""Write a file so that who reads it finds the old content or the new one, never a part."""
+"""Write a file so that its readers find the old or the new content, never a part."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tempfile import NamedTemporaryFile
 
 from bmhctl.errors import UnreachableError
 
-_MODE = 0o644  # it is for other programs to read
+_MODE = 0o644  # other users' programs read the file
 
 
 def write_atomically(path: Path, texts: Iterable[str]) -> None:

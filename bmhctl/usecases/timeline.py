@@ -19,7 +19,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice, choose
 from bmhctl.usecases.shared.refresh import refresh
 
-_AHEAD = 4  # a quarter of what was, after now
+_AHEAD = 4  # the time after now is a quarter of the time before
 
 
 def timeline(ctx: Context, choice: Choice, since: datetime, until: datetime | None = None) -> Timeline:

@@ -1,4 +1,4 @@
-"""Take back the last change of what is declared, while nothing has happened since to the hosts that it changed."""
+"""Undo the last change of what is declared, if nothing has happened to its hosts since."""
 
 from __future__ import annotations
 

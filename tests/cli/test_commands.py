@@ -156,7 +156,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_command_is_quiet_when_asked_and_errors_are_said_anyway(name: str, cli: Cli, fleet: str) -> None:
+def test_every_command_prints_only_errors_on_stderr_with_q(name: str, cli: Cli, fleet: str) -> None:
     done = cli(*words_of(name, fleet, "-q"))
     assert done.status == REFUSED.get(name, 0)
     assert done.stderr.startswith("bmhctl: ") if done.status else done.stderr == ""

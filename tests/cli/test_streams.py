@@ -102,7 +102,7 @@ def test_an_unknown_field_is_refused_with_the_nearest_and_all(cli: Cli, lab: Pat
     assert cli("list", "-o", "name", "--fields", "name").status == 2
 
 
-def test_fields_that_name_no_field_are_a_mistake_in_a_script(cli: Cli, lab: Path) -> None:
+def test_an_empty_fields_option_is_a_usage_error(cli: Cli, lab: Path) -> None:
     for empty in ("", ",", " "):
         done = cli("list", "--fields", empty)
         assert done == Run(2, "", "bmhctl: --fields names no field\nhint: such as --fields name,state\n")

@@ -116,7 +116,7 @@ def test_a_bmc_may_answer_anything(answers: Answers, figures: Figures) -> None:
         figures("fuzz: answers of BMCs", "random", tries=tries, refusals=refusals, faults=faults)
 
 
-def test_a_bmc_may_answer_what_is_made_to_break_parsers(answers: Answers, figures: Figures) -> None:
+def test_hostile_answers_of_a_bmc_are_refused_or_read(answers: Answers, figures: Figures) -> None:
     refusals = tries = 0
     numbers = [
         "1e999",

@@ -196,5 +196,5 @@ def test_netbox_gets_patches_of_two_custom_fields() -> None:
 
 
 @pytest.mark.parametrize("output", MODULES)
-def test_no_hosts_are_a_text_of_no_hosts(output: str) -> None:
+def test_an_export_of_no_hosts_names_no_host(output: str) -> None:
     assert "node01" not in export(output, [])

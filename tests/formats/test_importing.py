@@ -307,7 +307,9 @@ def archive(name: str, text: bytes = b"") -> bytes:
     ],
 )
 @pytest.mark.parametrize("kind", [None, "csv"])
-def test_a_file_that_is_no_text_is_named_as_what_it_is(content: bytes, looks_like: str, kind: str | None) -> None:
+def test_the_message_on_a_binary_file_says_what_it_looks_like(
+    content: bytes, looks_like: str, kind: str | None
+) -> None:
     for each in (content, gzip.compress(content)):
         with pytest.raises(InvalidError) as caught:
             read_paths(["-"], io.BytesIO(each), NOW, import_options(kind))

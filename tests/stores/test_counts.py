@@ -104,7 +104,7 @@ def test_a_backup_is_counted_as_well(lab: Lab, tmp_path: Path) -> None:
     store.close()
 
 
-def test_an_inventory_from_before_hosts_were_counted_is_counted_once(
+def test_the_hosts_of_an_older_inventory_are_counted_by_its_migration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [migration.name for migration in MIGRATIONS]

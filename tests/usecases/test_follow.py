@@ -93,7 +93,7 @@ def test_the_filters_of_the_history_hold_for_what_comes(lab: Lab) -> None:
 def test_what_has_an_end_or_names_no_host_is_refused(lab: Lab) -> None:
     add(lab, "node1")
     for more in ({"newest_first": True}, {"until": lab.clock.now}):
-        with pytest.raises(UsageError, match="--follow can.t be combined"):
+        with pytest.raises(UsageError, match="--follow can't be combined"):
             follow(lab.context(), HistoryRequest(ALL, **more), lambda *_: None, lambda *_: None)  # type: ignore[arg-type]
     with pytest.raises(NotFoundError):
         follow(lab.context(), HistoryRequest(Choice(("node9",))), lambda *_: None, lambda *_: None)

@@ -133,7 +133,9 @@ def test_what_is_planned_next_comes_with_the_first_to_start_first(fleet: Lab, mo
     assert status(fleet.context()).total("planned") == 3
 
 
-def test_the_lists_are_cut_and_their_totals_are_not(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_status_has_the_first_few_of_each_list_and_the_totals_of_all(
+    fleet: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bmhctl.usecases.status.SHOWN", 2)
     for number in range(1, 5):
         reserve(fleet, f"node{number}", number)

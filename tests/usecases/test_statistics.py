@@ -393,7 +393,7 @@ def test_bookings_are_counted_as_a_person_counts_them(booked: Lab) -> None:
         (15, 23, (0, 0, 0, 1, 2.25, 0.0)),
     ],
 )
-def test_a_window_clips_bookings_as_it_clips_the_rest(
+def test_bookings_count_only_for_their_time_within_the_window(
     booked: Lab, begin: float, end: float, counted: tuple[int, int, int, int, float, float]
 ) -> None:
     part = statistics(booked.context(), START + begin * HOUR, START + end * HOUR)

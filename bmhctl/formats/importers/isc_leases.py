@@ -1,4 +1,4 @@
-"""What the ISC DHCP server leased: `dhcpd.leases`, of which a later lease of an address replaces an earlier one."""
+"""What the ISC DHCP server leased: `dhcpd.leases`, where a later lease of an address replaces the earlier one."""
 
 from __future__ import annotations
 

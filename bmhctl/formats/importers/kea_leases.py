@@ -1,4 +1,4 @@
-"""What Kea leased: `kea-leases4.csv`, of which a later line of an address replaces an earlier one."""
+"""What Kea leased: `kea-leases4.csv`, where a later line of an address replaces the earlier one."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def drawing(graph: Graph, width: int) -> Iterator[Line]:
 
 
 def exit_line(marks: Marks) -> Line:
-    """Return the line that names the states from which a host may leave."""
+    """Return the line with the states from which a host may be retired."""
     states = [edge.source for edge in EXITS if edge.source]
     line: list[Span] = [("  retire: ", "dim")]
     for state in states:

@@ -1,4 +1,4 @@
-"""Claims as file locks, for the processes of one machine; and marks of the work that goes on under them."""
+"""Claims as file locks, for the processes of one machine; and marks that outlive the files of an inventory."""
 
 from __future__ import annotations
 

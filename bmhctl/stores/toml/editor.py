@@ -160,7 +160,7 @@ def _by_hand(changes: Iterable[Change], hosts: Iterable[HostSpec]) -> list[str]:
 
 
 def _comments(text: str) -> Counter[str]:
-    """Return the comments of a valid TOML text, found in another way than the edit found them."""
+    """Return the comments of a valid TOML text; not with the scanner, because the result checks its work."""
     return Counter(comment for comment in _STRING_OR_COMMENT.findall(text) if comment)
 
 

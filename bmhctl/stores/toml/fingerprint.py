@@ -36,7 +36,7 @@ class Fingerprint(Frozen):
 
     @classmethod
     def from_text(cls, text: str) -> Fingerprint | None:
-        """Return the fingerprint that a text holds; None, which differs from that of every file, if it holds none."""
+        """Return the fingerprint in a text; None, which equals that of no file, for any other text."""
         match = re.fullmatch(r"(\d{1,20}) (\d{1,20}) (-?\d{1,20}) (-?\d{1,20}) ([01]) ([0-9a-f]{64})", text, re.ASCII)
         if not match:
             return None

@@ -1,4 +1,4 @@
-"""What ``doctor`` asks of bookings: whether each stands in the rows of its hosts, and nothing else does there."""
+"""What ``doctor`` checks of bookings: the rows of their hosts must show these bookings, and no others."""
 
 from __future__ import annotations
 

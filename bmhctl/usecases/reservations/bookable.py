@@ -1,4 +1,4 @@
-"""Choose the hosts of a booking: within the limits of its owner, and so that no older ticket waits longer for it."""
+"""Choose the hosts of a booking within the limits of its owner, without delaying a ticket."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def choose(
 
 
 def _by_role(policy: Policy) -> list[tuple[bool, list[Limit]]]:
-    """Return the limits that count by owner and those that count by role, where there are any."""
+    """Return the limits in two groups, by owner (False) and by role (True); an empty group is left out."""
     found = ((by_role, [limit for limit in policy.limits if limit.is_by_role is by_role]) for by_role in (False, True))
     return [(by_role, limits) for by_role, limits in found if limits]
 

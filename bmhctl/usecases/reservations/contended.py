@@ -1,4 +1,4 @@
-"""Grant a request that others compete for: in the order of the queue, and after its checks if it asks for them."""
+"""Grant a request in the order of the queue, after its checks if it has any: the case with competition."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ from bmhctl.usecases.shared.transitions import describe_planned
 if TYPE_CHECKING:
     from bmhctl.domain.policy import Policy
 
-_SOME = 20  # hosts beyond those that a request asks for are looked at to explain what it misses
+_SOME = 20  # further hosts that are read to explain what a request lacks
 
 
 def queue(ctx: Context) -> Queue:

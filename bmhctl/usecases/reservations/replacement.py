@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 
 def replace_host(ctx: Context, name: str, reservation: str, reason: str) -> Grant:
-    """Replace a bad host of a reservation by another that fits the request, and prepare that as the others were.
+    """Replace the host ``name`` of a reservation by another that fits, prepared as the others were; return the grant.
 
-    The bad one is tainted with a fault. Raises :class:`BusyError` when no other is free; then nothing changed.
+    The bad host is tainted, with ``reason`` as its fault. Raises :class:`BusyError` when no other host is free: then
+    nothing is changed. Raises :class:`bmhctl.errors.NotYoursError` when the lease has ended or does not hold the host,
+    :class:`bmhctl.errors.StepFailedError` when the new host can't be prepared, :class:`bmhctl.errors.NotFoundError` for
+    an unknown host or reservation, and :class:`UsageError` for an empty reason.
     """
     granted, taken = _swap(ctx, name, reservation, reason)
     if granted.held.reservation.params is None:

@@ -223,7 +223,7 @@ def earliest_start(ctx: Context, demand: Demand) -> datetime | None:
 def reopen(ctx: Context, booking: Booking, now: datetime) -> Booking:
     """Book hosts for the rest of a booking whose taker got no hosts, in the caller's transaction; return it.
 
-    Hosts that were not used last come first. Its owner has as long as at its beginning to take it.
+    The least recently used hosts come first. Its owner has the whole ``no_show`` time again to take it.
     """
     policy = ctx.store.policy()
     rest = replace(booking, starts_at=now, ended_at=None, end_reason=None, reservation=None)

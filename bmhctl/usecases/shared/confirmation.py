@@ -18,10 +18,11 @@ _SHOWN = 8  # words of folded names, and holders, in one question
 
 
 def confirmed(ctx: Context, verb: str, choice: Choice, *, force: bool = False, most: int = MANY) -> Choice:
-    """Return the choice, limited to the hosts that a person was asked about, if a question was asked.
+    """Ask for confirmation if necessary; return the choice, limited to the hosts that the question named.
 
-    It is asked for more than ``most`` hosts that were not named one by one, and for hosts that another owner has
-    reserved if ``force`` overrides that. Raises :class:`UsageError` when the answer is no.
+    The question is asked for more than ``most`` hosts that were not named one by one. With ``force``, it is also asked
+    for hosts that another owner has reserved. If it is not asked, the choice is returned unchanged. Raises
+    :class:`UsageError` when the answer is no.
     """
     if ctx.confirm is None or ctx.dry_run:
         return choice

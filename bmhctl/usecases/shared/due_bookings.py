@@ -50,7 +50,7 @@ def settle_due(ctx: Context, now: datetime) -> None:
 
 
 def _is_waited_for(ctx: Context, booking: Booking) -> bool:
-    """Return whether a process waits for what a booking asks for, for its owner."""
+    """Return whether a process of the owner waits in the queue with the requirements of the booking."""
     mine = [
         ticket_claim(ticket.id)
         for ticket in ctx.store.tickets.all()

@@ -1,4 +1,4 @@
-"""What becomes of a known host when a file differs from it: values that were set here stay.
+"""Merge an imported host into a known one: values that were set here stay.
 
 The inventory keeps the values of the last import of each host. A value that is still as that import set it follows the
 file; any other was set here. If there was no import, every value counts as set here.

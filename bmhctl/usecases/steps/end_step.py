@@ -1,4 +1,4 @@
-"""End a step that outlived the bmhctl that started it, and keeps its host claimed."""
+"""End a step that still runs, and claims its host, although its bmhctl has died."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prove free hosts again whose proof is stale, and bring back those that failed then and pass again."""
+"""Repeat the checks of free hosts when they are too old; bring back hosts that failed and pass again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retire: reserve a host no more; once it is free, clean it, run its retire steps, and let it leave the inventory."""
+"""Retire hosts: stop reserving them; once they are free, clean them, run their retire steps, and remove them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Ready, reset, check and recycle.
 
-A host is claimed, its steps run in a thread, and their results are saved in a transaction that checks that the host has
-not changed meanwhile. The threads never use the inventory.
+A host is claimed, and its steps run in a thread. Their results are saved in one transaction, if the host has not
+changed meanwhile. The threads never use the inventory.
 """
 
 from __future__ import annotations

@@ -27,11 +27,11 @@ _UNLIMITED = 1_000_000
 
 
 class Stream:
-    """Recycles the hosts of a choice; ``ended`` gets the verb and the outcome of each host as soon as it is known.
+    """Recycles the hosts of a choice until a signal or an error ends it.
 
-    ``trouble`` gets what is wrong with the inventory or with a name, once; ``show`` what happens, now and then.
-    Hosts that failed are tried again ``interval`` later, or when they changed. At most ``jobs`` hosts are recycled at
-    once; those that are proven again do not count, so that they delay no other host.
+    ``ended`` gets the verb and the outcome of each host as soon as it is known, ``trouble`` each error of the inventory
+    or of a name once, and ``show`` the backlog from time to time. Hosts that failed are tried again after ``interval``,
+    or when they changed. At most ``jobs`` hosts are recycled at once; checks of free hosts do not count.
     """
 
     def __init__(

@@ -303,7 +303,7 @@ def test_an_invalid_policy_is_reported(fleet: Lab) -> None:
     assert policy.remedy.startswith("bmhctl policy apply FILE" if not fleet.is_toml else f"{fleet.path} contains")
 
 
-def test_without_a_limit_for_leases_none_is_too_long(fleet: Lab) -> None:
+def test_a_lease_without_end_is_no_finding_when_max_ttl_is_none(fleet: Lab) -> None:
     unchecked(fleet, "UPDATE reservations SET expires_at = NULL WHERE id = 'r-3'")
     assert [each.kind for each in examined(fleet).findings] == ["lease"]
     if fleet.is_toml:

@@ -226,7 +226,7 @@ def killed_while_it_had(lab: Lab) -> None:
     assert subprocess.run([sys.executable, "-c", code, str(lab.path)], env=environment(), check=False).returncode == 9
 
 
-def test_a_log_without_its_file_is_reported_and_no_new_file_uses_it(fleet: Lab) -> None:
+def test_a_wal_without_its_database_is_reported_and_never_applied_to_a_new_one(fleet: Lab) -> None:
     killed_while_it_had(fleet)
     database = database_of(fleet)
     log = database.with_name(database.name + "-wal")

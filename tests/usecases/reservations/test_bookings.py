@@ -225,7 +225,7 @@ def test_the_same_request_of_its_owner_takes_a_booking(fleet: Lab) -> None:
     assert (end_of(taken), open_ids(fleet)) == (at(5), [])
 
 
-def test_a_request_that_takes_a_booking_gets_what_it_names_and_can_be_asked_again(fleet: Lab) -> None:
+def test_a_request_that_takes_a_booking_keeps_its_ttl_and_can_be_repeated(fleet: Lab) -> None:
     book(fleet, 2, 5, selector="rack=r1", count=1)
     fleet.clock.now = at(2.25)
     taken = reserve(fleet, "node1", actor="alice", ttl=timedelta(minutes=10), request_id="job-1")

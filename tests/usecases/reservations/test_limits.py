@@ -275,7 +275,7 @@ def test_a_booking_is_refused_by_the_limit_that_it_exceeds(fleet: Lab) -> None:
         book(2, 3, 24, 30, lease, Span(gpus[1:2], now + 24.5 * hour, now + 30 * hour))
 
 
-def test_a_booking_gets_other_hosts_where_those_of_a_limit_would_exceed_it(fleet: Lab) -> None:
+def test_a_booking_gets_hosts_outside_the_selector_of_a_limit_that_is_reached(fleet: Lab) -> None:
     hour = timedelta(hours=1)
 
     def book(count: int, begin: int, length: int) -> list[str]:

@@ -787,7 +787,7 @@ def test_a_lease_without_end_is_refused_before_any_wait(fleet: Lab) -> None:
         wait(fleet, lambda: pytest.fail("it waited"), count=1, endless=True)
 
 
-def test_a_disk_that_is_full_for_a_moment_ends_no_wait_and_costs_no_place(
+def test_a_wait_goes_on_with_its_ticket_after_the_disk_was_full_for_a_moment(
     fleet: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = iter([AwayError("the disk is full: it can't be written")])
