@@ -205,9 +205,14 @@ def _is_attended(display: Display) -> bool:
 
 def _confirm(lab: Session, question: str) -> None:
     lab.line.clear()
-    ask(question, lab.display)
-    answer = sys.stdin.readline().strip().lower()
-    if answer not in ("y", "yes"):
+    ask(f"{question}\n--yes leaves out this question", lab.display)
+    answer = ""
+    try:
+        answer = sys.stdin.readline()
+    finally:
+        if not answer.endswith("\n"):  # Ctrl-C or Ctrl-D
+            lab.display.stderr.write("\n")
+    if answer.strip().lower() not in ("y", "yes"):
         raise UsageError("not confirmed: nothing was changed", hint="--dry-run shows what would change")
 
 

@@ -103,10 +103,16 @@ def answered(answer: str, *args: str, cwd: Path, **env: str) -> tuple[str, int]:
 
 def test_a_person_is_asked_before_many_hosts_change_that_were_not_named(cli: Cli, dozen: Path) -> None:
     text, status = answered("n\n", "set", "*", "--label", "rack=r9", cwd=dozen)
-    assert text.startswith("set changes 12 hosts: node[01-12]\n")
+    assert text.startswith(
+        "set changes 12 hosts: node[01-12]\nbmhctl undo takes this back\n--yes leaves out this question\n"
+    )
     assert "not confirmed: nothing was changed" in text
     assert status == 2
-    assert answered("\x04", "cordon", "-l", "rack", cwd=dozen)[1] == 2
+    text, status = answered("\x04", "cordon", "-l", "rack", cwd=dozen)
+    assert (status, "question\n\n" in text) == (2, True)
+    assert answered("n\n", "remove", "*", cwd=dozen)[0].startswith("remove deletes 12 hosts: node[01-12]\n")
+    text, status = answered("n\n", "maintain", "*", "--reason", "fan", cwd=dozen)
+    assert text.startswith("maintain changes 12 hosts: node[01-12]\n--yes leaves out this question\n")
     assert cli("list", "-l", "rack=r9", "-o", "name").stdout == ""
     text, status = answered("y\n", "set", "*", "--label", "rack=r9", cwd=dozen)
     assert (status, "set: 12 changed" in text) == (0, True)

@@ -14,6 +14,7 @@ from bmhctl.usecases.shared.leases import describe_reservation
 MANY = 10
 """Up to so many hosts that a pattern, a selector or a state chose are changed without a question."""
 
+_UNDOABLE = ("set", "remove", "import", "cordon", "uncordon")
 _SHOWN = 8  # words of folded names, and holders, in one question
 
 
@@ -45,7 +46,8 @@ def _summary(what: str, hosts: Sequence[str]) -> str:
     names = folded(hosts)
     more = " …" if len(names) > _SHOWN else ""
     count = f"{len(hosts)} hosts" if len(hosts) > 1 else "1 host"
-    return f"{what} changes {count}: {' '.join(names[:_SHOWN])}{more}"
+    back = "\nbmhctl undo takes this back" if what in _UNDOABLE else ""
+    return f"{what} {'deletes' if what == 'remove' else 'changes'} {count}: {' '.join(names[:_SHOWN])}{more}{back}"
 
 
 def _question(verb: str, hosts: Sequence[Host], others: Sequence[Host]) -> Iterator[str]:
