@@ -12,6 +12,7 @@ _REDFISH = (
     "idrac-redfish",
     "idrac-virtualmedia",
     "ilo5-redfish",
+    "ilo5-virtualmedia",
 )
 _ROOT = "/redfish/v1"
 _PATH = pattern(r"(?P<prefix>(?:/[^/]+)*?)/redfish(?:/v1(?:/Systems(?:/(?P<system>[^/]+))?)?)?/?")

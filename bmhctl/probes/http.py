@@ -41,7 +41,7 @@ def fetch(step: Step, spec: HostSpec, environment: StepEnvironment) -> tuple[Ver
         return Verdict.FAIL, f"{url}: no answer in {seconds:g} s"
     except HttpError as error:
         words = f"no answer in {seconds:g} s" if error.kind == "timeout" else error.words
-        return Verdict.FAIL, f"{url}: {words}{f': {error.reason}' if error.reason else ''}"
+        return Verdict.FAIL, f"{url}: {words}"
     except ValueError:
         return Verdict.FAIL, f"{url}: not a valid URL"
     connection.close()

@@ -42,16 +42,15 @@ class HttpError(Exception):
     """The request got no answer.
 
     ``words`` say why, without the text of a library, which could repeat a secret. ``kind`` is one of ``timeout``,
-    ``refused``, ``name``, ``certificate``, ``tls``, ``proxy``, ``cut`` and ``protocol``; ``sent`` is whether the server
-    may have received the request; ``reason`` is the reason of OpenSSL for refusing a certificate.
+    ``refused``, ``name``, ``certificate``, ``tls``, ``no tls``, ``proxy``, ``cut`` and ``protocol``; ``sent`` is
+    whether the server may have received the request.
     """
 
-    def __init__(self, kind: str, words: str, *, sent: bool, reason: str = "") -> None:
+    def __init__(self, kind: str, words: str, *, sent: bool) -> None:
         super().__init__(words)
         self.kind = kind
         self.words = words
         self.sent = sent
-        self.reason = reason
 
 
 class HttpConnection:
@@ -142,7 +141,7 @@ class HttpConnection:
 
     def _open(self, seconds: float) -> http.client.HTTPConnection:
         url = self._url
-        host, port = url.hostname or "", url.port
+        host, port = (url.hostname or "").replace("%25", "%"), url.port
         proxy = urlsplit(self._rules.proxy) if self._rules.proxy else None
         if url.scheme == "https":
             context = self._context = self._context or _tls(self._rules.verify_tls, self._rules.tls_min_version)
@@ -169,6 +168,9 @@ class HttpConnection:
 
     def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         found = dict(headers)
+        if "%" in self._url.netloc:  # the zone of an IPv6 address means something on this machine only
+            name, _, rest = self._url.netloc.partition("%")
+            found["Host"] = f"{name}]{rest.partition(']')[2]}"
         if self._rules.proxy is not None and self._url.scheme == "http":
             found |= {"Host": self._url.netloc, **_proxy_login(urlsplit(self._rules.proxy))}
         return found
@@ -259,14 +261,20 @@ def _tls(verify: bool, oldest: str | None) -> ssl.SSLContext:
 
 def _trouble(error: Exception, sent: bool) -> HttpError:
     """Return the error, without the text of a library."""
+    if isinstance(error, ssl.SSLError) and error.reason in _NOT_TLS:
+        return HttpError("no tls", "does not speak TLS", sent=sent)
     for kind, name, words in _TROUBLES:
         if isinstance(error, kind):
-            return HttpError(name, words, sent=sent, reason=getattr(error, "verify_message", ""))
+            why = getattr(error, "verify_message", "").rstrip(".")  # OpenSSL's, of its own words and the URL's
+            return HttpError(name, f"{words}: {why}" if why else words, sent=sent)
     if isinstance(error, OSError) and str(error).startswith("Tunnel connection failed"):
         return HttpError("proxy", "can't be reached through the proxy, which refuses", sent=False)
     reason = getattr(error, "strerror", None) or type(error).__name__
     return HttpError("cut", f"can't be reached: {reason}", sent=sent)
 
+
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+"""What OpenSSL says of an answer that has not the form of TLS."""
 
 _TROUBLES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
     (TimeoutError, "timeout", "did not answer in time"),

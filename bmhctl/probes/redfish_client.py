@@ -92,6 +92,7 @@ class Client:
         self._sent: str | None = None
         self._trouble: BmcError | None = None
         self._has_answered = False
+        self._has_talked = False  # whether it ever answered in HTTP
         self._connection = connection
         self._login = login
         self._authorization = {} if login is None else {"Authorization": basic(*login)}
@@ -395,21 +396,25 @@ class Client:
             content = json.dumps(body).encode("ascii")
         try:
             limit = min(left, seconds or left)
-            return self._connection.request(method, path, seconds=limit, headers=sent, body=content)
+            reply = self._connection.request(method, path, seconds=limit, headers=sent, body=content)
         except HttpError as error:
             if self._ended:
                 raise InterruptedStepError from None
             if error.kind == "timeout" and self.left <= 0:
                 raise self.late() from None
             raise PassingError(self._unreachable(error), sent=error.sent) from None
+        self._has_talked = True
+        return reply
 
     def _unreachable(self, error: HttpError) -> BmcError:
-        host = f"{self.name} {error.words}"
-        if error.kind == "certificate":
-            return BmcError(host, hint="bmhctl set HOST --no-verify-tls accepts any certificate")
-        if error.kind == "tls":
-            return BmcError(host, hint="bmhctl set HOST --tls-min-version 1.0 accepts old TLS")
-        return BmcError(host)
+        hint = _TLS_HINTS.get(error.kind)
+        if error.kind in ("cut", "protocol") and not self._has_talked and self._is_plain:
+            hint = _TRY_TLS
+        return BmcError(f"{self.name} {error.words}", hint=hint)
+
+    @property
+    def _is_plain(self) -> bool:
+        return self.where.url.startswith("http:")
 
     def _refusal(self, reply: Reply, *, acting: bool) -> BmcError | PassingError:
         """Return the error for an answer of 300 and above, by whether it may pass."""
@@ -422,7 +427,8 @@ class Client:
             return PassingError(BmcError(words), sent=False, busy=True, after=retry_after(reply))
         if acting and reply.status >= 500 and reply.status != 501:
             return PassingError(BmcError(words), sent=True)
-        error = RefusedError(words)
+        is_meant_for_tls = self._is_plain and reply.status == 400 and any(sign in reply.body for sign in _WANTS_TLS)
+        error = RefusedError(words, hint=_TRY_TLS if is_meant_for_tls else None)
         error.answer = reply.status
         return error
 
@@ -491,6 +497,13 @@ class Client:
 
 
 _ROOT_KEYS = (("RedfishVersion", str), ("Systems", dict), ("SessionService", dict), ("@odata.id", str))
+_TLS_HINTS = {
+    "certificate": "bmhctl set HOST --no-verify-tls accepts any certificate",
+    "tls": "bmhctl set HOST --tls-min-version 1.0 accepts old TLS",
+    "no tls": "bmhctl set HOST --bmc redfish+http://… speaks without TLS",
+}
+_TRY_TLS = "bmhctl set HOST --bmc redfish+https://… speaks TLS"
+_WANTS_TLS = (b"HTTPS port", b"SSL-enabled server port", b"HTTP request to an HTTPS server")  # nginx, Apache, Go
 _LATE_HINT = "bmhctl power HOST status shows what became of it"
 
 

@@ -73,7 +73,8 @@ def endpoint(bmc: Bmc) -> Endpoint:
     if found is None:
         raise BmcError(
             f"its BMC address {bmc.address} does not use Redfish",
-            hint="for ipmi:// declare a check of kind command that calls ipmitool; see examples/lab/ipmi-power.sh",
+            hint="redfish+https://… does; for ipmi:// declare a check of kind command that calls ipmitool: see "
+            "examples/lab/ipmi-power.sh",
         )
     return found
 

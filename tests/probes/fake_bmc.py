@@ -268,17 +268,18 @@ def talk(
     *,
     seconds: float = 10.0,
     path: str = "",
+    where: str | None = None,
     cancelled: Event | None = None,
     login: str | None = None,
     setting: StepEnvironment | None = None,
     **declared: Any,
 ) -> Any:
     """The answer, or the error's message and hint in one line."""
-    where = Bmc(bmc.url + path, credentials=login and "env:LOGIN", **declared)
+    address = Bmc(where or bmc.url + path, credentials=login and "env:LOGIN", **declared)
     setting = setting or StepEnvironment({"LOGIN": login or ""}, "/", cancelled=cancelled or Event())
     started = time.monotonic()
     try:
-        return ask(where, setting, timedelta(seconds=seconds), lambda client: question(System(client)))
+        return ask(address, setting, timedelta(seconds=seconds), lambda client: question(System(client)))
     except BmcError as error:
         line = error.message + (f" ({error.hint})" if error.hint else "")
         assert line.isprintable(), line

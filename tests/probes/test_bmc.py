@@ -72,6 +72,11 @@ def host(bmc: Bmc | None) -> HostSpec:
             ("https://127.0.0.1:8000", "/redfish/v1", "/redfish/v1/Systems/9"),
         ),
         ("https://127.0.0.1:8000", None, ("https://127.0.0.1:8000", "/redfish/v1", None)),
+        (
+            "ilo5-virtualmedia://10.0.1.11/redfish/v1/Systems/1",
+            None,
+            ("https://10.0.1.11", "/redfish/v1", "/redfish/v1/Systems/1"),
+        ),
     ],
 )
 def test_addresses_in_every_form_of_manifests_lead_to_a_service_and_a_system(
@@ -84,8 +89,8 @@ def test_addresses_in_every_form_of_manifests_lead_to_a_service_and_a_system(
 def test_an_address_that_speaks_no_redfish_says_what_to_do_instead(address: str, probe: Probe) -> None:
     assert probe(DEMAND, host(Bmc(address))) == (
         "fail",
-        f"its BMC address {address} does not use Redfish (for ipmi:// declare a check of kind command that calls "
-        "ipmitool; see examples/lab/ipmi-power.sh)",
+        f"its BMC address {address} does not use Redfish (redfish+https://… does; for ipmi:// declare a check of kind "
+        "command that calls ipmitool: see examples/lab/ipmi-power.sh)",
     )
 
 
@@ -220,15 +225,15 @@ def test_an_unknown_certificate_is_refused_unless_the_host_says_otherwise(probe:
         where = f"https://127.0.0.1:{port}"
         assert probe(DEMAND, host(at(port, scheme="https"))) == (
             "fail",
-            f"its BMC at {where} has a TLS certificate that can't be verified "
+            f"its BMC at {where} has a TLS certificate that can't be verified: self-signed certificate "
             "(bmhctl set node01 --no-verify-tls accepts any certificate)",
         )
         assert probe(DEMAND, host(at(port, scheme="https", verify=False))) == ("pass", "health OK, power on")
     with serving(redfish(SYSTEM)) as port:
         assert probe(DEMAND, host(at(port, scheme="https"))) == (
             "fail",
-            f"its BMC at https://127.0.0.1:{port} does not speak TLS as it should "
-            "(bmhctl set node01 --tls-min-version 1.0 accepts old TLS)",
+            f"its BMC at https://127.0.0.1:{port} does not speak TLS "
+            "(bmhctl set node01 --bmc redfish+http://… speaks without TLS)",
         )
 
 

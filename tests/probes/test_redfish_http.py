@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from bmhctl.probes.redfish_hardware import hardware
 from bmhctl.probes.redfish_system import System
 from tests.probes.conftest import Probe
 from tests.probes.fake_bmc import FakeBmc, FakeSystem, fake_bmc, shorten_pauses, status, switch, talk
-from tests.probes.servers import Answer, saying
+from tests.probes.servers import Answer, saying, serving
 
 pytestmark = pytest.mark.slow
 
@@ -263,3 +265,57 @@ def test_a_date_in_retry_after_counts_from_the_clock_of_the_bmc() -> None:
         bmc.trouble = trouble
         assert talk(bmc, status) == "on"
         assert asked[1] - asked[0] >= 1
+
+
+# where to
+
+
+def resolving(monkeypatch: pytest.MonkeyPatch, port: int) -> list[tuple[str, int]]:
+    """Have every name lead to this port; return the names and ports that are asked for."""
+    connect = socket.create_connection
+    asked: list[tuple[str, int]] = []
+
+    def recorded(address: tuple[str, int], *rest: Any) -> socket.socket:
+        asked.append(address)
+        return connect(("127.0.0.1", port), *rest)
+
+    monkeypatch.setattr(socket, "create_connection", recorded)
+    return asked
+
+
+def test_a_certificate_of_another_name_is_reported_as_that(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serving(FakeBmc(), certificate) as port:
+        resolving(monkeypatch, port)
+        said = talk(FakeBmc(), status, where="https://bmc.lab")
+        assert "can't be verified: Hostname mismatch, certificate is not valid for 'bmc.lab' (" in said
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda request: request.connection.shutdown(socket.SHUT_RDWR),
+        saying("<h1>400</h1>The plain HTTP request was sent to HTTPS port", 400),
+    ],
+    ids=["cut", "nginx"],
+)
+def test_a_bmc_that_speaks_tls_where_none_is_declared_is_reported_with_the_setting(answer: Answer) -> None:
+    with serving(answer) as port:
+        said = talk(FakeBmc(port=port), status)
+        assert said.endswith("(bmhctl set HOST --bmc redfish+https://… speaks TLS)")
+
+
+def test_an_ipv6_address_may_have_a_zone_which_the_bmc_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: set[str | None] = set()
+    with fake_bmc() as bmc:
+
+        def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+            names.add(request.headers.get("Host"))
+            return False
+
+        bmc.trouble = trouble
+        asked = resolving(monkeypatch, bmc.port)
+        for zone in "%25eth0", "%eth0":
+            assert talk(bmc, status, where=f"http://[fe80::1{zone}]:8000") == "on"
+        assert set(asked) == {("fe80::1%eth0", 8000)}
+        assert names == {"[fe80::1]:8000"}
