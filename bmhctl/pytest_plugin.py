@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -29,8 +30,9 @@ class _Wanted(NamedTuple):
 class _Lease:
     """Hosts that are reserved: a thread renews the lease, and a process gives them back if this one dies."""
 
-    def __init__(self, location: str, wanted: _Wanted, wait: str) -> None:
+    def __init__(self, location: str, wanted: _Wanted, wait: str, tell: Callable[[str], None]) -> None:
         import bmhctl
+        from bmhctl.errors import BusyError
 
         self.wanted = wanted
         self.lost: Exception | None = None
@@ -38,9 +40,14 @@ class _Lease:
         self._ended = threading.Event()
         purpose = " ".join(filter(None, ("pytest", os.environ.get("PYTEST_XDIST_WORKER"))))
         with bmhctl.open_inventory(location) as lab:
-            self._held: Held = lab.reserve(
-                selector=wanted.selector, count=wanted.number, purpose=purpose, ttl=f"{_TTL}s", wait=wait
+            reserve = partial(
+                lab.reserve, selector=wanted.selector, count=wanted.number, purpose=purpose, ttl=f"{_TTL}s"
             )
+            try:
+                self._held: Held = reserve()
+            except BusyError as error:
+                tell(f"bmhctl: waiting for up to {wait} (--bmh-wait): {error.message}")
+                self._held = reserve(wait=wait)
             actor = self._held.reservation.owner
         self._guard = _guard(location, actor, self.id)
         self._renewer = threading.Thread(target=self._renew, name="bmhctl renews the lease", daemon=True)
@@ -143,7 +150,7 @@ def bmh_hosts(request: pytest.FixtureRequest) -> list[Host]:
         pytest.exit(f"the hosts are lost: {lease.lost}", returncode=3)
     if lease is None or lease.wanted != wanted:
         _give_back(config, "the next test needs other hosts")
-        lease = config.stash[_LEASE] = _reserved(location, wanted, config.getoption("--bmh-wait"))
+        lease = config.stash[_LEASE] = _reserved(location, wanted, config)
     return list(lease.hosts)
 
 
@@ -153,12 +160,18 @@ def bmh_host(bmh_hosts: list[Host]) -> Host:
     return bmh_hosts[0]
 
 
-def _reserved(location: str, wanted: _Wanted, wait: str) -> _Lease:
+def _reserved(location: str, wanted: _Wanted, config: pytest.Config) -> _Lease:
     """Return the lease of the hosts; fail the test with one line, and what to do next, where there is none."""
     from bmhctl.errors import BmhctlError
 
+    def tell(line: str) -> None:
+        capture = config.pluginmanager.getplugin("capturemanager")
+        with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+            sys.stderr.write(f"\n{line}\n")
+            sys.stderr.flush()
+
     try:
-        return _Lease(location, wanted, wait)
+        return _Lease(location, wanted, config.getoption("--bmh-wait"), tell)
     except BmhctlError as error:
         said = f"bmhctl: {error.host}: {error.message}" if error.host else f"bmhctl: {error.message}"
         said += f"\nhint: {error.hint}" if error.hint else ""

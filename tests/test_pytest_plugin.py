@@ -155,6 +155,22 @@ def test_hosts_that_the_lab_has_not_are_an_error_at_once(lab: Path) -> None:
     assert "allocation.py" not in done.stdout  # a refusal is no defect: no traceback
 
 
+def test_while_hosts_are_busy_a_line_says_what_pytest_waits_for(lab: Path) -> None:
+    with bmhctl.open_inventory(lab / "lab.db", actor="ops") as inventory:
+        held = inventory.reserve("arm1", "arm2")
+        line = command(lab, '@pytest.mark.bmh("arch=arm64")\ndef test_a(bmh_host): pass\n')
+        asked = ("--bmh-inventory", "lab.db", "--bmh-wait", "40s")
+        running = subprocess.Popen([*line, *asked], cwd=lab, env=environment(), stderr=subprocess.PIPE, text=True)
+        with running:
+            assert running.stderr is not None
+            said = next(text for text in running.stderr if text.strip())
+            inventory.release(held.reservation.id)
+            inventory.reset("arm1", "arm2")
+            inventory.ready("arm1", "arm2")
+    assert running.returncode == 0
+    assert said.startswith("bmhctl: waiting for up to 40s (--bmh-wait): 1 host with arch=arm64: none free now")
+
+
 def test_nothing_of_bmhctl_is_imported_where_no_test_asks_for_a_host(lab: Path) -> None:
     done = call(
         lab,
