@@ -15,7 +15,8 @@ def parse_moment(text: str, now: datetime, *, said: datetime | None = None) -> d
 
     A time of day alone is the next one; ``today``, ``tomorrow``, or a day of the week (``sat 08:00``) may be before
     it, and a day alone is its beginning. For the end of a span, ``now`` is its beginning, and ``said`` when it was
-    asked for, from which ``today`` and ``tomorrow`` count. A time without an offset is local. Raises
+    asked for, from which ``today`` and ``tomorrow`` count. A time without an offset is local; ``24:00`` is the end of
+    its day. Raises
     :class:`UsageError` for any other text, for a time not after ``now``, and for a local time that does not exist or
     exists twice because the clocks change.
     """
@@ -23,7 +24,7 @@ def parse_moment(text: str, now: datetime, *, said: datetime | None = None) -> d
         at = now + parse_duration(text)
     except UsageError:
         try:
-            at = in_utc(_day_and_time(text, now, said or now) or datetime.fromisoformat(text))
+            at = in_utc(_day_and_time(text, now, said or now) or _iso_time(text))
         except (ValueError, OverflowError):
             raise UsageError(
                 f"{text!r} is not a time",
@@ -53,6 +54,15 @@ _SPOKEN = pattern(
 )
 
 
+_MIDNIGHT = pattern(r"(?<=[T ])24:00(?::00)?(?![0-9:.])")
+
+
+def _iso_time(text: str) -> datetime:
+    """Return an ISO time; raises :class:`ValueError`. Python reads the end of a day, ``24:00``, from 3.13 on only."""
+    begun = _MIDNIGHT.sub("00:00", text)
+    return datetime.fromisoformat(begun) + timedelta(days=begun != text)
+
+
 _DISTANCE = {"yesterday": -1, "today": 0, "tomorrow": 1}
 
 
@@ -67,10 +77,13 @@ def _day_and_time(text: str, now: datetime, said: datetime, *, past: bool = Fals
         return None
     day, weekday, hour, minute, second = found.groups()
     local = now.astimezone().replace(tzinfo=None)
+    is_end = hour == "24" and not int(minute) and not int(second or 0)
+    end, hour = timedelta(days=is_end), "0" if is_end else hour
     at = local.replace(hour=int(hour or 0), minute=int(minute or 0), second=int(second or 0), microsecond=0)
     if day is not None and weekday is None:
         date = said.astimezone().date() + timedelta(days=_DISTANCE[day.lower()])
-        return datetime.combine(date, at.time())
+        return datetime.combine(date, at.time()) + end
+    at += end
     days = 1 if weekday is None else 7
     if weekday is not None:
         at += timedelta(days=(_DAYS.index(weekday.lower()) - local.weekday()) % 7)
@@ -110,7 +123,7 @@ def parse_past(text: str, now: datetime) -> datetime:
         at = now - parse_duration(text)
     except UsageError:
         try:
-            at = in_utc(_day_and_time(text, now, now, past=True) or datetime.fromisoformat(text))
+            at = in_utc(_day_and_time(text, now, now, past=True) or _iso_time(text))
         except (ValueError, OverflowError):
             raise UsageError(
                 f"{text!r} is not a time",

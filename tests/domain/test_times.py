@@ -30,6 +30,12 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
         ("Europe/Berlin", "2027-03-28T03:00", datetime(2027, 3, 28, 1, 0, tzinfo=UTC)),
         ("UTC", "2027-03-28T02:30", datetime(2027, 3, 28, 2, 30, tzinfo=UTC)),
         ("Asia/Kathmandu", "2026-12-24T18:00", datetime(2026, 12, 24, 12, 15, tzinfo=UTC)),
+        ("Europe/Berlin", "24:00", datetime(2026, 1, 1, 23, tzinfo=UTC)),
+        ("Europe/Berlin", "tomorrow 24:00", datetime(2026, 1, 2, 23, tzinfo=UTC)),
+        ("Europe/Berlin", "thu 24:00", datetime(2026, 1, 1, 23, tzinfo=UTC)),
+        ("Europe/Berlin", "wed 24:00:00", datetime(2026, 1, 7, 23, tzinfo=UTC)),
+        ("Europe/Berlin", "2026-12-31T24:00", datetime(2026, 12, 31, 23, tzinfo=UTC)),
+        ("Europe/Berlin", "2026-12-31 24:00:00+03:00", datetime(2026, 12, 31, 21, tzinfo=UTC)),
     ],
 )
 def test_a_time_without_an_offset_is_local(zone: Callable[[str], None], name: str, text: str, at: datetime) -> None:
@@ -120,6 +126,9 @@ def test_the_python_api_reads_times_in_the_same_way(zone: Callable[[str], None],
         ("thu 13:00", "2026-01-01T13:00:00+01:00"),
         ("thu 13:01", "2025-12-25T13:01:00+01:00"),
         ("Monday", "2025-12-29T00:00:00+01:00"),
+        ("24:00", "2026-01-01T00:00:00+01:00"),
+        ("yesterday 24:00", "2026-01-01T00:00:00+01:00"),
+        ("2025-12-24T24:00", "2025-12-25T00:00:00+01:00"),
     ],
 )
 def test_a_time_that_is_over_is_a_duration_a_day_or_a_time(zone: Callable[[str], None], text: str, meant: str) -> None:
