@@ -165,3 +165,13 @@ def test_an_export_as_a_calendar_is_answered_with_the_commands_that_have_one(cli
     assert cli("export", "-o", "ics") == Run(
         2, "", "bmhctl: can't export as ics\nhint: leases: bmhctl timeline -o ics; bookings: bmhctl bookings -o ics\n"
     )
+
+
+def test_a_warning_about_an_import_is_printed_once(cli: Cli, lab: Path) -> None:
+    def two(bmc: str) -> str:
+        spec = {"bootMACAddress": "52:54:00:00:00:99", "bmc": {"address": bmc, "credentialsName": "s"}}
+        host = {"apiVersion": "metal3.io/v1alpha1", "kind": "BareMetalHost", "spec": spec}
+        return "\n".join(json.dumps({**host, "metadata": {"name": name}}) for name in ("x1", "x2"))
+
+    assert bring(cli, "bmh.toml", two("redfish://10.0.0.1")).stderr.count("have the same MAC") == 1
+    assert bring(cli, "bmh.toml", two("redfish://10.0.0.2")).stderr.count("x1: the BMC address changed") == 1
