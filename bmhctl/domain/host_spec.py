@@ -27,6 +27,8 @@ _DNS_NAME = pattern(
     r"(?=.{1,253}\.?$)(?:[A-Za-z0-9_](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?\.?"
 )
 _MAC = pattern(r"(?:[0-9a-f]{2}:){5}(?:[0-9a-f]{2})")
+_BARE_MAC = pattern(r"[0-9a-f]{4}(\.?)[0-9a-f]{4}\1[0-9a-f]{4}")  # switches write dots, others no separators at all
+_NO_MAC = pattern(r"(?:0+[:.-]?)+|(?:f+[:.-]?)+", re.I)
 _IPV4 = pattern(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
 _ZONE = pattern(r"[A-Za-z0-9._-]{1,15}")
 _BMC_URL = pattern(
@@ -172,10 +174,18 @@ def is_ip(value: str) -> bool:
     return True
 
 
+def known_mac(value: str | None) -> str | None:
+    """Return a MAC of another system; None for zeros and ``ff:…``, which stand there for one that is not known."""
+    return None if value is None or _NO_MAC.fullmatch(value.strip()) else value
+
+
 def _mac(value: str | None, where: str) -> str | None:
     if value is None:
         return None
     mac = value.strip().lower().replace("-", ":")
+    if _BARE_MAC.fullmatch(mac):
+        bare = mac.replace(".", "")
+        mac = ":".join(bare[at : at + 2] for at in range(0, 12, 2))
     if not _MAC.fullmatch(mac):
         raise type_error(where, "a MAC address such as bc:55:85:92:de:b7", value)
     return mac

@@ -280,10 +280,11 @@ def decode(text: str | bytes, origin: str) -> str:
             f"{origin}: longer than {MAX_BYTES // 1024**2} MiB", hint="split it", details={"file": origin}
         )
     if isinstance(text, str):
-        return text.removeprefix("\ufeff")
+        return text.removeprefix("\ufeff").replace("\n\ufeff", "\n")
     marked = text.startswith((b"\xff\xfe", b"\xfe\xff"))  # what a redirection writes on Windows
     try:
-        return text.decode("utf-16" if marked else "utf-8-sig")
+        # Files that were put together with their marks have some within.
+        return text.decode("utf-16" if marked else "utf-8-sig").replace("\n\ufeff", "\n")
     except UnicodeDecodeError as error:
         raise InvalidError(
             f"{origin}: not UTF-8 text (at byte {error.start})",

@@ -94,10 +94,12 @@ class Fields:
         return bool(value)
 
     def texts(self, key: str) -> dict[str, str]:
-        """Return the mapping under a key if all its values are texts."""
+        """Return the mapping under a key if all its values are texts; null counts as absent."""
         entry = self.fields(key)
         texts = {}
         for name, value in entry.data.items():
+            if value is None:
+                continue
             if not isinstance(value, str):
                 raise wrong_kind(entry.path_of(f"{name:.80}"), "a text", value)
             texts[name] = value

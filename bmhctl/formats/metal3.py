@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Protocol
 
-from bmhctl.domain.host_spec import is_ip, parse_spec
+from bmhctl.domain.host_spec import is_ip, known_mac, parse_spec
 from bmhctl.domain.import_batch import ImportedHost
 from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.units import format_size
@@ -192,7 +192,9 @@ def _found(account: _Account, place: str, now: datetime) -> FoundHost:
 def _read(manifest: object, place: str, names: NameTemplate | None) -> _Account | FoundHardware | str:
     """Return the host that a manifest declares, or why there is none to import."""
     if not isinstance(manifest, dict):
-        raise wrong_kind("", "a manifest", manifest)
+        error = wrong_kind("", "a manifest", manifest)
+        error.hint = "kubectl get bmh -A -o yaml writes manifests" if isinstance(manifest, str) else error.hint
+        raise error
     kind, version = manifest.get("kind"), manifest.get("apiVersion")
     if kind is None:
         return "skipped: it has no kind, so it is not a manifest"
@@ -200,6 +202,8 @@ def _read(manifest: object, place: str, names: NameTemplate | None) -> _Account 
     metadata = manifest.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     title += f" {name!r:.80} skipped" if isinstance(name, str) else " skipped"
+    if "$patch" in manifest:
+        return f"{title}: it is a patch for kustomize"
     if kind == "HardwareData" and version == _METAL3:
         return _hardware_data(Fields(manifest), place)
     if kind != "BareMetalHost":
@@ -238,7 +242,7 @@ def _metal3(top: Fields, names: NameTemplate | None) -> _Account | None:
     if operational == "detached" and not aside:
         aside = ["detached there (operationalStatus)"]
 
-    mac = spec.line("bootMACAddress")
+    mac = known_mac(spec.line("bootMACAddress"))
     hardware = (
         status.fields("hardware")
         or status.fields("hardwareDetails")

@@ -276,6 +276,7 @@ def test_a_secret_and_what_is_not_a_known_host_are_skipped_and_named_without_the
         manifest("other") | {"apiVersion": "example.org/v1"},
         {"password": "aHVudGVyMg=="},
         {"kind": "\x1b[31m", "metadata": {"name": "\x1b[0m"}},
+        manifest("gone") | {"$patch": "delete"},
     )
     assert batch == ImportBatch(
         (),
@@ -286,6 +287,7 @@ def test_a_secret_and_what_is_not_a_known_host_are_skipped_and_named_without_the
             "not metal3.io/v1alpha1 or metal.afritzler.github.io/v1alpha1",
             "lab.yaml, document 5: skipped: it has no kind, so it is not a manifest",
             "lab.yaml, document 6: '\\x1b[31m' '\\x1b[0m' skipped: not a BareMetalHost",
+            "lab.yaml, document 7: BareMetalHost 'gone' skipped: it is a patch for kustomize",
         ),
     )
 
@@ -318,6 +320,35 @@ def test_flow_style_yaml_is_not_taken_for_broken_json() -> None:
 
 def test_utf16_from_a_windows_redirection_is_read() -> None:
     assert len(read_manifests(METAL3.encode("utf-16"), "lab.yaml", NOW).arrivals) == 1
+
+
+def test_files_that_were_put_together_with_their_marks_are_read() -> None:
+    for name in "utf-8", "utf-16":
+        text = "\ufeff".join(f"{yaml.safe_dump(manifest(name))}---\n" for name in "abc")
+        assert len(read_manifests(text.encode(name), "lab.yaml", NOW).arrivals) == 3
+
+
+def test_a_label_that_is_null_is_absent() -> None:
+    document = manifest()
+    document["metadata"] = {"name": "n1", "labels": {"rack": None, "gpu": "", "example.org/zone": "a"}}
+    assert life(document).spec.labels == {"gpu": "", "example.org/zone": "a"}
+
+
+@pytest.mark.parametrize("mac", ["0011.2233.44FF", "0011223344ff", "00-11-22-33-44-FF", " 00:11:22:33:44:ff "])
+def test_a_mac_is_read_as_switches_and_windows_write_it(mac: str) -> None:
+    assert life(manifest(spec={"bootMACAddress": mac})).spec.mac == "00:11:22:33:44:ff"
+
+
+@pytest.mark.parametrize("mac", ["00:00:00:00:00:00", "FF-FF-FF-FF-FF-FF", "0000.0000.0000"])
+def test_a_mac_that_no_interface_has_is_none_and_two_hosts_do_not_share_it(mac: str) -> None:
+    batch = read(*(manifest(name, spec={"bootMACAddress": mac}) for name in "ab"))
+    assert [arrival.host.spec.mac for arrival in batch.arrivals] == [None, None]
+    assert batch.warnings == ()
+
+
+def test_the_table_of_kubectl_is_answered_with_the_command_that_writes_manifests() -> None:
+    error = refusal("NAMESPACE   NAME   STATE\nmetal3      n1     provisioned\n")
+    assert error.hint == "kubectl get bmh -A -o yaml writes manifests"
 
 
 def test_a_host_without_spec_or_status_is_fine() -> None:

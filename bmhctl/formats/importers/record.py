@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 
-from bmhctl.domain.host_spec import is_ip, is_network_name, parse_spec
+from bmhctl.domain.host_spec import is_ip, is_network_name, known_mac, parse_spec
 from bmhctl.domain.import_batch import ImportedHost
 from bmhctl.domain.model import HostSpec, PropertyValue, State
 from bmhctl.domain.selector import LABEL_VALUE, Selector, is_label_key
@@ -28,7 +28,6 @@ _PATHS = {"name": "name", "namespace": "namespace", "id": "id", "labels": ""}
 _MEMBER = "true"  # the value of a label that stands for a group or a tag
 _NOT_IN_LABEL = re.compile(r"[^A-Za-z0-9_.-]+")
 _NOT_IN_KEY = re.compile(r"[^A-Za-z0-9_.-]+")
-_BARE_MAC = re.compile(r"[0-9A-Fa-f]{12}")
 _USER = re.compile(r"(?<=//)[^/@]*@")
 _PREFIX = re.compile(r"(.*)/\d{1,3}")
 _SECRET = re.compile(
@@ -190,7 +189,7 @@ def _spec(
         bmc["address"] = _USER.sub("", address)
     entry: dict[str, object] = {
         "address": without_prefix(mapped.get("address") or record.address),
-        "mac": normal_mac(mapped.get("mac") or next(iter(record.macs), None)),
+        "mac": mapped.get("mac") or next(filter(known_mac, record.macs), None),
         "labels": labels,
         "bmc": bmc if bmc.get("address") else None,
         "hardware": hardware,
@@ -235,12 +234,6 @@ def without_prefix(address: str | None) -> str | None:
     """Return an address without the length of its network: ``10.0.0.1/24`` is ``10.0.0.1``."""
     match = _PREFIX.fullmatch(address) if address else None
     return match[1] if match else address
-
-
-def normal_mac(mac: str | None) -> str | None:
-    """Return a MAC with colons: switches write ``0011.2233.4455``, others no separators at all."""
-    bare = mac.replace(".", "") if mac else ""
-    return ":".join(re.findall("..", bare)) if _BARE_MAC.fullmatch(bare) else mac
 
 
 def flag(fields: Fields, key: str) -> bool:
