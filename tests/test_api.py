@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 import bmhctl
 from bmhctl import BmhctlError, ExitStatus, State, api, open_inventory
+from bmhctl.errors import NotFoundError, UsageError
 from tests.conftest import BACKENDS, SUFFIX, Lab
 
 
@@ -104,6 +106,37 @@ def test_no_time_to_wait_is_not_waiting(path: str) -> None:
         with pytest.raises(BmhctlError) as refused:
             lab.reserve("node1", wait=timedelta(0))
         assert refused.value.status is ExitStatus.TIMED_OUT
+
+
+def test_an_operator_moves_a_ticket_that_a_program_waits_with(path: str) -> None:
+    def wait(owner: str) -> str:
+        with open_inventory(path, actor=owner) as lab:
+            held = lab.reserve(selector="", count=1, wait="30s")
+            lab.release(held.reservation.id)
+            lab.reset("node1")
+            lab.ready("node1")
+            return owner
+
+    with open_inventory(path, actor="ops", create=True) as lab, ThreadPoolExecutor() as pool:
+        lab.add("node1")
+        waits = []
+        for owner in ("bob", "carol"):
+            waits.append(pool.submit(wait, owner))
+            ends = time.monotonic() + 20
+            while [each.ticket.owner for each in lab.queue()][-1:] != [owner]:
+                assert time.monotonic() < ends
+                time.sleep(0.02)
+        status = lab.status()
+        assert (status.free, status.waiting, status.counts[State.INITIAL]) == (0, 2, 1)
+        with pytest.raises(NotFoundError):
+            lab.move_ticket(4711, reason="urgent")
+        with pytest.raises(UsageError):
+            lab.move_ticket(lab.queue()[1].ticket.id, reason=" ")
+        lab.move_ticket(lab.queue()[1].ticket.id, reason="urgent")
+        assert [each.ticket.owner for each in lab.queue()] == ["carol", "bob"]
+        lab.ready("node1")
+        assert [each.result() for each in waits] == ["bob", "carol"]
+        assert [event.actor for event in lab.history("node1") if event.verb == "reserve"] == ["carol", "bob"]
 
 
 def test_the_package_offers_its_names_and_imports_nothing_before_they_are_used() -> None:

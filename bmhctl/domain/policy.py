@@ -33,19 +33,18 @@ class PhaseRules(Frozen):
     """The rules for the steps of one phase.
 
     ``noun`` names one step in messages. Redfish steps of a phase that ``acts`` change the host, those of another only
-    ask. Steps of a phase that ``stops_at_failure`` run up to the first failure, those of another all run. A phase that
-    ``is_remembered`` does not repeat a step that passed. ``keys`` are settings that only its steps have.
+    ask. Steps of a phase that ``stops_at_failure`` run up to the first failure, those of another all run. ``keys`` are
+    settings that only its steps have.
     """
 
     noun: str
     acts: bool = True
     stops_at_failure: bool = True
-    is_remembered: bool = False
     keys: tuple[str, ...] = ()
 
 
 PHASES: Mapping[Phase, PhaseRules] = {
-    Phase.SETUP: PhaseRules("setup step", is_remembered=True, keys=("properties",)),
+    Phase.SETUP: PhaseRules("setup step", keys=("properties",)),
     Phase.CHECKS: PhaseRules("readiness check", acts=False, stops_at_failure=False, keys=("properties",)),
     Phase.PREPARE: PhaseRules("prepare step", keys=("params",)),
     Phase.CLEANUP: PhaseRules("cleanup step", keys=("properties",)),

@@ -14,7 +14,7 @@ from pages import ROOT
 PACKAGE = ROOT / "bmhctl"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-ENTRANCES = ("__main__.py", "actors.py", "api", "cli", "pytest_plugin.py")
+ENTRANCES = ("__main__.py", "api", "cli", "pytest_plugin.py")
 """Where the environment may be read: what is below is given what it needs."""
 
 
