@@ -39,6 +39,7 @@ from bmhctl.probes.step_environment import StepEnvironment
 from bmhctl.results import Held
 from bmhctl.results.diagnosis import Severity
 from bmhctl.stores import open_store
+from bmhctl.stores.events import EventQuery
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.usecases import hosts, inventories, lifecycle_verbs, queries
 from bmhctl.usecases.doctor import doctor
@@ -577,12 +578,14 @@ class Lives(RuleBasedStateMachine):
 
     @invariant()
     def all_five_hold(self) -> None:
-        store = self.ctx("alice").store
+        ctx = self.ctx("alice")  # for all of them: to open an inventory takes as long as to read it
+        store = ctx.store
         known = list(store.hosts.find(HostQuery()))
+        chains = {host.name: list(store.events.read(host)) for host in known}
         edges = {(edge.verb, edge.source, edge.dest) for edge in EDGES}
         held: dict[str, list[str]] = {}
         for host in known:
-            chain = list(store.events.read(host))
+            chain = chains[host.name]
             # 1: each change of state is an edge; what changes no state says so
             for event in chain:
                 if isinstance(event.verb, Verb):
@@ -606,15 +609,14 @@ class Lives(RuleBasedStateMachine):
         assert sorted(held) == sorted(r.id for r in store.reservations.open())
         assert +Counter(store.hosts.counts()) == Counter(host.state for host in known)
         assert len(store.tickets.all()) == len(self.waiters)
-        self.no_laundering()
-        self.the_plan_holds(known)
+        self.no_laundering(known, chains, list(store.events.find(EventQuery(after=self.seen))))
+        self.the_plan_holds(known, {each.id: each for each in store.bookings.open()})
         # and the doctor says so, too: nothing is broken, and nothing is left behind
-        findings = doctor.doctor(self.ctx("alice")).findings
+        findings = doctor.doctor(ctx).findings
         assert [each for each in findings if each.severity is Severity.BROKEN or each.fixable] == []
 
-    def the_plan_holds(self, known: list[Host]) -> None:
+    def the_plan_holds(self, known: list[Host], open_ones: dict[str, Booking]) -> None:
         """6 and 7: no lease reaches into another's booking, and what is planned on a host never overlaps."""
-        open_ones = {each.id: each for each in self.ctx("alice").store.bookings.open()}
         for host in known:
             spans = list(host.planned)
             assert spans == sorted(spans, key=lambda each: each.starts_at)
@@ -638,14 +640,12 @@ class Lives(RuleBasedStateMachine):
             here = {host.id for host in known if any(each.id == booking.id for each in host.planned)}
             assert here == set(booking.hosts) & {host.id for host in known}
 
-    def no_laundering(self) -> None:
+    def no_laundering(self, known: list[Host], chains: dict[str, list[Event]], news: list[Event]) -> None:
         """2: by the whole history, machine by machine: one that was reserved is clean only after a cleanup."""
-        store = self.ctx("alice").store
-        mac_of = {host.name: host.spec.mac for host in store.hosts.find(HostQuery())}
-        used = dict.fromkeys(mac_of, False)
-        for host in store.hosts.find(HostQuery()):
+        used = {}
+        for host in known:
             dirty = False
-            for event in store.events.read(host):
+            for event in chains[host.name]:
                 if event.verb is Verb.RESERVE:
                     assert not dirty, f"{host.name} was handed on before a cleanup"
                     dirty = True
@@ -660,30 +660,25 @@ class Lives(RuleBasedStateMachine):
                 assert not dirty, f"{host.name} is {host.state} and was not cleaned"
         # Machines, not names: removing and adding again must not clean one either.
         truth: dict[str, bool] = {}
-        names_of: dict[str, str] = {}
-        for host in store.hosts.find(HostQuery()):
-            if host.spec.mac:
-                names_of[host.spec.mac] = host.name
-        retired = {e.host for e in store.events.read() if e.id > self.seen and e.verb is Verb.RETIRE}
+        machines = {host.spec.mac: host for host in known if host.spec.mac}
+        retired = {e.host for e in news if e.verb is Verb.RETIRE}
         for mac, was_used in self.used.items():
-            name = names_of.get(mac)
             if self.names_of.get(mac) in retired:
                 was_used = False  # it was cleaned before it left
-            if name is not None:
-                host = store.hosts.named(name)
-                assert host is not None
+            machine = machines.get(mac)
+            if machine is not None:
                 cleaned = any(
-                    "cleanup step passed: wipe" in (e.reason or "") for e in store.events.read(host) if e.id > self.seen
+                    "cleanup step passed: wipe" in (e.reason or "") for e in chains[machine.name] if e.id > self.seen
                 )
                 if was_used and not cleaned:
-                    assert host.dirty, f"{name} ({mac}) was used, never cleaned, and counts as clean"
-                truth[mac] = host.dirty
+                    assert machine.dirty, f"{machine.name} ({mac}) was used, never cleaned, and counts as clean"
+                truth[mac] = machine.dirty
             else:
                 truth[mac] = was_used
-        for mac, name in names_of.items():
-            truth.setdefault(mac, used[name])
-        self.used, self.names_of = truth, names_of
-        self.seen = max((event.id for event in store.events.read(last=1)), default=0)
+        for mac, host in machines.items():
+            truth.setdefault(mac, used[host.name])
+        self.used, self.names_of = truth, {mac: host.name for mac, host in machines.items()}
+        self.seen = max((event.id for event in news), default=self.seen)
 
 
 @pytest.mark.slow(seconds=30)
