@@ -112,38 +112,33 @@ class Proxy:
                     threading.Thread(target=self._pump, args=(*pair, pair[0] is client), daemon=True).start()
 
     def _pump(self, source: socket.socket, target: socket.socket, is_clients: bool) -> None:
-        is_first = is_clients
-        is_frozen = False
-        with suppress(OSError, EOFError):
-            while True:
-                kind = b"" if is_first else _read(source, 1)
-                size = _read(source, 4)
-                body = _read(source, struct.unpack("!i", size)[0] - 4)
-                is_first = False
-                message = Message(is_clients, kind, body)
-                with self._turn:
-                    fate = Fate.PASS if not kind else self.plan(message)
-                    self.passed.append(message)
-                is_frozen = is_frozen or fate is Fate.FREEZE
-                if is_frozen:
-                    continue
-                whole = kind + size + body
-                target.sendall(whole[: {Fate.BEFORE: 0, Fate.MIDDLE: (len(whole) + 1) // 2}.get(fate, len(whole))])
-                if fate is not Fate.PASS:
-                    break
+        """Passes on the messages that come together, together: one at a time, each wakes who reads them."""
+        unread, is_first, is_frozen, fate = b"", is_clients, False, Fate.PASS
+        with suppress(OSError):
+            while fate in (Fate.PASS, Fate.FREEZE) and (more := source.recv(1 << 16)):
+                unread += more
+                passes = b""
+                while fate in (Fate.PASS, Fate.FREEZE) and (size := _size(unread, is_first)) <= len(unread):
+                    whole, unread = unread[:size], unread[size:]
+                    kind, body = (b"", whole[4:]) if is_first else (whole[:1], whole[5:])
+                    is_first = False
+                    message = Message(is_clients, kind, body)
+                    with self._turn:
+                        fate = self.plan(message) if kind else Fate.PASS
+                        self.passed.append(message)
+                    is_frozen = is_frozen or fate is Fate.FREEZE
+                    if not is_frozen:
+                        passes += whole[: {Fate.BEFORE: 0, Fate.MIDDLE: (size + 1) // 2}.get(fate, size)]
+                target.sendall(passes)
         for one in (source, target):
             self._open.discard(one)
             _end(one)
 
 
-def _read(source: socket.socket, size: int) -> bytes:
-    found = b""
-    while len(found) < size:
-        more = source.recv(size - len(found))
-        if not more:
-            raise EOFError
-        found += more
-    return found
+def _size(unread: bytes, is_first: bool) -> int:
+    """The size of the message that begins here, and of its head at least."""
+    at = 0 if is_first else 1
+    return at + struct.unpack_from("!i", unread, at)[0] if len(unread) >= at + 4 else at + 4
 
 
 def _end(one: socket.socket) -> None:

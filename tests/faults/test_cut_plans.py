@@ -7,7 +7,7 @@ A command took effect as a whole or not at all, and what it says is true; run ag
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -56,34 +56,34 @@ class LinkedLab(Lab):
         return self.url
 
 
-@dataclass
 class Rows:
     """The rows of an inventory on a server, kept and put back: quicker than to make an inventory again."""
 
-    url: str
-    kept: dict[str, list[tuple[object, ...]]] = field(default_factory=dict)
-
-    def keep(self) -> None:
-        with self._connection() as server:
-            found = server.execute(
-                "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = %s", [self.space]
-            )
-            self.kept = {str(name): server.execute(f'TABLE "{name}"').fetchall() for (name,) in found.fetchall()}
+    def __init__(self, server: psycopg.Connection[tuple[object, ...]]) -> None:
+        """Keeps what is in the first schema of a connection's search path."""
+        self._server = server
+        found = server.execute(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema::regnamespace"
+        )
+        self._kept = {str(name): server.execute(f'TABLE "{name}"').fetchall() for (name,) in found.fetchall()}
 
     def put_back(self) -> None:
-        with self._connection() as server:
-            server.execute("SET session_replication_role = replica")  # no trigger counts, nothing is checked
-            server.execute("; ".join(f'DELETE FROM "{name}"' for name in self.kept))
-            for name, rows in self.kept.items():
+        with self._server.transaction():
+            self._server.execute(
+                "SET LOCAL session_replication_role = replica"
+            )  # no trigger counts, nothing is checked
+            self._server.execute("; ".join(f'DELETE FROM "{name}"' for name in self._kept))
+            for name, rows in self._kept.items():
                 for row in rows:
-                    server.execute(f'INSERT INTO "{name}" VALUES ({", ".join(["%s"] * len(row))})', row)
+                    self._server.execute(f'INSERT INTO "{name}" VALUES ({", ".join(["%s"] * len(row))})', row)
 
-    def _connection(self) -> psycopg.Connection[tuple[object, ...]]:
-        address = Address.parse(self.url)
-        server = psycopg.connect(address.url)
-        self.space = server.execute("SELECT to_regnamespace(%s)::oid", [address.schema]).fetchone()[0]  # type: ignore[index]
-        server.execute(f'SET search_path = "{address.schema}"')
-        return server
+
+@pytest.fixture
+def direct(link: ServerLink) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A connection to the tables behind the link."""
+    address = Address.parse(link.direct)
+    with psycopg.connect(address.url, autocommit=True, options=f"-c search_path={address.schema}") as server:
+        yield server
 
 
 @dataclass(frozen=True)
@@ -176,13 +176,18 @@ def at_last(state: Snapshot) -> Snapshot:
 
 @pytest.mark.parametrize("name", CASES)
 def test_cut_at_any_message_a_command_took_effect_as_a_whole_or_not_as_it_says(
-    link: ServerLink, linked: LinkedLab, name: str, figures: Figures, monkeypatch: pytest.MonkeyPatch
+    link: ServerLink,
+    direct: psycopg.Connection[tuple[object, ...]],
+    linked: LinkedLab,
+    name: str,
+    figures: Figures,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connection, "SILENCE", 0.2)
-    case, rows = CASES[name], Rows(link.direct)
+    case = CASES[name]
     case.before(linked)
     linked.close()
-    rows.keep()
+    rows = Rows(direct)
     store = link.lab._context.store
 
     def found() -> Snapshot:
