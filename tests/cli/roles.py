@@ -29,14 +29,12 @@ class Fleet:
         self.schema = Address.parse(self.url).schema
         self.prefix = f"r{self.schema}"
         self._numbers = count(1)
-
-    @cached_property
-    def _owners(self) -> psycopg.Connection[tuple[object, ...]]:
-        return _connected(self.url)
+        self._opened = ExitStack()
+        self._connections: dict[str | None, psycopg.Connection[tuple[object, ...]]] = {}
 
     def close(self) -> None:
-        """Closes the owner's connection."""
-        self._owners.close()
+        """Closes what it has opened."""
+        self._opened.close()
 
     def login(self, role: str) -> str:
         """The name of a user in a role."""
@@ -48,11 +46,8 @@ class Fleet:
 
     def sql(self, text: str, role: str | None = None) -> list[tuple[object, ...]]:
         """Runs statements as the owner, or as a user in a role; returns the rows of a single one."""
-        with ExitStack() as stack:
-            connection = self._owners if role is None else stack.enter_context(_connected(self.url_of(role)))
-            connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema)))
-            cursor = connection.execute(text.encode())
-            return cursor.fetchall() if cursor.description else []
+        cursor = self._connection(role).execute(text.encode())
+        return cursor.fetchall() if cursor.description else []
 
     def may(self, role: str, statement: str) -> bool:
         """Whether the server lets a user in a role do that."""
@@ -66,13 +61,22 @@ class Fleet:
         """All that is in the inventory."""
         tables = {table: sql.Identifier(self.schema, table) for table in roles.tables()}
         select = sql.SQL("SELECT * FROM {}")
-        return {table: self._owners.execute(select.format(name)).fetchall() for table, name in tables.items()}
+        owner = self._connection(None)
+        return {table: owner.execute(select.format(name)).fetchall() for table, name in tables.items()}
 
-    @contextmanager
-    def opened(self) -> Iterator[Inventory]:
+    @cached_property
+    def lab(self) -> Inventory:
         """The inventory, for its owner."""
-        with open_inventory(self.url, actor="alice") as lab:
-            yield lab
+        return self._opened.enter_context(open_inventory(self.url, actor="alice"))
+
+    def _connection(self, role: str | None) -> psycopg.Connection[tuple[object, ...]]:
+        """The connection of the owner, or of a user in a role."""
+        if role not in self._connections:
+            url = self.url if role is None else self.url_of(role)
+            made = psycopg.connect(Address.parse(url).url, autocommit=True)
+            self._connections[role] = self._opened.enter_context(made)
+            made.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema)))
+        return self._connections[role]
 
     def name(self) -> str:
         """A name that no host has."""
@@ -81,36 +85,31 @@ class Fleet:
     def initial(self) -> str:
         """A new host."""
         name = self.name()
-        with self.opened() as lab:
-            lab.add(name)
+        self.lab.add(name)
         return name
 
     def available(self) -> str:
         """One that can be reserved."""
         name = self.initial()
-        with self.opened() as lab:
-            lab.ready(name)
+        self.lab.ready(name)
         return name
 
     def reserved(self) -> str:
         """One that alice holds."""
         name = self.available()
-        with self.opened() as lab:
-            lab.reserve(name, ttl="1h")
+        self.lab.reserve(name, ttl="1h")
         return name
 
     def held(self) -> str:
         """The id of a reservation of alice's."""
         name = self.available()
-        with self.opened() as lab:
-            return lab.reserve(name, ttl="1h").reservation.id
+        return self.lab.reserve(name, ttl="1h").reservation.id
 
     def replaceable(self) -> list[str]:
         """One that alice holds, while another is free, and -R with the reservation's id."""
         self.available()
         self.available()
-        with self.opened() as lab:
-            held = lab.reserve(count=1, ttl="1h")
+        held = self.lab.reserve(count=1, ttl="1h")
         return [held.hosts[0].name, "-R", held.reservation.id]
 
     def expired(self) -> str:
@@ -122,29 +121,25 @@ class Fleet:
     def tainted(self) -> str:
         """A host that was used."""
         name = self.reserved()
-        with self.opened() as lab:
-            lab.taint(name)
+        self.lab.taint(name)
         return name
 
     def maintained(self) -> str:
         """One that alice has set aside."""
         name = self.available()
-        with self.opened() as lab:
-            lab.maintain(name, reason="new disk")
+        self.lab.maintain(name, reason="new disk")
         return name
 
     def cordoned(self) -> str:
         """One that alice keeps from being reserved."""
         name = self.available()
-        with self.opened() as lab:
-            lab.cordon(name, reason="power work")
+        self.lab.cordon(name, reason="power work")
         return name
 
     def booking(self) -> str:
         """The id of a booking of alice's."""
         name = self.available()
-        with self.opened() as lab:
-            return lab.book(name, begins="1d", ttl="1h")[0].booking.id
+        return self.lab.book(name, begins="1d", ttl="1h")[0].booking.id
 
     def ticket(self) -> str:
         """A place in the queue, which alice left behind."""
@@ -159,10 +154,6 @@ class Fleet:
         path = self.folder / f"{self.name()}.toml"
         path.write_text(text)
         return str(path)
-
-
-def _connected(url: str) -> psycopg.Connection[tuple[object, ...]]:
-    return psycopg.connect(Address.parse(url).url, autocommit=True)
 
 
 @contextmanager

@@ -305,10 +305,9 @@ def test_a_runner_that_waits_keeps_its_place_when_its_connection_is_lost(fleet: 
     [(number, *_)] = fleet.sql(tickets)
     fleet.sql(f"SELECT pg_terminate_backend(pid) FROM ({connected}) AS waiting")
     until(lambda: fleet.sql(tickets) == [(number, None, True)])
-    with fleet.opened() as lab:
-        lab.taint(host)
-        lab.reset(host)
-        lab.ready(host)
+    fleet.lab.taint(host)
+    fleet.lab.reset(host)
+    fleet.lab.ready(host)
     out, err = waiter.communicate(timeout=30)
     assert (waiter.returncode, "may not" in err, "lost its place" in err) == (0, False, False), err
     assert host in out
@@ -348,11 +347,11 @@ def test_the_prefix_is_the_schemas_name_unless_another_is_given(fleet: Fleet, cl
     assert '"lab_runner"' in cli("policy", "grants", "--prefix", "lab", "-i", fleet.url).stdout
 
 
-@pytest.mark.parametrize("prefix", ["", "a b", 'a"b', "a'b", "ä", "pg", "pg_lab", "1st", "x" * 51])
-def test_what_would_be_no_name_for_a_role_is_refused(fleet: Fleet, cli: Cli, prefix: str) -> None:
-    done = cli("policy", "grants", "--prefix", prefix, "-i", fleet.url)
-    assert (done.status, done.stdout) == (2, "")
-    assert "can't begin the name of a role" in done.stderr
+def test_what_would_be_no_name_for_a_role_is_refused(fleet: Fleet, cli: Cli) -> None:
+    for prefix in ("", "a b", 'a"b', "a'b", "ä", "pg", "pg_lab", "1st", "x" * 51):
+        done = cli("policy", "grants", "--prefix", prefix, "-i", fleet.url)
+        assert (done.status, done.stdout) == (2, ""), prefix
+        assert "can't begin the name of a role" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["lab.db", "lab.toml"])
@@ -375,14 +374,13 @@ def test_an_owner_who_may_make_no_schemas_takes_one_that_was_made_for_them(fleet
         drop_schema(theirs)
 
 
-@pytest.mark.parametrize("role", [VIEWER, RUNNER, OPERATOR])
-def test_no_role_has_what_counts_the_hosts_run_for_a_table_of_their_own(fleet: Fleet, role: str) -> None:
+def test_no_role_has_what_counts_the_hosts_run_for_a_table_of_their_own(fleet: Fleet) -> None:
     """It has its owner's rights: a role that could call it could write what only the owner may."""
     trigger = (
         "CREATE TEMP TABLE mine (state TEXT); CREATE TRIGGER mine AFTER INSERT ON mine"
         " REFERENCING NEW TABLE AS entered FOR EACH STATEMENT EXECUTE FUNCTION count_hosts()"
     )
-    assert not fleet.may(role, trigger)
+    assert [role for role in ROLES[:3] if fleet.may(role, trigger)] == []
     [(path,)] = fleet.sql("SELECT proconfig[1] FROM pg_proc WHERE oid = 'count_hosts'::regproc")
     assert str(path).endswith(", pg_temp"), "what it names is not looked for among temporary tables"
 
