@@ -180,6 +180,25 @@ def _link(source: str, destination: str) -> None:
         shutil.copy2(source, destination)
 
 
+def _where() -> str:
+    """Where a server's folder may be: to make an inventory on a disk takes four times as long, for its 60 files.
+
+    The path of a socket has at most 107 bytes, and the server's user may have to come by.
+    """
+    place = Path(tempfile.gettempdir())
+    is_open = all(folder.stat().st_mode & 0o001 for folder in (place, *place.parents))
+    return str(place) if len(str(place)) < 60 and is_open else "/tmp"
+
+
+def _may_run(program: Path, user: int) -> bool:
+    """Whether a user may: a virtual environment may be closed to all users but root."""
+    try:
+        done = subprocess.run([program, "--version"], user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    except PermissionError:
+        return False
+    return done.returncode == 0
+
+
 class Server:
     """A server of its own in a temporary folder, reached by a socket in it. Nothing is left of it after ``remove``.
 
@@ -188,8 +207,8 @@ class Server:
 
     def __init__(self, *settings: str) -> None:
         self._settings = (*_SETTINGS, *settings)
-        self._folder = Path(tempfile.mkdtemp(prefix="bmhctl-pg-", dir="/tmp"))
-        self._folder.chmod(0o755)
+        self._folder = self._make_folder(_where())
+        self._site: Path | None = None
         self._user = _NOBODY if os.geteuid() == 0 else None
         self._programs = self._installed()
         self._data = self._folder / "data"
@@ -270,7 +289,8 @@ class Server:
     def remove(self) -> None:
         """Ends it and removes its folder."""
         self.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for folder in filter(None, (self._folder, self._site)):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _answers(self) -> bool:
         return pq.PGconn.ping(f"host={self._folder} user=postgres".encode()) == pq.Ping.OK
@@ -289,12 +309,17 @@ class Server:
         assert found is not None
         assert found.origin is not None
         home = Path(found.origin).parent
-        if self._user is None:
+        if self._user is None or _may_run(home / _VERSION / "bin" / "postgres", self._user):
             return home / _VERSION / "bin"
-        # The virtual environment may be closed to all users but root.
-        site = self._folder / "site"
+        self._site = self._make_folder("/tmp")
         for part in ("bin", "lib", "share"):
-            shutil.copytree(home / _VERSION / part, site / home.name / _VERSION / part, copy_function=_link)
+            shutil.copytree(home / _VERSION / part, self._site / home.name / _VERSION / part, copy_function=_link)
         libraries = home.with_name(f"{home.name}.libs")
-        shutil.copytree(libraries, site / libraries.name, copy_function=_link)
-        return site / home.name / _VERSION / "bin"
+        shutil.copytree(libraries, self._site / libraries.name, copy_function=_link)
+        return self._site / home.name / _VERSION / "bin"
+
+    @staticmethod
+    def _make_folder(place: str) -> Path:
+        made = Path(tempfile.mkdtemp(prefix="bmhctl-pg-", dir=place))
+        made.chmod(0o755)
+        return made
