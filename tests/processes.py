@@ -63,7 +63,8 @@ def lives(pid: int) -> bool:
 def until(condition: Callable[[], object], what: str = "it never came to pass") -> None:
     """Awaits what another process makes true; a test that waits too long has failed.
 
-    The longer a look at the condition takes, the fewer there are: it leaves the processor to what it waits for.
+    The longer a look at the condition takes, the fewer there are: it leaves the processor to what it waits for, and
+    to other tests.
     """
     deadline = time.monotonic() + 40
     while True:
@@ -71,4 +72,4 @@ def until(condition: Callable[[], object], what: str = "it never came to pass") 
         if condition():
             return
         assert began < deadline, what
-        time.sleep(min(max(0.005, 3 * (time.monotonic() - began)), 0.3))
+        time.sleep(min(max(0.005, 10 * (time.monotonic() - began)), 0.3))

@@ -170,8 +170,7 @@ def test_a_whole_cycle_of_a_ci_job_is_a_runners_own(fleet: Fleet, cli: Cli) -> N
     with ThreadPoolExecutor() as pool:
         job = ("run", "-q", "-n", "1", "--wait", "60s", "--on-exit", "recycle", "--", "sh", "-c", "echo $BMH_HOST")
         waiter = pool.submit(run_bmhctl, *job, cwd=fleet.folder, BMHCTL_INVENTORY=mine, BMHCTL_ACTOR="bob")
-        while not json_of(cli("queue", "-o", "json", BMHCTL_INVENTORY=fleet.url_of(VIEWER)))["tickets"]:
-            assert not waiter.done(), waiter.result()
+        until(lambda: json_of(cli("queue", "-o", "json", BMHCTL_INVENTORY=fleet.url_of(VIEWER)))["tickets"])
         assert cli("release", "-R", held, BMHCTL_INVENTORY=mine).status == 0
         assert cli("recycle", BMHCTL_INVENTORY=mine).status == 0
         done = waiter.result()

@@ -97,6 +97,11 @@ class Steps:
                 return host.state is (State.INITIAL if self.kind.table == "cleanup" else State.AVAILABLE)
             return host.proven_at is not None and host.proven_at > LONG_AGO
 
+    def is_unclaimed(self) -> bool:
+        """Whether no runner has a claim on the host, or none that did not end in time."""
+        with open_inventory(self.url) as lab:
+            return not lab._context.store.claims.claimed_hosts([host.id for host in lab.hosts()])
+
     def another_succeeds(self) -> None:
         """Another runner succeeds as soon as it may, on its own, and leaves no claim."""
         (self.folder / "go").touch()
@@ -107,6 +112,7 @@ class Steps:
                     other.terminate()
                 _, err = other.communicate(timeout=60)
             assert other.returncode in (0, 11, 143) or "a step is running on it" in err, err
+            until(self.is_unclaimed)
         with open_inventory(self.url) as lab:
             until(lambda: lab._context.store.claims.left_behind() == [])
 
