@@ -53,9 +53,10 @@ while True:
         print("released", held.reservation.id, name, flush=True)
         lab.reset(name)
         lab.ready(name)
+        time.sleep(0.1)  # else six of them would have the processors for themselves
     except BmhctlError as error:
         print("status", int(error.status), "-", flush=True)
-        time.sleep(0.05)
+        time.sleep(0.1)
         try:  # what others, or we ourselves, had to leave half done
             for host in lab.hosts() if lab else ():
                 if host.state == "tainted":

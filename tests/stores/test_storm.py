@@ -242,6 +242,7 @@ with open_inventory(inventory) as lab:
             lab.release(held.reservation.id)
             lab.reset(name)
             lab.ready(name)
+        time.sleep(0.02)
 """
 
 PLANNER = """
@@ -259,6 +260,7 @@ while time.monotonic() < until:
         with redirect_stderr(StringIO()) as said:
             status = run(["-i", inventory, "-q", *line])
         assert status in (0, 4, 5, 12), said.getvalue()
+    time.sleep(0.05)
 """
 
 
