@@ -16,7 +16,7 @@ from bmhctl.cli.options import (
     complete_hosts,
     complete_reservations,
 )
-from bmhctl.cli.session import invocation_of, session
+from bmhctl.cli.session import invocation_of, session, until_next_try
 from bmhctl.errors import UsageError
 from bmhctl.output import Format
 from bmhctl.results import History, HostDetail, Hosts, Names
@@ -92,7 +92,8 @@ def status(
 
     if reasons and by is not None:
         raise UsageError("--reasons and --by can't be combined", hint="give one of them")
-    with session(ctx, Reasons if reasons else Status if by is None else Fleet, fields) as lab:
+    pause = None if watch is None else until_next_try
+    with session(ctx, Reasons if reasons else Status if by is None else Fleet, fields, pause=pause) as lab:
         if watch is None:
             lab.show(_look(lab.context, reasons, by))
             return
@@ -187,7 +188,7 @@ def history(
         with session(ctx, QueueHistory, fields) as lab:
             lab.show(queue_history(lab.context, last))
         return
-    with session(ctx, History, fields) as lab:
+    with session(ctx, History, fields, pause=until_next_try if follow else None) as lab:
         if len(hosts or ()) < 2 and not any(other not in (None, False, 0) for other in others):
             name = hosts[0] if hosts else None
             if name is None or not any(sign in name for sign in "*?["):

@@ -52,11 +52,6 @@ def recycle_for_ever(lab: Session, choice: Choice, jobs: int, interval: timedelt
             time.sleep(min(interval.total_seconds(), PAUSE))
 
 
-def pause() -> None:
-    """Sleep until an inventory that is away is tried again."""
-    time.sleep(PAUSE)
-
-
 class _Watch:
     """Prints what became of hosts, above the page."""
 

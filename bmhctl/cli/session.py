@@ -180,6 +180,15 @@ def session(
             yield found.session(store)
 
 
+def until_next_try() -> None:
+    """Sleep until an inventory that is away is tried again."""
+    import time
+
+    from bmhctl.usecases.shared.absence import PAUSE
+
+    time.sleep(PAUSE)
+
+
 @contextmanager
 def changing(ctx: typer.Context, *, dry_run: bool, yes: bool = True) -> Iterator[Session]:
     """Open a session for a verb that changes hosts; with ``dry_run``, one that only plans.

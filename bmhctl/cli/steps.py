@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bmhctl.cli.options import DryRun, HostNames, Jobs, Reason, SelectorText, States, Yes, complete_checks
-from bmhctl.cli.session import asking, changing, session
+from bmhctl.cli.session import asking, changing, session, until_next_try
 from bmhctl.domain.units import parse_duration
 from bmhctl.errors import UsageError
 from bmhctl.results import Outcomes, Plan
@@ -83,7 +83,7 @@ def recycle(
 
     A host with a fault is skipped unless it is named. Several may run at the same time.
     """
-    from bmhctl.cli.recycle_watch import pause, recycle_for_ever
+    from bmhctl.cli.recycle_watch import recycle_for_ever
 
     chosen = choice(hosts, selector)
     if end_step:
@@ -98,7 +98,7 @@ def recycle(
         with changing(ctx, dry_run=True) as lab:
             lab.show(step_verbs.recycle(lab.context, chosen, jobs=jobs))
         return
-    with session(ctx, Outcomes, pause=None if watch is None else pause) as lab:
+    with session(ctx, Outcomes, pause=None if watch is None else until_next_try) as lab:
         if watch is None:
             lab.show(step_verbs.recycle(lab.context, chosen, jobs=jobs))
         else:

@@ -46,7 +46,7 @@ def pause_before_opening(patience: WaitOptions) -> Callable[[], None]:
         if deadline is not None and time.monotonic() >= deadline:
             raise WaitTimeoutError(
                 f"timed out after {format_duration(patience.timeout or timedelta())} waiting for the inventory",
-                hint="check the server, or wait for longer",
+                hint="wait for longer, once it can be reached",
             )
 
     return pause

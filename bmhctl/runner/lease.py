@@ -115,6 +115,8 @@ class Lease:
             self._ctx.store.check_in_place()
         except MovedError as error:
             return self._is_lost_by(error)
+        except BmhctlError:
+            return None  # it can't be found out now: nor can the lease be renewed
         self._gone_since = None
         return None
 

@@ -99,6 +99,15 @@ def open_store(location: str, *, create: bool = True) -> Store:
         from bmhctl.stores.postgres import open
 
         return open.open_store(location)
+    try:
+        return _open_files(location, create=create)
+    except OSError as error:
+        from bmhctl.stores.os_errors import unreachable
+
+        raise unreachable(f"can't read {error.filename or location}", error) from error
+
+
+def _open_files(location: str, *, create: bool) -> Store:
     path, is_declared = resolve(location)
     from bmhctl.stores.sqlite.database import open_database
     from bmhctl.stores.store import Store

@@ -281,3 +281,9 @@ def test_what_several_hosts_of_a_url_say_is_said_once(cli: Cli) -> None:
     assert done.status == 11
     assert done.stderr.count("Connection refused") == 2, done.stderr
     assert "Multiple connection attempts" not in done.stderr
+
+
+def test_a_wait_that_ends_before_the_server_is_back_says_why(cli: Cli) -> None:
+    done = cli("reserve", "-n1", "--wait", "1s", "-i", "postgresql://lab@127.0.0.1:1/lab")
+    assert done.status == 7
+    assert "timed out after 1s waiting for the inventory: can't reach postgresql://" in done.stderr

@@ -17,7 +17,7 @@ from bmhctl.errors import BmhctlError
 from bmhctl.stores import open_store
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.locations import is_on_server
-from bmhctl.stores.sqlite import database as sqlite_database
+from bmhctl.stores.sqlite import errors as sqlite_errors
 from bmhctl.stores.store import Store
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
@@ -169,6 +169,6 @@ def _verbs(store: Store, host: Host) -> tuple[object, ...]:
 
 def _forget_headers() -> None:
     """Closes what a process keeps open of each inventory that it ever looked at; ours looks at thousands."""
-    while sqlite_database._looked_at:
-        _, handle = sqlite_database._looked_at.popitem()
+    while sqlite_errors._open:
+        _, handle = sqlite_errors._open.popitem()
         os.close(handle)

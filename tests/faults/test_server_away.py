@@ -347,6 +347,23 @@ def test_a_wait_that_is_begun_while_the_server_is_away_waits_for_it(server: Serv
     assert "is back" in err
 
 
+@pytest.mark.parametrize("line", [("history", "--follow"), ("status", "--watch")])
+def test_a_watch_that_is_begun_while_the_server_is_away_waits_for_it(server: Server, line: tuple[str, ...]) -> None:
+    with open_inventory(server.url, actor="operator", create=True) as lab:
+        lab.add("node1")
+    server.stop()
+    watcher = spawn("-m", "bmhctl", "-i", server.url, *line)
+    try:
+        assert watcher.stderr is not None
+        assert watcher.stdout is not None
+        assert re.match(r"can't reach .*; waiting until it is back", watcher.stderr.readline())
+        server.start()
+        assert watcher.stdout.readline()
+    finally:
+        watcher.kill()
+        watcher.communicate()
+
+
 def test_a_recycler_waits_for_a_server_that_is_away(server: Server) -> None:
     with open_inventory(server.url, actor="operator", create=True) as lab:
         lab.add("node1")

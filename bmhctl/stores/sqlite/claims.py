@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
+import stat
 import struct
 import time
 import zlib
@@ -104,7 +104,7 @@ class FileClaims:
 
     def claimed_hosts(self, hosts: Collection[int], standing: Sequence[Row] | None = None) -> frozenset[int]:
         """Return the ids of those hosts that a process has claimed."""
-        if not self._folder.exists():
+        if not _is_there(self._folder):
             return frozenset()
         from bmhctl.stores.claims import host_claim
 
@@ -113,13 +113,13 @@ class FileClaims:
 
     def claimed(self, names: Collection[str]) -> frozenset[str]:
         """Return those of the names that a process holds alone."""
-        if not self._folder.exists():
+        if not _is_there(self._folder):
             return frozenset()
         return frozenset(name for name in names if self._ask(name, lambda handle: not _lock(handle, fcntl.LOCK_SH)))
 
     def shared(self, names: Collection[str]) -> frozenset[str]:
         """Return those of the names that any process shares, and perhaps one that several ask about at once."""
-        if not self._folder.exists():
+        if not _is_there(self._folder):
             return frozenset()
         return frozenset(
             name for name in names if self._ask(name, lambda handle: not _take(handle, sharers=True, tries=1))
@@ -218,13 +218,13 @@ class FileClaims:
 
     def _tidy(self, handle: int, name: str, *, sharers: bool) -> None:
         path = self._path(name)
-        with suppress(OSError):  # the folder holds other claims
+        with suppress(OSError, UnreachableError):  # the folder holds other claims
             if _take(handle, sharers=sharers, tries=_TRIES) and _is_file(handle, path):
                 path.unlink(missing_ok=True)
                 self._folder.rmdir()
 
     def _make_folder(self) -> None:
-        if self._folder.is_dir():
+        if _is_there(self._folder):
             return
         try:
             self._folder.mkdir(exist_ok=True)
@@ -239,12 +239,9 @@ class FileClaims:
         return self._folder / name
 
     def _unreachable(self, error: OSError) -> UnreachableError:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        kind = AwayError if is_full else UnreachableError
-        return kind(
-            f"can't make claims in {self._folder}: {error.strerror}",
-            hint="free some space" if is_full else f"make {self._folder.parent} writable",
-        )
+        from bmhctl.stores.os_errors import unreachable
+
+        return unreachable(f"can't make claims in {self._folder}", error, f"make {self._folder.parent} writable")
 
 
 class Marks(Frozen):
@@ -358,6 +355,22 @@ def _is_file(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
+    except OSError as error:
+        from bmhctl.stores.os_errors import unreachable
+
+        raise unreachable(f"can't look at the claim {path}", error, was_usable=True) from error
+
+
+def _is_there(folder: Path) -> bool:
+    """Return whether there is such a folder; raise :class:`UnreachableError` where that can't be found out."""
+    try:
+        return stat.S_ISDIR(os.stat(folder).st_mode)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        from bmhctl.stores.os_errors import unreachable
+
+        raise unreachable(f"can't look at {folder}", error) from error
 
 
 def _lock_byte(handle: int, byte: int) -> bool:

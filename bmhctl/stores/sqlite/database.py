@@ -21,7 +21,7 @@ from bmhctl.errors import BmhctlError, GoneError, InvalidError, MovedError, Unre
 from bmhctl.stores.mounts import mounts, refuse_network, refuse_other_name
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import SUCCESSOR_KEY, VERSION
-from bmhctl.stores.sqlite.errors import RETIRED, translate, unwritable
+from bmhctl.stores.sqlite.errors import RETIRED, descriptor, translate, unwritable
 from bmhctl.stores.state_files import STATE_SUFFIX
 from bmhctl.stores.time_limits import LOCK_PATIENCE
 from bmhctl.stores.write_buffer import WriteBuffer
@@ -57,8 +57,13 @@ def open_database(path: Path) -> SqliteDatabase:
     Raises :class:`UnreachableError` when it is missing or can't be used here, :class:`InvalidError` when it is
     not an inventory, is damaged, or was written by a newer bmhctl.
     """
-    _check_file(path)
-    opened = OpenFiles(path)
+    try:
+        _check_file(path)
+        opened = OpenFiles(path)
+    except OSError as error:
+        from bmhctl.stores.os_errors import unreachable
+
+        raise unreachable(f"can't read {path}", error) from error
     database = SqliteDatabase(path, connect(path))
     database.open_files = opened
     try:
@@ -87,8 +92,6 @@ def _check_file(path: Path) -> None:
         header = _header(path)
     except FileNotFoundError:
         raise UnreachableError(f"there is no inventory at {path}", hint=f"create one: bmhctl -i {path} init") from None
-    except OSError as error:
-        raise UnreachableError(f"can't read {path}: {error.strerror}") from error
     if not header:
         is_state = path.name.endswith(STATE_SUFFIX)
         made = "then all hosts are initial" if is_state else f"then: bmhctl -i {path} init"
@@ -105,20 +108,9 @@ def _check_file(path: Path) -> None:
     refuse_other_name(path, kinds)
 
 
-_looked_at: dict[tuple[int, int], int] = {}
-
-
 def _header(path: Path) -> bytes:
-    """Return the first bytes of a file, through a descriptor that stays open as long as the process runs.
-
-    Closing any descriptor of a file drops all locks that this process has on it, those of an open inventory too; then
-    another process would find itself the only one. See "How To Corrupt An SQLite Database File", section 2.2.
-    """
-    status = path.stat()
-    key = (status.st_dev, status.st_ino)
-    if key not in _looked_at:
-        _looked_at[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    return os.pread(_looked_at[key], 100, 0)
+    """Return the first bytes of a file."""
+    return os.pread(descriptor(path), 100, 0)
 
 
 class OpenFiles:
@@ -128,12 +120,9 @@ class OpenFiles:
     """
 
     def __init__(self, path: Path) -> None:
-        """Take note of the file at the path; raise :class:`UnreachableError` when it can't be found."""
+        """Take note of the file at the path; raise :class:`OSError` when it can't be found."""
         self._path = path
-        try:
-            self._known: dict[str, Identity] = {str(path): _identity(path)}
-        except OSError as error:
-            raise UnreachableError(f"can't read {path}: {error.strerror}") from error
+        self._known: dict[str, Identity] = {str(path): _identity(path)}
 
     @property
     def inode(self) -> int:
@@ -151,7 +140,7 @@ class OpenFiles:
             beside = f"{self._path}{suffix}"
             try:
                 there = _identity(beside)
-            except FileNotFoundError:
+            except OSError:  # `check` reports what else is wrong
                 there = _NONE
             if there in mine or (not mine and there != _NONE):
                 self._known[beside] = there
@@ -168,17 +157,21 @@ class OpenFiles:
     def check(self) -> None:
         """Raise :class:`GoneError` when a path leads nowhere, :class:`MovedError` when it leads to another file.
 
-        Costs a ``stat`` of each path, and is for any thread.
+        Raises :class:`AwayError` when that can't be found out. Costs a ``stat`` of each path, and is for any thread.
         """
         for path, known in self._known.items():
             try:
                 now = _identity(path)
-            except OSError as error:
+            except (FileNotFoundError, NotADirectoryError) as error:
                 raise GoneError(
                     f"{path} is gone: it was removed, moved away or unmounted while it was in use",
                     hint="nothing was written; restore it, or create an inventory, and run the command again",
                     details={"file": path},
                 ) from error
+            except OSError as error:
+                from bmhctl.stores.os_errors import unreachable
+
+                raise unreachable(f"can't read {path}", error, was_usable=True) from error
             if now != known:
                 raise MovedError(
                     f"{path} is another file now: it was replaced, restored or mounted over while it was in use",
@@ -454,7 +447,7 @@ class SqliteDatabase(WriteBuffer):
         """Close the connection."""
         try:
             self.check_in_place()
-        except MovedError:
+        except UnreachableError:
             # As the last one to close it, SQLite would remove the -wal that is at the path now: another inventory's.
             _left_open.append(self._connection)
             return

@@ -12,8 +12,6 @@ from bmhctl.stores.time_limits import LOCK_PATIENCE
 RETIRED = "retired: "
 """How the message of a trigger begins that refuses a change; the inventory's successor follows."""
 
-LOOK_AT_DISK = "check the disk, its mount and your quota"
-
 
 def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
     """Return the error that an operator is shown for an error of SQLite; raise it again if it is a defect of bmhctl."""
@@ -30,8 +28,16 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
             return unwritable(path)
         return UnreachableError(f"{path} or its folder can't be written ({error})", hint=writable_hint(path))
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
+        # SQLite takes a disk that can't be read for damage.
+        failure = read_error(path) if code == sqlite3.SQLITE_CORRUPT else None
+        if failure is not None:
+            from bmhctl.stores.os_errors import unreachable
+
+            return unreachable(f"can't read {path}", failure, was_usable=True)
         return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
     if code == sqlite3.SQLITE_IOERR:
+        from bmhctl.stores.os_errors import LOOK_AT_DISK
+
         hint = LOOK_AT_DISK
         if error.sqlite_errorcode == sqlite3.SQLITE_IOERR_SHORT_READ:
             hint = f"if {path.name}-wal was removed, end what still uses it: fuser {path}-shm; else {hint}"
@@ -41,6 +47,36 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
     if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
         return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
     raise error  # a defect of bmhctl: its traceback is needed
+
+
+_open: dict[tuple[int, int], int] = {}
+
+
+def descriptor(path: Path) -> int:
+    """Return a descriptor of a file for reading, which stays open as long as the process runs.
+
+    Closing any descriptor of a file drops all locks that this process has on it, those of an open inventory too; then
+    another process would find itself the only one. See "How To Corrupt An SQLite Database File", section 2.2.
+    """
+    status = path.stat()
+    key = (status.st_dev, status.st_ino)
+    if key not in _open:
+        _open[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return _open[key]
+
+
+def read_error(path: Path) -> OSError | None:
+    """Return why the file or its log can't be read; None if all of it can be."""
+    for each in (path, Path(f"{path}-wal")):
+        try:
+            handle, place = descriptor(each), 0
+            while found := len(os.pread(handle, 1 << 20, place)):
+                place += found
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return error
+    return None
 
 
 def unwritable(path: Path) -> UnreachableError:

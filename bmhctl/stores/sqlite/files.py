@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,8 +9,9 @@ from pathlib import Path
 
 from bmhctl.errors import InvalidError, UnreachableError
 from bmhctl.stores.mounts import refuse_network
+from bmhctl.stores.os_errors import LOOK_AT_DISK, unreachable
 from bmhctl.stores.sqlite.database import APPLICATION_ID, SqliteDatabase, connect, migrate
-from bmhctl.stores.sqlite.errors import LOOK_AT_DISK, writable_hint
+from bmhctl.stores.sqlite.errors import writable_hint
 
 
 def create_database(path: Path, *, mode: int | None = None, group: int | None = None) -> None:
@@ -67,7 +67,7 @@ def building(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise UnreachableError(f"can't write in {path.parent}: {error.strerror}", hint=_remedy(path, error)) from error
+        raise unreachable(f"can't write in {path.parent}", error, writable_hint(path)) from error
     partial = Path(name)
     mask = os.umask(0)
     os.umask(mask)
@@ -81,7 +81,7 @@ def building(path: Path) -> Iterator[Path]:
     except FileExistsError:
         raise
     except OSError as error:
-        raise UnreachableError(f"can't write {path}: {error.strerror}", hint=_remedy(path, error)) from error
+        raise unreachable(f"can't write {path}", error, writable_hint(path)) from error
     finally:
         for suffix in ("", "-wal", "-shm", "-journal"):
             with suppress(OSError):  # leftovers don't have the name of an inventory
@@ -129,10 +129,6 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _remedy(path: Path, error: OSError) -> str:
-    return "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else writable_hint(path)
 
 
 def destination(partial: Path) -> Path:

@@ -63,7 +63,9 @@ def edits_locked(target: Path) -> Iterator[int]:
     try:
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise UnreachableError(f"can't open {shown(target.parent)}: {error.strerror}") from error
+        from bmhctl.stores.os_errors import unreachable
+
+        raise unreachable(f"can't open {shown(target.parent)}", error) from error
     try:
         deadline = time.monotonic() + LOCK_PATIENCE
         while True:
@@ -113,9 +115,9 @@ def _replace(target: Path, folder: int, old: bytes, new: bytes) -> bool:
             with suppress(FileNotFoundError):
                 os.unlink(draft)
     except OSError as error:
-        raise UnreachableError(
-            f"can't replace {shown(target)}: {error.strerror}", details={"file": shown(target)}
-        ) from error
+        from bmhctl.stores.os_errors import unreachable
+
+        raise unreachable(f"can't replace {shown(target)}", error, file=shown(target)) from error
     try:
         os.fsync(folder)
     except OSError as error:

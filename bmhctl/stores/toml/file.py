@@ -190,7 +190,9 @@ def _unreadable(path: Path, error: OSError) -> UnreachableError:
             hint = "ask its owner for the right to read it and to enter its folders"
             return UnreachableError(f"may not read {name}: permission denied", hint=hint, details={"file": name})
         case _:
-            return UnreachableError(f"can't read {name}: {error.strerror or error}", details={"file": name})
+            from bmhctl.stores.os_errors import unreachable
+
+            return unreachable(f"can't read {name}", error, file=name)
 
 
 def _stamp(seen: os.stat_result | Fingerprint) -> tuple[int, int, int, int]:

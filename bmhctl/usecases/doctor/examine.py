@@ -206,7 +206,7 @@ def _interrupted_edit(ctx: Context, seen: Examination, fixing: bool) -> None:
         except (InvalidError, UnreachableError):
             return  # what is wrong with the file is reported already
     if actor is not None:
-        message = f"an edit of {path.name} by {actor} was interrupted: its command was killed before the file changed"
+        message = f"an edit of {path.name} by {actor} did not reach it: its command was killed, or could not write it"
         seen.fixable(
             "intent", NOTE, message, "forgets it; repeat the edit if it is still wanted", declaration_sync.drop_intent
         )

@@ -51,7 +51,7 @@ class Absence:
 
     def explain(self, error: WaitTimeoutError) -> WaitTimeoutError:
         """Return the error at the end of a wait, with why the inventory can't be used if it can't."""
-        return WaitTimeoutError(f"{error.message}: {self.reason}") if self.reason else error
+        return WaitTimeoutError(f"{error.message}: {self.reason}", hint=error.hint) if self.reason else error
 
 
 class Reopening:
@@ -91,4 +91,7 @@ def outlast(absence: Absence, pause: Callable[[], None], act: Callable[[], _Resu
         else:
             absence.ends()
             return result
-        pause()
+        try:
+            pause()
+        except WaitTimeoutError as error:
+            raise absence.explain(error) from None

@@ -259,7 +259,7 @@ def test_an_interrupted_edit_is_forgotten(toml_fleet: Lab) -> None:
         ("leftover", "note", None, f"{draft} was left by a command that was killed", "bmhctl doctor --fix removes it"),
         (
             "intent", "note", None,
-            "an edit of lab.toml by bob was interrupted: its command was killed before the file changed",
+            "an edit of lab.toml by bob did not reach it: its command was killed, or could not write it",
             "bmhctl doctor --fix forgets it; repeat the edit if it is still wanted",
         ),
     ]  # fmt: skip

@@ -1,0 +1,32 @@
+"""The errors that an operator is shown for those of the operating system about the files of an inventory."""
+
+from __future__ import annotations
+
+import errno
+
+from bmhctl.errors import AwayError, UnreachableError
+
+LOOK_AT_DISK = "check the disk, its mount and your quota"
+
+_PASSING = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EIO: LOOK_AT_DISK,
+    errno.ESTALE: LOOK_AT_DISK,
+    errno.EROFS: "mount it read-write; if it became read-only by itself, dmesg says why",
+}
+"""What to do about a failure of the disk, which may be over soon."""
+
+
+def unreachable(
+    message: str, error: OSError, hint: str | None = None, *, file: str | None = None, was_usable: bool = False
+) -> UnreachableError:
+    """Return the error with ``message``, the reason, and what to do: ``hint``, unless the disk has failed.
+
+    It is an :class:`AwayError` if the disk has failed, or if the file ``was_usable`` before. ``file`` is its name for
+    machines.
+    """
+    remedy = _PASSING.get(error.errno or 0)
+    kind = AwayError if remedy or was_usable else UnreachableError
+    details = None if file is None else {"file": file}
+    return kind(f"{message}: {error.strerror or error}", hint=remedy or hint, details=details)
