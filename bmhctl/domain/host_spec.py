@@ -179,14 +179,18 @@ def known_mac(value: str | None) -> str | None:
     return None if value is None or _NO_MAC.fullmatch(value.strip()) else value
 
 
-def _mac(value: str | None, where: str) -> str | None:
-    if value is None:
-        return None
+def normal_mac(value: str) -> str | None:
+    """Return a MAC in lower case with colons, None if it is none; it may have hyphens, dots or no separators."""
     mac = value.strip().lower().replace("-", ":")
     if _BARE_MAC.fullmatch(mac):
         bare = mac.replace(".", "")
         mac = ":".join(bare[at : at + 2] for at in range(0, 12, 2))
-    if not _MAC.fullmatch(mac):
+    return mac if _MAC.fullmatch(mac) else None
+
+
+def _mac(value: str | None, where: str) -> str | None:
+    mac = None if value is None else normal_mac(value)
+    if value is not None and mac is None:
         raise type_error(where, "a MAC address such as bc:55:85:92:de:b7", value)
     return mac
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from bmhctl.domain.host_spec import known_mac, normal_mac
 from bmhctl.domain.model import PropertyValue
 from bmhctl.probes.redfish_client import Client
 from bmhctl.probes.redfish_reply import Json
 from bmhctl.probes.redfish_system import System
-from bmhctl.support.lazy_regex import pattern
 
-_MAC = pattern(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
-_NO_MACS = ("00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff")
 _TEXTS = (("vendor", "Manufacturer"), ("model", "Model"), ("serial", "SerialNumber"), ("bios", "BiosVersion"))
 _MOST_PARTS = 256  # reads for one host: processors, interfaces and drives each have their own resource
 _LONGEST = 200  # characters
@@ -28,9 +26,7 @@ def hardware(client: Client) -> dict[str, PropertyValue]:
         line = _line(report.get(name))
         if line is not None:
             found[key] = line
-    memory = _whole(_table(report.get("MemorySummary")).get("TotalSystemMemoryGiB"))
-    if memory is not None:
-        found["memory"] = f"{memory}GiB"
+    found |= _memory(client, report)
     found |= _processors(client, report)
     found |= _interfaces(client, report)
     storage = _drives(client, report) or _simple_drives(client, report)
@@ -38,6 +34,14 @@ def hardware(client: Client) -> dict[str, PropertyValue]:
         found["storage"] = f"{storage // 10**9}GB"
     found["health"] = system.health()
     return found
+
+
+def _memory(client: Client, report: Json) -> dict[str, PropertyValue]:
+    total = _whole(_table(report.get("MemorySummary")).get("TotalSystemMemoryGiB"))
+    if total is None:
+        modules = [part for part in _parts(client, report.get("Memory")) or [] if _is_there(part)]
+        total = (_sum(modules, "CapacityMiB", 2**41) or 0) // 1024
+    return {"memory": f"{total}GiB"} if total else {}
 
 
 def _processors(client: Client, report: Json) -> dict[str, PropertyValue]:
@@ -63,8 +67,8 @@ def _interfaces(client: Client, report: Json) -> dict[str, PropertyValue]:
     for part in parts:
         for name in ("PermanentMACAddress", "MACAddress"):
             value = part.get(name)
-            mac = value.strip().lower().replace("-", ":") if isinstance(value, str) else ""
-            if _MAC.fullmatch(mac) and mac not in _NO_MACS:
+            mac = known_mac(normal_mac(value)) if isinstance(value, str) else None
+            if mac is not None:
                 macs.add(mac)
                 break
     return {"nics": len(macs), "macs": ",".join(sorted(macs))} if macs and len(macs) <= 50 else {}
@@ -74,14 +78,14 @@ def _drives(client: Client, report: Json) -> int | None:
     controllers = _parts(client, report.get("Storage"))
     if controllers is None:
         return None
-    paths: dict[str, None] = {}
+    paths: dict[str, str] = {}  # two controllers may share a drive
     for controller in controllers:
         drives = controller.get("Drives")
         for drive in drives if isinstance(drives, list) else ():
             path = client.link(drive)
             if path is not None:
-                paths[path] = None
-    return _sum([part for part in _read(client, list(paths)) or [] if _is_there(part)], "CapacityBytes", 2**62)
+                paths[path.rstrip("/").casefold()] = path
+    return _sum([part for part in _read(client, list(paths.values())) or [] if _is_there(part)], "CapacityBytes", 2**62)
 
 
 def _simple_drives(client: Client, report: Json) -> int | None:

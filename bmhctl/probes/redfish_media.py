@@ -23,7 +23,9 @@ def insert(system: System, image: str) -> str:
     if _is_loaded(drive[1]):
         _eject(system, drive)
     whole: Json = {"Image": image, "Inserted": True, "WriteProtected": True}
-    _change(system, drive, "InsertMedia", (whole, {"Image": image}), whole, lambda shown: _holds(shown, image))
+    how: Json = {"TransferMethod": "Stream", "TransferProtocolType": image.partition(":")[0].upper()}
+    bare: Json = {"Image": image}  # some take nothing else, and some want to know how to get it
+    _change(system, drive, "InsertMedia", (whole, bare, bare | how), whole, lambda shown: _holds(shown, image))
     return image
 
 
@@ -135,6 +137,6 @@ def _is_loaded(drive: Json) -> bool:
 
 
 def _holds(drive: Json, image: str) -> bool:
-    """Return whether a drive shows the image; some BMCs show only the last part of its URL."""
-    shown = drive.get("Image")
-    return _is_loaded(drive) and isinstance(shown, str) and (shown == image or shown == image.rsplit("/", 1)[-1])
+    """Return whether a drive shows the image; some BMCs show only the last part of its URL, some as its name."""
+    shown = drive.get("Image") or drive.get("ImageName")
+    return _is_loaded(drive) and shown in (image, image.rsplit("/", 1)[-1])

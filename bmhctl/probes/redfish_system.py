@@ -13,6 +13,7 @@ MOVING = ("powering-on", "powering-off")
 
 _STATES = {"on": "on", "off": "off", "poweringon": "powering-on", "poweringoff": "powering-off", "paused": "paused"}
 _WORSE = ("OK", "Warning", "Critical")
+_RANKS = {name.casefold(): rank for rank, name in enumerate(_WORSE)}
 _MISSING = "has lost its system"
 
 
@@ -88,11 +89,10 @@ def _health(status: object) -> str:
     given_status = table(status)
     said = [given_status.get(key) for key in ("Health", "HealthRollup", "HealthRollUp")]
     given = [each for each in said if each is not None]
-    known = [each for each in given if each in _WORSE]
-    worst = max((_WORSE.index(str(each)) for each in known), default=None)
-    if worst is None or (len(known) < len(given) and worst == 0):
+    known = [rank for each in given if (rank := _RANKS.get(str(each).casefold())) is not None]
+    if not known or (len(known) < len(given) and max(known) == 0):
         return "unknown"
-    return _WORSE[worst]
+    return _WORSE[max(known)]
 
 
 def texts(value: object) -> tuple[str, ...] | None:

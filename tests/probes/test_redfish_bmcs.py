@@ -419,6 +419,7 @@ def test_a_bmc_that_answers_or_points_to_another_system_is_refused_and_nothing_i
         ({"HealthRollup": "OK"}, "OK"),
         ({"Health": "OK", "HealthRollup": "Weird"}, "unknown"),
         ({"Health": "Critical", "HealthRollup": "Weird"}, "Critical"),
+        ({"Health": "ok", "HealthRollup": "WARNING"}, "Warning"),
         ({"Health": 7}, "unknown"),
         ({}, "unknown"),
         (None, "unknown"),
@@ -479,10 +480,13 @@ PARTS = {
         {"MACAddress": "12:44:6A:3B:04:11", "PermanentMACAddress": "12:44:6A:3B:88:90"},
         {"MACAddress": "aa-bb-cc-dd-ee-ff"},
         {"MACAddress": "00:00:00:00:00:00"},
+        {"PermanentMACAddress": "000000000000", "MACAddress": "AABBCCDDEE01"},
         {"MACAddress": None},
     ),
     **collection(
-        f"{SYSTEM}/Storage", {"Drives": [{"@odata.id": "/redfish/v1/Drives/1"}, {"@odata.id": "/redfish/v1/Drives/2"}]}
+        f"{SYSTEM}/Storage",
+        {"Drives": [{"@odata.id": "/redfish/v1/Drives/1"}, {"@odata.id": "/redfish/v1/Drives/2"}]},
+        {"Drives": [{"@odata.id": "/redfish/v1/Drives/1/"}]},
     ),
     "/redfish/v1/Drives/1": {"CapacityBytes": 899527000000},
     "/redfish/v1/Drives/2": {"CapacityBytes": 899527000000},
@@ -499,8 +503,8 @@ def test_inspect_keeps_what_selectors_like() -> None:
             "memory": "96GiB",
             "sockets": 2,
             "cpus": 16,
-            "nics": 2,
-            "macs": "12:44:6a:3b:88:90,aa:bb:cc:dd:ee:ff",
+            "nics": 3,
+            "macs": "12:44:6a:3b:88:90,aa:bb:cc:dd:ee:01,aa:bb:cc:dd:ee:ff",
             "storage": "1799GB",
             "health": "OK",
         }
@@ -516,6 +520,18 @@ def test_a_part_that_cannot_be_read_leaves_its_total_out_and_the_rest_is_kept() 
     simple = collection(f"{SYSTEM}/SimpleStorage", {"Devices": [{"CapacityBytes": 10**12}, {"CapacityBytes": 10**12}]})
     with fake_bmc(systems=[FakeSystem(extra=RACK_SERVER)], resources=simple) as bmc:
         assert inspected(bmc)["storage"] == "2000GB"
+
+
+@pytest.mark.parametrize(("total", "found"), [(0, "64GiB"), (None, "64GiB"), (128, "128GiB")])
+def test_memory_that_is_not_summed_up_is_the_sum_of_its_modules(total: int | None, found: str) -> None:
+    empty = {"CapacityMiB": 0, "Status": {"State": "Absent"}}
+    system = {"MemorySummary": {"TotalSystemMemoryGiB": total}, "Memory": {"@odata.id": f"{SYSTEM}/Memory"}}
+    modules = collection(f"{SYSTEM}/Memory", {"CapacityMiB": 32768}, empty, {"CapacityMiB": 32768})
+    with fake_bmc(systems=[FakeSystem(extra=system)], resources=modules) as bmc:
+        assert inspected(bmc)["memory"] == found
+    partly = collection(f"{SYSTEM}/Memory", {"CapacityMiB": 32768}, {"CapacityMiB": None})
+    with fake_bmc(systems=[FakeSystem(extra=system)], resources=partly) as bmc:
+        assert inspected(bmc).get("memory") == (found if total else None)
 
 
 # credentials and sessions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from bmhctl.domain.policy_parser import parse_policy
 from bmhctl.errors import InvalidError
 from tests.probes.conftest import Probe
 from tests.probes.fake_bmc import FakeBmc, fake_bmc, shorten_pauses
+from tests.probes.servers import saying
 
 IMAGE = "http://images.lab/noble.iso"
 MANAGER = "/redfish/v1/Managers/bmc"
@@ -87,6 +89,28 @@ def test_a_bmc_that_takes_the_image_alone_gets_it_alone(probe: Probe, bmc: FakeB
     assert [body for _, _, body in bmc.received][-1] == {"Image": IMAGE}
 
 
+def test_a_bmc_that_wants_to_know_how_to_get_the_image_is_told(probe: Probe, bmc: FakeBmc) -> None:
+    bmc.media_keys = ("Image", "TransferMethod", "TransferProtocolType")
+
+    def trouble(request: BaseHTTPRequestHandler, body: bytes) -> bool:
+        is_refused = request.command == "POST" and b"TransferProtocolType" not in body
+        if is_refused:
+            saying("{}", 400)(request)
+        return is_refused
+
+    bmc.trouble = trouble
+    assert ask(probe, bmc, insert=IMAGE)[0] == "pass"
+    assert [body for _, _, body in bmc.received] == [
+        {"Image": IMAGE, "TransferMethod": "Stream", "TransferProtocolType": "HTTP"}
+    ]
+
+
+def test_an_image_that_is_shown_by_its_name_is_there(probe: Probe, bmc: FakeBmc) -> None:
+    bmc.resources[DRIVE].update({"Image": None, "ImageName": IMAGE.rpartition("/")[2], "Inserted": True})
+    assert ask(probe, bmc, insert=IMAGE)[0] == "pass"
+    assert bmc.received == []
+
+
 @pytest.mark.slow
 def test_a_drive_without_actions_is_changed_by_its_properties(probe: Probe, bmc: FakeBmc) -> None:
     bmc.resources = media(bmc.systems[0].name, has_actions=False)
@@ -111,7 +135,8 @@ def test_an_image_that_is_never_shown_fails(probe: Probe, bmc: FakeBmc) -> None:
     bmc.resources[DRIVE]["Actions"]["#VirtualMedia.InsertMedia"]["target"] = f"{DRIVE}/Actions/VirtualMedia.EjectMedia"
     verdict, said = ask(probe, bmc, insert=IMAGE)
     assert verdict == "fail"
-    assert "accepted InsertMedia, but does not show it" in said
+    late = "InsertMedia was sent; its BMC"  # the deadline comes during a look, as on a busy machine
+    assert "accepted InsertMedia, but does not show it" in said or late in said
 
 
 def test_an_action_that_names_another_drive_is_refused(probe: Probe, bmc: FakeBmc) -> None:
