@@ -95,7 +95,10 @@ def boot_once(
     """
     names, target = _last_argument(hosts, target, BootTarget)
     if not target:
-        raise UsageError("no target is given", hint=f"bmhctl boot-once HOST… {_TARGETS}")
+        from bmhctl.cli.suggestions import meant_boot
+
+        meant = f"did you mean bmhctl boot-once {' '.join(meant)}? " if (meant := meant_boot(names)) else ""
+        raise UsageError("no target is given", hint=f"{meant}bmhctl boot-once HOST… {_TARGETS}")
     if target not in list(BootTarget):
         raise UsageError(f"can't boot from {target!r}", hint=_TARGETS)
     with changing(ctx, dry_run=dry_run, yes=yes) as lab:
@@ -132,11 +135,14 @@ def inspect(
 
 
 def _last_argument(hosts: list[str] | None, option: str, words: type[StrEnum]) -> tuple[list[str], str]:
-    """Return the hosts, and an option that may also be the last argument: its value, one of ``words``, or ""."""
+    """Return the hosts, and an option that may also be the last argument: its value, one of ``words``, or "".
+
+    Upper case is read, too, as in Redfish's own ``Pxe`` and ``On``.
+    """
     names = list(hosts or ())
-    if not option and names and names[-1] in list(words):
+    if not option and names and names[-1].lower() in list(words):
         option = names.pop()
-    return names, option
+    return names, option.lower()
 
 
 def _patience(timeout: str) -> timedelta:

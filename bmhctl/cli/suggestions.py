@@ -221,6 +221,25 @@ def meant_power(words: Sequence[str]) -> list[str]:
     return []
 
 
+_BOOT_WORDS = {
+    "cdrom": "cd",
+    "diag": "diagnostics",
+    "disk": "hdd",
+    "dvd": "cd",
+    "iso": "cd",
+    "net": "pxe",
+    "network": "pxe",
+    "setup": "bios",
+}
+"""What ipmitool and others call the targets of ``boot-once``."""
+
+
+def meant_boot(words: Sequence[str]) -> list[str]:
+    """Return the hosts and the target of ``boot-once`` that words without a target at their end stand for."""
+    meant = _BOOT_WORDS.get(words[-1].lower()) if len(words) > 1 else None
+    return [*words[:-1], meant] if meant else []
+
+
 def synopsis(ctx: Any) -> str:
     """Return how a command is called, on one line: its name and its arguments, or the commands of a group."""
     if hasattr(ctx.command, "list_commands"):

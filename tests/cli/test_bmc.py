@@ -35,14 +35,14 @@ def test_power_boot_once_and_inspect_are_typed_as_their_help_says(cli: Cli) -> N
         assert declared(cli, bmc.url).status == 0
         for line, said in (
             ("power node01 status", "power off"),
-            ("power node01 on", "power on"),
+            ("power node01 On", "power on"),
             ("power node01 soft-off", "power off"),
             ("power node01 soft-off --then off", "power off"),
             ("power node01 identify", "indicator light on"),
             ("power node01 identify-off", "indicator light off"),
             ("power node01 --to cycle", "power on"),
             ("boot-once node01 pxe", "boots once from pxe"),
-            ("boot-once node01 --from none", "boots as usual"),
+            ("boot-once node01 --from None", "boots as usual"),
             ("inspect node01", "changed: hardware.sockets (none) → 2, hardware.health (none) → OK"),
         ):
             done = cli(*line.split(), "-o", "json")

@@ -206,6 +206,14 @@ def test_the_action_before_the_hosts_of_power_is_answered_with_the_command(cli: 
         assert done.stderr.splitlines()[1].startswith(f"hint: did you mean bmhctl power node01 node02 {action}? ")
 
 
+def test_the_targets_of_ipmitool_are_answered_with_those_of_boot_once(cli: Cli, lab: Any) -> None:
+    for word, target in (("disk", "hdd"), ("cdrom", "cd"), ("network", "pxe")):
+        done = cli("boot-once", "node01", "node02", word)
+        assert done.status == 2
+        assert done.stderr.splitlines()[1].startswith(f"hint: did you mean bmhctl boot-once node01 node02 {target}? ")
+    assert "did you mean" not in cli("boot-once", "disk").stderr
+
+
 def test_a_host_before_the_command_of_run_is_answered_with_the_option(cli: Cli, lab: Any) -> None:
     done = cli("run", "node01", "--", "make", "test all")
     assert (done.status, done.stderr) == (
