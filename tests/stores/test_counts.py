@@ -73,6 +73,20 @@ def test_what_is_undone_is_not_counted(lab: Lab) -> None:
     assert store.hosts.counts() == counted(store) == before | {State.RESERVED: 0, State.TAINTED: 2}
 
 
+@pytest.mark.parametrize("count", [24, 25, 60])
+def test_many_hosts_that_come_at_once_are_all_there_and_counted(lab: Lab, count: int, tmp_path: Path) -> None:
+    hosts.add(lab.context(), (f"n[01-{count}]",), hosts.AttributeChanges())
+    names = [f"n{number:02}" for number in range(1, count + 1)]
+    with pytest.raises(BmhctlError, match="is in the inventory already"):
+        hosts.add(lab.context(), (f"m[01-{count}]", "n03"), hosts.AttributeChanges())
+    other = Lab(tmp_path / "copy.db")
+    inventories.copy(lab.context(), other.location)
+    for store in (lab.context().store, other.context().store):
+        assert list(store.hosts.names()) == names
+        assert store.hosts.counts() == counted(store) == dict.fromkeys(State, 0) | {State.INITIAL: count}
+    other.remove()
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_copy_is_counted_as_well(lab: Lab, backend: str, tmp_path: Path) -> None:
     a_host_in_each_state(lab)

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
-from itertools import chain, count
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -38,6 +38,8 @@ _WITH_LOG = b"\x02\x02"  # in the header of a file that has a write-ahead log
 
 _CHANGES = ("insert", "update")
 _AT_ONCE = 100  # how many rows of a stream are in memory at once
+_TOGETHER = 25
+"""How many hosts one statement inserts: the trigger that counts them makes each statement keep a journal of its own."""
 _INDEX_ONLY = re.compile(r"row \d+ missing from index \S+|wrong # of entries in index \S+")
 # A row that a CHECK excludes is not damage: doctor's questions about the rows report what it means.
 _NO_DAMAGE = re.compile(r"ok$|\*\*\* in database main \*\*\*$|CHECK constraint failed in ")
@@ -333,9 +335,19 @@ class SqliteDatabase(WriteBuffer):
 
     def _run_many(self, statement: str, rows: Iterable[Sequence[Value]]) -> None:
         try:
+            if statement.startswith("INSERT INTO hosts "):
+                rows = self._insert_together(statement, iter(rows))
             self._connection.executemany(statement, rows)
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
+
+    def _insert_together(self, statement: str, rows: Iterator[Sequence[Value]]) -> list[Sequence[Value]]:
+        """Insert rows several at a time, and return those that are too few for that."""
+        before, _, row = statement.rpartition(" VALUES ")
+        together = f"{before} VALUES {', '.join([row] * _TOGETHER)}"
+        while len(some := [*islice(rows, _TOGETHER)]) == _TOGETHER:
+            self._connection.execute(together, [*chain(*some)])
+        return some
 
     def _run(self, statement: str) -> None:
         try:
