@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from bmhctl.stores.rows import to_json
 from bmhctl.support.values import Frozen
 
 if TYPE_CHECKING:
@@ -42,6 +43,6 @@ class Imported(Frozen):
 
     def save(self, values: Mapping[str, Mapping[str, PropertyValue] | None]) -> None:
         """Save what an import said about hosts, by their names, in place of what was saved before; None removes it."""
-        self._database.enqueue(_SAVE, *((json.dumps(said), name) for name, said in values.items() if said is not None))
+        self._database.enqueue(_SAVE, *((to_json(said), name) for name, said in values.items() if said is not None))
         for name in self.of(name for name, said in values.items() if said is None):
             self._database.execute(_FORGET, [name])

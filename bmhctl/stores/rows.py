@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from bmhctl.errors import InvalidError
@@ -20,7 +20,21 @@ MICROSECOND = timedelta(microseconds=1)
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What reading a row raises when another program wrote it."""
 
-to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+
+def _encode() -> Callable[[object], str]:
+    """Return what writes a value as JSON text.
+
+    `JSONEncoder.encode` makes its C encoder anew for each value, which takes longer than a small value does.
+    """
+    encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False)
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return encoder.encode
+    parts = make(None, encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, True)
+    return lambda value: "".join(parts(value, 0))
+
+
+to_json = _encode()
 from_json = json.JSONDecoder().decode
 
 
