@@ -30,6 +30,11 @@ class Endpoint(Frozen):
     system: str | None
 
     @property
+    def server(self) -> tuple[str, str | None, int]:
+        """The scheme, host and port, the same for every spelling of ``url``."""
+        return origin(self.url)
+
+    @property
     def prefix(self) -> str:
         """The path before ``/redfish/v1``, as behind a gateway that serves several BMCs; usually empty."""
         return self.root.removesuffix(_ROOT)
@@ -44,6 +49,8 @@ def redfish_endpoint(address: str, system_id: str | None = None) -> Endpoint | N
     """
     from urllib.parse import urlsplit
 
+    if "://" not in address and "/" in address.rstrip("/"):  # without a scheme it is one for IPMI, which has no paths
+        raise ValueError("it has a path and no scheme, such as redfish+https://")
     parts = urlsplit(address)
     kind, _, transport = parts.scheme.partition("+")
     if kind in ("http", "https"):
@@ -65,6 +72,14 @@ def redfish_endpoint(address: str, system_id: str | None = None) -> Endpoint | N
     if system is not None and not same_path(path, system):
         raise ValueError(f"it names the system {named}, but system_id is {system_id}")
     return Endpoint(url, root, system or path)
+
+
+def origin(url: str) -> tuple[str, str | None, int]:
+    """Return the scheme, host and port of a URL; raises :class:`ValueError` for one that has none."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
 
 
 def same_path(one: str, other: str) -> bool:

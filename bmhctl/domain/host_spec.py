@@ -280,7 +280,10 @@ def _bmc_address(address: str, system_id: str | None, where: str) -> str:
         or not 0 < int(match["port"] or 443) <= 65535
         or len(address) > 1000
     ):
-        raise type_error(where, "a BMC address such as redfish+https://10.0.1.11/redfish/v1/Systems/1", address)
+        error = type_error(where, "a BMC address such as redfish+https://10.0.1.11/redfish/v1/Systems/1", address)
+        if is_ip(address.partition("://")[2].partition("/")[0]):
+            error.hint = "an IPv6 address stands in brackets: redfish+https://[fd00::1]/redfish/v1/Systems/1"
+        raise error
     try:
         _check_resource(match["scheme"] or "", match["rest"], system_id)
     except ValueError as error:

@@ -11,9 +11,9 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from threading import Lock
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
-from bmhctl.domain.bmc_address import Endpoint, has_odd_segment, same_path
+from bmhctl.domain.bmc_address import Endpoint, has_odd_segment, origin, same_path
 from bmhctl.probes.cancellation import Cancelled, InterruptedStepError
 from bmhctl.probes.credentials import BmcError
 from bmhctl.probes.http_connection import HttpConnection, HttpError, Reply, basic
@@ -372,7 +372,7 @@ class Client:
         found = None
         with suppress(ValueError):  # a host that can't be one
             whole = urljoin(self.where.url + path, location)
-            if location and _origin(whole) == _origin(self.where.url):
+            if location and origin(whole) == self.where.server:
                 found = self.path(whole)
         if found is None or not (method == "GET" or same_path(found, path)):
             shown = one_line(location)[:200] or "it does not say where"
@@ -505,12 +505,6 @@ _TLS_HINTS = {
 _TRY_TLS = "bmhctl set HOST --bmc redfish+https://… speaks TLS"
 _WANTS_TLS = (b"HTTPS port", b"SSL-enabled server port", b"HTTP request to an HTTPS server")  # nginx, Apache, Go
 _LATE_HINT = "bmhctl power HOST status shows what became of it"
-
-
-def _origin(url: str) -> tuple[str, str | None, int]:
-    """Return the scheme, host and port of a URL; raises :class:`ValueError` for one that has none."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
 
 
 def belongs_to(path: str, system: str) -> bool:

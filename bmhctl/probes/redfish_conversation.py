@@ -31,10 +31,10 @@ def ask(bmc: Bmc | None, environment: StepEnvironment, timeout: timedelta, quest
     if bmc is None:
         raise BmcError("it has no BMC declared", hint="bmhctl set HOST --bmc redfish+https://…")
     where, seconds = endpoint(bmc), timeout.total_seconds()
-    with _turn(where.url.lower(), environment.bmc_parallel, environment.cancelled):
+    with _turn(where.server, environment.bmc_parallel, environment.cancelled):
         started = time.monotonic()
         login = credentials(bmc.credentials, environment, seconds)
-        _check_not_rejected(where.url, login)
+        _check_not_rejected(where.server, login)
         rules = ConnectionRules(
             bmc.verify_tls, bmc.tls_min_version, proxy_for(environment.proxy, environment.environ, where.url)
         )
@@ -53,7 +53,7 @@ def ask(bmc: Bmc | None, environment: StepEnvironment, timeout: timedelta, quest
             except PassingError as passing:
                 raise passing.error from None
             except RejectedError as rejected:
-                _rejected[where.url, login] = time.monotonic(), rejected
+                _rejected[where.server, login] = time.monotonic(), rejected
                 raise
 
         try:
@@ -79,38 +79,40 @@ def endpoint(bmc: Bmc) -> Endpoint:
     return found
 
 
-_rejected: dict[tuple[str, tuple[str, str] | None], tuple[float, RejectedError]] = {}
+_Server = tuple[str, str | None, int]
+
+_rejected: dict[tuple[_Server, tuple[str, str] | None], tuple[float, RejectedError]] = {}
 """When a BMC rejected which credentials, and the error."""
 
 
-def _check_not_rejected(url: str, login: tuple[str, str] | None) -> None:
+def _check_not_rejected(server: _Server, login: tuple[str, str] | None) -> None:
     """Raise the error of the last time if a BMC has just rejected these credentials.
 
     BMCs lock an account, or this machine, after a few failures. Several hosts of one BMC, and the retries of a step,
     count as one.
     """
-    at, error = _rejected.get((url, login), (0.0, None))
+    at, error = _rejected.get((server, login), (0.0, None))
     if error is not None and time.monotonic() - at < _REMEMBERED:
         raise RejectedError(error.message, hint=error.hint)
 
 
-_turns: dict[str, int] = {}
+_turns: dict[_Server, int] = {}
 
 _free = Condition()
 
 
 @contextmanager
-def _turn(address: str, most: int, cancelled: Cancelled) -> Iterator[None]:
+def _turn(server: _Server, most: int, cancelled: Cancelled) -> Iterator[None]:
     """Wait until fewer than ``most`` conversations with a BMC are held by this process."""
     with _free:
-        while _turns.get(address, 0) >= most:
+        while _turns.get(server, 0) >= most:
             if cancelled.is_set():
                 raise InterruptedStepError
             _free.wait(0.1)
-        _turns[address] = _turns.get(address, 0) + 1
+        _turns[server] = _turns.get(server, 0) + 1
     try:
         yield
     finally:
         with _free:
-            _turns[address] -= 1
+            _turns[server] -= 1
             _free.notify_all()

@@ -289,14 +289,13 @@ def _with_changes(ctx: Context, spec: HostSpec, changes: AttributeChanges) -> Ho
         merged = {**getattr(spec, group), **given}
         entry[group] = {key: value for key, value in merged.items() if value is not None}
     bmc: dict[str, object] = dict(entry.get("bmc", {}))  # type: ignore[call-overload]  # dump_spec made it a dict
-    before = bmc.get("address")
+    before, is_dropped = bmc.get("address"), False
     put(bmc, "address", changes.bmc)
     put(bmc, "type", changes.bmc_type)
     put(bmc, "system_id", changes.bmc_system_id)
     if before is not None and bmc.get("address") != before and "credentials" in bmc:
         del bmc["credentials"]
-        if changes.bmc and changes.credentials is None:
-            ctx.report(f"{spec.name}: the BMC address changed: its credentials are dropped; set them again")
+        is_dropped = bool(changes.bmc) and changes.credentials is None
     put(bmc, "credentials", changes.credentials)
     if changes.verify_tls is not None:
         bmc["verify_tls"] = changes.verify_tls
@@ -304,7 +303,10 @@ def _with_changes(ctx: Context, spec: HostSpec, changes: AttributeChanges) -> Ho
     if changes.bmc == "":
         bmc = {}
     entry["bmc"] = bmc or None
-    return with_usage(lambda: parse_spec(spec.name, {key: value for key, value in entry.items() if value is not None}))
+    made = with_usage(lambda: parse_spec(spec.name, {key: value for key, value in entry.items() if value is not None}))
+    if is_dropped:
+        ctx.report(f"{spec.name}: the BMC address changed: its credentials are dropped; set them again")
+    return made
 
 
 def with_usage(make: Callable[[], HostSpec]) -> HostSpec:

@@ -191,6 +191,7 @@ def test_wrong_credentials_are_tried_once_for_all_hosts_of_a_bmc_and_all_retries
         host = HostSpec("node01", bmc=Bmc(bmc.url, system_id="1", credentials="env:LOGIN"))
         verdict, words = probe({"redfish": {"power": "on"}, "retries": 1}, host, LOGIN="admin:wr0ng")
         assert (verdict, "rejects the credentials" in words) == ("fail", True)
+        assert talk(bmc, status, where=f"HTTP://127.0.0.1:{bmc.port}/", login="admin:wr0ng").startswith("its BMC at ")
         assert tried == [f"{SYSTEM}", "/redfish/v1/SessionService/Sessions"], "by each way to log in"
         tried.clear()
         assert talk(bmc, status, system_id="1", login="admin:s3cret") == "on", "others are tried at once"

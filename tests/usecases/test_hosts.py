@@ -154,6 +154,10 @@ def test_selectors_see_what_was_set(lab: Lab) -> None:
 def test_a_moved_bmc_loses_its_credentials(lab: Lab) -> None:
     hosts.add(lab.context(), ["node1"], AttributeChanges(bmc="https://10.0.0.1", credentials="env:LAB"))
 
+    for wrong in "https://fd00::1", "10.6.6.6/redfish/v1":
+        hosts.set_attributes(lab.context(), Choice(("node1",)), AttributeChanges(bmc=wrong))
+    assert lab.said == [], "nothing changed"
+
     hosts.set_attributes(lab.context(), Choice(("node1",)), AttributeChanges(bmc="https://10.6.6.6"))
 
     assert specs(lab)["node1"].bmc == Bmc("https://10.6.6.6")
