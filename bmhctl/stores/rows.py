@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from bmhctl.errors import InvalidError
 
@@ -20,21 +21,13 @@ MICROSECOND = timedelta(microseconds=1)
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What reading a row raises when another program wrote it."""
 
-
-def _encode() -> Callable[[object], str]:
-    """Return what writes a value as JSON text.
-
-    `JSONEncoder.encode` makes its C encoder anew for each value, which takes longer than a small value does.
-    """
-    encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False)
-    make = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:
-        return encoder.encode
-    parts = make(None, encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, True)
-    return lambda value: "".join(parts(value, 0))
-
-
-to_json = _encode()
+_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False)
+_make = getattr(json.encoder, "c_make_encoder", None)
+_parts: Any = _make and _make(
+    None, _encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, True
+)
+# `encode` makes the C encoder anew for each value, which takes longer than a small value does.
+to_json: Callable[[object], str] = (lambda value: "".join(_parts(value, 0))) if _parts else _encoder.encode
 from_json = json.JSONDecoder().decode
 
 

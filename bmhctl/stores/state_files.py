@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, UsageError
-from bmhctl.stores.mounts import mounts
+from bmhctl.stores.os_files import mounts
 
 SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bmhctl.errors import BmhctlError, GoneError, InvalidError, MovedError, UnreachableError
-from bmhctl.stores.mounts import mounts, refuse_network, refuse_other_name
+from bmhctl.stores.os_files import descriptor, mounts, refuse_network, refuse_other_name
 from bmhctl.stores.rows import Row, Value
 from bmhctl.stores.schema import SUCCESSOR_KEY, VERSION
-from bmhctl.stores.sqlite.errors import RETIRED, descriptor, translate, unwritable
+from bmhctl.stores.sqlite.errors import RETIRED, translate, unwritable
 from bmhctl.stores.state_files import STATE_SUFFIX
 from bmhctl.stores.time_limits import LOCK_PATIENCE
 from bmhctl.stores.write_buffer import WriteBuffer

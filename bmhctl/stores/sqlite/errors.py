@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from bmhctl.errors import AwayError, BmhctlError, InvalidError, RetiredError, UnreachableError
+from bmhctl.stores.os_files import descriptor
 from bmhctl.stores.time_limits import LOCK_PATIENCE
 
 RETIRED = "retired: "
@@ -47,22 +48,6 @@ def translate(error: sqlite3.Error, path: Path) -> BmhctlError:
     if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
         return InvalidError(f"{path} is damaged ({error})", hint="restore it from a backup")
     raise error  # a defect of bmhctl: its traceback is needed
-
-
-_open: dict[tuple[int, int], int] = {}
-
-
-def descriptor(path: Path) -> int:
-    """Return a descriptor of a file for reading, which stays open as long as the process runs.
-
-    Closing any descriptor of a file drops all locks that this process has on it, those of an open inventory too; then
-    another process would find itself the only one. See "How To Corrupt An SQLite Database File", section 2.2.
-    """
-    status = path.stat()
-    key = (status.st_dev, status.st_ino)
-    if key not in _open:
-        _open[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    return _open[key]
 
 
 def read_error(path: Path) -> OSError | None:

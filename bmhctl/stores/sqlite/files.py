@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bmhctl.errors import InvalidError, UnreachableError
-from bmhctl.stores.mounts import refuse_network
 from bmhctl.stores.os_errors import LOOK_AT_DISK, unreachable
+from bmhctl.stores.os_files import refuse_network
 from bmhctl.stores.sqlite.database import APPLICATION_ID, SqliteDatabase, connect, migrate
 from bmhctl.stores.sqlite.errors import writable_hint
 

@@ -1,4 +1,4 @@
-"""What is mounted where, and the places and names that the file of an inventory must not have."""
+"""Files as the operating system has them: where each is mounted, its names, and descriptors that stay open."""
 
 from __future__ import annotations
 
@@ -70,3 +70,19 @@ def _is_just_made(path: Path, status: os.stat_result) -> bool:
 def _unescaped(place: str) -> str:
     """Return a path as it is: the kernel writes blanks, tabs, newlines and backslashes in octal."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place) if "\\" in place else place
+
+
+_open: dict[tuple[int, int], int] = {}
+
+
+def descriptor(path: Path) -> int:
+    """Return a descriptor of a file for reading, which stays open as long as the process runs.
+
+    Closing any descriptor of a file drops all locks that this process has on it, those of an open inventory too; then
+    another process would find itself the only one. See "How To Corrupt An SQLite Database File", section 2.2.
+    """
+    status = path.stat()
+    key = (status.st_dev, status.st_ino)
+    if key not in _open:
+        _open[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return _open[key]
