@@ -662,6 +662,29 @@ def test_keys_that_are_no_passwords_by_their_words_are_secrets_too(key: str) -> 
     assert batch.skipped == (f"standard input: 1 secret skipped, which are never stored: {key}",)
 
 
+@pytest.mark.parametrize(
+    ("label_from", "mapping", "landed"),
+    [
+        (None, None, {}),
+        (["url"], None, {"labels": {"url": "by-ssh-10.0.0.1"}}),
+        (None, ["url=note"], {"note": "by ssh://10.0.0.1"}),
+        (None, ["url=bmc.address"], {"bmc": {"address": "https://10.0.0.2"}}),
+    ],
+)
+def test_a_password_in_a_url_is_a_secret_under_any_key(
+    label_from: list[str] | None, mapping: list[str] | None, landed: dict[str, object]
+) -> None:
+    url = "https://10.0.0.2" if mapping == ["url=bmc.address"] else "by ssh://ada:hunter2@10.0.0.1"
+    text = f"name,bmc,url,comment\nn1,https://root:hunter2@10.0.0.2,{url},see http://x:hunter2@wiki or a@b.c\n"
+    batch = read(text, label_from=label_from, mapping=mapping)
+    spec = entry(batch, "n1")
+    assert "hunter2" not in repr(batch)
+    assert spec | landed == spec
+    assert spec["bmc"] == {"address": "https://10.0.0.2"}
+    assert landed.get("note") or spec["note"] == "see http://wiki or a@b.c"
+    assert any(line.endswith("never stored: bmc, comment, url") for line in batch.skipped) == ("ada" in url)
+
+
 def test_variables_beside_an_ansible_inventory_are_named_as_such(tmp_path: Path) -> None:
     (tmp_path / "host_vars" / "n1").mkdir(parents=True)
     (tmp_path / "hosts.yml").write_text("all: {hosts: {n1: {}}}\n")

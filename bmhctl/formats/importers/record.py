@@ -29,6 +29,8 @@ _MEMBER = "true"  # the value of a label that stands for a group or a tag
 _NOT_IN_LABEL = re.compile(r"[^A-Za-z0-9_.-]+")
 _NOT_IN_KEY = re.compile(r"[^A-Za-z0-9_.-]+")
 _USER = re.compile(r"(?<=//)[^/@]*@")
+_PASSWORD = re.compile(r"(?<=//)[^/@\s]*:[^/@\s]+@")
+"""A name and a password in a URL."""
 _PREFIX = re.compile(r"(.*)/\d{1,3}")
 _SECRET = re.compile(
     r"(?:^|[^a-z])pass(?:$|[^a-z])|passw|pswd|passphrase|pwd|secret|token|credential|(?:private|api|access|ssh)_?key"
@@ -148,7 +150,7 @@ def _mapped(record: Record, options: ImportOptions) -> Iterator[tuple[str, str]]
     for source, target in options.mapping:
         value = text_of(record.attributes.get(source))
         if value is not None and not is_secret(source):
-            yield target, value
+            yield target, _PASSWORD.sub("", value)
 
 
 def _labels(record: Record, mapped: Mapping[str, str], options: ImportOptions) -> dict[str, str]:
@@ -159,7 +161,7 @@ def _labels(record: Record, mapped: Mapping[str, str], options: ImportOptions) -
     for pattern in chosen or ():
         for key, value in record.attributes.items():
             if fnmatchcase(key, pattern) and not is_secret(key) and (text := text_of(value)) is not None:
-                labels[key] = text
+                labels[key] = _PASSWORD.sub("", text)
     labels |= {key.removeprefix("labels."): value for key, value in mapped.items() if key.startswith("labels.")}
     made = {label_key(key): label_value(value) for key, value in labels.items()}
     return {key: value for key, value in made.items() if key and value}
@@ -193,7 +195,7 @@ def _spec(
         "labels": labels,
         "bmc": bmc if bmc.get("address") else None,
         "hardware": hardware,
-        "note": mapped.get("note") or record.note,
+        "note": mapped.get("note") or (_PASSWORD.sub("", record.note) if record.note else None),
     }
     try:
         return parse_spec(name, {key: value for key, value in entry.items() if value is not None})
@@ -337,14 +339,21 @@ _SECRETS = _Secrets()
 
 
 def secrets_in(data: Mapping[str, object], keys: dict[str, int], *, vaults: bool) -> None:
-    """Count the secrets of a record by their keys: what a key names as one; with ``vaults``, Ansible's, too."""
+    """Count the secrets of a record by their keys: what a key names as one, and passwords in URLs.
+
+    With ``vaults``, Ansible's vaults are secrets, too.
+    """
     pending: list[object] = [data]
     for value in pending:
         if isinstance(value, dict):
             for key, each in value.items():
                 if type(each) in _NESTED:
                     pending.append(each)
-                elif (_SECRETS[key] and each and type(each) is not bool) or (vaults and _is_vault(each)):
+                elif (
+                    (_SECRETS[key] and each and type(each) is not bool)
+                    or (vaults and _is_vault(each))
+                    or (type(each) is str and "@" in each and _PASSWORD.search(each))
+                ):
                     keys[key] = keys.get(key, 0) + 1
         elif isinstance(value, list):
             pending += [each for each in value if type(each) in _NESTED]
