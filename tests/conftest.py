@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 
 import pytest
@@ -225,6 +225,34 @@ def make_empty(path: Path) -> None:
             _new[kind] = {file.name.removeprefix(first.stem): file.read_bytes() for file in Path(folder).iterdir()}
     for suffix, content in _new[kind].items():
         path.with_name(path.stem + suffix).write_bytes(content)
+
+
+def copied(prepare: Callable[[Lab], Lab]) -> Callable[[Lab], Lab]:
+    """Lets a fixture prepare an empty inventory once for each kind of file; later tests get a copy of what it left.
+
+    On the server it does so for each test. It must not use anything but the inventory and its clock.
+    """
+    left: dict[str, tuple[dict[str, bytes], datetime, list[str]]] = {}
+
+    @wraps(prepare)
+    def made(lab: Lab) -> Lab:
+        if lab.path.suffix == ".schema":
+            return prepare(lab)
+        name = lab.path.name
+        if name not in left:
+            with tempfile.TemporaryDirectory() as folder:  # it is gone when a copy says where it was made
+                first = Lab(Path(folder, name))
+                make_empty(first.path)
+                prepare(first).close()
+                files = {file.name: file.read_bytes() for file in Path(folder).iterdir() if file.is_file()}
+                left[name] = (files, first.clock.now, first.said)
+        files, lab.clock.now, said = left[name]
+        for file, content in files.items():
+            lab.path.with_name(file).write_bytes(content)
+        lab.said[:] = said
+        return lab
+
+    return made
 
 
 def made_in(backend: str, folder: Path) -> Iterator[Lab]:

@@ -19,7 +19,7 @@ from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 
 def named(*names: str) -> Choice:
@@ -44,6 +44,7 @@ def events(lab: Lab, name: str) -> list[tuple[str, str, str, str, str | None]]:
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """Four hosts, made available."""
     hosts.add(lab.context(), ["node[1-4]"], hosts.AttributeChanges(labels={"arch": "arm64"}))

@@ -14,11 +14,12 @@ from bmhctl.usecases.reservations import bookings, holder
 from bmhctl.usecases.shared.former import Former, whole_host
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import retire, step_verbs
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 from tests.usecases.reservations.test_bookings import at, book, reserve
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """Three available hosts in rack r1."""
     hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges(labels={"rack": "r1"}))

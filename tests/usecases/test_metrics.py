@@ -16,7 +16,7 @@ from bmhctl.usecases.planned_maintenance import plan_maintenance
 from bmhctl.usecases.reservations import bookings, request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -31,6 +31,7 @@ def samples(found: Metrics) -> Samples:
 
 
 @pytest.fixture
+@copied
 def used(lab: Lab) -> Lab:
     """Three hosts: node1 is reserved, node2 came back from a failed task, node3 is cordoned."""
     hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges())

@@ -20,7 +20,7 @@ from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.status import status
 from bmhctl.usecases.steps import step_verbs
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 POLICY = """
 [checks.burn-in]
@@ -30,6 +30,7 @@ selector = "rack=r10"
 
 
 @pytest.fixture
+@copied
 def fleet_of_seven(lab: Lab) -> Lab:
     """Hosts that are kept back by each kind of reason, one after the other, hours apart."""
     lab.policy(POLICY)

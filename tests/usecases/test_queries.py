@@ -20,10 +20,11 @@ from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.status import status
 from bmhctl.usecases.steps import resume, step_verbs
 from tests.broken_inventories import examined, unchecked
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """Nine hosts, all available."""
     hosts.add(

@@ -18,7 +18,7 @@ from bmhctl.usecases.reservations import bookings, holder, request
 from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
-from tests.conftest import Bmhctl, Lab
+from tests.conftest import Bmhctl, Lab, copied
 
 HOUR = timedelta(hours=1)
 
@@ -30,6 +30,7 @@ def told(lab: Lab, before: timedelta = HOUR) -> list[Reminder]:
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """node1 is reserved for two hours, node2 for two days, node3 in maintenance for three hours."""
     hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges(labels={"rack": "r1"}))

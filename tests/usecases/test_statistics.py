@@ -22,7 +22,7 @@ from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.shared.refresh import refresh_and_reap
 from bmhctl.usecases.statistics import hourly_use, statistics, waits_by_week
 from bmhctl.usecases.steps import resume, step_verbs
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 START = datetime(2026, 1, 5, 0, 0, tzinfo=UTC)  # a Monday
 HOUR = timedelta(hours=1)
@@ -42,6 +42,7 @@ def given_back(lab: Lab, owner: str, token: str, reason: str) -> None:
 
 
 @pytest.fixture
+@copied
 def history(lab: Lab) -> Lab:
     """One Monday of three hosts in two racks, hour by hour."""
     at(lab, 0)
@@ -319,6 +320,7 @@ def test_any_history_has_the_figures_that_reading_it_event_by_event_gives(
 
 
 @pytest.fixture
+@copied
 def booked(lab: Lab) -> Lab:
     """A Monday with bookings of four hosts by alice, bob and carol; a comment at each says what a person counts."""
     at(lab, 0)

@@ -15,13 +15,14 @@ from bmhctl.usecases.reservations import bookings, holder, request, reserve
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from bmhctl.usecases.timeline import timeline
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
+@copied
 def history(lab: Lab) -> Lab:
     """Two hosts from midnight on: node1 is reserved at 2, handed over at 4, given back at 6 and reserved again at 8."""
     lab.clock.now = START

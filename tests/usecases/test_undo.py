@@ -20,7 +20,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from bmhctl.usecases.steps.retire import retire
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 from tests.formats.texts import read_inventory
 
 ALL = Choice(everything=True)
@@ -44,6 +44,7 @@ hardware = { cpus = 64 }
 
 
 @pytest.fixture
+@copied
 def small(lab: Lab) -> Lab:
     """Three hosts: one available, one tainted, one initial and cordoned."""
     if lab.is_toml:

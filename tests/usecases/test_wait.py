@@ -17,10 +17,11 @@ from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from bmhctl.usecases.wait import wait
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """node1 is reserved, node2 available, node3 initial; all are in rack r1."""
     hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges(labels={"rack": "r1"}))

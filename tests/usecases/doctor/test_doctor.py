@@ -23,7 +23,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import resume, step_verbs
 from tests.broken_inventories import a_host_in_each_state, everything, examined, found, unchecked
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 from tests.processes import spawn, until
 
 pytestmark = pytest.mark.slow
@@ -36,6 +36,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """A host in each state."""
     a_host_in_each_state(lab)

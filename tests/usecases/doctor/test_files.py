@@ -26,7 +26,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
 from tests.broken_inventories import a_host_in_each_state, everything, examined, found, unchecked
-from tests.conftest import FILES, Lab, environment, made_in
+from tests.conftest import FILES, Lab, copied, environment, made_in
 
 
 @pytest.fixture(params=FILES)
@@ -36,6 +36,7 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """A host in each state."""
     a_host_in_each_state(lab)

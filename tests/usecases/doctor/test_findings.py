@@ -11,7 +11,7 @@ import pytest
 from bmhctl.usecases import hosts
 from bmhctl.usecases.shared.host_selection import Choice
 from tests.broken_inventories import Found, a_host_in_each_state, everything, examined, found, unchecked
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 LET_GO = (
     "restore a backup; or clean it by hand, then remove it and add it again: "
@@ -31,6 +31,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """A host in each state; its events have the same numbers in every backend, though a server skips some."""
     a_host_in_each_state(lab)

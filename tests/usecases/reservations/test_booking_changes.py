@@ -34,13 +34,14 @@ from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.host_selection import Choice, choice
 from bmhctl.usecases.status import status
 from bmhctl.usecases.steps import resume, retire, step_verbs
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 from tests.formats.texts import dump_inventory, read_inventory
 from tests.output.samples import display
 from tests.usecases.reservations.test_bookings import asked, at, book, names_of, open_ids, reserve
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """Three hosts, all available: node1 and node2 in rack r1, node3 in r2."""
     for number, rack in ((1, "r1"), (2, "r1"), (3, "r2")):

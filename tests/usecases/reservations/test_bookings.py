@@ -29,13 +29,14 @@ from bmhctl.usecases.reservations.reserve import plan_reserve, reserve_or_wait
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 """When the clock of a lab starts."""
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """Four hosts, all available: node1 to node3 in rack r1, node4 in r2."""
     for number in range(1, 5):

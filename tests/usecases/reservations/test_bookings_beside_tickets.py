@@ -22,7 +22,7 @@ from bmhctl.usecases.reservations import bookings, queue, reserve
 from bmhctl.usecases.reservations.request import ReservationRequest, reservation_request
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -32,6 +32,7 @@ def at(hours: float) -> datetime:
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """Two hosts that carol holds: node1 until about 14:00, node2 until about 14:30."""
     hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges())

@@ -25,7 +25,7 @@ from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared import expiry
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HORIZON = 60
@@ -192,6 +192,7 @@ def test_what_an_owner_holds_counts_until_it_ends() -> None:
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """Three hosts, reserved for one, two and three hours."""
     hosts.add(lab.context(), ["node[1-3]"], hosts.AttributeChanges(labels={"rack": "r1"}))

@@ -25,7 +25,7 @@ from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.status import status
 from bmhctl.usecases.steps import step_verbs
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 INTERNS = """
 [limits.interns]
@@ -37,6 +37,7 @@ max_ttl = "6h"
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """Three hosts with a GPU and two without, available; interns may hold two of the former, for six hours."""
     hosts.add(lab.context(), ["gpu[1-3]"], hosts.AttributeChanges(labels={"gpu": "a"}))

@@ -30,7 +30,7 @@ from bmhctl.usecases.reservations import holder, replacement, request, reserve
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 POLICY = """
 [prepare.image]
@@ -68,6 +68,7 @@ def steps() -> Iterator[Steps]:
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """Four hosts that are available."""
     return available(lab, POLICY)

@@ -38,13 +38,14 @@ from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.status import status
 from bmhctl.usecases.steps import execution, step_verbs
-from tests.conftest import Lab, made_in
+from tests.conftest import Lab, copied, made_in
 from tests.processes import until
 
 Step = Callable[[], object]
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """Two hosts in each of two racks, available."""
     hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges(labels={"rack": "r1"}))

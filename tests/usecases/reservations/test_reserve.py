@@ -14,10 +14,11 @@ from bmhctl.usecases.reservations import request, reserve
 from bmhctl.usecases.reservations.request import reservation_request
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """Four hosts in two racks, made available."""
     hosts.add(lab.context(), ["node[1-2]"], hosts.AttributeChanges(labels={"rack": "r1"}, hardware={"memory": "64GiB"}))

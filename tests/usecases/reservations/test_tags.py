@@ -15,10 +15,11 @@ from bmhctl.usecases.reservations.reserve import reserve_or_wait
 from bmhctl.usecases.reservations.waiting import WaitOptions
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """Three hosts in two racks, all available."""
     for number, rack in enumerate(("r1", "r1", "r2"), 1):

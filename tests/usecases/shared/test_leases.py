@@ -16,12 +16,13 @@ from bmhctl.usecases import hosts
 from bmhctl.usecases.reservations import holder, queue
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 
 HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """Two hosts in each of two racks, available; leases of an hour, two at most."""
     lab.policy('[defaults]\nttl = "1h"\nmax_ttl = "2h"\n')

@@ -34,7 +34,7 @@ from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import parallel, resume, step_verbs
 from bmhctl.usecases.steps.execution import Claimed, claimed
-from tests.conftest import BACKENDS, SUFFIX, Lab
+from tests.conftest import BACKENDS, SUFFIX, Lab, copied
 
 ALL = Choice(everything=True)
 PASS, FAIL, UNKNOWN = Verdict.PASS, Verdict.FAIL, Verdict.UNKNOWN
@@ -65,6 +65,7 @@ def saying(says: Says) -> mock._patch[object]:
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """Three hosts that are initial."""
     lab.policy(POLICY)

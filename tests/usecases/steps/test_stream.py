@@ -18,7 +18,7 @@ from bmhctl.usecases import hosts
 from bmhctl.usecases.shared.absence import Absence
 from bmhctl.usecases.shared.host_selection import Choice
 from bmhctl.usecases.steps import step_verbs, stream
-from tests.conftest import Lab
+from tests.conftest import Lab, copied
 from tests.usecases.steps.test_step_verbs import FAIL, PASS, Says, saying, states, taint
 
 POLICY = """
@@ -40,6 +40,7 @@ class _DoneError(Exception):
 
 
 @pytest.fixture
+@copied
 def fleet(lab: Lab) -> Lab:
     """Four hosts that are available, of which node1 is tainted."""
     lab.policy(POLICY)
