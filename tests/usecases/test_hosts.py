@@ -155,7 +155,8 @@ def test_a_moved_bmc_loses_its_credentials(lab: Lab) -> None:
     hosts.add(lab.context(), ["node1"], AttributeChanges(bmc="https://10.0.0.1", credentials="env:LAB"))
 
     for wrong in "https://fd00::1", "10.6.6.6/redfish/v1":
-        hosts.set_attributes(lab.context(), Choice(("node1",)), AttributeChanges(bmc=wrong))
+        with pytest.raises(UsageError):
+            hosts.set_attributes(lab.context(), Choice(("node1",)), AttributeChanges(bmc=wrong))
     assert lab.said == [], "nothing changed"
 
     hosts.set_attributes(lab.context(), Choice(("node1",)), AttributeChanges(bmc="https://10.6.6.6"))
