@@ -268,6 +268,13 @@ def test_ironic_nodes_keep_their_states_instances_and_faults() -> None:
     }
 
 
+def test_what_the_command_line_of_ironic_writes_as_csv_has_its_states() -> None:
+    records = json.loads(samples.IRONIC_LIST)
+    lines = [",".join(f'"{value}"' if value is not None else "" for value in record.values()) for record in records]
+    text = "\n".join([",".join(f'"{key}"' for key in records[0]), *lines])
+    assert states(read(text)) == states(read(samples.IRONIC_LIST))
+
+
 def test_ironic_ports_give_the_nodes_of_another_file_their_macs(tmp_path: Path) -> None:
     (tmp_path / "nodes.json").write_text(samples.IRONIC_LIST)
     (tmp_path / "ports.json").write_text(samples.IRONIC_PORTS)

@@ -26,6 +26,8 @@ class ForeignRecords:
     def take_text(self, text: str, origin: str, kind: Kind) -> int:
         """Take the records of a text and return how many; raise `InvalidError` that begins with ``origin``."""
         found = list(module_of(kind).read_text(text, origin))
+        if found and self.wanted is None:  # other systems write their records as CSV, too
+            kind = next((each for each in KINDS if _fits(each, found[0].data)), kind)
         self.items[kind.word] += found
         return len(found)
 
