@@ -23,7 +23,7 @@ from bmhctl.stores.store import Store
 from bmhctl.usecases import inventories
 from bmhctl.usecases.shared.context import Context
 from tests import forked
-from tests.postgres import VARIABLE, EmptyInventories, Server, drop_schema, schema_url
+from tests.postgres import VARIABLE, Contents, EmptyInventories, Server, drop_schema, schema_url
 
 pytest_plugins = ("tests.fast", "tests.faults.figures")
 
@@ -228,31 +228,40 @@ def make_empty(path: Path) -> None:
 
 
 def copied(prepare: Callable[[Lab], Lab]) -> Callable[[Lab], Lab]:
-    """Lets a fixture prepare an empty inventory once for each kind of file; later tests get a copy of what it left.
+    """Lets a fixture prepare an empty inventory once in each backend; later tests get a copy of what it left.
 
-    On the server it does so for each test. It must not use anything but the inventory and its clock.
+    It must not use anything but the inventory and its clock.
     """
-    left: dict[str, tuple[dict[str, bytes], datetime, list[str]]] = {}
+    left: dict[str, tuple[dict[str, bytes] | Contents, datetime, list[str]]] = {}
 
     @wraps(prepare)
     def made(lab: Lab) -> Lab:
-        if lab.path.suffix == ".schema":
-            return prepare(lab)
         name = lab.path.name
         if name not in left:
-            with tempfile.TemporaryDirectory() as folder:  # it is gone when a copy says where it was made
-                first = Lab(Path(folder, name))
-                make_empty(first.path)
-                prepare(first).close()
-                files = {file.name: file.read_bytes() for file in Path(folder).iterdir() if file.is_file()}
-                left[name] = (files, first.clock.now, first.said)
-        files, lab.clock.now, said = left[name]
-        for file, content in files.items():
-            lab.path.with_name(file).write_bytes(content)
+            left[name] = _left(prepare, lab)
+        there, lab.clock.now, said = left[name]
         lab.said[:] = said
+        if isinstance(there, Contents):
+            _empty[0].fill(lab.path, there)
+        else:
+            for file, content in there.items():
+                lab.path.with_name(file).write_bytes(content)
         return lab
 
     return made
+
+
+def _left(prepare: Callable[[Lab], Lab], lab: Lab) -> tuple[dict[str, bytes] | Contents, datetime, list[str]]:
+    """What is left, when, and what was said: in files of this name elsewhere, or in this inventory on the server."""
+    if lab.path.suffix == ".schema":
+        prepare(lab).close()
+        return _empty[0].contents(lab.path), lab.clock.now, [*lab.said]
+    with tempfile.TemporaryDirectory() as folder:  # it is gone when a copy says where it was made
+        first = Lab(Path(folder, lab.path.name))
+        make_empty(first.path)
+        prepare(first).close()
+        files = {file.name: file.read_bytes() for file in Path(folder).iterdir() if file.is_file()}
+    return files, first.clock.now, first.said
 
 
 def made_in(backend: str, folder: Path) -> Iterator[Lab]:

@@ -74,13 +74,20 @@ _MOST_BYTES = 1 << 17  # of a table: a larger one is slow to read long after it 
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What is in an inventory: the rows of its tables, and where its sequences stand."""
+
+    rows: dict[str, list[tuple[object, ...]]]
+    sequences: list[tuple[object, ...]]
+
+
+@dataclass(frozen=True)
 class _Made:
-    """An inventory as it was made: its definition, its rows, and where its sequences stood."""
+    """An inventory as it was made, and its definition."""
 
     schema: str
     fingerprint: object
-    rows: dict[str, list[tuple[object, ...]]]
-    sequences: list[tuple[object, ...]]
+    contents: Contents
 
 
 class EmptyInventories:
@@ -106,11 +113,18 @@ class EmptyInventories:
             inventories.init(schema_url(self._server, path))
             schema = Address.parse(schema_url(self._server, path)).schema
             with self._transaction() as connection:
-                tables = [str(name) for name, _ in connection.execute(_TABLES, {"schema": schema})]
-                rows = {name: connection.execute(f'TABLE "{schema}"."{name}"').fetchall() for name in tables}
-                sequences = connection.execute(_SEQUENCES, {"schema": schema}).fetchall()
-                made = _Made(schema, self._fingerprint(connection, schema), rows, sequences)
+                made = _Made(schema, self._fingerprint(connection, schema), self._contents(connection, schema))
         self._made[path] = made
+
+    def contents(self, path: Path) -> Contents:
+        """What is in a path's inventory."""
+        with self._transaction() as connection:
+            return self._contents(connection, self._made[path].schema)
+
+    def fill(self, path: Path, contents: Contents) -> None:
+        """Have in a path's inventory what was in another one, but for the mark by which they differ."""
+        with self._transaction() as connection:
+            self._put(connection, self._made[path].schema, contents)
 
     def give_back(self, path: Path) -> None:
         """Take a path's inventory from it, also one that was damaged or dropped."""
@@ -137,19 +151,24 @@ class EmptyInventories:
                 return False
             if max(int(str(size)) for size in sizes.values()) > _MOST_BYTES:
                 return False
-            connection.execute("SET LOCAL session_replication_role = replica")  # no trigger counts, nothing is checked
-            connection.execute("; ".join(f'DELETE FROM "{made.schema}"."{name}"' for name in made.rows))
-            for name, rows in made.rows.items():
-                for row in rows:
-                    places = ", ".join(["%s"] * len(row))
-                    connection.execute(f'INSERT INTO "{made.schema}"."{name}" VALUES ({places})', row)
-            for name, value, is_called in made.sequences:
-                place = f'"{made.schema}"."{name}"'
-                connection.execute("SELECT setval(%s::regclass, %s, %s)", [place, value, is_called])
-            connection.execute(
-                f'UPDATE "{made.schema}".meta SET value = md5(random()::text) WHERE key = %s', [INVENTORY_KEY]
-            )
+            self._put(connection, made.schema, made.contents)
         return True
+
+    def _contents(self, connection: psycopg.Connection[tuple[object, ...]], schema: str) -> Contents:
+        tables = [str(name) for name, _ in connection.execute(_TABLES, {"schema": schema})]
+        rows = {name: connection.execute(f'TABLE "{schema}"."{name}"').fetchall() for name in tables}
+        return Contents(rows, connection.execute(_SEQUENCES, {"schema": schema}).fetchall())
+
+    def _put(self, connection: psycopg.Connection[tuple[object, ...]], schema: str, contents: Contents) -> None:
+        connection.execute("SET LOCAL session_replication_role = replica")  # no trigger counts, nothing is checked
+        connection.execute("; ".join(f'DELETE FROM "{schema}"."{name}"' for name in contents.rows))
+        for name, rows in contents.rows.items():
+            if rows:
+                places = ", ".join(["%s"] * len(rows[0]))
+                connection.cursor().executemany(f'INSERT INTO "{schema}"."{name}" VALUES ({places})', rows)
+        for name, value, is_called in contents.sequences:
+            connection.execute("SELECT setval(%s::regclass, %s, %s)", [f'"{schema}"."{name}"', value, is_called])
+        connection.execute(f'UPDATE "{schema}".meta SET value = md5(random()::text) WHERE key = %s', [INVENTORY_KEY])
 
     @contextmanager
     def _transaction(self) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
