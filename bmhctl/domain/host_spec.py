@@ -125,17 +125,24 @@ def _unused(name: str, taken: Container[str]) -> str:
 
 
 def duplicates(specs: Iterable[HostSpec]) -> list[str]:
-    """Return one warning for every MAC or address that several of these hosts have, with their names."""
+    """Return one warning for every MAC, address and system of a BMC that several of these hosts have, with names."""
     bearers: dict[tuple[str, str], list[str]] = {}
+    systems: dict[tuple[str, str | None], list[HostSpec]] = {}
     for spec in specs:
         for kind, value in (("MAC", spec.mac), ("address", spec.address)):
             if value is not None:
                 bearers.setdefault((kind, value), []).append(spec.name)
+        if spec.bmc is not None:
+            systems.setdefault((spec.bmc.address, spec.bmc.system_id), []).append(spec)
+    for (address, system_id), sharing in systems.items():
+        if len(sharing) > 1 and redfish_endpoint(address, system_id) is not None:  # IPMI may bridge to several
+            system = f"{address} {system_id or ''}".strip()
+            bearers["system of a BMC,", system] = [spec.name for spec in sharing]
     return [same(kind, value, names) for (kind, value), names in bearers.items() if len(names) > 1]
 
 
 def same(kind: str, value: str, names: list[str]) -> str:
-    """Return the warning that several hosts have the same MAC or address."""
+    """Return the warning that several hosts have the same MAC, address or system of a BMC."""
     shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} others"]
     who = f"{', '.join(shown[:-1])} and {shown[-1]}"
     return f"{who} have the same {kind} {value}: one machine under two names can be reserved twice"

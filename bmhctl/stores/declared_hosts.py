@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bmhctl.domain.model import Bmc, Event, Host, HostSpec
-from bmhctl.stores.hosts import ADD_EVENT, Hosts, back_at, event_row, lifecycle_row, planned_at, to_spec
+from bmhctl.domain.model import Event, Host, HostSpec
+from bmhctl.stores.hosts import ADD_EVENT, Hosts, back_at, bmc_text, event_row, lifecycle_row, planned_at, to_spec
 from bmhctl.stores.rows import Value, to_json
 from bmhctl.stores.schema import LIFECYCLE_COLUMNS, SPEC_COLUMNS
 from bmhctl.support.values import Frozen
@@ -88,13 +88,7 @@ def spec_row(spec: HostSpec) -> list[Value]:
         spec.address,
         spec.mac,
         to_json(dict(spec.labels)),
-        None if bmc is None else to_json(_bmc_values(bmc)),
+        None if bmc is None else bmc_text(bmc),
         to_json(dict(spec.hardware)),
         spec.note,
     ]
-
-
-def _bmc_values(bmc: Bmc) -> list[object]:
-    """Return the fields of a BMC; a rare setting only where it is set, as in rows of older versions."""
-    values: list[object] = [bmc.address, bmc.type, bmc.system_id, bmc.credentials, bmc.verify_tls]
-    return values if bmc.tls_min_version is None else [*values, bmc.tls_min_version]

@@ -85,10 +85,15 @@ class Hosts(Frozen):
         """Return the hosts with these ids that are still in the inventory, by id."""
         return {host.id: host for host in self._having("id", ids)}
 
-    def having(self, *, macs: Iterable[str] = (), addresses: Iterable[str] = ()) -> list[Host]:
-        """Return the hosts with one of these MACs, then those with one of the addresses; each time the oldest first."""
-        found = {host.id: host for host in (*self._having("mac", macs), *self._having("address", addresses))}
-        return list(found.values())
+    def having(
+        self, *, macs: Iterable[str] = (), addresses: Iterable[str] = (), bmcs: Iterable[Bmc] = ()
+    ) -> list[Host]:
+        """Return the hosts with one of these MACs, then those with one of the addresses, then those with the same BMC.
+
+        Each time the oldest first. A BMC is the same if all that is declared of it is.
+        """
+        wanted = (("mac", macs), ("address", addresses), ("bmc", map(bmc_text, bmcs)))
+        return list({host.id: host for column, values in wanted for host in self._having(column, values)}.values())
 
     def _having(self, column: str, values: Iterable[Value]) -> Iterator[Host]:
         wanted = list(dict.fromkeys(values))
@@ -385,6 +390,12 @@ def to_spec(row: Row) -> HostSpec:
         return _spec(*row)
     except UNREADABLE as error:
         raise unreadable("host", row[0]) from error
+
+
+def bmc_text(bmc: Bmc) -> str:
+    """Return what the column ``bmc`` has; a rare setting only where it is set, as in rows of older versions."""
+    values: list[object] = [bmc.address, bmc.type, bmc.system_id, bmc.credentials, bmc.verify_tls]
+    return to_json(values if bmc.tls_min_version is None else [*values, bmc.tls_min_version])
 
 
 def _spec(

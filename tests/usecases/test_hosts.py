@@ -151,6 +151,20 @@ def test_selectors_see_what_was_set(lab: Lab) -> None:
     assert found("rack!=r2") == ["node1"]
 
 
+def test_two_hosts_with_one_system_of_a_bmc_are_warned_of(lab: Lab) -> None:
+    bmc = "https://10.0.0.1"
+    hosts.add(lab.context(), ["node1"], AttributeChanges(bmc=bmc))
+    hosts.add(lab.context(), ["node2"], AttributeChanges(bmc=bmc, bmc_system_id="2"))
+    hosts.add(lab.context(), ["node[3-4]"], AttributeChanges(bmc="ipmi://10.0.0.1"))
+    assert lab.said == []
+    said = f"have the same system of a BMC, {bmc}: one machine under two names can be reserved twice"
+    hosts.add(lab.context(), ["node5"], AttributeChanges(bmc=bmc))
+    assert lab.said == [f"node1 and node5 {said}"]
+    lab.said.clear()
+    hosts.set_attributes(lab.context(), Choice(("node2",)), AttributeChanges(bmc_system_id=""))
+    assert lab.said == [f"node1, node5 and node2 {said}"]
+
+
 def test_a_moved_bmc_loses_its_credentials(lab: Lab) -> None:
     hosts.add(lab.context(), ["node1"], AttributeChanges(bmc="https://10.0.0.1", credentials="env:LAB"))
 

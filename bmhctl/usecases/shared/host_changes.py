@@ -191,7 +191,7 @@ def change_spec(ctx: Context, host: Host, spec: HostSpec, now: datetime, reason:
     changed = differences(host.spec, spec)
     if not changed and not host.undeclared:
         return Outcome(host.name, False, "nothing to change", host.state, host.state)
-    if spec.mac is not None and spec.mac != host.spec.mac:
+    if (spec.mac, spec.bmc) != (host.spec.mac, host.spec.bmc):
         for warning in duplicates([*_bearers(ctx, [spec]), spec]):
             ctx.report(warning)
     if host.dirty and host.spec.mac is not None and spec.mac != host.spec.mac:
@@ -365,8 +365,10 @@ def shown(value: object) -> str:
 
 
 def _bearers(ctx: Context, specs: Sequence[HostSpec]) -> list[HostSpec]:
-    """Return the specs of other hosts that have a MAC or an address of these."""
+    """Return the specs of other hosts that have a MAC, an address or a BMC of these."""
     names = {spec.name for spec in specs}
     macs = [spec.mac for spec in specs if spec.mac is not None]
     addresses = [spec.address for spec in specs if spec.address is not None]
-    return [host.spec for host in ctx.store.hosts.having(macs=macs, addresses=addresses) if host.name not in names]
+    bmcs = [spec.bmc for spec in specs if spec.bmc is not None]
+    found = ctx.store.hosts.having(macs=macs, addresses=addresses, bmcs=bmcs)
+    return [host.spec for host in found if host.name not in names]
