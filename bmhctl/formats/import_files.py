@@ -135,7 +135,12 @@ def _unpack(content: bytes, origin: str, now: datetime, options: ImportOptions, 
         taken = others.take_text(text, origin, kind)
         return Part(looks_like=None if taken else f"{kind.title} without a host" if text.strip() else "an empty file")
     if toml:
-        return unpack_inventory(text, origin, now, options.names)
+        try:
+            return unpack_inventory(text, origin, now, options.names)
+        except InvalidError as error:
+            if suffix != ".toml":
+                error.hint = error.hint or "by its first lines, the file was read as TOML; --from KIND says what it is"
+            raise
     return unpack_manifests(text, origin, now, options.names, others)
 
 

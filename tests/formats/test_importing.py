@@ -316,6 +316,12 @@ def test_the_message_on_a_binary_file_says_what_it_looks_like(
         assert caught.value.message == f"standard input: nothing to import: it looks like {looks_like}"
 
 
+def test_settings_of_another_program_are_refused_with_what_they_were_taken_for() -> None:
+    with pytest.raises(InvalidError, match=r"standard input:1:13: Invalid value") as caught:
+        read_paths(["-"], io.BytesIO(b"ClusterName=c\nNodeName=node[01-20] CPUs=64\n"), NOW)
+    assert caught.value.hint == "by its first lines, the file was read as TOML; --from KIND says what it is"
+
+
 def test_a_cluster_without_hosts_and_one_that_is_being_deleted_are_refused() -> None:
     assert "nothing to import" in refusal({"apiVersion": "v1", "kind": "List", "items": []}).message
     gone = host("n1")
