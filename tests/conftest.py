@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ from hypothesis import HealthCheck, settings
 
 from bmhctl.stores import open_store
 from bmhctl.stores.store import Store
+from bmhctl.stores.toml.fingerprint import Fingerprint, sha256_of
+from bmhctl.stores.toml.state_keys import FINGERPRINT, OWNER
 from bmhctl.usecases import inventories
 from bmhctl.usecases.shared.context import Context
 from tests import forked
@@ -227,6 +230,21 @@ def make_empty(path: Path) -> None:
         path.with_name(path.stem + suffix).write_bytes(content)
 
 
+def write_copy(files: dict[str, bytes], folder: Path) -> None:
+    """Writes the files of an inventory that was made elsewhere; a state file belongs to the TOML file here."""
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    for path in folder.glob("*.toml"):
+        state = path.with_suffix(".state.db")
+        if path.name in files and state.name in files:
+            at = path.stat()
+            digest = sha256_of(files[path.name])
+            seen = Fingerprint(at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns, digest, settled=False)
+            with closing(sqlite3.connect(state, isolation_level=None)) as database:
+                known = [(str(path), OWNER), (seen.to_text(), FINGERPRINT)]
+                database.executemany("UPDATE meta SET value = ? WHERE key = ?", known)
+
+
 def copied(prepare: Callable[[Lab], Lab]) -> Callable[[Lab], Lab]:
     """Lets a fixture prepare an empty inventory once in each backend; later tests get a copy of what it left.
 
@@ -244,8 +262,7 @@ def copied(prepare: Callable[[Lab], Lab]) -> Callable[[Lab], Lab]:
         if isinstance(there, Contents):
             _empty[0].fill(lab.path, there)
         else:
-            for file, content in there.items():
-                lab.path.with_name(file).write_bytes(content)
+            write_copy(there, lab.path.parent)
         return lab
 
     return made
@@ -256,7 +273,7 @@ def _left(prepare: Callable[[Lab], Lab], lab: Lab) -> tuple[dict[str, bytes] | C
     if lab.path.suffix == ".schema":
         prepare(lab).close()
         return _empty[0].contents(lab.path), lab.clock.now, [*lab.said]
-    with tempfile.TemporaryDirectory() as folder:  # it is gone when a copy says where it was made
+    with tempfile.TemporaryDirectory() as folder:
         first = Lab(Path(folder, lab.path.name))
         make_empty(first.path)
         prepare(first).close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +16,10 @@ import pexpect
 import pytest
 
 from bmhctl.cli.main import run
-from tests.conftest import Bmhctl, Run, environment
+from tests.conftest import Bmhctl, Run, environment, write_copy
 
 Cli = Callable[..., Run]
+Prepared = Callable[[Callable[[Cli], Any]], Any]
 Terminal = Callable[..., "Screen"]
 
 INVENTORY = """\
@@ -63,17 +66,61 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
 
 @pytest.fixture
-def lab(tmp_path: Path, cli: Cli) -> Path:
-    """Three hosts that are initial, in bmh.toml of this folder."""
-    path = tmp_path / "bmh.toml"
-    path.write_text(INVENTORY)
-    assert cli("list", "-o", "name").status == 0
-    return path
+def prepared(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Prepared:
+    """Has in the test's folder the files that a function makes in an empty one, and returns what the function does.
+
+    It is called for the first of several tests, in another folder; what it has made is copied for half a minute.
+    """
+
+    def prepare(make: Callable[[Cli], Any]) -> Any:
+        key = f"{make.__module__}.{make.__qualname__}"
+        if key not in _left or time.monotonic() - _left[key].at > _FRESH:
+            with tempfile.TemporaryDirectory() as folder, monkeypatch.context() as patch:
+                patch.chdir(folder)
+                returned = make(cli)
+                files = {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
+            _left[key] = _Left(time.monotonic(), files, returned)
+        write_copy(_left[key].files, tmp_path)
+        return _left[key].returned
+
+    return prepare
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What a function has left in its folder, when, and what it returned."""
+
+    at: float
+    files: dict[str, bytes]
+    returned: Any
+
+
+_left: dict[str, _Left] = {}
+
+_FRESH = 30.0  # seconds: many commands print how long ago something was
 
 
 @pytest.fixture
-def fleet(lab: Path, cli: Cli) -> str:
+def lab(tmp_path: Path, prepared: Prepared) -> Path:
+    """Three hosts that are initial, in bmh.toml of this folder."""
+    prepared(three_hosts)
+    return tmp_path / "bmh.toml"
+
+
+def three_hosts(cli: Cli) -> None:
+    Path("bmh.toml").write_text(INVENTORY)
+    assert cli("list", "-o", "name").status == 0
+
+
+@pytest.fixture
+def fleet(lab: Path, prepared: Prepared) -> str:
     """The same hosts: node01 reserved by alice, node02 available, node03 initial. The reservation's id."""
+    identifier: str = prepared(one_reserved)
+    return identifier
+
+
+def one_reserved(cli: Cli) -> str:
+    three_hosts(cli)
     cli("ready", "node01", "node02")
     return json_of(cli("reserve", "node01", "--for", "nightly", "-o", "json"))["reservation"]["id"]
 

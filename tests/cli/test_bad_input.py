@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli.conftest import INVENTORY, Cli, error_of, files
 from tests.conftest import Run, environment
+from tests.faults.snapshots import settle
 
 BROKEN: dict[str, tuple[str, str, str | None]] = {
     "no TOML": (
@@ -223,6 +224,8 @@ def test_init_never_overwrites(cli: Cli, lab: Path) -> None:
 
 
 def test_what_cannot_be_declared_is_refused_and_the_file_stays_as_it_was(cli: Cli, lab: Path) -> None:
+    settle(lab.parent)
+    assert cli("list").status == 0
     before = files(lab.parent)
     for args in (
         ["add", "node09", "node_10"],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, Prepared
 from tests.conftest import Run
 
 
@@ -22,8 +22,13 @@ def bring(cli: Cli, inventory: str, text: str, *options: str) -> Run:
 
 
 @pytest.fixture
-def fleet(cli: Cli) -> str:
+def fleet(prepared: Prepared) -> str:
     """A database with hosts in every state, names with dots, a BMC and a shared reservation."""
+    prepared(every_state)
+    return "lab.db"
+
+
+def every_state(cli: Cli) -> None:
     cli("-i", "lab.db", "init")
     cli("-i", "lab.db", "add", "n[1-6].lab.example", "--label", "rack=r1", "--hardware", "cpus=64", "--note", "x, y")
     cli("-i", "lab.db", "set", "n1.lab.example", "--bmc", "https://10.0.1.1", "--credentials", "env:LAB_BMC")
@@ -33,7 +38,6 @@ def fleet(cli: Cli) -> str:
     cli("-i", "lab.db", "taint", "n3.lab.example", "--fault", "no link")
     cli("-i", "lab.db", "maintain", "n4.lab.example", "--reason", "disk", "--until", "3d")
     cli("-i", "lab.db", "cordon", "n5.lab.example", "--reason", "fans")
-    return "lab.db"
 
 
 @pytest.mark.parametrize("command", ["export", "list"])

@@ -7,14 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli, files, json_of, spawn
+from tests.cli.conftest import Cli, Prepared, files, json_of, spawn
+from tests.faults.snapshots import settle
 
 
 @pytest.fixture
-def dozen(tmp_path: Path, cli: Cli) -> Path:
+def dozen(tmp_path: Path, cli: Cli, prepared: Prepared) -> Path:
     """Twelve hosts in two racks: node01 reserved by alice, node02 tainted, node03 available, the others initial."""
-    path = tmp_path / "bmh.toml"
-    path.write_text(
+    prepared(twelve_hosts)
+    settle(tmp_path)
+    assert cli("list", "-o", "name").status == 0
+    return tmp_path
+
+
+def twelve_hosts(cli: Cli) -> None:
+    Path("bmh.toml").write_text(
         '[checks.up]\ncommand = ["touch", "{name}-checked"]\n[cleanup.wipe]\ncommand = ["touch", "{name}-wiped"]\n'
     )
     for name, rack in (("node[01-06]", "r1"), ("node[07-12]", "r2")):
@@ -22,9 +29,8 @@ def dozen(tmp_path: Path, cli: Cli) -> Path:
     assert cli("ready", "node[01-03]").status == 0
     assert cli("reserve", "node01", "node02", "--as", "alice").status == 0
     assert cli("release", "node02", "--as", "alice").status == 0
-    for made in tmp_path.glob("*-checked"):
+    for made in Path().glob("*-checked"):
         made.unlink()
-    return tmp_path
 
 
 DRY_RUNS = {

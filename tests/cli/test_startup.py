@@ -15,6 +15,7 @@ from bmhctl.cli.commands import COMMANDS
 from bmhctl.stores.sqlite import database as sqlite_database
 from tests.cli.conftest import Cli
 from tests.conftest import environment
+from tests.faults.snapshots import settle
 
 pytestmark = pytest.mark.slow
 
@@ -80,6 +81,7 @@ def loaded_by(*args: str, cwd: Path) -> set[str]:
 @pytest.fixture(params=["toml", "db"])
 def ready_lab(request: pytest.FixtureRequest, lab: Path, cli: Cli) -> Path:
     """The folder of the lab, as a TOML file that did not change since it was looked at, or as a database."""
+    settle(lab.parent)
     assert cli("ready", "node01", "node02").status == 0
     if request.param == "db":
         assert cli("copy", "bmh.toml", "copy.db").status == 0

@@ -54,8 +54,13 @@ def write_folder(files: Folder, folder: Path) -> None:
             path.unlink()
     for name, content in files.items():
         (folder / name).write_bytes(content)
+    settle(folder)
+
+
+def settle(folder: Path) -> None:
+    """Waits until the first command notes for good how the files look; of one that was just written, the next does."""
     while any(time.time_ns() - path.stat().st_ctime_ns < _SETTLED for path in folder.iterdir()):
-        time.sleep(0.005)  # of a file that was just written, the first command notes once how it looks then
+        time.sleep(0.005)
 
 
 def snapshot_of(path: Path, *, writes: bool = False) -> Snapshot:

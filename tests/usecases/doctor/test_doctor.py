@@ -363,7 +363,7 @@ def test_the_claim_of_a_killed_run_names_the_run_and_says_that_it_was_killed(fle
         assert claims_found(fleet) == []
         run.kill()
     claim = f"the claim run-{reservation} of a run under reservation {reservation} is left over: "
-    until(lambda: bool(claims_found(fleet)))
+    until(lambda: bool(fleet.context().store.claims.left_behind()))
     [left] = claims_found(fleet)
     holder = f"{socket.gethostname()} process {run.pid} was killed, or lost its connection to the server"
     assert left.message == claim + (
