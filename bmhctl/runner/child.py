@@ -20,7 +20,7 @@ LOST_GRACE = 2.0
 """Seconds between TERM and KILL for a task whose lease is lost already: another job may have the host."""
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-_LEFTOVER_GRACE = 2.0  # seconds between TERM and KILL for processes that a task left behind in its group
+_LEFTOVER_GRACE = 2.0  # seconds between TERM and KILL for processes that a task left behind
 _PATIENCE = 5.0  # seconds to wait for the watchdog's end
 
 
@@ -29,10 +29,11 @@ class Child:
 
     In the foreground of a terminal it shares this process's group, to read from the terminal; else it has its own
     group. It inherits what this process inherited: descriptors, working directory, umask, ignored signals. Descriptors
-    that this process opened are closed. The watchdog gets the ``deadline`` before the task starts, and ``claim``, the
-    descriptors of a claim that is to last until it has ended the task of a process that was killed.
-    ``was_asked_to_end`` is whether a signal that was passed on asked for its end. Raises :class:`OSError` when the task
-    can't be started, :class:`TimeoutError` when its lease is about to end; then nothing of it is left.
+    that this process opened are closed. Its environment is ``environ`` and :data:`watchdog.MARK`. The watchdog gets the
+    ``deadline`` before the task starts, and ``claim``, the descriptors of a claim that is to last until it has ended
+    the task of a process that was killed. ``was_asked_to_end`` is whether a signal that was passed on asked for its
+    end. Raises :class:`OSError` when the task can't be started, :class:`TimeoutError` when its lease is about to end;
+    then nothing of it is left.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class Child:
     ) -> None:
         self.shares_group = _in_foreground()
         self.was_asked_to_end = False
+        self._mark = os.urandom(8).hex()
         end, self._pipe = os.pipe()
         self._watchdog = subprocess.Popen(
-            [sys.executable, "-I", "-S", watchdog.__file__, "shared" if self.shares_group else "group"],
+            [sys.executable, "-I", "-S", watchdog.__file__, "shared" if self.shares_group else "group", self._mark],
             stdin=end,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -73,7 +75,7 @@ class Child:
         try:
             self._process = subprocess.Popen(
                 command,
-                env=dict(environ),
+                env={**environ, watchdog.MARK: self._mark},
                 process_group=None if self.shares_group else 0,
                 close_fds=False,
                 preexec_fn=introduce,  # no other thread exists yet
@@ -133,7 +135,7 @@ class Child:
         """
         grace = LOST_GRACE if is_free else GRACE
         left = grace if deadline is None else min(grace, deadline.kill - watchdog.steady())
-        watchdog.end_task(self._group, self._process.pid, left)
+        watchdog.end_task(self._group, self._process.pid, left, self._mark)
         self._process.wait()
 
     def was_ended_by_watchdog(self) -> bool:
@@ -145,10 +147,10 @@ class Child:
         return self._watchdog.poll() in (None, 0)
 
     def close(self, deadline: Deadline | None = None) -> None:
-        """End the watchdog and what is left in the group of the task, in time for the deadline."""
+        """End the watchdog and what is left of the task where it has its own group, in time for the deadline."""
         if self._group:
             left = _LEFTOVER_GRACE if deadline is None else min(_LEFTOVER_GRACE, deadline.kill - watchdog.steady())
-            watchdog.end_task(self._group, self._group, left)
+            watchdog.end_task(self._group, self._group, left, self._mark)
         self._dismiss()
 
     def _dismiss(self) -> None:

@@ -25,6 +25,7 @@ VARIABLES: dict[str, str] = {
     "BMH_<n>_HOST": "the name of the n-th host, from 1; BMH_<n>_ADDRESS and all the others likewise",
     "BMHCTL_INVENTORY": "the inventory, so that bmhctl inside the task means the same one",
     "BMHCTL_ACTOR": "who acts, likewise",
+    "BMHCTL_RUN": "a word by which run finds what the task has started, to end it",
 }
 """Every variable that ``run`` sets; an attribute that is not declared has none."""
 

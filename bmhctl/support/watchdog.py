@@ -24,6 +24,9 @@ DONE = b"done\n"
 OUTPUT = b"output %d\n"
 """The inode of the pipe that the task writes to, by which it is found as long as its process id is not known."""
 
+MARK = "BMHCTL_RUN"
+"""The variable in a task's environment by which processes are found that left its group: daemons inherit it, too."""
+
 LEASE_OVER = 3
 """The watchdog's exit status when it ended the task because its lease was about to end."""
 
@@ -84,10 +87,11 @@ class Deadline:  # a NamedTuple or a dataclass would double what the start of a 
         return cls(*map(float, words[1:4]))
 
 
-def main(has_group: bool) -> int:
+def main(has_group: bool, mark: str = "") -> int:
     """Wait for the end of the runner or of the lease, and end the task; ``has_group``: it has its own process group.
 
-    Returns the exit status: :data:`LEASE_OVER` if the lease ended, else 0.
+    ``mark`` is the value of :data:`MARK` in its environment. Returns the exit status: :data:`LEASE_OVER` if the lease
+    ended, else 0.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
@@ -97,9 +101,9 @@ def main(has_group: bool) -> int:
         task = task or (_writer(output) if is_over else 0)
         if deadline is not None and is_over and task:
             group = task if has_group else 0
-            if not Family(group, task).members():
+            if not Family(group, task, mark).members():
                 return 0
-            end_task(group, task, deadline.kill - steady())
+            end_task(group, task, deadline.kill - steady(), mark)
             return LEASE_OVER
         if not select.select([0], [], [], _until(deadline))[0]:
             continue
@@ -119,7 +123,7 @@ def main(has_group: bool) -> int:
                 task = int(words[0])
     if task := task or _writer(output):
         grace = GRACE if deadline is None else min(GRACE, deadline.kill - steady())
-        end_task(task if has_group else 0, task, grace)
+        end_task(task if has_group else 0, task, grace, mark)
     return 0
 
 
@@ -131,10 +135,10 @@ def _until(deadline: Deadline | None) -> float | None:
     return min(60.0, max(_PAUSE, deadline.term + _LAG * deadline.grace - steady()))
 
 
-def end_task(group: int, root: int, grace: float = GRACE) -> None:
+def end_task(group: int, root: int, grace: float = GRACE, mark: str = "") -> None:
     """End all of a :class:`Family`: TERM, and after the grace KILL."""
     deadline = time.monotonic() + max(0.0, grace)
-    family = Family(group, root)
+    family = Family(group, root, mark)
     members = family.members()
     family.send(signal.SIGTERM, members)
     family.send(signal.SIGCONT, members)  # a stopped process handles TERM only when it is continued
@@ -153,15 +157,17 @@ def end_task(group: int, root: int, grace: float = GRACE) -> None:
 
 
 class Family:
-    """A process, its descendants, and its group (0: it has none of its own).
+    """A process, its descendants, its group (0: it has none of its own), and what has its ``mark`` in its environment.
 
-    A daemon is not found: it left the group, and its parent died before the family was listed. Without /proc, only the
-    group and the process itself are known.
+    A daemon is found only by its mark: it left the group, and its parent died before the family was listed. Without
+    /proc, only the group and the process itself are known.
     """
 
-    def __init__(self, group: int, root: int) -> None:
+    def __init__(self, group: int, root: int, mark: str = "") -> None:
         self._group = group
         self._root = root
+        self._mark = f"{MARK}={mark}\0".encode() if mark else b""
+        self._unmarked: set[tuple[int, str]] = set()
         self._seen: set[tuple[int, str]] = set()  # with their start times: process ids are reused
 
     def send(self, number: int, members: dict[int, int]) -> None:
@@ -184,6 +190,7 @@ class Family:
             children.setdefault(parent, []).append(process)
         waiting = [process for process, start in self._seen if process in known and known[process][2] == start]
         waiting += [process for process, (_, group, _) in known.items() if self._group and group == self._group]
+        waiting += self._marked(known)
         waiting.append(self._root)
         found: dict[int, int] = {}
         while waiting:
@@ -193,6 +200,18 @@ class Family:
                     found[process] = known[process][1]
                 waiting += [child for child in children.get(process, ()) if child not in found]
         self._seen = {(process, known[process][2]) for process in found}
+        return found
+
+    def _marked(self, known: dict[int, tuple[int, int, str]]) -> list[int]:
+        """Return the processes that have the mark; each of the others is looked at once."""
+        found = []
+        for process, (_, _, start) in known.items() if self._mark else ():
+            if (process, start) not in self._unmarked:
+                with suppress(OSError), open(f"/proc/{process}/environ", "rb") as file:
+                    if self._mark in file.read():
+                        found.append(process)
+                        continue
+                self._unmarked.add((process, start))
         return found
 
 
@@ -229,4 +248,4 @@ def _is_there(group: int, root: int) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] == "group"))
+    sys.exit(main(sys.argv[1] == "group", *sys.argv[2:]))

@@ -18,11 +18,12 @@ FAMILY = """
 sh -c 'sleep 1000 & echo $!; wait' &
 setsid sh -c 'sleep 1000 & echo $!; wait' &
 (sleep 1000 & echo $!)
+(setsid sleep 1000 & echo $!)
 trap '' TERM
 echo ready
 while :; do sleep 0.1; done
 """
-"""A task with a grandchild, one in a session of its own, an orphan in its group, and that ignores TERM."""
+"""A task with a grandchild, one in a session of its own, an orphan in its group, a daemon, and that ignores TERM."""
 
 
 def watchdog_of(pid: int) -> int:
@@ -32,10 +33,10 @@ def watchdog_of(pid: int) -> int:
 
 def test_kill_9_of_run_ends_the_whole_family_and_the_lease_ends_in_tainted(toml_fleet: Fleet) -> None:
     turn = toml_fleet.start("run", "-n", "3", "--ttl", "2s", "--", "sh", "-c", FAMILY)
-    printed = {int(line) for line in (turn.line() for _ in range(4)) if line != "ready"}
+    printed = {int(line) for line in (turn.line() for _ in range(5)) if line != "ready"}
     watchdog = watchdog_of(turn.pid)
     family = {*printed, *descendants(turn.pid)} - {watchdog}
-    assert len(family) >= 6  # and, most of the time, a sleep
+    assert len(family) >= 7  # and, most of the time, a sleep
     (held,) = toml_fleet.lab.context().store.reservations.open()
     toml_fleet.lab.close()
 
@@ -47,6 +48,18 @@ def test_kill_9_of_run_ends_the_whole_family_and_the_lease_ends_in_tainted(toml_
     names = ("node1", "node2", "node3")
     assert toml_fleet.history()[3:] == [(name, "taint", "lease expired") for name in names]
     assert toml_fleet.states() == dict.fromkeys(names, "tainted")
+
+
+def test_a_daemon_that_a_task_leaves_behind_is_ended_unless_it_hides(toml_fleet: Fleet) -> None:
+    start = "setsid sleep 1000 > /dev/null 2>&1 & echo $!"
+    task = f"({start}); (env -u BMHCTL_RUN {start})"
+    turn = toml_fleet.start("run", "--host", "node1", "--", "sh", "-c", task)
+    daemon, hidden = int(turn.line()), int(turn.line())
+    try:
+        assert turn.end().status == 0
+        assert (lives(daemon), lives(hidden)) == (False, True)
+    finally:
+        os.kill(hidden, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("by", ["reap", "recycle"])
