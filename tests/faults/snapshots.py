@@ -14,10 +14,9 @@ from bmhctl.domain.booking import Booking
 from bmhctl.domain.model import EventKind, Host, State
 from bmhctl.domain.selector import selectable
 from bmhctl.errors import BmhctlError
-from bmhctl.stores import open_store
+from bmhctl.stores import open_store, os_files
 from bmhctl.stores.host_query import HostQuery
 from bmhctl.stores.locations import is_on_server
-from bmhctl.stores.sqlite import errors as sqlite_errors
 from bmhctl.stores.store import Store
 from bmhctl.usecases.shared.context import Context
 from bmhctl.usecases.shared.refresh import refresh
@@ -174,6 +173,6 @@ def _verbs(store: Store, host: Host) -> tuple[object, ...]:
 
 def _forget_headers() -> None:
     """Closes what a process keeps open of each inventory that it ever looked at; ours looks at thousands."""
-    while sqlite_errors._open:
-        _, handle = sqlite_errors._open.popitem()
+    while os_files._open:
+        _, handle = os_files._open.popitem()
         os.close(handle)
